@@ -20,9 +20,9 @@ from conformask.masker.masker import Masker
 from conformask.masks import FAMILIES, family
 from conformask.records.card import CalibrationCard
 from conformask.records.loss import LossTerms
-from conformask.scorers.mask_network import MaskNetwork
+from conformask.scorers.heads import MaskNetwork
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
-from conformask.scorers.packaged import packaged_network
+from conformask.scorers.untrained import packaged_network
 
 SIDE, REPEATS, THREADS, LAM = 256, 9, 2, 0.02
 OUT = Path(__file__).parent / "results" / "exported.json"

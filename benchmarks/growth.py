@@ -30,7 +30,7 @@ from conformask.conformal.presets import GUARANTEES, guarantee
 from conformask.losses import loss
 from conformask.masks import family
 from conformask.records.reading import PLAIN, Reading
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.streaming import gathered
 from conformask.training.processes import Compute
 from conformask.types import Batch

@@ -20,12 +20,11 @@ from scipy.ndimage import gaussian_filter
 
 from conformask.calibration import ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss
 from conformask.losses import loss
-from conformask.losses.false_omission_rate import FalseOmissionRate
-from conformask.losses.mean_shown import MeanShown
-from conformask.losses.miss_rate import MissRate
+from conformask.losses.means import MeanShown
 from conformask.losses.window import Window
+from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.masks import family
-from conformask.masks.bisection import HALVINGS
+from conformask.masks.mask_family import HALVINGS
 from conformask.types import Batch, Loss, Score
 
 RESULT = Path(__file__).parent / "results" / "losses.json"

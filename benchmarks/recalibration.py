@@ -17,7 +17,7 @@ from conformask.masker.masker import Masker
 from conformask.masks import family
 from conformask.records.card import CalibrationCard
 from conformask.records.loss import LossTerms
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 
 CURVES, POINTS, REPEATS = 1000, 130, 50
 OUT = Path(__file__).parent / "results" / "recalibration.json"

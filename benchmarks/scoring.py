@@ -19,10 +19,10 @@ import torch
 from torch import nn
 
 from conformask.arithmetic import full_precision
-from conformask.cli.memory import keep_memory
+from conformask.cli import keep_memory
 from conformask.networks.unet import UNet
 from conformask.scorers.network_scorer import network_input, ready
-from conformask.scorers.packaged import packaged_network
+from conformask.scorers.untrained import packaged_network
 from conformask.storage.as_json import write_json
 
 RESULTS = Path(__file__).parent / "results" / "scoring.json"

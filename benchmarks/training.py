@@ -17,8 +17,7 @@ from conformask.losses import loss as loss_by_name
 from conformask.networks.unet import UNet
 from conformask.scorers.fit import objective_of
 from conformask.scorers.heads import head
-from conformask.training.fit import TrainingConfig, fit
-from conformask.training.precision import best_precision
+from conformask.training.fit import TrainingConfig, best_precision, fit
 
 IMAGES, REPEATED, SIZE, WIDTH, BATCH, EPOCHS, ROUNDS = 128, 8, 128, 32, 16, 1, 2
 OUT = Path(__file__).parent / "results" / "training.json"

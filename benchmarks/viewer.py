@@ -10,11 +10,11 @@ import torch
 from playwright.sync_api import Page, sync_playwright
 from torch import Tensor
 
-from conformask.data.photographs import packaged_photographs
 from conformask.data.triplets import Triplets
+from conformask.demo import packaged_photographs
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.viewer.serve import listening, server, url_of
 from conformask.viewer.session import Session
 

@@ -21,8 +21,8 @@ import torch
 import zarr
 
 import conformask as cm
-from conformask.scorers.packaged import packaged_network
 from conformask.scorers.tiled import tiled
+from conformask.scorers.untrained import packaged_network
 from conformask.storage.as_json import write_json
 
 RESULTS = Path(__file__).parent / "results" / "volumes.json"

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import conformask as cm
-from conformask.data.photographs import packaged_photographs
 from conformask.data.sources import TrueImages
+from conformask.demo import packaged_photographs
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, error_bytes, heat, overlay
 from conformask.predictors.classical import Bicubic

@@ -12,8 +12,8 @@ from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 import conformask as cm
-from conformask.data.photographs import packaged_photographs
 from conformask.data.sources import TrueImages
+from conformask.demo import packaged_photographs
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted
 from conformask.tasks import task

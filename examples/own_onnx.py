@@ -18,9 +18,9 @@ from torch import nn
 
 import conformask as cm
 from conformask.data.images import write_image
-from conformask.data.photographs import packaged_photographs
 from conformask.data.provenance import Provenance
 from conformask.data.sources import TrueImages
+from conformask.demo import packaged_photographs
 from conformask.predictors.custom import custom_predictor
 from conformask.preparation import add_outputs
 from conformask.storage.as_json import write_json

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 import conformask as cm
-from conformask.data.photographs import packaged_photographs
 from conformask.data.sources import TrueImages
+from conformask.demo import packaged_photographs
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import write_triplets
 from conformask.tasks import task

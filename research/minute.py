@@ -34,8 +34,7 @@ from skimage.restoration import richardson_lucy
 import conformask as cm
 from conformask.errors import CalibrationError
 from conformask.evaluation.resplits import resplit
-from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.scorer import Scorer
+from conformask.scorers.scorer import Heuristic, Scorer
 
 RESULTS = Path(__file__).parent / "results" / "minute.json"
 PARTS = ("train", "selection", "calibration", "test")

@@ -45,11 +45,11 @@ from torch import Tensor
 from conformask.calibration import GRID_POINTS, ScoredBatch, curves, features_of, lambda_grid
 from conformask.conformal.crossing import between_grid_points
 from conformask.conformal.curves import Curves
+from conformask.conformal.lambdas import quantile_regression
 from conformask.conformal.order import marginal_rank, smallest
-from conformask.conformal.quantile_regression import quantile_regression
 from conformask.data.triplets import Triplets
 from conformask.losses import loss
-from conformask.masks.difficulty import KAPPA
+from conformask.masks.levels import KAPPA
 from conformask.masks.mask_family import Family
 from conformask.masks.power import Power, Reciprocal
 from conformask.masks.water_filling import WaterFilling
@@ -60,11 +60,9 @@ from conformask.paper.settings import CONFIDENCE, PRESETS, QUANTILE
 from conformask.paper.sources import collections_of, distances_of, rows_of
 from conformask.paper.stages import Cache
 from conformask.predictors.network_predictor import NetworkPredictor
-from conformask.scorers.heads import Head
+from conformask.scorers.heads import Head, MaskNetwork, Quantile
 from conformask.scorers.initial_network import LEVELS
-from conformask.scorers.mask_network import MaskNetwork
 from conformask.scorers.network_scorer import network_input
-from conformask.scorers.quantile import Quantile
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import ALL_DEVICES
 from conformask.types import Batch, Loss, Score

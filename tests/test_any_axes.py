@@ -9,7 +9,7 @@ from conformask.losses import loss
 from conformask.masks import FAMILIES
 from conformask.masks import family as family_by_name
 from conformask.oracle import oracle, paper_oracle
-from conformask.training.losses import mask_loss, pinball
+from conformask.scorers.heads import mask_loss, pinball
 from conformask.types import Batch, Score
 
 VOLUME, FLAT = (3, 2, 4, 6, 8), (3, 2, 24, 8)

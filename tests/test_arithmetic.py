@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from conformask.arithmetic import SHORTENED, best_device, full_precision
 from conformask.distances.custom import CustomDistance
 from conformask.distances.ssim import Ssim
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.scoring import score_of
 
 IMAGES = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))

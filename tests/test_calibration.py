@@ -24,17 +24,17 @@ from conformask.calibration import (
     measures,
     size_at,
 )
-from conformask.conformal.covariates import covariates_of
 from conformask.conformal.crossing import first_crossing, meets_threshold
 from conformask.conformal.presets import guarantee
+from conformask.conformal.rules import covariates_of
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss
-from conformask.losses.false_omission_rate import FalseOmissionRate
-from conformask.losses.mean_shown import MeanShown
+from conformask.losses.means import MeanShown
 from conformask.losses.window import Window
+from conformask.losses.wrong_pixels import FalseOmissionRate
 from conformask.masks import FAMILIES, family
-from conformask.masks.difficulty import KAPPA
+from conformask.masks.levels import KAPPA
 from conformask.masks.mask_family import Family
 from conformask.types import Batch, Loss, Score
 

@@ -25,7 +25,7 @@ from conformask.pictures.pixels import as_bytes, in_colors
 from conformask.records import evaluation as records
 from conformask.records.evaluation import Evaluation
 from conformask.report.strip import Strip, StripRow
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.types import Batch, Images
 from report.synthetic_evaluation import evaluation as synthetic
 from synthetic_triplets import arrays, scale_of, triplets

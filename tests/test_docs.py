@@ -21,7 +21,7 @@ from pathlib import Path
 import torch
 import conformask as cm
 from conformask.data.images import write_image
-from conformask.data.photographs import packaged_photographs
+from conformask.demo import packaged_photographs
 from conformask.data.sources import TrueImages
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted

@@ -11,7 +11,7 @@ import conformask as cm
 from conformask.cli import main
 from conformask.data.decoding import decode
 from conformask.data.images import pixel_hash, write_image
-from conformask.data.photographs import packaged_photographs
+from conformask.demo import packaged_photographs
 from conformask.storage.exclusive import LOCK
 
 SIDE = 128

@@ -16,8 +16,8 @@ from PIL import Image
 
 import conformask as cm
 from conformask.data.images import levels, write_image
-from conformask.data.photographs import packaged_photographs
 from conformask.data.sources import TrueImages
+from conformask.demo import packaged_photographs
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient

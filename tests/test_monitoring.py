@@ -19,9 +19,9 @@ from conformask.masks import family
 from conformask.monitoring.batch import Monitoring, monitor
 from conformask.monitoring.measures import LOOKS, SIZE
 from conformask.scorers.fit import fit_scorer
-from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.initial_network import NetworkOptions
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scorer import Heuristic
+from conformask.scorers.scoring import selection_record
 from conformask.training.fit import TrainingConfig
 from conformask.types import Images, Score
 from simulation import simulated

@@ -7,7 +7,8 @@ import pytest
 from conformask import names
 from conformask.conformal.presets import GUARANTEES, UNITS
 from conformask.distances import DISTANCES
-from conformask.losses import AGGREGATES, MAPS, loss
+from conformask.losses import AGGREGATES, loss
+from conformask.losses.maps import MAPS
 from conformask.masks import FAMILIES
 from conformask.predictors.regressor import KINDS
 from conformask.scorers.heads import HEADS

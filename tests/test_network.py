@@ -28,8 +28,8 @@ from conformask.records.network import Network, check_network
 from conformask.report.page import render
 from conformask.report.words import verdict
 from conformask.scorers.fit import fit_scorer
-from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.initial_network import NetworkOptions
+from conformask.scorers.scorer import Heuristic
 from conformask.training.fit import TrainingConfig
 from conformask.viewer.session import Session
 from synthetic_triplets import scale_of, triplets

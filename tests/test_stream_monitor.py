@@ -17,7 +17,7 @@ from conformask.errors import InvalidArgumentError, MismatchError, MissingFileEr
 from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import family
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scoring import selection_record
 from conformask.wording.measurements import stream_text
 from stated import calibrated
 from synthetic_triplets import arrays, scale_of, triplets

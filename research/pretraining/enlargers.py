@@ -20,7 +20,7 @@ from torch import nn
 from trained import looks_loss, train_all
 from truths import Truths
 
-from conformask.networks.patchgan import PatchGAN
+from conformask.networks.unet import PatchGAN
 from conformask.training.record import save_weights
 
 BATCH, STEPS, EARLY, LEARNING_RATE = 8, 1000, 200, 1e-3

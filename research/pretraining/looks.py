@@ -13,7 +13,7 @@ import numpy as np
 from truths import Truths
 
 from conformask.data.perceptual_hashes import perceptual_hash
-from conformask.scorers.packaged import LOOKS
+from conformask.scorers.untrained import LOOKS
 from conformask.storage.as_arrays import write_arrays
 
 EVERY, REACH = 4, 24

@@ -20,8 +20,7 @@ from torch import nn
 from trained import looks_loss, train_all, trained_networks
 from truths import Truths
 
-from conformask.networks.patchgan import PatchGAN
-from conformask.networks.unet import UNet
+from conformask.networks.unet import PatchGAN, UNet
 from conformask.training.record import load_into, save_weights
 
 BATCH, STEPS, LEARNING_RATE = 8, 1000, 1e-3

@@ -21,7 +21,7 @@ from degradations import normal
 from pool import LARGEST
 
 from conformask.networks.any_channels import CUES, AnyChannels
-from conformask.scorers.packaged import WEIGHTS
+from conformask.scorers.untrained import WEIGHTS
 from conformask.storage.as_json import write_json
 from conformask.storage.atomic import atomic_write
 from conformask.training.record import save_weights

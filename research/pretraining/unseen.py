@@ -26,8 +26,8 @@ from skimage.restoration import denoise_nl_means
 import conformask as cm
 from conformask.errors import CalibrationError
 from conformask.networks.any_channels import NEAR, averaged, steps_of
-from conformask.scorers.packaged import packaged_network
 from conformask.scorers.simple import local_spread
+from conformask.scorers.untrained import packaged_network
 from conformask.storage.as_json import write_json
 
 RESULTS = Path(__file__).parent / "results" / "unseen.json"

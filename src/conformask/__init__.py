@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from conformask.evaluation.evaluate import evaluate as evaluate
     from conformask.exporting.export import export as export
     from conformask.losses.custom import CustomLoss as CustomLoss
-    from conformask.losses.false_omission_rate import FalseOmissionRate as FalseOmissionRate
     from conformask.losses.maps import CustomErrorMap as CustomErrorMap
     from conformask.losses.masked_distance import MaskedDistance as MaskedDistance
-    from conformask.losses.mean import Mean as Mean
-    from conformask.losses.mean_shown import MeanShown as MeanShown
-    from conformask.losses.miss_rate import MissRate as MissRate
+    from conformask.losses.means import Mean as Mean
+    from conformask.losses.means import MeanShown as MeanShown
     from conformask.losses.window import Window as Window
+    from conformask.losses.wrong_pixels import FalseOmissionRate as FalseOmissionRate
+    from conformask.losses.wrong_pixels import MissRate as MissRate
     from conformask.masker.calibrate import calibrate as calibrate
     from conformask.masker.load import load as load
     from conformask.masker.masker import Masker as Masker
@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from conformask.records.reading import Reading as Reading
     from conformask.report.page import write_report as write_report
     from conformask.scorers.fit import fit_scorer as fit_scorer
-    from conformask.scorers.heuristic import Heuristic as Heuristic
     from conformask.scorers.initial_network import NetworkOptions as NetworkOptions
+    from conformask.scorers.scorer import Heuristic as Heuristic
     from conformask.scorers.simple import gradient as gradient
     from conformask.scorers.simple import local_spread as local_spread
     from conformask.scorers.simple import residual as residual
@@ -53,15 +53,15 @@ _HOMES = {
     "Splits": "data.triplets",
     "Reading": "records.reading",
     "Score": "types",
-    "Heuristic": "scorers.heuristic",
+    "Heuristic": "scorers.scorer",
     "local_spread": "scorers.simple",
     "residual": "scorers.simple",
     "gradient": "scorers.simple",
-    "Mean": "losses.mean",
-    "MeanShown": "losses.mean_shown",
+    "Mean": "losses.means",
+    "MeanShown": "losses.means",
     "Window": "losses.window",
-    "MissRate": "losses.miss_rate",
-    "FalseOmissionRate": "losses.false_omission_rate",
+    "MissRate": "losses.wrong_pixels",
+    "FalseOmissionRate": "losses.wrong_pixels",
     "MaskedDistance": "losses.masked_distance",
     "CustomLoss": "losses.custom",
     "CustomErrorMap": "losses.maps",

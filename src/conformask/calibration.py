@@ -10,17 +10,17 @@ from torch import Tensor
 
 from conformask.arithmetic import image_means
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import covariates_of
 from conformask.conformal.crossing import first_crossing
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
+from conformask.conformal.rules import covariates_of
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.mean import Mean
-from conformask.losses.sums import Sums
-from conformask.masks.bisection import LARGEST, SMALLEST, largest_lambda
-from conformask.masks.mask_family import Family
-from conformask.types import Array, Batch, Images, Loss, LossOfImages, PerImage, Score
+from conformask.losses.map_loss import Sums
+from conformask.losses.means import Mean
+from conformask.masks.mask_family import LARGEST, SMALLEST, Family, largest_lambda
+from conformask.storage.as_arrays import Array
+from conformask.types import Batch, Images, Loss, LossOfImages, PerImage, Score
 
 GRID_POINTS = 128
 """Number of lambdas in a grid, besides 0 and inf."""

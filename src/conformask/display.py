@@ -17,7 +17,8 @@ from conformask.records.evaluation import Evaluation
 from conformask.records.geometry import Geometry
 from conformask.report.gallery import error_label
 from conformask.report.strip import LONGEST, Strip, StripRow
-from conformask.types import Array, Batch, Images
+from conformask.storage.as_arrays import Array
+from conformask.types import Batch, Images
 
 
 def show(

@@ -10,7 +10,7 @@ from conformask.arithmetic import image_means, per_image
 from conformask.calibration import bisect, loss_of_batch
 from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
-from conformask.losses.sums import Sums
+from conformask.losses.map_loss import Sums
 from conformask.losses.window import WindowOfImages, around
 from conformask.masks.power import Reciprocal
 from conformask.masks.water_filling import WaterFilling

@@ -19,13 +19,12 @@ from conformask.data.images import DataRange, Image, list_images, read_image, wr
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import FILE as PROVENANCE
 from conformask.data.provenance import Provenance, unfinished
-from conformask.data.sources import Source, TrueImages
+from conformask.data.sources import Pairs, Source, TrueImages
 from conformask.errors import ImageError, MismatchError, MissingFileError, OutputError, one_line
 from conformask.fingerprints import fingerprint_of
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.custom import custom_predictor
 from conformask.predictors.network_predictor import Accelerated, NetworkPredictor
-from conformask.predictors.pairs import Pairs
 from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.network import Network

@@ -20,11 +20,11 @@ import torch
 
 import conformask as cm
 from conformask.errors import CalibrationError
-from conformask.losses.mean_shown import MeanShown
+from conformask.losses.means import MeanShown
 from conformask.masker.masker import Masker
 from conformask.masks import family as family_by_name
 from conformask.progress import tracked
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scoring import selection_record
 from conformask.storage.as_json import read_json, write_json
 
 RESULT = Path(__file__).parents[2] / "research" / "results" / "promises_issued.json"

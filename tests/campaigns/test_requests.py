@@ -20,7 +20,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 
 from conformask.masker.calibrate import calibrate
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.viewer import connections, uploads
 from conformask.viewer.app import application
 from conformask.viewer.serve import listening, server

@@ -10,7 +10,7 @@ import pytest
 
 from conformask.cli import main
 from conformask.data.images import write_image
-from conformask.data.photographs import packaged_photographs
+from conformask.demo import packaged_photographs
 
 SIDE = 128
 

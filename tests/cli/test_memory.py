@@ -8,7 +8,7 @@ import pytest
 
 FAULTS = """
 import resource, torch
-from conformask.cli.memory import keep_memory
+from conformask.cli import keep_memory
 
 def faults() -> int:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -15,7 +15,7 @@ from conformask.cli import main
 from conformask.data.images import read_image, write_image
 from conformask.data.sources import TrueImages
 from conformask.preparation import write_triplets
-from conformask.tasks.super_resolution import SuperResolution
+from conformask.tasks import SuperResolution
 from conformask.types import Images
 
 COMMAND = Path(sys.executable).with_name("conformask")

@@ -7,7 +7,7 @@ import pytest
 import zarr
 
 from conformask.data.images import write_image
-from conformask.data.photographs import packaged_photographs
+from conformask.demo import packaged_photographs
 
 AXES = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
 LARGE = (1100, 96)

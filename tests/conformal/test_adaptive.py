@@ -6,10 +6,9 @@ from promises import CONFIDENCE, Deploy, breaks_coverage, falls_short, goes_beyo
 from worlds import GRID, RANDOM, evidence_of
 
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import ImageCovariates
+from conformask.conformal.lambdas import LogLinear, quantile_regression
 from conformask.conformal.presets import adaptive, marginal
-from conformask.conformal.quantile_regression import LogLinear, quantile_regression
-from conformask.conformal.rules import AdaptiveLambda
+from conformask.conformal.rules import AdaptiveLambda, ImageCovariates
 from simulation import simulated
 
 

@@ -8,7 +8,7 @@ import pytest
 from promises import too_often
 from scipy import stats
 
-from conformask.conformal.bounds import Certifies, hoeffding_bentkus, waudby_smith_ramdas
+from conformask.conformal.procedures.risk_control import Certifies, hoeffding_bentkus, waudby_smith_ramdas
 from simulation import simulated
 
 DELTA = 0.1

@@ -4,9 +4,8 @@ from promises import falls_short, goes_beyond
 from worlds import evidence_of
 
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.presets import categories, marginal
-from conformask.conformal.rules import CategoryLambda, Rule
+from conformask.conformal.rules import CategoryLambda, ImageCovariates, Rule
 from conformask.errors import InvalidArgumentError
 from simulation import simulated
 

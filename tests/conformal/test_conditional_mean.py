@@ -10,11 +10,10 @@ from promises import CONFIDENCE, Deploy, falls_short
 from worlds import THRESHOLD
 
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import conditional_mean, expected, marginal
-from conformask.conformal.rules import ConstantLambda
+from conformask.conformal.rules import ConstantLambda, ImageCovariates
 from conformask.conformal.statements import tail_risk
 from simulation import simulated
 

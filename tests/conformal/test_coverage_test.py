@@ -7,10 +7,9 @@ from worlds import RANDOM, THRESHOLD, World
 
 from conformask.conformal import coverage_test as law
 from conformask.conformal.coverage_test import PValues, coverage_p_values, resampled_p_values
-from conformask.conformal.grouping import first_of_each, group_means
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import expected, groups, guarantee, marginal
-from conformask.conformal.units import Image, ImageOfNewGroup
+from conformask.conformal.units import Image, ImageOfNewGroup, first_of_each, group_means
 from simulation import simulated
 
 LEVEL = 0.05

@@ -8,7 +8,8 @@ from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.lambdas import Adaptive, Constant
 from conformask.conformal.populations import EachCategory, SamePopulation, Weighted
 from conformask.conformal.presets import DEFAULTS, GUARANTEES, guarantee, takes
-from conformask.conformal.procedures import Axes, Procedure, words
+from conformask.conformal.procedures import Axes, words
+from conformask.conformal.procedures.procedure import Procedure
 from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, ExpectedLoss
 from conformask.conformal.units import Group, Image, ImageOfNewGroup
 from conformask.errors import InvalidArgumentError

@@ -5,7 +5,7 @@ import pytest
 
 from conformask.conformal.curves import Curves
 from conformask.conformal.image_bound import calibrated_bound, fit_loss_quantile
-from conformask.conformal.quantile_regression import LogLinear
+from conformask.conformal.lambdas import LogLinear
 
 CONFIDENCE, DRAWS = 0.9, 600
 

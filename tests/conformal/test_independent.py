@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from worlds import GRID, RANDOM, THRESHOLD, World, evidence_of
 
-from conformask.conformal.bounds import hoeffding_bentkus, waudby_smith_ramdas
-from conformask.conformal.covariates import ImageCovariates
+from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.presets import adaptive, categories, expected, ltt, marginal
-from conformask.conformal.quantile_regression import LogLinear
+from conformask.conformal.procedures.risk_control import hoeffding_bentkus, waudby_smith_ramdas
+from conformask.conformal.rules import ImageCovariates
 
 SIZES = (5, 12, 25, 57, 100, 333, 1234)
 CONFIDENCES = (0.5, 0.8, 0.9, 0.95)

@@ -1,6 +1,6 @@
 import pytest
 
-from conformask.conformal.planning import SIZES, plan
+from conformask.conformal.guarantee import SIZES, plan
 from conformask.conformal.presets import GUARANTEES, guarantee
 from conformask.errors import InvalidArgumentError
 

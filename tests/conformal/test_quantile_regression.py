@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import optimize
 
-from conformask.conformal.quantile_regression import LogLinear, constant, quantile_regression
+from conformask.conformal.lambdas import LogLinear, quantile_regression, zero
 
 
 def pinball(h: LogLinear, features: np.ndarray, target: np.ndarray, quantile: float) -> float:
@@ -57,7 +57,7 @@ def test_doubled_features_do_no_harm() -> None:
 
 
 def test_constant_and_json() -> None:
-    h = constant(np.ones((4, 3)), np.ones(4), 0.1)
+    h = zero(np.ones((4, 3)))
     assert h(np.ones((2, 3))).tolist() == [0, 0]
     h = LogLinear(0.1, (1 / 3, -2e-17))
     assert LogLinear.from_json(h.to_json()) == h

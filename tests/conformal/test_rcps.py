@@ -6,11 +6,16 @@ import pytest
 from promises import Deploy, breaks_rcps
 from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, staircase, swinging
 
-from conformask.conformal.bounds import Certifies, hoeffding_bentkus, waudby_smith_ramdas
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.curves import Curves
 from conformask.conformal.presets import rcps, rcps_hb
-from conformask.conformal.procedures.rcps import RCPS, hashed_order
+from conformask.conformal.procedures.risk_control import (
+    RCPS,
+    Certifies,
+    hashed_order,
+    hoeffding_bentkus,
+    waudby_smith_ramdas,
+)
 from conformask.conformal.rules import ConstantLambda
 from conformask.errors import InvalidArgumentError
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from worlds import GRID, RANDOM
 
-from conformask.conformal.covariates import ImageCovariates
+from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.presets import GUARANTEES, guarantee
-from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.rules import (
     RULES,
     AdaptiveLambda,
     BoundedRisk,
     CategoryLambda,
     ConstantLambda,
+    ImageCovariates,
     Rule,
     WeightedLambda,
     rule_from_json,

@@ -11,14 +11,13 @@ from worlds import RANDOM, THRESHOLD, Fields, evidence_of
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.certainty import Marginal
-from conformask.conformal.grouping import group_means, kth_largest, kth_smallest
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import guarantee, pac
-from conformask.conformal.procedures import group_share_bound as failing_share
-from conformask.conformal.procedures.rcps import hashed_order
+from conformask.conformal.procedures import risk_control
+from conformask.conformal.procedures.risk_control import hashed_order
 from conformask.conformal.procedures.split_conformal import SplitConformal
 from conformask.conformal.rules import BoundedRisk, ConstantLambda, Rule
-from conformask.conformal.units import Group, Image, ImageOfNewGroup
+from conformask.conformal.units import Group, Image, ImageOfNewGroup, group_means, kth_largest, kth_smallest
 from conformask.errors import InvalidArgumentError
 from simulation import simulated
 
@@ -220,7 +219,7 @@ def test_a_larger_lambda_that_is_certified_by_luck_does_not_count(monkeypatch: p
     """The mean failing share grows with lambda, but a bet on it may win again."""
     images = evidence_of(np.array([1.0, 2.0, 3.0, 4.0]), group=np.array(list("abcd")))
     promise = guarantee("pac", CONFIDENCE, DELTA, unit="member")
-    monkeypatch.setattr(failing_share, "waudby_smith_ramdas", lambda shares, *_: bool(shares.mean() != 0.25))
+    monkeypatch.setattr(risk_control, "waudby_smith_ramdas", lambda shares, *_: bool(shares.mean() != 0.25))
     assert promise.rule(images).lam == 1
 
 
@@ -231,7 +230,7 @@ def test_groups_are_betted_on_in_an_order_that_their_labels_do_not_tell(
     labels, betted = np.array(list("abcdefgh")), []
     images = evidence_of(np.arange(8.0), group=labels)
     monkeypatch.setattr(
-        failing_share, "waudby_smith_ramdas", lambda shares, *_: betted.append(shares.tolist()) or True
+        risk_control, "waudby_smith_ramdas", lambda shares, *_: betted.append(shares.tolist()) or True
     )
     guarantee("pac", CONFIDENCE, DELTA, unit="member").rule(images)
     by_label = (np.arange(8) < 4).astype(float)

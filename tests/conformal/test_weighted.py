@@ -7,11 +7,10 @@ from promises import Deploy, breaks_coverage, coverage, goes_beyond
 from worlds import RANDOM, evidence_of
 
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.order import ROUNDING
 from conformask.conformal.populations import effective_sample_size
 from conformask.conformal.presets import marginal, weighted
-from conformask.conformal.rules import WeightedLambda
+from conformask.conformal.rules import ImageCovariates, WeightedLambda
 
 
 def reweighed(evidence: CalibrationData, weight: np.ndarray) -> CalibrationData:

@@ -13,9 +13,9 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.crossing import first_crossing, meets_threshold
 from conformask.conformal.curves import Curves
+from conformask.conformal.rules import ImageCovariates
 
 THRESHOLD = 0.1
 GRID = np.array([0.0, *np.geomspace(0.02, 20, 18), math.inf])

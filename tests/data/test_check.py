@@ -6,8 +6,8 @@ import pytest
 
 from conformask.data.check import CheckReport, check_triplets
 from conformask.data.images import write_image
-from conformask.data.photographs import packaged_photographs
 from conformask.data.triplets import Triplets
+from conformask.demo import packaged_photographs
 
 SIDE = 96
 

@@ -10,7 +10,7 @@ from PIL import Image as Pillow
 
 from conformask.data.images import Image
 from conformask.data.perceptual_hashes import find_copies, perceptual_hash
-from conformask.data.photographs import packaged_photographs
+from conformask.demo import packaged_photographs
 
 SIDE = 96
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

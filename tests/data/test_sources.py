@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from conformask.data.images import write_image
-from conformask.data.photographs import COLOUR, packaged_photographs
 from conformask.data.sources import Source, TrueImages
 from conformask.data.splits import PARTS, part_of
+from conformask.demo import COLOUR, packaged_photographs
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"

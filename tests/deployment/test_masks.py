@@ -16,7 +16,7 @@ from conformask.deployment.masks import write_masks
 from conformask.errors import MismatchError, MissingFileError, OutputError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.storage.as_json import read_json, write_json
 from synthetic_triplets import arrays, scale_of, triplets
 

@@ -10,7 +10,7 @@ import conformask as cm
 from conformask.data.triplets import Triplets
 from conformask.errors import MismatchError
 from conformask.records.reading import Reading
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.tiled import Tiled
 from conformask.types import Images
 

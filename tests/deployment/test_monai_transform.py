@@ -12,7 +12,7 @@ from conformask.errors import ImageError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.records.reading import Reading
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.types import Images
 
 pytest.importorskip("monai", reason="the extra monai is not installed")

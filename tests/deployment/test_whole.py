@@ -22,7 +22,7 @@ from conformask.deployment import masks, whole
 from conformask.deployment.masks import write_masks
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
 from conformask.masker.masker import Masker
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.tiled import Tiled
 from synthetic_triplets import arrays, scale_of, triplets
 

@@ -13,7 +13,7 @@ from conformask.data.decoding import decode, read_header
 from conformask.data.triplets import Triplets
 from conformask.deployment.masks import write_masks
 from conformask.records.reading import Reading
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.tiled import Tiled
 
 zarr = pytest.importorskip("zarr")

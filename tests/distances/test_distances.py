@@ -15,7 +15,7 @@ from conformask.distances.lp import Lp
 from conformask.distances.ms_ssim import MsSsim
 from conformask.distances.ssim import Ssim
 from conformask.errors import InvalidArgumentError
-from conformask.testing import DistanceContract
+from conformask.testing.distances import DistanceContract
 
 GENERATOR = torch.Generator().manual_seed(0)
 Y = torch.rand(4, 3, 20, 23, generator=GENERATOR)

@@ -17,7 +17,7 @@ from conformask.distances.backbones import ALEXNET, SQUEEZENET, VGG16, Backbone,
 from conformask.distances.dists import Dists
 from conformask.distances.lpips import Lpips
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
-from conformask.testing import DistanceContract
+from conformask.testing.distances import DistanceContract
 
 models = pytest.importorskip("torchvision.models")
 

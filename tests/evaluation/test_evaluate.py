@@ -30,7 +30,7 @@ from conformask.masker.masker import Masker
 from conformask.monitoring.batch import monitor
 from conformask.records.evaluation import Evaluation, ImageRecords
 from conformask.report import words
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.scoring import scored_batches
 from conformask.storage.as_arrays import write_arrays
 from conformask.storage.as_json import read_json, to_jsonable

@@ -25,8 +25,8 @@ from conformask.masks.mask_family import Family
 from conformask.networks.unet import UNet
 from conformask.records.loss import LossTerms
 from conformask.scorers.heads import head
-from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.tiled import Tiled
 from conformask.storage.as_json import to_jsonable
 from synthetic_triplets import scale_of, triplets

@@ -24,7 +24,7 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.records.network import Network
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.untrained import Untrained
 from conformask.types import Images
 from onnx_predictors import blurring

@@ -19,7 +19,7 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.predictors.custom import custom_predictor
 from conformask.records.network import Network
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from onnx_predictors import blurring, enlarging, saved
 from synthetic_triplets import scale_of, triplets
 

@@ -9,8 +9,7 @@ import torch
 
 from conformask.errors import MismatchError
 from conformask.exporting.graph import mask_function
-from conformask.masks.difficulty import spent
-from conformask.masks.graph import rounded_down
+from conformask.masks.levels import rounded_down_in_graph, spent
 from conformask.masks.mask_family import Family
 from conformask.masks.power import Power, Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
@@ -91,7 +90,7 @@ def test_rounding_is_never_up() -> None:
     generator = torch.Generator().manual_seed(1)
     values = torch.exp(20 * torch.randn(10_000, generator=generator, dtype=torch.float64))
     values[:20] = 2.0 ** torch.arange(-10, 10, dtype=torch.float64) * (1 - 1e-12)
-    found = rounded_down(values)
+    found = rounded_down_in_graph(values)
     assert (found.double() <= values).all()
     above = torch.nextafter(found, torch.tensor(math.inf))
     assert (above.double() > values).all(), "the nearest float32 that is not above"

@@ -14,12 +14,10 @@ from conformask.distances.ssim import Ssim
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import code_of, loss, loss_of_terms, paper_distance, stored_loss
 from conformask.losses.custom import CustomLoss
-from conformask.losses.false_omission_rate import FalseOmissionRate
 from conformask.losses.maps import CustomErrorMap
-from conformask.losses.mean import Mean
-from conformask.losses.mean_shown import MeanShown
-from conformask.losses.miss_rate import MissRate
+from conformask.losses.means import Mean, MeanShown
 from conformask.losses.window import Window, around
+from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.masks import family
 from conformask.records.geometry import PhysicalWindow
 from conformask.records.loss import LossTerms

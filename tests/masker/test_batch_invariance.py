@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from conformask.conformal.promise import Promise
 from conformask.errors import CalibrationError
 from conformask.masker.calibrate import calibrate
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.simple import local_spread
 from conformask.types import Images, Score
 from synthetic_triplets import scale_of, triplets

@@ -21,8 +21,8 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masks import family as family_by_name
-from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scorer import Heuristic
+from conformask.scorers.scoring import selection_record
 from conformask.storage.as_json import to_jsonable
 from conformask.types import Batch
 from stated import calibrated

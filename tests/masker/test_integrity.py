@@ -17,8 +17,8 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masks.power import Reciprocal
-from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scorer import Heuristic
+from conformask.scorers.scoring import selection_record
 from conformask.scorers.tiled import Tiled
 from conformask.training.processes import Compute
 from stated import calibrated

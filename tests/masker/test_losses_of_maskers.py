@@ -17,12 +17,10 @@ from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.evaluation.evaluate import evaluate
 from conformask.losses.custom import CustomLoss
-from conformask.losses.false_omission_rate import FalseOmissionRate
 from conformask.losses.maps import CustomErrorMap
-from conformask.losses.mean import Mean
-from conformask.losses.mean_shown import MeanShown
-from conformask.losses.miss_rate import MissRate
+from conformask.losses.means import Mean, MeanShown
 from conformask.losses.window import Window
+from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
@@ -30,8 +28,8 @@ from conformask.masker.online import OnlineMasker
 from conformask.masker.resolve import family_for
 from conformask.monitoring.batch import monitor
 from conformask.report.words import numbers
-from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scorer import Heuristic
+from conformask.scorers.scoring import selection_record
 from conformask.types import Loss, Score
 from conformask.wording.promises import headline
 from simulation import simulated

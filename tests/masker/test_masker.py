@@ -39,9 +39,8 @@ from conformask.masks.mask_family import Family
 from conformask.masks.power import Reciprocal
 from conformask.records.reading import Reading
 from conformask.records.selection import Selection
-from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.scoring import score_of
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scorer import Heuristic
+from conformask.scorers.scoring import score_of, selection_record
 from conformask.storage.as_arrays import read_arrays, write_arrays
 from conformask.types import Distance, Images, Score
 from simulation import simulated

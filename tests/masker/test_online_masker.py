@@ -7,7 +7,7 @@ from conformask.errors import ImageError, InvalidArgumentError, MismatchError, M
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masker.online import OnlineMasker
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from synthetic_triplets import arrays, scale_of, triplets
 
 SETTINGS = {"threshold": 0.03, "loss": "l1", "promise": Promise(confidence=0.8)}

@@ -22,8 +22,8 @@ from conformask.monitoring.batch import monitor
 from conformask.records.evaluation import Evaluation
 from conformask.report.page import render
 from conformask.report.words import numbers
-from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scorer import Heuristic
+from conformask.scorers.scoring import selection_record
 from conformask.wording.measurements import measurement_text
 from conformask.wording.promises import headline, meaning_of
 from stated import calibrated

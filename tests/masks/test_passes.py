@@ -11,7 +11,7 @@ from conformask.masks.mask_family import Family
 from conformask.masks.power import Power
 from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 GENERATOR = np.random.default_rng(0)
 LAMBDAS = (0.0, 1e-30, 1e-4, 0.02, 0.1, 0.25, 0.7, 1.0, 3.0, 1e30, np.inf)

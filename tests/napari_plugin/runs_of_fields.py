@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 import conformask as cm
 from conformask.masker.masker import Masker
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 
 def pair(seed: int, shape: tuple[int, ...], channels: int = 1) -> tuple[Array, Array, Array]:

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from conformask.networks import stored_network
 from conformask.networks.slices import SliceWise, channels_of
-from conformask.networks.stored import stored_network
 from conformask.networks.unet import UNet, halvings_for
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from conformask.networks.patchgan import PatchGAN
+from conformask.networks.unet import PatchGAN
 
 
 @pytest.mark.parametrize(

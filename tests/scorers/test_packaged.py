@@ -17,9 +17,9 @@ from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
 from conformask.networks.unet import UNet
 from conformask.records.network import Network
-from conformask.scorers.packaged import WEIGHTS, packaged_hashes, packaged_network
 from conformask.scorers.stored import load_scorer
 from conformask.scorers.tiled import Tiled
+from conformask.scorers.untrained import WEIGHTS, packaged_hashes, packaged_network
 from synthetic_triplets import triplets
 
 SIZE = (16, 16)

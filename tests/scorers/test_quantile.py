@@ -9,12 +9,11 @@ from conformask.data.triplets import Triplets
 from conformask.errors import MismatchError
 from conformask.losses import loss
 from conformask.scorers.fit import fit_scorer
-from conformask.scorers.heads import head
+from conformask.scorers.heads import head, pinball
 from conformask.scorers.initial_network import NetworkOptions
 from conformask.scorers.network_scorer import NetworkScorer, network_input
 from conformask.scorers.stored import load_scorer
 from conformask.training.fit import TrainingConfig
-from conformask.training.losses import pinball
 
 LOUD, QUIET, BIAS = 0.2, 0.05, 0.1
 SIZE = 16

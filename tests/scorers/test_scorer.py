@@ -12,8 +12,7 @@ from conformask.exporting.graph import Graph
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.scorer import Scorer, WrappedScorer, as_scorer
+from conformask.scorers.scorer import Heuristic, Scorer, WrappedScorer, as_scorer
 from conformask.scorers.tiled import Tiled
 from conformask.types import Score
 from synthetic_triplets import triplets

@@ -10,18 +10,17 @@ from conformask.data.triplets import Triplets
 from conformask.distances.lp import Lp
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.losses import loss
-from conformask.losses.false_omission_rate import FalseOmissionRate
-from conformask.losses.mean_shown import MeanShown
-from conformask.losses.miss_rate import MissRate
+from conformask.losses.means import MeanShown
 from conformask.losses.window import Window
+from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.masks import FAMILIES
 from conformask.networks.unet import UNet, levels_for
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head, suited
-from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.initial_network import NetworkOptions
 from conformask.scorers.network_scorer import NetworkScorer, network_input
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.scoring import scored
 from conformask.scorers.simple import local_spread
 from conformask.scorers.stored import load_scorer

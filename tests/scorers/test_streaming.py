@@ -7,7 +7,7 @@ import torch
 from conformask.calibration import ScoredBatch
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.streaming import gathered, parts_folder
 from conformask.training.processes import Compute
 from conformask.types import Images

@@ -11,9 +11,8 @@ from torch import nn
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.networks.slices import SliceWise, channels_of
 from conformask.networks.unet import UNet
-from conformask.scorers.heuristic import Heuristic
 from conformask.scorers.network_scorer import network_input
-from conformask.scorers.scorer import Scorer
+from conformask.scorers.scorer import Heuristic, Scorer
 from conformask.scorers.tiled import Tiled, spans
 from conformask.scorers.tiled import tiled as tiled_for
 from conformask.types import Score

@@ -3,10 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.tasks import TASKS, task
-from conformask.tasks.colorization import luma
-from conformask.tasks.completion import Completion
-from conformask.tasks.super_resolution import SuperResolution
+from conformask.tasks import TASKS, Completion, SuperResolution, luma, task
 
 
 def images(channels=3, height=32, width=32, seed=0):

@@ -22,11 +22,11 @@ from conformask.cli import main
 from conformask.data.images import write_image
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import loss
+from conformask.scorers.heads import mask_loss
 from conformask.training.budget import Budget, schedule
-from conformask.training.fit import ShuffledByEpoch, TrainingConfig, fit, seeded
-from conformask.training.losses import mask_loss, straight_through_clip
-from conformask.training.memory import CachedReader
-from conformask.training.module import TensorBatch, flipped
+from conformask.training.fit import TrainingConfig, fit, seeded
+from conformask.training.loading import CachedReader, ShuffledByEpoch
+from conformask.training.module import TensorBatch, flipped, straight_through_clip
 from conformask.training.progress import clock
 
 
@@ -215,7 +215,7 @@ def test_seeded_leaves_the_generator_alone() -> None:
 
 def test_images_are_read_once_while_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[int] = []
-    monkeypatch.setattr("conformask.training.memory.LIMIT", 12 * 4)
+    monkeypatch.setattr("conformask.training.loading.LIMIT", 12 * 4)
     remembered = CachedReader(lambda index: (read.append(index), (torch.full((10,), float(index)),))[1])
     assert [float(remembered(index)[0][0]) for index in (0, 1, 0, 1, 1)] == [0, 1, 0, 1, 1]
     assert read == [0, 1, 1, 1]
@@ -223,9 +223,9 @@ def test_images_are_read_once_while_they_fit(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_processes_read_what_does_not_fit_and_change_nothing(tmp_path: Path, monkeypatch) -> None:
     network, loaders = train(tmp_path / "in memory"), []
-    monkeypatch.setattr("conformask.training.memory.LIMIT", 1)
-    monkeypatch.setattr("conformask.training.memory.WORKERS", 2)
-    monkeypatch.setattr("conformask.training.memory.os.cpu_count", lambda: 4)
+    monkeypatch.setattr("conformask.training.loading.LIMIT", 1)
+    monkeypatch.setattr("conformask.training.loading.WORKERS", 2)
+    monkeypatch.setattr("conformask.training.loading.os.cpu_count", lambda: 4)
     original = DataLoader.__init__
 
     def noted(loader: DataLoader[object], *given: object, **how: object) -> None:

@@ -14,15 +14,15 @@ from hand_made_volumes import AFFINE, HU, write_volumes
 from torch import Tensor
 
 from conformask.conformal.promise import Promise
-from conformask.data.photographs import packaged_photographs
 from conformask.data.sources import TrueImages
 from conformask.data.triplets import Triplets
+from conformask.demo import packaged_photographs
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted
 from conformask.records.reading import Reading
-from conformask.scorers.heuristic import Heuristic
+from conformask.scorers.scorer import Heuristic
 from conformask.scorers.simple import local_spread
 from conformask.tasks import task
 from conformask.types import Triplet

@@ -13,9 +13,8 @@ from conformask.data.triplets import Triplets
 from conformask.masker.calibrate import calibrate
 from conformask.pictures.pixels import as_bytes
 from conformask.viewer.app import application
-from conformask.viewer.cache import ByteCache
 from conformask.viewer.pictures import OUTSIDE, THUMBNAIL, VEIL
-from conformask.viewer.session import Session
+from conformask.viewer.session import ByteCache, Session
 from conformask.wording.promises import headline
 
 pytestmark = pytest.mark.xdist_group("viewer")

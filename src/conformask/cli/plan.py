@@ -29,7 +29,7 @@ def plan(
     json: AsJson = False,
 ) -> None:
     """Show how many calibration images a promise needs, and the range in which coverage will lie."""
-    from conformask.conformal.planning import plan as plan_for
+    from conformask.conformal.guarantee import plan as plan_for
 
     if n is not None and n < 1:
         bad_usage(f"--n {n}: give at least 1 calibration image")

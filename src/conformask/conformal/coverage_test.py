@@ -12,10 +12,9 @@ from jaxtyping import Bool, Float
 from scipy import stats
 
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import covariates_of
-from conformask.conformal.grouping import Places, members
 from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.rules import Rule
+from conformask.conformal.rules import Rule, covariates_of
+from conformask.conformal.units import Places, members
 
 DRAWS = 400
 """Number of bootstrap draws."""

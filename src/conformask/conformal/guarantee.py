@@ -1,15 +1,20 @@
-"""Promises: one value with axes; rule, claim and meaning follow from them."""
+"""Promises: one value with axes, from which rule, claim and meaning follow; and how many images one needs."""
 
 from dataclasses import dataclass, replace
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.certainty import Certainty, Marginal, Simultaneous
 from conformask.conformal.lambdas import Adaptive, Constant, Lambda
+from conformask.conformal.order import coverage_range
 from conformask.conformal.populations import Population, SamePopulation
-from conformask.conformal.procedures import Axes, Procedure, procedure_for
+from conformask.conformal.procedures import Axes, procedure_for
+from conformask.conformal.procedures.procedure import Procedure
 from conformask.conformal.rules import Rule
 from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, Statement
 from conformask.conformal.units import Columns, Image, Unit
+
+SIZES = (1, 2, 5, 10, 20, 50)
+"""Multiples of the smallest set that a plan lists."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +106,7 @@ class Guarantee:
         return claim if self.delta is None else self.population.by_itself + claim
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Return the smallest number of units that can suffice; see `Theorem`."""
+        """Return the smallest number of units that can suffice; see `Procedure`."""
         return self.procedure.smallest_calibration_set(threshold, upper_bound)
 
     def rank(self, n: int) -> int | None:
@@ -122,3 +127,40 @@ class Guarantee:
     def rule(self, evidence: CalibrationData) -> Rule:
         """Return the rule from facts about images to their lambdas; void if the promise cannot be given."""
         return self.procedure.rule(evidence)
+
+
+@dataclass(frozen=True)
+class Prospect:
+    """The expected coverage with n calibration images."""
+
+    n: int
+    coverage: tuple[float, float] | None
+    """The range of coverage for 90 % of calibration sets; None if n is too small or no law is known."""
+
+
+@dataclass(frozen=True)
+class CalibrationPlan:
+    """The number of calibration units that a promise needs."""
+
+    n_calibration: int
+    """The smallest calibration set that supports the promise."""
+    unit: str
+    """The unit counted: images, groups, ..."""
+    prospects: tuple[Prospect, ...]
+
+
+def plan(
+    promise: Guarantee, threshold: float | None = None, upper_bound: float | None = None, n: int | None = None
+) -> CalibrationPlan:
+    """Return the smallest calibration set, and coverage for it and larger ones (or for n).
+
+    Raises:
+        InvalidArgumentError: a promise about a mean without a threshold.
+    """
+    smallest_size = promise.smallest_calibration_set(threshold, upper_bound)
+    sizes = [smallest_size * factor for factor in SIZES] if n is None else [n]
+    prospects = tuple(
+        Prospect(size, None if size < smallest_size else coverage_range(size, promise.rank(size)))
+        for size in sizes
+    )
+    return CalibrationPlan(smallest_size, promise.plural, prospects)

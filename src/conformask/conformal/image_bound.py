@@ -10,9 +10,12 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.conformal.curves import Curves
-from conformask.conformal.lambdas import IMAGES_A_COEFFICIENT
+from conformask.conformal.lambdas import (
+    LogLinear,
+    fit_log_quantile,
+    zero,
+)
 from conformask.conformal.order import ROUNDING
-from conformask.conformal.quantile_regression import LogLinear, constant, quantile_regression
 from conformask.storage.as_arrays import Array
 
 PerImage = Float[np.ndarray, "n"]
@@ -35,9 +38,7 @@ class ImageBound:
 def fit_loss_quantile(features: Float[np.ndarray, "n f"], losses: PerImage, confidence: float) -> LogLinear:
     """Fit h, the confidence-quantile of the log unmasked loss given the features, on selection images."""
     usable = losses > 0
-    enough = usable.sum() >= IMAGES_A_COEFFICIENT * (features.shape[1] + 1)
-    fit = quantile_regression if enough else constant
-    return fit(features[usable], np.log(losses[usable]), confidence)
+    return fit_log_quantile(features[usable], losses[usable], confidence)
 
 
 def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float) -> ImageBound | None:
@@ -45,7 +46,7 @@ def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float
     if calibration.features is None:
         return None
     # without a regression the bound is one constant, exp(shift), valid all the same
-    quantile = h or LogLinear(0.0, (0.0,) * calibration.features.shape[1])
+    quantile = h or zero(calibration.features)
     with np.errstate(divide="ignore"):
         excess = np.log(calibration.loss[:, -1]) - quantile(calibration.features)
     shift = _quantile(excess, _equal_group_weights(calibration.group, len(excess)), confidence)

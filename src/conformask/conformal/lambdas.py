@@ -1,16 +1,71 @@
-"""Constant or adaptive lambda: one for all images, or one for each."""
+"""Constant or adaptive lambda: one for all images, or one for each by linear quantile regression."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+from jaxtyping import Float
+from scipy import optimize, sparse
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.crossing import between_grid_points
-from conformask.conformal.quantile_regression import LogLinear, constant, quantile_regression
+from conformask.storage.as_json import Json
 
 IMAGES_A_COEFFICIENT = 10
-"""Selection images needed per coefficient; with fewer a constant is fitted."""
+"""Selection images needed per coefficient; with fewer nothing is fitted."""
+
+
+@dataclass(frozen=True)
+class LogLinear:
+    """A linear function of features that predicts a logarithm: an intercept and coefficients."""
+
+    intercept: float
+    coefficients: tuple[float, ...]
+
+    def __call__(self, features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n"]:
+        """Return the prediction for each row."""
+        return np.asarray(self.intercept + features @ np.array(self.coefficients))
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the function as JSON."""
+        return {"intercept": self.intercept, "coefficients": list(self.coefficients)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "LogLinear":
+        """Read the function that to_json wrote."""
+        return cls(float(record["intercept"]), tuple(map(float, record["coefficients"])))
+
+
+def quantile_regression(
+    features: Float[np.ndarray, "n f"], target: Float[np.ndarray, "n"], quantile: float
+) -> LogLinear:
+    """Return the linear function that minimises the pinball loss at the quantile."""
+    n, f = features.shape
+    centre, scale = features.mean(axis=0), features.std(axis=0)
+    scale = np.where(scale > 1e-12, scale, 1.0)
+    # the pinball loss as a linear program: a residual is its positive minus its negative part
+    design = sparse.csr_array(np.column_stack([np.ones(n), (features - centre) / scale]))
+    cost = np.concatenate([np.zeros(f + 1), np.full(n, quantile), np.full(n, 1 - quantile)])
+    equality = sparse.hstack([design, sparse.eye_array(n), -sparse.eye_array(n)], format="csr")
+    bounds = [(None, None)] * (f + 1) + [(0, None)] * (2 * n)
+    solution = optimize.linprog(cost, A_eq=equality, b_eq=target, bounds=bounds, method="highs")
+    slopes = solution.x[1 : f + 1] / scale
+    return LogLinear(float(solution.x[0] - slopes @ centre), tuple(map(float, slopes)))
+
+
+def zero(features: Float[np.ndarray, "n f"]) -> LogLinear:
+    """Return the function that is 0 for any values of as many features."""
+    return LogLinear(0.0, (0.0,) * features.shape[1])
+
+
+def fit_log_quantile(
+    features: Float[np.ndarray, "n f"], values: Float[np.ndarray, "n"], quantile: float
+) -> LogLinear:
+    """Fit the quantile of log values given the features; zero if there are too few images to fit one."""
+    if len(values) < IMAGES_A_COEFFICIENT * (features.shape[1] + 1):
+        return zero(features)
+    return quantile_regression(features, np.log(values), quantile)
 
 
 @dataclass(frozen=True)
@@ -42,10 +97,7 @@ class Adaptive:
         features, curves = selection.column("features"), selection.curves
         critical = between_grid_points(curves.grid, curves.loss, selection.threshold)
         usable = (critical > 0) & np.isfinite(critical)
-        fit = quantile_regression
-        if usable.sum() < IMAGES_A_COEFFICIENT * (features.shape[1] + 1):
-            fit = constant
-        return replace(self, h=fit(features[usable], np.log(critical[usable]), 1 - confidence))
+        return replace(self, h=fit_log_quantile(features[usable], critical[usable], 1 - confidence))
 
 
 Lambda = Constant | Adaptive

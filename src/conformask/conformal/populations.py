@@ -6,9 +6,8 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Float
 
-from conformask.conformal.grouping import first_of_each
 from conformask.conformal.order import ROUNDING
-from conformask.conformal.units import Columns, Unit
+from conformask.conformal.units import Columns, Unit, first_of_each
 
 
 class _Words:

@@ -7,9 +7,8 @@ from typing import Any
 
 from conformask.conformal.certainty import Simultaneous, TrainingConditional
 from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.lambdas import Adaptive
+from conformask.conformal.lambdas import Adaptive, LogLinear
 from conformask.conformal.populations import EachCategory, Weighted
-from conformask.conformal.quantile_regression import LogLinear
 from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, ExpectedLoss
 from conformask.conformal.units import Group, Image, ImageOfNewGroup, Unit
 from conformask.errors import InvalidArgumentError, chosen

@@ -1,20 +1,46 @@
-"""Rules that map facts about an image to its lambda, stored as JSON."""
+"""Rules that map facts about an image to its lambda, and these facts; rules are stored as JSON."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from conformask.conformal.covariates import ImageCovariates
+from conformask.conformal.curves import Curves
+from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.order import ROUNDING
-from conformask.conformal.quantile_regression import LogLinear
+from conformask.conformal.statements import tail_risk
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.storage.as_json import Json, number
 
 Lambdas = Float[np.ndarray, "n"]
+
+
+@dataclass(frozen=True)
+class ImageCovariates:
+    """Facts about n images, all known without their truth; a rule names the facts it needs."""
+
+    n: int
+    weight: Float[np.ndarray, "n"] | None = None
+    """Likelihood ratio of each image."""
+    category: Sequence[str] | None = None
+    features: Float[np.ndarray, "n f"] | None = None
+    """Features of the scores."""
+    bound_curve: Float[np.ndarray, "n g"] | None = None
+    """The largest loss that any truth could give, on the grid."""
+
+
+def covariates_of(curves: Curves) -> ImageCovariates:
+    """Return the facts about images whose curves are stored, where the curves have them.
+
+    If no bound is stored, the mean of the mask, 1 - size, is used, which for an lp distance is a little above
+    the image's own bound.
+    """
+    category = None if curves.category is None else curves.category.tolist()
+    bound = 1 - curves.size if curves.bound is None else curves.bound
+    return ImageCovariates(len(curves.names), curves.weight, category, curves.features, bound)
 
 
 @runtime_checkable
@@ -219,7 +245,7 @@ class BoundedRisk:
 
     def lambdas(self, bound: Float[np.ndarray, "n g"]) -> Lambdas:
         """Return max{lam : (total + tail risk of the bound) / (n + 1) <= threshold}, 0 if there is none."""
-        own_risk = self.t + self.steepness * np.maximum(bound - self.t, 0)
+        own_risk = tail_risk(bound, self.t, self.steepness)
         exceeds = ~(self.total + own_risk <= (self.n + 1) * self.threshold * (1 + ROUNDING))
         first = np.where(exceeds.any(axis=1), exceeds.argmax(axis=1), len(self.grid))
         return np.asarray(self.grid[np.maximum(first - 1, 0)], dtype=np.float64)

@@ -1,28 +1,58 @@
-"""Units that a promise counts: images, groups of them, or images of new groups."""
+"""Units that a promise counts: images, groups of them, or images of new groups; statistics of groups."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.curves import Curves
-from conformask.conformal.grouping import (
-    Labels,
-    first_of_each,
-    group_means,
-    kth_largest,
-    kth_smallest,
-)
 from conformask.conformal.intervals import clopper_pearson, grouped_proportion
 from conformask.storage.as_arrays import Array
 
+Labels = Shaped[np.ndarray, "n"]
+Places = Int[np.ndarray, "_"]
 Columns = Mapping[str, Array | None]
 """The columns group, category and weight of the images, where present."""
 Losses = Float[np.ndarray, "_ ..."]
 Proportion = tuple[float, tuple[float, float]]
+
+
+def members(groups: Labels) -> list[Places]:
+    """Return the places of the images of each group, groups in the order of their labels."""
+    order = np.argsort(groups, kind="stable")
+    _, starts = np.unique(groups[order], return_index=True)
+    return np.split(order, starts[1:])
+
+
+def first_of_each(groups: Labels) -> Places:
+    """Return the place of the first image of each group, ascending."""
+    return np.sort(np.unique(groups, return_index=True)[1])
+
+
+def group_means(values: Float[np.ndarray, "n *g"], groups: Labels) -> Float[np.ndarray, "k *g"]:
+    """Return the mean of each group."""
+    return np.stack([values[places].mean(axis=0) for places in members(groups)])
+
+
+def kth_smallest(
+    values: Float[np.ndarray, "n *g"], groups: Labels, share: float
+) -> Float[np.ndarray, "k *g"]:
+    """Return the k-th smallest value of each group, which at least this share of its values do not exceed."""
+    ranks = [(places, _rank(share, len(places)) - 1) for places in members(groups)]
+    return np.stack([np.partition(values[places], rank, axis=0)[rank] for places, rank in ranks])
+
+
+def kth_largest(values: Float[np.ndarray, "n"], groups: Labels, share: float) -> Float[np.ndarray, "k"]:
+    """Return the k-th largest value of each group, which at least this share of its values reach."""
+    return -kth_smallest(-values, groups, share)
+
+
+def _rank(share: float, n: int) -> int:
+    """Return ceil(share * n), at least 1, tolerant of rounding."""
+    return max(1, int(np.ceil(share * n - 1e-9)))
 
 
 @dataclass(frozen=True)

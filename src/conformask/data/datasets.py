@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 ROLES = ("x", "y_hat", "y")
 AXES = {3: "CYX", 4: "CZYX"}

@@ -15,7 +15,7 @@ from conformask.data.formats.header import Header, ImageHandle, Places, Window, 
 from conformask.data.memory import FLOAT32, check_memory
 from conformask.errors import ConformaskError, ImageError, MissingFileError, failure_of_system
 from conformask.records.reading import PLAIN, Reading
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 
 def decode(path: Path, reading: Reading = PLAIN) -> Array:

@@ -8,28 +8,20 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.data.datasets import UnreadImage
-from conformask.data.decoding import (
-    at_time,
-    companions_of,
-    decode_with_header,
-    is_image,
-    name_and_suffix,
-    read_header,
-)
+from conformask.data.decoding import companions_of, decode_with_header, is_image, name_and_suffix, read_header
 from conformask.data.formats import BY_SUFFIX
 from conformask.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
-from conformask.data.formats.format import rounded_down
+from conformask.data.formats.format import at_time, rounded_down
 from conformask.data.formats.header import DataRange as DataRange
 from conformask.data.formats.header import Header, header_of, image_of_array
 from conformask.data.formats.header import channels_last as channels_last
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.records.reading import PLAIN, Reading
-from conformask.storage.as_arrays import hash_of_arrays
+from conformask.storage.as_arrays import Array, hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import atomic_write
 from conformask.storage.hashes import hash_of_parts
 from conformask.storage.sealed import path_hash
-from conformask.types import Array
 
 Image = Float[np.ndarray, "_ ..."]
 

@@ -10,7 +10,8 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from conformask.data.decoding import at_time, is_image, name_and_suffix, times_of
+from conformask.data.decoding import is_image, name_and_suffix, times_of
+from conformask.data.formats.format import at_time
 from conformask.data.images import check_name, list_images
 from conformask.data.rows import TripletRow
 from conformask.data.splits import PARTS

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import ImageError, InvalidArgumentError, OutputError
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 MAX_IMAGE_BYTES = 2 * 2**30
 """Largest size of an image as float32, unless the environment variable VARIABLE sets another."""

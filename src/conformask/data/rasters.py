@@ -13,7 +13,7 @@ from conformask.data.images import Image, to_unit
 from conformask.data.memory import FLOAT32, check_memory
 from conformask.records.reading import PLAIN, Reading
 from conformask.records.size import Size
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 LARGEST_SLAB = 2**27
 """Most values in a slab of full width that stays in memory for the tiles beside each other."""

@@ -12,7 +12,7 @@ from conformask.data.rasters import open_raster
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import PLAIN, Reading
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 Region = Float[np.ndarray, "_ ..."]
 """Region (1, *space), float32 in [0, 1]."""

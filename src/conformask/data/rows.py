@@ -25,8 +25,9 @@ from conformask.errors import ImageError, InvalidArgumentError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
 from conformask.records.size import Size
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import hash_of
-from conformask.types import Array, Triplet
+from conformask.types import Triplet
 
 Role = Literal["x", "y_hat", "y"]
 

@@ -15,8 +15,8 @@ from conformask.errors import InvalidArgumentError
 from conformask.progress import tracked
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
+from conformask.storage.as_arrays import Array
 from conformask.storage.hashes import hash_of_text
-from conformask.types import Array
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""True images, cropped or tiled, each with its part of the split, from which triplets are made."""
+"""True images, cropped or tiled, each with its part of the split, and the pairs that a task makes of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,8 +23,9 @@ from conformask.data.splits import assign_parts, check_part, check_split, part_o
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.progress import tracked
 from conformask.records.reading import Reading
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import hash_of
-from conformask.types import Array
+from conformask.types import Images, Task
 
 
 @dataclass(frozen=True)
@@ -255,6 +256,28 @@ class TrueImages:
             image = np.repeat(image, self.channels, axis=0) if len(image) < self.channels else image
             self._last = name, image
         return self._last[1]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Source, x and y that a task makes of each true image, both (1, C, H, W), rounded to its bit depth."""
+
+    images: TrueImages
+    task: Task
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Source, Images, Images]:
+        source, image = self.images[index]
+        y = round_to_bits(self.task.truth(torch.from_numpy(image)[None]), self.images.bits)
+        return source, round_to_bits(self.task.degrade(y), self.images.bits), y
+
+
+def round_to_bits(image: Images, bits: int) -> Images:
+    """Round to the nearest values that integers of this many bits can hold."""
+    highest = 2.0**bits - 1
+    return (image * highest).round() / highest
 
 
 def _text(name: str, file: Path | Array) -> str:

@@ -25,7 +25,8 @@ from conformask.prefetch import prefetch
 from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.network import Network
 from conformask.records.reading import PLAIN, Reading
-from conformask.types import Array, Batch, Triplet
+from conformask.storage.as_arrays import Array
+from conformask.types import Batch, Triplet
 
 
 class Triplets:

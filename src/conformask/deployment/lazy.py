@@ -34,7 +34,8 @@ from conformask.masks.mask_family import Family, refuse_unrelated
 from conformask.masks.streaming_level import StreamingLevel
 from conformask.records.reading import Reading
 from conformask.scorers.tiled import Places, Tile, Tiled
-from conformask.types import Array, Batch, Score
+from conformask.storage.as_arrays import Array
+from conformask.types import Batch, Score
 
 if TYPE_CHECKING:
     import dask.array

@@ -35,10 +35,11 @@ from conformask.progress import tracked
 from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat
+from conformask.storage.as_arrays import Array
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE, Compute, launch_fabric
-from conformask.types import Array, Batch
+from conformask.types import Batch
 
 DICOM = ("", ".dcm")
 """Suffixes of DICOM series and files."""

@@ -15,7 +15,7 @@ from conformask.masker.masker import Masker
 from conformask.masks.mask_family import Family
 from conformask.records.size import Size
 from conformask.scorers.tiled import Places as Window
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 
 @dataclass(frozen=True)

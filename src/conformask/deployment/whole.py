@@ -31,7 +31,8 @@ from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.size import size_text
 from conformask.scorers.tiled import Factors, Places, Tile, Tiled, reduced, tiled
-from conformask.types import Array, Batch, Loss, Score
+from conformask.storage.as_arrays import Array
+from conformask.types import Batch, Loss, Score
 
 IN_MEMORY = 2**26
 """Largest image, in pixels, of which a rule may use all pixels, such as for its features."""

@@ -22,8 +22,8 @@ from conformask.masker.integrity import waves
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, in_colors, overlay
 from conformask.records.network import Caveat
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
-from conformask.types import Array
 from conformask.wording.promises import promised_here
 
 if TYPE_CHECKING:

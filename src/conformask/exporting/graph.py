@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from conformask.arithmetic import per_image
-from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.crossing import SLACK
+from conformask.conformal.rules import ImageCovariates
 from conformask.errors import ConformaskError, MismatchError
 from conformask.masker.integrity import Shape
 from conformask.masker.masker import Masker

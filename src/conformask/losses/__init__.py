@@ -1,4 +1,4 @@
-"""Losses, one file each: the quantity a promise is about, as a function of a mask and images."""
+"""Losses: the quantity a promise is about, as a function of a mask and images."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,13 +8,11 @@ from torch import Tensor
 from conformask.distances import distance
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.fingerprints import fingerprint_of
-from conformask.losses.false_omission_rate import FalseOmissionRate
 from conformask.losses.maps import MAPS, error_map, is_built_in, is_map, map_instead
 from conformask.losses.masked_distance import MaskedDistance
-from conformask.losses.mean import Mean
-from conformask.losses.mean_shown import MeanShown
-from conformask.losses.miss_rate import MissRate
+from conformask.losses.means import Mean, MeanShown
 from conformask.losses.window import Window
+from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.records.loss import LossTerms
 from conformask.types import Distance, ErrorMap, Loss
 

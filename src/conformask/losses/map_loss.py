@@ -1,14 +1,14 @@
-"""The base of losses that are made of an error map and know the region of each image."""
+"""The base of losses that are made of an error map, and sums over pixels, which the exact kernels solve."""
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
+from torch import Tensor
 
-from conformask.losses.maps import AnyMap, checked_tolerance, error_map
-from conformask.names import Over
-from conformask.records.loss import LossTerms
-from conformask.types import ErrorMap, Images, Loss
+from conformask.arithmetic import image_means
+from conformask.losses.maps import AnyMap, error_map
+from conformask.types import ErrorMap, Images, Loss, PerImage
 
 
 @dataclass(frozen=True, init=False)
@@ -37,25 +37,37 @@ class MapLoss(Loss):
         return self.errors.upper_bound
 
 
-@dataclass(frozen=True, init=False)
-class WrongPixelLoss(MapLoss):
-    """A share of pixels, by which of them are wrong: their error is above the tolerance."""
-
-    tolerance: float
-    over: ClassVar[Over]
-    upper_bound = 1.0
-
-    def __init__(self, errors: AnyMap, tolerance: float, *, regional: bool = False) -> None:
-        super().__init__(errors, regional=regional, tolerance=checked_tolerance(tolerance))
-
-    @property
-    def terms(self) -> LossTerms:
-        """The terms of this loss, as records keep them."""
-        return LossTerms(
-            distance=self.errors.name, over=self.over, tolerance=self.tolerance, region=self.regional
-        )
-
-
 def within(region: Images | None, errors: Images) -> Images:
     """Return the region with the shape of the errors, (N, C, *space); ones where there is none."""
     return torch.ones_like(errors) if region is None else region.float().expand_as(errors)
+
+
+@dataclass(frozen=True)
+class Sums:
+    """The loss mean(mask^exponent * error) on given images, divided by mean(mask * shown) if that is given.
+
+    error and shown are float32 with the channels of the masks. Where nothing is shown the loss is 0.
+    """
+
+    error: Images
+    exponent: float = 1.0
+    shown: Images | None = None
+
+    def of(self, mask: Images) -> PerImage:
+        """Compute the loss of each image under its mask, float64.
+
+        The difference of masked float32 images would lose the last digits of small errors, which decide
+        whether an exact solution is within the threshold.
+        """
+        opened = mask.double()
+        powered = opened if self.exponent == 1 else opened**self.exponent
+        total = image_means(powered * self.error.double())
+        if self.shown is None:
+            return total
+        shown = image_means(opened * self.shown.double())
+        return torch.where(shown > 0, total / torch.where(shown > 0, shown, 1.0), 0.0)
+
+    def take(self, places: Tensor) -> "Sums":
+        """Return the loss on the images at these places."""
+        shown = None if self.shown is None else self.shown[places]
+        return replace(self, error=self.error[places], shown=shown)

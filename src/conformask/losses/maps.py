@@ -139,25 +139,9 @@ def map_instead(name: str) -> str:
     return f"use {name}_map" if f"{name}_map" in MAPS else "use l1, ssim_map, lpips_map or a CustomErrorMap"
 
 
-def checked_tolerance(value: float) -> float:
-    """Return the error above which a pixel is wrong.
-
-    Raises:
-        InvalidArgumentError: it is negative or NaN.
-    """
-    if not value >= 0:
-        raise InvalidArgumentError(f"tolerance = {value:g}: must be an error of at least 0")
-    return float(value)
-
-
 def errors_for(errors: ErrorMap, y: Images, y_hat: Images, channels: int) -> Images:
     """Return the error map with the channels of a mask: averaged for one, repeated for many; float32."""
     pixelwise = errors.error_map(y, y_hat).float()
     if channels == 1:
         return pixelwise.mean(dim=1, keepdim=True)
     return pixelwise.expand(-1, channels, *pixelwise.shape[2:])
-
-
-def wrong_pixels(errors: ErrorMap, y: Images, y_hat: Images, channels: int, tolerance: float) -> Images:
-    """Return 1 where the error is above the tolerance, with the channels of a mask; float32."""
-    return (errors_for(errors, y, y_hat, channels) > tolerance).float()

@@ -15,8 +15,9 @@ from conformask.losses.maps import AnyMap, errors_for
 from conformask.masks.kernels import compiled
 from conformask.records.geometry import PhysicalWindow, parsed
 from conformask.records.loss import LossTerms
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
-from conformask.types import Array, Images, PerImage
+from conformask.types import Images, PerImage
 
 
 @dataclass(frozen=True, init=False)

@@ -15,10 +15,10 @@ from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import fit_loss_quantile
+from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.promise import promise as promise_from
-from conformask.conformal.quantile_regression import LogLinear
 from conformask.data.formats.header import Header
 from conformask.data.scan import DatasetSummary, columns_of, labelled, scan
 from conformask.data.triplets import Triplets, refuse_others
@@ -60,8 +60,7 @@ from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scorer import Scorer
-from conformask.scorers.scoring import scored
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scoring import scored, selection_record
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
 from conformask.scorers.untrained import Untrained, check_scorer, for_images
 from conformask.storage.as_arrays import Array

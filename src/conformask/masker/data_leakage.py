@@ -7,7 +7,7 @@ from conformask.data.perceptual_hashes import REDUCED, find_copies
 from conformask.data.scan import DatasetSummary
 from conformask.errors import CalibrationError
 from conformask.scorers.scorer import Scorer
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 SWAPPED = 0.95
 """Share of images with x nearer to the truth than y_hat from which a swap of the two is suspected."""

@@ -15,7 +15,8 @@ from conformask.masks.mask_family import Family
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import score_of
 from conformask.scorers.tiled import Tiled
-from conformask.types import Array, Images, Loss, Triplet, Weigh
+from conformask.storage.as_arrays import Array
+from conformask.types import Images, Loss, Triplet, Weigh
 
 Shape = tuple[int, ...]
 SIDE = 256

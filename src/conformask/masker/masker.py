@@ -14,17 +14,16 @@ from torch import Tensor
 
 from conformask.calibration import NO_GRID, ScoredBatch, bound_curves, calibration_data, features_of, size_at
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.covariates import ImageCovariates
 from conformask.conformal.crossing import SLACK
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import ImageBound, calibrated_bound
+from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.order import coverage_range
 from conformask.conformal.populations import Weighted
 from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise
-from conformask.conformal.quantile_regression import LogLinear
-from conformask.conformal.rules import Rule
+from conformask.conformal.rules import ImageCovariates, Rule
 from conformask.data.images import Image, from_user_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.card import card_text, masker_html
@@ -37,11 +36,11 @@ from conformask.records.card import CalibrationCard
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import score_of
 from conformask.scorers.stored import save_scorer
-from conformask.storage.as_arrays import hash_of_arrays
+from conformask.storage.as_arrays import Array, hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
-from conformask.types import Array, Batch, Images, Loss, Triplet, Weigh
+from conformask.types import Batch, Images, Loss, Triplet, Weigh
 
 THRESHOLDS = 40
 """Number of points of the curve of mask size against threshold."""

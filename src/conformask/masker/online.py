@@ -17,9 +17,10 @@ from conformask.data.regions import region_of_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, expect
 from conformask.masker.masker import Masker
 from conformask.scorers.scoring import score_of
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
 from conformask.storage.sealed import State
-from conformask.types import Array, Batch, Images
+from conformask.types import Batch, Images
 
 STATE = "online.json"
 WAITING = "waiting"

@@ -9,12 +9,11 @@ from scipy import stats
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.certainty import Simultaneous
-from conformask.conformal.covariates import covariates_of
 from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.populations import SamePopulation, Weighted
-from conformask.conformal.rules import CategoryLambda, Rule
+from conformask.conformal.rules import CategoryLambda, Rule, covariates_of
 from conformask.conformal.units import Columns, Group
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.records.card import EVERY_IMAGE

@@ -14,9 +14,9 @@ from conformask.conformal.coverage_test import (
 )
 from conformask.conformal.crossing import SLACK, meets_threshold
 from conformask.conformal.curves import Curves
-from conformask.conformal.grouping import Labels
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.populations import EachCategory, SamePopulation, Weighted
+from conformask.conformal.units import Labels
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import Measurement
 

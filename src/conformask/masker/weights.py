@@ -7,7 +7,8 @@ from jaxtyping import Float
 
 from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
-from conformask.types import Array, Batch, Weigh
+from conformask.storage.as_arrays import Array
+from conformask.types import Batch, Weigh
 
 
 def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:

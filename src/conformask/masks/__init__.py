@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from conformask.errors import chosen
-from conformask.masks.difficulty import KAPPA
+from conformask.masks.levels import KAPPA
 from conformask.masks.mask_family import Family
 from conformask.masks.power import Power, Reciprocal
 from conformask.masks.trusted_mean import TrustedMean

@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 from torch import Tensor
 
-from conformask.masks.kernels import NEGLIGIBLE, Array, pairs
+from conformask.masks.kernels import NEGLIGIBLE, pairs
+from conformask.storage.as_arrays import Array
 
 
 def binned(keys: Array, edges: Array, *weights: Array, side: Literal["left", "right"]) -> Array:

@@ -1,18 +1,43 @@
 """The base class of families of masks: what a family owes, and defaults for what its masks alone decide."""
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conformask.arithmetic import image_means
 from conformask.errors import MismatchError
-from conformask.masks.bisection import largest_lambda
 from conformask.masks.streaming_level import StreamingLevel
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
+
+SMALLEST, LARGEST = 1e-36, 1e36
+"""Limits of lambdas: float32 holds them with their margin, and any scores worth distinguishing."""
+HALVINGS = 28
+"""Number of bisections of [log SMALLEST, log LARGEST], to one part in 10^6 of lambda."""
+
+
+def largest_lambda(
+    passes: Callable[[Float[Tensor, "n"]], Bool[Tensor, "n"]], n: int, device: torch.device
+) -> Float[Tensor, "n"]:
+    """Return the largest lambda of each image that passes, from below, to one part in 10^6; float64.
+
+    passes(lambdas) says of each image whether it passes; it is called HALVINGS + 2 times. The result is inf
+    where an image passes unmasked, 0 where it fails at the smallest lambda.
+    """
+    low, high = (
+        torch.full((n,), math.log(end), dtype=torch.float64, device=device) for end in (SMALLEST, LARGEST)
+    )
+    infeasible, unmasked = ~passes(low.exp()), passes(torch.full_like(low, math.inf))
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        passed = passes(middle.exp())
+        low, high = torch.where(passed, middle, low), torch.where(passed, high, middle)
+    return low.exp().masked_fill(infeasible, 0.0).masked_fill(unmasked, math.inf)
 
 
 class Family(ABC):

@@ -12,10 +12,16 @@ from torch import Tensor
 from conformask.arithmetic import per_image
 from conformask.errors import InvalidArgumentError
 from conformask.masks.curves import of_each_image, saturating_curve
-from conformask.masks.difficulty import KAPPA, check_kappa, share_of_total, shares, spent
-from conformask.masks.graph import rounded_down as rounded_down_in_graph
-from conformask.masks.graph import shares_in_graph
 from conformask.masks.kernels import full_below, pairs, rounded_down
+from conformask.masks.levels import (
+    KAPPA,
+    check_kappa,
+    rounded_down_in_graph,
+    share_of_total,
+    shares,
+    shares_in_graph,
+    spent,
+)
 from conformask.masks.mask_family import Family
 from conformask.masks.streaming_level import Total
 from conformask.storage.as_json import Json

@@ -12,8 +12,9 @@ from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 
-from conformask.masks.difficulty import share_of_total
-from conformask.masks.kernels import DIGITS, Array, histogram, histogram_within, rounded_down
+from conformask.masks.kernels import DIGITS, histogram, histogram_within, rounded_down
+from conformask.masks.levels import share_of_total
+from conformask.storage.as_arrays import Array
 
 AnySearch = TypeVar("AnySearch", bound="Search")
 

@@ -7,14 +7,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.masks.boundary import up_to
 from conformask.masks.curves import boundary_curve, of_each_image
-from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
-from conformask.masks.graph import rounded_down as rounded_down_in_graph
-from conformask.masks.graph import shares_in_graph
-from conformask.masks.kernels import NOISE, Array, images, pairs, rounded_down, selection
+from conformask.masks.kernels import NOISE, images, pairs, rounded_down, selection
+from conformask.masks.levels import (
+    KAPPA,
+    check_kappa,
+    rounded_down_in_graph,
+    shares,
+    shares_in_graph,
+    spent,
+    up_to,
+    within_noise,
+)
 from conformask.masks.mask_family import Family
 from conformask.masks.streaming_level import Search, StreamingLevel, flat
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 
@@ -63,7 +70,7 @@ class TrustedMean(Family):
         values = ascending.double()
         budget = (lam * shares_in_graph(score, self.kappa))[:, None]
         counts = torch.ones_like(values).cumsum(1)
-        fits = (values.cumsum(1) / counts - budget <= budget / (1 / NOISE)) & (budget > values[:, :1])
+        fits = within_noise(values.cumsum(1) / counts, budget) & (budget > values[:, :1])
         edge = torch.where(fits, torch.inf, ascending).amin(1, keepdim=True)
         below = values < edge
         slack = torch.where(below, budget - values, 0.0).sum(1, keepdim=True)

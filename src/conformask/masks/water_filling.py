@@ -12,17 +12,12 @@ from torch import Tensor
 
 from conformask.arithmetic import per_image
 from conformask.errors import InvalidArgumentError
-from conformask.masks.boundary import up_to
 from conformask.masks.curves import boundary_curve, of_each_image, saturating_curve
-from conformask.masks.difficulty import KAPPA, check_kappa, shares, spent
-from conformask.masks.graph import rounded_down as rounded_down_in_graph
-from conformask.masks.graph import shares_in_graph, within_noise
 from conformask.masks.kernels import (
     DIGITS,
     LARGEST,
     NEGLIGIBLE,
     NOISE,
-    Array,
     beyond_tops,
     filled,
     full_below,
@@ -32,8 +27,19 @@ from conformask.masks.kernels import (
     saturating_within,
     selection,
 )
+from conformask.masks.levels import (
+    KAPPA,
+    check_kappa,
+    rounded_down_in_graph,
+    shares,
+    shares_in_graph,
+    spent,
+    up_to,
+    within_noise,
+)
 from conformask.masks.mask_family import Family
 from conformask.masks.streaming_level import Search, StreamingLevel, flat
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
 

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy import stats
 
-from conformask.conformal.grouping import first_of_each
+from conformask.conformal.units import first_of_each
 from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
 from conformask.masker.validation import LEVEL, measurement_of

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.calibration import ScoredBatch, batch_curves, features_of, loss_under
-from conformask.conformal.covariates import covariates_of
-from conformask.conformal.grouping import first_of_each
 from conformask.conformal.populations import Weighted
+from conformask.conformal.rules import covariates_of
+from conformask.conformal.units import first_of_each
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.appearance import appearance

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.conformal.grouping import members
 from conformask.conformal.streams import ExchangeabilityMartingale, FailureMartingale, StreamTest
+from conformask.conformal.units import members
 from conformask.data.images import is_constant, pixel_hash
 from conformask.data.scan import hash_of_group
 from conformask.data.splits import uniform

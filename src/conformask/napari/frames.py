@@ -29,7 +29,8 @@ from conformask.napari.layers import Index, finest_array
 from conformask.napari.register import size_of
 from conformask.records.domain import Domain
 from conformask.records.size import Size
-from conformask.types import Array, Score
+from conformask.storage.as_arrays import Array
+from conformask.types import Score
 
 RGB = 3
 """Number of channels of a layer that is shown in colour; its opacity is not read."""

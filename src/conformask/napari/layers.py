@@ -11,7 +11,7 @@ from napari.utils import Colormap
 
 from conformask.pictures.pixels import HATCH
 from conformask.records.size import Size
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 Index = tuple[int, ...]
 """Index of one image of a layer: its place along each axis before the spatial ones."""

@@ -22,8 +22,8 @@ from conformask.napari.register import align_to, placement_from_geometry, with_s
 from conformask.napari.roles import images_in, is_run, mask_folder
 from conformask.records.card import CALIBRATION
 from conformask.records.geometry import Geometry
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, read_json
-from conformask.types import Array
 
 LayerData = tuple[Any, ...]
 Read = Callable[..., list[LayerData]]

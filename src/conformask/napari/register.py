@@ -9,7 +9,7 @@ from napari.layers import Image
 from conformask.napari.layers import finest_array
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 
 def placement_of(layer: Image) -> dict[str, Any]:

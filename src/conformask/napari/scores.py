@@ -22,7 +22,7 @@ from conformask.napari.frames import Frames, images_of, score_images
 from conformask.napari.layers import Index, Places, lazy_masks
 from conformask.records.size import Size
 from conformask.report.sliders import SliderLimits, bound_text, sliders
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 STEPS = 1000
 """Number of steps of the slider, which is logarithmic."""

@@ -1,7 +1,8 @@
-"""The U-Net that all networks here are based on (Ronneberger 2015, in the form of Isola et al. 2017)."""
+"""The U-Net that all networks here are based on (Ronneberger 2015, Isola et al. 2017), and the PatchGAN."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -21,6 +22,8 @@ ANISOTROPIC = 2.0
 """An axis whose step is more than this many times the smallest is not halved."""
 SMALLEST_HALVED = 2
 """Length in pixels of the shortest side that is halved."""
+HALVINGS = 3
+"""Number of halvings of the image before the PatchGAN judges a patch."""
 
 
 def with_bias(*arguments: Any, bias: bool = True, **options: Any) -> nn.Module:
@@ -215,3 +218,25 @@ def padded(image: Images, multiples: Sequence[int]) -> Images:
     """Repeat the last pixels of the image until its sides divide by the multiples."""
     beyond = [-side % multiple for side, multiple in zip(image.shape[2:], multiples, strict=True)]
     return F.pad(image, [end for after in reversed(beyond) for end in (0, after)], mode="replicate")
+
+
+class PatchGAN(nn.Module):
+    """The discriminator of a conditional GAN, which judges patches (Isola et al. 2017).
+
+    Four convolutions, as in the paper, map images (N, in_channels, H, W) of any size to a logit per patch:
+    three 4x4 convolutions halve the side, of width, 2 width and 4 width channels; a 3x3 convolution gives the
+    logits (N, 1, ceil(H/8), ceil(W/8)), each of which sees 38 x 38 pixels.
+    """
+
+    def __init__(self, in_channels: int, *, width: int = 64) -> None:
+        super().__init__()
+        widths = [in_channels, *(width * 2**level for level in range(HALVINGS))]
+        self.down = nn.Sequential(
+            *(Down(narrow, wide, norm=level > 0) for level, (narrow, wide) in enumerate(pairwise(widths)))
+        )
+        self.out = nn.Conv2d(widths[-1], 1, 3, padding=1)
+
+    def forward(self, image: Images) -> Images:
+        """Return the logit of each patch; positive where it looks real."""
+        logits: Images = self.out(self.down(padded(image, (2**HALVINGS,) * 2)))
+        return logits

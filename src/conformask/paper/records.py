@@ -6,7 +6,7 @@ from typing import Any
 
 from conformask.paper.settings import PaperPreset, TableRow
 from conformask.records.evaluation import Evaluation
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 
 @dataclass(frozen=True)

@@ -43,14 +43,14 @@ from conformask.scorers.fit import fit_scorer
 from conformask.scorers.heads import head
 from conformask.scorers.initial_network import NetworkOptions
 from conformask.scorers.network_scorer import NetworkScorer
-from conformask.scorers.selection import selection_record
+from conformask.scorers.scoring import selection_record
 from conformask.scorers.stored import load_scorer
-from conformask.storage.as_arrays import read_arrays, write_arrays
+from conformask.storage.as_arrays import Array, read_arrays, write_arrays
 from conformask.storage.as_json import claim, write_json
 from conformask.tasks import task as task_by_name
 from conformask.training.fit import TrainingConfig, seeded
 from conformask.training.processes import Compute
-from conformask.types import Array, Batch, Distance, Loss
+from conformask.types import Batch, Distance, Loss
 
 OPT = "opt.npz"
 RESPLITS = "resplits"

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from conformask.conformal import intervals
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 
 @dataclass(frozen=True)

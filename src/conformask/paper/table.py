@@ -13,9 +13,9 @@ from conformask.paper.records import Finished, Run
 from conformask.paper.settings import METHODS
 from conformask.paper.statistics import NOTHING, Estimate
 from conformask.paper.text import page
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import claim
 from conformask.storage.atomic import atomic_write
-from conformask.types import Array
 
 ORACLES = ("exact", "opt")
 

@@ -4,9 +4,9 @@ import numpy as np
 import torch
 
 from conformask.errors import InvalidArgumentError
-from conformask.tasks.completion import Completion
-from conformask.tasks.super_resolution import SuperResolution
-from conformask.types import Array, Images, Task
+from conformask.storage.as_arrays import Array
+from conformask.tasks import Completion, SuperResolution
+from conformask.types import Images, Task
 
 
 class Bicubic:

@@ -20,9 +20,10 @@ import torch
 
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.fingerprints import fingerprint_of
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import hash_of
 from conformask.storage.sealed import path_hash
-from conformask.types import Array, Images
+from conformask.types import Images
 
 Run = Callable[[Images], Images]
 

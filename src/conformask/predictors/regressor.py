@@ -3,25 +3,43 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
 from conformask.arithmetic import image_means
 from conformask.data.images import is_constant, pixel_hash
-from conformask.data.sources import TrueImages
+from conformask.data.sources import Pairs, TrueImages
 from conformask.errors import chosen
-from conformask.networks.patchgan import PatchGAN
-from conformask.networks.unet import UNet, levels_for
+from conformask.networks.unet import PatchGAN, UNet, levels_for
 from conformask.predictors.network_predictor import NetworkPredictor, restore
-from conformask.predictors.pairs import PairDataset, Pairs
 from conformask.progress import main_process, tracked
 from conformask.storage.as_json import Json
 from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.adversarial import Adversarial
 from conformask.training.fit import FROM_SCRATCH, TrainingConfig, fit_module, seeded
+from conformask.training.loading import CachedReader
 from conformask.training.module import TensorBatch, TrainingModule
 from conformask.training.processes import ALL_DEVICES, Compute
 from conformask.types import Images, Task
+
+
+class PairDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
+    """Pairs for training: (x, y) without batch axis; an index counts modulo their number."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self._read = CachedReader(self._pair)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return self._read(index % len(self))
+
+    def _pair(self, index: int) -> tuple[Tensor, ...]:
+        _, x, y = self.pairs[index]
+        return x[0], y[0]
 
 
 def regression(network: UNet, task: Task, training: TrainingConfig) -> TrainingModule:

@@ -23,11 +23,11 @@ from conformask.data.triplets import Triplets
 from conformask.masks.mask_family import Family
 from conformask.oracle import oracle
 from conformask.records.selection import ScoreComparison
-from conformask.scorers.heuristic import Heuristic
-from conformask.scorers.scorer import Scorer
+from conformask.scorers.scorer import Heuristic, Scorer
 from conformask.scorers.scoring import scored, scored_batches
 from conformask.scorers.untrained import Untrained
-from conformask.types import Array, Images, Loss
+from conformask.storage.as_arrays import Array
+from conformask.types import Images, Loss
 from conformask.wording.scores import hidden_text
 
 CONFIDENCE = 0.9

@@ -9,7 +9,7 @@ from torch import Tensor
 from conformask.arithmetic import resized
 from conformask.data.triplets import Triplets
 from conformask.records.size import Size
-from conformask.training.memory import CachedReader
+from conformask.training.loading import CachedReader
 
 CROP = 2**15
 """Largest number of pixels in a crop of a volume."""

@@ -20,7 +20,7 @@ from conformask.losses import loss as loss_from
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.masks import FAMILIES, family
 from conformask.masks.mask_family import Family
-from conformask.networks.stored import settings_of
+from conformask.networks import settings_of
 from conformask.progress import main_process
 from conformask.records.network import check_network
 from conformask.records.threshold import is_quantile, level_of
@@ -34,8 +34,8 @@ from conformask.scorers.initial_network import (
     rate_for,
 )
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
-from conformask.scorers.packaged import packaged_hashes
-from conformask.scorers.selection import selection_record, unmasked_losses
+from conformask.scorers.scoring import selection_record, unmasked_losses
+from conformask.scorers.untrained import packaged_hashes
 from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.fit import DEFAULT_TRAINING, TrainingConfig, fit

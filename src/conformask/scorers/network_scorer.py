@@ -16,12 +16,12 @@ from conformask.records.selection import Selection
 from conformask.records.size import Size
 from conformask.scorers.heads import Head
 from conformask.scorers.scorer import Scorer
-from conformask.storage.as_arrays import write_arrays
+from conformask.storage.as_arrays import Array, write_arrays
 from conformask.storage.as_json import Json, claim, hash_of, read_json, refuse_unfinished, write_json
 from conformask.storage.claims import BESIDE
 from conformask.storage.typed import from_dict
 from conformask.training.record import hash_of_state, read_weights, save_weights
-from conformask.types import Array, Images, Loss, Score
+from conformask.types import Images, Loss, Score
 
 LOOKS = "looks.npz"
 

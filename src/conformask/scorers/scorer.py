@@ -1,20 +1,22 @@
-"""The base class of scorers, with defaults, and a wrapper of objects that only have a scorer's members."""
+"""The base class of scorers, your own function as a scorer, and a wrapper of other scorers and objects."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
-from conformask.fingerprints import fingerprint_of
+from conformask.fingerprints import fingerprint_of, name_of
 from conformask.records.network import Network
 from conformask.records.selection import Selection
 from conformask.records.size import Size
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import claim, write_json
 from conformask.storage.claims import BESIDE
-from conformask.types import Array, Images, Loss, Score
+from conformask.types import Images, Loss, Score
 
 
 class Scorer(ABC):
@@ -141,3 +143,35 @@ class WrappedScorer(Scorer):
 def as_scorer(scorer: Scorer) -> Scorer:
     """Return the scorer, wrapped if its class does not inherit from Scorer but only has the members."""
     return scorer if isinstance(scorer, Scorer) else WrappedScorer(scorer)
+
+
+@dataclass(frozen=True)
+class Heuristic(Scorer):
+    """A scorer from a callable (x, y_hat) -> map >= 0 of shape (N, 1 or C, *space); fitted for no loss.
+
+    Example:
+        >>> import conformask as cm
+        >>> cm.Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=1).family
+        'reciprocal'
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    channels: int
+    per_channel: bool = False
+    family: str = "reciprocal"
+    selection: Selection | None = None
+    trained_on: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str:
+        """The callable's own name."""
+        return name_of(self.function)
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the callable's code."""
+        return fingerprint_of(self.function)
+
+    def __call__(self, x: Images, y_hat: Images) -> Score:
+        """Return the callable's map as a score."""
+        return Score(self.function(x, y_hat))

@@ -6,7 +6,7 @@ from torch import nn
 
 from conformask.errors import MismatchError
 from conformask.losses import AnyLoss
-from conformask.networks.stored import stored_network
+from conformask.networks import stored_network
 from conformask.records.selection import Selection
 from conformask.scorers.heads import stored_head
 from conformask.scorers.network_scorer import LOOKS, NetworkScorer, ready, stored_card

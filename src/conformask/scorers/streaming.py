@@ -13,14 +13,14 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.progress import main_process, tracked
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import scored_batches
-from conformask.storage.as_arrays import read_arrays, write_arrays
+from conformask.storage.as_arrays import Array, read_arrays, write_arrays
 from conformask.storage.as_json import claim
 from conformask.storage.atomic import remove_claimed
 from conformask.storage.claims import refuse_unclaimed_in
 from conformask.storage.exclusive import exclusive_folder, remove_if_empty
 from conformask.storage.hashes import hash_of_parts, hash_of_text
 from conformask.training.processes import Compute, launch_fabric
-from conformask.types import Array, Batch
+from conformask.types import Batch
 
 RECORD, CONTENTS = "parts.json", "contents"
 PART = 64

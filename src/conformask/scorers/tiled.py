@@ -17,7 +17,8 @@ from conformask.progress import Tell
 from conformask.records.size import Size, ends
 from conformask.scorers.scorer import Scorer, WrappedScorer, as_scorer
 from conformask.scorers.scoring import score_of
-from conformask.types import Array, Images, Score
+from conformask.storage.as_arrays import Array
+from conformask.types import Images, Score
 
 TILE, OVERLAP = 1024, 64
 """Tile and overlap of planes, in pixels along each axis."""

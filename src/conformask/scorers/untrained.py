@@ -1,22 +1,62 @@
-"""Scorers that need no training: the packaged network, and simple scores."""
+"""Scorers that need no training: the packaged network, and simple scores.
+
+The packaged network was trained on many tasks to estimate where outputs are wrong; packaged.md beside this
+file describes its training and its limits, and research/pretraining trains it.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from pathlib import Path
 
-from torch import nn
+import numpy as np
+from torch import Tensor, nn
 
+from conformask.data.perceptual_hashes import WINDOWS, PerceptualHashes
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.losses import code_of, loss
 from conformask.names import Untrained as Name
-from conformask.networks.stored import settings_of
+from conformask.networks import settings_of
+from conformask.networks.any_channels import AnyChannels
+from conformask.networks.slices import SliceWise
+from conformask.records.size import extra_channels
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
-from conformask.scorers.packaged import packaged_hashes, packaged_network
 from conformask.scorers.scorer import Scorer, as_scorer
 from conformask.scorers.simple import SIMPLE, SimpleNetwork
+from conformask.storage.as_arrays import read_arrays
+from conformask.training.record import read_weights
 from conformask.types import Loss
+
+WEIGHTS = Path(__file__).with_name("packaged.safetensors")
+"""File of the packaged weights, in half precision."""
+LOOKS = Path(__file__).with_name("packaged_looks.npz")
+"""File of perceptual hashes of the training images, without windows; from research/pretraining/looks.py."""
+
+
+def packaged_network(x_channels: int, channels: int, dimensions: int) -> AnyChannels | SliceWise:
+    """Return the network with its weights; volumes are processed slice by slice, each by itself."""
+    network = AnyChannels(x_channels, channels, extra=extra_channels(x_channels, channels))
+    network.load_state_dict(network.state_dict() | _weights())
+    return network if dimensions == 2 else SliceWise(network, neighbours=0)
+
+
+def packaged_hashes() -> PerceptualHashes:
+    """Return the perceptual hashes of the images that the network was trained on; see `perceptual_hashes`.
+
+    They cover whole images only; the hashes of windows are zero.
+    """
+    whole = read_arrays(LOOKS)["looks"]
+    perceptual_hashes = np.zeros((len(whole), WINDOWS, whole.shape[1]), np.uint8)
+    perceptual_hashes[:, 0] = whole
+    return perceptual_hashes
+
+
+@cache
+def _weights() -> dict[str, Tensor]:
+    stored = read_weights(WEIGHTS)
+    return {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
 
 
 def _simple(name: str, x_channels: int, channels: int, dimensions: int) -> nn.Module:

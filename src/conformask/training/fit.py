@@ -13,27 +13,23 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import lightning as L
-import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch import nn
 
 from conformask.arithmetic import to_channels_last
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.storage.as_json import Json, read_json, to_jsonable, write_json
 from conformask.training.adversarial import Adversarial
 from conformask.training.budget import Budget
-from conformask.training.memory import workers_for
+from conformask.training.loading import TensorDataset, loader
 from conformask.training.module import Objective, TrainingModule
-from conformask.training.precision import best_precision
 from conformask.training.processes import ALL_DEVICES, Compute, check_processes
 from conformask.training.progress import ProgressBar, StatusCallback
 from conformask.training.record import Record, load_into
 
-TensorDataset = Dataset[tuple[Tensor, ...]]
 T = TypeVar("T")
 
 RESULTS = ("scorer.json", "predictor.json", "calibration.json")
@@ -110,29 +106,6 @@ class TrainingConfig:
 DEFAULT_TRAINING = TrainingConfig()
 
 
-class ShuffledByEpoch(Sampler[int]):
-    """A permutation that depends on seed and epoch only, so that a resumed run gets the same.
-
-    Indices count on from epoch to epoch: index modulo n is the item, the quotient its epoch.
-    """
-
-    def __init__(self, n: int, seed: int) -> None:
-        self.n = n
-        self.seed = seed
-        self.epoch = 0
-
-    def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; Lightning calls this before each epoch."""
-        self.epoch = epoch
-
-    def __iter__(self) -> Iterator[int]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.n)
-        return iter((order + self.epoch * self.n).tolist())
-
-    def __len__(self) -> int:
-        return self.n
-
-
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed torch inside the context, and restore its state after."""
@@ -200,7 +173,7 @@ def fit(
 
 
 def _mean_loss(module: TrainingModule, dataset: TensorDataset, config: TrainingConfig) -> float:
-    batches = _loader(dataset, config, 1, shuffle=False)
+    batches = loader(dataset, config.batch_size, config.seed, 1, shuffle=False)
     losses = _in_use(module, lambda: [module.objective(module.network, batch) for batch in batches])
     return float(torch.cat(losses).mean())
 
@@ -247,10 +220,11 @@ def fit_module(
             out, {**identity, "plan": config.settings()}, record, config.resume, writes=trainer.is_global_zero
         )
         to_channels_last(module)
+        settings = config.batch_size, config.seed, trainer.world_size
         trainer.fit(
             module,
-            _loader(train, config, trainer.world_size, shuffle=True),
-            _loader(selection, config, trainer.world_size, shuffle=False),
+            loader(train, *settings, shuffle=True),
+            loader(selection, *settings, shuffle=False),
             ckpt_path=record.to_resume(),
             weights_only=True,
         )
@@ -316,19 +290,11 @@ def _flat(identity: dict[str, Json]) -> dict[str, Json]:
     return {**identity, **(plan if isinstance(plan, Mapping) else {}), "plan": None}
 
 
-def _loader(
-    dataset: TensorDataset, config: TrainingConfig, processes: int, *, shuffle: bool
-) -> DataLoader[tuple[Tensor, ...]]:
-    """Return the batches of a process; Lightning assigns the sampler's indices to the processes in turn."""
-    n, workers = len(dataset), workers_for(dataset)  # type: ignore[arg-type]
-    return DataLoader(
-        dataset,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        batch_size=min(config.batch_size, -(-n // processes)),
-        sampler=ShuffledByEpoch(n, config.seed) if shuffle else None,
-        drop_last=shuffle,
-    )
+def best_precision() -> Literal["bf16-mixed", "32-true"]:
+    """Return bf16-mixed where the hardware multiplies bfloat16, else 32-true."""
+    if torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    return "bf16-mixed" if torch.cpu._is_avx512_bf16_supported() else "32-true"
 
 
 @contextlib.contextmanager

@@ -19,8 +19,8 @@ from conformask.errors import ConformaskError, InvalidArgumentError, MissingFile
 from conformask.pictures.pixels import HATCH, colors_of
 from conformask.pictures.views import View
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at, sliders
+from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import to_jsonable
-from conformask.types import Array
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.guard import Guard
 from conformask.viewer.pictures import PICTURES, VEIL, error_picture, outside_layer, picture, png

@@ -8,7 +8,7 @@ import numpy as np
 
 from conformask.data.formats.header import DataRange
 from conformask.errors import InvalidArgumentError
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 UNIT: DataRange = (0.0, 1.0)
 LOWEST, HIGHEST = (-3100, -150), (150, 32767)

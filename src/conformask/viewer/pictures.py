@@ -10,7 +10,7 @@ from torch import Tensor
 from conformask.masks.mask_family import Family
 from conformask.pictures.pixels import as_bytes, gray, heat, in_colors, overlay
 from conformask.pictures.views import View
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 from conformask.viewer.contrast import Contrast
 from conformask.viewer.planes import Part, plane, reduction
 from conformask.viewer.viewed_image import ViewedImage

@@ -8,7 +8,7 @@ import numpy as np
 from conformask.errors import InvalidArgumentError, MissingFileError
 from conformask.pictures.views import Places, Point, View
 from conformask.records.size import Size
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 MOST_PIXELS = 4096**2
 """Most pixels sent at once: a larger plane is sent reduced, and in parts when zoomed in."""

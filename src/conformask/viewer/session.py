@@ -1,10 +1,12 @@
 """A session of the viewer: a masker, its images, and what has been computed for them."""
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from threading import Lock
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -20,14 +22,14 @@ from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
 from conformask.report.sliders import PromiseStatus, broken_status, other_network_status
-from conformask.types import Array
-from conformask.viewer.cache import ByteCache
+from conformask.storage.as_arrays import Array
 from conformask.viewer.contrast import UNIT
 from conformask.viewer.pictures import thumbnail
 from conformask.viewer.planes import Part, plane
 from conformask.viewer.viewed_image import ViewedImage, distance_of, is_measurable, open_image
 from conformask.wording.measurements import measurement_text
 
+T = TypeVar("T")
 OPENED_BYTES = 512 * 2**20
 """Most bytes of scored images that are kept."""
 THUMBNAIL_BYTES = 64 * 2**20
@@ -36,6 +38,34 @@ REDUCED_BYTES = 256 * 2**20
 """Most bytes of reduced planes that are kept."""
 MOST_UPLOADS = 32
 """Most uploads before the viewer asks to be restarted."""
+
+
+class ByteCache(Generic[T]):
+    """Thread-safe cache of the last used values, up to a limit of bytes; the very last is always kept."""
+
+    def __init__(self, most: int, weigh: Callable[[T], int]) -> None:
+        self._most, self._weigh = most, weigh
+        self._kept: OrderedDict[str, T] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()
+
+    def get(self, key: str) -> T | None:
+        """Return the value under this key; None if there is none."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: str, value: T) -> T:
+        """Keep a value, and drop those that were not used for longest."""
+        with self._lock:
+            if key in self._kept:
+                self._bytes -= self._weigh(self._kept.pop(key))
+            self._kept[key] = value
+            self._bytes += self._weigh(value)
+            while self._bytes > self._most and len(self._kept) > 1:
+                self._bytes -= self._weigh(self._kept.popitem(last=False)[1])
+        return value
 
 
 @dataclass(frozen=True)

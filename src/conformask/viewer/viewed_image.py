@@ -35,7 +35,8 @@ from conformask.progress import Tell
 from conformask.records.size import Size
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Places as Window
-from conformask.types import Array, Score
+from conformask.storage.as_arrays import Array
+from conformask.types import Score
 from conformask.viewer.planes import PlaneSource
 
 MOST_DECODED = 9 * FLOAT32 * 4096**2

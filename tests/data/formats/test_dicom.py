@@ -34,7 +34,7 @@ from conformask.data.triplets import Triplets  # noqa: E402
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError  # noqa: E402
 from conformask.masker.calibrate import calibrate  # noqa: E402
 from conformask.records.reading import PLAIN, Reading  # noqa: E402
-from conformask.scorers.heuristic import Heuristic  # noqa: E402
+from conformask.scorers.scorer import Heuristic  # noqa: E402
 
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="no files in ../shared/data/dicom")

@@ -1,23 +1,29 @@
-"""The table of promises that have a theorem, one file each; other combinations of axes are refused."""
+"""The table of promises that have a theorem; other combinations of axes are refused.
+
+Theorems about ranks of critical lambdas are in `split_conformal`, theorems about means in `risk_control`.
+"""
 
 from itertools import product
 from typing import NamedTuple
 
-from conformask.conformal.bounds import hoeffding_bentkus
 from conformask.conformal.certainty import Certainty, Marginal, Simultaneous, TrainingConditional
 from conformask.conformal.lambdas import Adaptive, Constant, Lambda
 from conformask.conformal.populations import EachCategory, Population, SamePopulation, Weighted
-from conformask.conformal.procedures.conformal_risk_control import ConformalRiskControl
-from conformask.conformal.procedures.group_share_bound import GroupShareBound
-from conformask.conformal.procedures.hierarchical import Hierarchical
-from conformask.conformal.procedures.learn_then_test import LearnThenTest
-from conformask.conformal.procedures.mondrian import Mondrian
-from conformask.conformal.procedures.normalised import Normalised
-from conformask.conformal.procedures.per_group import INNER, PerGroup
+from conformask.conformal.procedures.procedure import INNER, Mondrian, PerGroup
 from conformask.conformal.procedures.procedure import Procedure as Procedure
-from conformask.conformal.procedures.rcps import RCPS
-from conformask.conformal.procedures.split_conformal import SplitConformal
-from conformask.conformal.procedures.weighted_conformal import WeightedConformal
+from conformask.conformal.procedures.risk_control import (
+    RCPS,
+    ConformalRiskControl,
+    GroupShareBound,
+    LearnThenTest,
+    hoeffding_bentkus,
+)
+from conformask.conformal.procedures.split_conformal import (
+    Hierarchical,
+    Normalised,
+    SplitConformal,
+    WeightedConformal,
+)
 from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, ExpectedLoss, Statement
 from conformask.conformal.units import Group, Image, ImageOfNewGroup, Unit
 from conformask.errors import InvalidArgumentError

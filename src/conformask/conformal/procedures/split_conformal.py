@@ -1,20 +1,23 @@
-"""Order statistics of the critical lambdas: split conformal prediction (Papadopoulos et al. 2002).
-
-The certainty determines which one; see `certainty`.
-"""
+"""Order statistics of critical lambdas: split conformal prediction and its variants."""
 
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.certainty import Certainty
-from conformask.conformal.order import smallest
-from conformask.conformal.rules import ConstantLambda
+from conformask.conformal.certainty import Certainty, Marginal
+from conformask.conformal.lambdas import LogLinear
+from conformask.conformal.order import largest_lambda, smallest, smallest_marginal_set
+from conformask.conformal.rules import AdaptiveLambda, ConstantLambda, WeightedLambda
 
 
 @dataclass(frozen=True)
 class SplitConformal:
-    """The j-th smallest critical lambda: coverage is at least Beta(n + 1 - j, j), whatever the errors."""
+    """The j-th smallest critical lambda: coverage is at least Beta(n + 1 - j, j), whatever the errors.
+
+    The certainty determines j (Papadopoulos et al. 2002).
+    """
 
     confidence: float
     certainty: Certainty
@@ -32,3 +35,91 @@ class SplitConformal:
     def rule(self, evidence: CalibrationData) -> ConstantLambda:
         """Return the j-th smallest critical lambda; 0 where that is void."""
         return ConstantLambda(smallest(evidence.critical_lambdas, self.rank(evidence.n)))
+
+
+@dataclass(frozen=True)
+class WeightedConformal:
+    """Critical lambdas weighted by their images' weights, the new image by its own (Tibshirani et al. 2019).
+
+    The weights are the likelihood ratios of a known covariate shift.
+    """
+
+    confidence: float
+    on_grid: ClassVar[bool] = False
+    reads: ClassVar[frozenset[str]] = frozenset({"weight"})
+
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """Return the number of effective images: confidence / (1 - confidence), rounded up."""
+        return smallest_marginal_set(self.confidence)
+
+    def rank(self, n: int) -> None:
+        """Return None: images count by their weights."""
+
+    def rule(self, evidence: CalibrationData) -> WeightedLambda:
+        """Return for each image max{lam : weight of critical lambdas below and its own <= 1 - confidence}."""
+        return WeightedLambda.of(evidence.critical_lambdas, evidence.column("weight"), self.confidence)
+
+
+@dataclass(frozen=True)
+class Hierarchical:
+    """The promise for an image of a new group: all groups weigh alike, and the new one counts as failing.
+
+    This is hierarchical conformal prediction (Lee, Barber and Willett 2023).
+    """
+
+    confidence: float
+    on_grid: ClassVar[bool] = False
+    reads: ClassVar[frozenset[str]] = frozenset({"group"})
+
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """Return the least number of groups, confidence / (1 - confidence) rounded up.
+
+        Masks that are not too large take many more.
+        """
+        return smallest_marginal_set(self.confidence)
+
+    def rank(self, n: int) -> None:
+        """Return None: images of a group count together."""
+
+    def rule(self, evidence: CalibrationData) -> ConstantLambda:
+        """Return max{lam : sum_g mean_{i in g} 1{lam_gi < lam} + 1 <= (1 - confidence)(K + 1)}, K groups."""
+        _, group, count = np.unique(evidence.column("group"), return_inverse=True, return_counts=True)
+        share = 1 / (len(count) + 1)
+        weights = share / count[group]
+        return ConstantLambda(largest_lambda(evidence.critical_lambdas, weights, 1 - self.confidence - share))
+
+
+@dataclass(frozen=True)
+class Normalised:
+    """An order statistic s_(j) of critical lambdas that h normalises (Papadopoulos et al. 2008).
+
+    Lambda exp(h + s_(j)) is valid for any h: s_(j) <= s of the new image implies lambda <= its own.
+    """
+
+    confidence: float
+    certainty: Marginal
+    h: LogLinear | None
+    on_grid: ClassVar[bool] = False
+    reads: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """Return the smallest n whose rank is at least 1."""
+        return self.certainty.smallest_set(self.confidence)
+
+    def rank(self, n: int) -> int:
+        """Return the rank among the normalised critical lambdas."""
+        return self.certainty.rank(n, self.confidence)
+
+    def rule(self, evidence: CalibrationData) -> AdaptiveLambda:
+        """Return exp(h(x) + s_(j)), s_k = log lam_k - h(x_k); on the grid where the loss is not monotone.
+
+        Raises:
+            ValueError: h was not fitted.
+        """
+        if self.h is None:
+            raise ValueError("adaptive: h is not fitted")
+        with np.errstate(divide="ignore"):
+            residuals = np.log(evidence.critical_lambdas) - self.h(evidence.column("features"))
+        rank = self.rank(evidence.n)
+        shift = float(np.partition(residuals, rank - 1)[rank - 1]) if rank else -np.inf
+        return AdaptiveLambda(self.h, shift, None if evidence.monotone else evidence.curves.grid)

@@ -26,7 +26,7 @@ from conformask.data.formats.header import DataRange, Header, ImageHandle, Place
 from conformask.data.memory import check_memory
 from conformask.errors import ImageError, failure_of_system, one_line
 from conformask.records.reading import Reading
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 PALETTE = "PALETTE COLOR"
 INVERTED = "MONOCHROME1"

@@ -16,8 +16,8 @@ import numpy as np
 
 from conformask.data.memory import check_memory
 from conformask.errors import ImageError, MissingFileError, one_line
+from conformask.storage.as_arrays import Array
 from conformask.storage.hashes import hash_of_text
-from conformask.types import Array
 
 MARK, MARK_AT = b"DICM", 128
 """Signature of DICOM files, and its byte offset."""

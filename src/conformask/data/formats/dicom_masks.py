@@ -18,7 +18,7 @@ from conformask.data.formats.dicom_stack import SortedSlices, read_stack
 from conformask.data.formats.format import Blocks, Shape, SourceImage
 from conformask.data.memory import check_memory
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, one_line
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 ONE = 2**15
 """Integer that stands for 1: its inverse is exact in any float, so that 1 is read back as 1."""

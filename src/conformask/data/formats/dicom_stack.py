@@ -14,7 +14,7 @@ from conformask.data.formats.format import time_point
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry, affine_of
 from conformask.records.reading import Reading
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 SAME = 1e-3
 """Tolerance of equal positions, in pixels."""

@@ -12,7 +12,7 @@ from conformask.data.formats.header import ImageHandle, Places
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 Blocks = Iterator[tuple[Places, Array]]
 """Iterator over windows of a mask and their values (C, *space), float32 in [0, 1]; written rounded down."""

@@ -12,7 +12,7 @@ import numpy as np
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 DataRange = tuple[float, float]
 """Values (low, high) that become 0 and 1."""

@@ -30,7 +30,7 @@ from conformask.data.memory import DiskArray, check_memory
 from conformask.errors import ImageError, MissingFileError
 from conformask.records.geometry import UNITS, Geometry, affine_of
 from conformask.records.reading import Reading
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 SUFFIXES = (".nii.gz", ".nii")
 HEADER = 540

@@ -15,7 +15,7 @@ from conformask.data.formats.header import Header, ImageHandle, image_of_array, 
 from conformask.data.memory import check_memory
 from conformask.errors import ImageError
 from conformask.records.reading import Reading
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 _ONE_AT_A_TIME = Lock()
 """Lock around NumPy's header parser: its ast.literal_eval fails at random under threads in CPython 3.11."""

@@ -19,7 +19,7 @@ from conformask.data.formats.ome_zarr_masks import write_zarr_blocks
 from conformask.data.memory import check_memory
 from conformask.errors import ImageError, MissingFileError, failure_of_system
 from conformask.records.reading import Reading
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 CODECS = {*MEASURES, "bytes", "crc32c", "sharding_indexed", "shuffle", "transpose"}
 """Codecs that only turn chunks into numbers; the compressors are those whose size can be measured."""

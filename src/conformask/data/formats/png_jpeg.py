@@ -23,7 +23,7 @@ from conformask.data.formats.header import (
 )
 from conformask.errors import ImageError
 from conformask.records.reading import Reading
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY = (0, 4)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from conformask.data.formats.header import Places
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 SMALLEST = 512
 """Side, in pixels: a level whose plane fits into it has no smaller one."""

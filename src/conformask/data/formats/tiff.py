@@ -34,7 +34,7 @@ from conformask.data.formats.tiff_stack import PageStack, check_segments, stack_
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 PALETTE = 3
 """Photometric interpretation of a palette."""

@@ -13,7 +13,7 @@ from conformask.data.formats.ome import interval_of_imagej, interval_of_xml, pla
 from conformask.data.formats.pyramid import blocks_of, fill_level, halved, plane_halvings
 from conformask.data.memory import DiskArray
 from conformask.records.geometry import Geometry
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 LARGEST = 2**32 - 2**25
 """Largest estimated size, in bytes, of a TIFF that is not a BigTIFF."""

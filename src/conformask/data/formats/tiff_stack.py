@@ -18,7 +18,7 @@ from conformask.data.formats.format import time_point
 from conformask.data.formats.ome import check_planes
 from conformask.data.memory import DiskArray, check_disk, check_memory
 from conformask.errors import ImageError
-from conformask.types import Array
+from conformask.storage.as_arrays import Array
 
 KNOWN = "TZCYXS"
 """Known axes: times, depth, channels, rows, columns, and interleaved channels."""

@@ -11,7 +11,8 @@ import torch
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.predictors.custom import CustomPredictor
 from conformask.predictors.libraries import predictor_of, required
-from conformask.types import Array, Images
+from conformask.storage.as_arrays import Array
+from conformask.types import Images
 
 TYPICAL = (
     "input_means",

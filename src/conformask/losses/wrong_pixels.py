@@ -1,0 +1,107 @@
+"""Shares of wrong pixels: of the wrong ones that a mask shows, and of the shown ones that are wrong."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from conformask.arithmetic import image_means, per_image
+from conformask.errors import InvalidArgumentError
+from conformask.losses.map_loss import MapLoss, Sums, within
+from conformask.losses.maps import AnyMap, errors_for
+from conformask.names import Over
+from conformask.records.loss import LossTerms
+from conformask.storage.as_json import Json
+from conformask.types import ErrorMap, Images
+
+
+@dataclass(frozen=True, init=False)
+class WrongPixelLoss(MapLoss):
+    """A share of pixels, by which of them are wrong: their error is above the tolerance."""
+
+    tolerance: float
+    over: ClassVar[Over]
+    upper_bound = 1.0
+
+    def __init__(self, errors: AnyMap, tolerance: float, *, regional: bool = False) -> None:
+        if not tolerance >= 0:
+            raise InvalidArgumentError(f"tolerance = {tolerance:g}: must be an error of at least 0")
+        super().__init__(errors, regional=regional, tolerance=float(tolerance))
+
+    @property
+    def terms(self) -> LossTerms:
+        """The terms of this loss, as records keep them."""
+        return LossTerms(
+            distance=self.errors.name, over=self.over, tolerance=self.tolerance, region=self.regional
+        )
+
+
+@dataclass(frozen=True, init=False)
+class MissRate(WrongPixelLoss):
+    """The loss sum(r m w) / sum(r w), w = [e > tolerance]; 0 where nothing is wrong.
+
+    Args:
+        errors: an error map, as for `Mean`.
+        tolerance: the error above which a pixel is wrong, at least 0.
+
+    Raises:
+        InvalidArgumentError: the tolerance is negative, or the error map is not known.
+
+    Example:
+        >>> import conformask as cm
+        >>> cm.MissRate("l1", 0.1).terms.loss_name
+        'missed(l1 > 0.1)'
+    """
+
+    over = "missed"
+    monotone = True
+    family: ClassVar[Mapping[str, Json]] = {"name": "water_filling", "kappa": 1.0}
+    exponent = 1.0
+
+    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
+        """Return the loss on these images, for masks with this many channels."""
+        wrong = wrong_pixels(self.errors, y, y_hat, channels, self.tolerance)
+        wrong = within(region, wrong) * wrong
+        share = per_image(image_means(wrong, torch.float64), wrong)
+        return Sums(_rounded_down(wrong / share.where(share > 0, 1.0)))
+
+
+def _rounded_down(weights: Tensor) -> Images:
+    """Round to float32 and down by one digit: j of k wrong pixels must not exceed j / k by rounding."""
+    rounded = weights.float()
+    return rounded.nextafter(torch.zeros_like(rounded))
+
+
+@dataclass(frozen=True, init=False)
+class FalseOmissionRate(WrongPixelLoss):
+    """The loss sum(r m w) / sum(r m), w = [e > tolerance]; 0 where nothing is shown. Not monotone.
+
+    Args:
+        errors: an error map, as for `Mean`.
+        tolerance: the error above which a pixel is wrong, at least 0.
+
+    Raises:
+        InvalidArgumentError: the tolerance is negative, or the error map is not known.
+
+    Example:
+        >>> import conformask as cm
+        >>> cm.FalseOmissionRate("l1", 0.1).terms.loss_name
+        'wrong(l1 > 0.1)'
+    """
+
+    over = "wrong"
+    relative = True
+    family: ClassVar[Mapping[str, Json]] = {"name": "trusted_mean"}
+
+    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
+        """Return the loss on these images, for masks with this many channels."""
+        wrong = wrong_pixels(self.errors, y, y_hat, channels, self.tolerance)
+        inside = within(region, wrong)
+        return Sums(inside * wrong, shown=inside)
+
+
+def wrong_pixels(errors: ErrorMap, y: Images, y_hat: Images, channels: int, tolerance: float) -> Images:
+    """Return 1 where the error is above the tolerance, with the channels of a mask; float32."""
+    return (errors_for(errors, y, y_hat, channels) > tolerance).float()
