@@ -111,8 +111,8 @@ def test_it_sees_a_lambda_that_is_too_large() -> None:
 
 def test_losses_are_what_the_promise_is_about() -> None:
     distances = np.array([0.5, 1.0, 1.5, 0.1]) * THRESHOLD
-    assert marginal(0.9).statement.losses(distances, THRESHOLD).tolist() == [0, 0, 1, 0]
-    assert expected().statement.losses(distances, THRESHOLD).tolist() == distances.tolist()
+    assert marginal(0.9).statement.bounded(distances, THRESHOLD).tolist() == [0, 0, 1, 0]
+    assert expected().statement.bounded(distances, THRESHOLD).tolist() == distances.tolist()
     groups = np.array(["a", "a", "a", "b"])
     assert ImageOfNewGroup().losses(distances, groups) == pytest.approx([distances[:3].mean(), distances[3]])
     assert Image().losses(distances, groups).tolist() == distances[[0, 3]].tolist()

@@ -3,8 +3,8 @@
 from functools import lru_cache
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import optimize, special, stats
 
 NEGLIGIBLE = 1e-18
 """Probabilities below this are dropped, which makes the band wider, never narrower."""
@@ -24,7 +24,7 @@ def pointwise_delta(n: int, delta: float) -> float:
     low, high = np.log(delta / n), np.log(delta)
     if n == 1 or excess(low) > 0:
         return float(np.exp(low))
-    root = float(optimize.brentq(excess, low, high, xtol=1e-4))
+    root = float(scipy.optimize.brentq(excess, low, high, xtol=1e-4))
     # brentq may stop on the side where the band is too narrow
     while excess(root) > 0:
         root -= 1e-4
@@ -34,7 +34,7 @@ def pointwise_delta(n: int, delta: float) -> float:
 def rank_bounds(n: int, delta: float) -> Float[np.ndarray, "n"]:
     """Return the value that each of n uniform order statistics exceeds with probability delta."""
     ranks = np.arange(1, n + 1)
-    return np.asarray(stats.beta.isf(delta, ranks, n + 1 - ranks))
+    return np.asarray(scipy.stats.beta.isf(delta, ranks, n + 1 - ranks))
 
 
 def probability_below_all(bounds: Float[np.ndarray, "n"]) -> float:
@@ -55,10 +55,10 @@ def probability_below_all(bounds: Float[np.ndarray, "n"]) -> float:
         mass, start = mass[counts[0] : counts[-1] + 1], start + int(counts[0])
     if not start <= n < start + len(mass):
         return 0.0
-    return float(mass[n - start] / stats.poisson.pmf(n, n))
+    return float(mass[n - start] / scipy.stats.poisson.pmf(n, n))
 
 
 def _increments(rate: float) -> Float[np.ndarray, "k"]:
     """Return the Poisson law of new points, where it is not negligible."""
     counts = np.arange(int(rate + 12 * np.sqrt(rate) + 24))
-    return np.asarray(np.exp(special.xlogy(counts, rate) - rate - special.gammaln(counts + 1)))
+    return np.asarray(np.exp(scipy.special.xlogy(counts, rate) - rate - scipy.special.gammaln(counts + 1)))

@@ -21,7 +21,7 @@ class CalibrationData:
     upper_bound: float | None = None
     """The largest possible value of the loss."""
     own_bound: bool = False
-    """True if each image has its own bound at every lambda (lp distances)."""
+    """True if each image has its own bound at every lambda (lp losses)."""
     monotone: bool = True
     """True if the loss never grows when a nested mask shrinks."""
 
@@ -41,7 +41,7 @@ class CalibrationData:
             InvalidArgumentError: the loss has no upper bound.
         """
         if self.upper_bound is None:
-            raise InvalidArgumentError("a promise about a mean needs a distance with an upper bound")
+            raise InvalidArgumentError("a promise about a mean needs a loss with an upper bound")
         return self.upper_bound
 
     def take(self, places: Array, groups: Array | None = None) -> "CalibrationData":

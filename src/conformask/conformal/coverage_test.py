@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float
-from scipy import stats
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.guarantee import Guarantee
@@ -41,7 +41,7 @@ def largest_failing_share(n: int, rank: int, level: float) -> float:
     A share `level` of calibration sets may exceed it: the quantile of Beta(j, n + 1 - j), exact where
     critical lambdas are distinct; where they tie, fewer fail.
     """
-    return float(stats.beta.ppf(1 - level, rank, n + 1 - rank)) if rank else 0.0
+    return float(scipy.stats.beta.ppf(1 - level, rank, n + 1 - rank)) if rank else 0.0
 
 
 def coverage_p_values(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> PValues:
@@ -49,7 +49,7 @@ def coverage_p_values(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> PValues:
 
     Beta-binomial(m; n + 1 - j, j): exact where critical lambdas are distinct; where they tie, more meet it.
     """
-    law = stats.betabinom(len(met), n + 1 - rank, rank)
+    law = scipy.stats.betabinom(len(met), n + 1 - rank, rank)
     return PValues(float(law.cdf(met.sum())), float(law.sf(met.sum() - 1)))
 
 
@@ -91,8 +91,8 @@ def _losses(promise: Guarantee, images: CalibrationData, rule: Rule) -> PerImage
     if images.monotone and not promise.statement.bounds_a_mean:
         return (images.critical_lambdas < lambdas).astype(np.float64)
     points = np.searchsorted(images.curves.grid, lambdas, side="right") - 1
-    distances = images.curves.loss[np.arange(images.n), points]
-    return promise.statement.losses(distances, images.threshold)
+    losses = images.curves.loss[np.arange(images.n), points]
+    return promise.statement.bounded(losses, images.threshold)
 
 
 def _draw_groups(

@@ -14,37 +14,37 @@ SPREAD = 3.0
 
 
 def meets_threshold(
-    distance: Float[np.ndarray, "..."], threshold: float
+    losses: Float[np.ndarray, "..."], threshold: float
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """Return where a loss meets the threshold."""
-    return np.asarray(distance <= threshold * (1 + SLACK))
+    return np.asarray(losses <= threshold * (1 + SLACK))
 
 
 def first_crossing(
-    grid: Float[np.ndarray, "g"], distance: Float[np.ndarray, "n g"], threshold: float
+    grid: Float[np.ndarray, "g"], losses: Float[np.ndarray, "n g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
     """Return the largest grid point up to which every point passes; 0 if the first positive one fails.
 
     The largest point that passes would not be enough for a loss that is not monotone: smaller lambdas may
     fail, and a lambda smaller than the image's own is deployed.
     """
-    failing = ~meets_threshold(distance, threshold)
+    failing = ~meets_threshold(losses, threshold)
     failing[:, 0] = False
     first = np.where(failing.any(axis=1), failing.argmax(axis=1), len(grid))
     return np.asarray(grid[np.maximum(first - 1, 0)], dtype=np.float64)
 
 
 def between_grid_points(
-    grid: Float[np.ndarray, "g"], distance: Float[np.ndarray, "n g"], threshold: float
+    grid: Float[np.ndarray, "g"], losses: Float[np.ndarray, "n g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
     """Interpolate from the last passing point to where the threshold is met: finer, but not critical.
 
     The result is 0 or inf where first_crossing gives it, and the last passing point where the next is inf.
     """
-    last_passing = np.searchsorted(grid, first_crossing(grid, distance, threshold))
+    last_passing = np.searchsorted(grid, first_crossing(grid, losses, threshold))
     next_points = np.minimum(last_passing + 1, len(grid) - 1)
-    rows = np.arange(len(distance))
-    low, high = distance[rows, last_passing], distance[rows, next_points]
+    rows = np.arange(len(losses))
+    low, high = losses[rows, last_passing], losses[rows, next_points]
     share = np.clip((threshold - low) / np.maximum(high - low, np.finfo(float).tiny), 0, 1)
     crossings, end = grid[last_passing], grid[next_points]
     between = (last_passing > 0) & np.isfinite(end)

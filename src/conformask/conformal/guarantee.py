@@ -95,14 +95,14 @@ class Guarantee:
         """Return the number of units in n images with these groups, categories and weights, and a name."""
         return self.population.count(self.unit, n, columns)
 
-    def claim(self, distance: str, threshold: float) -> str:
+    def claim(self, loss: str, threshold: float) -> str:
         """Return the promise as a formula."""
         given = self.population.given
         if self.statement.bounds_a_mean:
-            distance = self.unit.distance(distance)
+            loss = self.unit.statistic_of(loss)
         else:
             given = self.unit.given + given
-        claim = self.certainty.claim(self.statement.claim(distance, threshold, given))
+        claim = self.certainty.claim(self.statement.claim(loss, threshold, given))
         return claim if self.delta is None else self.population.by_itself + claim
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Bool, Float, Shaped
-from scipy import stats
 
 Values = Float[np.ndarray, "n"]
 NOTHING = 1e-12
@@ -17,8 +17,8 @@ BATCH = 100
 def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Return the exact interval of a proportion (Clopper and Pearson 1934); n may be an effective number."""
     tail = (1 - level) / 2
-    low = 0.0 if successes <= 0 else float(stats.beta.ppf(tail, successes, n - successes + 1))
-    high = 1.0 if successes >= n else float(stats.beta.ppf(1 - tail, successes + 1, n - successes))
+    low = 0.0 if successes <= 0 else float(scipy.stats.beta.ppf(tail, successes, n - successes + 1))
+    high = 1.0 if successes >= n else float(scipy.stats.beta.ppf(1 - tail, successes + 1, n - successes))
     return low, high
 
 
@@ -46,7 +46,7 @@ def grouped_proportion(
         return share, clopper_pearson(share * k, k, level)
     tail = (1 - level) / 2
     # the variance has the degrees of freedom of k groups, not of n images (Korn and Graubard 1998)
-    t_ratio = (stats.t.ppf(tail, n - 1) / stats.t.ppf(tail, k - 1)) ** 2
+    t_ratio = (scipy.stats.t.ppf(tail, n - 1) / scipy.stats.t.ppf(tail, k - 1)) ** 2
     n_effective = min(n, t_ratio * share * (1 - share) / variance)
     return share, clopper_pearson(share * n_effective, n_effective, level)
 
@@ -88,9 +88,10 @@ def bootstrap(
     return percentiles(means, level)
 
 
-def correlation(a: Values, b: Values, measure: Callable[..., Any] = stats.pearsonr) -> float | None:
-    """Return Pearson's or another correlation; None of a constant or of fewer than three finite pairs."""
+def correlation(a: Values, b: Values, *, of_ranks: bool = False) -> float | None:
+    """Return Pearson's or, of ranks, Spearman's; None of a constant or of fewer than three finite pairs."""
     finite = np.isfinite(a) & np.isfinite(b)
     if finite.sum() < 3 or np.ptp(a[finite]) == 0 or np.ptp(b[finite]) == 0:
         return None
+    measure = scipy.stats.spearmanr if of_ranks else scipy.stats.pearsonr
     return float(measure(a[finite], b[finite]).statistic)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import optimize, sparse
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.crossing import between_grid_points
@@ -45,11 +45,12 @@ def quantile_regression(
     centre, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > 1e-12, scale, 1.0)
     # the pinball loss as a linear program: a residual is its positive minus its negative part
-    design = sparse.csr_array(np.column_stack([np.ones(n), (features - centre) / scale]))
+    design = scipy.sparse.csr_array(np.column_stack([np.ones(n), (features - centre) / scale]))
     cost = np.concatenate([np.zeros(f + 1), np.full(n, quantile), np.full(n, 1 - quantile)])
-    equality = sparse.hstack([design, sparse.eye_array(n), -sparse.eye_array(n)], format="csr")
+    identity = scipy.sparse.eye_array(n)
+    equality = scipy.sparse.hstack([design, identity, -identity], format="csr")
     bounds = [(None, None)] * (f + 1) + [(0, None)] * (2 * n)
-    solution = optimize.linprog(cost, A_eq=equality, b_eq=target, bounds=bounds, method="highs")
+    solution = scipy.optimize.linprog(cost, A_eq=equality, b_eq=target, bounds=bounds, method="highs")
     slopes = solution.x[1 : f + 1] / scale
     return LogLinear(float(solution.x[0] - slopes @ centre), tuple(map(float, slopes)))
 

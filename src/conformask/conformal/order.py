@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 ROUNDING = 1e-9
 """Tolerance in floors and comparisons with 1 - confidence: 1 / (9 + 1) <= 1 - .9 is false in floats."""
@@ -23,8 +23,8 @@ def smallest_marginal_set(confidence: float) -> int:
 
 def binomial_rank(n: int, confidence: float, delta: float) -> int:
     """Return max{j : P(Bin(n, 1 - confidence) <= j - 1) <= delta}, a tolerance bound (Wilks 1941)."""
-    successes = int(stats.binom.ppf(delta, n, 1 - confidence))
-    exceeds = stats.binom.cdf(successes, n, 1 - confidence) > delta * (1 + ROUNDING)
+    successes = int(scipy.stats.binom.ppf(delta, n, 1 - confidence))
+    exceeds = scipy.stats.binom.cdf(successes, n, 1 - confidence) > delta * (1 + ROUNDING)
     return successes if exceeds else successes + 1
 
 
@@ -73,5 +73,5 @@ def coverage_range(n: int, rank: int | None, level: float = 0.9) -> tuple[float,
     if rank < 1:
         return 1.0, 1.0
     tail = (1 - level) / 2
-    low, high = stats.beta.ppf([tail, 1 - tail], n + 1 - rank, rank)
+    low, high = scipy.stats.beta.ppf([tail, 1 - tail], n + 1 - rank, rank)
     return float(low), float(high)

@@ -25,13 +25,13 @@ class Coverage:
     measurable: ClassVar[bool] = True
     needs_selection: ClassVar[bool] = False
 
-    def claim(self, distance: str, threshold: float, condition: str) -> str:
-        """Return the formula P(distance <= threshold given) >= confidence."""
-        return rate(distance, threshold, self.confidence, condition)
+    def claim(self, loss: str, threshold: float, condition: str) -> str:
+        """Return the formula P(loss <= threshold given) >= confidence."""
+        return rate(loss, threshold, self.confidence, condition)
 
-    def losses(self, distances: PerImage, threshold: float) -> PerImage:
+    def bounded(self, losses: PerImage, threshold: float) -> PerImage:
         """Return 1 for each image that fails, else 0."""
-        return (~meets_threshold(distances, threshold)).astype(np.float64)
+        return (~meets_threshold(losses, threshold)).astype(np.float64)
 
     def allowed(self, threshold: float) -> float:
         """Return the largest mean loss allowed: 1 - confidence."""
@@ -43,9 +43,9 @@ class _MeanStatement:
 
     bounds_a_mean: ClassVar[bool] = True
 
-    def losses(self, distances: PerImage, threshold: float) -> PerImage:
-        """Return the distances."""
-        return distances
+    def bounded(self, losses: PerImage, threshold: float) -> PerImage:
+        """Return the losses."""
+        return losses
 
     def allowed(self, threshold: float) -> float:
         """Return the largest mean loss allowed: the threshold."""
@@ -65,9 +65,9 @@ class ExpectedLoss(_MeanStatement):
     t: ClassVar[float] = 0.0
     steepness: ClassVar[float] = 1.0
 
-    def claim(self, distance: str, threshold: float, condition: str) -> str:
-        """Return the formula E distance <= threshold."""
-        return mean(distance, threshold, condition)
+    def claim(self, loss: str, threshold: float, condition: str) -> str:
+        """Return the formula E loss <= threshold."""
+        return mean(loss, threshold, condition)
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,9 @@ class ConditionalExpectedLoss(_MeanStatement):
         """The slope of the tail risk: 1 / (1 - confidence)."""
         return 1 / (1 - self.confidence)
 
-    def claim(self, distance: str, threshold: float, condition: str) -> str:
-        """Return the formula P(E[distance | x] <= threshold) >= confidence."""
-        return rate(f"E[{distance} | x]", threshold, self.confidence, condition)
+    def claim(self, loss: str, threshold: float, condition: str) -> str:
+        """Return the formula P(E[loss | x] <= threshold) >= confidence."""
+        return rate(f"E[{loss} | x]", threshold, self.confidence, condition)
 
     def fit_on_selection(self, selection: CalibrationData, n: int) -> "ConditionalExpectedLoss":
         """Choose the t that opens the masks of the selection images most, as if they were n."""
@@ -136,14 +136,14 @@ def tail_risk(risk: Float[np.ndarray, "..."], t: float, steepness: float) -> Flo
     return np.asarray(t + steepness * np.maximum(risk - t, 0))
 
 
-def rate(distance: str, threshold: float, confidence: float, condition: str = "") -> str:
-    """Return the formula P(distance <= threshold) >= confidence."""
-    return f"P({distance} <= {threshold:.4g}{condition}) >= {_level(confidence)}"
+def rate(loss: str, threshold: float, confidence: float, condition: str = "") -> str:
+    """Return the formula P(loss <= threshold) >= confidence."""
+    return f"P({loss} <= {threshold:.4g}{condition}) >= {_level(confidence)}"
 
 
-def mean(distance: str, threshold: float, condition: str = "") -> str:
-    """Return the formula E distance <= threshold."""
-    expected = f"E[{distance}{condition}]" if " " in distance + condition else f"E {distance}"
+def mean(loss: str, threshold: float, condition: str = "") -> str:
+    """Return the formula E loss <= threshold."""
+    expected = f"E[{loss}{condition}]" if " " in loss + condition else f"E {loss}"
     return f"{expected} <= {threshold:.4g}"
 
 

@@ -80,9 +80,9 @@ class Image:
         """Return the number of units in n images."""
         return n
 
-    def distance(self, distance: str) -> str:
-        """Return the distance of a unit as it is written in a formula."""
-        return distance
+    def statistic_of(self, loss: str) -> str:
+        """Return the loss of a unit as it is written in a formula."""
+        return loss
 
     def losses(self, losses: Losses, groups: Labels) -> Losses:
         """Return the loss of one image of each group: images that count must be independent."""
@@ -122,9 +122,9 @@ class ImageOfNewGroup(_GroupUnit):
     headline: ClassVar[str] = "On a random image of a new group, with a probability of at least {c}"
     each: ClassVar[tuple[str, ...]] = ("for each group", "of the images of all groups taken together")
 
-    def distance(self, distance: str) -> str:
-        """Return the distance of an image as it is written in a formula."""
-        return distance + self.given
+    def statistic_of(self, loss: str) -> str:
+        """Return the loss of an image as it is written in a formula."""
+        return loss + self.given
 
     def losses(self, losses: Losses, groups: Labels) -> Losses:
         """Return the mean of each group."""
@@ -135,7 +135,7 @@ class ImageOfNewGroup(_GroupUnit):
         return grouped_proportion(met, groups, each_group_alike=True)
 
     def reduce(self, evidence: CalibrationData) -> CalibrationData:
-        """Reduce each group to one unit, with the mean of its distances."""
+        """Reduce each group to one unit, with the mean of its losses."""
         groups = evidence.column("group")
         return _reduce_to_first(evidence, groups, group_means(evidence.curves.loss, groups))
 
@@ -194,10 +194,10 @@ class Group(_GroupUnit):
         images = "every image" if self.share >= 1 else f"at least {self.share:.4g} of the images"
         return f" on {images} of a new group"
 
-    def distance(self, distance: str) -> str:
-        """Return the statistic of a group's distances as it is written in a formula."""
+    def statistic_of(self, loss: str) -> str:
+        """Return the statistic of a group's losses as it is written in a formula."""
         statistic = "largest" if self.share >= 1 else f"{self.share:.4g}-quantile of"
-        return f"{statistic} {distance} of a new group"
+        return f"{statistic} {loss} of a new group"
 
     def losses(self, losses: Losses, groups: Labels) -> Losses:
         """Return the loss of each group that the required share of its images do not exceed."""

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import stats
 
 from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.intervals import bootstrap, correlation
@@ -124,8 +123,8 @@ def evaluate(
         ratio_to_oracle=size / oracle if oracle else None,
         correlation_size_loss=correlation(records.size, records.unmasked_loss),
         correlation_size_oracle=correlation(records.size, opt),
-        spearman_size_loss=correlation(records.size, records.unmasked_loss, stats.spearmanr),
-        spearman_size_oracle=correlation(records.size, opt, stats.spearmanr),
+        spearman_size_loss=correlation(records.size, records.unmasked_loss, of_ranks=True),
+        spearman_size_oracle=correlation(records.size, opt, of_ranks=True),
         coverage_by_difficulty=tuple(float(met[part].mean()) for part in deciles),
         size_by_difficulty=tuple(float(records.size[part].mean()) for part in deciles),
         size_by_threshold=masker.size_by_threshold(),

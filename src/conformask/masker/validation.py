@@ -73,7 +73,7 @@ def compare_with_promise(
     has to be drawn from curves and none are stored.
     """
     promise, threshold = masker.guarantee, masker.card.threshold
-    bounded, allowed = promise.statement.losses(losses, threshold), promise.statement.allowed(threshold)
+    bounded, allowed = promise.statement.bounded(losses, threshold), promise.statement.allowed(threshold)
     if isinstance(promise.population, EachCategory):
         return _worst_category(masker, bounded, allowed, groups, np.asarray(categories))
     of_units = promise.unit.losses(bounded, groups)

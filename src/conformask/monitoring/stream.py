@@ -96,7 +96,7 @@ class StreamMonitor:
             key = _key(new, int(places[0]))
             loss = None
             if measures.losses is not None:
-                losses = statement.losses(measures.losses[places], self.masker.card.threshold)
+                losses = statement.bounded(measures.losses[places], self.masker.card.threshold)
                 loss = float(unit.losses(losses, groups[places])[0])
             values = dict(zip(measures.names, measures.new[places[0]].tolist(), strict=True))
             if stream.add(key, values, loss, [uniform("stream", key, name) for name in measures.names]):

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.crossing import meets_threshold
@@ -54,7 +54,7 @@ def hoeffding_bentkus(losses: Float[np.ndarray, "n"], level: float, delta: float
     if level >= 1:
         return True
     hoeffding = math.exp(-n * _relative_entropy(min(total / n, level), level))
-    bentkus = math.e * float(stats.binom.cdf(math.ceil(total * (1 - ROUNDING)), n, level))
+    bentkus = math.e * float(scipy.stats.binom.cdf(math.ceil(total * (1 - ROUNDING)), n, level))
     return min(hoeffding, bentkus) <= delta * (1 + ROUNDING)
 
 
@@ -94,7 +94,7 @@ class RCPS:
         """Return the largest grid point up to which the mean risk is certified at every step.
 
         Raises:
-            InvalidArgumentError: the distance has no upper bound.
+            InvalidArgumentError: the loss has no upper bound.
         """
         bound = evidence.bound()
         # bets depend on the order of the images, which nobody may choose after looking
@@ -172,7 +172,7 @@ class LearnThenTest:
     def rule(self, evidence: CalibrationData) -> ConstantLambda:
         """Return the last grid point before the first with too many failures; 0 if the first has too many."""
         failures = (~meets_threshold(evidence.curves.loss[:, 1:], evidence.threshold)).sum(axis=0)
-        p_values = stats.binom.cdf(failures, evidence.n, 1 - self.confidence)
+        p_values = scipy.stats.binom.cdf(failures, evidence.n, 1 - self.confidence)
         accepted = p_values > self.delta * (1 + ROUNDING)
         last = int(accepted.argmax()) if accepted.any() else len(accepted)
         return ConstantLambda(float(np.asarray(evidence.curves.grid)[last]))
@@ -208,7 +208,7 @@ class ConformalRiskControl:
         """Return a rule by the bound of each image, or one lambda for all.
 
         Raises:
-            InvalidArgumentError: the distance has no upper bound.
+            InvalidArgumentError: the loss has no upper bound.
         """
         t, steepness = self.statement.t, self.statement.steepness
         total = tail_risk(evidence.risk(), t, steepness).sum(axis=0)
