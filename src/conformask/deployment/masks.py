@@ -15,8 +15,8 @@ from conformask.calibration import loss_under
 from conformask.conformal.crossing import meets_threshold
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import decode
-from conformask.data.formats.dicom_masks import write_segmentation
-from conformask.data.formats.format import SourceImage
+from conformask.data.formats import format_of
+from conformask.data.formats.format import Format, SourceImage, at_time
 from conformask.data.formats.header import Header
 from conformask.data.formats.png_jpeg import write_jpeg
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
@@ -39,9 +39,6 @@ from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE, Compute, launch_fabric
 from conformask.types import Array, Batch
-
-DICOM = ("", ".dcm")
-"""Suffixes of DICOM series and files."""
 
 
 @dataclass(frozen=True)
@@ -255,8 +252,11 @@ class _Work:
         """Write segmentations/NAME.dcm of every image: where its mask is below a value."""
         for name, path in tracked(self.segmentations.items(), "segmentations", len(self.places)):
             mask = decode(self.places[name]).astype(np.float32)
+            kind = _format_under(self.triplets, self._indices[name], self._mask_geometry)
+            assert kind is not None
+            assert kind.write_segmentation is not None
             with atomic_write(path) as temporary:
-                write_segmentation(temporary, mask, self._source_image(name, None), level)
+                kind.write_segmentation(temporary, mask, self._source_image(name, None), level)
 
     def _line(self, name: str, size: float, distance: float | None, bound: float | None = None) -> MaskRow:
         threshold = self.masker.card.threshold
@@ -322,16 +322,23 @@ def _placement_difference(x: Header, y_hat: Header) -> str | None:
 def _check_seg(below: float, triplets: Triplets, mask_geometry: Role) -> None:
     if not 0 < below <= 1:
         raise InvalidArgumentError(f"dicom_seg_below = {below}: give a mask value in (0, 1], such as 0.5")
+    kinds = [_format_under(triplets, index, mask_geometry) for index in range(len(triplets))]
     others = [
         name
-        for index, name in enumerate(triplets.names)
-        if triplets.suffix(index, mask_geometry) not in DICOM
+        for name, kind in zip(triplets.names, kinds, strict=True)
+        if kind is None or kind.write_segmentation is None
     ]
     if others:
         raise InvalidArgumentError(
             f"dicom_seg_below writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not "
             "one: leave out dicom_seg_below"
         )
+
+
+def _format_under(triplets: Triplets, index: int, mask_geometry: Role) -> Format | None:
+    """Return the type of the file that a mask lies over; None for arrays."""
+    file = triplets.file(index, mask_geometry)
+    return None if file is None else format_of(at_time(file)[0])
 
 
 def _draw_overlay(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
