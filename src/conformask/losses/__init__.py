@@ -100,7 +100,8 @@ def stored_loss(terms: LossTerms, given: AnyLoss | None = None, code: str | None
     """
     if given is None and not (is_built_in(terms.distance) or terms.distance in CHOICES):
         raise MismatchError(
-            f"this was made for your own distance {terms.distance!r}: pass it again with loss="
+            f"this was made for your own distance {terms.distance!r}: pass it again with loss=, or "
+            "install the package that adds it"
         )
     used = loss(given).in_regions(terms.region) if given is not None else loss_of_terms(terms)
     if used.terms.over != terms.over and used.errors is not None:
