@@ -1,13 +1,16 @@
 """Choices of installed packages: found without an import, and with an error that names who is to blame."""
 
+import re
 import subprocess
 import sys
+import tomllib
 import warnings
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
 
+import conformask
 from conformask import extensions
 from conformask.data.decoding import is_image, read_header
 from conformask.data.formats import FOLDER, FORMATS, format_of, image_suffixes, suffix_of
@@ -20,6 +23,7 @@ from conformask.losses.mean import Mean
 from conformask.predictors.custom import NETWORKS, custom_predictor
 from installed import FoundIn, install
 
+ROOT = Path(__file__).parents[1]
 WITHOUT_PLUGINS = """
 import sys
 import numpy as np
@@ -156,3 +160,15 @@ def test_without_its_metadata_conformask_says_so(
     found_in(tmp_path)
     with pytest.raises(MissingFileError, match=r"is not installed.* pip install --editable"):
         Extensions(extensions.FORMATS, object, {})["x"]
+
+
+def test_every_plugin_is_found_and_has_its_tests() -> None:
+    plugins = {path.parent.name for path in (ROOT / "src" / "conformask" / "plugins").glob("*/__init__.py")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    places = [place for names in project["entry-points"].values() for place in names.values()]
+    reference = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    homes = [f"conformask.{home}" for home in conformask._HOMES.values()]
+    texts = "\n".join([*places, *homes, reference])
+    assert set(re.findall(r"conformask\.plugins\.(\w+)", texts)) == plugins
+    tests = {path.name.removesuffix("_plugin") for path in (ROOT / "tests" / "plugins").iterdir()}
+    assert plugins <= tests
