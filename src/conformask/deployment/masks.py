@@ -16,7 +16,7 @@ from conformask.conformal.crossing import meets_threshold
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import decode
 from conformask.data.formats import format_of
-from conformask.data.formats.format import Format, SourceImage, at_time
+from conformask.data.formats.format import SegmentationWriter, SourceImage, at_time
 from conformask.data.formats.header import Header
 from conformask.data.formats.png_jpeg import write_jpeg
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
@@ -252,11 +252,10 @@ class _Work:
         """Write segmentations/NAME.dcm of every image: where its mask is below a value."""
         for name, path in tracked(self.segmentations.items(), "segmentations", len(self.places)):
             mask = decode(self.places[name]).astype(np.float32)
-            kind = _format_under(self.triplets, self._indices[name], self._mask_geometry)
-            assert kind is not None
-            assert kind.write_segmentation is not None
+            write = _segmentation_writer(self.triplets, self._indices[name], self._mask_geometry)
+            assert write is not None
             with atomic_write(path) as temporary:
-                kind.write_segmentation(temporary, mask, self._source_image(name, None), level)
+                write(temporary, mask, self._source_image(name, None), level)
 
     def _line(self, name: str, size: float, distance: float | None, bound: float | None = None) -> MaskRow:
         threshold = self.masker.card.threshold
@@ -322,11 +321,10 @@ def _placement_difference(x: Header, y_hat: Header) -> str | None:
 def _check_seg(below: float, triplets: Triplets, mask_geometry: Role) -> None:
     if not 0 < below <= 1:
         raise InvalidArgumentError(f"dicom_seg_below = {below}: give a mask value in (0, 1], such as 0.5")
-    kinds = [_format_under(triplets, index, mask_geometry) for index in range(len(triplets))]
     others = [
         name
-        for name, kind in zip(triplets.names, kinds, strict=True)
-        if kind is None or kind.write_segmentation is None
+        for index, name in enumerate(triplets.names)
+        if _segmentation_writer(triplets, index, mask_geometry) is None
     ]
     if others:
         raise InvalidArgumentError(
@@ -335,10 +333,11 @@ def _check_seg(below: float, triplets: Triplets, mask_geometry: Role) -> None:
         )
 
 
-def _format_under(triplets: Triplets, index: int, mask_geometry: Role) -> Format | None:
-    """Return the type of the file that a mask lies over; None for arrays."""
+def _segmentation_writer(triplets: Triplets, index: int, mask_geometry: Role) -> SegmentationWriter | None:
+    """Return the writer of segmentations over the file under a mask; None where its type has none."""
     file = triplets.file(index, mask_geometry)
-    return None if file is None else format_of(at_time(file)[0])
+    kind = None if file is None else format_of(at_time(file)[0])
+    return None if kind is None else kind.write_segmentation
 
 
 def _draw_overlay(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:

@@ -78,6 +78,10 @@ class SourceImage:
         return (None, None) if self.path is None else at_time(self.path)
 
 
+SegmentationWriter = Callable[[Path, Array, SourceImage, float], None]
+"""Function that writes where a mask over an image is below a value."""
+
+
 @dataclass(frozen=True)
 class Format:
     """A file type: how it is read, and how images and masks are written to it."""
@@ -90,8 +94,8 @@ class Format:
     """True if images are written as float32 of any axes and channels; else 8 or 16 bits, 1 or 3 channels."""
     write_over: Callable[[Path, Array, SourceImage], None] | None = None
     """Function that writes an image (C, *space) as float32 in the place of its source; None without it."""
-    write_segmentation: Callable[[Path, Array, SourceImage, float], None] | None = None
-    """Function that writes where a mask is below a value; None for types without it."""
+    write_segmentation: SegmentationWriter | None = None
+    """Function that writes a segmentation; None for types without it."""
     write_blocks: Callable[[Path, Shape, Blocks, int, SourceImage], None] | None = None
     """Function that writes a 16-bit mask from blocks of a given side; None where no mask is written."""
     any_channels: bool = False
