@@ -41,12 +41,12 @@ def browser():
 @pytest.fixture
 def found_in(monkeypatch: pytest.MonkeyPatch):
     """Lets this process find the packages of a folder, perhaps instead of those of another."""
-    from conformask.extensions import _entry_points
+    from conformask.extensions import _claims
 
     folders: list[Path] = []
 
     def forget() -> None:
-        _entry_points.cache_clear()
+        _claims.cache_clear()
         for name in {module.stem for folder in folders for module in folder.glob("*.py")}:
             sys.modules.pop(name, None)
 

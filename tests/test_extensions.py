@@ -73,7 +73,7 @@ def test_built_in_choices_come_first_then_packages_by_name(tmp_path: Path, found
 
 
 def test_the_longest_suffix_decides(tmp_path: Path, found_in: FoundIn) -> None:
-    module = "from conformask.data.formats.format import Format\nONE, TWO = Format(None), Format(open)\n"
+    module = "from conformask.data.formats.format import Format\nONE, TWO = Format(print), Format(open)\n"
     install(tmp_path, "acme", {"conformask.formats": {".gz": "acme:ONE", ".raw.gz": "acme:TWO"}}, module)
     found_in(tmp_path)
     assert format_of(Path("a.raw.gz")) == FORMATS[".raw.gz"] != FORMATS[".gz"] == format_of(Path("a.gz"))

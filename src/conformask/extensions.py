@@ -1,10 +1,11 @@
 """Choices that packages add by entry points: the plugins of conformask, and those of other packages."""
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
-from typing import TypeVar
+from importlib.metadata import PackageNotFoundError, distribution, entry_points
+from typing import Any, TypeVar
 
 from conformask.errors import ConformaskError, MismatchError, MissingFileError, one_line
 
@@ -14,6 +15,22 @@ FORMATS = "conformask.formats"
 EXPORTS = "conformask.exports"
 LOSSES = "conformask.losses"
 PREDICTORS = "conformask.predictors"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A name that a package claims by an entry point."""
+
+    name: str
+    package: str
+    place: str
+    """The module and the object in it."""
+    load: Callable[[], object]
+    """Function that imports the object."""
+
+    def order(self) -> tuple[bool, str, str]:
+        """Return the key by which claims are sorted."""
+        return self.package != PACKAGE, self.package, self.name
 
 
 class Extensions(Mapping[str, T]):
@@ -40,9 +57,9 @@ class Extensions(Mapping[str, T]):
             MismatchError: several packages claim the name, or the package that does is broken.
             MissingFileError: conformask is not installed.
         """
-        claims = _entry_points(self._group).get(name, ())
+        claims = _claims(self._group).get(name, ())
         if len(claims) + (name in self._built_in) > 1:
-            owners = [PACKAGE] * (name in self._built_in) + [_package(claim) for claim in claims]
+            owners = [PACKAGE] * (name in self._built_in) + [claim.package for claim in claims]
             raise MismatchError(
                 f"{name!r} is claimed by several packages, {' and '.join(owners)} ({self._group}): uninstall "
                 "one of them"
@@ -51,11 +68,11 @@ class Extensions(Mapping[str, T]):
 
     def __contains__(self, name: object) -> bool:
         """Return whether there is a choice with this name, without importing it."""
-        return name in self._built_in or name in _entry_points(self._group)
+        return name in self._built_in or name in _claims(self._group)
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names."""
-        yield from {**dict.fromkeys(self._built_in), **dict.fromkeys(_entry_points(self._group))}
+        yield from {**dict.fromkeys(self._built_in), **dict.fromkeys(_claims(self._group))}
 
     def __len__(self) -> int:
         """Return the number of names."""
@@ -77,27 +94,23 @@ class Extensions(Mapping[str, T]):
 
 
 @cache
-def _entry_points(group: str) -> Mapping[str, tuple[EntryPoint, ...]]:
-    """Return the entry points of a group by name: those of conformask, then those of others by package.
+def _claims(group: str) -> Mapping[str, tuple[Claim, ...]]:
+    """Return the claims of a group by name: those of conformask, then those of other packages.
 
     Raises:
         MissingFileError: conformask is not installed.
     """
     _check_installed()
-    claims: dict[str, tuple[EntryPoint, ...]] = {}
-    for claim in sorted(entry_points(group=group), key=_order):
+    claims: dict[str, tuple[Claim, ...]] = {}
+    for claim in sorted(map(_claim, entry_points(group=group)), key=Claim.order):
         claims[claim.name] = (*claims.get(claim.name, ()), claim)
     return claims
 
 
-def _order(claim: EntryPoint) -> tuple[bool, str, str]:
-    package = _package(claim)
-    return package != PACKAGE, package, claim.name
-
-
-def _package(claim: EntryPoint) -> str:
-    """Return the name of the package of an entry point."""
-    return "an unknown package" if claim.dist is None else str(claim.dist.name)
+def _claim(entry_point: Any) -> Claim:
+    """Return the claim in an entry point, which has another class if a backport of importlib finds it."""
+    package = None if entry_point.dist is None else entry_point.dist.name
+    return Claim(entry_point.name, package or "an unknown package", entry_point.value, entry_point.load)
 
 
 def _check_installed() -> None:
@@ -113,19 +126,19 @@ def _check_installed() -> None:
         )
 
 
-def _load(claim: EntryPoint, kind: type[T]) -> T:
+def _load(claim: Claim, kind: type[T]) -> T:
     try:
         value = claim.load()
     except ConformaskError:
         raise
     except Exception as error:  # a package may raise anything when it is imported
         raise MismatchError(
-            f"{claim.name!r} comes from the package {_package(claim)}, which cannot be loaded "
+            f"{claim.name!r} comes from the package {claim.package}, which cannot be loaded "
             f"({type(error).__name__}: {one_line(error)}): update it or uninstall it"
         ) from error
     if not isinstance(value, kind):
         raise MismatchError(
-            f"{claim.name!r} comes from the package {_package(claim)}, but {claim.value} is a "
+            f"{claim.name!r} comes from the package {claim.package}, but {claim.place} is a "
             f"{type(value).__name__}, not a {kind.__name__}: update it or uninstall it"
         )
     return value

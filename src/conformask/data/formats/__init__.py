@@ -22,7 +22,7 @@ FORMATS = Extensions(
 
 def image_suffixes() -> tuple[str, ...]:
     """Return the suffixes of images."""
-    return tuple(name for name in FORMATS if name != FOLDER)
+    return tuple(name for name in FORMATS if name.startswith("."))
 
 
 def format_of(path: Path) -> Format | None:
