@@ -1,7 +1,8 @@
 # Every target makes .venv and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-QUICK := $(addprefix tests/,conformal data deployment distances exporting losses masker masks networks scorers storage tasks)
+QUICK := $(addprefix tests/,conformal data deployment distances losses masker masks networks scorers storage tasks) \
+	$(addprefix tests/plugins/,bioimageio dask dicom huggingface nifti onnx zarr)
 CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,view,zarr
 TOOLS := crepes hypothesis httpx mapie pandas polars pytest pytest-xdist scikit-learn
 NEWEST ?=
@@ -21,7 +22,7 @@ test: .venv/developing browser   ## all tests
 careamics:                       ## tests with CAREamics, whose caps need an environment of its own
 	$(PYTHON) -m venv .venv-careamics
 	.venv-careamics/bin/pip install --quiet --no-compile --editable '.[careamics]' beartype pytest
-	OMP_NUM_THREADS=1 .venv-careamics/bin/pytest tests/predictors/test_careamics.py
+	OMP_NUM_THREADS=1 .venv-careamics/bin/pytest tests/plugins/careamics
 
 fuzz: .venv/developing           ## damaged files and records, requests to the viewer, kills at every write
 	CONFORMASK_FUZZ=3000 CONFORMASK_REQUESTS=20000 CONFORMASK_KILLS=0 CONFORMASK_FAULTS=0 CONFORMASK_PLACES=1 \

@@ -14,10 +14,10 @@ import torch
 from conformask.calibration import NO_GRID
 from conformask.conformal.promise import Promise
 from conformask.conformal.rules import ConstantLambda
-from conformask.exporting.export import export
 from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks import FAMILIES, family
+from conformask.plugins.onnx.export import export
 from conformask.records.card import CalibrationCard
 from conformask.records.loss import LossTerms
 from conformask.scorers.heads import MaskNetwork

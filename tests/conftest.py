@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -34,3 +36,26 @@ def browser():
         launched = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
         yield launched
         launched.close()
+
+
+@pytest.fixture
+def found_in(monkeypatch: pytest.MonkeyPatch):
+    """Lets this process find the packages of a folder, perhaps instead of those of another."""
+    from conformask.extensions import _claims
+
+    folders: list[Path] = []
+
+    def forget() -> None:
+        _claims.cache_clear()
+        for name in {module.stem for folder in folders for module in folder.glob("*.py")}:
+            sys.modules.pop(name, None)
+
+    def find(folder: Path, instead_of: Path | None = None) -> None:
+        if instead_of is not None:
+            sys.path.remove(str(instead_of))
+        monkeypatch.syspath_prepend(str(folder))
+        folders.append(folder)
+        forget()
+
+    yield find
+    forget()

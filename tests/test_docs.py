@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from installed import EXAMPLE, install_example, write_example
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # a block of sh or text is run by a test of its own (tests/cli/test_torchrun.py)
@@ -165,6 +167,9 @@ def test_snippets_run(page: Path, folder: Path) -> None:
         run([sys.executable, "-c", VOLUMES], folder)
     if "slide.zarr" in whole:
         run([sys.executable, "-c", SLIDE], folder)
+    if page.name == "plugin.md":
+        install_example(folder)  # the working folder, where Python looks for packages
+        write_example(folder / "pgm", 40, seed=0)
     if page.name == "libraries.md":
         run([sys.executable, "-c", LIBRARIES], folder)
         module = next(text for _, text in snippets(page) if "from_denoiser" in text)
@@ -192,6 +197,12 @@ def steps(page: Path) -> Iterator[str]:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
+
+
+@pytest.mark.parametrize("file", ["pyproject.toml", "conformask_pgm.py"])
+def test_the_example_of_a_plugin_is_the_package_that_is_tested(file: str) -> None:
+    page = (ROOT / "docs" / "how-to" / "plugin.md").read_text(encoding="utf-8")
+    assert f"\n{(EXAMPLE / file).read_text(encoding='utf-8')}```\n" in page
 
 
 def test_the_readme_names_the_test_command() -> None:

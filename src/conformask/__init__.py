@@ -8,13 +8,11 @@ if TYPE_CHECKING:
     from conformask.conformal.promise import Promise as Promise
     from conformask.data.triplets import Splits as Splits
     from conformask.data.triplets import Triplets as Triplets
-    from conformask.deployment.lazy import masked as masked
     from conformask.deployment.masks import write_masks as write_masks
     from conformask.display import plot as plot
     from conformask.display import show as show
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.evaluation.evaluate import evaluate as evaluate
-    from conformask.exporting.export import export as export
     from conformask.losses.custom import CustomLoss as CustomLoss
     from conformask.losses.maps import CustomErrorMap as CustomErrorMap
     from conformask.losses.masked_distance import MaskedDistance as MaskedDistance
@@ -30,6 +28,8 @@ if TYPE_CHECKING:
     from conformask.masker.thresholds import threshold_choices as threshold_choices
     from conformask.monitoring.batch import monitor as monitor
     from conformask.monitoring.stream import StreamMonitor as StreamMonitor
+    from conformask.plugins.dask import masked as masked
+    from conformask.plugins.onnx.export import export as export
     from conformask.records.evaluation import Evaluation as Evaluation
     from conformask.records.reading import Reading as Reading
     from conformask.report.page import write_report as write_report
@@ -80,13 +80,13 @@ _HOMES = {
     "show": "display",
     "plot": "display",
     "write_masks": "deployment.masks",
-    "masked": "deployment.lazy",
+    "masked": "plugins.dask",
     "evaluate": "evaluation.evaluate",
     "Evaluation": "records.evaluation",
     "write_report": "report.page",
     "monitor": "monitoring.batch",
     "StreamMonitor": "monitoring.stream",
-    "export": "exporting.export",
+    "export": "plugins.onnx.export",
     "ConformaskError": "errors",
     "Tiled": "scorers.tiled",
 }

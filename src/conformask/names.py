@@ -18,8 +18,6 @@ Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
 VolumeMode = Literal["slices", "volume"]
 """How a network processes volumes."""
-Export = Literal["onnx", "bioimageio", "huggingface"]
-"""Formats for exporting a masker."""
 Split = Literal["file", "within", "tile"]
 Over = Literal["image", "trusted", "window", "missed", "wrong"]
 """Aggregates of an error map under a mask."""

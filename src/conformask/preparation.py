@@ -13,8 +13,8 @@ from torch import Tensor
 
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import name_and_suffix, read_header
+from conformask.data.formats import FORMATS
 from conformask.data.formats.format import SourceImage
-from conformask.data.formats.nifti import write_nifti
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import FILE as PROVENANCE
@@ -37,6 +37,8 @@ from conformask.training.processes import ONE_DEVICE, Compute, launch_fabric
 from conformask.types import Images, Predictor, Task, Triplet
 
 ROLES = ("x", "y_hat", "y")
+VOLUME = ".nii.gz"
+"""Suffix of outputs that are volumes."""
 COLUMNS = ("name", "x", "y_hat", "y", "group", "split")
 
 
@@ -255,8 +257,10 @@ def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
     low, high = reading.data_range or (0.0, 1.0)
     values = low + (high - low) * output
     if output.ndim == 4 and x.suffix.lower() not in (".npy", ".npz"):
-        with atomic_write(stem.with_name(f"{stem.name}.nii.gz")) as aside:
-            write_nifti(aside, values, SourceImage(x, read_header(x, reading).geometry, reading))
+        write_over = FORMATS[VOLUME].write_over
+        assert write_over is not None
+        with atomic_write(stem.with_name(f"{stem.name}{VOLUME}")) as aside:
+            write_over(aside, values, SourceImage(x, read_header(x, reading).geometry, reading))
         return
     axes = reading.axes or "YXC"
     with atomic_write(stem.with_name(f"{stem.name}.npy")) as aside, aside.open("wb") as file:

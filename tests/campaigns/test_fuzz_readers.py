@@ -33,7 +33,7 @@ import zarr
 from PIL import Image as Pillow
 
 from conformask.data.decoding import decode, read_header
-from conformask.data.formats import IMAGE_SUFFIXES
+from conformask.data.formats import FORMATS
 from conformask.data.images import read_image
 from conformask.data.rasters import open_raster
 from conformask.data.triplets import Triplets
@@ -318,7 +318,7 @@ def attempt(name: str, index: int, known: dict[str, Files], folder: Path) -> str
     for relative, content in damaged(known[name], others, rng).items():
         (path / relative).parent.mkdir(parents=True, exist_ok=True)
         (path / relative).write_bytes(content)
-    check = check_image if path.suffix in IMAGE_SUFFIXES else check_folder
+    check = check_image if path.suffix in FORMATS else check_folder
     started, memory = time.process_time(), peak()
     try:
         outcome = "read" if check(path) else "refused"
@@ -382,7 +382,7 @@ def test_damaged_files_are_images_or_refused() -> None:
 def test_seeds_are_read() -> None:
     with TemporaryDirectory() as folder:
         for path in written(Path(folder)):
-            assert (check_image if path.suffix in IMAGE_SUFFIXES else check_folder)(path), path.name
+            assert (check_image if path.suffix in FORMATS else check_folder)(path), path.name
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ try:
     main(sys.argv[1:])
 except SystemExit as stop:
     assert not stop.code, stop.code
-heavy = ["torch", "lightning", "skimage", "scipy.stats", "scipy.optimize", "scipy.sparse"]  # scipy alone loads nothing
+heavy = ["torch", "lightning", "skimage", "scipy.stats", "scipy.optimize", "scipy.sparse"]
+# scipy alone loads none of its parts
 heavy += ["numpy"] if sys.argv[1].startswith("--") else []
 print([name for name in heavy if name in sys.modules], file=sys.stderr)
 """

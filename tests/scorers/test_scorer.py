@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from conformask.errors import MismatchError
-from conformask.exporting.graph import Graph
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
+from conformask.plugins.onnx.graph import Graph
 from conformask.scorers.scorer import Heuristic, Scorer, WrappedScorer, as_scorer
 from conformask.scorers.tiled import Tiled
 from conformask.types import Score

@@ -1,19 +1,12 @@
 """conformask export: a masker as one ONNX file, or as a folder for a model zoo."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask import names
 from conformask.cli.options import AsJson, NetworkName, OtherNetwork
-from conformask.cli.output import bad_usage, facts, show, sizes_text
-
-if TYPE_CHECKING:
-    from conformask.exporting.export import Export
-    from conformask.exporting.folder import ExportedFolder
-    from conformask.masker.masker import Masker
+from conformask.cli.output import bad_usage, facts, show
 
 
 def export(
@@ -22,9 +15,10 @@ def export(
     /,
     *,
     format: Annotated[
-        names.Export,
+        str,
         Parameter(
-            help="What to write: an ONNX file, or a model folder for bioimage.io or the Hugging Face Hub.",
+            help="What to write: an ONNX file (onnx), a model folder for bioimage.io (bioimageio) or the "
+            "Hugging Face Hub (huggingface), or what an installed package adds.",
         ),
     ] = "onnx",
     predictor: Annotated[
@@ -57,76 +51,24 @@ def export(
     out
         The file to write, whose name ends with .onnx; with --format bioimageio or huggingface, a new folder.
     """
-    from conformask.exporting.bioimageio import export_bioimageio
-    from conformask.exporting.export import export as export_onnx
+    from conformask.exporting.export_format import EXPORTS, ExportOptions
     from conformask.exporting.folder import Credits
-    from conformask.exporting.huggingface import export_huggingface
     from conformask.masker.load import load
+    from conformask.wording.promises import promised_here
 
     credits = Credits(author, license, cite)
-    if format == "onnx" and credits != Credits():
+    if format not in EXPORTS:
+        bad_usage(f"--format {format}: choose from {', '.join(EXPORTS)}")
+    kind = EXPORTS[format]
+    if not kind.takes_credits and credits != Credits():
         bad_usage(
             "--author, --license and --cite describe a folder: add --format bioimageio or --format "
             "huggingface"
         )
-    if format == "huggingface" and predictor is not None:
+    if not kind.takes_predictor and predictor is not None:
         bad_usage("--predictor puts a network into an ONNX file: use --format onnx or --format bioimageio")
-    loaded = load(run)
-    if format == "huggingface":
-        _show_folder(loaded, export_huggingface(loaded, out, credits=credits), as_json=json)
-    elif format == "bioimageio":
-        folder = export_bioimageio(
-            loaded,
-            out,
-            credits=credits,
-            predictor=predictor,
-            network=network,
-            allow_network_mismatch=allow_network_mismatch,
-        )
-        _show_folder(loaded, folder, as_json=json)
-    else:
-        file = export_onnx(
-            loaded, out, predictor=predictor, network=network, allow_network_mismatch=allow_network_mismatch
-        )
-        _show_file(loaded, file, as_json=json)
-
-
-def _show_folder(masker: "Masker", done: "ExportedFolder", *, as_json: bool) -> None:
-    from conformask.wording.promises import promised_here
-
-    record = {
-        "out": str(done.path),
-        "sentence": masker.sentence,
-        "missing": done.missing,
-        "caveat": done.caveat,
-    }
-    text = [promised_here(masker.sentence, done.caveat), f"Written: {done.path}"]
-    if done.missing:
-        options = {"authors": "--author", "license": "--license", "cite": "--cite"}
-        left = ", ".join(f"{name} ({options[name]})" for name in done.missing)
-        text.append(f"Missing, because only you know it: {left}. Nothing was made up instead.")
-    show(record, *text, as_json=as_json)
-
-
-def _show_file(masker: "Masker", done: "Export", *, as_json: bool) -> None:
-    from conformask.exporting.check import TOLERANCE
-    from conformask.wording.promises import promised_here
-
-    difference, sizes = done.agreement.difference, done.agreement.sizes
-    lam = f"depends on the {', '.join(sorted(masker.rule.needs))}" if done.lam is None else f"{done.lam:.6g}"
-    rows = [
-        ("file", f"{done.path} ({done.path.stat().st_size / 1e6:.1f} MB)"),
-        ("lambda", lam),
-        ("checked on", sizes_text(sizes)),
-        ("largest difference", f"{max(vars(difference).values()):.1g} of {TOLERANCE:g} allowed"),
-    ]
-    record = {
-        "out": str(done.path),
-        "sentence": masker.sentence,
-        "lambda": done.lam,
-        "sizes": sizes,
-        "difference": asdict(difference),
-        "tolerance": TOLERANCE,
-        "caveat": done.caveat,
-    }
-    show(record, promised_here(masker.sentence, done.caveat), facts(rows), as_json=as_json)
+    masker = load(run)
+    done = kind.write(masker, out, ExportOptions(credits, predictor, network, allow_network_mismatch))
+    record = {"out": str(done.path), "promise": masker.sentence, **done.record, "caveat": done.caveat}
+    rows = [facts(done.rows)] if done.rows else []
+    show(record, promised_here(masker.sentence, done.caveat), *rows, *done.notes, as_json=json)

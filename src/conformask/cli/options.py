@@ -188,7 +188,8 @@ class LossOptions:
         str | None,
         Parameter(
             help=f"The distance or error map of the promise: {', '.join(names.DISTANCES)}, or another "
-            "exponent such as l1.5. If not given, l1 for train, and afterwards the scorer's."
+            "exponent such as l1.5, or one that an installed package adds. If not given, l1 for train, and "
+            "afterwards the scorer's."
         ),
     ] = None
     over: Annotated[

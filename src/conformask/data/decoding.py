@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conformask.data.formats import IMAGE_SUFFIXES, format_of, suffix_of
+from conformask.data.formats import format_of, image_suffixes, suffix_of
 from conformask.data.formats.format import at_time as at_time
 from conformask.data.formats.header import Header, ImageHandle, Places, Window, window_of
 from conformask.data.memory import FLOAT32, check_memory
@@ -99,7 +99,7 @@ def _open(path: Path, reading: Reading) -> Iterator[ImageHandle]:
     if kind is None:
         raise ImageError(
             f"{file} has the suffix {file.suffix!r}; names of images must end with "
-            f"{', '.join(IMAGE_SUFFIXES)}"
+            f"{', '.join(image_suffixes())}"
         )
     with _readable(path), kind.open(file, reading, time) as image:
         if image.header.values == 0:

@@ -9,8 +9,7 @@ from jaxtyping import Float
 
 from conformask.data.datasets import UnreadImage
 from conformask.data.decoding import companions_of, decode_with_header, is_image, name_and_suffix, read_header
-from conformask.data.formats import BY_SUFFIX
-from conformask.data.formats import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from conformask.data.formats import FORMATS, image_suffixes
 from conformask.data.formats.format import at_time, rounded_down
 from conformask.data.formats.header import DataRange as DataRange
 from conformask.data.formats.header import Header, header_of, image_of_array
@@ -177,9 +176,9 @@ def write_image(path: Path | str, image: Image, bits: int = 8, round_down: bool 
         OutputError: the file cannot be written.
     """
     path = Path(path)
-    kind = BY_SUFFIX.get(path.suffix.lower())
+    kind = FORMATS.get(path.suffix.lower())
     if kind is None or kind.write is None:
-        suffixes = sorted(suffix for suffix, kind in BY_SUFFIX.items() if kind.write)
+        suffixes = sorted(suffix for suffix, kind in FORMATS.usable().items() if kind.write)
         raise InvalidArgumentError(
             f"cannot write {path}: the suffix {path.suffix!r} is not supported; choose from {suffixes}"
         )
@@ -231,7 +230,7 @@ def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
     if not images:
         where = "" if recursive else " directly"
         raise MissingFileError(
-            f"{folder} contains no images{where}: files that end with {', '.join(IMAGE_SUFFIXES)}, or "
+            f"{folder} contains no images{where}: files that end with {', '.join(image_suffixes())}, or "
             "folders with one DICOM series each"
         )
     for path in images:

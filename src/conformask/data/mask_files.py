@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from conformask.data.formats import BY_SUFFIX, format_of, known_suffix
-from conformask.data.formats.dicom import DICOM_SERIES
+from conformask.data.formats import FOLDER, FORMATS, format_of, known_suffix
 from conformask.data.formats.format import Blocks, Shape, SourceImage
 from conformask.data.formats.header import Places
 from conformask.data.formats.png_jpeg import PNG
@@ -22,8 +21,8 @@ OF_VOLUMES = ".ome.tif"
 
 
 def mask_suffix(suffix: str, volume: bool = False) -> str:
-    """Return the suffix of masks of images with this suffix, such as .ome.tif; "" is a DICOM series."""
-    kind = (format_of(Path(f"mask{suffix}")) if suffix else DICOM_SERIES) or PNG
+    """Return the suffix of masks of images with this suffix, such as .ome.tif; "" is a folder without one."""
+    kind = (format_of(Path(f"mask{suffix}")) if suffix else FORMATS.get(FOLDER)) or PNG
     own_suffix = kind.mask_suffix or suffix
     writer = format_of(Path(f"mask{own_suffix}"))
     return OF_VOLUMES if volume and not (writer and writer.volumes) else own_suffix
@@ -47,8 +46,10 @@ def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: SourceImage) -
         ImageError: a mask of channels or axes that the file cannot hold.
         OutputError: the file cannot be written.
     """
-    writers = {suffix: kind for suffix, kind in BY_SUFFIX.items() if kind.write_blocks}
-    kind = chosen(writers, known_suffix(path), "suffix")
+    kind = FORMATS.get(known_suffix(path))
+    if kind is None or kind.write_blocks is None:
+        writers = {suffix: kind for suffix, kind in FORMATS.usable().items() if kind.write_blocks}
+        kind = chosen(writers, known_suffix(path), "suffix")
     assert kind.write_blocks is not None
     if shape[0] not in (1, 3) and not kind.any_channels:
         raise ImageError(

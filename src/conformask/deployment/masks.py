@@ -15,8 +15,8 @@ from conformask.calibration import loss_under
 from conformask.conformal.crossing import meets_threshold
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import decode
-from conformask.data.formats.dicom_masks import write_segmentation
-from conformask.data.formats.format import SourceImage
+from conformask.data.formats import format_of
+from conformask.data.formats.format import SegmentationWriter, SourceImage, at_time
 from conformask.data.formats.header import Header
 from conformask.data.formats.png_jpeg import write_jpeg
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
@@ -40,9 +40,6 @@ from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE, Compute, launch_fabric
 from conformask.types import Batch
-
-DICOM = ("", ".dcm")
-"""Suffixes of DICOM series and files."""
 
 
 @dataclass(frozen=True)
@@ -254,8 +251,10 @@ class _Work:
         """Write segmentations/NAME.dcm of every image: where its mask is below a value."""
         for name, path in tracked(self.segmentations.items(), "segmentations", len(self.places)):
             mask = decode(self.places[name]).astype(np.float32)
+            write = _segmentation_writer(self.triplets, self._indices[name], self._mask_geometry)
+            assert write is not None
             with atomic_write(path) as temporary:
-                write_segmentation(temporary, mask, self._source_image(name, None), level)
+                write(temporary, mask, self._source_image(name, None), level)
 
     def _line(self, name: str, size: float, loss: float | None, bound: float | None = None) -> MaskRow:
         threshold = self.masker.card.threshold
@@ -324,13 +323,20 @@ def _check_seg(below: float, triplets: Triplets, mask_geometry: Role) -> None:
     others = [
         name
         for index, name in enumerate(triplets.names)
-        if triplets.suffix(index, mask_geometry) not in DICOM
+        if _segmentation_writer(triplets, index, mask_geometry) is None
     ]
     if others:
         raise InvalidArgumentError(
             f"dicom_seg_below writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not "
             "one: leave out dicom_seg_below"
         )
+
+
+def _segmentation_writer(triplets: Triplets, index: int, mask_geometry: Role) -> SegmentationWriter | None:
+    """Return the writer of segmentations over the file under a mask; None where its type has none."""
+    file = triplets.file(index, mask_geometry)
+    kind = None if file is None else format_of(at_time(file)[0])
+    return None if kind is None else kind.write_segmentation
 
 
 def _draw_overlay(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:

@@ -4,16 +4,20 @@ import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from conformask import extensions, names
 from conformask.distances.custom import CustomDistance
 from conformask.distances.dists import Dists
 from conformask.distances.lp import Lp
 from conformask.distances.lpips import Lpips
 from conformask.distances.ms_ssim import MsSsim
 from conformask.distances.ssim import Ssim
-from conformask.errors import InvalidArgumentError, chosen
+from conformask.errors import InvalidArgumentError, MismatchError, chosen
+from conformask.extensions import Extensions
+from conformask.fingerprints import name_of
 from conformask.types import Distance
 
 PERCEPTUAL: Mapping[str, Callable[..., Distance]] = {
@@ -32,6 +36,9 @@ DISTANCES: Mapping[str, Callable[[], Distance]] = {
     **PERCEPTUAL,
 }
 """All distances with a fixed name; `l` with any other exponent >= 1, as in l1.5, exists as well."""
+
+CHOICES: Extensions[object] = Extensions(extensions.LOSSES, object, {name: name for name in names.DISTANCES})
+"""All distances, error maps and losses by name: a built-in name stays one, a package gives an object."""
 
 POWER = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 
@@ -53,6 +60,7 @@ def distance(
     """
     if weights_path is not None:
         return _perceptual(choice)(weights_path=weights_path)
+    choice = installed(choice)
     if isinstance(choice, str):
         return _maker(choice)()
     if isinstance(choice, Distance):
@@ -62,6 +70,24 @@ def distance(
     raise InvalidArgumentError(
         f"distance must be a name, an object or a callable (a, b) -> (N,), not {choice!r}"
     )
+
+
+def installed(choice: Any) -> Any:
+    """Return the distance, error map or loss that an installed package adds by this name; else the choice.
+
+    Raises:
+        MismatchError: the package is broken, several packages add this name, or it gives another name itself.
+    """
+    added = CHOICES.get(choice, choice) if isinstance(choice, str) else choice
+    if added is choice or isinstance(added, str):
+        return added
+    name = getattr(added, "name", None) or name_of(added)
+    if name != choice:
+        raise MismatchError(
+            f"an installed package adds the loss {choice!r}, which calls itself {name!r}: both names must be "
+            "the same, since a run folder keeps only names"
+        )
+    return added
 
 
 def taken(name: str) -> bool:

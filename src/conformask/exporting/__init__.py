@@ -1,1 +1,1 @@
-"""Export of a masker as one ONNX file, checked against PyTorch, or as a folder for a model collection."""
+"""Export of a masker: the formats, which are plugins, and the common parts of exported folders."""

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from conformask.distances import distance
+from conformask.distances import CHOICES, distance, installed
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.fingerprints import fingerprint_of
 from conformask.losses.maps import MAPS, error_map, is_built_in, is_map, map_instead
@@ -37,12 +37,13 @@ def loss(choice: AnyLoss, weights_path: str | Path | None = None) -> Loss:
         choice: a loss such as `Window("l1", 9)`; the name of an error map ("l1" and other lp, "ssim_map",
             "lpips_map", ...), whose mean over the image is meant; the name of a distance ("ssim", "lpips",
             ...), which compares the masked images as the paper does; an object such as a `CustomErrorMap`; or
-            a callable (a, b) -> (N,), which is a distance.
+            a callable (a, b) -> (N,), which is a distance; the name of one that an installed package adds.
         weights_path: see `distances.distance`.
 
     Raises:
         InvalidArgumentError: an unknown name, or something else.
     """
+    choice = installed(choice)
     if isinstance(choice, Loss):
         return choice
     if is_map(choice) or (isinstance(choice, str) and (choice in MAPS or not is_built_in(choice))):
@@ -95,9 +96,10 @@ def stored_loss(terms: LossTerms, given: AnyLoss | None = None, code: str | None
         MismatchError: another one was given, or none where it is a user's own; or its code is not that of
             which the hash was kept.
     """
-    if given is None and not is_built_in(terms.distance):
+    if given is None and not (is_built_in(terms.distance) or terms.distance in CHOICES):
         raise MismatchError(
-            f"this was made for your own distance {terms.distance!r}: pass it again with loss="
+            f"this was made for your own distance {terms.distance!r}: pass it again with loss=, or "
+            "install the package that adds it"
         )
     used = loss(given).in_regions(terms.region) if given is not None else loss_of_terms(terms)
     if used.terms.over != terms.over and used.errors is not None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import full_precision
-from conformask.distances import DISTANCES, PERCEPTUAL, distance
+from conformask.distances import CHOICES, PERCEPTUAL, distance, installed
 from conformask.distances import taken as taken_by_a_distance
 from conformask.distances.lp import Lp
 from conformask.distances.lpips import Lpips
@@ -102,6 +102,7 @@ def error_map(choice: object, weights_path: str | Path | None = None) -> ErrorMa
         InvalidArgumentError: an unknown name, a distance that compares whole images, an object that is no
             error map, or a user's map with the name of a built-in one.
     """
+    asked, choice = choice, installed(choice)
     if is_map(choice):
         if isinstance(choice, CustomErrorMap) and is_built_in(choice.name):
             raise InvalidArgumentError(
@@ -114,11 +115,11 @@ def error_map(choice: object, weights_path: str | Path | None = None) -> ErrorMa
         return MAPS[choice](**({"weights_path": weights_path} if takes_weights else {}))
     if isinstance(choice, str):
         if not is_built_in(choice):
-            chosen({**DISTANCES, **MAPS}, choice, "distance")
+            chosen(CHOICES, choice, "distance")
         named = distance(choice, weights_path)
         if isinstance(named, Lp):
             return named
-    name = choice if isinstance(choice, str) else getattr(choice, "name", None) or repr(choice)
+    name = asked if isinstance(asked, str) else getattr(choice, "name", None) or repr(choice)
     raise InvalidArgumentError(
         f"{name!r} is not an error map but compares whole images: {map_instead(str(name))}"
     )

@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -18,7 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from conformask import extensions
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
+from conformask.extensions import Extensions
 from conformask.fingerprints import fingerprint_of
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import hash_of
@@ -26,9 +28,7 @@ from conformask.storage.sealed import path_hash
 from conformask.types import Images
 
 Run = Callable[[Images], Images]
-
-LIBRARIES = {"monai": "BUNDLE", "careamics": "CHECKPOINT", "transformers": "FOLDER"}
-"""Libraries whose networks are given as in monai:BUNDLE, and the word for what follows the colon."""
+DataRange = tuple[float, float]
 CODE = ("custom_obj", "opaque_obj", "aotinductor", ".so")
 """Parts of names of members, in a torch.export file, that are unpickled without a check, or compiled."""
 WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
@@ -63,14 +63,24 @@ class CustomPredictor:
         return torch.where(output.isfinite(), output.clamp(0, 1), torch.nan)
 
 
-def custom_predictor(name: str, data_range: tuple[float, float] | None = None) -> CustomPredictor:
+@dataclass(frozen=True)
+class NetworkFormat:
+    """A kind of network that `custom_predictor` opens: files with a suffix, or networks of a library."""
+
+    open: Callable[[str, DataRange | None], CustomPredictor]
+    """Function that opens the network at a path; the range is black and white in the units of its images."""
+    what: str = "PATH"
+    """Word for what follows the colon after the name of a library."""
+
+
+def custom_predictor(name: str, data_range: DataRange | None = None) -> CustomPredictor:
     """Open the network with this name.
 
     package.module:function, found from the working folder too, takes an array (*space, C), float32 in [0, 1],
     and returns one of floats, (*space, C) or (*space); it may also name an CustomPredictor. A .pt2 file is
     torch.export, a .pt, .pth or .ts file TorchScript and a .onnx file ONNX, all from (N, C, *space) in
     [0, 1] to the same. monai:BUNDLE, careamics:CHECKPOINT and transformers:FOLDER are networks of these
-    libraries.
+    libraries; an installed package may add others.
 
     Args:
         name: the name, such as "enhance:enlarge" or "network.onnx".
@@ -82,51 +92,15 @@ def custom_predictor(name: str, data_range: tuple[float, float] | None = None) -
         MismatchError: the file is damaged, or of another kind.
     """
     library, _, path = name.partition(":")
-    if library in LIBRARIES:
-        return _open_library(library, path, data_range)
-    open_run = OPENERS.get(Path(name).suffix.lower())
-    if open_run is not None:
-        return CustomPredictor(open_run(name), Path(name).name, _hash_of_files(Path(name)))
+    if library in NETWORKS and not library.startswith("."):
+        return NETWORKS[library].open(path, data_range)
+    suffix = Path(name).suffix.lower()
+    if suffix in NETWORKS:
+        return NETWORKS[suffix].open(name, data_range)
     function = _function(name)
     if isinstance(function, CustomPredictor):
         return function
     return CustomPredictor(_map_images(function), name, _hash_of_function(name, function))
-
-
-def _open_library(library: str, path: str, data_range: tuple[float, float] | None) -> CustomPredictor:
-    if library == "monai":
-        from conformask.predictors.libraries.monai import from_bundle
-
-        return from_bundle(path)
-    if library == "transformers":
-        from conformask.predictors.libraries.transformers import from_folder
-
-        return from_folder(path)
-    from conformask.predictors.libraries.careamics import from_checkpoint
-
-    return from_checkpoint(path, data_range or (0, 1))
-
-
-def _hash_of_files(path: Path) -> str:
-    """Return a hash of the file and, for an ONNX graph, of the files that it names for its weights."""
-    others = sorted(_weight_files(path)) if path.suffix.lower() == ".onnx" else []
-    return hash_of([path_hash(file) for file in (path, *others)])
-
-
-def _weight_files(path: Path) -> set[Path]:
-    from google.protobuf.message import Message
-    from onnx import TensorProto, load
-
-    def locations(message: Any) -> Iterator[str]:
-        if isinstance(message, TensorProto):
-            yield from (entry.value for entry in message.external_data if entry.key == "location")
-            return
-        for field, value in message.ListFields():
-            if field.message_type is not None:
-                for entry in [value] if isinstance(value, Message) else value:
-                    yield from locations(entry)
-
-    return {path.parent / place for place in locations(load(path, load_external_data=False))}
 
 
 def _hash_of_function(spec: str, function: Callable[[Array], Array]) -> str:
@@ -137,10 +111,12 @@ def _hash_of_function(spec: str, function: Callable[[Array], Array]) -> str:
 def _function(name: str) -> Callable[[Array], Array]:
     module, separator, function = name.partition(":")
     if not (separator and function):
-        library_forms = (f"{library}:{path}" for library, path in LIBRARIES.items())
+        networks = NETWORKS.usable()
+        suffixes = sorted(key for key in networks if key.startswith("."))
+        libraries = [f"{key}:{kind.what}" for key, kind in networks.items() if not key.startswith(".")]
         raise InvalidArgumentError(
-            f"predictor {name!r}: give package.module:function, or a file {', '.join(OPENERS)}, or "
-            f"{', '.join(library_forms)}"
+            f"predictor {name!r}: give package.module:function, or a file {', '.join(suffixes)}, or "
+            f"{', '.join(libraries)}"
         )
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
@@ -189,7 +165,7 @@ def _image(output: Any, axes: int) -> Array:
 
 
 def _open_exported(name: str) -> Run:
-    path = _file(name)
+    path = existing_file(name)
     _refuse_code(path)
     try:
         with _force_weights_only():
@@ -244,7 +220,7 @@ def _force_weights_only() -> Iterator[None]:
 
 
 def _open_torchscript(name: str) -> Run:
-    path = _file(name)
+    path = existing_file(name)
     try:
         with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
             network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
@@ -257,48 +233,32 @@ def _open_torchscript(name: str) -> Run:
     return run
 
 
-def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
-    """Return a function that runs an ONNX file, on the best provider that onnxruntime has, or on these.
+def existing_file(name: str) -> str:
+    """Return the name of a file.
 
     Raises:
-        MissingFileError: no such file, or onnxruntime is not installed.
-        MismatchError: it is damaged, or takes several inputs.
+        MissingFileError: there is no such file.
     """
-    path = _file(name)
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingFileError(f"{name} needs onnxruntime: pip install 'conformask[onnx]'") from error
-    try:
-        usable_providers = providers or onnxruntime.get_available_providers()
-        session = onnxruntime.InferenceSession(path, providers=usable_providers)
-    except Exception as error:  # onnxruntime's own errors share no type
-        raise MismatchError(
-            f"{name} is damaged, or is not an ONNX file ({one_line(error)}): copy it or export it again"
-        ) from error
-    input_info, *others = session.get_inputs()
-    if others:
-        raise MismatchError(f"{name} takes {1 + len(others)} inputs; it must take one, (N, C, H, W)")
-    kind, single = np.float16 if "float16" in input_info.type else np.float32, input_info.shape[:1] == [1]
-
-    def run(x: Images) -> Images:
-        parts = torch.split(x, 1 if single else len(x))
-        outputs = [session.run(None, {input_info.name: part.cpu().numpy().astype(kind)})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(outputs).astype(np.float32))
-
-    return run
-
-
-def _file(name: str) -> str:
     if not Path(name).is_file():
         raise MissingFileError(f"{name} does not exist")
     return name
 
 
-OPENERS: Mapping[str, Callable[[str], Run]] = {
-    ".onnx": onnx_run,
-    ".pt2": _open_exported,
-    ".pt": _open_torchscript,
-    ".pth": _open_torchscript,
-    ".ts": _open_torchscript,
-}
+def _network_file(open_run: Callable[[str], Run]) -> NetworkFormat:
+    """Return the format of files whose fingerprint is the hash of the file."""
+
+    def opened(name: str, data_range: DataRange | None) -> CustomPredictor:
+        return CustomPredictor(open_run(name), Path(name).name, hash_of([path_hash(Path(name))]))
+
+    return NetworkFormat(opened)
+
+
+NETWORKS = Extensions(
+    extensions.PREDICTORS,
+    NetworkFormat,
+    {
+        ".pt2": _network_file(_open_exported),
+        **dict.fromkeys((".pt", ".pth", ".ts"), _network_file(_open_torchscript)),
+    },
+)
+"""All kinds of networks, by the suffix of their files, or by the library, as in monai:BUNDLE."""

@@ -39,7 +39,7 @@ PATIENCE = 10.0
 """Seconds that an upload may fall behind SLOWEST."""
 SLOWEST = MIB // 16
 """Slowest rate of an upload, in bytes per second."""
-SUFFIXES = tuple(suffix for kind in FORMATS if not kind.is_folder for suffix in kind.suffixes)
+SUFFIXES = tuple(suffix for suffix, kind in FORMATS.usable().items() if not kind.is_folder)
 """Suffixes of formats whose images are single files."""
 ROLES = ("x", "y_hat", "y")
 FACTS = ("category", "weight")

@@ -1,36 +1,53 @@
-"""All file types that can be read, each in its own module, with its abilities in its `Format`."""
+"""All file types that can be read, each in its own module or plugin, with its abilities in its `Format`."""
 
+import os
 from pathlib import Path
 
-from conformask.data.formats.dicom import DICOM, DICOM_SERIES
-from conformask.data.formats.dicom_frames import is_series
+from conformask import extensions
 from conformask.data.formats.format import Format
-from conformask.data.formats.nifti import NIFTI
 from conformask.data.formats.npy import NPY, NPZ
-from conformask.data.formats.ome_zarr import OME_ZARR
 from conformask.data.formats.png_jpeg import JPEG, PNG
 from conformask.data.formats.tiff import TIFF
+from conformask.extensions import Extensions
 
-FORMATS = (PNG, JPEG, TIFF, NPY, NPZ, OME_ZARR, NIFTI, DICOM, DICOM_SERIES)
-BY_SUFFIX = {suffix: kind for kind in FORMATS for suffix in kind.suffixes}
-IMAGE_SUFFIXES = tuple(BY_SUFFIX)
+FOLDER = "folder"
+"""Name of the format of folders without a suffix, which are recognised by what they hold."""
+FORMATS = Extensions(
+    extensions.FORMATS,
+    Format,
+    {".png": PNG, ".jpg": JPEG, ".jpeg": JPEG, ".tif": TIFF, ".tiff": TIFF, ".npy": NPY, ".npz": NPZ},
+)
+"""All file types, by suffix in lower case, and that of folders without one, by FOLDER."""
+
+
+def image_suffixes() -> tuple[str, ...]:
+    """Return the suffixes of images."""
+    return tuple(name for name in FORMATS if name.startswith("."))
 
 
 def format_of(path: Path) -> Format | None:
-    """Return the type of a file, by the end of its name, or of a folder of DICOM files; None for others."""
-    kind = BY_SUFFIX.get(known_suffix(path))
-    return DICOM_SERIES if not (kind and kind.is_folder) and is_series(path) else kind
+    """Return the type of a file, by its name, or of a folder, by what it holds; None for others."""
+    return FORMATS[FOLDER] if _is_recognised(path) else FORMATS.get(known_suffix(path))
+
+
+def _is_recognised(path: Path) -> bool:
+    """Return whether the path is a folder that is one image by what it holds, not by its suffix."""
+    if not os.path.isdir(path) or FOLDER not in FORMATS:
+        return False
+    kind, recognises = FORMATS.get(known_suffix(path)), FORMATS[FOLDER].recognises
+    return not (kind and kind.is_folder) and recognises is not None and recognises(path)
 
 
 def known_suffix(path: Path) -> str:
     """Return the end of a name by which its type is known, such as .nii.gz; else its last part."""
     name = path.name.lower()
-    return next((suffix for suffix in BY_SUFFIX if name.endswith(suffix)), path.suffix.lower())
+    endings = [suffix for suffix in image_suffixes() if name.endswith(suffix)]
+    return max(endings, key=len, default=path.suffix.lower())
 
 
 def suffix_of(path: Path) -> str:
-    """Return .ome.tif for NAME.ome.tif, .png for NAME.png, in lower case; "" for a folder of DICOM files."""
-    if format_of(path) is DICOM_SERIES:
+    """Return .ome.tif for NAME.ome.tif, .png for NAME.png, in lower case; "" for a recognised folder."""
+    if _is_recognised(path):
         return ""
     name, suffix = path.name.lower(), known_suffix(path)
     stem = name[: len(name) - len(suffix)]

@@ -78,18 +78,24 @@ class SourceImage:
         return (None, None) if self.path is None else at_time(self.path)
 
 
+SegmentationWriter = Callable[[Path, Array, SourceImage, float], None]
+"""Function that writes where a mask over an image is below a value."""
+
+
 @dataclass(frozen=True)
 class Format:
     """A file type: how it is read, and how images and masks are written to it."""
 
-    suffixes: tuple[str, ...]
-    """Suffixes in lower case, with the dot."""
     open: Callable[[Path, Reading, int | None], AbstractContextManager[ImageHandle]]
     """Function that opens a file, perhaps at one time point; it reads the header, and pixels on demand."""
     write: Callable[[Path, Array], None] | None = None
     """Function that writes an image (H, W) or (H, W, C); None for types without it."""
     holds_floats: bool = False
     """True if images are written as float32 of any axes and channels; else 8 or 16 bits, 1 or 3 channels."""
+    write_over: Callable[[Path, Array, SourceImage], None] | None = None
+    """Function that writes an image (C, *space) as float32 in the place of its source; None without it."""
+    write_segmentation: SegmentationWriter | None = None
+    """Function that writes a segmentation; None for types without it."""
     write_blocks: Callable[[Path, Shape, Blocks, int, SourceImage], None] | None = None
     """Function that writes a 16-bit mask from blocks of a given side; None where no mask is written."""
     any_channels: bool = False
@@ -101,6 +107,8 @@ class Format:
     mask_suffix: str | None = ".png"
     """Suffix of the mask of an image of this type; None for the image's own."""
     is_folder: bool = False
+    recognises: Callable[[Path], bool] | None = None
+    """Function that says whether a folder without a suffix is an image of this type; None for other types."""
     companions: Callable[[Path], list[Path]] | None = None
     """Function that lists the other files with pixels of a file; None where all lie in the file."""
     times: Callable[[Path, Reading], int | None] | None = None

@@ -90,5 +90,5 @@ def write_npy(path: Path, array: Array) -> None:
         np.save(file, array, allow_pickle=False)
 
 
-NPY = Format((".npy",), open_npy, write_npy, holds_floats=True, times=times_of_npy)
-NPZ = Format((".npz",), open_npz, times=times_of_npy)
+NPY = Format(open_npy, write_npy, holds_floats=True, times=times_of_npy)
+NPZ = Format(open_npz, times=times_of_npy)

@@ -127,5 +127,5 @@ def write_png_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under
     write_png(path, channels_last(mask))
 
 
-PNG = Format((".png",), open_png_or_jpeg, write_png, write_blocks=write_png_blocks)
-JPEG = Format((".jpg", ".jpeg"), open_png_or_jpeg)
+PNG = Format(open_png_or_jpeg, write_png, write_blocks=write_png_blocks)
+JPEG = Format(open_png_or_jpeg)

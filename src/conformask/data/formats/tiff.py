@@ -182,7 +182,6 @@ def write_tiff(path: Path, array: Array) -> None:
 
 
 TIFF = Format(
-    (".tif", ".tiff"),
     open_tiff,
     write_tiff,
     write_blocks=write_tiff_blocks,

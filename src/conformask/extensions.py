@@ -1,0 +1,144 @@
+"""Choices that packages add by entry points: the plugins of conformask, and those of other packages."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import PackageNotFoundError, distribution, entry_points
+from typing import Any, TypeVar
+
+from conformask.errors import ConformaskError, MismatchError, MissingFileError, one_line
+
+T = TypeVar("T")
+PACKAGE = "conformask"
+FORMATS = "conformask.formats"
+EXPORTS = "conformask.exports"
+LOSSES = "conformask.losses"
+PREDICTORS = "conformask.predictors"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A name that a package claims by an entry point."""
+
+    name: str
+    package: str
+    place: str
+    """The module and the object in it."""
+    load: Callable[[], object]
+    """Function that imports the object."""
+
+    def order(self) -> tuple[bool, str, str]:
+        """Return the key by which claims are sorted."""
+        return self.package != PACKAGE, self.package, self.name
+
+
+class Extensions(Mapping[str, T]):
+    """Choices by name: the built-in ones, then the plugins of conformask, then those of other packages.
+
+    The names are known without an import; a package is imported when one of its names is looked up.
+    """
+
+    def __init__(self, group: str, kind: type[T], built_in: Mapping[str, T]) -> None:
+        """Set up the choices; entry points are read when a name is first looked up.
+
+        Args:
+            group: the group of the entry points.
+            kind: the type that each entry point must have.
+            built_in: the choices that need no entry point.
+        """
+        self._group, self._kind, self._built_in = group, kind, built_in
+
+    def __getitem__(self, name: str) -> T:
+        """Return a choice, which is imported if it is an entry point.
+
+        Raises:
+            KeyError: there is no choice with this name.
+            MismatchError: several packages claim the name, or the package that does is broken.
+            MissingFileError: conformask is not installed.
+        """
+        claims = _claims(self._group).get(name, ())
+        if len(claims) + (name in self._built_in) > 1:
+            owners = [PACKAGE] * (name in self._built_in) + [claim.package for claim in claims]
+            raise MismatchError(
+                f"{name!r} is claimed by several packages, {' and '.join(owners)} ({self._group}): uninstall "
+                "one of them"
+            )
+        return _load(claims[0], self._kind) if claims else self._built_in[name]
+
+    def __contains__(self, name: object) -> bool:
+        """Return whether there is a choice with this name, without importing it."""
+        return name in self._built_in or name in _claims(self._group)
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names."""
+        yield from {**dict.fromkeys(self._built_in), **dict.fromkeys(_claims(self._group))}
+
+    def __len__(self) -> int:
+        """Return the number of names."""
+        return len(list(iter(self)))
+
+    def usable(self) -> dict[str, T]:
+        """Return all choices that can be imported; what cannot be is left out.
+
+        Warns:
+            UserWarning: a package is broken, or claims a name of another; the message names it.
+        """
+        choices = {}
+        for name in self:
+            try:
+                choices[name] = self[name]
+            except ConformaskError as error:
+                warnings.warn(str(error), stacklevel=2)
+        return choices
+
+
+@cache
+def _claims(group: str) -> Mapping[str, tuple[Claim, ...]]:
+    """Return the claims of a group by name: those of conformask, then those of other packages.
+
+    Raises:
+        MissingFileError: conformask is not installed.
+    """
+    _check_installed()
+    claims: dict[str, tuple[Claim, ...]] = {}
+    for claim in sorted(map(_claim, entry_points(group=group)), key=Claim.order):
+        claims[claim.name] = (*claims.get(claim.name, ()), claim)
+    return claims
+
+
+def _claim(entry_point: Any) -> Claim:
+    """Return the claim in an entry point, which has another class if a backport of importlib finds it."""
+    package = None if entry_point.dist is None else entry_point.dist.name
+    return Claim(entry_point.name, package or "an unknown package", entry_point.value, entry_point.load)
+
+
+def _check_installed() -> None:
+    """Raise where the metadata of this version are missing, as in a source tree that is only on the path."""
+    try:
+        groups = {claim.group for claim in distribution(PACKAGE).entry_points}
+    except PackageNotFoundError:
+        groups = set()
+    if not {FORMATS, PREDICTORS, EXPORTS} <= groups:
+        raise MissingFileError(
+            "conformask is not installed, or an older version of it is, so its plugins cannot be found: pip "
+            "install conformask, or in a source tree, pip install --editable ."
+        )
+
+
+def _load(claim: Claim, kind: type[T]) -> T:
+    try:
+        value = claim.load()
+    except ConformaskError:
+        raise
+    except Exception as error:  # a package may raise anything when it is imported
+        raise MismatchError(
+            f"{claim.name!r} comes from the package {claim.package}, which cannot be loaded "
+            f"({type(error).__name__}: {one_line(error)}): update it or uninstall it"
+        ) from error
+    if not isinstance(value, kind):
+        raise MismatchError(
+            f"{claim.name!r} comes from the package {claim.package}, but {claim.place} is a "
+            f"{type(value).__name__}, not a {kind.__name__}: update it or uninstall it"
+        )
+    return value

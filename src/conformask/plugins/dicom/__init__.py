@@ -1,0 +1,1 @@
+"""DICOM files and series, and masks of them as DICOM."""

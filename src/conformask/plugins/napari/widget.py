@@ -1,0 +1,181 @@
+"""The widget: choose run, input and output, compute the masks, and move the threshold."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, no_type_check
+
+from magicgui.types import FileDialogMode
+from magicgui.widgets import ComboBox, Container, FileEdit, Label, LineEdit, PushButton, Slider, Widget
+from napari.components import ViewerModel
+from napari.layers import Image
+from napari.qt.threading import create_worker
+from napari.utils import progress
+from napari.utils.notifications import show_error
+
+from conformask.errors import ConformaskError
+from conformask.plugins.napari.layers import Index, layer_style
+from conformask.plugins.napari.register import explain_offset, placement_of, with_size
+from conformask.plugins.napari.roles import guess_pair, images_in, is_mask, trouble_of
+from conformask.plugins.napari.scores import STEPS, MasksOfLayer, Scores, scores_of
+from conformask.plugins.napari.words import image_html, promise_html, trouble_html
+from conformask.records.size import Size
+from conformask.report.sliders import SliderSetting, recalibrated_at
+from conformask.wording.numbers import figure
+
+RANGE = "Values that become 0 and 1, such as 0 4095; if empty, as calibrated, or as the type defines"
+
+
+class Masks(Container[Widget]):
+    """Widget that masks an output layer's images, and shows the promise at the slider's threshold."""
+
+    def __init__(self, napari_viewer: ViewerModel) -> None:
+        self._viewer = napari_viewer
+        self._scores: Scores | None = None
+        self._masks: MasksOfLayer | None = None
+        self._layer: Image | None = None
+        self.run = FileEdit(label="Run", mode=FileDialogMode.EXISTING_DIRECTORY, nullable=True)
+        self.about_run = Label(visible=False)
+        self.x = ComboBox(label="Input x", choices=self._images, nullable=True)
+        self.y_hat = ComboBox(label="Output ŷ", choices=self._images, nullable=True)
+        self.data_range = LineEdit(label="Data range", tooltip=RANGE)
+        self.compute = PushButton(text="Compute masks")
+        self.threshold = Slider(label="Threshold", max=STEPS, readout=False, enabled=False)
+        self.reset = PushButton(text="Reset", enabled=False)
+        self.promise, self.about_image = Label(), Label()
+        layers = [self.x, self.y_hat, self.data_range, self.compute]
+        run, others = Container(widgets=[self.run]), Container(widgets=[*layers, self.threshold, self.reset])
+        run.margins = others.margins = (0, 0, 0, 0)
+        super().__init__(widgets=[run, self.about_run, others, self.promise, self.about_image], labels=False)
+        for label in (self.about_run, self.promise, self.about_image):
+            _wrap(label)
+        self.run.changed.connect(self._show_run_trouble)
+        self.compute.changed.connect(self._compute)
+        self.threshold.changed.connect(self._open)
+        self.reset.changed.connect(self._reset)
+        napari_viewer.dims.events.current_step.connect(self._show_image_facts)
+
+    def reset_choices(self, *_: object) -> None:
+        """Offer the open images; keep what was chosen, and guess the rest."""
+        selection = self.x.value, self.y_hat.value
+        super().reset_choices()
+        images = self._images()
+        self.x.value, self.y_hat.value = guess_pair(
+            images, *(layer if layer in images else None for layer in selection)
+        )
+
+    def _images(self, widget: Widget | None = None) -> list[Image]:
+        return images_in(self._viewer.layers)
+
+    def _show_run_trouble(self, run: Path | None) -> None:
+        """Show what is wrong with the run, as soon as it is chosen."""
+        trouble = trouble_of(run)
+        self.about_run.value, self.about_run.visible = trouble_html(trouble), trouble is not None
+
+    def _compute(self) -> None:
+        """Score the layers in a thread; its errors become notifications of napari."""
+        arguments = self.run.value, self.x.value, self.y_hat.value, self.data_range.value
+        worker = create_worker(_score, *arguments, _progress={"desc": "conformask"}, _ignore_errors=True)
+        worker.yielded.connect(partial(_advance, worker.pbar))
+        worker.errored.connect(_notify)
+        worker.returned.connect(self._show)
+        worker.finished.connect(partial(setattr, self.compute, "enabled", True))
+        self.compute.enabled = False
+        worker.start()
+
+    def _show(self, scores: Scores) -> None:
+        """Open the masks as calibrated, in their own layer."""
+        self._scores, self._layer = scores, None
+        with self.threshold.changed.blocked():
+            self.threshold.value = scores.home
+        self.threshold.tracking = scores.in_one_pass
+        self.threshold.enabled = self.reset.enabled = scores.ends.stuck is None
+        self._open()
+
+    def _reset(self) -> None:
+        if self._scores is not None:
+            self.threshold.value = self._scores.home
+
+    def _open(self) -> None:
+        """Open the masks at the slider's threshold."""
+        if self._scores is None:
+            return
+        setting = SliderSetting(self._scores.threshold(self.threshold.value))
+        masker, state = recalibrated_at(self._scores.masker, setting)
+        self._masks = MasksOfLayer(masker, self._scores.images, self._scores.lead)
+        self.threshold.label = f"Threshold {figure(state.threshold, 4)}"
+        self.promise.value = promise_html(state)
+        self.promise.tooltip = "\n\n".join(filter(None, (state.holds, state.silent)))
+        self._draw(self._masks, {"sentence": state.sentence, "masker": self._scores.masker.fingerprint})
+        self._show_image_facts()
+
+    def _draw(self, masks: MasksOfLayer, metadata: dict[str, Any]) -> None:
+        assert self._scores is not None
+        if self._layer is not None and self._layer in self._viewer.layers:
+            self._layer.data, self._layer.metadata = masks.array, metadata
+            return
+        y_hat, channels = self._scores.y_hat, masks.channels
+        options = {
+            **placement_of(y_hat),
+            **layer_style(channels),
+            "name": f"mask of {y_hat.name}",
+            "metadata": metadata,
+        }
+        self._layer = self._viewer.add_image(masks.array, **options)
+
+    def _show_image_facts(self, event: object = None) -> None:
+        """Show what is known about the image that the dimension sliders show."""
+        scores, masks = self._scores, self._masks
+        if scores is None or masks is None or self._layer is None:
+            return
+        index, card = self._index(self._layer, len(scores.lead)), scores.masker.card
+        image = masks.image(index)
+        fixed_note = None if scores.ends.stuck is None else f"The slider is fixed: {scores.ends.stuck}"
+        notes = (
+            fixed_note,
+            card.not_covered(image.size),
+            card.unknown_network,
+            *self._offset_notes(image.size),
+        )
+        title = scores.y_hat.name + (f" at {', '.join(map(str, index))}" if index else "")
+        self.about_image.value = image_html(title, masks.size(index), scores.bound(image), *notes)
+
+    def _offset_notes(self, size: Size) -> list[str | None]:
+        """Return how to lay the input, and masks of this size opened from files, over the output."""
+        assert self._scores is not None
+        images = [layer for layer in self._viewer.layers if isinstance(layer, Image)]
+        mask_layers = [layer for layer in images if layer.source.path and is_mask(layer)]
+        layers = [self._scores.x, *with_size(mask_layers, size)]
+        return [explain_offset(layer, self._scores.y_hat, len(size)) for layer in layers]
+
+    def _index(self, layer: Image, axes: int) -> Index:
+        """Return the place that is shown along the first axes of a layer."""
+        places = layer.world_to_data(self._viewer.dims.point)[:axes]
+        ends = layer.data.shape[:axes]
+        return tuple(
+            min(max(round(position), 0), end - 1) for position, end in zip(places, ends, strict=True)
+        )
+
+
+def _wrap(label: Label) -> None:
+    """Break long text at the width of the widget; magicgui fixes the width of labels."""
+    label.native.setWordWrap(True)
+    policy = label.native.sizePolicy()
+    policy.setHorizontalPolicy(policy.Policy.Preferred)
+    label.native.setSizePolicy(policy)
+
+
+@no_type_check  # napari asks whether this is a generator function, and one whose types are checked is not
+def _score(*arguments):
+    return (yield from scores_of(*arguments))
+
+
+def _notify(error: Exception) -> None:
+    """Show an error of conformask as a notification; raise others, so that napari shows a traceback."""
+    if not isinstance(error, ConformaskError):
+        raise error
+    show_error(str(error))
+
+
+def _advance(bar: progress, total: int) -> None:
+    bar.total = total
+    bar.update(1)

@@ -1,0 +1,174 @@
+"""Choices of installed packages: found without an import, and with an error that names who is to blame."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import warnings
+from importlib.metadata import PackageNotFoundError
+from pathlib import Path
+
+import pytest
+
+import conformask
+from conformask import extensions
+from conformask.data.decoding import is_image, read_header
+from conformask.data.formats import FOLDER, FORMATS, format_of, image_suffixes, suffix_of
+from conformask.data.formats.png_jpeg import PNG
+from conformask.errors import MismatchError, MissingFileError
+from conformask.exporting.export_format import EXPORTS
+from conformask.extensions import Extensions
+from conformask.losses import loss
+from conformask.losses.means import Mean
+from conformask.predictors.custom import NETWORKS, custom_predictor
+from installed import FoundIn, install
+
+ROOT = Path(__file__).parents[1]
+WITHOUT_PLUGINS = """
+import sys
+import numpy as np
+import conformask as cm
+from conformask.data.images import list_images, read_image, write_image
+write_image("a.png", np.zeros((1, 4, 4), np.float32))
+read_image("a.png"), list_images("."), cm.Mean("l1")
+assert not [name for name in sys.modules if name.startswith("conformask.plugins")]
+"""
+HELP = """
+import importlib.metadata, sys
+def scanned(**_): raise AssertionError("entry points were read")
+importlib.metadata.entry_points = scanned
+from conformask.cli import main
+main(sys.argv[1:])
+"""
+
+
+def test_what_conformask_adds_itself() -> None:
+    assert image_suffixes() == (
+        ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz", ".dcm", ".nii", ".nii.gz", ".zarr",
+    )  # fmt: skip
+    assert set(FORMATS) - set(image_suffixes()) == {FOLDER}
+    assert set(NETWORKS) == {".pt2", ".pt", ".pth", ".ts", ".onnx", "monai", "careamics", "transformers"}
+    assert set(EXPORTS) == {"onnx", "bioimageio", "huggingface"}
+    with warnings.catch_warnings(action="error"):
+        for choices in (FORMATS, NETWORKS, EXPORTS):
+            assert choices.usable().keys() == set(choices)
+            assert len(choices) == len(set(choices))
+
+
+def test_no_plugin_is_imported_before_it_is_asked_for(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", WITHOUT_PLUGINS], cwd=tmp_path, check=True)
+
+
+@pytest.mark.parametrize("tokens", [["--help"], ["export", "--help"], ["--version"]])
+def test_help_reads_no_entry_points(tokens: list[str]) -> None:
+    subprocess.run([sys.executable, "-c", HELP, *tokens], check=True, capture_output=True)
+
+
+def test_built_in_choices_come_first_then_packages_by_name(tmp_path: Path, found_in: FoundIn) -> None:
+    for package, suffix in (("zebra", ".aaa"), ("acme", ".zzz"), ("acme-more", ".bbb")):
+        install(tmp_path, package, {"conformask.formats": {suffix: "nowhere:FORMAT"}})
+    found_in(tmp_path)
+    assert image_suffixes()[0] == ".png"
+    assert image_suffixes()[-4:] == (".zarr", ".zzz", ".bbb", ".aaa")
+
+
+def test_the_longest_suffix_decides(tmp_path: Path, found_in: FoundIn) -> None:
+    module = "from conformask.data.formats.format import Format\nONE, TWO = Format(print), Format(open)\n"
+    install(tmp_path, "acme", {"conformask.formats": {".gz": "acme:ONE", ".raw.gz": "acme:TWO"}}, module)
+    found_in(tmp_path)
+    assert format_of(Path("a.raw.gz")) == FORMATS[".raw.gz"] != FORMATS[".gz"] == format_of(Path("a.gz"))
+    assert format_of(Path("a.nii.gz")) == FORMATS[".nii.gz"]
+    assert suffix_of(Path("a.RAW.gz")) == ".raw.gz"
+
+
+def test_two_packages_with_one_suffix(tmp_path: Path, found_in: FoundIn) -> None:
+    for package in ("acme", "umbrella"):
+        install(tmp_path, package, {"conformask.formats": {".raw": f"{package}:FORMAT"}})
+    install(tmp_path, "brash", {"conformask.formats": {".png": "brash:FORMAT"}})
+    found_in(tmp_path)
+    for suffix, owners in ((".raw", "acme and umbrella"), (".png", "conformask and brash")):
+        with pytest.raises(MismatchError, match=rf"'{suffix}' is claimed by several packages, {owners} \("):
+            format_of(Path(f"a{suffix}"))
+
+
+def test_two_packages_with_one_loss(tmp_path: Path, found_in: FoundIn) -> None:
+    install(tmp_path, "acme", {"conformask.losses": {"l1": "acme:LOSS", "mine": "acme:LOSS"}})
+    install(tmp_path, "umbrella", {"conformask.losses": {"mine": "umbrella:LOSS"}})
+    found_in(tmp_path)
+    for name, owners in (("l1", "conformask and acme"), ("mine", "acme and umbrella")):
+        with pytest.raises(MismatchError, match=f"'{name}' is claimed by several packages, {owners}"):
+            loss(name)
+    assert isinstance(loss("l2"), Mean)
+
+
+@pytest.mark.parametrize(
+    ("module", "words"),
+    [
+        (None, r"package acme, which cannot be loaded \(ModuleNotFoundError: No module named 'acme'\)"),
+        ("1 / 0", r"package acme, which cannot be loaded \(ZeroDivisionError: division by zero\)"),
+        ("OTHER = 1", r"package acme, which cannot be loaded \(AttributeError"),
+        ("FORMAT = 1", "package acme, but acme:FORMAT is a int, not a Format: update it or uninstall it"),
+    ],
+)
+def test_a_broken_package_is_named_where_it_is_needed(
+    tmp_path: Path, found_in: FoundIn, module: str | None, words: str
+) -> None:
+    install(tmp_path, "acme", {"conformask.formats": {".raw": "acme:FORMAT"}}, module)
+    found_in(tmp_path)
+    (tmp_path / "a.raw").write_bytes(b"")
+    with pytest.raises(MismatchError, match=words):
+        read_header(tmp_path / "a.raw")
+    assert FORMATS[".png"] is PNG
+    assert not is_image(tmp_path / "acme.py")
+    with pytest.warns(UserWarning, match=words):
+        assert set(FORMATS.usable()) == set(FORMATS) - {".raw"}
+
+
+def test_a_loss_whose_names_differ(tmp_path: Path, found_in: FoundIn) -> None:
+    module = "def error(a, b): return (a - b).mean((1, 2, 3)).abs()\n"
+    install(tmp_path, "acme", {"conformask.losses": {"mine": "acme:error", "error": "acme:error"}}, module)
+    found_in(tmp_path)
+    assert loss("error").terms.distance == "error"
+    with pytest.raises(MismatchError, match="adds the loss 'mine', which calls itself 'error'"):
+        loss("mine")
+
+
+def test_a_network_of_a_package(tmp_path: Path, found_in: FoundIn) -> None:
+    module = (
+        "from conformask.predictors.custom import CustomPredictor, NetworkFormat\n"
+        "ACME = NetworkFormat(lambda path, data_range: CustomPredictor(lambda x: x, path, 'acme'), 'MODEL')\n"
+    )
+    install(tmp_path, "acme", {"conformask.predictors": {"acme": "acme:ACME"}}, module)
+    found_in(tmp_path)
+    assert custom_predictor("acme:sharpen").name == "sharpen"
+    with pytest.raises(ValueError, match=r"transformers:FOLDER, acme:MODEL$"):
+        custom_predictor("sharpen")
+
+
+@pytest.mark.parametrize("is_older", [False, True])
+def test_without_its_metadata_conformask_says_so(
+    monkeypatch: pytest.MonkeyPatch, found_in: FoundIn, tmp_path: Path, is_older: bool
+) -> None:
+    class Metadata:
+        entry_points = ()
+
+        def __init__(self, name: str) -> None:
+            if not is_older:
+                raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(extensions, "distribution", Metadata)
+    found_in(tmp_path)
+    with pytest.raises(MissingFileError, match=r"is not installed.* pip install --editable"):
+        Extensions(extensions.FORMATS, object, {})["x"]
+
+
+def test_every_plugin_is_found_and_has_its_tests() -> None:
+    plugins = {path.parent.name for path in (ROOT / "src" / "conformask" / "plugins").glob("*/__init__.py")}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    places = [place for names in project["entry-points"].values() for place in names.values()]
+    reference = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    homes = [f"conformask.{home}" for home in conformask._HOMES.values()]
+    texts = "\n".join([*places, *homes, reference])
+    assert set(re.findall(r"conformask\.plugins\.(\w+)", texts)) == plugins
+    tests = {path.name.removesuffix("_plugin") for path in (ROOT / "tests" / "plugins").iterdir()}
+    assert plugins <= tests
