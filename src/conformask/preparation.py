@@ -24,7 +24,7 @@ from conformask.errors import ImageError, MismatchError, MissingFileError, Outpu
 from conformask.fingerprints import fingerprint_of
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.custom import custom_predictor
-from conformask.predictors.network_predictor import Accelerated, NetworkPredictor
+from conformask.predictors.network_predictor import Accelerated
 from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.network import Network
@@ -329,10 +329,10 @@ def predictor_named(name: str, task: Task, data_range: DataRange | None = None) 
         return CLASSICAL[name](task)
     if not Path(name).is_dir():
         return custom_predictor(name, data_range)
-    predictor = NetworkPredictor.load(Path(name))
+    predictor = Accelerated.load(Path(name))
     if predictor.task.name != task.name:
         raise MismatchError(f"the predictor in {name} was trained for {predictor.task.name}, not {task.name}")
-    return Accelerated(predictor)
+    return predictor
 
 
 def population_of(stride: int | None, split: str) -> str | None:

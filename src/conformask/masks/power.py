@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass, field
-from functools import partial
 
 import numpy as np
 import torch
@@ -17,7 +16,6 @@ from conformask.masks.levels import (
     KAPPA,
     check_kappa,
     rounded_down_in_graph,
-    share_of_total,
     shares,
     shares_in_graph,
     spent,
@@ -77,10 +75,7 @@ class Power(Family):
 
     def streaming_level(self, lam: float, pixels: int) -> Total:
         """Return the pass to the level of one image, from the sum of its score."""
-        return Total(partial(self._level_of_total, lam, pixels))
-
-    def _level_of_total(self, lam: float, pixels: int, total: float) -> float:
-        return lam * share_of_total(total, pixels, self.kappa)
+        return Total(lam, self.kappa, pixels)
 
     def apply(self, score: Images, level: Float[Tensor, "n l"]) -> Images:
         """Return the mask, with the shape of the score, float32 in [0, 1]."""

@@ -6,7 +6,6 @@ The levels are those of Family.level: sums are float64 in another order, and lev
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -40,9 +39,11 @@ class StreamingLevel(Protocol):
 
 @dataclass(frozen=True)
 class Total:
-    """A single pass: the level follows from the sum of the scores."""
+    """A single pass to the level lam * mean(score)^kappa, from the sum of the scores."""
 
-    level_of: Callable[[float], float]
+    lam: float
+    kappa: float
+    pixels: int
     level: Array | None = None
     count: ClassVar[int] = 1
 
@@ -52,7 +53,8 @@ class Total:
 
     def after(self, sums: Array) -> "Total":
         """Return the state with the level."""
-        return replace(self, level=rounded_down(np.array([self.level_of(float(sums[0]))])))
+        level = self.lam * share_of_total(float(sums[0]), self.pixels, self.kappa)
+        return replace(self, level=rounded_down(np.array([level])))
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from conformask.paper.settings import (
 )
 from conformask.paper.sources import Collection
 from conformask.paper.stages import Cache
-from conformask.predictors.network_predictor import Accelerated, NetworkPredictor
+from conformask.predictors.network_predictor import Accelerated
 from conformask.predictors.regressor import fit_predictor
 from conformask.preparation import write_triplets
 from conformask.progress import main_process, tracked
@@ -98,12 +98,12 @@ class RowStages:
 
     def triplets(self, folder: Path) -> None:
         """Run the network on all images."""
-        predictor = NetworkPredictor.load(self.cache.folder(self.plan.predictor))
+        predictor = Accelerated.load(self.cache.folder(self.plan.predictor))
         write_triplets(
             self.collection.images,
             folder,
             task=predictor.task,
-            predictor=Accelerated(predictor),
+            predictor=predictor,
             population=self.collection.population,
             compute=self.compute,
         )

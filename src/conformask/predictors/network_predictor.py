@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import torch
 from torch import nn
@@ -66,7 +67,7 @@ class NetworkPredictor:
         write_json(folder / "predictor.json", dict(vars(card)))
 
     @classmethod
-    def load(cls, folder: Path) -> "NetworkPredictor":
+    def load(cls, folder: Path) -> Self:
         """Read a predictor that save wrote.
 
         Raises:
@@ -90,27 +91,9 @@ def restore(network: nn.Module, task: Task, x: Images) -> Images:
         return task.compose(x, straight_through_clip(output.float() + 0.5))
 
 
-@dataclass(frozen=True)
-class Accelerated:
+class Accelerated(NetworkPredictor):
     """A trained network on the accelerator that takes and returns images on the CPU."""
-
-    predictor: NetworkPredictor
-
-    @property
-    def name(self) -> str:
-        """Kind of the network."""
-        return self.predictor.name
-
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the network's weights."""
-        return self.predictor.fingerprint
-
-    @property
-    def trained_on(self) -> tuple[str, ...]:
-        """Pixel hashes of the images that the network was trained on."""
-        return self.predictor.trained_on
 
     def __call__(self, x: Images) -> Images:
         """Return the network's output, back on the CPU."""
-        return self.predictor(x.to(best_device())).cpu()
+        return super().__call__(x.to(best_device())).cpu()
