@@ -66,10 +66,10 @@ def test_a_moved_slider_is_a_recalibration(client, world):
     mask = mask_of(moved, triplet)
     assert told["opening"]["size"] == pytest.approx(1 - mask.mean(dtype=np.float64), abs=1e-7)
     measured = client.get(
-        "/api/distance", params={"image": triplet.name, "threshold": threshold, "confidence": 0.8}
+        "/api/loss", params={"image": triplet.name, "threshold": threshold, "confidence": 0.8}
     ).json()
     distance = np.abs(mask * (triplet.y - triplet.y_hat)).mean()
-    assert measured["distance"] == pytest.approx(distance, rel=1e-5)
+    assert measured["loss"] == pytest.approx(distance, rel=1e-5)
     assert measured["unmasked"] == pytest.approx(np.abs(triplet.y - triplet.y_hat).mean(), rel=1e-5)
     assert measured["met"] == bool(distance <= threshold)
 
@@ -266,7 +266,7 @@ def test_an_image_without_a_truth_has_none_to_show(world):
     blind = Triplets.from_arrays([pixels(triplet.x)], [pixels(triplet.y_hat)], names=["blind"])
     client = TestClient(application(Session(world.masker, blind), 8000, None), base_url=OURS)
     assert client.get("/api/images/blind").json()["truth"] is False
-    for path in ("images/blind/truth.png", "images/blind/error.png", "distance?image=blind"):
+    for path in ("images/blind/truth.png", "images/blind/error.png", "loss?image=blind"):
         answer = client.get(f"/api/{path}")
         assert answer.status_code == 404
         assert "blind" in answer.json()["error"]

@@ -30,7 +30,7 @@ from conformask.viewer import viewed_image as opened
 from conformask.viewer.app import application
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.session import CollectionImage, Session
-from conformask.viewer.viewed_image import distances_of, is_measurable
+from conformask.viewer.viewed_image import losses_of, is_measurable
 from conformask.viewer.viewed_image import open_image as open_image
 
 pytestmark = pytest.mark.xdist_group("viewer")
@@ -327,12 +327,12 @@ def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, mon
     assert mask_level(volumes.masker, read) == mask_level(volumes.masker, held)
     assert read.error_scale == pytest.approx(held.error_scale, rel=1e-5)
     threshold = volumes.masker.card.threshold
-    one, other = (distances_of(volumes.masker, image, threshold) for image in (read, held))
-    assert (one.distance, one.unmasked) == pytest.approx((other.distance, other.unmasked), rel=1e-5)
+    one, other = (losses_of(volumes.masker, image, threshold) for image in (read, held))
+    assert (one.loss, one.unmasked) == pytest.approx((other.loss, other.unmasked), rel=1e-5)
     assert one.met == other.met
     item = held.item
     mask = volumes.masker.open(item)
-    assert other.distance == pytest.approx(float(loss_under(volumes.masker.loss, mask, item.batch)[0]))
+    assert other.loss == pytest.approx(float(loss_under(volumes.masker.loss, mask, item.batch)[0]))
     assert other.unmasked == pytest.approx(float(unmasked_loss(volumes.masker.loss, item.batch)[0]))
 
 
@@ -349,8 +349,8 @@ def test_of_such_an_image_too_only_the_region_counts(regional, monkeypatch):
         mask = masker.family.apply(torch.from_numpy(mask)[None, None], level)[0, 0].numpy()
         assert 0.1 < mask.mean() < 0.9
         assert mask_level(masker, image).size == pytest.approx((region * (1 - mask)).sum() / region.sum())
-        measured = distances_of(masker, image, masker.card.threshold)
-        assert measured.distance == pytest.approx((region * mask * error).sum() / region.sum(), rel=1e-5)
+        measured = losses_of(masker, image, masker.card.threshold)
+        assert measured.loss == pytest.approx((region * mask * error).sum() / region.sum(), rel=1e-5)
         assert measured.unmasked == pytest.approx((region * error).sum() / region.sum(), rel=1e-5)
     triplet = regional.shown[0]
     x, y_hat, y = ([np.moveaxis(image, 0, -1)] for image in (triplet.x, triplet.y_hat, triplet.y))
@@ -396,7 +396,7 @@ def test_other_losses_of_such_an_image_are_not_measured(world, tiles, in_files):
     client, name = asking(masker, world.shown), world.shown.names[0]
     told = client.get(f"/api/images/{name}").json()
     assert (told["truth"], told["measurable"]) == (True, False)
-    answer = client.get("/api/distance", params={"image": name})
+    answer = client.get("/api/loss", params={"image": name})
     assert answer.status_code == 400
     assert "for lp distances only" in answer.json()["error"]
 

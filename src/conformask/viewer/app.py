@@ -27,7 +27,7 @@ from conformask.viewer.pictures import PICTURES, VEIL, error_picture, outside_la
 from conformask.viewer.planes import Part, check_part, reduction, values_at
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
-from conformask.viewer.viewed_image import distances_of, is_measurable
+from conformask.viewer.viewed_image import losses_of, is_measurable
 
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report.__file__).with_name("palette.css")
@@ -271,14 +271,14 @@ def promise(image: str, setting: SettingDep, session: SessionDep) -> Response:
     return _json(facts, headers={"Server-Timing": timing})
 
 
-@router.get("/api/distance")
-def distance(image: str, setting: SettingDep, session: SessionDep) -> Response:
-    """Return the distance of an image from its truth, masked and unmasked."""
+@router.get("/api/loss")
+def loss(image: str, setting: SettingDep, session: SessionDep) -> Response:
+    """Return the loss of an image, masked and unmasked."""
     viewed_image = session.viewed_image(image)
     if "truth" not in viewed_image.sources:
         raise MissingFileError(f"the truth of {image!r} is unknown")
     masker, state = recalibrated_at(session.masker, setting)
-    return _json(asdict(distances_of(masker, viewed_image, state.threshold)))
+    return _json(asdict(losses_of(masker, viewed_image, state.threshold)))
 
 
 @router.post("/api/uploads")

@@ -26,7 +26,7 @@ from conformask.storage.as_arrays import Array
 from conformask.viewer.contrast import UNIT
 from conformask.viewer.pictures import thumbnail
 from conformask.viewer.planes import Part, plane
-from conformask.viewer.viewed_image import ViewedImage, distance_of, is_measurable, open_image
+from conformask.viewer.viewed_image import ViewedImage, loss_of, is_measurable, open_image
 from conformask.wording.measurements import measurement_text
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class Session:
             triplets.network, allow_network_mismatch=allow_network_mismatch
         )
         self._triplets = triplets
-        self._distances: dict[str, float] = {}
+        self._losses: dict[str, float] = {}
         self._cached_measurement: tuple[int, Measurement | None] = 0, None
         """Cached (number of images looked at, measurement)."""
         self._images = {name: CollectionImage(triplets, index) for index, name in enumerate(triplets.names)}
@@ -177,7 +177,7 @@ class Session:
         image = self.collection_image(name)
         truth = image.triplets.select([image.index]).has_truth
         uploaded = name in self._uploads
-        loss = self._distances.get(name)
+        loss = self._losses.get(name)
         met = None if loss is None else bool(meets_threshold(np.array([loss]), self.masker.card.threshold)[0])
         return GalleryEntry(name, truth, uploaded, self._sizes.get(name), loss, met, self._errors.get(name))
 
@@ -200,7 +200,7 @@ class Session:
         self._sizes[name] = mask_size_by_planes(image, shares[0])
         self._most_hidden_points[name] = _most_hidden(shares)
         if is_measurable(self.masker, image):
-            self._distances[name] = distance_of(self.masker, image)
+            self._losses[name] = loss_of(self.masker, image)
         collection_image = self.collection_image(name)
         view = next(view for view in collection_image.views if view.axis == 0)
         jpeg = thumbnail(
@@ -236,13 +236,13 @@ class Session:
         return self._cached_measurement[1]
 
     def _measure(self) -> Measurement | None:
-        indices = [index for index, name in enumerate(self._triplets.names) if name in self._distances]
+        indices = [index for index, name in enumerate(self._triplets.names) if name in self._losses]
         if not indices:
             return None
         measured_triplets = self._triplets.select(indices)
-        distances = np.array([self._distances[name] for name in measured_triplets.names])
+        losses = np.array([self._losses[name] for name in measured_triplets.names])
         return measurement_of(
-            self.masker, distances, np.array(measured_triplets.groups), np.array(measured_triplets.categories)
+            self.masker, losses, np.array(measured_triplets.groups), np.array(measured_triplets.categories)
         )
 
     @property

@@ -75,11 +75,11 @@ class ViewedImage(ScoredImage):
 
 
 @dataclass(frozen=True)
-class ImageDistances:
-    """Distance of an image from its truth, and whether it is within the threshold."""
+class ImageLosses:
+    """Loss of an image, and whether it is within the threshold."""
 
-    distance: float
-    """Distance under the mask."""
+    loss: float
+    """Loss under the mask."""
     unmasked: float
     met: bool
 
@@ -205,22 +205,22 @@ def is_measurable(masker: Masker, image: ViewedImage) -> bool:
     return image.in_memory or _exponent(masker) is not None
 
 
-def distances_of(masker: Masker, image: ViewedImage, threshold: float) -> ImageDistances:
-    """Return the distance of an image from the truth, masked and unmasked.
+def losses_of(masker: Masker, image: ViewedImage, threshold: float) -> ImageLosses:
+    """Return the loss of an image, masked and unmasked.
 
     Raises:
         InvalidArgumentError: the image is not measurable.
     """
     if image.in_memory:
-        masked = distance_of(masker, image)
+        masked = loss_of(masker, image)
         unmasked = float(unmasked_loss(masker.loss, image.item.batch)[0])
     else:
         masked, unmasked = _measure_by_blocks(masker, image)
-    return ImageDistances(masked, unmasked, met=bool(meets_threshold(np.array([masked]), threshold)[0]))
+    return ImageLosses(masked, unmasked, met=bool(meets_threshold(np.array([masked]), threshold)[0]))
 
 
-def distance_of(masker: Masker, image: ViewedImage) -> float:
-    """Return the distance of an image from the truth under its mask.
+def loss_of(masker: Masker, image: ViewedImage) -> float:
+    """Return the loss of an image under its mask.
 
     Raises:
         InvalidArgumentError: the image is not measurable.

@@ -34,8 +34,8 @@ export const fetchImage = (name) => getJson(imagePath(name));
 /** Fetch the promise at a setting { threshold, confidence }, and the level and size of the mask of an image. */
 export const fetchPromise = (image, setting) => getJson("/api/promise", { image, ...setting });
 
-/** Fetch the distance of an image from its truth at a setting { threshold, confidence }. */
-export const fetchDistance = (image, setting) => getJson("/api/distance", { image, ...setting });
+/** Fetch the loss of an image at a setting { threshold, confidence }. */
+export const fetchLoss = (image, setting) => getJson("/api/loss", { image, ...setting });
 
 /** Fetch the values of every picture of an image, and of its score, at a voxel. */
 export const fetchValues = (name, [z, y, x]) => getJson(imagePath(name, "values"), { x, y, z });

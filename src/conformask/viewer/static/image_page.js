@@ -26,7 +26,7 @@ const LEGENDS = {
 };
 const REGION_LEGEND = "Grey: outside the region that the promise is about.";
 const PENDING = "…";
-const DISTANCE_DELAY = 120; // milliseconds without a move before the distance, which reads the truth, is requested
+const LOSS_DELAY = 120; // milliseconds without a move before the loss, which reads the truth, is requested
 const ZOOM_IN = 1.25;
 const ZOOM_OUT = 0.8;
 
@@ -42,9 +42,9 @@ export class ImagePage {
   #markPanel;
   #readout;
   #promiseTask;
-  #distanceTask;
+  #lossTask;
   #drawTask;
-  #distanceTimer;
+  #lossTimer;
   #state = null;
   #name = null; // of the image that is shown or being loaded
   #image = null; // as the server describes it; null while it is loaded
@@ -56,7 +56,7 @@ export class ImagePage {
     this.#updateState = updateState;
     this.#sliders = sliders;
     this.#promiseTask = new LatestTask((...request) => this.#updatePromise(...request), showError);
-    this.#distanceTask = new LatestTask((...request) => this.#updateDistance(...request), showError);
+    this.#lossTask = new LatestTask((...request) => this.#updateLoss(...request), showError);
     this.#drawTask = new LatestTask(() => this.#draw(), showError);
     this.#contrastPanel = new ContrastPanel(updateState);
     this.#channelPanel = new ChannelPanel(updateState);
@@ -262,7 +262,7 @@ export class ImagePage {
   }
 
   // The promise and the mask change together: the texts come with the answer, the drawing follows at once, and the
-  // distance when the slider rests.
+  // loss when the slider rests.
   async #updatePromise(name, setting, inputTime) {
     const promise = await api.fetchPromise(name, setting);
     if (name !== this.#name || this.#image === null) return;
@@ -272,9 +272,9 @@ export class ImagePage {
     this.#renderPromise();
     await this.#draw();
     if (inputTime !== undefined) performance.measure("slider to redraw", { start: inputTime });
-    clearTimeout(this.#distanceTimer);
+    clearTimeout(this.#lossTimer);
     if (this.#image?.measurable)
-      this.#distanceTimer = setTimeout(() => this.#distanceTask.request(name, setting), DISTANCE_DELAY);
+      this.#lossTimer = setTimeout(() => this.#lossTask.request(name, setting), LOSS_DELAY);
   }
 
   #renderPromise() {
@@ -283,22 +283,22 @@ export class ImagePage {
     $("#meaning").hidden = !promise.holds;
     $("#holds").textContent = promise.holds ?? "";
     $("#silent").textContent = promise.silent ?? "";
-    this.#renderFacts(this.#image.measurable ? { distance: PENDING, unmasked: PENDING, met: null } : null);
+    this.#renderFacts(this.#image.measurable ? { loss: PENDING, unmasked: PENDING, met: null } : null);
   }
 
-  async #updateDistance(name, setting) {
-    const { distance, unmasked, met } = await api.fetchDistance(name, setting);
+  async #updateLoss(name, setting) {
+    const { loss, unmasked, met } = await api.fetchLoss(name, setting);
     if (name !== this.#name || this.#promise === null || !isSameSetting(setting, this.#state)) return;
-    this.#renderFacts({ distance: formatNumber(distance), unmasked: formatNumber(unmasked), met });
+    this.#renderFacts({ loss: formatNumber(loss), unmasked: formatNumber(unmasked), met });
   }
 
-  // losses: { distance, unmasked, met }, texts and whether the threshold is met, or null before that is known; null
+  // losses: { loss, unmasked, met }, texts and whether the threshold is met, or null before that is known; null
   // for an image whose losses cannot be measured.
   #renderFacts(losses) {
     const { region, bound } = this.#image;
     const facts = [[region ? "Mask size in the region" : "Mask size", formatPercent(this.#promise.opening.size)]];
     if (losses !== null)
-      facts.push(["Loss under the mask", losses.distance, losses.met], ["Without a mask", losses.unmasked]);
+      facts.push(["Loss under the mask", losses.loss, losses.met], ["Without a mask", losses.unmasked]);
     if (bound !== null) facts.push(["Promised without a mask", bound]); // of the output; needs no truth
     $("#facts").replaceChildren(...facts.map((fact) => createFactRow(...fact)));
   }
