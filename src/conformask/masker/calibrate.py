@@ -2,27 +2,20 @@
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import torch
 from jaxtyping import Float
 
-from conformask import names
 from conformask.calibration import ScoredBatch, calibration_data, lambda_grid, measures
-from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.curves import Curves
-from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.image_bound import fit_loss_quantile
-from conformask.conformal.lambdas import LogLinear
-from conformask.conformal.presets import DEFAULTS
-from conformask.conformal.promise import AnyPromise, Promise
-from conformask.conformal.promise import promise as promise_from
+from conformask.conformal.promise import AnyPromise
 from conformask.data.formats.header import Header
-from conformask.data.scan import DatasetSummary, columns_of, labelled, scan
+from conformask.data.scan import DatasetSummary, labelled, scan
 from conformask.data.triplets import Triplets, refuse_others
-from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
+from conformask.errors import CalibrationError, MismatchError
 from conformask.losses import AnyLoss
 from conformask.masker.appearance import appearance
 from conformask.masker.batch_invariance import refuse_batch_dependence
@@ -46,46 +39,27 @@ from conformask.masker.requirements import (
     sample_counts,
     warn_if_closed,
     warn_if_hidden,
-    warn_if_meant_otherwise,
 )
-from conformask.masker.resolve import check_window, family_for, loss_for, refuse_unbounded
+from conformask.masker.resolve import Choices, check_window, resolve
 from conformask.masker.weights import weights_of
 from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard, now
-from conformask.records.network import check_network
 from conformask.records.reading import Reading
-from conformask.records.selection import ScoreComparison, Selection
 from conformask.records.size import Size, among, extra_text, size_text
-from conformask.records.threshold import level_of, threshold_of
-from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
-from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scorer import Scorer
-from conformask.scorers.scoring import scored, selection_record
+from conformask.scorers.scoring import scored
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
-from conformask.scorers.untrained import Untrained, check_scorer, for_images
+from conformask.scorers.untrained import Untrained, check_scorer
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
 from conformask.training.processes import ONE_DEVICE, Compute
-from conformask.types import Loss, Weigh
+from conformask.types import Loss
 
 WHOLE = "whole images"
 
 
 GRID_FROM = 8
 """Number of calibration images that a grid is made from if there are no selection images."""
-
-
-@dataclass(frozen=True)
-class Choices:
-    """All choices, fixed before a calibration image is looked at."""
-
-    promise: Guarantee
-    loss: Loss
-    family: Family
-    threshold: float
-    grid: Float[np.ndarray, "g"] | None
-    weigh: Weigh | None
-    image_errors: LogLinear | None
 
 
 def calibrate(
@@ -138,79 +112,43 @@ def calibrate(
     check_scorer(scorer)
     check_parts(compute)
     refuse_others(images, selection)
-    stated, used = promise_from(promise), loss_for(scorer, loss, images)
-    guarantee, weight = stated.resolve(), stated.weight
-    refuse_unbounded(guarantee, used)
-    scorer = for_images(scorer, images, used)
-    if scorer.name not in names.UNTRAINED:
-        check_network(
-            scorer.about, images.network, "the scorer", allow_network_mismatch=allow_network_mismatch
-        )
-    used_family = family_for(scorer, used, family)
-    record = scorer.selection
-    if selection is not None:
-        record = selection_record(scorer, selection, used, [used_family])
-        if isinstance(scorer, NetworkScorer) and scorer.name in names.UNTRAINED:
-            level = level_of(threshold, record.unmasked_loss)
-            record = replace(
-                record, comparison=_compared_with_others(scorer, selection, used, used_family, level)
-            )
-            scorer = replace(scorer, selection=record)
-    elif record is not None and record.of != used.terms:
-        record = None
-    columns = columns_of(images) | ({} if weight is None else {"weight": np.ones(len(images))})
-    units, _ = guarantee.counted(len(images), columns)
-    choices = _fixed(guarantee, used, used_family, threshold, record, units, weight)
-    check_sample_size(choices.promise, choices.threshold, used, len(images), columns)
+    choices = resolve(
+        scorer, images, threshold, loss, promise, family, selection,
+        allow_network_mismatch=allow_network_mismatch,
+    )  # fmt: skip
+    used = choices.loss
     with parts_folder(compute):
         seen = scan(images, "reading calibration images")
-        check_window(used.terms, seen.geometry)
-        chosen_on = None if selection is None else scan(selection, "reading selection images")
-        _refuse_unfit(scorer, images, seen, chosen_on)
-        first, code = images[0], Components(scorer, used, used_family, weight)
-        refuse_batch_dependence(scorer, used, weight, images)
-        probe = code.probe(*probe_shapes(scorer, first))
-        closed = [_loss_of_closed(used, seen.channels, size) for size in seen.sizes]
-        closed_masks_pass(np.array(closed), choices.threshold, used.terms.name)
-        fingerprints = code.fingerprints()
+        _refuse_unfit(choices, images, seen, selection)
+        code = Components(choices.scorer, used, choices.family, choices.weigh)
+        probe, fingerprints = code.probe(*probe_shapes(choices.scorer, images[0])), code.fingerprints()
         own_grid = choices.grid is None
         if own_grid:
-            choices = replace(choices, grid=_own_grid(scorer, images, used, used_family))
-        curves, critical = _gathered(scorer, images, choices, (fingerprints, seen.contents), compute)
+            choices = replace(choices, grid=_own_grid(choices, images))
+        curves, critical = _gathered(choices, images, (fingerprints, seen.contents), compute)
     check_sample_size(choices.promise, choices.threshold, used, len(images), columns_kept(curves))
-    seen_losses = calibration_data(curves, choices.threshold, used, critical)
-    rule = choices.promise.rule(seen_losses)
-    warn_if_hidden(choices.promise, seen_losses, rule, used.terms.name)
+    losses = calibration_data(curves, choices.threshold, used, critical)
+    rule = choices.promise.rule(losses)
+    warn_if_hidden(choices.promise, losses, rule, used.terms.name)
     hidden = hidden_share(curves, rule)
     if not rule.is_vacuous:
         warn_if_closed(hidden)
-    card = _card(scorer, choices, images, seen, curves, stated, rule.to_json(), fingerprints)
+    card = _card(choices, images, seen, curves, rule.to_json(), fingerprints)
     card = replace(card, hides=hidden_by(rule), hidden=hidden, own_grid=own_grid)
     return Masker(
-        scorer, used, used_family, rule, card, critical, curves, weight, seen.perceptual_hashes, probe
-    )
+        choices.scorer, used, choices.family, rule, card, critical, curves, choices.weigh,
+        seen.perceptual_hashes, probe,
+    )  # fmt: skip
 
 
-def _compared_with_others(
-    scorer: NetworkScorer, selection: Triplets, loss: Loss, family: Family, threshold: float
-) -> ScoreComparison | None:
-    """Compare a score that needs no training with other scores; None if there are too few images."""
-    benchmark = ScoreBenchmark.on(selection, loss, family, threshold)
-    if benchmark is None:
-        return None
-    comparison = benchmark.compare(scorer)
-    warn_if_useless(comparison, scorer.name)
-    return comparison
-
-
-def _own_grid(scorer: Scorer, calibration: Triplets, loss: Loss, family: Family) -> Array:
+def _own_grid(choices: Choices, calibration: Triplets) -> Array:
     """Make a grid from a few calibration images, where there are no selection images.
 
     The grid does not determine lambda here. For a monotone loss and a promise that deploys an order
     statistic, any lambda below the exact one keeps the promise, so a grid point may also be deployed later.
     """
     some = calibration.select(range(min(len(calibration), GRID_FROM)))
-    return lambda_grid(family, loss, list(scored(scorer, some, "grid")))
+    return lambda_grid(choices.family, choices.loss, list(scored(choices.scorer, some, "grid")))
 
 
 def _loss_of_closed(loss: Loss, channels: int, size: Size) -> float:
@@ -219,51 +157,8 @@ def _loss_of_closed(loss: Loss, channels: int, size: Size) -> float:
     return float(loss.on(zeros, zeros, torch.ones(1, 1, *size), 1).of(zeros[:, :1]))
 
 
-def _fixed(
-    promise: Guarantee,
-    loss: Loss,
-    family: Family,
-    threshold: float | str,
-    record: Selection | None,
-    n: int,
-    weigh: Weigh | None,
-) -> Choices:
-    """Make every choice on the selection images."""
-    level = threshold_of(threshold, record)
-    warn_if_meant_otherwise(level, loss)
-    curves = None if record is None else record.curves.get(family.name)
-    if curves is None and (not loss.monotone or promise.on_grid or promise.needs_selection):
-        what = f"guarantee {promise.name!r}" if loss.monotone else f"loss {loss.terms.name!r}"
-        raise InvalidArgumentError(
-            f"{what} needs selection images for a grid and other choices, but none are kept for "
-            f"{family.name}: pass selection="
-        )
-    if curves is not None and promise.needs_selection:
-        promise = promise.fit_on_selection(calibration_data(curves, level, loss), n)
-    grid = _grid(curves, promise, loss, level)
-    return Choices(promise, loss, family, level, grid, weigh, _image_errors(curves, promise))
-
-
-def _image_errors(curves: Curves | None, promise: Guarantee) -> LogLinear | None:
-    """Regress the unmasked loss of the selection images on the features of their scores."""
-    if curves is None or curves.features is None:
-        return None
-    return fit_loss_quantile(
-        curves.features, curves.loss[:, -1], promise.confidence or DEFAULTS["confidence"]
-    )
-
-
-def _grid(
-    curves: Curves | None, promise: Guarantee, loss: Loss, threshold: float
-) -> Float[np.ndarray, "g"] | None:
-    """Return the grid of the selection images, refined near the expected lambda if that must be on it."""
-    if curves is None or promise.confidence is None or (loss.monotone and not promise.on_grid):
-        return None if curves is None else curves.grid
-    return refined(curves.grid, between_grid_points(curves.grid, curves.loss, threshold), promise.confidence)
-
-
 def _gathered(
-    scorer: Scorer, calibration: Triplets, choices: Choices, made_of: object, compute: Compute
+    choices: Choices, calibration: Triplets, made_of: object, compute: Compute
 ) -> tuple[Curves, Float[np.ndarray, "n"]]:
     grid, bounded = cast(Array, choices.grid), choices.promise.own_bounds
 
@@ -283,26 +178,24 @@ def _gathered(
         "appearance",  # missing in parts written by earlier versions
         made_of,
     )
-    columns = gathered(scorer, calibration, measure, "calibrating", key, compute)
+    columns = gathered(choices.scorer, calibration, measure, "calibrating", key, compute)
     critical = columns.pop("critical_lambda")
     curves = Curves.from_arrays(columns | {"grid": grid})
     return labelled(curves, calibration), critical
 
 
 def _card(
-    scorer: Scorer,
     choices: Choices,
     calibration: Triplets,
     seen: DatasetSummary,
     curves: Curves,
-    stated: Promise,
     rule: Mapping[str, Json],
     fingerprints: Mapping[str, str],
 ) -> CalibrationCard:
-    promise, tiles = choices.promise, scorer.tiles
+    promise, tiles = choices.promise, choices.scorer.tiles
     return CalibrationCard(
         threshold=choices.threshold,
-        promise=replace(stated, weight=None),
+        promise=replace(choices.stated, weight=None),
         claim=promise.claim(choices.loss.terms.name, choices.threshold),
         loss=choices.loss.terms,
         family=choices.family.settings(),
@@ -349,9 +242,21 @@ def _range_of(reading: Reading, header: Header) -> tuple[float, float] | None:
 
 
 def _refuse_unfit(
+    choices: Choices, calibration: Triplets, seen: DatasetSummary, selection: Triplets | None
+) -> None:
+    """Refuse images that the promise cannot rest on, and a scorer or loss that cannot carry it."""
+    check_window(choices.loss.terms, seen.geometry)
+    chosen_on = None if selection is None else scan(selection, "reading selection images")
+    _refuse_used(choices.scorer, calibration, seen, chosen_on)
+    refuse_batch_dependence(choices.scorer, choices.loss, choices.weigh, calibration)
+    closed = [_loss_of_closed(choices.loss, seen.channels, size) for size in seen.sizes]
+    closed_masks_pass(np.array(closed), choices.threshold, choices.loss.terms.name)
+
+
+def _refuse_used(
     scorer: Scorer, calibration: Triplets, seen: DatasetSummary, chosen_on: DatasetSummary | None
 ) -> None:
-    """Refuse images that were used for training or selection, and warn of lookalikes."""
+    """Refuse images that were used for training or selection or do not fit, and warn of lookalikes."""
     image_ids = scorer.trained_on | frozenset(calibration.provenance.trained_on)
     image_ids |= frozenset(() if chosen_on is None else chosen_on.image_ids)
     leaked = seen.among(image_ids)

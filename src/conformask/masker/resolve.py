@@ -1,19 +1,163 @@
-"""Resolution of the loss and the family from arguments and the scorer, and checks of what they allow."""
+"""Resolution of arguments: every choice of a calibration, made before one of its images is looked at."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
+import numpy as np
+from jaxtyping import Float
+
+from conformask import names
+from conformask.calibration import calibration_data
+from conformask.conformal.crossing import between_grid_points, refined
+from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
+from conformask.conformal.image_bound import fit_loss_quantile
+from conformask.conformal.lambdas import LogLinear
+from conformask.conformal.presets import DEFAULTS
+from conformask.conformal.promise import AnyPromise, Promise
+from conformask.conformal.promise import promise as promise_from
+from conformask.data.scan import columns_of
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import AnyLoss, loss, stored_loss
+from conformask.masker.requirements import (
+    check_sample_size,
+    warn_if_meant_otherwise,
+)
 from conformask.masks import family as family_by_name
 from conformask.masks.mask_family import Family
 from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
+from conformask.records.network import check_network
+from conformask.records.selection import ScoreComparison, Selection
+from conformask.records.threshold import level_of, threshold_of
+from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
+from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scorer import Scorer
-from conformask.scorers.untrained import Untrained
+from conformask.scorers.scoring import selection_record
+from conformask.scorers.untrained import Untrained, for_images
 from conformask.storage.as_json import Json
-from conformask.types import Loss
+from conformask.types import Loss, Weigh
+
+
+@dataclass(frozen=True)
+class Choices:
+    """All choices of a calibration, made before one of its images is looked at."""
+
+    scorer: Scorer
+    loss: Loss
+    family: Family
+    stated: Promise
+    promise: Guarantee
+    """The promise by its axes, with what was fitted on the selection images."""
+    threshold: float
+    grid: Float[np.ndarray, "g"] | None
+    """Lambdas for the curves; None where there are no selection images to choose them on."""
+    image_errors: LogLinear | None
+
+    @property
+    def weigh(self) -> Weigh | None:
+        """The likelihood ratio of a weighted promise, where it is a callable."""
+        return self.stated.weight
+
+
+def resolve(
+    scorer: Scorer | Untrained,
+    images: Triplets,
+    threshold: float | str,
+    loss: AnyLoss | None,
+    promise: AnyPromise,
+    family: str | Mapping[str, Json] | Family | None,
+    selection: Triplets | None,
+    *,
+    allow_network_mismatch: bool,
+) -> Choices:
+    """Make the choices of a calibration from the arguments of `calibrate`, which has their meaning.
+
+    Raises:
+        InvalidArgumentError: an argument outside what is allowed, or something needed that is not there.
+        CalibrationError: too few images for the promise.
+        MismatchError: outputs of another network than the scorer was trained on.
+    """
+    stated, used = promise_from(promise), loss_for(scorer, loss, images)
+    refuse_unbounded(stated.resolve(), used)
+    scorer = for_images(scorer, images, used)
+    if scorer.name not in names.UNTRAINED:
+        check_network(
+            scorer.about, images.network, "the scorer", allow_network_mismatch=allow_network_mismatch
+        )
+    used_family = family_for(scorer, used, family)
+    record = scorer.selection
+    if selection is not None:
+        record = selection_record(scorer, selection, used, [used_family])
+        if isinstance(scorer, NetworkScorer) and scorer.name in names.UNTRAINED:
+            level = level_of(threshold, record.unmasked_loss)
+            comparison = _compared_with_others(scorer, selection, used, used_family, level)
+            record = replace(record, comparison=comparison)
+            scorer = replace(scorer, selection=record)
+    elif record is not None and record.of != used.terms:
+        record = None
+    columns = columns_of(images) | ({} if stated.weight is None else {"weight": np.ones(len(images))})
+    units, _ = stated.resolve().counted(len(images), columns)
+    choices = _made_on_selection(scorer, used, used_family, stated, threshold, record, units)
+    check_sample_size(choices.promise, choices.threshold, used, len(images), columns)
+    return choices
+
+
+def _compared_with_others(
+    scorer: NetworkScorer, selection: Triplets, loss: Loss, family: Family, threshold: float
+) -> ScoreComparison | None:
+    """Compare a score that needs no training with other scores; None if there are too few images."""
+    benchmark = ScoreBenchmark.on(selection, loss, family, threshold)
+    if benchmark is None:
+        return None
+    comparison = benchmark.compare(scorer)
+    warn_if_useless(comparison, scorer.name)
+    return comparison
+
+
+def _made_on_selection(
+    scorer: Scorer,
+    loss: Loss,
+    family: Family,
+    stated: Promise,
+    threshold: float | str,
+    record: Selection | None,
+    units: int,
+) -> Choices:
+    """Make every choice that must not see the calibration images on the selection images."""
+    promise = stated.resolve()
+    level = threshold_of(threshold, record)
+    warn_if_meant_otherwise(level, loss)
+    curves = None if record is None else record.curves.get(family.name)
+    if curves is None and (not loss.monotone or promise.on_grid or promise.needs_selection):
+        what = f"guarantee {promise.name!r}" if loss.monotone else f"loss {loss.terms.name!r}"
+        raise InvalidArgumentError(
+            f"{what} needs selection images for a grid and other choices, but none are kept for "
+            f"{family.name}: pass selection="
+        )
+    if curves is not None and promise.needs_selection:
+        promise = promise.fit_on_selection(calibration_data(curves, level, loss), units)
+    grid = _grid(curves, promise, loss, level)
+    return Choices(scorer, loss, family, stated, promise, level, grid, _image_errors(curves, promise))
+
+
+def _image_errors(curves: Curves | None, promise: Guarantee) -> LogLinear | None:
+    """Regress the unmasked loss of the selection images on the features of their scores."""
+    if curves is None or curves.features is None:
+        return None
+    return fit_loss_quantile(
+        curves.features, curves.loss[:, -1], promise.confidence or DEFAULTS["confidence"]
+    )
+
+
+def _grid(
+    curves: Curves | None, promise: Guarantee, loss: Loss, threshold: float
+) -> Float[np.ndarray, "g"] | None:
+    """Return the grid of the selection images, refined near the expected lambda if that must be on it."""
+    if curves is None or promise.confidence is None or (loss.monotone and not promise.on_grid):
+        return None if curves is None else curves.grid
+    return refined(curves.grid, between_grid_points(curves.grid, curves.loss, threshold), promise.confidence)
 
 
 def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Family | None) -> Family:

@@ -27,7 +27,7 @@ from conformask.viewer.pictures import PICTURES, VEIL, error_picture, outside_la
 from conformask.viewer.planes import Part, check_part, reduction, values_at
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
-from conformask.viewer.viewed_image import losses_of, is_measurable
+from conformask.viewer.viewed_image import is_measurable, losses_of
 
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report.__file__).with_name("palette.css")

@@ -26,7 +26,7 @@ from conformask.storage.as_arrays import Array
 from conformask.viewer.contrast import UNIT
 from conformask.viewer.pictures import thumbnail
 from conformask.viewer.planes import Part, plane
-from conformask.viewer.viewed_image import ViewedImage, loss_of, is_measurable, open_image
+from conformask.viewer.viewed_image import ViewedImage, is_measurable, loss_of, open_image
 from conformask.wording.measurements import measurement_text
 
 T = TypeVar("T")
