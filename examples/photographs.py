@@ -102,9 +102,9 @@ masker  # a notebook shows what holds and what does not
 # %%
 evaluation = cm.evaluate(masker, split.test, out=options.out)
 cm.write_report(evaluation, options.out / "report.html")
-worst = max(evaluation.table(), key=lambda record: record["distance"])
+worst = max(evaluation.table(), key=lambda record: record["loss"])
 print(f"coverage on {evaluation.n_test} test images: {evaluation.coverage:.1%}, promised 90%")
-print(f"mean mask size {evaluation.mask_size:.2f}; the largest masked distance is that of {worst['name']}")
+print(f"mean mask size {evaluation.mask_size:.2f}; the largest loss under a mask is that of {worst['name']}")
 evaluation
 
 # %% [markdown]

@@ -21,8 +21,8 @@ app = FastAPI(title="Masks with a promise")
 @app.get("/promise")
 async def promise() -> dict[str, object]:
     """What holds for masks of this service, and which masker makes them."""
-    facts = {name: getattr(card, name) for name in ("threshold", "confidence", "calibrated", "sizes")}
-    return {"promise": masker.sentence, "masker": masker.fingerprint, "network": card.network, **facts}
+    facts = {name: getattr(card, name) for name in ("threshold", "calibrated", "sizes", "network")}
+    return {"sentence": masker.sentence, "masker": masker.fingerprint, "promise": card.promise, **facts}
 
 
 @app.post("/mask")
@@ -39,7 +39,7 @@ def mask(x: UploadFile, y_hat: UploadFile) -> Response:
             raise HTTPException(422, str(error).replace(f"{folder}{os.sep}", "")) from error
         content = Path(folder, "mask.png").read_bytes()
     facts = {"hidden": f"{1 - trusted.mean():.4f}", "masker": masker.fingerprint}
-    headers = facts | {"promise": json.dumps(masker.sentence)}  # headers hold ASCII only
+    headers = facts | {"sentence": json.dumps(masker.sentence)}  # headers hold ASCII only
     return Response(content, media_type="image/png", headers=headers)
 
 

@@ -196,7 +196,7 @@ def test_a_service_answers_with_the_mask(
     assert 0 < mask.mean() < 1
     assert np.array_equal(pixels, levels(mask[None], 8, round_down=True)[0])
     assert float(answer.headers["hidden"]) == pytest.approx(1 - mask.mean(), abs=5e-5)
-    assert json.loads(answer.headers["promise"]) == masker.sentence
+    assert json.loads(answer.headers["sentence"]) == masker.sentence
     assert answer.headers["masker"] == masker.fingerprint
 
 
@@ -204,8 +204,8 @@ def test_a_service_answers_with_the_mask(
 def test_a_service_says_its_promise(client: "TestClient", tested: Path) -> None:
     masker = cm.load(tested)
     said = client.get("/promise").json()
-    assert (said["promise"], said["masker"]) == (masker.sentence, masker.fingerprint)
-    assert (said["threshold"], said["confidence"], said["sizes"]) == (0.02, 0.9, [[64, 64]])
+    assert (said["sentence"], said["masker"]) == (masker.sentence, masker.fingerprint)
+    assert (said["threshold"], said["promise"]["confidence"], said["sizes"]) == (0.02, 0.9, [[64, 64]])
     assert said["network"]["name"] == tested.stem
 
 

@@ -65,7 +65,7 @@ def test_constant_features_are_marginal(monotone: bool) -> None:
             evidence = replace(
                 evidence,
                 monotone=monotone,
-                curves=replace(evidence.curves, grid=GRID, distance=np.zeros((n, 20))),
+                curves=replace(evidence.curves, grid=GRID, loss=np.zeros((n, 20))),
             )
             for h in (LogLinear(0.0, (0.0, 0.0)), LogLinear(0.3, (-1.1, 0.7))):
                 lam = adaptive(CONFIDENCE, h).rule(evidence)(
@@ -115,7 +115,7 @@ def looks_tell(n: int, seed: int) -> tuple[CalibrationData, np.ndarray]:
     critical = np.exp(-1.0 * hardness + 0.3 * generator.normal(size=n)).clip(GRID[1], GRID[-2])
     curves = np.where(critical[:, None] < GRID, 2.0, 0.0)
     evidence = evidence_of(critical, features=np.column_stack([hardness, generator.normal(size=n)]))
-    stored = replace(evidence.curves, grid=GRID, distance=curves, size=curves)
+    stored = replace(evidence.curves, grid=GRID, loss=curves, size=curves)
     return replace(evidence, curves=stored), hardness
 
 

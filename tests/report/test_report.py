@@ -244,7 +244,7 @@ def test_other_guarantees(guarantee: str) -> None:
     assert "the mask trusts differs" in text
     assert escape(meaning_of(record.card).holds) in text
     assert f"with the guarantee {guarantee} [2" in text
-    assert (figures.gauge(record) is None) == (promised_share(record) is None)
+    assert (figures.gauge(record) is None) == (promised_share(record.card.promise) is None)
 
 
 @pytest.mark.parametrize("guarantee", sorted(GUARANTEES))
@@ -331,7 +331,8 @@ def test_unwritable(tmp_path: Path) -> None:
 
 def test_loads_no_torch() -> None:
     code = (
-        "import sys; from synthetic_evaluation import evaluation; from conformask.report.page import render;"
+        "import sys; sys.path.append('..');"  # where synthetic_card lies
+        "from synthetic_evaluation import evaluation; from conformask.report.page import render;"
         "render(evaluation()); print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     )
     run = subprocess.run(

@@ -30,7 +30,7 @@ from conformask.viewer import viewed_image as opened
 from conformask.viewer.app import application
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.session import CollectionImage, Session
-from conformask.viewer.viewed_image import losses_of, is_measurable
+from conformask.viewer.viewed_image import is_measurable, losses_of
 from conformask.viewer.viewed_image import open_image as open_image
 
 pytestmark = pytest.mark.xdist_group("viewer")

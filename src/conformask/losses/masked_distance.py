@@ -21,7 +21,7 @@ class MaskedDistance(Loss):
 
     Example:
         >>> import conformask as cm
-        >>> cm.MaskedDistance("ssim").terms.loss_name
+        >>> cm.MaskedDistance("ssim").terms.name
         'ssim'
     """
 

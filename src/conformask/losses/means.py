@@ -23,7 +23,7 @@ class Mean(MapLoss):
 
     Example:
         >>> import conformask as cm
-        >>> cm.Mean("l1").terms.loss_name
+        >>> cm.Mean("l1").terms.name
         'l1'
     """
 
@@ -64,7 +64,7 @@ class MeanShown(MapLoss):
 
     Example:
         >>> import conformask as cm
-        >>> cm.MeanShown("l1").terms.loss_name
+        >>> cm.MeanShown("l1").terms.name
         'trusted(l1)'
     """
 

@@ -35,7 +35,7 @@ class Window(MapLoss):
 
     Example:
         >>> import conformask as cm
-        >>> cm.Window("l1", 9).terms.loss_name
+        >>> cm.Window("l1", 9).terms.name
         'window(l1, 9 px)'
     """
 

@@ -51,7 +51,7 @@ class MissRate(WrongPixelLoss):
 
     Example:
         >>> import conformask as cm
-        >>> cm.MissRate("l1", 0.1).terms.loss_name
+        >>> cm.MissRate("l1", 0.1).terms.name
         'missed(l1 > 0.1)'
     """
 
@@ -87,7 +87,7 @@ class FalseOmissionRate(WrongPixelLoss):
 
     Example:
         >>> import conformask as cm
-        >>> cm.FalseOmissionRate("l1", 0.1).terms.loss_name
+        >>> cm.FalseOmissionRate("l1", 0.1).terms.name
         'wrong(l1 > 0.1)'
     """
 

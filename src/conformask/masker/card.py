@@ -40,7 +40,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
     limits_text = "\n".join(f"- {limit}" for limit in limits)
     return f"""# Masks with a promise
 
-**{card.promise}**
+**{card.sentence}**
 
 {meaning.holds}
 

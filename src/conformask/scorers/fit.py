@@ -96,7 +96,7 @@ def fit_scorer(
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
         >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
         >>> scorer = cm.fit_scorer(images, out="run", training=cm.TrainingConfig(epochs=1))
-        >>> scorer.name, scorer.loss.terms.loss_name
+        >>> scorer.name, scorer.loss.terms.name
         ('mask', 'l1')
     """
     refuse_others(train, selection)

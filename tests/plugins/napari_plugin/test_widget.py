@@ -162,7 +162,8 @@ def test_a_simultaneous_promise_holds_wherever_the_slider_is(widget, masked, tmp
 def test_an_impossible_promise_masks_everything(widget, masked, planes, monkeypatch):
     x, y_hat, _ = pair(50, (48, 40))
     mask = masked(planes, *layers_of(widget, x, y_hat))
-    few = replace(planes.masker.card, guarantee="pac", delta=1e-6)
+    promise = cm.Promise("pac", planes.masker.card.promise.confidence, delta=1e-6)
+    few = replace(planes.masker.card, promise=promise)
     monkeypatch.setattr(widget, "_scores", replace(widget._scores, masker=replace(planes.masker, card=few)))
     widget.threshold.value = 10
     assert "✗ No promise here" in widget.promise.value
