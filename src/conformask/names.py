@@ -8,7 +8,7 @@ Guarantee = Literal[
     "marginal", "pac", "expected", "conditional_mean", "rcps", "rcps_hb", "ltt", "groups", "categories",
     "weighted", "adaptive", "simultaneous",
 ]  # fmt: skip
-Unit = Literal["image", "member", "group"]
+Unit = Literal["image", "image_of_new_group", "group"]
 Family = Literal["reciprocal", "water_filling", "power", "trusted_mean"]
 Scorer = Literal["mask", "error", "quantile", "packaged", "spread", "residual", "gradient"]
 Untrained = Literal["packaged", "spread", "residual", "gradient"]

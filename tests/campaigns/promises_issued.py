@@ -188,10 +188,10 @@ def combinations() -> list[Combination]:
         _one("expected", largest_loss, 150, "group", threshold=0.05),
         _one("rcps", largest_loss, 300, "group", threshold=0.1),
         _one("weighted", groups_met, 100, "group", columns=("weights",), threshold=0.03),
-        _one("marginal", members_met, 60, "member"),
-        _one("pac", members_met, 150, "member"),
-        _one("expected", member_loss, 150, "member", threshold=0.05),
-        _one("rcps", member_loss, 300, "member", threshold=0.1),
+        _one("marginal", members_met, 60, "image_of_new_group"),
+        _one("pac", members_met, 150, "image_of_new_group"),
+        _one("expected", member_loss, 150, "image_of_new_group", threshold=0.05),
+        _one("rcps", member_loss, 300, "image_of_new_group", threshold=0.1),
     ]
     made += [replace(each, columns=(*each.columns, "groups")) for each in grouped]
     apart = [

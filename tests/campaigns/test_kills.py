@@ -129,10 +129,10 @@ def promise(folder: Path) -> object:
     """All that is promised, but for the time; what is on paper has to be the same."""
     card, _ = read_promise(folder / "run")
     paper = folder / "run" / CARD
-    assert not paper.exists() or card.promise in paper.read_text(encoding="utf-8")
+    assert not paper.exists() or card.sentence in paper.read_text(encoding="utf-8")
     masker = cm.load(folder / "run")
     assert masker.sentence == card.sentence
-    return card.promise, card.rule["lam"], masker.critical_lambdas.tolist()
+    return card.sentence, card.rule["lam"], masker.critical_lambdas.tolist()
 
 
 def evaluation(folder: Path) -> object:

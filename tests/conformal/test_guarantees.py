@@ -104,7 +104,7 @@ def test_meanings_follow_from_the_axes() -> None:
     assert meaning(guarantee("groups")).silent.startswith(
         "Not {c} for each group, of the images of all groups taken together or for this one calibration set; "
     )
-    assert "Not {c} for each group or of the" in meaning(guarantee("pac", unit="member")).silent
+    assert "Not {c} for each group or of the" in meaning(guarantee("pac", unit="image_of_new_group")).silent
     assert "in every category, the mean" in meaning(guarantee("expected", within=True)).holds
     assert (
         "For each category by itself, except for a small share"

@@ -105,7 +105,7 @@ def test_a_share_of_each_group_for_most_sets(world: str, name: str) -> None:
 @pytest.mark.parametrize("world", WORLDS)
 def test_an_image_of_a_new_group_for_most_sets(world: str) -> None:
     fields = mixed(world)
-    promise = guarantee("pac", CONFIDENCE, DELTA, unit="member")
+    promise = guarantee("pac", CONFIDENCE, DELTA, unit="image_of_new_group")
     values = over_sets(fields, promise.rule, fields.coverage_of_all, 300)
     assert not too_often(values < CONFIDENCE - 1e-9, DELTA)
     if world == "heavy_tailed":
@@ -113,7 +113,7 @@ def test_an_image_of_a_new_group_for_most_sets(world: str) -> None:
         assert too_often(pooled < CONFIDENCE - 1e-9, DELTA)
 
 
-@pytest.mark.parametrize("unit", ["group", "member"])
+@pytest.mark.parametrize("unit", ["group", "image_of_new_group"])
 @pytest.mark.parametrize("name", ["expected", "rcps", "rcps_hb"])
 @pytest.mark.parametrize("world", ["heavy_tailed", "non_monotone"])
 def test_means_over_groups(world: str, name: str, unit: str) -> None:
@@ -206,7 +206,7 @@ def test_facts_of_a_group_are_those_of_its_first_image(unit: ImageOfNewGroup | G
     assert reduced.critical_lambdas.tolist() == [1, 2, 3]
 
 
-@pytest.mark.parametrize("unit", ["group", "member"])
+@pytest.mark.parametrize("unit", ["group", "image_of_new_group"])
 def test_a_group_has_no_bound_of_its_own(unit: str) -> None:
     """Though each of its images has one: the mean is promised by the bound of the distance."""
     group = np.repeat(np.arange(20).astype(str), 3)
@@ -218,7 +218,7 @@ def test_a_group_has_no_bound_of_its_own(unit: str) -> None:
 def test_a_larger_lambda_that_is_certified_by_luck_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean failing share grows with lambda, but a bet on it may win again."""
     images = evidence_of(np.array([1.0, 2.0, 3.0, 4.0]), group=np.array(list("abcd")))
-    promise = guarantee("pac", CONFIDENCE, DELTA, unit="member")
+    promise = guarantee("pac", CONFIDENCE, DELTA, unit="image_of_new_group")
     monkeypatch.setattr(risk_control, "waudby_smith_ramdas", lambda shares, *_: bool(shares.mean() != 0.25))
     assert promise.rule(images).lam == 1
 
@@ -232,7 +232,7 @@ def test_groups_are_betted_on_in_an_order_that_their_labels_do_not_tell(
     monkeypatch.setattr(
         risk_control, "waudby_smith_ramdas", lambda shares, *_: betted.append(shares.tolist()) or True
     )
-    guarantee("pac", CONFIDENCE, DELTA, unit="member").rule(images)
+    guarantee("pac", CONFIDENCE, DELTA, unit="image_of_new_group").rule(images)
     by_label = (np.arange(8) < 4).astype(float)
     assert betted[4] == by_label[hashed_order(labels)].tolist()
     assert betted[4] != by_label.tolist()
@@ -242,12 +242,12 @@ def test_too_few_and_nothing_feasible() -> None:
     group = np.repeat(np.arange(20).astype(str), 30)
     void = evidence_of(np.zeros(600), group=group)
     opened = evidence_of(np.full(600, math.inf), group=group)
-    for unit in ("group", "member"):
+    for unit in ("group", "image_of_new_group"):
         assert guarantee("pac", 0.9, unit=unit).rule(void).is_vacuous
         assert guarantee("pac", 0.9, unit=unit).rule(opened).is_vacuous, "20 groups are fewer than 29"
     assert guarantee("marginal", 0.9, unit="group").rule(opened).lam == math.inf
     assert guarantee("pac", 0.9, unit="group").smallest_calibration_set(None, None) == 29
-    assert guarantee("pac", 0.9, unit="member").smallest_calibration_set(None, None) > 29
+    assert guarantee("pac", 0.9, unit="image_of_new_group").smallest_calibration_set(None, None) > 29
     one = np.where(np.arange(600) % 30 == 0, 0.0, math.inf)
     assert guarantee("marginal", 0.9, unit="group").rule(evidence_of(one, group=group)).is_vacuous
     assert (
@@ -260,15 +260,17 @@ def test_what_is_promised_of_groups() -> None:
     every, most = of_groups("marginal", None), of_groups("pac", 0.8, 0.05)
     assert every.claim("l1", 0.02) == "P(l1 <= 0.02 on every image of a new group) >= 0.90"
     assert "P(l1 <= 0.02 on at least 0.8 of the images of a new group) >= 0.90" in most.claim("l1", 0.02)
-    assert guarantee("expected", unit="member").claim("l1", 0.02) == "E[l1 in a new group] <= 0.02"
+    assert (
+        guarantee("expected", unit="image_of_new_group").claim("l1", 0.02) == "E[l1 in a new group] <= 0.02"
+    )
     worst = guarantee("expected", unit="group").claim("l1", 0.02)
     assert worst == "E[largest l1 of a new group] <= 0.02"
     assert (every.plural, every.by_group) == ("groups", True)
     assert guarantee("pac", within=True).plural == "images of each category"
-    assert guarantee("groups") == guarantee("groups", unit="member")
+    assert guarantee("groups") == guarantee("groups", unit="image_of_new_group")
 
 
-@pytest.mark.parametrize("arguments", [{"share": 0.5}, {"unit": "member", "share": 0.5}])
+@pytest.mark.parametrize("arguments", [{"share": 0.5}, {"unit": "image_of_new_group", "share": 0.5}])
 def test_a_share_is_of_a_group(arguments: dict) -> None:
     with pytest.raises(InvalidArgumentError, match="only the unit group"):
         guarantee("marginal", **arguments)
@@ -284,8 +286,8 @@ def test_a_share_outside_its_range(share: float) -> None:
     ("name", "arguments"),
     [
         ("adaptive", {"unit": "group"}),
-        ("conditional_mean", {"unit": "member"}),
-        ("weighted", {"unit": "member"}),
+        ("conditional_mean", {"unit": "image_of_new_group"}),
+        ("weighted", {"unit": "image_of_new_group"}),
     ],
 )
 def test_what_has_no_theorem_is_refused(name: str, arguments: dict) -> None:

@@ -40,10 +40,10 @@ ASKED = [
     {"guarantee": "marginal", "unit": "group"},
     {"guarantee": "marginal", "unit": "group", "share": 0.7},
     {"guarantee": "pac", "unit": "group", "share": 0.7},
-    {"guarantee": "pac", "unit": "member"},
+    {"guarantee": "pac", "unit": "image_of_new_group"},
     {"guarantee": "ltt", "unit": "group"},
     {"guarantee": "simultaneous", "unit": "group", "share": 0.7},
-    {"guarantee": "expected", "unit": "member", "confidence": None},
+    {"guarantee": "expected", "unit": "image_of_new_group", "confidence": None},
     {"guarantee": "rcps", "unit": "group", "confidence": None},
     {"guarantee": "groups", "per_category": True},
     {"guarantee": "pac", "unit": "group", "per_category": True},
@@ -167,9 +167,9 @@ def test_a_changed_unit_is_another_promise(tmp_path: Path) -> None:
         .card.exploratory
     )
     other = made({"unit": "group", "share": 0.5}, FEW).recalibrate(
-        promise=Promise(confidence=0.8, unit="member")
+        promise=Promise(confidence=0.8, unit="image_of_new_group")
     )
-    assert (other.card.promise.unit, other.card.promise.share) == ("member", None)
+    assert (other.card.promise.unit, other.card.promise.share) == ("image_of_new_group", None)
     assert other.card.claim == "P(l1 <= 0.03 in a new group) >= 0.80"
 
 

@@ -257,7 +257,7 @@ class PromiseOptions:
         names.Unit | None,
         Parameter(
             help="Unit of the promise: images, groups in which enough images meet the threshold, or images "
-            "of new groups (member); the guarantee's own if not given."
+            "of new groups; the guarantee's own if not given."
         ),
     ] = None
     share: Annotated[

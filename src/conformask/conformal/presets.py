@@ -86,7 +86,7 @@ GUARANTEES: Mapping[str, Callable[..., Guarantee]] = {
 }  # fmt: skip
 
 
-UNITS: Mapping[str, Unit] = {"image": Image(), "member": ImageOfNewGroup(), "group": Group()}
+UNITS: Mapping[str, Unit] = {"image": Image(), "image_of_new_group": ImageOfNewGroup(), "group": Group()}
 
 
 def takes(name: str) -> frozenset[str]:
@@ -113,7 +113,7 @@ def guarantee(
         name: a key of GUARANTEES.
         confidence: the promised probability, where it takes one.
         delta: the share of calibration sets for which it may fail, where it takes one.
-        unit: image, group or member, instead of the guarantee's own; see `units`.
+        unit: image, group or image_of_new_group, instead of the guarantee's own; see `units`.
         share: the share of a group's images that must meet the threshold, for the unit group; 1 if None.
         within: whether each category gets the promise by itself.
 

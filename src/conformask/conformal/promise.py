@@ -17,7 +17,7 @@ class Promise:
         guarantee: a name of `conformask.names.Guarantee`: see docs/promises.md.
         confidence: the promised probability (the paper's beta); 0.9 if None, where the guarantee takes one.
         delta: the share of calibration sets for which the promise may fail; 0.05 if None, where it takes one.
-        unit: the unit counted: image, group or member; the guarantee's own if None.
+        unit: the unit counted: image, group or image_of_new_group; the guarantee's own if None.
         share: the share of a group's images that must meet the threshold, for unit="group"; all if None.
         per_category: whether each category gets its own promise and its own lambda.
         weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) of the new population to that of the

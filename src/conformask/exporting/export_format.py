@@ -16,7 +16,7 @@ CREDITS = {"authors": "--author", "license": "--license", "cite": "--cite"}
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What an export may contain beside the masker; each is ignored by formats that do not take it."""
+    """Contents of an export beside the masker; formats ignore what they do not take."""
 
     credits: Credits = NOTHING
     predictor: Path | None = None

@@ -81,9 +81,9 @@ def _independent(promise: Guarantee, n: int, group: Array | None) -> None:
     if groups < n and not promise.by_group:
         raise CalibrationError(
             f"{n} images in {groups} groups are dependent: the {promise.name} promise needs one image per "
-            "group; choose the unit group (every image of a new group) or member (an image of a new "
-            "group), keep one image per group, or make the promise about new tiles of these files "
-            "(triplets --stride with --split within)"
+            "group; choose the unit group (every image of a new group) or image_of_new_group, keep one image "
+            "per group, or make the promise about new tiles of these files (triplets --stride with --split "
+            "within)"
         )
 
 

@@ -13,8 +13,8 @@ from conformask.storage.typed import from_dict
 
 CALIBRATION = "calibration.json"
 """The file of a run folder that holds its card."""
-HASHED_AS = {"per_category": "within"}
-"""Terms of a promise that have another name in fingerprints, and in records up to conformask 0.2."""
+HASHED_AS = {"per_category": "within", "image_of_new_group": "member"}
+"""Terms and units that have another name in fingerprints, and in records up to conformask 0.2."""
 EVERY_IMAGE = "every image"
 """Description of the images that closed masks hide, whatever they show."""
 
@@ -116,7 +116,8 @@ class CalibrationCard(Domain, Sample, Terms):
 
         Loss and promise are flat, as in conformask 0.2, so that its maskers keep their fingerprints.
         """
-        promise = {HASHED_AS.get(name, name): value for name, value in self.to_json()["promise"].items()}
+        terms = self.to_json()["promise"] | {"unit": HASHED_AS.get(str(self.promise.unit), self.promise.unit)}
+        promise = {HASHED_AS.get(name, name): value for name, value in terms.items()}
         stated = {**vars(self), **vars(self.loss), **promise}
         defaults = {field.name: field.default for field in (*fields(self), *fields(LossTerms))}
         defaults |= {"unit": None, "share": None, "within": False}
@@ -128,6 +129,8 @@ def with_promise(record: Mapping[str, Json]) -> dict[str, Json]:
     """Return a record that holds promise and loss; up to conformask 0.2 it held their terms itself."""
     stored_as = {field.name: HASHED_AS.get(field.name, field.name) for field in fields(Promise)}
     terms = {name: record[stored] for name, stored in stored_as.items() if stored in record}
+    if terms.get("unit") == HASHED_AS["image_of_new_group"]:
+        terms["unit"] = "image_of_new_group"
     return {"promise": terms, **with_loss(record)}
 
 
