@@ -8,7 +8,7 @@ TOOLS := crepes hypothesis httpx mapie pandas polars pytest pytest-xdist scikit-
 NEWEST ?=
 # What `make lowest` leaves at its newest version, such as NEWEST='torch torchvision'.
 
-.PHONY: help demo test fuzz check docs bench format browser
+.PHONY: help demo test fuzz check docs dist bench format browser
 
 help:                            ## what make can do
 	@sed -n 's/^\([a-z]*\):.*## */\1\t/p' Makefile | expand -t 10
@@ -46,6 +46,14 @@ check: .venv/developing          ## style, types, imports, documentation
 
 docs: .venv/developing           ## the documentation, into site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+dist: .venv/developing           ## wheel and source distribution into dist/, checked, and the demonstration from the wheel
+	$(BIN)/pip install --quiet --no-compile 'build>=1.2' 'twine>=6'
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+	$(PYTHON) -m venv --clear .venv-wheel
+	.venv-wheel/bin/pip install --quiet --no-compile dist/*.whl
+	.venv-wheel/bin/conformask demo --out demo-of-wheel
 
 bench: .venv/developing          ## speed side by side with the alternatives
 	$(BIN)/python benchmarks/critical_lambda.py
