@@ -183,6 +183,24 @@ def test_an_interrupt_is_130(conformask, monkeypatch, made, tmp_path):
         assert (answer.status, answer.err.strip()) == (130, f"conformask: {said}")
 
 
+def test_info_tells_the_loss_and_the_promise(conformask, own):
+    said = " ".join(conformask("info", own / "run").out.split())
+    for fact in ("trained for l1 ", " loss l1 ", " promise marginal, confidence 0.8 "):
+        assert fact in said
+    conformask(
+        "calibrate", own / "run", own / "data", "--over", "window", "--window", "5", "--threshold", "0.1"
+    )
+    said = " ".join(conformask("info", own / "run").out.split())
+    assert " loss window(l1, 5 px): mean L1 shown in any 5 x 5 pixels " in said
+
+
+def test_thresholds_tells_whether_anything_is_calibrated(conformask, own):
+    (own / "run" / "calibration.json").unlink()
+    assert (
+        "Nothing is calibrated yet. Next: conformask calibrate" in conformask("thresholds", own / "run").out
+    )
+
+
 def test_info_tells_of_an_evaluation_that_is_out_of_date(conformask, own, monkeypatch):
     monkeypatch.chdir(own)
     assert conformask("evaluate", "run", "data").status == 0
@@ -195,7 +213,7 @@ def test_what_each_verb_tells_a_person(conformask, own, monkeypatch):
     monkeypatch.chdir(own)
     choices = conformask("thresholds", "run")
     assert "pass unmasked" in choices.out
-    assert "Nothing is calibrated yet" in choices.out
+    assert "Nothing is calibrated yet" not in choices.out
     recalibrated = conformask("recalibrate", "run", "--threshold", "q0.5")
     assert "on a grid" in recalibrated.out
     assert "P(l1 <= " in recalibrated.out

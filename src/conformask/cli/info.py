@@ -13,7 +13,7 @@ from conformask.cli.output import facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.serialization import read_promise
 from conformask.records.card import with_promise
-from conformask.records.loss import with_loss
+from conformask.records.loss import LossTerms, with_loss
 from conformask.records.selection import Selection
 from conformask.storage.as_json import Json, read_json
 from conformask.wording.numbers import rounded_share
@@ -157,6 +157,11 @@ def _text(key: str, value: Any) -> str:
         return sizes_text(value) if value else "any"
     if key == "hidden":
         return rounded_share(value)
+    if key == "loss":
+        terms = LossTerms(**value)
+        return terms.name if terms.over in (None, "image") else f"{terms.name}: {terms.label}"
+    if key == "promise":
+        return ", ".join([str(value["guarantee"]), *_set_terms(value)])
     if isinstance(value, Mapping):
         return _text(key, value.get("lam", value.get("name")))
     if value == math.inf:

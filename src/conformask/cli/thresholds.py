@@ -25,6 +25,7 @@ def thresholds(
         The run folder of conformask train.
     """
     from conformask.masker.thresholds import threshold_choices
+    from conformask.records.card import CALIBRATION
     from conformask.scorers.stored import load_scorer
 
     scorer, stated = load_scorer(run), promise.promise()
@@ -42,12 +43,13 @@ def thresholds(
         "loss": scorer.card.loss, "confidence": stated.confidence,
         "choices": [vars(choice) for choice in choices],
     }  # fmt: skip
+    first = "" if (run / CALIBRATION).is_file() else "Nothing is calibrated yet. "
     show(
         record,
         f"What a threshold on {scorer.card.loss.name} would mean ({at}), on the selection images:",
         "",
         table(("threshold", "pass unmasked", "mask size", ""), rows),
         "",
-        f"Nothing is calibrated yet. Next: conformask calibrate {run} DATA --threshold T",
+        f"{first}Next: conformask calibrate {run} DATA --threshold T",
         as_json=json,
     )
