@@ -10,11 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.conformal.curves import Curves
-from conformask.conformal.lambdas import (
-    LogLinear,
-    fit_log_quantile,
-    zero,
-)
+from conformask.conformal.lambdas import LogLinear, fit_log_quantile, zero
 from conformask.conformal.order import ROUNDING
 from conformask.storage.as_arrays import Array
 

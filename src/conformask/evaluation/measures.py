@@ -6,13 +6,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arithmetic import image_means
-from conformask.calibration import (
-    ScoredBatch,
-    critical_lambdas,
-    loss_under,
-    mask_size,
-    unmasked_loss,
-)
+from conformask.calibration import ScoredBatch, critical_lambdas, loss_under, mask_size, unmasked_loss
 from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
 from conformask.oracle import oracle, paper_oracle

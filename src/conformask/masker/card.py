@@ -13,12 +13,7 @@ from conformask.pictures.templates import template
 from conformask.records.card import CalibrationCard
 from conformask.records.size import size_text
 from conformask.wording.numbers import plural, rounded_share
-from conformask.wording.promises import (
-    EXPLORATORY_TEXT,
-    all_hidden_text,
-    meaning_of,
-    network_label,
-)
+from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, meaning_of, network_label
 
 
 def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:

@@ -20,10 +20,7 @@ from conformask.data.scan import columns_of
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import AnyLoss, loss, stored_loss
-from conformask.masker.requirements import (
-    check_sample_size,
-    warn_if_meant_otherwise,
-)
+from conformask.masker.requirements import check_sample_size, warn_if_meant_otherwise
 from conformask.masks import family as family_by_name
 from conformask.masks.mask_family import Family
 from conformask.records.geometry import Geometry

@@ -12,14 +12,7 @@ from conformask.arithmetic import per_image
 from conformask.errors import InvalidArgumentError
 from conformask.masks.curves import of_each_image, saturating_curve
 from conformask.masks.kernels import full_below, pairs, rounded_down
-from conformask.masks.levels import (
-    KAPPA,
-    check_kappa,
-    rounded_down_in_graph,
-    shares,
-    shares_in_graph,
-    spent,
-)
+from conformask.masks.levels import KAPPA, check_kappa, rounded_down_in_graph, shares, shares_in_graph, spent
 from conformask.masks.mask_family import Family
 from conformask.masks.streaming_level import Total
 from conformask.storage.as_json import Json

@@ -71,19 +71,17 @@ def references(evaluation: Evaluation) -> Sequence[str]:
 def methods_text(evaluation: Evaluation) -> str:
     """Return a paragraph for a methods section; numbers in brackets count the references."""
     proofs = ", ".join(str(number) for number in range(2, len(references(evaluation)) + 1))
-    images, family = (
-        plural(evaluation.card.n_calibration, "image"),
-        evaluation.card.family_name,
-    )
-    operands = "" if evaluation.card.loss.over else " between masked output and masked reference"
+    card = evaluation.card
+    images = plural(card.n_calibration, "image")
+    operands = "" if card.loss.over else " between masked output and masked reference"
     sentences = [
         f"{_outputs(evaluation)} were masked with conformask{_version(evaluation)} [1]: a mask assigns "
         f"each pixel a number between 0 (hidden) and 1 (trusted), computed from the input and the output of "
-        f"the network by the scorer {evaluation.scorer} and the family {family}.",
+        f"the network by the scorer {evaluation.scorer} and the family {card.family_name}.",
         f"Masks were calibrated on {images}, separate from the training images, with the guarantee "
-        f"{evaluation.card.promise.guarantee} [{proofs}], which promises {evaluation.card.sentence}; the "
-        f"loss is {evaluation.card.loss.label}{operands}.",
-        *([EXPLORATORY_TEXT] if evaluation.card.exploratory else []),
+        f"{card.promise.guarantee} [{proofs}], which promises {card.sentence}; the "
+        f"loss is {card.loss.label}{operands}.",
+        *([EXPLORATORY_TEXT] if card.exploratory else []),
         _measurement_sentence(evaluation),
         _size_sentence(evaluation),
     ]

@@ -13,12 +13,7 @@ from conformask.errors import ConformaskError
 from conformask.masker.masker import Masker
 from conformask.records.card import CalibrationCard
 from conformask.wording.numbers import figure, percent
-from conformask.wording.promises import (
-    EXPLORATORY_TEXT,
-    all_hidden_text,
-    headline,
-    meaning_of,
-)
+from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, headline, meaning_of
 
 LEAST_CONFIDENCE, STEPS = 0.5, 1000
 BELOW, ABOVE = 0.02, 0.99

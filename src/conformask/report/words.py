@@ -9,12 +9,7 @@ from conformask.records.card import EVERY_IMAGE
 from conformask.records.evaluation import Evaluation
 from conformask.wording.measurements import expectation_text, promised_and_measured
 from conformask.wording.numbers import figure, interval_text, percent, plural, share
-from conformask.wording.promises import (
-    EXPLORATORY_TEXT,
-    all_hidden_text,
-    network_label,
-    promised_share,
-)
+from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, network_label, promised_share
 
 ABSENT = "does not exist for this loss"
 ALIKE = " Are these images like the calibration images?"

@@ -27,12 +27,7 @@ from conformask.records.threshold import is_quantile, level_of
 from conformask.scorers.benchmark import CLEARLY, ScoreBenchmark, warn_if_useless
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.heads import Head, head
-from conformask.scorers.initial_network import (
-    NetworkOptions,
-    is_packaged,
-    network_for,
-    rate_for,
-)
+from conformask.scorers.initial_network import NetworkOptions, is_packaged, network_for, rate_for
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
 from conformask.scorers.scoring import selection_record, unmasked_losses
 from conformask.scorers.untrained import packaged_hashes
