@@ -1,6 +1,7 @@
 # Every target makes .venv and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
 QUICK := $(addprefix tests/,conformal data deployment distances losses masker masks networks scorers storage tasks) \
 	$(addprefix tests/plugins/,bioimageio dask dicom huggingface nifti onnx zarr)
 CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,view,zarr
@@ -8,28 +9,31 @@ TOOLS := crepes hypothesis httpx mapie pandas polars pytest pytest-xdist scikit-
 NEWEST ?=
 # What `make lowest` leaves at its newest version, such as NEWEST='torch torchvision'.
 
-.PHONY: help demo test fuzz check docs dist bench format browser
+.PHONY: help demo test test-all careamics fuzz types lowest check docs dist bench browser format
 
 help:                            ## what make can do
-	@sed -n 's/^\([a-z]*\):.*## */\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 10
 
 demo: .venv/installed            ## the whole story on packaged photographs, into demo/
 	$(BIN)/conformask demo --out demo
 
-test: .venv/developing browser   ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
+test: .venv/testing              ## the tests, but for the slow ones and those of napari, MONAI, deepinv, transformers
+	$(PYTEST) -m "not slow"
+
+test-all: .venv/developing       ## all tests, with those of every plugin that can be installed beside the others
+	$(PYTEST)
 
 careamics:                       ## tests with CAREamics, whose caps need an environment of its own
 	$(PYTHON) -m venv .venv-careamics
 	.venv-careamics/bin/pip install --quiet --no-compile --editable '.[careamics]' beartype pytest
 	OMP_NUM_THREADS=1 .venv-careamics/bin/pytest tests/plugins/careamics
 
-fuzz: .venv/developing           ## damaged files and records, requests to the viewer, kills at every write
+fuzz: .venv/testing              ## damaged files and records, requests to the viewer, kills at every write
 	CONFORMASK_FUZZ=3000 CONFORMASK_REQUESTS=20000 CONFORMASK_KILLS=0 CONFORMASK_FAULTS=0 CONFORMASK_PLACES=1 \
 	$(BIN)/pytest tests/campaigns
 
-types: .venv/developing          ## tests with types and shapes checked at every call, but for those that take long
-	CONFORMASK_TYPES=1 OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup $(QUICK)
+types: .venv/testing             ## tests with types and shapes checked at every call, but for those that take long
+	CONFORMASK_TYPES=1 $(PYTEST) $(QUICK)
 
 lowest:                          ## tests with the oldest versions that are allowed, in an environment of its own
 	$(PYTHON) -m venv .venv-lowest
@@ -37,17 +41,17 @@ lowest:                          ## tests with the oldest versions that are allo
 	.venv-lowest/bin/pip install --quiet --no-compile --editable '.[$(CORE)]' $(TOOLS) --constraint .venv-lowest/constraints.txt
 	NUMBA_CACHE_DIR=.venv-lowest/numba OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n auto --dist loadgroup $(QUICK)
 
-check: .venv/developing          ## style, types, imports, documentation
+check: .venv/checking            ## style, types, imports, documentation
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(MAKE) docs
 
-docs: .venv/developing           ## the documentation, into site/
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+docs: .venv/checking             ## the documentation, into site/
+	$(BIN)/python docs/build.py site
 
-dist: .venv/developing           ## wheel and source distribution into dist/, checked, and the demonstration from the wheel
+dist: .venv/installed            ## wheel and source distribution into dist/, checked, and the demonstration from the wheel
 	$(BIN)/pip install --quiet --no-compile 'build>=1.2' 'twine>=6'
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
@@ -55,7 +59,7 @@ dist: .venv/developing           ## wheel and source distribution into dist/, ch
 	.venv-wheel/bin/pip install --quiet --no-compile dist/*.whl
 	.venv-wheel/bin/conformask demo --out demo-of-wheel
 
-bench: .venv/developing          ## speed side by side with the alternatives
+bench: .venv/testing             ## speed side by side with the alternatives
 	$(BIN)/python benchmarks/critical_lambda.py
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/recalibration.py
@@ -63,14 +67,14 @@ bench: .venv/developing          ## speed side by side with the alternatives
 	$(BIN)/python benchmarks/growth.py
 	$(BIN)/python benchmarks/viewer.py
 
-browser:                         ## Debian's Chromium (where root runs this) and axe-core for the viewer's tests; they skip without
+browser:                         ## Chromium (Debian's, where root runs this) and axe-core, without which tests are skipped
 	@command -v chromium chromium-browser google-chrome > /dev/null || \
 	{ [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null && \
 	apt-get update -qq && apt-get install -qq --no-install-recommends chromium libegl1 libgl1 libxkbcommon0 > /dev/null; } || \
 	echo "no Chromium: the viewer's tests in a browser are skipped"
 	@npm install --silent --no-save --prefix . axe-core@4 || echo "no axe-core: the tests of accessibility are skipped"
 
-format: .venv/developing
+format: .venv/checking
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
@@ -80,6 +84,14 @@ format: .venv/developing
 	$(BIN)/pip install --quiet --no-compile --editable .
 	touch $@
 
+.venv/checking: .venv/installed
+	$(BIN)/pip install --quiet --no-compile --editable '.[check]'
+	touch $@
+
+.venv/testing: .venv/installed
+	$(BIN)/pip install --quiet --no-compile --editable '.[test]'
+	touch $@
+
 .venv/developing: .venv/installed
 	$(BIN)/pip install --quiet --no-compile --editable '.[dev]'
-	touch $@
+	touch .venv/checking .venv/testing $@

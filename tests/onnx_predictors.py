@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import pytest
+
+onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 
 FREE = ("n", 1, "h", "w")
 
@@ -16,33 +17,33 @@ def saved(
     *,
     weights: dict[str, np.ndarray] | None = None,
     given: Sequence[int | str] = FREE,
-    kind: int = TensorProto.FLOAT,
+    kind: int = onnx.TensorProto.FLOAT,
     inputs: Sequence[str] = ("x",),
     opset: int = 11,
 ) -> Path:
     """From x to mask, names that the masker's graph has, too."""
-    arrays = [numpy_helper.from_array(values, name) for name, values in (weights or {}).items()]
-    graph = helper.make_graph(
+    arrays = [onnx.numpy_helper.from_array(values, name) for name, values in (weights or {}).items()]
+    graph = onnx.helper.make_graph(
         nodes,
         "predictor",
-        [helper.make_tensor_value_info(name, kind, given) for name in inputs],
-        [helper.make_tensor_value_info("mask", kind, None)],
+        [onnx.helper.make_tensor_value_info(name, kind, given) for name in inputs],
+        [onnx.helper.make_tensor_value_info("mask", kind, None)],
         arrays,
     )
-    opsets = [helper.make_opsetid("", opset)]
-    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=6), path)
+    opsets = [onnx.helper.make_opsetid("", opset)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=6), path)
     return path
 
 
 def blurring(path: Path, channels: int = 3, gain: float = 2.0, **more) -> Path:
     """A mean over 3 x 3 pixels, times a gain, so that some of it lies above 1."""
     weights = {"lam": np.full((channels, 1, 3, 3), gain / 9, np.float32)}
-    node = helper.make_node("Conv", ["x", "lam"], ["mask"], pads=[1, 1, 1, 1])
+    node = onnx.helper.make_node("Conv", ["x", "lam"], ["mask"], pads=[1, 1, 1, 1])
     return saved(path, [node], weights=weights, **more)
 
 
 def enlarging(path: Path, factor: int, channels: int) -> Path:
     """Each pixel factor x factor times."""
     weights = {"score": np.array([1, 1, factor, factor], np.float32)}
-    node = helper.make_node("Resize", ["x", "", "score"], ["mask"], mode="nearest")
+    node = onnx.helper.make_node("Resize", ["x", "", "score"], ["mask"], mode="nearest")
     return saved(path, [node], weights=weights, given=("n", channels, "h", "w"), opset=13)

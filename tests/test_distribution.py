@@ -1,6 +1,7 @@
 """What a release contains: `make dist` builds it, this test builds the same without its checks."""
 
 import re
+import shlex
 import subprocess
 import sys
 import tarfile
@@ -9,6 +10,8 @@ from pathlib import Path
 from zipfile import ZipFile
 
 import pytest
+
+from conformask.extensions import pip_install
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -22,6 +25,42 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(out)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return out
+
+
+def texts() -> dict[str, str]:
+    """What a reader may copy from: documentation, examples and messages, by file."""
+    patterns = ("*.md", "docs/**/*.md", "examples/**/*.py", "examples/**/*.md", "src/**/*.py")
+    paths = {path for pattern in patterns for path in ROOT.glob(pattern)}
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
+
+
+def installed_by(*source: str) -> str:
+    """What pip says of an installation, which it only plans."""
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps"]
+    command += ["--force-reinstall", "--no-build-isolation", *source]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    assert "Would install conformask" in done.stdout
+    return done.stderr
+
+
+def test_every_text_names_extras_that_there_are_in_one_form(built: Path) -> None:
+    named: set[str] = set()
+    for place, text in texts().items():
+        for written in re.findall(r"pip\s+install\s+(?:--\S+ )*['\"]?((?:conformask|\.)\[[^`\n]*)", text):
+            form = re.fullmatch(r"(?:conformask|\.)\[([\w,]+)\]'.*", written)
+            assert form, f"{place}: pip install {written}: write pip install 'conformask[EXTRA]'"
+            named |= set(form[1].split(","))
+    assert len(named) > 5
+    assert named <= set(PROJECT["optional-dependencies"])
+    extras = f"conformask[{','.join(sorted(named))}]"
+    assert "does not provide the extra" not in installed_by("--find-links", str(built), extras)
+    assert "does not provide the extra 'no'" in installed_by("--find-links", str(built), "conformask[no]")
+
+
+def test_what_a_message_says_installs_from_this_clone() -> None:
+    command = shlex.split(pip_install("onnx"))
+    assert command[:2] == ["pip", "install"]
+    assert "does not provide the extra" not in installed_by(*command[2:])
 
 
 def sources() -> set[str]:
@@ -66,7 +105,7 @@ def test_the_version_is_that_of_pyproject_everywhere() -> None:
     assert re.search(
         rf'^{{% set version = "{version}" %}}$', (ROOT / "packaging/conda/meta.yaml").read_text(), re.M
     )
-    assert re.search(rf"^## {version}\b", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
+    assert re.search(rf"^## \[{version}\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)
 
 
 def test_the_conda_recipe_has_the_dependencies_of_pyproject() -> None:

@@ -1,5 +1,6 @@
 """Choices of installed packages: found without an import, and with an error that names who is to blame."""
 
+import json
 import re
 import subprocess
 import sys
@@ -160,6 +161,32 @@ def test_without_its_metadata_conformask_says_so(
     found_in(tmp_path)
     with pytest.raises(MissingFileError, match=r"is not installed.* pip install --editable"):
         Extensions(extensions.FORMATS, object, {})["x"]
+
+
+@pytest.mark.parametrize(
+    ("record", "command"),
+    [
+        (None, "pip install 'conformask[onnx]'"),
+        (
+            {"url": "file:///my%20clone", "dir_info": {"editable": True}},
+            "pip install --editable '/my clone[onnx]'",
+        ),
+        ({"url": "file:///clone", "dir_info": {}}, "pip install '/clone[onnx]'"),
+        ({"url": "file:///a/conformask.whl", "archive_info": {}}, "pip install '/a/conformask.whl[onnx]'"),
+        ({"url": "https://example/a.git", "vcs_info": {"vcs": "git"}}, "pip install 'conformask[onnx]'"),
+    ],
+)
+def test_what_to_type_for_an_extra(
+    monkeypatch: pytest.MonkeyPatch, record: dict[str, object] | None, command: str
+) -> None:
+    class Metadata:
+        def __init__(self, name: str) -> None: ...
+
+        def read_text(self, name: str) -> str | None:
+            return None if record is None else json.dumps(record)
+
+    monkeypatch.setattr(extensions, "distribution", Metadata)
+    assert extensions.pip_install("onnx") == command
 
 
 def test_every_plugin_is_found_and_has_its_tests() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor
 from conformask.calibration import loss_under, mask_size, unmasked_loss
 from conformask.conformal.crossing import meets_threshold
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
+from conformask.extensions import pip_install
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, error_bytes, gray, heat, in_colors, shrunk_overlay
 from conformask.pictures.views import planes_of
@@ -106,7 +107,7 @@ def plot(evaluation: Evaluation, ax: Any = None) -> Any:
     """
     expect(evaluation, Evaluation, "evaluation", "what evaluate() returned")
     if find_spec("matplotlib") is None:
-        raise MissingFileError("plot needs matplotlib: pip install 'conformask[plot]'")
+        raise MissingFileError(f"plot needs matplotlib: {pip_install('plot')}")
     if not evaluation.size_by_threshold:
         raise MismatchError(
             "no curves are stored, because an earlier version of conformask kept none here: calibrate again"

@@ -1,11 +1,14 @@
 """Choices that packages add by entry points: the plugins of conformask, and those of other packages."""
 
+import json
+import shlex
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, distribution, entry_points
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from conformask.errors import ConformaskError, MismatchError, MissingFileError, one_line
 
@@ -124,6 +127,26 @@ def _check_installed() -> None:
             "conformask is not installed, or an older version of it is, so its plugins cannot be found: pip "
             "install conformask, or in a source tree, pip install --editable ."
         )
+
+
+def pip_install(extra: str) -> str:
+    """Return the command that installs an extra of conformask, from where conformask itself was installed.
+
+    That is a clone or a wheel on this machine if the record of the installation names one (PEP 610),
+    otherwise the package index.
+    """
+    from urllib.request import url2pathname
+
+    source = f"{PACKAGE}[{extra}]"
+    editable = ""
+    try:
+        origin = json.loads(distribution(PACKAGE).read_text("direct_url.json") or "{}")
+    except PackageNotFoundError:
+        origin = {}
+    if origin.get("url", "").startswith("file:"):
+        source = f"{url2pathname(urlsplit(origin['url']).path)}[{extra}]"
+        editable = "--editable " * origin.get("dir_info", {}).get("editable", False)
+    return f"pip install {editable}{shlex.quote(source)}"
 
 
 def _load(claim: Claim, kind: type[T]) -> T:

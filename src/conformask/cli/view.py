@@ -37,12 +37,13 @@ def view(
         A folder with x/ and y_hat/, and with y/ if the truth is known, or with a manifest.csv.
     """
     from conformask.errors import MissingFileError
+    from conformask.extensions import pip_install
     from conformask.masker.load import load
 
     try:
         from conformask.viewer.serve import listening, serve, url_of
     except ModuleNotFoundError as error:
-        raise MissingFileError(f"the viewer needs {error.name}: pip install 'conformask[view]'") from error
+        raise MissingFileError(f"the viewer needs {error.name}: {pip_install('view')}") from error
     from conformask.viewer.session import Session
 
     masker = load(run, loss=loss_of(run, weights_path))

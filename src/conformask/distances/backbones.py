@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
+from conformask.extensions import pip_install
 from conformask.types import Images
 
 
@@ -116,5 +117,5 @@ def _torchvision(name: str) -> Any:
         return import_module("torchvision.models")
     except (ImportError, RuntimeError) as error:
         raise InvalidArgumentError(
-            f"distance {name!r} needs torchvision: pip install 'conformask[perceptual]' ({error})"
+            f"distance {name!r} needs torchvision: {pip_install('perceptual')} ({error})"
         ) from error

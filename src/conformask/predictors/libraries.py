@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from conformask.errors import MissingFileError
+from conformask.extensions import pip_install
 from conformask.fingerprints import fingerprint_of, name_of
 from conformask.predictors.custom import CustomPredictor, Run
 from conformask.storage.as_json import hash_of
@@ -26,9 +27,7 @@ def required(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         library = module.partition(".")[0]
-        raise MissingFileError(
-            f"{module} cannot be imported ({error}): pip install 'conformask[{library}]'"
-        ) from error
+        raise MissingFileError(f"{module} cannot be imported ({error}): {pip_install(library)}") from error
 
 
 def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) -> CustomPredictor:

@@ -1,15 +1,16 @@
 """Masks of dask arrays against those of the same tiles in memory, by threads and by processes."""
 
-import dask.array as da
 import numpy as np
 import pytest
 import torch
-from distributed import Client, LocalCluster
 
 import conformask as cm
 from conformask.errors import MismatchError
 from conformask.scorers.tiled import Tiled
 from conformask.types import Images
+
+da = pytest.importorskip("dask.array", reason="the extra dask is not installed")
+distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")
 
 GENERATOR = np.random.default_rng(0)
 SIZE = (150, 210)
@@ -102,7 +103,8 @@ def test_processes_of_a_cluster_give_the_same_bits() -> None:
     masker = cm.calibrate(Tiled(packaged, 128, 32), triplets, threshold=0.05, loss="l1")
     x, y_hat = images(*SIZE)
     mask = cm.masked(masker, da.from_array(x, 80), da.from_array(y_hat, 80))
-    with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster, Client(cluster):
+    cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
+    with cluster, distributed.Client(cluster):
         by_processes = mask.compute()
     np.testing.assert_array_equal(by_processes, mask.compute(scheduler="threads"))
     np.testing.assert_array_equal(by_processes, masker(x, y_hat))

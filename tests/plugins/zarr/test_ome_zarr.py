@@ -2,11 +2,8 @@
 
 from pathlib import Path
 
-import ngff_zarr
 import numpy as np
 import pytest
-import yaozarrs
-import zarr
 
 from conformask.data.decoding import decode, open_window, read_header, times_of
 from conformask.data.images import read_image
@@ -27,6 +24,9 @@ from stacks import (
     written,
 )
 
+zarr = pytest.importorskip("zarr", reason="the extra zarr is not installed")
+yaozarrs = pytest.importorskip("yaozarrs", reason="the extra zarr is not installed")
+ngff_zarr = pytest.importorskip("ngff_zarr", reason="ngff-zarr, a second reader, is not installed")
 NGFF = {"t": "time", "c": "channel"}
 
 

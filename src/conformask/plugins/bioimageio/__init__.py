@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.exporting.export_format import Exported, ExportFormat, ExportOptions, summary_of
 from conformask.exporting.folder import NOTHING, TAGS, Credits, ExportedFolder, check_free, whole_folder
+from conformask.extensions import pip_install
 from conformask.masker.card import card_text
 from conformask.masker.integrity import waves
 from conformask.masker.masker import Masker
@@ -74,7 +75,7 @@ def export_bioimageio(
         OutputError: the folder holds something already, or cannot be written.
     """
     if find_spec("bioimageio") is None:
-        raise MissingFileError("this export needs bioimageio.spec: pip install 'conformask[bioimageio]'")
+        raise MissingFileError(f"this export needs bioimageio.spec: {pip_install('bioimageio')}")
     check_free(Path(folder))
     refuse(masker)
     refuse_varying(masker)

@@ -29,6 +29,7 @@ from conformask.deployment.whole import (
     windows_of,
 )
 from conformask.errors import MissingFileError, expect
+from conformask.extensions import pip_install
 from conformask.masker.masker import Masker
 from conformask.masks.mask_family import Family, refuse_unrelated
 from conformask.masks.streaming_level import StreamingLevel
@@ -95,7 +96,7 @@ def masked(
         from dask.array import block, from_delayed
         from dask.delayed import delayed
     except ImportError as error:
-        raise MissingFileError("masked needs dask: pip install 'conformask[dask]'") from error
+        raise MissingFileError(f"masked needs dask: {pip_install('dask')}") from error
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     reading = masker.card.reading
     x, y_hat = _arrange("x", x, reading), _arrange("y_hat", y_hat, reading)

@@ -16,6 +16,7 @@ import numpy as np
 
 from conformask.data.memory import check_memory
 from conformask.errors import ImageError, MissingFileError, one_line
+from conformask.extensions import pip_install
 from conformask.storage.as_arrays import Array
 from conformask.storage.hashes import hash_of_text
 
@@ -213,7 +214,7 @@ def import_pydicom(path: Path) -> Any:
     try:
         import pydicom
     except ImportError as error:
-        raise MissingFileError(f"{path} needs pydicom: pip install 'conformask[dicom]'") from error
+        raise MissingFileError(f"{path} needs pydicom: {pip_install('dicom')}") from error
     from conformask.plugins.dicom.codecs import add_codecs
 
     add_codecs()

@@ -16,6 +16,7 @@ import numpy as np
 from conformask.data.formats.format import Blocks, Shape, SourceImage
 from conformask.data.memory import check_memory
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, one_line
+from conformask.extensions import pip_install
 from conformask.plugins.dicom.frames import DicomFrame, quiet
 from conformask.plugins.dicom.stack import SortedSlices, read_stack
 from conformask.storage.as_arrays import Array
@@ -160,7 +161,7 @@ def _highdicom(under: SourceImage) -> Any:
         import highdicom
     except ImportError as error:
         raise MissingFileError(
-            f"a DICOM mask over {under.path} needs highdicom: pip install 'conformask[dicom]'"
+            f"a DICOM mask over {under.path} needs highdicom: {pip_install('dicom')}"
         ) from error
     return highdicom
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from conformask.errors import ConformaskError, MissingFileError
 from conformask.exporting.export_format import Exported, ExportFormat, ExportOptions, summary_of
 from conformask.exporting.folder import NOTHING, TAGS, Credits, ExportedFolder, whole_folder
+from conformask.extensions import pip_install
 from conformask.masker.card import card_text
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
@@ -32,7 +33,7 @@ def export_huggingface(masker: Masker, folder: str | Path, *, credits: Credits =
         OutputError: the folder holds something already, or cannot be written.
     """
     if find_spec("huggingface_hub") is None:
-        raise MissingFileError("this export needs huggingface_hub: pip install 'conformask[hub]'")
+        raise MissingFileError(f"this export needs huggingface_hub: {pip_install('hub')}")
     with whole_folder(Path(folder)) as target:
         masker.save(target)
         (target / LOCK).unlink(missing_ok=True)

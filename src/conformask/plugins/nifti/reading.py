@@ -27,6 +27,7 @@ from conformask.data.formats.header import (
 )
 from conformask.data.memory import check_memory
 from conformask.errors import ImageError, MissingFileError
+from conformask.extensions import pip_install
 from conformask.records.geometry import UNITS, Geometry, affine_of
 from conformask.records.reading import Reading
 from conformask.storage.as_arrays import Array
@@ -58,7 +59,7 @@ def nibabel_for(path: Path) -> Any:
     try:
         import nibabel
     except ImportError as error:
-        raise MissingFileError(f"{path} needs nibabel: pip install 'conformask[nifti]'") from error
+        raise MissingFileError(f"{path} needs nibabel: {pip_install('nifti')}") from error
     return nibabel
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.exporting.export_format import Exported, ExportFormat, ExportOptions
+from conformask.extensions import pip_install
 from conformask.masker.masker import Masker
 from conformask.plugins.onnx.check import TOLERANCE, ExportCheck, check_file
 from conformask.plugins.onnx.graph import constant_lambda, translate
@@ -178,7 +179,7 @@ def refuse(masker: Masker) -> None:
     """
     missing_packages = [name for name in PACKAGES if find_spec(name) is None]
     if missing_packages:
-        raise MissingFileError(f"export needs {', '.join(missing_packages)}: pip install 'conformask[onnx]'")
+        raise MissingFileError(f"export needs {', '.join(missing_packages)}: {pip_install('onnx')}")
     if masker.card.tiles is not None:
         raise InvalidArgumentError(
             "this promise is about whole images scored by tiles, but a graph scores in one pass: calibrate "

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from conformask.errors import MismatchError, MissingFileError, one_line
+from conformask.extensions import pip_install
 from conformask.predictors.custom import CustomPredictor, NetworkFormat, Run, existing_file
 from conformask.storage.as_json import hash_of
 from conformask.storage.sealed import path_hash
@@ -37,7 +38,7 @@ def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingFileError(f"{name} needs onnxruntime: pip install 'conformask[onnx]'") from error
+        raise MissingFileError(f"{name} needs onnxruntime: {pip_install('onnx')}") from error
     try:
         usable_providers = providers or onnxruntime.get_available_providers()
         session = onnxruntime.InferenceSession(path, providers=usable_providers)

@@ -16,6 +16,7 @@ from conformask.data.formats.header import Header, ImageHandle, Places, bits_of,
 from conformask.data.formats.ome import Placement, axes_of, geometry_of, image_of, placement_of
 from conformask.data.memory import check_memory
 from conformask.errors import ImageError, MissingFileError, failure_of_system
+from conformask.extensions import pip_install
 from conformask.plugins.zarr.decompressed import MEASURES, decompressed_size
 from conformask.plugins.zarr.masks import write_zarr_blocks
 from conformask.records.reading import Reading
@@ -260,7 +261,7 @@ def _group(path: Path) -> Any:
     try:
         import zarr
     except ImportError as error:
-        raise MissingFileError(f"{path} needs zarr: pip install 'conformask[zarr]'") from error
+        raise MissingFileError(f"{path} needs zarr: {pip_install('zarr')}") from error
     try:
         return zarr.open_group(path, mode="r")
     except Exception as error:  # of many types, for a folder that is damaged or something else

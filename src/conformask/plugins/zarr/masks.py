@@ -9,6 +9,7 @@ from conformask.data.formats.format import Blocks, Shape, SourceImage, rounded_d
 from conformask.data.formats.ome import LETTERS, NGFF_UNITS, Placement, axes_of, image_of, placement_of
 from conformask.data.formats.pyramid import Factors, fill_level, halved, halvings
 from conformask.errors import MissingFileError
+from conformask.extensions import pip_install
 
 COLOURS = ("FF0000", "00FF00", "0000FF")
 """Colours of three channels; any other number of channels is shown in white."""
@@ -34,7 +35,7 @@ def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
         steps = [(*(1,) * lead, *factors) for factors in halvings(shape[lead:], spacing)]
         attributes = {"ome": _metadata(axes, shape[0], steps, under)}
     except ImportError as error:
-        raise MissingFileError(f"{path} needs zarr: pip install 'conformask[zarr]'") from error
+        raise MissingFileError(f"{path} needs zarr: {pip_install('zarr')}") from error
     group = zarr.create_group(path, zarr_format=3, attributes=attributes)
     level = _level(group, 0, _as_stored(shape, lead), axes, block)
     for places, values in blocks:

@@ -1,0 +1,138 @@
+"""Builds the documentation with Zensical: `python docs/build.py SITE` replaces the folder SITE.
+
+Zensical runs no hooks, so what it reads is assembled first: the pages of docs/, those that lie elsewhere in
+the repository (with links as in the repository), and the reference of the command line, which is written from
+the help of its verbs. Afterwards the long tables of some pages are folded.
+"""
+
+import posixpath
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from conformask.cli import VERBS, build
+
+ROOT = Path(__file__).parents[1]
+PAGES = {
+    "benchmarks/README.md": "benchmarks.md",
+    "research/README.md": "research.md",
+    "ARCHITECTURE.md": "architecture.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "docs/results/paper.md": "results/table-1.md",
+    "CHANGELOG.md": "changelog.md",
+    "SECURITY.md": "security.md",
+    "src/conformask/scorers/packaged.md": "packaged-scorer.md",
+}
+"""Places in the repository, and in the site; paper.md lies beside a file that would get its name."""
+LINK = re.compile(r"(?<=\]\()([^)#:]+\.md)(?=[)#])")
+VERBS_HERE = "<!-- verbs -->"
+ITEMS = re.compile(r"^\* .*\n(?:(?:\* | {4}).*\n)*", re.MULTILINE)
+ITEM = re.compile(r"\* `(?P<name>[^`]+)`: (?P<text>.*?)(?P<tags>(?: \*+\[[^]]*\]\*+)*)$")
+TAG = re.compile(r"\*+\[(?:(\w+): )?([^]]*)\]\*+")
+PAPER = (
+    "ratios-of-mask-sizes-beside-the-papers",
+    "differences",
+    "coverage",
+    "coverage-by-field",
+    "where-our-reading-of-the-paper-had-a-choice",
+    "settings",
+)
+FOLDED = {
+    "results/losses.html": ("what-was-chosen-by",),
+    "results/smaller-masks.html": ("what-was-tried-on-the-selection-images",),
+    "results/table-1.html": PAPER,
+    "results/paper-cpu.html": PAPER,
+}
+"""Sections by page that are shown when they are clicked on."""
+SECTION = r'(<h2 id="{}">.*?</h2>)(.*?)(?=<h2 |</article>)'
+
+
+def assemble(folder: Path) -> None:
+    """Write all pages as the site has them."""
+    docs = folder / "docs"
+    ignored = shutil.ignore_patterns("*.py", "__pycache__", "theme", "paper.md")
+    shutil.copytree(ROOT / "docs", docs, ignore=ignored)
+    shutil.copy(ROOT / "mkdocs.yml", folder)
+    for name in ("docs/theme", "docs/shapes.py", "src"):
+        (folder / Path(name).name).symlink_to(ROOT / name)
+    names = {f"docs/{path.relative_to(docs).as_posix()}": path for path in docs.rglob("*.md")}
+    for place, path in (names | {place: docs / name for place, name in PAGES.items()}).items():
+        text = (ROOT / place).read_text(encoding="utf-8")
+        if VERBS_HERE in text:
+            text = text.replace(VERBS_HERE, "\n".join(map(reference, VERBS)))
+        path.write_text(with_links_of_site(text, place), encoding="utf-8")
+
+
+def with_links_of_site(text: str, place: str) -> str:
+    """The text of a page of the repository, with links to the places that pages have in the site."""
+    name = PAGES.get(place, place.removeprefix("docs/"))
+
+    def in_site(link: re.Match[str]) -> str:
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(place), link[0]))
+        called = PAGES.get(target, target.removeprefix("docs/"))
+        return posixpath.relpath(called, posixpath.dirname(name) or ".")
+
+    return LINK.sub(in_site, text)
+
+
+def reference(verb: str) -> str:
+    """Usage of a verb, what it does, and a table each of arguments and of parameters."""
+    whole = build().generate_docs(heading_level=1)
+    start = whole.index(f"## conformask {verb}\n")
+    end = whole.find("\n## conformask", start + 1)
+    text = whole[start : end if end > 0 else None]
+    text = text.replace(f"conformask {verb} {verb}", f"conformask {verb}")  # cyclopts, where usage is given
+    return ITEMS.sub(lambda items: table(items[0]), text + "\n")
+
+
+def table(items: str) -> str:
+    lines = re.sub(r"\n {4}", " ", items).splitlines()
+    return "\n".join(["| | | default |", "|---|---|---|", *map(row, lines), ""])
+
+
+def row(item: str) -> str:
+    found = ITEM.fullmatch(item)
+    if found is None:
+        raise ValueError(f"the help of the command line reads differently: {item}")
+    tags = dict(TAG.findall(found["tags"]))
+    text = found["text"].replace("|", r"\|") + (f" One of {tags['choices']}." if "choices" in tags else "")
+    default = f"`{tags['default']}`" if "default" in tags else "required" if "" in tags else ""
+    name, *values = found["name"].split()
+    return f"| `{name}` {' '.join(values)} | {text} | {default} |"
+
+
+def finish(site: Path) -> None:
+    """Fold the long sections, and lead home from the paper's figures, which are a page by themselves."""
+    for name, sections in FOLDED.items():
+        page = site / name
+        html = page.read_text(encoding="utf-8")
+        for section in sections:
+            folded = r'<details class="fold"><summary>\1</summary>\2</details>'
+            html, count = re.subn(SECTION.format(section), folded, html, flags=re.DOTALL)
+            if not count:
+                raise ValueError(f"{page} has no section #{section}: see FOLDED in {__file__}")
+        page.write_text(html, encoding="utf-8")
+    figures = site / "results" / "paper.html"
+    first = '<p class="eyebrow">'
+    linked = f'{first}<a style="color: inherit" href="../index.html">conformask</a>'
+    text = figures.read_text(encoding="utf-8")
+    figures.write_text(text.replace(f"{first}conformask", linked, 1), encoding="utf-8")
+
+
+def main(site: Path) -> None:
+    """Build the site in place of what this folder contains."""
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        assemble(folder)
+        command = [Path(sys.executable).with_name("zensical"), "build", "--strict"]
+        subprocess.run([*command, "-f", folder / "mkdocs.yml"], stdout=subprocess.DEVNULL, check=True)
+        finish(folder / "site")
+        shutil.rmtree(site, ignore_errors=True)
+        shutil.move(folder / "site", site)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
