@@ -33,7 +33,7 @@ from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import atomic_write, remove_claimed
 from conformask.storage.claims import refuse_unclaimed_in
 from conformask.storage.exclusive import exclusive_folder
-from conformask.training.processes import ONE_DEVICE, Compute, launch_fabric
+from conformask.training.processes import ONE_DEVICE, Compute, launch
 from conformask.types import Images, Predictor, Task, Triplet
 
 ROLES = ("x", "y_hat", "y")
@@ -67,22 +67,22 @@ def write_triplets(
     out = Path(out)
     if (out / MANIFEST).exists() and not unfinished(out):
         raise MismatchError(f"{out} already contains triplets: choose another folder, or delete it")
-    fabric = launch_fabric(compute)
+    processes = launch(compute)
     with exclusive_folder(out):
         provenance = provenance_of(predictor, task.name, population)
-        if fabric.is_global_zero:
+        if processes.is_first:
             source = hash_of([images.fingerprint, fingerprint_of(task)])
             _begin(out, images, replace(provenance, source=source, finished=False))
-        fabric.barrier()
+        processes.wait()
         missing = [part for part in _parts(len(images)) if not _is_written(out, images, part)]
         # nobody writes before everybody has listed what is missing, or the lists would differ
-        fabric.barrier()
-        _write(out, images, task, predictor, missing[fabric.global_rank :: fabric.world_size])
-        fabric.barrier()
-        if fabric.is_global_zero:
+        processes.wait()
+        _write(out, images, task, predictor, missing[processes.rank :: processes.count])
+        processes.wait()
+        if processes.is_first:
             _write_manifest(out, images)
             provenance.save(out)
-        fabric.barrier()
+        processes.wait()
     return len(images)
 
 
@@ -200,13 +200,13 @@ def add_outputs(
         ImageError: an image cannot be read, or the predictor failed on it, returned NaN or another shape than
             that of y; the message names the image.
     """
-    fabric = launch_fabric(compute)
+    processes = launch(compute)
     folder, reading = Path(data), reading or Reading(data_range)
     inputs, truths, written = (_images_of(folder / role) for role in ("x", "y", "y_hat"))
     if not inputs:
         raise MissingFileError(f"{folder} has no images in x/ to run the predictor on")
     missing = [name for name in inputs if name not in written]
-    names = missing[fabric.global_rank :: fabric.world_size]
+    names = missing[processes.rank :: processes.count]
 
     def read(name: str) -> Images:
         return torch.from_numpy(read_image(inputs[name], reading.of("x")))[None]
@@ -223,13 +223,13 @@ def add_outputs(
             yield from zip(batch, _outputs(predictor, batch), strict=True)
 
     with exclusive_folder(folder):
-        fabric.barrier()
-        if missing and fabric.is_global_zero:
+        processes.wait()
+        if missing and processes.is_first:
             _claim(folder, predictor, bool(written))
-        fabric.barrier()
+        processes.wait()
         for _ in tracked(prefetch(write, outputs()), "outputs", len(names)):
             pass
-        fabric.barrier()
+        processes.wait()
     return len(inputs)
 
 

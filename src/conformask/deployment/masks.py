@@ -38,7 +38,7 @@ from conformask.records.network import Caveat
 from conformask.storage.as_arrays import Array
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
-from conformask.training.processes import ONE_DEVICE, Compute, launch_fabric
+from conformask.training.processes import ONE_DEVICE, Compute, launch
 from conformask.types import Batch
 
 
@@ -114,23 +114,23 @@ def write_masks(
     caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(triplets.geometries())
     promise = {"fingerprint": masker.fingerprint, "sentence": masker.sentence, "network": triplets.network}
-    fabric = launch_fabric(compute)
-    work = _Work(masker, triplets, MaskFolder(Path(out), fabric.global_rank), mask_geometry)
+    processes = launch(compute)
+    work = _Work(masker, triplets, MaskFolder(Path(out), processes.rank), mask_geometry)
     with exclusive_folder(work.folder.path):
-        if fabric.is_global_zero:
+        if processes.is_first:
             files = [*work.files, *(work.segmentations.values() if dicom_seg_below is not None else ())]
             work.folder.claim({**promise, "caveat": caveat}, files, overwrite=overwrite)
             work.remove_outdated_films()
-        fabric.barrier()
+        processes.wait()
         unfinished = work.unfinished()
-        fabric.barrier()
-        work.write(unfinished, fabric.global_rank, fabric.world_size)
-        fabric.barrier()
+        processes.wait()
+        work.write(unfinished, processes.rank, processes.count)
+        processes.wait()
         lines = work.folder.lines()
         _check_complete(lines, triplets.names, work.folder.path)
         rows = [lines[name] for name in triplets.names]
-        fabric.barrier()
-        if fabric.is_global_zero:
+        processes.wait()
+        if processes.is_first:
             work.folder.write(rows)
             work.join_films()
             if dicom_seg_below is not None:

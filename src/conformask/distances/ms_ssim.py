@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, avg_pool3d
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from conformask.arithmetic import full_precision
 from conformask.distances.inputs import check_size
@@ -50,6 +49,8 @@ class MsSsim:
 
 def _similarities(a: Images, b: Images) -> Tensor:
     """Return the similarity at each scale, (N, 5)."""
+    from torchmetrics.functional.image import structural_similarity_index_measure  # takes seconds
+
     similarities = []
     for _ in BETAS:
         similarity, contrast = structural_similarity_index_measure(

@@ -5,7 +5,6 @@ from functools import cache
 
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from conformask.arithmetic import full_precision, image_means
 from conformask.distances.inputs import check_size
@@ -60,6 +59,8 @@ def _similarity(a: Images, b: Images) -> tuple[Tensor, Tensor]:
 
 
 def _by_torchmetrics(a: Images, b: Images) -> tuple[Tensor, Tensor]:
+    from torchmetrics.functional.image import structural_similarity_index_measure  # takes seconds
+
     value, full = structural_similarity_index_measure(
         a, b, sigma=SIGMA, reduction="none", data_range=1.0, return_full_image=True
     )

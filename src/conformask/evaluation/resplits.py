@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from conformask.calibration import curves, measured_curves
 from conformask.conformal.crossing import meets_threshold
@@ -84,7 +84,7 @@ def resplit(
     met = meets_threshold(np.concatenate([part.loss for part in curves_by_part]), masker.card.threshold)
     size = np.concatenate([part.size for part in curves_by_part])
     # the rank-th of n exchangeable critical lambdas: see law_mean
-    law = stats.betabinom(len(test), len(calibration) + 1 - rank, rank)
+    law = scipy.stats.betabinom(len(test), len(calibration) + 1 - rank, rank)
     if not masker.loss.monotone:
         measured_met = met[:, columns[:MEASURED]]
     else:

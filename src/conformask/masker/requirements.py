@@ -4,8 +4,8 @@ import warnings
 from typing import Any
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.certainty import Simultaneous
@@ -147,7 +147,7 @@ def chance_of_hiding(promise: Guarantee, seen: CalibrationData) -> float:
     units = promise.unit.reduce(seen) if isinstance(promise.unit, Group) else seen
     rank = promise.rank(units.n) if isinstance(promise.population, SamePopulation) else None
     share = float((units.critical_lambdas <= 0).mean())
-    return 0.0 if rank is None else float(stats.binom.sf(rank - 1, units.n, share))
+    return 0.0 if rank is None else float(scipy.stats.binom.sf(rank - 1, units.n, share))
 
 
 def hidden_share(curves: Curves, rule: Rule) -> float:

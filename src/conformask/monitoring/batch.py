@@ -3,8 +3,8 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from conformask.conformal.units import first_of_each
 from conformask.data.triplets import Triplets
@@ -156,7 +156,7 @@ def _measured(masker: Masker, new: Triplets, losses: Float[np.ndarray, "n"], lev
 
 
 def _compare(name: str, old: Array, new: Array) -> Comparison:
-    p_value = float(stats.ks_2samp(old, new).pvalue)
+    p_value = float(scipy.stats.ks_2samp(old, new).pvalue)
     medians = [float(np.median(values)) for values in (old, new)]
     if name in LOOKS:  # as logarithms
         medians = [float(np.exp(median)) for median in medians]

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy import stats
 
 from conformask.records.change import Change
 
@@ -84,7 +84,7 @@ def _compare(
     logarithm = float(np.median(new) - np.median(old))
     if abs(logarithm) < np.log(SMALLEST[measure]):
         return None
-    test = stats.mannwhitneyu(new, old)
+    test = scipy.stats.mannwhitneyu(new, old)
     if not test.pvalue < level:
         return None
     ratio = float(np.exp(logarithm))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from conformask.conformal import intervals
 from conformask.storage.as_arrays import Array
@@ -68,5 +68,5 @@ def _estimate(measure: Callable[..., Array], *columns: Array) -> Estimate:
 
 
 def _pearson(a: Array, b: Array) -> Array:
-    with warnings.catch_warnings(action="ignore", category=stats.ConstantInputWarning):  # NaN then
-        return np.asarray(stats.pearsonr(a, b, axis=-1).statistic)
+    with warnings.catch_warnings(action="ignore", category=scipy.stats.ConstantInputWarning):  # NaN then
+        return np.asarray(scipy.stats.pearsonr(a, b, axis=-1).statistic)

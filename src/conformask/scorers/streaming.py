@@ -19,7 +19,7 @@ from conformask.storage.atomic import remove_claimed
 from conformask.storage.claims import refuse_unclaimed_in
 from conformask.storage.exclusive import exclusive_folder, remove_if_empty
 from conformask.storage.hashes import hash_of_parts, hash_of_text
-from conformask.training.processes import Compute, launch_fabric
+from conformask.training.processes import Compute, launch
 from conformask.types import Batch
 
 RECORD, CONTENTS = "parts.json", "contents"
@@ -82,19 +82,19 @@ def gathered(
     fingerprint = _fingerprint(scorer, triplets, key)
     folder = Path(compute.parts)
     files = [folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
-    fabric = launch_fabric(compute)
-    if fabric.is_global_zero:
+    processes = launch(compute)
+    if processes.is_first:
         claim(folder / RECORD, {}, [file.name for file in files])
-    fabric.barrier()
-    mine = range(fabric.global_rank, len(files), fabric.world_size)
+    processes.wait()
+    mine = range(processes.rank, len(files), processes.count)
     for place in tracked(mine, title, len(mine)):
         own = starts[place : place + 1]
         if not _is_of(files[place], _part(triplets, own[0])):
             items = _batches(scorer, triplets, own)
             write_arrays(files[place], concatenate(_with_contents(measure, item) for item in items))
-    fabric.barrier()
+    processes.wait()
     columns = concatenate(map(read_arrays, files))
-    fabric.barrier()
+    processes.wait()
     del columns[CONTENTS]
     return columns
 

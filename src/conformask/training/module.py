@@ -1,4 +1,4 @@
-"""The Lightning module of networks that minimise one loss, and a clip of outputs that networks learn with."""
+"""The Lightning module of networks that minimise one loss."""
 
 from collections.abc import Callable
 from functools import partial
@@ -82,26 +82,3 @@ def flipped(batch: TensorBatch, seed: int, step: int, rank: int, *, turns: bool 
             torch.where(per_image(flips, images).to(images.device), moved(images), images) for images in batch
         ]
     return batch
-
-
-class _InwardClip(torch.autograd.Function):
-    @staticmethod
-    def forward(context: Any, value: Tensor) -> Tensor:
-        context.save_for_backward(value)
-        return value.clamp(0, 1)
-
-    @staticmethod
-    def backward(context: Any, gradient: Tensor) -> Tensor:
-        (value,) = context.saved_tensors
-        inward = torch.where(value > 1, gradient.clamp(min=0), gradient)
-        return torch.where(value < 0, inward.clamp(max=0), inward)
-
-
-def straight_through_clip(value: Tensor) -> Tensor:
-    """Return clip(value, 0, 1) with the identity's gradient, without steps further outside.
-
-    So clipped pixels still learn to come back, and none drifts away for ever: where a pixel is open, SSIM and
-    LPIPS may gain by opening it further (docs/results/smaller-masks.md).
-    """
-    clipped: Tensor = _InwardClip.apply(value)  # type: ignore[no-untyped-call]
-    return clipped

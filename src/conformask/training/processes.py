@@ -1,12 +1,11 @@
-"""Several processes that share one training run."""
+"""Several processes that share the work; Lightning, which starts them, takes seconds to import."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from conformask.arithmetic import best_device
 from conformask.errors import InvalidArgumentError
@@ -42,16 +41,41 @@ class Compute:
             raise InvalidArgumentError(f"nodes = {self.nodes}: must be a number above 0")
 
 
-def launch_fabric(compute: Compute) -> Fabric:
+def _nothing() -> None:
+    """Wait for no other process."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share the work."""
+
+    rank: int = 0
+    """The number of this process."""
+    count: int = 1
+    wait: Callable[[], None] = _nothing
+    """Function that returns when every process has called it."""
+
+    @property
+    def is_first(self) -> bool:
+        """True in the one process that does what is done once."""
+        return self.rank == 0
+
+
+def launch(compute: Compute) -> Processes:
     """Start the processes that share the work, one for each device on each node; this one may be all.
 
     Raises:
         InvalidArgumentError: see check_processes.
     """
+    if compute.devices in (1, "1") and compute.nodes == 1:
+        check_processes(1)
+        return Processes()
+    from lightning.fabric import Fabric
+
     fabric = Fabric(devices=compute.devices, num_nodes=compute.nodes)
     check_processes(fabric.world_size)
     fabric.launch()
-    return fabric
+    return Processes(fabric.global_rank, fabric.world_size, fabric.barrier)
 
 
 def check_processes(processes: int) -> None:
@@ -84,6 +108,9 @@ def check_devices(devices: int | str) -> None:
     """
     if devices in ("auto", 1, "1"):
         return
+    from lightning.fabric import Fabric
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
     cores = os.cpu_count() or 1
     available = cores if best_device().type == "cpu" else torch.accelerator.device_count()
     try:
