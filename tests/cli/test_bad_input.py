@@ -362,7 +362,7 @@ def test_a_report_that_is_a_folder_is_bad_usage(conformask, own):
     assert snapshot(own / "run") == before, "said before any work"
 
 
-@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_a_terminal_that_is_not_utf_8(made, encoding):
     """The table of thresholds has bars, which neither encoding holds."""
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "OMP_NUM_THREADS": "1"}
@@ -435,8 +435,22 @@ def test_a_damaged_rule(refused, own, rule):
     refused(["mask", own / "run", own / "data", own / "out"], "the rule 'constant' is damaged", "again")
 
 
-@pytest.mark.parametrize("gone", ["out", "out/masks", "out/sizes.csv", "data/x", "run"])
-@pytest.mark.parametrize("how", ["removed", "renamed"])
+@pytest.mark.parametrize(
+    ("how", "gone"),
+    [
+        ("removed", "out/masks"),
+        ("renamed", "run"),
+        ("removed", "data/x"),
+        *(
+            pytest.param(how, gone, marks=pytest.mark.slow)
+            for how, gone in (
+                ("removed", "out"), ("renamed", "out"), ("renamed", "out/masks"),
+                ("removed", "out/sizes.csv"), ("renamed", "out/sizes.csv"), ("renamed", "data/x"),
+                ("removed", "run"),
+            )
+        ),
+    ],
+)  # fmt: skip
 def test_what_goes_while_masks_are_written(conformask, own, monkeypatch, gone, how):
     """Half of the images are masked when somebody takes something away; the next run ends well."""
     path, written = own / gone, []

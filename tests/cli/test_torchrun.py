@@ -55,6 +55,7 @@ def alone(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, byt
     return masks(out)
 
 
+@pytest.mark.slow
 def test_torchrun_on_two_machines(made: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
     (text,) = blocks("text")
     lines = here(text, made, tmp_path / "masks").strip().splitlines()
@@ -79,6 +80,7 @@ sys.exit(max(process.wait() for process in started))
 """
 
 
+@pytest.mark.slow
 def test_sbatch(made: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
     """The script of the page, with an srun that starts its command twice on this machine."""
     for name, text in (("srun", SRUN), ("scontrol", "#!/bin/sh\necho 127.0.0.1\n")):
@@ -99,6 +101,7 @@ def test_sbatch(made: Path, alone: dict[str, bytes], tmp_path: Path) -> None:
     assert masks(tmp_path / "masks") == alone
 
 
+@pytest.mark.slow
 def test_other_numbers_are_refused(made: Path, tmp_path: Path) -> None:
     words = "torchrun --nnodes 1 --nproc-per-node 2 --no-python conformask mask RUN DATA OUT"
     command = here(words, made, tmp_path / "masks").split()

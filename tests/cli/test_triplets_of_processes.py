@@ -62,6 +62,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("[!.]*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_two_processes_resume_a_killed_run(folder: Path) -> None:
     main(words("alone"))
     (folder / "deadly").touch()

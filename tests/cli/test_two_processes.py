@@ -45,6 +45,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_lambda_agrees_with_one_process(trained: Path) -> None:
     two = shutil.copytree(trained / "one", trained / "two")
     verb = (trained / "calibration", "--threshold", "0.02", "--confidence", "0.9", "--json")
@@ -63,6 +64,7 @@ def test_lambda_agrees_with_one_process(trained: Path) -> None:
     assert not (two / "calibrating").exists()
 
 
+@pytest.mark.slow
 def test_an_evaluation_is_that_of_one_process(trained: Path, capsys) -> None:
     new = written(trained / "new", 70, 2)
     main([*map(str, ("calibrate", trained / "one", trained / "calibration", "--threshold", "0.02"))])

@@ -52,12 +52,14 @@ def names(sizes: Path) -> list[str]:
         return [row["name"] for row in csv.DictReader(file)]
 
 
+@pytest.mark.slow
 def test_two_processes_write_the_same_masks_as_one(folder: Path) -> None:
     assert started(folder, "two", "--devices", "2").wait() == 0
     assert len(files(folder / "alone")) == 2 * N + 2
     assert files(folder / "two") == files(folder / "alone")
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_ends_as_if_it_had_not_been(folder: Path) -> None:
     sizes = folder / "killed" / "sizes.csv"
     process = started(folder, "killed")

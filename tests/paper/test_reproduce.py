@@ -61,6 +61,7 @@ def test_columns_are_those_of_the_issue() -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_row_has_a_line_for_every_method(smoke: tuple[Path, Reproduction]) -> None:
     out, done = smoke
     lines = read(out)
@@ -90,6 +91,7 @@ def test_every_row_has_a_line_for_every_method(smoke: tuple[Path, Reproduction])
         assert all(exact <= float(sizes[number, method]) for method in METHODS)
 
 
+@pytest.mark.slow
 def test_the_page_tells_all(smoke: tuple[Path, Reproduction]) -> None:
     text = (smoke[0] / "paper.md").read_text(encoding="utf-8")
     for heading in (
@@ -104,6 +106,7 @@ def test_the_page_tells_all(smoke: tuple[Path, Reproduction]) -> None:
     assert all(path.is_file() for path in smoke[1].files)
 
 
+@pytest.mark.slow
 def test_again_nothing_is_done_again(
     smoke: tuple[Path, Reproduction], folders: Folders, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +122,7 @@ def test_again_nothing_is_done_again(
     assert (out / "paper.csv").read_text(encoding="utf-8").splitlines()[1:] == lines
 
 
+@pytest.mark.slow
 def test_rows_that_were_run_elsewhere_need_their_evaluations_and_oracles_alone(
     smoke: tuple[Path, Reproduction], folders: Folders, tmp_path: Path
 ) -> None:
@@ -134,6 +138,7 @@ def test_rows_that_were_run_elsewhere_need_their_evaluations_and_oracles_alone(
     assert set((tmp_path / "stages").iterdir()) == before
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on(made_photos: Path, tmp_path: Path) -> None:
     command = [*PAPER, "--photos", made_photos, "--out", tmp_path, "--rows", "9"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -159,6 +164,7 @@ def lambdas(out: Path) -> dict[str, float]:
     return {name: float(card.rule["lam"]) for name, card in cards.items()}
 
 
+@pytest.mark.slow
 def test_two_processes_calibrate_as_one(made_photos: Path, tmp_path: Path) -> None:
     """They train, score and calibrate together; then one process calibrates the same networks again."""
     command = [*PAPER, "--photos", made_photos, "--out", tmp_path, "--rows", "9", "--devices", "2", "--json"]
@@ -178,6 +184,7 @@ def test_two_processes_calibrate_as_one(made_photos: Path, tmp_path: Path) -> No
         assert told[method]["mask_size"] == pytest.approx(evaluation.mask_size, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_folders_of_places365_work_as_they_are(made_photos: Path, tmp_path: Path) -> None:
     done = reproduce(tmp_path, preset="smoke", photos=made_photos, rows=[14])
     assert sum(done.finished[0].images.values()) <= 24 + 8 + 12 + 8

@@ -94,6 +94,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_run_of_two_processes_is_like_that_of_one(data: Path, tmp_path: Path) -> None:
     verb = ["train", data, "--epochs", "1", "--width", "4", "--seed", "4", "--json"]
     main([str(word) for word in (*verb, tmp_path / "one")])
@@ -119,6 +120,7 @@ def test_a_run_of_two_processes_is_like_that_of_one(data: Path, tmp_path: Path) 
     assert all(torch.equal(best[k], v) for k, v in scorers[1].network.state_dict().items())
 
 
+@pytest.mark.slow
 def test_processes_share_the_images_and_end_with_the_same_weights(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)

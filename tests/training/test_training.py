@@ -397,6 +397,7 @@ def test_fewer_images_than_a_batch(tmp_path: Path) -> None:
     assert [int(row["step"]) for row in rows(tmp_path)] == [1, 2]
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     for index in range(24):

@@ -95,6 +95,7 @@ def test_more_blocks_than_one_task_adds_up() -> None:
     np.testing.assert_array_equal(mask.compute(scheduler="threads"), masker(x, y_hat))
 
 
+@pytest.mark.slow
 def test_processes_of_a_cluster_give_the_same_bits() -> None:
     generator = np.random.default_rng(1)
     y_hat = generator.random((20, 160, 220), dtype=np.float32)
