@@ -128,7 +128,11 @@ def main(site: Path) -> None:
         folder = Path(name)
         assemble(folder)
         command = [Path(sys.executable).with_name("zensical"), "build", "--strict"]
-        subprocess.run([*command, "-f", folder / "mkdocs.yml"], stdout=subprocess.DEVNULL, check=True)
+        done = subprocess.run(
+            [*command, "-f", folder / "mkdocs.yml"], capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
         finish(folder / "site")
         shutil.rmtree(site, ignore_errors=True)
         shutil.move(folder / "site", site)

@@ -19,6 +19,7 @@ PARTS = {
 }
 
 
+@pytest.mark.slow
 def test_it_measures_both_devices_and_compares_their_masks(tmp_path: Path) -> None:
     out = tmp_path / "on_gpu.json"
     environment = os.environ | {"PYTHON": sys.executable, "CUDA_VISIBLE_DEVICES": ""}

@@ -288,7 +288,7 @@ def told_by(script: str, works: Sequence[str], warm: WarmPython | None = None) -
     return lines
 
 
-SOME = ["triplets of a network", "calibrate", "mask"]
+SOME = ["calibrate", "mask"]
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """A campaign of requests against the viewer: whatever is sent, it refuses in order and goes on.
 
-CONFORMASK_REQUESTS says how many requests the application gets; a server gets a fifth as many, as bytes. Each
-hundred has its own seed.
+The application gets 300 requests, or with CONFORMASK_FUZZ=4 four times as many; a server gets a fifth of
+them, as bytes. Each hundred has its own seed.
 """
 
 import io
@@ -28,7 +28,7 @@ from conformask.viewer.session import Session
 from synthetic_triplets import scale_of, triplets
 
 EACH, EACH_RAW = 100, 20
-SEEDS = range(int(os.environ.get("CONFORMASK_REQUESTS", "1000")) // EACH)
+SEEDS = range(300 * int(os.environ.get("CONFORMASK_FUZZ", "1")) // EACH)
 PORT, TOKEN, SIDE = 8000, "token-of-the-campaign", 8
 QUESTION = "/api/promise?image=00000"
 BUSY = 503

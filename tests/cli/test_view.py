@@ -1,6 +1,7 @@
 """The viewer by command line: started, found, stopped."""
 
 import json
+import re
 import signal
 import socket
 import subprocess

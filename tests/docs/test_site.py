@@ -13,6 +13,8 @@ import conformask
 from conformask.cli import VERBS
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.xdist_group("site")
+"""Built once."""
 FOREIGN = re.compile(r"(https?:)?//")
 
 

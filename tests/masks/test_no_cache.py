@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import conformask
 
 USE = """
@@ -18,6 +20,7 @@ print(WaterFilling(1.0).critical_lambda(score, error, 1.0, 0.1).isfinite().all()
 """
 
 
+@pytest.mark.slow
 def test_no_folder_for_a_cache(tmp_path: Path) -> None:
     """As root may write anywhere, files stand where the folders would be made."""
     source = Path(conformask.__file__).parent

@@ -284,6 +284,7 @@ def test_files(rows: list[RowResult], tmp_path: Path) -> None:
         assert not re.search(r"https?:(?!//www\.w3\.org/2000/svg)|url\(|@import", text)
 
 
+@pytest.mark.slow
 def test_the_page_stays_small() -> None:
     """At the size of the paper's images, all of them full of detail."""
     results = [row_result(row, 205, side=256) for row in ROWS]
