@@ -1,7 +1,7 @@
 # Every target makes .venv and installs what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --durations=20
 QUICK := $(addprefix tests/,conformal data deployment distances losses masker masks networks scorers storage tasks) \
 	$(addprefix tests/plugins/,bioimageio dask dicom huggingface nifti onnx zarr)
 CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,view,zarr

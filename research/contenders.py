@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conformask.networks.clip import straight_through_clip
 from conformask.networks.unet import UNet, levels_for
 from conformask.scorers.heads import Head, MaskNetwork, mask_loss, pinball
 from conformask.scorers.network_scorer import network_input
 from conformask.training.budget import schedule
+from conformask.training.clip import straight_through_clip
 from conformask.types import Images, Loss, PerImage
 
 TYPICAL_ERROR, SMALLEST_ERROR, LARGEST_LOG, SHARPNESS, UPPER = 0.03, 1e-3, 3.0, 30.0, 0.7

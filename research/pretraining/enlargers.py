@@ -21,7 +21,7 @@ from trained import looks_loss, train_all
 from truths import Truths
 
 from conformask.networks.unet import PatchGAN
-from conformask.networks.weights import save_weights
+from conformask.training.weights import save_weights
 
 BATCH, STEPS, EARLY, LEARNING_RATE = 8, 1000, 200, 1e-3
 SHARPENED_BY, SHARPENED_AT = 0.8, 1.0

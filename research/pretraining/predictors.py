@@ -21,7 +21,7 @@ from trained import looks_loss, train_all, trained_networks
 from truths import Truths
 
 from conformask.networks.unet import PatchGAN, UNet
-from conformask.networks.weights import load_into, save_weights
+from conformask.training.weights import load_into, save_weights
 
 BATCH, STEPS, LEARNING_RATE = 8, 1000, 1e-3
 KEPT = (40, 200, STEPS)

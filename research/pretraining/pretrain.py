@@ -21,10 +21,10 @@ from degradations import normal
 from pool import LARGEST
 
 from conformask.networks.any_channels import CUES, AnyChannels
-from conformask.networks.weights import save_weights
 from conformask.scorers.untrained import WEIGHTS
 from conformask.storage.as_json import write_json
 from conformask.storage.atomic import atomic_write
+from conformask.training.weights import save_weights
 
 BATCH, LEARNING_RATE, WARM_UP, AVERAGED = 16, 2e-3, 200, 0.998
 FLOOR = 1e-3

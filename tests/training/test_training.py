@@ -22,9 +22,9 @@ from conformask.cli import main
 from conformask.data.images import write_image
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import loss
-from conformask.networks.clip import straight_through_clip
 from conformask.scorers.heads import mask_loss
 from conformask.training.budget import Budget, schedule
+from conformask.training.clip import straight_through_clip
 from conformask.training.fit import TrainingConfig, fit, seeded
 from conformask.training.loading import CachedReader, ShuffledByEpoch
 from conformask.training.module import TensorBatch, flipped

@@ -10,13 +10,13 @@ from torch import nn
 
 from conformask.arithmetic import best_device, full_precision, to_channels_last
 from conformask.networks import stored_unet
-from conformask.networks.clip import straight_through_clip
 from conformask.networks.unet import UNet
-from conformask.networks.weights import hash_of_state, load_into, save_weights
 from conformask.storage.as_json import Json, claim, read_json, refuse_unfinished, write_json
 from conformask.storage.claims import BESIDE
 from conformask.storage.typed import from_dict
 from conformask.tasks import task as task_by_name
+from conformask.training.clip import straight_through_clip
+from conformask.training.weights import hash_of_state, load_into, save_weights
 from conformask.types import Images, Task
 
 

@@ -14,9 +14,9 @@ from conformask.losses import AnyLoss, stored_loss
 from conformask.losses.map_loss import Sums
 from conformask.losses.maps import errors_for
 from conformask.losses.wrong_pixels import wrong_pixels
-from conformask.networks.clip import straight_through_clip
 from conformask.records.loss import LossTerms
 from conformask.scorers.simple import SIMPLE, Simple
+from conformask.training.clip import straight_through_clip
 from conformask.types import Images, Loss, PerImage
 
 TINY = torch.finfo(torch.float32).tiny

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from conformask.arithmetic import full_precision, resized, to_channels_last
 from conformask.errors import MismatchError
-from conformask.networks.weights import hash_of_state, read_weights, save_weights
 from conformask.records.loss import LossTerms, with_loss
 from conformask.records.network import Network
 from conformask.records.reading import ReadAs
@@ -21,6 +20,7 @@ from conformask.storage.as_arrays import Array, write_arrays
 from conformask.storage.as_json import Json, claim, hash_of, read_json, refuse_unfinished, write_json
 from conformask.storage.claims import BESIDE
 from conformask.storage.typed import from_dict
+from conformask.training.weights import hash_of_state, read_weights, save_weights
 from conformask.types import Images, Loss, Score
 
 LOOKS = "looks.npz"

@@ -7,7 +7,6 @@ from torch import nn
 from conformask.errors import MismatchError
 from conformask.losses import AnyLoss
 from conformask.networks import stored_network
-from conformask.networks.weights import load_into
 from conformask.records.selection import Selection
 from conformask.scorers.heads import stored_head
 from conformask.scorers.network_scorer import LOOKS, NetworkScorer, ready, stored_card
@@ -16,6 +15,7 @@ from conformask.scorers.simple import Simple, SimpleNetwork
 from conformask.scorers.tiled import Tiled
 from conformask.storage.as_arrays import read_arrays
 from conformask.storage.as_json import read_json
+from conformask.training.weights import load_into
 
 
 def load_scorer(

@@ -20,13 +20,13 @@ from conformask.names import Untrained as Name
 from conformask.networks import settings_of
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
-from conformask.networks.weights import read_weights
 from conformask.records.size import extra_channels
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
 from conformask.scorers.scorer import Scorer, as_scorer
 from conformask.scorers.simple import SIMPLE, SimpleNetwork
 from conformask.storage.as_arrays import read_arrays
+from conformask.training.weights import read_weights
 from conformask.types import Loss
 
 WEIGHTS = Path(__file__).with_name("packaged.safetensors")

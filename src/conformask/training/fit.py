@@ -21,7 +21,6 @@ from torch import nn
 
 from conformask.arithmetic import to_channels_last
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.networks.weights import load_into
 from conformask.storage.as_json import Json, read_json, to_jsonable, write_json
 from conformask.training.adversarial import Adversarial
 from conformask.training.budget import Budget
@@ -30,6 +29,7 @@ from conformask.training.module import Objective, TrainingModule
 from conformask.training.processes import ALL_DEVICES, Compute, check_processes
 from conformask.training.progress import ProgressBar, StatusCallback
 from conformask.training.record import Record
+from conformask.training.weights import load_into
 
 T = TypeVar("T")
 

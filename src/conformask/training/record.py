@@ -11,9 +11,9 @@ import lightning as L
 import torch
 
 from conformask.errors import MismatchError
-from conformask.networks.weights import save_weights
 from conformask.storage.atomic import atomic_write
 from conformask.training.budget import Budget
+from conformask.training.weights import save_weights
 
 SECONDS = 30
 """Seconds between two checkpoints."""
