@@ -43,11 +43,12 @@ class WarmPython:
 def _serve() -> None:
     with warnings.catch_warnings(action="ignore"):
         import conformask
+        from conformask.errors import ConformaskError
 
         for module in pkgutil.walk_packages(conformask.__path__, "conformask."):
             try:
                 importlib.import_module(module.name)
-            except ImportError:  # a plugin whose library is not installed
+            except (ImportError, ConformaskError):  # a plugin whose library is not installed
                 continue
     for line in sys.stdin:
         child = os.fork()
