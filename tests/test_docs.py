@@ -162,7 +162,14 @@ def folder(world: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(world, tmp_path / "docs"))
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if snippets(page)], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, marks=pytest.mark.slow if page.name == "export.md" else (), id=page.name)
+        for page in PAGES
+        if snippets(page)
+    ],
+)
 def test_snippets_run(page: Path, folder: Path, warm: WarmPython) -> None:
     whole = page.read_text(encoding="utf-8")
     if '.save("masker")' in whole:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import traceback
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from subprocess import PIPE, CompletedProcess
 from tempfile import TemporaryDirectory
@@ -40,16 +41,19 @@ class WarmPython:
         self._process.communicate()
 
 
+def import_everything() -> None:
+    """Import all modules of conformask, but plugins whose library is not installed."""
+    import conformask
+    from conformask.errors import ConformaskError
+
+    for module in pkgutil.walk_packages(conformask.__path__, "conformask."):
+        with suppress(ImportError, ConformaskError):
+            importlib.import_module(module.name)
+
+
 def _serve() -> None:
     with warnings.catch_warnings(action="ignore"):
-        import conformask
-        from conformask.errors import ConformaskError
-
-        for module in pkgutil.walk_packages(conformask.__path__, "conformask."):
-            try:
-                importlib.import_module(module.name)
-            except (ImportError, ConformaskError):  # a plugin whose library is not installed
-                continue
+        import_everything()
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

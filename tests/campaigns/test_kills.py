@@ -4,11 +4,9 @@ A child process runs the verb and dies, without any clean-up, just before its k-
 this is repeated for each k. CONFORMASK_KILLS sets at most how many k of a verb are tried; 0 tries all.
 """
 
-import importlib
 import itertools
 import json
 import os
-import pkgutil
 import shutil
 import subprocess
 import sys
@@ -36,7 +34,7 @@ from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.records.evaluation import Evaluation
 from conformask.scorers.stored import load_scorer
 from conformask.storage.atomic import MARK
-from warm import WarmPython
+from warm import WarmPython, import_everything
 
 MOST = int(os.environ.get("CONFORMASK_KILLS", "2"))
 SIZE = 16
@@ -206,8 +204,7 @@ def prepared(folder: Path) -> Path:
                 write_image(folder / name / role / f"{index}.png", image)
     shutil.rmtree(folder / "inputs" / "y_hat")
     _halving(folder / "own.onnx")
-    for module in pkgutil.walk_packages(cm.__path__, "conformask."):
-        importlib.import_module(module.name)
+    import_everything()
     train = (*TRAIN[:2], "/run", *TRAIN[3:])
     for words in (train, ("calibrate", "/run", "/first", "--threshold", "0.02")):
         done(folder, command(*words))
@@ -277,7 +274,8 @@ def told_by(script: str, works: Sequence[str], warm: WarmPython | None = None) -
     In a process of its own, which forks; the types of all arguments need not be checked there.
     """
     if warm is None:
-        told = subprocess.run([sys.executable, script, *works], capture_output=True, text=True, check=False)
+        command, here = [sys.executable, script, *works], {"PYTHONPATH": str(Path(script).parents[1])}
+        told = subprocess.run(command, env=os.environ | here, capture_output=True, text=True, check=False)
     else:
         started = "import runpy, sys\nsys.path.insert(0, {!r})\nrunpy.run_path({!r}, run_name='__main__')"
         told = warm.run(started.format(str(Path(script).parent), script), Path.cwd(), *works)
