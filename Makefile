@@ -21,7 +21,7 @@ test: .venv/testing              ## the tests, but for the slow ones and those o
 	$(PYTEST) -m "not slow"
 
 test-all: .venv/developing       ## all tests, with those of every plugin that can be installed beside the others
-	CONFORMASK_FUZZ=4 $(PYTEST)
+	CONFORMASK_FUZZ=4 CONFORMASK_RECORDS=25 $(PYTEST)
 
 careamics:                       ## tests with CAREamics, whose caps need an environment of its own
 	$(PYTHON) -m venv .venv-careamics
@@ -29,17 +29,17 @@ careamics:                       ## tests with CAREamics, whose caps need an env
 	OMP_NUM_THREADS=1 .venv-careamics/bin/pytest tests/plugins/careamics
 
 fuzz: .venv/testing              ## damaged files and records, requests to the viewer, kills at every write
-	CONFORMASK_FUZZ=120 CONFORMASK_KILLS=0 CONFORMASK_FAULTS=0 CONFORMASK_PLACES=1 \
+	CONFORMASK_FUZZ=120 CONFORMASK_RECORDS=3000 CONFORMASK_KILLS=0 CONFORMASK_FAULTS=0 CONFORMASK_PLACES=1 \
 	$(BIN)/pytest tests/campaigns
 
 types: .venv/testing             ## tests with types and shapes checked at every call, but for those that take long
-	CONFORMASK_TYPES=1 $(PYTEST) -m "not slow" $(QUICK)
+	CONFORMASK_TYPES=1 $(PYTEST) $(QUICK)
 
 lowest:                          ## tests with the oldest versions that are allowed, in an environment of its own
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/lowest.py $(CORE) $(NEWEST) > .venv-lowest/constraints.txt
 	.venv-lowest/bin/pip install --quiet --no-compile --editable '.[$(CORE)]' $(TOOLS) --constraint .venv-lowest/constraints.txt
-	NUMBA_CACHE_DIR=.venv-lowest/numba OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n auto --dist loadgroup -m "not slow" $(QUICK)
+	NUMBA_CACHE_DIR=.venv-lowest/numba OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n auto --dist loadgroup $(QUICK)
 
 check: .venv/checking            ## style, types, imports, documentation
 	$(BIN)/ruff check
