@@ -45,6 +45,7 @@ FOLDED = {
     "results/smaller-masks.html": ("what-was-tried-on-the-selection-images",),
     "results/table-1.html": PAPER,
     "results/paper-cpu.html": PAPER,
+    "changelog.html": ("010-unreleased",),
 }
 """Sections by page that are shown when they are clicked on."""
 SECTION = r'(<h2 id="{}">.*?</h2>)(.*?)(?=<h2 |</article>)'
@@ -62,7 +63,8 @@ def assemble(folder: Path) -> None:
     for place, path in (names | {place: docs / name for place, name in PAGES.items()}).items():
         text = (ROOT / place).read_text(encoding="utf-8")
         if VERBS_HERE in text:
-            text = text.replace(VERBS_HERE, "\n".join(map(reference, VERBS)))
+            whole = build().generate_docs(heading_level=1)
+            text = text.replace(VERBS_HERE, "\n".join(reference(verb, whole) for verb in VERBS))
         path.write_text(with_links_of_site(text, place), encoding="utf-8")
 
 
@@ -78,9 +80,8 @@ def with_links_of_site(text: str, place: str) -> str:
     return LINK.sub(in_site, text)
 
 
-def reference(verb: str) -> str:
-    """Usage of a verb, what it does, and a table each of arguments and of parameters."""
-    whole = build().generate_docs(heading_level=1)
+def reference(verb: str, whole: str) -> str:
+    """Usage of a verb from the help of all, what it does, and a table each of arguments and of parameters."""
     start = whole.index(f"## conformask {verb}\n")
     end = whole.find("\n## conformask", start + 1)
     text = whole[start : end if end > 0 else None]

@@ -19,6 +19,7 @@ from conformask.data.images import write_image
 from conformask.display import show
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.evaluation.evaluate import evaluate
+from conformask.extensions import pip_install
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, in_colors
@@ -279,7 +280,7 @@ def test_without_their_libraries_frames_and_plots_name_them(monkeypatch) -> None
         monkeypatch.setattr(module, "find_spec", lambda name: None)
     with pytest.raises(MissingFileError, match=r"pandas or polars: pip install pandas; table\(\) gives"):
         evaluation.to_frame()
-    with pytest.raises(MissingFileError, match=r"pip install .*\[plot\]"):
+    with pytest.raises(MissingFileError, match=re.escape(f"{pip_install('plot')}")):
         cm.plot(evaluation)
 
 

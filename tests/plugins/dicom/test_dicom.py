@@ -1,5 +1,6 @@
 """DICOM in and out, on real files and on small series whose positions and values are set here."""
 
+import re
 import subprocess
 import sys
 import warnings
@@ -31,6 +32,7 @@ from conformask.data.images import list_images, read_image  # noqa: E402
 from conformask.data.mask_files import grid, mask_suffix, write_blocks  # noqa: E402
 from conformask.data.triplets import Triplets  # noqa: E402
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError  # noqa: E402
+from conformask.extensions import pip_install  # noqa: E402
 from conformask.masker.calibrate import calibrate  # noqa: E402
 from conformask.plugins.dicom.masks import write_segmentation  # noqa: E402
 from conformask.records.reading import PLAIN, Reading  # noqa: E402
@@ -184,11 +186,11 @@ def test_pydicom_is_needed_only_for_dicom(tmp_path: Path, monkeypatch: pytest.Mo
     folder = series(tmp_path / "s", volume())
     mask, under = random_mask((5, 6, 4)), SourceImage(folder, None, PLAIN)
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(MissingFileError, match=r"needs highdicom: pip install .*\[dicom\]"):
+    with pytest.raises(MissingFileError, match=re.escape(f"needs highdicom: {pip_install('dicom')}")):
         write_segmentation(tmp_path / "m.dcm", mask, under)
     monkeypatch.setitem(sys.modules, "pydicom", None)
     assert is_image(folder)
-    with pytest.raises(MissingFileError, match=r"s needs pydicom: pip install .*\[dicom\]"):
+    with pytest.raises(MissingFileError, match=re.escape(f"s needs pydicom: {pip_install('dicom')}")):
         decode(folder)
     code = "import sys, conformask.data.images; assert not {'pydicom', 'highdicom'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from conformask.data.images import read_image
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
 from conformask.data.rasters import open_raster
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError, OutputError
+from conformask.extensions import pip_install
 from conformask.records.geometry import Geometry
 from conformask.records.reading import PLAIN, Reading
 
@@ -432,7 +434,7 @@ def test_the_memory_of_a_compressed_file_that_is_read_in_windows(
 def test_without_nibabel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "a.nii", field())
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(MissingFileError, match=r"a\.nii needs nibabel: pip install .*\[nifti\]"):
+    with pytest.raises(MissingFileError, match=re.escape(f"a.nii needs nibabel: {pip_install('nifti')}")):
         read_header(path)
 
 
