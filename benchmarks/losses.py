@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from conformask.calibration import ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss
 from conformask.losses import loss
 from conformask.losses.means import MeanShown
-from conformask.losses.window import Window
+from conformask.losses.window import MaskedWindow
 from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.masks import family
 from conformask.masks.mask_family import HALVINGS
@@ -31,7 +31,7 @@ RESULT = Path(__file__).parent / "results" / "losses.json"
 LOSSES = (
     loss("l1"),
     MissRate("l1", 0.05),
-    Window("l1", 9),
+    MaskedWindow("l1", 9),
     MeanShown("l1"),
     FalseOmissionRate("l1", 0.05),
 )

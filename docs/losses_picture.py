@@ -29,7 +29,7 @@ PICTURE, RECORD = DOCS / "images" / "losses.png", DOCS / "results" / "losses_pic
 SIZE, EPOCHS, WIDTH, THRESHOLD, ROWS = 96, 24, 16, "q0.5", 3
 LOSSES = {
     "l1": "l1",
-    "l1, window": cm.Window("l1", 9),
+    "l1, window": cm.MaskedWindow("l1", 9),
     "l1, trusted": cm.MeanShown("l1"),
     "ssim_map": "ssim_map",
     "ssim": "ssim",

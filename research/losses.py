@@ -37,7 +37,7 @@ from conformask.data.triplets import Triplets
 from conformask.distances.ssim import Ssim
 from conformask.losses import loss
 from conformask.losses.means import MeanShown
-from conformask.losses.window import Window, around
+from conformask.losses.window import MaskedWindow, around
 from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.masks.mask_family import Family
 from conformask.masks.power import Power, Reciprocal
@@ -163,7 +163,7 @@ def predicted(network: torch.nn.Module, head: Several, batch: Batch) -> Tensor:
 def losses() -> Iterator[tuple[str, Loss]]:
     yield "image", loss("l1")
     yield "trusted", MeanShown("l1")
-    yield "window", Window("l1", WINDOW)
+    yield "window", MaskedWindow("l1", WINDOW)
     yield "missed", MissRate("l1", TOLERANCE)
     yield "wrong", FalseOmissionRate("l1", TOLERANCE)
     yield "ssim_map", loss("ssim_map")

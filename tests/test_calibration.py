@@ -31,7 +31,7 @@ from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss
 from conformask.losses.means import MeanShown
-from conformask.losses.window import Window
+from conformask.losses.window import MaskedWindow
 from conformask.losses.wrong_pixels import FalseOmissionRate
 from conformask.masks import FAMILIES, family
 from conformask.masks.levels import KAPPA
@@ -308,7 +308,7 @@ def test_bisection_comes_from_below_to_what_the_kernels_find(name: str) -> None:
 def test_bisection_finds_exactly_0_where_no_mask_that_opens_anything_passes() -> None:
     """Pixels of score 0 are open at every lambda; the smallest that is tried would be no answer."""
     item = next(items(2, torch.cat([torch.zeros_like(SCALE[:1]), SCALE[1:]])))
-    used, whole = Window("l1", 5), torch.ones_like(item.score.map)
+    used, whole = MaskedWindow("l1", 5), torch.ones_like(item.score.map)
     threshold = 0.5 * float(masked(used, whole, item.batch.truth(), item.batch.y_hat).min())
     found = critical_lambdas(item, family("water_filling"), used, np.array([0.0, np.inf]), threshold)
     assert found[0] == 0

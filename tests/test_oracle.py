@@ -8,7 +8,7 @@ from conformask.distances import distance
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss, loss_of_terms
-from conformask.losses.window import Window
+from conformask.losses.window import MaskedWindow
 from conformask.oracle import _descend, exact_oracle, oracle, paper_oracle
 from conformask.records.loss import LossTerms
 from conformask.types import Batch, Loss
@@ -123,7 +123,7 @@ def test_of_losses_the_linear_program(over: str, regional: bool) -> None:
 
 
 def test_of_a_window_keeps_the_threshold_and_hides_less_than_everything() -> None:
-    mask = of_loss(Window("l1", 5), 0.05)
+    mask = of_loss(MaskedWindow("l1", 5), 0.05)
     assert 0 < float(size(mask).mean()) < 1
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from conformask.losses.masked_distance import MaskedDistance as MaskedDistance
     from conformask.losses.means import Mean as Mean
     from conformask.losses.means import MeanShown as MeanShown
-    from conformask.losses.window import Window as Window
+    from conformask.losses.window import Local as Local
+    from conformask.losses.window import LocalShare as LocalShare
+    from conformask.losses.window import MaskedWindow as MaskedWindow
     from conformask.losses.wrong_pixels import FalseOmissionRate as FalseOmissionRate
     from conformask.losses.wrong_pixels import MissRate as MissRate
     from conformask.masker.calibrate import calibrate as calibrate
@@ -59,7 +61,9 @@ _HOMES = {
     "gradient": "scorers.simple",
     "Mean": "losses.means",
     "MeanShown": "losses.means",
-    "Window": "losses.window",
+    "Local": "losses.window",
+    "LocalShare": "losses.window",
+    "MaskedWindow": "losses.window",
     "MissRate": "losses.wrong_pixels",
     "FalseOmissionRate": "losses.wrong_pixels",
     "MaskedDistance": "losses.masked_distance",

@@ -18,6 +18,8 @@ from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses.map_loss import Sums
 from conformask.losses.means import Mean
+from conformask.losses.window import LargestShown
+from conformask.masks.binary import Binary
 from conformask.masks.mask_family import LARGEST, SMALLEST, Family, largest_lambda
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Images, Loss, LossOfImages, PerImage, Score
@@ -205,6 +207,8 @@ def _solve(
 ) -> Float[np.ndarray, "n"]:
     if isinstance(image_loss, Sums):
         return family.critical_lambda(score, image_loss.error, image_loss.exponent, threshold).cpu().numpy()
+    if isinstance(image_loss, LargestShown):
+        return family.critical_lambda(score, image_loss.beyond(threshold), 1.0, 0.0).cpu().numpy()
     return bisect(score, family, image_loss, threshold).cpu().numpy()
 
 
@@ -257,6 +261,9 @@ def batch_curves(
 def _curves_of(
     item: ScoredBatch, family: Family, image_loss: LossOfImages, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
+    if isinstance(image_loss, LargestShown) and isinstance(family, Binary):
+        size = family.curve(item.score.map, torch.zeros_like(item.score.map), 1.0, grid)[1]
+        return _largest_shown(item.score.map, family, image_loss, grid), size
     if not isinstance(image_loss, Sums):
         return _mask_by_mask(item, family, image_loss, grid)
     total, size = family.curve(item.score.map, image_loss.error, image_loss.exponent, grid)
@@ -264,6 +271,18 @@ def _curves_of(
         return total, size
     shown = family.curve(item.score.map, image_loss.shown, 1.0, grid)[0]
     return np.divide(total, shown, out=np.zeros_like(total), where=shown > 0), size
+
+
+def _largest_shown(
+    score: Images, family: Binary, image_loss: LargestShown, grid: Float[np.ndarray, "g"]
+) -> Float[np.ndarray, "n g"]:
+    """Return the largest local mean among the pixels whose score is below each level, in one pass."""
+    levels = family.level(score, torch.from_numpy(grid).expand(len(score), -1)).cpu().numpy()[..., 0]
+    scores, means = (each.flatten(1).cpu().numpy() for each in (score, image_loss.means * image_loss.inside))
+    largest = np.zeros((len(score), len(grid) + 1))
+    for row, edges, keys, values in zip(largest, levels, scores, means, strict=True):
+        np.maximum.at(row, np.searchsorted(edges, keys, side="right"), values)
+    return np.maximum.accumulate(largest, axis=1)[:, :-1]
 
 
 def measured_curves(

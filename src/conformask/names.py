@@ -9,7 +9,7 @@ Guarantee = Literal[
     "weighted", "adaptive", "simultaneous",
 ]  # fmt: skip
 Unit = Literal["image", "image_of_new_group", "group"]
-Family = Literal["reciprocal", "water_filling", "power", "trusted_mean"]
+Family = Literal["binary", "reciprocal", "water_filling", "power", "trusted_mean"]
 Scorer = Literal["mask", "error", "quantile", "packaged", "spread", "residual", "gradient"]
 Untrained = Literal["packaged", "spread", "residual", "gradient"]
 """Scorers that need no training."""
@@ -19,9 +19,9 @@ Predictor = Literal["regressor", "gan"]
 VolumeMode = Literal["slices", "volume"]
 """How a network processes volumes."""
 Split = Literal["file", "within", "tile"]
-Over = Literal["image", "trusted", "window", "missed", "wrong"]
+Over = Literal["image", "local", "local_share", "trusted", "missed", "wrong", "window"]
 """Aggregates of an error map under a mask."""
-SHARES: tuple[Over, ...] = ("missed", "wrong")
+SHARES: tuple[Over, ...] = ("local_share", "missed", "wrong")
 """Aggregates that are shares of pixels, and so at most 1."""
 
 

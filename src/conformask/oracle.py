@@ -11,7 +11,7 @@ from conformask.calibration import bisect, loss_of_batch
 from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
 from conformask.losses.map_loss import Sums
-from conformask.losses.window import WindowOfImages, around
+from conformask.losses.window import LargestShown, WindowOfImages, around
 from conformask.masks.power import Reciprocal
 from conformask.masks.water_filling import WaterFilling
 from conformask.types import Batch, Distance, Images, Loss
@@ -43,12 +43,15 @@ def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images 
     """Return the smallest mask of each image within the threshold, given the truth; None where none is known.
 
     It is exact for losses that are sums over pixels: image and missed by `exact_oracle`, trusted and wrong by
-    the smallest errors as long as their mean is within the threshold. For window it uses the reciprocal
-    family on the realised local mean errors, which is not always the smallest.
+    the smallest errors as long as their mean is within the threshold; local by hiding the pixels whose local
+    mean is above it. For window it uses the reciprocal family on the realised local mean errors, which is not
+    always the smallest.
     """
     image_loss = loss_of_batch(batch, loss, channels)
     if isinstance(image_loss, Sums):
         return _sums_oracle(image_loss, threshold)
+    if isinstance(image_loss, LargestShown):
+        return 1 - image_loss.beyond(threshold)
     return _windows_oracle(image_loss, threshold) if isinstance(image_loss, WindowOfImages) else None
 
 

@@ -228,6 +228,11 @@ class Loss(ABC):
         return False
 
     @property
+    def score_window(self) -> int | tuple[int, ...] | None:
+        """The side of the window that scores are averaged over for this loss; None if they are not."""
+        return None
+
+    @property
     def exponent(self) -> float | None:
         """The exponent p, where the loss is mean(mask^p * error) and the exact kernels apply."""
         return None

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
-from conformask.calibration import ScoredBatch, critical_lambdas
+from conformask.calibration import ScoredBatch, batch_curves, critical_lambdas, measured_curves
 from conformask.distances.lp import Lp
 from conformask.distances.ssim import Ssim
 from conformask.errors import InvalidArgumentError, MismatchError
@@ -16,9 +16,10 @@ from conformask.losses import code_of, loss, loss_of_terms, paper_distance, stor
 from conformask.losses.custom import CustomLoss
 from conformask.losses.maps import CustomErrorMap
 from conformask.losses.means import Mean, MeanShown
-from conformask.losses.window import Window, around
+from conformask.losses.window import Local, LocalShare, MaskedWindow, around
 from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.masks import family
+from conformask.masks.binary import Binary
 from conformask.records.geometry import PhysicalWindow
 from conformask.records.loss import LossTerms
 from conformask.types import Batch, Loss, Score
@@ -34,7 +35,10 @@ ALL = [
     loss("ssim_map"),
     loss("ssim"),
     *(MeanShown(errors) for errors in ("l1", "ssim_map")),
-    Window("l1", 5),
+    MaskedWindow("l1", 5),
+    Local("l1", 5),
+    Local("ssim_map", 4),
+    LocalShare("l1", 5, 0.12),
     MissRate("l1", 0.1),
     FalseOmissionRate("ssim_map", 0.13),
 ]
@@ -59,11 +63,27 @@ def by_formula(used: Loss, m: np.ndarray, e: np.ndarray, r: np.ndarray) -> float
         return float((r * m * w).sum() / (r * w).sum())
     if terms.over == "wrong":
         return float((r * m * w).sum() / (r * m).sum())
+    if terms.over in ("local", "local_share"):
+        local = local_by_formula(e, r, terms.window or 1)[(m > 0) & (r > 0)]
+        return float(
+            local.max()
+            if terms.over == "local"
+            else (m * r)[(m > 0) & (r > 0)] @ (local > terms.tolerance) / (m * r).sum()
+        )
     if terms.over == "window":
         k = terms.window or 1
         means = uniform_filter(r * m * e, k)[k // 2 : -(k // 2), k // 2 : -(k // 2)]
         return float(means.max())
     return float((r * m ** (used.exponent or 1) * e).sum() / r.sum())
+
+
+def local_by_formula(e: np.ndarray, r: np.ndarray, k: int) -> np.ndarray:
+    """The mean of e in the region and the window of side k around each pixel, pixel by pixel."""
+    found = np.zeros_like(e)
+    for i, j in np.ndindex(e.shape):
+        window = np.s_[max(0, i - k // 2) : i + (k + 1) // 2, max(0, j - k // 2) : j + (k + 1) // 2]
+        found[i, j] = (r[window] * e[window]).sum() / max(r[window].sum(), 1e-9)
+    return found
 
 
 @pytest.mark.parametrize("regional", [False, True])
@@ -147,7 +167,7 @@ def test_an_image_repeated_is_itself() -> None:
 
 
 def test_a_window_larger_than_the_image_is_the_image() -> None:
-    np.testing.assert_allclose(under(Window("l1", 99), MASK), under(loss("l1"), MASK), rtol=1e-6)
+    np.testing.assert_allclose(under(MaskedWindow("l1", 99), MASK), under(loss("l1"), MASK), rtol=1e-6)
 
 
 def test_around_is_the_mean_of_what_lies_in_the_window() -> None:
@@ -159,18 +179,27 @@ def test_around_is_the_mean_of_what_lies_in_the_window() -> None:
 def test_a_volume_has_windows_of_cubes() -> None:
     y, y_hat = torch.zeros(1, 1, 6, 8, 8), torch.zeros(1, 1, 6, 8, 8)
     y_hat[..., 2:4, 3:5, 5:7] = 0.5
-    found = Window("l1", 2).on(y, y_hat, None, 1).of(torch.ones(1, 1, 6, 8, 8))
+    found = MaskedWindow("l1", 2).on(y, y_hat, None, 1).of(torch.ones(1, 1, 6, 8, 8))
     assert found.tolist() == [0.5]
 
 
 def test_names_and_labels() -> None:
     assert [name_of(used) for used in ALL] == [
         "l1", "l2", "ssim_map", "ssim", "trusted(l1)", "trusted(ssim_map)", "window(l1, 5 px)",
-        "missed(l1 > 0.1)", "wrong(ssim_map > 0.13)",
+        "local(l1, 5 px)", "local(ssim_map, 4 px)", "local_share(l1, 5 px > 0.12)", "missed(l1 > 0.1)",
+        "wrong(ssim_map > 0.13)",
     ]  # fmt: skip
     assert loss("l1").in_regions(True).terms.name == "l1 in the region"
     assert Mean("l1").terms == loss("l1").terms, "the paper's form of lp"
-    assert Window("l1", 9).terms.label == "mean L1 shown in any 9 x 9 pixels"
+    assert MaskedWindow("l1", 9).terms.label == "mean L1 in any 9 x 9 pixels, what is hidden counted as right"
+    assert Local("l1", 9).terms.label == "largest mean L1 over 9 x 9 pixels around a pixel that is shown"
+    assert Local("l1", 9).terms.limit("0.1") == (
+        "around every pixel that is shown, the mean L1 over 9 x 9 pixels is at most 0.1"
+    )
+    assert LocalShare("l1", 9, 0.1).terms.limit("0.01") == (
+        "around at most a share of 0.01 of the pixels that are shown, the mean L1 over 9 x 9 pixels is above "
+        "0.1"
+    )
 
 
 def test_what_the_paper_knows() -> None:
@@ -185,6 +214,9 @@ def test_what_the_paper_knows() -> None:
         (("ssim", "window", 9), "'ssim' compares whole images: use ssim_map"),
         (("dists", "trusted"), "'dists' compares whole images: use l1"),
         (("l1", "window"), "over 'window' needs a window, such as 9"),
+        (("l1", "local"), "over 'local' needs a window, such as 9"),
+        (("l1", "local_share", 9), "over 'local_share' needs a tolerance, such as 0.1"),
+        (("l1", "local", 9, 0.1), "over 'local' takes no tolerance, but 0.1 was given"),
         (("l1", "missed"), "over 'missed' needs a tolerance, such as 0.1"),
         (("l1", "trusted", 9), "over 'trusted' takes no window, but 9 was given"),
         (("l1", None, None, 0.1), "over 'image' takes no tolerance"),
@@ -204,10 +236,14 @@ def test_what_is_refused(words: tuple, message: str) -> None:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Window("ssim", 9), "'ssim' is not an error map but compares whole images: use ssim_map"),
-        (lambda: Window("l1", 2.5), "window = 2.5: must be a whole number of pixels, at least 1"),
-        (lambda: Window("l1", "5 apples"), "give a number of pixels, such as 9, or a length"),
-        (lambda: Window("l1", None), "a window needs a side, such as 9"),
+        (
+            lambda: MaskedWindow("ssim", 9),
+            "'ssim' is not an error map but compares whole images: use ssim_map",
+        ),
+        (lambda: MaskedWindow("l1", 2.5), "window = 2.5: must be a whole number of pixels, at least 1"),
+        (lambda: MaskedWindow("l1", "5 apples"), "give a number of pixels, such as 9, or a length"),
+        (lambda: MaskedWindow("l1", None), "a window needs a side, such as 9"),
+        (lambda: LocalShare("l1", 9, -0.1), "tolerance = -0.1: must be an error of at least 0"),
         (lambda: MissRate("l1", -0.1), "tolerance = -0.1: must be an error of at least 0"),
         (lambda: Mean("ssim_mapp"), "did you mean 'ssim_map'"),
         (lambda: MeanShown(Ssim()), "'ssim' is not an error map"),
@@ -220,13 +256,13 @@ def test_values_are_checked_when_they_are_made(make: Callable[[], Loss], message
 
 
 def test_a_window_by_length_waits_for_the_spacing() -> None:
-    used = Window("l1", "5mm")
+    used = MaskedWindow("l1", "5mm")
     assert (used.terms.window, used.terms.length) == (None, "5mm")
     with pytest.raises(InvalidArgumentError, match="no number of pixels yet"):
         under(used, MASK)
     converted = used.with_pixels(lambda length: PhysicalWindow((5, 3), "5 mm"))
     assert (converted.terms.window, converted.terms.length) == ((5, 3), "5 mm")
-    assert Window("l1", "9") == Window("l1", 9)
+    assert MaskedWindow("l1", "9") == MaskedWindow("l1", 9)
 
 
 def test_a_region_takes_a_map() -> None:
@@ -266,6 +302,35 @@ def test_a_map_of_ones_own_that_is_none(function: Callable, message: str) -> Non
         under(MeanShown(CustomErrorMap(function)), MASK)
 
 
+@pytest.mark.parametrize("kappa", [0.0, -0.25])
+@pytest.mark.parametrize("threshold", [0.0, 0.05, 0.1, 0.12, 1.0])
+def test_the_critical_lambda_of_local_is_exact(kappa: float, threshold: float) -> None:
+    """At it the mask is within the threshold, just above it is not; equal scores open together."""
+    used, masks = Local("l1", 5), Binary(kappa)
+    score = (10 * torch.rand(Y[:, :1].shape, generator=torch.Generator().manual_seed(1))).ceil() / 10
+    item = ScoredBatch(Batch(("image",) * len(Y), Y, Y_HAT, Y), Score(score))
+    critical = critical_lambdas(item, masks, used, np.array([0.0, np.inf]), threshold)
+
+    def loss_at(lambdas: np.ndarray) -> np.ndarray:
+        return under(used, masks.apply(score, masks.level(score, torch.from_numpy(lambdas))))
+
+    assert (loss_at(critical) <= threshold).all()
+    assert (np.isinf(critical) | (loss_at(critical * (1 + 1e-6)) > threshold)).all()
+    assert np.isinf(critical).all() == (threshold == 1)
+
+
+@pytest.mark.parametrize("kappa", [0.0, -0.25])
+def test_curves_of_local_are_those_of_its_masks(kappa: float) -> None:
+    used, masks = Local("l1", 5), Binary(kappa)
+    score = torch.rand(Y[:, :1].shape, generator=torch.Generator().manual_seed(1))
+    item = ScoredBatch(Batch(("image",) * len(Y), Y, Y_HAT, Y), Score(score))
+    grid = np.array([0.0, 0.1, 0.3, 0.7, np.inf])
+    for found, expected in zip(
+        batch_curves(item, masks, used, grid), measured_curves(item, masks, used, grid), strict=True
+    ):
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("value", [torch.zeros(()), torch.full((4,), float("nan"))])
 def test_a_loss_of_ones_own_that_is_none(value: Tensor) -> None:
     with pytest.raises(InvalidArgumentError, match="returned"):
@@ -285,7 +350,7 @@ def test_stored() -> None:
     with pytest.raises(MismatchError, match="the code of distance 'squared' has changed"):
         stored_loss(terms, CustomErrorMap(squared), "0123")
     assert code_of(stored_loss(terms, CustomErrorMap(squared))) is not None
-    assert code_of(Window("l1", 9)) is None
+    assert code_of(MaskedWindow("l1", 9)) is None
 
 
 def test_names_of_ours_are_taken() -> None:

@@ -10,6 +10,7 @@ from jaxtyping import TypeCheckError
 
 from conformask.errors import InvalidArgumentError
 from conformask.masks import FAMILIES, family
+from conformask.masks.binary import Binary
 from conformask.masks.mask_family import Family
 from conformask.masks.power import Power, Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
@@ -24,6 +25,14 @@ class TestReciprocal(FamilyContract):
 class TestReciprocalSmallEpsilon(FamilyContract):
     family = Reciprocal(epsilon=1e-6)
     exponents = (1.5, 3.0)
+
+
+class TestBinary(FamilyContract):
+    family = Binary()
+
+
+class TestBinaryOfOneLevel(FamilyContract):
+    family = Binary(kappa=0.0)
 
 
 class TestWaterFilling1(FamilyContract):
@@ -103,7 +112,17 @@ def test_defaults_are_near_the_exact_solution() -> None:
 
 EVEN = WaterFilling(1.0, kappa=0.0)
 """Every image has the same budget."""
-ALL = (Reciprocal(), EVEN, WaterFilling(1.0), WaterFilling(2.0), Power(), Power(0.5), TrustedMean())
+ALL = (
+    Binary(),
+    Binary(kappa=0.0),
+    Reciprocal(),
+    EVEN,
+    WaterFilling(1.0),
+    WaterFilling(2.0),
+    Power(),
+    Power(0.5),
+    TrustedMean(),
+)
 
 
 def images(*values: float) -> torch.Tensor:
@@ -255,7 +274,7 @@ def test_family_by_name_and_settings() -> None:
         family({"name": "power", "gama": 1.0})
     with pytest.raises(InvalidArgumentError, match="water_filling setting 'epsilon' is unknown"):
         family({"name": "water_filling", "epsilon": 1.0})
-    assert set(FAMILIES) == {"reciprocal", "water_filling", "power", "trusted_mean"}
+    assert set(FAMILIES) == {"binary", "reciprocal", "water_filling", "power", "trusted_mean"}
 
 
 def test_empty_batch() -> None:

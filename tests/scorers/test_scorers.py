@@ -11,7 +11,7 @@ from conformask.distances.lp import Lp
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.losses import loss
 from conformask.losses.means import MeanShown
-from conformask.losses.window import Window
+from conformask.losses.window import MaskedWindow
 from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.masks import FAMILIES
 from conformask.networks.unet import UNet, levels_for
@@ -351,12 +351,12 @@ def test_what_a_score_learns_for_each_loss() -> None:
     def least(target: Tensor) -> Tensor:
         return ((0.3 - target) ** 2 + 2 * target - target**2).mean((1, 2, 3))
 
-    for used in (MeanShown("l1"), Window("l1", 3), FalseOmissionRate("l1", 0.3), MeanShown("l2")):
+    for used in (MeanShown("l1"), MaskedWindow("l1", 3), FalseOmissionRate("l1", 0.3), MeanShown("l2")):
         torch.testing.assert_close(head(None, used).loss(output, y, y_hat), least(error))
     missed = head(None, MissRate("l1", 0.3))
     torch.testing.assert_close(missed.loss(output, y, y_hat), least((error > 0.3).float()))
     torch.testing.assert_close(missed.score(output), output)
-    assert suited(loss("ssim_map")) == suited(Window("l1", 3)) == "error"
+    assert suited(loss("ssim_map")) == suited(MaskedWindow("l1", 3)) == "error"
     with pytest.raises(
         InvalidArgumentError, match=r"trained with a mean over the image, but 'trusted\(l1\)' is not one"
     ):

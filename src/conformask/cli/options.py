@@ -1,9 +1,9 @@
 """Options that several verbs share."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Group, Parameter, Token, convert
 
@@ -180,6 +180,10 @@ FamilyName = Annotated[
 ]
 
 
+AGGREGATES: Mapping[str, names.Over] = {"window": "local", "masked_window": "window"}
+"""Aggregates that are called otherwise in records, of 0.2 and now."""
+
+
 @dataclass(frozen=True)
 class LossOptions:
     """The loss that a promise is about."""
@@ -193,22 +197,28 @@ class LossOptions:
         ),
     ] = None
     over: Annotated[
-        names.Over | None,
+        names.Over | Literal["masked_window"] | None,
         Parameter(
-            help="How an error map becomes one number: its mean over the image, its mean over the shown "
-            "pixels (trusted), its largest mean in a window of shown pixels, the share of the wrong pixels "
-            "that is shown (missed), or the share of the shown pixels that is wrong; see docs/promises.md."
+            help="How an error map becomes one number: its mean over the image; its largest mean in a "
+            "window around a shown pixel (local; window means the same); the share of shown pixels around "
+            "which that mean is above the tolerance (local_share); its mean over the shown pixels (trusted); "
+            "the share of the wrong pixels that is shown (missed), or of the shown pixels that is wrong; its "
+            "largest mean in a window in which hidden pixels count as right (masked_window). See "
+            "docs/promises.md."
         ),
     ] = None
     window: Annotated[
         str | None,
         Parameter(
-            help="For --over window: its side in pixels, or in units, such as 5mm, if images have a spacing."
+            help="For --over local and others with a window: its side in pixels, or in units, such as 5mm, "
+            "if images have a spacing."
         ),
     ] = None
     tolerance: Annotated[
         float | None,
-        Parameter(help="For --over missed and wrong: the error above which a pixel counts as wrong."),
+        Parameter(
+            help="For --over local_share, missed and wrong: the error above which a pixel counts as wrong."
+        ),
     ] = None
     weights_path: WeightsPath = None
 
@@ -227,7 +237,7 @@ class LossOptions:
         in_pixels = self.window is not None and self.window.strip().isdecimal()
         terms = LossTerms(
             distance=self.distance or default.distance,
-            over=self.over,
+            over=AGGREGATES.get(self.over or "", cast("names.Over | None", self.over)),
             window=int(self.window) if in_pixels and self.window is not None else None,
             length=None if in_pixels else self.window,
             tolerance=self.tolerance,

@@ -1,6 +1,6 @@
 """Losses: the quantity a promise is about, as a function of a mask and images."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor
@@ -11,7 +11,7 @@ from conformask.fingerprints import fingerprint_of
 from conformask.losses.maps import MAPS, error_map, is_built_in, is_map, map_instead
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.losses.means import Mean, MeanShown
-from conformask.losses.window import Window
+from conformask.losses.window import Local, LocalShare, MaskedWindow
 from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.records.loss import LossTerms
 from conformask.types import Distance, ErrorMap, Loss
@@ -20,21 +20,29 @@ AnyLoss = str | Distance | ErrorMap | Loss | Callable[[Tensor, Tensor], Tensor]
 """A choice of a loss: a loss, the name or object of a distance or error map, or a callable (a, b) -> (N,)."""
 AGGREGATES: Mapping[str, Callable[..., Loss]] = {
     "image": Mean,
+    "local": Local,
+    "local_share": LocalShare,
     "trusted": MeanShown,
-    "window": Window,
+    "window": MaskedWindow,
     "missed": MissRate,
     "wrong": FalseOmissionRate,
 }
 """Aggregates of an error map under a mask, by name."""
-TAKES: Mapping[str, str] = {"window": "window", "missed": "tolerance", "wrong": "tolerance"}
-"""The number that each aggregate takes, by name."""
+TAKES: Mapping[str, tuple[str, ...]] = {
+    "local": ("window",),
+    "local_share": ("window", "tolerance"),
+    "window": ("window",),
+    "missed": ("tolerance",),
+    "wrong": ("tolerance",),
+}
+"""The numbers that each aggregate takes, by name."""
 
 
 def loss(choice: AnyLoss, weights_path: str | Path | None = None) -> Loss:
     """Return the loss itself, or the mean of an error map, or a distance between the masked images.
 
     Args:
-        choice: a loss such as `Window("l1", 9)`; the name of an error map ("l1" and other lp, "ssim_map",
+        choice: a loss such as `Local("l1", 9)`; the name of an error map ("l1" and other lp, "ssim_map",
             "lpips_map", ...), whose mean over the image is meant; the name of a distance ("ssim", "lpips",
             ...), which compares the masked images as the paper does; an object such as a `CustomErrorMap`; or
             a callable (a, b) -> (N,), which is a distance; the name of one that an installed package adds.
@@ -78,15 +86,15 @@ def loss_of_terms(
         _refuse_numbers(numbers, f"distance {terms.distance!r}")
         return plain.in_regions(True) if terms.region else plain
     aggregate, over = chosen(AGGREGATES, terms.over or "image", "over"), terms.over or "image"
-    taken = TAKES.get(over)
+    taken = TAKES.get(over, ())
     _refuse_numbers(numbers, f"over {over!r}", taken)
-    if taken is not None and numbers[taken] is None:
-        example = {"window": "9 (pixels) or 5mm", "tolerance": "0.1"}[taken]
-        raise InvalidArgumentError(f"over {over!r} needs a {taken}, such as {example}")
-    if over == "window":
-        return Window(plain.errors, terms.window, regional=terms.region, length=terms.length)
-    arguments = () if taken is None else (numbers[taken],)
-    return aggregate(plain.errors, *arguments, regional=terms.region)
+    for number in taken:
+        if numbers[number] is None:
+            example = {"window": "9 (pixels) or 5mm", "tolerance": "0.1"}[number]
+            raise InvalidArgumentError(f"over {over!r} needs a {number}, such as {example}")
+    lengths = {"length": terms.length} if "window" in taken else {}
+    arguments = [terms.window if number == "window" else numbers[number] for number in taken]
+    return aggregate(plain.errors, *arguments, regional=terms.region, **lengths)
 
 
 def stored_loss(terms: LossTerms, given: AnyLoss | None = None, code: str | None = None) -> Loss:
@@ -128,7 +136,7 @@ def paper_distance(used: Loss) -> Distance | None:
     return used.part if isinstance(used.part, Distance) else None
 
 
-def _refuse_numbers(numbers: Mapping[str, object], what: str, taken: str | None = None) -> None:
+def _refuse_numbers(numbers: Mapping[str, object], what: str, taken: Sequence[str] = ()) -> None:
     for name, value in numbers.items():
-        if value is not None and name != taken:
+        if value is not None and name not in taken:
             raise InvalidArgumentError(f"{what} takes no {name}, but {value} was given: leave it out")

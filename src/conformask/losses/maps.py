@@ -52,7 +52,7 @@ class CustomErrorMap:
         >>> import conformask as cm
         >>> def squared(y, y_hat):
         ...     return (y - y_hat).square()
-        >>> cm.Window(cm.CustomErrorMap(squared, upper_bound=1.0), 9).terms.name
+        >>> cm.MaskedWindow(cm.CustomErrorMap(squared, upper_bound=1.0), 9).terms.name
         'window(squared, 9 px)'
     """
 

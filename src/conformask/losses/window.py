@@ -1,4 +1,4 @@
-"""The largest local mean error over the pixels that are shown."""
+"""Losses of local mean errors: of windows in which hidden pixels count as right, and around shown pixels."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -7,12 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.map_loss import MapLoss, within
+from conformask.losses.map_loss import MapLoss, Sums, within
 from conformask.losses.maps import AnyMap, errors_for
 from conformask.masks.kernels import compiled
+from conformask.names import Over
 from conformask.records.geometry import PhysicalWindow, parsed
 from conformask.records.loss import LossTerms
 from conformask.storage.as_arrays import Array
@@ -21,8 +23,161 @@ from conformask.types import Images, PerImage
 
 
 @dataclass(frozen=True, init=False)
-class Window(MapLoss):
+class WindowLoss(MapLoss):
+    """A loss with a window: a square, or a cube."""
+
+    side: int | tuple[int, ...] | None
+    """The side in pixels; None for a length before the spacing of the images is known."""
+    length: str | None
+    """The side where it was given as a length, such as 5 mm."""
+    over: ClassVar[Over]
+
+    def __init__(
+        self,
+        errors: AnyMap,
+        side: int | str | tuple[int, ...] | None,
+        *,
+        regional: bool = False,
+        length: str | None = None,
+        **numbers: float,
+    ) -> None:
+        if isinstance(side, str) and side.strip().isdecimal():
+            side = int(side)
+        if isinstance(side, str):
+            side, length = None, side
+        if length is not None:
+            parsed(length)
+        checked = _checked_side(side, length)
+        super().__init__(errors, regional=regional, side=checked, length=length, **numbers)
+
+    def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> "WindowLoss":
+        """Return the loss with its length converted to pixels."""
+        if self.side is not None or self.length is None:
+            return self
+        converted = window(self.length)
+        return replace(self, side=converted.sides, length=converted.length)
+
+    @property
+    def terms(self) -> LossTerms:
+        """The terms of this loss, as records keep them."""
+        return LossTerms(
+            distance=self.errors.name,
+            over=self.over,
+            window=self.side,
+            length=self.length,
+            tolerance=getattr(self, "tolerance", None),
+            region=self.regional,
+        )
+
+    def sides(self, dimensions: int) -> tuple[int, ...]:
+        """Return the sides of the window along each axis, in pixels.
+
+        Raises:
+            InvalidArgumentError: the window is a length, and the images state no spacing.
+            MismatchError: the window has another number of axes.
+        """
+        if self.side is None:
+            raise InvalidArgumentError(
+                f"the window of {self.length} has no number of pixels yet: these images state no spacing"
+            )
+        return sides_of(self.side, dimensions)
+
+
+@dataclass(frozen=True, init=False)
+class Local(WindowLoss):
+    """The loss max over shown pixels j of e_j, the mean error in the window around j; 0 if nothing is shown.
+
+    e_j = sum_k r_k e_k / sum_k r_k over the pixels k of the window around j that lie in the image, r the
+    region. Neither the mask nor what lies outside image or region counts as right.
+
+    Args:
+        errors: an error map, as for `Mean`.
+        side: the side of the window in pixels, for all axes or for each; or a length such as "5mm" or "20um",
+            where images have a spacing.
+
+    Raises:
+        InvalidArgumentError: the side is below 1 or not a number of pixels or a length, or the error map is
+            not known.
+
+    Example:
+        >>> import conformask as cm
+        >>> cm.Local("l1", 9).terms.name
+        'local(l1, 9 px)'
+    """
+
+    over = "local"
+    monotone = True
+    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "kappa": 0.0}
+
+    @property
+    def score_window(self) -> int | tuple[int, ...] | None:
+        """The side of the window that a score is averaged over, to estimate local means."""
+        return self.side
+
+    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "LargestShown":
+        """Return the loss on these images, for masks with this many channels."""
+        errors = errors_for(self.errors, y, y_hat, channels)
+        return LargestShown(*local_means(errors, region, self.sides(errors.ndim - 2)))
+
+
+@dataclass(frozen=True, init=False)
+class LocalShare(WindowLoss):
+    """The loss "share of the shown pixels with e_j > tolerance", e_j as for `Local`; 0 if nothing is shown.
+
+    Not monotone: hiding a pixel whose surroundings are right makes the share larger.
+
+    Args:
+        errors: an error map, as for `Mean`.
+        side: the side of the window, as for `Local`.
+        tolerance: the local mean error above which a pixel is wrong, at least 0.
+
+    Raises:
+        InvalidArgumentError: as for `Local`, or the tolerance is negative.
+
+    Example:
+        >>> import conformask as cm
+        >>> cm.LocalShare("l1", 9, 0.1).terms.name
+        'local_share(l1, 9 px > 0.1)'
+    """
+
+    tolerance: float
+    over = "local_share"
+    relative = True
+    upper_bound = 1.0
+    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "kappa": 0.0}
+
+    def __init__(
+        self,
+        errors: AnyMap,
+        side: int | str | tuple[int, ...] | None,
+        tolerance: float,
+        *,
+        regional: bool = False,
+        length: str | None = None,
+    ) -> None:
+        if not tolerance >= 0:
+            raise InvalidArgumentError(f"tolerance = {tolerance:g}: must be an error of at least 0")
+        super().__init__(errors, side, regional=regional, length=length, tolerance=float(tolerance))
+
+    @property
+    def score_window(self) -> int | tuple[int, ...] | None:
+        """The side of the window that a score is averaged over, to estimate local means."""
+        return self.side
+
+    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
+        """Return the loss on these images, for masks with this many channels."""
+        errors = errors_for(self.errors, y, y_hat, channels)
+        means, inside = local_means(errors, region, self.sides(errors.ndim - 2))
+        shown = inside.float()
+        return Sums(shown * (means > self.tolerance), shown=shown)
+
+
+@dataclass(frozen=True, init=False)
+class MaskedWindow(WindowLoss):
     """The loss max over windows of mean(r m e), the window a square (a cube) inside the image.
+
+    What is hidden, and what lies outside the region, counts as right: a window that is half hidden may be
+    twice as wrong where it is shown. `Local` is about what is shown.
 
     Args:
         errors: an error map, as for `Mean`.
@@ -35,59 +190,18 @@ class Window(MapLoss):
 
     Example:
         >>> import conformask as cm
-        >>> cm.Window("l1", 9).terms.name
+        >>> cm.MaskedWindow("l1", 9).terms.name
         'window(l1, 9 px)'
     """
 
-    side: int | tuple[int, ...] | None
-    """The side in pixels; None for a length before the spacing of the images is known."""
-    length: str | None
-    """The side where it was given as a length, such as 5 mm."""
+    over = "window"
     monotone = True
     family: ClassVar[Mapping[str, Json]] = {"name": "reciprocal"}
-
-    def __init__(
-        self,
-        errors: AnyMap,
-        side: int | str | tuple[int, ...] | None,
-        *,
-        regional: bool = False,
-        length: str | None = None,
-    ) -> None:
-        if isinstance(side, str) and side.strip().isdecimal():
-            side = int(side)
-        if isinstance(side, str):
-            side, length = None, side
-        if length is not None:
-            parsed(length)
-        super().__init__(errors, regional=regional, side=_checked_side(side, length), length=length)
-
-    def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> "Window":
-        """Return the loss with its length converted to pixels."""
-        if self.side is not None or self.length is None:
-            return self
-        converted = window(self.length)
-        return replace(self, side=converted.sides, length=converted.length)
-
-    @property
-    def terms(self) -> LossTerms:
-        """The terms of this loss, as records keep them."""
-        return LossTerms(
-            distance=self.errors.name,
-            over="window",
-            window=self.side,
-            length=self.length,
-            region=self.regional,
-        )
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "WindowOfImages":
         """Return the loss on these images, for masks with this many channels."""
         errors = errors_for(self.errors, y, y_hat, channels)
-        if self.side is None:
-            raise InvalidArgumentError(
-                f"the window of {self.length} has no number of pixels yet: these images state no spacing"
-            )
-        return WindowOfImages(within(region, errors) * errors, sides_of(self.side, errors.ndim - 2))
+        return WindowOfImages(within(region, errors) * errors, self.sides(errors.ndim - 2))
 
 
 def _checked_side(side: int | tuple[int, ...] | None, length: str | None) -> int | tuple[int, ...] | None:
@@ -97,6 +211,48 @@ def _checked_side(side: int | tuple[int, ...] | None, length: str | None) -> int
     if side is None and length is None:
         raise InvalidArgumentError("a window needs a side, such as 9 (pixels) or 5mm")
     return int(side) if isinstance(side, float) else side
+
+
+@dataclass(frozen=True)
+class LargestShown:
+    """The largest of a map of local means, (N, C, *space) float64, over shown pixels inside the region."""
+
+    means: Images
+    inside: Images
+
+    def of(self, mask: Images) -> PerImage:
+        """Compute the loss of each image under its mask, float64; a pixel is shown if its mask is above 0."""
+        shown = self.inside & (mask.detach() > 0)
+        return self.means.where(shown, 0.0).flatten(1).amax(dim=1)
+
+    def beyond(self, threshold: float) -> Images:
+        """Return 1 where a pixel must be hidden, else 0; float32."""
+        return (self.inside & (self.means > threshold)).float()
+
+    def take(self, places: Tensor) -> "LargestShown":
+        """Return the loss on the images at these places."""
+        return LargestShown(self.means[places], self.inside[places])
+
+
+def local_means(
+    errors: Images, region: Images | None, sides: tuple[int, ...]
+) -> tuple[Float[Tensor, "n c *space"], Bool[Tensor, "n c *space"]]:
+    """Return the mean error in the window around each pixel, and which pixels are inside the region.
+
+    A window counts the pixels that lie in image and region, weighted by the region; outside the region the
+    mean is 0. Float64.
+    """
+    weights = within(region, errors)
+    inside = weights > 0
+    total, weight = (_padded_means(each, sides) for each in (weights * errors, weights))
+    means = np.divide(total, weight, out=np.zeros_like(total), where=inside.cpu().numpy())
+    return torch.from_numpy(means).to(errors.device), inside
+
+
+def _padded_means(values: Images, sides: tuple[int, ...]) -> Array:
+    """Return the mean in the window around each pixel, with zeros outside the image; shape of values."""
+    padding = [(0, 0), (0, 0), *((side // 2, (side - 1) // 2) for side in sides)]
+    return box_means(np.pad(values.detach().double().cpu().numpy(), padding), sides)
 
 
 @dataclass(frozen=True)
@@ -162,9 +318,5 @@ def sides_of(side: int | tuple[int, ...], dimensions: int) -> tuple[int, ...]:
 def around(values: Images, side: int | tuple[int, ...]) -> Images:
     """Average over the window around each pixel, cut off at the border; shape of values, float32."""
     sides = sides_of(side, values.ndim - 2)
-    padding = [(0, 0), (0, 0), *((length // 2, (length - 1) // 2) for length in sides)]
-    padded = (
-        np.pad(each.double().cpu().numpy(), padding) for each in (values, torch.ones_like(values[:1, :1]))
-    )
-    sums, counts = (box_means(each, sides) for each in padded)
+    sums, counts = (_padded_means(each, sides) for each in (values, torch.ones_like(values[:1, :1])))
     return torch.from_numpy(sums / counts).to(values.device, torch.float32)

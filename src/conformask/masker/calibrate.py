@@ -81,7 +81,7 @@ def calibrate(
         images: triplets that neither the scorer nor the predictor has seen; they are streamed.
         threshold: the largest loss wanted (the paper's alpha), or "q0.1": the 0.1-quantile of the unmasked
             loss on the selection images.
-        loss: what the promise is about: a loss such as `Window("l1", 9)`, or what `conformask.losses.loss`
+        loss: what the promise is about: a loss such as `Local("l1", 9)`, or what `conformask.losses.loss`
             takes ("l1", "ssim", a callable); the scorer's if None. Any score keeps any promise; masks are
             smallest with one that was fitted for the loss.
         promise: a `Promise`, or the name of a guarantee.

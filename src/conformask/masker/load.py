@@ -14,9 +14,10 @@ from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
 from conformask.scorers.network_scorer import stored_card
 from conformask.scorers.scorer import Scorer, as_scorer
+from conformask.scorers.smoothed import for_loss
 from conformask.scorers.stored import load_scorer
 from conformask.scorers.tiled import Tiled
-from conformask.types import Weigh
+from conformask.types import Loss, Weigh
 
 
 def load(
@@ -57,7 +58,7 @@ def load(
         same = stored_card(folder).loss == replace(card.loss, region=False)
         scorer = load_scorer(folder, loss=loss if same else None, network=network)
     masker = Masker(
-        scorer=as_calibrated(scorer, card),
+        scorer=as_calibrated(scorer, card, used),
         loss=used,
         family=family or family_by_name(card.family),
         rule=rule_from_json(card.rule),
@@ -72,7 +73,7 @@ def load(
     return masker
 
 
-def as_calibrated(scorer: Scorer, card: CalibrationCard) -> Scorer:
-    """Return the scorer, wrapped in Tiled where the card says so."""
-    scorer = as_scorer(scorer)
+def as_calibrated(scorer: Scorer, card: CalibrationCard, loss: Loss) -> Scorer:
+    """Return the scorer as the loss uses it, wrapped in Tiled where the card says so."""
+    scorer = for_loss(as_scorer(scorer), loss)
     return scorer if card.tiles in (None, scorer.tiles) else Tiled(scorer, *card.tiles)

@@ -32,6 +32,7 @@ from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import selection_record
+from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import Untrained, for_images
 from conformask.storage.as_json import Json
 from conformask.types import Loss, Weigh
@@ -78,7 +79,8 @@ def resolve(
     """
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
     refuse_unbounded(stated.resolve(), used)
-    scorer = for_images(scorer, images, used)
+    trained = for_images(scorer, images, used)
+    scorer = for_loss(trained, used)
     if scorer.name not in names.UNTRAINED:
         check_network(
             scorer.about, images.network, "the scorer", allow_network_mismatch=allow_network_mismatch
@@ -87,11 +89,11 @@ def resolve(
     record = scorer.selection
     if selection is not None:
         record = selection_record(scorer, selection, used, [used_family])
-        if isinstance(scorer, NetworkScorer) and scorer.name in names.UNTRAINED:
+        if isinstance(trained, NetworkScorer) and scorer.name in names.UNTRAINED:
             level = level_of(threshold, record.unmasked_loss)
-            comparison = _compared_with_others(scorer, selection, used, used_family, level)
+            comparison = _compared_with_others(trained, selection, used, used_family, level)
             record = replace(record, comparison=comparison)
-            scorer = replace(scorer, selection=record)
+            scorer = for_loss(replace(trained, selection=record), used)
     elif record is not None and record.of != used.terms:
         record = None
     columns = columns_of(images) | ({} if stated.weight is None else {"weight": np.ones(len(images))})

@@ -5,6 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from conformask.errors import chosen
+from conformask.masks.binary import Binary
 from conformask.masks.levels import KAPPA
 from conformask.masks.mask_family import Family
 from conformask.masks.power import Power, Reciprocal
@@ -12,8 +13,8 @@ from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 from conformask.storage.as_json import Json
 
-FAMILIES: Mapping[str, type[Reciprocal | WaterFilling | Power | TrustedMean]] = {
-    family.name: family for family in (Reciprocal, WaterFilling, Power, TrustedMean)
+FAMILIES: Mapping[str, type[Binary | Reciprocal | WaterFilling | Power | TrustedMean]] = {
+    family.name: family for family in (Binary, Reciprocal, WaterFilling, Power, TrustedMean)
 }
 
 

@@ -28,8 +28,11 @@ class LossTerms:
     def name(self) -> str:
         """The loss as written in a formula: l1, trusted(l1), window(l1, 9 px), missed(l1 > 0.1)."""
         tolerated = f" > {self.tolerance or 0:g}"
+        windowed = f", {self.length or f'{self._sides} px'}"
         numbers = {
-            "window": f", {self.length or f'{self._sides} px'}",
+            "local": windowed,
+            "local_share": windowed + tolerated,
+            "window": windowed,
             "missed": tolerated,
             "wrong": tolerated,
         }
@@ -57,9 +60,12 @@ class LossTerms:
         """The loss as people write it."""
         label = self.distance_label
         wrong = f"{label} above {self.tolerance or 0:g}"
+        around = f"mean {label} over {self._window_label} around"
         labels = {
+            "local": f"largest {around} a pixel that is shown",
+            "local_share": f"share of the shown pixels with a {around} them above {self.tolerance or 0:g}",
             "trusted": f"mean {label} of what is shown",
-            "window": f"mean {label} shown in any {self._window_label}",
+            "window": f"mean {label} in any {self._window_label}, what is hidden counted as right",
             "missed": f"share of the wrong pixels ({wrong}) that are shown",
             "wrong": f"share of what is shown that is wrong ({wrong})",
         }
@@ -71,9 +77,14 @@ class LossTerms:
         label, where = self.distance_label, " in the region" if self.region else ""
         wrong = f"{label} above {self.tolerance or 0:g}"
         differs = f"what the mask trusts{where} differs from the truth by at most {threshold} in"
+        local = f"mean {label} over {self._window_label}"
         limits = {
+            "local": f"around every pixel{where} that is shown, the {local} is at most {threshold}",
+            "local_share": f"around at most a share of {threshold} of the pixels{where} that are shown, the "
+            f"{local} is above {self.tolerance or 0:g}",
             "trusted": f"the mean {label} of what the mask trusts{where} is at most {threshold}",
-            "window": f"{differs} mean {label} over any {self._window_label}",
+            "window": f"{differs} mean {label} over any {self._window_label}, where what is hidden counts as "
+            "right",
             "missed": f"the mask trusts at most a share of {threshold} of the pixels{where} with {wrong}",
             "wrong": f"at most a share of {threshold} of what the mask trusts{where} has {wrong}",
         }

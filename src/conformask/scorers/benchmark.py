@@ -25,6 +25,7 @@ from conformask.oracle import oracle
 from conformask.records.selection import ScoreComparison
 from conformask.scorers.scorer import Heuristic, Scorer
 from conformask.scorers.scoring import scored, scored_batches
+from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_arrays import Array
 from conformask.types import Images, Loss
@@ -98,7 +99,10 @@ class ScoreBenchmark:
             **{name: Untrained(name).of(first, loss) for name in names.UNTRAINED},
             CONSTANT: Heuristic(constant, 1),
         }
-        items = {name: list(scored(each, first, f"comparing {name}")) for name, each in scorers.items()}
+        items = {
+            name: list(scored(for_loss(each, loss), first, f"comparing {name}"))
+            for name, each in scorers.items()
+        }
         counts, terms = _counts(first.groups), (loss, family, threshold)
         others = {name: hidden_of(each, *terms, counts) for name, each in items.items()}
         unmasked = torch.cat([unmasked_loss(loss, item.batch) for item in items[CONSTANT]]).cpu().numpy()
@@ -106,7 +110,7 @@ class ScoreBenchmark:
 
     def share(self, scorer: Scorer) -> float:
         """Return the hidden share alone, for use during training."""
-        items = list(scored_batches(scorer, self.images))
+        items = list(scored_batches(for_loss(scorer, self.loss), self.images))
         _, sizes = _calibrated(items, self.loss, self.family, self.threshold)
         return float(sizes.mean())
 
@@ -127,7 +131,7 @@ class ScoreBenchmark:
         )
 
     def _hidden(self, scorer: Scorer) -> HiddenShares:
-        items = list(scored_batches(scorer, self.images))
+        items = list(scored_batches(for_loss(scorer, self.loss), self.images))
         return hidden_of(items, self.loss, self.family, self.threshold, self.counts)
 
 

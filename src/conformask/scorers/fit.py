@@ -30,6 +30,7 @@ from conformask.scorers.heads import Head, head
 from conformask.scorers.initial_network import NetworkOptions, is_packaged, network_for, rate_for
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
 from conformask.scorers.scoring import selection_record, unmasked_losses
+from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import packaged_hashes
 from conformask.storage.claims import places, refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
@@ -62,7 +63,7 @@ def fit_scorer(
         train: the triplets to learn from; images of different sizes are cropped to the smallest.
         out: the run folder.
         selection: triplets for every choice (best epoch, grids, q-thresholds); a tenth of train if None.
-        loss: a loss such as `Window("l1", 9)`, or what `conformask.losses.loss` takes; the scorer is fitted
+        loss: a loss such as `Local("l1", 9)`, or what `conformask.losses.loss` takes; the scorer is fitted
             for it ("quantile" ignores it in training, and uses it for the record of the selection images).
         scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for
             a miss rate of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged",
@@ -138,7 +139,7 @@ def fit_scorer(
         perceptual_hashes = np.concatenate([*known, *(each.perceptual_hashes for each in surveys)])
         fitted = NetworkScorer(ready(module), used_head, card, perceptual_hashes=perceptual_hashes)
         record = selection_record(
-            fitted, selection, used, families, training.grid_points or GRID_POINTS, unmasked
+            for_loss(fitted, used), selection, used, families, training.grid_points or GRID_POINTS, unmasked
         )
         comparison = None if benchmark is None else benchmark.compare(fitted)
         fitted = replace(fitted, selection=replace(record, comparison=comparison))

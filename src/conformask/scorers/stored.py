@@ -12,6 +12,7 @@ from conformask.scorers.heads import stored_head
 from conformask.scorers.network_scorer import LOOKS, NetworkScorer, ready, stored_card
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.simple import Simple, SimpleNetwork
+from conformask.scorers.smoothed import Smoothed
 from conformask.scorers.tiled import Tiled
 from conformask.storage.as_arrays import read_arrays
 from conformask.storage.as_json import read_json
@@ -62,7 +63,7 @@ def save_scorer(scorer: Scorer, folder: Path) -> None:
     Raises:
         MismatchError: the folder holds another scorer, or an unfinished training run.
     """
-    if isinstance(scorer, Tiled):
+    while isinstance(scorer, Tiled | Smoothed):
         scorer = scorer.scorer
     record = read_json(folder / "scorer.json") if (folder / "scorer.json").is_file() else {"finished": False}
     if record.get("finished") is False:

@@ -8,6 +8,7 @@
 const stepMask = ([boundary, fraction]) => (score) => (score < boundary ? 1 : score === boundary ? fraction : 0);
 
 const FAMILIES = {
+  binary: (settings, [boundary]) => (score) => (score < boundary ? 1 : 0),
   reciprocal: ({ epsilon }, [lambda]) => (score) => Math.min(1, lambda / (epsilon + score)),
   power: ({ epsilon, gamma }, [lambda]) => (score) =>
     epsilon + score <= lambda ? 1 : (lambda / (epsilon + score)) ** gamma,

@@ -1,0 +1,69 @@
+"""Scores averaged over the window around each pixel, for losses of local means."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, pad
+
+from conformask.losses.window import sides_of
+from conformask.scorers.scorer import Scorer, WrappedScorer
+from conformask.scorers.tiled import Tiled
+from conformask.types import Images, Loss, Score
+
+POOL = {3: avg_pool1d, 4: avg_pool2d, 5: avg_pool3d}
+"""Pooling functions by the number of axes of a batch."""
+
+
+@dataclass(frozen=True)
+class Smoothed(WrappedScorer):
+    """A scorer whose score is averaged over the window around each pixel, cut off at the border.
+
+    Where a score estimates the error of each pixel, this estimates its local mean.
+    """
+
+    side: int | tuple[int, ...]
+
+    @property
+    def network(self) -> nn.Module | None:  # type: ignore[override]
+        """The network behind the scorer's score map."""
+        return self.scorer.network
+
+    @property
+    def x_channels(self) -> int:
+        """Number of channels of the x that the scorer takes."""
+        return self.scorer.x_channels
+
+    @property
+    def fingerprint(self) -> str:
+        """The scorer's fingerprint, followed by the window."""
+        return f"{self.scorer.fingerprint}-around-{self.side}"
+
+    def __call__(self, x: Images, y_hat: Images) -> Score:
+        """Compute the averaged score of each image."""
+        score = self.scorer(x, y_hat)
+        return replace(score, map=averaged(score.map, sides_of(self.side, y_hat.ndim - 2)))
+
+    def score_map(self, x: Images, y_hat: Images) -> Images:
+        """Compute the averaged score map alone, in operations that an exporter can trace."""
+        return averaged(self.scorer.score_map(x, y_hat), sides_of(self.side, y_hat.ndim - 2))
+
+
+def averaged(score: Images, sides: tuple[int, ...]) -> Images:
+    """Average over the window around each pixel, as `losses.window.around` does, in operations of a graph."""
+
+    def means(values: Tensor) -> Tensor:
+        padding = [length for side in reversed(sides) for length in (side // 2, (side - 1) // 2)]
+        return POOL[values.ndim](pad(values, padding), sides, stride=1)
+
+    return means(score) / means(torch.ones_like(score[:, :1]))
+
+
+def for_loss(scorer: Scorer, loss: Loss) -> Scorer:
+    """Return the scorer as this loss uses it: averaged where the loss is about local means."""
+    side = loss.score_window
+    if side is None:
+        return scorer
+    if isinstance(scorer, Tiled):
+        return replace(scorer, scorer=for_loss(scorer.scorer, loss))
+    return scorer if isinstance(scorer, Smoothed) and scorer.side == side else Smoothed(scorer, side)
