@@ -109,15 +109,15 @@ print(f"voxels of {triplets.geometry(0).text}, {triplets.geometry(0).orientation
 #
 # The scorer sees a volume slice by slice, each with its two neighbours;
 # `cm.NetworkOptions(volume_mode="volume")` takes a network in three dimensions. The loss is the largest mean
-# error in any window of 15 mm, hidden voxels counted as right, so that a bad place counts however large the
-# volume; the threshold is one that a tenth of the selection scans meet without any mask. With `unit="group"`
-# the promise is about every scan of a new patient, and takes nine patients.
+# error within 15 mm around a voxel that is shown, so that a bad place counts however large the volume, unless
+# it is hidden; the threshold is one that a tenth of the selection scans meet without any mask. With
+# `unit="group"` the promise is about every scan of a new patient, and takes nine patients.
 
 # %%
 scorer = cm.fit_scorer(
     split.train,
     selection=split.selection,
-    loss=cm.MaskedWindow("l1", "15mm"),
+    loss=cm.Local("l1", "15mm"),
     training=cm.TrainingConfig(epochs=options.epochs, resume=True),
     network=cm.NetworkOptions(width=8),
     out=options.out / f"scorer-{options.epochs}-epochs",

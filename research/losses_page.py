@@ -31,7 +31,8 @@ For every loss: what should the score learn, and which family should make masks 
 `research/losses_page.py` from a run of `research/losses.py`; nothing but the words around the tables is typed
 by hand. Regressors for super-resolution, colorization and completion of photographs and for super-resolution
 of cells, at 96 pixels; one network beside each with an output for everything that a score could learn, so
-that nothing else differs; confidence 0.9.
+that nothing else differs; confidence 0.9. These are grey masks, as `--grey` gives them; binary ones differ
+from water_filling and trusted_mean at the pixels of one score. window is called `masked_window` now.
 
 {summary}
 

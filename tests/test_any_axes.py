@@ -42,7 +42,9 @@ def test_what_calibration_measures(
     assert torch.equal(opened[0].reshape(FLAT), opened[1])
     assert torch.equal(mask_size(opened[0]), mask_size(opened[1]))
     distances = loss_under(used, opened[0], scored[0].batch)
-    np.testing.assert_allclose(distances, 0.05, rtol=1e-5)
+    # a binary mask ends with a whole pixel
+    np.testing.assert_allclose(distances, 0.05, rtol=0.05 if family == "binary" else 1e-5)
+    assert (distances <= 0.05 * (1 + 1e-6)).all()
     np.testing.assert_array_equal(*(features_of(item.score) for item in scored))
 
 

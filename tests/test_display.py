@@ -204,7 +204,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
 
 def test_a_masker_tells_its_promise() -> None:
     masker = masker_of(1, selection=halved(30, 1, 1))
-    assert repr(masker) == f"Masker({masker.sentence}; scorer enlarged, family reciprocal)"
+    assert repr(masker) == f"Masker({masker.sentence}; scorer enlarged, family binary)"
     html = masker._repr_html_()
     Pictures(html)
     for told in ("what holds", "what does not", "L1 at most 0.03, confidence 0.9", "8 x 12", "40 images"):

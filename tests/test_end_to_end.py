@@ -47,17 +47,15 @@ def hashes(triplets) -> set[str]:
 
 
 def check_masks(masker, data, out, sizes) -> None:
-    """16 bits, rounded down by less than a level, and the table agrees."""
+    """16 bits, and the table agrees; the rounding of scores in a batch may move the boundary by a pixel."""
     for triplet in data.select(range(0, len(data), 15)):
         x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
         mask = masker(x, y_hat)[0].numpy()
         read = decode(out / "masks" / f"{triplet.name}.png")
         assert read.dtype == np.uint16
         back = (read / 65535).astype(np.float32)
-        boundary = (mask[0] > 0) & (mask[0] < 1)  # its share feels the rounding of all scores in a batch
-        assert (back <= mask[0])[~boundary].all()
-        assert (np.abs(back - mask[0]) <= np.where(boundary, 1e-3, 1 / 65000)).all()
-        assert sizes[triplet.name] == pytest.approx(1 - mask.mean(), abs=1e-5)
+        assert np.count_nonzero(back != mask[0]) <= 1
+        assert sizes[triplet.name] == pytest.approx(1 - mask.mean(), abs=1.5 / mask.size)
         assert (out / "overlays" / f"{triplet.name}.jpg").is_file()
 
 

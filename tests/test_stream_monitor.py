@@ -23,9 +23,7 @@ from stated import calibrated
 from synthetic_triplets import arrays, scale_of, triplets
 
 SCORER = cm.Heuristic(scale_of, channels=1)
-KNOWING = replace(
-    SCORER, selection=selection_record(SCORER, triplets(40, 1), loss("l1"), [family("reciprocal")])
-)
+KNOWING = replace(SCORER, selection=selection_record(SCORER, triplets(40, 1), loss("l1"), [family("binary")]))
 
 
 def made(images: cm.Triplets, **more) -> Masker:
@@ -44,7 +42,7 @@ def harder(count: int, seed: int) -> cm.Triplets:
     y = np.stack([t.truth()[0] for t in images])
     y_hat = np.stack([t.y_hat[0] for t in images])
     x = np.stack([t.x[0] for t in images])
-    return cm.Triplets.from_arrays(np.clip(1.6 * x, 0, 1), np.clip(y + 2.5 * (y_hat - y), 0, 1), y)
+    return cm.Triplets.from_arrays(np.clip(1.6 * x, 0, 1), np.clip(y + 4 * (y_hat - y), 0, 1), y)
 
 
 def test_weeks_like_the_calibration_raise_no_alarm(masker: Masker) -> None:

@@ -252,8 +252,8 @@ class Loss(ABC):
 
     @property
     def family(self) -> Mapping[str, Json] | None:
-        """Settings of the family that suits the loss for any score; None where the score's family does."""
-        return None
+        """Settings of the family of masks for the loss; None for the scorer's own family of grey masks."""
+        return {"name": "binary", "bounds": "total"}
 
     @property
     def own_bounds(self) -> bool:

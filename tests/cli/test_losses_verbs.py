@@ -14,16 +14,16 @@ WINDOW = ("--over", "window", "--window", "5", "--threshold", "0.1", "--confiden
 def test_a_promise_about_windows(conformask, own: Path) -> None:
     run, data = own / "run", own / "data"
     record = conformask("calibrate", run, data, *WINDOW, "--json").record
-    assert (
-        record["loss"].items() >= {"distance": "l1", "over": "window", "window": 5, "region": False}.items()
-    )
-    assert record["family"]["name"] == "reciprocal"
-    assert record["sentence"].startswith("P(window(l1, 5 px) <= 0.1) >= 0.80 for ")
+    assert record["loss"].items() >= {"distance": "l1", "over": "local", "window": 5, "region": False}.items()
+    assert record["family"] == {"name": "binary", "bounds": "largest", "kappa": 0.0}
+    assert record["sentence"].startswith("P(local(l1, 5 px) <= 0.1) >= 0.80 for ")
     evaluated = conformask("evaluate", run, data, "--report", own / "report.html", "--json").record
-    assert (evaluated["card"]["loss"]["over"], evaluated["card"]["loss"]["window"]) == ("window", 5)
-    assert "in mean L1 over any 5 x 5 pixels" in (own / "report.html").read_text(encoding="utf-8")
+    assert (evaluated["card"]["loss"]["over"], evaluated["card"]["loss"]["window"]) == ("local", 5)
+    report = (own / "report.html").read_text(encoding="utf-8")
+    assert "around every pixel that is shown, the mean L1 over 5 x 5 pixels is at most 0.1" in report
+    assert "max {ē_j : m_j &gt; 0}, with e = |y − ŷ|" in report
     again = conformask("recalibrate", run, "--threshold", "0.2", "--json").record
-    assert again["sentence"].startswith("P(window(l1, 5 px) <= 0.2)")
+    assert again["sentence"].startswith("P(local(l1, 5 px) <= 0.2)")
     conformask("mask", run, data, own / "masks")
     with (own / "masks" / "sizes.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
@@ -57,7 +57,7 @@ def test_a_promise_about_regions(conformask, own: Path) -> None:
     assert "promises are about them alone" in conformask("check", data).out
     record = conformask("calibrate", run, data, *WINDOW, "--json").record
     assert record["loss"]["region"] is True
-    assert record["sentence"].startswith("P(window(l1, 5 px) in the region <= 0.1)")
+    assert record["sentence"].startswith("P(local(l1, 5 px) in the region <= 0.1)")
     assert conformask("monitor", run, data).status == 0
     (data / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
     refused = conformask("evaluate", run, data)

@@ -185,13 +185,18 @@ def test_an_interrupt_is_130(conformask, monkeypatch, made, tmp_path):
 
 def test_info_tells_the_loss_and_the_promise(conformask, own):
     said = " ".join(conformask("info", own / "run").out.split())
-    for fact in ("trained for l1 ", " loss l1 ", " promise marginal, confidence 0.8 "):
+    for fact in (
+        "trained for l1: Σ m e / n, ",
+        " loss l1: Σ m e / n, with e = |y − ŷ|, ",
+        " masks binary ",
+        " promise marginal, confidence 0.8 ",
+    ):
         assert fact in said
     conformask(
         "calibrate", own / "run", own / "data", "--over", "window", "--window", "5", "--threshold", "0.1"
     )
     said = " ".join(conformask("info", own / "run").out.split())
-    assert " loss window(l1, 5 px): mean L1 shown in any 5 x 5 pixels " in said
+    assert " loss local(l1, 5 px): max {ē_j : m_j > 0}, with e = |y − ŷ|, ē_j the mean of e over" in said
 
 
 def test_thresholds_tells_whether_anything_is_calibrated(conformask, own):

@@ -1,9 +1,12 @@
 """A promise without training on the command line, and what training says of itself."""
 
+import csv
 import json
 from pathlib import Path
 
 import pytest
+
+from conformask.data.triplets import Triplets
 
 TERMS = ("--threshold", "0.02", "--confidence", "0.8")
 
@@ -22,19 +25,51 @@ def test_a_promise_without_training(conformask, own: Path, scorer: str) -> None:
     assert stricter["sentence"].startswith("P(l1 <= 0.01)")
 
 
+def test_without_a_threshold_it_shows_what_thresholds_would_mean(conformask, own: Path) -> None:
+    asked = ("calibrate", "--scorer", "packaged", own / "data", "--confidence", "0.5")
+    shown = conformask(*asked)
+    assert shown.status == 0
+    assert (
+        "What a threshold on l1 would mean (marginal, confidence 0.5), on the selection images" in shown.out
+    )
+    assert f"calibrate --scorer packaged {own / 'data'} --threshold T --out RUN" in shown.out
+    sizes = [choice["mask_size"] for choice in conformask(*asked, "--json").record["choices"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] > sizes[-1]
+
+
+def test_a_tenth_is_set_aside_where_the_images_are_not_split(conformask, own: Path) -> None:
+    """So that bounds, other thresholds and promises on a grid work after it."""
+    run, data = own / "unsplit", own / "data"
+    total = len(Triplets.from_folder(data))
+    lines = csv.DictReader((data / "manifest.csv").read_text(encoding="utf-8").splitlines())
+    with (data / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        kept = csv.DictWriter(file, ["x", "y_hat", "y"], extrasaction="ignore")
+        kept.writeheader()
+        kept.writerows(lines)
+    answer = conformask("calibrate", "--scorer", "residual", data, *TERMS, "--out", run)
+    aside, rest = round(total / 10), total - round(total / 10)
+    assert (
+        f"{aside} of the {total} images were set aside for choices that the {rest} calibration" in answer.out
+    )
+    assert f"like the {rest} calibration images" in answer.out
+    for promise in ("expected", "adaptive", "simultaneous"):
+        again = conformask("calibrate", run, data, "--threshold", "0.02", "--guarantee", promise)
+        assert again.status == 0, again.err
+
+
 @pytest.mark.parametrize(
     "tokens",
     [
         ("DATA", "--threshold", "0.02"),
-        ("DATA", "--out", "NEW"),
         ("RUN", "DATA", "--threshold", "0.02", "--out", "NEW"),
     ],
 )
-def test_it_needs_data_threshold_and_a_new_folder(conformask, own: Path, tokens: tuple[str, ...]) -> None:
+def test_it_needs_data_and_a_new_folder(conformask, own: Path, tokens: tuple[str, ...]) -> None:
     places = {"DATA": own / "data", "RUN": own / "run", "NEW": own / "new"}
     answer = conformask("calibrate", "--scorer", "packaged", *(places.get(token, token) for token in tokens))
     assert answer.status == 2
-    assert "with --scorer packaged give DATA, --threshold and --out" in answer.err
+    assert "with --scorer packaged give DATA and --out" in answer.err
 
 
 def test_out_is_for_scorers_without_training(conformask, own: Path) -> None:

@@ -26,7 +26,10 @@ N = 20
 
 @pytest.fixture(scope="module")
 def masker() -> Masker:
-    return calibrate(SCORER, triplets(40, 0), selection=triplets(30, 1), threshold=0.03, loss="l1")
+    """Of grey masks, whose values show how they are rounded."""
+    return calibrate(
+        SCORER, triplets(40, 0), selection=triplets(30, 1), threshold=0.03, loss="l1", family="grey"
+    )
 
 
 @pytest.fixture

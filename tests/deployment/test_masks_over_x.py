@@ -72,7 +72,7 @@ def test_a_parametric_map_refers_to_the_series_of_x(tmp_path: Path, scorer: Heur
     uid = write_series(tmp_path / "x" / "p1")
     write_y_hat(tmp_path / "y_hat" / "p1.nii.gz", volume(1))
     triplets = Triplets.from_folder(tmp_path, reading=HU)
-    written = cm.write_masks(masker, triplets, tmp_path / "out", mask_geometry="x", dicom_seg_below=0.5)
+    written = cm.write_masks(masker, triplets, tmp_path / "out", mask_geometry="x", dicom_seg=True)
     assert [path.name for path in (tmp_path / "out" / "masks").iterdir()] == ["p1.dcm"]
     data = hd.pm.ParametricMap.from_dataset(pydicom.dcmread(tmp_path / "out" / "masks" / "p1.dcm"))
     assert data.ReferencedSeriesSequence[0].SeriesInstanceUID == uid

@@ -306,7 +306,7 @@ def test_a_map_of_ones_own_that_is_none(function: Callable, message: str) -> Non
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 0.1, 0.12, 1.0])
 def test_the_critical_lambda_of_local_is_exact(kappa: float, threshold: float) -> None:
     """At it the mask is within the threshold, just above it is not; equal scores open together."""
-    used, masks = Local("l1", 5), Binary(kappa)
+    used, masks = Local("l1", 5), Binary("largest", kappa)
     score = (10 * torch.rand(Y[:, :1].shape, generator=torch.Generator().manual_seed(1))).ceil() / 10
     item = ScoredBatch(Batch(("image",) * len(Y), Y, Y_HAT, Y), Score(score))
     critical = critical_lambdas(item, masks, used, np.array([0.0, np.inf]), threshold)
@@ -321,7 +321,7 @@ def test_the_critical_lambda_of_local_is_exact(kappa: float, threshold: float) -
 
 @pytest.mark.parametrize("kappa", [0.0, -0.25])
 def test_curves_of_local_are_those_of_its_masks(kappa: float) -> None:
-    used, masks = Local("l1", 5), Binary(kappa)
+    used, masks = Local("l1", 5), Binary("largest", kappa)
     score = torch.rand(Y[:, :1].shape, generator=torch.Generator().manual_seed(1))
     item = ScoredBatch(Batch(("image",) * len(Y), Y, Y_HAT, Y), Score(score))
     grid = np.array([0.0, 0.1, 0.3, 0.7, np.inf])

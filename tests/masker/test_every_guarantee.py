@@ -36,7 +36,7 @@ SELECTION = triplets(60, 1)
 SCORER = Heuristic(scale_of, channels=1)
 KNOWING = replace(
     SCORER,
-    selection=selection_record(SCORER, SELECTION, loss("l1"), [family_by_name("reciprocal")]),
+    selection=selection_record(SCORER, SELECTION, loss("l1"), [family_by_name("binary")]),
 )
 COLUMNS = {
     "groups": {"groups": GROUPS},

@@ -51,7 +51,10 @@ SCORER = Heuristic(scale_of, channels=1)
 CALIBRATION, SELECTION = triplets(40, 0), triplets(30, 1)
 TEST = next(triplets(12, 2).batches(12))
 KEPT = selection_record(
-    SCORER, SELECTION, loss_by_name("l1"), [family_by_name("reciprocal"), family_by_name("water_filling")]
+    SCORER,
+    SELECTION,
+    loss_by_name("l1"),
+    [family_by_name(name) for name in ("binary", "reciprocal", "water_filling")],
 )
 KNOWING = replace(SCORER, selection=KEPT)
 
@@ -102,7 +105,7 @@ def test_calibration_images_but_three_keep_an_exact_threshold(wanted: str, chose
 
 
 def test_masks_are_the_family_at_lambda() -> None:
-    masker = made()
+    masker = made(family="reciprocal")
     lam = masker.card.rule["lam"]
     expected = (lam / (Reciprocal().epsilon + TEST.x)).clamp(max=1)
     torch.testing.assert_close(masker(TEST.x, TEST.y_hat), expected, rtol=1e-5, atol=1e-6)
@@ -879,7 +882,8 @@ def test_a_threshold_that_no_mask_meets() -> None:
     assert masker.sentence.endswith("(marginal), kept only by hiding every image completely")
     assert "- Only hiding every image completely" in card_text(masker.card, "scale", "")
     assert masker.recalibrate(threshold=2.0).card.hides is None
-    assert made().recalibrate(threshold=1e-12).card.hides == "every image"
+    assert made().recalibrate(threshold=1e-12).card.hides == "every calibration image"
+    assert made(family="reciprocal").recalibrate(threshold=1e-12).card.hides == "every image"
 
 
 def test_a_category_that_no_mask_saves() -> None:
@@ -914,12 +918,11 @@ def test_unknown_truth() -> None:
 
 
 def test_threshold_choices() -> None:
-    with pytest.raises(InvalidArgumentError, match="keeps no selection"):
-        threshold_choices(SCORER)
-
     class Fitted(Heuristic):
         loss = loss_by_name("l1")
 
+    with pytest.raises(InvalidArgumentError, match="keeps no selection"):
+        threshold_choices(Fitted(scale_of, channels=1))
     choices = threshold_choices(Fitted(scale_of, channels=1, selection=KEPT))
     assert [c.threshold for c in choices] == sorted({c.threshold for c in choices})
     for choice in choices:

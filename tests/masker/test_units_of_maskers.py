@@ -33,7 +33,7 @@ SELECTION = triplets(60, 1, groups=[f"chosen {k // 3}" for k in range(60)])
 SCORER = Heuristic(scale_of, channels=1)
 KNOWING = replace(
     SCORER,
-    selection=selection_record(SCORER, SELECTION, loss("l1"), [family_by_name("reciprocal")]),
+    selection=selection_record(SCORER, SELECTION, loss("l1"), [family_by_name("binary")]),
 )
 THRESHOLD = 0.03
 ASKED = [
@@ -140,7 +140,7 @@ def test_a_share_of_each_patient_is_measured_as_it_is_promised() -> None:
 def test_what_is_said_of_patients() -> None:
     every = made({"unit": "group"}, FEW)
     assert headline(every.card).startswith(
-        "In at least 80\N{NO-BREAK SPACE}% of new groups, on every image, what"
+        "In at least 80\N{NO-BREAK SPACE}% of new groups, on every image, the mean L1 is"
     )
     assert meaning_of(every.card).holds.startswith(
         "Draw calibration groups and a new group from the same source, again and again: in at least "

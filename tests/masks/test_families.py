@@ -31,8 +31,28 @@ class TestBinary(FamilyContract):
     family = Binary()
 
 
-class TestBinaryOfOneLevel(FamilyContract):
+class TestBinaryOfOneBudget(FamilyContract):
     family = Binary(kappa=0.0)
+
+
+class TestBinaryOfAShare(FamilyContract):
+    family = Binary(kappa=1.0)
+
+
+class TestBinaryByTheLargest(FamilyContract):
+    family = Binary("largest")
+
+
+class TestBinaryOfOneBoundary(FamilyContract):
+    family = Binary("largest", kappa=0.0)
+
+
+class TestBinaryByTheMean(FamilyContract):
+    family = Binary("mean")
+
+
+class TestBinaryOfOneMean(FamilyContract):
+    family = Binary("mean", kappa=0.0)
 
 
 class TestWaterFilling1(FamilyContract):
@@ -114,7 +134,8 @@ EVEN = WaterFilling(1.0, kappa=0.0)
 """Every image has the same budget."""
 ALL = (
     Binary(),
-    Binary(kappa=0.0),
+    Binary("largest", kappa=0.0),
+    Binary("mean", kappa=0.0),
     Reciprocal(),
     EVEN,
     WaterFilling(1.0),
@@ -139,6 +160,17 @@ def test_ties_share_the_fraction() -> None:
     torch.testing.assert_close(mask, images(1, 0.5, 0.5, 0))
     found = each.critical_lambda(score, images(0, 1, 3, 0), 1.0, 0.5)
     torch.testing.assert_close(found, lam(0.3 / 4))
+
+
+@pytest.mark.parametrize(("bounds", "critical"), [("largest", 0.2), ("total", 0.5 / 4), ("mean", 0.5 / 3)])
+def test_binary_masks_show_or_hide_ties_together(bounds: str, critical: float) -> None:
+    score, each = images(0.1, 0.2, 0.2, 0.5), family({"name": "binary", "bounds": bounds, "kappa": 0.0})
+    for budget, shown in ((1 - 1e-6, 0), (1 + 1e-6, 1)):
+        mask = each.apply(score, each.level(score, lam(critical * budget)))
+        assert torch.equal(mask, images(1, shown, shown, 0))
+    found = each.critical_lambda(score, images(0, 1, 3, 0), 1.0, 0.5)
+    torch.testing.assert_close(found, lam(critical), rtol=1e-7, atol=0)
+    assert torch.equal(each.apply(score, each.level(score, found)), images(1, 0, 0, 0))
 
 
 def test_zero_score_is_open_above_zero_and_critical_at_zero() -> None:
@@ -262,6 +294,7 @@ def test_family_by_name_and_settings() -> None:
     assert family("reciprocal") == Reciprocal()
     assert family("water_filling") == WaterFilling(1.0, -0.25)
     assert family("water_filling", 2.0) == WaterFilling(2.0, -0.125)
+    assert family("binary", 2.0) == Binary("total", -0.125)
     assert family({"name": "power", "gamma": 3.0}, 2.0) == Power(3.0)
     assert family({"name": "water_filling", "kappa": 0}, 1.0) == EVEN
     for each in ALL:
@@ -272,6 +305,8 @@ def test_family_by_name_and_settings() -> None:
         family({"name": "reciprocal", "epsilom": 1.0})
     with pytest.raises(InvalidArgumentError, match="did you mean 'gamma'"):
         family({"name": "power", "gama": 1.0})
+    with pytest.raises(InvalidArgumentError, match="did you mean 'total'"):
+        family({"name": "binary", "bounds": "totl"})
     with pytest.raises(InvalidArgumentError, match="water_filling setting 'epsilon' is unknown"):
         family({"name": "water_filling", "epsilon": 1.0})
     assert set(FAMILIES) == {"binary", "reciprocal", "water_filling", "power", "trusted_mean"}

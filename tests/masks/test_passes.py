@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from conformask.errors import MismatchError
+from conformask.masks.binary import Binary
 from conformask.masks.mask_family import Family
 from conformask.masks.power import Power
 from conformask.masks.trusted_mean import TrustedMean
@@ -51,6 +52,7 @@ def opened(family: Family, score: Array, level: Array) -> Array:
 @pytest.mark.parametrize(
     "family",
     [
+        Binary("largest"),
         Power(),
         Power(gamma=1.0, kappa=0.0),
         WaterFilling(),
@@ -67,8 +69,20 @@ def test_levels_are_those_of_the_kernels_bit_for_bit(family: Family) -> None:
         np.testing.assert_array_equal(level, expected, err_msg=called)
 
 
-@pytest.mark.parametrize("family", [TrustedMean(), TrustedMean(kappa=0.0), TrustedMean(kappa=1.0)], ids=repr)
-def test_masks_of_trusted_mean_are_those_of_sorted_scores(family: TrustedMean) -> None:
+@pytest.mark.parametrize(
+    "family",
+    [
+        TrustedMean(),
+        TrustedMean(kappa=0.0),
+        TrustedMean(kappa=1.0),
+        Binary(),
+        Binary(kappa=0.0),
+        Binary("mean"),
+        Binary("mean", kappa=0.0),
+    ],
+    ids=repr,
+)
+def test_masks_are_those_of_sorted_scores(family: Family) -> None:
     for score, expected, level, called in levels(family):
         mask, sorted_mask = opened(family, score, level), opened(family, score, expected)
         np.testing.assert_allclose(mask, sorted_mask, rtol=0, atol=1e-6, err_msg=called)

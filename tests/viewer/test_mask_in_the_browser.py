@@ -15,6 +15,9 @@ LEVEL = 1
 
 
 SETTINGS = [
+    {"name": "binary"},
+    {"name": "binary", "bounds": "largest", "kappa": 0.0},
+    {"name": "binary", "bounds": "mean"},
     {"name": "reciprocal"},
     {"name": "power", "gamma": 2.5, "kappa": -0.5},
     {"name": "water_filling"},

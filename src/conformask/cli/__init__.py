@@ -125,7 +125,7 @@ RENAMED: Mapping[str, str] = {
     "--nan": "--nan-is-outside",
     "--other-network": "--allow-network-mismatch",
     "--scratch": "--from-scratch",
-    "--seg": "--dicom-seg-below",
+    "--seg": "--dicom-seg",
     "--whole": "--tiled",
     "--with": "--predictor",
     "--within": "--per-category",

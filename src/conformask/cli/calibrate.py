@@ -17,20 +17,26 @@ from conformask.cli.options import (
     AsJson,
     Devices,
     FamilyName,
+    Grey,
     NetworkName,
     OtherNetwork,
     Promised,
     Read,
     Threshold,
+    family_option,
     loss_of,
 )
 from conformask.cli.output import bad_usage, range_text, show
+from conformask.cli.thresholds import show_choices
 from conformask.progress import main_process
 
 if TYPE_CHECKING:
+    from conformask.data.triplets import Triplets
     from conformask.masker.masker import Masker
     from conformask.records.card import CalibrationCard
 
+SET_ASIDE = 0.1
+"""Fraction of the images that are set aside for choices, where nothing else decides it."""
 PARTS = "calibrating"
 """Subfolder of the run folder that keeps the finished parts of a calibration."""
 
@@ -53,6 +59,7 @@ def calibrate(
     threshold: Threshold = None,
     promise: Promised = MARGINAL,
     family: FamilyName = None,
+    grey: Grey = False,
     about: AboutLoss = SAME_LOSS,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
@@ -77,10 +84,12 @@ def calibrate(
     run
         The run folder of conformask train; with --scorer, give DATA in its place.
     data
-        A folder of triplets; its calibration part is used, or all of it if it is not split.
+        A folder of triplets; its calibration part is used. If it is not split, all of it is, but for a tenth
+        (groups whole) that is set aside for other choices where the run keeps no images for them.
     """
     from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.masker.resolve import family_for, loss_for
+    from conformask.masker.thresholds import threshold_choices
     from conformask.records.card import CALIBRATION
     from conformask.scorers.network_scorer import NetworkScorer
     from conformask.scorers.stored import load_scorer
@@ -89,17 +98,19 @@ def calibrate(
     from conformask.storage.claims import places, refuse_unclaimed
 
     if scorer is not None:
-        if out is None or data is not None or threshold is None:
-            bad_usage(f"with --scorer {scorer} give DATA, --threshold and --out, and no run folder")
-        run, data = out, run
+        if data is not None or (out is None and threshold is not None):
+            bad_usage(f"with --scorer {scorer} give DATA and --out, and no run folder")
+        run, data = out or Path("RUN"), run
     elif out is not None:
         bad_usage("--out goes with --scorer; without it, the first argument is the run folder")
     if data is None:
         verb = "recalibrate" if threshold is not None or promise != MARGINAL else "thresholds"
         bad_usage(f"no DATA is given: for what needs no images, use conformask {verb} {run}")
-    if threshold is None:
+    chosen_family = family_option(family, grey=grey)
+    if threshold is None and scorer is None:
         bad_usage(f"give --threshold; conformask thresholds {run} shows what thresholds would mean")
-    refuse_unclaimed(places(run, CALIBRATION))
+    if threshold is not None:
+        refuse_unclaimed(places(run, CALIBRATION))
     start: NetworkScorer | Untrained
     if scorer is None:
         start = load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
@@ -109,26 +120,55 @@ def calibrate(
     chosen = about.loss(loss_for(start, None).terms) if about.is_given else None
     loss = loss_for(start, chosen, triplets)
     used_scorer, selection = for_images(start, triplets, loss), start.selection
-    name = family_for(used_scorer, loss, family).name
+    name = family_for(used_scorer, loss, chosen_family).name
     has_curves = selection is not None and selection.of == loss.terms and name in selection.curves
+    calibration, set_aside = (triplets.part("calibration"), None) if has_curves else _set_aside(triplets)
+    used_scorer = tiled_scorer(used_scorer, triplets.dimensions) if tiled else used_scorer
+    if threshold is None:
+        choices = threshold_choices(
+            used_scorer,
+            promise=promise.promise(),
+            family=chosen_family,
+            loss=loss,
+            selection=set_aside or calibration,
+        )
+        command = f"calibrate --scorer {scorer} {data} --threshold T --out {run}"
+        show_choices(choices, loss.terms, promise.promise(), f"Next: conformask {command}", as_json=json)
+        return
     masker = calibrate_scorer(
-        tiled_scorer(used_scorer, triplets.dimensions) if tiled else used_scorer,
-        triplets.part("calibration"),
+        used_scorer,
+        calibration,
         threshold=threshold,
         loss=loss,
         promise=promise.promise(),
-        family=family,
-        selection=None if has_curves or not triplets.has_split else triplets.part("selection"),
+        family=chosen_family,
+        selection=set_aside,
         compute=devices.compute(run / PARTS),
         allow_network_mismatch=allow_network_mismatch,
     )
     if main_process():
         masker = masker.save(run)
-    show_calibration(run, masker, as_json=json)
+    apart = [] if set_aside is None or triplets.has_split else [_set_aside_text(calibration, set_aside)]
+    show_calibration(run, masker, *apart, as_json=json)
 
 
-def show_calibration(run: Path, masker: "Masker", *, as_json: bool) -> None:
-    """Print the promise, how much its masks hide, and what it rests on."""
+def _set_aside(triplets: "Triplets") -> tuple["Triplets", "Triplets | None"]:
+    """Return calibration and selection images: a split's, or a tenth of the groups set aside by a hash."""
+    if triplets.has_split:
+        return triplets.part("calibration"), triplets.part("selection")
+    return triplets.holdout(SET_ASIDE) if len(set(triplets.groups)) > 1 else (triplets, None)
+
+
+def _set_aside_text(calibration: "Triplets", set_aside: "Triplets") -> str:
+    total = len(calibration) + len(set_aside)
+    return (
+        f"{len(set_aside)} of the {total} images were set aside for choices that the {len(calibration)} "
+        "calibration images must not see, such as another threshold."
+    )
+
+
+def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) -> None:
+    """Print the promise, how much its masks hide, what it rests on, and notes."""
     from conformask.wording.scores import comparison_text
 
     card = {key: value for key, value in masker.card.to_json().items() if key != "calibrated_on"}
@@ -139,7 +179,11 @@ def show_calibration(run: Path, masker: "Masker", *, as_json: bool) -> None:
         f"lambda = {lam:.6g}" if isinstance(lam, float) else f"lambda by image ({masker.card.rule['kind']})"
     )
     hidden = _hidden_text(masker.card)
-    lines = [masker.sentence, *([hidden] if hidden else []), f"{rule} ({masker.family.name}, {exactness})"]
+    lines = [
+        masker.sentence,
+        *([hidden] if hidden else []),
+        f"{rule} ({masker.card.masks} masks, {exactness})",
+    ]
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:
@@ -150,7 +194,7 @@ def show_calibration(run: Path, masker: "Masker", *, as_json: bool) -> None:
     selection = masker.scorer.selection
     untrained = masker.scorer.name in names.UNTRAINED
     comparison = selection.comparison if untrained and selection is not None else None
-    lines += [] if comparison is None else [comparison_text(comparison)]
+    lines += [*notes, *([] if comparison is None else [comparison_text(comparison)])]
     record = {"run": str(run), "sentence": masker.sentence, **card, "lam": lam, "coverage_range": coverage}
     record["comparison"] = comparison and asdict(comparison)
     show(record, *lines, as_json=as_json)

@@ -41,7 +41,7 @@ SHOWN = {
         "loss": "loss",
         "threshold": "threshold",
         "promise": "promise",
-        "family": "family",
+        "family": "masks",
         "rule": "lambda",
         "exact": "",
         "n_calibration": "calibration images",
@@ -159,7 +159,9 @@ def _text(key: str, value: Any) -> str:
         return rounded_share(value)
     if key == "loss":
         terms = LossTerms(**value)
-        return terms.name if terms.over in (None, "image") else f"{terms.name}: {terms.label}"
+        return f"{terms.name}: {terms.formula}"
+    if key == "family":
+        return str(value["name"]) + ("" if value["name"] == "binary" else ": values between 0 and 1")
     if key == "promise":
         return ", ".join([str(value["guarantee"]), *_set_terms(value)])
     if isinstance(value, Mapping):

@@ -38,12 +38,14 @@ def mask(
         bool,
         Parameter(show_default=False, help="Remove masks of another promise or of other images from OUT."),
     ] = False,
-    dicom_seg_below: Annotated[
-        float | None,
+    dicom_seg: Annotated[
+        bool,
         Parameter(
-            help="For DICOM series, also write a DICOM SEG of the pixels with a mask value below this."
+            show_default=False,
+            help="For DICOM series, also write a DICOM SEG of the pixels that are not wholly shown, with the "
+            "promise for the others.",
         ),
-    ] = None,
+    ] = False,
     mask_geometry: Annotated[
         Literal["x", "y_hat"],
         Parameter(
@@ -81,7 +83,7 @@ def mask(
         out,
         allow_network_mismatch=allow_network_mismatch,
         overwrite=overwrite,
-        dicom_seg_below=dicom_seg_below,
+        dicom_seg=dicom_seg,
         mask_geometry=mask_geometry,
         compute=devices.compute(),
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 from cyclopts import Group, Parameter, Token, convert
 
 from conformask import names
+from conformask.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from conformask.conformal.promise import Promise
@@ -175,9 +176,29 @@ Threshold = Annotated[
 FamilyName = Annotated[
     names.Family | None,
     Parameter(
-        help="How a score becomes a mask; if not given, the family that suits the loss and the scorer."
+        help="How a score becomes a mask; if not given, binary, or for losses that compare the masked images "
+        "the grey family that suits the scorer."
     ),
 ]
+Grey = Annotated[
+    bool,
+    Parameter(
+        show_default=False,
+        help="Grey masks, as up to 0.2: an error counts by the mask value of its pixel. Nothing is promised "
+        "for masks that are cut at a value.",
+    ),
+]
+
+
+def family_option(family: names.Family | None, *, grey: bool) -> str | None:
+    """Return the family that both options choose.
+
+    Raises:
+        InvalidArgumentError: they contradict.
+    """
+    if grey and family is not None:
+        raise InvalidArgumentError(f"--grey and --family {family} both choose the masks: give one of them")
+    return "grey" if grey else family
 
 
 AGGREGATES: Mapping[str, names.Over] = {"window": "local", "masked_window": "window"}

@@ -1,9 +1,15 @@
 """conformask thresholds: what each threshold would mean, on the selection images."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from conformask.cli.options import MARGINAL, AsJson, FamilyName, Promised
+from conformask.cli.options import MARGINAL, AsJson, FamilyName, Grey, Promised, family_option
 from conformask.cli.output import show, table
+
+if TYPE_CHECKING:
+    from conformask.conformal.promise import Promise
+    from conformask.masker.thresholds import ThresholdChoice
+    from conformask.records.loss import LossTerms
 
 BAR = 30
 """Length of the bar of a mask of size 1, in characters."""
@@ -15,6 +21,7 @@ def thresholds(
     *,
     promise: Promised = MARGINAL,
     family: FamilyName = None,
+    grey: Grey = False,
     json: AsJson = False,
 ) -> None:
     """Show what each threshold would mean on the selection images, before a calibration.
@@ -29,7 +36,16 @@ def thresholds(
     from conformask.scorers.stored import load_scorer
 
     scorer, stated = load_scorer(run), promise.promise()
-    choices = threshold_choices(scorer, promise=stated, family=family)
+    choices = threshold_choices(scorer, promise=stated, family=family_option(family, grey=grey))
+    first = "" if (run / CALIBRATION).is_file() else "Nothing is calibrated yet. "
+    step = f"{first}Next: conformask calibrate {run} DATA --threshold T"
+    show_choices(choices, scorer.card.loss, stated, step, as_json=json)
+
+
+def show_choices(
+    choices: "list[ThresholdChoice]", loss: "LossTerms", stated: "Promise", step: str, *, as_json: bool
+) -> None:
+    """Print a table of thresholds with their masks, and the next step."""
     at = (
         stated.guarantee
         if stated.confidence is None
@@ -40,16 +56,15 @@ def thresholds(
         for c in choices
     ]
     record = {
-        "loss": scorer.card.loss, "confidence": stated.confidence,
+        "loss": loss, "confidence": stated.confidence,
         "choices": [vars(choice) for choice in choices],
     }  # fmt: skip
-    first = "" if (run / CALIBRATION).is_file() else "Nothing is calibrated yet. "
     show(
         record,
-        f"What a threshold on {scorer.card.loss.name} would mean ({at}), on the selection images:",
+        f"What a threshold on {loss.name} would mean ({at}), on the selection images:",
         "",
         table(("threshold", "pass unmasked", "mask size", ""), rows),
         "",
-        f"{first}Next: conformask calibrate {run} DATA --threshold T",
-        as_json=json,
+        step,
+        as_json=as_json,
     )

@@ -40,6 +40,7 @@ from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE, Compute, launch
 from conformask.types import Batch
+from conformask.wording.promises import promised_here
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def write_masks(
     *,
     allow_network_mismatch: bool = False,
     overwrite: bool = False,
-    dicom_seg_below: float | None = None,
+    dicom_seg: bool = False,
     mask_geometry: Literal["x", "y_hat"] = "y_hat",
     compute: Compute = ONE_DEVICE,
 ) -> WrittenMasks:
@@ -78,8 +79,9 @@ def write_masks(
         out: a folder that is empty, or holds masks of these images by exactly this masker.
         allow_network_mismatch: mask outputs of another network than the calibration's.
         overwrite: remove what masks.json in out claims: masks of another promise, or of other images.
-        dicom_seg_below: also write segmentations/NAME.dcm for DICOM series: a DICOM SEG of the pixels with a
-            mask value below this.
+        dicom_seg: also write segmentations/NAME.dcm for DICOM series: a DICOM SEG of the pixels that are not
+            wholly shown, with the promise for the others; there is none for grey masks of a loss that is not
+            monotone, and the file says so.
         mask_geometry: the role whose file type and geometry the masks have; x, such as a DICOM series whose
             y_hat is NIfTI, only if both files state that they lie in the same place.
         compute: the devices; each is a process that masks its share of the images.
@@ -88,7 +90,7 @@ def write_masks(
         OutputError: out cannot be written to, another process writes it, or its masks.json does not claim
             something that is in the way.
         ImageError: an image that cannot be used.
-        InvalidArgumentError: an invalid dicom_seg_below, or images that are not DICOM.
+        InvalidArgumentError: dicom_seg for images that are not DICOM.
         MismatchError: other channels than those of the calibration images, outputs of another network, masks
             of another promise or of other images in out, or an x that does not lie where y_hat does.
 
@@ -109,8 +111,8 @@ def write_masks(
     refuse_others(triplets)
     if mask_geometry == "x":
         _check_over_x(triplets)
-    if dicom_seg_below is not None:
-        _check_seg(dicom_seg_below, triplets, mask_geometry)
+    if dicom_seg:
+        _check_seg(triplets, mask_geometry)
     caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(triplets.geometries())
     promise = {"fingerprint": masker.fingerprint, "sentence": masker.sentence, "network": triplets.network}
@@ -118,7 +120,7 @@ def write_masks(
     work = _Work(masker, triplets, MaskFolder(Path(out), processes.rank), mask_geometry)
     with exclusive_folder(work.folder.path):
         if processes.is_first:
-            files = [*work.files, *(work.segmentations.values() if dicom_seg_below is not None else ())]
+            files = [*work.files, *(work.segmentations.values() if dicom_seg else ())]
             work.folder.claim({**promise, "caveat": caveat}, files, overwrite=overwrite)
             work.remove_outdated_films()
         processes.wait()
@@ -133,8 +135,8 @@ def write_masks(
         if processes.is_first:
             work.folder.write(rows)
             work.join_films()
-            if dicom_seg_below is not None:
-                work.write_segmentations(dicom_seg_below)
+            if dicom_seg:
+                work.write_segmentations(promised_here(_promise_of_cut(masker), caveat))
     sizes = {line.name: line.mask_size for line in rows}
     return WrittenMasks(sizes, _measurement(work, rows), caveat)
 
@@ -247,14 +249,14 @@ class _Work:
         self._write_overlay(image.name, summary.y_hat, summary.mask, image.under.geometry)
         self.folder.add(self._line(image.name, summary.size, summary.loss))
 
-    def write_segmentations(self, level: float) -> None:
-        """Write segmentations/NAME.dcm of every image: where its mask is below a value."""
+    def write_segmentations(self, promise: str) -> None:
+        """Write segmentations/NAME.dcm of every image: where its mask is below 1, and what that promises."""
         for name, path in tracked(self.segmentations.items(), "segmentations", len(self.places)):
             mask = decode(self.places[name]).astype(np.float32)
             write = _segmentation_writer(self.triplets, self._indices[name], self._mask_geometry)
             assert write is not None
             with atomic_write(path) as temporary:
-                write(temporary, mask, self._source_image(name, None), level)
+                write(temporary, mask, self._source_image(name, None), promise)
 
     def _line(self, name: str, size: float, loss: float | None, bound: float | None = None) -> MaskRow:
         threshold = self.masker.card.threshold
@@ -317,9 +319,17 @@ def _placement_difference(x: Header, y_hat: Header) -> str | None:
     return difference and f"x and y_hat have {difference}"
 
 
-def _check_seg(below: float, triplets: Triplets, mask_geometry: Role) -> None:
-    if not 0 < below <= 1:
-        raise InvalidArgumentError(f"dicom_seg_below = {below}: give a mask value in (0, 1], such as 0.5")
+def _promise_of_cut(masker: Masker) -> str:
+    """Return what is promised where only the pixels with mask 1 are shown.
+
+    A monotone loss is never larger under a smaller mask: the promise of grey masks covers their pixels of 1.
+    """
+    if masker.card.is_grey and not masker.loss.monotone:
+        return f"NOT PROMISED: grey masks, cut at 1; {masker.card.loss.name} may be larger for the rest"
+    return masker.sentence
+
+
+def _check_seg(triplets: Triplets, mask_geometry: Role) -> None:
     others = [
         name
         for index, name in enumerate(triplets.names)
@@ -327,8 +337,8 @@ def _check_seg(below: float, triplets: Triplets, mask_geometry: Role) -> None:
     ]
     if others:
         raise InvalidArgumentError(
-            f"dicom_seg_below writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not "
-            "one: leave out dicom_seg_below"
+            f"dicom_seg writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not one: "
+            "leave out dicom_seg (--dicom-seg)"
         )
 
 

@@ -77,7 +77,7 @@ def evaluate(
         >>> y = np.random.default_rng(1).random((20, 16, 16), dtype=np.float32)
         >>> new = cm.Triplets.from_arrays(y**2, y**1.5, y)
         >>> cm.evaluate(masker, new).coverage
-        0.8
+        0.95
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     if out is not None and compute.parts is None:

@@ -30,6 +30,8 @@ class MaskedDistance(Loss):
     def __init__(self, distance: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> None:
         object.__setattr__(self, "distance", distance_by_name(distance))
 
+    family = None
+
     @property
     def part(self) -> Distance:
         """The distance."""

@@ -69,7 +69,7 @@ class MeanShown(MapLoss):
     """
 
     relative = True
-    family: ClassVar[Mapping[str, Json]] = {"name": "trusted_mean"}
+    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "mean"}
 
     @property
     def terms(self) -> LossTerms:

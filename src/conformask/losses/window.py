@@ -107,7 +107,7 @@ class Local(WindowLoss):
 
     over = "local"
     monotone = True
-    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "kappa": 0.0}
+    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 
     @property
     def score_window(self) -> int | tuple[int, ...] | None:
@@ -144,7 +144,7 @@ class LocalShare(WindowLoss):
     over = "local_share"
     relative = True
     upper_bound = 1.0
-    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "kappa": 0.0}
+    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 
     def __init__(
         self,

@@ -57,7 +57,7 @@ class MissRate(WrongPixelLoss):
 
     over = "missed"
     monotone = True
-    family: ClassVar[Mapping[str, Json]] = {"name": "water_filling", "kappa": 1.0}
+    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "total", "kappa": 1.0}
     exponent = 1.0
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
@@ -93,7 +93,7 @@ class FalseOmissionRate(WrongPixelLoss):
 
     over = "wrong"
     relative = True
-    family: ClassVar[Mapping[str, Json]] = {"name": "trusted_mean"}
+    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "mean"}
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
         """Return the loss on these images, for masks with this many channels."""

@@ -129,12 +129,12 @@ def calibrate(
     check_sample_size(choices.promise, choices.threshold, used, len(images), columns_kept(curves))
     losses = calibration_data(curves, choices.threshold, used, critical)
     rule = choices.promise.rule(losses)
-    warn_if_hidden(choices.promise, losses, rule, used.terms.name)
     hidden = hidden_share(curves, rule)
-    if not rule.is_vacuous:
+    warn_if_hidden(choices.promise, losses, rule, hidden, used.terms.name)
+    if hidden < 1:
         warn_if_closed(hidden)
     card = _card(choices, images, seen, curves, rule.to_json(), fingerprints)
-    card = replace(card, hides=hidden_by(rule), hidden=hidden, own_grid=own_grid)
+    card = replace(card, hides=hidden_by(rule, hidden), hidden=hidden, own_grid=own_grid)
     return Masker(
         choices.scorer, used, choices.family, rule, card, critical, curves, choices.weigh,
         seen.perceptual_hashes, probe,

@@ -44,9 +44,10 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 | | |
 | --- | --- |
 | loss, threshold | {card.loss.label}, {card.threshold:.6g}{_levels(card)} |
+| formula | {card.loss.formula} |
 | guarantee | {card.promise.guarantee} |
 | scorer | {scorer} |
-| masks | {card.family["name"]} ({family}); {exactness} |
+| masks | {card.masks} ({family}); {exactness} |
 | network | {network_label(card.network)} |
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
 | hidden | {"unknown" if card.hidden is None else rounded_share(card.hidden)} of a calibration image |
@@ -110,8 +111,9 @@ def _rows(card: CalibrationCard, scorer: str) -> list[tuple[str, str]]:
         ("what holds", meaning.holds),
         ("what does not", meaning.silent),
         ("threshold", f"{card.loss.label} at most {card.threshold:.6g}{_levels(card)}"),
+        ("formula", card.loss.formula),
         ("lambda", _lambda(card)),
-        ("masks", f"family {card.family['name']}, scorer {scorer}"),
+        ("masks", f"{card.masks}, scorer {scorer}"),
         ("calibration", f"{images}{groups}; {card.calibrated}"),
     ]
 

@@ -76,6 +76,7 @@ def recalibrated(
     closed_masks_pass(curves.loss[:, 0], threshold, card.loss.name)
     seen = calibration_data(curves, threshold, loss)
     rule = promise.rule(seen)
+    hidden = hidden_share(curves, rule)
     card = replace(
         card,
         threshold=threshold,
@@ -84,8 +85,8 @@ def recalibrated(
         rule=rule.to_json(),
         exact=False,
         exploratory=card.exploratory or not covered,
-        hides=hidden_by(rule),
-        hidden=hidden_share(curves, rule),
+        hides=hidden_by(rule, hidden),
+        hidden=hidden,
         **sample_counts(promise, curves),
         calibrated=now(),
     )

@@ -16,7 +16,7 @@ from conformask.conformal.populations import SamePopulation, Weighted
 from conformask.conformal.rules import CategoryLambda, Rule, covariates_of
 from conformask.conformal.units import Columns, Group
 from conformask.errors import CalibrationError, InvalidArgumentError
-from conformask.records.card import EVERY_IMAGE
+from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.storage.as_arrays import Array
 from conformask.types import Loss
 
@@ -103,24 +103,27 @@ def closed_masks_pass(losses: Float[np.ndarray, "n"], threshold: float, loss: st
         )
 
 
-def hidden_by(rule: Rule) -> str | None:
-    """Describe the images that a rule hides completely whatever they look like; None if there are none."""
+def hidden_by(rule: Rule, hidden: float) -> str | None:
+    """Describe the images that a rule hides completely; None if there are none.
+
+    `hidden` is the mean mask size of the calibration images; the others it hides whatever they look like.
+    """
     if not rule.is_vacuous:
-        return None
+        return EVERY_CALIBRATION_IMAGE if hidden == 1 else None
     lambdas = rule.lambdas if isinstance(rule, CategoryLambda) else {}
-    hidden = [category for category, lam in lambdas.items() if lam <= 0]
-    if len(hidden) == len(lambdas):
+    closed = [category for category, lam in lambdas.items() if lam <= 0]
+    if len(closed) == len(lambdas):
         return EVERY_IMAGE
-    return f"{EVERY_IMAGE} of category {', '.join(hidden)}"
+    return f"{EVERY_IMAGE} of category {', '.join(closed)}"
 
 
-def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, loss: str) -> None:
+def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, hidden: float, loss: str) -> None:
     """Warn if only closed masks keep the promise, or if that was close.
 
     Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
     lucky calibration sets, and be kept less often than they say.
     """
-    hides, claim = hidden_by(rule), f"{promise.claim(loss, seen.threshold)} ({promise.name})"
+    hides, claim = hidden_by(rule, hidden), f"{promise.claim(loss, seen.threshold)} ({promise.name})"
     fail = float((seen.critical_lambdas <= 0).mean())
     of_them = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
     if hides is not None:

@@ -160,10 +160,32 @@ def _grid(
 
 
 def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Family | None) -> Family:
-    """Return the chosen family (by name or settings), or the one that suits the loss, or the scorer's."""
+    """Return the chosen family (by name or settings), or the loss's, or where it has none the scorer's.
+
+    Raises:
+        InvalidArgumentError: an unknown name or setting, or "grey" for a loss that grey masks cannot keep.
+    """
+    if choice == "grey":
+        choice = _grey(scorer, used)
     if choice is None or isinstance(choice, str | Mapping):
         return family_by_name(choice or used.family or scorer.family, used.exponent or 1.0)
     return choice
+
+
+def _grey(scorer: Scorer, used: Loss) -> str | Mapping[str, Json]:
+    """Return the family of grey masks for the loss, as up to conformask 0.2."""
+    binary = used.family or {}
+    if binary.get("name") != "binary":
+        return used.family or scorer.family
+    if binary["bounds"] == "largest":
+        raise InvalidArgumentError(
+            f"{used.terms.name!r} counts every pixel with a mask above 0 as shown, and grey masks are hardly "
+            "ever 0: leave out --grey (family='grey')"
+        )
+    if binary["bounds"] == "mean":
+        return "trusted_mean"
+    stated = {key: value for key, value in binary.items() if key == "kappa"}
+    return {"name": "water_filling", **stated} if stated else scorer.family
 
 
 def loss_for(scorer: Scorer | Untrained, choice: AnyLoss | None, images: Triplets | None = None) -> Loss:

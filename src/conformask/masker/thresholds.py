@@ -5,11 +5,16 @@ from dataclasses import dataclass
 from conformask.calibration import size_at
 from conformask.conformal.promise import AnyPromise
 from conformask.conformal.promise import promise as promise_from
+from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
+from conformask.losses import AnyLoss
 from conformask.masker.requirements import check_sample_size, columns_kept
 from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
 from conformask.masks.mask_family import Family
 from conformask.scorers.scorer import Scorer
+from conformask.scorers.scoring import selection_record
+from conformask.scorers.smoothed import for_loss
+from conformask.scorers.untrained import Untrained, for_images
 
 LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
@@ -25,15 +30,24 @@ class ThresholdChoice:
 
 
 def threshold_choices(
-    scorer: Scorer,
+    scorer: Scorer | Untrained,
     *,
     promise: AnyPromise = "marginal",
     family: str | Family | None = None,
+    loss: AnyLoss | None = None,
+    selection: Triplets | None = None,
 ) -> list[ThresholdChoice]:
-    """Return mask size and unmasked pass rate for several thresholds, on the scorer's selection images.
+    """Return mask size and unmasked pass rate for several thresholds, on selection images.
+
+    Args:
+        scorer: the scorer to be calibrated.
+        promise: as for `calibrate`.
+        family: as for `calibrate`.
+        loss: as for `calibrate`, for given selection images.
+        selection: images that will not calibrate; if None, those that the scorer keeps.
 
     Raises:
-        InvalidArgumentError: the scorer keeps none.
+        InvalidArgumentError: none are given, and the scorer keeps none.
         CalibrationError: too few selection images for this confidence.
 
     Example:
@@ -47,12 +61,16 @@ def threshold_choices(
         >>> choices[0].mask_size >= choices[-1].mask_size
         True
     """
-    if scorer.selection is None:
-        raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
-    record, used = scorer.selection, loss_for(scorer, None)
-    guarantee = promise_from(promise).resolve()
+    used, guarantee = loss_for(scorer, loss, selection), promise_from(promise).resolve()
     refuse_unbounded(guarantee, used)
-    used_family = family_for(scorer, used, family)
+    if selection is not None:
+        scorer = for_loss(for_images(scorer, selection, used), used)
+        used_family = family_for(scorer, used, family)
+        record = selection_record(scorer, selection, used, [used_family])
+    elif isinstance(scorer, Untrained) or scorer.selection is None:
+        raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
+    else:
+        used_family, record = family_for(scorer, used, family), scorer.selection
     if used_family.name not in record.curves:
         raise InvalidArgumentError(f"no selection images are kept for the family {used_family.name}")
     curves = record.curves[used_family.name]

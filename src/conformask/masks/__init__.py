@@ -21,9 +21,8 @@ FAMILIES: Mapping[str, type[Binary | Reciprocal | WaterFilling | Power | Trusted
 def family(choice: str | Mapping[str, Json], exponent: float = 1.0) -> Family:
     """Return the family with this name, or with the settings that Family.settings() returned.
 
-    `exponent` is the distance's (1 where it has none), for families that have one and do not state it; their
-    kappa, if not stated, is KAPPA / exponent: the dependence on the size of errors is then the same for every
-    power.
+    `exponent` is the distance's (1 where it has none), for water_filling; its kappa and that of binary masks,
+    if not stated, is KAPPA / exponent: the dependence on the size of errors is then the same for every power.
 
     Raises:
         InvalidArgumentError: there is no such family or setting, or a setting's value is not allowed.
@@ -32,5 +31,6 @@ def family(choice: str | Mapping[str, Json], exponent: float = 1.0) -> Family:
     kind = chosen(FAMILIES, str(settings.pop("name", "")), "family")
     allowed = {field.name: field.name for field in fields(kind) if field.init}
     stated = {chosen(allowed, key, f"{kind.name} setting"): value for key, value in settings.items()}
-    defaults = {"exponent": exponent, "kappa": KAPPA / exponent} if "exponent" in allowed else {}
-    return kind(**{**defaults, **stated})
+    defaults = {"exponent": exponent, "kappa": KAPPA / exponent}
+    of_a_power = ("exponent", "kappa") if kind is WaterFilling else ("kappa",) if kind is Binary else ()
+    return kind(**{**{name: defaults[name] for name in of_a_power}, **stated})

@@ -143,7 +143,7 @@ class RowStages:
             threshold=THRESHOLD,
             loss=self.distance,
             promise=Promise(confidence=CONFIDENCE),
-            family=METHODS[method].family,
+            family=self._family_name(method),
             compute=replace(self.compute, parts=folder / "parts"),
         )
         if main_process():
@@ -192,10 +192,14 @@ class RowStages:
         folder = self.cache.folder(self.plan.scorers[method])
         return load_scorer(folder, loss=self._training_distance(method))
 
+    def _family_name(self, method: str) -> str:
+        """Return the method's family, or the one of grey masks that suits its scorer."""
+        return METHODS[method].family or head(METHODS[method].scorer, loss(self.distance)).family
+
     def _scorer_with_selection(self, method: str, selection: Triplets) -> NetworkScorer:
         """Return the scorer, with a selection record for this row's distance and the method's family."""
         scorer = self._load_scorer(method)
-        family_name, record = METHODS[method].family or scorer.family, scorer.selection
+        family_name, record = self._family_name(method), scorer.selection
         row_loss = loss(self.distance)
         if record is not None and record.of == row_loss.terms and family_name in record.curves:
             return scorer

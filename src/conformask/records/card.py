@@ -17,6 +17,8 @@ HASHED_AS = {"per_category": "within", "image_of_new_group": "member"}
 """Terms and units that have another name in fingerprints, and in records up to conformask 0.2."""
 EVERY_IMAGE = "every image"
 """Description of the images that closed masks hide, whatever they show."""
+EVERY_CALIBRATION_IMAGE = "every calibration image"
+"""Description of the images that are hidden where the score of a new one may be low enough to show some."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,9 +78,14 @@ class CalibrationCard(Domain, Sample, Terms):
         return self.n_calibration if self.n_groups is None else self.n_groups
 
     @property
-    def family_name(self) -> str:
-        """The name of the family of masks, in words."""
-        return str(self.family["name"]).replace("_", " ")
+    def is_grey(self) -> bool:
+        """True if masks may have values between 0 and 1."""
+        return bool(self.family["name"] != "binary")
+
+    @property
+    def masks(self) -> str:
+        """The kind of masks, in words: binary, or grey with the name of their family."""
+        return f"grey ({str(self.family['name']).replace('_', ' ')})" if self.is_grey else "binary"
 
     @property
     def sentence(self) -> str:

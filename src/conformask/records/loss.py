@@ -1,10 +1,14 @@
 """Losses in words: a distance between masked images, or an error map under a mask."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from conformask.names import DISTANCES, Over
 from conformask.storage.as_json import Json
+
+LP = re.compile(r"l(\d+(?:\.\d+)?)")
+"""Names of the distances lp, with the exponent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,23 +76,67 @@ class LossTerms:
         said = labels.get(self.over or "", label)
         return f"{said}, in the region" if self.region else said
 
+    @property
+    def formula(self) -> str:
+        """The loss as a formula of the mask m and the error e of each pixel, with what its letters mean."""
+        error, power = self._error
+        if not error:
+            return f"{self.distance_label} of m y and m ŷ, the masked truth and the masked output"
+        where = " in the region" if self.region else ""
+        inside = " that lie in the region" if self.region else ""
+        wrong = f"e > {self.tolerance or 0:g}"
+        is_wrong = f"[{wrong}] 1 where {wrong}, else 0"
+        around = f"ē_j the mean of e over the {self._window_label} around j{inside}"
+        formula, *letters = {
+            "local": ("max {ē_j : m_j > 0}", around, f"j the pixels{where}; 0 if nothing is shown"),
+            "local_share": (
+                f"#{{j : m_j > 0, ē_j > {self.tolerance or 0:g}}} / #{{j : m_j > 0}}",
+                around,
+                f"j the pixels{where}; 0 if nothing is shown",
+            ),
+            "trusted": ("Σ m e / Σ m", f"sums over all pixels{where}; 0 if nothing is shown"),
+            "window": (
+                "max Σ m e / n",
+                f"sums over the n pixels of each window of {self._window_label}",
+                *(["e = 0 outside the region"] if self.region else []),
+            ),
+            "missed": (f"Σ m [{wrong}] / Σ [{wrong}]", is_wrong, f"sums over all pixels{where}"),
+            "wrong": (
+                f"Σ m [{wrong}] / Σ m",
+                is_wrong,
+                f"sums over all pixels{where}; 0 if nothing is shown",
+            ),
+        }.get(self.over or "", (f"Σ m{power} e / n", f"sums over the n pixels{where or ' of the image'}"))
+        return f"{formula}, with {', '.join((error, *letters))}"
+
+    @property
+    def _error(self) -> tuple[str, str]:
+        """The error of a pixel as a formula, and the power of the mask; empty where images are compared."""
+        if power := LP.fullmatch(self.distance):
+            p = "" if power[1] == "1" else f"^{power[1]}"
+            return f"e = |y − ŷ|{p}", p
+        if self.over is None:
+            return "", ""
+        return f"e = {self.distance_label} at the pixel", ""
+
     def limit(self, threshold: str) -> str:
         """Return the condition that the loss is at most the threshold, in words."""
         label, where = self.distance_label, " in the region" if self.region else ""
         wrong = f"{label} above {self.tolerance or 0:g}"
-        differs = f"what the mask trusts{where} differs from the truth by at most {threshold} in"
-        local = f"mean {label} over {self._window_label}"
+        local, as_zero = f"mean {label} over {self._window_label}", "what is hidden counted as 0"
+        if not self._error[0]:
+            return f"masked output and masked truth differ by at most {threshold} in {label}"
         limits = {
             "local": f"around every pixel{where} that is shown, the {local} is at most {threshold}",
             "local_share": f"around at most a share of {threshold} of the pixels{where} that are shown, the "
             f"{local} is above {self.tolerance or 0:g}",
-            "trusted": f"the mean {label} of what the mask trusts{where} is at most {threshold}",
-            "window": f"{differs} mean {label} over any {self._window_label}, where what is hidden counts as "
-            "right",
-            "missed": f"the mask trusts at most a share of {threshold} of the pixels{where} with {wrong}",
-            "wrong": f"at most a share of {threshold} of what the mask trusts{where} has {wrong}",
+            "trusted": f"the mean {label} of what is shown{where} is at most {threshold}",
+            "window": f"the mean {label}{where} over any {self._window_label} is at most {threshold}, "
+            + as_zero,
+            "missed": f"at most a share of {threshold} of the pixels{where} with {wrong} is shown",
+            "wrong": f"at most a share of {threshold} of what is shown{where} has {wrong}",
         }
-        return limits.get(self.over or "", f"{differs} {label}")
+        return limits.get(self.over or "", f"the mean {label}{where} is at most {threshold}, {as_zero}")
 
     @property
     def caveat(self) -> str | None:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from conformask.conformal.populations import EachCategory
+from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation
 from conformask.report.words import sample_text
 from conformask.wording.numbers import figure, interval_text, plural, share
@@ -75,9 +76,9 @@ def methods_text(evaluation: Evaluation) -> str:
     images = plural(card.n_calibration, "image")
     operands = "" if card.loss.over else " between masked output and masked reference"
     sentences = [
-        f"{_outputs(evaluation)} were masked with conformask{_version(evaluation)} [1]: a mask assigns "
-        f"each pixel a number between 0 (hidden) and 1 (trusted), computed from the input and the output of "
-        f"the network by the scorer {evaluation.scorer} and the family {card.family_name}.",
+        f"{_outputs(evaluation)} were masked with conformask{_version(evaluation)} [1]: a mask "
+        f"{_values(card)}, computed from the input and the output of the network by the scorer "
+        f"{evaluation.scorer}.",
         f"Masks were calibrated on {images}, separate from the training images, with the guarantee "
         f"{card.promise.guarantee} [{proofs}], which promises {card.sentence}; the "
         f"loss is {card.loss.label}{operands}.",
@@ -107,6 +108,13 @@ def _outputs(evaluation: Evaluation) -> str:
     if evaluation.network is None:
         return "Outputs of an image-to-image network"
     return f"Outputs of the network {network_label(evaluation.network)}"
+
+
+def _values(card: CalibrationCard) -> str:
+    if not card.is_grey:
+        return "shows a pixel (1) or hides it (0)"
+    name = str(card.family["name"]).replace("_", " ")
+    return f"assigns each pixel a number between 0 (hidden) and 1 (shown), by the family {name}"
 
 
 def _version(evaluation: Evaluation) -> str:

@@ -13,7 +13,13 @@ from conformask.errors import ConformaskError
 from conformask.masker.masker import Masker
 from conformask.records.card import CalibrationCard
 from conformask.wording.numbers import figure, percent
-from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, headline, meaning_of
+from conformask.wording.promises import (
+    EXPLORATORY_TEXT,
+    about_masks,
+    all_hidden_text,
+    headline,
+    meaning_of,
+)
 
 LEAST_CONFIDENCE, STEPS = 0.5, 1000
 BELOW, ABOVE = 0.02, 0.99
@@ -97,6 +103,8 @@ class SliderState:
     holds: str | None
     silent: str | None
     about_masks: str | None = None
+    formula: str | None = None
+    """The loss of the sentence, as a formula."""
     """A caveat on masks of this loss: errors that they need not cover."""
 
 
@@ -128,9 +136,10 @@ def _promised(masker: Masker, doubt: PromiseStatus | None) -> SliderState:
         status=doubt or promise_status(card),
         headline=None if doubt else headline(card),
         sentence=masker.sentence,
+        formula=card.loss.formula,
         holds=None if doubt else meaning.holds,
         silent=None if doubt else meaning.silent,
-        about_masks=None if doubt else card.loss.caveat,
+        about_masks=None if doubt else about_masks(card) or None,
     )
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from conformask.conformal.crossing import meets_threshold
-from conformask.records.card import EVERY_IMAGE
+from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.records.evaluation import Evaluation
 from conformask.wording.measurements import expectation_text, promised_and_measured
 from conformask.wording.numbers import figure, interval_text, percent, plural, share
@@ -51,7 +51,7 @@ def verdict(evaluation: Evaluation) -> Verdict:
         measurement = f"Measured {share(evaluation.coverage)} of {sample_text(evaluation)}"
         text = f"{measurement} ({interval_text(evaluation.coverage_interval)}). {caveat.text}."
         return Verdict("open", "Not about these images", f"{text} Nothing was promised for them.")
-    if evaluation.card.hides == EVERY_IMAGE:
+    if evaluation.card.hides in (EVERY_IMAGE, EVERY_CALIBRATION_IMAGE):
         return Verdict("open", "Everything is hidden", all_hidden_text(evaluation.card.hides))
     if confidence is None:
         return _mean_verdict(evaluation)
@@ -176,11 +176,9 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
             _correlations_text(evaluation.correlation_size_oracle, evaluation.spearman_size_oracle),
         ),
         ("Loss, threshold", f"{evaluation.card.loss.label}, {evaluation.card.threshold:.6g}"),
+        ("Formula of the loss", evaluation.card.loss.formula),
         ("Guarantee, confidence", f"{evaluation.card.promise.guarantee}, {_confidence_text(evaluation)}"),
-        (
-            "Scorer, family of masks",
-            f"{evaluation.scorer}, {evaluation.card.family['name'].replace('_', ' ')}",
-        ),
+        ("Scorer, masks", f"{evaluation.scorer}, {evaluation.card.masks}"),
         ("Calibration and test images", f"{evaluation.card.n_calibration:,} and {evaluation.n_test:,}"),
         ("Network that made the test images", network_label(evaluation.network)),
         ("Fingerprint of the masker", evaluation.fingerprint or "–"),

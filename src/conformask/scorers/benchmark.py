@@ -20,6 +20,7 @@ from conformask.calibration import (
 from conformask.conformal.intervals import correlation
 from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
 from conformask.data.triplets import Triplets
+from conformask.masks.binary import Binary
 from conformask.masks.mask_family import Family
 from conformask.oracle import oracle
 from conformask.records.selection import ScoreComparison
@@ -105,6 +106,9 @@ class ScoreBenchmark:
         }
         counts, terms = _counts(first.groups), (loss, family, threshold)
         others = {name: hidden_of(each, *terms, counts) for name, each in items.items()}
+        # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed
+        if isinstance(family, Binary):
+            others[CONSTANT] = hidden_of(items[CONSTANT], loss, family.grey, threshold, counts)
         unmasked = torch.cat([unmasked_loss(loss, item.batch) for item in items[CONSTANT]]).cpu().numpy()
         return cls(first, *terms, counts, others, unmasked, _best(items[CONSTANT], loss, threshold))
 

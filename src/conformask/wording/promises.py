@@ -18,6 +18,10 @@ EXPLORATORY_TEXT = (
     "images, so it is exploratory. To rely on it, calibrate on images that no choice has seen or, to "
     "choose another threshold or confidence afterwards, use the guarantee simultaneous."
 )
+GREY_TEXT = (
+    "The masks are grey: an error counts by the mask value of its pixel. A value of 0.4 is neither a "
+    "probability nor a size of the error, and nothing is promised for masks that are cut at a value."
+)
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,12 @@ def meaning_of(card: CalibrationCard) -> Meaning:
     share, sentences = card.promise.confidence, meaning(card.promise.resolve())
     confidence = "" if share is None else percent(share)
     silent = sentences.silent.format(c=confidence) + (confidence and EVENLY)
-    return Meaning(sentences.holds.format(c=confidence), f"{silent} {card.loss.caveat or ''}".rstrip())
+    return Meaning(sentences.holds.format(c=confidence), f"{silent} {about_masks(card)}".rstrip())
+
+
+def about_masks(card: CalibrationCard) -> str:
+    """Return what readers of the masks may take for granted and must not; empty if there is nothing."""
+    return " ".join(filter(None, (GREY_TEXT if card.is_grey else None, card.loss.caveat)))
 
 
 def promised_share(promise: Promise) -> float | None:

@@ -31,13 +31,14 @@ from conformask.data.formats.format import SourceImage  # noqa: E402
 from conformask.data.images import list_images, read_image  # noqa: E402
 from conformask.data.mask_files import grid, mask_suffix, write_blocks  # noqa: E402
 from conformask.data.triplets import Triplets  # noqa: E402
-from conformask.errors import ImageError, InvalidArgumentError, MissingFileError  # noqa: E402
+from conformask.errors import ImageError, MissingFileError  # noqa: E402
 from conformask.extensions import pip_install  # noqa: E402
 from conformask.masker.calibrate import calibrate  # noqa: E402
 from conformask.plugins.dicom.masks import write_segmentation  # noqa: E402
 from conformask.records.reading import PLAIN, Reading  # noqa: E402
 from conformask.scorers.scorer import Heuristic  # noqa: E402
 
+PROMISE = "P(l1 <= 0.1) >= 0.90 for new images like the 40 calibration images (marginal)"
 SHARED = Path(__file__).parents[4] / "shared" / "data" / "dicom"
 real = pytest.mark.skipif(not SHARED.is_dir(), reason="no files in ../shared/data/dicom")
 CT, MR = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4"
@@ -187,7 +188,7 @@ def test_pydicom_is_needed_only_for_dicom(tmp_path: Path, monkeypatch: pytest.Mo
     mask, under = random_mask((5, 6, 4)), SourceImage(folder, None, PLAIN)
     monkeypatch.setitem(sys.modules, "highdicom", None)
     with pytest.raises(MissingFileError, match=re.escape(f"needs highdicom: {pip_install('dicom')}")):
-        write_segmentation(tmp_path / "m.dcm", mask, under)
+        write_segmentation(tmp_path / "m.dcm", mask, under, PROMISE)
     monkeypatch.setitem(sys.modules, "pydicom", None)
     assert is_image(folder)
     with pytest.raises(MissingFileError, match=re.escape(f"s needs pydicom: {pip_install('dicom')}")):
@@ -821,19 +822,19 @@ def test_a_mask_refers_to_each_slice_under_it(tmp_path: Path) -> None:
     assert again.SOPInstanceUID != data.SOPInstanceUID
 
 
-@pytest.mark.parametrize("at", [0.5, 0.3])
-def test_a_segmentation_of_what_is_not_trusted(tmp_path: Path, at: float) -> None:
+def test_a_segmentation_of_what_is_not_wholly_shown(tmp_path: Path) -> None:
     folder = series(tmp_path / "s", volume())
     mask = random_mask((5, 6, 4))
-    mask[0, 1] = 1
-    write_segmentation(tmp_path / "seg.dcm", mask[0], SourceImage(folder, None, PLAIN), at)
+    mask[0, 1], mask[mask > 0.5] = 1, 1
+    write_segmentation(tmp_path / "seg.dcm", mask[0], SourceImage(folder, None, PLAIN), PROMISE)
     read = hd.seg.segread(tmp_path / "seg.dcm")
     (segment,) = read.SegmentSequence
     assert (segment.SegmentLabel, segment.SegmentAlgorithmType) == ("not trusted", "AUTOMATIC")
+    assert segment.SegmentDescription == f"Outside this segment: {PROMISE}"
     stored = read.get_volume(combine_segments=True)
     found = read_header(folder).geometry
     assert found is not None
-    check_same_volume(stored, (mask[0] < at).astype(int), np.array(found.affine))
+    check_same_volume(stored, (mask[0] < 1).astype(int), np.array(found.affine))
     assert len(read.SourceImageSequence) == read.NumberOfFrames == 5
     with pytest.raises(ImageError, match="but a segmentation"):
         decode(tmp_path / "seg.dcm")
@@ -853,7 +854,7 @@ def test_masks_over_frames(tmp_path: Path) -> None:
     assert (mask[0] - array < 2.0**-15).all()
     assert (array <= mask[0]).all()
     assert found.geometry == read_header(path).geometry
-    write_segmentation(tmp_path / "seg.dcm", mask, SourceImage(path, None, PLAIN))
+    write_segmentation(tmp_path / "seg.dcm", mask, SourceImage(path, None, PLAIN), PROMISE)
 
 
 @pytest.mark.parametrize("place", [True, False])
@@ -870,9 +871,9 @@ def test_masks_over_single_slices(tmp_path: Path, place: bool, reference: bool) 
     out = hd.imread(tmp_path / "m.dcm")
     assert ("PlanePositionSequence" in out.PerFrameFunctionalGroupsSequence[0]) == place
     assert ("FrameOfReferenceUID" in out) == (place or reference)
-    write_segmentation(tmp_path / "seg.dcm", mask, SourceImage(path, None, PLAIN))
+    write_segmentation(tmp_path / "seg.dcm", mask, SourceImage(path, None, PLAIN), PROMISE)
     seg = hd.seg.segread(tmp_path / "seg.dcm")
-    np.testing.assert_array_equal(seg.pixel_array.reshape(6, 4), mask[0] < 0.5)
+    np.testing.assert_array_equal(seg.pixel_array.reshape(6, 4), mask[0] < 1)
 
 
 def test_a_tilted_mask(tmp_path: Path) -> None:
@@ -899,11 +900,9 @@ def test_masks_that_cannot_be(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"must have shape \(1, 5, 6, 4\).*but this one has \(1, 4, 6, 4\)"):
         written(tmp_path / "m.dcm", mask[:, 1:], folder)
     with pytest.raises(ImageError, match="must refer to a DICOM image, but the image under it is an array"):
-        write_segmentation(tmp_path / "m.dcm", mask, SourceImage(None, None, PLAIN))
+        write_segmentation(tmp_path / "m.dcm", mask, SourceImage(None, None, PLAIN), PROMISE)
     with pytest.raises(ImageError, match=r"under it is .*a\.npy: choose another suffix"):
-        write_segmentation(tmp_path / "m.dcm", mask, SourceImage(tmp_path / "a.npy", None, PLAIN))
-    with pytest.raises(InvalidArgumentError, match="at is 0"):
-        write_segmentation(tmp_path / "m.dcm", mask, SourceImage(folder, None, PLAIN), 0)
+        write_segmentation(tmp_path / "m.dcm", mask, SourceImage(tmp_path / "a.npy", None, PLAIN), PROMISE)
     nameless = series(tmp_path / "t", volume(), without("StudyInstanceUID"))
     with pytest.raises(ImageError, match="has no StudyInstanceUID: a DICOM mask cannot refer to it"):
         written(tmp_path / "m.dcm", mask, nameless)
@@ -939,9 +938,9 @@ def test_real_series(
     assert lies.geometry == found.geometry
     assert (back <= mask[0]).all()
     assert (mask[0] - back < 2.0**-15).all()
-    write_segmentation(tmp_path / "seg.dcm", mask, SourceImage(SHARED / name, found.geometry, PLAIN))
+    write_segmentation(tmp_path / "seg.dcm", mask, SourceImage(SHARED / name, found.geometry, PLAIN), PROMISE)
     stored = hd.seg.segread(tmp_path / "seg.dcm").get_volume(combine_segments=True)
-    check_same_volume(stored, (mask[0] < 0.5).astype(int), np.array(found.geometry.affine))
+    check_same_volume(stored, (mask[0] < 1).astype(int), np.array(found.geometry.affine))
 
 
 @real

@@ -54,7 +54,9 @@ def test_one_tensor_gives_output_mask_and_score(masker: Masker, whole, count: in
     np.testing.assert_allclose(y_hat, own.numpy(), atol=1e-6)
     assert (y_hat.min(), y_hat.max()) >= (0, 1)
     assert y_hat.max() == 1
-    wanted = masker.family.apply(scale_of(x, own), torch.full((count, 1), masker.rule.lam))
+    of_output = scale_of(x, own)
+    level = masker.family.level(of_output, torch.full((count,), masker.rule.lam, dtype=torch.float64))
+    wanted = masker.family.apply(of_output, level)
     assert 0 < float(wanted.mean()) < 1
     np.testing.assert_allclose(score, scale_of(x, own).numpy(), atol=1e-6)
     np.testing.assert_allclose(mask, wanted.numpy(), atol=1e-5)
@@ -81,7 +83,8 @@ def test_the_file_says_what_it_is(masker: Masker, whole) -> None:
 
 
 def test_what_pytorch_refuses_is_masked(masker: Masker, whole) -> None:
-    x = np.full((2, 1, SIDE, SIDE), 0.5, np.float32)
+    ramp = np.linspace(0.01, 0.5, SIDE**2, dtype=np.float32).reshape(SIDE, SIDE)
+    x = np.tile(ramp, (2, 1, 1, 1))
     x[1, 0, 3, 3] = np.nan
     y_hat, mask, _ = run(whole[1].path, x)
     assert np.isnan(y_hat[1]).any()
@@ -90,7 +93,7 @@ def test_what_pytorch_refuses_is_masked(masker: Masker, whole) -> None:
     assert mask[1].max() == 0
     output = torch.full((4, 3, SIDE, SIDE), 0.5)
     output[1, 0, 0, 0], output[2, 0, 0, 0], output[3, 0, 0, 0] = 200.0, torch.inf, -0.2
-    y_hat, mask, _ = AfterPredictor(masker)(torch.full((4, 1, SIDE, SIDE), 0.5), output)
+    y_hat, mask, _ = AfterPredictor(masker)(torch.from_numpy(ramp).expand(4, 1, -1, -1), output)
     assert y_hat[:, 0, 0, 0].tolist() == pytest.approx([0.5, torch.nan, torch.nan, 0.0], nan_ok=True)
     assert (mask.amax((1, 2, 3)) > 0).tolist() == [True, False, False, True]
 

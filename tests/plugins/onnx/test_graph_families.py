@@ -3,11 +3,13 @@
 import math
 import os
 from dataclasses import dataclass
+from typing import get_args
 
 import pytest
 import torch
 
 from conformask.errors import MismatchError
+from conformask.masks.binary import Binary, Bounded
 from conformask.masks.levels import rounded_down_in_graph, spent
 from conformask.masks.mask_family import Family
 from conformask.masks.power import Power, Reciprocal
@@ -16,6 +18,7 @@ from conformask.masks.water_filling import WaterFilling
 from conformask.plugins.onnx.graph import mask_function
 
 FAMILIES = [
+    *(Binary(bounds, kappa) for bounds in get_args(Bounded) for kappa in (0.0, -0.25, 1.0)),
     Reciprocal(),
     Reciprocal(epsilon=1e-6),
     Power(),

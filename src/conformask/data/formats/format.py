@@ -78,8 +78,8 @@ class SourceImage:
         return (None, None) if self.path is None else at_time(self.path)
 
 
-SegmentationWriter = Callable[[Path, Array, SourceImage, float], None]
-"""Function that writes where a mask over an image is below a value."""
+SegmentationWriter = Callable[[Path, Array, SourceImage, str], None]
+"""Function that writes where a mask over an image is below 1, and what is promised for the rest."""
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 
 from conformask.data.formats.format import Blocks, Shape, SourceImage
 from conformask.data.memory import check_memory
-from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, one_line
+from conformask.errors import ConformaskError, ImageError, MissingFileError, one_line
 from conformask.extensions import pip_install
 from conformask.plugins.dicom.frames import DicomFrame, quiet
 from conformask.plugins.dicom.stack import SortedSlices, read_stack
@@ -111,8 +111,10 @@ def write_dicom_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
         image.save_as(path)
 
 
-def write_segmentation(path: Path, mask: Array, under: SourceImage, at: float = 0.5) -> None:
-    """Write where a mask (1, *space) or (*space), in [0, 1], is below `at` as a binary SEG of one segment.
+def write_segmentation(path: Path, mask: Array, under: SourceImage, promise: str) -> None:
+    """Write where a mask (1, *space) or (*space), in [0, 1], is below 1 as a binary SEG of one segment.
+
+    `promise` says what is promised for the pixels outside the segment; the file states it.
 
     The segment is called "not trusted". Its category is Spatial and Relational Concept (SCT 309825002), its
     type Imaging Region of Interest (NCIt C85402): it says where a network's output may be far from the truth,
@@ -120,11 +122,8 @@ def write_segmentation(path: Path, mask: Array, under: SourceImage, at: float = 
 
     Raises:
         MissingFileError: the extra dicom is not installed.
-        InvalidArgumentError: `at` is not in (0, 1].
         ImageError: more channels, a source that is not DICOM, or one that a mask cannot refer to.
     """
-    if not 0 < at <= 1:
-        raise InvalidArgumentError(f"at is {at}; give a mask value in (0, 1], such as 0.5")
     hd = _highdicom(under)
     space = 3 if _stack_under(under).is_volume else 2
     shape = mask.shape if mask.ndim > space else (1, *mask.shape)
@@ -134,7 +133,7 @@ def write_segmentation(path: Path, mask: Array, under: SourceImage, at: float = 
 
     with _writing(under):
         algorithm = hd.AlgorithmIdentificationSequence(
-            NAME, codes.DCM.ArtificialIntelligence, version(NAME), parameters={"mask below": f"{at:g}"}
+            NAME, codes.DCM.ArtificialIntelligence, version(NAME), parameters={"promise": promise}
         )
         segment = hd.seg.SegmentDescription(
             1,
@@ -144,13 +143,14 @@ def write_segmentation(path: Path, mask: Array, under: SourceImage, at: float = 
             hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm,
         )
+        segment.SegmentDescription = f"Outside this segment: {promise}"
         image = hd.seg.Segmentation(
-            pixel_array=(mask < at).astype(np.uint8).reshape(-1, *shape[-2:]),
+            pixel_array=(mask < 1).astype(np.uint8).reshape(-1, *shape[-2:]),
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
             segment_descriptions=[segment],
             content_label="NOT_TRUSTED",
             omit_empty_frames=False,
-            **_common(hd, sources, f"{NAME} {NOT_TRUSTED} (mask below {at:g})"),
+            **_common(hd, sources, f"{NAME} {NOT_TRUSTED}"),
         )
         _finish(image, sources)
         image.save_as(path)

@@ -9,7 +9,7 @@ const STRIPE_WIDTH = 2.5;
 const EDGE_WIDTH = 1; // dark, on both sides of a stripe or line, so that it is seen on every colour
 const EDGE_COLOUR = "rgb(0 0 0 / .55)";
 
-const HALF_TRUSTED = 128; // byte of a mask below which an outline counts a pixel as hidden
+const SHOWN = 255; // byte of a mask below which an outline counts a pixel as hidden: no part of it may be
 const OUTLINE_DIRECTIONS = Array.from({ length: 16 }, (_, index) => {
   const angle = (index * Math.PI) / 8;
   return [Math.cos(angle), Math.sin(angle)];
@@ -19,7 +19,7 @@ const OUTLINE_DIRECTIONS = Array.from({ length: 16 }, (_, index) => {
 export function hiddenCanvas(maskBytes, width, height, mode, outside) {
   const image = new ImageData(width, height);
   for (let i = 0; i < maskBytes.length; i++)
-    image.data[4 * i + 3] = mode === "outline" ? (maskBytes[i] < HALF_TRUSTED) * 255 : 255 - maskBytes[i];
+    image.data[4 * i + 3] = mode === "outline" ? (maskBytes[i] < SHOWN) * 255 : 255 - maskBytes[i];
   const canvas = new OffscreenCanvas(width, height);
   const context = canvas.getContext("2d");
   context.putImageData(image, 0, 0);

@@ -27,8 +27,8 @@ export class MarkPanel {
   /** A sentence that explains the marks of an overlay. */
   get legend() {
     return this.style.mode === "hatch"
-      ? "The output; what is hidden is hatched, the stronger the less trusted."
-      : "The output; a line encloses what is hidden by more than half.";
+      ? "The output; what is hidden is hatched, where masks are grey the stronger the lower their value."
+      : "The output; a line encloses what is hidden, in part or wholly.";
   }
 
   #render() {
