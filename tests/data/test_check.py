@@ -50,6 +50,15 @@ def test_errors_and_lookalikes_of_a_manifest(tmp_path: Path) -> None:
     assert found.error_quantiles == pytest.approx((0.01, 0.05, 0.09), abs=1e-3)
 
 
+@pytest.mark.parametrize(("high", "warned"), [(4095.0, True), (255.0, False)])
+def test_a_range_that_is_hardly_used_is_asked_about(high: float, warned: bool) -> None:
+    images = list(np.random.default_rng(0).uniform(0, 255, (9, 8, 8)).astype(np.float32).round())
+    images[0][0, 0] = 255
+    found = check_triplets(Triplets.from_arrays(images, images, images, data_range=(0, high)), needed=2)
+    told = [warning for warning in found.warnings if "no value above 255 of 4095" in warning]
+    assert [warning.split(" ")[0] for warning in told] == (["x", "y_hat", "y"] if warned else [])
+
+
 @pytest.mark.parametrize(
     ("names", "told"),
     [

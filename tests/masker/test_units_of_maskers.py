@@ -1,5 +1,6 @@
 """Promises about groups on the masks themselves: calibrated, saved, recalibrated, evaluated, in words."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from conformask.masker.validation import measurement_of
 from conformask.masks import family as family_by_name
 from conformask.monitoring.batch import monitor
 from conformask.records.evaluation import Evaluation
+from conformask.report.methods import methods_text
 from conformask.report.page import render
 from conformask.report.words import numbers
 from conformask.scorers.scorer import Heuristic
@@ -156,6 +158,57 @@ def test_what_is_said_of_patients() -> None:
         "for each category by itself, with probability 0.95 over calibration sets"
     )
     assert "for each group of a category or for all categories at once" in meaning_of(sure.card).silent
+
+
+@pytest.mark.parametrize("asked", ASKED, ids=lambda asked: "-".join(map(str, asked.values())))
+def test_groups_are_called_what_the_user_calls_them(asked: dict, tmp_path: Path) -> None:
+    """A word is no term of the promise: masks and fingerprint are the same, and it can be changed later."""
+    plain = made(asked)
+    named = plain.recalibrate(promise=plain.card.promise.changed(group_name="biopsy"))
+    assert named.fingerprint == plain.fingerprint
+    assert named.card.rule == plain.card.rule
+    assert not named.card.exploratory
+    named.save(tmp_path)
+    again, evaluation = load(tmp_path, scorer=KNOWING), evaluate(named, TEST)
+    meaning = meaning_of(again.card)
+    columns = np.array(TEST.groups), np.array(TEST.categories)
+    measured = measurement_of(again, distances_of(again, TEST), *columns)
+    found = measurement_text(again.card, measured)
+    told = [
+        again.sentence,
+        headline(again.card),
+        meaning.holds,
+        meaning.silent,
+        found,
+        methods_text(evaluation),
+    ]
+    told += [text for row in numbers(evaluation) for text in row]
+    for text in told:
+        without_its_name = re.sub(r"guarantee groups|\(groups\)|^groups, ", "", text)
+        assert not re.search(r"\bgroups?\b", without_its_name), text
+    assert "biops" in again.sentence + meaning.holds
+
+
+def test_the_methods_paragraph_counts_patients() -> None:
+    masker = made({"unit": "group", "group_name": "patient"})
+    evaluation = evaluate(masker, TEST)
+    met = round(60 * evaluation.coverage)
+    assert f"On 60 test patients, separate from all of these, {met} of 60 (" in methods_text(evaluation)
+    assert "150 calibration patients of 600 images" in methods_text(evaluation)
+
+
+def test_groups_of_one_image_each_are_asked_about() -> None:
+    """As where groups were meant and not stated."""
+    with pytest.warns(UserWarning, match="each of the 40 calibration images is one by itself: state groups"):
+        masker = made({"unit": "group"}, triplets(40, 3))
+    with pytest.warns(UserWarning, match="each of the 20 test images is one by itself"):
+        evaluate(masker, triplets(20, 5))
+
+
+@pytest.mark.parametrize("name", ["", "two words", "group_1"])
+def test_a_name_is_one_word(name: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="give one word in the singular, such as patient"):
+        Promise(group_name=name)
 
 
 def test_a_changed_unit_is_another_promise(tmp_path: Path) -> None:

@@ -265,7 +265,7 @@ def test_a_methods_paragraph_with_the_numbers() -> None:
     for part in (
         "the network enlarge (01234567) were masked with conformask 1.2.3 [1]",
         "calibrated on 400 images, separate from the training images, with the guarantee marginal [2, 3]",
-        f"On 400 test images, separate from all of these, {share(record.coverage)} were within",
+        f"separate from all of these, {400 * record.coverage:.0f} of 400 ({share(record.coverage)}) were",
         f"Masks hid {share(record.mask_size)} of an image on average (bootstrap",
         f"interval {low} to {high})",
         *("enlarge 0123456789abcdef", "cafe", "f00d", "Python 3.13.1, conformask 1.2.3", "conformask demo"),

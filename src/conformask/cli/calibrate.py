@@ -187,7 +187,7 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:
-        units = f"{masker.guarantee.unit.singular}s"
+        units = masker.card.promise.named(f"{masker.guarantee.unit.singular}s")
         lines.append(
             f"For 90 % of such calibration sets, the coverage of new {units} is {range_text(coverage)}."
         )

@@ -175,5 +175,6 @@ def _text(key: str, value: Any) -> str:
 
 def _set_terms(promise: Mapping[str, Json]) -> list[str]:
     """Return the terms of a promise that are set, but its guarantee: confidence 0.9, unit group."""
-    given = {name: value for name, value in promise.items() if name != "guarantee" and value}
+    unsaid = {"guarantee": promise["guarantee"], "group_name": "group"}
+    given = {name: value for name, value in promise.items() if value and value != unsaid.get(name)}
     return [name if value is True else f"{name} {value}" for name, value in given.items()]

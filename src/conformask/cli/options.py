@@ -302,6 +302,9 @@ class PromiseOptions:
         bool | None,
         Parameter(name="--per-category", help="Make the promise for each category separately."),
     ] = None
+    group_name: Annotated[
+        str | None, Parameter(help="The word for a group in sentences, such as patient or slide.")
+    ] = None
 
     def promise(self) -> "Promise":
         """Return the promise, with defaults for what is not given."""
@@ -314,6 +317,7 @@ class PromiseOptions:
             self.unit,
             self.share,
             per_category=bool(self.per_category),
+            group_name=self.group_name or "group",
         )
 
 

@@ -1,5 +1,6 @@
 """A promise as people state it: the guarantee by name, and its numbers."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from conformask import names
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import DEFAULTS, guarantee, takes
+from conformask.errors import InvalidArgumentError
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,7 @@ class Promise:
         unit: the unit counted: image, group or image_of_new_group; the guarantee's own if None.
         share: the share of a group's images that must meet the threshold, for unit="group"; all if None.
         per_category: whether each category gets its own promise and its own lambda.
+        group_name: the word for a group in sentences, in the singular, such as "patient", "slide" or "field".
         weight: for weighted, a likelihood ratio (x, y_hat) -> (N,) of the new population to that of the
             calibration, instead of the triplets' weights; a run folder does not keep it.
 
@@ -39,12 +42,23 @@ class Promise:
     unit: names.Unit | None = None
     share: float | None = None
     per_category: bool = False
+    group_name: str = field(default="group", repr=False, compare=False)
     weight: Callable[[Any, Any], Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if not re.fullmatch(r"[^\W\d_]+", self.group_name):
+            raise InvalidArgumentError(
+                f"group_name = {self.group_name!r}: give one word in the singular, such as patient"
+            )
         resolved = self.resolve()
         object.__setattr__(self, "confidence", resolved.confidence)
         object.__setattr__(self, "delta", resolved.delta)
+
+    def named(self, text: str) -> str:
+        """Return a sentence with the group's own name for "group" and "groups"."""
+        name = self.group_name
+        many = f"{name[:-1]}ies" if re.search("[^aeiou]y$", name) else f"{name}s"
+        return re.sub(r"\bgroup(s?)\b", lambda found: many if found[1] else name, text)
 
     def resolve(self) -> Guarantee:
         """Return the promise by its axes, with the procedure that gives it."""
@@ -60,11 +74,12 @@ class Promise:
         unit: names.Unit | None = None,
         share: float | None = None,
         per_category: bool | None = None,
+        group_name: str | None = None,
     ) -> "Promise":
         """Return the promise with other terms; None keeps one, unless the new guarantee does not take it."""
         changes: dict[str, Any] = {
             "guarantee": guarantee, "confidence": confidence, "delta": delta, "unit": unit, "share": share,
-            "per_category": per_category,
+            "per_category": per_category, "group_name": group_name,
         }  # fmt: skip
         changes = {name: value for name, value in changes.items() if value is not None}
         dropped = DEFAULTS.keys() - takes(guarantee or self.guarantee)

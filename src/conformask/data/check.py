@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from conformask.data.formats.header import DataRange
 from conformask.data.images import is_constant, pixel_hash
 from conformask.data.perceptual_hashes import PerceptualHashes, find_copies, perceptual_hash
 from conformask.data.splits import PARTS
@@ -16,6 +17,8 @@ from conformask.records.geometry import Geometry
 from conformask.records.network import Network
 from conformask.records.size import Size, covered, extra_text
 
+SLIGHTLY_FILLED = 0.1
+"""Share of the range, up to which it is probably not the one that was meant."""
 SOURCE = re.compile(r"(.*[^\W\d_].*\d)[-_. ]")
 """Pattern of the source in a name: the part before the last separator, with a letter and a final digit."""
 
@@ -65,6 +68,7 @@ def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
     """
     sizes: Counter[Size] = Counter()
     errors, perceptual_hashes, by_hash = [], [], defaultdict(list)
+    extremes: dict[str, list[float]] = {"x": [], "y_hat": [], "y": []}
     geometries, patients = [], []
     for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
         sizes[triplet.y_hat.shape[1:]] += 1
@@ -72,6 +76,9 @@ def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
         patients.append(triplet.patient)
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
+        for role, values in extremes.items():
+            if (role_image := getattr(triplet, role)) is not None:
+                values += [float(role_image.min()), float(role_image.max())]
         image = triplet.y_hat if triplet.y is None else triplet.y
         perceptual_hashes.append(perceptual_hash(image))
         if not is_constant(image):
@@ -106,6 +113,7 @@ def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
             *_similar_warnings(names, similar),
             *_place_warnings(names, geometries),
             *_patient_warnings(triplets, patients),
+            *_range_warnings(extremes, triplets.reading.data_range),
         ),
     )
 
@@ -171,6 +179,18 @@ def _place_warnings(names: Sequence[str], geometries: Sequence[Geometry | None])
             yield (
                 f"{len(others)} images differ from {first_name} in {aspect}, for example {others[0]}: the "
                 "promise is about images like the calibration images, in the same mix"
+            )
+
+
+def _range_warnings(extremes: Mapping[str, list[float]], data_range: DataRange | None) -> Iterator[str]:
+    """Warn of roles whose values fill a tenth of their range or less: thresholds are in units of it."""
+    low, high = data_range or (0.0, 1.0)
+    for role, values in extremes.items():
+        if values and max(values) - min(values) <= SLIGHTLY_FILLED:
+            lowest, highest = (f"{low + value * (high - low):.4g}" for value in (min(values), max(values)))
+            yield (
+                f"{role} has no value above {highest} of {high:g} and none below {lowest}: thresholds are "
+                "shares of the range from black to white, so state the one that is filled (--data-range)"
             )
 
 

@@ -24,6 +24,7 @@ from conformask.evaluation.measures import measures_of
 from conformask.losses import paper_distance
 from conformask.masker.data_leakage import warn_of_copies, warn_of_learnt
 from conformask.masker.masker import Masker
+from conformask.masker.requirements import warn_if_ungrouped
 from conformask.masker.resolve import check_window
 from conformask.masker.validation import compare_with_promise
 from conformask.progress import main_process
@@ -86,6 +87,7 @@ def evaluate(
     refuse_others(test)
     caveat = masker.card.check_network(test.network, allow_network_mismatch=allow_network_mismatch)
     summary = _refuse_unfit(masker, test)
+    warn_if_ungrouped(masker.guarantee, test.groups, "test")
     distance = paper_distance(masker.loss)
     if opt_sizes is not None:
         opt_images = 0

@@ -39,6 +39,7 @@ from conformask.masker.requirements import (
     sample_counts,
     warn_if_closed,
     warn_if_hidden,
+    warn_if_ungrouped,
 )
 from conformask.masker.resolve import Choices, check_window, resolve
 from conformask.masker.weights import weights_of
@@ -246,6 +247,7 @@ def _refuse_unfit(
 ) -> None:
     """Refuse images that the promise cannot rest on, and a scorer or loss that cannot carry it."""
     check_window(choices.loss.terms, seen.geometry)
+    warn_if_ungrouped(choices.promise, calibration.groups, "calibration")
     chosen_on = None if selection is None else scan(selection, "reading selection images")
     _refuse_used(choices.scorer, calibration, seen, chosen_on)
     refuse_batch_dependence(choices.scorer, choices.loss, choices.weigh, calibration)

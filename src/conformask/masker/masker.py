@@ -357,7 +357,12 @@ class Masker:
         stated = promise if isinstance(promise, Promise) else self.card.promise.changed(promise)
         stated = stated.changed(confidence=confidence)
         made = recalibrated(*stored, self.card.threshold if threshold is None else threshold, stated)
-        return self if made is None else replace(self, **vars(made))
+        if made is not None:
+            return replace(self, **vars(made))
+        if stated.group_name == self.card.promise.group_name:
+            return self
+        renamed = replace(self.card.promise, group_name=stated.group_name)
+        return replace(self, card=replace(self.card, promise=renamed))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -1,6 +1,7 @@
 """Requirements of a promise: enough images, suitable columns, a loss that closed masks satisfy."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,17 @@ def hidden_share(curves: Curves, rule: Rule) -> float:
     """Return the mean mask size of the calibration images, on the grid of their curves."""
     places = np.searchsorted(curves.grid, rule(covariates_of(curves)), side="right") - 1
     return float(curves.size[np.arange(len(places)), places].mean())
+
+
+def warn_if_ungrouped(promise: Guarantee, groups: Sequence[str], images: str) -> None:
+    """Warn where a promise counts groups and every image is one by itself, as where none are stated."""
+    if promise.by_group and len(groups) > 1 and len(set(groups)) == len(groups):
+        warnings.warn(
+            f"the promise counts groups, but each of the {len(groups)} {images} images is one by itself: "
+            "state groups with --group-from (group_from=), folders or a column of the manifest, unless each "
+            "group has one image",
+            stacklevel=4,
+        )
 
 
 def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:

@@ -98,10 +98,11 @@ class CalibrationCard(Domain, Sample, Terms):
                 f"the {self.n_groups} calibration groups of {self.n_calibration} images",
                 "new groups",
             )
-        whom = f"{self.population}, like {images}" if self.population else f"{new} like {images}"
+        named = self.promise.named
+        whom = f"{self.population or named(new)}{',' * bool(self.population)} like {named(images)}"
         exploratory = ", exploratory" if self.exploratory else ""
         hides = "" if self.hides is None else f", kept only by hiding {self.hides} completely"
-        return f"{self.claim} for {whom} ({self.promise.guarantee}{exploratory}){hides}"
+        return f"{named(self.claim)} for {whom} ({self.promise.guarantee}{exploratory}){hides}"
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json], path: Path) -> "CalibrationCard":
@@ -128,7 +129,7 @@ class CalibrationCard(Domain, Sample, Terms):
         stated = {**vars(self), **vars(self.loss), **promise}
         defaults = {field.name: field.default for field in (*fields(self), *fields(LossTerms))}
         defaults |= {"unit": None, "share": None, "within": False}
-        names = stated.keys() - {"loss", "promise"}
+        names = stated.keys() - {"loss", "promise", "group_name"}
         return {name: stated[name] for name in names if stated[name] != defaults.get(name, MISSING)}
 
 

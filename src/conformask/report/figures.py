@@ -171,7 +171,8 @@ def gauge(evaluation: Evaluation) -> str | None:
     if confidence is None:
         return None
     (low, high), coverage = evaluation.coverage_interval, evaluation.coverage
-    units = f"test {evaluation.card.promise.resolve().unit.singular}s"
+    stated = evaluation.card.promise
+    units = stated.named(f"test {stated.resolve().unit.singular}s")
     start, end = min(low, confidence), max(high, confidence)
     margin = max(0.35 * (end - start), 0.01)
     x = svg.Scale(max(start - margin, 0.0), min(end + margin, 1.0), 24, svg.WIDTH - 24)

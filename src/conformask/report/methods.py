@@ -136,7 +136,12 @@ def _measurement_sentence(evaluation: Evaluation) -> str:
             f"{start} the mean loss was {mean} (bootstrap, 95\N{NO-BREAK SPACE}% interval {low} to {high})."
         )
     interval = interval_text(evaluation.coverage_interval)
-    return f"{start} {share(evaluation.coverage)} were {promise.unit.kept} (Clopper-Pearson, {interval})."
+    kept = evaluation.card.promise.named(promise.unit.kept)
+    met = share(evaluation.coverage)
+    if promise.unit.is_group or not promise.by_group:  # otherwise the coverage is not a share of a count
+        counted = (evaluation.n_groups if promise.unit.is_group else None) or evaluation.n_test
+        met = f"{evaluation.coverage * counted:.0f} of {counted} ({met})"
+    return f"{start} {met} were {kept} (Clopper-Pearson, {interval})."
 
 
 def _size_sentence(evaluation: Evaluation) -> str:

@@ -41,7 +41,7 @@ def sample_text(evaluation: Evaluation) -> str:
     unit = evaluation.card.promise.resolve().unit
     groups = unit.is_group and evaluation.n_groups is not None
     count = evaluation.n_groups if groups else evaluation.n_test
-    return plural(count or 0, f"test {unit.singular}")
+    return plural(count or 0, f"test {evaluation.card.promise.named(unit.singular)}")
 
 
 def verdict(evaluation: Evaluation) -> Verdict:
@@ -59,7 +59,9 @@ def verdict(evaluation: Evaluation) -> Verdict:
     below = evaluation.coverage < confidence and _is_rare(evaluation.p_worse, high < confidence)
     above = evaluation.coverage > confidence and _is_rare(evaluation.p_better, low > confidence)
     unit = evaluation.card.promise.resolve().unit
-    text = promised_and_measured(confidence, evaluation, sample_text(evaluation), unit)
+    text = evaluation.card.promise.named(
+        promised_and_measured(confidence, evaluation, sample_text(evaluation), unit)
+    )
     chance = _chance_text(evaluation) if evaluation.coverage < confidence else ""
     if above:
         return Verdict("above", "Above the promise", f"{text}: the masks are more careful than promised.")
@@ -159,7 +161,10 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
     oracle_size = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)
     return [
-        (f"Coverage: test {unit.singular}s {unit.kept}", f"{share(evaluation.coverage)} ({interval})"),
+        (
+            evaluation.card.promise.named(f"Coverage: test {unit.singular}s {unit.kept}"),
+            f"{share(evaluation.coverage)} ({interval})",
+        ),
         ("Without a mask: test images within the threshold", share(within.mean() if within.size else None)),
         ("Mean loss", _mean_loss(evaluation)),
         *_categories(evaluation),

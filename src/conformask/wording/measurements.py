@@ -14,6 +14,10 @@ from conformask.wording.promises import promised_share
 
 def measurement_text(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None = None) -> str:
     """Return the measurement on images with truth, beside what was promised for them."""
+    return card.promise.named(_measurement(card, measurement, caveat))
+
+
+def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None) -> str:
     unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
     images = plural(measurement.n, unit.singular)
     if confidence is None:
@@ -106,4 +110,4 @@ def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
         lines.append(f"No shift is seen in scores and mask sizes ({counts}; {odds}).")
     if status.changes is not None:
         lines.append(changes_text(status.changes, f"the latest {plural(status.n_latest, 'image')}"))
-    return lines
+    return [card.promise.named(line) for line in lines]

@@ -78,7 +78,10 @@ def meaning_of(card: CalibrationCard) -> Meaning:
     share, sentences = card.promise.confidence, meaning(card.promise.resolve())
     confidence = "" if share is None else percent(share)
     silent = sentences.silent.format(c=confidence) + (confidence and EVENLY)
-    return Meaning(sentences.holds.format(c=confidence), f"{silent} {about_masks(card)}".rstrip())
+    named = card.promise.named
+    return Meaning(
+        named(sentences.holds.format(c=confidence)), f"{named(silent)} {about_masks(card)}".rstrip()
+    )
 
 
 def about_masks(card: CalibrationCard) -> str:
@@ -101,7 +104,7 @@ def headline(card: CalibrationCard) -> str:
         start = f"For at least {percent(confidence)} of new inputs, on average over possible truths"
     else:
         start = f"On average {unit.on_average}"
-    return f"{start}, {limit}."
+    return f"{card.promise.named(start)}, {limit}."
 
 
 def all_hidden_text(hides: str) -> str:

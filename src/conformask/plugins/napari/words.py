@@ -18,7 +18,7 @@ def promise_html(state: SliderState) -> str:
     badge = f'<b style="background-color: {tone}; color: white">&nbsp;{mark} {title}&nbsp;</b>'
     headline = "" if state.headline is None else f"<big>{escape(state.headline)}</big>"
     formula = escape(state.formula or "")
-    formal = "" if state.sentence is None else f"<code>{escape(state.sentence)}</code> {formula}."
+    formal = "" if state.sentence is None else f"<code>{escape(state.sentence)}</code> Loss: {formula}."
     paragraphs = (badge, headline, escape(state.status.text), formal, escape(state.about_masks or ""))
     return "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs if paragraph)
 

@@ -21,7 +21,7 @@ export function renderPromise(element, promise, measurement) {
   if (promise.sentence) {
     const formalPromise = paragraph("formal-promise");
     formalPromise.append(createElement("code", { textContent: promise.sentence }));
-    formalPromise.append(` ${promise.formula}.`);
+    formalPromise.append(` Loss: ${promise.formula}.`);
     children.push(formalPromise);
   }
   if (promise.about_masks) children.push(paragraph("explanation", promise.about_masks));

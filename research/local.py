@@ -1,0 +1,202 @@
+"""How much do promises about every place hide, on real images?
+
+    python research/local.py DATA [--tasks photos,cells]
+
+DATA has the folders photos, cells, nuclei, polyu, mr_t1 and hippocampus. Networks are classical (cubic
+enlargement, Gaussian denoising); the score is the packaged one. Half of the images, groups whole, calibrate
+and choose, the others are tested. A fifth of the images keep the threshold of the local error without a mask.
+Writes research/results/local/TASK.json after each task, and goes on there.
+"""
+
+import argparse
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from scipy import ndimage
+from skimage.io import imread
+from skimage.transform import rescale, resize
+
+import conformask as cm
+from conformask.oracle import oracle
+from conformask.storage.as_arrays import Array
+
+RESULTS = Path(__file__).parent / "results" / "local"
+SIDE, WINDOW, SCANS, SLICES = 128, 9, 60, 6
+Pair = tuple[Array, Array, Array, Array | None, str]
+"""x, y_hat, y as (H, W, C) or (D, H, W) in [0, 1], the region, and the group."""
+
+
+def crop(image: Array, row: int = 0, column: int = 0) -> Array:
+    return image[row : row + SIDE, column : column + SIDE].astype(np.float32)
+
+
+def enlarged(y: Array, factor: int) -> tuple[Array, Array]:
+    """x, and its cubic enlargement."""
+    axes = tuple(1 if y.shape[axis] <= 3 else 1 / factor for axis in range(y.ndim))
+    x = rescale(y, axes, order=1, anti_aliasing=True).clip(0, 1).astype(np.float32)
+    return x, resize(x, y.shape, order=3, anti_aliasing=False).clip(0, 1).astype(np.float32)
+
+
+def photos(data: Path) -> Iterator[Pair]:
+    for path in sorted((data / "photos").glob("*.jpg"))[:400]:
+        image = imread(path) / 255
+        if image.ndim == 3 and min(image.shape[:2]) >= SIDE:
+            y = crop(image, (image.shape[0] - SIDE) // 2, (image.shape[1] - SIDE) // 2)
+            yield *enlarged(y, 2), y, None, path.stem
+
+
+def cells(data: Path) -> Iterator[Pair]:
+    for path in sorted((data / "cells").glob("*.png")):
+        image = imread(path) / 255
+        image = image if image.ndim == 3 else image[..., None]
+        for row in range(0, image.shape[0] - SIDE + 1, 2 * SIDE):
+            for column in range(0, image.shape[1] - SIDE + 1, 2 * SIDE):
+                y = crop(image, row, column)
+                yield *enlarged(y, 4), y, None, path.stem
+
+
+def nuclei(data: Path) -> Iterator[Pair]:
+    generator = np.random.default_rng(0)
+    for path in sorted((data / "nuclei").glob("*.png"))[:300]:
+        image = imread(path) / 255
+        image = image if image.ndim == 2 else image[..., :3].mean(axis=2)
+        if min(image.shape) >= SIDE:
+            y = crop(image)[..., None]
+            x = (generator.poisson(60 * y) / 60).clip(0, 1).astype(np.float32)
+            yield x, ndimage.gaussian_filter(x, (1, 1, 0)), y, None, path.stem
+
+
+def polyu(data: Path) -> Iterator[Pair]:
+    for path in sorted((data / "polyu").glob("*_noisy.jpg")):
+        noisy, clean = imread(path) / 255, imread(str(path).replace("_noisy", "_clean")) / 255
+        for row, column in ((0, 0), (2 * SIDE, 2 * SIDE)):
+            x, y = (crop(image, row, column) for image in (noisy, clean))
+            yield x, ndimage.gaussian_filter(x, (1, 1, 0)), y, None, path.stem
+
+
+def mr_t1(data: Path) -> Iterator[Pair]:
+    for path in sorted((data / "mr_t1").glob("*_t1.nii.gz"))[:SCANS]:
+        scan = nibabel.load(path).get_fdata(dtype=np.float32)
+        labels = np.asarray(nibabel.load(path.with_name(path.name.replace("_t1", "_seg"))).dataobj)
+        scan = (scan / np.quantile(scan, 0.999)).clip(0, 1)
+        for z in np.linspace(20, 60, SLICES).astype(int):
+            y, region = scan[..., z, None], labels[..., z] > 0
+            yield *enlarged(y, 2), y, region, path.name[:6]
+
+
+def hippocampus(data: Path) -> Iterator[Pair]:
+    for path in sorted((data / "hippocampus").glob("*_image.nii.gz")):
+        scan = nibabel.load(path).get_fdata(dtype=np.float32)[:30, :42, :30]
+        labels = np.asarray(nibabel.load(path.with_name(path.name.replace("image", "label"))).dataobj)
+        y = (scan / np.quantile(scan, 0.999)).clip(0, 1).astype(np.float32)
+        if y.shape[:3] == (30, 42, 30):
+            region = ndimage.binary_dilation(labels[:30, :42, :30] > 0, iterations=2)
+            yield *enlarged(y, 2), y, region, path.name[:4]
+
+
+TASKS: dict[str, Callable[[Path], Iterator[Pair]]] = {
+    "photos": photos, "cells": cells, "nuclei": nuclei, "polyu": polyu, "mr_t1": mr_t1,
+    "hippocampus": hippocampus,
+}  # fmt: skip
+
+
+class WithoutSmoothing(cm.Local):
+    """The same loss, with masks of the score itself."""
+
+    score_window = None
+
+
+def parts_of(pairs: list[Pair]) -> tuple[cm.Triplets, cm.Triplets, cm.Triplets]:
+    """Calibration, selection and test, groups whole."""
+    x, y_hat, y, regions, groups = zip(*pairs, strict=True)
+    within = {} if regions[0] is None else {"regions": regions}
+    volumes = {"reading": cm.Reading(axes="ZYX")} if y[0].ndim == 3 and y[0].shape[-1] > 3 else {}
+    images = cm.Triplets.from_arrays(x, y_hat, y, groups=groups, **within, **volumes)
+    test, rest = images.holdout(0.5)
+    calibration, selection = rest.holdout(0.2)
+    return calibration, selection, test
+
+
+def local_errors(error: Array, region: Array, side: int) -> Array:
+    """The mean error around each pixel, over the pixels in image and region: written for this check alone."""
+    window = {"size": side, "mode": "constant"}
+    total, count = (ndimage.uniform_filter(each.astype(float), **window) for each in (error * region, region))
+    return np.where(region, total / np.maximum(count, 1e-9), 0)
+
+
+def measure(masker: cm.Masker, test: cm.Triplets, threshold: float, side: int) -> dict[str, float]:
+    """Hidden share in the region, and how often the largest local error of what is shown is allowed."""
+    hidden, kept, kept_if_cut, beyond = [], [], [], []
+    for triplet in test:
+        mask = masker(triplet).squeeze()
+        error = np.abs(triplet.truth() - triplet.y_hat).mean(axis=0)
+        region = np.ones(mask.shape, bool) if triplet.region is None else np.asarray(triplet.region[0]) > 0
+        around = local_errors(error, region, side)
+        limit = threshold * (1 + 1e-6)
+        hidden.append(1 - mask[region].mean())
+        kept.append(around[region & (mask > 0)].max(initial=0) <= limit)
+        kept_if_cut.append(around[region & (mask >= 0.5)].max(initial=0) <= limit)
+        shown = around[region & (mask > 0)]
+        beyond.append((shown > limit).mean() if shown.size else 0)
+    return {
+        "hidden": float(np.mean(hidden)), "kept": float(np.mean(kept)),
+        "kept_if_cut": float(np.mean(kept_if_cut)), "beyond": float(np.mean(beyond)),
+    }  # fmt: skip
+
+
+def of_task(name: str, data: Path) -> dict[str, object]:
+    calibration, selection, test = parts_of(list(TASKS[name](data)))
+    side = 5 if name == "hippocampus" else WINDOW
+    scorer = cm.packaged_scorer()
+    plain = cm.Local("l1", side).in_regions(calibration.has_regions)
+    unit = "image_of_new_group" if len(set(test.groups)) < len(test) else None
+    how = {"selection": selection, "promise": cm.Promise(confidence=0.9, unit=unit)}
+    threshold = float(cm.calibrate(scorer, calibration, threshold="q0.2", loss=plain, **how).card.threshold)
+    rows: dict[str, object] = {}
+    for label, loss, family in (
+        ("local", plain, None),
+        ("local, kappa -0.25", plain, {"name": "binary", "bounds": "largest", "kappa": -0.25}),
+        ("local, score as it is", WithoutSmoothing("l1", side), None),
+        ("local_share 0.01", cm.LocalShare("l1", side, threshold), None),
+        ("local_share 0.05", cm.LocalShare("l1", side, threshold), None),
+        ("masked_window", cm.MaskedWindow("l1", side), None),
+    ):
+        level = float(label.split()[1]) if label.startswith("local_share") else threshold
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of masks that hide much
+            masker = cm.calibrate(scorer, calibration, threshold=level, loss=loss, family=family, **how)
+        rows[label] = measure(masker, test, threshold, side)
+        print(name, label, rows[label], flush=True)
+    rows["oracle of local"] = {"hidden": best_share(plain, test, threshold)}
+    facts = {"threshold": threshold, "window": side, "n_calibration": len(calibration), "n_test": len(test)}
+    return {**facts, "rows": rows}
+
+
+def best_share(loss: cm.Local, test: cm.Triplets, threshold: float) -> float:
+    """The hidden share, in the region, of the best masks given the truth."""
+    shares = []
+    for batch in test.batches(1):
+        mask = oracle(loss, batch, 1, threshold)
+        assert mask is not None
+        shares.append(1 - float(mask.mean() if batch.region is None else mask[batch.region > 0].mean()))
+    return float(np.mean(shares))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--tasks", default=",".join(TASKS))
+    options = parser.parse_args()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in options.tasks.split(","):
+        kept = RESULTS / f"{name}.json"
+        if not kept.is_file():
+            kept.write_text(json.dumps(of_task(name, options.data), indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
