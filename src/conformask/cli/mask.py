@@ -72,6 +72,7 @@ def mask(
     """
     from conformask.deployment.masks import write_masks
     from conformask.masker.load import load
+    from conformask.monitoring.batch import shift_of
     from conformask.wording.measurements import measurement_text
     from conformask.wording.promises import promised_here
 
@@ -91,8 +92,16 @@ def mask(
     record = {"out": str(out), "n": n, "mask_size": mean, "sentence": masker.sentence}
     measured = written.measurement
     lines = [] if measured is None else [measurement_text(masker.card, measured, written.caveat)]
+    shift = shift_of(masker, written.features, triplets)
+    lines += [] if shift is None else [f"{shift} conformask monitor {run} {data} describes the change."]
     show(
-        {**record, "fingerprint": masker.fingerprint, "measurement": measured, "caveat": written.caveat},
+        {
+            **record,
+            "fingerprint": masker.fingerprint,
+            "measurement": measured,
+            "caveat": written.caveat,
+            "shift": shift,
+        },
         promised_here(masker.sentence, written.caveat),
         f"{n} masks in {out}, mean mask size {mean:.3f}",
         *lines,

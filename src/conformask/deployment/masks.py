@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from conformask.arithmetic import best_device
-from conformask.calibration import loss_under
+from conformask.calibration import features_of, loss_under
 from conformask.conformal.crossing import meets_threshold
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import decode
@@ -53,6 +53,8 @@ class WrittenMasks:
     """Agreement of the masks with the promise; None without truth."""
     caveat: Caveat | None = None
     """Caveat if the promise may not be about these images; else None."""
+    features: Mapping[str, Array] = field(default_factory=dict, repr=False)
+    """Features of the scores by name, of the images that this process scored in one pass."""
 
 
 def write_masks(
@@ -138,7 +140,7 @@ def write_masks(
             if dicom_seg:
                 work.write_segmentations(promised_here(_promise_of_cut(masker), caveat))
     sizes = {line.name: line.mask_size for line in rows}
-    return WrittenMasks(sizes, _measurement(work, rows), caveat)
+    return WrittenMasks(sizes, _measurement(work, rows), caveat, work.features)
 
 
 class _Work:
@@ -150,6 +152,7 @@ class _Work:
         by_blocks = exponent_by_blocks(masker.loss) is not None or not self._whole
         self._is_measured = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
+        self.features: dict[str, Array] = {}
         volumes = triplets.dimensions == 3
         self.places = {
             name: folder.path / MASKS / f"{name}{mask_suffix(triplets.suffix(index, mask_geometry), volumes)}"
@@ -221,6 +224,7 @@ class _Work:
         """Compute the masks of a batch, on the accelerator if there is one."""
         masker, on_device = self.masker, batch.to(best_device())
         item = masker.scored(on_device.x, on_device.y_hat, batch.weight, batch.category)
+        self.features |= zip(batch.names, features_of(item.score), strict=True)
         masks, bounds, losses = masker.open(item), masker.bounds_of(item), None
         if self._is_measured:
             losses = loss_under(masker.loss, masks, on_device).double().tolist()

@@ -1,11 +1,13 @@
 """Monitoring of a batch: whether new images still look like the calibration's. No truth is needed."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
 from jaxtyping import Float
 
+from conformask.conformal.populations import Weighted
 from conformask.conformal.units import first_of_each
 from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
@@ -149,6 +151,26 @@ def monitor(
         return result
     old_appearance, new_appearance = measures.appearance
     return replace(result, changes=changes_of(old_appearance, new_appearance[first], level))
+
+
+def shift_of(masker: Masker, features: Mapping[str, Array], new: Triplets) -> str | None:
+    """Return a warning if the scores of new images do not look like those of the calibration images.
+
+    `features` are those of the scores of some of the images, by name; one image of each group is compared.
+    None is returned where no shift is seen, and where the calibration has nothing to compare with.
+    """
+    curves = masker.curves
+    weighted = isinstance(masker.guarantee.population, Weighted)
+    if not features or weighted or curves is None or curves.features is None:
+        return None
+    by_group = {
+        group: features[name] for name, group in zip(new.names, new.groups, strict=True) if name in features
+    }
+    old = curves.features[first_of_each(curves.names if curves.group is None else curves.group)]
+    columns = zip(old.T, np.stack(list(by_group.values())).T, strict=True)
+    p_values = [float(scipy.stats.ks_2samp(*pair).pvalue) for pair in columns]
+    p_value = min(1.0, len(p_values) * min(p_values))
+    return shift_text(p_value, LEVEL, shifted=True) if p_value < LEVEL else None
 
 
 def _measured(masker: Masker, new: Triplets, losses: Float[np.ndarray, "n"], level: float) -> Measurement:
