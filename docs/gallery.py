@@ -79,9 +79,9 @@ again.
 ![Two slices of a denoised head, their errors and masks](images/example-volumes.png)
 
 [examples/volumes.py](../examples/volumes.py) removes noise from MR volumes, from NIfTI to masks in NIfTI that
-lie over the scans. The loss is the largest mean error in any window of 15 mm, and the promise is about every
-scan of a new patient. The heads are synthetic; give the script your own folder. The interval below counts
-patients.
+lie over the scans. The loss is the largest mean error within 15 mm around a voxel that is shown, and the
+promise is about every scan of a new patient. The heads are synthetic; give the script your own folder. The
+interval below counts patients.
 
 {volumes}
 
@@ -91,7 +91,7 @@ patients.
 
 What a mask covers depends on [what it promises](promises/what-may-be-wrong.md). Each of these keeps its own
 promise at 0.9, at the threshold that half of the images meet without a mask. L1 over the image hides what
-contributes most to the error. `window` dims every place where the error is large. `trusted` hides most,
+contributes most to the error. `local` hides every place around which the error is large. `trusted` hides much,
 because little of what is shown may be wrong. `ssim_map` covers what is structurally wrong, however faint.
 **`ssim` compares the masked images, and a few hidden dots make them similar: its masks keep their promise
 but cover little of what is wrong.** Bicubic enlargement of packaged photographs, by
@@ -121,6 +121,8 @@ def line(loss: str, record: Mapping[str, Any]) -> str:
     claim, oracle = record["sentence"].partition(" for new")[0], record["mask_size_oracle"]
     low, high = record["coverage_interval"]
     measured = f"{record['coverage']:.0%} of {record['n_test']} ({low:.0%} to {high:.0%})"
+    if record["p_worse"] < 0.05:
+        measured += f"; so few by chance in {record['p_worse']:.1%} of such tests"
     best = "–" if oracle is None else f"{oracle:.0%}"
     return f"| {loss} | `{claim}` | {measured} | {record['mask_size']:.0%} | {best} |"
 

@@ -29,12 +29,12 @@ PICTURE, RECORD = DOCS / "images" / "losses.png", DOCS / "results" / "losses_pic
 SIZE, EPOCHS, WIDTH, THRESHOLD, ROWS = 96, 24, 16, "q0.5", 3
 LOSSES = {
     "l1": "l1",
-    "l1, window": cm.MaskedWindow("l1", 9),
+    "l1, local": cm.Local("l1", 9),
     "l1, trusted": cm.MeanShown("l1"),
     "ssim_map": "ssim_map",
     "ssim": "ssim",
 }
-SCORERS = {"l1": "l1", "l1, window": "l1", "l1, trusted": "l1", "ssim_map": "ssim_map", "ssim": "ssim"}
+SCORERS = {"l1": "l1", "l1, local": "l1", "l1, trusted": "l1", "ssim_map": "ssim_map", "ssim": "ssim"}
 """Which scorer serves which."""
 TILE, GAP, TOP, BELOW = 168, 8, 26, 20
 
@@ -71,7 +71,7 @@ def main(work: Path) -> None:
     split = cm.Triplets.from_folder(data).split()
     made = maskers(work, split)
     found = {title: cm.evaluate(masker, split.test, opt_images=0) for title, masker in made.items()}
-    keys = ("sentence", "coverage", "coverage_interval", "mask_size", "mask_size_oracle", "n_test")
+    keys = ("sentence", "coverage", "coverage_interval", "mask_size", "mask_size_oracle", "n_test", "p_worse")
     record = {title: {key: each.summary()[key] for key in keys} for title, each in found.items()}
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     errors = found["l1"].images.unmasked_loss

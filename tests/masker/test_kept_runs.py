@@ -16,6 +16,7 @@ import conformask as cm
 from conformask.cli import main
 from conformask.data.images import read_image
 from conformask.records.evaluation import Evaluation
+from conformask.wording.promises import headline, meaning_of
 
 KEPT = Path(__file__).parent / "kept"
 
@@ -167,6 +168,19 @@ def test_a_run_of_0_2_gives_the_same_masks(kept: Path) -> None:
     np.testing.assert_allclose(masks, expected["mask"], rtol=0, atol=BOUNDARY)
     np.testing.assert_allclose(sizes_of(masks), expected["size"], rtol=0, atol=1e-6)
     assert ((masks > 0) & (masks < 1)).any(), "masks that hide everything or nothing would test little"
+
+
+def test_it_says_that_its_masks_are_grey(kept: Path) -> None:
+    card = loaded(kept).card
+    assert card.is_grey
+    assert "nothing is promised for masks that are cut at a value" in meaning_of(card).silent
+
+
+def test_a_promise_about_windows_says_what_it_counts(folder: Path) -> None:
+    card = loaded(folder / "groups_of_windows").card
+    assert "over any 5 x 5 pixels is at most" in headline(card)
+    assert "what is hidden counted as 0" in headline(card)
+    assert card.loss.formula.startswith("max Σ m e / n, ")
 
 
 def test_it_has_the_same_rule_promise_and_fingerprint(kept: Path) -> None:

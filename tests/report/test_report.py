@@ -242,6 +242,7 @@ def test_other_guarantees(guarantee: str) -> None:
     record = evaluation(guarantee=guarantee, examples=())
     text = check(record)
     assert "what is hidden counted as 0" in text
+    assert f"; hardest tenth {share(record.coverage_by_difficulty[-1])}" in text
     assert escape(meaning_of(record.card).holds) in text
     assert f"with the guarantee {guarantee} [2" in text
     assert (figures.gauge(record) is None) == (promised_share(record.card.promise) is None)

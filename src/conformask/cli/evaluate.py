@@ -82,6 +82,7 @@ def summary_table(evaluation: "Evaluation") -> Table:
     rows = [
         ("test images", f"{evaluation.n_test}", _groups(evaluation)),
         ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
+        ("of the hardest tenth", f"{evaluation.coverage_by_difficulty[-1]:.3f}", "by the mean score"),
         ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
         ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
         ("oracle's mask size", _text(evaluation.mask_size_oracle), "knows the truth"),

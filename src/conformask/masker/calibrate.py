@@ -86,8 +86,9 @@ def calibrate(
             takes ("l1", "ssim", a callable); the scorer's if None. Any score keeps any promise; masks are
             smallest with one that was fitted for the loss.
         promise: a `Promise`, or the name of a guarantee.
-        family: a name, settings such as {"name": NAME, "epsilon": 1e-2}, or an object; if None the one that
-            suits the loss, or the scorer.
+        family: a name, settings such as {"name": NAME, "epsilon": 1e-2}, or an object; "grey" for masks with
+            values between 0 and 1, as up to conformask 0.2. If None, masks are 0 and 1, but for distances
+            between masked images and `MaskedWindow`.
         selection: triplets for the grid and other choices, instead of those that the scorer keeps.
         compute: the devices, and a folder for finished parts, from which a killed calibration resumes.
         allow_network_mismatch: calibrate on outputs of another network than the scorer was trained on.

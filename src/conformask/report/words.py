@@ -116,7 +116,8 @@ def tiles(evaluation: Evaluation) -> list[KeyNumber]:
     """Return the key numbers, in the order in which readers ask for them."""
     interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
     confidence = promised_share(evaluation.card.promise)
-    note = f"promised {percent(confidence)}" if confidence else "share within the threshold"
+    promised = f"promised {percent(confidence)}" if confidence else "share within the threshold"
+    note = f"{promised}; hardest tenth {share(evaluation.coverage_by_difficulty[-1])}"
     return [
         KeyNumber("Coverage", share(evaluation.coverage), note),
         KeyNumber(

@@ -1,4 +1,4 @@
-"""Heads: the meaning of a score network's output, its training loss, and the family that suits it."""
+"""Heads: the meaning of a score network's output, its training loss, and the grey masks that suit it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ class Head(Protocol):
 
     @property
     def family(self) -> str:
-        """The family that suits the score."""
+        """The family of grey masks that suits the score."""
 
     @property
     def fitted_for(self) -> Loss | None:

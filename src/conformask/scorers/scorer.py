@@ -53,7 +53,7 @@ class Scorer(ABC):
 
     @property
     def family(self) -> str:
-        """The name of the family that suits the scorer."""
+        """The name of the family of grey masks that suits the scorer."""
         return "reciprocal"
 
     @property

@@ -46,6 +46,9 @@ def images(*shape: int) -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     "family",
     [
+        "binary",
+        {"name": "binary", "bounds": "largest"},
+        {"name": "binary", "bounds": "mean"},
         "power",
         "reciprocal",
         "water_filling",
