@@ -91,8 +91,9 @@ interval below counts patients.
 
 What a mask covers depends on [what it promises](promises/what-may-be-wrong.md). Each of these keeps its own
 promise at 0.9, at the threshold that half of the images meet without a mask. L1 over the image hides what
-contributes most to the error. `local` hides every place around which the error is large. `trusted` hides much,
-because little of what is shown may be wrong. `ssim_map` covers what is structurally wrong, however faint.
+contributes most to the error. `local` hides every place around which the error is large.
+`trusted` hides much, because little of what is shown may be wrong. `ssim_map` covers what is structurally
+wrong, however faint.
 **`ssim` compares the masked images, and a few hidden dots make them similar: its masks keep their promise
 but cover little of what is wrong.** Bicubic enlargement of packaged photographs, by
 `docs/losses_picture.py`.
