@@ -29,7 +29,7 @@ from conformask.scorers.scoring import selection_record
 from conformask.wording.measurements import measurement_text
 from conformask.wording.promises import headline, meaning_of
 from stated import calibrated
-from synthetic_triplets import scale_of, triplets
+from synthetic_triplets import arrays, scale_of, triplets
 
 SELECTION = triplets(60, 1, groups=[f"chosen {k // 3}" for k in range(60)])
 SCORER = Heuristic(scale_of, channels=1)
@@ -203,6 +203,16 @@ def test_groups_of_one_image_each_are_asked_about() -> None:
         masker = made({"unit": "group"}, triplets(40, 3))
     with pytest.warns(UserWarning, match="each of the 20 test images is one by itself"):
         evaluate(masker, triplets(20, 5))
+
+
+@pytest.mark.parametrize(
+    ("high", "told"), [(4095, "at most 0.03 of the range (123 of 4095), what"), (1, "at most 0.03, what")]
+)
+def test_a_threshold_is_told_in_the_values_of_the_files_too(high: int, told: str) -> None:
+    x, y_hat, y = arrays(40, 3)
+    scaled = [(high * image).astype(np.float32) for image in (x, y_hat, y)]
+    masker = made({"guarantee": "marginal"}, Triplets.from_arrays(*scaled, data_range=(0, high)))
+    assert told in headline(masker.card)
 
 
 @pytest.mark.parametrize("name", ["", "two words", "group_1"])

@@ -68,7 +68,7 @@ def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
     """
     sizes: Counter[Size] = Counter()
     errors, perceptual_hashes, by_hash = [], [], defaultdict(list)
-    extremes: dict[str, list[float]] = {"x": [], "y_hat": [], "y": []}
+    extremes: dict[str, list[float]] = {"y_hat": [], "y": []}
     geometries, patients = [], []
     for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
         sizes[triplet.y_hat.shape[1:]] += 1
@@ -183,7 +183,7 @@ def _place_warnings(names: Sequence[str], geometries: Sequence[Geometry | None])
 
 
 def _range_warnings(extremes: Mapping[str, list[float]], data_range: DataRange | None) -> Iterator[str]:
-    """Warn of roles whose values fill a tenth of their range or less: thresholds are in units of it."""
+    """Warn of y_hat or y that fill a tenth of their range or less: thresholds are in units of it."""
     low, high = data_range or (0.0, 1.0)
     for role, values in extremes.items():
         if values and max(values) - min(values) <= SLIGHTLY_FILLED:

@@ -117,7 +117,8 @@ def tiles(evaluation: Evaluation) -> list[KeyNumber]:
     interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
     confidence = promised_share(evaluation.card.promise)
     promised = f"promised {percent(confidence)}" if confidence else "share within the threshold"
-    note = f"{promised}; hardest tenth {share(evaluation.coverage_by_difficulty[-1])}"
+    hardest = evaluation.coverage_by_difficulty[-1:]  # empty in what is measured by parts
+    note = "; ".join([promised, *(f"hardest tenth {share(tenth)}" for tenth in hardest)])
     return [
         KeyNumber("Coverage", share(evaluation.coverage), note),
         KeyNumber(

@@ -6,6 +6,7 @@ from conformask.conformal.certainty import Marginal
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.promise import Promise
 from conformask.conformal.statements import Coverage
+from conformask.names import SHARES
 from conformask.records.card import CalibrationCard
 from conformask.records.network import Caveat, Network
 from conformask.wording.numbers import percent
@@ -97,7 +98,7 @@ def promised_share(promise: Promise) -> float | None:
 def headline(card: CalibrationCard) -> str:
     """Return the promise in one sentence."""
     unit, confidence = card.promise.resolve().unit, card.promise.confidence
-    limit = card.loss.limit(f"{card.threshold:.4g}")
+    limit = card.loss.limit(_threshold_text(card))
     if promised_share(card.promise) is not None:
         start = unit.headline.format(c=percent(confidence or 0.0))
     elif confidence is not None:
@@ -105,6 +106,16 @@ def headline(card: CalibrationCard) -> str:
     else:
         start = f"On average {unit.on_average}"
     return f"{card.promise.named(start)}, {limit}."
+
+
+def _threshold_text(card: CalibrationCard) -> str:
+    """Return the threshold; for means of |y - y_hat| also in the values of the files, where known."""
+    low, high = card.range_of_y_hat or (0.0, 1.0)
+    in_values = card.loss.distance == "l1" and card.loss.over not in SHARES
+    if not in_values or (low, high) == (0, 1):
+        return f"{card.threshold:.4g}"
+    span = high - low
+    return f"{card.threshold:.4g} of the range ({card.threshold * span:.3g} of {span:g})"
 
 
 def all_hidden_text(hides: str) -> str:
