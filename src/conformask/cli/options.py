@@ -201,7 +201,7 @@ def family_option(family: names.Family | None, *, grey: bool) -> str | None:
     return "grey" if grey else family
 
 
-AGGREGATES: Mapping[str, names.Over] = {"window": "local", "masked_window": "window"}
+RECORDED_AS: Mapping[str, names.Over] = {"window": "local", "masked_window": "window"}
 """Aggregates that are called otherwise in records, of 0.2 and now."""
 
 
@@ -258,7 +258,7 @@ class LossOptions:
         in_pixels = self.window is not None and self.window.strip().isdecimal()
         terms = LossTerms(
             distance=self.distance or default.distance,
-            over=AGGREGATES.get(self.over or "", cast("names.Over | None", self.over)),
+            over=RECORDED_AS.get(self.over or "", cast("names.Over | None", self.over)),
             window=int(self.window) if in_pixels and self.window is not None else None,
             length=None if in_pixels else self.window,
             tolerance=self.tolerance,

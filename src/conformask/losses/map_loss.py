@@ -1,13 +1,16 @@
 """The base of losses that are made of an error map, and sums over pixels, which the exact kernels solve."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from conformask.arithmetic import image_means
+from conformask.errors import InvalidArgumentError
 from conformask.losses.maps import AnyMap, error_map
+from conformask.names import Over
+from conformask.records.loss import LossTerms
 from conformask.types import ErrorMap, Images, Loss, PerImage
 
 
@@ -17,10 +20,21 @@ class MapLoss(Loss):
 
     errors: ErrorMap
     regional: bool
+    over: ClassVar[Over]
 
     def __init__(self, errors: AnyMap, *, regional: bool = False, **numbers: Any) -> None:
         for name, value in {"errors": error_map(errors), "regional": regional, **numbers}.items():
             object.__setattr__(self, name, value)
+
+    @property
+    def terms(self) -> LossTerms:
+        """The terms of this loss, as records keep them."""
+        return LossTerms(distance=self.errors.name, over=self.over, region=self.regional, **self._numbers)
+
+    @property
+    def _numbers(self) -> dict[str, Any]:
+        """The numbers of the aggregate, by their names in records."""
+        return {}
 
     def in_regions(self, regions: bool) -> "MapLoss":
         """Return the loss over the region of each image, or over whole images."""
@@ -35,6 +49,17 @@ class MapLoss(Loss):
     def upper_bound(self) -> float | None:
         """The largest value of the error map, if it has one."""
         return self.errors.upper_bound
+
+
+def checked_tolerance(tolerance: float) -> float:
+    """Return the error above which a pixel is wrong.
+
+    Raises:
+        InvalidArgumentError: it is negative or NaN.
+    """
+    if not tolerance >= 0:
+        raise InvalidArgumentError(f"tolerance = {tolerance:g}: must be an error of at least 0")
+    return float(tolerance)
 
 
 def within(region: Images | None, errors: Images) -> Images:

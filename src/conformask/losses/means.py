@@ -1,7 +1,7 @@
 """Mean errors over an image or its region, for lp the paper's promise, or over the pixels that are shown."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from conformask.arithmetic import image_means, per_image
@@ -27,13 +27,14 @@ class Mean(MapLoss):
         'l1'
     """
 
+    over = "image"
     monotone = True
 
     @property
     def terms(self) -> LossTerms:
         """The terms of this loss, as records keep them."""
         plain = isinstance(self.errors, Lp) and not self.regional
-        return LossTerms(distance=self.errors.name, over=None if plain else "image", region=self.regional)
+        return replace(super().terms, over=None) if plain else super().terms
 
     @property
     def exponent(self) -> float:
@@ -68,13 +69,9 @@ class MeanShown(MapLoss):
         'trusted(l1)'
     """
 
+    over = "trusted"
     relative = True
     family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "mean"}
-
-    @property
-    def terms(self) -> LossTerms:
-        """The terms of this loss, as records keep them."""
-        return LossTerms(distance=self.errors.name, over="trusted", region=self.regional)
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
         """Return the loss on these images, for masks with this many channels."""

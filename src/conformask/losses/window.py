@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -11,12 +11,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.map_loss import MapLoss, Sums, within
+from conformask.losses.map_loss import MapLoss, Sums, checked_tolerance, within
 from conformask.losses.maps import AnyMap, errors_for
 from conformask.masks.kernels import compiled
-from conformask.names import Over
 from conformask.records.geometry import PhysicalWindow, parsed
-from conformask.records.loss import LossTerms
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
 from conformask.types import Images, PerImage
@@ -30,7 +28,6 @@ class WindowLoss(MapLoss):
     """The side in pixels; None for a length before the spacing of the images is known."""
     length: str | None
     """The side where it was given as a length, such as 5 mm."""
-    over: ClassVar[Over]
 
     def __init__(
         self,
@@ -58,16 +55,8 @@ class WindowLoss(MapLoss):
         return replace(self, side=converted.sides, length=converted.length)
 
     @property
-    def terms(self) -> LossTerms:
-        """The terms of this loss, as records keep them."""
-        return LossTerms(
-            distance=self.errors.name,
-            over=self.over,
-            window=self.side,
-            length=self.length,
-            tolerance=getattr(self, "tolerance", None),
-            region=self.regional,
-        )
+    def _numbers(self) -> dict[str, Any]:
+        return {"window": self.side, "length": self.length}
 
     def sides(self, dimensions: int) -> tuple[int, ...]:
         """Return the sides of the window along each axis, in pixels.
@@ -84,7 +73,19 @@ class WindowLoss(MapLoss):
 
 
 @dataclass(frozen=True, init=False)
-class Local(WindowLoss):
+class LocalLoss(WindowLoss):
+    """A loss of the mean error in the window around each pixel that is shown, e_j as for `Local`."""
+
+    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
+
+    @property
+    def score_window(self) -> int | tuple[int, ...] | None:
+        """The side of the window that a score is averaged over, to estimate local means."""
+        return self.side
+
+
+@dataclass(frozen=True, init=False)
+class Local(LocalLoss):
     """The loss max over shown pixels j of e_j, the mean error in the window around j; 0 if nothing is shown.
 
     e_j = sum_k r_k e_k / sum_k r_k over the pixels k of the window around j that lie in the image, r the
@@ -107,12 +108,6 @@ class Local(WindowLoss):
 
     over = "local"
     monotone = True
-    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
-
-    @property
-    def score_window(self) -> int | tuple[int, ...] | None:
-        """The side of the window that a score is averaged over, to estimate local means."""
-        return self.side
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "LargestShown":
         """Return the loss on these images, for masks with this many channels."""
@@ -121,7 +116,7 @@ class Local(WindowLoss):
 
 
 @dataclass(frozen=True, init=False)
-class LocalShare(WindowLoss):
+class LocalShare(LocalLoss):
     """The loss "share of the shown pixels with e_j > tolerance", e_j as for `Local`; 0 if nothing is shown.
 
     Not monotone: hiding a pixel whose surroundings are right makes the share larger.
@@ -144,7 +139,6 @@ class LocalShare(WindowLoss):
     over = "local_share"
     relative = True
     upper_bound = 1.0
-    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 
     def __init__(
         self,
@@ -155,14 +149,12 @@ class LocalShare(WindowLoss):
         regional: bool = False,
         length: str | None = None,
     ) -> None:
-        if not tolerance >= 0:
-            raise InvalidArgumentError(f"tolerance = {tolerance:g}: must be an error of at least 0")
-        super().__init__(errors, side, regional=regional, length=length, tolerance=float(tolerance))
+        tolerance = checked_tolerance(tolerance)
+        super().__init__(errors, side, regional=regional, length=length, tolerance=tolerance)
 
     @property
-    def score_window(self) -> int | tuple[int, ...] | None:
-        """The side of the window that a score is averaged over, to estimate local means."""
-        return self.side
+    def _numbers(self) -> dict[str, Any]:
+        return {**super()._numbers, "tolerance": self.tolerance}
 
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
         """Return the loss on these images, for masks with this many channels."""

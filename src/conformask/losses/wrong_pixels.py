@@ -2,17 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image
-from conformask.errors import InvalidArgumentError
-from conformask.losses.map_loss import MapLoss, Sums, within
+from conformask.losses.map_loss import MapLoss, Sums, checked_tolerance, within
 from conformask.losses.maps import AnyMap, errors_for
-from conformask.names import Over
-from conformask.records.loss import LossTerms
 from conformask.storage.as_json import Json
 from conformask.types import ErrorMap, Images
 
@@ -22,20 +19,14 @@ class WrongPixelLoss(MapLoss):
     """A share of pixels, by which of them are wrong: their error is above the tolerance."""
 
     tolerance: float
-    over: ClassVar[Over]
     upper_bound = 1.0
 
     def __init__(self, errors: AnyMap, tolerance: float, *, regional: bool = False) -> None:
-        if not tolerance >= 0:
-            raise InvalidArgumentError(f"tolerance = {tolerance:g}: must be an error of at least 0")
-        super().__init__(errors, regional=regional, tolerance=float(tolerance))
+        super().__init__(errors, regional=regional, tolerance=checked_tolerance(tolerance))
 
     @property
-    def terms(self) -> LossTerms:
-        """The terms of this loss, as records keep them."""
-        return LossTerms(
-            distance=self.errors.name, over=self.over, tolerance=self.tolerance, region=self.regional
-        )
+    def _numbers(self) -> dict[str, Any]:
+        return {"tolerance": self.tolerance}
 
 
 @dataclass(frozen=True, init=False)

@@ -1,6 +1,6 @@
 """Monitoring of a batch: whether new images still look like the calibration's. No truth is needed."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,7 +13,7 @@ from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
 from conformask.masker.validation import LEVEL, measurement_of
 from conformask.monitoring.changes import changes_of
-from conformask.monitoring.measures import LOOKS, check_level, measures_of
+from conformask.monitoring.measures import LOOKS, check_level, measures_of, one_of_each_group
 from conformask.records.change import Change
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
@@ -141,7 +141,7 @@ def monitor(
         comparisons=comparisons,
         n_calibration=len(old_measures),
         n_new=len(new_measures),
-        p_value=min(1.0, len(comparisons) * min(comparison.p_value for comparison in comparisons)),
+        p_value=_combined([comparison.p_value for comparison in comparisons]),
         level=level,
         changes=None,
         measurement=None if measures.losses is None else _measured(masker, new, measures.losses, level),
@@ -166,10 +166,8 @@ def shift_of(masker: Masker, features: Mapping[str, Array], new: Triplets) -> st
     by_group = {
         group: features[name] for name, group in zip(new.names, new.groups, strict=True) if name in features
     }
-    old = curves.features[first_of_each(curves.names if curves.group is None else curves.group)]
-    columns = zip(old.T, np.stack(list(by_group.values())).T, strict=True)
-    p_values = [float(scipy.stats.ks_2samp(*pair).pvalue) for pair in columns]
-    p_value = min(1.0, len(p_values) * min(p_values))
+    old, of_new = curves.features[one_of_each_group(curves)], np.stack(list(by_group.values()))
+    p_value = _combined([_p_value(*pair) for pair in zip(old.T, of_new.T, strict=True)])
     return shift_text(p_value, LEVEL, shifted=True) if p_value < LEVEL else None
 
 
@@ -178,8 +176,17 @@ def _measured(masker: Masker, new: Triplets, losses: Float[np.ndarray, "n"], lev
 
 
 def _compare(name: str, old: Array, new: Array) -> Comparison:
-    p_value = float(scipy.stats.ks_2samp(old, new).pvalue)
     medians = [float(np.median(values)) for values in (old, new)]
     if name in LOOKS:  # as logarithms
         medians = [float(np.exp(median)) for median in medians]
-    return Comparison(name, medians[0], medians[1], p_value)
+    return Comparison(name, medians[0], medians[1], _p_value(old, new))
+
+
+def _p_value(old: Array, new: Array) -> float:
+    """Return the p-value of the two-sample Kolmogorov-Smirnov test."""
+    return float(scipy.stats.ks_2samp(old, new).pvalue)
+
+
+def _combined(p_values: Sequence[float]) -> float:
+    """Return the p-value of all comparisons together (Bonferroni)."""
+    return min(1.0, len(p_values) * min(p_values))

@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.calibration import ScoredBatch, batch_curves, features_of, loss_under
+from conformask.conformal.curves import Curves
 from conformask.conformal.populations import Weighted
 from conformask.conformal.rules import covariates_of
-from conformask.conformal.units import first_of_each
+from conformask.conformal.units import Places, first_of_each
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.appearance import appearance
@@ -87,7 +88,7 @@ def measures_of(
         measures = gathered(masker.scorer, new, measure, "monitoring", key, compute)
     points = _grid_points(masker, masker.rule(covariates_of(curves)))
     old_measures = np.column_stack([features, curves.size[np.arange(len(points)), points]])
-    first = first_of_each(curves.names if curves.group is None else curves.group)
+    first = one_of_each_group(curves)
     old_appearance = curves.appearance
     return Measures(
         names=tuple(_names(old_measures.shape[1])),
@@ -97,6 +98,11 @@ def measures_of(
         losses=measures.get("loss"),
         caveat=caveat,
     )
+
+
+def one_of_each_group(curves: Curves) -> Places:
+    """Return the place of one calibration image of each group; of each image where there are no groups."""
+    return first_of_each(curves.names if curves.group is None else curves.group)
 
 
 def _measures(masker: Masker, item: ScoredBatch) -> dict[str, Array]:

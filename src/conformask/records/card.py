@@ -85,7 +85,12 @@ class CalibrationCard(Domain, Sample, Terms):
     @property
     def masks(self) -> str:
         """The kind of masks, in words: binary, or grey with the name of their family."""
-        return f"grey ({str(self.family['name']).replace('_', ' ')})" if self.is_grey else "binary"
+        return f"grey ({self.family_name})" if self.is_grey else self.family_name
+
+    @property
+    def family_name(self) -> str:
+        """The name of the family of masks, in words."""
+        return str(self.family["name"]).replace("_", " ")
 
     @property
     def sentence(self) -> str:

@@ -113,8 +113,7 @@ def _outputs(evaluation: Evaluation) -> str:
 def _values(card: CalibrationCard) -> str:
     if not card.is_grey:
         return "shows a pixel (1) or hides it (0)"
-    name = str(card.family["name"]).replace("_", " ")
-    return f"assigns each pixel a number between 0 (hidden) and 1 (shown), by the family {name}"
+    return f"assigns each pixel a number between 0 (hidden) and 1 (shown), by the family {card.family_name}"
 
 
 def _version(evaluation: Evaluation) -> str:

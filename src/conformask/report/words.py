@@ -136,7 +136,7 @@ def tiles(evaluation: Evaluation) -> list[KeyNumber]:
         KeyNumber(
             "Scorer",
             evaluation.scorer,
-            f"{evaluation.card.family['name'].replace('_', ' ')} · {evaluation.card.promise.guarantee}",
+            f"{evaluation.card.family_name} · {evaluation.card.promise.guarantee}",
         ),
     ]
 

@@ -105,17 +105,18 @@ class ScoreBenchmark:
             for name, each in scorers.items()
         }
         counts, terms = _counts(first.groups), (loss, family, threshold)
-        others = {name: hidden_of(each, *terms, counts) for name, each in items.items()}
         # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed
-        if isinstance(family, Binary):
-            others[CONSTANT] = hidden_of(items[CONSTANT], loss, family.grey, threshold, counts)
+        family_of = {CONSTANT: family.grey} if isinstance(family, Binary) else {}
+        others = {
+            name: hidden_of(each, loss, family_of.get(name, family), threshold, counts)
+            for name, each in items.items()
+        }
         unmasked = torch.cat([unmasked_loss(loss, item.batch) for item in items[CONSTANT]]).cpu().numpy()
         return cls(first, *terms, counts, others, unmasked, _best(items[CONSTANT], loss, threshold))
 
     def share(self, scorer: Scorer) -> float:
         """Return the hidden share alone, for use during training."""
-        items = list(scored_batches(for_loss(scorer, self.loss), self.images))
-        _, sizes = _calibrated(items, self.loss, self.family, self.threshold)
+        _, sizes = _calibrated(self._items(scorer), self.loss, self.family, self.threshold)
         return float(sizes.mean())
 
     def compare(self, scorer: Scorer) -> ScoreComparison:
@@ -135,8 +136,10 @@ class ScoreBenchmark:
         )
 
     def _hidden(self, scorer: Scorer) -> HiddenShares:
-        items = list(scored_batches(for_loss(scorer, self.loss), self.images))
-        return hidden_of(items, self.loss, self.family, self.threshold, self.counts)
+        return hidden_of(self._items(scorer), self.loss, self.family, self.threshold, self.counts)
+
+    def _items(self, scorer: Scorer) -> list[ScoredBatch]:
+        return list(scored_batches(for_loss(scorer, self.loss), self.images))
 
 
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)

@@ -109,7 +109,7 @@ class Scorer(ABC):
         )
 
 
-def _of_scorer(name: str) -> Any:
+def of_scorer(name: str) -> Any:
     """Make a property that returns an attribute of the wrapped scorer."""
     return property(attrgetter(f"scorer.{name}"), doc=f"The scorer's {name}.")
 
@@ -119,17 +119,17 @@ class WrappedScorer(Scorer):
     """A scorer that passes on what another one, or an object with its members, states about itself."""
 
     scorer: Scorer
-    name = _of_scorer("name")
-    loss = _of_scorer("loss")
-    channels = _of_scorer("channels")
-    per_channel = _of_scorer("per_channel")
-    family = _of_scorer("family")
-    sizes = _of_scorer("sizes")
-    trained_on = _of_scorer("trained_on")
-    perceptual_hashes = _of_scorer("perceptual_hashes")
-    about = _of_scorer("about")
-    selection = _of_scorer("selection")
-    fingerprint = _of_scorer("fingerprint")
+    name = of_scorer("name")
+    loss = of_scorer("loss")
+    channels = of_scorer("channels")
+    per_channel = of_scorer("per_channel")
+    family = of_scorer("family")
+    sizes = of_scorer("sizes")
+    trained_on = of_scorer("trained_on")
+    perceptual_hashes = of_scorer("perceptual_hashes")
+    about = of_scorer("about")
+    selection = of_scorer("selection")
+    fingerprint = of_scorer("fingerprint")
 
     def __call__(self, x: Images, y_hat: Images) -> Score:
         """Return the score that the scorer computes."""

@@ -3,11 +3,11 @@
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, pad
 
 from conformask.losses.window import sides_of
-from conformask.scorers.scorer import Scorer, WrappedScorer
+from conformask.scorers.scorer import Scorer, WrappedScorer, of_scorer
 from conformask.scorers.tiled import Tiled
 from conformask.types import Images, Loss, Score
 
@@ -23,16 +23,8 @@ class Smoothed(WrappedScorer):
     """
 
     side: int | tuple[int, ...]
-
-    @property
-    def network(self) -> nn.Module | None:  # type: ignore[override]
-        """The network behind the scorer's score map."""
-        return self.scorer.network
-
-    @property
-    def x_channels(self) -> int:
-        """Number of channels of the x that the scorer takes."""
-        return self.scorer.x_channels
+    network = of_scorer("network")
+    x_channels = of_scorer("x_channels")
 
     @property
     def fingerprint(self) -> str:
