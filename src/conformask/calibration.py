@@ -73,9 +73,12 @@ def unmasked_loss(loss: Loss, batch: Batch) -> PerImage:
     return loss_under(loss, torch.ones_like(batch.y_hat[:, :1]), batch)
 
 
-def mask_size(mask: Images) -> Float[Tensor, "n"]:
-    """Compute mean(1 - m) of each image, float64."""
-    return 1 - image_means(mask, torch.float64)
+def mask_size(mask: Images, region: Images | None = None) -> Float[Tensor, "n"]:
+    """Compute mean(1 - m) of each image, or of its region, float64."""
+    if region is None:
+        return 1 - image_means(mask, torch.float64)
+    shown, inside = (image_means(each, torch.float64) for each in (mask * region, region.expand_as(mask)))
+    return 1 - shown / inside
 
 
 def lambda_grid(
@@ -181,6 +184,8 @@ def measures(
         "distance": losses,
         "size": size,
     }
+    if loss.terms.region:
+        columns["hidden"] = hidden_curves(item, family, loss, grid)
     if bounded:
         bound = bound_curves(item, family, loss, grid)
         columns |= {} if bound is None else {"bound": bound}
@@ -228,15 +233,35 @@ def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
     Raises:
         MismatchError: the loss is about regions, and the images have none.
     """
-    region = None
-    if loss.terms.region:
-        region = batch.region
-        if region is None:
-            raise MismatchError(
-                f"the promise is about the region of each image, and {batch.names[0]!r} has none: add a "
-                "folder region/ or a column region"
-            )
-    return loss.on(batch.truth(), batch.y_hat, region, channels)
+    return loss.on(batch.truth(), batch.y_hat, region_of(loss, batch), channels)
+
+
+def region_of(loss: Loss, batch: Batch) -> Images | None:
+    """Return the region that the loss is about; None where it is about whole images.
+
+    Raises:
+        MismatchError: the loss is about regions, and the images have none.
+    """
+    if not loss.terms.region:
+        return None
+    if batch.region is None:
+        raise MismatchError(
+            f"the promise is about the region of each image, and {batch.names[0]!r} has none: add a "
+            "folder region/ or a column region"
+        )
+    return batch.region
+
+
+def hidden_curves(
+    item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
+) -> Float[np.ndarray, "n g"]:
+    """Compute the hidden share of each image, or of its region, at every lambda of the grid."""
+    score, region = item.score.map, region_of(loss, item.batch)
+    if region is None:
+        return family.curve(score, torch.zeros_like(score), 1.0, grid)[1]
+    inside = region.expand_as(score)
+    shown, share = family.curve(score, inside, 1.0, grid)[0], image_means(inside, torch.float64)
+    return np.asarray(1 - shown / share.cpu().numpy()[:, None])
 
 
 def concatenate(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
@@ -355,4 +380,4 @@ def size_at(curves: Curves, threshold: float, promise: Guarantee, loss: Loss) ->
     evidence = calibration_data(curves, threshold, loss)
     lam = promise.fit_on_selection(evidence, evidence.n).rule(evidence)(covariates_of(curves))
     place = np.searchsorted(curves.grid, lam, side="right") - 1
-    return float(curves.size[np.arange(evidence.n), place].mean())
+    return float(curves.hidden_shares[np.arange(evidence.n), place].mean())

@@ -145,7 +145,8 @@ def _measure(
     masker: Masker, masks: Images, y: Images | None, y_hat: Images, region: Images | None
 ) -> list[tuple[tuple[str, ...], bool | None]]:
     """Return the facts of each image, and whether it is within the threshold."""
-    sizes = [f"mask size {size:.3f}" for size in mask_size(masks).tolist()]
+    counted = region if masker.card.loss.region else None
+    sizes = [f"mask size {size:.3f}" for size in mask_size(masks, counted).tolist()]
     if y is None:
         return [((size,), None) for size in sizes]
     threshold, label = masker.card.threshold, masker.card.loss.label

@@ -170,7 +170,7 @@ def combinations() -> list[Combination]:
     """All of the table; of those in each category both categories."""
     made = [
         _one("marginal", images_met, 19),
-        _one("adaptive", images_met, 19),
+        _one("adaptive", images_met, 60),
         _one("pac", images_met, 40),
         _one("ltt", images_met, 40),
         _one("simultaneous", images_met, 90, threshold=0.03),

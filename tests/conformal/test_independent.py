@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from worlds import GRID, RANDOM, THRESHOLD, World, evidence_of
 
-from conformask.conformal.lambdas import LogLinear
-from conformask.conformal.presets import adaptive, categories, expected, ltt, marginal
+from conformask.conformal.presets import categories, expected, ltt, marginal
 from conformask.conformal.procedures.risk_control import hoeffding_bentkus, waudby_smith_ramdas
 from conformask.conformal.rules import ImageCovariates
 
@@ -56,19 +55,6 @@ def test_categories_are_crepes_mondrian_regressor(n: int) -> None:
             wanted = crepes_lambda(critical, confidence, bins=category, test_bins=np.array(["a", "b"]))
             rule = categories(confidence).rule(evidence_of(critical, category=category))
             np.testing.assert_allclose(rule(ImageCovariates(2, category=("a", "b"))), wanted, rtol=1e-12)
-
-
-@pytest.mark.parametrize("n", SIZES)
-def test_adaptive_is_crepes_normalised_regressor(n: int) -> None:
-    generator = np.random.default_rng(n)
-    features, critical = generator.normal(size=(n + 20, 2)), generator.lognormal(size=n)
-    h = LogLinear(0.2, (0.5, -0.3))
-    sigmas = np.exp(-h(features))
-    for confidence in CONFIDENCES:
-        if not whole(n, confidence):
-            wanted = crepes_lambda(critical, confidence, sigmas=sigmas[:n], test_sigmas=sigmas[n:])
-            rule = adaptive(confidence, h).rule(evidence_of(critical, features=features[:n]))
-            np.testing.assert_allclose(rule(ImageCovariates(20, features=features[n:])), wanted, rtol=1e-8)
 
 
 @pytest.fixture(name="mapie")

@@ -21,7 +21,7 @@ def test_units() -> None:
     assert units["marginal"] == units["rcps"] == "images"
 
 
-@pytest.mark.parametrize("name", ["marginal", "pac", "adaptive"])
+@pytest.mark.parametrize("name", ["marginal", "pac"])
 def test_coverage_narrows_with_more_images(name: str) -> None:
     made = plan(guarantee(name, 0.9))
     assert [prospect.n for prospect in made.prospects] == [made.n_calibration * k for k in SIZES]

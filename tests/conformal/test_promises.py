@@ -132,7 +132,8 @@ def test_lambda_is_the_largest_without_error_and_0_where_nothing_is_feasible(
         images = np.arange(MOST)
         evidence = world.evidence(images, group=images.astype(str))
         found = rule(world)(evidence)(world.facts(images[:3]))
-        np.testing.assert_array_equal(found, [lam] * 3)
+        largest = GRID[-2] if name == "adaptive" and lam else lam
+        np.testing.assert_allclose(found, [largest] * 3)
         assert rule(world)(evidence).is_vacuous == (lam == 0)
 
 
@@ -142,9 +143,9 @@ def test_promises_are_not_kept_by_closing_all_masks(n: int) -> None:
     world = RANDOM["heavy_tailed"]()
     marginal = coverage(world, RULES["marginal"](world), n, DRAWS[n])
     adaptive = coverage(world, RULES["adaptive"](world), n, DRAWS[n])
-    for values in (marginal, adaptive):
+    for values, left_over in ((marginal, 1), (adaptive, 1 + world.features.shape[1])):
         noise = 4 * values.std() / len(values) ** 0.5
-        assert values.mean() <= CONFIDENCE + 1 / (n + 1) + noise
+        assert values.mean() <= CONFIDENCE + left_over / (n + 1) + noise
     expected = risk(world, RULES["expected"](world), n, DRAWS[n])
     steps = np.diff(world.mean_risk[world.mean_risk < 2 * THRESHOLD]).max()
     noise = 4 * expected.std() / len(expected) ** 0.5

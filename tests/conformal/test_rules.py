@@ -16,6 +16,7 @@ from conformask.conformal.rules import (
     AdaptiveLambda,
     BoundedRisk,
     CategoryLambda,
+    ConditionalLambda,
     ConstantLambda,
     ImageCovariates,
     Rule,
@@ -26,11 +27,15 @@ from conformask.errors import MismatchError
 from conformask.storage.as_json import to_jsonable
 
 H = LogLinear(0.1, (1 / 3, -0.7))
+FEATURES = 3 * np.random.default_rng(2).normal(size=(60, 2))
+LOGS = np.append(np.random.default_rng(3).normal(size=58), [-4.0, 4.0])
 MANY: list[Rule] = [
     *(ConstantLambda(lam) for lam in (0.0, 0.1 + 0.2, 1e-300, math.inf)),
     CategoryLambda({"a": 0.25, "b": math.inf, "é": 0.0}),
     WeightedLambda.of(np.array([0.0, 1 / 3, math.inf, math.inf]), np.array([0.1, 0.2, 0.3, 9.0]), 0.1),
     WeightedLambda.of(np.random.default_rng(0).random(50), np.random.default_rng(1).random(50), 0.8),
+    *(ConditionalLambda(FEATURES, LOGS, (-4.0, 4.0), 0.9, grid) for grid in (None, GRID)),
+    ConditionalLambda(FEATURES[:8], LOGS[:8], (-4.0, 4.0), 0.9),
     *(AdaptiveLambda(H, shift) for shift in (-math.inf, -0.1, math.inf)),
     *(AdaptiveLambda(H, shift, GRID) for shift in (-math.inf, -0.1, math.inf)),
     BoundedRisk(GRID, np.linspace(0, 10, 20), 30, 0.1, 0.0, 1.0),
@@ -68,13 +73,17 @@ def test_the_lambdas_are_the_same_after_json(rule: Rule) -> None:
     [
         (AdaptiveLambda(H, 0.1), {"features": np.array([[np.nan, 1.0], [0.0, 1.0]])}),
         (AdaptiveLambda(H, 0.1, GRID), {"features": np.array([[np.inf, np.inf], [0.0, 1.0]])}),
+        (
+            ConditionalLambda(FEATURES, LOGS, (-4.0, 4.0), 0.9),
+            {"features": np.array([[np.nan, 1.0], [0.0, 1.0]])},
+        ),
         (WeightedLambda.of(np.arange(1.0, 20), np.ones(19), 0.8), {"weight": np.array([np.nan, 1.0])}),
         (
             BoundedRisk(GRID, np.linspace(0, 10, 20), 99, 0.1, 0.0, 1.0),
             {"bound_curve": np.full((2, 20), np.nan)},
         ),
     ],
-    ids=["adaptive", "adaptive on a grid", "weighted", "bounded risk"],
+    ids=["adaptive", "adaptive on a grid", "conditional", "weighted", "bounded risk"],
 )
 def test_an_image_whose_facts_are_none_is_masked(rule: Rule, facts: dict[str, Any]) -> None:
     lambdas = rule(ImageCovariates(2, **facts))

@@ -261,11 +261,9 @@ class Fields:
 
 def evidence_of(critical: np.ndarray, **columns: np.ndarray) -> CalibrationData:
     """Critical lambdas without curves, at a threshold of 1."""
-    nothing = np.zeros((len(critical), 2))
+    nothing, ends = np.zeros((len(critical), 4)), np.array([0.0, 1e-9, 1e9, math.inf])
     names = np.full(len(critical), "image")
-    return CalibrationData(
-        1.0, critical, Curves(names, np.array([0.0, math.inf]), nothing, nothing, **columns)
-    )
+    return CalibrationData(1.0, critical, Curves(names, ends, nothing, nothing, **columns))
 
 
 def last_passing(grid: np.ndarray, distance: np.ndarray, threshold: float) -> np.ndarray:

@@ -134,7 +134,10 @@ def test_recalibrating_is_calibrating_on_the_grid(masker: Masker) -> None:
     again = masker.recalibrate(threshold=0.04 * (1 - 1e-9))
     (batch,) = TEST.batches(40)
     before, after = masked(masker, batch), masked(again, batch)
-    assert (after <= before * 1.001 + 1e-6).all()
+    if name == "adaptive":  # a regression on lower critical lambdas may be higher somewhere
+        assert float(after.mean()) <= 1.001 * float(before.mean())
+    else:
+        assert (after <= before * 1.001 + 1e-6).all()
     assert float(after.mean()) > 0.75 * float(before.mean()), "at most a grid step smaller"
     assert again.card.exploratory == (name != "simultaneous")
     wider = masker.recalibrate(threshold=0.06)

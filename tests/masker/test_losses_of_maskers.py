@@ -213,6 +213,13 @@ def regions(count: int, seed: int) -> np.ndarray:
     return region
 
 
+def hidden_inside(masker: Masker, images: Triplets, inside: np.ndarray) -> float:
+    batch = next(images.batches(len(images)))
+    masks = masker.masks(batch.x, batch.y_hat).numpy()[:, 0]
+    shares = [1 - mask[region].mean() for mask, region in zip(masks, inside, strict=True)]
+    return float(np.mean(shares))
+
+
 @pytest.mark.parametrize("over", ["image", "local", "local_share", "trusted", "window", "missed"])
 def test_a_promise_about_a_region(over: str) -> None:
     """Errors lie in the region only: the promise about it needs larger masks than one about the image."""
@@ -235,6 +242,11 @@ def test_a_promise_about_a_region(over: str) -> None:
     assert float(met.double().mean()) > 0.8
     found = evaluate(masker, parts["new"])
     assert found.coverage == pytest.approx(float(met.double().mean()))
+    assert found.mask_size == pytest.approx(hidden_inside(masker, parts["new"], inside[100:]), abs=1e-7)
+    # read off the grid of the curves, from the point below lambda
+    hidden = hidden_inside(masker, parts["calibration"], inside[40:100])
+    assert hidden - 1e-7 <= masker.card.hidden <= hidden + 0.03
+    assert masker.recalibrate(threshold=0.9 * threshold).card.hidden >= masker.card.hidden
     assert found.card.loss.region
     assert "in the region" in headline(found.card)
     with pytest.raises(MismatchError, match=r"region of each image, and '00000' has none: add a folder"):

@@ -208,4 +208,5 @@ def _hidden_text(card: "CalibrationCard") -> str | None:
         return None
     if card.rule.get("lam") == math.inf:
         return "Nothing needs hiding: enough calibration images are within the threshold as they are."
-    return f"On the calibration images the masks hide {rounded_share(card.hidden)} of an image on average."
+    hidden = f"{rounded_share(card.hidden)} of {card.loss.whole}"
+    return f"On the calibration images the masks hide {hidden} on average."

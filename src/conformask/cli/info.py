@@ -45,7 +45,7 @@ SHOWN = {
         "rule": "lambda",
         "exact": "",
         "n_calibration": "calibration images",
-        "hidden": "hidden of their pixels",
+        "hidden": "hidden on average",
         "population": "population",
         "calibrated": "calibrated",
         "network": "network",
@@ -123,7 +123,7 @@ def info(
 
 def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> list[tuple[str, str]]:
     try:
-        return [(shown[key], _text(key, value)) for key, value in part.items() if shown[key]]
+        return [(shown[key], _text(key, value, part)) for key, value in part.items() if shown[key]]
     except (TypeError, ValueError) as error:
         raise MismatchError(
             f"{path} has contents that conformask does not write: copy the file again"
@@ -150,13 +150,13 @@ def _notes(record: Mapping[str, Mapping[str, Json]], sentence: str | None, run: 
     return notes
 
 
-def _text(key: str, value: Any) -> str:
+def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
     if value is None:
         return ABSENT.get(key, "none")
     if key == "sizes":
         return sizes_text(value) if value else "any"
     if key == "hidden":
-        return rounded_share(value)
+        return f"{rounded_share(value)} of {LossTerms(**part['loss']).whole}"
     if key == "loss":
         terms = LossTerms(**value)
         return f"{terms.name}: {terms.formula}"
@@ -165,7 +165,7 @@ def _text(key: str, value: Any) -> str:
     if key == "promise":
         return ", ".join([str(value["guarantee"]), *_set_terms(value)])
     if isinstance(value, Mapping):
-        return _text(key, value.get("lam", value.get("name")))
+        return _text(key, value.get("lam", value.get("name")), part)
     if value == math.inf:
         return "inf: nothing needs hiding"
     if isinstance(value, bool):

@@ -34,6 +34,13 @@ class Curves:
     """Likelihood ratios, (n,) float64."""
     appearance: Array | None = None
     """Logarithms of image statistics of x and y_hat, (n, 2, 4) float64; see `masker.appearance`."""
+    hidden: Array | None = None
+    """Shares of the regions that masks hide, (n, G) float64; None where the loss is about whole images."""
+
+    @property
+    def hidden_shares(self) -> Array:
+        """Shares that masks hide, (n, G): of the regions that the loss is about, or of whole images."""
+        return self.size if self.hidden is None else self.hidden
 
     def arrays(self, prefix: str = "") -> dict[str, Array]:
         """Return the curves as named arrays for an npz."""

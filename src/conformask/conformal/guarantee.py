@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.certainty import Certainty, Marginal, Simultaneous
-from conformask.conformal.lambdas import Adaptive, Constant, Lambda
+from conformask.conformal.lambdas import Constant, Lambda
 from conformask.conformal.order import coverage_range
 from conformask.conformal.populations import Population, SamePopulation
 from conformask.conformal.procedures import Axes, procedure_for
 from conformask.conformal.procedures.procedure import Procedure
 from conformask.conformal.rules import Rule
-from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, Statement
+from conformask.conformal.statements import ConditionalExpectedLoss, Statement
 from conformask.conformal.units import Columns, Image, Unit
 
 SIZES = (1, 2, 5, 10, 20, 50)
@@ -115,14 +115,12 @@ class Guarantee:
 
     def fit_on_selection(self, selection: CalibrationData, n: int) -> "Guarantee":
         """Return the promise with every choice made that must not see the n calibration images."""
-        statement, certainty, lam = self.statement, self.certainty, self.lam
+        statement, certainty = self.statement, self.certainty
         if isinstance(statement, ConditionalExpectedLoss):
             statement = statement.fit_on_selection(selection, n)
         if isinstance(certainty, Simultaneous):
             certainty = certainty.fit_on_selection(selection)
-        if isinstance(lam, Adaptive) and isinstance(statement, Coverage):
-            lam = lam.fit_on_selection(selection, statement.confidence)
-        return replace(self, statement=statement, certainty=certainty, lam=lam)
+        return replace(self, statement=statement, certainty=certainty)
 
     def rule(self, evidence: CalibrationData) -> Rule:
         """Return the rule from facts about images to their lambdas; void if the promise cannot be given."""

@@ -1,15 +1,13 @@
 """Constant or adaptive lambda: one for all images, or one for each by linear quantile regression."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import scipy
 from jaxtyping import Float
 
-from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.crossing import between_grid_points
 from conformask.storage.as_json import Json
 
 IMAGES_A_COEFFICIENT = 10
@@ -81,24 +79,13 @@ class Constant:
 
 @dataclass(frozen=True)
 class Adaptive:
-    """A lambda that follows how hard an image looks: exp(h(features)), shifted by the calibration images.
+    """A lambda that follows how hard an image looks, by features of its score."""
 
-    h is a low quantile of log critical lambda given the features, fitted on selection images.
-    """
-
-    h: LogLinear | None = None
-    """The regression, fitted on the selection images."""
     says: ClassVar[str] = "with an adaptive lambda"
     reads: ClassVar[frozenset[str]] = frozenset({"features"})
     needs_selection: ClassVar[bool] = True
+    """True, as the ends of the grid bound the critical lambdas that it regresses."""
     ends: ClassVar[str] = "; lambda follows how hard an image looks"
-
-    def fit_on_selection(self, selection: CalibrationData, confidence: float) -> "Adaptive":
-        """Fit h to the selection images whose critical lambda is neither 0 nor inf."""
-        features, curves = selection.column("features"), selection.curves
-        critical = between_grid_points(curves.grid, curves.loss, selection.threshold)
-        usable = (critical > 0) & np.isfinite(critical)
-        return replace(self, h=fit_log_quantile(features[usable], critical[usable], 1 - confidence))
 
 
 Lambda = Constant | Adaptive

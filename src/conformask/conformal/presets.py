@@ -7,7 +7,7 @@ from typing import Any
 
 from conformask.conformal.certainty import Simultaneous, TrainingConditional
 from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.lambdas import Adaptive, LogLinear
+from conformask.conformal.lambdas import Adaptive
 from conformask.conformal.populations import EachCategory, Weighted
 from conformask.conformal.statements import ConditionalExpectedLoss, Coverage, ExpectedLoss
 from conformask.conformal.units import Group, Image, ImageOfNewGroup, Unit
@@ -72,9 +72,9 @@ def weighted(confidence: float) -> Guarantee:
     return Guarantee("weighted", Coverage(confidence), population=Weighted())
 
 
-def adaptive(confidence: float, h: LogLinear | None = None) -> Guarantee:
+def adaptive(confidence: float) -> Guarantee:
     """Promise P(d <= threshold) >= confidence with a lambda that follows how hard an image looks."""
-    return Guarantee("adaptive", Coverage(confidence), lam=Adaptive(h))
+    return Guarantee("adaptive", Coverage(confidence), lam=Adaptive())
 
 
 GUARANTEES: Mapping[str, Callable[..., Guarantee]] = {

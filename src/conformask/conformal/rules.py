@@ -3,11 +3,13 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
+from conformask.conformal.conditional import ConditionalQuantile
 from conformask.conformal.curves import Curves
 from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.order import ROUNDING
@@ -178,8 +180,66 @@ class WeightedLambda:
 
 
 @dataclass(frozen=True)
+class ConditionalLambda:
+    """The least lambda that a regression of log critical lambdas with the new image's own could give.
+
+    It is snapped down to the grid where there is one. See `conditional`.
+    """
+
+    features: Float[np.ndarray, "n f"]
+    """Features of the calibration images."""
+    logs: Float[np.ndarray, "n"]
+    """Logarithms of their critical lambdas, between the ends."""
+    ends: tuple[float, float]
+    """The least and the largest of these logarithms: the least is deployed as lambda 0."""
+    confidence: float
+    grid: Float[np.ndarray, "g"] | None = None
+    kind: ClassVar[str] = "conditional"
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    @property
+    def is_vacuous(self) -> bool:
+        """True if an image whose features are the means of all would get lambda 0."""
+        return bool(self._lambdas(self.features.mean(axis=0, keepdims=True))[0] <= 0)
+
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
+        """Compute lambda from the features of each image; 0 where they are not finite."""
+        return self._lambdas(np.asarray(facts.features, dtype=np.float64))
+
+    def _lambdas(self, features: Float[np.ndarray, "n f"]) -> Lambdas:
+        logs, (low, high) = -self._largest(features), self.ends
+        closed = logs <= low + ROUNDING * (1 + abs(low))
+        return _snapped(np.where(closed, 0.0, np.exp(np.minimum(logs, high))), self.grid)
+
+    @cached_property
+    def _largest(self) -> ConditionalQuantile:
+        return ConditionalQuantile(self.features, -self.logs, self.confidence)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the kind and the fields."""
+        grid = None if self.grid is None else self.grid.tolist()
+        lists = {"features": self.features.tolist(), "logs": self.logs.tolist(), "grid": grid}
+        return {"kind": self.kind, "ends": list(self.ends), "confidence": self.confidence, **lists}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "ConditionalLambda":
+        """Read the rule that to_json wrote."""
+        grid = record["grid"] and np.array([number(lam) for lam in record["grid"]])
+        features, logs = (np.array(record[name], dtype=np.float64) for name in ("features", "logs"))
+        low, high = map(float, record["ends"])
+        return cls(features, logs, (low, high), float(record["confidence"]), grid)
+
+
+def _snapped(lam: Lambdas, grid: Float[np.ndarray, "g"] | None) -> Lambdas:
+    """Return the grid points at or below lambdas; without a grid a little less, against rounding."""
+    if grid is None:
+        return lam * (1 - ROUNDING)
+    return np.asarray(grid[np.searchsorted(grid, lam * (1 + ROUNDING), side="right") - 1], dtype=np.float64)
+
+
+@dataclass(frozen=True)
 class AdaptiveLambda:
-    """exp(h(features) + shift), snapped down to the grid where there is one.
+    """exp(h(features) + shift), snapped down to the grid where there is one; in runs of conformask 0.2.
 
     Taking a logarithm and the exponential does not return the same float: without a grid lambda is set a
     little lower, or an image whose critical lambda ties with that of the rank would fail; grid points are met
@@ -201,11 +261,7 @@ class AdaptiveLambda:
         """Compute lambda from the features of each image; 0 where it is NaN."""
         with np.errstate(over="ignore", invalid="ignore"):
             lam = np.exp(self.h(np.asarray(facts.features)) + self.shift)
-        lam = np.where(np.isnan(lam), 0.0, lam)
-        if self.grid is None:
-            return lam * (1 - ROUNDING)
-        indices = np.searchsorted(self.grid, lam * (1 + ROUNDING), side="right") - 1
-        return np.asarray(self.grid[indices], dtype=np.float64)
+        return _snapped(np.where(np.isnan(lam), 0.0, lam), self.grid)
 
     def to_json(self) -> dict[str, Json]:
         """Return the kind, h, shift and grid."""
@@ -263,8 +319,11 @@ class BoundedRisk:
 
 _SCALARS = ("threshold", "t", "steepness")
 RULES = {
-    rule.kind: rule for rule in (ConstantLambda, CategoryLambda, WeightedLambda, AdaptiveLambda, BoundedRisk)
-}
+    rule.kind: rule
+    for rule in (
+        ConstantLambda, CategoryLambda, WeightedLambda, ConditionalLambda, AdaptiveLambda, BoundedRisk,
+    )
+}  # fmt: skip
 
 
 def rule_from_json(record: Mapping[str, Json]) -> Rule:

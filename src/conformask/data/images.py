@@ -113,7 +113,8 @@ def _blocks(image: Array, first: int) -> list[Array]:
     """Return views of about BLOCK values, along the longest side; `first` is the first spatial axis."""
     last = image.ndim - 1 + first
     axis = max(range(first, last), key=lambda place: image.shape[place])
-    return np.array_split(image, min(image.shape[axis], 1 + image.size // BLOCK), axis)
+    parts = min(image.shape[axis], 1 + image.size // BLOCK)
+    return [image] if parts == 1 else np.array_split(image, parts, axis)
 
 
 def _finite(block: Array, name: str, *, nan: bool) -> Array:

@@ -38,7 +38,7 @@ def perceptual_hash(image: Image) -> UInt8[np.ndarray, "w b"]:
     """
     middle = image if image.ndim == 3 else image[:, image.shape[1] // 2]
     small = _reduced(middle.mean(axis=0, dtype=np.float64), SIDE)
-    waves = np.stack([rows @ small @ columns.T for rows, columns in _PROJECTIONS])[:, _BAND]
+    waves = ((_ROWS @ small).reshape(WINDOWS, FREQUENCIES, SIDE) @ _COLUMNS)[:, _BAND]
     clear = np.sqrt((waves**2).sum(axis=1)) > FAINT * REDUCED
     return np.packbits(np.column_stack([(waves > 0) & clear[:, None], clear]), axis=1)
 
@@ -109,12 +109,11 @@ def _projection(share: float, start: float) -> Float[np.ndarray, "f s"]:
     return np.asarray(dct(means, axis=0, norm="ortho")[:FREQUENCIES])
 
 
-_PROJECTIONS = [
-    (_projection(share, top), _projection(share, left))
-    for share, top, left in ((1.0, 0.0, 0.0), *product(SHARES, PLACES, PLACES))
-]
-WINDOWS = len(_PROJECTIONS)
+_WINDOWS = ((1.0, 0.0, 0.0), *product(SHARES, PLACES, PLACES))
+WINDOWS = len(_WINDOWS)
 """Number of windows per image; the first is the whole image."""
+_ROWS = np.concatenate([_projection(share, top) for share, top, _ in _WINDOWS])
+_COLUMNS = np.stack([_projection(share, left).T for share, _, left in _WINDOWS])
 # mirroring an image changes the signs of its odd frequencies, and transposing it swaps the two frequencies
 _DOWN, _ACROSS = np.indices((FREQUENCIES, FREQUENCIES))
 _BAND: Bool[np.ndarray, "f f"] = _DOWN + _ACROSS >= SLOWEST

@@ -6,7 +6,14 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arithmetic import image_means
-from conformask.calibration import ScoredBatch, critical_lambdas, loss_under, mask_size, unmasked_loss
+from conformask.calibration import (
+    ScoredBatch,
+    critical_lambdas,
+    loss_under,
+    mask_size,
+    region_of,
+    unmasked_loss,
+)
 from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
 from conformask.oracle import oracle, paper_oracle
@@ -20,7 +27,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
         "name": np.array(item.batch.names),
         "loss": _array(loss_under(masker.loss, mask, item.batch)),
         "unmasked_loss": _array(unmasked_loss(masker.loss, item.batch)),
-        "size": _array(mask_size(mask)),
+        "size": _array(mask_size(mask, region_of(masker.loss, item.batch))),
         "oracle_size": _oracle_sizes(masker, item),
         "paper_oracle_size": _paper_sizes(masker, item, opt_names),
         "critical_lambda": critical_lambdas_of(masker, item),
@@ -35,7 +42,9 @@ def critical_lambdas_of(masker: Masker, item: ScoredBatch) -> Float[np.ndarray, 
 
 def _oracle_sizes(masker: Masker, item: ScoredBatch) -> Array:
     mask = oracle(masker.loss, item.batch, item.score.map.shape[1], masker.card.threshold)
-    return np.full(len(item.batch.names), np.nan) if mask is None else _array(mask_size(mask))
+    if mask is None:
+        return np.full(len(item.batch.names), np.nan)
+    return _array(mask_size(mask, region_of(masker.loss, item.batch)))
 
 
 def _paper_sizes(masker: Masker, item: ScoredBatch, opt_names: frozenset[str]) -> Array:

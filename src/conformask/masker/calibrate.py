@@ -134,7 +134,7 @@ def calibrate(
     hidden = hidden_share(curves, rule)
     warn_if_hidden(choices.promise, losses, rule, hidden, used.terms.name)
     if hidden < 1:
-        warn_if_closed(hidden)
+        warn_if_closed(hidden, used.terms.whole)
     card = _card(choices, images, seen, curves, rule.to_json(), fingerprints)
     card = replace(card, hides=hidden_by(rule, hidden), hidden=hidden, own_grid=own_grid)
     return Masker(

@@ -50,7 +50,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 | masks | {card.masks} ({family}); {exactness} |
 | network | {network_label(card.network)} |
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
-| hidden | {"unknown" if card.hidden is None else rounded_share(card.hidden)} of a calibration image |
+| hidden | {"unknown" if card.hidden is None else rounded_share(card.hidden)} of {card.loss.whole} |
 | calibrated | {card.calibrated} by conformask {version("conformask")} |
 | fingerprint | {fingerprint} |
 

@@ -86,7 +86,8 @@ def recalibrated(
         exact=False,
         exploratory=card.exploratory or not covered,
         hides=hidden_by(rule, hidden),
-        hidden=hidden,
+        # maskers of conformask 0.2 kept the shares of images alone
+        hidden=hidden if card.loss.region == (curves.hidden is not None) else None,
         **sample_counts(promise, curves),
         calibrated=now(),
     )

@@ -155,9 +155,9 @@ def chance_of_hiding(promise: Guarantee, seen: CalibrationData) -> float:
 
 
 def hidden_share(curves: Curves, rule: Rule) -> float:
-    """Return the mean mask size of the calibration images, on the grid of their curves."""
+    """Return the mean share of the calibration images, or regions, that is hidden, on the grid of curves."""
     places = np.searchsorted(curves.grid, rule(covariates_of(curves)), side="right") - 1
-    return float(curves.size[np.arange(len(places)), places].mean())
+    return float(curves.hidden_shares[np.arange(len(places)), places].mean())
 
 
 def warn_if_ungrouped(promise: Guarantee, groups: Sequence[str], images: str) -> None:
@@ -193,11 +193,11 @@ def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
         )
 
 
-def warn_if_closed(hidden: float) -> None:
-    """Warn if nearly all of the calibration images is hidden."""
+def warn_if_closed(hidden: float, whole: str) -> None:
+    """Warn if nearly all of the calibration images, or of their regions, is hidden."""
     if hidden > CLOSED:
         warnings.warn(
-            f"these masks hide {hidden:.0%} of an image on average: the threshold is hard to keep with this "
+            f"these masks hide {hidden:.0%} of {whole} on average: the threshold is hard to keep with this "
             "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, "
             "or use another loss or a better score",
             stacklevel=4,

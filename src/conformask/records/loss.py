@@ -11,6 +11,11 @@ LP = re.compile(r"l(\d+(?:\.\d+)?)")
 """Names of the distances lp, with the exponent."""
 
 
+def whole_of(*, in_region: bool) -> str:
+    """Return what hidden shares are shares of."""
+    return "the region of an image" if in_region else "an image"
+
+
 @dataclass(frozen=True, kw_only=True)
 class LossTerms:
     """The names and numbers of a loss in command line, JSON and Python."""
@@ -27,6 +32,11 @@ class LossTerms:
     """The error above which a pixel is wrong."""
     region: bool = False
     """True if only the region of each image counts."""
+
+    @property
+    def whole(self) -> str:
+        """What hidden shares are shares of."""
+        return whole_of(in_region=self.region)
 
     @property
     def name(self) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 
 from conformask.conformal.curves import Curves
 from conformask.errors import MismatchError
-from conformask.records.loss import LossTerms
+from conformask.records.loss import LossTerms, whole_of
 from conformask.storage.as_arrays import Array, read_arrays, write_arrays
 from conformask.storage.as_json import Json
 from conformask.storage.typed import from_dict
@@ -35,6 +35,13 @@ class ScoreComparison:
     """The 90 % interval of the mean mask size over sets of such images; None in runs of conformask 0.2."""
     clearly_less: tuple[str, ...] = ()
     """The other scores that hide less in at least nineteen of twenty sets of such images."""
+    in_region: bool = False
+    """True if mask sizes are those of the regions that the loss is about."""
+
+    @property
+    def whole(self) -> str:
+        """What the mask sizes are shares of."""
+        return whole_of(in_region=self.in_region)
 
 
 @dataclass(frozen=True)

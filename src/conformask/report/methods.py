@@ -55,8 +55,8 @@ GUARANTEE_REFERENCES = {
         "arXiv:1904.06019",
     ),
     "adaptive": (
-        "Papadopoulos, Gammerman, Vovk: Normalized nonconformity measures for regression conformal "
-        "prediction, 2008",
+        "Gibbs, Cherian, Candès: Conformal prediction with conditional guarantees, Journal of the Royal "
+        "Statistical Society B, 2025, arXiv:2305.12616",
     ),
 }
 """References by the name of the guarantee."""
@@ -148,5 +148,6 @@ def _size_sentence(evaluation: Evaluation) -> str:
     oracle_clause = (
         "" if oracle is None else f"; the smallest masks that the reference allows hid {share(oracle)}"
     )
-    average = f"{share(evaluation.mask_size)} of an image on average (bootstrap, {interval})"
+    whole = evaluation.card.loss.whole
+    average = f"{share(evaluation.mask_size)} of {whole} on average (bootstrap, {interval})"
     return f"Masks hid {average}{oracle_clause}."

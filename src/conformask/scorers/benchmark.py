@@ -12,9 +12,10 @@ from conformask.calibration import (
     NO_GRID,
     ScoredBatch,
     critical_lambdas,
+    hidden_curves,
     lambda_grid,
     mask_size,
-    sizes_at,
+    region_of,
     unmasked_loss,
 )
 from conformask.conformal.intervals import correlation
@@ -133,6 +134,7 @@ class ScoreBenchmark:
             clearly_less=tuple(name for name, other in others.items() if other.is_clearly_less(hidden)),
             oracle=self.oracle,
             correlation=correlation(hidden.sizes, self.unmasked),
+            in_region=self.loss.terms.region,
         )
 
     def _hidden(self, scorer: Scorer) -> HiddenShares:
@@ -160,7 +162,11 @@ def _calibrated(
     grid = NO_GRID if loss.monotone else lambda_grid(family, loss, items, POINTS)
     lambdas = np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
     lam = smallest(lambdas, marginal_rank(len(lambdas), CONFIDENCE))
-    return lambdas, sizes_at(family, [item.score.map for item in items], lam).cpu().numpy()
+    return lambdas, _hidden_along(items, family, loss, np.array([lam]))[:, 0]
+
+
+def _hidden_along(items: list[ScoredBatch], family: Family, loss: Loss, lambdas: Array) -> Array:
+    return np.concatenate([hidden_curves(item, family, loss, lambdas) for item in items])
 
 
 def hidden_of(
@@ -169,8 +175,7 @@ def hidden_of(
     """Return mask sizes of scored images, and their means in each resampled set of `counts` (DRAWS, n)."""
     lambdas, sizes = _calibrated(items, loss, family, threshold)
     order = np.argsort(lambdas)
-    maps = (item.score.map for item in items)
-    at_each = np.concatenate([family.curve(s, torch.zeros_like(s), 1.0, lambdas[order])[1] for s in maps])
+    at_each = _hidden_along(items, family, loss, lambdas[order])
     before = counts[:, order].cumsum(axis=1)
     ranks = np.array([marginal_rank(int(n), CONFIDENCE) for n in before[:, -1]])
     places = (before < ranks[:, None]).sum(axis=1)
@@ -179,8 +184,8 @@ def hidden_of(
 
 
 def _best(items: list[ScoredBatch], loss: Loss, threshold: float) -> float | None:
-    masks = [oracle(loss, item.batch, 1, threshold) for item in items]
-    known = [mask_size(mask) for mask in masks if mask is not None]
+    masks = [(oracle(loss, item.batch, 1, threshold), region_of(loss, item.batch)) for item in items]
+    known = [mask_size(mask, region) for mask, region in masks if mask is not None]
     return float(torch.cat(known).mean()) if known else None
 
 
@@ -191,7 +196,8 @@ def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
     """
     trains = scorer not in names.UNTRAINED
     longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
-    hidden = f"on {comparison.n} selection images its masks hide {hidden_text(comparison)} of an image"
+    share = f"{hidden_text(comparison)} of {comparison.whole}"
+    hidden = f"on {comparison.n} selection images its masks hide {share}"
     untrained = {name: share for name, share in comparison.others.items() if name != CONSTANT}
     best = min(untrained, key=lambda name: untrained[name])
     those = f"while the masks of scorer {best}, which needs no training, hide {untrained[best]:.0%}"

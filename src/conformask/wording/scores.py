@@ -23,7 +23,7 @@ def comparison_text(comparison: ScoreComparison) -> str:
     correlation = "" if comparison.correlation is None else f" C(M, D) is {comparison.correlation:.2f}."
     return (
         f"On {comparison.n} selection images, with 90\N{NO-BREAK SPACE}% of them within "
-        f"{comparison.threshold:.3g}, its masks hide {hidden_text(comparison)} of an image; "
+        f"{comparison.threshold:.3g}, its masks hide {hidden_text(comparison)} of {comparison.whole}; "
         f"{best}those {shares}.{correlation}"
     )
 

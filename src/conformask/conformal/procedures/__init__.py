@@ -19,8 +19,8 @@ from conformask.conformal.procedures.risk_control import (
     hoeffding_bentkus,
 )
 from conformask.conformal.procedures.split_conformal import (
+    ConditionalConformal,
     Hierarchical,
-    Normalised,
     SplitConformal,
     WeightedConformal,
 )
@@ -72,8 +72,8 @@ def _find_procedure(axes: Axes) -> Procedure | None:
             Constant(),
         ):
             return SplitConformal(c, certainty)
-        case (Coverage(c), Marginal() as certainty, Image(), SamePopulation(), Adaptive(h)):
-            return Normalised(c, certainty, h)
+        case (Coverage(c), Marginal(), Image(), SamePopulation(), Adaptive()):
+            return ConditionalConformal(c)
         case (statement, certainty, unit, EachCategory(), Constant() as lam):
             inner = _find_procedure(Axes(statement, certainty, unit, SamePopulation(), lam))
             return (

@@ -1,15 +1,15 @@
 """Order statistics of critical lambdas: split conformal prediction and its variants."""
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.certainty import Certainty, Marginal
-from conformask.conformal.lambdas import LogLinear
+from conformask.conformal.certainty import Certainty
 from conformask.conformal.order import largest_lambda, smallest, smallest_marginal_set
-from conformask.conformal.rules import AdaptiveLambda, ConstantLambda, WeightedLambda
+from conformask.conformal.rules import ConditionalLambda, ConstantLambda, WeightedLambda
 
 
 @dataclass(frozen=True)
@@ -90,36 +90,32 @@ class Hierarchical:
 
 
 @dataclass(frozen=True)
-class Normalised:
-    """An order statistic s_(j) of critical lambdas that h normalises (Papadopoulos et al. 2008).
+class ConditionalConformal:
+    """Regress a quantile of log critical lambdas on features of the scores, with the new image.
 
-    Lambda exp(h + s_(j)) is valid for any h: s_(j) <= s of the new image implies lambda <= its own.
+    Critical lambdas beyond the ends of the grid, which comes from selection images, count as these ends.
+
+    Coverage weighted by any non-negative function in the span of the features and 1 is at least the
+    confidence, not that of all images alone (Gibbs, Cherian and Candes 2023).
     """
 
     confidence: float
-    certainty: Marginal
-    h: LogLinear | None
     on_grid: ClassVar[bool] = False
     reads: ClassVar[frozenset[str]] = frozenset({"features"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Return the smallest n whose rank is at least 1."""
-        return self.certainty.smallest_set(self.confidence)
+        """Return the number without features, confidence / (1 - confidence) rounded up; they take more."""
+        return smallest_marginal_set(self.confidence)
 
-    def rank(self, n: int) -> int:
-        """Return the rank among the normalised critical lambdas."""
-        return self.certainty.rank(n, self.confidence)
+    def rank(self, n: int) -> None:
+        """Return None: each image has its own."""
 
-    def rule(self, evidence: CalibrationData) -> AdaptiveLambda:
-        """Return exp(h(x) + s_(j)), s_k = log lam_k - h(x_k); on the grid where the loss is not monotone.
-
-        Raises:
-            ValueError: h was not fitted.
-        """
-        if self.h is None:
-            raise ValueError("adaptive: h is not fitted")
-        with np.errstate(divide="ignore"):
-            residuals = np.log(evidence.critical_lambdas) - self.h(evidence.column("features"))
-        rank = self.rank(evidence.n)
-        shift = float(np.partition(residuals, rank - 1)[rank - 1]) if rank else -np.inf
-        return AdaptiveLambda(self.h, shift, None if evidence.monotone else evidence.curves.grid)
+    def rule(self, evidence: CalibrationData) -> ConditionalLambda:
+        """Return the rule of the images' features and critical lambdas; on a grid if not monotone."""
+        grid = evidence.curves.grid
+        lowest, highest, critical = float(grid[1]), float(grid[-2]), evidence.critical_lambdas
+        ends = (math.log(lowest) - 1, math.log(highest))
+        # a lambda below the grid has a logarithm of its own, or an image with the lowest would be hidden
+        logs = np.where(critical < lowest, ends[0], np.log(critical.clip(lowest, highest)))
+        features = evidence.column("features")
+        return ConditionalLambda(features, logs, ends, self.confidence, None if evidence.monotone else grid)
