@@ -130,11 +130,13 @@ Swin2SRImageProcessor().save_pretrained("swin2sr-x4")
 """Networks of libraries with random weights, and images for them."""
 
 
-ONE_EPOCH = (
+UNATTENDED = (
     "import conformask.training.fit",
     "conformask.training.fit.DEFAULT_EPOCHS, conformask.training.fit.SEEN = 1, 1",
+    "import conformask.cli.look",
+    "conformask.cli.look.open_viewer = lambda *_, **__: None",
 )
-"""Where a page leaves the number of epochs open, minutes would pass."""
+"""Where a page leaves the number of epochs open, minutes would pass; a viewer would wait for ever."""
 
 
 def snippets(page: Path) -> list[tuple[str, str]]:
@@ -188,7 +190,7 @@ def test_snippets_run(page: Path, folder: Path, warm: WarmPython) -> None:
         module = next(text for _, text in snippets(page) if "from_denoiser" in text)
         (folder / "restore.py").write_text(module)
     # the page about plugins runs cold: the warm process has looked for packages already
-    code = "\n".join([*ONE_EPOCH, "from conformask.cli import main", *steps(page)])
+    code = "\n".join([*UNATTENDED, "from conformask.cli import main", *steps(page)])
     run(None if page.name == "plugin.md" else warm, code, folder)
 
 

@@ -65,7 +65,7 @@ def calibrating(run, data, threshold="0.05", *more):
 
 def test_a_missing_partner(refused, data):
     (data / "y_hat" / "03.npy").unlink()
-    refused(["check", data], "x/03.npy", "y_hat/", "add the missing files")
+    refused(["check", data], "x: 03.npy", "y_hat;", "add the missing files")
 
 
 def test_different_shapes(refused, data, tmp_path):

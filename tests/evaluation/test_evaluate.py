@@ -29,13 +29,16 @@ from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.monitoring.batch import monitor
 from conformask.records.evaluation import Evaluation, ImageRecords
+from conformask.records.selection import ScoreComparison
 from conformask.report import words
+from conformask.report.words import caveats, doubts
 from conformask.scorers.scorer import Heuristic
 from conformask.scorers.scoring import scored_batches
 from conformask.storage.as_arrays import write_arrays
 from conformask.storage.as_json import read_json, to_jsonable
 from conformask.training.processes import Compute
 from conformask.types import Images
+from conformask.wording.numbers import figure
 from simulation import simulated
 
 KEYS = (
@@ -181,6 +184,9 @@ def test_every_image_against_numpy(masker: Masker, found: Evaluation) -> None:
         assert images.oracle_size[k] == pytest.approx(greedy(error, THRESHOLD), abs=1e-5)
         assert images.paper_oracle_size[k] == pytest.approx(paper(error, THRESHOLD), abs=1e-4)
         assert images.difficulty[k] == pytest.approx(triplet.x.mean(), rel=1e-5)
+        for weight, measured in ((1 - mask, images.hidden_error[k]), (mask, images.shown_error[k])):
+            mean = (weight * error).sum() / weight.sum() if weight.sum() else np.nan
+            assert measured == pytest.approx(mean, rel=1e-4, nan_ok=True)
         assert math.isinf(images.critical_lambda[k]) == (error.mean() <= THRESHOLD)
     met = images.loss <= THRESHOLD * (1 + 1e-6)
     np.testing.assert_array_equal(met, images.critical_lambda >= masker.card.rule["lam"])
@@ -210,6 +216,30 @@ def test_summaries_against_numpy(masker: Masker, found: Evaluation) -> None:
         assert getattr(found, f"correlation_{name}") == pytest.approx(np.corrcoef(a, b)[0, 1])
         ranks = np.corrcoef(stats.rankdata(a), stats.rankdata(b))[0, 1]
         assert getattr(found, f"spearman_{name}") == pytest.approx(ranks)
+
+
+def upside_down(x: Images, y_hat: Images) -> Images:
+    return (0.3 - x).clamp(min=0)
+
+
+def test_a_score_that_hides_the_better_pixels_is_doubted() -> None:
+    """It keeps the promise all the same."""
+    wrong = calibrate(Heuristic(upside_down, 1), CALIBRATION, threshold=THRESHOLD, loss="l1")
+    measured, right = evaluate(wrong, TEST), evaluate(made(family="binary"), TEST)
+    assert measured.coverage > 0.75
+    (doubt,) = doubts(measured)
+    hidden, shown, count = measured.images.error_inside_and_outside
+    assert hidden < shown
+    assert f"where they hide and {figure(shown)} where they show ({count} images with both)" in doubt
+    assert doubt in caveats(measured)
+    hidden, shown, _ = right.images.error_inside_and_outside
+    assert hidden > shown
+    assert not list(doubts(right))
+    constant = ScoreComparison(20, THRESHOLD, 0.5, {"constant": 0.4}, None, None)
+    (doubt,) = doubts(replace(right, comparison=constant))
+    assert "on 20 selection images its masks hide 50.0 %, those of a constant score 40.0 %" in doubt.replace(
+        "\N{NO-BREAK SPACE}", " "
+    )
 
 
 def test_deciles_by_difficulty(found: Evaluation) -> None:

@@ -26,6 +26,10 @@ VERBS = {
 
     Trains a x4 super-resolution network on real photographs, and masks with a promise for it, in two to
     four minutes on two cores. The photographs come with scikit-image.""",
+    "look": """See what masks of your network's outputs would hide, from three folders of images.
+
+    Checks the images, sets a third aside, calibrates the packaged score on the others, tests the promise on
+    those set aside, and opens the viewer on them.""",
     "predictor": """Train a U-Net predictor if you have no network yet.
 
     It learns to recover true images on the training part of a folder. With the same seed, conformask
@@ -90,7 +94,7 @@ VERBS = {
 }
 
 GROUPS = {
-    "Start": ("demo",),
+    "Start": ("demo", "look"),
     "Prepare": ("predictor", "triplets", "check"),
     "Train": ("train",),
     "Promise": ("plan", "thresholds", "calibrate", "recalibrate", "evaluate"),
@@ -101,6 +105,7 @@ GROUPS = {
 """Groups of verbs in the help, in the order of the work."""
 EXAMPLES = {
     "demo": ("demo --out demo", "quickstart.md"),
+    "look": ("look noisy denoised clean", "quickstart.md"),
     "predictor": ("predictor photographs runs/enlarge --task super_resolution --size 128", "quickstart.md"),
     "triplets": ("triplets images --predictor enhance:enlarge", "how-to/your-network.md"),
     "check": ("check images", "quickstart.md"),

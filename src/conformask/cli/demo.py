@@ -35,6 +35,6 @@ def demo(*, out: Path = Path("demo"), seed: int = 0, json: AsJson = False) -> No
         "",
         f"Open {out / 'report.html'}; masks are in {out / 'masks'}, overlays in {out / 'overlays'}.",
         f"Next, look at each image: conformask view {out / 'masker'} {out / 'data'}",
-        "For your own images, in x/, y_hat/ and y/ of a folder: conformask check FOLDER",
+        "For your own images, in three folders: conformask look X Y_HAT Y",
         as_json=json,
     )

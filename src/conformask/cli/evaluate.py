@@ -50,7 +50,7 @@ def evaluate(
     from conformask.masker.load import load
     from conformask.records.evaluation import FILE
     from conformask.report.page import write_report
-    from conformask.report.words import verdict
+    from conformask.report.words import doubts, verdict
     from conformask.storage.claims import refuse_unclaimed
     from conformask.wording.promises import promised_here
 
@@ -71,7 +71,9 @@ def evaluate(
     judged = verdict(evaluation)
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
     promise = promised_here(evaluation.card.sentence, evaluation.caveat)
-    text = (promise, "", f"{judged.title}. {judged.text}", "", summary_table(evaluation), "")
+    judgement = f"{judged.title}. {judged.text}"
+    found = summary_table(evaluation)
+    text: tuple[str | Table, ...] = (promise, "", judgement, *doubts(evaluation), "", found, "")
     show(record, *text, f"Written: {written}", as_json=json)
 
 
@@ -85,12 +87,22 @@ def summary_table(evaluation: "Evaluation") -> Table:
         ("of the hardest tenth", f"{evaluation.coverage_by_difficulty[-1]:.3f}", "by the mean score"),
         ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
         ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
+        *_errors(evaluation),
         ("oracle's mask size", _text(evaluation.mask_size_oracle), "knows the truth"),
         ("paper's Opt's mask size", _text(evaluation.mask_size_paper_oracle), "knows the truth"),
         ("C(M, D)", _text(evaluation.correlation_size_loss), "mask size and loss without a mask"),
         ("C(M, M_opt)", _text(evaluation.correlation_size_oracle), "mask size and Opt's"),
     ]
     return table(("", "value", ""), rows)
+
+
+def _errors(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
+    errors = evaluation.images.error_inside_and_outside
+    if errors is None:
+        return []
+    hidden, shown, count = errors
+    what = f"mean |y - y_hat| of {count} images"
+    return [("error of what is hidden", f"{hidden:.4f}", what), ("of what is shown", f"{shown:.4f}", what)]
 
 
 def _between(interval: tuple[float, float]) -> str:

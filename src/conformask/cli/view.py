@@ -3,14 +3,20 @@
 import secrets
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
 from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
-from conformask.cli.output import show
+from conformask.cli.output import bad_usage, show
+
+if TYPE_CHECKING:
+    from conformask.data.triplets import Triplets
+    from conformask.masker.masker import Masker
 
 NO_TOKEN = "Require no token; everyone with an account on this machine can then see the images."
+Port = Annotated[int, Parameter(help="Port on 127.0.0.1; 0 means any free port.")]
+Shown = Literal["test", "calibration", "selection", "train", "all"]
 
 
 def view(
@@ -18,7 +24,14 @@ def view(
     data: Path,
     /,
     *,
-    port: Annotated[int, Parameter(help="Port on 127.0.0.1; 0 means any free port.")] = 8000,
+    part: Annotated[
+        Shown,
+        Parameter(
+            help="The part of a split DATA that is shown. What is measured of images that trained, chose or "
+            "calibrated says little about new ones."
+        ),
+    ] = "test",
+    port: Port = 8000,
     headless: Annotated[bool, Parameter(show_default=False, help="Do not open a browser.")] = False,
     no_token: Annotated[bool, Parameter(show_default=False, help=NO_TOKEN)] = False,
     read: Read = AS_FILES_SAY,
@@ -36,9 +49,41 @@ def view(
     data
         A folder with x/ and y_hat/, and with y/ if the truth is known, or with a manifest.csv.
     """
+    from conformask.masker.load import load
+
+    masker = load(run, loss=loss_of(run, weights_path))
+    triplets = read.triplets(data, network, masker.card)
+    if part != "all" and triplets.has_split and part not in triplets.parts:
+        parts = ", ".join(sorted({each for each in triplets.parts if each}))
+        bad_usage(f"no image of {data} is in the part {part}: give --part all or one of {parts}")
+    open_viewer(
+        masker,
+        triplets if part == "all" else triplets.part(part),
+        port=port,
+        browser=not headless,
+        token=not no_token,
+        allow_network_mismatch=allow_network_mismatch,
+        as_json=json,
+    )
+
+
+def open_viewer(
+    masker: "Masker",
+    triplets: "Triplets",
+    *,
+    port: int,
+    browser: bool = True,
+    token: bool = True,
+    allow_network_mismatch: bool = False,
+    as_json: bool = False,
+) -> None:
+    """Serve the viewer until Ctrl-C, and print its address.
+
+    Raises:
+        MissingFileError: the extra view is not installed.
+    """
     from conformask.errors import MissingFileError
     from conformask.extensions import pip_install
-    from conformask.masker.load import load
 
     try:
         from conformask.viewer.serve import listening, serve, url_of
@@ -46,12 +91,10 @@ def view(
         raise MissingFileError(f"the viewer needs {error.name}: {pip_install('view')}") from error
     from conformask.viewer.session import Session
 
-    masker = load(run, loss=loss_of(run, weights_path))
-    triplets = read.triplets(data, network, masker.card)
     session = Session(masker, triplets, allow_network_mismatch=allow_network_mismatch)
-    token = None if no_token else secrets.token_urlsafe()
+    secret = secrets.token_urlsafe() if token else None
     with listening(port) as bound:
-        url = url_of(bound, token)
-        show({"url": url}, masker.sentence, f"{url}  (press Ctrl-C to stop)", as_json=json)
+        url = url_of(bound, secret)
+        show({"url": url}, masker.sentence, f"{url}  (press Ctrl-C to stop)", as_json=as_json)
         sys.stdout.flush()
-        serve(session, bound, token, browser=not headless)
+        serve(session, bound, secret, browser=browser)

@@ -57,11 +57,11 @@ class CheckReport:
     warnings: tuple[str, ...]
 
 
-def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
+def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -> CheckReport:
     """Read every triplet once and return the findings.
 
-    `needed` is the number of calibration images that the promise requires. Triplets without a split are
-    taken to be one part.
+    `needed` is the number of calibration images that the promise requires, or of groups if it is `by_group`.
+    Triplets without a split are taken to be one part.
 
     Raises:
         ImageError: an image cannot be used, or its channels differ from the first's.
@@ -108,7 +108,7 @@ def check_triplets(triplets: Triplets, needed: int) -> CheckReport:
         warnings=(
             *filter(None, [extra_text(len(first.x), len(first.y_hat))]),
             *_identical_warnings(names, parts, identical),
-            *_group_warnings(triplets, parts),
+            *_group_warnings(triplets, parts, by_group=by_group),
             *_count_warnings(triplets, needed, sizes),
             *_similar_warnings(names, similar),
             *_place_warnings(names, geometries),
@@ -209,7 +209,7 @@ def _patient_warnings(triplets: Triplets, patients: Sequence[str | None]) -> Ite
         )
 
 
-def _group_warnings(triplets: Triplets, parts: Sequence[str | None]) -> Iterator[str]:
+def _group_warnings(triplets: Triplets, parts: Sequence[str | None], *, by_group: bool) -> Iterator[str]:
     parts_of = defaultdict(set)
     for group, part in zip(triplets.groups, parts, strict=True):
         parts_of[group].add(part)
@@ -219,16 +219,22 @@ def _group_warnings(triplets: Triplets, parts: Sequence[str | None]) -> Iterator
             f"{len(divided)} groups are in more than one part, for example {divided[0]!r}: keep each group "
             "in one part"
         )
-    if len(parts_of) < len(triplets):
+    if len(parts_of) < len(triplets) and not by_group:
         yield "groups contain several images: the marginal promise needs one image per group"
-    elif triplets.provenance.population is None:
+    elif len(parts_of) == len(triplets) and triplets.provenance.population is None:
         yield from _source_warnings(triplets.names)
 
 
+def suggested_groups(names: Sequence[str]) -> list[str] | None:
+    """Return the source of each image where names show it, as in slide07_z12; None where they do not."""
+    sources = [match[1] for name in names if (match := SOURCE.match(name))]
+    return sources if len(sources) == len(names) and 2 <= len(set(sources)) <= len(names) / 2 else None
+
+
 def _source_warnings(names: Sequence[str]) -> Iterator[str]:
-    """Warn where names show that planes or tiles share a stack or slide, as in slide07_z12."""
-    sources = [match[1] if (match := SOURCE.match(name)) else None for name in names]
-    if None not in sources and 2 <= len(set(sources)) <= len(names) / 2:
+    """Warn where names show that planes or tiles share a stack or slide."""
+    sources = suggested_groups(names)
+    if sources is not None:
         yield (
             f"their names suggest that these {len(names)} images come from {len(set(sources))} sources, "
             f"such as {sources[0]}: images of one slide, stack or patient are dependent. If that is so, "

@@ -86,24 +86,32 @@ def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
 
 
 def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:
-    """Match folder/x, folder/y_hat and, where they exist, folder/y and folder/region by stem.
-
-    Each time point of a file is a row, and the file its group; a region without time applies to all of them.
-    """
+    """Match folder/x, folder/y_hat and, where they exist, folder/y and folder/region by stem."""
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
     roles = [role for role in ROLES if role in REQUIRED or (folder / role).is_dir()]
     for role in roles:
         if not (folder / role).is_dir():
             raise MissingFileError(f"{folder} has no folder {role}/; it needs x/ and y_hat/, or a {MANIFEST}")
-    files = {role: _by_stem(folder / role) for role in roles}
-    for role in roles[1:]:
-        _check_partners(folder, roles[0], files[roles[0]], role, files[role])
-        _check_partners(folder, role, files[role], roles[0], files[roles[0]])
+    return rows_of_folders({role: folder / role for role in roles}, reading)
+
+
+def rows_of_folders(folders: Mapping[str, Path], reading: Reading = PLAIN) -> list[TripletRow]:
+    """Match the files of folders, by role and x first, by stem.
+
+    Each time point of a file is a row, and the file its group; a region without time applies to all of them.
+    """
+    for folder in folders.values():
+        if not folder.is_dir():
+            raise MissingFileError(f"{folder} is not a folder")
+    files = {role: _by_stem(folder) for role, folder in folders.items()}
+    for role in list(files)[1:]:
+        _check_partners(folders["x"], files["x"], folders[role], files[role])
+        _check_partners(folders[role], files[role], folders["x"], files["x"])
     return [
         row
         for stem in files["x"]
-        for row in _rows_of(stem, {role: files[role][stem] for role in roles}, reading)
+        for row in _rows_of(stem, {role: of_role[stem] for role, of_role in files.items()}, reading)
     ]
 
 
@@ -146,13 +154,13 @@ def _by_stem(folder: Path) -> dict[str, Path]:
 
 
 def _check_partners(
-    folder: Path, role: str, files: Mapping[str, Path], other: str, partners: Mapping[str, Path]
+    folder: Path, files: Mapping[str, Path], other: Path, partners: Mapping[str, Path]
 ) -> None:
-    unmatched = [f"{role}/{path.name}" for stem, path in files.items() if stem not in partners]
+    unmatched = [path.name for stem, path in files.items() if stem not in partners]
     if unmatched:
         more = f" and {len(unmatched) - SHOWN} more" if len(unmatched) > SHOWN else ""
         raise MissingFileError(
-            f"{folder}: {', '.join(unmatched[:SHOWN])}{more} have no partner of the same name in {other}/; "
+            f"{folder}: {', '.join(unmatched[:SHOWN])}{more} have no partner of the same name in {other}; "
             "add the missing files or remove these"
         )
 

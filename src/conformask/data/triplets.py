@@ -277,7 +277,11 @@ class Triplets:
             InvalidArgumentError: it is neither, or a name or file does not give a group.
         """
         group_of = grouping(where, self.reading)
-        rows = [replace(row, group=group_of(row)) for row in self._rows]
+        return self.with_groups([group_of(row) for row in self._rows])
+
+    def with_groups(self, groups: Sequence[str]) -> "Triplets":
+        """Return these triplets in these groups, one for each."""
+        rows = [replace(row, group=group) for row, group in zip(self._rows, groups, strict=True)]
         return Triplets(rows, self.reading, self.provenance)
 
     def raster(self, index: int, role: Role) -> Raster:

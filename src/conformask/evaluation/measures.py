@@ -9,6 +9,7 @@ from conformask.arithmetic import image_means
 from conformask.calibration import (
     ScoredBatch,
     critical_lambdas,
+    like_score,
     loss_under,
     mask_size,
     region_of,
@@ -18,11 +19,13 @@ from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
 from conformask.oracle import oracle, paper_oracle
 from conformask.storage.as_arrays import Array
+from conformask.types import Batch, Images
 
 
 def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
     """Return the columns of ImageRecords for a batch, with the paper's Opt for the names in `opt_names`."""
     mask = masker.open(item)
+    hidden_error, shown_error = _errors(mask, item.batch, region_of(masker.loss, item.batch))
     return {
         "name": np.array(item.batch.names),
         "loss": _array(loss_under(masker.loss, mask, item.batch)),
@@ -32,7 +35,21 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
         "paper_oracle_size": _paper_sizes(masker, item, opt_names),
         "critical_lambda": critical_lambdas_of(masker, item),
         "difficulty": _array(image_means(item.score.map)),
+        "hidden_error": hidden_error,
+        "shown_error": shown_error,
     }
+
+
+def _errors(mask: Images, batch: Batch, region: Images | None) -> tuple[Array, Array]:
+    """Return the means of |y - y_hat| over what is hidden and over what is shown; NaN where nothing is."""
+    error = like_score((batch.truth() - batch.y_hat).abs(), mask)
+    inside = torch.ones_like(mask) if region is None else region.expand_as(mask)
+    means = []
+    for weight in ((1 - mask) * inside, mask * inside):
+        total, share = (image_means(each, torch.float64) for each in (weight * error, weight))
+        means.append(_array(torch.where(share > 0, total / share, torch.nan)))
+    hidden, shown = means
+    return hidden, shown
 
 
 def critical_lambdas_of(masker: Masker, item: ScoredBatch) -> Float[np.ndarray, "n"]:

@@ -79,6 +79,25 @@ class ImageRecords:
     """Categories, as strings, empty where there is none; None in conformask 0.1."""
     passed: Array | None = None
     """True where the loss meets the threshold; None in conformask 0.1."""
+    hidden_error: Array | None = None
+    """Means of |y - y_hat| over what is hidden, weighted by 1 - m, in the region where the promise is about
+    one; NaN where nothing is hidden; None in conformask 0.2."""
+    shown_error: Array | None = None
+    """Means of |y - y_hat| over what is shown, weighted by m."""
+
+    @property
+    def error_inside_and_outside(self) -> tuple[float, float, int] | None:
+        """Mean errors of what is hidden and of what is shown, over images with both, and their number.
+
+        None where there are none, or nothing was recorded.
+        """
+        if self.hidden_error is None or self.shown_error is None:
+            return None
+        both = np.isfinite(self.hidden_error) & np.isfinite(self.shown_error)
+        if not both.any():
+            return None
+        hidden, shown = (float(errors[both].mean()) for errors in (self.hidden_error, self.shown_error))
+        return hidden, shown, int(both.sum())
 
     def columns(self) -> dict[str, list[Json]]:
         """Return plain values by name; None where there is no group or category, or it was not recorded."""

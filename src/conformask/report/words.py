@@ -13,6 +13,8 @@ from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, netwo
 
 ABSENT = "does not exist for this loss"
 ALIKE = " Are these images like the calibration images?"
+ENOUGH = 10
+"""Number of partly hidden images from which the errors of what is hidden and shown are compared."""
 UNLIKELY = 0.025
 """Probability, on either side, below which a result is not ascribed to chance."""
 
@@ -109,7 +111,36 @@ def caveats(evaluation: Evaluation) -> list[str]:
         *([] if network is None else [f"{network.text[0].upper()}{network.text[1:]}."]),
         *([] if evaluation.card.hides is None else [all_hidden_text(evaluation.card.hides)]),
         *([EXPLORATORY_TEXT] if evaluation.card.exploratory else []),
+        *doubts(evaluation),
     ]
+
+
+def doubts(evaluation: Evaluation) -> Iterator[str]:
+    """Yield what speaks against the score: the promise holds, but what is hidden is not what is wrong."""
+    errors, comparison = evaluation.images.error_inside_and_outside, evaluation.comparison
+    if errors is not None and errors[0] < errors[1] and errors[2] >= ENOUGH:
+        yield (
+            f"The masks hide the better pixels: {errors_text(evaluation)}. The promise holds nevertheless, "
+            "but the score does not find the errors: train one, or use another."
+        )
+    if comparison is not None and comparison.hidden >= comparison.others.get("constant", math.inf):
+        yield (
+            f"The score is no better than one value everywhere: on {comparison.n} selection images its masks "
+            f"hide {share(comparison.hidden)}, those of a constant score "
+            f"{share(comparison.others['constant'])}. Train one, or use another."
+        )
+
+
+def errors_text(evaluation: Evaluation) -> str:
+    """Return the mean errors of what is hidden and of what is shown."""
+    errors = evaluation.images.error_inside_and_outside
+    if errors is None:
+        return "not measured: no image is partly hidden"
+    hidden, shown, count = errors
+    return (
+        f"mean |y − ŷ| is {figure(hidden)} where they hide and {figure(shown)} where they show "
+        f"({plural(count, 'image')} with both)"
+    )
 
 
 def tiles(evaluation: Evaluation) -> list[KeyNumber]:
@@ -171,6 +202,7 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("Mean loss", _mean_loss(evaluation)),
         *_categories(evaluation),
         ("Mean mask size", f"{figure(evaluation.mask_size)} ({size_interval})"),
+        ("Of the masks", errors_text(evaluation)),
         ("Mean mask size of the oracle", oracle_size),
         ("Mean mask size, ours / oracle’s", figure(evaluation.ratio_to_oracle)),
         ("Mean mask size of the paper’s Opt", _paper_oracle(evaluation)),

@@ -1,0 +1,127 @@
+"""A first look: from three folders to a tested promise, with the packaged score and nothing to choose."""
+
+import csv
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from conformask.conformal.promise import Promise
+from conformask.data.check import CheckReport, check_triplets, suggested_groups
+from conformask.data.manifest import MANIFEST, rows_of_folders
+from conformask.data.provenance import Provenance
+from conformask.data.triplets import Triplets
+from conformask.errors import CalibrationError
+from conformask.evaluation.evaluate import evaluate
+from conformask.masker.calibrate import calibrate
+from conformask.masker.masker import Masker
+from conformask.records.card import CALIBRATION
+from conformask.records.evaluation import FILE as EVALUATION
+from conformask.records.evaluation import Evaluation
+from conformask.records.reading import Reading
+from conformask.report.page import write_report
+from conformask.scorers.untrained import Untrained
+from conformask.storage.atomic import atomic_write
+from conformask.storage.claims import places, refuse_unclaimed
+
+TEST, SELECTION = 0.35, 0.2
+"""Share of the groups that are tested, and of the others the share on which the threshold is chosen."""
+HALF = "q0.5"
+"""The threshold where none is given: half of the selection images keep it without a mask."""
+SINGLE = "; where images of a group are not alike, --group-from '(.+)' makes each a group of its own"
+COLUMNS = ("name", "x", "y_hat", "y", "group", "split")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What a first look found."""
+
+    findings: CheckReport
+    masker: Masker
+    evaluation: Evaluation
+    test: Triplets
+    parts: Mapping[str, int]
+    """Number of images in each part."""
+
+
+def look(
+    folders: Mapping[str, Path],
+    out: Path,
+    *,
+    are_groups: Callable[[int, str], bool],
+    reading: Reading,
+    group_from: str | None = None,
+    threshold: float | str = HALF,
+    confidence: float = 0.9,
+) -> Look:
+    """Check three folders, split them, calibrate the packaged score on a part and test it on another.
+
+    Args:
+        folders: the folders of x, y_hat and y, whose files have the same names.
+        out: receives data/manifest.csv, which lists the files where they are, run/ and report.html.
+        are_groups: asked whether images are of groups, as their names suggest, by the number of groups and
+            the name of one of them.
+        reading: how files are read.
+        group_from: where the groups are found; see `Triplets.grouped`.
+        threshold: the threshold, or a quantile such as "q0.5" of the selection images' losses.
+        confidence: the promised share of new images, or of images of new groups.
+
+    Raises:
+        MissingFileError: a folder or a partner of a file is missing.
+        CalibrationError: too few images or groups; the message says how many it takes.
+        OutputError: something that conformask did not write is in the way.
+    """
+    run, data, report = out / "run", out / "data", out / "report.html"
+    refuse_unclaimed([report, run / EVALUATION, *places(run, CALIBRATION)])
+    triplets = Triplets(rows_of_folders(folders, reading), reading)
+    triplets = _grouped(triplets, group_from, are_groups)
+    by_group = len(set(triplets.groups)) < len(triplets)
+    promise = Promise(confidence=confidence, unit="image_of_new_group" if by_group else None)
+    needed = promise.resolve().smallest_calibration_set(None, None)
+    _check_count(triplets, needed, by_group=by_group)
+    rest, test = triplets.holdout(TEST)
+    calibration, selection = rest.holdout(SELECTION)
+    findings = check_triplets(triplets, needed, by_group=by_group)
+    parts = {"calibration": calibration, "selection": selection, "test": test}
+    _write_manifest(data, parts)
+    masker = calibrate(
+        Untrained("packaged"), calibration, threshold=threshold, promise=promise, selection=selection
+    ).save(run)
+    evaluation = evaluate(masker, test, out=run)
+    write_report(evaluation, report)
+    return Look(findings, masker, evaluation, test, {part: len(images) for part, images in parts.items()})
+
+
+def _grouped(triplets: Triplets, group_from: str | None, are_groups: Callable[[int, str], bool]) -> Triplets:
+    """Return the triplets in the groups that are stated, or that their names suggest if these are ones."""
+    if group_from is not None:
+        return triplets.grouped(group_from)
+    if len(set(triplets.groups)) < len(triplets):
+        return triplets
+    groups = suggested_groups(triplets.names)
+    if groups is None or not are_groups(len(set(groups)), groups[0]):
+        return triplets
+    return triplets.with_groups(groups)
+
+
+def _check_count(triplets: Triplets, needed: int, *, by_group: bool) -> None:
+    units, found = "groups" if by_group else "images", len(set(triplets.groups))
+    fewest = math.ceil(needed / ((1 - TEST) * (1 - SELECTION)))
+    if found < fewest:
+        raise CalibrationError(
+            f"{found} {units} are too few to calibrate and to test at this confidence: give at least "
+            f"{fewest}, or a lower --confidence{SINGLE if by_group else ''}"
+        )
+
+
+def _write_manifest(folder: Path, parts: Mapping[str, Triplets]) -> None:
+    """List the files of all parts, where they are."""
+    Provenance().claim(folder, [MANIFEST])
+    with atomic_write(folder / MANIFEST) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for part, images in parts.items():
+            for index, (name, group) in enumerate(zip(images.names, images.groups, strict=True)):
+                paths = {role: images.file(index, role) for role in ("x", "y_hat", "y")}
+                absolute = {role: path and path.absolute() for role, path in paths.items()}
+                writer.writerow({"name": name, **absolute, "group": group, "split": part})

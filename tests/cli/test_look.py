@@ -1,0 +1,102 @@
+"""conformask look: three folders, nothing else."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import conformask as cm
+from conformask.cli import look as verb
+from conformask.data.images import write_image
+
+ROLES = ("x", "y_hat", "y")
+
+
+def write(folder: Path, count: int, name: str = "{:03d}") -> list[Path]:
+    """Noisy images, smoothed, in folders that are called as people call them."""
+    generator = np.random.default_rng(0)
+    folders = [folder / each for each in ("noisy", "denoised", "clean")]
+    for index in range(count):
+        y = np.cumsum(generator.random((1, 24, 24), np.float32), axis=2) / 24
+        x = (y + generator.uniform(0.02, 0.2) * generator.standard_normal(y.shape)).clip(0, 1)
+        y_hat = (x + np.roll(x, 1, axis=2) + np.roll(x, -1, axis=2)) / 3
+        for place, image in zip(folders, (x, y_hat, y), strict=True):
+            write_image(place / f"{name.format(index)}.png", image.astype(np.float32))
+    return folders
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory) -> list[Path]:
+    return write(tmp_path_factory.mktemp("three"), 60)
+
+
+def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, monkeypatch) -> None:
+    opened = []
+    monkeypatch.setattr(verb, "open_viewer", lambda masker, shown, port: opened.append((masker, shown, port)))
+    out = tmp_path / "first"
+    answer = conformask("look", *folders, "--out", out)
+    assert answer.status == 0, answer.err
+    masker = cm.load(out / "run")
+    assert masker.sentence in answer.out
+    assert "60 images: 31 make the promise, 8 chose the threshold, 21 test it." in answer.out
+    assert f"conformask view {out / 'run'} {out / 'data'}" in answer.out.replace("\n", "")
+    assert (out / "report.html").is_file()
+    (viewed,) = opened
+    assert viewed[0].sentence == masker.sentence
+    test = cm.Triplets.from_folder(out / "data").part("test")
+    assert viewed[1].names == test.names
+    measured = cm.evaluate(masker, test)
+    assert f"{measured.coverage:.3f}" in answer.out
+    with (out / "data" / "manifest.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {Path(row["y_hat"]).parent for row in rows} == {folders[1]}
+    assert sorted(row["name"] for row in rows) == [f"{index:03d}" for index in range(60)]
+    parts = {part: {row["name"] for row in rows if row["split"] == part} for part in ("calibration", "test")}
+    assert not parts["calibration"] & parts["test"]
+    again = conformask("look", *folders, "--out", out, "--threshold", "0.05", "--json")
+    assert json.loads(again.out)["sentence"] == cm.load(out / "run").sentence
+    assert cm.load(out / "run").card.threshold == 0.05
+
+
+def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monkeypatch) -> None:
+    folders = write(tmp_path, 60, "slide{0:02d}_z1")
+    for place in folders:
+        for index in range(60):
+            (place / f"slide{index:02d}_z1.png").rename(place / f"slide{index // 2:02d}_z{index % 2}.png")
+    answer = conformask("look", *folders, "--out", tmp_path / "kept", "--no-view")
+    assert "images of 30 slides, stacks or patients, such as slide00" in answer.err
+    assert "in a new group" in cm.load(tmp_path / "kept" / "run").sentence
+    assert "warning: groups" not in answer.out
+    split = cm.Triplets.from_folder(tmp_path / "kept" / "data")
+    assert len(set(split.groups)) == 30
+    terminal = io.StringIO("n\n")
+    terminal.isatty = lambda: True  # type: ignore[method-assign]
+    monkeypatch.setattr("sys.stdin", terminal)
+    answer = conformask("look", *folders, "--out", tmp_path / "apart", "--no-view")
+    assert "Are images of one alike? [Y/n]" in answer.err
+    assert len(set(cm.Triplets.from_folder(tmp_path / "apart" / "data").groups)) == 60
+
+
+def test_what_is_wrong_is_said_before_any_work(conformask, folders, tmp_path) -> None:
+    few = write(tmp_path / "few", 12)
+    answer = conformask("look", *few, "--out", tmp_path / "out", "--no-view")
+    assert answer.status == 1
+    assert "12 images are too few" in answer.err
+    assert "give at least 18" in answer.err
+    (few[1] / "003.png").unlink()
+    answer = conformask("look", *few, "--out", tmp_path / "out", "--no-view")
+    assert "003.png have no partner of the same name in" in answer.err
+    answer = conformask("look", folders[0], folders[1], tmp_path / "nowhere", "--out", tmp_path / "out")
+    assert f"{tmp_path / 'nowhere'} is not a folder" in answer.err
+    assert not (tmp_path / "out").exists()
+    mine = tmp_path / "mine"
+    (mine / "data").mkdir(parents=True)
+    (mine / "data" / "manifest.csv").write_text("my own list")
+    answer = conformask("look", *folders, "--out", mine, "--no-view")
+    assert answer.status == 1
+    assert "no record of conformask claims it" in answer.err
+    assert (mine / "data" / "manifest.csv").read_text() == "my own list"
+    assert not (mine / "run").exists()
