@@ -12,6 +12,7 @@ from conformask.conformal.promise import Promise
 from conformask.data.triplets import Triplets
 from conformask.masker.calibrate import calibrate
 from conformask.pictures.pixels import as_bytes
+from conformask.records.selection import ScoreComparison, Selection
 from conformask.viewer.app import application
 from conformask.viewer.pictures import OUTSIDE, THUMBNAIL, VEIL
 from conformask.viewer.session import ByteCache, Session
@@ -330,3 +331,20 @@ def test_the_cache_keeps_what_was_used_last_and_always_the_last():
     assert [cache.get(key) for key in "abc"] == ["aa", None, "cc"]
     cache.put("d", "much too large")
     assert [cache.get(key) for key in "acd"] == [None, None, "much too large"]
+
+
+@pytest.mark.parametrize(("constant", "is_useless"), [(0.6, False), (0.4, True)])
+def test_how_much_the_score_hides_beside_others_stands_with_the_promise(
+    constant: float, is_useless: bool, world
+) -> None:
+    masker = world.masker
+    compared = ScoreComparison(20, 0.03, 0.5, {"constant": constant}, 0.1, None)
+    selection = Selection(masker.loss.terms, np.zeros(20), {}, compared)
+    scored = replace(masker, scorer=replace(masker.scorer, selection=selection))
+    session = Session(scored, world.shown)
+    told = TestClient(application(session, 8000, None), base_url=OURS).get("/api/images").json()["promised"]
+    assert "its masks hide 50" in told["score"]
+    assert "the best possible masks hide 10" in told["score"]
+    assert (told["useless"] is not None) == is_useless
+    if is_useless:
+        assert "no better than one value everywhere: on 20 selection images" in told["useless"]

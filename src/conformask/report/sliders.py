@@ -20,6 +20,7 @@ from conformask.wording.promises import (
     headline,
     meaning_of,
 )
+from conformask.wording.scores import comparison_text, useless_text
 
 LEAST_CONFIDENCE, STEPS = 0.5, 1000
 BELOW, ABOVE = 0.02, 0.99
@@ -103,9 +104,13 @@ class SliderState:
     holds: str | None
     silent: str | None
     about_masks: str | None = None
+    """A caveat on masks of this loss: errors that they need not cover."""
     formula: str | None = None
     """The loss of the sentence, as a formula."""
-    """A caveat on masks of this loss: errors that they need not cover."""
+    score: str | None = None
+    """How much the masks of the score hide beside others, on its selection images."""
+    useless: str | None = None
+    """That the score is no better than one value everywhere, where it is not."""
 
 
 def recalibrated_at(
@@ -129,7 +134,8 @@ def recalibrated_at(
 
 
 def _promised(masker: Masker, doubt: PromiseStatus | None) -> SliderState:
-    card, meaning = masker.card, meaning_of(masker.card)
+    card, meaning, selection = masker.card, meaning_of(masker.card), masker.scorer.selection
+    comparison = None if selection is None else selection.comparison
     return SliderState(
         threshold=card.threshold,
         confidence=card.promise.confidence,
@@ -140,6 +146,8 @@ def _promised(masker: Masker, doubt: PromiseStatus | None) -> SliderState:
         holds=None if doubt else meaning.holds,
         silent=None if doubt else meaning.silent,
         about_masks=None if doubt else about_masks(card) or None,
+        score=None if comparison is None else comparison_text(comparison),
+        useless=None if comparison is None else useless_text(comparison),
     )
 
 

@@ -10,6 +10,7 @@ from conformask.records.evaluation import Evaluation
 from conformask.wording.measurements import expectation_text, promised_and_measured
 from conformask.wording.numbers import figure, interval_text, percent, plural, share
 from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, network_label, promised_share
+from conformask.wording.scores import useless_text
 
 ABSENT = "does not exist for this loss"
 ALIKE = " Are these images like the calibration images?"
@@ -123,12 +124,9 @@ def doubts(evaluation: Evaluation) -> Iterator[str]:
             f"The masks hide the better pixels: {errors_text(evaluation)}. The promise holds nevertheless, "
             "but the score does not find the errors: train one, or use another."
         )
-    if comparison is not None and comparison.hidden >= comparison.others.get("constant", math.inf):
-        yield (
-            f"The score is no better than one value everywhere: on {comparison.n} selection images its masks "
-            f"hide {share(comparison.hidden)}, those of a constant score "
-            f"{share(comparison.others['constant'])}. Train one, or use another."
-        )
+    useless = None if comparison is None else useless_text(comparison)
+    if useless is not None:
+        yield useless
 
 
 def errors_text(evaluation: Evaluation) -> str:

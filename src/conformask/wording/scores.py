@@ -1,7 +1,7 @@
 """Texts on the quality of a score: how much its masks hide."""
 
 from conformask.records.selection import ScoreComparison
-from conformask.wording.numbers import rounded_share
+from conformask.wording.numbers import rounded_share, share
 
 LABELS = {
     "packaged": "of the packaged score",
@@ -25,6 +25,18 @@ def comparison_text(comparison: ScoreComparison) -> str:
         f"On {comparison.n} selection images, with 90\N{NO-BREAK SPACE}% of them within "
         f"{comparison.threshold:.3g}, its masks hide {hidden_text(comparison)} of {comparison.whole}; "
         f"{best}those {shares}.{correlation}"
+    )
+
+
+def useless_text(comparison: ScoreComparison) -> str | None:
+    """Return that the score is no better than one value everywhere; None where it is, or was not compared."""
+    constant = comparison.others.get("constant")
+    if constant is None or comparison.hidden < constant:
+        return None
+    return (
+        f"The score is no better than one value everywhere: on {comparison.n} selection images its masks "
+        f"hide {share(comparison.hidden)}, those of a constant score {share(constant)}. Train one, or use "
+        "another."
     )
 
 

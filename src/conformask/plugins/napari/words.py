@@ -19,7 +19,8 @@ def promise_html(state: SliderState) -> str:
     headline = "" if state.headline is None else f"<big>{escape(state.headline)}</big>"
     formula = escape(state.formula or "")
     formal = "" if state.sentence is None else f"<code>{escape(state.sentence)}</code> Loss: {formula}."
-    paragraphs = (badge, headline, escape(state.status.text), formal, escape(state.about_masks or ""))
+    notes = (escape(note or "") for note in (state.useless, state.score, state.about_masks))
+    paragraphs = (badge, headline, escape(state.status.text), formal, *notes)
     return "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs if paragraph)
 
 

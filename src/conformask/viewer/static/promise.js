@@ -24,6 +24,8 @@ export function renderPromise(element, promise, measurement) {
     formalPromise.append(` Loss: ${promise.formula}.`);
     children.push(formalPromise);
   }
+  if (promise.useless) children.push(paragraph("score-doubt", promise.useless));
+  if (promise.score) children.push(paragraph("score", promise.score));
   if (promise.about_masks) children.push(paragraph("explanation", promise.about_masks));
   element.replaceChildren(...children);
 }
