@@ -1,6 +1,5 @@
 """What people hand to a public function by mistake is refused in words that say what to give."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,10 +10,9 @@ import torch
 import conformask as cm
 from conformask.errors import InvalidArgumentError, MismatchError
 from synthetic_triplets import scale_of, triplets
+from untyped import UNTYPED
 
-pytestmark = pytest.mark.skipif(
-    os.environ.get("CONFORMASK_TYPES") == "1", reason="types are checked at every call in this run"
-)
+pytestmark = UNTYPED
 SCORER = cm.Heuristic(scale_of, channels=1)
 
 

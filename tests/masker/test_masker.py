@@ -46,6 +46,7 @@ from conformask.types import Distance, Images, Score
 from simulation import simulated
 from stated import calibrated
 from synthetic_triplets import arrays, scale_of, signed, triplets
+from untyped import UNTYPED
 
 SCORER = Heuristic(scale_of, channels=1)
 CALIBRATION, SELECTION = triplets(40, 0), triplets(30, 1)
@@ -687,6 +688,7 @@ def test_recalibration_on_a_grid_is_what_calibration_gives() -> None:
         assert read.rule.lam in masker.stored_curves().grid
 
 
+@UNTYPED
 def test_what_recalibration_refuses() -> None:
     masker = made()
     with pytest.raises(InvalidArgumentError, match="above 0"):
@@ -820,6 +822,7 @@ def test_confidences_that_are_none(confidence: float) -> None:
     refused(InvalidArgumentError, "confidence.*between 0 and 1", confidence=confidence)
 
 
+@UNTYPED
 def test_names_that_are_unknown() -> None:
     refused(InvalidArgumentError, "did you mean 'reciprocal'", family="reciprocol")
     refused(InvalidArgumentError, "did you mean 'marginal'", guarantee="margin")

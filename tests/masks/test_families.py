@@ -16,6 +16,7 @@ from conformask.masks.power import Power, Reciprocal
 from conformask.masks.trusted_mean import TrustedMean
 from conformask.masks.water_filling import WaterFilling
 from conformask.testing.families import FamilyContract
+from untyped import UNTYPED
 
 
 class TestReciprocal(FamilyContract):
@@ -290,6 +291,7 @@ def test_arguments_are_refused() -> None:
             WaterFilling(wrong)
 
 
+@UNTYPED
 def test_family_by_name_and_settings() -> None:
     assert family("reciprocal") == Reciprocal()
     assert family("water_filling") == WaterFilling(1.0, -0.25)

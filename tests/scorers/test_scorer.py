@@ -1,6 +1,5 @@
 """Scorers of one's own: derived from Scorer, with its defaults, or objects that only have the members."""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from conformask.scorers.scorer import Heuristic, Scorer, WrappedScorer, as_score
 from conformask.scorers.tiled import Tiled
 from conformask.types import Score
 from synthetic_triplets import triplets
+from untyped import UNTYPED
 
 CALIBRATION = triplets(40, 0)
 BATCH = next(triplets(3, 1).batches(3))
@@ -53,11 +53,6 @@ class Members:
         Scorer.save(self, folder)
 
 
-OBJECTS = pytest.mark.skipif(
-    os.environ.get("CONFORMASK_TYPES") == "1", reason="types are checked at every call in this run"
-)
-
-
 def test_defaults() -> None:
     scorer = Derived()
     assert (scorer.family, scorer.x_channels, scorer.per_channel, scorer.trained_on) == (
@@ -69,7 +64,7 @@ def test_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "family"), [(Derived, "reciprocal"), pytest.param(Members, "power", marks=OBJECTS)]
+    ("make", "family"), [(Derived, "reciprocal"), pytest.param(Members, "power", marks=UNTYPED)]
 )
 def test_it_is_calibrated_saved_loaded_and_traced(make: type, family: str, tmp_path: Path) -> None:
     heuristic = Heuristic(lambda x, y_hat: x.abs(), channels=1, family=family)
@@ -87,7 +82,7 @@ def test_it_is_calibrated_saved_loaded_and_traced(make: type, family: str, tmp_p
     assert torch.equal(Graph(masker)(BATCH.x, BATCH.y_hat, lam)[1], BATCH.x.abs())
 
 
-@OBJECTS
+@UNTYPED
 def test_an_object_is_wrapped_once_and_keeps_what_it_states() -> None:
     wrapped, tiled = as_scorer(Members()), Tiled(Members())
     assert isinstance(wrapped, WrappedScorer)

@@ -25,6 +25,7 @@ from conformask.scorers.scoring import scored
 from conformask.scorers.simple import local_spread
 from conformask.scorers.stored import load_scorer
 from conformask.training.fit import TrainingConfig
+from untyped import UNTYPED
 
 LOUD, QUIET = 0.3, 0.02
 SHORT = {
@@ -268,6 +269,7 @@ def test_a_distance_of_ones_own(tmp_path) -> None:
     assert again.card.loss.distance == scorer.card.loss.distance == "brightness"
 
 
+@UNTYPED
 def test_what_fit_refuses_before_it_trains(tmp_path) -> None:
     def refused(error: type[Exception], message: str, train: Triplets = TEST, **settings) -> None:
         with pytest.raises(error, match=message):

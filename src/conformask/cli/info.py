@@ -156,9 +156,9 @@ def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
     if key == "sizes":
         return sizes_text(value) if value else "any"
     if key == "hidden":
-        return f"{rounded_share(value)} of {LossTerms(**part['loss']).whole}"
+        return f"{rounded_share(value)} of {_terms(part['loss']).whole}"
     if key == "loss":
-        terms = LossTerms(**value)
+        terms = _terms(value)
         return f"{terms.name}: {terms.formula}"
     if key == "family":
         return str(value["name"]) + ("" if value["name"] == "binary" else ": values between 0 and 1")
@@ -171,6 +171,11 @@ def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _terms(loss: Mapping[str, Json]) -> LossTerms:
+    window = loss.get("window")
+    return LossTerms(**{**loss, "window": tuple(window) if isinstance(window, list) else window})
 
 
 def _set_terms(promise: Mapping[str, Json]) -> list[str]:

@@ -210,7 +210,7 @@ class LargestShown:
     """The largest of a map of local means, (N, C, *space) float64, over shown pixels inside the region."""
 
     means: Images
-    inside: Images
+    inside: Bool[Tensor, "n _ ..."]
 
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask, float64; a pixel is shown if its mask is above 0."""

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import torch
 from torch import nn
@@ -67,7 +66,7 @@ class NetworkPredictor:
         write_json(folder / "predictor.json", dict(vars(card)))
 
     @classmethod
-    def load(cls, folder: Path) -> Self:
+    def load(cls, folder: Path) -> "NetworkPredictor":
         """Read a predictor that save wrote.
 
         Raises:
