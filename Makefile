@@ -5,7 +5,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --durations=2
 QUICK := $(addprefix tests/,conformal data deployment distances losses masker masks networks scorers storage tasks) \
 	$(addprefix tests/plugins/,bioimageio dask dicom huggingface nifti onnx zarr)
 CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,view,zarr
-TOOLS := crepes hypothesis httpx mapie pandas polars pytest pytest-xdist scikit-learn
+TOOLS := crepes hypothesis httpx mapie pandas polars 'pytest<9.2' pytest-xdist scikit-learn
 NEWEST ?=
 # What `make lowest` leaves at its newest version, such as NEWEST='torch torchvision'.
 
