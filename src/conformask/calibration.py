@@ -258,10 +258,15 @@ def hidden_curves(
     """Compute the hidden share of each image, or of its region, at every lambda of the grid."""
     score, region = item.score.map, region_of(loss, item.batch)
     if region is None:
-        return family.curve(score, torch.zeros_like(score), 1.0, grid)[1]
+        return _sizes_of(score, family, grid)
     inside = region.expand_as(score)
     shown, share = family.curve(score, inside, 1.0, grid)[0], image_means(inside, torch.float64)
     return np.asarray(1 - shown / share.cpu().numpy()[:, None])
+
+
+def _sizes_of(score: Images, family: Family, grid: Float[np.ndarray, "g"]) -> Float[np.ndarray, "n g"]:
+    """Compute the mask size of each image at every lambda of the grid; no error is summed."""
+    return family.curve(score, torch.zeros_like(score), 1.0, grid)[1]
 
 
 def concatenate(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
@@ -287,8 +292,8 @@ def _curves_of(
     item: ScoredBatch, family: Family, image_loss: LossOfImages, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     if isinstance(image_loss, LargestShown) and isinstance(family, Binary):
-        size = family.curve(item.score.map, torch.zeros_like(item.score.map), 1.0, grid)[1]
-        return _largest_shown(item.score.map, family, image_loss, grid), size
+        score = item.score.map
+        return _largest_shown(score, family, image_loss, grid), _sizes_of(score, family, grid)
     if not isinstance(image_loss, Sums):
         return _mask_by_mask(item, family, image_loss, grid)
     total, size = family.curve(item.score.map, image_loss.error, image_loss.exponent, grid)

@@ -1,14 +1,14 @@
 """A first look: from three folders to a tested promise, with the packaged score and nothing to choose."""
 
-import csv
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from conformask.conformal.promise import Promise
 from conformask.data.check import CheckReport, check_triplets, suggested_groups
-from conformask.data.manifest import MANIFEST, rows_of_folders
+from conformask.data.manifest import MANIFEST, rows_of_folders, write_manifest
 from conformask.data.provenance import Provenance
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError
@@ -21,7 +21,6 @@ from conformask.records.evaluation import Evaluation
 from conformask.records.reading import Reading
 from conformask.report.page import write_report
 from conformask.scorers.untrained import Untrained
-from conformask.storage.atomic import atomic_write
 from conformask.storage.claims import places, refuse_unclaimed
 
 TEST, SELECTION = 0.35, 0.2
@@ -29,7 +28,6 @@ TEST, SELECTION = 0.35, 0.2
 HALF = "q0.5"
 """The threshold where none is given: half of the selection images keep it without a mask."""
 SINGLE = "; where images of a group are not alike, --group-from '(.+)' makes each a group of its own"
-COLUMNS = ("name", "x", "y_hat", "y", "group", "split")
 
 
 @dataclass(frozen=True)
@@ -117,11 +115,11 @@ def _check_count(triplets: Triplets, needed: int, *, by_group: bool) -> None:
 def _write_manifest(folder: Path, parts: Mapping[str, Triplets]) -> None:
     """List the files of all parts, where they are."""
     Provenance().claim(folder, [MANIFEST])
-    with atomic_write(folder / MANIFEST) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for part, images in parts.items():
-            for index, (name, group) in enumerate(zip(images.names, images.groups, strict=True)):
-                paths = {role: images.file(index, role) for role in ("x", "y_hat", "y")}
-                absolute = {role: path and path.absolute() for role, path in paths.items()}
-                writer.writerow({"name": name, **absolute, "group": group, "split": part})
+    write_manifest(folder / MANIFEST, chain.from_iterable(_lines(part, parts[part]) for part in parts))
+
+
+def _lines(part: str, images: Triplets) -> Iterator[dict[str, object]]:
+    for index, (name, group) in enumerate(zip(images.names, images.groups, strict=True)):
+        paths = {role: images.file(index, role) for role in ("x", "y_hat", "y")}
+        absolute = {role: path and path.absolute() for role, path in paths.items()}
+        yield {"name": name, **absolute, "group": group, "split": part}

@@ -1,6 +1,5 @@
 """Preparation of triplets: apply a task and a predictor to true images, or a predictor to inputs."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -16,7 +15,7 @@ from conformask.data.decoding import name_and_suffix, read_header
 from conformask.data.formats import FORMATS
 from conformask.data.formats.format import SourceImage
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
-from conformask.data.manifest import MANIFEST
+from conformask.data.manifest import MANIFEST, write_manifest
 from conformask.data.provenance import FILE as PROVENANCE
 from conformask.data.provenance import Provenance, unfinished
 from conformask.data.sources import Pairs, Source, TrueImages
@@ -39,7 +38,6 @@ from conformask.types import Images, Predictor, Task, Triplet
 ROLES = ("x", "y_hat", "y")
 VOLUME = ".nii.gz"
 """Suffix of outputs that are volumes."""
-COLUMNS = ("name", "x", "y_hat", "y", "group", "split")
 
 
 def write_triplets(
@@ -131,12 +129,11 @@ def _write(out: Path, images: TrueImages, task: Task, predictor: Predictor, part
 
 
 def _write_manifest(out: Path, images: TrueImages) -> None:
-    with atomic_write(out / MANIFEST) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for source in images.sources:
-            row = {"name": source.name, "group": source.group, "split": source.part}
-            writer.writerow(row | _paths(source))
+    rows = (
+        {"name": source.name, "group": source.group, "split": source.part} | _paths(source)
+        for source in images.sources
+    )
+    write_manifest(out / MANIFEST, rows)
 
 
 def _paths(source: Source) -> dict[str, str]:

@@ -228,11 +228,11 @@ def test_a_score_that_hides_the_better_pixels_is_doubted() -> None:
     measured, right = evaluate(wrong, TEST), evaluate(made(family="binary"), TEST)
     assert measured.coverage > 0.75
     (doubt,) = doubts(measured)
-    hidden, shown, count = measured.images.error_inside_and_outside
+    hidden, shown, count = measured.images.hidden_and_shown_error
     assert hidden < shown
     assert f"where they hide and {figure(shown)} where they show ({count} images with both)" in doubt
     assert doubt in caveats(measured)
-    hidden, shown, _ = right.images.error_inside_and_outside
+    hidden, shown, _ = right.images.hidden_and_shown_error
     assert hidden > shown
     assert not list(doubts(right))
     constant = ScoreComparison(20, THRESHOLD, 0.5, {"constant": 0.4}, None, None)

@@ -50,7 +50,6 @@ def evaluate(
     from conformask.masker.load import load
     from conformask.records.evaluation import FILE
     from conformask.report.page import write_report
-    from conformask.report.words import doubts, verdict
     from conformask.storage.claims import refuse_unclaimed
     from conformask.wording.promises import promised_here
 
@@ -68,13 +67,17 @@ def evaluate(
     if report is not None and main_process():
         write_report(evaluation, report)
         written += f" and {report}"
-    judged = verdict(evaluation)
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
     promise = promised_here(evaluation.card.sentence, evaluation.caveat)
-    judgement = f"{judged.title}. {judged.text}"
-    found = summary_table(evaluation)
-    text: tuple[str | Table, ...] = (promise, "", judgement, *doubts(evaluation), "", found, "")
-    show(record, *text, f"Written: {written}", as_json=json)
+    show(record, promise, "", *judgement(evaluation), "", f"Written: {written}", as_json=json)
+
+
+def judgement(evaluation: "Evaluation") -> "list[str | Table]":
+    """Return whether the promise was kept, what speaks against the score, and the most important numbers."""
+    from conformask.report.words import doubts, verdict
+
+    judged = verdict(evaluation)
+    return [f"{judged.title}. {judged.text}", *doubts(evaluation), "", summary_table(evaluation)]
 
 
 def summary_table(evaluation: "Evaluation") -> Table:
@@ -97,7 +100,7 @@ def summary_table(evaluation: "Evaluation") -> Table:
 
 
 def _errors(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
-    errors = evaluation.images.error_inside_and_outside
+    errors = evaluation.images.hidden_and_shown_error
     if errors is None:
         return []
     hidden, shown, count = errors

@@ -1,7 +1,6 @@
 """conformask look: from three folders to a tested promise, and to the viewer."""
 
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -10,7 +9,7 @@ from cyclopts import Parameter
 from conformask.cli.options import AS_FILES_SAY, AsJson, Read, Threshold
 from conformask.cli.output import show
 from conformask.cli.view import Port, open_viewer
-from conformask.extensions import pip_install
+from conformask.errors import MissingFileError
 
 
 def look(
@@ -43,10 +42,9 @@ def look(
     y
         The folder of what would have been right, in files of the same names.
     """
-    from conformask.cli.evaluate import summary_table
+    from conformask.cli.evaluate import judgement
     from conformask.look import HALF
     from conformask.look import look as look_at
-    from conformask.report.words import doubts, verdict
     from conformask.wording.scores import comparison_text
 
     found = look_at(
@@ -58,9 +56,7 @@ def look(
         threshold=HALF if threshold is None else threshold,
         confidence=confidence,
     )
-    masker, judged, selection = found.masker, verdict(found.evaluation), found.masker.scorer.selection
-    counts = found.parts
-    comparison = None if selection is None else selection.comparison
+    masker, counts, comparison = found.masker, found.parts, found.evaluation.comparison
     run, data = out / "run", out / "data"
     show(
         {"out": str(out), "sentence": masker.sentence, "parts": counts, **found.evaluation.summary()},
@@ -69,10 +65,7 @@ def look(
         f"the threshold, {counts['test']} test it.",
         "",
         masker.sentence,
-        f"{judged.title}. {judged.text}",
-        *doubts(found.evaluation),
-        "",
-        summary_table(found.evaluation),
+        *judgement(found.evaluation),
         *([] if comparison is None else ["", comparison_text(comparison)]),
         "",
         f"Each image and its mask: {out / 'report.html'}, or conformask view {run} {data}",
@@ -82,10 +75,10 @@ def look(
     )
     if no_view or json:
         return
-    if find_spec("uvicorn") is None:
-        show({}, f"To look at each image: {pip_install('view')}; conformask view {run} {data}", as_json=False)
-        return
-    open_viewer(masker, found.test, port=port)
+    try:
+        open_viewer(masker, found.test, port=port)
+    except MissingFileError as error:  # the extra is not installed: all but the viewer is done
+        show({}, f"{error}; conformask view {run} {data}", as_json=False)
 
 
 def _another_threshold(run: Path) -> str:

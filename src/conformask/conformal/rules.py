@@ -224,10 +224,14 @@ class ConditionalLambda:
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "ConditionalLambda":
         """Read the rule that to_json wrote."""
-        grid = record["grid"] and np.array([number(lam) for lam in record["grid"]])
         features, logs = (np.array(record[name], dtype=np.float64) for name in ("features", "logs"))
         low, high = map(float, record["ends"])
-        return cls(features, logs, (low, high), float(record["confidence"]), grid)
+        return cls(features, logs, (low, high), float(record["confidence"]), _grid_of(record))
+
+
+def _grid_of(record: Mapping[str, Json]) -> Float[np.ndarray, "g"] | None:
+    grid = record["grid"]
+    return None if grid is None else np.array([number(lam) for lam in grid])
 
 
 def _snapped(lam: Lambdas, grid: Float[np.ndarray, "g"] | None) -> Lambdas:
@@ -271,8 +275,7 @@ class AdaptiveLambda:
     @classmethod
     def from_json(cls, record: Mapping[str, Json]) -> "AdaptiveLambda":
         """Read the rule that to_json wrote."""
-        grid = record["grid"] and np.array([number(lam) for lam in record["grid"]])
-        return cls(LogLinear.from_json(record["h"]), number(record["shift"]), grid)
+        return cls(LogLinear.from_json(record["h"]), number(record["shift"]), _grid_of(record))
 
 
 @dataclass(frozen=True)

@@ -17,12 +17,15 @@ from conformask.data.rows import TripletRow
 from conformask.data.splits import PARTS
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.records.reading import PLAIN, Reading
+from conformask.storage.atomic import atomic_write
 
 MANIFEST = "manifest.csv"
 REQUIRED = ("x", "y_hat")
 SEPARATORS = (",", ";", "\t")
 ROLES = ("x", "y_hat", "y", "region")
 COLUMNS = (*ROLES, "name", "group", "category", "weight", "split")
+WRITTEN = ("name", "x", "y_hat", "y", "group", "split")
+"""Columns of the manifests that conformask writes."""
 LABELS = ("groups", "categories", "names")
 FIELDS = {
     "names": "name", "groups": "group", "categories": "category", "weights": "weight", "regions": "region",
@@ -113,6 +116,14 @@ def rows_of_folders(folders: Mapping[str, Path], reading: Reading = PLAIN) -> li
         for stem in files["x"]
         for row in _rows_of(stem, {role: of_role[stem] for role, of_role in files.items()}, reading)
     ]
+
+
+def write_manifest(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Write a manifest of rows with the columns WRITTEN, whole or not at all."""
+    with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=WRITTEN, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator[TripletRow]:

@@ -24,14 +24,14 @@ from conformask.types import Batch, Images
 
 def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
     """Return the columns of ImageRecords for a batch, with the paper's Opt for the names in `opt_names`."""
-    mask = masker.open(item)
-    hidden_error, shown_error = _errors(mask, item.batch, region_of(masker.loss, item.batch))
+    mask, region = masker.open(item), region_of(masker.loss, item.batch)
+    hidden_error, shown_error = _errors(mask, item.batch, region)
     return {
         "name": np.array(item.batch.names),
         "loss": _array(loss_under(masker.loss, mask, item.batch)),
         "unmasked_loss": _array(unmasked_loss(masker.loss, item.batch)),
-        "size": _array(mask_size(mask, region_of(masker.loss, item.batch))),
-        "oracle_size": _oracle_sizes(masker, item),
+        "size": _array(mask_size(mask, region)),
+        "oracle_size": _oracle_sizes(masker, item, region),
         "paper_oracle_size": _paper_sizes(masker, item, opt_names),
         "critical_lambda": critical_lambdas_of(masker, item),
         "difficulty": _array(image_means(item.score.map)),
@@ -57,11 +57,9 @@ def critical_lambdas_of(masker: Masker, item: ScoredBatch) -> Float[np.ndarray, 
     return critical_lambdas(item, masker.family, masker.loss, masker.grid, masker.card.threshold)
 
 
-def _oracle_sizes(masker: Masker, item: ScoredBatch) -> Array:
+def _oracle_sizes(masker: Masker, item: ScoredBatch, region: Images | None) -> Array:
     mask = oracle(masker.loss, item.batch, item.score.map.shape[1], masker.card.threshold)
-    if mask is None:
-        return np.full(len(item.batch.names), np.nan)
-    return _array(mask_size(mask, region_of(masker.loss, item.batch)))
+    return np.full(len(item.batch.names), np.nan) if mask is None else _array(mask_size(mask, region))
 
 
 def _paper_sizes(masker: Masker, item: ScoredBatch, opt_names: frozenset[str]) -> Array:

@@ -86,7 +86,7 @@ class ImageRecords:
     """Means of |y - y_hat| over what is shown, weighted by m."""
 
     @property
-    def error_inside_and_outside(self) -> tuple[float, float, int] | None:
+    def hidden_and_shown_error(self) -> tuple[float, float, int] | None:
         """Mean errors of what is hidden and of what is shown, over images with both, and their number.
 
         None where there are none, or nothing was recorded.

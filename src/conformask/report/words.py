@@ -118,7 +118,7 @@ def caveats(evaluation: Evaluation) -> list[str]:
 
 def doubts(evaluation: Evaluation) -> Iterator[str]:
     """Yield what speaks against the score: the promise holds, but what is hidden is not what is wrong."""
-    errors, comparison = evaluation.images.error_inside_and_outside, evaluation.comparison
+    errors, comparison = evaluation.images.hidden_and_shown_error, evaluation.comparison
     if errors is not None and errors[0] < errors[1] and errors[2] >= ENOUGH:
         yield (
             f"The masks hide the better pixels: {errors_text(evaluation)}. The promise holds nevertheless, "
@@ -131,7 +131,7 @@ def doubts(evaluation: Evaluation) -> Iterator[str]:
 
 def errors_text(evaluation: Evaluation) -> str:
     """Return the mean errors of what is hidden and of what is shown."""
-    errors = evaluation.images.error_inside_and_outside
+    errors = evaluation.images.hidden_and_shown_error
     if errors is None:
         return "not measured: no image is partly hidden"
     hidden, shown, count = errors

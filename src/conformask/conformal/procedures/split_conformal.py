@@ -93,10 +93,9 @@ class Hierarchical:
 class ConditionalConformal:
     """Regress a quantile of log critical lambdas on features of the scores, with the new image.
 
-    Critical lambdas beyond the ends of the grid, which comes from selection images, count as these ends.
-
-    Coverage weighted by any non-negative function in the span of the features and 1 is at least the
-    confidence, not that of all images alone (Gibbs, Cherian and Candes 2023).
+    Coverage is at least the confidence not only over all images, but weighted by any non-negative function
+    in the span of the features and 1 (Gibbs, Cherian and Candes 2023). Critical lambdas beyond the ends of
+    the grid, which comes from selection images, count as these ends.
     """
 
     confidence: float
