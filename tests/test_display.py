@@ -195,7 +195,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
         show(masker, batch.x, batch.y_hat, batch.y[:2])
     with pytest.raises(ImageError, match="y has values outside"):
         show(masker, batch.x, batch.y_hat, batch.y + 2)
-    with pytest.raises(MismatchError, match="1 channels, not 3"):
+    with pytest.raises(MismatchError, match="1 channel, not 3"):
         show(masker, batch.x, batch.y_hat.expand(-1, 3, -1, -1))
 
 

@@ -229,7 +229,7 @@ def test_a_service_refuses_in_the_words_of_conformask(client: "TestClient") -> N
     )
     assert refused("cut.png", png("L", 64)[:50]).startswith("x.png cannot be read as an image")
     assert "the promise covers only images of 64 x 64 pixels" in refused("small.png", png("L", 32))
-    assert "this masker takes y_hat with 1 channels, not 3" in refused("colour.png", png("RGB", 64))
+    assert "this masker takes y_hat with 1 channel, not 3" in refused("colour.png", png("RGB", 64))
     assert client.post("/mask", files={"x": ("x.png", png("L", 64))}).status_code == 422
 
 

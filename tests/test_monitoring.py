@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from conformask.calibration import loss_under
+from conformask.calibration import features_of, loss_under
 from conformask.cli import main
 from conformask.conformal import coverage_test as law
 from conformask.data.images import write_image
@@ -15,9 +15,10 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
+from conformask.masker.outliers import SCORES
 from conformask.masks import family
-from conformask.monitoring.batch import Monitoring, monitor
-from conformask.monitoring.measures import LOOKS, SIZE
+from conformask.monitoring.batch import Monitoring, monitor, shift_of
+from conformask.monitoring.measures import SIZE
 from conformask.scorers.fit import fit_scorer
 from conformask.scorers.initial_network import NetworkOptions
 from conformask.scorers.scorer import Heuristic
@@ -43,6 +44,23 @@ def louder(count: int, seed: int, factor: float) -> Triplets:
     return Triplets.from_arrays(factor * x, (y + factor * (y_hat - y)).clip(0, 1), y)
 
 
+def test_one_place_of_each_group_is_compared_with_the_same_place_of_others() -> None:
+    """Images of a group may differ, such as the base and the top of a brain."""
+
+    def of_groups(count: int, seed: int) -> Triplets:
+        images, groups = arrays(2 * count, seed), [str(index // 2) for index in range(2 * count)]
+        images[0][1::2] *= 5
+        return Triplets.from_arrays(*images, groups=groups)
+
+    masker = calibrated(KNOWING, of_groups(40, 3), threshold=0.03, unit="group")
+    new = of_groups(40, 4)
+    scores = [SCORER(batch.x, batch.y_hat) for batch in new.batches()]
+    features = dict(zip(new.names, np.concatenate([features_of(score) for score in scores]), strict=True))
+    assert shift_of(masker, features, new) is None
+    backwards = new.select(range(len(new) - 1, -1, -1))
+    assert shift_of(masker, features, backwards) is not None
+
+
 def test_images_like_those_of_the_calibration_are_rarely_called_shifted() -> None:
     level, runs = 0.1, 60
     alarms = [
@@ -61,11 +79,11 @@ def test_medians_of_a_scores_own_features_are_those_of_the_features() -> None:
 
     masker = calibrate(Counting(scale_of, channels=1), triplets(30, 0), threshold=0.03, loss="l1")
     comparisons = monitor(masker, triplets(20, 1)).comparisons
-    own = next(each for each in comparisons if each.measure not in (*LOOKS, SIZE))
+    own = next(each for each in comparisons if each.measure not in (*SCORES, SIZE))
     assert (own.calibration, own.new) == (-40, -40)
     mean = comparisons[0]
     expected = np.median([each.x.mean() for each in triplets(20, 1)])
-    assert (mean.measure, mean.new) == (LOOKS[0], pytest.approx(expected))
+    assert (mean.measure, mean.new) == (SCORES[0], pytest.approx(expected))
 
 
 @pytest.mark.parametrize("guarantee", ["expected", "conditional_mean"])

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from conformask.training.fit import TrainingConfig as TrainingConfig
     from conformask.training.processes import Compute as Compute
     from conformask.types import Score as Score
+    from conformask.viewer.share import share as share
 
     __version__: str
 
@@ -93,6 +94,7 @@ _HOMES = {
     "export": "plugins.onnx.export",
     "ConformaskError": "errors",
     "Tiled": "scorers.tiled",
+    "share": "viewer.share",
 }
 __all__ = list(_HOMES)
 

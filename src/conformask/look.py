@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from conformask.conformal.promise import Promise
-from conformask.data.check import CheckReport, check_triplets, suggested_groups
+from conformask.data.check import SOURCE, CheckReport, check_triplets, suggested_groups
 from conformask.data.manifest import MANIFEST, rows_of_folders, write_manifest
 from conformask.data.provenance import Provenance
 from conformask.data.triplets import Triplets
@@ -99,7 +99,7 @@ def _grouped(triplets: Triplets, group_from: str | None, are_groups: Callable[[i
     groups = suggested_groups(triplets.names)
     if groups is None or not are_groups(len(set(groups)), groups[0]):
         return triplets
-    return triplets.with_groups(groups)
+    return triplets.grouped(SOURCE)
 
 
 def _check_count(triplets: Triplets, needed: int, *, by_group: bool) -> None:

@@ -45,6 +45,8 @@ class Triplet:
     """The position of the pixels of y_hat, if its file states it."""
     patient: str | None = None
     """A hash of the patient that y_hat shows, if its file states it."""
+    clipped: float = 0.0
+    """The share of the values of x, y_hat or y, the largest, that were clipped to the range."""
 
     def truth(self) -> Float[np.ndarray, "_ ..."]:
         """Return y; raise ValueError where it is unknown."""
@@ -66,6 +68,8 @@ class Batch:
     region: Images | None = None
     geometry: tuple[Geometry | None, ...] | None = None
     """Geometry of each image; None where it was not asked for."""
+    clipped: tuple[float, ...] = ()
+    """The clipped share of each image; empty where it was not asked for."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same images on a device."""

@@ -1,7 +1,6 @@
 """The viewer by command line: started, found, stopped."""
 
 import json
-import shutil
 import signal
 import socket
 import subprocess
@@ -65,7 +64,12 @@ def test_it_serves_a_run_and_ends_quietly_with_ctrl_c(viewer, made):
         names_at(origin, asking)
     with asking.open(url, timeout=30) as page:
         assert page.url == f"{origin}/"
-    assert names_at(origin, asking) == set(Triplets.from_folder(made / "data").part("test").names)
+    triplets = Triplets.from_folder(made / "data")
+    assert names_at(origin, asking) == set(triplets.names)
+    with asking.open(f"{origin}/api/images", timeout=30) as answer:
+        used = {entry["name"]: entry["part"] for entry in json.load(answer)["images"]}
+    parts = dict(zip(triplets.names, triplets.parts, strict=True))
+    assert used == {name: None if part == "test" else part for name, part in parts.items()}
     for version in ("nonsense", "HTTP/1.1\r\nHost: me\r\nConnection: Upgrade\r\nUpgrade: websocket"):
         with socket.create_connection(("127.0.0.1", urlsplit(url).port), timeout=30) as client:
             client.sendall(f"GET /?{query} {version}\r\n\r\n".encode())
@@ -76,7 +80,7 @@ def test_it_serves_a_run_and_ends_quietly_with_ctrl_c(viewer, made):
 
 
 def test_with_no_token_everybody_is_answered(viewer, made):
-    url = url_of(viewer("--port", "0", "--json", "--no-token", "--part", "all"))
+    url = url_of(viewer("--port", "0", "--json", "--no-token"))
     assert url == f"http://127.0.0.1:{urlsplit(url).port}/"
     shown = names_at(url.rstrip("/"), urllib.request.build_opener())
     assert shown == {path.stem for path in (made / "data" / "x").iterdir()}
@@ -131,16 +135,6 @@ def test_without_the_extra_it_says_what_to_install(conformask, made, monkeypatch
     answer = conformask("view", made / "run", made / "data", "--headless")
     assert answer.status == 1
     assert pip_install("view") in " ".join(answer.err.split())
-
-
-def test_a_part_without_images_is_named(conformask, made, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(made / "data", data)
-    lines = (data / "manifest.csv").read_text().splitlines()
-    (data / "manifest.csv").write_text("\n".join(line for line in lines if not line.endswith(",test")))
-    answer = conformask("view", made / "run", data, "--headless", "--port", 0)
-    assert answer.status == 2
-    assert "is in the part test: give --part all or one of calibration, selection, train" in answer.err
 
 
 def test_a_run_that_is_not_calibrated_is_refused(conformask, made, tmp_path):

@@ -8,6 +8,7 @@ from conformask.data.check import CheckReport, check_triplets
 from conformask.data.images import write_image
 from conformask.data.triplets import Triplets
 from conformask.demo import packaged_photographs
+from conformask.records.reading import Reading
 
 SIDE = 96
 
@@ -79,3 +80,29 @@ def test_names_that_tell_of_stacks_are_asked_about(names: list[str], told: str |
     assert told is None or told in asked[0]
     grouped = Triplets.from_arrays(images, images, images, names=names, groups=["one"] * len(names))
     assert not any("their names suggest" in warning for warning in check_triplets(grouped, needed=2).warnings)
+
+
+def test_swapped_folders_are_asked_about() -> None:
+    generator = np.random.default_rng(0)
+    y = np.cumsum(generator.random((12, 24, 24), np.float32), axis=2) / 24
+    x = (y + 0.1 * generator.standard_normal(y.shape)).clip(0, 1).astype(np.float32)
+    y_hat = (x + np.roll(x, 1, axis=2) + np.roll(x, -1, axis=2)) / 3
+    questions = {
+        "none": (x, y_hat, y),
+        "are x and y_hat swapped?": (y_hat, x, y),
+        "are y and y_hat swapped?": (x, y, y_hat),
+    }
+    for question, roles in questions.items():
+        asked = [
+            text for text in check_triplets(Triplets.from_arrays(*roles), 9).warnings if "swapped" in text
+        ]
+        assert len(asked) == (question != "none")
+        assert all(question in text for text in asked)
+
+
+def test_values_that_are_clipped_are_asked_about() -> None:
+    y = np.random.default_rng(0).uniform(0, 1, (12, 24, 24)).astype(np.float32)
+    cut = Triplets.from_arrays(y, y, y, reading=Reading((0, 0.8), clip="all"))
+    (asked,) = [text for text in check_triplets(cut, 9).warnings if "clipped" in text]
+    assert asked.startswith(f"{100 * np.mean(y > 0.8):.1f}")
+    assert not any("clipped" in text for text in check_triplets(Triplets.from_arrays(y, y, y), 9).warnings)

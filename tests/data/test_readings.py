@@ -1,6 +1,7 @@
 """What is told of images beside their files: axes, ranges, NaN, groups; and datasets of torch."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -193,6 +194,19 @@ def test_groups_from_names(tmp_path: Path) -> None:
     ):
         with pytest.raises(InvalidArgumentError, match=match):
             Triplets.from_folder(folder, reading=reading, group_from=wrong)
+
+
+def test_groups_are_found_as_before_where_nothing_states_them(tmp_path: Path) -> None:
+    folder = write(tmp_path, {"x": volumes(), "y_hat": volumes()})
+    kept = Triplets.from_folder(folder, reading=Reading(axes="ZYX"), group_from=r"sub-(\d)").reading
+    assert kept.group_from == r"sub-(\d)"
+    assert Triplets.from_folder(folder, reading=kept).groups == ("0", "0", "0")
+    assert Triplets.from_folder(folder, reading=kept, group_from=r"sub-\d(\d)").groups == ("0", "1", "2")
+    other = replace(kept, group_from=r"ses-(\w+)")
+    with pytest.warns(UserWarning, match="each image is a group of its own here"):
+        assert len(set(Triplets.from_folder(folder, reading=other).groups)) == 3
+    arrays = Triplets.from_arrays(volumes(), volumes(), groups=["a", "b", "b"], reading=kept)
+    assert arrays.groups == ("a", "b", "b")
 
 
 def test_check_shows_spacing_orientation_and_what_does_not_fit(tmp_path: Path) -> None:

@@ -240,7 +240,7 @@ def test_missing_chunks_come_before_any_work(masker: Masker, tmp_path: Path) -> 
 
 def test_other_channels_and_sizes_come_before_any_work(masker: Masker, tmp_path: Path) -> None:
     y_hat = np.zeros((300, 200, 3), np.float32)
-    with pytest.raises(MismatchError, match="1 channels, not 3"):
+    with pytest.raises(MismatchError, match="1 channel, not 3"):
         write_masks(masker, Triplets.from_arrays([y_hat], [y_hat]), tmp_path / "out")
     with pytest.raises(MismatchError, match="299 x 200"):
         write_masks(masker, Triplets.from_arrays([y_hat[:299, :, 0]], [y_hat[..., 0]]), tmp_path / "out")

@@ -515,7 +515,7 @@ def test_what_else_is_refused() -> None:
     ):
         evaluate(masker, world(3, 5, (9, 9)))
     colour = [np.random.default_rng(6).random((3, 8, 9, 3)).astype(np.float32)] * 3
-    with pytest.raises(MismatchError, match="1 channels, not 3"):
+    with pytest.raises(MismatchError, match="1 channel, not 3"):
         evaluate(masker, Triplets.from_arrays(*colour))
     with pytest.raises(InvalidArgumentError, match="no y"):
         evaluate(masker, Triplets.from_arrays(*[[t.x[0] for t in TEST]] * 2))

@@ -429,7 +429,7 @@ def test_another_size_is_warned_about() -> None:
     with pytest.warns(UserWarning, match=r"6 x 7 pixels: the promise covers only images of"):
         mask = masker(torch.rand(1, 1, 6, 7), torch.rand(1, 1, 6, 7))
     assert mask.shape == (1, 1, 6, 7)
-    with pytest.raises(MismatchError, match="1 channels, not 3"):
+    with pytest.raises(MismatchError, match="1 channel, not 3"):
         masker(TEST.x, TEST.y_hat.expand(-1, 3, -1, -1))
 
 

@@ -129,7 +129,7 @@ def test_what_is_refused(tmp_path) -> None:
     assert "one" in online.waiting
     with pytest.raises(ImageError):
         online.mask("bad", x, y_hat + np.float32(np.nan))
-    with pytest.raises(MismatchError, match="1 channels, not 3"):
+    with pytest.raises(MismatchError, match="1 channel, not 3"):
         online.mask("colour", x, y_hat.repeat(3, axis=2))
     with pytest.raises(InvalidArgumentError, match="becomes a file name"):
         online.mask("../up", x, y_hat)

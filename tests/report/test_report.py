@@ -67,7 +67,8 @@ def check(record: Evaluation) -> str:
     text = render(record)
     page = Page(text)
     assert page.open == []
-    assert all(load.startswith(("data:image/png;base64,", "data:text/csv;base64,")) for load in page.loads)
+    inside = ("data:image/png;base64,", "data:text/csv;base64,", "#image-")
+    assert all(load.startswith(inside) for load in page.loads)
     assert not re.search(r"@import|url\(|\bNone\b|\bnan\b|\binf\b", re.sub(r"data:[^\"]+", "", text))
     for figure in drawn(record):
         ElementTree.fromstring(figure)

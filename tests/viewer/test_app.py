@@ -14,6 +14,7 @@ from conformask.masker.calibrate import calibrate
 from conformask.pictures.pixels import as_bytes
 from conformask.records.selection import ScoreComparison, Selection
 from conformask.viewer.app import application
+from conformask.viewer.contrast import default_window
 from conformask.viewer.pictures import OUTSIDE, THUMBNAIL, VEIL
 from conformask.viewer.session import ByteCache, Session
 from conformask.wording.promises import headline
@@ -348,3 +349,57 @@ def test_how_much_the_score_hides_beside_others_stands_with_the_promise(
     assert (told["useless"] is not None) == is_useless
     if is_useless:
         assert "no better than one value everywhere: on 20 selection images" in told["useless"]
+
+
+def test_only_images_that_nothing_has_used_are_measured(world, tiles, tmp_path):
+    """A split says which are; the others are shown, and say what they were used for."""
+    parts = ["train", "selection", "calibration", "test"] * 4
+    rows = [replace(row, part=part) for row, part in zip(world.shown._rows, parts, strict=False)]
+    session = Session(world.masker, Triplets(rows))
+    order = list(session.look_through())
+    tested = [name for name, part in zip(world.shown.names, parts, strict=False) if part == "test"]
+    assert order[: len(tested)] == tested
+    assert {entry.part for entry in session.entries()} == {"train", "selection", "calibration", None}
+    assert session.measurement().n == len(tested)
+    losses = [session._losses[name] for name in tested]
+    assert session.measurement().mean_loss == pytest.approx(np.mean(losses))
+    assert session.use(tested[0]) is None
+    assert "trained the score network" in session.use(world.shown.names[0])
+    with_test = TestClient(application(session, 8000, None), base_url=OURS)
+    told = with_test.get(f"/api/images/{world.shown.names[2]}").json()
+    assert told["use"] == (
+        "This image is one of those that the promise was made with: what is measured on it says nothing "
+        "about new ones."
+    )
+
+
+def test_the_window_and_the_histogram_are_those_of_the_output(client, world):
+    triplet = world.shown[0]
+    told = client.get(f"/api/images/{triplet.name}").json()
+    assert sum(told["histogram"]) == triplet.y_hat.size
+    np.testing.assert_array_equal(told["histogram"], np.histogram(triplet.y_hat, 64, (0, 1))[0])
+    low, high = np.quantile(triplet.y_hat, [0.005, 0.995])
+    assert told["most_values"] == pytest.approx([(low + high) / 2, high - low], rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("data_range", "most", "shown"),
+    [
+        ((0, 255), (0.1, 0.9), None),
+        ((0, 255), (0.0, 0.2), (25.5, 51.0)),
+        ((0, 4095), (0.0, 0.5), (1023.75, 2047.5)),
+        ((-1024, 3071), (0.2, 0.3), None),  # HU have presets
+        ((0, 65535), (0.05, 0.95), None),
+    ],
+)
+def test_images_that_hardly_fill_their_range_are_shown_by_their_values(data_range, most, shown):
+    assert default_window(tuple(map(float, data_range)), most) == (
+        None if shown is None else pytest.approx(shown)
+    )
+
+
+def test_runs_of_hidden_pixels_are_counted_in_rows(session, world):
+    triplet = world.partly
+    hidden = mask_of(world.masker, triplet).reshape(triplet.y_hat.shape[1:]) < 1
+    runs = [len(run) for row in hidden for run in "".join("x" if h else " " for h in row).split()]
+    assert session.hidden_run(triplet.name) == pytest.approx(np.mean(runs))

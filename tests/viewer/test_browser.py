@@ -210,12 +210,12 @@ def test_channels_are_switched_and_coloured(browser, serving, stained):
     first, second = stained.shown[0].y_hat
     with serving(Session(stained.masker, stained.shown)) as url:
         page = browser.new_page(viewport={"width": 1280, "height": 800})
-        open_image(page, url, stained.shown.names[0], "output")
+        open_image(page, url, stained.shown.names[0], "output", "&contrast=0.5,1")
         close(canvas(page), as_bytes(np.stack([second, first, second])))
         page.locator("#toggle-channels").click()
         page.get_by_label("Channel 1", exact=True).uncheck()
         page.get_by_label("Colour of channel 2").fill("#00ffff")
-        page.wait_for_url("**channels=-00ff00,00ffff")
+        page.wait_for_url("**channels=-00ff00,00ffff*")
         page.wait_for_load_state("networkidle")
         page.wait_for_timeout(100)
         expected = as_bytes(np.stack([0 * second, second, second]))
@@ -613,3 +613,40 @@ def test_a_broken_promise_is_shown_as_one(browser, serving, broken, width):
             expect(status).to_have_class("promise-status broken")
             expect(status).to_have_text("Broken here")
         page.close()
+
+
+def test_hidden_pixels_can_be_removed(page, address, world):
+    """Squares in two greys stand where nothing is shown, whatever the output has there."""
+    triplet = world.partly
+    open_image(page, address, triplet.name)
+    page.locator("#toggle-marks").click()
+    page.locator("#mark-remove").click()
+    expect(page.locator("#legend")).to_contain_text("m × ŷ")
+    expect(page.locator("#mark-colour")).to_be_disabled()
+    shown = page.locator(".pane:first-child .hidden-marks").evaluate(
+        """canvas => {
+        const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+        return data.filter((value, index) => index % 4 === 3 && value > 0).length;
+        }"""
+    )
+    assert shown > 0
+    page.reload()
+    expect(page.locator("#mark-remove")).to_have_attribute("aria-pressed", "true")
+
+
+def test_while_an_image_loads_nothing_of_another_stands_there(page, address, world):
+    first, second = world.shown.names[:2]
+    open_image(page, address, first)
+    expect(page.locator("#facts")).to_contain_text("Mask size")
+    release = Event()
+    page.route(f"**/api/images/{quote(second)}", lambda route: (release.wait(20), route.continue_()))
+    page.evaluate("name => { location.hash = `#/image/${encodeURIComponent(name)}`; }", second)
+    expect(page.locator("#image-name")).to_have_text(second)
+    state = page.evaluate(
+        """() => [...['facts', 'image-promise', 'legend', 'readout'].map((id) =>
+        document.getElementById(id).textContent), document.getElementById('save-png').disabled]"""
+    )
+    release.set()
+    assert state == ["", "", "", "", True]
+    expect(page.locator("#facts")).to_contain_text("Mask size")
+    expect(page.locator("#save-png")).to_be_enabled()

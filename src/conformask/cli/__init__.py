@@ -75,6 +75,9 @@ VERBS = {
 
     Serves a web page to this machine only: gallery, swipe comparison, zoom, sliders for threshold and
     confidence that show the promise, upload of an image pair. Ctrl-C stops it.""",
+    "share": """Write one HTML file that shows images and their masks to people without conformask.
+
+    With swipe comparison and a threshold that moves; it needs no installation and no connection.""",
     "info": "Show what a run folder contains and promises.",
     "export": """Write a masker as one ONNX file that needs only onnxruntime, or as a folder for a model zoo.
 
@@ -99,7 +102,7 @@ GROUPS = {
     "Train": ("train",),
     "Promise": ("plan", "thresholds", "calibrate", "recalibrate", "evaluate"),
     "Use": ("mask", "monitor", "export"),
-    "Look": ("view", "info"),
+    "Look": ("view", "share", "info"),
     "Research": ("paper",),
 }
 """Groups of verbs in the help, in the order of the work."""
@@ -119,6 +122,7 @@ EXAMPLES = {
     "monitor": ("monitor runs/first new-images", "how-to/watching.md"),
     "export": ("export runs/first masker.onnx", "how-to/export.md"),
     "view": ("view runs/first images", "how-to/viewer.md"),
+    "share": ("share runs/first images --out look.html", "how-to/viewer.md"),
     "info": ("info runs/first", "promises.md"),
     "paper": ("paper --photos photographs --out runs/paper --rows 9", "results/paper.md"),
 }

@@ -169,7 +169,8 @@ def _set_aside_text(calibration: "Triplets", set_aside: "Triplets") -> str:
 
 def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) -> None:
     """Print the promise, how much its masks hide, what it rests on, and notes."""
-    from conformask.wording.scores import comparison_text
+    from conformask.wording.promises import EXPLORATORY_TEXT
+    from conformask.wording.scores import comparison_text, useless_text
 
     card = {key: value for key, value in masker.card.to_json().items() if key != "calibrated_on"}
     lam = masker.card.rule.get("lam")
@@ -192,9 +193,11 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
             f"For 90 % of such calibration sets, the coverage of new {units} is {range_text(coverage)}."
         )
     selection = masker.scorer.selection
-    untrained = masker.scorer.name in names.UNTRAINED
-    comparison = selection.comparison if untrained and selection is not None else None
-    lines += [*notes, *([] if comparison is None else [comparison_text(comparison)])]
+    comparison = None if selection is None else selection.comparison
+    lines += notes
+    if comparison is not None:
+        lines += filter(None, [comparison_text(comparison), useless_text(comparison)])
+    lines += [EXPLORATORY_TEXT] if masker.card.exploratory else []
     record = {"run": str(run), "sentence": masker.sentence, **card, "lam": lam, "coverage_range": coverage}
     record["comparison"] = comparison and asdict(comparison)
     show(record, *lines, as_json=as_json)

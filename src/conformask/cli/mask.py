@@ -72,8 +72,9 @@ def mask(
     """
     from conformask.deployment.masks import write_masks
     from conformask.masker.load import load
+    from conformask.masker.outliers import outliers_text
     from conformask.monitoring.batch import shift_of
-    from conformask.wording.measurements import measurement_text
+    from conformask.wording.measurements import clipped_text, measurement_text
     from conformask.wording.promises import promised_here
 
     masker = load(run, loss=loss_of(run, weights_path))
@@ -94,6 +95,9 @@ def mask(
     lines = [] if measured is None else [measurement_text(masker.card, measured, written.caveat)]
     shift = shift_of(masker, written.features, triplets)
     lines += [] if shift is None else [f"{shift} conformask monitor {run} {data} describes the change."]
+    lines += [outliers_text(written.outliers, n)] if written.outliers else []
+    clipped = clipped_text(written.clipped, masker.card.clipped)
+    lines += [] if clipped is None else [f"warning: {clipped}"]
     show(
         {
             **record,
@@ -101,6 +105,8 @@ def mask(
             "measurement": measured,
             "caveat": written.caveat,
             "shift": shift,
+            "outliers": written.outliers,
+            "clipped": sum(written.clipped.values()) / len(written.clipped) if written.clipped else None,
         },
         promised_here(masker.sentence, written.caveat),
         f"{n} masks in {out}, mean mask size {mean:.3f}",

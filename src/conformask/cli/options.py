@@ -113,6 +113,7 @@ class ReadingOptions:
             self.clip or base.clip,
             "outside" if self.nan_is_outside else base.nan,
             self.empty_chunks,
+            base.group_from,
         )
 
 

@@ -3,12 +3,12 @@
 import secrets
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
-from conformask.cli.output import bad_usage, show
+from conformask.cli.output import show
 
 if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 NO_TOKEN = "Require no token; everyone with an account on this machine can then see the images."
 Port = Annotated[int, Parameter(help="Port on 127.0.0.1; 0 means any free port.")]
-Shown = Literal["test", "calibration", "selection", "train", "all"]
 
 
 def view(
@@ -24,13 +23,6 @@ def view(
     data: Path,
     /,
     *,
-    part: Annotated[
-        Shown,
-        Parameter(
-            help="The part of a split DATA that is shown. What is measured of images that trained, chose or "
-            "calibrated says little about new ones."
-        ),
-    ] = "test",
     port: Port = 8000,
     headless: Annotated[bool, Parameter(show_default=False, help="Do not open a browser.")] = False,
     no_token: Annotated[bool, Parameter(show_default=False, help=NO_TOKEN)] = False,
@@ -47,18 +39,16 @@ def view(
     run
         A calibrated run folder or a saved masker.
     data
-        A folder with x/ and y_hat/, and with y/ if the truth is known, or with a manifest.csv.
+        A folder with x/ and y_hat/, and with y/ if the truth is known, or with a manifest.csv. Of one that
+        is split, the test part is measured and shown first.
     """
     from conformask.masker.load import load
 
     masker = load(run, loss=loss_of(run, weights_path))
     triplets = read.triplets(data, network, masker.card)
-    if part != "all" and triplets.has_split and part not in triplets.parts:
-        parts = ", ".join(sorted({each for each in triplets.parts if each}))
-        bad_usage(f"no image of {data} is in the part {part}: give --part all or one of {parts}")
     open_viewer(
         masker,
-        triplets if part == "all" else triplets.part(part),
+        triplets,
         port=port,
         browser=not headless,
         token=not no_token,

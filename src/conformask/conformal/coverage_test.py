@@ -16,6 +16,8 @@ from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.rules import Rule, covariates_of
 from conformask.conformal.units import Places, members
 
+UNLIKELY = 0.025
+"""Probability, on either side, below which a measurement is not ascribed to chance."""
 DRAWS = 400
 """Number of bootstrap draws."""
 UNITS = 1000
@@ -29,6 +31,8 @@ class PValues:
 
     worse: float
     better: float
+    expected: tuple[float, float] | None = None
+    """The mean losses between which a share 1 - 2 * UNLIKELY of such measurements lie."""
 
     def correct(self, comparisons: int) -> "PValues":
         """Return the p-values for the worst of this many comparisons (Bonferroni)."""
@@ -50,7 +54,9 @@ def coverage_p_values(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> PValues:
     Beta-binomial(m; n + 1 - j, j): exact where critical lambdas are distinct; where they tie, more meet it.
     """
     law = scipy.stats.betabinom(len(met), n + 1 - rank, rank)
-    return PValues(float(law.cdf(met.sum())), float(law.sf(met.sum() - 1)))
+    fewest, most = law.ppf([UNLIKELY, 1 - UNLIKELY]) / len(met)
+    expected = float(1 - most), float(1 - fewest)
+    return PValues(float(law.cdf(met.sum())), float(law.sf(met.sum() - 1)), expected)
 
 
 def resampled_p_values(promise: Guarantee, calibration: CalibrationData, losses: PerImage) -> PValues:
@@ -66,7 +72,8 @@ def resampled_p_values(promise: Guarantee, calibration: CalibrationData, losses:
         float(1 + beyond.sum()) / (1 + DRAWS)
         for beyond in (resampled_means >= mean_loss, resampled_means <= mean_loss)
     )
-    return PValues(worse, better)
+    low, high = np.quantile(resampled_means, [UNLIKELY, 1 - UNLIKELY])
+    return PValues(worse, better, (float(low), float(high)))
 
 
 def resampled_failing_share(promise: Guarantee, calibration: CalibrationData, level: float) -> float:

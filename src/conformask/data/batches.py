@@ -76,4 +76,5 @@ def _stacked(triplets: Sequence[Triplet]) -> Batch:
     weight = tuple(t.weight for t in triplets if t.weight is not None)
     names = tuple(triplet.name for triplet in triplets)
     geometry = tuple(triplet.geometry for triplet in triplets)
-    return Batch(names, x, y_hat, y, category or None, weight or None, region, geometry)
+    clipped = tuple(triplet.clipped for triplet in triplets)
+    return Batch(names, x, y_hat, y, category or None, weight or None, region, geometry, clipped)

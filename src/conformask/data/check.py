@@ -6,7 +6,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
+from conformask.arithmetic import resized
 from conformask.data.formats.header import DataRange
 from conformask.data.images import is_constant, pixel_hash
 from conformask.data.perceptual_hashes import PerceptualHashes, find_copies, perceptual_hash
@@ -16,10 +18,15 @@ from conformask.progress import tracked
 from conformask.records.geometry import Geometry
 from conformask.records.network import Network
 from conformask.records.size import Size, covered, extra_text
+from conformask.storage.as_arrays import Array
+from conformask.types import Triplet
+from conformask.wording.measurements import clipped_text
 
+SWAPPED = 0.9
+"""Share of images from which a question is asked whether two folders were swapped."""
 SLIGHTLY_FILLED = 0.1
 """Share of the range, up to which it is probably not the one that was meant."""
-SOURCE = re.compile(r"(.*[^\W\d_].*\d)[-_. ]")
+SOURCE = r"^(.*[^\W\d_].*\d)[-_. ]"
 """Pattern of the source in a name: the part before the last separator, with a letter and a final digit."""
 
 
@@ -69,13 +76,15 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
     sizes: Counter[Size] = Counter()
     errors, perceptual_hashes, by_hash = [], [], defaultdict(list)
     extremes: dict[str, list[float]] = {"y_hat": [], "y": []}
-    geometries, patients = [], []
+    geometries, patients, clipped, distances = [], [], {}, []
     for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
         sizes[triplet.y_hat.shape[1:]] += 1
         geometries.append(triplet.geometry)
         patients.append(triplet.patient)
+        clipped[triplet.name] = triplet.clipped
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
+            distances += _distances(triplet, errors[-1])
         for role, values in extremes.items():
             if (role_image := getattr(triplet, role)) is not None:
                 values += [float(role_image.min()), float(role_image.max())]
@@ -114,6 +123,8 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
             *_place_warnings(names, geometries),
             *_patient_warnings(triplets, patients),
             *_range_warnings(extremes, triplets.reading.data_range),
+            *filter(None, [clipped_text(clipped)]),
+            *_swap_warnings(np.array(distances)),
         ),
     )
 
@@ -194,6 +205,29 @@ def _range_warnings(extremes: Mapping[str, list[float]], data_range: DataRange |
             )
 
 
+def _distances(triplet: Triplet, error: float) -> list[tuple[float, float, float]]:
+    """Return mean distances, x from y_hat, x from y, y_hat from y; none where x has other channels."""
+    x, y_hat, y = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat, triplet.truth()))
+    if x.shape[1] != y.shape[1]:
+        return []
+    x = resized(x, y)
+    return [(float((x - y_hat).abs().mean()), float((x - y).abs().mean()), error)]
+
+
+def _swap_warnings(distances: Array) -> Iterator[str]:
+    """Ask whether two folders were swapped where nearly all images say so."""
+    if not len(distances):
+        return
+    to_y_hat, to_y, error = distances.T
+    if (nearer := np.mean(to_y < error)) >= SWAPPED:
+        yield f"x is nearer to y than y_hat is in {nearer:.0%} of the images: are x and y_hat swapped?"
+    elif (nearer := np.mean(to_y < to_y_hat)) >= SWAPPED:
+        yield (
+            f"x is nearer to y than to y_hat in {nearer:.0%} of the images, as if y were the network's "
+            "output: are y and y_hat swapped? A network that invents detail can look like that too"
+        )
+
+
 def _patient_warnings(triplets: Triplets, patients: Sequence[str | None]) -> Iterator[str]:
     """Warn where images of one patient lie in several groups."""
     groups = defaultdict(set)
@@ -227,7 +261,7 @@ def _group_warnings(triplets: Triplets, parts: Sequence[str | None], *, by_group
 
 def suggested_groups(names: Sequence[str]) -> list[str] | None:
     """Return the source of each image where names show it, as in slide07_z12; None where they do not."""
-    sources = [match[1] for name in names if (match := SOURCE.match(name))]
+    sources = [match[1] for name in names if (match := re.search(SOURCE, name))]
     return sources if len(sources) == len(names) and 2 <= len(set(sources)) <= len(names) / 2 else None
 
 

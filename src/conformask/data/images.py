@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,10 +64,15 @@ def image_and_header(
             NaN or values outside the range; messages call an array `name`.
     """
     if isinstance(image, Path):
-        array, header = decode_with_header(image, reading)
-        return to_unit(array, header, reading, str(image)), header
-    array, header = image_of_array(np.asarray(image), name, reading.axes)
-    return to_unit(array, header, reading, name), header
+        name, (array, header) = str(image), decode_with_header(image, reading)
+    else:
+        array, header = image_of_array(np.asarray(image), name, reading.axes)
+    unit = to_unit(array, header, reading, name)
+    if reading.clip is None:
+        return unit, header
+    low, high = _ends(array, header, reading, name)
+    outside = sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, 0))
+    return unit, replace(header, clipped=outside / array.size)
 
 
 def header_of_image(image: UnreadImage, reading: Reading = PLAIN, name: str = "the array") -> Header:
@@ -93,8 +99,7 @@ def to_unit(array: Array, header: Header, reading: Reading, name: str) -> Image:
     It works block by block, so that only the result is in memory besides the array. NaN stays if reading.nan
     is set.
     """
-    data_range = reading.data_range
-    low, high = _range_of(array, header, name) if data_range is None else _checked_range(data_range)
+    low, high = _ends(array, header, reading, name)
     pixels = array[..., None] if array.ndim == len(header.space) else array
     unit = np.empty((pixels.shape[-1], *pixels.shape[:-1]), np.float32)
     lowest, highest = math.inf, -math.inf
@@ -130,7 +135,10 @@ def _finite(block: Array, name: str, *, nan: bool) -> Array:
     return values
 
 
-def _range_of(array: Array, header: Header, name: str) -> DataRange:
+def _ends(array: Array, header: Header, reading: Reading, name: str) -> DataRange:
+    """Return the values that become 0 and 1."""
+    if reading.data_range is not None:
+        return _checked_range(reading.data_range)
     if header.data_range is not None:
         return header.data_range
     raise ImageError(

@@ -74,8 +74,9 @@ class TripletRow:
         region = None if self.region is None else self._region(reading, y_hat.shape[1:], geometry)
         if reading.nan is not None:
             x, y_hat, y, region = without_nan(self.name, x, y_hat, y, region)
+        clipped = max(header.clipped for header in (x_header, y_hat_header, y_header) if header is not None)
         return Triplet(
-            self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient
+            self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient, clipped
         )
 
     def header(self, role: Role, reading: Reading) -> Header:

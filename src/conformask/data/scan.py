@@ -39,6 +39,8 @@ class DatasetSummary:
     """A hash of all pixels of all images, in their order."""
     nearer: float | None = None
     """Share of images in which x is nearer to the truth than y_hat; None where x has another shape."""
+    clipped: float = 0.0
+    """Mean of the shares of values that were clipped."""
 
     @property
     def geometry(self) -> Geometry | None:
@@ -72,9 +74,10 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
     if not triplets.has_truth:
         raise InvalidArgumentError("these triplets have no y, but the truth is needed here: add a folder y/")
     sizes, pixels, groups, perceptual_hashes, contents = set(), [], [], [], hashlib.sha256()
-    geometries, nearer = [], []
+    geometries, nearer, clipped = [], [], []
     for triplet in tracked(triplets.checked(), title, len(triplets)):
         geometries.append(triplet.geometry)
+        clipped.append(triplet.clipped)
         truth = triplet.truth()
         sizes.add(truth.shape[1:])
         pixels.append(None if is_constant(truth) else pixel_hash(truth))
@@ -96,6 +99,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         geometries=tuple(geometries),
         contents=contents.hexdigest(),
         nearer=float(np.mean(nearer)) if nearer else None,
+        clipped=float(np.mean(clipped)),
     )
 
 

@@ -1,5 +1,6 @@
 """Triplets (x, y_hat, y): an ordered collection, read lazily from files or arrays."""
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -68,7 +69,8 @@ class Triplets:
         selects the pixels that a promise is about: not 0 in a mask or label image. Each time point of a file
         is an image, and the file its group. `reading` says more about how files are read than `data_range`
         alone; `network` is the name of the network that made y_hat, where triplets.json does not say it;
-        `group_from` says where the groups are found; see `grouped`.
+        `group_from` says where the groups are found; see `grouped`. That of `reading`, as runs keep it, is
+        only for groups that no manifest or film states, and where it finds none a warning says so.
 
         Raises:
             MissingFileError: no such folder, no images in it, or an image without its partners.
@@ -81,7 +83,7 @@ class Triplets:
             triplets = cls.from_manifest(folder / MANIFEST, reading=reading, network=network)
         else:
             triplets = cls(rows_of_folder(folder, reading), reading, Provenance.load(folder, network))
-        return triplets if group_from is None else triplets.grouped(group_from)
+        return triplets._grouped_as_before() if group_from is None else triplets.grouped(group_from)
 
     @classmethod
     def from_manifest(
@@ -277,12 +279,23 @@ class Triplets:
             InvalidArgumentError: it is neither, or a name or file does not give a group.
         """
         group_of = grouping(where, self.reading)
-        return self.with_groups([group_of(row) for row in self._rows])
+        rows = [replace(row, group=group_of(row)) for row in self._rows]
+        return Triplets(rows, replace(self.reading, group_from=where), self.provenance)
 
-    def with_groups(self, groups: Sequence[str]) -> "Triplets":
-        """Return these triplets in these groups, one for each."""
-        rows = [replace(row, group=group) for row, group in zip(self._rows, groups, strict=True)]
-        return Triplets(rows, self.reading, self.provenance)
+    def _grouped_as_before(self) -> "Triplets":
+        """Return these triplets, grouped as the reading says unless they state their groups."""
+        where = self.reading.group_from
+        if where is None or any(row.group is not None for row in self._rows):
+            return self
+        try:
+            return self.grouped(where)
+        except InvalidArgumentError as error:
+            warnings.warn(
+                f"{error}: each image is a group of its own here, unlike those of the run; state the groups "
+                "with --group-from (group_from=), folders or a column of the manifest",
+                stacklevel=3,
+            )
+            return self
 
     def raster(self, index: int, role: Role) -> Raster:
         """Open an image of a triplet to be read window by window; only its header is read now."""

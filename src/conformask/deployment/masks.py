@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -55,6 +55,10 @@ class WrittenMasks:
     """Caveat if the promise may not be about these images; else None."""
     features: Mapping[str, Array] = field(default_factory=dict, repr=False)
     """Features of the scores by name, of the images that this process scored in one pass."""
+    outliers: Mapping[str, str] = field(default_factory=dict)
+    """How images among these lie far outside of all calibration images, by name."""
+    clipped: Mapping[str, float] = field(default_factory=dict)
+    """Share of the values of each of these images that were clipped to the range, by name."""
 
 
 def write_masks(
@@ -140,7 +144,7 @@ def write_masks(
             if dicom_seg:
                 work.write_segmentations(promised_here(_promise_of_cut(masker), caveat))
     sizes = {line.name: line.mask_size for line in rows}
-    return WrittenMasks(sizes, _measurement(work, rows), caveat, work.features)
+    return WrittenMasks(sizes, _measurement(work, rows), caveat, work.features, work.outliers, work.clipped)
 
 
 class _Work:
@@ -153,6 +157,8 @@ class _Work:
         self._is_measured = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
         self.features: dict[str, Array] = {}
+        self.outliers: dict[str, str] = {}
+        self.clipped: dict[str, float] = {}
         volumes = triplets.dimensions == 3
         self.places = {
             name: folder.path / MASKS / f"{name}{mask_suffix(triplets.suffix(index, mask_geometry), volumes)}"
@@ -225,6 +231,8 @@ class _Work:
         masker, on_device = self.masker, batch.to(best_device())
         item = masker.scored(on_device.x, on_device.y_hat, batch.weight, batch.category)
         self.features |= zip(batch.names, features_of(item.score), strict=True)
+        self.outliers |= masker.outliers(replace(item, batch=on_device))
+        self.clipped |= zip(batch.names, batch.clipped, strict=True)
         masks, bounds, losses = masker.open(item), masker.bounds_of(item), None
         if self._is_measured:
             losses = loss_under(masker.loss, masks, on_device).double().tolist()

@@ -21,6 +21,7 @@ from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, expect
 from conformask.evaluation.examples import examples_of, gain_of
 from conformask.evaluation.measures import measures_of
+from conformask.evaluation.risk import SHARES
 from conformask.losses import paper_distance
 from conformask.masker.data_leakage import warn_of_copies, warn_of_learnt
 from conformask.masker.masker import Masker
@@ -29,7 +30,13 @@ from conformask.masker.resolve import check_window
 from conformask.masker.validation import compare_with_promise
 from conformask.progress import main_process
 from conformask.records.card import CalibrationCard
-from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance, ImageRecords
+from conformask.records.evaluation import (
+    CategoryCoverage,
+    Evaluation,
+    EvaluationProvenance,
+    ImageRecords,
+    RiskCurve,
+)
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import ONE_DEVICE, Compute
@@ -94,7 +101,7 @@ def evaluate(
     elif distance is not None and distance.exponent is not None:
         opt_images = len(test)
     with parts_folder(compute):
-        records = _records(masker, test, opt_images, compute)
+        records, risk = _measured(masker, test, opt_images, compute)
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
@@ -106,8 +113,9 @@ def evaluate(
     deciles = np.array_split(order, min(DECILES, len(order)))
     opt = records.paper_oracle_size
     size, oracle = float(records.size.mean()), _mean(records.oracle_size)
-    card, tails = masker.card, compare_with_promise(masker, records.loss, groups, categories).tails
-    promise = masker.guarantee
+    card, promise = masker.card, masker.guarantee
+    held = compare_with_promise(masker, records.loss, groups, categories)
+    tails = held.tails
     by_category = isinstance(promise.population, EachCategory)
     coverage, interval = promise.unit.coverage(met, groups)
     evaluation = Evaluation(
@@ -136,6 +144,8 @@ def evaluate(
         mean_loss_interval=bootstrap(records.loss, groups=groups),
         p_worse=None if tails is None else tails.worse,
         p_better=None if tails is None else tails.better,
+        expected=held.expected(promise),
+        risk=risk,
         coverage_by_category=_coverage_by_category(promise.unit, met, groups, categories)
         if by_category
         else (),
@@ -158,10 +168,14 @@ def _recalibrate(
     return evaluate(recalibrated, test, opt_images=opt_images, allow_network_mismatch=allow_network_mismatch)
 
 
-def _records(masker: Masker, test: Triplets, opt_images: int, compute: Compute) -> ImageRecords:
+def _measured(
+    masker: Masker, test: Triplets, opt_images: int, compute: Compute
+) -> tuple[ImageRecords, RiskCurve]:
     measure = partial(measures_of, masker, frozenset(test.names[:opt_images]))
-    key = (masker.fingerprint, opt_images, [field.name for field in fields(ImageRecords)])
-    return ImageRecords(**gathered(masker.scorer, test, measure, "evaluating", key, compute))
+    key = (masker.fingerprint, opt_images, "risk", [field.name for field in fields(ImageRecords)])
+    columns = gathered(masker.scorer, test, measure, "evaluating", key, compute)
+    by_score, best = columns.pop("risk").mean(axis=0).tolist()
+    return ImageRecords(**columns), RiskCurve(SHARES, tuple(by_score), tuple(best))
 
 
 def _coverage_by_category(

@@ -15,6 +15,7 @@ from conformask.calibration import (
     region_of,
     unmasked_loss,
 )
+from conformask.evaluation.risk import risk_curves
 from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
 from conformask.oracle import oracle, paper_oracle
@@ -23,7 +24,10 @@ from conformask.types import Batch, Images
 
 
 def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
-    """Return the columns of ImageRecords for a batch, with the paper's Opt for the names in `opt_names`."""
+    """Return the columns of ImageRecords for a batch, and risk curves.
+
+    The paper's Opt is computed for the names in `opt_names`.
+    """
     mask, region = masker.open(item), region_of(masker.loss, item.batch)
     hidden_error, shown_error = _errors(mask, item.batch, region)
     return {
@@ -37,6 +41,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
         "difficulty": _array(image_means(item.score.map)),
         "hidden_error": hidden_error,
         "shown_error": shown_error,
+        "risk": risk_curves(item.score.map, item.batch.truth(), item.batch.y_hat, region),
     }
 
 

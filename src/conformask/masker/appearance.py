@@ -12,6 +12,9 @@ from torch import Tensor
 
 from conformask.types import Batch, Images
 
+ROLES = ("x", "y_hat")
+MEASURES = ("brightness", "contrast", "noise", "sharpness")
+"""What `appearance` measures, in its order."""
 HALVINGS = 3
 """Number of block halvings: blocks of 1, 2, 4 and 8 pixels along each axis; axes shorter than 8 are left."""
 OF_DIFFERENCE = 6**0.5

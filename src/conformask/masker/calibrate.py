@@ -212,6 +212,7 @@ def _card(
         sizes=seen.sizes,
         **calibration.reading.kept,
         geometry=seen.geometry,
+        clipped=seen.clipped,
         **_values_of(calibration),
         population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),

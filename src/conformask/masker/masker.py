@@ -24,10 +24,11 @@ from conformask.conformal.populations import Weighted
 from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.rules import ImageCovariates, Rule
-from conformask.data.images import Image, from_user_array
+from conformask.data.images import Image, image_and_header
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.integrity import Components
+from conformask.masker.outliers import outliers, outliers_text
 from conformask.masker.recalibrate import recalibrated
 from conformask.masker.serialization import CARD, StoredMasker, mark_exploratory, write_stored
 from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
@@ -41,6 +42,7 @@ from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
 from conformask.types import Batch, Images, Loss, Triplet, Weigh
+from conformask.wording.measurements import clipped_text
 
 THRESHOLDS = 40
 """Number of points of the curve of mask size against threshold."""
@@ -158,6 +160,10 @@ class Masker:
             A tensor (N, 1 or C, *space) for tensors; else an array (*space), or with a mask for each channel
             of y_hat (*space, C) for arrays and (C, *space) for a Triplet, as its images are.
 
+        Warns:
+            UserWarning: an array or tensor is far outside of the calibration images, such as much darker than
+                each, or of another size; or more of its values were clipped than of theirs.
+
         Raises:
             MismatchError: channels that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
@@ -166,8 +172,10 @@ class Masker:
             return self._of_triplet(x)
         if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
             raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
-        batch = (self.batch_of(name, image) for name, image in (("x", x), ("y_hat", y_hat)))
-        masks = self.masks(*batch, weight=weight, category=category)
+        item = self.scored(self.batch_of("x", x), self.batch_of("y_hat", y_hat), weight, category)
+        if found := self.outliers(item):
+            warnings.warn(outliers_text(found, len(item.batch)), stacklevel=2)
+        masks = self.open(item)
         if isinstance(x, Tensor):
             return masks
         mask = masks[0].numpy()
@@ -179,6 +187,12 @@ class Masker:
         category = None if triplet.category is None else [triplet.category]
         mask: Array = self.masks(x, y_hat, weight=weight, category=category)[0].numpy()
         return mask[0] if len(mask) == 1 else mask
+
+    def outliers(self, item: ScoredBatch) -> dict[str, str]:
+        """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
+        if isinstance(self.guarantee.population, Weighted):
+            return {}  # by design about other images
+        return outliers(self.curves, item.batch, features_of(item.score))
 
     def batch_of(self, name: str, image: Tensor | Array) -> Images:
         """Return the argument `name`, an array or a tensor (N, C, *space), as a batch in [0, 1].
@@ -196,6 +210,9 @@ class Masker:
         low, high = reading.data_range or (0.0, 1.0)
         unit = image.float() if (low, high) == (0, 1) else (image.float() - low) / (high - low)
         unit = 1 - unit if reading.turned else unit
+        if reading.clip is not None:
+            outside = float(((unit < 0) | (unit > 1)).float().mean())
+            _warn_of_clipped(name, outside, self.card.clipped)
         return _inside(name, unit if reading.clip is None else unit.clamp(0, 1), (low, high))
 
     def image_of(self, role: str, image: Array) -> Image:
@@ -206,9 +223,12 @@ class Masker:
             MismatchError: integers whose type or range differs from the calibration.
         """
         array = np.asarray(image)
+        self.card.check_axes(role, array.shape)
         reading = self.card.reading_of(role, array.dtype)
-        read: Image = np.nan_to_num(from_user_array(array, reading, role))
-        return read
+        read, header = image_and_header(array, reading, role)
+        _warn_of_clipped(role, header.clipped, self.card.clipped)
+        unit: Image = np.nan_to_num(read)
+        return unit
 
     def masks(
         self,
@@ -411,6 +431,12 @@ class Masker:
             with atomic_write(folder / CARD) as aside:
                 aside.write_text(text, encoding="utf-8")
         return masker
+
+
+def _warn_of_clipped(name: str, clipped: float, before: float) -> None:
+    text = clipped_text({name: clipped}, before)
+    if text is not None:
+        warnings.warn(f"{name}: {text}", stacklevel=4)
 
 
 def _inside(name: str, image: Images, data_range: tuple[float, float] = (0, 1)) -> Images:

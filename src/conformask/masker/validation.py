@@ -35,6 +35,11 @@ class PromiseTest:
     tails: PValues | None
     """The two p-values of the measured loss; None where no law is known."""
 
+    def expected(self, promise: Guarantee) -> tuple[float, float] | None:
+        """Return the range that is not unlikely: of the coverage, or of the mean loss that is promised."""
+        found = None if self.tails is None else self.tails.expected
+        return found if found is None or promise.statement.bounds_a_mean else (1 - found[1], 1 - found[0])
+
     def broken(self, level: float) -> bool:
         """Return whether the loss exceeds the promise, and by more than chance explains at this level."""
         more = self.loss > self.allowed * (1 + SLACK)
@@ -59,7 +64,9 @@ def measurement_of(
         coverage_interval=interval,
         mean_loss=float(losses.mean()),
         p_worse=None if held.tails is None else held.tails.worse,
+        p_better=None if held.tails is None else held.tails.better,
         broken=held.broken(level),
+        expected=held.expected(promise),
     )
 
 

@@ -11,9 +11,10 @@ from conformask.conformal.populations import Weighted
 from conformask.conformal.units import first_of_each
 from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
+from conformask.masker.outliers import SCORES
 from conformask.masker.validation import LEVEL, measurement_of
 from conformask.monitoring.changes import changes_of
-from conformask.monitoring.measures import LOOKS, check_level, measures_of, one_of_each_group
+from conformask.monitoring.measures import check_level, measures_of, one_of_each_group
 from conformask.records.change import Change
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
@@ -163,9 +164,10 @@ def shift_of(masker: Masker, features: Mapping[str, Array], new: Triplets) -> st
     weighted = isinstance(masker.guarantee.population, Weighted)
     if not features or weighted or curves is None or curves.features is None:
         return None
-    by_group = {
-        group: features[name] for name, group in zip(new.names, new.groups, strict=True) if name in features
-    }
+    by_group: dict[str, Array] = {}  # with its first image, as on the other side
+    for name, group in zip(new.names, new.groups, strict=True):
+        if name in features:
+            by_group.setdefault(group, features[name])
     old, of_new = curves.features[one_of_each_group(curves)], np.stack(list(by_group.values()))
     p_value = _combined([_p_value(*pair) for pair in zip(old.T, of_new.T, strict=True)])
     return shift_text(p_value, LEVEL, shifted=True) if p_value < LEVEL else None
@@ -177,7 +179,7 @@ def _measured(masker: Masker, new: Triplets, losses: Float[np.ndarray, "n"], lev
 
 def _compare(name: str, old: Array, new: Array) -> Comparison:
     medians = [float(np.median(values)) for values in (old, new)]
-    if name in LOOKS:  # as logarithms
+    if name in SCORES:  # as logarithms
         medians = [float(np.exp(median)) for median in medians]
     return Comparison(name, medians[0], medians[1], _p_value(old, new))
 

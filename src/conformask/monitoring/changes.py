@@ -6,9 +6,9 @@ import numpy as np
 import scipy
 from jaxtyping import Float
 
+from conformask.masker.appearance import ROLES
 from conformask.records.change import Change
 
-ROLES = ("x", "y_hat")
 SMALLEST = {"brightness": 1.05, "contrast": 1.1, "noise": 1.25, "sharpness": 1.05}
 """The ratio from which a change of each property is reported."""
 COMPARISONS = 2 * 4

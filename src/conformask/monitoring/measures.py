@@ -16,14 +16,13 @@ from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.appearance import appearance
 from conformask.masker.masker import Masker
+from conformask.masker.outliers import SCORES
 from conformask.masker.validation import LEVEL
 from conformask.records.network import Caveat
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import Compute
 
-LOOKS = ("mean score", "spread / mean score", "median / mean score")
-"""Names of the features that features_of computes from a score map, before the score's own features."""
 SIZE = "mask size"
 
 
@@ -128,6 +127,6 @@ def _grid_points(masker: Masker, lam: Float[np.ndarray, "n"]) -> Array:
 
 
 def _names(count: int) -> Iterator[str]:
-    yield from LOOKS
-    yield from (f"feature {k + 1} of the score" for k in range(count - len(LOOKS) - 1))
+    yield from SCORES
+    yield from (f"feature {k + 1} of the score" for k in range(count - len(SCORES) - 1))
     yield SIZE

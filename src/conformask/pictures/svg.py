@@ -173,6 +173,14 @@ def band(plot: Plot, low: float, high: float, fill: str) -> str:
     return f'<rect {box} style="fill:{fill};opacity:.12"/>'
 
 
+def strip(plot: Plot, low: float, high: float, fill: str) -> str:
+    """Shade a range of the horizontal axis, over the whole height."""
+    x, width = plot.x(low), plot.x(high) - plot.x(low)
+    y, height = plot.y.end, plot.y.start - plot.y.end
+    box = f'x="{x:g}" y="{y:g}" width="{width:g}" height="{height:g}"'
+    return f'<rect {box} style="fill:{fill};opacity:.12"/>'
+
+
 def whiskers(plot: Plot, xs: Iterable[float], intervals: Iterable[Domain], stroke: str) -> str:
     """Draw a vertical interval at each x."""
     marks = [

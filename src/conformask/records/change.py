@@ -32,7 +32,7 @@ class Change:
         word = WORDS[self.measure][self.ratio > 1]
         if self.measure == "sharpness":  # its ratio has no familiar unit
             return word
-        if self.measure == "brightness" and self.ratio < 2:
+        if self.measure == "brightness" and 0.1 < self.ratio < 2:
             return f"{word} by {_fraction_text(abs(self.ratio - 1))}"
         return f"{word} ({self.ratio:.2g} times)"
 

@@ -11,8 +11,10 @@ from conformask.errors import MismatchError
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat, Network, check_network
 from conformask.records.reading import ReadAs, Reading
-from conformask.records.size import Size, among, covered, size_text
+from conformask.records.size import MOST_CHANNELS, Size, among, covered, size_text
 
+KINDS = {2: "planes", 3: "volumes"}
+"""Images in words, by the number of their axes beside channels."""
 UNIT = (0.0, 1.0)
 """The range of floats."""
 
@@ -35,6 +37,8 @@ class Domain(ReadAs):
     """The least and the largest value of the first x, as stated by a file, a type or a person."""
     range_of_y_hat: tuple[float, float] | None = None
     """The least and the largest value of the first y_hat, as stated by a file, a type or a person."""
+    clipped: float = 0.0
+    """Mean share of the values of an image, the largest of x, y_hat and y, that were clipped to the range."""
     turned: tuple[str, ...] = ()
     """Roles (x, y_hat) whose files were MONOCHROME1, least value brightest, and were inverted."""
 
@@ -72,15 +76,31 @@ class Domain(ReadAs):
         """
         channels, *space = shape
         if len(space) != len(self.sizes[0]):
-            here, there = ("planes", "volumes") if len(space) == 2 else ("volumes", "planes")
+            here, there = (KINDS.get(n, f"images of {n} axes") for n in (len(space), len(self.sizes[0])))
             raise MismatchError(
-                f"{where}the promise is about {there}, but these are {here} of {tuple(space)} pixels: "
-                f"calibrate on {here} for a promise about them"
+                f"{where}the promise is about {there}, but these are {here} of {size_text(tuple(space))} "
+                f"pixels: calibrate on {here} for a promise about them"
             )
         if channels != self.channels:
+            plural = "s" * (self.channels != 1)
             raise MismatchError(
-                f"{where}this masker takes y_hat with {self.channels} channels, not {channels}"
+                f"{where}this masker takes y_hat with {self.channels} channel{plural}, not {channels}"
             )
+
+    def check_axes(self, role: str, shape: tuple[int, ...]) -> None:
+        """Refuse an array of a volume for a promise about planes, and the reverse, by its shape.
+
+        Raises:
+            MismatchError: the array has other axes; says what the masker takes.
+        """
+        axes, n, space = self.axes, len(shape), len(self.sizes[0])
+        if axes is not None and n != len(axes):
+            taken = f"arrays with the axes {axes}"
+        elif axes is None and space == 2 and (n > 3 or (n == 3 and shape[-1] > MOST_CHANNELS)):
+            taken = "(H, W) or (H, W, C); give the planes of a volume one by one, or calibrate on volumes"
+        else:
+            return
+        raise MismatchError(f"{role} has shape {shape}, but the promise is about {KINDS[space]}: {taken}")
 
     def check_sizes(self, sizes: Iterable[Size]) -> None:
         """Refuse images of sizes that the promise does not cover; only warn of whole images.

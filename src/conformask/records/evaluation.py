@@ -7,10 +7,11 @@ from html import escape
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from conformask.conformal.coverage_test import UNLIKELY
 from conformask.errors import MismatchError, MissingFileError
 from conformask.records.card import CALIBRATION, CalibrationCard
 from conformask.records.network import Caveat, Network
@@ -33,8 +34,39 @@ OLD_NAMES = {
     "worth": "comparison",
 }
 """Names up to conformask 0.2, and what they are called now."""
+VERDICTS = {
+    "agrees": "agrees with the promise",
+    "above": "above the promise",
+    "below": "below the promise",
+}
+TONES = {
+    VERDICTS["agrees"]: "#00735a",
+    VERDICTS["above"]: "#0072b2",
+    VERDICTS["below"]: "#b84500",
+    "": "#5d6470",
+}
+"""Colours of verdicts in a notebook, those of the report."""
 FRAMES = ("pandas", "polars")
 """Libraries whose DataFrame an evaluation can become; the first that is installed is used."""
+
+
+def standing(
+    confidence: float, measurement: "Measurement | Evaluation"
+) -> Literal["above", "below", "agrees"]:
+    """Return whether the coverage is where 95 % of tests of a promise that is kept lie, `expected`.
+
+    Where no law of chance is known, whether its 95 % interval holds what was promised.
+    """
+    low, high = measurement.coverage_interval
+    if measurement.coverage > confidence:
+        return "above" if is_rare(measurement.p_better, low > confidence) else "agrees"
+    rare = measurement.coverage < confidence and is_rare(measurement.p_worse, high < confidence)
+    return "below" if rare else "agrees"
+
+
+def is_rare(p_value: float | None, beyond: bool) -> bool:
+    """Return whether a result is unlikely by chance; without a p-value, whether the interval lies beyond."""
+    return beyond if p_value is None else p_value < UNLIKELY
 
 
 @dataclass(frozen=True)
@@ -51,8 +83,12 @@ class Measurement:
     """Mean loss under the masks."""
     p_worse: float | None
     """The chance of a result at least as bad on images like the calibration's; None if no law is known."""
+    p_better: float | None
+    """The chance of a result at least as good."""
     broken: bool
     """True if less is kept than was promised, by more than chance explains."""
+    expected: tuple[float, float] | None = None
+    """Range of coverage, or mean loss, in 95 % of tests of this size if the promise is kept; else None."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +169,18 @@ class Example:
     loss: float
     """Loss under the mask."""
     oracle_size: float | None
+
+
+@dataclass(frozen=True)
+class RiskCurve:
+    """The mean |y - y_hat| of what is shown when a share of each image is hidden, mean over test images."""
+
+    shares: tuple[float, ...]
+    """The hidden shares, ascending from 0."""
+    by_score: tuple[float, ...]
+    """The error that is left if the pixels of the largest scores are hidden."""
+    best: tuple[float, ...]
+    """The least that is left by any masks: the pixels of the largest errors are hidden."""
 
 
 @dataclass(frozen=True)
@@ -217,6 +265,11 @@ class Evaluation:
     """The chance of a result at least as bad on images like the calibration's; None if no law is known."""
     p_better: float | None = None
     """The chance of a result at least as good on images like the calibration's."""
+    expected: tuple[float, float] | None = None
+    """Range in which 95 % of tests of this size lie if the promise is kept, by chance of calibration and
+    test: of the coverage, or for a promise about a mean of the mean loss; None where no law is known."""
+    risk: RiskCurve | None = None
+    """The error that is left when a share of each image is hidden; None in conformask 0.2."""
     coverage_by_category: tuple[CategoryCoverage, ...] = ()
     """Coverage of each category, where the promise is for each category."""
     network: Network | None = None
@@ -236,12 +289,21 @@ class Evaluation:
         return f"Evaluation({self.card.sentence}: {', '.join(map(' '.join, self._text().items()))})"
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in self._text().items())
-        return f"<p><b>{escape(self.card.sentence)}</b></p><table>{rows}</table>"
+        facts = self._text()
+        verdict = facts.pop("verdict", "")
+        rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts.items())
+        edge = f"border-left:4px solid {TONES.get(verdict, TONES[''])};padding:2px 0 2px 14px"
+        title = f"<p><b>{verdict.capitalize()}</b></p>" if verdict else ""
+        return f'<div style="{edge}">{title}<p>{escape(self.card.sentence)}</p><table>{rows}</table></div>'
 
     def _text(self) -> dict[str, str]:
         low, high = self.coverage_interval
-        facts = {"coverage": f"{self.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})"}
+        promise, facts = self.card.promise, {}
+        about_others = self.caveat is not None and self.caveat.other
+        is_share = not promise.resolve().statement.bounds_a_mean
+        if promise.confidence is not None and is_share and not about_others and self.card.hides is None:
+            facts["verdict"] = VERDICTS[standing(promise.confidence, self)]
+        facts["coverage"] = f"{self.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})"
         return facts | {"mask size": f"{self.mask_size:.3f}", "test images": f"{self.n_test}"}
 
     def __iter__(self) -> Iterator[dict[str, Json]]:

@@ -129,17 +129,17 @@ class LossTerms:
             return "", ""
         return f"e = {self.distance_label} at the pixel", ""
 
-    def limit(self, threshold: str) -> str:
-        """Return the condition that the loss is at most the threshold, in words."""
+    def limit(self, threshold: str, tolerance: str) -> str:
+        """Return the condition that the loss is at most the threshold, in words; both numbers as written."""
         label, where = self.distance_label, " in the region" if self.region else ""
-        wrong = f"{label} above {self.tolerance or 0:g}"
+        wrong = f"{label} above {tolerance}"
         local, as_zero = f"mean {label} over {self._window_label}", "what is hidden counted as 0"
         if not self._error[0]:
             return f"masked output and masked truth differ by at most {threshold} in {label}"
         limits = {
             "local": f"around every pixel{where} that is shown, the {local} is at most {threshold}",
             "local_share": f"around at most a share of {threshold} of the pixels{where} that are shown, the "
-            f"{local} is above {self.tolerance or 0:g}",
+            f"{local} is above {tolerance}",
             "trusted": f"the mean {label} of what is shown{where} is at most {threshold}",
             "window": f"the mean {label}{where} over any {self._window_label} is at most {threshold}, "
             + as_zero,

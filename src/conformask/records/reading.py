@@ -1,6 +1,6 @@
 """Settings for reading files and arrays that do not define these themselves."""
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from conformask.errors import InvalidArgumentError
@@ -37,6 +37,8 @@ class Reading:
     """"outside" if NaN marks pixels outside the region of an image."""
     empty_chunks: bool = False
     """True if a zarr may leave out chunks, which are read as its fill value."""
+    group_from: str | None = None
+    """Where the groups of images are found that nothing states; see `Triplets.grouped`."""
     turned: bool = False
     """True if the smallest value is the brightest; only a file itself specifies it."""
 
@@ -59,13 +61,14 @@ class Reading:
     @property
     def facts(self) -> list[object]:
         """Settings that determine pixel values: the range, and the others only if any are set."""
-        others = {name: value for name, value in asdict(self).items() if name != "data_range" and value}
+        ours = ("data_range", "group_from")
+        others = {name: value for name, value in asdict(self).items() if name not in ours and value}
         return [self.data_range, *([others] if others else [])]
 
     @property
     def kept(self) -> dict[str, Any]:
         """The fields that ReadAs keeps."""
-        return {name: getattr(self, name) for name in ("data_range", "x_range", "axes", "clip", "nan")}
+        return {field.name: getattr(self, field.name) for field in fields(ReadAs)}
 
 
 PLAIN = Reading()
@@ -73,7 +76,7 @@ PLAIN = Reading()
 
 @dataclass(frozen=True, kw_only=True)
 class ReadAs:
-    """The settings of a Reading that determine pixel values, as a record keeps them."""
+    """The settings of a Reading that new images need too, as a record keeps them."""
 
     data_range: tuple[float, float] | None
     """Values of black and white, where stated; otherwise the file type determines them."""
@@ -85,8 +88,10 @@ class ReadAs:
     """The roles whose values outside the range were clipped."""
     nan: Literal["outside"] | None = None
     """"outside" if NaN marked pixels outside the region of an image."""
+    group_from: str | None = None
+    """Where the groups of the images were found, if in their names or files."""
 
     @property
     def reading(self) -> Reading:
         """The Reading with which the images were read."""
-        return Reading(self.data_range, self.x_range, self.axes, self.clip, self.nan)
+        return Reading(**{field.name: getattr(self, field.name) for field in fields(ReadAs)})

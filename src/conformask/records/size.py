@@ -7,6 +7,8 @@ Size = tuple[int, ...]
 FACTOR = 2
 """Factor by which sides may be longer or shorter than the known ones, if there are many sizes."""
 RGB = 3
+MOST_CHANNELS = 16
+"""Most channels of an array without stated axes; more suggest that its last axis is a side."""
 MANY = 4
 """Number of sizes from which on images count as having many."""
 

@@ -10,6 +10,7 @@ from conformask.conformal.intervals import clopper_pearson
 from conformask.masker.card import size_curve
 from conformask.pictures import svg
 from conformask.records.evaluation import Evaluation
+from conformask.report import words
 from conformask.storage.as_arrays import Array
 from conformask.wording import numbers
 from conformask.wording.promises import promised_share
@@ -121,7 +122,7 @@ def size_against_oracle(evaluation: Evaluation) -> str | None:
 def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
     """Draw coverage by tenths of predicted difficulty, with Clopper-Pearson intervals, and the promise."""
     deciles = _enumerate_finite(evaluation.coverage_by_difficulty)
-    if not deciles:
+    if not deciles or not words.by_tenths(evaluation):
         return None
     count = max(round(evaluation.n_test / len(evaluation.coverage_by_difficulty)), 1)
     intervals = [clopper_pearson(round(share * count), count) for _, share in deciles]
@@ -149,7 +150,7 @@ def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
 def size_by_difficulty(evaluation: Evaluation) -> str | None:
     """Draw the mean mask size in each tenth of predicted difficulty."""
     deciles = _enumerate_finite(evaluation.size_by_difficulty)
-    if not deciles:
+    if not deciles or not words.by_tenths(evaluation):
         return None
     top = min(1.0, 1.1 * max(max(y for _, y in deciles), 0.05))
     plot = svg.plot((0.5, len(evaluation.size_by_difficulty) + 0.5), (0, top))
@@ -158,6 +159,46 @@ def size_by_difficulty(evaluation: Evaluation) -> str | None:
     for (x, y), title in zip(deciles, titles, strict=True):
         marks.append(svg.bars(plot, (x - 0.32, x + 0.32), (y,), (title,), svg.OURS))
     return svg.document("Mask size by difficulty: " + "; ".join(titles), marks)
+
+
+def risk(evaluation: Evaluation) -> str | None:
+    """Draw the error that is left against the share that is hidden, by the score, at best and by no score."""
+    curve = evaluation.risk
+    if curve is None:
+        return None
+    shares, worst = curve.shares, curve.by_score[0]
+    plot = svg.plot((0, 1), (0, 1.08 * (max(curve.by_score) or 1)), top=68)
+    errors = evaluation.images.shown_error
+    shown = None if errors is None or np.isnan(errors).all() else float(np.nanmean(errors))
+    keys = [
+        ("by our score", svg.OURS, ""),
+        ("at best", svg.ORACLE, "none"),
+        ("at random", svg.BEHIND, "none"),
+    ]
+    titles = [f"{100 * x:.0f} % hidden: {y:.3g} left" for x, y in zip(shares, curve.by_score, strict=True)]
+    marks = [
+        svg.key(keys),
+        svg.axes(plot, "share of each image that is hidden", "mean |y − ŷ| of what is shown"),
+        svg.line(plot, (0, 1), (worst, worst), svg.BEHIND),
+        svg.line(plot, shares, curve.best, svg.ORACLE),
+        svg.line(plot, shares, curve.by_score, svg.OURS),
+        svg.points(plot, shares, curve.by_score, titles, svg.OURS, 2.5),
+        ""
+        if shown is None
+        else svg.points(
+            plot,
+            (evaluation.mask_size,),
+            (min(shown, plot.y.high),),
+            (f"our masks: {100 * evaluation.mask_size:.1f} % hidden, {shown:.3g} left",),
+            svg.LIMIT,
+            5.5,
+        ),
+    ]
+    return svg.document(
+        f"Error left against the share hidden: from {worst:.3g} to {curve.by_score[-1]:.3g} by the score, "
+        f"to {curve.best[-1]:.3g} at best",
+        marks,
+    )
 
 
 def size_by_threshold(evaluation: Evaluation) -> str | None:
@@ -173,24 +214,35 @@ def gauge(evaluation: Evaluation) -> str | None:
     (low, high), coverage = evaluation.coverage_interval, evaluation.coverage
     stated = evaluation.card.promise
     units = stated.named(f"test {stated.resolve().unit.singular}s")
-    start, end = min(low, confidence), max(high, confidence)
+    expected = evaluation.expected
+    ends = (low, high, confidence, *(expected or ()))
+    start, end = min(ends), max(ends)
     margin = max(0.35 * (end - start), 0.01)
     x = svg.Scale(max(start - margin, 0.0), min(end + margin, 1.0), 24, svg.WIDTH - 24)
     plot = svg.Plot(x, svg.Scale(0, 1, 90, 30))
     labels = [svg.text(x(v), 110, svg.percent(v), "middle") for v in svg.ticks(x.low, x.high, 6)]
     title = f"measured {coverage:.1%}, 95 % interval {low:.1%} to {high:.1%}"
+    notes = [f"{units} within the threshold; bar: 95 % interval"]
+    if expected is not None:
+        notes.append("band: 95 of 100 tests of a promise that is kept")
     marks = [
+        "" if expected is None else svg.strip(plot, *expected, svg.OURS),
         svg.group([svg.segment(x.start, 90, x.end, 90)], f"stroke:{svg.QUIET}"),
         svg.group(labels, f"fill:{svg.QUIET};font-size:12.5px"),
         svg.group([svg.segment(x(low), 72, x(high), 72)], f"stroke:{svg.OURS};stroke-width:5;opacity:.45"),
-        svg.text(x.end, 132, f"{units} within the threshold; bar: 95 % interval", "end", f"fill:{svg.QUIET}"),
+        *(
+            svg.text(x.end, 132 + 18 * row, line, "end", f"fill:{svg.QUIET}")
+            for row, line in enumerate(notes)
+        ),
         svg.upright(plot, confidence, f"promised {svg.percent(confidence)}"),
         svg.points(plot, (coverage,), (0.3,), (title,), svg.OURS, 7),
         svg.text(
             x(coverage), 56, f"measured {numbers.share(coverage)}", svg.anchor(plot, x(coverage)), MEASURED
         ),
     ]
-    return svg.document(f"Coverage: {title}; promised {svg.percent(confidence)}", marks, 140)
+    return svg.document(
+        f"Coverage: {title}; promised {svg.percent(confidence)}", marks, 122 + 18 * len(notes)
+    )
 
 
 def _finite_values(values: Array) -> Array:

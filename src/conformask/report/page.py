@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +28,10 @@ from conformask.wording.numbers import figure
 from conformask.wording.promises import headline, meaning_of
 from conformask.wording.scores import comparison_text
 
-GALLERY, WHOLE = 640, 1600
-"""Longest side of pictures kept in the file, in pixels: of the gallery, and of whole images."""
+GALLERY, WHOLE, STRIP = 640, 1600, 180
+"""Longest side of pictures kept in the file, in pixels: gallery, whole images, strip on top."""
+MOST = 8
+"""Number of pictures in the strip."""
 KINDS = {
     "best": "Best: the mask removes much error for its size",
     "typical": "Typical: the middle of the test images",
@@ -129,6 +132,8 @@ def render(evaluation: Evaluation) -> str:
         cards=_cards(evaluation),
         comparison=None if evaluation.comparison is None else comparison_text(evaluation.comparison),
         gallery=_gallery(evaluation),
+        strip=_strip(evaluation),
+        pictured={example.name for example in evaluation.examples if example.kind in KINDS},
         images=image_table(evaluation),
         methods=methods_text(evaluation),
         references=references(evaluation),
@@ -151,6 +156,13 @@ def _gallery(evaluation: Evaluation) -> list[tuple[str, list[GalleryRow]]]:
         if kind != "whole"
     }
     return [(heading, section) for heading, section in rows.items() if section]
+
+
+def _strip(evaluation: Evaluation) -> list[tuple[str, Picture]]:
+    """Return small overlays with their names, the first of each kind before the second."""
+    by_kind = [[e for e in evaluation.examples if e.kind == kind] for kind in KINDS]
+    ordered = [example for of_rank in zip_longest(*by_kind) for example in of_rank if example is not None]
+    return [(example.name, pictures(example, STRIP)["overlay"]) for example in ordered[:MOST]]
 
 
 def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
@@ -214,6 +226,12 @@ FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (
         "Look for how little lies right of the threshold. "
         "Bars that crowd just left of it mean that little is masked unnecessarily.",
         figures.distances,
+    ),
+    (
+        "What is left when more is hidden",
+        "The sooner the curve falls, the better the score finds the errors; at best they are known. Along "
+        "the flat line a score knows nothing. The dot: our masks.",
+        figures.risk,
     ),
     (
         "Mask sizes beside the oracle’s",

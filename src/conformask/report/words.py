@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from conformask.conformal.crossing import meets_threshold
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
-from conformask.records.evaluation import Evaluation
+from conformask.records.evaluation import Evaluation, is_rare, standing
 from conformask.wording.measurements import expectation_text, promised_and_measured
 from conformask.wording.numbers import figure, interval_text, percent, plural, share
 from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, network_label, promised_share
@@ -14,10 +14,10 @@ from conformask.wording.scores import useless_text
 
 ABSENT = "does not exist for this loss"
 ALIKE = " Are these images like the calibration images?"
+TENTH = 20
+"""Number of images from which the coverage of a tenth says something."""
 ENOUGH = 10
 """Number of partly hidden images from which the errors of what is hidden and shown are compared."""
-UNLIKELY = 0.025
-"""Probability, on either side, below which a result is not ascribed to chance."""
 
 
 @dataclass(frozen=True)
@@ -58,21 +58,21 @@ def verdict(evaluation: Evaluation) -> Verdict:
         return Verdict("open", "Everything is hidden", all_hidden_text(evaluation.card.hides))
     if confidence is None:
         return _mean_verdict(evaluation)
-    low, high = evaluation.coverage_interval
-    below = evaluation.coverage < confidence and _is_rare(evaluation.p_worse, high < confidence)
-    above = evaluation.coverage > confidence and _is_rare(evaluation.p_better, low > confidence)
     unit = evaluation.card.promise.resolve().unit
     text = evaluation.card.promise.named(
         promised_and_measured(confidence, evaluation, sample_text(evaluation), unit)
     )
     chance = _chance_text(evaluation) if evaluation.coverage < confidence else ""
-    if above:
+    stands = standing(confidence, evaluation)
+    if stands == "above":
         return Verdict("above", "Above the promise", f"{text}: the masks are more careful than promised.")
-    if below:
+    if stands == "below":
         return Verdict(
             "below", "Below the promise", (f"{text}, lower than chance alone explains.{chance}{ALIKE}")
         )
-    return Verdict("agrees", "Agrees with the promise", f"{text}{expectation_text(confidence)}.{chance}")
+    return Verdict(
+        "agrees", "Agrees with the promise", f"{text}{expectation_text(confidence, evaluation)}.{chance}"
+    )
 
 
 def _mean_verdict(evaluation: Evaluation) -> Verdict:
@@ -83,16 +83,11 @@ def _mean_verdict(evaluation: Evaluation) -> Verdict:
         f"{figure(evaluation.card.threshold)} was promised. {share(evaluation.coverage)} of "
         f"{sample_text(evaluation)} are {evaluation.card.promise.resolve().unit.kept}."
     )
-    if mean > evaluation.card.threshold and _is_rare(evaluation.p_worse, low > evaluation.card.threshold):
+    if mean > evaluation.card.threshold and is_rare(evaluation.p_worse, low > evaluation.card.threshold):
         return Verdict("below", "Above the limit", text + _chance_text(evaluation) + ALIKE)
     if not evaluation.card.promise.resolve().statement.measurable:
         return Verdict("open", "Not directly measurable", text + " One truth per input cannot show its mean.")
     return Verdict("agrees", "Agrees with the promise", text)
-
-
-def _is_rare(p_value: float | None, beyond: bool) -> bool:
-    """Return whether a result is unlikely by chance; without a p-value, whether the interval lies beyond."""
-    return beyond if p_value is None else p_value < UNLIKELY
 
 
 def _chance_text(evaluation: Evaluation) -> str:
@@ -146,7 +141,7 @@ def tiles(evaluation: Evaluation) -> list[KeyNumber]:
     interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
     confidence = promised_share(evaluation.card.promise)
     promised = f"promised {percent(confidence)}" if confidence else "share within the threshold"
-    hardest = evaluation.coverage_by_difficulty[-1:]  # empty in what is measured by parts
+    hardest = evaluation.coverage_by_difficulty[-1:] if by_tenths(evaluation) else ()
     note = "; ".join([promised, *(f"hardest tenth {share(tenth)}" for tenth in hardest)])
     return [
         KeyNumber("Coverage", share(evaluation.coverage), note),
@@ -168,6 +163,12 @@ def tiles(evaluation: Evaluation) -> list[KeyNumber]:
             f"{evaluation.card.family_name} · {evaluation.card.promise.guarantee}",
         ),
     ]
+
+
+def by_tenths(evaluation: Evaluation) -> bool:
+    """Return whether the tenths of the images have enough of them to be looked at one by one."""
+    parts = len(evaluation.coverage_by_difficulty)  # 0 in what is measured by parts
+    return parts > 0 and evaluation.n_test >= TENTH * parts
 
 
 def _oracle_tile(evaluation: Evaluation) -> KeyNumber:

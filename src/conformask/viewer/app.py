@@ -21,13 +21,14 @@ from conformask.pictures.views import View
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import to_jsonable
-from conformask.viewer.contrast import Contrast, presets
+from conformask.viewer.contrast import Contrast, default_window, presets, window_of
 from conformask.viewer.guard import Guard
 from conformask.viewer.pictures import PICTURES, VEIL, error_picture, outside_layer, picture, png
 from conformask.viewer.planes import Part, check_part, reduction, values_at
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
-from conformask.viewer.viewed_image import is_measurable, losses_of
+from conformask.viewer.viewed_image import is_measurable, losses_of, risk_of
+from conformask.wording.promises import values_of_error
 
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report.__file__).with_name("palette.css")
@@ -155,6 +156,7 @@ def about(session: SessionDep, request: Request) -> Response:
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
         "distance": masker.card.loss.distance_label,
+        "values": values_of_error(masker.card),
         "family": masker.family.settings(),
         "veil": VEIL,
         "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
@@ -189,7 +191,7 @@ def image(name: str, session: SessionDep) -> Response:
     """Return what the page needs to draw an image."""
     viewed_image, card = session.viewed_image(name), session.masker.card
     collection_image = session.collection_image(name)
-    colors = colors_of(collection_image.header.channels)
+    colors, values = colors_of(collection_image.header.channels), viewed_image.output_values
     facts = {
         "name": name,
         "size": viewed_image.deep,
@@ -203,13 +205,19 @@ def image(name: str, session: SessionDep) -> Response:
         "range": collection_image.data_range,
         "x_range": collection_image.x_range,
         "colors": None if colors is None else _format_colors(colors),
+        "window": default_window(collection_image.data_range, values.most),
+        "most_values": window_of(collection_image.data_range, values.most),
+        "histogram": values.counts,
+        "hidden_run": session.hidden_run(name),
         "presets": [asdict(preset) for preset in presets(collection_image.data_range)],
         "truth": "truth" in viewed_image.sources,
         "region": "region" in viewed_image.sources,
         "error_scale": viewed_image.error_scale,
         "measurable": is_measurable(session.masker, viewed_image),
         "not_covered": card.not_covered(viewed_image.size),
+        "risk": risk_of(viewed_image),
         "caveat": session.caveat(name),
+        "use": session.use(name),
         "bound": None
         if session.doubt or not viewed_image.in_memory
         else bound_text(session.masker, viewed_image.item),

@@ -11,6 +11,11 @@ from conformask.errors import InvalidArgumentError
 from conformask.storage.as_arrays import Array
 
 UNIT: DataRange = (0.0, 1.0)
+PHOTOGRAPHS: tuple[DataRange, ...] = (UNIT, (0.0, 255.0))
+FILLED, HARDLY_FILLED = 0.8, 0.3
+"""Share of the range from which on an image fills it, and the same for ranges of photographs."""
+NARROWEST = 1e-3
+"""The narrowest window, as a share of the range."""
 LOWEST, HIGHEST = (-3100, -150), (150, 32767)
 """Bounds of both ends of a range of Hounsfield units (HU), which reaches from below fat to above muscle."""
 
@@ -51,6 +56,25 @@ class Contrast:
             return values
         windowed: Array = np.clip((values - self.low) / (self.high - self.low), 0, 1)
         return windowed
+
+
+def window_of(data_range: DataRange, ends: tuple[float, float]) -> tuple[float, float]:
+    """Return the level and the width of a window, in units of the file, from its ends in [0, 1]."""
+    low, high = data_range
+    start, end = (low + (high - low) * share for share in ends)
+    return (start + end) / 2, max(end - start, NARROWEST * (high - low))
+
+
+def default_window(data_range: DataRange, most: tuple[float, float]) -> tuple[float, float] | None:
+    """Return the window that an image is first shown in; None for the full range.
+
+    Ranges without a unit, such as those of MR and of cameras with 12 bits, are often hardly filled: most
+    values are shown. Photographs, and CT in HU, are shown as they are, unless a photograph is all but black.
+    """
+    filled = HARDLY_FILLED if data_range in PHOTOGRAPHS else FILLED
+    if presets(data_range) or most[1] - most[0] > filled:
+        return None
+    return window_of(data_range, most)
 
 
 def presets(data_range: DataRange) -> tuple[ContrastPreset, ...]:

@@ -9,6 +9,7 @@ from threading import Lock
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 
 from conformask.conformal.crossing import meets_threshold
 from conformask.data.formats.header import DataRange, Header
@@ -25,7 +26,7 @@ from conformask.report.sliders import PromiseStatus, broken_status, other_networ
 from conformask.storage.as_arrays import Array
 from conformask.viewer.contrast import UNIT
 from conformask.viewer.pictures import thumbnail
-from conformask.viewer.planes import Part, plane
+from conformask.viewer.planes import Part, plane, reduction
 from conformask.viewer.viewed_image import ViewedImage, is_measurable, loss_of, open_image
 from conformask.wording.measurements import measurement_text
 
@@ -36,6 +37,12 @@ THUMBNAIL_BYTES = 64 * 2**20
 """Most bytes of thumbnails that are kept."""
 REDUCED_BYTES = 256 * 2**20
 """Most bytes of reduced planes that are kept."""
+USES = {
+    "train": "trained the score network",
+    "selection": "was used for choices before the calibration",
+    "calibration": "is one of those that the promise was made with",
+}
+"""What images of the parts other than the test were used for."""
 MOST_UPLOADS = 32
 """Most uploads before the viewer asks to be restarted."""
 
@@ -83,6 +90,8 @@ class GalleryEntry:
     """True if the loss is within the threshold; None if the loss is not known."""
     error: str | None
     """Reason why the image cannot be shown; None if it can."""
+    part: str | None
+    """Part that was used before the test: train, selection or calibration; None for all others."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,10 @@ class Session:
         self._cached_measurement: tuple[int, Measurement | None] = 0, None
         """Cached (number of images looked at, measurement)."""
         self._images = {name: CollectionImage(triplets, index) for index, name in enumerate(triplets.names)}
+        self._parts = {
+            name: part for name, part in zip(triplets.names, triplets.parts, strict=True) if part in USES
+        }
+        """Part of each image that was used before the test."""
         self._uploads: list[str] = []
         self._sizes: dict[str, float] = {}
         self._errors: dict[str, str] = {}
@@ -179,11 +192,15 @@ class Session:
         uploaded = name in self._uploads
         loss = self._losses.get(name)
         met = None if loss is None else bool(meets_threshold(np.array([loss]), self.masker.card.threshold)[0])
-        return GalleryEntry(name, truth, uploaded, self._sizes.get(name), loss, met, self._errors.get(name))
+        size, error = self._sizes.get(name), self._errors.get(name)
+        return GalleryEntry(name, truth, uploaded, size, loss, met, error, self._parts.get(name))
 
     def look_through(self) -> Iterator[str]:
-        """Compute mask size and thumbnail of every image, as calibrated; yield each name when it is done."""
-        for name in list(self._images):
+        """Compute mask size and thumbnail of every image, as calibrated; yield each name when it is done.
+
+        Images that are measured come first.
+        """
+        for name in sorted(self._images, key=self._parts.__contains__):
             if name not in self._sizes:
                 with suppress(ConformaskError):  # kept for the gallery, which shows it
                     self._look_at(name)
@@ -220,23 +237,41 @@ class Session:
             self._most_hidden_points[name] = _most_hidden(trusted_shares(self.masker.family, image, level))
         return self._most_hidden_points[name]
 
-    def measurement(self) -> Measurement | None:
-        """Return how the masks of images with truth agree with the promise, where known; no uploads.
+    def hidden_run(self, name: str) -> float | None:
+        """Return the mean length, in pixels, of runs of hidden pixels in the rows of the most hidden plane.
 
-        It is updated only after further images were looked at, since every move of a slider asks for it.
-        Whether the promise is broken is tested once, on all images: tested after each, chance would sooner or
-        later say that it is.
+        Marks that repeat at a larger period are not seen in them. None where nothing is hidden.
+        """
+        image, collection_image = self.viewed_image(name), self.collection_image(name)
+        view = next(view for view in collection_image.views if view.axis == 0)
+        (rows, columns), step = view.sides(image.deep), reduction(view, image.deep)
+        part = Part(0, rows, 0, columns, step)
+        scores = self.plane(name, "score", view, self.most_hidden(name)[0], part)
+        level = level_of(self.masker, image)[1]
+        mask = self.masker.family.apply(torch.from_numpy(np.ascontiguousarray(scores))[None], level)
+        hidden = (mask[0].mean(dim=0) < 1).numpy()
+        starts = hidden[:, 0].sum() + (hidden[:, 1:] & ~hidden[:, :-1]).sum()
+        return float(step * hidden.sum() / starts) if starts else None
+
+    def measurement(self) -> Measurement | None:
+        """Return how the masks of images with truth agree with the promise, where known.
+
+        Neither uploads are measured nor images that a split gives to another part than the test. It is
+        updated only after further images were looked at, since every move of a slider asks for it. Whether
+        the promise is broken is tested once, on all images: tested after each, chance would sooner or later
+        say that it is.
         """
         viewed_names = self._sizes.keys() | self._errors.keys()
         if len(viewed_names) != self._cached_measurement[0]:
             measurement = self._measure()
-            if measurement is not None and not viewed_names.issuperset(self._triplets.names):
+            if measurement is not None and not viewed_names | self._parts.keys() >= self._images.keys():
                 measurement = replace(measurement, broken=False)
             self._cached_measurement = len(viewed_names), measurement
         return self._cached_measurement[1]
 
     def _measure(self) -> Measurement | None:
-        indices = [index for index, name in enumerate(self._triplets.names) if name in self._losses]
+        names = enumerate(self._triplets.names)
+        indices = [index for index, name in names if name in self._losses and name not in self._parts]
         if not indices:
             return None
         measured_triplets = self._triplets.select(indices)
@@ -244,6 +279,12 @@ class Session:
         return measurement_of(
             self.masker, losses, np.array(measured_triplets.groups), np.array(measured_triplets.categories)
         )
+
+    def use(self, name: str) -> str | None:
+        """Return what an image of another part than the test was used for; None for all others."""
+        if name not in self._parts:
+            return None
+        return f"This image {USES[self._parts[name]]}: what is measured on it says nothing about new ones."
 
     @property
     def measurement_text(self) -> str | None:

@@ -29,6 +29,7 @@ from conformask.deployment.whole import (
     windows_of,
 )
 from conformask.errors import ImageError, InvalidArgumentError
+from conformask.evaluation.risk import SHARES, risk_curves
 from conformask.masker.masker import Masker
 from conformask.pictures.views import Places
 from conformask.progress import Tell
@@ -36,14 +37,29 @@ from conformask.records.size import Size
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Places as Window
 from conformask.storage.as_arrays import Array
+from conformask.storage.as_json import Json
 from conformask.types import Score
 from conformask.viewer.planes import PlaneSource
 
 MOST_DECODED = 9 * FLOAT32 * 4096**2
 """Most bytes of x, y_hat and y as float32 held in memory; larger images are read where they are shown."""
 SAMPLED_BLOCKS, SAMPLED = 64, 2**24
-"""Samples for the scale of the errors: most blocks that are read, and most of their pixels."""
+"""Samples for distributions of values: most blocks that are read, and most of their pixels."""
 ERROR_QUANTILE = 0.995
+MOST = 0.995
+"""Share of the values below the upper end of the window of most values, and above the lower end."""
+BINS = 64
+"""Number of bars of a histogram."""
+
+
+@dataclass(frozen=True)
+class OutputValues:
+    """Distribution of the values of an output, from 0 (black) to 1 (white)."""
+
+    counts: list[int]
+    """Number of sampled values in each of equal steps."""
+    most: tuple[float, float]
+    """Ends of the window that holds all values but a few at each end."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +80,24 @@ class ViewedImage(ScoredImage):
     @cached_property
     def error_scale(self) -> float | None:
         """Error at which the colours end; None where the truth is not known."""
-        error = self.sources.get("error")
-        if error is None:
+        if "error" not in self.sources:
             return None
+        return float(np.quantile(self._sampled("error"), ERROR_QUANTILE)) or 1.0
+
+    @cached_property
+    def output_values(self) -> OutputValues:
+        """Values of the output."""
+        values = self._sampled("output")
+        low, high = np.quantile(values, [1 - MOST, MOST]).tolist()
+        return OutputValues(np.histogram(values, BINS, (0, 1))[0].tolist(), (low, high))
+
+    def _sampled(self, source: str) -> Array:
+        """Return values of a source, evenly selected where there are many."""
         blocks = list(grid(self.size))
         blocks = blocks[:: -(-len(blocks) // SAMPLED_BLOCKS)]
         step = 1 + len(blocks) * _pixels(blocks[0]) // SAMPLED
-        errors = np.concatenate([error.read(add_depth(block)).ravel()[::step] for block in blocks])
-        return float(np.quantile(errors, ERROR_QUANTILE)) or 1.0
+        read = self.sources[source].read
+        return np.concatenate([read(add_depth(block)).ravel()[::step] for block in blocks])
 
 
 @dataclass(frozen=True)
@@ -203,6 +229,15 @@ def is_measurable(masker: Masker, image: ViewedImage) -> bool:
     if "truth" not in image.sources or (masker.card.loss.region and "region" not in image.sources):
         return False
     return image.in_memory or _exponent(masker) is not None
+
+
+def risk_of(image: ViewedImage) -> dict[str, Json] | None:
+    """Return the error that is left at hidden shares, by the score and at best; None if it is not known."""
+    batch = image.item.batch
+    if not image.in_memory or batch.y is None:
+        return None
+    by_score, best = risk_curves(image.item.score.map, batch.y, batch.y_hat, batch.region)[0].tolist()
+    return {"shares": SHARES, "by_score": by_score, "best": best}
 
 
 def losses_of(masker: Masker, image: ViewedImage, threshold: float) -> ImageLosses:

@@ -1,15 +1,18 @@
 """Measurements of masks in use, in sentences: whether the promise was kept, and what changed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from conformask.conformal.units import Unit
 from conformask.records.card import CalibrationCard
 from conformask.records.change import Change
-from conformask.records.evaluation import Evaluation, Measurement
+from conformask.records.evaluation import Evaluation, Measurement, standing
 from conformask.records.network import Caveat
 from conformask.records.stream_status import StreamStatus
 from conformask.wording.numbers import figure, interval_text, percent, plural, share
 from conformask.wording.promises import promised_share
+
+CLIPPED = 0.01
+"""Share of clipped values, above that of the calibration images, from which a warning is given."""
 
 
 def measurement_text(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None = None) -> str:
@@ -34,8 +37,12 @@ def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat
         return f"BROKEN: {finding}; {promise} was promised. {warning}"
     if confidence is None or measurement.p_worse is None:
         return f"Measured: {finding}; the promise was {promise}."
-    above = measurement.coverage_interval[0] > confidence
-    ending = ", better than promised" if above else expectation_text(confidence)
+    endings = {
+        "above": ", better than promised",
+        "below": ", lower than chance alone explains in 95 of 100 tests",
+        "agrees": expectation_text(confidence, measurement),
+    }
+    ending = endings[standing(confidence, measurement)]
     return f"{promised_and_measured(confidence, measurement, images, unit)}{ending}."
 
 
@@ -49,9 +56,13 @@ def promised_and_measured(
     )
 
 
-def expectation_text(confidence: float) -> str:
-    """Return the clause of a measurement that chance explains."""
-    return f", as expected of a promise of {percent(confidence)}"
+def expectation_text(confidence: float, measurement: Measurement | Evaluation) -> str:
+    """Return the clause of a measurement that chance explains, with the range that it explains."""
+    text = f", as expected of a promise of {percent(confidence)}"
+    if measurement.expected is None:
+        return text
+    low, high = map(share, measurement.expected)
+    return f"{text} (95 of 100 tests of this size lie between {low} and {high})"
 
 
 def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
@@ -63,6 +74,21 @@ def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
             "not cover them: calibrate on images like these."
         )
     return f"No shift is seen in scores and mask sizes ({p_text})."
+
+
+def clipped_text(shares: Mapping[str, float], before: float | None = None) -> str | None:
+    """Return a warning if clearly more values were clipped to the range than in the calibration images.
+
+    `shares` are those of each image, by name; `before` is that of the calibration images, None before one.
+    """
+    mean = sum(shares.values()) / len(shares) if shares else 0.0
+    if mean <= (before or 0.0) + CLIPPED:
+        return None
+    name = max(shares, key=lambda each: shares[each])
+    most = f", most of {name} ({share(shares[name])})" if len(shares) > 1 else ""
+    beside = "" if before is None else f"; of the calibration images' {share(before)}"
+    clipped = f"{share(mean)} of the values lay outside the range and were clipped"
+    return f"{clipped}{most}{beside}. Is the range right?"
 
 
 def changes_text(changes: Iterable[Change], images: str = "these images") -> str:

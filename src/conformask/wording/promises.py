@@ -96,26 +96,34 @@ def promised_share(promise: Promise) -> float | None:
 
 
 def headline(card: CalibrationCard) -> str:
-    """Return the promise in one sentence."""
+    """Return the promise in one sentence, as a condition if it was chosen after looking."""
     unit, confidence = card.promise.resolve().unit, card.promise.confidence
-    limit = card.loss.limit(_threshold_text(card))
+    is_share = card.loss.over in SHARES
+    threshold = f"{card.threshold:.4g}" if is_share else _error_text(card, card.threshold)
+    limit = card.loss.limit(threshold, _error_text(card, card.loss.tolerance or 0.0))
     if promised_share(card.promise) is not None:
         start = unit.headline.format(c=percent(confidence or 0.0))
     elif confidence is not None:
         start = f"For at least {percent(confidence)} of new inputs, on average over possible truths"
     else:
         start = f"On average {unit.on_average}"
-    return f"{card.promise.named(start)}, {limit}."
+    text = f"{card.promise.named(start)}, {limit}."
+    return f"If this had been fixed beforehand: {text[0].lower()}{text[1:]}" if card.exploratory else text
 
 
-def _threshold_text(card: CalibrationCard) -> str:
-    """Return the threshold; for means of |y - y_hat| also in the values of the files, where known."""
+def _error_text(card: CalibrationCard, value: float) -> str:
+    """Return a threshold of the error; for |y - y_hat| also in the values of the files, where known."""
     low, high = card.range_of_y_hat or (0.0, 1.0)
-    in_values = card.loss.distance == "l1" and card.loss.over not in SHARES
-    if not in_values or (low, high) == (0, 1):
-        return f"{card.threshold:.4g}"
+    if card.loss.distance != "l1" or (low, high) == (0, 1):
+        return f"{value:.4g}"
     span = high - low
-    return f"{card.threshold:.4g} of the range ({card.threshold * span:.3g} of {span:g})"
+    return f"{value:.4g} of the range ({value * span:.3g} of {span:g})"
+
+
+def values_of_error(card: CalibrationCard) -> tuple[float, float] | None:
+    """Return the values of files that become 0 and 1, where thresholds are shares of their range."""
+    is_share = card.loss.distance != "l1" or card.loss.over in SHARES
+    return None if is_share or card.range_of_y_hat in (None, (0.0, 1.0)) else card.range_of_y_hat
 
 
 def all_hidden_text(hides: str) -> str:

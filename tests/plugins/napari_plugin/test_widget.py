@@ -218,7 +218,7 @@ def test_errors_are_notifications_in_the_words_of_the_library(widget, masked, pl
 def test_colour_for_a_masker_of_grey_images(widget, masked, planes):
     masked(planes, *layers_of(widget, *pair(50, (48, 40), channels=3)[:2]))
     (text,) = said()
-    assert text.endswith("this masker takes y_hat with 1 channels, not 3")
+    assert text.endswith("this masker takes y_hat with 1 channel, not 3")
 
 
 def test_a_plane_for_a_masker_of_volumes(widget, masked, volumes):

@@ -11,7 +11,7 @@ import numpy as np
 
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
-from conformask.records.size import Size
+from conformask.records.size import MOST_CHANNELS, Size
 from conformask.storage.as_arrays import Array
 
 DataRange = tuple[float, float]
@@ -27,8 +27,6 @@ SIDEWAYS = 5
 """Smallest orientation that swaps height and width."""
 _WARNED: set[str] = set()
 """Warnings that this process has given."""
-MOST_CHANNELS = 16
-"""Most channels of an array without given axes; more suggest that the axis is a side."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +46,8 @@ class Header:
     """Hash of the patient; None where the file does not say."""
     turned_about: float | None = None
     """Constant t of an inverted file, in which a stored value v is read as t - v; else None."""
+    clipped: float = 0.0
+    """Share of the values that were clipped to the range; known once the image is read."""
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -133,7 +133,8 @@ class ZarrLevel:
         sharding = self.array.metadata.codecs[0]
         values, checksum = 2 * prod(sides), CRC32C * (len(sharding.index_codecs) - 1)
         with shard.open("rb") as file:
-            if sharding.index_location.value == "end":
+            # an enumeration up to zarr 3.1, a string from 3.4 on; in JSON the same
+            if sharding.to_dict()["configuration"]["index_location"] == "end":
                 file.seek(-8 * values - checksum, SEEK_END)
             return np.frombuffer(file.read(8 * values), np.uint64).reshape(*sides, 2)
 

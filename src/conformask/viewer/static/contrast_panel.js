@@ -7,7 +7,7 @@ const SLIDER_STEPS = 1000;
 const MIN_WIDTH = 1 / 1000; // as a share of the range
 const DRAG_LENGTH = 400; // screen pixels of dragging that cross the whole range
 
-/** Return a contrast window [level, width] as bounds in [0, 1], { low, high }; {} for null, the whole range. */
+/** Return a contrast window [level, width] as bounds in [0, 1], { low, high }; {} for null, the full range. */
 export function contrastBounds(contrast, [low, high]) {
   if (contrast === null) return {};
   const [level, width] = contrast;
@@ -20,6 +20,8 @@ export class ContrastPanel {
   #updateState;
   #range = [0, 1];
   #presets = [];
+  #mostValues = [0.5, 1]; // the window of all values but a few
+  #default = null; // the window of the image, where the state has none; null is the full range
   #window = [0.5, 1]; // [level, width]
 
   constructor(updateState) {
@@ -35,14 +37,19 @@ export class ContrastPanel {
       const { level, width } = this.#presets[event.target.value];
       this.#setWindow([level, width]);
     });
-    $("#full-range").addEventListener("click", () => updateState({ contrast: null }));
+    const choose = (contrast) => updateState({ contrast: isSame(contrast, this.#default) ? null : contrast });
+    $("#full-range").addEventListener("click", () => choose(this.#default === null ? null : this.#fullRange));
+    $("#most-values").addEventListener("click", () => choose(this.#mostValues));
     $("#toggle-contrast").addEventListener("click", () => togglePanel("contrast"));
   }
 
   /** Take the range and the presets of an image. */
-  setImage({ range, presets }) {
+  setImage({ range, presets, window, most_values: mostValues, histogram }) {
     this.#range = range;
     this.#presets = presets;
+    this.#default = window;
+    this.#mostValues = mostValues;
+    renderHistogram(histogram);
     const select = $("#contrast-preset");
     select.hidden = presets.length === 0;
     select.replaceChildren(new Option("Preset", ""), ...presets.map(({ name }, index) => new Option(name, index)));
@@ -51,10 +58,10 @@ export class ContrastPanel {
     if (presets.length) togglePanel("contrast", true);
   }
 
-  /** Show the window [level, width] of a state; null is the whole range. */
+  /** Show the window [level, width] of a state; null is that of the image, or the full range. */
   render(contrast) {
     const [low, high] = this.#range;
-    this.#window = contrast ?? [(low + high) / 2, high - low];
+    this.#window = contrast ?? this.#default ?? this.#fullRange;
     const [level, width] = this.#window;
     $("#level-slider").value = level;
     $("#width-slider").value = this.#widthPosition(width);
@@ -65,7 +72,11 @@ export class ContrastPanel {
     }
     const presetIndex = this.#presets.findIndex((preset) => preset.level === level && preset.width === width);
     $("#contrast-preset").value = presetIndex < 0 ? "" : presetIndex;
-    $("#full-range").disabled = contrast === null;
+    $("#full-range").disabled = isSame(this.#window, this.#fullRange);
+    $("#most-values").disabled = isSame(this.#window, this.#mostValues);
+    const start = (100 * (level - width / 2 - low)) / (high - low);
+    Object.entries({ x: start, width: (100 * width) / (high - low) }).forEach(([name, value]) =>
+      $("#histogram rect").setAttribute(name, value));
     if (contrast !== null) togglePanel("contrast", true);
   }
 
@@ -74,6 +85,11 @@ export class ContrastPanel {
     const [level, width] = this.#window;
     const valuePerPixel = this.#rangeLength / DRAG_LENGTH;
     this.#setWindow([level - down * valuePerPixel, width + right * valuePerPixel]);
+  }
+
+  get #fullRange() {
+    const [low, high] = this.#range;
+    return [(low + high) / 2, high - low];
   }
 
   get #rangeLength() {
@@ -96,4 +112,19 @@ export class ContrastPanel {
     const allowed = [Math.min(Math.max(level, low), high), Math.max(width, MIN_WIDTH * this.#rangeLength)];
     this.#updateState({ contrast: allowed.map((value) => roundInRange(value, this.#range)) });
   }
+}
+
+const isSame = (one, other) => JSON.stringify(one) === JSON.stringify(other);
+
+// The counts of the values, from black to white, as heights: their square roots, so that a black background does not
+// flatten all others.
+function renderHistogram(counts) {
+  const highest = Math.sqrt(Math.max(...counts, 1));
+  const step = 100 / counts.length;
+  const steps = counts.map((count, index) => {
+    const y = 24 * (1 - Math.sqrt(count) / highest);
+    return `L${step * index} ${y}L${step * (index + 1)} ${y}`;
+  });
+  $("#histogram path").setAttribute("d", `M0 24${steps.join("")}L100 24Z`);
+  $("#histogram").ariaLabel = "How often each value of the output occurs, from black to white";
 }

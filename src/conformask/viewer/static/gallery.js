@@ -12,6 +12,10 @@ const grid = $("#image-grid");
 const searchField = $("#search");
 const sortSelect = $("#sort");
 const beyondCheckbox = $("#beyond-only");
+const partFilter = $("#part-filter");
+
+const MEASURED = "measured"; // images that no part before the test has used
+const ALL = "all";
 
 // Entries whose value is unknown come last in either order.
 const compareBy = (key, sign) => (a, b) => (a[key] === null) - (b[key] === null) || sign * (a[key] - b[key]);
@@ -29,18 +33,21 @@ const isReady = (entry) => entry.size !== null || entry.error !== null;
 export class Gallery {
   #entries = [];
   #cards = new Map(); // elements by image name, kept so that thumbnails are not loaded again
-  #state = { search: "", sort: "name", beyond: false };
+  #state = { search: "", part: null, sort: "name", beyond: false };
 
   constructor(updateState) {
     searchField.addEventListener("input", () => updateState({ search: searchField.value }));
     sortSelect.addEventListener("change", () => updateState({ sort: sortSelect.value }));
     beyondCheckbox.addEventListener("change", () => updateState({ beyond: beyondCheckbox.checked }));
+    partFilter.addEventListener("change", () =>
+      updateState({ part: partFilter.value === this.#defaultPart ? null : partFilter.value }));
   }
 
   /** Fetch the entries, and again at intervals until each has a mask size or an error. */
   async refresh() {
     const { images, promised, measured } = await api.fetchGallery();
     this.#entries = images;
+    this.#renderParts();
     renderPromise($("#gallery-promise"), promised, measured);
     this.#renderGrid();
     if (!this.#entries.every(isReady)) setTimeout(() => this.refresh().catch(() => {}), REFRESH_INTERVAL);
@@ -52,6 +59,7 @@ export class Gallery {
     if (searchField.value !== state.search) searchField.value = state.search; // else the caret would jump
     sortSelect.value = state.sort;
     beyondCheckbox.checked = state.beyond;
+    partFilter.value = state.part ?? this.#defaultPart;
     this.#renderGrid();
   }
 
@@ -63,9 +71,27 @@ export class Gallery {
   #matchingEntries() {
     const { search, beyond, sort } = this.#state;
     const text = search.toLowerCase();
+    const part = this.#state.part ?? this.#defaultPart;
+    const isInPart = (entry) => part === ALL || (entry.part ?? MEASURED) === part;
     return this.#entries
-      .filter((entry) => entry.name.toLowerCase().includes(text) && (!beyond || entry.met === false))
+      .filter((entry) => isInPart(entry) && entry.name.toLowerCase().includes(text) && (!beyond || entry.met === false))
       .sort(COMPARATORS[sort]);
+  }
+
+  // What is measured is shown first, if there is any; else all.
+  get #defaultPart() {
+    return this.#entries.some((entry) => entry.part === null) ? MEASURED : ALL;
+  }
+
+  #renderParts() {
+    const used = new Set(this.#entries.map((entry) => entry.part).filter(Boolean));
+    $("#part-label").hidden = used.size === 0;
+    const parts = [...(this.#defaultPart === MEASURED ? [MEASURED] : []), ...used, ALL];
+    const titles = { [MEASURED]: "test" };
+    const shown = [...partFilter.options].map((option) => option.value);
+    if (parts.join() === shown.join()) return; // replaced options would close the list that somebody opened
+    partFilter.replaceChildren(...parts.map((part) => new Option(titles[part] ?? part, part)));
+    partFilter.value = this.#state.part ?? this.#defaultPart;
   }
 
   #renderGrid() {
@@ -106,7 +132,7 @@ function createCard(name) {
   return card;
 }
 
-function fillCard(card, { name, size, error, uploaded, met }) {
+function fillCard(card, { name, size, error, uploaded, met, part }) {
   const sizeLabel = $(".mask-size", card);
   if (size === null) {
     sizeLabel.textContent = error || "…";
@@ -117,6 +143,6 @@ function fillCard(card, { name, size, error, uploaded, met }) {
   const picture = createElement("img", { loading: "lazy", alt: "", src: api.imagePath(name, "thumbnail.jpg") });
   $(".thumbnail", card).replaceChildren(picture);
   $(".mask-size-bar i", card).style.width = `${100 * size}%`;
-  sizeLabel.textContent = `${formatPercent(size)} hidden${uploaded ? " · uploaded" : ""}`;
+  sizeLabel.textContent = `${formatPercent(size)} hidden${uploaded ? " · uploaded" : ""}${part ? ` · ${part}` : ""}`;
   if (met === false) sizeLabel.append(createElement("b", { textContent: BEYOND_THRESHOLD }));
 }

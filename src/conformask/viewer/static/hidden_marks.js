@@ -1,4 +1,4 @@
-// Marks over the pixels that a mask hides: hatched or outlined, in lines that are equally wide at every zoom.
+// Marks over the pixels that a mask hides: hatched, outlined or removed, with marks equally wide at every zoom.
 //
 // The marks are drawn on a canvas over the viewport. Their placement { x, y, scale, density } says where the plane lies
 // on it: at the offset (x, y), enlarged by scale, all in screen pixels, of which each has `density` canvas pixels.
@@ -8,6 +8,11 @@ const HATCH_PERIOD = 12; // from stripe to stripe, along a row
 const STRIPE_WIDTH = 2.5;
 const EDGE_WIDTH = 1; // dark, on both sides of a stripe or line, so that it is seen on every colour
 const EDGE_COLOUR = "rgb(0 0 0 / .55)";
+const CHECKER_SIDE = 6;
+const CHECKER_COLOURS = ["#c9cbce", "#a9acb1"]; // as editors of images show what is transparent
+
+/** Return the mode in which hidden pixels are best seen: specks that are narrower than the stripes are removed. */
+export const readableMode = (runLength) => (runLength < HATCH_PERIOD ? "remove" : "hatch");
 
 const SHOWN = 255; // byte of a mask below which an outline counts a pixel as hidden: no part of it may be
 const OUTLINE_DIRECTIONS = Array.from({ length: 16 }, (_, index) => {
@@ -36,10 +41,15 @@ export function drawHiddenMarks(context, parts, { mode, colour, opacity }, place
   const hidden = createContextLike(context);
   drawParts(hidden, parts, placement);
   context.globalAlpha = opacity;
-  for (const layer of mode === "hatch" ? [hatched(hidden, colour, placement)] : outlined(hidden, colour, placement))
-    context.drawImage(layer.canvas, 0, 0);
+  for (const layer of LAYERS[mode](hidden, colour, placement)) context.drawImage(layer.canvas, 0, 0);
   context.globalAlpha = 1;
 }
+
+const LAYERS = {
+  hatch: (hidden, colour, placement) => [patterned(hidden, hatchPattern(hidden, colour, placement))],
+  outline: outlined,
+  remove: (hidden, colour, placement) => [patterned(hidden, checkerPattern(hidden, placement))],
+};
 
 const createContextLike = ({ canvas }) => new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
 
@@ -59,8 +69,8 @@ function recolour(context, style) {
   context.fillRect(0, 0, context.canvas.width, context.canvas.height);
 }
 
-function hatched(hidden, colour, placement) {
-  recolour(hidden, hatchPattern(hidden, colour, placement));
+function patterned(hidden, pattern) {
+  recolour(hidden, pattern);
   return hidden;
 }
 
@@ -83,8 +93,8 @@ function outline(hidden, lineWidth, style) {
   return context;
 }
 
-// A tile of diagonal stripes, which continue across its edges. It is anchored to the plane's offset, so that the
-// stripes move with the image when it is panned.
+// A tile of diagonal stripes, which continue across its edges. Patterns are anchored to the plane's offset, so that they
+// move with the image when it is panned.
 function hatchPattern(context, colour, { x, y, density }) {
   const side = Math.round(HATCH_PERIOD * density);
   const tile = new OffscreenCanvas(side, side).getContext("2d");
@@ -97,7 +107,21 @@ function hatchPattern(context, colour, { x, y, density }) {
       tile.stroke();
     }
   }
-  const pattern = context.createPattern(tile.canvas, "repeat");
+  return anchored(context.createPattern(tile.canvas, "repeat"), x, y, density);
+}
+
+// A tile of four squares in two greys, in the place of what is removed.
+function checkerPattern(context, { x, y, density }) {
+  const side = Math.round(CHECKER_SIDE * density);
+  const tile = new OffscreenCanvas(2 * side, 2 * side).getContext("2d");
+  for (const [column, row] of [[0, 0], [1, 0], [0, 1], [1, 1]]) {
+    tile.fillStyle = CHECKER_COLOURS[(column + row) % 2];
+    tile.fillRect(column * side, row * side, side, side);
+  }
+  return anchored(context.createPattern(tile.canvas, "repeat"), x, y, density);
+}
+
+function anchored(pattern, x, y, density) {
   pattern.setTransform(new DOMMatrix().translate(density * x, density * y));
   return pattern;
 }

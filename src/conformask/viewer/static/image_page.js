@@ -14,8 +14,10 @@ import { MarkPanel } from "./mark_panel.js";
 import { Pane, TITLES } from "./pane.js";
 import { PlaneCache } from "./plane_cache.js";
 import { addCaption, downloadPng, EXPORT_DENSITY } from "./png_export.js";
+import { readPreference, writePreference } from "./preferences.js";
 import { BEYOND_THRESHOLD, renderPromise, WITHIN_THRESHOLD } from "./promise.js";
 import { Readout } from "./readout.js";
+import { RiskChart } from "./risk_chart.js";
 import { VIEWS } from "./state.js";
 
 const PANE_COUNT = 3; // a volume has three orientations
@@ -41,6 +43,7 @@ export class ImagePage {
   #channelPanel;
   #markPanel;
   #readout;
+  #riskChart = new RiskChart();
   #promiseTask;
   #lossTask;
   #drawTask;
@@ -60,6 +63,13 @@ export class ImagePage {
     this.#drawTask = new LatestTask(() => this.#draw(), showError);
     this.#contrastPanel = new ContrastPanel(updateState);
     this.#channelPanel = new ChannelPanel(updateState);
+    $("#smooth-zoom").checked = readPreference("smooth", false);
+    const renderSmooth = () => $("#panes").classList.toggle("smooth", $("#smooth-zoom").checked);
+    $("#smooth-zoom").addEventListener("change", () => {
+      writePreference("smooth", $("#smooth-zoom").checked);
+      renderSmooth();
+    });
+    renderSmooth();
     this.#markPanel = new MarkPanel(session.hatch, () => this.#drawTask.request());
     this.#readout = new Readout($("#readout"), session.family);
     this.#panes = this.#createPanes(session);
@@ -198,6 +208,7 @@ export class ImagePage {
   async #open(name) {
     this.#name = name;
     this.#image = this.#maskLevel = this.#promise = null;
+    this.#clearFacts();
     $("#loading").hidden = false;
     $("#panes").dataset.layout = "empty";
     $("#plane").hidden = true;
@@ -211,14 +222,15 @@ export class ImagePage {
     this.#channelPanel.setImage(image);
     this.#channelPanel.render(this.#state.channels);
     this.#readout.setImage(image);
-    for (const [id, text] of [["not-covered", image.not_covered], ["caveat", image.caveat]])
-      Object.assign($(`#${id}`), { hidden: text === null, textContent: text ?? "" });
+    this.#riskChart.setRisk(image.risk);
+    this.#renderNotes(image);
     this.#disableUnavailableViews();
     this.#assignPanes();
+    this.#markPanel.setRunLength((image.hidden_run ?? Infinity) * this.#panes[0].scale);
     await this.#updatePromise(name, settingOf(this.#state)); // a slider may have moved while it loaded
     if (name !== this.#name) return;
     $("#loading").hidden = true;
-    $("#plane").hidden = false;
+    $("#plane").hidden = $("#save-png").disabled = false;
     // The link that was followed in the gallery is hidden now: the focus would be lost.
     if (document.activeElement === document.body) $("#front-canvas").focus({ preventScroll: true });
   }
@@ -229,8 +241,20 @@ export class ImagePage {
     if (name !== this.#name) return;
     this.#name = null;
     $("#loading").hidden = true;
-    for (const selector of ["#image-promise", "#facts"]) $(selector).replaceChildren();
     throw error;
+  }
+
+  // Nothing that the page says about an image is left under the name of another, nor can it be saved.
+  #clearFacts() {
+    this.#riskChart.setRisk(null);
+    for (const id of ["image-promise", "facts", "legend", "readout"]) $(`#${id}`).replaceChildren();
+    $("#meaning").hidden = $("#save-png").disabled = true;
+    this.#renderNotes({ use: null, not_covered: null, caveat: null });
+  }
+
+  #renderNotes({ use, not_covered, caveat }) {
+    for (const [id, text] of [["use", use], ["not-covered", not_covered], ["caveat", caveat]])
+      Object.assign($(`#${id}`), { hidden: text === null, textContent: text ?? "" });
   }
 
   // Images are scored one after the other: the progress may be that of an image that was opened before.
@@ -283,6 +307,7 @@ export class ImagePage {
     $("#meaning").hidden = !promise.holds;
     $("#holds").textContent = promise.holds ?? "";
     $("#silent").textContent = promise.silent ?? "";
+    this.#riskChart.setHidden(promise.opening.size);
     this.#renderFacts(this.#image.measurable ? { loss: PENDING, unmasked: PENDING, met: null } : null);
   }
 
@@ -316,6 +341,7 @@ export class ImagePage {
       measured === status.text ? null : measured,
       promise,
       [...$("#facts").children].map(textOf).join(" · "),
+      this.#image.use,
       this.#image.not_covered,
       this.#image.caveat,
     ].filter(Boolean);
@@ -334,7 +360,10 @@ export class ImagePage {
     const request = {
       voxel: this.#voxel,
       views,
-      displayOptions: { ...contrastBounds(contrast, this.#image.range), ...this.#channelPanel.queryParameters },
+      displayOptions: {
+        ...contrastBounds(contrast ?? this.#image.window, this.#image.range),
+        ...this.#channelPanel.queryParameters,
+      },
       maskLevel: this.#maskLevel,
       markStyle: this.#markPanel.style,
     };

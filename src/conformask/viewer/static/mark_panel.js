@@ -1,19 +1,26 @@
-// Panel that chooses how hidden pixels are marked: hatched or outlined, in which colour and how opaque.
+// Panel that chooses how hidden pixels are marked: hatched, outlined or removed, in which colour and how opaque.
 
 import { $, togglePanel } from "./dom.js";
+import { readableMode } from "./hidden_marks.js";
 import { readPreference, writePreference } from "./preferences.js";
 
-const MODES = ["hatch", "outline"];
+const MODES = ["hatch", "outline", "remove"];
+const LEGENDS = {
+  hatch: "The output; what is hidden is hatched, where masks are grey the stronger the lower their value.",
+  outline: "The output; a line encloses what is hidden, in part or wholly.",
+  remove: "The output under its mask, m × ŷ: squares in two greys stand where it is removed.",
+};
 
-/** The panel of marks; the style that it sets, { mode, colour, opacity }, is kept by the browser. */
+/** The panel of marks; what it sets is kept by the browser. */
 export class MarkPanel {
-  style;
+  #chosen; // { mode, colour, opacity }; without a mode, each image is marked as it is best seen
+  #runLength = Infinity; // of the hidden pixels of the image, in pixels of the screen
 
   constructor(defaultColour, onChange) {
-    this.style = { mode: "hatch", colour: defaultColour, opacity: 0.9, ...readPreference("marks", {}) };
+    this.#chosen = { colour: defaultColour, opacity: 0.9, ...readPreference("marks", {}) };
     const updateStyle = (changes) => {
-      this.style = { ...this.style, ...changes };
-      writePreference("marks", this.style);
+      this.#chosen = { ...this.#chosen, ...changes };
+      writePreference("marks", this.#chosen);
       this.#render();
       onChange();
     };
@@ -24,17 +31,28 @@ export class MarkPanel {
     this.#render();
   }
 
+  /** Take the mean length, in pixels of the screen, of the runs of hidden pixels in the rows of an image. */
+  setRunLength(runLength) {
+    this.#runLength = runLength;
+    this.#render();
+  }
+
+  /** The style of the marks, { mode, colour, opacity }. */
+  get style() {
+    return { mode: readableMode(this.#runLength), ...this.#chosen };
+  }
+
   /** A sentence that explains the marks of an overlay. */
   get legend() {
-    return this.style.mode === "hatch"
-      ? "The output; what is hidden is hatched, where masks are grey the stronger the lower their value."
-      : "The output; a line encloses what is hidden, in part or wholly.";
+    return LEGENDS[this.style.mode];
   }
 
   #render() {
-    for (const mode of MODES) $(`#mark-${mode}`).setAttribute("aria-pressed", mode === this.style.mode);
-    $("#mark-colour").value = this.style.colour;
-    $("#mark-opacity").value = this.style.opacity;
-    $("#mark-opacity").ariaValueText = `${Math.round(100 * this.style.opacity)} %`;
+    const { mode: current, colour, opacity } = this.style;
+    for (const mode of MODES) $(`#mark-${mode}`).setAttribute("aria-pressed", mode === current);
+    $("#mark-colour").value = colour;
+    $("#mark-colour").disabled = current === "remove"; // its squares are grey in every image
+    $("#mark-opacity").value = opacity;
+    $("#mark-opacity").ariaValueText = `${Math.round(100 * opacity)} %`;
   }
 }

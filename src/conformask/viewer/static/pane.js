@@ -8,6 +8,7 @@
 // Plane positions [x, y], as in viewport.js, are pixels of the plane, before any reduction, times the pixel size.
 
 import { pixelSize, pixelToVoxel, planeShape, voxelToPixel } from "./coordinates.js";
+import { $ } from "./dom.js";
 import { drawHiddenMarks, hiddenCanvas } from "./hidden_marks.js";
 import { maskBytes, paintGrey } from "./mask.js";
 import { drawScaleBar, scaleBar } from "./scale_bar.js";
@@ -261,7 +262,8 @@ export class Pane {
     const placement = { x: -left * scale, y: -top * scale, scale, density };
     const size = [right - left, bottom - top].map((length) => Math.max(1, Math.round(length * scale * density)));
     const context = new OffscreenCanvas(...size).getContext("2d");
-    context.imageSmoothingEnabled = scale <= 1; // as the class "pixelated" has it on the screen
+    // as the classes "pixelated" and "smooth" have it on the screen
+    context.imageSmoothingEnabled = scale <= 1 || $("#panes").classList.contains("smooth");
     LAYERS.forEach((layer, index) => {
       context.save();
       this.#clipToSide(context, placement, index);

@@ -6,7 +6,7 @@
 export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error"];
 
 const SORTS = ["name", "largest", "smallest", "loss"];
-const GALLERY_KEYS = ["search", "beyond", "sort"];
+const GALLERY_KEYS = ["search", "part", "beyond", "sort"];
 const IMAGE_KEYS = ["threshold", "confidence", "view", "swipe", "plane", "at", "contrast", "channels"];
 const DEFAULTS = { view: "overlay", sort: "name" };
 
@@ -54,6 +54,7 @@ export function stateFromHash(hash) {
     contrast: parseNumbers(parameters.get("contrast"), 2), // level and width of the window
     channels: parseColours(parameters.get("channels")), // rrggbb for each, after a minus where it is off
     search: parameters.get("search") || "",
+    part: parameters.get("part"), // of the split; null = the images that are measured
     beyond: parameters.has("beyond"), // only images beyond the threshold
     sort: oneOf(SORTS, parameters.get("sort"), DEFAULTS.sort),
   };

@@ -1,0 +1,144 @@
+// The page that runs without an installation: pictures, masks at each position of the threshold, and what is promised
+// there, all from the page itself. A pixel is hidden at the positions before its code.
+
+import { drawHiddenMarks } from "./hidden_marks.js";
+
+const element = (id) => document.getElementById(id);
+const data = JSON.parse(element("data").textContent);
+const hiddenAsCalibrated = data.images.map(({ hidden }) => hidden[data.calibrated]);
+const mostHidden = hiddenAsCalibrated.indexOf(Math.max(...hiddenAsCalibrated));
+const state = { image: mostHidden, position: data.calibrated, left: "output", border: 0.5, mode: "remove" };
+const MAX_HEIGHT = "74vh"; // of the picture
+const digits = (value) => Number(value.toPrecision(3)).toString();
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+const loadPicture = (source) =>
+  new Promise((resolve, reject) => {
+    const picture = new Image();
+    Object.assign(picture, { onload: () => resolve(picture), onerror: reject, src: source });
+  });
+
+// The pictures of an image, and its codes, one byte per pixel; loaded once.
+const loaded = new Map();
+function load(index) {
+  if (!loaded.has(index)) loaded.set(index, loadImage(data.images[index]));
+  return loaded.get(index);
+}
+
+async function loadImage({ views, codes }) {
+  const names = Object.keys(views);
+  const [codePicture, ...pictures] = await Promise.all([codes, ...names.map((name) => views[name])].map(loadPicture));
+  const { width, height } = codePicture;
+  const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+  context.drawImage(codePicture, 0, 0);
+  const rgba = context.getImageData(0, 0, width, height).data;
+  const bytes = Uint8Array.from({ length: width * height }, (_, pixel) => rgba[4 * pixel]);
+  return { width, height, codes: bytes, pictures: Object.fromEntries(names.map((name, i) => [name, pictures[i]])) };
+}
+
+function hiddenPart({ width, height, codes }) {
+  const image = new ImageData(width, height);
+  for (let pixel = 0; pixel < codes.length; pixel++) image.data[4 * pixel + 3] = codes[pixel] > state.position ? 255 : 0;
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d").putImageData(image, 0, 0);
+  return { canvas, left: 0, top: 0, width, height };
+}
+
+async function draw() {
+  const index = state.image;
+  const image = await load(index);
+  if (index !== state.image) return;
+  const canvas = element("canvas");
+  element("stage").style.maxWidth = `calc(${MAX_HEIGHT} * ${image.width / image.height})`;
+  const density = (devicePixelRatio * element("stage").clientWidth) / image.width;
+  const [width, height] = [image.width, image.height].map((side) => Math.round(side * density));
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  const context = canvas.getContext("2d");
+  context.imageSmoothingEnabled = density <= 1; // enlarged pixels are shown as squares
+  const border = width * state.border;
+  context.drawImage(image.pictures[state.left] ?? image.pictures.output, 0, 0, width, height);
+  context.save();
+  context.beginPath();
+  context.rect(border, 0, width - border, height);
+  context.clip();
+  context.drawImage(image.pictures.output, 0, 0, width, height);
+  const scale = width / image.width / devicePixelRatio;
+  const style = { mode: state.mode, colour: data.hatch, opacity: state.mode === "remove" ? 1 : 0.9 };
+  drawHiddenMarks(context, [hiddenPart(image)], style, { x: 0, y: 0, scale, density: devicePixelRatio });
+  context.restore();
+  element("border").style.left = `${100 * state.border}%`;
+}
+
+function render() {
+  const image = data.images[state.image];
+  const promise = data.states[state.position];
+  Object.assign(element("status"), { textContent: promise.status.title, className: `badge ${promise.status.name}` });
+  Object.assign(element("headline"), { textContent: promise.headline ?? promise.status.text, className: promise.status.name });
+  element("explanation").textContent = promise.headline ? promise.status.text : "";
+  element("sentence").textContent = promise.sentence ?? "";
+  element("formula").textContent = promise.formula ?? data.states[data.calibrated].formula;
+  element("threshold").value = state.position;
+  element("threshold-value").textContent = digits(promise.threshold);
+  element("reset").disabled = state.position === data.calibrated;
+  element("left-title").textContent = data.titles[image.views[state.left] ? state.left : "output"];
+  Object.assign(element("caveat"), { hidden: image.caveat === null, textContent: image.caveat ?? "" });
+  element("canvas").ariaLabel = `${image.name}: ${percent(image.hidden[state.position])} is hidden`;
+  const facts = [["Hidden", percent(image.hidden[state.position])]];
+  if (image.loss) {
+    const met = image.met[state.position];
+    facts.push(["Loss under the mask", digits(image.loss[state.position])]);
+    facts.push([null, met ? "✓ within the threshold" : "✗ beyond the threshold", met ? "pass" : "fail"]);
+  }
+  element("facts").replaceChildren(...facts.flatMap(([term, value, className = ""]) => [
+    ...(term === null ? [] : [Object.assign(document.createElement("dt"), { textContent: term })]),
+    Object.assign(document.createElement("dd"), { textContent: value, className }),
+  ]));
+  for (const option of element("left").options) option.disabled = !image.views[option.value];
+  element("left").value = image.views[state.left] ? state.left : "output";
+  for (const button of document.querySelectorAll("[data-mode]"))
+    button.setAttribute("aria-pressed", button.dataset.mode === state.mode);
+  for (const [index, button] of [...document.querySelectorAll("#images button")].entries())
+    button.setAttribute("aria-pressed", index === state.image);
+  draw();
+}
+
+function update(changes) {
+  Object.assign(state, changes);
+  render();
+}
+
+function start() {
+  element("threshold").max = data.states.length - 1;
+  element("threshold").disabled = data.states.length === 1;
+  element("left").replaceChildren(...Object.entries(data.titles).map(([view, title]) => new Option(title, view)));
+  element("images").replaceChildren(...data.images.map(({ name, views }, index) => {
+    const item = document.createElement("li");
+    const button = Object.assign(document.createElement("button"), { type: "button", ariaLabel: name, title: name });
+    button.append(Object.assign(new Image(), { src: views.output, alt: "" }));
+    button.addEventListener("click", () => update({ image: index }));
+    item.append(button);
+    return item;
+  }));
+  element("threshold").addEventListener("input", (event) => update({ position: Number(event.target.value) }));
+  element("reset").addEventListener("click", () => update({ position: data.calibrated }));
+  element("swipe").addEventListener("input", (event) => update({ border: event.target.value / 100 }));
+  element("left").addEventListener("change", (event) => update({ left: event.target.value }));
+  for (const button of document.querySelectorAll("[data-mode]"))
+    button.addEventListener("click", () => update({ mode: button.dataset.mode }));
+  const stage = element("stage");
+  const dragTo = ({ clientX }) => {
+    const { left, width } = stage.getBoundingClientRect();
+    const border = Math.min(1, Math.max(0, (clientX - left) / width));
+    element("swipe").value = 100 * border;
+    update({ border });
+  };
+  stage.addEventListener("pointerdown", (event) => {
+    stage.setPointerCapture(event.pointerId);
+    dragTo(event);
+  });
+  stage.addEventListener("pointermove", (event) => stage.hasPointerCapture(event.pointerId) && dragTo(event));
+  addEventListener("resize", () => draw());
+  render();
+}
+
+start();

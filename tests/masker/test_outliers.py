@@ -1,0 +1,120 @@
+"""Images that are far outside of the calibration's, values that were clipped, and arrays of other axes."""
+
+import warnings
+
+import numpy as np
+import pytest
+import torch
+
+import conformask as cm
+from conformask.deployment.masks import write_masks
+from conformask.errors import MismatchError
+
+FAR = "far outside of the calibration images"
+
+
+def images(count: int, seed: int, gain: float = 1.0, noise: float = 0.08, **more) -> cm.Triplets:
+    """Smooth scenes of various brightness, with noise, and their mean over three rows."""
+    generator = np.random.default_rng(seed)
+    waves = np.sin(np.linspace(0, 6, 24) + generator.uniform(0, 6, (count, 24, 1)))
+    y = generator.lognormal(-1.5, 0.3, (count, 1, 1)) * (1 + 0.5 * waves)
+    x = y + noise * generator.standard_normal(y.shape)
+    y_hat = (x + np.roll(x, 1, axis=1) + np.roll(x, -1, axis=1)) / 3
+    stored = [(gain * image).clip(0, 1).astype(np.float32) for image in (x, y_hat, y)]
+    return cm.Triplets.from_arrays(*stored, **more)
+
+
+@pytest.fixture(scope="module")
+def masker() -> cm.Masker:
+    return cm.calibrate(cm.Heuristic(cm.residual, channels=1), images(100, 0), threshold=0.03, loss="l1")
+
+
+def warned(masker: cm.Masker, x, y_hat) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        masker(x, y_hat)
+    return [str(warning.message) for warning in caught]
+
+
+def test_images_like_the_calibration_images_are_hardly_ever_called_far(masker: cm.Masker) -> None:
+    called = [bool(warned(masker, triplet.x[0], triplet.y_hat[0])) for triplet in images(300, 1)]
+    assert np.mean(called) <= 0.02
+
+
+@pytest.mark.parametrize(
+    ("gain", "noise", "how"),
+    [(1 / 255, 0.08, "x: darker"), (1, 0.6, "x: noisier"), (4, 0.08, "x: brighter")],
+)
+def test_a_single_image_of_another_kind_is_told(masker: cm.Masker, gain, noise, how: str) -> None:
+    told = [warned(masker, other.x[0], other.y_hat[0]) for other in images(20, 2, gain, noise)]
+    assert sum(bool(each) for each in told) >= 19
+    texts = [text for each in told for text in each]
+    assert all(text.startswith(f"this image is {FAR}") for text in texts)
+    assert any(how in text for text in texts)
+
+
+def test_in_a_batch_the_first_of_them_is_named(masker: cm.Masker) -> None:
+    batch, dark = (next(iter(images(3, seed, gain).batches())) for seed, gain in ((3, 1), (4, 1 / 255)))
+    mixed = [torch.cat([getattr(batch, role), getattr(dark, role)[:2]]) for role in ("x", "y_hat")]
+    (text,) = warned(masker, *mixed)
+    assert text.startswith(f"2 of 5 images are {FAR}, such as image 3 (x: darker")
+
+
+def test_a_folder_of_masks_says_it_too(masker: cm.Masker, tmp_path) -> None:
+    assert write_masks(masker, images(30, 5), tmp_path / "alike").outliers == {}
+    written = write_masks(masker, images(30, 5, 1 / 255), tmp_path / "dark")
+    assert len(written.outliers) == 30
+
+
+def test_weighted_promises_are_about_other_images(masker: cm.Masker) -> None:
+    promise = cm.Promise("weighted", confidence=0.8)
+    weighted = cm.calibrate(
+        cm.Heuristic(cm.residual, channels=1),
+        images(60, 0, weights=np.ones(60)),
+        threshold=0.03, loss="l1", promise=promise,
+    )  # fmt: skip
+    dark = images(1, 6, 1 / 255)[0]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        weighted(dark.x[0], dark.y_hat[0], weight=[1.0])
+
+
+def test_clipped_values_are_told_where_the_calibration_had_few(tmp_path) -> None:
+    reading = cm.Reading((0, 0.6), clip="all")
+    masker = cm.calibrate(
+        cm.Heuristic(cm.residual, channels=1), images(60, 0, reading=reading), threshold=0.05, loss="l1"
+    )
+    assert 0 < masker.card.clipped < 0.02
+    brighter = images(30, 1, 1.7, reading=reading)
+    share = float(np.mean([triplet.clipped for triplet in brighter]))
+    assert share > 0.03
+    written = write_masks(masker, brighter, tmp_path / "masks")
+    assert np.mean(list(written.clipped.values())) == pytest.approx(share)
+    x = np.full((24, 24), 0.3, np.float32)
+    x[:6] = 0.7
+    arrays, share_text = (
+        warned(masker, x, x.clip(0, 0.5)),
+        "25.0\N{NO-BREAK SPACE}% of the values lay outside",
+    )
+    assert [text[:2] for text in arrays if share_text in text] == ["x:"]
+    tensors = (torch.from_numpy(image)[None, None] for image in (x, x))
+    assert sum(share_text in text for text in warned(masker, *tensors)) == 2
+
+
+def test_volumes_given_to_a_masker_of_planes_and_the_reverse(masker: cm.Masker) -> None:
+    volume = np.zeros((20, 24, 24), np.float32)
+    for array in (volume, volume[None]):
+        with pytest.raises(MismatchError, match="give the planes of a volume one by one"):
+            masker(array, array)
+    voxels = torch.zeros(1, 1, 8, 24, 24)
+    with pytest.raises(MismatchError, match="about planes, but these are volumes of 8 x 24 x 24 pixels"):
+        masker(voxels, voxels)
+    generator = np.random.default_rng(0)
+    volumes = cm.Triplets.from_arrays(
+        *generator.random((3, 20, 4, 8, 8), np.float32), reading=cm.Reading(axes="ZYX")
+    )
+    of_volumes = cm.calibrate(
+        cm.Heuristic(cm.residual, channels=1), volumes, threshold=0.5, loss=cm.Mean("l1")
+    )
+    with pytest.raises(MismatchError, match="about volumes: arrays with the axes ZYX"):
+        of_volumes(volume[0], volume[0])

@@ -1,0 +1,97 @@
+"""The page that needs no installation: what is in it, and what a browser shows from file://."""
+
+import io
+import json
+import re
+from base64 import b64decode
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import conformask as cm
+from axe import violations
+from conformask.errors import InvalidArgumentError, OutputError
+
+pytestmark = pytest.mark.xdist_group("viewer")
+
+
+def data_of(path: Path) -> dict:
+    text = path.read_text(encoding="utf-8")
+    assert not re.search(r"(src|href)=\"(?!data:)", text), "nothing is loaded from elsewhere"
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])
+
+
+def decoded(uri: str) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(b64decode(uri.partition(",")[2]))))
+
+
+@pytest.fixture(scope="module")
+def shared(world, tmp_path_factory) -> Path:
+    return cm.share(world.masker, world.shown, tmp_path_factory.mktemp("share") / "look.html", images=3)
+
+
+def test_masks_in_the_file_are_those_of_the_maskers_at_every_threshold(world, shared: Path) -> None:
+    data = data_of(shared)
+    assert data["states"][data["calibrated"]]["threshold"] == world.masker.card.threshold
+    assert data["states"][data["calibrated"]]["sentence"] == world.masker.sentence
+    assert len(data["states"]) > 10
+    assert len(data["images"]) == 3
+    by_name = {triplet.name: triplet for triplet in world.shown}
+    for image in data["images"]:
+        triplet, codes = by_name[image["name"]], decoded(image["codes"])
+        for position, state in enumerate(data["states"]):
+            moved = world.masker.recalibrate(threshold=state["threshold"])
+            mask = np.asarray(moved(triplet))
+            np.testing.assert_array_equal(codes > position, mask < 1)
+            assert image["hidden"][position] == pytest.approx(1 - mask.mean(), abs=1e-6)
+            loss = np.abs(mask * (triplet.y - triplet.y_hat)).mean()
+            assert image["loss"][position] == pytest.approx(loss, rel=1e-4, abs=1e-9)
+            assert image["met"][position] == (loss <= state["threshold"] * (1 + 1e-6))
+            exploratory = position != data["calibrated"]
+            assert state["headline"].startswith("If this had been fixed beforehand") == exploratory
+
+
+def test_a_browser_shows_it_without_a_server(browser, shared: Path) -> None:
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: errors.append(request.url) if request.url.startswith("http") else None)
+    page.goto(shared.as_uri())
+    page.wait_for_function("() => document.getElementById('canvas').width > 100")
+    headline = page.locator("#headline")
+    assert headline.text_content().startswith("On at least 90")
+    before = page.locator("#facts dd").first.text_content()
+    page.locator("#threshold").fill("0")
+    assert page.locator("#facts dd").first.text_content() != before
+    assert headline.text_content().startswith("If this had been fixed beforehand")
+    page.get_by_role("button", name="As calibrated").click()
+    assert page.locator("#facts dd").first.text_content() == before
+    page.locator("#swipe").fill("10")
+    assert page.locator("#border").evaluate("border => border.style.left") == "10%"
+    page.get_by_role("button", name="hatched").click()
+    assert page.get_by_role("button", name="hatched").get_attribute("aria-pressed") == "true"
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert errors == []
+    assert violations(page) == []
+    page.close()
+
+
+def test_names_cannot_end_the_script(world, tmp_path: Path) -> None:
+    name = "x<!--<script>"
+    renamed = cm.Triplets.from_arrays(
+        *([np.moveaxis(getattr(world.shown[0], role), 0, -1)] for role in ("x", "y_hat", "y")), names=[name]
+    )
+    path = cm.share(world.masker, renamed, tmp_path / "look.html")
+    assert data_of(path)["images"][0]["name"] == name
+
+
+def test_files_of_others_are_not_replaced(world, tmp_path: Path) -> None:
+    path = tmp_path / "mine.html"
+    path.write_text("mine")
+    with pytest.raises(OutputError):
+        cm.share(world.masker, world.shown, path)
+    assert path.read_text() == "mine"
+    with pytest.raises(InvalidArgumentError, match=r"ends with \.html"):
+        cm.share(world.masker, world.shown, tmp_path / "look.txt")
