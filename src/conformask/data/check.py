@@ -206,11 +206,15 @@ def _range_warnings(extremes: Mapping[str, list[float]], data_range: DataRange |
 
 
 def _distances(triplet: Triplet, error: float) -> list[tuple[float, float, float]]:
-    """Return mean distances, x from y_hat, x from y, y_hat from y; none where x has other channels."""
+    """Return mean distances, x from y_hat, x from y, y_hat from y; none where x has other channels.
+
+    The last is 0 where x has another size: then it is not swapped with y_hat.
+    """
     x, y_hat, y = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat, triplet.truth()))
     if x.shape[1] != y.shape[1]:
         return []
-    x = resized(x, y)
+    same_size, x = x.shape == y.shape, resized(x, y)
+    error = error if same_size else 0.0
     return [(float((x - y_hat).abs().mean()), float((x - y).abs().mean()), error)]
 
 

@@ -161,7 +161,7 @@ def test_an_x_that_is_smaller() -> None:
 
 def test_what_is_refused_before_any_work() -> None:
     x, y_hat = (da.from_array(image) for image in images(*SIZE))
-    with pytest.raises(MismatchError, match="channels"):
+    with pytest.raises(MismatchError, match="channel"):
         cm.masked(masker_of(), x, da.stack([y_hat] * 3, axis=-1))
     with pytest.raises(MismatchError, match="3 times smaller"):
         cm.masked(masker_of(), x[:50, :70], y_hat)
