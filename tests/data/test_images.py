@@ -19,7 +19,7 @@ from conformask.data.formats.format import SourceImage
 from conformask.data.images import (
     LONGEST_NAME,
     check_name,
-    from_user_array,
+    image_and_header,
     is_constant,
     list_images,
     pixel_hash,
@@ -34,6 +34,11 @@ from conformask.records.reading import PLAIN, Reading
 from hand_made_tiff import packed
 
 SUFFIXES = (".png", ".tif", ".tiff")
+
+
+def read_array(array: np.ndarray, *more: object, **named: object) -> np.ndarray:
+    """What a user's array becomes, (C, *space) in [0, 1]."""
+    return image_and_header(array, *more, **named)[0]
 
 
 def levels(channels: int, bits: int, seed: int = 0) -> np.ndarray:
@@ -247,10 +252,10 @@ def test_the_range_follows_the_type_unless_given(tmp_path):
     assert read_image(tmp_path / "a.tif")[0, 0, 1] == pytest.approx(4095 / 65535)
     np.testing.assert_array_equal(read_image(tmp_path / "a.tif", Reading((0, 4095)))[0], [[0, 1]])
     np.testing.assert_array_equal(
-        from_user_array(np.array([[-1.0, 0.0, 1.0]]), Reading((-1, 1)))[0], [[0, 0.5, 1]]
+        read_array(np.array([[-1.0, 0.0, 1.0]]), Reading((-1, 1)))[0], [[0, 0.5, 1]]
     )
     big_endian = twelve_bits.astype(">u2")
-    np.testing.assert_array_equal(from_user_array(big_endian), from_user_array(twelve_bits))
+    np.testing.assert_array_equal(read_array(big_endian), read_array(twelve_bits))
 
 
 def test_values_outside_the_range_are_named(tmp_path):
@@ -258,16 +263,16 @@ def test_values_outside_the_range_are_named(tmp_path):
     with pytest.raises(ImageError, match=r"bright\.npy contains the value 1\.5.*\(0, 1\).*--data-range"):
         read_image(tmp_path / "bright.npy")
     with pytest.raises(ImageError, match=r"value 5000, outside its range \(0, 4095\)"):
-        from_user_array(np.array([[5000, 3]], np.uint16), Reading((0, 4095)))
+        read_array(np.array([[5000, 3]], np.uint16), Reading((0, 4095)))
     with pytest.raises(ImageError, match=r"value -3, outside"):
-        from_user_array(np.array([[0.5, -3.0]]))
+        read_array(np.array([[0.5, -3.0]]))
 
 
 def test_rounding_noise_is_clipped():
-    image = from_user_array(np.array([[-5e-7, 1 + 5e-7]]))
+    image = read_array(np.array([[-5e-7, 1 + 5e-7]]))
     np.testing.assert_array_equal(image[0], [[0, 1]])
     with pytest.raises(ImageError):
-        from_user_array(np.array([[0, 1 + 5e-6]]))
+        read_array(np.array([[0, 1 + 5e-6]]))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -293,7 +298,7 @@ def test_nan_and_infinity_are_refused(tmp_path, bad):
 )
 def test_arrays_that_are_no_images(array, message):
     with pytest.raises(ImageError, match=message):
-        from_user_array(array, name="mine")
+        read_array(array, name="mine")
 
 
 @pytest.mark.parametrize(
@@ -311,7 +316,7 @@ def test_arrays_that_are_no_images(array, message):
 )
 def test_a_stated_range_makes_no_numbers_of_other_types(tmp_path, array):
     with pytest.raises(ImageError, match=r"mine contains .*integers or floats"):
-        from_user_array(array, Reading((0, 9999)), "mine")
+        read_array(array, Reading((0, 9999)), "mine")
     if array.dtype.kind != "O":
         np.save(tmp_path / "a.npy", array)
         for read in (lambda path: read_image(path, Reading((0, 9999))), read_header):
@@ -332,7 +337,7 @@ def test_a_stated_range_makes_no_numbers_of_other_types(tmp_path, array):
     ],
 )
 def test_extremes_of_every_type_are_mapped(values, data_range, expected):
-    np.testing.assert_allclose(from_user_array(values, Reading(data_range))[0, 0], expected, atol=1e-7)
+    np.testing.assert_allclose(read_array(values, Reading(data_range))[0, 0], expected, atol=1e-7)
 
 
 @pytest.mark.filterwarnings("error")
@@ -349,7 +354,7 @@ def test_extremes_of_every_type_are_mapped(values, data_range, expected):
 )
 def test_extremes_outside_the_range_are_refused(values, data_range, message):
     with pytest.raises(ImageError, match=message):
-        from_user_array(values, Reading(data_range))
+        read_array(values, Reading(data_range))
 
 
 @pytest.mark.parametrize(
@@ -366,7 +371,7 @@ def test_extremes_outside_the_range_are_refused(values, data_range, message):
 )
 def test_bad_ranges(bad):
     with pytest.raises(InvalidArgumentError, match="data_range"):
-        from_user_array(np.zeros((2, 2)), Reading(bad))
+        read_array(np.zeros((2, 2)), Reading(bad))
 
 
 @pytest.mark.parametrize("shape", [(700, 900), (1, 3000), (3000, 1), (70, 90, 3), (90, 70, 7), (5, 6, 3)])
@@ -381,7 +386,7 @@ def test_block_by_block_is_all_at_once(monkeypatch, shape, dtype):
         low, high = data_range or (0, top)
         expected = ((planes.astype(np.float64) - low) / (high - low)).astype(np.float32)
         for given in (array, array[::-1][::-1]):
-            np.testing.assert_array_equal(from_user_array(given, Reading(data_range)), expected)
+            np.testing.assert_array_equal(read_array(given, Reading(data_range)), expected)
 
 
 def test_the_hash_of_pixels_does_not_depend_on_blocks(monkeypatch):

@@ -15,7 +15,7 @@ import zarr
 from PIL import Image as Pillow
 
 from conformask.data.decoding import decode, read_header
-from conformask.data.images import from_user_array, read_image
+from conformask.data.images import image_and_header, read_image
 from conformask.data.rasters import open_raster
 from conformask.errors import ImageError, InvalidArgumentError
 from hand_made_tiff import tiff
@@ -189,7 +189,7 @@ def test_reading_takes_little_more_than_the_image() -> None:
     pixels = np.zeros((2048, 2048, 3), np.uint8)
     tracemalloc.start()
     try:
-        image = from_user_array(pixels)
+        image, _ = image_and_header(pixels)
         assert tracemalloc.get_traced_memory()[1] < 1.8 * image.nbytes
     finally:
         tracemalloc.stop()

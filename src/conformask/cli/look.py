@@ -69,6 +69,7 @@ def look(
         *([] if comparison is None else ["", comparison_text(comparison)]),
         "",
         f"Each image and its mask: {out / 'report.html'}, or conformask view {run} {data}",
+        f"For people without conformask: conformask share {run} {data} --out {out / 'look.html'}",
         f"Masks of new images, x/ and y_hat/ of a folder NEW: conformask mask {run} NEW masks",
         *([] if threshold is not None else [_another_threshold(run)]),
         as_json=json,

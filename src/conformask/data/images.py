@@ -40,15 +40,6 @@ def read_image(path: Path | str, reading: Reading = PLAIN) -> Image:
     return image_and_header(Path(path), reading)[0]
 
 
-def from_user_array(array: Array, reading: Reading = PLAIN, name: str = "the array") -> Image:
-    """Convert an image (H, W) or (H, W, C), or of the given axes, to float32 (C, *space) in [0, 1].
-
-    Raises:
-        ImageError: another shape or type, NaN, or values outside the range; its message names `name`.
-    """
-    return image_and_header(array, reading, name)[0]
-
-
 def image_and_header(
     image: UnreadImage, reading: Reading = PLAIN, name: str = "the array"
 ) -> tuple[Image, Header]:
