@@ -13,6 +13,7 @@ from PIL import Image
 import conformask as cm
 from axe import violations
 from conformask.errors import InvalidArgumentError, OutputError
+from conformask.viewer.share import picture_size
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
@@ -95,3 +96,12 @@ def test_files_of_others_are_not_replaced(world, tmp_path: Path) -> None:
     assert path.read_text() == "mine"
     with pytest.raises(InvalidArgumentError, match=r"ends with \.html"):
         cm.share(world.masker, world.shown, tmp_path / "look.txt")
+
+
+@pytest.mark.parametrize(
+    ("shape", "down", "right", "size"),
+    [((80, 60), 1, 1, (60, 80)), ((80, 60), 0.05, 0.05, (60, 80)), ((10, 60), 3.0, 1.0, (60, 30)),
+     ((2000, 1000), 1, 1, (256, 512))],
+)  # fmt: skip
+def test_pictures_have_the_shape_of_what_they_show(shape, down, right, size):
+    assert picture_size(shape, down, right) == size

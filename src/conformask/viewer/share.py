@@ -23,6 +23,7 @@ from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import HATCH, in_colors
 from conformask.pictures.templates import template
+from conformask.progress import tracked
 from conformask.report.sliders import SliderSetting, SliderState, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, to_jsonable
@@ -131,7 +132,8 @@ def _positions(masker: Masker) -> Iterator[tuple[Masker, SliderState]]:
 
 
 def _images(session: Session, maskers: list[Masker]) -> Iterator[SharedImage]:
-    for name in (entry.name for entry in session.entries()):
+    names = [entry.name for entry in session.entries()]
+    for name in tracked(names, "images", len(names)):
         image = session.viewed_image(name)
         levels = [level_of(masker, image)[1] for masker in maskers]
         losses = None
@@ -169,18 +171,23 @@ def _pictures(
     if "region" in image.sources:
         codes[session.plane(name, "region", *place)[0] == 0] = 0
     contrast = _contrast(collection_image.data_range, image.output_values.most)
-    height, width = (
-        rows * collection_image.steps[view.down.axis],
-        columns * collection_image.steps[view.right.axis],
-    )
-    scale = min(1.0, LONGEST / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
+    steps = (collection_image.steps[axis] for axis in (view.down.axis, view.right.axis))
+    size = picture_size((rows, columns), *steps)
     pixels = {
         role: in_colors(contrast(session.plane(name, role, *place)))
         for role in VIEWS
         if role in image.sources
     }
     return {role: _uri(each, size, "JPEG") for role, each in pixels.items()}, _uri(codes, size, "PNG")
+
+
+def picture_size(shape: tuple[int, int], down: float, right: float) -> tuple[int, int]:
+    """Return width and height of a picture of pixels with these steps, not enlarged where they are equal."""
+    height, width = (
+        length * step / min(down, right) for length, step in zip(shape, (down, right), strict=True)
+    )
+    scale = min(1.0, LONGEST / max(height, width))
+    return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _contrast(data_range: DataRange, most: tuple[float, float]) -> Contrast:
