@@ -41,7 +41,7 @@ def outliers(curves: Curves | None, batch: Batch, features: Float[np.ndarray, "n
     low, high = past.min(axis=0), past.max(axis=0)
     is_far = np.maximum(low - new, new - high) > FAR * np.maximum(high - low, NARROWEST)
     return {
-        name: _text(measure - is_far.shape[1], new[index], low, high, len(past))
+        name: _text(int(measure) - is_far.shape[1], new[index], low, high, len(past))
         for index, (name, measure) in enumerate(zip(batch.names, is_far.argmax(axis=1), strict=True))
         if is_far[index].any()
     }
