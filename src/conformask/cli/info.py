@@ -124,7 +124,7 @@ def info(
 def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> list[tuple[str, str]]:
     try:
         return [(shown[key], _text(key, value, part)) for key, value in part.items() if shown[key]]
-    except (TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise MismatchError(
             f"{path} has contents that conformask does not write: copy the file again"
         ) from error
