@@ -12,7 +12,7 @@ docs/results/local.md.
 import argparse
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import nibabel
@@ -248,19 +248,26 @@ def page() -> str:
     return TEXT.format(table="\n".join(lines), cut=f"{100 * min(cut):.0f} to {100 * max(cut):.0f} %")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+def run(
+    purpose: str,
+    tasks: Iterable[str],
+    results: Path,
+    of_task: Callable[[str, Path], dict[str, object]],
+    write_page: Callable[[], object],
+) -> None:
+    """Measure the tasks that have no result yet, and write the page once all have one."""
+    parser, names = argparse.ArgumentParser(description=purpose.split("\n")[0]), list(tasks)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--tasks", default=",".join(names))
     options = parser.parse_args()
-    RESULTS.mkdir(parents=True, exist_ok=True)
+    results.mkdir(parents=True, exist_ok=True)
     for name in options.tasks.split(","):
-        kept = RESULTS / f"{name}.json"
+        kept = results / f"{name}.json"
         if not kept.is_file():
             kept.write_text(json.dumps(of_task(name, options.data), indent=1) + "\n", encoding="utf-8")
-    if all((RESULTS / f"{name}.json").is_file() for name in TASKS):
-        PAGE.write_text(page(), encoding="utf-8")
+    if all((results / f"{name}.json").is_file() for name in names):
+        write_page()
 
 
 if __name__ == "__main__":
-    main()
+    run(__doc__, TASKS, RESULTS, of_task, lambda: PAGE.write_text(page(), encoding="utf-8"))

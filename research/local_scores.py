@@ -10,7 +10,6 @@ Writes research/results/local_scores/TASK.json after each task, goes on there, a
 docs/results/local-scores.md.
 """
 
-import argparse
 import copy
 import json
 import time
@@ -20,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from local import TASKS, WINDOW, WithoutSmoothing, measure
+from local import TASKS, WINDOW, WithoutSmoothing, measure, run
 from torch import Tensor, nn
 
 import conformask as cm
@@ -199,19 +198,5 @@ def page() -> str:
     return TEXT.format(table="\n".join(lines), conclusion=conclusion, steps=STEPS, batch=BATCH)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--tasks", default=",".join(LEARNED_FROM))
-    options = parser.parse_args()
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    for name in options.tasks.split(","):
-        kept = RESULTS / f"{name}.json"
-        if not kept.is_file():
-            kept.write_text(json.dumps(of_task(name, options.data), indent=1) + "\n", encoding="utf-8")
-    if all((RESULTS / f"{name}.json").is_file() for name in LEARNED_FROM):
-        PAGE.write_text(page(), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    run(__doc__, LEARNED_FROM, RESULTS, of_task, lambda: PAGE.write_text(page(), encoding="utf-8"))

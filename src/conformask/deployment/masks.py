@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -230,8 +230,9 @@ class _Work:
         """Compute the masks of a batch, on the accelerator if there is one."""
         masker, on_device = self.masker, batch.to(best_device())
         item = masker.scored(on_device.x, on_device.y_hat, batch.weight, batch.category)
-        self.features |= zip(batch.names, features_of(item.score), strict=True)
-        self.outliers |= masker.outliers(replace(item, batch=on_device))
+        features = features_of(item.score)
+        self.features |= zip(batch.names, features, strict=True)
+        self.outliers |= masker.outliers(on_device, features)
         self.clipped |= zip(batch.names, batch.clipped, strict=True)
         masks, bounds, losses = masker.open(item), masker.bounds_of(item), None
         if self._is_measured:

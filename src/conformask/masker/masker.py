@@ -173,7 +173,7 @@ class Masker:
         if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
             raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
         item = self.scored(self.batch_of("x", x), self.batch_of("y_hat", y_hat), weight, category)
-        if found := self.outliers(item):
+        if found := self.outliers(item.batch, features_of(item.score)):
             warnings.warn(outliers_text(found, len(item.batch)), stacklevel=2)
         masks = self.open(item)
         if isinstance(x, Tensor):
@@ -188,11 +188,11 @@ class Masker:
         mask: Array = self.masks(x, y_hat, weight=weight, category=category)[0].numpy()
         return mask[0] if len(mask) == 1 else mask
 
-    def outliers(self, item: ScoredBatch) -> dict[str, str]:
+    def outliers(self, batch: Batch, features: Float[np.ndarray, "n f"]) -> dict[str, str]:
         """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
         if isinstance(self.guarantee.population, Weighted):
             return {}  # by design about other images
-        return outliers(self.curves, item.batch, features_of(item.score))
+        return outliers(self.curves, batch, features)
 
     def batch_of(self, name: str, image: Tensor | Array) -> Images:
         """Return the argument `name`, an array or a tensor (N, C, *space), as a batch in [0, 1].

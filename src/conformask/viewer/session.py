@@ -1,7 +1,7 @@
 """A session of the viewer: a masker, its images, and what has been computed for them."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from conformask.conformal.crossing import meets_threshold
 from conformask.data.formats.header import DataRange, Header
@@ -18,6 +19,7 @@ from conformask.deployment.scored_image import level_of, mask_size_by_planes, tr
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of
+from conformask.masks.mask_family import Family
 from conformask.pictures.views import Point, View, select_slices, views_of
 from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
@@ -242,16 +244,23 @@ class Session:
 
         Marks that repeat at a larger period are not seen in them. None where nothing is hidden.
         """
+        level, step = level_of(self.masker, self.viewed_image(name))[1], self.most_hidden_plane(name)[2].step
+        (hidden,) = self.hidden_pixels(name, [(self.masker.family, level)])
+        starts = hidden[:, 0].sum() + (hidden[:, 1:] & ~hidden[:, :-1]).sum()
+        return float(step * hidden.sum() / starts) if starts else None
+
+    def most_hidden_plane(self, name: str) -> tuple[View, int, Part]:
+        """Return view, index and part of the most hidden plane of the first view, as `plane` takes them."""
         image, collection_image = self.viewed_image(name), self.collection_image(name)
         view = next(view for view in collection_image.views if view.axis == 0)
         (rows, columns), step = view.sides(image.deep), reduction(view, image.deep)
-        part = Part(0, rows, 0, columns, step)
-        scores = self.plane(name, "score", view, self.most_hidden(name)[0], part)
-        level = level_of(self.masker, image)[1]
-        mask = self.masker.family.apply(torch.from_numpy(np.ascontiguousarray(scores))[None], level)
-        hidden = (mask[0].mean(dim=0) < 1).numpy()
-        starts = hidden[:, 0].sum() + (hidden[:, 1:] & ~hidden[:, :-1]).sum()
-        return float(step * hidden.sum() / starts) if starts else None
+        return view, self.most_hidden(name)[0], Part(0, rows, 0, columns, step)
+
+    def hidden_pixels(self, name: str, masks: Sequence[tuple[Family, Tensor]]) -> list[Array]:
+        """Return where each mask, a family at a level, hides the most hidden plane at least in part, bool."""
+        plane = self.plane(name, "score", *self.most_hidden_plane(name))
+        scores = torch.from_numpy(np.ascontiguousarray(plane))[None]
+        return [(family.apply(scores, level)[0].mean(dim=0) < 1).numpy() for family, level in masks]
 
     def measurement(self) -> Measurement | None:
         """Return how the masks of images with truth agree with the promise, where known.

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from markupsafe import Markup
 from PIL import Image
 from torch import Tensor
@@ -29,7 +28,6 @@ from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, to_jsonable
 from conformask.storage.atomic import atomic_write
 from conformask.viewer.contrast import Contrast, default_window
-from conformask.viewer.planes import Part, reduction
 from conformask.viewer.session import Session
 from conformask.viewer.viewed_image import is_measurable, losses_of
 
@@ -159,20 +157,14 @@ def _pictures(
 ) -> tuple[dict[str, str], str]:
     """Return the views and the codes of the most hidden plane, as data URIs."""
     image, collection_image = session.viewed_image(name), session.collection_image(name)
-    view = next(view for view in collection_image.views if view.axis == 0)
-    (rows, columns), step = view.sides(image.deep), reduction(view, image.deep)
-    place = view, session.most_hidden(name)[0], Part(0, rows, 0, columns, step)
-    scores = torch.from_numpy(np.ascontiguousarray(session.plane(name, "score", *place)))[None]
-    masks = (
-        masker.family.apply(scores, level)[0].mean(dim=0)
-        for masker, level in zip(maskers, levels, strict=True)
-    )
-    codes = np.sum([(mask < 1).numpy() for mask in masks], axis=0).astype(np.uint8)
+    view, *_ = place = session.most_hidden_plane(name)
+    masks = [(masker.family, level) for masker, level in zip(maskers, levels, strict=True)]
+    codes = np.sum(session.hidden_pixels(name, masks), axis=0).astype(np.uint8)
     if "region" in image.sources:
         codes[session.plane(name, "region", *place)[0] == 0] = 0
     contrast = _contrast(collection_image.data_range, image.output_values.most)
     steps = (collection_image.steps[axis] for axis in (view.down.axis, view.right.axis))
-    size = picture_size((rows, columns), *steps)
+    size = picture_size(view.sides(image.deep), *steps)
     pixels = {
         role: in_colors(contrast(session.plane(name, role, *place)))
         for role in VIEWS
