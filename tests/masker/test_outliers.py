@@ -1,6 +1,7 @@
 """Images that are far outside of the calibration's, values that were clipped, and arrays of other axes."""
 
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,10 +14,12 @@ from conformask.errors import MismatchError
 FAR = "far outside of the calibration images"
 
 
-def images(count: int, seed: int, gain: float = 1.0, noise: float = 0.08, **more) -> cm.Triplets:
+def images(
+    count: int, seed: int, gain: float = 1.0, noise: float = 0.08, side: int = 24, **more
+) -> cm.Triplets:
     """Smooth scenes of various brightness, with noise, and their mean over three rows."""
     generator = np.random.default_rng(seed)
-    waves = np.sin(np.linspace(0, 6, 24) + generator.uniform(0, 6, (count, 24, 1)))
+    waves = np.sin(np.arange(side) / 4 + generator.uniform(0, 6, (count, side, 1)))
     y = generator.lognormal(-1.5, 0.3, (count, 1, 1)) * (1 + 0.5 * waves)
     x = y + noise * generator.standard_normal(y.shape)
     y_hat = (x + np.roll(x, 1, axis=1) + np.roll(x, -1, axis=1)) / 3
@@ -118,3 +121,21 @@ def test_volumes_given_to_a_masker_of_planes_and_the_reverse(masker: cm.Masker) 
     )
     with pytest.raises(MismatchError, match="about volumes: arrays with the axes ZYX"):
         of_volumes(volume[0], volume[0])
+
+
+@pytest.mark.parametrize("most", [2**22, 100 * 100], ids=["all", "the middle"])
+def test_whole_images_masked_by_tiles_are_told_too(tmp_path: Path, monkeypatch, most: int) -> None:
+    monkeypatch.setattr("conformask.deployment.whole.MIDDLE", most)
+    scorer = cm.Tiled(cm.Heuristic(cm.residual, channels=1), 128, 32)
+    reading = cm.Reading(data_range=(0, 0.9), clip="all")
+    masker = cm.calibrate(scorer, images(100, 0, side=128, reading=reading), threshold=0.03, loss="l1")
+    alike, dark, bright = (images(3, 1, gain, side=200, reading=reading) for gain in (1, 1 / 255, 3))
+    written = write_masks(masker, alike, tmp_path / "alike")
+    assert (written.outliers, set(written.clipped)) == ({}, set(alike.names))
+    written = write_masks(masker, dark, tmp_path / "dark")
+    assert set(written.outliers) == set(dark.names)
+    assert all("darker" in text for text in written.outliers.values())
+    written = write_masks(masker, bright, tmp_path / "bright")
+    for name, stored in zip(bright.names, images(3, 1, 3, side=200), strict=True):
+        assert written.clipped[name] == max((image > 0.9).mean() for image in (stored.x, stored.y_hat))
+        assert written.clipped[name] > 0

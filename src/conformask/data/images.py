@@ -61,9 +61,13 @@ def image_and_header(
     unit = to_unit(array, header, reading, name)
     if reading.clip is None:
         return unit, header
+    return unit, replace(header, clipped=count_clipped(array, header, reading, name) / array.size)
+
+
+def count_clipped(array: Array, header: Header, reading: Reading, name: str) -> int:
+    """Return how many values lie outside the range, and are clipped to it by `to_unit`."""
     low, high = _ends(array, header, reading, name)
-    outside = sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, 0))
-    return unit, replace(header, clipped=outside / array.size)
+    return sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, 0))
 
 
 def header_of_image(image: UnreadImage, reading: Reading = PLAIN, name: str = "the array") -> Header:

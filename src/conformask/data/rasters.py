@@ -1,5 +1,6 @@
 """Large images, read window by window."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from conformask.data.datasets import UnreadImage
 from conformask.data.decoding import open_window, read_header
 from conformask.data.formats.header import Header, Places, Window, image_of_array, window_of
-from conformask.data.images import Image, to_unit
+from conformask.data.images import Image, count_clipped, to_unit
 from conformask.data.memory import FLOAT32, check_memory
 from conformask.records.reading import PLAIN, Reading
 from conformask.records.size import Size
@@ -46,6 +47,17 @@ class Raster:
         window = self.window(places)
         check_memory(name, FLOAT32 * window.size)
         return to_unit(window, self.header, self.reading, name)
+
+    def clipped(self, windows: Iterable[Places]) -> float:
+        """Return the share of the values in these windows, read anew, that are clipped to the range."""
+        if self.reading.clip is None:
+            return 0.0
+        outside = values = 0
+        for places in windows:
+            window = self.window(places)
+            outside += count_clipped(window, self.header, self.reading, self.name)
+            values += window.size
+        return outside / values
 
 
 def open_raster(image: UnreadImage, reading: Reading = PLAIN, name: str = "the array") -> Raster:

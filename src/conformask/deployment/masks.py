@@ -260,6 +260,8 @@ class _Work:
         self.folder.check_claimed()
         summary = write_whole(self.masker, image, self.places[image.name])
         self._write_overlay(image.name, summary.y_hat, summary.mask, image.under.geometry)
+        self.outliers |= {} if summary.outlier is None else {image.name: summary.outlier}
+        self.clipped[image.name] = summary.clipped
         self.folder.add(self._line(image.name, summary.size, summary.loss))
 
     def write_segmentations(self, promise: str) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import best_device, window_index
-from conformask.calibration import ScoredBatch
+from conformask.calibration import ScoredBatch, features_of
 from conformask.data.formats.format import Blocks, SourceImage
 from conformask.data.mask_files import grid, write_blocks
 from conformask.data.memory import DiskArray, check_disk
@@ -29,13 +29,15 @@ from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
 from conformask.prefetch import prefetch
 from conformask.progress import tracked
-from conformask.records.size import size_text
+from conformask.records.size import Size, size_text
 from conformask.scorers.tiled import Factors, Places, Tile, Tiled, reduced, tiled
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Loss, Score
 
 IN_MEMORY = 2**26
 """Largest image, in pixels, of which a rule may use all pixels, such as for its features."""
+MIDDLE = 2**22
+"""Most pixels of an image that are compared with the calibration images."""
 BYTES = 6
 """Bytes on disk for each pixel: a score of 32 and a mask of 16 bits."""
 LONGEST, LONGEST_IN_VOLUMES = 2048, 256
@@ -69,6 +71,10 @@ class WrittenMask:
     """Overview of y_hat, (C, *space)."""
     mask: Array
     """Overview of the mask, (1 or C, *space)."""
+    outlier: str | None
+    """How the image lies far outside of the calibration images; None where it does not."""
+    clipped: float
+    """Share of the values, the larger of x and y_hat, that were clipped to the range."""
 
 
 def tiled_scorer(masker: Masker) -> Tiled:
@@ -132,7 +138,35 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> WrittenMask:
         score[window_index(places)] += part
     mask = _BlockwiseMask(masker, image, torch.from_numpy(score))
     write_blocks(path, score.shape[1:], mask.blocks(), image.under)
-    return mask.summary
+    clipped = max(raster.clipped(grid(raster.size)) for raster in (image.x, image.y_hat))
+    return mask.summary(_outlier(masker, image, score), clipped)
+
+
+def _outlier(masker: Masker, image: WholeImage, score: Array) -> str | None:
+    """Return how the middle of an image, up to a size, lies far outside of the calibration images."""
+    factors = _factors(masker, image)
+    places = _middle(image.y_hat.size, factors)
+    is_all = places == image.y_hat.header.everywhere
+    under = image.x.header.everywhere if is_all else reduced(places, factors)
+    x, y_hat = (
+        torch.from_numpy(_read(raster, window))[None]
+        for raster, window in ((image.x, under), (image.y_hat, places))
+    )
+    features = features_of(Score(torch.from_numpy(score[window_index(places)])))
+    return masker.outliers(facts_of_pixels(image, x, y_hat), features).get(image.name)
+
+
+def _middle(size: Size, factors: Factors) -> Places:
+    """Return a window in the middle of an image, at borders of pixels of x, or all of a small one."""
+    if math.prod(size) <= MIDDLE:
+        return tuple(slice(0, side) for side in size)
+    longest = int(MIDDLE ** (1 / len(size)))
+    sides = [min(side, longest) // factor * factor for side, factor in zip(size, factors, strict=True)]
+    starts = [
+        (whole - side) // 2 // factor * factor
+        for whole, side, factor in zip(size, sides, factors, strict=True)
+    ]
+    return tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
 
 
 def shape_of_score(masker: Masker, image: WholeImage) -> tuple[int, ...]:
@@ -232,12 +266,12 @@ class _BlockwiseMask:
             self._y_hat.add(window, y_hat)
             yield window, mask
 
-    @property
-    def summary(self) -> WrittenMask:
+    def summary(self, outlier: str | None, clipped: float) -> WrittenMask:
+        """Return the summary of the mask, of an image with these peculiarities."""
         header = self._image.y_hat.header
         loss = None if self._exponent is None else self._loss_sum / header.values
         size = 1 - self._trusted_sum / self._score.numel()
-        return WrittenMask(size, loss, self._y_hat.image, self._mask.image)
+        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, outlier, clipped)
 
     def _block_loss(self, window: Places, mask: Array, y_hat: Array) -> float:
         """Return the sum of m^p |y - y_hat|^p over a block."""
