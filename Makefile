@@ -6,6 +6,7 @@ QUICK := $(addprefix tests/,conformal data deployment distances losses masker ma
 	$(addprefix tests/plugins/,bioimageio dask dicom huggingface nifti onnx zarr)
 CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,view,zarr
 TOOLS := crepes hypothesis httpx mapie pandas polars 'pytest<9.2' pytest-xdist scikit-learn
+DEMO ?=
 NEWEST ?=
 # What `make lowest` leaves at its newest version, such as NEWEST='torch torchvision'.
 
@@ -17,8 +18,8 @@ unexport PYTHONDONTWRITEBYTECODE
 help:                            ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 10
 
-demo: .venv/installed            ## the whole story on packaged photographs, into demo/
-	$(BIN)/conformask demo --out demo
+demo: .venv/installed            ## a first look at packaged photographs, into demo/ (DEMO=--no-view: without the viewer)
+	$(BIN)/conformask demo --out demo $(DEMO)
 
 test: .venv/testing              ## the tests, but for the slow ones and those of napari, MONAI, deepinv, transformers
 	$(PYTEST) -m "not slow"
@@ -60,7 +61,7 @@ dist: .venv/installed            ## wheel and source distribution into dist/, ch
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv --clear .venv-wheel
 	.venv-wheel/bin/pip install --quiet --no-compile dist/*.whl
-	.venv-wheel/bin/conformask demo --out demo-of-wheel
+	.venv-wheel/bin/conformask demo --out demo-of-wheel --no-view
 
 bench: .venv/testing             ## speed side by side with the alternatives
 	$(BIN)/python benchmarks/critical_lambda.py
@@ -84,7 +85,7 @@ format: .venv/checking
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --no-compile --editable .
+	$(BIN)/pip install --quiet --no-compile --editable '.[view]'
 	touch $@
 
 .venv/checking: .venv/installed

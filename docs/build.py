@@ -5,6 +5,7 @@ the repository (with links as in the repository), and the reference of the comma
 the help of its verbs. Afterwards the long tables of some pages are folded.
 """
 
+import json
 import posixpath
 import re
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from conformask.cli import VERBS, build
+from conformask.viewer.share import SharedCase, SharedImage
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -54,7 +56,7 @@ SECTION = r'(<h2 id="{}">.*?</h2>)(.*?)(?=<h2 |</article>)'
 def assemble(folder: Path) -> None:
     """Write all pages as the site has them."""
     docs = folder / "docs"
-    ignored = shutil.ignore_patterns("*.py", "__pycache__", "theme", "paper.md")
+    ignored = shutil.ignore_patterns("*.py", "__pycache__", "theme", "paper.md", "try.json")
     shutil.copytree(ROOT / "docs", docs, ignore=ignored)
     shutil.copy(ROOT / "mkdocs.yml", folder)
     for name in ("docs/theme", "docs/shapes.py", "src"):
@@ -106,7 +108,7 @@ def row(item: str) -> str:
 
 
 def finish(site: Path) -> None:
-    """Fold the long sections, and lead home from the paper's figures, which are a page by themselves."""
+    """Fold the long sections, write the page to try, and lead home from the paper's figures."""
     for name, sections in FOLDED.items():
         page = site / name
         html = page.read_text(encoding="utf-8")
@@ -116,11 +118,20 @@ def finish(site: Path) -> None:
             if not count:
                 raise ValueError(f"{page} has no section #{section}: see FOLDED in {__file__}")
         page.write_text(html, encoding="utf-8")
+    (site / "try.html").write_text(page(cases(ROOT / "docs" / "try.json")), encoding="utf-8")
     figures = site / "results" / "paper.html"
     first = '<p class="eyebrow">'
     linked = f'{first}<a style="color: inherit" href="../index.html">conformask</a>'
     text = figures.read_text(encoding="utf-8")
     figures.write_text(text.replace(f"{first}conformask", linked, 1), encoding="utf-8")
+
+
+def cases(path: Path) -> list[SharedCase]:
+    """What research/try_page.py wrote for the page that runs without an installation."""
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    return [
+        SharedCase(**case | {"images": [SharedImage(**image) for image in case["images"]]}) for case in stored
+    ]
 
 
 def main(site: Path) -> None:

@@ -14,12 +14,12 @@ from conformask.viewer.serve import listening, server, url_of
 from conformask.viewer.session import Session
 
 GALLERY = "#/"
-IMAGE = "#/image/astronaut_r00_c06?threshold=0.015&swipe=truth,overlay"
+IMAGE = "#/image/astronaut-1?swipe=truth,overlay"
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
 def main(demo: Path, out: Path = Path("docs/images")) -> None:
-    session = Session(load(demo / "masker"), test_tiles(demo))
+    session = Session(load(demo / "run"), test_crops(demo))
     list(session.look_through())
     token = secrets.token_urlsafe()
     with listening(0) as bound, sync_playwright() as playwright:
@@ -34,8 +34,8 @@ def main(demo: Path, out: Path = Path("docs/images")) -> None:
         thread.join()
 
 
-def test_tiles(demo: Path) -> Triplets:
-    """The tiles that the demonstration set aside for its test."""
+def test_crops(demo: Path) -> Triplets:
+    """The crops that the demonstration set aside for its test."""
     return Triplets.from_folder(demo / "data").part("test")
 
 

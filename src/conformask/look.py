@@ -9,7 +9,7 @@ from pathlib import Path
 from conformask.conformal.promise import Promise
 from conformask.data.check import SOURCE, CheckReport, check_triplets, suggested_groups
 from conformask.data.manifest import MANIFEST, rows_of_folders, write_manifest
-from conformask.data.provenance import Provenance
+from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError
 from conformask.evaluation.evaluate import evaluate
@@ -51,6 +51,7 @@ def look(
     group_from: str | None = None,
     threshold: float | str = HALF,
     confidence: float = 0.9,
+    provenance: Provenance = UNKNOWN,
 ) -> Look:
     """Check three folders, split them, calibrate the packaged score on a part and test it on another.
 
@@ -63,6 +64,7 @@ def look(
         group_from: where the groups are found; see `Triplets.grouped`.
         threshold: the threshold, or a quantile such as "q0.5" of the selection images' losses.
         confidence: the promised share of new images, or of images of new groups.
+        provenance: what is known of the origin of the images.
 
     Raises:
         MissingFileError: a folder or a partner of a file is missing.
@@ -71,7 +73,7 @@ def look(
     """
     run, data, report = out / "run", out / "data", out / "report.html"
     refuse_unclaimed([report, run / EVALUATION, *places(run, CALIBRATION)])
-    triplets = Triplets(rows_of_folders(folders, reading), reading)
+    triplets = Triplets(rows_of_folders(folders, reading), reading, provenance)
     triplets = _grouped(triplets, group_from, are_groups)
     by_group = len(set(triplets.groups)) < len(triplets)
     promise = Promise(confidence=confidence, unit="image_of_new_group" if by_group else None)
@@ -81,7 +83,7 @@ def look(
     calibration, selection = rest.holdout(SELECTION)
     findings = check_triplets(triplets, needed, by_group=by_group)
     parts = {"calibration": calibration, "selection": selection, "test": test}
-    _write_manifest(data, parts)
+    _write_manifest(data, parts, provenance)
     masker = calibrate(
         Untrained("packaged"), calibration, threshold=threshold, promise=promise, selection=selection
     ).save(run)
@@ -112,9 +114,9 @@ def _check_count(triplets: Triplets, needed: int, *, by_group: bool) -> None:
         )
 
 
-def _write_manifest(folder: Path, parts: Mapping[str, Triplets]) -> None:
+def _write_manifest(folder: Path, parts: Mapping[str, Triplets], provenance: Provenance) -> None:
     """List the files of all parts, where they are."""
-    Provenance().claim(folder, [MANIFEST])
+    provenance.claim(folder, [MANIFEST])
     write_manifest(folder / MANIFEST, chain.from_iterable(_lines(part, parts[part]) for part in parts))
 
 

@@ -38,10 +38,8 @@ MASKS = ("masks/mine.png", "overlays/mine.jpg", "segmentations/mine.dcm", "sizes
 """Files of the user's beside masks of another promise, which --overwrite is asked to replace."""
 KNOWN = {
     "demo": [
-        "report.html", "evaluation.json", "masks/mine.png", "overlays/mine.jpg", "segmentations/a.dcm",
-        "sizes.csv", "masks.json", "predictor/predictor.safetensors", "predictor/metrics.csv",
-        "predictor/checkpoints/last.ckpt", "masker/scorer.json", "masker/CARD.md", "data/y/mine.png",
-        "data/manifest.csv", "data/triplets.json",
+        "report.html", "run/evaluation.json", "run/calibration.json", "run/CARD.md", "data/y/mine.png",
+        "data/x/astronaut-1.png", "data/manifest.csv", "data/triplets.json",
     ],
     "paper": ["paper.csv", "paper.md", "paper.html", "figures/mine.svg"],
 }  # fmt: skip

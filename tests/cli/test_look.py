@@ -11,6 +11,7 @@ import pytest
 import conformask as cm
 from conformask.cli import look as verb
 from conformask.data.images import write_image
+from conformask.wording.scores import comparison_text
 
 ROLES = ("x", "y_hat", "y")
 
@@ -49,7 +50,11 @@ def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, m
     test = cm.Triplets.from_folder(out / "data").part("test")
     assert viewed[1].names == test.names
     measured = cm.evaluate(masker, test)
-    assert f"{measured.coverage:.3f}" in answer.out
+    told = answer.out.replace("\N{NO-BREAK SPACE}", " ")
+    assert f"measured {100 * measured.coverage:.1f} % of 21 test images" in told
+    assert measured.comparison is not None
+    assert comparison_text(measured.comparison) in answer.out
+    assert measured.comparison.part == "test", "8 selection images are too few to compare scores on"
     with (out / "data" / "manifest.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {Path(row["y_hat"]).parent for row in rows} == {folders[1]}

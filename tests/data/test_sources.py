@@ -38,14 +38,6 @@ def test_overlapping_tiles():
         TrueImages.from_arrays({"f": field()}, 16, 8, split="tile")
 
 
-def test_parts_are_dealt_in_numbers():
-    tiles = TrueImages.from_arrays({"wide": np.zeros((8, 400), np.uint8)}, 8, 8, split="tile")
-    dealt = tiles.reassigned((0.3, 0.1, 0.2, 0.4))
-    assert [len(dealt.part(part)) for part in PARTS] == [15, 5, 10, 20]
-    assert (dealt.names, dealt.groups) == (tiles.names, tiles.groups)
-    assert dealt.sources != tiles.reassigned((0.3, 0.1, 0.2, 0.4), seed=1).sources
-
-
 def test_the_tile_is_its_own_group_where_tiles_are_dealt():
     arrays = {f"f{index}": field(64, 64) for index in range(30)}
     for split in ("within", "tile"):

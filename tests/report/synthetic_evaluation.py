@@ -82,7 +82,7 @@ def evaluation(
     met = images.loss <= THRESHOLD * (1 + 1e-6)
     coverage, size, oracle = float(met.mean()), float(images.size.mean()), float(images.oracle_size.mean())
     if examples is None:
-        kinds = [("best", (64, 64)), ("typical", (64, 48)), ("worst", (240, 320)), ("whole", (300, 400))]
+        kinds = [("best", (64, 64)), ("typical", (64, 48)), ("worst", (240, 320))]
         examples = [example(smooth(rng, *shape), kind, f"{kind}-0.png") for kind, shape in kinds]
     margin = 1.96 * math.sqrt(coverage * (1 - coverage) / n) + 0.5 / n
     thresholds = [0.25, 0.5, 0.75, 1, 1.25, 1.5, 2, 2.5, 3, 4]

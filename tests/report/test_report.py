@@ -85,7 +85,6 @@ def test_everything_is_there() -> None:
         "as expected of a promise of 90\N{NO-BREAK SPACE}%",
         "Best:",
         "Worst:",
-        "Whole images",
     ):
         assert words_of_it in text
     assert len(drawn(evaluation())) == 7
@@ -281,13 +280,6 @@ def test_caveats_stand_before_the_numbers() -> None:
     for caveat in (EXPLORATORY_TEXT, "Does not record which network."):
         assert 0 < text.index(caveat) < text.index('<dl class="tiles">')
     assert EXPLORATORY_TEXT not in check(evaluation())
-
-
-def test_whole_images_neither_pass_nor_fail() -> None:
-    text = check(evaluation(examples=[e for e in evaluation().examples if e.kind == "whole"]))
-    shown = text.split("Whole images")[1].split("How to read this")[0]
-    assert "mask size" in shown
-    assert not re.search("[✓✗]", shown)
 
 
 def test_all_images_as_a_table_and_as_csv() -> None:

@@ -13,7 +13,8 @@ from PIL import Image
 import conformask as cm
 from axe import violations
 from conformask.errors import InvalidArgumentError, OutputError
-from conformask.viewer.share import picture_size
+from conformask.viewer.share import page as page_of
+from conformask.viewer.share import picture_size, shared_case
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
@@ -34,7 +35,7 @@ def shared(world, tmp_path_factory) -> Path:
 
 
 def test_masks_in_the_file_are_those_of_the_maskers_at_every_threshold(world, shared: Path) -> None:
-    data = data_of(shared)
+    (data,) = data_of(shared)["cases"]
     assert data["states"][data["calibrated"]]["threshold"] == world.masker.card.threshold
     assert data["states"][data["calibrated"]]["sentence"] == world.masker.sentence
     assert len(data["states"]) > 10
@@ -79,13 +80,34 @@ def test_a_browser_shows_it_without_a_server(browser, shared: Path) -> None:
     page.close()
 
 
+def test_a_page_of_several_cases_shows_each(world, browser, tmp_path: Path) -> None:
+    other = world.masker.recalibrate(threshold=2 * world.masker.card.threshold)
+    cases = [
+        shared_case(masker, world.shown, 2, title, note)
+        for masker, title, note in ((world.masker, "One", "Mine."), (other, "Two", "Yours."))
+    ]
+    path = tmp_path / "try.html"
+    path.write_text(page_of(cases), encoding="utf-8")
+    page = browser.new_page()
+    page.goto(path.as_uri())
+    for case, name in zip(cases, ("One", "Two"), strict=True):
+        page.get_by_role("button", name=name).click()
+        assert page.locator("#sentence").text_content() == case.states[case.calibrated]["sentence"]
+        assert page.locator("#note").text_content() == case.note
+        assert page.locator("#images button").count() == 2
+        most = max(image.hidden[case.calibrated] for image in case.images)
+        assert page.locator("#facts dd").first.text_content() == f"{100 * most:.1f} %"
+    assert violations(page) == []
+    page.close()
+
+
 def test_names_cannot_end_the_script(world, tmp_path: Path) -> None:
     name = "x<!--<script>"
     renamed = cm.Triplets.from_arrays(
         *([np.moveaxis(getattr(world.shown[0], role), 0, -1)] for role in ("x", "y_hat", "y")), names=[name]
     )
     path = cm.share(world.masker, renamed, tmp_path / "look.html")
-    assert data_of(path)["images"][0]["name"] == name
+    assert data_of(path)["cases"][0]["images"][0]["name"] == name
 
 
 def test_files_of_others_are_not_replaced(world, tmp_path: Path) -> None:

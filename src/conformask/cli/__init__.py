@@ -22,10 +22,10 @@ from conformask.cli.options import converted
 from conformask.errors import ConformaskError, failure_of_system
 
 VERBS = {
-    "demo": """Run every step on packaged photographs, in minutes; downloads nothing.
+    "demo": """See what masks hide of photographs that a network enlarged; downloads nothing.
 
-    Trains a x4 super-resolution network on real photographs, and masks with a promise for it, in two to
-    four minutes on two cores. The photographs come with scikit-image.""",
+    Takes half a minute: what conformask look does, on crops of photographs that come with scikit-image and
+    what Real-ESRGAN made of them.""",
     "look": """See what masks of your network's outputs would hide, from three folders of images.
 
     Checks the images, sets a third aside, calibrates the packaged score on the others, tests the promise on
@@ -144,7 +144,7 @@ RENAMED: Mapping[str, str] = {
 WITH_RESUME = "stopped; to resume, repeat the command with --resume"
 AGAIN = "stopped; to resume, repeat the command"
 STOPPED = dict.fromkeys(("train", "predictor"), WITH_RESUME) | dict.fromkeys(
-    ("demo", "triplets", "calibrate", "evaluate", "mask", "paper"), AGAIN
+    ("triplets", "calibrate", "evaluate", "mask", "paper"), AGAIN
 )
 """Messages after Ctrl-C, for the verbs that can resume."""
 

@@ -192,8 +192,7 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
         lines.append(
             f"For 90 % of such calibration sets, the coverage of new {units} is {range_text(coverage)}."
         )
-    selection = masker.scorer.selection
-    comparison = None if selection is None else selection.comparison
+    comparison = masker.comparison
     lines += notes
     if comparison is not None:
         lines += filter(None, [comparison_text(comparison), useless_text(comparison)])

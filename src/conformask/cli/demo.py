@@ -1,40 +1,42 @@
-"""conformask demo: every step, on packaged photographs."""
+"""conformask demo: a first look, at packaged photographs and what a network made of them."""
 
-import sys
 from pathlib import Path
 
+from conformask.cli.look import NoView, tell, view
 from conformask.cli.options import AsJson
-from conformask.cli.output import facts, show
+from conformask.cli.view import Port
 
 
-def demo(*, out: Path = Path("demo"), seed: int = 0, json: AsJson = False) -> None:
-    """Train a x4 super-resolution network on real photographs, and masks with a promise for it; no download.
+def demo(
+    *, out: Path = Path("demo"), no_view: NoView = False, port: Port = 8000, json: AsJson = False
+) -> None:
+    """Look at photographs that Real-ESRGAN enlarged: conformask look on packaged images; no download.
 
     Parameters
     ----------
     out
-        The folder for the triplets, report.html, evaluation.json, the masks and the runs.
-    seed
-        Seed of the split and of both training runs.
+        The folder for the images in data/, the run and report.html.
     """
-    from conformask.cli.evaluate import summary_table
-    from conformask.demo import demonstrate
+    from conformask.data.provenance import Provenance
+    from conformask.demo import write_crops
+    from conformask.look import look
+    from conformask.records.reading import Reading
 
-    done = demonstrate(out, seed, say=lambda stage: print(f"{stage} ...", file=sys.stderr))
-    evaluation = done.evaluation
-    show(
-        {**evaluation.summary(), "seconds": done.seconds, "out": str(out)},
-        evaluation.card.sentence,
-        "The promise holds for new 64-pixel tiles of these twelve photographs, not for other photographs: "
-        "the calibration set contains tiles of each. For your own images, calibrate on your own images.",
-        "",
-        summary_table(evaluation),
-        "",
-        "Seconds:",
-        facts([(stage, f"{value:.1f}") for stage, value in done.seconds.items()]),
-        "",
-        f"Open {out / 'report.html'}; masks are in {out / 'masks'}, overlays in {out / 'overlays'}.",
-        f"Next, look at each image: conformask view {out / 'masker'} {out / 'data'}",
-        "For your own images, in three folders: conformask look X Y_HAT Y",
+    data = out / "data"
+    folders = write_crops(data)
+    found = look(
+        folders,
+        out,
+        are_groups=lambda count, example: False,  # the promise is about crops of these photographs
+        reading=Reading(),
+        provenance=Provenance.load(data),
+    )
+    x, y_hat, y = folders.values()
+    tell(
+        found,
+        out,
+        ["", f"The same for three folders of yours: conformask look {x} {y_hat} {y}"],
         as_json=json,
     )
+    if not (no_view or json):
+        view(found, out, port)

@@ -69,18 +69,19 @@ def evaluate(
         written += f" and {report}"
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
     promise = promised_here(evaluation.card.sentence, evaluation.caveat)
-    show(record, promise, "", *judgement(evaluation), "", f"Written: {written}", as_json=json)
+    lines = [promise, "", *judgement(evaluation), ""]
+    show(record, *lines, _summary(evaluation), "", f"Written: {written}", as_json=json)
 
 
-def judgement(evaluation: "Evaluation") -> "list[str | Table]":
-    """Return whether the promise was kept, what speaks against the score, and the most important numbers."""
+def judgement(evaluation: "Evaluation") -> list[str]:
+    """Return whether the promise was kept, and what speaks against the score."""
     from conformask.report.words import doubts, verdict
 
     judged = verdict(evaluation)
-    return [f"{judged.title}. {judged.text}", *doubts(evaluation), "", summary_table(evaluation)]
+    return [f"{judged.title}. {judged.text}", *doubts(evaluation)]
 
 
-def summary_table(evaluation: "Evaluation") -> Table:
+def _summary(evaluation: "Evaluation") -> Table:
     """Return a table of the most important numbers."""
     from conformask.wording.numbers import figure
 

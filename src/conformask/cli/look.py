@@ -1,8 +1,9 @@
 """conformask look: from three folders to a tested promise, and to the viewer."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -10,6 +11,12 @@ from conformask.cli.options import AS_FILES_SAY, AsJson, Read, Threshold
 from conformask.cli.output import show
 from conformask.cli.view import Port, open_viewer
 from conformask.errors import MissingFileError
+
+if TYPE_CHECKING:
+    from conformask.look import Look
+    from conformask.records.evaluation import Evaluation
+
+NoView = Annotated[bool, Parameter(show_default=False, help="Do not open the viewer.")]
 
 
 def look(
@@ -23,7 +30,7 @@ def look(
     ),
     threshold: Threshold = None,
     confidence: Annotated[float, Parameter(help="The promised share of new images.")] = 0.9,
-    no_view: Annotated[bool, Parameter(show_default=False, help="Do not open the viewer.")] = False,
+    no_view: NoView = False,
     port: Port = 8000,
     read: Read = AS_FILES_SAY,
     json: AsJson = False,
@@ -42,10 +49,8 @@ def look(
     y
         The folder of what would have been right, in files of the same names.
     """
-    from conformask.cli.evaluate import judgement
     from conformask.look import HALF
     from conformask.look import look as look_at
-    from conformask.wording.scores import comparison_text
 
     found = look_at(
         {"x": x, "y_hat": y_hat, "y": y},
@@ -56,6 +61,17 @@ def look(
         threshold=HALF if threshold is None else threshold,
         confidence=confidence,
     )
+    notes = [] if threshold is not None else [_another_threshold(out / "run")]
+    tell(found, out, notes, as_json=json)
+    if not (no_view or json):
+        view(found, out, port)
+
+
+def tell(found: "Look", out: Path, notes: Sequence[str], *, as_json: bool) -> None:
+    """Print what a look found, and the next commands."""
+    from conformask.cli.evaluate import judgement
+    from conformask.wording.scores import comparison_text
+
     masker, counts, comparison = found.masker, found.parts, found.evaluation.comparison
     run, data = out / "run", out / "data"
     show(
@@ -66,20 +82,35 @@ def look(
         "",
         masker.sentence,
         *judgement(found.evaluation),
-        *([] if comparison is None else ["", comparison_text(comparison)]),
+        "",
+        _hidden_text(found.evaluation),
+        *([] if comparison is None else [comparison_text(comparison)]),
         "",
         f"Each image and its mask: {out / 'report.html'}, or conformask view {run} {data}",
         f"For people without conformask: conformask share {run} {data} --out {out / 'look.html'}",
         f"Masks of new images, x/ and y_hat/ of a folder NEW: conformask mask {run} NEW masks",
-        *([] if threshold is not None else [_another_threshold(run)]),
-        as_json=json,
+        *notes,
+        as_json=as_json,
     )
-    if no_view or json:
-        return
+
+
+def _hidden_text(evaluation: "Evaluation") -> str:
+    """Return how much the masks hide of the test images, and how much the best masks would."""
+    from conformask.wording.numbers import rounded_share
+
+    low, high = map(rounded_share, evaluation.mask_size_interval)
+    best = evaluation.mask_size_oracle
+    least = "" if best is None else f"; the best possible masks hide {rounded_share(best)}"
+    size = f"{rounded_share(evaluation.mask_size)} of {evaluation.card.loss.whole}"
+    return f"The masks hide {size} on average (95\N{NO-BREAK SPACE}% interval {low} to {high}){least}."
+
+
+def view(found: "Look", out: Path, port: int) -> None:
+    """Open the viewer on the test part; where its extra is not installed, say so."""
     try:
-        open_viewer(masker, found.test, port=port)
-    except MissingFileError as error:  # the extra is not installed: all but the viewer is done
-        show({}, f"{error}; conformask view {run} {data}", as_json=False)
+        open_viewer(found.masker, found.test, port=port)
+    except MissingFileError as error:  # all but the viewer is done
+        show({}, f"{error}; conformask view {out / 'run'} {out / 'data'}", as_json=False)
 
 
 def _another_threshold(run: Path) -> str:

@@ -1,7 +1,7 @@
 """True images, cropped or tiled, each with its part of the split, and the pairs that a task makes of them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from conformask.data.images import (
     list_images,
     quantised,
 )
-from conformask.data.splits import assign_parts, check_part, check_split, part_of_tile
+from conformask.data.splits import check_part, check_split, part_of_tile
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.progress import tracked
 from conformask.records.reading import Reading
@@ -216,16 +216,6 @@ class TrueImages:
     def select(self, indices: Sequence[int]) -> "TrueImages":
         """Return the images at these places, in this order."""
         return self._with([self.sources[index] for index in indices])
-
-    def reassigned(self, fractions: Sequence[float], seed: int = 0) -> "TrueImages":
-        """Return these images with whole groups assigned to the four parts again, near the fractions.
-
-        Raises:
-            InvalidArgumentError: fractions that are not four positive numbers which sum to 1, or too few
-                groups.
-        """
-        parts = assign_parts(self.groups, fractions, seed, calibration=1, by_group=True)
-        return self._with([replace(source, part=parts[source.group]) for source in self.sources])
 
     def _with(self, sources: Sequence[Source]) -> "TrueImages":
         return TrueImages(self._files, self._headers, sources, self._tiling, self.data_range, self._colour)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from conformask import names
 from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.intervals import bootstrap, correlation
 from conformask.conformal.populations import EachCategory
@@ -37,6 +38,8 @@ from conformask.records.evaluation import (
     ImageRecords,
     RiskCurve,
 )
+from conformask.records.selection import ScoreComparison
+from conformask.scorers.benchmark import ScoreBenchmark
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import ONE_DEVICE, Compute
@@ -151,7 +154,7 @@ def evaluate(
         else (),
         network=test.network,
         caveat=caveat,
-        comparison=None if masker.scorer.selection is None else masker.scorer.selection.comparison,
+        comparison=_comparison(masker, test),
         made=provenance_of_evaluation(card, summary.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         again=partial(_recalibrate, masker, test, opt_images, allow_network_mismatch),
@@ -159,6 +162,19 @@ def evaluate(
     if out is not None and main_process():
         evaluation.save(Path(out))
     return evaluation
+
+
+def _comparison(masker: Masker, test: Triplets) -> ScoreComparison | None:
+    """Return how the score compares with others: as it did before calibration, else on the test images.
+
+    The latter only for scores that need no training, which are seldom compared before.
+    """
+    if masker.comparison is not None:
+        return masker.comparison
+    if masker.scorer.name not in names.UNTRAINED or masker.card.tiles is not None:
+        return None
+    benchmark = ScoreBenchmark.on(test, masker.loss, masker.family, masker.card.threshold)
+    return None if benchmark is None else replace(benchmark.compare(masker.scorer), part="test")
 
 
 def _recalibrate(

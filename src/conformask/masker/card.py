@@ -11,12 +11,16 @@ from markupsafe import Markup
 from conformask.pictures import svg
 from conformask.pictures.templates import template
 from conformask.records.card import CalibrationCard
+from conformask.records.selection import ScoreComparison
 from conformask.records.size import size_text
 from conformask.wording.numbers import plural, rounded_share
 from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, meaning_of, network_label
+from conformask.wording.scores import comparison_text, useless_text
 
 
-def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
+def card_text(
+    card: CalibrationCard, scorer: str, fingerprint: str, comparison: ScoreComparison | None
+) -> str:
     """Return the card in Markdown."""
     meaning = meaning_of(card)
     family = ", ".join(f"{name} {value}" for name, value in card.family.items() if name != "name")
@@ -46,7 +50,7 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 | loss, threshold | {card.loss.label}, {card.threshold:.6g}{_levels(card)} |
 | formula | {card.loss.formula} |
 | guarantee | {card.promise.guarantee} |
-| scorer | {scorer} |
+| scorer | {scorer}{_comparison_text(comparison)} |
 | masks | {card.masks} ({family}); {exactness} |
 | network | {network_label(card.network)} |
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
@@ -58,6 +62,13 @@ def card_text(card: CalibrationCard, scorer: str, fingerprint: str) -> str:
 
 {limits_text}
 """
+
+
+def _comparison_text(comparison: ScoreComparison | None) -> str:
+    """Return how much the score's masks hide beside others, after a full stop; "" where not compared."""
+    if comparison is None:
+        return ""
+    return f". {' '.join(filter(None, [comparison_text(comparison), useless_text(comparison)]))}"
 
 
 def _levels(card: CalibrationCard) -> str:
@@ -73,11 +84,16 @@ def _tiles_text(card: CalibrationCard) -> str:
     return f"; they are scored by tiles of {tile} that overlap by {overlap}"
 
 
-def masker_html(card: CalibrationCard, scorer: str, size_by_threshold: Sequence[tuple[float, float]]) -> str:
+def masker_html(
+    card: CalibrationCard,
+    scorer: str,
+    size_by_threshold: Sequence[tuple[float, float]],
+    comparison: ScoreComparison | None,
+) -> str:
     """Return the card for a notebook: a piece of HTML that takes its colours from the page around it."""
     curve = size_curve(size_by_threshold, card)
     return template(Path(__file__).with_name("card.html")).render(
-        card=card, rows=_rows(card, scorer), curve=Markup(curve) if curve else None
+        card=card, rows=_rows(card, scorer, comparison), curve=Markup(curve) if curve else None
     )
 
 
@@ -102,7 +118,7 @@ def size_curve(curve: Sequence[tuple[float, float]], card: CalibrationCard) -> s
     return svg.document(f"Mean mask size against threshold; {cost:.3f} at the chosen {threshold:.4g}", marks)
 
 
-def _rows(card: CalibrationCard, scorer: str) -> list[tuple[str, str]]:
+def _rows(card: CalibrationCard, scorer: str, comparison: ScoreComparison | None) -> list[tuple[str, str]]:
     meaning = meaning_of(card)
     sizes = ", ".join(map(size_text, card.sizes))
     images = f"{plural(card.n_calibration, 'image')} of {sizes}, {plural(card.channels, 'channel')}"
@@ -113,7 +129,7 @@ def _rows(card: CalibrationCard, scorer: str) -> list[tuple[str, str]]:
         ("threshold", f"{card.loss.label} at most {card.threshold:.6g}{_levels(card)}"),
         ("formula", card.loss.formula),
         ("lambda", _lambda(card)),
-        ("masks", f"{card.masks}, scorer {scorer}"),
+        ("masks", f"{card.masks}, scorer {scorer}{_comparison_text(comparison)}"),
         ("calibration", f"{images}{groups}; {card.calibrated}"),
     ]
 

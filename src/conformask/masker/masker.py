@@ -34,6 +34,7 @@ from conformask.masker.serialization import CARD, StoredMasker, mark_exploratory
 from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
 from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
+from conformask.records.selection import ScoreComparison
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import score_of
 from conformask.scorers.stored import save_scorer
@@ -84,12 +85,17 @@ class Masker:
         return f"Masker({self.sentence}; scorer {self.scorer.name}, family {self.family.name})"
 
     def _repr_html_(self) -> str:
-        return masker_html(self.card, self.scorer.name, self.size_by_threshold())
+        return masker_html(self.card, self.scorer.name, self.size_by_threshold(), self.comparison)
 
     @property
     def sentence(self) -> str:
         """The promise, such as "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images ..."."""
         return self.card.sentence
+
+    @property
+    def comparison(self) -> ScoreComparison | None:
+        """How much the score's masks hide beside others, measured before calibration; None if it was not."""
+        return None if self.scorer.selection is None else self.scorer.selection.comparison
 
     @property
     def coverage_range(self) -> tuple[float, float] | None:
@@ -427,7 +433,7 @@ class Masker:
             masker = replace(self, card=mark_exploratory(self.card, folder))
             save_scorer(self.scorer, folder)
             write_stored(folder, masker.stored)
-            text = card_text(masker.card, self.scorer.name, masker.fingerprint)
+            text = card_text(masker.card, self.scorer.name, masker.fingerprint, self.comparison)
             with atomic_write(folder / CARD) as aside:
                 aside.write_text(text, encoding="utf-8")
         return masker

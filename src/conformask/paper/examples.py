@@ -81,7 +81,7 @@ def title(result: RowResult) -> str:
 
 def _examples(result: RowResult, method: MethodStyle) -> dict[str, Example]:
     evaluation = result.methods.get(method.key)
-    return {e.name: e for e in evaluation.examples if e.kind != "whole"} if evaluation else {}
+    return {e.name: e for e in evaluation.examples} if evaluation else {}
 
 
 def _strip(

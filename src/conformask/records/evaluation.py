@@ -155,7 +155,7 @@ class Example:
 
     name: str
     kind: str
-    """The kind: best, typical, worst (by loss against threshold), or whole (a whole image of tiles)."""
+    """The kind: best, typical or worst (by loss against threshold)."""
     x: Array
     y: Array
     y_hat: Array

@@ -17,10 +17,10 @@ from conformask.storage.typed import from_dict
 
 @dataclass(frozen=True)
 class ScoreComparison:
-    """The benchmark of a score: mean mask sizes on selection images, all for one promise."""
+    """The benchmark of a score: mean mask sizes on images of one part, all for one promise."""
 
     n: int
-    """Number of selection images."""
+    """Number of images."""
     threshold: float
     """The threshold of the promise."""
     hidden: float
@@ -37,6 +37,8 @@ class ScoreComparison:
     """The other scores that hide less in at least nineteen of twenty sets of such images."""
     in_region: bool = False
     """True if mask sizes are those of the regions that the loss is about."""
+    part: str = "selection"
+    """The part of the images that this was measured on: selection, or test where no other was kept."""
 
     @property
     def whole(self) -> str:

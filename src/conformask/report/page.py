@@ -28,8 +28,8 @@ from conformask.wording.numbers import figure
 from conformask.wording.promises import headline, meaning_of
 from conformask.wording.scores import comparison_text
 
-GALLERY, WHOLE, STRIP = 640, 1600, 180
-"""Longest side of pictures kept in the file, in pixels: gallery, whole images, strip on top."""
+GALLERY, STRIP = 640, 180
+"""Longest side of pictures kept in the file, in pixels: gallery, strip on top."""
 MOST = 8
 """Number of pictures in the strip."""
 KINDS = {
@@ -138,7 +138,6 @@ def render(evaluation: Evaluation) -> str:
         methods=methods_text(evaluation),
         references=references(evaluation),
         facts=facts(evaluation),
-        wholes=[_row(evaluation, e, WHOLE) for e in evaluation.examples if e.kind == "whole"],
         heat_gradient=heat_gradient(),
         hatch=HATCH,
         numbers=words.numbers(evaluation),
@@ -153,7 +152,6 @@ def _gallery(evaluation: Evaluation) -> list[tuple[str, list[GalleryRow]]]:
     rows = {
         KINDS.get(kind, kind): [_row(evaluation, e, GALLERY) for e in evaluation.examples if e.kind == kind]
         for kind in kinds
-        if kind != "whole"
     }
     return [(heading, section) for heading, section in rows.items() if section]
 

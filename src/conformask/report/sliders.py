@@ -134,8 +134,7 @@ def recalibrated_at(
 
 
 def _promised(masker: Masker, doubt: PromiseStatus | None) -> SliderState:
-    card, meaning, selection = masker.card, meaning_of(masker.card), masker.scorer.selection
-    comparison = None if selection is None else selection.comparison
+    card, meaning, comparison = masker.card, meaning_of(masker.card), masker.comparison
     return SliderState(
         threshold=card.threshold,
         confidence=card.promise.confidence,

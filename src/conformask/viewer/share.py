@@ -4,7 +4,7 @@ import base64
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -58,6 +58,20 @@ class SharedImage:
     caveat: str | None
 
 
+@dataclass(frozen=True)
+class SharedCase:
+    """A masker and images of the page."""
+
+    title: str
+    note: str
+    """What one should know of the images, such as their licence."""
+    states: list[dict[str, Json]]
+    """What is promised at each position."""
+    calibrated: int
+    """The position of the calibrated threshold."""
+    images: list[SharedImage]
+
+
 def share(masker: Masker, triplets: Triplets, path: str | Path, *, images: int = 6) -> Path:
     """Write one HTML file that shows images under their masks to whoever opens it, and return its path.
 
@@ -96,25 +110,39 @@ def share(masker: Masker, triplets: Triplets, path: str | Path, *, images: int =
         raise InvalidArgumentError(
             f"{path}, images {images}: give a name that ends with .html, and at least 1"
         )
+    with atomic_write(path) as temporary:
+        temporary.write_text(page([shared_case(masker, triplets, images)]), encoding="utf-8")
+    return path
+
+
+def page(cases: Sequence[SharedCase]) -> str:
+    """Return a page that shows these cases, the first of them first."""
+    return template(FOLDER / "share.html", Path(report.__file__).parent).render(
+        title=cases[0].title,
+        data=_data({
+            "cases": [asdict(case) for case in cases],
+            "titles": VIEWS,
+            "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
+        }),
+        scripts=[_script("hidden_marks.js"), _script("share.js")],
+    )  # fmt: skip
+
+
+def shared_case(
+    masker: Masker, triplets: Triplets, images: int, title: str | None = None, note: str = ""
+) -> SharedCase:
+    """Return what a page shows of a masker on the test part, its title the promise if none is given."""
     shown = triplets.part("test")
     places = np.linspace(0, len(shown) - 1, min(images, len(shown))).round().astype(int)
     session = Session(masker, shown.select(places.tolist()))
     moved = list(_positions(masker))
-    page = template(FOLDER / "share.html", Path(report.__file__).parent).render(
-        title=masker.sentence,
-        data=_data({
-            "states": [asdict(state) for _, state in moved],
-            "calibrated": [state.threshold for _, state in moved].index(masker.card.threshold),
-            "images": [asdict(image) for image in _images(session, [each for each, _ in moved])],
-            "titles": VIEWS,
-            "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
-            "loss": masker.card.loss.label,
-        }),
-        scripts=[_script("hidden_marks.js"), _script("share.js")],
-    )  # fmt: skip
-    with atomic_write(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return path
+    return SharedCase(
+        title=title or masker.sentence,
+        note=note,
+        states=[asdict(state) for _, state in moved],
+        calibrated=[state.threshold for _, state in moved].index(masker.card.threshold),
+        images=list(_images(session, [each for each, _ in moved])),
+    )
 
 
 def _positions(masker: Masker) -> Iterator[tuple[Masker, SliderState]]:

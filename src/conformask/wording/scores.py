@@ -13,18 +13,17 @@ LABELS = {
 
 
 def comparison_text(comparison: ScoreComparison) -> str:
-    """Return how much a score's masks hide on the selection images, compared with others and the best."""
+    """Return how much a score's masks hide, compared with others and the best."""
     shares_by_label = {
         label: comparison.others[name] for name, label in LABELS.items() if name in comparison.others
     }
     shares = ", ".join(f"{label} {rounded_share(share)}" for label, share in shares_by_label.items())
     oracle = comparison.oracle
     best = "" if oracle is None else f"the best possible masks hide {rounded_share(oracle)}, "
-    correlation = "" if comparison.correlation is None else f" C(M, D) is {comparison.correlation:.2f}."
     return (
-        f"On {comparison.n} selection images, with 90\N{NO-BREAK SPACE}% of them within "
+        f"On {comparison.n} {comparison.part} images, with 90\N{NO-BREAK SPACE}% of them within "
         f"{comparison.threshold:.3g}, its masks hide {hidden_text(comparison)} of {comparison.whole}; "
-        f"{best}those {shares}.{correlation}"
+        f"{best}those {shares}."
     )
 
 
@@ -34,9 +33,9 @@ def useless_text(comparison: ScoreComparison) -> str | None:
     if constant is None or comparison.hidden < constant:
         return None
     return (
-        f"The score is no better than one value everywhere: on {comparison.n} selection images its masks "
-        f"hide {share(comparison.hidden)}, those of a constant score {share(constant)}. Train one, or use "
-        "another."
+        f"The score is no better than one value everywhere: on {comparison.n} {comparison.part} images its "
+        f"masks hide {share(comparison.hidden)}, those of a constant score {share(constant)}. Train one, or "
+        "use another."
     )
 
 

@@ -195,7 +195,7 @@ def documentation(
         f"{TENSORS[name]} |"
         for name, tensor in {**inputs, **outputs}.items()
     )
-    return f"""{notice}{card_text(card, masker.scorer.name, masker.fingerprint)}
+    return f"""{notice}{card_text(card, masker.scorer.name, masker.fingerprint, masker.comparison)}
 ## Tensors
 
 | | name | size | |

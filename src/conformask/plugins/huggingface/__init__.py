@@ -67,7 +67,7 @@ def _head(masker: Masker, credits: Credits) -> str:
 def _body(masker: Masker, credits: Credits, *, needs_code: bool) -> str:
     authors = f"\nAuthors: {', '.join(credits.authors)}.\n" if credits.authors else ""
     cite = f"\nPlease cite {credits.cite}\n" if credits.cite else ""
-    return f"""{card_text(masker.card, masker.scorer.name, masker.fingerprint)}
+    return f"""{card_text(masker.card, masker.scorer.name, masker.fingerprint, masker.comparison)}
 ## Use
 
 ```python

@@ -5,12 +5,16 @@ import { drawHiddenMarks } from "./hidden_marks.js";
 
 const element = (id) => document.getElementById(id);
 const data = JSON.parse(element("data").textContent);
-const hiddenAsCalibrated = data.images.map(({ hidden }) => hidden[data.calibrated]);
-const mostHidden = hiddenAsCalibrated.indexOf(Math.max(...hiddenAsCalibrated));
-const state = { image: mostHidden, position: data.calibrated, left: "output", border: 0.5, mode: "remove" };
+const state = { ...firstOf(data.cases[0]), left: "output", border: 0.5, mode: "remove" };
 const MAX_HEIGHT = "74vh"; // of the picture
 const digits = (value) => Number(value.toPrecision(3)).toString();
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
+
+// A case as it is first shown: its most hidden image, at the calibrated threshold.
+function firstOf(shown) {
+  const hidden = shown.images.map((image) => image.hidden[shown.calibrated]);
+  return { case: shown, image: shown.images[hidden.indexOf(Math.max(...hidden))], position: shown.calibrated };
+}
 
 const loadPicture = (source) =>
   new Promise((resolve, reject) => {
@@ -20,9 +24,9 @@ const loadPicture = (source) =>
 
 // The pictures of an image, and its codes, one byte per pixel; loaded once.
 const loaded = new Map();
-function load(index) {
-  if (!loaded.has(index)) loaded.set(index, loadImage(data.images[index]));
-  return loaded.get(index);
+function load(image) {
+  if (!loaded.has(image)) loaded.set(image, loadImage(image));
+  return loaded.get(image);
 }
 
 async function loadImage({ views, codes }) {
@@ -45,9 +49,9 @@ function hiddenPart({ width, height, codes }) {
 }
 
 async function draw() {
-  const index = state.image;
-  const image = await load(index);
-  if (index !== state.image) return;
+  const shown = state.image;
+  const image = await load(shown);
+  if (shown !== state.image) return;
   const canvas = element("canvas");
   element("stage").style.maxWidth = `calc(${MAX_HEIGHT} * ${image.width / image.height})`;
   const density = (devicePixelRatio * element("stage").clientWidth) / image.width;
@@ -70,16 +74,19 @@ async function draw() {
 }
 
 function render() {
-  const image = data.images[state.image];
-  const promise = data.states[state.position];
+  const { image, case: shown } = state;
+  const promise = shown.states[state.position];
   Object.assign(element("status"), { textContent: promise.status.title, className: `badge ${promise.status.name}` });
   Object.assign(element("headline"), { textContent: promise.headline ?? promise.status.text, className: promise.status.name });
   element("explanation").textContent = promise.headline ? promise.status.text : "";
   element("sentence").textContent = promise.sentence ?? "";
-  element("formula").textContent = promise.formula ?? data.states[data.calibrated].formula;
+  element("formula").textContent = promise.formula ?? shown.states[shown.calibrated].formula;
+  element("note").textContent = shown.note;
+  element("threshold").max = shown.states.length - 1;
+  element("threshold").disabled = shown.states.length === 1;
   element("threshold").value = state.position;
   element("threshold-value").textContent = digits(promise.threshold);
-  element("reset").disabled = state.position === data.calibrated;
+  element("reset").disabled = state.position === shown.calibrated;
   element("left-title").textContent = data.titles[image.views[state.left] ? state.left : "output"];
   Object.assign(element("caveat"), { hidden: image.caveat === null, textContent: image.caveat ?? "" });
   element("canvas").ariaLabel = `${image.name}: ${percent(image.hidden[state.position])} is hidden`;
@@ -97,8 +104,10 @@ function render() {
   element("left").value = image.views[state.left] ? state.left : "output";
   for (const button of document.querySelectorAll("[data-mode]"))
     button.setAttribute("aria-pressed", button.dataset.mode === state.mode);
-  for (const [index, button] of [...document.querySelectorAll("#images button")].entries())
-    button.setAttribute("aria-pressed", index === state.image);
+  for (const [index, button] of [...element("images").querySelectorAll("button")].entries())
+    button.setAttribute("aria-pressed", shown.images[index] === image);
+  for (const [index, button] of [...element("cases").children].entries())
+    button.setAttribute("aria-pressed", data.cases[index] === shown);
   draw();
 }
 
@@ -107,20 +116,29 @@ function update(changes) {
   render();
 }
 
-function start() {
-  element("threshold").max = data.states.length - 1;
-  element("threshold").disabled = data.states.length === 1;
-  element("left").replaceChildren(...Object.entries(data.titles).map(([view, title]) => new Option(title, view)));
-  element("images").replaceChildren(...data.images.map(({ name, views }, index) => {
+function open(shown) {
+  element("images").replaceChildren(...shown.images.map((image) => {
+    const { name } = image;
     const item = document.createElement("li");
     const button = Object.assign(document.createElement("button"), { type: "button", ariaLabel: name, title: name });
-    button.append(Object.assign(new Image(), { src: views.output, alt: "" }));
-    button.addEventListener("click", () => update({ image: index }));
+    button.append(Object.assign(new Image(), { src: image.views.output, alt: "" }));
+    button.addEventListener("click", () => update({ image }));
     item.append(button);
     return item;
   }));
+  update(firstOf(shown));
+}
+
+function start() {
+  element("left").replaceChildren(...Object.entries(data.titles).map(([view, title]) => new Option(title, view)));
+  element("cases").hidden = data.cases.length === 1;
+  element("cases").replaceChildren(...data.cases.map((shown) => {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: shown.title });
+    button.addEventListener("click", () => open(shown));
+    return button;
+  }));
   element("threshold").addEventListener("input", (event) => update({ position: Number(event.target.value) }));
-  element("reset").addEventListener("click", () => update({ position: data.calibrated }));
+  element("reset").addEventListener("click", () => update({ position: state.case.calibrated }));
   element("swipe").addEventListener("input", (event) => update({ border: event.target.value / 100 }));
   element("left").addEventListener("change", (event) => update({ left: event.target.value }));
   for (const button of document.querySelectorAll("[data-mode]"))
@@ -138,7 +156,7 @@ function start() {
   });
   stage.addEventListener("pointermove", (event) => stage.hasPointerCapture(event.pointerId) && dragTo(event));
   addEventListener("resize", () => draw());
-  render();
+  open(data.cases[0]);
 }
 
 start();
