@@ -1,9 +1,9 @@
 """Exit statuses, help, and the purity of standard output."""
 
 import json
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -44,19 +44,49 @@ def test_verbs_stand_in_groups_in_the_order_of_the_work(conformask):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_an_example_and_a_page(conformask, verb, tmp_path, monkeypatch):
+def test_every_verb_has_an_example(conformask, verb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    example, page = EXAMPLES[verb]
     shown = " ".join(conformask(verb, "--help").out.split())
-    assert f"Example: conformask {example}" in shown
-    assert (Path(__file__).parents[2] / "docs" / page).is_file()
-    build().parse_args(example.split(), print_error=False, exit_on_error=False)
+    assert f"Example: conformask {EXAMPLES[verb]}" in shown
+    build().parse_args(EXAMPLES[verb].split(), print_error=False, exit_on_error=False)
+
+
+def test_a_description_is_one_paragraph(conformask, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip("│ ") for line in conformask("view", "--help").out.splitlines()]
+    assert "with a manifest.csv. Of one that is split, the test part is" in lines
+
+
+def test_help_ends_with_what_to_do_next(conformask):
+    said = " ".join(conformask("--help").out.split())
+    assert said.endswith("For options and an example: conformask COMMAND --help")
+    assert "To try it: conformask demo " in said
+
+
+REPOSITORY = ("docs/", "examples/", "research/", "benchmarks/", "README.md", "SECURITY.md", "CHANGELOG.md")
+"""What an installed user does not have."""
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_points_to_nothing_that_is_not_installed(conformask, verb):
+    said = conformask(*filter(None, [verb]), "--help").out
+    assert [name for name in REPOSITORY if name in said] == []
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_breaks_no_word_and_fits_the_terminal(conformask, monkeypatch, verb):
+    pages = {}
+    for width in (60, 80, 120, 1000):
+        monkeypatch.setenv("COLUMNS", str(width))
+        pages[width] = conformask(*filter(None, [verb]), "--help").out
+        assert max(map(len, pages[width].splitlines())) <= width
+    assert len({tuple(sorted(re.findall(r"[^\s─╭╮╰╯│]+", page))) for page in pages.values()}) == 1
 
 
 def test_a_missing_argument_is_answered_with_an_example(conformask):
     answer = conformask("train")
     assert answer.status == 2
-    assert f"for example: conformask {EXAMPLES['train'][0]}" in answer.err
+    assert f"for example: conformask {EXAMPLES['train']}" in answer.err
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -219,14 +219,13 @@ class LossOptions:
         ),
     ] = None
     over: Annotated[
-        names.Over | Literal["masked_window"] | None,
+        Literal[names.Over, "masked_window"] | None,
         Parameter(
             help="How an error map becomes one number: its mean over the image; its largest mean in a "
             "window around a shown pixel (local; window means the same); the share of shown pixels around "
             "which that mean is above the tolerance (local_share); its mean over the shown pixels (trusted); "
             "the share of the wrong pixels that is shown (missed), or of the shown pixels that is wrong; its "
-            "largest mean in a window in which hidden pixels count as right (masked_window). See "
-            "docs/promises.md."
+            "largest mean in a window in which hidden pixels count as right (masked_window)."
         ),
     ] = None
     window: Annotated[
@@ -276,7 +275,10 @@ class PromiseOptions:
     ] = None
     guarantee: Annotated[
         names.Guarantee | None,
-        Parameter(help="The kind of promise, marginal if not given; docs/promises.md helps you choose."),
+        Parameter(
+            help="The kind of promise, marginal if not given; conformask plan --guarantee shows how many "
+            "images one needs."
+        ),
     ] = None
     delta: Annotated[
         float | None,
