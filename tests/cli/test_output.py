@@ -255,3 +255,35 @@ def test_what_each_verb_tells_a_person(conformask, own, monkeypatch):
     assert "No problems found" in conformask("check", "data", "--confidence", "0.8").out
     assert "mean mask size" in conformask("mask", "run", "data", "out").out
     assert "coverage" in conformask("evaluate", "run", "data").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "thresholds run",
+        "info run",
+        "check data",
+        "evaluate run data",
+        "monitor run data",
+        "plan",
+        "plan --n 9",
+    ],
+)
+def test_tables_fit_the_terminal_and_break_no_word(conformask, own, monkeypatch, words):
+    monkeypatch.chdir(own)
+    lines = {}
+    for width in (60, 80, 120, 1000):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines[width] = conformask(*words.split()).out.splitlines()
+    sentences = {line for line in lines[1000] if "  " not in line}  # the terminal wraps these
+    rows = {width: [line for line in shown if line not in sentences] for width, shown in lines.items()}
+    for width in (60, 80, 120):
+        assert max(map(len, rows[width])) <= width
+        assert _words(rows[width]) == _words(rows[1000])
+    if words == "thresholds run":
+        assert len(rows[60]) == len(rows[1000])  # no bar continues in another line
+
+
+def _words(lines):
+    """The words in alphabetical order, without bars, whose length depends on the width."""
+    return sorted(word for word in " ".join(lines).split() if not set(word) <= set("█▉▊▋▌▍▎▏"))
