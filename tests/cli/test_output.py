@@ -236,6 +236,24 @@ def test_thresholds_tells_whether_anything_is_calibrated(conformask, own):
     )
 
 
+def test_calibrate_says_what_it_replaces(conformask, own, monkeypatch):
+    monkeypatch.chdir(own)
+    (old,) = re.findall(r"threshold +(\S+)", conformask("info", "run").out)
+    lines = conformask(
+        "calibrate", "run", "data", "--threshold", "0.1", "--confidence", "0.7"
+    ).out.splitlines()
+    assert (
+        f"run was calibrated already (threshold {old}, confidence 0.8); this calibration has replaced that "
+        "one. conformask recalibrate run changes threshold and confidence without images."
+    ) in lines
+    again = conformask("calibrate", "run", "data", "--threshold", "0.2", "--guarantee", "expected").out
+    assert "run was calibrated already (threshold 0.1, confidence 0.7);" in again
+    once_more = conformask("calibrate", "run", "data", "--threshold", "0.2", "--guarantee", "expected").out
+    assert "run was calibrated already (threshold 0.2);" in once_more
+    (own / "run" / "calibration.json").unlink()
+    assert "already" not in conformask("calibrate", "run", "data", "--threshold", "0.1").out
+
+
 def test_info_tells_of_an_evaluation_that_is_out_of_date(conformask, own, monkeypatch):
     monkeypatch.chdir(own)
     assert conformask("evaluate", "run", "data").status == 0
