@@ -131,7 +131,7 @@ def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, pl
     home = widget.threshold.value
     assert "✓ As calibrated" in widget.promise.value
     assert calibrated.headline in widget.promise.value
-    scored = planes.masker.scored(*(planes.masker.batch_of("an image", image) for image in (x, y_hat)))
+    scored = planes.masker.scored(*pair_of(planes.masker.card, x, y_hat))
     assert bound_text(planes.masker, scored) in widget.about_image.value
     for place in (home // 2, home + (1000 - home) // 2):
         widget.threshold.value = place
