@@ -82,12 +82,14 @@ def judgement(evaluation: "Evaluation") -> "list[str | Table]":
 
 def summary_table(evaluation: "Evaluation") -> Table:
     """Return a table of the most important numbers."""
+    from conformask.report.words import hardest_tenth
     from conformask.wording.numbers import figure
 
+    hardest = hardest_tenth(evaluation)
     rows = [
         ("test images", f"{evaluation.n_test}", _groups(evaluation)),
         ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
-        ("of the hardest tenth", f"{evaluation.coverage_by_difficulty[-1]:.3f}", "by the mean score"),
+        *([] if hardest is None else [("of the hardest tenth", f"{hardest:.3f}", "by the mean score")]),
         ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
         ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
         *_errors(evaluation),
