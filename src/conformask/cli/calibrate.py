@@ -10,12 +10,10 @@ from cyclopts import Parameter
 from conformask import names
 from conformask.cli.options import (
     AS_FILES_SAY,
-    DEFAULT_DEVICES,
     MARGINAL,
     SAME_LOSS,
     AboutLoss,
     AsJson,
-    Devices,
     FamilyName,
     Grey,
     NetworkName,
@@ -28,6 +26,7 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import bad_usage, range_text, show
 from conformask.cli.thresholds import show_choices
+from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 from conformask.progress import main_process
 
 if TYPE_CHECKING:
