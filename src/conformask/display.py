@@ -5,12 +5,14 @@ from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from conformask.calibration import loss_under, mask_size, unmasked_loss
 from conformask.conformal.crossing import meets_threshold
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install
+from conformask.masker.arguments import batch_of, pair_of
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, error_bytes, gray, heat, in_colors, shrunk_overlay
 from conformask.pictures.views import planes_of
@@ -19,13 +21,13 @@ from conformask.records.geometry import Geometry
 from conformask.report.gallery import error_label
 from conformask.report.strip import LONGEST, Strip, StripRow
 from conformask.storage.as_arrays import Array
-from conformask.types import Batch, Images
+from conformask.types import Batch, Images, Triplet
 
 
 def show(
     masker: Masker,
-    x: Tensor | Array,
-    y_hat: Tensor | Array,
+    x: Tensor | Array | Triplet,
+    y_hat: Tensor | Array | None = None,
     y: Tensor | Array | None = None,
     *,
     weight: Sequence[float] | None = None,
@@ -41,16 +43,17 @@ def show(
     Args:
         masker: from calibrate or load.
         x: the degraded input, as the masker takes it: a tensor of floats (N, Cx, *space), or an array,
-            read as the calibration images were.
+            read as the calibration images were; or a Triplet, which has all that follows.
         y_hat: the network's output, of the same kind.
-        y: the truth, if it is known, with the shape of y_hat.
+        y: the truth, if it is known, of the same kind and with the shape of y_hat.
         weight: the weight of each image, if the rule needs it.
         category: the category of each image, if the rule needs it.
         region: (N, 1, *space) in [0, 1], where the promise is about a region of each image.
 
     Raises:
-        InvalidArgumentError: different numbers of images, or y with another shape than y_hat.
-        MismatchError: channels that differ from the calibration images.
+        InvalidArgumentError: tensors and arrays are mixed, different numbers of images, or y with another
+            shape than y_hat.
+        MismatchError: channels or axes that differ from the calibration images.
         ImageError: values outside the range, NaN or infinity.
 
     Example:
@@ -65,9 +68,18 @@ def show(
         1
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    inputs, outputs = masker.batch_of("x", x), masker.batch_of("y_hat", y_hat)
-    truths = None if y is None else masker.batch_of("y", y)
-    _check(inputs, outputs, truths)
+    inputs, outputs = pair_of(masker.card, x, y_hat)
+    if isinstance(x, Triplet):
+        truths, region = _batch_of_one(x.y), _batch_of_one(x.region)
+        weight = None if x.weight is None else [x.weight]
+        category = None if x.category is None else [x.category]
+    else:
+        truths = _truths(masker, y, like=x)
+    if truths is not None and truths.shape != outputs.shape:
+        raise InvalidArgumentError(
+            f"y has shape {tuple(truths.shape)}, but y_hat has {tuple(outputs.shape)} (N, C, H, W): they "
+            "must be the same"
+        )
     masks = masker.masks(inputs, outputs, weight=weight, category=category)
     truth = [None] * len(masks) if truths is None else truths
     measures = _measure(masker, masks, truths, outputs, region)
@@ -129,16 +141,16 @@ def plot(evaluation: Evaluation, ax: Any = None) -> Any:
     return ax
 
 
-def _check(x: Tensor, y_hat: Tensor, y: Tensor | None) -> None:
-    if len(x) != len(y_hat) or not len(x):
-        raise InvalidArgumentError(
-            f"x has {len(x)} images, but y_hat has {len(y_hat)}: give the same number, at least 1"
-        )
-    if y is not None and y.shape != y_hat.shape:
-        raise InvalidArgumentError(
-            f"y has shape {tuple(y.shape)}, but y_hat has {tuple(y_hat.shape)} (N, C, H, W): they must "
-            "be the same"
-        )
+def _truths(masker: Masker, y: Tensor | Array | None, like: Tensor | Array) -> Images | None:
+    if y is None:
+        return None
+    if isinstance(y, Tensor) != isinstance(like, Tensor):
+        raise InvalidArgumentError("x, y_hat and y must all be tensors or all be arrays")
+    return batch_of(masker.card, "y", y)
+
+
+def _batch_of_one(image: Array | None) -> Images | None:
+    return None if image is None else torch.from_numpy(image)[None]
 
 
 def _measure(

@@ -45,6 +45,8 @@ class Lines:
 def tracked(items: Iterable[T], title: str, total: int, step: int | Callable[[T], int] = 1) -> Iterator[T]:
     """Yield the items, drawing progress on standard error; lines, where that is not a terminal.
 
+    The bar is as wide as the terminal; of a title that is longer than half of it, the beginning is shown.
+
     Args:
         items: the items to work through.
         title: the title of the work.
@@ -53,16 +55,21 @@ def tracked(items: Iterable[T], title: str, total: int, step: int | Callable[[T]
     """
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.table import Column
 
+    console = Console(stderr=True)
     columns = (
-        TextColumn(title),
-        BarColumn(),
+        TextColumn(
+            "{task.description}",
+            markup=False,
+            table_column=Column(no_wrap=True, overflow="ellipsis", max_width=console.width // 2),
+        ),
+        BarColumn(None),
         TextColumn("{task.completed}/{task.total}"),
         TimeRemainingColumn(),
     )
-    console = Console(stderr=True)
     shown, done, lines = console.is_terminal and main_process(), 0, Lines()
-    with Progress(*columns, console=console, transient=True, disable=not shown) as progress:
+    with Progress(*columns, console=console, transient=True, expand=True, disable=not shown) as progress:
         bar = progress.add_task(title, total=total)
         for item in items:
             yield item

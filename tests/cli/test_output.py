@@ -1,9 +1,9 @@
 """Exit statuses, help, and the purity of standard output."""
 
 import json
+import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
@@ -44,19 +44,49 @@ def test_verbs_stand_in_groups_in_the_order_of_the_work(conformask):
 
 
 @pytest.mark.parametrize("verb", VERBS)
-def test_every_verb_has_an_example_and_a_page(conformask, verb, tmp_path, monkeypatch):
+def test_every_verb_has_an_example(conformask, verb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    example, page = EXAMPLES[verb]
     shown = " ".join(conformask(verb, "--help").out.split())
-    assert f"Example: conformask {example}" in shown
-    assert (Path(__file__).parents[2] / "docs" / page).is_file()
-    build().parse_args(example.split(), print_error=False, exit_on_error=False)
+    assert f"Example: conformask {EXAMPLES[verb]}" in shown
+    build().parse_args(EXAMPLES[verb].split(), print_error=False, exit_on_error=False)
+
+
+def test_a_description_is_one_paragraph(conformask, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [line.strip("│ ") for line in conformask("view", "--help").out.splitlines()]
+    assert "with a manifest.csv. Of one that is split, the test part is" in lines
+
+
+def test_help_ends_with_what_to_do_next(conformask):
+    said = " ".join(conformask("--help").out.split())
+    assert said.endswith("For options and an example: conformask COMMAND --help")
+    assert "To try it: conformask demo " in said
+
+
+REPOSITORY = ("docs/", "examples/", "research/", "benchmarks/", "README.md", "SECURITY.md", "CHANGELOG.md")
+"""What an installed user does not have."""
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_points_to_nothing_that_is_not_installed(conformask, verb):
+    said = conformask(*filter(None, [verb]), "--help").out
+    assert [name for name in REPOSITORY if name in said] == []
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS])
+def test_help_breaks_no_word_and_fits_the_terminal(conformask, monkeypatch, verb):
+    pages = {}
+    for width in (60, 80, 120, 1000):
+        monkeypatch.setenv("COLUMNS", str(width))
+        pages[width] = conformask(*filter(None, [verb]), "--help").out
+        assert max(map(len, pages[width].splitlines())) <= width
+    assert len({tuple(sorted(re.findall(r"[^\s─╭╮╰╯│]+", page))) for page in pages.values()}) == 1
 
 
 def test_a_missing_argument_is_answered_with_an_example(conformask):
     answer = conformask("train")
     assert answer.status == 2
-    assert f"for example: conformask {EXAMPLES['train'][0]}" in answer.err
+    assert f"for example: conformask {EXAMPLES['train']}" in answer.err
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -206,6 +236,24 @@ def test_thresholds_tells_whether_anything_is_calibrated(conformask, own):
     )
 
 
+def test_calibrate_says_what_it_replaces(conformask, own, monkeypatch):
+    monkeypatch.chdir(own)
+    (old,) = re.findall(r"threshold +(\S+)", conformask("info", "run").out)
+    lines = conformask(
+        "calibrate", "run", "data", "--threshold", "0.1", "--confidence", "0.7"
+    ).out.splitlines()
+    assert (
+        f"run was calibrated already (threshold {old}, confidence 0.8); this calibration has replaced that "
+        "one. conformask recalibrate run changes threshold and confidence without images."
+    ) in lines
+    again = conformask("calibrate", "run", "data", "--threshold", "0.2", "--guarantee", "expected").out
+    assert "run was calibrated already (threshold 0.1, confidence 0.7);" in again
+    once_more = conformask("calibrate", "run", "data", "--threshold", "0.2", "--guarantee", "expected").out
+    assert "run was calibrated already (threshold 0.2);" in once_more
+    (own / "run" / "calibration.json").unlink()
+    assert "already" not in conformask("calibrate", "run", "data", "--threshold", "0.1").out
+
+
 def test_info_tells_of_an_evaluation_that_is_out_of_date(conformask, own, monkeypatch):
     monkeypatch.chdir(own)
     assert conformask("evaluate", "run", "data").status == 0
@@ -225,3 +273,35 @@ def test_what_each_verb_tells_a_person(conformask, own, monkeypatch):
     assert "No problems found" in conformask("check", "data", "--confidence", "0.8").out
     assert "mean mask size" in conformask("mask", "run", "data", "out").out
     assert "coverage" in conformask("evaluate", "run", "data").out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "thresholds run",
+        "info run",
+        "check data",
+        "evaluate run data",
+        "monitor run data",
+        "plan",
+        "plan --n 9",
+    ],
+)
+def test_tables_fit_the_terminal_and_break_no_word(conformask, own, monkeypatch, words):
+    monkeypatch.chdir(own)
+    lines = {}
+    for width in (60, 80, 120, 1000):
+        monkeypatch.setenv("COLUMNS", str(width))
+        lines[width] = conformask(*words.split()).out.splitlines()
+    sentences = {line for line in lines[1000] if "  " not in line}  # the terminal wraps these
+    rows = {width: [line for line in shown if line not in sentences] for width, shown in lines.items()}
+    for width in (60, 80, 120):
+        assert max(map(len, rows[width])) <= width
+        assert _words(rows[width]) == _words(rows[1000])
+    if words == "thresholds run":
+        assert len(rows[60]) == len(rows[1000])  # no bar continues in another line
+
+
+def _words(lines):
+    """The words in alphabetical order, without bars, whose length depends on the width."""
+    return sorted(word for word in " ".join(lines).split() if not set(word) <= set("█▉▊▋▌▍▎▏"))

@@ -6,6 +6,7 @@ import pytest
 
 from conformask.data.check import CheckReport, check_triplets
 from conformask.data.images import write_image
+from conformask.data.swaps import RoleDistances, swap_question
 from conformask.data.triplets import Triplets
 from conformask.demo import packaged_photographs
 from conformask.records.reading import Reading
@@ -98,6 +99,15 @@ def test_swapped_folders_are_asked_about() -> None:
         ]
         assert len(asked) == (question != "none")
         assert all(question in text for text in asked)
+
+
+@pytest.mark.parametrize(("share", "asked"), [(0.89, False), (0.9, True)])
+def test_nine_in_ten_images_ask_about_a_swap(share: float, asked: bool) -> None:
+    apart = RoleDistances(x_to_y_hat=0.2, x_to_y=0.3, y_hat_to_y=0.1)
+    for near in (RoleDistances(0.2, 0.1, 0.15), RoleDistances(0.2, 0.1, 0.05)):
+        distances = [near] * round(100 * share) + [apart] * round(100 * (1 - share))
+        assert (swap_question([None, *distances]) is not None) is asked
+    assert swap_question([None]) is None
 
 
 def test_values_that_are_clipped_are_asked_about() -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from conformask.calibration import loss_under
 from conformask.conformal.promise import Promise
+from conformask.data.check import check_triplets
 from conformask.data.images import pixel_hash
 from conformask.data.provenance import Provenance
 from conformask.data.scan import hash_of_group, scan
@@ -171,10 +172,13 @@ def test_selection_images_that_are_nearly_calibration_images_are_warned_of() -> 
     )
 
 
-def test_x_in_the_place_of_y_hat_is_asked_about() -> None:
+def test_swapped_folders_are_asked_about_as_by_check() -> None:
     x, y_hat, y = photographs(20, 0)
-    (text,) = told([y_hat, x, y])
-    assert text.startswith("x is closer to the truth than y_hat in 100% of the calibration images")
+    for roles in ([y_hat, x, y], [x, y, y_hat], [x, y_hat, y]):
+        warned = check_triplets(Triplets.from_arrays(*roles), 9).warnings
+        checked = [text for text in warned if "swapped?" in text]
+        assert [text for text in told(roles) if "swapped?" in text] == checked
+        assert len(checked) == (roles[2] is not y or roles[0] is not x)
 
 
 def test_categories_that_are_spelt_in_two_ways_are_warned_of() -> None:

@@ -1,8 +1,11 @@
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from conformask.paper.display import Display
 from conformask.paper.plan import RowPlan, plan_row
 from conformask.paper.settings import METHODS, PRESETS, ROWS, PaperPreset
 from conformask.paper.stages import Cache, Stage, unique
@@ -88,3 +91,16 @@ def test_what_was_killed_is_made_again_in_its_folder(tmp_path: Path, kind: str) 
     cache.run(stage, lambda folder: found.append((folder / "half").exists()))
     assert found == [True], "nothing is removed that no record claims"
     assert cache.done(stage)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_the_table_of_stages_breaks_no_word(tmp_path: Path, width: int) -> None:
+    display = Display([planned(number) for number in (1, 16)], Cache(tmp_path))
+    pages = {}
+    for columns in (width, 1000):
+        page = StringIO()
+        Console(width=columns, file=page).print(display.matrix())
+        pages[columns] = page.getvalue()
+    assert max(map(len, pages[width].splitlines())) <= width
+    assert sorted(pages[width].split()) == sorted(pages[1000].split())
+    assert " predictor 0/1, triplets 0/1, " in pages[1000]

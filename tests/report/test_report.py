@@ -14,8 +14,10 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 from synthetic_evaluation import THRESHOLD, evaluation, example, records, smooth
 
+from conformask.cli.evaluate import summary_table
 from conformask.conformal.presets import GUARANTEES
 from conformask.errors import OutputError
 from conformask.pictures import svg
@@ -246,6 +248,16 @@ def test_other_guarantees(guarantee: str) -> None:
     assert escape(meaning_of(record.card).holds) in text
     assert f"with the guarantee {guarantee} [2" in text
     assert (figures.gauge(record) is None) == (promised_share(record.card.promise) is None)
+
+
+@pytest.mark.parametrize(("n", "shown"), [(5, False), (199, False), (200, True)])
+def test_tenths_are_shown_where_each_holds_twenty_images(n: int, shown: bool) -> None:
+    record = evaluation(n=n, examples=())
+    assert ("hardest tenth" in check(record)) is shown
+    page = io.StringIO()
+    Console(file=page, width=200).print(summary_table(record))
+    assert ("of the hardest tenth" in page.getvalue()) is shown
+    assert (figures.coverage_by_difficulty(record) is not None) is shown
 
 
 @pytest.mark.parametrize("guarantee", sorted(GUARANTEES))

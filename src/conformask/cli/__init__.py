@@ -17,7 +17,9 @@ from cyclopts import (
     Parameter,
     UnknownOptionError,
 )
+from cyclopts.help import DefaultFormatter
 
+from conformask.cli.help_columns import option_columns
 from conformask.cli.options import converted
 from conformask.errors import ConformaskError, failure_of_system
 
@@ -107,26 +109,26 @@ GROUPS = {
 }
 """Groups of verbs in the help, in the order of the work."""
 EXAMPLES = {
-    "demo": ("demo --out demo", "quickstart.md"),
-    "look": ("look noisy denoised clean", "quickstart.md"),
-    "predictor": ("predictor photographs runs/enlarge --task super_resolution --size 128", "quickstart.md"),
-    "triplets": ("triplets images --predictor enhance:enlarge", "how-to/your-network.md"),
-    "check": ("check images", "quickstart.md"),
-    "train": ("train images runs/first --distance l1", "quickstart.md"),
-    "plan": ("plan --confidence 0.9", "promises.md"),
-    "calibrate": ("calibrate runs/first images --threshold 0.05 --confidence 0.9", "promises.md"),
-    "thresholds": ("thresholds runs/first", "promises.md"),
-    "recalibrate": ("recalibrate runs/first --threshold 0.1", "promises.md"),
-    "evaluate": ("evaluate runs/first images --report report.html", "quickstart.md"),
-    "mask": ("mask runs/first new-images masks", "how-to/whole-images.md"),
-    "monitor": ("monitor runs/first new-images", "how-to/watching.md"),
-    "export": ("export runs/first masker.onnx", "how-to/export.md"),
-    "view": ("view runs/first images", "how-to/viewer.md"),
-    "share": ("share runs/first images --out look.html", "how-to/viewer.md"),
-    "info": ("info runs/first", "promises.md"),
-    "paper": ("paper --photos photographs --out runs/paper --rows 9", "results/paper.md"),
+    "demo": "demo --out demo",
+    "look": "look noisy denoised clean",
+    "predictor": "predictor photographs runs/enlarge --task super_resolution --size 128",
+    "triplets": "triplets images --predictor enhance:enlarge",
+    "check": "check images",
+    "train": "train images runs/first --distance l1",
+    "plan": "plan --confidence 0.9",
+    "calibrate": "calibrate runs/first images --threshold 0.05 --confidence 0.9",
+    "thresholds": "thresholds runs/first",
+    "recalibrate": "recalibrate runs/first --threshold 0.1",
+    "evaluate": "evaluate runs/first images --report report.html",
+    "mask": "mask runs/first new-images masks",
+    "monitor": "monitor runs/first new-images",
+    "export": "export runs/first masker.onnx",
+    "view": "view runs/first images",
+    "share": "share runs/first images --out look.html",
+    "info": "info runs/first",
+    "paper": "paper --photos photographs --out runs/paper --rows 9",
 }
-"""For each verb, an example and the page of docs/ with the details."""
+"""An example of each verb, without the name of the program."""
 RENAMED: Mapping[str, str] = {
     "--as": "--format",
     "--by": "--volume-mode",
@@ -140,6 +142,13 @@ RENAMED: Mapping[str, str] = {
     "--within": "--per-category",
 }
 """New names of options by the names that they had up to 0.2, for the errors about these."""
+
+NEXT = """To try it: conformask demo
+
+With your own images: conformask look X Y_HAT Y, the folders of input, output and truth.
+
+For options and an example: conformask COMMAND --help"""
+"""End of the help, where the eye is when it has been printed."""
 
 WITH_RESUME = "stopped; to resume, repeat the command with --resume"
 AGAIN = "stopped; to resume, repeat the command"
@@ -161,27 +170,35 @@ def build() -> App:
         help="Masks with a promise for image-to-image networks.",
         version_flags=["--version"],
         suppress_keyboard_interrupt=False,
+        help_epilogue=NEXT,
         help_format="plaintext",
         group_commands=Group("More", sort_key=len(GROUPS)),
         default_parameter=Parameter(negative=(), converter=converted),
         error_formatter=_error_panel,
     )
     app.register_install_completion_command(help="Enable completion of conformask commands in this shell.")
+    formatter = DefaultFormatter(column_specs=option_columns)
     for place, (title, verbs) in enumerate(GROUPS.items()):
         group = Group(title, sort_key=place)
         for order, verb in enumerate(verbs):
             usage = (
                 {"usage": "Usage: conformask calibrate [OPTIONS] RUN [DATA]"} if verb == "calibrate" else {}
             )
-            path = f"conformask.cli.{verb}:{verb}"
-            app.command(path, name=verb, help=_help(verb), group=group, sort_key=order, **usage)
+            app.command(
+                f"conformask.cli.{verb}:{verb}",
+                name=verb,
+                help=_help(verb),
+                help_formatter=formatter,
+                help_epilogue=f"Example: conformask {EXAMPLES[verb]}",
+                group=group,
+                sort_key=order,
+                **usage,
+            )
     return app
 
 
 def _help(verb: str) -> str:
-    example, page = EXAMPLES[verb]
-    paragraphs = [*VERBS[verb].split("\n\n"), f"Example: conformask {example}", f"More: docs/{page}"]
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in VERBS[verb].split("\n\n"))
 
 
 def _error_panel(error: CycloptsError) -> Any:
@@ -207,7 +224,7 @@ def main(tokens: list[str] | None = None) -> None:
             build()(tokens, exit_on_error=False, result_action="return_value")
     except CycloptsError as error:
         if isinstance(error, MissingArgumentError) and error.command_chain:
-            _say(f"for example: conformask {EXAMPLES[error.command_chain[0]][0]}")
+            _say(f"for example: conformask {EXAMPLES[error.command_chain[0]]}")
         sys.exit(2)
     except KeyboardInterrupt:
         _say(STOPPED.get(_verb(tokens), "stopped"))

@@ -10,12 +10,10 @@ from cyclopts import Parameter
 from conformask import names
 from conformask.cli.options import (
     AS_FILES_SAY,
-    DEFAULT_DEVICES,
     MARGINAL,
     SAME_LOSS,
     AboutLoss,
     AsJson,
-    Devices,
     FamilyName,
     Grey,
     NetworkName,
@@ -28,6 +26,7 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import bad_usage, range_text, show
 from conformask.cli.thresholds import show_choices
+from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 from conformask.progress import main_process
 
 if TYPE_CHECKING:
@@ -111,6 +110,7 @@ def calibrate(
         bad_usage(f"give --threshold; conformask thresholds {run} shows what thresholds would mean")
     if threshold is not None:
         refuse_unclaimed(places(run, CALIBRATION))
+    replaced = _replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
     start: NetworkScorer | Untrained
     if scorer is None:
         start = load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
@@ -148,8 +148,8 @@ def calibrate(
     )
     if main_process():
         masker = masker.save(run)
-    apart = [] if set_aside is None or triplets.has_split else [_set_aside_text(calibration, set_aside)]
-    show_calibration(run, masker, *apart, as_json=json)
+    apart = None if set_aside is None or triplets.has_split else _set_aside_text(calibration, set_aside)
+    show_calibration(run, masker, *filter(None, (replaced, apart)), as_json=json)
 
 
 def _set_aside(triplets: "Triplets") -> tuple["Triplets", "Triplets | None"]:
@@ -164,6 +164,22 @@ def _set_aside_text(calibration: "Triplets", set_aside: "Triplets") -> str:
     return (
         f"{len(set_aside)} of the {total} images were set aside for choices that the {len(calibration)} "
         "calibration images must not see, such as another threshold."
+    )
+
+
+def _replaced_text(run: Path) -> str:
+    """Return what a calibration of a calibrated run replaces."""
+    from conformask.records.card import CALIBRATION, CalibrationCard
+    from conformask.storage.as_json import read_json
+
+    earlier = CalibrationCard.from_json(read_json(run / CALIBRATION), run / CALIBRATION)
+    confidence = earlier.promise.confidence
+    terms = f"threshold {earlier.threshold:.4g}" + (
+        "" if confidence is None else f", confidence {confidence:g}"
+    )
+    return (
+        f"{run} was calibrated already ({terms}); this calibration has replaced that one. conformask "
+        f"recalibrate {run} changes threshold and confidence without images."
     )
 
 

@@ -6,18 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import (
-    AS_FILES_SAY,
-    DEFAULT_DEVICES,
-    AsJson,
-    Devices,
-    NetworkName,
-    OtherNetwork,
-    Read,
-    WeightsPath,
-    loss_of,
-)
+from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
 from conformask.cli.output import bad_usage, show, table
+from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 from conformask.progress import main_process
 
 if TYPE_CHECKING:
@@ -83,12 +74,14 @@ def judgement(evaluation: "Evaluation") -> list[str]:
 
 def _summary(evaluation: "Evaluation") -> Table:
     """Return a table of the most important numbers."""
+    from conformask.report.words import hardest_tenth
     from conformask.wording.numbers import figure
 
+    hardest = hardest_tenth(evaluation)
     rows = [
         ("test images", f"{evaluation.n_test}", _groups(evaluation)),
         ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
-        ("of the hardest tenth", f"{evaluation.coverage_by_difficulty[-1]:.3f}", "by the mean score"),
+        *([] if hardest is None else [("of the hardest tenth", f"{hardest:.3f}", "by the mean score")]),
         ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
         ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
         *_errors(evaluation),

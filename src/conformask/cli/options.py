@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
     from conformask.records.loss import LossTerms
     from conformask.records.reading import ReadAs, Reading
-    from conformask.training.fit import TrainingConfig
-    from conformask.training.processes import Compute
     from conformask.types import Loss
 
 
@@ -219,14 +217,13 @@ class LossOptions:
         ),
     ] = None
     over: Annotated[
-        names.Over | Literal["masked_window"] | None,
+        Literal[names.Over, "masked_window"] | None,
         Parameter(
             help="How an error map becomes one number: its mean over the image; its largest mean in a "
             "window around a shown pixel (local; window means the same); the share of shown pixels around "
             "which that mean is above the tolerance (local_share); its mean over the shown pixels (trusted); "
             "the share of the wrong pixels that is shown (missed), or of the shown pixels that is wrong; its "
-            "largest mean in a window in which hidden pixels count as right (masked_window). See "
-            "docs/promises.md."
+            "largest mean in a window in which hidden pixels count as right (masked_window)."
         ),
     ] = None
     window: Annotated[
@@ -276,7 +273,10 @@ class PromiseOptions:
     ] = None
     guarantee: Annotated[
         names.Guarantee | None,
-        Parameter(help="The kind of promise, marginal if not given; docs/promises.md helps you choose."),
+        Parameter(
+            help="The kind of promise, marginal if not given; conformask plan --guarantee shows how many "
+            "images one needs."
+        ),
     ] = None
     delta: Annotated[
         float | None,
@@ -322,83 +322,9 @@ class PromiseOptions:
         )
 
 
-@dataclass(frozen=True)
-class ComputeOptions:
-    """The devices that share the work."""
-
-    devices: Annotated[
-        str | None,
-        Parameter(
-            help="Number or indices of the devices, or auto for all; passed to Lightning. If not given, "
-            "1, and all for training."
-        ),
-    ] = None
-    nodes: Annotated[int, WHOLE_NUMBER, Parameter(help="Number of machines; passed to Lightning.")] = 1
-
-    def compute(self, parts: Path | None = None) -> "Compute":
-        """Return the devices, one if none are given, and the folder of their parts."""
-        from conformask.training.processes import Compute
-
-        return Compute(self.devices or "1", self.nodes, parts)
-
-    def for_training(self) -> "Compute":
-        """Return the devices, all if none are given."""
-        from conformask.training.processes import Compute
-
-        return Compute(self.devices or "auto", self.nodes)
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How long to train, and how."""
-
-    epochs: Annotated[
-        int | None,
-        WHOLE_NUMBER,
-        Parameter(
-            help="Number of passes over the images; 30 if neither --max-minutes nor --patience is given, "
-            "more if there are few images."
-        ),
-    ] = None
-    max_minutes: Annotated[
-        float | None,
-        Parameter(help="Time limit for training, in minutes; with --resume, including the time before."),
-    ] = None
-    patience: Annotated[
-        int | None,
-        WHOLE_NUMBER,
-        Parameter(help="Stop when the selection loss has not improved for this many epochs."),
-    ] = None
-    batch_size: Annotated[int, WHOLE_NUMBER, Parameter(help="Images per step, on each device.")] = 16
-    learning_rate: Annotated[
-        float | None,
-        Parameter(
-            help="The largest learning rate, 5e-4 from random weights and 1e-2 from the packaged network; it "
-            "decays as a cosine, or with --patience in steps."
-        ),
-    ] = None
-    seed: Annotated[int, WHOLE_NUMBER, Parameter(help="Seed of the weights and of the order of images.")] = 0
-    resume: Annotated[
-        bool,
-        Parameter(
-            show_default=False, help="Resume a stopped training run, or train a finished one for longer."
-        ),
-    ] = False
-
-    def config(self) -> "TrainingConfig":
-        """Return the training settings."""
-        from conformask.training.fit import TrainingConfig
-
-        return TrainingConfig(**vars(self))
-
-
 AboutLoss = Annotated[LossOptions, Parameter(name="*", group=LOSS)]
 Promised = Annotated[PromiseOptions, Parameter(name="*", group=PROMISE)]
-Devices = Annotated[ComputeOptions, Parameter(name="*", group=DEVICES)]
-Training = Annotated[TrainingOptions, Parameter(name="*", group=TRAINING)]
-SAME_LOSS, MARGINAL, DEFAULT_DEVICES, DEFAULT_TRAINING = (
-    LossOptions(), PromiseOptions(), ComputeOptions(), TrainingOptions(),
-)  # fmt: skip
+SAME_LOSS, MARGINAL = LossOptions(), PromiseOptions()
 
 
 def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.json") -> "Loss | None":

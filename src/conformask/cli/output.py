@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 
 from conformask.progress import main_process
@@ -32,7 +32,7 @@ def bad_usage(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+def table(columns: Sequence[str], rows: Sequence[Sequence[RenderableType]]) -> Table:
     """Return a plain table with right-aligned numbers and a left-aligned last column."""
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index, column in enumerate(columns):

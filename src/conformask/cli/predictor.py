@@ -6,20 +6,9 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from conformask import names
-from conformask.cli.options import (
-    DEFAULT_DEVICES,
-    DEFAULT_TRAINING,
-    AsJson,
-    DataRange,
-    Devices,
-    Size,
-    Split,
-    Stride,
-    TaskName,
-    Training,
-    TrueImages,
-)
+from conformask.cli.options import AsJson, DataRange, Size, Split, Stride, TaskName, TrueImages
 from conformask.cli.output import show
+from conformask.cli.training_options import DEFAULT_DEVICES, DEFAULT_TRAINING, Devices, Training
 
 
 def predictor(

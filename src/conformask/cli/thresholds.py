@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.bar import Bar
+
 from conformask.cli.options import MARGINAL, AsJson, FamilyName, Grey, Promised, family_option
 from conformask.cli.output import show, table
 
@@ -12,7 +14,7 @@ if TYPE_CHECKING:
     from conformask.records.loss import LossTerms
 
 BAR = 30
-"""Length of the bar of a mask of size 1, in characters."""
+"""Length of the bar of a mask of size 1, in characters; less on a terminal that is too narrow for it."""
 
 
 def thresholds(
@@ -52,9 +54,11 @@ def show_choices(
         else f"{stated.guarantee}, confidence {stated.confidence:g}"
     )
     rows = [
-        (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", f"{c.mask_size:.3f}", "█" * round(BAR * c.mask_size))
+        (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", f"{c.mask_size:.3f}", Bar(1, 0, c.mask_size))
         for c in choices
     ]
+    drawn = table(("threshold", "pass unmasked", "mask size", ""), rows)
+    drawn.columns[-1].max_width = BAR
     record = {
         "loss": loss, "confidence": stated.confidence,
         "choices": [vars(choice) for choice in choices],
@@ -63,7 +67,7 @@ def show_choices(
         record,
         f"What a threshold on {loss.name} would mean ({at}), on the selection images:",
         "",
-        table(("threshold", "pass unmasked", "mask size", ""), rows),
+        drawn,
         "",
         step,
         as_json=as_json,

@@ -9,19 +9,16 @@ from cyclopts import Parameter
 from conformask import names
 from conformask.cli.options import (
     AS_FILES_SAY,
-    DEFAULT_DEVICES,
-    DEFAULT_TRAINING,
     SAME_LOSS,
     SCORE_NETWORK,
     WHOLE_NUMBER,
     AboutLoss,
     AsJson,
-    Devices,
     NetworkName,
     Read,
-    Training,
 )
 from conformask.cli.output import show
+from conformask.cli.training_options import DEFAULT_DEVICES, DEFAULT_TRAINING, Devices, Training
 
 if TYPE_CHECKING:
     from conformask.scorers.initial_network import NetworkOptions

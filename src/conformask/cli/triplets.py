@@ -5,17 +5,9 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import (
-    AS_FILES_SAY,
-    DEFAULT_DEVICES,
-    AsJson,
-    Devices,
-    Read,
-    Split,
-    Stride,
-    TaskName,
-)
+from conformask.cli.options import AS_FILES_SAY, AsJson, Read, Split, Stride, TaskName
 from conformask.cli.output import bad_usage, show
+from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 
 
 def triplets(
@@ -26,7 +18,7 @@ def triplets(
     predictor: Annotated[
         str,
         Parameter(
-            help="Your network. It is code: run only what you would run as a program (SECURITY.md). One of: "
+            help="Your network. It is code: run only what you would run as a program. One of: "
             "package.module:function on arrays (H, W, C), or (D, H, W, C), in [0, 1]; "
             "a file of torch.export (.pt2), TorchScript (.pt) or ONNX (.onnx); from a library, monai:BUNDLE, "
             "careamics:CHECKPOINT (in the units of --data-range) or transformers:FOLDER; bicubic; "

@@ -6,24 +6,19 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 
-from conformask.arithmetic import resized
 from conformask.data.formats.header import DataRange
 from conformask.data.images import is_constant, pixel_hash
 from conformask.data.perceptual_hashes import PerceptualHashes, find_copies, perceptual_hash
 from conformask.data.splits import PARTS
+from conformask.data.swaps import role_distances, swap_question
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
 from conformask.records.geometry import Geometry
 from conformask.records.network import Network
 from conformask.records.size import Size, covered, extra_text
-from conformask.storage.as_arrays import Array
-from conformask.types import Triplet
 from conformask.wording.measurements import clipped_text
 
-SWAPPED = 0.9
-"""Share of images from which a question is asked whether two folders were swapped."""
 SLIGHTLY_FILLED = 0.1
 """Share of the range, up to which it is probably not the one that was meant."""
 SOURCE = r"^(.*[^\W\d_].*\d)[-_. ]"
@@ -84,7 +79,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         clipped[triplet.name] = triplet.clipped
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
-            distances += _distances(triplet, errors[-1])
+            distances.append(role_distances(triplet))
         for role, values in extremes.items():
             if (role_image := getattr(triplet, role)) is not None:
                 values += [float(role_image.min()), float(role_image.max())]
@@ -124,7 +119,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
             *_patient_warnings(triplets, patients),
             *_range_warnings(extremes, triplets.reading.data_range),
             *filter(None, [clipped_text(clipped)]),
-            *_swap_warnings(np.array(distances)),
+            *filter(None, [swap_question(distances)]),
         ),
     )
 
@@ -203,33 +198,6 @@ def _range_warnings(extremes: Mapping[str, list[float]], data_range: DataRange |
                 f"{role} has no value above {highest} of {high:g} and none below {lowest}: thresholds are "
                 "shares of the range from black to white, so state the one that is filled (--data-range)"
             )
-
-
-def _distances(triplet: Triplet, error: float) -> list[tuple[float, float, float]]:
-    """Return mean distances, x from y_hat, x from y, y_hat from y; none where x has other channels.
-
-    The last is 0 where x has another size: then it is not swapped with y_hat.
-    """
-    x, y_hat, y = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat, triplet.truth()))
-    if x.shape[1] != y.shape[1]:
-        return []
-    same_size, x = x.shape == y.shape, resized(x, y)
-    error = error if same_size else 0.0
-    return [(float((x - y_hat).abs().mean()), float((x - y).abs().mean()), error)]
-
-
-def _swap_warnings(distances: Array) -> Iterator[str]:
-    """Ask whether two folders were swapped where nearly all images say so."""
-    if not len(distances):
-        return
-    to_y_hat, to_y, error = distances.T
-    if (nearer := np.mean(to_y < error)) >= SWAPPED:
-        yield f"x is nearer to y than y_hat is in {nearer:.0%} of the images: are x and y_hat swapped?"
-    elif (nearer := np.mean(to_y < to_y_hat)) >= SWAPPED:
-        yield (
-            f"x is nearer to y than to y_hat in {nearer:.0%} of the images, as if y were the network's "
-            "output: are y and y_hat swapped? A network that invents detail can look like that too"
-        )
 
 
 def _patient_warnings(triplets: Triplets, patients: Sequence[str | None]) -> Iterator[str]:

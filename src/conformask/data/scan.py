@@ -10,6 +10,7 @@ from jaxtyping import UInt8
 from conformask.conformal.curves import Curves
 from conformask.data.images import is_constant, pixel_hash
 from conformask.data.perceptual_hashes import perceptual_hash
+from conformask.data.swaps import role_distances, swap_question
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.progress import tracked
@@ -37,8 +38,8 @@ class DatasetSummary:
     """Geometry of each image, where its file states it."""
     contents: str
     """A hash of all pixels of all images, in their order."""
-    nearer: float | None = None
-    """Share of images in which x is nearer to the truth than y_hat; None where x has another shape."""
+    swapped: str | None = None
+    """The question whether two of the folders were swapped; None where nothing suggests it."""
     clipped: float = 0.0
     """Mean of the shares of values that were clipped."""
 
@@ -74,7 +75,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
     if not triplets.has_truth:
         raise InvalidArgumentError("these triplets have no y, but the truth is needed here: add a folder y/")
     sizes, pixels, groups, perceptual_hashes, contents = set(), [], [], [], hashlib.sha256()
-    geometries, nearer, clipped = [], [], []
+    geometries, distances, clipped = [], [], []
     for triplet in tracked(triplets.checked(), title, len(triplets)):
         geometries.append(triplet.geometry)
         clipped.append(triplet.clipped)
@@ -83,8 +84,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         pixels.append(None if is_constant(truth) else pixel_hash(truth))
         groups.append(None if triplet.group is None else hash_of_group(triplet.group))
         perceptual_hashes.append(perceptual_hash(truth))
-        if triplet.x.shape == truth.shape:
-            nearer.append(np.abs(triplet.x - truth).mean() < np.abs(triplet.y_hat - truth).mean())
+        distances.append(role_distances(triplet))
         regions = [] if triplet.region is None else [triplet.region]
         for image in (triplet.x, triplet.y_hat, truth, *regions):
             contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
@@ -98,7 +98,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         perceptual_hashes=np.stack(perceptual_hashes),
         geometries=tuple(geometries),
         contents=contents.hexdigest(),
-        nearer=float(np.mean(nearer)) if nearer else None,
+        swapped=swap_question(distances),
         clipped=float(np.mean(clipped)),
     )
 

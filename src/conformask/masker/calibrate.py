@@ -21,7 +21,6 @@ from conformask.masker.appearance import appearance
 from conformask.masker.batch_invariance import refuse_batch_dependence
 from conformask.masker.data_leakage import (
     refuse_duplicates,
-    warn_if_swapped,
     warn_of_copies,
     warn_of_copies_within,
     warn_of_learnt,
@@ -280,7 +279,8 @@ def _refuse_used(
         warn_of_copies_within(seen, calibration.groups)
     if scorer.name == "packaged" and (unseen := extra_text(seen.x_channels, seen.channels)):
         warnings.warn(unseen, stacklevel=3)
-    warn_if_swapped(seen)
+    if seen.swapped is not None:
+        warnings.warn(seen.swapped, stacklevel=3)
     warn_of_spellings(filter(None, calibration.categories))
     if seen.channels != scorer.channels:
         raise MismatchError(

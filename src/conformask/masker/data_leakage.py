@@ -9,9 +9,6 @@ from conformask.errors import CalibrationError
 from conformask.scorers.scorer import Scorer
 from conformask.storage.as_arrays import Array
 
-SWAPPED = 0.95
-"""Share of images with x nearer to the truth than y_hat from which a swap of the two is suspected."""
-
 
 def refuse_duplicates(seen: DatasetSummary, groups: tuple[str, ...]) -> None:
     """Refuse calibration images with the same truth in two groups, which are not two draws.
@@ -70,16 +67,6 @@ def warn_of_copies_within(seen: DatasetSummary, groups: tuple[str, ...]) -> None
             f"scaled or slightly cropped) of others, such as {seen.names[first]!r} of "
             f"{seen.names[second]!r}. If they are, keep one of each; if they show the same patient or scene "
             "again, such as at another visit, put them in one group: they are not independent",
-            stacklevel=4,
-        )
-
-
-def warn_if_swapped(seen: DatasetSummary) -> None:
-    """Ask whether x and y_hat were swapped, if x is nearer to nearly all truths."""
-    if seen.nearer is not None and seen.nearer >= SWAPPED:
-        warnings.warn(
-            f"x is closer to the truth than y_hat in {seen.nearer:.0%} of the calibration images (mean "
-            "absolute error): are the two swapped?",
             stacklevel=4,
         )
 

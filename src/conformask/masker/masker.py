@@ -14,7 +14,6 @@ from torch import Tensor
 
 from conformask.calibration import NO_GRID, ScoredBatch, bound_curves, calibration_data, features_of, size_at
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.crossing import SLACK
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import ImageBound, calibrated_bound
@@ -24,8 +23,8 @@ from conformask.conformal.populations import Weighted
 from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.rules import ImageCovariates, Rule
-from conformask.data.images import Image, image_and_header
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.masker.arguments import inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.integrity import Components
 from conformask.masker.outliers import outliers, outliers_text
@@ -43,7 +42,6 @@ from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
 from conformask.types import Batch, Images, Loss, Triplet, Weigh
-from conformask.wording.measurements import clipped_text
 
 THRESHOLDS = 40
 """Number of points of the curve of mask size against threshold."""
@@ -171,14 +169,17 @@ class Masker:
                 each, or of another size; or more of its values were clipped than of theirs.
 
         Raises:
-            MismatchError: channels that differ from the calibration images.
+            InvalidArgumentError: one of them is a tensor and one an array, or the numbers of images differ.
+            MismatchError: channels or axes that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
+        inputs, outputs = pair_of(self.card, x, y_hat)
         if isinstance(x, Triplet):
-            return self._of_triplet(x)
-        if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
-            raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
-        item = self.scored(self.batch_of("x", x), self.batch_of("y_hat", y_hat), weight, category)
+            weight = None if x.weight is None else [x.weight]
+            category = None if x.category is None else [x.category]
+            mask: Array = self.masks(inputs, outputs, weight=weight, category=category)[0].numpy()
+            return mask[0] if len(mask) == 1 else mask
+        item = self.scored(inputs, outputs, weight, category)
         if found := self.outliers(item.batch, features_of(item.score)):
             warnings.warn(outliers_text(found, len(item.batch)), stacklevel=2)
         masks = self.open(item)
@@ -187,54 +188,11 @@ class Masker:
         mask = masks[0].numpy()
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
 
-    def _of_triplet(self, triplet: Triplet) -> Array:
-        x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
-        weight = None if triplet.weight is None else [triplet.weight]
-        category = None if triplet.category is None else [triplet.category]
-        mask: Array = self.masks(x, y_hat, weight=weight, category=category)[0].numpy()
-        return mask[0] if len(mask) == 1 else mask
-
     def outliers(self, batch: Batch, features: Float[np.ndarray, "n f"]) -> dict[str, str]:
         """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
         if isinstance(self.guarantee.population, Weighted):
             return {}  # by design about other images
         return outliers(self.curves, batch, features)
-
-    def batch_of(self, name: str, image: Tensor | Array) -> Images:
-        """Return the argument `name`, an array or a tensor (N, C, *space), as a batch in [0, 1].
-
-        Raises:
-            ImageError: values outside the range, NaN or infinity, or a tensor of integers.
-        """
-        if not isinstance(image, Tensor):
-            return torch.from_numpy(self.image_of(name, image))[None]
-        if not image.is_floating_point():
-            raise ImageError(
-                f"{name} is a tensor of {image.dtype}: give floats, such as {name}.float() / 255"
-            )
-        reading = self.card.reading_of(name, np.dtype(np.float32))
-        low, high = reading.data_range or (0.0, 1.0)
-        unit = image.float() if (low, high) == (0, 1) else (image.float() - low) / (high - low)
-        unit = 1 - unit if reading.turned else unit
-        if reading.clip is not None:
-            outside = float(((unit < 0) | (unit > 1)).float().mean())
-            _warn_of_clipped(name, outside, self.card.clipped)
-        return _inside(name, unit if reading.clip is None else unit.clamp(0, 1), (low, high))
-
-    def image_of(self, role: str, image: Array) -> Image:
-        """Return a user's array as x, y_hat or y, (C, *space) in [0, 1], read like the calibration images.
-
-        Raises:
-            ImageError: values outside the range, NaN that means nothing, or infinity.
-            MismatchError: integers whose type or range differs from the calibration.
-        """
-        array = np.asarray(image)
-        self.card.check_axes(role, array.shape)
-        reading = self.card.reading_of(role, array.dtype)
-        read, header = image_and_header(array, reading, role)
-        _warn_of_clipped(role, header.clipped, self.card.clipped)
-        unit: Image = np.nan_to_num(read)
-        return unit
 
     def masks(
         self,
@@ -255,7 +213,7 @@ class Masker:
         category: Sequence[str] | None = None,
     ) -> ScoredBatch:
         """Check new images and return them with their scores."""
-        x, y_hat = _inside("x", x), _inside("y_hat", y_hat)
+        x, y_hat = inside("x", x), inside("y_hat", y_hat)
         self.card.check_shape(y_hat.shape[1:])
         if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
             warnings.warn(reason, stacklevel=4)
@@ -276,7 +234,7 @@ class Masker:
             x: as __call__ takes it.
             y_hat: as __call__ takes it.
         """
-        return self.bounds_of(self.scored(self.batch_of("x", x), self.batch_of("y_hat", y_hat)))
+        return self.bounds_of(self.scored(*pair_of(self.card, x, y_hat)))
 
     def bounds_of(self, item: ScoredBatch) -> Float[np.ndarray, "n"] | None:
         """Return the bounds of scored images; see `error_bounds`."""
@@ -437,16 +395,3 @@ class Masker:
             with atomic_write(folder / CARD) as aside:
                 aside.write_text(text, encoding="utf-8")
         return masker
-
-
-def _warn_of_clipped(name: str, clipped: float, before: float) -> None:
-    text = clipped_text({name: clipped}, before)
-    if text is not None:
-        warnings.warn(f"{name}: {text}", stacklevel=4)
-
-
-def _inside(name: str, image: Images, data_range: tuple[float, float] = (0, 1)) -> Images:
-    if not bool(((image >= -SLACK) & (image <= 1 + SLACK)).all()):
-        low, high = data_range
-        raise ImageError(f"{name} has values outside [{low:g}, {high:g}], or NaN: scale or clip it first")
-    return image

@@ -15,6 +15,7 @@ from conformask.conformal.presets import marginal
 from conformask.data.images import check_name
 from conformask.data.regions import region_of_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, expect
+from conformask.masker.arguments import image_of
 from conformask.masker.masker import Masker
 from conformask.scorers.scoring import score_of
 from conformask.storage.as_arrays import Array
@@ -85,7 +86,7 @@ class OnlineMasker:
         if name in self.waiting:
             raise InvalidArgumentError(f"{name!r} still waits for its truth: give every image its own name")
         images = {"x": x, "y_hat": y_hat}
-        arrays = {role: self.masker.image_of(role, image) for role, image in images.items()}
+        arrays = {role: image_of(self.masker.card, role, image) for role, image in images.items()}
         self.masker.card.check_shape(arrays["y_hat"].shape)
         item = self._scored(name, arrays, None)
         mask = self._opened(item)[0].cpu().numpy()
@@ -105,7 +106,7 @@ class OnlineMasker:
                 f"no image {name!r} waits for its truth; waiting: {sorted(self.waiting)}"
             )
         arrays = self.waiting[name]
-        truth = self.masker.image_of("y", y)
+        truth = image_of(self.masker.card, "y", y)
         if truth.shape != arrays["y_hat"].shape:
             raise ImageError(
                 f"y of {name!r} has shape {truth.shape}, but y_hat has {arrays['y_hat'].shape} (C, *space); "

@@ -56,14 +56,14 @@ class Display:
         )
 
     def matrix(self) -> Table:
-        """Return a table of rows x stages: how many of each kind are done."""
-        kinds = list(dict.fromkeys(stage.kind for stage in self.stages))
-        table = Table("row", *kinds, box=None, padding=(0, 2, 0, 0))
+        """Return a table of rows and stages: how many of each kind are done."""
+        table = Table("row", "done", box=None, padding=(0, 2, 0, 0))
         for plan in self.plans:
-            row, stages = plan.row, list(plan.stages())
-            cells = [[self.cache.done(stage) for stage in stages if stage.kind == kind] for kind in kinds]
+            row, done = plan.row, defaultdict(list)
+            for stage in plan.stages():
+                done[stage.kind].append(self.cache.done(stage))
             title = f"{row.number} {row.task} of {row.data}, {row.network}, {row.distance}"
-            table.add_row(title, *(f"{sum(cell)}/{len(cell)}" for cell in cells))
+            table.add_row(title, ", ".join(f"{kind} {sum(each)}/{len(each)}" for kind, each in done.items()))
         return table
 
     def _missing(self) -> list[Stage]:

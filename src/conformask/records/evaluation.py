@@ -13,9 +13,10 @@ import numpy as np
 
 from conformask.conformal.coverage_test import UNLIKELY
 from conformask.errors import MismatchError, MissingFileError
-from conformask.records.card import CALIBRATION, CalibrationCard
+from conformask.records.card import CalibrationCard
+from conformask.records.earlier_evaluations import as_now, card_of
 from conformask.records.network import Caveat, Network
-from conformask.records.selection import ScoreComparison, comparison_as_now
+from conformask.records.selection import ScoreComparison
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
 from conformask.storage.exclusive import exclusive_folder
@@ -24,16 +25,6 @@ from conformask.storage.typed import from_dict
 
 FILE = "evaluation.json"
 STEMS = ("evaluation", "examples")
-OLD_NAMES = {
-    "distance": "loss",
-    "unmasked_distance": "unmasked_loss",
-    "mean_distance": "mean_loss",
-    "mean_distance_interval": "mean_loss_interval",
-    "correlation_size_distance": "correlation_size_loss",
-    "spearman_size_distance": "spearman_size_loss",
-    "worth": "comparison",
-}
-"""Names up to conformask 0.2, and what they are called now."""
 VERDICTS = {
     "agrees": "agrees with the promise",
     "above": "above the promise",
@@ -382,47 +373,19 @@ class Evaluation:
         else:
             published = read_published(path, STEMS)
         try:
-            images = ImageRecords(**_as_now(published.arrays["evaluation"]))
+            images = ImageRecords(**as_now(published.arrays["evaluation"]))
             examples = list(_examples(published.arrays["examples"]))
         except (KeyError, TypeError, ValueError) as error:
             raise MismatchError(f"{folder} contains a damaged evaluation ({error}): repeat it") from error
-        record = _as_now(published.record)
+        record = as_now(published.record)
         record = {"mean_loss": float(images.loss.mean()), "fingerprint": "", **record}
-        record |= {"card": _card(record, path), "images": images, "examples": examples}
+        record |= {"card": card_of(record, path), "images": images, "examples": examples}
         return from_dict(cls, record, path)
-
-
-def _as_now(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by the names of today; up to conformask 0.2 losses were called distances."""
-    named = {OLD_NAMES.get(name, name): value for name, value in stored.items()}
-    return named | {"comparison": comparison_as_now(named["comparison"])} if "comparison" in named else named
-
-
-def _card(record: Mapping[str, Json], path: Path) -> CalibrationCard:
-    """Return the card of an evaluation; up to conformask 0.2 only the run folder held it.
-
-    Raises:
-        MismatchError: the run folder holds none, or one of another masker.
-    """
-    if "card" in record:
-        return CalibrationCard.from_json(record["card"], path)
-    beside = path.parent / CALIBRATION
-    if beside.is_file():
-        calibration = read_json(beside)
-        card, fingerprint = CalibrationCard.from_json(calibration, beside), calibration.get("fingerprint")
-        terms = card.threshold, card.promise.confidence
-        same_masker = record["fingerprint"] in ("", fingerprint)  # conformask 0.1 kept none
-        if same_masker and terms == (record.get("threshold"), record.get("confidence")):
-            return card
-    raise MismatchError(
-        f"{path} was written by an earlier conformask, and the calibration that it is about is not beside "
-        "it: evaluate again"
-    )
 
 
 def _examples(arrays: Mapping[str, Array]) -> Iterator[Example]:
     for index in sorted({key.split("/")[0] for key in arrays}):
         values = {key.split("/")[1]: values for key, values in arrays.items() if key.startswith(f"{index}/")}
-        plain = {key: a.item() if a.ndim == 0 else a for key, a in _as_now(values).items()}
+        plain = {key: a.item() if a.ndim == 0 else a for key, a in as_now(values).items()}
         oracle = plain.pop("oracle_size")
         yield Example(**plain, oracle_size=None if np.isnan(oracle) else oracle)

@@ -141,8 +141,8 @@ def tiles(evaluation: Evaluation) -> list[KeyNumber]:
     interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
     confidence = promised_share(evaluation.card.promise)
     promised = f"promised {percent(confidence)}" if confidence else "share within the threshold"
-    hardest = evaluation.coverage_by_difficulty[-1:] if by_tenths(evaluation) else ()
-    note = "; ".join([promised, *(f"hardest tenth {share(tenth)}" for tenth in hardest)])
+    hardest = hardest_tenth(evaluation)
+    note = promised if hardest is None else f"{promised}; hardest tenth {share(hardest)}"
     return [
         KeyNumber("Coverage", share(evaluation.coverage), note),
         KeyNumber(
@@ -169,6 +169,11 @@ def by_tenths(evaluation: Evaluation) -> bool:
     """Return whether the tenths of the images have enough of them to be looked at one by one."""
     parts = len(evaluation.coverage_by_difficulty)  # 0 in what is measured by parts
     return parts > 0 and evaluation.n_test >= TENTH * parts
+
+
+def hardest_tenth(evaluation: Evaluation) -> float | None:
+    """Return the coverage of the tenth with the largest mean scores; None where tenths are too small."""
+    return evaluation.coverage_by_difficulty[-1] if by_tenths(evaluation) else None
 
 
 def _oracle_tile(evaluation: Evaluation) -> KeyNumber:

@@ -42,7 +42,11 @@ class Smoothed(WrappedScorer):
 
 
 def averaged(score: Images, sides: tuple[int, ...]) -> Images:
-    """Average over the window around each pixel, as `losses.window.around` does, in operations of a graph."""
+    """Average over the window around each pixel, (N, C, *space), in operations that an exporter can trace.
+
+    `losses.window.around` gives the same means within 2e-6, on the processor by running sums, whose time does
+    not grow with the window: a window of 51 pixels takes it about a hundredth of the time.
+    """
 
     def means(values: Tensor) -> Tensor:
         padding = [length for side in reversed(sides) for length in (side // 2, (side - 1) // 2)]

@@ -68,7 +68,8 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
     except OSError as error:
         raise MismatchError(f"{path} cannot be read, {failure_of_system(error) or error.strerror}") from error
     except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
-        raise MismatchError(f"{path} is not a record of conformask ({error}): copy it again") from error
+        where = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
+        raise MismatchError(f"{path} is not a record of conformask{where}: copy it again") from error
     if schema > SCHEMA:
         raise MismatchError(
             f"{path} has schema {schema}, but this version of conformask reads up to {SCHEMA}: upgrade "

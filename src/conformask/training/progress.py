@@ -2,12 +2,13 @@
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Column
 from torch import nn
 
 from conformask.progress import SECONDS, Lines
@@ -16,7 +17,10 @@ from conformask.training.budget import Budget
 SMOOTHING = 0.98
 """Smoothing factor of the displayed loss."""
 BAR = 5
-"""Width of the bar in characters, so that the whole line fits into 80."""
+"""Least width of the bar in characters; the rest of the line is the bar's too."""
+GAP = "  "
+DISPENSABLE = ("status", "loss", "selection")
+"""Facts that a narrow terminal does not show, the first to go first."""
 SELDOM = 30
 """The status text is computed again after this many times as long as it took."""
 StatusCallback = Callable[[nn.Module], str]
@@ -36,9 +40,11 @@ class ProgressBar(L.Callback):
         self.selection_loss = math.nan
         self.progress = Progress(
             TextColumn(title),
-            BarColumn(BAR),
-            TextColumn("{task.percentage:>3.0f} %  {task.description}"),
+            BarColumn(None, table_column=Column(min_width=BAR)),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TextColumn("{task.description}"),
             console=Console(stderr=True),
+            expand=True,
         )
         self.bar = self.progress.add_task("starting", total=1.0)
 
@@ -51,17 +57,18 @@ class ProgressBar(L.Callback):
         """Update loss and progress."""
         loss = float(outputs["loss"])
         self.loss = loss if math.isnan(self.loss) else SMOOTHING * self.loss + (1 - SMOOTHING) * loss
-        text = self._text(trainer)
-        self.progress.update(self.bar, completed=self.budget.spent, description=text)
+        facts = self._facts(trainer)
+        room = self.progress.console.width - len(f"{self.title}  100 %  ") - BAR
+        self.progress.update(self.bar, completed=self.budget.spent, description=fitting(facts, room))
         if not self.progress.console.is_terminal:
-            self.lines.write(f"{self.title} {self.budget.spent:.0%}  {text}")
+            self.lines.write(f"{self.title} {self.budget.spent:.0%}  {GAP.join(facts.values())}")
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Update the selection loss and, now and then, the status of the network."""
         self.selection_loss = float(trainer.callback_metrics.get("selection_loss", math.nan))
         if self.status_callback is not None and trainer.is_global_zero and time.monotonic() >= self.due:
             started = time.monotonic()
-            self.stands = f"  {self.status_callback(pl_module.network)}"
+            self.stands = self.status_callback(pl_module.network)
             took = time.monotonic() - started
             self.due = time.monotonic() + max(SECONDS, SELDOM * took)
 
@@ -73,13 +80,27 @@ class ProgressBar(L.Callback):
         """Stop, and release the terminal."""
         self.progress.stop()
 
-    def _text(self, trainer: L.Trainer) -> str:
-        text = f"epoch {trainer.current_epoch + 1}"
-        text += "" if self.stands else f"  loss {self.loss:.3g}"
+    def _facts(self, trainer: L.Trainer) -> dict[str, str]:
+        """Return what is known of the training by its name, in the order of display."""
+        facts = {"epoch": f"epoch {trainer.current_epoch + 1}"}
+        if not self.stands:
+            facts["loss"] = f"loss {self.loss:.3g}"
         if not math.isnan(self.selection_loss):
-            text += f"  selection {self.selection_loss:.3g}{self.stands}"
+            facts["selection"] = f"selection {self.selection_loss:.3g}"
+        if self.stands:
+            facts["status"] = self.stands
         remaining = self.budget.remaining()
-        return text if math.isinf(remaining) else f"{text}  {clock(remaining)} left"
+        return facts if math.isinf(remaining) else facts | {"remaining": f"{clock(remaining)} left"}
+
+
+def fitting(facts: Mapping[str, str], room: int) -> str:
+    """Return the facts in one line of at most `room` characters; those of DISPENSABLE are left out first."""
+    shown = dict(facts)
+    for name in (*DISPENSABLE, *facts):
+        if len(line := GAP.join(shown.values())) <= room:
+            return line
+        shown.pop(name, None)
+    return ""
 
 
 def clock(seconds: float) -> str:

@@ -1,5 +1,6 @@
 """The widget in the real napari: its masks are the masker's, and its words the web viewer's."""
 
+import errno
 import re
 from dataclasses import replace
 from html import unescape
@@ -11,6 +12,7 @@ import tifffile
 from runs_of_fields import Run, pair, run_of
 
 import conformask as cm
+from conformask.masker.arguments import pair_of
 from conformask.plugins.napari.words import BAD, TONES
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at
 from conformask.wording.numbers import share
@@ -131,7 +133,7 @@ def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, pl
     home = widget.threshold.value
     assert "✓ As calibrated" in widget.promise.value
     assert calibrated.headline in widget.promise.value
-    scored = planes.masker.scored(*(planes.masker.batch_of("an image", image) for image in (x, y_hat)))
+    scored = planes.masker.scored(*pair_of(planes.masker.card, x, y_hat))
     assert bound_text(planes.masker, scored) in widget.about_image.value
     for place in (home // 2, home + (1000 - home) // 2):
         widget.threshold.value = place
@@ -307,6 +309,57 @@ def test_masks_are_not_offered(follows, masked, planes, tmp_path):
         assert [layer.name for layer in selector.choices if layer is not None] == ["raw", "restored"]
 
 
+def test_one_layer_chosen_twice_is_refused_and_said(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    raw, restored = layers_of(widget, x, y_hat)
+    widget.reset_choices()
+    assert widget.about_layers.native.isHidden()
+    widget.y_hat.value = raw
+    assert "input x and output ŷ are the same layer" in unescape(widget.about_layers.value)
+    assert not widget.about_layers.native.isHidden()
+    masked(planes, raw, raw)
+    (text,) = said()
+    assert text in unescape(widget.about_layers.value)
+    assert [layer.name for layer in widget._viewer.layers] == ["raw", "restored"]
+    widget.y_hat.value = restored
+    assert widget.about_layers.native.isHidden()
+    mask = masked(planes, raw, restored)
+    np.testing.assert_array_equal(np.asarray(mask.data), planes.masker(x, y_hat))
+
+
+def test_what_went_wrong_stays_in_the_widget(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    raw, restored = layers_of(widget, x, y_hat)
+    wrong = widget._viewer.add_image(y_hat.astype(np.int64))
+    masked(planes, raw, wrong)
+    (text,) = said()
+    assert text in unescape(widget.about_layers.value)
+    masked(planes, raw, restored)
+    assert widget.about_layers.native.isHidden()
+
+
+def test_a_full_disk_is_said_without_a_traceback(widget, masked, planes, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("conformask.plugins.napari.scores.score_images", full)
+    masked(planes, *layers_of(widget, *pair(50, (48, 40))[:2]))
+    (text,) = said()
+    assert "the disk for temporary files is full" in text
+    assert text in unescape(widget.about_layers.value)
+
+
+def test_text_is_never_cut(widget, qt, masked, planes):
+    widget.native.show()
+    masked(planes, *layers_of(widget, *pair(50, (48, 40))[:2]))
+    for width, height in ((300, 400), (420, 900)):
+        widget.native.resize(width, height)
+        for _ in range(9):
+            qt()
+        for label in (widget.promise.native, widget.about_image.native):
+            assert label.height() >= label.heightForWidth(label.width())
+
+
 def test_a_wrong_run_is_named_as_soon_as_it_is_chosen(widget, planes, tmp_path):
     trained, file, damaged = tmp_path / "trained", tmp_path / "file", tmp_path / "damaged"
     trained.mkdir()
@@ -319,7 +372,7 @@ def test_a_wrong_run_is_named_as_soon_as_it_is_chosen(widget, planes, tmp_path):
         file: "file is not a folder: choose the folder",
         tmp_path: "is not a run, because it contains no calibration.json: choose the folder",
         trained: "trained is not calibrated: run `conformask calibrate ",
-        damaged: "is not a record of conformask",
+        damaged: "calibration.json is not a record of conformask: copy it again",
     }
     for folder, text in wrong.items():
         widget.run.value = folder

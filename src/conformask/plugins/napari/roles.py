@@ -13,6 +13,9 @@ from conformask.records.card import CALIBRATION
 
 OUTPUT = re.compile(r"y_?hat|ŷ|output|predict|restor|denois", re.IGNORECASE)
 """Pattern of probable names of a network's output, or of its folder."""
+SAME_LAYER = (
+    "input x and output ŷ are the same layer: choose the network's input as x, and what it made of it as ŷ"
+)
 CHOOSE = "choose the folder that `conformask calibrate` or `masker.save` wrote"
 
 

@@ -20,6 +20,7 @@ from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.plugins.napari.frames import Frames, images_of, score_images
 from conformask.plugins.napari.layers import Index, Places, lazy_masks
+from conformask.plugins.napari.roles import SAME_LAYER
 from conformask.records.size import Size
 from conformask.report.sliders import SliderLimits, bound_text, sliders
 from conformask.storage.as_arrays import Array
@@ -72,8 +73,8 @@ def scores_of(
     """Load a run and score the layers; yield the total number of tiles at each.
 
     Raises:
-        InvalidArgumentError: something was not chosen, the data range is invalid, or the promise needs a fact
-            that layers do not have.
+        InvalidArgumentError: something was not chosen, one layer was chosen twice, the data range is invalid,
+            or the promise needs a fact that layers do not have.
         MissingFileError: the folder holds no calibrated masker.
         MismatchError: the layers are not what the masker takes.
         ImageError: values outside the range, NaN or infinity.
@@ -81,6 +82,8 @@ def scores_of(
     """
     if run is None or x is None or y_hat is None:
         raise InvalidArgumentError("choose a run (a calibrated folder) and the layers of input and output")
+    if x is y_hat:
+        raise InvalidArgumentError(SAME_LAYER)
     masker = load(run)
     images = images_of(masker, x, y_hat, parse_range(data_range))
     try:

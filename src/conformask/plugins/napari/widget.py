@@ -11,11 +11,13 @@ from napari.layers import Image
 from napari.qt.threading import create_worker
 from napari.utils import progress
 from napari.utils.notifications import show_error
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QScrollArea
 
-from conformask.errors import ConformaskError
+from conformask.errors import ConformaskError, failure_of_system
 from conformask.plugins.napari.layers import Index, layer_style
 from conformask.plugins.napari.register import explain_offset, placement_of, with_size
-from conformask.plugins.napari.roles import guess_pair, images_in, is_mask, trouble_of
+from conformask.plugins.napari.roles import SAME_LAYER, guess_pair, images_in, is_mask, trouble_of
 from conformask.plugins.napari.scores import STEPS, MasksOfLayer, Scores, scores_of
 from conformask.plugins.napari.words import image_html, promise_html, trouble_html
 from conformask.records.size import Size
@@ -39,16 +41,27 @@ class Masks(Container[Widget]):
         self.y_hat = ComboBox(label="Output ŷ", choices=self._images, nullable=True)
         self.data_range = LineEdit(label="Data range", tooltip=RANGE)
         self.compute = PushButton(text="Compute masks")
+        self.about_layers = Label(visible=False)
         self.threshold = Slider(label="Threshold", max=STEPS, readout=False, enabled=False)
         self.reset = PushButton(text="Reset", enabled=False)
         self.promise, self.about_image = Label(), Label()
-        layers = [self.x, self.y_hat, self.data_range, self.compute]
-        run, others = Container(widgets=[self.run]), Container(widgets=[*layers, self.threshold, self.reset])
-        run.margins = others.margins = (0, 0, 0, 0)
-        super().__init__(widgets=[run, self.about_run, others, self.promise, self.about_image], labels=False)
-        for label in (self.about_run, self.promise, self.about_image):
+        of_layers, of_slider = (
+            [self.x, self.y_hat, self.data_range, self.compute],
+            [self.threshold, self.reset],
+        )
+        groups = [Container(widgets=widgets) for widgets in ([self.run], of_layers, of_slider)]
+        for group in groups:
+            group.margins = (0, 0, 0, 0)
+        texts = Container(widgets=[self.promise, self.about_image], labels=False)
+        run, layers, slider = groups
+        super().__init__(widgets=[run, self.about_run, layers, self.about_layers, slider], labels=False)
+        for label in (self.about_run, self.about_layers, self.promise, self.about_image):
             _wrap(label)
+        texts.native.layout().addStretch(1)
+        self.native.layout().addWidget(_scroll_area(texts), 1)
         self.run.changed.connect(self._show_run_trouble)
+        for selector in (self.x, self.y_hat):
+            selector.changed.connect(self._show_layer_trouble)
         self.compute.changed.connect(self._compute)
         self.threshold.changed.connect(self._open)
         self.reset.changed.connect(self._reset)
@@ -68,22 +81,37 @@ class Masks(Container[Widget]):
 
     def _show_run_trouble(self, run: Path | None) -> None:
         """Show what is wrong with the run, as soon as it is chosen."""
-        trouble = trouble_of(run)
-        self.about_run.value, self.about_run.visible = trouble_html(trouble), trouble is not None
+        _show_trouble(self.about_run, trouble_of(run))
+        self._show_layer_trouble()
+
+    def _show_layer_trouble(self, layer: Image | None = None) -> None:
+        """Show whether one layer was chosen twice, instead of what went wrong with the layers before."""
+        same = self.x.value is not None and self.x.value is self.y_hat.value
+        _show_trouble(self.about_layers, SAME_LAYER if same else None)
 
     def _compute(self) -> None:
-        """Score the layers in a thread; its errors become notifications of napari."""
+        """Score the layers in a thread; its errors become notifications of napari, and stay in the widget."""
         arguments = self.run.value, self.x.value, self.y_hat.value, self.data_range.value
         worker = create_worker(_score, *arguments, _progress={"desc": "conformask"}, _ignore_errors=True)
         worker.yielded.connect(partial(_advance, worker.pbar))
-        worker.errored.connect(_notify)
+        worker.errored.connect(self._report)
         worker.returned.connect(self._show)
         worker.finished.connect(partial(setattr, self.compute, "enabled", True))
         self.compute.enabled = False
         worker.start()
 
+    def _report(self, error: Exception) -> None:
+        """Show an error of conformask or of the system; raise others, so that napari shows a traceback."""
+        text = str(error) if isinstance(error, ConformaskError) else failure_of_system(error)
+        if text is None:
+            raise error
+        if not self.about_run.value:
+            _show_trouble(self.about_layers, text)
+        show_error(text)
+
     def _show(self, scores: Scores) -> None:
         """Open the masks as calibrated, in their own layer."""
+        _show_trouble(self.about_layers, None)
         self._scores, self._layer = scores, None
         with self.threshold.changed.blocked():
             self.threshold.value = scores.home
@@ -157,11 +185,23 @@ class Masks(Container[Widget]):
 
 
 def _wrap(label: Label) -> None:
-    """Break long text at the width of the widget; magicgui fixes the width of labels."""
+    """Break long text at the width of the widget, at any height; magicgui fixes the size of labels."""
     label.native.setWordWrap(True)
     policy = label.native.sizePolicy()
     policy.setHorizontalPolicy(policy.Policy.Preferred)
+    policy.setVerticalPolicy(policy.Policy.Minimum)
     label.native.setSizePolicy(policy)
+
+
+def _scroll_area(container: Container[Widget]) -> QScrollArea:
+    """Return an area for a container that may be higher than the window; napari ignores magicgui's own."""
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area.setWidget(container.native)
+    container.margins = (0, 0, 0, 0)
+    return area
 
 
 @no_type_check  # napari asks whether this is a generator function, and one whose types are checked is not
@@ -169,11 +209,8 @@ def _score(*arguments):
     return (yield from scores_of(*arguments))
 
 
-def _notify(error: Exception) -> None:
-    """Show an error of conformask as a notification; raise others, so that napari shows a traceback."""
-    if not isinstance(error, ConformaskError):
-        raise error
-    show_error(str(error))
+def _show_trouble(label: Label, trouble: str | None) -> None:
+    label.value, label.visible = trouble_html(trouble), trouble is not None
 
 
 def _advance(bar: progress, total: int) -> None:

@@ -25,7 +25,7 @@ def promise_html(state: SliderState) -> str:
 
 
 def trouble_html(trouble: str | None) -> str:
-    """Return what is wrong with the chosen run; empty if nothing is."""
+    """Return what is wrong with the chosen run or layers; empty if nothing is."""
     tone = f"background-color: {BAD}; color: white"
     return "" if trouble is None else f'<span style="{tone}">&nbsp;✗ {escape(trouble)}&nbsp;</span>'
 

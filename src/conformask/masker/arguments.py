@@ -1,0 +1,114 @@
+"""What a user gives to a masker, arrays, tensors or a triplet, as batches in [0, 1]."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformask.conformal.crossing import SLACK
+from conformask.data.images import Image, image_and_header
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.records.card import CalibrationCard
+from conformask.records.domain import KINDS
+from conformask.storage.as_arrays import Array
+from conformask.types import Images, Triplet
+from conformask.wording.measurements import clipped_text
+
+UNIT = (0.0, 1.0)
+"""The range of images inside conformask."""
+
+
+def pair_of(
+    card: CalibrationCard, x: Tensor | Array | Triplet, y_hat: Tensor | Array | None
+) -> tuple[Images, Images]:
+    """Return input and output as batches (N, Cx, *space) and (N, C, *space) in [0, 1].
+
+    Args:
+        card: of the masker; arrays and tensors are read as its calibration images were.
+        x: a tensor of floats (N, Cx, *space), an array (*space) or (*space, Cx), or a Triplet, which has
+            both.
+        y_hat: the network's output, of the same kind; None with a Triplet.
+
+    Raises:
+        InvalidArgumentError: one is a tensor and one an array, or the numbers of images differ or are 0.
+        ImageError: values outside the range, NaN that means nothing, infinity, or a tensor of integers.
+        MismatchError: other axes than those of the calibration images, or integers of another type or range.
+    """
+    if isinstance(x, Triplet):
+        if y_hat is not None:
+            raise InvalidArgumentError("x is a Triplet, which has y_hat: give it alone")
+        return torch.from_numpy(x.x)[None], torch.from_numpy(x.y_hat)[None]
+    if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
+        raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
+    inputs, outputs = batch_of(card, "x", x), batch_of(card, "y_hat", y_hat)
+    if len(inputs) != len(outputs) or not len(inputs):
+        raise InvalidArgumentError(
+            f"x has {len(inputs)} images, but y_hat has {len(outputs)}: give the same number, at least 1"
+        )
+    return inputs, outputs
+
+
+def batch_of(card: CalibrationCard, role: str, image: Tensor | Array) -> Images:
+    """Return x, y_hat or y, an array or a tensor (N, C, *space), as a batch in [0, 1], without gradients.
+
+    Raises:
+        ImageError: values outside the range, NaN that means nothing, infinity, or a tensor of integers.
+        MismatchError: other axes than those of the calibration images, or integers of another type or range.
+    """
+    if not isinstance(image, Tensor):
+        return torch.from_numpy(image_of(card, role, image))[None]
+    if not image.is_floating_point():
+        raise ImageError(f"{role} is a tensor of {image.dtype}: give floats, such as {role}.float() / 255")
+    axes = ("N", "C", *"DHW"[-len(card.sizes[0]) :])
+    if image.ndim != len(axes):
+        if image.ndim - 2 in KINDS:
+            card.check_shape(image.shape[1:])  # says that volumes are not planes
+        raise MismatchError(
+            f"{role} has shape {tuple(image.shape)}: give a tensor ({', '.join(axes)}), or an array of one "
+            "image"
+        )
+    reading = card.reading_of(role, np.dtype(np.float32))
+    low, high = reading.data_range or UNIT
+    values = image.detach().float()
+    unit = values if (low, high) == UNIT else (values - low) / (high - low)
+    unit = 1 - unit if reading.turned else unit
+    if reading.clip is not None:
+        outside = float(((unit < 0) | (unit > 1)).float().mean())
+        _warn_of_clipped(role, outside, card.clipped)
+    return inside(role, unit if reading.clip is None else unit.clamp(0, 1), (low, high))
+
+
+def image_of(card: CalibrationCard, role: str, image: Any) -> Image:
+    """Return an array, or what numpy makes one of, as x, y_hat or y: (C, *space) in [0, 1].
+
+    Raises:
+        ImageError: values outside the range, NaN that means nothing, or infinity.
+        MismatchError: other axes than those of the calibration images, or integers of another type or range.
+    """
+    array = np.asarray(image)
+    card.check_axes(role, array.shape)
+    reading = card.reading_of(role, array.dtype)
+    read, header = image_and_header(array, reading, role)
+    _warn_of_clipped(role, header.clipped, card.clipped)
+    unit: Image = np.nan_to_num(read)
+    return unit
+
+
+def inside(role: str, image: Images, data_range: tuple[float, float] = UNIT) -> Images:
+    """Return a batch whose values are in [0, 1]; messages call these `data_range`.
+
+    Raises:
+        ImageError: values outside [0, 1], or NaN.
+    """
+    if not bool(((image >= -SLACK) & (image <= 1 + SLACK)).all()):
+        low, high = data_range
+        raise ImageError(f"{role} has values outside [{low:g}, {high:g}], or NaN: scale or clip it first")
+    return image
+
+
+def _warn_of_clipped(role: str, clipped: float, before: float) -> None:
+    text = clipped_text({role: clipped}, before)
+    if text is not None:
+        warnings.warn(f"{role}: {text}", stacklevel=5)

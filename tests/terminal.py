@@ -1,0 +1,39 @@
+"""What a command draws on a terminal of a given width."""
+
+import fcntl
+import os
+import re
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Iterator
+from contextlib import suppress
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+"""Colours and moves of the cursor."""
+
+
+def drawn(code: str, width: int) -> list[str]:
+    """Run Python code with its outputs in a terminal of `width` columns; return what it draws, by line.
+
+    A line that is drawn again, as the bar of a progress is, comes again.
+    """
+    ours, theirs = os.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, width, 0, 0))
+    plain = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", code], stdout=theirs, stderr=theirs, env={**plain, "TERM": "xterm"}
+    )
+    os.close(theirs)
+    text = b"".join(_chunks(ours)).decode()
+    os.close(ours)
+    assert process.wait() == 0, text
+    lines = re.split(r"[\r\n]+", ESCAPES.sub("", text))
+    return [line.rstrip() for line in lines if line.strip()]
+
+
+def _chunks(terminal: int) -> Iterator[bytes]:
+    with suppress(OSError):  # what Linux answers once the other side is closed
+        while chunk := os.read(terminal, 2**16):
+            yield chunk
