@@ -13,6 +13,7 @@ from napari.utils import progress
 from napari.utils.notifications import show_error
 
 from conformask.errors import ConformaskError
+from conformask.pictures.titles import TITLES
 from conformask.plugins.napari.layers import Index, layer_style
 from conformask.plugins.napari.register import explain_offset, placement_of, with_size
 from conformask.plugins.napari.roles import guess_pair, images_in, is_mask, trouble_of
@@ -35,8 +36,8 @@ class Masks(Container[Widget]):
         self._layer: Image | None = None
         self.run = FileEdit(label="Run", mode=FileDialogMode.EXISTING_DIRECTORY, nullable=True)
         self.about_run = Label(visible=False)
-        self.x = ComboBox(label="Input x", choices=self._images, nullable=True)
-        self.y_hat = ComboBox(label="Output ŷ", choices=self._images, nullable=True)
+        self.x = ComboBox(label=TITLES["input"], choices=self._images, nullable=True)
+        self.y_hat = ComboBox(label=TITLES["output"], choices=self._images, nullable=True)
         self.data_range = LineEdit(label="Data range", tooltip=RANGE)
         self.compute = PushButton(text="Compute masks")
         self.threshold = Slider(label="Threshold", max=STEPS, readout=False, enabled=False)
