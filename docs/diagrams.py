@@ -16,8 +16,8 @@ svg { background: #fff; font: 14px system-ui, "Segoe UI", Roboto, Helvetica, Ari
 .ground { fill: #fff; } .box { fill: #eef3f6; stroke: #0b2a3c; } .title { fill: #0b2a3c; font-weight: 600; }
 .line { fill: #38444d; } .arrow { stroke: #b84500; fill: none; stroke-width: 2; } .head { fill: #b84500; }
 @media (prefers-color-scheme: dark) {
-  svg { background: #1e2129; }
-  .ground { fill: #1e2129; } .box { fill: #0b2a3c; stroke: #7cc5ef; } .title { fill: #fff; }
+  svg { background: #0b0c0f; }
+  .ground { fill: #0b0c0f; } .box { fill: #0b2a3c; stroke: #7cc5ef; } .title { fill: #fff; }
   .line { fill: #d3dae0; } .arrow { stroke: #ff9a52; } .head { fill: #ff9a52; }
 }
 """

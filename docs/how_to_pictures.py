@@ -3,12 +3,12 @@
     python docs/how_to_pictures.py [NAME ...]
 
 All are of photographs that scikit-image packages, enlarged by bicubic interpolation, with the packaged score
-network. Two minutes on two cores.
+network, but for radiology, which shows what examples/volumes.py made. Two minutes on two cores.
 """
 
 import sys
-from functools import partial
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,9 +20,11 @@ from PIL import Image, ImageDraw, ImageFont
 import conformask as cm
 from conformask.data.sources import TrueImages
 from conformask.demo import packaged_photographs
-from conformask.pictures.pixels import HATCH, as_bytes, heat, overlay
+from conformask.pictures.pixels import as_bytes, heat, overlay
+from conformask.pictures.titles import TITLES
 from conformask.predictors.classical import Bicubic
 from conformask.preparation import predicted
+from conformask.report.strip import ASCII, Strip
 from conformask.tasks import task
 from conformask.types import Triplet
 
@@ -31,13 +33,14 @@ from matplotlib import pyplot
 
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
+VOLUMES = ROOT / "examples" / "out" / "volumes"
 PLUGIN = ROOT / "tests" / "plugins" / "example_package" / "conformask_pgm.py"
 COLOURS = 256
 """Of a file."""
 SIDE, SHOWN = 96, ("astronaut_r01_c02", "chelsea_r01_c01")
-TISSUE = ("ihc_r02_c01", "ihc_r03_c03")
+TISSUE = ("ihc_r03_c03",)
 """Of a tile; the tiles that are shown, of animals and of stained tissue, which take part in nothing else."""
-TILE, GAP, LABEL = 256, 10, 24
+TILE, GAP, LABEL, FONT, INK, EDGE = 256, 10, 28, 19, (40, 40, 48), (214, 216, 212)
 THRESHOLDS = (0.02, 0.03, 0.04)
 WHOLE, TILED, OVERLAP = "motorcycle_left", 256, 64
 STREAM_SIDE, BEFORE, AFTER, NOISE = 64, 90, 60, 0.05
@@ -69,14 +72,37 @@ def parts(names: tuple[str, ...] = SHOWN) -> tuple[list[Triplet], cm.Triplets, c
     return shown, as_triplets(others[:60]), as_triplets(others[60:])
 
 
-def notebooks(name: str = "notebooks", shown_names: tuple[str, ...] = SHOWN) -> None:
-    """Images side by side, as cm.show shows them in a notebook."""
-    shown, selection, calibration = parts(shown_names)
-    masker = cm.calibrate(cm.packaged_scorer(), calibration, threshold=0.03, selection=selection)
-    batch = next(as_triplets(shown).batches(2))
+def notebooks() -> None:
+    """Two images as cm.show shows them in a notebook."""
     with TemporaryDirectory() as folder:
-        strip = cm.show(masker, batch.x, batch.y_hat, batch.y).save(Path(folder) / "figure.png")
-        save(Image.open(strip), name)
+        save(Image.open(strip_of(SHOWN).save(Path(folder) / "figure.png")), "notebooks")
+
+
+def microscopy() -> None:
+    save(six(strip_of(TISSUE), 0), "microscopy")
+
+
+def strip_of(names: tuple[str, ...]) -> Strip:
+    shown, selection, calibration = parts(names)
+    masker = cm.calibrate(cm.packaged_scorer(), calibration, threshold=0.03, selection=selection)
+    batch = next(as_triplets(shown).batches(len(shown)))
+    return cm.show(masker, batch.x, batch.y_hat, batch.y)
+
+
+def radiology() -> None:
+    """A slice of the volume that examples/volumes.py shows, which has to run before."""
+    masker = cm.load(VOLUMES / "masker")
+    data = cm.Triplets.from_folder(VOLUMES / "data", reading=cm.Reading(clip="x"), group_from="^([^_]+)")
+    test = data.split(seed=1).test
+    sizes = cm.Evaluation.load(VOLUMES).images.size
+    volume = next(test.select([int(np.argsort(sizes)[int(0.9 * len(test))])]).batches(1))
+    save(six(cm.show(masker, volume.x, volume.y_hat, volume.y), 1), "radiology")
+
+
+def six(strip: Strip, index: int) -> Image.Image:
+    """Return the six pictures of a row of the strip, three by three."""
+    pictures = strip.rows[index].pictures
+    return grid(list(pictures.items()), 3)
 
 
 def photo_software() -> None:
@@ -89,13 +115,13 @@ def photo_software() -> None:
         selection=selection,
         promise="simultaneous",
     )
-    columns = [("output", as_bytes(shown[0].y_hat))]
+    columns = [(TITLES["output"], as_bytes(shown[0].y_hat))]
     for threshold in THRESHOLDS:
         moved = masker.recalibrate(threshold=threshold)
         mask = moved(pixels(shown[0].x), pixels(shown[0].y_hat))
         title = f"threshold {moved.card.threshold:.2f}, hidden {hidden(mask)}"
         columns.append((title, hatched(shown[0], mask)))
-    save(row(columns), "photo-software")
+    save(grid(columns, 2), "photo-software")
 
 
 def plugin() -> None:
@@ -105,7 +131,11 @@ def plugin() -> None:
     module = module_from_spec(spec)
     spec.loader.exec_module(module)
     y, y_hat = (torch.from_numpy(getattr(shown[0], role)[None]) for role in ("y", "y_hat"))
-    columns = [("output", as_bytes(shown[0].y_hat))]
+    ends = {
+        "l1": (TITLES["output"], as_bytes(shown[0].y_hat)),
+        "edges": (TITLES["truth"], as_bytes(shown[0].y)),
+    }
+    columns = []
     for name, loss, error in (
         ("l1", "l1", (y - y_hat).abs()),
         ("edges", module.EDGES, module.edges(y, y_hat)),
@@ -115,9 +145,10 @@ def plugin() -> None:
         )
         mask = masker(pixels(shown[0].x), pixels(shown[0].y_hat))
         each = error[0].mean(dim=0).numpy()
+        columns.append(ends[name])
         columns.append((f"error map {name}", heat(as_bytes(each[None] / np.quantile(each, 0.995)))))
         columns.append((f"hidden for {name}, {hidden(mask)}", hatched(shown[0], mask)))
-    save(row(columns), "plugin")
+    save(grid(columns, 3), "plugin")
 
 
 def watching() -> None:
@@ -164,18 +195,13 @@ def whole_images() -> None:
     masker = cm.calibrate(scorer, others, threshold=0.03)
     with TemporaryDirectory() as folder:
         cm.write_masks(masker, as_triplets([shown]), Path(folder) / "masks")
-        after = Image.open(Path(folder) / "masks" / "overlays" / f"{WHOLE}.jpg")
-        after.load()
-    before = Image.fromarray(as_bytes(shown.y_hat))
-    pen = ImageDraw.Draw(before)
+        with Image.open(Path(folder) / "masks" / "overlays" / f"{WHOLE}.jpg") as overlaid:
+            picture = overlaid.convert("RGB")
+    pen = ImageDraw.Draw(picture)
     down, right = scorer.spans(shown.y_hat.shape[1:])
-    for index, (rows, columns) in enumerate((rows, columns) for rows in down for columns in right):
-        colour = ((255, 255, 255), HATCH)[index % 2]
-        pen.rectangle((columns.start, rows.start, columns.stop - 1, rows.stop - 1), outline=colour, width=2)
-    sheet = Image.new("RGB", (before.width, 2 * before.height + GAP), "white")
-    sheet.paste(before, (0, 0))
-    sheet.paste(after.resize(before.size), (0, before.height + GAP))
-    sheet.save(IMAGES / "whole-images.jpg", quality=82)
+    for rows, columns in product(down, right):
+        pen.rectangle((columns.start, rows.start, columns.stop - 1, rows.stop - 1), outline="white")
+    picture.save(IMAGES / "whole-images.jpg", quality=85)
 
 
 def hidden(mask: np.ndarray) -> str:
@@ -190,17 +216,18 @@ def enlarged(image: np.ndarray) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((TILE, TILE), Image.Resampling.NEAREST))
 
 
-def row(columns: list[tuple[str, np.ndarray]]) -> Image.Image:
-    """Return pictures side by side, with a title above each."""
-    sheet = Image.new("RGB", (len(columns) * (TILE + GAP) - GAP, TILE + LABEL), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(16)
-    for index, (title, image) in enumerate(columns):
-        left = index * (TILE + GAP)
-        pen.text((left, 0), title, fill=(40, 40, 48), font=font)
-        sheet.paste(
-            Image.fromarray(image).convert("RGB").resize((TILE, TILE), Image.Resampling.NEAREST),
-            (left, LABEL),
-        )
+def grid(pictures: list[tuple[str, np.ndarray]], columns: int) -> Image.Image:
+    """Return pictures in rows, with a title above each."""
+    height = max(round(TILE * image.shape[0] / image.shape[1]) for _, image in pictures)
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * (TILE + GAP) - GAP, rows * (height + LABEL + GAP) - GAP), "white")
+    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT)
+    for index, (title, image) in enumerate(pictures):
+        left, top = index % columns * (TILE + GAP), index // columns * (height + LABEL + GAP)
+        pen.text((left, top), title.translate(ASCII), fill=INK, font=font)
+        tile = Image.fromarray(image).convert("RGB").resize((TILE, height), Image.Resampling.NEAREST)
+        sheet.paste(tile, (left, top + LABEL))
+        pen.rectangle((left, top + LABEL, left + TILE - 1, top + LABEL + height - 1), outline=EDGE)
     return sheet
 
 
@@ -211,10 +238,11 @@ def save(image: Image.Image, name: str) -> None:
 
 
 PICTURES = {
-    "microscopy": partial(notebooks, "microscopy", TISSUE),
+    "microscopy": microscopy,
     "notebooks": notebooks,
     "photo-software": photo_software,
     "plugin": plugin,
+    "radiology": radiology,
     "watching": watching,
     "whole-images": whole_images,
 }
