@@ -4,8 +4,10 @@ import secrets
 import shutil
 import sys
 import threading
+from io import BytesIO
 from pathlib import Path
 
+from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
 from conformask.data.triplets import Triplets
@@ -15,6 +17,8 @@ from conformask.viewer.session import Session
 
 GALLERY = "#/"
 IMAGE = "#/image/astronaut-1?swipe=truth,overlay"
+COLOURS = 256
+"""Of a file."""
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 
 
@@ -45,7 +49,8 @@ def photograph(browser: Browser, address: str, ready: str, out: Path, scheme: st
     page.wait_for_selector(ready)
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(500)
-    page.screenshot(path=out)
+    screen = Image.open(BytesIO(page.screenshot()))
+    screen.convert("RGB").quantize(COLOURS, kmeans=2, dither=Image.Dither.NONE).save(out, optimize=True)
     page.close()
 
 

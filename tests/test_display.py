@@ -31,7 +31,7 @@ from conformask.types import Batch, Images
 from report.synthetic_evaluation import evaluation as synthetic
 from synthetic_triplets import arrays, scale_of, triplets
 
-PLACES = {"Input x", "Output ŷ", "Mask m", "Overlay"}
+PLACES = {"Output ŷ", "Overlay", "Mask", "Input x"}
 
 
 class Pictures(HTMLParser):
@@ -83,14 +83,13 @@ def test_a_batch_with_its_truth(channels: int) -> None:
     assert strip.sentence == masker.sentence
     for index, row in enumerate(strip.rows):
         labels = list(row.pictures)
-        assert labels[:3] == ["Input x", "Output ŷ", "Truth y"]
-        assert re.fullmatch(r"Error \|y − ŷ\|, 0 to 0\.\d+", labels[3])
-        assert labels[4:] == ["Mask m", "Overlay"]
+        assert labels[:5] == ["Output ŷ", "Overlay", "Mask", "Truth y", "Input x"]
+        assert re.fullmatch(r"Error \|y − ŷ\|, 0 to 0\.\d+", labels[5])
         shape = (8, 12) if channels == 1 else (8, 12, 3)
         assert row.pictures["Output ŷ"].shape == shape
         assert row.pictures["Input x"].shape[:2] == (4, 6)
         assert row.pictures["Overlay"].shape == (26 * 8, 26 * 12, 3)
-        shown = row.pictures["Mask m"].astype(float) / 255
+        shown = row.pictures["Mask"].astype(float) / 255
         np.testing.assert_allclose(shown, mask[index, 0].numpy(), atol=0.51 / 255)
         truth, output = batch.y[index].numpy().astype(float), batch.y_hat[index].numpy().astype(float)
         distance = float(np.abs(mask[index].numpy() * (truth - output)).mean())
@@ -122,6 +121,10 @@ def test_arrays_are_read_in_the_calibrations_range() -> None:
     masker = calibrate(Heuristic(scale_of, channels=1), calibration, threshold=0.03, loss="l1")
     (row,) = show(masker, x[0], y_hat[0], y[0]).rows
     np.testing.assert_array_equal(row.pictures["Truth y"], np.rint(y[0, :, :, 0] / 1000 * 255))
+    label, largest = list(row.pictures)[-1].rsplit(" ", 1)
+    assert label == "Error |y − ŷ|, 0 to"
+    error = np.abs(y[0].astype(float) - y_hat[0])
+    assert float(largest) == pytest.approx(np.quantile(error, 0.995), rel=0.01)
 
 
 def test_facts_that_the_rule_needs_are_handed_on() -> None:
@@ -142,7 +145,8 @@ def test_a_notebook_gets_html_and_a_png() -> None:
     batch = batch_of(1)
     strip = show(masker_of(1), batch.x, batch.y_hat, batch.y)
     html = strip._repr_html_()
-    assert Pictures(html).found == [size for _ in range(3) for size in [(6, 4), *[(12, 8)] * 4, (312, 208)]]
+    sizes = [(12, 8), (312, 208), (12, 8), (12, 8), (6, 4), (12, 8)]
+    assert Pictures(html).found == [size for _ in range(3) for size in sizes]
     assert html.count('class="pixelated"') == 15
     assert "P(l1 &lt;= 0.03) &gt;= 0.90" in html
     assert sum("the threshold" in part for part in html.split("<span")) == 3

@@ -15,9 +15,10 @@ from conformask.extensions import pip_install
 from conformask.masker.arguments import batch_of, pair_of
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, error_bytes, gray, heat, in_colors, shrunk_overlay
+from conformask.pictures.titles import TITLES
 from conformask.pictures.views import planes_of
+from conformask.records.domain import Domain
 from conformask.records.evaluation import Evaluation
-from conformask.records.geometry import Geometry
 from conformask.report.gallery import error_label
 from conformask.report.strip import LONGEST, Strip, StripRow
 from conformask.storage.as_arrays import Array
@@ -34,7 +35,7 @@ def show(
     category: Sequence[str] | None = None,
     region: Tensor | None = None,
 ) -> Strip:
-    """Show input, output, mask and overlay of each image, with the promise; a notebook displays the result.
+    """Show output, overlay, mask and input of each image, with the promise; a notebook displays the result.
 
     With the truth it also shows y, the error, and whether the loss is within the threshold. A volume is shown
     in three slices: the most hidden, the largest error, the middle; they are oriented like the calibration
@@ -86,7 +87,7 @@ def show(
     rows = [
         StripRow(pictures, (*facts, *labels), met)
         for *images, (facts, met) in zip(inputs, outputs, masks, truth, measures, strict=True)
-        for pictures, labels in _pictures(*map(_array, images), geometry=masker.card.geometry)
+        for pictures, labels in _pictures(*map(_array, images), domain=masker.card)
     ]
     return Strip(masker.sentence, tuple(rows))
 
@@ -173,23 +174,32 @@ def _measure(
 
 
 def _pictures(
-    x: Array, y_hat: Array, mask: Array, y: Array | None, *, geometry: Geometry | None
+    x: Array, y_hat: Array, mask: Array, y: Array | None, *, domain: Domain
 ) -> Iterator[tuple[dict[str, Array], tuple[str, ...]]]:
     """Yield pictures and captions, for a volume those of its selected slices."""
     error = None if y is None else np.abs(y - y_hat)
-    planes = planes_of(mask, x, y_hat, y, geometry=geometry, error=error)
+    planes = planes_of(mask, x, y_hat, y, geometry=domain.geometry, error=error)
     for (mask_plane, x_plane, y_hat_plane, y_plane), label in planes:
-        yield _panels(x_plane, y_hat_plane, mask_plane, y_plane), () if label is None else (label,)
+        panels = _panels(x_plane, y_hat_plane, mask_plane, y_plane, domain.range_of_y_hat)
+        yield panels, () if label is None else (label,)
 
 
-def _panels(x: Array, y_hat: Array, mask: Array, y: Array | None) -> dict[str, Array]:
+def _panels(
+    x: Array, y_hat: Array, mask: Array, y: Array | None, data_range: tuple[float, float] | None
+) -> dict[str, Array]:
     """Return pictures by label, in the order of display."""
-    output, mask_bytes = in_colors(y_hat), as_bytes(mask)
-    panels = {"Input x": in_colors(x), "Output ŷ": output}
+    output, mask_bytes, labels = in_colors(y_hat), as_bytes(mask), dict(TITLES)
+    panels = {
+        "output": output,
+        "overlay": shrunk_overlay(output, mask_bytes, LONGEST),
+        "mask": gray(mask_bytes),
+        "input": in_colors(x),
+    }
     if y is not None:
         error, scale = error_bytes(y, y_hat)
-        panels |= {"Truth y": in_colors(y), error_label(scale): heat(error)}
-    return panels | {"Mask m": gray(mask_bytes), "Overlay": shrunk_overlay(output, mask_bytes, LONGEST)}
+        panels |= {"truth": in_colors(y), "error": heat(error)}
+        labels["error"] = error_label(scale, data_range)
+    return {labels[name]: panels[name] for name in TITLES if name in panels}
 
 
 def _array(image: Tensor | None) -> Any:

@@ -21,6 +21,7 @@ from conformask.cli.evaluate import summary_table
 from conformask.conformal.presets import GUARANTEES
 from conformask.errors import OutputError
 from conformask.pictures import svg
+from conformask.pictures.titles import TITLES
 from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance
 from conformask.records.loss import LossTerms
 from conformask.records.network import Caveat, Network
@@ -95,6 +96,7 @@ def test_everything_is_there() -> None:
 
 def test_pictures_decode() -> None:
     found = gallery.pictures(evaluation().examples[0], 640)
+    assert list(found) == list(TITLES)
     for name, picture in found.items():
         image = Image.open(io.BytesIO(b64decode(picture.src.split(",")[1])))
         assert image.size == (picture.width, picture.height)

@@ -259,9 +259,9 @@ def test_outside_the_region_all_is_grey_and_nothing_hatched(browser, serving, re
         assert not marked[round(36 * cell) + 2 :].any()
         assert not marked[: round(8 * cell) - 2, : round(8 * cell) - 2].any()
         page.mouse.move(plane["x"] + 2.5 * cell, plane["y"] + 2.5 * cell)
-        expect(page.locator("#readout span").last).to_have_text("Mask outside the region")
+        expect(page.locator("#readout span", has_text="Mask")).to_have_text("Mask outside the region")
         page.mouse.move(plane["x"] + 20.5 * cell, plane["y"] + 20.5 * cell)
-        expect(page.locator("#readout span").last).to_have_text("Mask 0.00")
+        expect(page.locator("#readout span", has_text="Mask")).to_have_text("Mask 0.00")
         page.close()
 
 

@@ -12,6 +12,7 @@ from conformask.conformal.crossing import meets_threshold
 from conformask.paper.panels import DEFAULT, MASK, TASKS, MethodStyle, distance_name, row_title
 from conformask.paper.records import RowResult
 from conformask.pictures import svg
+from conformask.pictures.titles import TITLES
 from conformask.records.evaluation import Example
 from conformask.report.gallery import Picture, pictures
 from conformask.wording.numbers import figure
@@ -89,9 +90,9 @@ def _strip(
 ) -> ExampleStrip:
     tiles = pictures(example, LONGEST)
     cells = (
-        _picture(tiles["input"], "Input x", example.name),
-        _picture(tiles["truth"], "Truth y"),
-        _picture(tiles["output"], "Output ŷ"),
+        _picture(tiles["input"], TITLES["input"], example.name),
+        _picture(tiles["truth"], TITLES["truth"]),
+        _picture(tiles["output"], TITLES["output"]),
         _mask(result, MASK, ours),
         _mask(result, DEFAULT, default),
         _picture(tiles["error"], "Error |y − ŷ|", f"0 to {example.error_scale:.2g}"),

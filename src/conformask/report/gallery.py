@@ -8,8 +8,10 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from conformask.pictures.pixels import INFERNO, SMALL, gray, heat, shrink, shrunk_overlay
+from conformask.pictures.titles import TITLES
 from conformask.records.evaluation import Example
 from conformask.storage.as_arrays import Array
+from conformask.wording.numbers import figure
 
 
 @dataclass(frozen=True)
@@ -24,26 +26,38 @@ class Picture:
     pixelated: bool
 
 
-def pictures(example: Example, longest: int) -> dict[str, Picture]:
-    """Return all pictures of an example, by name: input, truth, output, mask, overlay, error."""
+def pictures(
+    example: Example, longest: int, data_range: tuple[float, float] | None = None
+) -> dict[str, Picture]:
+    """Return all pictures of an example, by name, in the order of TITLES.
+
+    Args:
+        example: one image of the gallery.
+        longest: the longest side of a picture.
+        data_range: the values of black and white in y and y_hat, for the unit of the error.
+    """
     small = max(example.y_hat.shape[:2]) <= SMALL
-    panels = {
-        "input": ("Input x", example.x),
-        "truth": ("Truth y", example.y),
-        "output": ("Output ŷ", example.y_hat),
-        "mask": ("Mask m", gray(example.mask)),
-        "error": (error_label(example.error_scale), heat(example.error)),
-    }
-    by_name = {
-        name: picture(label, example.name, array, longest, small) for name, (label, array) in panels.items()
-    }
     hatched = shrunk_overlay(example.y_hat, example.mask, longest)
-    return by_name | {"overlay": picture("Overlay", example.name, hatched, max(hatched.shape), False)}
+    arrays = {
+        "output": example.y_hat,
+        "overlay": hatched,
+        "mask": gray(example.mask),
+        "truth": example.y,
+        "input": example.x,
+        "error": heat(example.error),
+    }
+    labels = TITLES | {"error": error_label(example.error_scale, data_range)}
+    sizes = {"overlay": (max(hatched.shape), False)}
+    return {
+        name: picture(labels[name], example.name, arrays[name], *sizes.get(name, (longest, small)))
+        for name in TITLES
+    }
 
 
-def error_label(scale: float) -> str:
-    """Return the caption of a picture of the error."""
-    return f"Error |y − ŷ|, 0 to {scale:.2g}"
+def error_label(scale: float, data_range: tuple[float, float] | None = None) -> str:
+    """Return the caption of a picture of the error, with its largest value in the unit of the images."""
+    low, high = data_range or (0.0, 1.0)
+    return f"{TITLES['error']} |y − ŷ|, 0 to {float(figure(scale * (high - low))):g}"
 
 
 def heat_gradient() -> str:

@@ -166,7 +166,7 @@ def _strip(evaluation: Evaluation) -> list[tuple[str, Picture]]:
 def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
     return GalleryRow(
         name=example.name,
-        pictures=pictures(example, longest),
+        pictures=pictures(example, longest, evaluation.card.range_of_y_hat),
         size=figure(example.size),
         oracle=figure(example.oracle_size),
         loss=figure(example.loss),

@@ -22,6 +22,7 @@ from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import HATCH, in_colors
 from conformask.pictures.templates import template
+from conformask.pictures.titles import TITLES
 from conformask.progress import tracked
 from conformask.report.sliders import SliderSetting, SliderState, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
@@ -36,7 +37,7 @@ POSITIONS = 24
 """Number of positions of the slider beside the calibrated threshold."""
 LONGEST = 512
 """Longest side of a picture, in pixels."""
-VIEWS = {"input": "Input x", "output": "Output ŷ", "truth": "Truth y"}
+VIEWS = {view: title for view, title in TITLES.items() if view in ("output", "truth", "input")}
 QUALITY = 88
 
 

@@ -15,6 +15,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QScrollArea
 
 from conformask.errors import ConformaskError, failure_of_system
+from conformask.pictures.titles import TITLES
 from conformask.plugins.napari.layers import Index, layer_style
 from conformask.plugins.napari.register import explain_offset, placement_of, with_size
 from conformask.plugins.napari.roles import SAME_LAYER, guess_pair, images_in, is_mask, trouble_of
@@ -37,8 +38,8 @@ class Masks(Container[Widget]):
         self._layer: Image | None = None
         self.run = FileEdit(label="Run", mode=FileDialogMode.EXISTING_DIRECTORY, nullable=True)
         self.about_run = Label(visible=False)
-        self.x = ComboBox(label="Input x", choices=self._images, nullable=True)
-        self.y_hat = ComboBox(label="Output ŷ", choices=self._images, nullable=True)
+        self.x = ComboBox(label=TITLES["input"], choices=self._images, nullable=True)
+        self.y_hat = ComboBox(label=TITLES["output"], choices=self._images, nullable=True)
         self.data_range = LineEdit(label="Data range", tooltip=RANGE)
         self.compute = PushButton(text="Compute masks")
         self.about_layers = Label(visible=False)

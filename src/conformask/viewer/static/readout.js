@@ -6,7 +6,7 @@ import { valueInRange } from "./format.js";
 import { LatestTask } from "./latest_task.js";
 import { maskValue } from "./mask.js";
 
-const PICTURES = [["input", "Input"], ["output", "Output"], ["truth", "Truth"]];
+const PICTURES = [["truth", "Truth"], ["input", "Input"]]; // in the order of the views, after output and mask
 
 /** The values of the pictures, of the error and of the mask at the voxel under the pointer. */
 export class Readout {
@@ -73,16 +73,17 @@ export class Readout {
       this.#values[picture]
         .map((value) => valueInRange(value, picture === "input" ? inputRange : range))
         .join(" ");
-    const pictures = PICTURES.filter(([picture]) => this.#values[picture]);
-    const rows = [...indices, ...pictures.map(([picture, label]) => [label, textOf(picture)])];
-    const [low, high] = range;
-    // An error is a difference of values: in their units, but counted from 0.
-    if (this.#values.error) rows.push(["Error", valueInRange(this.#values.error[0], [0, high - low])]);
+    const rows = [...indices, ["Output", textOf("output")]];
     if (this.#maskLevel) {
       const isOutside = this.#values.region?.[0] === 0;
       const value = maskValue(this.#values.score, this.#maskLevel, this.#family).toFixed(2);
       rows.push(["Mask", isOutside ? "outside the region" : value]);
     }
+    const pictures = PICTURES.filter(([picture]) => this.#values[picture]);
+    rows.push(...pictures.map(([picture, label]) => [label, textOf(picture)]));
+    const [low, high] = range;
+    // An error is a difference of values: in their units, but counted from 0.
+    if (this.#values.error) rows.push(["Error", valueInRange(this.#values.error[0], [0, high - low])]);
     return rows;
   }
 }
