@@ -1,8 +1,9 @@
 """Builds the documentation with Zensical: `python docs/build.py SITE` replaces the folder SITE.
 
 Zensical runs no hooks, so what it reads is assembled first: the pages of docs/, those that lie elsewhere in
-the repository (with links as in the repository), and the reference of the command line, which is written from
-the help of its verbs. Afterwards the long tables of some pages are folded.
+the repository (with links as in the repository), the reference of the command line, which is written from the
+help of its verbs, and the list of the names in the reference of Python. Afterwards the long tables of some
+pages are folded.
 """
 
 import posixpath
@@ -10,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,7 +30,11 @@ PAGES = {
 }
 """Places in the repository, and in the site; paper.md lies beside a file that would get its name."""
 LINK = re.compile(r"(?<=\]\()([^)#:]+\.md)(?=[)#])")
-VERBS_HERE = "<!-- verbs -->"
+VERBS_HERE, NAMES_HERE = "<!-- verbs -->", "<!-- names -->"
+STEPS = (
+    "triplets", "losses", "scores", "calibration", "masks", "monitoring", "libraries", "extending", "errors",
+)  # fmt: skip
+"""Pages of docs/reference/python, in the order of the data flow."""
 ITEMS = re.compile(r"^\* .*\n(?:(?:\* | {4}).*\n)*", re.MULTILINE)
 ITEM = re.compile(r"\* `(?P<name>[^`]+)`: (?P<text>.*?)(?P<tags>(?: \*+\[[^]]*\]\*+)*)$")
 TAG = re.compile(r"\*+\[(?:(\w+): )?([^]]*)\]\*+")
@@ -65,6 +71,7 @@ def assemble(folder: Path) -> None:
         if VERBS_HERE in text:
             whole = build().generate_docs(heading_level=1)
             text = text.replace(VERBS_HERE, "\n".join(reference(verb, whole) for verb in VERBS))
+        text = text.replace(NAMES_HERE, "\n".join(names_by_step()))
         path.write_text(with_links_of_site(text, place), encoding="utf-8")
 
 
@@ -87,6 +94,16 @@ def reference(verb: str, whole: str) -> str:
     text = whole[start : end if end > 0 else None]
     text = text.replace(f"conformask {verb} {verb}", f"conformask {verb}")  # cyclopts, where usage is given
     return ITEMS.sub(lambda items: table(items[0]), text + "\n")
+
+
+def names_by_step() -> Iterator[str]:
+    """Yield the lines of a table: each page of the reference of Python, and links to the names on it."""
+    yield from ("| step | names |", "|---|---|")
+    for step in STEPS:
+        text = (ROOT / "docs" / "reference" / "python" / f"{step}.md").read_text(encoding="utf-8")
+        objects = re.findall(r"^::: (\S+)", text, re.MULTILINE)
+        links = [f"[`{name.rpartition('.')[2]}`](python/{step}.md#{name})" for name in objects]
+        yield f"| [{text.splitlines()[0].removeprefix('# ')}](python/{step}.md) | {', '.join(links)} |"
 
 
 def table(items: str) -> str:
