@@ -108,7 +108,7 @@ def names_by_step() -> Iterator[str]:
 
 def table(items: str) -> str:
     lines = re.sub(r"\n {4}", " ", items).splitlines()
-    return "\n".join(["| | | default |", "|---|---|---|", *map(row, lines), ""])
+    return "\n".join(["| option | what it does | default |", "|---|---|---|", *map(row, lines), ""])
 
 
 def row(item: str) -> str:
@@ -123,13 +123,20 @@ def row(item: str) -> str:
 
 
 def finish(site: Path) -> None:
-    """Fold the long sections, and lead home from the paper's figures, which are a page by themselves."""
+    """Fold the long sections, and lead home from the paper's figures, which are a page by themselves.
+
+    An empty head of a table is no head, or it would be read out as one without a name.
+    """
+    for page in site.rglob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r"<th([^>]*)></th>", r"<td\1></td>", html), encoding="utf-8")
     for name, sections in FOLDED.items():
         page = site / name
         html = page.read_text(encoding="utf-8")
         for section in sections:
             folded = r'<details class="fold"><summary>\1</summary>\2</details>'
             html, count = re.subn(SECTION.format(section), folded, html, flags=re.DOTALL)
+            html = re.sub(r'(<summary><h2[^>]*>.*?)<a class="headerlink".*?</a>(</h2>)', r"\1\2", html)
             if not count:
                 raise ValueError(f"{page} has no section #{section}: see FOLDED in {__file__}")
         page.write_text(html, encoding="utf-8")

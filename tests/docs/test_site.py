@@ -2,8 +2,6 @@
 
 import html
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -39,17 +37,6 @@ def foreign(page: str) -> list[str]:
 
 def foreign_in_style(style: str) -> list[str]:
     return re.findall(r"(?:url\(|@import )\s*['\"]?((?:https?:)?//[^'\")]*)", style)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("zensical", reason="zensical is not installed: pip install 'conformask[check]'")
-    built: Path = tmp_path_factory.mktemp("site")
-    command = [sys.executable, str(ROOT / "docs" / "build.py"), str(built)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    return built
 
 
 def read(path: Path) -> str:
