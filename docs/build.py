@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from which_promise import form
+
 from conformask.cli import VERBS, build
 
 ROOT = Path(__file__).parents[1]
@@ -30,7 +32,7 @@ PAGES = {
 }
 """Places in the repository, and in the site; paper.md lies beside a file that would get its name."""
 LINK = re.compile(r"(?<=\]\()([^)#:]+\.md)(?=[)#])")
-VERBS_HERE, NAMES_HERE = "<!-- verbs -->", "<!-- names -->"
+VERBS_HERE, NAMES_HERE, FORM_HERE = "<!-- verbs -->", "<!-- names -->", "<!-- form -->"
 STEPS = (
     "triplets", "losses", "scores", "calibration", "masks", "monitoring", "libraries", "extending", "errors",
 )  # fmt: skip
@@ -125,7 +127,8 @@ def row(item: str) -> str:
 def finish(site: Path) -> None:
     """Fold the long sections, and lead home from the paper's figures, which are a page by themselves.
 
-    An empty head of a table is no head, or it would be read out as one without a name.
+    An empty head of a table is no head, or it would be read out as one without a name. The page of
+    promises gets its form.
     """
     for page in site.rglob("*.html"):
         html = page.read_text(encoding="utf-8")
@@ -140,6 +143,11 @@ def finish(site: Path) -> None:
             if not count:
                 raise ValueError(f"{page} has no section #{section}: see FOLDED in {__file__}")
         page.write_text(html, encoding="utf-8")
+    promises = site / "promises.html"
+    text = promises.read_text(encoding="utf-8")
+    if FORM_HERE not in text:
+        raise ValueError(f"{promises} has no place for the form: {FORM_HERE}")
+    promises.write_text(text.replace(FORM_HERE, form()), encoding="utf-8")
     figures = site / "results" / "paper.html"
     first = '<p class="eyebrow">'
     linked = f'{first}<a style="color: inherit" href="../index.html">conformask</a>'

@@ -63,6 +63,12 @@ def test_axe_finds_nothing_where_something_is_open(
     page.goto((site / "gallery.html").as_uri())
     page.locator(".enlarge").first.click()
     assert violations(page) == []
+    page.goto((site / "promises.html").as_uri())
+    page.get_by_text("More: nine other guarantees").click()
+    page.get_by_label("conditional_mean").check()
+    page.get_by_label("each scanner, stain or organ").check()
+    expect(page.locator("#promise-form .refused")).to_be_visible()
+    assert violations(settled(page)) == []
 
 
 @pytest.fixture
