@@ -79,11 +79,19 @@ function mend() {
   });
 }
 
-// The search draws itself where no style of a page reaches, and its paths too faintly.
+// The search draws itself where no style of a page reaches: a dialog without a name, results that are named by their
+// titles alone, and their paths too faintly.
 function mendSearch(host) {
-  if (!host.shadowRoot || host.dataset.mended) return;
+  const root = host.shadowRoot;
+  if (!root || host.dataset.mended) return;
   host.dataset.mended = "true";
-  host.shadowRoot.append(make("style", {}, 'ol[id$="-path"] { opacity: 0.8 !important; }'));
+  root.append(make("style", {}, '[id$="-path"] { color: inherit !important; opacity: 0.8; }'));
+  const name = () => {
+    root.querySelector("dialog:not([aria-label])")?.setAttribute("aria-label", "Search");
+    root.querySelectorAll("[role=option][aria-labelledby]").forEach((result) => result.removeAttribute("aria-labelledby"));
+  };
+  new MutationObserver(name).observe(root, { childList: true, subtree: true });
+  name();
 }
 
 document.addEventListener("DOMContentLoaded", () => {

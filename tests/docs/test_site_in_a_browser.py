@@ -1,7 +1,10 @@
 """The built site, opened from its folder: axe-core finds nothing wrong, and pictures open large."""
 
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Literal
 
 import pytest
@@ -69,6 +72,35 @@ def test_axe_finds_nothing_where_something_is_open(
     page.get_by_label("each scanner, stain or organ").check()
     expect(page.locator("#promise-form .refused")).to_be_visible()
     assert violations(settled(page)) == []
+
+
+@pytest.fixture
+def served(site: Path) -> Iterator[str]:
+    """The address of the site, whose search does not work from a folder."""
+    handler = partial(Quiet, directory=str(site))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        """Print nothing."""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing_in_the_search_and_where_an_address_is_wrong(
+    page: Page, served: str, scheme: Literal["light", "dark"]
+) -> None:
+    page.emulate_media(color_scheme=scheme)
+    page.goto(f"{served}/promises.html")
+    settled(page).keyboard.press("Control+k")
+    page.keyboard.type("threshold")
+    page.get_by_role("dialog", name="Search").get_by_role("option").nth(3).wait_for()
+    assert violations(page) == []
+    page.goto(f"{served}/404.html")
+    assert violations(page) == []
 
 
 @pytest.fixture
