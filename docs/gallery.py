@@ -90,9 +90,9 @@ lie over the scans. The loss is the largest mean error within 15 mm around a vox
 promise is about every scan of a new patient. These are scans of 52 healthy adults, one each, to which noise
 was added, so that 10 are left to test: a wide interval. Without a folder of yours, the script makes up heads.
 
-The scans are from the [IXI dataset](https://brain-development.org/ixi-dataset/)
-([CC BY-SA 3.0](https://creativecommons.org/licenses/by-sa/3.0/), as is the picture of them), at 2 mm as in
-[NiChart](https://github.com/CBICA/NiChart_Project), cropped around the head.
+The scans are from the IXI dataset (brain-development.org/ixi-dataset), at 2 mm from the NiChart project, here
+cropped around the head. They are licensed under CC BY-SA 3.0 (creativecommons.org/licenses/by-sa/3.0), as is
+the picture of them.
 
 {volumes}
 
