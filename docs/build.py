@@ -1,8 +1,9 @@
 """Builds the documentation with Zensical: `python docs/build.py SITE` replaces the folder SITE.
 
 Zensical runs no hooks, so what it reads is assembled first: the pages of docs/, those that lie elsewhere in
-the repository (with links as in the repository), and the reference of the command line, which is written from
-the help of its verbs. Afterwards the long tables of some pages are folded.
+the repository (with links as in the repository), the reference of the command line, which is written from the
+help of its verbs, and the list of the names in the reference of Python. Afterwards the long tables of some
+pages are folded.
 """
 
 import json
@@ -11,11 +12,15 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from which_promise import form
+
 from conformask.cli import VERBS, build
 from conformask.viewer.share import SharedCase, SharedImage
+from conformask.viewer.share import page as share_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
@@ -30,7 +35,11 @@ PAGES = {
 }
 """Places in the repository, and in the site; paper.md lies beside a file that would get its name."""
 LINK = re.compile(r"(?<=\]\()([^)#:]+\.md)(?=[)#])")
-VERBS_HERE = "<!-- verbs -->"
+VERBS_HERE, NAMES_HERE, FORM_HERE = "<!-- verbs -->", "<!-- names -->", "<!-- form -->"
+STEPS = (
+    "triplets", "losses", "scores", "calibration", "masks", "monitoring", "libraries", "extending", "errors",
+)  # fmt: skip
+"""Pages of docs/reference/python, in the order of the data flow."""
 ITEMS = re.compile(r"^\* .*\n(?:(?:\* | {4}).*\n)*", re.MULTILINE)
 ITEM = re.compile(r"\* `(?P<name>[^`]+)`: (?P<text>.*?)(?P<tags>(?: \*+\[[^]]*\]\*+)*)$")
 TAG = re.compile(r"\*+\[(?:(\w+): )?([^]]*)\]\*+")
@@ -67,6 +76,7 @@ def assemble(folder: Path) -> None:
         if VERBS_HERE in text:
             whole = build().generate_docs(heading_level=1)
             text = text.replace(VERBS_HERE, "\n".join(reference(verb, whole) for verb in VERBS))
+        text = text.replace(NAMES_HERE, "\n".join(names_by_step()))
         path.write_text(with_links_of_site(text, place), encoding="utf-8")
 
 
@@ -91,9 +101,19 @@ def reference(verb: str, whole: str) -> str:
     return ITEMS.sub(lambda items: table(items[0]), text + "\n")
 
 
+def names_by_step() -> Iterator[str]:
+    """Yield the lines of a table: each page of the reference of Python, and links to the names on it."""
+    yield from ("| step | names |", "|---|---|")
+    for step in STEPS:
+        text = (ROOT / "docs" / "reference" / "python" / f"{step}.md").read_text(encoding="utf-8")
+        objects = re.findall(r"^::: (\S+)", text, re.MULTILINE)
+        links = [f"[`{name.rpartition('.')[2]}`](python/{step}.md#{name})" for name in objects]
+        yield f"| [{text.splitlines()[0].removeprefix('# ')}](python/{step}.md) | {', '.join(links)} |"
+
+
 def table(items: str) -> str:
     lines = re.sub(r"\n {4}", " ", items).splitlines()
-    return "\n".join(["| | | default |", "|---|---|---|", *map(row, lines), ""])
+    return "\n".join(["| option | what it does | default |", "|---|---|---|", *map(row, lines), ""])
 
 
 def row(item: str) -> str:
@@ -108,17 +128,30 @@ def row(item: str) -> str:
 
 
 def finish(site: Path) -> None:
-    """Fold the long sections, write the page to try, and lead home from the paper's figures."""
+    """Fold the long sections, and lead home from the paper's figures, which are a page by themselves.
+
+    An empty head of a table is no head, or it would be read out as one without a name. The page of
+    promises gets its form, and the page to try is written.
+    """
+    for page in site.rglob("*.html"):
+        html = page.read_text(encoding="utf-8")
+        page.write_text(re.sub(r"<th([^>]*)></th>", r"<td\1></td>", html), encoding="utf-8")
     for name, sections in FOLDED.items():
         page = site / name
         html = page.read_text(encoding="utf-8")
         for section in sections:
             folded = r'<details class="fold"><summary>\1</summary>\2</details>'
             html, count = re.subn(SECTION.format(section), folded, html, flags=re.DOTALL)
+            html = re.sub(r'(<summary><h2[^>]*>.*?)<a class="headerlink".*?</a>(</h2>)', r"\1\2", html)
             if not count:
                 raise ValueError(f"{page} has no section #{section}: see FOLDED in {__file__}")
         page.write_text(html, encoding="utf-8")
-    (site / "try.html").write_text(page(cases(ROOT / "docs" / "try.json")), encoding="utf-8")
+    (site / "try.html").write_text(share_page(cases(ROOT / "docs" / "try.json")), encoding="utf-8")
+    promises = site / "promises.html"
+    text = promises.read_text(encoding="utf-8")
+    if FORM_HERE not in text:
+        raise ValueError(f"{promises} has no place for the form: {FORM_HERE}")
+    promises.write_text(text.replace(FORM_HERE, form()), encoding="utf-8")
     figures = site / "results" / "paper.html"
     first = '<p class="eyebrow">'
     linked = f'{first}<a style="color: inherit" href="../index.html">conformask</a>'

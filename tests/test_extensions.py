@@ -193,7 +193,8 @@ def test_every_plugin_is_found_and_has_its_tests() -> None:
     plugins = {path.parent.name for path in (ROOT / "src" / "conformask" / "plugins").glob("*/__init__.py")}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     places = [place for names in project["entry-points"].values() for place in names.values()]
-    reference = (ROOT / "docs" / "reference" / "python.md").read_text(encoding="utf-8")
+    pages = (ROOT / "docs" / "reference" / "python").glob("*.md")
+    reference = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     homes = [f"conformask.{home}" for home in conformask._HOMES.values()]
     texts = "\n".join([*places, *homes, reference])
     assert set(re.findall(r"conformask\.plugins\.(\w+)", texts)) == plugins

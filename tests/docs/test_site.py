@@ -2,8 +2,6 @@
 
 import html
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -39,17 +37,6 @@ def foreign(page: str) -> list[str]:
 
 def foreign_in_style(style: str) -> list[str]:
     return re.findall(r"(?:url\(|@import )\s*['\"]?((?:https?:)?//[^'\")]*)", style)
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    pytest.importorskip("zensical", reason="zensical is not installed: pip install 'conformask[check]'")
-    built: Path = tmp_path_factory.mktemp("site")
-    command = [sys.executable, str(ROOT / "docs" / "build.py"), str(built)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert not done.stderr
-    return built
 
 
 def read(path: Path) -> str:
@@ -94,13 +81,27 @@ def test_every_verb_is_in_the_reference(site: Path) -> None:
     assert "conformask calibrate [OPTIONS] RUN [DATA]" in page
 
 
+def reference_of_python(site: Path) -> str:
+    """All pages of it, one after the other."""
+    return "\n".join(map(read, sorted((site / "reference" / "python").glob("*.html"))))
+
+
 def test_every_public_name_is_in_the_reference(site: Path) -> None:
+    pages = reference_of_python(site)
+    assert [name for name in conformask.__all__ if f'id="conformask.{name}"' not in pages] == []
+
+
+def test_the_reference_begins_with_ten_functions_and_leads_to_every_name(site: Path) -> None:
     page = read(site / "reference" / "python.html")
-    assert [name for name in conformask.__all__ if f'id="conformask.{name}"' not in page] == []
+    first, every = page.split('<h2 id="every-step">')
+    assert first.count("<tr>") == 11
+    assert all(f'#conformask.{name}"><code>' in every for name in conformask.__all__)
+    steps = {path.stem for path in (ROOT / "docs" / "reference" / "python").glob("*.md")}
+    assert set(re.findall(r'href="python/(\w+)\.html"', every.split("</table>")[0])) == steps
 
 
 def test_shapes_are_shown_as_they_are_written(site: Path) -> None:
-    page = html.unescape(re.sub(r"<[^>]+>", "", read(site / "reference" / "python.html")))
+    page = html.unescape(re.sub(r"<[^>]+>", "", reference_of_python(site)))
     assert 'Float[Tensor, "n *g"]' in page
 
 

@@ -887,7 +887,7 @@ def test_a_threshold_that_no_mask_meets() -> None:
     assert not masker(TEST.x, TEST.y_hat).any()
     assert masker.card.hides == "every image"
     assert masker.sentence.endswith("(marginal), kept only by hiding every image completely")
-    assert "- Only hiding every image completely" in card_text(masker.card, "scale", "")
+    assert "- Only hiding every image completely" in card_text(masker.card, "scale", "", None)
     assert masker.recalibrate(threshold=2.0).card.hides is None
     assert made().recalibrate(threshold=1e-12).card.hides == "every calibration image"
     assert made(family="reciprocal").recalibrate(threshold=1e-12).card.hides == "every image"
