@@ -270,6 +270,19 @@ def test_what_is_promised_of_groups() -> None:
     assert guarantee("groups") == guarantee("groups", unit="image_of_new_group")
 
 
+@pytest.mark.parametrize(
+    ("name", "arguments", "told"),
+    [
+        ("groups", {"unit": "group"}, "has a unit of its own: leave out the unit"),
+        ("groups", {"share": 0.5, "unit": "group"}, "has a unit of its own"),
+        ("weighted", {"within": True}, "about one other population"),
+    ],
+)
+def test_what_a_guarantee_is_about_is_not_replaced_in_silence(name: str, arguments: dict, told: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=told):
+        guarantee(name, **arguments)
+
+
 @pytest.mark.parametrize("arguments", [{"share": 0.5}, {"unit": "image_of_new_group", "share": 0.5}])
 def test_a_share_is_of_a_group(arguments: dict) -> None:
     with pytest.raises(InvalidArgumentError, match="only the unit group"):

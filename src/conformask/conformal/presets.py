@@ -134,7 +134,17 @@ def guarantee(
             arguments[key] = DEFAULTS[key] if value is None else value
     promise = GUARANTEES[name](**arguments)
     if unit is not None or share is not None:
-        promise = replace(promise, unit=unit_of(unit, share))
+        counted = unit_of(unit, share)
+        if promise.unit not in (Image(), counted):
+            raise InvalidArgumentError(
+                f"the {name} guarantee has a unit of its own: leave out the unit, or use marginal with it"
+            )
+        promise = replace(promise, unit=counted)
+    if within and isinstance(promise.population, Weighted):
+        raise InvalidArgumentError(
+            f"the {name} guarantee is about one other population, not about each category by itself: leave "
+            "out per_category (--per-category), or use marginal with it"
+        )
     return replace(promise, population=EachCategory()) if within else promise
 
 
