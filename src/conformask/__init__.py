@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from conformask.records.reading import Reading as Reading
     from conformask.report.page import write_report as write_report
     from conformask.scorers.fit import fit_scorer as fit_scorer
+    from conformask.scorers.given import Given as Given
     from conformask.scorers.initial_network import NetworkOptions as NetworkOptions
     from conformask.scorers.scorer import Heuristic as Heuristic
     from conformask.scorers.simple import gradient as gradient
@@ -76,6 +77,7 @@ _HOMES = {
     "Compute": "training.processes",
     "fit_scorer": "scorers.fit",
     "packaged_scorer": "scorers.untrained",
+    "Given": "scorers.given",
     "load_scorer": "scorers.stored",
     "threshold_choices": "masker.thresholds",
     "calibrate": "masker.calibrate",

@@ -47,6 +47,8 @@ class Triplet:
     """A hash of the patient that y_hat shows, if its file states it."""
     clipped: float = 0.0
     """The share of the values of x, y_hat or y, the largest, that were clipped to the range."""
+    cues: Float[np.ndarray, "_ ..."] | None = None
+    """Maps beside y_hat that say where it may be wrong, (K, *space) of any range; None without."""
 
     def truth(self) -> Float[np.ndarray, "_ ..."]:
         """Return y; raise ValueError where it is unknown."""
@@ -70,11 +72,15 @@ class Batch:
     """Geometry of each image; None where it was not asked for."""
     clipped: tuple[float, ...] = ()
     """The clipped share of each image; empty where it was not asked for."""
+    cues: Float[Tensor, "n _ ..."] | None = None
+    """Maps beside y_hat, (N, K, *space) of any range; None without."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same images on a device."""
-        y, region = (None if image is None else image.to(device) for image in (self.y, self.region))
-        return replace(self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, region=region)
+        y, region, cues = (
+            None if image is None else image.to(device) for image in (self.y, self.region, self.cues)
+        )
+        return replace(self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, region=region, cues=cues)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -177,6 +177,7 @@ def test_images_of_the_calibrations_size_are_one_pass(tmp_path: Path, monkeypatc
 
     masker = calibrated(Heuristic(looking, channels=1), 8, (290, 30))
     calls.clear()
+    recwarn.clear()
     x, y_hat, _ = arrays(1, 9, (290, 30))
     write_masks(masker, Triplets.from_arrays(x, y_hat), tmp_path)
     assert calls == [(290, 30)]

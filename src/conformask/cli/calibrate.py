@@ -3,7 +3,7 @@
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -54,7 +54,20 @@ def calibrate(
             "window).",
         ),
     ] = None,
-    out: Annotated[Path | None, Parameter(help="The new run folder; only with --scorer.")] = None,
+    score_from: Annotated[
+        str | None,
+        Parameter(
+            help="Take maps of yours for the score, such as a confidence or a variance: the folder in DATA, "
+            "or the column of its manifest, that has one for each image."
+        ),
+    ] = None,
+    higher: Annotated[
+        Literal["distrusted", "trusted"],
+        Parameter(help="What higher values of these maps mean: trusted for a confidence."),
+    ] = "distrusted",
+    out: Annotated[
+        Path | None, Parameter(help="The new run folder; only with --scorer or --score-from.")
+    ] = None,
     threshold: Threshold = None,
     promise: Promised = MARGINAL,
     family: FamilyName = None,
@@ -90,15 +103,22 @@ def calibrate(
     from conformask.masker.resolve import family_for, loss_for
     from conformask.masker.thresholds import threshold_choices
     from conformask.records.card import CALIBRATION
+    from conformask.scorers.given import Given
     from conformask.scorers.network_scorer import NetworkScorer
     from conformask.scorers.stored import load_scorer
     from conformask.scorers.tiled import tiled as tiled_scorer
     from conformask.scorers.untrained import Untrained, for_images
     from conformask.storage.claims import places, refuse_unclaimed
 
-    if scorer is not None:
+    if scorer is not None and score_from is not None:
+        bad_usage("give --scorer or --score-from, not both")
+    if higher != "distrusted" and score_from is None:
+        bad_usage("--higher goes with --score-from, which names the maps")
+    named = f"--scorer {scorer}" if score_from is None else f"--score-from {score_from}"
+    is_new = scorer is not None or score_from is not None
+    if is_new:
         if data is not None or (out is None and threshold is not None):
-            bad_usage(f"with --scorer {scorer} give DATA and --out, and no run folder")
+            bad_usage(f"with {named} give DATA and --out, and no run folder")
         run, data = out or Path("RUN"), run
     elif out is not None:
         bad_usage("--out goes with --scorer; without it, the first argument is the run folder")
@@ -106,13 +126,15 @@ def calibrate(
         verb = "recalibrate" if threshold is not None or promise != MARGINAL else "thresholds"
         bad_usage(f"no DATA is given: for what needs no images, use conformask {verb} {run}")
     chosen_family = family_option(family, grey=grey)
-    if threshold is None and scorer is None:
+    if threshold is None and not is_new:
         bad_usage(f"give --threshold; conformask thresholds {run} shows what thresholds would mean")
     if threshold is not None:
         refuse_unclaimed(places(run, CALIBRATION))
     replaced = _replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
-    start: NetworkScorer | Untrained
-    if scorer is None:
+    start: NetworkScorer | Untrained | Given
+    if score_from is not None:
+        start, triplets = Given(higher), read.triplets(data, network, cues=score_from)
+    elif scorer is None:
         start = load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
         triplets = read.triplets(data, network, start.card)
     else:
@@ -132,7 +154,8 @@ def calibrate(
             loss=loss,
             selection=set_aside or calibration,
         )
-        command = f"calibrate --scorer {scorer} {data} --threshold T --out {run}"
+        flag = "" if higher == "distrusted" else f" --higher {higher}"
+        command = f"calibrate {named}{flag} {data} --threshold T --out {run}"
         show_choices(choices, loss.terms, promise.promise(), f"Next: conformask {command}", as_json=json)
         return
     masker = calibrate_scorer(
@@ -185,6 +208,8 @@ def _replaced_text(run: Path) -> str:
 
 def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) -> None:
     """Print the promise, how much its masks hide, what it rests on, and notes."""
+    from conformask.masker.resolve import BY_VALUE
+    from conformask.scorers.given import GivenScorer
     from conformask.wording.promises import EXPLORATORY_TEXT
     from conformask.wording.scores import comparison_text, useless_text
 
@@ -201,6 +226,8 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
         *([hidden] if hidden else []),
         f"{rule} ({masker.card.masks} masks, {exactness})",
     ]
+    if isinstance(masker.scorer, GivenScorer) and isinstance(lam, float) and masker.card.family == BY_VALUE:
+        lines.append(masker.scorer.shown_text(lam))
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:

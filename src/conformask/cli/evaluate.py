@@ -61,7 +61,7 @@ def evaluate(
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
     promise = promised_here(evaluation.card.sentence, evaluation.caveat)
     lines = [promise, "", *judgement(evaluation), ""]
-    show(record, *lines, _summary(evaluation), "", f"Written: {written}", as_json=json)
+    show(record, *lines, summary_table(evaluation), "", f"Written: {written}", as_json=json)
 
 
 def judgement(evaluation: "Evaluation") -> list[str]:
@@ -72,7 +72,7 @@ def judgement(evaluation: "Evaluation") -> list[str]:
     return [f"{judged.title}. {judged.text}", *doubts(evaluation)]
 
 
-def _summary(evaluation: "Evaluation") -> Table:
+def summary_table(evaluation: "Evaluation") -> Table:
     """Return a table of the most important numbers."""
     from conformask.report.words import hardest_tenth
     from conformask.wording.numbers import figure

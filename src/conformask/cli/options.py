@@ -1,7 +1,7 @@
 """Options that several verbs share."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
@@ -92,11 +92,18 @@ class ReadingOptions:
         ),
     ] = None
 
-    def triplets(self, folder: Path, network: str | None = None, like: "ReadAs | None" = None) -> "Triplets":
-        """Return the triplets of a folder; settings not given here are taken from `like`."""
+    def triplets(
+        self,
+        folder: Path,
+        network: str | None = None,
+        like: "ReadAs | None" = None,
+        cues: str | None = None,
+    ) -> "Triplets":
+        """Return the triplets of a folder, with the maps in `cues`; other settings are taken from `like`."""
         from conformask.data.triplets import Triplets
 
         reading = self.reading(like)
+        reading = reading if cues is None else replace(reading, cues=cues)
         return Triplets.from_folder(folder, reading=reading, network=network, group_from=self.group_from)
 
     def reading(self, like: "ReadAs | None" = None) -> "Reading":
@@ -112,6 +119,7 @@ class ReadingOptions:
             "outside" if self.nan_is_outside else base.nan,
             self.empty_chunks,
             base.group_from,
+            base.cues,
         )
 
 

@@ -13,8 +13,8 @@ from conformask.types import Batch, Triplet
 
 BATCH_SIZE = 16
 """Images that are scored at once."""
-Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None]
-"""Shapes of x, y_hat and y."""
+Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None, tuple[int, ...] | None]
+"""Shapes of x, y_hat, y and cues."""
 PIXELS, PIXELS_OF_PROCESSOR = 2**24, 2**18
 """Pixels in the largest batch, with an accelerator and on the CPU, where larger ones are no quicker."""
 
@@ -53,7 +53,7 @@ def of_same_channels(triplets: Iterable[Triplet]) -> Iterator[Triplet]:
 
 
 def _check_channels(first: Triplet, triplet: Triplet) -> None:
-    for role in ("x", "y_hat"):
+    for role in ("x", "y_hat", *(["cues"] if first.cues is not None else [])):
         expected, channels = len(getattr(first, role)), len(getattr(triplet, role))
         if channels != expected:
             raise ImageError(
@@ -63,7 +63,8 @@ def _check_channels(first: Triplet, triplet: Triplet) -> None:
 
 
 def _shapes(triplet: Triplet) -> Shapes:
-    return triplet.x.shape, triplet.y_hat.shape, None if triplet.y is None else triplet.y.shape
+    y, cues = (None if image is None else image.shape for image in (triplet.y, triplet.cues))
+    return triplet.x.shape, triplet.y_hat.shape, y, cues
 
 
 def _stacked(triplets: Sequence[Triplet]) -> Batch:
@@ -72,9 +73,11 @@ def _stacked(triplets: Sequence[Triplet]) -> Batch:
     y = torch.from_numpy(np.stack(truths)) if truths else None
     regions = [triplet.region for triplet in triplets if triplet.region is not None]
     region = torch.from_numpy(np.stack(regions)) if regions else None
+    maps = [triplet.cues for triplet in triplets if triplet.cues is not None]
+    cues = torch.from_numpy(np.stack(maps)) if maps else None
     category = tuple(t.category for t in triplets if t.category is not None)
     weight = tuple(t.weight for t in triplets if t.weight is not None)
     names = tuple(triplet.name for triplet in triplets)
     geometry = tuple(triplet.geometry for triplet in triplets)
     clipped = tuple(triplet.clipped for triplet in triplets)
-    return Batch(names, x, y_hat, y, category or None, weight or None, region, geometry, clipped)
+    return Batch(names, x, y_hat, y, category or None, weight or None, region, geometry, clipped, cues)

@@ -29,6 +29,7 @@ WRITTEN = ("name", "x", "y_hat", "y", "group", "split")
 LABELS = ("groups", "categories", "names")
 FIELDS = {
     "names": "name", "groups": "group", "categories": "category", "weights": "weight", "regions": "region",
+    "cues": "cues",
 }  # fmt: skip
 """Field of a row, by the name of the column of all rows."""
 MOST_COLUMNS = 1000
@@ -66,7 +67,7 @@ def _check_new(name: str, names: set[str], where: str) -> None:
 
 
 def rows_of_arrays(arguments: Mapping[str, Iterable[Any] | None]) -> list[TripletRow]:
-    """Make rows from columns x, y_hat, y, regions, groups, categories, weights, names (else numbered)."""
+    """Make rows from columns named as the arguments of Triplets.from_arrays; names are else numbers."""
     columns = {name: list(values) for name, values in arguments.items() if values is not None}
     columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
     count = len(columns["x"])
@@ -89,14 +90,22 @@ def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
 
 
 def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:
-    """Match folder/x, folder/y_hat and, where they exist, folder/y and folder/region by stem."""
+    """Match folder/x, folder/y_hat, that of the cues and, where they exist, folder/y and region by stem."""
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
     roles = [role for role in ROLES if role in REQUIRED or (folder / role).is_dir()]
     for role in roles:
         if not (folder / role).is_dir():
             raise MissingFileError(f"{folder} has no folder {role}/; it needs x/ and y_hat/, or a {MANIFEST}")
-    return rows_of_folders({role: folder / role for role in roles}, reading)
+    folders = {role: folder / role for role in roles}
+    if reading.cues is not None:
+        if not (folder / reading.cues).is_dir():
+            raise MissingFileError(
+                f"{folder} has no folder {reading.cues}/, from which the score is read: one map for each "
+                "image, in a file of its name"
+            )
+        folders["cues"] = folder / reading.cues
+    return rows_of_folders(folders, reading)
 
 
 def rows_of_folders(folders: Mapping[str, Path], reading: Reading = PLAIN) -> list[TripletRow]:
@@ -131,7 +140,10 @@ def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator
     times = {role: times_of(path, reading) for role, path in files.items()}
     count = times["y_hat"]
     if count is None:
-        yield TripletRow(stem, files["x"], files["y_hat"], files.get("y"), region=files.get("region"))
+        yield TripletRow(
+            stem, files["x"], files["y_hat"], files.get("y"),
+            region=files.get("region"), cues=files.get("cues"),
+        )  # fmt: skip
         return
     for role, path in files.items():
         if times[role] != count and not (role == "region" and times[role] is None):
@@ -151,6 +163,7 @@ def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator
             points.get("y"),
             stem,
             region=points.get("region"),
+            cues=points.get("cues"),
         )
 
 
@@ -176,8 +189,8 @@ def _check_partners(
         )
 
 
-def rows_of_manifest(path: Path) -> list[TripletRow]:
-    """Read and check every line of a manifest, as an editor or Excel saves it.
+def rows_of_manifest(path: Path, cues: str | None = None) -> list[TripletRow]:
+    """Read and check every line of a manifest, as an editor or Excel saves it; `cues` names their column.
 
     Raises:
         MissingFileError: the manifest or a file that it names does not exist.
@@ -189,8 +202,8 @@ def rows_of_manifest(path: Path) -> list[TripletRow]:
     reader = csv.DictReader(StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     try:
         reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
-        _check_columns(path, reader.fieldnames)
-        rows = list(_parsed(path, reader))
+        _check_columns(path, reader.fieldnames, cues)
+        rows = list(_parsed(path, reader, cues))
     except csv.Error as error:
         raise InvalidArgumentError(
             f"{path} line {reader.reader.line_num}: {error}; look for an unclosed quotation mark"
@@ -221,13 +234,14 @@ def _separator(text: str) -> str:
     return max(SEPARATORS, key=lambda sign: len(columns[sign].intersection(COLUMNS)))
 
 
-def _check_columns(path: Path, columns: Sequence[str]) -> None:
+def _check_columns(path: Path, columns: Sequence[str], cues: str | None) -> None:
     if len(columns) > MOST_COLUMNS:
         raise InvalidArgumentError(
             f"{path} line 1 has {len(columns):,} columns, but only {len(COLUMNS)} of them have known names: "
             "is it a manifest?"
         )
-    missing = [column for column in REQUIRED if column not in columns]
+    required = REQUIRED if cues is None else (*REQUIRED, cues)
+    missing = [column for column in required if column not in columns]
     if missing:
         raise InvalidArgumentError(
             f"{path} line 1: no column {missing[0]!r} among {list(columns)}; the allowed columns are "
@@ -235,7 +249,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
         )
     for column in columns:
         similar = get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.8)
-        if column not in COLUMNS and similar:
+        if column not in (*COLUMNS, cues) and similar:
             raise InvalidArgumentError(
                 f"{path} line 1: unknown column {column!r}; did you mean {similar[0]!r}?"
             )
@@ -243,7 +257,7 @@ def _check_columns(path: Path, columns: Sequence[str]) -> None:
             raise InvalidArgumentError(f"{path} line 1: two columns {column!r}; keep one of them")
 
 
-def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[TripletRow]:
+def _parsed(path: Path, reader: "csv.DictReader[str]", cues: str | None) -> Iterator[TripletRow]:
     names: set[str] = set()
     for line in reader:
         where = f"{path} line {reader.line_num}"
@@ -256,12 +270,12 @@ def _parsed(path: Path, reader: "csv.DictReader[str]") -> Iterator[TripletRow]:
         # Excel writes semicolons where a comma is the decimal sign
         if "weight" in cells and reader.reader.dialect.delimiter != ",":
             cells["weight"] = cells["weight"].replace(",", ".")
-        row = _parsed_line(path.parent, cells, where)
+        row = _parsed_line(path.parent, cells, where, cues)
         _check_new(row.name, names, where)
         yield row
 
 
-def _parsed_line(folder: Path, line: Mapping[str, str], where: str) -> TripletRow:
+def _parsed_line(folder: Path, line: Mapping[str, str], where: str, cues: str | None) -> TripletRow:
     x, y_hat = (_file(folder, line, role, where) for role in REQUIRED)
     name = line.get("name") or name_and_suffix(y_hat)[0]
     check_name(name, where)
@@ -275,6 +289,7 @@ def _parsed_line(folder: Path, line: Mapping[str, str], where: str) -> TripletRo
         parse_weight(line["weight"], where) if "weight" in line else None,
         _part(line, where),
         _file(folder, line, "region", where) if "region" in line else None,
+        None if cues is None else _file(folder, line, cues, where),
     )
 
 

@@ -48,6 +48,12 @@ class Raster:
         check_memory(name, FLOAT32 * window.size)
         return to_unit(window, self.header, self.reading, name)
 
+    def values(self, places: Places) -> Image:
+        """Read a window as float32 (C, *space) with the values that the file holds."""
+        window = self.window(places)
+        channels = window[None] if window.ndim == len(places) else np.moveaxis(window, -1, 0)
+        return np.ascontiguousarray(channels, np.float32)
+
     def clipped(self, windows: Iterable[Places]) -> float:
         """Return the share of the values in these windows, read anew, that are clipped to the range."""
         if self.reading.clip is None:

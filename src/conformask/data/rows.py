@@ -8,9 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from conformask.data.cues import cues_at, read_cues
 from conformask.data.datasets import UnreadImage
 from conformask.data.formats.header import Header
-from conformask.data.images import header_of_image, image_and_header, image_hash
+from conformask.data.images import Image, header_of_image, image_and_header, image_hash
 from conformask.data.rasters import Raster, open_raster
 from conformask.data.regions import (
     Region,
@@ -49,6 +50,8 @@ class TripletRow:
     part: str | None = None
     region: Path | Array | None = None
     """The pixels that the promise is about; None for all."""
+    cues: UnreadImage | None = None
+    """Maps beside y_hat; None without."""
 
     def read(self, reading: Reading) -> Triplet:
         """Read the triplet.
@@ -75,9 +78,18 @@ class TripletRow:
         if reading.nan is not None:
             x, y_hat, y, region = without_nan(self.name, x, y_hat, y, region)
         clipped = max(header.clipped for header in (x_header, y_hat_header, y_header) if header is not None)
+        cues = None
+        if self.cues is not None:
+            cues = cues_at(y_hat.shape[1:], self.read_cues(reading), self._text("cues"))
         return Triplet(
-            self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient, clipped
-        )
+            self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient,
+            clipped, cues,
+        )  # fmt: skip
+
+    def read_cues(self, reading: Reading) -> Image:
+        """Read the maps beside y_hat, (K, *space)."""
+        assert self.cues is not None
+        return read_cues(self.cues, reading, self._text("cues"))
 
     def header(self, role: Role, reading: Reading) -> Header:
         """Return the header of an image, which is not decoded."""
@@ -86,6 +98,10 @@ class TripletRow:
     def raster(self, role: Role, reading: Reading) -> Raster:
         """Open an image to be read window by window; only its header is read now."""
         return open_raster(getattr(self, role), reading.of(role), self._text(role))
+
+    def cue_raster(self, reading: Reading) -> Raster | None:
+        """Open the maps beside y_hat to be read window by window; None where there are none."""
+        return None if self.cues is None else open_raster(self.cues, reading, self._text("cues"))
 
     def region_window(self, reading: Reading) -> RegionWindow | None:
         """Open the region that `read` would return, to be read window by window; None where there is none."""
@@ -102,7 +118,8 @@ class TripletRow:
 
     def source(self, reading: Reading) -> str:
         """Return a hash of the files or arrays and of how they are read."""
-        images = (self.x, self.y_hat, self.y, *([] if self.region is None else [self.region]))
+        others = [image for image in (self.region, self.cues) if image is not None]
+        images = (self.x, self.y_hat, self.y, *others)
         hashes = [None if image is None else image_hash(image) for image in images]
         return hash_of([*reading.facts, self.category, self.weight, *hashes])[:16]
 

@@ -85,8 +85,8 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         groups.append(None if triplet.group is None else hash_of_group(triplet.group))
         perceptual_hashes.append(perceptual_hash(truth))
         distances.append(role_distances(triplet))
-        regions = [] if triplet.region is None else [triplet.region]
-        for image in (triplet.x, triplet.y_hat, truth, *regions):
+        others = [image for image in (triplet.region, triplet.cues) if image is not None]
+        for image in (triplet.x, triplet.y_hat, truth, *others):
             contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
     return DatasetSummary(
         channels=len(triplet.y_hat),

@@ -13,7 +13,7 @@ from conformask.data.batches import BATCH_SIZE, batches_of, of_same_channels
 from conformask.data.datasets import DatasetImage, images_of
 from conformask.data.decoding import name_and_suffix
 from conformask.data.formats.header import Header
-from conformask.data.images import DataRange
+from conformask.data.images import DataRange, Image
 from conformask.data.manifest import MANIFEST, rows_of_arrays, rows_of_folder, rows_of_manifest
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster
@@ -106,7 +106,8 @@ class Triplets:
         """
         path = Path(path)
         provenance = Provenance.load(path.parent, network)
-        return cls(rows_of_manifest(path), reading or Reading(data_range), provenance)
+        reading = reading or Reading(data_range)
+        return cls(rows_of_manifest(path, reading.cues), reading, provenance)
 
     @classmethod
     def from_arrays(
@@ -116,6 +117,7 @@ class Triplets:
         y: Iterable[Array | DatasetImage] | None = None,
         *,
         regions: Iterable[Array] | None = None,
+        cues: Iterable[Array] | None = None,
         groups: Sequence[object] | None = None,
         categories: Sequence[str] | None = None,
         weights: Sequence[float] | Array | None = None,
@@ -127,15 +129,16 @@ class Triplets:
         """Make triplets of arrays (H, W) or (H, W, C), whose type says their range as in a file.
 
         Each argument is a sequence, or one stacked array; names default to 00000, 00001, ... For volumes
-        `reading` says what their axes are, as Reading(axes="ZYX"). `network` is the name of the network that
-        made y_hat.
+        `reading` says what their axes are, as Reading(axes="ZYX"). `cues` are maps of any range beside y_hat,
+        (H, W) or (H, W, K), of its size or a whole fraction of it, which `Given` takes for a score. `network`
+        is the name of the network that made y_hat.
 
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
         """
         rows = rows_of_arrays({
             "x": x, "y_hat": y_hat, "y": y, "groups": groups, "categories": categories, "weights": weights,
-            "names": names, "regions": regions,
+            "names": names, "regions": regions, "cues": cues,
         })  # fmt: skip
         provenance = UNKNOWN if network is None else Provenance(network=Network(network))
         return cls(rows, reading or Reading(data_range), provenance)
@@ -200,6 +203,8 @@ class Triplets:
         yield "with y" if self.has_truth else "without y"
         if self.has_regions:
             yield "with regions"
+        if self.has_cues:
+            yield "with cues"
         if self.has_split:
             yield "split"
 
@@ -301,6 +306,10 @@ class Triplets:
         """Open an image of a triplet to be read window by window; only its header is read now."""
         return self._rows[index].raster(role, self.reading)
 
+    def cue_raster(self, index: int) -> Raster | None:
+        """Open the maps of a triplet, to be read window by window; None where it has none."""
+        return self._rows[index].cue_raster(self.reading)
+
     def region(self, index: int) -> RegionWindow | None:
         """Open the region of a triplet, to be read window by window; None where it has none."""
         return self._rows[index].region_window(self.reading)
@@ -350,6 +359,19 @@ class Triplets:
         if self.reading.nan is not None:
             return True
         return bool(self._rows) and all(row.region is not None for row in self._rows)
+
+    @property
+    def has_cues(self) -> bool:
+        """True if every triplet has maps beside y_hat."""
+        return bool(self._rows) and all(row.cues is not None for row in self._rows)
+
+    def cues(self, index: int) -> Image:
+        """Read the maps of a triplet, (K, *space) of any range.
+
+        Raises:
+            ImageError: they cannot be read, or hold NaN or infinite values.
+        """
+        return self._rows[index].read_cues(self.reading)
 
     @property
     def has_split(self) -> bool:
@@ -470,7 +492,7 @@ class Triplets:
 
 
 def _bytes_of(triplet: Triplet) -> int:
-    images = (triplet.x, triplet.y_hat, triplet.y, triplet.region)
+    images = (triplet.x, triplet.y_hat, triplet.y, triplet.region, triplet.cues)
     return sum(image.nbytes for image in images if image is not None)
 
 

@@ -57,6 +57,8 @@ class WholeImage:
     weight: float | None
     under: SourceImage
     """Image that the mask lies over."""
+    cues: Raster | None = None
+    """Raster of the maps beside y_hat; None without."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ def whole_image(triplets: Triplets, index: int, y_hat: Raster, mask_geometry: Ro
         triplets.categories[index],
         triplets.weights[index],
         SourceImage(triplets.file(index, mask_geometry), y_hat.header.geometry, triplets.reading),
+        triplets.cue_raster(index),
     )
 
 
@@ -183,13 +186,15 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
     device, scorer, windows = best_device(), tiled_scorer(masker), windows_of(masker, image)
     under = under_tiles(masker, image)
 
-    def read(window: Tile) -> tuple[Array, Array]:
-        return _read(image.x, under(window)), _read(image.y_hat, window.places)
+    def read(window: Tile) -> list[Array]:
+        cues = [] if image.cues is None else [image.cues.values(window.places)]
+        return [_read(image.x, under(window)), _read(image.y_hat, window.places), *cues]
 
-    images = prefetch(read, windows, lambda pair: sum(array.nbytes for array in pair), threads=1)
-    for window, pair in zip(windows, images, strict=True):
-        x, y_hat = (torch.from_numpy(array)[None].to(device) for array in pair)
-        yield window.places, scorer.part(window, x, y_hat, image.name).cpu().numpy()
+    images = prefetch(read, windows, lambda arrays: sum(array.nbytes for array in arrays), threads=1)
+    for window, arrays in zip(windows, images, strict=True):
+        x, y_hat, *cues = (torch.from_numpy(array)[None].to(device) for array in arrays)
+        part = scorer.part(window, x, y_hat, image.name, cues[0] if cues else None)
+        yield window.places, part.cpu().numpy()
 
 
 def windows_of(masker: Masker, image: WholeImage) -> list[Tile]:
@@ -322,6 +327,11 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
     """
     size, card = image.y_hat.size, masker.card
     _factors(masker, image)
+    if image.cues is not None and image.cues.size != size:
+        raise ImageError(
+            f"{image.cues.name} has {size_text(image.cues.size)} pixels, but y_hat has {size_text(size)}: by "
+            "tiles they must agree"
+        )
     if image.y is not None and image.y.size != size:
         raise ImageError(f"{image.y.name} has {image.y.size} pixels, but y_hat has {size}; they must agree")
     if asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from conformask import names
 from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.intervals import bootstrap, correlation
 from conformask.conformal.populations import EachCategory
@@ -39,7 +38,7 @@ from conformask.records.evaluation import (
     RiskCurve,
 )
 from conformask.records.selection import ScoreComparison
-from conformask.scorers.benchmark import ScoreBenchmark
+from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import ONE_DEVICE, Compute
@@ -171,7 +170,7 @@ def _comparison(masker: Masker, test: Triplets) -> ScoreComparison | None:
     """
     if masker.comparison is not None:
         return masker.comparison
-    if masker.scorer.name not in names.UNTRAINED or masker.card.tiles is not None:
+    if masker.scorer.name not in WITHOUT_TRAINING or masker.card.tiles is not None:
         return None
     benchmark = ScoreBenchmark.on(test, masker.loss, masker.family, masker.card.threshold)
     return None if benchmark is None else replace(benchmark.compare(masker.scorer), part="test")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from conformask.conformal.crossing import SLACK
+from conformask.data.cues import read_cues
 from conformask.data.images import Image, image_and_header
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.records.card import CalibrationCard
@@ -94,6 +95,17 @@ def image_of(card: CalibrationCard, role: str, image: Any) -> Image:
     _warn_of_clipped(role, header.clipped, card.clipped)
     unit: Image = np.nan_to_num(read)
     return unit
+
+
+def cues_of(card: CalibrationCard, cues: Tensor | Array) -> Tensor:
+    """Return maps beside y_hat, an array or a tensor (N, K, *space), as a batch with the same values.
+
+    Raises:
+        ImageError: NaN or infinite values.
+    """
+    if isinstance(cues, Tensor):
+        return cues.detach().float()
+    return torch.from_numpy(read_cues(cues, card.reading, "cues"))[None]
 
 
 def inside(role: str, image: Images, data_range: tuple[float, float] = UNIT) -> Images:

@@ -33,8 +33,8 @@ def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, tri
         CalibrationError: a value differs; names it.
     """
 
-    def values(x: Images, y_hat: Images, y: Images) -> Values:
-        score = score_of(scorer, x, y_hat)
+    def values(x: Images, y_hat: Images, y: Images, cues: Images | None = None) -> Values:
+        score = score_of(scorer, x, y_hat, cues=cues)
         found = {f"the score {scorer.name!r}": score.map}
         if score.features is not None:
             found[f"a feature of the score {scorer.name!r}"] = score.features
@@ -64,13 +64,15 @@ def _corner(scorer: Scorer, triplet: Triplet) -> Callable[[Triplet], tuple[Image
     x, y_hat = probe_shapes(scorer, triplet)
 
     def corner(triplet: Triplet) -> tuple[Images, ...]:
-        arrays = (triplet.x, x), (triplet.y_hat, y_hat), (triplet.truth(), y_hat)
+        arrays = [(triplet.x, x), (triplet.y_hat, y_hat), (triplet.truth(), y_hat)]
+        if triplet.cues is not None and scorer.cue_channels:
+            arrays.append((triplet.cues, (scorer.cue_channels, *y_hat[1:])))
         return tuple(torch.from_numpy(array[tuple(map(slice, shape))])[None] for array, shape in arrays)
 
     return corner
 
 
-def _compare(values: Callable[[Images, Images, Images], Values], batch: list[Images]) -> None:
+def _compare(values: Callable[..., Values], batch: list[Images]) -> None:
     together = values(*batch)
     for place in range(len(batch[0])):
         for what, alone in values(*(images[place : place + 1] for images in batch)).items():

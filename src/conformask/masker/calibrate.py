@@ -46,6 +46,7 @@ from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard, now
 from conformask.records.reading import Reading
 from conformask.records.size import Size, among, extra_text, size_text
+from conformask.scorers.given import Given
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import scored
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
@@ -63,7 +64,7 @@ GRID_FROM = 8
 
 
 def calibrate(
-    scorer: Scorer | Untrained,
+    scorer: Scorer | Untrained | Given,
     images: Triplets,
     *,
     threshold: float | str,
@@ -77,7 +78,8 @@ def calibrate(
     """Find the lambda with which masks keep the promise.
 
     Args:
-        scorer: from fit_scorer, packaged_scorer(), or any Scorer; Tiled(scorer) for whole images of any size.
+        scorer: from fit_scorer, packaged_scorer(), Given() for maps of yours, or any Scorer; Tiled(scorer)
+            for whole images of any size.
         images: triplets that neither the scorer nor the predictor has seen; they are streamed.
         threshold: the largest loss wanted (the paper's alpha), or "q0.1": the 0.1-quantile of the unmasked
             loss on the selection images.

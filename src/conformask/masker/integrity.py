@@ -52,7 +52,8 @@ class Components:
         at hand.
         """
         images = [waves(shape, place).to(best_device()) for place, shape in enumerate((x, y_hat, y_hat))]
-        score = score_of(self.scorer, images[0], images[1]).map
+        cues = waves((self.scorer.cue_channels, *y_hat[1:]), len(images)).to(best_device())
+        score = score_of(self.scorer, images[0], images[1], cues=cues).map
         scores = {"scorer": score}
         if code_of(self.loss) is not None:
             opened = torch.ones_like(images[1][:, :1])

@@ -12,6 +12,7 @@ from conformask.masker.serialization import read_stored
 from conformask.masks import family as family_by_name
 from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
+from conformask.scorers.given import load_given
 from conformask.scorers.network_scorer import stored_card
 from conformask.scorers.scorer import Scorer, as_scorer
 from conformask.scorers.smoothed import for_loss
@@ -54,6 +55,7 @@ def load(
     stored = read_stored(folder)
     card = stored.card
     used = stored_loss(card.loss, loss)
+    scorer = scorer or load_given(folder)
     if scorer is None:
         same = stored_card(folder).loss == replace(card.loss, region=False)
         scorer = load_scorer(folder, loss=loss if same else None, network=network)

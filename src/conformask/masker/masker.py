@@ -24,7 +24,7 @@ from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.rules import ImageCovariates, Rule
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.masker.arguments import inside, pair_of
+from conformask.masker.arguments import cues_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.integrity import Components
 from conformask.masker.outliers import outliers, outliers_text
@@ -127,6 +127,7 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
+        cues: Tensor | None = None,
     ) -> Tensor: ...
 
     @overload
@@ -137,6 +138,7 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
+        cues: Array | None = None,
     ) -> Array: ...
 
     @overload
@@ -149,6 +151,7 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
+        cues: Tensor | Array | None = None,
     ) -> Tensor | Array:
         """Compute the mask, in [0, 1], 1 = trusted.
 
@@ -159,6 +162,8 @@ class Masker:
             y_hat: the network's output, of the same kind.
             weight: the likelihood ratio of each image, where the rule needs it.
             category: the category of each image, where the rule needs it.
+            cues: the maps beside y_hat, of any range, where the score is read from them: (N, K, *space) or
+                (*space[, K]).
 
         Returns:
             A tensor (N, 1 or C, *space) for tensors; else an array (*space), or with a mask for each channel
@@ -177,9 +182,13 @@ class Masker:
         if isinstance(x, Triplet):
             weight = None if x.weight is None else [x.weight]
             category = None if x.category is None else [x.category]
-            mask: Array = self.masks(inputs, outputs, weight=weight, category=category)[0].numpy()
+            of_triplet = None if x.cues is None else torch.from_numpy(x.cues)[None]
+            masks = self.masks(inputs, outputs, weight=weight, category=category, cues=of_triplet)
+            mask: Array = masks[0].numpy()
             return mask[0] if len(mask) == 1 else mask
-        item = self.scored(inputs, outputs, weight, category)
+        item = self.scored(
+            inputs, outputs, weight, category, None if cues is None else cues_of(self.card, cues)
+        )
         if found := self.outliers(item.batch, features_of(item.score)):
             warnings.warn(outliers_text(found, len(item.batch)), stacklevel=2)
         masks = self.open(item)
@@ -201,9 +210,10 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
+        cues: Tensor | None = None,
     ) -> Images:
         """Compute the mask of each image, as __call__ does for tensors; the images must be in [0, 1]."""
-        return self.open(self.scored(x, y_hat, weight, category))
+        return self.open(self.scored(x, y_hat, weight, category, cues))
 
     def scored(
         self,
@@ -211,6 +221,7 @@ class Masker:
         y_hat: Images,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
+        cues: Tensor | None = None,
     ) -> ScoredBatch:
         """Check new images and return them with their scores."""
         x, y_hat = inside("x", x), inside("y_hat", y_hat)
@@ -220,8 +231,8 @@ class Masker:
         names = tuple(f"image {index}" for index in range(len(x)))
         categories = None if category is None else tuple(category)
         weights = None if weight is None else tuple(map(float, weight))
-        batch = Batch(names, x, y_hat, None, categories, weights)
-        return ScoredBatch(batch, score_of(self.scorer, x, y_hat, names))
+        batch = Batch(names, x, y_hat, None, categories, weights, cues=cues)
+        return ScoredBatch(batch, score_of(self.scorer, x, y_hat, names, cues))
 
     def error_bounds(self, x: Tensor | Array, y_hat: Tensor | Array) -> Float[np.ndarray, "n"] | None:
         """Bound the unmasked loss of each output: (N,), in units of the loss.

@@ -28,7 +28,9 @@ from conformask.records.loss import LossTerms
 from conformask.records.network import check_network
 from conformask.records.selection import ScoreComparison, Selection
 from conformask.records.threshold import level_of, threshold_of
-from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
+from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
+from conformask.scorers.given import NAME as GIVEN
+from conformask.scorers.given import Given, GivenScorer
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import selection_record
@@ -36,6 +38,9 @@ from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import Untrained, for_images
 from conformask.storage.as_json import Json
 from conformask.types import Loss, Weigh
+
+BY_VALUE: Mapping[str, Json] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
+"""The family of masks of maps of a user's: all values on one side of a boundary are shown."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +65,7 @@ class Choices:
 
 
 def resolve(
-    scorer: Scorer | Untrained,
+    scorer: Scorer | Untrained | Given,
     images: Triplets,
     threshold: float | str,
     loss: AnyLoss | None,
@@ -89,7 +94,7 @@ def resolve(
     record = scorer.selection
     if selection is not None:
         record = selection_record(scorer, selection, used, [used_family])
-        if isinstance(trained, NetworkScorer) and scorer.name in names.UNTRAINED:
+        if isinstance(trained, NetworkScorer | GivenScorer) and scorer.name in WITHOUT_TRAINING:
             level = level_of(threshold, record.unmasked_loss)
             comparison = _compared_with_others(trained, selection, used, used_family, level)
             record = replace(record, comparison=comparison)
@@ -104,7 +109,7 @@ def resolve(
 
 
 def _compared_with_others(
-    scorer: NetworkScorer, selection: Triplets, loss: Loss, family: Family, threshold: float
+    scorer: Scorer, selection: Triplets, loss: Loss, family: Family, threshold: float
 ) -> ScoreComparison | None:
     """Compare a score that needs no training with other scores; None if there are too few images."""
     benchmark = ScoreBenchmark.on(selection, loss, family, threshold)
@@ -167,6 +172,8 @@ def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Fa
     """
     if choice == "grey":
         choice = _grey(scorer, used)
+    elif choice is None and scorer.name == GIVEN and (used.family or {}).get("name") == "binary":
+        choice = BY_VALUE
     if choice is None or isinstance(choice, str | Mapping):
         return family_by_name(choice or used.family or scorer.family, used.exponent or 1.0)
     return choice
@@ -188,7 +195,9 @@ def _grey(scorer: Scorer, used: Loss) -> str | Mapping[str, Json]:
     return {"name": "water_filling", **stated} if stated else scorer.family
 
 
-def loss_for(scorer: Scorer | Untrained, choice: AnyLoss | None, images: Triplets | None = None) -> Loss:
+def loss_for(
+    scorer: Scorer | Untrained | Given, choice: AnyLoss | None, images: Triplets | None = None
+) -> Loss:
     """Return the loss that was chosen, for these images; the default is that of the scorer.
 
     A score may be used for any loss: the promise holds, but masks may be larger than with a score that was

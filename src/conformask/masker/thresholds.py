@@ -11,6 +11,7 @@ from conformask.losses import AnyLoss
 from conformask.masker.requirements import check_sample_size, columns_kept
 from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
 from conformask.masks.mask_family import Family
+from conformask.scorers.given import Given
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import selection_record
 from conformask.scorers.smoothed import for_loss
@@ -30,7 +31,7 @@ class ThresholdChoice:
 
 
 def threshold_choices(
-    scorer: Scorer | Untrained,
+    scorer: Scorer | Untrained | Given,
     *,
     promise: AnyPromise = "marginal",
     family: str | Family | None = None,
@@ -67,7 +68,7 @@ def threshold_choices(
         scorer = for_loss(for_images(scorer, selection, used), used)
         used_family = family_for(scorer, used, family)
         record = selection_record(scorer, selection, used, [used_family])
-    elif isinstance(scorer, Untrained) or scorer.selection is None:
+    elif isinstance(scorer, Untrained | Given) or scorer.selection is None:
         raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
     else:
         used_family, record = family_for(scorer, used, family), scorer.selection

@@ -39,6 +39,8 @@ class Reading:
     """True if a zarr may leave out chunks, which are read as its fill value."""
     group_from: str | None = None
     """Where the groups of images are found that nothing states; see `Triplets.grouped`."""
+    cues: str | None = None
+    """The folder beside y_hat/, or the column of a manifest, with the maps of each image; None without."""
     turned: bool = False
     """True if the smallest value is the brightest; only a file itself specifies it."""
 
@@ -61,7 +63,7 @@ class Reading:
     @property
     def facts(self) -> list[object]:
         """Settings that determine pixel values: the range, and the others only if any are set."""
-        ours = ("data_range", "group_from")
+        ours = ("data_range", "group_from", "cues")
         others = {name: value for name, value in asdict(self).items() if name not in ours and value}
         return [self.data_range, *([others] if others else [])]
 
@@ -90,6 +92,8 @@ class ReadAs:
     """"outside" if NaN marked pixels outside the region of an image."""
     group_from: str | None = None
     """Where the groups of the images were found, if in their names or files."""
+    cues: str | None = None
+    """The folder, or column of a manifest, of the maps of each image, where the score needs them."""
 
     @property
     def reading(self) -> Reading:

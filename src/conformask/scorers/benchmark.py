@@ -25,6 +25,7 @@ from conformask.masks.binary import Binary
 from conformask.masks.mask_family import Family
 from conformask.oracle import oracle
 from conformask.records.selection import ScoreComparison
+from conformask.scorers.given import NAME as GIVEN
 from conformask.scorers.scorer import Heuristic, Scorer
 from conformask.scorers.scoring import scored, scored_batches
 from conformask.scorers.smoothed import for_loss
@@ -44,6 +45,8 @@ HARDLY = 0.95
 CLEARLY = 1.1
 """Ratio from which a score hides clearly more: less may be chance on IMAGES images."""
 CONSTANT = "constant"
+WITHOUT_TRAINING = (*names.UNTRAINED, GIVEN)
+"""Names of the scores that need no training."""
 
 
 def constant(x: Images, y_hat: Images) -> Images:
@@ -194,8 +197,10 @@ def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
 
     Another score is recommended only where it hides clearly less: in nineteen of twenty resampled sets.
     """
-    trains = scorer not in names.UNTRAINED
+    trains = scorer not in WITHOUT_TRAINING
     longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
+    if scorer == GIVEN:
+        longer = "are higher values trusted (--higher trusted), and are the maps those of these images?"
     share = f"{hidden_text(comparison)} of {comparison.whole}"
     hidden = f"on {comparison.n} selection images its masks hide {share}"
     untrained = {name: share for name, share in comparison.others.items() if name != CONSTANT}

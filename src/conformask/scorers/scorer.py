@@ -28,6 +28,8 @@ class Scorer(ABC):
     # No properties: dataclasses would take them for defaults of their fields.
     channels: int
     """Number of channels of the y_hat that it takes."""
+    cue_channels: int = 0
+    """Number of maps beside y_hat that it takes, as `__call__(x, y_hat, cues)`; 0 for none."""
     network: nn.Module | None = None
     """The network behind `score_map`, whose weights an exported graph holds; None where there is none."""
 
@@ -131,13 +133,23 @@ class WrappedScorer(Scorer):
     selection = of_scorer("selection")
     fingerprint = of_scorer("fingerprint")
 
-    def __call__(self, x: Images, y_hat: Images) -> Score:
+    @property
+    def cue_channels(self) -> int:  # type: ignore[override]
+        """Number of maps beside y_hat that the scorer takes."""
+        return getattr(self.scorer, "cue_channels", 0)
+
+    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
         """Return the score that the scorer computes."""
-        return self.scorer(x, y_hat)
+        return called(self.scorer, x, y_hat, cues)
 
     def save(self, folder: Path) -> None:
         """Write the scorer itself to a run folder."""
         self.scorer.save(folder)
+
+
+def called(scorer: Callable[..., Score], x: Images, y_hat: Images, cues: Tensor | None) -> Score:
+    """Call a scorer, with the maps beside y_hat if it takes any."""
+    return scorer(x, y_hat, cues) if getattr(scorer, "cue_channels", 0) else scorer(x, y_hat)
 
 
 def as_scorer(scorer: Scorer) -> Scorer:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from conformask.arithmetic import best_device, full_precision
 from conformask.calibration import GRID_POINTS, ScoredBatch, concatenate, lambda_grid, measures, unmasked_loss
@@ -11,16 +12,16 @@ from conformask.conformal.curves import Curves
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.scan import labelled
 from conformask.data.triplets import Triplets
-from conformask.errors import ImageError
+from conformask.errors import ImageError, MismatchError
 from conformask.masks.mask_family import Family
 from conformask.progress import tracked
 from conformask.records.selection import Selection
-from conformask.scorers.scorer import Scorer
+from conformask.scorers.scorer import Scorer, called
 from conformask.storage.as_arrays import Array
 from conformask.types import Images, Loss, Score
 
-Scoring = Callable[[Images, Images], Score]
-"""A function from (x, y_hat) to a score."""
+Scoring = Callable[..., Score]
+"""A function from (x, y_hat), or (x, y_hat, cues), to a score."""
 GRID_IMAGES = 64
 """Number of selection images that determine the points of a grid."""
 
@@ -43,18 +44,26 @@ def scored_batches(
     device = best_device()
     for batch in triplets.batches(batch_size):
         batch = batch.to(device)
-        yield ScoredBatch(batch, score_of(scorer, batch.x, batch.y_hat, batch.names))
+        yield ScoredBatch(batch, score_of(scorer, batch.x, batch.y_hat, batch.names, batch.cues))
 
 
-def score_of(scorer: Scoring, x: Images, y_hat: Images, names: Sequence[str] = ("the images",)) -> Score:
+def score_of(
+    scorer: Scoring,
+    x: Images,
+    y_hat: Images,
+    names: Sequence[str] = ("the images",),
+    cues: Tensor | None = None,
+) -> Score:
     """Compute the score in full float32 precision, and check it: an invalid score could open masks.
 
     Raises:
+        MismatchError: the scorer takes maps beside y_hat, and there are none, or of another shape.
         ImageError: the score or a feature is NaN or infinite, the score negative, or of another size than
             y_hat; names the image.
     """
+    _check_cues(getattr(scorer, "cue_channels", 0), y_hat, cues, names[0])
     with torch.no_grad(), full_precision(y_hat):
-        score = scorer(x, y_hat)
+        score = called(scorer, x, y_hat, cues)
     shape, expected = tuple(score.map.shape), tuple(y_hat.shape)
     if shape not in (expected, (expected[0], 1, *expected[2:])):
         raise ImageError(
@@ -71,6 +80,21 @@ def score_of(scorer: Scoring, x: Images, y_hat: Images, names: Sequence[str] = (
             "be finite and at least 0"
         )
     return score
+
+
+def _check_cues(needed: int, y_hat: Images, cues: Tensor | None, name: str) -> None:
+    if not needed:
+        return
+    expected = (len(y_hat), needed, *y_hat.shape[2:])
+    if cues is None:
+        raise MismatchError(
+            f"{name!r} comes without the maps from which its score is read: give them as in the calibration, "
+            "cues= (Python) or the folder of --score-from (command line)"
+        )
+    if tuple(cues.shape) != expected:
+        raise MismatchError(
+            f"the maps of {name!r} have shape {tuple(cues.shape)}, but the score is read from {expected}"
+        )
 
 
 def selection_record(

@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, pad
 
 from conformask.losses.window import sides_of
-from conformask.scorers.scorer import Scorer, WrappedScorer, of_scorer
+from conformask.scorers.scorer import Scorer, WrappedScorer, called, of_scorer
 from conformask.scorers.tiled import Tiled
 from conformask.types import Images, Loss, Score
 
@@ -31,9 +31,9 @@ class Smoothed(WrappedScorer):
         """The scorer's fingerprint, followed by the window."""
         return f"{self.scorer.fingerprint}-around-{self.side}"
 
-    def __call__(self, x: Images, y_hat: Images) -> Score:
+    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
         """Compute the averaged score of each image."""
-        score = self.scorer(x, y_hat)
+        score = called(self.scorer, x, y_hat, cues)
         return replace(score, map=averaged(score.map, sides_of(self.side, y_hat.ndim - 2)))
 
     def score_map(self, x: Images, y_hat: Images) -> Images:

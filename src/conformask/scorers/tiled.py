@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise, product
 
@@ -15,7 +15,7 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.networks.slices import SliceWise
 from conformask.progress import Tell
 from conformask.records.size import Size, ends
-from conformask.scorers.scorer import Scorer, WrappedScorer, as_scorer
+from conformask.scorers.scorer import Scorer, WrappedScorer, as_scorer, called
 from conformask.scorers.scoring import score_of
 from conformask.storage.as_arrays import Array
 from conformask.types import Images, Score
@@ -87,6 +87,8 @@ class Tiled(WrappedScorer):
 
     tile: int | Size = TILE
     overlap: int | Size = OVERLAP
+    tell: Tell | None = field(default=None, compare=False, repr=False)
+    """Receives the number of tiles that are scored, and of all, where there are several."""
     sizes = None
     """None: images of any size are accepted."""
 
@@ -114,8 +116,8 @@ class Tiled(WrappedScorer):
         """The scorer's fingerprint, followed by the tiles."""
         return f"{self.scorer.fingerprint}-{self.tile}-{self.overlap}"
 
-    def __call__(self, x: Images, y_hat: Images, tell: Tell | None = None) -> Score:
-        """Compute the score of each image; `tell` receives the progress if there are several tiles.
+    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
+        """Compute the score of each image.
 
         Raises:
             MismatchError: x is larger than y_hat, or not a whole number of times smaller, where one tile
@@ -124,18 +126,15 @@ class Tiled(WrappedScorer):
         size = tuple(y_hat.shape[2:])
         factors = self.factors(tuple(x.shape[2:]), size)
         if self.holds(size):
-            return self.scorer(x, y_hat)
+            return called(self.scorer, x, y_hat, cues)
 
         whole: Tensor | None = None
         windows = self.windows(size, factors)
         for done, window in enumerate(windows):
-            if tell is not None:
-                tell(done, len(windows))
-            x_part, y_hat_part = (
-                x[window_index(reduced(window.places, factors))],
-                y_hat[window_index(window.places)],
-            )
-            part = self.part(window, x_part, y_hat_part)
+            if self.tell is not None:
+                self.tell(done, len(windows))
+            x_part, places = x[window_index(reduced(window.places, factors))], window_index(window.places)
+            part = self.part(window, x_part, y_hat[places], cues=None if cues is None else cues[places])
             whole = part.new_zeros((*part.shape[:2], *size)) if whole is None else whole
             whole[window_index(window.places)] += part
         assert whole is not None
@@ -145,7 +144,14 @@ class Tiled(WrappedScorer):
         """Return the tiles of an image of this size, row by row, aligned to multiples of the factors."""
         return [Tile(spans) for spans in product(*self.spans(size, factors))]
 
-    def part(self, window: Tile, x: Images, y_hat: Images, name: str = "the images") -> Images:
+    def part(
+        self,
+        window: Tile,
+        x: Images,
+        y_hat: Images,
+        name: str = "the images",
+        cues: Tensor | None = None,
+    ) -> Images:
         """Compute the weighted score of a tile; the sum of all tiles in their places is the score.
 
         Args:
@@ -153,12 +159,13 @@ class Tiled(WrappedScorer):
             x: the part of x in the window.
             y_hat: the part of y_hat in the window.
             name: the name of the image, for errors.
+            cues: the part of the maps beside y_hat in the window, where the scorer takes any.
 
         Raises:
             MismatchError: the score comes with features, which tiles do not have.
             ImageError: the score has NaN or negative values, or another size than y_hat.
         """
-        score = score_of(self.scorer, x, y_hat, (name,))
+        score = score_of(self.scorer, x, y_hat, (name,), cues)
         if score.features is not None:
             raise MismatchError(
                 f"scorer {self.name!r} returns features of images, which tiles do not have: drop them"

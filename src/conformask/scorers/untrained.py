@@ -21,6 +21,7 @@ from conformask.networks import settings_of
 from conformask.networks.any_channels import AnyChannels
 from conformask.networks.slices import SliceWise
 from conformask.records.size import extra_channels
+from conformask.scorers.given import Given
 from conformask.scorers.heads import head
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
 from conformask.scorers.scorer import Scorer, as_scorer
@@ -137,6 +138,8 @@ def packaged_scorer() -> Untrained:
     return Untrained("packaged")
 
 
-def for_images(scorer: Scorer | Untrained, triplets: Triplets, used: Loss) -> Scorer:
+def for_images(scorer: Scorer | Untrained | Given, triplets: Triplets, used: Loss) -> Scorer:
     """Return the scorer itself, or the one that it makes for images like these and a loss."""
+    if isinstance(scorer, Given):
+        return scorer.of(triplets)
     return scorer.of(triplets, used) if isinstance(scorer, Untrained) else as_scorer(scorer)

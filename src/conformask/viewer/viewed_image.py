@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -121,7 +121,7 @@ def open_image(masker: Masker, triplets: Triplets, index: int, report: Tell) -> 
     masker.card.check_shape(triplets.header(index).shape, f"{triplets.names[index]}: ")
     if decoded_bytes(triplets, index) > MOST_DECODED:
         return _open_in_files(masker, triplets, index, report)
-    scorer = partial(tiled_scorer(masker), tell=report)
+    scorer = replace(tiled_scorer(masker), tell=report)
     return _open_in_memory(masker, next(scored_batches(scorer, triplets.select([index]), 1)))
 
 

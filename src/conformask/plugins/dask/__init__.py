@@ -28,7 +28,7 @@ from conformask.deployment.whole import (
     warn_whole,
     windows_of,
 )
-from conformask.errors import MissingFileError, expect
+from conformask.errors import InvalidArgumentError, MissingFileError, expect
 from conformask.extensions import pip_install
 from conformask.masker.masker import Masker
 from conformask.masks.mask_family import Family, refuse_unrelated
@@ -98,6 +98,10 @@ def masked(
     except ImportError as error:
         raise MissingFileError(f"masked needs dask: {pip_install('dask')}") from error
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
+    if masker.scorer.cue_channels:
+        raise InvalidArgumentError(
+            "the score is read from maps beside y_hat, which masked does not take yet: use write_masks"
+        )
     reading = masker.card.reading
     x, y_hat = _arrange("x", x, reading), _arrange("y_hat", y_hat, reading)
     rasters = _raster("x", x, masker), _raster("y_hat", y_hat, masker)

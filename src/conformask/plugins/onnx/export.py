@@ -180,6 +180,11 @@ def refuse(masker: Masker) -> None:
     missing_packages = [name for name in PACKAGES if find_spec(name) is None]
     if missing_packages:
         raise MissingFileError(f"export needs {', '.join(missing_packages)}: {pip_install('onnx')}")
+    if masker.scorer.cue_channels:
+        raise InvalidArgumentError(
+            "the score is read from maps beside y_hat, which an exported file does not take yet: use "
+            "conformask mask"
+        )
     if masker.card.tiles is not None:
         raise InvalidArgumentError(
             "this promise is about whole images scored by tiles, but a graph scores in one pass: calibrate "

@@ -1,0 +1,172 @@
+"""Maps that a network or a user gives, as scores: a confidence, a variance, the spread of samples."""
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from torch import Tensor
+
+from conformask.data.triplets import Triplets
+from conformask.errors import InvalidArgumentError
+from conformask.losses import loss
+from conformask.progress import tracked
+from conformask.records.selection import Selection
+from conformask.scorers.scorer import Scorer
+from conformask.storage.as_arrays import Array
+from conformask.storage.as_json import Json, claim, hash_of, read_json, refuse_unfinished, write_json
+from conformask.storage.claims import BESIDE
+from conformask.storage.typed import from_dict
+from conformask.types import Images, Loss, Score
+
+Higher = Literal["distrusted", "trusted"]
+"""What higher values of a map mean."""
+NAME = "given"
+"""The name of the score."""
+SAMPLE = 4096
+"""Number of pixels of a map that are looked at for values that recur."""
+FEW, MOST = 2, 0.5
+"""A number of values, and the share of pixels that hold them from which a warning is given."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Maps beside y_hat as a score, for any images; `of` makes the scorer for given triplets.
+
+    The values may have any range: with binary masks only their order counts, over all images.
+
+    Args:
+        higher: what higher values mean: "distrusted", as for a variance or a spread, or "trusted", as for a
+            confidence or a probability.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> generator = np.random.default_rng(0)
+        >>> y = generator.random((30, 16, 16), dtype=np.float32)
+        >>> spread = generator.random(y.shape, dtype=np.float32)
+        >>> y_hat = y + 0.2 * spread * generator.uniform(-1, 1, y.shape).astype(np.float32)
+        >>> images = cm.Triplets.from_arrays(y, y_hat.clip(0, 1), y, cues=spread)
+        >>> cm.calibrate(cm.Given(), images, threshold=0.04, loss="l1").sentence
+        'P(l1 <= 0.04) >= 0.90 for new images like the 30 calibration images (marginal)'
+    """
+
+    higher: Higher = "distrusted"
+    selection = None
+
+    @property
+    def loss(self) -> Loss:
+        """The default loss: the mean error."""
+        return loss("l1")
+
+    def of(self, triplets: Triplets) -> "GivenScorer":
+        """Return the scorer for triplets with one map each, or one for each channel of y_hat.
+
+        Raises:
+            InvalidArgumentError: triplets without maps, or with another number of them.
+        """
+        if not triplets.has_cues:
+            raise InvalidArgumentError(
+                "the score is to be read from maps, but these triplets have none: give cues= (Python), or "
+                "the folder of the maps with --score-from (command line)"
+            )
+        channels = triplets.header(0, "y_hat").channels
+        ends, samples = [], []
+        for cues in tracked(map(triplets.cues, range(len(triplets))), "reading maps", len(triplets)):
+            ends.append((len(cues), float(cues.min()), float(cues.max())))
+            samples.append(cues.ravel()[:: max(1, cues.size // SAMPLE)])
+        counts, lows, highs = zip(*ends, strict=True)
+        if len(set(counts)) > 1 or counts[0] not in (1, channels):
+            raise InvalidArgumentError(
+                f"the maps have {' or '.join(map(str, sorted(set(counts))))} channels: a score is one map, "
+                f"or one for each of the {channels} channels of y_hat"
+            )
+        _warn_of_ties(triplets.names, lows, highs, np.concatenate(samples))
+        zero = max(highs) if self.higher == "trusted" else min(0.0, *lows)
+        return GivenScorer(self.higher, zero, channels, counts[0], triplets.header(0, "x").channels)
+
+
+def _warn_of_ties(names: Sequence[str], lows: Sequence[float], highs: Sequence[float], values: Array) -> None:
+    """Warn of constant maps, and of values that most pixels share: these are shown or hidden together."""
+    constant = [name for name, low, high in zip(names, lows, highs, strict=True) if low == high]
+    if constant:
+        warnings.warn(
+            f"{len(constant)} of {len(names)} maps hold one value alone, such as that of {constant[0]!r}: "
+            "all of such an image is shown, or all is hidden",
+            stacklevel=4,
+        )
+    distinct, counts = np.unique(values, return_counts=True)
+    most = np.argsort(-counts)[:FEW]
+    share = float(counts[most].sum() / counts.sum())
+    if len(constant) < len(names) and share > MOST:
+        held = " or ".join(f"{value:.6g}" for value in sorted(distinct[most].tolist()))
+        warnings.warn(
+            f"{share:.0%} of the pixels of the maps hold {held}: pixels with one value are shown or hidden "
+            "together. If the maps were rounded, saved in 8 bits or cut off, give them as they were before",
+            stacklevel=4,
+        )
+
+
+@dataclass(frozen=True)
+class GivenScorer(Scorer):
+    """A scorer that reads its map: value - zero, or zero - value where higher is trusted; at least 0."""
+
+    higher: Higher
+    zero: float
+    """The most trusted value among the images that the scorer was made for; beyond it the score stays 0."""
+    channels: int
+    cue_channels: int
+    x_channels: int = 1
+    selection: Selection | None = None
+    name = NAME
+
+    @property
+    def per_channel(self) -> bool:
+        """True if there is a map for each channel of y_hat."""
+        return self.cue_channels > 1
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of what the score is made of."""
+        return hash_of(self._record)
+
+    @property
+    def _record(self) -> dict[str, Json]:
+        names = ("higher", "zero", "channels", "cue_channels", "x_channels")
+        return {name: getattr(self, name) for name in names}
+
+    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
+        """Return the maps as a score."""
+        assert cues is not None
+        return Score(((self.zero - cues) if self.higher == "trusted" else (cues - self.zero)).clamp(min=0))
+
+    def shown_text(self, lam: float) -> str:
+        """Return which values are shown at this lambda, where masks show the scores below it."""
+        side, value = ("above", self.zero - lam) if self.higher == "trusted" else ("below", self.zero + lam)
+        return f"Shown are the pixels whose map is {side} {value:.6g}."
+
+    def save(self, folder: Path) -> None:
+        """Write scorer.json to a run folder."""
+        claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
+        if self.selection is not None:
+            self.selection.save(folder)
+        write_json(
+            folder / "scorer.json", {"scorer": self.name, **self._record, "fingerprint": self.fingerprint}
+        )
+
+
+def load_given(folder: Path) -> GivenScorer | None:
+    """Read the scorer that save wrote; None where the folder holds another one.
+
+    Raises:
+        MismatchError: it is damaged.
+    """
+    path = folder / "scorer.json"
+    record = read_json(path) if path.is_file() else {}
+    if record.get("scorer") != NAME:
+        return None
+    refuse_unfinished(path, record)
+    selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
+    return replace(from_dict(GivenScorer, record, path), selection=selection)
