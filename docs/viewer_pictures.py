@@ -15,8 +15,8 @@ from conformask.masker.load import load
 from conformask.viewer.serve import listening, server, url_of
 from conformask.viewer.session import Session
 
-GALLERY = "#/"
-IMAGE = "#/image/astronaut-1?swipe=truth,overlay"
+GALLERY = "#/?sort=largest"
+IMAGE = "#/image/motorcycle_left-2?swipe=truth,overlay"
 COLOURS = 256
 """Of a file."""
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

@@ -36,7 +36,7 @@ def folders(tmp_path_factory) -> list[Path]:
 
 def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, monkeypatch) -> None:
     opened = []
-    monkeypatch.setattr(verb, "open_viewer", lambda masker, shown, port: opened.append((masker, shown, port)))
+    monkeypatch.setattr(verb, "open_viewer", lambda masker, shown, **how: opened.append((masker, shown, how)))
     out = tmp_path / "first"
     answer = conformask("look", *folders, "--out", out)
     assert answer.status == 0, answer.err

@@ -108,7 +108,7 @@ def _hidden_text(evaluation: "Evaluation") -> str:
 def view(found: "Look", out: Path, port: int) -> None:
     """Open the viewer on the test part; where its extra is not installed, say so."""
     try:
-        open_viewer(found.masker, found.test, port=port)
+        open_viewer(found.masker, found.test, port=port, most_hidden_first=True)
     except MissingFileError as error:  # all but the viewer is done
         show({}, f"{error}; conformask view {out / 'run'} {out / 'data'}", as_json=False)
 

@@ -65,6 +65,7 @@ def open_viewer(
     browser: bool = True,
     token: bool = True,
     allow_network_mismatch: bool = False,
+    most_hidden_first: bool = False,
     as_json: bool = False,
 ) -> None:
     """Serve the viewer until Ctrl-C, and print its address.
@@ -84,7 +85,7 @@ def open_viewer(
     session = Session(masker, triplets, allow_network_mismatch=allow_network_mismatch)
     secret = secrets.token_urlsafe() if token else None
     with listening(port) as bound:
-        url = url_of(bound, secret)
+        url = url_of(bound, secret) + ("#/?sort=largest" if most_hidden_first else "")
         show({"url": url}, masker.sentence, f"{url}  (press Ctrl-C to stop)", as_json=as_json)
         sys.stdout.flush()
-        serve(session, bound, secret, browser=browser)
+        serve(session, bound, secret, opened=url if browser else None)

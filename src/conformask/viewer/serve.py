@@ -68,15 +68,14 @@ def server(session: Session, listener: socket.socket, token: str | None) -> uvic
     return uvicorn.Server(config)
 
 
-def serve(session: Session, listener: socket.socket, token: str | None, *, browser: bool) -> None:
-    """Serve until Ctrl-C, computing mask sizes and thumbnails meanwhile."""
+def serve(session: Session, listener: socket.socket, token: str | None, *, opened: str | None) -> None:
+    """Serve until Ctrl-C, computing mask sizes and thumbnails meanwhile; a browser opens `opened`, if any."""
     uvicorn_server = server(session, listener, token)
     stop = threading.Event()
     scan_thread = threading.Thread(target=_look_through, args=(session, stop), daemon=True)
     scan_thread.start()
-    if browser:
-        browser_args = (url_of(listener, token), stop)
-        threading.Thread(target=open_browser, args=browser_args, daemon=True).start()
+    if opened is not None:
+        threading.Thread(target=open_browser, args=(opened, stop), daemon=True).start()
     with suppress(KeyboardInterrupt):
         uvicorn_server.run(sockets=[listener])
     stop.set()
