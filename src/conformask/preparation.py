@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
+from functools import partial
+from itertools import islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from conformask.data.sources import Pairs, Source, TrueImages
 from conformask.errors import ImageError, MismatchError, MissingFileError, OutputError, one_line
 from conformask.fingerprints import fingerprint_of
 from conformask.predictors.classical import CLASSICAL
+from conformask.predictors.cues import CueRecipe
 from conformask.predictors.custom import custom_predictor
 from conformask.predictors.network_predictor import Accelerated
 from conformask.prefetch import prefetch
@@ -36,6 +38,8 @@ from conformask.training.processes import ONE_DEVICE, Compute, launch
 from conformask.types import Images, Predictor, Task, Triplet
 
 ROLES = ("x", "y_hat", "y")
+CUES = "cues"
+"""Folder of the maps that conformask makes."""
 VOLUME = ".nii.gz"
 """Suffix of outputs that are volumes."""
 
@@ -180,9 +184,13 @@ def add_outputs(
     batch_size: int = BATCH_SIZE,
     *,
     reading: Reading | None = None,
+    cues: str | None = None,
     compute: Compute = ONE_DEVICE,
 ) -> int:
     """Run the predictor on every image of data/x and write its output to data/y_hat.
+
+    With `cues` (flips, samples,K or residual; see `predictors.cues`), maps of it are written to data/cues,
+    which `Given` takes for a score.
 
     All three folders are then read with the same data_range, or reading. Outputs of volumes are NIfTI in the
     place of x, or npy if the axes were given. Existing outputs are kept, so that a killed run resumes;
@@ -193,36 +201,46 @@ def add_outputs(
 
     Raises:
         MissingFileError: there is no folder x/ in data, or no image in it.
-        MismatchError: y_hat/ holds outputs of another network, or of an unknown one.
+        MismatchError: y_hat/ holds outputs of another network, or of an unknown one; or cues/ maps that were
+            made otherwise.
         ImageError: an image cannot be read, or the predictor failed on it, returned NaN or another shape than
             that of y; the message names the image.
     """
     processes = launch(compute)
     folder, reading = Path(data), reading or Reading(data_range)
-    inputs, truths, written = (_images_of(folder / role) for role in ("x", "y", "y_hat"))
+    inputs, truths, written, mapped = (_images_of(folder / role) for role in ("x", "y", "y_hat", CUES))
     if not inputs:
         raise MissingFileError(f"{folder} has no images in x/ to run the predictor on")
-    missing = [name for name in inputs if name not in written]
+    recipe = None if cues is None else CueRecipe.of(cues)
+    missing = [name for name in inputs if name not in written or (recipe and name not in mapped)]
     names = missing[processes.rank :: processes.count]
 
     def read(name: str) -> Images:
         return torch.from_numpy(read_image(inputs[name], reading.of("x")))[None]
 
-    def write(result: tuple[str, Tensor]) -> None:
-        name, output = result
+    def write(result: tuple[str, Tensor, Tensor | None]) -> None:
+        name, output, maps = result
         expected = read_header(truths[name], reading).shape if name in truths else output.shape
         _check_output(name, output, expected)
-        _write_output(folder / "y_hat" / name, output.numpy(), inputs[name], reading)
+        if name not in written:
+            _write_output(folder / "y_hat" / name, output.numpy(), inputs[name], reading)
+        if maps is not None and name not in mapped:
+            _write_values(folder / CUES / name, maps.numpy(), inputs[name], reading)
 
-    def outputs() -> Iterator[tuple[str, Tensor]]:
+    def outputs() -> Iterator[tuple[str, Tensor, Tensor | None]]:
         images = zip(names, prefetch(read, names, lambda image: image.nbytes), strict=True)
         while batch := dict(islice(images, batch_size)):
-            yield from zip(batch, _outputs(predictor, batch), strict=True)
+            if recipe is None:
+                yield from zip(batch, _outputs(predictor, batch), repeat(None))
+                continue
+            for name, image in batch.items():
+                y_hat, maps = recipe(partial(_output, predictor, name), image)
+                yield name, y_hat[0], maps[0]
 
     with exclusive_folder(folder):
         processes.wait()
         if missing and processes.is_first:
-            _claim(folder, predictor, bool(written))
+            _claim(folder, predictor, bool(written), cues, bool(mapped))
         processes.wait()
         for _ in tracked(prefetch(write, outputs()), "outputs", len(names)):
             pass
@@ -230,8 +248,13 @@ def add_outputs(
     return len(inputs)
 
 
-def _claim(folder: Path, predictor: Predictor, started: bool) -> None:
-    """Record in triplets.json which network made y_hat/, before the first output is written."""
+def _output(predictor: Predictor, name: str, image: Images) -> Images:
+    """Predict one image; errors name it."""
+    return _outputs(predictor, {name: image})[0][None]
+
+
+def _claim(folder: Path, predictor: Predictor, started: bool, cues: str | None, mapped: bool) -> None:
+    """Record in triplets.json what makes y_hat/ and cues/, before the first output is written."""
     provenance = Provenance.load(folder)
     network = Network(predictor.name, predictor.fingerprint)
     if started and (provenance.network is None or provenance.network.is_other(network)):
@@ -240,7 +263,13 @@ def _claim(folder: Path, predictor: Predictor, started: bool) -> None:
             f"{folder / 'y_hat'} already contains outputs {whose}, and those of {predictor.name} would be "
             "mixed with them: move them to another folder"
         )
-    replace(provenance, network=network, trained_on=predictor.trained_on).save(folder)
+    if cues is not None and mapped and provenance.cues != cues:
+        raise MismatchError(
+            f"{folder / CUES} already contains maps made {provenance.cues or 'by you'}, and those by {cues} "
+            "would be mixed with them: move them to another folder"
+        )
+    provenance = replace(provenance, network=network, trained_on=predictor.trained_on)
+    replace(provenance, cues=cues or provenance.cues).save(folder)
 
 
 def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
@@ -252,8 +281,12 @@ def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
         write_image(stem.with_name(f"{stem.name}.png"), output, bits=16)
         return
     low, high = reading.data_range or (0.0, 1.0)
-    values = low + (high - low) * output
-    if output.ndim == 4 and x.suffix.lower() not in (".npy", ".npz"):
+    _write_values(stem, low + (high - low) * output, x, reading)
+
+
+def _write_values(stem: Path, values: Image, x: Path, reading: Reading) -> None:
+    """Write values of any range, (C, *space), as NIfTI for volumes in the place of x, else as npy."""
+    if values.ndim == 4 and x.suffix.lower() not in (".npy", ".npz"):
         write_over = FORMATS[VOLUME].write_over
         assert write_over is not None
         with atomic_write(stem.with_name(f"{stem.name}{VOLUME}")) as aside:

@@ -212,7 +212,8 @@ def test_outputs_are_added_by_command_line_and_not_made_twice(
         (data / "y_hat" / name).unlink()
     write_image(data / "y_hat" / "1.png", np.ones((3, 8, 8), np.float32))
     main(["triplets", str(data), "--predictor", f"{mine}:dimmed", "--json"])
-    assert json.loads(capsys.readouterr().out) == {"data": str(data), "n": 3, "predictor": f"{mine}:dimmed"}
+    made = {"data": str(data), "n": 3, "predictor": f"{mine}:dimmed", "cues": None}
+    assert json.loads(capsys.readouterr().out) == made
     made = Triplets.from_folder(data)
     np.testing.assert_allclose(made[0].y_hat, 0.5 * made[0].x, atol=1e-4)
     assert (made[1].y_hat == 1).all(), "what was there is kept"

@@ -33,6 +33,14 @@ def triplets(
         ),
     ] = None,
     stride: Stride = None,
+    cues: Annotated[
+        str | None,
+        Parameter(
+            help="Also write maps that say where the output may be wrong, to IMAGES/cues: flips (the spread "
+            "of the outputs over 8 flips and turns of x), samples,K (over K calls of a network that draws) "
+            "or residual (|A y_hat - x|, where A makes y_hat as small as x)."
+        ),
+    ] = None,
     split: Split = "file",
     seed: int = 0,
     read: Read = AS_FILES_SAY,
@@ -54,6 +62,7 @@ def triplets(
     seed
         Seed of the split; give the seed of the predictor.
     """
+    from conformask.predictors.cues import CueRecipe
     from conformask.predictors.custom import custom_predictor
     from conformask.preparation import (
         add_outputs,
@@ -63,15 +72,25 @@ def triplets(
         write_triplets,
     )
     from conformask.tasks import task as task_by_name
+    from conformask.wording.numbers import plural
 
     if task is None:
         if (data, size, stride) != (None, None, None):
             bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
         own = custom_predictor(predictor, read.data_range)
-        n = add_outputs(images, own, reading=read.reading(), compute=devices.compute())
-        record = {"data": str(images), "n": n, "predictor": predictor}
-        show(record, f"{n} outputs in {images / 'y_hat'}", f"Next: conformask check {images}", as_json=json)
+        n = add_outputs(images, own, reading=read.reading(), cues=cues, compute=devices.compute())
+        record = {"data": str(images), "n": n, "predictor": predictor, "cues": cues}
+        following = f"check {images}"
+        if cues is not None:
+            following = f"calibrate {images} --score-from cues --threshold T --out RUN"
+        lines = [f"{n} outputs in {images / 'y_hat'}"]
+        if cues is not None:
+            calls = plural(CueRecipe.of(cues).passes, "call")
+            lines.append(f"{n} maps in {images / 'cues'}, by {calls} of the network for each image")
+        show(record, *lines, f"Next: conformask {following}", as_json=json)
         return
+    if cues is not None:
+        bad_usage("--cues goes without --task: first make the triplets, then run it on their folder")
     if data is None or size is None:
         bad_usage("--task makes x from true images: give DATA and --size as well")
     source = true_images(images, size, stride, split, seed, read.data_range)

@@ -23,6 +23,8 @@ class Provenance:
     """Pixel hashes of the true images that the network was trained on."""
     population: str | None = None
     """The images for which a promise holds, where they are fewer than "new images like these"; else None."""
+    cues: str | None = None
+    """How the maps in cues/ were made, such as "samples,8"; None where conformask did not make them."""
     source: str | None = None
     """Hash of the true images and of the task, until the triplets are finished."""
     finished: bool = True

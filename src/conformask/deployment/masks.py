@@ -119,6 +119,7 @@ def write_masks(
         _check_over_x(triplets)
     if dicom_seg:
         _check_seg(triplets, mask_geometry)
+    masker.card.check_cues(triplets.provenance.cues)
     caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(triplets.geometries())
     promise = {"fingerprint": masker.fingerprint, "sentence": masker.sentence, "network": triplets.network}

@@ -94,6 +94,7 @@ def evaluate(
         compute = replace(compute, parts=Path(out) / PARTS)
     check_parts(compute)
     refuse_others(test)
+    masker.card.check_cues(test.provenance.cues)
     caveat = masker.card.check_network(test.network, allow_network_mismatch=allow_network_mismatch)
     summary = _refuse_unfit(masker, test)
     warn_if_ungrouped(masker.guarantee, test.groups, "test")

@@ -220,6 +220,7 @@ def _card(
         calibrated_on=seen.image_ids,
         tiles=tiles,
         network=calibration.network,
+        cues_made=calibration.provenance.cues if choices.scorer.cue_channels else None,
         image_errors=None if choices.image_errors is None else choices.image_errors.to_json(),
         code=fingerprints,
     )

@@ -76,6 +76,7 @@ def measures_of(
             "a weighted promise is, by design, about images other than its calibration images: "
             "monitoring cannot compare the two"
         )
+    masker.card.check_cues(new.provenance.cues)
     caveat = masker.card.check_network(new.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(new.geometries())
     calibration = masker.evidence()

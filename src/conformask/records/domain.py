@@ -39,6 +39,8 @@ class Domain(ReadAs):
     """The least and the largest value of the first y_hat, as stated by a file, a type or a person."""
     clipped: float = 0.0
     """Mean share of the values of an image, the largest of x, y_hat and y, that were clipped to the range."""
+    cues_made: str | None = None
+    """How the maps from which the score is read were made, such as "samples,8"; None if not by conformask."""
     turned: tuple[str, ...] = ()
     """Roles (x, y_hat) whose files were MONOCHROME1, least value brightest, and were inverted."""
 
@@ -139,6 +141,18 @@ class Domain(ReadAs):
         return check_network(
             self.network, network, "the promise", allow_network_mismatch=allow_network_mismatch
         )
+
+    def check_cues(self, made: str | None) -> None:
+        """Check that maps beside y_hat were made as those of the calibration, where both are known.
+
+        Raises:
+            MismatchError: they were made otherwise.
+        """
+        if self.cues_made is not None and made not in (None, self.cues_made):
+            raise MismatchError(
+                f"the promise is about maps made by --cues {self.cues_made}, but these were made by {made}: "
+                "make them in the same way, or calibrate again"
+            )
 
     @property
     def unknown_network(self) -> str | None:

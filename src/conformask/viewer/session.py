@@ -155,6 +155,7 @@ class Session:
             MismatchError: they are outputs of another network.
         """
         self.masker = masker
+        masker.card.check_cues(triplets.provenance.cues)
         self.network_caveat = masker.card.check_network(
             triplets.network, allow_network_mismatch=allow_network_mismatch
         )

@@ -1,0 +1,145 @@
+"""Maps made by more passes of a network: flips, samples and the residual."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import conformask as cm
+from conformask.cli import main
+from conformask.data.images import write_image
+from conformask.deployment.masks import write_masks
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.predictors.cues import CueRecipe, symmetries
+from conformask.predictors.custom import CustomPredictor
+from conformask.preparation import add_outputs
+
+PLANE, VOLUME = (2, 3, 6, 8), (1, 1, 4, 6, 8)
+
+
+def images(shape, seed: int = 0) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("shape", [PLANE, VOLUME], ids=["planes", "volumes"])
+def test_each_symmetry_is_undone_and_none_comes_twice(shape) -> None:
+    x = images(shape)
+    pairs = list(symmetries(len(shape) - 2))
+    assert len(pairs) == 8
+    assert torch.equal(pairs[0][0](x), x)
+    for turn, back in pairs:
+        assert torch.equal(back(turn(x)), x)
+    assert len({(turn(x).shape, tuple(turn(x).flatten().tolist())) for turn, _ in pairs}) == 8
+
+
+def test_a_network_that_turns_with_its_input_has_no_spread() -> None:
+    y_hat, spread = CueRecipe.of("flips")(lambda x: x**2, images(PLANE))
+    assert torch.equal(y_hat, images(PLANE) ** 2)
+    assert spread.abs().max() < 1e-6
+    assert spread.shape == (2, 1, 6, 8)
+
+
+def test_flips_are_the_deviation_over_eight_outputs() -> None:
+    """By numpy alone, of a network that looks at its left neighbour."""
+
+    def left(x):
+        return (x + x.roll(1, dims=-1)) / 2
+
+    x = images((1, 1, 5, 5)).numpy()[0, 0]
+    outputs = []
+    for turns in range(4):
+        for flip in (False, True):
+            turned = np.rot90(x[:, ::-1] if flip else x, turns)
+            made = np.rot90((turned + np.roll(turned, 1, axis=1)) / 2, -turns)
+            outputs.append(made[:, ::-1] if flip else made)
+    _, spread = CueRecipe.of("flips")(left, images((1, 1, 5, 5)))
+    np.testing.assert_allclose(spread[0, 0], np.std(outputs, axis=0), atol=1e-6)
+
+
+def test_samples_are_the_deviation_over_draws_and_the_first_is_shown() -> None:
+    draws = [images(PLANE, seed) for seed in range(5)]
+    left = iter(draws)
+    y_hat, spread = CueRecipe.of("samples,5")(lambda _: next(left), images(PLANE))
+    assert torch.equal(y_hat, draws[0])
+    expected = np.std([draw.numpy() for draw in draws], axis=0).mean(axis=1, keepdims=True)
+    np.testing.assert_allclose(spread, expected, atol=1e-6)
+    with pytest.raises(MismatchError, match="the same output 4 times: it draws nothing"):
+        CueRecipe.of("samples,4")(lambda x: x, images(PLANE))
+
+
+def test_a_residual_has_the_size_of_the_input() -> None:
+    x, y_hat = images((1, 1, 3, 4)), images((1, 1, 6, 12), 1)
+    _, found = CueRecipe.of("residual")(lambda _: y_hat, x)
+    means = y_hat.numpy()[0, 0].reshape(3, 2, 4, 3).mean(axis=(1, 3))
+    np.testing.assert_allclose(found[0, 0], abs(means - x.numpy()[0, 0]), atol=1e-6)
+    with pytest.raises(MismatchError, match="6 x 12 and x of 4 x 4 pixels"):
+        CueRecipe.of("residual")(lambda _: y_hat, images((1, 1, 4, 4)))
+
+
+@pytest.mark.parametrize("text", ["samples", "samples,1", "samples,x", "flips,3", "noise"])
+def test_what_is_no_recipe(text: str) -> None:
+    with pytest.raises(InvalidArgumentError, match="give flips, residual, or samples,K"):
+        CueRecipe.of(text)
+
+
+def pairs(folder: Path, count: int, seed: int) -> Path:
+    """Smooth images, and what a camera made of them."""
+    generator = np.random.default_rng(seed)
+    for index in range(count):
+        y = np.cumsum(generator.random((1, 16, 16), np.float32), axis=2) / 16
+        x = (y + 0.1 * generator.standard_normal(y.shape)).clip(0, 1)
+        write_image(folder / "y" / f"{index:03d}.png", y)
+        write_image(folder / "x" / f"{index:03d}.png", x.astype(np.float32))
+    return folder
+
+
+MODULE = """
+import numpy as np
+calls = []
+def drawn(image):
+    calls.append(1)
+    smooth = (image + np.roll(image, 1, axis=0) + np.roll(image, -1, axis=0)) / 3
+    return (smooth + 0.05 * np.random.standard_normal(image.shape) * image).clip(0, 1)
+"""
+
+
+def test_from_a_network_that_draws_to_masks(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sampler_of_cues.py").write_text(MODULE)
+    pairs(tmp_path / "data", 60, 0)
+    pairs(tmp_path / "new", 4, 1)
+    run = ["triplets", "data", "--predictor", "sampler_of_cues:drawn", "--cues", "samples,4"]
+    main(run)
+    assert "60 maps in data/cues, by 4 calls of the network for each image" in capsys.readouterr().out
+    import sampler_of_cues
+
+    assert len(sampler_of_cues.calls) == 240
+    first = (tmp_path / "data" / "cues" / "000.npy").read_bytes()
+    (tmp_path / "data" / "cues" / "007.npy").unlink()
+    main(run)
+    assert len(sampler_of_cues.calls) == 244
+    assert (tmp_path / "data" / "cues" / "000.npy").read_bytes() == first
+    main(["calibrate", "data", "--score-from", "cues", "--threshold", "0.03", "--out", "run", "--json"])
+    capsys.readouterr()
+    masker = cm.load("run")
+    assert masker.card.cues_made == "samples,4"
+    main(["triplets", "new", *run[2:]])
+    main(["mask", "run", "new", "masks", "--json"])
+    assert len(list((tmp_path / "masks" / "masks").iterdir())) == 4
+    other = pairs(tmp_path / "other", 2, 2)
+    main(["triplets", str(other), *run[2:-1], "samples,6"])
+    reading = masker.card.reading
+    with pytest.raises(MismatchError, match="made by --cues samples,4, but these were made by samples,6"):
+        write_masks(masker, cm.Triplets.from_folder(other, reading=reading), tmp_path / "refused")
+
+
+def test_maps_of_another_recipe_are_not_mixed(tmp_path: Path) -> None:
+    data, network = pairs(tmp_path, 3, 0), CustomPredictor(lambda x: x.roll(1, dims=-1), "shift", "1f")
+    add_outputs(data, network, cues="flips")
+    (data / "cues" / "001.npy").unlink()
+    with pytest.raises(MismatchError, match="already contains maps made flips, and those by residual"):
+        add_outputs(data, network, cues="residual")
+    triplets = cm.Triplets.from_folder(data)
+    assert not triplets.has_cues
+    assert triplets.provenance.cues == "flips"
