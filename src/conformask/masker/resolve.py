@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from conformask import names
 from conformask.calibration import calibration_data
 from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.curves import Curves
@@ -86,7 +85,7 @@ def resolve(
     refuse_unbounded(stated.resolve(), used)
     trained = for_images(scorer, images, used)
     scorer = for_loss(trained, used)
-    if scorer.name not in names.UNTRAINED:
+    if scorer.name not in WITHOUT_TRAINING:
         check_network(
             scorer.about, images.network, "the scorer", allow_network_mismatch=allow_network_mismatch
         )

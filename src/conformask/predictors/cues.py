@@ -109,8 +109,8 @@ def residual(x: Images, y_hat: Images) -> Images:
     if tuple(factor * part for factor, part in zip(factors, x.shape[2:], strict=True)) != y_hat.shape[2:]:
         sizes = [size_text(tuple(images.shape[2:])) for images in (y_hat, x)]
         raise MismatchError(
-            f"y_hat of {sizes[0]} and x of {sizes[1]} pixels: a residual needs a y_hat that is a whole number "
-            "of times as large as x"
+            f"y_hat of {sizes[0]} and x of {sizes[1]} pixels: a residual needs a y_hat that is a whole "
+            "number of times as large as x"
         )
     pool: Callable[..., Tensor] = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
     small, known = pool(y_hat, factors), x

@@ -14,6 +14,7 @@ from conformask.records.network import Network
 from conformask.records.reading import ReadAs
 from conformask.records.selection import Selection
 from conformask.records.size import Size
+from conformask.scorers.given import NAME as GIVEN
 from conformask.scorers.heads import Head
 from conformask.scorers.scorer import Scorer
 from conformask.storage.as_arrays import Array, write_arrays
@@ -172,6 +173,11 @@ def stored_card(folder: Path) -> ScorerCard:
     if record.get("heuristic"):
         raise MismatchError(
             f"{folder} contains your own score {record.get('scorer')!r}: load it with scorer="
+        )
+    if record.get("scorer") == GIVEN:
+        raise MismatchError(
+            f"{folder} reads its score from maps, so there is nothing to load: use conformask calibrate DATA "
+            "--score-from NAME --out RUN, without --threshold to see what thresholds would mean"
         )
     if record["schema"] == 1:  # conformask 0.1 stored the U-Net as "network"
         record["unet"] = record.pop("network", None)
