@@ -69,9 +69,9 @@ def show(
         1
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    inputs, outputs = pair_of(masker.card, x, y_hat)
+    inputs, outputs, cues = *pair_of(masker.card, x, y_hat), None
     if isinstance(x, Triplet):
-        truths, region = _batch_of_one(x.y), _batch_of_one(x.region)
+        truths, region, cues = map(_batch_of_one, (x.y, x.region, x.cues))
         weight = None if x.weight is None else [x.weight]
         category = None if x.category is None else [x.category]
     else:
@@ -81,7 +81,7 @@ def show(
             f"y has shape {tuple(truths.shape)}, but y_hat has {tuple(outputs.shape)} (N, C, H, W): they "
             "must be the same"
         )
-    masks = masker.masks(inputs, outputs, weight=weight, category=category)
+    masks = masker.masks(inputs, outputs, weight=weight, category=category, cues=cues)
     truth = [None] * len(masks) if truths is None else truths
     measures = _measure(masker, masks, truths, outputs, region)
     rows = [

@@ -1,11 +1,12 @@
 """Preparation of triplets: apply a task and a predictor to true images, or a predictor to inputs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import islice, repeat
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +21,14 @@ from conformask.data.manifest import MANIFEST, write_manifest
 from conformask.data.provenance import FILE as PROVENANCE
 from conformask.data.provenance import Provenance, unfinished
 from conformask.data.sources import Pairs, Source, TrueImages
-from conformask.errors import ImageError, MismatchError, MissingFileError, OutputError, one_line
+from conformask.errors import (
+    ConformaskError,
+    ImageError,
+    MismatchError,
+    MissingFileError,
+    OutputError,
+    one_line,
+)
 from conformask.fingerprints import fingerprint_of
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.cues import CueRecipe
@@ -37,6 +45,7 @@ from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE, Compute, launch
 from conformask.types import Images, Predictor, Task, Triplet
 
+T = TypeVar("T")
 ROLES = ("x", "y_hat", "y")
 CUES = "cues"
 """Folder of the maps that conformask makes."""
@@ -234,7 +243,7 @@ def add_outputs(
                 yield from zip(batch, _outputs(predictor, batch), repeat(None))
                 continue
             for name, image in batch.items():
-                y_hat, maps = recipe(partial(_output, predictor, name), image)
+                y_hat, maps = _named(name, partial(recipe, predictor), image)
                 yield name, y_hat[0], maps[0]
 
     with exclusive_folder(folder):
@@ -248,9 +257,16 @@ def add_outputs(
     return len(inputs)
 
 
-def _output(predictor: Predictor, name: str, image: Images) -> Images:
-    """Predict one image; errors name it."""
-    return _outputs(predictor, {name: image})[0][None]
+def _named(name: str, run: Callable[[Images], T], image: Images) -> T:
+    """Return what a network makes of an image; its errors name the image."""
+    try:
+        return run(image)
+    except ConformaskError as error:
+        raise type(error)(f"{name}: the predictor failed: {error}") from error
+    except Exception as error:  # a network may raise anything
+        raise ImageError(
+            f"{name}: the predictor failed: {type(error).__name__}: {one_line(error)}"
+        ) from error
 
 
 def _claim(folder: Path, predictor: Predictor, started: bool, cues: str | None, mapped: bool) -> None:
@@ -316,14 +332,7 @@ def _outputs(predictor: Predictor, images: Mapping[str, Images]) -> list[Tensor]
     if len({image.shape for image in images.values()}) == 1:
         with suppress(Exception):
             return list(predictor(torch.cat(list(images.values()))))
-    outputs = []
-    for name, image in images.items():
-        try:
-            outputs.append(predictor(image)[0])
-        except Exception as error:
-            reason = f"{type(error).__name__}: {one_line(error)}"
-            raise ImageError(f"{name}: the predictor failed: {reason}") from error
-    return outputs
+    return [_named(name, predictor, image)[0] for name, image in images.items()]
 
 
 def _check_output(name: str, output: Tensor, expected: tuple[int, ...]) -> None:

@@ -12,7 +12,7 @@ from conformask.data.images import write_image
 from conformask.deployment.masks import write_masks
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.predictors.cues import CueRecipe, symmetries
-from conformask.predictors.custom import CustomPredictor
+from conformask.predictors.custom import CustomPredictor, custom_predictor
 from conformask.preparation import add_outputs
 
 PLANE, VOLUME = (2, 3, 6, 8), (1, 1, 4, 6, 8)
@@ -79,7 +79,7 @@ def test_a_residual_has_the_size_of_the_input() -> None:
 
 @pytest.mark.parametrize("text", ["samples", "samples,1", "samples,x", "flips,3", "noise"])
 def test_what_is_no_recipe(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="give flips, residual, or samples,K"):
+    with pytest.raises(InvalidArgumentError, match="give outputs, flips, residual, or samples,K"):
         CueRecipe.of(text)
 
 
@@ -143,3 +143,52 @@ def test_maps_of_another_recipe_are_not_mixed(tmp_path: Path) -> None:
     triplets = cm.Triplets.from_folder(data)
     assert not triplets.has_cues
     assert triplets.provenance.cues == "flips"
+
+
+RETURNS = """
+import numpy as np
+import torch
+def both(image):
+    return 0.9 * image, 50 * image.mean(axis=-1)
+def alone(image):
+    return 0.9 * image
+def of_other_size(image):
+    return 0.9 * image, image[:4, :4]
+"""
+
+
+def test_what_the_network_returns_after_its_output(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "returns_of_cues.py").write_text(RETURNS)
+    pairs(tmp_path / "data", 3, 0)
+    main(["triplets", "data", "--predictor", "returns_of_cues:both", "--cues", "outputs"])
+    assert "by 1 call of the network for each image" in capsys.readouterr().out
+    for triplet in cm.Triplets.from_folder("data", reading=cm.Reading(cues="cues")):
+        np.testing.assert_allclose(triplet.cues, 50 * triplet.x, rtol=1e-5)
+        np.testing.assert_allclose(triplet.y_hat, 0.9 * triplet.x, atol=1e-4)
+    pairs(tmp_path / "plain", 2, 0)
+    main(["triplets", "plain", "--predictor", "returns_of_cues:both"])
+    assert not (tmp_path / "plain" / "cues").exists()
+    for name, told in (("alone", "returns y_hat alone"), ("of_other_size", "second output has shape")):
+        pairs(tmp_path / name, 2, 0)
+        with pytest.raises(SystemExit):
+            main(["triplets", name, "--predictor", f"returns_of_cues:{name}", "--cues", "outputs"])
+        assert told in capsys.readouterr().err
+
+
+def test_a_file_of_pytorch_that_returns_two(tmp_path: Path) -> None:
+    class Both(torch.nn.Module):
+        def forward(self, x):
+            return x * 0.5, x.mean(dim=1, keepdim=True) * 7
+
+    sides = ({2: torch.export.Dim.AUTO, 3: torch.export.Dim.AUTO},)
+    torch.export.save(
+        torch.export.export(Both().eval(), (torch.zeros(1, 3, 8, 9),), dynamic_shapes=sides),
+        tmp_path / "n.pt2",
+    )
+    network = custom_predictor(str(tmp_path / "n.pt2"))
+    x = images((2, 3, 6, 8))
+    assert torch.equal(network(x), 0.5 * x)
+    y_hat, maps = network.with_maps(x)
+    assert torch.equal(y_hat, 0.5 * x)
+    torch.testing.assert_close(maps, 7 * x.mean(dim=1, keepdim=True))

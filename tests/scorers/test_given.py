@@ -127,6 +127,15 @@ def test_images_without_maps_are_refused() -> None:
         cm.export(masker, "masker.onnx")
 
 
+def test_a_triplet_is_shown_under_its_mask() -> None:
+    masker, triplet = calibrated(triplets(30, 0)), triplets(1, 1)[0]
+    strip = cm.show(masker, triplet)
+    hidden = float(1 - masker(triplet).mean())
+    assert any(f"{hidden:.3g}" in fact or f"{hidden:.1%}" in fact for fact in strip.rows[0].facts), (
+        strip.rows[0].facts
+    )
+
+
 def test_a_score_of_ones_own_receives_the_maps() -> None:
     class Twice(cm.Heuristic):
         cue_channels = 1

@@ -444,9 +444,9 @@ def test_a_large_image_is_sharp_where_one_looks_closely(browser, reduced, world)
 def test_the_page_counts_the_tiles_of_a_large_image(browser, serving, world, monkeypatch):
     image, go_on, really = np.zeros((1100, 48, 3), np.float32), Event(), Tiled.part
 
-    def slow(tiled, window, *given):
+    def slow(tiled, window, *given, **more):
         assert window.spans[0].start == 0 or go_on.wait(30)
-        return really(tiled, window, *given)
+        return really(tiled, window, *given, **more)
 
     monkeypatch.setattr(Tiled, "part", slow)
     with serving(Session(world.masker, Triplets.from_arrays([image], [image], names=["strip"]))) as url:

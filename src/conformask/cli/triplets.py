@@ -36,9 +36,10 @@ def triplets(
     cues: Annotated[
         str | None,
         Parameter(
-            help="Also write maps that say where the output may be wrong, to IMAGES/cues: flips (the spread "
-            "of the outputs over 8 flips and turns of x), samples,K (over K calls of a network that draws) "
-            "or residual (|A y_hat - x|, where A makes y_hat as small as x)."
+            help="Also write maps that say where the output may be wrong, to IMAGES/cues: outputs (what the "
+            "network returns after y_hat), flips (the spread of its outputs over 8 flips and turns of x), "
+            "samples,K (over K calls of a network that draws) or residual (|A y_hat - x|, where A makes "
+            "y_hat as small as x)."
         ),
     ] = None,
     split: Split = "file",

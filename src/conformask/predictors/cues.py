@@ -9,21 +9,22 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.predictors.custom import CustomPredictor
 from conformask.records.size import size_text
-from conformask.types import Images
+from conformask.types import Images, Predictor
 
 Run = Callable[[Images], Images]
 """A network: x (N, Cx, *space) -> y_hat (N, C, *space)."""
-KINDS = "flips, residual, or samples,K with K at least 2"
+KINDS = "outputs, flips, residual, or samples,K with K at least 2"
 
 
 @dataclass(frozen=True)
 class CueRecipe:
     """How maps are made: by the outputs of `passes` calls, or from one output alone.
 
-    flips: the standard deviation of the outputs over the flips and quarter turns of x (flips alone of
-    volumes), turned back. samples: that over K calls of a network that draws its outputs. residual:
-    |A y_hat - x|, where A makes y_hat as small as x by means.
+    outputs: what the network returns after y_hat. flips: the standard deviation of the outputs over the flips
+    and quarter turns of x (flips alone of volumes), turned back. samples: that over K calls of a network that
+    draws its outputs. residual: |A y_hat - x|, where A makes y_hat as small as x by means.
     """
 
     kind: str
@@ -37,18 +38,26 @@ class CueRecipe:
             InvalidArgumentError: none of these.
         """
         kind, _, count = text.partition(",")
-        if kind in ("flips", "residual") and not count:
+        if kind in ("outputs", "flips", "residual") and not count:
             return cls(kind, 8 if kind == "flips" else 1)
         if kind == "samples" and count.isdecimal() and int(count) >= 2:
             return cls(kind, int(count))
         raise InvalidArgumentError(f"cues {text!r}: give {KINDS}")
 
-    def __call__(self, run: Run, x: Images) -> tuple[Images, Images]:
-        """Return y_hat (N, C, *space) and its maps (N, 1, *space), float32, of a batch of one size.
+    def __call__(self, predictor: Predictor, x: Images) -> tuple[Images, Images]:
+        """Return y_hat (N, C, *space) and its maps (N, K, *space), float32, of a batch of one size.
 
         Raises:
             MismatchError: samples that are all alike, or a residual of sizes that do not divide.
+            ImageError: a network that returns no maps, for outputs.
         """
+        run: Run = predictor
+        if self.kind == "outputs":
+            if not isinstance(predictor, CustomPredictor):
+                raise MismatchError(
+                    f"{predictor.name} returns y_hat alone: --cues outputs needs a map after it"
+                )
+            return predictor.with_maps(x)
         if self.kind == "residual":
             y_hat = run(x)
             return y_hat, residual(x, y_hat)

@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from conformask import extensions
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
@@ -27,7 +28,9 @@ from conformask.storage.as_json import hash_of
 from conformask.storage.sealed import path_hash
 from conformask.types import Images
 
-Run = Callable[[Images], Images]
+Outputs = Images | tuple[Images, ...]
+"""y_hat, or y_hat and what else a network returns."""
+Run = Callable[[Images], Outputs]
 DataRange = tuple[float, float]
 CODE = ("custom_obj", "opaque_obj", "aotinductor", ".so")
 """Parts of names of members, in a torch.export file, that are unpickled without a check, or compiled."""
@@ -48,12 +51,33 @@ class CustomPredictor:
 
     @torch.no_grad()
     def __call__(self, x: Images) -> Images:
-        """Return the network's output, float32, on the CPU; infinity becomes NaN, not white.
+        """Return the network's output, float32, on the CPU, the first of several; infinity becomes NaN.
 
         Raises:
             ImageError: values far outside [0, 1], such as 0 to 255.
         """
-        output = self.run(x).detach().cpu().float()
+        outputs = self.run(x)
+        return self._image(outputs[0] if isinstance(outputs, tuple) else outputs)
+
+    @torch.no_grad()
+    def with_maps(self, x: Images) -> tuple[Images, Images]:
+        """Return y_hat, and the maps (N, K, *space) of any range that the network returns after it.
+
+        Raises:
+            ImageError: it returns nothing else, or no maps of the size of y_hat.
+        """
+        outputs = self.run(x)
+        if not isinstance(outputs, tuple) or len(outputs) < 2:
+            raise ImageError("it returns y_hat alone, and no map after it")
+        y_hat, maps = self._image(outputs[0]), outputs[1].detach().cpu().float()
+        if maps.ndim != y_hat.ndim or maps.shape[2:] != y_hat.shape[2:]:
+            raise ImageError(
+                f"its second output has shape {tuple(maps.shape)}, but y_hat has {tuple(y_hat.shape)}"
+            )
+        return y_hat, maps
+
+    def _image(self, output: Tensor) -> Images:
+        output = output.detach().cpu().float()
         finite = output[output.isfinite()]
         if finite.numel() and finite.abs().max() > FAR:
             raise ImageError(
@@ -77,7 +101,8 @@ def custom_predictor(name: str, data_range: DataRange | None = None) -> CustomPr
     """Open the network with this name.
 
     package.module:function, found from the working folder too, takes an array (*space, C), float32 in [0, 1],
-    and returns one of floats, (*space, C) or (*space); it may also name an CustomPredictor. A .pt2 file is
+    and returns one of floats, (*space, C) or (*space), or a tuple of it and of a map; it may also name a
+    CustomPredictor. A .pt2 file is
     torch.export, a .pt, .pth or .ts file TorchScript and a .onnx file ONNX, all from (N, C, *space) in
     [0, 1] to the same. monai:BUNDLE, careamics:CHECKPOINT and transformers:FOLDER are networks of these
     libraries; an installed package may add others.
@@ -139,13 +164,28 @@ def _function(name: str) -> Callable[[Array], Array]:
 def _map_images(function: Callable[[Array], Array]) -> Run:
     """Turn a function of one array into a function of a batch."""
 
-    def run(x: Images) -> Images:
-        outputs = [_image(function(image), image.ndim) for image in np.moveaxis(x.cpu().numpy(), 1, -1)]
+    def run(x: Images) -> Outputs:
+        made = [function(image) for image in np.moveaxis(x.cpu().numpy(), 1, -1)]
         axes = x.ndim - 1
-        planes = [image[..., None] if image.ndim == axes - 1 else image for image in outputs]
-        return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.stack(planes), -1, 1), dtype=np.float32))
+        if not all(isinstance(each, tuple) for each in made):
+            return _stacked(made, axes)
+        return tuple(_stacked(each, axes) for each in zip(*made, strict=True))
 
     return run
+
+
+def _stacked(images: Sequence[Any], axes: int) -> Images:
+    """Return a function's images as a batch (N, C, *space)."""
+    arrays = [_image(image, axes) for image in images]
+    planes = [image[..., None] if image.ndim == axes - 1 else image for image in arrays]
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.stack(planes), -1, 1), dtype=np.float32))
+
+
+def _joined(parts: Sequence[Outputs]) -> Outputs:
+    """Return the outputs of the parts of a batch as those of the batch."""
+    if not isinstance(parts[0], tuple):
+        return torch.cat([part for part in parts if isinstance(part, Tensor)])
+    return tuple(torch.cat(each) for each in zip(*parts, strict=True))
 
 
 def _image(output: Any, axes: int) -> Array:
@@ -179,8 +219,8 @@ def _open_exported(name: str) -> Run:
     shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == input_name)
     module, single = program.module(), shape[0] == 1
 
-    def run(x: Images) -> Images:
-        return torch.cat([module(part) for part in torch.split(x, 1 if single else len(x))])
+    def run(x: Images) -> Outputs:
+        return _joined([module(part) for part in torch.split(x, 1 if single else len(x))])
 
     return run
 

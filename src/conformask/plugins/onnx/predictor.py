@@ -9,7 +9,7 @@ import torch
 
 from conformask.errors import MismatchError, MissingFileError, one_line
 from conformask.extensions import pip_install
-from conformask.predictors.custom import CustomPredictor, NetworkFormat, Run, existing_file
+from conformask.predictors.custom import CustomPredictor, NetworkFormat, Outputs, Run, existing_file
 from conformask.storage.as_json import hash_of
 from conformask.storage.sealed import path_hash
 from conformask.types import Images
@@ -51,10 +51,15 @@ def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
         raise MismatchError(f"{name} takes {1 + len(others)} inputs; it must take one, (N, C, H, W)")
     kind, single = np.float16 if "float16" in input_info.type else np.float32, input_info.shape[:1] == [1]
 
-    def run(x: Images) -> Images:
+    def run(x: Images) -> Outputs:
         parts = torch.split(x, 1 if single else len(x))
-        outputs = [session.run(None, {input_info.name: part.cpu().numpy().astype(kind)})[0] for part in parts]
-        return torch.from_numpy(np.concatenate(outputs).astype(np.float32))
+        made = [session.run(None, {input_info.name: part.cpu().numpy().astype(kind)}) for part in parts]
+        first, *others = (
+            torch.from_numpy(np.concatenate(each).astype(np.float32))
+            for each in zip(*made, strict=True)
+            if each[0].ndim == x.ndim
+        )
+        return (first, *others) if others else first
 
     return run
 
