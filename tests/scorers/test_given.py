@@ -13,7 +13,7 @@ import conformask as cm
 from conformask.cli import main
 from conformask.deployment.masks import write_masks
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
-from conformask.masker.resolve import BY_VALUE
+from conformask.scorers.given import BY_VALUE
 
 SIDE = 16
 THRESHOLD = 0.03
@@ -94,6 +94,11 @@ def test_an_inverted_map_is_noticed() -> None:
     masker = calibrated(triplets(40, 0), selection=triplets(64, 5))
     assert masker.comparison is not None
     assert masker.comparison.hidden < min(masker.comparison.others.values())
+    packaged = cm.calibrate(
+        cm.packaged_scorer(), triplets(40, 0), threshold=THRESHOLD, selection=triplets(64, 5)
+    )
+    assert packaged.comparison is not None
+    assert masker.comparison.others["packaged"] == packaged.comparison.hidden, "as it would be by itself"
 
 
 def test_maps_of_a_fraction_of_the_size_are_repeated_and_others_refused() -> None:

@@ -208,8 +208,7 @@ def _replaced_text(run: Path) -> str:
 
 def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) -> None:
     """Print the promise, how much its masks hide, what it rests on, and notes."""
-    from conformask.masker.resolve import BY_VALUE
-    from conformask.scorers.given import GivenScorer
+    from conformask.scorers.given import BY_VALUE, GivenScorer
     from conformask.wording.promises import EXPLORATORY_TEXT
     from conformask.wording.scores import comparison_text, useless_text
 

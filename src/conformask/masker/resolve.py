@@ -28,8 +28,8 @@ from conformask.records.network import check_network
 from conformask.records.selection import ScoreComparison, Selection
 from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
+from conformask.scorers.given import BY_VALUE, Given, GivenScorer
 from conformask.scorers.given import NAME as GIVEN
-from conformask.scorers.given import Given, GivenScorer
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import selection_record
@@ -37,9 +37,6 @@ from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import Untrained, for_images
 from conformask.storage.as_json import Json
 from conformask.types import Loss, Weigh
-
-BY_VALUE: Mapping[str, Json] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
-"""The family of masks of maps of a user's: all values on one side of a boundary are shown."""
 
 
 @dataclass(frozen=True)

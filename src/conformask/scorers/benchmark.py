@@ -21,10 +21,12 @@ from conformask.calibration import (
 from conformask.conformal.intervals import correlation
 from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
 from conformask.data.triplets import Triplets
+from conformask.masks import family as family_by_name
 from conformask.masks.binary import Binary
 from conformask.masks.mask_family import Family
 from conformask.oracle import oracle
 from conformask.records.selection import ScoreComparison
+from conformask.scorers.given import BY_VALUE
 from conformask.scorers.given import NAME as GIVEN
 from conformask.scorers.scorer import Heuristic, Scorer
 from conformask.scorers.scoring import scored, scored_batches
@@ -78,7 +80,7 @@ class ScoreBenchmark:
     """Selection images, a promise, and the mask sizes of other scores and of the best masks.
 
     All are calibrated and measured on the same images, the first IMAGES of the selection, with the family of
-    the score to be measured.
+    the score to be measured; beside maps of a user's, whose masks go by value, with that of the loss.
     """
 
     images: Triplets
@@ -108,11 +110,13 @@ class ScoreBenchmark:
             name: list(scored(for_loss(each, loss), first, f"comparing {name}"))
             for name, each in scorers.items()
         }
-        counts, terms = _counts(first.groups), (loss, family, threshold)
+        counts, terms, usual = _counts(first.groups), (loss, family, threshold), family
+        if family.settings() == BY_VALUE and loss.family is not None:
+            usual = family_by_name(loss.family, loss.exponent or 1.0)
         # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed
-        family_of = {CONSTANT: family.grey} if isinstance(family, Binary) else {}
+        family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) else {}
         others = {
-            name: hidden_of(each, loss, family_of.get(name, family), threshold, counts)
+            name: hidden_of(each, loss, family_of.get(name, usual), threshold, counts)
             for name, each in items.items()
         }
         unmasked = torch.cat([unmasked_loss(loss, item.batch) for item in items[CONSTANT]]).cpu().numpy()

@@ -1,7 +1,7 @@
 """Maps that a network or a user gives, as scores: a confidence, a variance, the spread of samples."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -25,6 +25,8 @@ Higher = Literal["distrusted", "trusted"]
 """What higher values of a map mean."""
 NAME = "given"
 """The name of the score."""
+BY_VALUE: Mapping[str, Json] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
+"""The family of their masks: all values on one side of a boundary are shown, whatever their range."""
 SAMPLE = 4096
 """Number of pixels of a map that are looked at for values that recur."""
 FEW, MOST = 2, 0.5
