@@ -220,3 +220,30 @@ def test_a_column_of_a_manifest_names_them(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="no column 'sigma'"):
         cm.Triplets.from_folder(data, reading=cm.Reading(cues="sigma"))
     assert not cm.Triplets.from_folder(data).has_cues
+
+
+def test_items_of_a_dataset_may_have_them() -> None:
+    columns = arrays(5, 0)
+    items = [
+        {role: image[index][None] for role, image in columns.items()} for index in range(len(columns["x"]))
+    ]
+    named = cm.Triplets.from_dataset(items)
+    placed = cm.Triplets.from_dataset([tuple(item.values()) for item in items], keys=(0, 1, 2, 3))
+    without_truth = cm.Triplets.from_dataset([{k: v for k, v in item.items() if k != "y"} for item in items])
+    for triplets_of in (named, placed, without_truth):
+        np.testing.assert_array_equal(triplets_of[3].cues[0], columns["cues"][3])
+    assert not without_truth.has_truth
+    with pytest.raises(InvalidArgumentError, match="items are a mapping with"):
+        cm.Triplets.from_dataset([{"x": item["x"], "y": item["y"]} for item in items])
+
+
+def test_a_stream_of_images_brings_its_maps() -> None:
+    masker = calibrated(triplets(40, 0))
+    stream = cm.OnlineMasker(masker)
+    for index, triplet in enumerate(triplets(5, 1)):
+        mask = stream.mask(f"{index}", triplet.x[0], triplet.y_hat[0], cues=triplet.cues[0])
+        expected = (triplet.cues[0] < stream.lam).astype(np.float32)
+        np.testing.assert_array_equal(mask, expected)
+        assert stream.learn(f"{index}", triplet.y[0]) in (True, False)
+    with pytest.raises(MismatchError, match="comes without the maps"):
+        stream.mask("another", triplet.x[0], triplet.y_hat[0])

@@ -10,7 +10,7 @@ import numpy as np
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.storage.as_arrays import Array
 
-ROLES = ("x", "y_hat", "y")
+ROLES = ("x", "y_hat", "y", "cues")
 AXES = {3: "CYX", 4: "CZYX"}
 """Axes of a tensor by its number of dimensions."""
 
@@ -49,7 +49,8 @@ def images_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str,
     """Return the images of every item by role, and their axes, taken from the first item.
 
     Raises:
-        InvalidArgumentError: a dataset without length or indexing, or items of neither two nor three images.
+        InvalidArgumentError: a dataset without length or indexing, or items of fewer than two images or more
+            than four.
         ImageError: images of other axes than (C, H, W) or (C, D, H, W).
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
@@ -60,16 +61,20 @@ def images_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str,
     if len(dataset) == 0:
         raise InvalidArgumentError("the dataset is empty; give at least one item")
     first = dataset[0]
-    if keys is None:
-        keys = [role for role in ROLES if role in first] if isinstance(first, Mapping) else range(len(first))
-    if not 2 <= len(keys) <= 3:
+    if keys is None and isinstance(first, Mapping):
+        named: dict[str, str | int] = {role: role for role in ROLES if role in first}
+    else:
+        # a fourth that is not named may be anything, such as a label
+        places, most = (range(len(first)), 3) if keys is None else (keys, len(ROLES))
+        named = dict(zip(ROLES, places, strict=False)) if len(places) <= most else {}
+    if not {"x", "y_hat"} <= named.keys():
         raise InvalidArgumentError(
-            f"items are {_text(first)}: give items (x, y_hat) or (x, y_hat, y), or name their keys with "
-            "keys=(...)"
+            f"items are {_text(first)}: give items (x, y_hat) or (x, y_hat, y), or name the keys of x, "
+            "y_hat, y and cues with keys=(...)"
         )
     images = {
         role: [DatasetImage(dataset, index, key) for index in range(len(dataset))]
-        for role, key in zip(ROLES, keys, strict=False)
+        for role, key in named.items()
     }
     dimensions = np.asarray(images["y_hat"][0]).ndim
     if dimensions not in AXES:

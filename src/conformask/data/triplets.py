@@ -117,7 +117,7 @@ class Triplets:
         y: Iterable[Array | DatasetImage] | None = None,
         *,
         regions: Iterable[Array] | None = None,
-        cues: Iterable[Array] | None = None,
+        cues: Iterable[Array | DatasetImage] | None = None,
         groups: Sequence[object] | None = None,
         categories: Sequence[str] | None = None,
         weights: Sequence[float] | Array | None = None,
@@ -164,13 +164,13 @@ class Triplets:
 
         Args:
             dataset: has a length and returns an item for a number.
-            keys: the keys of x, y_hat and, where it is known, y in an item that is a mapping, or their places
-                in a tuple; by default these names, or their order.
+            keys: the keys of x, y_hat and, where they are known, y and cues in an item that is a mapping, or
+                their places in a tuple; by default these names, or their order.
             data_range: the values that become 0 and 1.
             reading: says more about how they are read than data_range alone; their axes are those above.
 
         Raises:
-            InvalidArgumentError: a dataset without length, or items of other than two or three images.
+            InvalidArgumentError: a dataset without length, or items of fewer than 2 or more than 4 images.
             ImageError: an item without one of them, or with images of other axes.
         """
         images, axes = images_of(dataset, keys)
@@ -178,6 +178,7 @@ class Triplets:
             images["x"],
             images["y_hat"],
             images.get("y"),
+            cues=images.get("cues"),
             groups=groups,
             categories=categories,
             weights=weights,

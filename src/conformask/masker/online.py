@@ -15,7 +15,7 @@ from conformask.conformal.presets import marginal
 from conformask.data.images import check_name
 from conformask.data.regions import region_of_array
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, expect
-from conformask.masker.arguments import image_of
+from conformask.masker.arguments import cues_of, image_of
 from conformask.masker.masker import Masker
 from conformask.scorers.scoring import score_of
 from conformask.storage.as_arrays import Array
@@ -74,7 +74,7 @@ class OnlineMasker:
         """The lambda of the next mask."""
         return self.state.lam
 
-    def mask(self, name: str, x: Array, y_hat: Array) -> Array:
+    def mask(self, name: str, x: Array, y_hat: Array, *, cues: Array | None = None) -> Array:
         """Compute the mask of a new image from arrays as Masker takes them; `learn` refers to it by name.
 
         Raises:
@@ -88,6 +88,8 @@ class OnlineMasker:
         images = {"x": x, "y_hat": y_hat}
         arrays = {role: image_of(self.masker.card, role, image) for role, image in images.items()}
         self.masker.card.check_shape(arrays["y_hat"].shape)
+        if cues is not None:
+            arrays["cues"] = cues_of(self.masker.card, cues)[0].numpy()
         item = self._scored(name, arrays, None)
         mask = self._opened(item)[0].cpu().numpy()
         self.waiting[name] = {**arrays, "lam": np.array(self.lam)}
@@ -131,9 +133,9 @@ class OnlineMasker:
         )[None]
 
     def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> ScoredBatch:
-        x, y_hat = (torch.from_numpy(arrays[role])[None] for role in ("x", "y_hat"))
-        batch = Batch((name,), x, y_hat, y)
-        return ScoredBatch(batch, score_of(self.masker.scorer, x, y_hat, (name,)))
+        images = {role: torch.from_numpy(array)[None] for role, array in arrays.items() if array.ndim}
+        batch = Batch((name,), images["x"], images["y_hat"], y, cues=images.get("cues"))
+        return ScoredBatch(batch, score_of(self.masker.scorer, batch.x, batch.y_hat, (name,), batch.cues))
 
     def _opened(self, item: ScoredBatch, lam: float | None = None) -> Images:
         score, family = item.score.map, self.masker.family
