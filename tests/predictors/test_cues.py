@@ -15,6 +15,11 @@ from conformask.predictors.cues import CueRecipe, symmetries
 from conformask.predictors.custom import CustomPredictor, custom_predictor
 from conformask.preparation import add_outputs
 
+
+def network(run) -> CustomPredictor:
+    return CustomPredictor(run, "network", "1f")
+
+
 PLANE, VOLUME = (2, 3, 6, 8), (1, 1, 4, 6, 8)
 
 
@@ -34,7 +39,7 @@ def test_each_symmetry_is_undone_and_none_comes_twice(shape) -> None:
 
 
 def test_a_network_that_turns_with_its_input_has_no_spread() -> None:
-    y_hat, spread = CueRecipe.of("flips")(lambda x: x**2, images(PLANE))
+    y_hat, spread = CueRecipe.of("flips")(network(lambda x: x**2), images(PLANE))
     assert torch.equal(y_hat, images(PLANE) ** 2)
     assert spread.abs().max() < 1e-6
     assert spread.shape == (2, 1, 6, 8)
@@ -53,28 +58,28 @@ def test_flips_are_the_deviation_over_eight_outputs() -> None:
             turned = np.rot90(x[:, ::-1] if flip else x, turns)
             made = np.rot90((turned + np.roll(turned, 1, axis=1)) / 2, -turns)
             outputs.append(made[:, ::-1] if flip else made)
-    _, spread = CueRecipe.of("flips")(left, images((1, 1, 5, 5)))
+    _, spread = CueRecipe.of("flips")(network(left), images((1, 1, 5, 5)))
     np.testing.assert_allclose(spread[0, 0], np.std(outputs, axis=0), atol=1e-6)
 
 
 def test_samples_are_the_deviation_over_draws_and_the_first_is_shown() -> None:
     draws = [images(PLANE, seed) for seed in range(5)]
     left = iter(draws)
-    y_hat, spread = CueRecipe.of("samples,5")(lambda _: next(left), images(PLANE))
+    y_hat, spread = CueRecipe.of("samples,5")(network(lambda _: next(left)), images(PLANE))
     assert torch.equal(y_hat, draws[0])
     expected = np.std([draw.numpy() for draw in draws], axis=0).mean(axis=1, keepdims=True)
     np.testing.assert_allclose(spread, expected, atol=1e-6)
     with pytest.raises(MismatchError, match="the same output 4 times: it draws nothing"):
-        CueRecipe.of("samples,4")(lambda x: x, images(PLANE))
+        CueRecipe.of("samples,4")(network(lambda x: x), images(PLANE))
 
 
 def test_a_residual_has_the_size_of_the_input() -> None:
     x, y_hat = images((1, 1, 3, 4)), images((1, 1, 6, 12), 1)
-    _, found = CueRecipe.of("residual")(lambda _: y_hat, x)
+    _, found = CueRecipe.of("residual")(network(lambda _: y_hat), x)
     means = y_hat.numpy()[0, 0].reshape(3, 2, 4, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(found[0, 0], abs(means - x.numpy()[0, 0]), atol=1e-6)
     with pytest.raises(MismatchError, match="6 x 12 and x of 4 x 4 pixels"):
-        CueRecipe.of("residual")(lambda _: y_hat, images((1, 1, 4, 4)))
+        CueRecipe.of("residual")(network(lambda _: y_hat), images((1, 1, 4, 4)))
 
 
 @pytest.mark.parametrize("text", ["samples", "samples,1", "samples,x", "flips,3", "noise"])
@@ -135,11 +140,11 @@ def test_from_a_network_that_draws_to_masks(tmp_path: Path, monkeypatch, capsys)
 
 
 def test_maps_of_another_recipe_are_not_mixed(tmp_path: Path) -> None:
-    data, network = pairs(tmp_path, 3, 0), CustomPredictor(lambda x: x.roll(1, dims=-1), "shift", "1f")
-    add_outputs(data, network, cues="flips")
+    data, shift = pairs(tmp_path, 3, 0), network(lambda x: x.roll(1, dims=-1))
+    add_outputs(data, shift, cues="flips")
     (data / "cues" / "001.npy").unlink()
     with pytest.raises(MismatchError, match="already contains maps made flips, and those by residual"):
-        add_outputs(data, network, cues="residual")
+        add_outputs(data, shift, cues="residual")
     triplets = cm.Triplets.from_folder(data)
     assert not triplets.has_cues
     assert triplets.provenance.cues == "flips"
@@ -186,9 +191,9 @@ def test_a_file_of_pytorch_that_returns_two(tmp_path: Path) -> None:
         torch.export.export(Both().eval(), (torch.zeros(1, 3, 8, 9),), dynamic_shapes=sides),
         tmp_path / "n.pt2",
     )
-    network = custom_predictor(str(tmp_path / "n.pt2"))
+    both = custom_predictor(str(tmp_path / "n.pt2"))
     x = images((2, 3, 6, 8))
-    assert torch.equal(network(x), 0.5 * x)
-    y_hat, maps = network.with_maps(x)
+    assert torch.equal(both(x), 0.5 * x)
+    y_hat, maps = both.with_maps(x)
     assert torch.equal(y_hat, 0.5 * x)
     torch.testing.assert_close(maps, 7 * x.mean(dim=1, keepdim=True))

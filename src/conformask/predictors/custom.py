@@ -28,7 +28,7 @@ from conformask.storage.as_json import hash_of
 from conformask.storage.sealed import path_hash
 from conformask.types import Images
 
-Outputs = Images | tuple[Images, ...]
+Outputs = Tensor | tuple[Tensor, ...]
 """y_hat, or y_hat and what else a network returns."""
 Run = Callable[[Images], Outputs]
 DataRange = tuple[float, float]
