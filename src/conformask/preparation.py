@@ -198,8 +198,8 @@ def add_outputs(
 ) -> int:
     """Run the predictor on every image of data/x and write its output to data/y_hat.
 
-    With `cues` (flips, samples,K or residual; see `predictors.cues`), maps of it are written to data/cues,
-    which `Given` takes for a score.
+    With `cues` (outputs, flips, samples,K or residual; see `predictors.cues`), maps of it are written to
+    data/cues, which `Given` takes for a score.
 
     All three folders are then read with the same data_range, or reading. Outputs of volumes are NIfTI in the
     place of x, or npy if the axes were given. Existing outputs are kept, so that a killed run resumes;

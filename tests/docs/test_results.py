@@ -1,5 +1,6 @@
 """The page of results in short holds nothing that the pages of results do not."""
 
+import json
 import re
 from pathlib import Path
 
@@ -26,3 +27,17 @@ def test_a_row_stands_in_the_results(row: str) -> None:
 @pytest.mark.parametrize("number", sorted(set(NUMBERS)))
 def test_a_number_stands_in_the_results(number: str) -> None:
     assert re.search(rf"(?<![\d.]){re.escape(number)}", SOURCES)
+
+
+def test_the_page_about_maps_has_the_numbers_of_its_record() -> None:
+    record = json.loads((DOCS.parent / "research" / "results" / "given_map.json").read_text(encoding="utf-8"))
+    page = " ".join((DOCS / "how-to" / "confidence-map.md").read_text(encoding="utf-8").split())
+    hidden = {name: f"{100 * found['hidden']:.0f} %" for name, found in record.items()}
+    given = record["its spread over flips"]
+    for text in (
+        f"hides {hidden['its spread over flips']} of the {given['n_test']} test crops",
+        f"the packaged score {hidden['packaged']}",
+        f"for which nothing is run, {hidden['gradient']}",
+        f"the best possible masks {100 * given['best']:.0f} %",
+    ):
+        assert text in page

@@ -38,9 +38,9 @@ def page(browser: Browser) -> Iterator[Page]:
 
 
 def settled(page: Page) -> Page:
-    """The page when scripts have run: bars over code and boxes around tables are mended."""
-    mended = "document.querySelector('.md-code__nav[role]')"
-    page.wait_for_function(f"!document.querySelector('pre > code') || {mended}")
+    """The page when scripts have run: bars over code and boxes around tables have their roles."""
+    has_roles = "document.querySelector('.md-code__nav[role]')"
+    page.wait_for_function(f"!document.querySelector('pre > code') || {has_roles}")
     return page
 
 

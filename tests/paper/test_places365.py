@@ -9,7 +9,7 @@ from PIL import Image
 from conformask.data.images import list_images
 from conformask.paper.reproduce import reproduce
 
-Places365 = pytest.importorskip("torchvision.datasets").Places365
+Places365 = pytest.importorskip("torchvision.datasets", reason="torchvision is not installed").Places365
 CLASSES = ("/a/airfield", "/b/bar", "/y/youth_hostel")
 
 

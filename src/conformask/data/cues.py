@@ -6,11 +6,11 @@ import numpy as np
 
 from conformask.data.datasets import UnreadImage
 from conformask.data.decoding import decode_with_header
-from conformask.data.formats.header import image_of_array
+from conformask.data.formats.header import channels_first, image_of_array
 from conformask.data.images import Image
 from conformask.errors import ImageError
 from conformask.records.reading import Reading
-from conformask.records.size import Size
+from conformask.records.size import Size, size_text
 
 
 def read_cues(image: UnreadImage, reading: Reading, name: str) -> Image:
@@ -24,8 +24,7 @@ def read_cues(image: UnreadImage, reading: Reading, name: str) -> Image:
         name, (array, header) = str(image), decode_with_header(image, reading)
     else:
         array, header = image_of_array(np.asarray(image), name, reading.axes)
-    channels = array[None] if array.ndim == len(header.space) else np.moveaxis(array, -1, 0)
-    cues: Image = channels.astype(np.float32)
+    cues: Image = channels_first(array, len(header.space)).astype(np.float32)
     if not np.isfinite(cues).all():
         raise ImageError(
             f"{name} holds NaN, or values that are infinite in float32: give a finite value at every pixel"
@@ -42,8 +41,8 @@ def cues_at(size: Size, cues: Image, name: str) -> Image:
     space = cues.shape[1:]
     if len(space) != len(size) or any(side % part for side, part in zip(size, space, strict=True)):
         raise ImageError(
-            f"{name} has {' x '.join(map(str, space))} pixels, but y_hat has {' x '.join(map(str, size))}: "
-            "give maps of its size, or of a whole fraction of it"
+            f"{name} has {size_text(space)} pixels, but y_hat has {size_text(size)}: give maps of its size, "
+            "or of a whole fraction of it"
         )
     for axis, (side, part) in enumerate(zip(size, space, strict=True), start=1):
         cues = cues if side == part else cues.repeat(side // part, axis=axis)

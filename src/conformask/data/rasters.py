@@ -9,7 +9,7 @@ import numpy as np
 
 from conformask.data.datasets import UnreadImage
 from conformask.data.decoding import open_window, read_header
-from conformask.data.formats.header import Header, Places, Window, image_of_array, window_of
+from conformask.data.formats.header import Header, Places, Window, channels_first, image_of_array, window_of
 from conformask.data.images import Image, count_clipped, to_unit
 from conformask.data.memory import FLOAT32, check_memory
 from conformask.records.reading import PLAIN, Reading
@@ -50,12 +50,10 @@ class Raster:
 
     def values(self, places: Places) -> Image:
         """Read a window as float32 (C, *space) with the values that the file holds."""
-        window = self.window(places)
-        channels = window[None] if window.ndim == len(places) else np.moveaxis(window, -1, 0)
-        return np.ascontiguousarray(channels, np.float32)
+        return np.ascontiguousarray(channels_first(self.window(places), len(places)), np.float32)
 
     def clipped(self, windows: Iterable[Places]) -> float:
-        """Return the share of the values in these windows, read anew, that are clipped to the range."""
+        """Return the share of the values in these windows, read once more, that are clipped."""
         if self.reading.clip is None:
             return 0.0
         outside = values = 0

@@ -187,7 +187,7 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
     under = under_tiles(masker, image)
 
     def read(window: Tile) -> list[Array]:
-        cues = [] if image.cues is None else [image.cues.values(window.places)]
+        cues = [] if image.cues is None or not scorer.cue_channels else [image.cues.values(window.places)]
         return [_read(image.x, under(window)), _read(image.y_hat, window.places), *cues]
 
     images = prefetch(read, windows, lambda arrays: sum(array.nbytes for array in arrays), threads=1)
@@ -327,7 +327,7 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
     """
     size, card = image.y_hat.size, masker.card
     _factors(masker, image)
-    if image.cues is not None and image.cues.size != size:
+    if masker.scorer.cue_channels and image.cues is not None and image.cues.size != size:
         raise ImageError(
             f"{image.cues.name} has {size_text(image.cues.size)} pixels, but y_hat has {size_text(size)}: by "
             "tiles they must agree"

@@ -51,6 +51,15 @@ def pair_of(
     return inputs, outputs
 
 
+def facts_of(triplet: Triplet) -> dict[str, Any]:
+    """Return weight, category and cues of a triplet, as `Masker.masks` takes them; None for none."""
+    return {
+        "weight": None if triplet.weight is None else [triplet.weight],
+        "category": None if triplet.category is None else [triplet.category],
+        "cues": None if triplet.cues is None else torch.from_numpy(triplet.cues)[None],
+    }
+
+
 def batch_of(card: CalibrationCard, role: str, image: Tensor | Array) -> Images:
     """Return x, y_hat or y, an array or a tensor (N, C, *space), as a batch in [0, 1], without gradients.
 

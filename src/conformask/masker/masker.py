@@ -24,7 +24,7 @@ from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.rules import ImageCovariates, Rule
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.masker.arguments import cues_of, inside, pair_of
+from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.integrity import Components
 from conformask.masker.outliers import outliers, outliers_text
@@ -180,11 +180,7 @@ class Masker:
         """
         inputs, outputs = pair_of(self.card, x, y_hat)
         if isinstance(x, Triplet):
-            weight = None if x.weight is None else [x.weight]
-            category = None if x.category is None else [x.category]
-            of_triplet = None if x.cues is None else torch.from_numpy(x.cues)[None]
-            masks = self.masks(inputs, outputs, weight=weight, category=category, cues=of_triplet)
-            mask: Array = masks[0].numpy()
+            mask: Array = self.masks(inputs, outputs, **facts_of(x))[0].numpy()
             return mask[0] if len(mask) == 1 else mask
         item = self.scored(
             inputs, outputs, weight, category, None if cues is None else cues_of(self.card, cues)

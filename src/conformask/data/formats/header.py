@@ -183,6 +183,11 @@ def channels_last(image: Array) -> Array:
     return np.ascontiguousarray(image[0] if len(image) == 1 else np.moveaxis(image, 0, -1))
 
 
+def channels_first(image: Array, dimensions: int) -> Array:
+    """Convert (*space) or (*space, C), with this many spatial axes, to (C, *space); a view."""
+    return image[None] if image.ndim == dimensions else np.moveaxis(image, -1, 0)
+
+
 def window_of(array: Array) -> Window:
     """Return a reader of windows of an array in memory."""
     return lambda places: array[places]
