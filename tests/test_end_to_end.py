@@ -67,7 +67,7 @@ def test_the_whole_path_by_command_line(conformask, images, tmp_path):
     found = conformask("check", "data")
     assert found["warnings"] == []
     assert sum(found["parts"].values()) == made["n"]
-    assert conformask("train", "data", "run", *SMALL)["scorer"] == "mask"
+    assert conformask("train", "data", "run", "--scorer", "mask", *SMALL)["scorer"] == "mask"
     choices = conformask("thresholds", "run")["choices"]
     assert [c["threshold"] for c in choices] == sorted(c["threshold"] for c in choices)
     threshold = choices[2]["threshold"]

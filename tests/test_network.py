@@ -107,6 +107,7 @@ def test_calibration_asks_for_the_network_of_the_training(tmp_path: Path) -> Non
     scorer = fit_scorer(
         made_by(A, 3),
         out=tmp_path / "run",
+        scorer="mask",
         training=TrainingConfig(epochs=1),
         network=NetworkOptions(width=2),
     )

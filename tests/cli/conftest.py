@@ -65,7 +65,7 @@ def made(tmp_path_factory) -> Path:
     images, data, run = (str(folder / name) for name in ("images", "data", "run"))
     for tokens in (
         ["triplets", images, data, "--predictor", "bicubic", *tiles],
-        ["train", data, run, "--width", "4", "--epochs", "1"],
+        ["train", data, run, "--scorer", "mask", "--width", "4", "--epochs", "1"],
         ["calibrate", run, data, "--threshold", "q0.3", "--confidence", "0.8"],
     ):
         assert _status([*tokens, "--json"]) == 0

@@ -374,7 +374,8 @@ def test_a_terminal_that_is_not_utf_8(made, encoding):
 
 def test_a_damaged_checkpoint(refused, own):
     checkpoint = own / "run" / "checkpoints" / "last.ckpt"
-    train = ["train", own / "data", own / "run", "--width", "4", "--epochs", "1", "--resume"]
+    settings = ["--scorer", "mask", "--width", "4", "--epochs", "1", "--resume"]
+    train = ["train", own / "data", own / "run", *settings]
     content = checkpoint.read_bytes()
     for damaged in (b"", b"nothing", content[:-100], content[:500] + b"x" + content[501:]):
         checkpoint.write_bytes(damaged)

@@ -34,7 +34,7 @@ def test_a_promise_about_windows(conformask, own: Path) -> None:
 
 def test_a_score_for_each_loss(conformask, own: Path) -> None:
     tokens = ["train", own / "data", own / "missed", "--over", "missed", "--tolerance", "0.05"]
-    record = conformask(*tokens, "--width", "4", "--epochs", "1", "--json").record
+    record = conformask(*tokens, "--scorer", "error", "--width", "4", "--epochs", "1", "--json").record
     loss = record["loss"]
     assert (record["scorer"], loss["over"], loss["tolerance"]) == ("error", "missed", 0.05)
     chosen = conformask("thresholds", own / "missed")

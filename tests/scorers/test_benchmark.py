@@ -47,6 +47,7 @@ def test_a_score_that_learnt_nothing_says_so(tmp_path: Path) -> None:
             textured(32, 0),
             selection=textured(16, 1),
             out=tmp_path,
+            scorer="mask",
             training=cm.TrainingConfig(epochs=1, learning_rate=1e-9),
             network=cm.NetworkOptions(width=4),
         )
@@ -177,6 +178,7 @@ def test_time_that_was_up_too_early_is_told(tmp_path: Path) -> None:
             triplets(64, 0),
             selection=triplets(16, 1),
             out=tmp_path,
+            scorer="mask",
             training=cm.TrainingConfig(max_minutes=1e-4, batch_size=8),
             network=cm.NetworkOptions(width=4),
         )
@@ -208,6 +210,7 @@ def test_while_it_trains_it_says_how_it_stands(
             told_by_x(32, 0),
             selection=told_by_x(16, 1),
             out=tmp_path,
+            scorer="mask",
             training=cm.TrainingConfig(epochs=3, learning_rate=1e-9),
             network=cm.NetworkOptions(width=4),
         )

@@ -131,12 +131,12 @@ def volumes(count: int) -> cm.Triplets:
 @pytest.mark.parametrize(
     ("asked", "kind"),
     [
-        ({}, AnyChannels),
+        ({"scorer": "mask"}, AnyChannels),
         ({"scorer": "error"}, AnyChannels),
-        ({"loss": cm.MissRate("l1", 0.05)}, AnyChannels),
-        ({"network": cm.NetworkOptions(from_scratch=True)}, UNet),
-        ({"network": cm.NetworkOptions(width=4)}, UNet),
-        ({"network": cm.NetworkOptions(paper_form=True, width=4)}, UNet),
+        ({"scorer": "error", "loss": cm.MissRate("l1", 0.05)}, AnyChannels),
+        ({"scorer": "mask", "network": cm.NetworkOptions(from_scratch=True)}, UNet),
+        ({"scorer": "mask", "network": cm.NetworkOptions(width=4)}, UNet),
+        ({"scorer": "mask", "network": cm.NetworkOptions(paper_form=True, width=4)}, UNet),
         ({"scorer": "quantile", "network": cm.NetworkOptions(width=4)}, UNet),
         ({"network": cm.NetworkOptions(per_channel=True)}, AnyChannels),
     ],
@@ -196,6 +196,7 @@ def test_channels_of_x_that_are_no_image_leave_it_alone_until_it_is_trained(tmp_
         threshold=0.01,
     )
     assert type(trained.network) is AnyChannels
+    assert trained.name == "mask"
     comparison = trained.selection.comparison
     assert comparison.oracle < comparison.hidden < 0.85 * min(comparison.others.values())
     again = load_scorer(tmp_path)
@@ -217,6 +218,7 @@ def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
             triplets(16, 0, SIZE),
             selection=selection,
             out=tmp_path,
+            scorer="mask",
             training=cm.TrainingConfig(epochs=1, learning_rate=1e30),
         )
     packaged, batch = cm.packaged_scorer().of(selection), next(selection.batches(9))
@@ -225,7 +227,10 @@ def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
 
 
 def test_minutes_that_were_spent_before_are_told(tmp_path: Path) -> None:
-    settings = {"selection": triplets(9, 1, SIZE), "out": tmp_path, "network": cm.NetworkOptions(width=4)}
+    settings = {
+        "selection": triplets(9, 1, SIZE), "out": tmp_path, "scorer": "mask",
+        "network": cm.NetworkOptions(width=4),
+    }  # fmt: skip
     with warnings.catch_warnings(action="ignore"):
         cm.fit_scorer(
             triplets(16, 0, SIZE), training=cm.TrainingConfig(max_minutes=1e-4, batch_size=8), **settings
@@ -251,7 +256,10 @@ def test_nobody_asks_whose_outputs_a_score_without_training_is_about() -> None:
 
 
 def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
-    settings = {"selection": triplets(9, 1, SIZE), "out": tmp_path, "network": cm.NetworkOptions(width=4)}
+    settings = {
+        "selection": triplets(9, 1, SIZE), "out": tmp_path, "scorer": "mask",
+        "network": cm.NetworkOptions(width=4),
+    }  # fmt: skip
 
     def epochs() -> list[int]:
         with (tmp_path / "metrics.csv").open(newline="") as file:

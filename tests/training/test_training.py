@@ -5,7 +5,6 @@ import signal
 import subprocess
 import sys
 import time
-import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -243,26 +242,6 @@ def test_clock() -> None:
 
 
 # whole trainings
-
-
-@pytest.mark.parametrize("worse", [True, False])
-def test_what_hides_more_is_undone_whatever_its_loss(tmp_path: Path, worse: bool) -> None:
-    network, before = small_network().train(), small_network()
-
-    def is_worse_than_start(trained: nn.Module) -> bool:
-        assert not trained.training
-        assert not torch.equal(trained[0].weight, before[0].weight)
-        return worse
-
-    expected = train(tmp_path / "free")
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        fit(
-            network, squares, WORLD, HELD_OUT, tmp_path / "judged", PLAN, title="test", identity={},
-            is_worse_than_start=is_worse_than_start,
-        )  # fmt: skip
-    assert_same_weights(network, before if worse else expected)
-    assert any("no epoch improved" in str(each.message) for each in caught) == worse
 
 
 def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:

@@ -209,6 +209,7 @@ def _replaced_text(run: Path) -> str:
 def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) -> None:
     """Print the promise, how much its masks hide, what it rests on, and notes."""
     from conformask.scorers.given import BY_VALUE, GivenScorer
+    from conformask.scorers.network_scorer import NetworkScorer
     from conformask.wording.promises import EXPLORATORY_TEXT
     from conformask.wording.scores import comparison_text, useless_text
 
@@ -225,8 +226,9 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
         *([hidden] if hidden else []),
         f"{rule} ({masker.card.masks} masks, {exactness})",
     ]
-    if isinstance(masker.scorer, GivenScorer) and isinstance(lam, float) and masker.card.family == BY_VALUE:
-        lines.append(masker.scorer.shown_text(lam))
+    scorer = masker.scorer
+    if isinstance(scorer, GivenScorer | NetworkScorer) and scorer.by_value and isinstance(lam, float):
+        lines += [scorer.shown_text(lam)] if masker.card.family == BY_VALUE else []
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:

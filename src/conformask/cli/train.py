@@ -79,13 +79,21 @@ def train(
             help="mask: the paper's mask network; error: least squares of the error map, or with --over "
             "missed of whether a pixel is wrong; quantile: the width of intervals, fitted without a "
             "distance. Scores that need no training: packaged, the network that comes with conformask; "
-            "residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask for l1 and for "
-            "distances of the paper's form, else error.",
+            "residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask is trained for l1 and "
+            "for distances of the paper's form, else error, and the run ends with it only where it hides "
+            "less than all those that need no training, and than the maps of --cues.",
         ),
     ] = None,
     score_network: Annotated[
         ScoreNetworkOptions, Parameter(name="*", group=SCORE_NETWORK)
     ] = ScoreNetworkOptions(),
+    cues: Annotated[
+        str | None,
+        Parameter(
+            help="Maps beside y_hat, of any range, that the network takes as inputs too, such as a variance "
+            "or a confidence: the folder in DATA, or the column of its manifest, that has one for each image."
+        ),
+    ] = None,
     threshold: Annotated[
         str, Parameter(help="Threshold at which the score is judged, in the form that calibrate takes.")
     ] = "q0.1",
@@ -108,7 +116,7 @@ def train(
     from conformask.scorers.fit import fit_scorer
     from conformask.wording.scores import comparison_text
 
-    collection = read.triplets(data, network)
+    collection = read.triplets(data, network, cues=cues)
     fitted = fit_scorer(
         collection.part("train"),
         out=run,

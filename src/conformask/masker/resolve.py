@@ -29,7 +29,6 @@ from conformask.records.selection import ScoreComparison, Selection
 from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
 from conformask.scorers.given import BY_VALUE, Given, GivenScorer
-from conformask.scorers.given import NAME as GIVEN
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import selection_record
@@ -168,7 +167,7 @@ def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Fa
     """
     if choice == "grey":
         choice = _grey(scorer, used)
-    elif choice is None and scorer.name == GIVEN and (used.family or {}).get("name") == "binary":
+    elif choice is None and scorer.by_value and (used.family or {}).get("name") == "binary":
         choice = BY_VALUE
     if choice is None or isinstance(choice, str | Mapping):
         return family_by_name(choice or used.family or scorer.family, used.exponent or 1.0)

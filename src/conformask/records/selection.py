@@ -14,6 +14,9 @@ from conformask.storage.as_arrays import Array, read_arrays, write_arrays
 from conformask.storage.as_json import Json
 from conformask.storage.typed import from_dict
 
+CROSS_FITTED = "cross-fitted"
+"""Said of training images that were scored by networks trained without their groups."""
+
 
 @dataclass(frozen=True)
 class ScoreComparison:
@@ -26,7 +29,8 @@ class ScoreComparison:
     hidden: float
     """Mean mask size under the score."""
     others: Mapping[str, float]
-    """Mean mask sizes under scores without training, by name, and under "constant", one value everywhere."""
+    """Mean mask sizes by name: under scores without training; under "constant", one value everywhere; under
+    "trained", the trained score, where training ended with another."""
     oracle: float | None
     """Mean mask size under the best masks, given the truth; None where none is known."""
     correlation: float | None
@@ -38,7 +42,7 @@ class ScoreComparison:
     in_region: bool = False
     """True if mask sizes are those of the regions that the loss is about."""
     part: str = "selection"
-    """The part of the images that this was measured on: selection, or test where no other was kept."""
+    """The images that this was measured on: selection, or test where no other was kept, or CROSS_FITTED."""
 
     @property
     def whole(self) -> str:

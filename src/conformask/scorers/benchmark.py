@@ -1,6 +1,7 @@
 """Benchmark of a score: its masks on selection images, compared with the best and with other scores."""
 
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,7 @@ from conformask.calibration import (
 )
 from conformask.conformal.intervals import correlation
 from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
+from conformask.data.splits import uniform
 from conformask.data.triplets import Triplets
 from conformask.masks import family as family_by_name
 from conformask.masks.binary import Binary
@@ -71,16 +73,20 @@ class HiddenShares:
         return float(self.sizes.mean())
 
     def is_clearly_less(self, than: "HiddenShares") -> bool:
-        """Return whether less is hidden than by the other in nearly all resampled sets, shared by both."""
-        return self.share < than.share and float(np.quantile(than.drawn - self.drawn, _TAILS[0])) > 0
+        """Return whether less is hidden than by the other, and so in nearly all resampled sets of both."""
+        return self.is_less(than, _TAILS[1])
+
+    def is_less(self, than: "HiddenShares", sure: float) -> bool:
+        """Return whether less is hidden than by the other, and so in a share `sure` of resampled sets."""
+        return self.share < than.share and float(np.mean(self.drawn < than.drawn)) >= sure
 
 
 @dataclass(frozen=True)
 class ScoreBenchmark:
     """Selection images, a promise, and the mask sizes of other scores and of the best masks.
 
-    All are calibrated and measured on the same images, the first IMAGES of the selection, with the family of
-    the score to be measured; beside maps of a user's, whose masks go by value, with that of the loss.
+    All are calibrated and measured on the same images, IMAGES of as many groups as there are, with the family
+    of the score to be measured; beside maps of a user's, whose masks go by value, with that of the loss.
     """
 
     images: Triplets
@@ -99,7 +105,7 @@ class ScoreBenchmark:
     @classmethod
     def on(cls, selection: Triplets, loss: Loss, family: Family, threshold: float) -> "ScoreBenchmark | None":
         """Measure the other scores; None where images are too few for the promise or the threshold is 0."""
-        first = selection.select(range(min(IMAGES, len(selection))))
+        first = spread_over_groups(selection, IMAGES)
         if len(first) < smallest_marginal_set(CONFIDENCE) or threshold <= 0:
             return None
         scorers: dict[str, Scorer] = {
@@ -110,7 +116,7 @@ class ScoreBenchmark:
             name: list(scored(for_loss(each, loss), first, f"comparing {name}"))
             for name, each in scorers.items()
         }
-        counts, terms, usual = _counts(first.groups), (loss, family, threshold), family
+        counts, terms, usual = counts_of(first.groups), (loss, family, threshold), family
         if family.settings() == BY_VALUE and loss.family is not None:
             usual = family_by_name(loss.family, loss.exponent or 1.0)
         # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed
@@ -124,37 +130,52 @@ class ScoreBenchmark:
 
     def share(self, scorer: Scorer) -> float:
         """Return the hidden share alone, for use during training."""
-        _, sizes = _calibrated(self._items(scorer), self.loss, self.family, self.threshold)
+        _, sizes = _calibrated(self.items(scorer), self.loss, self.family, self.threshold)
         return float(sizes.mean())
 
     def compare(self, scorer: Scorer) -> ScoreComparison:
         """Compare the hidden share of a score with the shares of all others."""
-        hidden = self.others.get(scorer.name) or self._hidden(scorer)
-        others = {name: other for name, other in self.others.items() if name != scorer.name}
+        return self.comparison(scorer.name, self.others.get(scorer.name) or self.hidden(self.items(scorer)))
+
+    def comparison(self, name: str, hidden: HiddenShares) -> ScoreComparison:
+        """Compare mask sizes under a score with those under all others."""
+        others = {other: shares for other, shares in self.others.items() if other != name}
         low, high = np.quantile(hidden.drawn, _TAILS)
         return ScoreComparison(
             n=len(self.images),
             threshold=self.threshold,
             hidden=hidden.share,
             interval=(float(low), float(high)),
-            others={name: other.share for name, other in others.items()},
-            clearly_less=tuple(name for name, other in others.items() if other.is_clearly_less(hidden)),
+            others={other: shares.share for other, shares in others.items()},
+            clearly_less=tuple(other for other, shares in others.items() if shares.is_clearly_less(hidden)),
             oracle=self.oracle,
             correlation=correlation(hidden.sizes, self.unmasked),
             in_region=self.loss.terms.region,
         )
 
-    def _hidden(self, scorer: Scorer) -> HiddenShares:
-        return hidden_of(self._items(scorer), self.loss, self.family, self.threshold, self.counts)
+    def hidden(self, items: list[ScoredBatch]) -> HiddenShares:
+        """Return mask sizes of the images with scores, in their order."""
+        return hidden_of(items, self.loss, self.family, self.threshold, self.counts)
 
-    def _items(self, scorer: Scorer) -> list[ScoredBatch]:
+    def items(self, scorer: Scorer) -> list[ScoredBatch]:
+        """Score the images."""
         return list(scored_batches(for_loss(scorer, self.loss), self.images))
 
 
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
-def _counts(groups: Sequence[str], seed: int = 0) -> Array:
+def spread_over_groups(triplets: Triplets, n: int) -> Triplets:
+    """Return at most n triplets of as many groups as there are: one of each, then another of each, ..."""
+    taken: Counter[str] = Counter()
+    turns = np.empty(len(triplets), int)
+    for place in sorted(range(len(triplets)), key=lambda place: uniform(0, "spread", triplets.names[place])):
+        turns[place] = taken[triplets.groups[place]]
+        taken[triplets.groups[place]] += 1
+    return triplets.select(np.sort(np.argsort(turns, kind="stable")[:n]))
+
+
+def counts_of(groups: Sequence[str], seed: int = 0) -> Array:
     """Count how often images are drawn with replacement, (DRAWS, n), as many groups as there are."""
     _, of_image = np.unique(groups, return_inverse=True)
     count = int(of_image.max()) + 1

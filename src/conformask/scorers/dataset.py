@@ -18,14 +18,15 @@ THICK = 16
 
 
 class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
-    """(x at y_hat's size, y_hat, y), cropped to one size where images differ; parts of volumes.
+    """(x at y_hat's size, y_hat, y), and maps if asked for, cropped to one size; parts of volumes.
 
     An index stands for an image, modulo their number, and for a random crop of it: indices count on from
     epoch to epoch. A volume gives as many crops as would fill the smallest volume.
     """
 
-    def __init__(self, triplets: Triplets, smallest: Size, seed: int = 0) -> None:
+    def __init__(self, triplets: Triplets, smallest: Size, seed: int = 0, *, cues: bool = False) -> None:
         self.seed = seed
+        self._cues = cues
         self.crop = crop_of(smallest)
         self._n = len(triplets)
         self._crops = math.ceil(math.prod(smallest) / math.prod(self.crop))
@@ -46,7 +47,8 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
     def _tensors(self, index: int) -> tuple[Tensor, ...]:
         triplet = self._triplets[index]
         x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
-        return resized(x[None], y_hat[None])[0], y_hat, y
+        maps = [] if not self._cues or triplet.cues is None else [torch.from_numpy(triplet.cues)]
+        return resized(x[None], y_hat[None])[0], y_hat, y, *maps
 
 
 def crop_of(smallest: Size) -> Size:

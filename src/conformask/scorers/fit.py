@@ -1,8 +1,10 @@
 """Training of a score network on triplets, and the record of the selection images for later choices."""
 
 import contextlib
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +23,15 @@ from conformask.losses.masked_distance import MaskedDistance
 from conformask.masks import FAMILIES, family
 from conformask.masks.mask_family import Family
 from conformask.networks import settings_of
-from conformask.progress import main_process
+from conformask.progress import main_process, tracked
 from conformask.records.network import check_network
+from conformask.records.selection import CROSS_FITTED
+from conformask.records.size import Size
 from conformask.records.threshold import is_quantile, level_of
-from conformask.scorers.benchmark import CLEARLY, ScoreBenchmark, warn_if_useless
+from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
+from conformask.scorers.choice import FOLDS, best_score, cross_fitted, is_cross_fitted
 from conformask.scorers.dataset import TripletDataset
+from conformask.scorers.given import SAMPLE
 from conformask.scorers.heads import Head, head
 from conformask.scorers.initial_network import NetworkOptions, is_packaged, network_for, rate_for
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
@@ -37,12 +43,15 @@ from conformask.storage.exclusive import exclusive_folder
 from conformask.training.fit import DEFAULT_TRAINING, TrainingConfig, fit
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import ALL_DEVICES, Compute
-from conformask.training.progress import StatusCallback
 from conformask.types import Images, Loss
 from conformask.wording.numbers import rounded_share
 
 HELD_OUT = 0.1
 """Share of the training images held out for selection where no selection images are given."""
+FOLDS_IN, MINUTES_OF_LAST = "cross-fitting", 0.5
+"""Folder of the networks that are cross-fitted, and the share of max_minutes for the one that is kept."""
+ENDS = (0.001, 0.999)
+"""The quantiles of a map that become 0 and 1 for a network."""
 
 
 def fit_scorer(
@@ -68,9 +77,11 @@ def fit_scorer(
         scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for
             a miss rate of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged",
             "residual" (|x - y_hat|), "gradient" and "spread" (of y_hat, between neighbours and in a window)
-            train nothing; if None "error" for losses of error maps, "mask" for l1 and for distances of the
-            paper's form.
-        network: `NetworkOptions`, or a module from 2 * (x, y_hat) - 1 on the channel axis to 1 channel. The
+            train nothing. If None, "error" is trained for losses of error maps and "mask" for l1 and for
+            distances of the paper's form, and the run ends with it only where it hides less than all that
+            train nothing and than the maps of the images (`cues`).
+        network: `NetworkOptions`, or a module from 2 * (x, y_hat) - 1 on the channel axis to 1 channel; maps
+            beside y_hat lie between x and y_hat, each as it is and upside down. The
             default, for one-channel scores of mask or error, is the packaged network with its weights; else a
             U-Net of four levels with residual blocks, from scratch.
         threshold: the threshold at which the score is judged on the selection images; as for calibrate.
@@ -78,8 +89,9 @@ def fit_scorer(
         compute: the devices; all processes run this program to its end, and the first writes.
 
     Warns:
-        UserWarning: the time was up while the loss still fell; no epoch was better than the start; or on the
-            selection images a score without training gives masks as small, or one value everywhere nearly so.
+        UserWarning: the time was up while the loss still fell; no epoch was better than the start; on the
+            selection images one value everywhere hides hardly more; or a score without training hides as
+            little, and is taken unless `scorer` is given.
 
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or triplets without truth.
@@ -100,7 +112,7 @@ def fit_scorer(
     options = network if isinstance(network, NetworkOptions) else NetworkOptions(module=network)
     is_quantile(threshold)
     seed, per_channel = training.seed, options.per_channel
-    n_images = len(train)
+    everything = train
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     used = used if isinstance(used, MaskedDistance) else used.in_regions(selection.has_regions)
@@ -110,61 +122,134 @@ def fit_scorer(
     seen, held_out = scan(train), scan(selection, "reading selection images")
     _check_channels(seen, held_out)
     trains = used_head.name not in names.UNTRAINED
+    chooses = scorer is None and not per_channel
     surveys = [seen, held_out] if trains else [held_out]
-    card = _card(used_head.name, used, per_channel, seen, surveys, train)
-    module = network_for(seen, used_head, options, seed)
-    training = training.resolved(n_images, rate_for(module))
-    card = replace(card, unet=settings_of(module), sizes=seen.sizes if trains else ())
-    objective = objective_of(used_head)
-    datasets = (
-        TripletDataset(train, seen.smallest, seed),
-        TripletDataset(selection, held_out.smallest, seed),
+    ranges = cue_ranges(train) if trains and train.has_cues and selection.has_cues else ()
+    module = network_for(seen, used_head, options, seed, 2 * len(ranges))
+    card = replace(
+        _card(used_head.name, used, per_channel, seen, surveys, train),
+        unet=settings_of(module),
+        sizes=seen.sizes if trains else (),
+        cue_ranges=ranges,
     )
-    identity, families = dict(vars(card)), _families(used_head, used)
+    known = [packaged_hashes()] if is_packaged(module) else []
+    start = NetworkScorer(
+        module, used_head, card,
+        perceptual_hashes=np.concatenate([*known, *(each.perceptual_hashes for each in surveys)]),
+    )  # fmt: skip
+    crossed = chooses and is_cross_fitted(everything, selection)
+    training = training.resolved(len(everything), rate_for(module))
+    fitting = Fitting(start, training, compute, turns=options.module is None and not options.paper_form)
     with exclusive_folder(out):
         refuse_unclaimed(places(out, "training.json", "scorer.json"))
         unmasked = unmasked_losses(selection, used)
-        benchmark = ScoreBenchmark.on(selection, used, families[0], level_of(threshold, unmasked))
-        status_callback, is_worse_than_start = (
-            (None, None) if benchmark is None else looks_at(benchmark, used_head, card)
-        )
-        if trains:
-            fit(
-                module, objective, *datasets, out, training, compute,
-                title="scorer", identity=identity, turns=options.module is None and not options.paper_form,
-                status_callback=status_callback,
-                is_worse_than_start=is_worse_than_start if is_packaged(module) else None,
-            )  # fmt: skip
-        known = [packaged_hashes()] if is_packaged(module) else []
-        perceptual_hashes = np.concatenate([*known, *(each.perceptual_hashes for each in surveys)])
-        fitted = NetworkScorer(ready(module), used_head, card, perceptual_hashes=perceptual_hashes)
-        record = selection_record(
-            for_loss(fitted, used), selection, used, families, training.grid_points or GRID_POINTS, unmasked
+        usual = _families(used_head, used)[0]
+        benchmark = ScoreBenchmark.on(selection, used, usual, level_of(threshold, unmasked))
+        sizes = seen.smallest, held_out.smallest
+        share = MINUTES_OF_LAST if crossed else 1.0
+        fitted = (
+            fitting.run(train, selection, sizes, out, share, benchmark=benchmark)
+            if trains
+            else replace(start, network=ready(module))
         )
         comparison = None if benchmark is None else benchmark.compare(fitted)
+        judged = None
+        if crossed:
+            level = level_of(threshold, unmasked_losses(everything, used))
+            judged = cross_fitted(everything, used, usual, level, partial(fitting.of_fold, sizes, out))
+        elif chooses and benchmark is not None:
+            judged = benchmark, benchmark.hidden(benchmark.items(fitted))
+        if judged is not None:
+            fitted, comparison = best_score(fitted, *judged, CROSS_FITTED if crossed else "selection")
+        record = selection_record(
+            for_loss(fitted, used), selection, used, _families(fitted.head, used),
+            training.grid_points or GRID_POINTS, unmasked,
+        )  # fmt: skip
         fitted = replace(fitted, selection=replace(record, comparison=comparison))
         if main_process():
             fitted.save(out)
-    if comparison is not None and trains and main_process():
+    if comparison is not None and fitted.head is used_head and trains and main_process():
         warn_if_useless(comparison, used_head.name)
     return fitted
 
 
-def looks_at(
-    benchmark: ScoreBenchmark, used_head: Head, card: ScorerCard
-) -> tuple[StatusCallback, Callable[[nn.Module], bool]]:
-    """Return callables: a status text for a network in training, and whether it hides clearly more."""
+@dataclass(frozen=True)
+class Fitting:
+    """The training of score networks from one start with the same settings."""
 
-    packaged = benchmark.others["packaged"].share
+    start: NetworkScorer
+    """The network before training, its head, and what it is about."""
+    training: TrainingConfig
+    compute: Compute
+    turns: bool
 
-    def share(network: nn.Module) -> float:
-        return benchmark.share(NetworkScorer(network, used_head, card))
+    def run(
+        self,
+        train: Triplets,
+        selection: Triplets,
+        sizes: tuple[Size, Size],
+        out: Path,
+        minutes: float = 1.0,
+        title: str = "scorer",
+        benchmark: ScoreBenchmark | None = None,
+    ) -> NetworkScorer:
+        """Return the scorer with a trained copy of the network.
 
-    def status_callback(network: nn.Module) -> str:
+        `sizes` are those of the crops of training and selection images, `minutes` the share of max_minutes,
+        `benchmark` the images on which the hidden share is shown meanwhile.
+        """
+        card, config = self.start.card, self.training
+        network = deepcopy(self.start.network)
+        cues = bool(card.cue_ranges)
+        datasets = (
+            TripletDataset(train, sizes[0], config.seed, cues=cues),
+            TripletDataset(selection, sizes[1], config.seed, cues=cues),
+        )
+        if config.max_minutes is not None:
+            config = replace(config, max_minutes=minutes * config.max_minutes)
+        identity = {name: value for name, value in vars(card).items() if name != "cue_ranges" or value}
+        fit(
+            network, objective_of(self.start.head, card.cue_ranges), *datasets, out, config, self.compute,
+            title=title, identity=identity, turns=self.turns,
+            status_callback=None if benchmark is None else partial(self._status, benchmark),
+        )  # fmt: skip
+        return replace(self.start, network=ready(network))
+
+    def of_fold(self, sizes: tuple[Size, Size], out: Path, others: Triplets, fold: int) -> NetworkScorer:
+        """Return the scorer of a fold, trained on the images of the others."""
+        smallest: Size = tuple(map(min, *sizes))
+        return self.run(
+            *others.holdout(HELD_OUT, self.training.seed), (smallest, smallest),
+            out / FOLDS_IN / str(fold + 1), (1 - MINUTES_OF_LAST) / FOLDS,
+            f"scorer, {fold + 1} of {FOLDS} to compare",
+        )  # fmt: skip
+
+    def _status(self, benchmark: ScoreBenchmark, network: nn.Module) -> str:
+        """Return how much a network in training hides."""
         best = "" if benchmark.oracle is None else f", best {rounded_share(benchmark.oracle)}"
-        return f"hides {rounded_share(share(network))}{best}"
+        return f"hides {rounded_share(benchmark.share(replace(self.start, network=network)))}{best}"
 
-    return status_callback, lambda network: share(network) > CLEARLY * packaged
+
+def cue_ranges(train: Triplets) -> tuple[tuple[float, float], ...]:
+    """Return for each map beside y_hat the values that become 0 and 1: its quantiles at .001 and .999.
+
+    Raises:
+        InvalidArgumentError: images with other numbers of maps, or a map with one value nearly everywhere.
+    """
+    samples = []
+    for cues in tracked(map(train.cues, range(len(train))), "reading maps", len(train)):
+        flat = cues.reshape(len(cues), -1)
+        samples.append(flat[:, :: max(1, flat.shape[1] // SAMPLE)])
+    counts = sorted({len(sample) for sample in samples})
+    if len(counts) > 1:
+        raise InvalidArgumentError(f"the images come with {counts} maps: give each of them the same number")
+    lows, highs = np.quantile(np.concatenate(samples, axis=1), ENDS, axis=1)
+    for place in np.flatnonzero(lows == highs):
+        raise InvalidArgumentError(
+            f"map {place + 1} holds {lows[place]:.6g} at nearly every pixel of the training images, so that "
+            "nothing can be learnt from it: leave it out"
+        )
+    return tuple(zip(lows.tolist(), highs.tolist(), strict=True))
 
 
 def _families(used_head: Head, loss: Loss) -> list[Family]:
@@ -174,12 +259,12 @@ def _families(used_head: Head, loss: Loss) -> list[Family]:
     return [suited, *(other for other in others if other.name != suited.name)]
 
 
-def objective_of(used_head: Head) -> Objective:
-    """Return the training objective of a score network on batches (x at y_hat's size, y_hat, y)."""
+def objective_of(used_head: Head, ranges: Sequence[tuple[float, float]]) -> Objective:
+    """Return the training objective of a score network on batches (x at y_hat's size, y_hat, y[, maps])."""
 
     def objective(network: nn.Module, batch: TensorBatch) -> Tensor:
-        x, y_hat, y = batch
-        output = network(network_input(x, y_hat))
+        x, y_hat, y, *cues = batch
+        output = network(network_input(x, y_hat, cues[0] if cues else None, ranges))
         with full_precision(y_hat):
             return used_head.loss(output.float(), y, y_hat)
 

@@ -4,7 +4,6 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
@@ -15,14 +14,13 @@ from conformask.losses import loss
 from conformask.progress import tracked
 from conformask.records.selection import Selection
 from conformask.scorers.scorer import Scorer
+from conformask.scorers.simple import Higher
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, claim, hash_of, read_json, refuse_unfinished, write_json
 from conformask.storage.claims import BESIDE
 from conformask.storage.typed import from_dict
 from conformask.types import Images, Loss, Score
 
-Higher = Literal["distrusted", "trusted"]
-"""What higher values of a map mean."""
 NAME = "given"
 """The name of the score."""
 BY_VALUE: Mapping[str, Json] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
@@ -123,6 +121,7 @@ class GivenScorer(Scorer):
     x_channels: int = 1
     selection: Selection | None = None
     name = NAME
+    by_value = True
 
     @property
     def per_channel(self) -> bool:
@@ -146,8 +145,7 @@ class GivenScorer(Scorer):
 
     def shown_text(self, lam: float) -> str:
         """Return which values are shown at this lambda, where masks show the scores below it."""
-        side, value = ("above", self.zero - lam) if self.higher == "trusted" else ("below", self.zero + lam)
-        return f"Shown are the pixels whose map is {side} {value:.6g}."
+        return shown_text(self.zero, lam, self.higher)
 
     def save(self, folder: Path) -> None:
         """Write scorer.json to a run folder."""
@@ -157,6 +155,12 @@ class GivenScorer(Scorer):
         write_json(
             folder / "scorer.json", {"scorer": self.name, **self._record, "fingerprint": self.fingerprint}
         )
+
+
+def shown_text(zero: float, distance: float, higher: Higher) -> str:
+    """Return which values of a map are shown, those nearer to zero than `distance`."""
+    side, value = ("above", zero - distance) if higher == "trusted" else ("below", zero + distance)
+    return f"Shown are the pixels whose map is {side} {value:.6g}."
 
 
 def load_given(folder: Path) -> GivenScorer | None:

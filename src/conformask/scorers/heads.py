@@ -15,7 +15,7 @@ from conformask.losses.map_loss import Sums
 from conformask.losses.maps import errors_for
 from conformask.losses.wrong_pixels import wrong_pixels
 from conformask.records.loss import LossTerms
-from conformask.scorers.simple import SIMPLE, Simple
+from conformask.scorers.simple import MAP, SIMPLE, Simple
 from conformask.training.clip import straight_through_clip
 from conformask.types import Images, Loss, PerImage
 
@@ -247,4 +247,6 @@ def stored_head(name: str, stored: LossTerms, given: AnyLoss | None, code: str |
     Raises:
         MismatchError: another loss was given, or none where it is a user's own; or other code of it.
     """
+    if MAP.fullmatch(name):
+        return Simple(name)
     return FREE[name] if name in FREE else head(name, stored_loss(stored, given, code))

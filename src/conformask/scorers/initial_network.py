@@ -14,7 +14,7 @@ from conformask.networks.slices import SliceWise, channels_of
 from conformask.networks.unet import UNet, halvings_for, levels_for
 from conformask.scorers.dataset import crop_of
 from conformask.scorers.heads import Head
-from conformask.scorers.untrained import NETWORKS
+from conformask.scorers.untrained import NETWORKS, packaged_network
 from conformask.training.fit import FROM_SCRATCH, seeded
 
 FROM_PACKAGED = 1e-2
@@ -68,8 +68,12 @@ class NetworkOptions:
         return not other and outputs == 1 and used_head.name in ("mask", "error")
 
 
-def network_for(seen: DatasetSummary, used_head: Head, options: NetworkOptions, seed: int) -> nn.Module:
+def network_for(
+    seen: DatasetSummary, used_head: Head, options: NetworkOptions, seed: int, more: int = 0
+) -> nn.Module:
     """Return the user's network, else the packaged one where it fits, else one from scratch.
+
+    `more` is the number of channels between x and y_hat, of maps beside y_hat.
 
     Raises:
         InvalidArgumentError: `volume_mode` is given and the images are planes.
@@ -83,10 +87,12 @@ def network_for(seen: DatasetSummary, used_head: Head, options: NetworkOptions, 
         )
     outputs = used_head.outputs(seen.channels, options.per_channel)
     name = "packaged" if options.fits_packaged(used_head, outputs) else used_head.name
+    if name == "packaged":
+        return packaged_network(seen.x_channels, seen.channels, dimensions, more)
     if name in NETWORKS:
         return NETWORKS[name](seen.x_channels, seen.channels, dimensions)
     with seeded(seed):
-        return unet_for(seen, outputs, options, used_head.start)
+        return unet_for(seen, outputs, options, used_head.start, more)
 
 
 def rate_for(network: nn.Module) -> float:
@@ -99,9 +105,11 @@ def is_packaged(network: nn.Module) -> bool:
     return isinstance(network.planes if isinstance(network, SliceWise) else network, AnyChannels)
 
 
-def unet_for(seen: DatasetSummary, outputs: int, options: NetworkOptions, start: float) -> UNet | SliceWise:
-    """Make a U-Net whose initial output is `start` everywhere."""
-    volumes, channels = len(seen.smallest) == 3, seen.x_channels + seen.channels
+def unet_for(
+    seen: DatasetSummary, outputs: int, options: NetworkOptions, start: float, more: int = 0
+) -> UNet | SliceWise:
+    """Make a U-Net whose initial output is `start` everywhere; `more` as in `network_for`."""
+    volumes, channels = len(seen.smallest) == 3, seen.x_channels + more + seen.channels
     width = WIDTH if options.width is None else options.width
     unet = partial(UNet, width=width, paper_form=options.paper_form, residual=not options.paper_form)
     if options.volume_mode == "volume":

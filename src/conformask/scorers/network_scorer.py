@@ -1,6 +1,6 @@
 """A trained score network: the scorer that conformask trains or packages."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +15,10 @@ from conformask.records.reading import ReadAs
 from conformask.records.selection import Selection
 from conformask.records.size import Size
 from conformask.scorers.given import NAME as GIVEN
+from conformask.scorers.given import shown_text
 from conformask.scorers.heads import Head
 from conformask.scorers.scorer import Scorer
+from conformask.scorers.simple import Simple
 from conformask.storage.as_arrays import Array, write_arrays
 from conformask.storage.as_json import Json, claim, hash_of, read_json, refuse_unfinished, write_json
 from conformask.storage.claims import BESIDE
@@ -47,11 +49,13 @@ class ScorerCard(ReadAs):
     """The network that made the y_hat of the training images."""
     distance_code: str | None = None
     """A hash of the distance, where it is a user's own."""
+    cue_ranges: tuple[tuple[float, float], ...] = ()
+    """For each map that the network takes, the values that become 0 and 1; none where it takes none."""
 
 
 @dataclass(frozen=True)
 class NetworkScorer(Scorer):
-    """A network on (x, y_hat) whose output a head interprets."""
+    """A network on (x, y_hat), and on maps beside y_hat if it was trained with them; a head interprets it."""
 
     network: nn.Module = field()  # without it, the class's None would be the default
     head: Head
@@ -84,6 +88,16 @@ class NetworkScorer(Scorer):
         return self.card.x_channels
 
     @property
+    def cue_channels(self) -> int:  # type: ignore[override]
+        """Number of maps beside y_hat."""
+        return len(self.card.cue_ranges)
+
+    @property
+    def by_value(self) -> bool:  # type: ignore[override]
+        """True if the score is a map beside y_hat itself."""
+        return isinstance(self.head, Simple) and self.head.by_value
+
+    @property
     def per_channel(self) -> bool:
         """True if the score has the channels of y_hat."""
         return self.card.per_channel
@@ -114,7 +128,7 @@ class NetworkScorer(Scorer):
         return _fingerprint(self.card, self.network.state_dict())
 
     @torch.no_grad()
-    def __call__(self, x: Images, y_hat: Images) -> Score:
+    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
         """Compute the score of each image in float32, independently of the batch, on the images' device.
 
         Raises:
@@ -127,12 +141,21 @@ class NetworkScorer(Scorer):
             )
         self.network.to(y_hat.device)
         with full_precision(y_hat):
-            return Score(self.score_map(x, y_hat))
+            return Score(self.score_map(x, y_hat, cues))
 
-    def score_map(self, x: Images, y_hat: Images) -> Images:
+    def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
         """Compute the score map alone, without the checks of __call__, for an exporter to trace."""
-        score = self.head.score(self.network(network_input(x, y_hat)).float())
+        inputs = network_input(x, y_hat, cues, self.card.cue_ranges)
+        score = self.head.score(self.network(inputs).float())
         return score if self.per_channel else score.mean(dim=1, keepdim=True)
+
+    def shown_text(self, lam: float) -> str:
+        """Return which values of the map are shown at this lambda, where the score is one."""
+        assert isinstance(self.head, Simple)
+        assert self.head.map is not None
+        place, higher = self.head.map
+        low, high = self.card.cue_ranges[place]
+        return shown_text(low if higher == "distrusted" else high, lam * (high - low), higher)
 
     def save(self, folder: Path) -> None:
         """Write scorer.safetensors, scorer.json, selection.npz and looks.npz."""
@@ -155,9 +178,21 @@ def ready(network: nn.Module) -> nn.Module:
     return to_channels_last(network).eval().requires_grad_(False)
 
 
-def network_input(x: Images, y_hat: Images) -> Images:
-    """Concatenate x, resized linearly to y_hat's size, and y_hat on the channel axis, scaled to [-1, 1]."""
-    return 2 * torch.cat([resized(x, y_hat), y_hat], dim=1) - 1
+def network_input(
+    x: Images, y_hat: Images, cues: Tensor | None = None, ranges: Sequence[tuple[float, float]] = ()
+) -> Images:
+    """Concatenate x, resized linearly to y_hat's size, maps and y_hat on the channel axis, from -1 to 1.
+
+    A map (N, 1, *space) gives two channels, its values within its range and the same upside down: a network
+    that takes their logarithms resolves a spread near 0 and a confidence near 1 alike.
+    """
+    maps = [] if cues is None else [_within(cues[:, at : at + 1], *ends) for at, ends in enumerate(ranges)]
+    both = [way for values in maps for way in (values, 1 - values)]
+    return 2 * torch.cat([resized(x, y_hat), *both, y_hat], dim=1) - 1
+
+
+def _within(values: Tensor, low: float, high: float) -> Tensor:
+    return ((values - low) / (high - low)).clamp(0, 1)
 
 
 def stored_card(folder: Path) -> ScorerCard:
@@ -189,4 +224,5 @@ def _fingerprint(card: ScorerCard, state: Mapping[str, Tensor]) -> str:
     read = [card.scorer, loss.distance, card.channels, card.x_channels, card.per_channel, card.unet]
     read += [] if loss.over is None else [loss.over, loss.window, loss.tolerance]
     read += [] if loss.length is None else [loss.length]
+    read += [card.cue_ranges] if card.cue_ranges else []
     return hash_of([*read, hash_of_state(state)])

@@ -30,6 +30,8 @@ class Scorer(ABC):
     """Number of channels of the y_hat that it takes."""
     cue_channels: int = 0
     """Number of maps beside y_hat that it takes, as `__call__(x, y_hat, cues)`; 0 for none."""
+    by_value: bool = False
+    """True if only the order of its values counts, over all images: they are no estimates of errors."""
     network: nn.Module | None = None
     """The network behind `score_map`, whose weights an exported graph holds; None where there is none."""
 
@@ -132,6 +134,11 @@ class WrappedScorer(Scorer):
     about = of_scorer("about")
     selection = of_scorer("selection")
     fingerprint = of_scorer("fingerprint")
+
+    @property
+    def by_value(self) -> bool:  # type: ignore[override]
+        """True if only the order of the scorer's values counts."""
+        return getattr(self.scorer, "by_value", False)
 
     @property
     def cue_channels(self) -> int:  # type: ignore[override]

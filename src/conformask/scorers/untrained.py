@@ -36,9 +36,15 @@ LOOKS = Path(__file__).with_name("packaged_looks.npz")
 """File of perceptual hashes of the training images, without windows; from research/pretraining/looks.py."""
 
 
-def packaged_network(x_channels: int, channels: int, dimensions: int) -> AnyChannels | SliceWise:
-    """Return the network with its weights; volumes are processed slice by slice, each by itself."""
-    network = AnyChannels(x_channels, channels, extra=extra_channels(x_channels, channels))
+def packaged_network(
+    x_channels: int, channels: int, dimensions: int, more: int = 0
+) -> AnyChannels | SliceWise:
+    """Return the network with its weights; volumes are processed slice by slice, each by itself.
+
+    Of `more` channels between x and y_hat the weights know nothing until it is trained.
+    """
+    extra = extra_channels(x_channels, channels) + more
+    network = AnyChannels(x_channels + more, channels, extra=extra)
     network.load_state_dict(network.state_dict() | _weights())
     return network if dimensions == 2 else SliceWise(network, neighbours=0)
 

@@ -128,16 +128,14 @@ def fit(
     identity: dict[str, Json],
     turns: bool = False,
     status_callback: StatusCallback | None = None,
-    is_worse_than_start: Callable[[nn.Module], bool] | None = None,
 ) -> None:
     """Train the network in place; it ends with the weights of the lowest selection loss, or its initial ones.
 
     `identity` describes what is trained on what; a run is resumed only if it and the settings are the same,
     except for how long. Images are mirrored at random, and with `turns` flipped both ways and rotated. A part
     of max_minutes is kept back for the work on the selection images that is likely to follow. The text from
-    `status_callback` about the network is shown beside the progress. The initial weights are restored if they
-    were better on the selection images: by their loss, or if `is_worse_than_start` is true of the trained
-    network.
+    `status_callback` about the network is shown beside the progress. The initial weights are restored if
+    their loss was lower on the selection images.
 
     Raises:
         MismatchError: the folder holds another run, or one that was not asked to be resumed.
@@ -162,10 +160,7 @@ def fit(
         minutes_after=after,
         status_callback=status_callback,
     )
-    worse = not _mean_loss(module, selection, config) <= loss_before
-    if is_worse_than_start is not None and not worse:
-        worse = _in_use(module, lambda: is_worse_than_start(network))
-    if worse:
+    if not _mean_loss(module, selection, config) <= loss_before:
         network.load_state_dict(initial_weights)
         warnings.warn(
             "no epoch improved on the initial network on the selection images; its weights were restored",

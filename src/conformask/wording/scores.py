@@ -4,6 +4,7 @@ from conformask.records.selection import ScoreComparison
 from conformask.wording.numbers import rounded_share, share
 
 LABELS = {
+    "trained": "of the trained network",
     "packaged": "of the packaged score",
     "residual": "of |x - y_hat|",
     "gradient": "of the gradient of y_hat",
@@ -12,12 +13,15 @@ LABELS = {
 }
 
 
+def label_of(score: str) -> str:
+    """Return whose masks those of a score are."""
+    return LABELS.get(score, f"of {score}")
+
+
 def comparison_text(comparison: ScoreComparison) -> str:
     """Return how much a score's masks hide, compared with others and the best."""
-    shares_by_label = {
-        label: comparison.others[name] for name, label in LABELS.items() if name in comparison.others
-    }
-    shares = ", ".join(f"{label} {rounded_share(share)}" for label, share in shares_by_label.items())
+    in_order = sorted(comparison.others, key=lambda name: [*LABELS, name].index(name))
+    shares = ", ".join(f"{label_of(name)} {rounded_share(comparison.others[name])}" for name in in_order)
     oracle = comparison.oracle
     best = "" if oracle is None else f"the best possible masks hide {rounded_share(oracle)}, "
     return (
