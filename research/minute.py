@@ -78,7 +78,7 @@ def thick_slices(data: Path) -> Made:
 
 def missing_pixels(data: Path) -> Made:
     """Three pixels of four are lost; cubic interpolation between the others."""
-    for name, y, generator in _sections(data):
+    for name, y, generator in sections(data):
         known = generator.random(y.shape) < KNOWN
         points = np.argwhere(known)
         everywhere = tuple(np.mgrid[: y.shape[0], : y.shape[1]])
@@ -91,12 +91,12 @@ def out_of_focus(data: Path) -> Made:
     rows, columns = np.mgrid[-RADIUS : RADIUS + 1, -RADIUS : RADIUS + 1]
     disc = (rows**2 + columns**2 <= RADIUS**2).astype(np.float64)
     disc /= disc.sum()
-    for name, y, generator in _sections(data):
+    for name, y, generator in sections(data):
         x = convolve(y, disc, mode="reflect") + NOISE * generator.standard_normal(y.shape)
         yield from _tiles(name, x, richardson_lucy(x.clip(0, 1), disc, ITERATIONS), y)
 
 
-def _sections(data: Path) -> Iterator[tuple[str, np.ndarray, np.random.Generator]]:
+def sections(data: Path) -> Iterator[tuple[str, np.ndarray, np.random.Generator]]:
     for stack in ("stack1", "stack2"):
         for place, plane in enumerate(tifffile.imread(data / "em" / f"{stack}.tif")):
             yield f"{stack}-{place}", plane / 255.0, np.random.default_rng(place)
