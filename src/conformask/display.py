@@ -48,9 +48,8 @@ def show(
     """Show output, overlay, mask and input of each image, with the promise; a notebook displays the result.
 
     With the truth it also shows y, the error, and whether the loss is within the threshold; with maps beside
-    y_hat the map, or the mean of several. A volume is shown
-    in three slices: the most hidden, the largest error, the middle; they are oriented like the calibration
-    images, if the files of these say how they lie in a patient.
+    y_hat, their mean. A volume is shown in three slices: the most hidden, the largest error, the middle; they
+    are oriented like the calibration images, if the files of these say how they lie in a patient.
 
     Args:
         masker: from calibrate or load.

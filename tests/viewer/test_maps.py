@@ -102,7 +102,7 @@ def test_the_map_is_a_view_of_the_page(mapped, mapped_page) -> None:
     page.keyboard.press("7")
     page.wait_for_selector("#front-canvas[data-view=map]")
     low, high = (f"{float(f'{value:.3g}'):g}" for value in np.quantile(triplet.cues, [0.005, 0.995]))
-    expect(page.locator("#legend")).to_contain_text(f"black = {low} to bright = {high}: 0.5 % of its values")
+    expect(page.locator("#legend")).to_contain_text(f"black = {low} to bright = {high}: all its values")
     page.locator("#front-canvas").hover(position={"x": 40, "y": 40})
     readout = page.locator("#readout span", has_text="Map")
     shown = [float(value) for value in readout.locator("b").inner_text().split()]

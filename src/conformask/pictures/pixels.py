@@ -103,7 +103,7 @@ def heat_between(values: Array, low: float, high: float) -> Array:
 
 
 def map_ends(values: Array) -> tuple[float, float]:
-    """Return the values at which the colours of a map begin and end: 0.5 % of its values lie beyond each."""
+    """Return the values at which the colours of a map begin and end: those of all but 0.5 % at each end."""
     low, high = np.quantile(values, [0.005, 0.995]).tolist()
     return low, high if high > low else low + 1.0
 

@@ -212,8 +212,8 @@ def _pixels(path: Path, role: str, reading: Reading) -> Array:
     """Read (*space, C), in the file's type, or in [0, 1] if an image has another range, as with 12 bits."""
     array, header = decode_with_header(path, reading)
     pixels = array[..., None] if array.ndim == len(header.space) else array
-    stated = reading.data_range is not None or header.data_range in (None, range_of(array.dtype, str(path)))
-    if stated or role == "cues":
+    as_stored = role == "cues" or reading.data_range is not None
+    if as_stored or header.data_range in (None, range_of(array.dtype, str(path))):
         return pixels
     return np.moveaxis(to_unit(array, header, reading, str(path)), 0, -1)
 

@@ -404,8 +404,8 @@ export class ImagePage {
 }
 
 const mapLegend = ([low, high]) =>
-  `The map beside ŷ, the mean where there are several, black = ${formatNumber(low)} to bright = ${formatNumber(high)}: ` +
-  "0.5 % of its values lie beyond each end.";
+  `The map beside ŷ (of several, their mean), black = ${formatNumber(low)} to bright = ${formatNumber(high)}: ` +
+  "all its values but 0.5 % at each end.";
 const settingOf = ({ threshold, confidence }) => ({ threshold, confidence });
 const isSameSetting = (a, b) => a.threshold === b.threshold && a.confidence === b.confidence;
 
