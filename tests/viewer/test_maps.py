@@ -1,10 +1,10 @@
 """Maps beside y_hat: a view of their own, where the images have them."""
 
 import io
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import expect
 
@@ -13,15 +13,12 @@ from axe import violations
 from conformask.data.triplets import Triplets
 from conformask.pictures.pixels import as_bytes, heat
 from conformask.viewer import viewed_image as opened
-from conformask.viewer.app import application
-from conformask.viewer.session import Session
-from conftest import OURS, PORT, TOKEN, World, watched
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one map", "a map for each channel"])
-def mapped(request, tiles) -> World:
+def world(request, tiles) -> SimpleNamespace:
     """Maps far from [0, 1]: confidences that are low where the output changes."""
     x, y_hat, y = ([np.moveaxis(getattr(t, role), 0, -1) for t in tiles] for role in ("x", "y_hat", "y"))
     changes = [np.hypot(*np.gradient(image, axis=(0, 1))) for image in y_hat]
@@ -29,39 +26,21 @@ def mapped(request, tiles) -> World:
     images = Triplets.from_arrays(x, y_hat, y, cues=maps, names=list(tiles.names))
     calibration, selection, shown = (images.select(range(start, len(tiles), 3)) for start in range(3))
     masker = cm.calibrate(cm.Given("trusted"), calibration, selection=selection, threshold="q0.3", loss="l1")
-    return World(masker, shown.select(range(0, len(shown), len(shown) // 6)))
-
-
-@pytest.fixture
-def mapped_client(mapped) -> TestClient:
-    asking = TestClient(
-        application(Session(mapped.masker, mapped.shown), PORT, TOKEN),
-        base_url=OURS,
-        headers={"Origin": OURS},
-    )
-    asking.get("/", params={"token": TOKEN})
-    return asking
+    return SimpleNamespace(masker=masker, shown=shown.select(range(0, len(shown), len(shown) // 6)))
 
 
 @pytest.mark.parametrize("most", [opened.MOST_DECODED, 0], ids=["in memory", "in files"])
-def test_the_map_is_drawn_between_its_quantiles(mapped, mapped_client, monkeypatch, most) -> None:
+def test_the_map_is_drawn_between_its_quantiles(world, client, monkeypatch, most) -> None:
     monkeypatch.setattr(opened, "MOST_DECODED", most)
-    triplet = mapped.shown[1]
+    triplet = world.shown[1]
     address = f"/api/images/{triplet.name}"
-    low, high = mapped_client.get(address).json()["map_range"]
+    low, high = client.get(address).json()["map_range"]
     np.testing.assert_allclose((low, high), np.quantile(triplet.cues, [0.005, 0.995]), rtol=1e-6)
-    drawn = np.asarray(Image.open(io.BytesIO(mapped_client.get(f"{address}/map.png").content)))
+    drawn = np.asarray(Image.open(io.BytesIO(client.get(f"{address}/map.png").content)))
     mean = triplet.cues.mean(axis=0, keepdims=True)
     np.testing.assert_array_equal(drawn, heat(as_bytes((mean - low) / (high - low))))
-    values = mapped_client.get(f"{address}/values", params={"x": 5, "y": 7}).json()
+    values = client.get(f"{address}/values", params={"x": 5, "y": 7}).json()
     np.testing.assert_allclose(values["map"], triplet.cues[:, 7, 5])
-
-
-def test_images_without_maps_have_none(client, world) -> None:
-    address = f"/api/images/{world.shown.names[0]}"
-    assert client.get("/api/session").json()["maps"] is False
-    assert client.get(address).json()["map_range"] is None
-    assert client.get(f"{address}/map.png").status_code == 404
 
 
 def npy(image: np.ndarray) -> bytes:
@@ -70,35 +49,32 @@ def npy(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def test_an_upload_brings_its_map(mapped, mapped_client) -> None:
+def test_an_upload_brings_its_map(world, client) -> None:
     """With the values of its file, and the mask that the image has in the collection."""
-    assert mapped_client.get("/api/session").json()["upload"]["needs"] == ["cues"]
-    triplet = mapped.shown[1]
+    assert client.get("/api/session").json()["upload"]["needs"] == ["cues"]
+    triplet = world.shown[1]
     files = {role: ("mine.npy", npy(getattr(triplet, role))) for role in ("x", "y_hat", "cues")}
-    assert mapped_client.post("/api/uploads", files=files).json() == {"name": "mine"}
+    assert client.post("/api/uploads", files=files).json() == {"name": "mine"}
     sizes = [
-        mapped_client.get("/api/promise", params={"image": name}).json()["opening"]["size"]
+        client.get("/api/promise", params={"image": name}).json()["opening"]["size"]
         for name in ("mine", triplet.name)
     ]
     assert sizes[0] == sizes[1]
     del files["cues"]
-    answer = mapped_client.post("/api/uploads", files=files)
+    answer = client.post("/api/uploads", files=files)
     assert answer.status_code == 400
     assert "comes without the maps from which its score is read" in answer.json()["error"]
 
 
 @pytest.fixture
-def mapped_page(browser, mapped, serving):
-    shown = Session(mapped.masker, mapped.shown)
-    list(shown.look_through())
-    with serving(shown) as url, watched(browser, url.partition("?")[0]) as opened_page:
-        opened_page.goto(f"{url}#/image/{mapped.shown.names[1]}")
-        opened_page.wait_for_selector("#plane:not([hidden])")
-        yield opened_page
+def opened_page(page, address, world):
+    page.goto(f"{address}#/image/{world.shown.names[1]}")
+    page.wait_for_selector("#plane:not([hidden])")
+    return page
 
 
-def test_the_map_is_a_view_of_the_page(mapped, mapped_page) -> None:
-    page, triplet = mapped_page, mapped.shown[1]
+def test_the_map_is_a_view_of_the_page(world, opened_page) -> None:
+    page, triplet = opened_page, world.shown[1]
     page.keyboard.press("7")
     page.wait_for_selector("#front-canvas[data-view=map]")
     low, high = (f"{float(f'{value:.3g}'):g}" for value in np.quantile(triplet.cues, [0.005, 0.995]))
@@ -112,15 +88,9 @@ def test_the_map_is_a_view_of_the_page(mapped, mapped_page) -> None:
     expect(page.locator("#right-view")).to_have_value("map")
 
 
-def test_there_is_no_such_view_without_maps(page, address, world) -> None:
-    page.goto(f"{address}#/image/{world.shown.names[0]}?view=map")
-    page.wait_for_selector("#front-canvas[data-view=output]")
-    assert page.locator("[data-view=map], option[value=map]").count() == 0
-
-
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
-def test_the_view_fits_into_the_toolbar(mapped_page, width: int, height: int) -> None:
-    page = mapped_page
+def test_the_view_fits_into_the_toolbar(opened_page, width: int, height: int) -> None:
+    page = opened_page
     page.set_viewport_size({"width": width, "height": height})
     page.locator("#view-buttons [data-view=map]").click()
     tops = page.evaluate("[...document.querySelectorAll('#view-buttons *')].map((e) => e.offsetTop)")
