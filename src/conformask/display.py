@@ -12,9 +12,18 @@ from conformask.calibration import loss_under, mask_size, unmasked_loss
 from conformask.conformal.crossing import meets_threshold
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install
-from conformask.masker.arguments import batch_of, facts_of, pair_of
+from conformask.masker.arguments import batch_of, cues_of, facts_of, pair_of
 from conformask.masker.masker import Masker
-from conformask.pictures.pixels import as_bytes, error_bytes, gray, heat, in_colors, shrunk_overlay
+from conformask.pictures.pixels import (
+    as_bytes,
+    error_bytes,
+    gray,
+    heat,
+    heat_between,
+    in_colors,
+    map_ends,
+    shrunk_overlay,
+)
 from conformask.pictures.titles import TITLES
 from conformask.pictures.views import planes_of
 from conformask.records.domain import Domain
@@ -34,12 +43,13 @@ def show(
     weight: Sequence[float] | None = None,
     category: Sequence[str] | None = None,
     region: Tensor | None = None,
+    cues: Tensor | Array | None = None,
 ) -> Strip:
     """Show output, overlay, mask and input of each image, with the promise; a notebook displays the result.
 
-    With the truth it also shows y, the error, and whether the loss is within the threshold. A volume is shown
-    in three slices: the most hidden, the largest error, the middle; they are oriented like the calibration
-    images, if the files of these say how they lie in a patient.
+    With the truth it also shows y, the error, and whether the loss is within the threshold; with maps beside
+    y_hat, their mean. A volume is shown in three slices: the most hidden, the largest error, the middle; they
+    are oriented like the calibration images, if the files of these say how they lie in a patient.
 
     Args:
         masker: from calibrate or load.
@@ -50,6 +60,7 @@ def show(
         weight: the weight of each image, if the rule needs it.
         category: the category of each image, if the rule needs it.
         region: (N, 1, *space) in [0, 1], where the promise is about a region of each image.
+        cues: the maps beside y_hat, as `masker(x, y_hat, cues=)` takes them.
 
     Raises:
         InvalidArgumentError: tensors and arrays are mixed, different numbers of images, or y with another
@@ -73,18 +84,21 @@ def show(
     if isinstance(x, Triplet):
         truths, region, facts = _batch_of_one(x.y), _batch_of_one(x.region), facts_of(x)
     else:
-        truths, facts = _truths(masker, y, like=x), {"weight": weight, "category": category}
+        maps = None if cues is None else cues_of(masker.card, cues)
+        truths, facts = _truths(masker, y, like=x), {"weight": weight, "category": category, "cues": maps}
     if truths is not None and truths.shape != outputs.shape:
         raise InvalidArgumentError(
             f"y has shape {tuple(truths.shape)}, but y_hat has {tuple(outputs.shape)} (N, C, H, W): they "
             "must be the same"
         )
     masks = masker.masks(inputs, outputs, **facts)
-    truth = [None] * len(masks) if truths is None else truths
+    truth, shown_maps = (
+        [None] * len(masks) if images is None else images for images in (truths, facts["cues"])
+    )
     measures = _measure(masker, masks, truths, outputs, region)
     rows = [
         StripRow(pictures, (*measured, *labels), met)
-        for *images, (measured, met) in zip(inputs, outputs, masks, truth, measures, strict=True)
+        for *images, (measured, met) in zip(inputs, outputs, masks, truth, shown_maps, measures, strict=True)
         for pictures, labels in _pictures(*map(_array, images), domain=masker.card)
     ]
     return Strip(masker.sentence, tuple(rows))
@@ -172,18 +186,23 @@ def _measure(
 
 
 def _pictures(
-    x: Array, y_hat: Array, mask: Array, y: Array | None, *, domain: Domain
+    x: Array, y_hat: Array, mask: Array, y: Array | None, cues: Array | None, *, domain: Domain
 ) -> Iterator[tuple[dict[str, Array], tuple[str, ...]]]:
     """Yield pictures and captions, for a volume those of its selected slices."""
     error = None if y is None else np.abs(y - y_hat)
-    planes = planes_of(mask, x, y_hat, y, geometry=domain.geometry, error=error)
-    for (mask_plane, x_plane, y_hat_plane, y_plane), label in planes:
-        panels = _panels(x_plane, y_hat_plane, mask_plane, y_plane, domain.range_of_y_hat)
+    planes = planes_of(mask, x, y_hat, y, cues, geometry=domain.geometry, error=error)
+    for (mask_plane, x_plane, y_hat_plane, y_plane, map_plane), label in planes:
+        panels = _panels(x_plane, y_hat_plane, mask_plane, y_plane, map_plane, domain.range_of_y_hat)
         yield panels, () if label is None else (label,)
 
 
 def _panels(
-    x: Array, y_hat: Array, mask: Array, y: Array | None, data_range: tuple[float, float] | None
+    x: Array,
+    y_hat: Array,
+    mask: Array,
+    y: Array | None,
+    cues: Array | None,
+    data_range: tuple[float, float] | None,
 ) -> dict[str, Array]:
     """Return pictures by label, in the order of display."""
     output, mask_bytes, labels = in_colors(y_hat), as_bytes(mask), dict(TITLES)
@@ -197,6 +216,10 @@ def _panels(
         error, scale = error_bytes(y, y_hat)
         panels |= {"truth": in_colors(y), "error": heat(error)}
         labels["error"] = error_label(scale, data_range)
+    if cues is not None:
+        low, high = map_ends(cues)
+        panels["map"] = heat_between(cues, low, high)
+        labels["map"] += f", {low:.3g} to {high:.3g}"
     return {labels[name]: panels[name] for name in TITLES if name in panels}
 
 

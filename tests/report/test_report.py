@@ -96,7 +96,7 @@ def test_everything_is_there() -> None:
 
 def test_pictures_decode() -> None:
     found = gallery.pictures(evaluation().examples[0], 640)
-    assert list(found) == list(TITLES)
+    assert list(found) == [name for name in TITLES if name != "map"]
     for name, picture in found.items():
         image = Image.open(io.BytesIO(b64decode(picture.src.split(",")[1])))
         assert image.size == (picture.width, picture.height)

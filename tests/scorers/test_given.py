@@ -128,13 +128,15 @@ def test_images_without_maps_are_refused() -> None:
     np.testing.assert_array_equal(mask, masker(triplets(1, 1)[0]))
     with pytest.raises(MismatchError, match="have shape"):
         masker(x[0], y_hat[0], cues=cues[0, :8])
-    with pytest.raises(InvalidArgumentError, match="read from maps beside y_hat"):
-        cm.export(masker, "masker.onnx")
 
 
 def test_a_triplet_is_shown_under_its_mask() -> None:
     masker, triplet = calibrated(triplets(30, 0)), triplets(1, 1)[0]
     strip = cm.show(masker, triplet)
+    low, high = np.quantile(triplet.cues, [0.005, 0.995])
+    assert list(strip.rows[0].pictures)[-1] == f"Map, {low:.3g} to {high:.3g}"
+    x, y_hat, y, cues = arrays(1, 1).values()
+    assert cm.show(masker, x[0], y_hat[0], y[0], cues=cues[0])._repr_html_() == strip._repr_html_()
     hidden = float(1 - masker(triplet).mean())
     assert any(f"{hidden:.3g}" in fact or f"{hidden:.1%}" in fact for fact in strip.rows[0].facts), (
         strip.rows[0].facts

@@ -403,3 +403,10 @@ def test_runs_of_hidden_pixels_are_counted_in_rows(session, world):
     hidden = mask_of(world.masker, triplet).reshape(triplet.y_hat.shape[1:]) < 1
     runs = [len(run) for row in hidden for run in "".join("x" if h else " " for h in row).split()]
     assert session.hidden_run(triplet.name) == pytest.approx(np.mean(runs))
+
+
+def test_images_without_maps_have_none(client, world) -> None:
+    address = f"/api/images/{world.shown.names[0]}"
+    assert client.get("/api/session").json()["maps"] is False
+    assert client.get(address).json()["map_range"] is None
+    assert client.get(f"{address}/map.png").status_code == 404

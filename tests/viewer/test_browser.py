@@ -650,3 +650,9 @@ def test_while_an_image_loads_nothing_of_another_stands_there(page, address, wor
     assert state == ["", "", "", "", True]
     expect(page.locator("#facts")).to_contain_text("Mask size")
     expect(page.locator("#save-png")).to_be_enabled()
+
+
+def test_there_is_no_such_view_without_maps(page, address, world) -> None:
+    page.goto(f"{address}#/image/{world.shown.names[0]}?view=map")
+    page.wait_for_selector("#front-canvas[data-view=output]")
+    assert page.locator("[data-view=map], option[value=map]").count() == 0

@@ -1,4 +1,4 @@
-"""The viewer names and orders the six pictures of an image as pages and figures of Python do."""
+"""The viewer names and orders the pictures of an image as pages and figures of Python do."""
 
 import re
 from pathlib import Path

@@ -97,6 +97,17 @@ def heat(error: Array) -> Array:
     return colors
 
 
+def heat_between(values: Array, low: float, high: float) -> Array:
+    """Draw the mean of channels (C, H, W) in the colours of heat, which begin and end at these values."""
+    return heat(as_bytes((values.mean(axis=0, keepdims=True) - low) / (high - low)))
+
+
+def map_ends(values: Array) -> tuple[float, float]:
+    """Return the values at which the colours of a map begin and end: those of all but 0.5 % at each end."""
+    low, high = np.quantile(values, [0.005, 0.995]).tolist()
+    return low, high if high > low else low + 1.0
+
+
 def shrink(image: Array, longest: int) -> Array:
     """Return the image with no side longer than `longest`, averaged where it has more pixels."""
     height, width = image.shape[:2]

@@ -51,6 +51,7 @@ def pictures(
     return {
         name: picture(labels[name], example.name, arrays[name], *sizes.get(name, (longest, small)))
         for name in TITLES
+        if name in arrays
     }
 
 

@@ -99,9 +99,9 @@ class Scorer(ABC):
     def __call__(self, x: Images, y_hat: Images) -> Score:
         """Compute the score of each image."""
 
-    def score_map(self, x: Images, y_hat: Images) -> Images:
+    def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
         """Compute the score map alone, in operations that an exporter can trace."""
-        return self(x, y_hat).map
+        return called(self, x, y_hat, cues).map
 
     def save(self, folder: Path) -> None:
         """Write scorer.json to a run folder; the scorer itself must be passed again: load(..., scorer=)."""

@@ -36,9 +36,9 @@ class Smoothed(WrappedScorer):
         score = called(self.scorer, x, y_hat, cues)
         return replace(score, map=averaged(score.map, sides_of(self.side, y_hat.ndim - 2)))
 
-    def score_map(self, x: Images, y_hat: Images) -> Images:
+    def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
         """Compute the averaged score map alone, in operations that an exporter can trace."""
-        return averaged(self.scorer.score_map(x, y_hat), sides_of(self.side, y_hat.ndim - 2))
+        return averaged(self.scorer.score_map(x, y_hat, cues), sides_of(self.side, y_hat.ndim - 2))
 
 
 def averaged(score: Images, sides: tuple[int, ...]) -> Images:

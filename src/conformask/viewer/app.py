@@ -16,14 +16,14 @@ from starlette.concurrency import run_in_threadpool
 from conformask import report
 from conformask.deployment.scored_image import mask_level
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
-from conformask.pictures.pixels import HATCH, colors_of
+from conformask.pictures.pixels import HATCH, colors_of, heat_between
 from conformask.pictures.views import View
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import to_jsonable
 from conformask.viewer.contrast import Contrast, default_window, presets, window_of
 from conformask.viewer.guard import Guard
-from conformask.viewer.pictures import PICTURES, VEIL, error_picture, outside_layer, picture, png
+from conformask.viewer.pictures import PICTURES, VEIL, outside_layer, picture, png
 from conformask.viewer.planes import Part, check_part, reduction, values_at
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
@@ -158,12 +158,14 @@ def about(session: SessionDep, request: Request) -> Response:
         "distance": masker.card.loss.distance_label,
         "values": values_of_error(masker.card),
         "family": masker.family.settings(),
+        "maps": session.has_maps,
         "veil": VEIL,
         "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
         "upload": {
             "most_bytes": MOST_BYTES,
             "suffixes": SUFFIXES,
-            "needs": [fact for fact in FACTS if fact in masker.rule.needs and not masker.weigh],
+            "needs": [fact for fact in FACTS if fact in masker.rule.needs and not masker.weigh]
+            + ["cues"] * bool(masker.scorer.cue_channels),
         },
     }
     return _json(facts)
@@ -213,6 +215,7 @@ def image(name: str, session: SessionDep) -> Response:
         "truth": "truth" in viewed_image.sources,
         "region": "region" in viewed_image.sources,
         "error_scale": viewed_image.error_scale,
+        "map_range": viewed_image.map_range,
         "measurable": is_measurable(session.masker, viewed_image),
         "not_covered": card.not_covered(viewed_image.size),
         "risk": risk_of(viewed_image),
@@ -258,12 +261,17 @@ def outside_picture(name: str, session: SessionDep, plane: PlaneDep) -> Response
 def plane_picture(
     name: str, kind: str, session: SessionDep, plane: PlaneDep, contrast: ContrastDep, colors: ColorsDep
 ) -> Response:
-    """Return a plane of input, output, truth or error as shown, at the size of the output."""
+    """Return a plane of input, output, truth, error or map as shown, at the size of the output."""
     image = session.viewed_image(name)
     if kind not in PICTURES or kind not in image.sources:
         raise MissingFileError(f"there is no picture {kind!r} of {name!r}")
-    values, scale = session.plane(name, kind, *plane.locate(session, name)), image.error_scale
-    pixels = error_picture(values, scale) if kind == "error" and scale else picture(values, contrast, colors)
+    values = session.plane(name, kind, *plane.locate(session, name))
+    if kind == "error" and image.error_scale:
+        pixels = heat_between(values, 0, image.error_scale)
+    elif kind == "map" and image.map_range:
+        pixels = heat_between(values, *image.map_range)
+    else:
+        pixels = picture(values, contrast, colors)
     return Response(png(pixels), media_type="image/png")
 
 

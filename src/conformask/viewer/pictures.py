@@ -8,14 +8,14 @@ from PIL import Image
 from torch import Tensor
 
 from conformask.masks.mask_family import Family
-from conformask.pictures.pixels import as_bytes, gray, heat, in_colors, overlay
+from conformask.pictures.pixels import as_bytes, gray, in_colors, overlay
 from conformask.pictures.views import View
 from conformask.storage.as_arrays import Array
 from conformask.viewer.contrast import Contrast
 from conformask.viewer.planes import Part, plane, reduction
 from conformask.viewer.viewed_image import ViewedImage
 
-PICTURES = ("input", "output", "truth", "error")
+PICTURES = ("input", "output", "truth", "error", "map")
 THUMBNAIL = 256
 """Longest side, in pixels; smaller images are enlarged, so that stripes are finer than their pixels."""
 OUTSIDE, VEIL = 128, 0.8
@@ -32,11 +32,6 @@ def picture(values: Array, contrast: Contrast, colors: Array | None) -> Array:
     """
     channel_colors = colors if colors is not None and len(colors) == len(values) else None
     return in_colors(contrast(values), channel_colors)
-
-
-def error_picture(error: Array, scale: float) -> Array:
-    """Draw an error (1, H, W) in colours that end at the scale."""
-    return heat(as_bytes(error / scale))
 
 
 def outside_layer(region: Array) -> Array:

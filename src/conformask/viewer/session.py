@@ -184,6 +184,11 @@ class Session:
         """Reading of the images, used for uploads too."""
         return self._triplets.reading
 
+    @property
+    def has_maps(self) -> bool:
+        """True if every image of the collection, without uploads, has a map beside y_hat."""
+        return self._triplets.has_cues
+
     def entries(self) -> list[GalleryEntry]:
         """Return the entries of the gallery, uploads first."""
         names = [*reversed(self._uploads), *(name for name in self._images if name not in self._uploads)]

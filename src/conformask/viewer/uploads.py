@@ -41,7 +41,7 @@ SLOWEST = MIB // 16
 """Slowest rate of an upload, in bytes per second."""
 SUFFIXES = tuple(suffix for suffix, kind in FORMATS.usable().items() if not kind.is_folder)
 """Suffixes of formats whose images are single files."""
-ROLES = ("x", "y_hat", "y")
+ROLES = ("x", "y_hat", "y", "cues")
 FACTS = ("category", "weight")
 
 
@@ -62,7 +62,7 @@ class UploadReceiver:
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[Upload]:
-        """Read a form with the files x, y_hat and perhaps y, and yield it when it is its turn to be decoded.
+        """Read a form with x, y_hat and perhaps y and cues, and yield it when it is its turn to be decoded.
 
         Raises:
             ImageError: more bytes than the limit.
@@ -161,11 +161,12 @@ def pair_of(upload: Upload, reading: Reading) -> CollectionImage:
         headers = {role: _read(header, paths[role], names[role]) for role in names}
         _check(name, headers)
         images = {
-            role: _read(partial(_pixels, reading=reading.of(role)), paths[role], names[role])
+            role: _read(partial(_pixels, role=role, reading=reading.of(role)), paths[role], names[role])
             for role in names
         }
     triplets = Triplets.from_arrays(
-        *([images[role]] if role in images else None for role in ROLES),  # type: ignore[arg-type]
+        *([images[role]] if role in images else None for role in ROLES[:3]),  # type: ignore[arg-type]
+        cues=[images["cues"]] if "cues" in images else None,
         names=[name],
         weights=None if weight is None else [parse_weight(weight, "the upload")],
         categories=None if category is None else [category],
@@ -207,11 +208,12 @@ def _write(file: UploadFile, stem: Path, name: str) -> Path:
     return path
 
 
-def _pixels(path: Path, reading: Reading) -> Array:
-    """Read (*space, C), in the file's type, or in [0, 1] if the file says another range, as with 12 bits."""
+def _pixels(path: Path, role: str, reading: Reading) -> Array:
+    """Read (*space, C), in the file's type, or in [0, 1] if an image has another range, as with 12 bits."""
     array, header = decode_with_header(path, reading)
     pixels = array[..., None] if array.ndim == len(header.space) else array
-    if reading.data_range is not None or header.data_range in (None, range_of(array.dtype, str(path))):
+    as_stored = role == "cues" or reading.data_range is not None
+    if as_stored or header.data_range in (None, range_of(array.dtype, str(path))):
         return pixels
     return np.moveaxis(to_unit(array, header, reading, str(path)), 0, -1)
 

@@ -1,7 +1,7 @@
 """An image in the viewer, in memory or in files, with its score and its loss."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -14,7 +14,6 @@ from conformask.calibration import ScoredBatch, loss_under, unmasked_loss
 from conformask.conformal.crossing import meets_threshold
 from conformask.data.mask_files import grid
 from conformask.data.memory import FLOAT32, zeros_on_disk
-from conformask.data.rasters import Raster
 from conformask.data.regions import check_not_empty
 from conformask.data.triplets import Triplets
 from conformask.deployment.scored_image import ScoredImage, add_depth, level_of, masks_of
@@ -31,6 +30,7 @@ from conformask.deployment.whole import (
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.evaluation.risk import SHARES, risk_curves
 from conformask.masker.masker import Masker
+from conformask.pictures.pixels import map_ends
 from conformask.pictures.views import Places
 from conformask.progress import Tell
 from conformask.records.size import Size
@@ -67,14 +67,14 @@ class ViewedImage(ScoredImage):
     """A scored image, and the sources of its pixels."""
 
     sources: Mapping[str, PlaneSource]
-    """Sources: input, output, score; truth and error if the truth is known; region if there is one."""
+    """Sources: input, output, score; truth and error if the truth is known; region and map, if any."""
     in_memory: bool
 
     @property
     def bytes(self) -> int:
         """Number of bytes that it keeps in memory, or in a temporary file."""
         batch = self.item.batch
-        tensors = (batch.x, batch.y_hat, batch.y, batch.region, self.item.score.map)
+        tensors = (batch.x, batch.y_hat, batch.y, batch.region, batch.cues, self.item.score.map)
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     @cached_property
@@ -83,6 +83,13 @@ class ViewedImage(ScoredImage):
         if "error" not in self.sources:
             return None
         return float(np.quantile(self._sampled("error"), ERROR_QUANTILE)) or 1.0
+
+    @cached_property
+    def map_range(self) -> tuple[float, float] | None:
+        """Values of the map at which the colours begin and end; None without a map."""
+        if "map" not in self.sources:
+            return None
+        return map_ends(self._sampled("map"))
 
     @cached_property
     def output_values(self) -> OutputValues:
@@ -140,7 +147,7 @@ def _open_in_memory(masker: Masker, item: ScoredBatch) -> ViewedImage:
         batch = replace(batch, y=None)
     images = {
         "input": batch.x, "output": batch.y_hat, "score": item.score.map, "truth": batch.y,
-        "region": batch.region,
+        "region": batch.region, "map": batch.cues,
     }  # fmt: skip
     sources = {name: _tensor_source(image) for name, image in images.items() if image is not None}
     item = replace(item, batch=batch)
@@ -166,9 +173,11 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
     region = _region(triplet, y_hat.size) if masker.card.loss.region else None
     score = torch.from_numpy(_scores(masker, whole, report))
     rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
-    sources = {name: _raster_source(raster) for name, raster in rasters.items()} | {
+    sources = {name: _window_source(raster.size, raster.read) for name, raster in rasters.items()} | {
         "score": _tensor_source(score)
     }
+    if whole.cues is not None:
+        sources["map"] = _window_source(whole.cues.size, whole.cues.values)
     if region is not None:
         sources["region"] = _tensor_source(region)
     item = ScoredBatch(replace(facts_of(masker, whole), region=region), Score(score))
@@ -187,14 +196,14 @@ def _region(triplet: Triplets, size: Size) -> Tensor | None:
     return torch.from_numpy(region)
 
 
-def _raster_source(raster: Raster) -> PlaneSource:
-    size = (1, *raster.size)[-3:]
+def _window_source(size: Size, read: Callable[[Window], Array]) -> PlaneSource:
+    """Return a source of an image in a file, of this size, from a reader of its windows (C, *space)."""
 
-    def read(places: Places) -> Array:
-        window: Array = np.nan_to_num(raster.read(places[-len(raster.size) :]))
+    def read_deep(places: Places) -> Array:
+        window: Array = np.nan_to_num(read(places[-len(size) :]))
         return window.reshape(-1, *(len(range(*p.indices(p.stop))) for p in places))
 
-    return PlaneSource(size, read)
+    return PlaneSource((1, *size)[-3:], read_deep)
 
 
 def _add_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:

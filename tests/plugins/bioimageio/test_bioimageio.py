@@ -18,6 +18,7 @@ from conformask.masker.masker import Masker
 from conformask.plugins import bioimageio
 from conformask.plugins.bioimageio import citation, export_bioimageio
 from conformask.records.network import Network
+from conformask.scorers.given import GivenScorer
 from conformask.scorers.scorer import Heuristic
 from conformask.types import Images
 from onnx_predictors import blurring
@@ -110,6 +111,9 @@ def test_citations(cite: str, found: dict[str, str]) -> None:
 def test_what_bioimageio_refuses(masker: Masker, tmp_path: Path, monkeypatch) -> None:
     with pytest.raises(InvalidArgumentError, match="ends with a DOI or an address"):
         export_bioimageio(masker, tmp_path / "model", credits=Credits(cite="Doe 2026"))
+    reads_maps = replace(masker, scorer=GivenScorer("distrusted", zero=0.0, channels=3, cue_channels=1))
+    with pytest.raises(InvalidArgumentError, match=r"from maps beside y_hat, .* export RUN OUT\.onnx"):
+        export_bioimageio(reads_maps, tmp_path / "model")
     with pytest.raises(MismatchError, match="finds the description invalid: format_version"):
         bioimageio.package({"type": "model"}, tmp_path, tmp_path / "model")
     monkeypatch.setattr(bioimageio, "find_spec", lambda name: None)

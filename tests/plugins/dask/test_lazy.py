@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import conformask as cm
-from conformask.errors import MismatchError
+from conformask.errors import ImageError, MismatchError
 from conformask.scorers.tiled import Tiled
 from conformask.types import Images
 
@@ -128,6 +128,27 @@ def test_volumes_of_bytes() -> None:
     with pytest.warns(UserWarning, match="the promise covers"):
         mask = cm.masked(masker, da.from_array(x, 33), da.from_array(y_hat, 50))
     np.testing.assert_array_equal(mask.compute(), masker(x, y_hat))
+
+
+def test_maps_beside_y_hat() -> None:
+    """Of any range and type, in their own chunks."""
+    generator = np.random.default_rng(2)
+    y = generator.random((40, 64, 64), dtype=np.float32)
+    spread = generator.integers(0, 4096, y.shape).astype(np.uint16)
+    y_hat = (y + spread / 8192 * generator.choice([-1, 1], y.shape)).clip(0, 1).astype(np.float32)
+    known = cm.Triplets.from_arrays(1 - y, y_hat, y, cues=spread)
+    masker = cm.calibrate(Tiled(cm.Given().of(known), 128, 32), known, threshold=0.05, loss="l1")
+    (x, y_hat), cues = images(*SIZE), generator.integers(0, 4096, SIZE).astype(np.uint16)
+    arrays = da.from_array(x, 70), da.from_array(y_hat, 64)
+    with pytest.warns(UserWarning, match="the promise covers"):
+        mask = cm.masked(masker, *arrays, cues=da.from_array(cues, 50))
+    expected = masker(x, y_hat, cues=cues)
+    assert 0.05 < expected.mean() < 0.95
+    np.testing.assert_array_equal(mask.compute(scheduler="threads"), expected)
+    with pytest.raises(MismatchError, match=r"read from maps beside y_hat: give them, cues="):
+        cm.masked(masker, *arrays)
+    with pytest.raises(ImageError, match="cues has 150 x 200 pixels, but y_hat has 150 x 210"):
+        cm.masked(masker, *arrays, cues=da.from_array(cues[:, :200], 50))
 
 
 def test_nothing_is_read_before_it_is_computed() -> None:

@@ -1,5 +1,6 @@
 """ConformalMaskd in a pipeline of MONAI."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
@@ -8,10 +9,11 @@ import pytest
 import torch
 
 from conformask.data.triplets import Triplets
-from conformask.errors import ImageError
+from conformask.errors import ImageError, MismatchError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.records.reading import Reading
+from conformask.scorers.given import GivenScorer
 from conformask.scorers.scorer import Heuristic
 from conformask.types import Images
 
@@ -79,6 +81,20 @@ def test_planes_in_the_order_of_the_calibration_and_without_metadata() -> None:
     transform = ConformalMaskd(masker, keys=KEYS, mask_key="trusted", reversed_axes=False)
     expected = masker.masks(*(image[None] for image in images.values()))[0]
     torch.testing.assert_close(transform(images)["trusted"].as_tensor(), expected)
+
+
+def test_maps_beside_y_hat_have_a_key_of_their_own() -> None:
+    masker, images = masker_of(6, 8), pair(1, 8, 6)
+    reads_maps = replace(masker, scorer=GivenScorer("distrusted", zero=0.0, channels=1, cue_channels=1))
+    spread = steep(images["x"].mT, images["y_hat"]).mT
+    transform = ConformalMaskd(reads_maps, keys=(*KEYS, "spread"))
+    found = transform({**images, "spread": MetaTensor(spread)})["mask"].as_tensor()
+    x, y_hat, cues = (image.permute(0, 2, 1)[None] for image in (*images.values(), spread))
+    expected = reads_maps.masks(x, y_hat, cues=cues)[0]
+    assert 0.01 < expected.mean() < 0.99, "it says something"
+    torch.testing.assert_close(found, expected.permute(0, 2, 1))
+    with pytest.raises(MismatchError, match="comes without the maps"):
+        ConformalMaskd(reads_maps)(images)
 
 
 def test_values_outside_are_refused() -> None:

@@ -1,5 +1,6 @@
 """Runs of planes and volumes on smooth fields, noisy where they are bright."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,11 @@ def pair(seed: int, shape: tuple[int, ...], channels: int = 1) -> tuple[Array, A
     return x, y_hat, y
 
 
+def spread(y_hat: Array) -> Array:
+    """A map beside y_hat, far from [0, 1]: high where it changes."""
+    return np.hypot(*np.gradient(y_hat.astype(np.float32))) - 3
+
+
 @dataclass(frozen=True)
 class Run:
     """A masker in its folder."""
@@ -32,10 +38,17 @@ class Run:
     masker: Masker
 
 
-def run_of(folder: Path, shape: tuple[int, ...], channels: int = 1, **asked: object) -> Run:
-    columns = zip(*(pair(seed, shape, channels) for seed in range(24)), strict=True)
+def run_of(
+    folder: Path,
+    shape: tuple[int, ...],
+    channels: int = 1,
+    maps: Callable[[Array], Array] | None = None,
+    **asked: object,
+) -> Run:
+    x, y_hat, y = zip(*(pair(seed, shape, channels) for seed in range(24)), strict=True)
     axes = "ZYX"[-len(shape) :] + ("C" if channels > 1 else "")
-    triplets = cm.Triplets.from_arrays(*columns, reading=cm.Reading(axes=axes))
+    cues = None if maps is None else [maps(image) for image in y_hat]
+    triplets = cm.Triplets.from_arrays(x, y_hat, y, cues=cues, reading=cm.Reading(axes=axes))
     calibration, selection = triplets.select(range(14)), triplets.select(range(14, 24))
     promise = cm.Promise(confidence=0.8)
     settings = {"scorer": cm.packaged_scorer(), "threshold": 0.01, "promise": promise} | asked

@@ -9,7 +9,7 @@ import dask.array as da
 import numpy as np
 import pytest
 import tifffile
-from runs_of_fields import Run, pair, run_of
+from runs_of_fields import Run, pair, run_of, spread
 
 import conformask as cm
 from conformask.masker.arguments import pair_of
@@ -204,7 +204,7 @@ def test_what_is_larger_than_a_tile_is_read_by_tiles(widget, masked, tiled):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda x, y: (x, y[:3]), "each input needs its output"),
+        (lambda x, y: (x, y[:3]), "each output needs its own"),
         (lambda x, y: (x, y.astype(np.int64)), "contains int64, but the calibration"),
         (lambda x, y: (x, np.where(y > 99, np.nan, y / 255)), "contains NaN: replace it before use"),
     ],
@@ -305,8 +305,35 @@ def test_masks_are_not_offered(follows, masked, planes, tmp_path):
     (file,) = (tmp_path / "masks").iterdir()
     follows._viewer.open(file, plugin="napari")
     assert len(follows._viewer.layers) == 6
-    for selector in (follows.x, follows.y_hat):
+    for selector in (follows.x, follows.y_hat, follows.cues):
         assert [layer.name for layer in selector.choices if layer is not None] == ["raw", "restored"]
+
+
+@pytest.fixture(scope="module")
+def by_maps(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_of(tmp_path_factory.mktemp("by-maps"), (48, 40), scorer=cm.Given(), maps=spread)
+
+
+def test_a_layer_is_the_map_where_the_run_needs_one(widget, masked, planes, by_maps):
+    """Each time point has its own; its values are those of the layer, whatever the data range."""
+    x, y_hat = stack(range(50, 53), (48, 40))
+    maps = np.stack([spread(each) for each in y_hat])
+    layers = layers_of(widget, x, y_hat)
+    masked(by_maps, *layers)
+    assert not widget.cues.native.isHidden()
+    assert said() == ["the score is read from a map beside ŷ: choose its layer"]
+    layer = widget._viewer.add_image(maps, name="spread")
+    mask = masked(by_maps, *layers, data_range="0 255")
+    assert widget.cues.value is layer, "the layer that is left"
+    expected = [by_maps.masker(*each, cues=cues) for *each, cues in zip(x, y_hat, maps, strict=True)]
+    assert 0.02 < 1 - np.mean(expected) < 0.98, "masks that say something"
+    np.testing.assert_array_equal(np.asarray(mask.data), np.stack(expected))
+    widget._viewer.layers.remove(layer)
+    widget._viewer.add_image(maps[:, :40], name="smaller")
+    masked(by_maps, *layers)
+    assert "layer 'smaller' at 0 has 40 x 40 pixels, but y_hat has 48 x 40" in said()[-1]
+    widget.run.value = planes.folder
+    assert widget.cues.native.isHidden()
 
 
 def test_one_layer_chosen_twice_is_refused_and_said(widget, masked, planes):

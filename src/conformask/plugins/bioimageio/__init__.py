@@ -20,7 +20,7 @@ from conformask.masker.integrity import waves
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, in_colors, overlay
 from conformask.plugins.onnx.check import Case, InferenceSession
-from conformask.plugins.onnx.export import load_predictor, refuse, refuse_varying, write_checked
+from conformask.plugins.onnx.export import load_predictor, refuse, refuse_further_inputs, write_checked
 from conformask.plugins.onnx.graph import AtLambda, calibrated_shapes, translate
 from conformask.plugins.onnx.predictor_graph import append_masker
 from conformask.records.network import Caveat
@@ -70,7 +70,7 @@ def export_bioimageio(
     Raises:
         MissingFileError: bioimageio.spec, or what `export` takes, is not installed.
         InvalidArgumentError: a citation without DOI or URL, or a promise whose lambda is not the same for all
-            images.
+            images, or a score that is read from maps beside y_hat.
         MismatchError: as in `export`, or bioimageio.spec finds the folder invalid; the message quotes it.
         OutputError: the folder holds something already, or cannot be written.
     """
@@ -78,7 +78,7 @@ def export_bioimageio(
         raise MissingFileError(f"this export needs bioimageio.spec: {pip_install('bioimageio')}")
     check_free(Path(folder))
     refuse(masker)
-    refuse_varying(masker)
+    refuse_further_inputs(masker)
     citations = [] if credits.cite is None else [citation(credits.cite)]
     front, caveat = load_predictor(masker, predictor, network, allow_network_mismatch=allow_network_mismatch)
     model = translate(masker, AtLambda) if front is None else append_masker(masker, front)

@@ -28,12 +28,12 @@ from conformask.deployment.whole import (
     warn_whole,
     windows_of,
 )
-from conformask.errors import InvalidArgumentError, MissingFileError, expect
+from conformask.errors import MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install
 from conformask.masker.masker import Masker
 from conformask.masks.mask_family import Family, refuse_unrelated
 from conformask.masks.streaming_level import StreamingLevel
-from conformask.records.reading import Reading
+from conformask.records.reading import PLAIN, Reading
 from conformask.scorers.tiled import Places, Tile, Tiled
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Score
@@ -55,6 +55,7 @@ def masked(
     *,
     weight: float | None = None,
     category: str | None = None,
+    cues: "dask.array.Array | None" = None,
 ) -> "dask.array.Array":
     """Return the mask of one image as a dask array; nothing is read before it is computed.
 
@@ -68,6 +69,7 @@ def masked(
         y_hat: the network's output, with the same axes as x.
         weight: the weight of the image, if the rule needs it.
         category: the category of the image, if the rule needs it.
+        cues: the maps beside y_hat, of its size and any range, where the score is read from them.
 
     Returns:
         (*space), or (*space, C) where the score has channels; float32 in [0, 1], in blocks of 4096 pixels
@@ -76,7 +78,7 @@ def masked(
     Raises:
         MissingFileError: dask is not installed.
         MismatchError: your own family without streaming_level, other channels than those of the calibration,
-            or an x that tiles cannot follow.
+            an x that tiles cannot follow, or a score that is read from maps that are missing.
         InvalidArgumentError: an image too large for what the promise has to know about it.
         ImageError: axes or a type that no image has; when it is computed, values outside the range, or NaN.
 
@@ -98,19 +100,20 @@ def masked(
     except ImportError as error:
         raise MissingFileError(f"masked needs dask: {pip_install('dask')}") from error
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    if masker.scorer.cue_channels:
-        raise InvalidArgumentError(
-            "the score is read from maps beside y_hat, which masked does not take yet: use write_masks"
-        )
+    if masker.scorer.cue_channels and cues is None:
+        raise MismatchError("the score is read from maps beside y_hat: give them, cues=")
     reading = masker.card.reading
     x, y_hat = _arrange("x", x, reading), _arrange("y_hat", y_hat, reading)
+    maps = [] if cues is None or not masker.scorer.cue_channels else [_arrange("cues", cues, reading)]
     rasters = _raster("x", x, masker), _raster("y_hat", y_hat, masker)
-    image = WholeImage("the image", *rasters, None, category, weight, SourceImage(None, None, reading))
+    map_rasters = [_raster("cues", array, masker) for array in maps]
+    under = SourceImage(None, None, reading)
+    image = WholeImage("the image", *rasters, None, category, weight, under, *map_rasters)
     masker.card.check_shape(image.y_hat.header.shape, "y_hat: ")
     check_whole(masker, image)
     warn_whole(masker, image)
     _, channels, *size = shape_of_score(masker, image)
-    scores = _scores(masker, image, x, y_hat)
+    scores = _scores(masker, image, x, y_hat, *maps)
     initial = partial(_initial_level, masker, channels * math.prod(size))
     refuse_unrelated(masker.family)
     passes = masker.family.streaming_level(1.0, math.prod(size)).count
@@ -144,23 +147,29 @@ def _arrange(role: str, image: "dask.array.Array", reading: Reading) -> "dask.ar
 def _raster(role: str, array: "dask.array.Array", masker: Masker) -> Raster:
     """Return a raster of an array (*space, C), whose windows are computed immediately."""
     header = header_of(array, role, "YXC" if array.ndim == 3 else "ZYXC")
-    reading = masker.card.reading_of(role, array.dtype)
+    reading = PLAIN if role == "cues" else masker.card.reading_of(role, array.dtype)
     return Raster(role, header, reading, lambda places: np.asarray(array[places]))
 
 
 def _scores(
-    masker: Masker, image: WholeImage, x: "dask.array.Array", y_hat: "dask.array.Array"
+    masker: Masker, image: WholeImage, x: "dask.array.Array", *over_y_hat: "dask.array.Array"
 ) -> list["Delayed"]:
-    """Return the score of each block of the mask, (1 or C, *space): its overlapping tiles added in order."""
+    """Return the score of each block of the mask, (1 or C, *space): its overlapping tiles added in order.
+
+    Arrays over y_hat are y_hat itself and, where the score is read from them, the maps beside it.
+    """
     from dask.delayed import delayed
 
     windows, under = windows_of(masker, image), under_tiles(masker, image)
     scorer = delayed(tiled_scorer(masker), traverse=False)
-    units = [
+    decoders: list[Callable[[Array], Image]] = [
         partial(_to_unit, raster.header, raster.reading, raster.name) for raster in (image.x, image.y_hat)
     ]
+    decoders += [_as_it_is] * (len(over_y_hat) - 1)
     tiles = [
-        delayed(partial(_score_of_tile, window, units))(scorer, x[under(window)], y_hat[window.places])
+        delayed(partial(_score_of_tile, window, decoders))(
+            scorer, x[under(window)], *(array[window.places] for array in over_y_hat)
+        )
         for window in windows
     ]
     blocks, channels = [], shape_of_score(masker, image)[1]
@@ -173,12 +182,12 @@ def _scores(
 
 
 def _score_of_tile(
-    window: Tile, units: Sequence[Callable[[Array], Image]], scorer: Tiled, x: Array, y_hat: Array
+    window: Tile, decoders: Sequence[Callable[[Array], Image]], scorer: Tiled, *arrays: Array
 ) -> Array:
-    """Return the weighted score of a tile, (1 or C, *space)."""
-    images = [unit(array) for unit, array in zip(units, (x, y_hat), strict=True)]
-    x_tensor, y_hat_tensor = (torch.from_numpy(image)[None].to(best_device()) for image in images)
-    part: Array = scorer.part(window, x_tensor, y_hat_tensor)[0].cpu().numpy()
+    """Return the weighted score of a tile, (1 or C, *space), from x, y_hat and perhaps maps (*space, K)."""
+    images = [decode(array) for decode, array in zip(decoders, arrays, strict=True)]
+    x, y_hat, *cues = (torch.from_numpy(image)[None].to(best_device()) for image in images)
+    part: Array = scorer.part(window, x, y_hat, cues=cues[0] if cues else None)[0].cpu().numpy()
     return part
 
 
@@ -186,6 +195,11 @@ def _to_unit(header: Header, reading: Reading, name: str, array: Array) -> Image
     """Convert a window (*space, C) to (C, *space) in [0, 1], with 0 for NaN where NaN is allowed."""
     unit: Image = np.nan_to_num(to_unit(array, header, reading, name))
     return unit
+
+
+def _as_it_is(array: Array) -> Image:
+    """Convert a window of maps (*space, K) to (K, *space), with the values that it holds."""
+    return np.ascontiguousarray(np.moveaxis(array, -1, 0), np.float32)
 
 
 def _score_of_block(channels: int, block: Places, tiles: Sequence[Places], parts: Sequence[Array]) -> Array:

@@ -33,7 +33,7 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
 
         Args:
             masker: a calibrated masker.
-            keys: the keys of x and y_hat.
+            keys: the keys of x, of y_hat and, where the score is read from maps, of the maps (K, *space).
             mask_key: the key under which the mask is put, (1 or C, *space), float32.
             reversed_axes: whether the images have MONAI's order of axes, (C, X, Y, Z), and conformask has
                 read the calibration images from files, in the order (C, Z, Y, X); if False, the masker was
@@ -46,12 +46,12 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
         """Return the dictionary with the mask added.
 
         Raises:
-            KeyError: x or y_hat is missing.
-            MismatchError: channels that differ from the calibration images.
+            KeyError: x, y_hat or the maps are missing.
+            MismatchError: channels that differ from the calibration images, or no key of the maps.
             ImageError: values outside the range, NaN or infinity.
         """
-        x, y_hat = (data[key] for key in self.keys)
-        mask = self.masker(self._batch(x), self._batch(y_hat))
+        x, y_hat, *cues = (data[key] for key in self.keys)
+        mask = self.masker(self._batch(x), self._batch(y_hat), cues=self._batch(cues[0]) if cues else None)
         meta_mask = MetaTensor(reorder_axes(mask, self.reversed_axes)[0].to(y_hat.device))
         return {
             **data,

@@ -28,6 +28,7 @@ from conformask.masker.masker import Masker
 from conformask.plugins.napari.layers import Index, finest_array
 from conformask.plugins.napari.register import size_of
 from conformask.records.domain import Domain
+from conformask.records.reading import PLAIN
 from conformask.records.size import Size
 from conformask.storage.as_arrays import Array
 from conformask.types import Score
@@ -68,6 +69,18 @@ class Frames:
             ImageError: the layer holds neither integers nor floats.
             MismatchError: integers whose type or range differs from the calibration.
         """
+        plain = self.plain_raster(index)
+        if data_range is None:
+            return replace(plain, reading=card.reading_of(role, np.dtype(finest_array(self.layer).dtype)))
+        reading = replace(card.reading, data_range=data_range, turned=role in card.turned)
+        return replace(plain, reading=reading.of(role))
+
+    def plain_raster(self, index: Index) -> Raster:
+        """Return one image, such as a map beside y_hat, with the values of the layer, without reading it.
+
+        Raises:
+            ImageError: the layer holds neither integers nor floats.
+        """
         name = f"layer {self.layer.name!r}" + (f" at {', '.join(map(str, index))}" if index else "")
         array = finest_array(self.layer)
         dtype = np.dtype(array.dtype)
@@ -78,41 +91,48 @@ class Frames:
             values = np.asarray(array[(*index, *places)])
             return values[..., :RGB] if self.layer.rgb else values
 
-        reading = replace(card.reading, data_range=data_range, turned=role in card.turned).of(role)
-        return Raster(name, header, reading if data_range else card.reading_of(role, dtype), read_window)
+        return Raster(name, header, PLAIN, read_window)
 
 
-def images_of(masker: Masker, x: Image, y_hat: Image, data_range: DataRange | None) -> list[WholeImage]:
-    """Return the images of two layers in order, checked as far as possible without reading them.
+def images_of(
+    masker: Masker, x: Image, y_hat: Image, data_range: DataRange | None, cues: Image | None = None
+) -> list[WholeImage]:
+    """Return the images of layers in order, checked as far as possible without reading them.
 
     Args:
         masker: the masker that is to mask them.
         x: the layer of the inputs.
         y_hat: the layer of the network's outputs, with as many images.
         data_range: the values that become 0 and 1; if None, those of the calibration, or of the type.
+        cues: the layer of the maps beside y_hat, of its size, if the score is read from them.
 
     Raises:
         MismatchError: the layers have other axes or channels than the masker takes, or differ in number.
-        ImageError: they hold neither integers nor floats.
+        ImageError: they hold neither integers nor floats, or the maps have another size than y_hat.
         InvalidArgumentError: images too large for what the promise has to know about them.
     """
-    inputs, outputs = (Frames(layer, len(masker.card.sizes[0])) for layer in (x, y_hat))
-    if inputs.lead != outputs.lead:
-        raise MismatchError(
-            f"layer {x.name!r} has {inputs.lead} images along its first axes, but layer {y_hat.name!r} has "
-            f"{outputs.lead}: each input needs its output"
-        )
-    images = [_image(inputs, outputs, index, masker.card, data_range) for index in np.ndindex(outputs.lead)]
+    layers = (x, y_hat) if cues is None else (x, y_hat, cues)
+    inputs, outputs, *maps = (Frames(layer, len(masker.card.sizes[0])) for layer in layers)
+    for other in (inputs, *maps):
+        if other.lead != outputs.lead:
+            raise MismatchError(
+                f"layer {other.layer.name!r} has {other.lead} images along its first axes, but layer "
+                f"{y_hat.name!r} has {outputs.lead}: each output needs its own"
+            )
+    images = [
+        _image(inputs, outputs, index, masker.card, data_range, *maps) for index in np.ndindex(outputs.lead)
+    ]
     masker.card.check_shape(images[0].y_hat.header.shape, f"{images[0].name}: ")
     check_whole(masker, images[0])
     return images
 
 
 def _image(
-    inputs: Frames, outputs: Frames, index: Index, card: Domain, data_range: DataRange | None
+    inputs: Frames, outputs: Frames, index: Index, card: Domain, data_range: DataRange | None, *maps: Frames
 ) -> WholeImage:
     x, y_hat = inputs.raster(index, "x", card, data_range), outputs.raster(index, "y_hat", card, data_range)
-    return WholeImage(y_hat.name, x, y_hat, None, None, None, SourceImage(None, None, y_hat.reading))
+    under, cues = SourceImage(None, None, y_hat.reading), (frames.plain_raster(index) for frames in maps)
+    return WholeImage(y_hat.name, x, y_hat, None, None, None, under, *cues)
 
 
 def score_images(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None, list[ScoredImage]]:

@@ -10,6 +10,7 @@ from conformask.deployment.folder import CLAIM, MASKS
 from conformask.errors import ConformaskError
 from conformask.masker.serialization import SCORER_FILES, read_promise
 from conformask.records.card import CALIBRATION
+from conformask.storage.as_json import read_json
 
 OUTPUT = re.compile(r"y_?hat|ŷ|output|predict|restor|denois", re.IGNORECASE)
 """Pattern of probable names of a network's output, or of its folder."""
@@ -64,6 +65,11 @@ def _sounds_like_output(layer: Image) -> bool:
 def is_run(folder: Path) -> bool:
     """Return whether something was calibrated in this folder, or at least trained."""
     return any((folder / name).is_file() for name in (CALIBRATION, SCORER_FILES[0]))
+
+
+def needs_map(run: Path) -> bool:
+    """Return whether the score of a calibrated run is read from maps beside y_hat."""
+    return bool(read_json(run / SCORER_FILES[0]).get("cue_channels"))
 
 
 def trouble_of(run: Path | None) -> str | None:

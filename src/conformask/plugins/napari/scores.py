@@ -68,9 +68,9 @@ class Scores:
 
 
 def scores_of(
-    run: Path | None, x: Image | None, y_hat: Image | None, data_range: str
+    run: Path | None, x: Image | None, y_hat: Image | None, data_range: str, cues: Image | None = None
 ) -> Generator[int, None, Scores]:
-    """Load a run and score the layers; yield the total number of tiles at each.
+    """Load a run and score the layers, by the map `cues` if it needs one; yield the number of tiles at each.
 
     Raises:
         InvalidArgumentError: something was not chosen, one layer was chosen twice, the data range is invalid,
@@ -85,7 +85,11 @@ def scores_of(
     if x is y_hat:
         raise InvalidArgumentError(SAME_LAYER)
     masker = load(run)
-    images = images_of(masker, x, y_hat, parse_range(data_range))
+    if not masker.scorer.cue_channels:
+        cues = None
+    elif cues is None:
+        raise InvalidArgumentError("the score is read from a map beside ŷ: choose its layer")
+    images = images_of(masker, x, y_hat, parse_range(data_range), cues)
     try:
         scored_images = yield from score_images(masker, images)
     except RuntimeError as error:  # napari would take it for a deleted worker

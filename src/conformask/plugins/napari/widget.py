@@ -18,7 +18,7 @@ from conformask.errors import ConformaskError, failure_of_system
 from conformask.pictures.titles import TITLES
 from conformask.plugins.napari.layers import Index, layer_style
 from conformask.plugins.napari.register import explain_offset, placement_of, with_size
-from conformask.plugins.napari.roles import SAME_LAYER, guess_pair, images_in, is_mask, trouble_of
+from conformask.plugins.napari.roles import SAME_LAYER, guess_pair, images_in, is_mask, needs_map, trouble_of
 from conformask.plugins.napari.scores import STEPS, MasksOfLayer, Scores, scores_of
 from conformask.plugins.napari.words import image_html, promise_html, trouble_html
 from conformask.records.size import Size
@@ -40,6 +40,7 @@ class Masks(Container[Widget]):
         self.about_run = Label(visible=False)
         self.x = ComboBox(label=TITLES["input"], choices=self._images, nullable=True)
         self.y_hat = ComboBox(label=TITLES["output"], choices=self._images, nullable=True)
+        self.cues = ComboBox(label=TITLES["map"], choices=self._images, nullable=True, visible=False)
         self.data_range = LineEdit(label="Data range", tooltip=RANGE)
         self.compute = PushButton(text="Compute masks")
         self.about_layers = Label(visible=False)
@@ -47,7 +48,7 @@ class Masks(Container[Widget]):
         self.reset = PushButton(text="Reset", enabled=False)
         self.promise, self.about_image = Label(), Label()
         of_layers, of_slider = (
-            [self.x, self.y_hat, self.data_range, self.compute],
+            [self.x, self.y_hat, self.cues, self.data_range, self.compute],
             [self.threshold, self.reset],
         )
         groups = [Container(widgets=widgets) for widgets in ([self.run], of_layers, of_slider)]
@@ -70,19 +71,21 @@ class Masks(Container[Widget]):
 
     def reset_choices(self, *_: object) -> None:
         """Offer the open images; keep what was chosen, and guess the rest."""
-        selection = self.x.value, self.y_hat.value
+        selection = self.x.value, self.y_hat.value, self.cues.value
         super().reset_choices()
         images = self._images()
-        self.x.value, self.y_hat.value = guess_pair(
-            images, *(layer if layer in images else None for layer in selection)
-        )
+        x, y_hat, cues = (layer if layer in images else None for layer in selection)
+        self.x.value, self.y_hat.value = x, y_hat = guess_pair(images, x, y_hat)
+        self.cues.value = cues or next((layer for layer in images if layer not in (x, y_hat)), None)
 
     def _images(self, widget: Widget | None = None) -> list[Image]:
         return images_in(self._viewer.layers)
 
     def _show_run_trouble(self, run: Path | None) -> None:
-        """Show what is wrong with the run, as soon as it is chosen."""
-        _show_trouble(self.about_run, trouble_of(run))
+        """Show what is wrong with the run, as soon as it is chosen; offer a layer of maps if it needs one."""
+        trouble = trouble_of(run)
+        _show_trouble(self.about_run, trouble)
+        self.cues.visible = run is not None and trouble is None and needs_map(run)
         self._show_layer_trouble()
 
     def _show_layer_trouble(self, layer: Image | None = None) -> None:
@@ -92,7 +95,8 @@ class Masks(Container[Widget]):
 
     def _compute(self) -> None:
         """Score the layers in a thread; its errors become notifications of napari, and stay in the widget."""
-        arguments = self.run.value, self.x.value, self.y_hat.value, self.data_range.value
+        layers = self.x.value, self.y_hat.value
+        arguments = self.run.value, *layers, self.data_range.value, self.cues.value
         worker = create_worker(_score, *arguments, _progress={"desc": "conformask"}, _ignore_errors=True)
         worker.yielded.connect(partial(_advance, worker.pbar))
         worker.errored.connect(self._report)

@@ -57,11 +57,12 @@ class ExportCheck:
 
 @dataclass(frozen=True)
 class Case:
-    """Images (N, C, *space), and a lambda for each."""
+    """Images (N, C, *space), a lambda for each, and the maps from which their score is read."""
 
     x: Images
     y_hat: Images
     lam: Tensor
+    cues: Tensor | None = None
 
 
 class InferenceSession:
@@ -128,21 +129,24 @@ def cases_of(
 ) -> Iterator[Case]:
     """Yield images and lambdas; a second size, twice as wide, only if the network takes it."""
     deployed = None if "lam" in inputs else constant_lambda(masker)
-    lambdas = [reference_lambda(masker) * factor for factor in FACTORS] if deployed is None else [deployed]
+    reference = reference_lambda(masker)
     for count, width_factor in ((1 if inputs["x"][0] == 1 else 2, 1), (1, 2)):
         try:
-            x, y_hat = _images(masker, front, count, width_factor)
+            x, y_hat, *cues = _images(masker, front, count, width_factor)
         except MismatchError:
             if width_factor == 1:
                 raise
             return
+        if cues:  # maps have any range, which that of noise need not meet
+            reference = float(score_of(masker.scorer, x, y_hat, cues=cues[0]).map.median())
+        lambdas = [reference * factor for factor in FACTORS] if deployed is None else [deployed]
         for lam in lambdas:
-            yield Case(x, y_hat, torch.full((count,), lam, dtype=torch.float64))
+            yield Case(x, y_hat, torch.full((count,), lam, dtype=torch.float64), *cues)
 
 
 def _images(
     masker: Masker, front: PredictorGraph | None, count: int, width_factor: int
-) -> tuple[Images, Images]:
+) -> tuple[Tensor, ...]:
     if front is not None:
         return check_scorable(masker, *front.images(count, width_factor))
     *sides, last = masker.card.sizes[0]
@@ -163,7 +167,7 @@ def difference(masker: Masker, run: InferenceSession, case: Case) -> Difference:
     """Return the differences of one batch; NaN counts as infinite."""
     outputs, family = run(case), masker.family
     mask, score = outputs["mask"], outputs["score"]
-    expected_score = score_of(masker.scorer, case.x, case.y_hat).map
+    expected_score = score_of(masker.scorer, case.x, case.y_hat, cues=case.cues).map
     lower, upper = (
         family.apply(score, family.level(score, case.lam * (1 + sign * LAMBDA_TOLERANCE))) for sign in (-1, 1)
     )

@@ -51,10 +51,11 @@ def export(
     """Write a masker as one ONNX file that needs onnxruntime only; see docs/how-to/export.md.
 
     Inputs: x (N, Cx, *space) and y_hat (N, C, *space), float32 in [0, 1], lam (N,) float64. Outputs: mask
-    (N, 1 or C, *space) and score, float32. Lambda is an input, so that recalibration needs no new export. The
-    mask of an image is 0 where PyTorch would raise: values outside [0, 1], NaN, a negative lambda. The file's
-    metadata hold the calibration. Before the file appears, onnxruntime's scores and masks are compared with
-    PyTorch's.
+    (N, 1 or C, *space) and score, float32. Where the score is read from maps beside y_hat, they are one more
+    input, cues (N, K, *space), float32, with the values of the files. Lambda is an input, so that
+    recalibration needs no new export. The mask of an image is 0 where PyTorch would raise: values outside
+    [0, 1], NaN, a negative lambda. The file's metadata hold the calibration. Before the file appears,
+    onnxruntime's scores and masks are compared with PyTorch's.
 
     With a predictor the file takes x alone and returns y_hat, in [0, 1], mask and score, at the calibrated
     lambda, which is part of the file.
@@ -70,7 +71,8 @@ def export(
 
     Raises:
         InvalidArgumentError: another suffix, a promise whose lambda only conformask can find or, with a
-            predictor, is not the same for all images, or one about whole images scored by tiles.
+            predictor, is not the same for all images, or one about whole images scored by tiles; a predictor
+            where the score is read from maps.
         MissingFileError: there is no such predictor, or onnx, onnxscript or onnxruntime is not installed.
         MismatchError: the network cannot be exported, onnxruntime differs from PyTorch, or the predictor
             takes or makes other images, or is another network than the calibration's.
@@ -108,22 +110,27 @@ def load_predictor(
     """Return a predictor for a masker, with a caveat if the promise may not be about its outputs.
 
     Raises:
-        InvalidArgumentError: lambda depends on the image.
+        InvalidArgumentError: lambda depends on the image, or the score is read from maps.
         MismatchError: it does not fit, or is another network than the calibration's; see `front_of`.
     """
     if predictor is None:
         return None, None
-    refuse_varying(masker)
+    refuse_further_inputs(masker)
     front = predictor_graph(masker, Path(predictor), network)
     return front, masker.card.check_network(front.network, allow_network_mismatch=allow_network_mismatch)
 
 
-def refuse_varying(masker: Masker) -> None:
-    """Raise if lambda is not a constant that an exported file can contain.
+def refuse_further_inputs(masker: Masker) -> None:
+    """Raise for a masker that needs more of an image than x and y_hat: maps, or its own lambda.
 
     Raises:
-        InvalidArgumentError: lambda depends on the image.
+        InvalidArgumentError: it needs them.
     """
+    if masker.scorer.cue_channels:
+        raise InvalidArgumentError(
+            "the score is read from maps beside y_hat, but this file would take no maps: export RUN OUT.onnx "
+            "without a predictor, and pass the maps of each image"
+        )
     if constant_lambda(masker) is None:
         raise InvalidArgumentError(
             f"the {masker.card.promise.guarantee} promise derives lambda from each image's "
@@ -164,6 +171,8 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
         "scorer": masker.scorer.name,
         "tolerance": repr(TOLERANCE),
     }
+    if masker.scorer.cue_channels:
+        entries["cues"] = masker.card.cues_made or "given"
     if lam is None:
         return entries | {"lambda_depends_on": ", ".join(sorted(masker.rule.needs))}
     return entries | {"lambda": repr(lam)}
@@ -180,11 +189,6 @@ def refuse(masker: Masker) -> None:
     missing_packages = [name for name in PACKAGES if find_spec(name) is None]
     if missing_packages:
         raise MissingFileError(f"export needs {', '.join(missing_packages)}: {pip_install('onnx')}")
-    if masker.scorer.cue_channels:
-        raise InvalidArgumentError(
-            "the score is read from maps beside y_hat, which an exported file does not take yet: use "
-            "conformask mask"
-        )
     if masker.card.tiles is not None:
         raise InvalidArgumentError(
             "this promise is about whole images scored by tiles, but a graph scores in one pass: calibrate "

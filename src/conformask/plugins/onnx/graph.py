@@ -33,12 +33,18 @@ SIDES = "dhw"
 """Names of spatial axes of any length; planes use the last two."""
 OPSET = 20
 """Version of the ONNX operator set."""
+CUES = "cues"
+"""Name of the input for maps beside y_hat."""
+LARGEST = torch.finfo(torch.float32).max
 SMALL, SMALL_DEEP = 256, 48
 """Side, in pixels, that the paper's U-Net halves down to one; for volumes, one that takes little memory."""
 
 
 class Graph(nn.Module):
-    """Graph (x, y_hat, lam) -> (mask, score); the mask is 0 where PyTorch would raise."""
+    """Graph (x, y_hat, lam) -> (mask, score); the mask is 0 where PyTorch would raise.
+
+    Maps beside y_hat, where the score is read from them, are a fourth input, `cues`.
+    """
 
     inputs: ClassVar[Names] = ("x", "y_hat", "lam")
     outputs: ClassVar[Names] = ("mask", "score")
@@ -50,11 +56,17 @@ class Graph(nn.Module):
         self.score_map = masker.scorer.score_map
         self.mask_function = mask_function(masker.family)
 
-    def forward(self, x: Images, y_hat: Images, lam: PerImage) -> tuple[Images, Images]:
+    def forward(
+        self, x: Images, y_hat: Images, lam: PerImage, cues: Tensor | None = None
+    ) -> tuple[Images, Images]:
         """Return mask and score of each image at its lambda."""
-        score = self.score_map(x, y_hat).float().clone()  # a score may be x itself, but needs its own name
         usable = lie_within(x, -SLACK, 1 + SLACK) & lie_within(y_hat, -SLACK, 1 + SLACK)
-        usable = usable & lie_within(score, 0, torch.finfo(torch.float32).max)
+        if cues is not None:
+            assert cues.shape[2:] == y_hat.shape[2:]  # ties their axes, which a score of maps alone does not
+            usable = usable & lie_within(cues, -LARGEST, LARGEST)
+        maps = () if cues is None else (cues,)
+        score = self.score_map(x, y_hat, *maps).float().clone()  # x itself may be one, but needs its own name
+        usable = usable & lie_within(score, 0, LARGEST)
         return torch.where(per_image(usable, score), self.mask_function(score, lam.double()), 0.0), score
 
 
@@ -129,8 +141,8 @@ def lie_within(images: Images, low: float, high: float) -> Tensor:
     return ((images >= low) & (images <= high)).flatten(1).all(dim=1)
 
 
-def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Images, Images]:
-    """Return random x and y_hat of a size; x has half of it if the scorer takes that.
+def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Tensor, ...]:
+    """Return random x, y_hat and, if the scorer takes any, maps of a size; x has half of it if it can.
 
     Raises:
         MismatchError: the score fails at this size, whatever the size of x.
@@ -140,28 +152,32 @@ def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Images
     if masker.probe is not None:
         channels = calibrated_shapes(masker)[0][0]
     y_hat = torch.rand(count, masker.card.channels, *size, generator=generator)
+    maps = masker.scorer.cue_channels
+    cues = (torch.rand(count, maps, *size, generator=generator),) if maps else ()
     half_size = tuple((side + 1) // 2 for side in size)
     for x_size in (half_size, size):
         x = torch.rand(count, channels, *x_size, generator=generator)
         try:
-            return check_scorable(masker, x, y_hat)
+            return check_scorable(masker, x, y_hat, *cues)
         except MismatchError as error:
             last_error = error
     raise last_error
 
 
-def check_scorable(masker: Masker, x: Images, y_hat: Images) -> tuple[Images, Images]:
-    """Return the images, if they can be scored.
+def check_scorable(
+    masker: Masker, x: Images, y_hat: Images, cues: Tensor | None = None
+) -> tuple[Tensor, ...]:
+    """Return the images, and the maps if there are any, if they can be scored.
 
     Raises:
         MismatchError: the score fails on them.
     """
     try:
-        score_of(masker.scorer, x, y_hat)
+        score_of(masker.scorer, x, y_hat, cues=cues)
     except Exception as error:  # a user's own code may raise anything
         size = tuple(y_hat.shape[2:])
         raise MismatchError(f"the score fails on images of {size}: {first_line(error)}") from error
-    return x, y_hat
+    return (x, y_hat) if cues is None else (x, y_hat, cues)
 
 
 def translate(masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset: int = OPSET) -> "ModelProto":
@@ -170,8 +186,8 @@ def translate(masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset:
     Raises:
         MismatchError: the network or the family cannot be exported; the message quotes torch.
     """
-    images = _example(masker)
-    example_inputs = (*images, torch.ones(2, dtype=torch.float64))[: len(kind.inputs)]
+    x, y_hat, *cues = _example(masker)
+    example_inputs = (*(x, y_hat, torch.ones(2, dtype=torch.float64))[: len(kind.inputs)], *cues)
     dynamic_axes = tuple(
         {axis: Dim.AUTO for axis in range(tensor.ndim) if axis != 1} for tensor in example_inputs
     )
@@ -181,7 +197,7 @@ def translate(masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset:
             program = torch.export.export(graph, example_inputs, dynamic_shapes=dynamic_axes, strict=False)
             exported = torch.onnx.export(
                 program,
-                input_names=kind.inputs,
+                input_names=(*kind.inputs, *[CUES] * len(cues)),
                 output_names=kind.outputs,
                 opset_version=opset,
                 optimize=False,  # torch would take 1 + 1e-6 for 1; onnxruntime optimises exactly
@@ -197,7 +213,7 @@ def translate(masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset:
     return name_axes(without_traces(model))
 
 
-def _example(masker: Masker) -> tuple[Images, Images]:
+def _example(masker: Masker) -> tuple[Tensor, ...]:
     """Return images for the translation; no layer is one pixel wide, which torch would take for fixed."""
     size = masker.card.sizes[0]
     if max(size) <= (SMALL if len(size) == 2 else SMALL_DEEP):

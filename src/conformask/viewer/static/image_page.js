@@ -73,9 +73,10 @@ export class ImagePage {
     this.#markPanel = new MarkPanel(session.hatch, () => this.#drawTask.request());
     this.#readout = new Readout($("#readout"), session.family);
     this.#panes = this.#createPanes(session);
-    $("#view-buttons").replaceChildren(...VIEWS.map((view, index) => this.#createViewButton(view, index + 1)));
+    const views = VIEWS.filter((view) => view !== "map" || session.maps);
+    $("#view-buttons").replaceChildren(...views.map((view, index) => this.#createViewButton(view, index + 1)));
     for (const side of ["left", "right"]) {
-      $(`#${side}-view`).replaceChildren(...VIEWS.map((view) => new Option(TITLES[view], view)));
+      $(`#${side}-view`).replaceChildren(...views.map((view) => new Option(TITLES[view], view)));
       $(`#${side}-view`).addEventListener("change", () =>
         updateState({ swipe: [$("#left-view").value, $("#right-view").value] }));
     }
@@ -282,7 +283,8 @@ export class ImagePage {
   }
 
   #isAvailable(view) {
-    return this.#image !== null && (this.#image.truth || !NEEDS_TRUTH.includes(view));
+    if (this.#image === null) return false;
+    return view === "map" ? this.#image.map_range !== null : this.#image.truth || !NEEDS_TRUTH.includes(view);
   }
 
   // The promise and the mask change together: the texts come with the answer, the drawing follows at once, and the
@@ -384,7 +386,7 @@ export class ImagePage {
     const buttonView = right ?? left; // which the buttons change
     for (const button of $("#view-buttons").children)
       button.setAttribute("aria-pressed", button.dataset.view === buttonView);
-    const usesChannels = [left, right].some((view) => view && !["mask", "error"].includes(view));
+    const usesChannels = [left, right].some((view) => view && !["mask", "error", "map"].includes(view));
     $("#legend").textContent = [
       this.#legendOf(buttonView),
       usesChannels ? this.#channelPanel.legend : "",
@@ -394,12 +396,16 @@ export class ImagePage {
 
   #legendOf(view) {
     if (view === "overlay") return this.#markPanel.legend;
+    if (view === "map") return mapLegend(this.#image.map_range);
     if (view !== "error") return LEGENDS[view] ?? "";
     const [low, high] = this.#image.range;
     return `|y − ŷ|, black = 0 to bright = ${formatNumber(this.#image.error_scale * (high - low))} and more.`;
   }
 }
 
+const mapLegend = ([low, high]) =>
+  `The map beside ŷ (of several, their mean), black = ${formatNumber(low)} to bright = ${formatNumber(high)}: ` +
+  "all its values but 0.5 % at each end.";
 const settingOf = ({ threshold, confidence }) => ({ threshold, confidence });
 const isSameSetting = (a, b) => a.threshold === b.threshold && a.confidence === b.confidence;
 

@@ -16,7 +16,7 @@ import { Viewport } from "./viewport.js";
 
 /** The titles of views, by view. */
 export const TITLES = {
-  output: "Output ŷ", overlay: "Overlay", mask: "Mask", truth: "Truth y", input: "Input x", error: "Error",
+  output: "Output ŷ", overlay: "Overlay", mask: "Mask", truth: "Truth y", input: "Input x", error: "Error", map: "Map",
 };
 
 const LAYERS = ["front", "back"];

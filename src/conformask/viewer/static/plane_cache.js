@@ -21,9 +21,9 @@ export class PlaneCache {
     return this.#cached("score", plane, () => api.fetchScore(this.#imageName, plane));
   }
 
-  /** Return a picture of a plane: "input", "output" or "truth" with display options, or "error" without them. */
+  /** Return a picture of a plane: "input", "output" or "truth" with display options, "error" or "map" without. */
   picture(view, plane, displayOptions) {
-    const query = view === "error" ? plane : { ...plane, ...displayOptions };
+    const query = ["error", "map"].includes(view) ? plane : { ...plane, ...displayOptions };
     return this.#cached(view, query, () => api.fetchPicture(this.#imageName, view, query));
   }
 

@@ -2,13 +2,13 @@
 
 import * as api from "./api.js";
 import { createElement } from "./dom.js";
-import { valueInRange } from "./format.js";
+import { roundToDigits, valueInRange } from "./format.js";
 import { LatestTask } from "./latest_task.js";
 import { maskValue } from "./mask.js";
 
 const PICTURES = [["truth", "Truth"], ["input", "Input"]]; // in the order of the views, after output and mask
 
-/** The values of the pictures, of the error and of the mask at the voxel under the pointer. */
+/** The values of the pictures, of the error, the mask and the map at the voxel under the pointer. */
 export class Readout {
   #element;
   #family;
@@ -84,6 +84,7 @@ export class Readout {
     const [low, high] = range;
     // An error is a difference of values: in their units, but counted from 0.
     if (this.#values.error) rows.push(["Error", valueInRange(this.#values.error[0], [0, high - low])]);
+    if (this.#values.map) rows.push(["Map", this.#values.map.map((value) => roundToDigits(value, 4)).join(" ")]);
     return rows;
   }
 }

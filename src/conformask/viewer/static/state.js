@@ -2,8 +2,8 @@
 //
 // The state has the names of the parameters in the address, which must not change: people keep links.
 
-/** What can be shown of an image, in the order of the buttons and of the keys 1 to 6. */
-export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error"];
+/** What can be shown of an image, in the order of the buttons and of the keys 1 to 7. */
+export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error", "map"];
 
 const SORTS = ["name", "largest", "smallest", "loss"];
 const GALLERY_KEYS = ["search", "part", "beyond", "sort"];

@@ -43,7 +43,8 @@ const totalFileSize = () =>
 
 async function submit(onUploaded) {
   const formData = new FormData(form);
-  if (!form.elements.y.files.length) formData.delete("y"); // a browser would send an empty file
+  for (const { name, files } of form.querySelectorAll("[type=file]"))
+    if (!files.length) formData.delete(name); // a browser would send an empty file
   submitButton.disabled = true;
   submitButton.textContent = LOADING_TEXT;
   try {
