@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 import conformask as cm
+from conformask.cli import main
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
 from conformask.losses import loss
 from conformask.masks import family
@@ -248,6 +250,16 @@ def test_packaged_weights_know_nothing_of_maps_until_they_are_trained() -> None:
     assert torch.equal(plain(network_input(x, y_hat)), with_maps(both))
 
 
+@pytest.mark.parametrize("network", [None, cm.NetworkOptions(from_scratch=True, width=4)])
+def test_of_volumes_too(tmp_path: Path, network: cm.NetworkOptions | None) -> None:
+    generator = np.random.default_rng(0)
+    x, y_hat, y, spread = generator.random((4, 12, 6, 16, 16), dtype=np.float32)
+    images = cm.Triplets.from_arrays(x, y_hat, y, cues=spread, reading=cm.Reading(axes="ZYX"))
+    scorer = quiet(images, tmp_path, scorer="mask", network=network, training=cm.TrainingConfig(epochs=1))
+    batch = next(images.batches(2))
+    assert scorer(batch.x, batch.y_hat, batch.cues).map.shape == (2, 1, 6, 16, 16)
+
+
 def test_maps_from_which_nothing_can_be_learnt_are_refused(tmp_path: Path) -> None:
     flat = world(45, 0, scale=0.0, shift=3.0)
     with pytest.raises(InvalidArgumentError, match="map 1 holds 3 at nearly every pixel"):
@@ -268,3 +280,49 @@ def test_a_map_is_a_candidate_either_way_round(tmp_path: Path, how: dict, name: 
     shown = batch.cues > float(value) if side == "above" else batch.cues < float(value)
     assert side == ("above" if how else "below")
     assert torch.equal(masks > 0.5, shown)
+
+
+def written(folder: Path, images: cm.Triplets) -> Path:
+    """Files as people have them: the maps in a folder of their own."""
+    for role in ("x", "y_hat", "y", "uncertainty"):
+        (folder / role).mkdir(parents=True)
+    for triplet in images:
+        for role, image in (("x", triplet.x), ("y_hat", triplet.y_hat), ("y", triplet.truth())):
+            tifffile.imwrite(folder / role / f"{triplet.name}.tif", image[0])
+        np.save(folder / "uncertainty" / f"{triplet.name}.npy", triplet.cues[0])
+    return folder
+
+
+def test_from_maps_on_disk_to_masks(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    data, new = written(tmp_path / "data", world(120, 0)), written(tmp_path / "new", world(4, 1))
+    run, out = tmp_path / "run", tmp_path / "masks"
+    with warnings.catch_warnings(action="ignore"):
+        main(["train", str(data), str(run), "--cues", "uncertainty", "--scorer", "mask", "--epochs", "2"])
+        main(["calibrate", str(run), str(written(tmp_path / "more", world(40, 2))), "--threshold", "0.02"])
+        main(["mask", str(run), str(new), str(out), "--json"])
+    masker = cm.load(run)
+    assert (masker.scorer.cue_channels, masker.card.cues) == (1, "uncertainty")
+    for triplet in cm.Triplets.from_folder(new, reading=masker.card.reading):
+        mask = tifffile.imread(out / "masks" / f"{triplet.name}.tif") / 65535
+        np.testing.assert_array_equal(mask, masker(triplet))
+    for file in (new / "uncertainty").iterdir():
+        file.unlink()
+    (new / "uncertainty").rmdir()
+    with pytest.raises(SystemExit):
+        main(["mask", str(run), str(new), str(tmp_path / "more-masks")])
+    assert "no folder uncertainty/, which the score needs" in " ".join(capsys.readouterr().err.split())
+
+
+def test_an_ending_that_needs_no_maps_asks_for_none(tmp_path: Path) -> None:
+    data = written(tmp_path / "data", rough_with_a_map(40))
+    train = cm.Triplets.from_folder(data, reading=cm.Reading(cues="uncertainty"))
+    scorer = quiet(train, tmp_path / "run", training=NOTHING)
+    assert (scorer.cue_channels, scorer.card.cues) == (0, None)
+
+
+def rough_with_a_map(count: int) -> cm.Triplets:
+    """Images whose errors simple scores see, with a map of noise."""
+    images = [rough_where_wrong(count, 0)[at] for at in range(count)]
+    noise = np.random.default_rng(1).random((count, 16, 16), dtype=np.float32)
+    roles = ([getattr(each, role)[0] for each in images] for role in ("x", "y_hat", "y"))
+    return cm.Triplets.from_arrays(*roles, cues=noise)

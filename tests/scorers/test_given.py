@@ -208,7 +208,7 @@ def test_from_maps_on_disk_to_masks_in_two_commands(tmp_path: Path, capsys) -> N
     (new / "confidence" / "003.tif").unlink()
     with pytest.raises(MissingFileError, match=r"003\.tif have no partner"):
         cm.Triplets.from_folder(new, reading=masker.card.reading)
-    with pytest.raises(MissingFileError, match="has no folder uncertainty/, from which the score is read"):
+    with pytest.raises(MissingFileError, match="has no folder uncertainty/, which the score needs"):
         cm.Triplets.from_folder(data, reading=cm.Reading(cues="uncertainty"))
 
 

@@ -101,7 +101,7 @@ def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:
     if reading.cues is not None:
         if not (folder / reading.cues).is_dir():
             raise MissingFileError(
-                f"{folder} has no folder {reading.cues}/, from which the score is read: one map for each "
+                f"{folder} has no folder {reading.cues}/, which the score needs: one map for each "
                 "image, in a file of its name"
             )
         folders["cues"] = folder / reading.cues

@@ -165,7 +165,10 @@ class NetworkScorer(Scorer):
         if self.perceptual_hashes is not None:
             write_arrays(folder / LOOKS, {"looks": self.perceptual_hashes})
         save_weights(self.network.state_dict(), folder / "scorer.safetensors")
-        write_json(folder / "scorer.json", {**vars(self.card), "fingerprint": self.fingerprint})
+        write_json(
+            folder / "scorer.json",
+            {**vars(self.card), "cue_channels": self.cue_channels, "fingerprint": self.fingerprint},
+        )
 
     @staticmethod
     def stored_fingerprint(folder: Path) -> str:

@@ -88,8 +88,8 @@ def _check_cues(needed: int, y_hat: Images, cues: Tensor | None, name: str) -> N
     expected = (len(y_hat), needed, *y_hat.shape[2:])
     if cues is None:
         raise MismatchError(
-            f"{name!r} comes without the maps from which its score is read: give them as in the calibration, "
-            "cues= (Python) or the folder of --score-from (command line)"
+            f"{name!r} comes without the maps that its score needs: give them as in the calibration, "
+            "cues= (Python) or the folder of --score-from or --cues (command line)"
         )
     if tuple(cues.shape) != expected:
         raise MismatchError(

@@ -55,6 +55,20 @@ def test_the_masks_are_those_of_the_masker(loss: Loss | str, tmp_path: Path) -> 
     assert shown.min((1, 2, 3)).tolist() == shown.max((1, 2, 3)).tolist() == [0, 0, 1]
 
 
+def test_the_masks_of_a_network_that_takes_maps_are_those_of_the_masker(tmp_path: Path) -> None:
+    epoch = cm.TrainingConfig(epochs=1)
+    scorer = cm.fit_scorer(triplets(40, 2), out=tmp_path / "run", scorer="mask", training=epoch)
+    masker = cm.calibrate(scorer, triplets(40, 0), threshold=0.05)
+    done = cm.export(masker, tmp_path / "masker.onnx")
+    batch = next(triplets(3, 1, side=24).batches(3))
+    images = {name: getattr(batch, name).numpy() for name in ("x", "y_hat", "cues")}
+    session = onnxruntime.InferenceSession(done.path)
+    mask, score = session.run(None, {**images, "lam": np.full(3, done.lam)})
+    expected = masker.masks(batch.x, batch.y_hat, cues=batch.cues).numpy()
+    np.testing.assert_allclose(score, masker.scorer(batch.x, batch.y_hat, batch.cues).map, atol=1e-4)
+    assert (mask != expected).mean() < 0.01
+
+
 def test_a_file_that_would_take_no_maps_is_refused(tmp_path: Path) -> None:
     masker = calibrated("l1")
     with pytest.raises(InvalidArgumentError, match=r"from maps beside y_hat, .* without a predictor"):
