@@ -7,7 +7,7 @@ The six pairs of research/minute.py, whose parts these are; draws of a network t
 its output. Each pair has a map such as its users have. Measured are simple scores, the map, the packaged
 score, and what training on 30, 100 and 300 triplets ends with, without the map and with it: all calibrated on
 the same images, at the 0.1-quantile of the selection images' L1 and 90 %, with the default masks. WORK keeps
-triplets and run folders; research/results/cues.json what was measured; a killed run goes on.
+triplets and run folders; research/results/cues what was measured, a file for each pair; a killed run goes on.
 research/cues_page.py makes docs/results/cues.md of it.
 """
 
@@ -32,7 +32,7 @@ from conformask.errors import CalibrationError
 from conformask.evaluation.resplits import resplit
 from conformask.networks.unet import UNet
 
-RESULTS = Path(__file__).parent / "results" / "cues.json"
+RESULTS = Path(__file__).parent / "results" / "cues"
 COUNTS = (30, 100, 300)
 SIMPLE = ("residual", "gradient", "spread")
 DRAWS = (2, 4, 8)
@@ -226,13 +226,15 @@ def main() -> None:
     parser.add_argument("--counts", nargs="+", type=int, default=list(COUNTS))
     options = parser.parse_args()
     warnings.simplefilter("ignore")
-    results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in options.pairs:
         arrays = arrays_of(name, options.work, options.data)
         without, with_map = (parts_of(arrays, with_map=given) for given in (False, True))
         threshold = threshold_of(without["selection"])
         counts = {part: len(triplets) for part, triplets in without.items()}
-        rows = results.setdefault(name, {"map": MAPS[name][0], "n": counts, "scores": {}})["scores"]
+        path = RESULTS / f"{name.replace(', ', '-').replace(' ', '-')}.json"
+        result = {"pair": name, "map": MAPS[name][0], "n": counts, "scores": {}}
+        result = json.loads(path.read_text()) if path.exists() else result
+        rows = result["scores"]
         for title, parts, make in contenders(options.counts, without, with_map, options.work / "cues" / name):
             if title in rows:
                 continue
@@ -242,7 +244,8 @@ def main() -> None:
             ended = scorer.name if title.startswith("train") else None
             found = measured(scorer, parts, threshold)
             rows[title] = found and {"minutes": minutes, "ended with": ended, **found}
-            RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(json.dumps(result, indent=1) + "\n")
             hidden = rows[title]["resplits"]["mask_size"] if rows[title] else 1.0
             print(f"{name}: {title} {hidden:.4f}, {ended}, {minutes:.1f} min", flush=True)
 
