@@ -36,6 +36,7 @@ for index, (_, triplet) in enumerate(predicted(images, sr, Bicubic(sr))):
     for role in ("x", "y_hat", "y"):
         data = ["data", "demo/data"] * (index % 2 == 1)
         places = [folder, *data, *["new-images"] * (index < 3 and role != "y")]
+        places += ["pairs"] * (index % 6 == 0 and role != "y_hat") + ["unseen"] * (index < 3 and role == "x")
         for place in places:
             write_image(Path(place) / role / f"{index:04d}.png", getattr(triplet, role))
     if index < 3:
@@ -45,7 +46,13 @@ split = cm.Triplets.from_folder("data").split(seed=0)
 more = {"training": cm.TrainingConfig(epochs=1), "network": cm.NetworkOptions(width=4), "out": "runs/setup"}
 scorer = cm.fit_scorer(split.train, selection=split.selection, **more)
 cm.calibrate(scorer, split.calibration, threshold=0.02).save("masker")
-Path("enhance.py").write_text("def enlarge(image): return image.repeat(4, axis=0).repeat(4, axis=1)")
+Path("enhance.py").write_text('''
+import numpy as np
+def enlarge(image):
+    return image.repeat(4, axis=0).repeat(4, axis=1)
+def draw(image):
+    return (enlarge(image) + 0.05 * np.random.standard_normal((32, 32, 3))).clip(0, 1)
+''')
 """
 
 VOLUMES = """

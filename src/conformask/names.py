@@ -19,6 +19,8 @@ Predictor = Literal["regressor", "gan"]
 VolumeMode = Literal["slices", "volume"]
 """How a network processes volumes."""
 Split = Literal["file", "within", "tile"]
+Show = Literal["one", "mean", "all"]
+"""What y_hat is where a network draws its outputs."""
 Over = Literal["image", "local", "local_share", "trusted", "missed", "wrong", "window"]
 """Aggregates of an error map under a mask."""
 SHARES: tuple[Over, ...] = ("local_share", "missed", "wrong")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from itertools import islice, repeat
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,12 +24,14 @@ from conformask.data.sources import Pairs, Source, TrueImages
 from conformask.errors import (
     ConformaskError,
     ImageError,
+    InvalidArgumentError,
     MismatchError,
     MissingFileError,
     OutputError,
     one_line,
 )
 from conformask.fingerprints import fingerprint_of
+from conformask.names import Show
 from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.cues import CueRecipe
 from conformask.predictors.custom import custom_predictor
@@ -194,12 +196,15 @@ def add_outputs(
     *,
     reading: Reading | None = None,
     cues: str | None = None,
+    show: Show = "one",
     compute: Compute = ONE_DEVICE,
 ) -> int:
     """Run the predictor on every image of data/x and write its output to data/y_hat.
 
-    With `cues` (outputs, flips, samples,K or residual; see `predictors.cues`), maps of it are written to
-    data/cues, which `Given` takes for a score.
+    With `cues` (outputs, flips, residual, samples,K or dropout,K; see `predictors.cues`), maps of it are
+    written to data/cues, which `Given` takes for a score. `show` says what y_hat is where outputs are drawn:
+    "one" of them, their "mean", or "all" of them, NAME_1 to NAME_K. Then manifest.csv states that these are
+    the group NAME, with one map.
 
     All three folders are then read with the same data_range, or reading. Outputs of volumes are NIfTI in the
     place of x, or npy if the axes were given. Existing outputs are kept, so that a killed run resumes;
@@ -212,6 +217,8 @@ def add_outputs(
         MissingFileError: there is no folder x/ in data, or no image in it.
         MismatchError: y_hat/ holds outputs of another network, or of an unknown one; or cues/ maps that were
             made otherwise.
+        InvalidArgumentError: no such recipe, or nothing but one output to show.
+        OutputError: all are shown, and data has a manifest.csv of its own.
         ImageError: an image cannot be read, or the predictor failed on it, returned NaN or another shape than
             that of y; the message names the image.
     """
@@ -220,41 +227,70 @@ def add_outputs(
     inputs, truths, written, mapped = (_images_of(folder / role) for role in ("x", "y", "y_hat", CUES))
     if not inputs:
         raise MissingFileError(f"{folder} has no images in x/ to run the predictor on")
-    recipe = None if cues is None else CueRecipe.of(cues)
-    missing = [name for name in inputs if name not in written or (recipe and name not in mapped)]
+    if cues is None and show != "one":
+        raise InvalidArgumentError("show goes with cues samples,K or dropout,K")
+    recipe = None if cues is None else CueRecipe.of(cues, show)
+    stems = {name: [name] if recipe is None else recipe.names(name) for name in inputs}
+    missing = [
+        name
+        for name in inputs
+        if not written.keys() >= set(stems[name]) or (recipe is not None and name not in mapped)
+    ]
     names = missing[processes.rank :: processes.count]
 
     def read(name: str) -> Images:
         return torch.from_numpy(read_image(inputs[name], reading.of("x")))[None]
 
-    def write(result: tuple[str, Tensor, Tensor | None]) -> None:
-        name, output, maps = result
-        expected = read_header(truths[name], reading).shape if name in truths else output.shape
-        _check_output(name, output, expected)
-        if name not in written:
-            _write_output(folder / "y_hat" / name, output.numpy(), inputs[name], reading)
+    def write(result: tuple[str, list[Tensor], Tensor | None]) -> None:
+        name, shown, maps = result
+        for stem, output in zip(stems[name], shown, strict=True):
+            expected = read_header(truths[name], reading).shape if name in truths else output.shape
+            _check_output(name, output, expected)
+            if stem not in written:
+                _write_output(folder / "y_hat" / stem, output.numpy(), inputs[name], reading)
         if maps is not None and name not in mapped:
             _write_values(folder / CUES / name, maps.numpy(), inputs[name], reading)
 
-    def outputs() -> Iterator[tuple[str, Tensor, Tensor | None]]:
+    def outputs() -> Iterator[tuple[str, list[Tensor], Tensor | None]]:
         images = zip(names, prefetch(read, names, lambda image: image.nbytes), strict=True)
         while batch := dict(islice(images, batch_size)):
             if recipe is None:
-                yield from zip(batch, _outputs(predictor, batch), repeat(None))
+                for name, output in zip(batch, _outputs(predictor, batch), strict=True):
+                    yield name, [output], None
                 continue
             for name, image in batch.items():
-                y_hat, maps = _named(name, partial(recipe, predictor), image)
-                yield name, y_hat[0], maps[0]
+                shown, maps = _named(name, partial(recipe, predictor), image)
+                yield name, [y_hat[0] for y_hat in shown], maps[0]
 
     with exclusive_folder(folder):
         processes.wait()
-        if missing and processes.is_first:
-            _claim(folder, predictor, bool(written), cues, bool(mapped))
+        if (missing or recipe is not None) and processes.is_first:
+            _claim(folder, predictor, bool(written), recipe, bool(mapped))
         processes.wait()
         for _ in tracked(prefetch(write, outputs()), "outputs", len(names)):
             pass
         processes.wait()
+        if show == "all" and processes.is_first:
+            _write_groups(folder, stems)
+        processes.wait()
     return len(inputs)
+
+
+def _write_groups(folder: Path, stems: Mapping[str, Sequence[str]]) -> None:
+    """Write the manifest of images that share x, y, region and map with others of their group."""
+    shared = {role: _images_of(folder / role) for role in ("x", "y", "region", CUES)}
+    roles, outputs = [role for role, files in shared.items() if files], _images_of(folder / "y_hat")
+
+    def path(role: str, name: str) -> str:
+        return f"{role}/{shared[role][name].name}" if name in shared[role] else ""
+
+    rows = (
+        {"name": stem, "group": name, "y_hat": f"y_hat/{outputs[stem].name}"}
+        | {role: path(role, name) for role in roles}
+        for name, samples in stems.items()
+        for stem in samples
+    )
+    write_manifest(folder / MANIFEST, rows, ("name", "group", "y_hat", *roles))
 
 
 def _named(name: str, run: Callable[[Images], T], image: Images) -> T:
@@ -269,23 +305,29 @@ def _named(name: str, run: Callable[[Images], T], image: Images) -> T:
         ) from error
 
 
-def _claim(folder: Path, predictor: Predictor, started: bool, cues: str | None, mapped: bool) -> None:
+def _claim(folder: Path, predictor: Predictor, started: bool, recipe: CueRecipe | None, mapped: bool) -> None:
     """Record in triplets.json what makes y_hat/ and cues/, before the first output is written."""
     provenance = Provenance.load(folder)
-    network = Network(predictor.name, predictor.fingerprint)
+    network = Network(predictor.name, predictor.fingerprint) if recipe is None else recipe.network(predictor)
     if started and (provenance.network is None or provenance.network.is_other(network)):
         whose = "of an unknown network" if provenance.network is None else f"of {provenance.network.name}"
         raise MismatchError(
-            f"{folder / 'y_hat'} already contains outputs {whose}, and those of {predictor.name} would be "
+            f"{folder / 'y_hat'} already contains outputs {whose}, and those of {network.name} would be "
             "mixed with them: move them to another folder"
         )
-    if cues is not None and mapped and provenance.cues != cues:
+    if recipe is not None and mapped and provenance.cues != recipe.text:
         raise MismatchError(
-            f"{folder / CUES} already contains maps made {provenance.cues or 'by you'}, and those by {cues} "
-            "would be mixed with them: move them to another folder"
+            f"{folder / CUES} already contains maps made {provenance.cues or 'by you'}, and those by "
+            f"{recipe.text} would be mixed with them: move them to another folder"
         )
-    provenance = replace(provenance, network=network, trained_on=predictor.trained_on)
-    replace(provenance, cues=cues or provenance.cues).save(folder)
+    if recipe is not None and recipe.kind == "samples" and started and provenance.cues != recipe.text:
+        raise MismatchError(
+            f"{folder / 'y_hat'} already contains outputs that would not be among the samples of their maps: "
+            "move them to another folder"
+        )
+    cues = provenance.cues if recipe is None else recipe.text
+    provenance = replace(provenance, network=network, trained_on=predictor.trained_on, cues=cues)
+    provenance.claim(folder, [MANIFEST] if recipe is not None and recipe.show == "all" else [])
 
 
 def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:

@@ -41,3 +41,36 @@ def test_the_page_about_maps_has_the_numbers_of_its_record() -> None:
         f"the best possible masks {100 * given['best']:.0f} %",
     ):
         assert text in page
+
+
+def test_the_page_about_samples_has_the_numbers_of_its_record() -> None:
+    record = json.loads((DOCS.parent / "research" / "results" / "sampler.json").read_text(encoding="utf-8"))
+    page = " ".join((DOCS / "how-to" / "generative.md").read_text(encoding="utf-8").split())
+    two, four, eight = (record["intervals"][count] for count in ("2", "4", "8"))
+    covered = [f"{100 * each['normal']:.0f} %" for each in (eight, four, two)]
+    perfect = [f"{100 * each['normal_perfect']:.0f}" for each in (eight, four, two)]
+    for text in (
+        f"On {record['photographs']} photographs",
+        f"holds {covered[0]} of the true pixels with {record['samples']} samples, {covered[1]} with 4 and "
+        f"{covered[2]} with 2",
+        f"90 % of the pixels in only {100 * eight['normal_images']:.0f} % of the photographs",
+        f"would give {perfect[0]}, {perfect[1]} and {perfect[2]} %",
+        f"the range of eight {100 * eight['range_perfect']:.0f} % (here {100 * eight['range']:.0f} %)",
+        f"at most {record['threshold']} of mean error",
+    ):
+        assert text in page
+    shown = {"one": "one", "mean": "the mean", "all": "all, every", "random": "all, a random"}
+    for name, measured in record["masks"].items():
+        row = f"| {shown[name]} | {100 * measured['coverage']:.1f} % | {100 * measured['hidden']:.0f} % |"
+        assert row in page
+
+
+def test_masks_of_samples_keep_to_the_law_and_intervals_fall_short() -> None:
+    """200 resplits, and three of them with deployed masks; 4 sigma are allowed."""
+    record = json.loads((DOCS.parent / "research" / "results" / "sampler.json").read_text(encoding="utf-8"))
+    assert max(each["normal"] for each in record["intervals"].values()) < 0.9
+    for name, measured in record["masks"].items():
+        sigma = measured["law_std"]
+        assert abs(measured["coverage"] - measured["law_mean"]) < 4 * sigma / 200**0.5, name
+        assert name == "random" or abs(measured["coverage_std"] - sigma) < 4 * sigma / 400**0.5, name
+        assert all(abs(each - measured["law_mean"]) < 4 * sigma for each in measured["deployed"]), name

@@ -8,9 +8,11 @@ import torch
 
 import conformask as cm
 from conformask.cli import main
+from conformask.data.check import check_triplets
+from conformask.data.images import read_image as read_mask
 from conformask.data.images import write_image
 from conformask.deployment.masks import write_masks
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError, MismatchError, OutputError
 from conformask.predictors.cues import CueRecipe, symmetries
 from conformask.predictors.custom import CustomPredictor, custom_predictor
 from conformask.preparation import add_outputs
@@ -39,7 +41,7 @@ def test_each_symmetry_is_undone_and_none_comes_twice(shape) -> None:
 
 
 def test_a_network_that_turns_with_its_input_has_no_spread() -> None:
-    y_hat, spread = CueRecipe.of("flips")(network(lambda x: x**2), images(PLANE))
+    (y_hat,), spread = CueRecipe.of("flips")(network(lambda x: x**2), images(PLANE))
     assert torch.equal(y_hat, images(PLANE) ** 2)
     assert spread.abs().max() < 1e-6
     assert spread.shape == (2, 1, 6, 8)
@@ -65,7 +67,7 @@ def test_flips_are_the_deviation_over_eight_outputs() -> None:
 def test_samples_are_the_deviation_over_draws_and_the_first_is_shown() -> None:
     draws = [images(PLANE, seed) for seed in range(5)]
     left = iter(draws)
-    y_hat, spread = CueRecipe.of("samples,5")(network(lambda _: next(left)), images(PLANE))
+    (y_hat,), spread = CueRecipe.of("samples,5")(network(lambda _: next(left)), images(PLANE))
     assert torch.equal(y_hat, draws[0])
     expected = np.std([draw.numpy() for draw in draws], axis=0).mean(axis=1, keepdims=True)
     np.testing.assert_allclose(spread, expected, atol=1e-6)
@@ -82,7 +84,7 @@ def test_a_residual_has_the_size_of_the_input() -> None:
         CueRecipe.of("residual")(network(lambda _: y_hat), images((1, 1, 4, 4)))
 
 
-@pytest.mark.parametrize("text", ["samples", "samples,1", "samples,x", "flips,3", "noise"])
+@pytest.mark.parametrize("text", ["samples", "samples,1", "samples,x", "dropout", "flips,3", "noise"])
 def test_what_is_no_recipe(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="give outputs, flips, residual, or samples,K"):
         CueRecipe.of(text)
@@ -150,6 +152,32 @@ def test_maps_of_another_recipe_are_not_mixed(tmp_path: Path) -> None:
     assert triplets.provenance.cues == "flips"
 
 
+def test_an_output_is_drawn_together_with_its_map(tmp_path: Path) -> None:
+    data, drawing = pairs(tmp_path, 2, 0), network(lambda x: x * torch.rand(()))
+    add_outputs(data, drawing)
+    with pytest.raises(MismatchError, match="would not be among the samples of their maps"):
+        add_outputs(data, drawing, cues="samples,3")
+    add_outputs(data, drawing, cues="residual")
+
+
+def test_maps_go_without_a_task(tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit):
+        main(
+            [
+                "triplets",
+                str(tmp_path),
+                "new",
+                "--task",
+                "completion",
+                "--predictor",
+                "bicubic",
+                "--show",
+                "all",
+            ]
+        )
+    assert "--cues and --show go without --task" in capsys.readouterr().err
+
+
 RETURNS = """
 import numpy as np
 import torch
@@ -197,3 +225,128 @@ def test_a_file_of_pytorch_that_returns_two(tmp_path: Path) -> None:
     y_hat, maps = both.with_maps(x)
     assert torch.equal(y_hat, 0.5 * x)
     torch.testing.assert_close(maps, 7 * x.mean(dim=1, keepdim=True))
+
+
+def test_the_mean_of_draws_and_all_of_them() -> None:
+    draws = [images(PLANE, seed) for seed in range(3)]
+
+    def shown(show):
+        left = iter(draws)
+        return CueRecipe.of("samples,3", show)(network(lambda _: next(left)), images(PLANE))
+
+    (mean,), spread = shown("mean")
+    torch.testing.assert_close(mean, torch.stack(draws).mean(dim=0))
+    every, of_all = shown("all")
+    assert all(map(torch.equal, every, draws))
+    assert torch.equal(spread, of_all)
+
+
+def test_what_is_shown_goes_with_draws(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="goes with cues samples,K or dropout,K, not flips"):
+        CueRecipe.of("flips", "mean")
+    with pytest.raises(InvalidArgumentError, match="show 'median': give one, mean, all"):
+        CueRecipe.of("samples,3", "median")
+    with pytest.raises(InvalidArgumentError, match="show goes with cues"):
+        add_outputs(pairs(tmp_path, 1, 0), network(lambda x: x), show="mean")
+
+
+class Dropping(torch.nn.Module):
+    """Its batch norm would change with every call in training."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm, self.drop = torch.nn.BatchNorm2d(1), torch.nn.Dropout(0.5)
+
+    def forward(self, x):
+        return 0.5 * self.drop(self.norm(x))
+
+
+def test_dropout_alone_is_turned_on_and_off_again(tmp_path: Path) -> None:
+    module = Dropping().eval()
+    torch.jit.script(module).save(str(tmp_path / "scripted.pt"))
+    x = images((1, 1, 12, 12))
+    for own in (
+        CustomPredictor(module, "own", "1f", network=module),
+        custom_predictor(str(tmp_path / "scripted.pt")),
+    ):
+        plain, recipe = own(x), CueRecipe.of("dropout,60")
+        (y_hat,), spread = recipe(own, x)
+        assert torch.equal(y_hat, plain), "what is shown is the output without dropout"
+        assert recipe.passes == 61
+        torch.testing.assert_close(spread / plain, torch.ones_like(x), atol=0.2, rtol=0)
+        (mean,), _ = CueRecipe.of("dropout,60", "mean")(own, x)
+        assert 0 < (mean - plain).abs().mean() < 0.2
+        assert torch.equal(own(x), plain), "dropout is off again, and the batch norm as it was"
+
+
+def test_networks_without_dropout_are_refused() -> None:
+    recipe, x = CueRecipe.of("dropout,4"), images((1, 1, 6, 6))
+    with pytest.raises(MismatchError, match="is not a torch module whose layers can be reached"):
+        recipe(network(lambda x: x), x)
+    with pytest.raises(MismatchError, match="has no dropout layers"):
+        recipe(CustomPredictor(torch.nn.ReLU(), "own", "1f", network=torch.nn.ReLU()), x)
+
+
+def test_a_module_by_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "module_of_cues.py").write_text(
+        "import torch\nnetwork = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Dropout(0.2))\n"
+    )
+    pairs(tmp_path / "data", 3, 0)
+    run = ["triplets", "data", "--predictor", "module_of_cues:network", "--cues", "dropout,4"]
+    main(run)
+    assert "by 5 calls of the network for each image" in capsys.readouterr().out
+    for triplet in cm.Triplets.from_folder("data", reading=cm.Reading(cues="cues")):
+        np.testing.assert_allclose(triplet.y_hat, triplet.x, atol=1e-4)
+        assert triplet.cues.max() > 0.1
+    with pytest.raises(SystemExit):
+        main([*run, "--show", "mean"])
+    assert "those of module_of_cues:network (dropout,4 --show mean)" in capsys.readouterr().err
+
+
+def test_all_samples_are_a_group_under_one_mask(tmp_path: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "every_of_cues.py").write_text(MODULE)
+    pairs(tmp_path / "data", 20, 0)
+    pairs(tmp_path / "new", 3, 1)
+    for path in (tmp_path / "new" / "y").iterdir():
+        path.unlink()
+    run = ["--predictor", "every_of_cues:drawn", "--cues", "samples,3"]
+    main(["triplets", "data", *run, "--show", "all"])
+    assert "calibrate data --score-from cues --threshold T --unit group" in capsys.readouterr().out
+    triplets = cm.Triplets.from_folder("data")
+    assert triplets.names[:4] == ("000_1", "000_2", "000_3", "001_1")
+    assert triplets.groups[:4] == ("000", "000", "000", "001")
+    assert check_triplets(triplets, 9).duplicates == (), "they share a truth, and are no copies"
+    (tmp_path / "data" / "y_hat" / "004_2.png").unlink()
+    main(["triplets", "data", *run, "--show", "all"])
+    assert len(triplets) == 60
+    promise = ["--threshold", "0.05", "--unit", "group", "--group-name", "input"]
+    main(["calibrate", "data", "--score-from", "cues", *promise, "--out", "run"])
+    capsys.readouterr()
+    masker = cm.load("run")
+    assert (masker.card.n_groups, masker.card.cues_made) == (18, "samples,3 --show all"), "two select"
+    main(["triplets", "new", *run, "--show", "all"])
+    main(["mask", "run", "new", "masks"])
+    new = cm.Triplets.from_folder("new", reading=masker.card.reading)
+    masks = [read_mask(tmp_path / "masks" / "masks" / f"{name}.png") for name in new.names]
+    assert 0 < np.mean(masks) < 1
+    for place in range(0, 9, 3):
+        assert not np.array_equal(new[place].y_hat, new[place + 1].y_hat)
+        assert np.array_equal(masks[place], masks[place + 1])
+        assert np.array_equal(masks[place], masks[place + 2])
+    capsys.readouterr()
+    for show in ("one", "mean"):
+        other = pairs(tmp_path / show, 2, 2)
+        main(["triplets", str(other), *run, "--show", show])
+        with pytest.raises(SystemExit):
+            main(["mask", "run", str(other), f"masks-{show}"])
+        assert "about maps made by --cues samples,3 --show all" in capsys.readouterr().err
+
+
+def test_a_manifest_of_yours_is_kept(tmp_path: Path) -> None:
+    data = pairs(tmp_path, 2, 0)
+    (data / "manifest.csv").write_text("mine")
+    with pytest.raises(OutputError, match=r"manifest\.csv is in the way"):
+        add_outputs(data, network(lambda x: x * torch.rand(())), cues="samples,2", show="all")
+    assert not (data / "y_hat").exists()

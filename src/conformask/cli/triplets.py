@@ -8,6 +8,7 @@ from cyclopts import Parameter
 from conformask.cli.options import AS_FILES_SAY, AsJson, Read, Split, Stride, TaskName
 from conformask.cli.output import bad_usage, show
 from conformask.cli.training_options import DEFAULT_DEVICES, Devices
+from conformask.names import Show
 
 
 def triplets(
@@ -19,7 +20,7 @@ def triplets(
         str,
         Parameter(
             help="Your network. It is code: run only what you would run as a program. One of: "
-            "package.module:function on arrays (H, W, C), or (D, H, W, C), in [0, 1]; "
+            "package.module:function on arrays (H, W, C), or (D, H, W, C), in [0, 1], or a torch.nn.Module; "
             "a file of torch.export (.pt2), TorchScript (.pt) or ONNX (.onnx); from a library, monai:BUNDLE, "
             "careamics:CHECKPOINT (in the units of --data-range) or transformers:FOLDER; bicubic; "
             "biharmonic; or the run folder of a predictor."
@@ -38,10 +39,18 @@ def triplets(
         Parameter(
             help="Also write maps that say where the output may be wrong, to IMAGES/cues: outputs (what the "
             "network returns after y_hat), flips (the spread of its outputs over 8 flips and turns of x), "
-            "samples,K (over K calls of a network that draws) or residual (|A y_hat - x|, where A makes "
-            "y_hat as small as x)."
+            "samples,K (over K calls of a network that draws), dropout,K (over K calls with its dropout on) "
+            "or residual (|A y_hat - x|, where A makes y_hat as small as x)."
         ),
     ] = None,
+    shown: Annotated[
+        Show,
+        Parameter(
+            name="--show",
+            help="What y_hat is with --cues samples,K or dropout,K: one output (of samples a draw, else "
+            "without dropout), the mean of the K, or all of them, as images of one group, with one map.",
+        ),
+    ] = "one",
     split: Split = "file",
     seed: int = 0,
     read: Read = AS_FILES_SAY,
@@ -79,19 +88,20 @@ def triplets(
         if (data, size, stride) != (None, None, None):
             bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
         own = custom_predictor(predictor, read.data_range)
-        n = add_outputs(images, own, reading=read.reading(), cues=cues, compute=devices.compute())
-        record = {"data": str(images), "n": n, "predictor": predictor, "cues": cues}
-        following = f"check {images}"
-        if cues is not None:
-            following = f"calibrate {images} --score-from cues --threshold T --out RUN"
-        lines = [f"{n} outputs in {images / 'y_hat'}"]
-        if cues is not None:
-            calls = plural(CueRecipe.of(cues).passes, "call")
+        n = add_outputs(images, own, reading=read.reading(), cues=cues, show=shown, compute=devices.compute())
+        recipe = None if cues is None else CueRecipe.of(cues, shown)
+        record = {"data": str(images), "n": n, "predictor": predictor, "cues": recipe and recipe.text}
+        each = "outputs" if shown != "all" else "groups of outputs"
+        lines, following = [f"{n} {each} in {images / 'y_hat'}"], f"check {images}"
+        if recipe is not None:
+            unit = "--unit group " if shown == "all" else ""
+            following = f"calibrate {images} --score-from cues --threshold T {unit}--out RUN"
+            calls = plural(recipe.passes, "call")
             lines.append(f"{n} maps in {images / 'cues'}, by {calls} of the network for each image")
         show(record, *lines, f"Next: conformask {following}", as_json=json)
         return
-    if cues is not None:
-        bad_usage("--cues goes without --task: first make the triplets, then run it on their folder")
+    if cues is not None or shown != "one":
+        bad_usage("--cues and --show go without --task: run your network on a folder with x/ and y/")
     if data is None or size is None:
         bad_usage("--task makes x from true images: give DATA and --size as well")
     source = true_images(images, size, stride, split, seed, read.data_range)

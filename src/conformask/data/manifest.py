@@ -127,10 +127,12 @@ def rows_of_folders(folders: Mapping[str, Path], reading: Reading = PLAIN) -> li
     ]
 
 
-def write_manifest(path: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Write a manifest of rows with the columns WRITTEN, whole or not at all."""
+def write_manifest(
+    path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str] = WRITTEN
+) -> None:
+    """Write a manifest of rows with these columns, whole or not at all."""
     with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=WRITTEN, lineterminator="\n")
+        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

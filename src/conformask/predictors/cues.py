@@ -1,54 +1,94 @@
 """Maps that say where an output may be wrong, made by more passes of a network."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import product
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.names import Show
 from conformask.predictors.custom import CustomPredictor
+from conformask.records.network import Network
 from conformask.records.size import size_text
+from conformask.storage.as_json import hash_of
 from conformask.types import Images, Predictor
 
 Run = Callable[[Images], Images]
 """A network: x (N, Cx, *space) -> y_hat (N, C, *space)."""
-KINDS = "outputs, flips, residual, or samples,K with K at least 2"
+KINDS = "outputs, flips, residual, or samples,K or dropout,K with K at least 2"
+DRAWN = ("samples", "dropout")
+"""Kinds whose outputs are drawn at random."""
 
 
 @dataclass(frozen=True)
 class CueRecipe:
-    """How maps are made: by the outputs of `passes` calls, or from one output alone.
+    """How maps are made, by the outputs of several calls or from one output alone, and what is shown.
 
     outputs: what the network returns after y_hat. flips: the standard deviation of the outputs over the flips
-    and quarter turns of x (flips alone of volumes), turned back. samples: that over K calls of a network that
-    draws its outputs. residual: |A y_hat - x|, where A makes y_hat as small as x by means.
+    and quarter turns of x (flips alone of volumes), turned back. samples: that over `count` calls of a
+    network that draws its outputs. dropout: that over `count` calls with its dropout layers on. residual:
+    |A y_hat - x|, where A makes y_hat as small as x by means.
     """
 
     kind: str
-    passes: int
+    count: int
+    """The number of outputs that a map is made of."""
+    show: Show = "one"
+    """What y_hat is: one output, as without maps (of samples the first draw); the mean of the draws; or all
+    draws, each an image of its own in the group of its input."""
 
     @classmethod
-    def of(cls, text: str) -> "CueRecipe":
-        """Parse flips, residual or samples,K.
+    def of(cls, text: str, show: Show = "one") -> "CueRecipe":
+        """Parse flips, outputs, residual, samples,K or dropout,K.
 
         Raises:
-            InvalidArgumentError: none of these.
+            InvalidArgumentError: none of these, or not one output to show of what draws none.
         """
         kind, _, count = text.partition(",")
-        if kind in ("outputs", "flips", "residual") and not count:
-            return cls(kind, 8 if kind == "flips" else 1)
-        if kind == "samples" and count.isdecimal() and int(count) >= 2:
-            return cls(kind, int(count))
-        raise InvalidArgumentError(f"cues {text!r}: give {KINDS}")
+        if show not in get_args(Show):
+            raise InvalidArgumentError(f"show {show!r}: give {', '.join(get_args(Show))}")
+        if kind in DRAWN and count.isdecimal() and int(count) >= 2:
+            return cls(kind, int(count), show)
+        if kind not in ("outputs", "flips", "residual") or count:
+            raise InvalidArgumentError(f"cues {text!r}: give {KINDS}")
+        if show != "one":
+            raise InvalidArgumentError(f"show {show!r} goes with cues samples,K or dropout,K, not {text}")
+        return cls(kind, 8 if kind == "flips" else 1)
 
-    def __call__(self, predictor: Predictor, x: Images) -> tuple[Images, Images]:
-        """Return y_hat (N, C, *space) and its maps (N, K, *space), float32, of a batch of one size.
+    @property
+    def text(self) -> str:
+        """The recipe as it is recorded and asked for, such as "samples,8 --show mean"."""
+        kind = f"{self.kind},{self.count}" if self.kind in DRAWN else self.kind
+        return kind if self.show == "one" else f"{kind} --show {self.show}"
+
+    @property
+    def passes(self) -> int:
+        """The number of calls of the network for each image."""
+        return self.count + (self.kind == "dropout" and self.show == "one")
+
+    def names(self, name: str) -> list[str]:
+        """Return the names of what is shown of an image: its own, or NAME_1 to NAME_K."""
+        return [f"{name}_{number}" for number in range(1, self.count + 1)] if self.show == "all" else [name]
+
+    def network(self, predictor: Predictor) -> Network:
+        """Return what makes y_hat: the predictor or, unless one output is shown, it by this recipe."""
+        if self.show == "one":
+            return Network(predictor.name, predictor.fingerprint)
+        return Network(f"{predictor.name} ({self.text})", hash_of([predictor.fingerprint, self.text]))
+
+    def __call__(self, predictor: Predictor, x: Images) -> tuple[list[Images], Images]:
+        """Return what is shown of a batch of one size, and its maps (N, K, *space), float32.
+
+        What is shown is a list of y_hat, (N, C, *space): all samples, or one alone.
 
         Raises:
-            MismatchError: samples that are all alike, or a residual of sizes that do not divide.
+            MismatchError: samples that are all alike, a network without dropout layers that can be reached,
+                or a residual of sizes that do not divide.
             ImageError: a network that returns no maps, for outputs.
         """
         run: Run = predictor
@@ -57,31 +97,73 @@ class CueRecipe:
                 raise MismatchError(
                     f"{predictor.name} returns y_hat alone: --cues outputs needs a map after it"
                 )
-            return predictor.with_maps(x)
+            y_hat, maps = predictor.with_maps(x)
+            return [y_hat], maps
         if self.kind == "residual":
             y_hat = run(x)
-            return y_hat, residual(x, y_hat)
+            return [y_hat], residual(x, y_hat)
         if self.kind == "flips":
             return _spread(back(run(turned(x))) for turned, back in symmetries(x.ndim - 2))
-        y_hat, spread = _spread(run(x) for _ in range(self.passes))
+        if self.kind == "samples":
+            return self._drawn(run, x)
+        with _dropout(predictor):
+            shown, spread = self._drawn(run, x)
+        return [run(x)] if self.show == "one" else shown, spread
+
+    def _drawn(self, run: Run, x: Images) -> tuple[list[Images], Images]:
+        shown, spread = _spread((run(x) for _ in range(self.count)), self.show)
         if not bool(spread.flatten(1).any(dim=1).all()):
             raise MismatchError(
-                f"the network returned the same output {self.passes} times: it draws nothing, or sets its "
+                f"the network returned the same output {self.count} times: it draws nothing, or sets its "
                 "seed at each call; let it draw afresh"
             )
-        return y_hat, spread
+        return shown, spread
 
 
-def _spread(outputs: Iterator[Images]) -> tuple[Images, Images]:
-    """Return the first output, and the standard deviation of all, averaged over channels (Welford 1962)."""
+@contextmanager
+def _dropout(predictor: Predictor) -> Iterator[None]:
+    """Turn the dropout layers of a network on; its other layers stay as in use.
+
+    Raises:
+        MismatchError: it has none, or is not a torch module.
+    """
+    network = predictor.network if isinstance(predictor, CustomPredictor) else None
+    if network is None:
+        raise MismatchError(
+            f"{predictor.name} is not a torch module whose layers can be reached: --cues dropout,K takes "
+            "package.module:network with a torch.nn.Module, TorchScript, or a network of a library"
+        )
+    layers = [layer for layer in network.modules() if _is_dropout(layer)]
+    if not layers:
+        raise MismatchError(
+            f"{predictor.name} has no dropout layers: --cues dropout,K needs torch.nn.Dropout"
+        )
+    for layer in layers:
+        layer.train()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.eval()
+
+
+def _is_dropout(layer: nn.Module) -> bool:
+    """Return whether a layer drops values; TorchScript has the names of the types alone."""
+    return "Dropout" in getattr(layer, "original_name", type(layer).__name__) and not list(layer.children())
+
+
+def _spread(outputs: Iterator[Images], show: Show = "one") -> tuple[list[Images], Images]:
+    """Return what is shown, and the standard deviation, averaged over channels (Welford 1962)."""
     first = next(outputs)
-    mean, squares, count = first.double(), torch.zeros_like(first, dtype=torch.float64), 1
-    for output in outputs:
-        count += 1
+    shown, mean, squares = [first], first.double(), torch.zeros_like(first, dtype=torch.float64)
+    for count, output in enumerate(outputs, start=2):
         difference = output.double() - mean
         mean = mean + difference / count
         squares = squares + difference * (output.double() - mean)
-    return first, (squares / count).sqrt().mean(dim=1, keepdim=True).float()
+        if show == "all":
+            shown.append(output)
+    spread = (squares / count).sqrt().mean(dim=1, keepdim=True).float()
+    return [mean.float()] if show == "mean" else shown, spread
 
 
 def symmetries(dimensions: int) -> Iterator[tuple[Run, Run]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from conformask import extensions
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
@@ -48,6 +48,8 @@ class CustomPredictor:
     fingerprint: str
     """Hash of its file, or of its code and the version of its package."""
     trained_on: tuple[str, ...] = ()
+    network: nn.Module | None = None
+    """The torch module that it runs, where its layers can be reached."""
 
     @torch.no_grad()
     def __call__(self, x: Images) -> Images:
@@ -125,6 +127,9 @@ def custom_predictor(name: str, data_range: DataRange | None = None) -> CustomPr
     function = _function(name)
     if isinstance(function, CustomPredictor):
         return function
+    if isinstance(function, nn.Module):
+        module = function.eval()
+        return CustomPredictor(module, name, _hash_of_function(name, module), network=module)
     return CustomPredictor(_map_images(function), name, _hash_of_function(name, function))
 
 
@@ -288,7 +293,9 @@ def _network_file(open_run: Callable[[str], Run]) -> NetworkFormat:
     """Return the format of files whose fingerprint is the hash of the file."""
 
     def opened(name: str, data_range: DataRange | None) -> CustomPredictor:
-        return CustomPredictor(open_run(name), Path(name).name, hash_of([path_hash(Path(name))]))
+        run, fingerprint = open_run(name), hash_of([path_hash(Path(name))])
+        network = run if isinstance(run, nn.Module) else None
+        return CustomPredictor(run, Path(name).name, fingerprint, network=network)
 
     return NetworkFormat(opened)
 

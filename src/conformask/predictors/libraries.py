@@ -41,7 +41,8 @@ def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) 
     """
     network.eval()
     hashes = [fingerprint_of(part) for part in (network, *decisive)]
-    return CustomPredictor(run, name_of(network), hash_of([library, metadata.version(library), hashes]))
+    fingerprint = hash_of([library, metadata.version(library), hashes])
+    return CustomPredictor(run, name_of(network), fingerprint, network=network)
 
 
 def settings_of(network: nn.Module) -> Mapping[str, object]:

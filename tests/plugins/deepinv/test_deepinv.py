@@ -12,6 +12,7 @@ from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.plugins.deepinv import from_denoiser, from_reconstructor
 from conformask.preparation import add_outputs
+from conformask.records.reading import Reading
 from noisy_pairs import noisy_pairs
 
 dinv = pytest.importorskip("deepinv", reason="the extra deepinv is not installed")
@@ -58,6 +59,18 @@ def test_a_reconstructor_of_smaller_images(tmp_path: Path) -> None:
         with torch.no_grad():
             expected = model(torch.from_numpy(triplet.x)[None], physics)[0].clamp(0, 1)
         np.testing.assert_allclose(triplet.y_hat, expected, atol=2e-5)
+
+
+def test_samplers_draw_as_any_other_network(tmp_path: Path) -> None:
+    """With a denoiser that needs no weights."""
+    sampler = dinv.sampling.DDRM(dinv.models.TVDenoiser(n_it_max=5), sigmas=np.linspace(1, 0, 5))
+    physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
+    data = noisy_pairs(tmp_path / "data", (12, 20))
+    add_outputs(data, from_reconstructor(sampler, physics), cues="samples,3", show="mean")
+    made = Triplets.from_folder(data, reading=Reading(cues="cues"))
+    assert made.network is not None
+    assert made.network.name == "DDRM (samples,3 --show mean)"
+    assert all(triplet.cues.min() > 0 for triplet in made)
 
 
 def test_they_are_known_by_what_decides_their_outputs() -> None:
