@@ -73,7 +73,7 @@ def split_counts(
     changed += f"{percentage(split.negative)} were negative and set to 0"
     show(
         {"out": str(out), **vars(thinning), **vars(split)},
-        f"{plural(split.images, 'image')} in {out / 'x'}, {plural(parts - 1, 'repeat')} of each in "
+        f"{plural(split.n, 'image')} in {out / 'x'}, {plural(parts - 1, 'repeat')} of each in "
         f"{out / REPEATS}",
         f"Noise between neighbouring pixels: {figure(split.noise)} times that of counts",
         *([changed] if split.odd or split.negative else []),

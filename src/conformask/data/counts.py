@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from conformask.data.decoding import decode_with_header, name_and_suffix, times_of
+from conformask.data.decoding import at_time, decode_with_header, name_and_suffix, times_of
 from conformask.data.formats import format_of
 from conformask.data.formats.format import SourceImage
 from conformask.data.formats.header import channels_first, channels_last
@@ -119,7 +119,7 @@ class Thinning:
             raise ImageError(f"{name} contains NaN or infinite values; replace them before use")
         whole = np.rint(exact)
         odd, negative = float((np.abs(exact - whole) > WHOLE).mean()), float((whole < 0).mean())
-        if odd and self.gain == 1 and values.dtype.kind == "f" and 0 <= values.min() <= values.max() <= 1:
+        if self.gain == 1 and 0 <= values.min() <= values.max() <= 1 and (values != np.rint(values)).any():
             raise ImageError(
                 f"{name} holds values from 0 to 1, not counts: split images as the detector wrote them, "
                 "before they are scaled"
@@ -173,7 +173,8 @@ class _Facts(NamedTuple):
 class CountSplit:
     """What was split, and how much the images look like counts."""
 
-    images: int
+    n: int
+    """Number of images, or time points."""
     odd: float
     """Largest share of an image's values that were between whole counts, and rounded."""
     negative: float
@@ -242,7 +243,7 @@ def _split(name: str, path: Path, parts: Sequence[Path], thinning: Thinning, rea
 def _summary(facts: Sequence[_Facts], thinning: Thinning) -> CountSplit:
     noises = [each.noise for each in facts if math.isfinite(each.noise)]
     return CountSplit(
-        images=len(facts),
+        n=len(facts),
         odd=max(each.odd for each in facts),
         negative=max(each.negative for each in facts),
         noise=median(noises) if noises else math.nan,
@@ -260,7 +261,7 @@ def _files(folder: Path, reading: Reading) -> Iterator[tuple[str, Path]]:
 
 def _parts(name: str, path: Path, reading: Reading, count: int) -> list[str]:
     """Return the paths of the parts of an image, relative to their folder."""
-    suffix, kind = name_and_suffix(path)[1], format_of(path)
+    suffix, kind = name_and_suffix(path)[1], format_of(at_time(path)[0])
     if kind is None or not (kind.write_over or (kind.holds_floats and reading.axes is None)):
         suffix = OF_VOLUMES
     return [f"x/{name}{suffix}", *(f"{REPEATS}/{name}_{part}{suffix}" for part in range(1, count))]
