@@ -21,21 +21,23 @@ def photons(tmp_path: Path) -> Path:
     return tmp_path / "photons"
 
 
-def test_what_it_says_and_what_comes_next(conformask, photons, tmp_path):
+def test_what_it_says_and_what_comes_next(conformask, photons, tmp_path, monkeypatch):
     out = tmp_path / "parts"
     answer = conformask("split-counts", photons, out, "--gain", 3, "--offset", 100, "--parts", 3)
     assert answer.status == 0, answer.err
     first, noise, following = answer.out.splitlines()
     assert first == f"3 images in {out / 'x'}, 2 repeats of each in {out / 'repeats'}"
     assert 0.8 < float(noise.removeprefix("Noise between neighbouring pixels: ").split()[0]) < 1.2
-    words = following.removeprefix("Next: conformask ").replace("NETWORK", "bicubic").split()
     assert sorted(path.name for path in (out / "repeats").iterdir()) == [
         f"{index}_{part}.tif" for index in range(3) for part in (1, 2)
     ]
-    answer = conformask(*words)
-    # bicubic enlarges x, so that it is of no use here; but it has read all of x
+    # the range that is printed holds every value of x
+    (tmp_path / "network_for_counts.py").write_text("def halved(x):\n    return x / 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = following.removeprefix("Next: conformask ").replace("NETWORK", "network_for_counts:halved")
+    answer = conformask(*words.split())
     assert answer.status == 0, answer.err
-    assert len(list((out / "y_hat").iterdir())) == 3
+    assert len(list((out / "y_hat").glob("*.npy"))) == 3
 
 
 def test_json_and_shares(conformask, photons, tmp_path):

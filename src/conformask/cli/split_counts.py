@@ -77,6 +77,6 @@ def split_counts(
         f"{out / REPEATS}",
         f"Noise between neighbouring pixels: {figure(split.noise)} times that of counts",
         *([changed] if split.odd or split.negative else []),
-        f"Next: conformask triplets {out} --predictor NETWORK --data-range {low:g} {high:g}",
+        f"Next: conformask triplets {out} --predictor NETWORK --data-range {low:.9g} {high:.9g}",
         as_json=json,
     )
