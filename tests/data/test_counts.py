@@ -217,12 +217,19 @@ def test_a_volume_as_nifti_stays_one(tmp_path):
     assert geometry.spacing == (4, 3, 2)
 
 
-def test_the_name_of_an_image_is_part_of_its_seed(tmp_path):
-    (tmp_path / "images").mkdir()
-    for name in "ab":
-        np.save(tmp_path / f"images/{name}.npy", counts_of(40, 64))
-    _, parts = split_one(tmp_path)
+def test_each_image_has_its_own_draws(tmp_path):
+    counts = counts_of(40, 64)
+    other = counts.copy()
+    other[-1, -1] += 1
+    for folder, values in (("first", counts), ("second", other)):
+        (tmp_path / folder / "images").mkdir(parents=True)
+        for name in "ab":
+            np.save(tmp_path / folder / f"images/{name}.npy", values)
+    _, parts = split_one(tmp_path / "first")
     assert (parts["x/a.npy"][0] != parts["x/b.npy"][0]).any()
+    # images of other folders often have the same names
+    _, others = split_one(tmp_path / "second")
+    assert (parts["x/a.npy"][0] != others["x/a.npy"][0])[:-1].any()
 
 
 # ---------------------------------------------------------------------------- what is refused
@@ -320,7 +327,10 @@ def test_parts_of_another_run_are_not_mixed(tmp_path):
     np.save(tmp_path / "images/a.npy", counts_of(40, 64))
     before = split_one(tmp_path, Thinning(seed=1))[1]["x/a.npy"][0]
     assert json.loads((tmp_path / "out" / RECORD).read_text())["finished"] is True
+    (tmp_path / "out/x/a.npy").unlink()
+    written = (tmp_path / "out/repeats/a_1.npy").stat().st_mtime_ns
     assert (split_one(tmp_path, Thinning(seed=1))[1]["x/a.npy"][0] == before).all()
+    assert (tmp_path / "out/repeats/a_1.npy").stat().st_mtime_ns == written
     with pytest.raises(MismatchError, match="made in another way"):
         split_one(tmp_path, Thinning(seed=2))
     np.save(tmp_path / "images/a.npy", counts_of(40, 64, seed=1))

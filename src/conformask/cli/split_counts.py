@@ -15,7 +15,8 @@ def split_counts(
     /,
     *,
     gain: Annotated[
-        float, Parameter(help="Value of one count: the variance of repeats divided by their mean.")
+        float,
+        Parameter(help="Value of one count: the variance of repeats divided by their mean above --offset."),
     ] = 1.0,
     offset: Annotated[float, Parameter(help="Value of pixels without light.")] = 0.0,
     parts: Annotated[
@@ -34,7 +35,7 @@ def split_counts(
             name="--round",
             show_default=False,
             help="Round values between whole counts, and set negative ones to 0, as of a camera with read "
-            "noise. The parts are then only nearly independent: dark pixels least.",
+            "noise. The parts are then only nearly independent, least so in the dark.",
         ),
     ] = False,
     axes: Annotated[
@@ -56,7 +57,7 @@ def split_counts(
     out
         A new folder for the parts.
     seed
-        Seed of the parts, with the name of each image.
+        Seed of the parts, with the name and the content of each image.
     """
     from conformask.data.counts import REPEATS, Thinning, split_folder
     from conformask.records.reading import Reading

@@ -22,11 +22,10 @@ from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.reading import PLAIN, Reading
 from conformask.storage.as_arrays import Array
-from conformask.storage.as_json import Json, claim, read_json, to_jsonable, write_json
+from conformask.storage.as_json import Json, claim, hash_of, read_json, to_jsonable, write_json
 from conformask.storage.atomic import atomic_write
 from conformask.storage.claims import refuse_unclaimed_in
 from conformask.storage.exclusive import exclusive_folder
-from conformask.storage.hashes import hash_of_text
 from conformask.wording.numbers import share as percentage
 
 RECORD = "counts.json"
@@ -189,9 +188,9 @@ def split_folder(images: Path, out: Path, thinning: Thinning, reading: Reading =
     """Split every image of a folder: out/x/NAME is the first part, out/repeats/NAME_1, NAME_2 the others.
 
     Parts are float32 images offset + gain * counts / share, so that their mean is that of the image: npy and
-    NIfTI as the image is, else OME-TIFF, with its physical sizes. Time points are images, NAME_t003. What
-    a part holds follows from the seed and the name. A killed run resumes; counts.json says how parts were
-    made.
+    NIfTI as the image is, else OME-TIFF, with its physical sizes. Time points are images, NAME_t003. Each
+    image has its own draws, by the seed, its name and its content. A killed run resumes; counts.json says how
+    parts were made.
 
     Raises:
         MissingFileError: there is no such folder, or no image in it.
@@ -205,7 +204,8 @@ def split_folder(images: Path, out: Path, thinning: Thinning, reading: Reading =
     made = {**asdict(thinning), "axes": reading.axes, "images": hashes}
 
     def split(name: str) -> _Facts:
-        return _split(name, files[name], [out / part for part in parts[name]], thinning, reading)
+        seed = thinning.seed, int(hash_of([name, hashes[name]])[:16], 16)
+        return _split(files[name], [out / part for part in parts[name]], thinning, seed, reading)
 
     with exclusive_folder(out):
         _begin(out, made, [path for paths in parts.values() for path in paths])
@@ -222,13 +222,15 @@ def split_folder(images: Path, out: Path, thinning: Thinning, reading: Reading =
     return result
 
 
-def _split(name: str, path: Path, parts: Sequence[Path], thinning: Thinning, reading: Reading) -> _Facts:
+def _split(
+    path: Path, parts: Sequence[Path], thinning: Thinning, seed: Sequence[int], reading: Reading
+) -> _Facts:
     """Split an image and write what is missing of its parts."""
     values, header = decode_with_header(path, reading)
     counts, odd, negative = thinning.counts(values, str(path))
     counts = channels_first(counts, len(header.space))
     noise = _checked_noise(counts, str(path))
-    drawn = split_counts(counts, thinning.shares, (thinning.seed, int(hash_of_text(name)[:16], 16)))
+    drawn = split_counts(counts, thinning.shares, seed)
     images = [
         (thinning.offset + thinning.gain / share * part).astype(np.float32)
         for share, part in zip(thinning.shares, drawn, strict=True)
