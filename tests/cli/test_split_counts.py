@@ -60,9 +60,6 @@ def test_rounding_is_said(conformask, photons, tmp_path):
     assert "not whole counts at gain 3.7 and offset 100" in refused.err
     scale = ("--gain", 3.7, "--offset", 100, "--round")
     answer = conformask("split-counts", photons, tmp_path / "parts", *scale)
-    assert answer.status == 1
-    assert "made in another way" in answer.err
-    answer = conformask("split-counts", photons, tmp_path / "rounded", *scale)
     assert "values of an image were rounded, and 0.0\N{NO-BREAK SPACE}% were negative" in answer.out
 
 

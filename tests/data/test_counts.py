@@ -338,6 +338,17 @@ def test_parts_of_another_run_are_not_mixed(tmp_path):
         split_one(tmp_path, Thinning(seed=1))
 
 
+def test_a_run_that_did_not_end_may_be_repeated_with_another_gain(tmp_path):
+    (tmp_path / "images").mkdir()
+    np.save(tmp_path / "images/a.npy", 3 * counts_of(40, 64))
+    np.save(tmp_path / "images/b.npy", 3 * counts_of(40, 64) + 1)
+    with pytest.raises(ImageError, match=r"b\.npy"):
+        split_one(tmp_path, Thinning(3))
+    assert (tmp_path / "out/x/a.npy").exists()
+    (tmp_path / "images/b.npy").unlink()
+    check_parts(tmp_path, counts_of(40, 64), Thinning(3, seed=1), ".npy")
+
+
 @pytest.mark.parametrize("place", ["x/mine.tif", "repeats/a_1.npy", "x/a.npy"])
 def test_files_of_the_users_stay(tmp_path, place):
     (tmp_path / "images").mkdir()

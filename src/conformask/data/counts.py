@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
 
 import numpy as np
 
@@ -18,12 +17,11 @@ from conformask.data.images import image_hash
 from conformask.data.manifest import by_stem
 from conformask.data.mask_files import OF_VOLUMES
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
-from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.reading import PLAIN, Reading
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, claim, hash_of, read_json, to_jsonable, write_json
-from conformask.storage.atomic import atomic_write
+from conformask.storage.atomic import atomic_write, remove_claimed
 from conformask.storage.claims import refuse_unclaimed_in
 from conformask.storage.exclusive import exclusive_folder
 from conformask.wording.numbers import share as percentage
@@ -72,7 +70,7 @@ def split_counts(counts: Array, shares: Sequence[float] = (0.5, 0.5), seed: int 
     """
     counts = np.asarray(counts)
     if counts.dtype.kind not in "bui" and not (np.isfinite(counts) & (counts == np.rint(counts))).all():
-        raise ImageError("counts contains values that are not whole numbers: see conformask split-counts")
+        raise ImageError("counts contains values that are not whole numbers: divide by the gain, and round")
     if (counts < 0).any():
         raise ImageError("counts contains negative values: subtract the offset, and set the rest to 0")
     if len(shares) < 2 or not (min(shares) > 0 and math.isclose(sum(shares), 1)):
@@ -159,27 +157,18 @@ def _block_means(planes: Array) -> Array:
     return blocks
 
 
-class _Facts(NamedTuple):
-    """Facts about one image, as in CountSplit."""
-
-    odd: float
-    negative: float
-    noise: float
-    largest: float
-
-
 @dataclass(frozen=True)
 class CountSplit:
     """What was split, and how much the images look like counts."""
 
     n: int
-    """Number of images, or time points."""
+    """Number of images; a time point is one."""
     odd: float
     """Largest share of an image's values that were between whole counts, and rounded."""
     negative: float
     """Largest share of an image's values that were negative, and set to 0."""
     noise: float
-    """Median of the images' `relative_noise`, 1 for Poisson counts; NaN where none could be measured."""
+    """Median of `relative_noise`, 1 for Poisson counts; NaN where none could be measured."""
     data_range: tuple[float, float]
     """The value of no counts, and the largest value of the parts."""
 
@@ -189,8 +178,8 @@ def split_folder(images: Path, out: Path, thinning: Thinning, reading: Reading =
 
     Parts are float32 images offset + gain * counts / share, so that their mean is that of the image: npy and
     NIfTI as the image is, else OME-TIFF, with its physical sizes. Time points are images, NAME_t003. Each
-    image has its own draws, by the seed, its name and its content. A killed run resumes; counts.json says how
-    parts were made.
+    image has its own draws, by the seed, its name and its content. A run that was killed resumes; counts.json
+    says how parts were made.
 
     Raises:
         MissingFileError: there is no such folder, or no image in it.
@@ -203,14 +192,13 @@ def split_folder(images: Path, out: Path, thinning: Thinning, reading: Reading =
     hashes = {name: image_hash(path) for name, path in files.items()}
     made = {**asdict(thinning), "axes": reading.axes, "images": hashes}
 
-    def split(name: str) -> _Facts:
+    def split(name: str) -> CountSplit:
         seed = thinning.seed, int(hash_of([name, hashes[name]])[:16], 16)
         return _split(files[name], [out / part for part in parts[name]], thinning, seed, reading)
 
     with exclusive_folder(out):
         _begin(out, made, [path for paths in parts.values() for path in paths])
-        facts = list(tracked(prefetch(split, files), "images", len(files)))
-        result = _summary(facts, thinning)
+        result = _summary(list(tracked(map(split, files), "images", len(files))))
         write_json(out / RECORD, {**read_json(out / RECORD), **asdict(result), "finished": True})
     if result.noise > MOST_NOISE:
         warnings.warn(
@@ -224,7 +212,7 @@ def split_folder(images: Path, out: Path, thinning: Thinning, reading: Reading =
 
 def _split(
     path: Path, parts: Sequence[Path], thinning: Thinning, seed: Sequence[int], reading: Reading
-) -> _Facts:
+) -> CountSplit:
     """Split an image and write what is missing of its parts."""
     values, header = decode_with_header(path, reading)
     counts, odd, negative = thinning.counts(values, str(path))
@@ -239,17 +227,18 @@ def _split(
     for part, image in reversed(list(zip(parts, images, strict=True))):  # what is in x/ has its repeats
         if not part.exists():
             _write(part, image, under)
-    return _Facts(odd, negative, noise, max(float(image.max()) for image in images))
+    largest = max(float(image.max()) for image in images)
+    return CountSplit(1, odd, negative, noise, (thinning.offset, largest))
 
 
-def _summary(facts: Sequence[_Facts], thinning: Thinning) -> CountSplit:
-    noises = [each.noise for each in facts if math.isfinite(each.noise)]
+def _summary(splits: Sequence[CountSplit]) -> CountSplit:
+    noises = [split.noise for split in splits if math.isfinite(split.noise)]
     return CountSplit(
-        n=len(facts),
-        odd=max(each.odd for each in facts),
-        negative=max(each.negative for each in facts),
+        n=len(splits),
+        odd=max(split.odd for split in splits),
+        negative=max(split.negative for split in splits),
         noise=median(noises) if noises else math.nan,
-        data_range=(thinning.offset, max(each.largest for each in facts)),
+        data_range=max(split.data_range for split in splits),
     )
 
 
@@ -270,15 +259,19 @@ def _parts(name: str, path: Path, reading: Reading, count: int) -> list[str]:
 
 
 def _begin(out: Path, made: Mapping[str, Json], parts: Sequence[str]) -> None:
-    """Claim the parts before the first is written, and keep those that a killed run wrote."""
+    """Claim the parts before the first is written.
+
+    What an unfinished run with the same terms wrote is kept, and what one with others wrote is removed.
+    """
     path = out / RECORD
-    if path.exists():
-        record = read_json(path)
-        if any(record.get(key) != value for key, value in to_jsonable(made).items()):
+    record = read_json(path) if path.exists() else {}
+    if record and any(record.get(key) != value for key, value in to_jsonable(made).items()):
+        if record.get("finished"):
             raise MismatchError(
                 f"{out} contains parts of other images, or made in another way: choose another folder, or "
                 "delete it"
             )
+        remove_claimed(path)
     for folder in ("x", REPEATS):
         refuse_unclaimed_in(out / folder)
     claim(path, {**made, "finished": False}, parts)
