@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conformask.conformal.promise import Promise as Promise
+    from conformask.data.counts import split_counts as split_counts
     from conformask.data.triplets import Splits as Splits
     from conformask.data.triplets import Triplets as Triplets
     from conformask.deployment.masks import write_masks as write_masks
@@ -55,6 +56,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Triplets": "data.triplets",
     "Splits": "data.triplets",
+    "split_counts": "data.counts",
     "Reading": "records.reading",
     "Score": "types",
     "Heuristic": "scorers.scorer",

@@ -25,6 +25,7 @@ import pytest
 
 import conformask as cm
 from conformask.cli import main
+from conformask.data.counts import RECORD
 from conformask.data.images import read_image, write_image
 from conformask.data.triplets import Triplets
 from conformask.deployment.folder import MaskFolder
@@ -33,6 +34,7 @@ from conformask.masker.serialization import CARD, read_promise
 from conformask.predictors.network_predictor import NetworkPredictor
 from conformask.records.evaluation import Evaluation
 from conformask.scorers.stored import load_scorer
+from conformask.storage.as_json import read_json, refuse_unfinished
 from conformask.storage.atomic import MARK
 from warm import WarmPython, import_everything
 
@@ -116,6 +118,13 @@ def triplets_of(name: str) -> Callable[[Path], object]:
     return look
 
 
+def parts_of_counts(folder: Path) -> object:
+    record = folder / "parts" / RECORD
+    refuse_unfinished(record, read_json(record))
+    parts = [path for path in (folder / "parts").rglob("*.tif") if not path.name.startswith(MARK)]
+    return sorted((path.name, float(read_image(path, COUNTED).sum())) for path in parts)
+
+
 def scorer(folder: Path) -> object:
     return load_scorer(folder / "new").fingerprint
 
@@ -169,6 +178,7 @@ class Verb:
     """Whether a reader may see a part of the result, image by image."""
 
 
+COUNTED = cm.Reading((0, 255))
 TILES = ("--task", "super_resolution", "--size", "16", "--stride", "16", "--split", "tile")
 NET = ("predictor", "/images", "/net", *TILES, "--epochs", "1", "--width", "2")
 TRAIN = ("train", "/train", "/new", "--epochs", "1", "--width", "2")
@@ -181,6 +191,7 @@ VERBS = {
     "triplets of a network": Verb(
         command("triplets", "/inputs", "--predictor", "/own.onnx"), triplets_of("inputs")
     ),
+    "split-counts": Verb(command("split-counts", "/counts", "/parts"), parts_of_counts),
     "predictor": Verb(command(*NET), predictor, command(*NET, "--resume")),
     "train": Verb(command(*TRAIN), scorer, command(*TRAIN, "--resume")),
     "calibrate": Verb(command("calibrate", "/run", "/other", "--threshold", "0.03"), promise),
@@ -196,6 +207,8 @@ def prepared(folder: Path) -> Path:
     rng = np.random.default_rng(0)
     for index in range(8):
         write_image(folder / "images" / f"{index}.png", rng.random((3, 32, 32)).astype(np.float32))
+        counts = rng.poisson(20, (1, 16, 16)) / 255
+        write_image(folder / "counts" / f"{index}.png", counts.astype(np.float32))
     for name, count in (("train", 12), ("first", 25), ("other", 25), ("test", 6), ("inputs", 4)):
         for index in range(count):
             y = rng.random((1, SIZE, SIZE)).astype(np.float32)

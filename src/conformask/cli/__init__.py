@@ -41,6 +41,11 @@ VERBS = {
     With a task, degrades each image, runs a predictor, and writes x/, y_hat/, y/ and manifest.csv, which
     lists the part of each image (train, selection, calibration, test). Without a task, runs your network on
     the images in x/ of a folder.""",
+    "split-counts": """Split images of counts into x and repeats of it, where there is no clean truth.
+
+    Each photon or event goes to one of the parts at random (binomial thinning). If the counts are Poisson,
+    the parts are independent: as if the exposure had been divided. A promise is then about outputs of x, so
+    split new images in the same way.""",
     "check": """Check triplets before hours of work.
 
     Reads every image, and checks pairs, shapes, value ranges, duplicates across parts, and whether there are
@@ -100,7 +105,7 @@ VERBS = {
 
 GROUPS = {
     "Start": ("demo", "look"),
-    "Prepare": ("predictor", "triplets", "check"),
+    "Prepare": ("predictor", "split-counts", "triplets", "check"),
     "Train": ("train",),
     "Promise": ("plan", "thresholds", "calibrate", "recalibrate", "evaluate"),
     "Use": ("mask", "monitor", "export"),
@@ -113,6 +118,7 @@ EXAMPLES = {
     "look": "look noisy denoised clean",
     "predictor": "predictor photographs runs/enlarge --task super_resolution --size 128",
     "triplets": "triplets images --predictor enhance:enlarge",
+    "split-counts": "split-counts photons parts --gain 4 --offset 100",
     "check": "check images",
     "train": "train images runs/first --distance l1",
     "plan": "plan --confidence 0.9",
@@ -153,7 +159,7 @@ For options and an example: conformask COMMAND --help"""
 WITH_RESUME = "stopped; to resume, repeat the command with --resume"
 AGAIN = "stopped; to resume, repeat the command"
 STOPPED = dict.fromkeys(("train", "predictor"), WITH_RESUME) | dict.fromkeys(
-    ("triplets", "calibrate", "evaluate", "mask", "paper"), AGAIN
+    ("split-counts", "triplets", "calibrate", "evaluate", "mask", "paper"), AGAIN
 )
 """Messages after Ctrl-C, for the verbs that can resume."""
 
@@ -185,7 +191,7 @@ def build() -> App:
                 {"usage": "Usage: conformask calibrate [OPTIONS] RUN [DATA]"} if verb == "calibrate" else {}
             )
             app.command(
-                f"conformask.cli.{verb}:{verb}",
+                "conformask.cli.{0}:{0}".format(verb.replace("-", "_")),
                 name=verb,
                 help=_help(verb),
                 help_formatter=formatter,

@@ -116,7 +116,7 @@ def rows_of_folders(folders: Mapping[str, Path], reading: Reading = PLAIN) -> li
     for folder in folders.values():
         if not folder.is_dir():
             raise MissingFileError(f"{folder} is not a folder")
-    files = {role: _by_stem(folder) for role, folder in folders.items()}
+    files = {role: by_stem(folder) for role, folder in folders.items()}
     for role in list(files)[1:]:
         _check_partners(folders["x"], files["x"], folders[role], files[role])
         _check_partners(folders[role], files[role], folders["x"], files["x"])
@@ -169,7 +169,12 @@ def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator
         )
 
 
-def _by_stem(folder: Path) -> dict[str, Path]:
+def by_stem(folder: Path) -> dict[str, Path]:
+    """Return the images of a folder by their names without suffix, sorted.
+
+    Raises:
+        ImageError: two have the same.
+    """
     files: dict[str, Path] = {}
     for path in list_images(folder):
         stem, _ = name_and_suffix(path)

@@ -29,7 +29,7 @@ from conformask.data.formats.ome import (
     steps_of_imagej,
     steps_of_xml,
 )
-from conformask.data.formats.tiff_masks import write_tiff_blocks
+from conformask.data.formats.tiff_masks import write_tiff_blocks, write_tiff_over
 from conformask.data.formats.tiff_stack import PageStack, check_segments, stack_of
 from conformask.errors import ImageError
 from conformask.records.geometry import Geometry
@@ -184,6 +184,7 @@ def write_tiff(path: Path, array: Array) -> None:
 TIFF = Format(
     open_tiff,
     write_tiff,
+    write_over=write_tiff_over,
     write_blocks=write_tiff_blocks,
     volumes=True,
     films=True,

@@ -1,4 +1,4 @@
-"""Masks as OME-TIFF: tiled, with physical sizes and a pyramid."""
+"""Masks as OME-TIFF, tiled, with physical sizes and a pyramid; and images of float32 with such sizes."""
 
 from collections.abc import Iterator, Mapping
 from math import prod
@@ -60,6 +60,21 @@ def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
             fill_level(smaller, level, (1, *factors), (shape[0], *_block(smaller)))
             level = smaller
             file.write(**_arguments(level), subfiletype=1)
+
+
+def write_tiff_over(path: Path, image: Array, under: SourceImage) -> None:
+    """Write an image (C, *space) as float32, an OME-TIFF with the physical sizes of its source."""
+    import tifffile
+
+    metadata = {"axes": "C" + "ZYX"[1 - image.ndim :], **_sizes(under.geometry)}
+    tifffile.imwrite(
+        path,
+        image.astype(np.float32),
+        ome=True,
+        photometric="minisblack",
+        compression="zlib",
+        metadata=metadata,
+    )
 
 
 def _level(path: Path, shape: Shape) -> DiskArray:
