@@ -19,7 +19,7 @@ Predictor = Literal["regressor", "gan"]
 VolumeMode = Literal["slices", "volume"]
 """How a network processes volumes."""
 Split = Literal["file", "within", "tile"]
-Over = Literal["image", "local", "local_share", "trusted", "missed", "wrong", "window"]
+Over = Literal["image", "local", "local_share", "trusted", "missed", "wrong", "window", "clean"]
 """Aggregates of an error map under a mask."""
 SHARES: tuple[Over, ...] = ("local_share", "missed", "wrong")
 """Aggregates that are shares of pixels, and so at most 1."""
