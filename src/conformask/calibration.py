@@ -16,6 +16,7 @@ from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.rules import covariates_of
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.losses.clean import CleanMean, Products
 from conformask.losses.map_loss import Sums
 from conformask.losses.means import Mean
 from conformask.losses.window import LargestShown
@@ -233,7 +234,10 @@ def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
     Raises:
         MismatchError: the loss is about regions, and the images have none.
     """
-    return loss.on(batch.truth(), batch.y_hat, region_of(loss, batch), channels)
+    region = region_of(loss, batch)
+    if isinstance(loss, CleanMean):
+        return loss.on(batch.truth(), batch.y_hat, region, channels, batch.noise)
+    return loss.on(batch.truth(), batch.y_hat, region, channels)
 
 
 def region_of(loss: Loss, batch: Batch) -> Images | None:
@@ -294,6 +298,8 @@ def _curves_of(
     if isinstance(image_loss, LargestShown) and isinstance(family, Binary):
         score = item.score.map
         return _largest_shown(score, family, image_loss, grid), _sizes_of(score, family, grid)
+    if isinstance(image_loss, Products) and isinstance(family, Binary) and image_loss.in_one_grid:
+        return _products_shown(item.score.map, family, image_loss, grid)
     if not isinstance(image_loss, Sums):
         return _mask_by_mask(item, family, image_loss, grid)
     total, size = family.curve(item.score.map, image_loss.error, image_loss.exponent, grid)
@@ -301,6 +307,19 @@ def _curves_of(
         return total, size
     shown = family.curve(item.score.map, image_loss.shown, 1.0, grid)[0]
     return np.divide(total, shown, out=np.zeros_like(total), where=shown > 0), size
+
+
+def _products_shown(
+    score: Images, family: Binary, image_loss: Products, grid: Float[np.ndarray, "g"]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Compute (loss, size) from the moments of the products that binary masks show, which the kernels sum."""
+    products = image_loss.products
+    above, below, square = (
+        family.curve(score, part, 1.0, grid)
+        for part in (products.clamp(min=0), (-products).clamp(min=0), products.square())
+    )
+    moments = (torch.from_numpy(part) for part in (above[0] - below[0], square[0]))
+    return image_loss.of_moments(*moments).numpy(), square[1]
 
 
 def _largest_shown(

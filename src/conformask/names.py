@@ -21,7 +21,7 @@ VolumeMode = Literal["slices", "volume"]
 Split = Literal["file", "within", "tile"]
 Show = Literal["one", "mean", "all"]
 """What y_hat is where a network draws its outputs."""
-Over = Literal["image", "local", "local_share", "trusted", "missed", "wrong", "window"]
+Over = Literal["image", "local", "local_share", "trusted", "missed", "wrong", "window", "clean"]
 """Aggregates of an error map under a mask."""
 SHARES: tuple[Over, ...] = ("local_share", "missed", "wrong")
 """Aggregates that are shares of pixels, and so at most 1."""

@@ -49,6 +49,9 @@ class Triplet:
     """The share of the values of x, y_hat or y, the largest, that were clipped to the range."""
     cues: Float[np.ndarray, "_ ..."] | None = None
     """Maps beside y_hat that say where it may be wrong, (K, *space) of any range; None without."""
+    noise: Float[np.ndarray, "_ ..."] | None = None
+    """Of a y that is the mean of two repeats b and c: ((b - c) / 2)^2, (C, *space), whose mean over draws is
+    the variance of the noise of y; None where y is taken for the truth."""
 
     def truth(self) -> Float[np.ndarray, "_ ..."]:
         """Return y; raise ValueError where it is unknown."""
@@ -74,13 +77,18 @@ class Batch:
     """The clipped share of each image; empty where it was not asked for."""
     cues: Float[Tensor, "n _ ..."] | None = None
     """Maps beside y_hat, (N, K, *space) of any range; None without."""
+    noise: Images | None = None
+    """The noise of y, (N, C, *space), as in a `Triplet`; None where y is taken for the truth."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same images on a device."""
-        y, region, cues = (
-            None if image is None else image.to(device) for image in (self.y, self.region, self.cues)
+        y, region, cues, noise = (
+            None if image is None else image.to(device)
+            for image in (self.y, self.region, self.cues, self.noise)
         )
-        return replace(self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, region=region, cues=cues)
+        return replace(
+            self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, region=region, cues=cues, noise=noise
+        )
 
     def __len__(self) -> int:
         return len(self.names)

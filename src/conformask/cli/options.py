@@ -208,6 +208,8 @@ def family_option(family: names.Family | None, *, grey: bool) -> str | None:
     return "grey" if grey else family
 
 
+ETA = 0.002
+"""The share of images for which an allowance for noise may be too small."""
 RECORDED_AS: Mapping[str, names.Over] = {"window": "local", "masked_window": "window"}
 """Aggregates that are called otherwise in records, of 0.2 and now."""
 
@@ -231,7 +233,8 @@ class LossOptions:
             "window around a shown pixel (local; window means the same); the share of shown pixels around "
             "which that mean is above the tolerance (local_share); its mean over the shown pixels (trusted); "
             "the share of the wrong pixels that is shown (missed), or of the shown pixels that is wrong; its "
-            "largest mean in a window in which hidden pixels count as right (masked_window)."
+            "largest mean in a window in which hidden pixels count as right (masked_window); l2 to the clean "
+            "image where DATA has repeats/NAME_1 and NAME_2 in the place of y/ (clean)."
         ),
     ] = None
     window: Annotated[
@@ -247,12 +250,25 @@ class LossOptions:
             help="For --over local_share, missed and wrong: the error above which a pixel counts as wrong."
         ),
     ] = None
+    allowance: Annotated[
+        Literal["exact", "clt"] | None,
+        Parameter(
+            help="For --over clean: how its allowance for noise is computed, exact (for images of 200 x 200 "
+            "pixels and more) or by the central limit theorem; clt if not given."
+        ),
+    ] = None
+    reach: Annotated[
+        int | None,
+        WHOLE_NUMBER,
+        Parameter(help="For --over clean: pixels from which on noise is independent; 1 if not given."),
+    ] = None
     weights_path: WeightsPath = None
 
     @property
     def is_given(self) -> bool:
         """True if a loss is chosen."""
-        return (self.distance, self.over, self.window, self.tolerance) != (None, None, None, None)
+        chosen = (self.distance, self.over, self.window, self.tolerance, self.allowance, self.reach)
+        return any(choice is not None for choice in chosen)
 
     def loss(self, default: "LossTerms") -> "Loss":
         """Return the loss that is chosen; the distance is the default's where only the rest is given."""
@@ -268,8 +284,16 @@ class LossOptions:
             window=int(self.window) if in_pixels and self.window is not None else None,
             length=None if in_pixels else self.window,
             tolerance=self.tolerance,
+            **self._of_repeats,
         )
         return loss_of_terms(terms, weights_path=self.weights_path)
+
+    @property
+    def _of_repeats(self) -> dict[str, Any]:
+        """The numbers of the allowance for noise; those of a loss of another kind are refused later."""
+        if self.over != "clean":
+            return {"allowance": self.allowance, "reach": self.reach}
+        return {"allowance": self.allowance or "clt", "eta": ETA, "reach": self.reach or 1}
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ import math
 import os
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -23,13 +24,15 @@ MANIFEST = "manifest.csv"
 REQUIRED = ("x", "y_hat")
 SEPARATORS = (",", ";", "\t")
 ROLES = ("x", "y_hat", "y", "region")
-COLUMNS = (*ROLES, "name", "group", "category", "weight", "split")
+REPEATS = "repeats"
+"""Folder of repeats NAME_1 and NAME_2 of each image, in the place of y/."""
+COLUMNS = (*ROLES, "repeat", "name", "group", "category", "weight", "split")
 WRITTEN = ("name", "x", "y_hat", "y", "group", "split")
 """Columns of the manifests that conformask writes."""
 LABELS = ("groups", "categories", "names")
 FIELDS = {
     "names": "name", "groups": "group", "categories": "category", "weights": "weight", "regions": "region",
-    "cues": "cues",
+    "cues": "cues", "repeats": "repeat",
 }  # fmt: skip
 """Field of a row, by the name of the column of all rows."""
 MOST_COLUMNS = 1000
@@ -105,7 +108,26 @@ def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:
                 "image, in a file of its name"
             )
         folders["cues"] = folder / reading.cues
-    return rows_of_folders(folders, reading)
+    rows = rows_of_folders(folders, reading)
+    if "y" not in folders and (folder / REPEATS).is_dir():
+        return _with_repeats(rows, folder / REPEATS)
+    return rows
+
+
+def _with_repeats(rows: list[TripletRow], folder: Path) -> list[TripletRow]:
+    """Return the rows with the repeats of each, NAME_1 and NAME_2 in a folder.
+
+    Raises:
+        MissingFileError: one of them is missing, or there is one of no image.
+    """
+    files = _by_stem(folder)
+    needed = [f"{row.name}_{place}" for row in rows for place in (1, 2)]
+    missing, others = set(needed) - set(files), set(files) - set(needed)
+    if missing or others:
+        listed = ", ".join(sorted(missing or others)[:SHOWN])
+        what = "no file of the name" if missing else "files of no image:"
+        raise MissingFileError(f"{folder} has {what} {listed}; give NAME_1 and NAME_2 of each image")
+    return [replace(row, y=files[f"{row.name}_1"], repeat=files[f"{row.name}_2"]) for row in rows]
 
 
 def rows_of_folders(folders: Mapping[str, Path], reading: Reading = PLAIN) -> list[TripletRow]:
@@ -297,6 +319,7 @@ def _parsed_line(folder: Path, line: Mapping[str, str], where: str, cues: str | 
         _part(line, where),
         _file(folder, line, "region", where) if "region" in line else None,
         None if cues is None else _file(folder, line, cues, where),
+        _file(folder, line, "repeat", where) if line.get("repeat") else None,
     )
 
 

@@ -30,7 +30,7 @@ from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import hash_of
 from conformask.types import Triplet
 
-Role = Literal["x", "y_hat", "y"]
+Role = Literal["x", "y_hat", "y", "repeat"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +52,8 @@ class TripletRow:
     """The pixels that the promise is about; None for all."""
     cues: UnreadImage | None = None
     """Maps beside y_hat; None without."""
+    repeat: UnreadImage | None = None
+    """A second acquisition of y, whose noise is independent of that of y and x; None without."""
 
     def read(self, reading: Reading) -> Triplet:
         """Read the triplet.
@@ -67,6 +69,9 @@ class TripletRow:
                 f"triplet {self.name!r}: y has shape {y.shape}, but y_hat has {y_hat.shape} (C, *space); "
                 "they must be the same"
             )
+        noise = None
+        if self.repeat is not None and y is not None:
+            y, noise = self._with_repeat(y, y_hat_header, reading)
         if x.ndim != y_hat.ndim:
             raise ImageError(
                 f"triplet {self.name!r}: x has shape {x.shape}, but y_hat has {y_hat.shape} (C, *space); one "
@@ -83,8 +88,27 @@ class TripletRow:
             cues = cues_at(y_hat.shape[1:], self.read_cues(reading), self._text("cues"))
         return Triplet(
             self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient,
-            clipped, cues,
+            clipped, cues, noise,
         )  # fmt: skip
+
+    def _with_repeat(self, y: Image, y_hat: Header, reading: Reading) -> tuple[Image, Image]:
+        """Return the mean of y and its repeat, and the square of half their difference.
+
+        Raises:
+            ImageError: they have different shapes or places, or are the same image.
+        """
+        repeat, header = self._image("repeat", reading)
+        if repeat.shape != y.shape:
+            raise ImageError(
+                f"triplet {self.name!r}: its repeats have shapes {y.shape} and {repeat.shape}; they must be "
+                "the same"
+            )
+        if np.array_equal(y, repeat):
+            raise ImageError(
+                f"triplet {self.name!r}: its two repeats are the same image; give two acquisitions"
+            )
+        self._check_places({"repeat": header}, y_hat)
+        return (y + repeat) / 2, np.square((y - repeat) / 2)
 
     def read_cues(self, reading: Reading) -> Image:
         """Read the maps beside y_hat, (K, *space)."""
@@ -118,7 +142,7 @@ class TripletRow:
 
     def source(self, reading: Reading) -> str:
         """Return a hash of the files or arrays and of how they are read."""
-        others = [image for image in (self.region, self.cues) if image is not None]
+        others = [image for image in (self.region, self.cues, self.repeat) if image is not None]
         images = (self.x, self.y_hat, self.y, *others)
         hashes = [None if image is None else image_hash(image) for image in images]
         return hash_of([*reading.facts, self.category, self.weight, *hashes])[:16]

@@ -118,6 +118,7 @@ class Triplets:
         *,
         regions: Iterable[Array] | None = None,
         cues: Iterable[Array | DatasetImage] | None = None,
+        repeats: Iterable[Array | DatasetImage] | None = None,
         groups: Sequence[object] | None = None,
         categories: Sequence[str] | None = None,
         weights: Sequence[float] | Array | None = None,
@@ -130,15 +131,16 @@ class Triplets:
 
         Each argument is a sequence, or one stacked array; names default to 00000, 00001, ... For volumes
         `reading` says what their axes are, as Reading(axes="ZYX"). `cues` are maps of any range beside y_hat,
-        (H, W) or (H, W, K), of its size or a whole fraction of it, which `Given` takes for a score. `network`
-        is the name of the network that made y_hat.
+        (H, W) or (H, W, K), of its size or a whole fraction of it, which `Given` takes for a score. `repeats`
+        are second acquisitions of y where nobody has a clean truth: both with noise of mean 0, independent of
+        each other and of x (see `CleanMean`). `network` is the name of the network that made y_hat.
 
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
         """
         rows = rows_of_arrays({
             "x": x, "y_hat": y_hat, "y": y, "groups": groups, "categories": categories, "weights": weights,
-            "names": names, "regions": regions, "cues": cues,
+            "names": names, "regions": regions, "cues": cues, "repeats": repeats,
         })  # fmt: skip
         provenance = UNKNOWN if network is None else Provenance(network=Network(network))
         return cls(rows, reading or Reading(data_range), provenance)
@@ -365,6 +367,11 @@ class Triplets:
     def has_cues(self) -> bool:
         """True if every triplet has maps beside y_hat."""
         return bool(self._rows) and all(row.cues is not None for row in self._rows)
+
+    @property
+    def has_repeats(self) -> bool:
+        """True if every y is the mean of two repeats, and no truth."""
+        return bool(self._rows) and all(row.repeat is not None for row in self._rows)
 
     def cues(self, index: int) -> Image:
         """Read the maps of a triplet, (K, *space) of any range.

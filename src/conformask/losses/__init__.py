@@ -8,6 +8,7 @@ from torch import Tensor
 from conformask.distances import CHOICES, distance, installed
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.fingerprints import fingerprint_of
+from conformask.losses.clean import CleanMean
 from conformask.losses.maps import MAPS, error_map, is_built_in, is_map, map_instead
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.losses.means import Mean, MeanShown
@@ -26,6 +27,7 @@ AGGREGATES: Mapping[str, Callable[..., Loss]] = {
     "window": MaskedWindow,
     "missed": MissRate,
     "wrong": FalseOmissionRate,
+    "clean": CleanMean,
 }
 """Aggregates of an error map under a mask, by name."""
 TAKES: Mapping[str, tuple[str, ...]] = {
@@ -34,6 +36,7 @@ TAKES: Mapping[str, tuple[str, ...]] = {
     "window": ("window",),
     "missed": ("tolerance",),
     "wrong": ("tolerance",),
+    "clean": ("allowance", "eta", "reach"),
 }
 """The numbers that each aggregate takes, by name."""
 
@@ -76,7 +79,10 @@ def loss_of_terms(
     """
     used = terms.distance if part is None else part
     plain = loss(used, weights_path)
-    numbers = {"window": terms.length if terms.window is None else terms.window, "tolerance": terms.tolerance}
+    numbers = {
+        "window": terms.length if terms.window is None else terms.window, "tolerance": terms.tolerance,
+        "allowance": terms.allowance, "eta": terms.eta, "reach": terms.reach,
+    }  # fmt: skip
     if plain.errors is None:
         if terms.over is not None:
             raise InvalidArgumentError(

@@ -17,6 +17,7 @@ from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.promise import promise as promise_from
 from conformask.data.scan import columns_of
 from conformask.data.triplets import Triplets
+from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.masker.requirements import check_sample_size, warn_if_meant_otherwise
@@ -79,6 +80,8 @@ def resolve(
     """
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
     refuse_unbounded(stated.resolve(), used)
+    if images.has_repeats:
+        refuse_noisy(stated.resolve(), used)
     trained = for_images(scorer, images, used)
     scorer = for_loss(trained, used)
     if scorer.name not in WITHOUT_TRAINING:
@@ -224,6 +227,24 @@ def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
         raise MismatchError(
             f"the window of {terms.length} was {terms.window} pixels, but these images have {spacing}: give "
             "the window again, and train or calibrate with images of this spacing"
+        )
+
+
+def refuse_noisy(promise: Guarantee, used: Loss) -> None:
+    """Refuse a promise for which y must be the truth, where it is the mean of two repeats.
+
+    A loss that is convex in y has a mean over noise of at least its value for the clean image (Jensen), so
+    that a promise about means holds for the clean image too.
+
+    Raises:
+        InvalidArgumentError: it is neither such a promise nor about products of repeats.
+    """
+    convex = used.terms.over in (None, "image", "trusted", "window") and isinstance(used.errors, Lp)
+    if used.terms.over != "clean" and not (convex and promise.statement.bounds_a_mean):
+        raise InvalidArgumentError(
+            f"these images have two noisy repeats in the place of a truth, and a promise about "
+            f"{used.terms.name} ({promise.name}) needs one: take CleanMean('l2') (--distance l2 --over "
+            "clean), the squared error by products of repeats, or promise a mean, guarantee expected or rcps"
         )
 
 

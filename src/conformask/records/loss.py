@@ -32,6 +32,12 @@ class LossTerms:
     """The error above which a pixel is wrong."""
     region: bool = False
     """True if only the region of each image counts."""
+    allowance: str | None = None
+    """How the allowance for the noise of repeats is computed: exact, or clt for the central limit theorem."""
+    eta: float | None = None
+    """The share of images for which that allowance may be too small."""
+    reach: int | None = None
+    """The number of pixels along each axis from which on the noise of repeats is independent."""
 
     @property
     def whole(self) -> str:
@@ -49,6 +55,7 @@ class LossTerms:
             "window": windowed,
             "missed": tolerated,
             "wrong": tolerated,
+            "clean": f", {self.allowance}",
         }
         inside = self.distance + numbers.get(self.over or "", "")
         name = inside if self.over in (None, "image") else f"{self.over}({inside})"
@@ -82,6 +89,7 @@ class LossTerms:
             "window": f"mean {label} in any {self._window_label}, what is hidden counted as right",
             "missed": f"share of the wrong pixels ({wrong}) that are shown",
             "wrong": f"share of what is shown that is wrong ({wrong})",
+            "clean": f"mean {label} to the clean image, from two repeats, with an allowance for their noise",
         }
         said = labels.get(self.over or "", label)
         return f"{said}, in the region" if self.region else said
@@ -116,8 +124,28 @@ class LossTerms:
                 is_wrong,
                 f"sums over all pixels{where}; 0 if nothing is shown",
             ),
+            "clean": (
+                "Σ m^2 (b − ŷ)(c − ŷ) / n + t",
+                "b and c the two repeats",
+                "sums over the n pixels of the image",
+                f"t {self._allowed}, V the variance of the n products",
+            ),
         }.get(self.over or "", (f"Σ m{power} e / n", f"sums over the n pixels{where or ' of the image'}"))
         return f"{formula}, with {', '.join((error, *letters))}"
+
+    @property
+    def _allowed(self) -> str:
+        """The allowance for the noise of repeats as a formula."""
+        axes = "" if self.reach == 1 else f" {self.reach}^d"
+        eta = f"{self.eta or 0:g}"
+        if self.allowance == "clt":
+            return f"= z sqrt(V{axes} / n), z the quantile of the normal law at 1 − {eta}"
+        if self.reach == 1:
+            return f"= sqrt(2 V l / n) + 7 R l / (3 n − 3), l = ln(2 / {eta}), R = max(ŷ, 1 − ŷ)"
+        return (
+            f"the mean over the k = {self.reach}^d grids of pixels {self.reach} apart of sqrt(2 V l / n) + "
+            f"7 R l / (3 n − 3), l = ln(2 k / {eta}), R = max(ŷ, 1 − ŷ), n the pixels of a grid"
+        )
 
     @property
     def _error(self) -> tuple[str, str]:
@@ -145,12 +173,22 @@ class LossTerms:
             + as_zero,
             "missed": f"at most a share of {threshold} of the pixels{where} with {wrong} is shown",
             "wrong": f"at most a share of {threshold} of what is shown{where} has {wrong}",
+            "clean": f"the mean {label} of two repeats plus an allowance for their noise is at most "
+            f"{threshold}, {as_zero}",
         }
         return limits.get(self.over or "", f"the mean {label}{where} is at most {threshold}, {as_zero}")
 
     @property
     def caveat(self) -> str | None:
         """A caveat on errors that masks of a distance between masked images need not cover."""
+        if self.over == "clean":
+            how = "by the central limit theorem" if self.allowance == "clt" else "by an exact bound"
+            return (
+                f"The clean image, which is not known, is within the threshold too, {how}, but for a share "
+                f"of at most {self.eta:g} of all images, which comes off the confidence. This holds where "
+                "the noise of the two repeats has mean 0 and is independent between them, of the input, and "
+                f"between pixels {self.reach} or more apart."
+            )
         if self.over is not None or not (self.distance in DISTANCES and not DISTANCES[self.distance].is_map):
             return None
         instead = f"{self.distance}_map" if f"{self.distance}_map" in DISTANCES else "ssim_map"

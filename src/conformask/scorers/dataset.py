@@ -18,7 +18,7 @@ THICK = 16
 
 
 class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
-    """(x at y_hat's size, y_hat, y), and maps if asked for, cropped to one size; parts of volumes.
+    """(x at y_hat's size, y_hat, y), maps if asked for, the noise of y if known; crops of one size.
 
     An index stands for an image, modulo their number, and for a random crop of it: indices count on from
     epoch to epoch. A volume gives as many crops as would fill the smallest volume.
@@ -47,8 +47,9 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
     def _tensors(self, index: int) -> tuple[Tensor, ...]:
         triplet = self._triplets[index]
         x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
-        maps = [] if not self._cues or triplet.cues is None else [torch.from_numpy(triplet.cues)]
-        return resized(x[None], y_hat[None])[0], y_hat, y, *maps
+        more = [triplet.cues if self._cues else None, triplet.noise]
+        others = [torch.from_numpy(image) for image in more if image is not None]
+        return resized(x[None], y_hat[None])[0], y_hat, y, *others
 
 
 def crop_of(smallest: Size) -> Size:

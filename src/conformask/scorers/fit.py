@@ -32,7 +32,7 @@ from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scorers.choice import FOLDS, best_score, cross_fitted, is_cross_fitted
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.given import SAMPLE
-from conformask.scorers.heads import Head, head
+from conformask.scorers.heads import ErrorNetwork, Head, head
 from conformask.scorers.initial_network import NetworkOptions, is_packaged, network_for, rate_for
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
 from conformask.scorers.scoring import selection_record, unmasked_losses
@@ -260,13 +260,16 @@ def _families(used_head: Head, loss: Loss) -> list[Family]:
 
 
 def objective_of(used_head: Head, ranges: Sequence[tuple[float, float]]) -> Objective:
-    """Return the training objective of a score network on batches (x at y_hat's size, y_hat, y[, maps])."""
+    """Return the training objective of a score network on batches; see TripletDataset."""
 
     def objective(network: nn.Module, batch: TensorBatch) -> Tensor:
-        x, y_hat, y, *cues = batch
-        output = network(network_input(x, y_hat, cues[0] if cues else None, ranges))
+        x, y_hat, y, *others = batch
+        cues = others.pop(0) if ranges else None
+        output = network(network_input(x, y_hat, cues, ranges)).float()
         with full_precision(y_hat):
-            return used_head.loss(output.float(), y, y_hat)
+            if others and isinstance(used_head, ErrorNetwork):
+                return used_head.loss(output, y, y_hat, others[0])
+            return used_head.loss(output, y, y_hat)
 
     return objective
 

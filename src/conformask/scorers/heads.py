@@ -11,6 +11,7 @@ from conformask.arithmetic import image_means
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.losses import AnyLoss, stored_loss
+from conformask.losses.clean import like
 from conformask.losses.map_loss import Sums
 from conformask.losses.maps import errors_for
 from conformask.losses.wrong_pixels import wrong_pixels
@@ -22,6 +23,8 @@ from conformask.types import Images, Loss, PerImage
 TINY = torch.finfo(torch.float32).tiny
 FLOOR = 1e-4
 """Scores of a mask network below this are no longer estimates; only their order counts."""
+START_OF_ROOT, ROOT = 0.05, 0.01
+"""Initial root of an expected squared error, and a root that is added to it."""
 LOW, HIGH = 0.05, 0.95
 """The quantiles of the paper's baseline."""
 
@@ -107,6 +110,11 @@ class ErrorNetwork(MaskNetwork):
     name: ClassVar[str] = "error"
     family: ClassVar[str] = "water_filling"
 
+    @property
+    def start(self) -> float:  # type: ignore[override]
+        """The initial output; a root of squared errors that starts at 0 would have no gradient."""
+        return START_OF_ROOT if self._of_clean else 0.0
+
     def __post_init__(self) -> None:
         if self.fitted_for.errors is None:
             raise InvalidArgumentError(
@@ -121,11 +129,25 @@ class ErrorNetwork(MaskNetwork):
         return errors.p if isinstance(errors, Lp) and not self._of_wrong_pixels else 1.0
 
     @property
+    def _of_clean(self) -> bool:
+        return self.fitted_for.terms.over == "clean"
+
+    @property
     def _of_wrong_pixels(self) -> bool:
         return self.fitted_for.terms.over == "missed"
 
-    def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        """Compute mean (m - 1)^2 + 2 m e, which is (1 - m - e)^2 up to a constant."""
+    def loss(self, output: Images, y: Images, y_hat: Images, noise: Images | None = None) -> PerImage:
+        """Compute mean (m - 1)^2 + 2 m e, which is (1 - m - e)^2 up to a constant.
+
+        For the error to the clean image, with y the mean of two repeats and `noise` as in a `Batch`, it is
+        the mean of e / v + log v, v = s^2 + ROOT^2 (the likelihood of a normal law with variance v). It is
+        linear in the product e of their errors, so that its gradient is that of the clean one on average.
+        """
+        if self._of_clean:
+            products = errors_for(Lp(2.0), y, y_hat, output.shape[1])
+            products = products if noise is None else products - like(noise, output.shape[1])
+            variance = output.square() + ROOT**2
+            return image_means(products / variance + variance.log())
         mask = straight_through_clip(1 - output)
         expected = Sums(self._target(y, y_hat, output.shape[1])).of(mask).float()
         return image_means((mask - 1).square()) + 2 * expected
@@ -150,7 +172,8 @@ class Packaged(MaskNetwork):
 
     def score(self, output: Images) -> Images:
         """Return the expected error, in (0, 1], or its power."""
-        return to_power(super().score(output), self.fitted_for.exponent or 1.0)
+        squared = self.fitted_for.terms.over == "clean"
+        return to_power(super().score(output), 2.0 if squared else self.fitted_for.exponent or 1.0)
 
 
 @dataclass(frozen=True)
