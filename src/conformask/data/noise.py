@@ -12,8 +12,8 @@ from conformask.storage.as_arrays import Array
 
 BLOCK = 8
 """Side of the blocks, in pixels, within which brightness and noise are measured."""
-BINS = 40
-"""Number of intervals of brightness."""
+FEWEST_BINS, MOST_BINS = 5, 40
+"""Limits of the number of intervals of brightness."""
 FEWEST_BLOCKS = 20
 """Blocks that an interval needs; those with fewer are left out."""
 MOST_AT_END = 1e-3
@@ -103,17 +103,17 @@ def estimate_noise(pairs: Iterable[Pair], offset: float | None = None) -> Photon
         ImageError: the repeats differ in size, or their brightness varies too little for a line.
     """
     means, variances, at_end = (np.concatenate(parts) for parts in zip(*map(_measured, pairs), strict=True))
-    edges = np.linspace(*np.quantile(means, (0.0005, 0.9995)), BINS + 1)
+    darkest, brightest = np.quantile(means, (0.0005, 0.9995)).tolist()
+    bins = min(max(len(means) // (2 * FEWEST_BLOCKS), FEWEST_BINS), MOST_BINS)
+    edges = np.linspace(darkest, brightest, bins + 1)
     places = np.digitize(means, edges)
     points = []
-    for place in range(1, BINS + 1):
+    for place in range(1, bins + 1):
         inside = places == place
         if inside.sum() < FEWEST_BLOCKS or at_end[inside].mean() > MOST_AT_END:
             continue
-        typical = _without_outliers(variances[inside])
-        points.append(
-            (float(means[inside].mean()), float(variances[inside][typical].mean()), int(inside.sum()))
-        )
+        variance = variances[inside][_without_outliers(variances[inside])].mean()
+        points.append((float(means[inside].mean()), float(variance), int(inside.sum())))
     if len(points) < 3:
         raise ImageError(
             "the noise cannot be estimated: too few parts of the repeats differ in brightness and are "

@@ -23,6 +23,8 @@ PARTS = 16
 """Parts of an image that are left out in turn to measure how uncertain its drift is."""
 SECOND_DIFFERENCES = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / 6
 """Correlation of the second differences 1, -2, 1 of independent pixels, at offsets from -2 to 2."""
+ROUNDING = 1e-6
+"""Variance of a difference, as a share of that of the images, up to which they are the same."""
 GRID = 8
 """Side of the blocks of JPEG."""
 WINDOW = 256
@@ -92,7 +94,7 @@ class Correlation:
     def fine_share(self) -> float:
         """Variance of second differences of the noise, as a share of what independent pixels have.
 
-        It is near 0 if both repeats were smoothed, and 0 if they are the same image.
+        It is near 0 if both repeats were smoothed.
         """
         share = self.coefficients
         for _ in range(share.ndim):
@@ -163,13 +165,15 @@ def shared_noise(b: Array, x: Array, y_hat: Array, c: Array | None = None) -> Sh
 def noise_ratio(b: Array, c: Array) -> float:
     """Return the variance of the noise in the repeat that has less of it, as a share of the other's.
 
-    It is about 1 for two repeats, near 0 if one of them was denoised, and 0 if they are the same image.
-    Second differences are measured; what the image shows is in both repeats and cancels.
+    It is about 1 for two repeats, near 0 if one of them was denoised, and 0 if they are the same image, also
+    brightened. Second differences are measured; what the image shows is in both repeats and cancels.
     """
     c = _without_drift(b, c)
     of_b, of_c, of_both = (float((_fine(image) ** 2).mean()) for image in (b, c, b - c))
+    if of_both <= ROUNDING * of_b:
+        return 0.0
     low, high = sorted((of_both + of_b - of_c, of_both + of_c - of_b))
-    return max(low, 0.0) / high if high > 0 else 0.0
+    return max(low, 0.0) / high
 
 
 def jpeg_share(image: Array) -> float:
@@ -198,7 +202,7 @@ def _log_gain_and_level(means: Array) -> Array:
 
 def _without_drift(b: Array, c: Array) -> Array:
     """Return c with the brightness of b."""
-    return (c - c.mean()) / drift(b, c).gain + b.mean()
+    return np.asarray((c - c.mean()) / drift(b, c).gain + b.mean())
 
 
 def _at_offsets(values: Array) -> Array:
@@ -209,7 +213,7 @@ def _at_offsets(values: Array) -> Array:
     axes = tuple(range(1, values.ndim))
     sums = irfftn(np.abs(rfftn(values, padded, axes)) ** 2, padded, axes).sum(axis=0)
     window = np.ix_(*(np.arange(-far, far + 1) for far in reach))
-    return np.pad(sums[window], [(FARTHEST - far,) * 2 for far in reach])
+    return np.asarray(np.pad(sums[window], [(FARTHEST - far,) * 2 for far in reach]))
 
 
 def _correlated(one: Array, other: Array) -> SharedNoise | None:
