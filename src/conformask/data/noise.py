@@ -163,10 +163,11 @@ def photon_transfer_plot(transfer: PhotonTransfer) -> str:
         f"mean {x:.4g}: variance {y:.3g}, {n} blocks"
         for x, y, n in zip(transfer.mean, transfer.variance, transfer.count, strict=True)
     ]
+    formats = svg.plain, lambda value: svg.plain(1000 * value)
     line = f"gain {model.gain:.3g}, offset {model.offset:.3g}, read noise {model.read:.3g}"
     marks = [
         svg.key([("measured", svg.OURS, ""), (line, svg.LIMIT, "none")]),
-        svg.axes(plot, "mean, in units of the range", "variance of the noise"),
+        svg.axes(plot, "mean, in units of the range", "variance of the noise, in thousandths", formats),
         svg.line(plot, xs, ys, svg.LIMIT),
         svg.points(plot, transfer.mean, transfer.variance, titles, svg.OURS),
     ]
