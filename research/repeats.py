@@ -11,6 +11,7 @@ import argparse
 import io
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from conformask.data.repeat_warnings import measure_reference, reference_warning
 from conformask.demo import packaged_photographs
 from conformask.storage.as_arrays import Array
 
-SIDES, CROPS = (64, 128, 256), 8
+SIDES, CROPS = (64, 192), 8
 Images = tuple[Array, Array, Array]
 """x and the repeats b and c."""
 WARNINGS = {
@@ -124,10 +125,10 @@ def fields(data: Path) -> Iterator[tuple[str, Images]]:
     """Yield x, b and c of each real field, and of photographs with simulated noise."""
     for first in sorted((data / "fmd").glob("*_noisy1.png")):
         kind = first.name.removesuffix("_noisy1.png")
-        x, b, c = (read_image(data / "fmd" / f"{kind}_noisy{place}.png") for place in (1, 2, 3))
+        x, b, c = (read_image(path) for path in sorted(first.parent.glob(f"{kind}_noisy*.png"))[:3])
         yield "wide-field" if kind.startswith("widefield") else "scanned", (x, b, c)
     generator = np.random.default_rng(0)
-    for pixels in packaged_photographs().values():
+    for pixels in list(packaged_photographs().values())[::2]:
         y = 0.1 + 0.7 * pixels[None, ..., 1] / 255
         for sigma in (0.01, 0.03, 0.1):
             x, b, c = (
@@ -160,14 +161,13 @@ def main() -> None:
     data = parser.parse_args().data
     for side in SIDES:
         generator, counts = np.random.default_rng(0), defaultdict(list)
-        for kind, images in fields(data):
-            for network in NETWORKS.values():
-                by_fault = defaultdict(list)
-                for crop in crops(images, side, generator):
-                    for done, triplet in spoilt(*crop):
-                        by_fault[done].append(triplet)
-                for done, triplets in by_fault.items():
-                    counts[kind, done].append(warned(triplets, network))
+        for (kind, images), network in zip(fields(data), cycle(NETWORKS.values()), strict=False):
+            by_fault = defaultdict(list)
+            for crop in crops(images, side, generator):
+                for done, triplet in spoilt(*crop):
+                    by_fault[done].append(triplet)
+            for done, triplets in by_fault.items():
+                counts[kind, done].append(warned(triplets, network))
         print(f"crops of {side} pixels")
         print(f"{'images':15}{'what was done':34}sets" + "".join(f"{key:>11}" for key in WARNINGS))
         print("\n".join(table(dict(sorted(counts.items())))), flush=True)

@@ -8,6 +8,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, median_filter
 
 from conformask.data.images import read_image
+from conformask.data.noise import NoiseModel, estimate_noise
 from conformask.data.repeat_checks import (
     FARTHEST,
     correlation,
@@ -15,6 +16,7 @@ from conformask.data.repeat_checks import (
     ends,
     jpeg_share,
     noise_ratio,
+    noise_share,
     shared_noise,
 )
 from conformask.data.repeat_warnings import (
@@ -149,6 +151,27 @@ def test_denoised_repeats(filtered) -> None:
     assert noise_ratio(c, filtered(b)) == pytest.approx(noise_ratio(filtered(b), c), abs=1e-4)
     assert correlation(filtered(b), filtered(c)).fine_share < SMOOTH
     assert noise_ratio(b, b) == noise_ratio(b, 0.9 * b) == 0
+
+
+def test_noise_that_a_model_says() -> None:
+    b, y_hat = noisy(truth(), 0), smoothed(noisy(truth(), 1))
+    model = NoiseModel(0, 0, 0.03)
+    assert noise_share(b, y_hat, model) == pytest.approx(1, abs=0.15)
+    assert noise_share(b, y_hat, NoiseModel(0, 0, 0.06)) == pytest.approx(0.25, abs=0.05)
+    assert noise_share(b, np.full_like(b, 0.5), model) > 1
+    for image, words in ((b, []), (smoothed(b, 0.6), ["in 1 of 1 images the reference has less noise"])):
+        said = list(reference_warnings({"one": measure_reference(image, b[:, 1:], y_hat, model=model)}))
+        assert [warning[: len("in 1 of 1 images the reference has less noise")] for warning in said] == words
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_noise_of_one_real_repeat(kind: str) -> None:
+    """The model is estimated from two other acquisitions."""
+    x, b, *others = repeats(kind)
+    model = estimate_noise([(others[0], others[1])]).model
+    assert 0.7 < noise_share(b, smoothed(x), model) < 1.3
+    for filtered in (smoothed(b, 0.6), median_filter(b, (1, 3, 3))):
+        assert noise_share(filtered, smoothed(x), model) < LESS_NOISE
 
 
 @pytest.mark.parametrize("quality", [75, 90])

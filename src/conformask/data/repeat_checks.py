@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 import numpy as np
 from scipy.fft import dctn, irfftn, next_fast_len, rfftn
 
-from conformask.data.noise import in_blocks, split
+from conformask.data.noise import NoiseModel, in_blocks, split
 from conformask.storage.as_arrays import Array
 
 FARTHEST = 8
@@ -155,8 +155,7 @@ def shared_noise(b: Array, x: Array, y_hat: Array, c: Array | None = None) -> Sh
     if c is not None:
         noise, residual = _without_slow_parts(b - _without_drift(b, c)), _without_slow_parts(x - y_hat)
         return _correlated(in_blocks(noise), in_blocks(residual))
-    spread = in_blocks(_inner(y_hat)).var(axis=1)
-    smooth = spread <= np.median(spread)
+    smooth = _smooth_blocks(y_hat)
     pairs = (b - y_hat, x - y_hat), (b, x)
     both = [_correlated(*(in_blocks(_fine(image))[smooth] for image in pair)) for pair in pairs]
     return min((each for each in both if each is not None), default=None)
@@ -174,6 +173,18 @@ def noise_ratio(b: Array, c: Array) -> float:
         return 0.0
     low, high = sorted((of_both + of_b - of_c, of_both + of_c - of_b))
     return max(low, 0.0) / high
+
+
+def noise_share(b: Array, y_hat: Array, model: NoiseModel) -> float:
+    """Return the variance of the noise in b, as a share of what the model says; at most a little too large.
+
+    Second differences are measured in the smoother half of y_hat, before and after it is subtracted; what is
+    left of the image adds to the smaller of both.
+    """
+    smooth = _smooth_blocks(y_hat)
+    means = in_blocks(_inner(b))[smooth].mean(axis=1)
+    fine = min(float((in_blocks(_fine(image))[smooth] ** 2).mean()) for image in (b, b - y_hat))
+    return fine / (float(model.variance(means).mean()) or 1.0)
 
 
 def jpeg_share(image: Array) -> float:
@@ -242,6 +253,12 @@ def _without_slow_parts(image: Array) -> Array:
     blocks, inner = split(image, NEIGHBOURHOOD)
     lengths = [math.prod(blocks.shape[axis - 1 : axis + 1]) for axis in inner]
     return np.asarray((blocks - blocks.mean(axis=inner, keepdims=True)).reshape(len(image), *lengths))
+
+
+def _smooth_blocks(y_hat: Array) -> Array:
+    """Return which blocks of the inner part of an image are in its smoother half."""
+    spread = in_blocks(_inner(y_hat)).var(axis=1)
+    return np.asarray(spread <= np.median(spread))
 
 
 def _inner(image: Array) -> Array:

@@ -8,6 +8,7 @@ from operator import add
 
 import numpy as np
 
+from conformask.data.noise import NoiseModel
 from conformask.data.repeat_checks import (
     FARTHEST,
     SIGNIFICANT,
@@ -20,6 +21,7 @@ from conformask.data.repeat_checks import (
     ends,
     jpeg_share,
     noise_ratio,
+    noise_share,
     shared_noise,
 )
 from conformask.storage.as_arrays import Array
@@ -36,7 +38,7 @@ VISIBLE = 3.0
 MANY, MOST = 0.25, 0.5
 """Shares of the images above which they count, measured by two repeats and by one."""
 LESS_NOISE = 0.5
-"""Ratio of the noise of two repeats below which one was processed."""
+"""Share of the variance of the other repeat, or of the model, below which a reference was processed."""
 SMOOTH = 0.5
 """Share of fine noise below which both repeats were processed."""
 ROUNDED = 0.1
@@ -61,6 +63,8 @@ class ReferenceMeasures:
     jpeg: float
     """Of two repeats, the larger `jpeg_share`."""
     shared: SharedNoise | None
+    noise: float | None
+    """The `noise_share` of b; None without a noise model."""
     two: RepeatMeasures | None
     """None if there is one repeat."""
 
@@ -75,13 +79,19 @@ class ReferenceMeasures:
         return abs(size) > SHARED_BY_TWO and abs(z) > VISIBLE
 
 
-def measure_reference(b: Array, x: Array, y_hat: Array, c: Array | None = None) -> ReferenceMeasures:
-    """Measure the reference b of an image, and its second repeat c if there is one; all (C, *space)."""
+def measure_reference(
+    b: Array, x: Array, y_hat: Array, c: Array | None = None, model: NoiseModel | None = None
+) -> ReferenceMeasures:
+    """Measure the reference b of an image, its second repeat c if there is one, its noise if it is known.
+
+    All images are (C, *space) in [0, 1].
+    """
     repeats = [b] if c is None else [b, c]
     return ReferenceMeasures(
         Ends(*np.max([ends(each) for each in repeats], axis=0).tolist()),
         max(jpeg_share(each) for each in repeats),
         shared_noise(b, x, y_hat, c),
+        None if model is None else noise_share(b, y_hat, model),
         None if c is None else RepeatMeasures(drift(b, c), noise_ratio(b, c), correlation(b, c)),
     )
 
@@ -106,6 +116,12 @@ def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[st
         len(measures),
         "have a reference that was a JPEG (in {name}, {value} more zeros in blocks of 8 x 8 pixels than in "
         "shifted ones), which removes noise: use the files that the detector wrote",
+    )
+    noises = {name: each.noise for name, each in measures.items() if each.noise is not None}
+    yield from _less_noise(
+        noises,
+        "the reference has less noise than the noise model says",
+        "Is the model right? Use acquisitions that were not processed",
     )
     if two:
         yield from _repeat_warnings(two)
@@ -135,15 +151,11 @@ def _input_warnings(measures: Mapping[str, ReferenceMeasures], often: float) -> 
 
 def _repeat_warnings(repeats: Mapping[str, RepeatMeasures]) -> Iterator[str]:
     yield from _drift_warnings({name: each.drift for name, each in repeats.items()})
-    ratios = {name: each.ratio for name, each in repeats.items()}
-    processed = [name for name in ratios if ratios[name] < LESS_NOISE]
-    if len(processed) > MANY * len(repeats):
-        name = min(ratios, key=lambda each: ratios[each])
-        yield (
-            f"in {len(processed)} of {len(repeats)} images one repeat has less noise than the other (of the "
-            f"variance, {rounded_share(ratios[name])} in {name}): was it denoised, compressed or averaged? "
-            "Use two acquisitions that were made and stored alike"
-        )
+    yield from _less_noise(
+        {name: each.ratio for name, each in repeats.items()},
+        "one repeat has less noise than the other",
+        "Use two acquisitions that were made and stored alike",
+    )
     pooled = reduce(add, (each.correlation for each in repeats.values()))
     if pooled.fine_share < SMOOTH:
         yield (
@@ -155,6 +167,17 @@ def _repeat_warnings(repeats: Mapping[str, RepeatMeasures]) -> Iterator[str]:
         yield (
             f"the difference of the repeats is correlated over more than {FARTHEST} pixels: did something "
             "move, drift or flicker between them?"
+        )
+
+
+def _less_noise(shares: Mapping[str, float], what: str, remedy: str) -> Iterator[str]:
+    """Warn where MANY images have less than LESS_NOISE of the variance of the noise that they should have."""
+    little = [name for name in shares if shares[name] < LESS_NOISE]
+    if len(little) > MANY * len(shares):
+        name = min(little, key=lambda each: shares[each])
+        yield (
+            f"in {len(little)} of {len(shares)} images {what} ({rounded_share(shares[name])} of its variance "
+            f"in {name}). Was it denoised, compressed or averaged? {remedy}"
         )
 
 
