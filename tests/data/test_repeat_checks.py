@@ -11,6 +11,7 @@ from conformask.data.images import read_image
 from conformask.data.noise import NoiseModel, estimate_noise
 from conformask.data.repeat_checks import (
     FARTHEST,
+    SIGNIFICANT,
     correlation,
     drift,
     ends,
@@ -84,6 +85,22 @@ def test_the_range_of_correlated_noise(axis: int, reach: int) -> None:
     assert pooled.coefficients.max() == pooled.coefficients[FARTHEST, FARTHEST] == 1
 
 
+def test_faint_correlation_is_ignored() -> None:
+    generator = np.random.default_rng(0)
+    b, c = (generator.normal(0.5, 0.05, (1, 800, 800)) for _ in range(2))
+    b, c = (image + 0.012 * np.roll(image, 1, axis=1) for image in (b, c))
+    found = correlation(b, c)
+    z = found.products / np.sqrt(found.squares)
+    assert z[FARTHEST + 1, FARTHEST] > SIGNIFICANT
+    assert found.range == 1
+
+
+def test_drift_is_not_noise() -> None:
+    b, c = (noisy(truth(), seed, 0.01) for seed in range(2))
+    assert correlation(b, 0.8 * c + 0.1).range == correlation(b, c).range == 1
+    assert noise_ratio(b, 0.7 * c) == pytest.approx(1, abs=0.1)
+
+
 def test_what_moved_has_no_range() -> None:
     y = smoothed(np.random.default_rng(0).uniform(0, 1, (1, 256, 256)), 5)
     y = (y - y.min()) / (y.max() - y.min())
@@ -106,9 +123,12 @@ def test_errors_of_the_drift_are_those_of_repeated_draws() -> None:
     assert np.mean([each.gain_error for each in found]) == pytest.approx(spread, rel=0.35)
 
 
-def test_flat_images_show_no_gain() -> None:
-    flat = np.full((1, 16, 16), 0.5)
-    assert drift(flat, flat).gain_error == np.inf
+def test_flat_images_show_a_level_but_no_gain() -> None:
+    flat = np.full((1, 128, 128), 0.5)
+    found = drift(noisy(flat, 0), noisy(0.9 * flat, 1))
+    assert (found.gain, found.gain_error) == (1, np.inf)
+    assert found.level == pytest.approx(0.9, abs=4 * found.level_error)
+    assert drift(flat[:, :16, :16], flat[:, :16, :16]).level_error == np.inf
 
 
 @pytest.mark.parametrize("network", [lambda x: smoothed(x, 0.7), lambda x: smoothed(x, 3), lambda x: 0.7 * x])
@@ -128,6 +148,12 @@ def test_the_noise_of_the_input_by_one_repeat(network) -> None:
     y_hat = network(x)
     assert shared_noise(b, x, y_hat).coefficient < SHARED_BY_ONE
     assert shared_noise(0.9 * x + 0.05, x, y_hat).coefficient > SHARED_BY_ONE
+
+
+def test_detail_in_both_is_not_noise() -> None:
+    x, b = noisy(truth(), 0, 0.005), noisy(truth(), 1, 0.005)
+    assert shared_noise(b, x, 0 * x).coefficient > 0.7
+    assert abs(shared_noise(b, x, truth()).coefficient) < 0.1
 
 
 def test_inputs_of_other_sizes() -> None:
@@ -158,7 +184,9 @@ def test_noise_that_a_model_says() -> None:
     model = NoiseModel(0, 0, 0.03)
     assert noise_share(b, y_hat, model) == pytest.approx(1, abs=0.15)
     assert noise_share(b, y_hat, NoiseModel(0, 0, 0.06)) == pytest.approx(0.25, abs=0.05)
-    assert noise_share(b, np.full_like(b, 0.5), model) > 1
+    assert noise_share(noisy(truth(), 0, 0.005), truth(), NoiseModel(0, 0, 0.005)) == pytest.approx(
+        1, abs=0.1
+    )
     for image, words in ((b, []), (smoothed(b, 0.6), ["in 1 of 1 images the reference has less noise"])):
         said = list(reference_warnings({"one": measure_reference(image, b[:, 1:], y_hat, model=model)}))
         assert [warning[: len("in 1 of 1 images the reference has less noise")] for warning in said] == words
@@ -226,6 +254,14 @@ def test_each_fault_is_named(fault: str) -> None:
         assert said == []
     else:
         assert any(words in warning for warning in said), said
+
+
+def test_few_noisy_pixels_show_no_drift() -> None:
+    triplets = {}
+    for place in range(20):
+        y = 0.5 + 0.1 * truth()[:, 8 * place : 8 * place + 64, :64]
+        triplets[str(place)] = tuple(noisy(y, 3 * place + each, 0.1) for each in range(3))
+    assert warnings(triplets) == []
 
 
 def test_the_input_as_the_reference_is_named() -> None:

@@ -21,6 +21,8 @@ NEIGHBOURHOOD = 32
 """Side of the blocks whose mean is subtracted before noise is compared."""
 PARTS = 16
 """Parts of an image that are left out in turn to measure how uncertain its drift is."""
+LONG = 10.0
+"""Variance of brightness along the line of c on b, in variances across it, which the line needs."""
 SECOND_DIFFERENCES = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / 6
 """Correlation of the second differences 1, -2, 1 of independent pixels, at offsets from -2 to 2."""
 ROUNDING = 1e-6
@@ -45,7 +47,7 @@ class Drift(NamedTuple):
 
     gain: float
     gain_error: float
-    """Standard error of log(gain), infinite if the image does not show the gain."""
+    """Standard error of log(gain), infinite if the image is too small or too even to show it."""
     level: float
     level_error: float
     """Standard error of log(level)."""
@@ -122,7 +124,9 @@ def drift(b: Array, c: Array) -> Drift:
     left_out = np.stack([_log_gain_and_level(np.delete(means, part, axis=1)) for part in parts])
     gain, level = np.exp(_log_gain_and_level(means)).tolist()
     gain_error, level_error = (math.sqrt(PARTS - 1) * left_out.std(axis=0)).tolist()
-    return Drift(gain, gain_error, level, level_error)
+    across, along = np.linalg.eigvalsh(np.cov(means))
+    shown = along >= LONG * across
+    return Drift(gain if shown else 1.0, gain_error if shown else math.inf, level, level_error)
 
 
 def correlation(b: Array, c: Array) -> Correlation:
@@ -139,9 +143,9 @@ def shared_noise(b: Array, x: Array, y_hat: Array, c: Array | None = None) -> Sh
 
     With a second repeat c it is b - c with x - y_hat: independent of each other for any network, however
     wrong, if b and c are repeats of x; negative if c is the input. With b alone, y_hat stands for the truth,
-    and its errors, in b - y_hat and in x - y_hat, correlate. In the smoother half of y_hat the errors are
-    smooth too, while noise is not: second differences are compared there, of the residuals and of b and x
-    themselves, and the smaller correlation is returned.
+    and its errors, in b - y_hat and in x - y_hat, correlate; so do b and x themselves, which show the same,
+    and the smaller correlation is returned. Detail that a blurred or moved repeat lacks, and that y_hat
+    lacks, is kept out by second differences in the smoother half of y_hat.
 
     All are (C, *space); x may be smaller by a whole factor. Returns None if x has another size or other
     channels, or shows no noise.
@@ -152,13 +156,10 @@ def shared_noise(b: Array, x: Array, y_hat: Array, c: Array | None = None) -> Sh
     c = None if c is None else _reduced(c, x.shape)
     if np.array_equal(b, x) or (c is not None and np.array_equal(c, x)):
         return SharedNoise(1.0, math.inf)
-    if c is not None:
-        noise, residual = _without_slow_parts(b - _without_drift(b, c)), _without_slow_parts(x - y_hat)
-        return _correlated(in_blocks(noise), in_blocks(residual))
     smooth = _smooth_blocks(y_hat)
-    pairs = (b - y_hat, x - y_hat), (b, x)
-    both = [_correlated(*(in_blocks(_fine(image))[smooth] for image in pair)) for pair in pairs]
-    return min((each for each in both if each is not None), default=None)
+    pairs = [(b - y_hat, x - y_hat), (b, x)] if c is None else [(b - _without_drift(b, c), x - y_hat)]
+    found = [_correlated(*(in_blocks(_fine(image))[smooth] for image in pair)) for pair in pairs]
+    return min((each for each in found if each is not None), default=None)
 
 
 def noise_ratio(b: Array, c: Array) -> float:

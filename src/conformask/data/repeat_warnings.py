@@ -31,12 +31,12 @@ AT_END = 1e-3
 """Share of values at an end of the range above which a reference is called clipped."""
 DRIFTED = 0.02
 """Relative difference in brightness between repeats above which it is called drift."""
-SHARED_BY_TWO, SHARED_BY_ONE = 0.1, 0.9
+SHARED_BY_TWO, SHARED_BY_ONE = 0.2, 0.9
 """Correlation with the noise of the input, measured by two repeats and by one, above which it is the same."""
 VISIBLE = 3.0
 """Standard errors that such a correlation needs in one image."""
-MANY, MOST = 0.25, 0.5
-"""Shares of the images above which they count, measured by two repeats and by one."""
+MOST = 0.5
+"""Share of the images above which the noise of single ones counts."""
 LESS_NOISE = 0.5
 """Share of the variance of the other repeat, or of the model, below which a reference was processed."""
 SMOOTH = 0.5
@@ -70,13 +70,18 @@ class ReferenceMeasures:
 
     @property
     def has_noise_of_input(self) -> bool:
-        """Whether the noise of the reference is clearly that of the input."""
+        """Whether the noise of the reference is clearly that of the input.
+
+        Of two repeats one of which was processed, the detail that it lacks can look like noise.
+        """
         if self.shared is None:
             return False
         size, z = self.shared
         if self.two is None:
             return size > SHARED_BY_ONE and z > VISIBLE
-        return abs(size) > SHARED_BY_TWO and abs(z) > VISIBLE
+        return (
+            math.isinf(z) or min(abs(size) / SHARED_BY_TWO, abs(z) / VISIBLE, self.two.ratio / LESS_NOISE) > 1
+        )
 
 
 def measure_reference(
@@ -102,7 +107,7 @@ def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[st
     How often each warning is missed, and given without need, was measured by research/repeats.py.
     """
     two = {name: each.two for name, each in measures.items() if each.two is not None}
-    yield from _input_warnings(measures, MANY if two else MOST)
+    yield from _input_warnings(measures)
     shares = {name: max(each.ends) for name, each in measures.items() if max(each.ends) > AT_END}
     yield from _worst(
         shares,
@@ -134,14 +139,14 @@ def _worst(values: Mapping[str, float], n: int, text: str) -> Iterator[str]:
         yield f"{len(values)} of {n} images {text.format(name=name, value=rounded_share(values[name]))}"
 
 
-def _input_warnings(measures: Mapping[str, ReferenceMeasures], often: float) -> Iterator[str]:
+def _input_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[str]:
     """Warn of references that are the input, by their pixels or by their noise."""
     alike = {name: each.shared for name, each in measures.items() if each.shared and each.has_noise_of_input}
     same = [name for name, shared in alike.items() if math.isinf(shared.z)]
     remedy = "give the network one acquisition and keep others for the reference"
     if same:
         yield f"{len(same)} of {len(measures)} references are the network's input, as in {same[0]}: {remedy}"
-    elif len(alike) > often * len(measures):
+    elif len(alike) > MOST * len(measures):
         name = max(alike, key=lambda each: abs(alike[each].coefficient))
         yield (
             f"{len(alike)} of {len(measures)} references have the noise of the network's input (correlation "
@@ -171,9 +176,9 @@ def _repeat_warnings(repeats: Mapping[str, RepeatMeasures]) -> Iterator[str]:
 
 
 def _less_noise(shares: Mapping[str, float], what: str, remedy: str) -> Iterator[str]:
-    """Warn where MANY images have less than LESS_NOISE of the variance of the noise that they should have."""
+    """Warn where MOST images have less than LESS_NOISE of the variance of the noise that they should have."""
     little = [name for name in shares if shares[name] < LESS_NOISE]
-    if len(little) > MANY * len(shares):
+    if len(little) > MOST * len(shares):
         name = min(little, key=lambda each: shares[each])
         yield (
             f"in {len(little)} of {len(shares)} images {what} ({rounded_share(shares[name])} of its variance "
