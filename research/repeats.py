@@ -4,7 +4,7 @@
 
 DATA has the folder fmd: acquisitions of twelve fields under a microscope, and the mean of 50 of each. Sets of
 crops of one field, and of photographs with simulated noise, are spoilt in several ways. Prints how many sets
-each warning of `conformask.data.repeat_warnings` is about, by what was done to them; a few minutes.
+each warning of `conformask.data.repeat_warnings` is about, by what was done to them; ten minutes.
 """
 
 import argparse

@@ -156,6 +156,13 @@ def test_detail_in_both_is_not_noise() -> None:
     assert abs(shared_noise(b, x, truth()).coefficient) < 0.1
 
 
+def test_detail_that_the_network_invents_is_not_noise() -> None:
+    y = smoothed(truth(), 2)
+    x, b, y_hat = noisy(y, 0, 0.02), noisy(y, 1, 0.02), noisy(y, 2, 0.1)
+    assert abs(shared_noise(b, x, y_hat).coefficient) < 0.1
+    assert noise_share(b, y_hat, NoiseModel(0, 0, 0.02)) == pytest.approx(1, abs=0.1)
+
+
 def test_inputs_of_other_sizes() -> None:
     b, c = noisy(truth(), 0), noisy(truth(), 1)
     small = b.reshape(1, 128, 2, 128, 2).mean(axis=(2, 4))
@@ -256,6 +263,12 @@ def test_each_fault_is_named(fault: str) -> None:
         assert any(words in warning for warning in said), said
 
 
+def test_detail_that_a_denoised_repeat_lacks_is_not_the_noise_of_the_input() -> None:
+    x, b, c = (noisy(truth(), seed, 0.01) for seed in range(3))
+    assert abs(shared_noise(smoothed(b), x, smoothed(x), c).coefficient) > SHARED_BY_TWO
+    assert not any("input" in warning for warning in warnings({"one": (x, smoothed(b), c)}))
+
+
 def test_few_noisy_pixels_show_no_drift() -> None:
     triplets = {}
     for place in range(20):
@@ -269,7 +282,7 @@ def test_the_input_as_the_reference_is_named() -> None:
     (same,) = (warning for warning in warnings({"one": (x, b, c), "two": (x, x, c)}) if "input" in warning)
     assert same.startswith("1 of 2 references are the network's input, as in two: ")
     changed = 0.99 * x
-    for triplet in ((x, changed, c), (x, b, changed), (x, changed)):
+    for triplet in ((x, changed, c), (x, b, changed), (x, (x + b) / 2, c), (x, changed)):
         assert any(
             "1 of 1 references have the noise of the network's input" in w for w in warnings({"one": triplet})
         )

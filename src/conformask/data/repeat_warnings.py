@@ -39,6 +39,8 @@ MOST = 0.5
 """Share of the images above which the noise of single ones counts."""
 LESS_NOISE = 0.5
 """Share of the variance of the other repeat, or of the model, below which a reference was processed."""
+DENOISED = 0.25
+"""Share of the variance of the other repeat below which nothing else is concluded from the difference."""
 SMOOTH = 0.5
 """Share of fine noise below which both repeats were processed."""
 ROUNDED = 0.1
@@ -72,16 +74,15 @@ class ReferenceMeasures:
     def has_noise_of_input(self) -> bool:
         """Whether the noise of the reference is clearly that of the input.
 
-        Of two repeats one of which was processed, the detail that it lacks can look like noise.
+        If one of two repeats was denoised, the detail that it lacks would look like noise.
         """
         if self.shared is None:
             return False
         size, z = self.shared
         if self.two is None:
             return size > SHARED_BY_ONE and z > VISIBLE
-        return (
-            math.isinf(z) or min(abs(size) / SHARED_BY_TWO, abs(z) / VISIBLE, self.two.ratio / LESS_NOISE) > 1
-        )
+        clear = abs(size) > SHARED_BY_TWO and abs(z) > VISIBLE
+        return math.isinf(z) or (clear and self.two.ratio > DENOISED)
 
 
 def measure_reference(
@@ -187,7 +188,7 @@ def _less_noise(shares: Mapping[str, float], what: str, remedy: str) -> Iterator
 
 
 def _drift_warnings(drifts: Mapping[str, Drift]) -> Iterator[str]:
-    """Warn of drift in gain or level, in single images or in all together."""
+    """Warn of drift in gain, or else in level."""
     for what, place in (("gain", 0), ("mean", 2)):
         logs = {name: (math.log(each[place]), each[place + 1]) for name, each in drifts.items()}
         clear = {
