@@ -58,10 +58,13 @@ def test_volumes() -> None:
     assert found.gain == pytest.approx(0.01, rel=0.05)
 
 
-def test_images_without_brightness_are_refused() -> None:
+def test_images_without_noise_or_brightness_are_refused() -> None:
     flat = np.full((1, 64, 64), 0.5, np.float32)
     with pytest.raises(ImageError, match="too few parts"):
         estimate_noise([(flat, flat)])
+    (b, _), *_ = pairs(MODELS[0])
+    with pytest.raises(ImageError, match="the same image"):
+        estimate_noise([(b, b)])
     with pytest.raises(ImageError, match="one size"):
         estimate_noise([(flat, flat[:, 1:])])
 

@@ -264,9 +264,20 @@ def test_each_fault_is_named(fault: str) -> None:
 
 
 def test_detail_that_a_denoised_repeat_lacks_is_not_the_noise_of_the_input() -> None:
-    x, b, c = (noisy(truth(), seed, 0.01) for seed in range(3))
+    x, b, c = (noisy(truth(), seed, 0.005) for seed in range(3))
     assert abs(shared_noise(smoothed(b), x, smoothed(x), c).coefficient) > SHARED_BY_TWO
     assert not any("input" in warning for warning in warnings({"one": (x, smoothed(b), c)}))
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 64, 48), (3, 96, 64), (1, 2, 64, 64), (1, 9, 9)])
+def test_volumes_colours_and_small_images(shape: tuple[int, ...]) -> None:
+    y = smoothed(np.random.default_rng(0).uniform(0, 1, shape), 2)
+    y = 0.2 + 0.6 * (y - y.min()) / (y.max() - y.min())
+    triplets = {str(place): tuple(noisy(y, 3 * place + each) for each in range(3)) for place in range(3)}
+    assert warnings(triplets) == []
+    same = {name: (x, 0.9 * x + 0.05, c) for name, (x, _, c) in triplets.items()}
+    if y.size > 100:
+        assert any("noise of the network's input" in warning for warning in warnings(same))
 
 
 def test_few_noisy_pixels_show_no_drift() -> None:

@@ -22,6 +22,8 @@ OUTLIER = 6.0
 """Robust standard deviations of a block's variance beyond which something else than noise differs."""
 MAD_TO_SD = 1.4826
 """Standard deviation of a normal law by its median absolute deviation."""
+LEAST = 0.05
+"""Smallest variance that a weight assumes, as a share of the largest."""
 REWEIGHTINGS = 5
 """Fits, each of which takes its weights from the one before."""
 
@@ -100,7 +102,7 @@ def estimate_noise(pairs: Iterable[Pair], offset: float | None = None) -> Photon
     clipped: of such images only the brighter parts are used.
 
     Raises:
-        ImageError: the repeats differ in size, or their brightness varies too little for a line.
+        ImageError: the repeats differ in size or not at all, or vary too little in brightness for a line.
     """
     means, variances, at_end = (np.concatenate(parts) for parts in zip(*map(_measured, pairs), strict=True))
     darkest, brightest = np.quantile(means, (0.0005, 0.9995)).tolist()
@@ -120,6 +122,8 @@ def estimate_noise(pairs: Iterable[Pair], offset: float | None = None) -> Photon
             "neither black nor saturated. Give gain, offset and read noise of the camera"
         )
     mean, variance, count = zip(*points, strict=True)
+    if max(variance) == 0:
+        raise ImageError("the two repeats are the same image: use two acquisitions")
     model = _fitted(np.array(mean), np.array(variance), np.array(count), offset)
     return PhotonTransfer(model, mean, variance, count)
 
@@ -142,10 +146,11 @@ def _without_outliers(values: Array) -> Array:
 
 def _fitted(mean: Array, variance: Array, count: Array, offset: float | None) -> NoiseModel:
     """Fit a line; the standard error of a mean variance is proportional to the variance itself."""
-    expected = variance
+    least = LEAST * variance.max()
+    expected = np.maximum(variance, least)
     for _ in range(REWEIGHTINGS):
         gain, constant = np.polyfit(mean, variance, 1, w=np.sqrt(count) / expected)
-        expected = np.maximum(gain * mean + constant, 0.05 * variance.max())
+        expected = np.maximum(gain * mean + constant, least)
     gain = max(float(gain), 0.0)
     if offset is None:
         offset = -float(constant) / gain if constant < 0 < gain else 0.0
