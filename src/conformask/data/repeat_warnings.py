@@ -11,7 +11,6 @@ import numpy as np
 from conformask.data.noise import NoiseModel
 from conformask.data.repeat_checks import (
     FARTHEST,
-    SIGNIFICANT,
     Correlation,
     Drift,
     Ends,
@@ -31,6 +30,8 @@ AT_END = 1e-3
 """Share of values at an end of the range above which a reference is called clipped."""
 DRIFTED = 0.02
 """Relative difference in brightness between repeats above which it is called drift."""
+CLEAR = 7.0
+"""Standard errors that drift needs in one image; 16 parts of an image make them uncertain themselves."""
 SHARED_BY_TWO, SHARED_BY_ONE = 0.2, 0.9
 """Correlation with the noise of the input, measured by two repeats and by one, above which it is the same."""
 VISIBLE = 3.0
@@ -192,9 +193,7 @@ def _drift_warnings(drifts: Mapping[str, Drift]) -> Iterator[str]:
     for what, place in (("gain", 0), ("mean", 2)):
         logs = {name: (math.log(each[place]), each[place + 1]) for name, each in drifts.items()}
         clear = {
-            name: abs(log)
-            for name, (log, error) in logs.items()
-            if abs(log) > max(DRIFTED, SIGNIFICANT * error)
+            name: abs(log) for name, (log, error) in logs.items() if abs(log) > max(DRIFTED, CLEAR * error)
         }
         if clear:
             name = max(clear, key=lambda each: clear[each])
