@@ -49,9 +49,16 @@ class Triplet:
     """The share of the values of x, y_hat or y, the largest, that were clipped to the range."""
     cues: Float[np.ndarray, "_ ..."] | None = None
     """Maps beside y_hat that say where it may be wrong, (K, *space) of any range; None without."""
-    noise: Float[np.ndarray, "_ ..."] | None = None
-    """Of a y that is the mean of two repeats b and c: ((b - c) / 2)^2, (C, *space), whose mean over draws is
-    the variance of the noise of y; None where y is taken for the truth."""
+    half_difference: Float[np.ndarray, "_ ..."] | None = None
+    """(b - c) / 2 of the two repeats b and c whose mean is y, (C, *space); None where y is the truth."""
+
+    @property
+    def noise(self) -> Float[np.ndarray, "_ ..."] | None:
+        """Of a y that is the mean of two repeats, the square of half their difference, (C, *space).
+
+        Its mean over draws is the variance of the noise of y. None where y is taken for the truth.
+        """
+        return None if self.half_difference is None else np.square(self.half_difference)
 
     def truth(self) -> Float[np.ndarray, "_ ..."]:
         """Return y; raise ValueError where it is unknown."""

@@ -15,7 +15,15 @@ MOST = 5
 """Largest number of spacings or orientations to list."""
 
 
-def check(data: Path, /, *, confidence: float = 0.9, read: Read = AS_FILES_SAY, json: AsJson = False) -> None:
+def check(
+    data: Path,
+    /,
+    *,
+    confidence: float = 0.9,
+    noise_plot: Path | None = None,
+    read: Read = AS_FILES_SAY,
+    json: AsJson = False,
+) -> None:
     """Read every triplet; check pairs, shapes, ranges, duplicates across parts, the number of images.
 
     Parameters
@@ -24,17 +32,30 @@ def check(data: Path, /, *, confidence: float = 0.9, read: Read = AS_FILES_SAY, 
         A folder with x/, y_hat/ and, where the truth is known, y/, or a manifest.csv.
     confidence
         The confidence that you plan to ask for.
+    noise_plot
+        Where to draw the variance of the noise of repeats against their mean, an SVG file.
     """
+    from conformask.cli.output import bad_usage
     from conformask.conformal.presets import guarantee
     from conformask.data.check import check_triplets
+    from conformask.data.noise import photon_transfer_plot
+    from conformask.storage.atomic import atomic_write
+    from conformask.storage.claims import SVG_SIGNATURE, refuse_unclaimed
     from conformask.wording.promises import network_label
 
     needed = guarantee("marginal", confidence).smallest_calibration_set(None, None)
+    if noise_plot is not None:
+        refuse_unclaimed([noise_plot])
     findings = check_triplets(read.triplets(data), needed)
+    if noise_plot is not None:
+        if findings.transfer is None:
+            bad_usage(f"--noise-plot needs repeats, and {data} has none: repeats/NAME_1 and NAME_2 for y/")
+        with atomic_write(noise_plot) as aside:
+            aside.write_text(f"{SVG_SIGNATURE}\n{photon_transfer_plot(findings.transfer)}", encoding="utf-8")
     parts = ", ".join(f"{count} {part}" for part, count in findings.parts.items())
     rows = [
         ("triplets", str(findings.n) + (f" in {findings.groups} groups" * (findings.groups < findings.n))),
-        ("truth", "known" if findings.has_truth else "unknown: only conformask mask can use them"),
+        ("truth", _truth_text(findings)),
         *([("regions", "promises are about them alone")] if findings.has_regions else []),
         ("channels", f"x {findings.x_channels}, y_hat {findings.channels}"),
         ("sizes", sizes_text(findings.sizes)),
@@ -42,11 +63,27 @@ def check(data: Path, /, *, confidence: float = 0.9, read: Read = AS_FILES_SAY, 
         *([("orientation", _counts_text(findings.orientations))] if findings.orientations else []),
         *([("patients", str(findings.patients))] if findings.patients is not None else []),
         ("mean |y - y_hat|", _errors_text(findings)),
+        *([("noise", _noise_text(findings))] if findings.transfer is not None else []),
         ("y_hat made by", network_label(findings.network)),
         ("parts", parts or "not split: each verb uses all of them for its own purpose"),
     ]
     verdict = [f"warning: {warning}" for warning in findings.warnings] or ["No problems found."]
     show({"data": str(data), **vars(findings)}, facts(rows), *verdict, as_json=json)
+
+
+def _truth_text(findings: "CheckReport") -> str:
+    if findings.transfer is not None:
+        return "two repeats with noise in its place: --distance l2 --over clean, or promises about means"
+    return "known" if findings.has_truth else "unknown: only conformask mask can use them"
+
+
+def _noise_text(findings: "CheckReport") -> str:
+    assert findings.transfer is not None
+    model, reach = findings.transfer.model, findings.reach
+    return (
+        f"variance {model.gain:.3g} * (value - {model.offset:.3g}) + {model.read:.3g}^2, values from 0 to 1; "
+        f"independent from {reach} pixel{'s' * (reach != 1)} on (--reach {reach})"
+    )
 
 
 def _counts_text(counts: "Mapping[str, int]") -> str:

@@ -9,7 +9,14 @@ import numpy as np
 
 from conformask.data.formats.header import DataRange
 from conformask.data.images import is_constant, pixel_hash
+from conformask.data.noise import Pair, PhotonTransfer, estimate_noise
 from conformask.data.perceptual_hashes import PerceptualHashes, find_copies, perceptual_hash
+from conformask.data.repeat_warnings import (
+    ReferenceMeasures,
+    measure_reference,
+    reach_of,
+    reference_warnings,
+)
 from conformask.data.splits import PARTS
 from conformask.data.swaps import role_distances, swap_question
 from conformask.data.triplets import Triplets
@@ -19,6 +26,8 @@ from conformask.records.network import Network
 from conformask.records.size import Size, covered, extra_text
 from conformask.wording.measurements import clipped_text
 
+PAIRS = 32
+"""Number of pairs of repeats from which noise is estimated."""
 SLIGHTLY_FILLED = 0.1
 """Share of the range, up to which it is probably not the one that was meant."""
 SOURCE = r"^(.*[^\W\d_].*\d)[-_. ]"
@@ -56,6 +65,10 @@ class CheckReport:
     """Number of images by orientation, such as RAS: x leads right, y anterior, z superior."""
     patients: int | None
     """Number of patients named by the files; None where none is."""
+    transfer: PhotonTransfer | None
+    """The noise of the repeats that stand in the place of the truth; None without repeats."""
+    reach: int | None
+    """Pixels along each axis from which on that noise is independent; None without repeats."""
     warnings: tuple[str, ...]
 
 
@@ -72,6 +85,8 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
     errors, perceptual_hashes, by_hash = [], [], defaultdict(list)
     extremes: dict[str, list[float]] = {"y_hat": [], "y": []}
     geometries, patients, clipped, distances = [], [], {}, []
+    references: dict[str, ReferenceMeasures] = {}
+    pairs_of_repeats: list[Pair] = []
     for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
         sizes[triplet.y_hat.shape[1:]] += 1
         geometries.append(triplet.geometry)
@@ -80,6 +95,10 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
             distances.append(role_distances(triplet))
+        if triplet.y is not None and triplet.half_difference is not None:
+            b, c = triplet.y + triplet.half_difference, triplet.y - triplet.half_difference
+            references[triplet.name] = measure_reference(b, triplet.x, triplet.y_hat, c)
+            pairs_of_repeats += [(b, c)] if len(pairs_of_repeats) < PAIRS else []
         for role, values in extremes.items():
             if (role_image := getattr(triplet, role)) is not None:
                 values += [float(role_image.min()), float(role_image.max())]
@@ -110,7 +129,10 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         spacings=_counts(None if geometry is None else geometry.text for geometry in geometries),
         orientations=_counts(None if geometry is None else geometry.orientation for geometry in geometries),
         patients=len(set(patients) - {None}) if any(patients) else None,
+        transfer=estimate_noise(pairs_of_repeats) if pairs_of_repeats else None,
+        reach=reach_of(references.values()),
         warnings=(
+            *reference_warnings(references),
             *filter(None, [extra_text(len(first.x), len(first.y_hat))]),
             *_identical_warnings(names, parts, identical),
             *_group_warnings(triplets, parts, by_group=by_group),

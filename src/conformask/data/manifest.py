@@ -120,7 +120,7 @@ def _with_repeats(rows: list[TripletRow], folder: Path) -> list[TripletRow]:
     Raises:
         MissingFileError: one of them is missing, or there is one of no image.
     """
-    files = _by_stem(folder)
+    files = by_stem(folder)
     needed = [f"{row.name}_{place}" for row in rows for place in (1, 2)]
     missing, others = set(needed) - set(files), set(files) - set(needed)
     if missing or others:

@@ -69,9 +69,9 @@ class TripletRow:
                 f"triplet {self.name!r}: y has shape {y.shape}, but y_hat has {y_hat.shape} (C, *space); "
                 "they must be the same"
             )
-        noise = None
+        half = None
         if self.repeat is not None and y is not None:
-            y, noise = self._with_repeat(y, y_hat_header, reading)
+            y, half = self._with_repeat(y, y_hat_header, reading)
         if x.ndim != y_hat.ndim:
             raise ImageError(
                 f"triplet {self.name!r}: x has shape {x.shape}, but y_hat has {y_hat.shape} (C, *space); one "
@@ -88,11 +88,11 @@ class TripletRow:
             cues = cues_at(y_hat.shape[1:], self.read_cues(reading), self._text("cues"))
         return Triplet(
             self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient,
-            clipped, cues, noise,
+            clipped, cues, half,
         )  # fmt: skip
 
     def _with_repeat(self, y: Image, y_hat: Header, reading: Reading) -> tuple[Image, Image]:
-        """Return the mean of y and its repeat, and the square of half their difference.
+        """Return the mean of y and its repeat, and half their difference.
 
         Raises:
             ImageError: they have different shapes or places, or are the same image.
@@ -108,7 +108,7 @@ class TripletRow:
                 f"triplet {self.name!r}: its two repeats are the same image; give two acquisitions"
             )
         self._check_places({"repeat": header}, y_hat)
-        return (y + repeat) / 2, np.square((y - repeat) / 2)
+        return (y + repeat) / 2, (y - repeat) / 2
 
     def read_cues(self, reading: Reading) -> Image:
         """Read the maps beside y_hat, (K, *space)."""

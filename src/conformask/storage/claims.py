@@ -21,7 +21,10 @@ OWN_NAME = ".conformask"
 """Beginning of the names of unfinished files and of locks."""
 RECORD = re.compile(rb'\s*{\s*"schema": \d+,\s*"conformask": "')
 """Pattern of the beginning of a record."""
+SVG_SIGNATURE = "<!-- conformask -->"
+"""The first line of an SVG file that stands alone."""
 SIGNATURES = (
+    SVG_SIGNATURE.encode(),
     b'<meta name="generator" content="conformask',  # HTML
     b"Software\0conformask",  # PNG
     b"\x12\x0aconformask",  # ONNX

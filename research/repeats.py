@@ -1,0 +1,177 @@
+"""How often warnings about noisy references are missed or given without need.
+
+    python research/repeats.py DATA
+
+DATA has the folder fmd: acquisitions of twelve fields under a microscope, and the mean of 50 of each. Sets of
+crops of one field, and of photographs with simulated noise, are spoilt in several ways. Prints how many sets
+each warning of `conformask.data.repeat_warnings` is about, by what was done to them; ten minutes.
+"""
+
+import argparse
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from itertools import cycle
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy.fft import dctn, idctn
+from scipy.ndimage import gaussian_filter, median_filter
+from skimage import restoration
+
+from conformask.data.images import read_image
+from conformask.data.repeat_warnings import measure_reference, reference_warnings
+from conformask.demo import packaged_photographs
+from conformask.storage.as_arrays import Array
+
+SIDES, CROPS = (64, 192), 8
+Images = tuple[Array, Array, Array]
+"""x and the repeats b and c."""
+WARNINGS = {
+    "input": "the network's input",
+    "ends": "at an end of the range",
+    "JPEG": "was a JPEG",
+    "drift": "of the two repeats differs",
+    "less noise": "one repeat has less noise",
+    "smooth": "differ by smooth noise",
+    "far": "correlated over more than",
+}
+
+
+def smoothed(image: Array, sigma: float) -> Array:
+    """Return a Gaussian filter of an image (1, H, W)."""
+    return np.asarray(gaussian_filter(image, (0, sigma, sigma)))
+
+
+def noise_of(image: Array) -> float:
+    """Return the standard deviation of second differences, divided by that of white noise."""
+    return float(np.diff(np.diff(image, 2, 1), 2, 2).std()) / 6
+
+
+def thresholded(image: Array) -> Array:
+    """Denoise by thresholds on the frequencies of all blocks of 8 x 8 pixels, the first half of BM3D."""
+    padded = np.pad(image[0], 8, mode="reflect")
+    height, width = ((length - 8) // 8 * 8 for length in padded.shape)
+    total = np.zeros_like(padded)
+    for y, x in np.ndindex(8, 8):
+        blocks = padded[y : y + height, x : x + width].reshape(height // 8, 8, width // 8, 8).swapaxes(1, 2)
+        waves = dctn(blocks, axes=(2, 3), norm="ortho")
+        waves *= (np.abs(waves) > 2.7 * noise_of(image)) | (np.arange(64).reshape(8, 8) == 0)
+        back = idctn(waves, axes=(2, 3), norm="ortho").swapaxes(1, 2).reshape(height, width)
+        total[y : y + height, x : x + width] += back / 64
+    return total[None, 8:-8, 8:-8].astype(np.float32)
+
+
+def non_local(image: Array) -> Array:
+    """Return non-local means."""
+    noise = noise_of(image)
+    means = restoration.denoise_nl_means(image[0], 5, 4, h=0.8 * noise, sigma=noise, fast_mode=True)
+    return np.asarray(means, np.float32)[None]
+
+
+def jpeg(image: Array, quality: int) -> Array:
+    """Return an image as it is read from a JPEG."""
+    file = io.BytesIO()
+    Image.fromarray((255 * image[0]).round().astype(np.uint8)).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file), np.float32)[None] / 255
+
+
+FILTERS: dict[str, Callable[[Array], Array]] = {
+    "gaussian 0.6": lambda image: smoothed(image, 0.6),
+    "median 3": lambda image: np.asarray(median_filter(image, (1, 3, 3))),
+    "thresholds of 8 x 8": thresholded,
+    "non-local means": non_local,
+    "JPEG 75": lambda image: jpeg(image, 75),
+    "JPEG 90": lambda image: jpeg(image, 90),
+}
+NETWORKS: dict[str, Callable[[Array], Array]] = {
+    "gaussian 0.7": lambda x: smoothed(x, 0.7),
+    "gaussian 2": lambda x: smoothed(x, 2),
+    "thresholds of 8 x 8": thresholded,
+    "too dark": lambda x: 0.8 * smoothed(x, 1),
+}
+
+
+def spoilt(x: Array, b: Array, c: Array) -> Iterator[tuple[str, tuple[Array, ...]]]:
+    """Yield what is done to an image, and x, b and c, or x and b, afterwards."""
+    yield "nothing", (x, b, c)
+    yield "nothing, one repeat", (x, b)
+    yield "b is x, brightened", (x, 0.9 * x + 0.02, c)
+    yield "b is x, JPEG 90", (x, jpeg(x, 90), c)
+    yield "c is x, brightened", (x, b, 0.9 * x + 0.02)
+    yield "b is the mean of x and b", (x, (x + b) / 2, c)
+    yield "b is x, brightened, one repeat", (x, 0.9 * x + 0.02)
+    yield "b is x, JPEG 90, one repeat", (x, jpeg(x, 90))
+    yield "c is 5 % darker", (x, b, 0.95 * c)
+    yield "c is 10 % darker", (x, b, 0.9 * c)
+    yield "c moved by 1 pixel", (x, b, np.roll(c, 1, axis=1))
+    for name, apply in FILTERS.items():
+        yield f"{name}, b", (x, apply(b), c)
+        yield f"{name}, b and c", (x, apply(b), apply(c))
+
+
+def warned(triplets: list[tuple[Array, ...]], network: Callable[[Array], Array]) -> set[str]:
+    """Return the keys of the warnings about a set."""
+    measures = {
+        str(place): measure_reference(b, x, network(x), *second)
+        for place, (x, b, *second) in enumerate(triplets)
+    }
+    said = list(reference_warnings(measures))
+    return {key for key, words in WARNINGS.items() if any(words in warning for warning in said)}
+
+
+def fields(data: Path) -> Iterator[tuple[str, Images]]:
+    """Yield x, b and c of each real field, and of photographs with simulated noise."""
+    for first in sorted((data / "fmd").glob("*_noisy1.png")):
+        kind = first.name.removesuffix("_noisy1.png")
+        x, b, c = (read_image(path) for path in sorted(first.parent.glob(f"{kind}_noisy*.png"))[:3])
+        yield "wide-field" if kind.startswith("widefield") else "scanned", (x, b, c)
+    generator = np.random.default_rng(0)
+    for pixels in list(packaged_photographs().values())[::2]:
+        y = 0.1 + 0.7 * pixels[None, ..., 1] / 255
+        for sigma in (0.01, 0.03, 0.1):
+            x, b, c = (
+                (y + generator.normal(0, sigma, y.shape)).clip(0, 1).astype(np.float32) for _ in range(3)
+            )
+            yield f"simulated {sigma}", (x, b, c)
+
+
+def crops(images: Images, side: int, generator: np.random.Generator) -> Iterator[Images]:
+    """Yield the same crops of all three."""
+    for _ in range(CROPS):
+        top, left = (int(generator.integers(length - side + 1)) for length in images[0].shape[1:])
+        x, b, c = (image[:, top : top + side, left : left + side] for image in images)
+        yield x, b, c
+
+
+def table(counts: Mapping[tuple[str, str], list[set[str]]]) -> Iterator[str]:
+    """Yield, for each kind of images and what was done to them, the shares of sets by warning."""
+    for (kind, done), sets in counts.items():
+        shares = (np.mean([key in warnings for warnings in sets]) for key in WARNINGS)
+        yield f"{kind:15}{done:34}{len(sets):4}" + "".join(f"{share:11.0%}" for share in shares)
+
+
+def main() -> None:
+    """Measure all sets, and print a table for each size of crops."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path)
+    data = parser.parse_args().data
+    for side in SIDES:
+        generator, counts = np.random.default_rng(0), defaultdict(list)
+        for (kind, images), network in zip(fields(data), cycle(NETWORKS.values()), strict=False):
+            by_fault = defaultdict(list)
+            for crop in crops(images, side, generator):
+                for done, triplet in spoilt(*crop):
+                    by_fault[done].append(triplet)
+            for done, triplets in by_fault.items():
+                counts[kind, done].append(warned(triplets, network))
+        print(f"crops of {side} pixels")
+        print(f"{'images':15}{'what was done':34}sets" + "".join(f"{key:>11}" for key in WARNINGS))
+        print("\n".join(table(dict(sorted(counts.items())))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
