@@ -16,6 +16,7 @@ import matplotlib
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
+from skimage.restoration import denoise_tv_chambolle
 
 import conformask as cm
 from conformask.data.sources import TrueImages
@@ -43,6 +44,8 @@ TISSUE = ("ihc_r03_c03",)
 TILE, GAP, LABEL, FONT, INK, EDGE = 256, 10, 28, 19, (40, 40, 48), (214, 216, 212)
 THRESHOLDS = (0.02, 0.03, 0.04)
 WHOLE, TILED, OVERLAP = "motorcycle_left", 256, 64
+GAIN, WEIGHT = 0.004, 0.05
+"""Of the noise of three acquisitions; of the denoising."""
 STREAM_SIDE, BEFORE, AFTER, NOISE = 64, 90, 60, 0.05
 """Of a tile of the stream; its images before and after the camera changes; the noise from then on."""
 
@@ -204,6 +207,35 @@ def whole_images() -> None:
     picture.save(IMAGES / "whole-images.jpg", quality=85)
 
 
+def no_clean_truth() -> None:
+    """Denoised tissue, calibrated on two noisy repeats, and the error that nobody sees in practice."""
+    generator = np.random.default_rng(0)
+    tissue = packaged_photographs()["ihc"][..., 1:2] / np.float32(255)
+    corners = product(*(range(0, side - STREAM_SIDE + 1, STREAM_SIDE) for side in tissue.shape[:2]))
+    y = np.stack([tissue[top : top + STREAM_SIDE, left : left + STREAM_SIDE] for top, left in corners])
+    x, b, c = (generator.poisson(y / GAIN) * GAIN for _ in range(3))
+    y_hat = np.stack([denoise_tv_chambolle(each, weight=WEIGHT, channel_axis=-1) for each in x])
+    x, b, c, y_hat = (each.clip(0, 1).astype(np.float32) for each in (x, b, c, y_hat))
+    order = generator.permutation(len(y))
+    shown, selection, calibration = order[0], order[1:21], order[21:]
+    parts = [
+        cm.Triplets.from_arrays(x[at], y_hat[at], b[at], repeats=c[at]) for at in (selection, calibration)
+    ]
+    masker = cm.calibrate(
+        cm.Heuristic(cm.local_spread, channels=1), parts[1], threshold="q0.2", loss=cm.CleanMean("l2"),
+        selection=parts[0],
+    )  # fmt: skip
+    mask = masker(x[shown], y_hat[shown])
+    error = np.abs(y - y_hat)[shown, ..., 0]
+    triplet = Triplet("tissue", *(np.moveaxis(each[shown], -1, 0) for each in (x, y_hat, y)))
+    images = [("input", triplet.x), ("repeat b", np.moveaxis(b[shown], -1, 0))]
+    images += [("repeat c", np.moveaxis(c[shown], -1, 0)), ("output", triplet.y_hat)]
+    columns = [(title, np.squeeze(as_bytes(image))) for title, image in images]
+    columns.append((f"hidden, {hidden(mask)}", hatched(triplet, mask)))
+    columns.append(("error to the clean image", heat(as_bytes(error[None] / np.quantile(error, 0.995)))))
+    save(grid(columns, 3), "no-clean-truth")
+
+
 def hidden(mask: np.ndarray) -> str:
     return f"{100 - 100 * mask.mean():.0f} %"
 
@@ -239,6 +271,7 @@ def save(image: Image.Image, name: str) -> None:
 
 PICTURES = {
     "microscopy": microscopy,
+    "no-clean-truth": no_clean_truth,
     "notebooks": notebooks,
     "photo-software": photo_software,
     "plugin": plugin,

@@ -1,5 +1,6 @@
 """The page of results in short holds nothing that the pages of results do not."""
 
+import importlib.util
 import json
 import re
 from pathlib import Path
@@ -74,3 +75,25 @@ def test_masks_of_samples_keep_to_the_law_and_intervals_fall_short() -> None:
         assert abs(measured["coverage"] - measured["law_mean"]) < 4 * sigma / 200**0.5, name
         assert name == "random" or abs(measured["coverage_std"] - sigma) < 4 * sigma / 400**0.5, name
         assert all(abs(each - measured["law_mean"]) < 4 * sigma for each in measured["deployed"]), name
+
+
+def test_the_page_without_truth_has_the_numbers_of_its_record() -> None:
+    record = json.loads((DOCS.parent / "research" / "results" / "repeats.json").read_text(encoding="utf-8"))
+    page = (DOCS / "how-to" / "no-clean-truth.md").read_text(encoding="utf-8")
+    ways = ("clean", "products, clt", "products, exact", "mean of two as truth")
+    for kind, found in record.items():
+        cells = [
+            f"{100 * found['ways'][way]['hidden']:.0f} % ({100 * found['ways'][way]['coverage']:.0f} %)"
+            for way in ways
+        ]
+        assert f"| {kind}, {found['n']} of {found['side']} pixels | {' | '.join(cells)} |" in page
+
+
+def test_the_page_about_training_is_what_its_script_writes(tmp_path: Path) -> None:
+    before = (DOCS / "results" / "cues.md").read_text(encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("page", DOCS.parent / "research" / "cues_page.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.PAGE = tmp_path / "cues.md"
+    module.main()
+    assert module.PAGE.read_text(encoding="utf-8") == before

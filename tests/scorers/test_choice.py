@@ -79,13 +79,13 @@ def shares(mean: float, drawn: list[float]) -> HiddenShares:
 
 
 def test_a_simpler_score_wins_ties() -> None:
-    same = [0.3, 0.4, 0.5]
+    same = [0.3, 0.4, 0.5, 0.6]
     tied = {"residual": shares(0.4, same), "packaged": shares(0.4, same), "trained": shares(0.4, same)}
     assert winner(tied) == "residual"
-    assert winner({**tied, "trained": shares(0.35, [0.2, 0.3, 0.6])}) == "trained"
-    assert winner({**tied, "trained": shares(0.35, [0.2, 0.4, 0.6])}) == "residual"
-    assert winner({**tied, "packaged": shares(0.3, [0.1, 0.1, 0.1])}) == "packaged"
-    assert winner({**tied, "spread": shares(0.2, [0.2, 0.2, 0.2])}) == "spread"
+    assert winner({**tied, "trained": shares(0.35, [0.2, 0.3, 0.4, 0.7])}) == "trained"
+    assert winner({**tied, "trained": shares(0.35, [0.2, 0.3, 0.5, 0.6])}) == "residual"
+    assert winner({**tied, "packaged": shares(0.3, [0.1, 0.1, 0.1, 0.1])}) == "packaged"
+    assert winner({**tied, "spread": shares(0.2, [0.2, 0.2, 0.2, 0.2])}) == "spread"
 
 
 def test_images_come_from_as_many_groups_as_there_are() -> None:

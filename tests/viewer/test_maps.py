@@ -63,7 +63,7 @@ def test_an_upload_brings_its_map(world, client) -> None:
     del files["cues"]
     answer = client.post("/api/uploads", files=files)
     assert answer.status_code == 400
-    assert "comes without the maps from which its score is read" in answer.json()["error"]
+    assert "comes without the maps that its score needs" in answer.json()["error"]
 
 
 @pytest.fixture

@@ -56,7 +56,7 @@ class CheckReport:
     parts: Mapping[str, int]
     """Number of images in each part of the manifest's split; empty where there is none."""
     duplicates: tuple[tuple[str, str], ...]
-    """Pairs of names with identical pixels, unless they are of one group, as samples of one input are."""
+    """Pairs of names with identical pixels, unless of one group and part, as samples of one input are."""
     near_duplicates: tuple[tuple[str, str], ...]
     """Pairs of names that lie in different parts and look like copies of each other."""
     spacings: Mapping[str, int]
@@ -108,7 +108,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
             by_hash[pixel_hash(image)].append(index)
     parts, groups = triplets.parts, triplets.groups
     pairs = [(indices[0], index) for indices in by_hash.values() for index in indices[1:]]
-    identical = [(a, b) for a, b in pairs if groups[a] != groups[b]]
+    identical = [(a, b) for a, b in pairs if (groups[a], parts[a]) != (groups[b], parts[b])]
     similar = [pair for pair in _copies(np.stack(perceptual_hashes), parts) if pair not in identical]
     names, first = triplets.names, triplets[0]
     return CheckReport(

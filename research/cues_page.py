@@ -1,0 +1,172 @@
+"""Writes docs/results/cues.md from research/results/cues/*.json and choice.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "research" / "results", ROOT / "docs" / "results" / "cues.md"
+SIMPLE, COUNTS, BARS, MOST = ("residual", "gradient", "spread"), (30, 100, 300), (30, 100), 1.02
+"""Trainings whose masks may be at most MOST times as large as those of the best simple score."""
+SURE = ("0.5", "0.6", "0.7", "0.8", "0.9")
+TEXT = """# What training ends with, and what a map is worth
+
+`conformask train` ends with the score that hides least: the trained network, or a simpler one. Is it
+ever worse than a plain guess? And what does a map beside y_hat bring, as a score or as one more input?
+Written by `research/cues_page.py` from runs of `research/cues.py` and `research/choice.py`; nothing but
+the words around the tables is typed by hand.
+
+{pairs}
+
+Whole groups go to training and selection; tiles of the others are divided between calibration and test.
+All scores are calibrated on the same tiles, with the default masks, at the 0.1-quantile of the
+selection images' L1 and confidence 0.9; *hidden* is the mean hidden share over 200 resplits of
+calibration and test.
+
+## Hidden share
+
+{sizes}
+
+*With* is with the map as an input of the network, and among the scores to choose from. In brackets is
+what training ended with, where it is not the trained network.
+
+## Never much worse than a plain guess
+
+{bars}
+
+## What a map is worth
+
+{worth}
+
+## The rule
+
+On few images, which of two scores hides less may be chance. So the best simple score is taken, unless
+the packaged one, or the trained one, hides less on images of as many groups as there are, and does so
+in a share of 0.7 of the sets that are drawn from them. Where the selection images are of few groups,
+all images are scored by networks that were trained without their groups (three, each on two thirds).
+
+Why 0.7? For the six pairs of [Masks in a minute](minute.md) the rule looked at 15, 30 or 64 images of
+other groups, drawn again and again. What it hides beyond the best simple score, on all of these images:
+
+{rule}
+
+A larger share forgoes what training brings; a smaller one takes it, once in ten times, where it brings
+nothing.
+
+## Coverage over the resplits
+
+{coverage}
+"""
+
+
+def hidden(score: Any) -> float:
+    return 1.0 if score is None else float(score["resplits"]["mask_size"])
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def titles_of(results: list[dict[str, Any]]) -> list[str]:
+    """Titles of the trainings of all pairs."""
+    titles = [f"train {count}{way}" for count in COUNTS for way in ("", ", with the map")]
+    return [title for title in titles if all(title in result["scores"] for result in results)]
+
+
+def cell(score: Any) -> str:
+    ended = score["ended with"] if score else None
+    return f"{hidden(score):.3f}" + ("" if ended in (None, "mask", "error") else f" ({ended})")
+
+
+def main() -> None:
+    results = [json.loads(path.read_text()) for path in sorted((RESULTS / "cues").glob("*.json"))]
+    trained = titles_of(results)
+    PAGE.write_text(
+        TEXT.format(
+            pairs=table(
+                ["pair", "map", "images for training, selection, calibration, test"],
+                [[r["pair"], r["map"], ", ".join(str(n) for n in r["n"].values())] for r in results],
+            ),
+            sizes=sizes(results, trained),
+            bars=bars(results),
+            worth=worth(results, trained),
+            rule=rule(),
+            coverage=coverage(results, trained),
+        )
+    )
+
+
+def sizes(results: list[dict[str, Any]], trained: list[str]) -> str:
+    rows = []
+    for result in results:
+        scores = result["scores"]
+        best = min(SIMPLE, key=lambda name: hidden(scores[name]))
+        oracle = f"{scores['packaged']['oracle']:.3f}" if scores["packaged"] else "-"
+        rows.append(
+            [
+                result["pair"],
+                oracle,
+                f"{hidden(scores[best]):.3f} ({best})",
+                f"{hidden(scores['given']):.3f}",
+                f"{hidden(scores['packaged']):.3f}",
+                *(cell(scores[title]) for title in trained),
+            ]
+        )
+    heads = [title.removeprefix("train ").replace(", with the map", " with") for title in trained]
+    return table(["pair", "exact oracle", "best simple", "the map", "packaged", *heads], rows)
+
+
+def bars(results: list[dict[str, Any]]) -> str:
+    rows = []
+    for result in results:
+        scores = result["scores"]
+        best = min(hidden(scores[name]) for name in SIMPLE)
+        ratios = [hidden(scores[f"train {count}"]) / best for count in BARS]
+        rows.append([result["pair"], *(f"{ratio:.3f}" for ratio in ratios)])
+    head = ["pair", *(f"training on {count} / best simple" for count in BARS)]
+    worst = max(float(each) for row in rows for each in row[1:])
+    return f"{table(head, rows)}\n\nThe largest is {worst:.3f}; wanted was at most {MOST}."
+
+
+def worth(results: list[dict[str, Any]], trained: list[str]) -> str:
+    rows = []
+    plain = [title for title in trained if "map" not in title]
+    for result in results:
+        scores = result["scores"]
+        ratios = [hidden(scores[f"{title}, with the map"]) / hidden(scores[title]) for title in plain]
+        rows.append([result["pair"], result["map"], *(f"{ratio:.3f}" for ratio in ratios)])
+    head = ["pair", "map", *(f"{title}, with the map / without" for title in plain)]
+    return table(head, rows)
+
+
+def rule() -> str:
+    results = json.loads((RESULTS / "choice.json").read_text())
+    rows = []
+    for name, by_sure in results.items():
+        pair, triplets, looked = name.rsplit(", ", 2)
+        if looked == "30 images":
+            rows.append(
+                [
+                    f"{pair}, {triplets}",
+                    *(f"{by_sure[s]['mean']:+.3f} ({by_sure[s]['worst tenth']:+.3f})" for s in SURE),
+                    f"{by_sure['best']['mean']:+.3f}",
+                ]
+            )
+    head = ["pair, training on", *(f"share {sure}" for sure in SURE), "if one knew"]
+    return f"{table(head, rows)}\n\nOf 30 images; in brackets what it is in one draw of ten or more."
+
+
+def coverage(results: list[dict[str, Any]], trained: list[str]) -> str:
+    names = ["given", "packaged", *trained[:4]]
+    rows = []
+    for result in results:
+        scores = result["scores"]
+        law = next(score["resplits"]["law_mean"] for score in scores.values() if score)
+        measured = ["-" if not scores[n] else f"{scores[n]['resplits']['coverage']:.3f}" for n in names]
+        rows.append([result["pair"], f"{law:.3f}", *measured])
+    return table(["pair", "the law says", "the map", *names[1:]], rows)
+
+
+if __name__ == "__main__":
+    main()
