@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 from minute import CONFIDENCE, DEALS, PAIRS, PARTS, RADIUS, SHARES, STEP, TILE, sections, threshold_of
-from scipy.ndimage import convolve, distance_transform_edt
+from scipy.ndimage import convolve, distance_transform_edt, uniform_filter
 from volumes import THICK
 
 import conformask as cm
@@ -35,6 +35,7 @@ from conformask.networks.unet import UNet
 RESULTS = Path(__file__).parent / "results" / "cues"
 COUNTS = (30, 100, 300)
 SIMPLE = ("residual", "gradient", "spread")
+WINDOW = 9
 DRAWS = (2, 4, 8)
 NOISE, STEPS, BATCH, CROP, WIDTH = 0.1, 1500, 8, 64, 16
 """Of the network that gives a variance: noise of its x, and its training."""
@@ -69,6 +70,13 @@ def reduced_again(arrays: dict[str, np.ndarray]) -> np.ndarray:
     return np.abs(means - x).mean(axis=-1).repeat(factor, axis=1).repeat(factor, axis=2)
 
 
+def removed_noise(arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """Of a denoiser: the standard deviation of what it removed, in a window around each pixel."""
+    removed = (arrays["x"].astype(np.float32) - arrays["y_hat"]).mean(axis=-1) / 255
+    mean, square = (uniform_filter(each, (0, WINDOW, WINDOW)) for each in (removed, removed**2))
+    return np.sqrt((square - mean**2).clip(min=0))
+
+
 def over_flips(name: str, work: Path, arrays: dict[str, np.ndarray]) -> np.ndarray:
     """The spread over flips and turns that research/minute_networks.py wrote, in the order of its tiles."""
     tiles: list[np.ndarray] = []
@@ -83,7 +91,7 @@ MAPS = {
     "thick slices, cubic splines": ("distance to the middle of the slice", distance_to_middle),
     "missing pixels, cubic interpolation": ("distance to the nearest known pixel", distance_to_known),
     "out of focus, Richardson-Lucy": ("|A y_hat - x|", blurred_again),
-    "camera noise, Open Image Denoise": ("sd over flips and turns", "oidn"),
+    "camera noise, Open Image Denoise": ("sd of x - y_hat in a window", removed_noise),
     "half the side, Real-CUGAN": ("sd over flips and turns", "cugan"),
     "a quarter of the side, Real-ESRGAN": ("|A y_hat - x|", reduced_again),
     **{f"a sampler, {k} draws": (f"sd of {k} draws", k) for k in DRAWS},

