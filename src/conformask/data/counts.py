@@ -14,7 +14,7 @@ from conformask.data.formats import format_of
 from conformask.data.formats.format import SourceImage
 from conformask.data.formats.header import channels_first, channels_last
 from conformask.data.images import image_hash
-from conformask.data.manifest import by_stem
+from conformask.data.manifest import REPEATS, by_stem
 from conformask.data.mask_files import OF_VOLUMES
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.progress import tracked
@@ -27,8 +27,6 @@ from conformask.storage.exclusive import exclusive_folder
 from conformask.wording.numbers import share as percentage
 
 RECORD = "counts.json"
-REPEATS = "repeats"
-"""Folder of the parts after the first."""
 WHOLE = 0.25
 """Distance from a whole number up to which a value is one: files may have rounded gain * counts."""
 MOST_ODD = 0.01
