@@ -236,7 +236,7 @@ def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
     """
     region = region_of(loss, batch)
     if isinstance(loss, CleanMean):
-        return loss.on(batch.truth(), batch.y_hat, region, channels, batch.half_difference)
+        return loss.on(batch.truth(), batch.y_hat, region, channels, batch.noise)
     return loss.on(batch.truth(), batch.y_hat, region, channels)
 
 
@@ -316,7 +316,7 @@ def _products_shown(
     products = image_loss.products
     above, below, square = (
         family.curve(score, part, 1.0, grid)
-        for part in (products.clamp(min=0), (-products).clamp(min=0), image_loss.spread.square())
+        for part in (products.clamp(min=0), (-products).clamp(min=0), products.square())
     )
     moments = (torch.from_numpy(part) for part in (above[0] - below[0], square[0]))
     return image_loss.of_moments(*moments).numpy(), square[1]

@@ -84,19 +84,18 @@ class Batch:
     """The clipped share of each image; empty where it was not asked for."""
     cues: Float[Tensor, "n _ ..."] | None = None
     """Maps beside y_hat, (N, K, *space) of any range; None without."""
-    half_difference: Images | None = None
-    """Of the two repeats whose mean is y, (N, C, *space), as in a `Triplet`; None where y is the truth."""
+    noise: Images | None = None
+    """The noise of y, (N, C, *space), as in a `Triplet`; None where y is taken for the truth."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same images on a device."""
-        y, region, cues, half_difference = (
+        y, region, cues, noise = (
             None if image is None else image.to(device)
-            for image in (self.y, self.region, self.cues, self.half_difference)
+            for image in (self.y, self.region, self.cues, self.noise)
         )
         return replace(
-            self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, region=region, cues=cues,
-            half_difference=half_difference,
-        )  # fmt: skip
+            self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, region=region, cues=cues, noise=noise
+        )
 
     def __len__(self) -> int:
         return len(self.names)

@@ -80,6 +80,6 @@ def _stacked(triplets: Sequence[Triplet]) -> Batch:
     names = tuple(triplet.name for triplet in triplets)
     geometry = tuple(triplet.geometry for triplet in triplets)
     clipped = tuple(triplet.clipped for triplet in triplets)
-    halves = [triplet.half_difference for triplet in triplets if triplet.half_difference is not None]
-    half = torch.from_numpy(np.stack(halves)) if halves else None
-    return Batch(names, x, y_hat, y, category or None, weight or None, region, geometry, clipped, cues, half)
+    noises = [triplet.noise for triplet in triplets if triplet.noise is not None]
+    noise = torch.from_numpy(np.stack(noises)) if noises else None
+    return Batch(names, x, y_hat, y, category or None, weight or None, region, geometry, clipped, cues, noise)

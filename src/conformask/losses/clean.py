@@ -29,10 +29,8 @@ Allowance = Literal["exact", "clt"]
 class CleanMean(MapLoss):
     """The mean of m^2 (b - y_hat)(c - y_hat) over the image, and an allowance t for its noise.
 
-    Let r be the reach of the noise. By the central limit theorem t = z sqrt(W r^d / N), z the quantile of the
-    normal law at 1 - eta and W the mean over the N pixels of m^4 ((b - y_hat)^2 - (c - y_hat)^2)^2 / 4, which
-    estimates the variance that noise gives a product: for normal noise it has the same mean. Exactly, with V
-    the variance of the N products of the image under the mask,
+    With N pixels, V the variance of the N products of the image under the mask and r the reach of the noise,
+    t = z sqrt(V r^d / N) by the central limit theorem, z the quantile of the normal law at 1 - eta; exactly
     t = sqrt(2 V l / N) + 7 R l / (3 (N - 1)) (Maurer and Pontil 2009, theorem 11), l = ln(2 / eta), R the
     largest max(y_hat, 1 - y_hat), the length of the range of a product of two errors of images in [0, 1]. For
     r > 1 that is the mean of the t of each of the r^d grids of pixels r apart, with eta / r^d. Then for each
@@ -103,18 +101,17 @@ class CleanMean(MapLoss):
         return self
 
     def on(
-        self, y: Images, y_hat: Images, region: Images | None, channels: int, half: Images | None = None
+        self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images | None = None
     ) -> LossOfImages:
-        """Return the loss on the mean y of two repeats; `half` is half their difference.
+        """Return the loss on the mean y of two repeats; `noise` is the square of half their difference.
 
-        Without it, y is the clean image itself, and nothing is allowed for.
+        Without noise, y is the clean image itself, and nothing is allowed for.
         """
         errors = errors_for(self.errors, y, y_hat, channels)
-        if half is None:
+        if noise is None:
             return Sums(errors, 2.0)
         ranges = like(torch.maximum(y_hat, 1 - y_hat), channels).flatten(1).amax(dim=1).double()
-        swings = like(2 * (y - y_hat) * half, channels)
-        return Products(errors - like(half.square(), channels), swings, ranges, self)
+        return Products(errors - like(noise, channels), ranges, self)
 
 
 def like(noise: Images, channels: int) -> Images:
@@ -127,8 +124,6 @@ class Products:
     """The loss on given images, of which the products of the errors of two repeats are known."""
 
     products: Images
-    swings: Images
-    """Half the difference of the squared errors of the two repeats."""
     ranges: PerImage
     """Length of the range that the products of each image may have."""
     loss: CleanMean
@@ -138,33 +133,28 @@ class Products:
         """True if the loss follows from the moments of all products."""
         return self.loss.allowance == "clt" or self.loss.reach == 1
 
-    @property
-    def spread(self) -> Images:
-        """What the mean of squares is taken of for the allowance."""
-        return self.products if self.loss.allowance == "exact" else self.swings
-
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask, float64; 0 where nothing is shown."""
-        opened = mask.double().square()
-        masked, spread = (opened * each.double() for each in (self.products, self.spread))
-        exact = self.loss.allowance == "exact"
-        allowed = self._over_grids(masked) if exact else self._normal(image_means(spread.square()))
+        masked = mask.double().square() * self.products.double()
+        allowed = self._over_grids(masked) if self.loss.allowance == "exact" else self._by_clt(masked)
         shown = mask.flatten(1).any(dim=1)
         return torch.where(shown, image_means(masked) + allowed, 0.0)
 
     def of_moments(self, mean: Tensor, square: Tensor) -> Tensor:
-        """Compute the loss from the means of masked products and of the squares of `spread`, (N, G) each."""
-        if self.loss.allowance == "clt":
-            allowed = self._normal(square)
-        else:
-            variance = (square - mean.square()).clamp(min=0)
-            allowed = self._bernstein(variance, self.products[0, 0].numel(), 1)
+        """Compute the loss from the means of masked products and of their squares, (N, G) each."""
+        count = self.products[0, 0].numel()
+        variance = (square - mean.square()).clamp(min=0)
+        exact = self.loss.allowance == "exact"
+        allowed = self._bernstein(variance, count, 1) if exact else self._normal(variance, count)
         return torch.where(square > 0, mean + allowed, 0.0)
 
-    def _normal(self, variance: Tensor) -> Tensor:
-        dependent = self.loss.reach ** (self.products.ndim - 2)
-        deviation = torch.sqrt(variance * dependent / self.products[0, 0].numel())
-        return NormalDist().inv_cdf(1 - self.loss.eta) * deviation
+    def _by_clt(self, masked: Images) -> PerImage:
+        variance = image_means(masked.square()) - image_means(masked).square()
+        return self._normal(variance.clamp(min=0), masked[0, 0].numel())
+
+    def _normal(self, variance: Tensor, count: int) -> Tensor:
+        axes = self.products.ndim - 2
+        return NormalDist().inv_cdf(1 - self.loss.eta) * torch.sqrt(variance * self.loss.reach**axes / count)
 
     def _over_grids(self, masked: Images) -> PerImage:
         """Return the mean over grids of pixels `reach` apart, weighted by their numbers of pixels."""
@@ -187,5 +177,4 @@ class Products:
 
     def take(self, places: Tensor) -> "Products":
         """Return the loss on the images at these places."""
-        parts = {name: getattr(self, name)[places] for name in ("products", "swings", "ranges")}
-        return replace(self, **parts)
+        return replace(self, products=self.products[places], ranges=self.ranges[places])

@@ -128,7 +128,7 @@ class LossTerms:
                 "Σ m^2 (b − ŷ)(c − ŷ) / n + t",
                 "b and c the two repeats",
                 "sums over the n pixels of the image",
-                f"t {self._allowed}",
+                f"t {self._allowed}, V the variance of the n products",
             ),
         }.get(self.over or "", (f"Σ m{power} e / n", f"sums over the n pixels{where or ' of the image'}"))
         return f"{formula}, with {', '.join((error, *letters))}"
@@ -139,19 +139,12 @@ class LossTerms:
         axes = "" if self.reach == 1 else f" {self.reach}^d"
         eta = f"{self.eta or 0:g}"
         if self.allowance == "clt":
-            return (
-                f"= z sqrt(W{axes} / n), z the quantile of the normal law at 1 − {eta}, W the mean of "
-                "m^4 ((b − ŷ)^2 − (c − ŷ)^2)^2 / 4"
-            )
+            return f"= z sqrt(V{axes} / n), z the quantile of the normal law at 1 − {eta}"
         if self.reach == 1:
-            return (
-                f"= sqrt(2 V l / n) + 7 R l / (3 n − 3), l = ln(2 / {eta}), R = max(ŷ, 1 − ŷ), V the "
-                "variance of the n products"
-            )
+            return f"= sqrt(2 V l / n) + 7 R l / (3 n − 3), l = ln(2 / {eta}), R = max(ŷ, 1 − ŷ)"
         return (
             f"the mean over the k = {self.reach}^d grids of pixels {self.reach} apart of sqrt(2 V l / n) + "
-            f"7 R l / (3 n − 3), l = ln(2 k / {eta}), R = max(ŷ, 1 − ŷ), V the variance of the n products "
-            "of a grid"
+            f"7 R l / (3 n − 3), l = ln(2 k / {eta}), R = max(ŷ, 1 − ŷ), n the pixels of a grid"
         )
 
     @property
