@@ -28,7 +28,8 @@ calibration and test.
 {sizes}
 
 *With* is with the map as an input of the network, and among the scores to choose from. In brackets is
-what training ended with, where it is not the trained network.
+what training ended with, where it is not the trained network; 1.000 hides everything, and - was not
+measured.
 
 ## Never much worse than a plain guess
 
@@ -65,18 +66,32 @@ def hidden(score: Any) -> float:
 
 def table(head: list[str], rows: list[list[str]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    escaped = [[cell.replace("|", r"\|") for cell in cells] for cells in lines]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in escaped)
 
 
 def titles_of(results: list[dict[str, Any]]) -> list[str]:
-    """Titles of the trainings of all pairs."""
+    """Titles of the trainings that were measured on any pair."""
     titles = [f"train {count}{way}" for count in COUNTS for way in ("", ", with the map")]
-    return [title for title in titles if all(title in result["scores"] for result in results)]
+    return [title for title in titles if any(title in result["scores"] for result in results)]
 
 
-def cell(score: Any) -> str:
-    ended = score["ended with"] if score else None
-    return f"{hidden(score):.3f}" + ("" if ended in (None, "mask", "error") else f" ({ended})")
+def cell(scores: dict[str, Any], title: str) -> str:
+    if title not in scores:
+        return "-"
+    ended = scores[title]["ended with"] if scores[title] else None
+    return f"{hidden(scores[title]):.3f}" + ("" if ended in (None, "mask", "error") else f" ({ended})")
+
+
+def ratio(scores: dict[str, Any], title: str, other: str) -> str:
+    """How many times as much one score hides as the other."""
+    if title not in scores or other not in scores:
+        return "-"
+    return f"{hidden(scores[title]) / hidden(scores[other]):.3f}"
+
+
+def best_simple(scores: dict[str, Any]) -> str:
+    return min(SIMPLE, key=lambda name: hidden(scores[name]))
 
 
 def main() -> None:
@@ -101,7 +116,7 @@ def sizes(results: list[dict[str, Any]], trained: list[str]) -> str:
     rows = []
     for result in results:
         scores = result["scores"]
-        best = min(SIMPLE, key=lambda name: hidden(scores[name]))
+        best = best_simple(scores)
         oracle = f"{scores['packaged']['oracle']:.3f}" if scores["packaged"] else "-"
         rows.append(
             [
@@ -110,7 +125,7 @@ def sizes(results: list[dict[str, Any]], trained: list[str]) -> str:
                 f"{hidden(scores[best]):.3f} ({best})",
                 f"{hidden(scores['given']):.3f}",
                 f"{hidden(scores['packaged']):.3f}",
-                *(cell(scores[title]) for title in trained),
+                *(cell(scores, title) for title in trained),
             ]
         )
     heads = [title.removeprefix("train ").replace(", with the map", " with") for title in trained]
@@ -121,11 +136,10 @@ def bars(results: list[dict[str, Any]]) -> str:
     rows = []
     for result in results:
         scores = result["scores"]
-        best = min(hidden(scores[name]) for name in SIMPLE)
-        ratios = [hidden(scores[f"train {count}"]) / best for count in BARS]
-        rows.append([result["pair"], *(f"{ratio:.3f}" for ratio in ratios)])
+        best = best_simple(scores)
+        rows.append([result["pair"], *(ratio(scores, f"train {count}", best) for count in BARS)])
     head = ["pair", *(f"training on {count} / best simple" for count in BARS)]
-    worst = max(float(each) for row in rows for each in row[1:])
+    worst = max(float(each) for row in rows for each in row[1:] if each != "-")
     return f"{table(head, rows)}\n\nThe largest is {worst:.3f}; wanted was at most {MOST}."
 
 
@@ -134,8 +148,8 @@ def worth(results: list[dict[str, Any]], trained: list[str]) -> str:
     plain = [title for title in trained if "map" not in title]
     for result in results:
         scores = result["scores"]
-        ratios = [hidden(scores[f"{title}, with the map"]) / hidden(scores[title]) for title in plain]
-        rows.append([result["pair"], result["map"], *(f"{ratio:.3f}" for ratio in ratios)])
+        ratios = [ratio(scores, f"{title}, with the map", title) for title in plain]
+        rows.append([result["pair"], result["map"], *ratios])
     head = ["pair", "map", *(f"{title}, with the map / without" for title in plain)]
     return table(head, rows)
 
@@ -163,7 +177,7 @@ def coverage(results: list[dict[str, Any]], trained: list[str]) -> str:
     for result in results:
         scores = result["scores"]
         law = next(score["resplits"]["law_mean"] for score in scores.values() if score)
-        measured = ["-" if not scores[n] else f"{scores[n]['resplits']['coverage']:.3f}" for n in names]
+        measured = [f"{scores[n]['resplits']['coverage']:.3f}" if scores.get(n) else "-" for n in names]
         rows.append([result["pair"], f"{law:.3f}", *measured])
     return table(["pair", "the law says", "the map", *names[1:]], rows)
 
