@@ -103,7 +103,8 @@ def fit_scorer(
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
         >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
-        >>> scorer = cm.fit_scorer(images, out="run", training=cm.TrainingConfig(epochs=1))
+        >>> training = cm.TrainingConfig(epochs=1)
+        >>> scorer = cm.fit_scorer(images, out="run", scorer="mask", training=training)
         >>> scorer.name, scorer.loss.terms.name
         ('mask', 'l1')
     """
