@@ -180,14 +180,15 @@ class LossTerms:
 
     @property
     def caveat(self) -> str | None:
-        """A caveat on errors that masks of a distance between masked images need not cover."""
+        """A caveat on what the loss does not say: of distances of masked images, and of noisy repeats."""
         if self.over == "clean":
             how = "by the central limit theorem" if self.allowance == "clt" else "by an exact bound"
+            apart = "" if self.reach == 1 else f" {self.reach} or more apart"
             return (
                 f"The clean image, which is not known, is within the threshold too, {how}, but for a share "
                 f"of at most {self.eta:g} of all images, which comes off the confidence. This holds where "
                 "the noise of the two repeats has mean 0 and is independent between them, of the input, and "
-                f"between pixels {self.reach} or more apart."
+                f"between pixels{apart}."
             )
         if self.over is not None or not (self.distance in DISTANCES and not DISTANCES[self.distance].is_map):
             return None
