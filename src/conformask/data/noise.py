@@ -55,7 +55,7 @@ class NoiseModel:
 
     def variance(self, mean: Array) -> Array:
         """Return the variance of pixels with these means."""
-        return self.gain * np.maximum(mean - self.offset, 0) + self.read**2
+        return np.asarray(self.gain * np.maximum(mean - self.offset, 0) + self.read**2)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 from itertools import product
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import numpy as np
 from scipy.fft import dctn, irfftn, next_fast_len, rfftn
@@ -70,7 +70,7 @@ class Correlation:
     squares: Array
     """Sums of the squares of these products."""
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self, other: "Correlation") -> "Correlation":
         return type(self)(self.products + other.products, self.squares + other.squares)
 
     @property

@@ -172,7 +172,7 @@ def spread_over_groups(triplets: Triplets, n: int) -> Triplets:
     for place in sorted(range(len(triplets)), key=lambda place: uniform(0, "spread", triplets.names[place])):
         turns[place] = taken[triplets.groups[place]]
         taken[triplets.groups[place]] += 1
-    return triplets.select(np.sort(np.argsort(turns, kind="stable")[:n]))
+    return triplets.select(np.sort(np.argsort(turns, kind="stable")[:n]).tolist())
 
 
 def counts_of(groups: Sequence[str], seed: int = 0) -> Array:
