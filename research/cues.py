@@ -23,7 +23,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from minute import CONFIDENCE, DEALS, PAIRS, PARTS, RADIUS, SHARES, STEP, TILE, sections, threshold_of
+from minute import CONFIDENCE, DEALS, PAIRS, RADIUS, STEP, TILE, parts_of, sections, threshold_of
+from minute import arrays_of as minute_arrays
 from scipy.ndimage import convolve, distance_transform_edt, uniform_filter
 from volumes import THICK
 
@@ -36,6 +37,7 @@ RESULTS = Path(__file__).parent / "results" / "cues"
 COUNTS = (30, 100, 300)
 SIMPLE = ("residual", "gradient", "spread")
 WINDOW = 9
+ROLES = ("x", "y_hat", "y")
 DRAWS = (2, 4, 8)
 NOISE, STEPS, BATCH, CROP, WIDTH = 0.1, 1500, 8, 64, 16
 """Of the network that gives a variance: noise of its x, and its training."""
@@ -102,13 +104,7 @@ MAPS = {
 
 def of_minute(name: str, work: Path, data: Path) -> dict[str, np.ndarray]:
     """The arrays of a pair of research/minute.py, with its map."""
-    kept = work / "triplets" / f"{name}.npz"
-    if not kept.exists():
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        groups, *roles = zip(*PAIRS[name](work, data), strict=True)
-        x, y_hat, y = map(np.stack, roles)
-        np.savez(kept, groups=np.array(groups), x=x, y_hat=y_hat, y=y)
-    arrays = dict(np.load(kept))
+    arrays = minute_arrays(name, work, data)
     maker = MAPS[name][1]
     return arrays | {"cues": over_flips(maker, work, arrays) if isinstance(maker, str) else maker(arrays)}
 
@@ -176,27 +172,6 @@ def arrays_of(name: str, work: Path, data: Path) -> dict[str, np.ndarray]:
     return with_variance(work, data) if maker == "variance" else of_sampler(int(maker), work)
 
 
-def parts_of(arrays: dict[str, np.ndarray], *, with_map: bool) -> dict[str, cm.Triplets]:
-    """The parts as research/minute.py deals them: whole groups, and for the last two tiles of others."""
-    groups = arrays["groups"]
-    generator = np.random.default_rng(0)
-    names = generator.permutation(np.unique(groups))
-    ends = np.round(np.cumsum(SHARES) * len(names)).astype(int)
-    places = [
-        generator.permutation(np.flatnonzero(np.isin(groups, dealt))) for dealt in np.split(names, ends)
-    ]
-    dealt = dict(zip(PARTS, [*places[:2], *np.array_split(places[2], 2)], strict=True))
-    roles = ("x", "y_hat", "y", "cues") if with_map else ("x", "y_hat", "y")
-    return {
-        part: cm.Triplets.from_arrays(
-            **{role: list(arrays[role][chosen]) for role in roles},
-            groups=list(groups[chosen]) if part in PARTS[:2] else None,
-            names=[f"{groups[place]}-{place}" for place in chosen],
-        )
-        for part, chosen in dealt.items()
-    }
-
-
 def measured(scorer: Any, parts: dict[str, cm.Triplets], threshold: float) -> dict[str, Any] | None:
     """What its masks hide over deals of calibration and test images; None where all has to be hidden."""
     try:
@@ -236,7 +211,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     for name in options.pairs:
         arrays = arrays_of(name, options.work, options.data)
-        without, with_map = (parts_of(arrays, with_map=given) for given in (False, True))
+        without, with_map = (parts_of(arrays, roles) for roles in (ROLES, (*ROLES, "cues")))
         threshold = threshold_of(without["selection"])
         counts = {part: len(triplets) for part, triplets in without.items()}
         path = RESULTS / f"{name.replace(', ', '-').replace(' ', '-')}.json"

@@ -153,15 +153,24 @@ SIMPLE = {"local spread": cm.local_spread, "gradient": gradient, "change": chang
 
 
 def triplets_of(name: str, work: Path, data: Path) -> dict[str, cm.Triplets]:
-    """The parts of a pair: whole groups for training and selection, tiles of the others for the rest."""
+    """The parts of a pair."""
+    return parts_of(arrays_of(name, work, data), ("x", "y_hat", "y"))
+
+
+def arrays_of(name: str, work: Path, data: Path) -> dict[str, np.ndarray]:
+    """Groups, x, y_hat and y of a pair, from the disk where they are there."""
     kept = work / "triplets" / f"{name}.npz"
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
         groups, *roles = zip(*PAIRS[name](work, data), strict=True)
         x, y_hat, y = map(np.stack, roles)
         np.savez(kept, groups=np.array(groups), x=x, y_hat=y_hat, y=y)
-    arrays = dict(np.load(kept))
-    groups = arrays.pop("groups")
+    return dict(np.load(kept))
+
+
+def parts_of(arrays: dict[str, np.ndarray], roles: tuple[str, ...]) -> dict[str, cm.Triplets]:
+    """Triplets of arrays with groups: whole groups, and for the last two parts tiles of others."""
+    groups = arrays["groups"]
     generator = np.random.default_rng(0)
     names = generator.permutation(np.unique(groups))
     ends = np.round(np.cumsum(SHARES) * len(names)).astype(int)
@@ -171,7 +180,7 @@ def triplets_of(name: str, work: Path, data: Path) -> dict[str, cm.Triplets]:
     dealt = dict(zip(PARTS, [*places[:2], *np.array_split(places[2], 2)], strict=True))
     return {
         part: cm.Triplets.from_arrays(
-            **{role: list(values[chosen]) for role, values in arrays.items()},
+            **{role: list(arrays[role][chosen]) for role in roles},
             groups=list(groups[chosen]) if part in PARTS[:2] else None,
             names=[f"{groups[place]}-{place}" for place in chosen],
         )
@@ -193,11 +202,12 @@ def scorers(parts: dict[str, cm.Triplets], folder: Path) -> Iterator[tuple[str, 
 
 
 def trained(train: cm.Triplets, run: Path, count: int, how: str, epochs: int | None) -> Scorer:
-    """As `conformask train` does it on so many triplets."""
+    """As `conformask train --scorer mask` does it on so many triplets."""
     some = train.select(range(min(count, len(train))))
     return cm.fit_scorer(
         some,
         out=run,
+        scorer="mask",
         training=cm.TrainingConfig(epochs=epochs, resume=True),
         network=cm.NetworkOptions(from_scratch=how == "scratch"),
     )

@@ -16,7 +16,7 @@ from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.rules import covariates_of
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.clean import CleanMean, Products
+from conformask.losses.clean import Products
 from conformask.losses.map_loss import Sums
 from conformask.losses.means import Mean
 from conformask.losses.window import LargestShown
@@ -234,10 +234,7 @@ def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
     Raises:
         MismatchError: the loss is about regions, and the images have none.
     """
-    region = region_of(loss, batch)
-    if isinstance(loss, CleanMean):
-        return loss.on(batch.truth(), batch.y_hat, region, channels, batch.noise)
-    return loss.on(batch.truth(), batch.y_hat, region, channels)
+    return loss.of_batch(batch, region_of(loss, batch), channels)
 
 
 def region_of(loss: Loss, batch: Batch) -> Images | None:
@@ -314,12 +311,12 @@ def _products_shown(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size) from the moments of the products that binary masks show, which the kernels sum."""
     products = image_loss.products
-    above, below, square = (
+    (above, size), (below, _), (square, _) = (
         family.curve(score, part, 1.0, grid)
         for part in (products.clamp(min=0), (-products).clamp(min=0), products.square())
     )
-    moments = (torch.from_numpy(part) for part in (above[0] - below[0], square[0]))
-    return image_loss.of_moments(*moments).numpy(), square[1]
+    mean, squares, shown = map(torch.from_numpy, (above - below, square, size < 1))
+    return image_loss.of_moments(mean, squares, shown).numpy(), size
 
 
 def _largest_shown(

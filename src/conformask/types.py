@@ -54,7 +54,7 @@ class Triplet:
 
     @property
     def noise(self) -> Float[np.ndarray, "_ ..."] | None:
-        """Of a y that is the mean of two repeats, the square of half their difference, (C, *space).
+        """The square of half the difference of the two repeats whose mean is y, (C, *space).
 
         Its mean over draws is the variance of the noise of y. None where y is taken for the truth.
         """
@@ -229,6 +229,10 @@ class Loss(ABC):
     @abstractmethod
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> LossOfImages:
         """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
+
+    def of_batch(self, batch: Batch, region: Images | None, channels: int) -> LossOfImages:
+        """Return the loss on the images of a batch, as `on` does."""
+        return self.on(batch.truth(), batch.y_hat, region, channels)
 
     @abstractmethod
     def in_regions(self, regions: bool) -> "Loss":

@@ -3,6 +3,7 @@
 import json
 import math
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from statistics import NormalDist
 
@@ -145,6 +146,17 @@ def unmasked(loss: cm.CleanMean, batches: list) -> np.ndarray:
         for batch in batches
     ]
     return torch.cat(of_batches).numpy()
+
+
+def test_products_of_zero_that_are_shown_are_allowed_for_mask_by_mask_or_not() -> None:
+    batch = next(clean(2, 0).batches(2))
+    batch = replace(batch, y=batch.y_hat, noise=torch.zeros_like(batch.y_hat))
+    item, loss = ScoredBatch(batch, cm.Score(batch.x.square())), cm.CleanMean("l2", "exact")
+    grid = np.array([0.0, np.inf])
+    quick, slow = batch_curves(item, BINARY, loss, grid), measured_curves(item, BINARY, loss, grid)
+    np.testing.assert_allclose(quick[0], slow[0])
+    assert (quick[0][:, 0] == 0).all()
+    assert (quick[0][:, 1] > 0).all()
 
 
 @pytest.mark.parametrize(("kind", "reach"), [("clt", 1), ("clt", 2), ("clt", 4), ("exact", 1), ("exact", 2)])

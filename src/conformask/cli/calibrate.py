@@ -208,8 +208,7 @@ def _replaced_text(run: Path) -> str:
 
 def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) -> None:
     """Print the promise, how much its masks hide, what it rests on, and notes."""
-    from conformask.scorers.given import BY_VALUE, GivenScorer
-    from conformask.scorers.network_scorer import NetworkScorer
+    from conformask.scorers.given import BY_VALUE
     from conformask.wording.promises import EXPLORATORY_TEXT
     from conformask.wording.scores import comparison_text, useless_text
 
@@ -226,9 +225,8 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
         *([hidden] if hidden else []),
         f"{rule} ({masker.card.masks} masks, {exactness})",
     ]
-    scorer = masker.scorer
-    if isinstance(scorer, GivenScorer | NetworkScorer) and scorer.by_value and isinstance(lam, float):
-        lines += [scorer.shown_text(lam)] if masker.card.family == BY_VALUE else []
+    if isinstance(lam, float) and masker.card.family == BY_VALUE:
+        lines += filter(None, [masker.scorer.shown_text(lam)])
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from conformask.cli.options import AS_FILES_SAY, AsJson, Read
-from conformask.cli.output import facts, show, sizes_text
+from conformask.cli.output import bad_usage, facts, show, sizes_text
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,6 @@ def check(
     noise_plot
         Where to draw the variance of the noise of repeats against their mean, an SVG file.
     """
-    from conformask.cli.output import bad_usage
     from conformask.conformal.presets import guarantee
     from conformask.data.check import check_triplets
     from conformask.data.noise import photon_transfer_plot

@@ -208,8 +208,6 @@ def family_option(family: names.Family | None, *, grey: bool) -> str | None:
     return "grey" if grey else family
 
 
-ETA = 0.002
-"""The share of images for which an allowance for noise may be too small."""
 RECORDED_AS: Mapping[str, names.Over] = {"window": "local", "masked_window": "window"}
 """Aggregates that are called otherwise in records, of 0.2 and now."""
 
@@ -251,7 +249,7 @@ class LossOptions:
         ),
     ] = None
     allowance: Annotated[
-        Literal["exact", "clt"] | None,
+        names.Allowance | None,
         Parameter(
             help="For --over clean: how its allowance for noise is computed, exact (for images of 200 x 200 "
             "pixels and more) or by the central limit theorem; clt if not given."
@@ -284,16 +282,10 @@ class LossOptions:
             window=int(self.window) if in_pixels and self.window is not None else None,
             length=None if in_pixels else self.window,
             tolerance=self.tolerance,
-            **self._of_repeats,
+            allowance=self.allowance,
+            reach=self.reach,
         )
         return loss_of_terms(terms, weights_path=self.weights_path)
-
-    @property
-    def _of_repeats(self) -> dict[str, Any]:
-        """The numbers of the allowance for noise; those of a loss of another kind are refused later."""
-        if self.over != "clean":
-            return {"allowance": self.allowance, "reach": self.reach}
-        return {"allowance": self.allowance or "clt", "eta": ETA, "reach": self.reach or 1}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from conformask.arithmetic import best_device
+from conformask.data.images import Image
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.types import Batch, Triplet
 
@@ -69,17 +70,24 @@ def _shapes(triplet: Triplet) -> Shapes:
 
 def _stacked(triplets: Sequence[Triplet]) -> Batch:
     x, y_hat = (torch.from_numpy(np.stack([getattr(t, role) for t in triplets])) for role in ("x", "y_hat"))
-    truths = [triplet.y for triplet in triplets if triplet.y is not None]
-    y = torch.from_numpy(np.stack(truths)) if truths else None
-    regions = [triplet.region for triplet in triplets if triplet.region is not None]
-    region = torch.from_numpy(np.stack(regions)) if regions else None
-    maps = [triplet.cues for triplet in triplets if triplet.cues is not None]
-    cues = torch.from_numpy(np.stack(maps)) if maps else None
     category = tuple(t.category for t in triplets if t.category is not None)
     weight = tuple(t.weight for t in triplets if t.weight is not None)
-    names = tuple(triplet.name for triplet in triplets)
-    geometry = tuple(triplet.geometry for triplet in triplets)
-    clipped = tuple(triplet.clipped for triplet in triplets)
-    noises = [triplet.noise for triplet in triplets if triplet.noise is not None]
-    noise = torch.from_numpy(np.stack(noises)) if noises else None
-    return Batch(names, x, y_hat, y, category or None, weight or None, region, geometry, clipped, cues, noise)
+    return Batch(
+        tuple(triplet.name for triplet in triplets),
+        x,
+        y_hat,
+        _known([triplet.y for triplet in triplets]),
+        category or None,
+        weight or None,
+        _known([triplet.region for triplet in triplets]),
+        tuple(triplet.geometry for triplet in triplets),
+        tuple(triplet.clipped for triplet in triplets),
+        _known([triplet.cues for triplet in triplets]),
+        _known([triplet.noise for triplet in triplets]),
+    )
+
+
+def _known(images: Sequence[Image | None]) -> torch.Tensor | None:
+    """Stack the images that are known; None where none is."""
+    known = [image for image in images if image is not None]
+    return torch.from_numpy(np.stack(known)) if known else None

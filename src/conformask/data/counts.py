@@ -16,6 +16,7 @@ from conformask.data.formats.header import channels_first, channels_last
 from conformask.data.images import image_hash
 from conformask.data.manifest import REPEATS, by_stem
 from conformask.data.mask_files import OF_VOLUMES
+from conformask.data.noise import in_blocks
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.progress import tracked
 from conformask.records.reading import PLAIN, Reading
@@ -140,19 +141,13 @@ def relative_noise(counts: Array) -> float:
     straight edges do not count. Texture raises it; averaging, smoothing and saturation lower it. It is NaN
     for an image without counts, or one pixel wide.
     """
-    variances = np.diff(np.diff(counts, axis=-1), axis=-2).astype(np.float64) ** 2 / 4
-    means = _block_means(counts[..., :-1, :-1])
+    planes = counts.reshape(-1, *counts.shape[-2:])
+    if min(planes.shape[1:]) < 2:
+        return math.nan
+    variances = np.diff(np.diff(planes, axis=-1), axis=-2).astype(np.float64) ** 2 / 4
+    means, noises = (in_blocks(each, BLOCK).mean(axis=1) for each in (planes[:, :-1, :-1], variances))
     lit = means > 0
-    return float(np.median(_block_means(variances)[lit] / means[lit])) if lit.any() else math.nan
-
-
-def _block_means(planes: Array) -> Array:
-    """Return the means of whole blocks of (..., H, W), of smaller ones where a side is below BLOCK."""
-    *leading, height, width = planes.shape
-    rows, columns = min(height, BLOCK) or 1, min(width, BLOCK) or 1
-    whole = planes[..., : height // rows * rows, : width // columns * columns]
-    blocks: Array = whole.reshape(*leading, height // rows, rows, width // columns, columns).mean((-3, -1))
-    return blocks
+    return float(np.median(noises[lit] / means[lit])) if lit.any() else math.nan
 
 
 @dataclass(frozen=True)

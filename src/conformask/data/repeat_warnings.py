@@ -62,9 +62,9 @@ class ReferenceMeasures:
     """What was measured of the reference of an image."""
 
     ends: Ends
-    """Of two repeats, the larger shares."""
+    """Shares of values at the ends of the range; if there are two repeats, the larger ones."""
     jpeg: float
-    """Of two repeats, the larger `jpeg_share`."""
+    """The `jpeg_share` of the reference; if there are two repeats, the larger one."""
     shared: SharedNoise | None
     noise: float | None
     """The `noise_share` of b; None without a noise model."""

@@ -39,6 +39,8 @@ TAKES: Mapping[str, tuple[str, ...]] = {
     "clean": ("allowance", "eta", "reach"),
 }
 """The numbers that each aggregate takes, by name."""
+EXAMPLES = {"window": "9 (pixels) or 5mm", "tolerance": "0.1"}
+"""Examples of the numbers that an aggregate needs where it takes them; others have a default."""
 
 
 def loss(choice: AnyLoss, weights_path: str | Path | None = None) -> Loss:
@@ -94,13 +96,14 @@ def loss_of_terms(
     aggregate, over = chosen(AGGREGATES, terms.over or "image", "over"), terms.over or "image"
     taken = TAKES.get(over, ())
     _refuse_numbers(numbers, f"over {over!r}", taken)
-    for number in taken:
+    needed = [number for number in taken if number in EXAMPLES]
+    for number in needed:
         if numbers[number] is None:
-            example = {"window": "9 (pixels) or 5mm", "tolerance": "0.1"}[number]
-            raise InvalidArgumentError(f"over {over!r} needs a {number}, such as {example}")
+            raise InvalidArgumentError(f"over {over!r} needs a {number}, such as {EXAMPLES[number]}")
     lengths = {"length": terms.length} if "window" in taken else {}
-    arguments = [terms.window if number == "window" else numbers[number] for number in taken]
-    return aggregate(plain.errors, *arguments, regional=terms.region, **lengths)
+    arguments = [terms.window if number == "window" else numbers[number] for number in needed]
+    others = {name: numbers[name] for name in taken if name not in needed and numbers[name] is not None}
+    return aggregate(plain.errors, *arguments, regional=terms.region, **lengths, **others)
 
 
 def stored_loss(terms: LossTerms, given: AnyLoss | None = None, code: str | None = None) -> Loss:

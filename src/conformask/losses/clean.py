@@ -9,20 +9,18 @@ import math
 from dataclasses import dataclass, replace
 from itertools import product
 from statistics import NormalDist
-from typing import Any, Literal
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from conformask.arithmetic import image_means, window_index
 from conformask.distances.lp import Lp
-from conformask.errors import InvalidArgumentError
+from conformask.errors import InvalidArgumentError, chosen
 from conformask.losses.map_loss import MapLoss, Sums
-from conformask.losses.maps import AnyMap, errors_for
-from conformask.types import Images, LossOfImages, PerImage
-
-Allowance = Literal["exact", "clt"]
-"""How the allowance for noise is computed: empirical Bernstein, or the central limit theorem."""
+from conformask.losses.maps import AnyMap, errors_for, with_channels
+from conformask.names import Allowance
+from conformask.types import Batch, Images, LossOfImages, PerImage
 
 
 @dataclass(frozen=True, init=False)
@@ -72,8 +70,7 @@ class CleanMean(MapLoss):
             raise InvalidArgumentError(
                 f"the products of two repeats give the squared error, l2, and not {self.errors.name!r}"
             )
-        if allowance not in ("exact", "clt"):
-            raise InvalidArgumentError(f"allowance {allowance!r} is unknown; choose from ['exact', 'clt']")
+        chosen({name: name for name in get_args(Allowance)}, allowance, "allowance")
         if not 0 < eta < 0.1:
             raise InvalidArgumentError(f"eta = {eta:g}: must be above 0 and below 0.1")
         if reach < 1:
@@ -110,13 +107,12 @@ class CleanMean(MapLoss):
         errors = errors_for(self.errors, y, y_hat, channels)
         if noise is None:
             return Sums(errors, 2.0)
-        ranges = like(torch.maximum(y_hat, 1 - y_hat), channels).flatten(1).amax(dim=1).double()
-        return Products(errors - like(noise, channels), ranges, self)
+        ranges = with_channels(torch.maximum(y_hat, 1 - y_hat), channels).flatten(1).amax(dim=1).double()
+        return Products(errors - with_channels(noise, channels), ranges, self)
 
-
-def like(noise: Images, channels: int) -> Images:
-    """Return the noise with the channels of a mask: averaged for one."""
-    return noise.mean(dim=1, keepdim=True) if channels == 1 else noise
+    def of_batch(self, batch: Batch, region: Images | None, channels: int) -> LossOfImages:
+        """Return the loss on the images of a batch, with the noise of their repeats."""
+        return self.on(batch.truth(), batch.y_hat, region, channels, batch.noise)
 
 
 @dataclass(frozen=True)
@@ -136,21 +132,20 @@ class Products:
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask, float64; 0 where nothing is shown."""
         masked = mask.double().square() * self.products.double()
-        allowed = self._over_grids(masked) if self.loss.allowance == "exact" else self._by_clt(masked)
-        shown = mask.flatten(1).any(dim=1)
-        return torch.where(shown, image_means(masked) + allowed, 0.0)
+        shown, mean = mask.flatten(1).any(dim=1), image_means(masked)
+        if self.in_one_grid:
+            return self.of_moments(mean, image_means(masked.square()), shown)
+        return torch.where(shown, mean + self._over_grids(masked), 0.0)
 
-    def of_moments(self, mean: Tensor, square: Tensor) -> Tensor:
-        """Compute the loss from the means of masked products and of their squares, (N, G) each."""
-        count = self.products[0, 0].numel()
-        variance = (square - mean.square()).clamp(min=0)
+    def of_moments(self, mean: Tensor, square: Tensor, shown: Tensor) -> Tensor:
+        """Compute the loss from the means of masked products and of their squares, where anything is shown.
+
+        All are (N,) or, for masks at G lambdas, (N, G); only where the loss is `in_one_grid`.
+        """
+        count, variance = self.products[0, 0].numel(), _variance(mean, square)
         exact = self.loss.allowance == "exact"
         allowed = self._bernstein(variance, count, 1) if exact else self._normal(variance, count)
-        return torch.where(square > 0, mean + allowed, 0.0)
-
-    def _by_clt(self, masked: Images) -> PerImage:
-        variance = image_means(masked.square()) - image_means(masked).square()
-        return self._normal(variance.clamp(min=0), masked[0, 0].numel())
+        return torch.where(shown, mean + allowed, 0.0)
 
     def _normal(self, variance: Tensor, count: int) -> Tensor:
         axes = self.products.ndim - 2
@@ -163,8 +158,8 @@ class Products:
         for starts in product(range(reach), repeat=axes):
             grid = masked[window_index(tuple(slice(start, None, reach) for start in starts))]
             count = grid[0, 0].numel()
-            variance = image_means(grid.square()) - image_means(grid).square()
-            total += count * self._bernstein(variance.clamp(min=0), count, reach**axes)
+            variance = _variance(image_means(grid), image_means(grid.square()))
+            total += count * self._bernstein(variance, count, reach**axes)
         return total / masked[0, 0].numel()
 
     def _bernstein(self, variance: Tensor, count: int, grids: int) -> Tensor:
@@ -178,3 +173,7 @@ class Products:
     def take(self, places: Tensor) -> "Products":
         """Return the loss on the images at these places."""
         return replace(self, products=self.products[places], ranges=self.ranges[places])
+
+
+def _variance(mean: Tensor, square: Tensor) -> Tensor:
+    return (square - mean.square()).clamp(min=0)

@@ -142,7 +142,11 @@ def map_instead(name: str) -> str:
 
 def errors_for(errors: ErrorMap, y: Images, y_hat: Images, channels: int) -> Images:
     """Return the error map with the channels of a mask: averaged for one, repeated for many; float32."""
-    pixelwise = errors.error_map(y, y_hat).float()
+    return with_channels(errors.error_map(y, y_hat).float(), channels)
+
+
+def with_channels(pixelwise: Images, channels: int) -> Images:
+    """Return values of pixels with the channels of a mask: averaged for one, repeated for many."""
     if channels == 1:
         return pixelwise.mean(dim=1, keepdim=True)
     return pixelwise.expand(-1, channels, *pixelwise.shape[2:])

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from conformask.names import DISTANCES, Over
+from conformask.names import DISTANCES, Allowance, Over
 from conformask.storage.as_json import Json
 
 LP = re.compile(r"l(\d+(?:\.\d+)?)")
@@ -32,7 +32,7 @@ class LossTerms:
     """The error above which a pixel is wrong."""
     region: bool = False
     """True if only the region of each image counts."""
-    allowance: str | None = None
+    allowance: Allowance | None = None
     """How the allowance for the noise of repeats is computed: exact, or clt for the central limit theorem."""
     eta: float | None = None
     """The share of images for which that allowance may be too small."""

@@ -46,8 +46,6 @@ DRAWS, LEVEL = 1000, 0.9
 """Number of resampled sets of images, and the level of the intervals derived from them."""
 HARDLY = 0.95
 """A score is hardly useful if its masks are at least this fraction of those of a constant score."""
-CLEARLY = 1.1
-"""Ratio from which a score hides clearly more: less may be chance on IMAGES images."""
 CONSTANT = "constant"
 WITHOUT_TRAINING = (*names.UNTRAINED, GIVEN)
 """Names of the scores that need no training."""

@@ -33,7 +33,7 @@ from conformask.wording.numbers import rounded_share
 from conformask.wording.scores import label_of
 
 ENOUGH = 20
-"""Number of groups of selection images on which scores can be told apart."""
+"""Number of groups that selection images need for scores to be compared on them."""
 FEW = 400
 """Largest number of training images with which networks are cross-fitted: training on more takes long."""
 FOLDS = 3

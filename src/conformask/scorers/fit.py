@@ -32,7 +32,7 @@ from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scorers.choice import FOLDS, best_score, cross_fitted, is_cross_fitted
 from conformask.scorers.dataset import TripletDataset
 from conformask.scorers.given import SAMPLE
-from conformask.scorers.heads import ErrorNetwork, Head, head
+from conformask.scorers.heads import Head, head
 from conformask.scorers.initial_network import NetworkOptions, is_packaged, network_for, rate_for
 from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input, ready
 from conformask.scorers.scoring import selection_record, unmasked_losses
@@ -153,8 +153,7 @@ def fit_scorer(
             if trains
             else replace(start, network=ready(module))
         )
-        comparison = None if benchmark is None else benchmark.compare(fitted)
-        judged = None
+        comparison, judged = None, None
         if crossed:
             level = level_of(threshold, unmasked_losses(everything, used))
             judged = cross_fitted(everything, used, usual, level, partial(fitting.of_fold, sizes, out))
@@ -162,6 +161,8 @@ def fit_scorer(
             judged = benchmark, benchmark.hidden(benchmark.items(fitted))
         if judged is not None:
             fitted, comparison = best_score(fitted, *judged, CROSS_FITTED if crossed else "selection")
+        elif benchmark is not None:
+            comparison = benchmark.compare(fitted)
         record = selection_record(
             for_loss(fitted, used), selection, used, _families(fitted.head, used),
             training.grid_points or GRID_POINTS, unmasked,
@@ -268,9 +269,7 @@ def objective_of(used_head: Head, ranges: Sequence[tuple[float, float]]) -> Obje
         cues = others.pop(0) if ranges else None
         output = network(network_input(x, y_hat, cues, ranges)).float()
         with full_precision(y_hat):
-            if others and isinstance(used_head, ErrorNetwork):
-                return used_head.loss(output, y, y_hat, others[0])
-            return used_head.loss(output, y, y_hat)
+            return used_head.loss(output, y, y_hat, *others)
 
     return objective
 

@@ -11,9 +11,8 @@ from conformask.arithmetic import image_means
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.losses import AnyLoss, stored_loss
-from conformask.losses.clean import like
 from conformask.losses.map_loss import Sums
-from conformask.losses.maps import errors_for
+from conformask.losses.maps import errors_for, with_channels
 from conformask.losses.wrong_pixels import wrong_pixels
 from conformask.records.loss import LossTerms
 from conformask.scorers.simple import MAP, SIMPLE, Simple
@@ -52,8 +51,8 @@ class Head(Protocol):
     def outputs(self, channels: int, per_channel: bool) -> int:
         """Return the number of output channels, for `channels` of y_hat and a score of one or as many."""
 
-    def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        """Compute the training loss of each image."""
+    def loss(self, output: Images, y: Images, y_hat: Images, noise: Images | None = None) -> PerImage:
+        """Compute the training loss of each image; `noise` is that of y, as in a `Batch`."""
 
     def score(self, output: Images) -> Images:
         """Return the score map, >= 0; for a score of one channel, the caller takes the mean over channels."""
@@ -81,7 +80,7 @@ class MaskNetwork:
         """Return the number of channels of the score."""
         return channels if per_channel else 1
 
-    def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
+    def loss(self, output: Images, y: Images, y_hat: Images, noise: Images | None = None) -> PerImage:
         """Compute equation (6) with mu = 2."""
         return mask_loss(straight_through_clip(1 - output), y, y_hat, self.fitted_for)
 
@@ -145,7 +144,7 @@ class ErrorNetwork(MaskNetwork):
         """
         if self._of_clean:
             products = errors_for(Lp(2.0), y, y_hat, output.shape[1])
-            products = products if noise is None else products - like(noise, output.shape[1])
+            products = products if noise is None else products - with_channels(noise, output.shape[1])
             variance = output.square() + ROOT**2
             return image_means(products / variance + variance.log())
         mask = straight_through_clip(1 - output)
@@ -197,7 +196,7 @@ class Quantile:
         """Return two outputs for each channel of y_hat."""
         return 2 * channels
 
-    def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
+    def loss(self, output: Images, y: Images, y_hat: Images, noise: Images | None = None) -> PerImage:
         """Compute the pinball loss at 0.05 of l and at 0.95 of u."""
         below, above = output.chunk(2, dim=1)
         return pinball(y_hat - below, y, LOW) + pinball(y_hat + above, y, HIGH)

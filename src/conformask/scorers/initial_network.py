@@ -14,7 +14,7 @@ from conformask.networks.slices import SliceWise, channels_of
 from conformask.networks.unet import UNet, halvings_for, levels_for
 from conformask.scorers.dataset import crop_of
 from conformask.scorers.heads import Head
-from conformask.scorers.untrained import NETWORKS, packaged_network
+from conformask.scorers.untrained import NETWORKS
 from conformask.training.fit import FROM_SCRATCH, seeded
 
 FROM_PACKAGED = 1e-2
@@ -87,10 +87,8 @@ def network_for(
         )
     outputs = used_head.outputs(seen.channels, options.per_channel)
     name = "packaged" if options.fits_packaged(used_head, outputs) else used_head.name
-    if name == "packaged":
-        return packaged_network(seen.x_channels, seen.channels, dimensions, more)
     if name in NETWORKS:
-        return NETWORKS[name](seen.x_channels, seen.channels, dimensions)
+        return NETWORKS[name](seen.x_channels, seen.channels, dimensions, more)
     with seeded(seed):
         return unet_for(seen, outputs, options, used_head.start, more)
 

@@ -149,11 +149,12 @@ class NetworkScorer(Scorer):
         score = self.head.score(self.network(inputs).float())
         return score if self.per_channel else score.mean(dim=1, keepdim=True)
 
-    def shown_text(self, lam: float) -> str:
-        """Return which values of the map are shown at this lambda, where the score is one."""
-        assert isinstance(self.head, Simple)
-        assert self.head.map is not None
-        place, higher = self.head.map
+    def shown_text(self, lam: float) -> str | None:
+        """Return which values of the map masks show at this lambda; None where the score is no map."""
+        of_map = self.head.map if isinstance(self.head, Simple) else None
+        if of_map is None:
+            return None
+        place, higher = of_map
         low, high = self.card.cue_ranges[place]
         return shown_text(low if higher == "distrusted" else high, lam * (high - low), higher)
 

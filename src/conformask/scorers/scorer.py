@@ -103,6 +103,10 @@ class Scorer(ABC):
         """Compute the score map alone, in operations that an exporter can trace."""
         return called(self, x, y_hat, cues).map
 
+    def shown_text(self, lam: float) -> str | None:
+        """Return which values of a map masks show at this lambda; None where the score is no map."""
+        return None
+
     def save(self, folder: Path) -> None:
         """Write scorer.json to a run folder; the scorer itself must be passed again: load(..., scorer=)."""
         claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])

@@ -111,7 +111,7 @@ class Simple:
         """Return 1, whatever the channels of the score."""
         return 1
 
-    def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
+    def loss(self, output: Images, y: Images, y_hat: Images, noise: Images | None = None) -> PerImage:
         """Compute the squared difference from the mean error: the loss that training would minimise."""
         return image_means((output - (y - y_hat).abs().mean(dim=1, keepdim=True)).square())
 

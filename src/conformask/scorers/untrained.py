@@ -66,15 +66,16 @@ def _weights() -> dict[str, Tensor]:
     return {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
 
 
-def _simple(name: str, x_channels: int, channels: int, dimensions: int) -> nn.Module:
+def _simple(name: str, x_channels: int, channels: int, dimensions: int, more: int = 0) -> nn.Module:
     return SimpleNetwork(name, channels)
 
 
-NETWORKS: Mapping[str, Callable[[int, int, int], nn.Module]] = {
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "packaged": packaged_network,
     **{name: partial(_simple, name) for name in SIMPLE},
 }
-"""Makers of networks by name, for channels of x, channels of y_hat and a number of spatial axes."""
+"""Makers of networks by name, for channels of x, channels of y_hat and a number of spatial axes; the last
+argument, if any, is the number of channels between x and y_hat."""
 
 
 @dataclass(frozen=True)
