@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from conformask.plugins.onnx.export import export as export
     from conformask.records.evaluation import Evaluation as Evaluation
     from conformask.records.reading import Reading as Reading
+    from conformask.records.reference import NoiseModel as NoiseModel
+    from conformask.records.reference import Reference as Reference
     from conformask.report.page import write_report as write_report
     from conformask.scorers.fit import fit_scorer as fit_scorer
     from conformask.scorers.given import Given as Given
@@ -59,6 +61,8 @@ _HOMES = {
     "Splits": "data.triplets",
     "split_counts": "data.counts",
     "Reading": "records.reading",
+    "NoiseModel": "records.reference",
+    "Reference": "records.reference",
     "Score": "types",
     "Heuristic": "scorers.scorer",
     "local_spread": "scorers.simple",

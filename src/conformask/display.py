@@ -14,6 +14,7 @@ from conformask.errors import InvalidArgumentError, MismatchError, MissingFileEr
 from conformask.extensions import pip_install
 from conformask.masker.arguments import batch_of, cues_of, facts_of, pair_of
 from conformask.masker.masker import Masker
+from conformask.masker.resolve import has_theorem
 from conformask.pictures.pixels import (
     as_bytes,
     error_bytes,
@@ -24,10 +25,11 @@ from conformask.pictures.pixels import (
     map_ends,
     shrunk_overlay,
 )
-from conformask.pictures.titles import TITLES
+from conformask.pictures.titles import TITLES, titles_for
 from conformask.pictures.views import planes_of
 from conformask.records.domain import Domain
 from conformask.records.evaluation import Evaluation
+from conformask.records.reference import CLEAN, Reference
 from conformask.report.gallery import error_label
 from conformask.report.strip import LONGEST, Strip, StripRow
 from conformask.storage.as_arrays import Array
@@ -47,9 +49,10 @@ def show(
 ) -> Strip:
     """Show output, overlay, mask and input of each image, with the promise; a notebook displays the result.
 
-    With the truth it also shows y, the error, and whether the loss is within the threshold; with maps beside
-    y_hat, their mean. A volume is shown in three slices: the most hidden, the largest error, the middle; they
-    are oriented like the calibration images, if the files of these say how they lie in a patient.
+    With the truth it also shows y, the error, and whether the loss is within the threshold, and so it does
+    for a Triplet with a noisy reference by which the loss can be measured; with maps beside y_hat, their mean. A
+    volume is shown in three slices: the most hidden, the largest error, the middle; they are oriented like
+    the calibration images, if the files of these say how they lie in a patient.
 
     Args:
         masker: from calibrate or load.
@@ -82,8 +85,10 @@ def show(
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     inputs, outputs = pair_of(masker.card, x, y_hat)
     if isinstance(x, Triplet):
-        truths, region, facts = _batch_of_one(x.y), _batch_of_one(x.region), facts_of(x)
+        truths, region, noise = map(_batch_of_one, (x.y, x.region, x.noise))
+        facts, reference = facts_of(x), x.reference
     else:
+        noise, reference = None, CLEAN
         maps = None if cues is None else cues_of(masker.card, cues)
         truths, facts = _truths(masker, y, like=x), {"weight": weight, "category": category, "cues": maps}
     if truths is not None and truths.shape != outputs.shape:
@@ -95,11 +100,12 @@ def show(
     truth, shown_maps = (
         [None] * len(masks) if images is None else images for images in (truths, facts["cues"])
     )
-    measures = _measure(masker, masks, truths, outputs, region)
+    measurable = truths is not None and has_theorem(masker.guarantee, masker.loss, reference)
+    measures = _measure(masker, masks, truths if measurable else None, outputs, region, noise)
     rows = [
         StripRow(pictures, (*measured, *labels), met)
         for *images, (measured, met) in zip(inputs, outputs, masks, truth, shown_maps, measures, strict=True)
-        for pictures, labels in _pictures(*map(_array, images), domain=masker.card)
+        for pictures, labels in _pictures(*map(_array, images), domain=masker.card, reference=reference)
     ]
     return Strip(masker.sentence, tuple(rows))
 
@@ -167,7 +173,12 @@ def _batch_of_one(image: Array | None) -> Images | None:
 
 
 def _measure(
-    masker: Masker, masks: Images, y: Images | None, y_hat: Images, region: Images | None
+    masker: Masker,
+    masks: Images,
+    y: Images | None,
+    y_hat: Images,
+    region: Images | None,
+    noise: Images | None,
 ) -> list[tuple[tuple[str, ...], bool | None]]:
     """Return the facts of each image, and whether it is within the threshold."""
     counted = region if masker.card.loss.region else None
@@ -175,7 +186,8 @@ def _measure(
     if y is None:
         return [((size,), None) for size in sizes]
     threshold, label = masker.card.threshold, masker.card.loss.label
-    batch = Batch(tuple(f"image {index}" for index in range(len(y))), y_hat, y_hat, y, region=region)
+    names = tuple(f"image {index}" for index in range(len(y)))
+    batch = Batch(names, y_hat, y_hat, y, region=region, noise=noise)
     unmasked_losses = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
     masked_losses = loss_under(masker.loss, masks, batch).detach().cpu().numpy()
     facts = [
@@ -186,13 +198,22 @@ def _measure(
 
 
 def _pictures(
-    x: Array, y_hat: Array, mask: Array, y: Array | None, cues: Array | None, *, domain: Domain
+    x: Array,
+    y_hat: Array,
+    mask: Array,
+    y: Array | None,
+    cues: Array | None,
+    *,
+    domain: Domain,
+    reference: Reference,
 ) -> Iterator[tuple[dict[str, Array], tuple[str, ...]]]:
     """Yield pictures and captions, for a volume those of its selected slices."""
     error = None if y is None else np.abs(y - y_hat)
     planes = planes_of(mask, x, y_hat, y, cues, geometry=domain.geometry, error=error)
     for (mask_plane, x_plane, y_hat_plane, y_plane, map_plane), label in planes:
-        panels = _panels(x_plane, y_hat_plane, mask_plane, y_plane, map_plane, domain.range_of_y_hat)
+        panels = _panels(
+            x_plane, y_hat_plane, mask_plane, y_plane, map_plane, domain.range_of_y_hat, reference
+        )
         yield panels, () if label is None else (label,)
 
 
@@ -203,9 +224,10 @@ def _panels(
     y: Array | None,
     cues: Array | None,
     data_range: tuple[float, float] | None,
+    reference: Reference,
 ) -> dict[str, Array]:
     """Return pictures by label, in the order of display."""
-    output, mask_bytes, labels = in_colors(y_hat), as_bytes(mask), dict(TITLES)
+    output, mask_bytes, labels = in_colors(y_hat), as_bytes(mask), titles_for(reference)
     panels = {
         "output": output,
         "overlay": shrunk_overlay(output, mask_bytes, LONGEST),
@@ -215,7 +237,7 @@ def _panels(
     if y is not None:
         error, scale = error_bytes(y, y_hat)
         panels |= {"truth": in_colors(y), "error": heat(error)}
-        labels["error"] = error_label(scale, data_range)
+        labels["error"] = error_label(scale, data_range, reference)
     if cues is not None:
         low, high = map_ends(cues)
         panels["map"] = heat_between(cues, low, high)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.loss import LossTerms
+from conformask.records.reference import CLEAN, Reference
 from conformask.storage.as_arrays import Array as Array
 from conformask.storage.as_json import Json
 
@@ -28,6 +29,8 @@ Weigh = Callable[[Tensor, Tensor], Tensor]
 @dataclass(frozen=True)
 class Triplet:
     """A degraded input, the network's output and the truth of one image, float32 (C, *space) in [0, 1].
+
+    Where nobody has the truth, y is a noisy reference, as `reference` says.
 
     x may differ from y_hat in size and channels; y is None where the truth is unknown.
     """
@@ -50,15 +53,22 @@ class Triplet:
     cues: Float[np.ndarray, "_ ..."] | None = None
     """Maps beside y_hat that say where it may be wrong, (K, *space) of any range; None without."""
     half_difference: Float[np.ndarray, "_ ..."] | None = None
-    """(b - c) / 2 of the two repeats b and c whose mean is y, (C, *space); None where y is the truth."""
+    """(b - c) / 2 of the two repeats b and c whose mean is y, (C, *space); None where y is not theirs."""
+    reference: Reference = CLEAN
+    """What y is: the truth, or repeats with noise."""
 
     @property
     def noise(self) -> Float[np.ndarray, "_ ..."] | None:
-        """The square of half the difference of the two repeats whose mean is y, (C, *space).
+        """An estimate of the variance of the noise of y, (C, *space); its mean over draws is that variance.
 
-        Its mean over draws is the variance of the noise of y. None where y is taken for the truth.
+        It is the square of half the difference of two repeats, or what a model says of one, which may be
+        negative. None where y is the truth, or its noise is not known.
         """
-        return None if self.half_difference is None else np.square(self.half_difference)
+        if self.half_difference is not None:
+            squares: Array = np.square(self.half_difference)
+            return squares
+        model = self.reference.model
+        return None if model is None or self.y is None else model.variance(self.y)
 
     def truth(self) -> Float[np.ndarray, "_ ..."]:
         """Return y; raise ValueError where it is unknown."""
@@ -85,7 +95,7 @@ class Batch:
     cues: Float[Tensor, "n _ ..."] | None = None
     """Maps beside y_hat, (N, K, *space) of any range; None without."""
     noise: Images | None = None
-    """The noise of y, (N, C, *space), as in a `Triplet`; None where y is taken for the truth."""
+    """The noise of y, (N, C, *space), as in a `Triplet`; None where y is the truth, or it is not known."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same images on a device."""

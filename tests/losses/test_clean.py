@@ -310,7 +310,7 @@ def written(folder: Path, count: int, seed: int) -> Path:
 def test_a_folder_of_repeats(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = written(tmp_path / "data", 80, 0)
     found = cm.Triplets.from_folder(data)
-    assert found.has_repeats
+    assert found.reference == cm.Reference(2)
     expected = dict(zip((f"cell{at}" for at in range(80)), repeated(80, 0), strict=True))
     for triplet in found.select([0, 40]):
         np.testing.assert_allclose(triplet.y, expected[triplet.name].y, atol=1e-6)
@@ -348,5 +348,5 @@ def test_columns_of_a_manifest(tmp_path: Path) -> None:
     lines = [f"x/cell{a}.tif,y_hat/cell{a}.tif,repeats/cell{a}_1.tif,repeats/cell{a}_2.tif" for a in range(3)]
     (data / "manifest.csv").write_text("\n".join(["x,y_hat,y,repeat", *lines]))
     by_manifest = cm.Triplets.from_folder(data)
-    assert by_manifest.has_repeats
+    assert by_manifest.reference == cm.Reference(2)
     np.testing.assert_allclose(by_manifest[1].y, repeated(3, 0)[1].y, atol=1e-6)

@@ -29,7 +29,7 @@ def check(
     Parameters
     ----------
     data
-        A folder with x/, y_hat/ and, where the truth is known, y/, or a manifest.csv.
+        A folder with x/, y_hat/ and, where the truth is known, y/, or else repeats/; or a manifest.csv.
     confidence
         The confidence that you plan to ask for.
     noise_plot
@@ -48,13 +48,13 @@ def check(
     findings = check_triplets(read.triplets(data), needed)
     if noise_plot is not None:
         if findings.transfer is None:
-            bad_usage(f"--noise-plot needs repeats, and {data} has none: repeats/NAME_1 and NAME_2 for y/")
+            bad_usage(f"--noise-plot needs two repeats of each image in {data}: repeats/NAME_1 and NAME_2")
         with atomic_write(noise_plot) as aside:
             aside.write_text(f"{SVG_SIGNATURE}\n{photon_transfer_plot(findings.transfer)}", encoding="utf-8")
     parts = ", ".join(f"{count} {part}" for part, count in findings.parts.items())
     rows = [
         ("triplets", str(findings.n) + (f" in {findings.groups} groups" * (findings.groups < findings.n))),
-        ("truth", _truth_text(findings)),
+        (findings.reference.noun, _reference_text(findings)),
         *([("regions", "promises are about them alone")] if findings.has_regions else []),
         ("channels", f"x {findings.x_channels}, y_hat {findings.channels}"),
         ("sizes", sizes_text(findings.sizes)),
@@ -70,18 +70,22 @@ def check(
     show({"data": str(data), **vars(findings)}, facts(rows), *verdict, as_json=json)
 
 
-def _truth_text(findings: "CheckReport") -> str:
-    if findings.transfer is not None:
-        return "two repeats with noise in its place: --distance l2 --over clean, or promises about means"
-    return "known" if findings.has_truth else "unknown: only conformask mask can use them"
+def _reference_text(findings: "CheckReport") -> str:
+    if not findings.reference.is_noisy:
+        return "known" if findings.has_truth else "unknown: only conformask mask can use them"
+    shares = "promises about shares with --distance l2 --over clean"
+    if findings.reference.formula is None:
+        shares += " only with --noise-model or a second repeat"
+    return f"{findings.reference.text}: {shares}, about means with --guarantee expected or rcps"
 
 
 def _noise_text(findings: "CheckReport") -> str:
     assert findings.transfer is not None
     model, reach = findings.transfer.model, findings.reach
     return (
-        f"variance {model.gain:.3g} * (value - {model.offset:.3g}) + {model.read:.3g}^2, values from 0 to 1; "
-        f"independent from {reach} pixel{'s' * (reach != 1)} on (--reach {reach})"
+        f"variance {model.gain:.3g} * (value - {model.offset:.3g}) + {model.read:.3g}^2, values from 0 to 1 "
+        f"(--noise-model {model.option} for one repeat); independent from {reach} "
+        f"pixel{'s' * (reach != 1)} on (--reach {reach})"
     )
 
 

@@ -77,7 +77,7 @@ def summary_table(evaluation: "Evaluation") -> Table:
     from conformask.report.words import hardest_tenth
     from conformask.wording.numbers import figure
 
-    hardest = hardest_tenth(evaluation)
+    hardest, knows = hardest_tenth(evaluation), f"knows the {evaluation.reference.noun}"
     rows = [
         ("test images", f"{evaluation.n_test}", _groups(evaluation)),
         ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
@@ -85,8 +85,9 @@ def summary_table(evaluation: "Evaluation") -> Table:
         ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
         ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
         *_errors(evaluation),
-        ("oracle's mask size", _text(evaluation.mask_size_oracle), "knows the truth"),
-        ("paper's Opt's mask size", _text(evaluation.mask_size_paper_oracle), "knows the truth"),
+        *_reference(evaluation),
+        ("oracle's mask size", _text(evaluation.mask_size_oracle), knows),
+        ("paper's Opt's mask size", _text(evaluation.mask_size_paper_oracle), knows),
         ("C(M, D)", _text(evaluation.correlation_size_loss), "mask size and loss without a mask"),
         ("C(M, M_opt)", _text(evaluation.correlation_size_oracle), "mask size and Opt's"),
     ]
@@ -98,8 +99,19 @@ def _errors(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
     if errors is None:
         return []
     hidden, shown, count = errors
-    what = f"mean |y - y_hat| of {count} images"
+    what = f"mean {evaluation.reference.error} of {count} images"
     return [("error of what is hidden", f"{hidden:.4f}", what), ("of what is shown", f"{shown:.4f}", what)]
+
+
+def _reference(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
+    from conformask.wording.numbers import figure
+
+    reference = evaluation.reference
+    if not reference.is_noisy:
+        return []
+    what = f"mean of v, {reference.formula}" if reference.formula else "not known: the noise of one repeat"
+    floor = ("noise floor", figure(evaluation.noise_floor), what)
+    return [("reference y", "noisy", reference.text), floor]
 
 
 def _between(interval: tuple[float, float]) -> str:

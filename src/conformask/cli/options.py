@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
     from conformask.records.loss import LossTerms
     from conformask.records.reading import ReadAs, Reading
+    from conformask.records.reference import NoiseModel
     from conformask.types import Loss
 
 
@@ -48,6 +49,19 @@ DataRange = Annotated[
         help="Values of black and white, if the file type does not define them.",
     ),
 ]
+
+
+def _noise_model(_: Any, tokens: Sequence[Token]) -> "NoiseModel":
+    """Convert GAIN,OFFSET,READ, as `conformask check` prints it."""
+    from conformask.records.reference import NoiseModel
+
+    try:
+        gain, offset, read = map(float, tokens[0].value.split(","))
+    except ValueError as error:
+        raise ValueError(
+            f"{tokens[0].value!r} is not GAIN,OFFSET,READ, three numbers such as 0.01,0,0.02"
+        ) from error
+    return NoiseModel(gain, offset, read)
 
 
 @dataclass(frozen=True)
@@ -84,6 +98,15 @@ class ReadingOptions:
             name="--empty-chunks", show_default=False, help="Read chunks missing from a zarr as empty."
         ),
     ] = False
+    noise_model: Annotated[
+        Any,
+        Parameter(
+            converter=_noise_model,
+            n_tokens=1,
+            help="Noise of y where DATA has one repeat of each image, repeats/NAME_1: GAIN,OFFSET,READ, in "
+            "shares of the range, as conformask check prints them for two repeats.",
+        ),
+    ] = None
     group_from: Annotated[
         str | None,
         Parameter(
@@ -120,6 +143,7 @@ class ReadingOptions:
             self.empty_chunks,
             base.group_from,
             base.cues,
+            self.noise_model or base.noise_model,
         )
 
 
@@ -232,7 +256,8 @@ class LossOptions:
             "which that mean is above the tolerance (local_share); its mean over the shown pixels (trusted); "
             "the share of the wrong pixels that is shown (missed), or of the shown pixels that is wrong; its "
             "largest mean in a window in which hidden pixels count as right (masked_window); l2 to the clean "
-            "image where DATA has repeats/NAME_1 and NAME_2 in the place of y/ (clean)."
+            "image where DATA has noisy repeats/NAME_1 and NAME_2, or NAME_1 and --noise-model, in the place "
+            "of y/ (clean)."
         ),
     ] = None
     window: Annotated[

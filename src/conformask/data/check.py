@@ -23,6 +23,7 @@ from conformask.data.triplets import Triplets
 from conformask.progress import tracked
 from conformask.records.geometry import Geometry
 from conformask.records.network import Network
+from conformask.records.reference import Reference
 from conformask.records.size import Size, covered, extra_text
 from conformask.wording.measurements import clipped_text
 
@@ -41,6 +42,8 @@ class CheckReport:
     n: int
     groups: int
     has_truth: bool
+    reference: Reference
+    """What y is: the truth, or repeats with noise."""
     has_regions: bool
     channels: int
     x_channels: int
@@ -66,9 +69,9 @@ class CheckReport:
     patients: int | None
     """Number of patients named by the files; None where none is."""
     transfer: PhotonTransfer | None
-    """The noise of the repeats that stand in the place of the truth; None without repeats."""
+    """The noise of two repeats that stand in the place of the truth; None without them."""
     reach: int | None
-    """Pixels along each axis from which on that noise is independent; None without repeats."""
+    """Pixels along each axis from which on that noise is independent; None without two repeats."""
     warnings: tuple[str, ...]
 
 
@@ -80,6 +83,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
 
     Raises:
         ImageError: an image cannot be used, or its channels differ from the first's.
+        InvalidArgumentError: y is the truth for some, and noisy for others.
     """
     sizes: Counter[Size] = Counter()
     errors, perceptual_hashes, by_hash = [], [], defaultdict(list)
@@ -87,6 +91,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
     geometries, patients, clipped, distances = [], [], {}, []
     references: dict[str, ReferenceMeasures] = {}
     pairs_of_repeats: list[Pair] = []
+    reference = triplets.reference
     for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
         sizes[triplet.y_hat.shape[1:]] += 1
         geometries.append(triplet.geometry)
@@ -95,10 +100,12 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         if triplet.y is not None:
             errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
             distances.append(role_distances(triplet))
-        if triplet.y is not None and triplet.half_difference is not None:
-            b, c = triplet.y + triplet.half_difference, triplet.y - triplet.half_difference
-            references[triplet.name] = measure_reference(b, triplet.x, triplet.y_hat, c)
-            pairs_of_repeats += [(b, c)] if len(pairs_of_repeats) < PAIRS else []
+        if triplet.y is not None and reference.is_noisy:
+            half, model = triplet.half_difference, reference.model
+            b, c = (triplet.y, None) if half is None else (triplet.y + half, triplet.y - half)
+            references[triplet.name] = measure_reference(b, triplet.x, triplet.y_hat, c, model)
+            if c is not None and len(pairs_of_repeats) < PAIRS:
+                pairs_of_repeats.append((b, c))
         for role, values in extremes.items():
             if (role_image := getattr(triplet, role)) is not None:
                 values += [float(role_image.min()), float(role_image.max())]
@@ -115,6 +122,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         n=len(triplets),
         groups=len(set(triplets.groups)),
         has_truth=triplets.has_truth,
+        reference=reference,
         has_regions=triplets.has_regions,
         channels=len(first.y_hat),
         x_channels=len(first.x),

@@ -10,7 +10,7 @@ import numpy as np
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.storage.as_arrays import Array
 
-ROLES = ("x", "y_hat", "y", "cues")
+ROLES = ("x", "y_hat", "y", "cues", "repeat")
 AXES = {3: "CYX", 4: "CZYX"}
 """Axes of a tensor by its number of dimensions."""
 
@@ -45,12 +45,16 @@ UnreadImage = Path | Array | DatasetImage
 """The file of an image, an array, or an image of a dataset."""
 
 
-def images_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str, list[DatasetImage]], str]:
+Keys = Sequence[str | int] | Mapping[str, str | int]
+"""Keys or positions of the images in an item, in the order of ROLES or by role."""
+
+
+def images_of(dataset: Any, keys: Keys | None) -> tuple[dict[str, list[DatasetImage]], str]:
     """Return the images of every item by role, and their axes, taken from the first item.
 
     Raises:
-        InvalidArgumentError: a dataset without length or indexing, or items of fewer than two images or more
-            than four.
+        InvalidArgumentError: a dataset without length or indexing, items of fewer than two images or more
+            than five, or keys of unknown roles.
         ImageError: images of other axes than (C, H, W) or (C, D, H, W).
     """
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
@@ -63,6 +67,8 @@ def images_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str,
     first = dataset[0]
     if keys is None and isinstance(first, Mapping):
         named: dict[str, str | int] = {role: role for role in ROLES if role in first}
+    elif isinstance(keys, Mapping):
+        named = dict(keys) if keys.keys() <= set(ROLES) else {}
     else:
         # a fourth that is not named may be anything, such as a label
         places, most = (range(len(first)), 3) if keys is None else (keys, len(ROLES))
@@ -70,7 +76,7 @@ def images_of(dataset: Any, keys: Sequence[str | int] | None) -> tuple[dict[str,
     if not {"x", "y_hat"} <= named.keys():
         raise InvalidArgumentError(
             f"items are {_text(first)}: give items (x, y_hat) or (x, y_hat, y), or name the keys of x, "
-            "y_hat, y and cues with keys=(...)"
+            "y_hat, y, cues and repeat with keys=(...) or keys={'x': ...}"
         )
     images = {
         role: [DatasetImage(dataset, index, key) for index in range(len(dataset))]

@@ -25,7 +25,7 @@ REQUIRED = ("x", "y_hat")
 SEPARATORS = (",", ";", "\t")
 ROLES = ("x", "y_hat", "y", "region")
 REPEATS = "repeats"
-"""Folder of repeats NAME_1 and NAME_2 of each image, in the place of y/."""
+"""Folder of one or two repeats of each image, NAME_1 and NAME_2, in the place of y/."""
 COLUMNS = (*ROLES, "repeat", "name", "group", "category", "weight", "split")
 WRITTEN = ("name", "x", "y_hat", "y", "group", "split")
 """Columns of the manifests that conformask writes."""
@@ -74,6 +74,8 @@ def rows_of_arrays(arguments: Mapping[str, Iterable[Any] | None]) -> list[Triple
     columns = {name: list(values) for name, values in arguments.items() if values is not None}
     columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
     count = len(columns["x"])
+    if "repeats" in columns and "y" not in columns:
+        columns |= {"y": columns.pop("repeats"), "noisy": [True] * count}
     _check_lengths(columns, count)
     columns.setdefault("names", [f"{index:05d}" for index in range(count)])
     fields = [FIELDS.get(name, name) for name in columns]
@@ -110,24 +112,51 @@ def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:
         folders["cues"] = folder / reading.cues
     rows = rows_of_folders(folders, reading)
     if "y" not in folders and (folder / REPEATS).is_dir():
-        return _with_repeats(rows, folder / REPEATS)
+        return _with_repeats(rows, folder / REPEATS, reading)
     return rows
 
 
-def _with_repeats(rows: list[TripletRow], folder: Path) -> list[TripletRow]:
-    """Return the rows with the repeats of each, NAME_1 and NAME_2 in a folder.
+def _with_repeats(rows: list[TripletRow], folder: Path, reading: Reading) -> list[TripletRow]:
+    """Return the rows with the repeats of each: in a folder NAME_1 and NAME_2, or NAME_1 alone for all.
+
+    A file NAME with two time points holds both.
 
     Raises:
         MissingFileError: one of them is missing, or there is one of no image.
+        ImageError: a file NAME has another number of time points.
     """
     files = by_stem(folder)
-    needed = [f"{row.name}_{place}" for row in rows for place in (1, 2)]
+    for row in rows:
+        if (path := files.pop(row.name, None)) is not None:
+            files |= _repeats_in(path, row.name, reading)
+    two = any(f"{row.name}_2" in files for row in rows)
+    needed = [f"{row.name}_{place}" for row in rows for place in (1, 2)[: 1 + two]]
     missing, others = set(needed) - set(files), set(files) - set(needed)
     if missing or others:
         listed = ", ".join(sorted(missing or others)[:SHOWN])
         what = "no file of the name" if missing else "files of no image:"
-        raise MissingFileError(f"{folder} has {what} {listed}; give NAME_1 and NAME_2 of each image")
-    return [replace(row, y=files[f"{row.name}_1"], repeat=files[f"{row.name}_2"]) for row in rows]
+        raise MissingFileError(
+            f"{folder} has {what} {listed}; give NAME_1 and NAME_2 of each image, NAME_1 alone of each, or "
+            "files NAME with two time points"
+        )
+    return [
+        replace(row, y=files[f"{row.name}_1"], repeat=files.get(f"{row.name}_2"), noisy=True) for row in rows
+    ]
+
+
+def _repeats_in(path: Path, name: str, reading: Reading) -> dict[str, Path]:
+    """Return the two time points of a file as NAME_1 and NAME_2.
+
+    Raises:
+        ImageError: it has another number of them.
+    """
+    count = times_of(path, reading)
+    if count != 2:
+        raise ImageError(
+            f"{path} has {count or 'no'} time points: give a file with two, the repeats, or one repeat in a "
+            f"file named {name}_1"
+        )
+    return {f"{name}_{place}": path.with_name(f"{path.name}#t={place - 1}") for place in (1, 2)}
 
 
 def rows_of_folders(folders: Mapping[str, Path], reading: Reading = PLAIN) -> list[TripletRow]:
@@ -308,18 +337,20 @@ def _parsed_line(folder: Path, line: Mapping[str, str], where: str, cues: str | 
     x, y_hat = (_file(folder, line, role, where) for role in REQUIRED)
     name = line.get("name") or name_and_suffix(y_hat)[0]
     check_name(name, where)
+    y, repeat = (_file(folder, line, role, where) if line.get(role) else None for role in ("y", "repeat"))
     return TripletRow(
         name,
         x,
         y_hat,
-        _file(folder, line, "y", where) if line.get("y") else None,
+        y or repeat,
         line.get("group") or None,
         _filled(line, "category", where),
         parse_weight(line["weight"], where) if "weight" in line else None,
         _part(line, where),
         _file(folder, line, "region", where) if "region" in line else None,
         None if cues is None else _file(folder, line, cues, where),
-        _file(folder, line, "repeat", where) if line.get("repeat") else None,
+        repeat if y else None,
+        noisy=repeat is not None,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from conformask.errors import ImageError
 from conformask.pictures import svg
+from conformask.records.reference import NoiseModel
 from conformask.storage.as_arrays import Array
 
 BLOCK = 8
@@ -29,33 +30,6 @@ REWEIGHTINGS = 5
 
 Pair = tuple[Array, Array]
 """Two repeats b and c of one image, each (C, *space) in [0, 1]."""
-
-
-@dataclass(frozen=True)
-class NoiseModel:
-    """Poisson and Gaussian noise: the variance of a pixel is a linear function of its mean.
-
-    All three are in units of the image's range, [0, 1]. A camera with a range of R digital numbers, k of
-    them per electron, an offset of o digital numbers and a read noise of s electrons has k / R, o / R and
-    k s / R.
-    """
-
-    gain: float
-    offset: float
-    read: float
-
-    def __post_init__(self) -> None:
-        """Refuse values that no camera has.
-
-        Raises:
-            ValueError: a value is not finite, or gain or read noise is negative.
-        """
-        if not all(map(math.isfinite, (self.gain, self.offset, self.read))) or min(self.gain, self.read) < 0:
-            raise ValueError(f"{self}: gain and read noise must be at least 0, and all three finite")
-
-    def variance(self, mean: Array) -> Array:
-        """Return the variance of pixels with these means."""
-        return np.asarray(self.gain * np.maximum(mean - self.offset, 0) + self.read**2)
 
 
 @dataclass(frozen=True)
@@ -162,18 +136,17 @@ def photon_transfer_plot(transfer: PhotonTransfer) -> str:
     model = transfer.model
     high = 1.05 * transfer.mean[-1]
     xs = np.linspace(0, high, 60).tolist()
-    ys = model.variance(np.array(xs)).tolist()
+    ys = model.variance(np.maximum(xs, model.offset)).tolist()
     plot = svg.plot((0, high), (0, 1.08 * max(*transfer.variance, *ys)), top=68)
     titles = [
         f"mean {x:.4g}: variance {y:.3g}, {n} blocks"
         for x, y, n in zip(transfer.mean, transfer.variance, transfer.count, strict=True)
     ]
     formats = svg.plain, lambda value: svg.plain(1000 * value)
-    line = f"gain {model.gain:.3g}, offset {model.offset:.3g}, read noise {model.read:.3g}"
     marks = [
-        svg.key([("measured", svg.OURS, ""), (line, svg.LIMIT, "none")]),
+        svg.key([("measured", svg.OURS, ""), (model.text, svg.LIMIT, "none")]),
         svg.axes(plot, "mean, in units of the range", "variance of the noise, in thousandths", formats),
         svg.line(plot, xs, ys, svg.LIMIT),
         svg.points(plot, transfer.mean, transfer.variance, titles, svg.OURS),
     ]
-    return svg.document(f"Photon-transfer curve of {len(titles)} points: {line}", marks)
+    return svg.document(f"Photon-transfer curve of {len(titles)} points: {model.text}", marks)

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.fft import dctn, irfftn, next_fast_len, rfftn
 
-from conformask.data.noise import NoiseModel, in_blocks, split
+from conformask.data.noise import in_blocks, split
+from conformask.records.reference import NoiseModel
 from conformask.storage.as_arrays import Array
 
 FARTHEST = 8
@@ -185,7 +186,7 @@ def noise_share(b: Array, y_hat: Array, model: NoiseModel) -> float:
     smooth = _smooth_blocks(y_hat)
     means = in_blocks(_inner(b))[smooth].mean(axis=1)
     fine = min(float((in_blocks(_fine(image))[smooth] ** 2).mean()) for image in (b, b - y_hat))
-    return fine / (float(model.variance(means).mean()) or 1.0)
+    return fine / (float(model.variance(np.maximum(means, model.offset)).mean()) or 1.0)
 
 
 def jpeg_share(image: Array) -> float:

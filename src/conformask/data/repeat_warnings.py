@@ -8,7 +8,6 @@ from operator import add
 
 import numpy as np
 
-from conformask.data.noise import NoiseModel
 from conformask.data.repeat_checks import (
     FARTHEST,
     Correlation,
@@ -23,6 +22,7 @@ from conformask.data.repeat_checks import (
     noise_share,
     shared_noise,
 )
+from conformask.records.reference import NoiseModel
 from conformask.storage.as_arrays import Array
 from conformask.wording.numbers import rounded_share
 

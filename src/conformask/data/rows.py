@@ -25,6 +25,7 @@ from conformask.data.regions import (
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
+from conformask.records.reference import CLEAN, Reference
 from conformask.records.size import Size
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import hash_of
@@ -54,6 +55,14 @@ class TripletRow:
     """Maps beside y_hat; None without."""
     repeat: UnreadImage | None = None
     """A second acquisition of y, whose noise is independent of that of y and x; None without."""
+    noisy: bool = False
+    """True if y is an acquisition with noise, even without a second one."""
+
+    def reference(self, reading: Reading) -> Reference:
+        """Return what y is."""
+        if self.repeat is not None:
+            return Reference(2)
+        return Reference(1, reading.noise_model) if self.noisy else CLEAN
 
     def read(self, reading: Reading) -> Triplet:
         """Read the triplet.
@@ -82,13 +91,14 @@ class TripletRow:
         region = None if self.region is None else self._region(reading, y_hat.shape[1:], geometry)
         if reading.nan is not None:
             x, y_hat, y, region = without_nan(self.name, x, y_hat, y, region)
+            half = None if half is None else np.nan_to_num(half)
         clipped = max(header.clipped for header in (x_header, y_hat_header, y_header) if header is not None)
         cues = None
         if self.cues is not None:
             cues = cues_at(y_hat.shape[1:], self.read_cues(reading), self._text("cues"))
         return Triplet(
             self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient,
-            clipped, cues, half,
+            clipped, cues, half, self.reference(reading),
         )  # fmt: skip
 
     def _with_repeat(self, y: Image, y_hat: Header, reading: Reading) -> tuple[Image, Image]:

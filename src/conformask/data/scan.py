@@ -73,7 +73,10 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         InvalidArgumentError: the truth is not known.
     """
     if not triplets.has_truth:
-        raise InvalidArgumentError("these triplets have no y, but the truth is needed here: add a folder y/")
+        raise InvalidArgumentError(
+            "these triplets have no y, but the truth is needed here: add a folder y/ or, where nobody has "
+            "it, repeats/ with one or two acquisitions of each image"
+        )
     sizes, pixels, groups, perceptual_hashes, contents = set(), [], [], [], hashlib.sha256()
     geometries, distances, clipped = [], [], []
     for triplet in tracked(triplets.checked(), title, len(triplets)):

@@ -10,7 +10,7 @@ from typing import Any
 
 from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.data.batches import BATCH_SIZE, batches_of, of_same_channels
-from conformask.data.datasets import DatasetImage, images_of
+from conformask.data.datasets import DatasetImage, Keys, images_of
 from conformask.data.decoding import name_and_suffix
 from conformask.data.formats.header import Header
 from conformask.data.images import DataRange, Image
@@ -26,6 +26,7 @@ from conformask.prefetch import prefetch
 from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.network import Network
 from conformask.records.reading import PLAIN, Reading
+from conformask.records.reference import CLEAN, Reference
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Triplet
 
@@ -65,7 +66,8 @@ class Triplets:
     ) -> "Triplets":
         """Open the triplets of folder/manifest.csv or, without one, of folder/{x,y_hat,y} matched by stem.
 
-        The suffixes may differ between the folders; without a folder y the truth is unknown. A folder region
+        The suffixes may differ between the folders; without a folder y the truth is unknown, unless a folder
+        repeats has one or two noisy acquisitions in its place, NAME_1 and NAME_2. A folder region
         selects the pixels that a promise is about: not 0 in a mask or label image. Each time point of a file
         is an image, and the file its group. `reading` says more about how files are read than `data_range`
         alone; `network` is the name of the network that made y_hat, where triplets.json does not say it;
@@ -96,8 +98,9 @@ class Triplets:
     ) -> "Triplets":
         """Open the triplets of a CSV file, with paths relative to it.
 
-        Columns: x, y_hat and optionally y, region, name (else the stem of y_hat), group, category, weight,
-        split. An empty y means that the truth is unknown, an empty group that the image is its own group.
+        Columns: x, y_hat and optionally y, repeat, region, name (else the stem of y_hat), group, category,
+        weight, split. An empty y means that the truth is unknown, an empty group that the image is its own
+        group. With repeat, y and repeat are two acquisitions with noise, or repeat alone is one.
 
         Raises:
             MissingFileError: the manifest or a file that it names does not exist.
@@ -133,7 +136,8 @@ class Triplets:
         `reading` says what their axes are, as Reading(axes="ZYX"). `cues` are maps of any range beside y_hat,
         (H, W) or (H, W, K), of its size or a whole fraction of it, which `Given` takes for a score. `repeats`
         are second acquisitions of y where nobody has a clean truth: both with noise of mean 0, independent of
-        each other and of x (see `CleanMean`). `network` is the name of the network that made y_hat.
+        each other and of x (see `CleanMean`); without y they are the only ones, whose noise `reading` may
+        say, as Reading(noise_model=NoiseModel(...)). `network` is the name of the network that made y_hat.
 
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
@@ -150,7 +154,7 @@ class Triplets:
         cls,
         dataset: Any,
         *,
-        keys: Sequence[str | int] | None = None,
+        keys: Keys | None = None,
         data_range: DataRange | None = None,
         reading: Reading | None = None,
         groups: Sequence[object] | None = None,
@@ -166,13 +170,14 @@ class Triplets:
 
         Args:
             dataset: has a length and returns an item for a number.
-            keys: the keys of x, y_hat and, where they are known, y and cues in an item that is a mapping, or
-                their places in a tuple; by default these names, or their order.
+            keys: the keys of x, y_hat and, where they are known, y, cues and repeat in an item that is a
+                mapping, or their places in a tuple, in this order or by name, as {"x": 0, "y_hat": 1,
+                "repeat": 2}; by default these names, or their order. A repeat is as for `from_arrays`.
             data_range: the values that become 0 and 1.
             reading: says more about how they are read than data_range alone; their axes are those above.
 
         Raises:
-            InvalidArgumentError: a dataset without length, or items of fewer than 2 or more than 4 images.
+            InvalidArgumentError: a dataset without length, or items of fewer than 2 or more than 5 images.
             ImageError: an item without one of them, or with images of other axes.
         """
         images, axes = images_of(dataset, keys)
@@ -181,6 +186,7 @@ class Triplets:
             images["y_hat"],
             images.get("y"),
             cues=images.get("cues"),
+            repeats=images.get("repeat"),
             groups=groups,
             categories=categories,
             weights=weights,
@@ -204,6 +210,9 @@ class Triplets:
         with suppress(ConformaskError, IndexError):
             yield f"first x {self._shape_text('x')}, y_hat {self._shape_text('y_hat')}"
         yield "with y" if self.has_truth else "without y"
+        with suppress(ConformaskError):
+            if self.reference.is_noisy:
+                yield self.reference.text
         if self.has_regions:
             yield "with regions"
         if self.has_cues:
@@ -369,9 +378,20 @@ class Triplets:
         return bool(self._rows) and all(row.cues is not None for row in self._rows)
 
     @property
-    def has_repeats(self) -> bool:
-        """True if every y is the mean of two repeats, and no truth."""
-        return bool(self._rows) and all(row.repeat is not None for row in self._rows)
+    def reference(self) -> Reference:
+        """What every y is: the truth, or repeats with noise; the truth, too, where there is no y.
+
+        Raises:
+            InvalidArgumentError: it is not the same for all of them; names two.
+        """
+        references = {row.reference(self.reading): row.name for row in self._rows if row.y is not None}
+        if len(references) > 1:
+            (one, first), (other, second), *_ = references.items()
+            raise InvalidArgumentError(
+                f"y of {second!r} is {other.text}, but that of {first!r} is {one.text}: use images with y of "
+                "one kind"
+            )
+        return next(iter(references), CLEAN)
 
     def cues(self, index: int) -> Image:
         """Read the maps of a triplet, (K, *space) of any range.

@@ -27,6 +27,7 @@ from conformask.deployment.time_series import time_series_of
 from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError, expect
 from conformask.masker.masker import Masker
+from conformask.masker.resolve import has_theorem
 from conformask.masker.validation import measurement_of
 from conformask.pictures.pixels import as_bytes, in_colors, overlay
 from conformask.pictures.views import planes_of
@@ -383,8 +384,13 @@ def _measurement(work: _Work, lines: Sequence[MaskRow]) -> Measurement | None:
 
 
 def _measurable(masker: Masker, triplets: Triplets) -> bool:
-    """Return whether the loss can be measured: truth and region are known, and its packages are installed."""
-    if not triplets.has_truth or (masker.card.loss.region and not triplets.has_regions):
+    """Return whether the loss can be measured: truth and region are known, and its packages are installed.
+
+    Noisy references are the truth for the losses that `refuse_noisy` lets them be.
+    """
+    if not (triplets.has_truth and has_theorem(masker.guarantee, masker.loss, triplets.reference)):
+        return False
+    if masker.card.loss.region and not triplets.has_regions:
         return False
     zeros = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))
     try:

@@ -108,6 +108,8 @@ def whole_images(masker: Masker, triplets: Triplets, mask_geometry: Role = "y_ha
 def whole_image(triplets: Triplets, index: int, y_hat: Raster, mask_geometry: Role = "y_hat") -> WholeImage:
     """Return a triplet to be read window by window, whose y_hat is open; with its truth if all have one.
 
+    Noisy references are left out.
+
     Its mask has the type and the place of `mask_geometry`.
 
     Raises:
@@ -117,7 +119,7 @@ def whole_image(triplets: Triplets, index: int, y_hat: Raster, mask_geometry: Ro
         triplets.names[index],
         triplets.raster(index, "x"),
         y_hat,
-        triplets.raster(index, "y") if triplets.has_truth else None,
+        triplets.raster(index, "y") if triplets.has_truth and not triplets.reference.is_noisy else None,
         triplets.categories[index],
         triplets.weights[index],
         SourceImage(triplets.file(index, mask_geometry), y_hat.header.geometry, triplets.reading),

@@ -26,7 +26,7 @@ from conformask.losses import paper_distance
 from conformask.masker.data_leakage import warn_of_copies, warn_of_learnt
 from conformask.masker.masker import Masker
 from conformask.masker.requirements import warn_if_ungrouped
-from conformask.masker.resolve import check_window
+from conformask.masker.resolve import check_window, refuse_noisy
 from conformask.masker.validation import compare_with_promise
 from conformask.progress import main_process
 from conformask.records.card import CalibrationCard
@@ -75,7 +75,8 @@ def evaluate(
         CalibrationError: test images that the scorer, the predictor or the calibration has seen.
         MismatchError: images of other channels, size or network than those of the calibration.
         ImageError: an image that cannot be used.
-        InvalidArgumentError: too many devices, or several without out.
+        InvalidArgumentError: too many devices, or several without out; or noisy references, by which the
+            loss of this promise cannot be measured.
 
     Example:
         >>> import numpy as np
@@ -94,6 +95,7 @@ def evaluate(
         compute = replace(compute, parts=Path(out) / PARTS)
     check_parts(compute)
     refuse_others(test)
+    refuse_noisy(masker.guarantee, masker.loss, test.reference)
     masker.card.check_cues(test.provenance.cues)
     caveat = masker.card.check_network(test.network, allow_network_mismatch=allow_network_mismatch)
     summary = _refuse_unfit(masker, test)
@@ -104,7 +106,7 @@ def evaluate(
     elif distance is not None and distance.exponent is not None:
         opt_images = len(test)
     with parts_folder(compute):
-        records, risk = _measured(masker, test, opt_images, compute)
+        records, risk, noise = _measured(masker, test, opt_images, compute)
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
@@ -157,6 +159,8 @@ def evaluate(
         comparison=_comparison(masker, test),
         made=provenance_of_evaluation(card, summary.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
+        reference=test.reference,
+        noise_floor=noise,
         again=partial(_recalibrate, masker, test, opt_images, allow_network_mismatch),
     )
     if out is not None and main_process():
@@ -186,12 +190,14 @@ def _recalibrate(
 
 def _measured(
     masker: Masker, test: Triplets, opt_images: int, compute: Compute
-) -> tuple[ImageRecords, RiskCurve]:
+) -> tuple[ImageRecords, RiskCurve, float | None]:
+    """Return the records of the images, their mean risk curve, and the mean noise of the references."""
     measure = partial(measures_of, masker, frozenset(test.names[:opt_images]))
-    key = (masker.fingerprint, opt_images, "risk", [field.name for field in fields(ImageRecords)])
+    key = (masker.fingerprint, opt_images, "risk", "noise", [field.name for field in fields(ImageRecords)])
     columns = gathered(masker.scorer, test, measure, "evaluating", key, compute)
     by_score, best = columns.pop("risk").mean(axis=0).tolist()
-    return ImageRecords(**columns), RiskCurve(SHARES, tuple(by_score), tuple(best))
+    noise = _mean(columns.pop("noise"))
+    return ImageRecords(**columns), RiskCurve(SHARES, tuple(by_score), tuple(best)), noise
 
 
 def _coverage_by_category(

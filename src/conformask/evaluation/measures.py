@@ -24,11 +24,12 @@ from conformask.types import Batch, Images
 
 
 def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
-    """Return the columns of ImageRecords for a batch, and risk curves.
+    """Return the columns of ImageRecords for a batch, risk curves, and the mean noise of each reference.
 
     The paper's Opt is computed for the names in `opt_names`.
     """
     mask, region = masker.open(item), region_of(masker.loss, item.batch)
+    noise = item.batch.noise
     hidden_error, shown_error = _errors(mask, item.batch, region)
     return {
         "name": np.array(item.batch.names),
@@ -41,6 +42,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
         "difficulty": _array(image_means(item.score.map)),
         "hidden_error": hidden_error,
         "shown_error": shown_error,
+        "noise": np.full(len(item.batch), np.nan) if noise is None else _array(image_means(noise)),
         "risk": risk_curves(item.score.map, item.batch.truth(), item.batch.y_hat, region),
     }
 

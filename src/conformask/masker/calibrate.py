@@ -211,6 +211,7 @@ def _card(
         weights=None if curves.weight is None else (float(curves.weight.min()), float(curves.weight.max())),
         channels=seen.channels,
         sizes=seen.sizes,
+        repeats=calibration.reference.repeats,
         **calibration.reading.kept,
         geometry=seen.geometry,
         clipped=seen.clipped,

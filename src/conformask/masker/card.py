@@ -36,6 +36,7 @@ def card_text(
         limits.insert(0, EXPLORATORY_TEXT)
     if card.hides is not None:
         limits.insert(0, all_hidden_text(card.hides))
+    reference_row = "".join(f"\n| {name} | {value} |" for name, value in _reference(card))
     limits_text = "\n".join(f"- {limit}" for limit in limits)
     return f"""# Masks with a promise
 
@@ -52,7 +53,7 @@ def card_text(
 | guarantee | {card.promise.guarantee} |
 | scorer | {scorer}{_comparison_text(comparison)} |
 | masks | {card.masks} ({family}); {exactness} |
-| network | {network_label(card.network)} |
+| network | {network_label(card.network)} |{reference_row}
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
 | hidden | {"unknown" if card.hidden is None else rounded_share(card.hidden)} of {card.loss.whole} |
 | calibrated | {card.calibrated} by conformask {version("conformask")} |
@@ -130,8 +131,18 @@ def _rows(card: CalibrationCard, scorer: str, comparison: ScoreComparison | None
         ("formula", card.loss.formula),
         ("lambda", _lambda(card)),
         ("masks", f"{card.masks}, scorer {scorer}{_comparison_text(comparison)}"),
+        *_reference(card),
         ("calibration", f"{images}{groups}; {card.calibrated}"),
     ]
+
+
+def _reference(card: CalibrationCard) -> list[tuple[str, str]]:
+    """Return a row on what stood in the place of the truth; none where y was the truth."""
+    reference = card.reference
+    if not reference.is_noisy:
+        return []
+    formula = f": {reference.formula}" if card.loss.subtracts_noise else ""
+    return [("reference y", f"{reference.text}{formula}")]
 
 
 def _lambda(card: CalibrationCard) -> str:

@@ -26,6 +26,7 @@ from conformask.masks.mask_family import Family
 from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
 from conformask.records.network import check_network
+from conformask.records.reference import Reference
 from conformask.records.selection import ScoreComparison, Selection
 from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
@@ -80,8 +81,7 @@ def resolve(
     """
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
     refuse_unbounded(stated.resolve(), used)
-    if images.has_repeats:
-        refuse_noisy(stated.resolve(), used)
+    refuse_noisy(stated.resolve(), used, images.reference)
     trained = for_images(scorer, images, used)
     scorer = for_loss(trained, used)
     if scorer.name not in WITHOUT_TRAINING:
@@ -230,22 +230,44 @@ def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
         )
 
 
-def refuse_noisy(promise: Guarantee, used: Loss) -> None:
-    """Refuse a promise for which y must be the truth, where it is the mean of two repeats.
+def refuse_noisy(promise: Guarantee, used: Loss, reference: Reference) -> None:
+    """Refuse a promise without a theorem for noisy references, in calibration and in tests.
 
     A loss that is convex in y has a mean over noise of at least its value for the clean image (Jensen), so
-    that a promise about means holds for the clean image too.
+    that a promise about means holds for the clean image too. A loss from which noise is subtracted needs two
+    repeats or a noise model, and by a model it is never exact.
 
     Raises:
-        InvalidArgumentError: it is neither such a promise nor about products of repeats.
+        InvalidArgumentError: it is neither; says what is.
     """
+    if not reference.is_noisy:
+        return
+    if used.terms.subtracts_noise:
+        reference.refuse_unknown_noise()
+        if used.terms.allowance == "exact" and reference.model is not None:
+            raise InvalidArgumentError(
+                "allowance exact: a noise model is assumed, not measured, so no allowance for it is exact; "
+                "take allowance clt, or give a second repeat"
+            )
+        return
     convex = used.terms.over in (None, "image", "trusted", "window") and isinstance(used.errors, Lp)
-    if used.terms.over != "clean" and not (convex and promise.statement.bounds_a_mean):
+    if not (convex and promise.statement.bounds_a_mean):
+        needed = ", for which it takes a second repeat or a noise model (--noise-model)"
         raise InvalidArgumentError(
-            f"these images have two noisy repeats in the place of a truth, and a promise about "
+            f"these images have {reference.text} in the place of a truth, and a promise about "
             f"{used.terms.name} ({promise.name}) needs one: take CleanMean('l2') (--distance l2 --over "
-            "clean), the squared error by products of repeats, or promise a mean, guarantee expected or rcps"
+            f"clean), the squared error without the noise{needed if reference == Reference(1) else ''}, or "
+            "promise a mean of l1 or l2, guarantee expected or rcps"
         )
+
+
+def has_theorem(promise: Guarantee, used: Loss, reference: Reference) -> bool:
+    """Return whether images with these references show how a promise is kept; see `refuse_noisy`."""
+    try:
+        refuse_noisy(promise, used, reference)
+    except InvalidArgumentError:
+        return False
+    return True
 
 
 def refuse_unbounded(promise: Guarantee, used: Loss) -> None:

@@ -17,6 +17,7 @@ from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.appearance import appearance
 from conformask.masker.masker import Masker
 from conformask.masker.outliers import SCORES
+from conformask.masker.resolve import has_theorem
 from conformask.masker.validation import LEVEL
 from conformask.records.network import Caveat
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
@@ -84,7 +85,8 @@ def measures_of(
     if "bound_curve" in masker.rule.needs:
         calibration.column("bound")
     with parts_folder(compute):
-        measure, key = partial(_measures, masker), masker.fingerprint
+        measurable = has_theorem(masker.guarantee, masker.loss, new.reference)
+        measure, key = partial(_measures, masker, measurable), masker.fingerprint
         measures = gathered(masker.scorer, new, measure, "monitoring", key, compute)
     points = _grid_points(masker, masker.rule(covariates_of(curves)))
     old_measures = np.column_stack([features, curves.size[np.arange(len(points)), points]])
@@ -105,7 +107,7 @@ def one_of_each_group(curves: Curves) -> Places:
     return first_of_each(curves.names if curves.group is None else curves.group)
 
 
-def _measures(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
+def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, Array]:
     lambdas, points = np.unique(masker.grid[_grid_points(masker, masker.lambdas(item))], return_inverse=True)
     without_truth = replace(item, batch=replace(item.batch, y=item.batch.y_hat))
     # computed like the calibration's curves: sizes of float32 masks would break ties with them
@@ -116,7 +118,7 @@ def _measures(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
     }
     if masker.stored_curves().appearance is not None:
         measures["appearance"] = appearance(item.batch)
-    if item.batch.y is None:
+    if item.batch.y is None or not measurable:
         return measures
     loss = loss_under(masker.loss, masker.open(item), item.batch)
     return measures | {"loss": loss.detach().double().cpu().numpy()}

@@ -4,10 +4,12 @@ from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 from conformask.conformal.promise import Promise
 from conformask.records.domain import Domain
 from conformask.records.loss import LossTerms, with_loss
+from conformask.records.reference import Reference
 from conformask.storage.as_json import Json
 from conformask.storage.typed import from_dict
 
@@ -59,6 +61,8 @@ class Sample:
     """Hashes of pixels and groups of the calibration images."""
     hidden: float | None = None
     """Mean mask size on the calibration images; None where unknown, as in runs of conformask 0.2."""
+    repeats: Literal[0, 1, 2] = 0
+    """The number of acquisitions with noise in the place of the truth; 0 where y was the truth."""
     own_grid: bool = False
     """True if the grid was made from the calibration images; promises that need a fixed one are refused."""
 
@@ -76,6 +80,12 @@ class CalibrationCard(Domain, Sample, Terms):
     def n_units(self) -> int:
         """The number of units that the promise counts."""
         return self.n_calibration if self.n_groups is None else self.n_groups
+
+    @property
+    def reference(self) -> Reference:
+        """What y of the calibration images was, with the noise model where the loss used one."""
+        used = self.repeats == 1 and self.loss.subtracts_noise
+        return Reference(self.repeats, self.noise_model if used else None)
 
     @property
     def is_grey(self) -> bool:
@@ -107,7 +117,8 @@ class CalibrationCard(Domain, Sample, Terms):
         whom = f"{self.population or named(new)}{',' * bool(self.population)} like {named(images)}"
         exploratory = ", exploratory" if self.exploratory else ""
         hides = "" if self.hides is None else f", kept only by hiding {self.hides} completely"
-        return f"{named(self.claim)} for {whom} ({self.promise.guarantee}{exploratory}){hides}"
+        by = f", from {self.reference.text}" if self.repeats else ""
+        return f"{named(self.claim)} for {whom} ({self.promise.guarantee}{exploratory}{by}){hides}"
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json], path: Path) -> "CalibrationCard":

@@ -33,11 +33,16 @@ class LossTerms:
     region: bool = False
     """True if only the region of each image counts."""
     allowance: Allowance | None = None
-    """How the allowance for the noise of repeats is computed: exact, or clt for the central limit theorem."""
+    """How the allowance for noise is computed: exact, or clt for the central limit theorem."""
     eta: float | None = None
     """The share of images for which that allowance may be too small."""
     reach: int | None = None
-    """The number of pixels along each axis from which on the noise of repeats is independent."""
+    """The number of pixels along each axis from which on noise is independent."""
+
+    @property
+    def subtracts_noise(self) -> bool:
+        """True if the noise of the reference is subtracted and allowed for."""
+        return self.allowance is not None
 
     @property
     def whole(self) -> str:
@@ -89,7 +94,7 @@ class LossTerms:
             "window": f"mean {label} in any {self._window_label}, what is hidden counted as right",
             "missed": f"share of the wrong pixels ({wrong}) that are shown",
             "wrong": f"share of what is shown that is wrong ({wrong})",
-            "clean": f"mean {label} to the clean image, from two repeats, with an allowance for their noise",
+            "clean": f"mean {label} to the clean image, with an allowance for the noise of the reference",
         }
         said = labels.get(self.over or "", label)
         return f"{said}, in the region" if self.region else said
@@ -125,17 +130,18 @@ class LossTerms:
                 f"sums over all pixels{where}; 0 if nothing is shown",
             ),
             "clean": (
-                "Σ m^2 (b − ŷ)(c − ŷ) / n + t",
-                "b and c the two repeats",
+                "Σ m^2 (e − v) / n + t",
+                "y the reference and v an estimate of the variance of its noise, without which e is an error "
+                "to the clean image",
                 "sums over the n pixels of the image",
-                f"t {self._allowed}, V the variance of the n products",
+                f"t {self._allowed}, V the variance of the n values of m^2 (e − v)",
             ),
         }.get(self.over or "", (f"Σ m{power} e / n", f"sums over the n pixels{where or ' of the image'}"))
         return f"{formula}, with {', '.join((error, *letters))}"
 
     @property
     def _allowed(self) -> str:
-        """The allowance for the noise of repeats as a formula."""
+        """The allowance for noise as a formula."""
         axes = "" if self.reach == 1 else f" {self.reach}^d"
         eta = f"{self.eta or 0:g}"
         if self.allowance == "clt":
@@ -173,22 +179,22 @@ class LossTerms:
             + as_zero,
             "missed": f"at most a share of {threshold} of the pixels{where} with {wrong} is shown",
             "wrong": f"at most a share of {threshold} of what is shown{where} has {wrong}",
-            "clean": f"the mean {label} of two repeats plus an allowance for their noise is at most "
-            f"{threshold}, {as_zero}",
+            "clean": f"the mean {label} to the noisy reference, less its noise and plus an allowance, is at "
+            f"most {threshold}, {as_zero}",
         }
         return limits.get(self.over or "", f"the mean {label}{where} is at most {threshold}, {as_zero}")
 
     @property
     def caveat(self) -> str | None:
-        """A caveat on what the loss does not say: of distances of masked images, and of noisy repeats."""
+        """A caveat on what the loss does not say: of distances of masked images, and of noisy references."""
         if self.over == "clean":
             how = "by the central limit theorem" if self.allowance == "clt" else "by an exact bound"
             apart = "" if self.reach == 1 else f" {self.reach} or more apart"
             return (
                 f"The clean image, which is not known, is within the threshold too, {how}, but for a share "
                 f"of at most {self.eta:g} of all images, which comes off the confidence. This holds where "
-                "the noise of the two repeats has mean 0 and is independent between them, of the input, and "
-                f"between pixels{apart}."
+                f"the noise of the reference has mean 0 and is independent of the input and between pixels"
+                f"{apart}."
             )
         if self.over is not None or not (self.distance in DISTANCES and not DISTANCES[self.distance].is_map):
             return None

@@ -4,6 +4,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 from conformask.errors import InvalidArgumentError
+from conformask.records.reference import NoiseModel
 
 AXES = "TCZYX"
 """Letters of axes: time, channel, and the spatial axes."""
@@ -41,6 +42,8 @@ class Reading:
     """Where the groups of images are found that nothing states; see `Triplets.grouped`."""
     cues: str | None = None
     """The folder beside y_hat/, or the column of a manifest, with the maps of each image; None without."""
+    noise_model: NoiseModel | None = None
+    """The noise of y where it is one repeat."""
     turned: bool = False
     """True if the smallest value is the brightest; only a file itself specifies it."""
 
@@ -94,6 +97,8 @@ class ReadAs:
     """Where the groups of the images were found, if in their names or files."""
     cues: str | None = None
     """The folder, or column of a manifest, of the maps of each image, where the score needs them."""
+    noise_model: NoiseModel | None = None
+    """The noise of one repeat, where it was stated."""
 
     @property
     def reading(self) -> Reading:

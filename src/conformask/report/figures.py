@@ -111,7 +111,7 @@ def size_against_oracle(evaluation: Evaluation) -> str | None:
         f"{n}: ours {y:.3f}, oracle {x:.3f}" for n, x, y in zip(images.name[indices], xs, ys, strict=True)
     ]
     marks = [
-        svg.axes(plot, f"mask size of {name}, which sees the truth", "our mask size"),
+        svg.axes(plot, f"mask size of {name}, which sees the {evaluation.reference.noun}", "our mask size"),
         svg.line(plot, (0, high), (0, high), svg.QUIET, "2 4"),
         svg.group([svg.points(plot, xs, ys, titles, svg.OURS)], "fill-opacity:.45"),
         svg.along(plot, (0, 0), (high, high), "as good as the oracle"),

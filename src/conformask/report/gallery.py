@@ -8,8 +8,9 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from conformask.pictures.pixels import INFERNO, SMALL, gray, heat, shrink, shrunk_overlay
-from conformask.pictures.titles import TITLES
+from conformask.pictures.titles import TITLES, titles_for
 from conformask.records.evaluation import Example
+from conformask.records.reference import CLEAN, Reference
 from conformask.storage.as_arrays import Array
 from conformask.wording.numbers import figure
 
@@ -27,7 +28,10 @@ class Picture:
 
 
 def pictures(
-    example: Example, longest: int, data_range: tuple[float, float] | None = None
+    example: Example,
+    longest: int,
+    data_range: tuple[float, float] | None = None,
+    reference: Reference = CLEAN,
 ) -> dict[str, Picture]:
     """Return all pictures of an example, by name, in the order of TITLES.
 
@@ -35,6 +39,7 @@ def pictures(
         example: one image of the gallery.
         longest: the longest side of a picture.
         data_range: the values of black and white in y and y_hat, for the unit of the error.
+        reference: what y is.
     """
     small = max(example.y_hat.shape[:2]) <= SMALL
     hatched = shrunk_overlay(example.y_hat, example.mask, longest)
@@ -46,7 +51,7 @@ def pictures(
         "input": example.x,
         "error": heat(example.error),
     }
-    labels = TITLES | {"error": error_label(example.error_scale, data_range)}
+    labels = titles_for(reference) | {"error": error_label(example.error_scale, data_range, reference)}
     sizes = {"overlay": (max(hatched.shape), False)}
     return {
         name: picture(labels[name], example.name, arrays[name], *sizes.get(name, (longest, small)))
@@ -55,10 +60,12 @@ def pictures(
     }
 
 
-def error_label(scale: float, data_range: tuple[float, float] | None = None) -> str:
+def error_label(
+    scale: float, data_range: tuple[float, float] | None = None, reference: Reference = CLEAN
+) -> str:
     """Return the caption of a picture of the error, with its largest value in the unit of the images."""
     low, high = data_range or (0.0, 1.0)
-    return f"{TITLES['error']} |y − ŷ|, 0 to {float(figure(scale * (high - low))):g}"
+    return f"{titles_for(reference)['error']} |y − ŷ|, 0 to {float(figure(scale * (high - low))):g}"
 
 
 def heat_gradient() -> str:

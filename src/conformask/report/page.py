@@ -166,7 +166,7 @@ def _strip(evaluation: Evaluation) -> list[tuple[str, Picture]]:
 def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
     return GalleryRow(
         name=example.name,
-        pictures=pictures(example, longest, evaluation.card.range_of_y_hat),
+        pictures=pictures(example, longest, evaluation.card.range_of_y_hat, evaluation.reference),
         size=figure(example.size),
         oracle=figure(example.oracle_size),
         loss=figure(example.loss),
@@ -176,7 +176,8 @@ def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
 
 def _cards(evaluation: Evaluation) -> list[FigureCard]:
     """Return the figures that have data, in reading order."""
-    charts = [(title, caption, draw(evaluation)) for title, caption, draw in FIGURES]
+    noun = evaluation.reference.noun
+    charts = [(title, caption.format(noun=noun), draw(evaluation)) for title, caption, draw in FIGURES]
     return [FigureCard(title, caption, Markup(svg)) for title, caption, svg in charts if svg]
 
 
@@ -233,7 +234,7 @@ FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (
     ),
     (
         "Mask sizes beside the oracle’s",
-        "The oracle sees the truth and masks as little as possible; the closer our masks come to it, the "
+        "The oracle sees the {noun} and masks as little as possible; the closer our masks come to it, the "
         "better. Numbers are means.",
         figures.sizes,
     ),

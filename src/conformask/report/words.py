@@ -131,8 +131,8 @@ def errors_text(evaluation: Evaluation) -> str:
         return "not measured: no image is partly hidden"
     hidden, shown, count = errors
     return (
-        f"mean |y − ŷ| is {figure(hidden)} where they hide and {figure(shown)} where they show "
-        f"({plural(count, 'image')} with both)"
+        f"mean {evaluation.reference.error} is {figure(hidden)} where they hide and {figure(shown)} where "
+        f"they show ({plural(count, 'image')} with both)"
     )
 
 
@@ -180,7 +180,7 @@ def _oracle_tile(evaluation: Evaluation) -> KeyNumber:
     if evaluation.mask_size_oracle is not None:
         ratio = evaluation.ratio_to_oracle
         note = (
-            "sees the truth"
+            f"sees the {evaluation.reference.noun}"
             if ratio is None or math.isnan(ratio)
             else f"ours is {figure(ratio)} times as large"
         )
@@ -218,6 +218,7 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
             "Correlation of mask size with the paper’s Opt",
             _correlations_text(evaluation.correlation_size_oracle, evaluation.spearman_size_oracle),
         ),
+        *_reference(evaluation),
         ("Loss, threshold", f"{evaluation.card.loss.label}, {evaluation.card.threshold:.6g}"),
         ("Formula of the loss", evaluation.card.loss.formula),
         ("Guarantee, confidence", f"{evaluation.card.promise.guarantee}, {_confidence_text(evaluation)}"),
@@ -231,6 +232,16 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
 def _mean_loss(evaluation: Evaluation) -> str:
     interval = " – ".join(map(figure, evaluation.mean_loss_interval))
     return f"{figure(evaluation.mean_loss)} ({interval})"
+
+
+def _reference(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    if evaluation.reference.is_noisy:
+        yield "Reference y of the test images", evaluation.reference.text
+    if evaluation.noise_floor is not None:
+        yield (
+            "Noise floor: mean of v, the L2 to y of a perfect output",
+            f"{figure(evaluation.noise_floor)}, {evaluation.reference.formula}",
+        )
 
 
 def _categories(evaluation: Evaluation) -> Iterator[tuple[str, str]]:

@@ -119,6 +119,8 @@ def fit_scorer(
     used = used if isinstance(used, MaskedDistance) else used.in_regions(selection.has_regions)
     used_head = head(scorer, used)
     _check_loss(used, used_head, train)
+    for part in (train, selection) if used.terms.subtracts_noise else ():
+        part.reference.refuse_unknown_noise()
     check_network(train.network, selection.network, "training", allow_network_mismatch=False)
     seen, held_out = scan(train), scan(selection, "reading selection images")
     _check_channels(seen, held_out)

@@ -17,6 +17,7 @@ from conformask import report
 from conformask.deployment.scored_image import mask_level
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
 from conformask.pictures.pixels import HATCH, colors_of, heat_between
+from conformask.pictures.titles import titles_for
 from conformask.pictures.views import View
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
@@ -213,6 +214,7 @@ def image(name: str, session: SessionDep) -> Response:
         "hidden_run": session.hidden_run(name),
         "presets": [asdict(preset) for preset in presets(collection_image.data_range)],
         "truth": "truth" in viewed_image.sources,
+        "titles": titles_for(viewed_image.reference),
         "region": "region" in viewed_image.sources,
         "error_scale": viewed_image.error_scale,
         "map_range": viewed_image.map_range,

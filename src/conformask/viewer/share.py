@@ -22,7 +22,7 @@ from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import HATCH, in_colors
 from conformask.pictures.templates import template
-from conformask.pictures.titles import TITLES
+from conformask.pictures.titles import titles_for
 from conformask.progress import tracked
 from conformask.report.sliders import SliderSetting, SliderState, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
@@ -37,7 +37,7 @@ POSITIONS = 24
 """Number of positions of the slider beside the calibrated threshold."""
 LONGEST = 512
 """Longest side of a picture, in pixels."""
-VIEWS = {view: title for view, title in TITLES.items() if view in ("output", "truth", "input")}
+VIEWS = "output", "truth", "input"
 QUALITY = 88
 
 
@@ -70,6 +70,8 @@ class SharedCase:
     """What is promised at each position."""
     calibrated: int
     """The position of the calibrated threshold."""
+    titles: dict[str, str]
+    """The titles of the views."""
     images: list[SharedImage]
 
 
@@ -122,7 +124,6 @@ def page(cases: Sequence[SharedCase]) -> str:
         title=cases[0].title,
         data=_data({
             "cases": [asdict(case) for case in cases],
-            "titles": VIEWS,
             "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
         }),
         scripts=[_script("hidden_marks.js"), _script("share.js")],
@@ -142,6 +143,7 @@ def shared_case(
         note=note,
         states=[asdict(state) for _, state in moved],
         calibrated=[state.threshold for _, state in moved].index(masker.card.threshold),
+        titles={view: titles_for(shown.reference)[view] for view in VIEWS},
         images=list(_images(session, [each for each, _ in moved])),
     )
 

@@ -30,9 +30,11 @@ from conformask.deployment.whole import (
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.evaluation.risk import SHARES, risk_curves
 from conformask.masker.masker import Masker
+from conformask.masker.resolve import has_theorem
 from conformask.pictures.pixels import map_ends
 from conformask.pictures.views import Places
 from conformask.progress import Tell
+from conformask.records.reference import CLEAN, Reference
 from conformask.records.size import Size
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Places as Window
@@ -69,6 +71,8 @@ class ViewedImage(ScoredImage):
     sources: Mapping[str, PlaneSource]
     """Sources: input, output, score; truth and error if the truth is known; region and map, if any."""
     in_memory: bool
+    reference: Reference
+    """What y is."""
 
     @property
     def bytes(self) -> int:
@@ -129,7 +133,8 @@ def open_image(masker: Masker, triplets: Triplets, index: int, report: Tell) -> 
     if decoded_bytes(triplets, index) > MOST_DECODED:
         return _open_in_files(masker, triplets, index, report)
     scorer = replace(tiled_scorer(masker), tell=report)
-    return _open_in_memory(masker, next(scored_batches(scorer, triplets.select([index]), 1)))
+    one = triplets.select([index])
+    return _open_in_memory(masker, next(scored_batches(scorer, one, 1)), one.reference)
 
 
 def decoded_bytes(triplets: Triplets, index: int) -> int:
@@ -138,7 +143,7 @@ def decoded_bytes(triplets: Triplets, index: int) -> int:
     return FLOAT32 * (x + y_hat * (2 if triplets.select([index]).has_truth else 1))
 
 
-def _open_in_memory(masker: Masker, item: ScoredBatch) -> ViewedImage:
+def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> ViewedImage:
     batch = item.batch
     if not masker.card.loss.region:
         batch = replace(batch, region=None)
@@ -151,7 +156,7 @@ def _open_in_memory(masker: Masker, item: ScoredBatch) -> ViewedImage:
     }  # fmt: skip
     sources = {name: _tensor_source(image) for name, image in images.items() if image is not None}
     item = replace(item, batch=batch)
-    return ViewedImage(item, tuple(batch.y_hat.shape[2:]), _add_error(sources), in_memory=True)
+    return ViewedImage(item, tuple(batch.y_hat.shape[2:]), _add_error(sources), True, reference)
 
 
 def _tensor_source(images: Tensor) -> PlaneSource:
@@ -181,7 +186,7 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
     if region is not None:
         sources["region"] = _tensor_source(region)
     item = ScoredBatch(replace(facts_of(masker, whole), region=region), Score(score))
-    return ViewedImage(item, y_hat.size, _add_error(sources), in_memory=False)
+    return ViewedImage(item, y_hat.size, _add_error(sources), False, CLEAN)
 
 
 def _region(triplet: Triplets, size: Size) -> Tensor | None:
@@ -236,6 +241,8 @@ def _pixels(window: Window) -> int:
 def is_measurable(masker: Masker, image: ViewedImage) -> bool:
     """Return whether the loss of an image is computed; for images in files only an lp distance, by blocks."""
     if "truth" not in image.sources or (masker.card.loss.region and "region" not in image.sources):
+        return False
+    if not has_theorem(masker.guarantee, masker.loss, image.reference):
         return False
     return image.in_memory or _exponent(masker) is not None
 

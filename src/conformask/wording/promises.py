@@ -87,7 +87,28 @@ def meaning_of(card: CalibrationCard) -> Meaning:
 
 def about_masks(card: CalibrationCard) -> str:
     """Return what readers of the masks may take for granted and must not; empty if there is nothing."""
-    return " ".join(filter(None, (GREY_TEXT if card.is_grey else None, card.loss.caveat)))
+    knew_truth = card.loss.subtracts_noise and not card.reference.is_noisy
+    of_loss = None if knew_truth else card.loss.caveat
+    return " ".join(filter(None, (GREY_TEXT if card.is_grey else None, of_loss, _about_noise(card))))
+
+
+def _about_noise(card: CalibrationCard) -> str | None:
+    """Return what a promise by noisy references takes for granted; None if y was the truth."""
+    reference = card.reference
+    if not reference.is_noisy:
+        return None
+    if not card.loss.subtracts_noise:
+        return (
+            f"The calibration images have {reference.text} in the place of a truth. Where the noise has mean "
+            "0 and is independent of the input, the loss to it is on average at least that to the clean "
+            "image, for which the promise then holds too."
+        )
+    if reference.repeats == 2:
+        return "The noise of one repeat must be independent of that of the other."
+    return (
+        "The noise model is assumed, not measured: if it says too much noise, more is subtracted than there "
+        "is, and the promise does not hold."
+    )
 
 
 def promised_share(promise: Promise) -> float | None:

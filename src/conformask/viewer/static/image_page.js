@@ -226,6 +226,7 @@ export class ImagePage {
     this.#riskChart.setRisk(image.risk);
     this.#renderNotes(image);
     this.#disableUnavailableViews();
+    this.#renderTitles(image.titles);
     this.#assignPanes();
     this.#markPanel.setRunLength((image.hidden_run ?? Infinity) * this.#panes[0].scale);
     await this.#updatePromise(name, settingOf(this.#state)); // a slider may have moved while it loaded
@@ -280,6 +281,16 @@ export class ImagePage {
       const controls = `#view-buttons [data-view=${view}], #left-view [value=${view}], #right-view [value=${view}]`;
       for (const control of document.querySelectorAll(controls)) control.disabled = !this.#isAvailable(view);
     }
+  }
+
+  // A noisy reference is not called the truth.
+  #renderTitles(titles) {
+    for (const button of document.querySelectorAll("#view-buttons [data-view]")) {
+      const title = titles[button.dataset.view];
+      Object.assign(button, { textContent: title, title: button.title.replace(/^.* (?=\()/, `${title} `) });
+    }
+    for (const option of document.querySelectorAll("#left-view option, #right-view option"))
+      option.textContent = titles[option.value];
   }
 
   #isAvailable(view) {

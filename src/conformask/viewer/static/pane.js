@@ -14,7 +14,7 @@ import { maskBytes, paintGrey } from "./mask.js";
 import { drawScaleBar, scaleBar } from "./scale_bar.js";
 import { Viewport } from "./viewport.js";
 
-/** The titles of views, by view. */
+/** The titles of views, by view, before an image is open: it brings its own. */
 export const TITLES = {
   output: "Output ŷ", overlay: "Overlay", mask: "Mask", truth: "Truth y", input: "Input x", error: "Error", map: "Map",
 };
@@ -290,7 +290,7 @@ export class Pane {
     const suffix = sliceCount > 1 ? `, ${name} slice ${sliceText}` : "";
     LAYERS.forEach((layer, side) => {
       const view = this.#request.views[side];
-      if (view) this.#find(`canvas.${layer}`).ariaLabel = `${TITLES[view]} of ${this.#image.name}${suffix}`;
+      if (view) this.#find(`canvas.${layer}`).ariaLabel = `${this.#image.titles[view]} of ${this.#image.name}${suffix}`;
     });
   }
 

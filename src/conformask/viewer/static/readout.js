@@ -6,7 +6,7 @@ import { roundToDigits, valueInRange } from "./format.js";
 import { LatestTask } from "./latest_task.js";
 import { maskValue } from "./mask.js";
 
-const PICTURES = [["truth", "Truth"], ["input", "Input"]]; // in the order of the views, after output and mask
+const PICTURES = ["truth", "input"]; // in the order of the views, after output and mask
 
 /** The values of the pictures, of the error, the mask and the map at the voxel under the pointer. */
 export class Readout {
@@ -66,7 +66,7 @@ export class Readout {
 
   // Pairs of a label and a text.
   #rows() {
-    const { range, x_range: inputRange, size } = this.#image;
+    const { range, x_range: inputRange, size, titles } = this.#image;
     const [z, y, x] = this.#voxel;
     const indices = [["x", x], ["y", y], ...(size[0] > 1 ? [["z", z]] : [])];
     const textOf = (picture) =>
@@ -79,11 +79,11 @@ export class Readout {
       const value = maskValue(this.#values.score, this.#maskLevel, this.#family).toFixed(2);
       rows.push(["Mask", isOutside ? "outside the region" : value]);
     }
-    const pictures = PICTURES.filter(([picture]) => this.#values[picture]);
-    rows.push(...pictures.map(([picture, label]) => [label, textOf(picture)]));
+    const pictures = PICTURES.filter((picture) => this.#values[picture]);
+    rows.push(...pictures.map((picture) => [titles[picture].replace(/ \S+$/, ""), textOf(picture)]));
     const [low, high] = range;
     // An error is a difference of values: in their units, but counted from 0.
-    if (this.#values.error) rows.push(["Error", valueInRange(this.#values.error[0], [0, high - low])]);
+    if (this.#values.error) rows.push([titles.error, valueInRange(this.#values.error[0], [0, high - low])]);
     if (this.#values.map) rows.push(["Map", this.#values.map.map((value) => roundToDigits(value, 4)).join(" ")]);
     return rows;
   }

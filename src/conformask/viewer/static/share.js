@@ -87,7 +87,7 @@ function render() {
   element("threshold").value = state.position;
   element("threshold-value").textContent = digits(promise.threshold);
   element("reset").disabled = state.position === shown.calibrated;
-  element("left-title").textContent = data.titles[image.views[state.left] ? state.left : "output"];
+  element("left-title").textContent = shown.titles[image.views[state.left] ? state.left : "output"];
   Object.assign(element("caveat"), { hidden: image.caveat === null, textContent: image.caveat ?? "" });
   element("canvas").ariaLabel = `${image.name}: ${percent(image.hidden[state.position])} is hidden`;
   const facts = [["Hidden", percent(image.hidden[state.position])]];
@@ -117,6 +117,7 @@ function update(changes) {
 }
 
 function open(shown) {
+  element("left").replaceChildren(...Object.entries(shown.titles).map(([view, title]) => new Option(title, view)));
   element("images").replaceChildren(...shown.images.map((image) => {
     const { name } = image;
     const item = document.createElement("li");
@@ -130,7 +131,6 @@ function open(shown) {
 }
 
 function start() {
-  element("left").replaceChildren(...Object.entries(data.titles).map(([view, title]) => new Option(title, view)));
   element("cases").hidden = data.cases.length === 1;
   element("cases").replaceChildren(...data.cases.map((shown) => {
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: shown.title });
