@@ -50,9 +50,9 @@ def show(
     """Show output, overlay, mask and input of each image, with the promise; a notebook displays the result.
 
     With the truth it also shows y, the error, and whether the loss is within the threshold, and so it does
-    for a Triplet with a noisy reference by which the loss can be measured; with maps beside y_hat, their mean. A
-    volume is shown in three slices: the most hidden, the largest error, the middle; they are oriented like
-    the calibration images, if the files of these say how they lie in a patient.
+    for a Triplet with a noisy reference by which the loss can be measured; with maps beside y_hat, their
+    mean. A volume is shown in three slices: the most hidden, the largest error, the middle; they are oriented
+    like the calibration images, if the files of these say how they lie in a patient.
 
     Args:
         masker: from calibrate or load.

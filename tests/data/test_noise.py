@@ -99,6 +99,6 @@ def test_plot() -> None:
     drawn = ElementTree.fromstring(photon_transfer_plot(transfer))
     circles = drawn.findall(".//{*}circle")
     assert len(circles) == len(transfer.mean) == len(transfer.count)
-    assert "gain 0.01, offset 0.05, read noise 0.02" in drawn.attrib["aria-label"]
+    assert transfer.model.text in drawn.attrib["aria-label"]
     heights = [-float(circle.attrib["cy"]) for circle in circles]
     assert np.corrcoef(heights, transfer.variance)[0, 1] == pytest.approx(1, abs=1e-6)

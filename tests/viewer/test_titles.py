@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from conformask.pictures.titles import TITLES
+from conformask.pictures.titles import TITLES, titles_for
+from conformask.records.reference import Reference
 from conformask.viewer import share
 
 STATIC = Path(share.__file__).parent / "static"
@@ -23,5 +24,8 @@ def test_views_are_in_the_order_of_the_titles() -> None:
     assert re.findall(r'"(\w+)"', inside[1]) == list(TITLES)
 
 
-def test_a_shared_page_has_the_same_titles() -> None:
-    assert share.VIEWS == {"output": "Output ŷ", "truth": "Truth y", "input": "Input x"}
+def test_a_noisy_reference_is_not_called_the_truth() -> None:
+    titles = titles_for(Reference(2))
+    assert list(titles) == list(TITLES)
+    assert (titles["truth"], titles["error"]) == ("Noisy reference y", "Error to the noisy reference")
+    assert titles_for() == TITLES

@@ -83,9 +83,8 @@ def _noise_text(findings: "CheckReport") -> str:
     assert findings.transfer is not None
     model, reach = findings.transfer.model, findings.reach
     return (
-        f"variance {model.gain:.3g} * (value - {model.offset:.3g}) + {model.read:.3g}^2, values from 0 to 1 "
-        f"(--noise-model {model.option} for one repeat); independent from {reach} "
-        f"pixel{'s' * (reach != 1)} on (--reach {reach})"
+        f"variance gain * (value - offset) + read^2, {model.text}, values from 0 to 1 (--noise-model "
+        f"{model.option} for one repeat); independent from {reach} pixel{'s' * (reach != 1)} on (--reach {reach})"
     )
 
 

@@ -384,7 +384,7 @@ class Triplets:
         Raises:
             InvalidArgumentError: it is not the same for all of them; names two.
         """
-        references = {row.reference(self.reading): row.name for row in self._rows if row.y is not None}
+        references = {row.reference(self.reading): row.name for row in self._rows[::-1] if row.y is not None}
         if len(references) > 1:
             (one, first), (other, second), *_ = references.items()
             raise InvalidArgumentError(

@@ -131,8 +131,7 @@ class LossTerms:
             ),
             "clean": (
                 "Σ m^2 (e − v) / n + t",
-                "y the reference and v an estimate of the variance of its noise, without which e is an error "
-                "to the clean image",
+                "y the reference and v an estimate of the variance of its noise",
                 "sums over the n pixels of the image",
                 f"t {self._allowed}, V the variance of the n values of m^2 (e − v)",
             ),

@@ -111,8 +111,9 @@ class Reference:
             return "y = (b + c) / 2 and v = ((b − c) / 2)^2, b and c the two repeats"
         if self.model is None:
             return None
-        gain, offset, read = self.model.option.split(",")
-        return f"y = b and v = {gain} (b − {offset}) + {read}^2, b the repeat"
+        gain, offset, read = vars(self.model).values()
+        above = f"(b {'−' if offset > 0 else '+'} {abs(offset):.4g})" if offset else "b"
+        return f"y = b and v = {gain:.4g} {above} + {read:.4g}^2, b the repeat"
 
     def refuse_unknown_noise(self) -> None:
         """Refuse one repeat without a noise model where noise has to be subtracted.
