@@ -84,7 +84,8 @@ def _noise_text(findings: "CheckReport") -> str:
     model, reach = findings.transfer.model, findings.reach
     return (
         f"variance gain * (value - offset) + read^2, {model.text}, values from 0 to 1 (--noise-model "
-        f"{model.option} for one repeat); independent from {reach} pixel{'s' * (reach != 1)} on (--reach {reach})"
+        f"{model.option} for one repeat); independent from {reach} "
+        f"pixel{'s' * (reach != 1)} on (--reach {reach})"
     )
 
 
