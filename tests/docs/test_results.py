@@ -89,6 +89,22 @@ def test_the_page_without_truth_has_the_numbers_of_its_record() -> None:
         assert f"| {kind}, {found['n']} of {found['side']} pixels | {' | '.join(cells)} |" in page
 
 
+def test_the_page_without_truth_has_the_numbers_of_one_repeat() -> None:
+    record = json.loads(
+        (DOCS.parent / "research" / "results" / "one_repeat.json").read_text(encoding="utf-8")
+    )
+    page = " ".join((DOCS / "how-to" / "no-clean-truth.md").read_text(encoding="utf-8").split())
+    kinds = [record[kind] for kind in ("sections, noise added", "cells, noise added")]
+
+    def percents(gain: str, what: str) -> list[str]:
+        return [f"{100 * kind[gain][what]:.0f} %" for kind in kinds]
+
+    hidden, covered = percents("right", "hidden"), percents("right", "coverage")
+    assert f"hides {hidden[0]} (sections) and {hidden[1]} (cells), and covers {' and '.join(covered)}" in page
+    assert f"too large covers only {' and '.join(percents('too large', 'coverage'))}" in page
+    assert f"too small hides {' and '.join(percents('too small', 'hidden'))}" in page
+
+
 def test_the_page_about_training_is_what_its_script_writes(tmp_path: Path) -> None:
     before = (DOCS / "results" / "cues.md").read_text(encoding="utf-8")
     spec = importlib.util.spec_from_file_location("page", DOCS.parent / "research" / "cues_page.py")
