@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +24,7 @@ from conformask.pictures.pixels import HATCH, in_colors
 from conformask.pictures.templates import template
 from conformask.pictures.titles import titles_for
 from conformask.progress import tracked
+from conformask.records.reference import CLEAN, Reference
 from conformask.report.sliders import SliderSetting, SliderState, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, to_jsonable
@@ -70,9 +71,9 @@ class SharedCase:
     """What is promised at each position."""
     calibrated: int
     """The position of the calibrated threshold."""
-    titles: dict[str, str]
-    """The titles of the views."""
     images: list[SharedImage]
+    titles: dict[str, str] = field(default_factory=lambda: _titles(CLEAN))
+    """The titles of the views; in cases of earlier versions those of images with truth."""
 
 
 def share(masker: Masker, triplets: Triplets, path: str | Path, *, images: int = 6) -> Path:
@@ -143,9 +144,13 @@ def shared_case(
         note=note,
         states=[asdict(state) for _, state in moved],
         calibrated=[state.threshold for _, state in moved].index(masker.card.threshold),
-        titles={view: titles_for(shown.reference)[view] for view in VIEWS},
         images=list(_images(session, [each for each, _ in moved])),
+        titles=_titles(shown.reference),
     )
+
+
+def _titles(reference: Reference) -> dict[str, str]:
+    return {view: titles_for(reference)[view] for view in VIEWS}
 
 
 def _positions(masker: Masker) -> Iterator[tuple[Masker, SliderState]]:
