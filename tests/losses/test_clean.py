@@ -5,12 +5,12 @@ import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from scipy import stats
 
 import conformask as cm
 from conformask.calibration import ScoredBatch, batch_curves, lambda_grid, measured_curves
@@ -79,7 +79,7 @@ def by_hand(b, c, y_hat, mask, kind: str, eta: float, reach: int) -> float:
     """The formula of the loss, in numpy."""
     products = mask**2 * (b - y_hat) * (c - y_hat)
     if kind == "clt":
-        z = NormalDist().inv_cdf(1 - eta)
+        z = stats.t.ppf(1 - eta, products.size / reach**2 - 1)
         return products.mean() + z * math.sqrt(products.var() * reach**2 / products.size)
     allowed = 0.0
     for top in range(reach):

@@ -23,6 +23,7 @@ from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.masker.requirements import check_sample_size, warn_if_meant_otherwise
 from conformask.masks import family as family_by_name
 from conformask.masks.mask_family import Family
+from conformask.names import CLEAN
 from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
 from conformask.records.network import check_network
@@ -240,11 +241,12 @@ def refuse_noisy(promise: Guarantee, used: Loss) -> None:
         InvalidArgumentError: it is neither such a promise nor about products of repeats.
     """
     convex = used.terms.over in (None, "image", "trusted", "window") and isinstance(used.errors, Lp)
-    if used.terms.over != "clean" and not (convex and promise.statement.bounds_a_mean):
+    if used.terms.over not in CLEAN and not (convex and promise.statement.bounds_a_mean):
         raise InvalidArgumentError(
             f"these images have two noisy repeats in the place of a truth, and a promise about "
             f"{used.terms.name} ({promise.name}) needs one: take CleanMean('l2') (--distance l2 --over "
-            "clean), the squared error by products of repeats, or promise a mean, guarantee expected or rcps"
+            "clean) or CleanLocal (clean_local), the squared error by products of repeats, or promise a mean, "
+            "guarantee expected or rcps"
         )
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from conformask.names import DISTANCES, Allowance, Over
+from conformask.names import CLEAN, DISTANCES, Allowance, Over
 from conformask.storage.as_json import Json
 
 LP = re.compile(r"l(\d+(?:\.\d+)?)")
@@ -36,8 +36,8 @@ class LossTerms:
     """How the allowance for the noise of repeats is computed: exact, or clt for the central limit theorem."""
     eta: float | None = None
     """The share of images for which that allowance may be too small."""
-    reach: int | None = None
-    """The number of pixels along each axis from which on the noise of repeats is independent."""
+    reach: float | None = None
+    """The number of pixels along each axis from which on the noise is independent, see `CleanMean`."""
 
     @property
     def whole(self) -> str:
@@ -56,6 +56,7 @@ class LossTerms:
             "missed": tolerated,
             "wrong": tolerated,
             "clean": f", {self.allowance}",
+            "clean_local": f"{windowed}, {self.allowance}",
         }
         inside = self.distance + numbers.get(self.over or "", "")
         name = inside if self.over in (None, "image") else f"{self.over}({inside})"
@@ -82,6 +83,7 @@ class LossTerms:
         label = self.distance_label
         wrong = f"{label} above {self.tolerance or 0:g}"
         around = f"mean {label} over {self._window_label} around"
+        by_repeats = "from two repeats, with an allowance for their noise"
         labels = {
             "local": f"largest {around} a pixel that is shown",
             "local_share": f"share of the shown pixels with a {around} them above {self.tolerance or 0:g}",
@@ -89,7 +91,8 @@ class LossTerms:
             "window": f"mean {label} in any {self._window_label}, what is hidden counted as right",
             "missed": f"share of the wrong pixels ({wrong}) that are shown",
             "wrong": f"share of what is shown that is wrong ({wrong})",
-            "clean": f"mean {label} to the clean image, from two repeats, with an allowance for their noise",
+            "clean": f"mean {label} to the clean image, {by_repeats}",
+            "clean_local": f"largest {around} a pixel that is shown, to the clean image, {by_repeats}",
         }
         said = labels.get(self.over or "", label)
         return f"{said}, in the region" if self.region else said
@@ -127,8 +130,16 @@ class LossTerms:
             "clean": (
                 "Σ m^2 (b − ŷ)(c − ŷ) / n + t",
                 "b and c the two repeats",
-                "sums over the n pixels of the image",
+                f"sums over the n pixels{where or ' of the image'}",
                 f"t {self._allowed}, V the variance of the n products",
+            ),
+            "clean_local": (
+                "max {p_j + t_j : m_j > 0}",
+                "b and c the two repeats",
+                f"p_j the mean of (b − ŷ)(c − ŷ) over the n pixels of the {self._window_label} around "
+                f"j{inside}",
+                f"t_j {self._allowed}, V the variance of these n products",
+                f"j the pixels{where}; 0 if nothing is shown",
             ),
         }.get(self.over or "", (f"Σ m{power} e / n", f"sums over the n pixels{where or ' of the image'}"))
         return f"{formula}, with {', '.join((error, *letters))}"
@@ -136,10 +147,13 @@ class LossTerms:
     @property
     def _allowed(self) -> str:
         """The allowance for the noise of repeats as a formula."""
-        axes = "" if self.reach == 1 else f" {self.reach}^d"
+        axes, freedom = ("", "n") if self.reach == 1 else (f" {self.reach:g}^d", f"n / {self.reach:g}^d")
         eta = f"{self.eta or 0:g}"
         if self.allowance == "clt":
-            return f"= z sqrt(V{axes} / n), z the quantile of the normal law at 1 − {eta}"
+            return (
+                f"= z sqrt(V{axes} / n), z the quantile at 1 − {eta} of Student's law with {freedom} − 1 "
+                "degrees of freedom"
+            )
         if self.reach == 1:
             return f"= sqrt(2 V l / n) + 7 R l / (3 n − 3), l = ln(2 / {eta}), R = max(ŷ, 1 − ŷ)"
         return (
@@ -173,17 +187,21 @@ class LossTerms:
             + as_zero,
             "missed": f"at most a share of {threshold} of the pixels{where} with {wrong} is shown",
             "wrong": f"at most a share of {threshold} of what is shown{where} has {wrong}",
-            "clean": f"the mean {label} of two repeats plus an allowance for their noise is at most "
+            "clean": f"the mean {label} of two repeats{where} plus an allowance for their noise is at most "
             f"{threshold}, {as_zero}",
+            "clean_local": f"around every pixel{where} that is shown, the {local} of two repeats plus an "
+            f"allowance for its noise is at most {threshold}",
         }
         return limits.get(self.over or "", f"the mean {label}{where} is at most {threshold}, {as_zero}")
 
     @property
     def caveat(self) -> str | None:
         """A caveat on what the loss does not say: of distances of masked images, and of noisy repeats."""
-        if self.over == "clean":
+        if self.over in CLEAN:
             how = "by the central limit theorem" if self.allowance == "clt" else "by an exact bound"
-            apart = "" if self.reach == 1 else f" {self.reach} or more apart"
+            apart = "" if self.reach == 1 else f" {self.reach:g} or more apart"
+            if self.reach is not None and self.reach != int(self.reach):
+                apart = f", or correlated by at most {self.reach:g}^d, summed over the pixels around one"
             return (
                 f"The clean image, which is not known, is within the threshold too, {how}, but for a share "
                 f"of at most {self.eta:g} of all images, which comes off the confidence. This holds where "

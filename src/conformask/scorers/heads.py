@@ -14,6 +14,7 @@ from conformask.losses import AnyLoss, stored_loss
 from conformask.losses.map_loss import Sums
 from conformask.losses.maps import errors_for, with_channels
 from conformask.losses.wrong_pixels import wrong_pixels
+from conformask.names import CLEAN
 from conformask.records.loss import LossTerms
 from conformask.scorers.simple import MAP, SIMPLE, Simple
 from conformask.training.clip import straight_through_clip
@@ -129,7 +130,7 @@ class ErrorNetwork(MaskNetwork):
 
     @property
     def _of_clean(self) -> bool:
-        return self.fitted_for.terms.over == "clean"
+        return self.fitted_for.terms.over in CLEAN
 
     @property
     def _of_wrong_pixels(self) -> bool:
@@ -171,7 +172,7 @@ class Packaged(MaskNetwork):
 
     def score(self, output: Images) -> Images:
         """Return the expected error, in (0, 1], or its power."""
-        squared = self.fitted_for.terms.over == "clean"
+        squared = self.fitted_for.terms.over in CLEAN
         return to_power(super().score(output), 2.0 if squared else self.fitted_for.exponent or 1.0)
 
 
