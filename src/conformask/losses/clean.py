@@ -6,8 +6,9 @@ under every mask, and no noise floor. It is computed as ((b + c) / 2 - y_hat)^2 
 """
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, get_args
 
@@ -61,6 +62,15 @@ class CleanLoss(MapLoss):
     def upper_bound(self) -> float | None:
         """None: the allowance has no bound of its own."""
         return None
+
+    @abstractmethod
+    def on(
+        self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images | None = None
+    ) -> LossOfImages:
+        """Return the loss on the mean y of two repeats; `noise` is the square of half their difference.
+
+        Without noise, y is the clean image itself, and nothing is allowed for.
+        """
 
     def of_batch(self, batch: Batch, region: Images | None, channels: int) -> LossOfImages:
         """Return the loss on the images of a batch, with the noise of their repeats."""
@@ -150,10 +160,7 @@ class CleanMean(CleanLoss):
     def on(
         self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images | None = None
     ) -> LossOfImages:
-        """Return the loss on the mean y of two repeats; `noise` is the square of half their difference.
-
-        Without noise, y is the clean image itself, and nothing is allowed for.
-        """
+        """Return the loss on images, see `CleanLoss.on`; without noise it is that of `Mean`."""
         errors = errors_for(self.errors, y, y_hat, channels)
         if noise is None:
             return Sums(weighted(errors, region), 2.0)
@@ -274,7 +281,7 @@ class CleanLocal(CleanLoss, LocalLoss):
     def on(
         self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images | None = None
     ) -> LargestShown:
-        """Return the loss on images with these repeats, as `CleanMean` does."""
+        """Return the loss on images, see `CleanLoss.on`; without noise it is that of `Local`."""
         errors = errors_for(self.errors, y, y_hat, channels)
         sides = self.sides(errors.ndim - 2)
         if noise is None:

@@ -245,8 +245,8 @@ def refuse_noisy(promise: Guarantee, used: Loss) -> None:
         raise InvalidArgumentError(
             f"these images have two noisy repeats in the place of a truth, and a promise about "
             f"{used.terms.name} ({promise.name}) needs one: take CleanMean('l2') (--distance l2 --over "
-            "clean) or CleanLocal (clean_local), the squared error by products of repeats, or promise a mean, "
-            "guarantee expected or rcps"
+            "clean) or CleanLocal (clean_local), the squared error by products of repeats, or promise a "
+            "mean, guarantee expected or rcps"
         )
 
 
