@@ -79,9 +79,10 @@ def _truth_text(findings: "CheckReport") -> str:
 def _noise_text(findings: "CheckReport") -> str:
     assert findings.transfer is not None
     model, reach = findings.transfer.model, findings.reach
+    less = "" if findings.clt_reach == reach else f", or with --allowance clt --reach {findings.clt_reach:g}"
     return (
         f"variance {model.gain:.3g} * (value - {model.offset:.3g}) + {model.read:.3g}^2, values from 0 to 1; "
-        f"independent from {reach} pixel{'s' * (reach != 1)} on (--reach {reach})"
+        f"independent from {reach} pixel{'s' * (reach != 1)} on (--reach {reach}{less})"
     )
 
 

@@ -1,5 +1,6 @@
 """A first look at triplets: what could spoil a promise, before hours of work."""
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from conformask.data.perceptual_hashes import PerceptualHashes, find_copies, per
 from conformask.data.repeat_warnings import (
     ReferenceMeasures,
     measure_reference,
-    reach_of,
+    pooled,
     reference_warnings,
 )
 from conformask.data.splits import PARTS
@@ -69,6 +70,8 @@ class CheckReport:
     """The noise of the repeats that stand in the place of the truth; None without repeats."""
     reach: int | None
     """Pixels along each axis from which on that noise is independent; None without repeats."""
+    clt_reach: float | None
+    """The smaller reach that is enough for allowances by the central limit theorem, see `CleanMean`."""
     warnings: tuple[str, ...]
 
 
@@ -111,6 +114,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
     identical = [(a, b) for a, b in pairs if (groups[a], parts[a]) != (groups[b], parts[b])]
     similar = [pair for pair in _copies(np.stack(perceptual_hashes), parts) if pair not in identical]
     names, first = triplets.names, triplets[0]
+    correlation = pooled(references.values())
     return CheckReport(
         n=len(triplets),
         groups=len(set(triplets.groups)),
@@ -130,7 +134,8 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         orientations=_counts(None if geometry is None else geometry.orientation for geometry in geometries),
         patients=len(set(patients) - {None}) if any(patients) else None,
         transfer=estimate_noise(pairs_of_repeats) if pairs_of_repeats else None,
-        reach=reach_of(references.values()),
+        reach=None if correlation is None else correlation.range,
+        clt_reach=None if correlation is None else math.ceil(100 * correlation.reach) / 100,
         warnings=(
             *reference_warnings(references),
             *filter(None, [extra_text(len(first.x), len(first.y_hat))]),

@@ -93,6 +93,17 @@ class Correlation:
         return int(np.abs(np.argwhere(seen) - FARTHEST).max()) + 1
 
     @property
+    def reach(self) -> float:
+        """The sum of the absolute coefficients closer than `range`, to the power 1 / axes; at least 1.
+
+        So many times as large as of independent pixels the variance of a sum may be, to the power 1 / axes.
+        """
+        near = slice(FARTHEST + 1 - self.range, FARTHEST + self.range)
+        coefficients = self.coefficients
+        total = float(np.abs(coefficients[(near,) * coefficients.ndim]).sum())
+        return float(max(total, 1.0) ** (1 / coefficients.ndim))
+
+    @property
     def fine_share(self) -> float:
         """Variance of second differences of the noise, as a share of what independent pixels have.
 

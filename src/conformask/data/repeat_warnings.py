@@ -103,10 +103,10 @@ def measure_reference(
     )
 
 
-def reach_of(measures: Iterable[ReferenceMeasures]) -> int | None:
-    """Return the pixels along each axis from which on noise is independent, over all images with repeats."""
+def pooled(measures: Iterable[ReferenceMeasures]) -> Correlation | None:
+    """Return how the noise of all images with repeats is correlated; None if there are none."""
     correlations = [each.two.correlation for each in measures if each.two is not None]
-    return reduce(add, correlations).range if correlations else None
+    return reduce(add, correlations) if correlations else None
 
 
 def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[str]:
