@@ -2,14 +2,14 @@
 
     python research/repeats_promise.py DATA
 
-Tiles of four kinds of images, and volumes: sections of an electron microscope, fields of cells, photographs of
-still scenes (x has the noise of the camera) and MR volumes of hippocampi, to which Poisson-Gauss noise is
+Tiles of four kinds of images, and volumes: sections of an electron microscope, fields of cells, photographs
+of still scenes (x has the noise of the camera) and MR volumes of hippocampi, to which Poisson-Gauss noise is
 added, and the steady fields of FMD, whose repeats are real (their clean image is the mean of 50, which has
 the repeats in it). y_hat is x after total-variation denoising, the score its local spread. For each of five
 thresholds, quantiles of the clean losses without a mask, half of the images calibrate and the others test,
-DEALS times: by the clean image, by products of two repeats with both allowances, and by the mean of two repeats
-as if it were the truth. Coverage is of the clean loss: the share of the test images whose clean critical lambda
-is at least the one that is deployed. Of hippocampi only the labelled region counts.
+DEALS times: by the clean image, by products of two repeats with both allowances, and by the mean of two
+repeats as if it were the truth. Coverage is of the clean loss: the share of the test images whose clean
+critical lambda is at least the one that is deployed. Of hippocampi only the labelled region counts.
 research/results/repeats.json keeps what was measured; what it has is not measured again.
 """
 
@@ -29,6 +29,7 @@ from skimage.restoration import denoise_tv_chambolle
 
 import conformask as cm
 from conformask.calibration import ScoredBatch, concatenate, critical_lambdas, lambda_grid, measures
+from conformask.conformal.crossing import first_crossing
 from conformask.masks import family
 from conformask.scorers.scoring import score_of
 from conformask.scorers.smoothed import for_loss
@@ -103,7 +104,7 @@ def hippocampi(data: Path) -> Iterator[Planes]:
 
 
 KINDS = {
-    "sections": sections, "cells": cells, "photographs": photographs, "FMD": fmd, "hippocampi": hippocampi
+    "FMD": fmd, "hippocampi": hippocampi, "cells": cells, "photographs": photographs, "sections": sections
 }  # fmt: skip
 
 
@@ -170,6 +171,8 @@ def measured(kind: str, side: int | None, images: list[Planes]) -> dict[str, Any
         critical[way] = np.array(
             [
                 np.concatenate([critical_lambdas(item, masks, loss, grid, t) for item in items])
+                if loss.monotone
+                else first_crossing(grid, found["distance"], t)
                 for t in thresholds
             ]
         )

@@ -15,7 +15,7 @@ from conformask.data.perceptual_hashes import PerceptualHashes, find_copies, per
 from conformask.data.repeat_warnings import (
     ReferenceMeasures,
     measure_reference,
-    pooled,
+    pooled_correlation,
     reference_warnings,
 )
 from conformask.data.splits import PARTS
@@ -114,7 +114,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
     identical = [(a, b) for a, b in pairs if (groups[a], parts[a]) != (groups[b], parts[b])]
     similar = [pair for pair in _copies(np.stack(perceptual_hashes), parts) if pair not in identical]
     names, first = triplets.names, triplets[0]
-    correlation = pooled(references.values())
+    correlation = pooled_correlation(references.values())
     return CheckReport(
         n=len(triplets),
         groups=len(set(triplets.groups)),
