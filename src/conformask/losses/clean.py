@@ -223,7 +223,7 @@ class CleanLocal(CleanLoss, LocalLoss):
     mean there but for a share eta, and this loss is at least as large. Monotone under nested binary masks.
 
     By the central limit theorem the share is eta for many pixels only. Measured for eta = 0.002 by
-    research/clean_windows.py, the largest over errors of 0 to 2 deviations of the noise, for normal noise and
+    research/repeats_promise.py, the largest over errors of 0 to 2 deviations of the noise, for normal noise and
     for counts of 2: .009 and .024 in windows of 5 x 5, .005 and .011 in 9 x 9, .004 and .007 in 15 x 15. So a
     window needs FEWEST independent pixels, 15 x 15 for r = 1.
 
