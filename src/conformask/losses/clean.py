@@ -222,10 +222,10 @@ class CleanLocal(CleanLoss, LocalLoss):
     shown pixel around which the clean mean is largest does not depend on the noise, p_j + t_j is above that
     mean there but for a share eta, and this loss is at least as large. Monotone under nested binary masks.
 
-    By the central limit theorem the share is eta for many pixels only. Measured for eta = 0.002 by
-    research/repeats_promise.py, the largest over errors of 0 to 2 deviations of the noise, for normal noise and
-    for counts of 2: .009 and .024 in windows of 5 x 5, .005 and .011 in 9 x 9, .004 and .007 in 15 x 15. So a
-    window needs FEWEST independent pixels, 15 x 15 for r = 1.
+    By the central limit theorem the share is eta for many pixels only. For eta = 0.002, errors of 0 to 2
+    standard deviations of the noise, and normal noise (counts of 2), research/repeats_promise.py found up to
+    .009 (.024) in windows of 5 x 5, .005 (.011) in 9 x 9, .004 (.007) in 15 x 15. So a window needs FEWEST
+    independent pixels, 15 x 15 for r = 1.
 
     Args:
         errors: "l2", as for `CleanMean`.
