@@ -273,7 +273,7 @@ class CleanLocal(CleanLoss, LocalLoss):
             side = math.ceil(needed ** (1 / dimensions))
             raise InvalidArgumentError(
                 f"a window of {' x '.join(map(str, sides))} pixels is too small for an allowance by the "
-                f"central limit theorem where noise reaches over {self.reach:g}: take one of "
+                f"central limit theorem with a reach of {self.reach:g}: take one of "
                 f"{' x '.join([str(side)] * dimensions)} or more"
             )
         return sides
