@@ -80,7 +80,7 @@ def test_masks_of_samples_keep_to_the_law_and_intervals_fall_short() -> None:
 def test_the_page_without_truth_has_the_numbers_of_its_record() -> None:
     record = json.loads((DOCS.parent / "research" / "results" / "repeats.json").read_text(encoding="utf-8"))
     page = (DOCS / "how-to" / "no-clean-truth.md").read_text(encoding="utf-8")
-    for kind, noise in (("FMD", "real repeats"), ("photographs", "noise added"), ("sections", "noise added")):
+    for kind, noise in (("FMD", "real repeats"), ("photographs", "noise added")):
         found = record[kind]
         cells = [
             f"{100 * row['hidden'][2]:.0f} % ({100 * row['coverage'][2]:.0f} %)"

@@ -201,9 +201,7 @@ class LossTerms:
             how = "by the central limit theorem" if self.allowance == "clt" else "by an exact bound"
             apart = "" if self.reach == 1 else f" {self.reach:g} or more apart"
             if self.reach is not None and self.reach != int(self.reach):
-                apart = (
-                    f", or correlated by at most {self.reach:g}^d, summed over a pixel and those around it"
-                )
+                apart = f", or correlated by {self.reach:g}^d at most, summed over a pixel and those around"
             return (
                 f"The clean image, which is not known, is within the threshold too, {how}, but for a share "
                 f"of at most {self.eta:g} of all images, which comes off the confidence. This holds where "
