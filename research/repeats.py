@@ -35,6 +35,7 @@ WARNINGS = {
     "drift": "of the two repeats differs",
     "less noise": "one repeat has less noise",
     "smooth": "differ by smooth noise",
+    "uneven": "strong here and weak there",
     "far": "correlated over more than",
 }
 

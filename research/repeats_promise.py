@@ -2,36 +2,57 @@
 
     python research/repeats_promise.py DATA
 
-Tiles of three kinds of images: sections of an electron microscope and fields of cells, to which
-Poisson-Gauss noise is added three times (x, b and c), and the steady fields of FMD, whose repeats are
-real (their clean image is the mean of 50, which has the repeats in it). y_hat is x after total-variation
-denoising, the score its local spread. Half of the tiles calibrate, the others test, DEALS times: by the
-clean image, by products of two repeats with both allowances, by the mean of two repeats and by one repeat
-as if they were the truth. Coverage is of the clean squared error under deployed masks, computed here from
-the masks alone.
-research/results/repeats.json keeps what was measured.
+Tiles of four kinds of images, and volumes: sections of an electron microscope, fields of cells, photographs
+of still scenes (x has the noise of the camera) and MR volumes of hippocampi, to which Poisson-Gauss noise
+is added, and the steady fields of FMD, whose repeats are real (their clean image is the mean of 50, which
+has the repeats in it). y_hat is x after total-variation denoising, the score its local spread. For each of
+five thresholds, quantiles of the clean losses without a mask (for windows one), half of the images
+calibrate and the others test, DEALS times: by the clean image, by products of two repeats with both
+allowances, and by the mean of two repeats as if it were the truth. Coverage is of the clean loss: the share
+of the test images whose clean critical lambda is at least the one that is deployed. Of hippocampi only the
+labelled region counts. Beside this, a score is trained on small tiles of cells with clean images and with
+repeats, and draws measure how well the central limit theorem holds in windows.
+research/results/repeats.json keeps what was measured; what it has is not measured again.
 """
 
 import argparse
 import json
+import tempfile
 import warnings
+from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import tifffile
+import torch
 from PIL import Image
 from skimage.restoration import denoise_tv_chambolle
 
 import conformask as cm
+from conformask.calibration import ScoredBatch, concatenate, critical_lambdas, lambda_grid, measures
+from conformask.conformal.crossing import first_crossing
+from conformask.masks import family
+from conformask.scorers.scoring import score_of
+from conformask.scorers.smoothed import for_loss
+from conformask.types import Batch
 
 RESULTS = Path(__file__).parent / "results" / "repeats.json"
 GAIN, READ, WEIGHT = 0.004, 0.01, 0.08
 """Of the noise that is added; of the denoising."""
-CONFIDENCE, DEALS, SELECTION, QUANTILE = 0.9, 10, 30, 0.5
-SIDES = {"sections, noise added": 128, "cells, noise added": 128, "FMD, real repeats": 64}
-REACH = {"FMD, real repeats": 2}
-"""Measured by `conformask check`; noise that is added is independent at each pixel."""
+CONFIDENCE, DEALS, SELECTION = 0.9, 200, 30
+QUANTILES = {True: (0.2, 0.35, 0.5, 0.65, 0.8), False: (0.8,)}
+"""Of losses over the image, and in windows."""
+SIDES = {"sections": 192, "cells": 256, "photographs": 256, "FMD": 64, "hippocampi": None}
+REACH = {"FMD": (1.054, 2)}
+"""For clt and exact, measured by `conformask check`; noise that is added is independent at each pixel."""
+WINDOWS = {"hippocampi": (7, 11)}
+USUAL = (15, 31)
+
+Planes = tuple[np.ndarray, ...]
+"""x, b, c and y of one image, and its region if it has one."""
 
 
 def noisy(y: np.ndarray, generator: np.random.Generator) -> np.ndarray:
@@ -39,91 +60,212 @@ def noisy(y: np.ndarray, generator: np.random.Generator) -> np.ndarray:
     return (counts + READ * generator.standard_normal(y.shape)).clip(0, 1)
 
 
-def added(planes: list[np.ndarray]) -> list[tuple[np.ndarray, ...]]:
-    """x, b, c and y of clean planes, darkened so that noise is not cut off."""
-    found = []
+def darkened(plane: np.ndarray) -> np.ndarray:
+    """Return a plane between 0.1 and 0.7, so that noise is not cut off."""
+    return 0.1 + 0.6 * plane
+
+
+def added(planes: Iterator[np.ndarray]) -> Iterator[Planes]:
     for seed, plane in enumerate(planes):
-        y, generator = 0.1 + 0.6 * plane, np.random.default_rng(seed)
-        found.append((*(noisy(y, generator) for _ in range(3)), y))
+        y, generator = darkened(plane), np.random.default_rng(seed)
+        yield (*(noisy(y, generator) for _ in range(3)), y)
+
+
+def grey(path: Path) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("L"), dtype=float) / 255
+
+
+def sections(data: Path) -> Iterator[Planes]:
+    stacks = [tifffile.imread(data / "em" / f"stack{place}.tif") / 255.0 for place in (1, 2)]
+    return added(plane for stack in stacks for plane in stack)
+
+
+def cells(data: Path) -> Iterator[Planes]:
+    return added(grey(path)[:512, :512] for path in sorted((data / "cells").glob("*.png")))
+
+
+def photographs(data: Path) -> Iterator[Planes]:
+    for seed, path in enumerate(sorted((data / "polyu").glob("*_clean.jpg"))):
+        x, y = (
+            darkened(grey(each)[:256, :256])
+            for each in (path.with_name(path.name.replace("clean", "noisy")), path)
+        )
+        generator = np.random.default_rng(seed)
+        yield x, noisy(y, generator), noisy(y, generator), y
+
+
+def fmd(data: Path) -> Iterator[Planes]:
+    for field in ("confocal_fish", "confocal_mice"):
+        roles = ("noisy1", "noisy2", "noisy3", "clean")
+        yield tuple(grey(data / "fmd" / f"{field}_{role}.png") for role in roles)
+
+
+def hippocampi(data: Path) -> Iterator[Planes]:
+    paths = sorted((data / "hippocampus").glob("*_image.nii.gz"))
+    images = (np.asarray(nibabel.load(path).dataobj, dtype=float) for path in paths)
+    labels = (nibabel.load(str(path).replace("image", "label")).dataobj for path in paths)
+    for found, label in zip(added(image / image.max() for image in images), labels, strict=True):
+        yield (*found, (np.asarray(label) > 0).astype(float))
+
+
+KINDS = {
+    "FMD": fmd, "hippocampi": hippocampi, "cells": cells, "photographs": photographs, "sections": sections
+}  # fmt: skip
+
+
+def tiles(kind: str, data: Path) -> list[Planes]:
+    """x, b, c, y, y_hat and region of all tiles, or of volumes."""
+    side, found = SIDES[kind], []
+    for x, b, c, y, *region in KINDS[kind](data):
+        planes = (x, b, c, y, denoise_tv_chambolle(x, weight=WEIGHT), *region)
+        if side is None:
+            found.append(planes)
+            continue
+        for top in range(0, y.shape[0] - side + 1, side):
+            found += [
+                tuple(plane[top : top + side, left : left + side] for plane in planes)
+                for left in range(0, y.shape[1] - side + 1, side)
+            ]
+    return [tuple(plane.astype(np.float32) for plane in planes) for planes in found]
+
+
+def losses_of(kind: str, side: int | None, *, regional: bool) -> dict[str, tuple[str, Any]]:
+    """What is taken for the truth, and the loss: over the image, or in windows of this side."""
+    reach, whole = REACH.get(kind, (1, 1))
+    if side is None:
+        plain = cm.Mean("l2", regional=regional)
+        clt, exact = (
+            cm.CleanMean("l2", how, reach=each, regional=regional)
+            for how, each in (("clt", reach), ("exact", whole))
+        )
+        by_repeats = {"clt": ("repeats", clt), "exact": ("repeats", exact)}
+        return {"clean": ("y", plain), **by_repeats, "mean": ("mean", plain)}
+    plain = cm.Local("l2", side, regional=regional)
+    return {
+        "clean": ("y", plain),
+        "clt": ("repeats", cm.CleanLocal("l2", side, reach=reach, regional=regional)),
+        "mean": ("mean", plain),
+    }
+
+
+def with_scores(images: list[Planes], truth: str, loss: Any) -> list[ScoredBatch]:
+    """The images one by one, with what is taken for the truth, and their scores."""
+    found, score = [], for_loss(cm.Heuristic(cm.local_spread, channels=1), loss)
+    for at, planes in enumerate(images):
+        x, b, c, y, y_hat, *region = (torch.from_numpy(plane)[None, None] for plane in planes)
+        repeats = truth == "repeats"
+        batch = Batch(
+            (str(at),), x, y_hat, y if truth == "y" else (b + c) / 2, region=region[0] if region else None,
+            noise=((b - c) / 2).square() if repeats else None,
+        )  # fmt: skip
+        found.append(ScoredBatch(batch, score_of(score, x, y_hat)))
     return found
 
 
-def sections(data: Path) -> list[tuple[np.ndarray, ...]]:
-    stacks = [tifffile.imread(data / "em" / f"stack{place}.tif") / 255.0 for place in (1, 2)]
-    return added([plane for stack in stacks for plane in stack[::2]])
+def measured(kind: str, side: int | None, images: list[Planes]) -> dict[str, Any]:
+    """Hidden shares, and coverage of the clean loss, by what was taken for the truth and by threshold."""
+    regional, columns, critical = len(images[0]) > 5, {}, {}
+    thresholds: list[float] = []
+    ways = losses_of(kind, side, regional=regional)
+    truth, plain = ways["mean"]
+    masks = family(plain.family)
+    grid = lambda_grid(masks, plain, with_scores(images[:SELECTION], truth, plain))
+    for way, (truth, loss) in ways.items():
+        items = with_scores(images, truth, loss)
+        found = concatenate(measures(item, masks, loss, grid) for item in items)
+        if way == "clean":
+            thresholds = np.quantile(found["distance"][:, -1], QUANTILES[side is None]).tolist()
+        columns[way] = (np.log(grid[1:-1]), found["hidden" if regional else "size"])
+        critical[way] = np.array(
+            [
+                np.concatenate([critical_lambdas(item, masks, loss, grid, t) for item in items])
+                if loss.monotone
+                else first_crossing(grid, found["distance"], t)
+                for t in thresholds
+            ]
+        )
+    return {"thresholds": thresholds, "ways": dealt(columns, critical)}
 
 
-def cells(data: Path) -> list[tuple[np.ndarray, ...]]:
-    paths = sorted((data / "cells").glob("*.png"))[:20]
-    planes = [np.asarray(Image.open(path).convert("L"), dtype=float) / 255 for path in paths]
-    return added([plane[:512, :512] for plane in planes])
+def dealt(columns: dict[str, Any], critical: dict[str, np.ndarray]) -> dict[str, Any]:
+    """Divide the images DEALS times, and return means over the deals by way, one for each threshold."""
+    n, ways = critical["clean"].shape[1], {way: {"hidden": [], "coverage": []} for way in critical}
+    orders = [SELECTION + np.random.default_rng(seed).permutation(n - SELECTION) for seed in range(DEALS)]
+    for way, (logs, sizes) in columns.items():
+        for lambdas, truly in zip(critical[way], critical["clean"], strict=True):
+            hidden, covered = [], []
+            for order in orders:
+                calibration, test = np.array_split(order, 2)
+                rank = int((1 - CONFIDENCE) * (len(calibration) + 1) + 1e-9)
+                lam = np.sort(lambdas[calibration])[rank - 1]
+                covered.append(np.mean(truly[test] >= lam))
+                curve = sizes[test].mean(axis=0)
+                hidden.append(
+                    curve[0] if lam <= 0
+                    else curve[-1] if np.isinf(lam)
+                    else np.interp(np.log(lam), logs, curve[1:-1])
+                )  # fmt: skip
+            ways[way]["hidden"].append(round(float(np.mean(hidden)), 4))
+            ways[way]["coverage"].append(round(float(np.mean(covered)), 4))
+    return ways
 
 
-def fmd(data: Path) -> list[tuple[np.ndarray, ...]]:
-    def read(name: str) -> np.ndarray:
-        return np.asarray(Image.open(data / "fmd" / f"{name}.png"), dtype=float) / 255
-
-    fields = ("confocal_fish", "confocal_mice")
-    return [
-        tuple(read(f"{field}_{role}") for role in ("noisy1", "noisy2", "noisy3", "clean")) for field in fields
+def trained(data: Path) -> dict[str, float]:
+    """Hidden shares of small tiles of cells with scores trained with clean images, and with repeats."""
+    side, parts = 64, {"train": slice(0, 160), "selection": slice(160, 220), "rest": slice(220, 520)}
+    images = [
+        tuple(plane[top : top + side, left : left + side] for plane in planes)
+        for planes in tiles("cells", data)
+        for top in (0, 128)
+        for left in (0, 128)
     ]
+    x, b, c, y, y_hat = (np.stack(each) for each in zip(*images, strict=True))
+    order, errors = np.random.default_rng(0).permutation(len(x)), np.square(y - y_hat).mean(axis=(1, 2))
 
-
-KINDS = {"sections, noise added": sections, "cells, noise added": cells, "FMD, real repeats": fmd}
-
-
-def tiles(kind: str, data: Path) -> dict[str, np.ndarray]:
-    """x, b, c, y and y_hat of all tiles that show something."""
-    side, roles = SIDES[kind], ("x", "b", "c", "y", "y_hat")
-    found: dict[str, list[np.ndarray]] = {role: [] for role in roles}
-    for x, b, c, y in KINDS[kind](data):
-        planes = (x, b, c, y, denoise_tv_chambolle(x, weight=WEIGHT))
-        for top in range(0, y.shape[0] - side + 1, side):
-            for left in range(0, y.shape[1] - side + 1, side):
-                for role, plane in zip(roles, planes, strict=True):
-                    found[role].append(plane[top : top + side, left : left + side].astype(np.float32))
-    return {role: np.stack(values) for role, values in found.items()}
-
-
-def measured(kind: str, data: Path) -> dict[str, Any]:
-    """Hidden share, and coverage of the clean squared error, by what was taken for the truth."""
-    arrays = tiles(kind, data)
-    losses = np.square(arrays["y"] - arrays["y_hat"]).mean(axis=(1, 2))
-    threshold, n = float(np.quantile(losses, QUANTILE)), len(losses)
-    reach, score = REACH.get(kind, 1), cm.Heuristic(cm.local_spread, channels=1)
-    ways = {
-        "clean": ("y", None, cm.Mean("l2")),
-        "products, clt": ("b", "c", cm.CleanMean("l2", "clt", reach=reach)),
-        "products, exact": ("b", "c", cm.CleanMean("l2", "exact", reach=reach)),
-        "mean of two as truth": ("mean", None, cm.Mean("l2")),
-        "one as truth": ("b", None, cm.Mean("l2")),
-    }
-    arrays["mean"] = (arrays["b"] + arrays["c"]) / 2
-
-    def part(places: np.ndarray, y: str, repeats: str | None) -> cm.Triplets:
+    def part(name: str, *, repeats: bool) -> cm.Triplets:
+        at = order[parts[name]]
         return cm.Triplets.from_arrays(
-            arrays["x"][places], arrays["y_hat"][places], arrays[y][places],
-            repeats=None if repeats is None else arrays[repeats][places],
-        )  # fmt: skip
+            x[at], y_hat[at], b[at] if repeats else y[at], repeats=c[at] if repeats else None
+        )
 
-    rows: dict[str, dict[str, list[float]]] = {way: {"hidden": [], "coverage": []} for way in ways}
-    for seed in range(DEALS):
-        order = np.random.default_rng(seed).permutation(n)
-        selection, rest = order[:SELECTION], order[SELECTION:]
-        calibration, test = np.array_split(rest, 2)
-        for way, (y, repeats, loss) in ways.items():
-            masker = cm.calibrate(
-                score, part(calibration, y, repeats), threshold=threshold, loss=loss,
-                promise=cm.Promise(confidence=CONFIDENCE), selection=part(selection, y, repeats),
+    hidden = {}
+    for way in ("clean", "repeats"):
+        with tempfile.TemporaryDirectory() as run:
+            scorer = cm.fit_scorer(
+                part("train", repeats=way == "repeats"), out=run, scorer="error", loss=cm.CleanMean("l2"),
+                selection=part("selection", repeats=way == "repeats"), training=cm.TrainingConfig(epochs=20),
             )  # fmt: skip
-            masks = np.stack([masker(triplet) for triplet in part(test, "y", None)]).reshape(
-                len(test), *arrays["y"].shape[1:]
+            masker = cm.calibrate(
+                scorer, part("rest", repeats=False), threshold=float(np.median(errors)), loss="l2"
             )
-            clean = (masks**2 * np.square(arrays["y"] - arrays["y_hat"])[test]).mean(axis=(1, 2))
-            rows[way]["hidden"].append(float(1 - masks.mean()))
-            rows[way]["coverage"].append(float(np.mean(clean <= threshold)))
-    means = {way: {key: float(np.mean(values)) for key, values in row.items()} for way, row in rows.items()}
-    return {"n": n, "side": SIDES[kind], "threshold": threshold, "reach": reach, "ways": means}
+            hidden[way] = round(masker.card.hidden, 4)
+    return hidden
+
+
+def shares_above() -> dict[str, dict[str, float]]:
+    """How often the clean mean over a window is above p + t by the central limit theorem, by noise and side.
+
+    The largest share over errors of 0 to 2 standard deviations of the noise; eta is 0.002.
+    """
+    loss, generator, draws = cm.CleanMean("l2"), np.random.default_rng(0), 100_000
+    noises = {
+        "normal": generator.standard_normal,
+        "counts of 2": lambda shape: (generator.poisson(2.0, shape) - 2) / np.sqrt(2),
+    }
+    found: dict[str, dict[str, float]] = {name: {} for name in noises}
+    for name, side in product(noises, (5, 9, 15, 31)):
+        above, count = [], torch.tensor(float(side**2), dtype=torch.float64)
+        for error in (0.0, 0.5, 1.0, 2.0):
+            shares = []
+            for _ in range(20):
+                b, c = (noises[name]((draws // 20, side**2)) for _ in range(2))
+                products = torch.from_numpy((error + b) * (error + c))
+                total, squares = products.sum(dim=1), products.square().sum(dim=1)
+                allowed = loss.of_moments(total, squares, count.expand(len(total)), torch.ones(()), 2)
+                shares.append(float((total + allowed < count * error**2).double().mean()))
+            above.append(float(np.mean(shares)))
+        found[name][str(side)] = round(max(above), 4)
+    return found
 
 
 def main() -> None:
@@ -132,12 +274,23 @@ def main() -> None:
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     results: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for kind in KINDS:
-        if kind not in results:
-            results[kind] = measured(kind, options.data)
+    for name, measure in {"trained": lambda: trained(options.data), "above": shares_above}.items():
+        if name not in results:
+            results[name] = measure()
             RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-        for way, row in results[kind]["ways"].items():
-            print(f"{kind}: {way} hidden {row['hidden']:.3f}, coverage {row['coverage']:.3f}", flush=True)
+    for kind in KINDS:
+        if kind in results:
+            continue
+        images = tiles(kind, options.data)
+        images = [images[at] for at in np.random.default_rng(0).permutation(len(images))]
+        inside = [each[5] if len(each) > 5 else np.ones_like(each[3]) for each in images]
+        found: dict[str, Any] = {"n": len(images), "side": SIDES[kind]}
+        found["pixels"] = round(float(np.mean([each.sum() for each in inside])))
+        for side in (None, *WINDOWS.get(kind, USUAL)):
+            found[f"window {side}" if side else "image"] = measured(kind, side, images)
+        results[kind] = found
+        RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+        print(kind, json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from conformask.display import show as show
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.evaluation.evaluate import evaluate as evaluate
+    from conformask.losses.clean import CleanLocal as CleanLocal
     from conformask.losses.clean import CleanMean as CleanMean
     from conformask.losses.custom import CustomLoss as CustomLoss
     from conformask.losses.maps import CustomErrorMap as CustomErrorMap
@@ -74,6 +75,7 @@ _HOMES = {
     "LocalShare": "losses.window",
     "MaskedWindow": "losses.window",
     "MissRate": "losses.wrong_pixels",
+    "CleanLocal": "losses.clean",
     "CleanMean": "losses.clean",
     "FalseOmissionRate": "losses.wrong_pixels",
     "MaskedDistance": "losses.masked_distance",

@@ -295,7 +295,7 @@ def _curves_of(
     if isinstance(image_loss, LargestShown) and isinstance(family, Binary):
         score = item.score.map
         return _largest_shown(score, family, image_loss, grid), _sizes_of(score, family, grid)
-    if isinstance(image_loss, Products) and isinstance(family, Binary) and image_loss.in_one_grid:
+    if isinstance(image_loss, Products) and isinstance(family, Binary) and image_loss.loss.in_one_grid:
         return _products_shown(item.score.map, family, image_loss, grid)
     if not isinstance(image_loss, Sums):
         return _mask_by_mask(item, family, image_loss, grid)
@@ -311,12 +311,12 @@ def _products_shown(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size) from the moments of the products that binary masks show, which the kernels sum."""
     products = image_loss.products
-    (above, size), (below, _), (square, _) = (
+    (above, size), (below, _), (square, _), (shown, _) = (
         family.curve(score, part, 1.0, grid)
-        for part in (products.clamp(min=0), (-products).clamp(min=0), products.square())
+        for part in (products.clamp(min=0), (-products).clamp(min=0), products.square(), image_loss.inside)
     )
-    mean, squares, shown = map(torch.from_numpy, (above - below, square, size < 1))
-    return image_loss.of_moments(mean, squares, shown).numpy(), size
+    means = map(torch.from_numpy, (above - below, square, shown))
+    return image_loss.of_means(*means).numpy(), size
 
 
 def _largest_shown(

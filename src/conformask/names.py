@@ -21,7 +21,9 @@ VolumeMode = Literal["slices", "volume"]
 Split = Literal["file", "within", "tile"]
 Show = Literal["one", "mean", "all"]
 """What y_hat is where a network draws its outputs."""
-Over = Literal["image", "local", "local_share", "trusted", "missed", "wrong", "window", "clean"]
+Over = Literal[
+    "image", "local", "local_share", "trusted", "missed", "wrong", "window", "clean", "clean_local",
+]  # fmt: skip
 """Aggregates of an error map under a mask."""
 Allowance = Literal["exact", "clt"]
 """How an allowance for noise is computed: by empirical Bernstein, or by the central limit theorem."""

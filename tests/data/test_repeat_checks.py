@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter, median_filter
+from skimage import restoration
 
 from conformask.data.images import read_image
 from conformask.data.noise import NoiseModel, estimate_noise
@@ -19,6 +20,7 @@ from conformask.data.repeat_checks import (
     noise_ratio,
     noise_share,
     shared_noise,
+    unevenness,
 )
 from conformask.data.repeat_warnings import (
     LESS_NOISE,
@@ -26,6 +28,7 @@ from conformask.data.repeat_warnings import (
     SHARED_BY_ONE,
     SHARED_BY_TWO,
     SMOOTH,
+    UNEVEN,
     measure_reference,
     reference_warnings,
 )
@@ -49,6 +52,11 @@ def noisy(y: np.ndarray, seed: int, sigma: float = 0.03) -> np.ndarray:
 
 def smoothed(image: np.ndarray, sigma: float = 1.0) -> np.ndarray:
     return gaussian_filter(image, (0, *[sigma] * (image.ndim - 1)))
+
+
+def non_local(image: np.ndarray) -> np.ndarray:
+    means = restoration.denoise_nl_means(image[0], 5, 4, h=0.024, sigma=0.03, fast_mode=True)
+    return np.asarray(means, np.float32)[None]
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
@@ -83,6 +91,20 @@ def test_the_range_of_correlated_noise(axis: int, reach: int) -> None:
     pooled = correlation(b, c) + correlation(y + noise(), y + noise())
     assert pooled.range == reach + 1
     assert pooled.coefficients.max() == pooled.coefficients[FARTHEST, FARTHEST] == 1
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.05, 0.5])
+def test_the_reach_is_how_much_correlation_adds_to_the_variance_of_a_sum(weight: float) -> None:
+    """Of noise to which `weight` times that of the pixels before it, along both axes, is added."""
+    generator, shape = np.random.default_rng(0), (1, 512, 512)
+
+    def noise() -> np.ndarray:
+        white = generator.normal(0, 0.05, shape)
+        along = white + weight * np.roll(white, 1, axis=1)
+        return 0.5 + along + weight * np.roll(along, 1, axis=2)
+
+    found = correlation(noise(), noise()).reach
+    assert found == pytest.approx((1 + weight) ** 2 / (1 + weight**2), abs=0.01)
 
 
 def test_faint_correlation_is_ignored() -> None:
@@ -233,6 +255,7 @@ FAULTS: dict[str, tuple[Repeats, str | None]] = {
     "one denoised": (lambda b, c: (smoothed(b, 0.6), c), "one repeat has less noise"),
     "one is a mean": (lambda b, c: (b, (b + c) / 2), "one repeat has less noise"),
     "both denoised": (lambda b, c: (smoothed(b, 0.6), smoothed(c, 0.6)), "differ by smooth noise"),
+    "non-local means": (lambda b, c: (non_local(b), non_local(c)), "strong here and weak there"),
     "moved": (lambda b, c: (b, np.roll(c, 2, axis=1)), "over more than 8 pixels"),
     "the same": (lambda b, _: (b, b), "one repeat has less noise"),
 }
@@ -313,6 +336,9 @@ def test_real_repeats_and_what_was_made_of_them(kind: str) -> None:
         assert jpeg_share(jpeg(b, quality)) > 2 * ROUNDED
     for filtered in (smoothed(b, 0.6), smoothed(b), median_filter(b, (1, 3, 3))):
         assert noise_ratio(filtered, c) < LESS_NOISE / 2
+    assert found.two.unevenness < 0.8 * UNEVEN
+    inner = (image[:, :192, :192] for image in (b, c))
+    assert unevenness(*map(non_local, inner)) > UNEVEN
     for wrong in ((x, jpeg(x, 90), c), (x, b, jpeg(x, 90)), (x, 0.98 * x)):
         assert any("of the network's input" in warning for warning in warnings({kind: wrong}))
 

@@ -80,13 +80,13 @@ def test_masks_of_samples_keep_to_the_law_and_intervals_fall_short() -> None:
 def test_the_page_without_truth_has_the_numbers_of_its_record() -> None:
     record = json.loads((DOCS.parent / "research" / "results" / "repeats.json").read_text(encoding="utf-8"))
     page = (DOCS / "how-to" / "no-clean-truth.md").read_text(encoding="utf-8")
-    ways = ("clean", "products, clt", "products, exact", "mean of two as truth")
-    for kind, found in record.items():
+    for kind, noise in (("FMD", "real repeats"), ("photographs", "noise added")):
+        found = record[kind]
         cells = [
-            f"{100 * found['ways'][way]['hidden']:.0f} % ({100 * found['ways'][way]['coverage']:.0f} %)"
-            for way in ways
+            f"{100 * row['hidden'][2]:.0f} % ({100 * row['coverage'][2]:.0f} %)"
+            for row in (found["image"]["ways"][way] for way in ("clean", "clt", "exact", "mean"))
         ]
-        assert f"| {kind}, {found['n']} of {found['side']} pixels | {' | '.join(cells)} |" in page
+        assert f"| {kind}, {noise}, {found['n']} of {found['side']} pixels | {' | '.join(cells)} |" in page
 
 
 def test_the_page_without_truth_has_the_numbers_of_one_repeat() -> None:
@@ -105,11 +105,18 @@ def test_the_page_without_truth_has_the_numbers_of_one_repeat() -> None:
     assert f"too small hides {' and '.join(percents('too small', 'hidden'))}" in page
 
 
-def test_the_page_about_training_is_what_its_script_writes(tmp_path: Path) -> None:
-    before = (DOCS / "results" / "cues.md").read_text(encoding="utf-8")
-    spec = importlib.util.spec_from_file_location("page", DOCS.parent / "research" / "cues_page.py")
+@pytest.mark.parametrize(
+    ("script", "name"), [("cues_page", "cues.md"), ("repeats_page", "no-clean-truth.md")]
+)
+def test_a_page_is_what_its_script_writes(script: str, name: str, tmp_path: Path) -> None:
+    before = (DOCS / "results" / name).read_text(encoding="utf-8")
+    spec = importlib.util.spec_from_file_location("page", DOCS.parent / "research" / f"{script}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    module.PAGE = tmp_path / "cues.md"
+    module.PAGE = tmp_path / name
+    (tmp_path / "figures").mkdir()
     module.main()
     assert module.PAGE.read_text(encoding="utf-8") == before
+    for figure in (tmp_path / "figures").iterdir():
+        committed = (DOCS / "results" / "figures" / figure.name).read_text(encoding="utf-8")
+        assert figure.read_text(encoding="utf-8") == committed

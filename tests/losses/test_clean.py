@@ -5,12 +5,12 @@ import math
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from statistics import NormalDist
 
 import numpy as np
 import pytest
 import tifffile
 import torch
+from scipy import stats
 
 import conformask as cm
 from conformask.calibration import ScoredBatch, batch_curves, lambda_grid, measured_curves
@@ -79,7 +79,7 @@ def by_hand(b, c, y_hat, mask, kind: str, eta: float, reach: int) -> float:
     """The formula of the loss, in numpy."""
     products = mask**2 * (b - y_hat) * (c - y_hat)
     if kind == "clt":
-        z = NormalDist().inv_cdf(1 - eta)
+        z = stats.t.ppf(1 - eta, products.size / reach**2 - 1)
         return products.mean() + z * math.sqrt(products.var() * reach**2 / products.size)
     allowed = 0.0
     for top in range(reach):
@@ -315,26 +315,13 @@ def test_a_folder_of_repeats(tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     for triplet in found.select([0, 40]):
         np.testing.assert_allclose(triplet.y, expected[triplet.name].y, atol=1e-6)
         np.testing.assert_allclose(triplet.noise, expected[triplet.name].noise, atol=1e-6)
-    run = tmp_path / "run"
-    main(
-        [
-            "calibrate",
-            str(data),
-            "--scorer",
-            "spread",
-            "--distance",
-            "l2",
-            "--over",
-            "clean",
-            "--threshold",
-            str(THRESHOLD),
-            "--out",
-            str(run),
-            "--json",
-        ]
-    )
-    card = json.loads(capsys.readouterr().out)
-    assert (card["loss"]["over"], card["loss"]["eta"], card["loss"]["reach"]) == ("clean", 0.002, 1)
+    for over, reach, window in (("clean", 1, []), ("clean_local", 1.05, ["--window", "21"])):
+        out = ["--threshold", "0.005", "--out", str(tmp_path / over), "--json"]
+        loss = ["--distance", "l2", "--over", over, "--reach", str(reach), *window]
+        main(["calibrate", str(data), "--scorer", "spread", *loss, *out])
+        card = json.loads(capsys.readouterr().out)
+        assert (card["loss"]["over"], card["loss"]["eta"], card["loss"]["reach"]) == (over, 0.002, reach)
+        assert cm.load(tmp_path / over).loss.reach == reach
     (data / "repeats" / "cell7_2.tif").unlink()
     with pytest.raises(MissingFileError, match="no file of the name cell7_2"):
         cm.Triplets.from_folder(data)

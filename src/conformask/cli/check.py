@@ -82,10 +82,11 @@ def _reference_text(findings: "CheckReport") -> str:
 def _noise_text(findings: "CheckReport") -> str:
     assert findings.transfer is not None
     model, reach = findings.transfer.model, findings.reach
+    less = "" if findings.clt_reach == reach else f", or with --allowance clt --reach {findings.clt_reach:g}"
     return (
         f"variance gain * (value - offset) + read^2, {model.text}, values from 0 to 1 (--noise-model "
         f"{model.option} for one repeat); independent from {reach} "
-        f"pixel{'s' * (reach != 1)} on (--reach {reach})"
+        f"pixel{'s' * (reach != 1)} on (--reach {reach}{less})"
     )
 
 

@@ -255,9 +255,9 @@ class LossOptions:
             "window around a shown pixel (local; window means the same); the share of shown pixels around "
             "which that mean is above the tolerance (local_share); its mean over the shown pixels (trusted); "
             "the share of the wrong pixels that is shown (missed), or of the shown pixels that is wrong; its "
-            "largest mean in a window in which hidden pixels count as right (masked_window); l2 to the clean "
-            "image where DATA has noisy repeats/NAME_1 and NAME_2, or NAME_1 and --noise-model, in the place "
-            "of y/ (clean)."
+            "largest mean in a window in which hidden pixels count as right (masked_window); where DATA has "
+            "noisy repeats/NAME_1 and NAME_2 in the place of y/, or NAME_1 and --noise-model, the mean of l2 "
+            "to the clean image (clean), or its largest mean in a window around a shown pixel (clean_local)."
         ),
     ] = None
     window: Annotated[
@@ -276,14 +276,17 @@ class LossOptions:
     allowance: Annotated[
         names.Allowance | None,
         Parameter(
-            help="For --over clean: how its allowance for noise is computed, exact (for images of 200 x 200 "
-            "pixels and more) or by the central limit theorem; clt if not given."
+            help="For --over clean and clean_local: how the allowance for noise is computed, exact (for "
+            "images or windows of 200 x 200 pixels and more) or by the central limit theorem; clt if not "
+            "given."
         ),
     ] = None
     reach: Annotated[
-        int | None,
-        WHOLE_NUMBER,
-        Parameter(help="For --over clean: pixels from which on noise is independent; 1 if not given."),
+        float | None,
+        Parameter(
+            help="For --over clean and clean_local: pixels from which on noise is independent, as check "
+            "measures it; 1 if not given."
+        ),
     ] = None
     weights_path: WeightsPath = None
 

@@ -1,5 +1,6 @@
 """A first look at triplets: what could spoil a promise, before hours of work."""
 
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from conformask.data.perceptual_hashes import PerceptualHashes, find_copies, per
 from conformask.data.repeat_warnings import (
     ReferenceMeasures,
     measure_reference,
-    reach_of,
+    pooled_correlation,
     reference_warnings,
 )
 from conformask.data.splits import PARTS
@@ -72,6 +73,8 @@ class CheckReport:
     """The noise of two repeats that stand in the place of the truth; None without them."""
     reach: int | None
     """Pixels along each axis from which on that noise is independent; None without two repeats."""
+    clt_reach: float | None
+    """The smaller reach that is enough for allowances by the central limit theorem, see `CleanMean`."""
     warnings: tuple[str, ...]
 
 
@@ -118,6 +121,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
     identical = [(a, b) for a, b in pairs if (groups[a], parts[a]) != (groups[b], parts[b])]
     similar = [pair for pair in _copies(np.stack(perceptual_hashes), parts) if pair not in identical]
     names, first = triplets.names, triplets[0]
+    correlation = pooled_correlation(references.values())
     return CheckReport(
         n=len(triplets),
         groups=len(set(triplets.groups)),
@@ -138,7 +142,8 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         orientations=_counts(None if geometry is None else geometry.orientation for geometry in geometries),
         patients=len(set(patients) - {None}) if any(patients) else None,
         transfer=estimate_noise(pairs_of_repeats) if pairs_of_repeats else None,
-        reach=reach_of(references.values()),
+        reach=None if correlation is None else correlation.range,
+        clt_reach=None if correlation is None else math.ceil(100 * correlation.reach) / 100,
         warnings=(
             *reference_warnings(references),
             *filter(None, [extra_text(len(first.x), len(first.y_hat))]),

@@ -32,6 +32,8 @@ GRID = 8
 """Side of the blocks of JPEG."""
 WINDOW = 256
 """Sides of the part of an image in which blocks of JPEG are looked for."""
+EQUALLY_BRIGHT, FEWEST_BLOCKS = 16, 32
+"""Blocks of about equal brightness that are compared, and blocks that an image needs to show uneven noise."""
 NEAR_ZERO = 0.1
 """Size of a frequency, as a share of its root mean square, below which it counts as rounded to 0."""
 
@@ -92,6 +94,17 @@ class Correlation:
         seen = np.abs(coefficients) > np.maximum(FAINT, SIGNIFICANT * errors)
         seen[(FARTHEST,) * seen.ndim] = True
         return int(np.abs(np.argwhere(seen) - FARTHEST).max()) + 1
+
+    @property
+    def reach(self) -> float:
+        """The sum of the absolute coefficients closer than `range`, to the power 1 / axes; at least 1.
+
+        So many times as large as of independent pixels the variance of a sum may be, to the power 1 / axes.
+        """
+        near = slice(FARTHEST + 1 - self.range, FARTHEST + self.range)
+        coefficients = self.coefficients
+        total = float(np.abs(coefficients[(near,) * coefficients.ndim]).sum())
+        return float(max(total, 1.0) ** (1 / coefficients.ndim))
 
     @property
     def fine_share(self) -> float:
@@ -175,6 +188,26 @@ def noise_ratio(b: Array, c: Array) -> float:
         return 0.0
     low, high = sorted((of_both + of_b - of_c, of_both + of_c - of_b))
     return max(low, 0.0) / high
+
+
+def unevenness(b: Array, c: Array) -> float:
+    """Return how much the noise of two repeats changes from block to block, beyond what brightness explains.
+
+    About 0.8 if they were not processed; non-local means leave noise in texture and remove it elsewhere. The
+    variance of second differences of b - c in each block is divided by the median of blocks as bright; what
+    is returned is the range from the 10th to the 90th percentile of the differences of its log between
+    neighbouring blocks, divided by sqrt(2). Blocks where most pixels are equal in b and c, as of few counts,
+    are left out; 0 if there are too few others.
+    """
+    used = (in_blocks(_inner(b - c)) == 0).mean(axis=1) < 0.5
+    if used.sum() < FEWEST_BLOCKS:
+        return 0.0
+    brightness = in_blocks(_inner(b + c)).mean(axis=1)[used]
+    logs = np.log((in_blocks(_fine(b - _without_drift(b, c))) ** 2).mean(axis=1)[used] + ROUNDING**2)
+    for alike in np.array_split(np.argsort(brightness), len(logs) // EQUALLY_BRIGHT):
+        logs[alike] -= np.median(logs[alike])
+    low, high = np.quantile(np.diff(logs), (0.1, 0.9)).tolist()
+    return float(high - low) / math.sqrt(2)
 
 
 def noise_share(b: Array, y_hat: Array, model: NoiseModel) -> float:

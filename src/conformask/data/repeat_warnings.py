@@ -21,6 +21,7 @@ from conformask.data.repeat_checks import (
     noise_ratio,
     noise_share,
     shared_noise,
+    unevenness,
 )
 from conformask.records.reference import NoiseModel
 from conformask.storage.as_arrays import Array
@@ -42,6 +43,8 @@ LESS_NOISE = 0.5
 """Share of the variance of the other repeat, or of the model, below which a reference was processed."""
 DENOISED = 0.25
 """Share of the variance of the other repeat below which nothing else is concluded from the difference."""
+UNEVEN = 1.3
+"""The `unevenness` of noise above which both repeats were processed."""
 SMOOTH = 0.5
 """Share of fine noise below which both repeats were processed."""
 ROUNDED = 0.1
@@ -54,6 +57,7 @@ class RepeatMeasures:
 
     drift: Drift
     ratio: float
+    unevenness: float
     correlation: Correlation
 
 
@@ -99,14 +103,16 @@ def measure_reference(
         max(jpeg_share(each) for each in repeats),
         shared_noise(b, x, y_hat, c),
         None if model is None else noise_share(b, y_hat, model),
-        None if c is None else RepeatMeasures(drift(b, c), noise_ratio(b, c), correlation(b, c)),
+        None
+        if c is None
+        else RepeatMeasures(drift(b, c), noise_ratio(b, c), unevenness(b, c), correlation(b, c)),
     )
 
 
-def reach_of(measures: Iterable[ReferenceMeasures]) -> int | None:
-    """Return the pixels along each axis from which on noise is independent, over all images with repeats."""
+def pooled_correlation(measures: Iterable[ReferenceMeasures]) -> Correlation | None:
+    """Return how the noise of all images with repeats is correlated; None if there are none."""
     correlations = [each.two.correlation for each in measures if each.two is not None]
-    return reduce(add, correlations).range if correlations else None
+    return reduce(add, correlations) if correlations else None
 
 
 def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[str]:
@@ -169,6 +175,14 @@ def _repeat_warnings(repeats: Mapping[str, RepeatMeasures]) -> Iterator[str]:
         "one repeat has less noise than the other",
         "Use two acquisitions that were made and stored alike",
     )
+    uneven = [name for name in repeats if repeats[name].unevenness > UNEVEN]
+    if len(uneven) > MOST * len(repeats):
+        name = max(uneven, key=lambda each: repeats[each].unevenness)
+        yield (
+            f"in {len(uneven)} of {len(repeats)} images, most in {name}, the repeats differ by noise that "
+            "is strong here and weak there, more than brightness explains, as after non-local means. Were "
+            "they denoised? Use the images that the detector wrote"
+        )
     pooled = reduce(add, (each.correlation for each in repeats.values()))
     if pooled.fine_share < SMOOTH:
         yield (

@@ -8,7 +8,7 @@ from torch import Tensor
 from conformask.distances import CHOICES, distance, installed
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.fingerprints import fingerprint_of
-from conformask.losses.clean import CleanMean
+from conformask.losses.clean import CleanLocal, CleanMean
 from conformask.losses.maps import MAPS, error_map, is_built_in, is_map, map_instead
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.losses.means import Mean, MeanShown
@@ -28,6 +28,7 @@ AGGREGATES: Mapping[str, Callable[..., Loss]] = {
     "missed": MissRate,
     "wrong": FalseOmissionRate,
     "clean": CleanMean,
+    "clean_local": CleanLocal,
 }
 """Aggregates of an error map under a mask, by name."""
 TAKES: Mapping[str, tuple[str, ...]] = {
@@ -37,6 +38,7 @@ TAKES: Mapping[str, tuple[str, ...]] = {
     "missed": ("tolerance",),
     "wrong": ("tolerance",),
     "clean": ("allowance", "eta", "reach"),
+    "clean_local": ("window", "allowance", "eta", "reach"),
 }
 """The numbers that each aggregate takes, by name."""
 EXAMPLES = {"window": "9 (pixels) or 5mm", "tolerance": "0.1"}

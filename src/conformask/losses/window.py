@@ -241,6 +241,12 @@ def local_means(
     return torch.from_numpy(means).to(errors.device), inside
 
 
+def window_sums(values: Images, sides: tuple[int, ...]) -> Float[Tensor, "n c *space"]:
+    """Return the sum over the window around each pixel, cut off at the border; float64, any sign."""
+    above, below = (_padded_means(part.clamp(min=0), sides) for part in (values, -values))
+    return torch.from_numpy((above - below) * math.prod(sides)).to(values.device)
+
+
 def _padded_means(values: Images, sides: tuple[int, ...]) -> Array:
     """Return the mean in the window around each pixel, with zeros outside the image; shape of values."""
     padding = [(0, 0), (0, 0), *((side // 2, (side - 1) // 2) for side in sides)]

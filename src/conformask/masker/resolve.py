@@ -256,8 +256,9 @@ def refuse_noisy(promise: Guarantee, used: Loss, reference: Reference) -> None:
         raise InvalidArgumentError(
             f"these images have {reference.text} in the place of a truth, and a promise about "
             f"{used.terms.name} ({promise.name}) needs one: take CleanMean('l2') (--distance l2 --over "
-            f"clean), the squared error without the noise{needed if reference == Reference(1) else ''}, or "
-            "promise a mean of l1 or l2, guarantee expected or rcps"
+            f"clean) or CleanLocal (clean_local), the squared error without the noise"
+            f"{needed if reference == Reference(1) else ''}, or promise a mean of l1 or l2, guarantee "
+            "expected or rcps"
         )
 
 

@@ -36,8 +36,8 @@ class LossTerms:
     """How the allowance for noise is computed: exact, or clt for the central limit theorem."""
     eta: float | None = None
     """The share of images for which that allowance may be too small."""
-    reach: int | None = None
-    """The number of pixels along each axis from which on noise is independent."""
+    reach: float | None = None
+    """The number of pixels along each axis from which on noise is independent, see `CleanMean`."""
 
     @property
     def subtracts_noise(self) -> bool:
@@ -61,6 +61,7 @@ class LossTerms:
             "missed": tolerated,
             "wrong": tolerated,
             "clean": f", {self.allowance}",
+            "clean_local": f"{windowed}, {self.allowance}",
         }
         inside = self.distance + numbers.get(self.over or "", "")
         name = inside if self.over in (None, "image") else f"{self.over}({inside})"
@@ -87,6 +88,7 @@ class LossTerms:
         label = self.distance_label
         wrong = f"{label} above {self.tolerance or 0:g}"
         around = f"mean {label} over {self._window_label} around"
+        with_noise = "with an allowance for the noise of the reference"
         labels = {
             "local": f"largest {around} a pixel that is shown",
             "local_share": f"share of the shown pixels with a {around} them above {self.tolerance or 0:g}",
@@ -94,7 +96,8 @@ class LossTerms:
             "window": f"mean {label} in any {self._window_label}, what is hidden counted as right",
             "missed": f"share of the wrong pixels ({wrong}) that are shown",
             "wrong": f"share of what is shown that is wrong ({wrong})",
-            "clean": f"mean {label} to the clean image, with an allowance for the noise of the reference",
+            "clean": f"mean {label} to the clean image, {with_noise}",
+            "clean_local": f"largest {around} a pixel that is shown, to the clean image, {with_noise}",
         }
         said = labels.get(self.over or "", label)
         return f"{said}, in the region" if self.region else said
@@ -109,6 +112,7 @@ class LossTerms:
         inside = " that lie in the region" if self.region else ""
         wrong = f"e > {self.tolerance or 0:g}"
         is_wrong = f"[{wrong}] 1 where {wrong}, else 0"
+        noise = "y the reference and v an estimate of the variance of its noise"
         around = f"ē_j the mean of e over the {self._window_label} around j{inside}"
         formula, *letters = {
             "local": ("max {ē_j : m_j > 0}", around, f"j the pixels{where}; 0 if nothing is shown"),
@@ -131,9 +135,16 @@ class LossTerms:
             ),
             "clean": (
                 "Σ m^2 (e − v) / n + t",
-                "y the reference and v an estimate of the variance of its noise",
-                "sums over the n pixels of the image",
+                noise,
+                f"sums over the n pixels{where or ' of the image'}",
                 f"t {self._allowed}, V the variance of the n values of m^2 (e − v)",
+            ),
+            "clean_local": (
+                "max {p_j + t_j : m_j > 0}",
+                noise,
+                f"p_j the mean of e − v over the n pixels of the {self._window_label} around j{inside}",
+                f"t_j {self._allowed}, V the variance of these n values",
+                f"j the pixels{where}; 0 if nothing is shown",
             ),
         }.get(self.over or "", (f"Σ m{power} e / n", f"sums over the n pixels{where or ' of the image'}"))
         return f"{formula}, with {', '.join((error, *letters))}"
@@ -141,10 +152,13 @@ class LossTerms:
     @property
     def _allowed(self) -> str:
         """The allowance for noise as a formula."""
-        axes = "" if self.reach == 1 else f" {self.reach}^d"
+        axes, freedom = ("", "n") if self.reach == 1 else (f" {self.reach:g}^d", f"n / {self.reach:g}^d")
         eta = f"{self.eta or 0:g}"
         if self.allowance == "clt":
-            return f"= z sqrt(V{axes} / n), z the quantile of the normal law at 1 − {eta}"
+            return (
+                f"= z sqrt(V{axes} / n), z the quantile at 1 − {eta} of Student's law with {freedom} − 1 "
+                "degrees of freedom"
+            )
         if self.reach == 1:
             return f"= sqrt(2 V l / n) + 7 R l / (3 n − 3), l = ln(2 / {eta}), R = max(ŷ, 1 − ŷ)"
         return (
@@ -178,17 +192,21 @@ class LossTerms:
             + as_zero,
             "missed": f"at most a share of {threshold} of the pixels{where} with {wrong} is shown",
             "wrong": f"at most a share of {threshold} of what is shown{where} has {wrong}",
-            "clean": f"the mean {label} to the noisy reference, less its noise and plus an allowance, is at "
-            f"most {threshold}, {as_zero}",
+            "clean": f"the mean {label} to the noisy reference{where}, less its noise and plus an allowance, "
+            f"is at most {threshold}, {as_zero}",
+            "clean_local": f"around every pixel{where} that is shown, the {local} to the noisy reference, "
+            f"less its noise and plus an allowance, is at most {threshold}",
         }
         return limits.get(self.over or "", f"the mean {label}{where} is at most {threshold}, {as_zero}")
 
     @property
     def caveat(self) -> str | None:
         """A caveat on what the loss does not say: of distances of masked images, and of noisy references."""
-        if self.over == "clean":
+        if self.subtracts_noise:
             how = "by the central limit theorem" if self.allowance == "clt" else "by an exact bound"
-            apart = "" if self.reach == 1 else f" {self.reach} or more apart"
+            apart = "" if self.reach == 1 else f" {self.reach:g} or more apart"
+            if self.reach is not None and self.reach != int(self.reach):
+                apart = f", or correlated by {self.reach:g}^d at most, summed over a pixel and those around"
             return (
                 f"The clean image, which is not known, is within the threshold too, {how}, but for a share "
                 f"of at most {self.eta:g} of all images, which comes off the confidence. This holds where "

@@ -129,7 +129,7 @@ class ErrorNetwork(MaskNetwork):
 
     @property
     def _of_clean(self) -> bool:
-        return self.fitted_for.terms.over == "clean"
+        return self.fitted_for.terms.subtracts_noise
 
     @property
     def _of_wrong_pixels(self) -> bool:
@@ -171,7 +171,7 @@ class Packaged(MaskNetwork):
 
     def score(self, output: Images) -> Images:
         """Return the expected error, in (0, 1], or its power."""
-        squared = self.fitted_for.terms.over == "clean"
+        squared = self.fitted_for.terms.subtracts_noise
         return to_power(super().score(output), 2.0 if squared else self.fitted_for.exponent or 1.0)
 
 
