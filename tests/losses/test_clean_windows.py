@@ -299,6 +299,7 @@ def test_windows_too_small_for_the_central_limit_theorem_are_refused() -> None:
 def test_its_terms_give_it_back_and_say_what_is_computed() -> None:
     loss = cm.CleanLocal("l2", 29, "clt", 0.01, 1.05, regional=True)
     assert loss_of_terms(loss.terms) == loss
+    assert "k = 2^d grids of pixels 2 apart" in cm.CleanLocal("l2", 15, "exact", reach=2.0).terms.formula
     assert loss.terms.name == "clean_local(l2, 29 px, clt) in the region"
     assert "around every pixel in the region that is shown" in loss.terms.limit("0.001", "")
     assert "p_j the mean of (b − ŷ)(c − ŷ) over the n pixels of the 29 x 29 pixels" in loss.terms.formula

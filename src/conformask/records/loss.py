@@ -152,7 +152,8 @@ class LossTerms:
     @property
     def _allowed(self) -> str:
         """The allowance for noise as a formula."""
-        axes, freedom = ("", "n") if self.reach == 1 else (f" {self.reach:g}^d", f"n / {self.reach:g}^d")
+        reach = f"{self.reach or 1:g}"
+        axes, freedom = ("", "n") if self.reach == 1 else (f" {reach}^d", f"n / {reach}^d")
         eta = f"{self.eta or 0:g}"
         if self.allowance == "clt":
             return (
@@ -162,7 +163,7 @@ class LossTerms:
         if self.reach == 1:
             return f"= sqrt(2 V l / n) + 7 R l / (3 n − 3), l = ln(2 / {eta}), R = max(ŷ, 1 − ŷ)"
         return (
-            f"the mean over the k = {self.reach}^d grids of pixels {self.reach} apart of sqrt(2 V l / n) + "
+            f"the mean over the k = {reach}^d grids of pixels {reach} apart of sqrt(2 V l / n) + "
             f"7 R l / (3 n − 3), l = ln(2 k / {eta}), R = max(ŷ, 1 − ŷ), n the pixels of a grid"
         )
 
