@@ -1,0 +1,407 @@
+"""Release: which new images to use under their masks, and why the others are held back."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from conformask.calibration import ScoredBatch, features_of, loss_under, mask_size
+from conformask.conformal.certainty import Simultaneous
+from conformask.conformal.crossing import between_grid_points, meets_threshold
+from conformask.conformal.lambdas import LogLinear, fit_log_quantile
+from conformask.conformal.order import ROUNDING, smallest_marginal_set
+from conformask.conformal.rules import covariates_of
+from conformask.conformal.selection import benjamini_hochberg, p_values
+from conformask.conformal.units import Group
+from conformask.data.images import is_constant, pixel_hash
+from conformask.data.scan import hash_of_group
+from conformask.data.triplets import Triplets, refuse_others
+from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
+from conformask.masker.masker import Masker
+from conformask.masker.requirements import warn_if_ungrouped
+from conformask.scorers.streaming import gathered
+from conformask.storage.as_arrays import Array
+from conformask.storage.as_json import read_json, write_json
+from conformask.storage.exclusive import exclusive_folder
+from conformask.training.processes import ONE_DEVICE
+from conformask.wording.numbers import percent, plural, rounded_share
+from conformask.wording.promises import promised_here
+
+RECORD = "released.json"
+"""The file of a run folder that lists the batches that were judged, so that none is tried in several ways."""
+SHARES = (0.01, 0.02, 0.05, 0.1)
+"""Shares at which the power is measured where the truth is known."""
+PerImage = Float[np.ndarray, "n"]
+PerUnit = Float[np.ndarray, "m"]
+Flags = Bool[np.ndarray, "_"]
+
+
+@dataclass(frozen=True)
+class JudgedImage:
+    """An image that is released or held back."""
+
+    name: str
+    released: bool
+    p_value: float
+    """The p-value of "this image, or its group, misses the threshold"."""
+    risk: float
+    """The share of the calibration images that look at most as likely to miss the threshold, in [0, 1]."""
+    hidden: float
+    """The share that its mask hides, of the region that the promise is about or of the whole image."""
+    reasons: tuple[str, ...]
+    """Why it is held back, the most unusual first; empty for a released image."""
+    within: bool | None
+    """True if its loss meets the threshold; None without the truth."""
+
+
+@dataclass(frozen=True)
+class Power:
+    """What one share releases of images with truth."""
+
+    share: float
+    released: int
+    """Number of units released."""
+    failing: int
+    """Number of these that miss the threshold."""
+    of_good: float
+    """Share of the units within the threshold that are released; NaN where there are none."""
+
+
+@dataclass(frozen=True)
+class Release:
+    """Results of `release`."""
+
+    sentence: str
+    """What is promised of the released images."""
+    formula: str
+    share: float
+    each: bool
+    images: tuple[JudgedImage, ...]
+    """All images, the riskiest first."""
+    unit: str
+    """What is released or held back as one: image, or the word for a group."""
+    n_units: int
+    """Number of new units."""
+    n_calibration: int
+    """Number of calibration units."""
+    power: tuple[Power, ...]
+    """Measurements at several shares; empty without the truth."""
+    fingerprint: str = field(repr=False)
+    """The fingerprint of the masker."""
+    pixels: tuple[str, ...] = field(repr=False)
+    """Hashes of the pixels of each y_hat, sorted, by which images are recognised."""
+
+    @property
+    def n_released(self) -> int:
+        """Number of images released."""
+        return sum(image.released for image in self.images)
+
+
+def release(
+    masker: Masker,
+    images: Triplets,
+    share: float = 0.02,
+    *,
+    each: bool = False,
+    allow_network_mismatch: bool = False,
+) -> Release:
+    """Choose new images to release under their masks, such that at most a share of them misses the threshold.
+
+    Conformal selection over the batch: E[released that miss / released] <= share, over calibration images and
+    batch, if all are exchangeable; the proof is in `conformal.selection`. If the promise is about groups, a
+    group is released as one, and misses the threshold where the promise says that it does.
+
+    Images are ordered by risk, which is fixed before a calibration image is looked at: a quantile regression
+    of log critical lambdas on features of the score, fitted on the selection images, or the mean score where
+    these are too few. Images far outside of the calibration's are held back untested: they are no part of the
+    batch that the promise is about.
+
+    Args:
+        masker: a calibrated masker with one lambda: guarantee marginal or pac, for images or groups.
+        images: new images (x, y_hat), one batch; where y is known, the power is measured.
+        share: the largest share of the released images that may miss the threshold, in expectation.
+        each: judge each image by itself, as in a stream: at most this share of all new images is released
+            and misses the threshold, however many come and whichever of them depend on each other.
+        allow_network_mismatch: judge outputs of another network than the calibration's.
+
+    Raises:
+        InvalidArgumentError: a share outside (0, 1), or a promise for which no theorem is known.
+        CalibrationError: too few calibration images for the share, says how many it needs; or images that
+            were used for training, selection or calibration.
+        MismatchError: no curves are stored; images of other channels or of another network.
+        ImageError: an image that cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((60, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> y = np.random.default_rng(1).random((20, 16, 16), dtype=np.float32)
+        >>> cm.release(masker, cm.Triplets.from_arrays(y**2, y**1.5, y), share=0.1).n_released
+        20
+    """
+    expect(masker, Masker, "masker", "what calibrate() or load() returned")
+    refuse_others(images)
+    h = _risk(masker)
+    calibration = _calibration_units(masker, h, share)
+    masker.card.check_cues(images.provenance.cues)
+    caveat = masker.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
+    masker.card.check_spacing(images.geometries())
+    warn_if_ungrouped(masker.guarantee, images.groups, "new")
+    measure = partial(_measures, masker, h)
+    measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, ONE_DEVICE)
+    _refuse_used(masker, images, measured["truth"])
+    new = _new_units(masker, images, measured)
+    p = p_values(calibration.failed, calibration.risks, new.risks)
+
+    def released_at(level: float) -> Flags:
+        released, tested = np.zeros(len(p), dtype=bool), ~new.is_outlier
+        released[tested] = p[tested] <= level + ROUNDING if each else benjamini_hochberg(p[tested], level)
+        return released
+
+    levels = sorted({share, *SHARES})
+    return Release(
+        sentence=promised_here(_sentence(masker, share, each=each), caveat),
+        formula=_formula(masker, share, each=each),
+        share=share,
+        each=each,
+        images=_judged(masker, images, measured, calibration, new, p, released_at(share)),
+        unit=masker.card.promise.named(masker.guarantee.unit.singular),
+        n_units=len(p),
+        n_calibration=len(calibration.risks),
+        power=()
+        if new.failed is None
+        else tuple(_power(level, released_at(level), new.failed) for level in levels),
+        fingerprint=masker.fingerprint,
+        pixels=tuple(sorted(measured["pixels"].tolist())),
+    )
+
+
+def remember(run: Path, released: Release) -> None:
+    """Record in a run folder what was judged; refuse images that were judged before in another way.
+
+    A share that is chosen, or a batch that is cut, after p-values were seen promises nothing. The same
+    release may be repeated.
+
+    Raises:
+        MismatchError: images of this batch were in another batch, or judged with other settings.
+        OutputError: another process writes the record, or it cannot be written.
+    """
+    path, pixels = run / RECORD, list(released.pixels)
+    settings = {"share": released.share, "each": released.each, "fingerprint": released.fingerprint}
+    with exclusive_folder(run, RECORD):
+        batches = read_json(path, ["batches"])["batches"] if path.is_file() else []
+        for earlier in batches:
+            common = len(set(pixels).intersection(earlier["pixels"]))
+            alike = settings.items() <= earlier.items()
+            if common and not (alike and (released.each or pixels == earlier["pixels"])):
+                raise MismatchError(
+                    f"{common} of these {plural(len(pixels), 'image')} were judged before, in a batch of "
+                    f"{len(earlier['pixels'])} with share {earlier['share']:g} ({path}): nothing is promised "
+                    "where share, masker or batch are chosen after looking. Repeat that release as it was, "
+                    "or give images that were not judged yet"
+                )
+        batch = {**settings, "pixels": pixels}
+        if batch not in batches:
+            write_json(path, {"batches": [*batches, batch]})
+
+
+@dataclass(frozen=True)
+class _CalibrationUnits:
+    """The calibration images, and the units that they are counted in."""
+
+    failed: Flags
+    """Units that miss the threshold under the deployed lambda."""
+    risks: PerUnit
+    image_risks: PerImage
+    hidden: PerImage
+    """Shares of the images that are hidden."""
+
+
+@dataclass(frozen=True)
+class _NewUnits:
+    """The units of new images."""
+
+    risks: PerUnit
+    is_outlier: Flags
+    """Units with an image far outside of the calibration's."""
+    failed: Flags | None
+    """Units that miss the threshold; None without the truth."""
+    unit_of: Int[np.ndarray, "n"]
+    """The unit of each image."""
+
+
+def _risk(masker: Masker) -> LogLinear:
+    """Return minus a low quantile of the log critical lambda given the features, else the log mean score.
+
+    It is a function of selection images, threshold and confidence: no calibration image has a say.
+    """
+    selection, confidence = masker.scorer.selection, masker.guarantee.confidence
+    if selection is not None and selection.of == masker.loss.terms and confidence is not None:
+        curves = selection.curves.get(masker.family.name)
+        if curves is not None and curves.features is not None:
+            critical = between_grid_points(curves.grid, curves.loss, masker.card.threshold)
+            critical = critical.clip(curves.grid[1], curves.grid[-2])
+            h = fit_log_quantile(curves.features, critical, 1 - confidence)
+            if any(h.coefficients):
+                return LogLinear(-h.intercept, tuple(-each for each in h.coefficients))
+    n_features = masker.evidence().column("features").shape[1]
+    return LogLinear(0.0, (1.0, *[0.0] * (n_features - 1)))
+
+
+def _risks(h: LogLinear, features: Float[np.ndarray, "n f"]) -> PerImage:
+    """Return the risk of each image, rounded: last bits depend on the number of rows, and ties must stay."""
+    return h(features).round(9)
+
+
+def _calibration_units(masker: Masker, h: LogLinear, share: float) -> _CalibrationUnits:
+    """Return which calibration units fail under the deployed lambda, and their risks.
+
+    Raises:
+        InvalidArgumentError: the share is outside (0, 1), or no theorem is known for the promise.
+        CalibrationError: they are too few for the share.
+    """
+    if not 0 < share < 1:
+        raise InvalidArgumentError(f"share: {share}; give a number between 0 and 1, such as 0.02")
+    promise, evidence, n = masker.guarantee, masker.evidence(), masker.card.n_units
+    if isinstance(promise.certainty, Simultaneous) or promise.rank(n) is None:
+        raise InvalidArgumentError(
+            f"no theorem is known for a release under the promise {masker.sentence}: calibrate with "
+            "guarantee marginal or pac, for images or groups"
+        )
+    if n < (needed := smallest_marginal_set(1 - share)):
+        raise CalibrationError(
+            f"{n} calibration {promise.plural} are too few for a share of {share:g}: no p-value is below "
+            f"1 / {n + 1}, so that nothing could be released. It needs at least {needed}; calibrate with "
+            "more, or allow a larger share"
+        )
+    curves, critical, unit = evidence.curves, evidence.critical_lambdas, promise.unit
+    risks = image_risks = _risks(h, evidence.column("features"))
+    if isinstance(unit, Group):
+        critical = unit.reduce(evidence).critical_lambdas
+        risks = unit.losses(image_risks, evidence.column("group"))
+    lambdas = masker.rule(covariates_of(curves))
+    place = np.searchsorted(curves.grid, lambdas[0], side="right") - 1
+    return _CalibrationUnits(critical < lambdas[0], risks, image_risks, curves.hidden_shares[:, place])
+
+
+def _measures(masker: Masker, h: LogLinear, item: ScoredBatch) -> dict[str, Array]:
+    """Measure a batch under the deployed masks."""
+    batch, features, masks = item.batch, features_of(item.score), masker.open(item)
+    masker.card.check_shape(batch.y_hat.shape[1:])
+    of_size = masker.card.not_covered(tuple(batch.y_hat.shape[2:]))
+    outliers = masker.outliers(batch, features)
+    truths = [] if batch.y is None else list(batch.y.cpu().numpy())
+    measures = {
+        "risk": _risks(h, features),
+        "hidden": mask_size(masks, batch.region if masker.loss.terms.region else None).cpu().numpy(),
+        "outlier": np.array([of_size or outliers.get(name, "") for name in batch.names]),
+        "pixels": np.array(list(map(pixel_hash, batch.y_hat.cpu().numpy()))),
+        "truth": np.array(["" if is_constant(y) else pixel_hash(y) for y in truths] or [""] * len(batch)),
+    }
+    if batch.y is None:
+        return measures
+    loss = loss_under(masker.loss, masks, batch).detach().double().cpu().numpy()
+    return measures | {"within": meets_threshold(loss, masker.card.threshold)}
+
+
+def _refuse_used(masker: Masker, images: Triplets, truths: Array) -> None:
+    """Raise for images that an earlier step has seen: they are not like new ones."""
+    used = masker.scorer.trained_on.union(masker.card.calibrated_on, images.provenance.trained_on)
+    ids = zip(images.names, truths.tolist(), map(hash_of_group, images.groups), strict=True)
+    if names := [name for name, truth, group in ids if {truth, group} & used]:
+        raise CalibrationError(
+            f"{len(names)} of {len(images)} new images were used for training, selection or calibration: a "
+            "release needs images that no step has seen. One of them, recognised by its pixels or its group, "
+            f"is {names[0]!r}"
+        )
+
+
+def _new_units(masker: Masker, images: Triplets, measured: Mapping[str, Array]) -> _NewUnits:
+    unit, is_outlier = masker.guarantee.unit, measured["outlier"] != ""
+    failed = ~measured["within"] if "within" in measured else None
+    if not isinstance(unit, Group):
+        return _NewUnits(measured["risk"], is_outlier, failed, np.arange(len(images)))
+    groups = np.array(images.groups)
+    _, unit_of = np.unique(groups, return_inverse=True)
+    return _NewUnits(
+        unit.losses(measured["risk"], groups),
+        np.bincount(unit_of, is_outlier) > 0,
+        None if failed is None else unit.losses(failed.astype(np.float64), groups) > 0,
+        unit_of,
+    )
+
+
+def _judged(
+    masker: Masker,
+    images: Triplets,
+    measured: Mapping[str, Array],
+    calibration: _CalibrationUnits,
+    new: _NewUnits,
+    p: PerUnit,
+    released: Flags,
+) -> tuple[JudgedImage, ...]:
+    """Return all images, the riskiest first."""
+    group, n, judged = masker.card.promise.group_name, len(calibration.image_risks), []
+    risk, more_hidden = (
+        np.searchsorted(np.sort(past), measured[name], side="right") / n
+        for name, past in (("risk", calibration.image_risks), ("hidden", calibration.hidden))
+    )
+    for place in np.argsort(-measured["risk"], kind="stable").tolist():
+        unit, outlier, hidden = new.unit_of[place], measured["outlier"][place], measured["hidden"][place]
+        far = [f"not like the calibration images: {outlier}"] if outlier else []
+        others = [f"other images of its {group}"] if measured["risk"][place] < new.risks[unit] else []
+        reasons = [*far, *others, *_comparisons(risk[place], hidden, more_hidden[place])]
+        judged.append(
+            JudgedImage(
+                name=images.names[place],
+                released=bool(released[unit]),
+                p_value=float(p[unit]),
+                risk=float(risk[place]),
+                hidden=float(hidden),
+                reasons=() if released[unit] else tuple(reasons),
+                within=bool(measured["within"][place]) if "within" in measured else None,
+            )
+        )
+    return tuple(judged)
+
+
+def _comparisons(risk: float, hidden: float, more_hidden: float) -> list[str]:
+    """Return how an image compares with the calibration images, the most unusual first."""
+    texts = (
+        (risk, f"riskier than {rounded_share(risk)} of the calibration images"),
+        (more_hidden, f"{rounded_share(hidden)} hidden, more than in {rounded_share(more_hidden)} of them"),
+    )
+    return [text for _, text in sorted(texts, reverse=True)]
+
+
+def _power(share: float, released: Flags, failed: Flags) -> Power:
+    good = released[~failed]
+    of_good = float(good.mean()) if len(good) else math.nan
+    return Power(share, int(released.sum()), int((released & failed).sum()), of_good)
+
+
+def _sentence(masker: Masker, share: float, *, each: bool) -> str:
+    """Return what is promised of the images released, as a condition if it was chosen after looking."""
+    unit, misses = masker.guarantee.unit, "miss the threshold"
+    if isinstance(unit, Group):
+        misses = "miss the threshold on some image" if unit.share >= 1 else f"do not keep it on {unit.images}"
+    drawn = f"in expectation over calibration {unit.plural} and new {unit.plural}"
+    text = f"Of the {unit.plural} released under their masks, at most {percent(share)} {misses}, {drawn}."
+    if each:
+        text = f"Of all new {unit.plural}, at most {percent(share)} are released and {misses}, {drawn}."
+    text = f"If this had been fixed beforehand: o{text[1:]}" if masker.card.exploratory else text
+    return masker.card.promise.named(text)
+
+
+def _formula(masker: Masker, share: float, *, each: bool) -> str:
+    """Return the promise as a formula."""
+    misses = f"{masker.guarantee.unit.statistic_of(masker.card.loss.name)} > {masker.card.threshold:.4g}"
+    left = f"P(released, {misses})" if each else f"E[#{{released, {misses}}} / max(1, #released)]"
+    return masker.card.promise.named(f"{left} <= {share:g}")
