@@ -1,5 +1,6 @@
 """Releases of deployed masks: the promise by simulation, units, reasons, and what is refused."""
 
+import csv
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from conformask.masker.release import RECORD, Release, release, remember
 from conformask.masks import family as family_by_name
 from conformask.scorers.scorer import Heuristic
 from conformask.scorers.scoring import selection_record
+from conformask.storage.as_json import read_json
 from simulation import simulated
 from synthetic_triplets import scale_of
 
@@ -199,3 +201,19 @@ def test_a_batch_that_was_looked_at_is_not_judged_otherwise(tmp_path: Path) -> N
     stream = world(generator, 10)
     remember(tmp_path, release(masker, stream, 0.1, each=True))
     remember(tmp_path, release(masker, stream.select(range(3)), 0.1, each=True))
+
+
+def test_masks_are_written_with_what_is_released(tmp_path: Path) -> None:
+    generator = np.random.default_rng(11)
+    masker, new = calibrated(world(generator, 80), 0.7), world(generator, 30)
+    found = release(masker, new, 0.1)
+    cm.write_masks(masker, new, tmp_path, released=found)
+    with (tmp_path / "sizes.csv").open(encoding="utf-8") as file:
+        rows = {row["name"]: (row["released"], float(row["p_value"])) for row in csv.DictReader(file)}
+    assert rows == {image.name: (str(image.released), image.p_value) for image in found.images}
+    assert read_json(tmp_path / "masks.json")["release"] == found.sentence
+    cm.write_masks(masker, new, tmp_path)
+    assert read_json(tmp_path / "masks.json")["release"] is None
+    assert ",,\n" in (tmp_path / "sizes.csv").read_text(encoding="utf-8")
+    with pytest.raises(MismatchError, match="about other images"):
+        cm.write_masks(masker, new.select(range(5)), tmp_path / "fewer", released=found)

@@ -13,7 +13,7 @@ from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwo
 from conformask.cli.output import show, table
 
 if TYPE_CHECKING:
-    from conformask.masker.release import JudgedImage, Release
+    from conformask.records.release import JudgedImage, Release
 
 MOST = 20
 """Number of images held back that are listed."""
