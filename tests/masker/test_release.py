@@ -179,6 +179,9 @@ def test_what_no_theorem_covers_is_refused() -> None:
         release(masker, new, 0.01)
     with pytest.raises(CalibrationError, match="60 of 60 new images were used"):
         release(masker, images, 0.1)
+    with pytest.raises(InvalidArgumentError, match="6 new images in 3 groups depend on each other"):
+        release(masker, world(generator, 6, None, 2), 0.1)
+    assert len(release(masker, world(generator, 6, None, 2), 0.1, each=True).images) == 6
     for promise in ("expected", "ltt", cm.Promise("simultaneous", confidence=0.6)):
         other = cm.calibrate(knowing(), images, threshold=0.05, loss="l1", promise=promise)
         with pytest.raises(InvalidArgumentError, match="no theorem"):

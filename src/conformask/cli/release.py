@@ -56,7 +56,8 @@ def release(
         A calibrated run folder. It remembers what was judged, in released.json, since nothing is promised
         where the share or the batch is chosen after looking.
     data
-        A folder of new images, with x/ and y_hat/; with y/, it is measured how many good ones are released.
+        A folder of new images, with x/ and y_hat/; if it is split, its test part is used. With y/, it is
+        measured how many good ones are released.
     """
     from dataclasses import asdict
 
@@ -67,7 +68,7 @@ def release(
 
     refuse_unclaimed([run / RECORD, *([] if out is None else [out])])
     masker = load(run, loss=loss_of(run, weights_path))
-    new = read.triplets(data, network, masker.card)
+    new = read.triplets(data, network, masker.card).part("test")
     found = judge(masker, new, share, each=each, allow_network_mismatch=allow_network_mismatch)
     remember(run, found)
     if out is not None:

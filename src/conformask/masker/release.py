@@ -69,7 +69,8 @@ def release(
         allow_network_mismatch: judge outputs of another network than the calibration's.
 
     Raises:
-        InvalidArgumentError: a share outside (0, 1), or a promise for which no theorem is known.
+        InvalidArgumentError: a share outside (0, 1), a promise for which no theorem is known, or a batch of
+            dependent images.
         CalibrationError: too few calibration images for the share, says how many it needs; or images that
             were used for training, selection or calibration.
         MismatchError: no curves are stored; images of other channels or of another network.
@@ -94,6 +95,12 @@ def release(
     caveat = masker.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(images.geometries())
     warn_if_ungrouped(masker.guarantee, images.groups, "new")
+    if not (each or masker.guarantee.by_group) and len(set(images.groups)) < len(images):
+        raise InvalidArgumentError(
+            f"{len(images)} new images in {len(set(images.groups))} groups depend on each other: calibrate "
+            "with the unit group, so that groups are released as one, or judge each image by itself, --each "
+            "(each=True)"
+        )
     measure = partial(_measures, masker, h)
     measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, ONE_DEVICE)
     _refuse_used(masker, images, measured["truth"])
