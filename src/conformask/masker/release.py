@@ -29,6 +29,7 @@ from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import read_json, write_json
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE
+from conformask.types import Images
 from conformask.wording.numbers import percent, plural, rounded_share
 from conformask.wording.promises import promised_here
 
@@ -126,7 +127,7 @@ def release(
         if new.failed is None
         else tuple(_power(level, released_at(level), new.failed) for level in levels),
         fingerprint=masker.fingerprint,
-        pixels=tuple(sorted(measured["pixels"].tolist())),
+        pixels=tuple(sorted(filter(None, measured["pixels"].tolist()))),
     )
 
 
@@ -244,18 +245,22 @@ def _measures(masker: Masker, h: LogLinear, item: ScoredBatch) -> dict[str, Arra
     masker.card.check_shape(batch.y_hat.shape[1:])
     of_size = masker.card.not_covered(tuple(batch.y_hat.shape[2:]))
     outliers = masker.outliers(batch, features)
-    truths = [] if batch.y is None else list(batch.y.cpu().numpy())
     measures = {
         "risk": _risks(h, features),
         "hidden": mask_size(masks, batch.region if masker.loss.terms.region else None).cpu().numpy(),
         "outlier": np.array([of_size or outliers.get(name, "") for name in batch.names]),
-        "pixels": np.array(list(map(pixel_hash, batch.y_hat.cpu().numpy()))),
-        "truth": np.array(["" if is_constant(y) else pixel_hash(y) for y in truths] or [""] * len(batch)),
+        "pixels": _hashes(batch.y_hat),
+        "truth": np.full(len(batch), "") if batch.y is None else _hashes(batch.y),
     }
     if batch.y is None:
         return measures
     loss = loss_under(masker.loss, masks, batch).detach().double().cpu().numpy()
     return measures | {"within": meets_threshold(loss, masker.card.threshold)}
+
+
+def _hashes(images: Images) -> Array:
+    """Return the hash by which each image is recognised; "" for constant ones, such as blanks."""
+    return np.array(["" if is_constant(image) else pixel_hash(image) for image in images.cpu().numpy()])
 
 
 def _refuse_used(masker: Masker, images: Triplets, truths: Array) -> None:

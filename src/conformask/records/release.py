@@ -60,7 +60,7 @@ class Release:
     fingerprint: str = field(repr=False)
     """The fingerprint of the masker."""
     pixels: tuple[str, ...] = field(repr=False)
-    """Hashes of the pixels of each y_hat, sorted, by which images are recognised."""
+    """Hashes of the pixels of each y_hat that is not constant, sorted, by which images are recognised."""
 
     @property
     def n_released(self) -> int:
