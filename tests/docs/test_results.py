@@ -109,7 +109,8 @@ def test_the_page_about_releases_has_the_numbers_of_its_record() -> None:
         missing = f"{100 * found['missing']['0.05']:.1f} %"
         assert f"| {name} | {100 * found['hidden']:.0f} % | {' | '.join(good)} | {missing} |" in page
     n, batch, good = (demonstration[name] for name in ("n_calibration", "batch", "good_released"))
-    text = f"{n} calibration crops, batches of {batch} and a share of 5 %, {100 * good['0.05']:.0f} % of the good"
+    kept = f"{100 * good['0.05']:.0f} % of the good"
+    text = f"{n} calibration crops, batches of {batch} and a share of 5 %, {kept}"
     assert text in page
 
 

@@ -141,6 +141,18 @@ def test_an_image_unlike_all_others_is_held_back_with_its_reason() -> None:
     assert sum(image.released for image in found.values()) > 6
 
 
+def test_calibration_images_have_no_say_in_the_order() -> None:
+    generator, scorer = np.random.default_rng(12), knowing()
+    new = world(generator, 40)
+    one, other = (
+        [image.name for image in release(calibrated(world(generator, 60), 0.9, scorer), new, 0.1).images]
+        for _ in range(2)
+    )
+    assert one == other
+    by_mean = [image.name for image in release(calibrated(world(generator, 60)), new, 0.1).images]
+    assert by_mean != one, "the selection images have one"
+
+
 @pytest.mark.parametrize(
     ("promise", "text"),
     [

@@ -85,6 +85,10 @@ def summary_table(evaluation: "Evaluation") -> Table:
         ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
         ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
         *_errors(evaluation),
+        *(
+            (f"good released, {each.share:g}", f"{each.of_good:.3f}", "see conformask release")
+            for each in evaluation.power
+        ),
         ("oracle's mask size", _text(evaluation.mask_size_oracle), "knows the truth"),
         ("paper's Opt's mask size", _text(evaluation.mask_size_paper_oracle), "knows the truth"),
         ("C(M, D)", _text(evaluation.correlation_size_loss), "mask size and loss without a mask"),

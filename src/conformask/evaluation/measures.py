@@ -18,13 +18,14 @@ from conformask.calibration import (
 from conformask.evaluation.risk import risk_curves
 from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
+from conformask.masker.release import facts_for_release
 from conformask.oracle import oracle, paper_oracle
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Images
 
 
 def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
-    """Return the columns of ImageRecords for a batch, and risk curves.
+    """Return the columns of ImageRecords for a batch, risk curves, and what a release is computed from.
 
     The paper's Opt is computed for the names in `opt_names`.
     """
@@ -41,6 +42,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
         "difficulty": _array(image_means(item.score.map)),
         "hidden_error": hidden_error,
         "shown_error": shown_error,
+        **facts_for_release(masker, item),
         "risk": risk_curves(item.score.map, item.batch.truth(), item.batch.y_hat, region),
     }
 

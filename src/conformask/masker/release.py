@@ -1,7 +1,7 @@
 """Release: which new images to use under their masks, and why the others are held back."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -90,8 +90,7 @@ def release(
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     refuse_others(images)
-    h = _risk(masker)
-    calibration = _calibration_units(masker, h, share)
+    _check(masker, share)
     masker.card.check_cues(images.provenance.cues)
     caveat = masker.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(images.geometries())
@@ -102,30 +101,20 @@ def release(
             "with the unit group, so that groups are released as one, or judge each image by itself, --each "
             "(each=True)"
         )
-    measure = partial(_measures, masker, h)
+    measure = partial(_measures, masker)
     measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, ONE_DEVICE)
     _refuse_used(masker, images, measured["truth"])
-    new = _new_units(masker, images, measured)
-    p = p_values(calibration.failed, calibration.risks, new.risks)
-
-    def released_at(level: float) -> Flags:
-        released, tested = np.zeros(len(p), dtype=bool), ~new.is_outlier
-        released[tested] = p[tested] <= level + ROUNDING if each else benjamini_hochberg(p[tested], level)
-        return released
-
-    levels = sorted({share, *SHARES})
+    new = candidates(masker, images.groups, measured)
     return Release(
         sentence=promised_here(_sentence(masker, share, each=each), caveat),
         formula=_formula(masker, share, each=each),
         share=share,
         each=each,
-        images=_judged(masker, images, measured, calibration, new, p, released_at(share)),
+        images=_judged(masker, images.names, measured, new, new.released(share, each=each)),
         unit=masker.card.promise.named(masker.guarantee.unit.singular),
-        n_units=len(p),
-        n_calibration=len(calibration.risks),
-        power=()
-        if new.failed is None
-        else tuple(_power(level, released_at(level), new.failed) for level in levels),
+        n_units=len(new.p_values),
+        n_calibration=masker.card.n_units,
+        power=new.power(sorted({share, *SHARES}), each=each),
         fingerprint=masker.fingerprint,
         pixels=tuple(sorted(filter(None, measured["pixels"].tolist()))),
     )
@@ -161,21 +150,11 @@ def remember(run: Path, released: Release) -> None:
 
 
 @dataclass(frozen=True)
-class _CalibrationUnits:
-    """The calibration images, and the units that they are counted in."""
+class Candidates:
+    """New units, images or groups, that may be released."""
 
-    failed: Flags
-    """Units that miss the threshold under the deployed lambda."""
-    risks: PerUnit
-    image_risks: PerImage
-    hidden: PerImage
-    """Shares of the images that are hidden."""
-
-
-@dataclass(frozen=True)
-class _NewUnits:
-    """The units of new images."""
-
+    p_values: PerUnit
+    """P-values of "this unit misses the threshold"."""
     risks: PerUnit
     is_outlier: Flags
     """Units with an image far outside of the calibration's."""
@@ -183,6 +162,63 @@ class _NewUnits:
     """Units that miss the threshold; None without the truth."""
     unit_of: Int[np.ndarray, "n"]
     """The unit of each image."""
+    image_risks: PerImage
+    risk: PerImage
+    """Shares of the calibration images with at most the risk of each image."""
+    more_hidden: PerImage
+    """Shares of the calibration images of which at most as much is hidden."""
+
+    def released(self, share: float, *, each: bool = False) -> Flags:
+        """Return which units are released, those with outliers untested."""
+        tested, released = ~self.is_outlier, np.zeros(len(self.p_values), dtype=bool)
+        p = self.p_values[tested]
+        released[tested] = p <= share + ROUNDING if each else benjamini_hochberg(p, share)
+        return released
+
+    def power(self, shares: Sequence[float] = SHARES, *, each: bool = False) -> tuple[Power, ...]:
+        """Return what each share releases; empty without the truth."""
+        return (
+            ()
+            if self.failed is None
+            else tuple(_power(share, self.released(share, each=each), self.failed) for share in shares)
+        )
+
+
+def candidates(masker: Masker, groups: Sequence[str], measured: Mapping[str, Array]) -> Candidates:
+    """Return the units of new images of these groups, and their p-values.
+
+    `measured` are `facts_for_release`, the hidden share of each image, and "within", the images that meet the
+    threshold, where it is known.
+    """
+    h, unit, evidence = _risk(masker), masker.guarantee.unit, masker.evidence()
+    lam = masker.rule(covariates_of(evidence.curves))[0]
+    place = np.searchsorted(evidence.curves.grid, lam, side="right") - 1
+    # rounded: last bits of a product depend on the number of rows, and ties must stay ties
+    past, risks = (h(each).round(9) for each in (evidence.column("features"), measured["features"]))
+    of_units, of_past, critical = risks, past, evidence.critical_lambdas
+    is_outlier, unit_of = measured["outlier"] != "", np.arange(len(risks))
+    failed = ~measured["within"] if "within" in measured else None
+    if isinstance(unit, Group):
+        labels = np.array(groups)
+        unit_of = np.unique(labels, return_inverse=True)[1]
+        is_outlier = np.bincount(unit_of, is_outlier) > 0
+        failed = None if failed is None else unit.losses(failed.astype(np.float64), labels) > 0
+        critical = unit.reduce(evidence).critical_lambdas
+        of_units, of_past = unit.losses(risks, labels), unit.losses(past, evidence.column("group"))
+    return Candidates(
+        p_values(critical < lam, of_past, of_units),
+        of_units,
+        is_outlier,
+        failed,
+        unit_of,
+        risks,
+        _share_below(past, risks),
+        _share_below(evidence.curves.hidden_shares[:, place], measured["hidden"]),
+    )
+
+
+def _share_below(past: PerImage, new: PerImage) -> PerImage:
+    return np.searchsorted(np.sort(past), new, side="right") / len(past)
 
 
 def _risk(masker: Masker) -> LogLinear:
@@ -203,52 +239,57 @@ def _risk(masker: Masker) -> LogLinear:
     return LogLinear(0.0, (1.0, *[0.0] * (n_features - 1)))
 
 
-def _risks(h: LogLinear, features: Float[np.ndarray, "n f"]) -> PerImage:
-    """Return the risk of each image, rounded: last bits depend on the number of rows, and ties must stay."""
-    return h(features).round(9)
+def has_theorem(masker: Masker) -> bool:
+    """Return whether a release is known to keep its share: lambda is one order statistic of stored curves."""
+    promise = masker.guarantee
+    if masker.curves is None or masker.curves.features is None:
+        return False
+    is_table = isinstance(promise.certainty, Simultaneous)
+    return not is_table and promise.rank(masker.card.n_units) is not None
 
 
-def _calibration_units(masker: Masker, h: LogLinear, share: float) -> _CalibrationUnits:
-    """Return which calibration units fail under the deployed lambda, and their risks.
+def _check(masker: Masker, share: float) -> None:
+    """Refuse what cannot be promised.
 
     Raises:
         InvalidArgumentError: the share is outside (0, 1), or no theorem is known for the promise.
-        CalibrationError: they are too few for the share.
+        CalibrationError: too few calibration units for the share.
+        MismatchError: no curves are stored.
     """
     if not 0 < share < 1:
         raise InvalidArgumentError(f"share: {share}; give a number between 0 and 1, such as 0.02")
-    promise, evidence, n = masker.guarantee, masker.evidence(), masker.card.n_units
-    if isinstance(promise.certainty, Simultaneous) or promise.rank(n) is None:
+    masker.evidence().column("features")
+    if not has_theorem(masker):
         raise InvalidArgumentError(
             f"no theorem is known for a release under the promise {masker.sentence}: calibrate with "
             "guarantee marginal or pac, for images or groups"
         )
-    if n < (needed := smallest_marginal_set(1 - share)):
+    n, needed = masker.card.n_units, smallest_marginal_set(1 - share)
+    if n < needed:
         raise CalibrationError(
-            f"{n} calibration {promise.plural} are too few for a share of {share:g}: no p-value is below "
-            f"1 / {n + 1}, so that nothing could be released. It needs at least {needed}; calibrate with "
-            "more, or allow a larger share"
+            f"{n} calibration {masker.guarantee.plural} are too few for a share of {share:g}: no p-value is "
+            f"below 1 / {n + 1}, so that nothing could be released. It needs at least {needed}; calibrate "
+            "with more, or allow a larger share"
         )
-    curves, critical, unit = evidence.curves, evidence.critical_lambdas, promise.unit
-    risks = image_risks = _risks(h, evidence.column("features"))
-    if isinstance(unit, Group):
-        critical = unit.reduce(evidence).critical_lambdas
-        risks = unit.losses(image_risks, evidence.column("group"))
-    lambdas = masker.rule(covariates_of(curves))
-    place = np.searchsorted(curves.grid, lambdas[0], side="right") - 1
-    return _CalibrationUnits(critical < lambdas[0], risks, image_risks, curves.hidden_shares[:, place])
 
 
-def _measures(masker: Masker, h: LogLinear, item: ScoredBatch) -> dict[str, Array]:
-    """Measure a batch under the deployed masks."""
-    batch, features, masks = item.batch, features_of(item.score), masker.open(item)
-    masker.card.check_shape(batch.y_hat.shape[1:])
+def facts_for_release(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
+    """Return what is known of new images without masks: features of scores, and how they are outliers."""
+    batch, features = item.batch, features_of(item.score)
     of_size = masker.card.not_covered(tuple(batch.y_hat.shape[2:]))
     outliers = masker.outliers(batch, features)
-    measures = {
-        "risk": _risks(h, features),
-        "hidden": mask_size(masks, batch.region if masker.loss.terms.region else None).cpu().numpy(),
+    return {
+        "features": features,
         "outlier": np.array([of_size or outliers.get(name, "") for name in batch.names]),
+    }
+
+
+def _measures(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
+    batch, masks = item.batch, masker.open(item)
+    masker.card.check_shape(batch.y_hat.shape[1:])
+    region = batch.region if masker.loss.terms.region else None
+    measures = facts_for_release(masker, item) | {
+        "hidden": mask_size(masks, region).cpu().numpy(),
         "pixels": _hashes(batch.y_hat),
         "truth": np.full(len(batch), "") if batch.y is None else _hashes(batch.y),
     }
@@ -275,47 +316,26 @@ def _refuse_used(masker: Masker, images: Triplets, truths: Array) -> None:
         )
 
 
-def _new_units(masker: Masker, images: Triplets, measured: Mapping[str, Array]) -> _NewUnits:
-    unit, is_outlier = masker.guarantee.unit, measured["outlier"] != ""
-    failed = ~measured["within"] if "within" in measured else None
-    if not isinstance(unit, Group):
-        return _NewUnits(measured["risk"], is_outlier, failed, np.arange(len(images)))
-    groups = np.array(images.groups)
-    _, unit_of = np.unique(groups, return_inverse=True)
-    return _NewUnits(
-        unit.losses(measured["risk"], groups),
-        np.bincount(unit_of, is_outlier) > 0,
-        None if failed is None else unit.losses(failed.astype(np.float64), groups) > 0,
-        unit_of,
-    )
-
-
 def _judged(
     masker: Masker,
-    images: Triplets,
+    names: Sequence[str],
     measured: Mapping[str, Array],
-    calibration: _CalibrationUnits,
-    new: _NewUnits,
-    p: PerUnit,
+    new: Candidates,
     released: Flags,
 ) -> tuple[JudgedImage, ...]:
     """Return all images, the riskiest first."""
-    group, n, judged = masker.card.promise.group_name, len(calibration.image_risks), []
-    risk, more_hidden = (
-        np.searchsorted(np.sort(past), measured[name], side="right") / n
-        for name, past in (("risk", calibration.image_risks), ("hidden", calibration.hidden))
-    )
-    for place in np.argsort(-measured["risk"], kind="stable").tolist():
+    group, judged = masker.card.promise.group_name, []
+    for place in np.argsort(-new.image_risks, kind="stable").tolist():
         unit, outlier, hidden = new.unit_of[place], measured["outlier"][place], measured["hidden"][place]
         far = [f"not like the calibration images: {outlier}"] if outlier else []
-        others = [f"other images of its {group}"] if measured["risk"][place] < new.risks[unit] else []
-        reasons = [*far, *others, *_comparisons(risk[place], hidden, more_hidden[place])]
+        others = [f"other images of its {group}"] if new.image_risks[place] < new.risks[unit] else []
+        reasons = [*far, *others, *_comparisons(new.risk[place], hidden, new.more_hidden[place])]
         judged.append(
             JudgedImage(
-                name=images.names[place],
+                name=names[place],
                 released=bool(released[unit]),
-                p_value=float(p[unit]),
-                risk=float(risk[place]),
+                p_value=float(new.p_values[unit]),
+                risk=float(new.risk[place]),
                 hidden=float(hidden),
                 reasons=() if released[unit] else tuple(reasons),
                 within=bool(measured["within"][place]) if "within" in measured else None,
