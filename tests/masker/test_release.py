@@ -16,9 +16,11 @@ from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masker.release import RECORD, Release, release, remember
 from conformask.masks import family as family_by_name
+from conformask.report.page import render
 from conformask.scorers.scorer import Heuristic
 from conformask.scorers.scoring import selection_record
 from conformask.storage.as_json import read_json
+from conformask.types import Images
 from simulation import simulated
 from synthetic_triplets import scale_of
 
@@ -42,11 +44,16 @@ def world(generator: np.random.Generator, count: int, levels: int | None = None,
     return Triplets.from_arrays(x, y_hat, y, groups=None if group == 1 else patients)
 
 
-def knowing(count: int = 60) -> Heuristic:
+def knowing(scorer: Heuristic = SCORER) -> Heuristic:
     """The scorer with selection images, which risks are fitted on."""
-    selection = world(np.random.default_rng(8), count)
-    record = selection_record(SCORER, selection, loss("l1"), [family_by_name("binary")])
-    return replace(SCORER, selection=record)
+    selection = world(np.random.default_rng(8), 60)
+    record = selection_record(scorer, selection, loss("l1"), [family_by_name("binary")])
+    return replace(scorer, selection=record)
+
+
+def uneven(x: Images, y_hat: Images) -> Images:
+    """The scale, and some of the content: its features differ in more than their mean."""
+    return x + (y_hat - 0.5).abs() / 5
 
 
 def calibrated(images: Triplets, confidence: float = 0.9, scorer: Heuristic = SCORER, **promise) -> Masker:
@@ -142,15 +149,15 @@ def test_an_image_unlike_all_others_is_held_back_with_its_reason() -> None:
 
 
 def test_calibration_images_have_no_say_in_the_order() -> None:
-    generator, scorer = np.random.default_rng(12), knowing()
-    new = world(generator, 40)
-    one, other = (
-        [image.name for image in release(calibrated(world(generator, 60), 0.9, scorer), new, 0.1).images]
-        for _ in range(2)
-    )
-    assert one == other
-    by_mean = [image.name for image in release(calibrated(world(generator, 60)), new, 0.1).images]
-    assert by_mean != one, "the selection images have one"
+    generator, mean = np.random.default_rng(12), Heuristic(uneven, channels=1)
+    scorer, new = knowing(mean), world(generator, 40)
+
+    def order(used: Heuristic) -> list[str]:
+        masker = calibrated(world(generator, 60), 0.9, used)
+        return [image.name for image in release(masker, new, 0.1).images]
+
+    assert order(scorer) == order(scorer)
+    assert order(mean) != order(scorer), "the selection images have one"
 
 
 @pytest.mark.parametrize(
@@ -232,3 +239,13 @@ def test_masks_are_written_with_what_is_released(tmp_path: Path) -> None:
     assert ",,\n" in (tmp_path / "sizes.csv").read_text(encoding="utf-8")
     with pytest.raises(MismatchError, match="about other images"):
         cm.write_masks(masker, new.select(range(5)), tmp_path / "fewer", released=found)
+
+
+def test_an_evaluation_measures_the_power_of_a_release() -> None:
+    generator = np.random.default_rng(13)
+    masker, new = calibrated(world(generator, 80), 0.7), world(generator, 30)
+    evaluation = cm.evaluate(masker, new)
+    assert evaluation.power == release(masker, new, 0.1).power
+    assert "Released, at most 10" in render(evaluation)
+    other = cm.calibrate(knowing(), world(generator, 60), threshold=0.05, loss="l1", promise="expected")
+    assert cm.evaluate(other, new).power == ()
