@@ -168,7 +168,10 @@ def test_calibration_images_have_no_say_in_the_order() -> None:
             {"unit": "group"},
             "Of the patients released under their masks, at most 10 % miss the threshold on some",
         ),
-        ({"unit": "group", "share": 0.5}, "at most 10 % do not keep it on at least 50 % of the images"),
+        (
+            {"unit": "group", "share": 0.5},
+            "at most 10 % do not keep the threshold on at least 50 % of the images",
+        ),
     ],
 )
 def test_the_sentence_says_what_is_counted(promise: dict, text: str) -> None:

@@ -91,7 +91,7 @@ def _summary(found: "Release") -> Iterator[str]:
 
 
 def _tables(found: "Release") -> Iterator[str | Table]:
-    from conformask.wording.numbers import rounded_share
+    from conformask.wording.numbers import share as percentage
 
     held_back = [image for image in found.images if not image.released]
     if held_back:
@@ -104,7 +104,7 @@ def _tables(found: "Release") -> Iterator[str | Table]:
         yield ""
         columns = ("share", f"released of {found.n_units}", "of these miss", "of the good, released")
         numbers = [
-            (f"{each.share:g}", f"{each.released}", f"{each.failing}", rounded_share(each.of_good))
+            (f"{each.share:g}", f"{each.released}", f"{each.failing}", percentage(each.of_good))
             for each in found.power
         ]
         yield table(columns, numbers)

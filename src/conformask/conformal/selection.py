@@ -16,6 +16,10 @@ both before and after, so that whoever is released together with the failing uni
 out (Theorem 3 of their paper) each new unit contributes at most share / m. A loss that is not monotone fails
 at the deployed grid point only if its first crossing is below, so that failing is counted too often, which is
 conservative.
+
+A unit that is judged by itself, p-value <= share, fails and is released with probability at most the share,
+whatever the others are. In a stream, LOND (Javanmard and Montanari 2015) would keep the share of the released
+by the same argument, but soon needs p-values far below 1 / (n + 1).
 """
 
 from typing import Any

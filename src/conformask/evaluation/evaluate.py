@@ -192,7 +192,7 @@ def _measured(
     masker: Masker, test: Triplets, opt_images: int, compute: Compute
 ) -> tuple[ImageRecords, RiskCurve, dict[str, Array]]:
     measure = partial(measures_of, masker, frozenset(test.names[:opt_images]))
-    key = (masker.fingerprint, opt_images, "risk", [field.name for field in fields(ImageRecords)])
+    key = (masker.fingerprint, opt_images, "risk", "release", [field.name for field in fields(ImageRecords)])
     columns = gathered(masker.scorer, test, measure, "evaluating", key, compute)
     by_score, best = columns.pop("risk").mean(axis=0).tolist()
     facts = {name: columns.pop(name) for name in ("features", "outlier")}

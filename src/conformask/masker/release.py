@@ -363,7 +363,9 @@ def _sentence(masker: Masker, share: float, *, each: bool) -> str:
     """Return what is promised of the images released, as a condition if it was chosen after looking."""
     unit, misses = masker.guarantee.unit, "miss the threshold"
     if isinstance(unit, Group):
-        misses = "miss the threshold on some image" if unit.share >= 1 else f"do not keep it on {unit.images}"
+        misses = (
+            f"do not keep the threshold on {unit.images}" if unit.share < 1 else f"{misses} on some image"
+        )
     drawn = f"in expectation over calibration {unit.plural} and new {unit.plural}"
     text = f"Of the {unit.plural} released under their masks, at most {percent(share)} {misses}, {drawn}."
     if each:
