@@ -37,6 +37,8 @@ RECORD = "released.json"
 """The file of a run folder that lists the batches that were judged, so that none is tried in several ways."""
 SHARES = (0.01, 0.02, 0.05, 0.1)
 """Shares at which the power is measured where the truth is known."""
+MANY = 0.5
+"""Share of the calibration images that hide less, from which the hidden share of an image is a reason."""
 PerImage = Float[np.ndarray, "n"]
 PerUnit = Float[np.ndarray, "m"]
 Flags = Bool[np.ndarray, "_"]
@@ -346,11 +348,12 @@ def _judged(
 
 def _comparisons(risk: float, hidden: float, more_hidden: float) -> list[str]:
     """Return how an image compares with the calibration images, the most unusual first."""
-    texts = (
-        (risk, f"riskier than {rounded_share(risk)} of the calibration images"),
-        (more_hidden, f"{rounded_share(hidden)} hidden, more than in {rounded_share(more_hidden)} of them"),
+    risky = f"riskier than {rounded_share(risk)} of calibration images"
+    masked = (
+        f"{rounded_share(hidden)} hidden, more than in {rounded_share(more_hidden)} of calibration images"
     )
-    return [text for _, text in sorted(texts, reverse=True)]
+    unusual = [(risk, risky), *([(more_hidden, masked)] if more_hidden > MANY else [])]
+    return [text for _, text in sorted(unusual, reverse=True)]
 
 
 def _power(share: float, released: Flags, failed: Flags) -> Power:
