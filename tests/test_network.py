@@ -21,6 +21,7 @@ from conformask.evaluation.evaluate import evaluate
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
+from conformask.masker.release import release
 from conformask.monitoring.batch import monitor
 from conformask.predictors.custom import custom_predictor
 from conformask.preparation import add_outputs
@@ -85,6 +86,7 @@ USES: dict[str, Callable[..., object]] = {
     "mask": masked,
     "evaluate": lambda masker, data, _, **how: evaluate(masker, data, **how),
     "monitor": lambda masker, data, _, **how: monitor(masker, data, **how),
+    "release": lambda masker, data, _, **how: release(masker, data, 0.2, **how),
     "view": lambda masker, data, _, **how: Session(masker, data, **how),
 }
 
@@ -144,7 +146,7 @@ def test_no_green_for_another_network(masker: Masker) -> None:
     assert Session(masker, made_by(A, 2)).doubt is None
 
 
-@pytest.mark.parametrize("verb", ["mask", "monitor", "evaluate"])
+@pytest.mark.parametrize("verb", ["mask", "monitor", "evaluate", "release"])
 def test_the_command_line_repeats_no_promise_for_another_network(
     verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -162,7 +164,7 @@ def test_the_command_line_repeats_no_promise_for_another_network(
         for triplet in made_by(B, 2):
             write_image(tmp_path / "data" / role / f"{triplet.name}.npy", getattr(triplet, role))
     Provenance(network=B).save(tmp_path / "data")
-    out = [str(tmp_path / "masks")] if verb == "mask" else []
+    out = {"mask": [str(tmp_path / "masks")], "release": ["--share", "0.1"]}.get(verb, [])
     main([verb, str(tmp_path / "run"), str(tmp_path / "data"), *out, "--allow-network-mismatch"])
     told = capsys.readouterr().out
     assert "P(l1 <=" not in told

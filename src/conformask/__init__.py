@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from conformask.masker.load import load as load
     from conformask.masker.masker import Masker as Masker
     from conformask.masker.online import OnlineMasker as OnlineMasker
+    from conformask.masker.release import release as release
     from conformask.masker.thresholds import threshold_choices as threshold_choices
     from conformask.monitoring.batch import monitor as monitor
     from conformask.monitoring.stream import StreamMonitor as StreamMonitor
@@ -94,6 +95,7 @@ _HOMES = {
     "Masker": "masker.masker",
     "load": "masker.load",
     "OnlineMasker": "masker.online",
+    "release": "masker.release",
     "show": "display",
     "plot": "display",
     "write_masks": "deployment.masks",

@@ -283,6 +283,7 @@ def test_what_each_verb_tells_a_person(conformask, own, monkeypatch):
         "check data",
         "evaluate run data",
         "monitor run data",
+        "release run data --share 0.1",
         "plan",
         "plan --n 9",
     ],

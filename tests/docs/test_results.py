@@ -120,3 +120,27 @@ def test_a_page_is_what_its_script_writes(script: str, name: str, tmp_path: Path
     for figure in (tmp_path / "figures").iterdir():
         committed = (DOCS / "results" / "figures" / figure.name).read_text(encoding="utf-8")
         assert figure.read_text(encoding="utf-8") == committed
+
+
+def test_the_page_about_releases_has_the_numbers_of_its_record() -> None:
+    record = json.loads((DOCS.parent / "research" / "results" / "release.json").read_text(encoding="utf-8"))
+    page = " ".join((DOCS / "how-to" / "which-images.md").read_text(encoding="utf-8").split())
+    demonstration = record.pop("demonstration")
+    for name, found in record.items():
+        assert (found["n_calibration"], found["batch"], found["batches"]) == (300, 60, 20)
+        good = [f"{100 * found['good_released'][share]:.0f} %" for share in ("0.01", "0.02", "0.05")]
+        missing = f"{100 * found['missing']['0.05']:.1f} %"
+        assert f"| {name} | {100 * found['hidden']:.0f} % | {' | '.join(good)} | {missing} |" in page
+    n, batch, good = (demonstration[name] for name in ("n_calibration", "batch", "good_released"))
+    kept = f"{100 * good['0.05']:.0f} % of the good"
+    text = f"{n} calibration crops, batches of {batch} and a share of 5 %, {kept}"
+    assert text in page
+
+
+def test_releases_keep_their_promise_on_real_images() -> None:
+    """Means over the batches of four calibration sets; their standard error is up to half of the share."""
+    record = json.loads((DOCS.parent / "research" / "results" / "release.json").read_text(encoding="utf-8"))
+    for share in ("0.02", "0.05", "0.1"):
+        missing = [found["missing"][share] for found in record.values()]
+        assert sum(missing) / len(missing) <= 1.2 * float(share)
+        assert max(missing) <= 2.5 * float(share)

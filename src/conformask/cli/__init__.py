@@ -72,6 +72,11 @@ VERBS = {
     and a CSV file of mask sizes. Images larger than 1024 pixels, and OME-Zarr images, are masked whole, by
     overlapping tiles, with bounded memory. A promise calibrated on tiles does not cover whole images; a
     promise calibrated with --tiled does.""",
+    "release": """Choose which new images to use under their masks, and which to look at.
+
+    Of the images released, at most a share misses the threshold, in expectation (conformal selection). The
+    others are held back, with reasons, the riskiest first. Needs no truth; with truth, it measures how many
+    good images are released.""",
     "evaluate": """Measure coverage and mask sizes on test images.
 
     No earlier step may have used these images. Writes evaluation.json into RUN.""",
@@ -108,7 +113,7 @@ GROUPS = {
     "Prepare": ("predictor", "split-counts", "triplets", "check"),
     "Train": ("train",),
     "Promise": ("plan", "thresholds", "calibrate", "recalibrate", "evaluate"),
-    "Use": ("mask", "monitor", "export"),
+    "Use": ("mask", "release", "monitor", "export"),
     "Look": ("view", "share", "info"),
     "Research": ("paper",),
 }
@@ -127,6 +132,7 @@ EXAMPLES = {
     "recalibrate": "recalibrate runs/first --threshold 0.1",
     "evaluate": "evaluate runs/first images --report report.html",
     "mask": "mask runs/first new-images masks",
+    "release": "release runs/first new-images --share 0.05 --out released.csv",
     "monitor": "monitor runs/first new-images",
     "export": "export runs/first masker.onnx",
     "view": "view runs/first images",

@@ -86,6 +86,10 @@ def summary_table(evaluation: "Evaluation") -> Table:
         ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
         *_errors(evaluation),
         *_reference(evaluation),
+        *(
+            (f"good released, {each.share:g}", f"{each.of_good:.3f}", "see conformask release")
+            for each in evaluation.power
+        ),
         ("oracle's mask size", _text(evaluation.mask_size_oracle), knows),
         ("paper's Opt's mask size", _text(evaluation.mask_size_paper_oracle), knows),
         ("C(M, D)", _text(evaluation.correlation_size_loss), "mask size and loss without a mask"),

@@ -44,6 +44,13 @@ def mask(
             "y_hat is NIfTI, if both files state that they lie in the same place."
         ),
     ] = "y_hat",
+    release: Annotated[
+        float | None,
+        Parameter(
+            help="Also release images, such that at most this share of them misses the threshold, in "
+            "expectation: see conformask release."
+        ),
+    ] = None,
     weights_path: WeightsPath = None,
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
@@ -64,12 +71,18 @@ def mask(
     from conformask.deployment.masks import write_masks
     from conformask.masker.load import load
     from conformask.masker.outliers import outliers_text
+    from conformask.masker.release import release as judge
+    from conformask.masker.release import remember
     from conformask.monitoring.batch import shift_of
     from conformask.wording.measurements import clipped_text, measurement_text
     from conformask.wording.promises import promised_here
 
     masker = load(run, loss=loss_of(run, weights_path))
     triplets = read.triplets(data, network, masker.card)
+    released = None
+    if release is not None:
+        released = judge(masker, triplets, release, allow_network_mismatch=allow_network_mismatch)
+        remember(run, released)
     written = write_masks(
         masker,
         triplets,
@@ -78,12 +91,15 @@ def mask(
         overwrite=overwrite,
         dicom_seg=dicom_seg,
         mask_geometry=mask_geometry,
+        released=released,
         compute=devices.compute(),
     )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
     record = {"out": str(out), "n": n, "mask_size": mean, "sentence": masker.sentence}
     measured = written.measurement
     lines = [] if measured is None else [measurement_text(masker.card, measured, written.caveat)]
+    if released is not None:
+        lines.append(f"Released: {released.n_released} of {n} images. {released.sentence}")
     shift = shift_of(masker, written.features, triplets)
     lines += [] if shift is None else [f"{shift} conformask monitor {run} {data} describes the change."]
     lines += [outliers_text(written.outliers, n)] if written.outliers else []
@@ -95,6 +111,7 @@ def mask(
             "fingerprint": masker.fingerprint,
             "measurement": measured,
             "caveat": written.caveat,
+            "released": None if released is None else released.n_released,
             "shift": shift,
             "outliers": written.outliers,
             "clipped": sum(written.clipped.values()) / len(written.clipped) if written.clipped else None,

@@ -36,6 +36,10 @@ class MaskRow:
     """True if the loss meets the threshold."""
     bound: float | None = None
     """Largest possible difference between output and truth without a mask; see Masker.error_bounds."""
+    released: bool | None = None
+    """True if the image is released under its mask; None if that was not asked."""
+    p_value: float | None = None
+    """P-value of "the image, or its group, misses the threshold"; see release()."""
 
 
 COLUMNS = tuple(column.name for column in fields(MaskRow))
@@ -153,11 +157,13 @@ def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
 
 
 def _row(line: MaskRow) -> list[str]:
-    measures = ["" if value is None else str(value) for value in (line.loss, line.within, line.bound)]
-    return [line.name, f"{line.mask_size:.6f}", line.source, *measures]
+    measures = line.loss, line.within, line.bound, line.released, line.p_value
+    texts = ["" if value is None else str(value) for value in measures]
+    return [line.name, f"{line.mask_size:.6f}", line.source, *texts]
 
 
 def _line(row: Mapping[str, str]) -> MaskRow:
+    """Read a line, but not what was released: each run says that anew."""
     loss = row["loss"] if "loss" in row else row["distance"]  # distance: up to conformask 0.2
     within = {"": None, "True": True, "False": False}[row["within"]]
     bound = float(row["bound"]) if row["bound"] else None

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -36,6 +36,7 @@ from conformask.progress import tracked
 from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat
+from conformask.records.release import Release
 from conformask.storage.as_arrays import Array
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
@@ -71,6 +72,7 @@ def write_masks(
     overwrite: bool = False,
     dicom_seg: bool = False,
     mask_geometry: Literal["x", "y_hat"] = "y_hat",
+    released: Release | None = None,
     compute: Compute = ONE_DEVICE,
 ) -> WrittenMasks:
     """Write masks/NAME (16 bits, rounded down), overlays/NAME.jpg, sizes.csv and masks.json; y is not needed.
@@ -91,6 +93,7 @@ def write_masks(
             monotone, and the file says so.
         mask_geometry: the role whose file type and geometry the masks have; x, such as a DICOM series whose
             y_hat is NIfTI, only if both files state that they lie in the same place.
+        released: what release() returned for these images; it becomes columns of sizes.csv.
         compute: the devices; each is a process that masks its share of the images.
 
     Raises:
@@ -124,12 +127,14 @@ def write_masks(
     caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(triplets.geometries())
     promise = {"fingerprint": masker.fingerprint, "sentence": masker.sentence, "network": triplets.network}
+    columns = {} if released is None else released.columns(masker.fingerprint, triplets.names)
     processes = launch(compute)
     work = _Work(masker, triplets, MaskFolder(Path(out), processes.rank), mask_geometry)
     with exclusive_folder(work.folder.path):
         if processes.is_first:
             files = [*work.files, *(work.segmentations.values() if dicom_seg else ())]
-            work.folder.claim({**promise, "caveat": caveat}, files, overwrite=overwrite)
+            record = {**promise, "caveat": caveat, "release": released and released.sentence}
+            work.folder.claim(record, files, overwrite=overwrite)
             work.remove_outdated_films()
         processes.wait()
         unfinished = work.unfinished()
@@ -138,7 +143,7 @@ def write_masks(
         processes.wait()
         lines = work.folder.lines()
         _check_complete(lines, triplets.names, work.folder.path)
-        rows = [lines[name] for name in triplets.names]
+        rows = [replace(lines[name], **columns.get(name, {})) for name in triplets.names]
         processes.wait()
         if processes.is_first:
             work.folder.write(rows)
@@ -276,8 +281,7 @@ class _Work:
                 write(temporary, mask, self._source_image(name, None), promise)
 
     def _line(self, name: str, size: float, loss: float | None, bound: float | None = None) -> MaskRow:
-        threshold = self.masker.card.threshold
-        within = None if loss is None else bool(meets_threshold(np.array([loss]), threshold)[0])
+        within = None if loss is None else bool(meets_threshold(np.array(loss), self.masker.card.threshold))
         return MaskRow(name, size, self._source(name), loss, within, bound)
 
     def _source(self, name: str) -> str:

@@ -25,6 +25,7 @@ from conformask.evaluation.risk import SHARES
 from conformask.losses import paper_distance
 from conformask.masker.data_leakage import warn_of_copies, warn_of_learnt
 from conformask.masker.masker import Masker
+from conformask.masker.release import can_release, candidates
 from conformask.masker.requirements import warn_if_ungrouped
 from conformask.masker.resolve import check_window, refuse_noisy
 from conformask.masker.validation import compare_with_promise
@@ -106,7 +107,7 @@ def evaluate(
     elif distance is not None and distance.exponent is not None:
         opt_images = len(test)
     with parts_folder(compute):
-        records, risk, noise = _measured(masker, test, opt_images, compute)
+        records, risk, facts = _measured(masker, test, opt_images, compute)
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
@@ -160,7 +161,10 @@ def evaluate(
         made=provenance_of_evaluation(card, summary.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         reference=test.reference,
-        noise_floor=noise,
+        noise_floor=_mean(facts.pop("noise")),
+        power=candidates(masker, test.groups, facts | {"hidden": records.size, "within": met}).power()
+        if can_release(masker)
+        else (),
         again=partial(_recalibrate, masker, test, opt_images, allow_network_mismatch),
     )
     if out is not None and main_process():
@@ -190,14 +194,15 @@ def _recalibrate(
 
 def _measured(
     masker: Masker, test: Triplets, opt_images: int, compute: Compute
-) -> tuple[ImageRecords, RiskCurve, float | None]:
-    """Return the records of the images, their mean risk curve, and the mean noise of the references."""
+) -> tuple[ImageRecords, RiskCurve, dict[str, Array]]:
+    """Return the records of the images, their mean risk curve, and what else was measured of them."""
     measure = partial(measures_of, masker, frozenset(test.names[:opt_images]))
-    key = (masker.fingerprint, opt_images, "risk", "noise", [field.name for field in fields(ImageRecords)])
+    names = [field.name for field in fields(ImageRecords)]
+    key = (masker.fingerprint, opt_images, "risk", "noise", "release", names)
     columns = gathered(masker.scorer, test, measure, "evaluating", key, compute)
     by_score, best = columns.pop("risk").mean(axis=0).tolist()
-    noise = _mean(columns.pop("noise"))
-    return ImageRecords(**columns), RiskCurve(SHARES, tuple(by_score), tuple(best)), noise
+    facts = {name: columns.pop(name) for name in ("features", "outlier", "noise")}
+    return ImageRecords(**columns), RiskCurve(SHARES, tuple(by_score), tuple(best)), facts
 
 
 def _coverage_by_category(

@@ -18,13 +18,14 @@ from conformask.calibration import (
 from conformask.evaluation.risk import risk_curves
 from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
+from conformask.masker.release import facts_for_release
 from conformask.oracle import oracle, paper_oracle
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Images
 
 
 def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
-    """Return the columns of ImageRecords for a batch, risk curves, and the mean noise of each reference.
+    """Return the columns of ImageRecords for a batch, risk curves, its noise, and what a release needs.
 
     The paper's Opt is computed for the names in `opt_names`.
     """
@@ -43,6 +44,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
         "hidden_error": hidden_error,
         "shown_error": shown_error,
         "noise": np.full(len(item.batch), np.nan) if noise is None else _array(image_means(noise)),
+        **facts_for_release(masker, item),
         "risk": risk_curves(item.score.map, item.batch.truth(), item.batch.y_hat, region),
     }
 

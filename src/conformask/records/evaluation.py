@@ -17,6 +17,7 @@ from conformask.records.card import CalibrationCard
 from conformask.records.earlier_evaluations import as_now, card_of
 from conformask.records.network import Caveat, Network
 from conformask.records.reference import CLEAN, Reference
+from conformask.records.release import Power
 from conformask.records.selection import ScoreComparison
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
@@ -279,6 +280,8 @@ class Evaluation:
     None where y is the truth, or its noise is not known."""
     made: EvaluationProvenance | None = None
     """The provenance; None in an evaluation of an earlier conformask."""
+    power: tuple[Power, ...] = ()
+    """What a release keeps at several shares; empty where no theorem is known for one."""
     again: Callable[[Mapping[str, Any]], "Evaluation"] | None = field(default=None, compare=False)
     """Evaluates the same images under another promise; None where this was read from a folder."""
 

@@ -219,6 +219,7 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
             _correlations_text(evaluation.correlation_size_oracle, evaluation.spearman_size_oracle),
         ),
         *_reference(evaluation),
+        *_releases(evaluation),
         ("Loss, threshold", f"{evaluation.card.loss.label}, {evaluation.card.threshold:.6g}"),
         ("Formula of the loss", evaluation.card.loss.formula),
         ("Guarantee, confidence", f"{evaluation.card.promise.guarantee}, {_confidence_text(evaluation)}"),
@@ -227,6 +228,14 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("Network that made the test images", network_label(evaluation.network)),
         ("Fingerprint of the masker", evaluation.fingerprint or "–"),
     ]
+
+
+def _releases(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
+    unit, named = evaluation.card.promise.resolve().unit, evaluation.card.promise.named
+    for power in evaluation.power:
+        name = f"Released, at most {percent(power.share)} of them beyond the threshold in expectation"
+        good = f"{share(power.of_good)} of the test {unit.singular}s within it"
+        yield name, named(f"{good}; {power.failing} of {plural(power.released, unit.singular)} are beyond")
 
 
 def _mean_loss(evaluation: Evaluation) -> str:

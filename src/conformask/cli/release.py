@@ -1,0 +1,121 @@
+"""conformask release: which new images to use under their masks, and why the others are held back."""
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
+from conformask.cli.output import show, table
+
+if TYPE_CHECKING:
+    from conformask.records.release import JudgedImage, Release
+
+MOST = 20
+"""Number of images held back that are listed."""
+
+
+def release(
+    run: Path,
+    data: Path,
+    /,
+    *,
+    share: Annotated[
+        float,
+        Parameter(
+            help="The largest share of the released images that may miss the threshold, in expectation."
+        ),
+    ] = 0.02,
+    each: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="Judge each image by itself, as in a stream, not the batch: at most this share of all new "
+            "images is released and misses the threshold.",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        Parameter(help="Write a new CSV file of all images, the riskiest first."),
+    ] = None,
+    read: Read = AS_FILES_SAY,
+    network: NetworkName = None,
+    allow_network_mismatch: OtherNetwork = False,
+    weights_path: WeightsPath = None,
+    json: AsJson = False,
+) -> None:
+    """Release new images such that at most a share of them misses the threshold; hold back the others.
+
+    Parameters
+    ----------
+    run
+        A calibrated run folder. It remembers what was judged, in released.json, since nothing is promised
+        where the share or the batch is chosen after looking.
+    data
+        A folder of new images, with x/ and y_hat/; if it is split, its test part is used. With y/, it is
+        measured how many good ones are released.
+    """
+    from dataclasses import asdict
+
+    from conformask.masker.load import load
+    from conformask.masker.release import RECORD, remember
+    from conformask.masker.release import release as judge
+    from conformask.storage.claims import refuse_unclaimed
+
+    refuse_unclaimed([run / RECORD, *([] if out is None else [out])])
+    masker = load(run, loss=loss_of(run, weights_path))
+    new = read.triplets(data, network, masker.card).part("test")
+    found = judge(masker, new, share, each=each, allow_network_mismatch=allow_network_mismatch)
+    remember(run, found)
+    if out is not None:
+        _write(out, found.images)
+    record = {name: value for name, value in asdict(found).items() if name != "pixels"}
+    text = [found.sentence, found.formula, "", *_summary(found), *_tables(found)]
+    written = [] if out is None else ["", f"Written: {out}"]
+    show({"run": str(run), **record}, *text, *written, as_json=json)
+
+
+def _summary(found: "Release") -> Iterator[str]:
+    n = len(found.images)
+    yield f"Released: {found.n_released} of {n} images. Held back: {n - found.n_released}."
+    if not found.n_released and not found.each:
+        least = math.ceil(found.n_units / (found.share * (found.n_calibration + 1)) - 1e-9)
+        yield (
+            f"With {found.n_calibration} calibration units, at least {least} of {found.n_units} have to be "
+            "released together: allow a larger share, or calibrate with more."
+        )
+
+
+def _tables(found: "Release") -> Iterator[str | Table]:
+    from conformask.wording.numbers import share as percentage
+
+    held_back = [image for image in found.images if not image.released]
+    if held_back:
+        rows = [(image.name, f"{image.p_value:.3f}", "; ".join(image.reasons)) for image in held_back[:MOST]]
+        yield ""
+        yield table(("held back", "p", "why"), rows)
+    if len(held_back) > MOST:
+        yield f"and {len(held_back) - MOST} more, of less risk"
+    if found.power:
+        yield ""
+        columns = ("share", f"released of {found.n_units}", "of these miss", "of the good, released")
+        numbers = [
+            (f"{each.share:g}", f"{each.released}", f"{each.failing}", percentage(each.of_good))
+            for each in found.power
+        ]
+        yield table(columns, numbers)
+
+
+def _write(path: Path, images: "Sequence[JudgedImage]") -> None:
+    """Write a line for each image."""
+    from conformask.storage.atomic import atomic_write
+
+    with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(vars(images[0]))
+        for image in images:
+            writer.writerow((vars(image) | {"reasons": "; ".join(image.reasons)}).values())

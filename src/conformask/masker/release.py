@@ -1,0 +1,386 @@
+"""Release: which new images to use under their masks, and why the others are held back."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from conformask.calibration import ScoredBatch, features_of, loss_under, mask_size
+from conformask.conformal.certainty import Simultaneous
+from conformask.conformal.crossing import between_grid_points, meets_threshold
+from conformask.conformal.lambdas import LogLinear, fit_log_quantile
+from conformask.conformal.order import ROUNDING, smallest_marginal_set
+from conformask.conformal.rules import covariates_of
+from conformask.conformal.selection import benjamini_hochberg, p_values
+from conformask.conformal.units import Group
+from conformask.data.images import is_constant, pixel_hash
+from conformask.data.scan import hash_of_group
+from conformask.data.triplets import Triplets, refuse_others
+from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
+from conformask.masker.masker import Masker
+from conformask.masker.requirements import warn_if_ungrouped
+from conformask.masker.resolve import has_theorem
+from conformask.records.release import JudgedImage, Power, Release
+from conformask.scorers.streaming import gathered
+from conformask.storage.as_arrays import Array
+from conformask.storage.as_json import read_json, write_json
+from conformask.storage.exclusive import exclusive_folder
+from conformask.training.processes import ONE_DEVICE
+from conformask.types import Images
+from conformask.wording.numbers import percent, plural, rounded_share
+from conformask.wording.promises import promised_here
+
+RECORD = "released.json"
+"""The file of a run folder that lists the batches that were judged, so that none is tried in several ways."""
+SHARES = (0.01, 0.02, 0.05, 0.1)
+"""Shares at which the power is measured where the truth is known."""
+MANY = 0.5
+"""Share of the calibration images that hide less, from which the hidden share of an image is a reason."""
+PerImage = Float[np.ndarray, "n"]
+PerUnit = Float[np.ndarray, "m"]
+Flags = Bool[np.ndarray, "_"]
+
+
+def release(
+    masker: Masker,
+    images: Triplets,
+    share: float = 0.02,
+    *,
+    each: bool = False,
+    allow_network_mismatch: bool = False,
+) -> Release:
+    """Choose new images to release under their masks, such that at most a share of them misses the threshold.
+
+    Conformal selection over the batch: E[released that miss / released] <= share, over calibration images and
+    batch, if all are exchangeable; the proof is in `conformal.selection`. If the promise is about groups, a
+    group is released as one, and misses the threshold where the promise says that it does.
+
+    Images are ordered by risk, which is fixed before a calibration image is looked at: a quantile regression
+    of log critical lambdas on features of the score, fitted on the selection images, or the mean score where
+    these are too few. Images far outside of the calibration's are held back untested: they are no part of the
+    batch that the promise is about.
+
+    Args:
+        masker: a calibrated masker with one lambda: guarantee marginal or pac, for images or groups.
+        images: new images (x, y_hat), one batch; where y is known, the power is measured.
+        share: the largest share of the released images that may miss the threshold, in expectation.
+        each: judge each image by itself, as in a stream: at most this share of all new images is released
+            and misses the threshold, however many come and whichever of them depend on each other.
+        allow_network_mismatch: judge outputs of another network than the calibration's.
+
+    Raises:
+        InvalidArgumentError: a share outside (0, 1), a promise for which no theorem is known, or a batch of
+            dependent images.
+        CalibrationError: too few calibration images for the share, says how many it needs; or images that
+            were used for training, selection or calibration.
+        MismatchError: no curves are stored; images of other channels or of another network.
+        ImageError: an image that cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((60, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> y = np.random.default_rng(1).random((20, 16, 16), dtype=np.float32)
+        >>> cm.release(masker, cm.Triplets.from_arrays(y**2, y**1.5, y), share=0.1).n_released
+        20
+    """
+    expect(masker, Masker, "masker", "what calibrate() or load() returned")
+    refuse_others(images)
+    _check(masker, share)
+    masker.card.check_cues(images.provenance.cues)
+    caveat = masker.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
+    masker.card.check_spacing(images.geometries())
+    warn_if_ungrouped(masker.guarantee, images.groups, "new")
+    if not (each or masker.guarantee.by_group) and len(set(images.groups)) < len(images):
+        raise InvalidArgumentError(
+            f"{len(images)} new images in {len(set(images.groups))} groups depend on each other: calibrate "
+            "with the unit group, so that groups are released as one, or judge each image by itself, --each "
+            "(each=True)"
+        )
+    measurable = images.has_truth and has_theorem(masker.guarantee, masker.loss, images.reference)
+    measure = partial(_measures, masker, measurable)
+    measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, ONE_DEVICE)
+    _refuse_used(masker, images, measured["truth"])
+    new = candidates(masker, images.groups, measured)
+    return Release(
+        sentence=promised_here(_sentence(masker, share, each=each), caveat),
+        formula=_formula(masker, share, each=each),
+        share=share,
+        each=each,
+        images=_judged(masker, images.names, measured, new, new.released(share, each=each)),
+        unit=masker.card.promise.named(masker.guarantee.unit.singular),
+        n_units=len(new.p_values),
+        n_calibration=masker.card.n_units,
+        power=new.power(sorted({share, *SHARES}), each=each),
+        fingerprint=masker.fingerprint,
+        pixels=tuple(sorted(filter(None, measured["pixels"].tolist()))),
+    )
+
+
+def remember(run: Path, released: Release) -> None:
+    """Record in a run folder what was judged; refuse images that were judged before in another way.
+
+    A share that is chosen, or a batch that is cut, after p-values were seen promises nothing. The same
+    release may be repeated.
+
+    Raises:
+        MismatchError: images of this batch were in another batch, or judged with other settings.
+        OutputError: another process writes the record, or it cannot be written.
+    """
+    path, pixels = run / RECORD, list(released.pixels)
+    settings = {"share": released.share, "each": released.each, "fingerprint": released.fingerprint}
+    with exclusive_folder(run, RECORD):
+        batches = read_json(path, ["batches"])["batches"] if path.is_file() else []
+        for earlier in batches:
+            common = len(set(pixels).intersection(earlier["pixels"]))
+            alike = settings.items() <= earlier.items()
+            if common and not (alike and (released.each or pixels == earlier["pixels"])):
+                raise MismatchError(
+                    f"{common} of these {plural(len(pixels), 'image')} were judged before, in a batch of "
+                    f"{len(earlier['pixels'])} with share {earlier['share']:g} ({path}): nothing is promised "
+                    "where share, masker or batch are chosen after looking. Repeat that release as it was, "
+                    "or give images that were not judged yet"
+                )
+        batch = {**settings, "pixels": pixels}
+        if batch not in batches:
+            write_json(path, {"batches": [*batches, batch]})
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """New units, images or groups, that may be released."""
+
+    p_values: PerUnit
+    """P-values of "this unit misses the threshold"."""
+    risks: PerUnit
+    is_outlier: Flags
+    """Units with an image far outside of the calibration's."""
+    failed: Flags | None
+    """Units that miss the threshold; None without the truth."""
+    unit_of: Int[np.ndarray, "n"]
+    """The unit of each image."""
+    image_risks: PerImage
+    risk: PerImage
+    """Shares of the calibration images with at most the risk of each image."""
+    more_hidden: PerImage
+    """Shares of the calibration images of which at most as much is hidden."""
+
+    def released(self, share: float, *, each: bool = False) -> Flags:
+        """Return which units are released, those with outliers untested."""
+        tested, released = ~self.is_outlier, np.zeros(len(self.p_values), dtype=bool)
+        p = self.p_values[tested]
+        released[tested] = p <= share + ROUNDING if each else benjamini_hochberg(p, share)
+        return released
+
+    def power(self, shares: Sequence[float] = SHARES, *, each: bool = False) -> tuple[Power, ...]:
+        """Return what each share releases; empty without the truth."""
+        return (
+            ()
+            if self.failed is None
+            else tuple(_power(share, self.released(share, each=each), self.failed) for share in shares)
+        )
+
+
+def candidates(masker: Masker, groups: Sequence[str], measured: Mapping[str, Array]) -> Candidates:
+    """Return the units of new images of these groups, and their p-values.
+
+    `measured` are `facts_for_release`, the hidden share of each image, and "within", the images that meet the
+    threshold, where it is known.
+    """
+    h, unit, evidence = _risk(masker), masker.guarantee.unit, masker.evidence()
+    lam = masker.rule(covariates_of(evidence.curves))[0]
+    place = np.searchsorted(evidence.curves.grid, lam, side="right") - 1
+    # rounded: last bits of a product depend on the number of rows, and ties must stay ties
+    past, risks = (h(each).round(9) for each in (evidence.column("features"), measured["features"]))
+    of_units, of_past, critical = risks, past, evidence.critical_lambdas
+    is_outlier, unit_of = measured["outlier"] != "", np.arange(len(risks))
+    failed = ~measured["within"] if "within" in measured else None
+    if isinstance(unit, Group):
+        labels = np.array(groups)
+        unit_of = np.unique(labels, return_inverse=True)[1]
+        is_outlier = np.bincount(unit_of, is_outlier) > 0
+        failed = None if failed is None else unit.losses(failed.astype(np.float64), labels) > 0
+        critical = unit.reduce(evidence).critical_lambdas
+        of_units, of_past = unit.losses(risks, labels), unit.losses(past, evidence.column("group"))
+    return Candidates(
+        p_values(critical < lam, of_past, of_units),
+        of_units,
+        is_outlier,
+        failed,
+        unit_of,
+        risks,
+        _share_below(past, risks),
+        _share_below(evidence.curves.hidden_shares[:, place], measured["hidden"]),
+    )
+
+
+def _share_below(past: PerImage, new: PerImage) -> PerImage:
+    return np.searchsorted(np.sort(past), new, side="right") / len(past)
+
+
+def _risk(masker: Masker) -> LogLinear:
+    """Return minus a low quantile of the log critical lambda given the features, else the log mean score.
+
+    It is a function of selection images, threshold and confidence: no calibration image has a say.
+    """
+    selection, confidence = masker.scorer.selection, masker.guarantee.confidence
+    if selection is not None and selection.of == masker.loss.terms and confidence is not None:
+        curves = selection.curves.get(masker.family.name)
+        if curves is not None and curves.features is not None:
+            critical = between_grid_points(curves.grid, curves.loss, masker.card.threshold)
+            critical = critical.clip(curves.grid[1], curves.grid[-2])
+            h = fit_log_quantile(curves.features, critical, 1 - confidence)
+            if any(h.coefficients):
+                return LogLinear(-h.intercept, tuple(-each for each in h.coefficients))
+    n_features = masker.evidence().column("features").shape[1]
+    return LogLinear(0.0, (1.0, *[0.0] * (n_features - 1)))
+
+
+def can_release(masker: Masker) -> bool:
+    """Return whether a release is known to keep its share: lambda is one order statistic of stored curves."""
+    promise = masker.guarantee
+    if masker.curves is None or masker.curves.features is None:
+        return False
+    is_table = isinstance(promise.certainty, Simultaneous)
+    return not is_table and promise.rank(masker.card.n_units) is not None
+
+
+def _check(masker: Masker, share: float) -> None:
+    """Refuse what cannot be promised.
+
+    Raises:
+        InvalidArgumentError: the share is outside (0, 1), or no theorem is known for the promise.
+        CalibrationError: too few calibration units for the share.
+        MismatchError: no curves are stored.
+    """
+    if not 0 < share < 1:
+        raise InvalidArgumentError(f"share: {share}; give a number between 0 and 1, such as 0.02")
+    masker.evidence().column("features")
+    if not can_release(masker):
+        raise InvalidArgumentError(
+            f"no theorem is known for a release under the promise {masker.sentence}: calibrate with "
+            "guarantee marginal or pac, for images or groups"
+        )
+    n, needed = masker.card.n_units, smallest_marginal_set(1 - share)
+    if n < needed:
+        raise CalibrationError(
+            f"{n} calibration {masker.guarantee.plural} are too few for a share of {share:g}: no p-value is "
+            f"below 1 / {n + 1}, so that nothing could be released. It needs at least {needed}; calibrate "
+            "with more, or allow a larger share"
+        )
+
+
+def facts_for_release(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
+    """Return what is known of new images without masks: features of scores, and how they are outliers."""
+    batch, features = item.batch, features_of(item.score)
+    of_size = masker.card.not_covered(tuple(batch.y_hat.shape[2:]))
+    outliers = masker.outliers(batch, features)
+    return {
+        "features": features,
+        "outlier": np.array([of_size or outliers.get(name, "") for name in batch.names]),
+    }
+
+
+def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, Array]:
+    batch, masks = item.batch, masker.open(item)
+    masker.card.check_shape(batch.y_hat.shape[1:])
+    region = batch.region if masker.loss.terms.region else None
+    measures = facts_for_release(masker, item) | {
+        "hidden": mask_size(masks, region).cpu().numpy(),
+        "pixels": _hashes(batch.y_hat),
+        "truth": np.full(len(batch), "") if batch.y is None else _hashes(batch.y),
+    }
+    if not measurable:
+        return measures
+    loss = loss_under(masker.loss, masks, batch).detach().double().cpu().numpy()
+    return measures | {"within": meets_threshold(loss, masker.card.threshold)}
+
+
+def _hashes(images: Images) -> Array:
+    """Return the hash by which each image is recognised; "" for constant ones, such as blanks."""
+    return np.array(["" if is_constant(image) else pixel_hash(image) for image in images.cpu().numpy()])
+
+
+def _refuse_used(masker: Masker, images: Triplets, truths: Array) -> None:
+    """Raise for images that an earlier step has seen: they are not like new ones."""
+    used = masker.scorer.trained_on.union(masker.card.calibrated_on, images.provenance.trained_on)
+    ids = zip(images.names, truths.tolist(), map(hash_of_group, images.groups), strict=True)
+    if names := [name for name, truth, group in ids if {truth, group} & used]:
+        raise CalibrationError(
+            f"{len(names)} of {len(images)} new images were used for training, selection or calibration: a "
+            "release needs images that no step has seen. One of them, recognised by its pixels or its group, "
+            f"is {names[0]!r}"
+        )
+
+
+def _judged(
+    masker: Masker,
+    names: Sequence[str],
+    measured: Mapping[str, Array],
+    new: Candidates,
+    released: Flags,
+) -> tuple[JudgedImage, ...]:
+    """Return all images, the riskiest first."""
+    group, judged = masker.card.promise.group_name, []
+    for place in np.argsort(-new.image_risks, kind="stable").tolist():
+        unit, outlier, hidden = new.unit_of[place], measured["outlier"][place], measured["hidden"][place]
+        far = [f"not like the calibration images: {outlier}"] if outlier else []
+        others = [f"other images of its {group}"] if new.image_risks[place] < new.risks[unit] else []
+        reasons = [*far, *others, *_comparisons(new.risk[place], hidden, new.more_hidden[place])]
+        judged.append(
+            JudgedImage(
+                name=names[place],
+                released=bool(released[unit]),
+                p_value=float(new.p_values[unit]),
+                risk=float(new.risk[place]),
+                hidden=float(hidden),
+                reasons=() if released[unit] else tuple(reasons),
+                within=bool(measured["within"][place]) if "within" in measured else None,
+            )
+        )
+    return tuple(judged)
+
+
+def _comparisons(risk: float, hidden: float, more_hidden: float) -> list[str]:
+    """Return how an image compares with the calibration images, the most unusual first."""
+    risky = f"riskier than {rounded_share(risk)} of calibration images"
+    masked = (
+        f"{rounded_share(hidden)} hidden, more than in {rounded_share(more_hidden)} of calibration images"
+    )
+    unusual = [(risk, risky), *([(more_hidden, masked)] if more_hidden > MANY else [])]
+    return [text for _, text in sorted(unusual, reverse=True)]
+
+
+def _power(share: float, released: Flags, failed: Flags) -> Power:
+    good = released[~failed]
+    of_good = float(good.mean()) if len(good) else math.nan
+    return Power(share, int(released.sum()), int((released & failed).sum()), of_good)
+
+
+def _sentence(masker: Masker, share: float, *, each: bool) -> str:
+    """Return what is promised of the images released, as a condition if it was chosen after looking."""
+    unit, misses = masker.guarantee.unit, "miss the threshold"
+    if isinstance(unit, Group):
+        misses = (
+            f"do not keep the threshold on {unit.images}" if unit.share < 1 else f"{misses} on some image"
+        )
+    drawn = f"in expectation over calibration {unit.plural} and new {unit.plural}"
+    text = f"Of the {unit.plural} released under their masks, at most {percent(share)} {misses}, {drawn}."
+    if each:
+        text = f"Of all new {unit.plural}, at most {percent(share)} are released and {misses}, {drawn}."
+    text = f"If this had been fixed beforehand: o{text[1:]}" if masker.card.exploratory else text
+    return masker.card.promise.named(text)
+
+
+def _formula(masker: Masker, share: float, *, each: bool) -> str:
+    """Return the promise as a formula."""
+    misses = f"{masker.guarantee.unit.statistic_of(masker.card.loss.name)} > {masker.card.threshold:.4g}"
+    left = f"P(released, {misses})" if each else f"E[#{{released, {misses}}} / max(1, #released)]"
+    return masker.card.promise.named(f"{left} <= {share:g}")

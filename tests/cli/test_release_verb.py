@@ -1,0 +1,46 @@
+"""conformask release: what is printed, the CSV file, and what a run remembers."""
+
+import csv
+from pathlib import Path
+
+
+def test_release_says_what_is_released_and_remembers_it(conformask, own: Path) -> None:
+    asked = ("release", own / "run", own / "data", "--share", "0.1")
+    told = conformask(*asked, "--out", own / "released.csv")
+    assert told.status == 0, told.err
+    assert told.out.startswith("Of the images released under their masks, at most 10")
+    record = conformask(*asked, "--json").record
+    assert f"Released: {sum(image['released'] for image in record['images'])} of" in told.out
+    assert [power["share"] for power in record["power"]] == [0.01, 0.02, 0.05, 0.1]
+    with (own / "released.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == [image["name"] for image in record["images"]]
+    assert [row["released"] for row in rows] == [str(image["released"]) for image in record["images"]]
+    again = conformask(*asked[:3], "--share", "0.2")
+    assert again.status == 1
+    assert "were judged before" in again.err
+    in_the_way = conformask(*asked, "--out", own / "released.csv")
+    assert in_the_way.status == 1
+    assert "is in the way" in in_the_way.err
+
+
+def test_masks_say_what_is_released(conformask, own: Path) -> None:
+    names = [line["name"] for line in _test_part(own / "data" / "manifest.csv", own / "new")]
+    told = conformask("mask", own / "run", own / "new", own / "masks", "--release", "0.1")
+    assert told.status == 0, told.err
+    assert f"of {len(names)} images. Of the images released under their masks" in told.out
+    with (own / "masks" / "sizes.csv").open(encoding="utf-8") as file:
+        assert {row["released"] for row in csv.DictReader(file)} <= {"True", "False"}
+
+
+def _test_part(manifest: Path, folder: Path) -> list[dict[str, str]]:
+    """Write a manifest of the test part, without y."""
+    with manifest.open(encoding="utf-8") as file:
+        lines = [line for line in csv.DictReader(file) if line["split"] == "test"]
+    folder.mkdir()
+    with (folder / "manifest.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["x", "y_hat", "name"])
+        for line in lines:
+            writer.writerow([*(manifest.parent / line[role] for role in ("x", "y_hat")), line["name"]])
+    return lines
