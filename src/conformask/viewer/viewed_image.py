@@ -34,6 +34,7 @@ from conformask.pictures.pixels import map_ends
 from conformask.pictures.views import Places
 from conformask.progress import Tell
 from conformask.records.size import Size
+from conformask.scorers.patches import in_patches, remove_specks
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Places as Window
 from conformask.storage.as_arrays import Array
@@ -128,7 +129,7 @@ def open_image(masker: Masker, triplets: Triplets, index: int, report: Tell) -> 
     masker.card.check_shape(triplets.header(index).shape, f"{triplets.names[index]}: ")
     if decoded_bytes(triplets, index) > MOST_DECODED:
         return _open_in_files(masker, triplets, index, report)
-    scorer = replace(tiled_scorer(masker), tell=report)
+    scorer = in_patches(replace(tiled_scorer(masker), tell=report), masker.scorer.patches)
     return _open_in_memory(masker, next(scored_batches(scorer, triplets.select([index]), 1)))
 
 
@@ -226,6 +227,7 @@ def _scores(masker: Masker, image: WholeImage, report: Tell) -> Array:
     for done, (window, part) in enumerate(parts_of_score(masker, image), start=1):
         report(done, count)
         score[window_index(window)] += part
+    remove_specks(masker.scorer, score)
     return score
 
 

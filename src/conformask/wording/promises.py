@@ -87,7 +87,8 @@ def meaning_of(card: CalibrationCard) -> Meaning:
 
 def about_masks(card: CalibrationCard) -> str:
     """Return what readers of the masks may take for granted and must not; empty if there is nothing."""
-    return " ".join(filter(None, (GREY_TEXT if card.is_grey else None, card.loss.caveat)))
+    parts = None if card.patches is None else f"The masks consist of {card.parts}, shown or hidden."
+    return " ".join(filter(None, (parts, GREY_TEXT if card.is_grey else None, card.loss.caveat)))
 
 
 def promised_share(promise: Promise) -> float | None:
