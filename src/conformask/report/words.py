@@ -137,7 +137,7 @@ def errors_text(evaluation: Evaluation) -> str:
 
 
 def parts_text(evaluation: Evaluation) -> str | None:
-    """Return the mean number of connected parts of a mask and the length of their boundary; None if unknown."""
+    """Return the mean number of connected parts of a mask, and the length of their boundary, or None."""
     if evaluation.images.parts is None:
         return None
     shown, hidden, boundary = map(figure, evaluation.images.parts)
