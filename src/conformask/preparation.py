@@ -259,7 +259,7 @@ def add_outputs(
                     yield name, [output], None
                 continue
             for name, image in batch.items():
-                shown, maps = _named(name, partial(recipe, predictor), image)
+                shown, maps = run_named(name, partial(recipe, predictor), image)
                 yield name, [y_hat[0] for y_hat in shown], maps[0]
 
     with exclusive_folder(folder):
@@ -293,7 +293,7 @@ def _write_groups(folder: Path, stems: Mapping[str, Sequence[str]]) -> None:
     write_manifest(folder / MANIFEST, rows, ("name", "group", "y_hat", *roles))
 
 
-def _named(name: str, run: Callable[[Images], T], image: Images) -> T:
+def run_named(name: str, run: Callable[[Images], T], image: Images) -> T:
     """Return what a network makes of an image; its errors name the image."""
     try:
         return run(image)
@@ -374,7 +374,7 @@ def _outputs(predictor: Predictor, images: Mapping[str, Images]) -> list[Tensor]
     if len({image.shape for image in images.values()}) == 1:
         with suppress(Exception):
             return list(predictor(torch.cat(list(images.values()))))
-    return [_named(name, predictor, image)[0] for name, image in images.items()]
+    return [run_named(name, predictor, image)[0] for name, image in images.items()]
 
 
 def _check_output(name: str, output: Tensor, expected: tuple[int, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Masks in connected parts of at least a number of pixels, checked by code that follows neighbours one by one."""
+"""Masks in connected parts of at least a number of pixels, checked by code that follows neighbours."""
 
 import math
 import warnings
