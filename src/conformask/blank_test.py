@@ -5,7 +5,6 @@ same picture. What the network adds there it may add anywhere. The test is cheap
 """
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch.nn.functional import avg_pool2d
 
 from conformask.data.decoding import name_and_suffix
 from conformask.data.images import list_images, read_image
-from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
+from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, one_line
 from conformask.fingerprints import name_of
 from conformask.pictures.pixels import in_colors
 from conformask.predictors.custom import CustomPredictor, custom_predictor
@@ -191,13 +190,16 @@ def _middle(image: Array, side: int) -> Array:
 
 def _channels(network: Predictor) -> int:
     """Return 3, or 1 where the network fails on 3 channels."""
+    failures = {}
     for channels in (3, 1):
-        with suppress(ConformaskError):
+        try:
             _run(network, np.full((channels, GRAIN, GRAIN), 0.5, np.float32), "a flat field")
             return channels
+        except ConformaskError as error:
+            failures[channels] = one_line(error)
     raise InvalidArgumentError(
-        f"{network.name} takes neither 3 nor 1 channels in squares of {GRAIN} pixels: give a folder of its "
-        "inputs, --images (images=)"
+        f"{network.name} takes neither squares of {GRAIN} pixels with 3 channels ({failures[3]}) nor with 1 "
+        f"({failures[1]}): give a folder of its inputs, --images (images=)"
     )
 
 
@@ -238,11 +240,6 @@ def _reduced(output: Array, side: int) -> Array:
     return means
 
 
-def _stretched(difference: Array) -> Array:
-    """Return a picture of differences, enlarged around grey."""
-    return in_colors((0.5 + CONTRAST * difference).clip(0, 1))
-
-
 def _flat(network: Predictor, channels: int, side: int, level: float) -> ProbeRow:
     name = f"flat field {level:g}"
     x = np.full((channels, side, side), level, np.float32)
@@ -259,9 +256,13 @@ def _flat(network: Predictor, channels: int, side: int, level: float) -> ProbeRo
     return ProbeRow(name, numbers, _pictures(x, output, "structure", around))
 
 
-def _pictures(x: Array, output: Array, what: str, difference: Array) -> dict[str, Array]:
-    label_of_difference = f"{what} x {CONTRAST}"
-    return {"input": in_colors(x), "output": in_colors(output), label_of_difference: _stretched(difference)}
+def _pictures(
+    x: Array, output: Array, what: str, difference: Array, again: Array | None = None
+) -> dict[str, Array]:
+    """Return pictures by label; differences are enlarged around grey."""
+    images = {"input": x, "output": output} | ({} if again is None else {"output of the output": again})
+    images[f"{what} x {CONTRAST}"] = 0.5 + CONTRAST * difference
+    return {name: in_colors(image.clip(0, 1)) for name, image in images.items()}
 
 
 def _noise(network: Predictor, channels: int, side: int) -> ProbeRow:
@@ -320,8 +321,7 @@ def _own_output(network: Predictor, name: str, image: Array) -> ProbeRow | None:
         "change": float(abs(_inside(again - output)).mean()),
         "consistency": float(abs(_inside(reduced - x)).mean()),
     }
-    pictures = _pictures(x, output, "change", again - output)
-    pictures["output of the output"] = in_colors(again)
+    pictures = _pictures(x, output, "change", again - output, again)
     return ProbeRow(f"own output of {name}", numbers, pictures)
 
 
