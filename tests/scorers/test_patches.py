@@ -263,6 +263,20 @@ def test_whole_images_have_no_specks_at_the_borders_of_tiles(
         np.testing.assert_array_equal(masker.open(shown.item)[0, 0].numpy(), in_memory)
 
 
+def test_layers_have_no_specks_at_the_borders_of_tiles(tmp_path: Path) -> None:
+    pytest.importorskip("napari")
+    from conformask.plugins.napari.frames import score_images
+
+    masker, new = whole_images(tmp_path / "new")
+    work = score_images(masker, [whole.whole_image(new, 0, new.raster(0, "y_hat"))])
+    try:
+        while True:
+            next(work)
+    except StopIteration as stop:
+        (layer,) = stop.value
+    np.testing.assert_array_equal(masker.open(layer.item)[0, 0].numpy(), masker(new[0]))
+
+
 def test_what_cannot_be_computed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     masker, new = whole_images(tmp_path / "new")
     monkeypatch.setattr(whole, "IN_MEMORY", 1000)

@@ -230,7 +230,7 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     lines = [
         masker.sentence,
         *([hidden] if hidden else []),
-        f"{rule} ({masker.card.masks} masks, {exactness})",
+        f"{rule} (masks: {masker.card.masks}; {exactness})",
     ]
     if isinstance(lam, float) and masker.card.family == BY_VALUE:
         lines += filter(None, [masker.scorer.shown_text(lam)])

@@ -31,8 +31,6 @@ class Patches(WrappedScorer):
     """
 
     area: int
-    network = of_scorer("network")
-    x_channels = of_scorer("x_channels")
     tiles = of_scorer("tiles")
 
     @property
