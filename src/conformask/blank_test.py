@@ -21,14 +21,14 @@ from conformask.errors import ConformaskError, ImageError, InvalidArgumentError,
 from conformask.fingerprints import name_of
 from conformask.pictures.pixels import in_colors
 from conformask.predictors.custom import CustomPredictor, custom_predictor
-from conformask.preparation import run_named
+from conformask.preparation.outputs import check_output, outputs_of
 from conformask.progress import tracked
 from conformask.records.reading import PLAIN, Reading
 from conformask.records.size import size_text
 from conformask.report.strip import Strip, StripRow
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
-from conformask.types import Images, Predictor
+from conformask.types import Predictor
 
 LEVELS = (0.25, 0.5, 0.75)
 """Values of the flat fields."""
@@ -216,17 +216,15 @@ def _run(network: Predictor, x: Array, name: str) -> Array:
     Raises:
         ImageError: the network failed, or returned NaN or another size.
     """
-    output: Images = run_named(name, network, torch.from_numpy(np.ascontiguousarray(x))[None])
-    size, side = tuple(output.shape[2:]), x.shape[-1]
+    (((output,), _),) = outputs_of(network, {name: torch.from_numpy(np.ascontiguousarray(x))[None]}, None)
+    size, side = tuple(output.shape[1:]), x.shape[-1]
     if size != (size[0], size[0]) or size[0] % side:
         raise ImageError(
             f"{name}: the predictor made {size_text(size)} of {side} x {side} pixels, but the blank test "
             "needs the same size, or a whole number of times as many along each side"
         )
-    if not bool(output.isfinite().all()):
-        raise ImageError(f"{name}: the predictor returned NaN or infinity")
-    array: Array = output[0].numpy()
-    return array
+    check_output(name, output, output.shape)
+    return output.numpy()
 
 
 def _inside(image: Array) -> Array:

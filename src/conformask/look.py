@@ -15,6 +15,7 @@ from conformask.errors import CalibrationError
 from conformask.evaluation.evaluate import evaluate
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
+from conformask.preparation import ROLES
 from conformask.records.card import CALIBRATION
 from conformask.records.evaluation import FILE as EVALUATION
 from conformask.records.evaluation import Evaluation
@@ -117,11 +118,12 @@ def _check_count(triplets: Triplets, needed: int, *, by_group: bool) -> None:
 def _write_manifest(folder: Path, parts: Mapping[str, Triplets], provenance: Provenance) -> None:
     """List the files of all parts, where they are."""
     provenance.claim(folder, [MANIFEST])
-    write_manifest(folder / MANIFEST, chain.from_iterable(_lines(part, parts[part]) for part in parts))
+    lines = chain.from_iterable(_lines(part, parts[part]) for part in parts)
+    write_manifest(folder / MANIFEST, lines, ("name", *ROLES, "group", "split"))
 
 
 def _lines(part: str, images: Triplets) -> Iterator[dict[str, object]]:
     for index, (name, group) in enumerate(zip(images.names, images.groups, strict=True)):
-        paths = {role: images.file(index, role) for role in ("x", "y_hat", "y")}
+        paths = {role: images.file(index, role) for role in ROLES}
         absolute = {role: path and path.absolute() for role, path in paths.items()}
         yield {"name": name, **absolute, "group": group, "split": part}

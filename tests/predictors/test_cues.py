@@ -1,5 +1,7 @@
 """Maps made by more passes of a network: flips, samples and the residual."""
 
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,14 @@ from conformask.cli import main
 from conformask.data.check import check_triplets
 from conformask.data.images import read_image as read_mask
 from conformask.data.images import write_image
+from conformask.data.sources import TrueImages
 from conformask.deployment.masks import write_masks
 from conformask.errors import InvalidArgumentError, MismatchError, OutputError
 from conformask.predictors.cues import CueRecipe, symmetries
 from conformask.predictors.custom import CustomPredictor, custom_predictor
-from conformask.preparation import add_outputs
+from conformask.preparation import add_outputs, write_triplets
+from conformask.records.reading import Reading
+from conformask.tasks import Completion
 
 
 def network(run) -> CustomPredictor:
@@ -160,22 +165,55 @@ def test_an_output_is_drawn_together_with_its_map(tmp_path: Path) -> None:
     add_outputs(data, drawing, cues="residual")
 
 
-def test_maps_go_without_a_task(tmp_path: Path, capsys) -> None:
+def true_images(folder: Path, count: int) -> TrueImages:
+    for number in range(count):
+        write_image(folder / "true" / f"{number}.png", images((3, 24, 24), number).numpy())
+    return TrueImages.from_folder(folder / "true", 16, 8, colour=True)
+
+
+def test_true_images_get_maps_too(tmp_path: Path) -> None:
+    (tmp_path / "true").mkdir()
+    task, turning = Completion(), network(lambda x: x[:, :1].cummax(dim=3).values)
+    made = write_triplets(
+        true_images(tmp_path, 2), tmp_path / "data", task=task, predictor=turning, cues=CueRecipe.of("flips")
+    )
+    triplets = cm.Triplets.from_folder(tmp_path / "data", reading=Reading(cues="cues"))
+    assert len(triplets) == made == 8
+    assert triplets.provenance.cues == "flips"
+    x = torch.from_numpy(triplets[3].x)[None]
+    _, spread = CueRecipe.of("flips")(turning, x)
+    assert np.abs(triplets[3].cues - spread[0].numpy()).max() < 0.01, "x is rounded to 8 bits in its file"
+
+
+def test_a_killed_run_keeps_no_map_of_other_draws(tmp_path: Path) -> None:
+    """Each map is the deviation of the very outputs beside it, also after a kill in between."""
+    (tmp_path / "true").mkdir()
+    source, calls = true_images(tmp_path, 5), iter(range(1000))
+
+    def run(x: torch.Tensor, last: int) -> torch.Tensor:
+        if next(calls) == last:
+            raise KeyboardInterrupt
+        return torch.rand(len(x), 1, *x.shape[2:])
+
+    for last in (5, 1000):
+        with nullcontext() if last == 1000 else pytest.raises(KeyboardInterrupt):
+            write_triplets(
+                source, tmp_path / "data", task=Completion(), predictor=network(partial(run, last=last)),
+                cues=CueRecipe.of("samples,3", "all"),
+            )  # fmt: skip
+    triplets = cm.Triplets.from_folder(tmp_path / "data", reading=Reading(cues="cues"))
+    assert len(triplets) == 3 * 20
+    for first in range(0, 60, 3):
+        three = [triplets[first + place] for place in range(3)]
+        assert len({triplet.group for triplet in three}) == 1
+        spread = np.std([triplet.y_hat for triplet in three], axis=0)
+        assert np.abs(spread - three[0].cues).max() < 0.005
+
+
+def test_what_is_shown_goes_with_maps(tmp_path: Path, capsys) -> None:
     with pytest.raises(SystemExit):
-        main(
-            [
-                "triplets",
-                str(tmp_path),
-                "new",
-                "--task",
-                "completion",
-                "--predictor",
-                "bicubic",
-                "--show",
-                "all",
-            ]
-        )
-    assert "--cues and --show go without --task" in capsys.readouterr().err
+        main(f"triplets {tmp_path} new --task completion --predictor bicubic --show all".split())
+    assert "--show goes with --cues samples,K or dropout,K" in capsys.readouterr().err
 
 
 RETURNS = """

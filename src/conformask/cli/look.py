@@ -95,14 +95,12 @@ def tell(found: "Look", out: Path, notes: Sequence[str], *, as_json: bool) -> No
 
 
 def _hidden_text(evaluation: "Evaluation") -> str:
-    """Return how much the masks hide of the test images, and how much the best masks would."""
+    """Return how much the masks hide of the test images."""
     from conformask.wording.numbers import rounded_share
 
     low, high = map(rounded_share, evaluation.mask_size_interval)
-    best = evaluation.mask_size_oracle
-    least = "" if best is None else f"; the best possible masks hide {rounded_share(best)}"
     size = f"{rounded_share(evaluation.mask_size)} of {evaluation.card.loss.whole}"
-    return f"The masks hide {size} on average (95\N{NO-BREAK SPACE}% interval {low} to {high}){least}."
+    return f"The masks hide {size} on average (95\N{NO-BREAK SPACE}% interval {low} to {high})."
 
 
 def view(found: "Look", out: Path, port: int) -> None:

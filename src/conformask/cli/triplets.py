@@ -37,8 +37,8 @@ def triplets(
     cues: Annotated[
         str | None,
         Parameter(
-            help="Also write maps that say where the output may be wrong, to IMAGES/cues: outputs (what the "
-            "network returns after y_hat), flips (the spread of its outputs over 8 flips and turns of x), "
+            help="Also write maps that say where the output may be wrong, to a folder cues: outputs (what "
+            "the network returns after y_hat), flips (their spread over 8 flips and turns of x), "
             "samples,K (over K calls of a network that draws), dropout,K (over K calls with its dropout on) "
             "or residual (|A y_hat - x|, where A makes y_hat as small as x)."
         ),
@@ -84,37 +84,39 @@ def triplets(
     from conformask.tasks import task as task_by_name
     from conformask.wording.numbers import plural
 
+    if cues is None and shown != "one":
+        bad_usage("--show goes with --cues samples,K or dropout,K")
+    recipe = None if cues is None else CueRecipe.of(cues, shown)
     if task is None:
         if (data, size, stride) != (None, None, None):
             bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
         own = custom_predictor(predictor, read.data_range)
         n = add_outputs(images, own, reading=read.reading(), cues=cues, show=shown, compute=devices.compute())
-        recipe = None if cues is None else CueRecipe.of(cues, shown)
-        record = {"data": str(images), "n": n, "predictor": predictor, "cues": recipe and recipe.text}
-        each = "outputs" if shown != "all" else "groups of outputs"
-        lines, following = [f"{n} {each} in {images / 'y_hat'}"], f"check {images}"
-        if recipe is not None:
-            unit = "--unit group " if shown == "all" else ""
-            following = f"calibrate {images} --score-from cues --threshold T {unit}--out RUN"
-            calls = plural(recipe.passes, "call")
-            lines.append(f"{n} maps in {images / 'cues'}, by {calls} of the network for each image")
-        show(record, *lines, f"Next: conformask {following}", as_json=json)
-        return
-    if cues is not None or shown != "one":
-        bad_usage("--cues and --show go without --task: run your network on a folder with x/ and y/")
-    if data is None or size is None:
-        bad_usage("--task makes x from true images: give DATA and --size as well")
-    source = true_images(images, size, stride, split, seed, read.data_range)
-    made_by = task_by_name(task)
-    network = predictor_named(predictor, made_by, read.data_range)
-    population = population_of(stride, split)
-    n = write_triplets(
-        source,
-        data,
-        task=made_by,
-        predictor=network,
-        population=population,
-        compute=devices.compute(),
-    )
-    record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
-    show(record, f"{n} triplets in {data}", f"Next: conformask check {data}", as_json=json)
+        record, made = {"data": str(images), "n": n, "predictor": predictor}, images
+        lines = [f"{n} {'groups of outputs' if shown == 'all' else 'outputs'} in {images / 'y_hat'}"]
+    else:
+        if data is None or size is None:
+            bad_usage("--task makes x from true images: give DATA and --size as well")
+        source = true_images(images, size, stride, split, seed, read.data_range)
+        made_by = task_by_name(task)
+        network = predictor_named(predictor, made_by, read.data_range)
+        population = population_of(stride, split)
+        n = write_triplets(
+            source,
+            data,
+            task=made_by,
+            predictor=network,
+            population=population,
+            cues=recipe,
+            compute=devices.compute(),
+        )
+        record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
+        made, lines = data, [f"{n} {'groups of triplets' if shown == 'all' else 'triplets'} in {data}"]
+    following = f"check {made}"
+    if recipe is not None:
+        unit = "--unit group " if shown == "all" else ""
+        following = f"calibrate {made} --score-from cues --threshold T {unit}--out RUN"
+        calls = plural(recipe.passes, "call")
+        lines.append(f"{n} maps in {made / 'cues'}, by {calls} of the network for each image")
+    record |= {"cues": recipe and recipe.text}
+    show(record, *lines, f"Next: conformask {following}", as_json=json)

@@ -27,7 +27,6 @@ ROLES = ("x", "y_hat", "y", "region")
 REPEATS = "repeats"
 """Folder of repeats NAME_1 and NAME_2 of each image, in the place of y/."""
 COLUMNS = (*ROLES, "repeat", "name", "group", "category", "weight", "split")
-WRITTEN = ("name", "x", "y_hat", "y", "group", "split")
 """Columns of the manifests that conformask writes."""
 LABELS = ("groups", "categories", "names")
 FIELDS = {
@@ -149,9 +148,7 @@ def rows_of_folders(folders: Mapping[str, Path], reading: Reading = PLAIN) -> li
     ]
 
 
-def write_manifest(
-    path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str] = WRITTEN
-) -> None:
+def write_manifest(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
     """Write a manifest of rows with these columns, whole or not at all."""
     with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")

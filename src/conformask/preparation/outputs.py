@@ -1,4 +1,4 @@
-"""Preparation of triplets: apply a task and a predictor to true images, or a predictor to inputs."""
+"""Outputs of a network, and maps beside them, for inputs that are there."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -18,174 +18,31 @@ from conformask.data.formats import FORMATS
 from conformask.data.formats.format import SourceImage
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST, write_manifest
-from conformask.data.provenance import FILE as PROVENANCE
-from conformask.data.provenance import Provenance, unfinished
-from conformask.data.sources import Pairs, Source, TrueImages
+from conformask.data.provenance import Provenance
 from conformask.errors import (
     ConformaskError,
     ImageError,
     InvalidArgumentError,
     MismatchError,
     MissingFileError,
-    OutputError,
     one_line,
 )
-from conformask.fingerprints import fingerprint_of
 from conformask.names import Show
-from conformask.predictors.classical import CLASSICAL
 from conformask.predictors.cues import CueRecipe
-from conformask.predictors.custom import custom_predictor
-from conformask.predictors.network_predictor import Accelerated
 from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.network import Network
 from conformask.records.reading import Reading
-from conformask.storage.as_json import hash_of
-from conformask.storage.atomic import atomic_write, remove_claimed
-from conformask.storage.claims import refuse_unclaimed_in
+from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE, Compute, launch
-from conformask.types import Images, Predictor, Task, Triplet
+from conformask.types import Images, Predictor
 
 T = TypeVar("T")
-ROLES = ("x", "y_hat", "y")
 CUES = "cues"
 """Folder of the maps that conformask makes."""
 VOLUME = ".nii.gz"
 """Suffix of outputs that are volumes."""
-
-
-def write_triplets(
-    images: TrueImages,
-    out: str | Path,
-    *,
-    task: Task,
-    predictor: Predictor,
-    population: str | None = None,
-    compute: Compute = ONE_DEVICE,
-) -> int:
-    """Make x and y of every true image, run the predictor, write x/, y_hat/, y/ and the manifest.
-
-    Until the end triplets.json says that they are not finished, and from what they are made: a killed run
-    resumes where it stopped, one with other images, task or predictor starts over. Threads read and write
-    beside the predictor; several devices of `compute` are processes that share
-    the images. Returns the number of images.
-
-    Raises:
-        MismatchError: the folder already holds triplets.
-        OutputError: x/, y_hat/ or y/ holds something that no record of conformask claims, such as the true
-            images themselves.
-        ImageError: the predictor returned NaN or another shape; the message names the image.
-    """
-    out = Path(out)
-    if (out / MANIFEST).exists() and not unfinished(out):
-        raise MismatchError(f"{out} already contains triplets: choose another folder, or delete it")
-    processes = launch(compute)
-    with exclusive_folder(out):
-        provenance = provenance_of(predictor, task.name, population)
-        if processes.is_first:
-            source = hash_of([images.fingerprint, fingerprint_of(task)])
-            _begin(out, images, replace(provenance, source=source, finished=False))
-        processes.wait()
-        missing = [part for part in _parts(len(images)) if not _is_written(out, images, part)]
-        # nobody writes before everybody has listed what is missing, or the lists would differ
-        processes.wait()
-        _write(out, images, task, predictor, missing[processes.rank :: processes.count])
-        processes.wait()
-        if processes.is_first:
-            _write_manifest(out, images)
-            provenance.save(out)
-        processes.wait()
-    return len(images)
-
-
-def _begin(out: Path, images: TrueImages, claim: Provenance) -> None:
-    """Keep what a killed run with this claim wrote, remove what another's wrote; raise for anything else."""
-    folders = [(out / role).resolve() for role in ROLES]
-    endangered = [path for path in images.paths if path.resolve().parent in folders]
-    if endangered:
-        raise OutputError(
-            f"{endangered[0]} is a true image, but {out} is the folder for the triplets: choose another "
-            "folder for them"
-        )
-    interrupted = unfinished(out)
-    if interrupted == claim:
-        return
-    if interrupted is not None:
-        remove_claimed(out / PROVENANCE)
-    for role in ROLES:
-        refuse_unclaimed_in(out / role)
-    paths = [path for source in images.sources for path in _paths(source).values()]
-    claim.claim(out, [MANIFEST, *paths])
-
-
-def _parts(count: int) -> list[range]:
-    """Return the batches in which the predictor is run, as ranges of places of images.
-
-    The batches are the same however many processes share them and whatever is left, for the last bits of an
-    output may depend on the size of its batch.
-    """
-    return [range(start, min(start + BATCH_SIZE, count)) for start in range(0, count, BATCH_SIZE)]
-
-
-def _is_written(out: Path, images: TrueImages, part: range) -> bool:
-    return all((out / path).exists() for place in part for path in _paths(images.sources[place]).values())
-
-
-def _write(out: Path, images: TrueImages, task: Task, predictor: Predictor, parts: Sequence[range]) -> None:
-    def write(image: tuple[Source, Triplet]) -> None:
-        source, triplet = image
-        for role, path in _paths(source).items():
-            if not (out / path).exists():
-                write_image(out / path, getattr(triplet, role), bits=images.bits)
-
-    for _ in prefetch(write, predicted(images, task, predictor, parts)):
-        pass
-
-
-def _write_manifest(out: Path, images: TrueImages) -> None:
-    rows = (
-        {"name": source.name, "group": source.group, "split": source.part} | _paths(source)
-        for source in images.sources
-    )
-    write_manifest(out / MANIFEST, rows)
-
-
-def _paths(source: Source) -> dict[str, str]:
-    return {role: f"{role}/{source.name}.png" for role in ROLES}
-
-
-def provenance_of(predictor: Predictor, task: str | None = None, population: str | None = None) -> Provenance:
-    """Return the provenance of triplets whose y_hat the predictor makes."""
-    network = Network(predictor.name, predictor.fingerprint)
-    return Provenance(task, network, predictor.trained_on, population)
-
-
-def predicted(
-    images: TrueImages, task: Task, predictor: Predictor, parts: Sequence[range] | None = None
-) -> Iterator[tuple[Source, Triplet]]:
-    """Yield the triplets of true images, in order, for the places in `parts` or for all.
-
-    Args:
-        images: the true images.
-        task: makes x.
-        predictor: makes y_hat; it is run on the images of a part together.
-        parts: places of images that are predicted together, as `_parts` returns them.
-
-    Raises:
-        ImageError: the predictor returned NaN or another shape; the message names the image.
-    """
-    parts = _parts(len(images)) if parts is None else parts
-    pairs, places = Pairs(images, task), [place for part in parts for place in part]
-    read = prefetch(pairs.__getitem__, places, lambda pair: 2 * pair[2].nbytes, threads=1)
-    reported = tracked(read, "triplets", len(places))
-    for part in parts:
-        batch = list(islice(reported, len(part)))
-        outputs = _outputs(predictor, {source.name: x for source, x, _ in batch})
-        for (source, x, y), y_hat in zip(batch, outputs, strict=True):
-            _check_output(source.name, y_hat, y.shape[1:])
-            arrays = [image.float().numpy() for image in (x[0], y_hat, y[0])]
-            yield source, Triplet(source.name, arrays[0], arrays[1], arrays[2], source.group)
 
 
 def add_outputs(
@@ -245,7 +102,7 @@ def add_outputs(
         name, shown, maps = result
         for stem, output in zip(stems[name], shown, strict=True):
             expected = read_header(truths[name], reading).shape if name in truths else output.shape
-            _check_output(name, output, expected)
+            check_output(name, output, expected)
             if stem not in written:
                 _write_output(folder / "y_hat" / stem, output.numpy(), inputs[name], reading)
         if maps is not None and name not in mapped:
@@ -254,13 +111,8 @@ def add_outputs(
     def outputs() -> Iterator[tuple[str, list[Tensor], Tensor | None]]:
         images = zip(names, prefetch(read, names, lambda image: image.nbytes), strict=True)
         while batch := dict(islice(images, batch_size)):
-            if recipe is None:
-                for name, output in zip(batch, _outputs(predictor, batch), strict=True):
-                    yield name, [output], None
-                continue
-            for name, image in batch.items():
-                shown, maps = run_named(name, partial(recipe, predictor), image)
-                yield name, [y_hat[0] for y_hat in shown], maps[0]
+            for name, made in zip(batch, outputs_of(predictor, batch, recipe), strict=True):
+                yield name, *made
 
     with exclusive_folder(folder):
         processes.wait()
@@ -293,7 +145,7 @@ def _write_groups(folder: Path, stems: Mapping[str, Sequence[str]]) -> None:
     write_manifest(folder / MANIFEST, rows, ("name", "group", "y_hat", *roles))
 
 
-def run_named(name: str, run: Callable[[Images], T], image: Images) -> T:
+def _named(name: str, run: Callable[[Images], T], image: Images) -> T:
     """Return what a network makes of an image; its errors name the image."""
     try:
         return run(image)
@@ -308,7 +160,7 @@ def run_named(name: str, run: Callable[[Images], T], image: Images) -> T:
 def _claim(folder: Path, predictor: Predictor, started: bool, recipe: CueRecipe | None, mapped: bool) -> None:
     """Record in triplets.json what makes y_hat/ and cues/, before the first output is written."""
     provenance = Provenance.load(folder)
-    network = Network(predictor.name, predictor.fingerprint) if recipe is None else recipe.network(predictor)
+    network = network_of(predictor, recipe)
     if started and (provenance.network is None or provenance.network.is_other(network)):
         whose = "of an unknown network" if provenance.network is None else f"of {provenance.network.name}"
         raise MismatchError(
@@ -350,9 +202,13 @@ def _write_values(stem: Path, values: Image, x: Path, reading: Reading) -> None:
         with atomic_write(stem.with_name(f"{stem.name}{VOLUME}")) as aside:
             write_over(aside, values, SourceImage(x, read_header(x, reading).geometry, reading))
         return
-    axes = reading.axes or "YXC"
-    with atomic_write(stem.with_name(f"{stem.name}.npy")) as aside, aside.open("wb") as file:
-        np.save(file, _with_axes(values, axes), allow_pickle=False)
+    write_array(stem.with_name(f"{stem.name}.npy"), values, reading.axes)
+
+
+def write_array(path: Path, values: Image, axes: str | None = None) -> None:
+    """Write values of any range, (C, *space), as npy with these axes, or (*space, C)."""
+    with atomic_write(path) as aside, aside.open("wb") as file:
+        np.save(file, _with_axes(values, axes or "YXC"), allow_pickle=False)
 
 
 def _with_axes(image: Image, axes: str) -> Image:
@@ -369,53 +225,42 @@ def _images_of(folder: Path) -> dict[str, Path]:
     return {}
 
 
+def network_of(predictor: Predictor, recipe: CueRecipe | None) -> Network:
+    """Return what makes y_hat: the predictor alone, or by a recipe."""
+    return Network(predictor.name, predictor.fingerprint) if recipe is None else recipe.network(predictor)
+
+
+def outputs_of(
+    predictor: Predictor, images: Mapping[str, Images], recipe: CueRecipe | None
+) -> Iterator[tuple[list[Tensor], Tensor | None]]:
+    """Yield what is shown of each image, y_hat (C, *space), and its maps (K, *space) by the recipe.
+
+    Without a recipe that is one y_hat, and no maps.
+
+    Raises:
+        ImageError: the predictor failed; the message names the image.
+    """
+    if recipe is None:
+        yield from (([output], None) for output in _outputs(predictor, images))
+        return
+    for name, image in images.items():
+        shown, maps = _named(name, partial(recipe, predictor), image)
+        yield [y_hat[0] for y_hat in shown], maps[0]
+
+
 def _outputs(predictor: Predictor, images: Mapping[str, Images]) -> list[Tensor]:
     """Predict images together if they have one shape, else one by one; errors name the image."""
     if len({image.shape for image in images.values()}) == 1:
         with suppress(Exception):
             return list(predictor(torch.cat(list(images.values()))))
-    return [run_named(name, predictor, image)[0] for name, image in images.items()]
+    return [_named(name, predictor, image)[0] for name, image in images.items()]
 
 
-def _check_output(name: str, output: Tensor, expected: tuple[int, ...]) -> None:
+def check_output(name: str, output: Tensor, expected: tuple[int, ...]) -> None:
+    """Raise ImageError for an output of another shape than y, or with NaN."""
     if tuple(output.shape) != tuple(expected):
         raise ImageError(
             f"{name}: the predictor returned shape {tuple(output.shape)}, but y has {tuple(expected)}"
         )
     if not bool(torch.isfinite(output).all()):
         raise ImageError(f"{name}: the predictor returned NaN or infinity")
-
-
-def true_images(
-    folder: Path,
-    size: int,
-    stride: int | None,
-    split: str,
-    seed: int,
-    data_range: DataRange | None = None,
-) -> TrueImages:
-    """Return the true images of a folder, split as the verbs predictor and triplets both do it."""
-    return TrueImages.from_folder(folder, size, stride, split, seed, data_range, colour=True)
-
-
-def predictor_named(name: str, task: Task, data_range: DataRange | None = None) -> Predictor:
-    """Return bicubic, biharmonic, the predictor of a run folder, or `custom_predictor(name)`.
-
-    Raises:
-        InvalidArgumentError: none of these.
-        MismatchError: the run's predictor was trained for another task, or a file is damaged.
-        MissingFileError: no such run folder or file.
-    """
-    if name in CLASSICAL:
-        return CLASSICAL[name](task)
-    if not Path(name).is_dir():
-        return custom_predictor(name, data_range)
-    predictor = Accelerated.load(Path(name))
-    if predictor.task.name != task.name:
-        raise MismatchError(f"the predictor in {name} was trained for {predictor.task.name}, not {task.name}")
-    return predictor
-
-
-def population_of(stride: int | None, split: str) -> str | None:
-    """Return the images for which a promise about tiles holds; None if these are all new images."""
-    return "new tiles of these files" if stride is not None and split != "file" else None
