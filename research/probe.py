@@ -22,7 +22,7 @@ from conformask.types import Images
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "probe.png"
 RECORD = Path(__file__).parent / "results" / "probe.json"
-CPU, X4PLUS, SIDE, GAP = -1, 4, 256, 8
+CPU, X4PLUS, SIDE, GAP = -1, 4, 200, 8
 DRAWN = ("white noise of 0.1", "own output of a smooth texture", "shifts of a smooth texture")
 
 

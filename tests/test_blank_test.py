@@ -90,6 +90,11 @@ def test_a_grid_shows_when_the_input_is_shifted() -> None:
     assert found["shift_4"] == pytest.approx(0, abs=1e-7)
 
 
+def test_of_what_is_not_there_nothing_is_said() -> None:
+    found = numbers(lambda x: 0.5 + 0 * x + 1e-7 * torch.rand_like(x))[NOISE]
+    assert found.keys() == {"deviation", "deviation_of_input"}
+
+
 def test_a_module_with_one_channel_and_weights() -> None:
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="replicate"), nn.Sigmoid())

@@ -40,6 +40,8 @@ SIDE, GRAIN, MOST_IMAGES = 128, 32, 3
 """Largest side of an input, of which all are multiples of GRAIN, and the number of images that are used."""
 VISIBLE = 0.02
 """Difference from the mean, as a share of the range, from which on a structure is visible: 5 of 255."""
+NEGLIGIBLE = 1e-4
+"""Standard deviation of an output below which it is not asked of what it consists."""
 COARSE = 8
 """Period in pixels from which on a structure is coarse."""
 CONTRAST = 10
@@ -49,9 +51,9 @@ FACTS = {
     "offset": ("mean minus that of the input", "{:+.4f}"),
     "patch": ("largest visible patch, pixels", "{:.0f}"),
     "deviation_of_input": ("standard deviation of the input", "{:.4f}"),
-    "unexplained": ("share that is not the input filtered", "{:.3f}"),
-    "coarse": (f"share coarser than {COARSE} pixels", "{:.3f}"),
-    "coarse_of_input": (f"share of the input coarser than {COARSE} pixels", "{:.3f}"),
+    "unexplained": ("share of variance that no filter of the input makes", "{:.3f}"),
+    "coarse": (f"share of variance coarser than {COARSE} pixels", "{:.3f}"),
+    "coarse_of_input": ("the same of the input", "{:.3f}"),
     "change": ("mean change", "{:.4f}"),
     "consistency": ("mean difference from the input", "{:.4f}"),
     **{f"shift_{step}": (f"mean difference at {step} px", "{:.4f}") for step in range(1, SHIFTS + 1)},
@@ -135,6 +137,7 @@ def probe(
 
     Raises:
         ImageError: the network failed, or returned NaN, values far outside [0, 1] or another size.
+        MissingFileError: there is no such network or image.
         InvalidArgumentError: it takes neither 3 nor 1 channels where no images are given; or images that are
             volumes, or smaller than 36 pixels.
 
@@ -277,10 +280,10 @@ def _noise(network: Predictor, channels: int, side: int) -> ProbeRow:
         np.stack([_spectrum(image) for image in images])
         for images in (inputs, [_reduced(output, side) for output in outputs])
     )
-    power = float((abs(of_outputs) ** 2).sum())
     names = ("deviation", outputs), ("deviation_of_input", inputs)
     numbers = {what: float(np.mean([_inside(image).std() for image in images])) for what, images in names}
-    if power > 0:
+    if numbers["deviation"] > NEGLIGIBLE:
+        power = float((abs(of_outputs) ** 2).sum())
         response = (of_inputs.conj() * of_outputs).sum(axis=0) / (abs(of_inputs) ** 2).sum(axis=0).clip(1e-12)
         left = float((abs(of_outputs - response * of_inputs) ** 2).sum()) * DRAWS / (DRAWS - 1)
         numbers |= {

@@ -33,10 +33,12 @@ def probe(
 ) -> None:
     """Show what a network makes of flat fields, noise, its own output and shifted inputs; needs no truth."""
     from conformask.blank_test import probe as probed
+    from conformask.predictors.custom import custom_predictor
     from conformask.storage.claims import refuse_unclaimed
 
     refuse_unclaimed([out])
-    found = probed(predictor, images, reading=read.reading())
+    network = custom_predictor(predictor, read.data_range)
+    found = probed(network, images, reading=read.reading())
     written = found.save(out)
     rows = [
         (row.test if place == 0 else "", value, what)
