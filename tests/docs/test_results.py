@@ -97,3 +97,24 @@ def test_the_page_about_training_is_what_its_script_writes(tmp_path: Path) -> No
     module.PAGE = tmp_path / "cues.md"
     module.main()
     assert module.PAGE.read_text(encoding="utf-8") == before
+
+
+def test_the_page_about_the_blank_test_has_the_numbers_of_its_record() -> None:
+    record = json.loads((DOCS.parent / "research" / "results" / "probe.json").read_text(encoding="utf-8"))
+    page = (DOCS / "how-to" / "probe.md").read_text(encoding="utf-8")
+    networks = [record["Real-CUGAN x2"], record["Real-ESRGAN x4plus"]]
+    noise, own, shifts = (
+        [network[test] for network in networks]
+        for test in ("white noise of 0.1", "own output of a smooth texture", "shifts of a smooth texture")
+    )
+    for start, values in (
+        ("flat field 0.5: mean", [f"{network['flat field 0.5']['offset']:.3f}" for network in networks]),
+        ("noise: standard deviation", [f"{each['deviation']:.3f}" for each in noise]),
+        ("noise: share of it that", [f"{100 * each['unexplained']:.0f} %" for each in noise]),
+        ("noise: share of it coarser", [f"{100 * each['coarse']:.0f} %" for each in noise]),
+        ("texture: mean difference", [f"{each['consistency']:.3f}" for each in own]),
+        ("texture: mean change", [f"{each['change']:.3f}" for each in own]),
+        ("texture shifted", [f"{each['shift_1']:.3f}, {each['shift_2']:.3f}" for each in shifts]),
+    ):
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {start}")]
+        assert line.endswith(f"| {values[0]} | {values[1]} |")

@@ -172,8 +172,8 @@ def _comparison(masker: Masker, test: Triplets) -> ScoreComparison | None:
     """
     if masker.comparison is not None:
         return masker.comparison
-    is_known = masker.scorer.name not in WITHOUT_TRAINING and masker.card.patches is None
-    if is_known or masker.card.tiles is not None:
+    is_compared = masker.scorer.name in WITHOUT_TRAINING or masker.card.patches is not None
+    if not is_compared or masker.card.tiles is not None:
         return None
     benchmark = ScoreBenchmark.on(test, masker.loss, masker.family, masker.card.threshold)
     return None if benchmark is None else replace(benchmark.compare(masker.scorer), part="test")

@@ -87,7 +87,7 @@ def patch_area(choice: int | str | None, images: Triplets) -> int | None:
 
 
 def remove_specks(scorer: Scorer, score: Array) -> None:
-    """Remove small basins and peaks of scores, (N, C, *space) float32, in place, if the scorer has none."""
+    """Remove small basins and peaks of scores, (N, C, *space) float32, in place, if its masks have none."""
     if scorer.patches is None:
         return
     shape = np.array(score.shape[2:])
