@@ -118,3 +118,15 @@ def test_the_page_about_the_blank_test_has_the_numbers_of_its_record() -> None:
     ):
         (line,) = [line for line in page.splitlines() if line.startswith(f"| {start}")]
         assert line.endswith(f"| {values[0]} | {values[1]} |")
+
+
+def test_the_page_about_patches_has_the_numbers_of_its_record() -> None:
+    record = json.loads((DOCS.parent / "research" / "results" / "patches.json").read_text(encoding="utf-8"))
+    page = (DOCS / "how-to" / "patches.md").read_text(encoding="utf-8").splitlines()
+    for size, mean in record["l1"].items():
+        local = record["local"][size]
+        row = (
+            f"| {size} | {100 * mean['hidden']:.1f} % | {mean['parts']:.0f} | {mean['boundary']:.0f} | "
+            f"{100 * local['hidden']:.1f} % | {local['parts']:.0f} |"
+        )
+        assert row in page
