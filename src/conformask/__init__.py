@@ -5,6 +5,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from conformask.blank_test import probe as probe
     from conformask.conformal.promise import Promise as Promise
     from conformask.data.counts import split_counts as split_counts
     from conformask.data.triplets import Splits as Splits
@@ -62,6 +63,7 @@ _HOMES = {
     "Triplets": "data.triplets",
     "Splits": "data.triplets",
     "split_counts": "data.counts",
+    "probe": "blank_test",
     "Reading": "records.reading",
     "NoiseModel": "records.reference",
     "Reference": "records.reference",

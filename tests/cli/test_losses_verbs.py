@@ -4,8 +4,9 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import label
 
-from conformask.data.images import write_image
+from conformask.data.images import read_image, write_image
 from conformask.data.triplets import Triplets
 
 WINDOW = ("--over", "window", "--window", "5", "--threshold", "0.1", "--confidence", "0.8")
@@ -30,6 +31,23 @@ def test_a_promise_about_windows(conformask, own: Path) -> None:
         rows = list(csv.DictReader(file))
     assert rows
     assert all(0 < float(row["bound"]) <= 1 for row in rows)
+
+
+def test_masks_without_specks(conformask, own: Path) -> None:
+    run, data = own / "run", own / "data"
+    command = ["calibrate", run, data, "--threshold", "0.02", "--confidence", "0.8", "--patches"]
+    assert "(masks: binary in connected parts of at least 20 pixels; exact)" in conformask(*command, "20").out
+    assert "connected parts" in conformask("evaluate", run, data, "--report", own / "report.html").out
+    report = " ".join((own / "report.html").read_text(encoding="utf-8").split())
+    assert "The masks consist of connected parts of at least 20 pixels, shown or hidden." in report
+    assert "Connected parts of a mask, on average" in report
+    conformask("mask", run, data, own / "masks")
+    for path in (own / "masks" / "masks").iterdir():
+        shown = read_image(path)[0] > 0
+        sizes = [np.bincount(label(each)[0].ravel())[1:] for each in (shown, ~shown)]
+        assert np.concatenate(sizes).min() >= 20
+    for wrong in ("1", "2mm", "2mm2"):
+        assert conformask(*command, wrong).status == 1
 
 
 def test_a_score_for_each_loss(conformask, own: Path) -> None:

@@ -144,3 +144,36 @@ def test_releases_keep_their_promise_on_real_images() -> None:
         missing = [found["missing"][share] for found in record.values()]
         assert sum(missing) / len(missing) <= 1.2 * float(share)
         assert max(missing) <= 2.5 * float(share)
+
+
+def test_the_page_about_the_blank_test_has_the_numbers_of_its_record() -> None:
+    record = json.loads((DOCS.parent / "research" / "results" / "probe.json").read_text(encoding="utf-8"))
+    page = (DOCS / "how-to" / "probe.md").read_text(encoding="utf-8")
+    networks = [record["Real-CUGAN x2"], record["Real-ESRGAN x4plus"]]
+    noise, own, shifts = (
+        [network[test] for network in networks]
+        for test in ("white noise of 0.1", "own output of a smooth texture", "shifts of a smooth texture")
+    )
+    for start, values in (
+        ("flat field 0.5: mean", [f"{network['flat field 0.5']['offset']:.3f}" for network in networks]),
+        ("noise: standard deviation", [f"{each['deviation']:.3f}" for each in noise]),
+        ("noise: share of it that", [f"{100 * each['unexplained']:.0f} %" for each in noise]),
+        ("noise: share of it coarser", [f"{100 * each['coarse']:.0f} %" for each in noise]),
+        ("texture: mean difference", [f"{each['consistency']:.3f}" for each in own]),
+        ("texture: mean change", [f"{each['change']:.3f}" for each in own]),
+        ("texture shifted", [f"{each['shift_1']:.3f}, {each['shift_2']:.3f}" for each in shifts]),
+    ):
+        (line,) = [line for line in page.splitlines() if line.startswith(f"| {start}")]
+        assert line.endswith(f"| {values[0]} | {values[1]} |")
+
+
+def test_the_page_about_patches_has_the_numbers_of_its_record() -> None:
+    record = json.loads((DOCS.parent / "research" / "results" / "patches.json").read_text(encoding="utf-8"))
+    page = (DOCS / "how-to" / "patches.md").read_text(encoding="utf-8").splitlines()
+    for size, mean in record["l1"].items():
+        local = record["local"][size]
+        row = (
+            f"| {size} | {100 * mean['hidden']:.1f} % | {mean['parts']:.0f} | {mean['boundary']:.0f} | "
+            f"{100 * local['hidden']:.1f} % | {local['parts']:.0f} |"
+        )
+        assert row in page

@@ -46,6 +46,11 @@ VERBS = {
     Each photon or event goes to one of the parts at random (binomial thinning). If the counts are Poisson,
     the parts are independent: as if the exposure had been divided. A promise is then about outputs of x, so
     split new images in the same way.""",
+    "probe": """See what your network adds of its own: a blank test, without any truth.
+
+    What it makes of flat fields and of noise, of its own output, and of inputs that are shifted by a few
+    pixels: numbers, and a page with pictures. It promises nothing; masks with a promise are made from
+    triplets.""",
     "check": """Check triplets before hours of work.
 
     Reads every image, and checks pairs, shapes, value ranges, duplicates across parts, and whether there are
@@ -110,7 +115,7 @@ VERBS = {
 
 GROUPS = {
     "Start": ("demo", "look"),
-    "Prepare": ("predictor", "split-counts", "triplets", "check"),
+    "Prepare": ("predictor", "split-counts", "probe", "triplets", "check"),
     "Train": ("train",),
     "Promise": ("plan", "thresholds", "calibrate", "recalibrate", "evaluate"),
     "Use": ("mask", "release", "monitor", "export"),
@@ -123,6 +128,7 @@ EXAMPLES = {
     "look": "look noisy denoised clean",
     "predictor": "predictor photographs runs/enlarge --task super_resolution --size 128",
     "triplets": "triplets images --predictor enhance:enlarge",
+    "probe": "probe --predictor enhance:enlarge --images photographs",
     "split-counts": "split-counts photons parts --gain 4 --offset 100",
     "check": "check images",
     "train": "train images runs/first --distance l1",

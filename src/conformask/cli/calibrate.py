@@ -18,6 +18,7 @@ from conformask.cli.options import (
     Grey,
     NetworkName,
     OtherNetwork,
+    Patches,
     Promised,
     Read,
     Threshold,
@@ -72,6 +73,7 @@ def calibrate(
     promise: Promised = MARGINAL,
     family: FamilyName = None,
     grey: Grey = False,
+    patches: Patches = None,
     about: AboutLoss = SAME_LOSS,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
@@ -105,6 +107,7 @@ def calibrate(
     from conformask.records.card import CALIBRATION
     from conformask.scorers.given import Given
     from conformask.scorers.network_scorer import NetworkScorer
+    from conformask.scorers.patches import patch_area
     from conformask.scorers.stored import load_scorer
     from conformask.scorers.tiled import tiled as tiled_scorer
     from conformask.scorers.untrained import Untrained, for_images
@@ -142,8 +145,9 @@ def calibrate(
     chosen = about.loss(loss_for(start, None).terms) if about.is_given else None
     loss = loss_for(start, chosen, triplets)
     used_scorer, selection = for_images(start, triplets, loss), start.selection
-    name = family_for(used_scorer, loss, chosen_family).name
-    has_curves = selection is not None and selection.of == loss.terms and name in selection.curves
+    name, area = family_for(used_scorer, loss, chosen_family).name, patch_area(patches, triplets)
+    kept = selection is not None and selection.of == loss.terms and name in selection.curves
+    has_curves = kept and area is None
     calibration, set_aside = (triplets.part("calibration"), None) if has_curves else _set_aside(triplets)
     used_scorer = tiled_scorer(used_scorer, triplets.dimensions) if tiled else used_scorer
     if threshold is None:
@@ -151,10 +155,12 @@ def calibrate(
             used_scorer,
             promise=promise.promise(),
             family=chosen_family,
+            patches=area,
             loss=loss,
             selection=set_aside or calibration,
         )
         flag = "" if higher == "distrusted" else f" --higher {higher}"
+        flag += "" if patches is None else f" --patches {patches}"
         command = f"calibrate {named}{flag} {data} --threshold T --out {run}"
         show_choices(choices, loss.terms, promise.promise(), f"Next: conformask {command}", as_json=json)
         return
@@ -165,6 +171,7 @@ def calibrate(
         loss=loss,
         promise=promise.promise(),
         family=chosen_family,
+        patches=area,
         selection=set_aside,
         compute=devices.compute(run / PARTS),
         allow_network_mismatch=allow_network_mismatch,
@@ -223,7 +230,7 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     lines = [
         masker.sentence,
         *([hidden] if hidden else []),
-        f"{rule} ({masker.card.masks} masks, {exactness})",
+        f"{rule} (masks: {masker.card.masks}; {exactness})",
     ]
     if isinstance(lam, float) and masker.card.family == BY_VALUE:
         lines += filter(None, [masker.scorer.shown_text(lam)])

@@ -84,6 +84,7 @@ def summary_table(evaluation: "Evaluation") -> Table:
         *([] if hardest is None else [("of the hardest tenth", f"{hardest:.3f}", "by the mean score")]),
         ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
         ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
+        *_parts(evaluation),
         *_errors(evaluation),
         *_reference(evaluation),
         *(
@@ -96,6 +97,14 @@ def summary_table(evaluation: "Evaluation") -> Table:
         ("C(M, M_opt)", _text(evaluation.correlation_size_oracle), "mask size and Opt's"),
     ]
     return table(("", "value", ""), rows)
+
+
+def _parts(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
+    from conformask.report.words import parts_text
+    from conformask.wording.numbers import figure
+
+    parts, text = evaluation.images.parts, parts_text(evaluation)
+    return [] if parts is None or text is None else [("connected parts", figure(sum(parts[:2])), text)]
 
 
 def _errors(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":

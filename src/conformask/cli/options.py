@@ -220,6 +220,14 @@ Grey = Annotated[
     ),
 ]
 
+Patches = Annotated[
+    str | None,
+    Parameter(
+        help="Masks without specks: each connected part, shown or hidden, has at least this many pixels, or "
+        "this area, such as 25mm2, if images have a spacing."
+    ),
+]
+
 
 def family_option(family: names.Family | None, *, grey: bool) -> str | None:
     """Return the family that both options choose.

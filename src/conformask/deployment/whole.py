@@ -30,6 +30,7 @@ from conformask.masker.masker import Masker
 from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.size import Size, size_text
+from conformask.scorers.patches import Patches, remove_specks
 from conformask.scorers.tiled import Factors, Places, Tile, Tiled, reduced, tiled
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Loss, Score
@@ -80,10 +81,14 @@ class WrittenMask:
 
 
 def tiled_scorer(masker: Masker) -> Tiled:
-    """Return the masker's scorer for whole images; unless calibrated by tiles, a tile holds its images."""
+    """Return the masker's scorer for whole images; unless calibrated by tiles, a tile holds its images.
+
+    Its scores have specks, which `remove_specks` removes from the score of a whole image.
+    """
+    inner = masker.scorer.scorer if isinstance(masker.scorer, Patches) else masker.scorer
     if masker.card.tiles is not None:
-        return cast(Tiled, masker.scorer)
-    return tiled(masker.scorer, len(masker.card.sizes[0])).holding(masker.card.sizes)
+        return cast(Tiled, inner)
+    return tiled(inner, len(masker.card.sizes[0])).holding(masker.card.sizes)
 
 
 def whole_images(masker: Masker, triplets: Triplets, mask_geometry: Role = "y_hat") -> dict[int, WholeImage]:
@@ -141,6 +146,7 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> WrittenMask:
     count = len(windows_of(masker, image))
     for places, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
         score[window_index(places)] += part
+    remove_specks(masker.scorer, score)
     mask = _BlockwiseMask(masker, image, torch.from_numpy(score))
     write_blocks(path, score.shape[1:], mask.blocks(), image.under)
     clipped = max(raster.clipped(grid(raster.size)) for raster in (image.x, image.y_hat))
@@ -336,6 +342,11 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
         )
     if image.y is not None and image.y.size != size:
         raise ImageError(f"{image.y.name} has {image.y.size} pixels, but y_hat has {size}; they must agree")
+    if card.patches is not None and math.prod(size) > IN_MEMORY:
+        raise InvalidArgumentError(
+            f"{image.y_hat.name} has {size_text(size)} pixels: masks in {card.parts} are computed in memory, "
+            f"for up to {IN_MEMORY} pixels; calibrate without --patches (patches=None)"
+        )
     if asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:
         raise InvalidArgumentError(
             f"{image.y_hat.name} has {size_text(size)} pixels: the {card.promise.guarantee} promise needs "

@@ -175,11 +175,13 @@ def evaluate(
 def _comparison(masker: Masker, test: Triplets) -> ScoreComparison | None:
     """Return how the score compares with others: as it did before calibration, else on the test images.
 
-    The latter only for scores that need no training, which are seldom compared before.
+    The latter only for scores that need no training, which are seldom compared before, and for masks in
+    connected parts, beside those of parts of any size.
     """
     if masker.comparison is not None:
         return masker.comparison
-    if masker.scorer.name not in WITHOUT_TRAINING or masker.card.tiles is not None:
+    is_compared = masker.scorer.name in WITHOUT_TRAINING or masker.card.patches is not None
+    if not is_compared or masker.card.tiles is not None:
         return None
     benchmark = ScoreBenchmark.on(test, masker.loss, masker.family, masker.card.threshold)
     return None if benchmark is None else replace(benchmark.compare(masker.scorer), part="test")

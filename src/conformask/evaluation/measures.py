@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from jaxtyping import Float
+from scipy.ndimage import label
 from torch import Tensor
 
 from conformask.arithmetic import image_means
@@ -44,6 +45,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
         "hidden_error": hidden_error,
         "shown_error": shown_error,
         "noise": np.full(len(item.batch), np.nan) if noise is None else _array(image_means(noise)),
+        **({} if masker.card.is_grey else _parts(mask)),
         **facts_for_release(masker, item),
         "risk": risk_curves(item.score.map, item.batch.truth(), item.batch.y_hat, region),
     }
@@ -59,6 +61,21 @@ def _errors(mask: Images, batch: Batch, region: Images | None) -> tuple[Array, A
         means.append(_array(torch.where(share > 0, total / share, torch.nan)))
     hidden, shown = means
     return hidden, shown
+
+
+def _parts(mask: Images) -> dict[str, Array]:
+    """Return numbers of connected parts of masks of 0 and 1, and of the sides of pixels between them.
+
+    Pixels are neighbours along sides, within a channel.
+    """
+    shown = mask.cpu().numpy() > 0
+    axes = range(2, shown.ndim)
+    boundary = sum(np.diff(shown, axis=axis).sum(axis=(1, *axes)) for axis in axes)
+    shown_parts, hidden_parts = (
+        np.array([sum(label(channel)[1] for channel in image) for image in each]) for each in (shown, ~shown)
+    )
+    columns = {"shown_parts": shown_parts, "hidden_parts": hidden_parts, "boundary": boundary}
+    return {name: np.asarray(values, np.float64) for name, values in columns.items()}
 
 
 def critical_lambdas_of(masker: Masker, item: ScoredBatch) -> Float[np.ndarray, "n"]:

@@ -71,6 +71,7 @@ def calibrate(
     loss: AnyLoss | None = None,
     promise: AnyPromise = "marginal",
     family: str | Mapping[str, Json] | Family | None = None,
+    patches: int | str | None = None,
     selection: Triplets | None = None,
     compute: Compute = ONE_DEVICE,
     allow_network_mismatch: bool = False,
@@ -90,6 +91,9 @@ def calibrate(
         family: a name, settings such as {"name": NAME, "epsilon": 1e-2}, or an object; "grey" for masks with
             values between 0 and 1, as up to conformask 0.2. If None, masks are 0 and 1, but for distances
             between masked images and `MaskedWindow`.
+        patches: the least size of a connected part of a mask, shown or hidden: a number of pixels or, if
+            images have a spacing, an area such as "25mm2" (for volumes "8mm3"). Specks are removed from the
+            score, so that the promise is about these masks. If None, parts have any size.
         selection: triplets for the grid and other choices, instead of those that the scorer keeps.
         compute: the devices, and a folder for finished parts, from which a killed calibration resumes.
         allow_network_mismatch: calibrate on outputs of another network than the scorer was trained on.
@@ -116,7 +120,7 @@ def calibrate(
     check_parts(compute)
     refuse_others(images, selection)
     choices = resolve(
-        scorer, images, threshold, loss, promise, family, selection,
+        scorer, images, threshold, loss, promise, family, patches, selection,
         allow_network_mismatch=allow_network_mismatch,
     )  # fmt: skip
     used = choices.loss
@@ -220,6 +224,7 @@ def _card(
         calibrated=now(),
         calibrated_on=seen.image_ids,
         tiles=tiles,
+        patches=choices.scorer.patches,
         network=calibration.network,
         cues_made=calibration.provenance.cues if choices.scorer.cue_channels else None,
         image_errors=None if choices.image_errors is None else choices.image_errors.to_json(),

@@ -14,7 +14,6 @@ from conformask.masks import FAMILIES
 from conformask.masks.mask_family import Family
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import score_of
-from conformask.scorers.tiled import Tiled
 from conformask.storage.as_arrays import Array
 from conformask.types import Images, Loss, Triplet, Weigh
 
@@ -99,7 +98,7 @@ CHANGED = (
 def probe_shapes(scorer: Scorer, triplet: Triplet) -> tuple[Shape, Shape]:
     """Return the shapes (C, *space) of x and y_hat of a probe: those of the triplet, smaller for tiles."""
     shapes = triplet.x.shape, triplet.y_hat.shape
-    part = min(1.0, SIDE / max(shapes[1][1:])) if isinstance(scorer, Tiled) else 1.0
+    part = min(1.0, SIDE / max(shapes[1][1:])) if scorer.tiles is not None else 1.0
     x, y_hat = ((c, *(max(1, round(side * part)) for side in space)) for c, *space in shapes)
     return x, y_hat
 

@@ -14,6 +14,7 @@ from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
 from conformask.scorers.given import load_given
 from conformask.scorers.network_scorer import stored_card
+from conformask.scorers.patches import in_patches
 from conformask.scorers.scorer import Scorer, as_scorer
 from conformask.scorers.smoothed import for_loss
 from conformask.scorers.stored import load_scorer
@@ -76,6 +77,7 @@ def load(
 
 
 def as_calibrated(scorer: Scorer, card: CalibrationCard, loss: Loss) -> Scorer:
-    """Return the scorer as the loss uses it, wrapped in Tiled where the card says so."""
+    """Return the scorer as the loss uses it, wrapped in Tiled and Patches where the card says so."""
     scorer = for_loss(as_scorer(scorer), loss)
-    return scorer if card.tiles in (None, scorer.tiles) else Tiled(scorer, *card.tiles)
+    scorer = scorer if card.tiles in (None, scorer.tiles) else Tiled(scorer, *card.tiles)
+    return in_patches(scorer, card.patches)

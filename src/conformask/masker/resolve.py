@@ -32,6 +32,7 @@ from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
 from conformask.scorers.given import BY_VALUE, Given, GivenScorer
 from conformask.scorers.network_scorer import NetworkScorer
+from conformask.scorers.patches import in_patches, patch_area
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import selection_record
 from conformask.scorers.smoothed import for_loss
@@ -68,6 +69,7 @@ def resolve(
     loss: AnyLoss | None,
     promise: AnyPromise,
     family: str | Mapping[str, Json] | Family | None,
+    patches: int | str | None,
     selection: Triplets | None,
     *,
     allow_network_mismatch: bool,
@@ -83,7 +85,7 @@ def resolve(
     refuse_unbounded(stated.resolve(), used)
     refuse_noisy(stated.resolve(), used, images.reference)
     trained = for_images(scorer, images, used)
-    scorer = for_loss(trained, used)
+    scorer = in_patches(for_loss(trained, used), patch_area(patches, images))
     if scorer.name not in WITHOUT_TRAINING:
         check_network(
             scorer.about, images.network, "the scorer", allow_network_mismatch=allow_network_mismatch
@@ -92,7 +94,8 @@ def resolve(
     record = scorer.selection
     if selection is not None:
         record = selection_record(scorer, selection, used, [used_family])
-        if isinstance(trained, NetworkScorer | GivenScorer) and scorer.name in WITHOUT_TRAINING:
+        is_compared = scorer.name in WITHOUT_TRAINING and scorer.patches is None
+        if isinstance(trained, NetworkScorer | GivenScorer) and is_compared:
             level = level_of(threshold, record.unmasked_loss)
             comparison = _compared_with_others(trained, selection, used, used_family, level)
             record = replace(record, comparison=comparison)

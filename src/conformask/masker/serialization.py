@@ -65,7 +65,7 @@ def mark_exploratory(card: CalibrationCard, folder: Path) -> CalibrationCard:
 def _chosen(card: CalibrationCard, table: tuple[float, ...] | None) -> tuple[object, ...]:
     """Return the choices of a person in a promise; a table leaves threshold and confidence open."""
     stated = replace(card.promise, confidence=None) if table else card.promise
-    chosen = card.loss, stated, card.thresholds, card.family, card.tiles
+    chosen = card.loss, stated, card.thresholds, card.family, card.tiles, card.patches
     return chosen if table else (*chosen, card.threshold)
 
 

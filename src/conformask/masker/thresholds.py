@@ -12,6 +12,7 @@ from conformask.masker.requirements import check_sample_size, columns_kept
 from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
 from conformask.masks.mask_family import Family
 from conformask.scorers.given import Given
+from conformask.scorers.patches import in_patches, patch_area
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import selection_record
 from conformask.scorers.smoothed import for_loss
@@ -35,6 +36,7 @@ def threshold_choices(
     *,
     promise: AnyPromise = "marginal",
     family: str | Family | None = None,
+    patches: int | str | None = None,
     loss: AnyLoss | None = None,
     selection: Triplets | None = None,
 ) -> list[ThresholdChoice]:
@@ -44,6 +46,7 @@ def threshold_choices(
         scorer: the scorer to be calibrated.
         promise: as for `calibrate`.
         family: as for `calibrate`.
+        patches: as for `calibrate`, for given selection images.
         loss: as for `calibrate`, for given selection images.
         selection: images that will not calibrate; if None, those that the scorer keeps.
 
@@ -65,7 +68,9 @@ def threshold_choices(
     used, guarantee = loss_for(scorer, loss, selection), promise_from(promise).resolve()
     refuse_unbounded(guarantee, used)
     if selection is not None:
-        scorer = for_loss(for_images(scorer, selection, used), used)
+        scorer = in_patches(
+            for_loss(for_images(scorer, selection, used), used), patch_area(patches, selection)
+        )
         used_family = family_for(scorer, used, family)
         record = selection_record(scorer, selection, used, [used_family])
     elif isinstance(scorer, Untrained | Given) or scorer.selection is None:

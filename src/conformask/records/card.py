@@ -40,6 +40,8 @@ class Terms:
     """True if the terms or the images were changed after a calibration on some of the same images."""
     thresholds: tuple[float, ...] | None
     """Thresholds declared before the calibration, for a simultaneous promise."""
+    patches: int | None = None
+    """The least number of pixels of a connected part of a mask; None where parts have any size."""
     hides: str | None = None
     """The images that must be hidden completely, whatever they show, to keep the promise; None if none."""
 
@@ -94,8 +96,14 @@ class CalibrationCard(Domain, Sample, Terms):
 
     @property
     def masks(self) -> str:
-        """The kind of masks, in words: binary, or grey with the name of their family."""
-        return f"grey ({self.family_name})" if self.is_grey else self.family_name
+        """The kind of masks, in words: binary, or grey with the name of their family; and of their parts."""
+        parts = "" if self.patches is None else f" in {self.parts}"
+        return (f"grey ({self.family_name})" if self.is_grey else self.family_name) + parts
+
+    @property
+    def parts(self) -> str:
+        """The parts of which masks consist, in words."""
+        return f"connected parts of at least {self.patches} pixels"
 
     @property
     def family_name(self) -> str:

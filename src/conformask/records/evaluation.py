@@ -113,6 +113,12 @@ class ImageRecords:
     one; NaN where nothing is hidden; None in conformask 0.2."""
     shown_error: Array | None = None
     """Means of |y - y_hat| over what is shown, weighted by m."""
+    shown_parts: Array | None = None
+    """Numbers of connected parts that are shown; None for grey masks, and in conformask 0.2."""
+    hidden_parts: Array | None = None
+    """Numbers of connected parts that are hidden."""
+    boundary: Array | None = None
+    """Lengths of the boundary between shown and hidden parts, in sides of pixels."""
 
     @property
     def hidden_and_shown_error(self) -> tuple[float, float, int] | None:
@@ -127,6 +133,13 @@ class ImageRecords:
             return None
         hidden, shown = (float(errors[both].mean()) for errors in (self.hidden_error, self.shown_error))
         return hidden, shown, int(both.sum())
+
+    @property
+    def parts(self) -> tuple[float, float, float] | None:
+        """Mean numbers of shown and of hidden parts, and mean length of their boundary; None if unknown."""
+        if self.shown_parts is None or self.hidden_parts is None or self.boundary is None:
+            return None
+        return float(self.shown_parts.mean()), float(self.hidden_parts.mean()), float(self.boundary.mean())
 
     def columns(self) -> dict[str, list[Json]]:
         """Return plain values by name; None where there is no group or category, or it was not recorded."""

@@ -1,5 +1,6 @@
 """Positions of pixels: their spacing, and their orientation in a patient or on a stage."""
 
+import math
 import re
 from dataclasses import dataclass, replace
 
@@ -20,6 +21,8 @@ UNITS = {"mm": 1e-3, "\u00b5m": 1e-6, "nm": 1e-9, "m": 1.0}
 
 LENGTH = re.compile(r"(\d+(?:\.\d+)?)\s*(nm|um|\u00b5m|\u03bcm|mm|m)")
 """Pattern of a length such as 5mm or 2.5 um."""
+EXTENT = re.compile(rf"{LENGTH.pattern}\s*(?:\^?([23])|([\u00b2\u00b3]))")
+"""Pattern of an area or a volume, such as 25mm2 or 8 um^3."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +103,23 @@ class Geometry:
         number, unit = parsed(length)
         sides = (round(number * UNITS[unit] / (step * UNITS[self.unit])) for step in self.spacing)
         return PhysicalWindow(tuple(max(1, side) for side in sides), f"{number:g} {unit}")
+
+    def pixels(self, extent: str) -> int:
+        """Convert an area such as 25mm2 of planes, or a volume such as 8mm3, to whole pixels, at least 1.
+
+        Raises:
+            InvalidArgumentError: it is neither, or one of the other number of axes.
+        """
+        match, axes = EXTENT.fullmatch(extent.strip()), len(self.spacing)
+        power = match and (match[3] or {"\u00b2": "2", "\u00b3": "3"}[match[4]])
+        if match is None or power != str(axes):
+            raise InvalidArgumentError(
+                f"patches {extent!r}: for images with {axes} axes, give a number of pixels, such as 50, or "
+                f"{'an area' if axes == 2 else 'a volume'}, such as 25mm{axes}"
+            )
+        number, unit = parsed(match[1] + match[2])
+        pixel = math.prod(step * UNITS[self.unit] / UNITS[unit] for step in self.spacing)
+        return max(1, math.ceil(number / pixel - CLOSE))
 
     def is_finer_or_coarser(self, other: "Geometry") -> bool:
         """Return whether the other spacing differs by more than a tenth along some axis."""

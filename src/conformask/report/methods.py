@@ -112,7 +112,8 @@ def _outputs(evaluation: Evaluation) -> str:
 
 def _values(card: CalibrationCard) -> str:
     if not card.is_grey:
-        return "shows a pixel (1) or hides it (0)"
+        parts = "" if card.patches is None else f", in {card.parts}"
+        return f"shows a pixel (1) or hides it (0){parts}"
     return f"assigns each pixel a number between 0 (hidden) and 1 (shown), by the family {card.family_name}"
 
 

@@ -136,6 +136,14 @@ def errors_text(evaluation: Evaluation) -> str:
     )
 
 
+def parts_text(evaluation: Evaluation) -> str | None:
+    """Return the mean number of connected parts of a mask, and the length of their boundary, or None."""
+    if evaluation.images.parts is None:
+        return None
+    shown, hidden, boundary = map(figure, evaluation.images.parts)
+    return f"{shown} shown and {hidden} hidden, with a boundary of {boundary} pixels"
+
+
 def tiles(evaluation: Evaluation) -> list[KeyNumber]:
     """Return the key numbers, in the order in which readers ask for them."""
     interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
@@ -197,6 +205,7 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     interval = " – ".join(map(share, evaluation.coverage_interval))
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
     oracle_size = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)
+    parts = parts_text(evaluation)
     return [
         (
             evaluation.card.promise.named(f"Coverage: test {unit.singular}s {unit.kept}"),
@@ -207,6 +216,7 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
         *_categories(evaluation),
         ("Mean mask size", f"{figure(evaluation.mask_size)} ({size_interval})"),
         ("Of the masks", errors_text(evaluation)),
+        *([] if parts is None else [("Connected parts of a mask, on average", parts)]),
         ("Mean mask size of the oracle", oracle_size),
         ("Mean mask size, ours / oracle’s", figure(evaluation.ratio_to_oracle)),
         ("Mean mask size of the paper’s Opt", _paper_oracle(evaluation)),

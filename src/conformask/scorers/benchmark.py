@@ -3,7 +3,7 @@
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -30,13 +30,14 @@ from conformask.oracle import oracle
 from conformask.records.selection import ScoreComparison
 from conformask.scorers.given import BY_VALUE
 from conformask.scorers.given import NAME as GIVEN
+from conformask.scorers.patches import Patches
 from conformask.scorers.scorer import Heuristic, Scorer
 from conformask.scorers.scoring import scored, scored_batches
 from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_arrays import Array
 from conformask.types import Images, Loss
-from conformask.wording.scores import hidden_text
+from conformask.wording.scores import ANY_SIZE, hidden_text
 
 CONFIDENCE = 0.9
 """Confidence of the promise at which scores are compared."""
@@ -132,7 +133,11 @@ class ScoreBenchmark:
         return float(sizes.mean())
 
     def compare(self, scorer: Scorer) -> ScoreComparison:
-        """Compare the hidden share of a score with the shares of all others."""
+        """Compare the hidden share of a score with those of all others, and of itself without patches."""
+        if isinstance(scorer, Patches):
+            alone = self.others.get(scorer.name) or self.hidden(self.items(scorer.scorer))
+            beside = replace(self, others={**self.others, ANY_SIZE: alone})
+            return beside.comparison(scorer.name, self.hidden(self.items(scorer)))
         return self.comparison(scorer.name, self.others.get(scorer.name) or self.hidden(self.items(scorer)))
 
     def comparison(self, name: str, hidden: HiddenShares) -> ScoreComparison:

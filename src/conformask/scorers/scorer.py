@@ -71,6 +71,11 @@ class Scorer(ABC):
         return None
 
     @property
+    def patches(self) -> int | None:
+        """The least number of pixels of a connected part of its masks; None where parts have any size."""
+        return None
+
+    @property
     def trained_on(self) -> frozenset[str]:
         """Hashes of pixels and groups of the images that it, or the predictor, was trained or selected on."""
         return frozenset()

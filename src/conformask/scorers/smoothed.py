@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, pad
 
 from conformask.losses.window import sides_of
+from conformask.scorers.patches import Patches
 from conformask.scorers.scorer import Scorer, WrappedScorer, called, of_scorer
 from conformask.scorers.tiled import Tiled
 from conformask.types import Images, Loss, Score
@@ -60,6 +61,6 @@ def for_loss(scorer: Scorer, loss: Loss) -> Scorer:
     side = loss.score_window
     if side is None:
         return scorer
-    if isinstance(scorer, Tiled):
+    if isinstance(scorer, Tiled | Patches):
         return replace(scorer, scorer=for_loss(scorer.scorer, loss))
     return scorer if isinstance(scorer, Smoothed) and scorer.side == side else Smoothed(scorer, side)

@@ -36,6 +36,7 @@ from conformask.pictures.views import Places
 from conformask.progress import Tell
 from conformask.records.reference import CLEAN, Reference
 from conformask.records.size import Size
+from conformask.scorers.patches import in_patches, remove_specks
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Places as Window
 from conformask.storage.as_arrays import Array
@@ -132,7 +133,7 @@ def open_image(masker: Masker, triplets: Triplets, index: int, report: Tell) -> 
     masker.card.check_shape(triplets.header(index).shape, f"{triplets.names[index]}: ")
     if decoded_bytes(triplets, index) > MOST_DECODED:
         return _open_in_files(masker, triplets, index, report)
-    scorer = replace(tiled_scorer(masker), tell=report)
+    scorer = in_patches(replace(tiled_scorer(masker), tell=report), masker.scorer.patches)
     one = triplets.select([index])
     return _open_in_memory(masker, next(scored_batches(scorer, one, 1)), one.reference)
 
@@ -231,6 +232,7 @@ def _scores(masker: Masker, image: WholeImage, report: Tell) -> Array:
     for done, (window, part) in enumerate(parts_of_score(masker, image), start=1):
         report(done, count)
         score[window_index(window)] += part
+    remove_specks(masker.scorer, score)
     return score
 
 

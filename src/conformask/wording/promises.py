@@ -89,7 +89,9 @@ def about_masks(card: CalibrationCard) -> str:
     """Return what readers of the masks may take for granted and must not; empty if there is nothing."""
     knew_truth = card.loss.subtracts_noise and not card.reference.is_noisy
     of_loss = None if knew_truth else card.loss.caveat
-    return " ".join(filter(None, (GREY_TEXT if card.is_grey else None, of_loss, _about_noise(card))))
+    of_parts = None if card.patches is None else f"The masks consist of {card.parts}, shown or hidden."
+    grey = GREY_TEXT if card.is_grey else None
+    return " ".join(filter(None, (of_parts, grey, of_loss, _about_noise(card))))
 
 
 def _about_noise(card: CalibrationCard) -> str | None:

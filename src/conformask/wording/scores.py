@@ -3,7 +3,10 @@
 from conformask.records.selection import ScoreComparison
 from conformask.wording.numbers import rounded_share, share
 
+ANY_SIZE = "any size"
+"""Name, among other scores, of the score itself where its masks are in parts of any size."""
 LABELS = {
+    ANY_SIZE: "of the same score in parts of any size",
     "trained": "of the trained network",
     "packaged": "of the packaged score",
     "residual": "of |x - y_hat|",

@@ -28,7 +28,7 @@ from conformask.deployment.whole import (
     warn_whole,
     windows_of,
 )
-from conformask.errors import MismatchError, MissingFileError, expect
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install
 from conformask.masker.masker import Masker
 from conformask.masks.mask_family import Family, refuse_unrelated
@@ -79,7 +79,8 @@ def masked(
         MissingFileError: dask is not installed.
         MismatchError: your own family without streaming_level, other channels than those of the calibration,
             an x that tiles cannot follow, or a score that is read from maps that are missing.
-        InvalidArgumentError: an image too large for what the promise has to know about it.
+        InvalidArgumentError: an image too large for what the promise has to know about it, or masks in
+            connected parts of a least size.
         ImageError: axes or a type that no image has; when it is computed, values outside the range, or NaN.
 
     Example:
@@ -110,6 +111,11 @@ def masked(
     under = SourceImage(None, None, reading)
     image = WholeImage("the image", *rasters, None, category, weight, under, *map_rasters)
     masker.card.check_shape(image.y_hat.header.shape, "y_hat: ")
+    if masker.card.patches is not None:
+        raise InvalidArgumentError(
+            f"masks in {masker.card.parts} need the whole score at once: mask the image in memory, masker(x, "
+            "y_hat), or calibrate without --patches (patches=None)"
+        )
     check_whole(masker, image)
     warn_whole(masker, image)
     _, channels, *size = shape_of_score(masker, image)

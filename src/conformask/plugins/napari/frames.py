@@ -30,6 +30,7 @@ from conformask.plugins.napari.register import size_of
 from conformask.records.domain import Domain
 from conformask.records.reading import PLAIN
 from conformask.records.size import Size
+from conformask.scorers.patches import remove_specks
 from conformask.storage.as_arrays import Array
 from conformask.types import Score
 
@@ -149,6 +150,7 @@ def score_images(masker: Masker, images: Sequence[WholeImage]) -> Generator[int,
         for window, part in parts_of_score(masker, image):
             scores[index : index + 1][window_index(window)] += part
             yield total
+    remove_specks(masker.scorer, scores)
     return [_scored_image(masker, image, scores[index : index + 1]) for index, image in enumerate(images)]
 
 

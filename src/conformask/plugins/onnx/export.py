@@ -184,7 +184,7 @@ def refuse(masker: Masker) -> None:
     Raises:
         MissingFileError: onnx, onnxscript or onnxruntime is not installed.
         InvalidArgumentError: a promise whose lambda only conformask can find, or one about whole images
-            scored by tiles.
+            scored by tiles, or masks in connected parts of a least size.
     """
     missing_packages = [name for name in PACKAGES if find_spec(name) is None]
     if missing_packages:
@@ -193,6 +193,11 @@ def refuse(masker: Masker) -> None:
         raise InvalidArgumentError(
             "this promise is about whole images scored by tiles, but a graph scores in one pass: calibrate "
             "without --tiled, or use conformask mask"
+        )
+    if masker.card.patches is not None:
+        raise InvalidArgumentError(
+            f"a graph cannot find the {masker.card.parts} of these masks: calibrate without --patches "
+            "(patches=None), or use conformask mask"
         )
     unavailable = masker.rule.needs - OF_IMAGE
     if unavailable:
