@@ -52,6 +52,10 @@ class Triplet:
     half_difference: Float[np.ndarray, "_ ..."] | None = None
     """(b - c) / 2 of the two repeats b and c whose mean is y, (C, *space); None where y is the truth."""
 
+    y_labels: Float[np.ndarray, "_ ..."] | None = None
+    """The labels of the objects of y, (1, *space), 0 for the background; those of y_hat are the last of the cues.
+    None without."""
+
     @property
     def noise(self) -> Float[np.ndarray, "_ ..."] | None:
         """The square of half the difference of the two repeats whose mean is y, (C, *space).
@@ -86,16 +90,15 @@ class Batch:
     """Maps beside y_hat, (N, K, *space) of any range; None without."""
     noise: Images | None = None
     """The noise of y, (N, C, *space), as in a `Triplet`; None where y is taken for the truth."""
+    y_labels: Images | None = None
+    """The labels of the objects of y, (N, 1, *space), as in a `Triplet`; None without."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same images on a device."""
-        y, region, cues, noise = (
-            None if image is None else image.to(device)
-            for image in (self.y, self.region, self.cues, self.noise)
-        )
-        return replace(
-            self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, region=region, cues=cues, noise=noise
-        )
+        roles = ("x", "y_hat", "y", "region", "cues", "noise", "y_labels")
+        images = {role: getattr(self, role) for role in roles}
+        moved = {role: None if image is None else image.to(device) for role, image in images.items()}
+        return replace(self, **moved)
 
     def __len__(self) -> int:
         return len(self.names)

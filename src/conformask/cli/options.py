@@ -98,12 +98,17 @@ class ReadingOptions:
         network: str | None = None,
         like: "ReadAs | None" = None,
         cues: str | None = None,
+        objects: str | None = None,
     ) -> "Triplets":
-        """Return the triplets of a folder, with the maps in `cues`; other settings are taken from `like`."""
+        """Return the triplets of a folder, with the maps in `cues` and the labels in `objects`.
+
+        Other settings are taken from `like`.
+        """
         from conformask.data.triplets import Triplets
 
         reading = self.reading(like)
-        reading = reading if cues is None else replace(reading, cues=cues)
+        given = {"cues": cues, "objects": objects}
+        reading = replace(reading, **{name: value for name, value in given.items() if value is not None})
         return Triplets.from_folder(folder, reading=reading, network=network, group_from=self.group_from)
 
     def reading(self, like: "ReadAs | None" = None) -> "Reading":
@@ -120,6 +125,7 @@ class ReadingOptions:
             self.empty_chunks,
             base.group_from,
             base.cues,
+            base.objects,
         )
 
 
@@ -232,7 +238,9 @@ class LossOptions:
             "which that mean is above the tolerance (local_share); its mean over the shown pixels (trusted); "
             "the share of the wrong pixels that is shown (missed), or of the shown pixels that is wrong; its "
             "largest mean in a window in which hidden pixels count as right (masked_window); l2 to the clean "
-            "image where DATA has repeats/NAME_1 and NAME_2 in the place of y/ (clean)."
+            "image where DATA has repeats/NAME_1 and NAME_2 in the place of y/ (clean). With --objects: the share "
+            "of the objects shown that is wrong, if not given; of the wrong ones that is shown (missed); whether any "
+            "is (any)."
         ),
     ] = None
     window: Annotated[
@@ -260,13 +268,38 @@ class LossOptions:
         WHOLE_NUMBER,
         Parameter(help="For --over clean: pixels from which on noise is independent; 1 if not given."),
     ] = None
+    iou: Annotated[
+        float | None,
+        Parameter(
+            help="For --objects: the IoU with an object of y below which an object of y_hat is wrong; 0.5 if not "
+            "given."
+        ),
+    ] = None
     weights_path: WeightsPath = None
 
     @property
     def is_given(self) -> bool:
         """True if a loss is chosen."""
-        chosen = (self.distance, self.over, self.window, self.tolerance, self.allowance, self.reach)
+        chosen = (self.distance, self.over, self.window, self.tolerance, self.allowance, self.reach, self.iou)
         return any(choice is not None for choice in chosen)
+
+    @property
+    def of_objects(self) -> "Loss":
+        """The loss of objects that is chosen.
+
+        Raises:
+            InvalidArgumentError: an option that is about pixels.
+        """
+        from conformask.losses.objects import Objects
+
+        pixels = {"distance": self.distance, "window": self.window, "tolerance": self.tolerance}
+        given = [name for name, value in pixels.items() if value is not None]
+        if given:
+            raise InvalidArgumentError(
+                f"--{given[0]} is about pixels, and --objects counts objects: leave it out"
+            )
+        default = Objects()
+        return Objects(cast("names.OfObjects", self.over or default.over), self.iou or default.iou)
 
     def loss(self, default: "LossTerms") -> "Loss":
         """Return the loss that is chosen; the distance is the default's where only the rest is given."""
@@ -275,6 +308,10 @@ class LossOptions:
 
         if not self.is_given:
             return loss_of_terms(default, weights_path=self.weights_path)
+        if self.iou is not None:
+            raise InvalidArgumentError(
+                "--iou goes with --objects of calibrate, which names labels of the objects"
+            )
         in_pixels = self.window is not None and self.window.strip().isdecimal()
         terms = LossTerms(
             distance=self.distance or default.distance,

@@ -12,6 +12,7 @@ from conformask.data.cues import cues_at, read_cues
 from conformask.data.datasets import UnreadImage
 from conformask.data.formats.header import Header
 from conformask.data.images import Image, header_of_image, image_and_header, image_hash
+from conformask.data.labels import components, read_labels
 from conformask.data.rasters import Raster, open_raster
 from conformask.data.regions import (
     Region,
@@ -54,6 +55,10 @@ class TripletRow:
     """Maps beside y_hat; None without."""
     repeat: UnreadImage | None = None
     """A second acquisition of y, whose noise is independent of that of y and x; None without."""
+    labels: UnreadImage | None = None
+    """Labels of the objects of y_hat; None without, or for components."""
+    y_labels: UnreadImage | None = None
+    """Labels of the objects of y."""
 
     def read(self, reading: Reading) -> Triplet:
         """Read the triplet.
@@ -86,10 +91,33 @@ class TripletRow:
         cues = None
         if self.cues is not None:
             cues = cues_at(y_hat.shape[1:], self.read_cues(reading), self._text("cues"))
+        labels, y_labels = (
+            self._labels(role, image, reading, geometry)
+            for role, image in (("labels", y_hat), ("y_labels", y))
+        )
+        if labels is not None:
+            cues = labels if cues is None else np.concatenate([cues, labels])
         return Triplet(
             self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient,
-            clipped, cues, half,
+            clipped, cues, half, y_labels,
         )  # fmt: skip
+
+    def _labels(
+        self,
+        role: Literal["labels", "y_labels"],
+        image: Image | None,
+        reading: Reading,
+        geometry: Geometry | None,
+    ) -> Image | None:
+        """Return the labels of the objects of y_hat or y; None where they are not known."""
+        given, threshold = getattr(self, role), reading.components_above
+        if given is not None and image is not None:
+            return read_labels(given, image.shape[1:], reading, self._text(role), geometry)
+        if threshold is None or image is None:
+            return None
+        return components(
+            image, threshold, self._text(role.replace("labels", "y_hat") if role == "labels" else "y")
+        )
 
     def _with_repeat(self, y: Image, y_hat: Header, reading: Reading) -> tuple[Image, Image]:
         """Return the mean of y and its repeat, and half their difference.
@@ -142,7 +170,11 @@ class TripletRow:
 
     def source(self, reading: Reading) -> str:
         """Return a hash of the files or arrays and of how they are read."""
-        others = [image for image in (self.region, self.cues, self.repeat) if image is not None]
+        others = [
+            image
+            for image in (self.region, self.cues, self.repeat, self.labels, self.y_labels)
+            if image is not None
+        ]
         images = (self.x, self.y_hat, self.y, *others)
         hashes = [None if image is None else image_hash(image) for image in images]
         return hash_of([*reading.facts, self.category, self.weight, *hashes])[:16]

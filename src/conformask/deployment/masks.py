@@ -384,7 +384,10 @@ def _measurement(work: _Work, lines: Sequence[MaskRow]) -> Measurement | None:
 
 def _measurable(masker: Masker, triplets: Triplets) -> bool:
     """Return whether the loss can be measured: truth and region are known, and its packages are installed."""
-    if not triplets.has_truth or (masker.card.loss.region and not triplets.has_regions):
+    terms = masker.card.loss
+    if not triplets.has_truth or (terms.region and not triplets.has_regions):
+        return False
+    if terms.of_objects and not triplets.has_objects:
         return False
     zeros = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))
     try:

@@ -80,6 +80,11 @@ def resolve(
     """
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
     refuse_unbounded(stated.resolve(), used)
+    if used.terms.of_objects and not images.has_objects:
+        raise InvalidArgumentError(
+            "a promise about objects needs labels of the objects of each y_hat and y: labels= and y_labels= "
+            "(Python), or the folder of --objects (command line)"
+        )
     if images.has_repeats:
         refuse_noisy(stated.resolve(), used)
     trained = for_images(scorer, images, used)

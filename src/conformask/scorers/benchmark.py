@@ -149,6 +149,7 @@ class ScoreBenchmark:
             oracle=self.oracle,
             correlation=correlation(hidden.sizes, self.unmasked),
             in_region=self.loss.terms.region,
+            of_objects=self.loss.terms.of_objects,
         )
 
     def hidden(self, items: list[ScoredBatch]) -> HiddenShares:

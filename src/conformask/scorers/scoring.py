@@ -89,7 +89,7 @@ def _check_cues(needed: int, y_hat: Images, cues: Tensor | None, name: str) -> N
     if cues is None:
         raise MismatchError(
             f"{name!r} comes without the maps that its score needs: give them as in the calibration, "
-            "cues= (Python) or the folder of --score-from or --cues (command line)"
+            "cues= (Python) or the folder of --score-from, --cues or --objects (command line)"
         )
     if tuple(cues.shape) != expected:
         raise MismatchError(
