@@ -111,8 +111,8 @@ def _of_objects(scores: list[Tensor]) -> list[Tensor]:
     positive = torch.cat([score[score > 0] for score in scores])
     if not len(positive):
         raise InvalidArgumentError(
-            "no object of the selection images has a score above 0, so there is nothing to choose lambdas from: "
-            "give more selection images, or another segmentation"
+            "no object of the selection images has a score above 0, so there is nothing to choose lambdas "
+            "from: give more selection images, or another segmentation"
         )
     return [positive[None, None]]
 

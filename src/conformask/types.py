@@ -53,8 +53,8 @@ class Triplet:
     """(b - c) / 2 of the two repeats b and c whose mean is y, (C, *space); None where y is the truth."""
 
     y_labels: Float[np.ndarray, "_ ..."] | None = None
-    """The labels of the objects of y, (1, *space), 0 for the background; those of y_hat are the last of the cues.
-    None without."""
+    """The labels of the objects of y, (1, *space), 0 for the background; None without. Those of y_hat are the
+    last of the cues."""
 
     @property
     def noise(self) -> Float[np.ndarray, "_ ..."] | None:
@@ -95,10 +95,12 @@ class Batch:
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same images on a device."""
-        roles = ("x", "y_hat", "y", "region", "cues", "noise", "y_labels")
-        images = {role: getattr(self, role) for role in roles}
-        moved = {role: None if image is None else image.to(device) for role, image in images.items()}
-        return replace(self, **moved)
+        y, region, cues, noise, y_labels = (
+            None if image is None else image.to(device)
+            for image in (self.y, self.region, self.cues, self.noise, self.y_labels)
+        )
+        x, y_hat = self.x.to(device), self.y_hat.to(device)
+        return replace(self, x=x, y_hat=y_hat, y=y, region=region, cues=cues, noise=noise, y_labels=y_labels)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -77,8 +77,9 @@ def calibrate(
         str | None,
         Parameter(
             group=LOSS,
-            help="Promise objects, such as nuclei, shown or hidden whole: the folder in DATA with labels y_hat/NAME "
-            "and y/NAME, 0 for the background; or components:T, for the parts of y_hat and y above T in [0, 1].",
+            help="Promise objects, such as nuclei, shown or hidden whole: the folder in DATA with labels "
+            "y_hat/NAME and y/NAME, 0 for the background; or components:T, for the parts of y_hat and y "
+            "above T in [0, 1].",
         ),
     ] = None,
     about: AboutLoss = SAME_LOSS,

@@ -107,8 +107,7 @@ class ReadingOptions:
         from conformask.data.triplets import Triplets
 
         reading = self.reading(like)
-        given = {"cues": cues, "objects": objects}
-        reading = replace(reading, **{name: value for name, value in given.items() if value is not None})
+        reading = replace(reading, cues=cues or reading.cues, objects=objects or reading.objects)
         return Triplets.from_folder(folder, reading=reading, network=network, group_from=self.group_from)
 
     def reading(self, like: "ReadAs | None" = None) -> "Reading":
@@ -238,9 +237,9 @@ class LossOptions:
             "which that mean is above the tolerance (local_share); its mean over the shown pixels (trusted); "
             "the share of the wrong pixels that is shown (missed), or of the shown pixels that is wrong; its "
             "largest mean in a window in which hidden pixels count as right (masked_window); l2 to the clean "
-            "image where DATA has repeats/NAME_1 and NAME_2 in the place of y/ (clean). With --objects: the share "
-            "of the objects shown that is wrong, if not given; of the wrong ones that is shown (missed); whether any "
-            "is (any)."
+            "image where DATA has repeats/NAME_1 and NAME_2 in the place of y/ (clean). With --objects: the "
+            "share of the objects shown that is wrong, if not given; of the wrong ones that is shown "
+            "(missed); whether any is (any)."
         ),
     ] = None
     window: Annotated[
@@ -271,8 +270,8 @@ class LossOptions:
     iou: Annotated[
         float | None,
         Parameter(
-            help="For --objects: the IoU with an object of y below which an object of y_hat is wrong; 0.5 if not "
-            "given."
+            help="For --objects: the IoU with an object of y below which an object of y_hat is wrong; 0.5 if "
+            "not given."
         ),
     ] = None
     weights_path: WeightsPath = None

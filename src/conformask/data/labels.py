@@ -22,12 +22,12 @@ LARGEST = 2**16 - 1
 def read_labels(
     image: UnreadImage, size: Size, reading: Reading, name: str, geometry: Geometry | None = None
 ) -> Image:
-    """Read labels (*space) or (*space, 1) of an image of this size, as float32 (1, *space); `name` is for errors.
+    """Read labels (*space) or (*space, 1) of an image of this size, as float32 (1, *space).
 
     Raises:
         MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, has another size or place, or holds anything but whole numbers from 0
-            to 65535.
+        ImageError: it cannot be decoded, has another size or place, or holds anything but whole numbers
+            from 0 to 65535; names an array `name`.
     """
     if isinstance(image, Path):
         name, (array, header) = str(image), decode_with_header(image, reading)
@@ -42,8 +42,8 @@ def read_labels(
         )
     if not ((array >= 0) & (array <= LARGEST) & (array == np.floor(array))).all():
         raise ImageError(
-            f"{name} holds labels that are not whole numbers from 0 to {LARGEST}: give 0 to the background and "
-            "a number to each object, such as by skimage.segmentation.relabel_sequential"
+            f"{name} holds labels that are not whole numbers from 0 to {LARGEST}: give 0 to the background "
+            "and a number to each object, such as by skimage.segmentation.relabel_sequential"
         )
     return array.reshape(1, *size).astype(np.float32)
 
@@ -59,7 +59,7 @@ def components(image: Image, threshold: float, name: str) -> Image:
     labels, count = scipy.ndimage.label(image.mean(axis=0) > threshold)
     if count > LARGEST:
         raise ImageError(
-            f"{name} has {count} parts above {threshold:g}, more than {LARGEST}: segment it by other means, and "
-            "give labels"
+            f"{name} has {count} parts above {threshold:g}, more than {LARGEST}: segment it by other means, "
+            "and give labels"
         )
     return np.asarray(labels[None], np.float32)

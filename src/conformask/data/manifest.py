@@ -127,8 +127,8 @@ def with_labels(rows: list[TripletRow], folder: Path, reading: Reading) -> list[
     labelled = folder / reading.objects
     if not (labelled / "y_hat").is_dir():
         raise MissingFileError(
-            f"{labelled / 'y_hat'} is not a folder: give labels of the objects of each y_hat, in a file of its name "
-            f"(and in {labelled / 'y'} those of y), or components:0.5 for --objects"
+            f"{labelled / 'y_hat'} is not a folder: give labels of the objects of each y_hat, in a file of "
+            f"its name (and in {labelled / 'y'} those of y), or components:0.5 for --objects"
         )
     files = {role: by_stem(labelled / role) for role in ("y_hat", "y") if (labelled / role).is_dir()}
     for role, of_role in files.items():

@@ -91,10 +91,8 @@ class TripletRow:
         cues = None
         if self.cues is not None:
             cues = cues_at(y_hat.shape[1:], self.read_cues(reading), self._text("cues"))
-        labels, y_labels = (
-            self._labels(role, image, reading, geometry)
-            for role, image in (("labels", y_hat), ("y_labels", y))
-        )
+        labels = self._labels("y_hat", self.labels, y_hat, reading, geometry)
+        y_labels = None if y is None else self._labels("y", self.y_labels, y, reading, geometry)
         if labels is not None:
             cues = labels if cues is None else np.concatenate([cues, labels])
         return Triplet(
@@ -103,21 +101,14 @@ class TripletRow:
         )  # fmt: skip
 
     def _labels(
-        self,
-        role: Literal["labels", "y_labels"],
-        image: Image | None,
-        reading: Reading,
-        geometry: Geometry | None,
+        self, role: str, given: UnreadImage | None, image: Image, reading: Reading, geometry: Geometry | None
     ) -> Image | None:
-        """Return the labels of the objects of y_hat or y; None where they are not known."""
-        given, threshold = getattr(self, role), reading.components_above
-        if given is not None and image is not None:
-            return read_labels(given, image.shape[1:], reading, self._text(role), geometry)
-        if threshold is None or image is None:
+        """Return the labels of the objects of an image; None where they are not known."""
+        if reading.components_above is not None:
+            return components(image, reading.components_above, self._text(role))
+        if given is None:
             return None
-        return components(
-            image, threshold, self._text(role.replace("labels", "y_hat") if role == "labels" else "y")
-        )
+        return read_labels(given, image.shape[1:], reading, f"labels of {self._text(role)}", geometry)
 
     def _with_repeat(self, y: Image, y_hat: Header, reading: Reading) -> tuple[Image, Image]:
         """Return the mean of y and its repeat, and half their difference.
@@ -170,11 +161,8 @@ class TripletRow:
 
     def source(self, reading: Reading) -> str:
         """Return a hash of the files or arrays and of how they are read."""
-        others = [
-            image
-            for image in (self.region, self.cues, self.repeat, self.labels, self.y_labels)
-            if image is not None
-        ]
+        others = [self.region, self.cues, self.repeat, self.labels, self.y_labels]
+        others = [image for image in others if image is not None]
         images = (self.x, self.y_hat, self.y, *others)
         hashes = [None if image is None else image_hash(image) for image in images]
         return hash_of([*reading.facts, self.category, self.weight, *hashes])[:16]

@@ -138,7 +138,8 @@ class Triplets:
         (H, W) or (H, W, K), of its size or a whole fraction of it, which `Given` takes for a score. `repeats`
         are second acquisitions of y where nobody has a clean truth: both with noise of mean 0, independent of
         each other and of x (see `CleanMean`). `labels` and `y_labels` are whole numbers (H, W), those of the
-        objects of y_hat and of y, 0 for the background (see `Objects`). `network` is the name of the network that made y_hat.
+        objects of y_hat and of y, 0 for the background (see `Objects`). `network` is the name of the network
+        that made y_hat.
 
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.

@@ -1,4 +1,4 @@
-"""Losses of objects, such as nuclei: which of the objects of y_hat are shown, and which of those are wrong."""
+"""Losses of objects, such as nuclei: which of those of y_hat are shown, and which of them are wrong."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,14 +73,13 @@ class LabelledObjects:
 class Objects(Loss):
     """A loss of the objects of y_hat, each shown or hidden whole, in label images of y_hat and y.
 
-    An object of y_hat is wrong if no object of y meets it with an IoU of at least `iou`. The loss is, by
-    `over`, for "any" 1 if a wrong object is shown, else 0; for "missed" the share of the wrong objects that is
-    shown, 0 where none is wrong; for "wrong" the share of the shown objects that is wrong, 0 where none is
-    shown (not monotone). The background counts for nothing. What of y has no object in y_hat is another
-    question, which no mask answers; `evaluate` counts it.
+    An object of y_hat is wrong if no object of y meets it with an IoU of at least `iou`. The background does
+    not count, nor do objects of y that y_hat lacks, which no mask can bring back; `evaluate` counts them.
 
     Args:
-        over: any, missed or wrong.
+        over: "any": 1 if a wrong object is shown, else 0; "missed": the share of the wrong objects that is
+            shown, 0 where none is wrong; "wrong": the share of the shown objects that is wrong, 0 where none
+            is shown, not monotone.
         iou: the intersection over union from which on two objects are the same one, in (0, 1].
 
     Raises:

@@ -313,9 +313,9 @@ class Masker:
     def size_by_threshold(self) -> tuple[tuple[float, float], ...]:
         """Return pairs (threshold, mean mask size on the calibration images) at the same confidence.
 
-        Thresholds are ascending; empty where no curves are stored, or the threshold is 0.
+        Thresholds are ascending; empty where no curves are stored.
         """
-        if self.curves is None or self.card.threshold <= 0:
+        if self.curves is None:
             return ()
         card, promise = self.card, self.guarantee
         largest = max(float(self.curves.loss[:, -1].max()), 2 * card.threshold)

@@ -185,7 +185,7 @@ def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
             f"hidden{grey}",
             stacklevel=4,
         )
-    elif threshold < PERFECT and not loss.terms.of_objects:
+    elif threshold < PERFECT:
         warnings.warn(
             f"threshold {threshold:g}: {name} of images in [0, 1] is less than {PERFECT:g} only where "
             "pixels are equal to the last digit of a float, so nearly everything else is hidden",

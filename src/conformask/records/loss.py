@@ -183,12 +183,17 @@ class LossTerms:
             return "", ""
         return f"e = {self.distance_label} at the pixel", ""
 
-    def limit(self, threshold: str, tolerance: str) -> str:
-        """Return the condition that the loss is at most the threshold, in words; both numbers as written."""
+    def limit(self, threshold: str, tolerance: str, *, on_average: bool = False) -> str:
+        """Return the condition that the loss, or its mean, is at most the threshold, in words.
+
+        Both numbers are as written.
+        """
         label, where = self.distance_label, " in the region" if self.region else ""
         wrong = f"{label} above {tolerance}"
         if self.of_objects:
             objects = f", where an object is wrong if {self._wrong_object}"
+            if self.over == "any" and on_average:
+                return f"the share of images in which a wrong object is shown is at most {threshold}{objects}"
             if self.over == "any":
                 return f"no wrong object is shown{objects}"
             which = "wrong objects is shown" if self.over == "missed" else "objects that are shown is wrong"

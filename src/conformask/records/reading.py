@@ -45,8 +45,8 @@ class Reading:
     cues: str | None = None
     """The folder beside y_hat/, or the column of a manifest, with the maps of each image; None without."""
     objects: str | None = None
-    """The folder beside y_hat/ with the labels of each image, in y_hat/ and y/; or components:T, for the parts
-    of y_hat and y above T in [0, 1]; None without objects."""
+    """The folder beside y_hat/ with labels of the objects of each image, in its folders y_hat/ and y/; or
+    components:T, for the parts of y_hat and y above T in [0, 1]; None without objects."""
     turned: bool = False
     """True if the smallest value is the brightest; only a file itself specifies it."""
 
@@ -54,7 +54,8 @@ class Reading:
         axes, threshold = self.axes, self.components_above
         if threshold is not None and not 0 <= threshold < 1:
             raise InvalidArgumentError(
-                f"objects {self.objects!r}: give a threshold of at least 0 and below 1, such as components:0.5"
+                f"objects {self.objects!r}: give a threshold of at least 0 and below 1, such as "
+                "components:0.5"
             )
         if axes is None:
             return

@@ -66,8 +66,8 @@ def for_loss(scorer: Scorer, loss: Loss) -> Scorer:
     if loss.terms.of_objects:
         if isinstance(scorer, Tiled):
             raise InvalidArgumentError(
-                "objects are scored in one pass, not by tiles: leave out --tiled (Tiled), and cut images into fields "
-                "that the score network takes"
+                "objects are scored in one pass, not by tiles: leave out --tiled (Tiled), and cut images "
+                "into fields that the score network takes"
             )
         return scorer if isinstance(scorer, ObjectScorer) else ObjectScorer(scorer)
     side = loss.score_window
