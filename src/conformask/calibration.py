@@ -93,28 +93,15 @@ def lambda_grid(
     changes. For a loss relative to what is shown, the first point is the lambda that shows a hundredth.
     """
     scores = [item.score.map for item in items]
-    if loss.terms.of_objects:
-        scores = _of_objects(scores)
+    if loss.terms.of_objects:  # whose background has the score 0, and is always shown
+        scores = [torch.cat([score[score > 0] for score in scores])[None, None]]
+        if not scores[0].numel():
+            raise InvalidArgumentError("no object of the selection images has a score above 0: add images")
     low = _lambda_of_size(family, scores, A_HUNDREDTH if loss.relative else NEARLY_ALL)
     low = low if loss.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
     even = np.geomspace(low, high, points)
     return np.concatenate([[0.0], _concentrate(curves(items, family, loss, even)), [np.inf]])
-
-
-def _of_objects(scores: list[Tensor]) -> list[Tensor]:
-    """Return the scores of pixels in objects alone: the background has the score 0.
-
-    Raises:
-        InvalidArgumentError: there is none.
-    """
-    positive = torch.cat([score[score > 0] for score in scores])
-    if not len(positive):
-        raise InvalidArgumentError(
-            "no object of the selection images has a score above 0, so there is nothing to choose lambdas "
-            "from: give more selection images, or another segmentation"
-        )
-    return [positive[None, None]]
 
 
 def _concentrate(curves: Curves) -> Float[np.ndarray, "g"]:

@@ -413,6 +413,11 @@ class Triplets:
         """Return these triplets with another provenance."""
         return Triplets(self._rows, self.reading, provenance)
 
+    def without_objects(self) -> "Triplets":
+        """Return these triplets without the labels of their objects."""
+        rows = [replace(row, labels=None, y_labels=None) for row in self._rows]
+        return Triplets(rows, replace(self.reading, objects=None), self.provenance)
+
     def select(self, indices: Iterable[int]) -> "Triplets":
         """Return the triplets at these places, in this order."""
         return Triplets([self._rows[index] for index in indices], self.reading, self.provenance)

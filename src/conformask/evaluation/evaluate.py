@@ -37,6 +37,7 @@ from conformask.records.evaluation import (
     ImageRecords,
     RiskCurve,
 )
+from conformask.records.objects import ObjectCounts
 from conformask.records.selection import ScoreComparison
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
@@ -104,7 +105,7 @@ def evaluate(
     elif distance is not None and distance.exponent is not None:
         opt_images = len(test)
     with parts_folder(compute):
-        records, risk = _measured(masker, test, opt_images, compute)
+        records, risk, objects = _measured(masker, test, opt_images, compute)
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
@@ -155,6 +156,7 @@ def evaluate(
         network=test.network,
         caveat=caveat,
         comparison=_comparison(masker, test),
+        objects=objects,
         made=provenance_of_evaluation(card, summary.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         again=partial(_recalibrate, masker, test, opt_images, allow_network_mismatch),
@@ -186,12 +188,14 @@ def _recalibrate(
 
 def _measured(
     masker: Masker, test: Triplets, opt_images: int, compute: Compute
-) -> tuple[ImageRecords, RiskCurve]:
+) -> tuple[ImageRecords, RiskCurve, ObjectCounts | None]:
     measure = partial(measures_of, masker, frozenset(test.names[:opt_images]))
     key = (masker.fingerprint, opt_images, "risk", [field.name for field in fields(ImageRecords)])
     columns = gathered(masker.scorer, test, measure, "evaluating", key, compute)
     by_score, best = columns.pop("risk").mean(axis=0).tolist()
-    return ImageRecords(**columns), RiskCurve(SHARES, tuple(by_score), tuple(best))
+    counts = columns.pop("objects", None)
+    objects = None if counts is None else ObjectCounts(*counts.sum(axis=0).tolist())
+    return ImageRecords(**columns), RiskCurve(SHARES, tuple(by_score), tuple(best)), objects
 
 
 def _coverage_by_category(

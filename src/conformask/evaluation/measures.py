@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from conformask.arithmetic import image_means
@@ -17,20 +17,25 @@ from conformask.calibration import (
 )
 from conformask.evaluation.risk import risk_curves
 from conformask.losses import paper_distance
+from conformask.losses.objects import LabelledObjects, Objects, labels_of
 from conformask.masker.masker import Masker
 from conformask.oracle import oracle, paper_oracle
 from conformask.storage.as_arrays import Array
-from conformask.types import Batch, Images
+from conformask.types import Batch, Images, Loss
 
 
 def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
-    """Return the columns of ImageRecords for a batch, and risk curves.
+    """Return the columns of ImageRecords for a batch, risk curves, and for objects the fields of ObjectCounts.
 
     The paper's Opt is computed for the names in `opt_names`.
     """
     mask, region = masker.open(item), region_of(masker.loss, item.batch)
     hidden_error, shown_error = _errors(mask, item.batch, region)
+    objects = (
+        {"objects": _object_counts(masker.loss, mask, item.batch)} if masker.loss.terms.of_objects else {}
+    )
     return {
+        **objects,
         "name": np.array(item.batch.names),
         "loss": _array(loss_under(masker.loss, mask, item.batch)),
         "unmasked_loss": _array(unmasked_loss(masker.loss, item.batch)),
@@ -43,6 +48,20 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
         "shown_error": shown_error,
         "risk": risk_curves(item.score.map, item.batch.truth(), item.batch.y_hat, region),
     }
+
+
+def _object_counts(loss: Loss, masks: Images, batch: Batch) -> Int[np.ndarray, "n 6"]:
+    """Return the fields of ObjectCounts of each image."""
+    assert isinstance(loss, Objects) and batch.y_labels is not None
+    images = (each[:, 0].cpu().numpy() for each in (masks, labels_of(batch), batch.y_labels))
+    counts = []
+    for mask, own, true in zip(*images, strict=True):
+        objects, truth = LabelledObjects.of(own), LabelledObjects.of(true)
+        right, shown = objects.met_by(truth, loss.iou), objects.means(mask) > 0
+        lacking = ~truth.met_by(objects, loss.iou)
+        each = (right | True, right, shown, shown & right, lacking | True, lacking)
+        counts.append([int(flags.sum()) for flags in each])
+    return np.array(counts)
 
 
 def _errors(mask: Images, batch: Batch, region: Images | None) -> tuple[Array, Array]:

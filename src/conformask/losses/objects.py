@@ -97,7 +97,7 @@ class Objects(Loss):
     family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 
     def __post_init__(self) -> None:
-        chosen({name: name for name in get_args(OfObjects)}, self.over, "over of objects")
+        chosen({name: name for name in get_args(OfObjects)}, self.over, "loss of objects")
         if not 0 < self.iou <= 1:
             raise InvalidArgumentError(f"iou = {self.iou:g}: must be above 0 and at most 1, such as 0.5")
 

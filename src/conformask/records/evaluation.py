@@ -16,6 +16,7 @@ from conformask.errors import MismatchError, MissingFileError
 from conformask.records.card import CalibrationCard
 from conformask.records.earlier_evaluations import as_now, card_of
 from conformask.records.network import Caveat, Network
+from conformask.records.objects import ObjectCounts
 from conformask.records.selection import ScoreComparison
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
@@ -271,6 +272,8 @@ class Evaluation:
     """Number of groups of the test images, where the promise counts groups."""
     comparison: ScoreComparison | None = None
     """The benchmark of the score on the selection images, where it was compared there."""
+    objects: ObjectCounts | None = None
+    """Counts of objects, where the promise is about them."""
     made: EvaluationProvenance | None = None
     """The provenance; None in an evaluation of an earlier conformask."""
     again: Callable[[Mapping[str, Any]], "Evaluation"] | None = field(default=None, compare=False)
