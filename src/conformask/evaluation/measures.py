@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arithmetic import image_means
@@ -25,17 +25,14 @@ from conformask.types import Batch, Images, Loss
 
 
 def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
-    """Return the columns of ImageRecords for a batch, risk curves, and for objects the fields of ObjectCounts.
+    """Return the columns of ImageRecords for a batch, risk curves, and for objects their counts.
 
     The paper's Opt is computed for the names in `opt_names`.
     """
     mask, region = masker.open(item), region_of(masker.loss, item.batch)
     hidden_error, shown_error = _errors(mask, item.batch, region)
-    objects = (
-        {"objects": _object_counts(masker.loss, mask, item.batch)} if masker.loss.terms.of_objects else {}
-    )
     return {
-        **objects,
+        **_object_counts(masker.loss, mask, item.batch),
         "name": np.array(item.batch.names),
         "loss": _array(loss_under(masker.loss, mask, item.batch)),
         "unmasked_loss": _array(unmasked_loss(masker.loss, item.batch)),
@@ -50,9 +47,10 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
     }
 
 
-def _object_counts(loss: Loss, masks: Images, batch: Batch) -> Int[np.ndarray, "n 6"]:
-    """Return the fields of ObjectCounts of each image."""
-    assert isinstance(loss, Objects) and batch.y_labels is not None
+def _object_counts(loss: Loss, masks: Images, batch: Batch) -> dict[str, Array]:
+    """Return the fields of ObjectCounts of each image, (n, 6), as "objects"; nothing for other losses."""
+    if not isinstance(loss, Objects) or batch.y_labels is None:
+        return {}
     images = (each[:, 0].cpu().numpy() for each in (masks, labels_of(batch), batch.y_labels))
     counts = []
     for mask, own, true in zip(*images, strict=True):
@@ -61,7 +59,7 @@ def _object_counts(loss: Loss, masks: Images, batch: Batch) -> Int[np.ndarray, "
         lacking = ~truth.met_by(objects, loss.iou)
         each = (right | True, right, shown, shown & right, lacking | True, lacking)
         counts.append([int(flags.sum()) for flags in each])
-    return np.array(counts)
+    return {"objects": np.array(counts)}
 
 
 def _errors(mask: Images, batch: Batch, region: Images | None) -> tuple[Array, Array]:

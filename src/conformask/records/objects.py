@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class ObjectCounts:
-    """Numbers of objects over all test images; two are the same where their IoU is that of the loss or more."""
+    """Numbers of objects over all test images; they meet where their IoU is at least that of the loss."""
 
     n: int
     """Objects of y_hat."""
