@@ -218,7 +218,7 @@ def test_groups_and_categories_are_promised_objects() -> None:
     assert "slides" in masker.sentence
     of_each = cm.Promise(per_category=True)
     masker = calibrated(MISSED, triplets(60, 8, categories=categories), of_each)
-    assert masker.rule.to_json()["kind"] == "category"
+    assert masker.rule.to_json()["kind"] == "categories"
 
 
 def test_a_masker_is_saved_and_read(tmp_path) -> None:
