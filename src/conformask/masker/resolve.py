@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.calibration import calibration_data
-from conformask.conformal.crossing import between_grid_points, refined
+from conformask.conformal.crossing import between_grid_points, refined, started
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import fit_loss_quantile
@@ -164,6 +164,9 @@ def _grid(
     """Return the grid of the selection images, refined near the expected lambda if that must be on it."""
     if curves is None or promise.confidence is None or (loss.monotone and not promise.on_grid):
         return None if curves is None else curves.grid
+    if loss.relative and loss.terms.of_objects:
+        grid = started(curves.grid, curves.loss, threshold, promise.confidence)
+        curves = replace(curves, grid=grid, loss=curves.loss[:, np.isin(curves.grid, grid)])
     return refined(curves.grid, between_grid_points(curves.grid, curves.loss, threshold), promise.confidence)
 
 

@@ -33,6 +33,10 @@ class ObjectScorer(WrappedScorer):
         """The scorer's fingerprint, with that it is averaged."""
         return f"{self.scorer.fingerprint}-of-objects"
 
+    def own(self, cues: Tensor) -> Tensor:
+        """Return the maps that it takes: labels alone where the scorer takes none of those before."""
+        return cues[:, -1:] if self.cue_channels == 1 else cues
+
     def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
         """Compute the averaged score of each image."""
         assert cues is not None
