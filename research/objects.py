@@ -22,6 +22,7 @@ from skimage.segmentation import find_boundaries, watershed
 import conformask as cm
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_arrays import Array
+from conformask.types import Triplet
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "objects.png"
 RECORD = Path(__file__).parent / "results" / "objects.json"
@@ -93,10 +94,14 @@ def measure(work: Path) -> None:
     RECORD.write_text(json.dumps(record, indent=2) + "\n")
 
 
+def _counts(masker: cm.Masker, triplet: Triplet) -> tuple[int, int]:
+    labels, mask = triplet.cues[-1], np.asarray(masker(triplet))
+    return len(np.unique(labels[mask > 0])), len(np.unique(labels[mask == 0]))
+
+
 def draw(masker: cm.Masker, test: cm.Triplets) -> None:
-    """Write input, output with outlines of what is trusted and hidden, and truth of the fullest field."""
-    counts = [int(triplet.cues[-1].max()) for triplet in test]
-    triplet = test[int(np.argsort(counts)[-8])]
+    """Write input, output with outlines of what is trusted and hidden, and truth of a field with both."""
+    triplet = max(test, key=lambda each: min(_counts(masker, each)))
     labels, true, mask = triplet.cues[-1], triplet.y_labels[0], np.asarray(masker(triplet))
     canvas = Image.new("RGB", (3 * 2 * SIDE + 2 * GAP, 2 * SIDE), "white")
     marks = ({}, {GREEN: np.where(mask > 0, labels, 0), RED: np.where(mask > 0, 0, labels)}, {GREEN: true})

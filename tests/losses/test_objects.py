@@ -134,10 +134,10 @@ def test_an_overlap_of_exactly_the_iou_is_right(iou: float, is_wrong: bool) -> N
     assert bool(loss.of(torch.ones(1, 1, 4, 4))) is is_wrong
 
 
-def test_an_overlap_of_seven_tenths_is_right_in_floats() -> None:
-    own, true = LabelledObjects.of(np.ones(10)), LabelledObjects.of(np.array([1] * 7 + [0] * 3))
-    assert own.met_by(true, 0.7).tolist() == [True]
-    assert own.met_by(true, 0.71).tolist() == [False]
+def test_an_overlap_of_seven_percent_is_right_in_floats() -> None:
+    own, true = LabelledObjects.of(np.ones(100)), LabelledObjects.of(np.array([1] * 7 + [0] * 93))
+    assert own.met_by(true, 0.07).tolist() == [True]
+    assert own.met_by(true, 0.071).tolist() == [False]
 
 
 def test_a_score_is_the_mean_over_an_object_and_its_channels_and_0_elsewhere() -> None:

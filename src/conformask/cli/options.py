@@ -291,14 +291,15 @@ class LossOptions:
         """
         from conformask.losses.objects import Objects
 
-        pixels = {"distance": self.distance, "window": self.window, "tolerance": self.tolerance}
-        given = [name for name, value in pixels.items() if value is not None]
+        of_pixels = ("distance", "window", "tolerance", "allowance", "reach")
+        given = [name for name in of_pixels if getattr(self, name) is not None]
         if given:
             raise InvalidArgumentError(
                 f"--{given[0]} is about pixels, and --objects counts objects: leave it out"
             )
         default = Objects()
-        return Objects(cast("names.OfObjects", self.over or default.over), self.iou or default.iou)
+        iou = default.iou if self.iou is None else self.iou
+        return Objects(cast("names.OfObjects", self.over or default.over), iou)
 
     def loss(self, default: "LossTerms") -> "Loss":
         """Return the loss that is chosen; the distance is the default's where only the rest is given."""

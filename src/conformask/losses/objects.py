@@ -18,7 +18,7 @@ from conformask.storage.as_json import Json
 from conformask.types import Batch, Images, Loss
 
 ROUNDING = 1e-9
-"""Fraction of a pixel by which an intersection may fall short: 0.7 times 10 pixels is 7 of them."""
+"""Fraction of a pixel by which an intersection may fall short: in floats 0.07 times 100 is above 7."""
 
 
 @dataclass(frozen=True)
