@@ -6,12 +6,10 @@ from torch import Tensor
 import conformask as cm
 
 CELL, GRID = 5, 3
-LEVELS = 6
-"""Number of values that the score of an object may have."""
 
 
-def objects(count: int, seed: int) -> dict[str, np.ndarray]:
-    """x is the score; where it is high, y often has no object, or one that overlaps too little."""
+def objects(count: int, seed: int, levels: int = 6) -> dict[str, np.ndarray]:
+    """x is the score, of this many values; where it is high, y often has no object, or one that overlaps too little."""
     generator = np.random.default_rng(seed)
     side = CELL * GRID
     images = {
@@ -22,11 +20,11 @@ def objects(count: int, seed: int) -> dict[str, np.ndarray]:
         number = generator.choice([0, 1, 2, GRID**2])
         for place in generator.permutation(GRID**2)[:number]:
             row, column = (CELL * int(each) for each in divmod(place, GRID))
-            level = int(generator.integers(LEVELS))
-            wrong = generator.random() < bias * (level + 0.5) / LEVELS
+            level = int(generator.integers(levels))
+            wrong = generator.random() < bias * (level + 0.5) / levels
             whole = np.s_[image, row : row + 4, column : column + 4]
             images["labels"][whole] = place + 1
-            images["x"][whole] = (level + 1) / (2 * LEVELS)
+            images["x"][whole] = (level + 1) / (2 * levels)
             # of 16 pixels, 8 have the IoU 1/2, and 4 less
             kept = generator.choice([0, 1]) if wrong else generator.choice([2, 4])
             images["y_labels"][image, row : row + kept, column : column + 4] = 20 - place
@@ -36,8 +34,8 @@ def objects(count: int, seed: int) -> dict[str, np.ndarray]:
     return {role: image.astype(np.float32) for role, image in images.items()}
 
 
-def triplets(count: int, seed: int, **more) -> cm.Triplets:
-    return cm.Triplets.from_arrays(**objects(count, seed), **more)
+def triplets(count: int, seed: int, levels: int = 6, **more) -> cm.Triplets:
+    return cm.Triplets.from_arrays(**objects(count, seed, levels), **more)
 
 
 def of_x(x: Tensor, y_hat: Tensor) -> Tensor:

@@ -171,9 +171,11 @@ def test_the_command_line_promises_objects(tmp_path: Path, capsys: pytest.Captur
     out = capsys.readouterr().out
     assert "objects of the reference the network lacks" in out
     assert "objects of the reference the network lacks" in report.read_text()
-    assert main(["calibrate", str(data), *options, "--reach", "2"]) == 1
+    with pytest.raises(SystemExit):
+        main(["calibrate", str(data), *options, "--reach", "2"])
     assert "--reach is about pixels" in capsys.readouterr().err
-    assert main(["calibrate", str(data), "--scorer", "residual", "--iou", "0.6"]) == 1
+    with pytest.raises(SystemExit):
+        main(["calibrate", str(data), "--scorer", "residual", "--iou", "0.6"])
     assert "--iou goes with --objects" in capsys.readouterr().err
 
 

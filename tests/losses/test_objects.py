@@ -55,13 +55,15 @@ def calibrated(loss: cm.Objects, images: cm.Triplets, promise: object = "margina
         )
 
 
-def coverage(loss: cm.Objects, draws: int, n: int, cheat: float = 1.0) -> tuple[float, float]:
+def coverage(
+    loss: cm.Objects, draws: int, n: int, levels: int = 6, cheat: float = 1.0
+) -> tuple[float, float]:
     """How often the sentence is true, over calibration sets of n and 20 new images each; and sigma."""
     tested, met = 20, []
     for draw in simulated(draws):
-        masker = calibrated(loss, triplets(n, 5000 + draw))
+        masker = calibrated(loss, triplets(n, 5000 + draw, levels))
         masker = replace(masker, rule=replace(masker.rule, lam=cheat * masker.rule.lam))
-        new = objects(tested, 9000 + draw)
+        new = objects(tested, 9000 + draw, levels)
         x, y_hat, labels = (torch.from_numpy(new[role][:, None]) for role in ("x", "y_hat", "labels"))
         masks = masker.masks(x, y_hat, cues=labels)[:, 0].numpy()
         images = zip(masks, new["labels"], new["y_labels"], strict=True)
@@ -71,9 +73,9 @@ def coverage(loss: cm.Objects, draws: int, n: int, cheat: float = 1.0) -> tuple[
 
 
 @LOSSES
-@pytest.mark.parametrize("n", [9, 29])
-def test_the_sentence_is_true_as_often_as_promised(loss: cm.Objects, n: int) -> None:
-    mean, sigma = coverage(loss, 30, n)
+@pytest.mark.parametrize(("n", "levels"), [(9, 6), (29, 2)], ids=["few", "ties"])
+def test_the_sentence_is_true_as_often_as_promised(loss: cm.Objects, n: int, levels: int) -> None:
+    mean, sigma = coverage(loss, 40, n, levels)
     assert mean >= 0.9 - 4 * sigma
 
 
@@ -121,6 +123,11 @@ def test_critical_lambdas_are_exact_by_sorting_wrong_objects(loss: cm.Objects) -
             if not any(2 * len(pixels & true) >= len(pixels | true) for true in sets(y_labels))
         )
         allowed = 0 if loss is ANY else math.floor(threshold * len(wrong))
+        at_it = (x < found[place]).astype(float)
+        assert loss_of(loss, at_it, labels, y_labels) <= threshold
+        masks = family(loss.family)
+        level = masks.level(torch.from_numpy(x)[None, None], torch.from_numpy(found[place : place + 1]))
+        assert np.array_equal(masks.apply(torch.from_numpy(x)[None, None], level)[0, 0].numpy(), at_it)
         assert found[place] == pytest.approx(wrong[allowed] if allowed < len(wrong) else math.inf, rel=1e-6)
     assert np.isinf(found).any()
     assert np.isfinite(found).any()
