@@ -9,7 +9,7 @@ CELL, GRID = 5, 3
 
 
 def objects(count: int, seed: int, levels: int = 6) -> dict[str, np.ndarray]:
-    """x is the score, of this many values; where it is high, y often has no object, or one that overlaps too little."""
+    """x is the score, of so many levels; where it is high, y often lacks the object or hardly meets it."""
     generator = np.random.default_rng(seed)
     side = CELL * GRID
     images = {
