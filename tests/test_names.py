@@ -22,7 +22,7 @@ from conformask.tasks import TASKS
         (names.Unit, UNITS),
         (names.Family, FAMILIES),
         (names.Scorer, HEADS),
-        (names.Over, AGGREGATES),
+        (names.Over, {*AGGREGATES, *get_args(names.OfObjects)}),
         (names.Task, TASKS),
         (names.Predictor, KINDS),
     ],

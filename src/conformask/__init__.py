@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from conformask.losses.masked_distance import MaskedDistance as MaskedDistance
     from conformask.losses.means import Mean as Mean
     from conformask.losses.means import MeanShown as MeanShown
+    from conformask.losses.objects import Objects as Objects
     from conformask.losses.window import Local as Local
     from conformask.losses.window import LocalShare as LocalShare
     from conformask.losses.window import MaskedWindow as MaskedWindow
@@ -80,6 +81,7 @@ _HOMES = {
     "MissRate": "losses.wrong_pixels",
     "CleanLocal": "losses.clean",
     "CleanMean": "losses.clean",
+    "Objects": "losses.objects",
     "FalseOmissionRate": "losses.wrong_pixels",
     "MaskedDistance": "losses.masked_distance",
     "CustomLoss": "losses.custom",

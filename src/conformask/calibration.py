@@ -19,6 +19,7 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses.clean import Products
 from conformask.losses.map_loss import Sums
 from conformask.losses.means import Mean
+from conformask.losses.objects import Objects, labels_of, object_weights
 from conformask.losses.window import LargestShown
 from conformask.masks.binary import Binary
 from conformask.masks.mask_family import LARGEST, SMALLEST, Family, largest_lambda
@@ -92,6 +93,10 @@ def lambda_grid(
     changes. For a loss relative to what is shown, the first point is the lambda that shows a hundredth.
     """
     scores = [item.score.map for item in items]
+    if loss.terms.of_objects:  # whose background has the score 0, and is always shown
+        scores = [torch.cat([score[score > 0] for score in scores])[None, None]]
+        if not scores[0].numel():
+            raise InvalidArgumentError("no object of the selection images has a score above 0: add images")
     low = _lambda_of_size(family, scores, A_HUNDREDTH if loss.relative else NEARLY_ALL)
     low = low if loss.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
@@ -185,7 +190,7 @@ def measures(
         "distance": losses,
         "size": size,
     }
-    if loss.terms.region:
+    if loss.terms.region or loss.terms.of_objects:
         columns["hidden"] = hidden_curves(item, family, loss, grid)
     if bounded:
         bound = bound_curves(item, family, loss, grid)
@@ -238,11 +243,13 @@ def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
 
 
 def region_of(loss: Loss, batch: Batch) -> Images | None:
-    """Return the region that the loss is about; None where it is about whole images.
+    """Return the region that the loss is about, in which objects count alike; None for whole images.
 
     Raises:
-        MismatchError: the loss is about regions, and the images have none.
+        MismatchError: the loss is about regions or objects, and the images have none.
     """
+    if isinstance(loss, Objects):
+        return object_weights(labels_of(batch))
     if not loss.terms.region:
         return None
     if batch.region is None:

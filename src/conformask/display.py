@@ -183,7 +183,7 @@ def _measure(
     """Return the facts of each image, and whether it is within the threshold."""
     counted = region if masker.card.loss.region else None
     sizes = [f"mask size {size:.3f}" for size in mask_size(masks, counted).tolist()]
-    if y is None:
+    if y is None or masker.card.loss.of_objects:  # whose labels of y are not known here
         return [((size,), None) for size in sizes]
     threshold, label = masker.card.threshold, masker.card.loss.label
     names = tuple(f"image {index}" for index in range(len(y)))

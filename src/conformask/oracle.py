@@ -44,11 +44,13 @@ def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images 
 
     It is exact for losses that are sums over pixels: image and missed by `exact_oracle`, trusted and wrong by
     the smallest errors as long as their mean is within the threshold; local by hiding the pixels whose local
-    mean is above it. For window it uses the reciprocal family on the realised local mean errors, which is not
-    always the smallest.
+    mean is above it, and objects likewise where no wrong one may be shown. For window it uses the reciprocal
+    family on the realised local mean errors, which is not always the smallest.
     """
     image_loss = loss_of_batch(batch, loss, channels)
     if isinstance(image_loss, Sums):
+        if loss.terms.of_objects:
+            return None  # the best masks of pixels cut an object in two
         return _sums_oracle(image_loss, threshold)
     if isinstance(image_loss, LargestShown):
         return 1 - image_loss.beyond(threshold)

@@ -57,6 +57,10 @@ class Triplet:
     reference: Reference = CLEAN
     """What y is: the truth, or repeats with noise."""
 
+    y_labels: Float[np.ndarray, "_ ..."] | None = None
+    """The labels of the objects of y, (1, *space), 0 for the background; None without. Those of y_hat are the
+    last of the cues."""
+
     @property
     def noise(self) -> Float[np.ndarray, "_ ..."] | None:
         """An estimate of the variance of the noise of y, (C, *space); its mean over draws is that variance.
@@ -96,16 +100,17 @@ class Batch:
     """Maps beside y_hat, (N, K, *space) of any range; None without."""
     noise: Images | None = None
     """The noise of y, (N, C, *space), as in a `Triplet`; None where y is the truth, or it is not known."""
+    y_labels: Images | None = None
+    """The labels of the objects of y, (N, 1, *space), as in a `Triplet`; None without."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same images on a device."""
-        y, region, cues, noise = (
+        y, region, cues, noise, y_labels = (
             None if image is None else image.to(device)
-            for image in (self.y, self.region, self.cues, self.noise)
+            for image in (self.y, self.region, self.cues, self.noise, self.y_labels)
         )
-        return replace(
-            self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, region=region, cues=cues, noise=noise
-        )
+        x, y_hat = self.x.to(device), self.y_hat.to(device)
+        return replace(self, x=x, y_hat=y_hat, y=y, region=region, cues=cues, noise=noise, y_labels=y_labels)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -44,6 +44,22 @@ def test_the_page_about_maps_has_the_numbers_of_its_record() -> None:
         assert text in page
 
 
+def test_the_page_about_objects_has_the_numbers_of_its_record() -> None:
+    record = json.loads((DOCS.parent / "research" / "results" / "objects.json").read_text(encoding="utf-8"))
+    page = " ".join((DOCS / "how-to" / "objects.md").read_text(encoding="utf-8").split())
+    wrong = record["wrong"]
+    for text in (
+        f"{100 * wrong['coverage']:.0f} % of the {record['test']} test fields kept it",
+        f"Of {wrong['shown']} nuclei shown {100 * wrong['shown_right'] / wrong['shown']:.1f} % are there",
+        f"of all {wrong['n']:,} {100 * wrong['right'] / wrong['n']:.1f} %",
+        f"lacks {100 * wrong['lacking'] / wrong['true']:.1f} % of the {wrong['true']:,} nuclei",
+        f"hides {100 * wrong['hidden']:.0f} % of the nuclei, the packaged score "
+        f"{100 * record['packaged']['hidden']:.0f} %",
+    ):
+        assert text in page
+    assert wrong["threshold"] == 0.1
+
+
 def test_the_page_about_samples_has_the_numbers_of_its_record() -> None:
     record = json.loads((DOCS.parent / "research" / "results" / "sampler.json").read_text(encoding="utf-8"))
     page = " ".join((DOCS / "how-to" / "generative.md").read_text(encoding="utf-8").split())

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from conformask import names
 from conformask.cli.options import (
     AS_FILES_SAY,
+    LOSS,
     MARGINAL,
     SAME_LOSS,
     AboutLoss,
@@ -74,6 +75,15 @@ def calibrate(
     family: FamilyName = None,
     grey: Grey = False,
     patches: Patches = None,
+    objects: Annotated[
+        str | None,
+        Parameter(
+            group=LOSS,
+            help="Promise objects, such as nuclei, shown or hidden whole: the folder in DATA with labels "
+            "y_hat/NAME and y/NAME, 0 for the background; or components:T, for the parts of y_hat and y "
+            "above T in [0, 1].",
+        ),
+    ] = None,
     about: AboutLoss = SAME_LOSS,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
@@ -136,13 +146,14 @@ def calibrate(
     replaced = _replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
     start: NetworkScorer | Untrained | Given
     if score_from is not None:
-        start, triplets = Given(higher), read.triplets(data, network, cues=score_from)
+        start, triplets = Given(higher), read.triplets(data, network, cues=score_from, objects=objects)
     elif scorer is None:
         start = load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
-        triplets = read.triplets(data, network, start.card)
+        triplets = read.triplets(data, network, start.card, objects=objects)
     else:
-        start, triplets = Untrained(scorer), read.triplets(data, network)
-    chosen = about.loss(loss_for(start, None).terms) if about.is_given else None
+        start, triplets = Untrained(scorer), read.triplets(data, network, objects=objects)
+    chosen = about.loss(loss_for(start, None).terms) if about.is_given and objects is None else None
+    chosen = chosen if objects is None else about.of_objects
     loss = loss_for(start, chosen, triplets)
     used_scorer, selection = for_images(start, triplets, loss), start.selection
     name, area = family_for(used_scorer, loss, chosen_family).name, patch_area(patches, triplets)
@@ -161,6 +172,7 @@ def calibrate(
         )
         flag = "" if higher == "distrusted" else f" --higher {higher}"
         flag += "" if patches is None else f" --patches {patches}"
+        flag += "" if objects is None else f" --objects {objects}"
         command = f"calibrate {named}{flag} {data} --threshold T --out {run}"
         show_choices(choices, loss.terms, promise.promise(), f"Next: conformask {command}", as_json=json)
         return

@@ -65,11 +65,14 @@ def evaluate(
 
 
 def judgement(evaluation: "Evaluation") -> list[str]:
-    """Return whether the promise was kept, and what speaks against the score."""
+    """Return whether the promise was kept, counts of objects, and what speaks against the score."""
     from conformask.report.words import doubts, verdict
 
     judged = verdict(evaluation)
-    return [f"{judged.title}. {judged.text}", *doubts(evaluation)]
+    objects = evaluation.objects
+    counts = [] if objects is None else [objects.shown_text, objects.lacking_text]
+    counts = [f"{text[0].upper()}{text[1:]}." for text in counts]
+    return [f"{judged.title}. {judged.text}", *counts, *doubts(evaluation)]
 
 
 def summary_table(evaluation: "Evaluation") -> Table:

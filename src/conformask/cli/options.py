@@ -121,12 +121,16 @@ class ReadingOptions:
         network: str | None = None,
         like: "ReadAs | None" = None,
         cues: str | None = None,
+        objects: str | None = None,
     ) -> "Triplets":
-        """Return the triplets of a folder, with the maps in `cues`; other settings are taken from `like`."""
+        """Return the triplets of a folder, with the maps in `cues` and the labels in `objects`.
+
+        Other settings are taken from `like`.
+        """
         from conformask.data.triplets import Triplets
 
         reading = self.reading(like)
-        reading = reading if cues is None else replace(reading, cues=cues)
+        reading = replace(reading, cues=cues or reading.cues, objects=objects or reading.objects)
         return Triplets.from_folder(folder, reading=reading, network=network, group_from=self.group_from)
 
     def reading(self, like: "ReadAs | None" = None) -> "Reading":
@@ -144,6 +148,7 @@ class ReadingOptions:
             base.group_from,
             base.cues,
             self.noise_model or base.noise_model,
+            base.objects,
         )
 
 
@@ -265,7 +270,9 @@ class LossOptions:
             "the share of the wrong pixels that is shown (missed), or of the shown pixels that is wrong; its "
             "largest mean in a window in which hidden pixels count as right (masked_window); where DATA has "
             "noisy repeats/NAME_1 and NAME_2 in the place of y/, or NAME_1 and --noise-model, the mean of l2 "
-            "to the clean image (clean), or its largest mean in a window around a shown pixel (clean_local)."
+            "to the clean image (clean), or its largest mean in a window around a shown pixel (clean_local). "
+            "With --objects: the share of the objects shown that is wrong, if not given; of the wrong ones "
+            "that is shown (missed); whether any is (any)."
         ),
     ] = None
     window: Annotated[
@@ -296,13 +303,39 @@ class LossOptions:
             "measures it; 1 if not given."
         ),
     ] = None
+    iou: Annotated[
+        float | None,
+        Parameter(
+            help="For --objects: the IoU with an object of y below which an object of y_hat is wrong; 0.5 if "
+            "not given."
+        ),
+    ] = None
     weights_path: WeightsPath = None
 
     @property
     def is_given(self) -> bool:
         """True if a loss is chosen."""
-        chosen = (self.distance, self.over, self.window, self.tolerance, self.allowance, self.reach)
+        chosen = (self.distance, self.over, self.window, self.tolerance, self.allowance, self.reach, self.iou)
         return any(choice is not None for choice in chosen)
+
+    @property
+    def of_objects(self) -> "Loss":
+        """The loss of objects that is chosen.
+
+        Raises:
+            InvalidArgumentError: an option that is about pixels.
+        """
+        from conformask.losses.objects import Objects
+
+        of_pixels = ("distance", "window", "tolerance", "allowance", "reach")
+        given = [name for name in of_pixels if getattr(self, name) is not None]
+        if given:
+            raise InvalidArgumentError(
+                f"--{given[0]} is about pixels, and --objects counts objects: leave it out"
+            )
+        default = Objects()
+        iou = default.iou if self.iou is None else self.iou
+        return Objects(cast("names.OfObjects", self.over or default.over), iou)
 
     def loss(self, default: "LossTerms") -> "Loss":
         """Return the loss that is chosen; the distance is the default's where only the rest is given."""
@@ -311,6 +344,10 @@ class LossOptions:
 
         if not self.is_given:
             return loss_of_terms(default, weights_path=self.weights_path)
+        if self.iou is not None:
+            raise InvalidArgumentError(
+                "--iou goes with --objects of calibrate, which names labels of the objects"
+            )
         in_pixels = self.window is not None and self.window.strip().isdecimal()
         terms = LossTerms(
             distance=self.distance or default.distance,

@@ -1,5 +1,6 @@
 """Critical lambdas on a fixed grid: the first crossing of the threshold."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,25 @@ def between_grid_points(
     between = (last_passing > 0) & np.isfinite(end)
     crossings[between] += share[between] * (end[between] - crossings[between])
     return np.asarray(crossings, dtype=np.float64)
+
+
+def started(
+    grid: Float[np.ndarray, "g"], losses: Float[np.ndarray, "n g"], threshold: float, confidence: float
+) -> Float[np.ndarray, "h"]:
+    """Return the grid without those of its first points at which one object of many decides.
+
+    Where few objects are shown, one wrong one makes a large share. The grid starts where first crossings from
+    there on give the largest lambda with half of the failures that the confidence allows, so that others than
+    these images hardly ever fail at the start.
+    """
+    rank = max(1, math.floor((1 - confidence) / 2 * (len(losses) + 1)))
+    starts = range(1, len(grid) - 1)
+    crossings = (
+        first_crossing(np.append(0.0, grid[start:]), np.insert(losses[:, start:], 0, 0.0, axis=1), threshold)
+        for start in starts
+    )
+    lambdas = [float(np.sort(each)[rank - 1]) for each in crossings]
+    return np.append(0.0, grid[starts[int(np.argmax(lambdas))] :])
 
 
 def refined(

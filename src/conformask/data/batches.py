@@ -84,6 +84,7 @@ def _stacked(triplets: Sequence[Triplet]) -> Batch:
         tuple(triplet.clipped for triplet in triplets),
         _known([triplet.cues for triplet in triplets]),
         _known([triplet.noise for triplet in triplets]),
+        _known([triplet.y_labels for triplet in triplets]),
     )
 
 

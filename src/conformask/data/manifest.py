@@ -115,6 +115,33 @@ def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:
     return rows
 
 
+def with_labels(rows: list[TripletRow], folder: Path, reading: Reading) -> list[TripletRow]:
+    """Return the rows with the labels of their objects, folder/LABELS/y_hat/NAME and y/NAME.
+
+    Labels of y are left out where there is no folder of them.
+
+    Raises:
+        MissingFileError: there is no folder of labels of y_hat, or no file of the name of an image.
+    """
+    if reading.objects is None or reading.components_above is not None:
+        return rows
+    labelled = folder / reading.objects
+    if not (labelled / "y_hat").is_dir():
+        raise MissingFileError(
+            f"{labelled / 'y_hat'} is not a folder: give labels of the objects of each y_hat, in a file of "
+            f"its name (and in {labelled / 'y'} those of y), or components:0.5 for --objects"
+        )
+    files = {role: by_stem(labelled / role) for role in ("y_hat", "y") if (labelled / role).is_dir()}
+    for role, of_role in files.items():
+        missing = [row.name for row in rows if row.name not in of_role]
+        if missing:
+            raise MissingFileError(
+                f"{labelled / role} has no labels of {', '.join(missing[:SHOWN])}: add them"
+            )
+    y = files.get("y", {})
+    return [replace(row, labels=files["y_hat"][row.name], y_labels=y.get(row.name)) for row in rows]
+
+
 def _with_repeats(rows: list[TripletRow], folder: Path, reading: Reading) -> list[TripletRow]:
     """Return the rows with the repeats of each: in a folder NAME_1 and NAME_2, or NAME_1 alone for all.
 

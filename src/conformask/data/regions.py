@@ -30,7 +30,7 @@ def read_region(
         ImageError: it cannot be decoded, or is no region of such an image.
     """
     array, header = decode_with_header(path, reading)
-    _check_place(path, header, size, geometry)
+    check_place(path, header, size, geometry)
     return region_of_array(array, size, str(path))
 
 
@@ -45,7 +45,7 @@ def region_window(
             it cannot be decoded or has values outside [0, 1].
     """
     raster = open_raster(path, reading)
-    _check_place(path, raster.header, size, geometry)
+    check_place(path, raster.header, size, geometry)
     if raster.header.shape != (1, *size):
         raise _of_another_shape(str(path), raster.header.shape, size)
 
@@ -56,7 +56,12 @@ def region_window(
     return read
 
 
-def _check_place(path: Path, header: Header, size: tuple[int, ...], geometry: Geometry | None) -> None:
+def check_place(path: Path, header: Header, size: tuple[int, ...], geometry: Geometry | None) -> None:
+    """Raise if an image of this size and geometry lies elsewhere than the file with this header.
+
+    Raises:
+        ImageError: says how they differ.
+    """
     if geometry is not None and header.geometry is not None and header.space == size:
         difference = header.geometry.differs(geometry)
         if difference:

@@ -12,6 +12,7 @@ from conformask.data.cues import cues_at, read_cues
 from conformask.data.datasets import UnreadImage
 from conformask.data.formats.header import Header
 from conformask.data.images import Image, header_of_image, image_and_header, image_hash
+from conformask.data.labels import components, read_labels
 from conformask.data.rasters import Raster, open_raster
 from conformask.data.regions import (
     Region,
@@ -64,6 +65,11 @@ class TripletRow:
             return Reference(2)
         return Reference(1, reading.noise_model) if self.noisy else CLEAN
 
+    labels: UnreadImage | None = None
+    """Labels of the objects of y_hat; None without, or for components."""
+    y_labels: UnreadImage | None = None
+    """Labels of the objects of y."""
+
     def read(self, reading: Reading) -> Triplet:
         """Read the triplet.
 
@@ -96,10 +102,24 @@ class TripletRow:
         cues = None
         if self.cues is not None:
             cues = cues_at(y_hat.shape[1:], self.read_cues(reading), self._text("cues"))
+        labels = self._labels("y_hat", self.labels, y_hat, reading, geometry)
+        y_labels = None if y is None else self._labels("y", self.y_labels, y, reading, geometry)
+        if labels is not None:
+            cues = labels if cues is None else np.concatenate([cues, labels])
         return Triplet(
             self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient,
-            clipped, cues, half, self.reference(reading),
+            clipped, cues, half, self.reference(reading), y_labels,
         )  # fmt: skip
+
+    def _labels(
+        self, role: str, given: UnreadImage | None, image: Image, reading: Reading, geometry: Geometry | None
+    ) -> Image | None:
+        """Return the labels of the objects of an image; None where they are not known."""
+        if reading.components_above is not None:
+            return components(image, reading.components_above, self._text(role))
+        if given is None:
+            return None
+        return read_labels(given, image.shape[1:], reading, f"labels of {self._text(role)}", geometry)
 
     def _with_repeat(self, y: Image, y_hat: Header, reading: Reading) -> tuple[Image, Image]:
         """Return the mean of y and its repeat, and half their difference.
@@ -152,7 +172,8 @@ class TripletRow:
 
     def source(self, reading: Reading) -> str:
         """Return a hash of the files or arrays and of how they are read."""
-        others = [image for image in (self.region, self.cues, self.repeat) if image is not None]
+        others = [self.region, self.cues, self.repeat, self.labels, self.y_labels]
+        others = [image for image in others if image is not None]
         images = (self.x, self.y_hat, self.y, *others)
         hashes = [None if image is None else image_hash(image) for image in images]
         return hash_of([*reading.facts, self.category, self.weight, *hashes])[:16]

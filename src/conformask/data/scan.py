@@ -88,7 +88,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         groups.append(None if triplet.group is None else hash_of_group(triplet.group))
         perceptual_hashes.append(perceptual_hash(truth))
         distances.append(role_distances(triplet))
-        others = [image for image in (triplet.region, triplet.cues) if image is not None]
+        others = [image for image in (triplet.region, triplet.cues, triplet.y_labels) if image is not None]
         for image in (triplet.x, triplet.y_hat, truth, *others):
             contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
     return DatasetSummary(

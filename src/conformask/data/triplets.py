@@ -14,7 +14,7 @@ from conformask.data.datasets import DatasetImage, Keys, images_of
 from conformask.data.decoding import name_and_suffix
 from conformask.data.formats.header import Header
 from conformask.data.images import DataRange, Image
-from conformask.data.manifest import MANIFEST, rows_of_arrays, rows_of_folder, rows_of_manifest
+from conformask.data.manifest import MANIFEST, rows_of_arrays, rows_of_folder, rows_of_manifest, with_labels
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster
 from conformask.data.regions import RegionWindow
@@ -84,7 +84,8 @@ class Triplets:
         if (folder / MANIFEST).is_file():
             triplets = cls.from_manifest(folder / MANIFEST, reading=reading, network=network)
         else:
-            triplets = cls(rows_of_folder(folder, reading), reading, Provenance.load(folder, network))
+            rows = with_labels(rows_of_folder(folder, reading), folder, reading)
+            triplets = cls(rows, reading, Provenance.load(folder, network))
         return triplets._grouped_as_before() if group_from is None else triplets.grouped(group_from)
 
     @classmethod
@@ -110,7 +111,8 @@ class Triplets:
         path = Path(path)
         provenance = Provenance.load(path.parent, network)
         reading = reading or Reading(data_range)
-        return cls(rows_of_manifest(path, reading.cues), reading, provenance)
+        rows = with_labels(rows_of_manifest(path, reading.cues), path.parent, reading)
+        return cls(rows, reading, provenance)
 
     @classmethod
     def from_arrays(
@@ -122,6 +124,8 @@ class Triplets:
         regions: Iterable[Array] | None = None,
         cues: Iterable[Array | DatasetImage] | None = None,
         repeats: Iterable[Array | DatasetImage] | None = None,
+        labels: Iterable[Array] | None = None,
+        y_labels: Iterable[Array] | None = None,
         groups: Sequence[object] | None = None,
         categories: Sequence[str] | None = None,
         weights: Sequence[float] | Array | None = None,
@@ -137,7 +141,9 @@ class Triplets:
         (H, W) or (H, W, K), of its size or a whole fraction of it, which `Given` takes for a score. `repeats`
         are second acquisitions of y where nobody has a clean truth: both with noise of mean 0, independent of
         each other and of x (see `CleanMean`); without y they are the only ones, whose noise `reading` may
-        say, as Reading(noise_model=NoiseModel(...)). `network` is the name of the network that made y_hat.
+        say, as Reading(noise_model=NoiseModel(...)). `labels` and `y_labels` are whole numbers (H, W), those
+        of the objects of y_hat and of y, 0 for the background (see `Objects`). `network` is the name of the
+        network that made y_hat.
 
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
@@ -145,6 +151,7 @@ class Triplets:
         rows = rows_of_arrays({
             "x": x, "y_hat": y_hat, "y": y, "groups": groups, "categories": categories, "weights": weights,
             "names": names, "regions": regions, "cues": cues, "repeats": repeats,
+            "labels": labels, "y_labels": y_labels,
         })  # fmt: skip
         provenance = UNKNOWN if network is None else Provenance(network=Network(network))
         return cls(rows, reading or Reading(data_range), provenance)
@@ -217,6 +224,8 @@ class Triplets:
             yield "with regions"
         if self.has_cues:
             yield "with cues"
+        if self.has_objects:
+            yield "with objects"
         if self.has_split:
             yield "split"
 
@@ -393,6 +402,15 @@ class Triplets:
             )
         return next(iter(references), CLEAN)
 
+    @property
+    def has_objects(self) -> bool:
+        """True if the objects of every y_hat and y are known."""
+        if self.reading.components_above is not None:
+            return self.has_truth
+        return bool(self._rows) and all(
+            row.labels is not None and row.y_labels is not None for row in self._rows
+        )
+
     def cues(self, index: int) -> Image:
         """Read the maps of a triplet, (K, *space) of any range.
 
@@ -414,6 +432,11 @@ class Triplets:
     def described(self, provenance: Provenance) -> "Triplets":
         """Return these triplets with another provenance."""
         return Triplets(self._rows, self.reading, provenance)
+
+    def without_objects(self) -> "Triplets":
+        """Return these triplets without the labels of their objects."""
+        rows = [replace(row, labels=None, y_labels=None) for row in self._rows]
+        return Triplets(rows, replace(self.reading, objects=None), self.provenance)
 
     def select(self, indices: Iterable[int]) -> "Triplets":
         """Return the triplets at these places, in this order."""

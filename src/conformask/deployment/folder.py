@@ -17,7 +17,8 @@ from conformask.storage.atomic import atomic_write, remove, remove_claimed
 from conformask.storage.claims import OWN_NAME, claimed_by, refuse_unclaimed, refuse_unclaimed_in
 
 CLAIM, SIZES, MASKS, OVERLAYS = "masks.json", "sizes.csv", "masks", "overlays"
-SEGMENTATIONS = "segmentations"
+SEGMENTATIONS, LABELS, OBJECTS = "segmentations", "labels", "objects"
+OBJECT_TABLE = "objects.csv"
 SIZES_OF = f"{OWN_NAME}.sizes-"
 """Beginning of the names of the temporary sizes files of all processes but the first."""
 
@@ -86,8 +87,8 @@ class MaskFolder:
         Raises:
             OutputError: names the first such file.
         """
-        refuse_unclaimed(self.path / name for name in (CLAIM, SIZES))
-        for folder in (MASKS, OVERLAYS, SEGMENTATIONS):
+        refuse_unclaimed(self.path / name for name in (CLAIM, SIZES, OBJECT_TABLE))
+        for folder in (MASKS, OVERLAYS, SEGMENTATIONS, LABELS, OBJECTS):
             refuse_unclaimed_in(self.path / folder)
 
     def _trouble(self, fingerprint: str, names: set[str]) -> str | None:

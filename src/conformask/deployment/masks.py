@@ -15,17 +15,27 @@ from conformask.calibration import features_of, loss_under
 from conformask.conformal.crossing import meets_threshold
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import decode
-from conformask.data.formats import format_of
-from conformask.data.formats.format import SegmentationWriter, SourceImage, at_time
+from conformask.data.formats.format import SourceImage
 from conformask.data.formats.header import Header
 from conformask.data.formats.png_jpeg import write_jpeg
 from conformask.data.mask_files import grid, mask_suffix, write_blocks
 from conformask.data.rows import Role
 from conformask.data.triplets import Triplets, refuse_others
-from conformask.deployment.folder import MASKS, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
+from conformask.deployment.folder import (
+    MASKS,
+    OBJECT_TABLE,
+    OVERLAYS,
+    SEGMENTATIONS,
+    SIZES,
+    MaskFolder,
+    MaskRow,
+)
+from conformask.deployment.objects import ObjectFiles, write_table
+from conformask.deployment.segmentations import check_seg, promise_of_cut, segmentation_writer
 from conformask.deployment.time_series import time_series_of
 from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
-from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError, expect
+from conformask.errors import MismatchError, MissingFileError, OutputError, expect
+from conformask.losses.objects import labels_of
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import has_theorem
 from conformask.masker.validation import measurement_of
@@ -77,10 +87,11 @@ def write_masks(
 ) -> WrittenMasks:
     """Write masks/NAME (16 bits, rounded down), overlays/NAME.jpg, sizes.csv and masks.json; y is not needed.
 
-    Where all time points of a file are masked, their masks end in one file with its name and its times.
-    Images larger than a tile of 1024 pixels, and OME-Zarr, are masked whole, tile by tile, in bounded memory;
-    their overlays are reduced. Images of the calibration's sizes are always scored in one pass. A killed run
-    resumes with the images that are missing or have changed.
+    Where the promise is about objects, also their files; see `objects.ObjectFiles`. Where all time points of
+    a file are masked, their masks end in one file with its name and its times. Images larger than a tile of
+    1024 pixels, and OME-Zarr, are masked whole, tile by tile, in bounded memory; their overlays are reduced.
+    Images of the calibration's sizes are always scored in one pass. A killed run resumes with the images that
+    are missing or have changed.
 
     Args:
         masker: a calibrated masker.
@@ -122,7 +133,7 @@ def write_masks(
     if mask_geometry == "x":
         _check_over_x(triplets)
     if dicom_seg:
-        _check_seg(triplets, mask_geometry)
+        check_seg(triplets, mask_geometry)
     masker.card.check_cues(triplets.provenance.cues)
     caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(triplets.geometries())
@@ -147,9 +158,11 @@ def write_masks(
         processes.wait()
         if processes.is_first:
             work.folder.write(rows)
+            if work.objects:
+                write_table(work.folder.path, work.objects.values())
             work.join_films()
             if dicom_seg:
-                work.write_segmentations(promised_here(_promise_of_cut(masker), caveat))
+                work.write_segmentations(promised_here(promise_of_cut(masker), caveat))
     sizes = {line.name: line.mask_size for line in rows}
     return WrittenMasks(sizes, _measurement(work, rows), caveat, work.features, work.outliers, work.clipped)
 
@@ -171,14 +184,19 @@ class _Work:
             name: folder.path / MASKS / f"{name}{mask_suffix(triplets.suffix(index, mask_geometry), volumes)}"
             for name, index in self._indices.items()
         }
+        masks = self.places if masker.card.loss.of_objects else {}
+        dimensions = triplets.dimensions
+        self.objects = {n: ObjectFiles.of(folder.path, n, mask, dimensions) for n, mask in masks.items()}
         self._films = time_series_of(triplets, self.places, mask_geometry)
         self._joined_paths = {name: film.path for film in self._films for name in film.names}
 
     @property
     def files(self) -> list[Path]:
-        """All masks and overlays that may exist at some time."""
+        """All masks, overlays and files about objects that may exist at some time."""
         overlays = map(self._overlay, self.places)
-        return [*self.places.values(), *(film.path for film in self._films), *overlays]
+        objects = [path for files in self.objects.values() for path in files.paths]
+        table = [self.folder.path / OBJECT_TABLE] if objects else []
+        return [*self.places.values(), *(film.path for film in self._films), *overlays, *objects, *table]
 
     @property
     def segmentations(self) -> dict[str, Path]:
@@ -209,7 +227,8 @@ class _Work:
     def _is_done(self, name: str, line: MaskRow | None) -> bool:
         joined_path = self._joined_paths.get(name)
         is_there = self.places[name].exists() or (joined_path is not None and joined_path.exists())
-        if line is None or not (is_there and self._overlay(name).exists()):
+        objects = self.objects[name].paths if self.objects else []
+        if line is None or not (is_there and all(path.exists() for path in (self._overlay(name), *objects))):
             return False
         return line.source == self._source(name) and (line.loss is not None or not self._is_measured)
 
@@ -244,7 +263,8 @@ class _Work:
         masks, bounds, losses = masker.open(item), masker.bounds_of(item), None
         if self._is_measured:
             losses = loss_under(masker.loss, masks, on_device).double().tolist()
-        return _MaskedBatch(batch, masks.cpu().numpy(), losses, None if bounds is None else bounds.tolist())
+        arrays = masks.cpu().numpy(), item.score.map.cpu().numpy()
+        return _MaskedBatch(batch, *arrays, losses, None if bounds is None else bounds.tolist())
 
     def _write_batch(self, names: set[str], masked: "_MaskedBatch") -> Batch:
         """Write masks, overlays and lines of the images with these names; return the batch."""
@@ -256,7 +276,11 @@ class _Work:
             mask, y_hat = masked.masks[index], batch.y_hat[index].numpy()
             blocks = ((window, mask[:, *window]) for window in grid(mask.shape[1:]))
             geometry = None if batch.geometry is None else batch.geometry[index]
-            write_blocks(self.places[name], mask.shape, blocks, self._source_image(name, geometry))
+            under = self._source_image(name, geometry)
+            write_blocks(self.places[name], mask.shape, blocks, under)
+            if self.objects:
+                labels, group = labels_of(batch)[index, 0].numpy(), self.triplets.groups[self._indices[name]]
+                self.objects[name].write(name, group, labels, masked.scores[index, 0], mask[0], under)
             self._write_overlay(name, y_hat, mask, geometry)
             size = float(1 - mask.mean(dtype=np.float64))
             measures = (None if values is None else values[index] for values in (losses, bounds))
@@ -275,7 +299,7 @@ class _Work:
         """Write segmentations/NAME.dcm of every image: where its mask is below 1, and what that promises."""
         for name, path in tracked(self.segmentations.items(), "segmentations", len(self.places)):
             mask = decode(self.places[name]).astype(np.float32)
-            write = _segmentation_writer(self.triplets, self._indices[name], self._mask_geometry)
+            write = segmentation_writer(self.triplets, self._indices[name], self._mask_geometry)
             assert write is not None
             with atomic_write(path) as temporary:
                 write(temporary, mask, self._source_image(name, None), promise)
@@ -305,6 +329,7 @@ class _MaskedBatch:
 
     batch: Batch
     masks: Array
+    scores: Array
     losses: list[float] | None
     bounds: list[float] | None
 
@@ -340,36 +365,6 @@ def _placement_difference(x: Header, y_hat: Header) -> str | None:
     return difference and f"x and y_hat have {difference}"
 
 
-def _promise_of_cut(masker: Masker) -> str:
-    """Return what is promised where only the pixels with mask 1 are shown.
-
-    A monotone loss is never larger under a smaller mask: the promise of grey masks covers their pixels of 1.
-    """
-    if masker.card.is_grey and not masker.loss.monotone:
-        return f"NOT PROMISED: grey masks, cut at 1; {masker.card.loss.name} may be larger for the rest"
-    return masker.sentence
-
-
-def _check_seg(triplets: Triplets, mask_geometry: Role) -> None:
-    others = [
-        name
-        for index, name in enumerate(triplets.names)
-        if _segmentation_writer(triplets, index, mask_geometry) is None
-    ]
-    if others:
-        raise InvalidArgumentError(
-            f"dicom_seg writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not one: "
-            "leave out dicom_seg (--dicom-seg)"
-        )
-
-
-def _segmentation_writer(triplets: Triplets, index: int, mask_geometry: Role) -> SegmentationWriter | None:
-    """Return the writer of segmentations over the file under a mask; None where its type has none."""
-    file = triplets.file(index, mask_geometry)
-    kind = None if file is None else format_of(at_time(file)[0])
-    return None if kind is None else kind.write_segmentation
-
-
 def _draw_overlay(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
     """Return the overlay, uint8 (H, W, 3); for a volume, those of its selected slices side by side."""
     pairs = (planes for planes, _ in planes_of(mask, y_hat, geometry=geometry))
@@ -392,9 +387,10 @@ def _measurable(masker: Masker, triplets: Triplets) -> bool:
 
     Noisy references are the truth for the losses that `refuse_noisy` lets them be.
     """
+    terms = masker.card.loss
     if not (triplets.has_truth and has_theorem(masker.guarantee, masker.loss, triplets.reference)):
         return False
-    if masker.card.loss.region and not triplets.has_regions:
+    if (terms.region and not triplets.has_regions) or (terms.of_objects and not triplets.has_objects):
         return False
     zeros = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))
     try:

@@ -334,6 +334,11 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
         InvalidArgumentError: an image too large for what the promise has to know about it.
     """
     size, card = image.y_hat.size, masker.card
+    if card.loss.of_objects:
+        raise InvalidArgumentError(
+            f"{image.y_hat.name} is an OME-Zarr or too large for one pass, and by tiles no object is whole: "
+            "cut it into fields of the size of the calibration images, as TIFF or npy"
+        )
     _factors(masker, image)
     if masker.scorer.cue_channels and image.cues is not None and image.cues.size != size:
         raise ImageError(

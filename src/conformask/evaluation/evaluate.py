@@ -38,6 +38,7 @@ from conformask.records.evaluation import (
     ImageRecords,
     RiskCurve,
 )
+from conformask.records.objects import ObjectCounts
 from conformask.records.selection import ScoreComparison
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
@@ -158,10 +159,11 @@ def evaluate(
         network=test.network,
         caveat=caveat,
         comparison=_comparison(masker, test),
+        objects=ObjectCounts(*facts["objects"].sum(axis=0).tolist()) if "objects" in facts else None,
         made=provenance_of_evaluation(card, summary.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         reference=test.reference,
-        noise_floor=_mean(facts.pop("noise")),
+        noise_floor=_mean(facts["noise"]),
         power=candidates(masker, test.groups, facts | {"hidden": records.size, "within": met}).power()
         if can_release(masker)
         else (),
@@ -203,8 +205,8 @@ def _measured(
     key = (masker.fingerprint, opt_images, "risk", "noise", "release", names)
     columns = gathered(masker.scorer, test, measure, "evaluating", key, compute)
     by_score, best = columns.pop("risk").mean(axis=0).tolist()
-    facts = {name: columns.pop(name) for name in ("features", "outlier", "noise")}
-    return ImageRecords(**columns), RiskCurve(SHARES, tuple(by_score), tuple(best)), facts
+    records = ImageRecords(**{name: columns.pop(name) for name in names if name in columns})
+    return records, RiskCurve(SHARES, tuple(by_score), tuple(best)), columns
 
 
 def _coverage_by_category(

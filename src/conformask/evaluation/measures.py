@@ -18,15 +18,16 @@ from conformask.calibration import (
 )
 from conformask.evaluation.risk import risk_curves
 from conformask.losses import paper_distance
+from conformask.losses.objects import LabelledObjects, Objects, labels_of
 from conformask.masker.masker import Masker
 from conformask.masker.release import facts_for_release
 from conformask.oracle import oracle, paper_oracle
 from conformask.storage.as_arrays import Array
-from conformask.types import Batch, Images
+from conformask.types import Batch, Images, Loss
 
 
 def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
-    """Return the columns of ImageRecords for a batch, risk curves, its noise, and what a release needs.
+    """Return the columns of ImageRecords for a batch, risk curves, and facts for what else is evaluated.
 
     The paper's Opt is computed for the names in `opt_names`.
     """
@@ -34,6 +35,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
     noise = item.batch.noise
     hidden_error, shown_error = _errors(mask, item.batch, region)
     return {
+        **_object_counts(masker.loss, mask, item.batch),
         "name": np.array(item.batch.names),
         "loss": _array(loss_under(masker.loss, mask, item.batch)),
         "unmasked_loss": _array(unmasked_loss(masker.loss, item.batch)),
@@ -49,6 +51,21 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
         **facts_for_release(masker, item),
         "risk": risk_curves(item.score.map, item.batch.truth(), item.batch.y_hat, region),
     }
+
+
+def _object_counts(loss: Loss, masks: Images, batch: Batch) -> dict[str, Array]:
+    """Return the fields of ObjectCounts of each image, (n, 6), as "objects"; nothing for other losses."""
+    if not isinstance(loss, Objects) or batch.y_labels is None:
+        return {}
+    images = (each[:, 0].cpu().numpy() for each in (masks, labels_of(batch), batch.y_labels))
+    counts = []
+    for mask, own, true in zip(*images, strict=True):
+        objects, truth = LabelledObjects.of(own), LabelledObjects.of(true)
+        right, shown = objects.met_by(truth, loss.iou), objects.means(mask) > 0
+        lacking = ~truth.met_by(objects, loss.iou)
+        each = (right | True, right, shown, shown & right, lacking | True, lacking)
+        counts.append([int(flags.sum()) for flags in each])
+    return {"objects": np.array(counts)}
 
 
 def _errors(mask: Images, batch: Batch, region: Images | None) -> tuple[Array, Array]:

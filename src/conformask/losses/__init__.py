@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import cast
 
 from torch import Tensor
 
@@ -12,8 +13,10 @@ from conformask.losses.clean import CleanLocal, CleanMean
 from conformask.losses.maps import MAPS, error_map, is_built_in, is_map, map_instead
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.losses.means import Mean, MeanShown
+from conformask.losses.objects import Objects
 from conformask.losses.window import Local, LocalShare, MaskedWindow
 from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
+from conformask.names import OfObjects
 from conformask.records.loss import LossTerms
 from conformask.types import Distance, ErrorMap, Loss
 
@@ -81,6 +84,8 @@ def loss_of_terms(
         InvalidArgumentError: an unknown name, a distance without a map where one is needed, a number that is
             missing, not allowed, or given where it means nothing.
     """
+    if terms.iou is not None:
+        return Objects(cast("OfObjects", terms.over), terms.iou)
     used = terms.distance if part is None else part
     plain = loss(used, weights_path)
     numbers = {
@@ -115,7 +120,8 @@ def stored_loss(terms: LossTerms, given: AnyLoss | None = None, code: str | None
         MismatchError: another one was given, or none where it is a user's own; or its code is not that of
             which the hash was kept.
     """
-    if given is None and not (is_built_in(terms.distance) or terms.distance in CHOICES):
+    built_in = terms.iou is not None or is_built_in(terms.distance)
+    if given is None and not (built_in or terms.distance in CHOICES):
         raise MismatchError(
             f"this was made for your own distance {terms.distance!r}: pass it again with loss=, or "
             "install the package that adds it"

@@ -54,9 +54,13 @@ class MissRate(WrongPixelLoss):
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums:
         """Return the loss on these images, for masks with this many channels."""
         wrong = wrong_pixels(self.errors, y, y_hat, channels, self.tolerance)
-        wrong = within(region, wrong) * wrong
-        share = per_image(image_means(wrong, torch.float64), wrong)
-        return Sums(_rounded_down(wrong / share.where(share > 0, 1.0)))
+        return shown_share_of(within(region, wrong) * wrong)
+
+
+def shown_share_of(weights: Images) -> Sums:
+    """Return the loss sum(m w) / sum(w), 0 where all weights are 0."""
+    mean = per_image(image_means(weights, torch.float64), weights)
+    return Sums(_rounded_down(weights / mean.where(mean > 0, 1.0)))
 
 
 def _rounded_down(weights: Tensor) -> Images:

@@ -87,7 +87,7 @@ def recalibrated(
         exploratory=card.exploratory or not covered,
         hides=hidden_by(rule, hidden),
         # maskers of conformask 0.2 kept the shares of images alone
-        hidden=hidden if card.loss.region == (curves.hidden is not None) else None,
+        hidden=hidden if (card.loss.region or card.loss.of_objects) == (curves.hidden is not None) else None,
         **sample_counts(promise, curves),
         calibrated=now(),
     )

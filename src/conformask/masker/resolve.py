@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.calibration import calibration_data
-from conformask.conformal.crossing import between_grid_points, refined
+from conformask.conformal.crossing import between_grid_points, refined, started
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import fit_loss_quantile
@@ -84,6 +84,15 @@ def resolve(
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
     refuse_unbounded(stated.resolve(), used)
     refuse_noisy(stated.resolve(), used, images.reference)
+    if used.terms.of_objects and not images.has_objects:
+        raise InvalidArgumentError(
+            "a promise about objects needs labels of the objects of each y_hat and y: labels= and y_labels= "
+            "(Python), or the folder of --objects (command line)"
+        )
+    if used.terms.of_objects and patches is not None:
+        raise InvalidArgumentError(
+            "patches go with promises about pixels; objects are shown or hidden whole: leave patches out"
+        )
     trained = for_images(scorer, images, used)
     scorer = in_patches(for_loss(trained, used), patch_area(patches, images))
     if scorer.name not in WITHOUT_TRAINING:
@@ -162,6 +171,9 @@ def _grid(
     """Return the grid of the selection images, refined near the expected lambda if that must be on it."""
     if curves is None or promise.confidence is None or (loss.monotone and not promise.on_grid):
         return None if curves is None else curves.grid
+    if loss.relative and loss.terms.of_objects:
+        grid = started(curves.grid, curves.loss, threshold, promise.confidence)
+        curves = replace(curves, grid=grid, loss=curves.loss[:, np.isin(curves.grid, grid)])
     return refined(curves.grid, between_grid_points(curves.grid, curves.loss, threshold), promise.confidence)
 
 

@@ -16,6 +16,7 @@ from conformask.errors import MismatchError, MissingFileError
 from conformask.records.card import CalibrationCard
 from conformask.records.earlier_evaluations import as_now, card_of
 from conformask.records.network import Caveat, Network
+from conformask.records.objects import ObjectCounts
 from conformask.records.reference import CLEAN, Reference
 from conformask.records.release import Power
 from conformask.records.selection import ScoreComparison
@@ -291,6 +292,8 @@ class Evaluation:
     noise_floor: float | None = None
     """Mean over the test images of the mean noise of y, the l2 to it that even a perfect output would have;
     None where y is the truth, or its noise is not known."""
+    objects: ObjectCounts | None = None
+    """Counts of objects, where the promise is about them."""
     made: EvaluationProvenance | None = None
     """The provenance; None in an evaluation of an earlier conformask."""
     power: tuple[Power, ...] = ()

@@ -11,8 +11,10 @@ LP = re.compile(r"l(\d+(?:\.\d+)?)")
 """Names of the distances lp, with the exponent."""
 
 
-def whole_of(*, in_region: bool) -> str:
+def whole_of(*, in_region: bool, of_objects: bool) -> str:
     """Return what hidden shares are shares of."""
+    if of_objects:
+        return "the objects of an image"
     return "the region of an image" if in_region else "an image"
 
 
@@ -38,6 +40,13 @@ class LossTerms:
     """The share of images for which that allowance may be too small."""
     reach: float | None = None
     """The number of pixels along each axis from which on noise is independent, see `CleanMean`."""
+    iou: float | None = None
+    """For objects: the IoU with an object of y below which an object of y_hat is wrong."""
+
+    @property
+    def of_objects(self) -> bool:
+        """True if objects are counted, not pixels."""
+        return self.iou is not None
 
     @property
     def subtracts_noise(self) -> bool:
@@ -47,11 +56,13 @@ class LossTerms:
     @property
     def whole(self) -> str:
         """What hidden shares are shares of."""
-        return whole_of(in_region=self.region)
+        return whole_of(in_region=self.region, of_objects=self.of_objects)
 
     @property
     def name(self) -> str:
         """The loss as written in a formula: l1, trusted(l1), window(l1, 9 px), missed(l1 > 0.1)."""
+        if self.of_objects:
+            return f"{self.over}(objects, IoU < {self.iou:g})"
         tolerated = f" > {self.tolerance or 0:g}"
         windowed = f", {self.length or f'{self._sides} px'}"
         numbers = {
@@ -87,6 +98,11 @@ class LossTerms:
         """The loss as people write it."""
         label = self.distance_label
         wrong = f"{label} above {self.tolerance or 0:g}"
+        if self.of_objects:
+            return {
+                "any": f"whether a wrong object ({self._wrong_object}) is shown",
+                "missed": f"share of the wrong objects ({self._wrong_object}) that are shown",
+            }.get(self.over or "", f"share of the objects shown that are wrong ({self._wrong_object})")
         around = f"mean {label} over {self._window_label} around"
         with_noise = "with an allowance for the noise of the reference"
         labels = {
@@ -103,8 +119,18 @@ class LossTerms:
         return f"{said}, in the region" if self.region else said
 
     @property
+    def _wrong_object(self) -> str:
+        return f"no object of the reference meets it with an IoU of {self.iou:g} or more"
+
+    @property
     def formula(self) -> str:
         """The loss as a formula of the mask m and the error e of each pixel, with what its letters mean."""
+        if self.of_objects:
+            of_all, of_wrong = "#{j : m_j > 0}", "#{j : m_j > 0, j wrong}"
+            formula = {"any": f"[{of_wrong} > 0]", "missed": f"{of_wrong} / #{{j : j wrong}}"}.get(
+                self.over or "", f"{of_wrong} / {of_all}"
+            )
+            return f"{formula}, with j the objects of ŷ, j wrong where {self._wrong_object}; 0 / 0 is 0"
         error, power = self._error
         if not error:
             return f"{self.distance_label} of m y and m ŷ, the masked truth and the masked output"
@@ -177,10 +203,21 @@ class LossTerms:
             return "", ""
         return f"e = {self.distance_label} at the pixel", ""
 
-    def limit(self, threshold: str, tolerance: str) -> str:
-        """Return the condition that the loss is at most the threshold, in words; both numbers as written."""
+    def limit(self, threshold: str, tolerance: str, *, on_average: bool = False) -> str:
+        """Return the condition that the loss, or its mean, is at most the threshold, in words.
+
+        Both numbers are as written.
+        """
         label, where = self.distance_label, " in the region" if self.region else ""
         wrong = f"{label} above {tolerance}"
+        if self.of_objects:
+            objects = f", where an object is wrong if {self._wrong_object}"
+            if self.over == "any" and on_average:
+                return f"the share of images in which a wrong object is shown is at most {threshold}{objects}"
+            if self.over == "any":
+                return f"no wrong object is shown{objects}"
+            which = "wrong objects is shown" if self.over == "missed" else "objects that are shown is wrong"
+            return f"at most a share of {threshold} of the {which}{objects}"
         local, as_zero = f"mean {label} over {self._window_label}", "what is hidden counted as 0"
         if not self._error[0]:
             return f"masked output and masked truth differ by at most {threshold} in {label}"
@@ -203,6 +240,8 @@ class LossTerms:
     @property
     def caveat(self) -> str | None:
         """A caveat on what the loss does not say: of distances of masked images, and of noisy references."""
+        if self.of_objects:
+            return "Nothing is promised about objects of the reference that the network lacks."
         if self.subtracts_noise:
             how = "by the central limit theorem" if self.allowance == "clt" else "by an exact bound"
             apart = "" if self.reach == 1 else f" {self.reach:g} or more apart"

@@ -1,5 +1,6 @@
 """Settings for reading files and arrays that do not define these themselves."""
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
@@ -8,6 +9,8 @@ from conformask.records.reference import NoiseModel
 
 AXES = "TCZYX"
 """Letters of axes: time, channel, and the spatial axes."""
+COMPONENTS = "components:"
+"""Beginning of `objects` where objects are the parts of an image above a threshold."""
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class Reading:
     """Instructions for reading images, in addition to their files; the same for calibration and new images.
 
     Raises:
-        InvalidArgumentError: the axes are not valid.
+        InvalidArgumentError: the axes, or the threshold of components, are not valid.
 
     Examples:
         >>> import numpy as np
@@ -44,11 +47,19 @@ class Reading:
     """The folder beside y_hat/, or the column of a manifest, with the maps of each image; None without."""
     noise_model: NoiseModel | None = None
     """The noise of y where it is one repeat."""
+    objects: str | None = None
+    """The folder beside y_hat/ with labels of the objects of each image, in its folders y_hat/ and y/; or
+    components:T, for the parts of y_hat and y above T in [0, 1]; None without objects."""
     turned: bool = False
     """True if the smallest value is the brightest; only a file itself specifies it."""
 
     def __post_init__(self) -> None:
-        axes = self.axes
+        axes, threshold = self.axes, self.components_above
+        if threshold is not None and not 0 <= threshold < 1:
+            raise InvalidArgumentError(
+                f"objects {self.objects!r}: give a threshold of at least 0 and below 1, such as "
+                "components:0.5"
+            )
         if axes is None:
             return
         if not set(axes) <= set(AXES) or len(set(axes)) < len(axes) or not {"Y", "X"} <= set(axes):
@@ -56,6 +67,16 @@ class Reading:
                 f"axes {axes!r}: give letters of {AXES}, each at most once and with Y and X, such as "
                 "ZYX or CZYX"
             )
+
+    @property
+    def components_above(self) -> float | None:
+        """The threshold above which parts of y_hat and y are objects; None where labels are given."""
+        if self.objects is None or not self.objects.startswith(COMPONENTS):
+            return None
+        try:
+            return float(self.objects.removeprefix(COMPONENTS))
+        except ValueError:
+            return math.nan
 
     def of(self, role: str) -> "Reading":
         """Return how images of x, y_hat or y are read: by their own range, with clip `all` or None."""
@@ -99,6 +120,8 @@ class ReadAs:
     """The folder, or column of a manifest, of the maps of each image, where the score needs them."""
     noise_model: NoiseModel | None = None
     """The noise of one repeat, where it was stated."""
+    objects: str | None = None
+    """The folder of the labels of objects, or components:T, where the promise is about objects."""
 
     @property
     def reading(self) -> Reading:

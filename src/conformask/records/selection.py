@@ -41,13 +41,15 @@ class ScoreComparison:
     """The other scores that hide less in at least nineteen of twenty sets of such images."""
     in_region: bool = False
     """True if mask sizes are those of the regions that the loss is about."""
+    of_objects: bool = False
+    """True if mask sizes are shares of objects."""
     part: str = "selection"
     """The images that this was measured on: selection, or test where no other was kept, or CROSS_FITTED."""
 
     @property
     def whole(self) -> str:
         """What the mask sizes are shares of."""
-        return whole_of(in_region=self.in_region)
+        return whole_of(in_region=self.in_region, of_objects=self.of_objects)
 
 
 @dataclass(frozen=True)

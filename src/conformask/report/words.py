@@ -200,7 +200,7 @@ def _oracle_tile(evaluation: Evaluation) -> KeyNumber:
 
 def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return the rows of the table: what was measured, and its value."""
-    images, unit = evaluation.images, evaluation.card.promise.resolve().unit
+    images, objects, unit = evaluation.images, evaluation.objects, evaluation.card.promise.resolve().unit
     within = meets_threshold(images.unmasked_loss, evaluation.card.threshold)
     interval = " – ".join(map(share, evaluation.coverage_interval))
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
@@ -214,6 +214,8 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
         ("Without a mask: test images within the threshold", share(within.mean() if within.size else None)),
         ("Mean loss", _mean_loss(evaluation)),
         *_categories(evaluation),
+        *([] if objects is None else [("Objects shown", objects.shown_text)]),
+        *([] if objects is None else [("Objects that the network lacks", objects.lacking_text)]),
         ("Mean mask size", f"{figure(evaluation.mask_size)} ({size_interval})"),
         ("Of the masks", errors_text(evaluation)),
         *([] if parts is None else [("Connected parts of a mask, on average", parts)]),

@@ -119,7 +119,8 @@ class ScoreBenchmark:
         if family.settings() == BY_VALUE and loss.family is not None:
             usual = family_by_name(loss.family, loss.exponent or 1.0)
         # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed
-        family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) else {}
+        grey = isinstance(usual, Binary) and not loss.terms.of_objects  # no object is shown in part
+        family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) and grey else {}
         others = {
             name: hidden_of(each, loss, family_of.get(name, usual), threshold, counts)
             for name, each in items.items()
@@ -154,6 +155,7 @@ class ScoreBenchmark:
             oracle=self.oracle,
             correlation=correlation(hidden.sizes, self.unmasked),
             in_region=self.loss.terms.region,
+            of_objects=self.loss.terms.of_objects,
         )
 
     def hidden(self, items: list[ScoredBatch]) -> HiddenShares:

@@ -113,7 +113,13 @@ def fit_scorer(
     options = network if isinstance(network, NetworkOptions) else NetworkOptions(module=network)
     is_quantile(threshold)
     seed, per_channel = training.seed, options.per_channel
+    train, selection = train.without_objects(), selection and selection.without_objects()
     everything = train
+    if used.terms.of_objects:
+        raise InvalidArgumentError(
+            "a score is trained for the errors of pixels, such as loss='l1', and promises objects "
+            "afterwards: calibrate(scorer, images, loss=Objects(...))"
+        )
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     used = used if isinstance(used, MaskedDistance) else used.in_regions(selection.has_regions)

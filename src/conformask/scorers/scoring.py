@@ -16,6 +16,7 @@ from conformask.errors import ImageError, MismatchError
 from conformask.masks.mask_family import Family
 from conformask.progress import tracked
 from conformask.records.selection import Selection
+from conformask.scorers.objects import ObjectScorer
 from conformask.scorers.scorer import Scorer, called
 from conformask.storage.as_arrays import Array
 from conformask.types import Images, Loss, Score
@@ -61,6 +62,8 @@ def score_of(
         ImageError: the score or a feature is NaN or infinite, the score negative, or of another size than
             y_hat; names the image.
     """
+    if isinstance(scorer, ObjectScorer) and cues is not None:
+        cues = scorer.own(cues)
     _check_cues(getattr(scorer, "cue_channels", 0), y_hat, cues, names[0])
     with torch.no_grad(), full_precision(y_hat):
         score = called(scorer, x, y_hat, cues)
@@ -89,7 +92,7 @@ def _check_cues(needed: int, y_hat: Images, cues: Tensor | None, name: str) -> N
     if cues is None:
         raise MismatchError(
             f"{name!r} comes without the maps that its score needs: give them as in the calibration, "
-            "cues= (Python) or the folder of --score-from or --cues (command line)"
+            "cues= (Python) or the folder of --score-from, --cues or --objects (command line)"
         )
     if tuple(cues.shape) != expected:
         raise MismatchError(

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, pad
 
+from conformask.errors import InvalidArgumentError
 from conformask.losses.window import sides_of
+from conformask.scorers.objects import ObjectScorer
 from conformask.scorers.patches import Patches
 from conformask.scorers.scorer import Scorer, WrappedScorer, called, of_scorer
 from conformask.scorers.tiled import Tiled
@@ -57,7 +59,18 @@ def averaged(score: Images, sides: tuple[int, ...]) -> Images:
 
 
 def for_loss(scorer: Scorer, loss: Loss) -> Scorer:
-    """Return the scorer as this loss uses it: averaged where the loss is about local means."""
+    """Return the scorer as this loss uses it: averaged around pixels for local means, over objects for them.
+
+    Raises:
+        InvalidArgumentError: the loss is about objects, and the scorer scores tiles, which cut them.
+    """
+    if loss.terms.of_objects:
+        if isinstance(scorer, Tiled):
+            raise InvalidArgumentError(
+                "objects are scored in one pass, not by tiles: leave out --tiled (Tiled), and cut images "
+                "into fields that the score network takes"
+            )
+        return scorer if isinstance(scorer, ObjectScorer) else ObjectScorer(scorer)
     side = loss.score_window
     if side is None:
         return scorer

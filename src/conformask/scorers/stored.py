@@ -10,6 +10,7 @@ from conformask.networks import stored_network
 from conformask.records.selection import Selection
 from conformask.scorers.heads import stored_head
 from conformask.scorers.network_scorer import LOOKS, NetworkScorer, ready, stored_card
+from conformask.scorers.objects import ObjectScorer
 from conformask.scorers.patches import Patches
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.simple import Simple, SimpleNetwork
@@ -64,7 +65,7 @@ def save_scorer(scorer: Scorer, folder: Path) -> None:
     Raises:
         MismatchError: the folder holds another scorer, or an unfinished training run.
     """
-    while isinstance(scorer, Tiled | Smoothed | Patches):
+    while isinstance(scorer, Tiled | Smoothed | Patches | ObjectScorer):
         scorer = scorer.scorer
     record = read_json(folder / "scorer.json") if (folder / "scorer.json").is_file() else {"finished": False}
     if record.get("finished") is False:

@@ -114,7 +114,7 @@ def _with_contents(measure: Measure, item: ScoredBatch) -> dict[str, Array]:
 
 def _contents(batch: Batch) -> Array:
     """Return for each image a hash of everything known about it."""
-    images = (batch.x, batch.y_hat, batch.y, batch.region)
+    images = (batch.x, batch.y_hat, batch.y, batch.region, batch.cues, batch.y_labels)
     columns = (batch.names, batch.category, batch.weight)
 
     def parts(place: int) -> Iterator[bytes]:

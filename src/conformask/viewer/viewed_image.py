@@ -151,6 +151,8 @@ def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> 
     elif batch.region is None:
         # a promise about regions promises nothing for an image without one: nothing is measured
         batch = replace(batch, y=None)
+    if masker.card.loss.of_objects and batch.y_labels is None:
+        batch = replace(batch, y=None)
     images = {
         "input": batch.x, "output": batch.y_hat, "score": item.score.map, "truth": batch.y,
         "region": batch.region, "map": batch.cues,

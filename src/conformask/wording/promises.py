@@ -123,8 +123,10 @@ def headline(card: CalibrationCard) -> str:
     unit, confidence = card.promise.resolve().unit, card.promise.confidence
     is_share = card.loss.over in SHARES
     threshold = f"{card.threshold:.4g}" if is_share else _error_text(card, card.threshold)
-    limit = card.loss.limit(threshold, _error_text(card, card.loss.tolerance or 0.0))
-    if promised_share(card.promise) is not None:
+    tolerance = _error_text(card, card.loss.tolerance or 0.0)
+    on_average = promised_share(card.promise) is None
+    limit = card.loss.limit(threshold, tolerance, on_average=on_average)
+    if not on_average:
         start = unit.headline.format(c=percent(confidence or 0.0))
     elif confidence is not None:
         start = f"For at least {percent(confidence)} of new inputs, on average over possible truths"

@@ -15,7 +15,8 @@ from conformask.records.reading import Reading
 from conformask.storage.as_arrays import Array
 
 Blocks = Iterator[tuple[Places, Array]]
-"""Iterator over windows of a mask and their values (C, *space), float32 in [0, 1]; written rounded down."""
+"""Iterator over windows of a mask and their values (C, *space), float32 in [0, 1] and written rounded down,
+or labels, uint16."""
 Shape = tuple[int, ...]
 """Shape (C, *space), or (C, T, *space) of a time series."""
 TIME = re.compile(r"(.+)#t=(\d+)")
@@ -52,7 +53,12 @@ def time_point(path: Path, count: int | None, time: int | None, axes: str = "TYX
 
 
 def rounded_down(values: Array, bits: int = 16) -> Array:
-    """Return [0, 1] as integers of 8 or 16 bits, rounded down: none, when read back, is above its value."""
+    """Return [0, 1] as integers of 8 or 16 bits, rounded down: none, when read back, is above its value.
+
+    Labels, which are integers, are returned as they are.
+    """
+    if values.dtype == np.uint16:
+        return values
     largest = 2.0**bits - 1
     unit = np.clip(values, 0, 1)
     levels: Array = np.floor(unit.astype(np.float64) * largest + 0.5)
@@ -71,6 +77,8 @@ class SourceImage:
     reading: Reading
     is_film: bool = False
     """True if the mask covers all time points, with an axis of time before those of space."""
+    is_labels: bool = False
+    """True if labels are written in the place of a mask: whole numbers, as they are."""
 
     @property
     def file_and_time(self) -> tuple[Path | None, int | None]:

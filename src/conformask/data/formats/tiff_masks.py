@@ -34,7 +34,7 @@ FLAT = 1024
 def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
     """Write a mask of 16 bits as a tiled OME-TIFF, [T][Z]YX or [T][Z]YXS, using a temporary file.
 
-    A large mask has smaller levels, y and x halved, as SubIFDs.
+    A large mask, but for labels, has smaller levels, y and x halved, as SubIFDs.
 
     Raises:
         OSError: the disk is full.
@@ -44,11 +44,11 @@ def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
     level = _level(path, shape)
     for places, values in blocks:
         level[:, *places] = rounded_down(values)
-    steps = list(plane_halvings(shape[1:])) if max(shape[-2:]) > FLAT else []
+    steps = list(plane_halvings(shape[1:])) if max(shape[-2:]) > FLAT and not under.is_labels else []
     film = "T" if under.is_film else ""
     metadata = {
         "axes": film + "ZYX"[len(film) - len(shape) + 1 :] + ("S" if shape[0] > 1 else ""),
-        "Name": f"mask of {under.path.name}, 1 = trusted" if under.path else "mask, 1 = trusted",
+        "Name": _name(under),
         **_sizes(under.geometry),
         **_times_and_places(under, shape),
     }
@@ -60,6 +60,11 @@ def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
             fill_level(smaller, level, (1, *factors), (shape[0], *_block(smaller)))
             level = smaller
             file.write(**_arguments(level), subfiletype=1)
+
+
+def _name(under: SourceImage) -> str:
+    of = f" of {under.path.name}" if under.path else ""
+    return f"trusted objects{of}" if under.is_labels else f"mask{of}, 1 = trusted"
 
 
 def write_tiff_over(path: Path, image: Array, under: SourceImage) -> None:

@@ -21,7 +21,7 @@ LONGEST = 2**15 - 1
 
 
 def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
-    """Write a mask in steps of 1 / LEVELS, with the header of its image, using a temporary file.
+    """Write a mask in steps of 1 / LEVELS, or labels, with the header of its image, using a temporary file.
 
     One channel is (X, Y, Z), several are a vector (X, Y, Z, 1, C), a time series is (X, Y, Z, T[, C]).
 
@@ -30,12 +30,13 @@ def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
     """
     header = _header(path, shape, under)
     header.set_data_dtype(np.uint16)
-    header.set_slope_inter(1 / LEVELS, 0)
-    header["descrip"], header["cal_min"], header["cal_max"] = DESCRIPTION, 0, 1
+    header.set_slope_inter(1 if under.is_labels else 1 / LEVELS, 0)
+    header["descrip"] = "" if under.is_labels else DESCRIPTION
+    header["cal_min"], header["cal_max"] = 0, 0 if under.is_labels else 1
     dtype = np.dtype(np.uint16).newbyteorder(header.endianness)
     mask = DiskArray(shape, dtype, path.parent, reserve=True)
     for places, values in blocks:
-        mask[:, *places] = np.floor(np.clip(values, 0, 1) * LEVELS)
+        mask[:, *places] = values if under.is_labels else np.floor(np.clip(values, 0, 1) * LEVELS)
     with _writing(path) as file:
         header.write_to(file)
         for plane in np.ndindex(shape[:-2]):

@@ -1,0 +1,132 @@
+"""Files about the objects of an image under its mask: labels of the trusted ones, a table, and outlines."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy
+from skimage.measure import find_contours, regionprops
+
+from conformask.data.formats.format import SourceImage
+from conformask.data.mask_files import OF_VOLUMES, write_blocks
+from conformask.deployment.folder import LABELS, OBJECT_TABLE, OBJECTS
+from conformask.records.geometry import Geometry
+from conformask.storage.as_arrays import Array
+from conformask.storage.as_json import Json
+from conformask.storage.atomic import atomic_write
+
+COLORS = {"trusted": [0, 158, 115], "hidden": [213, 94, 0]}
+"""Colours of the classes of objects, (red, green, blue)."""
+RESCALED = ".dcm"
+"""Suffix of masks whose values are rescaled on reading, so that labels are written as OME-TIFF."""
+
+
+@dataclass(frozen=True)
+class ObjectFiles:
+    """The files about the objects of one image; objects.csv has the lines of all their tables."""
+
+    labels: Path
+    """labels/NAME, the labels of the trusted objects, in the type of the mask (for DICOM OME-TIFF)."""
+    table: Path
+    """objects/NAME.csv, a line for each object of y_hat. Pixels count from 0, at their centres; a box ends
+    before its max; area or volume is empty where the file states no spacing."""
+    outlines: Path | None
+    """objects/NAME.geojson, for QuPath, in pixels from the corner of the first one; None for volumes."""
+
+    @classmethod
+    def of(cls, folder: Path, name: str, mask: Path, dimensions: int) -> "ObjectFiles":
+        """Return the files of an image with this mask."""
+        is_rescaled = mask.suffix == RESCALED
+        labels = folder / LABELS / (f"{name}{OF_VOLUMES}" if is_rescaled else mask.name)
+        table, outlines = (folder / OBJECTS / f"{name}{ending}" for ending in (".csv", ".geojson"))
+        return cls(labels, table, outlines if dimensions == 2 else None)
+
+    @property
+    def paths(self) -> list[Path]:
+        """All of the files."""
+        return [path for path in (self.labels, self.table, self.outlines) if path is not None]
+
+    def write(
+        self, name: str, group: str, labels: Array, score: Array, mask: Array, under: SourceImage
+    ) -> None:
+        """Write the files; labels, score and mask are (*space), with one value on each object."""
+        labels = labels.astype(np.uint16)
+        trusted = np.where(mask > 0, labels, 0).astype(np.uint16)
+        whole = tuple(map(slice, labels.shape))
+        write_blocks(
+            self.labels, (1, *labels.shape), iter([(whole, trusted[None])]), replace(under, is_labels=True)
+        )
+        objects = regionprops(labels)
+        rows = [_row(name, group, each, score, mask, under.geometry) for each in objects]
+        with atomic_write(self.table) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, columns(labels.ndim), lineterminator="\n")
+            writer.writeheader()
+            writer.writerows(rows)
+        if self.outlines is not None:
+            features = [_feature(each, row) for each, row in zip(objects, rows, strict=True)]
+            collection = {"type": "FeatureCollection", "features": features}
+            with atomic_write(self.outlines) as aside:
+                aside.write_text(json.dumps(collection), encoding="utf-8")
+
+
+def columns(dimensions: int) -> list[str]:
+    """Return the columns of the table of objects in planes or volumes."""
+    axes = "zyx"[-dimensions:]
+    box = [f"{axis}_{end}" for end in ("min", "max") for axis in axes]
+    extent = "area" if dimensions == 2 else "volume"
+    return ["image", "id", *axes, *box, "pixels", extent, "unit", "score", "trusted", "group"]
+
+
+def write_table(folder: Path, images: Iterable[ObjectFiles]) -> None:
+    """Write the tables of all images as one, objects.csv."""
+    with atomic_write(folder / OBJECT_TABLE) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        for place, files in enumerate(images):
+            lines = files.table.read_text(encoding="utf-8").splitlines(keepends=True)
+            file.writelines(lines if place == 0 else lines[1:])
+
+
+def _row(
+    name: str, group: str, found: Any, score: Array, mask: Array, geometry: Geometry | None
+) -> dict[str, Json]:
+    """Return the line of an object of skimage's; its box reaches from min to max, which is outside."""
+    pixel, dimensions = tuple(found.coords[0]), score.ndim
+    extent: tuple[float | None, str | None] = None, None
+    if geometry is not None:
+        extent = found.num_pixels * math.prod(geometry.spacing), geometry.unit + "²³"[dimensions - 2]
+    places = [*(round(float(place), 3) for place in found.centroid), *map(int, found.bbox)]
+    facts = [int(found.num_pixels), *extent, float(score[pixel]), bool(mask[pixel] > 0), group]
+    return dict(zip(columns(dimensions), [name, int(found.label), *places, *facts], strict=True))
+
+
+def _feature(found: Any, row: Mapping[str, Json]) -> dict[str, Json]:
+    """Return an object as a detection of QuPath's, as its own GeoJSON has it."""
+    kind = "trusted" if row["trusted"] else "hidden"
+    measured = {"score": row["score"], "pixels": row["pixels"]}
+    measured |= {} if row["area"] is None else {f"area {row['unit']}": row["area"]}
+    return {
+        "type": "Feature",
+        "geometry": {"type": "MultiPolygon", "coordinates": list(_polygons(found))},
+        "properties": {
+            "objectType": "detection",
+            "name": str(row["id"]),
+            "classification": {"name": kind, "color": COLORS[kind]},
+            "measurements": measured,
+        },
+    }
+
+
+def _polygons(found: Any) -> Iterator[list[Json]]:
+    """Yield each part of an object that hangs together by sides: its outline, then its holes.
+
+    Outlines pass halfway between the centres of pixels, so that those inside are the object's.
+    """
+    parts, count = scipy.ndimage.label(found.image)
+    for part in range(1, count + 1):
+        rings = find_contours(np.pad(parts == part, 1).astype(float), 0.5)
+        rings.sort(key=lambda ring: -float(np.ptp(ring, axis=0).prod()))
+        yield [(ring - 0.5 + found.bbox[:2])[:, ::-1].tolist() for ring in rings]

@@ -1,0 +1,194 @@
+"""Losses of objects, such as nuclei: which of those of y_hat are shown, and which of them are wrong."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, get_args
+
+import numpy as np
+import torch
+
+from conformask.errors import InvalidArgumentError, MismatchError, chosen
+from conformask.losses.map_loss import Sums
+from conformask.losses.window import LargestShown
+from conformask.losses.wrong_pixels import shown_share_of
+from conformask.names import OfObjects
+from conformask.records.loss import LossTerms
+from conformask.storage.as_arrays import Array
+from conformask.storage.as_json import Json
+from conformask.types import Batch, Images, Loss
+
+ROUNDING = 1e-9
+"""Fraction of a pixel by which an intersection may fall short: in floats 0.07 times 100 is above 7."""
+
+
+@dataclass(frozen=True)
+class LabelledObjects:
+    """The objects of a label image."""
+
+    ids: Array
+    """Labels of the objects, (k,), ascending."""
+    areas: Array
+    """Numbers of pixels of the objects, (k,)."""
+    firsts: Array
+    """The first pixel of each object in the flat image, (k,)."""
+    of_pixel: Array
+    """The place of the object of each pixel in `ids`, (*space); k for the background."""
+
+    @classmethod
+    def of(cls, labels: Array) -> "LabelledObjects":
+        """Return the objects of labels (*space), in which 0 is the background."""
+        ids, firsts, inverse, areas = np.unique(
+            labels, return_index=True, return_inverse=True, return_counts=True
+        )
+        is_object = ids != 0
+        places = np.where(is_object, np.cumsum(is_object) - 1, is_object.sum())
+        pixels = places[inverse.reshape(labels.shape)]
+        return cls(ids[is_object], areas[is_object], firsts[is_object], pixels)
+
+    def painted(self, values: Array, background: float = 0.0) -> Array:
+        """Return at each pixel the value of its object, (*space); values are (k,)."""
+        return np.append(values, background)[self.of_pixel]
+
+    def means(self, image: Array) -> Array:
+        """Return the mean of an image (*space) over each object, (k,) float64."""
+        sums = np.bincount(self.of_pixel.ravel(), image.ravel(), minlength=len(self.ids) + 1)
+        return np.asarray(sums[:-1] / self.areas)
+
+    def met_by(self, others: "LabelledObjects", iou: float) -> Array:
+        """Return which of the objects one of the others meets with this IoU or a larger one, (k,) bool.
+
+        The IoU of two objects is the number of their common pixels, divided by that of the pixels of either.
+        """
+        pairs, common = np.unique(self.of_pixel * (len(others.ids) + 1) + others.of_pixel, return_counts=True)
+        own, other = np.divmod(pairs, len(others.ids) + 1)
+        is_pair = (own < len(self.ids)) & (other < len(others.ids))
+        own, other, common = own[is_pair], other[is_pair], common[is_pair]
+        union = self.areas[own] + others.areas[other] - common
+        met = np.zeros(len(self.ids), bool)
+        met[own[common >= iou * union - ROUNDING]] = True
+        return met
+
+
+@dataclass(frozen=True)
+class Objects(Loss):
+    """A loss of the objects of y_hat, each shown or hidden whole, in label images of y_hat and y.
+
+    An object of y_hat is wrong if no object of y meets it with an IoU of at least `iou`. The background does
+    not count, nor do objects of y that y_hat lacks, which no mask can bring back; `evaluate` counts them.
+
+    Args:
+        over: "any": 1 if a wrong object is shown, else 0; "missed": the share of the wrong objects that is
+            shown, 0 where none is wrong; "wrong": the share of the shown objects that is wrong, 0 where none
+            is shown, not monotone.
+        iou: the intersection over union from which on two objects are the same one, in (0, 1].
+
+    Raises:
+        InvalidArgumentError: another aggregate, or an iou outside (0, 1].
+
+    Example:
+        >>> import conformask as cm
+        >>> cm.Objects("missed").terms.name
+        'missed(objects, IoU < 0.5)'
+    """
+
+    over: OfObjects = "wrong"
+    iou: float = 0.5
+    upper_bound = 1.0
+    family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
+
+    def __post_init__(self) -> None:
+        chosen({name: name for name in get_args(OfObjects)}, self.over, "loss of objects")
+        if not 0 < self.iou <= 1:
+            raise InvalidArgumentError(f"iou = {self.iou:g}: must be above 0 and at most 1, such as 0.5")
+
+    @property
+    def terms(self) -> LossTerms:
+        """The terms of this loss, as records keep them."""
+        return LossTerms(distance="objects", over=self.over, iou=self.iou)
+
+    @property
+    def monotone(self) -> bool:
+        """True unless the loss is divided by what is shown."""
+        return not self.relative
+
+    @property
+    def relative(self) -> bool:
+        """True for the share of the shown objects that is wrong."""
+        return self.over == "wrong"
+
+    def in_regions(self, regions: bool) -> "Objects":
+        """Return the loss itself.
+
+        Raises:
+            InvalidArgumentError: `regions` is true.
+        """
+        if regions:
+            raise InvalidArgumentError(
+                "a promise about objects takes no regions: leave them out, and give objects outside of them "
+                "the label 0"
+            )
+        return self
+
+    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums | LargestShown:
+        """Return the loss on label images of y and y_hat, (N, 1, *space), for masks of one channel."""
+        pixels = np.stack([self._pixels(*labels) for labels in zip(_arrays(y), _arrays(y_hat), strict=True)])
+        counted, wrong = torch.from_numpy(pixels)[:, :, None].to(y_hat.device).unbind(1)
+        if self.over == "any":
+            return LargestShown(wrong.double(), counted > 0)
+        return Sums(wrong, shown=counted) if self.over == "wrong" else shown_share_of(wrong)
+
+    def of_batch(self, batch: Batch, region: Images | None, channels: int) -> Sums | LargestShown:
+        """Return the loss on the labels of a batch.
+
+        Raises:
+            MismatchError: it has no labels of y_hat or y.
+        """
+        if batch.y_labels is None:
+            raise _without_labels(batch)
+        return self.on(batch.y_labels, labels_of(batch), region, channels)
+
+    def _pixels(self, y: Array, y_hat: Array) -> Array:
+        """Return 1 at one pixel of each object, and of each wrong object, (2, *space) float32.
+
+        A mask has one value on an object, so that one of its pixels stands for it, and counts are exact.
+        """
+        objects = LabelledObjects.of(y_hat)
+        wrong = ~objects.met_by(LabelledObjects.of(y), self.iou)
+        pixels = np.zeros((2, y_hat.size), np.float32)
+        pixels[:, objects.firsts] = np.ones(len(wrong)), wrong
+        return pixels.reshape(2, *y_hat.shape)
+
+
+def labels_of(batch: Batch) -> Images:
+    """Return the labels of y_hat of each image, (N, 1, *space).
+
+    Raises:
+        MismatchError: there are none.
+    """
+    if batch.cues is None:
+        raise _without_labels(batch)
+    return batch.cues[:, -1:]
+
+
+def object_weights(labels: Images) -> Images:
+    """Return 1 / area at each pixel of an object, so that objects count alike, (N, 1, *space) float32.
+
+    An image without objects weights all of its pixels: what is hidden of it is then defined.
+    """
+
+    def weights(image: Array) -> Array:
+        objects = LabelledObjects.of(image)
+        return objects.painted(1 / objects.areas) if len(objects.ids) else np.ones(image.shape)
+
+    return torch.from_numpy(np.stack(list(map(weights, _arrays(labels))))[:, None]).to(labels)
+
+
+def _arrays(images: Images) -> Array:
+    return images[:, 0].detach().cpu().numpy()
+
+
+def _without_labels(batch: Batch) -> MismatchError:
+    return MismatchError(
+        f"the promise is about objects, and {batch.names[0]!r} comes without labels of y_hat and y: give "
+        "labels= and y_labels= (Python), or the folder of --objects (command line)"
+    )

@@ -1,0 +1,306 @@
+"""Promises about objects, checked on deployed masks by code that knows only their sentences."""
+
+import math
+import warnings
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+import conformask as cm
+from conformask.calibration import ScoredBatch, batch_curves, lambda_grid, measured_curves, measures
+from conformask.errors import CalibrationError, ImageError, InvalidArgumentError, MismatchError
+from conformask.losses import loss_of_terms, stored_loss
+from conformask.losses.objects import LabelledObjects
+from conformask.masks import family
+from conformask.scorers.objects import ObjectScorer
+from conformask.scorers.scoring import scored_batches
+from conformask.wording.promises import headline as headline_of
+from object_worlds import SCORER, objects, triplets
+from simulation import simulated
+
+ANY, MISSED, WRONG = (cm.Objects(over) for over in ("any", "missed", "wrong"))
+THRESHOLDS = {ANY: 0.5, MISSED: 0.3, WRONG: 0.25}
+LOSSES = pytest.mark.parametrize("loss", [ANY, MISSED, WRONG], ids=["any", "missed", "wrong"])
+SELECTION = triplets(60, 999)
+
+
+def sets(labels: np.ndarray) -> list[set[tuple[int, ...]]]:
+    """The pixels of each object."""
+    return [set(zip(*np.nonzero(labels == each), strict=True)) for each in np.unique(labels) if each]
+
+
+def loss_of(loss: cm.Objects, mask: np.ndarray, labels: np.ndarray, y_labels: np.ndarray) -> float:
+    """The loss by its sentence, from sets of pixels and fractions."""
+    assert set(np.unique(mask)) <= {0.0, 1.0}
+    shown, wrong = [], []
+    for pixels in sets(labels):
+        values = {float(mask[pixel]) for pixel in pixels}
+        assert len(values) == 1  # whole
+        overlaps = [Fraction(len(pixels & true), len(pixels | true)) for true in sets(y_labels)]
+        shown.append(values == {1.0})
+        wrong.append(not any(overlap >= Fraction(loss.iou) for overlap in overlaps))
+    both = sum(a and b for a, b in zip(shown, wrong, strict=True))
+    whole = {"any": 1, "missed": sum(wrong), "wrong": sum(shown)}[loss.over]
+    return min(both, 1) if loss is ANY else both / whole if whole else 0.0
+
+
+def calibrated(loss: cm.Objects, images: cm.Triplets, promise: object = "marginal") -> cm.Masker:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of masks that hide nearly everything, and of copies
+        return cm.calibrate(
+            SCORER, images, threshold=THRESHOLDS[loss], loss=loss, promise=promise, selection=SELECTION
+        )
+
+
+def coverage(
+    loss: cm.Objects, draws: int, n: int, levels: int = 6, cheat: float = 1.0
+) -> tuple[float, float]:
+    """How often the sentence is true, over calibration sets of n and 20 new images each; and sigma."""
+    tested, met = 20, []
+    for draw in simulated(draws):
+        masker = calibrated(loss, triplets(n, 5000 + draw, levels))
+        masker = replace(masker, rule=replace(masker.rule, lam=cheat * masker.rule.lam))
+        new = objects(tested, 9000 + draw, levels)
+        x, y_hat, labels = (torch.from_numpy(new[role][:, None]) for role in ("x", "y_hat", "labels"))
+        masks = masker.masks(x, y_hat, cues=labels)[:, 0].numpy()
+        images = zip(masks, new["labels"], new["y_labels"], strict=True)
+        losses = np.array([loss_of(loss, *image) for image in images])
+        met.append(np.mean(losses <= THRESHOLDS[loss] * (1 + 1e-6)))
+    return float(np.mean(met)), float(np.std(met) / math.sqrt(draws))
+
+
+@LOSSES
+@pytest.mark.parametrize(("n", "levels"), [(9, 6), (29, 2)], ids=["few", "ties"])
+def test_the_sentence_is_true_as_often_as_promised(loss: cm.Objects, n: int, levels: int) -> None:
+    mean, sigma = coverage(loss, 40, n, levels)
+    assert mean >= 0.9 - 4 * sigma
+
+
+@LOSSES
+def test_the_next_level_of_the_score_would_break_it(loss: cm.Objects) -> None:
+    mean, sigma = coverage(loss, 15, 29, cheat=2.5)
+    assert mean < 0.9 - 4 * sigma
+
+
+# the loss and the score
+
+
+def scored(count: int, seed: int, loss: cm.Objects) -> ScoredBatch:
+    (item,) = scored_batches(ObjectScorer(SCORER), triplets(count, seed), count)
+    return item
+
+
+@LOSSES
+def test_a_loss_is_what_its_sentence_says_at_every_level(loss: cm.Objects) -> None:
+    item, images = scored(16, 3, loss), objects(16, 3)
+    grid = np.array([0.0, 0.01, *(level / 12 + 0.01 for level in range(1, 7)), np.inf])
+    losses, sizes = batch_curves(item, family(loss.family), loss, grid)
+    slow, slow_sizes = measured_curves(item, family(loss.family), loss, grid)
+    assert np.allclose(losses, slow, atol=1e-7)
+    assert np.allclose(sizes, slow_sizes)
+    for place, lam in enumerate(grid):
+        masks = (item.score.map[:, 0].numpy() < lam).astype(float)
+        expected = [
+            loss_of(loss, *image) for image in zip(masks, images["labels"], images["y_labels"], strict=True)
+        ]
+        assert losses[:, place] == pytest.approx(expected, abs=1e-6)
+        assert (losses[:, place] <= np.array(expected) * (1 + 1e-6)).all()
+
+
+@pytest.mark.parametrize("loss", [ANY, MISSED], ids=["any", "missed"])
+def test_critical_lambdas_are_exact_by_sorting_wrong_objects(loss: cm.Objects) -> None:
+    images, threshold = objects(40, 4), 0.5
+    columns = measures(scored(40, 4, loss), family(loss.family), loss, np.array([0, 1.0, np.inf]), threshold)
+    found = columns["critical_lambda"]
+    for place in range(40):
+        x, labels, y_labels = (images[role][place] for role in ("x", "labels", "y_labels"))
+        wrong = sorted(
+            float(x[min(pixels)])
+            for pixels in sets(labels)
+            if not any(2 * len(pixels & true) >= len(pixels | true) for true in sets(y_labels))
+        )
+        allowed = 0 if loss is ANY else math.floor(threshold * len(wrong))
+        at_it = (x < found[place]).astype(float)
+        assert loss_of(loss, at_it, labels, y_labels) <= threshold
+        masks = family(loss.family)
+        level = masks.level(torch.from_numpy(x)[None, None], torch.from_numpy(found[place : place + 1]))
+        assert np.array_equal(masks.apply(torch.from_numpy(x)[None, None], level)[0, 0].numpy(), at_it)
+        assert found[place] == pytest.approx(wrong[allowed] if allowed < len(wrong) else math.inf, rel=1e-6)
+    assert np.isinf(found).any()
+    assert np.isfinite(found).any()
+
+
+@pytest.mark.parametrize(("iou", "is_wrong"), [(0.5, False), (0.51, True), (0.7, True), (0.05, False)])
+def test_an_overlap_of_exactly_the_iou_is_right(iou: float, is_wrong: bool) -> None:
+    y_hat, y = np.zeros((2, 1, 1, 4, 4), np.float32)
+    y_hat[..., :2, :], y[..., :1, :] = 3, 7
+    loss = cm.Objects("any", iou).on(torch.from_numpy(y), torch.from_numpy(y_hat), None, 1)
+    assert bool(loss.of(torch.ones(1, 1, 4, 4))) is is_wrong
+
+
+def test_an_overlap_of_seven_percent_is_right_in_floats() -> None:
+    own, true = LabelledObjects.of(np.ones(100)), LabelledObjects.of(np.array([1] * 7 + [0] * 93))
+    assert own.met_by(true, 0.07).tolist() == [True]
+    assert own.met_by(true, 0.071).tolist() == [False]
+
+
+def test_a_score_is_the_mean_over_an_object_and_its_channels_and_0_elsewhere() -> None:
+    labels = torch.tensor([[[[0.0, 5, 5, 2]]]])
+    maps = torch.tensor([[[[9.0, 1, 2, 4]], [[9.0, 3, 4, 8]]]])
+    scorer = ObjectScorer(cm.Heuristic(lambda x, y_hat: maps, channels=2, per_channel=True))
+    score = scorer(maps, maps, labels)
+    assert score.map.tolist() == [[[[0.0, 2.5, 2.5, 6.0]]]]
+    assert not scorer.per_channel
+    with pytest.raises(MismatchError, match="exported"):
+        scorer.score_map(maps, maps, labels)
+
+
+def test_an_image_without_objects_hides_nothing_and_has_no_loss() -> None:
+    images = objects(60, 5)
+    empty = [place for place in range(60) if not images["labels"][place].any()]
+    masker = calibrated(WRONG, triplets(40, 6))
+    evaluation = cm.evaluate(masker, triplets(60, 5))
+    assert empty
+    assert (evaluation.images.loss[empty] == 0).all()
+    assert (evaluation.images.size[empty] == 0).all()
+
+
+@LOSSES
+def test_an_evaluation_counts_objects(loss: cm.Objects) -> None:
+    masker, images = calibrated(loss, triplets(40, 6)), objects(60, 7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        counts = cm.evaluate(masker, triplets(60, 7)).objects
+    expected = np.zeros(6, int)
+    for x, labels, y_labels in zip(images["x"], images["labels"], images["y_labels"], strict=True):
+        own, true = sets(labels), sets(y_labels)
+        right = [any(2 * len(a & b) >= len(a | b) for b in true) for a in own]
+        lacking = [not any(2 * len(a & b) >= len(a | b) for a in own) for b in true]
+        shown = [float(np.float32(x[min(pixels)])) < masker.rule.lam for pixels in own]
+        both = [a and b for a, b in zip(shown, right, strict=True)]
+        expected += [len(own), sum(right), sum(shown), sum(both), len(true), sum(lacking)]
+    assert counts is not None
+    assert list(vars(counts).values()) == expected.tolist()
+    assert f"of {expected[2]:,} objects shown {expected[3]:,} (" in counts.shown_text
+    assert 0 < expected[2] < expected[0]
+    assert 0 < expected[5] < expected[4]
+
+
+# the promise
+
+
+@pytest.mark.parametrize("loss", [ANY, MISSED, cm.Objects("wrong", 0.75)], ids=str)
+def test_terms_name_the_loss(loss: cm.Objects) -> None:
+    assert loss_of_terms(loss.terms) == loss
+    assert stored_loss(loss.terms) == loss
+    assert loss.terms.name == f"{loss.over}(objects, IoU < {loss.iou:g})"
+
+
+@pytest.mark.parametrize(
+    ("loss", "promise", "sentence"),
+    [
+        (ANY, "marginal", "On at least 90\N{NO-BREAK SPACE}% of new images, no wrong object is shown"),
+        (ANY, "expected", "the share of images in which a wrong object is shown is at most 0.5"),
+        (MISSED, "pac", "at most a share of 0.3 of the wrong objects is shown"),
+        (WRONG, "ltt", "at most a share of 0.25 of the objects that are shown is wrong"),
+        (WRONG, "rcps", "at most a share of 0.25 of the objects that are shown is wrong"),
+        (MISSED, "adaptive", "at most a share of 0.3 of the wrong objects is shown"),
+    ],
+)
+def test_guarantees_apply_to_objects(loss: cm.Objects, promise: str, sentence: str) -> None:
+    masker = calibrated(loss, triplets(60, 8), promise)
+    headline = headline_of(masker.card)
+    assert sentence in headline
+    assert "no object of the reference meets it with an IoU of 0.5 or more" in headline
+    assert "lacks" in (masker.card.loss.caveat or "")
+
+
+def test_groups_and_categories_are_promised_objects() -> None:
+    groups, categories = [f"slide {place // 2}" for place in range(60)], ["a", "b"] * 30
+    by_slide = cm.Promise(unit="group", group_name="slide")
+    masker = calibrated(MISSED, triplets(60, 8, groups=groups), by_slide)
+    assert "slides" in masker.sentence
+    of_each = cm.Promise(per_category=True)
+    masker = calibrated(MISSED, triplets(60, 8, categories=categories), of_each)
+    assert masker.rule.to_json()["kind"] == "categories"
+
+
+def test_a_masker_is_saved_and_read(tmp_path) -> None:
+    masker = calibrated(WRONG, triplets(40, 6)).save(tmp_path / "run")
+    loaded, new = cm.load(tmp_path / "run", scorer=SCORER), objects(4, 11)
+    assert loaded.loss == WRONG
+    for x, y_hat, labels in zip(new["x"], new["y_hat"], new["labels"], strict=True):
+        assert np.array_equal(loaded(x, y_hat, cues=labels), masker(x, y_hat, cues=labels))
+
+
+def test_training_ignores_objects(tmp_path) -> None:
+    images = triplets(40, 12)
+    scorer = cm.fit_scorer(images, out=tmp_path / "run", scorer="residual", loss="l1")
+    masker = cm.calibrate(scorer, triplets(40, 13), threshold=0.5, loss=ANY)
+    assert masker.scorer.name == "residual"
+    with pytest.raises(InvalidArgumentError, match="calibrate"):
+        cm.fit_scorer(images, out=tmp_path / "other", loss=ANY)
+
+
+def test_components_are_objects() -> None:
+    images = objects(40, 6)
+    arrays = {role: images[role] for role in ("x", "y_hat", "y")}
+    by_threshold = cm.Triplets.from_arrays(**arrays, reading=cm.Reading(objects="components:0.5"))
+    masker = cm.calibrate(SCORER, by_threshold, threshold=0.5, loss=ANY)
+    assert masker.critical_lambdas == pytest.approx(
+        cm.calibrate(SCORER, triplets(40, 6), threshold=0.5, loss=ANY).critical_lambdas
+    )
+    assert by_threshold.has_objects
+    assert "with objects" in repr(by_threshold)
+
+
+# what is refused
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (np.full((6, 6), 0.5), "labels of y_hat of triplet '00000' holds labels that are not whole numbers"),
+        (np.full((6, 6), 70000), "from 0 to 65535"),
+        (np.full((6, 6), -1), "from 0 to 65535"),
+        (np.full((6, 6), np.nan), "not whole numbers"),
+        (np.ones((5, 6), int), "has shape \\(5, 6\\)"),
+    ],
+    ids=["half", "large", "negative", "nan", "shape"],
+)
+def test_bad_labels_are_refused(labels: np.ndarray, message: str) -> None:
+    image = np.full((1, 6, 6), 0.5, np.float32)
+    images = cm.Triplets.from_arrays(image, image, image, labels=[labels], y_labels=[labels])
+    with pytest.raises(ImageError, match=message):
+        images[0]
+
+
+def test_what_cannot_be_promised_of_objects_is_refused() -> None:
+    images = objects(20, 1)
+    plain = cm.Triplets.from_arrays(images["x"], images["y_hat"], images["y"])
+    with pytest.raises(InvalidArgumentError, match="--objects"):
+        cm.calibrate(SCORER, plain, threshold=0.5, loss=ANY)
+    with pytest.raises(InvalidArgumentError, match="not by tiles"):
+        cm.calibrate(cm.Tiled(SCORER), triplets(20, 1), threshold=0.5, loss=ANY)
+    with pytest.raises(InvalidArgumentError, match="label 0"):
+        cm.calibrate(SCORER, triplets(20, 1, regions=np.ones((20, 15, 15))), threshold=0.5, loss=ANY)
+    with pytest.raises(CalibrationError, match="at least 9"):
+        cm.calibrate(SCORER, triplets(5, 1), threshold=0.5, loss=ANY)
+    with pytest.raises(InvalidArgumentError, match="no object"):
+        lambda_grid(
+            family(WRONG.family),
+            WRONG,
+            [replace(scored(2, 1, WRONG), score=cm.Score(torch.zeros(2, 1, 15, 15)))],
+        )
+    with pytest.raises(InvalidArgumentError, match="above 0 and at most 1"):
+        cm.Objects("any", 1.5)
+    with pytest.raises(InvalidArgumentError, match="choose from"):
+        cm.Objects("local")
+    with pytest.raises(InvalidArgumentError, match=r"components:0\.5"):
+        cm.Reading(objects="components:x")
+    masker = calibrated(ANY, triplets(20, 1))
+    with pytest.raises(MismatchError, match="--objects"):
+        masker(images["x"][0], images["y_hat"][0])
