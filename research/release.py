@@ -3,20 +3,22 @@
     python research/release.py WORK
 
 WORK is that of minute.py, whose triplets it reads. Writes research/results/release.json and the picture of
-the how-to page; five minutes of a core. Every score is the packaged one, the threshold the median loss of the
-selection images, and the confidence 0.9; images are dealt anew SPLITS times.
+the how-to page; ten minutes of a core. Every score is the packaged one, the threshold the median loss, and
+the confidence 0.9; images are dealt anew SPLITS times.
 """
 
 import json
 import sys
 import warnings
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
 import conformask as cm
-from conformask.conformal.selection import benjamini_hochberg
+from conformask.conformal.lambdas import fit_log_quantile
+from conformask.conformal.selection import benjamini_hochberg, p_values
 from conformask.demo import write_crops
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, in_colors, overlay
@@ -25,50 +27,45 @@ from conformask.scorers.untrained import Untrained
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "which-images.png"
 RECORD = Path(__file__).parent / "results" / "release.json"
-SHARES, SPLITS, BATCH = (0.01, 0.02, 0.05, 0.1), 4, 60
-PARTS = {"selection": 100, "calibration": 300, "new": 300}
-DEMONSTRATION, DEALS = {"selection": 0, "calibration": 28, "new": 12}, 10
+SHARES, SPLITS, BATCH, CONFIDENCE = (0.01, 0.02, 0.05, 0.1), 300, 60, 0.9
+PARTS, DEMONSTRATION = {"selection": 100, "calibration": 300}, {"selection": 0, "calibration": 28}
 SHOWN, SIDE, FRAME, GAP = "a quarter of the side, Real-ESRGAN", 72, 5, 6
 COLOURS = {True: "#00735a", False: "#b84500"}
 """Of frames: released, held back."""
 
 
-def dealt(images: cm.Triplets, parts: dict[str, int], seed: int) -> list[cm.Triplets]:
-    order = np.random.default_rng(seed).permutation(len(images))
-    ends = np.cumsum(list(parts.values()))
-    return [
-        images.select(order[end - size : end].tolist())
-        for end, size in zip(ends, parts.values(), strict=True)
-    ]
+def dealt(count: int, parts: dict[str, int], seed: int) -> list[np.ndarray]:
+    """Return places of images for selection and calibration, and all others."""
+    return np.split(np.random.default_rng(seed).permutation(count), np.cumsum(list(parts.values())))
 
 
-def calibrated(selection: cm.Triplets, calibration: cm.Triplets, threshold: float | str) -> Masker:
-    chosen_on = selection if len(selection) else None
-    return cm.calibrate(
-        Untrained("packaged"), calibration, threshold=threshold, loss="l1", selection=chosen_on
-    )
+def calibrated(images: cm.Triplets, threshold: float | str, selection: cm.Triplets | None = None) -> Masker:
+    promise = cm.Promise(confidence=CONFIDENCE)
+    scorer = Untrained("packaged")
+    return cm.calibrate(scorer, images, threshold=threshold, loss="l1", promise=promise, selection=selection)
 
 
-def measure(
-    images: cm.Triplets, parts: dict[str, int], threshold: float | str, splits: int, batch: int
-) -> dict:
-    """Return what is released of batches at each share, and how many of these miss the threshold."""
+def measure(images: cm.Triplets, parts: dict[str, int], threshold: float, batch: int) -> dict:
+    """Return what is released of batches at each share, and how many of these miss the threshold.
+
+    All images are scored once, and dealt anew SPLITS times: each deal has its own lambda and order.
+    """
+    evidence = calibrated(images, threshold).evidence()
+    critical, features, curves = evidence.critical_lambdas, evidence.column("features"), evidence.curves
     kept, missing = {share: [] for share in SHARES}, {share: [] for share in SHARES}
     within, hidden = [], []
-    for seed in range(splits):
-        selection, calibration, new = dealt(images, parts, seed)
-        found = cm.release(calibrated(selection, calibration, threshold), new, 0.1, each=True)
-        by_name = {image.name: image for image in found.images}
-        judged = [by_name[name] for name in new.names]
-        p, good = np.array([image.p_value for image in judged]), np.array([image.within for image in judged])
-        within.append(good.mean())
-        hidden.append(np.mean([image.hidden for image in judged]))
-        for share in SHARES:
-            for start in range(0, len(new), batch):
-                released = benjamini_hochberg(p[start : start + batch], share)
-                of_batch = good[start : start + batch]
-                kept[share].append(released[of_batch].mean())
-                missing[share].append((released & ~of_batch).sum() / max(released.sum(), 1))
+    for seed in range(SPLITS):
+        selection, calibration, new = dealt(len(images), parts, seed)
+        lam = np.sort(critical[calibration])[int((1 - CONFIDENCE) * (len(calibration) + 1) + 1e-9) - 1]
+        failed, risks = critical < lam, risk(features, critical, selection)
+        within.append(1 - failed[new].mean())
+        hidden.append(curves.hidden_shares[new, np.searchsorted(curves.grid, lam, side="right") - 1].mean())
+        p = p_values(failed[calibration], risks[calibration], risks[new])
+        for share, start in product(SHARES, range(0, len(new) - batch + 1, batch)):
+            released = benjamini_hochberg(p[start : start + batch], share)
+            misses = failed[new[start : start + batch]]
+            kept[share].append(released[~misses].mean())
+            missing[share].append((released & misses).sum() / max(released.sum(), 1))
     return {
         "n_calibration": parts["calibration"],
         "batch": batch,
@@ -80,10 +77,16 @@ def measure(
     }
 
 
+def risk(features: np.ndarray, critical: np.ndarray, selection: np.ndarray) -> np.ndarray:
+    """As `cm.release` orders images: by a regression on the selection images, or by the mean score."""
+    fitted = fit_log_quantile(features[selection], critical[selection].clip(1e-6, 1e3), 1 - CONFIDENCE)
+    return -fitted(features) if any(fitted.coefficients) else features[:, 0]
+
+
 def draw(images: cm.Triplets) -> None:
     """Write a batch under its masks, the riskiest first; dots say where the threshold is missed."""
-    selection, calibration, new = dealt(images, PARTS, 0)
-    masker, batch = calibrated(selection, calibration, "q0.5"), new.select(range(40))
+    parts = [images.select(places.tolist()) for places in dealt(len(images), PARTS, 0)]
+    masker, batch = calibrated(parts[1], "q0.5", parts[0]), parts[2].select(range(40))
     found: Release = cm.release(masker, batch, 0.05)
     print(found.sentence, found.n_released, "released")
     by_name = dict(zip(batch.names, batch, strict=True))
@@ -111,11 +114,12 @@ def main(work: Path) -> None:
     write_crops(work / "crops")
     crops = cm.Triplets.from_folder(work / "crops")
     print(len(crops), "crops")
-    record = {"demonstration": measure(crops, DEMONSTRATION, 0.025, DEALS, DEMONSTRATION["new"])}
+    record = {"demonstration": measure(crops, DEMONSTRATION, 0.025, len(crops) - 28)}
     for path in sorted((work / "triplets").glob("*, *.npz")):
         arrays = np.load(path)
         images = cm.Triplets.from_arrays(*(arrays[role] for role in ("x", "y_hat", "y")))
-        record[path.stem] = measure(images, PARTS, "q0.5", SPLITS, BATCH)
+        median = float(np.median([np.abs(image.y - image.y_hat).mean() for image in images]))
+        record[path.stem] = measure(images, PARTS, median, BATCH)
         print(path.stem, record[path.stem])
         if path.stem == SHOWN:
             draw(images)

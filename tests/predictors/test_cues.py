@@ -91,7 +91,7 @@ def test_a_residual_has_the_size_of_the_input() -> None:
 
 @pytest.mark.parametrize("text", ["samples", "samples,1", "samples,x", "dropout", "flips,3", "noise"])
 def test_what_is_no_recipe(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="give outputs, flips, residual, or samples,K"):
+    with pytest.raises(InvalidArgumentError, match="give outputs, flips, residual"):
         CueRecipe.of(text)
 
 
@@ -163,6 +163,19 @@ def test_an_output_is_drawn_together_with_its_map(tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="would not be among the samples of their maps"):
         add_outputs(data, drawing, cues="samples,3")
     add_outputs(data, drawing, cues="residual")
+
+
+def test_a_residual_of_a_degradation_of_ones_own(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "optics.py").write_text("def halved(image):\n    return image / 2\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    recipe = CueRecipe.of("residual,optics:halved")
+    x = images(PLANE)
+    (y_hat,), maps = recipe(network(lambda x: x**2), x)
+    assert torch.equal(y_hat, x**2)
+    assert (maps - (x**2 / 2 - x).abs().mean(dim=1, keepdim=True)).abs().max() < 1e-6
+    assert recipe.text == "residual,optics:halved"
+    with pytest.raises(MismatchError, match="has to degrade an output as x was degraded"):
+        recipe(network(lambda x: x.repeat_interleave(2, dim=2)), x)
 
 
 def true_images(folder: Path, count: int) -> TrueImages:

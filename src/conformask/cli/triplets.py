@@ -40,7 +40,8 @@ def triplets(
             help="Also write maps that say where the output may be wrong, to a folder cues: outputs (what "
             "the network returns after y_hat), flips (their spread over 8 flips and turns of x), "
             "samples,K (over K calls of a network that draws), dropout,K (over K calls with its dropout on) "
-            "or residual (|A y_hat - x|, where A makes y_hat as small as x)."
+            "or residual (|A y_hat - x|, where A makes y_hat as small as x; residual,package.module:A for "
+            "your own, a function of arrays like --predictor)."
         ),
     ] = None,
     shown: Annotated[

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.names import Show
-from conformask.predictors.custom import CustomPredictor
+from conformask.predictors.custom import CustomPredictor, custom_predictor
 from conformask.records.network import Network
 from conformask.records.size import size_text
 from conformask.storage.as_json import hash_of
@@ -20,7 +20,7 @@ from conformask.types import Images, Predictor
 
 Run = Callable[[Images], Images]
 """A network: x (N, Cx, *space) -> y_hat (N, C, *space)."""
-KINDS = "outputs, flips, residual, or samples,K or dropout,K with K at least 2"
+KINDS = "outputs, flips, residual, residual,package.module:A, or samples,K or dropout,K with K at least 2"
 DRAWN = ("samples", "dropout")
 """Kinds whose outputs are drawn at random."""
 
@@ -32,7 +32,7 @@ class CueRecipe:
     outputs: what the network returns after y_hat. flips: the standard deviation of the outputs over the flips
     and quarter turns of x (flips alone of volumes), turned back. samples: that over `count` calls of a
     network that draws its outputs. dropout: that over `count` calls with its dropout layers on. residual:
-    |A y_hat - x|, where A makes y_hat as small as x by means.
+    |A y_hat - x|, where A is a function of the user's, or makes y_hat as small as x by means.
     """
 
     kind: str
@@ -41,10 +41,12 @@ class CueRecipe:
     show: Show = "one"
     """What y_hat is: one output, as without maps (of samples the first draw); the mean of the draws; or all
     draws, each an image of its own in the group of its input."""
+    degradation: str | None = None
+    """The name of A, of a residual: what `custom_predictor` takes; None for means over blocks."""
 
     @classmethod
     def of(cls, text: str, show: Show = "one") -> "CueRecipe":
-        """Parse flips, outputs, residual, samples,K or dropout,K.
+        """Parse flips, outputs, residual, residual,A, samples,K or dropout,K.
 
         Raises:
             InvalidArgumentError: none of these, or not one output to show of what draws none.
@@ -54,16 +56,17 @@ class CueRecipe:
             raise InvalidArgumentError(f"show {show!r}: give {', '.join(get_args(Show))}")
         if kind in DRAWN and count.isdecimal() and int(count) >= 2:
             return cls(kind, int(count), show)
-        if kind not in ("outputs", "flips", "residual") or count:
+        if kind not in ("outputs", "flips", "residual") or (count and kind != "residual"):
             raise InvalidArgumentError(f"cues {text!r}: give {KINDS}")
         if show != "one":
             raise InvalidArgumentError(f"show {show!r} goes with cues samples,K or dropout,K, not {text}")
-        return cls(kind, 8 if kind == "flips" else 1)
+        return cls(kind, 8 if kind == "flips" else 1, degradation=count or None)
 
     @property
     def text(self) -> str:
         """The recipe as it is recorded and asked for, such as "samples,8 --show mean"."""
-        kind = f"{self.kind},{self.count}" if self.kind in DRAWN else self.kind
+        made_by = str(self.count) if self.kind in DRAWN else self.degradation
+        kind = self.kind if made_by is None else f"{self.kind},{made_by}"
         return kind if self.show == "one" else f"{kind} --show {self.show}"
 
     @property
@@ -88,7 +91,8 @@ class CueRecipe:
 
         Raises:
             MismatchError: samples that are all alike, a network without dropout layers that can be reached,
-                or a residual of sizes that do not divide.
+                or a residual of sizes that do not fit.
+            InvalidArgumentError: no function of the name of A.
             ImageError: a network that returns no maps, for outputs.
         """
         run: Run = predictor
@@ -101,7 +105,7 @@ class CueRecipe:
             return [y_hat], maps
         if self.kind == "residual":
             y_hat = run(x)
-            return [y_hat], residual(x, y_hat)
+            return [y_hat], residual(x, y_hat) if self.degradation is None else self._degraded(x, y_hat)
         if self.kind == "flips":
             return _spread(back(run(turned(x))) for turned, back in symmetries(x.ndim - 2))
         if self.kind == "samples":
@@ -109,6 +113,17 @@ class CueRecipe:
         with _dropout(predictor):
             shown, spread = self._drawn(run, x)
         return [run(x)] if self.show == "one" else shown, spread
+
+    def _degraded(self, x: Images, y_hat: Images) -> Images:
+        """Return |A y_hat - x|, (N, 1, *space of x), averaged over channels, for the user's A."""
+        assert self.degradation is not None
+        again = custom_predictor(self.degradation)(y_hat)
+        if again.shape != x.shape:
+            raise MismatchError(
+                f"{self.degradation} made {size_text(tuple(again.shape[1:]))} of y_hat, but x has "
+                f"{size_text(tuple(x.shape[1:]))}: it has to degrade an output as x was degraded"
+            )
+        return (again - x).abs().mean(dim=1, keepdim=True)
 
     def _drawn(self, run: Run, x: Images) -> tuple[list[Images], Images]:
         shown, spread = _spread((run(x) for _ in range(self.count)), self.show)
