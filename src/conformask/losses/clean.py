@@ -72,9 +72,9 @@ class CleanLoss(MapLoss):
         Without noise, y is the clean image itself, and nothing is allowed for.
         """
 
-    def of_batch(self, batch: Batch, region: Images | None, channels: int) -> LossOfImages:
+    def of_batch(self, batch: Batch, channels: int) -> LossOfImages:
         """Return the loss on the images of a batch, with the noise of their repeats."""
-        return self.on(batch.truth(), batch.y_hat, region, channels, batch.noise)
+        return self.on(batch.truth(), batch.y_hat, self.region_of(batch), channels, batch.noise)
 
     @property
     def in_one_grid(self) -> bool:

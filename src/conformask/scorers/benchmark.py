@@ -16,7 +16,6 @@ from conformask.calibration import (
     hidden_curves,
     lambda_grid,
     mask_size,
-    region_of,
     unmasked_loss,
 )
 from conformask.conformal.intervals import correlation
@@ -217,7 +216,7 @@ def hidden_of(
 
 
 def _best(items: list[ScoredBatch], loss: Loss, threshold: float) -> float | None:
-    masks = [(oracle(loss, item.batch, 1, threshold), region_of(loss, item.batch)) for item in items]
+    masks = [(oracle(loss, item.batch, 1, threshold), loss.region_of(item.batch)) for item in items]
     known = [mask_size(mask, region) for mask, region in masks if mask is not None]
     return float(torch.cat(known).mean()) if known else None
 
