@@ -8,7 +8,8 @@ from pathlib import Path
 
 from conformask.conformal.promise import Promise
 from conformask.data.check import SOURCE, CheckReport, check_triplets, suggested_groups
-from conformask.data.manifest import MANIFEST, rows_of_folders, write_manifest
+from conformask.data.folders import rows_of_folders
+from conformask.data.manifest import MANIFEST, write_manifest
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError

@@ -12,9 +12,10 @@ from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.data.batches import BATCH_SIZE, batches_of, of_same_channels
 from conformask.data.datasets import DatasetImage, Keys, images_of
 from conformask.data.decoding import name_and_suffix
+from conformask.data.folders import rows_of_folder, with_labels
 from conformask.data.formats.header import Header
 from conformask.data.images import DataRange, Image
-from conformask.data.manifest import MANIFEST, rows_of_arrays, rows_of_folder, rows_of_manifest, with_labels
+from conformask.data.manifest import MANIFEST, rows_of_arrays, rows_of_manifest
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster
 from conformask.data.regions import RegionWindow
@@ -84,8 +85,7 @@ class Triplets:
         if (folder / MANIFEST).is_file():
             triplets = cls.from_manifest(folder / MANIFEST, reading=reading, network=network)
         else:
-            rows = with_labels(rows_of_folder(folder, reading), folder, reading)
-            triplets = cls(rows, reading, Provenance.load(folder, network))
+            triplets = cls(rows_of_folder(folder, reading), reading, Provenance.load(folder, network))
         return triplets._grouped_as_before() if group_from is None else triplets.grouped(group_from)
 
     @classmethod
