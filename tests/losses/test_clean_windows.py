@@ -250,7 +250,7 @@ def test_the_promise_holds_for_clean_images_that_calibration_never_saw(over: str
 
 def test_without_its_allowance_the_promise_would_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """15 % of the images are just above the threshold, and seen above it in half of the draws."""
-    loss, side, n = cm.CleanMean("l2", eta=0.01, regional=True), 16, 200
+    loss, side, n = cm.CleanMean("l2", eta=0.01, regional=True), 16, 100
 
     def coverage(seed: int) -> float:
         generator = np.random.default_rng(seed)
@@ -266,7 +266,7 @@ def test_without_its_allowance_the_promise_would_not_hold(monkeypatch: pytest.Mo
         masks = deployed(masker, triplets(arrays, generator, 1))
         return float(np.mean(clean_losses(masks, arrays, loss) <= 9e-4))
 
-    assert np.mean([coverage(seed) for seed in simulated(8)]) > 0.95
+    assert np.mean([coverage(seed) for seed in range(4)]) > 0.95
     monkeypatch.setattr(cm.CleanMean, "of_moments", lambda self, total, *others: torch.zeros_like(total))
     assert np.mean([coverage(seed) for seed in simulated(30)]) < 0.89
 

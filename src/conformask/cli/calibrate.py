@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from conformask import names
+from conformask.cli.loss_options import SAME_LOSS, AboutLoss
 from conformask.cli.options import (
     AS_FILES_SAY,
     LOSS,
     MARGINAL,
-    SAME_LOSS,
-    AboutLoss,
     AsJson,
     FamilyName,
     Grey,
