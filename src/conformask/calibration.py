@@ -130,27 +130,21 @@ def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: in
         InvalidArgumentError: the scores are so large that no lambda opens the masks that far.
     """
     low, high = SMALLEST, LARGEST
-    if mean_size(family, scores, high) > size:
+    if _mean_size(family, scores, high) > size:
         largest = max(float(score.max()) for score in scores)
         raise InvalidArgumentError(
             f"the score reaches {largest:g}, too much for a grid of lambdas: scale it, such as to [0, 1]"
         )
     for _ in range(steps):
         middle = float(np.sqrt(low * high))
-        low, high = (low, middle) if mean_size(family, scores, middle) <= size else (middle, high)
+        low, high = (low, middle) if _mean_size(family, scores, middle) <= size else (middle, high)
     return high
 
 
-def mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
+def _mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
     """Compute the mean mask size of all images of these batches of scores, at one lambda."""
-    return float(sizes_at(family, scores, lam).mean())
-
-
-def sizes_at(family: Family, scores: list[Tensor], lam: float) -> Float[Tensor, "n"]:
-    """Compute the mask size of each image of these batches of scores, at one lambda."""
-    return torch.cat(
-        [mask_size(family.apply(s, family.level(s, torch.full((len(s),), lam)))) for s in scores]
-    )
+    sizes = [mask_size(family.apply(s, family.level(s, torch.full((len(s),), lam)))) for s in scores]
+    return float(torch.cat(sizes).mean())
 
 
 def features_of(score: Score) -> Float[np.ndarray, "n f"]:

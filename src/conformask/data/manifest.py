@@ -16,7 +16,6 @@ from conformask.data.images import check_name
 from conformask.data.rows import TripletRow
 from conformask.data.splits import PARTS
 from conformask.errors import InvalidArgumentError, MissingFileError
-from conformask.storage.atomic import atomic_write
 
 MANIFEST = "manifest.csv"
 REQUIRED = ("x", "y_hat")
@@ -85,14 +84,6 @@ def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
             raise InvalidArgumentError(
                 f"{name} has {len(values)} items but x has {count}; give one for each image"
             )
-
-
-def write_manifest(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
-    """Write a manifest of rows with these columns, whole or not at all."""
-    with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
 
 
 def rows_of_manifest(path: Path, cues: str | None = None) -> list[TripletRow]:
