@@ -117,9 +117,9 @@ class ScoreBenchmark:
         counts, terms, usual = counts_of(first.groups), (loss, family, threshold), family
         if family.settings() == BY_VALUE and loss.family is not None:
             usual = family_by_name(loss.family, loss.exponent or 1.0)
-        # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed
-        grey = isinstance(usual, Binary) and not loss.terms.of_objects  # no object is shown in part
-        family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) and grey else {}
+        # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed, but
+        # no object is shown in part
+        family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) and not loss.terms.of_objects else {}
         others = {
             name: hidden_of(each, loss, family_of.get(name, usual), threshold, counts)
             for name, each in items.items()
