@@ -69,7 +69,7 @@ def clean_coverage(masker: cm.Masker, seed: int) -> tuple[float, float]:
 
 
 @cache
-def deployed(model: cm.NoiseModel, seeds: int = 8) -> tuple[float, float, float]:
+def deployed(model: cm.NoiseModel, seeds: int = 6) -> tuple[float, float, float]:
     """Mean clean coverage of masks calibrated by noisy images, its standard error, and the hidden share."""
     found = [clean_coverage(masker_by(seed, model), 3 * seed + 2) for seed in simulated(seeds)]
     covered, hidden = np.transpose(found)

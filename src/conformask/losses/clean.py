@@ -41,7 +41,7 @@ class CleanLoss(MapLoss):
     def __init__(
         self, errors: AnyMap, *, allowance: Allowance, eta: float, reach: float, **numbers: Any
     ) -> None:
-        super().__init__(errors, **numbers, allowance=allowance, eta=eta, reach=reach)
+        super().__init__(errors, **numbers, allowance=allowance, eta=eta, reach=float(reach))
         if not (isinstance(self.errors, Lp) and self.errors.p == 2):
             raise InvalidArgumentError(
                 f"the products of two repeats give the squared error, l2, and not {self.errors.name!r}"
