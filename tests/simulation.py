@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from jaxtyping import config
 
-CHECKED = 10
+CHECKED = 2
 
 
 def simulated(draws: int) -> Iterator[int]:

@@ -18,7 +18,6 @@ from conformask.calibration import (
     features_of,
     lambda_grid,
     like_score,
-    loss_of_batch,
     mask_size,
     measured_curves,
     measures,
@@ -295,7 +294,7 @@ def test_size_at_reads_off_the_curves() -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bisection_comes_from_below_to_what_the_kernels_find(name: str) -> None:
     chosen, item = family(name), next(items())
-    measured = loss_of_batch(item.batch, loss("l1"), 1)
+    measured = loss("l1").of_batch(item.batch, 1)
     for threshold in (0.001, 0.01, 0.03, 1.0):
         exact = chosen.critical_lambda(SCALE, measured.error, 1.0, threshold).numpy()
         bisection = bisect(SCALE, chosen, measured, threshold).numpy()

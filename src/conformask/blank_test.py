@@ -157,8 +157,7 @@ def probe(
         *(partial(test, network, *named) for named in inputs.items() for test in (_own_output, _shifted)),
     ]
     rows = [test() for test in tracked(tests, "blank test", len(tests))]
-    fingerprint = network.fingerprint or None
-    return Probe(network.name, fingerprint, tuple(row for row in rows if row is not None))
+    return Probe(network.name, network.fingerprint or None, tuple(row for row in rows if row is not None))
 
 
 def _network(predictor: str | Predictor | Callable[[Tensor], Tensor]) -> Predictor:
@@ -246,15 +245,19 @@ def _flat(network: Predictor, channels: int, side: int, level: float) -> ProbeRo
     x = np.full((channels, side, side), level, np.float32)
     output = _run(network, x, name)
     inside = _inside(output)
-    structure = inside - inside.mean(axis=(1, 2), keepdims=True)
+    structure = _without_mean(inside)
     parts, _ = label(abs(structure.mean(axis=0)) > VISIBLE)
     numbers = {
         "deviation": float(structure.std()),
         "offset": float(inside.mean()) - level,
         "patch": float(np.bincount(parts.ravel())[1:].max(initial=0)),
     }
-    around = output - output.mean(axis=(1, 2), keepdims=True)
-    return ProbeRow(name, numbers, _pictures(x, output, "structure", around))
+    return ProbeRow(name, numbers, _pictures(x, output, "structure", _without_mean(output)))
+
+
+def _without_mean(image: Array) -> Array:
+    """Return an image minus the mean of each channel."""
+    return np.asarray(image - image.mean(axis=(1, 2), keepdims=True))
 
 
 def _pictures(
@@ -276,12 +279,10 @@ def _noise(network: Predictor, channels: int, side: int) -> ProbeRow:
     noise = np.random.default_rng(0).normal(0.5, NOISE, (DRAWS, channels, side, side)).clip(0, 1)
     inputs = noise.astype(np.float32)
     outputs = [_run(network, x, name) for x in inputs]
-    of_inputs, of_outputs = (
-        np.stack([_spectrum(image) for image in images])
-        for images in (inputs, [_reduced(output, side) for output in outputs])
-    )
-    names = ("deviation", outputs), ("deviation_of_input", inputs)
-    numbers = {what: float(np.mean([_inside(image).std() for image in images])) for what, images in names}
+    of_inputs = np.stack([_spectrum(x) for x in inputs])
+    of_outputs = np.stack([_spectrum(_reduced(output, side)) for output in outputs])
+    named = ("deviation", outputs), ("deviation_of_input", inputs)
+    numbers = {what: float(np.mean([_inside(image).std() for image in images])) for what, images in named}
     if numbers["deviation"] > NEGLIGIBLE:
         power = float((abs(of_outputs) ** 2).sum())
         response = (of_inputs.conj() * of_outputs).sum(axis=0) / (abs(of_inputs) ** 2).sum(axis=0).clip(1e-12)
@@ -291,8 +292,8 @@ def _noise(network: Predictor, channels: int, side: int) -> ProbeRow:
             "coarse": _coarse_share(of_outputs),
             "coarse_of_input": _coarse_share(of_inputs),
         }
-    around = outputs[0] - outputs[0].mean(axis=(1, 2), keepdims=True)
-    return ProbeRow(name, numbers, _pictures(inputs[0], outputs[0], "structure", around))
+    pictures = _pictures(inputs[0], outputs[0], "structure", _without_mean(outputs[0]))
+    return ProbeRow(name, numbers, pictures)
 
 
 def _spectrum(image: Array) -> Array:

@@ -15,11 +15,10 @@ from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.rules import covariates_of
 from conformask.distances.lp import Lp
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError
 from conformask.losses.clean import Products
 from conformask.losses.map_loss import Sums
 from conformask.losses.means import Mean
-from conformask.losses.objects import Objects, labels_of, object_weights
 from conformask.losses.window import LargestShown
 from conformask.masks.binary import Binary
 from conformask.masks.mask_family import LARGEST, SMALLEST, Family, largest_lambda
@@ -67,7 +66,7 @@ def loss_under(loss: Loss, mask: Images, batch: Batch) -> PerImage:
 
     A mask of one channel is broadcast.
     """
-    return loss_of_batch(batch, loss, mask.shape[1]).of(mask)
+    return loss.of_batch(batch, mask.shape[1]).of(mask)
 
 
 def unmasked_loss(loss: Loss, batch: Batch) -> PerImage:
@@ -131,27 +130,21 @@ def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: in
         InvalidArgumentError: the scores are so large that no lambda opens the masks that far.
     """
     low, high = SMALLEST, LARGEST
-    if mean_size(family, scores, high) > size:
+    if _mean_size(family, scores, high) > size:
         largest = max(float(score.max()) for score in scores)
         raise InvalidArgumentError(
             f"the score reaches {largest:g}, too much for a grid of lambdas: scale it, such as to [0, 1]"
         )
     for _ in range(steps):
         middle = float(np.sqrt(low * high))
-        low, high = (low, middle) if mean_size(family, scores, middle) <= size else (middle, high)
+        low, high = (low, middle) if _mean_size(family, scores, middle) <= size else (middle, high)
     return high
 
 
-def mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
+def _mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
     """Compute the mean mask size of all images of these batches of scores, at one lambda."""
-    return float(sizes_at(family, scores, lam).mean())
-
-
-def sizes_at(family: Family, scores: list[Tensor], lam: float) -> Float[Tensor, "n"]:
-    """Compute the mask size of each image of these batches of scores, at one lambda."""
-    return torch.cat(
-        [mask_size(family.apply(s, family.level(s, torch.full((len(s),), lam)))) for s in scores]
-    )
+    sizes = [mask_size(family.apply(s, family.level(s, torch.full((len(s),), lam)))) for s in scores]
+    return float(torch.cat(sizes).mean())
 
 
 def features_of(score: Score) -> Float[np.ndarray, "n f"]:
@@ -182,7 +175,7 @@ def measures(
     first crossing for others. If `bounded`, bound is added for an lp loss: the largest loss that any truth
     could give.
     """
-    image_loss = loss_of_batch(item.batch, loss, item.score.map.shape[1])
+    image_loss = loss.of_batch(item.batch, item.score.map.shape[1])
     losses, size = _curves_of(item, family, image_loss, grid)
     columns = {
         "names": np.array(item.batch.names),
@@ -207,7 +200,7 @@ def critical_lambdas(
 ) -> Float[np.ndarray, "n"]:
     """Return critical lambdas: exact for monotone losses, else the last grid point before a crossing."""
     score = item.score.map
-    image_loss = loss_of_batch(item.batch, loss, score.shape[1])
+    image_loss = loss.of_batch(item.batch, score.shape[1])
     if not loss.monotone:
         return first_crossing(grid, _curves_of(item, family, image_loss, grid)[0], threshold)
     return _solve(score, family, image_loss, threshold)
@@ -233,38 +226,11 @@ def bisect(score: Images, family: Family, loss: LossOfImages, threshold: float) 
     return largest_lambda(is_within, len(score), score.device)
 
 
-def loss_of_batch(batch: Batch, loss: Loss, channels: int) -> LossOfImages:
-    """Return the loss on these images, for masks with this many channels; in regions if its terms say so.
-
-    Raises:
-        MismatchError: the loss is about regions, and the images have none.
-    """
-    return loss.of_batch(batch, region_of(loss, batch), channels)
-
-
-def region_of(loss: Loss, batch: Batch) -> Images | None:
-    """Return the region that the loss is about, in which objects count alike; None for whole images.
-
-    Raises:
-        MismatchError: the loss is about regions or objects, and the images have none.
-    """
-    if isinstance(loss, Objects):
-        return object_weights(labels_of(batch))
-    if not loss.terms.region:
-        return None
-    if batch.region is None:
-        raise MismatchError(
-            f"the promise is about the region of each image, and {batch.names[0]!r} has none: add a "
-            "folder region/ or a column region"
-        )
-    return batch.region
-
-
 def hidden_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"]:
     """Compute the hidden share of each image, or of its region, at every lambda of the grid."""
-    score, region = item.score.map, region_of(loss, item.batch)
+    score, region = item.score.map, loss.region_of(item.batch)
     if region is None:
         return _sizes_of(score, family, grid)
     inside = region.expand_as(score)
@@ -293,7 +259,7 @@ def batch_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G): sums over pixels by the kernels, other losses mask by mask."""
-    return _curves_of(item, family, loss_of_batch(item.batch, loss, item.score.map.shape[1]), grid)
+    return _curves_of(item, family, loss.of_batch(item.batch, item.score.map.shape[1]), grid)
 
 
 def _curves_of(
@@ -342,7 +308,7 @@ def measured_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G), mask by mask, as many lambdas at once as is efficient."""
-    return _mask_by_mask(item, family, loss_of_batch(item.batch, loss, item.score.map.shape[1]), grid)
+    return _mask_by_mask(item, family, loss.of_batch(item.batch, item.score.map.shape[1]), grid)
 
 
 def _mask_by_mask(

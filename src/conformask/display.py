@@ -101,7 +101,9 @@ def show(
         [None] * len(masks) if images is None else images for images in (truths, facts["cues"])
     )
     measurable = truths is not None and has_theorem(masker.guarantee, masker.loss, reference)
-    measures = _measure(masker, masks, truths if measurable else None, outputs, region, noise)
+    names = tuple(f"image {index}" for index in range(len(masks)))
+    batch = Batch(names, inputs, outputs, truths if measurable else None, region=region, noise=noise)
+    measures = _measure(masker, masks, batch)
     rows = [
         StripRow(pictures, (*measured, *labels), met)
         for *images, (measured, met) in zip(inputs, outputs, masks, truth, shown_maps, measures, strict=True)
@@ -172,22 +174,13 @@ def _batch_of_one(image: Array | None) -> Images | None:
     return None if image is None else torch.from_numpy(image)[None]
 
 
-def _measure(
-    masker: Masker,
-    masks: Images,
-    y: Images | None,
-    y_hat: Images,
-    region: Images | None,
-    noise: Images | None,
-) -> list[tuple[tuple[str, ...], bool | None]]:
+def _measure(masker: Masker, masks: Images, batch: Batch) -> list[tuple[tuple[str, ...], bool | None]]:
     """Return the facts of each image, and whether it is within the threshold."""
-    counted = region if masker.card.loss.region else None
+    counted = batch.region if masker.card.loss.region else None
     sizes = [f"mask size {size:.3f}" for size in mask_size(masks, counted).tolist()]
-    if y is None or masker.card.loss.of_objects:  # whose labels of y are not known here
+    if batch.y is None or masker.card.loss.of_objects:  # whose labels of y are not known here
         return [((size,), None) for size in sizes]
     threshold, label = masker.card.threshold, masker.card.loss.label
-    names = tuple(f"image {index}" for index in range(len(y)))
-    batch = Batch(names, y_hat, y_hat, y, region=region, noise=noise)
     unmasked_losses = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
     masked_losses = loss_under(masker.loss, masks, batch).detach().cpu().numpy()
     facts = [
@@ -209,20 +202,18 @@ def _pictures(
 ) -> Iterator[tuple[dict[str, Array], tuple[str, ...]]]:
     """Yield pictures and captions, for a volume those of its selected slices."""
     error = None if y is None else np.abs(y - y_hat)
-    planes = planes_of(mask, x, y_hat, y, cues, geometry=domain.geometry, error=error)
-    for (mask_plane, x_plane, y_hat_plane, y_plane, map_plane), label in planes:
-        panels = _panels(
-            x_plane, y_hat_plane, mask_plane, y_plane, map_plane, domain.range_of_y_hat, reference
-        )
+    for planes, label in planes_of(mask, x, y_hat, y, cues, geometry=domain.geometry, error=error):
+        panels = _panels(*planes, data_range=domain.range_of_y_hat, reference=reference)
         yield panels, () if label is None else (label,)
 
 
 def _panels(
+    mask: Array,
     x: Array,
     y_hat: Array,
-    mask: Array,
     y: Array | None,
     cues: Array | None,
+    *,
     data_range: tuple[float, float] | None,
     reference: Reference,
 ) -> dict[str, Array]:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from conformask.conformal.promise import Promise
 from conformask.data.check import SOURCE, CheckReport, check_triplets, suggested_groups
-from conformask.data.manifest import MANIFEST, rows_of_folders, write_manifest
+from conformask.data.folders import rows_of_folders
+from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError
@@ -22,6 +23,7 @@ from conformask.records.evaluation import Evaluation
 from conformask.records.reading import Reading
 from conformask.report.page import write_report
 from conformask.scorers.untrained import Untrained
+from conformask.storage.as_csv import write_csv
 from conformask.storage.claims import places, refuse_unclaimed
 
 TEST, SELECTION = 0.35, 0.2
@@ -119,7 +121,7 @@ def _write_manifest(folder: Path, parts: Mapping[str, Triplets], provenance: Pro
     """List the files of all parts, where they are."""
     provenance.claim(folder, [MANIFEST])
     lines = chain.from_iterable(_lines(part, parts[part]) for part in parts)
-    write_manifest(folder / MANIFEST, lines, ("name", *ROLES, "group", "split"))
+    write_csv(folder / MANIFEST, lines, ("name", *ROLES, "group", "split"))
 
 
 def _lines(part: str, images: Triplets) -> Iterator[dict[str, object]]:

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image
-from conformask.calibration import bisect, loss_of_batch
+from conformask.calibration import bisect
 from conformask.conformal.crossing import SLACK
 from conformask.errors import InvalidArgumentError
 from conformask.losses.map_loss import Sums
@@ -47,7 +47,7 @@ def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images 
     mean is above it, and objects likewise where no wrong one may be shown. For window it uses the reciprocal
     family on the realised local mean errors, which is not always the smallest.
     """
-    image_loss = loss_of_batch(batch, loss, channels)
+    image_loss = loss.of_batch(batch, channels)
     if isinstance(image_loss, Sums):
         if loss.terms.of_objects:
             return None  # the best masks of pixels cut an object in two

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from conformask.errors import MismatchError
 from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.loss import LossTerms
 from conformask.records.reference import CLEAN, Reference
@@ -245,9 +246,28 @@ class Loss(ABC):
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> LossOfImages:
         """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
 
-    def of_batch(self, batch: Batch, region: Images | None, channels: int) -> LossOfImages:
-        """Return the loss on the images of a batch, as `on` does."""
-        return self.on(batch.truth(), batch.y_hat, region, channels)
+    def of_batch(self, batch: Batch, channels: int) -> LossOfImages:
+        """Return the loss on the images of a batch, for masks with this many channels.
+
+        Raises:
+            MismatchError: the loss is about regions or objects, and the images have none.
+        """
+        return self.on(batch.truth(), batch.y_hat, self.region_of(batch), channels)
+
+    def region_of(self, batch: Batch) -> Images | None:
+        """Return the region that the loss is about, (N, 1, *space) in [0, 1]; None for whole images.
+
+        Raises:
+            MismatchError: the loss is about regions or objects, and the images have none.
+        """
+        if not self.terms.region:
+            return None
+        if batch.region is None:
+            raise MismatchError(
+                f"the promise is about the region of each image, and {batch.names[0]!r} has none: add a "
+                "folder region/ or a column region"
+            )
+        return batch.region
 
     @abstractmethod
     def in_regions(self, regions: bool) -> "Loss":

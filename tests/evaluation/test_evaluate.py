@@ -28,7 +28,8 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.monitoring.batch import monitor
-from conformask.records.evaluation import Evaluation, ImageRecords
+from conformask.records.evaluation import Evaluation
+from conformask.records.image_records import ImageRecords
 from conformask.records.selection import ScoreComparison
 from conformask.report import words
 from conformask.report.words import caveats, doubts

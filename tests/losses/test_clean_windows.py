@@ -202,6 +202,11 @@ def clean_losses(
     return (masks**2 * errors * inside).sum(axis=(1, 2)) / inside.sum(axis=(1, 2))
 
 
+def deployed(masker: cm.Masker, images: cm.Triplets) -> np.ndarray:
+    """The masks of images, (N, H, W)."""
+    return np.concatenate([masker.masks(each.x, each.y_hat)[:, 0].numpy() for each in images.batches(50)])
+
+
 @pytest.mark.parametrize(("over", "kind"), CASES)
 def test_the_clean_loss_is_hardly_ever_above(over: str, kind: str | int) -> None:
     """Of a mask that shows all, or the worst pixel, in a share eta at most; in half without its allowance."""
@@ -214,7 +219,7 @@ def test_the_clean_loss_is_hardly_ever_above(over: str, kind: str | int) -> None
     truly = clean_losses(mask, arrays, loss)
     batches = list(triplets(arrays, generator, kind).batches(50))
     shown = torch.from_numpy(mask[:50])[:, None]
-    found = np.concatenate([loss.of_batch(batch, batch.region, 1).of(shown).numpy() for batch in batches])
+    found = np.concatenate([loss.of_batch(batch, 1).of(shown).numpy() for batch in batches])
     assert np.mean(truly > found) <= ETA + 3 * math.sqrt(ETA / draws)
     products = np.concatenate([((each.y - each.y_hat) ** 2 - each.noise)[:, 0].numpy() for each in batches])
     inside = regions(products)
@@ -237,9 +242,7 @@ def test_the_promise_holds_for_clean_images_that_calibration_never_saw(over: str
         )
         masker = cm.calibrate(BY_X, calibration, threshold=8e-4, loss=loss, selection=selection)
         arrays = images(40, SIDE, generator)
-        masks = np.stack(
-            [masker(each).reshape(each.y_hat.shape[1:]) for each in triplets(arrays, generator, kind)]
-        )
+        masks = deployed(masker, triplets(arrays, generator, kind))
         covered.append(np.mean(clean_losses(masks, arrays, loss) <= 8e-4))
     assert np.mean(covered) >= 0.9 - loss.eta - 2 * np.std(covered) / math.sqrt(len(covered))
     assert np.mean(masks) > 0.1
@@ -247,7 +250,7 @@ def test_the_promise_holds_for_clean_images_that_calibration_never_saw(over: str
 
 def test_without_its_allowance_the_promise_would_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """15 % of the images are just above the threshold, and seen above it in half of the draws."""
-    loss, side, n = cm.CleanMean("l2", eta=0.01, regional=True), 16, 200
+    loss, side, n = cm.CleanMean("l2", eta=0.01, regional=True), 16, 100
 
     def coverage(seed: int) -> float:
         generator = np.random.default_rng(seed)
@@ -260,12 +263,10 @@ def test_without_its_allowance_the_promise_would_not_hold(monkeypatch: pytest.Mo
         calibration, selection = (triplets(drawn(count), generator, 1) for count in (n, 10))
         masker = cm.calibrate(BY_X, calibration, threshold=9e-4, loss=loss, selection=selection)
         arrays = drawn(n)
-        masks = np.stack(
-            [masker(each).reshape(each.y_hat.shape[1:]) for each in triplets(arrays, generator, 1)]
-        )
+        masks = deployed(masker, triplets(arrays, generator, 1))
         return float(np.mean(clean_losses(masks, arrays, loss) <= 9e-4))
 
-    assert np.mean([coverage(seed) for seed in simulated(8)]) > 0.95
+    assert np.mean([coverage(seed) for seed in range(4)]) > 0.95
     monkeypatch.setattr(cm.CleanMean, "of_moments", lambda self, total, *others: torch.zeros_like(total))
     assert np.mean([coverage(seed) for seed in simulated(30)]) < 0.89
 
@@ -302,5 +303,5 @@ def test_its_terms_give_it_back_and_say_what_is_computed() -> None:
     assert "k = 2^d grids of pixels 2 apart" in cm.CleanLocal("l2", 15, "exact", reach=2.0).terms.formula
     assert loss.terms.name == "clean_local(l2, 29 px, clt) in the region"
     assert "around every pixel in the region that is shown" in loss.terms.limit("0.001", "")
-    assert "p_j the mean of (b − ŷ)(c − ŷ) over the n pixels of the 29 x 29 pixels" in loss.terms.formula
+    assert "p_j the mean of e − v over the n pixels of the 29 x 29 pixels" in loss.terms.formula
     assert "1.05^d at most, summed over a pixel and those around" in loss.terms.caveat

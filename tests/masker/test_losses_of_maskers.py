@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformask.calibration import ScoredBatch, critical_lambdas, loss_of_batch, loss_under
+from conformask.calibration import ScoredBatch, critical_lambdas, loss_under
 from conformask.conformal.order import marginal_rank, smallest
 from conformask.conformal.promise import Promise
 from conformask.data.triplets import Triplets
@@ -107,7 +107,7 @@ def coverage(used: Loss, world, threshold: float, cheat: float = 1.0) -> tuple[f
         item.score.map[new],
         cheat * torch.tensor(lambdas, dtype=torch.float64).repeat_interleave(TESTED),
     )
-    losses = loss_of_batch(batch, used, 1).take(new).of(family.apply(score, family.level(score, lam)))
+    losses = used.of_batch(batch, 1).take(new).of(family.apply(score, family.level(score, lam)))
     met = (losses <= threshold * (1 + 1e-6)).double().reshape(DRAWS, TESTED).mean(dim=1).numpy()
     return float(met.mean()), float(met.std() / math.sqrt(DRAWS))
 

@@ -8,7 +8,8 @@ from PIL import Image
 
 from conformask.paper.records import RowResult
 from conformask.paper.settings import ROWS, TableRow
-from conformask.records.evaluation import Evaluation, Example, ImageRecords
+from conformask.records.evaluation import Evaluation, Example
+from conformask.records.image_records import ImageRecords
 from synthetic_card import card
 
 Array = np.ndarray[Any, np.dtype[Any]]

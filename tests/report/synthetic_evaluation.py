@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from conformask.records.evaluation import Evaluation, Example, ImageRecords
+from conformask.records.evaluation import Evaluation, Example
+from conformask.records.image_records import ImageRecords
 from synthetic_card import TERMS, card
 
 Array = np.ndarray[Any, np.dtype[Any]]

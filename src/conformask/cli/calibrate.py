@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from conformask import names
+from conformask.cli.loss_options import SAME_LOSS, AboutLoss
 from conformask.cli.options import (
     AS_FILES_SAY,
     LOSS,
     MARGINAL,
-    SAME_LOSS,
-    AboutLoss,
     AsJson,
     FamilyName,
     Grey,
@@ -146,14 +145,16 @@ def calibrate(
     replaced = _replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
     start: NetworkScorer | Untrained | Given
     if score_from is not None:
-        start, triplets = Given(higher), read.triplets(data, network, cues=score_from, objects=objects)
-    elif scorer is None:
-        start = load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
-        triplets = read.triplets(data, network, start.card, objects=objects)
+        start = Given(higher)
+    elif scorer is not None:
+        start = Untrained(scorer)
     else:
-        start, triplets = Untrained(scorer), read.triplets(data, network, objects=objects)
-    chosen = about.loss(loss_for(start, None).terms) if about.is_given and objects is None else None
-    chosen = chosen if objects is None else about.of_objects
+        start = load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
+    like = start.card if isinstance(start, NetworkScorer) else None
+    triplets = read.triplets(data, network, like, cues=score_from, objects=objects)
+    chosen = about.of_objects if objects is not None else None
+    if objects is None and about.is_given:
+        chosen = about.loss(loss_for(start, None).terms)
     loss = loss_for(start, chosen, triplets)
     used_scorer, selection = for_images(start, triplets, loss), start.selection
     name, area = family_for(used_scorer, loss, chosen_family).name, patch_area(patches, triplets)

@@ -41,17 +41,10 @@ def probe(
     found = probed(network, images, reading=read.reading())
     written = found.save(out)
     rows = [
-        (row.test if place == 0 else "", value, what)
+        ("" if place else row.test, value, what)
         for row in found.rows
         for place, (what, value) in enumerate(row.facts)
     ]
     record = {"out": str(written), "sentence": found.sentence, **found.to_json()}
-    show(
-        record,
-        found.sentence,
-        "",
-        table(("test", "", ""), rows),
-        "",
-        f"Written: {written}",
-        as_json=json,
-    )
+    text = found.sentence, "", table(("test", "", ""), rows), "", f"Written: {written}"
+    show(record, *text, as_json=json)

@@ -1,8 +1,7 @@
 """conformask release: which new images to use under their masks, and why the others are held back."""
 
-import csv
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +12,7 @@ from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwo
 from conformask.cli.output import show, table
 
 if TYPE_CHECKING:
-    from conformask.records.release import JudgedImage, Release
+    from conformask.records.release import Release
 
 MOST = 20
 """Number of images held back that are listed."""
@@ -64,6 +63,7 @@ def release(
     from conformask.masker.load import load
     from conformask.masker.release import RECORD, remember
     from conformask.masker.release import release as judge
+    from conformask.storage.as_csv import write_csv
     from conformask.storage.claims import refuse_unclaimed
 
     refuse_unclaimed([run / RECORD, *([] if out is None else [out])])
@@ -72,7 +72,8 @@ def release(
     found = judge(masker, new, share, each=each, allow_network_mismatch=allow_network_mismatch)
     remember(run, found)
     if out is not None:
-        _write(out, found.images)
+        rows = [vars(image) | {"reasons": "; ".join(image.reasons)} for image in found.images]
+        write_csv(out, rows, list(rows[0]))
     record = {name: value for name, value in asdict(found).items() if name != "pixels"}
     text = [found.sentence, found.formula, "", *_summary(found), *_tables(found)]
     written = [] if out is None else ["", f"Written: {out}"]
@@ -108,14 +109,3 @@ def _tables(found: "Release") -> Iterator[str | Table]:
             for each in found.power
         ]
         yield table(columns, numbers)
-
-
-def _write(path: Path, images: "Sequence[JudgedImage]") -> None:
-    """Write a line for each image."""
-    from conformask.storage.atomic import atomic_write
-
-    with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(vars(images[0]))
-        for image in images:
-            writer.writerow((vars(image) | {"reasons": "; ".join(image.reasons)}).values())

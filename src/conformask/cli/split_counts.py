@@ -60,7 +60,7 @@ def split_counts(
         Seed of the parts, with the name and the content of each image.
     """
     from conformask.data.counts import Thinning, split_folder
-    from conformask.data.manifest import REPEATS
+    from conformask.data.folders import REPEATS
     from conformask.records.reading import Reading
     from conformask.wording.numbers import figure, plural
     from conformask.wording.numbers import share as percentage

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 
 from conformask import names
+from conformask.cli.loss_options import SAME_LOSS, AboutLoss
 from conformask.cli.options import (
     AS_FILES_SAY,
-    SAME_LOSS,
     SCORE_NETWORK,
     WHOLE_NUMBER,
-    AboutLoss,
     AsJson,
     NetworkName,
     Read,

@@ -10,11 +10,11 @@ from statistics import median
 import numpy as np
 
 from conformask.data.decoding import at_time, decode_with_header, name_and_suffix, times_of
+from conformask.data.folders import REPEATS, by_stem
 from conformask.data.formats import format_of
 from conformask.data.formats.format import SourceImage
 from conformask.data.formats.header import channels_first, channels_last
 from conformask.data.images import image_hash
-from conformask.data.manifest import REPEATS, by_stem
 from conformask.data.mask_files import OF_VOLUMES
 from conformask.data.noise import in_blocks
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError

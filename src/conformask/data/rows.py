@@ -58,17 +58,16 @@ class TripletRow:
     """A second acquisition of y, whose noise is independent of that of y and x; None without."""
     noisy: bool = False
     """True if y is an acquisition with noise, even without a second one."""
+    labels: UnreadImage | None = None
+    """Labels of the objects of y_hat; None without, or for components."""
+    y_labels: UnreadImage | None = None
+    """Labels of the objects of y."""
 
     def reference(self, reading: Reading) -> Reference:
         """Return what y is."""
         if self.repeat is not None:
             return Reference(2)
         return Reference(1, reading.noise_model) if self.noisy else CLEAN
-
-    labels: UnreadImage | None = None
-    """Labels of the objects of y_hat; None without, or for components."""
-    y_labels: UnreadImage | None = None
-    """Labels of the objects of y."""
 
     def read(self, reading: Reading) -> Triplet:
         """Read the triplet.
@@ -172,9 +171,8 @@ class TripletRow:
 
     def source(self, reading: Reading) -> str:
         """Return a hash of the files or arrays and of how they are read."""
-        others = [self.region, self.cues, self.repeat, self.labels, self.y_labels]
-        others = [image for image in others if image is not None]
-        images = (self.x, self.y_hat, self.y, *others)
+        others = self.region, self.cues, self.repeat, self.labels, self.y_labels
+        images = (self.x, self.y_hat, self.y, *(image for image in others if image is not None))
         hashes = [None if image is None else image_hash(image) for image in images]
         return hash_of([*reading.facts, self.category, self.weight, *hashes])[:16]
 

@@ -6,8 +6,9 @@ from collections.abc import Collection, Sequence
 from itertools import accumulate
 from typing import Literal, get_args
 
+from conformask.conformal.presets import guarantee as guarantee_by_name
 from conformask.errors import InvalidArgumentError
-from conformask.names import Split
+from conformask.names import Guarantee, Split
 from conformask.storage.hashes import hash_of_text
 
 PARTS = ("train", "selection", "calibration", "test")
@@ -27,21 +28,33 @@ def part_of(group: str, seed: int = 0) -> str:
     return _part_at(uniform(seed, group), PARTS, FRACTIONS)
 
 
-def assign_parts(
+def parts_of(
+    groups: Sequence[str],
+    seed: int,
+    fractions: Sequence[float] | None,
+    guarantee: Guarantee | None,
+    confidence: float | None,
+) -> tuple[str, ...]:
+    """Return the part of each image, given its group; see `Triplets.split`.
+
+    Raises:
+        InvalidArgumentError: fractions that are not four positive numbers which sum to 1, an invalid
+            guarantee, or too few groups; the message says how many it takes.
+    """
+    if fractions is None and guarantee is None:
+        return tuple(part_of(group, seed) for group in groups)
+    promise = guarantee_by_name(guarantee or "marginal", confidence)
+    calibration = 1 if guarantee is None else promise.smallest_calibration_set(None, None)
+    part_of_group = _assigned(groups, fractions or FRACTIONS, seed, calibration, promise.by_group)
+    return tuple(part_of_group[group] for group in groups)
+
+
+def _assigned(
     groups: Sequence[str], fractions: Sequence[float], seed: int, calibration: int, by_group: bool
 ) -> dict[str, str]:
     """Assign groups to parts in the order of a hash, in numbers as near the fractions as possible.
 
-    Args:
-        groups: the group of each image.
-        fractions: the fractions of the parts, in their order.
-        seed: the seed of the hash that decides the order.
-        calibration: the fewest units of the calibration part, which come first.
-        by_group: whether units are groups; else images.
-
-    Raises:
-        InvalidArgumentError: fractions that are not four positive numbers which sum to 1, or too few groups;
-            the message says how many it takes.
+    The calibration part comes first, with at least this many groups if `by_group`, else images.
     """
     if len(fractions) != len(PARTS) or min(fractions) <= 0 or not math.isclose(sum(fractions), 1):
         raise InvalidArgumentError(

@@ -218,11 +218,8 @@ class _Work:
     def unfinished(self) -> list[int]:
         """Return the images whose masks are missing, or that have changed since."""
         lines = self.folder.lines()
-        return [
-            index
-            for index, name in enumerate(self.triplets.names)
-            if not self._is_done(name, lines.get(name))
-        ]
+        names = enumerate(self.triplets.names)
+        return [index for index, name in names if not self._is_done(name, lines.get(name))]
 
     def _is_done(self, name: str, line: MaskRow | None) -> bool:
         joined_path = self._joined_paths.get(name)

@@ -35,9 +35,9 @@ from conformask.records.evaluation import (
     CategoryCoverage,
     Evaluation,
     EvaluationProvenance,
-    ImageRecords,
     RiskCurve,
 )
+from conformask.records.image_records import ImageRecords
 from conformask.records.objects import ObjectCounts
 from conformask.records.selection import ScoreComparison
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark

@@ -9,7 +9,8 @@ from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, error_bytes, in_colors
 from conformask.pictures.views import planes_of
-from conformask.records.evaluation import Example, ImageRecords
+from conformask.records.evaluation import Example
+from conformask.records.image_records import ImageRecords
 from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
 

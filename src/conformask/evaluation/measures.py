@@ -13,7 +13,6 @@ from conformask.calibration import (
     like_score,
     loss_under,
     mask_size,
-    region_of,
     unmasked_loss,
 )
 from conformask.evaluation.risk import risk_curves
@@ -31,7 +30,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
 
     The paper's Opt is computed for the names in `opt_names`.
     """
-    mask, region = masker.open(item), region_of(masker.loss, item.batch)
+    mask, region = masker.open(item), masker.loss.region_of(item.batch)
     noise = item.batch.noise
     hidden_error, shown_error = _errors(mask, item.batch, region)
     return {

@@ -16,7 +16,7 @@ from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.evaluation.measures import critical_lambdas_of
 from conformask.masker.masker import Masker
-from conformask.records.evaluation import ImageRecords
+from conformask.records.image_records import ImageRecords
 from conformask.scorers.scoring import scored
 from conformask.storage.as_json import Json
 

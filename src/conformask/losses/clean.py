@@ -41,7 +41,7 @@ class CleanLoss(MapLoss):
     def __init__(
         self, errors: AnyMap, *, allowance: Allowance, eta: float, reach: float, **numbers: Any
     ) -> None:
-        super().__init__(errors, **numbers, allowance=allowance, eta=eta, reach=reach)
+        super().__init__(errors, **numbers, allowance=allowance, eta=eta, reach=float(reach))
         if not (isinstance(self.errors, Lp) and self.errors.p == 2):
             raise InvalidArgumentError(
                 f"the products of two repeats give the squared error, l2, and not {self.errors.name!r}"
@@ -72,9 +72,9 @@ class CleanLoss(MapLoss):
         Without noise, y is the clean image itself, and nothing is allowed for.
         """
 
-    def of_batch(self, batch: Batch, region: Images | None, channels: int) -> LossOfImages:
+    def of_batch(self, batch: Batch, channels: int) -> LossOfImages:
         """Return the loss on the images of a batch, with the noise of their repeats."""
-        return self.on(batch.truth(), batch.y_hat, region, channels, batch.noise)
+        return self.on(batch.truth(), batch.y_hat, self.region_of(batch), channels, batch.noise)
 
     @property
     def in_one_grid(self) -> bool:

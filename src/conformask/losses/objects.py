@@ -137,7 +137,7 @@ class Objects(Loss):
             return LargestShown(wrong.double(), counted > 0)
         return Sums(wrong, shown=counted) if self.over == "wrong" else shown_share_of(wrong)
 
-    def of_batch(self, batch: Batch, region: Images | None, channels: int) -> Sums | LargestShown:
+    def of_batch(self, batch: Batch, channels: int) -> Sums | LargestShown:
         """Return the loss on the labels of a batch.
 
         Raises:
@@ -145,7 +145,15 @@ class Objects(Loss):
         """
         if batch.y_labels is None:
             raise _without_labels(batch)
-        return self.on(batch.y_labels, labels_of(batch), region, channels)
+        return self.on(batch.y_labels, labels_of(batch), None, channels)
+
+    def region_of(self, batch: Batch) -> Images:
+        """Return the weights of pixels with which objects count alike; see `object_weights`.
+
+        Raises:
+            MismatchError: the batch has no labels of y_hat.
+        """
+        return object_weights(labels_of(batch))
 
     def _pixels(self, y: Array, y_hat: Array) -> Array:
         """Return 1 at one pixel of each object, and of each wrong object, (2, *space) float32.

@@ -370,14 +370,8 @@ class Masker:
     @property
     def stored(self) -> StoredMasker:
         """The parts of this masker that are saved, without its scorer."""
-        return StoredMasker(
-            self.card,
-            self.fingerprint,
-            self.critical_lambdas,
-            self.curves,
-            self.perceptual_hashes,
-            self.probe,
-        )
+        arrays = self.critical_lambdas, self.curves, self.perceptual_hashes, self.probe
+        return StoredMasker(self.card, self.fingerprint, *arrays)
 
     def save(self, folder: str | Path) -> "Masker":
         """Write a run folder: the scorer's files, calibration.json and files it names, CARD.md. No pickle.

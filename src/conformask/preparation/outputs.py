@@ -17,7 +17,7 @@ from conformask.data.decoding import name_and_suffix, read_header
 from conformask.data.formats import FORMATS
 from conformask.data.formats.format import SourceImage
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
-from conformask.data.manifest import MANIFEST, write_manifest
+from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import Provenance
 from conformask.errors import (
     ConformaskError,
@@ -33,6 +33,7 @@ from conformask.prefetch import prefetch
 from conformask.progress import tracked
 from conformask.records.network import Network
 from conformask.records.reading import Reading
+from conformask.storage.as_csv import write_csv
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE, Compute, launch
@@ -142,7 +143,7 @@ def _write_groups(folder: Path, stems: Mapping[str, Sequence[str]]) -> None:
         for name, samples in stems.items()
         for stem in samples
     )
-    write_manifest(folder / MANIFEST, rows, ("name", "group", "y_hat", *roles))
+    write_csv(folder / MANIFEST, rows, ("name", "group", "y_hat", *roles))
 
 
 def _named(name: str, run: Callable[[Images], T], image: Images) -> T:

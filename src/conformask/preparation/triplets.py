@@ -8,7 +8,7 @@ from typing import Final
 
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.images import DataRange, Image, write_image
-from conformask.data.manifest import MANIFEST, write_manifest
+from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import FILE as PROVENANCE
 from conformask.data.provenance import Provenance, unfinished
 from conformask.data.sources import Pairs, Source, TrueImages
@@ -21,6 +21,7 @@ from conformask.predictors.network_predictor import Accelerated
 from conformask.prefetch import prefetch
 from conformask.preparation.outputs import CUES, check_output, network_of, outputs_of, write_array
 from conformask.progress import tracked
+from conformask.storage.as_csv import write_csv
 from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import remove_claimed
 from conformask.storage.claims import refuse_unclaimed_in
@@ -78,7 +79,7 @@ def write_triplets(
         processes.wait()
         if processes.is_first:
             rows = (row for source in images.sources for row in _rows(source, cues))
-            write_manifest(out / MANIFEST, rows, ("name", *_roles(cues), "group", "split"))
+            write_csv(out / MANIFEST, rows, ("name", *_roles(cues), "group", "split"))
             provenance.save(out)
         processes.wait()
     return len(images)

@@ -16,7 +16,6 @@ from conformask.calibration import (
     hidden_curves,
     lambda_grid,
     mask_size,
-    region_of,
     unmasked_loss,
 )
 from conformask.conformal.intervals import correlation
@@ -118,9 +117,9 @@ class ScoreBenchmark:
         counts, terms, usual = counts_of(first.groups), (loss, family, threshold), family
         if family.settings() == BY_VALUE and loss.family is not None:
             usual = family_by_name(loss.family, loss.exponent or 1.0)
-        # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed
-        grey = isinstance(usual, Binary) and not loss.terms.of_objects  # no object is shown in part
-        family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) and grey else {}
+        # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed, but
+        # no object is shown in part
+        family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) and not loss.terms.of_objects else {}
         others = {
             name: hidden_of(each, loss, family_of.get(name, usual), threshold, counts)
             for name, each in items.items()
@@ -217,7 +216,7 @@ def hidden_of(
 
 
 def _best(items: list[ScoredBatch], loss: Loss, threshold: float) -> float | None:
-    masks = [(oracle(loss, item.batch, 1, threshold), region_of(loss, item.batch)) for item in items]
+    masks = [(oracle(loss, item.batch, 1, threshold), loss.region_of(item.batch)) for item in items]
     known = [mask_size(mask, region) for mask, region in masks if mask is not None]
     return float(torch.cat(known).mean()) if known else None
 

@@ -10,12 +10,8 @@ from conformask.networks import stored_network
 from conformask.records.selection import Selection
 from conformask.scorers.heads import stored_head
 from conformask.scorers.network_scorer import LOOKS, NetworkScorer, ready, stored_card
-from conformask.scorers.objects import ObjectScorer
-from conformask.scorers.patches import Patches
-from conformask.scorers.scorer import Scorer
+from conformask.scorers.scorer import Scorer, WrappedScorer
 from conformask.scorers.simple import Simple, SimpleNetwork
-from conformask.scorers.smoothed import Smoothed
-from conformask.scorers.tiled import Tiled
 from conformask.storage.as_arrays import read_arrays
 from conformask.storage.as_json import read_json
 from conformask.training.weights import load_into
@@ -65,7 +61,7 @@ def save_scorer(scorer: Scorer, folder: Path) -> None:
     Raises:
         MismatchError: the folder holds another scorer, or an unfinished training run.
     """
-    while isinstance(scorer, Tiled | Smoothed | Patches | ObjectScorer):
+    while isinstance(scorer, WrappedScorer):
         scorer = scorer.scorer
     record = read_json(folder / "scorer.json") if (folder / "scorer.json").is_file() else {"finished": False}
     if record.get("finished") is False:

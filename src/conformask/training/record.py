@@ -1,6 +1,5 @@
 """Files that training writes to its run folder: metrics.csv, last.ckpt and the best weights."""
 
-import csv
 import math
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -11,6 +10,7 @@ import lightning as L
 import torch
 
 from conformask.errors import MismatchError
+from conformask.storage.as_csv import write_csv
 from conformask.storage.atomic import atomic_write
 from conformask.training.budget import Budget
 from conformask.training.weights import save_weights
@@ -94,10 +94,7 @@ class Record(L.Callback):
         }
 
     def _write_metrics(self) -> None:
-        with atomic_write(self.folder / "metrics.csv") as aside, aside.open("w", newline="") as file:
-            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.rows)
+        write_csv(self.folder / "metrics.csv", self.rows, list(self.rows[0]))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the rows so far."""
