@@ -24,6 +24,11 @@ class JudgedImage:
     within: bool | None
     """True if its loss meets the threshold; None without the truth."""
 
+    @property
+    def verdict(self) -> str:
+        """Whether it is released, and the first reason if it is not."""
+        return "released" if self.released else f"held back: {self.reasons[0]}"
+
 
 @dataclass(frozen=True)
 class Power:
