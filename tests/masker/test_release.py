@@ -260,7 +260,7 @@ def test_an_evaluation_and_its_report_say_what_would_be_released(tmp_path: Path)
     text = unescape(render(evaluation))
     for each in evaluation.examples:
         assert each.release == verdicts[each.name]
-        assert f"would be <b>{each.release}</b>" in text
+        assert f"would be {each.release}<" in text
     for words in (found.sentence, found.formula, "released of 30 test images"):
         assert words in text
     (row,) = [power for power in found.power if power.share == 0.1]

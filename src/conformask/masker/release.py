@@ -28,6 +28,7 @@ from conformask.records.release import JudgedImage, Power, Release
 from conformask.scorers.streaming import gathered
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import read_json, write_json
+from conformask.storage.claims import refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE
 from conformask.types import Images
@@ -125,6 +126,26 @@ def release(
     )
 
 
+def release_once(
+    run: Path,
+    masker: Masker,
+    images: Triplets,
+    share: float,
+    *,
+    each: bool = False,
+    allow_network_mismatch: bool = False,
+) -> Release:
+    """Release images as `release` does, and record it in the run folder; see `remember`.
+
+    Raises:
+        ConformaskError: see both.
+    """
+    refuse_unclaimed([run / RECORD])
+    released = release(masker, images, share, each=each, allow_network_mismatch=allow_network_mismatch)
+    remember(run, released)
+    return released
+
+
 def remember(run: Path, released: Release) -> None:
     """Record in a run folder what was judged; refuse images that were judged before in another way.
 
@@ -169,9 +190,9 @@ class Candidates:
     """The unit of each image."""
     image_risks: PerImage
     risk: PerImage
-    """Shares of the calibration images with at most the risk of each image."""
+    """Shares of the calibration images with less than the risk of each image."""
     more_hidden: PerImage
-    """Shares of the calibration images of which at most as much is hidden."""
+    """Shares of the calibration images of which less is hidden."""
 
     def released(self, share: float, *, each: bool = False) -> Flags:
         """Return which units are released, those with outliers untested."""
@@ -223,7 +244,7 @@ def candidates(masker: Masker, groups: Sequence[str], measured: Mapping[str, Arr
 
 
 def _share_below(past: PerImage, new: PerImage) -> PerImage:
-    return np.searchsorted(np.sort(past), new, side="right") / len(past)
+    return np.searchsorted(np.sort(past), new, side="left") / len(past)
 
 
 def _risk(masker: Masker) -> LogLinear:
