@@ -151,6 +151,15 @@ def test_an_image_unlike_all_others_is_held_back_with_its_reason() -> None:
     assert sum(image.released for image in found.values()) > 6
 
 
+def test_no_reason_is_that_as_much_is_hidden_of_others() -> None:
+    generator = np.random.default_rng(15)
+    masker, new = calibrated(world(generator, 80), 0.7), world(generator, 12)
+    held_back = [image for image in release(masker, new, 0.1).images if not image.released]
+    assert any(image.hidden == 0 for image in held_back), "as in most calibration images"
+    for image in held_back:
+        assert image.hidden > 0 or not any("hidden, more than" in reason for reason in image.reasons)
+
+
 def test_calibration_images_have_no_say_in_the_order() -> None:
     generator, mean = np.random.default_rng(12), Heuristic(uneven, channels=1)
     scorer, new = knowing(mean), world(generator, 40)
