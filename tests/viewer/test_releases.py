@@ -68,7 +68,7 @@ def test_nothing_is_released_where_the_truth_says_otherwise(broken, released):
 
 
 def test_without_a_release_the_page_says_nothing(page, address, world):
-    page.goto(address)
+    page.goto(f"{address}#/?held=true")
     expect(page.locator("#image-grid li")).to_have_count(len(world.shown))
     expect(page.locator("#held-back-label")).to_be_hidden()
     expect(page.locator(".released, .release")).to_have_count(0)

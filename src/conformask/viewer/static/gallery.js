@@ -51,7 +51,7 @@ export class Gallery {
     this.#entries = images;
     this.#renderParts();
     renderPromise($("#gallery-promise"), promised, measured, release);
-    $("#held-back-label").hidden = release === null;
+    $("#held-back-label").hidden = heldBackCheckbox.disabled = release === null;
     this.#renderGrid();
     if (!this.#entries.every(isReady)) setTimeout(() => this.refresh().catch(() => {}), REFRESH_INTERVAL);
   }
@@ -73,7 +73,8 @@ export class Gallery {
   }
 
   #matchingEntries() {
-    const { search, beyond, held, sort } = this.#state;
+    const { search, beyond, sort } = this.#state;
+    const held = this.#state.held && !heldBackCheckbox.disabled;
     const text = search.toLowerCase();
     const part = this.#state.part ?? this.#defaultPart;
     const isInPart = (entry) => part === ALL || (entry.part ?? MEASURED) === part;
