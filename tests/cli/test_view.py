@@ -14,6 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from conformask.cli import view as verb
 from conformask.data.triplets import Triplets
 from conformask.extensions import pip_install
 
@@ -141,3 +142,17 @@ def test_a_run_that_is_not_calibrated_is_refused(conformask, made, tmp_path):
     answer = conformask("view", tmp_path, made / "data", "--headless", "--port", 0)
     assert answer.status == 1
     assert "calibrate it first" in answer.err
+
+
+def test_a_release_is_remembered_before_anything_is_shown(conformask, own, monkeypatch):
+    opened = []
+    monkeypatch.setattr(verb, "open_viewer", lambda masker, shown, **how: opened.append(how["released"]))
+    assert conformask("view", own / "run", own / "data", "--release", 0.1).status == 0
+    again = conformask("release", own / "run", own / "data", "--share", 0.1, "--json")
+    assert again.status == 0, again.err
+    names = [image["name"] for image in again.record["images"]]
+    assert [image.name for image in opened[0].images] == names, "the test part"
+    other = conformask("view", own / "run", own / "data", "--release", 0.2)
+    assert other.status == 1
+    assert "were judged before" in other.err
+    assert len(opened) == 1

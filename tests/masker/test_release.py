@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +17,13 @@ from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masker.release import RECORD, Release, release, remember
 from conformask.masks import family as family_by_name
+from conformask.records.evaluation import Evaluation
 from conformask.report.page import render
 from conformask.scorers.scorer import Heuristic
 from conformask.scorers.scoring import selection_record
 from conformask.storage.as_json import read_json
 from conformask.types import Images
+from conformask.wording.numbers import share as percentage
 from simulation import simulated
 from synthetic_triplets import scale_of
 
@@ -148,6 +151,15 @@ def test_an_image_unlike_all_others_is_held_back_with_its_reason() -> None:
     assert sum(image.released for image in found.values()) > 6
 
 
+def test_no_reason_is_that_as_much_is_hidden_of_others() -> None:
+    generator = np.random.default_rng(15)
+    masker, new = calibrated(world(generator, 80), 0.7), world(generator, 12)
+    held_back = [image for image in release(masker, new, 0.1).images if not image.released]
+    assert any(image.hidden == 0 for image in held_back), "as in most calibration images"
+    for image in held_back:
+        assert image.hidden > 0 or not any("hidden, more than" in reason for reason in image.reasons)
+
+
 def test_calibration_images_have_no_say_in_the_order() -> None:
     generator, mean = np.random.default_rng(12), Heuristic(uneven, channels=1)
     scorer, new = knowing(mean), world(generator, 40)
@@ -244,11 +256,36 @@ def test_masks_are_written_with_what_is_released(tmp_path: Path) -> None:
         cm.write_masks(masker, new.select(range(5)), tmp_path / "fewer", released=found)
 
 
-def test_an_evaluation_measures_the_power_of_a_release() -> None:
+def test_an_evaluation_and_its_report_say_what_would_be_released(tmp_path: Path) -> None:
     generator = np.random.default_rng(13)
-    masker, new = calibrated(world(generator, 80), 0.7), world(generator, 30)
-    evaluation = cm.evaluate(masker, new)
-    assert evaluation.power == release(masker, new, 0.1).power
-    assert "Released, at most 10" in render(evaluation)
-    other = cm.calibrate(knowing(), world(generator, 60), threshold=0.05, loss="l1", promise="expected")
-    assert cm.evaluate(other, new).power == ()
+    masker, new = calibrated(world(generator, 400), 0.7), world(generator, 30)
+    found = release(masker, new)
+    cm.evaluate(masker, new, out=tmp_path)
+    evaluation = Evaluation.load(tmp_path)
+    assert evaluation.power == found.power
+    assert evaluation.release_share == found.share
+    verdicts = {image.name: image.verdict for image in found.images}
+    assert {each.release for each in evaluation.examples} > {"released"}, "released ones and others"
+    text = unescape(render(evaluation))
+    for each in evaluation.examples:
+        assert each.release == verdicts[each.name]
+        assert f"would be {each.release}<" in text
+    for words in (found.sentence, found.formula, "released of 30 test images"):
+        assert words in text
+    (row,) = [power for power in found.power if power.share == 0.1]
+    cells = "10\N{NO-BREAK SPACE}%", f"{row.released}", f"{row.failing}", percentage(row.of_good)
+    assert "".join(f"<td>{cell}</td>" for cell in cells) in text
+
+
+def test_the_share_of_an_evaluation_is_one_that_the_calibration_set_allows() -> None:
+    generator = np.random.default_rng(14)
+    few, new = calibrated(world(generator, 19), 0.7), world(generator, 12)
+    assert cm.evaluate(few, new).release_share == 0.05
+    mean = cm.calibrate(knowing(), world(generator, 60), threshold=0.05, loss="l1", promise="expected")
+    tiny, patients = calibrated(world(generator, 8), 0.7), world(generator, 12, group=2)
+    for masker, images in ((mean, new), (tiny, new), (few, patients)):
+        evaluation = cm.evaluate(masker, images)
+        assert evaluation.release_share is None
+        assert evaluation.power == ()
+        assert {each.release for each in evaluation.examples} == {""}
+        assert "released" not in render(evaluation)

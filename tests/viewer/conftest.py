@@ -222,6 +222,12 @@ def serving():
 
 
 @pytest.fixture
+def watching():
+    """Opens a page as long as a with statement lasts, in which nothing may go wrong."""
+    return watched
+
+
+@pytest.fixture
 def address(world):
     """Where a real server shows the world, looked through already: to be opened as it is."""
     shown = Session(world.masker, world.shown)

@@ -71,8 +71,7 @@ def mask(
     from conformask.deployment.masks import write_masks
     from conformask.masker.load import load
     from conformask.masker.outliers import outliers_text
-    from conformask.masker.release import release as judge
-    from conformask.masker.release import remember
+    from conformask.masker.release import release_once
     from conformask.monitoring.batch import shift_of
     from conformask.wording.measurements import clipped_text, measurement_text
     from conformask.wording.promises import promised_here
@@ -81,8 +80,7 @@ def mask(
     triplets = read.triplets(data, network, masker.card)
     released = None
     if release is not None:
-        released = judge(masker, triplets, release, allow_network_mismatch=allow_network_mismatch)
-        remember(run, released)
+        released = release_once(run, masker, triplets, release, allow_network_mismatch=allow_network_mismatch)
     written = write_masks(
         masker,
         triplets,
@@ -99,7 +97,7 @@ def mask(
     measured = written.measurement
     lines = [] if measured is None else [measurement_text(masker.card, measured, written.caveat)]
     if released is not None:
-        lines.append(f"Released: {released.n_released} of {n} images. {released.sentence}")
+        lines.append(released.summary)
     shift = shift_of(masker, written.features, triplets)
     lines += [] if shift is None else [f"{shift} conformask monitor {run} {data} describes the change."]
     lines += [outliers_text(written.outliers, n)] if written.outliers else []

@@ -61,21 +61,19 @@ def release(
     from dataclasses import asdict
 
     from conformask.masker.load import load
-    from conformask.masker.release import RECORD, remember
-    from conformask.masker.release import release as judge
+    from conformask.masker.release import release_once
     from conformask.storage.as_csv import write_csv
     from conformask.storage.claims import refuse_unclaimed
 
-    refuse_unclaimed([run / RECORD, *([] if out is None else [out])])
+    refuse_unclaimed([] if out is None else [out])
     masker = load(run, loss=loss_of(run, weights_path))
     new = read.triplets(data, network, masker.card).part("test")
-    found = judge(masker, new, share, each=each, allow_network_mismatch=allow_network_mismatch)
-    remember(run, found)
+    found = release_once(run, masker, new, share, each=each, allow_network_mismatch=allow_network_mismatch)
     if out is not None:
         rows = [vars(image) | {"reasons": "; ".join(image.reasons)} for image in found.images]
         write_csv(out, rows, list(rows[0]))
     record = {name: value for name, value in asdict(found).items() if name != "pixels"}
-    text = [found.sentence, found.formula, "", *_summary(found), *_tables(found)]
+    text = [*filter(None, (found.sentence, found.formula)), "", *_summary(found), *_tables(found)]
     written = [] if out is None else ["", f"Written: {out}"]
     show({"run": str(run), **record}, *text, *written, as_json=json)
 

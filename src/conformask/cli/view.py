@@ -13,6 +13,7 @@ from conformask.cli.output import show
 if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
     from conformask.masker.masker import Masker
+    from conformask.records.release import Release
 
 NO_TOKEN = "Require no token; everyone with an account on this machine can then see the images."
 Port = Annotated[int, Parameter(help="Port on 127.0.0.1; 0 means any free port.")]
@@ -30,6 +31,13 @@ def view(
     network: NetworkName = None,
     allow_network_mismatch: OtherNetwork = False,
     weights_path: WeightsPath = None,
+    release: Annotated[
+        float | None,
+        Parameter(
+            help="Also mark which images are released, such that at most this share of them misses the "
+            "threshold, in expectation: see conformask release."
+        ),
+    ] = None,
     json: AsJson = False,
 ) -> None:
     """Look at images with their masks, and change threshold and confidence; stop with Ctrl-C.
@@ -43,12 +51,18 @@ def view(
         is split, the test part is measured and shown first.
     """
     from conformask.masker.load import load
+    from conformask.masker.release import release_once
 
     masker = load(run, loss=loss_of(run, weights_path))
     triplets = read.triplets(data, network, masker.card)
+    released = None
+    if release is not None:
+        new = triplets.part("test")
+        released = release_once(run, masker, new, release, allow_network_mismatch=allow_network_mismatch)
     open_viewer(
         masker,
         triplets,
+        released=released,
         port=port,
         browser=not headless,
         token=not no_token,
@@ -61,6 +75,7 @@ def open_viewer(
     masker: "Masker",
     triplets: "Triplets",
     *,
+    released: "Release | None" = None,
     port: int,
     browser: bool = True,
     token: bool = True,
@@ -68,7 +83,7 @@ def open_viewer(
     most_hidden_first: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Serve the viewer until Ctrl-C, and print its address.
+    """Serve the viewer until Ctrl-C, and print its address; `released` is what release() returned.
 
     Raises:
         MissingFileError: the extra view is not installed.
@@ -82,10 +97,11 @@ def open_viewer(
         raise MissingFileError(f"the viewer needs {error.name}: {pip_install('view')}") from error
     from conformask.viewer.session import Session
 
-    session = Session(masker, triplets, allow_network_mismatch=allow_network_mismatch)
+    session = Session(masker, triplets, allow_network_mismatch=allow_network_mismatch, released=released)
     secret = secrets.token_urlsafe() if token else None
     with listening(port) as bound:
         url = url_of(bound, secret) + ("#/?sort=largest" if most_hidden_first else "")
-        show({"url": url}, masker.sentence, f"{url}  (press Ctrl-C to stop)", as_json=as_json)
+        lines = [] if released is None else [released.summary]
+        show({"url": url}, masker.sentence, *lines, f"{url}  (press Ctrl-C to stop)", as_json=as_json)
         sys.stdout.flush()
         serve(session, bound, secret, opened=url if browser else None)

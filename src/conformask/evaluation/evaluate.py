@@ -25,7 +25,7 @@ from conformask.evaluation.risk import SHARES
 from conformask.losses import paper_distance
 from conformask.masker.data_leakage import warn_of_copies, warn_of_learnt
 from conformask.masker.masker import Masker
-from conformask.masker.release import can_release, candidates
+from conformask.masker.release import candidates, judged, usual_share
 from conformask.masker.requirements import warn_if_ungrouped
 from conformask.masker.resolve import check_window, refuse_noisy
 from conformask.masker.validation import compare_with_promise
@@ -39,6 +39,7 @@ from conformask.records.evaluation import (
 )
 from conformask.records.image_records import ImageRecords
 from conformask.records.objects import ObjectCounts
+from conformask.records.release import Power
 from conformask.records.selection import ScoreComparison
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
@@ -125,6 +126,8 @@ def evaluate(
     tails = held.tails
     by_category = isinstance(promise.population, EachCategory)
     coverage, interval = promise.unit.coverage(met, groups)
+    release_share = usual_share(masker, test)
+    power, releases = _released(masker, test, facts | {"hidden": records.size, "within": met}, release_share)
     evaluation = Evaluation(
         card=card,
         fingerprint=masker.fingerprint,
@@ -146,7 +149,7 @@ def evaluate(
         size_by_difficulty=tuple(float(records.size[part].mean()) for part in deciles),
         size_by_threshold=masker.size_by_threshold(),
         images=records,
-        examples=examples_of(masker, test, records, records.loss, gain_of(records, met)),
+        examples=examples_of(masker, test, records, records.loss, gain_of(records, met), releases),
         mean_loss=float(records.loss.mean()),
         mean_loss_interval=bootstrap(records.loss, groups=groups),
         p_worse=None if tails is None else tails.worse,
@@ -164,9 +167,8 @@ def evaluate(
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         reference=test.reference,
         noise_floor=_mean(facts["noise"]),
-        power=candidates(masker, test.groups, facts | {"hidden": records.size, "within": met}).power()
-        if can_release(masker)
-        else (),
+        power=power,
+        release_share=release_share,
         again=partial(_recalibrate, masker, test, opt_images, allow_network_mismatch),
     )
     if out is not None and main_process():
@@ -187,6 +189,17 @@ def _comparison(masker: Masker, test: Triplets) -> ScoreComparison | None:
         return None
     benchmark = ScoreBenchmark.on(test, masker.loss, masker.family, masker.card.threshold)
     return None if benchmark is None else replace(benchmark.compare(masker.scorer), part="test")
+
+
+def _released(
+    masker: Masker, test: Triplets, measured: Mapping[str, Array], share: float | None
+) -> tuple[tuple[Power, ...], dict[str, str]]:
+    """Return what a release keeps at several shares, and of each image whether it is released at this one."""
+    if share is None:
+        return (), {}
+    new = candidates(masker, test.groups, measured)
+    images = judged(masker, test.names, measured, new, new.released(share))
+    return new.power(), {image.name: image.verdict for image in images}
 
 
 def _recalibrate(

@@ -1,6 +1,6 @@
 """The report's gallery of best, typical and worst test images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -28,11 +28,17 @@ def gain_of(records: ImageRecords, met: Array) -> Array:
 
 
 def examples_of(
-    masker: Masker, test: Triplets, records: ImageRecords, by: Array, gain: Array
+    masker: Masker,
+    test: Triplets,
+    records: ImageRecords,
+    by: Array,
+    gain: Array,
+    releases: Mapping[str, str],
 ) -> tuple[Example, ...]:
     """Return three of each kind: best by the largest gain, (n_test,), worst by the largest `by`, typical.
 
-    For volumes it takes one of each kind, and shows selected slices of it.
+    For volumes it takes one of each kind, and shows selected slices of it. `releases` says by name
+    whether an image would be released.
     """
     order, best = np.argsort(by, kind="stable"), np.argsort(-gain, kind="stable")
     count = EACH if test.dimensions == 2 else 1
@@ -48,7 +54,7 @@ def examples_of(
         for index in kinds[kind]:
             kind_by_index.setdefault(int(index), kind)
     return tuple(
-        example
+        replace(example, release=releases.get(test.names[index], ""))
         for index, kind in kind_by_index.items()
         for example in _examples(masker, test[index], kind, records, index)
     )

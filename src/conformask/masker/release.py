@@ -28,11 +28,12 @@ from conformask.records.release import JudgedImage, Power, Release
 from conformask.scorers.streaming import gathered
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import read_json, write_json
+from conformask.storage.claims import refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE
 from conformask.types import Images
-from conformask.wording.numbers import percent, plural, rounded_share
-from conformask.wording.promises import promised_here
+from conformask.wording.numbers import plural, rounded_share
+from conformask.wording.promises import release_promise
 
 RECORD = "released.json"
 """The file of a run folder that lists the batches that were judged, so that none is tried in several ways."""
@@ -98,7 +99,7 @@ def release(
     caveat = masker.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(images.geometries())
     warn_if_ungrouped(masker.guarantee, images.groups, "new")
-    if not (each or masker.guarantee.by_group) and len(set(images.groups)) < len(images):
+    if not each and _are_dependent(masker, images):
         raise InvalidArgumentError(
             f"{len(images)} new images in {len(set(images.groups))} groups depend on each other: calibrate "
             "with the unit group, so that groups are released as one, or judge each image by itself, --each "
@@ -109,12 +110,13 @@ def release(
     measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, ONE_DEVICE)
     _refuse_used(masker, images, measured["truth"])
     new = candidates(masker, images.groups, measured)
+    sentence, formula = release_promise(masker.card, share, caveat, each=each)
     return Release(
-        sentence=promised_here(_sentence(masker, share, each=each), caveat),
-        formula=_formula(masker, share, each=each),
+        sentence=sentence,
+        formula=formula,
         share=share,
         each=each,
-        images=_judged(masker, images.names, measured, new, new.released(share, each=each)),
+        images=judged(masker, images.names, measured, new, new.released(share, each=each)),
         unit=masker.card.promise.named(masker.guarantee.unit.singular),
         n_units=len(new.p_values),
         n_calibration=masker.card.n_units,
@@ -122,6 +124,26 @@ def release(
         fingerprint=masker.fingerprint,
         pixels=tuple(sorted(filter(None, measured["pixels"].tolist()))),
     )
+
+
+def release_once(
+    run: Path,
+    masker: Masker,
+    images: Triplets,
+    share: float,
+    *,
+    each: bool = False,
+    allow_network_mismatch: bool = False,
+) -> Release:
+    """Release images as `release` does, and record it in the run folder; see `remember`.
+
+    Raises:
+        ConformaskError: see both.
+    """
+    refuse_unclaimed([run / RECORD])
+    released = release(masker, images, share, each=each, allow_network_mismatch=allow_network_mismatch)
+    remember(run, released)
+    return released
 
 
 def remember(run: Path, released: Release) -> None:
@@ -168,9 +190,9 @@ class Candidates:
     """The unit of each image."""
     image_risks: PerImage
     risk: PerImage
-    """Shares of the calibration images with at most the risk of each image."""
+    """Shares of the calibration images with less than the risk of each image."""
     more_hidden: PerImage
-    """Shares of the calibration images of which at most as much is hidden."""
+    """Shares of the calibration images of which less is hidden."""
 
     def released(self, share: float, *, each: bool = False) -> Flags:
         """Return which units are released, those with outliers untested."""
@@ -222,7 +244,7 @@ def candidates(masker: Masker, groups: Sequence[str], measured: Mapping[str, Arr
 
 
 def _share_below(past: PerImage, new: PerImage) -> PerImage:
-    return np.searchsorted(np.sort(past), new, side="right") / len(past)
+    return np.searchsorted(np.sort(past), new, side="left") / len(past)
 
 
 def _risk(masker: Masker) -> LogLinear:
@@ -250,6 +272,17 @@ def can_release(masker: Masker) -> bool:
         return False
     is_table = isinstance(promise.certainty, Simultaneous)
     return not is_table and promise.rank(masker.card.n_units) is not None
+
+
+def _are_dependent(masker: Masker, images: Triplets) -> bool:
+    return not masker.guarantee.by_group and len(set(images.groups)) < len(images)
+
+
+def usual_share(masker: Masker, images: Triplets) -> float | None:
+    """Return 2 %, or the smallest of SHARES that the calibration set allows; None if a release is refused."""
+    n = masker.card.n_units
+    allowed = [share for share in (0.02, *SHARES) if n >= smallest_marginal_set(1 - share)]
+    return allowed[0] if allowed and can_release(masker) and not _are_dependent(masker, images) else None
 
 
 def _check(masker: Masker, share: float) -> None:
@@ -320,21 +353,21 @@ def _refuse_used(masker: Masker, images: Triplets, truths: Array) -> None:
         )
 
 
-def _judged(
+def judged(
     masker: Masker,
     names: Sequence[str],
     measured: Mapping[str, Array],
     new: Candidates,
     released: Flags,
 ) -> tuple[JudgedImage, ...]:
-    """Return all images, the riskiest first."""
-    group, judged = masker.card.promise.group_name, []
+    """Return all images, the riskiest first, where `candidates` returned `new` for what was measured."""
+    group, judged_images = masker.card.promise.group_name, []
     for place in np.argsort(-new.image_risks, kind="stable").tolist():
         unit, outlier, hidden = new.unit_of[place], measured["outlier"][place], measured["hidden"][place]
         far = [f"not like the calibration images: {outlier}"] if outlier else []
         others = [f"other images of its {group}"] if new.image_risks[place] < new.risks[unit] else []
         reasons = [*far, *others, *_comparisons(new.risk[place], hidden, new.more_hidden[place])]
-        judged.append(
+        judged_images.append(
             JudgedImage(
                 name=names[place],
                 released=bool(released[unit]),
@@ -345,7 +378,7 @@ def _judged(
                 within=bool(measured["within"][place]) if "within" in measured else None,
             )
         )
-    return tuple(judged)
+    return tuple(judged_images)
 
 
 def _comparisons(risk: float, hidden: float, more_hidden: float) -> list[str]:
@@ -362,25 +395,3 @@ def _power(share: float, released: Flags, failed: Flags) -> Power:
     good = released[~failed]
     of_good = float(good.mean()) if len(good) else math.nan
     return Power(share, int(released.sum()), int((released & failed).sum()), of_good)
-
-
-def _sentence(masker: Masker, share: float, *, each: bool) -> str:
-    """Return what is promised of the images released, as a condition if it was chosen after looking."""
-    unit, misses = masker.guarantee.unit, "miss the threshold"
-    if isinstance(unit, Group):
-        misses = (
-            f"do not keep the threshold on {unit.images}" if unit.share < 1 else f"{misses} on some image"
-        )
-    drawn = f"in expectation over calibration {unit.plural} and new {unit.plural}"
-    text = f"Of the {unit.plural} released under their masks, at most {percent(share)} {misses}, {drawn}."
-    if each:
-        text = f"Of all new {unit.plural}, at most {percent(share)} are released and {misses}, {drawn}."
-    text = f"If this had been fixed beforehand: o{text[1:]}" if masker.card.exploratory else text
-    return masker.card.promise.named(text)
-
-
-def _formula(masker: Masker, share: float, *, each: bool) -> str:
-    """Return the promise as a formula."""
-    misses = f"{masker.guarantee.unit.statistic_of(masker.card.loss.name)} > {masker.card.threshold:.4g}"
-    left = f"P(released, {misses})" if each else f"E[#{{released, {misses}}} / max(1, #released)]"
-    return masker.card.promise.named(f"{left} <= {share:g}")

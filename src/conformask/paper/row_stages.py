@@ -158,7 +158,7 @@ class RowStages:
         evaluation = evaluate(masker, test, opt_sizes=opt_sizes)
         images = evaluation.images
         ease = images.unmasked_loss  # the same for all methods
-        examples = examples_of(masker, test, images, ease, gain=-ease)
+        examples = examples_of(masker, test, images, ease, gain=-ease, releases={})
         resplits = resplit(masker, data.part("calibration"), test, self.preset.resplits, SEED, images)
         replace(evaluation, examples=examples).save(folder)
         write_arrays(folder / f"{RESPLITS}.npz", {"coverage": resplits.coverage, "size": resplits.size})

@@ -106,6 +106,8 @@ class Example:
     loss: float
     """Loss under the mask."""
     oracle_size: float | None
+    release: str = ""
+    """Whether the image would be released at `Evaluation.release_share`, or why not; empty without one."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,9 @@ class Evaluation:
     made: EvaluationProvenance | None = None
     """The provenance; None in an evaluation of an earlier conformask."""
     power: tuple[Power, ...] = ()
-    """What a release keeps at several shares; empty where no theorem is known for one."""
+    """What a release keeps at several shares; empty where nothing can be promised of one."""
+    release_share: float | None = None
+    """The share at which images of the gallery are released or held back; None where there is no power."""
     again: Callable[[Mapping[str, Any]], "Evaluation"] | None = field(default=None, compare=False)
     """Evaluates the same images under another promise; None where this was read from a folder."""
 

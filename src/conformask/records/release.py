@@ -16,13 +16,18 @@ class JudgedImage:
     p_value: float
     """The p-value of "this image, or its group, misses the threshold"."""
     risk: float
-    """The share of the calibration images that look at most as likely to miss the threshold, in [0, 1]."""
+    """The share of the calibration images that look less likely to miss the threshold, in [0, 1]."""
     hidden: float
     """The share that its mask hides, of the region that the promise is about or of the whole image."""
     reasons: tuple[str, ...]
     """Why it is held back, the most unusual first; empty for a released image."""
     within: bool | None
     """True if its loss meets the threshold; None without the truth."""
+
+    @property
+    def verdict(self) -> str:
+        """Whether it is released, and the first reason if it is not."""
+        return "released" if self.released else f"held back: {self.reasons[0]}"
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,11 @@ class Release:
     def n_released(self) -> int:
         """Number of images released."""
         return sum(image.released for image in self.images)
+
+    @property
+    def summary(self) -> str:
+        """How many images are released, and what is promised of them."""
+        return f"Released: {self.n_released} of {len(self.images)} images. {self.sentence}"
 
     def columns(self, fingerprint: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return what a table of these images says of each, by name.

@@ -25,7 +25,7 @@ from conformask.report.methods import facts, methods_text, references
 from conformask.storage.as_json import Json
 from conformask.storage.atomic import atomic_write
 from conformask.wording.numbers import figure
-from conformask.wording.promises import headline, meaning_of
+from conformask.wording.promises import headline, meaning_of, release_promise
 from conformask.wording.scores import comparison_text
 
 GALLERY, STRIP = 640, 180
@@ -66,6 +66,7 @@ class GalleryRow:
     oracle: str
     loss: str
     met: bool
+    release: str
 
 
 @dataclass(frozen=True)
@@ -141,6 +142,9 @@ def render(evaluation: Evaluation) -> str:
         heat_gradient=heat_gradient(),
         hatch=HATCH,
         numbers=words.numbers(evaluation),
+        release=evaluation.release_share
+        and release_promise(evaluation.card, evaluation.release_share, evaluation.caveat),
+        releases=words.releases(evaluation),
         version=version("conformask"),
         today=datetime.now(UTC).date().isoformat(),
     )
@@ -171,6 +175,7 @@ def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
         oracle=figure(example.oracle_size),
         loss=figure(example.loss),
         met=bool(meets_threshold(np.array(example.loss), evaluation.card.threshold)),
+        release=example.release,
     )
 
 

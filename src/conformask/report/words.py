@@ -231,7 +231,6 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
             _correlations_text(evaluation.correlation_size_oracle, evaluation.spearman_size_oracle),
         ),
         *_reference(evaluation),
-        *_releases(evaluation),
         ("Loss, threshold", f"{evaluation.card.loss.label}, {evaluation.card.threshold:.6g}"),
         ("Formula of the loss", evaluation.card.loss.formula),
         ("Guarantee, confidence", f"{evaluation.card.promise.guarantee}, {_confidence_text(evaluation)}"),
@@ -242,17 +241,21 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     ]
 
 
-def _releases(evaluation: Evaluation) -> Iterator[tuple[str, str]]:
-    unit, named = evaluation.card.promise.resolve().unit, evaluation.card.promise.named
-    for power in evaluation.power:
-        name = f"Released, at most {percent(power.share)} of them beyond the threshold in expectation"
-        good = f"{share(power.of_good)} of the test {unit.singular}s within it"
-        yield name, named(f"{good}; {power.failing} of {plural(power.released, unit.singular)} are beyond")
-
-
 def _mean_loss(evaluation: Evaluation) -> str:
     interval = " – ".join(map(figure, evaluation.mean_loss_interval))
     return f"{figure(evaluation.mean_loss)} ({interval})"
+
+
+def releases(evaluation: Evaluation) -> list[tuple[str, ...]]:
+    """Return the rows of the table of releases, headings first; empty where nothing is promised of one."""
+    if not evaluation.power:
+        return []
+    headings = "share", f"released of {sample_text(evaluation)}", "of these miss", "of the good, released"
+    rows = [
+        (percent(each.share), f"{each.released}", f"{each.failing}", share(each.of_good))
+        for each in evaluation.power
+    ]
+    return [headings, *rows]
 
 
 def _reference(evaluation: Evaluation) -> Iterator[tuple[str, str]]:

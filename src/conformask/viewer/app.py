@@ -175,10 +175,12 @@ def about(session: SessionDep, request: Request) -> Response:
 @router.get("/api/images")
 def gallery(session: SessionDep) -> Response:
     """Return the facts of every image, where known, and how those with truth agree with the promise."""
+    released = session.released
     facts = {
         "images": [asdict(entry) for entry in session.entries()],
         "promised": asdict(recalibrated_at(session.masker, SliderSetting(), session.doubt)[1]),
         "measured": session.measurement_text,
+        "release": released and {"sentence": released.summary, "formula": released.formula},
     }
     return _json(facts)
 
@@ -279,12 +281,14 @@ def plane_picture(
 
 @router.get("/api/promise")
 def promise(image: str, setting: SettingDep, session: SessionDep) -> Response:
-    """Return the promise at a setting, the measurement at the calibrated one, and the mask's level."""
+    """Return promise and level of the mask at a setting; as calibrated also measurement and release."""
     viewed_image = session.viewed_image(image)
     start = perf_counter()
     masker, state = recalibrated_at(session.masker, setting, session.doubt)
-    measurement = session.measurement_text if masker is session.masker else None
-    facts = asdict(state) | {"measured": measurement, "opening": asdict(mask_level(masker, viewed_image))}
+    facts = asdict(state) | {"measured": None, "release": None}
+    if masker is session.masker:
+        facts |= {"measured": session.measurement_text, "release": session.release_of(image)}
+    facts |= {"opening": asdict(mask_level(masker, viewed_image))}
     timing = f"promise;dur={1e3 * (perf_counter() - start):.2f}"
     return _json(facts, headers={"Server-Timing": timing})
 

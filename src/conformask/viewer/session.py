@@ -24,8 +24,10 @@ from conformask.pictures.views import Point, View, select_slices, views_of
 from conformask.records.evaluation import Measurement
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
+from conformask.records.release import JudgedImage, Release
 from conformask.report.sliders import PromiseStatus, broken_status, other_network_status
 from conformask.storage.as_arrays import Array
+from conformask.storage.as_json import Json
 from conformask.viewer.contrast import UNIT
 from conformask.viewer.pictures import thumbnail
 from conformask.viewer.planes import Part, plane, reduction
@@ -94,6 +96,8 @@ class GalleryEntry:
     """Reason why the image cannot be shown; None if it can."""
     part: str | None
     """Part that was used before the test: train, selection or calibration; None for all others."""
+    released: bool | None
+    """True if the image is released, False if it is held back; None if that is not known."""
 
 
 @dataclass(frozen=True)
@@ -148,8 +152,17 @@ class CollectionImage:
 class Session:
     """Images of one viewer; any thread may ask for them, and one at a time runs the network."""
 
-    def __init__(self, masker: Masker, triplets: Triplets, *, allow_network_mismatch: bool = False) -> None:
+    def __init__(
+        self,
+        masker: Masker,
+        triplets: Triplets,
+        *,
+        allow_network_mismatch: bool = False,
+        released: Release | None = None,
+    ) -> None:
         """Show triplets; outputs of a network other than the calibration's need `allow_network_mismatch`.
+
+        `released` is what release() returned for those of them that are one batch.
 
         Raises:
             MismatchError: they are outputs of another network.
@@ -160,6 +173,8 @@ class Session:
             triplets.network, allow_network_mismatch=allow_network_mismatch
         )
         self._triplets = triplets
+        self._released = released
+        self._judged = {} if released is None else {image.name: image for image in released.images}
         self._losses: dict[str, float] = {}
         self._cached_measurement: tuple[int, Measurement | None] = 0, None
         """Cached (number of images looked at, measurement)."""
@@ -192,16 +207,18 @@ class Session:
     def entries(self) -> list[GalleryEntry]:
         """Return the entries of the gallery, uploads first."""
         names = [*reversed(self._uploads), *(name for name in self._images if name not in self._uploads)]
-        return [self._entry(name) for name in names]
+        judged = {} if self.released is None else self._judged
+        return [self._entry(name, judged.get(name)) for name in names]
 
-    def _entry(self, name: str) -> GalleryEntry:
+    def _entry(self, name: str, judged: JudgedImage | None) -> GalleryEntry:
         image = self.collection_image(name)
         truth = image.triplets.select([image.index]).has_truth
         uploaded = name in self._uploads
         loss = self._losses.get(name)
         met = None if loss is None else bool(meets_threshold(np.array([loss]), self.masker.card.threshold)[0])
         size, error = self._sizes.get(name), self._errors.get(name)
-        return GalleryEntry(name, truth, uploaded, size, loss, met, error, self._parts.get(name))
+        released = None if judged is None else judged.released
+        return GalleryEntry(name, truth, uploaded, size, loss, met, error, self._parts.get(name), released)
 
     def look_through(self) -> Iterator[str]:
         """Compute mask size and thumbnail of every image, as calibrated; yield each name when it is done.
@@ -322,6 +339,19 @@ class Session:
             if measurement and measurement.broken
             else None
         )
+
+    @property
+    def released(self) -> Release | None:
+        """The release of the batch; None if there is none, or the images contradict every promise."""
+        measurement = self.measurement()
+        return None if measurement is not None and measurement.broken else self._released
+
+    def release_of(self, name: str) -> dict[str, Json] | None:
+        """Return what is promised of a release, and what was judged of an image in it; else None."""
+        released = self.released
+        if released is None or name not in self._judged:
+            return None
+        return {"sentence": released.sentence, "formula": released.formula, "image": self._judged[name]}
 
     def caveat(self, name: str) -> str | None:
         """Return a warning if another network than the calibration's may have made the image; else None."""

@@ -6,6 +6,7 @@ from conformask.conformal.certainty import Marginal
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.promise import Promise
 from conformask.conformal.statements import Coverage
+from conformask.conformal.units import Group
 from conformask.names import SHARES
 from conformask.records.card import CalibrationCard
 from conformask.records.network import Caveat, Network
@@ -163,6 +164,32 @@ def promised_here(promise: str, caveat: Caveat | None) -> str:
     if caveat is None or not caveat.other:
         return promise
     return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
+
+
+def release_promise(
+    card: CalibrationCard, share: float, caveat: Caveat | None = None, *, each: bool = False
+) -> tuple[str, str]:
+    """Return what is promised of the images released, as a condition if it was chosen after looking.
+
+    Returns:
+        a sentence, and a formula: empty where nothing is promised, for images that another network made.
+    """
+    unit, misses = card.promise.resolve().unit, "miss the threshold"
+    if isinstance(unit, Group):
+        misses = (
+            f"do not keep the threshold on {unit.images}" if unit.share < 1 else f"{misses} on some image"
+        )
+    drawn = f"in expectation over calibration {unit.plural} and new {unit.plural}"
+    text = f"Of the {unit.plural} released under their masks, at most {percent(share)} {misses}, {drawn}."
+    failure = f"{unit.statistic_of(card.loss.name)} > {card.threshold:.4g}"
+    left = f"E[#{{released, {failure}}} / max(1, #released)]"
+    if each:
+        text = f"Of all new {unit.plural}, at most {percent(share)} are released and {misses}, {drawn}."
+        left = f"P(released, {failure})"
+    text = f"If this had been fixed beforehand: o{text[1:]}" if card.exploratory else text
+    sentence = promised_here(card.promise.named(text), caveat)
+    is_other = caveat is not None and caveat.other
+    return sentence, "" if is_other else card.promise.named(f"{left} <= {share:g}")
 
 
 def network_label(network: Network | None) -> str:

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { $, createElement } from "./dom.js";
 import { formatPercent } from "./format.js";
-import { BEYOND_THRESHOLD, renderPromise } from "./promise.js";
+import { BEYOND_THRESHOLD, releaseText, renderPromise } from "./promise.js";
 import { hashFromState } from "./state.js";
 
 const REFRESH_INTERVAL = 700; // milliseconds
@@ -12,6 +12,7 @@ const grid = $("#image-grid");
 const searchField = $("#search");
 const sortSelect = $("#sort");
 const beyondCheckbox = $("#beyond-only");
+const heldBackCheckbox = $("#held-back-only");
 const partFilter = $("#part-filter");
 
 const MEASURED = "measured"; // images that no part before the test has used
@@ -33,22 +34,24 @@ const isReady = (entry) => entry.size !== null || entry.error !== null;
 export class Gallery {
   #entries = [];
   #cards = new Map(); // elements by image name, kept so that thumbnails are not loaded again
-  #state = { search: "", part: null, sort: "name", beyond: false };
+  #state = { search: "", part: null, sort: "name", beyond: false, held: false };
 
   constructor(updateState) {
     searchField.addEventListener("input", () => updateState({ search: searchField.value }));
     sortSelect.addEventListener("change", () => updateState({ sort: sortSelect.value }));
     beyondCheckbox.addEventListener("change", () => updateState({ beyond: beyondCheckbox.checked }));
+    heldBackCheckbox.addEventListener("change", () => updateState({ held: heldBackCheckbox.checked }));
     partFilter.addEventListener("change", () =>
       updateState({ part: partFilter.value === this.#defaultPart ? null : partFilter.value }));
   }
 
   /** Fetch the entries, and again at intervals until each has a mask size or an error. */
   async refresh() {
-    const { images, promised, measured } = await api.fetchGallery();
+    const { images, promised, measured, release } = await api.fetchGallery();
     this.#entries = images;
     this.#renderParts();
-    renderPromise($("#gallery-promise"), promised, measured);
+    renderPromise($("#gallery-promise"), promised, measured, release);
+    $("#held-back-label").hidden = heldBackCheckbox.disabled = release === null;
     this.#renderGrid();
     if (!this.#entries.every(isReady)) setTimeout(() => this.refresh().catch(() => {}), REFRESH_INTERVAL);
   }
@@ -59,6 +62,7 @@ export class Gallery {
     if (searchField.value !== state.search) searchField.value = state.search; // else the caret would jump
     sortSelect.value = state.sort;
     beyondCheckbox.checked = state.beyond;
+    heldBackCheckbox.checked = state.held;
     partFilter.value = state.part ?? this.#defaultPart;
     this.#renderGrid();
   }
@@ -70,11 +74,13 @@ export class Gallery {
 
   #matchingEntries() {
     const { search, beyond, sort } = this.#state;
+    const held = this.#state.held && !heldBackCheckbox.disabled;
     const text = search.toLowerCase();
     const part = this.#state.part ?? this.#defaultPart;
     const isInPart = (entry) => part === ALL || (entry.part ?? MEASURED) === part;
     return this.#entries
-      .filter((entry) => isInPart(entry) && entry.name.toLowerCase().includes(text) && (!beyond || entry.met === false))
+      .filter((entry) => isInPart(entry) && entry.name.toLowerCase().includes(text))
+      .filter((entry) => (!beyond || entry.met === false) && (!held || entry.released === false))
       .sort(COMPARATORS[sort]);
   }
 
@@ -115,7 +121,7 @@ export class Gallery {
       card = createCard(entry.name);
       this.#cards.set(entry.name, card);
     }
-    const content = `${entry.size}${entry.error}`;
+    const content = `${entry.size}${entry.error}${entry.released}`;
     if (card.dataset.content !== content) fillCard(card, entry);
     card.dataset.content = content;
     return card;
@@ -132,7 +138,7 @@ function createCard(name) {
   return card;
 }
 
-function fillCard(card, { name, size, error, uploaded, met, part }) {
+function fillCard(card, { name, size, error, uploaded, met, part, released }) {
   const sizeLabel = $(".mask-size", card);
   if (size === null) {
     sizeLabel.textContent = error || "…";
@@ -144,5 +150,7 @@ function fillCard(card, { name, size, error, uploaded, met, part }) {
   $(".thumbnail", card).replaceChildren(picture);
   $(".mask-size-bar i", card).style.width = `${100 * size}%`;
   sizeLabel.textContent = `${formatPercent(size)} hidden${uploaded ? " · uploaded" : ""}${part ? ` · ${part}` : ""}`;
+  if (released !== null)
+    sizeLabel.append(createElement("span", { className: `released ${released}`, textContent: releaseText(released) }));
   if (met === false) sizeLabel.append(createElement("b", { textContent: BEYOND_THRESHOLD }));
 }

@@ -15,7 +15,7 @@ import { Pane, TITLES } from "./pane.js";
 import { PlaneCache } from "./plane_cache.js";
 import { addCaption, downloadPng, EXPORT_DENSITY } from "./png_export.js";
 import { readPreference, writePreference } from "./preferences.js";
-import { BEYOND_THRESHOLD, renderPromise, WITHIN_THRESHOLD } from "./promise.js";
+import { BEYOND_THRESHOLD, releaseText, renderPromise, WITHIN_THRESHOLD } from "./promise.js";
 import { Readout } from "./readout.js";
 import { RiskChart } from "./risk_chart.js";
 import { VIEWS } from "./state.js";
@@ -316,7 +316,7 @@ export class ImagePage {
 
   #renderPromise() {
     const promise = this.#promise;
-    renderPromise($("#image-promise"), promise, promise.measured);
+    renderPromise($("#image-promise"), promise, promise.measured, promise.release);
     $("#meaning").hidden = !promise.holds;
     $("#holds").textContent = promise.holds ?? "";
     $("#silent").textContent = promise.silent ?? "";
@@ -338,6 +338,9 @@ export class ImagePage {
     if (losses !== null)
       facts.push(["Loss under the mask", losses.loss, losses.met], ["Without a mask", losses.unmasked]);
     if (bound !== null) facts.push(["Promised without a mask", bound]); // of the output; needs no truth
+    const judged = this.#promise.release?.image;
+    if (judged) facts.push(["Release", `${releaseText(judged.released)}, p = ${formatNumber(judged.p_value)}`]);
+    if (judged && !judged.released) facts.push(["Why", judged.reasons.join("; ")]);
     $("#facts").replaceChildren(...facts.map((fact) => createFactRow(...fact)));
   }
 
@@ -345,14 +348,15 @@ export class ImagePage {
   async #savePng() {
     if (this.#promise === null) return;
     const [left, right] = this.#panes[0].descriptions;
-    const { status, headline, promise, measured } = this.#promise;
+    const { status, headline, sentence, measured, release } = this.#promise;
     const textOf = (row) => [...row.children].map((element) => element.textContent).join(" ").trim();
     const paragraphs = [
       right ? `Left: ${left}. Right: ${right}.` : `${left}.`,
       $("#legend").textContent,
       `${status.title}: ${headline ?? status.text}`,
       measured === status.text ? null : measured,
-      promise,
+      sentence,
+      release?.sentence,
       [...$("#facts").children].map(textOf).join(" · "),
       this.#image.use,
       this.#image.not_covered,

@@ -6,7 +6,7 @@
 export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error", "map"];
 
 const SORTS = ["name", "largest", "smallest", "loss"];
-const GALLERY_KEYS = ["search", "part", "beyond", "sort"];
+const GALLERY_KEYS = ["search", "part", "beyond", "held", "sort"];
 const IMAGE_KEYS = ["threshold", "confidence", "view", "swipe", "plane", "at", "contrast", "channels"];
 const DEFAULTS = { view: "overlay", sort: "name" };
 
@@ -56,6 +56,7 @@ export function stateFromHash(hash) {
     search: parameters.get("search") || "",
     part: parameters.get("part"), // of the split; null = the images that are measured
     beyond: parameters.has("beyond"), // only images beyond the threshold
+    held: parameters.has("held"), // only images that are held back
     sort: oneOf(SORTS, parameters.get("sort"), DEFAULTS.sort),
   };
 }
