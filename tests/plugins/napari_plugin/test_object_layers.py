@@ -62,6 +62,27 @@ def test_trusted_objects_are_labels_with_features(qt, masker, tmp_path: Path, na
     assert len(shown) < len(features)
 
 
+def test_time_points_of_a_film_are_one_layer(qt, tmp_path: Path) -> None:
+    from napari.components import ViewerModel
+
+    reading = cm.Reading(objects="components:0.5")
+    arrays = [{role: objects(count, 1, 6, (9,))[role] for role in ("x", "y_hat", "y")} for count in (60, 3)]
+    calibration = cm.Triplets.from_arrays(**arrays[0], reading=reading)
+    masker = cm.calibrate(SCORER, calibration, threshold=0.3, loss=cm.Objects("missed"))
+    for role in ("x", "y_hat"):
+        (tmp_path / role).mkdir()
+        tifffile.imwrite(tmp_path / role / "film.ome.tif", arrays[1][role], metadata={"axes": "TYX"})
+    cm.write_masks(masker, cm.Triplets.from_folder(tmp_path, reading=reading), tmp_path / "out")
+    viewer = ViewerModel()
+    viewer.open(tmp_path / "out", plugin="conformask")
+    masks, layer = viewer.layers
+    assert layer.data.shape == masks.data.shape == (3, 15, 15)
+    labels = np.asarray(layer.data)
+    features = layer.features.set_index("index")
+    assert set(features.loc[np.unique(labels[2])[1:], "image"]) == {"film_t002"}
+    assert (np.asarray(masks.data)[labels > 0] == 1).all()
+
+
 def test_the_widget_says_where_masks_of_objects_come_from(qt, masker, tmp_path: Path) -> None:
     from conformask.plugins.napari.roles import trouble_of
 

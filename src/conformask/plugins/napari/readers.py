@@ -183,7 +183,8 @@ def _objects_layer(folder: Path, films: Sequence[MaskSeries], properties: dict[s
     space, first, parts = films[0].header.space, 0, []
     features: dict[str, list[Any]] = {name: [] for name in ("index", *FEATURES)}
     for name, mask in (point for film in films for point in film.points.items()):
-        files = ObjectFiles.of(folder, name, mask, len(space))
+        # labels of time points stay in files of their own
+        files = ObjectFiles.of(folder, name, Path(name + name_and_suffix(mask)[1]), len(space))
         parts.append(da.from_delayed(_labels_from(files.labels, space, first), space, np.int32))
         with files.table.open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
