@@ -8,8 +8,13 @@ import conformask as cm
 CELL, GRID = 5, 3
 
 
-def objects(count: int, seed: int, levels: int = 6) -> dict[str, np.ndarray]:
-    """x is the score, of so many levels; where it is high, y often lacks the object or hardly meets it."""
+def objects(
+    count: int, seed: int, levels: int = 6, numbers: tuple[int, ...] = (0, 1, 2, GRID**2)
+) -> dict[str, np.ndarray]:
+    """x is the score, of so many levels; where it is high, y often lacks the object or hardly meets it.
+
+    An image has one of these numbers of objects.
+    """
     generator = np.random.default_rng(seed)
     side = CELL * GRID
     images = {
@@ -17,7 +22,7 @@ def objects(count: int, seed: int, levels: int = 6) -> dict[str, np.ndarray]:
     }
     for image in range(count):
         bias = generator.uniform(0, 1)
-        number = generator.choice([0, 1, 2, GRID**2])
+        number = generator.choice(numbers)
         for place in generator.permutation(GRID**2)[:number]:
             row, column = (CELL * int(each) for each in divmod(place, GRID))
             level = int(generator.integers(levels))
@@ -34,8 +39,9 @@ def objects(count: int, seed: int, levels: int = 6) -> dict[str, np.ndarray]:
     return {role: image.astype(np.float32) for role, image in images.items()}
 
 
-def triplets(count: int, seed: int, levels: int = 6, **more) -> cm.Triplets:
-    return cm.Triplets.from_arrays(**objects(count, seed, levels), **more)
+def triplets(count: int, seed: int, *world, **more) -> cm.Triplets:
+    """The objects of a world, as triplets."""
+    return cm.Triplets.from_arrays(**objects(count, seed, *world), **more)
 
 
 def of_x(x: Tensor, y_hat: Tensor) -> Tensor:

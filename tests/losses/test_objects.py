@@ -56,14 +56,14 @@ def calibrated(loss: cm.Objects, images: cm.Triplets, promise: object = "margina
 
 
 def coverage(
-    loss: cm.Objects, draws: int, n: int, levels: int = 6, cheat: float = 1.0
+    loss: cm.Objects, draws: int, n: int, *world, cheat: float = 1.0, confidence: float = 0.9
 ) -> tuple[float, float]:
     """How often the sentence is true, over calibration sets of n and 20 new images each; and sigma."""
     tested, met = 20, []
     for draw in simulated(draws):
-        masker = calibrated(loss, triplets(n, 5000 + draw, levels))
+        masker = calibrated(loss, triplets(n, 5000 + draw, *world), cm.Promise(confidence=confidence))
         masker = replace(masker, rule=replace(masker.rule, lam=cheat * masker.rule.lam))
-        new = objects(tested, 9000 + draw, levels)
+        new = objects(tested, 9000 + draw, *world)
         x, y_hat, labels = (torch.from_numpy(new[role][:, None]) for role in ("x", "y_hat", "labels"))
         masks = masker.masks(x, y_hat, cues=labels)[:, 0].numpy()
         images = zip(masks, new["labels"], new["y_labels"], strict=True)
@@ -79,6 +79,12 @@ def test_the_sentence_is_true_as_often_as_promised(loss: cm.Objects, n: int, lev
     assert mean >= 0.9 - 4 * sigma
 
 
+def test_every_wrong_object_counts_for_missed() -> None:
+    # most sensitive: nine objects in each image, scores without ties, and a confidence of one half
+    mean, sigma = coverage(MISSED, 30, 39, 1000, (9,), confidence=0.5)
+    assert abs(mean - 0.5) <= 1 / 40 + 4 * sigma
+
+
 @LOSSES
 def test_the_next_level_of_the_score_would_break_it(loss: cm.Objects) -> None:
     mean, sigma = coverage(loss, 15, 29, cheat=2.5)
@@ -88,14 +94,14 @@ def test_the_next_level_of_the_score_would_break_it(loss: cm.Objects) -> None:
 # the loss and the score
 
 
-def scored(count: int, seed: int, loss: cm.Objects) -> ScoredBatch:
-    (item,) = scored_batches(ObjectScorer(SCORER), triplets(count, seed), count)
+def scored(count: int, seed: int, *world) -> ScoredBatch:
+    (item,) = scored_batches(ObjectScorer(SCORER), triplets(count, seed, *world), count)
     return item
 
 
 @LOSSES
 def test_a_loss_is_what_its_sentence_says_at_every_level(loss: cm.Objects) -> None:
-    item, images = scored(16, 3, loss), objects(16, 3)
+    item, images = scored(16, 3), objects(16, 3)
     grid = np.array([0.0, 0.01, *(level / 12 + 0.01 for level in range(1, 7)), np.inf])
     losses, sizes = batch_curves(item, family(loss.family), loss, grid)
     slow, slow_sizes = measured_curves(item, family(loss.family), loss, grid)
@@ -113,7 +119,7 @@ def test_a_loss_is_what_its_sentence_says_at_every_level(loss: cm.Objects) -> No
 @pytest.mark.parametrize("loss", [ANY, MISSED], ids=["any", "missed"])
 def test_critical_lambdas_are_exact_by_sorting_wrong_objects(loss: cm.Objects) -> None:
     images, threshold = objects(40, 4), 0.5
-    columns = measures(scored(40, 4, loss), family(loss.family), loss, np.array([0, 1.0, np.inf]), threshold)
+    columns = measures(scored(40, 4), family(loss.family), loss, np.array([0, 1.0, np.inf]), threshold)
     found = columns["critical_lambda"]
     for place in range(40):
         x, labels, y_labels = (images[role][place] for role in ("x", "labels", "y_labels"))
@@ -131,6 +137,21 @@ def test_critical_lambdas_are_exact_by_sorting_wrong_objects(loss: cm.Objects) -
         assert found[place] == pytest.approx(wrong[allowed] if allowed < len(wrong) else math.inf, rel=1e-6)
     assert np.isinf(found).any()
     assert np.isfinite(found).any()
+
+
+def test_the_critical_lambda_of_wrong_lies_before_the_first_failure() -> None:
+    world, threshold = (40, 4, 12, (9,)), 0.25
+    images, item = objects(*world), scored(*world)
+    grid = np.array([0.0, *(level / 24 + 0.01 for level in range(13)), np.inf])
+    found = measures(item, family(WRONG.family), WRONG, grid, threshold)["critical_lambda"]
+    later = 0
+    for place, image in enumerate(zip(images["x"], images["labels"], images["y_labels"], strict=True)):
+        x, *labels = image
+        meets = [loss_of(WRONG, (x < lam).astype(float), *labels) <= threshold for lam in grid]
+        first = meets.index(False) if False in meets else len(grid)
+        assert found[place] == grid[first - 1]
+        later += any(meets[first:])
+    assert later >= 3
 
 
 @pytest.mark.parametrize(("iou", "is_wrong"), [(0.5, False), (0.51, True), (0.7, True), (0.05, False)])
@@ -293,7 +314,7 @@ def test_what_cannot_be_promised_of_objects_is_refused() -> None:
         lambda_grid(
             family(WRONG.family),
             WRONG,
-            [replace(scored(2, 1, WRONG), score=cm.Score(torch.zeros(2, 1, 15, 15)))],
+            [replace(scored(2, 1), score=cm.Score(torch.zeros(2, 1, 15, 15)))],
         )
     with pytest.raises(InvalidArgumentError, match="above 0 and at most 1"):
         cm.Objects("any", 1.5)

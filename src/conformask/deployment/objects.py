@@ -82,6 +82,13 @@ def columns(dimensions: int) -> list[str]:
     return ["image", "id", *axes, *box, "pixels", extent, "unit", "score", "trusted", "group"]
 
 
+def extent_of(pixels: int, geometry: Geometry | None) -> tuple[float | None, str | None]:
+    """Return the area or volume of a number of pixels, and its unit; None where the spacing is unknown."""
+    if geometry is None:
+        return None, None
+    return pixels * math.prod(geometry.spacing), geometry.unit + "²³"[len(geometry.spacing) - 2]
+
+
 def write_table(folder: Path, images: Iterable[ObjectFiles]) -> None:
     """Write the tables of all images as one, objects.csv."""
     with atomic_write(folder / OBJECT_TABLE) as aside, aside.open("w", newline="", encoding="utf-8") as file:
@@ -95,10 +102,8 @@ def _row(
 ) -> dict[str, Json]:
     """Return the line of an object of skimage's; its box reaches from min to max, which is outside."""
     pixel, dimensions = tuple(found.coords[0]), score.ndim
-    extent: tuple[float | None, str | None] = None, None
-    if geometry is not None:
-        extent = found.num_pixels * math.prod(geometry.spacing), geometry.unit + "²³"[dimensions - 2]
     places = [*(round(float(place), 3) for place in found.centroid), *map(int, found.bbox)]
+    extent = extent_of(int(found.num_pixels), geometry)
     facts = [int(found.num_pixels), *extent, float(score[pixel]), bool(mask[pixel] > 0), group]
     return dict(zip(columns(dimensions), [name, int(found.label), *places, *facts], strict=True))
 

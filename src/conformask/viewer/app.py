@@ -14,26 +14,30 @@ from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
 from conformask import report
+from conformask.deployment.objects import COLORS, extent_of
 from conformask.deployment.scored_image import mask_level
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
 from conformask.pictures.pixels import HATCH, colors_of, heat_between
 from conformask.pictures.titles import titles_for
-from conformask.pictures.views import View
+from conformask.pictures.views import Point, View
+from conformask.records.geometry import Geometry
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
-from conformask.storage.as_json import to_jsonable
+from conformask.storage.as_json import Json, to_jsonable
 from conformask.viewer.contrast import Contrast, default_window, presets, window_of
 from conformask.viewer.guard import Guard
 from conformask.viewer.pictures import PICTURES, VEIL, outside_layer, picture, png
 from conformask.viewer.planes import Part, check_part, reduction, values_at
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
-from conformask.viewer.viewed_image import is_measurable, losses_of, risk_of
+from conformask.viewer.viewed_image import ViewedImage, is_measurable, losses_of, risk_of
 from conformask.wording.promises import values_of_error
 
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report.__file__).with_name("palette.css")
 REFUSED, MISSING, MALFORMED = 400, 404, 422
+HEX = "#{:02x}{:02x}{:02x}"
+"""Format of colours, from (red, green, blue)."""
 
 
 def application(session: Session, port: int, token: str | None) -> FastAPI:
@@ -156,17 +160,18 @@ def about(session: SessionDep, request: Request) -> Response:
         "promised": asdict(recalibrated_at(masker, SliderSetting())[1]),
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
-        "distance": masker.card.loss.distance_label,
+        "distance": "" if masker.card.loss.of_objects else masker.card.loss.distance_label,
         "values": values_of_error(masker.card),
         "family": masker.family.settings(),
         "maps": session.has_maps,
         "veil": VEIL,
-        "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
+        "hatch": HEX.format(*HATCH),
         "upload": {
             "most_bytes": MOST_BYTES,
             "suffixes": SUFFIXES,
             "needs": [fact for fact in FACTS if fact in masker.rule.needs and not masker.weigh]
-            + ["cues"] * bool(masker.scorer.cue_channels),
+            + ["cues"] * (masker.scorer.cue_channels > masker.card.loss.of_objects)
+            + ["labels"] * (masker.card.loss.of_objects and session.reading.components_above is None),
         },
     }
     return _json(facts)
@@ -218,6 +223,9 @@ def image(name: str, session: SessionDep) -> Response:
         "truth": "truth" in viewed_image.sources,
         "titles": titles_for(viewed_image.reference),
         "region": "region" in viewed_image.sources,
+        "objects": {kind: HEX.format(*color) for kind, color in COLORS.items()}
+        if "labels" in viewed_image.sources
+        else None,
         "error_scale": viewed_image.error_scale,
         "map_range": viewed_image.map_range,
         "measurable": is_measurable(session.masker, viewed_image),
@@ -241,15 +249,38 @@ def thumbnail(name: str, session: SessionDep) -> Response:
 @router.get("/api/images/{name}/score")
 def score(name: str, session: SessionDep, plane: PlaneDep) -> Response:
     """Return the score of a plane as shown, float32 little-endian, channel by channel, row by row."""
-    values = session.plane(name, "score", *plane.locate(session, name))
-    return Response(values.astype("<f4", copy=False).tobytes(), media_type="application/octet-stream")
+    return _values_of(session.plane(name, "score", *plane.locate(session, name)))
+
+
+@router.get("/api/images/{name}/labels")
+def labels(name: str, session: SessionDep, plane: PlaneDep) -> Response:
+    """Return the labels of the objects in a plane as shown, float32 little-endian, row by row."""
+    if "labels" not in session.viewed_image(name).sources:
+        raise MissingFileError(f"there are no objects of {name!r} that the promise is about")
+    return _values_of(session.plane(name, "labels", *plane.locate(session, name)))
+
+
+def _values_of(plane: Array) -> Response:
+    return Response(plane.astype("<f4", copy=False).tobytes(), media_type="application/octet-stream")
 
 
 @router.get("/api/images/{name}/values")
 def values(name: str, x: int, y: int, session: SessionDep, z: int = 0) -> Response:
-    """Return the values of the images at a pixel, channel by channel, in [0, 1], and of its score."""
-    image = session.viewed_image(name)
-    return _json(values_at(image.sources, image.deep, (z, y, x)))
+    """Return the values of the images at a pixel, channel by channel, in [0, 1], its score and its object."""
+    image, geometry = session.viewed_image(name), session.collection_image(name).geometry
+    facts = values_at(image.sources, image.deep, (z, y, x))
+    return _json({**facts, "object": _object_at(image, geometry, (z, y, x))})
+
+
+def _object_at(image: ViewedImage, geometry: Geometry | None, point: Point) -> dict[str, Json] | None:
+    """Return what is known of the object at a pixel; None where there is none."""
+    objects = image.objects
+    place = None if objects is None else objects.of_pixel[point]
+    if objects is None or place == len(objects.ids):
+        return None
+    pixels = int(objects.areas[place])
+    extent, unit = extent_of(pixels, geometry)
+    return {"id": int(objects.ids[place]), "pixels": pixels, "extent": extent, "unit": unit}
 
 
 @router.get("/api/images/{name}/outside.png")

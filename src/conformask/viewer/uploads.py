@@ -41,7 +41,7 @@ SLOWEST = MIB // 16
 """Slowest rate of an upload, in bytes per second."""
 SUFFIXES = tuple(suffix for suffix, kind in FORMATS.usable().items() if not kind.is_folder)
 """Suffixes of formats whose images are single files."""
-ROLES = ("x", "y_hat", "y", "cues")
+ROLES = ("x", "y_hat", "y", "cues", "labels")
 FACTS = ("category", "weight")
 
 
@@ -167,6 +167,7 @@ def pair_of(upload: Upload, reading: Reading) -> CollectionImage:
     triplets = Triplets.from_arrays(
         *([images[role]] if role in images else None for role in ROLES[:3]),  # type: ignore[arg-type]
         cues=[images["cues"]] if "cues" in images else None,
+        labels=[images["labels"]] if "labels" in images else None,
         names=[name],
         weights=None if weight is None else [parse_weight(weight, "the upload")],
         categories=None if category is None else [category],
@@ -212,7 +213,7 @@ def _pixels(path: Path, role: str, reading: Reading) -> Array:
     """Read (*space, C), in the file's type, or in [0, 1] if an image has another range, as with 12 bits."""
     array, header = decode_with_header(path, reading)
     pixels = array[..., None] if array.ndim == len(header.space) else array
-    as_stored = role == "cues" or reading.data_range is not None
+    as_stored = role in ("cues", "labels") or reading.data_range is not None
     if as_stored or header.data_range in (None, range_of(array.dtype, str(path))):
         return pixels
     return np.moveaxis(to_unit(array, header, reading, str(path)), 0, -1)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import window_index
-from conformask.calibration import ScoredBatch, loss_under, unmasked_loss
+from conformask.calibration import ScoredBatch, loss_under, region_of, unmasked_loss
 from conformask.conformal.crossing import meets_threshold
 from conformask.data.mask_files import grid
 from conformask.data.memory import FLOAT32, zeros_on_disk
@@ -29,6 +29,7 @@ from conformask.deployment.whole import (
 )
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.evaluation.risk import SHARES, risk_curves
+from conformask.losses.objects import LabelledObjects, labels_of
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import has_theorem
 from conformask.pictures.pixels import map_ends
@@ -70,7 +71,7 @@ class ViewedImage(ScoredImage):
     """A scored image, and the sources of its pixels."""
 
     sources: Mapping[str, PlaneSource]
-    """Sources: input, output, score; truth and error if the truth is known; region and map, if any."""
+    """Sources: input, output, score; truth and error if it is known; region, map and labels, if any."""
     in_memory: bool
     reference: Reference
     """What y is."""
@@ -102,6 +103,13 @@ class ViewedImage(ScoredImage):
         values = self._sampled("output")
         low, high = np.quantile(values, [1 - MOST, MOST]).tolist()
         return OutputValues(np.histogram(values, BINS, (0, 1))[0].tolist(), (low, high))
+
+    @cached_property
+    def objects(self) -> LabelledObjects | None:
+        """Objects of y_hat, with `of_pixel` (D, H, W); None where no promise is about them."""
+        if "labels" not in self.sources:
+            return None
+        return LabelledObjects.of(self.sources["labels"].read(tuple(map(slice, self.deep)))[0])
 
     def _sampled(self, source: str) -> Array:
         """Return values of a source, evenly selected where there are many."""
@@ -146,18 +154,25 @@ def decoded_bytes(triplets: Triplets, index: int) -> int:
 
 def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> ViewedImage:
     batch = item.batch
+    maps, labels, of_objects = batch.cues, None, masker.card.loss.of_objects
+    if of_objects and maps is not None:
+        maps, labels = maps[:, :-1], labels_of(batch)
     if not masker.card.loss.region:
         batch = replace(batch, region=None)
     elif batch.region is None:
         # a promise about regions promises nothing for an image without one: nothing is measured
         batch = replace(batch, y=None)
-    if masker.card.loss.of_objects and batch.y_labels is None:
+    if of_objects and batch.y_labels is None:
         batch = replace(batch, y=None)
     images = {
         "input": batch.x, "output": batch.y_hat, "score": item.score.map, "truth": batch.y,
-        "region": batch.region, "map": batch.cues,
+        "region": batch.region, "map": maps, "labels": labels,
     }  # fmt: skip
-    sources = {name: _tensor_source(image) for name, image in images.items() if image is not None}
+    sources = {
+        name: _tensor_source(image) for name, image in images.items() if image is not None and image.shape[1]
+    }
+    if of_objects:  # hidden shares are those of the objects
+        batch = replace(batch, region=region_of(masker.loss, batch))
     item = replace(item, batch=batch)
     return ViewedImage(item, tuple(batch.y_hat.shape[2:]), _add_error(sources), True, reference)
 
@@ -215,8 +230,9 @@ def _window_source(size: Size, read: Callable[[Window], Array]) -> PlaneSource:
 
 
 def _add_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:
-    """Add |y - y_hat|, averaged over channels, if y is known; have the score thinned, not averaged."""
-    all_sources = {**sources, "score": replace(sources["score"], thinned=True)}
+    """Add |y - y_hat|, averaged over channels, if y is known; have score and labels thinned, not averaged."""
+    thinned = {name: replace(sources[name], thinned=True) for name in ("score", "labels") if name in sources}
+    all_sources = {**sources, **thinned}
     if "truth" in sources:
         y, y_hat = sources["truth"].read, sources["output"].read
         all_sources["error"] = PlaneSource(

@@ -1,5 +1,6 @@
 """Readers of napari: a run goes to the widget, masks of one size and scale become one layer."""
 
+import csv
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import dask
+import dask.array as da
 import numpy as np
 from napari import current_viewer
 from napari.utils.notifications import show_info
@@ -15,15 +18,19 @@ from conformask.data.decoding import name_and_suffix, read_header, times_of
 from conformask.data.formats.format import Shape
 from conformask.data.formats.header import Header
 from conformask.data.images import list_images
+from conformask.data.labels import read_labels
 from conformask.data.rasters import Raster, open_raster
-from conformask.deployment.folder import CLAIM, MASKS, MaskFolder
+from conformask.deployment.folder import CLAIM, MASKS, OBJECTS, MaskFolder
+from conformask.deployment.objects import ObjectFiles
 from conformask.plugins.napari.layers import Index, Places, layer_style, lazy_masks
 from conformask.plugins.napari.register import align_to, placement_from_geometry, with_size
 from conformask.plugins.napari.roles import images_in, is_run, mask_folder
 from conformask.records.card import CALIBRATION
 from conformask.records.geometry import Geometry
+from conformask.records.reading import PLAIN
+from conformask.records.size import Size
 from conformask.storage.as_arrays import Array
-from conformask.storage.as_json import Json, read_json
+from conformask.storage.as_json import read_json
 
 LayerData = tuple[Any, ...]
 Read = Callable[..., list[LayerData]]
@@ -31,6 +38,10 @@ PLUGIN, WIDGET = "conformask", "Masks"
 """Names of plugin and widget in the manifest."""
 NOTHING: list[LayerData] = [(None,)]
 """Result of a reader that read a file and has no layer for it."""
+FEATURES: dict[str, Callable[[str], Any]] = {
+    "image": str, "id": int, "pixels": int, "score": float, "trusted": "True".__eq__,
+}  # fmt: skip
+"""Columns of objects.csv that become features, with what reads them."""
 TIME = re.compile(r"(.+)_t\d{3,}")
 """Pattern of the name of one time point."""
 
@@ -83,6 +94,8 @@ def _open_run(folder: Path) -> list[LayerData]:
 def _mask_layers(folder: Path, files: Sequence[Path]) -> list[LayerData]:
     """Return a layer for each set of images, or films, with masks of one size and scale; show the first.
 
+    Where objects are promised, a layer with the labels of the trusted ones lies over it.
+
     Raises:
         ImageError: the header of a mask cannot be read.
     """
@@ -99,7 +112,11 @@ def _mask_layers(folder: Path, files: Sequence[Path]) -> list[LayerData]:
             "names": [film.name for film in films],
             "mask_sizes": {name: sizes[name].mask_size for name in names if name in sizes},
         }
-        layers.append(_layer(films, metadata, visible=not layers))
+        placement = _placement(films)
+        properties = {**placement, "visible": not layers, "metadata": metadata}
+        layers.append(_layer(films, properties))
+        if (folder / OBJECTS).is_dir():
+            layers.append(_objects_layer(folder, films, properties))
     return layers
 
 
@@ -126,10 +143,25 @@ def _time_points(file: Path) -> list[Path]:
     return [file] if times is None else [file.with_name(f"{file.name}#t={time}") for time in range(times)]
 
 
-def _layer(films: Sequence[MaskSeries], metadata: dict[str, Json], *, visible: bool) -> LayerData:
-    header, times = films[0].header, len(films[0].points)
-    sides = {label: side for label, side in (("image", len(films)), ("t", times)) if side > 1}
-    lead, files = tuple(sides.values()), [file for film in films for file in film.points.values()]
+def _sides(films: Sequence[MaskSeries]) -> dict[str, int]:
+    """Return the number of images along each axis before the spatial ones."""
+    sides = ("image", len(films)), ("t", len(films[0].points))
+    return {label: side for label, side in sides if side > 1}
+
+
+def _name(films: Sequence[MaskSeries]) -> str:
+    return films[0].name if len(films) == 1 else f"{len(films)} images"
+
+
+def _placement(films: Sequence[MaskSeries]) -> dict[str, Any]:
+    header = films[0].header
+    placement = placement_from_geometry(header.geometry, tuple(_sides(films)), header.space)
+    return _align(placement, header, films[0].name)
+
+
+def _layer(films: Sequence[MaskSeries], properties: dict[str, Any]) -> LayerData:
+    header, lead = films[0].header, tuple(_sides(films).values())
+    files = [file for film in films for file in film.points.values()]
 
     @lru_cache(maxsize=1)
     def raster(index: int) -> Raster:  # keeps no pixels and open files of the others
@@ -139,16 +171,35 @@ def _layer(films: Sequence[MaskSeries], metadata: dict[str, Json], *, visible: b
         return raster(int(np.ravel_multi_index(index, lead)) if index else 0).read(places)
 
     data = lazy_masks(read, lead, header.space, header.channels)
-    name = films[0].name if len(films) == 1 else f"{len(films)} images"
-    placement = _align(
-        placement_from_geometry(header.geometry, tuple(sides), header.space), header, films[0].name
-    )
-    properties = {
-        "name": f"mask{'s' if len(films) > 1 else ''} of {name}",
-        "metadata": metadata,
-        "visible": visible,
-    }
-    return data, {**placement, **layer_style(header.channels), **properties}, "image"
+    name = f"mask{'s' if len(films) > 1 else ''} of {_name(films)}"
+    return data, {**layer_style(header.channels), **properties, "name": name}, "image"
+
+
+def _objects_layer(folder: Path, films: Sequence[MaskSeries], properties: dict[str, Any]) -> LayerData:
+    """Return the trusted objects as labels; in several images they count on from those of the image before.
+
+    The features are columns of objects.csv, for hidden objects too.
+    """
+    space, first, parts = films[0].header.space, 0, []
+    features: dict[str, list[Any]] = {name: [] for name in ("index", *FEATURES)}
+    for name, mask in (point for film in films for point in film.points.items()):
+        # labels of time points stay in files of their own
+        files = ObjectFiles.of(folder, name, Path(name + name_and_suffix(mask)[1]), len(space))
+        parts.append(da.from_delayed(_labels_from(files.labels, space, first), space, np.int32))
+        with files.table.open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                features["index"].append(first + int(row["id"]))
+                for column, kind in FEATURES.items():
+                    features[column].append(kind(row[column]))
+        first = max([first, *features["index"]])
+    data = da.stack(parts).reshape((*_sides(films).values(), *space))
+    return data, {**properties, "name": f"objects of {_name(films)}", "features": features}, "labels"
+
+
+@dask.delayed  # type: ignore[untyped-decorator]
+def _labels_from(file: Path, size: Size, first: int) -> Array:
+    labels = read_labels(file, size, PLAIN, file.name)[0].astype(np.int32)
+    return np.where(labels > 0, first + labels, 0)
 
 
 def _align(placement: dict[str, Any], header: Header, name: str) -> dict[str, Any]:

@@ -83,7 +83,9 @@ def trouble_of(run: Path | None) -> str | None:
     if not (run / CALIBRATION).is_file():
         return f"{run} is not calibrated: run `conformask calibrate {run} DATA --threshold ...` first"
     try:
-        read_promise(run)
+        card, _ = read_promise(run)
     except ConformaskError as error:
         return str(error)
+    if card.loss.of_objects:
+        return f"{run} is about objects: run `conformask mask {run} DATA OUT`, and drag OUT onto napari"
     return None

@@ -37,7 +37,7 @@ export const fetchPromise = (image, setting) => getJson("/api/promise", { image,
 /** Fetch the loss of an image at a setting { threshold, confidence }. */
 export const fetchLoss = (image, setting) => getJson("/api/loss", { image, ...setting });
 
-/** Fetch the values of every picture of an image, and of its score, at a voxel. */
+/** Fetch the values of every picture of an image, and of its score, at a voxel, and what is known of the object there. */
 export const fetchValues = (name, [z, y, x]) => getJson(imagePath(name, "values"), { x, y, z });
 
 /** Upload a pair of files, and return the name under which the image is shown. */
@@ -47,9 +47,9 @@ export const uploadPair = async (formData) =>
 // A plane is { axis, at }, its axis and its index along it, and perhaps a part: { top, bottom, left, right, step },
 // where step x step pixels are reduced to one.
 
-/** Fetch the score of a plane, channel by channel, row by row. */
-export async function fetchScore(name, plane) {
-  const response = await request(`${imagePath(name, "score")}?${toQuery(plane)}`);
+/** Fetch "score" or "labels" of a plane, channel by channel, row by row. */
+export async function fetchPlane(name, kind, plane) {
+  const response = await request(`${imagePath(name, kind)}?${toQuery(plane)}`);
   return new Float32Array(await response.arrayBuffer()); // little-endian, as is every platform with a browser
 }
 

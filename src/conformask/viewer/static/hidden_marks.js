@@ -51,6 +51,44 @@ const LAYERS = {
   remove: (hidden, colour, placement) => [patterned(hidden, checkerPattern(hidden, placement))],
 };
 
+/** Return the borders of the objects of a plane, by whether they are trusted or hidden, along the sides of pixels. */
+export function objectBorders(labels, maskBytes, width) {
+  const borders = { trusted: new Path2D(), hidden: new Path2D() };
+  labels.forEach((label, i) => {
+    if (label === 0) return;
+    const [x, y] = [i % width, Math.floor(i / width)];
+    const border = maskBytes[i] > 0 ? borders.trusted : borders.hidden;
+    const addSide = (isBorder, left, top, right, bottom) => {
+      if (!isBorder) return;
+      border.moveTo(left, top);
+      border.lineTo(right, bottom);
+    };
+    addSide(x === 0 || labels[i - 1] !== label, x, y, x, y + 1);
+    addSide(x === width - 1 || labels[i + 1] !== label, x + 1, y, x + 1, y + 1);
+    addSide(labels[i - width] !== label, x, y, x + 1, y); // undefined above the first row, and below the last one
+    addSide(labels[i + width] !== label, x, y + 1, x + 1, y + 1);
+  });
+  return borders;
+}
+
+/** Draw the borders of the objects of a part, in a colour for each kind, onto a canvas at a placement. */
+export function drawBorders(context, { borders, canvas, left, top, width, height }, colours, placement) {
+  const { x, y, scale, density } = placement;
+  const toCanvas = new DOMMatrix()
+    .scale(density)
+    .translate(x + scale * left, y + scale * top)
+    .scale((scale * width) / canvas.width, (scale * height) / canvas.height);
+  context.lineCap = "square";
+  for (const [kind, border] of Object.entries(borders)) {
+    const path = new Path2D();
+    path.addPath(border, toCanvas);
+    for (const [style, lineWidth] of [[EDGE_COLOUR, STRIPE_WIDTH + 2 * EDGE_WIDTH], [colours[kind], STRIPE_WIDTH]]) {
+      Object.assign(context, { strokeStyle: style, lineWidth: lineWidth * density });
+      context.stroke(path);
+    }
+  }
+}
+
 const createContextLike = ({ canvas }) => new OffscreenCanvas(canvas.width, canvas.height).getContext("2d");
 
 function drawParts(context, parts, { x, y, scale, density }) {

@@ -26,6 +26,7 @@ const LEGENDS = {
   mask: "White = trusted, black = hidden.",
   input: "What the network was given, at the size of its output.",
 };
+const OBJECTS_LEGEND = "Objects: outlined in green where trusted, in orange where hidden; click one for its facts.";
 const REGION_LEGEND = "Grey: outside the region that the promise is about.";
 const PENDING = "…";
 const LOSS_DELAY = 120; // milliseconds without a move before the loss, which reads the truth, is requested
@@ -333,8 +334,9 @@ export class ImagePage {
   // losses: { loss, unmasked, met }, texts and whether the threshold is met, or null before that is known; null
   // for an image whose losses cannot be measured.
   #renderFacts(losses) {
-    const { region, bound } = this.#image;
-    const facts = [[region ? "Mask size in the region" : "Mask size", formatPercent(this.#promise.opening.size)]];
+    const { region, objects, bound } = this.#image;
+    const where = objects ? " of the objects" : region ? " in the region" : "";
+    const facts = [[`Mask size${where}`, formatPercent(this.#promise.opening.size)]];
     if (losses !== null)
       facts.push(["Loss under the mask", losses.loss, losses.met], ["Without a mask", losses.unmasked]);
     if (bound !== null) facts.push(["Promised without a mask", bound]); // of the output; needs no truth
@@ -405,6 +407,7 @@ export class ImagePage {
     $("#legend").textContent = [
       this.#legendOf(buttonView),
       usesChannels ? this.#channelPanel.legend : "",
+      this.#image.objects && buttonView === "overlay" ? OBJECTS_LEGEND : "",
       this.#image.region ? REGION_LEGEND : "",
     ].filter(Boolean).join(" ");
   }

@@ -9,7 +9,7 @@
 
 import { pixelSize, pixelToVoxel, planeShape, voxelToPixel } from "./coordinates.js";
 import { $ } from "./dom.js";
-import { drawHiddenMarks, hiddenCanvas } from "./hidden_marks.js";
+import { drawBorders, drawHiddenMarks, hiddenCanvas, objectBorders } from "./hidden_marks.js";
 import { maskBytes, paintGrey } from "./mask.js";
 import { drawScaleBar, scaleBar } from "./scale_bar.js";
 import { Viewport } from "./viewport.js";
@@ -130,7 +130,7 @@ export class Pane {
     this.#paint("", whole, wholeContent);
     this.#paint(".detail", detailContent && detail, detailContent);
     this.#hiddenParts = [[whole, wholeContent], [detail, detailContent]].flatMap(([plane, content]) =>
-      content?.hidden ? { canvas: content.hidden, ...this.#boxOf(plane) } : []);
+      content?.hidden ? { canvas: content.hidden, borders: content.borders, ...this.#boxOf(plane) } : []);
     this.#find(".back-layer").hidden = !request.views[1];
     this.#viewport.setSwiping(Boolean(request.views[1]));
     this.#renderLabels();
@@ -152,18 +152,20 @@ export class Pane {
     return { axis, at: this.#request.voxel[axis] };
   }
 
-  // What a plane, or a part of it, needs: a picture for each layer, a canvas of what is hidden if there is an overlay,
-  // and a picture of what lies outside the region that the promise is about, if there is one.
+  // What a plane, or a part of it, needs: a picture for each layer, a canvas of what is hidden and the borders of objects
+  // if there is an overlay, and a picture of what lies outside the region that the promise is about, if there is one.
   async #fetchContent(plane) {
     const { views, maskLevel, markStyle } = this.#request;
-    const [outside, score, ...pictures] = await Promise.all([
+    const [outside, score, labels, ...pictures] = await Promise.all([
       this.#image.region && this.#planeCache.outside(plane),
-      views.includes("overlay") && this.#planeCache.score(plane),
+      views.includes("overlay") && this.#planeCache.values("score", plane),
+      views.includes("overlay") && this.#image.objects && this.#planeCache.values("labels", plane),
       ...views.map((view) => view && this.#fetchPicture(view, plane)),
     ]);
-    const hidden =
-      score && hiddenCanvas(this.#maskOf(score, maskLevel), ...this.#sizeOf(plane), markStyle.mode, outside);
-    return { outside, hidden, pictures };
+    const mask = score && this.#maskOf(score, maskLevel);
+    const hidden = score && hiddenCanvas(mask, ...this.#sizeOf(plane), markStyle.mode, outside);
+    const borders = labels && objectBorders(labels, mask, this.#sizeOf(plane)[0]);
+    return { outside, hidden, borders, pictures };
   }
 
   // The mask is drawn here, from its score; every other picture comes from the server.
@@ -171,7 +173,7 @@ export class Pane {
     const { displayOptions, maskLevel } = this.#request;
     if (view !== "mask")
       return this.#planeCache.picture(view === "overlay" ? "output" : view, plane, displayOptions);
-    const score = await this.#planeCache.score(plane);
+    const score = await this.#planeCache.values("score", plane);
     const image = new ImageData(...this.#sizeOf(plane));
     paintGrey(image.data, this.#maskOf(score, maskLevel));
     return image;
@@ -240,6 +242,8 @@ export class Pane {
       context.save();
       this.#clipToSide(context, placement, index);
       drawHiddenMarks(context, this.#hiddenParts, this.#request.markStyle, placement);
+      const sharpest = this.#hiddenParts.at(-1);
+      if (sharpest.borders) drawBorders(context, sharpest, this.#image.objects, placement);
       context.restore();
     });
   }

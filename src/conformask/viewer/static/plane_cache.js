@@ -16,9 +16,9 @@ export class PlaneCache {
     this.#maxEntries = Math.max(MIN_ENTRIES, Math.floor(MAX_BYTES / (4 * pixelsPerPlane)));
   }
 
-  /** Return the score of a plane. */
-  score(plane) {
-    return this.#cached("score", plane, () => api.fetchScore(this.#imageName, plane));
+  /** Return "score" or "labels" of a plane. */
+  values(kind, plane) {
+    return this.#cached(kind, plane, () => api.fetchPlane(this.#imageName, kind, plane));
   }
 
   /** Return a picture of a plane: "input", "output" or "truth" with display options, "error" or "map" without. */

@@ -73,7 +73,7 @@ export class Readout {
       this.#values[picture]
         .map((value) => valueInRange(value, picture === "input" ? inputRange : range))
         .join(" ");
-    const rows = [...indices, ["Output", textOf("output")]];
+    const rows = [...indices, ["Output", textOf("output")], ...this.#objectRows()];
     if (this.#maskLevel) {
       const isOutside = this.#values.region?.[0] === 0;
       const value = maskValue(this.#values.score, this.#maskLevel, this.#family).toFixed(2);
@@ -86,5 +86,14 @@ export class Readout {
     if (this.#values.error) rows.push([titles.error, valueInRange(this.#values.error[0], [0, high - low])]);
     if (this.#values.map) rows.push(["Map", this.#values.map.map((value) => roundToDigits(value, 4)).join(" ")]);
     return rows;
+  }
+
+  // What is known of the object under the pointer.
+  #objectRows() {
+    const { object, score } = this.#values;
+    if (!object || !this.#maskLevel) return [];
+    const kind = maskValue(score, this.#maskLevel, this.#family) > 0 ? "trusted" : "hidden";
+    const extent = [`${object.pixels} pixels`, object.unit && `${roundToDigits(object.extent, 4)} ${object.unit}`];
+    return [["Object", `${object.id}, ${kind}`], ["Size", extent.filter(Boolean).join(", ")], ["Score", roundToDigits(score[0], 4)]];
   }
 }
