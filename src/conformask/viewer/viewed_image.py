@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import window_index
-from conformask.calibration import ScoredBatch, loss_under, region_of, unmasked_loss
+from conformask.calibration import ScoredBatch, loss_under, unmasked_loss
 from conformask.conformal.crossing import meets_threshold
 from conformask.data.mask_files import grid
 from conformask.data.memory import FLOAT32, zeros_on_disk
@@ -172,7 +172,7 @@ def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> 
         name: _tensor_source(image) for name, image in images.items() if image is not None and image.shape[1]
     }
     if of_objects:  # hidden shares are those of the objects
-        batch = replace(batch, region=region_of(masker.loss, batch))
+        batch = replace(batch, region=masker.loss.region_of(batch))
     item = replace(item, batch=batch)
     return ViewedImage(item, tuple(batch.y_hat.shape[2:]), _add_error(sources), True, reference)
 
