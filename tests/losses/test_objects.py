@@ -4,6 +4,7 @@ import math
 import warnings
 from dataclasses import replace
 from fractions import Fraction
+from functools import cache
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from conformask.losses import loss_of_terms, stored_loss
 from conformask.losses.objects import LabelledObjects
 from conformask.masks import family
 from conformask.scorers.objects import ObjectScorer
-from conformask.scorers.scoring import scored_batches
+from conformask.scorers.scoring import scored_batches, selection_record
 from conformask.wording.promises import headline as headline_of
 from object_worlds import SCORER, objects, triplets
 from simulation import simulated
@@ -51,8 +52,15 @@ def calibrated(loss: cm.Objects, images: cm.Triplets, promise: object = "margina
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of masks that hide nearly everything, and of copies
         return cm.calibrate(
-            SCORER, images, threshold=THRESHOLDS[loss], loss=loss, promise=promise, selection=SELECTION
+            with_selection(loss), images, threshold=THRESHOLDS[loss], loss=loss, promise=promise
         )
+
+
+@cache
+def with_selection(loss: cm.Objects) -> cm.Heuristic:
+    """The scorer with what the selection images say, measured once for all calibrations."""
+    record = selection_record(ObjectScorer(SCORER), SELECTION, loss, [family(loss.family)])
+    return replace(SCORER, selection=record)
 
 
 def coverage(
