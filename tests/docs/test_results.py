@@ -143,7 +143,8 @@ def test_the_page_about_releases_has_the_numbers_of_its_record() -> None:
     page = " ".join((DOCS / "how-to" / "which-images.md").read_text(encoding="utf-8").split())
     demonstration = record.pop("demonstration")
     for name, found in record.items():
-        assert (found["n_calibration"], found["batch"], found["batches"]) == (300, 60, 20)
+        assert (found["n_calibration"], found["batch"]) == (300, 60)
+        assert found["batches"] >= 300 * 10
         good = [f"{100 * found['good_released'][share]:.0f} %" for share in ("0.01", "0.02", "0.05")]
         missing = f"{100 * found['missing']['0.05']:.1f} %"
         assert f"| {name} | {100 * found['hidden']:.0f} % | {' | '.join(good)} | {missing} |" in page
@@ -154,12 +155,12 @@ def test_the_page_about_releases_has_the_numbers_of_its_record() -> None:
 
 
 def test_releases_keep_their_promise_on_real_images() -> None:
-    """Means over the batches of four calibration sets; their standard error is up to half of the share."""
+    """Means over 300 deals of each task, with a standard error of some hundredths of the share."""
     record = json.loads((DOCS.parent / "research" / "results" / "release.json").read_text(encoding="utf-8"))
-    for share in ("0.02", "0.05", "0.1"):
+    for share in ("0.01", "0.02", "0.05", "0.1"):
         missing = [found["missing"][share] for found in record.values()]
-        assert sum(missing) / len(missing) <= 1.2 * float(share)
-        assert max(missing) <= 2.5 * float(share)
+        assert sum(missing) / len(missing) <= float(share)
+        assert max(missing) <= 1.05 * float(share)
 
 
 def test_the_page_about_the_blank_test_has_the_numbers_of_its_record() -> None:

@@ -270,7 +270,7 @@ def test_an_evaluation_and_its_report_say_what_would_be_released(tmp_path: Path)
     for each in evaluation.examples:
         assert each.release == verdicts[each.name]
         assert f"would be {each.release}<" in text
-    for words in (found.sentence, found.formula, "released of 30 test images"):
+    for words in ("<h2>Which images</h2>", found.sentence, found.formula, "released of 30 test images"):
         assert words in text
     (row,) = [power for power in found.power if power.share == 0.1]
     cells = "10\N{NO-BREAK SPACE}%", f"{row.released}", f"{row.failing}", percentage(row.of_good)
@@ -288,4 +288,4 @@ def test_the_share_of_an_evaluation_is_one_that_the_calibration_set_allows() -> 
         assert evaluation.release_share is None
         assert evaluation.power == ()
         assert {each.release for each in evaluation.examples} == {""}
-        assert "released" not in render(evaluation)
+        assert "<h2>Which images</h2>" not in render(evaluation)
