@@ -324,7 +324,8 @@ def facts_for_release(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
 def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, Array]:
     batch, masks = item.batch, masker.open(item)
     masker.card.check_shape(batch.y_hat.shape[1:])
-    region = batch.region if masker.loss.terms.region else None
+    terms = masker.loss.terms
+    region = batch.region if terms.region else masker.loss.region_of(batch) if terms.of_objects else None
     measures = facts_for_release(masker, item) | {
         "hidden": mask_size(masks, region).cpu().numpy(),
         "pixels": _hashes(batch.y_hat),
