@@ -184,6 +184,7 @@ def gallery(session: SessionDep) -> Response:
         "images": [asdict(entry) for entry in session.entries()],
         "promised": asdict(recalibrated_at(session.masker, SliderSetting(), session.doubt)[1]),
         "measured": session.measurement_text,
+        "of_objects": session.masker.card.loss.of_objects,
     }
     return _json(facts)
 

@@ -33,6 +33,7 @@ const isReady = (entry) => entry.size !== null || entry.error !== null;
 export class Gallery {
   #entries = [];
   #cards = new Map(); // elements by image name, kept so that thumbnails are not loaded again
+  #hiddenText = "hidden";
   #state = { search: "", part: null, sort: "name", beyond: false };
 
   constructor(updateState) {
@@ -45,8 +46,9 @@ export class Gallery {
 
   /** Fetch the entries, and again at intervals until each has a mask size or an error. */
   async refresh() {
-    const { images, promised, measured } = await api.fetchGallery();
+    const { images, promised, measured, of_objects: ofObjects } = await api.fetchGallery();
     this.#entries = images;
+    this.#hiddenText = ofObjects ? "of the objects hidden" : "hidden";
     this.#renderParts();
     renderPromise($("#gallery-promise"), promised, measured);
     this.#renderGrid();
@@ -116,7 +118,7 @@ export class Gallery {
       this.#cards.set(entry.name, card);
     }
     const content = `${entry.size}${entry.error}`;
-    if (card.dataset.content !== content) fillCard(card, entry);
+    if (card.dataset.content !== content) fillCard(card, entry, this.#hiddenText);
     card.dataset.content = content;
     return card;
   }
@@ -132,7 +134,7 @@ function createCard(name) {
   return card;
 }
 
-function fillCard(card, { name, size, error, uploaded, met, part }) {
+function fillCard(card, { name, size, error, uploaded, met, part }, hiddenText) {
   const sizeLabel = $(".mask-size", card);
   if (size === null) {
     sizeLabel.textContent = error || "…";
@@ -143,6 +145,6 @@ function fillCard(card, { name, size, error, uploaded, met, part }) {
   const picture = createElement("img", { loading: "lazy", alt: "", src: api.imagePath(name, "thumbnail.jpg") });
   $(".thumbnail", card).replaceChildren(picture);
   $(".mask-size-bar i", card).style.width = `${100 * size}%`;
-  sizeLabel.textContent = `${formatPercent(size)} hidden${uploaded ? " · uploaded" : ""}${part ? ` · ${part}` : ""}`;
+  sizeLabel.textContent = `${formatPercent(size)} ${hiddenText}${uploaded ? " · uploaded" : ""}${part ? ` · ${part}` : ""}`;
   if (met === false) sizeLabel.append(createElement("b", { textContent: BEYOND_THRESHOLD }));
 }
