@@ -16,7 +16,8 @@ texture than the rest is a cell, or several that touch. Both are denoised by Ope
 
 Hippocampi: MR (Medical Segmentation Decathlon) with Gaussian noise, after total variation; a random forest,
 trained on the first TRAINED volumes, labels anterior and posterior part, and y has the labels by hand. Which
-volumes are of one patient is not known, so each is a group.
+volumes are of one patient is not known, so each is a group. ODDS and the IoU were chosen on volumes that are
+measured here, and the noise of the cells on seven of the fields: the figures are of methods tuned on them.
 """
 
 import json
