@@ -60,6 +60,26 @@ def test_the_page_about_objects_has_the_numbers_of_its_record() -> None:
     assert wrong["threshold"] == 0.1
 
 
+def test_the_page_about_objects_has_the_numbers_of_cells_and_hippocampi() -> None:
+    cells, parts = (
+        json.loads(
+            (DOCS.parent / "research" / "results" / f"objects-of-{name}.json").read_text(encoding="utf-8")
+        )
+        for name in ("cells", "hippocampi")
+    )
+    page = " ".join((DOCS / "how-to" / "objects.md").read_text(encoding="utf-8").split())
+    wrong, none = cells["wrong"], parts["any"]
+    for text in (
+        f"{100 * wrong['coverage']:.0f} % of {cells['test']} test fields kept it",
+        f"Of {wrong['shown']} cells shown {100 * wrong['shown_right'] / wrong['shown']:.1f} % are there",
+        f"of all {wrong['n']} {100 * wrong['right'] / wrong['n']:.1f} %",
+        f"{100 * none['coverage']:.0f} % of {parts['test']} test volumes show no wrong part",
+        f"Of {none['shown']} parts shown {none['shown_right']} are there, of all {none['n']} {none['right']}",
+    ):
+        assert text in page
+    assert (wrong["threshold"], none["threshold"]) == (0.1, 0.5)
+
+
 def test_the_page_about_samples_has_the_numbers_of_its_record() -> None:
     record = json.loads((DOCS.parent / "research" / "results" / "sampler.json").read_text(encoding="utf-8"))
     page = " ".join((DOCS / "how-to" / "generative.md").read_text(encoding="utf-8").split())

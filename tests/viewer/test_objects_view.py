@@ -73,6 +73,13 @@ def test_a_pixel_is_known_by_its_object(world, client) -> None:
         assert facts["labels"] == [label]
 
 
+def test_hidden_shares_are_called_those_of_objects(world, page, address, tmp_path) -> None:
+    page.goto(address)
+    expect(page.locator(".mask-size").first).to_contain_text("% of the objects hidden")
+    shared = cm.share(world.masker, world.shown, tmp_path / "look.html").read_text(encoding="utf-8")
+    assert "Objects hidden" in shared
+
+
 def npy(image: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     np.save(buffer, image)

@@ -186,6 +186,7 @@ def gallery(session: SessionDep) -> Response:
         "promised": asdict(recalibrated_at(session.masker, SliderSetting(), session.doubt)[1]),
         "measured": session.measurement_text,
         "release": released and {"sentence": released.summary, "formula": released.formula},
+        "of_objects": session.masker.card.loss.of_objects,
     }
     return _json(facts)
 

@@ -74,6 +74,8 @@ class SharedCase:
     images: list[SharedImage]
     titles: dict[str, str] = field(default_factory=lambda: _titles(CLEAN))
     """The titles of the views; in cases of earlier versions those of images with truth."""
+    hidden_title: str = "Hidden"
+    """The title of the hidden share."""
 
 
 def share(masker: Masker, triplets: Triplets, path: str | Path, *, images: int = 6) -> Path:
@@ -146,6 +148,7 @@ def shared_case(
         calibrated=[state.threshold for _, state in moved].index(masker.card.threshold),
         images=list(_images(session, [each for each, _ in moved])),
         titles=_titles(shown.reference),
+        hidden_title="Objects hidden" if masker.card.loss.of_objects else "Hidden",
     )
 
 

@@ -37,7 +37,7 @@ export const fetchPromise = (image, setting) => getJson("/api/promise", { image,
 /** Fetch the loss of an image at a setting { threshold, confidence }. */
 export const fetchLoss = (image, setting) => getJson("/api/loss", { image, ...setting });
 
-/** Fetch the values of every picture of an image, and of its score, at a voxel, and what is known of the object there. */
+/** Fetch the values of every picture of an image, its score and what is known of its object, at a voxel. */
 export const fetchValues = (name, [z, y, x]) => getJson(imagePath(name, "values"), { x, y, z });
 
 /** Upload a pair of files, and return the name under which the image is shown. */

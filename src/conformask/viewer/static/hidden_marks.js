@@ -65,7 +65,7 @@ export function objectBorders(labels, maskBytes, width) {
     };
     addSide(x === 0 || labels[i - 1] !== label, x, y, x, y + 1);
     addSide(x === width - 1 || labels[i + 1] !== label, x + 1, y, x + 1, y + 1);
-    addSide(labels[i - width] !== label, x, y, x + 1, y); // undefined above the first row, and below the last one
+    addSide(labels[i - width] !== label, x, y, x + 1, y); // undefined outside
     addSide(labels[i + width] !== label, x, y + 1, x + 1, y + 1);
   });
   return borders;

@@ -152,8 +152,8 @@ export class Pane {
     return { axis, at: this.#request.voxel[axis] };
   }
 
-  // What a plane, or a part of it, needs: a picture for each layer, a canvas of what is hidden and the borders of objects
-  // if there is an overlay, and a picture of what lies outside the region that the promise is about, if there is one.
+  // What a plane, or a part of it, needs: a picture for each layer, a canvas of what is hidden and the borders of
+  // objects if there is an overlay, and a picture of what lies outside the region that the promise is about, if any.
   async #fetchContent(plane) {
     const { views, maskLevel, markStyle } = this.#request;
     const [outside, score, labels, ...pictures] = await Promise.all([

@@ -94,6 +94,10 @@ export class Readout {
     if (!object || !this.#maskLevel) return [];
     const kind = maskValue(score, this.#maskLevel, this.#family) > 0 ? "trusted" : "hidden";
     const extent = [`${object.pixels} pixels`, object.unit && `${roundToDigits(object.extent, 4)} ${object.unit}`];
-    return [["Object", `${object.id}, ${kind}`], ["Size", extent.filter(Boolean).join(", ")], ["Score", roundToDigits(score[0], 4)]];
+    return [
+      ["Object", `${object.id}, ${kind}`],
+      ["Size", extent.filter(Boolean).join(", ")],
+      ["Score", roundToDigits(score[0], 4)],
+    ];
   }
 }

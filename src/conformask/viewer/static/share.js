@@ -90,7 +90,7 @@ function render() {
   element("left-title").textContent = shown.titles[image.views[state.left] ? state.left : "output"];
   Object.assign(element("caveat"), { hidden: image.caveat === null, textContent: image.caveat ?? "" });
   element("canvas").ariaLabel = `${image.name}: ${percent(image.hidden[state.position])} is hidden`;
-  const facts = [["Hidden", percent(image.hidden[state.position])]];
+  const facts = [[shown.hidden_title, percent(image.hidden[state.position])]];
   if (image.loss) {
     const met = image.met[state.position];
     facts.push(["Loss under the mask", digits(image.loss[state.position])]);
