@@ -34,12 +34,8 @@ const isReady = (entry) => entry.size !== null || entry.error !== null;
 export class Gallery {
   #entries = [];
   #cards = new Map(); // elements by image name, kept so that thumbnails are not loaded again
-<<<<<<< HEAD
-  #state = { search: "", part: null, sort: "name", beyond: false, held: false };
-=======
   #hiddenText = "hidden";
-  #state = { search: "", part: null, sort: "name", beyond: false };
->>>>>>> objects-screens
+  #state = { search: "", part: null, sort: "name", beyond: false, held: false };
 
   constructor(updateState) {
     searchField.addEventListener("input", () => updateState({ search: searchField.value }));
@@ -52,11 +48,7 @@ export class Gallery {
 
   /** Fetch the entries, and again at intervals until each has a mask size or an error. */
   async refresh() {
-<<<<<<< HEAD
-    const { images, promised, measured, release } = await api.fetchGallery();
-=======
-    const { images, promised, measured, of_objects: ofObjects } = await api.fetchGallery();
->>>>>>> objects-screens
+    const { images, promised, measured, release, of_objects: ofObjects } = await api.fetchGallery();
     this.#entries = images;
     this.#hiddenText = ofObjects ? "of the objects hidden" : "hidden";
     this.#renderParts();
@@ -131,13 +123,8 @@ export class Gallery {
       card = createCard(entry.name);
       this.#cards.set(entry.name, card);
     }
-<<<<<<< HEAD
     const content = `${entry.size}${entry.error}${entry.released}`;
-    if (card.dataset.content !== content) fillCard(card, entry);
-=======
-    const content = `${entry.size}${entry.error}`;
     if (card.dataset.content !== content) fillCard(card, entry, this.#hiddenText);
->>>>>>> objects-screens
     card.dataset.content = content;
     return card;
   }
@@ -153,11 +140,7 @@ function createCard(name) {
   return card;
 }
 
-<<<<<<< HEAD
-function fillCard(card, { name, size, error, uploaded, met, part, released }) {
-=======
-function fillCard(card, { name, size, error, uploaded, met, part }, hiddenText) {
->>>>>>> objects-screens
+function fillCard(card, { name, size, error, uploaded, met, part, released }, hiddenText) {
   const sizeLabel = $(".mask-size", card);
   if (size === null) {
     sizeLabel.textContent = error || "…";
@@ -168,12 +151,8 @@ function fillCard(card, { name, size, error, uploaded, met, part }, hiddenText) 
   const picture = createElement("img", { loading: "lazy", alt: "", src: api.imagePath(name, "thumbnail.jpg") });
   $(".thumbnail", card).replaceChildren(picture);
   $(".mask-size-bar i", card).style.width = `${100 * size}%`;
-<<<<<<< HEAD
-  sizeLabel.textContent = `${formatPercent(size)} hidden${uploaded ? " · uploaded" : ""}${part ? ` · ${part}` : ""}`;
+  sizeLabel.textContent = `${formatPercent(size)} ${hiddenText}${uploaded ? " · uploaded" : ""}${part ? ` · ${part}` : ""}`;
   if (released !== null)
     sizeLabel.append(createElement("span", { className: `released ${released}`, textContent: releaseText(released) }));
-=======
-  sizeLabel.textContent = `${formatPercent(size)} ${hiddenText}${uploaded ? " · uploaded" : ""}${part ? ` · ${part}` : ""}`;
->>>>>>> objects-screens
   if (met === false) sizeLabel.append(createElement("b", { textContent: BEYOND_THRESHOLD }));
 }
