@@ -334,23 +334,24 @@ def test_check_prints_the_model_as_the_option_takes_it(tmp_path: Path, capsys: p
     assert found.variance(np.array(0.5)) == pytest.approx(MODEL.variance(np.array(0.5)), rel=0.05)
 
 
-def test_two_time_points_of_a_file_are_two_repeats(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("axes", "told"), [("TYX", "4 time points"), ("CYX", "no time points")])
+def test_time_points_or_channels_of_a_file_are_two_repeats(tmp_path: Path, axes: str, told: str) -> None:
     data = written(tmp_path, 3)
     for path in (data / "repeats").iterdir():
         path.unlink()
     y = clean(3, 0)["y"]
     pairs = [np.stack([taken(image, at), taken(image, at + 10)]) for at, image in enumerate(y)]
     for at, pair in enumerate(pairs):
-        tifffile.imwrite(data / "repeats" / f"cell{at}.ome.tif", pair, metadata={"axes": "TYX"})
+        tifffile.imwrite(data / "repeats" / f"cell{at}.ome.tif", pair, metadata={"axes": axes})
     images = cm.Triplets.from_folder(data)
     assert images.reference == cm.Reference(2)
     for triplet, (b, c) in zip(images, pairs, strict=True):
         np.testing.assert_allclose(triplet.y[0], (b + c) / 2, atol=1e-6)
         np.testing.assert_allclose(triplet.noise[0], np.square(b - c) / 4, atol=1e-6)
     tifffile.imwrite(
-        data / "repeats" / "cell1.ome.tif", np.concatenate([pairs[1], pairs[1]]), metadata={"axes": "TYX"}
+        data / "repeats" / "cell1.ome.tif", np.concatenate([pairs[1], pairs[1]]), metadata={"axes": axes}
     )
-    with pytest.raises(ImageError, match="has 4 time points: give a file with two"):
+    with pytest.raises(ImageError, match=f"has {told}, and not twice the channels of y_hat: give a file"):
         cm.Triplets.from_folder(data)
 
 

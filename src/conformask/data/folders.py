@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from conformask.data.decoding import name_and_suffix, times_of
+from conformask.data.decoding import name_and_suffix, read_header, times_of
 from conformask.data.images import list_images
 from conformask.data.manifest import MANIFEST, REQUIRED, ROLES
 from conformask.data.rows import TripletRow
@@ -70,16 +70,16 @@ def with_labels(rows: list[TripletRow], folder: Path, reading: Reading) -> list[
 def _with_repeats(rows: list[TripletRow], folder: Path, reading: Reading) -> list[TripletRow]:
     """Return the rows with the repeats of each: in a folder NAME_1 and NAME_2, or NAME_1 alone for all.
 
-    A file NAME with two time points holds both.
+    A file NAME with two time points, or twice the channels of y_hat, holds both.
 
     Raises:
         MissingFileError: one of them is missing, or there is one of no image.
-        ImageError: a file NAME has another number of time points.
+        ImageError: a file NAME has neither.
     """
     files = by_stem(folder)
     for row in rows:
         if (path := files.pop(row.name, None)) is not None:
-            files |= _repeats_in(path, row.name, reading)
+            files |= _repeats_in(path, row, reading)
     two = any(f"{row.name}_2" in files for row in rows)
     needed = [f"{row.name}_{place}" for row in rows for place in (1, 2)[: 1 + two]]
     missing, others = set(needed) - set(files), set(files) - set(needed)
@@ -88,26 +88,28 @@ def _with_repeats(rows: list[TripletRow], folder: Path, reading: Reading) -> lis
         what = "no file of the name" if missing else "files of no image:"
         raise MissingFileError(
             f"{folder} has {what} {listed}; give NAME_1 and NAME_2 of each image, NAME_1 alone of each, or "
-            "files NAME with two time points"
+            "files NAME with two time points or twice the channels"
         )
     return [
         replace(row, y=files[f"{row.name}_1"], repeat=files.get(f"{row.name}_2"), noisy=True) for row in rows
     ]
 
 
-def _repeats_in(path: Path, name: str, reading: Reading) -> dict[str, Path]:
-    """Return the two time points of a file as NAME_1 and NAME_2.
+def _repeats_in(path: Path, row: TripletRow, reading: Reading) -> dict[str, Path]:
+    """Return the file of NAME_1 and NAME_2: two time points of one, or one of which both are channels.
 
     Raises:
-        ImageError: it has another number of them.
+        ImageError: it is neither.
     """
-    count = times_of(path, reading)
-    if count != 2:
-        raise ImageError(
-            f"{path} has {count or 'no'} time points: give a file with two, the repeats, or one repeat in a "
-            f"file named {name}_1"
-        )
-    return {f"{name}_{place}": path.with_name(f"{path.name}#t={place - 1}") for place in (1, 2)}
+    count, names = times_of(path, reading), [f"{row.name}_{place}" for place in (1, 2)]
+    if count == 2:
+        return {name: path.with_name(f"{path.name}#t={time}") for time, name in enumerate(names)}
+    if count is None and read_header(path, reading).channels == 2 * row.header("y_hat", reading).channels:
+        return dict.fromkeys(names, path)
+    raise ImageError(
+        f"{path} has {count or 'no'} time points, and not twice the channels of y_hat: give a file with two, "
+        f"the repeats, or one repeat in a file named {names[0]}"
+    )
 
 
 def rows_of_folders(folders: Mapping[str, Path], reading: Reading = PLAIN) -> list[TripletRow]:

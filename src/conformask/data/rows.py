@@ -78,14 +78,14 @@ class TripletRow:
         """
         (x, x_header), (y_hat, y_hat_header) = self._image("x", reading), self._image("y_hat", reading)
         y, y_header = (None, None) if self.y is None else self._image("y", reading)
+        half = None
+        if self.repeat is not None and y is not None:
+            y, half = self._with_repeat(y, y_hat_header, reading)
         if y is not None and y.shape != y_hat.shape:
             raise ImageError(
                 f"triplet {self.name!r}: y has shape {y.shape}, but y_hat has {y_hat.shape} (C, *space); "
                 "they must be the same"
             )
-        half = None
-        if self.repeat is not None and y is not None:
-            y, half = self._with_repeat(y, y_hat_header, reading)
         if x.ndim != y_hat.ndim:
             raise ImageError(
                 f"triplet {self.name!r}: x has shape {x.shape}, but y_hat has {y_hat.shape} (C, *space); one "
@@ -123,10 +123,14 @@ class TripletRow:
     def _with_repeat(self, y: Image, y_hat: Header, reading: Reading) -> tuple[Image, Image]:
         """Return the mean of y and its repeat, and half their difference.
 
+        Two of one file are its first and its second half of the channels.
+
         Raises:
             ImageError: they have different shapes or places, or are the same image.
         """
         repeat, header = self._image("repeat", reading)
+        if isinstance(self.y, Path) and self.y == self.repeat:
+            y, repeat = np.array_split(y, 2)
         if repeat.shape != y.shape:
             raise ImageError(
                 f"triplet {self.name!r}: its repeats have shapes {y.shape} and {repeat.shape}; they must be "
