@@ -12,8 +12,11 @@ ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "conformask"
 ROW = re.compile(r"^\| ([\w ]+) \| (`.+) \| `(\w+)` \|$", re.MULTILINE)
 ROWS = ROW.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
-USES = {"power": {"masks/binary.py", "masks/streaming_level.py", "scorers/heads.py"}}
-"""The passes that few families have, and the scorer that it suits."""
+USES = {
+    "power": {"masks/binary.py", "masks/streaming_level.py", "scorers/heads.py"},
+    "wrong": {"losses/objects.py"},
+}
+"""The passes that few families have, and the scorer that it suits; a loss of objects of the same name."""
 
 
 def mentions(name: str) -> set[str]:

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from synthetic_evaluation import evaluation
 
 from axe import violations
-from conformask.records.release import Power
+from conformask.records.release import ReleasePower
 from conformask.report.page import write_report
 
 pytestmark = pytest.mark.xdist_group("viewer")
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.xdist_group("viewer")
 
 @pytest.fixture(scope="module")
 def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    shown = evaluation(n=60, examples=(), power=(Power(0.02, 40, 1, 0.8),), release_share=0.02)
+    shown = evaluation(n=60, examples=(), power=(ReleasePower(0.02, 40, 1, 0.8),), release_share=0.02)
     report = write_report(shown, tmp_path_factory.mktemp("report") / "report.html")
     page = browser.new_page(color_scheme="dark")
     page.goto(report.as_uri())

@@ -39,7 +39,7 @@ from conformask.records.evaluation import (
 )
 from conformask.records.image_records import ImageRecords
 from conformask.records.objects import ObjectCounts
-from conformask.records.release import Power
+from conformask.records.release import ReleasePower
 from conformask.records.selection import ScoreComparison
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark
 from conformask.scorers.streaming import check_parts, gathered, parts_folder
@@ -193,7 +193,7 @@ def _comparison(masker: Masker, test: Triplets) -> ScoreComparison | None:
 
 def _released(
     masker: Masker, test: Triplets, measured: Mapping[str, Array], share: float | None
-) -> tuple[tuple[Power, ...], dict[str, str]]:
+) -> tuple[tuple[ReleasePower, ...], dict[str, str]]:
     """Return what a release keeps at several shares, and of each image whether it is released at this one."""
     if share is None:
         return (), {}

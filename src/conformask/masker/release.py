@@ -24,7 +24,7 @@ from conformask.errors import CalibrationError, InvalidArgumentError, MismatchEr
 from conformask.masker.masker import Masker
 from conformask.masker.requirements import warn_if_ungrouped
 from conformask.masker.resolve import has_theorem
-from conformask.records.release import JudgedImage, Power, Release
+from conformask.records.release import JudgedImage, Release, ReleasePower
 from conformask.scorers.streaming import gathered
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import read_json, write_json
@@ -201,7 +201,7 @@ class Candidates:
         released[tested] = p <= share + ROUNDING if each else benjamini_hochberg(p, share)
         return released
 
-    def power(self, shares: Sequence[float] = SHARES, *, each: bool = False) -> tuple[Power, ...]:
+    def power(self, shares: Sequence[float] = SHARES, *, each: bool = False) -> tuple[ReleasePower, ...]:
         """Return what each share releases; empty without the truth."""
         return (
             ()
@@ -392,7 +392,7 @@ def _comparisons(risk: float, hidden: float, more_hidden: float) -> list[str]:
     return [text for _, text in sorted(unusual, reverse=True)]
 
 
-def _power(share: float, released: Flags, failed: Flags) -> Power:
+def _power(share: float, released: Flags, failed: Flags) -> ReleasePower:
     good = released[~failed]
     of_good = float(good.mean()) if len(good) else math.nan
-    return Power(share, int(released.sum()), int((released & failed).sum()), of_good)
+    return ReleasePower(share, int(released.sum()), int((released & failed).sum()), of_good)

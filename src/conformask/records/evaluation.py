@@ -19,7 +19,7 @@ from conformask.records.image_records import ImageRecords
 from conformask.records.network import Caveat, Network
 from conformask.records.objects import ObjectCounts
 from conformask.records.reference import CLEAN, Reference
-from conformask.records.release import Power
+from conformask.records.release import ReleasePower
 from conformask.records.selection import ScoreComparison
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
@@ -228,7 +228,7 @@ class Evaluation:
     """Counts of objects, where the promise is about them."""
     made: EvaluationProvenance | None = None
     """The provenance; None in an evaluation of an earlier conformask."""
-    power: tuple[Power, ...] = ()
+    power: tuple[ReleasePower, ...] = ()
     """What a release keeps at several shares; empty where nothing can be promised of one."""
     release_share: float | None = None
     """The share at which images of the gallery are released or held back; None where there is no power."""

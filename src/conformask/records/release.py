@@ -31,7 +31,7 @@ class JudgedImage:
 
 
 @dataclass(frozen=True)
-class Power:
+class ReleasePower:
     """What one share releases of images with truth."""
 
     share: float
@@ -60,7 +60,7 @@ class Release:
     """Number of new units."""
     n_calibration: int
     """Number of calibration units."""
-    power: tuple[Power, ...]
+    power: tuple[ReleasePower, ...]
     """Measurements at several shares; empty without the truth."""
     fingerprint: str = field(repr=False)
     """The fingerprint of the masker."""
