@@ -57,7 +57,13 @@ def test_the_masks_are_those_of_the_masker(loss: Loss | str, tmp_path: Path) -> 
 
 def test_the_masks_of_a_network_that_takes_maps_are_those_of_the_masker(tmp_path: Path) -> None:
     epoch = cm.TrainingConfig(epochs=1)
-    scorer = cm.fit_scorer(triplets(40, 2), out=tmp_path / "run", scorer="mask", training=epoch)
+    scorer = cm.fit_scorer(
+        triplets(40, 2),
+        out=tmp_path / "run",
+        scorer="mask",
+        training=epoch,
+        network=cm.NetworkOptions(width=4),
+    )
     masker = cm.calibrate(scorer, triplets(40, 0), threshold=0.05)
     done = cm.export(masker, tmp_path / "masker.onnx")
     batch = next(triplets(3, 1, side=24).batches(3))
