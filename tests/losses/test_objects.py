@@ -9,6 +9,7 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import label
 
 import conformask as cm
 from conformask.calibration import ScoredBatch, batch_curves, lambda_grid, measured_curves, measures
@@ -284,6 +285,15 @@ def test_components_are_objects() -> None:
     )
     assert by_threshold.has_objects
     assert "with objects" in repr(by_threshold)
+
+
+def test_a_function_labels_both_images() -> None:
+    arrays = {role: images for role, images in objects(3, 6).items() if role in ("x", "y_hat", "y")}
+    made = cm.Triplets.from_arrays(**arrays, labels=lambda image: label(image > 0.5)[0])
+    given = cm.Triplets.from_arrays(**arrays, reading=cm.Reading(objects="components:0.5"))
+    for one, other in zip(made, given, strict=True):
+        np.testing.assert_array_equal(one.cues, other.cues)
+        np.testing.assert_array_equal(one.y_labels, other.y_labels)
 
 
 # what is refused

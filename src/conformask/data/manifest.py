@@ -4,7 +4,7 @@ import csv
 import math
 import os
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from io import StringIO
 from pathlib import Path
@@ -16,6 +16,7 @@ from conformask.data.images import check_name
 from conformask.data.rows import TripletRow
 from conformask.data.splits import PARTS
 from conformask.errors import InvalidArgumentError, MissingFileError
+from conformask.storage.as_arrays import Array
 
 MANIFEST = "manifest.csv"
 REQUIRED = ("x", "y_hat")
@@ -61,9 +62,17 @@ def _check_new(name: str, names: set[str], where: str) -> None:
     names.add(name)
 
 
-def rows_of_arrays(arguments: Mapping[str, Iterable[Any] | None]) -> list[TripletRow]:
-    """Make rows from columns named as the arguments of Triplets.from_arrays; names are else numbers."""
+def rows_of_arrays(
+    arguments: Mapping[str, Iterable[Any] | None], segment: Callable[[Array], Array] | None = None
+) -> list[TripletRow]:
+    """Make rows from columns named as the arguments of Triplets.from_arrays; names are else numbers.
+
+    `segment` makes the labels of each y_hat and y.
+    """
     columns = {name: list(values) for name, values in arguments.items() if values is not None}
+    if segment is not None:
+        for name, role in (("labels", "y_hat"), ("y_labels", "y")):
+            columns |= {name: list(map(segment, columns[role]))} if role in columns else {}
     columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
     count = len(columns["x"])
     if "repeats" in columns and "y" not in columns:

@@ -110,7 +110,7 @@ class Triplets(UnreadTriplets):
         regions: Iterable[Array] | None = None,
         cues: Iterable[Array | DatasetImage] | None = None,
         repeats: Iterable[Array | DatasetImage] | None = None,
-        labels: Iterable[Array] | None = None,
+        labels: Iterable[Array] | Callable[[Array], Array] | None = None,
         y_labels: Iterable[Array] | None = None,
         groups: Sequence[object] | None = None,
         categories: Sequence[str] | None = None,
@@ -128,17 +128,18 @@ class Triplets(UnreadTriplets):
         are second acquisitions of y where nobody has a clean truth: both with noise of mean 0, independent of
         each other and of x (see `CleanMean`); without y they are the only ones, whose noise `reading` may
         say, as Reading(noise_model=NoiseModel(...)). `labels` and `y_labels` are whole numbers (H, W), those
-        of the objects of y_hat and of y, 0 for the background (see `Objects`). `network` is the name of the
-        network that made y_hat.
+        of the objects of y_hat and of y, 0 for the background (`Objects`); or `labels` alone is a function
+        that makes them of an image. `network` is the name of the network that made y_hat.
 
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
         """
+        segment = labels if callable(labels) else None
         rows = rows_of_arrays({
             "x": x, "y_hat": y_hat, "y": y, "groups": groups, "categories": categories, "weights": weights,
             "names": names, "regions": regions, "cues": cues, "repeats": repeats,
-            "labels": labels, "y_labels": y_labels,
-        })  # fmt: skip
+            "labels": None if callable(labels) else labels, "y_labels": y_labels,
+        }, segment)  # fmt: skip
         provenance = UNKNOWN if network is None else Provenance(network=Network(network))
         return cls(rows, reading or Reading(data_range), provenance)
 
