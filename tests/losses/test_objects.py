@@ -22,6 +22,7 @@ from conformask.scorers.scoring import scored_batches, selection_record
 from conformask.wording.promises import headline as headline_of
 from object_worlds import SCORER, objects, triplets
 from simulation import simulated
+from untyped import UNTYPED
 
 ANY, MISSED, WRONG = (cm.Objects(over) for over in ("any", "missed", "wrong"))
 THRESHOLDS = {ANY: 0.5, MISSED: 0.3, WRONG: 0.25}
@@ -336,6 +337,10 @@ def test_what_cannot_be_promised_of_objects_is_refused() -> None:
         )
     with pytest.raises(InvalidArgumentError, match="above 0 and at most 1"):
         cm.Objects("any", 1.5)
+
+
+@UNTYPED
+def test_an_unknown_loss_of_objects_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="choose from"):
         cm.Objects("local")
     with pytest.raises(InvalidArgumentError, match=r"components:0\.5"):

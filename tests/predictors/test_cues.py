@@ -21,6 +21,7 @@ from conformask.predictors.custom import CustomPredictor, custom_predictor
 from conformask.preparation import add_outputs, write_triplets
 from conformask.records.reading import Reading
 from conformask.tasks import Completion
+from untyped import UNTYPED
 
 
 def network(run) -> CustomPredictor:
@@ -292,11 +293,15 @@ def test_the_mean_of_draws_and_all_of_them() -> None:
     assert torch.equal(spread, of_all)
 
 
+@UNTYPED
+def test_what_is_shown_has_a_name() -> None:
+    with pytest.raises(InvalidArgumentError, match="show 'median': give one, mean, all"):
+        CueRecipe.of("samples,3", "median")
+
+
 def test_what_is_shown_goes_with_draws(tmp_path: Path) -> None:
     with pytest.raises(InvalidArgumentError, match="goes with cues samples,K or dropout,K, not flips"):
         CueRecipe.of("flips", "mean")
-    with pytest.raises(InvalidArgumentError, match="show 'median': give one, mean, all"):
-        CueRecipe.of("samples,3", "median")
     with pytest.raises(InvalidArgumentError, match="show goes with cues"):
         add_outputs(pairs(tmp_path, 1, 0), network(lambda x: x), show="mean")
 

@@ -36,7 +36,7 @@ class WindowLoss(MapLoss):
         *,
         regional: bool = False,
         length: str | None = None,
-        **numbers: float,
+        **numbers: Any,
     ) -> None:
         if isinstance(side, str) and side.strip().isdecimal():
             side = int(side)

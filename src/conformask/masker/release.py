@@ -243,7 +243,7 @@ def candidates(masker: Masker, groups: Sequence[str], measured: Mapping[str, Arr
     )
 
 
-def _share_below(past: PerImage, new: PerImage) -> PerImage:
+def _share_below(past: PerImage, new: PerUnit) -> PerUnit:
     return np.searchsorted(np.sort(past), new, side="left") / len(past)
 
 
