@@ -337,14 +337,14 @@ def test_what_cannot_be_promised_of_objects_is_refused() -> None:
         )
     with pytest.raises(InvalidArgumentError, match="above 0 and at most 1"):
         cm.Objects("any", 1.5)
+    with pytest.raises(InvalidArgumentError, match=r"components:0\.5"):
+        cm.Reading(objects="components:x")
+    masker = calibrated(ANY, triplets(20, 1))
+    with pytest.raises(MismatchError, match="--objects"):
+        masker(images["x"][0], images["y_hat"][0])
 
 
 @UNTYPED
 def test_an_unknown_loss_of_objects_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="choose from"):
         cm.Objects("local")
-    with pytest.raises(InvalidArgumentError, match=r"components:0\.5"):
-        cm.Reading(objects="components:x")
-    masker = calibrated(ANY, triplets(20, 1))
-    with pytest.raises(MismatchError, match="--objects"):
-        masker(images["x"][0], images["y_hat"][0])
