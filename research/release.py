@@ -4,7 +4,7 @@
 
 WORK is that of minute.py, whose triplets it reads. Writes research/results/release.json and the picture of
 the how-to page; ten minutes of a core. Every score is the packaged one, the threshold the median loss, and
-the confidence 0.9; images are dealt anew SPLITS times.
+the confidence 0.9; images are divided at random SPLITS times.
 """
 
 import json
@@ -48,7 +48,8 @@ def calibrated(images: cm.Triplets, threshold: float | str, selection: cm.Triple
 def measure(images: cm.Triplets, parts: dict[str, int], threshold: float, batch: int) -> dict:
     """Return what is released of batches at each share, and how many of these miss the threshold.
 
-    All images are scored once, and dealt anew SPLITS times: each deal has its own lambda and order.
+    All images are scored once, and divided at random SPLITS times, each time with a lambda and an order of
+    their own.
     """
     evidence = calibrated(images, threshold).evidence()
     critical, features, curves = evidence.critical_lambdas, evidence.column("features"), evidence.curves

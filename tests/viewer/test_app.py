@@ -14,9 +14,10 @@ from conformask.masker.calibrate import calibrate
 from conformask.pictures.pixels import as_bytes
 from conformask.records.selection import ScoreComparison, Selection
 from conformask.viewer.app import application
+from conformask.viewer.byte_cache import ByteCache
 from conformask.viewer.contrast import default_window
 from conformask.viewer.pictures import OUTSIDE, THUMBNAIL, VEIL
-from conformask.viewer.session import ByteCache, Session
+from conformask.viewer.session import Session
 from conformask.wording.promises import headline
 
 pytestmark = pytest.mark.xdist_group("viewer")

@@ -10,7 +10,8 @@ from axe import violations
 from conformask.masker.release import release
 from conformask.records.release import Release
 from conformask.viewer.app import application
-from conformask.viewer.session import CollectionImage, Session
+from conformask.viewer.collection_image import CollectionImage
+from conformask.viewer.session import Session
 
 pytestmark = pytest.mark.xdist_group("viewer")
 

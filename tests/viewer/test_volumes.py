@@ -28,8 +28,9 @@ from conformask.scorers.tiled import Tiled
 from conformask.viewer import planes
 from conformask.viewer import viewed_image as opened
 from conformask.viewer.app import application
+from conformask.viewer.collection_image import CollectionImage
 from conformask.viewer.contrast import Contrast, presets
-from conformask.viewer.session import CollectionImage, Session
+from conformask.viewer.session import Session
 from conformask.viewer.viewed_image import is_measurable, losses_of
 from conformask.viewer.viewed_image import open_image as open_image
 

@@ -90,7 +90,7 @@ def _summary(found: "Release") -> Iterator[str]:
 
 
 def _tables(found: "Release") -> Iterator[str | Table]:
-    from conformask.wording.numbers import share as percentage
+    from conformask.wording.measurements import release_table
 
     held_back = [image for image in found.images if not image.released]
     if held_back:
@@ -101,9 +101,5 @@ def _tables(found: "Release") -> Iterator[str | Table]:
         yield f"and {len(held_back) - MOST} more, of less risk"
     if found.power:
         yield ""
-        columns = ("share", f"released of {found.n_units}", "of these miss", "of the good, released")
-        numbers = [
-            (f"{each.share:g}", f"{each.released}", f"{each.failing}", percentage(each.of_good))
-            for each in found.power
-        ]
-        yield table(columns, numbers)
+        headings, *measured = release_table(found.power, str(found.n_units), "{:g}".format)
+        yield table(headings, measured)

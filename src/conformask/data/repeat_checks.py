@@ -99,7 +99,7 @@ class Correlation:
     def reach(self) -> float:
         """The sum of the absolute coefficients closer than `range`, to the power 1 / axes; at least 1.
 
-        So many times as large as of independent pixels the variance of a sum may be, to the power 1 / axes.
+        Its power `axes` bounds the variance of a sum, divided by that of a sum over independent pixels.
         """
         near = slice(FARTHEST + 1 - self.range, FARTHEST + self.range)
         coefficients = self.coefficients

@@ -164,7 +164,7 @@ def _row(line: MaskRow) -> list[str]:
 
 
 def _line(row: Mapping[str, str]) -> MaskRow:
-    """Read a line, but not what was released: each run says that anew."""
+    """Read a line; what was released is not read, since every run writes it again."""
     loss = row["loss"] if "loss" in row else row["distance"]  # distance: up to conformask 0.2
     within = {"": None, "True": True, "False": False}[row["within"]]
     bound = float(row["bound"]) if row["bound"] else None

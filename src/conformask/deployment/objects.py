@@ -1,6 +1,5 @@
 """Files about the objects of an image under its mask: labels of the trusted ones, a table, and outlines."""
 
-import csv
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +16,7 @@ from conformask.data.mask_files import OF_VOLUMES, write_blocks
 from conformask.deployment.folder import LABELS, OBJECT_TABLE, OBJECTS
 from conformask.records.geometry import Geometry
 from conformask.storage.as_arrays import Array
+from conformask.storage.as_csv import write_csv
 from conformask.storage.as_json import Json
 from conformask.storage.atomic import atomic_write
 
@@ -63,10 +63,7 @@ class ObjectFiles:
         )
         objects = regionprops(labels)
         rows = [_row(name, group, each, score, mask, under.geometry) for each in objects]
-        with atomic_write(self.table) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, columns(labels.ndim), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
+        write_csv(self.table, rows, columns(labels.ndim))
         if self.outlines is not None:
             features = [_feature(each, row) for each, row in zip(objects, rows, strict=True)]
             collection = {"type": "FeatureCollection", "features": features}

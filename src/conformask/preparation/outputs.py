@@ -8,7 +8,6 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +15,7 @@ from conformask.data.batches import BATCH_SIZE
 from conformask.data.decoding import name_and_suffix, read_header
 from conformask.data.formats import FORMATS
 from conformask.data.formats.format import SourceImage
+from conformask.data.formats.npy import write_npy
 from conformask.data.images import DataRange, Image, list_images, read_image, write_image
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import Provenance
@@ -208,8 +208,8 @@ def _write_values(stem: Path, values: Image, x: Path, reading: Reading) -> None:
 
 def write_array(path: Path, values: Image, axes: str | None = None) -> None:
     """Write values of any range, (C, *space), as npy with these axes, or (*space, C)."""
-    with atomic_write(path) as aside, aside.open("wb") as file:
-        np.save(file, _with_axes(values, axes or "YXC"), allow_pickle=False)
+    with atomic_write(path) as aside:
+        write_npy(aside, _with_axes(values, axes or "YXC"))
 
 
 def _with_axes(image: Image, axes: str) -> Image:

@@ -10,15 +10,15 @@ class ObjectCounts:
     n: int
     """Objects of y_hat."""
     right: int
-    """Of these, those that an object of y meets."""
+    """Objects of y_hat that an object of y meets."""
     shown: int
     """Objects of y_hat that masks show."""
     shown_right: int
-    """Of these, those that an object of y meets."""
+    """Objects of y_hat that masks show and an object of y meets."""
     true: int
     """Objects of y."""
     lacking: int
-    """Of these, those that no object of y_hat meets: the network misses them, and no mask repairs that."""
+    """Objects of y that no object of y_hat meets: the network misses them, and no mask repairs that."""
 
     @property
     def shown_text(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from conformask.conformal.crossing import meets_threshold
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.records.evaluation import Evaluation, is_rare, standing
-from conformask.wording.measurements import expectation_text, promised_and_measured
+from conformask.wording.measurements import expectation_text, promised_and_measured, release_table
 from conformask.wording.numbers import figure, interval_text, percent, plural, share
 from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, network_label, promised_share
 from conformask.wording.scores import useless_text
@@ -248,14 +248,7 @@ def _mean_loss(evaluation: Evaluation) -> str:
 
 def releases(evaluation: Evaluation) -> list[tuple[str, ...]]:
     """Return the rows of the table of releases, headings first; empty where nothing is promised of one."""
-    if not evaluation.power:
-        return []
-    headings = "share", f"released of {sample_text(evaluation)}", "of these miss", "of the good, released"
-    rows = [
-        (percent(each.share), f"{each.released}", f"{each.failing}", share(each.of_good))
-        for each in evaluation.power
-    ]
-    return [headings, *rows]
+    return release_table(evaluation.power, sample_text(evaluation), percent) if evaluation.power else []
 
 
 def _reference(evaluation: Evaluation) -> Iterator[tuple[str, str]]:

@@ -1,40 +1,35 @@
 """A session of the viewer: a masker, its images, and what has been computed for them."""
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import cached_property
 from threading import Lock
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from conformask.conformal.crossing import meets_threshold
-from conformask.data.formats.header import DataRange, Header
 from conformask.data.triplets import Triplets
 from conformask.deployment.scored_image import level_of, mask_size_by_planes, trusted_shares
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of
 from conformask.masks.mask_family import Family
-from conformask.pictures.views import Point, View, select_slices, views_of
+from conformask.pictures.views import Point, View, select_slices
 from conformask.records.evaluation import Measurement
-from conformask.records.geometry import Geometry
 from conformask.records.reading import Reading
 from conformask.records.release import JudgedImage, Release
 from conformask.report.sliders import PromiseStatus, broken_status, other_network_status
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json
-from conformask.viewer.contrast import UNIT
+from conformask.viewer.byte_cache import ByteCache
+from conformask.viewer.collection_image import CollectionImage
 from conformask.viewer.pictures import thumbnail
 from conformask.viewer.planes import Part, plane, reduction
 from conformask.viewer.viewed_image import ViewedImage, is_measurable, loss_of, open_image
 from conformask.wording.measurements import measurement_text
 
-T = TypeVar("T")
 OPENED_BYTES = 512 * 2**20
 """Most bytes of scored images that are kept."""
 THUMBNAIL_BYTES = 64 * 2**20
@@ -49,34 +44,6 @@ USES = {
 """What images of the parts other than the test were used for."""
 MOST_UPLOADS = 32
 """Most uploads before the viewer asks to be restarted."""
-
-
-class ByteCache(Generic[T]):
-    """Thread-safe cache of the last used values, up to a limit of bytes; the very last is always kept."""
-
-    def __init__(self, most: int, weigh: Callable[[T], int]) -> None:
-        self._most, self._weigh = most, weigh
-        self._kept: OrderedDict[str, T] = OrderedDict()
-        self._bytes = 0
-        self._lock = Lock()
-
-    def get(self, key: str) -> T | None:
-        """Return the value under this key; None if there is none."""
-        with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-            return self._kept.get(key)
-
-    def put(self, key: str, value: T) -> T:
-        """Keep a value, and drop those that were not used for longest."""
-        with self._lock:
-            if key in self._kept:
-                self._bytes -= self._weigh(self._kept.pop(key))
-            self._kept[key] = value
-            self._bytes += self._weigh(value)
-            while self._bytes > self._most and len(self._kept) > 1:
-                self._bytes -= self._weigh(self._kept.popitem(last=False)[1])
-        return value
 
 
 @dataclass(frozen=True)
@@ -107,46 +74,6 @@ class Progress:
     name: str
     done: int
     total: int
-
-
-@dataclass(frozen=True)
-class CollectionImage:
-    """An image of a collection, with its views and ranges."""
-
-    triplets: Triplets
-    index: int
-    upload_header: Header | None = None
-    """Header of the file of an upload's y_hat, whose pixels are in memory now; else None."""
-
-    @cached_property
-    def header(self) -> Header:
-        """Header of y_hat."""
-        return self.upload_header or self.triplets.header(self.index)
-
-    @property
-    def geometry(self) -> Geometry | None:
-        """Geometry of y_hat; None where it is unknown."""
-        return self.header.geometry
-
-    @cached_property
-    def views(self) -> tuple[View, ...]:
-        """Planes in which the image is shown."""
-        return views_of(self.header.space, self.geometry)
-
-    @property
-    def steps(self) -> tuple[float, ...]:
-        """Spacing along z, y and x, all 1 where it is unknown."""
-        return (1.0, 1.0, 1.0) if self.geometry is None else (1.0, *self.geometry.spacing)[-3:]
-
-    @cached_property
-    def data_range(self) -> DataRange:
-        """Values of y_hat that became 0 and 1."""
-        return self.triplets.data_range or self.header.data_range or UNIT
-
-    @property
-    def x_range(self) -> DataRange:
-        """Values of x that became 0 and 1."""
-        return self.triplets.reading.of("x").data_range or self.data_range
 
 
 class Session:

@@ -27,7 +27,7 @@ from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError
 from conformask.records.reading import Reading
 from conformask.storage.as_arrays import Array
-from conformask.viewer.session import CollectionImage
+from conformask.viewer.collection_image import CollectionImage
 from conformask.viewer.viewed_image import MOST_DECODED
 
 T = TypeVar("T")

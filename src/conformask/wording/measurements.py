@@ -1,12 +1,13 @@
 """Measurements of masks in use, in sentences: whether the promise was kept, and what changed."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from conformask.conformal.units import Unit
 from conformask.records.card import CalibrationCard
 from conformask.records.change import Change
 from conformask.records.evaluation import Evaluation, Measurement, standing
 from conformask.records.network import Caveat
+from conformask.records.release import ReleasePower
 from conformask.records.stream_status import StreamStatus
 from conformask.wording.numbers import figure, interval_text, percent, plural, share
 from conformask.wording.promises import promised_share
@@ -137,3 +138,13 @@ def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
     if status.changes is not None:
         lines.append(changes_text(status.changes, f"the latest {plural(status.n_latest, 'image')}"))
     return [card.promise.named(line) for line in lines]
+
+
+def release_table(
+    power: Sequence[ReleasePower], batch: str, share_text: Callable[[float], str]
+) -> list[tuple[str, ...]]:
+    """Return what each share releases of a batch, such as "60 test images"; the headings come first."""
+    rows = [
+        (share_text(each.share), f"{each.released}", f"{each.failing}", share(each.of_good)) for each in power
+    ]
+    return [("share", f"released of {batch}", "of these miss", "of the good, released"), *rows]
