@@ -100,13 +100,14 @@ def lambda_grid(
     low = low if loss.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
     even = np.geomspace(low, high, points)
-    return np.concatenate([[0.0], _concentrate(curves(items, family, loss, even)), [np.inf]])
+    return concentrated(curves(items, family, loss, even))
 
 
-def _concentrate(curves: Curves) -> Float[np.ndarray, "g"]:
-    """Return as many points between the same ends, at equal steps of combined size, loss and log lambda.
+def concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
+    """Return 0, points at equal steps of combined size, loss and log lambda, and inf.
 
-    Log lambda has the weight EVEN, so that no stretch is left without points.
+    The points are as many as those of the curves, between the same ends. Log lambda has the weight EVEN, so
+    that no stretch is left without points.
     """
     logs, risk = np.log(curves.grid), np.maximum.accumulate(curves.loss, axis=1).mean(axis=0)
     coordinates = (logs, -curves.size.mean(axis=0), risk)
@@ -118,7 +119,7 @@ def _concentrate(curves: Curves) -> Float[np.ndarray, "g"]:
     points = np.exp(np.interp(np.linspace(0, path[-1], len(logs)), path, logs))
     # exp(log(a)) may differ from a in the last bit
     points[[0, -1]] = curves.grid[[0, -1]]
-    return np.asarray(points)
+    return np.concatenate([[0.0], points, [np.inf]])
 
 
 def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: int = 40) -> float:

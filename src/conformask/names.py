@@ -9,6 +9,8 @@ Guarantee = Literal[
     "weighted", "adaptive", "simultaneous",
 ]  # fmt: skip
 Unit = Literal["image", "image_of_new_group", "group"]
+Level = Literal["one", "image"]
+"""Whether all images have one lambda, or each has one in proportion to its own level."""
 Family = Literal["binary", "reciprocal", "water_filling", "power", "trusted_mean"]
 Scorer = Literal["mask", "error", "quantile", "packaged", "spread", "residual", "gradient"]
 Untrained = Literal["packaged", "spread", "residual", "gradient"]

@@ -13,6 +13,7 @@ from conformask.cli.options import (
     AS_FILES_SAY,
     LOSS,
     MARGINAL,
+    PROMISE,
     AsJson,
     FamilyName,
     Grey,
@@ -74,6 +75,15 @@ def calibrate(
     family: FamilyName = None,
     grey: Grey = False,
     patches: Patches = None,
+    level: Annotated[
+        names.Level | None,
+        Parameter(
+            group=PROMISE,
+            help="Give all images one lambda, or each image its own, in proportion to a level that is "
+            "predicted from the image and its score; if not given, image where 20 or more images are set "
+            "aside for choices and this predicts better.",
+        ),
+    ] = None,
     objects: Annotated[
         str | None,
         Parameter(
@@ -185,6 +195,7 @@ def calibrate(
         promise=promise.promise(),
         family=chosen_family,
         patches=area,
+        level=level,
         selection=set_aside,
         compute=devices.compute(run / PARTS),
         allow_network_mismatch=allow_network_mismatch,

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, replace
 
+import numpy as np
+
 from conformask.errors import MismatchError
 from conformask.storage.as_arrays import Array
 
@@ -52,6 +54,19 @@ class Curves:
         columns = {field.name: getattr(self, field.name) for field in fields(self)}
         rows = {key: value[places] for key, value in columns.items() if key != "grid" and value is not None}
         return replace(self, **rows)
+
+    def along(self, factors: Array, grid: Array) -> "Curves":
+        """Return the curves on another grid, where lambda is a point of it times the factor of each image.
+
+        Values are those of the last grid point up to that lambda.
+        """
+        lambdas = np.multiply.outer(factors, grid)
+        places = np.searchsorted(self.grid, lambdas, side="right") - 1
+        columns = {name: getattr(self, name) for name in ("loss", "size", "bound", "hidden")}
+        rows = {
+            name: np.take_along_axis(each, places, 1) for name, each in columns.items() if each is not None
+        }
+        return replace(self, grid=grid, **rows)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> "Curves":

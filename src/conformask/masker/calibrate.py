@@ -43,6 +43,7 @@ from conformask.masker.requirements import (
 from conformask.masker.resolve import Choices, check_window, resolve
 from conformask.masker.weights import weights_of
 from conformask.masks.mask_family import Family
+from conformask.names import Level
 from conformask.records.card import CalibrationCard, now
 from conformask.records.reading import Reading
 from conformask.records.size import Size, among, extra_text, size_text
@@ -72,6 +73,7 @@ def calibrate(
     promise: AnyPromise = "marginal",
     family: str | Mapping[str, Json] | Family | None = None,
     patches: int | str | None = None,
+    level: Level | None = None,
     selection: Triplets | None = None,
     compute: Compute = ONE_DEVICE,
     allow_network_mismatch: bool = False,
@@ -94,6 +96,9 @@ def calibrate(
         patches: the least size of a connected part of a mask, shown or hidden: a number of pixels or, if
             images have a spacing, an area such as "25mm2" (for volumes "8mm3"). Specks are removed from the
             score, so that the promise is about these masks. If None, parts have any size.
+        level: "one" lambda for all images, or for each "image" its own, in proportion to a level that is
+            predicted from the image and its score by a fit on the selection images, 20 or more. If None,
+            each image has its own where that predicts better, but for Given.
         selection: triplets for the grid and other choices, instead of those that the scorer keeps.
         compute: the devices, and a folder for finished parts, from which a killed calibration resumes.
         allow_network_mismatch: calibrate on outputs of another network than the scorer was trained on.
@@ -120,7 +125,7 @@ def calibrate(
     check_parts(compute)
     refuse_others(images, selection)
     choices = resolve(
-        scorer, images, threshold, loss, promise, family, patches, selection,
+        scorer, images, threshold, loss, promise, family, patches, level, selection,
         allow_network_mismatch=allow_network_mismatch,
     )  # fmt: skip
     used = choices.loss
@@ -225,6 +230,7 @@ def _card(
         calibrated_on=seen.image_ids,
         tiles=tiles,
         patches=choices.scorer.patches,
+        level="one" if choices.scorer.level_arrays is None else "image",
         network=calibration.network,
         cues_made=calibration.provenance.cues if choices.scorer.cue_channels else None,
         image_errors=None if choices.image_errors is None else choices.image_errors.to_json(),

@@ -1,5 +1,6 @@
 """Reading of a saved masker."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from conformask.masks import family as family_by_name
 from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
 from conformask.scorers.given import load_given
+from conformask.scorers.image_level import Levelled, LevelModel
+from conformask.scorers.level_fit import along_levels
 from conformask.scorers.network_scorer import stored_card
 from conformask.scorers.patches import in_patches
 from conformask.scorers.scorer import Scorer, as_scorer
 from conformask.scorers.smoothed import for_loss
 from conformask.scorers.stored import load_scorer
 from conformask.scorers.tiled import Tiled
+from conformask.storage.as_arrays import Array
 from conformask.types import Loss, Weigh
 
 
@@ -61,7 +65,7 @@ def load(
         same = stored_card(folder).loss == replace(card.loss, region=False)
         scorer = load_scorer(folder, loss=loss if same else None, network=network)
     masker = Masker(
-        scorer=as_calibrated(scorer, card, used),
+        scorer=as_calibrated(scorer, card, used, stored.level),
         loss=used,
         family=family or family_by_name(card.family),
         rule=rule_from_json(card.rule),
@@ -76,8 +80,16 @@ def load(
     return masker
 
 
-def as_calibrated(scorer: Scorer, card: CalibrationCard, loss: Loss) -> Scorer:
-    """Return the scorer as the loss uses it, wrapped in Tiled and Patches where the card says so."""
+def as_calibrated(
+    scorer: Scorer, card: CalibrationCard, loss: Loss, level: Mapping[str, Array] | None = None
+) -> Scorer:
+    """Return the scorer as the loss uses it, wrapped in Tiled, Patches and Levelled as at calibration."""
     scorer = for_loss(as_scorer(scorer), loss)
     scorer = scorer if card.tiles in (None, scorer.tiles) else Tiled(scorer, *card.tiles)
-    return in_patches(scorer, card.patches)
+    scorer = in_patches(scorer, card.patches)
+    if level is None:
+        return scorer
+    model, record, family = LevelModel.from_arrays(level), scorer.selection, str(card.family["name"])
+    if record is not None and family in record.curves:
+        record = replace(record, curves={family: along_levels(record.curves[family], model)})
+    return Levelled(scorer, model, record)

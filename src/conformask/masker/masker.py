@@ -371,7 +371,7 @@ class Masker:
     def stored(self) -> StoredMasker:
         """The parts of this masker that are saved, without its scorer."""
         arrays = self.critical_lambdas, self.curves, self.perceptual_hashes, self.probe
-        return StoredMasker(self.card, self.fingerprint, *arrays)
+        return StoredMasker(self.card, self.fingerprint, *arrays, self.scorer.level_arrays)
 
     def save(self, folder: str | Path) -> "Masker":
         """Write a run folder: the scorer's files, calibration.json and files it names, CARD.md. No pickle.

@@ -23,6 +23,7 @@ from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.masker.requirements import check_sample_size, warn_if_meant_otherwise
 from conformask.masks import family as family_by_name
 from conformask.masks.mask_family import Family
+from conformask.names import Level
 from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
 from conformask.records.network import check_network
@@ -31,6 +32,8 @@ from conformask.records.selection import ScoreComparison, Selection
 from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
 from conformask.scorers.given import BY_VALUE, Given, GivenScorer
+from conformask.scorers.image_level import Levelled
+from conformask.scorers.level_fit import FEWEST, along_levels, fit_level
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.patches import in_patches, patch_area
 from conformask.scorers.scorer import Scorer
@@ -70,6 +73,7 @@ def resolve(
     promise: AnyPromise,
     family: str | Mapping[str, Json] | Family | None,
     patches: int | str | None,
+    level: Level | None,
     selection: Triplets | None,
     *,
     allow_network_mismatch: bool,
@@ -105,17 +109,41 @@ def resolve(
         record = selection_record(scorer, selection, used, [used_family])
         is_compared = scorer.name in WITHOUT_TRAINING and scorer.patches is None
         if isinstance(trained, NetworkScorer | GivenScorer) and is_compared:
-            level = level_of(threshold, record.unmasked_loss)
-            comparison = _compared_with_others(trained, selection, used, used_family, level)
+            stated_threshold = level_of(threshold, record.unmasked_loss)
+            comparison = _compared_with_others(trained, selection, used, used_family, stated_threshold)
             record = replace(record, comparison=comparison)
             scorer = for_loss(replace(trained, selection=record), used)
     elif record is not None and record.of != used.terms:
         record = None
+    scorer, record = _levelled(scorer, used_family, record, threshold, level)
     columns = columns_of(images) | ({} if stated.weight is None else {"weight": np.ones(len(images))})
     units, _ = stated.resolve().counted(len(images), columns)
     choices = _made_on_selection(scorer, used, used_family, stated, threshold, record, units)
     check_sample_size(choices.promise, choices.threshold, used, len(images), columns)
     return choices
+
+
+def _levelled(
+    scorer: Scorer, family: Family, record: Selection | None, threshold: float | str, choice: Level | None
+) -> tuple[Scorer, Selection | None]:
+    """Return the scorer with a level for each image, and the selection images along it, where that is chosen.
+
+    If None is chosen, that is where it predicts critical lambdas better than one value, but not for maps,
+    of which masks show what lies on one side of a value.
+    """
+    if choice == "one" or (choice is None and scorer.by_value):
+        return scorer, record
+    model = None if record is None else fit_level(record, family.name, threshold_of(threshold, record))
+    if model is not None and record is not None:
+        record = replace(record, curves={family.name: along_levels(record.curves[family.name], model)})
+        return Levelled(scorer, model, record), record
+    if choice == "image":
+        n = 0 if record is None else len(record.unmasked_loss)
+        raise InvalidArgumentError(
+            f"level image: of {n} selection images, the features of an image predict its critical lambda no "
+            f"better than one value does. It takes {FEWEST} or more (selection=); or leave level out"
+        )
+    return scorer, record
 
 
 def _compared_with_others(

@@ -13,6 +13,8 @@ from conformask.storage.as_json import Json, read_json
 from conformask.storage.sealed import not_as_written, publish, read_published, verify, verify_files
 
 CARD = "CARD.md"
+LEVEL = "level/"
+"""Beginning of the names of arrays of the model of levels."""
 SCORER_FILES = ("scorer.json", "scorer.safetensors", "selection.npz", "looks.npz")
 
 
@@ -27,6 +29,8 @@ class StoredMasker:
     curves: Curves | None
     perceptual_hashes: Array | None
     probe: Mapping[str, Array] | None
+    level: Mapping[str, Array] | None
+    """The model of the level of each image; None where all have one lambda."""
 
 
 def write_stored(folder: Path, stored: StoredMasker) -> None:
@@ -34,6 +38,7 @@ def write_stored(folder: Path, stored: StoredMasker) -> None:
     curves = {} if stored.curves is None else stored.curves.arrays()
     if stored.perceptual_hashes is not None:
         curves["looks"] = stored.perceptual_hashes
+    curves |= {LEVEL + name: values for name, values in (stored.level or {}).items()}
     publish(
         folder / CALIBRATION,
         {**stored.card.to_json(), "fingerprint": stored.fingerprint},
@@ -65,7 +70,7 @@ def mark_exploratory(card: CalibrationCard, folder: Path) -> CalibrationCard:
 def _chosen(card: CalibrationCard, table: tuple[float, ...] | None) -> tuple[object, ...]:
     """Return the choices of a person in a promise; a table leaves threshold and confidence open."""
     stated = replace(card.promise, confidence=None) if table else card.promise
-    chosen = card.loss, stated, card.thresholds, card.family, card.tiles, card.patches
+    chosen = card.loss, stated, card.thresholds, card.family, card.tiles, card.patches, card.level
     return chosen if table else (*chosen, card.threshold)
 
 
@@ -93,6 +98,7 @@ def read_stored(folder: Path) -> StoredMasker:
         Curves.from_arrays(arrays) if "grid" in arrays else None,
         arrays.get("looks"),
         probe,
+        {name.removeprefix(LEVEL): arrays[name] for name in arrays if name.startswith(LEVEL)} or None,
     )
 
 

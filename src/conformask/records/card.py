@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from conformask.conformal.promise import Promise
+from conformask.names import Level
 from conformask.records.domain import Domain
 from conformask.records.loss import LossTerms, with_loss
 from conformask.records.reference import Reference
@@ -42,6 +43,8 @@ class Terms:
     """Thresholds declared before the calibration, for a simultaneous promise."""
     patches: int | None = None
     """The least number of pixels of a connected part of a mask; None where parts have any size."""
+    level: Level = "one"
+    """Whether all images have one lambda, or each its own in proportion to its level."""
     hides: str | None = None
     """The images that must be hidden completely, whatever they show, to keep the promise; None if none."""
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,9 @@ from conformask.storage.typed import from_dict
 
 CROSS_FITTED = "cross-fitted"
 """Said of training images that were scored by networks trained without their groups."""
+
+WHOLE, QUARTERS = "", "quarters/"
+"""Beginnings of the names of arrays in selection.npz: those of curves of images, and of their quarters."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,10 @@ class Selection:
     curves: Mapping[str, Curves]
     """Curves by the name of the family."""
     comparison: ScoreComparison | None = None
+    level_features: Array | None = None
+    """Features that the level of an image is predicted from, (n, F); None in runs of conformask 0.2."""
+    quarters: Mapping[str, Curves] = field(default_factory=dict)
+    """Curves of quarters of some of the images, with the same features, by the name of the family."""
 
     def threshold(self, quantile: float) -> float:
         """Return the quantile of the unmasked losses, which a threshold such as "q0.1" stands for."""
@@ -71,8 +78,11 @@ class Selection:
     def save(self, folder: Path) -> None:
         """Write selection.npz."""
         arrays = {"of": np.array(json.dumps(vars(self.of))), "distance": self.unmasked_loss}
-        for family, curves in self.curves.items():
-            arrays |= curves.arrays(f"{family}/")
+        for prefix, of_families in ((WHOLE, self.curves), (QUARTERS, self.quarters)):
+            for family, curves in of_families.items():
+                arrays |= curves.arrays(f"{prefix}{family}/")
+        if self.level_features is not None:
+            arrays["level_features"] = self.level_features
         if self.comparison is not None:
             arrays["comparison"] = np.array(json.dumps(asdict(self.comparison)))
         write_arrays(folder / "selection.npz", arrays)
@@ -81,18 +91,23 @@ class Selection:
     def load(cls, folder: Path) -> "Selection":
         """Read the record that save wrote."""
         arrays = read_arrays(folder / "selection.npz")
-        families = sorted({key.split("/")[0] for key in arrays if "/" in key})
         if "of" not in arrays:
             raise MismatchError(
                 f"{folder / 'selection.npz'} was written by an older version of conformask: train again"
             )
-        curves = {name: Curves.from_arrays(arrays, f"{name}/") for name in families}
+        curves, quarters = (_by_family(arrays, prefix) for prefix in (WHOLE, QUARTERS))
         path = folder / "selection.npz"
         terms = _terms(str(arrays["of"]), path)
         stored = arrays.get("comparison", arrays.get("worth"))  # worth: up to conformask 0.2
         comparison = None if stored is None else comparison_as_now(json.loads(str(stored)))
         kept = None if comparison is None else from_dict(ScoreComparison, comparison, path)
-        return cls(terms, arrays["distance"], curves, kept)
+        return cls(terms, arrays["distance"], curves, kept, arrays.get("level_features"), quarters)
+
+
+def _by_family(arrays: Mapping[str, Array], prefix: str) -> dict[str, Curves]:
+    inside = (key.removeprefix(prefix) for key in arrays if key.startswith(prefix))
+    families = sorted({key.split("/")[0] for key in inside if key.count("/") == 1})
+    return {family: Curves.from_arrays(arrays, f"{prefix}{family}/") for family in families}
 
 
 def _terms(stored: str, path: Path) -> LossTerms:

@@ -1,7 +1,7 @@
 """The base class of scorers, your own function as a scorer, and a wrapper of other scorers and objects."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -76,6 +76,11 @@ class Scorer(ABC):
         return None
 
     @property
+    def level_arrays(self) -> Mapping[str, Array] | None:
+        """The model of the level that divides its score, as arrays; None where all images have one lambda."""
+        return None
+
+    @property
     def trained_on(self) -> frozenset[str]:
         """Hashes of pixels and groups of the images that it, or the predictor, was trained or selected on."""
         return frozenset()
@@ -103,6 +108,10 @@ class Scorer(ABC):
     @abstractmethod
     def __call__(self, x: Images, y_hat: Images) -> Score:
         """Compute the score of each image."""
+
+    def own(self, cues: Tensor) -> Tensor:
+        """Return the maps beside y_hat that it takes, of all that come with an image."""
+        return cues
 
     def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
         """Compute the score map alone, in operations that an exporter can trace."""
@@ -153,6 +162,10 @@ class WrappedScorer(Scorer):
     def cue_channels(self) -> int:  # type: ignore[override]
         """Number of maps beside y_hat that the scorer takes."""
         return getattr(self.scorer, "cue_channels", 0)
+
+    def own(self, cues: Tensor) -> Tensor:
+        """Return the maps beside y_hat that the scorer takes."""
+        return self.scorer.own(cues) if isinstance(self.scorer, Scorer) else cues
 
     def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
         """Return the score that the scorer computes."""

@@ -1,6 +1,9 @@
 """Scores of a whole collection of triplets, batch by batch, and the record of the selection images."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
 
 import numpy as np
 import torch
@@ -16,7 +19,7 @@ from conformask.errors import ImageError, MismatchError
 from conformask.masks.mask_family import Family
 from conformask.progress import tracked
 from conformask.records.selection import Selection
-from conformask.scorers.objects import ObjectScorer
+from conformask.scorers.level_fit import QUARTERED, level_features_of, quarters_of
 from conformask.scorers.scorer import Scorer, called
 from conformask.storage.as_arrays import Array
 from conformask.types import Images, Loss, Score
@@ -62,7 +65,7 @@ def score_of(
         ImageError: the score or a feature is NaN or infinite, the score negative, or of another size than
             y_hat; names the image.
     """
-    if isinstance(scorer, ObjectScorer) and cues is not None:
+    if isinstance(scorer, Scorer) and cues is not None:
         cues = scorer.own(cues)
     _check_cues(getattr(scorer, "cue_channels", 0), y_hat, cues, names[0])
     with torch.no_grad(), full_precision(y_hat):
@@ -110,20 +113,37 @@ def selection_record(
 ) -> Selection:
     """Compute unmasked losses of the selection images, and for each family a grid and the curves on it.
 
-    Losses are computed as by `unmasked_losses` unless they are given.
+    So do quarters of some of the images, from which the level of an image is fitted. The unmasked losses are
+    those where lambda is infinite, unless they are given.
     """
-    first = selection.select(range(min(GRID_IMAGES, len(selection))))
-    items = list(scored(scorer, first, "grids"))
+    n, first = len(selection), min(GRID_IMAGES, len(selection))
+    items = list(scored(scorer, selection.select(range(first)), "grids"))
     grids = {family.name: lambda_grid(family, loss, items, points) for family in families}
-    parts: dict[str, list[dict[str, Array]]] = {family.name: [] for family in families}
-    for item in scored(scorer, selection, "selection"):
+    rest = scored(scorer, selection.select(range(first, n)), "selection") if first < n else []
+    features, parts, quarters = [], defaultdict(list), defaultdict(list)
+    for item in chain(items, rest):
+        features.append(level_features_of(item))
         for family in families:
             parts[family.name].append(measures(item, family, loss, grids[family.name]))
-    curves = {name: Curves.from_arrays(concatenate(parts[name]) | {"grid": grids[name]}) for name in grids}
-    with_columns = {name: labelled(found_curves, selection) for name, found_curves in curves.items()}
-    return Selection(
-        loss.terms, unmasked_losses(selection, loss) if unmasked is None else unmasked, with_columns
-    )
+        for quarter in quarters_of(item, loss) if sum(map(len, features)) <= QUARTERED else ():
+            own = {"features": level_features_of(quarter)}
+            for family in families:
+                quarters[family.name].append(measures(quarter, family, loss, grids[family.name]) | own)
+
+    def curves(of_families: Mapping[str, Sequence[dict[str, Array]]]) -> dict[str, Curves]:
+        return {
+            name: Curves.from_arrays(concatenate(of_family) | {"grid": grids[name]})
+            for name, of_family in of_families.items()
+        }
+
+    of_images = {name: labelled(of_family, selection) for name, of_family in curves(parts).items()}
+    group_of = dict(zip(selection.names, selection.groups, strict=True))
+    of_quarters = {
+        name: replace(of_family, group=np.array([group_of[each] for each in of_family.names]))
+        for name, of_family in curves(quarters).items()
+    }
+    losses = next(iter(of_images.values())).loss[:, -1] if unmasked is None else unmasked
+    return Selection(loss.terms, losses, of_images, None, np.concatenate(features), of_quarters)
 
 
 def unmasked_losses(selection: Triplets, loss: Loss) -> Array:
