@@ -7,7 +7,7 @@ whose pages the system may drop from memory at any time.
 import math
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -28,9 +28,11 @@ from conformask.errors import ImageError, InvalidArgumentError
 from conformask.losses import paper_distance
 from conformask.masker.masker import Masker
 from conformask.prefetch import prefetch
-from conformask.progress import tracked
+from conformask.progress import Tell, tracked
 from conformask.records.size import Size, size_text
+from conformask.scorers.image_level import Levelled, features_by_blocks, floors_of, level_features
 from conformask.scorers.patches import Patches, remove_specks
+from conformask.scorers.scorer import Scorer
 from conformask.scorers.tiled import Factors, Places, Tile, Tiled, reduced, tiled
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Loss, Score
@@ -83,12 +85,49 @@ class WrittenMask:
 def tiled_scorer(masker: Masker) -> Tiled:
     """Return the masker's scorer for whole images; unless calibrated by tiles, a tile holds its images.
 
-    Its scores have specks, which `remove_specks` removes from the score of a whole image.
+    Its scores are finished by `finish_score`, once that of a whole image is there.
     """
-    inner = masker.scorer.scorer if isinstance(masker.scorer, Patches) else masker.scorer
+    inner = masker.scorer
+    while isinstance(inner, Levelled | Patches):
+        inner = inner.scorer
     if masker.card.tiles is not None:
         return cast(Tiled, inner)
     return tiled(inner, len(masker.card.sizes[0])).holding(masker.card.sizes)
+
+
+def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
+    """Return the masker's scorer with the tiles of `tiled_scorer`, which it reports."""
+
+    def around(scorer: Scorer) -> Scorer:
+        if isinstance(scorer, Levelled | Patches):
+            return replace(scorer, scorer=around(scorer.scorer))
+        return replace(tiled_scorer(masker), tell=tell)
+
+    return around(masker.scorer)
+
+
+def finish_score(masker: Masker, image: WholeImage, score: Array) -> None:
+    """Remove specks from the score of a whole image, (1, C, *space), and divide it by its level, in place."""
+    remove_specks(masker.scorer, score)
+    if isinstance(masker.scorer, Levelled):
+        level = masker.scorer.model(_level_features(masker, image, torch.from_numpy(score))).numpy()
+        for window in grid(image.y_hat.size):
+            score[window_index(window)] /= level
+
+
+def _level_features(masker: Masker, image: WholeImage, score: Tensor) -> Tensor:
+    factors = _factors(masker, image)
+
+    def read(around: Places) -> list[Tensor]:
+        rasters = (image.x, reduced(around, factors)), (image.y_hat, around)
+        x, y_hat = (torch.from_numpy(_read(raster, places))[None] for raster, places in rasters)
+        return [x, y_hat, score[window_index(around)]]
+
+    if not tiled_scorer(masker).holds(image.y_hat.size):
+        return features_by_blocks(image.y_hat.size, read, floors_of(score), factors)
+    whole = (_read(raster, raster.header.everywhere) for raster in (image.x, image.y_hat))
+    x, y_hat = (torch.from_numpy(each)[None] for each in whole)
+    return level_features(x, y_hat, score)
 
 
 def whole_images(masker: Masker, triplets: Triplets, mask_geometry: Role = "y_hat") -> dict[int, WholeImage]:
@@ -146,7 +185,7 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> WrittenMask:
     count = len(windows_of(masker, image))
     for places, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
         score[window_index(places)] += part
-    remove_specks(masker.scorer, score)
+    finish_score(masker, image, score)
     mask = _BlockwiseMask(masker, image, torch.from_numpy(score))
     write_blocks(path, score.shape[1:], mask.blocks(), image.under)
     clipped = max(raster.clipped(grid(raster.size)) for raster in (image.x, image.y_hat))

@@ -181,8 +181,10 @@ def level_maps(x: Images, y_hat: Images, score: Images, floors: PerImage) -> Ima
         parts.append(averaged((levels[0] - levels[1]).abs(), WIDE))
     logarithms = (torch.cat(parts, dim=1).abs() + FAINT).log()
     maps = torch.cat([cues(2 * x - 1, 2 * y_hat - 1), score.log(), logarithms, of_y_hat[0]], dim=1)
-    space = pairs[1].shape[2:]
-    return maps.reshape(len(pairs[1]), -1, *maps.shape[1:]).transpose(1, 2).reshape(len(pairs[1]), -1, *space)
+    if pairs[1].ndim == 4:
+        return maps
+    n, space = pairs[1].shape[0], pairs[1].shape[2:]
+    return maps.reshape(n, -1, *maps.shape[1:]).transpose(1, 2).reshape(n, maps.shape[1], *space)
 
 
 def _planes(images: Images) -> Images:

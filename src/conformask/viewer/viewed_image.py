@@ -21,9 +21,10 @@ from conformask.deployment.whole import (
     WholeImage,
     exponent_by_blocks,
     facts_of,
+    finish_score,
     parts_of_score,
+    scorer_of_whole,
     shape_of_score,
-    tiled_scorer,
     whole_image,
     windows_of,
 )
@@ -37,7 +38,6 @@ from conformask.pictures.views import Places
 from conformask.progress import Tell
 from conformask.records.reference import CLEAN, Reference
 from conformask.records.size import Size
-from conformask.scorers.patches import in_patches, remove_specks
 from conformask.scorers.scoring import scored_batches
 from conformask.scorers.tiled import Places as Window
 from conformask.storage.as_arrays import Array
@@ -141,7 +141,7 @@ def open_image(masker: Masker, triplets: Triplets, index: int, report: Tell) -> 
     masker.card.check_shape(triplets.header(index).shape, f"{triplets.names[index]}: ")
     if decoded_bytes(triplets, index) > MOST_DECODED:
         return _open_in_files(masker, triplets, index, report)
-    scorer = in_patches(replace(tiled_scorer(masker), tell=report), masker.scorer.patches)
+    scorer = scorer_of_whole(masker, report)
     one = triplets.select([index])
     return _open_in_memory(masker, next(scored_batches(scorer, one, 1)), one.reference)
 
@@ -250,7 +250,7 @@ def _scores(masker: Masker, image: WholeImage, report: Tell) -> Array:
     for done, (window, part) in enumerate(parts_of_score(masker, image), start=1):
         report(done, count)
         score[window_index(window)] += part
-    remove_specks(masker.scorer, score)
+    finish_score(masker, image, score)
     return score
 
 

@@ -17,6 +17,7 @@ from conformask.data.images import Image, to_unit
 from conformask.data.mask_files import grid
 from conformask.data.rasters import Raster
 from conformask.deployment.whole import (
+    IN_MEMORY,
     WholeImage,
     asks_for_pixels,
     check_whole,
@@ -34,6 +35,8 @@ from conformask.masker.masker import Masker
 from conformask.masks.mask_family import Family, refuse_unrelated
 from conformask.masks.streaming_level import StreamingLevel
 from conformask.records.reading import PLAIN, Reading
+from conformask.records.size import size_text
+from conformask.scorers.image_level import Levelled, level_features
 from conformask.scorers.tiled import Places, Tile, Tiled
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Score
@@ -118,8 +121,17 @@ def masked(
         )
     check_whole(masker, image)
     warn_whole(masker, image)
+    has_level = masker.scorer.level_arrays is not None
+    if has_level and math.prod(image.y_hat.size) > IN_MEMORY:
+        raise InvalidArgumentError(
+            f"y_hat has {size_text(image.y_hat.size)} pixels: its level is computed in memory, here for up "
+            f"to {IN_MEMORY} pixels; use conformask mask, or calibrate with --level one (level='one')"
+        )
     _, channels, *size = shape_of_score(masker, image)
     scores = _scores(masker, image, x, y_hat, *maps)
+    if has_level:
+        level = delayed(partial(_image_level, masker, image))(x, y_hat, scores)
+        scores = [delayed(np.divide)(score, level) for score in scores]
     initial = partial(_initial_level, masker, channels * math.prod(size))
     refuse_unrelated(masker.family)
     passes = masker.family.streaming_level(1.0, math.prod(size)).count
@@ -233,14 +245,24 @@ def _level_by_pixels(
     parts: Sequence[Array],
 ) -> StreamingLevel:
     """Return the level before the first pass for a rule that needs pixels; parts are the blocks' scores."""
+    *images, score = _in_memory(image, x, y_hat, parts)
+    return initial(facts_of_pixels(image, *images), score)
+
+
+def _image_level(masker: Masker, image: WholeImage, x: Array, y_hat: Array, parts: Sequence[Array]) -> Array:
+    """Return the level of an image, (1,); parts are the blocks' scores."""
+    assert isinstance(masker.scorer, Levelled)
+    return masker.scorer.model(level_features(*_in_memory(image, x, y_hat, parts))).numpy()
+
+
+def _in_memory(image: WholeImage, x: Array, y_hat: Array, parts: Sequence[Array]) -> list[Tensor]:
+    """Return x, y_hat and score of an image, each (1, C, *space); parts are the blocks' scores."""
     score = np.empty((len(parts[0]), *image.y_hat.size), np.float32)
     for block, part in zip(_blocks(image), parts, strict=True):
         score[window_index(block)] = part
-    x_tensor, y_hat_tensor = (
-        torch.from_numpy(_to_unit(raster.header, raster.reading, raster.name, array))[None]
-        for raster, array in ((image.x, x), (image.y_hat, y_hat))
-    )
-    return initial(facts_of_pixels(image, x_tensor, y_hat_tensor), torch.from_numpy(score)[None])
+    pairs = (image.x, x), (image.y_hat, y_hat)
+    images = [_to_unit(raster.header, raster.reading, raster.name, array) for raster, array in pairs]
+    return [torch.from_numpy(each)[None] for each in (*images, score)]
 
 
 def _level(before: "Delayed", passes: int, scores: Sequence["Delayed"]) -> "Delayed":

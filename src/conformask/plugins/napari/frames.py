@@ -19,6 +19,7 @@ from conformask.deployment.whole import (
     WholeImage,
     check_whole,
     facts_of,
+    finish_score,
     parts_of_score,
     shape_of_score,
     windows_of,
@@ -30,7 +31,6 @@ from conformask.plugins.napari.register import size_of
 from conformask.records.domain import Domain
 from conformask.records.reading import PLAIN
 from conformask.records.size import Size
-from conformask.scorers.patches import remove_specks
 from conformask.storage.as_arrays import Array
 from conformask.types import Score
 
@@ -150,7 +150,7 @@ def score_images(masker: Masker, images: Sequence[WholeImage]) -> Generator[int,
         for window, part in parts_of_score(masker, image):
             scores[index : index + 1][window_index(window)] += part
             yield total
-    remove_specks(masker.scorer, scores)
+        finish_score(masker, image, scores[index : index + 1])
     return [_scored_image(masker, image, scores[index : index + 1]) for index, image in enumerate(images)]
 
 
