@@ -10,10 +10,13 @@ from torch import Tensor
 
 from conformask.arithmetic import image_means
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.crossing import first_crossing
+from conformask.conformal.certainty import Simultaneous
+from conformask.conformal.crossing import best_start, first_crossing
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
+from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.rules import covariates_of
+from conformask.conformal.units import Group
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
 from conformask.losses.clean import Products
@@ -172,9 +175,8 @@ def measures(
 ) -> dict[str, Array]:
     """Measure a batch for calibration: names, features, loss and size on the grid.
 
-    With a threshold, critical_lambda is added: exact for a monotone loss, the last grid point before the
-    first crossing for others. If `bounded`, bound is added for an lp loss: the largest loss that any truth
-    could give.
+    With a threshold, the exact critical_lambda is added for a monotone loss. If `bounded`, bound is added
+    for an lp loss: the largest loss that any truth could give.
     """
     image_loss = loss.of_batch(item.batch, item.score.map.shape[1])
     losses, size = _curves_of(item, family, image_loss, grid)
@@ -189,10 +191,8 @@ def measures(
     if bounded:
         bound = bound_curves(item, family, loss, grid)
         columns |= {} if bound is None else {"bound": bound}
-    if threshold is None:
+    if threshold is None or not loss.monotone:
         return columns
-    if not loss.monotone:
-        return columns | {"critical_lambda": first_crossing(grid, losses, threshold)}
     return columns | {"critical_lambda": _solve(item.score.map, family, image_loss, threshold)}
 
 
@@ -361,8 +361,13 @@ def calibration_data(
     threshold: float,
     loss: Loss,
     critical_lambdas: Float[np.ndarray, "n"] | None = None,
+    start: float = 0.0,
 ) -> CalibrationData:
-    """Return the evidence for a threshold; critical lambdas are read off the curves if not given."""
+    """Return the evidence for a threshold from curves, on their grid from a start on.
+
+    Critical lambdas that are not given are the last grid points before the first crossing.
+    """
+    curves = curves.from_start(start)
     if critical_lambdas is None:
         critical_lambdas = first_crossing(curves.grid, curves.loss, threshold)
     return CalibrationData(
@@ -370,9 +375,25 @@ def calibration_data(
     )
 
 
+def start_of(curves: Curves | None, threshold: float, promise: Guarantee, loss: Loss) -> float:
+    """Return the lambda from which on masks open, by the curves of selection images; see `best_start`.
+
+    It is 0, any lambda, unless the loss is relative to what is shown.
+    """
+    if curves is None or not loss.relative:
+        return 0.0
+    evidence = calibration_data(curves, threshold, loss)
+    if isinstance(promise.unit, Group):
+        evidence = promise.unit.reduce(evidence)
+    # a table of promises has one start for all confidences
+    fixed = isinstance(promise.certainty, Simultaneous)
+    confidence = DEFAULTS["confidence"] if fixed or promise.confidence is None else promise.confidence
+    return best_start(evidence.curves.grid, evidence.curves.loss, threshold, confidence)
+
+
 def size_at(curves: Curves, threshold: float, promise: Guarantee, loss: Loss) -> float:
     """Return the mean mask size if these images were the calibration set, read off their curves."""
-    evidence = calibration_data(curves, threshold, loss)
+    evidence = calibration_data(curves, threshold, loss, start=start_of(curves, threshold, promise, loss))
     lam = promise.fit_on_selection(evidence, evidence.n).rule(evidence)(covariates_of(curves))
     place = np.searchsorted(curves.grid, lam, side="right") - 1
     return float(curves.hidden_shares[np.arange(evidence.n), place].mean())

@@ -53,14 +53,15 @@ def between_grid_points(
     return np.asarray(crossings, dtype=np.float64)
 
 
-def started(
+def best_start(
     grid: Float[np.ndarray, "g"], losses: Float[np.ndarray, "n g"], threshold: float, confidence: float
-) -> Float[np.ndarray, "h"]:
-    """Return the grid without those of its first points at which one object of many decides.
+) -> float:
+    """Return the grid point from which on a loss relative to what is shown is looked at.
 
-    Where few objects are shown, one wrong one makes a large share. The grid starts where first crossings from
-    there on give the largest lambda with half of the failures that the confidence allows, so that others than
-    these images hardly ever fail at the start.
+    Where little is shown, a few pixels or objects decide, and first crossings from 0 on end there. An image
+    that fails at the start has the critical lambda 0. The start is where first crossings from there on give
+    the largest lambda with half of the failures that the confidence allows, so that other images than these
+    hardly ever fail at the start. It is valid if these are no calibration images.
     """
     rank = max(1, math.floor((1 - confidence) / 2 * (len(losses) + 1)))
     starts = range(1, len(grid) - 1)
@@ -69,7 +70,7 @@ def started(
         for start in starts
     )
     lambdas = [float(np.sort(each)[rank - 1]) for each in crossings]
-    return np.append(0.0, grid[starts[int(np.argmax(lambdas))] :])
+    return float(grid[starts[int(np.argmax(lambdas))]])
 
 
 def refined(

@@ -55,6 +55,13 @@ class Curves:
         rows = {key: value[places] for key, value in columns.items() if key != "grid" and value is not None}
         return replace(self, **rows)
 
+    def from_start(self, start: float) -> "Curves":
+        """Return the curves without the grid points between 0 and `start`."""
+        kept = (self.grid == 0) | (self.grid >= start)
+        columns = {name: getattr(self, name) for name in ("loss", "size", "bound", "hidden")}
+        rows = {name: values[:, kept] for name, values in columns.items() if values is not None}
+        return self if kept.all() else replace(self, grid=self.grid[kept], **rows)
+
     def along(self, factors: Array, grid: Array) -> "Curves":
         """Return the curves on another grid, where lambda is a point of it times the factor of each image.
 

@@ -139,7 +139,7 @@ def calibrate(
             choices = replace(choices, grid=_own_grid(choices, images))
         curves, critical = _gathered(choices, images, (fingerprints, seen.contents), compute)
     check_sample_size(choices.promise, choices.threshold, used, len(images), columns_kept(curves))
-    losses = calibration_data(curves, choices.threshold, used, critical)
+    losses = calibration_data(curves, choices.threshold, used, critical, choices.start)
     rule = choices.promise.rule(losses)
     hidden = hidden_share(curves, rule)
     warn_if_hidden(choices.promise, losses, rule, hidden, used.terms.name)
@@ -148,7 +148,7 @@ def calibrate(
     card = _card(choices, images, seen, curves, rule.to_json(), fingerprints)
     card = replace(card, hides=hidden_by(rule, hidden), hidden=hidden, own_grid=own_grid)
     return Masker(
-        choices.scorer, used, choices.family, rule, card, critical, curves, choices.weigh,
+        choices.scorer, used, choices.family, rule, card, losses.critical_lambdas, curves, choices.weigh,
         seen.perceptual_hashes, probe,
     )  # fmt: skip
 
@@ -171,7 +171,7 @@ def _loss_of_closed(loss: Loss, channels: int, size: Size) -> float:
 
 def _gathered(
     choices: Choices, calibration: Triplets, made_of: object, compute: Compute
-) -> tuple[Curves, Float[np.ndarray, "n"]]:
+) -> tuple[Curves, Float[np.ndarray, "n"] | None]:
     grid, bounded = cast(Array, choices.grid), choices.promise.own_bounds
 
     def measure(item: ScoredBatch) -> dict[str, Array]:
@@ -191,7 +191,7 @@ def _gathered(
         made_of,
     )
     columns = gathered(choices.scorer, calibration, measure, "calibrating", key, compute)
-    critical = columns.pop("critical_lambda")
+    critical = columns.pop("critical_lambda", None)
     curves = Curves.from_arrays(columns | {"grid": grid})
     return labelled(curves, calibration), critical
 
@@ -215,6 +215,7 @@ def _card(
         exact=choices.loss.monotone and not promise.on_grid,
         exploratory=False,
         thresholds=declared_thresholds(promise),
+        start=choices.start,
         n_calibration=len(calibration),
         **sample_counts(promise, curves),
         weights=None if curves.weight is None else (float(curves.weight.min()), float(curves.weight.max())),

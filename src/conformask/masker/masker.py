@@ -103,8 +103,8 @@ class Masker:
 
     @property
     def grid(self) -> Float[np.ndarray, "g"]:
-        """Lambdas at which the curves are known; 0 and inf where none are stored."""
-        return NO_GRID if self.curves is None else self.curves.grid
+        """Lambdas that may be deployed if not any; 0 and inf where no curves are stored."""
+        return NO_GRID if self.curves is None else self.curves.from_start(self.card.start).grid
 
     @property
     def guarantee(self) -> Guarantee:
@@ -117,7 +117,8 @@ class Masker:
         Raises:
             MismatchError: no curves are stored.
         """
-        return calibration_data(self.stored_curves(), self.card.threshold, self.loss, self.critical_lambdas)
+        card, curves = self.card, self.stored_curves()
+        return calibration_data(curves, card.threshold, self.loss, self.critical_lambdas, card.start)
 
     @overload
     def __call__(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from conformask.calibration import calibration_data
+from conformask.calibration import calibration_data, start_of
 from conformask.conformal.certainty import Simultaneous
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
@@ -63,6 +63,7 @@ def recalibrated(
         promise, threshold = _declared(promise, card.thresholds, threshold)
     if same and threshold == threshold_before:
         return None
+    start = card.start if selection is None else start_of(selection, threshold, promise, loss)
     if promise.needs_selection and not table:
         if selection is None:
             raise InvalidArgumentError(
@@ -70,11 +71,11 @@ def recalibrated(
                 "with selection="
             )
         units, _ = promise.counted(card.n_calibration, columns)
-        promise = promise.fit_on_selection(calibration_data(selection, threshold, loss), units)
+        promise = promise.fit_on_selection(calibration_data(selection, threshold, loss, start=start), units)
     covered = table and _whose(promise) == _whose(before)
     check_sample_size(promise, threshold, loss, card.n_calibration, columns)
     closed_masks_pass(curves.loss[:, 0], threshold, card.loss.name)
-    seen = calibration_data(curves, threshold, loss)
+    seen = calibration_data(curves, threshold, loss, start=start)
     rule = promise.rule(seen)
     hidden = hidden_share(curves, rule)
     card = replace(
@@ -83,6 +84,7 @@ def recalibrated(
         promise=replace(stated, weight=None),
         claim=promise.claim(card.loss.name, threshold),
         rule=rule.to_json(),
+        start=start,
         exact=False,
         exploratory=card.exploratory or not covered,
         hides=hidden_by(rule, hidden),

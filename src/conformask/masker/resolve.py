@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from conformask.calibration import calibration_data
-from conformask.conformal.crossing import between_grid_points, refined, started
+from conformask.calibration import calibration_data, start_of
+from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.image_bound import fit_loss_quantile
@@ -57,6 +57,8 @@ class Choices:
     threshold: float
     grid: Float[np.ndarray, "g"] | None
     """Lambdas for the curves; None where there are no selection images to choose them on."""
+    start: float
+    """The lambda from which on masks open, see `start_of`."""
     image_errors: LogLinear | None
 
     @property
@@ -115,7 +117,7 @@ def resolve(
             scorer = for_loss(replace(trained, selection=record), used)
     elif record is not None and record.of != used.terms:
         record = None
-    scorer, record = _levelled(scorer, used_family, record, threshold, level)
+    scorer, record = _levelled(scorer, used, used_family, stated.resolve(), record, threshold, level)
     columns = columns_of(images) | ({} if stated.weight is None else {"weight": np.ones(len(images))})
     units, _ = stated.resolve().counted(len(images), columns)
     choices = _made_on_selection(scorer, used, used_family, stated, threshold, record, units)
@@ -124,7 +126,13 @@ def resolve(
 
 
 def _levelled(
-    scorer: Scorer, family: Family, record: Selection | None, threshold: float | str, choice: Level | None
+    scorer: Scorer,
+    loss: Loss,
+    family: Family,
+    promise: Guarantee,
+    record: Selection | None,
+    threshold: float | str,
+    choice: Level | None,
 ) -> tuple[Scorer, Selection | None]:
     """Return the scorer with a level for each image, and the selection images along it, where that is chosen.
 
@@ -133,10 +141,13 @@ def _levelled(
     """
     if choice == "one" or (choice is None and scorer.by_value):
         return scorer, record
-    model = None if record is None else fit_level(record, family.name, threshold_of(threshold, record))
-    if model is not None and record is not None:
-        record = replace(record, curves={family.name: along_levels(record.curves[family.name], model)})
-        return Levelled(scorer, model, record), record
+    curves = None if record is None else record.curves.get(family.name)
+    if record is not None and curves is not None:
+        stated = threshold_of(threshold, record)
+        model = fit_level(record, family.name, stated, start_of(curves, stated, promise, loss))
+        if model is not None:
+            record = replace(record, curves={family.name: along_levels(curves, model)})
+            return Levelled(scorer, model, record), record
     if choice == "image":
         n = 0 if record is None else len(record.unmasked_loss)
         raise InvalidArgumentError(
@@ -178,10 +189,11 @@ def _made_on_selection(
             f"{what} needs selection images for a grid and other choices, but none are kept for "
             f"{family.name}: pass selection="
         )
+    start = start_of(curves, level, promise, loss)
     if curves is not None and promise.needs_selection:
-        promise = promise.fit_on_selection(calibration_data(curves, level, loss), units)
-    grid = _grid(curves, promise, loss, level)
-    return Choices(scorer, loss, family, stated, promise, level, grid, _image_errors(curves, promise))
+        promise = promise.fit_on_selection(calibration_data(curves, level, loss, start=start), units)
+    grid = _grid(curves, promise, loss, level, start)
+    return Choices(scorer, loss, family, stated, promise, level, grid, start, _image_errors(curves, promise))
 
 
 def _image_errors(curves: Curves | None, promise: Guarantee) -> LogLinear | None:
@@ -194,15 +206,13 @@ def _image_errors(curves: Curves | None, promise: Guarantee) -> LogLinear | None
 
 
 def _grid(
-    curves: Curves | None, promise: Guarantee, loss: Loss, threshold: float
+    curves: Curves | None, promise: Guarantee, loss: Loss, threshold: float, start: float
 ) -> Float[np.ndarray, "g"] | None:
     """Return the grid of the selection images, refined near the expected lambda if that must be on it."""
     if curves is None or promise.confidence is None or (loss.monotone and not promise.on_grid):
         return None if curves is None else curves.grid
-    if loss.relative and loss.terms.of_objects:
-        grid = started(curves.grid, curves.loss, threshold, promise.confidence)
-        curves = replace(curves, grid=grid, loss=curves.loss[:, np.isin(curves.grid, grid)])
-    return refined(curves.grid, between_grid_points(curves.grid, curves.loss, threshold), promise.confidence)
+    begun = curves.from_start(start)
+    return refined(curves.grid, between_grid_points(begun.grid, begun.loss, threshold), promise.confidence)
 
 
 def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Family | None) -> Family:

@@ -43,6 +43,8 @@ class Terms:
     """Thresholds declared before the calibration, for a simultaneous promise."""
     patches: int | None = None
     """The least number of pixels of a connected part of a mask; None where parts have any size."""
+    start: float = 0.0
+    """The lambda from which on masks open, for a loss relative to what is shown; below, all is hidden."""
     level: Level = "one"
     """Whether all images have one lambda, or each its own in proportion to its level."""
     hides: str | None = None

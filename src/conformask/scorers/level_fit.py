@@ -53,10 +53,11 @@ def level_features_of(item: ScoredBatch) -> Float[np.ndarray, "n f"]:
     return level_features(item.batch.x, item.batch.y_hat, item.score.map).cpu().numpy()
 
 
-def fit_level(record: Selection, family: str, threshold: float) -> LevelModel | None:
+def fit_level(record: Selection, family: str, threshold: float, start: float) -> LevelModel | None:
     """Fit the level for a threshold; None where images are too few, or where one lambda predicts as well.
 
-    The level of an image is proportional to its critical lambda as its features predict it.
+    The level of an image is proportional to its critical lambda as its features predict it; `start` is the
+    lambda from which on masks open.
     """
     curves, features, quarters = record.curves.get(family), record.level_features, record.quarters.get(family)
     if curves is None or curves.group is None or features is None:
@@ -66,7 +67,7 @@ def fit_level(record: Selection, family: str, threshold: float) -> LevelModel | 
     if len(np.unique(groups)) < FEWEST:
         return None
     rows = np.concatenate([np.asarray(part.features) for part in parts])
-    logs = np.concatenate([_log_lambdas(part, threshold) for part in parts])
+    logs = np.concatenate([_log_lambdas(part.from_start(start), threshold) for part in parts])
     is_whole = np.arange(len(logs)) < len(features)
     ridge, left_out = fitted(rows, logs, groups, is_whole)
     return LevelModel(ridge, left_out[is_whole]) if ridge.weights.any() else None
