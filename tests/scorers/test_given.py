@@ -2,11 +2,13 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
 import conformask as cm
@@ -78,12 +80,118 @@ def test_the_promise_is_kept_whatever_the_maps_say(change, higher) -> None:
     assert np.mean(kept) >= 0.9 - 3 * np.sqrt(0.09 / 60)
 
 
+def with_a_spike(count: int, seed: int) -> dict[str, np.ndarray]:
+    """Images that are wrong where a confidence is 0; one is wrong where it is 1, with one value of 1e6."""
+    generator = np.random.default_rng(seed)
+    y = (0.2 + 0.01 * generator.random((count, 8, 8))).astype(np.float32)
+    confidence = np.zeros_like(y)
+    confidence[:, :, :2] = confidence[0, :, :4] = 1
+    error = generator.uniform(0.3, 0.6, (count, 1, 1)).astype(np.float32) * (1 - confidence)
+    error[0] = 0.11 * confidence[0]
+    error[0, 0, 0], confidence[0, 0, 0] = 0, 1e6
+    return {"x": y, "y_hat": y + error, "y": y, "cues": confidence}
+
+
+def largest_mean(mask: np.ndarray, error: np.ndarray) -> float:
+    return float(np.lib.stride_tricks.sliding_window_view(mask * error, (3, 3)).mean(axis=(2, 3)).max())
+
+
+def mean(mask: np.ndarray, error: np.ndarray) -> float:
+    return float((mask * error).mean())
+
+
+PROMISES = {
+    "binary by value": ({"loss": "l1", "threshold": 0.05}, mean, "binary"),
+    "reciprocal": (
+        {"loss": cm.MaskedWindow("l1", 3), "threshold": 0.1},
+        largest_mean,
+        "reciprocal",
+    ),
+    **{
+        family: ({"loss": "l1", "threshold": 0.05, "family": family}, mean, family)
+        for family in ("water_filling", "trusted_mean")
+    },
+}
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize(("n", "higher"), [(9, "trusted"), (19, "distrusted")])
+@pytest.mark.parametrize(("terms", "loss_of", "family"), PROMISES.values(), ids=PROMISES)
+def test_of_exchangeable_images_no_more_fail_than_promised(terms, loss_of, family, n, higher) -> None:
+    """Each of n + 1 images is the new one in turn: at most a tenth of them may fail, whatever the maps."""
+    columns = with_a_spike(n + 1, n)
+    if higher == "distrusted":
+        columns["cues"] = -columns["cues"]
+    images, failures = cm.Triplets.from_arrays(**columns), 0
+    for new in range(n + 1):
+        known = images.select(index for index in range(n + 1) if index != new)
+        masker = cm.calibrate(cm.Given(higher), known, **terms)
+        assert masker.family.name == family
+        mask = np.asarray(masker(images[new]), np.float64)[0]
+        failures += loss_of(mask, abs(images[new].y - images[new].y_hat)[0]) > terms["threshold"] * (1 + 2e-6)
+    assert failures <= 0.1 * (n + 1) + 1e-9
+
+
+@pytest.mark.parametrize("zero", [-3.0, 0.25, 100.0])
+@pytest.mark.parametrize("higher", ["trusted", "distrusted"])
+def test_where_scores_are_0_does_not_change_masks_by_value(higher, zero) -> None:
+    """Nor for values beyond it; they are multiples of 1/256, so that float32 holds all differences."""
+    change = lambda spread: np.round(256 * (3 * spread - 1)) / 256  # noqa: E731
+    scorer, masks = cm.Given(higher).of(triplets(20, 0, change)), []
+    for each in (scorer, replace(scorer, zero=zero)):
+        masker = cm.calibrate(each, triplets(20, 0, change), threshold=THRESHOLD, loss="l1")
+        masks.append([masker(triplet) for triplet in triplets(20, 1, change)])
+    np.testing.assert_array_equal(*masks)
+    assert 0 < np.mean(masks) < 1
+
+
+def test_scores_start_at_the_most_trusted_value_of_a_typical_selection_image() -> None:
+    known, others = triplets(20, 0, lambda spread: -spread), triplets(20, 1, lambda spread: -spread)
+    lows, highs = ([float(end(each.cues)) for each in others] for end in (np.min, np.max))
+    assert cm.Given().of(known, others).zero == sorted(lows)[9]
+    assert cm.Given("trusted").of(known, others).zero == sorted(highs)[9]
+    assert (cm.Given().of(known).zero, cm.Given("trusted").of(known).zero) == (0, 1)
+    assert cm.Given().of(known, triplets(20, 1)).zero == 0, "a variance is 0 where the network is certain"
+    masker = calibrated(known, selection=others)
+    assert masker.scorer.zero == sorted(lows)[9]
+
+
+def test_what_is_shown_is_stated_in_values_of_the_map() -> None:
+    for higher, side in (("trusted", "above"), ("distrusted", "below")):
+        scorer = cm.Given(higher).of(triplets(5, 0))
+        for value in (-2500.0, -3.125, -1e-3, 0.0, 1e-6, 0.5, 1.0, 1.25, 7e5):
+            (lam,) = scorer(torch.ones(1), torch.ones(1), torch.tensor([value])).map.double().tolist()
+            text = scorer.shown_text(lam)
+            stated = float(text.removeprefix(f"Shown are the pixels whose map is {side} ").removesuffix("."))
+            assert stated == pytest.approx(value, rel=1e-5, abs=1e-7)
+        assert scorer.shown_text(0.0) is None
+
+
+def test_grey_masks_do_not_depend_on_the_scale_of_maps() -> None:
+    how = {"threshold": 0.1, "loss": cm.MaskedWindow("l1", 3)}
+    plain = cm.calibrate(cm.Given(), triplets(20, 0), **how)
+    small = cm.calibrate(cm.Given(), triplets(20, 0, lambda spread: 1e-6 * spread), **how)
+    for one, other in zip(triplets(5, 1), triplets(5, 1, lambda spread: 1e-6 * spread), strict=True):
+        np.testing.assert_allclose(plain(one), small(other), rtol=1e-4)
+
+
+def test_a_run_of_0_2_whose_scores_started_at_an_extreme_gives_the_same_masks(tmp_path: Path) -> None:
+    scorer = replace(cm.Given().of(triplets(20, 0)), zero=0.25)
+    masker = cm.calibrate(scorer, triplets(20, 0), threshold=THRESHOLD, loss="l1")
+    masker.save(tmp_path)
+    again, lam = cm.load(tmp_path), np.float32(masker.card.rule["lam"])
+    for triplet in triplets(5, 1):
+        np.testing.assert_array_equal(again(triplet), (triplet.cues[0] - np.float32(0.25)).clip(0) < lam)
+
+
 def test_constant_and_saturated_maps_are_named() -> None:
     with pytest.warns(UserWarning, match="40 of 40 maps hold one value alone, such as that of '00000'"):
         calibrated(triplets(40, 0, np.zeros_like))
     saturated = triplets(40, 0, lambda spread: np.where(spread > 0.2, 0.9999, 0.0001))
     with pytest.warns(UserWarning, match=r"100% of the pixels of the maps hold 0\.0001 or 0\.9999"):
         calibrated(saturated)
+    with pytest.warns(UserWarning, match=r"100% of the pixels of the maps hold 0: .* give their logarithms"):
+        cm.Given("trusted").of(triplets(40, 0, lambda spread: 1e-9 * spread))
 
 
 def test_an_inverted_map_is_noticed() -> None:

@@ -156,11 +156,13 @@ def calibrate(
     if objects is None and about.is_given:
         chosen = about.loss(loss_for(start, None).terms)
     loss = loss_for(start, chosen, triplets)
-    used_scorer, selection = for_images(start, triplets, loss), start.selection
-    name, area = family_for(used_scorer, loss, chosen_family).name, patch_area(patches, triplets)
-    kept = selection is not None and selection.of == loss.terms and name in selection.curves
-    has_curves = kept and area is None
+    area = patch_area(patches, triplets)
+    has_curves = False
+    if area is None and isinstance(start, NetworkScorer) and start.selection is not None:
+        name = family_for(start, loss, chosen_family).name
+        has_curves = start.selection.of == loss.terms and name in start.selection.curves
     calibration, set_aside = (triplets.part("calibration"), None) if has_curves else _set_aside(triplets)
+    used_scorer = for_images(start, calibration, loss, set_aside)
     used_scorer = tiled_scorer(used_scorer, triplets.dimensions) if tiled else used_scorer
     if threshold is None:
         choices = threshold_choices(

@@ -30,7 +30,8 @@ from conformask.records.reference import Reference
 from conformask.records.selection import ScoreComparison, Selection
 from conformask.records.threshold import level_of, threshold_of
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
-from conformask.scorers.given import BY_VALUE, Given, GivenScorer
+from conformask.scorers.given import BY_VALUE, GREY, Given, GivenScorer
+from conformask.scorers.given import NAME as GIVEN
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.patches import in_patches, patch_area
 from conformask.scorers.scorer import Scorer
@@ -93,7 +94,7 @@ def resolve(
         raise InvalidArgumentError(
             "patches go with promises about pixels; objects are shown or hidden whole: leave patches out"
         )
-    trained = for_images(scorer, images, used)
+    trained = for_images(scorer, images, used, selection)
     scorer = in_patches(for_loss(trained, used), patch_area(patches, images))
     if scorer.name not in WITHOUT_TRAINING:
         check_network(
@@ -187,9 +188,12 @@ def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Fa
         choice = _grey(scorer, used)
     elif choice is None and scorer.by_value and (used.family or {}).get("name") == "binary":
         choice = BY_VALUE
-    if choice is None or isinstance(choice, str | Mapping):
-        return family_by_name(choice or used.family or scorer.family, used.exponent or 1.0)
-    return choice
+    if not (choice is None or isinstance(choice, str | Mapping)):
+        return choice
+    settings = choice or used.family or scorer.family
+    if scorer.name == GIVEN and settings in ("reciprocal", {"name": "reciprocal"}):
+        settings = GREY
+    return family_by_name(settings, used.exponent or 1.0)
 
 
 def _grey(scorer: Scorer, used: Loss) -> str | Mapping[str, Json]:

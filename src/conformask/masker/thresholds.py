@@ -68,9 +68,8 @@ def threshold_choices(
     used, guarantee = loss_for(scorer, loss, selection), promise_from(promise).resolve()
     refuse_unbounded(guarantee, used)
     if selection is not None:
-        scorer = in_patches(
-            for_loss(for_images(scorer, selection, used), used), patch_area(patches, selection)
-        )
+        scorer = for_images(scorer, selection, used, selection)
+        scorer = in_patches(for_loss(scorer, used), patch_area(patches, selection))
         used_family = family_for(scorer, used, family)
         record = selection_record(scorer, selection, used, [used_family])
     elif isinstance(scorer, Untrained | Given) or scorer.selection is None:

@@ -145,8 +145,10 @@ def packaged_scorer() -> Untrained:
     return Untrained("packaged")
 
 
-def for_images(scorer: Scorer | Untrained | Given, triplets: Triplets, used: Loss) -> Scorer:
+def for_images(
+    scorer: Scorer | Untrained | Given, triplets: Triplets, used: Loss, selection: Triplets | None = None
+) -> Scorer:
     """Return the scorer itself, or the one that it makes for images like these and a loss."""
     if isinstance(scorer, Given):
-        return scorer.of(triplets)
+        return scorer.of(triplets, selection)
     return scorer.of(triplets, used) if isinstance(scorer, Untrained) else as_scorer(scorer)
