@@ -48,7 +48,7 @@ class LossOptions:
         str | None,
         Parameter(
             help="For --over local and others with a window: its side in pixels, or in units, such as 5mm, "
-            "if images have a spacing."
+            "if images have a spacing: the next odd number of pixels."
         ),
     ] = None
     tolerance: Annotated[

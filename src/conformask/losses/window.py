@@ -27,7 +27,7 @@ class WindowLoss(MapLoss):
     side: int | tuple[int, ...] | None
     """The side in pixels; None for a length before the spacing of the images is known."""
     length: str | None
-    """The side where it was given as a length, such as 5 mm."""
+    """The side where it was given as a length: as given, or with `side` the true one, such as 5 mm."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class WindowLoss(MapLoss):
             side = int(side)
         if isinstance(side, str):
             side, length = None, side
-        if length is not None:
+        if side is None and length is not None:
             parsed(length)
         checked = _checked_side(side, length)
         super().__init__(errors, regional=regional, side=checked, length=length, **numbers)
@@ -93,8 +93,9 @@ class Local(LocalLoss):
 
     Args:
         errors: an error map, as for `Mean`.
-        side: the side of the window in pixels, for all axes or for each; or a length such as "5mm" or "20um",
-            where images have a spacing.
+        side: the side of the window in pixels, for all axes or for each; an even one reaches one pixel
+            further before j than after it. Or a length such as "5mm" or "20um", where images have a spacing:
+            the next odd number of pixels.
 
     Raises:
         InvalidArgumentError: the side is below 1 or not a number of pixels or a length, or the error map is
@@ -174,7 +175,8 @@ class MaskedWindow(WindowLoss):
     Args:
         errors: an error map, as for `Mean`.
         side: the side of the window in pixels, for all axes or for each; or a length such as "5mm" or "20um",
-            where images have a spacing. A window larger than the image is as large as the image.
+            where images have a spacing, for the next odd number of pixels. A window larger than the image is
+            as large as the image.
 
     Raises:
         InvalidArgumentError: the side is below 1 or not a number of pixels or a length, or the error map is

@@ -240,8 +240,8 @@ def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
     """
     if terms.length is None:
         return
-    window = None if geometry is None else geometry.window(terms.length)
-    if window is None or window.sides != terms.window:
+    sides = terms.window
+    if geometry is None or not isinstance(sides, tuple) or not geometry.spans(sides, terms.length):
         spacing = "no spacing" if geometry is None else f"a spacing of {geometry.text}"
         raise MismatchError(
             f"the window of {terms.length} was {terms.window} pixels, but these images have {spacing}: give "

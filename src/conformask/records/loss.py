@@ -29,7 +29,7 @@ class LossTerms:
     window: int | tuple[int, ...] | None = None
     """Side of the window in pixels, or its side along each axis."""
     length: str | None = None
-    """Side of the window where it was given as a length, such as 5 mm."""
+    """Its side, or its sides, where it was given as a length: 5 mm, or 7.5 x 5 x 5 mm."""
     tolerance: float | None = None
     """The error above which a pixel is wrong."""
     region: bool = False
@@ -84,7 +84,7 @@ class LossTerms:
 
     @property
     def _window_label(self) -> str:
-        """The window in words, such as 9 x 9 pixels, or 5 mm (1 x 5 x 5 pixels)."""
+        """The window in words, such as 9 x 9 pixels, or 7.5 x 5 x 5 mm (3 x 5 x 5 pixels)."""
         sides = self._sides if isinstance(self.window, tuple) else f"{self.window} x {self.window}"
         return f"{sides} pixels" if self.length is None else f"{self.length} ({sides} pixels)"
 
