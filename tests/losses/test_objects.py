@@ -9,14 +9,17 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 from scipy.ndimage import label
 
 import conformask as cm
 from conformask.calibration import ScoredBatch, batch_curves, lambda_grid, measured_curves, measures
+from conformask.data.labels import read_labels
 from conformask.errors import CalibrationError, ImageError, InvalidArgumentError, MismatchError
 from conformask.losses import loss_of_terms, stored_loss
 from conformask.losses.objects import LabelledObjects
 from conformask.masks import family
+from conformask.records.reading import PLAIN
 from conformask.scorers.objects import ObjectScorer
 from conformask.scorers.scoring import scored_batches, selection_record
 from conformask.wording.promises import headline as headline_of
@@ -316,6 +319,25 @@ def test_bad_labels_are_refused(labels: np.ndarray, message: str) -> None:
     images = cm.Triplets.from_arrays(image, image, image, labels=[labels], y_labels=[labels])
     with pytest.raises(ImageError, match=message):
         images[0]
+
+
+def test_noise_in_the_place_of_labels_is_refused() -> None:
+    masker, images = calibrated(ANY, triplets(20, 1)), objects(1, 2)
+    noise = np.random.default_rng(0).random(images["labels"][0].shape, np.float32)
+    with pytest.raises(ImageError, match="cues holds labels that are not whole numbers"):
+        masker(images["x"][0], images["y_hat"][0], cues=noise)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_labels_that_jpeg_has_changed_are_refused(tmp_path, name: str) -> None:
+    labels = np.zeros((32, 32), np.uint8)
+    labels[3:9, 3:9], labels[15:25, 10:20] = 40, 90
+    kind = "TIFF" if name == "a.tif" else "JPEG"  # whatever the suffix
+    Pillow.fromarray(labels).save(
+        tmp_path / name, kind, **({"compression": "jpeg"} if kind == "TIFF" else {})
+    )
+    with pytest.raises(ImageError, match=rf"{name} is compressed as JPEG.* save them as PNG or TIFF"):
+        read_labels(tmp_path / name, (32, 32), PLAIN, "labels")
 
 
 def test_what_cannot_be_promised_of_objects_is_refused() -> None:

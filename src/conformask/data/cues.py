@@ -21,7 +21,7 @@ def read_cues(image: UnreadImage, reading: Reading, name: str) -> Image:
         ImageError: it cannot be decoded, or holds NaN or infinite values.
     """
     if isinstance(image, Path):
-        name, (array, header) = str(image), decode_with_header(image, reading)
+        name, (array, header) = str(image), decode_with_header(image, reading.of("cues"))
     else:
         array, header = image_of_array(np.asarray(image), name, reading.axes)
     cues: Image = channels_first(array, len(header.space)).astype(np.float32)

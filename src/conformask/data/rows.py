@@ -158,7 +158,8 @@ class TripletRow:
 
     def cue_raster(self, reading: Reading) -> Raster | None:
         """Open the maps beside y_hat to be read window by window; None where there are none."""
-        return None if self.cues is None else open_raster(self.cues, reading, self._text("cues"))
+        cues = self.cues
+        return None if cues is None else open_raster(cues, reading.of("cues"), self._text("cues"))
 
     def region_window(self, reading: Reading) -> RegionWindow | None:
         """Open the region that `read` would return, to be read window by window; None where there is none."""

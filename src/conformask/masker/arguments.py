@@ -10,6 +10,7 @@ from torch import Tensor
 from conformask.conformal.crossing import SLACK
 from conformask.data.cues import read_cues
 from conformask.data.images import Image, image_and_header
+from conformask.data.labels import check_labels
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.records.card import CalibrationCard
 from conformask.records.domain import KINDS
@@ -110,11 +111,15 @@ def cues_of(card: CalibrationCard, cues: Tensor | Array) -> Tensor:
     """Return maps beside y_hat, an array or a tensor (N, K, *space), as a batch with the same values.
 
     Raises:
-        ImageError: NaN or infinite values.
+        ImageError: NaN or infinite values, or for a promise about objects labels that are not whole numbers.
     """
     if isinstance(cues, Tensor):
-        return cues.detach().float()
-    return torch.from_numpy(read_cues(cues, card.reading, "cues"))[None]
+        maps = cues.detach().float()
+    else:
+        maps = torch.from_numpy(read_cues(cues, card.reading, "cues"))[None]
+    if card.loss.of_objects:
+        check_labels(maps[:, -1].cpu().numpy(), "cues")
+    return maps
 
 
 def inside(role: str, image: Images, data_range: tuple[float, float] = UNIT) -> Images:

@@ -52,6 +52,8 @@ class Reading:
     components:T, for the parts of y_hat and y above T in [0, 1]; None without objects."""
     turned: bool = False
     """True if the smallest value is the brightest; only a file itself specifies it."""
+    as_stored: bool = False
+    """True for maps, labels and regions, whose values count as they are even in a TIFF whose 0 is white."""
 
     def __post_init__(self) -> None:
         axes, threshold = self.axes, self.components_above
@@ -79,10 +81,11 @@ class Reading:
             return math.nan
 
     def of(self, role: str) -> "Reading":
-        """Return how images of x, y_hat or y are read: by their own range, with clip `all` or None."""
+        """Return how images of a role are read: x by its own range, with clip `all` or None."""
         data_range = self.x_range if role == "x" and self.x_range is not None else self.data_range
         clip: Literal["all"] | None = "all" if self.clip in ("all", role) else None
-        return replace(self, data_range=data_range, x_range=None, clip=clip)
+        as_stored = role in ("cues", "labels", "region")
+        return replace(self, data_range=data_range, x_range=None, clip=clip, as_stored=as_stored)
 
     @property
     def facts(self) -> list[object]:

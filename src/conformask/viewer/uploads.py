@@ -211,7 +211,7 @@ def _write(file: UploadFile, stem: Path, name: str) -> Path:
 
 def _pixels(path: Path, role: str, reading: Reading) -> Array:
     """Read (*space, C), in the file's type, or in [0, 1] if an image has another range, as with 12 bits."""
-    array, header = decode_with_header(path, reading)
+    array, header = decode_with_header(path, reading.of(role))
     pixels = array[..., None] if array.ndim == len(header.space) else array
     as_stored = role in ("cues", "labels") or reading.data_range is not None
     if as_stored or header.data_range in (None, range_of(array.dtype, str(path))):

@@ -48,6 +48,8 @@ class Header:
     """Constant t of an inverted file, in which a stored value v is read as t - v; else None."""
     clipped: float = 0.0
     """Share of the values that were clipped to the range; known once the image is read."""
+    is_lossy: bool = False
+    """True if the file was compressed as JPEG, so that its values are not those that were saved."""
 
     @property
     def shape(self) -> tuple[int, ...]:

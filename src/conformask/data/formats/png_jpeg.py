@@ -46,7 +46,9 @@ def _open_jpeg(path: Path) -> Iterator[ImageHandle]:
         mode = "L" if image.mode == "L" else "RGB"
         orientation = orientation_of(image.getexif().get(ORIENTATION))
         yield ImageHandle(
-            Header(len(mode), (image.height, image.width), 8, range_of_bits(8)).turned(orientation),
+            Header(len(mode), (image.height, image.width), 8, range_of_bits(8), is_lossy=True).turned(
+                orientation
+            ),
             lambda: upright(np.asarray(image if image.mode == mode else image.convert(mode)), orientation),
         )
 
