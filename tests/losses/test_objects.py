@@ -19,6 +19,7 @@ from conformask.errors import CalibrationError, ImageError, InvalidArgumentError
 from conformask.losses import loss_of_terms, stored_loss
 from conformask.losses.objects import LabelledObjects
 from conformask.masks import family
+from conformask.oracle import oracle
 from conformask.records.reading import PLAIN
 from conformask.scorers.objects import ObjectScorer
 from conformask.scorers.scoring import scored_batches, selection_record
@@ -179,6 +180,14 @@ def test_an_overlap_of_seven_percent_is_right_in_floats() -> None:
     own, true = LabelledObjects.of(np.ones(100)), LabelledObjects.of(np.array([1] * 7 + [0] * 93))
     assert own.met_by(true, 0.07).tolist() == [True]
     assert own.met_by(true, 0.071).tolist() == [False]
+
+
+def test_the_best_masks_where_no_wrong_object_may_be_shown_hide_them_whole() -> None:
+    images = triplets(20, 7)
+    for batch in images.batches(1):
+        own, true = sets(batch.cues[0, 0].numpy()), sets(batch.y_labels[0, 0].numpy())
+        wrong = {pixel for a in own for pixel in a if all(2 * len(a & b) < len(a | b) for b in true)}
+        assert set(zip(*np.nonzero(oracle(ANY, batch, 1, 0.5)[0, 0].numpy() == 0), strict=True)) == wrong
 
 
 def test_a_score_is_the_mean_over_an_object_and_its_channels_and_0_elsewhere() -> None:

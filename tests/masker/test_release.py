@@ -188,7 +188,8 @@ def test_calibration_images_have_no_say_in_the_order() -> None:
 )
 def test_the_sentence_says_what_is_counted(promise: dict, text: str) -> None:
     generator, group = np.random.default_rng(7), 2 if promise else 1
-    masker = calibrated(world(generator, 80, None, group), 0.7, group_name="patient", **promise)
+    name = {"group_name": "patient"} if promise else {}
+    masker = calibrated(world(generator, 80, None, group), 0.7, **name, **promise)
     found = release(masker, world(generator, 8, None, group), 0.1)
     assert text in found.sentence.replace("\N{NO-BREAK SPACE}", " ")
     assert "in expectation over calibration" in found.sentence

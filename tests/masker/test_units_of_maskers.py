@@ -221,6 +221,14 @@ def test_a_name_is_one_word(name: str) -> None:
         Promise(group_name=name)
 
 
+def test_a_name_for_groups_without_a_promise_about_them_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"'slide' is the word for a group, .*--unit group"):
+        made({"guarantee": "marginal", "group_name": "slide"}, triplets(20, 3))
+    with pytest.raises(InvalidArgumentError, match=r"'slide' is the word for a group, .*--unit group"):
+        Promise().changed(group_name="slide")
+    assert Promise().changed(unit="group", group_name="slide").group_name == "slide"
+
+
 def test_a_changed_unit_is_another_promise(tmp_path: Path) -> None:
     made({"unit": "group"}, FEW).save(tmp_path)
     assert made({"unit": "group", "share": 0.5}, FEW).save(tmp_path).card.exploratory

@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -169,9 +170,13 @@ def test_an_output_is_drawn_together_with_its_map(tmp_path: Path) -> None:
 def test_a_residual_of_a_degradation_of_ones_own(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "optics.py").write_text("def halved(image):\n    return image / 2\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    opened = Mock(wraps=custom_predictor)
+    monkeypatch.setattr("conformask.predictors.cues.custom_predictor", opened)
     recipe = CueRecipe.of("residual,optics:halved")
     x = images(PLANE)
-    (y_hat,), maps = recipe(network(lambda x: x**2), x)
+    for _ in range(2):
+        (y_hat,), maps = recipe(network(lambda x: x**2), x)
+    opened.assert_called_once_with("optics:halved")
     assert torch.equal(y_hat, x**2)
     assert (maps - (x**2 / 2 - x).abs().mean(dim=1, keepdim=True)).abs().max() < 1e-6
     assert recipe.text == "residual,optics:halved"

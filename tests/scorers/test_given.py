@@ -1,6 +1,7 @@
 """Maps of a user's as scores: any range and direction, ties, other shapes, files, tiles, and the promise."""
 
 import json
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -294,10 +295,15 @@ def written(folder: Path, count: int, seed: int, *, truth: bool = True) -> Path:
 def test_from_maps_on_disk_to_masks_in_two_commands(tmp_path: Path, capsys) -> None:
     data, new = written(tmp_path / "data", 120, 0), written(tmp_path / "new", 5, 1, truth=False)
     run, out = tmp_path / "run", tmp_path / "masks"
-    options = ("--threshold", "0.03", "--out", str(run), "--json")
+    options = ("--threshold", "0.03", "--data-range", "0", "1", "--out", str(run), "--json")
     main(["calibrate", str(data), "--score-from", "confidence", "--higher", "trusted", *options])
     record = json.loads(capsys.readouterr().out)
     assert record["comparison"]["hidden"] < record["comparison"]["others"]["constant"]
+    main(["info", str(run)])
+    of_scorer = capsys.readouterr().out.split("loss  ")[0]
+    assert "16x16" in of_scorer
+    assert "[0.0, 1.0]" in of_scorer
+    assert "none" not in of_scorer
     main(["mask", str(run), str(new), str(out), "--json"])
     capsys.readouterr()
     masker = cm.load(run)
@@ -318,6 +324,32 @@ def test_from_maps_on_disk_to_masks_in_two_commands(tmp_path: Path, capsys) -> N
         cm.Triplets.from_folder(new, reading=masker.card.reading)
     with pytest.raises(MissingFileError, match="has no folder uncertainty/, which the score needs"):
         cm.Triplets.from_folder(data, reading=cm.Reading(cues="uncertainty"))
+
+
+def test_a_map_that_is_too_large_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch) -> None:
+    new = written(tmp_path / "new", 1, 1)
+    (new / "confidence" / "000.tif").unlink()
+    np.savez(new / "confidence" / "000.npz", np.zeros((2 * SIDE, SIDE)))
+    triplets = cm.Triplets.from_folder(new, reading=cm.Reading(cues="confidence"))
+    monkeypatch.delattr("conformask.data.cues.decode_with_header")
+    for read in (triplets.cues, triplets.__getitem__):
+        with pytest.raises(ImageError, match=r"000\.npz has 32 x 16 pixels, but y_hat has 16 x 16"):
+            read(0)
+
+
+@pytest.mark.parametrize("field", ["cues", "objects"])
+def test_a_folder_elsewhere_which_new_images_would_share_is_refused(tmp_path, capsys, field) -> None:
+    """Also if a run of 0.2 names it."""
+    for path in (str(tmp_path / "confidence"), "../confidence"):
+        with pytest.raises(InvalidArgumentError, match=r"name a folder beside y_hat/.*calibrated again"):
+            cm.Reading(**{field: path})
+        masker = calibrated(triplets(30, 0))
+        replace(masker, card=replace(masker.card, **{field: path})).save(tmp_path / "run")
+        written(tmp_path / "new", 2, 1, truth=False)
+        with pytest.raises(SystemExit):
+            main(["mask", str(tmp_path / "run"), str(tmp_path / "new"), str(tmp_path / "masks")])
+        assert "calibrated with this path has to be calibrated again" in capsys.readouterr().err
+        shutil.rmtree(tmp_path / "new")
 
 
 def test_a_column_of_a_manifest_names_them(tmp_path: Path) -> None:

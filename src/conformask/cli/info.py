@@ -60,6 +60,8 @@ SHOWN = {
     },
 }
 """Keys to show from each file, with their labels; keys without a label appear in the JSON only."""
+OF_IMAGES = ("channels", "sizes", "data_range", "x_range")
+"""Keys of a scorer that a calibration has too."""
 ABSENT = {
     "data_range": "by file type",
     "x_range": "as y_hat",
@@ -100,8 +102,12 @@ def info(
         files = ", ".join([*HELD.values(), TRAINING])
         raise MissingFileError(f"{run} is not a run folder: it contains none of {files}")
     sentence, void = _promised(run) if "calibration" in held else (None, None)
+    if {"scorer", "calibration"} <= held.keys():  # a scorer without training knows less of the images
+        held["scorer"] = {key: held["calibration"].get(key) for key in OF_IMAGES} | held["scorer"]
     record = {
-        name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held
+        name: {key: held[name].get(key) for key in keys if name != "scorer" or key in held[name]}
+        for name, keys in SHOWN.items()
+        if name in held
     }
     comparison = Selection.load(run).comparison if (run / "selection.npz").is_file() else None
     rows = [row for name, part in record.items() for row in _rows(run / HELD[name], SHOWN[name], part)]

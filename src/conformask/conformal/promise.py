@@ -8,6 +8,7 @@ from typing import Any
 from conformask import names
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.presets import DEFAULTS, guarantee, takes
+from conformask.conformal.units import Image
 from conformask.errors import InvalidArgumentError
 
 
@@ -85,7 +86,8 @@ class Promise:
         dropped = DEFAULTS.keys() - takes(guarantee or self.guarantee)
         if unit not in (None, "group"):
             dropped |= {"share"}
-        return replace(self, **{**dict.fromkeys(dropped), **changes})
+        stated = replace(self, **{**dict.fromkeys(dropped), **changes})
+        return stated if group_name is None else promise(stated)
 
 
 AnyPromise = Promise | names.Guarantee
@@ -93,5 +95,15 @@ AnyPromise = Promise | names.Guarantee
 
 
 def promise(choice: AnyPromise) -> Promise:
-    """Return the promise, or that of a guarantee's name with its default numbers."""
-    return choice if isinstance(choice, Promise) else Promise(choice)
+    """Return the promise, or that of a guarantee's name with its default numbers.
+
+    Raises:
+        InvalidArgumentError: it has a name for groups, and is not about groups.
+    """
+    stated = choice if isinstance(choice, Promise) else Promise(choice)
+    if stated.group_name != "group" and isinstance(stated.resolve().unit, Image):
+        raise InvalidArgumentError(
+            f"group_name {stated.group_name!r} is the word for a group, but the promise is about images: "
+            "promise groups, unit='group' (--unit group), or leave it out"
+        )
+    return stated

@@ -19,7 +19,7 @@ from conformask.data.repeat_warnings import (
     reference_warnings,
 )
 from conformask.data.splits import PARTS
-from conformask.data.swaps import role_distances, swap_question
+from conformask.data.swaps import mean_difference, role_distances, swap_question
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
 from conformask.records.geometry import Geometry
@@ -50,7 +50,7 @@ class CheckReport:
     x_channels: int
     sizes: tuple[Size, ...]
     mean_error: float | None
-    """Mean over images of mean |y - y_hat|; None where the truth is not known."""
+    """Mean over images of mean |y - y_hat| in the region; None where the truth is not known."""
     error_quantiles: tuple[float, float, float] | None
     """0.1, 0.5 and 0.9 quantiles, over images, of mean |y - y_hat|."""
     worst: str | None
@@ -101,7 +101,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         patients.append(triplet.patient)
         clipped[triplet.name] = triplet.clipped
         if triplet.y is not None:
-            errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
+            errors.append(mean_difference(triplet.y, triplet.y_hat, triplet.region))
             distances.append(role_distances(triplet))
         if triplet.y is not None and reference.is_noisy:
             half, model = triplet.half_difference, reference.model

@@ -38,12 +38,20 @@ def cues_at(size: Size, cues: Image, name: str) -> Image:
     Raises:
         ImageError: they have another size.
     """
-    space = cues.shape[1:]
+    check_size(size, cues.shape[1:], name)
+    for axis, (side, part) in enumerate(zip(size, cues.shape[1:], strict=True), start=1):
+        cues = cues if side == part else cues.repeat(side // part, axis=axis)
+    return np.ascontiguousarray(cues)
+
+
+def check_size(size: Size, space: Size, name: str) -> None:
+    """Raise for maps with sides `space` beside a y_hat of this size.
+
+    Raises:
+        ImageError: they are no whole fraction of it; names `name`.
+    """
     if len(space) != len(size) or any(side % part for side, part in zip(size, space, strict=True)):
         raise ImageError(
             f"{name} has {size_text(space)} pixels, but y_hat has {size_text(size)}: give maps of its size, "
             "or of a whole fraction of it"
         )
-    for axis, (side, part) in enumerate(zip(size, space, strict=True), start=1):
-        cues = cues if side == part else cues.repeat(side // part, axis=axis)
-    return np.ascontiguousarray(cues)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from conformask.data.cues import cues_at, read_cues
+from conformask.data.cues import check_size, cues_at, read_cues
 from conformask.data.datasets import UnreadImage
 from conformask.data.formats.header import Header
 from conformask.data.images import Image, header_of_image, image_and_header, image_hash
@@ -144,8 +144,11 @@ class TripletRow:
         return (y + repeat) / 2, (y - repeat) / 2
 
     def read_cues(self, reading: Reading) -> Image:
-        """Read the maps beside y_hat, (K, *space)."""
+        """Read the maps beside y_hat, (K, *space); those of a file only if its header says their size."""
         assert self.cues is not None
+        if isinstance(self.cues, Path):
+            sizes = (header_of_image(image, reading).space for image in (self.y_hat, self.cues))
+            check_size(*sizes, str(self.cues))
         return read_cues(self.cues, reading, self._text("cues"))
 
     def header(self, role: Role, reading: Reading) -> Header:

@@ -158,10 +158,13 @@ class Objects(Loss):
     def _pixels(self, y: Array, y_hat: Array) -> Array:
         """Return 1 at one pixel of each object, and of each wrong object, (2, *space) float32.
 
-        A mask has one value on an object, so that one of its pixels stands for it, and counts are exact.
+        A mask has one value on an object, so that one of its pixels stands for it, and counts are exact. For
+        "any", which counts nothing, wrong objects are 1 everywhere: the best mask hides them.
         """
         objects = LabelledObjects.of(y_hat)
         wrong = ~objects.met_by(LabelledObjects.of(y), self.iou)
+        if self.over == "any":
+            return np.stack([y_hat > 0, objects.painted(wrong)]).astype(np.float32)
         pixels = np.zeros((2, y_hat.size), np.float32)
         pixels[:, objects.firsts] = np.ones(len(wrong)), wrong
         return pixels.reshape(2, *y_hat.shape)

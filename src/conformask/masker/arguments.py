@@ -41,6 +41,7 @@ def pair_of(
     if isinstance(x, Triplet):
         if y_hat is not None:
             raise InvalidArgumentError("x is a Triplet, which has y_hat: give it alone")
+        card.check_spacing([(x.name, x.geometry)])
         return torch.from_numpy(x.x)[None], torch.from_numpy(x.y_hat)[None]
     if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
         raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")

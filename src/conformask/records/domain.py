@@ -124,13 +124,19 @@ class Domain(ReadAs):
         if self.geometry is None:
             return
         for name, geometry in geometries:
-            if geometry is not None and geometry.is_finer_or_coarser(self.geometry):
-                warnings.warn(
-                    f"{name} has a spacing of {geometry.text}: the promise was calibrated on "
-                    f"{self.geometry.text} and may not hold for others",
-                    stacklevel=3,
-                )
+            if reason := self.other_spacing(geometry):
+                warnings.warn(f"{name} has {reason}", stacklevel=3)
                 return
+
+    def other_spacing(self, geometry: Geometry | None) -> str | None:
+        """Return by which spacing an image differs from the calibration's; None up to a tenth, or unknown."""
+        known = self.geometry
+        if known is None or geometry is None or not geometry.is_finer_or_coarser(known):
+            return None
+        return (
+            f"a spacing of {geometry.text}: the promise was calibrated on {known.text} and may not hold for "
+            "others"
+        )
 
     def check_network(self, network: Network | None, *, allow_network_mismatch: bool) -> Caveat | None:
         """Return a caveat for masks of this network's outputs; None where the promise is about them.

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import PurePath
 from typing import Any, Literal
 
 from conformask.errors import InvalidArgumentError
@@ -18,7 +19,8 @@ class Reading:
     """Instructions for reading images, in addition to their files; the same for calibration and new images.
 
     Raises:
-        InvalidArgumentError: the axes, or the threshold of components, are not valid.
+        InvalidArgumentError: the axes, or the threshold of components, are not valid, or a folder of maps or
+            labels is not one beside y_hat/.
 
     Examples:
         >>> import numpy as np
@@ -62,6 +64,13 @@ class Reading:
                 f"objects {self.objects!r}: give a threshold of at least 0 and below 1, such as "
                 "components:0.5"
             )
+        for path in filter(None, (self.cues, self.objects)):
+            if PurePath(path).is_absolute() or ".." in PurePath(path).parts:
+                raise InvalidArgumentError(
+                    f"{path!r} would give all images the maps or labels of these: name a folder beside "
+                    "y_hat/, such as 'maps', which other images have too. Move or link it there; a run that "
+                    "was calibrated with this path has to be calibrated again"
+                )
         if axes is None:
             return
         if not set(axes) <= set(AXES) or len(set(axes)) < len(axes) or not {"Y", "X"} <= set(axes):

@@ -21,6 +21,9 @@ from conformask.scorers.scorer import Scorer, WrappedScorer, called, of_scorer
 from conformask.storage.as_arrays import Array
 from conformask.types import Images, Score
 
+MOST = 2**63 - 1
+"""Most pixels that can be counted."""
+
 
 @dataclass(frozen=True)
 class Patches(WrappedScorer):
@@ -68,7 +71,8 @@ def patch_area(choice: int | str | None, images: Triplets) -> int | None:
     """Return the least number of pixels of a connected part: a number, or an area such as "25mm2".
 
     Raises:
-        InvalidArgumentError: it is neither, or below 2 pixels, or the first image states no spacing.
+        InvalidArgumentError: it is neither, or below 2 pixels or beyond any image, or the first image states
+            no spacing.
     """
     if isinstance(choice, str) and not choice.strip().isdecimal():
         geometry = images.geometry(0)
@@ -83,6 +87,8 @@ def patch_area(choice: int | str | None, images: Triplets) -> int | None:
         raise InvalidArgumentError(
             f"patches of {area} pixels: every part of a mask has that many; give at least 2, or leave it out"
         )
+    if area is not None and area > MOST:
+        raise InvalidArgumentError(f"patches of {area} pixels: no image has that many; give fewer")
     return area
 
 

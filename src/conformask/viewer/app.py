@@ -200,7 +200,7 @@ async def progress(session: SessionDep) -> Response:
 @router.get("/api/images/{name}")
 def image(name: str, session: SessionDep) -> Response:
     """Return what the page needs to draw an image."""
-    viewed_image, card = session.viewed_image(name), session.masker.card
+    viewed_image = session.viewed_image(name)
     collection_image = session.collection_image(name)
     colors, values = colors_of(collection_image.header.channels), viewed_image.output_values
     facts = {
@@ -230,7 +230,7 @@ def image(name: str, session: SessionDep) -> Response:
         "error_scale": viewed_image.error_scale,
         "map_range": viewed_image.map_range,
         "measurable": is_measurable(session.masker, viewed_image),
-        "not_covered": card.not_covered(viewed_image.size),
+        "not_covered": session.not_covered(name),
         "risk": risk_of(viewed_image),
         "caveat": session.caveat(name),
         "use": session.use(name),

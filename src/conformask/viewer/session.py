@@ -286,6 +286,12 @@ class Session:
             return self.masker.card.unknown_network
         return None if self.network_caveat is None else self.network_caveat.text
 
+    def not_covered(self, name: str) -> str | None:
+        """Return why the promise may not cover an image, by its size or spacing; None if it does."""
+        image, card = self.collection_image(name), self.masker.card
+        reasons = card.not_covered(image.header.space), card.other_spacing(image.geometry)
+        return "; ".join(filter(None, reasons)) or None
+
     def thumbnail(self, name: str) -> bytes:
         """Return a small JPEG of the output, hatched where hidden.
 

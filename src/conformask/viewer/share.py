@@ -187,7 +187,7 @@ def _images(session: Session, maskers: list[Masker]) -> Iterator[SharedImage]:
             ],
             loss=None if losses is None else [each.loss for each in losses],
             met=None if losses is None else [each.met for each in losses],
-            caveat=session.caveat(name),
+            caveat="; ".join(filter(None, (session.caveat(name), session.not_covered(name)))) or None,
         )
 
 

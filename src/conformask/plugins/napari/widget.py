@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea
 from conformask.errors import ConformaskError, failure_of_system
 from conformask.pictures.titles import TITLES
 from conformask.plugins.napari.layers import Index, layer_style
-from conformask.plugins.napari.register import explain_offset, placement_of, with_size
+from conformask.plugins.napari.register import explain_offset, geometry_of, placement_of, with_size
 from conformask.plugins.napari.roles import SAME_LAYER, guess_pair, images_in, is_mask, needs_map, trouble_of
 from conformask.plugins.napari.scores import STEPS, MasksOfLayer, Scores, scores_of
 from conformask.plugins.napari.words import image_html, promise_html, trouble_html
@@ -166,6 +166,9 @@ class Masks(Container[Widget]):
         notes = (
             fixed_note,
             card.not_covered(image.size),
+            card.other_spacing(
+                card.geometry and geometry_of(scores.y_hat, len(image.size), card.geometry.unit)
+            ),
             card.unknown_network,
             *self._offset_notes(image.size),
         )
