@@ -229,7 +229,7 @@ def test_areas_and_volumes_become_pixels() -> None:
         (-4, "at least 2"),
         (10**20, "no image has that many"),
         ("1" + 20 * "0", "no image has that many"),
-    ],  # fmt: skip
+    ],
 )
 def test_what_is_no_area_is_refused(patches: int | str, message: str) -> None:
     images = cm.Triplets.from_arrays(*coarse(30, 1))

@@ -147,8 +147,8 @@ class TripletRow:
         """Read the maps beside y_hat, (K, *space); those of a file only if its header says their size."""
         assert self.cues is not None
         if isinstance(self.cues, Path):
-            sizes = (header_of_image(image, reading).space for image in (self.y_hat, self.cues))
-            check_size(*sizes, str(self.cues))
+            space = header_of_image(self.cues, reading).space
+            check_size(self.header("y_hat", reading).space, space, str(self.cues))
         return read_cues(self.cues, reading, self._text("cues"))
 
     def header(self, role: Role, reading: Reading) -> Header:

@@ -14,6 +14,7 @@ from runs_of_fields import Run, pair, run_of, spread
 import conformask as cm
 from conformask.masker.arguments import pair_of
 from conformask.plugins.napari.words import BAD, TONES
+from conformask.records.geometry import Geometry
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at
 from conformask.wording.numbers import share
 
@@ -65,6 +66,16 @@ def test_a_plane(widget, masked, planes):
     assert mask.affine is not restored.affine, "moving one would move the other"
     assert mask.name == "mask of restored"
     assert said() == []
+
+
+@pytest.mark.parametrize(("scale", "unit"), [((0.5, 0.25), "µm"), ((500, 250), "nm"), ((0.5, 0.25), "pixel")])
+def test_another_spacing_than_that_of_the_calibration_is_said(widget, masked, planes, tmp_path, scale, unit):
+    card = replace(planes.masker.card, geometry=Geometry((0.5, 0.5), "µm"))
+    run = Run(tmp_path, replace(planes.masker, card=card).save(tmp_path))
+    x, y_hat, _ = pair(50, (48, 40))
+    masked(run, *layers_of(widget, x, y_hat, scale=scale, units=(unit, unit)))
+    about = "a spacing of 0.5 x 0.25 µm: the promise was calibrated on 0.5 x 0.5 µm"
+    assert (about in widget.about_image.value) == (unit != "pixel")
 
 
 def test_colour_and_opacity(widget, masked, colour):

@@ -162,13 +162,13 @@ class Masks(Container[Widget]):
             return
         index, card = self._index(self._layer, len(scores.lead)), scores.masker.card
         image = masks.image(index)
+        unit = "mm" if card.geometry is None else card.geometry.unit
+        geometry = geometry_of(scores.y_hat, len(image.size), unit)
         fixed_note = None if scores.ends.stuck is None else f"The slider is fixed: {scores.ends.stuck}"
         notes = (
             fixed_note,
             card.not_covered(image.size),
-            card.other_spacing(
-                card.geometry and geometry_of(scores.y_hat, len(image.size), card.geometry.unit)
-            ),
+            card.other_spacing(geometry),
             card.unknown_network,
             *self._offset_notes(image.size),
         )
