@@ -297,7 +297,7 @@ def _largest_shown(
 ) -> Float[np.ndarray, "n g"]:
     """Return the largest local mean among the pixels whose score is below each level, in one pass."""
     levels = family.level(score, torch.from_numpy(grid).expand(len(score), -1)).cpu().numpy()[..., 0]
-    scores, means = (each.flatten(1).cpu().numpy() for each in (score, image_loss.means * image_loss.inside))
+    scores, means = (each.flatten(1).cpu().numpy() for each in (score, image_loss.means))
     largest = np.zeros((len(score), len(grid) + 1))
     for row, edges, keys, values in zip(largest, levels, scores, means, strict=True):
         np.maximum.at(row, np.searchsorted(edges, keys, side="right"), values)

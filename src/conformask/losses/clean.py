@@ -285,7 +285,7 @@ class CleanLocal(CleanLoss, LocalLoss):
         errors = errors_for(self.errors, y, y_hat, channels)
         sides = self.sides(errors.ndim - 2)
         if noise is None:
-            return LargestShown(*local_means(errors, region, sides))
+            return LargestShown(local_means(errors, region, sides)[0])
         weights = within(region, errors)
         inside, products = weights > 0, (weights * (errors - with_channels(noise, channels))).double()
 
@@ -294,7 +294,7 @@ class CleanLocal(CleanLoss, LocalLoss):
 
         ranges = per_image(ranges_of(y_hat, channels), errors)
         allowed = self.allowed(summed, products, inside.double(), ranges)
-        return LargestShown(((summed(products) + allowed) / summed(weights)).where(inside, 0.0), inside)
+        return LargestShown(((summed(products) + allowed) / summed(weights)).where(inside, 0.0))
 
 
 def ranges_of(y_hat: Images, channels: int) -> PerImage:

@@ -134,7 +134,7 @@ class Objects(Loss):
         pixels = np.stack([self._pixels(*labels) for labels in zip(_arrays(y), _arrays(y_hat), strict=True)])
         counted, wrong = torch.from_numpy(pixels)[:, :, None].to(y_hat.device).unbind(1)
         if self.over == "any":
-            return LargestShown(wrong.double(), counted > 0)
+            return LargestShown(wrong.double())
         return Sums(wrong, shown=counted) if self.over == "wrong" else shown_share_of(wrong)
 
     def of_batch(self, batch: Batch, channels: int) -> Sums | LargestShown:

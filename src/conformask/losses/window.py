@@ -113,7 +113,7 @@ class Local(LocalLoss):
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "LargestShown":
         """Return the loss on these images, for masks with this many channels."""
         errors = errors_for(self.errors, y, y_hat, channels)
-        return LargestShown(*local_means(errors, region, self.sides(errors.ndim - 2)))
+        return LargestShown(local_means(errors, region, self.sides(errors.ndim - 2))[0])
 
 
 @dataclass(frozen=True, init=False)
@@ -209,23 +209,21 @@ def _checked_side(side: int | tuple[int, ...] | None, length: str | None) -> int
 
 @dataclass(frozen=True)
 class LargestShown:
-    """The largest of a map of local means, (N, C, *space) float64, over shown pixels inside the region."""
+    """The largest over shown pixels of a map of local means, (N, C, *space) float64, 0 outside the region."""
 
     means: Images
-    inside: Bool[Tensor, "n _ ..."]
 
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask, float64; a pixel is shown if its mask is above 0."""
-        shown = self.inside & (mask.detach() > 0)
-        return self.means.where(shown, 0.0).flatten(1).amax(dim=1)
+        return self.means.where(mask.detach() > 0, 0.0).flatten(1).amax(dim=1)
 
     def beyond(self, threshold: float) -> Images:
         """Return 1 where a pixel must be hidden, else 0; float32."""
-        return (self.inside & (self.means > threshold)).float()
+        return (self.means > threshold).float()
 
     def take(self, places: Tensor) -> "LargestShown":
         """Return the loss on the images at these places."""
-        return LargestShown(self.means[places], self.inside[places])
+        return LargestShown(self.means[places])
 
 
 def local_means(
