@@ -153,6 +153,10 @@ def test_scores_start_at_the_most_trusted_value_of_a_typical_selection_image() -
     assert cm.Given("trusted").of(known, others).zero == sorted(highs)[9]
     assert (cm.Given().of(known).zero, cm.Given("trusted").of(known).zero) == (0, 1)
     assert cm.Given().of(known, triplets(20, 1)).zero == 0, "a variance is 0 where the network is certain"
+    scorers = [
+        cm.Given(way).of(known, after) for way in ("trusted", "distrusted") for after in (None, others)
+    ]
+    assert len({scorer.fingerprint for scorer in scorers}) == 4
     masker = calibrated(known, selection=others)
     assert masker.scorer.zero == sorted(lows)[9]
 
@@ -222,6 +226,14 @@ def test_maps_of_a_fraction_of_the_size_are_repeated_and_others_refused() -> Non
     three = lambda spread: np.stack([spread] * 3, axis=-1)  # noqa: E731
     with pytest.raises(InvalidArgumentError, match="the maps have 3 channels: a score is one map"):
         calibrated(triplets(30, 0, three))
+
+
+def test_each_channel_may_have_its_own_map() -> None:
+    columns = {role: np.stack([image, image[:, ::-1]], axis=-1) for role, image in arrays(30, 0).items()}
+    masker = calibrated(cm.Triplets.from_arrays(**columns))
+    assert (masker.scorer.per_channel, calibrated(triplets(30, 0)).scorer.per_channel) == (True, False)
+    mask = masker(*(columns[role][0] for role in ("x", "y_hat")), cues=columns["cues"][0])
+    np.testing.assert_array_equal(mask, columns["cues"][0] < np.float32(masker.card.rule["lam"]))
 
 
 def test_images_without_maps_are_refused() -> None:
