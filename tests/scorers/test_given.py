@@ -240,6 +240,8 @@ def test_images_without_maps_are_refused() -> None:
     masker, without = calibrated(triplets(30, 0)), {**arrays(2, 1), "cues": None}
     with pytest.raises(InvalidArgumentError, match="these triplets have none"):
         calibrated(cm.Triplets.from_arrays(**{**arrays(30, 0), "cues": None}))
+    with pytest.raises(InvalidArgumentError, match="these triplets have none"):
+        calibrated(triplets(30, 0), selection=cm.Triplets.from_arrays(**{**arrays(30, 1), "cues": None}))
     with pytest.raises(MismatchError, match="comes without the maps that its score needs"):
         masker(cm.Triplets.from_arrays(**without)[0])
     x, y_hat, _, cues = arrays(1, 1).values()

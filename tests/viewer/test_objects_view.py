@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 import conformask as cm
@@ -98,6 +99,11 @@ def test_an_upload_brings_its_labels(world, client) -> None:
         for name in ("mine", triplet.name)
     )
     assert ours == theirs
+    if world.kind == PLANES:
+        jpeg = io.BytesIO()
+        Image.fromarray(images["labels"].astype(np.uint8)).save(jpeg, "JPEG")
+        answer = client.post("/api/uploads", files={**files, "labels": ("mine.jpg", jpeg.getvalue())})
+        assert "mine.jpg is compressed as JPEG, which changes labels" in answer.json()["error"]
     del files["labels"]
     answer = client.post("/api/uploads", files=files)
     assert answer.status_code == 400

@@ -289,9 +289,9 @@ class PromiseOptions:
 
     def promise(self) -> "Promise":
         """Return the promise, with defaults for what is not given."""
-        from conformask.conformal.promise import Promise
+        from conformask.conformal.promise import Promise, promise
 
-        return Promise(
+        stated = Promise(
             self.guarantee or "marginal",
             self.confidence,
             self.delta,
@@ -300,6 +300,7 @@ class PromiseOptions:
             per_category=bool(self.per_category),
             group_name=self.group_name or "group",
         )
+        return promise(stated)
 
 
 Promised = Annotated[PromiseOptions, Parameter(name="*", group=PROMISE)]

@@ -7,7 +7,7 @@ import scipy
 
 from conformask.data.datasets import UnreadImage
 from conformask.data.decoding import decode_with_header
-from conformask.data.formats.header import arranged
+from conformask.data.formats.header import Header, arranged
 from conformask.data.images import Image
 from conformask.data.regions import check_place
 from conformask.errors import ImageError
@@ -32,8 +32,7 @@ def read_labels(
     """
     if isinstance(image, Path):
         name, (array, header) = str(image), decode_with_header(image, reading.of("labels"))
-        if header.is_lossy:
-            raise ImageError(f"{name} is compressed as JPEG, which changes labels: save them as PNG or TIFF")
+        refuse_lossy(header, name)
         check_place(image, header, size, geometry)
     else:
         array = np.asarray(image)
@@ -45,6 +44,16 @@ def read_labels(
         )
     check_labels(array, name)
     return array.reshape(1, *size).astype(np.float32)
+
+
+def refuse_lossy(header: Header, name: str) -> None:
+    """Raise for labels in a file whose values are not those that were saved.
+
+    Raises:
+        ImageError: it is compressed as JPEG; names `name`.
+    """
+    if header.is_lossy:
+        raise ImageError(f"{name} is compressed as JPEG, which changes labels: save them as PNG or TIFF")
 
 
 def check_labels(array: Array, name: str) -> None:

@@ -80,7 +80,7 @@ class Given:
         Raises:
             InvalidArgumentError: triplets without maps, or with another number of them.
         """
-        if not triplets.has_cues:
+        if not all(images.has_cues for images in (triplets, selection or triplets)):
             raise InvalidArgumentError(
                 "the score is to be read from maps, but these triplets have none: give cues= (Python), or "
                 "the folder of the maps with --score-from (command line)"
