@@ -119,17 +119,12 @@ class Geometry:
             InvalidArgumentError: it is not such a length.
         """
         numbers, _, unit = length.rpartition(" ")
-        parts = [parsed(f"{number} {unit}") for number in numbers.split(" x ")]
-        parts = parts * len(sides) if len(parts) == 1 else parts
-        if not len(parts) == len(sides) == len(self.spacing):
+        lengths = [parsed(f"{number} {unit}") for number in numbers.split(" x ")]
+        if len(sides) != len(self.spacing) or len(lengths) not in (1, len(sides)):
             return False
-        pixels = (
-            number * UNITS[of_part] / (step * UNITS[self.unit])
-            for (number, of_part), step in zip(parts, self.spacing, strict=True)
-        )
-        return all(
-            abs(side - max(1, exact)) <= 0.5 + CLOSE * side for side, exact in zip(sides, pixels, strict=True)
-        )
+        steps = UNITS[self.unit] * np.array(self.spacing)
+        exact = np.array([number * UNITS[of_number] for number, of_number in lengths]) / steps
+        return bool((abs(sides - exact.clip(min=1)) <= 0.5 + CLOSE * exact).all())
 
     def pixels(self, extent: str) -> int:
         """Convert an area such as 25mm2 of planes, or a volume such as 8mm3, to whole pixels, at least 1.

@@ -21,9 +21,6 @@ from conformask.scorers.scorer import Scorer, WrappedScorer, called, of_scorer
 from conformask.storage.as_arrays import Array
 from conformask.types import Images, Score
 
-MOST = 2**63 - 1
-"""Most pixels that can be counted."""
-
 
 @dataclass(frozen=True)
 class Patches(WrappedScorer):
@@ -87,7 +84,7 @@ def patch_area(choice: int | str | None, images: Triplets) -> int | None:
         raise InvalidArgumentError(
             f"patches of {area} pixels: every part of a mask has that many; give at least 2, or leave it out"
         )
-    if area is not None and area > MOST:
+    if area is not None and area >= 2**63:  # which the kernel cannot count
         raise InvalidArgumentError(f"patches of {area} pixels: no image has that many; give fewer")
     return area
 
