@@ -124,7 +124,7 @@ def _warn_of_ties(names: Sequence[str], lows: Sequence[float], highs: Sequence[f
     most = np.argsort(-counts)[:FEW]
     share = float(counts[most].sum() / counts.sum())
     if len(constant) < len(names) and share > MOST:
-        held = " or ".join(f"{value:.6g}" for value in sorted(distinct[most].tolist()))
+        held = " or ".join(f"{value:.4g}" for value in sorted(distinct[most].tolist()))
         warnings.warn(
             f"{share:.0%} of the pixels of the maps hold {held}: pixels with one value are shown or hidden "
             "together. If the maps were rounded, saved in 8 bits or cut off, give them as they were before; "
