@@ -18,10 +18,12 @@ from conformask.deployment import whole
 from conformask.deployment.masks import write_masks
 from conformask.deployment.whole import tiled_scorer
 from conformask.errors import ImageError, InvalidArgumentError
+from conformask.losses import loss
 from conformask.masks import family
 from conformask.plugins.onnx.export import export
 from conformask.records.geometry import Geometry
 from conformask.scorers.patches import Patches, _closed, remove_specks
+from conformask.scorers.scoring import selection_record
 from conformask.viewer import viewed_image
 from simulation import simulated
 from synthetic_triplets import arrays as arrays_of
@@ -205,6 +207,15 @@ def test_parts_are_counted_as_by_hand_and_hidden_shares_stand_beside_those_of_an
     hidden = cm.evaluate(alone, test).comparison.hidden
     assert found.comparison.others["any size"] == pytest.approx(hidden)
     assert found.comparison.hidden != pytest.approx(hidden, abs=1e-4)
+
+
+def test_sizes_of_masks_with_specks_say_nothing_about_those_without() -> None:
+    """A threshold is not chosen, nor a grid made, on what selection images were under masks with specks."""
+    record = selection_record(SCORER, cm.Triplets.from_arrays(*coarse(20, 3)), loss("l1"), [family("binary")])
+    scorer = replace(SCORER, selection=record)
+    assert cm.threshold_choices(scorer, loss="l1")
+    with pytest.raises(InvalidArgumentError, match="no selection images are kept for the family binary"):
+        cm.threshold_choices(Patches(scorer, AREA), loss="l1")
 
 
 def test_areas_and_volumes_become_pixels() -> None:
