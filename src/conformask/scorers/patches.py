@@ -103,8 +103,8 @@ def remove_specks(scorer: Scorer, score: Array) -> None:
 def _closed(values: Array, order: Array, shape: Array, area: int) -> Array:
     """Return the area closing of an image, flat: basins with fewer pixels are filled up.
 
-    `order` sorts the values. Each pixel becomes the root of the basins beside it that are too small, or that
-    end at its own value; each pixel of a basin takes the value of its root.
+    `order` sorts the values. Each pixel becomes the root of the basins beside it that are too small; each
+    pixel of a basin takes the value of its root.
     """
     parent, count = np.full(values.size, -1, np.int64), np.zeros(values.size, np.int64)
     for pixel in order:
@@ -122,7 +122,7 @@ def _closed(values: Array, order: Array, shape: Array, area: int) -> Array:
                     root = parent[root]
                 if root == pixel:
                     continue
-                if count[root] < area or values[root] == values[pixel]:
+                if count[root] < area:
                     parent[root] = pixel
                     count[pixel] += count[root]
                 else:
