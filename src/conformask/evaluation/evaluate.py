@@ -15,7 +15,6 @@ import numpy as np
 from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.intervals import bootstrap, correlation
 from conformask.conformal.populations import EachCategory
-from conformask.conformal.units import Unit
 from conformask.data.scan import DatasetSummary, scan
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, expect
@@ -28,15 +27,10 @@ from conformask.masker.masker import Masker
 from conformask.masker.release import candidates, judged, usual_share
 from conformask.masker.requirements import warn_if_ungrouped
 from conformask.masker.resolve import check_window, refuse_noisy
-from conformask.masker.validation import compare_with_promise
+from conformask.masker.validation import category_coverage, compare_with_promise
 from conformask.progress import main_process
 from conformask.records.card import CalibrationCard
-from conformask.records.evaluation import (
-    CategoryCoverage,
-    Evaluation,
-    EvaluationProvenance,
-    RiskCurve,
-)
+from conformask.records.evaluation import Evaluation, EvaluationProvenance, RiskCurve
 from conformask.records.image_records import ImageRecords
 from conformask.records.objects import ObjectCounts
 from conformask.records.release import ReleasePower
@@ -156,9 +150,10 @@ def evaluate(
         p_better=None if tails is None else tails.better,
         expected=held.expected(promise),
         risk=risk,
-        coverage_by_category=_coverage_by_category(promise.unit, met, groups, categories)
+        coverage_by_category=category_coverage(masker, records.loss, groups, categories)
         if by_category
         else (),
+        worst=held.worst,
         network=test.network,
         caveat=caveat,
         comparison=_comparison(masker, test),
@@ -220,18 +215,6 @@ def _measured(
     by_score, best = columns.pop("risk").mean(axis=0).tolist()
     records = ImageRecords(**{name: columns.pop(name) for name in names if name in columns})
     return records, RiskCurve(SHARES, tuple(by_score), tuple(best)), columns
-
-
-def _coverage_by_category(
-    unit: Unit, met: Array, groups: Array, categories: Array
-) -> tuple[CategoryCoverage, ...]:
-    parts = {str(category): categories == category for category in np.unique(categories)}
-    intervals = {
-        category: unit.coverage(met[members], groups[members]) for category, members in parts.items()
-    }
-    return tuple(
-        CategoryCoverage(name, int(parts[name].sum()), *estimate) for name, estimate in intervals.items()
-    )
 
 
 def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:

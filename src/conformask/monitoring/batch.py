@@ -20,7 +20,7 @@ from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import ONE_DEVICE, Compute
-from conformask.wording.measurements import changes_text, shift_text
+from conformask.wording.measurements import changes_text, shift_text, worst_text
 from conformask.wording.numbers import figure, plural, share
 
 
@@ -76,7 +76,8 @@ class Monitoring:
         low, high = (share(end) for end in measurement.coverage_interval)
         status = "BROKEN" if measurement.broken else "Measured"
         mean = f"mean loss {figure(measurement.mean_loss)}"
-        return f"{status}: coverage {share(measurement.coverage)} (95 % interval {low} to {high}), {mean}."
+        coverage = f"coverage {share(measurement.coverage)} (95 % interval {low} to {high})"
+        return f"{status}: {coverage}{worst_text(measurement)}, {mean}."
 
     @property
     def shifted(self) -> bool:

@@ -23,21 +23,22 @@ def measurement_text(card: CalibrationCard, measurement: Measurement, caveat: Ca
 
 def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None) -> str:
     unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
-    images = plural(measurement.n, unit.singular)
+    images, worst = plural(measurement.n, unit.singular), worst_text(measurement, confidence is None)
+    each = " in each category" if worst else ""
     if confidence is None:
-        finding = f"the mean loss of {images} is {figure(measurement.mean_loss)}"
+        finding = f"the mean loss of {images} is {figure(measurement.mean_loss)}{worst}"
         promise = f"at most {figure(card.threshold)}"
     else:
         interval = interval_text(measurement.coverage_interval)
-        finding = f"{share(measurement.coverage)} of {images} are {unit.kept} ({interval})"
+        finding = f"{share(measurement.coverage)} of {images} are {unit.kept} ({interval}){worst}"
         promise = f"at least {percent(confidence)}"
     if caveat is not None and caveat.other:
         return f"Measured: {finding}."
     if measurement.broken:
         warning = "Chance alone does not explain this: do not rely on these masks."
-        return f"BROKEN: {finding}; {promise} was promised. {warning}"
+        return f"BROKEN: {finding}; {promise} was promised{each}. {warning}"
     if confidence is None or measurement.p_worse is None:
-        return f"Measured: {finding}; the promise was {promise}."
+        return f"Measured: {finding}; the promise was {promise}{each}."
     endings = {
         "above": ", better than promised",
         "below": ", lower than chance alone explains in 95 of 100 tests",
@@ -51,10 +52,23 @@ def promised_and_measured(
     confidence: float, measurement: Measurement | Evaluation, units: str, unit: Unit
 ) -> str:
     """Return promise and measurement, in this order, so that neither is read as the other."""
+    worst = worst_text(measurement)
+    promised = f"{percent(confidence)}{' in each category' if worst else ''}"
     return (
-        f"Promised {percent(confidence)}, measured {share(measurement.coverage)} of {units} {unit.kept} "
-        f"({interval_text(measurement.coverage_interval)})"
+        f"Promised {promised}, measured {share(measurement.coverage)} of {units} {unit.kept} "
+        f"({interval_text(measurement.coverage_interval)}){worst}"
     )
+
+
+def worst_text(measurement: Measurement | Evaluation, of_means: bool = False) -> str:
+    """Return the clause about the category that is judged; empty where the promise is not for each."""
+    worst = measurement.worst
+    if worst is None:
+        return ""
+    found = f"{share(worst.coverage)} of {worst.n} ({interval_text(worst.interval)})"
+    if of_means:
+        found = f"{figure(worst.mean_loss)} ({worst.n})"
+    return f", in the worst category, {worst.category}, {found}"
 
 
 def expectation_text(confidence: float, measurement: Measurement | Evaluation) -> str:
