@@ -112,8 +112,8 @@ def _verdicts(monitoring: "Monitoring", card: "CalibrationCard") -> Iterator[str
     """Yield measurements with truth first, because scores can look the same while the masks fail."""
     from conformask.wording.measurements import changes_text, measurement_text, shift_text
 
-    if monitoring.measurement is not None:
-        yield measurement_text(card, monitoring.measurement, monitoring.caveat)
+    if measured := measurement_text(card, monitoring.measurement, monitoring.caveat, monitoring.n_used):
+        yield measured
     yield shift_text(monitoring.p_value, monitoring.level, shifted=monitoring.shifted)
     if monitoring.changes is not None:
         yield changes_text(monitoring.changes)

@@ -26,6 +26,7 @@ from conformask.data.rows import Role
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.losses import paper_distance
+from conformask.masker.data_leakage import image_ids
 from conformask.masker.masker import Masker
 from conformask.prefetch import prefetch
 from conformask.progress import tracked
@@ -78,6 +79,8 @@ class WrittenMask:
     """How the image lies far outside of the calibration images; None where it does not."""
     clipped: float
     """Share of the values, the larger of x and y_hat, that were clipped to the range."""
+    truth: str
+    """Hash by which y is recognised; "" where it is not measured, or too large for one pass."""
 
 
 def tiled_scorer(masker: Masker) -> Tiled:
@@ -284,7 +287,14 @@ class _BlockwiseMask:
         header = self._image.y_hat.header
         loss = None if self._exponent is None else self._loss_sum / header.values
         size = 1 - self._trusted_sum / self._score.numel()
-        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, outlier, clipped)
+        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, outlier, clipped, self._truth())
+
+    def _truth(self) -> str:
+        y = self._image.y
+        if self._exponent is None or y is None or math.prod(y.size) > IN_MEMORY:
+            return ""
+        (truth,) = image_ids([_read(y, y.header.everywhere)]).tolist()
+        return str(truth)
 
     def _block_loss(self, window: Places, mask: Array, y_hat: Array) -> float:
         """Return the sum of m^p |y - y_hat|^p over a block."""

@@ -85,6 +85,11 @@ class Masker:
     def _repr_html_(self) -> str:
         return masker_html(self.card, self.scorer.name, self.size_by_threshold(), self.comparison)
 
+    @cached_property
+    def has_seen(self) -> frozenset[str]:
+        """Hashes of pixels and groups of the images that training, selection and calibration have seen."""
+        return self.scorer.trained_on.union(self.card.calibrated_on)
+
     @property
     def sentence(self) -> str:
         """The promise, such as "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images ..."."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool
 
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.coverage_test import (
@@ -17,6 +18,7 @@ from conformask.conformal.crossing import SLACK, meets_threshold
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.populations import EachCategory, SamePopulation, Weighted
 from conformask.conformal.units import Labels
+from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
 from conformask.records.evaluation import CategoryCoverage, Measurement
 
@@ -48,6 +50,17 @@ class PromiseTest:
         return more and self.tails is not None and self.tails.worse < level
 
 
+def measurement_of_unused(
+    masker: Masker, images: Triplets, losses: PerImage, used: Bool[np.ndarray, "n"], level: float = LEVEL
+) -> Measurement | None:
+    """Summarise the losses of the images that no step has used, in whole groups; None if there are none."""
+    groups, categories = np.array(images.groups), np.array(images.categories)
+    new = ~np.isin(groups, groups[used])
+    if not new.any():
+        return None
+    return measurement_of(masker, losses[new], groups[new], categories[new], level)
+
+
 def measurement_of(
     masker: Masker,
     losses: PerImage,
@@ -55,7 +68,7 @@ def measurement_of(
     categories: Labels | None = None,
     level: float = LEVEL,
 ) -> Measurement:
-    """Summarise the losses of images with truth and compare them with the promise; see `agreement`."""
+    """Summarise the losses of images with truth and compare them with the promise."""
     promise = masker.guarantee
     met = meets_threshold(losses, masker.card.threshold)
     coverage, interval = promise.unit.coverage(met, groups)

@@ -16,9 +16,19 @@ CLIPPED = 0.01
 """Share of clipped values, above that of the calibration images, from which a warning is given."""
 
 
-def measurement_text(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None = None) -> str:
-    """Return the measurement on images with truth, beside what was promised for them."""
-    return card.promise.named(_measurement(card, measurement, caveat))
+def measurement_text(
+    card: CalibrationCard, measurement: Measurement | None, caveat: Caveat | None = None, n_used: int = 0
+) -> str:
+    """Return the measurement on images with truth, beside what was promised for them; empty without any.
+
+    `n_used` is the number of those that are not measured, because an earlier step has seen them.
+    """
+    texts = [] if measurement is None else [card.promise.named(_measurement(card, measurement, caveat))]
+    if n_used:
+        them = "it" if n_used == 1 else "them"
+        steps = f"training, selection or calibration has seen {them}"
+        texts.append(f"{plural(n_used, 'image')} with truth not measured: {steps}.")
+    return " ".join(texts)
 
 
 def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None) -> str:
