@@ -12,6 +12,7 @@ from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwo
 from conformask.cli.output import show, table
 from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 from conformask.progress import main_process
+from conformask.storage.claims import check_output
 from conformask.storage.exclusive import exclusive_folder
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def monitor(
         )
         text: list[str | Table] = [*_verdicts(found, masker.card), "", _comparisons(found)]
     else:
+        check_output(state)
         with exclusive_folder(state.parent, state.name):
             watch = StreamMonitor.load(masker, state) if state.is_file() else StreamMonitor(masker, level)
             found = watch.add(new, allow_network_mismatch=allow_network_mismatch, compute=compute)

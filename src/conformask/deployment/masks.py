@@ -34,7 +34,7 @@ from conformask.deployment.objects import ObjectFiles, write_table
 from conformask.deployment.segmentations import check_seg, promise_of_cut, segmentation_writer
 from conformask.deployment.time_series import time_series_of
 from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
-from conformask.errors import MismatchError, MissingFileError, OutputError, expect
+from conformask.errors import ConformaskWarning, MismatchError, MissingFileError, OutputError, expect
 from conformask.losses.objects import labels_of
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.masker import Masker
@@ -409,6 +409,6 @@ def _measurable(masker: Masker, triplets: Triplets) -> bool:
     try:
         masker.loss.on(zeros, zeros, None, 1).of(zeros[:, :1])
     except MissingFileError as error:
-        warnings.warn(f"the masks are not measured: {error}", stacklevel=3)
+        warnings.warn(f"the masks are not measured: {error}", category=ConformaskWarning, stacklevel=3)
         return False
     return True

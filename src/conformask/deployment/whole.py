@@ -24,7 +24,7 @@ from conformask.data.memory import DiskArray, check_disk
 from conformask.data.rasters import Raster
 from conformask.data.rows import Role
 from conformask.data.triplets import Triplets
-from conformask.errors import ImageError, InvalidArgumentError
+from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError
 from conformask.losses import paper_distance
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.masker import Masker
@@ -375,12 +375,13 @@ def warn_whole(masker: Masker, image: WholeImage) -> None:
     card = masker.card
     reason = card.not_covered(image.y_hat.size)
     if reason and card.tiles is not None:
-        warnings.warn(f"{image.y_hat.name}: {reason}", stacklevel=4)
+        warnings.warn(f"{image.y_hat.name}: {reason}", category=ConformaskWarning, stacklevel=4)
     elif reason:
         warnings.warn(
             (
                 f"{reason}, not whole images scored by tiles: calibrate whole images with --tiled for a "
                 "promise that does"
             ),
+            category=ConformaskWarning,
             stacklevel=4,
         )

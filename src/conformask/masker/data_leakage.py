@@ -10,7 +10,7 @@ from conformask.data.images import Image, is_constant, pixel_hash
 from conformask.data.perceptual_hashes import REDUCED, find_copies
 from conformask.data.scan import DatasetSummary, hash_of_group
 from conformask.data.triplets import Triplets
-from conformask.errors import CalibrationError
+from conformask.errors import CalibrationError, ConformaskWarning
 from conformask.masker.masker import Masker
 from conformask.scorers.scorer import Scorer
 from conformask.storage.as_arrays import Array
@@ -87,6 +87,7 @@ def warn_of_copies(
             f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, look like copies "
             f"(saved again, rotated, scaled or slightly cropped) of images that {reason}. If they are, "
             "leave them out: masks fit them better than new images",
+            category=ConformaskWarning,
             stacklevel=stacklevel,
         )
 
@@ -110,6 +111,7 @@ def warn_of_copies_within(seen: DatasetSummary, groups: tuple[str, ...]) -> None
             f"scaled or slightly cropped) of others, such as {seen.names[first]!r} of "
             f"{seen.names[second]!r}. If they are, keep one of each; if they show the same patient or scene "
             "again, such as at another visit, put them in one group: they are not independent",
+            category=ConformaskWarning,
             stacklevel=4,
         )
 
@@ -123,5 +125,6 @@ def warn_of_spellings(categories: Iterable[str]) -> None:
             warnings.warn(
                 f"categories {other!r} and {category!r} differ only in case or spaces: if they are the same "
                 "category, spell them alike",
+                category=ConformaskWarning,
                 stacklevel=4,
             )

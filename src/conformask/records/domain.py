@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import MismatchError
+from conformask.errors import ConformaskWarning, MismatchError
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat, Network, check_network
 from conformask.records.reading import ReadAs, Reading
@@ -113,13 +113,13 @@ class Domain(ReadAs):
         for reason in filter(None, map(self.not_covered, sizes)):
             if self.tiles is None:
                 raise MismatchError(reason)
-            warnings.warn(reason, stacklevel=3)
+            warnings.warn(reason, category=ConformaskWarning, stacklevel=3)
 
     def check_spacing(self, geometries: Iterable[tuple[str, Geometry | None]]) -> None:
         """Warn of images whose spacing differs from the calibration's, by their names.
 
         Warns:
-            UserWarning: the spacing differs by more than a tenth; names the first such image.
+            ConformaskWarning: the spacing differs by more than a tenth; names the first such image.
         """
         if self.geometry is None:
             return
@@ -128,6 +128,7 @@ class Domain(ReadAs):
                 warnings.warn(
                     f"{name} has a spacing of {geometry.text}: the promise was calibrated on "
                     f"{self.geometry.text} and may not hold for others",
+                    category=ConformaskWarning,
                     stacklevel=3,
                 )
                 return
