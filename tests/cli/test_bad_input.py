@@ -475,7 +475,9 @@ def test_info_tells_no_promise_of_a_masker_that_was_tampered_with(conformask, ow
     assert conformask("info", own / "run", "--json").record["sentence"].startswith("P(l1 <= ")
     record = json.loads(card.read_text())
     card.write_text(json.dumps({**record, "rule": {"kind": "constant", "lam": 0.5}}))
-    told = conformask("info", own / "run", "--json").record
+    answer = conformask("info", own / "run", "--json")
+    assert answer.status == 1
+    told = json.loads(answer.out)
     assert told["sentence"] is None
     assert f"{card} is damaged, or is not the file that was written with the others" in told["void"]
     assert "written with the others: do not rely on it" in conformask("info", own / "run").out

@@ -19,6 +19,7 @@ from conformask.masker.masker import Masker
 from conformask.monitoring.batch import monitor
 from conformask.scorers.scorer import Heuristic
 from conformask.scorers.tiled import Tiled
+from conformask.storage.as_csv import write_csv
 from conformask.storage.as_json import read_json, write_json
 from conformask.wording.measurements import measurement_text
 from synthetic_triplets import arrays, scale_of, triplets
@@ -275,6 +276,23 @@ def test_a_distance_without_its_weights_is_not_measured(
     monkeypatch.setattr(type(masker.loss), "on", missing)
     with pytest.warns(UserWarning, match="not measured: no weights here"):
         assert write_masks(masker, Triplets.from_folder(data), tmp_path / "out").measurement is None
+
+
+def test_names_that_a_spreadsheet_would_run_stand_behind_an_apostrophe(tmp_path: Path) -> None:
+    names = ["=1+1", "+a", "-5C", "@b", "'=c", "plain"]
+    folder = MaskFolder(tmp_path)
+    write_json(tmp_path / "masks.json", {"files": ["sizes.csv"]})
+    lines = [MaskRow(name, 0.25, "00", 0.5, False, False) for name in names]
+    folder.write(lines)
+    assert [row["name"] for row in rows(tmp_path)] == ["'=1+1", "'+a", "'-5C", "'@b", "''=c", "plain"]
+    assert list(folder.lines().values()) == lines
+    image = np.zeros((1, 4, 4), np.float32)
+    for name in names:
+        write_image(tmp_path / "data" / "x" / f"{name}.npy", image)
+    table = [{"name": name, "x": f"x/{name}.npy", "y_hat": f"x/{name}.npy", "group": name} for name in names]
+    write_csv(tmp_path / "data" / "manifest.csv", table, list(table[0]))
+    triplets = Triplets.from_folder(tmp_path / "data")
+    assert triplets.names == triplets.groups == tuple(names)
 
 
 LINES = [MaskRow("a", 0.25, "00", 0.125, True), MaskRow("b, c", 0.5, "11")]

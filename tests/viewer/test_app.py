@@ -284,6 +284,7 @@ def test_an_image_without_a_truth_has_none_to_show(world):
         ("promise?image=NAME&threshold=wide", 422, "threshold=wide"),
         ("promise?threshold=1", 422, "threshold=1"),
         ("images/NAME/secret.png", 404, "no picture 'secret'"),
+        (f"images/NAME/output.png?step={2**63}", 400, "step 9223372036854775808: give at most"),
     ],
 )
 def test_bad_questions_are_answered_in_words(client, world, path, status, told):

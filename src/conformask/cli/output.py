@@ -13,6 +13,8 @@ from rich.table import Table
 
 from conformask.progress import main_process
 
+STDOUT, STDERR = 1, 2
+"""Descriptors of the standard streams, to which C libraries print."""
 _JSON_STREAM: ContextVar[TextIO | None] = ContextVar("json_stream", default=None)
 """Stream of the JSON; None where text is printed."""
 
@@ -30,20 +32,18 @@ def json_alone() -> Iterator[None]:
 
 @contextmanager
 def _kept(stdout: TextIO) -> Iterator[TextIO]:
-    """Return a stream to stdout, whose descriptor, to which C libraries print, is stderr's meanwhile."""
-    try:
-        descriptor, other = stdout.fileno(), sys.stderr.fileno()
-    except (AttributeError, OSError):  # no file, as in a notebook
+    """Return a stream to stdout, whose descriptor leads to stderr meanwhile."""
+    if stdout is not sys.__stdout__:  # somebody else's, as in a notebook
         yield stdout
         return
     stdout.flush()
-    kept = os.dup(descriptor)
-    os.dup2(other, descriptor)
+    kept = os.dup(STDOUT)
+    os.dup2(STDERR, STDOUT)
     with open(kept, "w", encoding=stdout.encoding, errors=stdout.errors) as stream:
         try:
             yield stream
         finally:
-            os.dup2(kept, descriptor)
+            os.dup2(kept, STDOUT)
 
 
 def show_json(record: Mapping[str, Any]) -> None:

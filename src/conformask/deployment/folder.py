@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 from conformask.errors import MismatchError, OutputError
+from conformask.storage.as_csv import as_cell, from_cell
 from conformask.storage.as_json import Json, claim, read_json
 from conformask.storage.atomic import atomic_write, remove, remove_claimed
 from conformask.storage.claims import OWN_NAME, claimed_by, refuse_unclaimed, refuse_unclaimed_in
@@ -117,7 +118,8 @@ class MaskFolder:
             ):
                 for row in csv.DictReader(_whole_lines(file)):
                     with suppress(ValueError, KeyError, TypeError):
-                        lines[row["name"]] = _line(row)
+                        line = _line(row)
+                        lines[line.name] = line
         return lines
 
     def check_claimed(self) -> None:
@@ -164,7 +166,7 @@ def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
 def _row(line: MaskRow) -> list[str]:
     measures = line.loss, line.within, line.used, line.bound, line.released, line.p_value
     texts = ["" if value is None else str(value) for value in measures]
-    return [line.name, f"{line.mask_size:.6f}", line.source, *texts]
+    return [str(as_cell(line.name)), f"{line.mask_size:.6f}", line.source, *texts]
 
 
 def _line(row: Mapping[str, str]) -> MaskRow:
@@ -173,4 +175,4 @@ def _line(row: Mapping[str, str]) -> MaskRow:
     within, used = (TRUTH[row.get(name, "")] for name in ("within", "used"))
     bound = float(row["bound"]) if row["bound"] else None
     numbers = float(row["mask_size"]), row["source"], float(loss) if loss else None
-    return MaskRow(row["name"], *numbers, within, used, bound)
+    return MaskRow(from_cell(row["name"]), *numbers, within, used, bound)
