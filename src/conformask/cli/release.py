@@ -47,7 +47,9 @@ def release(
     weights_path: WeightsPath = None,
     json: AsJson = False,
 ) -> None:
-    """Release new images such that at most a share of them misses the threshold; hold back the others.
+    """Release new images such that, in expectation, at most a share of them misses the threshold.
+
+    The others are held back.
 
     Parameters
     ----------

@@ -73,7 +73,9 @@ def verdict(evaluation: Evaluation) -> Verdict:
         return Verdict("above", "Above the promise", f"{text}: the masks are more careful than promised.")
     if stands == "below":
         return Verdict(
-            "below", "Below the promise", (f"{text}, lower than chance alone explains.{chance}{ALIKE}")
+            "below",
+            "Below the promise",
+            f"{text}, lower than chance alone explains in 95 of 100 tests.{chance}{ALIKE}",
         )
     return Verdict(
         "agrees", "Agrees with the promise", f"{text}{expectation_text(confidence, evaluation)}.{chance}"

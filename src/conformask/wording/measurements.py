@@ -45,8 +45,8 @@ def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat
     if caveat is not None and caveat.other:
         return f"Measured: {finding}."
     if measurement.broken:
-        warning = "Chance alone does not explain this: do not rely on these masks."
-        return f"BROKEN: {finding}; {promise} was promised{each}. {warning}"
+        chance = f"p = {measurement.p_worse:.2g} if it is kept"
+        return f"BROKEN: {finding}; {promise} was promised{each} ({chance}). Do not rely on these masks."
     if confidence is None or measurement.p_worse is None:
         return f"Measured: {finding}; the promise was {promise}{each}."
     endings = {
