@@ -204,6 +204,8 @@ def test_summaries_against_numpy(masker: Masker, found: Evaluation) -> None:
     assert found.coverage == met.mean()
     exact = stats.binomtest(int(met.sum()), 45).proportion_ci(method="exact")
     assert found.coverage_interval == pytest.approx((exact.low, exact.high))
+    law = stats.betabinom(45, 55, 6)  # of the sixth of 60 critical lambdas
+    assert found.expected == pytest.approx(law.ppf([0.025, 0.975]) / 45)
     assert found.mask_size == images.size.mean()
     assert found.mask_size_interval == bootstrap(images.size)
     assert found.mask_size_interval[0] < found.mask_size < found.mask_size_interval[1]
