@@ -20,8 +20,8 @@ from cyclopts import (
 from cyclopts.help import DefaultFormatter
 
 from conformask.cli.help_columns import option_columns
+from conformask.cli.json_output import json_alone, show_json
 from conformask.cli.options import converted
-from conformask.cli.output import json_alone, show_json
 from conformask.errors import ConformaskError, failure_of_system
 
 VERBS = {
