@@ -21,6 +21,7 @@ from conformask.records.card import CALIBRATION
 from conformask.records.evaluation import FILE as EVALUATION
 from conformask.records.evaluation import Evaluation
 from conformask.records.reading import Reading
+from conformask.records.threshold import is_quantile
 from conformask.report.page import write_report
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_csv import write_csv
@@ -70,10 +71,12 @@ def look(
         provenance: what is known of the origin of the images.
 
     Raises:
+        InvalidArgumentError: a threshold that is none.
         MissingFileError: a folder or a partner of a file is missing.
         CalibrationError: too few images or groups; the message says how many it takes.
         OutputError: something that conformask did not write is in the way.
     """
+    is_quantile(threshold)
     run, data, report = out / "run", out / "data", out / "report.html"
     refuse_unclaimed([report, run / EVALUATION, *places(run, CALIBRATION)])
     triplets = Triplets(rows_of_folders(folders, reading), reading, provenance)

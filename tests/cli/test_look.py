@@ -66,6 +66,13 @@ def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, m
     assert cm.load(out / "run").card.threshold == 0.05
 
 
+@pytest.mark.parametrize("threshold", ["nan", "0", "q2", "much"])
+def test_a_threshold_that_is_none_is_refused_first(conformask, tmp_path, threshold) -> None:
+    answer = conformask("look", *[tmp_path / "nothing"] * 3, "--threshold", threshold)
+    assert answer.status == 1
+    assert "a distance above 0" in answer.err
+
+
 def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monkeypatch) -> None:
     folders = write(tmp_path, 60, "slide{0:02d}_z1")
     for place in folders:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conformask.cli import EXAMPLES, GROUPS, RENAMED, VERBS, build
+from conformask.cli import EXAMPLES, GROUPS, RENAMED, VERBS, build, main
 
 LOOK = """
 import sys
@@ -191,12 +191,6 @@ def test_json_is_one_object_and_nothing_else(conformask, own, monkeypatch, token
     assert keys <= set(answer.record)
 
 
-def test_a_failure_with_json_leaves_standard_output_empty(conformask, tmp_path):
-    answer = conformask("info", tmp_path, "--json")
-    assert (answer.status, answer.out) == (1, "")
-    assert answer.err.startswith("conformask: ")
-
-
 def test_an_interrupt_is_130(conformask, monkeypatch, made, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -306,3 +300,44 @@ def test_tables_fit_the_terminal_and_break_no_word(conformask, own, monkeypatch,
 def _words(lines):
     """The words in alphabetical order, without bars, whose length depends on the width."""
     return sorted(word for word in " ".join(lines).split() if not set(word) <= set("█▉▊▋▌▍▎▏"))
+
+
+def test_what_a_network_prints_is_no_part_of_the_json(tmp_path, monkeypatch):
+    """Neither from Python nor from a library that prints by itself."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chatty.py").write_text(
+        "import os\ndef f(x):\n    print('hello')\n    os.write(1, b'from C')\n    return x\n"
+    )
+    done = fresh("probe", "--predictor", "chatty:f", "--json")
+    assert json.loads(done.stdout)["network"] == "chatty:f"
+    assert "hello" in done.stderr
+    assert "from C" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("tokens", "status", "error"),
+    [
+        (["info", "nowhere"], 1, "nowhere is not a run folder"),
+        (["plan", "--confidence", "2"], 1, "confidence = 2: must be between 0 and 1, such as 0.9"),
+        (["plan", "--n", "0"], 2, "--n 0: give at least 1 calibration image"),
+        (["plan", "--nonsense"], 2, "Unknown option: --nonsense"),
+    ],
+)
+def test_a_failure_is_json_too(conformask, tokens, status, error):
+    answer = conformask(*tokens, "--json")
+    assert answer.status == status
+    assert answer.record.keys() == {"error"}
+    assert answer.record["error"].startswith(error)
+    assert error in " ".join(re.sub("[│╭─╮╰╯]", "", answer.err).split())
+
+
+@pytest.mark.parametrize(("raised", "status"), [(KeyboardInterrupt, 130), (ZeroDivisionError, None)])
+def test_what_stops_a_command_is_json_too(capfd, monkeypatch, raised, status):
+    def stopped(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("conformask.conformal.guarantee.plan", stopped)
+    with pytest.raises(SystemExit if status else raised) as stop:
+        main(["plan", "--json"])
+    assert getattr(stop.value, "code", None) == status
+    assert json.loads(capfd.readouterr().out)["error"] in ("stopped", "ZeroDivisionError: ")

@@ -92,7 +92,8 @@ def bounds_by_hand(batch, region, loss: cm.CleanLocal) -> np.ndarray:
                     r = loss.reach**2
                     allowed += n * stats.t.ppf(1 - loss.eta, n / r - 1) * math.sqrt(values.var() * r / n)
                 else:
-                    log, most = math.log(2 * reach**2 / loss.eta), np.maximum(y_hat, 1 - y_hat).max()
+                    ends = [(one - y_hat) * (other - y_hat) for one, other in ((0, 0), (0, 1), (1, 1))]
+                    log, most = math.log(2 * reach**2 / loss.eta), np.ptp(ends)
                     t = math.sqrt(2 * values.var(ddof=1) * log / n) + 7 * most * log / (3 * (n - 1))
                     allowed += n * t
         bounds[row, column] = (products.sum() + allowed) / weights[window].sum()
@@ -140,8 +141,8 @@ def test_the_mean_over_a_region_is_what_its_formula_says(allowance: str) -> None
         if allowance == "clt":
             t = stats.t.ppf(1 - ETA, n - 1) * math.sqrt(values.var() / n)
         else:
-            most = float(torch.maximum(batch.y_hat[at], 1 - batch.y_hat[at]).max())
-            log = math.log(2 / ETA)
+            y_hat, log = batch.y_hat[at].double().numpy(), math.log(2 / ETA)
+            most = np.ptp([(one - y_hat) * (other - y_hat) for one, other in ((0, 0), (0, 1), (1, 1))])
             t = math.sqrt(2 * values.var(ddof=1) * log / n) + 7 * most * log / (3 * (n - 1))
         mean = float(weights[at, 0][cut].double().mean())
         assert float(of_weights[at]) == pytest.approx((values.mean() + t) / mean, rel=1e-4)

@@ -91,6 +91,28 @@ def test_a_residual_has_the_size_of_the_input() -> None:
         CueRecipe.of("residual")(network(lambda _: y_hat), images((1, 1, 4, 4)))
 
 
+@pytest.mark.parametrize("text", ["residual", "outputs"])
+def test_a_network_may_change_its_input_in_place(text: str) -> None:
+    """Its residual was 0, and images were spoilt for all that reads them afterwards."""
+
+    def changing(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x *= 0.5
+        return x, x
+
+    def keeping(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return 0.5 * x, 0.5 * x
+
+    x, recipe = images(PLANE), CueRecipe.of(text)
+    (_, changed), (_, kept) = (recipe(network(run), x) for run in (changing, keeping))
+    assert torch.equal(changed, kept)
+    assert torch.equal(x, images(PLANE))
+
+
+def test_a_network_that_changes_its_input_in_place_draws_nothing() -> None:
+    with pytest.raises(MismatchError, match="it draws nothing"):
+        CueRecipe.of("samples,3")(network(lambda x: x.mul_(0.5)), images(PLANE))
+
+
 @pytest.mark.parametrize("text", ["samples", "samples,1", "samples,x", "dropout", "flips,3", "noise"])
 def test_what_is_no_recipe(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="give outputs, flips, residual"):

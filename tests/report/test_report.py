@@ -197,6 +197,8 @@ def test_verdict(interval: tuple[float, float], status: str) -> None:
         (0.99, 1.0, 0.001, "above"),
         (0.89, 0.001, 0.999, "below"),
         (0.91, 0.001, 0.999, "agrees"),
+        (0.9, 1.0, 0.001, "agrees"),  # exactly what was promised is neither above nor below it
+        (0.9, 0.001, 1.0, "agrees"),
     ],
 )
 def test_the_law_of_chance_decides_where_one_is_known(

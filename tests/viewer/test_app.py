@@ -284,6 +284,7 @@ def test_an_image_without_a_truth_has_none_to_show(world):
         ("promise?image=NAME&threshold=wide", 422, "threshold=wide"),
         ("promise?threshold=1", 422, "threshold=1"),
         ("images/NAME/secret.png", 404, "no picture 'secret'"),
+        (f"images/NAME/output.png?step={2**63}", 400, "step 9223372036854775808: give at most"),
     ],
 )
 def test_bad_questions_are_answered_in_words(client, world, path, status, told):
@@ -372,6 +373,18 @@ def test_only_images_that_nothing_has_used_are_measured(world, tiles, tmp_path):
         "This image is one of those that the promise was made with: what is measured on it says nothing "
         "about new ones."
     )
+
+
+def test_images_that_made_the_promise_are_recognised_without_a_split(world, tiles):
+    session = Session(world.masker, Triplets([*tiles.select([0, 3, 6])._rows, *world.shown._rows]))
+    assert list(session.look_through()) == list(session._images)
+    alone = Session(world.masker, world.shown)
+    assert list(alone.look_through())
+    assert session.measurement() == alone.measurement()
+    assert [entry.part for entry in session.entries()] == ["used"] * 3 + [None] * len(world.shown)
+    told = "3 images with truth not measured: training, selection or calibration has seen them."
+    assert session.measurement_text == f"{alone.measurement_text} {told}"
+    assert "was used for training, selection or calibration" in session.use(tiles.names[0])
 
 
 def test_the_window_and_the_histogram_are_those_of_the_output(client, world):

@@ -5,8 +5,8 @@ import io
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from contextlib import nullcontext, suppress
+from typing import Any, NoReturn
 
 from cyclopts import (
     App,
@@ -20,6 +20,7 @@ from cyclopts import (
 from cyclopts.help import DefaultFormatter
 
 from conformask.cli.help_columns import option_columns
+from conformask.cli.json_output import json_alone, show_json
 from conformask.cli.options import converted
 from conformask.errors import ConformaskError, failure_of_system
 
@@ -231,28 +232,44 @@ def _error_panel(error: CycloptsError) -> Any:
 
 
 def main(tokens: list[str] | None = None) -> None:
-    """Run the command line; the exit status is 0 (done), 1 (error), 2 (bad usage) or 130 (stopped)."""
+    """Run the command line; the exit status is 0 (done), 1 (error), 2 (bad usage) or 130 (stopped).
+
+    With --json, stdout has one JSON object: the result, or {"error": ...}.
+    """
     keep_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
+    words = sys.argv[1:] if tokens is None else tokens
+    with json_alone() if "--json" in words else nullcontext():
+        _run(words)
+
+
+def _run(words: Sequence[str]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn  # type: ignore[assignment]
-            build()(tokens, exit_on_error=False, result_action="return_value")
+            build()(words, exit_on_error=False, result_action="return_value")
     except CycloptsError as error:
         if isinstance(error, MissingArgumentError) and error.command_chain:
             _say(f"for example: conformask {EXAMPLES[error.command_chain[0]]}")
-        sys.exit(2)
+        _fail(2, str(error))
     except KeyboardInterrupt:
-        _say(STOPPED.get(_verb(tokens), "stopped"))
-        sys.exit(130)
+        stopped = STOPPED.get(next(iter(words), ""), "stopped")
+        _say(stopped)
+        _fail(130, stopped)
     except Exception as error:
         failure = None if isinstance(error, ConformaskError) else failure_of_system(error)
         if failure is None and not isinstance(error, ConformaskError | OSError):
+            show_json({"error": f"{type(error).__name__}: {error}"})
             raise
         _say(failure or str(error))
-        sys.exit(1)
+        _fail(1, failure or str(error))
+
+
+def _fail(status: int, message: str) -> NoReturn:
+    show_json({"error": message})
+    sys.exit(status)
 
 
 def keep_memory() -> None:
@@ -266,10 +283,6 @@ def keep_memory() -> None:
         libc.mallopt(MMAP_THRESHOLD, LAYER)
         libc.mallopt(TRIM_THRESHOLD, KEPT)
         libc.mallopt(ARENA_MAX, 1)  # memory freed by one thread is reused by others
-
-
-def _verb(tokens: Sequence[str] | None) -> str:
-    return next(iter(sys.argv[1:] if tokens is None else tokens), "")
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:

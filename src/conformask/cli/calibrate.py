@@ -141,7 +141,7 @@ def calibrate(
     if threshold is None and not is_new:
         bad_usage(f"give --threshold; conformask thresholds {run} shows what thresholds would mean")
     if threshold is not None:
-        refuse_unclaimed(places(run, CALIBRATION))
+        refuse_unclaimed(places(run, CALIBRATION, *(["scorer.json"] if is_new else [])))
     replaced = _replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
     start: NetworkScorer | Untrained | Given
     if score_from is not None:

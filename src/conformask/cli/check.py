@@ -39,12 +39,12 @@ def check(
     from conformask.data.check import check_triplets
     from conformask.data.noise import photon_transfer_plot
     from conformask.storage.atomic import atomic_write
-    from conformask.storage.claims import SVG_SIGNATURE, refuse_unclaimed
+    from conformask.storage.claims import SVG_SIGNATURE, check_output
     from conformask.wording.promises import network_label
 
     needed = guarantee("marginal", confidence).smallest_calibration_set(None, None)
     if noise_plot is not None:
-        refuse_unclaimed([noise_plot])
+        check_output(noise_plot)
     findings = check_triplets(read.triplets(data), needed)
     if noise_plot is not None:
         if findings.transfer is None:

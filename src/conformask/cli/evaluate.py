@@ -41,14 +41,16 @@ def evaluate(
     from conformask.masker.load import load
     from conformask.records.evaluation import FILE
     from conformask.report.page import write_report
-    from conformask.storage.claims import refuse_unclaimed
+    from conformask.storage.claims import check_output, refuse_unclaimed
     from conformask.wording.promises import promised_here
 
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         bad_usage(
             f"--report {report}: the report's name must end with .html, such as {report / 'report.html'}"
         )
-    refuse_unclaimed([run / FILE, *([] if report is None else [report])])
+    refuse_unclaimed([run / FILE])
+    if report is not None:
+        check_output(report)
     masker = load(run, loss=loss_of(run, weights_path))
     test = read.triplets(data, network, masker.card).part("test")
     evaluation = evaluate_masker(

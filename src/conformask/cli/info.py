@@ -1,6 +1,7 @@
 """conformask info: show what a run folder contains and promises."""
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -82,6 +83,8 @@ def info(
 ) -> None:
     """Show what a run folder contains and what it promises, without loading a network.
 
+    The exit status is 1 where a file was not saved with the others, so that nothing is promised.
+
     Parameters
     ----------
     run
@@ -125,6 +128,8 @@ def info(
         *([void] if void else _notes(record, sentence, run)),
         as_json=json,
     )
+    if void:
+        sys.exit(1)
 
 
 def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> list[tuple[str, str]]:

@@ -95,7 +95,8 @@ def mask(
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
     record = {"out": str(out), "n": n, "mask_size": mean, "sentence": masker.sentence}
     measured = written.measurement
-    lines = [] if measured is None else [measurement_text(masker.card, measured, written.caveat)]
+    lines = [measurement_text(masker.card, measured, written.caveat, written.n_used)]
+    lines = [line for line in lines if line]
     if released is not None:
         lines.append(released.summary)
     shift = shift_of(masker, written.features, triplets)
@@ -108,6 +109,7 @@ def mask(
             **record,
             "fingerprint": masker.fingerprint,
             "measurement": measured,
+            "used": written.n_used,
             "caveat": written.caveat,
             "released": None if released is None else released.n_released,
             "shift": shift,

@@ -12,6 +12,7 @@ from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwo
 from conformask.cli.output import show, table
 from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 from conformask.progress import main_process
+from conformask.storage.claims import check_output
 from conformask.storage.exclusive import exclusive_folder
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def monitor(
         )
         text: list[str | Table] = [*_verdicts(found, masker.card), "", _comparisons(found)]
     else:
+        check_output(state)
         with exclusive_folder(state.parent, state.name):
             watch = StreamMonitor.load(masker, state) if state.is_file() else StreamMonitor(masker, level)
             found = watch.add(new, allow_network_mismatch=allow_network_mismatch, compute=compute)
@@ -112,8 +114,8 @@ def _verdicts(monitoring: "Monitoring", card: "CalibrationCard") -> Iterator[str
     """Yield measurements with truth first, because scores can look the same while the masks fail."""
     from conformask.wording.measurements import changes_text, measurement_text, shift_text
 
-    if monitoring.measurement is not None:
-        yield measurement_text(card, monitoring.measurement, monitoring.caveat)
+    if measured := measurement_text(card, monitoring.measurement, monitoring.caveat, monitoring.n_used):
+        yield measured
     yield shift_text(monitoring.p_value, monitoring.level, shifted=monitoring.shifted)
     if monitoring.changes is not None:
         yield changes_text(monitoring.changes)

@@ -6,6 +6,7 @@ from pathlib import Path
 from conformask.cli.calibrate import show_calibration
 from conformask.cli.options import MARGINAL, AsJson, Promised, Threshold, WeightsPath, loss_of
 from conformask.cli.output import bad_usage
+from conformask.errors import ConformaskWarning
 from conformask.progress import main_process
 
 
@@ -44,7 +45,9 @@ def recalibrate(
     recalibrated = masker.recalibrate(threshold=level, promise=wanted)
     if level is not None and recalibrated.card.threshold < level:
         warnings.warn(
-            f"{level:g} was lowered to the declared threshold {recalibrated.card.threshold:g}", stacklevel=1
+            f"{level:g} was lowered to the declared threshold {recalibrated.card.threshold:g}",
+            category=ConformaskWarning,
+            stacklevel=1,
         )
     if main_process():
         recalibrated = recalibrated.save(run)

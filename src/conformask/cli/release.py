@@ -47,7 +47,9 @@ def release(
     weights_path: WeightsPath = None,
     json: AsJson = False,
 ) -> None:
-    """Release new images such that at most a share of them misses the threshold; hold back the others.
+    """Release new images such that, in expectation, at most a share of them misses the threshold.
+
+    The others are held back.
 
     Parameters
     ----------
@@ -63,9 +65,10 @@ def release(
     from conformask.masker.load import load
     from conformask.masker.release import release_once
     from conformask.storage.as_csv import write_csv
-    from conformask.storage.claims import refuse_unclaimed
+    from conformask.storage.claims import check_output
 
-    refuse_unclaimed([] if out is None else [out])
+    if out is not None:
+        check_output(out)
     masker = load(run, loss=loss_of(run, weights_path))
     new = read.triplets(data, network, masker.card).part("test")
     found = release_once(run, masker, new, share, each=each, allow_network_mismatch=allow_network_mismatch)

@@ -1,7 +1,6 @@
 """conformask view: open the viewer in a browser on this machine."""
 
 import secrets
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,5 +102,4 @@ def open_viewer(
         url = url_of(bound, secret) + ("#/?sort=largest" if most_hidden_first else "")
         lines = [] if released is None else [released.summary]
         show({"url": url}, masker.sentence, *lines, f"{url}  (press Ctrl-C to stop)", as_json=as_json)
-        sys.stdout.flush()
         serve(session, bound, secret, opened=url if browser else None)

@@ -16,7 +16,7 @@ from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rows import grouping
 from conformask.data.splits import PARTS, check_part, parts_of, set_aside
 from conformask.data.unread import UnreadTriplets
-from conformask.errors import ConformaskError, InvalidArgumentError
+from conformask.errors import ConformaskError, ConformaskWarning, InvalidArgumentError
 from conformask.names import Guarantee
 from conformask.prefetch import prefetch
 from conformask.records.network import Network
@@ -245,6 +245,7 @@ class Triplets(UnreadTriplets):
             warnings.warn(
                 f"{error}: each image is a group of its own here, unlike those of the run; state the groups "
                 "with --group-from (group_from=), folders or a column of the manifest",
+                category=ConformaskWarning,
                 stacklevel=3,
             )
             return self

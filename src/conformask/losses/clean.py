@@ -98,7 +98,7 @@ class CleanLoss(MapLoss):
         """Return the allowance for a sum of `count` products of images with this many spatial axes.
 
         It is infinite where there are too few to have a variance. `squares` are the sums of the squares of
-        the products, `ranges` the lengths of the range that a product may have.
+        the products, `ranges` the lengths of the interval that holds them.
         """
         spread = (squares * count - total.square()).clamp(min=0)
         dependent = self.reach**axes
@@ -119,8 +119,8 @@ class CleanMean(CleanLoss):
     With n pixels, V the variance of the n products of the image under the mask and r the reach of the noise
     along each of d axes, t = z sqrt(V r^d / n) by the central limit theorem, z the quantile at 1 - eta of
     Student's law with n / r^d - 1 degrees of freedom; exactly t = sqrt(2 V l / n) + 7 R l / (3 (n - 1))
-    (Maurer and Pontil 2009, theorem 11), l = ln(2 / eta), R the largest max(y_hat, 1 - y_hat), the length of
-    the range of a product of two errors of images in [0, 1]. For r > 1 that is the mean of the t of each of
+    (Maurer and Pontil 2009, theorem 11), l = ln(2 / eta), R the length of one interval that holds all
+    products of the image, see `ranges_of`. For r > 1 that is the mean of the t of each of
     the r^d grids of pixels r apart, with eta / r^d. In a region with weights w in [0, 1] the products are
     w m^2 (b - y_hat)(c - y_hat), n the pixels with w > 0, and their mean and t are divided by that of w.
 
@@ -178,7 +178,7 @@ class Products:
     weights: Images
     """The region, with the shape of the products."""
     ranges: PerImage
-    """Length of the range that the products of each image may have."""
+    """Length of the interval that holds all products of each image."""
     loss: CleanMean
 
     @property
@@ -298,8 +298,15 @@ class CleanLocal(CleanLoss, LocalLoss):
 
 
 def ranges_of(y_hat: Images, channels: int) -> PerImage:
-    """Return the length of the range that products of two errors may have in each image, float64."""
-    return with_channels(torch.maximum(y_hat, 1 - y_hat), channels).flatten(1).amax(dim=1).double()
+    """Return the length of the interval that holds all products of two errors of each image, float64.
+
+    For images in [0, 1] the product at a pixel lies between -y_hat (1 - y_hat) and max(y_hat, 1 - y_hat)^2.
+    The proof of the exact allowance takes one interval for all pixels: from the least of the lower ends to
+    the largest of the upper ones, at most 1.25 long.
+    """
+    upper, lower = torch.maximum(y_hat, 1 - y_hat).square(), y_hat * (1 - y_hat)
+    ends = [with_channels(each, channels).flatten(1).amax(dim=1).double() for each in (upper, lower)]
+    return ends[0] + ends[1]
 
 
 def _image_sums(values: Images) -> PerImage:

@@ -11,7 +11,7 @@ from conformask.conformal.crossing import SLACK
 from conformask.data.cues import read_cues
 from conformask.data.images import Image, image_and_header
 from conformask.data.labels import check_labels
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError, MismatchError
 from conformask.records.card import CalibrationCard
 from conformask.records.domain import KINDS
 from conformask.storage.as_arrays import Array
@@ -138,4 +138,4 @@ def inside(role: str, image: Images, data_range: tuple[float, float] = UNIT) -> 
 def _warn_of_clipped(role: str, clipped: float, before: float) -> None:
     text = clipped_text({role: clipped}, before)
     if text is not None:
-        warnings.warn(f"{role}: {text}", stacklevel=5)
+        warnings.warn(f"{role}: {text}", category=ConformaskWarning, stacklevel=5)

@@ -15,7 +15,7 @@ from conformask.conformal.promise import AnyPromise
 from conformask.data.formats.header import Header
 from conformask.data.scan import DatasetSummary, labelled, scan
 from conformask.data.triplets import Triplets, refuse_others
-from conformask.errors import CalibrationError, MismatchError
+from conformask.errors import CalibrationError, ConformaskWarning, MismatchError
 from conformask.losses import AnyLoss
 from conformask.masker.appearance import appearance
 from conformask.masker.batch_invariance import refuse_batch_dependence
@@ -287,9 +287,9 @@ def _refuse_used(
             )
         warn_of_copies_within(seen, calibration.groups)
     if scorer.name == "packaged" and (unseen := extra_text(seen.x_channels, seen.channels)):
-        warnings.warn(unseen, stacklevel=3)
+        warnings.warn(unseen, category=ConformaskWarning, stacklevel=3)
     if seen.swapped is not None:
-        warnings.warn(seen.swapped, stacklevel=3)
+        warnings.warn(seen.swapped, category=ConformaskWarning, stacklevel=3)
     warn_of_spellings(filter(None, calibration.categories))
     if seen.channels != scorer.channels:
         raise MismatchError(

@@ -23,7 +23,7 @@ from conformask.conformal.populations import Weighted
 from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.rules import ImageCovariates, Rule
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
 from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.integrity import Components
@@ -84,6 +84,11 @@ class Masker:
 
     def _repr_html_(self) -> str:
         return masker_html(self.card, self.scorer.name, self.size_by_threshold(), self.comparison)
+
+    @cached_property
+    def has_seen(self) -> frozenset[str]:
+        """Hashes of pixels and groups of the images that training, selection and calibration have seen."""
+        return self.scorer.trained_on.union(self.card.calibrated_on)
 
     @property
     def sentence(self) -> str:
@@ -170,8 +175,8 @@ class Masker:
             of y_hat (*space, C) for arrays and (C, *space) for a Triplet, as its images are.
 
         Warns:
-            UserWarning: an array or tensor is far outside of the calibration images, such as much darker than
-                each, or of another size; or more of its values were clipped than of theirs.
+            ConformaskWarning: an array or tensor is far outside of the calibration images, such as much
+                darker than each, or of another size; or more of its values were clipped than of theirs.
 
         Raises:
             InvalidArgumentError: one of them is a tensor and one an array, or the numbers of images differ.
@@ -186,7 +191,7 @@ class Masker:
             inputs, outputs, weight, category, None if cues is None else cues_of(self.card, cues)
         )
         if found := self.outliers(item.batch, features_of(item.score)):
-            warnings.warn(outliers_text(found, len(item.batch)), stacklevel=2)
+            warnings.warn(outliers_text(found, len(item.batch)), category=ConformaskWarning, stacklevel=2)
         masks = self.open(item)
         if isinstance(x, Tensor):
             return masks
@@ -223,7 +228,7 @@ class Masker:
         x, y_hat = inside("x", x), inside("y_hat", y_hat)
         self.card.check_shape(y_hat.shape[1:])
         if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
-            warnings.warn(reason, stacklevel=4)
+            warnings.warn(reason, category=ConformaskWarning, stacklevel=4)
         names = tuple(f"image {index}" for index in range(len(x)))
         categories = None if category is None else tuple(category)
         weights = None if weight is None else tuple(map(float, weight))

@@ -17,10 +17,9 @@ from conformask.conformal.order import ROUNDING, smallest_marginal_set
 from conformask.conformal.rules import covariates_of
 from conformask.conformal.selection import benjamini_hochberg, p_values
 from conformask.conformal.units import Group
-from conformask.data.images import is_constant, pixel_hash
-from conformask.data.scan import hash_of_group
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
+from conformask.masker.data_leakage import image_ids, refuse_used, truth_ids
 from conformask.masker.masker import Masker
 from conformask.masker.requirements import warn_if_ungrouped
 from conformask.masker.resolve import has_theorem
@@ -31,7 +30,6 @@ from conformask.storage.as_json import read_json, write_json
 from conformask.storage.claims import refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE
-from conformask.types import Images
 from conformask.wording.numbers import plural, rounded_share
 from conformask.wording.promises import release_promise
 
@@ -108,7 +106,7 @@ def release(
     measurable = images.has_truth and has_theorem(masker.guarantee, masker.loss, images.reference)
     measure = partial(_measures, masker, measurable)
     measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, ONE_DEVICE)
-    _refuse_used(masker, images, measured["truth"])
+    refuse_used(masker, images, measured["truth"].tolist(), "new")
     new = candidates(masker, images.groups, measured)
     sentence, formula = release_promise(masker.card, share, caveat, each=each)
     return Release(
@@ -328,30 +326,13 @@ def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, 
     region = batch.region if terms.region else masker.loss.region_of(batch) if terms.of_objects else None
     measures = facts_for_release(masker, item) | {
         "hidden": mask_size(masks, region).cpu().numpy(),
-        "pixels": _hashes(batch.y_hat),
-        "truth": np.full(len(batch), "") if batch.y is None else _hashes(batch.y),
+        "pixels": image_ids(batch.y_hat.cpu().numpy()),
+        "truth": truth_ids(batch),
     }
     if not measurable:
         return measures
     loss = loss_under(masker.loss, masks, batch).detach().double().cpu().numpy()
     return measures | {"within": meets_threshold(loss, masker.card.threshold)}
-
-
-def _hashes(images: Images) -> Array:
-    """Return the hash by which each image is recognised; "" for constant ones, such as blanks."""
-    return np.array(["" if is_constant(image) else pixel_hash(image) for image in images.cpu().numpy()])
-
-
-def _refuse_used(masker: Masker, images: Triplets, truths: Array) -> None:
-    """Raise for images that an earlier step has seen: they are not like new ones."""
-    used = masker.scorer.trained_on.union(masker.card.calibrated_on, images.provenance.trained_on)
-    ids = zip(images.names, truths.tolist(), map(hash_of_group, images.groups), strict=True)
-    if names := [name for name, truth, group in ids if {truth, group} & used]:
-        raise CalibrationError(
-            f"{len(names)} of {len(images)} new images were used for training, selection or calibration: a "
-            "release needs images that no step has seen. One of them, recognised by its pixels or its group, "
-            f"is {names[0]!r}"
-        )
 
 
 def judged(

@@ -16,7 +16,7 @@ from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.populations import SamePopulation, Weighted
 from conformask.conformal.rules import CategoryLambda, Rule, covariates_of
 from conformask.conformal.units import Columns, Group
-from conformask.errors import CalibrationError, InvalidArgumentError
+from conformask.errors import CalibrationError, ConformaskWarning, InvalidArgumentError
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.storage.as_arrays import Array
 from conformask.types import Loss
@@ -133,12 +133,14 @@ def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, hidden
             f"{claim} is kept only by hiding {hides} completely: {why}. A larger threshold or a lower "
             "confidence that is chosen now is exploratory: to rely on it, calibrate with it on images that "
             "no choice has seen",
+            category=ConformaskWarning,
             stacklevel=4,
         )
     elif (chance := chance_of_hiding(promise, seen)) > NEAR:
         warnings.warn(
             f"{of_them}: about {chance:.0%} of such calibration sets would keep {claim} only by hiding every "
             "image",
+            category=ConformaskWarning,
             stacklevel=4,
         )
 
@@ -167,6 +169,7 @@ def warn_if_ungrouped(promise: Guarantee, groups: Sequence[str], images: str) ->
             f"the promise counts groups, but each of the {len(groups)} {images} images is one by itself: "
             "state groups with --group-from (group_from=), folders or a column of the manifest, unless each "
             "group has one image",
+            category=ConformaskWarning,
             stacklevel=4,
         )
 
@@ -183,12 +186,14 @@ def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
         warnings.warn(
             f"threshold {threshold:g}: {name} of images in [0, 1] never exceeds {largest:g}, so nothing is "
             f"hidden{grey}",
+            category=ConformaskWarning,
             stacklevel=4,
         )
     elif threshold < PERFECT:
         warnings.warn(
             f"threshold {threshold:g}: {name} of images in [0, 1] is less than {PERFECT:g} only where "
             "pixels are equal to the last digit of a float, so nearly everything else is hidden",
+            category=ConformaskWarning,
             stacklevel=4,
         )
 
@@ -200,6 +205,7 @@ def warn_if_closed(hidden: float, whole: str) -> None:
             f"these masks hide {hidden:.0%} of {whole} on average: the threshold is hard to keep with this "
             "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, "
             "or use another loss or a better score",
+            category=ConformaskWarning,
             stacklevel=4,
         )
 

@@ -28,7 +28,7 @@ from conformask.records.loss import LossTerms
 from conformask.records.network import check_network
 from conformask.records.reference import Reference
 from conformask.records.selection import ScoreComparison, Selection
-from conformask.records.threshold import level_of, threshold_of
+from conformask.records.threshold import is_quantile, level_of, threshold_of
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
 from conformask.scorers.given import BY_VALUE, GREY, Given, GivenScorer
 from conformask.scorers.given import NAME as GIVEN
@@ -82,6 +82,7 @@ def resolve(
         CalibrationError: too few images for the promise.
         MismatchError: outputs of another network than the scorer was trained on.
     """
+    is_quantile(threshold)
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
     refuse_unbounded(stated.resolve(), used)
     refuse_noisy(stated.resolve(), used, images.reference)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import MismatchError
+from conformask.errors import ConformaskWarning, MismatchError
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat, Network, check_network
 from conformask.records.reading import ReadAs, Reading
@@ -113,19 +113,19 @@ class Domain(ReadAs):
         for reason in filter(None, map(self.not_covered, sizes)):
             if self.tiles is None:
                 raise MismatchError(reason)
-            warnings.warn(reason, stacklevel=3)
+            warnings.warn(reason, category=ConformaskWarning, stacklevel=3)
 
     def check_spacing(self, geometries: Iterable[tuple[str, Geometry | None]]) -> None:
         """Warn of images whose spacing differs from the calibration's, by their names.
 
         Warns:
-            UserWarning: the spacing differs by more than a tenth; names the first such image.
+            ConformaskWarning: the spacing differs by more than a tenth; names the first such image.
         """
         if self.geometry is None:
             return
         for name, geometry in geometries:
             if reason := self.other_spacing(geometry):
-                warnings.warn(f"{name} has {reason}", stacklevel=3)
+                warnings.warn(f"{name} has {reason}", category=ConformaskWarning, stacklevel=3)
                 return
 
     def other_spacing(self, geometry: Geometry | None) -> str | None:

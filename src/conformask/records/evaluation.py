@@ -52,16 +52,38 @@ def standing(
 
     Where no law of chance is known, whether its 95 % interval holds what was promised.
     """
-    low, high = measurement.coverage_interval
-    if measurement.coverage > confidence:
+    coverage, (low, high) = judged_coverage(measurement)
+    if coverage > confidence:
         return "above" if is_rare(measurement.p_better, low > confidence) else "agrees"
-    rare = measurement.coverage < confidence and is_rare(measurement.p_worse, high < confidence)
+    rare = coverage < confidence and is_rare(measurement.p_worse, high < confidence)
     return "below" if rare else "agrees"
+
+
+def judged_coverage(measurement: "Measurement | Evaluation") -> tuple[float, tuple[float, float]]:
+    """Return the coverage and its interval, of the worst category where the promise is for each."""
+    worst = measurement.worst
+    if worst is None:
+        return measurement.coverage, measurement.coverage_interval
+    return worst.coverage, worst.interval
 
 
 def is_rare(p_value: float | None, beyond: bool) -> bool:
     """Return whether a result is unlikely by chance; without a p-value, whether the interval lies beyond."""
     return beyond if p_value is None else p_value < UNLIKELY
+
+
+@dataclass(frozen=True)
+class CategoryCoverage:
+    """Coverage of the images of one category."""
+
+    category: str
+    n: int
+    """Number of images, or of groups where the promise is about whole groups."""
+    coverage: float
+    interval: tuple[float, float]
+    """95 % interval of the coverage."""
+    mean_loss: float = math.nan
+    """Mean loss under the masks; not recorded by conformask 0.2."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +106,8 @@ class Measurement:
     """True if less is kept than was promised, by more than chance explains."""
     expected: tuple[float, float] | None = None
     """Range of coverage, or mean loss, in 95 % of tests of this size if the promise is kept; else None."""
+    worst: CategoryCoverage | None = None
+    """The category that agrees least with a promise for each: p-values, range and `broken` are about it."""
 
 
 @dataclass(frozen=True)
@@ -120,17 +144,6 @@ class RiskCurve:
     """The error that is left if the pixels of the largest scores are hidden."""
     best: tuple[float, ...]
     """The least that is left by any masks: the pixels of the largest errors are hidden."""
-
-
-@dataclass(frozen=True)
-class CategoryCoverage:
-    """Coverage of the test images of one category."""
-
-    category: str
-    n: int
-    coverage: float
-    interval: tuple[float, float]
-    """95 % interval of the coverage."""
 
 
 @dataclass(frozen=True)
@@ -211,6 +224,8 @@ class Evaluation:
     """The error that is left when a share of each image is hidden; None in conformask 0.2."""
     coverage_by_category: tuple[CategoryCoverage, ...] = ()
     """Coverage of each category, where the promise is for each category."""
+    worst: CategoryCoverage | None = None
+    """The one that agrees least with the promise: p-values, range and verdict are about it."""
     network: Network | None = None
     """The network that made y_hat of the test images."""
     caveat: Caveat | None = None
@@ -253,6 +268,8 @@ class Evaluation:
         is_share = not promise.resolve().statement.bounds_a_mean
         if promise.confidence is not None and is_share and not about_others and self.card.hides is None:
             facts["verdict"] = VERDICTS[standing(promise.confidence, self)]
+        if self.worst is not None:
+            facts["worst category"] = f"{self.worst.category} ({self.worst.coverage:.1%} of {self.worst.n})"
         facts["coverage"] = f"{self.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})"
         return facts | {"mask size": f"{self.mask_size:.3f}", "test images": f"{self.n_test}"}
 

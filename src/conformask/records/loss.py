@@ -186,11 +186,12 @@ class LossTerms:
                 f"= z sqrt(V{axes} / n), z the quantile at 1 − {eta} of Student's law with {freedom} − 1 "
                 "degrees of freedom"
             )
+        span = "R = max_j max(ŷ_j, 1 − ŷ_j)² + max_j ŷ_j (1 − ŷ_j)"
         if self.reach == 1:
-            return f"= sqrt(2 V l / n) + 7 R l / (3 n − 3), l = ln(2 / {eta}), R = max(ŷ, 1 − ŷ)"
+            return f"= sqrt(2 V l / n) + 7 R l / (3 n − 3), l = ln(2 / {eta}), {span}"
         return (
             f"the mean over the k = {reach}^d grids of pixels {reach} apart of sqrt(2 V l / n) + "
-            f"7 R l / (3 n − 3), l = ln(2 k / {eta}), R = max(ŷ, 1 − ŷ), n the pixels of a grid"
+            f"7 R l / (3 n − 3), l = ln(2 k / {eta}), {span}, n the pixels of a grid"
         )
 
     @property
@@ -243,13 +244,15 @@ class LossTerms:
         if self.of_objects:
             return "Nothing is promised about objects of the reference that the network lacks."
         if self.subtracts_noise:
-            how = "by the central limit theorem" if self.allowance == "clt" else "by an exact bound"
+            how, about = "by the central limit theorem", "about"
+            if self.allowance == "exact":
+                how, about = "by an exact bound", "at most"
             apart = "" if self.reach == 1 else f" {self.reach:g} or more apart"
             if self.reach is not None and self.reach != int(self.reach):
                 apart = f", or correlated by {self.reach:g}^d at most, summed over a pixel and those around"
             return (
                 f"The clean image, which is not known, is within the threshold too, {how}, but for a share "
-                f"of at most {self.eta:g} of all images, which comes off the confidence. This holds where "
+                f"of {about} {self.eta:g} of all images, which comes off the confidence. This holds where "
                 f"the noise of the reference has mean 0 and is independent of the input and between pixels"
                 f"{apart}."
             )

@@ -9,7 +9,7 @@ from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.intervals import clopper_pearson
 from conformask.masker.card import size_curve
 from conformask.pictures import svg
-from conformask.records.evaluation import Evaluation
+from conformask.records.evaluation import Evaluation, judged_coverage
 from conformask.report import words
 from conformask.storage.as_arrays import Array
 from conformask.wording import numbers
@@ -211,9 +211,10 @@ def gauge(evaluation: Evaluation) -> str | None:
     confidence = promised_share(evaluation.card.promise)
     if confidence is None:
         return None
-    (low, high), coverage = evaluation.coverage_interval, evaluation.coverage
-    stated = evaluation.card.promise
+    coverage, (low, high) = judged_coverage(evaluation)
+    stated, worst = evaluation.card.promise, evaluation.worst
     units = stated.named(f"test {stated.resolve().unit.singular}s")
+    units += "" if worst is None else f" of {worst.category}, the worst category,"
     expected = evaluation.expected
     ends = (low, high, confidence, *(expected or ()))
     start, end = min(ends), max(ends)

@@ -6,6 +6,7 @@ from conformask.conformal.populations import EachCategory
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation
 from conformask.report.words import sample_text
+from conformask.wording.measurements import worst_text
 from conformask.wording.numbers import figure, interval_text, plural, share
 from conformask.wording.promises import EXPLORATORY_TEXT, network_label
 
@@ -133,7 +134,8 @@ def _measurement_sentence(evaluation: Evaluation) -> str:
         low, high = map(figure, evaluation.mean_loss_interval)
         mean = figure(evaluation.mean_loss)
         return (
-            f"{start} the mean loss was {mean} (bootstrap, 95\N{NO-BREAK SPACE}% interval {low} to {high})."
+            f"{start} the mean loss was {mean} (bootstrap, 95\N{NO-BREAK SPACE}% interval {low} to {high})"
+            f"{worst_text(evaluation, of_means=True)}."
         )
     interval = interval_text(evaluation.coverage_interval)
     kept = evaluation.card.promise.named(promise.unit.kept)
@@ -141,7 +143,7 @@ def _measurement_sentence(evaluation: Evaluation) -> str:
     if promise.unit.is_group or not promise.by_group:  # otherwise the coverage is not a share of a count
         counted = (evaluation.n_groups if promise.unit.is_group else None) or evaluation.n_test
         met = f"{evaluation.coverage * counted:.0f} of {counted} ({met})"
-    return f"{start} {met} were {kept} (Clopper-Pearson, {interval})."
+    return f"{start} {met} were {kept} (Clopper-Pearson, {interval}){worst_text(evaluation)}."
 
 
 def _size_sentence(evaluation: Evaluation) -> str:

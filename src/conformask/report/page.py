@@ -22,6 +22,7 @@ from conformask.records.evaluation import Evaluation, Example
 from conformask.report import figures, words
 from conformask.report.gallery import Picture, heat_gradient, pictures
 from conformask.report.methods import facts, methods_text, references
+from conformask.storage.as_csv import as_cell
 from conformask.storage.as_json import Json
 from conformask.storage.atomic import atomic_write
 from conformask.wording.numbers import figure
@@ -220,7 +221,7 @@ def _csv(columns: Mapping[str, Sequence[Json]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    writer.writerows(map(as_cell, row) for row in zip(*columns.values(), strict=True))
     return "data:text/csv;base64," + base64.b64encode(text.getvalue().encode()).decode("ascii")
 
 

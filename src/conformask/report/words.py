@@ -6,8 +6,13 @@ from dataclasses import dataclass
 
 from conformask.conformal.crossing import meets_threshold
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
-from conformask.records.evaluation import Evaluation, is_rare, standing
-from conformask.wording.measurements import expectation_text, promised_and_measured, release_table
+from conformask.records.evaluation import Evaluation, is_rare, judged_coverage, standing
+from conformask.wording.measurements import (
+    expectation_text,
+    promised_and_measured,
+    release_table,
+    worst_text,
+)
 from conformask.wording.numbers import figure, interval_text, percent, plural, share
 from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, network_label, promised_share
 from conformask.wording.scores import useless_text
@@ -62,13 +67,15 @@ def verdict(evaluation: Evaluation) -> Verdict:
     text = evaluation.card.promise.named(
         promised_and_measured(confidence, evaluation, sample_text(evaluation), unit)
     )
-    chance = _chance_text(evaluation) if evaluation.coverage < confidence else ""
+    chance = _chance_text(evaluation) if judged_coverage(evaluation)[0] < confidence else ""
     stands = standing(confidence, evaluation)
     if stands == "above":
         return Verdict("above", "Above the promise", f"{text}: the masks are more careful than promised.")
     if stands == "below":
         return Verdict(
-            "below", "Below the promise", (f"{text}, lower than chance alone explains.{chance}{ALIKE}")
+            "below",
+            "Below the promise",
+            f"{text}, lower than chance alone explains in 95 of 100 tests.{chance}{ALIKE}",
         )
     return Verdict(
         "agrees", "Agrees with the promise", f"{text}{expectation_text(confidence, evaluation)}.{chance}"
@@ -76,14 +83,16 @@ def verdict(evaluation: Evaluation) -> Verdict:
 
 
 def _mean_verdict(evaluation: Evaluation) -> Verdict:
-    mean, (low, high) = evaluation.mean_loss, evaluation.mean_loss_interval
+    judged, (low, high) = evaluation.worst or evaluation, evaluation.mean_loss_interval
     text = (
         "The promise is about a mean loss, not about a share of images: the mean loss of the test images "
-        f"is {figure(mean)} (95\N{NO-BREAK SPACE}% interval {figure(low)} to {figure(high)}), and at most "
+        f"is {figure(evaluation.mean_loss)} (95\N{NO-BREAK SPACE}% interval {figure(low)} to {figure(high)})"
+        f"{worst_text(evaluation, of_means=True)}, and at most "
         f"{figure(evaluation.card.threshold)} was promised. {share(evaluation.coverage)} of "
         f"{sample_text(evaluation)} are {evaluation.card.promise.resolve().unit.kept}."
     )
-    if mean > evaluation.card.threshold and is_rare(evaluation.p_worse, low > evaluation.card.threshold):
+    threshold = evaluation.card.threshold
+    if judged.mean_loss > threshold and is_rare(evaluation.p_worse, low > threshold):
         return Verdict("below", "Above the limit", text + _chance_text(evaluation) + ALIKE)
     if not evaluation.card.promise.resolve().statement.measurable:
         return Verdict("open", "Not directly measurable", text + " One truth per input cannot show its mean.")
@@ -151,6 +160,8 @@ def tiles(evaluation: Evaluation) -> list[KeyNumber]:
     promised = f"promised {percent(confidence)}" if confidence else "share within the threshold"
     hardest = hardest_tenth(evaluation)
     note = promised if hardest is None else f"{promised}; hardest tenth {share(hardest)}"
+    if evaluation.worst is not None:
+        note += f"; {evaluation.worst.category} {share(evaluation.worst.coverage)}"
     return [
         KeyNumber("Coverage", share(evaluation.coverage), note),
         KeyNumber(

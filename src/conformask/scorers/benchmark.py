@@ -22,6 +22,7 @@ from conformask.conformal.intervals import correlation
 from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
 from conformask.data.splits import uniform
 from conformask.data.triplets import Triplets
+from conformask.errors import ConformaskWarning
 from conformask.masks import family as family_by_name
 from conformask.masks.binary import Binary
 from conformask.masks.mask_family import Family
@@ -238,18 +239,22 @@ def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
     if best in comparison.clearly_less:
         what = "the trained score is not useful yet" if trains else f"scorer {scorer} hides more than another"
         warnings.warn(
-            f"{what}: {hidden}, {those}; {longer}, or use --scorer {best} (scorer={best!r})", stacklevel=3
+            f"{what}: {hidden}, {those}; {longer}, or use --scorer {best} (scorer={best!r})",
+            category=ConformaskWarning,
+            stacklevel=3,
         )
     elif comparison.hidden >= HARDLY * comparison.others[CONSTANT]:
         what = "the trained score is" if trains else f"scorer {scorer} is"
         warnings.warn(
             f"{what} hardly useful: {hidden}, while the masks of a constant score hide "
             f"{comparison.others[CONSTANT]:.0%}; {longer}, or choose another threshold",
+            category=ConformaskWarning,
             stacklevel=3,
         )
     elif trains and comparison.hidden >= untrained[best]:
         warnings.warn(
             f"the trained score may not be useful yet: {hidden}, {those}; with so few images, this may be "
             f"chance. Add selection images to find out; otherwise {longer}",
+            category=ConformaskWarning,
             stacklevel=3,
         )

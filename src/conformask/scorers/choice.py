@@ -14,6 +14,7 @@ from torch import nn
 from conformask.calibration import ScoredBatch
 from conformask.data.splits import uniform
 from conformask.data.triplets import Triplets
+from conformask.errors import ConformaskWarning
 from conformask.masks import family
 from conformask.masks.binary import Binary
 from conformask.masks.mask_family import Family
@@ -88,7 +89,7 @@ def best_score(
     `hidden` has the mask sizes under trained scores, and `part` says which images the benchmark has.
 
     Warns:
-        UserWarning: it is not the trained one.
+        ConformaskWarning: it is not the trained one.
     """
     loss = benchmark.loss
     maps = {name: simpler(name, trained, loss) for name in map_names(trained.cue_channels)}
@@ -108,6 +109,7 @@ def best_score(
         f"the run uses the score {label_of(name)}: on {comparison.n} {part} images its masks hide "
         f"{rounded_share(comparison.hidden)}, those of the trained network {rounded_share(hidden.share)}. "
         "More triplets, of more scenes or patients, may help; --scorer (scorer=) takes one whatever it hides",
+        category=ConformaskWarning,
         stacklevel=3,
     )
     return simpler(name, trained, loss), comparison

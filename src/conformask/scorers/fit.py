@@ -89,8 +89,8 @@ def fit_scorer(
         compute: the devices; all processes run this program to its end, and the first writes.
 
     Warns:
-        UserWarning: the time was up while the loss still fell; no epoch was better than the start; on the
-            selection images one value everywhere hides hardly more; or a score without training hides as
+        ConformaskWarning: the time was up while the loss still fell; no epoch was better than the start; on
+            the selection images one value everywhere hides hardly more; or a score without training hides as
             little, and is taken unless `scorer` is given.
 
     Raises:
@@ -110,6 +110,7 @@ def fit_scorer(
     """
     refuse_others(train, selection)
     out, used = Path(out), loss_from(loss).with_pixels(train.window)
+    refuse_unclaimed(places(out, "training.json", "scorer.json"))
     options = network if isinstance(network, NetworkOptions) else NetworkOptions(module=network)
     is_quantile(threshold)
     seed, per_channel = training.seed, options.per_channel
@@ -150,7 +151,6 @@ def fit_scorer(
     training = training.resolved(len(everything), rate_for(module))
     fitting = Fitting(start, training, compute, turns=options.module is None and not options.paper_form)
     with exclusive_folder(out):
-        refuse_unclaimed(places(out, "training.json", "scorer.json"))
         unmasked = unmasked_losses(selection, used)
         usual = _families(used_head, used)[0]
         benchmark = ScoreBenchmark.on(selection, used, usual, level_of(threshold, unmasked))

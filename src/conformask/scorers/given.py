@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from conformask.data.triplets import Triplets
-from conformask.errors import InvalidArgumentError
+from conformask.errors import ConformaskWarning, InvalidArgumentError
 from conformask.losses import loss
 from conformask.progress import tracked
 from conformask.records.selection import Selection
@@ -118,6 +118,7 @@ def _warn_of_ties(names: Sequence[str], lows: Sequence[float], highs: Sequence[f
         warnings.warn(
             f"{len(constant)} of {len(names)} maps hold one value alone, such as that of {constant[0]!r}: "
             "all of such an image is shown, or all is hidden",
+            category=ConformaskWarning,
             stacklevel=4,
         )
     distinct, counts = np.unique(values, return_counts=True)
@@ -129,6 +130,7 @@ def _warn_of_ties(names: Sequence[str], lows: Sequence[float], highs: Sequence[f
             f"{share:.0%} of the pixels of the maps hold {held}: pixels with one value are shown or hidden "
             "together. If the maps were rounded, saved in 8 bits or cut off, give them as they were before; "
             "if not, give their logarithms",
+            category=ConformaskWarning,
             stacklevel=4,
         )
 

@@ -16,28 +16,39 @@ CLIPPED = 0.01
 """Share of clipped values, above that of the calibration images, from which a warning is given."""
 
 
-def measurement_text(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None = None) -> str:
-    """Return the measurement on images with truth, beside what was promised for them."""
-    return card.promise.named(_measurement(card, measurement, caveat))
+def measurement_text(
+    card: CalibrationCard, measurement: Measurement | None, caveat: Caveat | None = None, n_used: int = 0
+) -> str:
+    """Return the measurement on images with truth, beside what was promised for them; empty without any.
+
+    `n_used` is the number of those that are not measured, because an earlier step has seen them.
+    """
+    texts = [] if measurement is None else [card.promise.named(_measurement(card, measurement, caveat))]
+    if n_used:
+        them = "it" if n_used == 1 else "them"
+        steps = f"training, selection or calibration has seen {them}"
+        texts.append(f"{plural(n_used, 'image')} with truth not measured: {steps}.")
+    return " ".join(texts)
 
 
 def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None) -> str:
     unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
-    images = plural(measurement.n, unit.singular)
+    images, worst = plural(measurement.n, unit.singular), worst_text(measurement, confidence is None)
+    each = " in each category" if worst else ""
     if confidence is None:
-        finding = f"the mean loss of {images} is {figure(measurement.mean_loss)}"
+        finding = f"the mean loss of {images} is {figure(measurement.mean_loss)}{worst}"
         promise = f"at most {figure(card.threshold)}"
     else:
         interval = interval_text(measurement.coverage_interval)
-        finding = f"{share(measurement.coverage)} of {images} are {unit.kept} ({interval})"
+        finding = f"{share(measurement.coverage)} of {images} are {unit.kept} ({interval}){worst}"
         promise = f"at least {percent(confidence)}"
     if caveat is not None and caveat.other:
         return f"Measured: {finding}."
     if measurement.broken:
-        warning = "Chance alone does not explain this: do not rely on these masks."
-        return f"BROKEN: {finding}; {promise} was promised. {warning}"
+        chance = f"p = {measurement.p_worse:.2g} if it is kept"
+        return f"BROKEN: {finding}; {promise} was promised{each} ({chance}). Do not rely on these masks."
     if confidence is None or measurement.p_worse is None:
-        return f"Measured: {finding}; the promise was {promise}."
+        return f"Measured: {finding}; the promise was {promise}{each}."
     endings = {
         "above": ", better than promised",
         "below": ", lower than chance alone explains in 95 of 100 tests",
@@ -51,10 +62,23 @@ def promised_and_measured(
     confidence: float, measurement: Measurement | Evaluation, units: str, unit: Unit
 ) -> str:
     """Return promise and measurement, in this order, so that neither is read as the other."""
+    worst = worst_text(measurement)
+    promised = f"{percent(confidence)}{' in each category' if worst else ''}"
     return (
-        f"Promised {percent(confidence)}, measured {share(measurement.coverage)} of {units} {unit.kept} "
-        f"({interval_text(measurement.coverage_interval)})"
+        f"Promised {promised}, measured {share(measurement.coverage)} of {units} {unit.kept} "
+        f"({interval_text(measurement.coverage_interval)}){worst}"
     )
+
+
+def worst_text(measurement: Measurement | Evaluation, of_means: bool = False) -> str:
+    """Return the clause about the category that is judged; empty where the promise is not for each."""
+    worst = measurement.worst
+    if worst is None:
+        return ""
+    found = f"{share(worst.coverage)} of {worst.n} ({interval_text(worst.interval)})"
+    if of_means:
+        found = f"{figure(worst.mean_loss)} ({worst.n})"
+    return f", in the worst category, {worst.category}, {found}"
 
 
 def expectation_text(confidence: float, measurement: Measurement | Evaluation) -> str:

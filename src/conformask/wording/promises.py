@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from conformask.conformal.certainty import Marginal
 from conformask.conformal.guarantee import Guarantee
+from conformask.conformal.populations import EachCategory
 from conformask.conformal.promise import Promise
 from conformask.conformal.statements import Coverage
 from conformask.conformal.units import Group
@@ -60,9 +61,9 @@ def _event_text(promise: Guarantee) -> str:
 def _unpromised_text(promise: Guarantee) -> str:
     statement, population, conditional = promise.statement, promise.population, promise.delta is not None
     at_once = ["for all categories at once"] if conditional and population.by_itself else []
-    if not isinstance(statement, Coverage):
-        return _join_alternatives([statement.silent, *at_once])
     this_set = [] if conditional else ["for this one calibration set"]
+    if not isinstance(statement, Coverage):
+        return _join_alternatives([statement.silent, *this_set, *at_once])
     return f"{{c}} {_join_alternatives([*population.each(promise.unit), *this_set, *at_once])}"
 
 
@@ -133,8 +134,16 @@ def headline(card: CalibrationCard) -> str:
         start = f"For at least {percent(confidence)} of new inputs, on average over possible truths"
     else:
         start = f"On average {unit.on_average}"
-    text = f"{card.promise.named(start)}, {limit}."
+    text = f"{card.promise.named(_conditioned(card.promise.resolve(), start))}, {limit}."
     return f"If this had been fixed beforehand: {text[0].lower()}{text[1:]}" if card.exploratory else text
+
+
+def _conditioned(promise: Guarantee, start: str) -> str:
+    """Return the start of a headline behind its conditions: the category, and the certainty of the set."""
+    each = "for each category by itself" if isinstance(promise.population, EachCategory) else ""
+    certainty = None if promise.delta is None else percent(1 - promise.delta)
+    sure = f"with {certainty} certainty about the calibration {promise.unit.plural}" if certainty else ""
+    return _capital(", ".join(filter(None, (each, sure, start[0].lower() + start[1:]))))
 
 
 def _error_text(card: CalibrationCard, value: float) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import ImageError
+from conformask.errors import ConformaskWarning, ImageError
 from conformask.records.geometry import Geometry
 from conformask.records.size import MOST_CHANNELS, Size
 from conformask.storage.as_arrays import Array
@@ -176,6 +176,7 @@ def warn_transparent(path: Path, alpha: Array) -> None:
         warnings.warn(
             f"{path}: {transparent:.1%} of its pixels are transparent, but alpha is ignored: their stored "
             "colours count like any others, in this image and in others like it",
+            category=ConformaskWarning,
             stacklevel=2,
         )
 

@@ -25,7 +25,7 @@ from conformask.errors import ImageError
 from conformask.records.reading import Reading
 from conformask.storage.as_arrays import Array
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE, OF_JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 GREY = (0, 4)
 """Colour types of a grey PNG, without and with alpha."""
 ALPHA = (4, 6)
@@ -36,8 +36,12 @@ Chunks = list[tuple[bytes, int, int]]
 def open_png_or_jpeg(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
     """Open a PNG or JPEG file, whichever of their suffixes it has."""
     with path.open("rb") as file:
-        is_png = file.read(len(SIGNATURE)) == SIGNATURE
-    return _open_png(path) if is_png else _open_jpeg(path)
+        beginning = file.read(len(SIGNATURE))
+    if beginning == SIGNATURE:
+        return _open_png(path)
+    if not beginning.startswith(OF_JPEG):
+        raise ValueError("it is neither a PNG nor a JPEG file")
+    return _open_jpeg(path)
 
 
 @contextmanager

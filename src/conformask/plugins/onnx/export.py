@@ -17,7 +17,7 @@ from conformask.plugins.onnx.predictor_graph import PredictorGraph, append_maske
 from conformask.records.network import Caveat
 from conformask.storage.as_json import to_jsonable
 from conformask.storage.atomic import atomic_write
-from conformask.storage.claims import refuse_unclaimed
+from conformask.storage.claims import check_output
 from conformask.wording.promises import network_label, promised_here
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def export(
     path = Path(path)
     if path.suffix.lower() != ".onnx":
         raise InvalidArgumentError(f"{path}: the name of an exported masker must end with .onnx")
-    refuse_unclaimed([path])
+    check_output(path)
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     if predictor is not None:
         expect(predictor, str | Path, "predictor", "the path of an ONNX file, as torch.onnx.export writes it")
