@@ -1,13 +1,27 @@
 """Detection of calibration or test images that were used in training, or that occur twice."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from conformask.data.perceptual_hashes import REDUCED, find_copies
 from conformask.data.scan import DatasetSummary
 from conformask.errors import CalibrationError
 from conformask.scorers.scorer import Scorer
 from conformask.storage.as_arrays import Array
+
+
+def refuse_used(used: Sequence[str], n: int, kind: str, purpose: str) -> None:
+    """Refuse images that an earlier step has seen: they are not like new ones; `used` are their names, of n.
+
+    Raises:
+        CalibrationError: there are such images; names one.
+    """
+    if used:
+        raise CalibrationError(
+            f"{len(used)} of {n} {kind} images were used for training, selection or calibration: {purpose} "
+            "needs images that no step has seen. One of them, recognised by its pixels or its group, is "
+            f"{used[0]!r}"
+        )
 
 
 def refuse_duplicates(seen: DatasetSummary, groups: tuple[str, ...]) -> None:

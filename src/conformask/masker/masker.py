@@ -24,6 +24,7 @@ from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.rules import ImageCovariates, Rule
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.masker.appearance import appearance
 from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.integrity import Components
@@ -111,6 +112,11 @@ class Masker:
         """The promise as a value with axes."""
         return self.card.promise.resolve()
 
+    @property
+    def seen(self) -> frozenset[str]:
+        """Hashes of the images that training, selection and calibration have seen, and of their groups."""
+        return self.scorer.trained_on.union(self.card.calibrated_on, self.card.seen)
+
     def evidence(self) -> CalibrationData:
         """Return the critical lambdas and curves of the calibration images, for the threshold.
 
@@ -197,7 +203,8 @@ class Masker:
         """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
         if isinstance(self.guarantee.population, Weighted):
             return {}  # by design about other images
-        return outliers(self.curves, batch, features)
+        texts = outliers(self.curves, appearance(batch), features)
+        return {name: text for name, text in zip(batch.names, texts, strict=True) if text}
 
     def masks(
         self,
