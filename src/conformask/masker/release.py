@@ -21,7 +21,7 @@ from conformask.conformal.units import Group
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, InvalidArgumentError, expect
 from conformask.masker.appearance import appearance
-from conformask.masker.judged_batches import RECORD, identified, refuse_judged, remember
+from conformask.masker.judged_batches import identified, refuse_judged, remember
 from conformask.masker.masker import Masker
 from conformask.masker.outliers import outliers
 from conformask.masker.requirements import warn_if_ungrouped
@@ -31,7 +31,6 @@ from conformask.records.release import JudgedBatch, JudgedImage, Release, Releas
 from conformask.records.size import among, size_text
 from conformask.scorers.streaming import gathered
 from conformask.storage.as_arrays import Array
-from conformask.storage.claims import refuse_unclaimed
 from conformask.training.processes import ONE_DEVICE
 from conformask.wording.numbers import rounded_share
 from conformask.wording.promises import release_promise
@@ -109,7 +108,6 @@ def release_once(
     Raises:
         ConformaskError: see both.
     """
-    refuse_unclaimed([run / RECORD])
     batch, caveat = _checked(masker, images, share, each=each, allow_network_mismatch=allow_network_mismatch)
     refuse_judged(run, batch)
     released = _released(masker, images, batch, caveat)
