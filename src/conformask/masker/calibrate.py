@@ -224,7 +224,7 @@ def _card(
         population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),
         calibrated_on=seen.truth_ids,
-        seen=(*filter(None, seen.outputs), *(() if chosen_on is None else chosen_on.image_ids)),
+        seen=_seen_beside(seen, chosen_on),
         tiles=tiles,
         patches=choices.scorer.patches,
         network=calibration.network,
@@ -232,6 +232,12 @@ def _card(
         image_errors=None if choices.image_errors is None else choices.image_errors.to_json(),
         code=fingerprints,
     )
+
+
+def _seen_beside(seen: DatasetSummary, chosen_on: DatasetSummary | None) -> tuple[str, ...]:
+    """Return the hashes of what was seen beside the truths and groups of the calibration images, sorted."""
+    chosen = () if chosen_on is None else chosen_on.image_ids
+    return tuple(sorted({*seen.image_ids, *chosen} - {*seen.truth_ids}))
 
 
 def _values_of(calibration: Triplets) -> dict[str, Any]:
