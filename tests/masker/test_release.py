@@ -410,9 +410,9 @@ def test_images_that_calibration_has_seen_are_refused(part: str) -> None:
     x, y_hat, y = parts(seen)
     new = parts(world(generator, 60))
     groups = [f"patient {place if place == 7 else -place - 1}" for place in range(60)]
-    for known in (Triplets.from_arrays(x, y_hat, y), Triplets.from_arrays(x, y_hat)):
+    for known in ((x, y_hat, y), (x, y_hat), (x, y_hat / 2, y)):
         with pytest.raises(CalibrationError, match="60 of 60 new images were used"):
-            release(masker, known, 0.1)
+            release(masker, Triplets.from_arrays(*known), 0.1)
     with pytest.raises(CalibrationError, match=r"1 of 60 new images were used.*is '00007'"):
         release(masker, Triplets.from_arrays(*new, groups=groups), 0.1)
     with pytest.raises(CalibrationError, match="60 of 60 test images were used"):
