@@ -531,7 +531,9 @@ def test_a_damaged_record_is_said_to_be_damaged(tmp_path: Path, content: str) ->
     generator = np.random.default_rng(25)
     masker, new = calibrated(world(generator, 60)), world(generator, 10)
     (tmp_path / RECORD).write_text(content.replace("2,", '2, "conformask": "0.2.0",'), encoding="utf-8")
-    with pytest.raises(MismatchError, match=rf"{RECORD}.*Without a copy, move it away and release only"):
+    with pytest.raises(
+        MismatchError, match=rf"{RECORD}.*If that is impossible, move it away and release only"
+    ):
         release_once(tmp_path, masker, new, 0.1)
 
 

@@ -77,7 +77,7 @@ def refuse_judged(run: Path, batch: JudgedBatch) -> tuple[JudgedBatch, ...]:
         judged = from_dict(JudgedBatches, read_json(path), path).batches if path.is_file() else ()
     except MismatchError as error:
         raise MismatchError(
-            f"{error}. Without a copy, move it away and release only images that were never judged"
+            f"{error}. If that is impossible, move it away and release only images that were never judged"
         ) from error
     for earlier in judged:
         if common := batch.judged_in(earlier):
