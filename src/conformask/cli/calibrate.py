@@ -234,7 +234,8 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     from conformask.wording.promises import EXPLORATORY_TEXT
     from conformask.wording.scores import comparison_text, useless_text
 
-    card = {key: value for key, value in masker.card.to_json().items() if key != "calibrated_on"}
+    hashes = ("calibrated_on", "seen")
+    card = {key: value for key, value in masker.card.to_json().items() if key not in hashes}
     lam = masker.card.rule.get("lam")
     coverage = masker.coverage_range
     exactness = "exact" if masker.card.exact else "on a grid, slightly conservative"

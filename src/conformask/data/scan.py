@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from conformask.conformal.curves import Curves
-from conformask.data.images import is_constant, pixel_hash
+from conformask.data.images import hash_unless_constant
 from conformask.data.perceptual_hashes import perceptual_hash
 from conformask.data.swaps import role_distances, swap_question
 from conformask.data.triplets import Triplets
@@ -30,6 +30,11 @@ class DatasetSummary:
     names: tuple[str, ...]
     pixels: tuple[str | None, ...]
     """Pixel hash of each image's truth; None for constant images, which are all alike."""
+    outputs: tuple[str | None, ...]
+    """Pixel hash of each y_hat, by which an image is recognised where its truth is not known.
+
+    None where it or the truth is constant, such as what a network makes of an empty field.
+    """
     groups: tuple[str | None, ...]
     """Hash of each image's group name; None where it has no group."""
     perceptual_hashes: UInt8[np.ndarray, "n w b"]
@@ -57,7 +62,12 @@ class DatasetSummary:
     @property
     def image_ids(self) -> tuple[str, ...]:
         """All hashes by which these images and groups are recognised, sorted."""
-        return tuple(sorted(image_id for image_id in {*self.pixels, *self.groups} if image_id is not None))
+        return tuple(sorted(filter(None, {*self.pixels, *self.outputs, *self.groups})))
+
+    @property
+    def truth_ids(self) -> tuple[str, ...]:
+        """The hashes of truths and groups, which other outputs for the same images leave as they are."""
+        return tuple(sorted(filter(None, {*self.pixels, *self.groups})))
 
     def among(self, image_ids: frozenset[str]) -> list[str]:
         """Return the names of the images whose pixels or group are among these."""
@@ -77,14 +87,16 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
             "these triplets have no y, but the truth is needed here: add a folder y/ or, where nobody has "
             "it, repeats/ with one or two acquisitions of each image"
         )
-    sizes, pixels, groups, perceptual_hashes, contents = set(), [], [], [], hashlib.sha256()
+    sizes, pixels, outputs, groups = set(), [], [], []
+    perceptual_hashes, contents = [], hashlib.sha256()
     geometries, distances, clipped = [], [], []
     for triplet in tracked(triplets.checked(), title, len(triplets)):
         geometries.append(triplet.geometry)
         clipped.append(triplet.clipped)
         truth = triplet.truth()
         sizes.add(truth.shape[1:])
-        pixels.append(None if is_constant(truth) else pixel_hash(truth))
+        pixels.append(hash_unless_constant(truth))
+        outputs.append(hash_unless_constant(triplet.y_hat) if pixels[-1] else None)
         groups.append(None if triplet.group is None else hash_of_group(triplet.group))
         perceptual_hashes.append(perceptual_hash(truth))
         distances.append(role_distances(triplet))
@@ -97,6 +109,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         sizes=tuple(sorted(sizes)),
         names=triplets.names,
         pixels=tuple(pixels),
+        outputs=tuple(outputs),
         groups=tuple(groups),
         perceptual_hashes=np.stack(perceptual_hashes),
         geometries=tuple(geometries),

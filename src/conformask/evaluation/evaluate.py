@@ -210,7 +210,7 @@ def _measured(
     """Return the records of the images, their mean risk curve, and what else was measured of them."""
     measure = partial(measures_of, masker, frozenset(test.names[:opt_images]))
     names = [field.name for field in fields(ImageRecords)]
-    key = (masker.fingerprint, opt_images, "risk", "noise", "release", names)
+    key = (masker.fingerprint, opt_images, "risk", "noise", "appearance", names)
     columns = gathered(masker.scorer, test, measure, "evaluating", key, compute)
     by_score, best = columns.pop("risk").mean(axis=0).tolist()
     records = ImageRecords(**{name: columns.pop(name) for name in names if name in columns})
@@ -220,7 +220,8 @@ def _measured(
 def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
     """Read the test images, and raise if they are not fit for a test."""
     summary = scan(test, "reading test images")
-    refuse_used(masker, test, summary.pixels, "test")
+    used = summary.among(masker.seen.union(test.provenance.trained_on))
+    refuse_used(used, len(test), "test", "an evaluation")
     if test.provenance.population is None:  # tiles cut by conformask are not copies of each other
         warn_of_learnt(summary, masker.scorer, "test")
         warn_of_copies(summary, masker.perceptual_hashes, "test", "the masker was calibrated on")

@@ -126,7 +126,7 @@ def calibrate(
     used = choices.loss
     with parts_folder(compute):
         seen = scan(images, "reading calibration images")
-        _refuse_unfit(choices, images, seen, selection)
+        chosen_on = _refuse_unfit(choices, images, seen, selection)
         code = Components(choices.scorer, used, choices.family, choices.weigh)
         probe, fingerprints = code.probe(*probe_shapes(choices.scorer, images[0])), code.fingerprints()
         own_grid = choices.grid is None
@@ -140,7 +140,7 @@ def calibrate(
     warn_if_hidden(choices.promise, losses, rule, hidden, used.terms.name)
     if hidden < 1:
         warn_if_closed(hidden, used.terms.whole)
-    card = _card(choices, images, seen, curves, rule.to_json(), fingerprints)
+    card = _card(choices, images, seen, chosen_on, curves, rule.to_json(), fingerprints)
     card = replace(card, hides=hidden_by(rule, hidden), hidden=hidden, own_grid=own_grid)
     return Masker(
         choices.scorer, used, choices.family, rule, card, critical, curves, choices.weigh,
@@ -195,6 +195,7 @@ def _card(
     choices: Choices,
     calibration: Triplets,
     seen: DatasetSummary,
+    chosen_on: DatasetSummary | None,
     curves: Curves,
     rule: Mapping[str, Json],
     fingerprints: Mapping[str, str],
@@ -222,7 +223,8 @@ def _card(
         **_values_of(calibration),
         population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),
-        calibrated_on=seen.image_ids,
+        calibrated_on=seen.truth_ids,
+        seen=_seen_beside(seen, chosen_on),
         tiles=tiles,
         patches=choices.scorer.patches,
         network=calibration.network,
@@ -230,6 +232,12 @@ def _card(
         image_errors=None if choices.image_errors is None else choices.image_errors.to_json(),
         code=fingerprints,
     )
+
+
+def _seen_beside(seen: DatasetSummary, chosen_on: DatasetSummary | None) -> tuple[str, ...]:
+    """Return the hashes of what was seen beside the truths and groups of the calibration images, sorted."""
+    chosen = () if chosen_on is None else chosen_on.image_ids
+    return tuple(sorted({*seen.image_ids, *chosen} - {*seen.truth_ids}))
 
 
 def _values_of(calibration: Triplets) -> dict[str, Any]:
@@ -254,8 +262,12 @@ def _range_of(reading: Reading, header: Header) -> tuple[float, float] | None:
 
 def _refuse_unfit(
     choices: Choices, calibration: Triplets, seen: DatasetSummary, selection: Triplets | None
-) -> None:
-    """Refuse images that the promise cannot rest on, and a scorer or loss that cannot carry it."""
+) -> DatasetSummary | None:
+    """Refuse images that the promise cannot rest on, and a scorer or loss that cannot carry it.
+
+    Returns:
+        What was read of the selection images, if any were given.
+    """
     check_window(choices.loss.terms, seen.geometry)
     warn_if_ungrouped(choices.promise, calibration.groups, "calibration")
     chosen_on = None if selection is None else scan(selection, "reading selection images")
@@ -263,6 +275,7 @@ def _refuse_unfit(
     refuse_batch_dependence(choices.scorer, choices.loss, choices.weigh, calibration)
     closed = [_loss_of_closed(choices.loss, seen.channels, size) for size in seen.sizes]
     closed_masks_pass(np.array(closed), choices.threshold, choices.loss.terms.name)
+    return chosen_on
 
 
 def _refuse_used(

@@ -1,12 +1,12 @@
 """Detection of calibration or test images that were used in training, or that occur twice."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from jaxtyping import Bool
 
-from conformask.data.images import Image, is_constant, pixel_hash
+from conformask.data.images import Image, hash_unless_constant
 from conformask.data.perceptual_hashes import REDUCED, find_copies
 from conformask.data.scan import DatasetSummary, hash_of_group
 from conformask.data.triplets import Triplets
@@ -25,7 +25,7 @@ def used_images(masker: Masker, images: Triplets, truths: Iterable[str | None]) 
     by_predictor = frozenset(images.provenance.trained_on)
     named = zip(truths, images.groups, images.names, strict=True)
     ids = [{truth} if group == name else {truth, hash_of_group(group)} for truth, group, name in named]
-    return np.array([bool(each & masker.has_seen or each & by_predictor) for each in ids], dtype=bool)
+    return np.array([bool(each & masker.seen or each & by_predictor) for each in ids], dtype=bool)
 
 
 def truth_ids(batch: Batch) -> Array:
@@ -35,21 +35,20 @@ def truth_ids(batch: Batch) -> Array:
 
 def image_ids(images: Iterable[Image]) -> Array:
     """Return the hash of each image; "" for constant ones, which are all alike."""
-    return np.array(["" if is_constant(image) else pixel_hash(image) for image in images], dtype=np.str_)
+    return np.array([hash_unless_constant(image) or "" for image in images], dtype=np.str_)
 
 
-def refuse_used(masker: Masker, images: Triplets, truths: Iterable[str | None], kind: str) -> None:
-    """Raise for images that an earlier step has seen: they are not like new ones.
+def refuse_used(used: Sequence[str], n: int, kind: str, purpose: str) -> None:
+    """Refuse images that an earlier step has seen: they are not like new ones; `used` are their names, of n.
 
     Raises:
         CalibrationError: there are such images; names one.
     """
-    used = np.flatnonzero(used_images(masker, images, truths))
-    if len(used):
+    if used:
         raise CalibrationError(
-            f"{len(used)} of {len(images)} {kind} images were used for training, selection or calibration: "
-            "give images that no step has seen. One of them, recognised by its pixels or its group, is "
-            f"{images.names[used[0]]!r}"
+            f"{len(used)} of {n} {kind} images were used for training, selection or calibration: {purpose} "
+            "needs images that no step has seen. One of them, recognised by its pixels or its group, is "
+            f"{used[0]!r}"
         )
 
 

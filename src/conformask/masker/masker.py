@@ -24,6 +24,7 @@ from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.rules import ImageCovariates, Rule
 from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
+from conformask.masker.appearance import appearance
 from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.integrity import Components
@@ -85,11 +86,6 @@ class Masker:
     def _repr_html_(self) -> str:
         return masker_html(self.card, self.scorer.name, self.size_by_threshold(), self.comparison)
 
-    @cached_property
-    def has_seen(self) -> frozenset[str]:
-        """Hashes of pixels and groups of the images that training, selection and calibration have seen."""
-        return self.scorer.trained_on.union(self.card.calibrated_on)
-
     @property
     def sentence(self) -> str:
         """The promise, such as "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images ..."."""
@@ -115,6 +111,11 @@ class Masker:
     def guarantee(self) -> Guarantee:
         """The promise as a value with axes."""
         return self.card.promise.resolve()
+
+    @cached_property
+    def seen(self) -> frozenset[str]:
+        """Hashes of the images that training, selection and calibration have seen, and of their groups."""
+        return self.scorer.trained_on.union(self.card.calibrated_on, self.card.seen)
 
     def evidence(self) -> CalibrationData:
         """Return the critical lambdas and curves of the calibration images, for the threshold.
@@ -202,7 +203,8 @@ class Masker:
         """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
         if isinstance(self.guarantee.population, Weighted):
             return {}  # by design about other images
-        return outliers(self.curves, batch, features)
+        texts = outliers(self.curves, appearance(batch), features)
+        return {name: text for name, text in zip(batch.names, texts, strict=True) if text}
 
     def masks(
         self,

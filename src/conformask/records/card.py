@@ -60,7 +60,9 @@ class Sample:
     calibrated: str
     """The time of the calibration, in UTC."""
     calibrated_on: tuple[str, ...]
-    """Hashes of pixels and groups of the calibration images."""
+    """Hashes of truths and groups of the calibration images."""
+    seen: tuple[str, ...] = ()
+    """Hashes of y_hat of the calibration images, and of the selection images that were given with them."""
     hidden: float | None = None
     """Mean mask size on the calibration images; None where unknown, as in runs of conformask 0.2."""
     repeats: Literal[0, 1, 2] = 0
