@@ -18,6 +18,7 @@ from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.losses import loss_of_terms
 from conformask.masks import family
+from noise_around import by_noise_around
 from untyped import UNTYPED
 
 SIDE, SD, THRESHOLD = 64, 0.04, 8e-4
@@ -80,7 +81,8 @@ def by_hand(b, c, y_hat, mask, kind: str, eta: float, reach: int) -> float:
     products = mask**2 * (b - y_hat) * (c - y_hat)
     if kind == "clt":
         z = stats.t.ppf(1 - eta, products.size / reach**2 - 1)
-        return products.mean() + z * math.sqrt(products.var() * reach**2 / products.size)
+        variance = max(products.var(ddof=1), (mask**4 * by_noise_around(b, c, y_hat)).mean())
+        return products.mean() + z * math.sqrt(variance * reach**2 / products.size)
     allowed = 0.0
     for top in range(reach):
         for left in range(reach):
