@@ -60,12 +60,14 @@ class CleanLoss(MapLoss):
 
     allowance: Allowance
     eta: float
-    reach: float
+    reach: float | None
+    """None before it is measured on images, see `CleanMean`."""
 
     def __init__(
-        self, errors: AnyMap, *, allowance: Allowance, eta: float, reach: float, **numbers: Any
+        self, errors: AnyMap, *, allowance: Allowance, eta: float, reach: float | None, **numbers: Any
     ) -> None:
-        super().__init__(errors, **numbers, allowance=allowance, eta=eta, reach=float(reach))
+        reach = None if reach is None else float(reach)
+        super().__init__(errors, **numbers, allowance=allowance, eta=eta, reach=reach)
         if not (isinstance(self.errors, Lp) and self.errors.p == 2):
             raise InvalidArgumentError(
                 f"the products of two repeats give the squared error, l2, and not {self.errors.name!r}"
@@ -73,7 +75,7 @@ class CleanLoss(MapLoss):
         chosen({name: name for name in get_args(Allowance)}, allowance, "allowance")
         if not 0 < eta < 0.1:
             raise InvalidArgumentError(f"eta = {eta:g}: must be above 0 and below 0.1")
-        if not 1 <= reach < math.inf or (allowance == "exact" and reach != int(reach)):
+        if reach is not None and not (1 <= reach < math.inf and (allowance == "clt" or reach == int(reach))):
             whole = "whole " if allowance == "exact" else ""
             raise InvalidArgumentError(f"reach = {reach:g}: must be a {whole}number of pixels of at least 1")
 
@@ -107,7 +109,7 @@ class CleanLoss(MapLoss):
 
     def grids(self, axes: int, like: Images) -> Iterator[Images]:
         """Yield 1 in each grid of pixels `reach` apart, 0 elsewhere; once 1 everywhere if `in_one_grid`."""
-        step = 1 if self.in_one_grid else int(self.reach)
+        step = 1 if self.in_one_grid else int(self.reach or 1)
         for starts in product(range(step), repeat=axes):
             grid = torch.zeros_like(like)
             grid[window_index(tuple(slice(start, None, step) for start in starts))] = 1
@@ -119,7 +121,7 @@ class CleanLoss(MapLoss):
         It is infinite where there are too few of them, and 0 where there are none. `ranges` are the lengths
         of the range that a product may have.
         """
-        n, dependent = sums.pixels, self.reach**axes
+        n, dependent = sums.pixels, (self.reach or 1) ** axes
         squares = (sums.square - sums.product.square() / n).clamp(min=0) * n / (n - 1)
         if self.allowance == "clt":
             freedom = (n / dependent - 1).clamp(min=0)
@@ -136,7 +138,16 @@ class CleanLoss(MapLoss):
     def products(
         self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images
     ) -> "Products":
-        """Return the products of the errors of two repeats, and what their allowance is computed from."""
+        """Return the products of the errors of two repeats, and what their allowance is computed from.
+
+        Raises:
+            InvalidArgumentError: the reach of the noise is not known.
+        """
+        if self.reach is None:
+            raise InvalidArgumentError(
+                "the reach of the noise of repeats is not known: give reach= (--reach), as `conformask "
+                "check` measures it"
+            )
         errors = self.errors.error_map(y, y_hat).float()
         inside = (within(region, errors[:, :1]) > 0).float()
         sides = (NEAR,) * (errors.ndim - 2)
@@ -180,7 +191,8 @@ class CleanMean(CleanLoss):
         eta: the share of images for which the allowance may be too small; it comes off the confidence.
         reach: the number of pixels r along each axis from which on noise is independent: 1 where that of
             neighbours is. For "clt" it need not be whole: r^d is a bound on the sum of the absolute
-            autocorrelations of the noise, the 1 of a pixel with itself included.
+            autocorrelations of the noise, the 1 of a pixel with itself included. None: as the selection
+            images show it or, without any, the calibration images; one repeat shows none.
 
     Raises:
         InvalidArgumentError: another map, or a number outside what is allowed.
@@ -198,7 +210,7 @@ class CleanMean(CleanLoss):
         errors: AnyMap = "l2",
         allowance: Allowance = "clt",
         eta: float = 0.002,
-        reach: float = 1,
+        reach: float | None = None,
         *,
         regional: bool = False,
     ) -> None:
@@ -316,7 +328,7 @@ class CleanLocal(CleanLoss, LocalLoss):
         side: int | str | tuple[int, ...] | None = 15,
         allowance: Allowance = "clt",
         eta: float = 0.002,
-        reach: float = 1,
+        reach: float | None = None,
         *,
         regional: bool = False,
         length: str | None = None,
@@ -332,12 +344,12 @@ class CleanLocal(CleanLoss, LocalLoss):
             MismatchError: the window has another number of axes.
         """
         sides = super().sides(dimensions)
-        needed = FEWEST * self.reach**dimensions
+        needed = FEWEST * (self.reach or 1) ** dimensions
         if self.allowance == "clt" and math.prod(sides) < needed:
             side = math.ceil(needed ** (1 / dimensions))
             raise InvalidArgumentError(
                 f"a window of {' x '.join(map(str, sides))} pixels is too small for an allowance by the "
-                f"central limit theorem with a reach of {self.reach:g}: take one of "
+                f"central limit theorem with a reach of {self.reach or 1:g}: take one of "
                 f"{' x '.join([str(side)] * dimensions)} or more"
             )
         return sides
