@@ -123,7 +123,7 @@ def test_it_is_what_its_formula_says(kind: str, reach: int) -> None:
 def test_by_moments_it_is_the_same_as_mask_by_mask(kind: str) -> None:
     batch = next(repeated(4, 0).batches(4))
     item = ScoredBatch(batch, cm.Score(batch.x.square()))
-    loss = cm.CleanMean("l2", kind)
+    loss = cm.CleanMean("l2", kind, reach=1)
     grid = lambda_grid(BINARY, loss, [item], 32)
     quick, slow = batch_curves(item, BINARY, loss, grid), measured_curves(item, BINARY, loss, grid)
     for one, other in zip(quick, slow, strict=True):
@@ -153,7 +153,7 @@ def unmasked(loss: cm.CleanMean, batches: list) -> np.ndarray:
 def test_products_of_zero_that_are_shown_are_allowed_for_mask_by_mask_or_not() -> None:
     batch = next(clean(2, 0).batches(2))
     batch = replace(batch, y=batch.y_hat, noise=torch.zeros_like(batch.y_hat))
-    item, loss = ScoredBatch(batch, cm.Score(batch.x.square())), cm.CleanMean("l2", "exact")
+    item, loss = ScoredBatch(batch, cm.Score(batch.x.square())), cm.CleanMean("l2", "exact", reach=1)
     grid = np.array([0.0, np.inf])
     quick, slow = batch_curves(item, BINARY, loss, grid), measured_curves(item, BINARY, loss, grid)
     np.testing.assert_allclose(quick[0], slow[0])
@@ -174,7 +174,7 @@ def test_the_clean_loss_is_hardly_ever_above(kind: str, reach: int) -> None:
 def test_noise_that_reaches_further_than_said_is_not_allowed_for() -> None:
     """Why the reach counts: with 1 for noise of 4 the share is well above eta."""
     truly, batches = drawn(4)
-    assert np.mean(truly > unmasked(cm.CleanMean("l2", "clt", eta=ETA), batches)) > 2 * ETA
+    assert np.mean(truly > unmasked(cm.CleanMean("l2", "clt", ETA, 1), batches)) > 2 * ETA
 
 
 @pytest.mark.parametrize(

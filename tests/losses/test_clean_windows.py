@@ -127,7 +127,7 @@ def test_it_is_what_its_formula_says(allowance: str, reach: float, kind: str) ->
 def test_the_mean_over_a_region_is_what_its_formula_says(allowance: str) -> None:
     """Weights have the mean and variance of w m^2 p over the pixels of the region."""
     batch, region = batch_of(1, region=True)
-    loss = cm.CleanMean("l2", allowance, ETA, regional=True)
+    loss = cm.CleanMean("l2", allowance, ETA, 1, regional=True)
     mask = torch.rand(3, 1, 40, 40)
     cut = region[0, 0].bool()
     weights = torch.rand(region.shape) * region
@@ -153,7 +153,9 @@ def test_the_mean_over_a_region_is_what_its_formula_says(allowance: str) -> None
         )
 
 
-@pytest.mark.parametrize("loss", [cm.CleanMean("l2", regional=True), cm.CleanLocal("l2", 15, regional=True)])
+@pytest.mark.parametrize(
+    "loss", [cm.CleanMean("l2", reach=1, regional=True), cm.CleanLocal("l2", 15, reach=1, regional=True)]
+)
 def test_curves_are_the_same_mask_by_mask(loss: cm.CleanMean | cm.CleanLocal) -> None:
     batch, _ = batch_of(2)
     item, masks = ScoredBatch(batch, cm.Score(batch.x.square())), family(loss.family)
@@ -165,7 +167,8 @@ def test_curves_are_the_same_mask_by_mask(loss: cm.CleanMean | cm.CleanLocal) ->
 def test_the_critical_lambda_of_a_window_is_exact() -> None:
     """The smallest score of a pixel around which the bound is above the threshold."""
     batch, _ = batch_of(3)
-    loss, masks = cm.CleanLocal("l2", WINDOW), family(cm.CleanLocal("l2", WINDOW).family)
+    loss = cm.CleanLocal("l2", WINDOW, reach=1)
+    masks = family(loss.family)
     score = torch.rand(batch.x.shape)
     found = critical_lambdas(ScoredBatch(batch, cm.Score(score)), masks, loss, np.array([0, np.inf]), 2e-4)
     bounds = loss.on(batch.y, batch.y_hat, None, 1, batch.noise).means
@@ -295,11 +298,11 @@ def test_what_cannot_be_is_refused(arguments: tuple, words: str) -> None:
 
 def test_windows_too_small_for_the_central_limit_theorem_are_refused() -> None:
     batch, _ = batch_of(0)
-    for loss, least in ((cm.CleanLocal("l2", 5), 6), (cm.CleanLocal("l2", 11, reach=2), 12)):
+    for loss, least in ((cm.CleanLocal("l2", 5, reach=1), 6), (cm.CleanLocal("l2", 11, reach=2), 12)):
         with pytest.raises(InvalidArgumentError, match=f"take one of {least} x {least} or more"):
             loss.on(batch.y, batch.y_hat, None, 1, batch.noise)
         cm.CleanLocal("l2", least, reach=loss.reach).on(batch.y, batch.y_hat, None, 1, batch.noise)
-    cm.CleanLocal("l2", 9, "exact").on(batch.y, batch.y_hat, None, 1, batch.noise)
+    cm.CleanLocal("l2", 9, "exact", reach=1).on(batch.y, batch.y_hat, None, 1, batch.noise)
     assert cm.CleanLocal("l2", 4).sides(3) == (4, 4, 4)
 
 

@@ -187,6 +187,12 @@ def release_promise(
         text = f"Of all new {unit.plural}, at most {percent(share)} are released and {misses}, {drawn}."
         left = f"P(released, {failure})"
     text = f"If this had been fixed beforehand: o{text[1:]}" if card.exploratory else text
+    if card.loss.subtracts_noise and card.reference.is_noisy:
+        about = "about" if card.loss.allowance == "clt" else "at most"
+        share_of_all = percent(card.loss.eta or 0.0)
+        text += (
+            f" To those that miss it, noise of the references adds {about} {share_of_all} of all new images."
+        )
     sentence = promised_here(card.promise.named(text), caveat)
     is_other = caveat is not None and caveat.other
     return sentence, "" if is_other else card.promise.named(f"{left} <= {share:g}")
