@@ -32,14 +32,14 @@ def images(count: int, side: int, generator: np.random.Generator) -> dict[str, n
 def noisy(y: np.ndarray, generator: np.random.Generator, kind: str | int) -> np.ndarray:
     """A repeat: counts of about 150 and read noise, or normal noise that reaches over so many pixels.
 
-    If photons, a pixel has the noise of 0.2 of them.
+    If photons, a pixel has the noise of half of one.
     If weak, WEAK times the noise of the pixels before it is added to that of each pixel, so that the absolute
     autocorrelations are in sum (1 + WEAK)^2 / (1 + WEAK^2) along each axis.
     """
     if kind == "counts":
         return generator.poisson(y * 300) / 300 + 0.01 * generator.standard_normal(y.shape)
     if kind == "photons":
-        return y + SD * (generator.poisson(0.2, y.shape) - 0.2)
+        return y + math.sqrt(2) * SD * (generator.poisson(0.5, y.shape) - 0.5)
     if kind == "weak":
         white = generator.standard_normal(y.shape)
         for axis in (1, 2):
@@ -243,18 +243,20 @@ def test_the_clean_loss_is_hardly_ever_above(over: str, kind: str | int) -> None
 @pytest.mark.parametrize(("over", "kind"), CASES)
 def test_the_promise_holds_for_clean_images_that_calibration_never_saw(over: str, kind: str | int) -> None:
     """Of tiny sets of 19 images, with scores that tie."""
-    covered, loss = [], loss_for(over, kind, eta=0.01)
+    covered, shown, loss = [], [], loss_for(over, kind, eta=0.01)
+    threshold = {"region": 8e-4, "window": 2e-3}[over]
     for seed in simulated(8):
         generator = np.random.default_rng(seed)
         calibration, selection = (
             triplets(images(count, SIDE, generator), generator, kind) for count in (19, 10)
         )
-        masker = cm.calibrate(BY_X, calibration, threshold=8e-4, loss=loss, selection=selection)
+        masker = cm.calibrate(BY_X, calibration, threshold=threshold, loss=loss, selection=selection)
         arrays = images(40, SIDE, generator)
         masks = deployed(masker, triplets(arrays, generator, kind))
-        covered.append(np.mean(clean_losses(masks, arrays, loss) <= 8e-4))
+        covered.append(np.mean(clean_losses(masks, arrays, loss) <= threshold))
+        shown.append(masks.mean())
     assert np.mean(covered) >= 0.9 - loss.eta - 2 * np.std(covered) / math.sqrt(len(covered))
-    assert np.mean(masks) > 0.1
+    assert np.mean(shown) > 0.1
 
 
 def test_without_its_allowance_the_promise_would_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -305,6 +305,10 @@ def test_a_folder_with_one_repeat_of_each(tmp_path: Path, capsys: pytest.Capture
     main(["check", str(data), option, "--json"])
     assert json.loads(capsys.readouterr().out)["reference"] == {"repeats": 1, "model": vars(MODEL)}
     calibrate = "calibrate", str(data), "--scorer", "spread", "--distance", "l2", "--over", "clean"
+    with pytest.raises(SystemExit):
+        main([*calibrate, "--threshold", str(THRESHOLD), "--out", str(run), option])
+    assert "give reach= (--reach)" in " ".join(capsys.readouterr().err.split())
+    calibrate = *calibrate, "--reach", "1"
     main([*calibrate, "--threshold", str(THRESHOLD), "--out", str(run), option, "--json"])
     assert json.loads(capsys.readouterr().out)["noise_model"]["gain"] == MODEL.gain
     new = written(tmp_path / "new", 20)

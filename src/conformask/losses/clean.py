@@ -150,10 +150,19 @@ class CleanLoss(MapLoss):
             )
         errors = self.errors.error_map(y, y_hat).float()
         inside = (within(region, errors[:, :1]) > 0).float()
-        sides = (NEAR,) * (errors.ndim - 2)
-        others = (window_sums(inside, sides) - inside).clamp(min=1)
-        near = (window_sums(inside * noise, sides) - inside * noise) / others
-        spread = with_channels((4 * errors * near.clamp(min=0)).float(), channels)
+
+        def near(values: Tensor) -> Tensor:
+            """Average over the other pixels of the window around each."""
+            summed, others = (
+                window_sums(inside * each, (NEAR,) * (errors.ndim - 2)) - inside * each
+                for each in (values, torch.ones_like(inside))
+            )
+            return summed / others.clamp(min=1)
+
+        variance = near(noise).clamp(min=0)
+        of_noise = (near(noise.square()) - variance.square()).clamp(min=0)
+        spread = 4 * errors * variance - (2 * variance.square() - of_noise).clamp(min=0)
+        spread = with_channels(spread.float(), channels)
         spread = spread / errors.shape[1] if channels == 1 else spread
         noise = with_channels(noise, channels)
         products = with_channels(errors, channels) - noise
@@ -174,8 +183,8 @@ class CleanMean(CleanLoss):
     w m^2 (b - y_hat)(c - y_hat), and the mean and its allowance are divided by the mean of w.
 
     Few photons make few products, and large ones so seldom that N products may lack them. So the central
-    limit theorem takes, in the place of V, the mean of 4 (y - y_hat)^2 v if that is larger: V if each pixel
-    had the noise v of those around it. It takes LIT r^d pixels with noise, counted by (sum d)^2 / sum d^2,
+    limit theorem takes, in the place of V, what it would be by the noise of the pixels around each, if that
+    is larger (`Products.spread`). It takes LIT r^d pixels with noise, counted by (sum d)^2 / sum d^2,
     d = |b - c|, of which normal noise has 2 in 3 pixels. The first mask of a score that shows as many also
     judges those that show fewer, since the clean loss grows with the mask. An image that has fewer gets the
     loss max(y_hat, 1 - y_hat)^2, the largest that there is.
@@ -232,7 +241,8 @@ class Products:
     products: Images
     spread: Images
     """The variance of a product by the noise of the pixels around: the mean over channels of
-    4 (y - y_hat)^2 v / C, v the mean of ((b - c) / 2)^2 over the others in a window of NEAR pixels."""
+    (4 (y - y_hat)^2 v - 2 v^2 + u) / C, v the mean over the others in a window of NEAR pixels of the estimate
+    of the noise of y, u its variance but at most 2 v^2, as for two repeats with normal noise."""
     noise: Images
     """|b - c| / 2."""
     weights: Images

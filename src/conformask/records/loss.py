@@ -178,7 +178,7 @@ class LossTerms:
     def _allowed(self, value: str) -> str:
         """Return the allowance for the noise of the mean of N values as a formula."""
         reach = f"{self.reach or 1:g}"
-        axes, freedom = ("", "N") if self.reach == 1 else (f" {reach}^d", f"N / {reach}^d")
+        axes, freedom = ("", "N") if reach == "1" else (f" {reach}^d", f"N / {reach}^d")
         eta, variance = f"{self.eta or 0:g}", f"V the variance of {value}"
         if self.allowance == "clt":
             return (
@@ -246,9 +246,10 @@ class LossTerms:
             how = f"by an exact bound, for all but {eta} of images"
             if self.allowance == "clt":
                 how = f"by the central limit theorem, for about all but {eta} of images"
-            apart = "" if self.reach == 1 else f" {self.reach:g} or more apart"
-            if self.reach is not None and self.reach != int(self.reach):
-                apart = f", or correlated by {self.reach:g}^d at most, summed over a pixel and those around"
+            reach = self.reach or 1
+            apart = "" if reach == 1 else f" {reach:g} or more apart"
+            if reach != int(reach):
+                apart = f", or correlated by {reach:g}^d at most, summed over a pixel and those around"
             return (
                 f"The clean image, which is not known, is within the threshold too, {how}; this share comes "
                 "off the confidence. It holds where the noise of the reference has mean 0 and is independent "
