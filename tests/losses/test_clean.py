@@ -18,6 +18,7 @@ from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.losses import loss_of_terms
 from conformask.masks import family
+from noise_around import by_noise_around
 from untyped import UNTYPED
 
 SIDE, SD, THRESHOLD = 64, 0.04, 8e-4
@@ -80,7 +81,8 @@ def by_hand(b, c, y_hat, mask, kind: str, eta: float, reach: int) -> float:
     products = mask**2 * (b - y_hat) * (c - y_hat)
     if kind == "clt":
         z = stats.t.ppf(1 - eta, products.size / reach**2 - 1)
-        return products.mean() + z * math.sqrt(products.var() * reach**2 / products.size)
+        variance = max(products.var(ddof=1), (mask**4 * by_noise_around(b, c, y_hat)).mean())
+        return products.mean() + z * math.sqrt(variance * reach**2 / products.size)
     allowed = 0.0
     for top in range(reach):
         for left in range(reach):
@@ -121,7 +123,7 @@ def test_it_is_what_its_formula_says(kind: str, reach: int) -> None:
 def test_by_moments_it_is_the_same_as_mask_by_mask(kind: str) -> None:
     batch = next(repeated(4, 0).batches(4))
     item = ScoredBatch(batch, cm.Score(batch.x.square()))
-    loss = cm.CleanMean("l2", kind)
+    loss = cm.CleanMean("l2", kind, reach=1)
     grid = lambda_grid(BINARY, loss, [item], 32)
     quick, slow = batch_curves(item, BINARY, loss, grid), measured_curves(item, BINARY, loss, grid)
     for one, other in zip(quick, slow, strict=True):
@@ -151,7 +153,7 @@ def unmasked(loss: cm.CleanMean, batches: list) -> np.ndarray:
 def test_products_of_zero_that_are_shown_are_allowed_for_mask_by_mask_or_not() -> None:
     batch = next(clean(2, 0).batches(2))
     batch = replace(batch, y=batch.y_hat, noise=torch.zeros_like(batch.y_hat))
-    item, loss = ScoredBatch(batch, cm.Score(batch.x.square())), cm.CleanMean("l2", "exact")
+    item, loss = ScoredBatch(batch, cm.Score(batch.x.square())), cm.CleanMean("l2", "exact", reach=1)
     grid = np.array([0.0, np.inf])
     quick, slow = batch_curves(item, BINARY, loss, grid), measured_curves(item, BINARY, loss, grid)
     np.testing.assert_allclose(quick[0], slow[0])
@@ -172,7 +174,7 @@ def test_the_clean_loss_is_hardly_ever_above(kind: str, reach: int) -> None:
 def test_noise_that_reaches_further_than_said_is_not_allowed_for() -> None:
     """Why the reach counts: with 1 for noise of 4 the share is well above eta."""
     truly, batches = drawn(4)
-    assert np.mean(truly > unmasked(cm.CleanMean("l2", "clt", eta=ETA), batches)) > 2 * ETA
+    assert np.mean(truly > unmasked(cm.CleanMean("l2", "clt", ETA, 1), batches)) > 2 * ETA
 
 
 @pytest.mark.parametrize(

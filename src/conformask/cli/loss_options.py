@@ -68,8 +68,8 @@ class LossOptions:
     reach: Annotated[
         float | None,
         Parameter(
-            help="For --over clean and clean_local: pixels from which on noise is independent, as check "
-            "measures it; 1 if not given."
+            help="For --over clean and clean_local: pixels from which on noise is independent; if not given, "
+            "as two repeats of the images set aside show it."
         ),
     ] = None
     iou: Annotated[

@@ -1,6 +1,7 @@
 """Facts about all triplets: shapes and hashes from one pass over them, and columns of their curves."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxtyping import UInt8
 from conformask.conformal.curves import Curves
 from conformask.data.images import hash_unless_constant
 from conformask.data.perceptual_hashes import perceptual_hash
+from conformask.data.repeat_warnings import ReferenceMeasures, measure_triplet
 from conformask.data.swaps import role_distances, swap_question
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
@@ -43,10 +45,12 @@ class DatasetSummary:
     """Geometry of each image, where its file states it."""
     contents: str
     """A hash of all pixels of all images, in their order."""
-    swapped: str | None = None
+    swapped: str | None
     """The question whether two of the folders were swapped; None where nothing suggests it."""
-    clipped: float = 0.0
+    clipped: float
     """Mean of the shares of values that were clipped."""
+    references: Mapping[str, ReferenceMeasures]
+    """Measures of the noisy references, by name; empty where y is the truth."""
 
     @property
     def geometry(self) -> Geometry | None:
@@ -89,7 +93,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         )
     sizes, pixels, outputs, groups = set(), [], [], []
     perceptual_hashes, contents = [], hashlib.sha256()
-    geometries, distances, clipped = [], [], []
+    geometries, distances, clipped, references = [], [], [], {}
     for triplet in tracked(triplets.checked(), title, len(triplets)):
         geometries.append(triplet.geometry)
         clipped.append(triplet.clipped)
@@ -100,6 +104,8 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         groups.append(None if triplet.group is None else hash_of_group(triplet.group))
         perceptual_hashes.append(perceptual_hash(truth))
         distances.append(role_distances(triplet))
+        if (measures := measure_triplet(triplet)) is not None:
+            references[triplet.name] = measures
         others = [image for image in (triplet.region, triplet.cues, triplet.y_labels) if image is not None]
         for image in (triplet.x, triplet.y_hat, truth, *others):
             contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
@@ -116,6 +122,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         contents=contents.hexdigest(),
         swapped=swap_question(distances),
         clipped=float(np.mean(clipped)),
+        references=references,
     )
 
 

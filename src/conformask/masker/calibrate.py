@@ -13,6 +13,8 @@ from conformask.calibration import ScoredBatch, calibration_data, lambda_grid, m
 from conformask.conformal.curves import Curves
 from conformask.conformal.promise import AnyPromise
 from conformask.data.formats.header import Header
+from conformask.data.reach import refuse_short_reach
+from conformask.data.repeat_warnings import reference_faults, reference_warnings
 from conformask.data.scan import DatasetSummary, labelled, scan
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, ConformaskWarning, MismatchError
@@ -37,6 +39,7 @@ from conformask.masker.requirements import (
     hidden_share,
     sample_counts,
     warn_if_closed,
+    warn_if_few_pixels,
     warn_if_hidden,
     warn_if_ungrouped,
 )
@@ -134,6 +137,7 @@ def calibrate(
             choices = replace(choices, grid=_own_grid(choices, images))
         curves, critical = _gathered(choices, images, (fingerprints, seen.contents), compute)
     check_sample_size(choices.promise, choices.threshold, used, len(images), columns_kept(curves))
+    warn_if_few_pixels(used, curves.loss[:, -1])
     losses = calibration_data(curves, choices.threshold, used, critical)
     rule = choices.promise.rule(losses)
     hidden = hidden_share(curves, rule)
@@ -269,6 +273,11 @@ def _refuse_unfit(
         What was read of the selection images, if any were given.
     """
     check_window(choices.loss.terms, seen.geometry)
+    refuse_short_reach(choices.loss.terms, seen.references)
+    for fault in reference_faults(seen.references):
+        raise CalibrationError(f"nothing can be promised by these repeats: {fault}")
+    for text in reference_warnings(seen.references):
+        warnings.warn(text, stacklevel=3)
     warn_if_ungrouped(choices.promise, calibration.groups, "calibration")
     chosen_on = None if selection is None else scan(selection, "reading selection images")
     _refuse_used(choices.scorer, calibration, seen, chosen_on)

@@ -17,6 +17,7 @@ from conformask.conformal.populations import SamePopulation, Weighted
 from conformask.conformal.rules import CategoryLambda, Rule, covariates_of
 from conformask.conformal.units import Columns, Group
 from conformask.errors import CalibrationError, ConformaskWarning, InvalidArgumentError
+from conformask.losses.clean import LIT, UNKNOWN
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.storage.as_arrays import Array
 from conformask.types import Loss
@@ -206,6 +207,20 @@ def warn_if_closed(hidden: float, whole: str) -> None:
             "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, "
             "or use another loss or a better score",
             category=ConformaskWarning,
+            stacklevel=4,
+        )
+
+
+def warn_if_few_pixels(loss: Loss, unmasked: Array) -> None:
+    """Warn of images, by their unmasked losses, with too few noisy pixels for the central limit theorem."""
+    few = int((unmasked >= UNKNOWN).sum())
+    if loss.terms.allowance == "clt" and few:
+        where = "an image" if loss.terms.window is None else "the window around each pixel that is shown"
+        warnings.warn(
+            f"{few} of the {len(unmasked)} calibration images are too small or too dark for an allowance by "
+            f"the central limit theorem: it takes {LIT} independent pixels in which the repeats differ in "
+            f"{where}. Take larger images or windows, or repeats with more counts, or leave what is black "
+            "out of the region; allowance exact takes 200 x 200 pixels",
             stacklevel=4,
         )
 

@@ -15,11 +15,13 @@ from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.promise import promise as promise_from
+from conformask.data.reach import with_reach
 from conformask.data.scan import columns_of
 from conformask.data.triplets import Triplets
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import AnyLoss, loss, stored_loss
+from conformask.losses.clean import CleanLoss
 from conformask.masker.requirements import check_sample_size, warn_if_meant_otherwise
 from conformask.masks import family as family_by_name
 from conformask.masks.mask_family import Family
@@ -86,6 +88,7 @@ def resolve(
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
     refuse_unbounded(stated.resolve(), used)
     refuse_noisy(stated.resolve(), used, images.reference)
+    used = with_reach(used, images if selection is None else selection)
     if used.terms.of_objects and not images.has_objects:
         raise InvalidArgumentError(
             "a promise about objects needs labels of the objects of each y_hat and y: labels= and y_labels= "
@@ -230,7 +233,12 @@ def loss_for(
         used = stored_loss(scorer.selection.of)
     if used is None:
         raise InvalidArgumentError("this scorer was fitted for no loss: pass loss=")
-    return used if images is None else used.with_pixels(images.window).in_regions(images.has_regions)
+    if images is not None:
+        used = used.with_pixels(images.window).in_regions(images.has_regions)
+    kept = None if scorer.selection is None else scorer.selection.of
+    if isinstance(used, CleanLoss) and kept is not None and replace(kept, reach=used.reach) == used.terms:
+        return replace(used, reach=used.reach or kept.reach)
+    return used
 
 
 def check_window(terms: LossTerms, geometry: Geometry | None) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from conformask.calibration import size_at
 from conformask.conformal.promise import AnyPromise
 from conformask.conformal.promise import promise as promise_from
+from conformask.data.reach import with_reach
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.losses import AnyLoss
@@ -68,6 +69,7 @@ def threshold_choices(
     used, guarantee = loss_for(scorer, loss, selection), promise_from(promise).resolve()
     refuse_unbounded(guarantee, used)
     if selection is not None:
+        used = with_reach(used, selection)
         scorer = for_images(scorer, selection, used, selection)
         scorer = in_patches(for_loss(scorer, used), patch_area(patches, selection))
         used_family = family_for(scorer, used, family)

@@ -160,38 +160,37 @@ class LossTerms:
                 f"sums over all pixels{where}; 0 if nothing is shown",
             ),
             "clean": (
-                "Σ m^2 (e − v) / n + t",
+                "(Σ m^2 (e − v) + N t) / n",
                 noise,
-                f"sums over the n pixels{where or ' of the image'}",
-                f"t {self._allowed}, V the variance of the n values of m^2 (e − v)",
+                f"sums over the n pixels{where or ' of the image'}, of which N are shown",
+                f"t {self._allowed('m^2 (e − v)')}",
             ),
             "clean_local": (
                 "max {p_j + t_j : m_j > 0}",
                 noise,
-                f"p_j the mean of e − v over the n pixels of the {self._window_label} around j{inside}",
-                f"t_j {self._allowed}, V the variance of these n values",
+                f"p_j the mean of e − v over the N pixels of the {self._window_label} around j{inside}",
+                f"t_j {self._allowed('e − v')}",
                 f"j the pixels{where}; 0 if nothing is shown",
             ),
         }.get(self.over or "", (f"Σ m{power} e / n", f"sums over the n pixels{where or ' of the image'}"))
         return f"{formula}, with {', '.join((error, *letters))}"
 
-    @property
-    def _allowed(self) -> str:
-        """The allowance for noise as a formula."""
+    def _allowed(self, value: str) -> str:
+        """Return the allowance for the noise of the mean of N values as a formula."""
         reach = f"{self.reach or 1:g}"
-        axes, freedom = ("", "n") if self.reach == 1 else (f" {reach}^d", f"n / {reach}^d")
-        eta = f"{self.eta or 0:g}"
+        axes, freedom = ("", "N") if reach == "1" else (f" {reach}^d", f"N / {reach}^d")
+        eta, variance = f"{self.eta or 0:g}", f"V the variance of {value}"
         if self.allowance == "clt":
             return (
-                f"= z sqrt(V{axes} / n), z the quantile at 1 − {eta} of Student's law with {freedom} − 1 "
-                "degrees of freedom"
+                f"= z sqrt(V{axes} / N), z the quantile at 1 − {eta} of Student's law with {freedom} − 1 "
+                f"degrees of freedom, {variance}, or that by the noise of the pixels around if it is larger"
             )
         span = "R = max_j max(ŷ_j, 1 − ŷ_j)² + max_j ŷ_j (1 − ŷ_j)"
         if self.reach == 1:
-            return f"= sqrt(2 V l / n) + 7 R l / (3 n − 3), l = ln(2 / {eta}), {span}"
+            return f"= sqrt(2 V l / N) + 7 R l / (3 N − 3), {variance}, l = ln(2 / {eta}), {span}"
         return (
-            f"the mean over the k = {reach}^d grids of pixels {reach} apart of sqrt(2 V l / n) + "
-            f"7 R l / (3 n − 3), l = ln(2 k / {eta}), {span}, n the pixels of a grid"
+            f"the mean over the k = {reach}^d grids of pixels {reach} apart of sqrt(2 V l / N) + "
+            f"7 R l / (3 N − 3), N the pixels of a grid, {variance}, l = ln(2 k / {eta}), {span}"
         )
 
     @property
@@ -244,17 +243,18 @@ class LossTerms:
         if self.of_objects:
             return "Nothing is promised about objects of the reference that the network lacks."
         if self.subtracts_noise:
-            how, about = "by the central limit theorem", "about"
-            if self.allowance == "exact":
-                how, about = "by an exact bound", "at most"
-            apart = "" if self.reach == 1 else f" {self.reach:g} or more apart"
-            if self.reach is not None and self.reach != int(self.reach):
-                apart = f", or correlated by {self.reach:g}^d at most, summed over a pixel and those around"
+            eta = f"{100 * (self.eta or 0):.4g}\N{NO-BREAK SPACE}%"
+            how = f"by an exact bound, for all but {eta} of images"
+            if self.allowance == "clt":
+                how = f"by the central limit theorem, for about all but {eta} of images"
+            reach = self.reach or 1
+            apart = "" if reach == 1 else f" {reach:g} or more apart"
+            if reach != int(reach):
+                apart = f", or correlated by {reach:g}^d at most, summed over a pixel and those around"
             return (
-                f"The clean image, which is not known, is within the threshold too, {how}, but for a share "
-                f"of {about} {self.eta:g} of all images, which comes off the confidence. This holds where "
-                f"the noise of the reference has mean 0 and is independent of the input and between pixels"
-                f"{apart}."
+                f"The clean image, which is not known, is within the threshold too, {how}; this share comes "
+                "off the confidence. It holds where the noise of the reference has mean 0 and is independent "
+                f"of the input and between pixels{apart}."
             )
         if self.over is not None or not (self.distance in DISTANCES and not DISTANCES[self.distance].is_map):
             return None

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from conformask import names
 from conformask.arithmetic import full_precision
 from conformask.calibration import GRID_POINTS
+from conformask.data.reach import with_reach
 from conformask.data.scan import DatasetSummary, scan
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import ImageError, InvalidArgumentError
@@ -124,10 +125,11 @@ def fit_scorer(
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     used = used if isinstance(used, MaskedDistance) else used.in_regions(selection.has_regions)
-    used_head = head(scorer, used)
-    _check_loss(used, used_head, train)
     for part in (train, selection) if used.terms.subtracts_noise else ():
         part.reference.refuse_unknown_noise()
+    used = with_reach(used, selection)
+    used_head = head(scorer, used)
+    _check_loss(used, used_head, train)
     check_network(train.network, selection.network, "training", allow_network_mismatch=False)
     seen, held_out = scan(train), scan(selection, "reading selection images")
     _check_channels(seen, held_out)

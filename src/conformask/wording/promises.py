@@ -196,6 +196,9 @@ def release_promise(
         text = f"Of all new {unit.plural}, at most {percent(share)} are released and {misses}, {drawn}."
         left = f"P(released, {failure})"
     text = f"If this had been fixed beforehand: o{text[1:]}" if card.exploratory else text
+    if card.loss.subtracts_noise and card.reference.is_noisy:
+        more = f"{'about' if card.loss.allowance == 'clt' else 'at most'} {percent(card.loss.eta or 0.0)}"
+        text += f" The noise of the references adds {more} of all new {unit.plural} to those that {misses}."
     sentence = promised_here(card.promise.named(text), caveat)
     is_other = caveat is not None and caveat.other
     return sentence, "" if is_other else card.promise.named(f"{left} <= {share:g}")
