@@ -94,7 +94,8 @@ VERBS = {
     confidence that show the promise, upload of an image pair. Ctrl-C stops it.""",
     "share": """Write one HTML file that shows images and their masks to people without conformask.
 
-    With swipe comparison and a threshold that moves; it needs no installation and no connection.""",
+    What the network made, what you may trust of it and the truth side by side, with a threshold that moves; it
+    needs no installation and no connection.""",
     "info": "Show what a run folder contains and promises.",
     "export": """Write a masker as one ONNX file that needs only onnxruntime, or as a folder for a model zoo.
 

@@ -99,7 +99,7 @@ def write_report(evaluation: Evaluation, path: Path | str, *, caveats: Iterable[
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
