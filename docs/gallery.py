@@ -48,7 +48,7 @@ a stricter promise afterwards without touching an image.
 
 ## A GAN that paints
 
-![A face of few pixels, what a network made of it, yellow where that is not trusted, the photograph](images/hero.webp)
+![A face that a network made, yellow where it is not trusted, and the photograph](images/hero.webp)
 
 [examples/real_network.py](../examples/real_network.py) enlarges photographs by Real-ESRGAN, whose weights
 come with a package of its own, and asks how much of what is shown is visibly wrong. The script explains how

@@ -1,8 +1,8 @@
 """Draws docs/images/hero.webp, with which README and documentation open: docs/hero.py.
 
-A face from what conformask packages: a photograph, and what Real-ESRGAN made of it. Lambda comes from the crops of
-all other packaged photographs, so the mask has not seen this one. The photograph was chosen because anybody can
-judge a face, and the crop because the face is in its middle.
+A face from what conformask packages: a photograph, and what Real-ESRGAN made of it. Lambda comes from the
+crops of all other packaged photographs, so the mask has not seen this one. The photograph was chosen because
+anybody can judge a face, and the crop because the face is in its middle.
 """
 
 from collections.abc import Iterator
