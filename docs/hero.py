@@ -20,12 +20,12 @@ from conformask.storage.as_arrays import Array
 OUT = Path(__file__).parent / "images" / "hero.webp"
 PHOTOGRAPH, LEFT = "astronaut", 64
 """The photograph, and the column at which its crop starts; the row is the first."""
-ENLARGED, BAR, FONT = 2, 52, 24
+SHOWN, BAR, FONT = 384, 42, 20
 GROUND, INK = "#0b2a3c", "white"
 """Dark in light mode and in dark mode."""
 STEPS, STEP, HOLD = 6, 80, 2000
 """Frames of a fade, and times in ms: of a frame that fades, and of one that stands."""
-MOST_BYTES, QUALITY = 400_000, 60
+MOST_BYTES, QUALITY = 400_000, 75
 
 
 def masker() -> cm.Masker:
@@ -53,11 +53,10 @@ def scenes() -> Iterator[tuple[str, Array]]:
 
 
 def frame(picture: Image.Image, caption: str) -> Image.Image:
-    side = ENLARGED * SIDE
-    sheet = Image.new("RGB", (side, side + BAR), GROUND)
-    sheet.paste(picture.resize((side, side), Image.Resampling.LANCZOS))
+    sheet = Image.new("RGB", (SHOWN, SHOWN + BAR), GROUND)
+    sheet.paste(picture.resize((SHOWN, SHOWN), Image.Resampling.LANCZOS))
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(FONT)
-    pen.text((side / 2, side + BAR / 2), caption, INK, font, anchor="mm")
+    pen.text((SHOWN / 2, SHOWN + BAR / 2), caption, INK, font, anchor="mm")
     return sheet
 
 
