@@ -120,8 +120,8 @@ def _pinned_texts(pinned: Mapping[str, str]) -> Iterator[str]:
     if pinned:
         images = " and ".join(f"{name} ({shown})" for name, shown in pinned.items())
         yield (
-            f"{images} are test images because of what they show, chosen before anything was measured; the "
-            "others are drawn at random."
+            f"{images} are test images because of what they show, chosen before their losses were measured; "
+            "the others are drawn at random."
         )
 
 
