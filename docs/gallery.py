@@ -2,7 +2,7 @@
 
 for name in photographs microscopy own_onnx real_network; do python examples/$name.py; done
 python examples/volumes.py --data FOLDER
-python docs/hero.py && python docs/gallery.py
+python docs/gallery.py
 
 FOLDER has the T1-weighted scans of the IXI dataset, ixi*_t1.nii.gz (here 52 of them, at 2 mm). What was not
 run again keeps its numbers and its picture, and so do the volumes where the heads were made up.
@@ -48,11 +48,13 @@ a stricter promise afterwards without touching an image.
 
 ## A GAN that paints
 
-![A small picture, what a network painted from it, what is hidden of that, the photograph](images/hero.png)
+![A face that a network made, yellow where it is not trusted, and the photograph](images/hero.webp)
 
 [examples/real_network.py](../examples/real_network.py) enlarges photographs by Real-ESRGAN, whose weights
 come with a package of its own, and asks how much of what is shown is visibly wrong. The script explains how
-loss and crops were chosen, with their masks in view: it is an illustration, not a proof.
+loss and crops were chosen, with their masks in view: it is an illustration, not a proof. The picture shows
+a hallucination of the same network, under a mask with another promise, about the mean error
+(`docs/hero.py`).
 
 {real_network}
 

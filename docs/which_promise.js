@@ -28,14 +28,21 @@ document.addEventListener("DOMContentLoaded", () => {
   const part = (name) => form.querySelector(`.${name}`);
   const questions = ["loss", "scope", "guarantee", "threshold", "confidence", "delta"];
 
-  function show() {
-    const answer = answerTo(Object.fromEntries(questions.map((name) => [name, form.elements[name].value])));
-    part("refused").hidden = answer.refused === undefined;
-    form.querySelector("dl").hidden = answer.refused !== undefined;
-    if (answer.refused !== undefined) {
-      part("refused").textContent = `Not possible: ${answer.refused}.`;
-      return;
+  // What has no proof together with the answer to the other question cannot be chosen; its title says why.
+  function disableUnproven(scope, guarantee) {
+    for (const input of form.querySelectorAll("[name=scope], [name=guarantee]")) {
+      const pair = input.name === "scope" ? [input.value, guarantee] : [scope, input.value];
+      const refused = TABLE.refused[pair.join("|")];
+      input.disabled = refused !== undefined;
+      input.parentElement.title = refused ?? "";
     }
+    part("unproven").hidden = !form.querySelector("[type=radio]:disabled");
+  }
+
+  function show() {
+    const given = Object.fromEntries(questions.map((name) => [name, form.elements[name].value]));
+    const answer = answerTo(given);
+    disableUnproven(given.scope, given.guarantee);
     const columns = answer.columns.join(" and ");
     part("command").textContent = answer.command;
     part("sentence").textContent = answer.sentence;

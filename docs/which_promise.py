@@ -335,17 +335,17 @@ def form() -> str:
 <details><summary>More: nine other guarantees</summary>
 {radios("guarantee", more)}
 </details>
+<p class="unproven" hidden>For grey answers no proof is known together with the other question’s answer.</p>
 </fieldset>
 <fieldset class="numbers"><legend>Numbers</legend>
 {selects()}
 </fieldset>
 <div class="answer" role="status">
-<p class="refused" hidden></p>
 <dl>
-<dt>The command</dt><dd><code class="command"></code></dd>
+<dt>The promise, here with the fewest images</dt><dd class="sentence"></dd>
 <dt>Needed to calibrate</dt>
 <dd><span class="needed"></span> <a href="promises/how-many-images.html">With more, masks hide less.</a></dd>
-<dt>The promise, here with the fewest images</dt><dd><code class="sentence"></code></dd>
+<dt>The command</dt><dd><code class="command"></code></dd>
 </dl>
 </div>
 </form>

@@ -141,7 +141,7 @@ def probe(
         InvalidArgumentError: it takes neither 3 nor 1 channels where no images are given; or images that are
             volumes, or smaller than 36 pixels.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.probe(lambda x: x).rows[0].numbers["deviation"]
         0.0

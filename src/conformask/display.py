@@ -71,7 +71,7 @@ def show(
         MismatchError: channels or axes that differ from the calibration images.
         ImageError: values outside the range, NaN or infinity.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -126,7 +126,7 @@ def plot(evaluation: Evaluation, ax: Any = None) -> Any:
         MissingFileError: matplotlib is not installed.
         MismatchError: the masker stored no curves to read mask sizes at other thresholds from.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

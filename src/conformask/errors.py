@@ -12,7 +12,7 @@ T = TypeVar("T")
 class ConformaskError(Exception):
     """Any error that conformask raises; it names the problem, where it is, what is allowed and what to do.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> try:
         ...     cm.Promise(confidence=2)

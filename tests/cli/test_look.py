@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ import conformask as cm
 from conformask.cli import look as verb
 from conformask.data.images import write_image
 from conformask.wording.scores import comparison_text
+from terminal import stopped
 
 ROLES = ("x", "y_hat", "y")
 
@@ -36,6 +38,7 @@ def folders(tmp_path_factory) -> list[Path]:
 
 def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, monkeypatch) -> None:
     opened = []
+    monkeypatch.setattr(verb, "is_attended", lambda: True)
     monkeypatch.setattr(verb, "open_viewer", lambda masker, shown, **how: opened.append((masker, shown, how)))
     out = tmp_path / "first"
     answer = conformask("look", *folders, "--out", out)
@@ -49,6 +52,8 @@ def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, m
     assert viewed[0].sentence == masker.sentence
     test = cm.Triplets.from_folder(out / "data").part("test")
     assert viewed[1].names == test.names
+    sizes = {triplet.name: 1 - float(np.mean(np.asarray(masker(triplet)))) for triplet in test}
+    assert sizes[viewed[2]["image"]] == max(sizes.values())
     measured = cm.evaluate(masker, test)
     told = answer.out.replace("\N{NO-BREAK SPACE}", " ")
     assert f"measured {100 * measured.coverage:.1f} % of 21 test images" in told
@@ -71,6 +76,14 @@ def test_a_threshold_that_is_none_is_refused_first(conformask, tmp_path, thresho
     answer = conformask("look", *[tmp_path / "nothing"] * 3, "--threshold", threshold)
     assert answer.status == 1
     assert "a distance above 0" in answer.err
+
+
+def test_in_a_terminal_the_viewer_opens_until_ctrl_c(folders, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("BROWSER", "true")
+    command = ["look", *map(str, folders), "--out", str(tmp_path / "out"), "--port", "0"]
+    shown, status = stopped(f"from conformask.cli import main; main({command})", "press Ctrl-C to stop")
+    assert re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+#/image/", "".join(shown.split()))
+    assert status in (0, 130), shown  # 130 where the server has not started yet
 
 
 def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monkeypatch) -> None:

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conformask.cli import EXAMPLES, GROUPS, RENAMED, VERBS, build, main
+from conformask.cli import COMMON, EXAMPLES, GROUPS, RENAMED, VERBS, build, main
 
 LOOK = """
 import sys
@@ -208,7 +208,7 @@ def test_an_interrupt_is_130(conformask, monkeypatch, made, tmp_path):
 
 
 def test_info_tells_the_loss_and_the_promise(conformask, own):
-    said = " ".join(conformask("info", own / "run").out.split())
+    said = " ".join(conformask("info", own / "run", "--research").out.split())
     for fact in (
         "trained for l1: Σ m e / n, ",
         " loss l1: Σ m e / n, with e = |y − ŷ|, ",
@@ -219,7 +219,7 @@ def test_info_tells_the_loss_and_the_promise(conformask, own):
     conformask(
         "calibrate", own / "run", own / "data", "--over", "window", "--window", "5", "--threshold", "0.1"
     )
-    said = " ".join(conformask("info", own / "run").out.split())
+    said = " ".join(conformask("info", own / "run", "--research").out.split())
     assert " loss local(l1, 5 px): max {ē_j : m_j > 0}, with e = |y − ŷ|, ē_j the mean of e over" in said
 
 
@@ -232,7 +232,7 @@ def test_thresholds_tells_whether_anything_is_calibrated(conformask, own):
 
 def test_calibrate_says_what_it_replaces(conformask, own, monkeypatch):
     monkeypatch.chdir(own)
-    (old,) = re.findall(r"threshold +(\S+)", conformask("info", "run").out)
+    (old,) = re.findall(r"threshold +(\S+)", conformask("info", "run", "--research").out)
     lines = conformask(
         "calibrate", "run", "data", "--threshold", "0.1", "--confidence", "0.7"
     ).out.splitlines()
@@ -341,3 +341,26 @@ def test_what_stops_a_command_is_json_too(capfd, monkeypatch, raised, status):
         main(["plan", "--json"])
     assert getattr(stop.value, "code", None) == status
     assert json.loads(capfd.readouterr().out)["error"] in ("stopped", "ZeroDivisionError: ")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_a_screen_and_the_rest_stands_under_help_all(conformask, monkeypatch, verb):
+    monkeypatch.setenv("COLUMNS", "80")
+    brief, whole = (conformask(verb, flag).out for flag in ("--help", "--help-all"))
+    assert len(brief.splitlines()) <= 40
+    assert f"All options: conformask {verb} --help-all" in brief
+    shown, every = (set(re.findall(r"│ [ *]*(--[\w-]+)", page)) for page in (brief, whole))
+    assert shown <= every
+    assert set(COMMON.get(verb, ())) <= every
+    options = build()[verb].assemble_argument_collection().filter_by(show=True)
+    assert every == {argument.name for argument in options if argument.name.startswith("--")}
+
+
+def test_info_says_the_least_and_everything_for_research(conformask, own):
+    assert conformask("evaluate", own / "run", own / "data").status == 0
+    brief, whole = (conformask("info", own / "run", *more).out for more in ((), ("--research",)))
+    assert len(brief.splitlines()) <= 8
+    assert "lambda" not in brief
+    for line in brief.splitlines():
+        assert line in whole or line.split("  ")[0] in whole
+    assert re.search("lambda +[0-9.]+", whole)

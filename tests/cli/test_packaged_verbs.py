@@ -87,7 +87,7 @@ def test_training_says_what_it_is_worth_there_and_in_info_and_report(conformask,
         assert "How well the score performs is not known" in answer.out
     else:
         assert "the best possible masks hide" in answer.out
-        assert "the best possible masks hide" in conformask("info", run).out
+        assert "the best possible masks hide" in conformask("info", run, "--research").out
         assert set(comparison) >= {"hidden", "interval", "others", "clearly_less", "oracle", "correlation"}
     conformask("calibrate", run, own / "data", *TERMS)
     conformask("evaluate", run, own / "data", "--report", own / "report.html")

@@ -201,18 +201,21 @@ def test_it_is_answered_with_the_keyboard(page: Page) -> None:
     page.keyboard.press("Shift+Tab")
 
 
-def test_what_has_no_theorem_is_refused_with_a_way_out(page: Page) -> None:
+def test_what_has_no_theorem_cannot_be_chosen(page: Page) -> None:
     page.reload()
     form = page.get_by_role("form", name="Which promise?")
-    form.get_by_label("a random image of a new patient").check()
     form.get_by_text("More: nine other guarantees").click()
+    for scope in SCOPES:
+        form.locator("[name=guarantee][value=marginal]").check()
+        form.locator(f"[name=scope][value={scope}]").check()
+        for guarantee in SURE:
+            possible = refusal(scope, guarantee) is None
+            expect(form.locator(f"[name=guarantee][value={guarantee}]")).to_be_enabled(enabled=possible)
+    expect(form.locator(".unproven")).to_be_visible()
+    form.get_by_label("a new image; no two").check()
     form.get_by_label("adaptive").check()
-    refused = re.compile("^Not possible: no theorem is known .* instead")
-    expect(form.locator(".refused")).to_have_text(refused)
-    expect(form.locator(".command")).to_be_hidden()
-    form.get_by_label("pac").check()
-    expect(form.locator(".refused")).to_be_hidden()
-    expect(form.locator(".command")).to_have_text(re.compile("--guarantee pac$"))
+    expect(form.get_by_label("a random image of a new patient")).to_be_disabled()
+    expect(form.locator(".command")).to_have_text(re.compile("--guarantee adaptive$"))
 
 
 def test_without_scripts_the_tables_are_there_and_the_form_is_not(browser: Browser, site: Path) -> None:
@@ -220,5 +223,8 @@ def test_without_scripts_the_tables_are_there_and_the_form_is_not(browser: Brows
     page.goto((site / "promises.html").as_uri())
     expect(page.locator("#promise-form")).to_be_hidden()
     expect(page.get_by_role("heading", name="3. How sure?")).to_be_visible()
+    assert page.content().index('id="promise-form"') < page.content().index(
+        "A masker comes with one sentence"
+    )
     expect(page.get_by_role("table")).to_have_count(3)
     page.close()

@@ -116,6 +116,26 @@ def test_search_and_sorting(page, address, world):
     expect(page.locator("#image-count")).to_have_text(f"0 of {len(sizes)} images")
 
 
+def test_a_link_to_the_most_hidden_image_leads_on_to_the_next(page, address, world):
+    hidden = {triplet.name: 1 - mask_bytes(world.masker, triplet).mean() / 255 for triplet in world.shown}
+    first, second = sorted(hidden, key=lambda name: -hidden[name])[:2]
+    page.goto(f"{address}#/image/{quote(first)}?sort=largest")
+    expect(page.locator("#image-position")).to_have_text(f"1 of {len(world.shown)}")
+    expect(page.locator("#page-loading")).to_be_hidden()
+    page.locator("#next").click()
+    expect(page.locator("#image-name")).to_have_text(second)
+    page.keyboard.press("Escape")
+    expect(page.locator("#sort")).to_have_value("largest")
+
+
+def test_until_it_has_loaded_the_page_says_how_much(browser, address, world):
+    context = browser.new_context(java_script_enabled=False)
+    bare = context.new_page()
+    bare.goto(address)
+    expect(bare.locator("#page-loading")).to_have_text(f"Loading {len(world.shown)} images …")
+    context.close()
+
+
 def test_images_beyond_the_threshold_are_found(page, address, world):
     losses = {
         t.name: float(np.abs(mask_bytes(world.masker, t) / 255 * (t.y - t.y_hat)).mean()) for t in world.shown

@@ -19,7 +19,7 @@ from cyclopts import (
 )
 from cyclopts.help import DefaultFormatter
 
-from conformask.cli.help_columns import option_columns
+from conformask.cli.help_columns import CommonOptions, option_columns
 from conformask.cli.json_output import json_alone, show_json
 from conformask.cli.options import converted
 from conformask.errors import ConformaskError, failure_of_system
@@ -95,7 +95,8 @@ VERBS = {
     confidence that show the promise, upload of an image pair. Ctrl-C stops it.""",
     "share": """Write one HTML file that shows images and their masks to people without conformask.
 
-    With swipe comparison and a threshold that moves; it needs no installation and no connection.""",
+    What the network made, what you may trust of it and the truth, side by side, with a threshold that moves.
+    The file needs no installation and no connection.""",
     "info": "Show what a run folder contains and promises.",
     "export": """Write a masker as one ONNX file that needs only onnxruntime, or as a folder for a model zoo.
 
@@ -115,15 +116,26 @@ VERBS = {
 }
 
 GROUPS = {
-    "Start": ("demo", "look"),
+    "First": ("look", "calibrate", "mask", "view"),
     "Prepare": ("predictor", "split-counts", "probe", "triplets", "check"),
     "Train": ("train",),
-    "Promise": ("plan", "thresholds", "calibrate", "recalibrate", "evaluate"),
-    "Use": ("mask", "release", "monitor", "export"),
-    "Look": ("view", "share", "info"),
+    "Promise": ("plan", "thresholds", "recalibrate", "evaluate"),
+    "Use": ("release", "monitor", "export"),
+    "Look": ("demo", "share", "info"),
     "Research": ("paper",),
 }
-"""Groups of verbs in the help, in the order of the work."""
+"""Groups of verbs in the help: what most people need, then the rest in the order of the work."""
+COMMON = {
+    "predictor": ("--task", "--size", "--stride", "--epochs", "--max-minutes", "--resume"),
+    "triplets": ("--predictor", "--task", "--size", "--stride", "--split", "--cues"),
+    "train": ("--scorer", "--threshold", "--distance", "--epochs", "--max-minutes", "--resume"),
+    "plan": ("--n", "--threshold", "--confidence", "--guarantee", "--delta", "--unit"),
+    "thresholds": ("--confidence", "--guarantee", "--unit"),
+    "calibrate": ("--scorer", "--out", "--threshold", "--confidence", "--over", "--window"),
+    "recalibrate": ("--threshold", "--confidence", "--guarantee", "--delta", "--unit"),
+    "export": ("--format", "--predictor"),
+}
+"""The options in the help of verbs that have many."""
 EXAMPLES = {
     "demo": "demo --out demo",
     "look": "look noisy denoised clean",
@@ -162,6 +174,7 @@ RENAMED: Mapping[str, str] = {
 }
 """New names of options by the names that they had up to 0.2, for the errors about these."""
 
+HELP_ALL = "--help-all"
 NEXT = """To try it: conformask demo
 
 With your own images: conformask look X Y_HAT Y, the folders of input, output and truth.
@@ -182,8 +195,11 @@ LAYER, KEPT = 2**25, 2**28
 """Bytes up to which a freed layer is kept, and of all of them together: more would keep whole slabs."""
 
 
-def build() -> App:
-    """Build the application; the module of a verb is imported when the verb is called."""
+def build(*, every_option: bool = True) -> App:
+    """Build the application; the module of a verb is imported when the verb is called.
+
+    Its help has every option, or those that are often needed.
+    """
     app = App(
         name="conformask",
         help="Masks with a promise for image-to-image networks.",
@@ -196,7 +212,6 @@ def build() -> App:
         error_formatter=_error_panel,
     )
     app.register_install_completion_command(help="Enable completion of conformask commands in this shell.")
-    formatter = DefaultFormatter(column_specs=option_columns)
     for place, (title, verbs) in enumerate(GROUPS.items()):
         group = Group(title, sort_key=place)
         for order, verb in enumerate(verbs):
@@ -207,8 +222,11 @@ def build() -> App:
                 "conformask.cli.{0}:{0}".format(verb.replace("-", "_")),
                 name=verb,
                 help=_help(verb),
-                help_formatter=formatter,
-                help_epilogue=f"Example: conformask {EXAMPLES[verb]}",
+                help_formatter=DefaultFormatter(column_specs=option_columns)
+                if every_option
+                else CommonOptions(COMMON.get(verb, ())),
+                help_epilogue=f"Example: conformask {EXAMPLES[verb]}"
+                + f"\n\nAll options: conformask {verb} {HELP_ALL}" * (not every_option),
                 group=group,
                 sort_key=order,
                 **usage,
@@ -249,7 +267,9 @@ def _run(words: Sequence[str]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn  # type: ignore[assignment]
-            build()(words, exit_on_error=False, result_action="return_value")
+            app = build(every_option=HELP_ALL in words)
+            asked = ["--help" if word == HELP_ALL else word for word in words]
+            app(asked, exit_on_error=False, result_action="return_value")
     except CycloptsError as error:
         if isinstance(error, MissingArgumentError) and error.command_chain:
             _say(f"for example: conformask {EXAMPLES[error.command_chain[0]]}")

@@ -18,7 +18,7 @@ def demo(
         The folder for the images in data/, the run and report.html.
     """
     from conformask.data.provenance import Provenance
-    from conformask.demo import write_crops
+    from conformask.demo import PINNED, write_crops
     from conformask.look import look
     from conformask.records.reading import Reading
 
@@ -30,6 +30,7 @@ def demo(
         are_groups=lambda count, example: False,  # the promise is about crops of these photographs
         reading=Reading(),
         provenance=Provenance.load(data),
+        pinned=PINNED,
     )
     x, y_hat, y = folders.values()
     tell(

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -63,6 +63,11 @@ SHOWN = {
 """Keys to show from each file, with their labels; keys without a label appear in the JSON only."""
 OF_IMAGES = ("channels", "sizes", "data_range", "x_range")
 """Keys of a scorer that a calibration has too."""
+BRIEF = {
+    "calibration": ("n_calibration", "hidden", "network", "fingerprint"),
+    "evaluation": ("n_test", "coverage"),
+}
+"""The keys of a calibrated run that are shown without --research."""
 ABSENT = {
     "data_range": "by file type",
     "x_range": "as y_hat",
@@ -78,6 +83,10 @@ def info(
     fingerprint: Annotated[
         bool,
         Parameter(show_default=False, help="Print only the fingerprint of the masker, for the lab book."),
+    ] = False,
+    research: Annotated[
+        bool,
+        Parameter(show_default=False, help="Show every setting, lambda and the formula of the loss too."),
     ] = False,
     json: AsJson = False,
 ) -> None:
@@ -113,7 +122,8 @@ def info(
         if name in held
     }
     comparison = Selection.load(run).comparison if (run / "selection.npz").is_file() else None
-    rows = [row for name, part in record.items() for row in _rows(run / HELD[name], SHOWN[name], part)]
+    keys = BRIEF if "calibration" in record and not research else SHOWN
+    rows = [row for name in record for row in _rows(run / HELD[name], keys.get(name, ()), name, record[name])]
     show(
         {
             "run": str(run),
@@ -124,7 +134,7 @@ def info(
         },
         *([sentence] if sentence else []),
         facts(rows),
-        *([] if comparison is None else [comparison_text(comparison)]),
+        *([] if comparison is None or keys is BRIEF else [comparison_text(comparison)]),
         *([void] if void else _notes(record, sentence, run)),
         as_json=json,
     )
@@ -132,9 +142,10 @@ def info(
         sys.exit(1)
 
 
-def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> list[tuple[str, str]]:
+def _rows(path: Path, keys: Iterable[str], name: str, part: Mapping[str, Json]) -> list[tuple[str, str]]:
+    labels = SHOWN[name]
     try:
-        return [(shown[key], _text(key, value, part)) for key, value in part.items() if shown[key]]
+        return [(labels[key], _text(key, part[key], part)) for key in keys if labels[key]]
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise MismatchError(
             f"{path} has contents that conformask does not write: copy the file again"

@@ -104,11 +104,21 @@ def _hidden_text(evaluation: "Evaluation") -> str:
 
 
 def view(found: "Look", out: Path, port: int) -> None:
-    """Open the viewer on the test part; where its extra is not installed, say so."""
+    """Open the viewer on the most hidden test image; without a terminal or its extra, say how to."""
+    command = f"conformask view {out / 'run'} {out / 'data'}"
+    if not is_attended():
+        show({}, f"No terminal, so the viewer is not opened: {command}", as_json=False)
+        return
+    images = found.evaluation.images
     try:
-        open_viewer(found.masker, found.test, port=port, most_hidden_first=True)
+        open_viewer(found.masker, found.test, port=port, image=images.name[images.size.argmax()])
     except MissingFileError as error:  # all but the viewer is done
-        show({}, f"{error}; conformask view {out / 'run'} {out / 'data'}", as_json=False)
+        show({}, f"{error}; {command}", as_json=False)
+
+
+def is_attended() -> bool:
+    """Return whether somebody sees what is printed and can press Ctrl-C."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _another_threshold(run: Path) -> str:

@@ -47,8 +47,8 @@ class LossOptions:
     window: Annotated[
         str | None,
         Parameter(
-            help="For --over local and others with a window: its side in pixels, or in units, such as 5mm, "
-            "if images have a spacing: the next odd number of pixels."
+            help="The side of the window of --over local and others, in pixels, or in units, such as 5mm, if "
+            "images have a spacing: the next odd number of pixels."
         ),
     ] = None
     tolerance: Annotated[

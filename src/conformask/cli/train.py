@@ -75,12 +75,12 @@ def train(
         names.Scorer | None,
         Parameter(
             show_default=False,
-            help="mask: the paper's mask network; error: least squares of the error map, or with --over "
-            "missed of whether a pixel is wrong; quantile: the width of intervals, fitted without a "
-            "distance. Scores that need no training: packaged, the network that comes with conformask; "
-            "residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask is trained for l1 and "
-            "for distances of the paper's form, else error, and the run ends with it only where it hides "
-            "less than all those that need no training, and than the maps of --cues.",
+            help="The score to train: mask, the paper's mask network; error, least squares of the error map, "
+            "or with --over missed of whether a pixel is wrong; quantile, the width of intervals, fitted "
+            "without a distance. Scores that need no training: packaged, the network that comes with "
+            "conformask; residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask is trained "
+            "for l1 and for distances of the paper's form, else error, and the run ends with it only where "
+            "it hides less than all those that need no training, and than the maps of --cues.",
         ),
     ] = None,
     score_network: Annotated[

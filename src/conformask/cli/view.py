@@ -3,6 +3,7 @@
 import secrets
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 from cyclopts import Parameter
 
@@ -79,10 +80,13 @@ def open_viewer(
     browser: bool = True,
     token: bool = True,
     allow_network_mismatch: bool = False,
-    most_hidden_first: bool = False,
+    image: str | None = None,
     as_json: bool = False,
 ) -> None:
-    """Serve the viewer until Ctrl-C, and print its address; `released` is what release() returned.
+    """Serve the viewer until Ctrl-C, and print its address.
+
+    It opens on the gallery, or on the image of this name, and the images are sorted by their hidden share.
+    `released` is what release() returned.
 
     Raises:
         MissingFileError: the extra view is not installed.
@@ -99,7 +103,7 @@ def open_viewer(
     session = Session(masker, triplets, allow_network_mismatch=allow_network_mismatch, released=released)
     secret = secrets.token_urlsafe() if token else None
     with listening(port) as bound:
-        url = url_of(bound, secret) + ("#/?sort=largest" if most_hidden_first else "")
+        url = url_of(bound, secret) + ("" if image is None else f"#/image/{quote(image)}?sort=largest")
         lines = [] if released is None else [released.summary]
         show({"url": url}, masker.sentence, *lines, f"{url}  (press Ctrl-C to stop)", as_json=as_json)
         serve(session, bound, secret, opened=url if browser else None)

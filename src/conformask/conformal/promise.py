@@ -31,7 +31,7 @@ class Promise:
         InvalidArgumentError: an unknown name, a value outside its range, or one that is not taken; a
             combination without a theorem.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.Promise("pac", confidence=0.8)
         Promise(guarantee='pac', confidence=0.8, delta=0.05, unit=None, share=None, per_category=False)

@@ -59,7 +59,7 @@ def split_counts(counts: Array, shares: Sequence[float] = (0.5, 0.5), seed: int 
         ImageError: values that are not whole numbers >= 0.
         InvalidArgumentError: shares that are not those of two or more parts.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> counts = np.random.default_rng(0).poisson(20.0, (64, 64))

@@ -75,7 +75,7 @@ def evaluate(
         InvalidArgumentError: too many devices, or several without out; or noisy references, by which the
             loss of this promise cannot be measured.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

@@ -207,7 +207,7 @@ class CleanMean(CleanLoss):
     Raises:
         InvalidArgumentError: another map, or a number outside what is allowed.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.CleanMean("l2").terms.name
         'clean(l2, clt)'
@@ -328,7 +328,7 @@ class CleanLocal(CleanLoss, LocalLoss):
     Raises:
         InvalidArgumentError: as for `CleanMean` and `Local`, or the window is too small for "clt".
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.CleanLocal("l2", 15).terms.name
         'clean_local(l2, 15 px, clt)'

@@ -85,7 +85,7 @@ class Objects(Loss):
     Raises:
         InvalidArgumentError: another aggregate, or an iou outside (0, 1].
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.Objects("missed").terms.name
         'missed(objects, IoU < 0.5)'

@@ -101,7 +101,7 @@ class Local(LocalLoss):
         InvalidArgumentError: the side is below 1 or not a number of pixels or a length, or the error map is
             not known.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.Local("l1", 9).terms.name
         'local(l1, 9 px)'
@@ -130,7 +130,7 @@ class LocalShare(LocalLoss):
     Raises:
         InvalidArgumentError: as for `Local`, or the tolerance is negative.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.LocalShare("l1", 9, 0.1).terms.name
         'local_share(l1, 9 px > 0.1)'
@@ -182,7 +182,7 @@ class MaskedWindow(WindowLoss):
         InvalidArgumentError: the side is below 1 or not a number of pixels or a length, or the error map is
             not known.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.MaskedWindow("l1", 9).terms.name
         'window(l1, 9 px)'

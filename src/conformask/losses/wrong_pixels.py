@@ -40,7 +40,7 @@ class MissRate(WrongPixelLoss):
     Raises:
         InvalidArgumentError: the tolerance is negative, or the error map is not known.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.MissRate("l1", 0.1).terms.name
         'missed(l1 > 0.1)'
@@ -80,7 +80,7 @@ class FalseOmissionRate(WrongPixelLoss):
     Raises:
         InvalidArgumentError: the tolerance is negative, or the error map is not known.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.FalseOmissionRate("l1", 0.1).terms.name
         'wrong(l1 > 0.1)'

@@ -109,7 +109,7 @@ def calibrate(
         MismatchError: images that the scorer was not fitted for.
         ImageError: an image that cannot be used, or a region that is empty.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

@@ -52,7 +52,7 @@ THRESHOLDS = 40
 class Masker:
     """Masks with a promise, made by calibrate() or load().
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

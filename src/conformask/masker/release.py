@@ -79,7 +79,7 @@ def release(
         MismatchError: no curves are stored; images of other channels or of another network.
         ImageError: an image that cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((60, 16, 16), dtype=np.float32)

@@ -55,7 +55,7 @@ def threshold_choices(
         InvalidArgumentError: none are given, and the scorer keeps none.
         CalibrationError: too few selection images for this confidence.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

@@ -120,7 +120,7 @@ def monitor(
             of another network.
         ImageError: an image that cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

@@ -37,7 +37,7 @@ class StreamMonitor:
         InvalidArgumentError: a level outside (0, 1).
         MismatchError: no curves are stored.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

@@ -164,7 +164,7 @@ class EvaluationProvenance:
 class Evaluation:
     """The contents of evaluation.json: results of a calibrated masker on images that no choice has seen.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

@@ -4,7 +4,7 @@ import base64
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -92,13 +92,15 @@ class ImageTable:
     """CSV file of the whole record as a data URI."""
 
 
-def write_report(evaluation: Evaluation, path: Path | str) -> Path:
+def write_report(evaluation: Evaluation, path: Path | str, *, caveats: Iterable[str] = ()) -> Path:
     """Write the report of an evaluation to one HTML file, wholly or not at all, and return its path.
+
+    `caveats` are sentences about the test images that it states beside its own.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -112,20 +114,20 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
     """
     expect(evaluation, Evaluation, "evaluation", "what evaluate() returned")
     path = Path(path)
-    page = render(evaluation)
+    page = render(evaluation, caveats)
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def render(evaluation: Evaluation) -> str:
+def render(evaluation: Evaluation, caveats: Iterable[str] = ()) -> str:
     """Return the report as HTML; every name in it is escaped, every picture is embedded."""
     gauge = figures.gauge(evaluation)
     return template(Path(__file__).with_name("template.html")).render(
         evaluation=evaluation,
         headline=headline(evaluation.card),
         verdict=words.verdict(evaluation),
-        caveats=words.caveats(evaluation),
+        caveats=[*words.caveats(evaluation), *caveats],
         meaning=meaning_of(evaluation.card),
         loss=evaluation.card.loss.label,
         sample=words.sample_text(evaluation),

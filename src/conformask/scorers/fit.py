@@ -99,7 +99,7 @@ def fit_scorer(
         ImageError: an image that cannot be used.
         MismatchError: out holds another run.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

@@ -52,7 +52,7 @@ class Given:
         higher: what higher values mean: "distrusted", as for a variance or a spread, or "trusted", as for a
             confidence or a probability.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> generator = np.random.default_rng(0)

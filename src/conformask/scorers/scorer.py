@@ -177,7 +177,7 @@ def as_scorer(scorer: Scorer) -> Scorer:
 class Heuristic(Scorer):
     """A scorer from a callable (x, y_hat) -> map >= 0 of shape (N, 1 or C, *space); fitted for no loss.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=1).family
         'reciprocal'

@@ -134,7 +134,7 @@ def packaged_scorer() -> Untrained:
     It estimates the error of each pixel from (x, y_hat), and was trained on many tasks and networks; see
     docs/packaged-scorer.md. fit_scorer starts from it.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

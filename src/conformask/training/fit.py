@@ -69,7 +69,7 @@ class TrainingConfig:
     Raises:
         InvalidArgumentError: a setting outside what is allowed.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.TrainingConfig(max_minutes=20, seed=1).batch_size
         16

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
@@ -17,10 +17,12 @@ from conformask import report
 from conformask.deployment.objects import COLORS, extent_of
 from conformask.deployment.scored_image import mask_level
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
+from conformask.names import DISTANCES
 from conformask.pictures.pixels import HATCH, colors_of, heat_between
 from conformask.pictures.titles import titles_for
 from conformask.pictures.views import Point, View
 from conformask.records.geometry import Geometry
+from conformask.records.loss import LossTerms
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, to_jsonable
@@ -36,6 +38,8 @@ from conformask.wording.promises import values_of_error
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report.__file__).with_name("palette.css")
 REFUSED, MISSING, MALFORMED = 400, 404, 422
+AVERAGED = {"image": "all pixels", "trusted": "the pixels shown"}
+"""What a loss is a mean over, by its aggregate."""
 HEX = "#{:02x}{:02x}{:02x}"
 """Format of colours, from (red, green, blue)."""
 
@@ -141,9 +145,10 @@ ColorsDep = Annotated[Array | None, Depends(_colors)]
 
 
 @router.get("/")
-def page() -> Response:
-    """Return the page."""
-    return FileResponse(STATIC / "index.html")
+def page(session: SessionDep) -> Response:
+    """Return the page, which says how many images it loads."""
+    text = (STATIC / "index.html").read_text(encoding="utf-8")
+    return HTMLResponse(text.replace("COUNT", str(len(session.entries()))))
 
 
 @router.get("/palette.css")
@@ -161,6 +166,7 @@ def about(session: SessionDep, request: Request) -> Response:
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
         "distance": "" if masker.card.loss.of_objects else masker.card.loss.distance_label,
+        "loss_over": _averaged_over(masker.card.loss),
         "values": values_of_error(masker.card),
         "family": masker.family.settings(),
         "maps": session.has_maps,
@@ -175,6 +181,12 @@ def about(session: SessionDep, request: Request) -> Response:
         },
     }
     return _json(facts)
+
+
+def _averaged_over(loss: LossTerms) -> str:
+    """Return the pixels over which a loss averages errors, in words; empty for other losses."""
+    is_mean = loss.distance in DISTANCES and DISTANCES[loss.distance].is_map
+    return AVERAGED.get(loss.over or "image", "") if is_mean else ""
 
 
 @router.get("/api/images")

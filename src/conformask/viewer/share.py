@@ -22,7 +22,6 @@ from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import HATCH, in_colors
 from conformask.pictures.templates import template
-from conformask.pictures.titles import titles_for
 from conformask.progress import tracked
 from conformask.records.reference import CLEAN, Reference
 from conformask.report.sliders import SliderSetting, SliderState, recalibrated_at, sliders
@@ -73,7 +72,7 @@ class SharedCase:
     """The position of the calibrated threshold."""
     images: list[SharedImage]
     titles: dict[str, str] = field(default_factory=lambda: _titles(CLEAN))
-    """The titles of the views; in cases of earlier versions those of images with truth."""
+    """The titles of the views; by default those of images with truth."""
     hidden_title: str = "Hidden"
     """The title of the hidden share."""
 
@@ -97,7 +96,7 @@ def share(masker: Masker, triplets: Triplets, path: str | Path, *, images: int =
         MismatchError: outputs of another network, or images of other channels.
         OutputError: the file cannot be written, or is not conformask's.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -125,6 +124,7 @@ def page(cases: Sequence[SharedCase]) -> str:
     """Return a page that shows these cases, the first of them first."""
     return template(FOLDER / "share.html", Path(report.__file__).parent).render(
         title=cases[0].title,
+        count=sum(len(case.images) for case in cases),
         data=_data({
             "cases": [asdict(case) for case in cases],
             "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
@@ -153,7 +153,11 @@ def shared_case(
 
 
 def _titles(reference: Reference) -> dict[str, str]:
-    return {view: titles_for(reference)[view] for view in VIEWS}
+    return {
+        "output": "What the network made",
+        "truth": f"The {reference.noun}",
+        "input": "What the network was given",
+    }
 
 
 def _positions(masker: Masker) -> Iterator[tuple[Masker, SliderState]]:

@@ -79,7 +79,7 @@ def export(
         ImageError: the predictor returns values far outside [0, 1].
         OutputError: the file cannot be written, or another lies there.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

@@ -37,7 +37,10 @@ export class Gallery {
   #hiddenText = "hidden";
   #state = { search: "", part: null, sort: "name", beyond: false, held: false };
 
-  constructor(updateState) {
+  #onRefresh;
+
+  constructor(updateState, onRefresh) {
+    this.#onRefresh = onRefresh;
     searchField.addEventListener("input", () => updateState({ search: searchField.value }));
     sortSelect.addEventListener("change", () => updateState({ sort: sortSelect.value }));
     beyondCheckbox.addEventListener("change", () => updateState({ beyond: beyondCheckbox.checked }));
@@ -55,6 +58,7 @@ export class Gallery {
     renderPromise($("#gallery-promise"), promised, measured, release);
     $("#held-back-label").hidden = heldBackCheckbox.disabled = release === null;
     this.#renderGrid();
+    this.#onRefresh();
     if (!this.#entries.every(isReady)) setTimeout(() => this.refresh().catch(() => {}), REFRESH_INTERVAL);
   }
 

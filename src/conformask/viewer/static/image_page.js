@@ -50,6 +50,7 @@ export class ImagePage {
   #drawTask;
   #lossTimer;
   #state = null;
+  #lossOver; // ", over all pixels"; empty where the loss is no mean
   #name = null; // of the image that is shown or being loaded
   #image = null; // as the server describes it; null while it is loaded
   #planeCache = null;
@@ -59,6 +60,7 @@ export class ImagePage {
   constructor(session, sliders, updateState, showError) {
     this.#updateState = updateState;
     this.#sliders = sliders;
+    this.#lossOver = session.loss_over && `, over ${session.loss_over}`;
     this.#promiseTask = new LatestTask((...request) => this.#updatePromise(...request), showError);
     this.#lossTask = new LatestTask((...request) => this.#updateLoss(...request), showError);
     this.#drawTask = new LatestTask(() => this.#draw(), showError);
@@ -338,7 +340,10 @@ export class ImagePage {
     const where = objects ? " of the objects" : region ? " in the region" : "";
     const facts = [[`Mask size${where}`, formatPercent(this.#promise.opening.size)]];
     if (losses !== null)
-      facts.push(["Loss under the mask", losses.loss, losses.met], ["Without a mask", losses.unmasked]);
+      facts.push(
+        [`Loss under the mask${this.#lossOver && this.#lossOver + (region ? " in the region" : "")}`, losses.loss, losses.met],
+        ["Without a mask", losses.unmasked],
+      );
     if (bound !== null) facts.push(["Promised without a mask", bound]); // of the output; needs no truth
     const judged = this.#promise.release?.image;
     if (judged) facts.push(["Release", `${releaseText(judged.released)}, p = ${formatNumber(judged.p_value)}`]);
