@@ -76,9 +76,9 @@ def distances(masker: Masker, batch=TEST) -> Tensor:
 
 
 def test_the_promise() -> None:
-    assert made().sentence == "P(l1 <= 0.03) >= 0.90 for new images like the 40 calibration images (marginal)"
+    assert made().formula == "P(l1 <= 0.03) >= 0.90 for new images like the 40 calibration images (marginal)"
     told = CALIBRATION.described(Provenance(population="new tiles of these files"))
-    assert made(calibration=told, confidence=0.8).sentence == (
+    assert made(calibration=told, confidence=0.8).formula == (
         "P(l1 <= 0.03) >= 0.80 for new tiles of these files, like the 40 calibration images (marginal)"
     )
 
@@ -886,7 +886,7 @@ def test_a_threshold_that_no_mask_meets() -> None:
         masker = made(distance=far, selection=SELECTION, threshold=0.5)
     assert not masker(TEST.x, TEST.y_hat).any()
     assert masker.card.hides == "every image"
-    assert masker.sentence.endswith("(marginal), kept only by hiding every image completely")
+    assert masker.formula.endswith("(marginal), kept only by hiding every image completely")
     assert "- Only hiding every image completely" in card_text(masker.card, "scale", "", None)
     assert masker.recalibrate(threshold=2.0).card.hides is None
     assert made().recalibrate(threshold=1e-12).card.hides == "every calibration image"

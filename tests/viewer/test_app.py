@@ -18,7 +18,6 @@ from conformask.viewer.byte_cache import ByteCache
 from conformask.viewer.contrast import default_window
 from conformask.viewer.pictures import OUTSIDE, THUMBNAIL, VEIL
 from conformask.viewer.session import Session
-from conformask.wording.promises import headline
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
@@ -53,7 +52,7 @@ def test_the_gallery_learns_every_size(client, session, world):
 def test_as_calibrated_the_promise_is_the_masker_s(client, world):
     told = promise(client, image=world.shown.names[0])
     assert told["sentence"] == world.masker.sentence
-    assert told["headline"] == headline(world.masker.card)
+    assert told["formula"] == world.masker.formula
     assert told["status"]["name"] == "calibrated"
     assert told["opening"]["lam"] == pytest.approx(world.masker.rule.lam)
 
@@ -110,7 +109,7 @@ def test_nothing_green_stands_where_the_truth_says_otherwise(world, broken):
     list(broken.look_through())
     for asked in ({}, {"confidence": 0.8}, {"threshold": 0.5 * world.masker.card.threshold}):
         promised = promise(asking, image=name, **asked)
-        assert promised["headline"] is None, "a sentence that the images contradict"
+        assert promised["sentence"] is None, "a sentence that the images contradict"
         told = promised["status"]
         assert (told["name"], told["title"]) == ("broken", "Broken here")
         assert f"0.0{SPACE}% of 12 images are within the threshold" in told["text"]

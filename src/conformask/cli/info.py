@@ -12,11 +12,11 @@ from conformask.cli.options import AsJson
 from conformask.cli.output import facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.serialization import read_promise
-from conformask.records.card import with_promise
+from conformask.records.card import CalibrationCard, with_promise
 from conformask.records.loss import LossTerms, with_loss
 from conformask.records.selection import Selection
+from conformask.records.sentence import hidden_text, rounded_share
 from conformask.storage.as_json import Json, read_json
-from conformask.wording.numbers import rounded_share
 from conformask.wording.scores import comparison_text
 
 HELD = {
@@ -54,8 +54,8 @@ SHOWN = {
     "evaluation": {
         "n_test": "test images",
         "coverage": "coverage",
-        "mask_size": "mask size",
-        "mask_size_oracle": "oracle's mask size",
+        "mask_size": "hidden",
+        "mask_size_oracle": "best possible",
         "fingerprint": "",
     },
 }
@@ -99,16 +99,20 @@ def info(
     if not held and not (run / TRAINING).is_file():
         files = ", ".join([*HELD.values(), TRAINING])
         raise MissingFileError(f"{run} is not a run folder: it contains none of {files}")
-    sentence, void = _promised(run) if "calibration" in held else (None, None)
+    card, void = _promised(run) if "calibration" in held else (None, None)
+    sentence, formula = (None, None) if card is None else (card.sentence, card.formula)
     record = {
         name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held
     }
     comparison = Selection.load(run).comparison if (run / "selection.npz").is_file() else None
     rows = [row for name, part in record.items() for row in _rows(run / HELD[name], SHOWN[name], part)]
+    if "evaluation" in record:  # which has the share of the test images
+        rows = [row for row in rows if row[0] != SHOWN["calibration"]["hidden"]]
     show(
         {
             "run": str(run),
             "sentence": sentence,
+            "formula": formula,
             "void": void,
             "comparison": comparison and asdict(comparison),
             **record,
@@ -117,6 +121,7 @@ def info(
         facts(rows),
         *([] if comparison is None else [comparison_text(comparison)]),
         *([void] if void else _notes(record, sentence, run)),
+        *([formula] if formula else []),
         as_json=json,
     )
 
@@ -130,10 +135,10 @@ def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> lis
         ) from error
 
 
-def _promised(run: Path) -> tuple[str | None, str | None]:
-    """Return the promise, or the reason why there is none: a file that was not saved with the others."""
+def _promised(run: Path) -> tuple[CalibrationCard | None, str | None]:
+    """Return the card, or the reason why it is none: a file that was not saved with the others."""
     try:
-        return read_promise(run)[0].sentence, None
+        return read_promise(run)[0], None
     except MismatchError as error:
         return None, str(error)
 
@@ -156,7 +161,9 @@ def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
     if key == "sizes":
         return sizes_text(value) if value else "any"
     if key == "hidden":
-        return f"{rounded_share(value)} of {_terms(part['loss']).whole}"
+        return hidden_text(_terms(part["loss"]), value)
+    if key in ("mask_size", "mask_size_oracle"):
+        return rounded_share(value)
     if key == "loss":
         terms = _terms(value)
         return f"{terms.name}: {terms.formula}"
@@ -180,6 +187,6 @@ def _terms(loss: Mapping[str, Json]) -> LossTerms:
 
 def _set_terms(promise: Mapping[str, Json]) -> list[str]:
     """Return the terms of a promise that are set, but its guarantee: confidence 0.9, unit group."""
-    unsaid = {"guarantee": promise["guarantee"], "group_name": "group"}
+    unsaid = {"guarantee": promise["guarantee"], "group_name": "group", "object_name": "object"}
     given = {name: value for name, value in promise.items() if value and value != unsaid.get(name)}
     return [name if value is True else f"{name} {value}" for name, value in given.items()]

@@ -73,6 +73,7 @@ def mask(
     from conformask.masker.outliers import outliers_text
     from conformask.masker.release import release_once
     from conformask.monitoring.batch import shift_of
+    from conformask.records.sentence import hidden_text
     from conformask.wording.measurements import clipped_text, measurement_text
     from conformask.wording.promises import promised_here
 
@@ -93,7 +94,9 @@ def mask(
         compute=devices.compute(),
     )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
-    record = {"out": str(out), "n": n, "mask_size": mean, "sentence": masker.sentence}
+    record = {
+        "out": str(out), "n": n, "mask_size": mean, "sentence": masker.sentence, "formula": masker.formula,
+    }  # fmt: skip
     measured = written.measurement
     lines = [] if measured is None else [measurement_text(masker.card, measured, written.caveat)]
     if released is not None:
@@ -115,7 +118,8 @@ def mask(
             "clipped": sum(written.clipped.values()) / len(written.clipped) if written.clipped else None,
         },
         promised_here(masker.sentence, written.caveat),
-        f"{n} masks in {out}, mean mask size {mean:.3f}",
+        f"{n} masks in {out}: {hidden_text(masker.card.loss, mean)}",
         *lines,
+        masker.formula,
         as_json=json,
     )

@@ -91,10 +91,12 @@ def monitor(
             if main_process():
                 watch.save(state)
         text = [*stream_text(masker.card, found)]
-    record = {"run": str(run), "shifted": found.shifted, "failing": found.failing, **asdict(found)}
+    promise = {"sentence": masker.sentence, "formula": masker.formula}
+    record = {"run": str(run), **promise, "shifted": found.shifted, "failing": found.failing, **asdict(found)}
     if found.changes is not None:
         record["changes"] = [{**asdict(change), "text": change.text} for change in found.changes]
-    show(record, promised_here(masker.sentence, found.caveat), "", *text, as_json=json)
+    sentence = promised_here(masker.sentence, found.caveat)
+    show(record, sentence, "", *text, "", masker.formula, as_json=json)
     if strict and (found.shifted or found.failing):
         sys.exit(WRONG)
 

@@ -24,8 +24,8 @@ from conformask.data.repeat_checks import (
     unevenness,
 )
 from conformask.records.reference import NoiseModel
+from conformask.records.sentence import rounded_share
 from conformask.storage.as_arrays import Array
-from conformask.wording.numbers import rounded_share
 
 AT_END = 1e-3
 """Share of values at an end of the range above which a reference is called clipped."""

@@ -37,14 +37,14 @@ def examples_of(
 ) -> tuple[Example, ...]:
     """Return three of each kind: best by the largest gain, (n_test,), worst by the largest `by`, typical.
 
-    For volumes it takes one of each kind, and shows selected slices of it. `releases` says by name
-    whether an image would be released.
+    The most hidden come first, and the best hide something. For volumes it takes one of each kind, and shows
+    selected slices of it. `releases` says by name whether an image would be released.
     """
     order, best = np.argsort(by, kind="stable"), np.argsort(-gain, kind="stable")
     count = EACH if test.dimensions == 2 else 1
     middle = max(0, (len(order) - count) // 2)
     kinds = {
-        "best": best[:count][gain[best[:count]] > -np.inf],
+        "best": best[(gain[best] > -np.inf) & (records.size[best] > 0)][:count],
         "typical": order[middle : middle + count],
         "worst": order[::-1][:count],
     }
@@ -55,7 +55,7 @@ def examples_of(
             kind_by_index.setdefault(int(index), kind)
     return tuple(
         replace(example, release=releases.get(test.names[index], ""))
-        for index, kind in kind_by_index.items()
+        for index, kind in sorted(kind_by_index.items(), key=lambda each: -records.size[each[0]])
         for example in _examples(masker, test[index], kind, records, index)
     )
 

@@ -25,6 +25,7 @@ from conformask.masker.masker import Masker
 from conformask.masker.requirements import warn_if_ungrouped
 from conformask.masker.resolve import has_theorem
 from conformask.records.release import JudgedImage, Release, ReleasePower
+from conformask.records.sentence import rounded_share
 from conformask.scorers.streaming import gathered
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import read_json, write_json
@@ -32,7 +33,7 @@ from conformask.storage.claims import refuse_unclaimed
 from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE
 from conformask.types import Images
-from conformask.wording.numbers import plural, rounded_share
+from conformask.wording.numbers import plural
 from conformask.wording.promises import release_promise
 
 RECORD = "released.json"

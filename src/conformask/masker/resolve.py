@@ -28,7 +28,7 @@ from conformask.records.loss import LossTerms
 from conformask.records.network import check_network
 from conformask.records.reference import Reference
 from conformask.records.selection import ScoreComparison, Selection
-from conformask.records.threshold import level_of, threshold_of
+from conformask.records.threshold import level_of, threshold_in_loss, threshold_of
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
 from conformask.scorers.given import BY_VALUE, Given, GivenScorer
 from conformask.scorers.network_scorer import NetworkScorer
@@ -82,6 +82,7 @@ def resolve(
         MismatchError: outputs of another network than the scorer was trained on.
     """
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
+    threshold = threshold_in_loss(threshold, used.terms, images.values)
     refuse_unbounded(stated.resolve(), used)
     refuse_noisy(stated.resolve(), used, images.reference)
     if used.terms.of_objects and not images.has_objects:

@@ -31,7 +31,6 @@ from conformask.viewer.planes import Part, check_part, reduction, values_at
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
 from conformask.viewer.viewed_image import ViewedImage, is_measurable, losses_of, risk_of
-from conformask.wording.promises import values_of_error
 
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report.__file__).with_name("palette.css")
@@ -161,7 +160,6 @@ def about(session: SessionDep, request: Request) -> Response:
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
         "distance": "" if masker.card.loss.of_objects else masker.card.loss.distance_label,
-        "values": values_of_error(masker.card),
         "family": masker.family.settings(),
         "maps": session.has_maps,
         "veil": VEIL,

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from conformask.conformal.units import Unit
 from conformask.records.card import CalibrationCard
 from conformask.records.change import Change
-from conformask.records.evaluation import Evaluation, Measurement, standing
+from conformask.records.evaluation import Measurement, standing
 from conformask.records.network import Caveat
 from conformask.records.release import ReleasePower
+from conformask.records.sentence import kept_text, mean_text, promised_share
 from conformask.records.stream_status import StreamStatus
-from conformask.wording.numbers import figure, interval_text, percent, plural, share
-from conformask.wording.promises import promised_share
+from conformask.wording.numbers import figure, percent, plural, share
 
 CLIPPED = 0.01
 """Share of clipped values, above that of the calibration images, from which a warning is given."""
@@ -24,14 +23,15 @@ def measurement_text(card: CalibrationCard, measurement: Measurement, caveat: Ca
 def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None) -> str:
     unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
     images = plural(measurement.n, unit.singular)
+    is_other = caveat is not None and caveat.other
     if confidence is None:
-        finding = f"the mean loss of {images} is {figure(measurement.mean_loss)}"
-        promise = f"at most {figure(card.threshold)}"
+        finding = f"on average over {images} the loss was {mean_text(card, measurement.mean_loss)}"
+        promise = f"at most {mean_text(card, card.threshold)}"
     else:
-        interval = interval_text(measurement.coverage_interval)
-        finding = f"{share(measurement.coverage)} of {images} are {unit.kept} ({interval})"
+        facts = images, measurement.n, measurement.coverage, measurement.coverage_interval
+        finding = kept_text(card.promise, *facts, "met the threshold" if is_other else "kept it")
         promise = f"at least {percent(confidence)}"
-    if caveat is not None and caveat.other:
+    if is_other:
         return f"Measured: {finding}."
     if measurement.broken:
         warning = "Chance alone does not explain this: do not rely on these masks."
@@ -40,30 +40,10 @@ def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat
         return f"Measured: {finding}; the promise was {promise}."
     endings = {
         "above": ", better than promised",
-        "below": ", lower than chance alone explains in 95 of 100 tests",
-        "agrees": expectation_text(confidence, measurement),
+        "below": ", fewer than chance alone explains in 95 of 100 tests",
+        "agrees": f", which agrees with the promised {percent(confidence)}",
     }
-    ending = endings[standing(confidence, measurement)]
-    return f"{promised_and_measured(confidence, measurement, images, unit)}{ending}."
-
-
-def promised_and_measured(
-    confidence: float, measurement: Measurement | Evaluation, units: str, unit: Unit
-) -> str:
-    """Return promise and measurement, in this order, so that neither is read as the other."""
-    return (
-        f"Promised {percent(confidence)}, measured {share(measurement.coverage)} of {units} {unit.kept} "
-        f"({interval_text(measurement.coverage_interval)})"
-    )
-
-
-def expectation_text(confidence: float, measurement: Measurement | Evaluation) -> str:
-    """Return the clause of a measurement that chance explains, with the range that it explains."""
-    text = f", as expected of a promise of {percent(confidence)}"
-    if measurement.expected is None:
-        return text
-    low, high = map(share, measurement.expected)
-    return f"{text} (95 of 100 tests of this size lie between {low} and {high})"
+    return f"{finding}{endings[standing(confidence, measurement)]}."
 
 
 def shift_text(p_value: float, level: float, *, shifted: bool) -> str:

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 from conformask.conformal.certainty import Marginal
 from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.promise import Promise
 from conformask.conformal.statements import Coverage
 from conformask.conformal.units import Group
-from conformask.names import SHARES
 from conformask.records.card import CalibrationCard
 from conformask.records.network import Caveat, Network
 from conformask.wording.numbers import percent
@@ -112,44 +110,6 @@ def _about_noise(card: CalibrationCard) -> str | None:
         "The noise model is assumed, not measured: if it says too much noise, more is subtracted than there "
         "is, and the promise does not hold."
     )
-
-
-def promised_share(promise: Promise) -> float | None:
-    """Return the promised share of images within the threshold; None if the promise is about a mean."""
-    return None if promise.resolve().statement.bounds_a_mean else promise.confidence
-
-
-def headline(card: CalibrationCard) -> str:
-    """Return the promise in one sentence, as a condition if it was chosen after looking."""
-    unit, confidence = card.promise.resolve().unit, card.promise.confidence
-    is_share = card.loss.over in SHARES
-    threshold = f"{card.threshold:.4g}" if is_share else _error_text(card, card.threshold)
-    tolerance = _error_text(card, card.loss.tolerance or 0.0)
-    on_average = promised_share(card.promise) is None
-    limit = card.loss.limit(threshold, tolerance, on_average=on_average)
-    if not on_average:
-        start = unit.headline.format(c=percent(confidence or 0.0))
-    elif confidence is not None:
-        start = f"For at least {percent(confidence)} of new inputs, on average over possible truths"
-    else:
-        start = f"On average {unit.on_average}"
-    text = f"{card.promise.named(start)}, {limit}."
-    return f"If this had been fixed beforehand: {text[0].lower()}{text[1:]}" if card.exploratory else text
-
-
-def _error_text(card: CalibrationCard, value: float) -> str:
-    """Return a threshold of the error; for |y - y_hat| also in the values of the files, where known."""
-    low, high = card.range_of_y_hat or (0.0, 1.0)
-    if card.loss.distance != "l1" or (low, high) == (0, 1):
-        return f"{value:.4g}"
-    span = high - low
-    return f"{value:.4g} of the range ({value * span:.3g} of {span:g})"
-
-
-def values_of_error(card: CalibrationCard) -> tuple[float, float] | None:
-    """Return the values of files that become 0 and 1, where thresholds are shares of their range."""
-    is_share = card.loss.distance != "l1" or card.loss.over in SHARES
-    return None if is_share or card.range_of_y_hat in (None, (0.0, 1.0)) else card.range_of_y_hat
 
 
 def all_hidden_text(hides: str) -> str:

@@ -35,7 +35,7 @@ export class Gallery {
   #entries = [];
   #cards = new Map(); // elements by image name, kept so that thumbnails are not loaded again
   #hiddenText = "hidden";
-  #state = { search: "", part: null, sort: "name", beyond: false, held: false };
+  #state = { search: "", part: null, sort: "largest", beyond: false, held: false };
 
   constructor(updateState) {
     searchField.addEventListener("input", () => updateState({ search: searchField.value }));
@@ -112,7 +112,7 @@ export class Gallery {
     if (!isSame) grid.replaceChildren(...cards);
     const total = this.#entries.length;
     const readyCount = this.#entries.filter(isReady).length;
-    const progress = readyCount < total ? ` · mask sizes of ${readyCount} so far` : "";
+    const progress = readyCount < total ? ` · masks of ${readyCount} so far` : "";
     const count = cards.length === total ? `${total}` : `${cards.length} of ${total}`;
     $("#image-count").textContent = `${count} images${progress}`;
   }

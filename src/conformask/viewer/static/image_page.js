@@ -336,7 +336,7 @@ export class ImagePage {
   #renderFacts(losses) {
     const { region, objects, bound } = this.#image;
     const where = objects ? " of the objects" : region ? " in the region" : "";
-    const facts = [[`Mask size${where}`, formatPercent(this.#promise.opening.size)]];
+    const facts = [[`Hidden${where}`, formatPercent(this.#promise.opening.size)]];
     if (losses !== null)
       facts.push(["Loss under the mask", losses.loss, losses.met], ["Without a mask", losses.unmasked]);
     if (bound !== null) facts.push(["Promised without a mask", bound]); // of the output; needs no truth
@@ -350,19 +350,19 @@ export class ImagePage {
   async #savePng() {
     if (this.#promise === null) return;
     const [left, right] = this.#panes[0].descriptions;
-    const { status, headline, sentence, measured, release } = this.#promise;
+    const { status, sentence, formula, measured, release } = this.#promise;
     const textOf = (row) => [...row.children].map((element) => element.textContent).join(" ").trim();
     const paragraphs = [
       right ? `Left: ${left}. Right: ${right}.` : `${left}.`,
       $("#legend").textContent,
-      `${status.title}: ${headline ?? status.text}`,
+      `${status.title}: ${sentence ?? status.text}`,
       measured === status.text ? null : measured,
-      sentence,
       release?.sentence,
       [...$("#facts").children].map(textOf).join(" · "),
       this.#image.use,
       this.#image.not_covered,
       this.#image.caveat,
+      formula,
     ].filter(Boolean);
     const canvas = addCaption(this.#panes[0].exportPicture(EXPORT_DENSITY), paragraphs);
     await downloadPng(canvas, `${this.#name}.png`);
