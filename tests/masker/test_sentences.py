@@ -293,11 +293,11 @@ def test_measured_and_hidden() -> None:
     assert kept_text(alike, "20 images", 20, 0.931, (0.85, 0.99)) == (
         "93 % of 20 images kept it, each group counting alike (between 85 and 99 % would)"
     )
-    assert hidden_text(card().loss, 0.112, 0.06) == "11 % of an image is hidden (best possible: 6 %)"
-    regional = replace(card().loss, region=True)
+    assert hidden_text(card(), 0.112, 0.06) == "11 % of an image is hidden (best possible: 6 %)"
+    regional = card(region=True, over="image")
     assert hidden_text(regional, 0.0612) == "6.1 % of the region of an image is hidden"
-    objects = replace(card().loss, distance="objects", over="any", iou=0.5)
-    assert hidden_text(objects, 0.5, 0.0) == "50 % of the objects of an image are hidden (best possible: 0 %)"
+    objects = card(distance="objects", over="any", iou=0.5, object_name="nucleus")
+    assert hidden_text(objects, 0.5, 0.0) == "50 % of the nuclei of an image are hidden (best possible: 0 %)"
 
 
 # what is said is what is computed

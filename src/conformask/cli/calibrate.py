@@ -244,7 +244,7 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
         f"{rule} (masks: {masker.card.masks}; {exactness})",
     ]
     if isinstance(lam, float) and masker.card.family == BY_VALUE:
-        lines += filter(None, [masker.scorer.shown_text(lam)])
+        lines += map(masker.card.promise.named, filter(None, [masker.scorer.shown_text(lam)]))
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:

@@ -72,7 +72,7 @@ def judgement(evaluation: "Evaluation") -> list[str]:
     judged = verdict(evaluation)
     objects = evaluation.objects
     counts = [] if objects is None else [objects.shown_text, objects.lacking_text]
-    counts = [f"{text[0].upper()}{text[1:]}." for text in counts]
+    counts = [evaluation.card.promise.named(f"{text[0].upper()}{text[1:]}.") for text in counts]
     return [f"{judged.title}. {judged.text}", *counts, *doubts(evaluation)]
 
 

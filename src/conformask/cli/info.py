@@ -15,9 +15,9 @@ from conformask.masker.serialization import read_promise
 from conformask.records.card import CalibrationCard, with_promise
 from conformask.records.loss import LossTerms, with_loss
 from conformask.records.selection import Selection
-from conformask.records.sentence import hidden_text, rounded_share
+from conformask.records.sentence import rounded_share
 from conformask.storage.as_json import Json, read_json
-from conformask.wording.scores import comparison_text
+from conformask.wording.scores import comparison_text, judged_text
 
 HELD = {
     "predictor": "predictor.json",
@@ -119,6 +119,7 @@ def info(
         },
         *([sentence] if sentence else []),
         facts(rows),
+        *([] if comparison is None or sentence else [judged_text(comparison)]),
         *([] if comparison is None else [comparison_text(comparison)]),
         *([void] if void else _notes(record, sentence, run)),
         *([formula] if formula else []),
@@ -161,7 +162,7 @@ def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
     if key == "sizes":
         return sizes_text(value) if value else "any"
     if key == "hidden":
-        return hidden_text(_terms(part["loss"]), value)
+        return f"{rounded_share(value)} of {_terms(part['loss']).whole}"
     if key in ("mask_size", "mask_size_oracle"):
         return rounded_share(value)
     if key == "loss":

@@ -73,7 +73,7 @@ def mask(
     from conformask.masker.outliers import outliers_text
     from conformask.masker.release import release_once
     from conformask.monitoring.batch import shift_of
-    from conformask.records.sentence import hidden_text
+    from conformask.records.sentence import rounded_share
     from conformask.wording.measurements import clipped_text, measurement_text
     from conformask.wording.promises import promised_here
 
@@ -118,7 +118,7 @@ def mask(
             "clipped": sum(written.clipped.values()) / len(written.clipped) if written.clipped else None,
         },
         promised_here(masker.sentence, written.caveat),
-        f"{n} masks in {out}: {hidden_text(masker.card.loss, mean)}",
+        f"{n} masks in {out}: {rounded_share(mean)} of their pixels are hidden",
         *lines,
         masker.formula,
         as_json=json,

@@ -277,7 +277,8 @@ class _Work:
             write_blocks(self.places[name], mask.shape, blocks, under)
             if self.objects:
                 labels, group = labels_of(batch)[index, 0].numpy(), self.triplets.groups[self._indices[name]]
-                self.objects[name].write(name, group, labels, masked.scores[index, 0], mask[0], under)
+                score = self.masker.scorer.in_map(masked.scores[index, 0])
+                self.objects[name].write(name, group, labels, score, mask[0], under)
             self._write_overlay(name, y_hat, mask, geometry)
             size = float(1 - mask.mean(dtype=np.float64))
             measures = (None if values is None else values[index] for values in (losses, bounds))

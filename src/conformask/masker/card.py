@@ -74,7 +74,7 @@ def hidden_of(card: CalibrationCard) -> str | None:
         return None
     if card.rule.get("lam") == math.inf:
         return "Nothing needs hiding: enough calibration images are within the threshold as they are."
-    return f"{hidden_text(card.loss, card.hidden)}, on average over the calibration images."
+    return f"{hidden_text(card, card.hidden)}, on average over the calibration images."
 
 
 def _comparison_text(comparison: ScoreComparison | None) -> str:

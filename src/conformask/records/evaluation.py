@@ -280,7 +280,7 @@ class Evaluation:
     @property
     def hidden_text(self) -> str:
         """How much is hidden of the test images, in words."""
-        return hidden_text(self.card.loss, self.mask_size, self.mask_size_oracle)
+        return hidden_text(self.card, self.mask_size, self.mask_size_oracle)
 
     def __iter__(self) -> Iterator[dict[str, Json]]:
         """Iterate over the rows of `table`, so that pandas.DataFrame(evaluation) has the expected rows."""

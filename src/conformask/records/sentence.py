@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from conformask.conformal.promise import Promise
 from conformask.names import SHARES
-from conformask.records.loss import LossTerms
 from conformask.records.values import DIGITS, rounded_up, written
 
 if TYPE_CHECKING:
@@ -81,11 +80,11 @@ def mean_text(card: "CalibrationCard", mean_loss: float) -> str:
     return (str if loss.over in SHARES else loss.raised)(threshold_text(replace(card, threshold=mean_loss)))
 
 
-def hidden_text(loss: LossTerms, hidden: float, best: float | None = None) -> str:
+def hidden_text(card: "CalibrationCard", hidden: float, best: float | None = None) -> str:
     """Return the mean hidden share of images, and that of the best possible masks, where it is known."""
-    are = "are" if loss.of_objects else "is"
+    whole, are = card.promise.named(card.loss.whole), "are" if card.loss.of_objects else "is"
     known = "" if best is None else f" (best possible: {rounded_share(best)})"
-    return f"{rounded_share(hidden)} of {loss.whole} {are} hidden{known}"
+    return f"{rounded_share(hidden)} of {whole} {are} hidden{known}"
 
 
 def rounded_share(share: float) -> str:

@@ -199,24 +199,25 @@ def _oracle_tile(evaluation: Evaluation) -> KeyNumber:
 
 def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return the rows of the table: what was measured, and its value."""
-    images, objects, unit = evaluation.images, evaluation.objects, evaluation.card.promise.resolve().unit
-    within = meets_threshold(images.unmasked_loss, evaluation.card.threshold)
+    card, images, objects = evaluation.card, evaluation.images, evaluation.objects
+    unit = card.promise.resolve().unit
+    within = meets_threshold(images.unmasked_loss, card.threshold)
     interval = " – ".join(map(share, evaluation.coverage_interval))
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
     oracle_size = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)
-    parts = parts_text(evaluation)
+    parts, counts = parts_text(evaluation), []
+    if objects is not None:
+        of_network = "Objects that the network lacks", card.promise.named(objects.lacking_text)
+        counts = [("Objects shown", card.promise.named(objects.shown_text)), of_network]
     return [
         (
-            evaluation.card.promise.named(
-                f"Coverage: test {unit.singular}s within the threshold{unit.judged}"
-            ),
+            card.promise.named(f"Coverage: test {unit.singular}s within the threshold{unit.judged}"),
             f"{share(evaluation.coverage)} ({interval})",
         ),
         ("Without a mask: test images within the threshold", share(within.mean() if within.size else None)),
         ("Mean loss", _mean_loss(evaluation)),
         *_categories(evaluation),
-        *([] if objects is None else [("Objects shown", objects.shown_text)]),
-        *([] if objects is None else [("Objects that the network lacks", objects.lacking_text)]),
+        *counts,
         ("Mean mask size", f"{figure(evaluation.mask_size)} ({size_interval})"),
         *([] if objects is not None else [("Of the masks", errors_text(evaluation))]),
         *([] if parts is None else [("Connected parts of a mask, on average", parts)]),
@@ -232,12 +233,12 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
             _correlations_text(evaluation.correlation_size_oracle, evaluation.spearman_size_oracle),
         ),
         *_reference(evaluation),
-        ("Loss, threshold", f"{evaluation.card.loss.label}, {evaluation.card.threshold:.6g}"),
-        ("Formula of the promise", evaluation.card.formula),
-        ("Formula of the loss", evaluation.card.loss.formula),
-        ("Guarantee, confidence", f"{evaluation.card.promise.guarantee}, {_confidence_text(evaluation)}"),
-        ("Scorer, masks", f"{evaluation.scorer}, {evaluation.card.masks}"),
-        ("Calibration and test images", f"{evaluation.card.n_calibration:,} and {evaluation.n_test:,}"),
+        ("Loss, threshold", f"{card.loss.label}, {card.threshold:.6g}"),
+        ("Formula of the promise", card.formula),
+        ("Formula of the loss", card.loss.formula),
+        ("Guarantee, confidence", f"{card.promise.guarantee}, {_confidence_text(evaluation)}"),
+        ("Scorer, masks", f"{evaluation.scorer}, {card.masks}"),
+        ("Calibration and test images", f"{card.n_calibration:,} and {evaluation.n_test:,}"),
         ("Network that made the test images", network_label(evaluation.network)),
         ("Fingerprint of the masker", evaluation.fingerprint or "–"),
     ]

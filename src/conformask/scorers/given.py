@@ -83,7 +83,8 @@ class Given:
                 f"the maps have {' or '.join(map(str, sorted(set(counts))))} channels: a score is one map, "
                 f"or one for each of the {channels} channels of y_hat"
             )
-        _warn_of_ties(triplets.names, lows, highs, np.concatenate(samples))
+        if not triplets.has_objects:  # whose scores are means, which hardly ever tie
+            _warn_of_ties(triplets.names, lows, highs, np.concatenate(samples))
         zero = max(highs) if self.higher == "trusted" else min(0.0, *lows)
         return GivenScorer(self.higher, zero, channels, counts[0], triplets.header(0, "x").channels)
 
@@ -142,6 +143,10 @@ class GivenScorer(Scorer):
         """Return the maps as a score."""
         assert cues is not None
         return Score(((self.zero - cues) if self.higher == "trusted" else (cues - self.zero)).clamp(min=0))
+
+    def in_map(self, scores: Array) -> Array:
+        """Return scores as values of the map."""
+        return self.zero - scores if self.higher == "trusted" else self.zero + scores
 
     def shown_text(self, lam: float) -> str:
         """Return which values are shown at this lambda, where masks show the scores below it."""
