@@ -122,9 +122,10 @@ def share(masker: Masker, triplets: Triplets, path: str | Path, *, images: int =
 
 
 def page(cases: Sequence[SharedCase]) -> str:
-    """Return a page that shows these cases, the first of them first."""
+    """Return a page that shows these cases, the first of them first; its promise is the title."""
+    first = cases[0]
     return template(FOLDER / "share.html", Path(report.__file__).parent).render(
-        title=cases[0].title,
+        title=first.states[first.calibrated]["sentence"] or first.title,
         data=_data({
             "cases": [asdict(case) for case in cases],
             "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
