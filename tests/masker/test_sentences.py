@@ -295,7 +295,7 @@ def test_measured_and_hidden() -> None:
     )
     assert hidden_text(card(), 0.112, 0.06) == "11 % of an image is hidden (best possible: 6 %)"
     regional = card(region=True, over="image")
-    assert hidden_text(regional, 0.0612) == "6.1 % of the region of an image is hidden"
+    assert hidden_text(regional, 0.0612) == "6 % of the region of an image is hidden"
     objects = card(distance="objects", over="any", iou=0.5, object_name="nucleus")
     assert hidden_text(objects, 0.5, 0.0) == "50 % of the nuclei of an image are hidden (best possible: 0 %)"
 

@@ -88,10 +88,10 @@ def hidden_text(card: "CalibrationCard", hidden: float, best: float | None = Non
 
 
 def rounded_share(share: float) -> str:
-    """Return a measured share in percent, whole unless it is below 10 % or above 99 %."""
+    """Return a measured share in percent, whole unless it is below 5 % or above 99 %."""
     if math.isnan(share):
         return "–"
-    return f"{round(100 * share, 1 if share < 0.1 or share > 0.99 else 0):g} %"
+    return f"{round(100 * share, 1 if share < 0.05 or share > 0.99 else 0):g} %"
 
 
 def _whom(population: str | None) -> str:

@@ -132,7 +132,8 @@ def render(evaluation: Evaluation) -> str:
         gauge=Markup(gauge) if gauge else None,
         tiles=words.tiles(evaluation),
         cards=_cards(evaluation),
-        comparison=None if evaluation.comparison is None else comparison_text(evaluation.comparison),
+        comparison=evaluation.comparison
+        and comparison_text(evaluation.comparison, best=evaluation.mask_size_oracle is None),
         gallery=_gallery(evaluation),
         strip=_strip(evaluation),
         pictured={example.name for example in evaluation.examples if example.kind in KINDS},

@@ -233,15 +233,13 @@ def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
     where = f"on {comparison.n} selection images the masks of"
     untrained = {name: share for name, share in comparison.others.items() if name != CONSTANT}
     best = min(untrained, key=lambda name: untrained[name])
-    those = (
-        f"{where} scorer {best}, which needs no training, hide {times(untrained[best], comparison)} as much"
-    )
+    those = f"{where} scorer {best}, which needs no training, hide {times(untrained[best], comparison)}"
     if best in comparison.clearly_less:
         what = "the trained score is not useful yet" if trains else f"scorer {scorer} hides more than another"
         warnings.warn(f"{what}: {those}; {longer}, or use --scorer {best} (scorer={best!r})", stacklevel=3)
     elif comparison.hidden >= HARDLY * comparison.others[CONSTANT]:
         what = "the trained score is" if trains else f"scorer {scorer} is"
-        those = f"{where} a constant score hide {times(comparison.others[CONSTANT], comparison)} as much"
+        those = f"{where} a constant score hide {times(comparison.others[CONSTANT], comparison)}"
         warnings.warn(f"{what} hardly useful: {those}; {longer}, or choose another threshold", stacklevel=3)
     elif trains and comparison.hidden >= untrained[best]:
         warnings.warn(

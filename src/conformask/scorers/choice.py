@@ -105,7 +105,7 @@ def best_score(
         return trained, comparison
     warnings.warn(
         f"the run uses {label_of(name)} for the score: on {comparison.n} {part} images the trained network "
-        f"would hide {times(hidden.share, comparison)} as much. More triplets, of more scenes or patients, "
+        f"would hide {times(hidden.share, comparison)}. More triplets, of more scenes or patients, "
         "may help; --scorer (scorer=) takes one whatever it hides",
         stacklevel=3,
     )

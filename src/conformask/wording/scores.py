@@ -21,21 +21,24 @@ def label_of(score: str) -> str:
     return LABELS.get(score, score)
 
 
-def comparison_text(comparison: ScoreComparison) -> str:
-    """Return how much other scores and the best possible masks would hide beside the masks of a score."""
+def comparison_text(comparison: ScoreComparison, *, best: bool = True) -> str:
+    """Return how much other scores would hide beside the masks of a score, and the best possible masks."""
     known = [*LABELS, *comparison.others]
     others = {label_of(name): comparison.others[name] for name in sorted(comparison.others, key=known.index)}
-    if comparison.oracle is not None:
+    if best and comparison.oracle is not None:
         others["the best possible masks"] = comparison.oracle
     (first, hidden), *rest = others.items()
-    texts = [f"{first} would hide {times(hidden, comparison)} as much"]
+    texts = [f"{first} would hide {times(hidden, comparison)}"]
     texts += [f"{name} {times(share, comparison)}" for name, share in rest]
     return f"On {comparison.n} {comparison.part} images, {', '.join(texts)}."
 
 
 def times(hidden: float, comparison: ScoreComparison) -> str:
     """Return a hidden share as a multiple of that of a score."""
-    return f"{hidden / comparison.hidden:.2g} times" if comparison.hidden else "infinitely"
+    if not comparison.hidden:
+        return "as much" if not hidden else "more"
+    ratio = f"{hidden / comparison.hidden:.2g}"
+    return "as much" if ratio == "1" else f"{ratio} times as much"
 
 
 def useless_text(comparison: ScoreComparison) -> str | None:
@@ -45,7 +48,7 @@ def useless_text(comparison: ScoreComparison) -> str | None:
         return None
     return (
         f"The score is no better than one value everywhere, which on {comparison.n} {comparison.part} images "
-        f"would hide {times(constant, comparison)} as much. Train one, or use another."
+        f"would hide {times(constant, comparison)}. Train one, or use another."
     )
 
 

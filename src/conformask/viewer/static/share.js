@@ -10,10 +10,9 @@ const MAX_HEIGHT = "74vh"; // of the picture
 const digits = (value) => Number(value.toPrecision(3)).toString();
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
-// A case as it is first shown: its most hidden image, at the calibrated threshold.
+// A case as it is first shown: its most hidden image, which is the first, at the calibrated threshold.
 function firstOf(shown) {
-  const hidden = shown.images.map((image) => image.hidden[shown.calibrated]);
-  return { case: shown, image: shown.images[hidden.indexOf(Math.max(...hidden))], position: shown.calibrated };
+  return { case: shown, image: shown.images[0], position: shown.calibrated };
 }
 
 const loadPicture = (source) =>
