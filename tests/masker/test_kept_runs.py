@@ -178,8 +178,8 @@ def test_it_says_that_its_masks_are_grey(kept: Path) -> None:
 
 def test_a_promise_about_windows_says_what_it_counts(folder: Path) -> None:
     card = loaded(folder / "groups_of_windows").card
-    assert "in any 5 x 5 pixels what stays visible is off by at most" in card.sentence
-    assert "each error is multiplied by the mask: hidden pixels count as no error" in card.sentence
+    assert "in any 5 x 5 pixels what stays visible in the region is off by at most" in card.sentence
+    assert "multiplied by the mask: pixels hidden or outside it count as no error" in card.sentence
     assert card.loss.formula.startswith("max Σ m e / n, ")
 
 

@@ -432,12 +432,18 @@ def test_tolerances_in_percent() -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (lambda: ("l1", "0.5m", {}), "threshold '0.5m': the unit of the images is not stated: add --units m"),
+        (
+            lambda: ("l1", "0.5m", {}),
+            "threshold '0.5m': the unit of the calibration images is not stated",
+        ),
         (lambda: ("l1", "50cm", {"units": "m"}), "the values of the images are in m: give it in m"),
         (lambda: (cm.MissRate("l1", 0.1), "0.5m", {"units": "m"}), "is a share, not an error: give 5%"),
         (lambda: ("ssim", "5%", {}), "1 − SSIM is not in the values of the images: give a number"),
         (lambda: ("l1", "much", {}), "give a distance above 0, a percentage such as 5%, or a quantile"),
-        (lambda: (cm.MissRate("l1", "0.5m"), "5%", {}), "tolerance '0.5m': the unit of the images is not"),
+        (
+            lambda: (cm.MissRate("l1", "0.5m"), "5%", {}),
+            "tolerance '0.5m': the unit of the calibration images is not",
+        ),
         (lambda: (cm.MissRate("l1", "much"), "5%", {}), "tolerance 'much': give an error, such as 0.1"),
         (lambda: ("l1", "5%", {"units": "5m"}), "units '5m': give a unit such as m, HU or µm"),
     ],

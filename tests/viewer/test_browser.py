@@ -242,7 +242,7 @@ def test_outside_the_region_all_is_grey_and_nothing_hatched(browser, serving, re
         veiled = np.where(outside[..., None], output + VEIL * (OUTSIDE - output.astype(float)), output)
         close(canvas(page), np.rint(veiled))
         expect(page.locator("#legend")).to_contain_text("Grey: outside the region")
-        expect(page.locator("#facts dt").first).to_have_text("Mask size in the region")
+        expect(page.locator("#facts dt").first).to_have_text("Hidden in the region")
         expect(page.locator("#facts dd").first).to_have_text("100.0 %")
         page.keyboard.press("2")
         page.wait_for_selector(DRAWN.format("overlay"))
@@ -605,7 +605,9 @@ def test_a_broken_promise_is_shown_as_one(browser, serving, broken, width):
     with serving(broken) as url:
         page = browser.new_page(viewport={"width": width, "height": 800})
         page.goto(url)
-        expect(page.locator("#gallery-promise .explanation")).to_contain_text("BROKEN: 0.0 % of 12 images")
+        expect(page.locator("#gallery-promise .explanation")).to_contain_text(
+            "BROKEN: 0 of 12 images met the threshold ("
+        )
         expect(page.locator("#gallery .measurement")).to_have_count(0)
         expect(page.locator(".sentence")).to_have_count(0)
         open_image(page, url.partition("?")[0], broken.entries()[0].name)
@@ -637,7 +639,7 @@ def test_hidden_pixels_can_be_removed(page, address, world):
 def test_while_an_image_loads_nothing_of_another_stands_there(page, address, world):
     first, second = world.shown.names[:2]
     open_image(page, address, first)
-    expect(page.locator("#facts")).to_contain_text("Mask size")
+    expect(page.locator("#facts")).to_contain_text("Hidden")
     release = Event()
     page.route(f"**/api/images/{quote(second)}", lambda route: (release.wait(20), route.continue_()))
     page.evaluate("name => { location.hash = `#/image/${encodeURIComponent(name)}`; }", second)
@@ -648,7 +650,7 @@ def test_while_an_image_loads_nothing_of_another_stands_there(page, address, wor
     )
     release.set()
     assert state == ["", "", "", "", True]
-    expect(page.locator("#facts")).to_contain_text("Mask size")
+    expect(page.locator("#facts")).to_contain_text("Hidden")
     expect(page.locator("#save-png")).to_be_enabled()
 
 

@@ -91,6 +91,7 @@ def summary_table(evaluation: "Evaluation") -> Table:
         ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
         ("hidden", rounded_share(evaluation.mask_size), f"{low} to {high} (95 %)"),
         ("best possible", _share(evaluation.mask_size_oracle), knows),
+        ("by the paper's Opt", _share(evaluation.mask_size_paper_oracle), knows),
         *_parts(evaluation),
         *_errors(evaluation),
         *_reference(evaluation),
@@ -98,7 +99,6 @@ def summary_table(evaluation: "Evaluation") -> Table:
             (f"good released, {each.share:g}", f"{each.of_good:.3f}", "see conformask release")
             for each in evaluation.power
         ),
-        ("by the paper's Opt", _share(evaluation.mask_size_paper_oracle), knows),
         ("C(M, D)", _text(evaluation.correlation_size_loss), "mask size and loss without a mask"),
         ("C(M, M_opt)", _text(evaluation.correlation_size_oracle), "mask size and Opt's"),
     ]

@@ -87,6 +87,13 @@ def hidden_text(card: "CalibrationCard", hidden: float, best: float | None = Non
     return f"{rounded_share(hidden)} of {whole} {are} hidden{known}"
 
 
+def where_hidden(card: "CalibrationCard") -> str:
+    """Return what a hidden share of one image is a share of, after "hidden"; empty for the whole image."""
+    if card.loss.of_objects:
+        return card.promise.named(" of the objects")
+    return " in the region" if card.loss.region else ""
+
+
 def rounded_share(share: float) -> str:
     """Return a measured share in percent, whole unless it is below 5 % or above 99 %."""
     if math.isnan(share):

@@ -76,8 +76,8 @@ def _error_of(match: re.Match[str], what: str, loss: LossTerms, values: Values |
         return float((number / 100) ** loss.exponent)
     if values is None or values.units is None:
         raise InvalidArgumentError(
-            f"{what}: the unit of the images is not stated: add --units {unit} (Reading(units={unit!r})), or "
-            "give a share of the range, such as 5%"
+            f"{what}: the unit of the calibration images is not stated: state it, --units {unit} "
+            f"(Reading(units={unit!r})), or give a share of the range, such as 5%"
         )
     if unit != values.units:
         raise InvalidArgumentError(

@@ -21,6 +21,7 @@ from conformask.pictures.pixels import HATCH, colors_of, heat_between
 from conformask.pictures.titles import titles_for
 from conformask.pictures.views import Point, View
 from conformask.records.geometry import Geometry
+from conformask.records.sentence import where_hidden
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, to_jsonable
@@ -160,6 +161,7 @@ def about(session: SessionDep, request: Request) -> Response:
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
         "distance": "" if masker.card.loss.of_objects else masker.card.loss.distance_label,
+        "where_hidden": where_hidden(masker.card),
         "family": masker.family.settings(),
         "maps": session.has_maps,
         "veil": VEIL,
@@ -184,7 +186,6 @@ def gallery(session: SessionDep) -> Response:
         "promised": asdict(recalibrated_at(session.masker, SliderSetting(), session.doubt)[1]),
         "measured": session.measurement_text,
         "release": released and {"sentence": released.summary, "formula": released.formula},
-        "of_objects": session.masker.card.loss.of_objects,
     }
     return _json(facts)
 

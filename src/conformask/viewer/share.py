@@ -25,6 +25,7 @@ from conformask.pictures.templates import template
 from conformask.pictures.titles import titles_for
 from conformask.progress import tracked
 from conformask.records.reference import CLEAN, Reference
+from conformask.records.sentence import where_hidden
 from conformask.report.sliders import SliderSetting, SliderState, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, to_jsonable
@@ -151,7 +152,7 @@ def shared_case(
         calibrated=calibrated,
         images=sorted(shared, key=lambda image: -image.hidden[calibrated]),
         titles=_titles(shown.reference),
-        hidden_title="Objects hidden" if masker.card.loss.of_objects else "Hidden",
+        hidden_title=f"Hidden{where_hidden(masker.card)}",
     )
 
 

@@ -29,7 +29,8 @@ def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat
         promise = f"at most {mean_text(card, card.threshold)}"
     else:
         facts = images, measurement.n, measurement.coverage, measurement.coverage_interval
-        finding = kept_text(card.promise, *facts, "met the threshold" if is_other else "kept it")
+        met = "met the threshold" if is_other or measurement.broken else "kept it"
+        finding = kept_text(card.promise, *facts, met)
         promise = f"at least {percent(confidence)}"
     if is_other:
         return f"Measured: {finding}."

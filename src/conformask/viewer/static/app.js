@@ -121,7 +121,7 @@ function handleKey(event) {
 async function start() {
   const session = await api.fetchSession();
   const sliders = new Sliders(session, updateState);
-  gallery = new Gallery(updateState);
+  gallery = new Gallery(session, updateState);
   imagePage = new ImagePage(session, sliders, updateState, showError);
   $("#fingerprint").textContent = session.fingerprint;
   setUpUploadDialog(session.upload, async (name) => {

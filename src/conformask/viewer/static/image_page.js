@@ -39,6 +39,7 @@ const formatNumber = (value) => roundToDigits(value, 3).toString();
 export class ImagePage {
   #updateState;
   #sliders;
+  #whereHidden; // such as " of the nuclei", what the hidden share is a share of; "" for the image
   #panes; // the first is the large one; the others are shown for volumes
   #contrastPanel;
   #channelPanel;
@@ -59,6 +60,7 @@ export class ImagePage {
   constructor(session, sliders, updateState, showError) {
     this.#updateState = updateState;
     this.#sliders = sliders;
+    this.#whereHidden = session.where_hidden;
     this.#promiseTask = new LatestTask((...request) => this.#updatePromise(...request), showError);
     this.#lossTask = new LatestTask((...request) => this.#updateLoss(...request), showError);
     this.#drawTask = new LatestTask(() => this.#draw(), showError);
@@ -334,9 +336,8 @@ export class ImagePage {
   // losses: { loss, unmasked, met }, texts and whether the threshold is met, or null before that is known; null
   // for an image whose losses cannot be measured.
   #renderFacts(losses) {
-    const { region, objects, bound } = this.#image;
-    const where = objects ? " of the objects" : region ? " in the region" : "";
-    const facts = [[`Hidden${where}`, formatPercent(this.#promise.opening.size)]];
+    const { bound } = this.#image;
+    const facts = [[`Hidden${this.#whereHidden}`, formatPercent(this.#promise.opening.size)]];
     if (losses !== null)
       facts.push(["Loss under the mask", losses.loss, losses.met], ["Without a mask", losses.unmasked]);
     if (bound !== null) facts.push(["Promised without a mask", bound]); // of the output; needs no truth
