@@ -95,6 +95,16 @@ def test_everything_is_there() -> None:
     assert text.count("<svg") == 7
 
 
+def test_the_most_hidden_images_come_first() -> None:
+    plain = evaluation().examples[0]
+    shown = {"a.png": ("best", 0.1), "b.png": ("worst", 0.2), "c.png": ("best", 0.3), "d.png": ("worst", 0.9)}
+    examples = [replace(plain, name=name, kind=kind, size=size) for name, (kind, size) in shown.items()]
+    text = check(evaluation(examples=examples))
+    assert re.findall(r'<a href="#image-(.*?)"><img', text) == ["d.png", "c.png", "b.png", "a.png"]
+    rows = re.findall(r'<article class="row" id="image-(.*?)"', text)
+    assert rows == ["c.png", "a.png", "d.png", "b.png"], "within each kind"
+
+
 def test_pictures_decode() -> None:
     found = gallery.pictures(evaluation().examples[0], 640)
     assert list(found) == [name for name in TITLES if name != "map"]

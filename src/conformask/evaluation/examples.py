@@ -19,12 +19,12 @@ EACH = 3
 
 
 def gain_of(records: ImageRecords, met: Array) -> Array:
-    """Return how much less loss each mask leaves than a uniform mask of its size; -inf where it failed.
+    """Return how much less loss each mask leaves than a uniform mask of its size.
 
-    Images that need no mask gain nothing, nor do images that are hidden altogether.
+    It is -inf where a mask failed, or hides nothing. Images that are hidden altogether gain nothing.
     """
     uniform_loss = (1 - records.size) * records.unmasked_loss
-    return np.where(met, uniform_loss - records.loss, -np.inf)
+    return np.where(met & (records.size > 0), uniform_loss - records.loss, -np.inf)
 
 
 def examples_of(
@@ -37,14 +37,14 @@ def examples_of(
 ) -> tuple[Example, ...]:
     """Return three of each kind: best by the largest gain, (n_test,), worst by the largest `by`, typical.
 
-    The most hidden come first, and the best hide something. For volumes it takes one of each kind, and shows
-    selected slices of it. `releases` says by name whether an image would be released.
+    The best hide something. For volumes it takes one of each kind, and shows selected slices of it.
+    `releases` says by name whether an image would be released.
     """
     order, best = np.argsort(by, kind="stable"), np.argsort(-gain, kind="stable")
     count = EACH if test.dimensions == 2 else 1
     middle = max(0, (len(order) - count) // 2)
     kinds = {
-        "best": best[(gain[best] > -np.inf) & (records.size[best] > 0)][:count],
+        "best": best[:count][gain[best[:count]] > -np.inf],
         "typical": order[middle : middle + count],
         "worst": order[::-1][:count],
     }
@@ -55,7 +55,7 @@ def examples_of(
             kind_by_index.setdefault(int(index), kind)
     return tuple(
         replace(example, release=releases.get(test.names[index], ""))
-        for index, kind in sorted(kind_by_index.items(), key=lambda each: -records.size[each[0]])
+        for index, kind in kind_by_index.items()
         for example in _examples(masker, test[index], kind, records, index)
     )
 

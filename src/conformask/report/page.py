@@ -153,10 +153,11 @@ def render(evaluation: Evaluation) -> str:
 
 
 def _gallery(evaluation: Evaluation) -> list[tuple[str, list[GalleryRow]]]:
-    """Return rows under the heading of their kind, known kinds first."""
+    """Return rows under the heading of their kind, known kinds first, the most hidden first."""
+    examples = sorted(evaluation.examples, key=lambda example: -example.size)
     kinds = dict.fromkeys([*KINDS, *(example.kind for example in evaluation.examples)])
     rows = {
-        KINDS.get(kind, kind): [_row(evaluation, e, GALLERY) for e in evaluation.examples if e.kind == kind]
+        KINDS.get(kind, kind): [_row(evaluation, e, GALLERY) for e in examples if e.kind == kind]
         for kind in kinds
     }
     return [(heading, section) for heading, section in rows.items() if section]
