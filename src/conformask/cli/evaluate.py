@@ -42,7 +42,7 @@ def evaluate(
     from conformask.records.evaluation import FILE
     from conformask.report.page import write_report
     from conformask.storage.claims import refuse_unclaimed
-    from conformask.wording.promises import promised_here
+    from conformask.wording.promises import formula_here, promised_here
 
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         bad_usage(
@@ -61,7 +61,7 @@ def evaluate(
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
     promise = promised_here(evaluation.card.sentence, evaluation.caveat)
     lines = [promise, "", *judgement(evaluation), ""]
-    ending = ["", f"Written: {written}", evaluation.card.formula]
+    ending = ["", f"Written: {written}", *formula_here(evaluation.card.formula, evaluation.caveat)]
     show(record, *lines, summary_table(evaluation), *ending, as_json=json)
 
 

@@ -54,7 +54,7 @@ def export(
     from conformask.exporting.export_format import EXPORTS, ExportOptions
     from conformask.exporting.folder import Credits
     from conformask.masker.load import load
-    from conformask.wording.promises import promised_here
+    from conformask.wording.promises import formula_here, promised_here
 
     credits = Credits(author, license, cite)
     if format not in EXPORTS:
@@ -73,4 +73,5 @@ def export(
     record = {"out": str(done.path), **promise, **done.record, "caveat": done.caveat}
     rows = [facts(done.rows)] if done.rows else []
     sentence = promised_here(masker.sentence, done.caveat)
-    show(record, sentence, *rows, *done.notes, masker.formula, as_json=json)
+    formula = formula_here(masker.formula, done.caveat)
+    show(record, sentence, *rows, *done.notes, *formula, as_json=json)

@@ -75,7 +75,7 @@ def mask(
     from conformask.monitoring.batch import shift_of
     from conformask.records.sentence import rounded_share
     from conformask.wording.measurements import clipped_text, measurement_text
-    from conformask.wording.promises import promised_here
+    from conformask.wording.promises import formula_here, promised_here
 
     masker = load(run, loss=loss_of(run, weights_path))
     triplets = read.triplets(data, network, masker.card)
@@ -120,6 +120,6 @@ def mask(
         promised_here(masker.sentence, written.caveat),
         f"{n} masks in {out}: {rounded_share(mean)} of their pixels are hidden",
         *lines,
-        masker.formula,
+        *formula_here(masker.formula, written.caveat),
         as_json=json,
     )

@@ -69,7 +69,7 @@ def monitor(
     from conformask.monitoring.stream import StreamMonitor
     from conformask.records.stream_status import StreamStatus
     from conformask.wording.measurements import stream_text
-    from conformask.wording.promises import promised_here
+    from conformask.wording.promises import formula_here, promised_here
 
     masker = load(run, loss=loss_of(run, weights_path))
     new = read.triplets(data, network, masker.card)
@@ -96,7 +96,8 @@ def monitor(
     if found.changes is not None:
         record["changes"] = [{**asdict(change), "text": change.text} for change in found.changes]
     sentence = promised_here(masker.sentence, found.caveat)
-    show(record, sentence, "", *text, "", masker.formula, as_json=json)
+    formula = formula_here(masker.formula, found.caveat)
+    show(record, sentence, "", *text, "", *formula, as_json=json)
     if strict and (found.shifted or found.failing):
         sys.exit(WRONG)
 

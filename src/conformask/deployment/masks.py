@@ -137,7 +137,10 @@ def write_masks(
     masker.card.check_cues(triplets.provenance.cues)
     caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(triplets.geometries())
-    promise = {"fingerprint": masker.fingerprint, "sentence": masker.sentence, "network": triplets.network}
+    promise = {
+        "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,
+        "network": triplets.network,
+    }  # fmt: skip
     columns = {} if released is None else released.columns(masker.fingerprint, triplets.names)
     processes = launch(compute)
     work = _Work(masker, triplets, MaskFolder(Path(out), processes.rank), mask_geometry)

@@ -49,7 +49,7 @@ class Given:
         >>> spread = generator.random(y.shape, dtype=np.float32)
         >>> y_hat = y + 0.2 * spread * generator.uniform(-1, 1, y.shape).astype(np.float32)
         >>> images = cm.Triplets.from_arrays(y, y_hat.clip(0, 1), y, cues=spread)
-        >>> cm.calibrate(cm.Given(), images, threshold=0.04, loss="l1").sentence
+        >>> cm.calibrate(cm.Given(), images, threshold=0.04, loss="l1").formula
         'P(l1 <= 0.04) >= 0.90 for new images like the 30 calibration images (marginal)'
     """
 

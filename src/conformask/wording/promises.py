@@ -126,6 +126,11 @@ def promised_here(promise: str, caveat: Caveat | None) -> str:
     return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
 
 
+def formula_here(formula: str, caveat: Caveat | None) -> list[str]:
+    """Return the promise as a formula, as the last line; none for images that another network made."""
+    return [] if caveat is not None and caveat.other else [formula]
+
+
 def release_promise(
     card: CalibrationCard, share: float, caveat: Caveat | None = None, *, each: bool = False
 ) -> tuple[str, str]:
