@@ -213,7 +213,7 @@ def test_a_masker_tells_its_promise() -> None:
     assert repr(masker) == f"Masker({masker.sentence} Scorer enlarged, family binary.)"
     html = masker._repr_html_()
     Pictures(html)
-    expected = "L1 at most 0.03 (3 % of the range), confidence 0.9"
+    expected = "L1 at most 0.03, that is 3 % of the range, confidence 0.9"
     for told in ("what holds", "what does not", expected, "8 x 12", "40 images"):
         assert told in html
     assert f"{masker.card.rule['lam']:.6g}, exact" in html

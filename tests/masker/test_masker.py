@@ -651,7 +651,7 @@ def test_the_card_for_people(tmp_path) -> None:
     text = (tmp_path / "CARD.md").read_text()
     assert f"**{masker.sentence}**" in text
     for told in (
-        "L1, 0.03 (3 % of the range), confidence 0.9",
+        "L1, 0.03, that is 3 % of the range, confidence 0.9",
         "| guarantee | marginal |",
         "8 x 8 pixels",
         "40: new tiles",

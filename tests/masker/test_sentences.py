@@ -126,6 +126,11 @@ LOSSES: dict[str, tuple[dict[str, Any], str, str]] = {
         f"{VISIBLE} is off by at most 0.1 in the LPIPS map, {WHOLE}",
         f"the error of {VISIBLE}, {WHOLE}, is at most 0.1 in the LPIPS map",
     ),
+    "a map with a minus": (
+        {"distance": "ssim_map", "over": "image", "threshold": 0.1},
+        f"{VISIBLE} is off by at most 0.1 in the 1 - SSIM map, {WHOLE}",
+        f"the error of {VISIBLE}, {WHOLE}, is at most 0.1 in the 1 - SSIM map",
+    ),
     "a loss of yours": (
         {"distance": "worst", "threshold": 0.1, "region": True},
         "the loss worst in the region is at most 0.1",

@@ -73,9 +73,10 @@ def release(
         rows = [vars(image) | {"reasons": "; ".join(image.reasons)} for image in found.images]
         write_csv(out, rows, list(rows[0]))
     record = {name: value for name, value in asdict(found).items() if name != "pixels"}
-    text = [*filter(None, (found.sentence, found.formula)), "", *_summary(found), *_tables(found)]
+    text = [found.sentence, "", *_summary(found), *_tables(found)]
     written = [] if out is None else ["", f"Written: {out}"]
-    show({"run": str(run), **record}, *text, *written, as_json=json)
+    formula = ["", found.formula] if found.formula else []
+    show({"run": str(run), **record}, *text, *written, *formula, as_json=json)
 
 
 def _summary(found: "Release") -> Iterator[str]:

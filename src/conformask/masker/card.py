@@ -51,7 +51,7 @@ def card_text(
 
 | | |
 | --- | --- |
-| loss, threshold | {card.loss.label}, {card.threshold:.6g} ({threshold_text(card)}){_levels(card)} |
+| loss, threshold | {card.loss.label}, {_threshold(card)}{_levels(card)} |
 | guarantee | {card.promise.guarantee} |
 | scorer | {scorer}{_comparison_text(comparison)} |
 | masks | {card.masks} ({family}); {exactness} |
@@ -82,6 +82,10 @@ def _comparison_text(comparison: ScoreComparison | None) -> str:
     if comparison is None:
         return ""
     return f". {' '.join(filter(None, [comparison_text(comparison), useless_text(comparison)]))}"
+
+
+def _threshold(card: CalibrationCard) -> str:
+    return f"{card.threshold:.6g}, that is {threshold_text(card)}"
 
 
 def _levels(card: CalibrationCard) -> str:
@@ -142,10 +146,7 @@ def _rows(card: CalibrationCard, scorer: str, comparison: ScoreComparison | None
     return [
         ("what holds", meaning.holds),
         ("what does not", meaning.silent),
-        (
-            "threshold",
-            f"{card.loss.label} at most {card.threshold:.6g} ({threshold_text(card)}){_levels(card)}",
-        ),
+        ("threshold", f"{card.loss.label} at most {_threshold(card)}{_levels(card)}"),
         ("lambda", _lambda(card)),
         ("masks", f"{card.masks}, scorer {scorer}{_comparison_text(comparison)}"),
         *_reference(card),

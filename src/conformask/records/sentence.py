@@ -124,7 +124,7 @@ def tolerance_text(card: "CalibrationCard") -> str:
 
 def _error_text(card: "CalibrationCard", error: float, digits: int = DIGITS) -> str:
     if card.loss.exponent is None:
-        label = card.loss.distance_label
+        label = card.loss.distance_label.replace("−", "-")  # not all files can hold a minus sign
         name = f"the {label}" if label.endswith(" map") else f"the map {label}"
         return f"{written(rounded_up(error, digits))}{f' in {name}' if card.loss.over else ''}"
     share = error ** (1 / card.loss.exponent)
