@@ -378,17 +378,24 @@ def is_true(sentence: str, m: np.ndarray, y: np.ndarray, y_hat: np.ndarray, regi
     ],
     ids=str,
 )
+@pytest.mark.filterwarnings("ignore:these masks hide")
 def test_the_sentence_is_true_where_the_loss_meets_the_threshold(
     loss: Any, threshold: float, how: str
 ) -> None:
     """On deployed masks, image by image: what counts as kept is what a reader of the sentence would count."""
     regions = {"regions": [REGION] * 60} if how == "region" else {}
-    known, new = (cm.Triplets.from_arrays(*arrays(60, seed, (SIDE, SIDE)), **regions) for seed in (0, 1))
+
+    def images(seed: int) -> cm.Triplets:
+        x, y_hat, y = arrays(60, seed, (SIDE, SIDE))
+        if regions:
+            y_hat = np.where(REGION[..., None] > 0, y_hat, 1 - y)  # wrong outside, which does not count
+        return cm.Triplets.from_arrays(x, y_hat, y, **regions)
+
+    known, new, other = map(images, (0, 1, 2))
     used = loss_from(loss).in_regions(bool(regions)) if how == "region" else loss_from(loss)
     scorer = cm.Heuristic(scale_of, channels=1)
     family = family_for(scorer, used, "grey" if how == "grey" else None)
     scorer = replace(scorer, selection=selection_record(scorer, known, used, [family]))
-    other = cm.Triplets.from_arrays(*arrays(60, 2, (SIDE, SIDE)), **regions)
     masker = cm.calibrate(
         scorer, other, threshold=threshold, loss=used, family=family, promise=cm.Promise(confidence=0.8)
     )
@@ -418,6 +425,7 @@ def units(**how: Any) -> cm.Triplets:
         (cm.MissRate("l1", "10%"), "5%", 0.05), (cm.MissRate("l2", "10%"), "5%", 0.05),
     ],
 )  # fmt: skip
+@pytest.mark.filterwarnings("ignore:these masks hide")
 def test_thresholds_in_percent_and_in_units(loss: Any, given: str, threshold: float) -> None:
     scorer = cm.Heuristic(scale_of, channels=1)
     masker = cm.calibrate(scorer, units(units="m"), threshold=given, loss=loss)
