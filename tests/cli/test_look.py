@@ -45,6 +45,7 @@ def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, m
     assert (out / "report.html").is_file()
     (viewed,) = opened
     assert viewed[0].sentence == masker.sentence
+    assert viewed[2]["with_promise"] is False, "which is printed already"
     test = cm.Triplets.from_folder(out / "data").part("test")
     assert viewed[1].names == test.names
     measured = cm.evaluate(masker, test)

@@ -95,5 +95,5 @@ def test_training_says_what_it_is_worth_there_and_in_info_and_report(conformask,
     conformask("evaluate", run, own / "data", "--report", own / "report.html")
     kept = json.loads((run / "evaluation.json").read_text())["comparison"]
     assert kept == comparison
-    shown = "The score was compared with others" in (own / "report.html").read_text()
+    shown = " would hide " in (own / "report.html").read_text()
     assert shown is (comparison is not None)

@@ -90,7 +90,7 @@ def about_masks(card: CalibrationCard) -> str:
     of_loss = None if knew_truth else card.loss.caveat
     of_parts = None if card.patches is None else f"The masks consist of {card.parts}, shown or hidden."
     grey = GREY_TEXT if card.is_grey else None
-    return " ".join(filter(None, (of_parts, grey, of_loss, _about_noise(card))))
+    return card.promise.named(" ".join(filter(None, (of_parts, grey, of_loss, _about_noise(card)))))
 
 
 def _about_noise(card: CalibrationCard) -> str | None:
