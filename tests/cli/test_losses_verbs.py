@@ -21,8 +21,8 @@ def test_a_promise_about_windows(conformask, own: Path) -> None:
     evaluated = conformask("evaluate", run, data, "--report", own / "report.html", "--json").record
     assert (evaluated["card"]["loss"]["over"], evaluated["card"]["loss"]["window"]) == ("local", 5)
     report = (own / "report.html").read_text(encoding="utf-8")
-    limit = "the mean L1 over 5 x 5 pixels is at most 0.1 of the range (25.5 of 255)"
-    assert f"around every pixel that is shown, {limit}" in report
+    off = "the output is off by at most 10 % of the range (25.5 of 255)"
+    assert f"around every pixel shown {off}, averaged over 5 x 5 pixels" in report
     assert "max {ē_j : m_j &gt; 0}, with e = |y − ŷ|" in report
     again = conformask("recalibrate", run, "--threshold", "0.2", "--json").record
     assert again["formula"].startswith("P(local(l1, 5 px) <= 0.2)")

@@ -45,7 +45,7 @@ def viewer(made):
 
 
 def url_of(process: subprocess.Popen) -> str:
-    return json.loads("".join(process.stdout.readline() for _ in range(3)))["url"]
+    return json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")["url"]
 
 
 def names_at(origin: str, asking: urllib.request.OpenerDirector) -> set[str]:

@@ -249,10 +249,8 @@ class Evaluation:
 
     @property
     def _verdict(self) -> str:
-        confidence, is_other = (
-            promised_share(self.card.promise),
-            self.caveat is not None and self.caveat.other,
-        )
+        confidence = promised_share(self.card.promise)
+        is_other = self.caveat is not None and self.caveat.other
         if confidence is None or is_other or self.card.hides is not None:
             return ""
         return VERDICTS[standing(confidence, self)]
