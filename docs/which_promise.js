@@ -19,8 +19,9 @@ function answerTo({ loss, scope, guarantee, threshold, ...levels }) {
   const count = typeof found.n === "number" ? found.n : found.n[loss][TABLE.thresholds.indexOf(threshold)];
   const parts = { loss: lossName, threshold, n: count * found.per_unit, groups: count };
   const template = (lossName.includes(" ") && found.spaced) || found.plain;
-  const sentence = template.replace(/\{(\w+)\}/g, (_, name) => parts[name]);
-  return { command, sentence, needed: `${count} ${found.units}`, columns: found.columns, taken };
+  const formula = template.replace(/\{(\w+)\}/g, (_, name) => parts[name]);
+  const sentence = found.begins + TABLE.endings[loss][found.about][TABLE.thresholds.indexOf(threshold)];
+  return { command, sentence, formula, needed: `${count} ${found.units}`, columns: found.columns, taken };
 }
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -46,6 +47,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const columns = answer.columns.join(" and ");
     part("command").textContent = answer.command;
     part("sentence").textContent = answer.sentence;
+    part("formula").textContent = answer.formula;
     part("needed").textContent = `at least ${answer.needed}` + (columns && `, and a column ${columns} in manifest.csv`) + ".";
     for (const name of ["confidence", "delta"]) form.elements[name].disabled = !answer.taken.includes(name);
   }

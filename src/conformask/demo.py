@@ -38,8 +38,8 @@ SIDE, MOST, SCALE = 256, 512, 4
 """Side of a crop, largest side of the middle that is cut into crops, and factor of the network."""
 POPULATION = "new crops of these photographs"
 PINNED = MappingProxyType({"astronaut-1": "a face", "chelsea-1": "the eyes of a cat"})
-"""Crops that are tested whatever is drawn, and what they show, for which they were chosen: anybody can judge a
-face. That the network errs in faces was known; masks and losses of these crops were not looked at.
+"""Crops that are tested whatever is drawn, and what they show, for which they were chosen: anybody can judge
+a face. That the network errs in faces was known; masks and losses of these crops were not looked at.
 """
 
 

@@ -472,7 +472,7 @@ def test_weights_of_another_network(refused, own):
 
 def test_info_tells_no_promise_of_a_masker_that_was_tampered_with(conformask, own):
     card = own / "run" / "calibration.json"
-    assert conformask("info", own / "run", "--json").record["sentence"].startswith("P(l1 <= ")
+    assert conformask("info", own / "run", "--json").record["formula"].startswith("P(l1 <= ")
     record = json.loads(card.read_text())
     card.write_text(json.dumps({**record, "rule": {"kind": "constant", "lam": 0.5}}))
     answer = conformask("info", own / "run", "--json")

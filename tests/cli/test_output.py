@@ -164,23 +164,23 @@ def test_help_and_version_load_nothing_heavy(tokens):
 def test_info_loads_no_torch(made):
     answer = fresh("info", made / "run", "--json")
     assert answer.stderr.strip() == "[]"
-    assert json.loads(answer.stdout)["sentence"].startswith("P(l1 <= ")
+    assert json.loads(answer.stdout)["formula"].startswith("P(l1 <= ")
 
 
 @pytest.mark.parametrize(
     ("tokens", "keys"),
     [
-        (("info", "run"), {"run", "sentence", "scorer", "calibration"}),
+        (("info", "run"), {"run", "sentence", "formula", "scorer", "calibration"}),
         (("check", "data"), {"n", "groups", "parts", "duplicates", "warnings", "mean_error"}),
         (("thresholds", "run"), {"choices", "loss", "confidence"}),
         (
             ("recalibrate", "run", "--threshold", "0.05"),
-            {"sentence", "promise", "loss", "lam", "exact"},
+            {"sentence", "formula", "promise", "loss", "lam", "exact"},
         ),
-        (("mask", "run", "data", "out"), {"out", "n", "mask_size", "sentence"}),
+        (("mask", "run", "data", "out"), {"out", "n", "mask_size", "sentence", "formula"}),
         (
             ("evaluate", "run", "data"),
-            {"sentence", "card", "coverage", "mask_size", "ratio_to_oracle"},
+            {"sentence", "formula", "card", "coverage", "mask_size", "ratio_to_oracle"},
         ),
     ],
 )
@@ -263,10 +263,20 @@ def test_what_each_verb_tells_a_person(conformask, own, monkeypatch):
     assert "Nothing is calibrated yet" not in choices.out
     recalibrated = conformask("recalibrate", "run", "--threshold", "q0.5")
     assert "on a grid" in recalibrated.out
-    assert "P(l1 <= " in recalibrated.out
+    assert_sentence_first_and_formula_last(recalibrated.out)
     assert "No problems found" in conformask("check", "data", "--confidence", "0.8").out
-    assert "mean mask size" in conformask("mask", "run", "data", "out").out
-    assert "coverage" in conformask("evaluate", "run", "data").out
+    masked, evaluated = conformask("mask", "run", "data", "out"), conformask("evaluate", "run", "data")
+    assert "% of their pixels are hidden" in masked.out
+    assert "coverage" in evaluated.out
+    assert "mask size" not in evaluated.out.replace("mask size and", "")
+    for shown in (masked, evaluated, conformask("info", "run"), conformask("monitor", "run", "data")):
+        assert_sentence_first_and_formula_last(shown.out)
+
+
+def assert_sentence_first_and_formula_last(out: str) -> None:
+    first, *_, last = out.splitlines()
+    assert first.startswith("If this had been fixed beforehand: in at least ")
+    assert last.startswith("P(l1 <= ")
 
 
 @pytest.mark.parametrize(

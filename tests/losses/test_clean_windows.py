@@ -314,6 +314,5 @@ def test_its_terms_give_it_back_and_say_what_is_computed() -> None:
     assert loss_of_terms(loss.terms) == loss
     assert "k = 2^d grids of pixels 2 apart" in cm.CleanLocal("l2", 15, "exact", reach=2.0).terms.formula
     assert loss.terms.name == "clean_local(l2, 29 px, clt) in the region"
-    assert "around every pixel in the region that is shown" in loss.terms.limit("0.001", "")
     assert "p_j the mean of e − v over the N pixels of the 29 x 29 pixels" in loss.terms.formula
     assert "1.05^d at most, summed over a pixel and those around" in loss.terms.caveat

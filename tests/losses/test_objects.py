@@ -23,7 +23,6 @@ from conformask.oracle import oracle
 from conformask.records.reading import PLAIN
 from conformask.scorers.objects import ObjectScorer
 from conformask.scorers.scoring import scored_batches, selection_record
-from conformask.wording.promises import headline as headline_of
 from object_worlds import SCORER, objects, triplets
 from simulation import simulated
 from untyped import UNTYPED
@@ -245,19 +244,18 @@ def test_terms_name_the_loss(loss: cm.Objects) -> None:
 @pytest.mark.parametrize(
     ("loss", "promise", "sentence"),
     [
-        (ANY, "marginal", "On at least 90\N{NO-BREAK SPACE}% of new images, no wrong object is shown"),
-        (ANY, "expected", "the share of images in which a wrong object is shown is at most 0.5"),
-        (MISSED, "pac", "at most a share of 0.3 of the wrong objects is shown"),
-        (WRONG, "ltt", "at most a share of 0.25 of the objects that are shown is wrong"),
-        (WRONG, "rcps", "at most a share of 0.25 of the objects that are shown is wrong"),
-        (MISSED, "adaptive", "at most a share of 0.3 of the wrong objects is shown"),
+        (ANY, "marginal", "In at least 9 of 10 new images, no wrong object is shown (IoU below 0.5)."),
+        (ANY, "expected", "the chance that a wrong object is shown (IoU below 0.5) is at most 50 %."),
+        (MISSED, "pac", "at most 30 % of the wrong objects are shown (IoU below 0.5)."),
+        (WRONG, "ltt", "at most 25 % of the objects shown are wrong (IoU below 0.5)."),
+        (WRONG, "rcps", "the share of the objects shown that are wrong (IoU below 0.5) is at most 25 %."),
+        (MISSED, "adaptive", "at most 30 % of the wrong objects are shown (IoU below 0.5)."),
     ],
 )
 def test_guarantees_apply_to_objects(loss: cm.Objects, promise: str, sentence: str) -> None:
     masker = calibrated(loss, triplets(60, 8), promise)
-    headline = headline_of(masker.card)
-    assert sentence in headline
-    assert "no object of the reference meets it with an IoU of 0.5 or more" in headline
+    assert masker.sentence.endswith(sentence)
+    assert "no object of the reference meets it with an IoU of 0.5 or more" in masker.card.loss.label
     assert "lacks" in (masker.card.loss.caveat or "")
 
 
@@ -265,7 +263,7 @@ def test_groups_and_categories_are_promised_objects() -> None:
     groups, categories = [f"slide {place // 2}" for place in range(60)], ["a", "b"] * 30
     by_slide = cm.Promise(unit="group", group_name="slide")
     masker = calibrated(MISSED, triplets(60, 8, groups=groups), by_slide)
-    assert "slides" in masker.sentence
+    assert masker.sentence.startswith("For at least 9 of 10 new slides, in every image, ")
     of_each = cm.Promise(per_category=True)
     masker = calibrated(MISSED, triplets(60, 8, categories=categories), of_each)
     assert masker.rule.to_json()["kind"] == "categories"

@@ -172,7 +172,7 @@ def test_one_repeat_alone_promises_means_and_nothing_else() -> None:
     masker = cm.calibrate(
         ANY, images, threshold=0.04, loss="l1", promise=cm.Promise("expected"), selection=selection
     )
-    assert masker.sentence.endswith("(expected, from one noisy repeat)")
+    assert masker.formula.endswith("(expected, from one noisy repeat)")
     assert "on average at least that to the clean image" in masker._repr_html_()
     new = cm.Triplets.from_arrays(**clean(100, 2))
     assert np.mean([np.mean(masker(t) * np.abs(t.y - t.y_hat)) for t in new]) <= 0.04
@@ -230,7 +230,7 @@ def test_clean_and_noisy_references_are_not_mixed() -> None:
 def test_sentence_card_json_and_evaluation_say_by_what(tmp_path: Path) -> None:
     masker = masker_by(0)
     by = "from one noisy repeat and a noise model of gain 0.004, offset 0.05, read noise 0.01"
-    assert masker.sentence.endswith(f"(marginal, {by})")
+    assert masker.formula.endswith(f"(marginal, {by})")
     masker.save(tmp_path)
     card = (tmp_path / "CARD.md").read_text()
     assert "y = b and v = 0.004 (b − 0.05) + 0.01^2, b the repeat" in card
@@ -266,7 +266,7 @@ def test_two_repeats_are_said_to_be_two() -> None:
     masker = cm.calibrate(
         ANY, images, threshold=THRESHOLD, loss=cm.CleanMean("l2", reach=1), selection=repeated(20, 1)
     )
-    assert masker.sentence.endswith("(marginal, from two noisy repeats)")
+    assert masker.formula.endswith("(marginal, from two noisy repeats)")
     assert "The noise of one repeat must be independent of that of the other" in masker._repr_html_()
 
 

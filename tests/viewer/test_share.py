@@ -53,7 +53,7 @@ def test_masks_in_the_file_are_those_of_the_maskers_at_every_threshold(world, sh
             assert image["loss"][position] == pytest.approx(loss, rel=1e-4, abs=1e-9)
             assert image["met"][position] == (loss <= state["threshold"] * (1 + 1e-6))
             exploratory = position != data["calibrated"]
-            assert state["headline"].startswith("If this had been fixed beforehand") == exploratory
+            assert state["sentence"].startswith("If this had been fixed beforehand") == exploratory
 
 
 def test_a_browser_shows_it_without_a_server(browser, shared: Path) -> None:
@@ -63,12 +63,12 @@ def test_a_browser_shows_it_without_a_server(browser, shared: Path) -> None:
     page.on("request", lambda request: errors.append(request.url) if request.url.startswith("http") else None)
     page.goto(shared.as_uri())
     page.wait_for_function("() => document.getElementById('canvas').width > 100")
-    headline = page.locator("#headline")
-    assert headline.text_content().startswith("On at least 90")
+    sentence = page.locator("#sentence")
+    assert sentence.text_content().startswith("In at least 9 of 10 new images, ")
     before = page.locator("#facts dd").first.text_content()
     page.locator("#threshold").fill("0")
     assert page.locator("#facts dd").first.text_content() != before
-    assert headline.text_content().startswith("If this had been fixed beforehand")
+    assert sentence.text_content().startswith("If this had been fixed beforehand")
     page.get_by_role("button", name="As calibrated").click()
     assert page.locator("#facts dd").first.text_content() == before
     assert page.locator("figure:visible").count() == 3

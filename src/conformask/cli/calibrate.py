@@ -1,6 +1,5 @@
 """conformask calibrate: find the lambda that keeps a promise."""
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -33,7 +32,6 @@ from conformask.progress import main_process
 if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
     from conformask.masker.masker import Masker
-    from conformask.records.card import CalibrationCard
 
 SET_ASIDE = 0.1
 """Fraction of the images that are set aside for choices, where nothing else decides it."""
@@ -154,7 +152,7 @@ def calibrate(
     triplets = read.triplets(data, network, like, cues=score_from, objects=objects)
     chosen = about.of_objects if objects is not None else None
     if objects is None and about.is_given:
-        chosen = about.loss(loss_for(start, None).terms)
+        chosen = about.loss(loss_for(start, None).terms, triplets.values)
     loss = loss_for(start, chosen, triplets)
     area = patch_area(patches, triplets)
     has_curves = False
@@ -229,7 +227,8 @@ def _replaced_text(run: Path) -> str:
 
 
 def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) -> None:
-    """Print the promise, how much its masks hide, what it rests on, and notes."""
+    """Print the promise, how much its masks hide, what it rests on, notes, and the promise as a formula."""
+    from conformask.masker.card import hidden_of
     from conformask.scorers.given import BY_VALUE
     from conformask.wording.promises import EXPLORATORY_TEXT
     from conformask.wording.scores import comparison_text, useless_text
@@ -242,14 +241,13 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     rule = (
         f"lambda = {lam:.6g}" if isinstance(lam, float) else f"lambda by image ({masker.card.rule['kind']})"
     )
-    hidden = _hidden_text(masker.card)
     lines = [
         masker.sentence,
-        *([hidden] if hidden else []),
+        *filter(None, [hidden_of(masker.card)]),
         f"{rule} (masks: {masker.card.masks}; {exactness})",
     ]
     if isinstance(lam, float) and masker.card.family == BY_VALUE:
-        lines += filter(None, [masker.scorer.shown_text(lam)])
+        lines += map(masker.card.promise.named, filter(None, [masker.scorer.shown_text(lam)]))
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:
@@ -262,18 +260,8 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     if comparison is not None:
         lines += filter(None, [comparison_text(comparison), useless_text(comparison)])
     lines += [EXPLORATORY_TEXT] if masker.card.exploratory else []
-    record = {"run": str(run), "sentence": masker.sentence, **card, "lam": lam, "coverage_range": coverage}
+    lines.append(masker.formula)
+    said = {"run": str(run), "sentence": masker.sentence, "formula": masker.formula}
+    record = {**said, **card, "lam": lam, "coverage_range": coverage}
     record["comparison"] = comparison and asdict(comparison)
     show(record, *lines, as_json=as_json)
-
-
-def _hidden_text(card: "CalibrationCard") -> str | None:
-    """Return how much the masks of the calibration images hide; None where it is not known."""
-    from conformask.wording.numbers import rounded_share
-
-    if card.hidden is None:
-        return None
-    if card.rule.get("lam") == math.inf:
-        return "Nothing needs hiding: enough calibration images are within the threshold as they are."
-    hidden = f"{rounded_share(card.hidden)} of {card.loss.whole}"
-    return f"On the calibration images the masks hide {hidden} on average."

@@ -70,7 +70,7 @@ def monitor(
     from conformask.monitoring.stream import StreamMonitor
     from conformask.records.stream_status import StreamStatus
     from conformask.wording.measurements import stream_text
-    from conformask.wording.promises import promised_here
+    from conformask.wording.promises import formula_here, promised_here
 
     masker = load(run, loss=loss_of(run, weights_path))
     new = read.triplets(data, network, masker.card)
@@ -93,10 +93,13 @@ def monitor(
             if main_process():
                 watch.save(state)
         text = [*stream_text(masker.card, found)]
-    record = {"run": str(run), "shifted": found.shifted, "failing": found.failing, **asdict(found)}
+    promise = {"sentence": masker.sentence, "formula": masker.formula}
+    record = {"run": str(run), **promise, "shifted": found.shifted, "failing": found.failing, **asdict(found)}
     if found.changes is not None:
         record["changes"] = [{**asdict(change), "text": change.text} for change in found.changes]
-    show(record, promised_here(masker.sentence, found.caveat), "", *text, as_json=json)
+    sentence = promised_here(masker.sentence, found.caveat)
+    formula = formula_here(masker.formula, found.caveat)
+    show(record, sentence, "", *text, "", *formula, as_json=json)
     if strict and (found.shifted or found.failing):
         sys.exit(WRONG)
 

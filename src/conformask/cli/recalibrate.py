@@ -31,7 +31,6 @@ def recalibrate(
     from conformask.errors import MissingFileError
     from conformask.masker.load import load
     from conformask.records.card import CALIBRATION
-    from conformask.records.threshold import threshold_of
 
     if threshold is None and promise == MARGINAL:
         bad_usage("give --threshold, --confidence, or another term of the promise to change")
@@ -40,7 +39,7 @@ def recalibrate(
             f"{run} has no calibration to change yet: conformask calibrate {run} DATA --threshold T"
         )
     masker = load(run, loss=loss_of(run, weights_path))
-    level = None if threshold is None else threshold_of(threshold, masker.scorer.selection)
+    level = None if threshold is None else masker.threshold_of(threshold)
     wanted = masker.card.promise.changed(**vars(promise))
     recalibrated = masker.recalibrate(threshold=level, promise=wanted)
     if level is not None and recalibrated.card.threshold < level:

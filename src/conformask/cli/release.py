@@ -79,9 +79,10 @@ def release(
     record = asdict(found) | {"images": images}
     batch = record.pop("batch")
     record |= {name: batch[name] for name in ("share", "each", "fingerprint")}
-    text = [*filter(None, (found.sentence, found.formula)), "", *_summary(found), *_tables(found)]
+    text = [found.sentence, "", *_summary(found), *_tables(found)]
     written = [] if out is None else ["", f"Written: {out}"]
-    show({"run": str(run), **record}, *text, *written, as_json=json)
+    formula = ["", found.formula] if found.formula else []
+    show({"run": str(run), **record}, *text, *written, *formula, as_json=json)
 
 
 def _refuse_other_files(out: Path) -> None:

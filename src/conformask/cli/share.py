@@ -40,8 +40,9 @@ def share(
     masker = load(run, loss=loss_of(run, weights_path))
     write(masker, read.triplets(data, network, masker.card), out, images=images)
     show(
-        {"out": str(out), "sentence": masker.sentence},
+        {"out": str(out), "sentence": masker.sentence, "formula": masker.formula},
         masker.sentence,
         f"{out} shows it to anybody with a browser; the pictures are in the file.",
+        masker.formula,
         as_json=json,
     )

@@ -1,6 +1,7 @@
 """conformask view: open the viewer in a browser on this machine."""
 
 import secrets
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 from urllib.parse import quote
@@ -81,9 +82,10 @@ def open_viewer(
     token: bool = True,
     allow_network_mismatch: bool = False,
     image: str | None = None,
+    with_promise: bool = True,
     as_json: bool = False,
 ) -> None:
-    """Serve the viewer until Ctrl-C, and print its address.
+    """Serve the viewer until Ctrl-C, and print its address, by default with the promise.
 
     It opens on the gallery, or on the image of this name, and the images are sorted by their hidden share.
     `released` is what release() returned.
@@ -105,5 +107,10 @@ def open_viewer(
     with listening(port) as bound:
         url = url_of(bound, secret) + ("" if image is None else f"#/image/{quote(image)}?sort=largest")
         lines = [] if released is None else [released.summary]
-        show({"url": url}, masker.sentence, *lines, f"{url}  (press Ctrl-C to stop)", as_json=as_json)
+        lines += [f"{url}  (press Ctrl-C to stop)"]
+        if with_promise:
+            lines = [masker.sentence, *lines, masker.formula]
+        record = {"url": url, "sentence": masker.sentence, "formula": masker.formula}
+        show(record, *lines, as_json=as_json)
+        sys.stdout.flush()
         serve(session, bound, secret, opened=url if browser else None)

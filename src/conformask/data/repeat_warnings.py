@@ -26,9 +26,9 @@ from conformask.data.repeat_checks import (
     shift,
 )
 from conformask.records.reference import NoiseModel
+from conformask.records.sentence import rounded_share
 from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
-from conformask.wording.numbers import rounded_share
 
 AT_END = 1e-3
 """Share of values at an end of the range above which a reference is called clipped."""

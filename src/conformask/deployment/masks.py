@@ -140,7 +140,10 @@ def write_masks(
     masker.card.check_cues(triplets.provenance.cues)
     caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(triplets.geometries())
-    promise = {"fingerprint": masker.fingerprint, "sentence": masker.sentence, "network": triplets.network}
+    promise = {
+        "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,
+        "network": triplets.network,
+    }  # fmt: skip
     columns = {} if released is None else released.columns(masker.fingerprint, triplets.names)
     processes = launch(compute)
     work = _Work(masker, triplets, MaskFolder(Path(out), processes.rank), mask_geometry)
@@ -288,7 +291,8 @@ class _Work:
             write_blocks(self.places[name], mask.shape, blocks, under)
             if self.objects:
                 labels, group = labels_of(batch)[index, 0].numpy(), self.triplets.groups[self._indices[name]]
-                self.objects[name].write(name, group, labels, masked.scores[index, 0], mask[0], under)
+                score = self.masker.scorer.in_map(masked.scores[index, 0])
+                self.objects[name].write(name, group, labels, score, mask[0], under)
             self._write_overlay(name, y_hat, mask, geometry)
             size = float(1 - mask.mean(dtype=np.float64))
             loss, bound = (None if values is None else values[index] for values in (losses, bounds))

@@ -125,7 +125,8 @@ class LocalShare(LocalLoss):
     Args:
         errors: an error map, as for `Mean`.
         side: the side of the window, as for `Local`.
-        tolerance: the local mean error above which a pixel is wrong, at least 0.
+        tolerance: the local mean error above which a pixel is wrong, at least 0; or such as "10%" of the
+            range.
 
     Raises:
         InvalidArgumentError: as for `Local`, or the tolerance is negative.
@@ -145,12 +146,12 @@ class LocalShare(LocalLoss):
         self,
         errors: AnyMap,
         side: int | str | tuple[int, ...] | None,
-        tolerance: float,
+        tolerance: float | str,
         *,
         regional: bool = False,
         length: str | None = None,
     ) -> None:
-        tolerance = checked_tolerance(tolerance)
+        tolerance = checked_tolerance(tolerance, errors)
         super().__init__(errors, side, regional=regional, length=length, tolerance=tolerance)
 
     @property

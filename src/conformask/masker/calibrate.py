@@ -12,9 +12,9 @@ from jaxtyping import Float
 from conformask.calibration import ScoredBatch, calibration_data, lambda_grid, measures
 from conformask.conformal.curves import Curves
 from conformask.conformal.promise import AnyPromise
-from conformask.data.formats.header import Header
 from conformask.data.reach import refuse_short_reach
 from conformask.data.repeat_warnings import reference_faults, reference_warnings
+from conformask.data.rows import Role
 from conformask.data.scan import DatasetSummary, labelled, scan
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import CalibrationError, ConformaskWarning, MismatchError
@@ -47,7 +47,6 @@ from conformask.masker.resolve import Choices, check_window, resolve
 from conformask.masker.weights import weights_of
 from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard, now
-from conformask.records.reading import Reading
 from conformask.records.size import Size, among, extra_text, size_text
 from conformask.scorers.given import Given
 from conformask.scorers.scorer import Scorer
@@ -85,8 +84,10 @@ def calibrate(
         scorer: from fit_scorer, packaged_scorer(), Given() for maps of yours, or any Scorer; Tiled(scorer)
             for whole images of any size.
         images: triplets that neither the scorer nor the predictor has seen; they are streamed.
-        threshold: the largest loss wanted (the paper's alpha), or "q0.1": the 0.1-quantile of the unmasked
-            loss on the selection images.
+        threshold: the largest loss wanted (the paper's alpha): a number; "5%" of the range (for a share of
+            pixels or objects, of them), or "0.5m" where `Reading` has these units, both as in the sentence,
+            which gives the root mean square for l2; or "q0.1": the 0.1-quantile of the unmasked loss on the
+            selection images.
         loss: what the promise is about: a loss such as `Local("l1", 9)`, or what `conformask.losses.loss`
             takes ("l1", "ssim", a callable); the scorer's if None. Any score keeps any promise; masks are
             smallest with one that was fitted for the loss.
@@ -116,8 +117,9 @@ def calibrate(
         >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
         >>> scorer = cm.Heuristic(cm.residual, channels=1)
         >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
-        >>> masker.sentence
-        'P(l1 <= 0.05) >= 0.90 for new images like the 30 calibration images (marginal)'
+        >>> print(masker.sentence)
+        In at least 9 of 10 new images, what stays visible is off by at most 5 % of the range, averaged over \
+the whole image (hidden pixels count as no error).
     """
     check_scorer(scorer)
     check_parts(compute)
@@ -141,7 +143,7 @@ def calibrate(
     losses = calibration_data(curves, choices.threshold, used, critical)
     rule = choices.promise.rule(losses)
     hidden = hidden_share(curves, rule)
-    warn_if_hidden(choices.promise, losses, rule, hidden, used.terms.name)
+    warn_if_hidden(choices.promise, losses, rule, hidden)
     if hidden < 1:
         warn_if_closed(hidden, used.terms.whole)
     card = _card(choices, images, seen, chosen_on, curves, rule.to_json(), fingerprints)
@@ -246,22 +248,10 @@ def _seen_beside(seen: DatasetSummary, chosen_on: DatasetSummary | None) -> tupl
 
 def _values_of(calibration: Triplets) -> dict[str, Any]:
     """Return the fields of `Domain` about the values of the first x and y_hat, from their headers."""
-    x, y_hat, reading = calibration.header(0, "x"), calibration.header(0, "y_hat"), calibration.reading
-    inverted = {"x": x.turned_about, "y_hat": y_hat.turned_about}
-    return {
-        "range_of_x": _range_of(reading.of("x"), x),
-        "range_of_y_hat": _range_of(reading.of("y_hat"), y_hat),
-        "turned": tuple(role for role, about in inverted.items() if about is not None),
-    }
-
-
-def _range_of(reading: Reading, header: Header) -> tuple[float, float] | None:
-    """Return the least and the largest value of an image: as stated, or from its header.
-
-    For a file with inverted values, they are the range of the values stored in the file.
-    """
-    used, about = reading.data_range or header.data_range, header.turned_about
-    return used if used is None or about is None else (about - used[1], about - used[0])
+    roles: tuple[Role, ...] = ("x", "y_hat")
+    inverted = (role for role in roles if calibration.header(0, role).turned_about is not None)
+    ranges = {f"range_of_{role}": calibration.range_of(role) for role in roles}
+    return {**ranges, "turned": tuple(inverted)}
 
 
 def _refuse_unfit(

@@ -21,7 +21,7 @@ from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.order import coverage_range
 from conformask.conformal.populations import Weighted
 from conformask.conformal.presets import DEFAULTS
-from conformask.conformal.promise import AnyPromise, Promise
+from conformask.conformal.promise import WORDS, AnyPromise, Promise
 from conformask.conformal.rules import ImageCovariates, Rule
 from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
 from conformask.masker.appearance import appearance
@@ -35,6 +35,7 @@ from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
 from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
 from conformask.records.selection import ScoreComparison
+from conformask.records.threshold import threshold_in_loss, threshold_of
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import score_of
 from conformask.scorers.stored import save_scorer
@@ -61,7 +62,7 @@ class Masker:
         >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
         >>> masker(y[0]**2, y[0]**1.5).shape
         (16, 16)
-        >>> masker.recalibrate(threshold=0.08).sentence
+        >>> masker.recalibrate(threshold=0.08).formula
         'P(l1 <= 0.08) >= 0.90 for new images like the 30 calibration images (marginal, exploratory)'
     """
 
@@ -81,15 +82,20 @@ class Masker:
     """Values that the scorer and other code computed on a test image at calibration."""
 
     def __repr__(self) -> str:
-        return f"Masker({self.sentence}; scorer {self.scorer.name}, family {self.family.name})"
+        return f"Masker({self.sentence} Scorer {self.scorer.name}, family {self.family.name}.)"
 
     def _repr_html_(self) -> str:
         return masker_html(self.card, self.scorer.name, self.size_by_threshold(), self.comparison)
 
     @property
     def sentence(self) -> str:
-        """The promise, such as "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images ..."."""
+        """The promise in one English sentence, such as "In at least 9 of 10 new images, ..."."""
         return self.card.sentence
+
+    @property
+    def formula(self) -> str:
+        """The promise, such as "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images ..."."""
+        return self.card.formula
 
     @property
     def comparison(self) -> ScoreComparison | None:
@@ -329,10 +335,19 @@ class Masker:
         thresholds = np.geomspace(card.threshold / 8, largest, THRESHOLDS)
         return tuple((float(t), size_at(self.curves, float(t), promise, self.loss)) for t in thresholds)
 
+    def threshold_of(self, choice: float | str) -> float:
+        """Return a threshold, given in any form that `calibrate` takes, as a value of the loss.
+
+        Raises:
+            InvalidArgumentError: the choice is none of these forms.
+        """
+        in_loss = threshold_in_loss(choice, self.card.loss, self.card.values)
+        return threshold_of(in_loss, self.scorer.selection)
+
     def recalibrate(
         self,
         *,
-        threshold: float | None = None,
+        threshold: float | str | None = None,
         confidence: float | None = None,
         promise: AnyPromise | None = None,
     ) -> "Masker":
@@ -354,12 +369,14 @@ class Masker:
         stored = self.card, self.stored_curves(), self.loss, selection
         stated = promise if isinstance(promise, Promise) else self.card.promise.changed(promise)
         stated = stated.changed(confidence=confidence)
-        made = recalibrated(*stored, self.card.threshold if threshold is None else threshold, stated)
+        level = self.card.threshold if threshold is None else self.threshold_of(threshold)
+        made = recalibrated(*stored, level, stated)
         if made is not None:
             return replace(self, **vars(made))
-        if stated.group_name == self.card.promise.group_name:
+        words = {name: getattr(stated, name) for name in WORDS}
+        renamed = replace(self.card.promise, **words)
+        if vars(renamed) == vars(self.card.promise):
             return self
-        renamed = replace(self.card.promise, group_name=stated.group_name)
         return replace(self, card=replace(self.card, promise=renamed))
 
     @cached_property

@@ -28,11 +28,11 @@ from conformask.masker.requirements import warn_if_ungrouped
 from conformask.masker.resolve import has_theorem
 from conformask.records.network import Caveat
 from conformask.records.release import JudgedBatch, JudgedImage, Release, ReleasePower
+from conformask.records.sentence import rounded_share
 from conformask.records.size import among, size_text
 from conformask.scorers.streaming import gathered
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import ONE_DEVICE
-from conformask.wording.numbers import rounded_share
 from conformask.wording.promises import release_promise
 
 SHARES = (0.01, 0.02, 0.05, 0.1)

@@ -119,19 +119,19 @@ def hidden_by(rule: Rule, hidden: float) -> str | None:
     return f"{EVERY_IMAGE} of category {', '.join(closed)}"
 
 
-def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, hidden: float, loss: str) -> None:
+def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, hidden: float) -> None:
     """Warn if only closed masks keep the promise, or if that was close.
 
     Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
     lucky calibration sets, and be kept less often than they say.
     """
-    hides, claim = hidden_by(rule, hidden), f"{promise.claim(loss, seen.threshold)} ({promise.name})"
+    hides = hidden_by(rule, hidden)
     fail = float((seen.critical_lambdas <= 0).mean())
     of_them = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
     if hides is not None:
         why = of_them if fail > 0 else "there are too few images, or their errors vary too much"
         warnings.warn(
-            f"{claim} is kept only by hiding {hides} completely: {why}. A larger threshold or a lower "
+            f"the promise is kept only by hiding {hides} completely: {why}. A larger threshold or a lower "
             "confidence that is chosen now is exploratory: to rely on it, calibrate with it on images that "
             "no choice has seen",
             category=ConformaskWarning,
@@ -139,8 +139,8 @@ def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, hidden
         )
     elif (chance := chance_of_hiding(promise, seen)) > NEAR:
         warnings.warn(
-            f"{of_them}: about {chance:.0%} of such calibration sets would keep {claim} only by hiding every "
-            "image",
+            f"{of_them}: about {chance:.0%} of such calibration sets would keep the promise only by hiding "
+            "every image",
             category=ConformaskWarning,
             stacklevel=4,
         )

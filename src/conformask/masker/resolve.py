@@ -30,7 +30,7 @@ from conformask.records.loss import LossTerms
 from conformask.records.network import check_network
 from conformask.records.reference import Reference
 from conformask.records.selection import ScoreComparison, Selection
-from conformask.records.threshold import is_quantile, level_of, threshold_of
+from conformask.records.threshold import is_quantile, level_of, threshold_in_loss, threshold_of
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
 from conformask.scorers.given import BY_VALUE, GREY, Given, GivenScorer
 from conformask.scorers.given import NAME as GIVEN
@@ -86,6 +86,7 @@ def resolve(
     """
     is_quantile(threshold)
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
+    threshold = threshold_in_loss(threshold, used.terms, images.values)
     refuse_unbounded(stated.resolve(), used)
     refuse_noisy(stated.resolve(), used, images.reference)
     used = with_reach(used, images if selection is None else selection)

@@ -17,9 +17,10 @@ from conformask.monitoring.measures import check_level, measures_of, one_of_each
 from conformask.records.change import Change
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
+from conformask.records.sentence import worst_text
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import ONE_DEVICE, Compute
-from conformask.wording.measurements import changes_text, shift_text, worst_text
+from conformask.wording.measurements import changes_text, shift_text
 from conformask.wording.numbers import figure, plural, share
 
 
@@ -78,7 +79,7 @@ class Monitoring:
         status = "BROKEN" if measurement.broken else "Measured"
         mean = f"mean loss {figure(measurement.mean_loss)}"
         coverage = f"coverage {share(measurement.coverage)} (95 % interval {low} to {high})"
-        return f"{status}: {coverage}{worst_text(measurement)}, {mean}."
+        return f"{status}: {coverage}{worst_text(measurement.worst)}, {mean}."
 
     @property
     def shifted(self) -> bool:

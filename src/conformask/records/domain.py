@@ -12,11 +12,10 @@ from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat, Network, check_network
 from conformask.records.reading import ReadAs, Reading
 from conformask.records.size import MOST_CHANNELS, Size, among, covered, size_text
+from conformask.records.values import UNIT, Values
 
 KINDS = {2: "planes", 3: "volumes"}
 """Images in words, by the number of their axes beside channels."""
-UNIT = (0.0, 1.0)
-"""The range of floats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +42,13 @@ class Domain(ReadAs):
     """How the maps from which the score is read were made, such as "samples,8"; None if not by conformask."""
     turned: tuple[str, ...] = ()
     """Roles (x, y_hat) whose files were MONOCHROME1, least value brightest, and were inverted."""
+
+    @property
+    def values(self) -> Values | None:
+        """The values of y_hat that become 0 and 1; None where they are not known."""
+        if self.range_of_y_hat is None:
+            return None
+        return Values(*self.range_of_y_hat, self.units, self.data_range is not None)
 
     def reading_of(self, role: str, dtype: np.dtype[Any]) -> Reading:
         """Return how a user's array is read as x or y_hat: like the images of the calibration.

@@ -21,6 +21,7 @@ from conformask.records.objects import ObjectCounts
 from conformask.records.reference import CLEAN, Reference
 from conformask.records.release import ReleasePower
 from conformask.records.selection import ScoreComparison
+from conformask.records.sentence import hidden_text, kept_text, promised_share, worst_text
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
 from conformask.storage.exclusive import exclusive_folder
@@ -251,27 +252,48 @@ class Evaluation:
     """Evaluates the same images under another promise; None where this was read from a folder."""
 
     def __repr__(self) -> str:
-        return f"Evaluation({self.card.sentence}: {', '.join(map(' '.join, self._text().items()))})"
+        return f"Evaluation({self.card.sentence} {self.kept_text}. {self.hidden_text}.)"
 
     def _repr_html_(self) -> str:
-        facts = self._text()
-        verdict = facts.pop("verdict", "")
-        rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts.items())
-        edge = f"border-left:4px solid {TONES.get(verdict, TONES[''])};padding:2px 0 2px 14px"
+        verdict = self._verdict
+        edge = f"border-left:4px solid {TONES[verdict]};padding:2px 0 2px 14px"
         title = f"<p><b>{verdict.capitalize()}</b></p>" if verdict else ""
-        return f'<div style="{edge}">{title}<p>{escape(self.card.sentence)}</p><table>{rows}</table></div>'
+        measured = f"<p>{escape(self.kept_text)}. {escape(self.hidden_text)}.</p>"
+        formula = f"<p><small><code>{escape(self.card.formula)}</code></small></p>"
+        return f'<div style="{edge}">{title}<p>{escape(self.card.sentence)}</p>{measured}{formula}</div>'
 
-    def _text(self) -> dict[str, str]:
-        low, high = self.coverage_interval
-        promise, facts = self.card.promise, {}
-        about_others = self.caveat is not None and self.caveat.other
-        is_share = not promise.resolve().statement.bounds_a_mean
-        if promise.confidence is not None and is_share and not about_others and self.card.hides is None:
-            facts["verdict"] = VERDICTS[standing(promise.confidence, self)]
-        if self.worst is not None:
-            facts["worst category"] = f"{self.worst.category} ({self.worst.coverage:.1%} of {self.worst.n})"
-        facts["coverage"] = f"{self.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})"
-        return facts | {"mask size": f"{self.mask_size:.3f}", "test images": f"{self.n_test}"}
+    @property
+    def _verdict(self) -> str:
+        confidence = promised_share(self.card.promise)
+        is_other = self.caveat is not None and self.caveat.other
+        if confidence is None or is_other or self.card.hides is not None:
+            return ""
+        return VERDICTS[standing(confidence, self)]
+
+    @property
+    def n_units(self) -> int:
+        """The number of test images, or of test groups where a promise is about whole groups."""
+        groups = self.n_groups if self.card.promise.resolve().unit.is_group else None
+        return groups or self.n_test
+
+    @property
+    def kept_text(self) -> str:
+        """How many of the test images met the threshold, in words."""
+        return kept_text(
+            self.card.promise, self.units_text, self.n_units, self.coverage, self.coverage_interval
+        ) + worst_text(self.worst)
+
+    @property
+    def units_text(self) -> str:
+        """What was counted in the test, such as "14 test images"."""
+        unit = self.card.promise.resolve().unit
+        counted = f"{self.n_units:,} test {unit.singular if self.n_units == 1 else f'{unit.singular}s'}"
+        return self.card.promise.named(counted)
+
+    @property
+    def hidden_text(self) -> str:
+        """How much is hidden of the test images, in words."""
+        return hidden_text(self.card, self.mask_size, self.mask_size_oracle)
 
     def __iter__(self) -> Iterator[dict[str, Json]]:
         """Iterate over the rows of `table`, so that pandas.DataFrame(evaluation) has the expected rows."""
@@ -321,7 +343,8 @@ class Evaluation:
         """Return all fields but the arrays: the contents of evaluation.json."""
         left_out = "images", "examples", "again"
         record = {name: value for name, value in vars(self).items() if name not in left_out}
-        return {"sentence": self.card.sentence, **record, "card": self.card.to_json()}
+        promise = {"sentence": self.card.sentence, "formula": self.card.formula}
+        return {**promise, **record, "card": self.card.to_json()}
 
     def save(self, folder: Path) -> None:
         """Write evaluation.json and the files it names, evaluation-*.npz and examples-*.npz."""

@@ -1,6 +1,7 @@
 """Settings for reading files and arrays that do not define these themselves."""
 
 import math
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import PurePath
 from typing import Any, Literal
@@ -52,6 +53,8 @@ class Reading:
     objects: str | None = None
     """The folder beside y_hat/ with labels of the objects of each image, in its folders y_hat/ and y/; or
     components:T, for the parts of y_hat and y above T in [0, 1]; None without objects."""
+    units: str | None = None
+    """The unit of the values of y_hat and y, such as m or HU, for sentences and thresholds."""
     turned: bool = False
     """True if the smallest value is the brightest; only a file itself specifies it."""
     as_stored: bool = False
@@ -71,6 +74,8 @@ class Reading:
                     "y_hat/, such as 'maps', which other images have too. Move or link it there; a run that "
                     "was calibrated with this path has to be calibrated again"
                 )
+        if self.units is not None and not re.fullmatch(r"[^\W\d_][^\s,;()]*", self.units):
+            raise InvalidArgumentError(f"units {self.units!r}: give a unit such as m, HU or µm")
         if axes is None:
             return
         if not set(axes) <= set(AXES) or len(set(axes)) < len(axes) or not {"Y", "X"} <= set(axes):
@@ -99,7 +104,7 @@ class Reading:
     @property
     def facts(self) -> list[object]:
         """Settings that determine pixel values: the range, and the others only if any are set."""
-        ours = ("data_range", "group_from", "cues")
+        ours = ("data_range", "group_from", "cues", "units")
         others = {name: value for name, value in asdict(self).items() if name not in ours and value}
         return [self.data_range, *([others] if others else [])]
 
@@ -134,6 +139,8 @@ class ReadAs:
     """The noise of one repeat, where it was stated."""
     objects: str | None = None
     """The folder of the labels of objects, or components:T, where the promise is about objects."""
+    units: str | None = None
+    """The unit of the values of y_hat and y, where stated."""
 
     @property
     def reading(self) -> Reading:

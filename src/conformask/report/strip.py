@@ -51,7 +51,7 @@ class Strip:
 
     def __repr__(self) -> str:
         rows_text = "; ".join(", ".join(row.facts) for row in self.rows)
-        return f"Strip({self.sentence}: {rows_text})"
+        return f"Strip({self.sentence} {rows_text})"
 
     def _repr_html_(self) -> str:
         return template(FOLDER / "strip.html").render(strip=self, pictures=_pictures, widest=WIDEST)

@@ -27,8 +27,9 @@ from conformask.networks import settings_of
 from conformask.progress import main_process, tracked
 from conformask.records.network import check_network
 from conformask.records.selection import CROSS_FITTED
+from conformask.records.sentence import rounded_share
 from conformask.records.size import Size
-from conformask.records.threshold import is_quantile, level_of
+from conformask.records.threshold import is_quantile, level_of, threshold_in_loss
 from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scorers.choice import FOLDS, best_score, cross_fitted, is_cross_fitted
 from conformask.scorers.dataset import TripletDataset
@@ -45,7 +46,6 @@ from conformask.training.fit import DEFAULT_TRAINING, TrainingConfig, fit
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import ALL_DEVICES, Compute
 from conformask.types import Images, Loss
-from conformask.wording.numbers import rounded_share
 
 HELD_OUT = 0.1
 """Share of the training images held out for selection where no selection images are given."""
@@ -113,6 +113,7 @@ def fit_scorer(
     out, used = Path(out), loss_from(loss).with_pixels(train.window)
     refuse_unclaimed(places(out, "training.json", "scorer.json"))
     options = network if isinstance(network, NetworkOptions) else NetworkOptions(module=network)
+    threshold = threshold_in_loss(threshold, used.terms, train.values)
     is_quantile(threshold)
     seed, per_channel = training.seed, options.per_channel
     train, selection = train.without_objects(), selection and selection.without_objects()

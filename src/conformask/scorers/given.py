@@ -60,7 +60,7 @@ class Given:
         >>> spread = generator.random(y.shape, dtype=np.float32)
         >>> y_hat = y + 0.2 * spread * generator.uniform(-1, 1, y.shape).astype(np.float32)
         >>> images = cm.Triplets.from_arrays(y, y_hat.clip(0, 1), y, cues=spread)
-        >>> cm.calibrate(cm.Given(), images, threshold=0.04, loss="l1").sentence
+        >>> cm.calibrate(cm.Given(), images, threshold=0.04, loss="l1").formula
         'P(l1 <= 0.04) >= 0.90 for new images like the 30 calibration images (marginal)'
     """
 
@@ -96,9 +96,10 @@ class Given:
         if selection is not None:
             _, least, largest, _ = _facts(selection)
             zero = median_low(largest) if self.higher == "trusted" else min(zero, median_low(least))
-        # rounded as by the score
-        values = (np.concatenate(samples) - np.float32(zero)) + np.float32(zero)
-        _warn_of_ties(triplets.names, lows, highs, values)
+        if not triplets.has_objects:  # whose scores are means, which hardly ever tie
+            # rounded as by the score
+            values = (np.concatenate(samples) - np.float32(zero)) + np.float32(zero)
+            _warn_of_ties(triplets.names, lows, highs, values)
         return GivenScorer(self.higher, zero, channels, counts[0], triplets.header(0, "x").channels)
 
 
@@ -178,8 +179,12 @@ class GivenScorer(Scorer):
         """Return which values are shown at this lambda, where masks show the scores below it; None for 0."""
         if lam == 0:
             return None
-        distance = lam if lam >= BEYOND else 2 * BEYOND - BEYOND**2 / lam
-        return shown_text(self.zero, distance, self.higher)
+        return shown_text(self.zero, float(_distance(np.asarray(lam))), self.higher)
+
+    def in_map(self, scores: Array) -> Array:
+        """Return scores as values of the map."""
+        distances = _distance(scores)
+        return self.zero - distances if self.higher == "trusted" else self.zero + distances
 
     def save(self, folder: Path) -> None:
         """Write scorer.json to a run folder."""
@@ -189,6 +194,12 @@ class GivenScorer(Scorer):
         write_json(
             folder / "scorer.json", {"scorer": self.name, **self._record, "fingerprint": self.fingerprint}
         )
+
+
+def _distance(scores: Array) -> Array:
+    """Return the distances from zero that have these scores, where they are positive."""
+    beyond = 2 * BEYOND - BEYOND**2 / np.where(scores > 0, scores, BEYOND)
+    return np.where(scores < BEYOND, beyond, scores)
 
 
 def shown_text(zero: float, distance: float, higher: Higher) -> str:

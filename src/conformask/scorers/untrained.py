@@ -139,7 +139,7 @@ def packaged_scorer() -> Untrained:
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
         >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
-        >>> cm.calibrate(cm.packaged_scorer(), images, threshold=0.05).sentence
+        >>> cm.calibrate(cm.packaged_scorer(), images, threshold=0.05).formula
         'P(l1 <= 0.05) >= 0.90 for new images like the 30 calibration images (marginal)'
     """
     return Untrained("packaged")

@@ -23,6 +23,7 @@ from conformask.pictures.titles import titles_for
 from conformask.pictures.views import Point, View
 from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
+from conformask.records.sentence import where_hidden
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, to_jsonable
@@ -33,7 +34,6 @@ from conformask.viewer.planes import Part, check_part, reduction, values_at
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
 from conformask.viewer.viewed_image import ViewedImage, is_measurable, losses_of, risk_of
-from conformask.wording.promises import values_of_error
 
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report.__file__).with_name("palette.css")
@@ -167,7 +167,7 @@ def about(session: SessionDep, request: Request) -> Response:
         "sliders": asdict(request.app.state.sliders),
         "distance": "" if masker.card.loss.of_objects else masker.card.loss.distance_label,
         "loss_over": _averaged_over(masker.card.loss),
-        "values": values_of_error(masker.card),
+        "where_hidden": where_hidden(masker.card),
         "family": masker.family.settings(),
         "maps": session.has_maps,
         "veil": VEIL,
@@ -198,7 +198,6 @@ def gallery(session: SessionDep) -> Response:
         "promised": asdict(recalibrated_at(session.masker, SliderSetting(), session.doubt)[1]),
         "measured": session.measurement_text,
         "release": released and {"sentence": released.summary, "formula": released.formula},
-        "of_objects": session.masker.card.loss.of_objects,
     }
     return _json(facts)
 

@@ -24,6 +24,7 @@ from conformask.pictures.pixels import HATCH, in_colors
 from conformask.pictures.templates import template
 from conformask.progress import tracked
 from conformask.records.reference import CLEAN, Reference
+from conformask.records.sentence import where_hidden
 from conformask.report.sliders import SliderSetting, SliderState, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, to_jsonable
@@ -81,9 +82,9 @@ def share(masker: Masker, triplets: Triplets, path: str | Path, *, images: int =
     """Write one HTML file that shows images under their masks to whoever opens it, and return its path.
 
     It needs neither conformask nor a connection: pictures, masks at every position of the threshold, and what
-    is promised there are in the file. Of the test part, if the triplets are split, every so manieth image is
-    taken, in order. Pictures are at most 512 pixels wide; a volume is shown by its most hidden slice. What a
-    grey mask hides in part counts as hidden.
+    is promised there are in the file. Images are taken evenly from the test part, if the triplets are split,
+    and shown with the most hidden first. Pictures are at most 512 pixels wide; a volume is shown by its most
+    hidden slice. What a grey mask hides in part counts as hidden.
 
     Args:
         masker: a calibrated masker.
@@ -121,9 +122,10 @@ def share(masker: Masker, triplets: Triplets, path: str | Path, *, images: int =
 
 
 def page(cases: Sequence[SharedCase]) -> str:
-    """Return a page that shows these cases, the first of them first."""
+    """Return a page that shows these cases, the first of them first; its promise is the title."""
+    first = cases[0]
     return template(FOLDER / "share.html", Path(report.__file__).parent).render(
-        title=cases[0].title,
+        title=first.states[first.calibrated]["sentence"] or first.title,
         count=sum(len(case.images) for case in cases),
         data=_data({
             "cases": [asdict(case) for case in cases],
@@ -141,14 +143,16 @@ def shared_case(
     places = np.linspace(0, len(shown) - 1, min(images, len(shown))).round().astype(int)
     session = Session(masker, shown.select(places.tolist()))
     moved = list(_positions(masker))
+    calibrated = [state.threshold for _, state in moved].index(masker.card.threshold)
+    shared = _images(session, [each for each, _ in moved])
     return SharedCase(
         title=title or masker.sentence,
         note=note,
         states=[asdict(state) for _, state in moved],
-        calibrated=[state.threshold for _, state in moved].index(masker.card.threshold),
-        images=list(_images(session, [each for each, _ in moved])),
+        calibrated=calibrated,
+        images=sorted(shared, key=lambda image: -image.hidden[calibrated]),
         titles=_titles(shown.reference),
-        hidden_title="Objects hidden" if masker.card.loss.of_objects else "Hidden",
+        hidden_title=f"Hidden{where_hidden(masker.card)}",
     )
 
 

@@ -143,7 +143,7 @@ def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, pl
     calibrated = recalibrated_at(planes.masker, SliderSetting())[1]
     home = widget.threshold.value
     assert "✓ As calibrated" in widget.promise.value
-    assert calibrated.headline in widget.promise.value
+    assert calibrated.sentence in widget.promise.value
     scored = planes.masker.scored(*pair_of(planes.masker.card, x, y_hat))
     assert bound_text(planes.masker, scored) in widget.about_image.value
     for place in (home // 2, home + (1000 - home) // 2):
@@ -152,7 +152,7 @@ def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, pl
         moved, promised = recalibrated_at(planes.masker, SliderSetting(threshold))
         assert "~ Exploratory" in widget.promise.value
         assert promised.status.text in widget.promise.value
-        assert promised.headline in widget.promise.value
+        assert promised.sentence in widget.promise.value
         assert widget.threshold.label == f"Threshold {threshold:.4g}"
         np.testing.assert_array_equal(np.asarray(mask.data), moved(x, y_hat))
         assert mask.metadata == {"sentence": moved.sentence, "masker": planes.masker.fingerprint}

@@ -18,7 +18,7 @@ from conformask.records.network import Caveat
 from conformask.storage.as_json import to_jsonable
 from conformask.storage.atomic import atomic_write
 from conformask.storage.claims import check_output
-from conformask.wording.promises import network_label, promised_here
+from conformask.wording.promises import formula_here, network_label, promised_here
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -171,6 +171,8 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
         "scorer": masker.scorer.name,
         "tolerance": repr(TOLERANCE),
     }
+    for formula in formula_here(masker.formula, caveat):
+        entries["formula"] = formula
     if masker.scorer.cue_channels:
         entries["cues"] = masker.card.cues_made or "given"
     if lam is None:

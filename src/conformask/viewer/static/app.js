@@ -122,7 +122,7 @@ function handleKey(event) {
 async function start() {
   const session = await api.fetchSession();
   const sliders = new Sliders(session, updateState);
-  gallery = new Gallery(updateState, () => state.name !== null && renderImageNav());
+  gallery = new Gallery(session, updateState, () => state.name !== null && renderImageNav());
   imagePage = new ImagePage(session, sliders, updateState, showError);
   $("#fingerprint").textContent = session.fingerprint;
   setUpUploadDialog(session.upload, async (name) => {

@@ -9,10 +9,9 @@ const state = { ...firstOf(data.cases[0]), left: "output", mode: "remove" };
 const digits = (value) => Number(value.toPrecision(3)).toString();
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
-// A case as it is first shown: its most hidden image, at the calibrated threshold.
+// A case as it is first shown: its most hidden image, which is the first, at the calibrated threshold.
 function firstOf(shown) {
-  const hidden = shown.images.map((image) => image.hidden[shown.calibrated]);
-  return { case: shown, image: shown.images[hidden.indexOf(Math.max(...hidden))], position: shown.calibrated };
+  return { case: shown, image: shown.images[0], position: shown.calibrated };
 }
 
 const loadPicture = (source) =>
@@ -78,15 +77,15 @@ function render() {
   const { image, case: shown } = state;
   const promise = shown.states[state.position];
   Object.assign(element("status"), { textContent: promise.status.title, className: `badge ${promise.status.name}` });
-  Object.assign(element("headline"), { textContent: promise.headline ?? promise.status.text, className: promise.status.name });
-  element("explanation").textContent = promise.headline ? promise.status.text : "";
-  element("sentence").textContent = promise.sentence ?? "";
-  element("formula").textContent = promise.formula ?? shown.states[shown.calibrated].formula;
+  Object.assign(element("sentence"), { textContent: promise.sentence ?? promise.status.text, className: promise.status.name });
+  element("explanation").textContent = promise.sentence ? promise.status.text : "";
+  element("formula").textContent = promise.formula ?? "";
+  element("loss").textContent = promise.loss ?? shown.states[shown.calibrated].loss;
   element("note").textContent = shown.note;
   element("threshold").max = shown.states.length - 1;
   element("threshold").disabled = shown.states.length === 1;
   element("threshold").value = state.position;
-  element("threshold-value").textContent = digits(promise.threshold);
+  element("threshold-value").textContent = promise.threshold_text;
   element("reset").disabled = state.position === shown.calibrated;
   const { truth } = shown.titles;
   element("truth").hidden = !image.views.truth;
