@@ -83,6 +83,8 @@ format: .venv/checking
 	$(BIN)/ruff format
 
 .venv/installed: pyproject.toml
+	@echo "Installing conformask and PyTorch into .venv: 5 GB on Linux, where PyTorch brings CUDA, else 1.2 GB."
+	@echo "It takes 2 to 15 minutes; nothing is printed meanwhile."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --no-compile --editable '.[view]'

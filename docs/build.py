@@ -59,6 +59,8 @@ FOLDED = {
     "changelog.html": ("010-unreleased",),
 }
 """Sections by page that are shown when they are clicked on."""
+UNSEARCHED = "results/"
+"""Pages that the search leaves out: their tables name all tasks and losses."""
 SECTION = r'(<h2 id="{}">.*?</h2>)(.*?)(?=<h2 |</article>)'
 
 
@@ -131,7 +133,7 @@ def finish(site: Path) -> None:
     """Fold the long sections, and lead home from the paper's figures, which are a page by themselves.
 
     An empty head of a table is no head, or it would be read out as one without a name. The page of
-    promises gets its form, and the page to try is written.
+    promises gets its form, the search forgets results, and the page to try is written.
     """
     for page in site.rglob("*.html"):
         html = page.read_text(encoding="utf-8")
@@ -147,6 +149,10 @@ def finish(site: Path) -> None:
                 raise ValueError(f"{page} has no section #{section}: see FOLDED in {__file__}")
         page.write_text(html, encoding="utf-8")
     (site / "try.html").write_text(share_page(cases(ROOT / "docs" / "try.json")), encoding="utf-8")
+    search = site / "search.json"
+    index = json.loads(search.read_text(encoding="utf-8"))
+    index["items"] = [item for item in index["items"] if not item["location"].startswith(UNSEARCHED)]
+    search.write_text(json.dumps(index), encoding="utf-8")
     promises = site / "promises.html"
     text = promises.read_text(encoding="utf-8")
     if FORM_HERE not in text:

@@ -71,7 +71,10 @@ def main(work: Path) -> None:
     split = cm.Triplets.from_folder(data).split()
     made = maskers(work, split)
     found = {title: cm.evaluate(masker, split.test, opt_images=0) for title, masker in made.items()}
-    keys = ("sentence", "coverage", "coverage_interval", "mask_size", "mask_size_oracle", "n_test", "p_worse")
+    keys = (
+        "sentence", "formula", "coverage", "coverage_interval", "mask_size", "mask_size_oracle", "n_test",
+        "p_worse",
+    )  # fmt: skip
     record = {title: {key: each.summary()[key] for key in keys} for title, each in found.items()}
     RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     errors = found["l1"].images.unmasked_loss

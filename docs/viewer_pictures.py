@@ -16,7 +16,7 @@ from conformask.viewer.serve import listening, server, url_of
 from conformask.viewer.session import Session
 
 GALLERY = "#/?sort=largest"
-IMAGE = "#/image/motorcycle_left-2?swipe=truth,overlay"
+IMAGE = "#/image/astronaut-1?swipe=truth,overlay"
 COLOURS = 256
 """Of a file."""
 QUIET = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]

@@ -19,8 +19,9 @@ function answerTo({ loss, scope, guarantee, threshold, ...levels }) {
   const count = typeof found.n === "number" ? found.n : found.n[loss][TABLE.thresholds.indexOf(threshold)];
   const parts = { loss: lossName, threshold, n: count * found.per_unit, groups: count };
   const template = (lossName.includes(" ") && found.spaced) || found.plain;
-  const sentence = template.replace(/\{(\w+)\}/g, (_, name) => parts[name]);
-  return { command, sentence, needed: `${count} ${found.units}`, columns: found.columns, taken };
+  const formula = template.replace(/\{(\w+)\}/g, (_, name) => parts[name]);
+  const sentence = found.begins + TABLE.endings[loss][found.about][TABLE.thresholds.indexOf(threshold)];
+  return { command, sentence, formula, needed: `${count} ${found.units}`, columns: found.columns, taken };
 }
 
 document.addEventListener("DOMContentLoaded", () => {
@@ -28,17 +29,25 @@ document.addEventListener("DOMContentLoaded", () => {
   const part = (name) => form.querySelector(`.${name}`);
   const questions = ["loss", "scope", "guarantee", "threshold", "confidence", "delta"];
 
-  function show() {
-    const answer = answerTo(Object.fromEntries(questions.map((name) => [name, form.elements[name].value])));
-    part("refused").hidden = answer.refused === undefined;
-    form.querySelector("dl").hidden = answer.refused !== undefined;
-    if (answer.refused !== undefined) {
-      part("refused").textContent = `Not possible: ${answer.refused}.`;
-      return;
+  // What has no proof together with the answer to the other question cannot be chosen; its title says why.
+  function disableUnproven(scope, guarantee) {
+    for (const input of form.querySelectorAll("[name=scope], [name=guarantee]")) {
+      const pair = input.name === "scope" ? [input.value, guarantee] : [scope, input.value];
+      const refused = TABLE.refused[pair.join("|")];
+      input.disabled = refused !== undefined;
+      input.parentElement.title = refused ?? "";
     }
+    part("unproven").hidden = !form.querySelector("[type=radio]:disabled");
+  }
+
+  function show() {
+    const given = Object.fromEntries(questions.map((name) => [name, form.elements[name].value]));
+    const answer = answerTo(given);
+    disableUnproven(given.scope, given.guarantee);
     const columns = answer.columns.join(" and ");
     part("command").textContent = answer.command;
     part("sentence").textContent = answer.sentence;
+    part("formula").textContent = answer.formula;
     part("needed").textContent = `at least ${answer.needed}` + (columns && `, and a column ${columns} in manifest.csv`) + ".";
     for (const name of ["confidence", "delta"]) form.elements[name].disabled = !answer.taken.includes(name);
   }

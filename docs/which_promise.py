@@ -1,4 +1,4 @@
-"""The form of docs/promises.md: three questions, and for each answer command, sentence and number.
+"""The form of docs/promises.md: three questions, and for each answer command, sentence, formula and number.
 
 A `Choice` has them from the code that gives promises. `table` holds those of all choices, in parts that
 docs/which_promise.js puts together; `form` is the HTML.
@@ -21,6 +21,7 @@ from conformask.conformal.procedures.procedure import Mondrian, PerGroup, Proced
 from conformask.conformal.promise import Promise
 from conformask.errors import InvalidArgumentError
 from conformask.names import BOUNDED, SHARES
+from conformask.names import Guarantee as Guarantees
 from conformask.records.card import CalibrationCard
 from conformask.records.loss import LossTerms
 
@@ -102,6 +103,8 @@ DECIDES = {"groups": "member", "categories": "category", "weighted": "weighted"}
 COMMAND = "conformask calibrate RUN DATA"
 MANY = 2
 """Images in each group, and categories, that sentences assume where there are any."""
+ABOUT: tuple[Guarantees, ...] = ("marginal", "expected")
+"""A guarantee about a share of images, and one about a mean."""
 SENTINEL = 0.1235
 """Stands for the threshold in sentences that are made for all thresholds."""
 
@@ -171,11 +174,12 @@ class Choice:
         return f"{self.n_units} {resolved(self.promise).plural}"
 
     @property
-    def sentence(self) -> str:
-        """What a masker with this promise says, from the smallest calibration set."""
+    def card(self) -> CalibrationCard:
+        """The card of a masker with this promise, from the smallest calibration set."""
         promise, n = self.promise, self.n_units
         groups = n if resolved(promise).by_group else None
-        return sentence(promise, TERMS[self.loss].name, self.threshold, n * images_per_unit(promise), groups)
+        name = TERMS[self.loss].name
+        return card(promise, self.loss, name, self.threshold, n * images_per_unit(promise), groups)
 
 
 @cache
@@ -228,25 +232,41 @@ def images_per_unit(promise: Promise) -> int:
     return MANY if found.by_group or isinstance(found.population, EachCategory) else 1
 
 
-def sentence(promise: Promise, loss: str, threshold: float, n: Any, n_groups: Any) -> str:
-    """Return what the card of a masker says; the numbers of images may be names that are filled in later."""
+def card(promise: Promise, loss: str, name: str, threshold: float, n: Any, n_groups: Any) -> CalibrationCard:
+    """Return the card of a masker; the numbers of images may be names that are filled in later.
+
+    `name` is that of the loss in the formula.
+    """
     found = resolved(promise)
     if isinstance(found.certainty, Simultaneous):
         declared = tuple(map(float, range(N_DECLARED)))
         found = replace(found, certainty=replace(found.certainty, thresholds=declared))
-    card = CalibrationCard(
-        loss=TERMS["image"], threshold=threshold, promise=promise, claim=found.claim(loss, threshold),
-        family={}, rule={}, exact=True, exploratory=False, thresholds=None, n_calibration=n,
-        n_groups=n_groups, n_effective=None, channels=1, sizes=((1, 1),), data_range=None, population=None,
-        calibrated="", calibrated_on=(),
+    return CalibrationCard(
+        loss=TERMS[loss], threshold=threshold, promise=promise, claim=found.claim(name, threshold),
+        family={"name": "reciprocal" if loss == "ssim" else "binary"}, rule={}, exact=True, exploratory=False,
+        thresholds=None, n_calibration=n, n_groups=n_groups, n_effective=None, channels=1, sizes=((1, 1),),
+        data_range=None, population=None, calibrated="", calibrated_on=(),
     )  # fmt: skip
-    return card.sentence
 
 
-def template(promise: Promise, loss: str) -> str:
-    """Return a sentence with {loss}, {threshold}, {n} and {groups} to fill in."""
+def formula(promise: Promise, loss: str) -> str:
+    """Return a formula with {loss}, {threshold}, {n} and {groups} to fill in."""
     groups = "{groups}" if resolved(promise).by_group else None
-    return sentence(promise, loss, SENTINEL, "{n}", groups).replace(f"{SENTINEL:g}", "{threshold}")
+    made = card(promise, "image", loss, SENTINEL, "{n}", groups)
+    return made.formula.replace(f"{SENTINEL:g}", "{threshold}")
+
+
+def ending(guarantee: Guarantees, loss: str, threshold: float) -> str:
+    """Return what the sentence of a promise about images says of a loss, after its beginning."""
+    made = card(Promise(guarantee), loss, TERMS[loss].name, threshold, 1, None)
+    return made.sentence.partition(" new images, ")[2]
+
+
+def beginning(promise: Promise) -> str:
+    """Return the sentence of a promise without what it says of a loss."""
+    about = "expected" if resolved(promise).statement.bounds_a_mean else "marginal"
+    made = card(promise, "image", TERMS["image"].name, SENTINEL, 1, 1)
+    return made.sentence.removesuffix(ending(about, "image", SENTINEL))
 
 
 def table() -> dict[str, Any]:
@@ -266,9 +286,11 @@ def table() -> dict[str, Any]:
         if key not in promises:
             found = resolved(promise)
             # "E l1" but "E[local(l1, 9 px)]": how a mean is written depends on spaces in the loss
-            plain, spaced = template(promise, "{loss}"), template(promise, "{a loss}")
+            plain, spaced = formula(promise, "{loss}"), formula(promise, "{a loss}")
             promises[key] = {
-                "named": choice.named, "plain": plain, "spaced": spaced.replace("{a loss}", "{loss}"),
+                "named": choice.named, "begins": beginning(promise),
+                "about": "expected" if found.statement.bounds_a_mean else "marginal",
+                "plain": plain, "spaced": spaced.replace("{a loss}", "{loss}"),
                 "units": found.plural, "n": {}, "per_unit": images_per_unit(promise),
                 "columns": sorted(found.columns),
             }  # fmt: skip
@@ -282,6 +304,10 @@ def table() -> dict[str, Any]:
     return {
         "command": COMMAND,
         "losses": {name: [option.arguments, TERMS[name].name] for name, option in LOSSES.items()},
+        "endings": {
+            name: {about: [ending(about, name, t) for t in NUMBERS["threshold"]] for about in ABOUT}
+            for name in LOSSES
+        },
         "scopes": {name: option.arguments for name, option in SCOPES.items()},
         "thresholds": [f"{value:g}" for value in NUMBERS["threshold"]],
         "takes": {name: sorted(takes(name)) for name in SURE},
@@ -335,17 +361,18 @@ def form() -> str:
 <details><summary>More: nine other guarantees</summary>
 {radios("guarantee", more)}
 </details>
+<p class="unproven" hidden>For grey answers no proof is known together with the other question’s answer.</p>
 </fieldset>
 <fieldset class="numbers"><legend>Numbers</legend>
 {selects()}
 </fieldset>
 <div class="answer" role="status">
-<p class="refused" hidden></p>
 <dl>
-<dt>The command</dt><dd><code class="command"></code></dd>
+<dt>The promise, here with the fewest images</dt><dd class="sentence"></dd>
 <dt>Needed to calibrate</dt>
 <dd><span class="needed"></span> <a href="promises/how-many-images.html">With more, masks hide less.</a></dd>
-<dt>The promise, here with the fewest images</dt><dd><code class="sentence"></code></dd>
+<dt>The command</dt><dd><code class="command"></code></dd>
+<dt>As a formula</dt><dd><code class="formula"></code></dd>
 </dl>
 </div>
 </form>

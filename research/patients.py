@@ -25,7 +25,6 @@ from skimage.io import imread
 
 import conformask as cm
 from conformask.storage.as_arrays import Array
-from conformask.wording.promises import headline
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "patients.md"
 SLABS, THICKNESS = (20, 34, 48), 12
@@ -175,7 +174,7 @@ def of_study(name: str, data: Path, out: Path) -> list[str]:
     images = f"{counts['calibration']} + {counts['test']} {study.unit}s, {len(scans)} images"
     low, high = usual_range(masker.card.n_units, len(kept))
     cells = [measured, f"{low:.2f} to {high:.2f}", f"{divided:.3f}", f"{np.mean(hidden):.3f}"]
-    return [name, images, headline(masker.card), *cells]
+    return [name, images, masker.sentence, *cells]
 
 
 def usual_range(n: int, m: int) -> tuple[float, float]:

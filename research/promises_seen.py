@@ -154,7 +154,7 @@ def main() -> None:
     found = {name: seen(name, data) for name in SHOWN}
     draw([strip(*each) for each in found.values()])
     sentences = [
-        f"- {SHOWN[name]}, {each.loss}: `{each.sentence}`" for name in found for each in found[name][1]
+        f"- {SHOWN[name]}, {each.loss}: {each.sentence}" for name in found for each in found[name][1]
     ]
     meanings = [f"- **{name}**: {words}" for name, words in WORDS.items()]
     captions = "; ".join(SHOWN.values())

@@ -94,7 +94,7 @@ def draw(images: cm.Triplets) -> None:
     columns, step = 10, SIDE + 2 * FRAME + GAP
     canvas = Image.new("RGB", (columns * step - GAP, len(batch) // columns * step - GAP), "white")
     pencil = ImageDraw.Draw(canvas)
-    for place, image in enumerate(found.images):
+    for place, image in enumerate(found.riskiest_first):
         left, top = place % columns * step, place // columns * step
         pencil.rectangle((left, top, left + step - GAP - 1, top + step - GAP - 1), COLOURS[image.released])
         triplet = by_name[image.name]

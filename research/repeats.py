@@ -18,10 +18,11 @@ import numpy as np
 from PIL import Image
 from scipy.fft import dctn, idctn
 from scipy.ndimage import gaussian_filter, median_filter
+from scipy.ndimage import shift as shifted
 from skimage import restoration
 
 from conformask.data.images import read_image
-from conformask.data.repeat_warnings import measure_reference, reference_warnings
+from conformask.data.repeat_warnings import measure_reference, reference_faults, reference_warnings
 from conformask.demo import packaged_photographs
 from conformask.storage.as_arrays import Array
 
@@ -30,13 +31,15 @@ Images = tuple[Array, Array, Array]
 """x and the repeats b and c."""
 WARNINGS = {
     "input": "the network's input",
+    "apart": "are apart",
+    "in x": "x carries",
+    "in y_hat": "y_hat carries noise",
+    "all": "y_hat carries no more",
     "ends": "at an end of the range",
-    "JPEG": "was a JPEG",
     "drift": "of the two repeats differs",
     "less noise": "one repeat has less noise",
-    "smooth": "differ by smooth noise",
-    "uneven": "strong here and weak there",
-    "far": "correlated over more than",
+    "far": "pixels more than",
+    "refused": "",
 }
 
 
@@ -87,6 +90,8 @@ FILTERS: dict[str, Callable[[Array], Array]] = {
     "JPEG 90": lambda image: jpeg(image, 90),
 }
 NETWORKS: dict[str, Callable[[Array], Array]] = {
+    "identity": lambda x: x,
+    "total variation": lambda x: restoration.denoise_tv_chambolle(x[0], weight=0.08)[None].astype(np.float32),
     "gaussian 0.7": lambda x: smoothed(x, 0.7),
     "gaussian 2": lambda x: smoothed(x, 2),
     "thresholds of 8 x 8": thresholded,
@@ -94,32 +99,51 @@ NETWORKS: dict[str, Callable[[Array], Array]] = {
 }
 
 
-def spoilt(x: Array, b: Array, c: Array) -> Iterator[tuple[str, tuple[Array, ...]]]:
-    """Yield what is done to an image, and x, b and c, or x and b, afterwards."""
-    yield "nothing", (x, b, c)
-    yield "nothing, one repeat", (x, b)
-    yield "b is x, brightened", (x, 0.9 * x + 0.02, c)
-    yield "b is x, JPEG 90", (x, jpeg(x, 90), c)
-    yield "c is x, brightened", (x, b, 0.9 * x + 0.02)
-    yield "b is the mean of x and b", (x, (x + b) / 2, c)
-    yield "b is x, brightened, one repeat", (x, 0.9 * x + 0.02)
-    yield "b is x, JPEG 90, one repeat", (x, jpeg(x, 90))
-    yield "c is 5 % darker", (x, b, 0.95 * c)
-    yield "c is 10 % darker", (x, b, 0.9 * c)
-    yield "c moved by 1 pixel", (x, b, np.roll(c, 1, axis=1))
+def spoilt(x: Array, b: Array, c: Array) -> Iterator[tuple[str, tuple[Array, ...], Array]]:
+    """Yield what is done to an image, and x, b and c, or x and b, afterwards, and what y_hat is made of."""
+    yield "nothing", (x, b, c), x
+    yield "nothing, one repeat", (x, b), x
+    yield "nothing, x and y_hat half as large", (x, b, c), halved(x)
+    for share in (0.3, 1):
+        moved = np.asarray(shifted(c, (0, share, 0), order=3, mode="nearest"), np.float32)
+        yield f"c moved by {share:g} pixels", (x, b, moved), x
+    full = (b + c) / 2
+    yield "x and y_hat are of b and c", (full, b, c), full
+    yield "y_hat is of b and c", (x, b, c), full
+    yield "y_hat is of x, b and c", (x, b, c), (x + b + c) / 3
+    yield "x and y_hat are of x, b and c", ((x + b + c) / 3, b, c), (x + b + c) / 3
+    yield "y_hat is of b", (x, b, c), b
+    yield "b is x, brightened", (x, 0.9 * x + 0.02, c), x
+    yield "b is x, JPEG 90", (x, jpeg(x, 90), c), x
+    yield "b is the mean of x and b", (x, (x + b) / 2, c), x
+    yield "b is x, brightened, one repeat", (x, 0.9 * x + 0.02), x
+    yield "b is x, JPEG 90, one repeat", (x, jpeg(x, 90)), x
+    yield "c is 5 % darker", (x, b, 0.95 * c), x
+    rows = np.random.default_rng(0).normal(0, 0.15 * (b - c).std(), (2, b.shape[1], 1))
+    yield "rows share 4 % of the noise", (x, *((b, c) + rows[:, None]).astype(np.float32)), x
     for name, apply in FILTERS.items():
-        yield f"{name}, b", (x, apply(b), c)
-        yield f"{name}, b and c", (x, apply(b), apply(c))
+        yield f"{name}, b", (x, apply(b), c), x
+        yield f"{name}, b and c", (x, apply(b), apply(c)), x
 
 
-def warned(triplets: list[tuple[Array, ...]], network: Callable[[Array], Array]) -> set[str]:
+def halved(image: Array) -> Array:
+    """Return the means of 2 x 2 pixels."""
+    return np.asarray(image.reshape(1, image.shape[1] // 2, 2, -1, 2).mean(axis=(2, 4)))
+
+
+def warned(triplets: list[tuple[tuple[Array, ...], Array]], network: Callable[[Array], Array]) -> set[str]:
     """Return the keys of the warnings about a set."""
-    measures = {
-        str(place): measure_reference(b, x, network(x), *second)
-        for place, (x, b, *second) in enumerate(triplets)
+    measures = {}
+    for place, ((x, b, *second), source) in enumerate(triplets):
+        y_hat = network(source)
+        if source.shape != b.shape:  # an enlarger
+            x, y_hat = source, np.repeat(np.repeat(y_hat, 2, axis=1), 2, axis=2)
+        measures[str(place)] = measure_reference(b, x, y_hat, *second)
+    faults, said = reference_faults(measures), list(reference_warnings(measures))
+    keys = {
+        key for key, words in WARNINGS.items() if words and any(words in text for text in (*faults, *said))
     }
-    said = list(reference_warnings(measures))
-    return {key for key, words in WARNINGS.items() if any(words in warning for warning in said)}
+    return keys | ({"refused"} if faults else set())
 
 
 def fields(data: Path) -> Iterator[tuple[str, Images]]:
@@ -165,7 +189,7 @@ def main() -> None:
         for (kind, images), network in zip(fields(data), cycle(NETWORKS.values()), strict=False):
             by_fault = defaultdict(list)
             for crop in crops(images, side, generator):
-                for done, triplet in spoilt(*crop):
+                for done, *triplet in spoilt(*crop):
                     by_fault[done].append(triplet)
             for done, triplets in by_fault.items():
                 counts[kind, done].append(warned(triplets, network))

@@ -34,6 +34,7 @@ from skimage.restoration import denoise_tv_chambolle
 import conformask as cm
 from conformask.calibration import ScoredBatch, concatenate, critical_lambdas, lambda_grid, measures
 from conformask.conformal.crossing import first_crossing
+from conformask.losses.clean import UNKNOWN
 from conformask.masks import family
 from conformask.scorers.scoring import score_of
 from conformask.scorers.smoothed import for_loss
@@ -49,6 +50,8 @@ SIDES = {"sections": 192, "cells": 256, "photographs": 256, "FMD": 64, "hippocam
 REACH = {"FMD": (1.054, 2)}
 """For clt and exact, measured by `conformask check`; noise that is added is independent at each pixel."""
 WINDOWS = {"hippocampi": (7, 11)}
+PHOTON, DRAWS = 0.004, 40_000
+"""The value of a photon, so that images stay in [0, 1], and draws for each error in `shares_above`."""
 USUAL = (15, 31)
 
 Planes = tuple[np.ndarray, ...]
@@ -242,29 +245,40 @@ def trained(data: Path) -> dict[str, float]:
     return hidden
 
 
-def shares_above() -> dict[str, dict[str, float]]:
-    """How often the clean mean over a window is above p + t by the central limit theorem, by noise and side.
+def shares_above() -> dict[str, dict[str, tuple[float, float]]]:
+    """How often the clean mean over a tile is above p + t by the central limit theorem, by noise and side.
 
-    The largest share over errors of 0 to 2 standard deviations of the noise; eta is 0.002.
+    The largest share over errors of 0 to 2 standard deviations of normal noise, or of -1 to 1 times the image
+    for counts of photons; eta is 0.002. Then the share of the tiles that have enough pixels with noise.
     """
-    loss, generator, draws = cm.CleanMean("l2"), np.random.default_rng(0), 100_000
-    noises = {
-        "normal": generator.standard_normal,
-        "counts of 2": lambda shape: (generator.poisson(2.0, shape) - 2) / np.sqrt(2),
-    }
-    found: dict[str, dict[str, float]] = {name: {} for name in noises}
-    for name, side in product(noises, (5, 9, 15, 31)):
-        above, count = [], torch.tensor(float(side**2), dtype=torch.float64)
-        for error in (0.0, 0.5, 1.0, 2.0):
+    loss, generator = cm.CleanMean("l2", reach=1), np.random.default_rng(0)
+    spot = np.where(np.add.outer(np.arange(32) < 2, np.arange(32) < 2) == 2, 5.0, 0.05)
+    counts = {f"{mean:g} photons": np.full((32, 32), mean) for mean in (20, 2, 0.5, 0.2, 0.1, 0.05, 0.02)}
+    found: dict[str, dict[str, tuple[float, float]]] = {}
+    for name, side in product(("normal", *counts, "5 photons in 2 x 2 pixels, else 0.05"), (6, 8, 15, 32)):
+        mean = counts.get(name, spot)[:side, :side] * PHOTON
+        above, enough = [], []
+        for error in (0.0, 0.5, 1.0, 2.0) if name == "normal" else (-1.0, 0.5, 1.0):
+            errors = np.full(mean.shape, error * 0.02) if name == "normal" else error * mean + 1e-6
             shares = []
             for _ in range(20):
-                b, c = (noises[name]((draws // 20, side**2)) for _ in range(2))
-                products = torch.from_numpy((error + b) * (error + c))
-                total, squares = products.sum(dim=1), products.square().sum(dim=1)
-                allowed = loss.of_moments(total, squares, count.expand(len(total)), torch.ones(()), 2)
-                shares.append(float((total + allowed < count * error**2).double().mean()))
-            above.append(float(np.mean(shares)))
-        found[name][str(side)] = round(max(above), 4)
+                shape = (DRAWS // 20, side, side)
+                b, c = (
+                    0.02 * generator.standard_normal(shape)
+                    if name == "normal"
+                    else generator.poisson(mean / PHOTON, shape) * PHOTON - mean
+                    for _ in range(2)
+                )
+                y, noise = ((b + c) / 2 + errors + 0.5, np.square((b - c) / 2))
+                y, noise = (torch.from_numpy(each).float()[:, None] for each in (y, noise))
+                losses = loss.on(y, torch.full_like(y, 0.5), None, 1, noise).of(torch.ones_like(y))
+                shares.append(
+                    (np.mean(losses.numpy() < np.square(errors).mean()), np.mean(losses.numpy() < UNKNOWN))
+                )
+            above.append(np.mean(shares, axis=0)[0])
+            enough.append(np.mean(shares, axis=0)[1])
+        found.setdefault(name, {})[str(side)] = (round(max(above), 4), round(min(enough), 3))
+        print(name, side, found[name][str(side)], flush=True)
     return found
 
 

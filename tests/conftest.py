@@ -57,6 +57,19 @@ def warm():
     python.close()
 
 
+@pytest.fixture(scope="session")
+def demonstration(tmp_path_factory, warm) -> Path:
+    """A folder with demo/ as `make demo` leaves it without a terminal, and what that printed.
+
+    Do not write into it. Tests with it are in the group `demo`, since it takes a while.
+    """
+    folder: Path = tmp_path_factory.mktemp("demonstration")
+    done = warm.run("from conformask.cli import main; main(['demo', '--out', 'demo'])", folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    (folder / "printed.txt").write_text(done.stdout, encoding="utf-8")
+    return folder
+
+
 @pytest.fixture
 def found_in(monkeypatch: pytest.MonkeyPatch):
     """Lets this process find the packages of a folder, perhaps instead of those of another."""

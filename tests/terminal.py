@@ -3,6 +3,7 @@
 import fcntl
 import os
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -31,6 +32,25 @@ def drawn(code: str, width: int) -> list[str]:
     assert process.wait() == 0, text
     lines = re.split(r"[\r\n]+", ESCAPES.sub("", text))
     return [line.rstrip() for line in lines if line.strip()]
+
+
+def stopped(code: str, awaited: str) -> tuple[str, int]:
+    """Run Python code in a terminal until it has shown a text, then stop it as Ctrl-C does.
+
+    Returns what it showed and its exit status.
+    """
+    ours, theirs = os.openpty()
+    process = subprocess.Popen([sys.executable, "-c", code], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    shown = b""
+    for chunk in _chunks(ours):
+        shown += chunk
+        if awaited.encode() in shown:
+            break
+    process.send_signal(signal.SIGINT)
+    status = process.wait(timeout=60)
+    os.close(ours)
+    return shown.decode(), status
 
 
 def _chunks(terminal: int) -> Iterator[bytes]:

@@ -69,6 +69,20 @@ def test_a_filter_adds_nothing_to_noise_but_changes_its_own_output() -> None:
     assert max(found[SHIFTS].values()) < 1e-5
 
 
+def grey(x: Tensor) -> Tensor:
+    return (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
+
+
+def swapped(x: Tensor) -> Tensor:
+    return x.flip(1)
+
+
+@pytest.mark.parametrize("network", [grey, lambda x: x[:, :1], swapped])
+def test_a_filter_that_mixes_channels_adds_nothing_either(network: object) -> None:
+    """Of the mean of the channels alone no filter makes one of them: two thirds were called added."""
+    assert numbers(network)[NOISE]["unexplained"] == pytest.approx(0, abs=1e-9)
+
+
 def test_a_square_of_its_own_is_measured() -> None:
     found = numbers(with_a_square)
     for level in ("0.25", "0.5", "0.75"):

@@ -1,8 +1,7 @@
 """The demonstration: a first look at packaged crops of photographs that a network enlarged."""
 
 import json
-import subprocess
-import sys
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,10 @@ import pytest
 from PIL import Image
 
 import conformask as cm
-from conformask.demo import POPULATION, middles, output_file, quarter, write_crops
+from conformask.demo import PINNED, POPULATION, middles, output_file, quarter, write_crops
 from conformask.errors import OutputError
+
+pytestmark = pytest.mark.xdist_group("demo")
 
 
 def opened(path: Path) -> np.ndarray:
@@ -47,19 +48,37 @@ def test_crops_are_triplets_of_photographs(crops: Path) -> None:
     np.testing.assert_array_equal(opened(crops / "x" / "astronaut-2.png"), small[:64, 64:])
 
 
-def test_it_ends_in_a_tested_promise_and_can_be_repeated(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from conformask.cli import main; main()", "demo", "--out", "demo"]
-    for _ in range(2):
-        done = subprocess.run([*command, "--json"], cwd=tmp_path, capture_output=True, text=True, check=True)
-        record = json.loads(done.stdout)
-        assert POPULATION in record["sentence"]
-        assert record["parts"] == {"calibration": 21, "selection": 5, "test": 14}
-    masker = cm.load(tmp_path / "demo" / "run")
-    assert masker.sentence == record["sentence"]
-    test = cm.Triplets.from_folder(tmp_path / "demo" / "data").part("test")
+def test_without_a_terminal_it_ends_and_says_how_to_look(demonstration: Path) -> None:
+    printed = " ".join((demonstration / "printed.txt").read_text(encoding="utf-8").split())
+    assert "conformask view demo/run demo/data" in printed
+    assert "Ctrl-C" not in printed
+
+
+def test_it_ends_in_a_tested_promise_and_can_be_repeated(demonstration: Path, tmp_path: Path, warm) -> None:
+    demo = Path(shutil.copytree(demonstration / "demo", tmp_path / "demo"))
+    sentence = cm.load(demo / "run").sentence
+    again = warm.run("from conformask.cli import main; main(['demo', '--out', 'demo', '--json'])", tmp_path)
+    record = json.loads(again.stdout)
+    assert POPULATION in record["sentence"]
+    assert record["sentence"] == sentence
+    assert record["parts"] == {"calibration": 20, "selection": 5, "test": 15}
+    masker, test = cm.load(demo / "run"), cm.Triplets.from_folder(demo / "data").part("test")
     losses = [abs(t.truth() - t.y_hat)[:, np.asarray(masker(t)) > 0].sum() / t.y_hat.size for t in test]
     assert np.mean(np.array(losses) <= masker.card.threshold) == pytest.approx(record["coverage"])
-    assert (tmp_path / "demo" / "report.html").is_file()
+
+
+def test_telling_images_are_tested_and_the_report_says_so(demonstration: Path) -> None:
+    split = cm.Triplets.from_folder(demonstration / "demo" / "data").split()
+    assert set(PINNED) < set(split.test.names)
+    report = (demonstration / "demo" / "report.html").read_text(encoding="utf-8")
+    assert "astronaut-1 (a face) and chelsea-1 (the eyes of a cat) are test images because" in report
+
+
+def test_its_folder_can_be_moved(demonstration: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(demonstration / "demo", tmp_path / "elsewhere"))
+    triplets = cm.Triplets.from_folder(moved / "data")
+    files = {triplets.file(index, role) for index in range(40) for role in ("x", "y_hat", "y")}
+    assert all(file.is_relative_to(moved) for file in files)
 
 
 def test_pictures_of_others_stay(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import re
 from base64 import b64decode
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, in_colors
 from conformask.records import evaluation as records
 from conformask.records.evaluation import Evaluation
+from conformask.records.sentence import rounded_share
 from conformask.report.strip import Strip, StripRow
 from conformask.scorers.scorer import Heuristic
 from conformask.types import Batch, Images
@@ -96,7 +98,7 @@ def test_a_batch_with_its_truth(channels: int) -> None:
         size = 1 - float(mask[index].double().mean())
         unmasked = float(np.abs(truth - output).mean())
         assert row.facts == (
-            f"mask size {size:.3f}",
+            f"hidden {rounded_share(size)}",
             f"L1 masked {distance:.4g} of at most 0.03",
             f"unmasked {unmasked:.4g}",
         )
@@ -137,7 +139,7 @@ def test_facts_that_the_rule_needs_are_handed_on() -> None:
         show(masker, batch.x, batch.y_hat)
     strip = show(masker, batch.x, batch.y_hat, category=["a", "b"])
     mask = masker(batch.x, batch.y_hat, category=["a", "b"])
-    told = [f"mask size {1 - float(each.double().mean()):.3f}" for each in mask]
+    told = [f"hidden {rounded_share(1 - float(each.double().mean()))}" for each in mask]
     assert [row.facts[0] for row in strip.rows] == told
 
 
@@ -148,13 +150,13 @@ def test_a_notebook_gets_html_and_a_png() -> None:
     sizes = [(12, 8), (312, 208), (12, 8), (12, 8), (6, 4), (12, 8)]
     assert Pictures(html).found == [size for _ in range(3) for size in sizes]
     assert html.count('class="pixelated"') == 15
-    assert "P(l1 &lt;= 0.03) &gt;= 0.90" in html
+    assert "In at least 9 of 10 new images, what stays visible is off by at most 3 % of" in html
     assert sum("the threshold" in part for part in html.split("<span")) == 3
     sheet = Image.open(io.BytesIO(strip._repr_png_()))
     assert sheet.format == "PNG"
     assert sheet.width > 6 * 200
     assert "L1 masked" in repr(strip)
-    assert len(repr(strip)) < 500
+    assert len(repr(strip)) < 600
 
 
 def test_many_pixels_are_shrunk_in_the_page() -> None:
@@ -208,13 +210,15 @@ def test_what_does_not_belong_together_is_refused() -> None:
 
 def test_a_masker_tells_its_promise() -> None:
     masker = masker_of(1, selection=halved(30, 1, 1))
-    assert repr(masker) == f"Masker({masker.sentence}; scorer enlarged, family binary)"
+    assert repr(masker) == f"Masker({masker.sentence} Scorer enlarged, family binary.)"
     html = masker._repr_html_()
     Pictures(html)
-    for told in ("what holds", "what does not", "L1 at most 0.03, confidence 0.9", "8 x 12", "40 images"):
+    expected = "L1 at most 0.03, that is 3 % of the range, confidence 0.9"
+    for told in ("what holds", "what does not", expected, "8 x 12", "40 images"):
         assert told in html
     assert f"{masker.card.rule['lam']:.6g}, exact" in html
-    assert "mean mask size" in html
+    assert ", on average over the calibration images." in html
+    assert html.index("P(l1 &lt;= 0.03)") > html.index("what does not"), "the formula comes last"
     assert masker.size_by_threshold() == evaluate(masker, halved(5, 3, 1)).size_by_threshold
     bare = replace(masker_of(1), curves=None)
     assert bare.size_by_threshold() == ()
@@ -231,10 +235,13 @@ def test_a_rule_by_category_tells_what_lambda_depends_on() -> None:
 def test_an_evaluation_tells_itself_and_its_records() -> None:
     evaluation = evaluate(masker_of(1), halved(10, 3, 1))
     met = round(10 * evaluation.coverage)
-    assert f"coverage {met}0.0%" in repr(evaluation)
-    assert "test images 10)" in repr(evaluation)
-    Pictures(evaluation._repr_html_())
-    assert f"{met}0.0%" in evaluation._repr_html_()
+    html = evaluation._repr_html_()
+    Pictures(html)
+    for text in (repr(evaluation), html):
+        assert evaluation.card.sentence in text
+        assert f"{met} of 10 test images kept it (few: between " in text
+        assert f"{rounded_share(evaluation.mask_size)} of an image is hidden (best possible: " in text
+    assert escape(evaluation.card.formula) in html
     table = evaluation.table()
     assert [record["name"] for record in table] == evaluation.images.name.tolist()
     assert [record["size"] for record in table] == evaluation.images.size.tolist()
@@ -303,7 +310,7 @@ def test_a_plot_shows_the_curve_of_the_report_and_what_was_measured() -> None:
         evaluation.mask_size,
     )
     assert axes.get_xlabel() == "threshold on L1"
-    assert f"{evaluation.coverage:.1%}" in axes.get_title()
+    assert axes.get_title() == evaluation.kept_text
     assert cm.plot(evaluation) is not axes
 
 

@@ -34,8 +34,7 @@ sr = task("super_resolution")
 for index, (_, triplet) in enumerate(predicted(images, sr, Bicubic(sr))):
     folder = ("train-images", "calibration-images", "test-images")[index % 3]
     for role in ("x", "y_hat", "y"):
-        data = ["data", "demo/data"] * (index % 2 == 1)
-        places = [folder, *data, *["new-images"] * (index < 3 and role != "y")]
+        places = [folder, *["data"] * (index % 2 == 1), *["new-images"] * (index < 3 and role != "y")]
         places += ["pairs"] * (index % 6 == 0 and role != "y_hat") + ["unseen"] * (index < 3 and role == "x")
         for place in places:
             write_image(Path(place) / role / f"{index:04d}.png", getattr(triplet, role))
@@ -140,10 +139,8 @@ Swin2SRImageProcessor().save_pretrained("swin2sr-x4")
 UNATTENDED = (
     "import conformask.training.fit",
     "conformask.training.fit.DEFAULT_EPOCHS, conformask.training.fit.SEEN = 1, 1",
-    "import conformask.cli.look",
-    "conformask.cli.look.open_viewer = lambda *_, **__: None",
 )
-"""Where a page leaves the number of epochs open, minutes would pass; a viewer would wait for ever."""
+"""Where a page leaves the number of epochs open, minutes would pass."""
 
 
 def snippets(page: Path) -> list[tuple[str, str]]:
@@ -171,11 +168,19 @@ def folder(world: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(world, tmp_path / "docs"))
 
 
+@pytest.mark.xdist_group("demo")
+def test_snippets_of_the_readme_run_on_the_demonstration(
+    demonstration: Path, tmp_path: Path, warm: WarmPython
+) -> None:
+    shutil.copytree(demonstration / "demo", tmp_path / "demo")
+    run(warm, "\n".join(["from conformask.cli import main", *steps(PAGES[0])]), tmp_path)
+
+
 @pytest.mark.parametrize(
     "page",
     [
         pytest.param(page, marks=pytest.mark.slow if page.name == "export.md" else (), id=page.name)
-        for page in PAGES
+        for page in PAGES[1:]
         if snippets(page)
     ],
 )

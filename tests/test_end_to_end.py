@@ -115,7 +115,7 @@ def test_ssim_per_channel_masks_as_tiff(conformask, images, tmp_path):
     conformask("train", "data", "run", *SMALL, *kind)
     promised = conformask("calibrate", "run", "data", "--threshold", "q0.5", "--family", "reciprocal")
     assert not promised["exact"]
-    assert promised["sentence"].startswith("P(ssim <= ")
+    assert promised["formula"].startswith("P(ssim <= ")
     assert conformask("evaluate", "run", "data")["mask_size_oracle"] is None
     for triplet in cm.Triplets.from_folder("data").part("test").select(range(3)):
         for role in ("x", "y_hat"):
@@ -142,7 +142,7 @@ def test_the_python_path(conformask, images, tmp_path):
         out="runs/l1",
     )
     masker = cm.calibrate(scorer, split.calibration, threshold=0.04, promise=cm.Promise(confidence=0.9))
-    assert f"like the {len(split.calibration)} calibration images (marginal)" in masker.sentence
+    assert f"like the {len(split.calibration)} calibration images (marginal)" in masker.formula
     triplet = split.test[0]
     x, y_hat = (np.moveaxis(image, 0, -1) for image in (triplet.x, triplet.y_hat))
     mask = masker(x, y_hat)

@@ -267,7 +267,7 @@ def test_the_verb(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert text.index("BROKEN: ") < text.index("SHIFTED: ") < text.index("mask size")
     assert text.index("SHIFTED: ") < text.index("What changed in these images: x brighter (4 times)")
     main(["monitor", str(tmp_path / "run"), str(same), "--strict"])
-    assert ", measured " in capsys.readouterr().out
+    assert " images kept it (" in capsys.readouterr().out
     with pytest.raises(SystemExit) as stop:
         main(["monitor", str(tmp_path / "run"), str(other), "--strict"])
     assert stop.value.code == 3

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -48,3 +49,10 @@ def test_importing_does_nothing(tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "[]"
+
+
+def test_every_warning_can_be_filtered_by_its_category():
+    source = Path(conformask.__file__).parent
+    for path in source.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert text.count("warnings.warn(") == text.count("category=ConformaskWarning"), path

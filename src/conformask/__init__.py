@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from conformask.display import plot as plot
     from conformask.display import show as show
     from conformask.errors import ConformaskError as ConformaskError
+    from conformask.errors import ConformaskWarning as ConformaskWarning
     from conformask.evaluation.evaluate import evaluate as evaluate
     from conformask.losses.clean import CleanLocal as CleanLocal
     from conformask.losses.clean import CleanMean as CleanMean
@@ -111,6 +112,7 @@ _HOMES = {
     "StreamMonitor": "monitoring.stream",
     "export": "plugins.onnx.export",
     "ConformaskError": "errors",
+    "ConformaskWarning": "errors",
     "Tiled": "scorers.tiled",
     "share": "viewer.share",
 }

@@ -32,8 +32,8 @@ from conformask.types import Predictor
 
 LEVELS = (0.25, 0.5, 0.75)
 """Values of the flat fields."""
-NOISE, DRAWS = 0.1, 4
-"""Standard deviation of the white noise around one half, and the number of its draws."""
+NOISE, SPARE = 0.1, 3
+"""Standard deviation of the white noise around one half, and how many more of its draws than channels."""
 SHIFTS = 4
 """Largest shift, in pixels of x along both axes."""
 SIDE, GRAIN, MOST_IMAGES = 128, 32, 3
@@ -141,7 +141,7 @@ def probe(
         InvalidArgumentError: it takes neither 3 nor 1 channels where no images are given; or images that are
             volumes, or smaller than 36 pixels.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.probe(lambda x: x).rows[0].numbers["deviation"]
         0.0
@@ -270,13 +270,13 @@ def _pictures(
 
 
 def _noise(network: Predictor, channels: int, side: int) -> ProbeRow:
-    """Compare outputs of white noise with the best linear filter of it, channels averaged.
+    """Compare outputs of white noise with the best linear filters of its channels.
 
-    White noise has equal parts of all periods; what no filter of the input makes, and what is coarser than
+    White noise has equal parts of all periods; what no filters of the input make, and what is coarser than
     the input, the network adds.
     """
     name = f"white noise of {NOISE:g}"
-    noise = np.random.default_rng(0).normal(0.5, NOISE, (DRAWS, channels, side, side)).clip(0, 1)
+    noise = np.random.default_rng(0).normal(0.5, NOISE, (channels + SPARE, channels, side, side)).clip(0, 1)
     inputs = noise.astype(np.float32)
     outputs = [_run(network, x, name) for x in inputs]
     of_inputs = np.stack([_spectrum(x) for x in inputs])
@@ -284,11 +284,8 @@ def _noise(network: Predictor, channels: int, side: int) -> ProbeRow:
     named = ("deviation", outputs), ("deviation_of_input", inputs)
     numbers = {what: float(np.mean([_inside(image).std() for image in images])) for what, images in named}
     if numbers["deviation"] > NEGLIGIBLE:
-        power = float((abs(of_outputs) ** 2).sum())
-        response = (of_inputs.conj() * of_outputs).sum(axis=0) / (abs(of_inputs) ** 2).sum(axis=0).clip(1e-12)
-        left = float((abs(of_outputs - response * of_inputs) ** 2).sum()) * DRAWS / (DRAWS - 1)
         numbers |= {
-            "unexplained": min(left / power, 1.0),
+            "unexplained": _unexplained_share(of_inputs, of_outputs),
             "coarse": _coarse_share(of_outputs),
             "coarse_of_input": _coarse_share(of_inputs),
         }
@@ -297,10 +294,23 @@ def _noise(network: Predictor, channels: int, side: int) -> ProbeRow:
 
 
 def _spectrum(image: Array) -> Array:
-    """Return the Fourier transform of the inside of an image, channels averaged, faded out at the borders."""
-    inside = _inside(image).mean(axis=0)
-    window = np.hanning(len(inside) + 2)[1:-1]
-    return np.fft.fft2((inside - inside.mean()) * np.outer(window, window))
+    """Return the Fourier transforms of the channels of an image, of its inside, faded out at the borders."""
+    inside = _without_mean(_inside(image))
+    window = np.hanning(inside.shape[-1] + 2)[1:-1]
+    return np.fft.fft2(inside * np.outer(window, window))
+
+
+def _unexplained_share(of_inputs: Array, of_outputs: Array) -> float:
+    """Return the share of the power of outputs (n, C', k, k) that no filters of all input channels make."""
+    draws, channels = of_inputs.shape[:2]
+    inputs, outputs = (
+        np.moveaxis(each.reshape(*each.shape[:2], -1), 2, 0) for each in (of_inputs, of_outputs)
+    )
+    basis, _ = np.linalg.qr(inputs)  # of each frequency by itself
+    left = outputs - basis @ (basis.conj().swapaxes(1, 2) @ outputs)
+    # the filters fit as many draws exactly as there are channels
+    share = (abs(left) ** 2).sum() / (abs(outputs) ** 2).sum() * draws / (draws - channels)
+    return min(float(share), 1.0)
 
 
 def _coarse_share(spectra: Array) -> float:
@@ -308,7 +318,7 @@ def _coarse_share(spectra: Array) -> float:
     frequencies = np.fft.fftfreq(spectra.shape[-1])
     is_coarse = np.hypot(*np.meshgrid(frequencies, frequencies)) < 1 / COARSE
     power = abs(spectra) ** 2
-    return float(power[:, is_coarse].sum() / power.sum())
+    return float(power[..., is_coarse].sum() / power.sum())
 
 
 def _own_output(network: Predictor, name: str, image: Array) -> ProbeRow | None:

@@ -19,7 +19,7 @@ from conformask.conformal.rules import covariates_of
 from conformask.conformal.units import Group
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError
-from conformask.losses.clean import Products
+from conformask.losses.clean import Moments, Products
 from conformask.losses.map_loss import Sums
 from conformask.losses.means import Mean
 from conformask.losses.window import LargestShown
@@ -270,7 +270,8 @@ def _curves_of(
         score = item.score.map
         return _largest_shown(score, family, image_loss, grid), _sizes_of(score, family, grid)
     if isinstance(image_loss, Products) and isinstance(family, Binary) and image_loss.loss.in_one_grid:
-        return _products_shown(item.score.map, family, image_loss, grid)
+        score = item.score.map
+        return _products_shown(score, family, image_loss, grid), _sizes_of(score, family, grid)
     if not isinstance(image_loss, Sums):
         return _mask_by_mask(item, family, image_loss, grid)
     total, size = family.curve(item.score.map, image_loss.error, image_loss.exponent, grid)
@@ -282,27 +283,35 @@ def _curves_of(
 
 def _products_shown(
     score: Images, family: Binary, image_loss: Products, grid: Float[np.ndarray, "g"]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute (loss, size) from the moments of the products that binary masks show, which the kernels sum."""
-    products = image_loss.products
-    (above, size), (below, _), (square, _), (shown, _) = (
-        family.curve(score, part, 1.0, grid)
-        for part in (products.clamp(min=0), (-products).clamp(min=0), products.square(), image_loss.inside)
-    )
-    means = map(torch.from_numpy, (above - below, square, shown))
-    return image_loss.of_means(*means).numpy(), size
+) -> Float[np.ndarray, "n g"]:
+    """Return the losses of the products that binary masks show, from their sums."""
+    places = _first_shown(score, family, grid)
+
+    def sums(values: Tensor) -> Tensor:
+        """Sum over what each level shows, of the means of channels."""
+        rows = zip(places, values.flatten(1).double().cpu().numpy(), strict=True)
+        parts = np.stack([np.bincount(*row, minlength=len(grid) + 1)[:-1] for row in rows])
+        return torch.from_numpy(parts.cumsum(axis=1) / score.shape[1])
+
+    return image_loss.of_nested(Moments(*map(sums, image_loss.maps(torch.ones_like(score))))).numpy()
 
 
 def _largest_shown(
     score: Images, family: Binary, image_loss: LargestShown, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"]:
     """Return the largest local mean among the pixels whose score is below each level, in one pass."""
-    levels = family.level(score, torch.from_numpy(grid).expand(len(score), -1)).cpu().numpy()[..., 0]
-    scores, means = (each.flatten(1).cpu().numpy() for each in (score, image_loss.means * image_loss.inside))
+    means = image_loss.means.flatten(1).cpu().numpy()
     largest = np.zeros((len(score), len(grid) + 1))
-    for row, edges, keys, values in zip(largest, levels, scores, means, strict=True):
-        np.maximum.at(row, np.searchsorted(edges, keys, side="right"), values)
+    for row, places, values in zip(largest, _first_shown(score, family, grid), means, strict=True):
+        np.maximum.at(row, places, values)
     return np.maximum.accumulate(largest, axis=1)[:, :-1]
+
+
+def _first_shown(score: Images, family: Binary, grid: Float[np.ndarray, "g"]) -> list[Array]:
+    """Return the place in the grid of the first lambda that shows each pixel, for each image."""
+    levels = family.level(score, torch.from_numpy(grid).expand(len(score), -1)).cpu().numpy()[..., 0]
+    scores = score.flatten(1).cpu().numpy()
+    return [np.searchsorted(*pair, side="right") for pair in zip(levels, scores, strict=True)]
 
 
 def measured_curves(

@@ -1,4 +1,4 @@
-"""Figures for notebooks: masks of images under their promise, and mask size against threshold."""
+"""Figures for notebooks: masks of images under their promise, and the hidden share by threshold."""
 
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -30,6 +30,7 @@ from conformask.pictures.views import planes_of
 from conformask.records.domain import Domain
 from conformask.records.evaluation import Evaluation
 from conformask.records.reference import CLEAN, Reference
+from conformask.records.sentence import rounded_share
 from conformask.report.gallery import error_label
 from conformask.report.strip import LONGEST, Strip, StripRow
 from conformask.storage.as_arrays import Array
@@ -71,7 +72,7 @@ def show(
         MismatchError: channels or axes that differ from the calibration images.
         ImageError: values outside the range, NaN or infinity.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -113,7 +114,7 @@ def show(
 
 
 def plot(evaluation: Evaluation, ax: Any = None) -> Any:
-    """Plot mean mask size against threshold, as in the report, with the test result; needs matplotlib.
+    """Plot the hidden share against the threshold, as in the report, with the test result, by matplotlib.
 
     Args:
         evaluation: what evaluate() returned, or Evaluation.load().
@@ -126,7 +127,7 @@ def plot(evaluation: Evaluation, ax: Any = None) -> Any:
         MissingFileError: matplotlib is not installed.
         MismatchError: the masker stored no curves to read mask sizes at other thresholds from.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -155,9 +156,8 @@ def plot(evaluation: Evaluation, ax: Any = None) -> Any:
     low, high = evaluation.mask_size_interval
     ends, measured = [[size - low], [high - size]], f"{evaluation.n_test} test images, 95 % interval"
     ax.errorbar(threshold, size, ends, color="C1", fmt="o", capsize=4, label=measured)
-    ax.set(xlabel=f"threshold on {evaluation.card.loss.label}", ylabel="mean mask size", ylim=(0, None))
-    low, high = evaluation.coverage_interval
-    ax.set_title(f"coverage {evaluation.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})")
+    ax.set(xlabel=f"threshold on {evaluation.card.loss.label}", ylabel="hidden share", ylim=(0, None))
+    ax.set_title(evaluation.kept_text)
     ax.legend()
     return ax
 
@@ -177,7 +177,7 @@ def _batch_of_one(image: Array | None) -> Images | None:
 def _measure(masker: Masker, masks: Images, batch: Batch) -> list[tuple[tuple[str, ...], bool | None]]:
     """Return the facts of each image, and whether it is within the threshold."""
     counted = batch.region if masker.card.loss.region else None
-    sizes = [f"mask size {size:.3f}" for size in mask_size(masks, counted).tolist()]
+    sizes = [f"hidden {rounded_share(size)}" for size in mask_size(masks, counted).tolist()]
     if batch.y is None or masker.card.loss.of_objects:  # whose labels of y are not known here
         return [((size,), None) for size in sizes]
     threshold, label = masker.card.threshold, masker.card.loss.label

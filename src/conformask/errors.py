@@ -1,4 +1,4 @@
-"""Exceptions of conformask: each is also the builtin exception that it specialises."""
+"""Exceptions and warnings of conformask: each is also the builtin one that it specialises."""
 
 import errno
 from collections.abc import Mapping
@@ -12,13 +12,25 @@ T = TypeVar("T")
 class ConformaskError(Exception):
     """Any error that conformask raises; it names the problem, where it is, what is allowed and what to do.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> try:
         ...     cm.Promise(confidence=2)
         ... except cm.ConformaskError as error:
         ...     print(error)
         confidence = 2: must be between 0 and 1, such as 0.9
+    """
+
+
+class ConformaskWarning(UserWarning):
+    """Any warning that conformask gives: the work goes on, but its result may not be what you want.
+
+    Example:
+        >>> import warnings
+        >>> import conformask as cm
+        >>> with warnings.catch_warnings():
+        ...     warnings.simplefilter("error", cm.ConformaskWarning)  # a service may refuse instead
+        ...     promise = cm.Promise(confidence=0.9)
     """
 
 

@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, distribution, entry_points
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from conformask.errors import ConformaskError, MismatchError, MissingFileError, one_line
+from conformask.errors import ConformaskError, ConformaskWarning, MismatchError, MissingFileError, one_line
 
 T = TypeVar("T")
 PACKAGE = "conformask"
@@ -85,14 +85,14 @@ class Extensions(Mapping[str, T]):
         """Return all choices that can be imported; what cannot be is left out.
 
         Warns:
-            UserWarning: a package is broken, or claims a name of another; the message names it.
+            ConformaskWarning: a package is broken, or claims a name of another; the message names it.
         """
         choices = {}
         for name in self:
             try:
                 choices[name] = self[name]
             except ConformaskError as error:
-                warnings.warn(str(error), stacklevel=2)
+                warnings.warn(str(error), category=ConformaskWarning, stacklevel=2)
         return choices
 
 

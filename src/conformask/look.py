@@ -1,10 +1,11 @@
 """A first look: from three folders to a tested promise, with the packaged score and nothing to choose."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 
 from conformask.conformal.promise import Promise
 from conformask.data.check import SOURCE, CheckReport, check_triplets, suggested_groups
@@ -21,6 +22,7 @@ from conformask.records.card import CALIBRATION
 from conformask.records.evaluation import FILE as EVALUATION
 from conformask.records.evaluation import Evaluation
 from conformask.records.reading import Reading
+from conformask.records.threshold import is_quantile
 from conformask.report.page import write_report
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_csv import write_csv
@@ -30,6 +32,7 @@ TEST, SELECTION = 0.35, 0.2
 """Share of the groups that are tested, and of the others the share on which the threshold is chosen."""
 HALF = "q0.5"
 """The threshold where none is given: half of the selection images keep it without a mask."""
+NOTHING: Mapping[str, str] = MappingProxyType({})
 SINGLE = "; where images of a group are not alike, --group-from '(.+)' makes each a group of its own"
 
 
@@ -55,6 +58,7 @@ def look(
     threshold: float | str = HALF,
     confidence: float = 0.9,
     provenance: Provenance = UNKNOWN,
+    pinned: Mapping[str, str] = NOTHING,
 ) -> Look:
     """Check three folders, split them, calibrate the packaged score on a part and test it on another.
 
@@ -68,12 +72,15 @@ def look(
         threshold: the threshold, or a quantile such as "q0.5" of the selection images' losses.
         confidence: the promised share of new images, or of images of new groups.
         provenance: what is known of the origin of the images.
+        pinned: images that are tested whatever is drawn, and what each shows, which the report says.
 
     Raises:
+        InvalidArgumentError: a threshold that is none.
         MissingFileError: a folder or a partner of a file is missing.
         CalibrationError: too few images or groups; the message says how many it takes.
         OutputError: something that conformask did not write is in the way.
     """
+    is_quantile(threshold)
     run, data, report = out / "run", out / "data", out / "report.html"
     refuse_unclaimed([report, run / EVALUATION, *places(run, CALIBRATION)])
     triplets = Triplets(rows_of_folders(folders, reading), reading, provenance)
@@ -82,7 +89,8 @@ def look(
     promise = Promise(confidence=confidence, unit="image_of_new_group" if by_group else None)
     needed = promise.resolve().smallest_calibration_set(None, None)
     _check_count(triplets, needed, by_group=by_group)
-    rest, test = triplets.holdout(TEST)
+    rest, _ = _without(triplets, pinned).holdout(TEST)
+    test = _without(triplets, rest.names)
     calibration, selection = rest.holdout(SELECTION)
     findings = check_triplets(triplets, needed, by_group=by_group)
     parts = {"calibration": calibration, "selection": selection, "test": test}
@@ -91,7 +99,7 @@ def look(
         Untrained("packaged"), calibration, threshold=threshold, promise=promise, selection=selection
     ).save(run)
     evaluation = evaluate(masker, test, out=run)
-    write_report(evaluation, report)
+    write_report(evaluation, report, caveats=_pinned_texts(pinned))
     return Look(findings, masker, evaluation, test, {part: len(images) for part, images in parts.items()})
 
 
@@ -107,6 +115,19 @@ def _grouped(triplets: Triplets, group_from: str | None, are_groups: Callable[[i
     return triplets.grouped(SOURCE)
 
 
+def _without(triplets: Triplets, names: Collection[str]) -> Triplets:
+    return triplets.select(index for index, name in enumerate(triplets.names) if name not in names)
+
+
+def _pinned_texts(pinned: Mapping[str, str]) -> Iterator[str]:
+    if pinned:
+        images = " and ".join(f"{name} ({shown})" for name, shown in pinned.items())
+        yield (
+            f"{images} are test images because of what they show, chosen before their losses were measured; "
+            "the others are drawn at random."
+        )
+
+
 def _check_count(triplets: Triplets, needed: int, *, by_group: bool) -> None:
     units, found = "groups" if by_group else "images", len(set(triplets.groups))
     fewest = math.ceil(needed / ((1 - TEST) * (1 - SELECTION)))
@@ -118,14 +139,18 @@ def _check_count(triplets: Triplets, needed: int, *, by_group: bool) -> None:
 
 
 def _write_manifest(folder: Path, parts: Mapping[str, Triplets], provenance: Provenance) -> None:
-    """List the files of all parts, where they are."""
+    """List the files of all parts, where they are; those in the folder move with it."""
     provenance.claim(folder, [MANIFEST])
-    lines = chain.from_iterable(_lines(part, parts[part]) for part in parts)
+    lines = chain.from_iterable(_lines(part, parts[part], folder.absolute()) for part in parts)
     write_csv(folder / MANIFEST, lines, ("name", *ROLES, "group", "split"))
 
 
-def _lines(part: str, images: Triplets) -> Iterator[dict[str, object]]:
+def _lines(part: str, images: Triplets, folder: Path) -> Iterator[dict[str, object]]:
     for index, (name, group) in enumerate(zip(images.names, images.groups, strict=True)):
-        paths = {role: images.file(index, role) for role in ROLES}
-        absolute = {role: path and path.absolute() for role, path in paths.items()}
-        yield {"name": name, **absolute, "group": group, "split": part}
+        files = {role: _path_from(folder, images.file(index, role)) for role in ROLES}
+        yield {"name": name, **files, "group": group, "split": part}
+
+
+def _path_from(folder: Path, file: Path | None) -> Path | None:
+    path = file and file.absolute()
+    return path.relative_to(folder) if path and path.is_relative_to(folder) else path

@@ -127,7 +127,7 @@ class Batch:
 class Score:
     """A score map >= 0, (N, 1 or C, *space), higher = less trusted; and features (N, F) or none.
 
-    Example:
+    Examples:
         >>> import torch
         >>> import conformask as cm
         >>> cm.Score(torch.rand(2, 1, 8, 8)).map.shape

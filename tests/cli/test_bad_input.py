@@ -63,6 +63,57 @@ def calibrating(run, data, threshold="0.05", *more):
     return ["calibrate", run, data, "--threshold", threshold, *more]
 
 
+INTO_A_FILE = (
+    "check {data} --noise-plot {out}",
+    "evaluate {run} {data} --report {out}.html",
+    "export {run} {out}.onnx",
+    "monitor {run} {data} --state {out}",
+    "probe --predictor never_runs:f --out {out}.html",
+    "release {run} {data} --out {out}",
+    "share {run} {data} --out {out}.html",
+)
+INTO_A_FOLDER = (
+    "calibrate {data} --scorer residual --threshold 0.05 --out {out}",
+    "export {run} {out} --format huggingface",
+    "look {data}/x {data}/y_hat {data}/y --out {out}",
+    "mask {run} {data} {out}",
+    "predictor {data}/y {out} --task super_resolution --size 16",
+    "split-counts {data}/x {out} --gain 1",
+    "train {data} {out}",
+    "triplets {data}/y {out} --task super_resolution --predictor bicubic --size 16",
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "way"),
+    [
+        *((words, "folder") for words in INTO_A_FILE),
+        *((words, "in a file") for words in (*INTO_A_FILE, *INTO_A_FOLDER)),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(words, way, refused, made, tmp_path, monkeypatch):
+    def never(*_: object) -> None:
+        raise AssertionError("it works first")
+
+    for work in (
+        "data.rows.TripletRow.read",
+        "data.sources.TrueImages.__getitem__",
+        "data.counts._write",
+        "plugins.onnx.export.translate",
+    ):
+        monkeypatch.setattr(f"conformask.{work}", never)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "never_runs.py").write_text("def f(image):\n    raise SystemExit('it works first')\n")
+    (tmp_path / "file").write_text("mine")
+    out = tmp_path / ("file/out" if way == "in a file" else "out")
+    if way == "folder":
+        for suffix in ("", ".onnx", ".html"):
+            (tmp_path / f"out{suffix}").mkdir()
+    tokens = words.format(data=made / "data", run=made / "run", out=out).split()
+    refused(tokens, "is a folder" if way == "folder" else tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_a_missing_partner(refused, data):
     (data / "y_hat" / "03.npy").unlink()
     refused(["check", data], "x: 03.npy", "y_hat;", "add the missing files")
@@ -421,10 +472,12 @@ def test_weights_of_another_network(refused, own):
 
 def test_info_tells_no_promise_of_a_masker_that_was_tampered_with(conformask, own):
     card = own / "run" / "calibration.json"
-    assert conformask("info", own / "run", "--json").record["sentence"].startswith("P(l1 <= ")
+    assert conformask("info", own / "run", "--json").record["formula"].startswith("P(l1 <= ")
     record = json.loads(card.read_text())
     card.write_text(json.dumps({**record, "rule": {"kind": "constant", "lam": 0.5}}))
-    told = conformask("info", own / "run", "--json").record
+    answer = conformask("info", own / "run", "--json")
+    assert answer.status == 1
+    told = json.loads(answer.out)
     assert told["sentence"] is None
     assert f"{card} is damaged, or is not the file that was written with the others" in told["void"]
     assert "written with the others: do not rely on it" in conformask("info", own / "run").out

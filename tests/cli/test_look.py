@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import re
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ import conformask as cm
 from conformask.cli import look as verb
 from conformask.data.images import write_image
 from conformask.wording.scores import comparison_text
+from terminal import stopped
 
 ROLES = ("x", "y_hat", "y")
 
@@ -36,25 +39,35 @@ def folders(tmp_path_factory) -> list[Path]:
 
 def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, monkeypatch) -> None:
     opened = []
+    monkeypatch.setattr(verb, "is_attended", lambda: True)
     monkeypatch.setattr(verb, "open_viewer", lambda masker, shown, **how: opened.append((masker, shown, how)))
     out = tmp_path / "first"
     answer = conformask("look", *folders, "--out", out)
     assert answer.status == 0, answer.err
     masker = cm.load(out / "run")
-    assert masker.sentence in answer.out
-    assert "60 images: 31 make the promise, 8 chose the threshold, 21 test it." in answer.out
-    assert f"conformask view {out / 'run'} {out / 'data'}" in answer.out.replace("\n", "")
     assert (out / "report.html").is_file()
     (viewed,) = opened
     assert viewed[0].sentence == masker.sentence
+    assert viewed[2]["with_promise"] is False, "which is printed already"
     test = cm.Triplets.from_folder(out / "data").part("test")
     assert viewed[1].names == test.names
+    sizes = {triplet.name: 1 - float(np.mean(np.asarray(masker(triplet)))) for triplet in test}
+    assert sizes[viewed[2]["image"]] == max(sizes.values())
     measured = cm.evaluate(masker, test)
-    told = answer.out.replace("\N{NO-BREAK SPACE}", " ")
-    assert f"measured {100 * measured.coverage:.1f} % of 21 test images" in told
+    kept = round(21 * measured.coverage)
+    assert answer.out.splitlines() == [
+        f"{'●' * kept}{'○' * (21 - kept)}  {kept} of 21 test images {measured.kept_text.split('images ')[1]}",
+        masker.sentence,
+        measured.hidden_text,
+        f"Next, for new images in x/ and y_hat/ of a folder NEW: conformask mask {out / 'run'} NEW masks",
+        f"Report: {out / 'report.html'}",
+    ]
     assert measured.comparison is not None
-    assert comparison_text(measured.comparison) in answer.out
     assert measured.comparison.part == "test", "8 selection images are too few to compare scores on"
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert escape(comparison_text(measured.comparison, best=False)) in page
+    assert f"<title>{escape(masker.sentence)}" in page
+    assert f"<code>{escape(masker.formula)}</code>" in page
     with (out / "data" / "manifest.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {Path(row["y_hat"]).parent for row in rows} == {folders[1]}
@@ -62,8 +75,25 @@ def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, m
     parts = {part: {row["name"] for row in rows if row["split"] == part} for part in ("calibration", "test")}
     assert not parts["calibration"] & parts["test"]
     again = conformask("look", *folders, "--out", out, "--threshold", "0.05", "--json")
-    assert json.loads(again.out)["sentence"] == cm.load(out / "run").sentence
+    record, masker = json.loads(again.out), cm.load(out / "run")
+    assert (record["sentence"], record["formula"]) == (masker.sentence, masker.formula)
+    assert record["parts"] == {"calibration": 31, "selection": 8, "test": 21}
     assert cm.load(out / "run").card.threshold == 0.05
+
+
+@pytest.mark.parametrize("threshold", ["nan", "0", "q2", "much"])
+def test_a_threshold_that_is_none_is_refused_first(conformask, tmp_path, threshold) -> None:
+    answer = conformask("look", *[tmp_path / "nothing"] * 3, "--threshold", threshold)
+    assert answer.status == 1
+    assert "a distance above 0" in answer.err
+
+
+def test_in_a_terminal_the_viewer_opens_until_ctrl_c(folders, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("BROWSER", "true")
+    command = ["look", *map(str, folders), "--out", str(tmp_path / "out"), "--port", "0"]
+    shown, status = stopped(f"from conformask.cli import main; main({command})", "press Ctrl-C to stop")
+    assert re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+#/image/", "".join(shown.split()))
+    assert status in (0, 130), shown  # 130 where the server has not started yet
 
 
 def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monkeypatch) -> None:
@@ -73,7 +103,8 @@ def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monke
             (place / f"slide{index:02d}_z1.png").rename(place / f"slide{index // 2:02d}_z{index % 2}.png")
     answer = conformask("look", *folders, "--out", tmp_path / "kept", "--no-view")
     assert "images of 30 slides, stacks or patients, such as slide00" in answer.err
-    assert "in a new group" in cm.load(tmp_path / "kept" / "run").sentence
+    masker = cm.load(tmp_path / "kept" / "run")
+    assert masker.sentence.startswith("In at least 9 of 10 new images, each drawn from a new group, ")
     assert "warning: groups" not in answer.out
     split = cm.Triplets.from_folder(tmp_path / "kept" / "data")
     assert len(set(split.groups)) == 30

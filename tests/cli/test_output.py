@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from conformask.cli import EXAMPLES, GROUPS, RENAMED, VERBS, build
+from conformask.cli import COMMON, EXAMPLES, GROUPS, RENAMED, VERBS, build, main
 
 LOOK = """
 import sys
@@ -164,23 +164,23 @@ def test_help_and_version_load_nothing_heavy(tokens):
 def test_info_loads_no_torch(made):
     answer = fresh("info", made / "run", "--json")
     assert answer.stderr.strip() == "[]"
-    assert json.loads(answer.stdout)["sentence"].startswith("P(l1 <= ")
+    assert json.loads(answer.stdout)["formula"].startswith("P(l1 <= ")
 
 
 @pytest.mark.parametrize(
     ("tokens", "keys"),
     [
-        (("info", "run"), {"run", "sentence", "scorer", "calibration"}),
+        (("info", "run"), {"run", "sentence", "formula", "scorer", "calibration"}),
         (("check", "data"), {"n", "groups", "parts", "duplicates", "warnings", "mean_error"}),
         (("thresholds", "run"), {"choices", "loss", "confidence"}),
         (
             ("recalibrate", "run", "--threshold", "0.05"),
-            {"sentence", "promise", "loss", "lam", "exact"},
+            {"sentence", "formula", "promise", "loss", "lam", "exact"},
         ),
-        (("mask", "run", "data", "out"), {"out", "n", "mask_size", "sentence"}),
+        (("mask", "run", "data", "out"), {"out", "n", "mask_size", "sentence", "formula"}),
         (
             ("evaluate", "run", "data"),
-            {"sentence", "card", "coverage", "mask_size", "ratio_to_oracle"},
+            {"sentence", "formula", "card", "coverage", "mask_size", "ratio_to_oracle"},
         ),
     ],
 )
@@ -189,12 +189,6 @@ def test_json_is_one_object_and_nothing_else(conformask, own, monkeypatch, token
     answer = conformask(*tokens, "--json")
     assert answer.status == 0, answer.err
     assert keys <= set(answer.record)
-
-
-def test_a_failure_with_json_leaves_standard_output_empty(conformask, tmp_path):
-    answer = conformask("info", tmp_path, "--json")
-    assert (answer.status, answer.out) == (1, "")
-    assert answer.err.startswith("conformask: ")
 
 
 def test_an_interrupt_is_130(conformask, monkeypatch, made, tmp_path):
@@ -214,7 +208,7 @@ def test_an_interrupt_is_130(conformask, monkeypatch, made, tmp_path):
 
 
 def test_info_tells_the_loss_and_the_promise(conformask, own):
-    said = " ".join(conformask("info", own / "run").out.split())
+    said = " ".join(conformask("info", own / "run", "--research").out.split())
     for fact in (
         "trained for l1: Σ m e / n, ",
         " loss l1: Σ m e / n, with e = |y − ŷ|, ",
@@ -225,7 +219,7 @@ def test_info_tells_the_loss_and_the_promise(conformask, own):
     conformask(
         "calibrate", own / "run", own / "data", "--over", "window", "--window", "5", "--threshold", "0.1"
     )
-    said = " ".join(conformask("info", own / "run").out.split())
+    said = " ".join(conformask("info", own / "run", "--research").out.split())
     assert " loss local(l1, 5 px): max {ē_j : m_j > 0}, with e = |y − ŷ|, ē_j the mean of e over" in said
 
 
@@ -238,7 +232,7 @@ def test_thresholds_tells_whether_anything_is_calibrated(conformask, own):
 
 def test_calibrate_says_what_it_replaces(conformask, own, monkeypatch):
     monkeypatch.chdir(own)
-    (old,) = re.findall(r"threshold +(\S+)", conformask("info", "run").out)
+    (old,) = re.findall(r"threshold +(\S+)", conformask("info", "run", "--research").out)
     lines = conformask(
         "calibrate", "run", "data", "--threshold", "0.1", "--confidence", "0.7"
     ).out.splitlines()
@@ -269,10 +263,20 @@ def test_what_each_verb_tells_a_person(conformask, own, monkeypatch):
     assert "Nothing is calibrated yet" not in choices.out
     recalibrated = conformask("recalibrate", "run", "--threshold", "q0.5")
     assert "on a grid" in recalibrated.out
-    assert "P(l1 <= " in recalibrated.out
+    assert_sentence_first_and_formula_last(recalibrated.out)
     assert "No problems found" in conformask("check", "data", "--confidence", "0.8").out
-    assert "mean mask size" in conformask("mask", "run", "data", "out").out
-    assert "coverage" in conformask("evaluate", "run", "data").out
+    masked, evaluated = conformask("mask", "run", "data", "out"), conformask("evaluate", "run", "data")
+    assert "% of their pixels are hidden" in masked.out
+    assert "coverage" in evaluated.out
+    assert "mask size" not in evaluated.out.replace("mask size and", "")
+    for shown in (masked, evaluated, conformask("info", "run"), conformask("monitor", "run", "data")):
+        assert_sentence_first_and_formula_last(shown.out)
+
+
+def assert_sentence_first_and_formula_last(out: str) -> None:
+    first, *_, last = out.splitlines()
+    assert first.startswith("If this had been fixed beforehand: in at least ")
+    assert last.startswith("P(l1 <= ")
 
 
 @pytest.mark.parametrize(
@@ -306,3 +310,67 @@ def test_tables_fit_the_terminal_and_break_no_word(conformask, own, monkeypatch,
 def _words(lines):
     """The words in alphabetical order, without bars, whose length depends on the width."""
     return sorted(word for word in " ".join(lines).split() if not set(word) <= set("█▉▊▋▌▍▎▏"))
+
+
+def test_what_a_network_prints_is_no_part_of_the_json(tmp_path, monkeypatch):
+    """Neither from Python nor from a library that prints by itself."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "chatty.py").write_text(
+        "import os\ndef f(x):\n    print('hello')\n    os.write(1, b'from C')\n    return x\n"
+    )
+    done = fresh("probe", "--predictor", "chatty:f", "--json")
+    assert json.loads(done.stdout)["network"] == "chatty:f"
+    assert "hello" in done.stderr
+    assert "from C" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("tokens", "status", "error"),
+    [
+        (["info", "nowhere"], 1, "nowhere is not a run folder"),
+        (["plan", "--confidence", "2"], 1, "confidence = 2: must be between 0 and 1, such as 0.9"),
+        (["plan", "--n", "0"], 2, "--n 0: give at least 1 calibration image"),
+        (["plan", "--nonsense"], 2, "Unknown option: --nonsense"),
+    ],
+)
+def test_a_failure_is_json_too(conformask, tokens, status, error):
+    answer = conformask(*tokens, "--json")
+    assert answer.status == status
+    assert answer.record.keys() == {"error"}
+    assert answer.record["error"].startswith(error)
+    assert error in " ".join(re.sub("[│╭─╮╰╯]", "", answer.err).split())
+
+
+@pytest.mark.parametrize(("raised", "status"), [(KeyboardInterrupt, 130), (ZeroDivisionError, None)])
+def test_what_stops_a_command_is_json_too(capfd, monkeypatch, raised, status):
+    def stopped(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("conformask.conformal.guarantee.plan", stopped)
+    with pytest.raises(SystemExit if status else raised) as stop:
+        main(["plan", "--json"])
+    assert getattr(stop.value, "code", None) == status
+    assert json.loads(capfd.readouterr().out)["error"] in ("stopped", "ZeroDivisionError: ")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_a_screen_and_the_rest_stands_under_help_all(conformask, monkeypatch, verb):
+    monkeypatch.setenv("COLUMNS", "80")
+    brief, whole = (conformask(verb, flag).out for flag in ("--help", "--help-all"))
+    assert len(brief.splitlines()) <= 40
+    assert f"All options: conformask {verb} --help-all" in brief
+    shown, every = (set(re.findall(r"│ [ *]*(--[\w-]+)", page)) for page in (brief, whole))
+    assert shown <= every
+    assert set(COMMON.get(verb, ())) <= every
+    options = build()[verb].assemble_argument_collection().filter_by(show=True)
+    assert every == {argument.name for argument in options if argument.name.startswith("--")}
+
+
+def test_info_says_the_least_and_everything_for_research(conformask, own):
+    assert conformask("evaluate", own / "run", own / "data").status == 0
+    brief, whole = (conformask("info", own / "run", *more).out for more in ((), ("--research",)))
+    assert len(brief.splitlines()) <= 8
+    assert "lambda" not in brief
+    for line in brief.splitlines():
+        assert line in whole or line.split("  ")[0] in whole
+    assert re.search("lambda +[0-9.]+", whole)

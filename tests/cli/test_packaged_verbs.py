@@ -16,13 +16,14 @@ def test_a_promise_without_training(conformask, own: Path, scorer: str) -> None:
     data, run = own / "data", own / f"with-{scorer}"
     answer = conformask("calibrate", "--scorer", scorer, data, *TERMS, "--out", run)
     assert answer.status == 0
-    assert answer.out.startswith("P(l1 <= 0.02) >= 0.80 for ")
+    assert answer.out.startswith("In at least 80 % of new tiles of these files, what stays visible is off by")
+    assert answer.out.splitlines()[-1].startswith("P(l1 <= 0.02) >= 0.80 for ")
     assert not (run / "metrics.csv").exists()
     record = conformask("evaluate", run, data, "--json").record
     assert record["scorer"] == scorer
     assert conformask("mask", run, data, own / f"masks-{scorer}").status == 0
     stricter = conformask("recalibrate", run, "--threshold", "0.01", "--json").record
-    assert stricter["sentence"].startswith("P(l1 <= 0.01)")
+    assert stricter["formula"].startswith("P(l1 <= 0.01)")
 
 
 def test_without_a_threshold_it_shows_what_thresholds_would_mean(conformask, own: Path) -> None:
@@ -86,12 +87,13 @@ def test_training_says_what_it_is_worth_there_and_in_info_and_report(conformask,
     if comparison is None:
         assert "How well the score performs is not known" in answer.out
     else:
-        assert "the best possible masks hide" in answer.out
-        assert "the best possible masks hide" in conformask("info", run).out
+        for shown in (answer, conformask("info", run, "--research")):
+            assert "its masks hide " in shown.out
+            assert "a constant score" in shown.out.split(" would hide ", 1)[1]
         assert set(comparison) >= {"hidden", "interval", "others", "clearly_less", "oracle", "correlation"}
     conformask("calibrate", run, own / "data", *TERMS)
     conformask("evaluate", run, own / "data", "--report", own / "report.html")
     kept = json.loads((run / "evaluation.json").read_text())["comparison"]
     assert kept == comparison
-    shown = "The score was compared with others" in (own / "report.html").read_text()
+    shown = " would hide " in (own / "report.html").read_text()
     assert shown is (comparison is not None)

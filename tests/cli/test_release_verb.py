@@ -19,9 +19,19 @@ def test_release_says_what_is_released_and_remembers_it(conformask, own: Path) -
     again = conformask(*asked[:3], "--share", "0.2")
     assert again.status == 1
     assert "were judged before" in again.err
-    in_the_way = conformask(*asked, "--out", own / "released.csv")
-    assert in_the_way.status == 1
-    assert "is in the way" in in_the_way.err
+
+
+def test_out_is_a_new_csv_file_and_replaces_none(conformask, own: Path) -> None:
+    """Not even one of conformask's own, such as the calibration or the record of releases."""
+    kept = [own / "run" / "calibration.json", own / "run" / "metrics.csv", own / "mine.csv"]
+    kept[-1].write_text("mine", encoding="utf-8")
+    before = [path.read_bytes() for path in kept]
+    for path in (*kept, own / "run" / "released.json", own / "new", own / "run"):
+        told = conformask("release", own / "run", own / "data", "--share", "0.1", "--out", path)
+        assert told.status == 1
+        assert ("is in the way" if path.suffix == ".csv" else "give the name of a CSV file") in told.err
+    assert [path.read_bytes() for path in kept] == before
+    assert not (own / "run" / "released.json").exists(), "nothing was judged"
 
 
 def test_masks_say_what_is_released(conformask, own: Path) -> None:

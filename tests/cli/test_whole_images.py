@@ -44,7 +44,7 @@ def test_calibrated_whole_it_masks_whole(conformask, whole):
     how = ("--threshold", "0.03", "--confidence", "0.8", "--tiled", "--json")
     calibrated = conformask("calibrate", whole / "run", whole / "whole", *how)
     assert calibrated.status == 0, calibrated.err
-    assert "for whole images, like the" in calibrated.record["sentence"]
+    assert "for whole images, like the" in calibrated.record["formula"]
     assert calibrated.record["tiles"] == [1024, 64]
     masked = conformask("mask", whole / "run", whole / "new", whole / "out", "--json")
     assert masked.status == 0

@@ -102,6 +102,17 @@ def test_groups_count_together(shift: bool, monkeypatch: pytest.MonkeyPatch) -> 
         assert worse.mean() < 2 * LEVEL + 4 * np.sqrt(LEVEL / len(worse))
 
 
+def test_the_expected_range_holds_95_of_100_tests() -> None:
+    """From its lower end to its upper one, by drawn calibration sets and tests."""
+    generator = np.random.default_rng(0)
+    failing = generator.binomial(NEW, generator.beta(6, 55, size=20_000)) / NEW
+    low, high = coverage_p_values(60, 6, np.ones(NEW, bool)).expected or (1, 0)
+    assert low < failing.mean() < high
+    assert (failing < low).mean() < 0.025
+    assert 0.95 <= ((failing >= low) & (failing <= high)).mean() < 0.97
+    assert (failing > high).mean() < 0.03
+
+
 def test_it_sees_a_lambda_that_is_too_large() -> None:
     images, generator = RANDOM["heavy_tailed"](), np.random.default_rng(3)
     lam = marginal(0.9).rule(images.evidence(images.draw(generator, 200))).lam

@@ -9,7 +9,13 @@ from scipy import stats
 from worlds import GRID, THRESHOLD, heavy_tailed, last_passing, non_monotone
 
 from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.crossing import between_grid_points, first_crossing, meets_threshold, refined
+from conformask.conformal.crossing import (
+    between_grid_points,
+    first_crossing,
+    meets_threshold,
+    refined,
+    started,
+)
 from conformask.conformal.curves import Curves
 from conformask.conformal.presets import marginal
 from conformask.conformal.rules import Rule
@@ -125,3 +131,32 @@ def test_refined_wins_back_coverage_that_a_coarse_grid_gives_away() -> None:
             coverage.append(stats.lognorm.sf(lam, 1))
     assert 0.9 - 4 * np.std(fine) / math.sqrt(300) <= np.mean(fine) < 0.91
     assert np.mean(plain) > 0.93
+
+
+def best_start(grid: np.ndarray, losses: np.ndarray, threshold: float, failures: int) -> float:
+    """The start from which lambda, but for this many images that fail before it, is largest; by loops."""
+    lambdas = []
+    for start in range(1, len(grid) - 1):
+        passing = []
+        for curve in losses:
+            point = start
+            while point < len(grid) and curve[point] <= threshold:
+                point += 1
+            passing.append(grid[point - 1] if point > start else 0.0)
+        lambdas.append(sorted(passing)[failures])
+    return float(grid[1 + lambdas.index(max(lambdas))])
+
+
+def test_the_grid_starts_where_half_of_the_failures_allowed_give_the_most() -> None:
+    """Of 19 images and 80 %, the second smallest crossing decides: three failures are allowed, one is used.
+
+    With all of them the start would be where other images often fail.
+    """
+    generator, grid, others = np.random.default_rng(0), np.array([0.0, *range(1, 9), math.inf]), 0
+    for _ in range(50):
+        losses = generator.random((19, len(grid))) < np.geomspace(0.4, 0.02, len(grid))
+        found = started(grid, losses.astype(float), 0.5, 0.8)
+        assert found[0] == 0
+        assert found[1] == best_start(grid, losses, 0.5, 1)
+        others += found[1] != best_start(grid, losses, 0.5, 3)
+    assert others > 5

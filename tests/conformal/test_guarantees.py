@@ -110,6 +110,9 @@ def test_meanings_follow_from_the_axes() -> None:
         "For each category by itself, except for a small share"
         in meaning(guarantee("rcps", within=True)).holds
     )
+    assert meaning(guarantee("expected")).silent.startswith(
+        "Not a limit for any single image or for this one calibration set; "
+    )
     assert meaning(guarantee("rcps", within=True)).silent.startswith(
         "Not a limit for any single image or for all categories at once"
     )

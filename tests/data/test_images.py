@@ -415,6 +415,14 @@ def test_truncated_files_are_refused(tmp_path, suffix, bits, channels):
             read_image(cut)
 
 
+@pytest.mark.parametrize("suffix", [".png", ".jpg"])
+def test_a_text_is_neither_a_png_nor_a_jpeg(tmp_path, suffix):
+    path = tmp_path / f"x{suffix}"
+    path.write_text("a page of a server that is down")
+    with pytest.raises(ImageError, match="neither a PNG nor a JPEG file"):
+        read_image(path)
+
+
 def test_an_uncompressed_tiff_that_is_truncated_is_refused(tmp_path):
     tifffile.imwrite(tmp_path / "cut.tif", np.ones((40, 40), np.uint8))
     content = (tmp_path / "cut.tif").read_bytes()

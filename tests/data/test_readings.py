@@ -10,6 +10,8 @@ import tifffile
 import torch
 
 from conformask.data.check import check_triplets
+from conformask.data.images import read_image, write_image
+from conformask.data.swaps import role_distances
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.records.reading import Reading
@@ -97,6 +99,9 @@ def test_a_time_that_is_not_there(tmp_path: Path) -> None:
         csv.writer(file).writerows([["x", "y_hat"], row])
     with pytest.raises(ImageError, match="3 time points, counted from 0: there is no 3"):
         Triplets.from_folder(folder, reading=Reading(axes="TYX"))[0]
+    write_image(folder / "a.png", np.zeros((1, 8, 8), np.float32))
+    with pytest.raises(ImageError, match=r"a\.png#t=7: .* no time points: leave out #t=7"):
+        read_image(folder / "a.png#t=7")
 
 
 def test_values_beyond_the_range_of_x_alone(tmp_path: Path) -> None:
@@ -144,6 +149,9 @@ def test_nan_is_outside_the_region(tmp_path: Path) -> None:
     expected = np.ones(SHAPE)
     expected[0], expected[:, 0] = 0, 0
     np.testing.assert_array_equal(triplet.region[0], expected)
+    error = np.abs(np.clip(y_hat, 0, 1) - y)[expected == 1].mean()
+    assert check_triplets(triplets, needed=1).mean_error == pytest.approx(error, rel=1e-5), "not of missing y"
+    assert role_distances(triplet).y_hat_to_y == pytest.approx(error, rel=1e-5)
     assert all(np.isfinite(image).all() for image in (triplet.x, triplet.y_hat, triplet.truth()))
     np.save(folder / "y" / "sub-00_a.npy", np.full(SHAPE, np.nan, np.float32))
     with pytest.raises(ImageError, match="sub-00_a' is NaN everywhere"):

@@ -1,14 +1,17 @@
 import io
+import math
 from collections.abc import Callable
-from functools import cache
+from dataclasses import replace
+from functools import cache, reduce
+from operator import add
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 from scipy.ndimage import gaussian_filter, median_filter
 from skimage import restoration
 
-from conformask.data.images import read_image
 from conformask.data.noise import NoiseModel, estimate_noise
 from conformask.data.repeat_checks import (
     FARTHEST,
@@ -16,25 +19,22 @@ from conformask.data.repeat_checks import (
     correlation,
     drift,
     ends,
-    jpeg_share,
+    leaks,
     noise_ratio,
     noise_share,
     shared_noise,
-    unevenness,
+    shift,
 )
 from conformask.data.repeat_warnings import (
+    CLEAR,
     LESS_NOISE,
-    ROUNDED,
-    SHARED_BY_ONE,
-    SHARED_BY_TWO,
-    SMOOTH,
-    UNEVEN,
+    SHARED,
     measure_reference,
+    reference_faults,
     reference_warnings,
 )
 from conformask.demo import packaged_photographs
 from fmd import clean, repeats
-from stacks import shared
 
 FIELDS = ["confocal_fish", "confocal_mice", "twophoton_bpae_r", "twophoton_mice"]
 
@@ -59,6 +59,15 @@ def non_local(image: np.ndarray) -> np.ndarray:
     return np.asarray(means, np.float32)[None]
 
 
+NETWORKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "identity": lambda x: x,
+    "weak": lambda x: smoothed(x, 0.7),
+    "strong": lambda x: smoothed(x, 3),
+    "non-local": non_local,
+    "sharpening": lambda x: 2.5 * smoothed(x, 1) - 1.5 * smoothed(x, 2),
+}
+
+
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
     file = io.BytesIO()
     Image.fromarray((255 * image[0]).round().astype(np.uint8)).save(file, "JPEG", quality=quality)
@@ -73,8 +82,8 @@ def test_ends() -> None:
 def test_independent_pixels_have_range_one(shape: tuple[int, ...]) -> None:
     y = np.random.default_rng(9).uniform(0.2, 0.8, shape).astype(np.float32)
     found = correlation(noisy(y, 1), noisy(y, 2))
-    assert found.range == 1
-    assert found.fine_share == pytest.approx(1, abs=0.05)
+    assert (found.range, found.reach) == (1, 1)
+    assert not found.beyond.any()
 
 
 @pytest.mark.parametrize(("axis", "reach"), [(1, 1), (2, 2), (2, 3)])
@@ -93,9 +102,12 @@ def test_the_range_of_correlated_noise(axis: int, reach: int) -> None:
     assert pooled.coefficients.max() == pooled.coefficients[FARTHEST, FARTHEST] == 1
 
 
-@pytest.mark.parametrize("weight", [0.0, 0.05, 0.5])
+@pytest.mark.parametrize("weight", [0.0, 0.05, 0.5, -0.5])
 def test_the_reach_is_how_much_correlation_adds_to_the_variance_of_a_sum(weight: float) -> None:
-    """Of noise to which `weight` times that of the pixels before it, along both axes, is added."""
+    """Of noise to which `weight` times that of the pixels before it, along both axes, is added.
+
+    Below 0 it takes from the variance of a sum over all pixels, but a mask may show every other one.
+    """
     generator, shape = np.random.default_rng(0), (1, 512, 512)
 
     def noise() -> np.ndarray:
@@ -104,7 +116,25 @@ def test_the_reach_is_how_much_correlation_adds_to_the_variance_of_a_sum(weight:
         return 0.5 + along + weight * np.roll(along, 1, axis=2)
 
     found = correlation(noise(), noise()).reach
-    assert found == pytest.approx((1 + weight) ** 2 / (1 + weight**2), abs=0.01)
+    assert found == pytest.approx((1 + abs(weight)) ** 2 / (1 + weight**2), abs=0.01)
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(2, (1, 256, 256)), (1, (1, 256, 256)), (3, (1, 32, 64, 64))])
+def test_noise_that_rows_share_is_seen_and_counts(axis: int, shape: tuple[int, ...]) -> None:
+    """1.5 % of its variance, too little between any two pixels; the mean of a row has n times as much."""
+    generator, share, n = np.random.default_rng(0), 0.015, shape[axis]
+
+    def noise() -> np.ndarray:
+        white, rows = (
+            generator.standard_normal(each) for each in (shape, (*shape[:axis], 1, *shape[axis + 1 :]))
+        )
+        return 0.5 + 0.04 * (math.sqrt(1 - share) * white + math.sqrt(share) * rows)
+
+    found = reduce(add, (correlation(noise(), noise()) for _ in range(8)))
+    assert found.range == FARTHEST + 1
+    assert found.reach ** len(shape[1:]) == pytest.approx(1 + (n - 1) * share, rel=0.1)
+    without = replace(found, parts=0 * found.parts)
+    assert without.reach < 1.03
 
 
 def test_faint_correlation_is_ignored() -> None:
@@ -153,23 +183,39 @@ def test_flat_images_show_a_level_but_no_gain() -> None:
     assert drift(flat[:, :16, :16], flat[:, :16, :16]).level_error == np.inf
 
 
-@pytest.mark.parametrize("network", [lambda x: smoothed(x, 0.7), lambda x: smoothed(x, 3), lambda x: 0.7 * x])
-def test_the_noise_of_the_input_by_two_repeats(network) -> None:
-    x, b, c = (noisy(truth(), seed) for seed in range(3))
-    y_hat = network(x)
-    assert abs(shared_noise(b, x, y_hat, c).coefficient) < SHARED_BY_TWO / 2
-    assert shared_noise(0.9 * x + 0.05, x, y_hat, c).coefficient > SHARED_BY_TWO
-    assert shared_noise(b, x, y_hat, jpeg(x, 90)).coefficient < -SHARED_BY_TWO
-    assert shared_noise((x + b) / 2, x, y_hat, c).z > 10
-    assert shared_noise(b, x, y_hat, x) == shared_noise(x, x, y_hat) == (1, np.inf)
+@pytest.mark.parametrize("network", NETWORKS)
+def test_independent_repeats_leak_nothing_and_standard_errors_are_right(network: str) -> None:
+    """Over draws of the noise; the shares that detail adds to may be below 0."""
+    z, own = [], []
+    for seed in range(30):
+        x, b, c = (noisy(truth()[:, :128, :128], 3 * seed + place) for place in range(3))
+        in_x, in_y_hat = leaks(b, c, x, NETWORKS[network](x))
+        z.append([in_x.z[0], in_y_hat.z[0], in_x.z[1], in_y_hat.z[1], in_x.z[2]])
+        own.append(in_y_hat.z[2])  # it has noise of x
+    assert np.max(z) < 4
+    assert np.mean(own) > 1
+    assert np.sqrt(np.mean(np.square(z), axis=0))[[0, 1, 4]] == pytest.approx(1, abs=0.45)
+
+
+def test_a_shift_is_measured_and_its_standard_error_is_right() -> None:
+    y, found = truth()[:, :128, :128], []
+    for seed in range(30):
+        moved = ndimage.shift(y, (0, 0, 0.4), order=3, mode="nearest")
+        found.append(shift(noisy(y, 2 * seed), noisy(moved, 2 * seed + 1)))
+    pixels, errors = np.transpose(found)
+    assert pixels.mean() == pytest.approx(0.4, abs=0.08)
+    assert errors.mean() == pytest.approx(pixels.std(), rel=0.4)
+    assert shift(y, 0 * y + 0.5).error == np.inf
+    still = [shift(noisy(y, 2 * seed), noisy(y, 2 * seed + 1)) for seed in range(30)]
+    assert max(abs(each.pixels / each.error) for each in still) < 4
 
 
 @pytest.mark.parametrize("network", [lambda x: smoothed(x, 0.7), lambda x: smoothed(x, 3), lambda x: 0.7 * x])
 def test_the_noise_of_the_input_by_one_repeat(network) -> None:
     x, b = noisy(truth(), 0), noisy(truth(), 1)
     y_hat = network(x)
-    assert shared_noise(b, x, y_hat).coefficient < SHARED_BY_ONE
-    assert shared_noise(0.9 * x + 0.05, x, y_hat).coefficient > SHARED_BY_ONE
+    assert shared_noise(b, x, y_hat).coefficient < SHARED
+    assert shared_noise(0.9 * x + 0.05, x, y_hat).coefficient > SHARED
 
 
 def test_detail_in_both_is_not_noise() -> None:
@@ -186,16 +232,18 @@ def test_detail_that_the_network_invents_is_not_noise() -> None:
 
 
 def test_inputs_of_other_sizes() -> None:
+    """The input of an enlarger is compared with means of the pixels of the repeats."""
     b, c = noisy(truth(), 0), noisy(truth(), 1)
-    small = b.reshape(1, 128, 2, 128, 2).mean(axis=(2, 4))
-    other = noisy(truth(), 3).reshape(1, 128, 2, 128, 2).mean(axis=(2, 4))
-    y_hat = smoothed(truth(), 2)
-    assert shared_noise(b, small, y_hat, c) == (1, np.inf)
-    assert shared_noise(b, 0.9 * small, y_hat, c).coefficient > SHARED_BY_TWO
-    assert abs(shared_noise(b, other, y_hat, c).coefficient) < SHARED_BY_TWO
-    assert shared_noise(b, small[:, 1:], y_hat, c) is None
-    assert shared_noise(b, np.concatenate([b, b]), y_hat, c) is None
-    assert shared_noise(0 * b + 0.5, 0 * b + 0.25, 0 * b, 0 * b + 0.5) is None
+    small, other = (noisy(truth(), seed).reshape(1, 128, 2, 128, 2).mean(axis=(2, 4)) for seed in (0, 3))
+    y_hat = np.repeat(np.repeat(other, 2, axis=1), 2, axis=2)
+    in_x, in_y_hat = leaks(b, c, other, y_hat)
+    assert max(*in_x.z, *in_y_hat.z[:2]) < 4
+    assert leaks(b, c, 0.9 * small, y_hat)[0].shares[0] == pytest.approx(1, abs=0.1)
+    assert shared_noise(b, small, y_hat).coefficient > shared_noise(b, other, y_hat).coefficient
+    for x in (small[:, 1:], np.concatenate([b, b])):
+        assert leaks(b, c, x, y_hat)[0] is None
+        assert shared_noise(b, x, y_hat) is None
+    assert shared_noise(0 * b + 0.5, 0 * b + 0.25, 0 * b) is None
 
 
 @pytest.mark.parametrize("filtered", [lambda a: smoothed(a, 0.6), lambda a: median_filter(a, (1, 3, 3))])
@@ -204,7 +252,6 @@ def test_denoised_repeats(filtered) -> None:
     assert noise_ratio(b, c) == pytest.approx(1, abs=0.1)
     assert noise_ratio(filtered(b), c) < LESS_NOISE
     assert noise_ratio(c, filtered(b)) == pytest.approx(noise_ratio(filtered(b), c), abs=1e-4)
-    assert correlation(filtered(b), filtered(c)).fine_share < SMOOTH
     assert noise_ratio(b, b) == noise_ratio(b, 0.9 * b) == 0
 
 
@@ -231,18 +278,6 @@ def test_noise_of_one_real_repeat(kind: str) -> None:
         assert noise_share(filtered, smoothed(x), model) < LESS_NOISE
 
 
-@pytest.mark.parametrize("quality", [75, 90])
-def test_jpeg(quality: int) -> None:
-    b = (255 * noisy(truth(), 0)).round() / 255
-    stored = jpeg(b, quality)
-    assert jpeg_share(b) < ROUNDED / 2
-    assert jpeg_share(stored) > ROUNDED
-    assert jpeg_share(stored[:, 3:, 5:]) > ROUNDED
-    assert jpeg_share(0.5 * stored + 0.2) > ROUNDED
-    assert jpeg_share(np.repeat(stored[:, None], 3, axis=1)) > ROUNDED
-    assert jpeg_share(b[:, :20, :20]) == jpeg_share(0 * b) == 0
-
-
 Repeats = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 FAULTS: dict[str, tuple[Repeats, str | None]] = {
     "none": (lambda b, c: (b, c), None),
@@ -250,15 +285,20 @@ FAULTS: dict[str, tuple[Repeats, str | None]] = {
     "cut at black": (lambda b, c: ((b - 0.2).clip(0), (c - 0.2).clip(0)), "at an end of the range"),
     "drift": (lambda b, c: (b, 0.9 * c), "the gain of the two repeats differs in 6 of 6 images, by -1"),
     "offset": (lambda b, c: (b, c + 0.04), "the mean of the two repeats differs"),
-    "one is a JPEG": (lambda b, c: (b, jpeg(c, 90)), "have a reference that was a JPEG"),
-    "both are JPEG": (lambda b, c: (jpeg(b, 75), jpeg(c, 75)), "have a reference that was a JPEG"),
     "one denoised": (lambda b, c: (smoothed(b, 0.6), c), "one repeat has less noise"),
     "one is a mean": (lambda b, c: (b, (b + c) / 2), "one repeat has less noise"),
-    "both denoised": (lambda b, c: (smoothed(b, 0.6), smoothed(c, 0.6)), "differ by smooth noise"),
-    "non-local means": (lambda b, c: (non_local(b), non_local(c)), "strong here and weak there"),
-    "moved": (lambda b, c: (b, np.roll(c, 2, axis=1)), "over more than 8 pixels"),
+    "moved": (lambda b, c: (b, np.roll(c, 1, axis=1)), "the repeats of 6 of 6 images are apart"),
+    "flicker": (lambda b, c: (b + flicker(b, 1), c + flicker(c, 2)), "pixels more than 8 apart share"),
     "the same": (lambda b, _: (b, b), "one repeat has less noise"),
 }
+
+
+def flicker(image: np.ndarray, seed: int) -> np.ndarray:
+    """Brightness that varies over the image from one acquisition to the next, by 1 % of the range."""
+    waves = smoothed(
+        np.random.default_rng(seed + round(1e6 * float(image.mean()))).standard_normal(image.shape), 20
+    )
+    return (0.01 * waves / waves.std()).astype(np.float32)
 
 
 def warnings(triplets: dict[str, tuple[np.ndarray, ...]]) -> list[str]:
@@ -266,7 +306,7 @@ def warnings(triplets: dict[str, tuple[np.ndarray, ...]]) -> list[str]:
     measures = {
         name: measure_reference(b, x, smoothed(x), *second) for name, (x, b, *second) in triplets.items()
     }
-    return list(reference_warnings(measures))
+    return [*reference_faults(measures), *reference_warnings(measures)]
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -286,10 +326,41 @@ def test_each_fault_is_named(fault: str) -> None:
         assert any(words in warning for warning in said), said
 
 
-def test_detail_that_a_denoised_repeat_lacks_is_not_the_noise_of_the_input() -> None:
+LEAKS: dict[str, tuple[Callable[..., tuple[np.ndarray, ...]], str | None, str | None]] = {
+    "none": (lambda x, b, c: (x, x), None, None),
+    "all from b and c": (lambda x, b, c: ((b + c) / 2, (b + c) / 2), "x carries", "x carries"),
+    "y_hat from b": (lambda x, b, c: (x, b), "y_hat carries no", None),
+    "y_hat from b and c": (lambda x, b, c: (x, (b + c) / 2), "y_hat carries no", None),
+    "y_hat from all": (lambda x, b, c: (x, (x + b + c) / 3), "y_hat carries no", None),
+    "x from all": (lambda x, b, c: ((x + b + c) / 3, (x + b + c) / 3), "x carries", "x carries"),
+    "x is b": (lambda x, b, c: (b, b), "network's input", "network's input"),
+}
+"""x and what y_hat is made of; what is said of it, and why it is refused whatever the network."""
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("fault", LEAKS)
+def test_each_leak_is_named(fault: str, network: str) -> None:
+    leaky, said, refused = LEAKS[fault]
+    measures = {}
+    for place in range(6):
+        x, b, c = (noisy(smoothed(truth(place), 1), 3 * place + each) for each in range(3))
+        x, source = leaky(x, b, c)
+        measures[str(place)] = measure_reference(b, x, NETWORKS[network](source), c)
+    faults, others = reference_faults(measures), list(reference_warnings(measures))
+    if said is None:
+        assert (faults, others) == ([], [])
+    else:
+        assert any(said in text for text in (*faults, *others))
+    if refused is not None:
+        assert any(refused in text for text in faults)
+
+
+def test_detail_that_a_denoised_repeat_lacks_is_not_a_leak() -> None:
     x, b, c = (noisy(truth(), seed, 0.005) for seed in range(3))
-    assert abs(shared_noise(smoothed(b), x, smoothed(x), c).coefficient) > SHARED_BY_TWO
-    assert not any("input" in warning for warning in warnings({"one": (x, smoothed(b), c)}))
+    assert max(each.z[0] for each in leaks(smoothed(b), c, x, smoothed(x))) > CLEAR
+    said = warnings({"one": (x, smoothed(b), c)})
+    assert not any("carries" in text or "input" in text for text in said)
 
 
 @pytest.mark.parametrize("shape", [(1, 12, 64, 48), (3, 96, 64), (1, 2, 64, 64), (1, 9, 9)])
@@ -300,7 +371,7 @@ def test_volumes_colours_and_small_images(shape: tuple[int, ...]) -> None:
     assert warnings(triplets) == []
     same = {name: (x, 0.9 * x + 0.05, c) for name, (x, _, c) in triplets.items()}
     if y.size > 100:
-        assert any("noise of the network's input" in warning for warning in warnings(same))
+        assert any("x carries" in warning for warning in warnings(same))
 
 
 def test_few_noisy_pixels_show_no_drift() -> None:
@@ -315,32 +386,36 @@ def test_the_input_as_the_reference_is_named() -> None:
     x, b, c = (noisy(truth(), seed) for seed in range(3))
     (same,) = (warning for warning in warnings({"one": (x, b, c), "two": (x, x, c)}) if "input" in warning)
     assert same.startswith("1 of 2 references are the network's input, as in two: ")
-    changed = 0.99 * x
-    for triplet in ((x, changed, c), (x, b, changed), (x, (x + b) / 2, c), (x, changed)):
-        assert any(
-            "1 of 1 references have the noise of the network's input" in w for w in warnings({"one": triplet})
-        )
+    assert any("x carries" in text for text in warnings({"one": (x, (x + b) / 2, c)}))
+    (alike,) = warnings({"one": (x, 0.99 * x)})
+    assert alike.startswith("1 of 1 references have the noise of the network's input")
     assert warnings({"one": (x, b)}) == []
 
 
 @pytest.mark.parametrize("kind", FIELDS)
 def test_real_repeats_and_what_was_made_of_them(kind: str) -> None:
+    """Networks of all kinds raise no alarm; leaks do, whichever network it is."""
     x, b, c, _ = repeats(kind)
-    found = measure_reference(b, x, smoothed(x), c)
-    assert not found.has_noise_of_input
-    assert found.jpeg < ROUNDED / 4
+    for network in NETWORKS.values():
+        found = measure_reference(b, x, network(x), c)
+        assert not any("carries" in text for text in said_of(found))
+        assert any("carries" in text for text in said_of(measure_reference(b, x, network(b), c)))
+        full = (b + c) / 2
+        assert reference_faults({kind: measure_reference(b, full, network(full), c)})
     assert found.two.ratio > 1.5 * LESS_NOISE
     assert 1 < found.two.correlation.range <= 2  # the next pixel of the scan
-    assert found.two.correlation.fine_share > 1.5 * SMOOTH
-    for quality in (75, 90):
-        assert jpeg_share(jpeg(b, quality)) > 2 * ROUNDED
+    assert found.two.moved == (kind == "twophoton_bpae_r")  # by a quarter of a pixel, 19 standard errors
+    moved = np.roll(c, 1, axis=2)
+    assert any("apart" in text for text in reference_faults({kind: measure_reference(b, x, x, moved)}))
     for filtered in (smoothed(b, 0.6), smoothed(b), median_filter(b, (1, 3, 3))):
         assert noise_ratio(filtered, c) < LESS_NOISE / 2
-    assert found.two.unevenness < 0.8 * UNEVEN
-    inner = (image[:, :192, :192] for image in (b, c))
-    assert unevenness(*map(non_local, inner)) > UNEVEN
-    for wrong in ((x, jpeg(x, 90), c), (x, b, jpeg(x, 90)), (x, 0.98 * x)):
-        assert any("of the network's input" in warning for warning in warnings({kind: wrong}))
+    for wrong in ((x, jpeg(x, 90), c), (x, b, jpeg(x, 90))):
+        assert any("x carries" in warning for warning in warnings({kind: wrong}))
+    assert any("of the network's input" in warning for warning in warnings({kind: (x, 0.98 * x)}))
+
+
+def said_of(measures) -> list[str]:
+    return [*reference_faults({"one": measures}), *reference_warnings({"one": measures})]
 
 
 def test_real_faults() -> None:
@@ -349,8 +424,8 @@ def test_real_faults() -> None:
     assert any(w.startswith("the gain of the two repeats differs in 2 of 2 images, by +46 %") for w in said)
     assert any(w.startswith("2 of 2 images have values of the reference at an end") for w in said)
     assert warnings({"mice": tuple(repeats("confocal_mice")[:3])}) == []
-    said = warnings({"wide-field": tuple(repeats("widefield_bpae_r")[:3])})
-    assert any("the repeats differ by smooth noise" in warning for warning in said)
+    b, c = repeats("widefield_bpae_r")[:2]
+    assert correlation(b, c).reach > 3
 
 
 def test_the_gain_is_that_against_the_mean_of_fifty() -> None:
@@ -359,8 +434,3 @@ def test_the_gain_is_that_against_the_mean_of_fifty() -> None:
     to_b, to_c = (np.polyfit(y, image.ravel(), 1)[0] for image in (b, c))
     found = drift(b, c)
     assert found.gain == pytest.approx(to_c / to_b, abs=4 * found.gain_error)
-
-
-def test_jpeg_of_a_camera() -> None:
-    paths = sorted(shared("polyu").glob("*_noisy.jpg"))[::25]
-    assert all(jpeg_share(read_image(path)) > 2 * ROUNDED for path in paths)

@@ -10,11 +10,16 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
+import conformask as cm
+from conformask.data.cues import read_cues
 from conformask.data.decoding import decode, read_header
 from conformask.data.images import read_image
+from conformask.data.labels import read_labels
 from conformask.data.rasters import open_raster
+from conformask.data.regions import read_region, region_window
+from conformask.data.rows import TripletRow
 from conformask.errors import ImageError
-from conformask.records.reading import Reading
+from conformask.records.reading import PLAIN, Reading
 from hand_made_tiff import packed, tiff
 
 SIZE = (6, 7)
@@ -63,6 +68,25 @@ def test_where_0_is_white_the_largest_number_is_black(tmp_path: Path, bits: int)
     np.testing.assert_allclose(read_image(path), expected, atol=1e-7)
     if bits in (1, 2, 4, 8):
         np.testing.assert_allclose(np.asarray(Pillow.open(path).convert("L")) / 255, expected[0], atol=1e-7)
+
+
+def test_maps_labels_and_regions_are_read_as_stored_where_0_is_white(tmp_path: Path) -> None:
+    values = np.zeros(SIZE, bool)
+    values[2:4, 3:] = True
+    tifffile.imwrite(tmp_path / "bool.tif", values)
+    tifffile.imwrite(tmp_path / "white.tif", 3 * values.astype(np.uint8), photometric="miniswhite")
+    assert tifffile.TiffFile(tmp_path / "bool.tif").pages[0].photometric == 0
+    for path in sorted(tmp_path.iterdir()):
+        expected = tifffile.imread(path).astype(np.float32)[None]
+        np.testing.assert_array_equal(read_region(path, SIZE), expected > 0)
+        window = region_window(path, SIZE)((slice(1, 4), slice(2, 7)))
+        np.testing.assert_array_equal(window, expected[:, 1:4, 2:7] > 0)
+        np.testing.assert_array_equal(read_labels(path, SIZE, PLAIN, "labels"), expected)
+        np.testing.assert_array_equal(read_cues(path, PLAIN, "cues"), expected)
+        triplets = cm.Triplets([TripletRow("a", x=path, y_hat=path, cues=path)])
+        np.testing.assert_array_equal(triplets.cue_raster(0).values((slice(0, 6), slice(0, 7))), expected)
+        assert triplets[0].y_hat.max() == 1, "images are inverted"
+        assert triplets[0].y_hat[0, 0, 0] == 1
 
 
 def test_numbers_with_a_sign_do_not_say_what_is_black(tmp_path: Path) -> None:

@@ -107,8 +107,12 @@ def test_a_manifest_says_everything(folder):
         triplets.part("calibration")
     with pytest.raises(InvalidArgumentError, match="'tests' is unknown"):
         triplets.part("tests")
-    with pytest.raises(InvalidArgumentError, match="selection part is empty"):
-        triplets.split()
+    with pytest.raises(
+        InvalidArgumentError,
+        match=r"selection part is empty: 2 triplets in 2 groups, of which 1 train, 1 test; mark lines as",
+    ):
+        _ = triplets.split().selection
+    assert triplets.split().train.names == ("one",)
 
 
 def test_a_manifest_names_by_stem(folder):

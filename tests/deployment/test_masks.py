@@ -16,8 +16,12 @@ from conformask.deployment.masks import write_masks
 from conformask.errors import MismatchError, MissingFileError, OutputError
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
+from conformask.monitoring.batch import monitor
 from conformask.scorers.scorer import Heuristic
+from conformask.scorers.tiled import Tiled
+from conformask.storage.as_csv import write_csv
 from conformask.storage.as_json import read_json, write_json
+from conformask.wording.measurements import measurement_text
 from synthetic_triplets import arrays, scale_of, triplets
 
 SCORER = Heuristic(scale_of, channels=1)
@@ -235,6 +239,34 @@ def test_truth_that_comes_later_is_measured(masker: Masker, data: Path, tmp_path
     assert write_masks(masker, Triplets.from_folder(data), tmp_path / "out").measurement is not None
 
 
+@pytest.mark.parametrize("whole", [False, True])
+def test_images_that_made_the_promise_are_no_test(whole: bool, tmp_path: Path, monkeypatch) -> None:
+    """They are recognised by their pixels or their group, in one pass and by tiles."""
+    if whole:
+        monkeypatch.setattr(Tiled, "holds", lambda *_: False)
+    groups = [f"g{index}" for index in range(20)]
+    x, y_hat, y = arrays(40, 0)
+    of_calibration = Triplets.from_arrays(x[:20], y_hat[:20], y[:20], groups=groups)
+    masker = calibrate(SCORER, of_calibration, threshold=0.03, loss="l1", family="grey")
+    names = [f"n{index}" for index in range(30)]
+    new = Triplets.from_arrays(x[10:], y_hat[10:], y[10:], names=names, groups=[*names[:29], "g0"])
+    written = write_masks(masker, new, tmp_path / "out")
+    used = [row["used"] == "True" for row in rows(tmp_path / "out")]
+    assert used == [True] * 10 + [False] * 19 + [True]
+    assert (written.n_used, written.measurement.n) == (11, 19)
+    losses = [float(row["loss"]) for row in rows(tmp_path / "out")]
+    assert written.measurement.mean_loss == pytest.approx(np.mean(losses[10:29]))
+    again = write_masks(masker, new, tmp_path / "out")
+    assert again.measurement == written.measurement, "resumed"
+    nothing_new = write_masks(masker, of_calibration, tmp_path / "old")
+    assert (nothing_new.n_used, nothing_new.measurement) == (20, None)
+    assert measurement_text(masker.card, None, n_used=20) == (
+        "20 images with truth not measured: training, selection or calibration has seen them."
+    )
+    monitored = monitor(masker, new)
+    assert (monitored.n_used, monitored.measurement.n) == (11, 19)
+
+
 def test_a_distance_without_its_weights_is_not_measured(
     masker: Masker, data: Path, tmp_path: Path, monkeypatch
 ) -> None:
@@ -244,6 +276,23 @@ def test_a_distance_without_its_weights_is_not_measured(
     monkeypatch.setattr(type(masker.loss), "on", missing)
     with pytest.warns(UserWarning, match="not measured: no weights here"):
         assert write_masks(masker, Triplets.from_folder(data), tmp_path / "out").measurement is None
+
+
+def test_names_that_a_spreadsheet_would_run_stand_behind_an_apostrophe(tmp_path: Path) -> None:
+    names = ["=1+1", "+a", "-5C", "@b", "'=c", "plain"]
+    folder = MaskFolder(tmp_path)
+    write_json(tmp_path / "masks.json", {"files": ["sizes.csv"]})
+    lines = [MaskRow(name, 0.25, "00", 0.5, False, False) for name in names]
+    folder.write(lines)
+    assert [row["name"] for row in rows(tmp_path)] == ["'=1+1", "'+a", "'-5C", "'@b", "''=c", "plain"]
+    assert list(folder.lines().values()) == lines
+    image = np.zeros((1, 4, 4), np.float32)
+    for name in names:
+        write_image(tmp_path / "data" / "x" / f"{name}.npy", image)
+    table = [{"name": name, "x": f"x/{name}.npy", "y_hat": f"x/{name}.npy", "group": name} for name in names]
+    write_csv(tmp_path / "data" / "manifest.csv", table, list(table[0]))
+    triplets = Triplets.from_folder(tmp_path / "data")
+    assert triplets.names == triplets.groups == tuple(names)
 
 
 LINES = [MaskRow("a", 0.25, "00", 0.125, True), MaskRow("b, c", 0.5, "11")]

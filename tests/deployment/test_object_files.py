@@ -18,6 +18,7 @@ from conformask.deployment.objects import ObjectFiles
 from conformask.errors import MissingFileError, OutputError
 from conformask.records.geometry import Geometry
 from conformask.records.reading import PLAIN
+from conformask.records.sentence import rounded_share
 from object_worlds import SCORER, objects
 
 UNDER = SourceImage(None, Geometry((0.5, 0.25), "µm"), PLAIN)
@@ -110,6 +111,40 @@ def test_masks_come_with_labels_tables_and_outlines(tmp_path: Path) -> None:
         assert stored.dtype == np.uint16
         assert np.array_equal(stored, shown)
     assert 0 < trusted < len(rows)
+
+
+def test_objects_are_spoken_of_in_the_numbers_and_words_of_their_user(tmp_path: Path) -> None:
+    """Of objects with a confidence, which is 1 in the background; nothing is said of pixels."""
+    known, new = tmp_path / "known", tmp_path / "new"
+    for folder, seed in ((known, 1), (new, 2)):
+        images = write_folder(folder, 40, seed)
+        (folder / "confidence").mkdir()
+        for place, x in enumerate(images["x"]):
+            tifffile.imwrite(folder / "confidence" / f"f{place:02d}.tif", 1 - x)
+    reading = cm.Reading(objects="cells", cues="confidence")
+    calibration, test = (cm.Triplets.from_folder(folder, reading=reading) for folder in (known, new))
+    with warnings.catch_warnings(record=True) as caught:
+        masker = cm.calibrate(
+            cm.Given("trusted"), calibration, threshold="30%", loss=cm.Objects("missed"),
+            promise=cm.Promise(object_name="nucleus"),
+        )  # fmt: skip
+    assert not [each for each in caught if "pixels" in str(each.message)]
+    cut = masker.scorer.shown_text(masker.card.rule["lam"])
+    assert cut.startswith("Shown are the objects whose mean map is above 0.")
+    cm.write_masks(masker, test, tmp_path / "out")
+    for row in csv.DictReader((tmp_path / "out" / "objects.csv").open()):
+        labels = images["labels"][int(row["image"][1:])]
+        confidence = float(1 - images["x"][int(row["image"][1:])][labels == int(row["id"])].mean())
+        assert float(row["score"]) == pytest.approx(confidence, abs=1e-6)
+        assert row["trusted"] == str(confidence > float(cut.rstrip(".").split()[-1]) + 1e-4)
+    evaluation = cm.evaluate(masker, test)
+    page = cm.write_report(evaluation, tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "at most 30 % of the wrong nuclei are shown (IoU below 0.5)." in page
+    assert evaluation.hidden_text.startswith(
+        f"{rounded_share(evaluation.mask_size)} of the nuclei of an image"
+    )
+    for of_pixels in ("better pixels", "onnected parts", "mean |y"):
+        assert of_pixels not in page.split("</style>")[1].split("<h3>The numbers")[0]
 
 
 def test_a_second_run_makes_what_is_missing_and_leaves_what_is_not_ours(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The built site: whole references, and nothing in it comes from another host."""
 
 import html
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -105,8 +106,31 @@ def test_shapes_are_shown_as_they_are_written(site: Path) -> None:
     assert 'Float[Tensor, "n *g"]' in page
 
 
-def test_search_knows_the_pages(site: Path) -> None:
-    assert "Hounsfield" in read(site / "search.json")
+@pytest.mark.parametrize(
+    ("word", "page"),
+    [
+        ("Hounsfield", "how-to/radiology.html"),
+        ("hallucinat", "index.html"),
+        ("hallucination", "how-to/probe.html"),
+        ("super-resolution", "how-to/photo-software.html"),
+        ("inpainting", "how-to/photo-software.html"),
+        ("denoising", "how-to/microscopy.html"),
+        ("virtual staining", "how-to/microscopy.html"),
+        ("confidence map", "how-to/confidence-map.html"),
+        ("uncertainty", "how-to/confidence-map.html"),
+    ],
+)
+def test_search_finds_what_newcomers_ask_for(site: Path, word: str, page: str) -> None:
+    items = json.loads(read(site / "search.json"))["items"]
+    found = {item["location"].partition("#")[0] for item in items if word in item["title"] + item["text"]}
+    assert page in found
+    assert not [name for name in found if name.startswith("results/")]
+
+
+def test_examples_of_the_reference_are_code(site: Path) -> None:
+    pages = reference_of_python(site)
+    assert pages.count("Examples:</") == pages.count('class="language-pycon highlight"') > 40
+    assert 'class="example"' not in pages, "a section called Example is an admonition"
 
 
 def test_the_papers_figures_lead_home(site: Path) -> None:

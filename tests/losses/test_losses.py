@@ -18,9 +18,10 @@ from conformask.losses.maps import CustomErrorMap
 from conformask.losses.means import Mean, MeanShown
 from conformask.losses.window import Local, LocalShare, MaskedWindow, around
 from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
+from conformask.masker.resolve import check_window
 from conformask.masks import family
 from conformask.masks.binary import Binary
-from conformask.records.geometry import PhysicalWindow
+from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
 from conformask.types import Batch, Loss, Score
 from untyped import UNTYPED
@@ -194,13 +195,6 @@ def test_names_and_labels() -> None:
     assert Mean("l1").terms == loss("l1").terms, "the paper's form of lp"
     assert MaskedWindow("l1", 9).terms.label == "mean L1 in any 9 x 9 pixels, what is hidden counted as right"
     assert Local("l1", 9).terms.label == "largest mean L1 over 9 x 9 pixels around a pixel that is shown"
-    assert Local("l1", 9).terms.limit("0.1", "0") == (
-        "around every pixel that is shown, the mean L1 over 9 x 9 pixels is at most 0.1"
-    )
-    assert LocalShare("l1", 9, 0.1).terms.limit("0.01", "0.1") == (
-        "around at most a share of 0.01 of the pixels that are shown, the mean L1 over 9 x 9 pixels is above "
-        "0.1"
-    )
 
 
 def test_what_the_paper_knows() -> None:
@@ -265,9 +259,36 @@ def test_a_window_by_length_waits_for_the_spacing() -> None:
     assert (used.terms.window, used.terms.length) == (None, "5mm")
     with pytest.raises(InvalidArgumentError, match="no number of pixels yet"):
         under(used, MASK)
-    converted = used.with_pixels(lambda length: PhysicalWindow((5, 3), "5 mm"))
-    assert (converted.terms.window, converted.terms.length) == ((5, 3), "5 mm")
+    converted = used.with_pixels(Geometry((1.0, 2.0), "mm").window)
+    assert (converted.terms.window, converted.terms.length) == ((5, 3), "5 x 6 mm")
+    assert stored_loss(converted.terms) == converted
     assert MaskedWindow("l1", "9") == MaskedWindow("l1", 9)
+
+
+@pytest.mark.parametrize(
+    ("length", "spacing", "unit", "sides", "true"),
+    [
+        ("5mm", (2.0, 2.0), "mm", (3, 3), "6 mm"),
+        ("5mm", (2.5, 1.005, 1.005), "mm", (3, 5, 5), "7.5 x 5.025 x 5.025 mm"),
+        ("5mm", (0.7, 0.7), "mm", (9, 9), "6.3 mm"),
+        ("0.3 mm", (0.1, 0.1), "mm", (3, 3), "0.3 mm"),
+        ("20um", (100.0, 5.0), "nm", (201, 4001), "20.1 x 20 µm"),
+        ("1mm", (3.0, 3.0), "mm", (1, 1), "3 mm"),
+    ],
+)
+def test_a_window_by_length_is_the_next_odd_number_of_pixels(length, spacing, unit, sides, true) -> None:
+    geometry = Geometry(spacing, unit)
+    window = geometry.window(length)
+    assert (window.sides, window.length) == (sides, true)
+    check_window(MaskedWindow("l1", window.sides, length=window.length).terms, geometry)
+
+
+def test_a_window_is_checked_at_the_spacing_of_new_images() -> None:
+    terms = MaskedWindow("l1", (2, 5, 5), length="5 mm").terms  # as conformask 0.2 rounded it
+    check_window(terms, Geometry((2.5, 1.005, 1.005), "mm"))
+    for other in (Geometry((2.5, 1.2, 1.005), "mm"), Geometry((1.005, 1.005), "mm"), None):
+        with pytest.raises(MismatchError, match=r"window of 5 mm was \(2, 5, 5\) pixels, but these images"):
+            check_window(terms, other)
 
 
 def test_a_region_takes_a_map() -> None:

@@ -9,17 +9,20 @@ from functools import cache
 import numpy as np
 import pytest
 import torch
+from PIL import Image as Pillow
 from scipy.ndimage import label
 
 import conformask as cm
 from conformask.calibration import ScoredBatch, batch_curves, lambda_grid, measured_curves, measures
+from conformask.data.labels import read_labels
 from conformask.errors import CalibrationError, ImageError, InvalidArgumentError, MismatchError
 from conformask.losses import loss_of_terms, stored_loss
 from conformask.losses.objects import LabelledObjects
 from conformask.masks import family
+from conformask.oracle import oracle
+from conformask.records.reading import PLAIN
 from conformask.scorers.objects import ObjectScorer
 from conformask.scorers.scoring import scored_batches, selection_record
-from conformask.wording.promises import headline as headline_of
 from object_worlds import SCORER, objects, triplets
 from simulation import simulated
 from untyped import UNTYPED
@@ -178,6 +181,14 @@ def test_an_overlap_of_seven_percent_is_right_in_floats() -> None:
     assert own.met_by(true, 0.071).tolist() == [False]
 
 
+def test_the_best_masks_where_no_wrong_object_may_be_shown_hide_them_whole() -> None:
+    images = triplets(20, 7)
+    for batch in images.batches(1):
+        own, true = sets(batch.cues[0, 0].numpy()), sets(batch.y_labels[0, 0].numpy())
+        wrong = {pixel for a in own for pixel in a if all(2 * len(a & b) < len(a | b) for b in true)}
+        assert set(zip(*np.nonzero(oracle(ANY, batch, 1, 0.5)[0, 0].numpy() == 0), strict=True)) == wrong
+
+
 def test_a_score_is_the_mean_over_an_object_and_its_channels_and_0_elsewhere() -> None:
     labels = torch.tensor([[[[0.0, 5, 5, 2]]]])
     maps = torch.tensor([[[[9.0, 1, 2, 4]], [[9.0, 3, 4, 8]]]])
@@ -233,19 +244,18 @@ def test_terms_name_the_loss(loss: cm.Objects) -> None:
 @pytest.mark.parametrize(
     ("loss", "promise", "sentence"),
     [
-        (ANY, "marginal", "On at least 90\N{NO-BREAK SPACE}% of new images, no wrong object is shown"),
-        (ANY, "expected", "the share of images in which a wrong object is shown is at most 0.5"),
-        (MISSED, "pac", "at most a share of 0.3 of the wrong objects is shown"),
-        (WRONG, "ltt", "at most a share of 0.25 of the objects that are shown is wrong"),
-        (WRONG, "rcps", "at most a share of 0.25 of the objects that are shown is wrong"),
-        (MISSED, "adaptive", "at most a share of 0.3 of the wrong objects is shown"),
+        (ANY, "marginal", "In at least 9 of 10 new images, no wrong object is shown (IoU below 0.5)."),
+        (ANY, "expected", "the chance that a wrong object is shown (IoU below 0.5) is at most 50 %."),
+        (MISSED, "pac", "at most 30 % of the wrong objects are shown (IoU below 0.5)."),
+        (WRONG, "ltt", "at most 25 % of the objects shown are wrong (IoU below 0.5)."),
+        (WRONG, "rcps", "the share of the objects shown that are wrong (IoU below 0.5) is at most 25 %."),
+        (MISSED, "adaptive", "at most 30 % of the wrong objects are shown (IoU below 0.5)."),
     ],
 )
 def test_guarantees_apply_to_objects(loss: cm.Objects, promise: str, sentence: str) -> None:
     masker = calibrated(loss, triplets(60, 8), promise)
-    headline = headline_of(masker.card)
-    assert sentence in headline
-    assert "no object of the reference meets it with an IoU of 0.5 or more" in headline
+    assert masker.sentence.endswith(sentence)
+    assert "no object of the reference meets it with an IoU of 0.5 or more" in masker.card.loss.label
     assert "lacks" in (masker.card.loss.caveat or "")
 
 
@@ -253,7 +263,7 @@ def test_groups_and_categories_are_promised_objects() -> None:
     groups, categories = [f"slide {place // 2}" for place in range(60)], ["a", "b"] * 30
     by_slide = cm.Promise(unit="group", group_name="slide")
     masker = calibrated(MISSED, triplets(60, 8, groups=groups), by_slide)
-    assert "slides" in masker.sentence
+    assert masker.sentence.startswith("For at least 9 of 10 new slides, in every image, ")
     of_each = cm.Promise(per_category=True)
     masker = calibrated(MISSED, triplets(60, 8, categories=categories), of_each)
     assert masker.rule.to_json()["kind"] == "categories"
@@ -316,6 +326,25 @@ def test_bad_labels_are_refused(labels: np.ndarray, message: str) -> None:
     images = cm.Triplets.from_arrays(image, image, image, labels=[labels], y_labels=[labels])
     with pytest.raises(ImageError, match=message):
         images[0]
+
+
+def test_noise_in_the_place_of_labels_is_refused() -> None:
+    masker, images = calibrated(ANY, triplets(20, 1)), objects(1, 2)
+    noise = np.random.default_rng(0).random(images["labels"][0].shape, np.float32)
+    with pytest.raises(ImageError, match="cues holds labels that are not whole numbers"):
+        masker(images["x"][0], images["y_hat"][0], cues=noise)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])
+def test_labels_that_jpeg_has_changed_are_refused(tmp_path, name: str) -> None:
+    labels = np.zeros((32, 32), np.uint8)
+    labels[3:9, 3:9], labels[15:25, 10:20] = 40, 90
+    kind = "TIFF" if name == "a.tif" else "JPEG"  # whatever the suffix
+    Pillow.fromarray(labels).save(
+        tmp_path / name, kind, **({"compression": "jpeg"} if kind == "TIFF" else {})
+    )
+    with pytest.raises(ImageError, match=rf"{name} is compressed as JPEG.* save them as PNG or TIFF"):
+        read_labels(tmp_path / name, (32, 32), PLAIN, "labels")
 
 
 def test_what_cannot_be_promised_of_objects_is_refused() -> None:

@@ -55,14 +55,14 @@ def repeated(count: int, seed: int, model: cm.NoiseModel | None = MODEL) -> cm.T
 
 
 def masker_by(seed: int, model: cm.NoiseModel = MODEL) -> cm.Masker:
-    scorer, loss = with_selection(model), cm.CleanMean("l2")
+    scorer, loss = with_selection(model), cm.CleanMean("l2", reach=1)
     return cm.calibrate(scorer, repeated(150, 3 * seed, model), threshold=THRESHOLD, loss=loss)
 
 
 @cache
 def with_selection(model: cm.NoiseModel) -> cm.Heuristic:
     """The score with what the selection images say, measured once for all calibrations."""
-    loss = cm.CleanMean("l2")
+    loss = cm.CleanMean("l2", reach=1)
     record = selection_record(ANY, repeated(20, 1, model), loss, [family(loss.family)])
     return replace(ANY, selection=record)
 
@@ -129,7 +129,7 @@ def test_gradients_agree_with_the_clean_ones_on_average() -> None:
     """The error head, whose loss is linear in the squared error: mean gradient over draws of the noise."""
     arrays = clean(1, 0)
     y, y_hat = (torch.from_numpy(arrays[role])[None] for role in ("y", "y_hat"))
-    fitted = head("error", cm.CleanMean("l2"))
+    fitted = head("error", cm.CleanMean("l2", reach=1))
 
     def gradient(y: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
         output = torch.full_like(y_hat, 0.05).requires_grad_()
@@ -154,13 +154,13 @@ def test_a_score_is_trained_by_one_repeat(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
         scorer = cm.fit_scorer(
             repeated(24, 0), selection=repeated(12, 1), out=tmp_path / "run", scorer="error",
-            loss=cm.CleanMean("l2"), training=cm.TrainingConfig(epochs=1),
+            loss=cm.CleanMean("l2", reach=1), training=cm.TrainingConfig(epochs=1),
         )  # fmt: skip
     assert scorer.card.noise_model == MODEL
     with pytest.raises(InvalidArgumentError, match="noise of one repeat cannot be subtracted"):
         cm.fit_scorer(
             repeated(24, 0, None), selection=repeated(12, 1, None), out=tmp_path / "other", scorer="error",
-            loss=cm.CleanMean("l2"),
+            loss=cm.CleanMean("l2", reach=1),
         )  # fmt: skip
 
 
@@ -172,11 +172,11 @@ def test_one_repeat_alone_promises_means_and_nothing_else() -> None:
     masker = cm.calibrate(
         ANY, images, threshold=0.04, loss="l1", promise=cm.Promise("expected"), selection=selection
     )
-    assert masker.sentence.endswith("(expected, from one noisy repeat)")
+    assert masker.formula.endswith("(expected, from one noisy repeat)")
     assert "on average at least that to the clean image" in masker._repr_html_()
     new = cm.Triplets.from_arrays(**clean(100, 2))
     assert np.mean([np.mean(masker(t) * np.abs(t.y - t.y_hat)) for t in new]) <= 0.04
-    for loss in (cm.CleanMean("l2"), "l1", cm.MeanShown("l2")):
+    for loss in (cm.CleanMean("l2", reach=1), "l1", cm.MeanShown("l2")):
         with pytest.raises(InvalidArgumentError, match=r"second repeat.*noise.model.*expected or rcps"):
             cm.calibrate(ANY, images, threshold=0.04, loss=loss, selection=selection)
     with pytest.raises(InvalidArgumentError, match="one noisy repeat in the place of a truth"):
@@ -188,7 +188,7 @@ def test_one_repeat_alone_promises_means_and_nothing_else() -> None:
 def test_by_a_model_nothing_is_exact() -> None:
     with pytest.raises(InvalidArgumentError, match=r"assumed, not measured.*take allowance clt"):
         cm.calibrate(
-            ANY, repeated(60, 0), threshold=THRESHOLD, loss=cm.CleanMean("l2", "exact"),
+            ANY, repeated(60, 0), threshold=THRESHOLD, loss=cm.CleanMean("l2", "exact", reach=1),
             selection=repeated(20, 1),
         )  # fmt: skip
 
@@ -219,7 +219,9 @@ def test_clean_and_noisy_references_are_not_mixed() -> None:
     with pytest.raises(
         InvalidArgumentError, match=r"y of '00000' is one noisy .* but that of 'c0' is the clean"
     ):
-        cm.calibrate(ANY, mixed, threshold=THRESHOLD, loss=cm.CleanMean("l2"), selection=repeated(20, 3))
+        cm.calibrate(
+            ANY, mixed, threshold=THRESHOLD, loss=cm.CleanMean("l2", reach=1), selection=repeated(20, 3)
+        )
 
 
 # what is said
@@ -228,7 +230,7 @@ def test_clean_and_noisy_references_are_not_mixed() -> None:
 def test_sentence_card_json_and_evaluation_say_by_what(tmp_path: Path) -> None:
     masker = masker_by(0)
     by = "from one noisy repeat and a noise model of gain 0.004, offset 0.05, read noise 0.01"
-    assert masker.sentence.endswith(f"(marginal, {by})")
+    assert masker.formula.endswith(f"(marginal, {by})")
     masker.save(tmp_path)
     card = (tmp_path / "CARD.md").read_text()
     assert "y = b and v = 0.004 (b − 0.05) + 0.01^2, b the repeat" in card
@@ -262,9 +264,9 @@ def test_two_repeats_are_said_to_be_two() -> None:
     assert images.reference == cm.Reference(2)
     assert "with y, two noisy repeats" in repr(images)
     masker = cm.calibrate(
-        ANY, images, threshold=THRESHOLD, loss=cm.CleanMean("l2"), selection=repeated(20, 1)
+        ANY, images, threshold=THRESHOLD, loss=cm.CleanMean("l2", reach=1), selection=repeated(20, 1)
     )
-    assert masker.sentence.endswith("(marginal, from two noisy repeats)")
+    assert masker.formula.endswith("(marginal, from two noisy repeats)")
     assert "The noise of one repeat must be independent of that of the other" in masker._repr_html_()
 
 
@@ -303,6 +305,10 @@ def test_a_folder_with_one_repeat_of_each(tmp_path: Path, capsys: pytest.Capture
     main(["check", str(data), option, "--json"])
     assert json.loads(capsys.readouterr().out)["reference"] == {"repeats": 1, "model": vars(MODEL)}
     calibrate = "calibrate", str(data), "--scorer", "spread", "--distance", "l2", "--over", "clean"
+    with pytest.raises(SystemExit):
+        main([*calibrate, "--threshold", str(THRESHOLD), "--out", str(run), option])
+    assert "give reach= (--reach)" in " ".join(capsys.readouterr().err.split())
+    calibrate = *calibrate, "--reach", "1"
     main([*calibrate, "--threshold", str(THRESHOLD), "--out", str(run), option, "--json"])
     assert json.loads(capsys.readouterr().out)["noise_model"]["gain"] == MODEL.gain
     new = written(tmp_path / "new", 20)

@@ -67,8 +67,8 @@ def masker(request: pytest.FixtureRequest) -> Masker:
 
 def test_what_is_said(masker: Masker) -> None:
     card = masker.card
-    assert masker.sentence.startswith(card.claim)
-    assert f"({card.promise.guarantee})" in masker.sentence
+    assert masker.formula.startswith(card.claim)
+    assert f"({card.promise.guarantee})" in masker.formula
     assert (
         card.claim
         == {
@@ -88,7 +88,7 @@ def test_what_is_said(masker: Masker) -> None:
         }[card.promise.guarantee]
     )
     assert card.n_groups == (30 if card.promise.guarantee == "groups" else None)
-    assert ("in 30 groups" in masker.sentence) == (card.promise.guarantee == "groups")
+    assert ("in 30 groups" in masker.formula) == (card.promise.guarantee == "groups")
     weights = np.array(WEIGHTS)
     effective = weights.sum() ** 2 / (weights**2).sum()
     assert card.n_effective == (pytest.approx(effective) if card.promise.guarantee == "weighted" else None)
@@ -207,7 +207,8 @@ def test_what_was_chosen_after_looking_stays_exploratory(detour: dict[str, Any])
         masker.recalibrate(promise=masker.card.promise.changed(guarantee="simultaneous", delta=0.05)),
     ):
         assert again.card.exploratory
-        assert "exploratory" in again.sentence
+        assert "exploratory" in again.formula
+        assert again.sentence.startswith("If this had been fixed beforehand: ")
 
 
 def test_unchanged_settings_change_nothing(masker: Masker) -> None:

@@ -76,9 +76,9 @@ def distances(masker: Masker, batch=TEST) -> Tensor:
 
 
 def test_the_promise() -> None:
-    assert made().sentence == "P(l1 <= 0.03) >= 0.90 for new images like the 40 calibration images (marginal)"
+    assert made().formula == "P(l1 <= 0.03) >= 0.90 for new images like the 40 calibration images (marginal)"
     told = CALIBRATION.described(Provenance(population="new tiles of these files"))
-    assert made(calibration=told, confidence=0.8).sentence == (
+    assert made(calibration=told, confidence=0.8).formula == (
         "P(l1 <= 0.03) >= 0.80 for new tiles of these files, like the 40 calibration images (marginal)"
     )
 
@@ -650,7 +650,12 @@ def test_the_card_for_people(tmp_path) -> None:
     masker.save(tmp_path)
     text = (tmp_path / "CARD.md").read_text()
     assert f"**{masker.sentence}**" in text
-    for told in ("L1, 0.03, confidence 0.9", "| guarantee | marginal |", "8 x 8 pixels", "40: new tiles"):
+    for told in (
+        "L1, 0.03, that is 3 % of the range, confidence 0.9",
+        "| guarantee | marginal |",
+        "8 x 8 pixels",
+        "40: new tiles",
+    ):
         assert told in text
     assert "exploratory" not in text
     masker.recalibrate(threshold=0.05).save(tmp_path)
@@ -881,12 +886,12 @@ def test_a_grid_of_a_few_calibration_images_leaves_coverage_as_promised(guarante
 
 def test_a_threshold_that_no_mask_meets() -> None:
     """The theorem hides everything: to refuse would leave the promise to lucky calibration sets."""
-    told = r"0\.5\) >= 0\.90 .marginal. is kept only by hiding every image completely: 100% of the 40 "
+    told = "the promise is kept only by hiding every image completely: 100% of the 40 "
     with pytest.warns(UserWarning, match=told):
         masker = made(distance=far, selection=SELECTION, threshold=0.5)
     assert not masker(TEST.x, TEST.y_hat).any()
     assert masker.card.hides == "every image"
-    assert masker.sentence.endswith("(marginal), kept only by hiding every image completely")
+    assert masker.formula.endswith("(marginal), kept only by hiding every image completely")
     assert "- Only hiding every image completely" in card_text(masker.card, "scale", "", None)
     assert masker.recalibrate(threshold=2.0).card.hides is None
     assert made().recalibrate(threshold=1e-12).card.hides == "every calibration image"

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 import conformask as cm
+from conformask.conformal.curves import Curves
 from conformask.deployment.masks import write_masks
 from conformask.errors import MismatchError
+from conformask.masker.outliers import outliers
 
 FAR = "far outside of the calibration images"
 
@@ -42,6 +44,22 @@ def warned(masker: cm.Masker, x, y_hat) -> list[str]:
 def test_images_like_the_calibration_images_are_hardly_ever_called_far(masker: cm.Masker) -> None:
     called = [bool(warned(masker, triplet.x[0], triplet.y_hat[0])) for triplet in images(300, 1)]
     assert np.mean(called) <= 0.02
+
+
+@pytest.mark.parametrize(("width", "margin"), [(0.0, np.log(2) / 2), (0.2, np.log(2) / 2), (4.0, 2.0)])
+@pytest.mark.parametrize("end", ["low", "high"])
+def test_far_is_half_of_the_range_and_at_least_a_factor_of_the_root_of_two(width, margin, end: str) -> None:
+    """Features are logarithms; narrow ranges count as a factor of two, since all may be equally bright."""
+    past = np.zeros((2, 3))
+    past[1] = width
+    beyond = np.full((2, 3), width / 2)
+    distances = np.array([0.99, 1.01]) * margin
+    beyond[:, 1] = -distances if end == "low" else width + distances
+    none = np.zeros((2, 2))
+    curves = Curves(np.array(["a", "b"]), np.array([0, np.inf]), none, none, past)
+    near, far = outliers(curves, np.zeros((2, 2, 4)), beyond)
+    assert near == ""
+    assert far.startswith("spread / mean score")
 
 
 @pytest.mark.parametrize(

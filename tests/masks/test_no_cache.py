@@ -1,4 +1,4 @@
-"""The kernels compile where nothing can be cached: no home, and a package that cannot be written."""
+"""The kernels compile where nothing can be cached, and say what keeps them from being compiled."""
 
 import os
 import shutil
@@ -33,3 +33,10 @@ def test_no_folder_for_a_cache(tmp_path: Path) -> None:
     command = [sys.executable, "-c", USE.format(place=str(tmp_path))]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_a_number_of_threads_that_is_none() -> None:
+    command = [sys.executable, "-c", "import conformask.masks.kernels"]
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "0"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert "InvalidArgumentError: the environment variable NUMBA_NUM_THREADS is not valid" in done.stderr

@@ -3,6 +3,7 @@
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -90,6 +91,28 @@ def test_a_residual_has_the_size_of_the_input() -> None:
         CueRecipe.of("residual")(network(lambda _: y_hat), images((1, 1, 4, 4)))
 
 
+@pytest.mark.parametrize("text", ["residual", "outputs"])
+def test_a_network_may_change_its_input_in_place(text: str) -> None:
+    """Its residual was 0, and images were spoilt for all that reads them afterwards."""
+
+    def changing(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        x *= 0.5
+        return x, x
+
+    def keeping(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return 0.5 * x, 0.5 * x
+
+    x, recipe = images(PLANE), CueRecipe.of(text)
+    (_, changed), (_, kept) = (recipe(network(run), x) for run in (changing, keeping))
+    assert torch.equal(changed, kept)
+    assert torch.equal(x, images(PLANE))
+
+
+def test_a_network_that_changes_its_input_in_place_draws_nothing() -> None:
+    with pytest.raises(MismatchError, match="it draws nothing"):
+        CueRecipe.of("samples,3")(network(lambda x: x.mul_(0.5)), images(PLANE))
+
+
 @pytest.mark.parametrize("text", ["samples", "samples,1", "samples,x", "dropout", "flips,3", "noise"])
 def test_what_is_no_recipe(text: str) -> None:
     with pytest.raises(InvalidArgumentError, match="give outputs, flips, residual"):
@@ -169,9 +192,13 @@ def test_an_output_is_drawn_together_with_its_map(tmp_path: Path) -> None:
 def test_a_residual_of_a_degradation_of_ones_own(tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "optics.py").write_text("def halved(image):\n    return image / 2\n")
     monkeypatch.syspath_prepend(str(tmp_path))
+    opened = Mock(wraps=custom_predictor)
+    monkeypatch.setattr("conformask.predictors.cues.custom_predictor", opened)
     recipe = CueRecipe.of("residual,optics:halved")
     x = images(PLANE)
-    (y_hat,), maps = recipe(network(lambda x: x**2), x)
+    for _ in range(2):
+        (y_hat,), maps = recipe(network(lambda x: x**2), x)
+    opened.assert_called_once_with("optics:halved")
     assert torch.equal(y_hat, x**2)
     assert (maps - (x**2 / 2 - x).abs().mean(dim=1, keepdim=True)).abs().max() < 1e-6
     assert recipe.text == "residual,optics:halved"

@@ -1,8 +1,5 @@
-import io
 import json
-import os
-import pickle
-import zipfile
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +186,15 @@ def test_a_module_that_cannot_be_imported(mine: str, tmp_path: Path, code: str, 
         custom_predictor(f"{mine}_spoilt:f")
 
 
+def test_files_of_the_working_folder_take_no_package_s_place(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "colorsys.py").write_text("def enhance(image):\n    return image\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [each for each in sys.path if each != str(tmp_path)])
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    with pytest.raises(InvalidArgumentError, match=r"colorsys \(.*lib.*\) has no function 'enhance'"):
+        custom_predictor("colorsys:enhance")
+
+
 def test_the_error_of_other_code_is_told_in_one_line(tmp_path: Path) -> None:
     grey = custom_predictor(halving(tmp_path / "net.onnx", "batch", channels=1))
     with pytest.raises(ImageError, match=r"^0: .* Got: 3 Expected: 1") as stop:
@@ -299,57 +305,3 @@ def test_weights_in_a_file_of_another_name_are_part_of_the_fingerprint(tmp_path:
     assert one.fingerprint != other.fingerprint
     (tmp_path / "scale.onnx.txt").write_text("notes that are no weights")
     assert custom_predictor(str(tmp_path / "scale.onnx")).fingerprint == other.fingerprint
-
-
-class Evil:
-    """Leaves a file where it is unpickled."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return os.mkdir, (str(self.path),)
-
-
-def repacked(source: Path, path: Path, changed: dict[str, bytes]) -> str:
-    """An archive with other contents for entries that end so, or more entries."""
-    with zipfile.ZipFile(source) as archive:
-        entries = {name: archive.read(name) for name in archive.namelist()}
-    for end, content in changed.items():
-        name = next(
-            (name for name in entries if name.endswith(end)), f"{next(iter(entries)).split('/')[0]}/{end}"
-        )
-        entries[name] = content
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        for name, content in entries.items():
-            archive.writestr(name, content)
-    return str(path)
-
-
-@pytest.mark.parametrize("where", ["weights", "samples", "object"])
-def test_no_code_of_a_file_of_torch_export_runs(tmp_path: Path, where: str) -> None:
-    class Scale(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.w = torch.nn.Parameter(torch.ones(1))
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            return self.w * x
-
-    good, ran, pickled = tmp_path / "good.pt2", tmp_path / "ran", io.BytesIO()
-    torch.export.save(torch.export.export(Scale().eval(), (X,)), good)
-    torch.save(Evil(ran), pickled)
-    with zipfile.ZipFile(good) as archive:
-        config = json.loads(
-            archive.read(next(n for n in archive.namelist() if n.endswith("weights_config.json")))
-        )
-    config["config"]["w"]["use_pickle"] = True
-    evil = {
-        "weights": {"model_weights_config.json": json.dumps(config).encode(), "weight_0": pickled.getvalue()},
-        "samples": {"sample_inputs/model.pt": pickled.getvalue()},
-        "object": {"data/constants/opaque_obj_0": pickle.dumps(Evil(ran))},
-    }[where]
-    with pytest.raises(MismatchError, match=r"which would run|damaged"):
-        custom_predictor(repacked(good, tmp_path / "evil.pt2", evil))(X)
-    assert not ran.exists()
-    custom_predictor(repacked(good, tmp_path / "same.pt2", {}))(X)

@@ -53,8 +53,8 @@ def saved(page: Page, button: Locator) -> tuple[str, bytes]:
 
 
 def test_figures_are_saved_as_they_stand_on_white(page: Page) -> None:
-    name, content = saved(page, page.get_by_label("Save Mask sizes beside the oracle’s as SVG"))
-    assert name == "mask-sizes-beside-the-oracle-s.svg"
+    name, content = saved(page, page.get_by_label("Save How much is hidden, beside the best possible as SVG"))
+    assert name == "how-much-is-hidden-beside-the-best-possible.svg"
     assert ElementTree.fromstring(content).get("width") == "480"
     assert b"var(" not in content, "editors of vector graphics know no variables"
     name, content = saved(page, page.get_by_label("Save coverage as PNG"))
@@ -65,13 +65,14 @@ def test_figures_are_saved_as_they_stand_on_white(page: Page) -> None:
 
 def test_images_are_sorted_and_searched(page: Page) -> None:
     page.get_by_text("All test images").click()
-    rows, size = page.locator(".images tbody tr"), page.locator(".images th button").get_by_text("mask size")
+    rows = page.locator(".images tbody tr")
+    size = page.locator(".images th button").get_by_text("hidden", exact=True)
     expect(rows).to_have_count(60)
     for order, falling in (("ascending", False), ("descending", True)):
         size.click()
         shown = rows.locator("td:nth-child(5) data").evaluate_all("cells => cells.map(c => +c.value)")
         assert shown == sorted(shown, reverse=falling)
-        expect(page.locator(f"th[aria-sort={order}]")).to_have_text("mask size")
+        expect(page.locator(f"th[aria-sort={order}]")).to_have_text("hidden")
     page.get_by_label("Search").fill("IMAGE-001")
     expect(rows.filter(visible=True)).to_have_count(10)
     expect(page.locator("output")).to_have_text("10 of 60")

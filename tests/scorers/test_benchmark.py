@@ -3,6 +3,7 @@
 import json
 import re
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ from conformask.storage.as_arrays import write_arrays
 from conformask.training.budget import Budget
 from conformask.training.record import Record
 from conformask.types import Score
-from conformask.wording.scores import comparison_text
+from conformask.wording.scores import comparison_text, judged_text
 from synthetic_triplets import triplets
 
 
@@ -72,8 +73,13 @@ def test_the_worth_that_conformask_0_2_kept_is_read(tmp_path: Path) -> None:
     comparison = Selection.load(tmp_path).comparison
     others = {"packaged": 0.3, "spread": 0.35, "constant": 0.9}
     assert comparison == ScoreComparison(64, 0.1, 0.4, others, oracle=0.1, correlation=None)
-    assert "hide 40\N{NO-BREAK SPACE}% of an image; the best possible masks hide 10" in comparison_text(
-        comparison
+    assert judged_text(comparison).endswith(" its masks hide 40 % of an image.")
+    assert comparison_text(comparison) == (
+        "On 64 selection images, the packaged score would hide 0.75 times as much, the local spread of y_hat "
+        "0.88 times as much, a constant score 2.2 times as much, the best possible masks 0.25 times as much."
+    )
+    assert comparison_text(replace(comparison, others={"constant": 0.4}), best=False) == (
+        "On 64 selection images, a constant score would hide as much."
     )
 
 

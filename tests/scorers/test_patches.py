@@ -18,10 +18,12 @@ from conformask.deployment import whole
 from conformask.deployment.masks import write_masks
 from conformask.deployment.whole import tiled_scorer
 from conformask.errors import ImageError, InvalidArgumentError
+from conformask.losses import loss
 from conformask.masks import family
 from conformask.plugins.onnx.export import export
 from conformask.records.geometry import Geometry
 from conformask.scorers.patches import Patches, _closed, remove_specks
+from conformask.scorers.scoring import selection_record
 from conformask.viewer import viewed_image
 from simulation import simulated
 from synthetic_triplets import arrays as arrays_of
@@ -207,6 +209,15 @@ def test_parts_are_counted_as_by_hand_and_hidden_shares_stand_beside_those_of_an
     assert found.comparison.hidden != pytest.approx(hidden, abs=1e-4)
 
 
+def test_sizes_of_masks_with_specks_say_nothing_about_those_without() -> None:
+    """A threshold is not chosen, nor a grid made, on what selection images were under masks with specks."""
+    record = selection_record(SCORER, cm.Triplets.from_arrays(*coarse(20, 3)), loss("l1"), [family("binary")])
+    scorer = replace(SCORER, selection=record)
+    assert cm.threshold_choices(scorer, loss="l1")
+    with pytest.raises(InvalidArgumentError, match="no selection images are kept for the family binary"):
+        cm.threshold_choices(Patches(scorer, AREA), loss="l1")
+
+
 def test_areas_and_volumes_become_pixels() -> None:
     plane, volume = Geometry((0.5, 0.25), "mm"), Geometry((2.0, 0.5, 0.5), "mm")
     assert plane.pixels("25mm2") == 200
@@ -222,7 +233,14 @@ def test_areas_and_volumes_become_pixels() -> None:
 
 @pytest.mark.parametrize(
     ("patches", "message"),
-    [(1, "at least 2"), ("0", "at least 2"), ("25mm2", "states no spacing"), (-4, "at least 2")],
+    [
+        (1, "at least 2"),
+        ("0", "at least 2"),
+        ("25mm2", "states no spacing"),
+        (-4, "at least 2"),
+        (10**20, "no image has that many"),
+        ("1" + 20 * "0", "no image has that many"),
+    ],
 )
 def test_what_is_no_area_is_refused(patches: int | str, message: str) -> None:
     images = cm.Triplets.from_arrays(*coarse(30, 1))

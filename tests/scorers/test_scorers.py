@@ -124,7 +124,8 @@ def test_what_it_keeps_of_the_selection(fitted) -> None:
 
 def test_it_remembers_every_image_that_it_learnt_from(fitted) -> None:
     scorer, _ = fitted
-    assert {pixel_hash(triplet.truth()) for triplet in (*TRAIN, *HELD_OUT)} == scorer.trained_on
+    images = [(triplet.truth(), triplet.y_hat) for triplet in (*TRAIN, *HELD_OUT)]
+    assert {pixel_hash(image) for both in images for image in both} == scorer.trained_on
 
 
 def test_other_channels_are_refused(fitted) -> None:
@@ -297,7 +298,7 @@ def test_without_selection_a_tenth_is_set_aside(tmp_path) -> None:
         TRAIN, out=tmp_path, training=cm.TrainingConfig(epochs=1), network=cm.NetworkOptions(width=4)
     )
     assert 1 <= len(scorer.selection.unmasked_loss) <= 10
-    assert len(scorer.trained_on) == 40
+    assert len(scorer.trained_on) == 80, "truths and outputs"
 
 
 def test_survey_of_mixed_channels_and_constant_images() -> None:

@@ -18,7 +18,6 @@ from conformask.viewer.byte_cache import ByteCache
 from conformask.viewer.contrast import default_window
 from conformask.viewer.pictures import OUTSIDE, THUMBNAIL, VEIL
 from conformask.viewer.session import Session
-from conformask.wording.promises import headline
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
@@ -53,7 +52,7 @@ def test_the_gallery_learns_every_size(client, session, world):
 def test_as_calibrated_the_promise_is_the_masker_s(client, world):
     told = promise(client, image=world.shown.names[0])
     assert told["sentence"] == world.masker.sentence
-    assert told["headline"] == headline(world.masker.card)
+    assert told["formula"] == world.masker.formula
     assert told["status"]["name"] == "calibrated"
     assert told["opening"]["lam"] == pytest.approx(world.masker.rule.lam)
 
@@ -83,9 +82,7 @@ def test_what_was_measured_stands_beside_what_is_promised(client, session, world
     distances = np.array([np.abs(mask_of(world.masker, t) * (t.y - t.y_hat)).mean() for t in world.shown])
     met = int((distances <= world.masker.card.threshold * (1 + 1e-6)).sum())
     told = client.get("/api/images").json()
-    assert told["measured"].startswith(
-        f"Promised 90{SPACE}%, measured {100 * met / len(distances):.1f}{SPACE}% of {len(distances)} images"
-    )
+    assert told["measured"].startswith(f"{met} of {len(distances)} images kept it (")
     assert told["promised"]["status"]["name"] == "calibrated"
     name = world.shown.names[0]
     assert promise(client, image=name)["measured"] == told["measured"]
@@ -98,7 +95,7 @@ def test_whether_the_promise_is_broken_is_asked_once(broken):
     for _ in range(len(broken.entries()) - 1):
         next(names)
     assert broken.doubt is None
-    assert broken.measurement_text.startswith("Promised")
+    assert broken.measurement_text.startswith("0 of 11 images kept it (")
     list(names)
     assert broken.doubt.title == "Broken here"
 
@@ -110,12 +107,14 @@ def test_nothing_green_stands_where_the_truth_says_otherwise(world, broken):
     list(broken.look_through())
     for asked in ({}, {"confidence": 0.8}, {"threshold": 0.5 * world.masker.card.threshold}):
         promised = promise(asking, image=name, **asked)
-        assert promised["headline"] is None, "a sentence that the images contradict"
+        assert promised["sentence"] is None, "a sentence that the images contradict"
         told = promised["status"]
         assert (told["name"], told["title"]) == ("broken", "Broken here")
-        assert f"0.0{SPACE}% of 12 images are within the threshold" in told["text"]
+        assert "0 of 12 images met the threshold (" in told["text"]
         assert f"at least 90{SPACE}% was promised" in told["text"]
-    assert asking.get("/api/images").json()["measured"].startswith(f"BROKEN: 0.0{SPACE}% of 12 images")
+    assert (
+        asking.get("/api/images").json()["measured"].startswith("BROKEN: 0 of 12 images met the threshold (")
+    )
 
 
 def test_channels_are_shown_in_chosen_colours(stained, client, world):
@@ -162,7 +161,7 @@ def test_where_only_closed_masks_keep_the_promise_it_is_said(client, world):
     told = promise(client, image=world.shown.names[0], threshold=1e-9)
     assert (told["status"]["name"], told["status"]["title"]) == ("hidden", "Everything is hidden")
     assert "Only hiding every image completely keeps" in told["status"]["text"]
-    assert told["sentence"].endswith("kept only by hiding every image completely")
+    assert told["sentence"].endswith("; this is kept only by hiding every image completely.")
     assert told["opening"]["size"] == 1
 
 
@@ -284,6 +283,7 @@ def test_an_image_without_a_truth_has_none_to_show(world):
         ("promise?image=NAME&threshold=wide", 422, "threshold=wide"),
         ("promise?threshold=1", 422, "threshold=1"),
         ("images/NAME/secret.png", 404, "no picture 'secret'"),
+        (f"images/NAME/output.png?step={2**63}", 400, "step 9223372036854775808: give at most"),
     ],
 )
 def test_bad_questions_are_answered_in_words(client, world, path, status, told):
@@ -345,11 +345,11 @@ def test_how_much_the_score_hides_beside_others_stands_with_the_promise(
     scored = replace(masker, scorer=replace(masker.scorer, selection=selection))
     session = Session(scored, world.shown)
     told = TestClient(application(session, 8000, None), base_url=OURS).get("/api/images").json()["promised"]
-    assert "its masks hide 50" in told["score"]
-    assert "the best possible masks hide 10" in told["score"]
+    assert f"a constant score would hide {2 * constant:g} times as much" in told["score"]
+    assert "the best possible masks 0.2 times as much" in told["score"]
     assert (told["useless"] is not None) == is_useless
     if is_useless:
-        assert "no better than one value everywhere: on 20 selection images" in told["useless"]
+        assert "no better than one value everywhere, which on 20 selection images" in told["useless"]
 
 
 def test_only_images_that_nothing_has_used_are_measured(world, tiles, tmp_path):
@@ -372,6 +372,18 @@ def test_only_images_that_nothing_has_used_are_measured(world, tiles, tmp_path):
         "This image is one of those that the promise was made with: what is measured on it says nothing "
         "about new ones."
     )
+
+
+def test_images_that_made_the_promise_are_recognised_without_a_split(world, tiles):
+    session = Session(world.masker, Triplets([*tiles.select([0, 3, 6])._rows, *world.shown._rows]))
+    assert list(session.look_through()) == list(session._images)
+    alone = Session(world.masker, world.shown)
+    assert list(alone.look_through())
+    assert session.measurement() == alone.measurement()
+    assert [entry.part for entry in session.entries()] == ["used"] * 3 + [None] * len(world.shown)
+    told = "3 images with truth not measured: training, selection or calibration has seen them."
+    assert session.measurement_text == f"{alone.measurement_text} {told}"
+    assert "was used for training, selection or calibration" in session.use(tiles.names[0])
 
 
 def test_the_window_and_the_histogram_are_those_of_the_output(client, world):

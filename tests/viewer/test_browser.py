@@ -91,7 +91,7 @@ def test_the_gallery_opens(page, address, world):
     page.goto(address)
     expect(page.locator("#image-grid li")).to_have_count(len(world.shown))
     assert names(page) == list(world.shown.names)
-    expect(page.locator("#gallery-promise code")).to_have_text(world.masker.sentence)
+    expect(page.locator("#gallery-promise code")).to_have_text(world.masker.formula)
     expect(page.locator("#gallery .promise-status")).to_have_text("As calibrated")
     expect(page.locator("#gallery .measurement")).to_contain_text("of 12 images within the threshold")
     page.wait_for_function(
@@ -114,6 +114,26 @@ def test_search_and_sorting(page, address, world):
     assert names(page) == found
     page.locator("#search").fill("nobody")
     expect(page.locator("#image-count")).to_have_text(f"0 of {len(sizes)} images")
+
+
+def test_a_link_to_the_most_hidden_image_leads_on_to_the_next(page, address, world):
+    hidden = {triplet.name: 1 - mask_bytes(world.masker, triplet).mean() / 255 for triplet in world.shown}
+    first, second = sorted(hidden, key=lambda name: -hidden[name])[:2]
+    page.goto(f"{address}#/image/{quote(first)}?sort=largest")
+    expect(page.locator("#image-position")).to_have_text(f"1 of {len(world.shown)}")
+    expect(page.locator("#page-loading")).to_be_hidden()
+    page.locator("#next").click()
+    expect(page.locator("#image-name")).to_have_text(second)
+    page.keyboard.press("Escape")
+    expect(page.locator("#sort")).to_have_value("largest")
+
+
+def test_until_it_has_loaded_the_page_says_how_much(browser, address, world):
+    context = browser.new_context(java_script_enabled=False)
+    bare = context.new_page()
+    bare.goto(address)
+    expect(bare.locator("#page-loading")).to_have_text(f"Loading {len(world.shown)} images …")
+    context.close()
 
 
 def test_images_beyond_the_threshold_are_found(page, address, world):
@@ -242,7 +262,7 @@ def test_outside_the_region_all_is_grey_and_nothing_hatched(browser, serving, re
         veiled = np.where(outside[..., None], output + VEIL * (OUTSIDE - output.astype(float)), output)
         close(canvas(page), np.rint(veiled))
         expect(page.locator("#legend")).to_contain_text("Grey: outside the region")
-        expect(page.locator("#facts dt").first).to_have_text("Mask size in the region")
+        expect(page.locator("#facts dt").first).to_have_text("Hidden in the region")
         expect(page.locator("#facts dd").first).to_have_text("100.0 %")
         page.keyboard.press("2")
         page.wait_for_selector(DRAWN.format("overlay"))
@@ -279,7 +299,7 @@ def test_a_slider_moves_mask_and_promise_as_python_does(page, address, world):
         mask = mask_bytes(moved, triplet)
         close(canvas(page), gray(mask))
         assert np.abs(canvas(page) - before).max() > 10
-        expect(page.locator("#image code")).to_have_text(moved.sentence)
+        expect(page.locator("#image code")).to_have_text(moved.formula)
         expect(page.locator("#image .promise-status")).to_have_text("Exploratory")
         mask = np.asarray(moved(pixels(triplet.x), pixels(triplet.y_hat)))
         expect(page.locator("#facts")).to_contain_text(f"{100 * (1 - mask.mean(dtype=np.float64)):.1f} %")
@@ -293,7 +313,7 @@ def test_a_slider_moves_mask_and_promise_as_python_does(page, address, world):
         ).to_have_text("✓ within the threshold" if within else "✗ beyond the threshold")
     page.locator("#reset").click()
     expect(page.locator("#image .promise-status")).to_have_text("As calibrated")
-    expect(page.locator("#image code")).to_have_text(world.masker.sentence)
+    expect(page.locator("#image code")).to_have_text(world.masker.formula)
     np.testing.assert_array_equal(canvas(page), before)
     assert setting(page) == {}
 
@@ -485,10 +505,10 @@ def test_a_deep_link_restores_everything_and_back_goes_back(page, address, world
     expect(page.locator("#threshold-number")).to_have_value(f"{threshold:g}")
     expect(page.locator("#confidence-number")).to_have_value("80")
     moved = world.masker.recalibrate(threshold=threshold, confidence=0.8)
-    expect(page.locator("#image code")).to_have_text(moved.sentence)
+    expect(page.locator("#image code")).to_have_text(moved.formula)
     page.locator("#next").click()
     expect(page.locator("#image-name")).to_have_text(second)
-    expect(page.locator("#image code")).to_have_text(moved.sentence)
+    expect(page.locator("#image code")).to_have_text(moved.formula)
     page.go_back()
     expect(page.locator("#image-name")).to_have_text(first)
 
@@ -501,7 +521,7 @@ def test_a_link_to_an_image_that_is_not_there_is_told(browser, address, world):
     lost.keyboard.press("Escape")
     expect(lost.locator("#page-error")).to_be_hidden()
     lost.locator("#image-grid a").first.click()
-    expect(lost.locator("#image code")).to_have_text(world.masker.sentence)
+    expect(lost.locator("#image code")).to_have_text(world.masker.formula)
     lost.close()
 
 
@@ -605,9 +625,11 @@ def test_a_broken_promise_is_shown_as_one(browser, serving, broken, width):
     with serving(broken) as url:
         page = browser.new_page(viewport={"width": width, "height": 800})
         page.goto(url)
-        expect(page.locator("#gallery-promise .explanation")).to_contain_text("BROKEN: 0.0 % of 12 images")
+        expect(page.locator("#gallery-promise .explanation")).to_contain_text(
+            "BROKEN: 0 of 12 images met the threshold ("
+        )
         expect(page.locator("#gallery .measurement")).to_have_count(0)
-        expect(page.locator(".headline")).to_have_count(0)
+        expect(page.locator(".sentence")).to_have_count(0)
         open_image(page, url.partition("?")[0], broken.entries()[0].name)
         for status in page.locator(".promise-status").all():
             expect(status).to_have_class("promise-status broken")
@@ -637,7 +659,7 @@ def test_hidden_pixels_can_be_removed(page, address, world):
 def test_while_an_image_loads_nothing_of_another_stands_there(page, address, world):
     first, second = world.shown.names[:2]
     open_image(page, address, first)
-    expect(page.locator("#facts")).to_contain_text("Mask size")
+    expect(page.locator("#facts")).to_contain_text("Hidden")
     release = Event()
     page.route(f"**/api/images/{quote(second)}", lambda route: (release.wait(20), route.continue_()))
     page.evaluate("name => { location.hash = `#/image/${encodeURIComponent(name)}`; }", second)
@@ -648,7 +670,7 @@ def test_while_an_image_loads_nothing_of_another_stands_there(page, address, wor
     )
     release.set()
     assert state == ["", "", "", "", True]
-    expect(page.locator("#facts")).to_contain_text("Mask size")
+    expect(page.locator("#facts")).to_contain_text("Hidden")
     expect(page.locator("#save-png")).to_be_enabled()
 
 

@@ -22,7 +22,7 @@ def test_it_fits_and_can_be_read(page, address, world, size, scheme):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         paper, ink = (brightness(page, what) for what in ("background-color", "color"))
         assert paper - ink > 0.5 if scheme == "light" else ink - paper > 0.5
-    for what in ("#threshold-slider", "#confidence-slider", "#viewport", "#image .headline"):
+    for what in ("#threshold-slider", "#confidence-slider", "#viewport", "#image .sentence"):
         box = page.locator(what).bounding_box()
         assert box["y"] + min(box["height"], 60) <= size[1], what
         assert box["width"] > 150, what

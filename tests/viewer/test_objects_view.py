@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from playwright.sync_api import expect
 
 import conformask as cm
@@ -75,9 +76,9 @@ def test_a_pixel_is_known_by_its_object(world, client) -> None:
 
 def test_hidden_shares_are_called_those_of_objects(world, page, address, tmp_path) -> None:
     page.goto(address)
-    expect(page.locator(".mask-size").first).to_contain_text("% of the objects hidden")
+    expect(page.locator(".mask-size").first).to_contain_text("% hidden of the objects")
     shared = cm.share(world.masker, world.shown, tmp_path / "look.html").read_text(encoding="utf-8")
-    assert "Objects hidden" in shared
+    assert "Hidden of the objects" in shared
 
 
 def npy(image: np.ndarray) -> bytes:
@@ -98,6 +99,11 @@ def test_an_upload_brings_its_labels(world, client) -> None:
         for name in ("mine", triplet.name)
     )
     assert ours == theirs
+    if world.kind == PLANES:
+        jpeg = io.BytesIO()
+        Image.fromarray(images["labels"].astype(np.uint8)).save(jpeg, "JPEG")
+        answer = client.post("/api/uploads", files={**files, "labels": ("mine.jpg", jpeg.getvalue())})
+        assert "mine.jpg is compressed as JPEG, which changes labels" in answer.json()["error"]
     del files["labels"]
     answer = client.post("/api/uploads", files=files)
     assert answer.status_code == 400
@@ -112,7 +118,7 @@ def test_outlines_have_two_colours_and_a_click_shows_facts(world, page, address)
     page.goto(f"{address}#/image/{triplet.name}?at=0,7,7")
     page.wait_for_selector("#plane:not([hidden])")
     expect(page.locator("#legend")).to_contain_text("outlined in green where trusted")
-    expect(page.locator("#facts")).to_contain_text("Mask size of the objects")
+    expect(page.locator("#facts")).to_contain_text("Hidden of the objects")
     width, *pixels = page.evaluate(
         "() => { const c = document.querySelector('.hidden-marks');"
         "return [c.width, ...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]; }"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from playwright.sync_api import expect
 
 import conformask as cm
 from axe import violations
@@ -52,7 +53,7 @@ def test_masks_in_the_file_are_those_of_the_maskers_at_every_threshold(world, sh
             assert image["loss"][position] == pytest.approx(loss, rel=1e-4, abs=1e-9)
             assert image["met"][position] == (loss <= state["threshold"] * (1 + 1e-6))
             exploratory = position != data["calibrated"]
-            assert state["headline"].startswith("If this had been fixed beforehand") == exploratory
+            assert state["sentence"].startswith("If this had been fixed beforehand") == exploratory
 
 
 def test_a_browser_shows_it_without_a_server(browser, shared: Path) -> None:
@@ -62,21 +63,38 @@ def test_a_browser_shows_it_without_a_server(browser, shared: Path) -> None:
     page.on("request", lambda request: errors.append(request.url) if request.url.startswith("http") else None)
     page.goto(shared.as_uri())
     page.wait_for_function("() => document.getElementById('canvas').width > 100")
-    headline = page.locator("#headline")
-    assert headline.text_content().startswith("On at least 90")
+    sentence = page.locator("#sentence")
+    assert sentence.text_content().startswith("In at least 9 of 10 new images, ")
     before = page.locator("#facts dd").first.text_content()
     page.locator("#threshold").fill("0")
     assert page.locator("#facts dd").first.text_content() != before
-    assert headline.text_content().startswith("If this had been fixed beforehand")
+    assert sentence.text_content().startswith("If this had been fixed beforehand")
     page.get_by_role("button", name="As calibrated").click()
     assert page.locator("#facts dd").first.text_content() == before
-    page.locator("#swipe").fill("10")
-    assert page.locator("#border").evaluate("border => border.style.left") == "10%"
+    assert page.locator("figure:visible").count() == 3
+    page.locator("#left").select_option("What the network was given")
+    expect(page.locator("#first")).to_have_attribute("aria-label", re.compile("What the network was given$"))
     page.get_by_role("button", name="hatched").click()
     assert page.get_by_role("button", name="hatched").get_attribute("aria-pressed") == "true"
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     assert errors == []
     assert violations(page) == []
+    page.close()
+
+
+def test_pictures_appear_on_a_page_that_is_shown_late(browser, shared: Path, tmp_path: Path) -> None:
+    """A page without a layout when its pictures are loaded, as in a tab in the background."""
+    late = tmp_path / "late.html"
+    text = shared.read_text(encoding="utf-8")
+    assert ">Loading 3 images …<" in text
+    late.write_text(
+        text.replace('<html lang="en">', '<html lang="en" style="display: none">'), encoding="utf-8"
+    )
+    page = browser.new_page()
+    page.goto(late.as_uri())
+    page.wait_for_function("() => document.getElementById('canvas').width !== 300")
+    page.evaluate("document.documentElement.style.display = ''")
+    page.wait_for_function("() => document.getElementById('canvas').height > 100")
     page.close()
 
 

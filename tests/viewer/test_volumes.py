@@ -3,6 +3,7 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import nibabel
 import numpy as np
@@ -12,6 +13,7 @@ from fastapi.testclient import TestClient
 from hand_made_volumes import AFFINE, HU, SPACE
 from PIL import Image
 
+import conformask as cm
 from conformask.calibration import loss_under, mask_size, unmasked_loss
 from conformask.conformal.promise import Promise
 from conformask.data.images import read_image
@@ -31,6 +33,7 @@ from conformask.viewer.app import application
 from conformask.viewer.collection_image import CollectionImage
 from conformask.viewer.contrast import Contrast, presets
 from conformask.viewer.session import Session
+from conformask.viewer.share import shared_case
 from conformask.viewer.viewed_image import is_measurable, losses_of
 from conformask.viewer.viewed_image import open_image as open_image
 
@@ -297,6 +300,23 @@ def test_images_of_other_axes_than_those_of_the_calibration_are_refused(volumes,
     )
     assert answer.status_code == 400
     assert "flat: the promise is about volumes, but these are planes" in answer.json()["error"]
+
+
+def test_an_image_of_another_spacing_is_shown_with_a_word_on_it(volumes):
+    """The same word wherever an image is shown that states its spacing."""
+    (*first, last), unit = volumes.masker.card.geometry.spacing, volumes.masker.card.geometry.unit
+    finer = replace(volumes.masker.card.geometry, spacing=(*first, last / 2))
+    masker = replace(volumes.masker, card=replace(volumes.masker.card, geometry=finer))
+    shown, name = volumes.shown, volumes.shown.names[0]
+    said = f"a spacing of {volumes.masker.card.geometry.text}: the promise was calibrated on {finer.text}"
+    assert unit == "mm"
+    assert said in asking(masker, shown).get(f"/api/images/{name}").json()["not_covered"]
+    assert said in shared_case(masker, shown, 1).images[0].caveat
+    for show in (masker, partial(cm.show, masker)):
+        with pytest.warns(UserWarning, match=f"{name} has {said}"):
+            show(shown[0])
+    assert asking(volumes.masker, shown).get(f"/api/images/{name}").json()["not_covered"] is None
+    assert shared_case(volumes.masker, shown, 1).images[0].caveat is None
 
 
 def test_several_who_ask_for_an_image_wait_for_one(volumes, monkeypatch):

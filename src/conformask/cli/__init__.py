@@ -5,8 +5,8 @@ import io
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
-from typing import Any
+from contextlib import nullcontext, suppress
+from typing import Any, NoReturn
 
 from cyclopts import (
     App,
@@ -19,7 +19,8 @@ from cyclopts import (
 )
 from cyclopts.help import DefaultFormatter
 
-from conformask.cli.help_columns import option_columns
+from conformask.cli.help_columns import CommonOptions, option_columns
+from conformask.cli.json_output import json_alone, show_json
 from conformask.cli.options import converted
 from conformask.errors import ConformaskError, failure_of_system
 
@@ -94,7 +95,8 @@ VERBS = {
     confidence that show the promise, upload of an image pair. Ctrl-C stops it.""",
     "share": """Write one HTML file that shows images and their masks to people without conformask.
 
-    With swipe comparison and a threshold that moves; it needs no installation and no connection.""",
+    What the network made, what you may trust of it and the truth, side by side, with a threshold that moves.
+    The file needs no installation and no connection.""",
     "info": "Show what a run folder contains and promises.",
     "export": """Write a masker as one ONNX file that needs only onnxruntime, or as a folder for a model zoo.
 
@@ -114,15 +116,26 @@ VERBS = {
 }
 
 GROUPS = {
-    "Start": ("demo", "look"),
+    "First": ("look", "calibrate", "mask", "view"),
     "Prepare": ("predictor", "split-counts", "probe", "triplets", "check"),
     "Train": ("train",),
-    "Promise": ("plan", "thresholds", "calibrate", "recalibrate", "evaluate"),
-    "Use": ("mask", "release", "monitor", "export"),
-    "Look": ("view", "share", "info"),
+    "Promise": ("plan", "thresholds", "recalibrate", "evaluate"),
+    "Use": ("release", "monitor", "export"),
+    "Look": ("demo", "share", "info"),
     "Research": ("paper",),
 }
-"""Groups of verbs in the help, in the order of the work."""
+"""Groups of verbs in the help: what most people need, then the rest in the order of the work."""
+COMMON = {
+    "predictor": ("--task", "--size", "--stride", "--epochs", "--max-minutes", "--resume"),
+    "triplets": ("--predictor", "--task", "--size", "--stride", "--split", "--cues"),
+    "train": ("--scorer", "--threshold", "--distance", "--epochs", "--max-minutes", "--resume"),
+    "plan": ("--n", "--threshold", "--confidence", "--guarantee", "--delta", "--unit"),
+    "thresholds": ("--confidence", "--guarantee", "--unit"),
+    "calibrate": ("--scorer", "--out", "--threshold", "--confidence", "--over", "--window"),
+    "recalibrate": ("--threshold", "--confidence", "--guarantee", "--delta", "--unit"),
+    "export": ("--format", "--predictor"),
+}
+"""The options in the help of verbs that have many."""
 EXAMPLES = {
     "demo": "demo --out demo",
     "look": "look noisy denoised clean",
@@ -161,6 +174,7 @@ RENAMED: Mapping[str, str] = {
 }
 """New names of options by the names that they had up to 0.2, for the errors about these."""
 
+HELP_ALL = "--help-all"
 NEXT = """To try it: conformask demo
 
 With your own images: conformask look X Y_HAT Y, the folders of input, output and truth.
@@ -181,8 +195,11 @@ LAYER, KEPT = 2**25, 2**28
 """Bytes up to which a freed layer is kept, and of all of them together: more would keep whole slabs."""
 
 
-def build() -> App:
-    """Build the application; the module of a verb is imported when the verb is called."""
+def build(*, every_option: bool = True) -> App:
+    """Build the application; the module of a verb is imported when the verb is called.
+
+    Its help has every option, or those that are often needed.
+    """
     app = App(
         name="conformask",
         help="Masks with a promise for image-to-image networks.",
@@ -195,7 +212,6 @@ def build() -> App:
         error_formatter=_error_panel,
     )
     app.register_install_completion_command(help="Enable completion of conformask commands in this shell.")
-    formatter = DefaultFormatter(column_specs=option_columns)
     for place, (title, verbs) in enumerate(GROUPS.items()):
         group = Group(title, sort_key=place)
         for order, verb in enumerate(verbs):
@@ -206,8 +222,11 @@ def build() -> App:
                 "conformask.cli.{0}:{0}".format(verb.replace("-", "_")),
                 name=verb,
                 help=_help(verb),
-                help_formatter=formatter,
-                help_epilogue=f"Example: conformask {EXAMPLES[verb]}",
+                help_formatter=DefaultFormatter(column_specs=option_columns)
+                if every_option
+                else CommonOptions(COMMON.get(verb, ())),
+                help_epilogue=f"Example: conformask {EXAMPLES[verb]}"
+                + f"\n\nAll options: conformask {verb} {HELP_ALL}" * (not every_option),
                 group=group,
                 sort_key=order,
                 **usage,
@@ -231,28 +250,46 @@ def _error_panel(error: CycloptsError) -> Any:
 
 
 def main(tokens: list[str] | None = None) -> None:
-    """Run the command line; the exit status is 0 (done), 1 (error), 2 (bad usage) or 130 (stopped)."""
+    """Run the command line; the exit status is 0 (done), 1 (error), 2 (bad usage) or 130 (stopped).
+
+    With --json, stdout has one JSON object: the result, or {"error": ...}.
+    """
     keep_memory()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # names that the terminal's encoding lacks
+    words = sys.argv[1:] if tokens is None else tokens
+    with json_alone() if "--json" in words else nullcontext():
+        _run(words)
+
+
+def _run(words: Sequence[str]) -> None:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _warn  # type: ignore[assignment]
-            build()(tokens, exit_on_error=False, result_action="return_value")
+            app = build(every_option=HELP_ALL in words)
+            asked = ["--help" if word == HELP_ALL else word for word in words]
+            app(asked, exit_on_error=False, result_action="return_value")
     except CycloptsError as error:
         if isinstance(error, MissingArgumentError) and error.command_chain:
             _say(f"for example: conformask {EXAMPLES[error.command_chain[0]]}")
-        sys.exit(2)
+        _fail(2, str(error))
     except KeyboardInterrupt:
-        _say(STOPPED.get(_verb(tokens), "stopped"))
-        sys.exit(130)
+        stopped = STOPPED.get(next(iter(words), ""), "stopped")
+        _say(stopped)
+        _fail(130, stopped)
     except Exception as error:
         failure = None if isinstance(error, ConformaskError) else failure_of_system(error)
         if failure is None and not isinstance(error, ConformaskError | OSError):
+            show_json({"error": f"{type(error).__name__}: {error}"})
             raise
         _say(failure or str(error))
-        sys.exit(1)
+        _fail(1, failure or str(error))
+
+
+def _fail(status: int, message: str) -> NoReturn:
+    show_json({"error": message})
+    sys.exit(status)
 
 
 def keep_memory() -> None:
@@ -266,10 +303,6 @@ def keep_memory() -> None:
         libc.mallopt(MMAP_THRESHOLD, LAYER)
         libc.mallopt(TRIM_THRESHOLD, KEPT)
         libc.mallopt(ARENA_MAX, 1)  # memory freed by one thread is reused by others
-
-
-def _verb(tokens: Sequence[str] | None) -> str:
-    return next(iter(sys.argv[1:] if tokens is None else tokens), "")
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:

@@ -1,6 +1,5 @@
 """conformask calibrate: find the lambda that keeps a promise."""
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -34,7 +33,6 @@ from conformask.progress import main_process
 if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
     from conformask.masker.masker import Masker
-    from conformask.records.card import CalibrationCard
 
 SET_ASIDE = 0.1
 """Fraction of the images that are set aside for choices, where nothing else decides it."""
@@ -151,7 +149,7 @@ def calibrate(
     if threshold is None and not is_new:
         bad_usage(f"give --threshold; conformask thresholds {run} shows what thresholds would mean")
     if threshold is not None:
-        refuse_unclaimed(places(run, CALIBRATION))
+        refuse_unclaimed(places(run, CALIBRATION, *(["scorer.json"] if is_new else [])))
     replaced = _replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
     start: NetworkScorer | Untrained | Given
     if score_from is not None:
@@ -164,13 +162,15 @@ def calibrate(
     triplets = read.triplets(data, network, like, cues=score_from, objects=objects)
     chosen = about.of_objects if objects is not None else None
     if objects is None and about.is_given:
-        chosen = about.loss(loss_for(start, None).terms)
+        chosen = about.loss(loss_for(start, None).terms, triplets.values)
     loss = loss_for(start, chosen, triplets)
-    used_scorer, selection = for_images(start, triplets, loss), start.selection
-    name, area = family_for(used_scorer, loss, chosen_family).name, patch_area(patches, triplets)
-    kept = selection is not None and selection.of == loss.terms and name in selection.curves
-    has_curves = kept and area is None
+    area = patch_area(patches, triplets)
+    has_curves = False
+    if area is None and isinstance(start, NetworkScorer) and start.selection is not None:
+        name = family_for(start, loss, chosen_family).name
+        has_curves = start.selection.of == loss.terms and name in start.selection.curves
     calibration, set_aside = (triplets.part("calibration"), None) if has_curves else _set_aside(triplets)
+    used_scorer = for_images(start, calibration, loss, set_aside)
     used_scorer = tiled_scorer(used_scorer, triplets.dimensions) if tiled else used_scorer
     if threshold is None:
         choices = threshold_choices(
@@ -238,26 +238,27 @@ def _replaced_text(run: Path) -> str:
 
 
 def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) -> None:
-    """Print the promise, how much its masks hide, what it rests on, and notes."""
+    """Print the promise, how much its masks hide, what it rests on, notes, and the promise as a formula."""
+    from conformask.masker.card import hidden_of
     from conformask.scorers.given import BY_VALUE
     from conformask.wording.promises import EXPLORATORY_TEXT
     from conformask.wording.scores import comparison_text, useless_text
 
-    card = {key: value for key, value in masker.card.to_json().items() if key != "calibrated_on"}
+    hashes = ("calibrated_on", "seen")
+    card = {key: value for key, value in masker.card.to_json().items() if key not in hashes}
     lam = masker.card.rule.get("lam")
     coverage = masker.coverage_range
     exactness = "exact" if masker.card.exact else "on a grid, slightly conservative"
     rule = (
         f"lambda = {lam:.6g}" if isinstance(lam, float) else f"lambda by image ({masker.card.rule['kind']})"
     )
-    hidden = _hidden_text(masker.card)
     lines = [
         masker.sentence,
-        *([hidden] if hidden else []),
+        *filter(None, [hidden_of(masker.card)]),
         f"{rule} (masks: {masker.card.masks}; {exactness})",
     ]
     if isinstance(lam, float) and masker.card.family == BY_VALUE:
-        lines += filter(None, [masker.scorer.shown_text(lam)])
+        lines += map(masker.card.promise.named, filter(None, [masker.scorer.shown_text(lam)]))
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:
@@ -270,18 +271,8 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     if comparison is not None:
         lines += filter(None, [comparison_text(comparison), useless_text(comparison)])
     lines += [EXPLORATORY_TEXT] if masker.card.exploratory else []
-    record = {"run": str(run), "sentence": masker.sentence, **card, "lam": lam, "coverage_range": coverage}
+    lines.append(masker.formula)
+    said = {"run": str(run), "sentence": masker.sentence, "formula": masker.formula}
+    record = {**said, **card, "lam": lam, "coverage_range": coverage}
     record["comparison"] = comparison and asdict(comparison)
     show(record, *lines, as_json=as_json)
-
-
-def _hidden_text(card: "CalibrationCard") -> str | None:
-    """Return how much the masks of the calibration images hide; None where it is not known."""
-    from conformask.wording.numbers import rounded_share
-
-    if card.hidden is None:
-        return None
-    if card.rule.get("lam") == math.inf:
-        return "Nothing needs hiding: enough calibration images are within the threshold as they are."
-    hidden = f"{rounded_share(card.hidden)} of {card.loss.whole}"
-    return f"On the calibration images the masks hide {hidden} on average."

@@ -39,12 +39,12 @@ def check(
     from conformask.data.check import check_triplets
     from conformask.data.noise import photon_transfer_plot
     from conformask.storage.atomic import atomic_write
-    from conformask.storage.claims import SVG_SIGNATURE, refuse_unclaimed
+    from conformask.storage.claims import SVG_SIGNATURE, check_output
     from conformask.wording.promises import network_label
 
     needed = guarantee("marginal", confidence).smallest_calibration_set(None, None)
     if noise_plot is not None:
-        refuse_unclaimed([noise_plot])
+        check_output(noise_plot)
     findings = check_triplets(read.triplets(data), needed)
     if noise_plot is not None:
         if findings.transfer is None:
@@ -80,13 +80,19 @@ def _reference_text(findings: "CheckReport") -> str:
 
 
 def _noise_text(findings: "CheckReport") -> str:
+    from conformask.data.repeat_checks import FARTHEST
+    from conformask.wording.numbers import plural
+
     assert findings.transfer is not None
+    assert findings.reach is not None
     model, reach = findings.transfer.model, findings.reach
-    less = "" if findings.clt_reach == reach else f", or with --allowance clt --reach {findings.clt_reach:g}"
+    independent = f"independent from {plural(reach, 'pixel')} on (--allowance exact --reach {reach})"
+    if reach > FARTHEST:
+        independent = f"shared by pixels more than {FARTHEST} apart (--allowance exact is refused)"
     return (
         f"variance gain * (value - offset) + read^2, {model.text}, values from 0 to 1 (--noise-model "
-        f"{model.option} for one repeat); independent from {reach} "
-        f"pixel{'s' * (reach != 1)} on (--reach {reach}{less})"
+        f"{model.option} for one repeat); {independent}, by the central limit theorem --reach "
+        f"{findings.clt_reach:g}"
     )
 
 

@@ -18,7 +18,7 @@ def demo(
         The folder for the images in data/, the run and report.html.
     """
     from conformask.data.provenance import Provenance
-    from conformask.demo import write_crops
+    from conformask.demo import PINNED, write_crops
     from conformask.look import look
     from conformask.records.reading import Reading
 
@@ -30,13 +30,9 @@ def demo(
         are_groups=lambda count, example: False,  # the promise is about crops of these photographs
         reading=Reading(),
         provenance=Provenance.load(data),
+        pinned=PINNED,
     )
     x, y_hat, y = folders.values()
-    tell(
-        found,
-        out,
-        ["", f"The same for three folders of yours: conformask look {x} {y_hat} {y}"],
-        as_json=json,
-    )
+    tell(found, out, f"The same for three folders of yours: conformask look {x} {y_hat} {y}", as_json=json)
     if not (no_view or json):
         view(found, out, port)

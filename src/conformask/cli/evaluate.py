@@ -41,14 +41,16 @@ def evaluate(
     from conformask.masker.load import load
     from conformask.records.evaluation import FILE
     from conformask.report.page import write_report
-    from conformask.storage.claims import refuse_unclaimed
-    from conformask.wording.promises import promised_here
+    from conformask.storage.claims import check_output, refuse_unclaimed
+    from conformask.wording.promises import formula_here, promised_here
 
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         bad_usage(
             f"--report {report}: the report's name must end with .html, such as {report / 'report.html'}"
         )
-    refuse_unclaimed([run / FILE, *([] if report is None else [report])])
+    refuse_unclaimed([run / FILE])
+    if report is not None:
+        check_output(report)
     masker = load(run, loss=loss_of(run, weights_path))
     test = read.triplets(data, network, masker.card).part("test")
     evaluation = evaluate_masker(
@@ -61,7 +63,8 @@ def evaluate(
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
     promise = promised_here(evaluation.card.sentence, evaluation.caveat)
     lines = [promise, "", *judgement(evaluation), ""]
-    show(record, *lines, summary_table(evaluation), "", f"Written: {written}", as_json=json)
+    ending = ["", f"Written: {written}", *formula_here(evaluation.card.formula, evaluation.caveat)]
+    show(record, *lines, summary_table(evaluation), *ending, as_json=json)
 
 
 def judgement(evaluation: "Evaluation") -> list[str]:
@@ -71,22 +74,26 @@ def judgement(evaluation: "Evaluation") -> list[str]:
     judged = verdict(evaluation)
     objects = evaluation.objects
     counts = [] if objects is None else [objects.shown_text, objects.lacking_text]
-    counts = [f"{text[0].upper()}{text[1:]}." for text in counts]
+    counts = [evaluation.card.promise.named(f"{text[0].upper()}{text[1:]}.") for text in counts]
     return [f"{judged.title}. {judged.text}", *counts, *doubts(evaluation)]
 
 
 def summary_table(evaluation: "Evaluation") -> Table:
     """Return a table of the most important numbers."""
+    from conformask.records.sentence import rounded_share
     from conformask.report.words import hardest_tenth
     from conformask.wording.numbers import figure
 
-    hardest, knows = hardest_tenth(evaluation), f"knows the {evaluation.reference.noun}"
+    hardest, knows = hardest_tenth(evaluation), f"with the {evaluation.reference.noun} known"
+    low, high = map(rounded_share, evaluation.mask_size_interval)
     rows = [
         ("test images", f"{evaluation.n_test}", _groups(evaluation)),
         ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
         *([] if hardest is None else [("of the hardest tenth", f"{hardest:.3f}", "by the mean score")]),
         ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
-        ("mask size", f"{evaluation.mask_size:.3f}", _between(evaluation.mask_size_interval)),
+        ("hidden", rounded_share(evaluation.mask_size), f"{low} to {high} (95 %)"),
+        ("best possible", _share(evaluation.mask_size_oracle), knows),
+        ("by the paper's Opt", _share(evaluation.mask_size_paper_oracle), knows),
         *_parts(evaluation),
         *_errors(evaluation),
         *_reference(evaluation),
@@ -94,8 +101,6 @@ def summary_table(evaluation: "Evaluation") -> Table:
             (f"good released, {each.share:g}", f"{each.of_good:.3f}", "see conformask release")
             for each in evaluation.power
         ),
-        ("oracle's mask size", _text(evaluation.mask_size_oracle), knows),
-        ("paper's Opt's mask size", _text(evaluation.mask_size_paper_oracle), knows),
         ("C(M, D)", _text(evaluation.correlation_size_loss), "mask size and loss without a mask"),
         ("C(M, M_opt)", _text(evaluation.correlation_size_oracle), "mask size and Opt's"),
     ]
@@ -111,7 +116,9 @@ def _parts(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
 
 
 def _errors(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
-    errors = evaluation.images.hidden_and_shown_error
+    from conformask.report.words import errors_of_pixels
+
+    errors = errors_of_pixels(evaluation)
     if errors is None:
         return []
     hidden, shown, count = errors
@@ -136,6 +143,12 @@ def _between(interval: tuple[float, float]) -> str:
 
 def _groups(evaluation: "Evaluation") -> str:
     return "" if evaluation.n_groups is None else f"in {evaluation.n_groups} groups"
+
+
+def _share(value: float | None) -> str:
+    from conformask.records.sentence import rounded_share
+
+    return "none" if value is None else rounded_share(value)
 
 
 def _text(value: float | None) -> str:

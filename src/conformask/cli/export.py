@@ -54,7 +54,7 @@ def export(
     from conformask.exporting.export_format import EXPORTS, ExportOptions
     from conformask.exporting.folder import Credits
     from conformask.masker.load import load
-    from conformask.wording.promises import promised_here
+    from conformask.wording.promises import formula_here, promised_here
 
     credits = Credits(author, license, cite)
     if format not in EXPORTS:
@@ -69,6 +69,9 @@ def export(
         bad_usage("--predictor puts a network into an ONNX file: use --format onnx or --format bioimageio")
     masker = load(run)
     done = kind.write(masker, out, ExportOptions(credits, predictor, network, allow_network_mismatch))
-    record = {"out": str(done.path), "sentence": masker.sentence, **done.record, "caveat": done.caveat}
+    promise = {"sentence": masker.sentence, "formula": masker.formula}
+    record = {"out": str(done.path), **promise, **done.record, "caveat": done.caveat}
     rows = [facts(done.rows)] if done.rows else []
-    show(record, promised_here(masker.sentence, done.caveat), *rows, *done.notes, as_json=json)
+    sentence = promised_here(masker.sentence, done.caveat)
+    formula = formula_here(masker.formula, done.caveat)
+    show(record, sentence, *rows, *done.notes, *formula, as_json=json)

@@ -1,7 +1,8 @@
 """conformask info: show what a run folder contains and promises."""
 
 import math
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,12 +13,12 @@ from conformask.cli.options import AsJson
 from conformask.cli.output import facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.serialization import read_promise
-from conformask.records.card import with_promise
+from conformask.records.card import CalibrationCard, with_promise
 from conformask.records.loss import LossTerms, with_loss
 from conformask.records.selection import Selection
+from conformask.records.sentence import rounded_share
 from conformask.storage.as_json import Json, read_json
-from conformask.wording.numbers import rounded_share
-from conformask.wording.scores import comparison_text
+from conformask.wording.scores import comparison_text, judged_text
 
 HELD = {
     "predictor": "predictor.json",
@@ -54,12 +55,19 @@ SHOWN = {
     "evaluation": {
         "n_test": "test images",
         "coverage": "coverage",
-        "mask_size": "mask size",
-        "mask_size_oracle": "oracle's mask size",
+        "mask_size": "hidden",
+        "mask_size_oracle": "best possible",
         "fingerprint": "",
     },
 }
 """Keys to show from each file, with their labels; keys without a label appear in the JSON only."""
+OF_IMAGES = ("channels", "sizes", "data_range", "x_range")
+"""Keys of a scorer that a calibration has too."""
+BRIEF = {
+    "calibration": ("n_calibration", "hidden", "network", "fingerprint"),
+    "evaluation": ("n_test", "coverage"),
+}
+"""The keys of a calibrated run that are shown without --research."""
 ABSENT = {
     "data_range": "by file type",
     "x_range": "as y_hat",
@@ -76,9 +84,15 @@ def info(
         bool,
         Parameter(show_default=False, help="Print only the fingerprint of the masker, for the lab book."),
     ] = False,
+    research: Annotated[
+        bool,
+        Parameter(show_default=False, help="Show every setting, lambda and the formula of the loss too."),
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Show what a run folder contains and what it promises, without loading a network.
+
+    The exit status is 1 where a file was not saved with the others, so that nothing is promised.
 
     Parameters
     ----------
@@ -99,41 +113,55 @@ def info(
     if not held and not (run / TRAINING).is_file():
         files = ", ".join([*HELD.values(), TRAINING])
         raise MissingFileError(f"{run} is not a run folder: it contains none of {files}")
-    sentence, void = _promised(run) if "calibration" in held else (None, None)
+    card, void = _promised(run) if "calibration" in held else (None, None)
+    sentence, formula = (None, None) if card is None else (card.sentence, card.formula)
+    if {"scorer", "calibration"} <= held.keys():  # a scorer without training knows less of the images
+        held["scorer"] = {key: held["calibration"].get(key) for key in OF_IMAGES} | held["scorer"]
     record = {
-        name: {key: held[name].get(key) for key in keys} for name, keys in SHOWN.items() if name in held
+        name: {key: held[name].get(key) for key in keys if name != "scorer" or key in held[name]}
+        for name, keys in SHOWN.items()
+        if name in held
     }
     comparison = Selection.load(run).comparison if (run / "selection.npz").is_file() else None
-    rows = [row for name, part in record.items() for row in _rows(run / HELD[name], SHOWN[name], part)]
+    keys = BRIEF if "calibration" in record and not research else SHOWN
+    rows = [row for name in record for row in _rows(run / HELD[name], keys.get(name, ()), name, record[name])]
+    if "evaluation" in record:  # which has the share of the test images
+        rows = [row for row in rows if row[0] != SHOWN["calibration"]["hidden"]]
     show(
         {
             "run": str(run),
             "sentence": sentence,
+            "formula": formula,
             "void": void,
             "comparison": comparison and asdict(comparison),
             **record,
         },
         *([sentence] if sentence else []),
         facts(rows),
-        *([] if comparison is None else [comparison_text(comparison)]),
+        *([] if comparison is None or sentence else [judged_text(comparison)]),
+        *([] if comparison is None or keys is BRIEF else [comparison_text(comparison)]),
         *([void] if void else _notes(record, sentence, run)),
+        *([formula] if formula else []),
         as_json=json,
     )
+    if void:
+        sys.exit(1)
 
 
-def _rows(path: Path, shown: Mapping[str, str], part: Mapping[str, Json]) -> list[tuple[str, str]]:
+def _rows(path: Path, keys: Iterable[str], name: str, part: Mapping[str, Json]) -> list[tuple[str, str]]:
+    labels = SHOWN[name]
     try:
-        return [(shown[key], _text(key, value, part)) for key, value in part.items() if shown[key]]
+        return [(labels[key], _text(key, part[key], part)) for key in keys if labels[key]]
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise MismatchError(
             f"{path} has contents that conformask does not write: copy the file again"
         ) from error
 
 
-def _promised(run: Path) -> tuple[str | None, str | None]:
-    """Return the promise, or the reason why there is none: a file that was not saved with the others."""
+def _promised(run: Path) -> tuple[CalibrationCard | None, str | None]:
+    """Return the card, or the reason why it is none: a file that was not saved with the others."""
     try:
-        return read_promise(run)[0].sentence, None
+        return read_promise(run)[0], None
     except MismatchError as error:
         return None, str(error)
 
@@ -157,6 +185,8 @@ def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
         return sizes_text(value) if value else "any"
     if key == "hidden":
         return f"{rounded_share(value)} of {_terms(part['loss']).whole}"
+    if key in ("mask_size", "mask_size_oracle"):
+        return rounded_share(value)
     if key == "loss":
         terms = _terms(value)
         return f"{terms.name}: {terms.formula}"
@@ -180,6 +210,6 @@ def _terms(loss: Mapping[str, Json]) -> LossTerms:
 
 def _set_terms(promise: Mapping[str, Json]) -> list[str]:
     """Return the terms of a promise that are set, but its guarantee: confidence 0.9, unit group."""
-    unsaid = {"guarantee": promise["guarantee"], "group_name": "group"}
+    unsaid = {"guarantee": promise["guarantee"], "group_name": "group", "object_name": "object"}
     given = {name: value for name, value in promise.items() if value and value != unsaid.get(name)}
     return [name if value is True else f"{name} {value}" for name, value in given.items()]

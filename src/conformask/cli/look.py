@@ -1,7 +1,6 @@
 """conformask look: from three folders to a tested promise, and to the viewer."""
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +15,8 @@ if TYPE_CHECKING:
     from conformask.look import Look
     from conformask.records.evaluation import Evaluation
 
+MOST_DOTS = 40
+"""Largest number of test images of which each is drawn as a dot."""
 NoView = Annotated[bool, Parameter(show_default=False, help="Do not open the viewer.")]
 
 
@@ -61,61 +62,55 @@ def look(
         threshold=HALF if threshold is None else threshold,
         confidence=confidence,
     )
-    notes = [] if threshold is not None else [_another_threshold(out / "run")]
-    tell(found, out, notes, as_json=json)
+    of_new = "Next, for new images in x/ and y_hat/ of a folder NEW"
+    tell(found, out, f"{of_new}: conformask mask {out / 'run'} NEW masks", as_json=json)
     if not (no_view or json):
         view(found, out, port)
 
 
-def tell(found: "Look", out: Path, notes: Sequence[str], *, as_json: bool) -> None:
-    """Print what a look found, and the next commands."""
-    from conformask.cli.evaluate import judgement
-    from conformask.wording.scores import comparison_text
+def tell(found: "Look", out: Path, next_step: str, *, as_json: bool) -> None:
+    """Print how many test images kept the promise, the promise, what is hidden, and the next command."""
+    from conformask.report.words import caveats
 
-    masker, counts, comparison = found.masker, found.parts, found.evaluation.comparison
-    run, data = out / "run", out / "data"
+    evaluation = found.evaluation
     show(
-        {"out": str(out), "sentence": masker.sentence, "parts": counts, **found.evaluation.summary()},
-        *(f"warning: {warning}" for warning in found.findings.warnings),
-        f"{found.findings.n} images: {counts['calibration']} make the promise, {counts['selection']} chose "
-        f"the threshold, {counts['test']} test it.",
-        "",
-        masker.sentence,
-        *judgement(found.evaluation),
-        "",
-        _hidden_text(found.evaluation),
-        *([] if comparison is None else [comparison_text(comparison)]),
-        "",
-        f"Each image and its mask: {out / 'report.html'}, or conformask view {run} {data}",
-        f"For people without conformask: conformask share {run} {data} --out {out / 'look.html'}",
-        f"Masks of new images, x/ and y_hat/ of a folder NEW: conformask mask {run} NEW masks",
-        *notes,
+        {"out": str(out), "parts": found.parts, **evaluation.summary()},
+        *(f"warning: {warning}" for warning in (*found.findings.warnings, *caveats(evaluation))),
+        f"{_dots(evaluation)}{evaluation.kept_text}",
+        evaluation.card.sentence,
+        evaluation.hidden_text,
+        next_step,
+        f"Report: {out / 'report.html'}",
         as_json=as_json,
     )
 
 
-def _hidden_text(evaluation: "Evaluation") -> str:
-    """Return how much the masks hide of the test images."""
-    from conformask.wording.numbers import rounded_share
-
-    low, high = map(rounded_share, evaluation.mask_size_interval)
-    size = f"{rounded_share(evaluation.mask_size)} of {evaluation.card.loss.whole}"
-    return f"The masks hide {size} on average (95\N{NO-BREAK SPACE}% interval {low} to {high})."
+def _dots(evaluation: "Evaluation") -> str:
+    """Return a dot for each test image, those that kept the promise first; empty if a line has no room."""
+    is_utf_8 = "utf" in (sys.stdout.encoding or "").lower()
+    if evaluation.n_test > MOST_DOTS or not is_utf_8 or evaluation.images.passed is None:
+        return ""
+    kept = int(evaluation.images.passed.sum())
+    return f"{'●' * kept}{'○' * (evaluation.n_test - kept)}  "
 
 
 def view(found: "Look", out: Path, port: int) -> None:
-    """Open the viewer on the test part; where its extra is not installed, say so."""
+    """Open the viewer on the most hidden test image; without a terminal or its extra, say how to."""
+    command = f"conformask view {out / 'run'} {out / 'data'}"
+    if not is_attended():
+        show({}, f"No terminal, so the viewer is not opened: {command}", as_json=False)
+        return
+    images = found.evaluation.images
     try:
-        open_viewer(found.masker, found.test, port=port, most_hidden_first=True)
+        image = images.name[images.size.argmax()]
+        open_viewer(found.masker, found.test, port=port, image=image, with_promise=False)
     except MissingFileError as error:  # all but the viewer is done
-        show({}, f"{error}; conformask view {out / 'run'} {out / 'data'}", as_json=False)
+        show({}, f"{error}; {command}", as_json=False)
 
 
-def _another_threshold(run: Path) -> str:
-    return (
-        "The threshold is what half of the images that chose it keep without a mask. Yours may be another: "
-        f"conformask recalibrate {run} --threshold T"
-    )
+def is_attended() -> bool:
+    """Return whether somebody sees what is printed and can press Ctrl-C."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def _are_groups(count: int, example: str) -> bool:

@@ -12,6 +12,7 @@ from conformask.errors import InvalidArgumentError
 
 if TYPE_CHECKING:
     from conformask.records.loss import LossTerms
+    from conformask.records.values import Values
     from conformask.types import Loss
 
 RECORDED_AS: Mapping[str, names.Over] = {"window": "local", "masked_window": "window"}
@@ -47,14 +48,15 @@ class LossOptions:
     window: Annotated[
         str | None,
         Parameter(
-            help="For --over local and others with a window: its side in pixels, or in units, such as 5mm, "
-            "if images have a spacing."
+            help="The side of the window of --over local and others, in pixels, or in units, such as 5mm, if "
+            "images have a spacing: the next odd number of pixels."
         ),
     ] = None
     tolerance: Annotated[
-        float | None,
+        str | None,
         Parameter(
-            help="For --over local_share, missed and wrong: the error above which a pixel counts as wrong."
+            help="For --over local_share, missed and wrong: the error above which a pixel counts as wrong: a "
+            "number, 10% of the range, or with --units such as 0.5m."
         ),
     ] = None
     allowance: Annotated[
@@ -68,8 +70,8 @@ class LossOptions:
     reach: Annotated[
         float | None,
         Parameter(
-            help="For --over clean and clean_local: pixels from which on noise is independent, as check "
-            "measures it; 1 if not given."
+            help="For --over clean and clean_local: pixels from which on noise is independent; if not given, "
+            "as two repeats of the images set aside show it."
         ),
     ] = None
     iou: Annotated[
@@ -106,10 +108,14 @@ class LossOptions:
         iou = default.iou if self.iou is None else self.iou
         return Objects(cast("names.OfObjects", self.over or default.over), iou)
 
-    def loss(self, default: "LossTerms") -> "Loss":
-        """Return the loss that is chosen; the distance is the default's where only the rest is given."""
+    def loss(self, default: "LossTerms", values: "Values | None") -> "Loss":
+        """Return the loss that is chosen; the distance is the default's where only the rest is given.
+
+        `values` are those of the images, for a tolerance in their unit.
+        """
         from conformask.losses import loss_of_terms
         from conformask.records.loss import LossTerms
+        from conformask.records.threshold import tolerance_of
 
         if not self.is_given:
             return loss_of_terms(default, weights_path=self.weights_path)
@@ -118,12 +124,14 @@ class LossOptions:
                 "--iou goes with --objects of calibrate, which names labels of the objects"
             )
         in_pixels = self.window is not None and self.window.strip().isdecimal()
+        distance = LossTerms(distance=self.distance or default.distance)
+        tolerance = None if self.tolerance is None else tolerance_of(self.tolerance, distance, values)
         terms = LossTerms(
-            distance=self.distance or default.distance,
+            distance=distance.distance,
             over=RECORDED_AS.get(self.over or "", cast("names.Over | None", self.over)),
             window=int(self.window) if in_pixels and self.window is not None else None,
             length=None if in_pixels else self.window,
-            tolerance=self.tolerance,
+            tolerance=tolerance,
             allowance=self.allowance,
             reach=self.reach,
         )

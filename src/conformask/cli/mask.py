@@ -73,8 +73,9 @@ def mask(
     from conformask.masker.outliers import outliers_text
     from conformask.masker.release import release_once
     from conformask.monitoring.batch import shift_of
+    from conformask.records.sentence import rounded_share
     from conformask.wording.measurements import clipped_text, measurement_text
-    from conformask.wording.promises import promised_here
+    from conformask.wording.promises import formula_here, promised_here
 
     masker = load(run, loss=loss_of(run, weights_path))
     triplets = read.triplets(data, network, masker.card)
@@ -93,9 +94,12 @@ def mask(
         compute=devices.compute(),
     )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
-    record = {"out": str(out), "n": n, "mask_size": mean, "sentence": masker.sentence}
+    record = {
+        "out": str(out), "n": n, "mask_size": mean, "sentence": masker.sentence, "formula": masker.formula,
+    }  # fmt: skip
     measured = written.measurement
-    lines = [] if measured is None else [measurement_text(masker.card, measured, written.caveat)]
+    lines = [measurement_text(masker.card, measured, written.caveat, written.n_used)]
+    lines = [line for line in lines if line]
     if released is not None:
         lines.append(released.summary)
     shift = shift_of(masker, written.features, triplets)
@@ -108,6 +112,7 @@ def mask(
             **record,
             "fingerprint": masker.fingerprint,
             "measurement": measured,
+            "used": written.n_used,
             "caveat": written.caveat,
             "released": None if released is None else released.n_released,
             "shift": shift,
@@ -115,7 +120,8 @@ def mask(
             "clipped": sum(written.clipped.values()) / len(written.clipped) if written.clipped else None,
         },
         promised_here(masker.sentence, written.caveat),
-        f"{n} masks in {out}, mean mask size {mean:.3f}",
+        f"{n} masks in {out}: {rounded_share(mean)} of their pixels are hidden",
         *lines,
+        *formula_here(masker.formula, written.caveat),
         as_json=json,
     )

@@ -12,6 +12,7 @@ from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwo
 from conformask.cli.output import show, table
 from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 from conformask.progress import main_process
+from conformask.storage.claims import check_output
 from conformask.storage.exclusive import exclusive_folder
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def monitor(
     from conformask.monitoring.stream import StreamMonitor
     from conformask.records.stream_status import StreamStatus
     from conformask.wording.measurements import stream_text
-    from conformask.wording.promises import promised_here
+    from conformask.wording.promises import formula_here, promised_here
 
     masker = load(run, loss=loss_of(run, weights_path))
     new = read.triplets(data, network, masker.card)
@@ -85,16 +86,20 @@ def monitor(
         )
         text: list[str | Table] = [*_verdicts(found, masker.card), "", _comparisons(found)]
     else:
+        check_output(state)
         with exclusive_folder(state.parent, state.name):
             watch = StreamMonitor.load(masker, state) if state.is_file() else StreamMonitor(masker, level)
             found = watch.add(new, allow_network_mismatch=allow_network_mismatch, compute=compute)
             if main_process():
                 watch.save(state)
         text = [*stream_text(masker.card, found)]
-    record = {"run": str(run), "shifted": found.shifted, "failing": found.failing, **asdict(found)}
+    promise = {"sentence": masker.sentence, "formula": masker.formula}
+    record = {"run": str(run), **promise, "shifted": found.shifted, "failing": found.failing, **asdict(found)}
     if found.changes is not None:
         record["changes"] = [{**asdict(change), "text": change.text} for change in found.changes]
-    show(record, promised_here(masker.sentence, found.caveat), "", *text, as_json=json)
+    sentence = promised_here(masker.sentence, found.caveat)
+    formula = formula_here(masker.formula, found.caveat)
+    show(record, sentence, "", *text, "", *formula, as_json=json)
     if strict and (found.shifted or found.failing):
         sys.exit(WRONG)
 
@@ -112,8 +117,8 @@ def _verdicts(monitoring: "Monitoring", card: "CalibrationCard") -> Iterator[str
     """Yield measurements with truth first, because scores can look the same while the masks fail."""
     from conformask.wording.measurements import changes_text, measurement_text, shift_text
 
-    if monitoring.measurement is not None:
-        yield measurement_text(card, monitoring.measurement, monitoring.caveat)
+    if measured := measurement_text(card, monitoring.measurement, monitoring.caveat, monitoring.n_used):
+        yield measured
     yield shift_text(monitoring.p_value, monitoring.level, shifted=monitoring.shifted)
     if monitoring.changes is not None:
         yield changes_text(monitoring.changes)

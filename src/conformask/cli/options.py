@@ -106,6 +106,13 @@ class ReadingOptions:
             "shares of the range, as conformask check prints them for two repeats.",
         ),
     ] = None
+    units: Annotated[
+        str | None,
+        Parameter(
+            help="Unit of the values of y_hat and y, such as m or HU, for sentences, --threshold and "
+            "--tolerance."
+        ),
+    ] = None
     group_from: Annotated[
         str | None,
         Parameter(
@@ -148,6 +155,7 @@ class ReadingOptions:
             base.cues,
             self.noise_model or base.noise_model,
             base.objects,
+            self.units or base.units,
         )
 
 
@@ -204,8 +212,9 @@ Threshold = Annotated[
     str | None,
     Parameter(
         group=PROMISE,
-        help="The largest acceptable loss (the paper's alpha), or a quantile of the loss without a mask on "
-        "the selection images, such as q0.1.",
+        help="The largest acceptable loss (the paper's alpha): a number; 5% of the range, or with --units "
+        "such as 0.5m (for l2 the root mean square, as in its sentence); for a share of pixels or objects, "
+        "5% of them; or a quantile of the loss without a mask on the selection images, such as q0.1.",
     ),
 ]
 FamilyName = Annotated[
@@ -286,12 +295,15 @@ class PromiseOptions:
     group_name: Annotated[
         str | None, Parameter(help="The word for a group in sentences, such as patient or slide.")
     ] = None
+    object_name: Annotated[
+        str | None, Parameter(help="The word for an object in sentences, such as nucleus.")
+    ] = None
 
     def promise(self) -> "Promise":
         """Return the promise, with defaults for what is not given."""
-        from conformask.conformal.promise import Promise
+        from conformask.conformal.promise import Promise, promise
 
-        return Promise(
+        stated = Promise(
             self.guarantee or "marginal",
             self.confidence,
             self.delta,
@@ -299,7 +311,9 @@ class PromiseOptions:
             self.share,
             per_category=bool(self.per_category),
             group_name=self.group_name or "group",
+            object_name=self.object_name or "object",
         )
+        return promise(stated)
 
 
 Promised = Annotated[PromiseOptions, Parameter(name="*", group=PROMISE)]

@@ -1,6 +1,5 @@
 """Output of the verbs: text for people, or one JSON object."""
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
@@ -8,6 +7,7 @@ from typing import Any, NoReturn
 from rich.console import Console, RenderableType
 from rich.table import Table
 
+from conformask.cli.json_output import show_json
 from conformask.progress import main_process
 
 
@@ -16,10 +16,7 @@ def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
     if not main_process():
         return
     if as_json:
-        from conformask.storage.as_json import to_jsonable  # loads numpy, which help and text do without
-
-        json.dump(to_jsonable(record), sys.stdout, indent=2)
-        sys.stdout.write("\n")
+        show_json(record)
         return
     console = Console(highlight=False)
     for part in text:
@@ -29,6 +26,7 @@ def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
 def bad_usage(message: str) -> NoReturn:
     """Print what is wrong with the command, and exit with status 2."""
     print(f"Error: {message}", file=sys.stderr)
+    show_json({"error": message})
     sys.exit(2)
 
 

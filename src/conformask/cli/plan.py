@@ -15,7 +15,8 @@ from conformask.names import BOUNDED, SHARES
 def plan(
     *,
     threshold: Annotated[
-        float | None, Parameter(group=PROMISE, help="For promises about a mean: the threshold.")
+        str | None,
+        Parameter(group=PROMISE, help="For promises about a mean: the threshold, such as 0.05 or 5%."),
     ] = None,
     promised: Promised = MARGINAL,
     n: Annotated[int | None, Parameter(help="Show only this number of calibration images.")] = None,
@@ -30,6 +31,8 @@ def plan(
 ) -> None:
     """Show how many calibration images a promise needs, and the range in which coverage will lie."""
     from conformask.conformal.guarantee import plan as plan_for
+    from conformask.records.loss import LossTerms
+    from conformask.records.threshold import threshold_in_loss, threshold_of
 
     if n is not None and n < 1:
         bad_usage(f"--n {n}: give at least 1 calibration image")
@@ -37,7 +40,9 @@ def plan(
     bounded = chosen(BOUNDED, distance, "bounded distance")
     own = promise.own_bounds and bounded.by_image and over in (None, "image")
     bound = 1.0 if over in SHARES else bounded.upper_bound
-    planned = plan_for(promise, threshold, None if own else bound, n)
+    about = LossTerms(distance=distance, over=over)
+    level = None if threshold is None else threshold_of(threshold_in_loss(threshold, about, None), None)
+    planned = plan_for(promise, level, None if own else bound, n)
     record = {
         "guarantee": promise.name,
         "confidence": promise.confidence,

@@ -34,9 +34,9 @@ def probe(
     """Show what a network makes of flat fields, noise, its own output and shifted inputs; needs no truth."""
     from conformask.blank_test import probe as probed
     from conformask.predictors.custom import custom_predictor
-    from conformask.storage.claims import refuse_unclaimed
+    from conformask.report.strip import check_strip_file
 
-    refuse_unclaimed([out])
+    check_strip_file(out)
     network = custom_predictor(predictor, read.data_range)
     found = probed(network, images, reading=read.reading())
     written = found.save(out)

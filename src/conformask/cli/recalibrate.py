@@ -6,6 +6,7 @@ from pathlib import Path
 from conformask.cli.calibrate import show_calibration
 from conformask.cli.options import MARGINAL, AsJson, Promised, Threshold, WeightsPath, loss_of
 from conformask.cli.output import bad_usage
+from conformask.errors import ConformaskWarning
 from conformask.progress import main_process
 
 
@@ -30,7 +31,6 @@ def recalibrate(
     from conformask.errors import MissingFileError
     from conformask.masker.load import load
     from conformask.records.card import CALIBRATION
-    from conformask.records.threshold import threshold_of
 
     if threshold is None and promise == MARGINAL:
         bad_usage("give --threshold, --confidence, or another term of the promise to change")
@@ -39,12 +39,14 @@ def recalibrate(
             f"{run} has no calibration to change yet: conformask calibrate {run} DATA --threshold T"
         )
     masker = load(run, loss=loss_of(run, weights_path))
-    level = None if threshold is None else threshold_of(threshold, masker.scorer.selection)
+    level = None if threshold is None else masker.threshold_of(threshold)
     wanted = masker.card.promise.changed(**vars(promise))
     recalibrated = masker.recalibrate(threshold=level, promise=wanted)
     if level is not None and recalibrated.card.threshold < level:
         warnings.warn(
-            f"{level:g} was lowered to the declared threshold {recalibrated.card.threshold:g}", stacklevel=1
+            f"{level:g} was lowered to the declared threshold {recalibrated.card.threshold:g}",
+            category=ConformaskWarning,
+            stacklevel=1,
         )
     if main_process():
         recalibrated = recalibrated.save(run)

@@ -1,6 +1,7 @@
 """conformask release: which new images to use under their masks, and why the others are held back."""
 
 import math
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -34,12 +35,12 @@ def release(
         Parameter(
             show_default=False,
             help="Judge each image by itself, as in a stream, not the batch: at most this share of all new "
-            "images is released and misses the threshold.",
+            "images is released and misses the threshold, in expectation.",
         ),
     ] = False,
     out: Annotated[
         Path | None,
-        Parameter(help="Write a new CSV file of all images, the riskiest first."),
+        Parameter(help="Write a new file, NAME.csv, of all images, the riskiest first."),
     ] = None,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
@@ -47,7 +48,9 @@ def release(
     weights_path: WeightsPath = None,
     json: AsJson = False,
 ) -> None:
-    """Release new images such that at most a share of them misses the threshold; hold back the others.
+    """Release new images such that, in expectation, at most a share of them misses the threshold.
+
+    The others are held back.
 
     Parameters
     ----------
@@ -63,19 +66,35 @@ def release(
     from conformask.masker.load import load
     from conformask.masker.release import release_once
     from conformask.storage.as_csv import write_csv
-    from conformask.storage.claims import refuse_unclaimed
 
-    refuse_unclaimed([] if out is None else [out])
+    if out is not None:
+        _refuse_other_files(out)
     masker = load(run, loss=loss_of(run, weights_path))
     new = read.triplets(data, network, masker.card).part("test")
     found = release_once(run, masker, new, share, each=each, allow_network_mismatch=allow_network_mismatch)
+    images = found.riskiest_first
     if out is not None:
-        rows = [vars(image) | {"reasons": "; ".join(image.reasons)} for image in found.images]
+        rows = [vars(image) | {"reasons": "; ".join(image.reasons)} for image in images]
         write_csv(out, rows, list(rows[0]))
-    record = {name: value for name, value in asdict(found).items() if name != "pixels"}
-    text = [*filter(None, (found.sentence, found.formula)), "", *_summary(found), *_tables(found)]
+    record = asdict(found) | {"images": images}
+    batch = record.pop("batch")
+    record |= {name: batch[name] for name in ("share", "each", "fingerprint")}
+    text = [found.sentence, "", *_summary(found), *_tables(found)]
     written = [] if out is None else ["", f"Written: {out}"]
-    show({"run": str(run), **record}, *text, *written, as_json=json)
+    formula = ["", found.formula] if found.formula else []
+    show({"run": str(run), **record}, *text, *written, *formula, as_json=json)
+
+
+def _refuse_other_files(out: Path) -> None:
+    """Raise unless a path ends in .csv and nothing lies there: no record of a run is ever replaced."""
+    from conformask.errors import InvalidArgumentError, OutputError
+    from conformask.storage.claims import refuse_unwritable
+
+    if out.suffix.lower() != ".csv":
+        raise InvalidArgumentError(f"--out {out}: give the name of a CSV file, such as released.csv")
+    if os.path.lexists(out):
+        raise OutputError(f"{out} is in the way: choose another name, or remove it first")
+    refuse_unwritable(out)
 
 
 def _summary(found: "Release") -> Iterator[str]:
@@ -92,7 +111,7 @@ def _summary(found: "Release") -> Iterator[str]:
 def _tables(found: "Release") -> Iterator[str | Table]:
     from conformask.wording.measurements import release_table
 
-    held_back = [image for image in found.images if not image.released]
+    held_back = [image for image in found.riskiest_first if not image.released]
     if held_back:
         rows = [(image.name, f"{image.p_value:.3f}", "; ".join(image.reasons)) for image in held_back[:MOST]]
         yield ""

@@ -33,15 +33,16 @@ def share(
         A folder with x/ and y_hat/, and with y/ if the truth is known; its test part is used if it is split.
     """
     from conformask.masker.load import load
-    from conformask.storage.claims import refuse_unclaimed
+    from conformask.storage.claims import check_output
     from conformask.viewer.share import share as write
 
-    refuse_unclaimed([out])
+    check_output(out)
     masker = load(run, loss=loss_of(run, weights_path))
     write(masker, read.triplets(data, network, masker.card), out, images=images)
     show(
-        {"out": str(out), "sentence": masker.sentence},
+        {"out": str(out), "sentence": masker.sentence, "formula": masker.formula},
         masker.sentence,
         f"{out} shows it to anybody with a browser; the pictures are in the file.",
+        masker.formula,
         as_json=json,
     )

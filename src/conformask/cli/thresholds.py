@@ -48,16 +48,18 @@ def show_choices(
     choices: "list[ThresholdChoice]", loss: "LossTerms", stated: "Promise", step: str, *, as_json: bool
 ) -> None:
     """Print a table of thresholds with their masks, and the next step."""
+    from conformask.records.sentence import rounded_share
+
     at = (
         stated.guarantee
         if stated.confidence is None
         else f"{stated.guarantee}, confidence {stated.confidence:g}"
     )
     rows = [
-        (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", f"{c.mask_size:.3f}", Bar(1, 0, c.mask_size))
+        (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", rounded_share(c.mask_size), Bar(1, 0, c.mask_size))
         for c in choices
     ]
-    drawn = table(("threshold", "pass unmasked", "mask size", ""), rows)
+    drawn = table(("threshold", "pass unmasked", "hidden", ""), rows)
     drawn.columns[-1].max_width = BAR
     record = {
         "loss": loss, "confidence": stated.confidence,

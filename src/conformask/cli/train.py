@@ -75,12 +75,12 @@ def train(
         names.Scorer | None,
         Parameter(
             show_default=False,
-            help="mask: the paper's mask network; error: least squares of the error map, or with --over "
-            "missed of whether a pixel is wrong; quantile: the width of intervals, fitted without a "
-            "distance. Scores that need no training: packaged, the network that comes with conformask; "
-            "residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask is trained for l1 and "
-            "for distances of the paper's form, else error, and the run ends with it only where it hides "
-            "less than all those that need no training, and than the maps of --cues.",
+            help="The score to train: mask, the paper's mask network; error, least squares of the error map, "
+            "or with --over missed of whether a pixel is wrong; quantile, the width of intervals, fitted "
+            "without a distance. Scores that need no training: packaged, the network that comes with "
+            "conformask; residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask is trained "
+            "for l1 and for distances of the paper's form, else error, and the run ends with it only where "
+            "it hides less than all those that need no training, and than the maps of --cues.",
         ),
     ] = None,
     score_network: Annotated[
@@ -113,14 +113,14 @@ def train(
     """
     from conformask.records.loss import LossTerms
     from conformask.scorers.fit import fit_scorer
-    from conformask.wording.scores import comparison_text
+    from conformask.wording.scores import comparison_text, judged_text
 
     collection = read.triplets(data, network, cues=cues)
     fitted = fit_scorer(
         collection.part("train"),
         out=run,
         selection=collection.part("selection") if collection.has_split else None,
-        loss=about.loss(LossTerms(distance="l1")),
+        loss=about.loss(LossTerms(distance="l1"), collection.values),
         scorer=scorer,
         network=score_network.options(),
         threshold=threshold,
@@ -137,7 +137,7 @@ def train(
     show(
         record,
         f"{run} contains a scorer ({fitted.name}, {fitted.card.loss.name})",
-        NOT_KNOWN if comparison is None else comparison_text(comparison),
+        *([NOT_KNOWN] if comparison is None else [judged_text(comparison), comparison_text(comparison)]),
         f"Next: conformask thresholds {run}, to choose a threshold T, and conformask calibrate {run} "
         f"{target} --threshold T, with triplets that the scorer has not seen",
         as_json=json,

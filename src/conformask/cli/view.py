@@ -4,6 +4,7 @@ import secrets
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
 
 from cyclopts import Parameter
 
@@ -80,10 +81,14 @@ def open_viewer(
     browser: bool = True,
     token: bool = True,
     allow_network_mismatch: bool = False,
-    most_hidden_first: bool = False,
+    image: str | None = None,
+    with_promise: bool = True,
     as_json: bool = False,
 ) -> None:
-    """Serve the viewer until Ctrl-C, and print its address; `released` is what release() returned.
+    """Serve the viewer until Ctrl-C, and print its address, by default with the promise.
+
+    It opens on the gallery, or on the image of this name, and the images are sorted by their hidden share.
+    `released` is what release() returned.
 
     Raises:
         MissingFileError: the extra view is not installed.
@@ -100,8 +105,12 @@ def open_viewer(
     session = Session(masker, triplets, allow_network_mismatch=allow_network_mismatch, released=released)
     secret = secrets.token_urlsafe() if token else None
     with listening(port) as bound:
-        url = url_of(bound, secret) + ("#/?sort=largest" if most_hidden_first else "")
+        url = url_of(bound, secret) + ("" if image is None else f"#/image/{quote(image)}?sort=largest")
         lines = [] if released is None else [released.summary]
-        show({"url": url}, masker.sentence, *lines, f"{url}  (press Ctrl-C to stop)", as_json=as_json)
+        lines += [f"{url}  (press Ctrl-C to stop)"]
+        if with_promise:
+            lines = [masker.sentence, *lines, masker.formula]
+        record = {"url": url, "sentence": masker.sentence, "formula": masker.formula}
+        show(record, *lines, as_json=as_json)
         sys.stdout.flush()
         serve(session, bound, secret, opened=url if browser else None)

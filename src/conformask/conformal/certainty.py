@@ -23,6 +23,8 @@ from conformask.errors import InvalidArgumentError
 
 THRESHOLDS = 64
 """Number of thresholds declared for a table of promises."""
+SURE = "with {certainty} certainty about these calibration images, "
+"""The beginning of a sentence that holds for most calibration sets."""
 DRAWN = "Draw {drawn}, again and again: "
 KEPT = "Except for a small share of calibration sets (delta), the following holds for this calibration: "
 
@@ -36,6 +38,7 @@ class Marginal:
     needs_selection: ClassVar[bool] = False
     begins: ClassVar[str] = DRAWN
     ends: ClassVar[str] = ""
+    sure: ClassVar[str] = ""
 
     def claim(self, statement: str) -> str:
         """Return the statement itself."""
@@ -61,6 +64,7 @@ class TrainingConditional:
     needs_selection: ClassVar[bool] = False
     begins: ClassVar[str] = KEPT
     ends: ClassVar[str] = ""
+    sure: ClassVar[str] = SURE
 
     def claim(self, statement: str) -> str:
         """Return the statement, with probability 1 - delta over calibration sets."""
@@ -89,6 +93,7 @@ class Simultaneous:
     says: ClassVar[str] = "for a whole table at once"
     needs_selection: ClassVar[bool] = True
     begins: ClassVar[str] = KEPT
+    sure: ClassVar[str] = f"{SURE}whichever of the declared thresholds and whichever confidence is chosen, "
     ends: ClassVar[str] = (
         ", and so for every other declared threshold and every confidence, chosen before or after"
     )

@@ -59,17 +59,20 @@ def coverage_p_values(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> PValues:
     return PValues(float(law.cdf(met.sum())), float(law.sf(met.sum() - 1)), expected)
 
 
-def resampled_p_values(promise: Guarantee, calibration: CalibrationData, losses: PerImage) -> PValues:
+def resampled_p_values(
+    promise: Guarantee, calibration: CalibrationData, losses: PerImage, comparisons: int = 1
+) -> PValues:
     """Return p-values for the mean loss of new units, by the bootstrap.
 
     Calibration set and new images are drawn from the calibration images, whole groups where the promise
-    counts groups, and the rule is made from the drawn set.
+    counts groups, and the rule is made from the drawn set. Of several comparisons each needs smaller
+    p-values, hence more draws.
     """
     mean_loss = losses.mean()
-    resampled_means = np.array(list(_draws(promise, calibration, len(losses))))
+    resampled_means = np.array(list(_draws(promise, calibration, len(losses), comparisons * DRAWS)))
     worse, better = (
         # + 1 counts the measurement as a draw: a p-value is never 0
-        float(1 + beyond.sum()) / (1 + DRAWS)
+        float(1 + beyond.sum()) / (1 + len(resampled_means))
         for beyond in (resampled_means >= mean_loss, resampled_means <= mean_loss)
     )
     low, high = np.quantile(resampled_means, [UNLIKELY, 1 - UNLIKELY])
@@ -78,15 +81,15 @@ def resampled_p_values(promise: Guarantee, calibration: CalibrationData, losses:
 
 def resampled_failing_share(promise: Guarantee, calibration: CalibrationData, level: float) -> float:
     """Return the share of failing new units that a share `level` of sets exceeds, by the bootstrap."""
-    return float(np.quantile(list(_draws(promise, calibration, UNITS)), 1 - level))
+    return float(np.quantile(list(_draws(promise, calibration, UNITS, DRAWS)), 1 - level))
 
 
-def _draws(promise: Guarantee, calibration: CalibrationData, units: int) -> Iterator[float]:
+def _draws(promise: Guarantee, calibration: CalibrationData, units: int, draws: int) -> Iterator[float]:
     """Yield the mean losses of resampled new images under resampled calibration sets."""
     generator = np.random.default_rng(0)
     by_group = promise.by_group
     group_members = members(calibration.column("group") if by_group else np.arange(calibration.n))
-    for _ in range(DRAWS):
+    for _ in range(draws):
         rule = promise.rule(calibration.take(*_draw_groups(group_members, len(group_members), generator)))
         places, groups = _draw_groups(group_members, units, generator)
         losses = _losses(promise, calibration.take(places, groups), rule)

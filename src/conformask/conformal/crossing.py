@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from conformask.conformal.order import ROUNDING
+
 SLACK = 1e-6
 """Relative tolerance: a loss up to threshold * (1 + SLACK) meets it, so that exact solutions count."""
 REFINED = 24
@@ -63,7 +65,7 @@ def best_start(
     the largest lambda with half of the failures that the confidence allows, so that other images than these
     hardly ever fail at the start. It is valid if these are no calibration images.
     """
-    rank = max(1, math.floor((1 - confidence) / 2 * (len(losses) + 1)))
+    rank = max(1, math.floor((1 - confidence) / 2 * (len(losses) + 1) + ROUNDING))
     starts = range(1, len(grid) - 1)
     crossings = (
         first_crossing(np.append(0.0, grid[start:]), np.insert(losses[:, start:], 0, 0.0, axis=1), threshold)

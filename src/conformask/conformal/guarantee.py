@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.certainty import Certainty, Marginal, Simultaneous
 from conformask.conformal.lambdas import Constant, Lambda
-from conformask.conformal.order import coverage_range
+from conformask.conformal.order import coverage_range, smallest_set
 from conformask.conformal.populations import Population, SamePopulation
 from conformask.conformal.procedures import Axes, procedure_for
 from conformask.conformal.procedures.procedure import Procedure
@@ -156,9 +156,19 @@ def plan(
         InvalidArgumentError: a promise about a mean without a threshold.
     """
     smallest_size = promise.smallest_calibration_set(threshold, upper_bound)
-    sizes = [smallest_size * factor for factor in SIZES] if n is None else [n]
+    sizes = [_size(promise, smallest_size, factor) for factor in SIZES] if n is None else [n]
     prospects = tuple(
         Prospect(size, None if size < smallest_size else coverage_range(size, promise.rank(size)))
         for size in sizes
     )
     return CalibrationPlan(smallest_size, promise.plural, prospects)
+
+
+def _size(promise: Guarantee, smallest_size: int, factor: int) -> int:
+    """Return about `factor` times the smallest size: where a rank is known, the smallest with that rank.
+
+    Between these sizes the same rank hides ever more, and the next begins anew.
+    """
+    if promise.rank(smallest_size) is None:
+        return smallest_size * factor
+    return smallest_set(lambda n: (promise.rank(n) or 0) >= factor)

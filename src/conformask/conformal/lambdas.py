@@ -75,6 +75,7 @@ class Constant:
     reads: ClassVar[frozenset[str]] = frozenset()
     needs_selection: ClassVar[bool] = False
     ends: ClassVar[str] = ""
+    under: ClassVar[str] = ""
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Adaptive:
     needs_selection: ClassVar[bool] = True
     """True, as the ends of the grid bound the critical lambdas that it regresses."""
     ends: ClassVar[str] = "; lambda follows how hard an image looks"
+    under: ClassVar[str] = "under masks that follow how hard each image looks, "
 
 
 Lambda = Constant | Adaptive

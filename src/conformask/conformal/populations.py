@@ -15,7 +15,9 @@ class _Words:
 
     ends: ClassVar[str] = ""
     by_itself: ClassVar[str] = ""
-    """Beginning of a promise that holds for all but a share delta of calibration sets."""
+    """Beginning of a sentence about each part of the population."""
+    origin: ClassVar[str] = ""
+    """The source of new units, after their name."""
     within: ClassVar[str] = ""
     """Beginning of a promise that holds on average over calibration sets."""
 
@@ -85,6 +87,7 @@ class Weighted(_Words):
     says: ClassVar[str] = "by weights"
     reads: ClassVar[frozenset[str]] = frozenset({"weight"})
     given: ClassVar[str] = " as weighted"
+    origin: ClassVar[str] = " from the population that the weights describe"
     ends: ClassVar[str] = ", if the weights are its likelihood ratios"
 
     def plural(self, unit: Unit) -> str:

@@ -70,9 +70,12 @@ class Image:
     new: ClassVar[str] = "the new image"
     share_of: ClassVar[str] = "at least {c} of new images"
     mean: ClassVar[str] = "loss of new images"
-    on_average: ClassVar[str] = "over new images"
-    kept: ClassVar[str] = "within the threshold"
-    headline: ClassVar[str] = "On at least {c} of new images"
+    event: ClassVar[str] = "in at least {share} {whom}{origin}"
+    """The beginning of a sentence about a share of units; `whom` are the new images, of this origin."""
+    average: ClassVar[str] = "on average over {whom}"
+    """The beginning of a sentence about a mean."""
+    judged: ClassVar[str] = ""
+    """How a unit is judged, after its verdict."""
     each: ClassVar[tuple[str, ...]] = ("for each image", "for each kind of image")
     """Cases in which nothing is promised."""
 
@@ -117,9 +120,9 @@ class ImageOfNewGroup(_GroupUnit):
     new: ClassVar[str] = "a random image of the new group"
     share_of: ClassVar[str] = "on average over new groups, at least {c} of the images of a group"
     mean: ClassVar[str] = "loss of a random image of a new group"
-    on_average: ClassVar[str] = "over new groups, of the mean over the images of each"
-    kept: ClassVar[str] = "within the threshold, each group counting alike"
-    headline: ClassVar[str] = "On a random image of a new group, with a probability of at least {c}"
+    event: ClassVar[str] = "in at least {share} {whom}, each drawn from a new group"
+    average: ClassVar[str] = "on average over new groups, and over the images of each"
+    judged: ClassVar[str] = ", each group counting alike"
     each: ClassVar[tuple[str, ...]] = ("for each group", "of the images of all groups taken together")
 
     def statistic_of(self, loss: str) -> str:
@@ -159,14 +162,20 @@ class Group(_GroupUnit):
         return f"over new groups of the loss that {100 * self.share:.4g} % of their images keep"
 
     @property
-    def on_average(self) -> str:
-        """The units that a mean is taken over, in words."""
-        return f"over new groups, on {self.images}"
+    def event(self) -> str:
+        """The beginning of a sentence about a share of new groups."""
+        return f"for at least {{share}} new groups{{origin}}, in {self.images}"
 
     @property
-    def kept(self) -> str:
-        """The condition that a group meets the threshold, in words."""
-        return f"within the threshold on {self.images}"
+    def average(self) -> str:
+        """The beginning of a sentence about a mean over new groups."""
+        rest = "" if self.share >= 1 else f", leaving out up to {100 - 100 * self.share:.4g} % of its images"
+        return f"on average over new groups, in the worst image of each{rest}"
+
+    @property
+    def judged(self) -> str:
+        """How a group is judged, after its verdict."""
+        return f" in {self.images}"
 
     @property
     def images(self) -> str:
@@ -182,11 +191,6 @@ class Group(_GroupUnit):
     def share_of(self) -> str:
         """The share of new groups and their images, in words."""
         return f"in at least {{c}} of new groups, {'all images' if self.share >= 1 else self.images}"
-
-    @property
-    def headline(self) -> str:
-        """The beginning of a headline about new groups."""
-        return f"In at least {{c}} of new groups, on {self.images}"
 
     @property
     def given(self) -> str:

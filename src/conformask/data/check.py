@@ -1,6 +1,5 @@
 """A first look at triplets: what could spoil a promise, before hours of work."""
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,12 +13,14 @@ from conformask.data.noise import Pair, PhotonTransfer, estimate_noise
 from conformask.data.perceptual_hashes import PerceptualHashes, find_copies, perceptual_hash
 from conformask.data.repeat_warnings import (
     ReferenceMeasures,
-    measure_reference,
+    measure_triplet,
     pooled_correlation,
+    reference_faults,
     reference_warnings,
+    repeats_of,
 )
 from conformask.data.splits import PARTS
-from conformask.data.swaps import role_distances, swap_question
+from conformask.data.swaps import mean_difference, role_distances, swap_question
 from conformask.data.triplets import Triplets
 from conformask.progress import tracked
 from conformask.records.geometry import Geometry
@@ -50,7 +51,7 @@ class CheckReport:
     x_channels: int
     sizes: tuple[Size, ...]
     mean_error: float | None
-    """Mean over images of mean |y - y_hat|; None where the truth is not known."""
+    """Mean over images of mean |y - y_hat| in the region; None where the truth is not known."""
     error_quantiles: tuple[float, float, float] | None
     """0.1, 0.5 and 0.9 quantiles, over images, of mean |y - y_hat|."""
     worst: str | None
@@ -101,14 +102,12 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         patients.append(triplet.patient)
         clipped[triplet.name] = triplet.clipped
         if triplet.y is not None:
-            errors.append(float(np.abs(triplet.y - triplet.y_hat).mean()))
+            errors.append(mean_difference(triplet.y, triplet.y_hat, triplet.region))
             distances.append(role_distances(triplet))
-        if triplet.y is not None and reference.is_noisy:
-            half, model = triplet.half_difference, reference.model
-            b, c = (triplet.y, None) if half is None else (triplet.y + half, triplet.y - half)
-            references[triplet.name] = measure_reference(b, triplet.x, triplet.y_hat, c, model)
-            if c is not None and len(pairs_of_repeats) < PAIRS:
-                pairs_of_repeats.append((b, c))
+        if (measures := measure_triplet(triplet)) is not None:
+            references[triplet.name] = measures
+        if (pair := repeats_of(triplet)) is not None and len(pairs_of_repeats) < PAIRS:
+            pairs_of_repeats.append(pair)
         for role, values in extremes.items():
             if (role_image := getattr(triplet, role)) is not None:
                 values += [float(role_image.min()), float(role_image.max())]
@@ -143,8 +142,9 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         patients=len(set(patients) - {None}) if any(patients) else None,
         transfer=estimate_noise(pairs_of_repeats) if pairs_of_repeats else None,
         reach=None if correlation is None else correlation.range,
-        clt_reach=None if correlation is None else math.ceil(100 * correlation.reach) / 100,
+        clt_reach=None if correlation is None else correlation.rounded_reach,
         warnings=(
+            *reference_faults(references),
             *reference_warnings(references),
             *filter(None, [extra_text(len(first.x), len(first.y_hat))]),
             *_identical_warnings(names, parts, identical),

@@ -17,7 +17,7 @@ from conformask.data.formats.header import channels_first, channels_last
 from conformask.data.images import image_hash
 from conformask.data.mask_files import OF_VOLUMES
 from conformask.data.noise import in_blocks
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError, MismatchError
 from conformask.progress import tracked
 from conformask.records.reading import PLAIN, Reading
 from conformask.storage.as_arrays import Array
@@ -59,7 +59,7 @@ def split_counts(counts: Array, shares: Sequence[float] = (0.5, 0.5), seed: int 
         ImageError: values that are not whole numbers >= 0.
         InvalidArgumentError: shares that are not those of two or more parts.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> counts = np.random.default_rng(0).poisson(20.0, (64, 64))
@@ -198,6 +198,7 @@ def split_folder(images: Path, out: Path, thinning: Thinning, reading: Reading =
             f"the noise between neighbouring pixels is {result.noise:.3g} times that of counts: unless the "
             f"images are full of texture, the gain is about {thinning.gain * result.noise:.2g}, and the "
             "parts depend on each other",
+            category=ConformaskWarning,
             stacklevel=2,
         )
     return result

@@ -21,7 +21,7 @@ def read_cues(image: UnreadImage, reading: Reading, name: str) -> Image:
         ImageError: it cannot be decoded, or holds NaN or infinite values.
     """
     if isinstance(image, Path):
-        name, (array, header) = str(image), decode_with_header(image, reading)
+        name, (array, header) = str(image), decode_with_header(image, reading.of("cues"))
     else:
         array, header = image_of_array(np.asarray(image), name, reading.axes)
     cues: Image = channels_first(array, len(header.space)).astype(np.float32)
@@ -38,12 +38,20 @@ def cues_at(size: Size, cues: Image, name: str) -> Image:
     Raises:
         ImageError: they have another size.
     """
-    space = cues.shape[1:]
+    check_size(size, cues.shape[1:], name)
+    for axis, (side, part) in enumerate(zip(size, cues.shape[1:], strict=True), start=1):
+        cues = cues if side == part else cues.repeat(side // part, axis=axis)
+    return np.ascontiguousarray(cues)
+
+
+def check_size(size: Size, space: Size, name: str) -> None:
+    """Raise for maps with sides `space` beside a y_hat of this size.
+
+    Raises:
+        ImageError: they are no whole fraction of it; names `name`.
+    """
     if len(space) != len(size) or any(side % part for side, part in zip(size, space, strict=True)):
         raise ImageError(
             f"{name} has {size_text(space)} pixels, but y_hat has {size_text(size)}: give maps of its size, "
             "or of a whole fraction of it"
         )
-    for axis, (side, part) in enumerate(zip(size, space, strict=True), start=1):
-        cues = cues if side == part else cues.repeat(side // part, axis=axis)
-    return np.ascontiguousarray(cues)

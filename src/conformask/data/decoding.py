@@ -101,6 +101,8 @@ def _open(path: Path, reading: Reading) -> Iterator[ImageHandle]:
             f"{file} has the suffix {file.suffix!r}; names of images must end with "
             f"{', '.join(image_suffixes())}"
         )
+    if time is not None and kind.times is None:
+        raise ImageError(f"{path}: files of this type have no time points: leave out #t={time}")
     with _readable(path), kind.open(file, reading, time) as image:
         if image.header.values == 0:
             raise ImageError(f"{path} has shape {image.header.shape} (C, *space), so it has no pixels")

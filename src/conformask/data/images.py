@@ -278,6 +278,11 @@ def pixel_hash(image: Image) -> str:
     return hash_of_parts(parts())[:16]
 
 
+def hash_unless_constant(image: Image | None) -> str | None:
+    """Return the pixel hash of an image; None for none, and for constant ones, which are all alike."""
+    return None if image is None or is_constant(image) else pixel_hash(image)
+
+
 def is_constant(image: Image) -> bool:
     """Return whether every channel has one value only (an empty field, a black tile)."""
     first = image.reshape(len(image), -1)[:, :1]

@@ -17,6 +17,7 @@ from conformask.data.rows import TripletRow
 from conformask.data.splits import PARTS
 from conformask.errors import InvalidArgumentError, MissingFileError
 from conformask.storage.as_arrays import Array
+from conformask.storage.as_csv import from_cell
 
 MANIFEST = "manifest.csv"
 REQUIRED = ("x", "y_hat")
@@ -172,7 +173,7 @@ def _parsed(path: Path, reader: "csv.DictReader[str]", cues: str | None) -> Iter
                 f"{where}: more cells than line 1 has columns; put cells that contain the separator in "
                 "quotation marks"
             )
-        cells = {key: (value or "").strip() for key, value in line.items() if key}
+        cells = {key: from_cell((value or "").strip()) for key, value in line.items() if key}
         # Excel writes semicolons where a comma is the decimal sign
         if "weight" in cells and reader.reader.dialect.delimiter != ",":
             cells["weight"] = cells["weight"].replace(",", ".")

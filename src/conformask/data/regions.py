@@ -29,7 +29,7 @@ def read_region(
         MissingFileError: there is no such file.
         ImageError: it cannot be decoded, or is no region of such an image.
     """
-    array, header = decode_with_header(path, reading)
+    array, header = decode_with_header(path, reading.of("region"))
     check_place(path, header, size, geometry)
     return region_of_array(array, size, str(path))
 
@@ -44,7 +44,7 @@ def region_window(
         ImageError: its header cannot be read, or is not that of a region of such an image; of a window, that
             it cannot be decoded or has values outside [0, 1].
     """
-    raster = open_raster(path, reading)
+    raster = open_raster(path, reading.of("region"))
     check_place(path, raster.header, size, geometry)
     if raster.header.shape != (1, *size):
         raise _of_another_shape(str(path), raster.header.shape, size)

@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
-from itertools import product
-from typing import NamedTuple
+from itertools import combinations
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.fft import dctn, irfftn, next_fast_len, rfftn
+from scipy.fft import irfftn, next_fast_len, rfftn
 
-from conformask.data.noise import in_blocks, split
+from conformask.data.noise import BLOCK, in_blocks, split
 from conformask.records.reference import NoiseModel
 from conformask.storage.as_arrays import Array
 
@@ -24,18 +24,10 @@ PARTS = 16
 """Parts of an image that are left out in turn to measure how uncertain its drift is."""
 LONG = 10.0
 """Variance of brightness along the line of c on b, in variances across it, which the line needs."""
-SECOND_DIFFERENCES = np.array([1.0, -4.0, 6.0, -4.0, 1.0]) / 6
-"""Correlation of the second differences 1, -2, 1 of independent pixels, at offsets from -2 to 2."""
 ROUNDING = 1e-6
 """Variance of a difference, as a share of that of the images, up to which they are the same."""
-GRID = 8
-"""Side of the blocks of JPEG."""
-WINDOW = 256
-"""Sides of the part of an image in which blocks of JPEG are looked for."""
-EQUALLY_BRIGHT, FEWEST_BLOCKS = 16, 32
-"""Blocks of about equal brightness that are compared, and blocks that an image needs to show uneven noise."""
-NEAR_ZERO = 0.1
-"""Size of a frequency, as a share of its root mean square, below which it counts as rounded to 0."""
+DETAIL = 2.0
+"""Largest amplification of detail by a network; what it shares with repeats beyond that is their noise."""
 
 
 class Ends(NamedTuple):
@@ -56,12 +48,65 @@ class Drift(NamedTuple):
     """Standard error of log(level)."""
 
 
+class Shift(NamedTuple):
+    """How far c has moved against b, in pixels along the axis where it is clearest."""
+
+    pixels: float
+    error: float
+    """Standard error, infinite if the image is too small or too even to show it."""
+
+
 class SharedNoise(NamedTuple):
     """Correlation of the noise in the reference with that in the network's input."""
 
     coefficient: float
     z: float
-    """The coefficient in standard errors; infinite if the images are the same."""
+    """The coefficient in standard errors."""
+
+
+@dataclass(frozen=True)
+class Leak:
+    """How much noise of the repeats b and c an image z carries, x or y_hat; `+` pools that of several images.
+
+    Let z have the shares k and l of their noises, each of variance s^2, and g times the detail of the image,
+    of variance v. Then (b - c) z has the mean (k - l) s^2, and (b + c) z - 2 DETAIL b c that of
+    (k + l) s^2 - 2 (DETAIL - g) v, which is above 0 only with noise. If x is a third repeat, the mean of
+    (b + c) x - 2 b c is 0, and (x - (b + c) / 2) y_hat is above 0, unless y_hat has as much noise of b and c.
+    """
+
+    products: Array
+    """Sums of (b - c) z, of (b + c) z - 2 DETAIL b c, and of the last for this image."""
+    squares: Array
+    """Sums of the squares of the three over blocks."""
+    noise: Array
+    """What the sums would be if z carried all of the noise: of (b - c)^2 / 2, and of (x - (b + c) / 2)^2."""
+    error: float
+    """Sum of (b - y_hat)(c - y_hat)."""
+
+    def __add__(self, other: "Leak") -> "Leak":
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return Leak(*(one + another for one, another in pairs))
+
+    @property
+    def shares(self) -> Array:
+        """|k - l|, at least k + l, and the share of the noise of x beyond that of b and c."""
+        sizes = np.array([abs(self.products[0]), *self.products[1:]])
+        return sizes / np.where(self.noise > 0, self.noise, math.inf)
+
+    @property
+    def errors(self) -> Array:
+        """Their standard errors."""
+        return np.sqrt(self.squares) / np.where(self.noise > 0, self.noise, math.inf)
+
+    @property
+    def z(self) -> Array:
+        """The shares in standard errors."""
+        return self.shares / np.where(self.errors > 0, self.errors, math.inf)
+
+    def hidden(self, share: float) -> float:
+        """Return the share of the squared error of y_hat that is not seen, if it carries this share."""
+        unseen = share * float(self.noise[0])
+        return unseen / max(self.error + unseen, unseen, np.finfo(float).tiny)
 
 
 @dataclass(frozen=True)
@@ -72,9 +117,14 @@ class Correlation:
     """Sums of the products of two values of noise, at each offset from -FARTHEST to FARTHEST."""
     squares: Array
     """Sums of the squares of these products."""
+    parts: Array
+    """Sums of t^2, q and q^2 over each kind of part, such as rows (`parts_of`), t the sum of the noise of a
+    part and q of its squares."""
 
     def __add__(self, other: "Correlation") -> "Correlation":
-        return type(self)(self.products + other.products, self.squares + other.squares)
+        return Correlation(
+            self.products + other.products, self.squares + other.squares, self.parts + other.parts
+        )
 
     @property
     def coefficients(self) -> Array:
@@ -82,40 +132,66 @@ class Correlation:
         return self.products / (self.products.max() or 1.0)
 
     @property
-    def range(self) -> int:
-        """Distance in pixels, along any axis, from which no correlation is seen: 1 for independent pixels.
+    def seen(self) -> Array:
+        """The absolute coefficients, 0 where they are below FAINT or SIGNIFICANT standard errors.
 
-        Seen is a coefficient above FAINT and SIGNIFICANT standard errors. These allow for pixels with more
-        noise than others and, by Bartlett's formula, for the correlation at other offsets. FARTHEST + 1 means
-        that there is no such distance within reach.
+        These allow for pixels with more noise than others and, by Bartlett's formula, for the correlation at
+        other offsets.
         """
         coefficients = self.coefficients
         errors = np.sqrt(self.squares * (coefficients**2).sum()) / (self.products.max() or 1.0)
-        seen = np.abs(coefficients) > np.maximum(FAINT, SIGNIFICANT * errors)
-        seen[(FARTHEST,) * seen.ndim] = True
-        return int(np.abs(np.argwhere(seen) - FARTHEST).max()) + 1
+        limits = np.maximum(FAINT, SIGNIFICANT * errors)
+        limits[(FARTHEST,) * limits.ndim] = 0
+        return np.where(np.abs(coefficients) > limits, np.abs(coefficients), 0.0)
+
+    @property
+    def beyond(self) -> Array:
+        """How much more the sums over each part vary than the correlation seen nearby explains.
+
+        In variances of a sum over independent pixels; 0 below SIGNIFICANT standard errors. The last two are
+        blocks of BLOCK pixels and of NEIGHBOURHOOD pixels, others rows, columns and, of volumes, planes.
+        """
+        seen, middle = self.seen, (slice(FARTHEST, FARTHEST + 1), slice(None))
+        squares = np.maximum(self.parts[:, 1], np.finfo(float).tiny)
+        ratios, errors = self.parts[:, 0] / squares, np.sqrt(2 * self.parts[:, 2]) / squares
+        parts, beyond = parts_of(seen.ndim), np.zeros(len(ratios))
+        for place, axes in enumerate(parts):
+            near = seen[tuple(middle[axis in axes] for axis in range(1, seen.ndim + 1))].sum()
+            near += sum(beyond[at] for at in range(place) if set(parts[at]) < set(axes))
+            excess = ratios[place] - near
+            beyond[place] = excess * (excess > SIGNIFICANT * errors[place] * ratios[place])
+        return beyond
+
+    @property
+    def range(self) -> int:
+        """Distance in pixels, along any axis, from which no correlation is seen: 1 for independent pixels.
+
+        FARTHEST + 1 means that there is no such distance within reach, as where rows share noise.
+        """
+        if self.beyond[:-2].any():
+            return FARTHEST + 1
+        return int(np.abs(np.argwhere(self.seen > 0) - FARTHEST).max(initial=0)) + 1
 
     @property
     def reach(self) -> float:
-        """The sum of the absolute coefficients closer than `range`, to the power 1 / axes; at least 1.
+        """The power 1 / axes of the sum of the absolute coefficients seen and of what is beyond; at least 1.
 
         Its power `axes` bounds the variance of a sum, divided by that of a sum over independent pixels.
         """
-        near = slice(FARTHEST + 1 - self.range, FARTHEST + self.range)
-        coefficients = self.coefficients
-        total = float(np.abs(coefficients[(near,) * coefficients.ndim]).sum())
-        return float(max(total, 1.0) ** (1 / coefficients.ndim))
+        total = float(self.seen.sum() + self.beyond[:-1].sum())
+        return float(max(total, 1.0) ** (1 / self.seen.ndim))
 
     @property
-    def fine_share(self) -> float:
-        """Variance of second differences of the noise, as a share of what independent pixels have.
+    def rounded_reach(self) -> float:
+        """The reach with two decimals, rounded up."""
+        return math.ceil(100 * self.reach - 1e-9) / 100
 
-        It is near 0 if both repeats were smoothed.
-        """
-        share = self.coefficients
-        for _ in range(share.ndim):
-            share = np.tensordot(SECOND_DIFFERENCES, share[FARTHEST - 2 : FARTHEST + 3], 1)
-        return float(share)
+
+def parts_of(axes: int) -> list[tuple[int, ...]]:
+    """Return the axes, from 1 on, along which each kind of part of an image extends, see `Correlation`."""
+    places = range(1, axes + 1)
+    lines = [part for size in range(1, axes) for part in combinations(places, size)]
+    return [*lines, tuple(places), tuple(places)]
 
 
 def ends(image: Array) -> Ends:
@@ -146,20 +222,73 @@ def drift(b: Array, c: Array) -> Drift:
 def correlation(b: Array, c: Array) -> Correlation:
     """Correlate the noise b - c of two repeats, each (C, *space), with itself at each offset.
 
-    Drift and slow differences are subtracted before.
+    Drift is subtracted before and, but for the largest blocks, slow differences.
     """
-    noise = _without_slow_parts(b - _without_drift(b, c))
-    return Correlation(_at_offsets(noise), _at_offsets(noise**2))
+    whole = b - _without_drift(b, c)
+    noise = _without_slow_parts(whole)
+    blocks = [split(noise, BLOCK), split(whole, NEIGHBOURHOOD)]
+    parts = [_sums(noise, axes) for axes in parts_of(noise.ndim - 1)[:-2]]
+    parts += [_sums(*each) for each in blocks]
+    return Correlation(_at_offsets(noise, noise), _at_offsets(noise**2, noise**2), np.array(parts))
 
 
-def shared_noise(b: Array, x: Array, y_hat: Array, c: Array | None = None) -> SharedNoise | None:
-    """Correlate the noise of the reference b with that of the network's input x.
+def leaks(b: Array, c: Array, x: Array, y_hat: Array) -> tuple[Leak | None, Leak]:
+    """Measure how much noise of two repeats is in the network's input x and in its output.
 
-    With a second repeat c it is b - c with x - y_hat: independent of each other for any network, however
-    wrong, if b and c are repeats of x; negative if c is the input. With b alone, y_hat stands for the truth,
-    and its errors, in b - y_hat and in x - y_hat, correlate; so do b and x themselves, which show the same,
-    and the smaller correlation is returned. Detail that a blurred or moved repeat lacks, and that y_hat
-    lacks, is kept out by second differences in the smoother half of y_hat.
+    All are (C, *space); x may be smaller by a whole factor, and of another brightness; its leak is None if it
+    has another size or other channels. The noise is that of the smoother half of y_hat, without the means of
+    blocks; in (b + c) z, to which detail adds, it is that of second differences.
+    """
+    comparable = (len(b), b.ndim) == (len(x), x.ndim) and not any(np.array(b.shape) % x.shape)
+    x = x if comparable else (b + c) / 2
+    b, c, y_hat = (_reduced(each, x.shape) for each in (b, c, y_hat))
+    smooth, same_brightness = _smooth_blocks(y_hat), (b, _without_drift(b, c), _without_drift(b, x), y_hat)
+    (b, b_fine), (c, c_fine), (x, x_fine), (y_hat, y_fine) = (
+        [in_blocks(each(image))[smooth].astype(np.float64) for each in (_inner, _fine)]
+        for image in same_brightness
+    )
+    error = float(((b - y_hat) * (c - y_hat)).sum())
+    b, c, x, y_hat = (each - each.mean(axis=1, keepdims=True) for each in (b, c, x, y_hat))
+    of_x, fine = x - (b + c) / 2, 2 * b_fine * c_fine
+    noise = np.array([float(each.sum()) for each in ((b - c) ** 2 / 2, (b_fine - c_fine) ** 2 / 2, of_x**2)])
+
+    def carried(image: Array, image_fine: Array, last: Array) -> Leak:
+        sums = (b_fine + c_fine) * image_fine
+        rows = np.array([each.sum(axis=1) for each in ((b - c) * image, sums - DETAIL * fine, last)])
+        return Leak(rows.sum(axis=1), (rows**2).sum(axis=1), noise, error)
+
+    in_x = carried(x, x_fine, (b_fine + c_fine) * x_fine - fine) if comparable else None
+    return in_x, carried(y_hat, y_fine, of_x * y_hat)
+
+
+def shift(b: Array, c: Array) -> Shift:
+    """Measure how far c has moved against b, each (C, *space): the peak of their cross correlation.
+
+    It is that of the parabola through the largest correlation and its neighbours, along each axis.
+    """
+    c = _without_drift(b, c)
+    of_lags, shifts = _at_offsets(_without_slow_parts(b), _without_slow_parts(c)), []
+    lags = np.array(np.unravel_index(of_lags.argmax(), of_lags.shape)) - FARTHEST
+    c = np.roll(c, -lags, tuple(range(1, b.ndim)))
+    margins = [min(abs(lag) + 1, (length - 1) // 2) for lag, length in zip(lags, b.shape[1:], strict=True)]
+    inner = (slice(None), *(slice(each, -each or None) for each in margins))
+    for axis, lag in enumerate(lags.tolist(), start=1):
+        slope = (np.roll(b + c, -1, axis) - np.roll(b + c, 1, axis)) / 4
+        steps = (np.roll(b, -1, axis) - b) * (np.roll(c, -1, axis) - c)
+        moved, steep = (in_blocks(each[inner]).sum(axis=1) for each in ((b - c) * slope, steps))
+        if b.shape[axis] >= 3 and steep.sum() > SIGNIFICANT * math.sqrt((steep**2).sum()):
+            rest = float(moved.sum() / steep.sum())
+            error = math.sqrt(((moved - rest * steep) ** 2).sum()) / float(steep.sum())
+            shifts.append(Shift(lag + rest, error))
+    return max(shifts, key=lambda each: abs(each.pixels / each.error), default=Shift(0.0, math.inf))
+
+
+def shared_noise(b: Array, x: Array, y_hat: Array) -> SharedNoise | None:
+    """Correlate the noise of a single reference b with that of the network's input x.
+
+    y_hat stands for the truth, and its errors, in b - y_hat and in x - y_hat, correlate; so do b and x
+    themselves, which show the same, and the smaller correlation is returned. Detail that y_hat lacks is kept
+    out by second differences in the smoother half of y_hat.
 
     All are (C, *space); x may be smaller by a whole factor. Returns None if x has another size or other
     channels, or shows no noise.
@@ -167,11 +296,8 @@ def shared_noise(b: Array, x: Array, y_hat: Array, c: Array | None = None) -> Sh
     if (len(b), b.ndim) != (len(x), x.ndim) or any(np.array(b.shape) % x.shape):
         return None
     b, y_hat = _reduced(b, x.shape), _reduced(y_hat, x.shape)
-    c = None if c is None else _reduced(c, x.shape)
-    if np.array_equal(b, x) or (c is not None and np.array_equal(c, x)):
-        return SharedNoise(1.0, math.inf)
     smooth = _smooth_blocks(y_hat)
-    pairs = [(b - y_hat, x - y_hat), (b, x)] if c is None else [(b - _without_drift(b, c), x - y_hat)]
+    pairs = [(b - y_hat, x - y_hat), (b, x)]
     found = [_correlated(*(in_blocks(_fine(image))[smooth] for image in pair)) for pair in pairs]
     return min((each for each in found if each is not None), default=None)
 
@@ -190,26 +316,6 @@ def noise_ratio(b: Array, c: Array) -> float:
     return max(low, 0.0) / high
 
 
-def unevenness(b: Array, c: Array) -> float:
-    """Return how much the noise of two repeats changes from block to block, beyond what brightness explains.
-
-    About 0.8 if they were not processed; non-local means leave noise in texture and remove it elsewhere. The
-    variance of second differences of b - c in each block is divided by the median of blocks as bright; what
-    is returned is the range from the 10th to the 90th percentile of the differences of its log between
-    neighbouring blocks, divided by sqrt(2). Blocks where most pixels are equal in b and c, as of few counts,
-    are left out; 0 if there are too few others.
-    """
-    used = (in_blocks(_inner(b - c)) == 0).mean(axis=1) < 0.5
-    if used.sum() < FEWEST_BLOCKS:
-        return 0.0
-    brightness = in_blocks(_inner(b + c)).mean(axis=1)[used]
-    logs = np.log((in_blocks(_fine(b - _without_drift(b, c))) ** 2).mean(axis=1)[used] + ROUNDING**2)
-    for alike in np.array_split(np.argsort(brightness), len(logs) // EQUALLY_BRIGHT):
-        logs[alike] -= np.median(logs[alike])
-    low, high = np.quantile(np.diff(logs), (0.1, 0.9)).tolist()
-    return float(high - low) / math.sqrt(2)
-
-
 def noise_share(b: Array, y_hat: Array, model: NoiseModel) -> float:
     """Return the variance of the noise in b, as a share of what the model says; at most a little too large.
 
@@ -220,23 +326,6 @@ def noise_share(b: Array, y_hat: Array, model: NoiseModel) -> float:
     means = in_blocks(_inner(b))[smooth].mean(axis=1)
     fine = min(float((in_blocks(_fine(image))[smooth] ** 2).mean()) for image in (b, b - y_hat))
     return fine / (float(model.variance(np.maximum(means, model.offset)).mean()) or 1.0)
-
-
-def jpeg_share(image: Array) -> float:
-    """Return the share of frequencies that are 0 in blocks of 8 x 8 pixels, beyond that in shifted blocks.
-
-    JPEG rounds the frequencies of its own blocks, which lie in one of 64 ways, and no others. In a volume the
-    middle slice is measured.
-    """
-    plane = (image if image.ndim == 3 else image[:, image.shape[1] // 2]).mean(axis=0, keepdims=True)
-    height, width = ((min(length, WINDOW) - GRID + 1) // GRID * GRID for length in plane.shape[1:])
-    if min(height, width) < 2 * GRID:
-        return 0.0
-    shifted = (plane[:, y : y + height, x : x + width] for y, x in product(range(GRID), repeat=2))
-    waves = np.stack([_frequencies(each) for each in shifted])
-    usual = np.sqrt(np.median((waves**2).mean(axis=1), axis=0))
-    zeros = (np.abs(waves) <= NEAR_ZERO * usual).mean(axis=(1, 2))
-    return float(zeros.max() - np.median(zeros))
 
 
 def _log_gain_and_level(means: Array) -> Array:
@@ -251,15 +340,16 @@ def _without_drift(b: Array, c: Array) -> Array:
     return np.asarray((c - c.mean()) / drift(b, c).gain + b.mean())
 
 
-def _at_offsets(values: Array) -> Array:
-    """Return the sums of values[i] * values[i + offset], offsets up to a quarter of each axis, else 0."""
-    reach = [min(FARTHEST, length // 4) for length in values.shape[1:]]
-    lengths = zip(values.shape[1:], reach, strict=True)
+def _at_offsets(one: Array, other: Array) -> Array:
+    """Return the sums of one[i] * other[i + offset], offsets up to a quarter of each axis, else 0."""
+    reach = [min(FARTHEST, length // 4) for length in one.shape[1:]]
+    lengths = zip(one.shape[1:], reach, strict=True)
     padded = [next_fast_len(length + far, real=True) for length, far in lengths]
-    axes = tuple(range(1, values.ndim))
-    sums = irfftn(np.abs(rfftn(values, padded, axes)) ** 2, padded, axes).sum(axis=0)
+    axes = tuple(range(1, one.ndim))
+    waves = np.conj(rfftn(one, padded, axes)) * rfftn(other, padded, axes)
     window = np.ix_(*(np.arange(-far, far + 1) for far in reach))
-    return np.asarray(np.pad(sums[window], [(FARTHEST - far,) * 2 for far in reach]))
+    sums = irfftn(waves, padded, axes).sum(axis=0)[window]
+    return np.asarray(np.pad(sums, [(FARTHEST - far,) * 2 for far in reach]))
 
 
 def _correlated(one: Array, other: Array) -> SharedNoise | None:
@@ -277,10 +367,10 @@ def _reduced(image: Array, shape: tuple[int, ...]) -> Array:
     return np.asarray(image.reshape(parts).mean(axis=tuple(range(1, len(parts), 2))))
 
 
-def _frequencies(plane: Array) -> Array:
-    """Return the cosine transform of each block, without its mean, as rows."""
-    blocks = in_blocks(plane, GRID).reshape(-1, GRID, GRID)
-    return np.asarray(dctn(blocks, axes=(1, 2), norm="ortho").reshape(len(blocks), -1)[:, 1:])
+def _sums(values: Array, axes: Any) -> list[float]:
+    """Return the sums of t^2, q and q^2, t and q the sums along these axes of values and of their squares."""
+    totals, squares = (power.sum(axis=axes, dtype=np.float64) for power in (values, values**2))
+    return [float(each.sum()) for each in (totals**2, squares, squares**2)]
 
 
 def _without_slow_parts(image: Array) -> Array:

@@ -1,7 +1,7 @@
 """Warnings about noisy references: what was seen, in which image, and what to do."""
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from operator import add
@@ -13,19 +13,22 @@ from conformask.data.repeat_checks import (
     Correlation,
     Drift,
     Ends,
+    Leak,
     SharedNoise,
+    Shift,
     correlation,
     drift,
     ends,
-    jpeg_share,
+    leaks,
     noise_ratio,
     noise_share,
     shared_noise,
-    unevenness,
+    shift,
 )
 from conformask.records.reference import NoiseModel
+from conformask.records.sentence import rounded_share
 from conformask.storage.as_arrays import Array
-from conformask.wording.numbers import rounded_share
+from conformask.types import Triplet
 
 AT_END = 1e-3
 """Share of values at an end of the range above which a reference is called clipped."""
@@ -33,22 +36,24 @@ DRIFTED = 0.02
 """Relative difference in brightness between repeats above which it is called drift."""
 CLEAR = 7.0
 """Standard errors that drift needs in one image; 16 parts of an image make them uncertain themselves."""
-SHARED_BY_TWO, SHARED_BY_ONE = 0.2, 0.9
-"""Correlation with the noise of the input, measured by two repeats and by one, above which it is the same."""
-VISIBLE = 3.0
-"""Standard errors that such a correlation needs in one image."""
+SHARED, VISIBLE = 0.9, 3.0
+"""Correlation of one repeat with the noise of the input from which it is the same, and its least z."""
+LEAKED, BROKEN = 0.02, 0.1
+"""Share of noise in x, or of squared error out of sight, from which a leak is named, and refused."""
+OWN = 0.01
+"""Share of the noise of x in y_hat whose absence is named if VISIBLE standard errors are below it."""
+MOVED, APART = 0.2, 0.5
+"""Pixels between the repeats of an image from which they are said to be apart, and are refused."""
 MOST = 0.5
 """Share of the images above which the noise of single ones counts."""
 LESS_NOISE = 0.5
 """Share of the variance of the other repeat, or of the model, below which a reference was processed."""
-DENOISED = 0.25
-"""Share of the variance of the other repeat below which nothing else is concluded from the difference."""
-UNEVEN = 1.3
-"""The `unevenness` of noise above which both repeats were processed."""
-SMOOTH = 0.5
-"""Share of fine noise below which both repeats were processed."""
-ROUNDED = 0.1
-"""Share of frequencies, rounded to 0 in blocks of 8 x 8 pixels alone, above which an image was a JPEG."""
+
+REMEDY = (
+    "divide frames, counts or acquisitions among x and the repeats, so that none is in two of them, and make "
+    "y_hat from x alone"
+)
+"""What to do about references that are not independent of the network's input and output."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,16 @@ class RepeatMeasures:
 
     drift: Drift
     ratio: float
-    unevenness: float
     correlation: Correlation
+    shift: Shift
+    in_x: Leak | None
+    """Their noise in the network's input; None if it has another size or other channels."""
+    in_y_hat: Leak
+
+    @property
+    def moved(self) -> bool:
+        """Whether one repeat has clearly moved against the other."""
+        return abs(self.shift.pixels) > max(MOVED, CLEAR * self.shift.error)
 
 
 @dataclass(frozen=True)
@@ -67,27 +80,14 @@ class ReferenceMeasures:
 
     ends: Ends
     """Shares of values at the ends of the range; if there are two repeats, the larger ones."""
-    jpeg: float
-    """The `jpeg_share` of the reference; if there are two repeats, the larger one."""
+    is_input: bool
+    """Whether a repeat is the network's input."""
     shared: SharedNoise | None
+    """None if there are two repeats."""
     noise: float | None
     """The `noise_share` of b; None without a noise model."""
     two: RepeatMeasures | None
     """None if there is one repeat."""
-
-    @property
-    def has_noise_of_input(self) -> bool:
-        """Whether the noise of the reference is clearly that of the input.
-
-        If one of two repeats was denoised, the detail that it lacks would look like noise.
-        """
-        if self.shared is None:
-            return False
-        size, z = self.shared
-        if self.two is None:
-            return size > SHARED_BY_ONE and z > VISIBLE
-        clear = abs(size) > SHARED_BY_TWO and abs(z) > VISIBLE
-        return math.isinf(z) or (clear and self.two.ratio > DENOISED)
 
 
 def measure_reference(
@@ -100,13 +100,30 @@ def measure_reference(
     repeats = [b] if c is None else [b, c]
     return ReferenceMeasures(
         Ends(*np.max([ends(each) for each in repeats], axis=0).tolist()),
-        max(jpeg_share(each) for each in repeats),
-        shared_noise(b, x, y_hat, c),
+        any(np.array_equal(each, x) for each in repeats),
+        shared_noise(b, x, y_hat) if c is None else None,
         None if model is None else noise_share(b, y_hat, model),
         None
         if c is None
-        else RepeatMeasures(drift(b, c), noise_ratio(b, c), unevenness(b, c), correlation(b, c)),
-    )
+        else RepeatMeasures(
+            drift(b, c), noise_ratio(b, c), correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat)
+        ),
+    )  # fmt: skip
+
+
+def repeats_of(triplet: Triplet) -> tuple[Array, Array] | None:
+    """Return the two repeats b and c of a triplet; None if it has none."""
+    if triplet.half_difference is None:
+        return None
+    return triplet.truth() + triplet.half_difference, triplet.truth() - triplet.half_difference
+
+
+def measure_triplet(triplet: Triplet) -> ReferenceMeasures | None:
+    """Measure the reference of a triplet; None if it has none with noise."""
+    if triplet.y is None or not triplet.reference.is_noisy:
+        return None
+    b, c = repeats_of(triplet) or (triplet.y, None)
+    return measure_reference(b, triplet.x, triplet.y_hat, c, triplet.reference.model)
 
 
 def pooled_correlation(measures: Iterable[ReferenceMeasures]) -> Correlation | None:
@@ -115,27 +132,26 @@ def pooled_correlation(measures: Iterable[ReferenceMeasures]) -> Correlation | N
     return reduce(add, correlations) if correlations else None
 
 
+def reference_faults(measures: Mapping[str, ReferenceMeasures]) -> list[str]:
+    """Return what breaks a promise about noisy references beyond doubt; `measures` are as below."""
+    return [text for text, breaks in _dependence(measures) if breaks]
+
+
 def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[str]:
-    """Yield what spoils a promise about noisy references; `measures` are those of each image, by name.
+    """Yield what may spoil a promise about noisy references; `measures` are those of each image, by name.
 
     How often each warning is missed, and given without need, was measured by research/repeats.py.
     """
     two = {name: each.two for name, each in measures.items() if each.two is not None}
-    yield from _input_warnings(measures)
+    yield from (text for text, breaks in _dependence(measures) if not breaks)
     shares = {name: max(each.ends) for name, each in measures.items() if max(each.ends) > AT_END}
-    yield from _worst(
-        shares,
-        len(measures),
-        "have values of the reference at an end of the range ({value} in {name}): noise that is cut off does "
-        "not average to 0. Use images that are neither saturated nor cut at black; zeros in counts are fine",
-    )
-    jpegs = {name: each.jpeg for name, each in measures.items() if each.jpeg > ROUNDED}
-    yield from _worst(
-        jpegs,
-        len(measures),
-        "have a reference that was a JPEG (in {name}, {value} more zeros in blocks of 8 x 8 pixels than in "
-        "shifted ones), which removes noise: use the files that the detector wrote",
-    )
+    if shares:
+        name = max(shares, key=lambda each: shares[each])
+        yield (
+            f"{len(shares)} of {len(measures)} images have values of the reference at an end of the range "
+            f"({rounded_share(shares[name])} in {name}): noise that is cut off does not average to 0. Use "
+            "images that are neither saturated nor cut at black; zeros in counts are fine"
+        )
     noises = {name: each.noise for name, each in measures.items() if each.noise is not None}
     yield from _less_noise(
         noises,
@@ -146,26 +162,49 @@ def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[st
         yield from _repeat_warnings(two)
 
 
-def _worst(values: Mapping[str, float], n: int, text: str) -> Iterator[str]:
-    """Yield a text about images and the largest of their values; nothing if there are none."""
-    if values:
-        name = max(values, key=lambda each: values[each])
-        yield f"{len(values)} of {n} images {text.format(name=name, value=rounded_share(values[name]))}"
-
-
-def _input_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[str]:
-    """Warn of references that are the input, by their pixels or by their noise."""
-    alike = {name: each.shared for name, each in measures.items() if each.shared and each.has_noise_of_input}
-    same = [name for name, shared in alike.items() if math.isinf(shared.z)]
-    remedy = "give the network one acquisition and keep others for the reference"
+def _dependence(measures: Mapping[str, ReferenceMeasures]) -> Iterator[tuple[str, bool]]:
+    """Yield why references are not independent looks at what the input shows, and if that is beyond doubt."""
+    n, two = len(measures), {name: each.two for name, each in measures.items() if each.two is not None}
+    same = [name for name, each in measures.items() if each.is_input]
+    shared = {name: each.shared for name, each in measures.items() if each.shared is not None}
+    alike = {name: size for name, (size, z) in shared.items() if size > SHARED and z > VISIBLE}
+    moved = {name: abs(each.shift.pixels) for name, each in two.items() if each.moved}
     if same:
-        yield f"{len(same)} of {len(measures)} references are the network's input, as in {same[0]}: {remedy}"
-    elif len(alike) > MOST * len(measures):
-        name = max(alike, key=lambda each: abs(alike[each].coefficient))
-        yield (
-            f"{len(alike)} of {len(measures)} references have the noise of the network's input (correlation "
-            f"{abs(alike[name].coefficient):.2f} in {name}): {remedy}"
-        )
+        yield f"{len(same)} of {n} references are the network's input, as in {same[0]}: {REMEDY}", True
+    elif len(alike) > MOST * n:
+        name = max(alike, key=lambda each: alike[each])
+        text = f"{len(alike)} of {n} references have the noise of the network's input (correlation "
+        yield f"{text}{alike[name]:.2f} in {name}): {REMEDY}", False
+    usual = float(np.median([moved.get(name, 0.0) for name in two])) if two else 0.0
+    if moved:
+        name = max(moved, key=lambda each: moved[each])
+        text = f"the repeats of {len(moved)} of {n} images are apart, by {moved[name]:.1f} pixels in {name}: "
+        yield f"{text}register them by whole pixels, or take them of a sample that is still", usual > APART
+    independent = [each for each in two.values() if each.ratio > LESS_NOISE and usual <= APART and not same]
+    if independent:
+        yield from _leaks(independent)
+
+
+def _leaks(repeats: Sequence[RepeatMeasures]) -> Iterator[tuple[str, bool]]:
+    """Yield that x or y_hat carries noise of the repeats, and whether it is so much that promises break."""
+    of_x = [each.in_x for each in repeats if each.in_x is not None]
+    in_x, in_y_hat = reduce(add, of_x) if of_x else None, reduce(add, (each.in_y_hat for each in repeats))
+    share = 0.0 if in_x is None else _clear_share(in_x)
+    if share > LEAKED:
+        yield f"x carries {rounded_share(share)} of the noise of the repeats: {REMEDY}", share > BROKEN
+    hidden = in_y_hat.hidden(_clear_share(in_y_hat))
+    if hidden > LEAKED:
+        text = f"y_hat carries noise of the repeats, by which {rounded_share(hidden)} of its squared error is"
+        yield f"{text} not seen: {REMEDY}", hidden > BROKEN
+    is_repeat = in_x is not None and abs(in_x.z[-1]) < VISIBLE
+    lacks = in_y_hat.z[-1] < VISIBLE and VISIBLE * in_y_hat.errors[-1] < OWN
+    if is_repeat and lacks and max(share, hidden) <= LEAKED:
+        yield f"y_hat carries no more of the noise of x than of that of the repeats: {REMEDY}", False
+
+
+def _clear_share(leak: Leak) -> float:
+    """Return the share of the noise of one repeat, or of both, that an image clearly carries; 0 if none."""
+    return float(np.where(leak.z > CLEAR, leak.shares, 0.0)[:2].max())
 
 
 def _repeat_warnings(repeats: Mapping[str, RepeatMeasures]) -> Iterator[str]:
@@ -175,25 +214,12 @@ def _repeat_warnings(repeats: Mapping[str, RepeatMeasures]) -> Iterator[str]:
         "one repeat has less noise than the other",
         "Use two acquisitions that were made and stored alike",
     )
-    uneven = [name for name in repeats if repeats[name].unevenness > UNEVEN]
-    if len(uneven) > MOST * len(repeats):
-        name = max(uneven, key=lambda each: repeats[each].unevenness)
-        yield (
-            f"in {len(uneven)} of {len(repeats)} images, most in {name}, the repeats differ by noise that "
-            "is strong here and weak there, more than brightness explains, as after non-local means. Were "
-            "they denoised? Use the images that the detector wrote"
-        )
     pooled = reduce(add, (each.correlation for each in repeats.values()))
-    if pooled.fine_share < SMOOTH:
+    if pooled.range > FARTHEST or pooled.beyond[-1] > pooled.seen.sum():
         yield (
-            f"the repeats differ by smooth noise: of the fine noise that independent pixels have, "
-            f"{rounded_share(max(pooled.fine_share, 0.0))} is there. Were they denoised, interpolated or "
-            "compressed? Use the images that the detector wrote"
-        )
-    if pooled.range > FARTHEST:
-        yield (
-            f"the difference of the repeats is correlated over more than {FARTHEST} pixels: did something "
-            "move, drift or flicker between them?"
+            f"the repeats differ by noise that pixels more than {FARTHEST} apart share: did something move, "
+            "drift or flicker between them, or does the detector add noise to whole rows? By --allowance clt "
+            f"--reach {pooled.rounded_reach:g} that of rows is allowed for"
         )
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from conformask.data.cues import cues_at, read_cues
+from conformask.data.cues import check_size, cues_at, read_cues
 from conformask.data.datasets import UnreadImage
 from conformask.data.formats.header import Header
 from conformask.data.images import Image, header_of_image, image_and_header, image_hash
@@ -144,8 +144,11 @@ class TripletRow:
         return (y + repeat) / 2, (y - repeat) / 2
 
     def read_cues(self, reading: Reading) -> Image:
-        """Read the maps beside y_hat, (K, *space)."""
+        """Read the maps beside y_hat, (K, *space); those of a file only if its header says their size."""
         assert self.cues is not None
+        if isinstance(self.cues, Path):
+            space = header_of_image(self.cues, reading).space
+            check_size(self.header("y_hat", reading).space, space, str(self.cues))
         return read_cues(self.cues, reading, self._text("cues"))
 
     def header(self, role: Role, reading: Reading) -> Header:
@@ -158,7 +161,8 @@ class TripletRow:
 
     def cue_raster(self, reading: Reading) -> Raster | None:
         """Open the maps beside y_hat to be read window by window; None where there are none."""
-        return None if self.cues is None else open_raster(self.cues, reading, self._text("cues"))
+        cues = self.cues
+        return None if cues is None else open_raster(cues, reading.of("cues"), self._text("cues"))
 
     def region_window(self, reading: Reading) -> RegionWindow | None:
         """Open the region that `read` would return, to be read window by window; None where there is none."""

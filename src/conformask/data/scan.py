@@ -1,6 +1,7 @@
 """Facts about all triplets: shapes and hashes from one pass over them, and columns of their curves."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,8 +9,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from conformask.conformal.curves import Curves
-from conformask.data.images import is_constant, pixel_hash
+from conformask.data.images import hash_unless_constant
 from conformask.data.perceptual_hashes import perceptual_hash
+from conformask.data.repeat_warnings import ReferenceMeasures, measure_triplet
 from conformask.data.swaps import role_distances, swap_question
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
@@ -30,6 +32,11 @@ class DatasetSummary:
     names: tuple[str, ...]
     pixels: tuple[str | None, ...]
     """Pixel hash of each image's truth; None for constant images, which are all alike."""
+    outputs: tuple[str | None, ...]
+    """Pixel hash of each y_hat, by which an image is recognised where its truth is not known.
+
+    None where it or the truth is constant, such as what a network makes of an empty field.
+    """
     groups: tuple[str | None, ...]
     """Hash of each image's group name; None where it has no group."""
     perceptual_hashes: UInt8[np.ndarray, "n w b"]
@@ -38,10 +45,12 @@ class DatasetSummary:
     """Geometry of each image, where its file states it."""
     contents: str
     """A hash of all pixels of all images, in their order."""
-    swapped: str | None = None
+    swapped: str | None
     """The question whether two of the folders were swapped; None where nothing suggests it."""
-    clipped: float = 0.0
+    clipped: float
     """Mean of the shares of values that were clipped."""
+    references: Mapping[str, ReferenceMeasures]
+    """Measures of the noisy references, by name; empty where y is the truth."""
 
     @property
     def geometry(self) -> Geometry | None:
@@ -57,7 +66,12 @@ class DatasetSummary:
     @property
     def image_ids(self) -> tuple[str, ...]:
         """All hashes by which these images and groups are recognised, sorted."""
-        return tuple(sorted(image_id for image_id in {*self.pixels, *self.groups} if image_id is not None))
+        return tuple(sorted(filter(None, {*self.pixels, *self.outputs, *self.groups})))
+
+    @property
+    def truth_ids(self) -> tuple[str, ...]:
+        """The hashes of truths and groups, which other outputs for the same images leave as they are."""
+        return tuple(sorted(filter(None, {*self.pixels, *self.groups})))
 
     def among(self, image_ids: frozenset[str]) -> list[str]:
         """Return the names of the images whose pixels or group are among these."""
@@ -77,17 +91,21 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
             "these triplets have no y, but the truth is needed here: add a folder y/ or, where nobody has "
             "it, repeats/ with one or two acquisitions of each image"
         )
-    sizes, pixels, groups, perceptual_hashes, contents = set(), [], [], [], hashlib.sha256()
-    geometries, distances, clipped = [], [], []
+    sizes, pixels, outputs, groups = set(), [], [], []
+    perceptual_hashes, contents = [], hashlib.sha256()
+    geometries, distances, clipped, references = [], [], [], {}
     for triplet in tracked(triplets.checked(), title, len(triplets)):
         geometries.append(triplet.geometry)
         clipped.append(triplet.clipped)
         truth = triplet.truth()
         sizes.add(truth.shape[1:])
-        pixels.append(None if is_constant(truth) else pixel_hash(truth))
+        pixels.append(hash_unless_constant(truth))
+        outputs.append(hash_unless_constant(triplet.y_hat) if pixels[-1] else None)
         groups.append(None if triplet.group is None else hash_of_group(triplet.group))
         perceptual_hashes.append(perceptual_hash(truth))
         distances.append(role_distances(triplet))
+        if (measures := measure_triplet(triplet)) is not None:
+            references[triplet.name] = measures
         others = [image for image in (triplet.region, triplet.cues, triplet.y_labels) if image is not None]
         for image in (triplet.x, triplet.y_hat, truth, *others):
             contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
@@ -97,12 +115,14 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         sizes=tuple(sorted(sizes)),
         names=triplets.names,
         pixels=tuple(pixels),
+        outputs=tuple(outputs),
         groups=tuple(groups),
         perceptual_hashes=np.stack(perceptual_hashes),
         geometries=tuple(geometries),
         contents=contents.hexdigest(),
         swapped=swap_question(distances),
         clipped=float(np.mean(clipped)),
+        references=references,
     )
 
 

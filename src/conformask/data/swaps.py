@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from conformask.arithmetic import resized
+from conformask.storage.as_arrays import Array
 from conformask.types import Triplet
 
 SWAPPED = 0.9
@@ -14,7 +15,7 @@ SWAPPED = 0.9
 
 
 class RoleDistances(NamedTuple):
-    """Mean absolute differences between the images of a triplet, in units of [0, 1]."""
+    """Mean absolute differences between the images of a triplet in its region, in units of [0, 1]."""
 
     x_to_y_hat: float
     x_to_y: float
@@ -28,12 +29,17 @@ def role_distances(triplet: Triplet) -> RoleDistances | None:
     Raises:
         ValueError: the truth is unknown.
     """
-    x, y_hat, y = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat, triplet.truth()))
-    if x.shape[1] != y.shape[1]:
+    x, y_hat, y, region = triplet.x, triplet.y_hat, triplet.truth(), triplet.region
+    if len(x) != len(y):
         return None
-    error = float((y_hat - y).abs().mean()) if x.shape == y.shape else 0.0
-    x = resized(x, y)
-    return RoleDistances(float((x - y_hat).abs().mean()), float((x - y).abs().mean()), error)
+    error = mean_difference(y_hat, y, region) if x.shape == y.shape else 0.0
+    x = resized(torch.from_numpy(x)[None], torch.from_numpy(y)[None])[0].numpy()
+    return RoleDistances(mean_difference(x, y_hat, region), mean_difference(x, y, region), error)
+
+
+def mean_difference(a: Array, b: Array, region: Array | None) -> float:
+    """Return the mean of |a - b| of images (C, *space) over a region (1, *space), or everywhere."""
+    return float(np.average(np.abs(a - b).mean(axis=0), weights=None if region is None else region[0]))
 
 
 def swap_question(distances: Sequence[RoleDistances | None]) -> str | None:

@@ -1,9 +1,10 @@
 """Triplets (x, y_hat, y): an ordered collection, read lazily from files or arrays."""
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rows import grouping
 from conformask.data.splits import PARTS, check_part, parts_of, set_aside
 from conformask.data.unread import UnreadTriplets
-from conformask.errors import ConformaskError, InvalidArgumentError
+from conformask.errors import ConformaskError, ConformaskWarning, InvalidArgumentError
 from conformask.names import Guarantee
 from conformask.prefetch import prefetch
 from conformask.records.network import Network
@@ -245,6 +246,7 @@ class Triplets(UnreadTriplets):
             warnings.warn(
                 f"{error}: each image is a group of its own here, unlike those of the run; state the groups "
                 "with --group-from (group_from=), folders or a column of the manifest",
+                category=ConformaskWarning,
                 stacklevel=3,
             )
             return self
@@ -269,7 +271,7 @@ class Triplets(UnreadTriplets):
             InvalidArgumentError: an unknown part, or no triplet in it.
         """
         check_part(name)
-        return self._part(name, self.parts) if self.has_split else self
+        return Splits(self, self.parts).part(name) if self.has_split else self
 
     def split(
         self,
@@ -296,23 +298,16 @@ class Triplets(UnreadTriplets):
             InvalidArgumentError: too few groups, invalid fractions or guarantee, or either beside a manifest
                 that splits.
         """
-        parts = self.parts
-        if not self.has_split:
-            parts = parts_of(self.groups, seed, fractions, guarantee, confidence)
-        elif fractions is not None or guarantee is not None:
-            raise InvalidArgumentError(
-                "the manifest already defines a split: leave out fractions and guarantee"
-            )
-        return Splits(**{name: self._part(name, parts) for name in PARTS})
-
-    def _part(self, name: str, parts: Sequence[str | None]) -> "Triplets":
-        indices = [index for index, part in enumerate(parts) if part == name]
-        if not indices:
-            raise InvalidArgumentError(
-                f"the {name} part is empty: {self._groups_text()} are too few; add images or groups, use "
-                f"another seed, or mark lines as {name} in the split column of a manifest"
-            )
-        return self.select(indices)
+        if self.has_split:
+            if fractions is not None or guarantee is not None:
+                raise InvalidArgumentError(
+                    "the manifest already defines a split: leave out fractions and guarantee"
+                )
+            return Splits(self, self.parts)
+        splits = Splits(self, parts_of(self.groups, seed, fractions, guarantee, confidence))
+        for name in PARTS:  # a manifest may leave a part out, but a hash that does must not be found out late
+            splits.part(name)
+        return splits
 
     def holdout(self, fraction: float, seed: int = 0) -> tuple["Triplets", "Triplets"]:
         """Return (the others, the groups set aside), drawn by hash, independent of split(); at least one.
@@ -323,13 +318,10 @@ class Triplets(UnreadTriplets):
         if not 0 < fraction < 1:
             raise InvalidArgumentError(f"fraction is {fraction}; give a number between 0 and 1, such as 0.1")
         if len(set(self.groups)) < 2:
-            raise InvalidArgumentError(f"cannot set aside {fraction:g} of {self._groups_text()}: add groups")
+            raise InvalidArgumentError(f"cannot set aside {fraction:g} of {_counts_text(self)}: add groups")
         held_out = set_aside(set(self.groups), fraction, seed)
         others = self.select(index for index, group in enumerate(self.groups) if group not in held_out)
         return others, self.select(index for index, group in enumerate(self.groups) if group in held_out)
-
-    def _groups_text(self) -> str:
-        return f"{len(self)} triplets in {len(set(self.groups))} groups"
 
     def batches(self, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
         """Read in order and stack up to `batch_size` consecutive triplets of the same shapes.
@@ -357,14 +349,19 @@ class Triplets(UnreadTriplets):
         return of_same_channels(prefetch(self.__getitem__, range(len(self)), _bytes_of) if in_files else self)
 
 
+def _counts_text(triplets: Triplets) -> str:
+    return f"{len(triplets)} triplets in {len(set(triplets.groups))} groups"
+
+
 def _bytes_of(triplet: Triplet) -> int:
     images = (triplet.x, triplet.y_hat, triplet.y, triplet.region, triplet.cues)
     return sum(image.nbytes for image in images if image is not None)
 
 
-@dataclass(frozen=True)
 class Splits:
     """The four parts of a collection; whole groups stay together.
+
+    A part that a manifest leaves out is an error only when it is asked for.
 
     Examples:
         >>> import numpy as np
@@ -375,10 +372,47 @@ class Splits:
         (8, 4)
     """
 
-    train: Triplets
-    selection: Triplets
-    calibration: Triplets
-    test: Triplets
+    def __init__(self, triplets: Triplets, parts: Sequence[str | None]) -> None:
+        self._triplets = triplets
+        self._parts = parts
+
+    def part(self, name: str) -> Triplets:
+        """Return the triplets of one part.
+
+        Raises:
+            InvalidArgumentError: there is no triplet in it; the message says how many the others have.
+        """
+        indices = [index for index, part in enumerate(self._parts) if part == name]
+        if not indices:
+            counts = Counter(self._parts)
+            others = ", ".join(f"{counts[part]} {part}" for part in PARTS if part in counts)
+            remedy = "add images or groups, use another seed, or write a manifest with a split column"
+            if self._triplets.has_split:
+                remedy = f"mark lines as {name} in the split column of the manifest"
+            raise InvalidArgumentError(
+                f"the {name} part is empty: {_counts_text(self._triplets)}, of which {others}; {remedy}"
+            )
+        return self._triplets.select(indices)
+
+    @property
+    def train(self) -> Triplets:
+        """The images to learn from."""
+        return self.part("train")
+
+    @property
+    def selection(self) -> Triplets:
+        """The images for every choice but that of lambda."""
+        return self.part("selection")
+
+    @property
+    def calibration(self) -> Triplets:
+        """The images for lambda."""
+        return self.part("calibration")
+
+    @property
+    def test(self) -> Triplets:
+        """The images to measure with."""
+        return self.part("test")
 
 
 def refuse_others(*arguments: object) -> None:

@@ -16,6 +16,7 @@ from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.network import Network
 from conformask.records.reading import PLAIN, Reading
 from conformask.records.reference import CLEAN, Reference
+from conformask.records.values import Values
 
 
 class UnreadTriplets:
@@ -80,6 +81,22 @@ class UnreadTriplets:
     def header(self, index: int, role: Role = "y_hat") -> Header:
         """Return the header of an image, which is not decoded."""
         return self._rows[index].header(role, self.reading)
+
+    def range_of(self, role: Role) -> DataRange | None:
+        """Return the least and the largest value of the first image: as stated, or from its header.
+
+        For a file with inverted values, they are the range of the values stored in the file.
+        """
+        header, about = self.header(0, role), self.header(0, role).turned_about
+        used = self.reading.of(role).data_range or header.data_range
+        return used if used is None or about is None else (about - used[1], about - used[0])
+
+    @property
+    def values(self) -> Values | None:
+        """The values of y_hat that become 0 and 1; None where they are not known."""
+        used = self.range_of("y_hat")
+        is_stated = self.reading.data_range is not None
+        return None if used is None else Values(*used, self.reading.units, is_stated)
 
     def _shape_text(self, role: Role) -> str:
         """Return the size and the channels of the first triplet's image of this role, in words."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Lock
 
 from conformask.errors import MismatchError, OutputError
+from conformask.storage.as_csv import as_cell, from_cell
 from conformask.storage.as_json import Json, claim, read_json
 from conformask.storage.atomic import atomic_write, remove, remove_claimed
 from conformask.storage.claims import OWN_NAME, claimed_by, refuse_unclaimed, refuse_unclaimed_in
@@ -25,7 +26,7 @@ SIZES_OF = f"{OWN_NAME}.sizes-"
 
 @dataclass(frozen=True)
 class MaskRow:
-    """A line of sizes.csv; loss and within are empty where the truth is not known."""
+    """A line of sizes.csv; loss, within and used are empty where the truth is not known."""
 
     name: str
     mask_size: float
@@ -35,6 +36,8 @@ class MaskRow:
     """Loss under the mask."""
     within: bool | None = None
     """True if the loss meets the threshold."""
+    used: bool | None = None
+    """True if an earlier step has seen the image: its loss says nothing about new ones."""
     bound: float | None = None
     """Largest possible difference between output and truth without a mask; see Masker.error_bounds."""
     released: bool | None = None
@@ -43,6 +46,8 @@ class MaskRow:
     """P-value of "the image, or its group, misses the threshold"; see release()."""
 
 
+TRUTH = {"": None, "True": True, "False": False}
+"""What a cell of sizes.csv says of a condition."""
 COLUMNS = tuple(column.name for column in fields(MaskRow))
 
 
@@ -113,7 +118,8 @@ class MaskFolder:
             ):
                 for row in csv.DictReader(_whole_lines(file)):
                     with suppress(ValueError, KeyError, TypeError):
-                        lines[row["name"]] = _line(row)
+                        line = _line(row)
+                        lines[line.name] = line
         return lines
 
     def check_claimed(self) -> None:
@@ -158,16 +164,15 @@ def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
 
 
 def _row(line: MaskRow) -> list[str]:
-    measures = line.loss, line.within, line.bound, line.released, line.p_value
+    measures = line.loss, line.within, line.used, line.bound, line.released, line.p_value
     texts = ["" if value is None else str(value) for value in measures]
-    return [line.name, f"{line.mask_size:.6f}", line.source, *texts]
+    return [str(as_cell(line.name)), f"{line.mask_size:.6f}", line.source, *texts]
 
 
 def _line(row: Mapping[str, str]) -> MaskRow:
     """Read a line; what was released is not read, since every run writes it again."""
     loss = row["loss"] if "loss" in row else row["distance"]  # distance: up to conformask 0.2
-    within = {"": None, "True": True, "False": False}[row["within"]]
+    within, used = (TRUTH[row.get(name, "")] for name in ("within", "used"))
     bound = float(row["bound"]) if row["bound"] else None
-    return MaskRow(
-        row["name"], float(row["mask_size"]), row["source"], float(loss) if loss else None, within, bound
-    )
+    numbers = float(row["mask_size"]), row["source"], float(loss) if loss else None
+    return MaskRow(from_cell(row["name"]), *numbers, within, used, bound)

@@ -34,11 +34,12 @@ from conformask.deployment.objects import ObjectFiles, write_table
 from conformask.deployment.segmentations import check_seg, promise_of_cut, segmentation_writer
 from conformask.deployment.time_series import time_series_of
 from conformask.deployment.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
-from conformask.errors import MismatchError, MissingFileError, OutputError, expect
+from conformask.errors import ConformaskWarning, MismatchError, MissingFileError, OutputError, expect
 from conformask.losses.objects import labels_of
+from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import has_theorem
-from conformask.masker.validation import measurement_of
+from conformask.masker.validation import measurement_of_unused
 from conformask.pictures.pixels import as_bytes, in_colors, overlay
 from conformask.pictures.views import planes_of
 from conformask.prefetch import prefetch
@@ -62,7 +63,9 @@ class WrittenMasks:
     sizes: dict[str, float]
     """Mask size of each image, mean(1 - m), by name."""
     measurement: Measurement | None
-    """Agreement of the masks with the promise; None without truth."""
+    """Agreement of the masks of unused images with the promise; None without their truth."""
+    n_used: int = 0
+    """Number of images with truth that are not measured, because an earlier step has seen them."""
     caveat: Caveat | None = None
     """Caveat if the promise may not be about these images; else None."""
     features: Mapping[str, Array] = field(default_factory=dict, repr=False)
@@ -115,7 +118,7 @@ def write_masks(
         MismatchError: other channels than those of the calibration images, outputs of another network, masks
             of another promise or of other images in out, or an x that does not lie where y_hat does.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -137,7 +140,10 @@ def write_masks(
     masker.card.check_cues(triplets.provenance.cues)
     caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(triplets.geometries())
-    promise = {"fingerprint": masker.fingerprint, "sentence": masker.sentence, "network": triplets.network}
+    promise = {
+        "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,
+        "network": triplets.network,
+    }  # fmt: skip
     columns = {} if released is None else released.columns(masker.fingerprint, triplets.names)
     processes = launch(compute)
     work = _Work(masker, triplets, MaskFolder(Path(out), processes.rank), mask_geometry)
@@ -164,7 +170,8 @@ def write_masks(
             if dicom_seg:
                 work.write_segmentations(promised_here(promise_of_cut(masker), caveat))
     sizes = {line.name: line.mask_size for line in rows}
-    return WrittenMasks(sizes, _measurement(work, rows), caveat, work.features, work.outliers, work.clipped)
+    n_used, facts = sum(row.used is True for row in rows), (work.features, work.outliers, work.clipped)
+    return WrittenMasks(sizes, _measurement(work, rows), n_used, caveat, *facts)
 
 
 class _Work:
@@ -227,7 +234,7 @@ class _Work:
         objects = self.objects[name].paths if self.objects else []
         if line is None or not (is_there and all(path.exists() for path in (self._overlay(name), *objects))):
             return False
-        return line.source == self._source(name) and (line.loss is not None or not self._is_measured)
+        return line.source == self._source(name) and (line.used is not None or not self._is_measured)
 
     def write(self, unfinished: Sequence[int], process: int, processes: int) -> None:
         """Write masks, overlays and lines for this process's share of the images at these places.
@@ -257,11 +264,18 @@ class _Work:
         self.features |= zip(batch.names, features, strict=True)
         self.outliers |= masker.outliers(on_device, features)
         self.clipped |= zip(batch.names, batch.clipped, strict=True)
-        masks, bounds, losses = masker.open(item), masker.bounds_of(item), None
+        masks, bounds, losses, used = masker.open(item), masker.bounds_of(item), None, None
         if self._is_measured:
             losses = loss_under(masker.loss, masks, on_device).double().tolist()
+            used = self._used(batch.names, truth_ids(batch).tolist())
         arrays = masks.cpu().numpy(), item.score.map.cpu().numpy()
-        return _MaskedBatch(batch, *arrays, losses, None if bounds is None else bounds.tolist())
+        return _MaskedBatch(batch, *arrays, losses, None if bounds is None else bounds.tolist(), used)
+
+    def _used(self, names: Sequence[str], truths: Sequence[str]) -> list[bool]:
+        """Return which of the images with these names and truths an earlier step has seen."""
+        images = self.triplets.select(self._indices[name] for name in names)
+        used: list[bool] = used_images(self.masker, images, truths).tolist()
+        return used
 
     def _write_batch(self, names: set[str], masked: "_MaskedBatch") -> Batch:
         """Write masks, overlays and lines of the images with these names; return the batch."""
@@ -277,11 +291,13 @@ class _Work:
             write_blocks(self.places[name], mask.shape, blocks, under)
             if self.objects:
                 labels, group = labels_of(batch)[index, 0].numpy(), self.triplets.groups[self._indices[name]]
-                self.objects[name].write(name, group, labels, masked.scores[index, 0], mask[0], under)
+                score = self.masker.scorer.in_map(masked.scores[index, 0])
+                self.objects[name].write(name, group, labels, score, mask[0], under)
             self._write_overlay(name, y_hat, mask, geometry)
             size = float(1 - mask.mean(dtype=np.float64))
-            measures = (None if values is None else values[index] for values in (losses, bounds))
-            self.folder.add(self._line(name, size, *measures))
+            loss, bound = (None if values is None else values[index] for values in (losses, bounds))
+            used = None if masked.used is None else masked.used[index]
+            self.folder.add(self._line(name, size, loss, bound, used))
         return batch
 
     def _write_whole(self, image: WholeImage) -> None:
@@ -290,7 +306,8 @@ class _Work:
         self._write_overlay(image.name, summary.y_hat, summary.mask, image.under.geometry)
         self.outliers |= {} if summary.outlier is None else {image.name: summary.outlier}
         self.clipped[image.name] = summary.clipped
-        self.folder.add(self._line(image.name, summary.size, summary.loss))
+        used = None if summary.loss is None else self._used([image.name], [summary.truth])[0]
+        self.folder.add(self._line(image.name, summary.size, summary.loss, None, used))
 
     def write_segmentations(self, promise: str) -> None:
         """Write segmentations/NAME.dcm of every image: where its mask is below 1, and what that promises."""
@@ -301,9 +318,11 @@ class _Work:
             with atomic_write(path) as temporary:
                 write(temporary, mask, self._source_image(name, None), promise)
 
-    def _line(self, name: str, size: float, loss: float | None, bound: float | None = None) -> MaskRow:
+    def _line(
+        self, name: str, size: float, loss: float | None, bound: float | None, used: bool | None
+    ) -> MaskRow:
         within = None if loss is None else bool(meets_threshold(np.array(loss), self.masker.card.threshold))
-        return MaskRow(name, size, self._source(name), loss, within, bound)
+        return MaskRow(name, size, self._source(name), loss, within, used, bound)
 
     def _source(self, name: str) -> str:
         return self.triplets.source(self._indices[name])
@@ -329,6 +348,7 @@ class _MaskedBatch:
     scores: Array
     losses: list[float] | None
     bounds: list[float] | None
+    used: list[bool] | None
 
 
 def _check_complete(lines: Mapping[str, MaskRow], names: Sequence[str], out: Path) -> None:
@@ -371,12 +391,12 @@ def _draw_overlay(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array
 
 
 def _measurement(work: _Work, lines: Sequence[MaskRow]) -> Measurement | None:
-    """Return how the masks agree with the promise, if every one of them was measured; else None."""
+    """Return how the masks of unused images agree with the promise, if all were measured; else None."""
     losses = [line.loss for line in lines if line.loss is not None]
     if len(losses) < len(lines):
         return None
-    groups, categories = np.array(work.triplets.groups), np.array(work.triplets.categories)
-    return measurement_of(work.masker, np.array(losses), groups, categories)
+    used = np.array([line.used is True for line in lines])
+    return measurement_of_unused(work.masker, work.triplets, np.array(losses), used)
 
 
 def _measurable(masker: Masker, triplets: Triplets) -> bool:
@@ -393,6 +413,6 @@ def _measurable(masker: Masker, triplets: Triplets) -> bool:
     try:
         masker.loss.on(zeros, zeros, None, 1).of(zeros[:, :1])
     except MissingFileError as error:
-        warnings.warn(f"the masks are not measured: {error}", stacklevel=3)
+        warnings.warn(f"the masks are not measured: {error}", category=ConformaskWarning, stacklevel=3)
         return False
     return True

@@ -24,8 +24,9 @@ from conformask.data.memory import DiskArray, check_disk
 from conformask.data.rasters import Raster
 from conformask.data.rows import Role
 from conformask.data.triplets import Triplets
-from conformask.errors import ImageError, InvalidArgumentError
+from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError
 from conformask.losses import paper_distance
+from conformask.masker.data_leakage import image_ids
 from conformask.masker.masker import Masker
 from conformask.prefetch import prefetch
 from conformask.progress import Tell, tracked
@@ -80,6 +81,8 @@ class WrittenMask:
     """How the image lies far outside of the calibration images; None where it does not."""
     clipped: float
     """Share of the values, the larger of x and y_hat, that were clipped to the range."""
+    truth: str
+    """Hash by which y is recognised; "" where it is not measured, or too large for one pass."""
 
 
 def tiled_scorer(masker: Masker) -> Tiled:
@@ -323,7 +326,14 @@ class _BlockwiseMask:
         header = self._image.y_hat.header
         loss = None if self._exponent is None else self._loss_sum / header.values
         size = 1 - self._trusted_sum / self._score.numel()
-        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, outlier, clipped)
+        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, outlier, clipped, self._truth())
+
+    def _truth(self) -> str:
+        y = self._image.y
+        if self._exponent is None or y is None or math.prod(y.size) > IN_MEMORY:
+            return ""
+        (truth,) = image_ids([_read(y, y.header.everywhere)]).tolist()
+        return str(truth)
 
     def _block_loss(self, window: Places, mask: Array, y_hat: Array) -> float:
         """Return the sum of m^p |y - y_hat|^p over a block."""
@@ -404,12 +414,13 @@ def warn_whole(masker: Masker, image: WholeImage) -> None:
     card = masker.card
     reason = card.not_covered(image.y_hat.size)
     if reason and card.tiles is not None:
-        warnings.warn(f"{image.y_hat.name}: {reason}", stacklevel=4)
+        warnings.warn(f"{image.y_hat.name}: {reason}", category=ConformaskWarning, stacklevel=4)
     elif reason:
         warnings.warn(
             (
                 f"{reason}, not whole images scored by tiles: calibrate whole images with --tiled for a "
                 "promise that does"
             ),
+            category=ConformaskWarning,
             stacklevel=4,
         )

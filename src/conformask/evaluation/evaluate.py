@@ -15,28 +15,22 @@ import numpy as np
 from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.intervals import bootstrap, correlation
 from conformask.conformal.populations import EachCategory
-from conformask.conformal.units import Unit
 from conformask.data.scan import DatasetSummary, scan
 from conformask.data.triplets import Triplets, refuse_others
-from conformask.errors import CalibrationError, expect
+from conformask.errors import expect
 from conformask.evaluation.examples import examples_of, gain_of
 from conformask.evaluation.measures import measures_of
 from conformask.evaluation.risk import SHARES
 from conformask.losses import paper_distance
-from conformask.masker.data_leakage import warn_of_copies, warn_of_learnt
+from conformask.masker.data_leakage import refuse_used, warn_of_copies, warn_of_learnt
 from conformask.masker.masker import Masker
 from conformask.masker.release import candidates, judged, usual_share
 from conformask.masker.requirements import warn_if_ungrouped
 from conformask.masker.resolve import check_window, refuse_noisy
-from conformask.masker.validation import compare_with_promise
+from conformask.masker.validation import category_coverage, compare_with_promise
 from conformask.progress import main_process
 from conformask.records.card import CalibrationCard
-from conformask.records.evaluation import (
-    CategoryCoverage,
-    Evaluation,
-    EvaluationProvenance,
-    RiskCurve,
-)
+from conformask.records.evaluation import Evaluation, EvaluationProvenance, RiskCurve
 from conformask.records.image_records import ImageRecords
 from conformask.records.objects import ObjectCounts
 from conformask.records.release import ReleasePower
@@ -81,7 +75,7 @@ def evaluate(
         InvalidArgumentError: too many devices, or several without out; or noisy references, by which the
             loss of this promise cannot be measured.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -156,9 +150,10 @@ def evaluate(
         p_better=None if tails is None else tails.better,
         expected=held.expected(promise),
         risk=risk,
-        coverage_by_category=_coverage_by_category(promise.unit, met, groups, categories)
+        coverage_by_category=category_coverage(masker, records.loss, groups, categories)
         if by_category
         else (),
+        worst=held.worst,
         network=test.network,
         caveat=caveat,
         comparison=_comparison(masker, test),
@@ -215,36 +210,18 @@ def _measured(
     """Return the records of the images, their mean risk curve, and what else was measured of them."""
     measure = partial(measures_of, masker, frozenset(test.names[:opt_images]))
     names = [field.name for field in fields(ImageRecords)]
-    key = (masker.fingerprint, opt_images, "risk", "noise", "release", names)
+    key = (masker.fingerprint, opt_images, "risk", "noise", "appearance", names)
     columns = gathered(masker.scorer, test, measure, "evaluating", key, compute)
     by_score, best = columns.pop("risk").mean(axis=0).tolist()
     records = ImageRecords(**{name: columns.pop(name) for name in names if name in columns})
     return records, RiskCurve(SHARES, tuple(by_score), tuple(best)), columns
 
 
-def _coverage_by_category(
-    unit: Unit, met: Array, groups: Array, categories: Array
-) -> tuple[CategoryCoverage, ...]:
-    parts = {str(category): categories == category for category in np.unique(categories)}
-    intervals = {
-        category: unit.coverage(met[members], groups[members]) for category, members in parts.items()
-    }
-    return tuple(
-        CategoryCoverage(name, int(parts[name].sum()), *estimate) for name, estimate in intervals.items()
-    )
-
-
 def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
     """Read the test images, and raise if they are not fit for a test."""
     summary = scan(test, "reading test images")
-    image_ids = masker.scorer.trained_on.union(masker.card.calibrated_on, test.provenance.trained_on)
-    leaked_names = summary.among(image_ids)
-    if leaked_names:
-        raise CalibrationError(
-            f"{len(leaked_names)} of {len(test)} test images were used for training, selection or "
-            "calibration: an evaluation needs images that no step has seen. One of them, recognised by its "
-            f"pixels or its group, is {leaked_names[0]!r}"
-        )
+    used = summary.among(masker.seen.union(test.provenance.trained_on))
+    refuse_used(used, len(test), "test", "an evaluation")
     if test.provenance.population is None:  # tiles cut by conformask are not copies of each other
         warn_of_learnt(summary, masker.scorer, "test")
         warn_of_copies(summary, masker.perceptual_hashes, "test", "the masker was calibrated on")

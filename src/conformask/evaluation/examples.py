@@ -19,12 +19,12 @@ EACH = 3
 
 
 def gain_of(records: ImageRecords, met: Array) -> Array:
-    """Return how much less loss each mask leaves than a uniform mask of its size; -inf where it failed.
+    """Return how much less loss each mask leaves than a uniform mask of its size.
 
-    Images that need no mask gain nothing, nor do images that are hidden altogether.
+    It is -inf where a mask failed, or hides nothing. Images that are hidden altogether gain nothing.
     """
     uniform_loss = (1 - records.size) * records.unmasked_loss
-    return np.where(met, uniform_loss - records.loss, -np.inf)
+    return np.where(met & (records.size > 0), uniform_loss - records.loss, -np.inf)
 
 
 def examples_of(
@@ -37,8 +37,8 @@ def examples_of(
 ) -> tuple[Example, ...]:
     """Return three of each kind: best by the largest gain, (n_test,), worst by the largest `by`, typical.
 
-    For volumes it takes one of each kind, and shows selected slices of it. `releases` says by name
-    whether an image would be released.
+    The best hide something. For volumes it takes one of each kind, and shows selected slices of it.
+    `releases` says by name whether an image would be released.
     """
     order, best = np.argsort(by, kind="stable"), np.argsort(-gain, kind="stable")
     count = EACH if test.dimensions == 2 else 1

@@ -8,6 +8,7 @@ from pathlib import Path
 from conformask.errors import OutputError
 from conformask.records.network import Caveat
 from conformask.storage.atomic import atomic_write
+from conformask.storage.claims import refuse_unwritable
 
 TAGS = ("uncertainty", "conformal-prediction", "image-to-image")
 """Tags by which people find the model."""
@@ -48,8 +49,9 @@ def check_free(path: Path) -> None:
     """Raise for a folder that is not empty.
 
     Raises:
-        OutputError: the path exists and is not an empty folder.
+        OutputError: the path exists and is not an empty folder, or cannot be written.
     """
+    refuse_unwritable(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise OutputError(f"{path} exists already: choose another folder, or delete it")
 

@@ -9,8 +9,9 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import product
-from typing import Any, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 from scipy.special import stdtrit
@@ -26,8 +27,31 @@ from conformask.losses.window import LargestShown, LocalLoss, local_means, windo
 from conformask.names import Allowance
 from conformask.types import Batch, Images, LossOfImages, PerImage
 
-FEWEST = 200
-"""Independent pixels that a window needs for an allowance by the central limit theorem, see `CleanLocal`."""
+LIT = 20
+"""Independent pixels with noise that an allowance by the central limit theorem needs, see `CleanMean`."""
+FEWEST = 32
+"""Independent pixels of a window in which as many are sure to have noise, if it is normal."""
+UNKNOWN = 0.25
+"""Least loss where there are fewer: (max(y_hat, 1 - y_hat))^2 is never below it."""
+NEAR = 5
+"""Side of the window around a pixel, from which the noise of that pixel is estimated."""
+
+
+class Moments(NamedTuple):
+    """What is summed over pixels, of an image under a mask or of a window: maps, or their sums."""
+
+    pixels: Tensor
+    """1 where a pixel is shown inside the region."""
+    product: Tensor
+    """q = w m^2 (b - y_hat)(c - y_hat), w the region and m the mask."""
+    square: Tensor
+    """q^2."""
+    spread: Tensor
+    """The variance of q if the noise is that of the pixels around, see `Products`."""
+    noise: Tensor
+    """w m^2 |b - c| / 2."""
+    noise_square: Tensor
+    """Its square."""
 
 
 @dataclass(frozen=True, init=False)
@@ -36,12 +60,14 @@ class CleanLoss(MapLoss):
 
     allowance: Allowance
     eta: float
-    reach: float
+    reach: float | None
+    """None before it is measured on images, see `CleanMean`."""
 
     def __init__(
-        self, errors: AnyMap, *, allowance: Allowance, eta: float, reach: float, **numbers: Any
+        self, errors: AnyMap, *, allowance: Allowance, eta: float, reach: float | None, **numbers: Any
     ) -> None:
-        super().__init__(errors, **numbers, allowance=allowance, eta=eta, reach=float(reach))
+        reach = None if reach is None else float(reach)
+        super().__init__(errors, **numbers, allowance=allowance, eta=eta, reach=reach)
         if not (isinstance(self.errors, Lp) and self.errors.p == 2):
             raise InvalidArgumentError(
                 f"the products of two repeats give the squared error, l2, and not {self.errors.name!r}"
@@ -49,7 +75,7 @@ class CleanLoss(MapLoss):
         chosen({name: name for name in get_args(Allowance)}, allowance, "allowance")
         if not 0 < eta < 0.1:
             raise InvalidArgumentError(f"eta = {eta:g}: must be above 0 and below 0.1")
-        if not 1 <= reach < math.inf or (allowance == "exact" and reach != int(reach)):
+        if reach is not None and not (1 <= reach < math.inf and (allowance == "clt" or reach == int(reach))):
             whole = "whole " if allowance == "exact" else ""
             raise InvalidArgumentError(f"reach = {reach:g}: must be a {whole}number of pixels of at least 1")
 
@@ -81,50 +107,92 @@ class CleanLoss(MapLoss):
         """True if the allowance follows from the moments of all products."""
         return self.allowance == "clt" or self.reach == 1
 
-    def allowed(
-        self, summed: Callable[[Images], Tensor], products: Images, inside: Images, ranges: Tensor
-    ) -> Tensor:
-        """Return the allowance for sums of products, which are 0 where `inside`, of 0 and 1, is 0.
+    def grids(self, axes: int, like: Images) -> Iterator[Images]:
+        """Yield 1 in each grid of pixels `reach` apart, 0 elsewhere; once 1 everywhere if `in_one_grid`."""
+        step = 1 if self.in_one_grid else int(self.reach or 1)
+        for starts in product(range(step), repeat=axes):
+            grid = torch.zeros_like(like)
+            grid[window_index(tuple(slice(start, None, step) for start in starts))] = 1
+            yield grid
 
-        `summed` sums values of pixels, for each image or each window; `ranges` are as in `of_moments`.
+    def allowed(self, sums: Moments, ranges: Tensor, axes: int) -> Tensor:
+        """Return the allowance for a sum of products of images with this many spatial axes.
+
+        It is infinite where there are too few of them, and 0 where there are none. `ranges` are the lengths
+        of the range that a product may have.
         """
-        total = torch.zeros((), dtype=torch.float64, device=products.device)
-        for grid in (inside,) if self.in_one_grid else _grids(inside, int(self.reach)):
-            sums, squares = (summed(grid * power) for power in (products, products.square()))
-            total = total + self.of_moments(sums, squares, summed(grid), ranges, products.ndim - 2)
-        return total
-
-    def of_moments(self, total: Tensor, squares: Tensor, count: Tensor, ranges: Tensor, axes: int) -> Tensor:
-        """Return the allowance for a sum of `count` products of images with this many spatial axes.
-
-        It is infinite where there are too few to have a variance. `squares` are the sums of the squares of
-        the products, `ranges` the lengths of the range that a product may have.
-        """
-        spread = (squares * count - total.square()).clamp(min=0)
-        dependent = self.reach**axes
+        n, dependent = sums.pixels, (self.reach or 1) ** axes
+        squares = (sums.square - sums.product.square() / n).clamp(min=0) * n / (n - 1)
         if self.allowance == "clt":
-            freedom = (count / dependent - 1).clamp(min=0)
-            student = torch.from_numpy(stdtrit(freedom.cpu().numpy(), 1 - self.eta)).to(count.device)
-            found = student * torch.sqrt(spread / count * dependent)
+            freedom = (n / dependent - 1).clamp(min=0)
+            student = torch.from_numpy(stdtrit(freedom.cpu().numpy(), 1 - self.eta)).to(n.device)
+            allowed = student * torch.sqrt(torch.maximum(squares, sums.spread) * dependent)
+            lit = sums.noise.square() / sums.noise_square
+            enough = lit >= LIT * dependent
         else:
-            freedom, log = count - 1, math.log(2 * dependent / self.eta)
-            found = torch.sqrt(2 * spread * log / freedom) + 7 * ranges * log * count / (3 * freedom)
-        return found.where(freedom > 0, math.inf).where(count > 0, 0.0)
+            log = math.log(2 * dependent / self.eta)
+            allowed = torch.sqrt(2 * squares * log) + 7 * ranges * log * n / (3 * (n - 1))
+            enough = n > 1
+        return allowed.where(enough, math.inf).where(n > 0, 0.0)
+
+    def products(
+        self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images
+    ) -> "Products":
+        """Return the products of the errors of two repeats, and what their allowance is computed from.
+
+        Raises:
+            InvalidArgumentError: the reach of the noise is not known.
+        """
+        if self.reach is None:
+            raise InvalidArgumentError(
+                "the reach of the noise of repeats is not known: give reach= (--reach), as `conformask "
+                "check` measures it"
+            )
+        errors = self.errors.error_map(y, y_hat).float()
+        inside = (within(region, errors[:, :1]) > 0).float()
+
+        def near(values: Tensor) -> Tensor:
+            """Average over the other pixels of the window around each."""
+            summed, others = (
+                window_sums(inside * each, (NEAR,) * (errors.ndim - 2)) - inside * each
+                for each in (values, torch.ones_like(inside))
+            )
+            return summed / others.clamp(min=1)
+
+        variance = near(noise).clamp(min=0)
+        of_noise = (near(noise.square()) - variance.square()).clamp(min=0)
+        spread = 4 * errors * variance - (2 * variance.square() - of_noise).clamp(min=0)
+        spread = with_channels(spread.float(), channels)
+        spread = spread / errors.shape[1] if channels == 1 else spread
+        noise = with_channels(noise, channels)
+        products = with_channels(errors, channels) - noise
+        noise, weights = noise.clamp(min=0).sqrt(), within(region, products)
+        ranges, most = ranges_of(y_hat, channels), largest_squares(y_hat, channels)
+        return Products(products, spread, noise, weights, ranges, most, self)
 
 
 @dataclass(frozen=True, init=False)
 class CleanMean(CleanLoss):
     """The mean of m^2 (b - y_hat)(c - y_hat) over the image or region, and an allowance t for its noise.
 
-    With n pixels, V the variance of the n products of the image under the mask and r the reach of the noise
-    along each of d axes, t = z sqrt(V r^d / n) by the central limit theorem, z the quantile at 1 - eta of
-    Student's law with n / r^d - 1 degrees of freedom; exactly t = sqrt(2 V l / n) + 7 R l / (3 (n - 1))
-    (Maurer and Pontil 2009, theorem 11), l = ln(2 / eta), R the largest max(y_hat, 1 - y_hat), the length of
-    the range of a product of two errors of images in [0, 1]. For r > 1 that is the mean of the t of each of
-    the r^d grids of pixels r apart, with eta / r^d. In a region with weights w in [0, 1] the products are
-    w m^2 (b - y_hat)(c - y_hat), n the pixels with w > 0, and their mean and t are divided by that of w.
+    N products are shown, V is their variance (with N - 1) and r the reach of the noise along each of d axes.
+    The allowance for their mean is z sqrt(V r^d / N) by the central limit theorem, z the quantile at 1 - eta
+    of Student's law with N / r^d - 1 degrees of freedom; exactly it is sqrt(2 V l / N) + 7 R l / (3 (N - 1))
+    (Maurer and Pontil 2009, theorem 11), l = ln(2 / eta), R the length of one interval that
+    holds all products of the image, see `ranges_of`. For r > 1 that is the mean over the r^d grids of
+    pixels r apart, with eta / r^d. In a region with weights w in [0, 1] the products are
+    w m^2 (b - y_hat)(c - y_hat), and the mean and its allowance are divided by the mean of w.
 
-    Then for each image P(mean of m^2 (y - y_hat)^2 > T) <= P(this loss > T) + eta. It may be negative and is
+    Few photons make few products, and large ones so seldom that N products may lack them. So the central
+    limit theorem takes, in the place of V, what it would be by the noise of the pixels around each, if that
+    is larger (`Products.spread`). It takes LIT r^d pixels with noise, counted by (sum d)^2 / sum d^2,
+    d = |b - c|, of which normal noise has 2 in 3 pixels. The first mask of a score that shows as many also
+    judges those that show fewer, since the clean loss grows with the mask. An image that has fewer gets the
+    loss max(y_hat, 1 - y_hat)^2, the largest that there is.
+
+    Then for each image P(mean of m^2 (y - y_hat)^2 > T) <= P(this loss > T) + eta, about so by the central
+    limit theorem: for eta = 0.002 the share was at most .005 for even noise, of .02 photons to many, and .02
+    where four bright pixels have most of it (research/repeats_promise.py). The loss may be negative and is
     not monotone under nested masks.
 
     Args:
@@ -133,12 +201,13 @@ class CleanMean(CleanLoss):
         eta: the share of images for which the allowance may be too small; it comes off the confidence.
         reach: the number of pixels r along each axis from which on noise is independent: 1 where that of
             neighbours is. For "clt" it need not be whole: r^d is a bound on the sum of the absolute
-            autocorrelations of the noise, the 1 of a pixel with itself included.
+            autocorrelations of the noise, the 1 of a pixel with itself included. None: as the selection
+            images show it or, without any, the calibration images; one repeat shows none.
 
     Raises:
         InvalidArgumentError: another map, or a number outside what is allowed.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.CleanMean("l2").terms.name
         'clean(l2, clt)'
@@ -151,7 +220,7 @@ class CleanMean(CleanLoss):
         errors: AnyMap = "l2",
         allowance: Allowance = "clt",
         eta: float = 0.002,
-        reach: float = 1,
+        reach: float | None = None,
         *,
         regional: bool = False,
     ) -> None:
@@ -161,12 +230,9 @@ class CleanMean(CleanLoss):
         self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images | None = None
     ) -> LossOfImages:
         """Return the loss on images, see `CleanLoss.on`; without noise it is that of `Mean`."""
-        errors = errors_for(self.errors, y, y_hat, channels)
         if noise is None:
-            return Sums(weighted(errors, region), 2.0)
-        weights = within(region, errors)
-        products = weights * (errors - with_channels(noise, channels))
-        return Products(products, weights, ranges_of(y_hat, channels), self)
+            return Sums(weighted(errors_for(self.errors, y, y_hat, channels), region), 2.0)
+        return self.products(y, y_hat, region, channels, noise)
 
 
 @dataclass(frozen=True)
@@ -174,40 +240,66 @@ class Products:
     """The loss on given images, of which the products of the errors of two repeats are known."""
 
     products: Images
-    """The products times the weights."""
+    spread: Images
+    """The variance of a product by the noise of the pixels around: the mean over channels of
+    (4 (y - y_hat)^2 v - 2 v^2 + u) / C, v the mean over the others in a window of NEAR pixels of the estimate
+    of the noise of y, u its variance but at most 2 v^2, as for two repeats with normal noise."""
+    noise: Images
+    """|b - c| / 2."""
     weights: Images
     """The region, with the shape of the products."""
     ranges: PerImage
-    """Length of the range that the products of each image may have."""
-    loss: CleanMean
+    """Length of the interval that holds all products of each image."""
+    most: PerImage
+    """Largest max(y_hat, 1 - y_hat)^2 of each image."""
+    loss: CleanLoss
 
-    @property
-    def inside(self) -> Images:
-        """1 where a pixel is in the region, else 0; the shape of the products."""
-        return (self.weights > 0).float()
+    def maps(self, mask: Images) -> Moments:
+        """Return what is summed, of the images under their masks."""
+        weight = self.weights * mask.square()
+        product, noise = weight * self.products, weight * self.noise
+        spread = weight.square() * self.spread
+        return Moments((weight > 0).float(), product, product.square(), spread, noise, noise.square())
+
+    def bounds(self, mask: Images, summed: Callable[[Images], Tensor]) -> Tensor:
+        """Return the means of the products, with their allowances, for each image or each window.
+
+        `summed` sums values of pixels. Where there are too few products, it is the largest squared error that
+        a clean image in [0, 1] can have.
+        """
+        axes, allowed = mask.ndim - 2, torch.zeros((), dtype=torch.float64)
+        total, weight = summed(self.maps(mask).product), summed(self.weights)
+        ranges, most = self.ranges, self.most
+        if total.ndim > 1:
+            ranges, most = per_image(ranges, total), per_image(most, total)
+        for grid in self.loss.grids(axes, mask):
+            sums = Moments(*map(summed, self.maps(mask * grid)))
+            allowed = allowed + self.loss.allowed(sums, ranges, axes)
+        return torch.where(allowed.isfinite(), (total + allowed) / weight, most)
 
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask, float64; 0 where nothing is shown."""
-        masked, inside = mask.double().square() * self.products.double(), self.inside
-        allowed = self.loss.allowed(_image_sums, masked, inside, self.ranges)
-        shown = (inside * mask).flatten(1).any(dim=1)
-        return torch.where(shown, (_image_sums(masked) + allowed) / _image_sums(self.weights), 0.0)
+        shown = (self.weights * mask).flatten(1).any(dim=1)
+        return self.bounds(mask, _image_sums).where(shown, 0.0)
 
-    def of_means(self, mean: Tensor, square: Tensor, shown: Tensor) -> Tensor:
-        """Compute the losses (N, G) of G masks of each image from means over its pixels, each (N, G).
+    def of_nested(self, sums: Moments) -> Tensor:
+        """Compute the losses (N, G) of nested masks of each image, from their sums.
 
-        They are those of the masked products, of their squares, and of what is shown inside the region. Only
-        where the loss is `in_one_grid`.
+        The clean loss only grows with the mask. So a mask that shows too few pixels for an allowance is
+        judged by the first larger one that shows enough. Only for losses `in_one_grid`.
         """
-        total, squares = (each * self.products[0, 0].numel() for each in (mean, square))
-        count, weight = (_image_sums(each)[:, None] for each in (self.inside, self.weights))
-        allowed = self.loss.of_moments(total, squares, count, self.ranges[:, None], self.products.ndim - 2)
-        return torch.where(shown > 0, (total + allowed) / weight, 0.0)
+        allowed = self.loss.allowed(sums, self.ranges[:, None], self.products.ndim - 2)
+        most, enough = self.most[:, None], allowed.isfinite() & (sums.pixels > 0)
+        weight = _image_sums(self.weights)[:, None]
+        losses = torch.where(enough, (sums.product + allowed) / weight, most)
+        first = losses.gather(1, enough.float().argmax(dim=1, keepdim=True))
+        losses = losses.where(enough.cummax(dim=1).values | ~enough.any(dim=1, keepdim=True), first)
+        return losses.where(sums.pixels > 0, 0.0)
 
     def take(self, places: Tensor) -> "Products":
         """Return the loss on the images at these places."""
-        products, weights = self.products[places], self.weights[places]
-        return replace(self, products=products, weights=weights, ranges=self.ranges[places])
+        parts = ("products", "spread", "noise", "weights", "ranges", "most")
+        return replace(self, **{part: getattr(self, part)[places] for part in parts})
 
 
 @dataclass(frozen=True, init=False)
@@ -222,10 +314,9 @@ class CleanLocal(CleanLoss, LocalLoss):
     shown pixel around which the clean mean is largest does not depend on the noise, p_j + t_j is above that
     mean there but for a share eta, and this loss is at least as large. Monotone under nested binary masks.
 
-    By the central limit theorem the share is eta for many pixels only. For eta = 0.002, errors of 0 to 2
-    standard deviations of the noise, and normal noise (counts of 2), research/repeats_promise.py found up to
-    .009 (.024) in windows of 5 x 5, .005 (.011) in 9 x 9, .004 (.007) in 15 x 15. So a window needs FEWEST
-    independent pixels, 15 x 15 for r = 1.
+    By the central limit theorem a window needs as many pixels with noise as a mask for `CleanMean`: 6 x 6
+    pixels where noise is independent and normal. At the border half of a window counts, at corners a quarter,
+    of which one of 12 x 12 pixels has enough. Around a pixel with fewer nothing can be shown.
 
     Args:
         errors: "l2", as for `CleanMean`.
@@ -237,7 +328,7 @@ class CleanLocal(CleanLoss, LocalLoss):
     Raises:
         InvalidArgumentError: as for `CleanMean` and `Local`, or the window is too small for "clt".
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.CleanLocal("l2", 15).terms.name
         'clean_local(l2, 15 px, clt)'
@@ -252,7 +343,7 @@ class CleanLocal(CleanLoss, LocalLoss):
         side: int | str | tuple[int, ...] | None = 15,
         allowance: Allowance = "clt",
         eta: float = 0.002,
-        reach: float = 1,
+        reach: float | None = None,
         *,
         regional: bool = False,
         length: str | None = None,
@@ -268,12 +359,12 @@ class CleanLocal(CleanLoss, LocalLoss):
             MismatchError: the window has another number of axes.
         """
         sides = super().sides(dimensions)
-        needed = FEWEST * self.reach**dimensions
+        needed = FEWEST * (self.reach or 1) ** dimensions
         if self.allowance == "clt" and math.prod(sides) < needed:
             side = math.ceil(needed ** (1 / dimensions))
             raise InvalidArgumentError(
                 f"a window of {' x '.join(map(str, sides))} pixels is too small for an allowance by the "
-                f"central limit theorem with a reach of {self.reach:g}: take one of "
+                f"central limit theorem with a reach of {self.reach or 1:g}: take one of "
                 f"{' x '.join([str(side)] * dimensions)} or more"
             )
         return sides
@@ -282,35 +373,34 @@ class CleanLocal(CleanLoss, LocalLoss):
         self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images | None = None
     ) -> LargestShown:
         """Return the loss on images, see `CleanLoss.on`; without noise it is that of `Local`."""
-        errors = errors_for(self.errors, y, y_hat, channels)
-        sides = self.sides(errors.ndim - 2)
+        sides = self.sides(y.ndim - 2)
         if noise is None:
-            return LargestShown(*local_means(errors, region, sides))
-        weights = within(region, errors)
-        inside, products = weights > 0, (weights * (errors - with_channels(noise, channels))).double()
+            return LargestShown(local_means(errors_for(self.errors, y, y_hat, channels), region, sides)[0])
+        products = self.products(y, y_hat, region, channels, noise)
+        inside = products.weights > 0
+        bounds = products.bounds(inside.float(), partial(window_sums, sides=sides))
+        return LargestShown(bounds.where(inside, 0.0))
 
-        def summed(values: Images) -> Tensor:
-            return window_sums(values, sides)
 
-        ranges = per_image(ranges_of(y_hat, channels), errors)
-        allowed = self.allowed(summed, products, inside.double(), ranges)
-        return LargestShown(((summed(products) + allowed) / summed(weights)).where(inside, 0.0), inside)
+def largest_squares(y_hat: Images, channels: int) -> PerImage:
+    """Return the largest squared error that a truth in [0, 1] can have in each image, float64."""
+    return _largest(torch.maximum(y_hat, 1 - y_hat).square(), channels)
 
 
 def ranges_of(y_hat: Images, channels: int) -> PerImage:
-    """Return the length of the range that products of two errors may have in each image, float64."""
-    return with_channels(torch.maximum(y_hat, 1 - y_hat), channels).flatten(1).amax(dim=1).double()
+    """Return the length of the interval that holds all products of two errors of each image, float64.
+
+    For images in [0, 1] the product at a pixel lies between -y_hat (1 - y_hat) and max(y_hat, 1 - y_hat)^2.
+    The proof of the exact allowance takes one interval for all pixels: from the least of the lower ends to
+    the largest of the upper ones, at most 1.25 long.
+    """
+    return largest_squares(y_hat, channels) + _largest(y_hat * (1 - y_hat), channels)
+
+
+def _largest(values: Images, channels: int) -> PerImage:
+    return with_channels(values, channels).flatten(1).amax(dim=1).double()
 
 
 def _image_sums(values: Images) -> PerImage:
     """Return the sum over the pixels of each image, of the means of channels."""
     return values.double().mean(dim=1).flatten(1).sum(dim=1)
-
-
-def _grids(inside: Images, reach: int) -> Iterator[Images]:
-    """Yield the parts of `inside` that lie in the grids of pixels `reach` apart along all axes."""
-    for starts in product(range(reach), repeat=inside.ndim - 2):
-        index = window_index(tuple(slice(start, None, reach) for start in starts))
-        grid = torch.zeros_like(inside)
-        grid[index] = inside[index]
-        yield grid

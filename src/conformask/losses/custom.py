@@ -23,7 +23,7 @@ class CustomLoss(Loss):
     The mask has one channel or those of y_hat; the region is (N, 1, *space), all ones where images have none.
     The loss is treated as not monotone unless declared monotone (never larger under a smaller mask).
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> def worst(mask, y, y_hat, region):
         ...     return (region * mask * (y - y_hat).abs()).amax(dim=(1, 2, 3))

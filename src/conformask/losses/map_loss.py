@@ -11,6 +11,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.losses.maps import AnyMap, error_map
 from conformask.names import Over
 from conformask.records.loss import LossTerms
+from conformask.records.threshold import tolerance_of
 from conformask.types import ErrorMap, Images, Loss, PerImage
 
 
@@ -51,12 +52,13 @@ class MapLoss(Loss):
         return self.errors.upper_bound
 
 
-def checked_tolerance(tolerance: float) -> float:
-    """Return the error above which a pixel is wrong.
+def checked_tolerance(tolerance: float | str, errors: AnyMap) -> float:
+    """Return the error above which a pixel is wrong, given as a number, or such as "5%" of the range.
 
     Raises:
-        InvalidArgumentError: it is negative or NaN.
+        InvalidArgumentError: it is negative or NaN, or has another unit.
     """
+    tolerance = tolerance_of(tolerance, LossTerms(distance=error_map(errors).name), None)
     if not tolerance >= 0:
         raise InvalidArgumentError(f"tolerance = {tolerance:g}: must be an error of at least 0")
     return float(tolerance)

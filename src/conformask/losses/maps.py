@@ -48,7 +48,7 @@ class MapOf:
 class CustomErrorMap:
     """An error map from a callable (y, y_hat) -> errors >= 0 of shape (N, 1 or C, *space).
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> def squared(y, y_hat):
         ...     return (y - y_hat).square()

@@ -19,7 +19,7 @@ class MaskedDistance(Loss):
     Args:
         distance: a name ("ssim", "lpips", "dists", ...), an object, or a callable (a, b) -> (N,).
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.MaskedDistance("ssim").terms.name
         'ssim'

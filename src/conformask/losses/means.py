@@ -21,7 +21,7 @@ class Mean(MapLoss):
         errors: the name of an error map ("l1", "l2", "l1.5", "ssim_map", "lpips_map", ...), an object, or a
             `CustomErrorMap`.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.Mean("l1").terms.name
         'l1'
@@ -63,7 +63,7 @@ class MeanShown(MapLoss):
     Args:
         errors: an error map, as for `Mean`.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.MeanShown("l1").terms.name
         'trusted(l1)'

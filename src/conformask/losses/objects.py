@@ -85,7 +85,7 @@ class Objects(Loss):
     Raises:
         InvalidArgumentError: another aggregate, or an iou outside (0, 1].
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.Objects("missed").terms.name
         'missed(objects, IoU < 0.5)'
@@ -134,7 +134,7 @@ class Objects(Loss):
         pixels = np.stack([self._pixels(*labels) for labels in zip(_arrays(y), _arrays(y_hat), strict=True)])
         counted, wrong = torch.from_numpy(pixels)[:, :, None].to(y_hat.device).unbind(1)
         if self.over == "any":
-            return LargestShown(wrong.double(), counted > 0)
+            return LargestShown(wrong.double())
         return Sums(wrong, shown=counted) if self.over == "wrong" else shown_share_of(wrong)
 
     def of_batch(self, batch: Batch, channels: int) -> Sums | LargestShown:
@@ -158,10 +158,13 @@ class Objects(Loss):
     def _pixels(self, y: Array, y_hat: Array) -> Array:
         """Return 1 at one pixel of each object, and of each wrong object, (2, *space) float32.
 
-        A mask has one value on an object, so that one of its pixels stands for it, and counts are exact.
+        A mask has one value on an object, so that one of its pixels stands for it, and counts are exact. For
+        "any", which counts nothing, wrong objects are 1 everywhere: the best mask hides them.
         """
         objects = LabelledObjects.of(y_hat)
         wrong = ~objects.met_by(LabelledObjects.of(y), self.iou)
+        if self.over == "any":
+            return np.stack([y_hat > 0, objects.painted(wrong)]).astype(np.float32)
         pixels = np.zeros((2, y_hat.size), np.float32)
         pixels[:, objects.firsts] = np.ones(len(wrong)), wrong
         return pixels.reshape(2, *y_hat.shape)

@@ -27,7 +27,7 @@ class WindowLoss(MapLoss):
     side: int | tuple[int, ...] | None
     """The side in pixels; None for a length before the spacing of the images is known."""
     length: str | None
-    """The side where it was given as a length, such as 5 mm."""
+    """The side where it was given as a length: as given, or with `side` the true one, such as 5 mm."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class WindowLoss(MapLoss):
             side = int(side)
         if isinstance(side, str):
             side, length = None, side
-        if length is not None:
+        if side is None and length is not None:
             parsed(length)
         checked = _checked_side(side, length)
         super().__init__(errors, regional=regional, side=checked, length=length, **numbers)
@@ -93,14 +93,15 @@ class Local(LocalLoss):
 
     Args:
         errors: an error map, as for `Mean`.
-        side: the side of the window in pixels, for all axes or for each; or a length such as "5mm" or "20um",
-            where images have a spacing.
+        side: the side of the window in pixels, for all axes or for each; an even one reaches one pixel
+            further before j than after it. Or a length such as "5mm" or "20um", where images have a spacing:
+            the next odd number of pixels.
 
     Raises:
         InvalidArgumentError: the side is below 1 or not a number of pixels or a length, or the error map is
             not known.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.Local("l1", 9).terms.name
         'local(l1, 9 px)'
@@ -112,7 +113,7 @@ class Local(LocalLoss):
     def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "LargestShown":
         """Return the loss on these images, for masks with this many channels."""
         errors = errors_for(self.errors, y, y_hat, channels)
-        return LargestShown(*local_means(errors, region, self.sides(errors.ndim - 2)))
+        return LargestShown(local_means(errors, region, self.sides(errors.ndim - 2))[0])
 
 
 @dataclass(frozen=True, init=False)
@@ -124,12 +125,13 @@ class LocalShare(LocalLoss):
     Args:
         errors: an error map, as for `Mean`.
         side: the side of the window, as for `Local`.
-        tolerance: the local mean error above which a pixel is wrong, at least 0.
+        tolerance: the local mean error above which a pixel is wrong, at least 0; or such as "10%" of the
+            range.
 
     Raises:
         InvalidArgumentError: as for `Local`, or the tolerance is negative.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.LocalShare("l1", 9, 0.1).terms.name
         'local_share(l1, 9 px > 0.1)'
@@ -144,12 +146,12 @@ class LocalShare(LocalLoss):
         self,
         errors: AnyMap,
         side: int | str | tuple[int, ...] | None,
-        tolerance: float,
+        tolerance: float | str,
         *,
         regional: bool = False,
         length: str | None = None,
     ) -> None:
-        tolerance = checked_tolerance(tolerance)
+        tolerance = checked_tolerance(tolerance, errors)
         super().__init__(errors, side, regional=regional, length=length, tolerance=tolerance)
 
     @property
@@ -174,13 +176,14 @@ class MaskedWindow(WindowLoss):
     Args:
         errors: an error map, as for `Mean`.
         side: the side of the window in pixels, for all axes or for each; or a length such as "5mm" or "20um",
-            where images have a spacing. A window larger than the image is as large as the image.
+            where images have a spacing, for the next odd number of pixels. A window larger than the image is
+            as large as the image.
 
     Raises:
         InvalidArgumentError: the side is below 1 or not a number of pixels or a length, or the error map is
             not known.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.MaskedWindow("l1", 9).terms.name
         'window(l1, 9 px)'
@@ -207,23 +210,21 @@ def _checked_side(side: int | tuple[int, ...] | None, length: str | None) -> int
 
 @dataclass(frozen=True)
 class LargestShown:
-    """The largest of a map of local means, (N, C, *space) float64, over shown pixels inside the region."""
+    """The largest over shown pixels of a map of local means, (N, C, *space) float64, 0 outside the region."""
 
     means: Images
-    inside: Bool[Tensor, "n _ ..."]
 
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask, float64; a pixel is shown if its mask is above 0."""
-        shown = self.inside & (mask.detach() > 0)
-        return self.means.where(shown, 0.0).flatten(1).amax(dim=1)
+        return self.means.where(mask.detach() > 0, 0.0).flatten(1).amax(dim=1)
 
     def beyond(self, threshold: float) -> Images:
         """Return 1 where a pixel must be hidden, else 0; float32."""
-        return (self.inside & (self.means > threshold)).float()
+        return (self.means > threshold).float()
 
     def take(self, places: Tensor) -> "LargestShown":
         """Return the loss on the images at these places."""
-        return LargestShown(self.means[places], self.inside[places])
+        return LargestShown(self.means[places])
 
 
 def local_means(

@@ -21,8 +21,8 @@ class WrongPixelLoss(MapLoss):
     tolerance: float
     upper_bound = 1.0
 
-    def __init__(self, errors: AnyMap, tolerance: float, *, regional: bool = False) -> None:
-        super().__init__(errors, regional=regional, tolerance=checked_tolerance(tolerance))
+    def __init__(self, errors: AnyMap, tolerance: float | str, *, regional: bool = False) -> None:
+        super().__init__(errors, regional=regional, tolerance=checked_tolerance(tolerance, errors))
 
     @property
     def _numbers(self) -> dict[str, Any]:
@@ -35,12 +35,12 @@ class MissRate(WrongPixelLoss):
 
     Args:
         errors: an error map, as for `Mean`.
-        tolerance: the error above which a pixel is wrong, at least 0.
+        tolerance: the error above which a pixel is wrong, at least 0; or such as "10%" of the range.
 
     Raises:
         InvalidArgumentError: the tolerance is negative, or the error map is not known.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.MissRate("l1", 0.1).terms.name
         'missed(l1 > 0.1)'
@@ -75,12 +75,12 @@ class FalseOmissionRate(WrongPixelLoss):
 
     Args:
         errors: an error map, as for `Mean`.
-        tolerance: the error above which a pixel is wrong, at least 0.
+        tolerance: the error above which a pixel is wrong, at least 0; or such as "10%" of the range.
 
     Raises:
         InvalidArgumentError: the tolerance is negative, or the error map is not known.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.FalseOmissionRate("l1", 0.1).terms.name
         'wrong(l1 > 0.1)'

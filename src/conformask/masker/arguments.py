@@ -10,7 +10,8 @@ from torch import Tensor
 from conformask.conformal.crossing import SLACK
 from conformask.data.cues import read_cues
 from conformask.data.images import Image, image_and_header
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.data.labels import check_labels
+from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError, MismatchError
 from conformask.records.card import CalibrationCard
 from conformask.records.domain import KINDS
 from conformask.storage.as_arrays import Array
@@ -40,6 +41,7 @@ def pair_of(
     if isinstance(x, Triplet):
         if y_hat is not None:
             raise InvalidArgumentError("x is a Triplet, which has y_hat: give it alone")
+        card.check_spacing([(x.name, x.geometry)])
         return torch.from_numpy(x.x)[None], torch.from_numpy(x.y_hat)[None]
     if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
         raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
@@ -110,11 +112,15 @@ def cues_of(card: CalibrationCard, cues: Tensor | Array) -> Tensor:
     """Return maps beside y_hat, an array or a tensor (N, K, *space), as a batch with the same values.
 
     Raises:
-        ImageError: NaN or infinite values.
+        ImageError: NaN or infinite values, or for a promise about objects labels that are not whole numbers.
     """
     if isinstance(cues, Tensor):
-        return cues.detach().float()
-    return torch.from_numpy(read_cues(cues, card.reading, "cues"))[None]
+        maps = cues.detach().float()
+    else:
+        maps = torch.from_numpy(read_cues(cues, card.reading, "cues"))[None]
+    if card.loss.of_objects:
+        check_labels(maps[:, -1].cpu().numpy(), "cues")
+    return maps
 
 
 def inside(role: str, image: Images, data_range: tuple[float, float] = UNIT) -> Images:
@@ -132,4 +138,4 @@ def inside(role: str, image: Images, data_range: tuple[float, float] = UNIT) -> 
 def _warn_of_clipped(role: str, clipped: float, before: float) -> None:
     text = clipped_text({role: clipped}, before)
     if text is not None:
-        warnings.warn(f"{role}: {text}", stacklevel=5)
+        warnings.warn(f"{role}: {text}", category=ConformaskWarning, stacklevel=5)

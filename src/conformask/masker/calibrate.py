@@ -12,10 +12,12 @@ from jaxtyping import Float
 from conformask.calibration import ScoredBatch, calibration_data, lambda_grid, measures
 from conformask.conformal.curves import Curves
 from conformask.conformal.promise import AnyPromise
-from conformask.data.formats.header import Header
+from conformask.data.reach import refuse_short_reach
+from conformask.data.repeat_warnings import reference_faults, reference_warnings
+from conformask.data.rows import Role
 from conformask.data.scan import DatasetSummary, labelled, scan
 from conformask.data.triplets import Triplets, refuse_others
-from conformask.errors import CalibrationError, MismatchError
+from conformask.errors import CalibrationError, ConformaskWarning, MismatchError
 from conformask.losses import AnyLoss
 from conformask.masker.appearance import appearance
 from conformask.masker.batch_invariance import refuse_batch_dependence
@@ -37,6 +39,7 @@ from conformask.masker.requirements import (
     hidden_share,
     sample_counts,
     warn_if_closed,
+    warn_if_few_pixels,
     warn_if_hidden,
     warn_if_ungrouped,
 )
@@ -45,7 +48,6 @@ from conformask.masker.weights import weights_of
 from conformask.masks.mask_family import Family
 from conformask.names import Level
 from conformask.records.card import CalibrationCard, now
-from conformask.records.reading import Reading
 from conformask.records.size import Size, among, extra_text, size_text
 from conformask.scorers.given import Given
 from conformask.scorers.scorer import Scorer
@@ -84,8 +86,10 @@ def calibrate(
         scorer: from fit_scorer, packaged_scorer(), Given() for maps of yours, or any Scorer; Tiled(scorer)
             for whole images of any size.
         images: triplets that neither the scorer nor the predictor has seen; they are streamed.
-        threshold: the largest loss wanted (the paper's alpha), or "q0.1": the 0.1-quantile of the unmasked
-            loss on the selection images.
+        threshold: the largest loss wanted (the paper's alpha): a number; "5%" of the range (for a share of
+            pixels or objects, of them), or "0.5m" where `Reading` has these units, both as in the sentence,
+            which gives the root mean square for l2; or "q0.1": the 0.1-quantile of the unmasked loss on the
+            selection images.
         loss: what the promise is about: a loss such as `Local("l1", 9)`, or what `conformask.losses.loss`
             takes ("l1", "ssim", a callable); the scorer's if None. Any score keeps any promise; masks are
             smallest with one that was fitted for the loss.
@@ -111,15 +115,16 @@ def calibrate(
         MismatchError: images that the scorer was not fitted for.
         ImageError: an image that cannot be used, or a region that is empty.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
         >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
         >>> scorer = cm.Heuristic(cm.residual, channels=1)
         >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
-        >>> masker.sentence
-        'P(l1 <= 0.05) >= 0.90 for new images like the 30 calibration images (marginal)'
+        >>> print(masker.sentence)
+        In at least 9 of 10 new images, what stays visible is off by at most 5 % of the range, averaged over \
+the whole image (hidden pixels count as no error).
     """
     check_scorer(scorer)
     check_parts(compute)
@@ -131,7 +136,7 @@ def calibrate(
     used = choices.loss
     with parts_folder(compute):
         seen = scan(images, "reading calibration images")
-        _refuse_unfit(choices, images, seen, selection)
+        chosen_on = _refuse_unfit(choices, images, seen, selection)
         code = Components(choices.scorer, used, choices.family, choices.weigh)
         probe, fingerprints = code.probe(*probe_shapes(choices.scorer, images[0])), code.fingerprints()
         own_grid = choices.grid is None
@@ -139,13 +144,14 @@ def calibrate(
             choices = replace(choices, grid=_own_grid(choices, images))
         curves, critical = _gathered(choices, images, (fingerprints, seen.contents), compute)
     check_sample_size(choices.promise, choices.threshold, used, len(images), columns_kept(curves))
+    warn_if_few_pixels(used, curves.loss[:, -1])
     losses = calibration_data(curves, choices.threshold, used, critical, choices.start)
     rule = choices.promise.rule(losses)
     hidden = hidden_share(curves, rule)
-    warn_if_hidden(choices.promise, losses, rule, hidden, used.terms.name)
+    warn_if_hidden(choices.promise, losses, rule, hidden)
     if hidden < 1:
         warn_if_closed(hidden, used.terms.whole)
-    card = _card(choices, images, seen, curves, rule.to_json(), fingerprints)
+    card = _card(choices, images, seen, chosen_on, curves, rule.to_json(), fingerprints)
     card = replace(card, hides=hidden_by(rule, hidden), hidden=hidden, own_grid=own_grid)
     return Masker(
         choices.scorer, used, choices.family, rule, card, losses.critical_lambdas, curves, choices.weigh,
@@ -200,6 +206,7 @@ def _card(
     choices: Choices,
     calibration: Triplets,
     seen: DatasetSummary,
+    chosen_on: DatasetSummary | None,
     curves: Curves,
     rule: Mapping[str, Json],
     fingerprints: Mapping[str, str],
@@ -228,7 +235,8 @@ def _card(
         **_values_of(calibration),
         population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),
-        calibrated_on=seen.image_ids,
+        calibrated_on=seen.truth_ids,
+        seen=_seen_beside(seen, chosen_on),
         tiles=tiles,
         patches=choices.scorer.patches,
         level="one" if choices.scorer.level_arrays is None else "image",
@@ -239,37 +247,41 @@ def _card(
     )
 
 
+def _seen_beside(seen: DatasetSummary, chosen_on: DatasetSummary | None) -> tuple[str, ...]:
+    """Return the hashes of what was seen beside the truths and groups of the calibration images, sorted."""
+    chosen = () if chosen_on is None else chosen_on.image_ids
+    return tuple(sorted({*seen.image_ids, *chosen} - {*seen.truth_ids}))
+
+
 def _values_of(calibration: Triplets) -> dict[str, Any]:
     """Return the fields of `Domain` about the values of the first x and y_hat, from their headers."""
-    x, y_hat, reading = calibration.header(0, "x"), calibration.header(0, "y_hat"), calibration.reading
-    inverted = {"x": x.turned_about, "y_hat": y_hat.turned_about}
-    return {
-        "range_of_x": _range_of(reading.of("x"), x),
-        "range_of_y_hat": _range_of(reading.of("y_hat"), y_hat),
-        "turned": tuple(role for role, about in inverted.items() if about is not None),
-    }
-
-
-def _range_of(reading: Reading, header: Header) -> tuple[float, float] | None:
-    """Return the least and the largest value of an image: as stated, or from its header.
-
-    For a file with inverted values, they are the range of the values stored in the file.
-    """
-    used, about = reading.data_range or header.data_range, header.turned_about
-    return used if used is None or about is None else (about - used[1], about - used[0])
+    roles: tuple[Role, ...] = ("x", "y_hat")
+    inverted = (role for role in roles if calibration.header(0, role).turned_about is not None)
+    ranges = {f"range_of_{role}": calibration.range_of(role) for role in roles}
+    return {**ranges, "turned": tuple(inverted)}
 
 
 def _refuse_unfit(
     choices: Choices, calibration: Triplets, seen: DatasetSummary, selection: Triplets | None
-) -> None:
-    """Refuse images that the promise cannot rest on, and a scorer or loss that cannot carry it."""
+) -> DatasetSummary | None:
+    """Refuse images that the promise cannot rest on, and a scorer or loss that cannot carry it.
+
+    Returns:
+        What was read of the selection images, if any were given.
+    """
     check_window(choices.loss.terms, seen.geometry)
+    refuse_short_reach(choices.loss.terms, seen.references)
+    for fault in reference_faults(seen.references):
+        raise CalibrationError(f"nothing can be promised by these repeats: {fault}")
+    for text in reference_warnings(seen.references):
+        warnings.warn(text, stacklevel=3)
     warn_if_ungrouped(choices.promise, calibration.groups, "calibration")
     chosen_on = None if selection is None else scan(selection, "reading selection images")
     _refuse_used(choices.scorer, calibration, seen, chosen_on)
     refuse_batch_dependence(choices.scorer, choices.loss, choices.weigh, calibration)
     closed = [_loss_of_closed(choices.loss, seen.channels, size) for size in seen.sizes]
     closed_masks_pass(np.array(closed), choices.threshold, choices.loss.terms.name)
+    return chosen_on
 
 
 def _refuse_used(
@@ -294,9 +306,9 @@ def _refuse_used(
             )
         warn_of_copies_within(seen, calibration.groups)
     if scorer.name == "packaged" and (unseen := extra_text(seen.x_channels, seen.channels)):
-        warnings.warn(unseen, stacklevel=3)
+        warnings.warn(unseen, category=ConformaskWarning, stacklevel=3)
     if seen.swapped is not None:
-        warnings.warn(seen.swapped, stacklevel=3)
+        warnings.warn(seen.swapped, category=ConformaskWarning, stacklevel=3)
     warn_of_spellings(filter(None, calibration.categories))
     if seen.channels != scorer.channels:
         raise MismatchError(

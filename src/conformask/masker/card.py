@@ -12,8 +12,9 @@ from conformask.pictures import svg
 from conformask.pictures.templates import template
 from conformask.records.card import CalibrationCard
 from conformask.records.selection import ScoreComparison
+from conformask.records.sentence import hidden_text, rounded_share, threshold_text
 from conformask.records.size import size_text
-from conformask.wording.numbers import plural, rounded_share
+from conformask.wording.numbers import plural
 from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, meaning_of, network_label
 from conformask.wording.scores import comparison_text, useless_text
 
@@ -42,22 +43,24 @@ def card_text(
 
 **{card.sentence}**
 
+{hidden_of(card) or "How much is hidden is not known."}
+
 {meaning.holds}
 
 {meaning.silent}
 
 | | |
 | --- | --- |
-| loss, threshold | {card.loss.label}, {card.threshold:.6g}{_levels(card)} |
-| formula | {card.loss.formula} |
+| loss, threshold | {card.loss.label}, {_threshold(card)}{_levels(card)} |
 | guarantee | {card.promise.guarantee} |
 | scorer | {scorer}{_comparison_text(comparison)} |
 | masks | {card.masks} ({family}); {exactness} |
 | network | {network_label(card.network)} |{reference_row}
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |
-| hidden | {"unknown" if card.hidden is None else rounded_share(card.hidden)} of {card.loss.whole} |
 | calibrated | {card.calibrated} by conformask {version("conformask")} |
 | fingerprint | {fingerprint} |
+| promise as a formula | {card.formula} |
+| loss as a formula | {card.loss.formula} |
 
 ## Limits
 
@@ -65,11 +68,24 @@ def card_text(
 """
 
 
+def hidden_of(card: CalibrationCard) -> str | None:
+    """Return how much is hidden of the calibration images, in a sentence; None where it is not known."""
+    if card.hidden is None:
+        return None
+    if card.rule.get("lam") == math.inf:
+        return "Nothing needs hiding: enough calibration images are within the threshold as they are."
+    return f"{hidden_text(card, card.hidden)}, on average over the calibration images."
+
+
 def _comparison_text(comparison: ScoreComparison | None) -> str:
     """Return how much the score's masks hide beside others, after a full stop; "" where not compared."""
     if comparison is None:
         return ""
     return f". {' '.join(filter(None, [comparison_text(comparison), useless_text(comparison)]))}"
+
+
+def _threshold(card: CalibrationCard) -> str:
+    return f"{card.threshold:.6g}, that is {threshold_text(card)}"
 
 
 def _levels(card: CalibrationCard) -> str:
@@ -94,12 +110,15 @@ def masker_html(
     """Return the card for a notebook: a piece of HTML that takes its colours from the page around it."""
     curve = size_curve(size_by_threshold, card)
     return template(Path(__file__).with_name("card.html")).render(
-        card=card, rows=_rows(card, scorer, comparison), curve=Markup(curve) if curve else None
+        card=card,
+        hidden=hidden_of(card),
+        rows=_rows(card, scorer, comparison),
+        curve=Markup(curve) if curve else None,
     )
 
 
 def size_curve(curve: Sequence[tuple[float, float]], card: CalibrationCard) -> str | None:
-    """Draw mean mask size against threshold, from pairs of them; mark the card's."""
+    """Draw the mean hidden share against the threshold, from pairs of them; mark the card's."""
     curve = [(t, size) for t, size in curve if math.isfinite(t) and math.isfinite(size)]
     if len(curve) < 2:
         return None
@@ -108,15 +127,15 @@ def size_curve(curve: Sequence[tuple[float, float]], card: CalibrationCard) -> s
     cost = float(np.interp(threshold, xs, ys))
     low, high = min(xs[0], threshold), max(xs[-1], threshold)
     plot = svg.plot((low, high), (0, min(1.0, 1.08 * max(*ys, 0.05))))
-    titles = [f"threshold {x:.4g}: mean mask size {y:.3f}" for x, y in curve]
+    titles = [f"threshold {x:.4g}: {rounded_share(y)} hidden" for x, y in curve]
     marks = [
-        svg.axes(plot, f"threshold on {card.loss.label}", "mean mask size"),
+        svg.axes(plot, f"threshold on {card.loss.label}", "hidden on average", (svg.plain, svg.percent)),
         svg.line(plot, xs, ys, svg.OURS),
         svg.points(plot, xs, ys, titles, svg.OURS, 2.5),
         svg.upright(plot, threshold, f"chosen, {svg.plain(threshold)}"),
-        svg.points(plot, (threshold,), (cost,), (f"chosen: {cost:.3f}",), svg.LIMIT, 5.5),
+        svg.points(plot, (threshold,), (cost,), ("chosen",), svg.LIMIT, 5.5),
     ]
-    return svg.document(f"Mean mask size against threshold; {cost:.3f} at the chosen {threshold:.4g}", marks)
+    return svg.document("Hidden share of the calibration images against the threshold", marks)
 
 
 def _rows(card: CalibrationCard, scorer: str, comparison: ScoreComparison | None) -> list[tuple[str, str]]:
@@ -127,12 +146,13 @@ def _rows(card: CalibrationCard, scorer: str, comparison: ScoreComparison | None
     return [
         ("what holds", meaning.holds),
         ("what does not", meaning.silent),
-        ("threshold", f"{card.loss.label} at most {card.threshold:.6g}{_levels(card)}"),
-        ("formula", card.loss.formula),
+        ("threshold", f"{card.loss.label} at most {_threshold(card)}{_levels(card)}"),
         ("lambda", _lambda(card)),
         ("masks", f"{card.masks}, scorer {scorer}{_comparison_text(comparison)}"),
         *_reference(card),
         ("calibration", f"{images}{groups}; {card.calibrated}"),
+        ("promise as a formula", card.formula),
+        ("loss as a formula", card.loss.formula),
     ]
 
 

@@ -1,13 +1,55 @@
 """Detection of calibration or test images that were used in training, or that occur twice."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
+import numpy as np
+from jaxtyping import Bool
+
+from conformask.data.images import Image, hash_unless_constant
 from conformask.data.perceptual_hashes import REDUCED, find_copies
-from conformask.data.scan import DatasetSummary
-from conformask.errors import CalibrationError
+from conformask.data.scan import DatasetSummary, hash_of_group
+from conformask.data.triplets import Triplets
+from conformask.errors import CalibrationError, ConformaskWarning
+from conformask.masker.masker import Masker
 from conformask.scorers.scorer import Scorer
 from conformask.storage.as_arrays import Array
+from conformask.types import Batch
+
+
+def used_images(masker: Masker, images: Triplets, truths: Iterable[str | None]) -> Bool[np.ndarray, "n"]:
+    """Return which images training, selection or calibration, or the predictor's training, has seen.
+
+    They are recognised by the hashes of their truths, see `truth_ids`, or by their group.
+    """
+    by_predictor = frozenset(images.provenance.trained_on)
+    named = zip(truths, images.groups, images.names, strict=True)
+    ids = [{truth} if group == name else {truth, hash_of_group(group)} for truth, group, name in named]
+    return np.array([bool(each & masker.seen or each & by_predictor) for each in ids], dtype=bool)
+
+
+def truth_ids(batch: Batch) -> Array:
+    """Return the hash by which each image is recognised; "" where the truth is not known."""
+    return np.full(len(batch), "") if batch.y is None else image_ids(batch.y.cpu().numpy())
+
+
+def image_ids(images: Iterable[Image]) -> Array:
+    """Return the hash of each image; "" for constant ones, which are all alike."""
+    return np.array([hash_unless_constant(image) or "" for image in images], dtype=np.str_)
+
+
+def refuse_used(used: Sequence[str], n: int, kind: str, purpose: str) -> None:
+    """Refuse images that an earlier step has seen: they are not like new ones; `used` are their names, of n.
+
+    Raises:
+        CalibrationError: there are such images; names one.
+    """
+    if used:
+        raise CalibrationError(
+            f"{len(used)} of {n} {kind} images were used for training, selection or calibration: {purpose} "
+            "needs images that no step has seen. One of them, recognised by its pixels or its group, is "
+            f"{used[0]!r}"
+        )
 
 
 def refuse_duplicates(seen: DatasetSummary, groups: tuple[str, ...]) -> None:
@@ -44,6 +86,7 @@ def warn_of_copies(
             f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, look like copies "
             f"(saved again, rotated, scaled or slightly cropped) of images that {reason}. If they are, "
             "leave them out: masks fit them better than new images",
+            category=ConformaskWarning,
             stacklevel=stacklevel,
         )
 
@@ -67,6 +110,7 @@ def warn_of_copies_within(seen: DatasetSummary, groups: tuple[str, ...]) -> None
             f"scaled or slightly cropped) of others, such as {seen.names[first]!r} of "
             f"{seen.names[second]!r}. If they are, keep one of each; if they show the same patient or scene "
             "again, such as at another visit, put them in one group: they are not independent",
+            category=ConformaskWarning,
             stacklevel=4,
         )
 
@@ -80,5 +124,6 @@ def warn_of_spellings(categories: Iterable[str]) -> None:
             warnings.warn(
                 f"categories {other!r} and {category!r} differ only in case or spaces: if they are the same "
                 "category, spell them alike",
+                category=ConformaskWarning,
                 stacklevel=4,
             )

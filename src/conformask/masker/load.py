@@ -45,7 +45,7 @@ def load(
         MismatchError: the folder needs code that was not given, or that is not what was calibrated; it is of
             a newer schema, or a file in it was not saved with the others.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

@@ -21,9 +21,10 @@ from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.order import coverage_range
 from conformask.conformal.populations import Weighted
 from conformask.conformal.presets import DEFAULTS
-from conformask.conformal.promise import AnyPromise, Promise
+from conformask.conformal.promise import WORDS, AnyPromise, Promise
 from conformask.conformal.rules import ImageCovariates, Rule
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
+from conformask.masker.appearance import appearance
 from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.integrity import Components
@@ -34,6 +35,7 @@ from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
 from conformask.masks.mask_family import Family
 from conformask.records.card import CalibrationCard
 from conformask.records.selection import ScoreComparison
+from conformask.records.threshold import threshold_in_loss, threshold_of
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import score_of
 from conformask.scorers.stored import save_scorer
@@ -51,7 +53,7 @@ THRESHOLDS = 40
 class Masker:
     """Masks with a promise, made by calibrate() or load().
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -60,7 +62,7 @@ class Masker:
         >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
         >>> masker(y[0]**2, y[0]**1.5).shape
         (16, 16)
-        >>> masker.recalibrate(threshold=0.08).sentence
+        >>> masker.recalibrate(threshold=0.08).formula
         'P(l1 <= 0.08) >= 0.90 for new images like the 30 calibration images (marginal, exploratory)'
     """
 
@@ -80,15 +82,20 @@ class Masker:
     """Values that the scorer and other code computed on a test image at calibration."""
 
     def __repr__(self) -> str:
-        return f"Masker({self.sentence}; scorer {self.scorer.name}, family {self.family.name})"
+        return f"Masker({self.sentence} Scorer {self.scorer.name}, family {self.family.name}.)"
 
     def _repr_html_(self) -> str:
         return masker_html(self.card, self.scorer.name, self.size_by_threshold(), self.comparison)
 
     @property
     def sentence(self) -> str:
-        """The promise, such as "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images ..."."""
+        """The promise in one English sentence, such as "In at least 9 of 10 new images, ..."."""
         return self.card.sentence
+
+    @property
+    def formula(self) -> str:
+        """The promise, such as "P(l1 <= 0.02) >= 0.90 for new images like the 400 calibration images ..."."""
+        return self.card.formula
 
     @property
     def comparison(self) -> ScoreComparison | None:
@@ -110,6 +117,11 @@ class Masker:
     def guarantee(self) -> Guarantee:
         """The promise as a value with axes."""
         return self.card.promise.resolve()
+
+    @cached_property
+    def seen(self) -> frozenset[str]:
+        """Hashes of the images that training, selection and calibration have seen, and of their groups."""
+        return self.scorer.trained_on.union(self.card.calibrated_on, self.card.seen)
 
     def evidence(self) -> CalibrationData:
         """Return the critical lambdas and curves of the calibration images, for the threshold.
@@ -171,8 +183,8 @@ class Masker:
             of y_hat (*space, C) for arrays and (C, *space) for a Triplet, as its images are.
 
         Warns:
-            UserWarning: an array or tensor is far outside of the calibration images, such as much darker than
-                each, or of another size; or more of its values were clipped than of theirs.
+            ConformaskWarning: an array or tensor is far outside of the calibration images, such as much
+                darker than each, or of another size; or more of its values were clipped than of theirs.
 
         Raises:
             InvalidArgumentError: one of them is a tensor and one an array, or the numbers of images differ.
@@ -187,7 +199,7 @@ class Masker:
             inputs, outputs, weight, category, None if cues is None else cues_of(self.card, cues)
         )
         if found := self.outliers(item.batch, features_of(item.score)):
-            warnings.warn(outliers_text(found, len(item.batch)), stacklevel=2)
+            warnings.warn(outliers_text(found, len(item.batch)), category=ConformaskWarning, stacklevel=2)
         masks = self.open(item)
         if isinstance(x, Tensor):
             return masks
@@ -198,7 +210,8 @@ class Masker:
         """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
         if isinstance(self.guarantee.population, Weighted):
             return {}  # by design about other images
-        return outliers(self.curves, batch, features)
+        texts = outliers(self.curves, appearance(batch), features)
+        return {name: text for name, text in zip(batch.names, texts, strict=True) if text}
 
     def masks(
         self,
@@ -224,7 +237,7 @@ class Masker:
         x, y_hat = inside("x", x), inside("y_hat", y_hat)
         self.card.check_shape(y_hat.shape[1:])
         if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
-            warnings.warn(reason, stacklevel=4)
+            warnings.warn(reason, category=ConformaskWarning, stacklevel=4)
         names = tuple(f"image {index}" for index in range(len(x)))
         categories = None if category is None else tuple(category)
         weights = None if weight is None else tuple(map(float, weight))
@@ -323,10 +336,19 @@ class Masker:
         thresholds = np.geomspace(card.threshold / 8, largest, THRESHOLDS)
         return tuple((float(t), size_at(self.curves, float(t), promise, self.loss)) for t in thresholds)
 
+    def threshold_of(self, choice: float | str) -> float:
+        """Return a threshold, given in any form that `calibrate` takes, as a value of the loss.
+
+        Raises:
+            InvalidArgumentError: the choice is none of these forms.
+        """
+        in_loss = threshold_in_loss(choice, self.card.loss, self.card.values)
+        return threshold_of(in_loss, self.scorer.selection)
+
     def recalibrate(
         self,
         *,
-        threshold: float | None = None,
+        threshold: float | str | None = None,
         confidence: float | None = None,
         promise: AnyPromise | None = None,
     ) -> "Masker":
@@ -348,12 +370,14 @@ class Masker:
         stored = self.card, self.stored_curves(), self.loss, selection
         stated = promise if isinstance(promise, Promise) else self.card.promise.changed(promise)
         stated = stated.changed(confidence=confidence)
-        made = recalibrated(*stored, self.card.threshold if threshold is None else threshold, stated)
+        level = self.card.threshold if threshold is None else self.threshold_of(threshold)
+        made = recalibrated(*stored, level, stated)
         if made is not None:
             return replace(self, **vars(made))
-        if stated.group_name == self.card.promise.group_name:
+        words = {name: getattr(stated, name) for name in WORDS}
+        renamed = replace(self.card.promise, **words)
+        if vars(renamed) == vars(self.card.promise):
             return self
-        renamed = replace(self.card.promise, group_name=stated.group_name)
         return replace(self, card=replace(self.card, promise=renamed))
 
     @cached_property

@@ -38,7 +38,7 @@ class OnlineMasker:
     Raises:
         InvalidArgumentError: a masker whose promise is not the marginal one, or eta outside (0, 1).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

@@ -7,10 +7,9 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.conformal.curves import Curves
-from conformask.masker.appearance import MEASURES, ROLES, appearance
+from conformask.masker.appearance import MEASURES, ROLES
 from conformask.records.change import Change
 from conformask.storage.as_arrays import Array
-from conformask.types import Batch
 
 FAR = 0.5
 """Distance from the nearest calibration image, as a share of the range of all of them, that counts as far.
@@ -24,37 +23,39 @@ SCORES = ("mean score", "spread / mean score", "median / mean score")
 """The features of a score map that `features_of` computes, before the score's own."""
 
 
-def outliers(curves: Curves | None, batch: Batch, features: Float[np.ndarray, "n f"]) -> dict[str, str]:
-    """Return in which respect images lie far outside of all calibration images, by name; others are left out.
+def outliers(
+    past: Curves | None, looks: Float[np.ndarray, "n 2 4"], features: Float[np.ndarray, "n f"]
+) -> list[str]:
+    """Return in which respect each image lies far outside of all `past` ones; "" where it does not.
 
-    `features` are those of the scores of the batch. It is a description, without a false-alarm rate; empty
-    where the calibration kept nothing to compare with.
+    `looks` are the appearance of new images, `features` those of their scores. It is a description, without a
+    false-alarm rate; "" for all where the past images left nothing to compare with.
     """
-    if curves is None or curves.features is None:
-        return {}
-    past, new = curves.features[:, : len(SCORES)], features[:, : len(SCORES)]
-    if curves.appearance is not None:  # first, since it says more to a reader
-        past, new = (
-            np.hstack([looks.reshape(len(looks), -1), scores])
-            for looks, scores in ((curves.appearance, past), (appearance(batch), new))
+    if past is None or past.features is None:
+        return [""] * len(features)
+    known, new = past.features[:, : len(SCORES)], features[:, : len(SCORES)]
+    if past.appearance is not None:  # first, since it says more to a reader
+        known, new = (
+            np.hstack([each.reshape(len(each), -1), scores])
+            for each, scores in ((past.appearance, known), (looks, new))
         )
-    low, high = past.min(axis=0), past.max(axis=0)
+    low, high = known.min(axis=0), known.max(axis=0)
     is_far = np.maximum(low - new, new - high) > FAR * np.maximum(high - low, NARROWEST)
-    return {
-        name: _text(int(measure) - is_far.shape[1], new[index], low, high, len(past))
-        for index, (name, measure) in enumerate(zip(batch.names, is_far.argmax(axis=1), strict=True))
-        if is_far[index].any()
-    }
+    return [
+        _text(int(measure) - is_far.shape[1], values, low, high, len(known)) if far else ""
+        for measure, values, far in zip(is_far.argmax(axis=1), new, is_far.any(axis=1), strict=True)
+    ]
 
 
 def outliers_text(found: Mapping[str, str], n: int) -> str:
-    """Return a warning of the images that `outliers` found, among n."""
+    """Return a warning of the images that were found to be outliers, by name, among n."""
     name, how = next(iter(found.items()))
     far = "far outside of the calibration images"
     which = f"this image is {far}" if n == 1 else f"{len(found)} of {n} images are {far}, such as {name}"
     return (
-        f"{which} ({how}): the promise does not cover it. Check the range, the network that made y_hat, and "
-        "that x and y_hat are in their places"
+        f"{which} ({how}). The promise is an average over images like those of the calibration: nothing is "
+        "known about such an image by itself. Check the range, the network that made y_hat, and that x and "
+        "y_hat are in their places"
     )
 
 

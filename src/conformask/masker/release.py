@@ -12,31 +12,29 @@ from jaxtyping import Bool, Float, Int
 from conformask.calibration import ScoredBatch, features_of, loss_under, mask_size
 from conformask.conformal.certainty import Simultaneous
 from conformask.conformal.crossing import between_grid_points, meets_threshold
+from conformask.conformal.curves import Curves
 from conformask.conformal.lambdas import LogLinear, fit_log_quantile
 from conformask.conformal.order import ROUNDING, smallest_marginal_set
 from conformask.conformal.rules import covariates_of
 from conformask.conformal.selection import benjamini_hochberg, p_values
 from conformask.conformal.units import Group
-from conformask.data.images import is_constant, pixel_hash
-from conformask.data.scan import hash_of_group
 from conformask.data.triplets import Triplets, refuse_others
-from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
+from conformask.errors import CalibrationError, InvalidArgumentError, expect
+from conformask.masker.appearance import appearance
+from conformask.masker.judged_batches import identified, refuse_judged, remember
 from conformask.masker.masker import Masker
+from conformask.masker.outliers import outliers
 from conformask.masker.requirements import warn_if_ungrouped
 from conformask.masker.resolve import has_theorem
-from conformask.records.release import JudgedImage, Release, ReleasePower
+from conformask.records.network import Caveat
+from conformask.records.release import JudgedBatch, JudgedImage, Release, ReleasePower
+from conformask.records.sentence import rounded_share
+from conformask.records.size import among, size_text
 from conformask.scorers.streaming import gathered
 from conformask.storage.as_arrays import Array
-from conformask.storage.as_json import read_json, write_json
-from conformask.storage.claims import refuse_unclaimed
-from conformask.storage.exclusive import exclusive_folder
 from conformask.training.processes import ONE_DEVICE
-from conformask.types import Images
-from conformask.wording.numbers import plural, rounded_share
 from conformask.wording.promises import release_promise
 
-RECORD = "released.json"
-"""The file of a run folder that lists the batches that were judged, so that none is tried in several ways."""
 SHARES = (0.01, 0.02, 0.05, 0.1)
 """Shares at which the power is measured where the truth is known."""
 MANY = 0.5
@@ -62,15 +60,15 @@ def release(
 
     Images are ordered by risk, which is fixed before a calibration image is looked at: a quantile regression
     of log critical lambdas on features of the score, fitted on the selection images, or the mean score where
-    these are too few. Images far outside of the calibration's are held back untested: they are no part of the
-    batch that the promise is about.
+    these are too few. Images far outside of the calibration images that meet the threshold, or of another
+    size than all of the calibration's, are held back untested, and count in the batch with p-value 1.
 
     Args:
         masker: a calibrated masker with one lambda: guarantee marginal or pac, for images or groups.
         images: new images (x, y_hat), one batch; where y is known, the power is measured.
         share: the largest share of the released images that may miss the threshold, in expectation.
         each: judge each image by itself, as in a stream: at most this share of all new images is released
-            and misses the threshold, however many come and whichever of them depend on each other.
+            and misses the threshold, in expectation, however many come and whichever depend on each other.
         allow_network_mismatch: judge outputs of another network than the calibration's.
 
     Raises:
@@ -81,7 +79,7 @@ def release(
         MismatchError: no curves are stored; images of other channels or of another network.
         ImageError: an image that cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((60, 16, 16), dtype=np.float32)
@@ -92,38 +90,8 @@ def release(
         >>> cm.release(masker, cm.Triplets.from_arrays(y**2, y**1.5, y), share=0.1).n_released
         20
     """
-    expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    refuse_others(images)
-    _check(masker, share)
-    masker.card.check_cues(images.provenance.cues)
-    caveat = masker.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
-    masker.card.check_spacing(images.geometries())
-    warn_if_ungrouped(masker.guarantee, images.groups, "new")
-    if not each and _are_dependent(masker, images):
-        raise InvalidArgumentError(
-            f"{len(images)} new images in {len(set(images.groups))} groups depend on each other: calibrate "
-            "with the unit group, so that groups are released as one, or judge each image by itself, --each "
-            "(each=True)"
-        )
-    measurable = images.has_truth and has_theorem(masker.guarantee, masker.loss, images.reference)
-    measure = partial(_measures, masker, measurable)
-    measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, ONE_DEVICE)
-    _refuse_used(masker, images, measured["truth"])
-    new = candidates(masker, images.groups, measured)
-    sentence, formula = release_promise(masker.card, share, caveat, each=each)
-    return Release(
-        sentence=sentence,
-        formula=formula,
-        share=share,
-        each=each,
-        images=judged(masker, images.names, measured, new, new.released(share, each=each)),
-        unit=masker.card.promise.named(masker.guarantee.unit.singular),
-        n_units=len(new.p_values),
-        n_calibration=masker.card.n_units,
-        power=new.power(sorted({share, *SHARES}), each=each),
-        fingerprint=masker.fingerprint,
-        pixels=tuple(sorted(filter(None, measured["pixels"].tolist()))),
-    )
+    batch, caveat = _checked(masker, images, share, each=each, allow_network_mismatch=allow_network_mismatch)
+    return _released(masker, images, batch, caveat)
 
 
 def release_once(
@@ -140,39 +108,51 @@ def release_once(
     Raises:
         ConformaskError: see both.
     """
-    refuse_unclaimed([run / RECORD])
-    released = release(masker, images, share, each=each, allow_network_mismatch=allow_network_mismatch)
+    batch, caveat = _checked(masker, images, share, each=each, allow_network_mismatch=allow_network_mismatch)
+    refuse_judged(run, batch)
+    released = _released(masker, images, batch, caveat)
     remember(run, released)
     return released
 
 
-def remember(run: Path, released: Release) -> None:
-    """Record in a run folder what was judged; refuse images that were judged before in another way.
+def _checked(
+    masker: Masker, images: Triplets, share: float, *, each: bool, allow_network_mismatch: bool
+) -> tuple[JudgedBatch, Caveat | None]:
+    """Refuse what cannot be promised, before anything is scored; return the batch that is judged."""
+    expect(masker, Masker, "masker", "what calibrate() or load() returned")
+    refuse_others(images)
+    _check(masker, share)
+    masker.card.check_cues(images.provenance.cues)
+    caveat = masker.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
+    masker.card.check_spacing(images.geometries())
+    warn_if_ungrouped(masker.guarantee, images.groups, "new")
+    if not each and _are_dependent(masker, images):
+        raise InvalidArgumentError(
+            f"{len(images)} new images in {len(set(images.groups))} groups depend on each other: calibrate "
+            "with the unit group, so that groups are released as one, or judge each image by itself, --each "
+            "(each=True)"
+        )
+    return JudgedBatch(share, each, masker.fingerprint, *identified(masker, images)), caveat
 
-    A share that is chosen, or a batch that is cut, after p-values were seen promises nothing. The same
-    release may be repeated.
 
-    Raises:
-        MismatchError: images of this batch were in another batch, or judged with other settings.
-        OutputError: another process writes the record, or it cannot be written.
-    """
-    path, pixels = run / RECORD, list(released.pixels)
-    settings = {"share": released.share, "each": released.each, "fingerprint": released.fingerprint}
-    with exclusive_folder(run, RECORD):
-        batches = read_json(path, ["batches"])["batches"] if path.is_file() else []
-        for earlier in batches:
-            common = len(set(pixels).intersection(earlier["pixels"]))
-            alike = settings.items() <= earlier.items()
-            if common and not (alike and (released.each or pixels == earlier["pixels"])):
-                raise MismatchError(
-                    f"{common} of these {plural(len(pixels), 'image')} were judged before, in a batch of "
-                    f"{len(earlier['pixels'])} with share {earlier['share']:g} ({path}): nothing is promised "
-                    "where share, masker or batch are chosen after looking. Repeat that release as it was, "
-                    "or give images that were not judged yet"
-                )
-        batch = {**settings, "pixels": pixels}
-        if batch not in batches:
-            write_json(path, {"batches": [*batches, batch]})
+def _released(masker: Masker, images: Triplets, batch: JudgedBatch, caveat: Caveat | None) -> Release:
+    """Score the images and judge them."""
+    share, each = batch.share, batch.each
+    measurable = images.has_truth and has_theorem(masker.guarantee, masker.loss, images.reference)
+    measure = partial(_measures, masker, measurable)
+    measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, ONE_DEVICE)
+    new = candidates(masker, images.groups, measured)
+    sentence, formula = release_promise(masker.card, share, caveat, each=each)
+    return Release(
+        sentence=sentence,
+        formula=formula,
+        images=judged(masker, images.names, measured, new, new.released(share, each=each)),
+        unit=masker.card.promise.named(masker.guarantee.unit.singular),
+        n_units=len(new.p_values),
+        n_calibration=masker.card.n_units,
+        power=new.power(sorted({share, *SHARES}), each=each),
+        batch=batch,
+    )
 
 
 @dataclass(frozen=True)
@@ -180,14 +160,14 @@ class Candidates:
     """New units, images or groups, that may be released."""
 
     p_values: PerUnit
-    """P-values of "this unit misses the threshold"."""
+    """P-values of "this unit misses the threshold"; 1 for units that are held back untested."""
     risks: PerUnit
-    is_outlier: Flags
-    """Units with an image far outside of the calibration's."""
     failed: Flags | None
     """Units that miss the threshold; None without the truth."""
     unit_of: Int[np.ndarray, "n"]
     """The unit of each image."""
+    unlike: Sequence[str]
+    """Why each image is unlike those of the calibration; "" where it is not."""
     image_risks: PerImage
     risk: PerImage
     """Shares of the calibration images with less than the risk of each image."""
@@ -195,11 +175,9 @@ class Candidates:
     """Shares of the calibration images of which less is hidden."""
 
     def released(self, share: float, *, each: bool = False) -> Flags:
-        """Return which units are released, those with outliers untested."""
-        tested, released = ~self.is_outlier, np.zeros(len(self.p_values), dtype=bool)
-        p = self.p_values[tested]
-        released[tested] = p <= share + ROUNDING if each else benjamini_hochberg(p, share)
-        return released
+        """Return which units are released."""
+        is_small = self.p_values <= share + ROUNDING
+        return is_small if each else benjamini_hochberg(self.p_values, share)
 
     def power(self, shares: Sequence[float] = SHARES, *, each: bool = False) -> tuple[ReleasePower, ...]:
         """Return what each share releases; empty without the truth."""
@@ -222,25 +200,39 @@ def candidates(masker: Masker, groups: Sequence[str], measured: Mapping[str, Arr
     # rounded: last bits of a product depend on the number of rows, and ties must stay ties
     past, risks = (h(each).round(9) for each in (evidence.column("features"), measured["features"]))
     of_units, of_past, critical = risks, past, evidence.critical_lambdas
-    is_outlier, unit_of = measured["outlier"] != "", np.arange(len(risks))
+    unit_of, unit_of_past = np.arange(len(risks)), np.arange(len(past))
     failed = ~measured["within"] if "within" in measured else None
     if isinstance(unit, Group):
-        labels = np.array(groups)
-        unit_of = np.unique(labels, return_inverse=True)[1]
-        is_outlier = np.bincount(unit_of, is_outlier) > 0
+        labels, past_labels = np.array(groups), evidence.column("group")
+        unit_of, unit_of_past = (np.unique(each, return_inverse=True)[1] for each in (labels, past_labels))
         failed = None if failed is None else unit.losses(failed.astype(np.float64), labels) > 0
         critical = unit.reduce(evidence).critical_lambdas
-        of_units, of_past = unit.losses(risks, labels), unit.losses(past, evidence.column("group"))
+        of_units, of_past = unit.losses(risks, labels), unit.losses(past, past_labels)
+    has_failed = critical < lam
+    passing = evidence.curves.take(np.flatnonzero(~has_failed[unit_of_past]))
+    unlike, p = _unlike(passing, measured), p_values(has_failed, of_past, of_units)
+    p[unit_of[np.array(unlike) != ""]] = 1
     return Candidates(
-        p_values(critical < lam, of_past, of_units),
+        p,
         of_units,
-        is_outlier,
         failed,
         unit_of,
+        unlike,
         risks,
         _share_below(past, risks),
         _share_below(evidence.curves.hidden_shares[:, place], measured["hidden"]),
     )
+
+
+def _unlike(passing: Curves, measured: Mapping[str, Array]) -> list[str]:
+    """Return why each new image is unlike those of the calibration; "" where it is not.
+
+    Only calibration units that meet the threshold are compared with, and sizes only without a margin: the
+    proof in `conformal.selection` needs it.
+    """
+    far = outliers(passing, measured["appearance"], measured["features"])
+    looks = (text and f"unlike the calibration images that meet the threshold: {text}" for text in far)
+    return [size or text for size, text in zip(measured["unknown_size"].tolist(), looks, strict=True)]
 
 
 def _share_below(past: PerImage, new: PerUnit) -> PerUnit:
@@ -311,13 +303,14 @@ def _check(masker: Masker, share: float) -> None:
 
 
 def facts_for_release(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
-    """Return what is known of new images without masks: features of scores, and how they are outliers."""
-    batch, features = item.batch, features_of(item.score)
-    of_size = masker.card.not_covered(tuple(batch.y_hat.shape[2:]))
-    outliers = masker.outliers(batch, features)
+    """Return what is known of new images without masks: features of scores, appearance, unknown sizes."""
+    batch, card, size = item.batch, masker.card, tuple(item.batch.y_hat.shape[2:])
+    is_known = among(size, card.sizes, many=card.tiles is not None, factor=1)
+    text = "" if is_known else f"its size, {size_text(size)}, is not among those of the calibration images"
     return {
-        "features": features,
-        "outlier": np.array([of_size or outliers.get(name, "") for name in batch.names]),
+        "features": features_of(item.score),
+        "appearance": appearance(batch),
+        "unknown_size": np.full(len(batch), text),
     }
 
 
@@ -328,30 +321,11 @@ def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, 
     region = batch.region if terms.region else masker.loss.region_of(batch) if terms.of_objects else None
     measures = facts_for_release(masker, item) | {
         "hidden": mask_size(masks, region).cpu().numpy(),
-        "pixels": _hashes(batch.y_hat),
-        "truth": np.full(len(batch), "") if batch.y is None else _hashes(batch.y),
     }
     if not measurable:
         return measures
     loss = loss_under(masker.loss, masks, batch).detach().double().cpu().numpy()
     return measures | {"within": meets_threshold(loss, masker.card.threshold)}
-
-
-def _hashes(images: Images) -> Array:
-    """Return the hash by which each image is recognised; "" for constant ones, such as blanks."""
-    return np.array(["" if is_constant(image) else pixel_hash(image) for image in images.cpu().numpy()])
-
-
-def _refuse_used(masker: Masker, images: Triplets, truths: Array) -> None:
-    """Raise for images that an earlier step has seen: they are not like new ones."""
-    used = masker.scorer.trained_on.union(masker.card.calibrated_on, images.provenance.trained_on)
-    ids = zip(images.names, truths.tolist(), map(hash_of_group, images.groups), strict=True)
-    if names := [name for name, truth, group in ids if {truth, group} & used]:
-        raise CalibrationError(
-            f"{len(names)} of {len(images)} new images were used for training, selection or calibration: a "
-            "release needs images that no step has seen. One of them, recognised by its pixels or its group, "
-            f"is {names[0]!r}"
-        )
 
 
 def judged(
@@ -361,13 +335,14 @@ def judged(
     new: Candidates,
     released: Flags,
 ) -> tuple[JudgedImage, ...]:
-    """Return all images, the riskiest first, where `candidates` returned `new` for what was measured."""
+    """Return all images, in their order, where `candidates` returned `new` for what was measured."""
     group, judged_images = masker.card.promise.group_name, []
-    for place in np.argsort(-new.image_risks, kind="stable").tolist():
-        unit, outlier, hidden = new.unit_of[place], measured["outlier"][place], measured["hidden"][place]
-        far = [f"not like the calibration images: {outlier}"] if outlier else []
-        others = [f"other images of its {group}"] if new.image_risks[place] < new.risks[unit] else []
-        reasons = [*far, *others, *_comparisons(new.risk[place], hidden, new.more_hidden[place])]
+    unlike_units = {int(unit) for unit, text in zip(new.unit_of, new.unlike, strict=True) if text}
+    for place, (unit, unlike) in enumerate(zip(new.unit_of.tolist(), new.unlike, strict=True)):
+        hidden, by_others = measured["hidden"][place], new.image_risks[place] < new.risks[unit]
+        others = by_others or (unit in unlike_units and not unlike)
+        reasons = [*filter(None, [unlike]), *([f"other images of its {group}"] if others else [])]
+        reasons += _comparisons(new.risk[place], hidden, new.more_hidden[place])
         judged_images.append(
             JudgedImage(
                 name=names[place],

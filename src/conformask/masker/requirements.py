@@ -16,7 +16,8 @@ from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.populations import SamePopulation, Weighted
 from conformask.conformal.rules import CategoryLambda, Rule, covariates_of
 from conformask.conformal.units import Columns, Group
-from conformask.errors import CalibrationError, InvalidArgumentError
+from conformask.errors import CalibrationError, ConformaskWarning, InvalidArgumentError
+from conformask.losses.clean import LIT, UNKNOWN
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.storage.as_arrays import Array
 from conformask.types import Loss
@@ -118,27 +119,29 @@ def hidden_by(rule: Rule, hidden: float) -> str | None:
     return f"{EVERY_IMAGE} of category {', '.join(closed)}"
 
 
-def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, hidden: float, loss: str) -> None:
+def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, hidden: float) -> None:
     """Warn if only closed masks keep the promise, or if that was close.
 
     Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
     lucky calibration sets, and be kept less often than they say.
     """
-    hides, claim = hidden_by(rule, hidden), f"{promise.claim(loss, seen.threshold)} ({promise.name})"
+    hides = hidden_by(rule, hidden)
     fail = float((seen.critical_lambdas <= 0).mean())
     of_them = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
     if hides is not None:
         why = of_them if fail > 0 else "there are too few images, or their errors vary too much"
         warnings.warn(
-            f"{claim} is kept only by hiding {hides} completely: {why}. A larger threshold or a lower "
+            f"the promise is kept only by hiding {hides} completely: {why}. A larger threshold or a lower "
             "confidence that is chosen now is exploratory: to rely on it, calibrate with it on images that "
             "no choice has seen",
+            category=ConformaskWarning,
             stacklevel=4,
         )
     elif (chance := chance_of_hiding(promise, seen)) > NEAR:
         warnings.warn(
-            f"{of_them}: about {chance:.0%} of such calibration sets would keep {claim} only by hiding every "
-            "image",
+            f"{of_them}: about {chance:.0%} of such calibration sets would keep the promise only by hiding "
+            "every image",
+            category=ConformaskWarning,
             stacklevel=4,
         )
 
@@ -167,6 +170,7 @@ def warn_if_ungrouped(promise: Guarantee, groups: Sequence[str], images: str) ->
             f"the promise counts groups, but each of the {len(groups)} {images} images is one by itself: "
             "state groups with --group-from (group_from=), folders or a column of the manifest, unless each "
             "group has one image",
+            category=ConformaskWarning,
             stacklevel=4,
         )
 
@@ -183,12 +187,14 @@ def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
         warnings.warn(
             f"threshold {threshold:g}: {name} of images in [0, 1] never exceeds {largest:g}, so nothing is "
             f"hidden{grey}",
+            category=ConformaskWarning,
             stacklevel=4,
         )
     elif threshold < PERFECT:
         warnings.warn(
             f"threshold {threshold:g}: {name} of images in [0, 1] is less than {PERFECT:g} only where "
             "pixels are equal to the last digit of a float, so nearly everything else is hidden",
+            category=ConformaskWarning,
             stacklevel=4,
         )
 
@@ -200,6 +206,21 @@ def warn_if_closed(hidden: float, whole: str) -> None:
             f"these masks hide {hidden:.0%} of {whole} on average: the threshold is hard to keep with this "
             "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, "
             "or use another loss or a better score",
+            category=ConformaskWarning,
+            stacklevel=4,
+        )
+
+
+def warn_if_few_pixels(loss: Loss, unmasked: Array) -> None:
+    """Warn of images, by their unmasked losses, with too few noisy pixels for the central limit theorem."""
+    few = int((unmasked >= UNKNOWN).sum())
+    if loss.terms.allowance == "clt" and few:
+        where = "an image" if loss.terms.window is None else "the window around each pixel that is shown"
+        warnings.warn(
+            f"{few} of the {len(unmasked)} calibration images are too small or too dark for an allowance by "
+            f"the central limit theorem: it takes {LIT} independent pixels in which the repeats differ in "
+            f"{where}. Take larger images or windows, or repeats with more counts, or leave what is black "
+            "out of the region; allowance exact takes 200 x 200 pixels",
             stacklevel=4,
         )
 

@@ -15,11 +15,13 @@ from conformask.conformal.lambdas import LogLinear
 from conformask.conformal.presets import DEFAULTS
 from conformask.conformal.promise import AnyPromise, Promise
 from conformask.conformal.promise import promise as promise_from
+from conformask.data.reach import with_reach
 from conformask.data.scan import columns_of
 from conformask.data.triplets import Triplets
 from conformask.distances.lp import Lp
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import AnyLoss, loss, stored_loss
+from conformask.losses.clean import CleanLoss
 from conformask.masker.requirements import check_sample_size, warn_if_meant_otherwise
 from conformask.masks import family as family_by_name
 from conformask.masks.mask_family import Family
@@ -29,9 +31,10 @@ from conformask.records.loss import LossTerms
 from conformask.records.network import check_network
 from conformask.records.reference import Reference
 from conformask.records.selection import ScoreComparison, Selection
-from conformask.records.threshold import level_of, threshold_of
+from conformask.records.threshold import is_quantile, level_of, threshold_in_loss, threshold_of
 from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
-from conformask.scorers.given import BY_VALUE, Given, GivenScorer
+from conformask.scorers.given import BY_VALUE, GREY, Given, GivenScorer
+from conformask.scorers.given import NAME as GIVEN
 from conformask.scorers.image_level import Levelled
 from conformask.scorers.level_fit import FEWEST, along_levels, fit_level
 from conformask.scorers.network_scorer import NetworkScorer
@@ -87,9 +90,12 @@ def resolve(
         CalibrationError: too few images for the promise.
         MismatchError: outputs of another network than the scorer was trained on.
     """
+    is_quantile(threshold)
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
+    threshold = threshold_in_loss(threshold, used.terms, images.values)
     refuse_unbounded(stated.resolve(), used)
     refuse_noisy(stated.resolve(), used, images.reference)
+    used = with_reach(used, images if selection is None else selection)
     if used.terms.of_objects and not images.has_objects:
         raise InvalidArgumentError(
             "a promise about objects needs labels of the objects of each y_hat and y: labels= and y_labels= "
@@ -99,7 +105,7 @@ def resolve(
         raise InvalidArgumentError(
             "patches go with promises about pixels; objects are shown or hidden whole: leave patches out"
         )
-    trained = for_images(scorer, images, used)
+    trained = for_images(scorer, images, used, selection)
     scorer = in_patches(for_loss(trained, used), patch_area(patches, images))
     if scorer.name not in WITHOUT_TRAINING:
         check_network(
@@ -225,9 +231,12 @@ def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Fa
         choice = _grey(scorer, used)
     elif choice is None and scorer.by_value and (used.family or {}).get("name") == "binary":
         choice = BY_VALUE
-    if choice is None or isinstance(choice, str | Mapping):
-        return family_by_name(choice or used.family or scorer.family, used.exponent or 1.0)
-    return choice
+    if not (choice is None or isinstance(choice, str | Mapping)):
+        return choice
+    settings = choice or used.family or scorer.family
+    if scorer.name == GIVEN and settings in ("reciprocal", {"name": "reciprocal"}):
+        settings = GREY
+    return family_by_name(settings, used.exponent or 1.0)
 
 
 def _grey(scorer: Scorer, used: Loss) -> str | Mapping[str, Json]:
@@ -263,7 +272,12 @@ def loss_for(
         used = stored_loss(scorer.selection.of)
     if used is None:
         raise InvalidArgumentError("this scorer was fitted for no loss: pass loss=")
-    return used if images is None else used.with_pixels(images.window).in_regions(images.has_regions)
+    if images is not None:
+        used = used.with_pixels(images.window).in_regions(images.has_regions)
+    kept = None if scorer.selection is None else scorer.selection.of
+    if isinstance(used, CleanLoss) and kept is not None and replace(kept, reach=used.reach) == used.terms:
+        return replace(used, reach=used.reach or kept.reach)
+    return used
 
 
 def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
@@ -274,8 +288,8 @@ def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
     """
     if terms.length is None:
         return
-    window = None if geometry is None else geometry.window(terms.length)
-    if window is None or window.sides != terms.window:
+    sides = terms.window
+    if geometry is None or not isinstance(sides, tuple) or not geometry.spans(sides, terms.length):
         spacing = "no spacing" if geometry is None else f"a spacing of {geometry.text}"
         raise MismatchError(
             f"the window of {terms.length} was {terms.window} pixels, but these images have {spacing}: give "

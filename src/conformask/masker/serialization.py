@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conformask.conformal.curves import Curves
-from conformask.errors import MismatchError, MissingFileError
+from conformask.errors import ConformaskWarning, MismatchError, MissingFileError
 from conformask.records.card import CALIBRATION, CalibrationCard
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
@@ -135,6 +135,7 @@ def _verify_0_1(folder: Path) -> None:
         warnings.warn(
             f"{folder} was saved without checksums, by an early version of conformask, so it cannot be "
             "checked whether its files belong together; save it again to seal it",
+            category=ConformaskWarning,
             stacklevel=5,
         )
         return

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from conformask.calibration import size_at
 from conformask.conformal.promise import AnyPromise
 from conformask.conformal.promise import promise as promise_from
+from conformask.data.reach import with_reach
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
 from conformask.losses import AnyLoss
@@ -54,7 +55,7 @@ def threshold_choices(
         InvalidArgumentError: none are given, and the scorer keeps none.
         CalibrationError: too few selection images for this confidence.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -68,9 +69,9 @@ def threshold_choices(
     used, guarantee = loss_for(scorer, loss, selection), promise_from(promise).resolve()
     refuse_unbounded(guarantee, used)
     if selection is not None:
-        scorer = in_patches(
-            for_loss(for_images(scorer, selection, used), used), patch_area(patches, selection)
-        )
+        used = with_reach(used, selection)
+        scorer = for_images(scorer, selection, used, selection)
+        scorer = in_patches(for_loss(scorer, used), patch_area(patches, selection))
         used_family = family_for(scorer, used, family)
         record = selection_record(scorer, selection, used, [used_family])
     elif isinstance(scorer, Untrained | Given) or scorer.selection is None:

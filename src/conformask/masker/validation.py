@@ -3,7 +3,9 @@
 from dataclasses import dataclass, replace
 
 import numpy as np
+from jaxtyping import Bool
 
+from conformask.conformal.calibration_data import CalibrationData
 from conformask.conformal.coverage_test import (
     PerImage,
     PValues,
@@ -13,12 +15,12 @@ from conformask.conformal.coverage_test import (
     resampled_p_values,
 )
 from conformask.conformal.crossing import SLACK, meets_threshold
-from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.populations import EachCategory, SamePopulation, Weighted
 from conformask.conformal.units import Labels
+from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
-from conformask.records.evaluation import Measurement
+from conformask.records.evaluation import CategoryCoverage, Measurement
 
 LEVEL = 0.01
 """False-alarm rate: how often a promise that is kept may be called broken."""
@@ -34,6 +36,8 @@ class PromiseTest:
     """The largest loss that the promise allows: 1 - confidence, or the threshold."""
     tails: PValues | None
     """The two p-values of the measured loss; None where no law is known."""
+    worst: CategoryCoverage | None = None
+    """The category that is judged, where the promise is for each."""
 
     def expected(self, promise: Guarantee) -> tuple[float, float] | None:
         """Return the range that is not unlikely: of the coverage, or of the mean loss that is promised."""
@@ -46,6 +50,17 @@ class PromiseTest:
         return more and self.tails is not None and self.tails.worse < level
 
 
+def measurement_of_unused(
+    masker: Masker, images: Triplets, losses: PerImage, used: Bool[np.ndarray, "n"], level: float = LEVEL
+) -> Measurement | None:
+    """Summarise the losses of the images that no step has used, in whole groups; None if there are none."""
+    groups, categories = np.array(images.groups), np.array(images.categories)
+    new = ~np.isin(groups, groups[used])
+    if not new.any():
+        return None
+    return measurement_of(masker, losses[new], groups[new], categories[new], level)
+
+
 def measurement_of(
     masker: Masker,
     losses: PerImage,
@@ -53,7 +68,7 @@ def measurement_of(
     categories: Labels | None = None,
     level: float = LEVEL,
 ) -> Measurement:
-    """Summarise the losses of images with truth and compare them with the promise; see `agreement`."""
+    """Summarise the losses of images with truth and compare them with the promise."""
     promise = masker.guarantee
     met = meets_threshold(losses, masker.card.threshold)
     coverage, interval = promise.unit.coverage(met, groups)
@@ -67,6 +82,7 @@ def measurement_of(
         p_better=None if held.tails is None else held.tails.better,
         broken=held.broken(level),
         expected=held.expected(promise),
+        worst=held.worst,
     )
 
 
@@ -75,17 +91,33 @@ def compare_with_promise(
 ) -> PromiseTest:
     """Compare the losses of images with the promise.
 
-    The law counts one image per group, unless the promise is about groups. With categories, the result is
-    that of the worst one, corrected for their number. No law is known for weighted promises, nor where one
+    The law counts one image per group, unless the promise is about groups. Of a promise for each category,
+    the worst one is judged, corrected for their number. No law is known for weighted promises, nor where one
     has to be drawn from curves and none are stored.
     """
     promise, threshold = masker.guarantee, masker.card.threshold
-    bounded, allowed = promise.statement.bounded(losses, threshold), promise.statement.allowed(threshold)
+    allowed = promise.statement.allowed(threshold)
     if isinstance(promise.population, EachCategory):
-        return _worst_category(masker, bounded, allowed, groups, np.asarray(categories))
+        return _worst_category(masker, losses, allowed, groups, np.asarray(categories))
+    bounded = promise.statement.bounded(losses, threshold)
     of_units = promise.unit.losses(bounded, groups)
     loss = float(of_units.mean() if promise.by_group else bounded.mean())
-    return PromiseTest(loss, allowed, _tails(masker, of_units))
+    calibration = None if masker.curves is None else masker.evidence()
+    return PromiseTest(loss, allowed, _tails(promise, masker.card.n_units, calibration, of_units))
+
+
+def category_coverage(
+    masker: Masker, losses: PerImage, groups: Labels, categories: Labels
+) -> tuple[CategoryCoverage, ...]:
+    """Return the coverage of each category, in the order of their names."""
+    unit, met = masker.guarantee.unit, meets_threshold(losses, masker.card.threshold)
+    coverages = []
+    for category in np.unique(categories):
+        own = categories == category
+        n = len(np.unique(groups[own])) if unit.is_group else int(own.sum())
+        estimate = unit.coverage(met[own], groups[own])
+        coverages.append(CategoryCoverage(str(category), n, *estimate, float(losses[own].mean())))
+    return tuple(coverages)
 
 
 def most_failing(masker: Masker, level: float) -> float:
@@ -96,11 +128,10 @@ def most_failing(masker: Masker, level: float) -> float:
     """
     promise, threshold = masker.guarantee, masker.card.threshold
     if isinstance(promise.population, EachCategory) and masker.curves is not None:
-        law, names = (
-            replace(promise, population=SamePopulation()),
-            np.unique(np.asarray(masker.curves.category)),
-        )
-        ranks = [_rank_in(masker.curves, str(name), law) for name in names]
+        law = replace(promise, population=SamePopulation())
+        names = np.unique(np.asarray(masker.curves.category)).tolist()
+        counts = [_n_units(law, _calibration_of(masker, name)) for name in names]
+        ranks = [(law.rank(n), n) for n in counts]
     else:
         ranks = [(promise.rank(masker.card.n_units), masker.card.n_units)]
     shares = [promise.statement.allowed(threshold)]
@@ -112,38 +143,43 @@ def most_failing(masker: Masker, level: float) -> float:
     return max(shares)
 
 
-def _tails(masker: Masker, of_units: PerImage) -> PValues | None:
-    promise, n = masker.guarantee, masker.card.n_units
+def _tails(
+    promise: Guarantee, n: int, calibration: CalibrationData | None, losses: PerImage, comparisons: int = 1
+) -> PValues | None:
+    """Return the p-values of the losses of new units under the rule of n units, whose data are these."""
     rank = promise.rank(n)
     if rank is not None:
-        return coverage_p_values(n, rank, of_units == 0)
-    if masker.curves is None or isinstance(promise.population, Weighted):
+        return coverage_p_values(n, rank, losses == 0)
+    if calibration is None or isinstance(promise.population, Weighted):
         return None
-    calibration = masker.evidence()
-    return resampled_p_values(promise.fit_on_selection(calibration, n), calibration, of_units)
+    fixed = promise.fit_on_selection(calibration, n)
+    return resampled_p_values(fixed, calibration, losses, comparisons)
 
 
 def _worst_category(
     masker: Masker, losses: PerImage, allowed: float, groups: Labels, categories: Labels
 ) -> PromiseTest:
     """Return the agreement of the category with the smallest p-value, corrected for their number."""
-    if masker.curves is None:
-        return PromiseTest(float(losses.mean()), allowed, None)
-    law, curves, agreements = replace(masker.guarantee, population=SamePopulation()), masker.curves, []
-    for category in np.unique(categories):
-        own = categories == category
-        of_units = law.unit.losses(losses[own], groups[own])
-        loss = float(of_units.mean() if law.by_group else losses[own].mean())
-        rank, n = _rank_in(curves, str(category), law)
-        tails = None if rank is None else coverage_p_values(n, rank, of_units == 0)
-        agreements.append(PromiseTest(loss, allowed, tails))
-    worst = min(agreements, key=lambda each: each.tails.worse if each.tails else 1 - each.loss)
-    return replace(worst, tails=worst.tails and worst.tails.correct(len(agreements)))
+    law, agreements = replace(masker.guarantee, population=SamePopulation()), []
+    coverages = category_coverage(masker, losses, groups, categories)
+    for coverage in coverages:
+        own = categories == coverage.category
+        bounded = law.statement.bounded(losses[own], masker.card.threshold)
+        of_units = law.unit.losses(bounded, groups[own])
+        loss, tails = float(of_units.mean() if law.by_group else bounded.mean()), None
+        if masker.curves is not None:
+            data = _calibration_of(masker, coverage.category)
+            tails = _tails(law, _n_units(law, data), data, of_units, len(coverages))
+        agreements.append(PromiseTest(loss, allowed, tails, coverage))
+    worst = min(agreements, key=lambda each: (each.tails.worse if each.tails else 1.0, -each.loss))
+    return replace(worst, tails=worst.tails and worst.tails.correct(len(coverages)))
 
 
-def _rank_in(curves: Curves, category: str, law: Guarantee) -> tuple[int | None, int]:
-    """Return the rank deployed in a category, if one is, and its number of units."""
-    calibrated = np.asarray(curves.category) == category
-    group = None if curves.group is None else curves.group[calibrated]
-    n = law.unit.count(int(calibrated.sum()), {"group": group})
-    return law.rank(n), n
+def _calibration_of(masker: Masker, category: str) -> CalibrationData:
+    """Return the calibration data of a category, from which its lambda was made."""
+    data = masker.evidence()
+    return replace(data.take(np.flatnonzero(data.column("category") == category)), own_bound=False)
+
+
+def _n_units(law: Guarantee, data: CalibrationData) -> int:
+    return law.unit.count(data.n, {"group": data.curves.group})

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.conformal.crossing import SLACK
-from conformask.errors import InvalidArgumentError
+from conformask.errors import ConformaskWarning, InvalidArgumentError
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Weigh
 
@@ -45,5 +45,6 @@ def warn_of_scale(weights: Float[np.ndarray, "n"], calibrated: tuple[float, floa
         warnings.warn(
             f"a weight of {outside[0]:g} is outside the range of the calibration weights, {low:g} to "
             f"{high:g}: weights are known up to a constant factor, which must be the same for both",
+            category=ConformaskWarning,
             stacklevel=4,
         )

@@ -8,13 +8,19 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, cast
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
 
 from conformask.errors import InvalidArgumentError
 from conformask.storage.as_arrays import Array as Array
+
+try:
+    import numba
+except ValueError as error:
+    raise InvalidArgumentError(
+        f"the environment variable NUMBA_NUM_THREADS is not valid ({error}): unset it, or give at least 1"
+    ) from error
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

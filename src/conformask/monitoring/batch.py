@@ -5,19 +5,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy
-from jaxtyping import Float
 
 from conformask.conformal.populations import Weighted
 from conformask.conformal.units import first_of_each
 from conformask.data.triplets import Triplets
 from conformask.masker.masker import Masker
 from conformask.masker.outliers import SCORES
-from conformask.masker.validation import LEVEL, measurement_of
+from conformask.masker.validation import LEVEL, measurement_of_unused
 from conformask.monitoring.changes import changes_of
 from conformask.monitoring.measures import check_level, measures_of, one_of_each_group
 from conformask.records.change import Change
 from conformask.records.evaluation import Measurement
 from conformask.records.network import Caveat
+from conformask.records.sentence import worst_text
 from conformask.storage.as_arrays import Array
 from conformask.training.processes import ONE_DEVICE, Compute
 from conformask.wording.measurements import changes_text, shift_text
@@ -55,6 +55,8 @@ class Monitoring:
     """Changes of shifted images, strongest first; None if no shift, or if the calibration is too old."""
     measurement: Measurement | None
     """The loss under the masks compared with the promise; None without truth."""
+    n_used: int
+    """Number of images with truth that are not measured, because an earlier step has seen them."""
     caveat: Caveat | None
     """A caveat where the promise may not be about the new images."""
 
@@ -76,7 +78,8 @@ class Monitoring:
         low, high = (share(end) for end in measurement.coverage_interval)
         status = "BROKEN" if measurement.broken else "Measured"
         mean = f"mean loss {figure(measurement.mean_loss)}"
-        return f"{status}: coverage {share(measurement.coverage)} (95 % interval {low} to {high}), {mean}."
+        coverage = f"coverage {share(measurement.coverage)} (95 % interval {low} to {high})"
+        return f"{status}: {coverage}{worst_text(measurement.worst)}, {mean}."
 
     @property
     def shifted(self) -> bool:
@@ -118,7 +121,7 @@ def monitor(
             of another network.
         ImageError: an image that cannot be used.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -145,7 +148,10 @@ def monitor(
         p_value=_combined([comparison.p_value for comparison in comparisons]),
         level=level,
         changes=None,
-        measurement=None if measures.losses is None else _measured(masker, new, measures.losses, level),
+        measurement=None
+        if measures.losses is None
+        else measurement_of_unused(masker, new, measures.losses, measures.used, level),
+        n_used=int(measures.used.sum()),
         caveat=measures.caveat,
     )
     if not result.shifted or measures.appearance is None:
@@ -171,10 +177,6 @@ def shift_of(masker: Masker, features: Mapping[str, Array], new: Triplets) -> st
     old, of_new = curves.features[one_of_each_group(curves)], np.stack(list(by_group.values()))
     p_value = _combined([_p_value(*pair) for pair in zip(old.T, of_new.T, strict=True)])
     return shift_text(p_value, LEVEL, shifted=True) if p_value < LEVEL else None
-
-
-def _measured(masker: Masker, new: Triplets, losses: Float[np.ndarray, "n"], level: float) -> Measurement:
-    return measurement_of(masker, losses, np.array(new.groups), np.array(new.categories), level)
 
 
 def _compare(name: str, old: Array, new: Array) -> Comparison:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from conformask.calibration import ScoredBatch, batch_curves, features_of, loss_under
 from conformask.conformal.curves import Curves
@@ -15,6 +15,7 @@ from conformask.conformal.units import Places, first_of_each
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.appearance import appearance
+from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.masker import Masker
 from conformask.masker.outliers import SCORES
 from conformask.masker.resolve import has_theorem
@@ -41,6 +42,8 @@ class Measures:
     """Appearance of the same calibration images and the new ones; None where the calibration kept none."""
     losses: Float[np.ndarray, "k"] | None
     """Losses under the masks; None without truth."""
+    used: Bool[np.ndarray, "k"]
+    """Images whose truth an earlier step has seen."""
     caveat: Caveat | None
     """A caveat where the promise may not be about the new images."""
 
@@ -98,6 +101,7 @@ def measures_of(
         new=np.column_stack([measures["features"], measures["size"]]),
         appearance=None if old_appearance is None else (old_appearance[first], measures["appearance"]),
         losses=measures.get("loss"),
+        used=used_images(masker, new, measures["truth"].tolist()),
         caveat=caveat,
     )
 
@@ -115,6 +119,7 @@ def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, 
     measures = {
         "features": features_of(item.score),
         "size": sizes[np.arange(len(points)), points.ravel()],
+        "truth": truth_ids(item.batch),
     }
     if masker.stored_curves().appearance is not None:
         measures["appearance"] = appearance(item.batch)

@@ -37,7 +37,7 @@ class StreamMonitor:
         InvalidArgumentError: a level outside (0, 1).
         MismatchError: no curves are stored.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -71,8 +71,8 @@ class StreamMonitor:
 
         A group enters once, with its first image; an image that has entered before does not enter again.
         Images are recognised by the pixels of y_hat; constant ones, such as blanks, by their name. Each is
-        judged once, when its truth is first known, a group with all of its images in `new` then. For
-        `compute` see `monitor`.
+        judged once, when its truth is first known, a group with all of its images in `new` then; those that
+        an earlier step has seen are not judged. For `compute` see `monitor`.
 
         Raises:
             InvalidArgumentError: a weighted promise, or a fact that the rule needs is missing.
@@ -95,7 +95,7 @@ class StreamMonitor:
         for places in sorted(members(groups), key=lambda places: int(places[0])):
             key = _key(new, int(places[0]))
             loss = None
-            if measures.losses is not None:
+            if measures.losses is not None and not measures.used[places].any():
                 losses = statement.bounded(measures.losses[places], self.masker.card.threshold)
                 loss = float(unit.losses(losses, groups[places])[0])
             values = dict(zip(measures.names, measures.new[places[0]].tolist(), strict=True))

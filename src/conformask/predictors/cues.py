@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from typing import get_args
 
@@ -114,10 +115,15 @@ class CueRecipe:
             shown, spread = self._drawn(run, x)
         return [run(x)] if self.show == "one" else shown, spread
 
+    @cached_property
+    def _degrade(self) -> CustomPredictor:
+        """The user's A, opened once."""
+        assert self.degradation is not None
+        return custom_predictor(self.degradation)
+
     def _degraded(self, x: Images, y_hat: Images) -> Images:
         """Return |A y_hat - x|, (N, 1, *space of x), averaged over channels, for the user's A."""
-        assert self.degradation is not None
-        again = custom_predictor(self.degradation)(y_hat)
+        again = self._degrade(y_hat)
         if again.shape != x.shape:
             raise MismatchError(
                 f"{self.degradation} made {size_text(tuple(again.shape[1:]))} of y_hat, but x has "

@@ -3,13 +3,10 @@ library's network.
 """
 
 import importlib
-import json
 import os
 import sys
 import warnings
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,9 +29,6 @@ Outputs = Tensor | tuple[Tensor, ...]
 """y_hat, or y_hat and what else a network returns."""
 Run = Callable[[Images], Outputs]
 DataRange = tuple[float, float]
-CODE = ("custom_obj", "opaque_obj", "aotinductor", ".so")
-"""Parts of names of members, in a torch.export file, that are unpickled without a check, or compiled."""
-WEIGHTS_ONLY = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
 FAR = 4.0
 """Largest magnitude of an output; a larger one is rejected as wrongly scaled."""
 
@@ -58,7 +52,7 @@ class CustomPredictor:
         Raises:
             ImageError: values far outside [0, 1], such as 0 to 255.
         """
-        outputs = self.run(x)
+        outputs = self.run(x.clone())  # networks may change their input in place
         return self._image(outputs[0] if isinstance(outputs, tuple) else outputs)
 
     @torch.no_grad()
@@ -68,7 +62,7 @@ class CustomPredictor:
         Raises:
             ImageError: it returns nothing else, or no maps of the size of y_hat.
         """
-        outputs = self.run(x)
+        outputs = self.run(x.clone())
         if not isinstance(outputs, tuple) or len(outputs) < 2:
             raise ImageError("it returns y_hat alone, and no map after it")
         y_hat, maps = self._image(outputs[0]), outputs[1].detach().cpu().float()
@@ -100,14 +94,13 @@ class NetworkFormat:
 
 
 def custom_predictor(name: str, data_range: DataRange | None = None) -> CustomPredictor:
-    """Open the network with this name.
+    """Open the network with this name. It is code: opening its file may run it, see SECURITY.md.
 
     package.module:function, found from the working folder too, takes an array (*space, C), float32 in [0, 1],
     and returns one of floats, (*space, C) or (*space), or a tuple of it and of a map; it may also name a
-    CustomPredictor. A .pt2 file is
-    torch.export, a .pt, .pth or .ts file TorchScript and a .onnx file ONNX, all from (N, C, *space) in
-    [0, 1] to the same. monai:BUNDLE, careamics:CHECKPOINT and transformers:FOLDER are networks of these
-    libraries; an installed package may add others.
+    CustomPredictor. A .pt2 file is torch.export, a .pt, .pth or .ts file TorchScript and a .onnx file ONNX,
+    all from (N, C, *space) in [0, 1] to the same. monai:BUNDLE, careamics:CHECKPOINT and transformers:FOLDER
+    are networks of these libraries; an installed package may add others.
 
     Args:
         name: the name, such as "enhance:enlarge" or "network.onnx".
@@ -149,7 +142,7 @@ def _function(name: str) -> Callable[[Array], Array]:
             f"{', '.join(libraries)}"
         )
     if os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+        sys.path.append(os.getcwd())  # last: its files must not take the place of installed packages
     try:
         module_object = importlib.import_module(module)
     except Exception as error:  # a user's module may raise anything
@@ -161,7 +154,8 @@ def _function(name: str) -> Callable[[Array], Array]:
             f"predictor {name!r}: importing {module} failed with {type(error).__name__}: {one_line(error)}"
         ) from error
     if not callable(getattr(module_object, function, None)):
-        raise InvalidArgumentError(f"predictor {name!r}: {module} has no function {function!r}")
+        file = getattr(module_object, "__file__", None) or "built in"
+        raise InvalidArgumentError(f"predictor {name!r}: {module} ({file}) has no function {function!r}")
     user_function: Callable[[Array], Array] = getattr(module_object, function)
     return user_function
 
@@ -211,10 +205,8 @@ def _image(output: Any, axes: int) -> Array:
 
 def _open_exported(name: str) -> Run:
     path = existing_file(name)
-    _refuse_code(path)
     try:
-        with _force_weights_only():
-            program = torch.export.load(path)
+        program = torch.export.load(path)
         (input_name,) = program.graph_signature.user_inputs
     except Exception as error:  # the type depends on where it is damaged
         raise MismatchError(
@@ -228,40 +220,6 @@ def _open_exported(name: str) -> Run:
         return _joined([module(part) for part in torch.split(x, 1 if single else len(x))])
 
     return run
-
-
-def _refuse_code(name: str) -> None:
-    """Raise for a file of torch.export that would run code when opened; one with only tensors does not.
-
-    Raises:
-        MismatchError: it holds pickled weights, objects or compiled code.
-    """
-    try:
-        with zipfile.ZipFile(name) as file:
-            names = file.namelist()
-            configs = [json.loads(file.read(member)) for member in names if member.endswith("_config.json")]
-        has_pickle = any(entry.get("use_pickle") for config in configs for entry in config["config"].values())
-    except Exception:  # of a damaged file, which torch.export.load refuses
-        return
-    # a zip may hold one name twice, and its readers differ in which of them they open
-    if has_pickle or len(set(names)) < len(names) or any(part in member for member in names for part in CODE):
-        raise MismatchError(
-            f"{name} contains pickled weights, objects or compiled code, which would run when it is opened: "
-            "write the network again with torch.export.save, with plain tensors as weights"
-        )
-
-
-@contextmanager
-def _force_weights_only() -> Iterator[None]:
-    """Make torch.load unpickle nothing but tensors, whatever calls it."""
-    previous = os.environ.get(WEIGHTS_ONLY)
-    os.environ[WEIGHTS_ONLY] = "1"
-    try:
-        yield
-    finally:
-        os.environ.pop(WEIGHTS_ONLY)
-        if previous is not None:
-            os.environ[WEIGHTS_ONLY] = previous
 
 
 def _open_torchscript(name: str) -> Run:

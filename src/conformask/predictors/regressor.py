@@ -108,6 +108,7 @@ def fit_predictor(
         MismatchError: out holds another run.
     """
     make_module = chosen(KINDS, kind, "kind")
+    refuse_unclaimed(places(out, "training.json", "predictor.json"))
     pairs, held_out = (PairDataset(Pairs(images, task)) for images in (train, selection))
     trained_on = []
     for index in tracked(range(len(pairs)), "reading images", len(pairs)):
@@ -125,7 +126,6 @@ def fit_predictor(
         "trained_on": tuple(trained_on),
     }  # fmt: skip
     with exclusive_folder(out):
-        refuse_unclaimed(places(out, "training.json", "predictor.json"))
         fit_module(module, pairs, held_out, out, training, compute, title="predictor", identity=identity)
         predictor = NetworkPredictor(network, task, size, tuple(trained_on), kind)
         if main_process():

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
-from conformask.conformal.promise import Promise
+from conformask.conformal.promise import WORDS, Promise
 from conformask.names import Level
 from conformask.records.domain import Domain
 from conformask.records.loss import LossTerms, with_loss
 from conformask.records.reference import Reference
+from conformask.records.sentence import sentence_of
 from conformask.storage.as_json import Json
 from conformask.storage.typed import from_dict
 
@@ -65,7 +66,9 @@ class Sample:
     calibrated: str
     """The time of the calibration, in UTC."""
     calibrated_on: tuple[str, ...]
-    """Hashes of pixels and groups of the calibration images."""
+    """Hashes of truths and groups of the calibration images."""
+    seen: tuple[str, ...] = ()
+    """Hashes of y_hat of the calibration images, and of the selection images that were given with them."""
     hidden: float | None = None
     """Mean mask size on the calibration images; None where unknown, as in runs of conformask 0.2."""
     repeats: Literal[0, 1, 2] = 0
@@ -117,7 +120,12 @@ class CalibrationCard(Domain, Sample, Terms):
 
     @property
     def sentence(self) -> str:
-        """The promise in one sentence."""
+        """The promise in one English sentence."""
+        return sentence_of(self)
+
+    @property
+    def formula(self) -> str:
+        """The promise as a formula, with the images that it is about and rests on."""
         images, new = f"the {self.n_calibration} calibration images", "new images"
         if self.n_groups is not None:
             images += f" in {self.n_groups} groups"
@@ -158,7 +166,7 @@ class CalibrationCard(Domain, Sample, Terms):
         stated = {**vars(self), **vars(self.loss), **promise}
         defaults = {field.name: field.default for field in (*fields(self), *fields(LossTerms))}
         defaults |= {"unit": None, "share": None, "within": False}
-        names = stated.keys() - {"loss", "promise", "group_name"}
+        names = stated.keys() - {"loss", "promise", "units", *WORDS}
         return {name: stated[name] for name in names if stated[name] != defaults.get(name, MISSING)}
 
 

@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import MismatchError
+from conformask.errors import ConformaskWarning, MismatchError
 from conformask.records.geometry import Geometry
 from conformask.records.network import Caveat, Network, check_network
 from conformask.records.reading import ReadAs, Reading
 from conformask.records.size import MOST_CHANNELS, Size, among, covered, size_text
+from conformask.records.values import UNIT, Values
 
 KINDS = {2: "planes", 3: "volumes"}
 """Images in words, by the number of their axes beside channels."""
-UNIT = (0.0, 1.0)
-"""The range of floats."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +42,13 @@ class Domain(ReadAs):
     """How the maps from which the score is read were made, such as "samples,8"; None if not by conformask."""
     turned: tuple[str, ...] = ()
     """Roles (x, y_hat) whose files were MONOCHROME1, least value brightest, and were inverted."""
+
+    @property
+    def values(self) -> Values | None:
+        """The values of y_hat that become 0 and 1; None where they are not known."""
+        if self.range_of_y_hat is None:
+            return None
+        return Values(*self.range_of_y_hat, self.units, self.data_range is not None)
 
     def reading_of(self, role: str, dtype: np.dtype[Any]) -> Reading:
         """Return how a user's array is read as x or y_hat: like the images of the calibration.
@@ -113,24 +119,30 @@ class Domain(ReadAs):
         for reason in filter(None, map(self.not_covered, sizes)):
             if self.tiles is None:
                 raise MismatchError(reason)
-            warnings.warn(reason, stacklevel=3)
+            warnings.warn(reason, category=ConformaskWarning, stacklevel=3)
 
     def check_spacing(self, geometries: Iterable[tuple[str, Geometry | None]]) -> None:
         """Warn of images whose spacing differs from the calibration's, by their names.
 
         Warns:
-            UserWarning: the spacing differs by more than a tenth; names the first such image.
+            ConformaskWarning: the spacing differs by more than a tenth; names the first such image.
         """
         if self.geometry is None:
             return
         for name, geometry in geometries:
-            if geometry is not None and geometry.is_finer_or_coarser(self.geometry):
-                warnings.warn(
-                    f"{name} has a spacing of {geometry.text}: the promise was calibrated on "
-                    f"{self.geometry.text} and may not hold for others",
-                    stacklevel=3,
-                )
+            if reason := self.other_spacing(geometry):
+                warnings.warn(f"{name} has {reason}", category=ConformaskWarning, stacklevel=3)
                 return
+
+    def other_spacing(self, geometry: Geometry | None) -> str | None:
+        """Return by which spacing an image differs from the calibration's; None up to a tenth, or unknown."""
+        known = self.geometry
+        if known is None or geometry is None or not geometry.is_finer_or_coarser(known):
+            return None
+        return (
+            f"a spacing of {geometry.text}: the promise was calibrated on {known.text} and may not hold for "
+            "others"
+        )
 
     def check_network(self, network: Network | None, *, allow_network_mismatch: bool) -> Caveat | None:
         """Return a caveat for masks of this network's outputs; None where the promise is about them.

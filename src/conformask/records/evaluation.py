@@ -21,6 +21,7 @@ from conformask.records.objects import ObjectCounts
 from conformask.records.reference import CLEAN, Reference
 from conformask.records.release import ReleasePower
 from conformask.records.selection import ScoreComparison
+from conformask.records.sentence import hidden_text, kept_text, promised_share, worst_text
 from conformask.storage.as_arrays import Array, read_arrays
 from conformask.storage.as_json import Json, read_json
 from conformask.storage.exclusive import exclusive_folder
@@ -52,16 +53,38 @@ def standing(
 
     Where no law of chance is known, whether its 95 % interval holds what was promised.
     """
-    low, high = measurement.coverage_interval
-    if measurement.coverage > confidence:
+    coverage, (low, high) = judged_coverage(measurement)
+    if coverage > confidence:
         return "above" if is_rare(measurement.p_better, low > confidence) else "agrees"
-    rare = measurement.coverage < confidence and is_rare(measurement.p_worse, high < confidence)
+    rare = coverage < confidence and is_rare(measurement.p_worse, high < confidence)
     return "below" if rare else "agrees"
+
+
+def judged_coverage(measurement: "Measurement | Evaluation") -> tuple[float, tuple[float, float]]:
+    """Return the coverage and its interval, of the worst category where the promise is for each."""
+    worst = measurement.worst
+    if worst is None:
+        return measurement.coverage, measurement.coverage_interval
+    return worst.coverage, worst.interval
 
 
 def is_rare(p_value: float | None, beyond: bool) -> bool:
     """Return whether a result is unlikely by chance; without a p-value, whether the interval lies beyond."""
     return beyond if p_value is None else p_value < UNLIKELY
+
+
+@dataclass(frozen=True)
+class CategoryCoverage:
+    """Coverage of the images of one category."""
+
+    category: str
+    n: int
+    """Number of images, or of groups where the promise is about whole groups."""
+    coverage: float
+    interval: tuple[float, float]
+    """95 % interval of the coverage."""
+    mean_loss: float = math.nan
+    """Mean loss under the masks; not recorded by conformask 0.2."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +107,8 @@ class Measurement:
     """True if less is kept than was promised, by more than chance explains."""
     expected: tuple[float, float] | None = None
     """Range of coverage, or mean loss, in 95 % of tests of this size if the promise is kept; else None."""
+    worst: CategoryCoverage | None = None
+    """The category that agrees least with a promise for each: p-values, range and `broken` are about it."""
 
 
 @dataclass(frozen=True)
@@ -123,17 +148,6 @@ class RiskCurve:
 
 
 @dataclass(frozen=True)
-class CategoryCoverage:
-    """Coverage of the test images of one category."""
-
-    category: str
-    n: int
-    coverage: float
-    interval: tuple[float, float]
-    """95 % interval of the coverage."""
-
-
-@dataclass(frozen=True)
 class EvaluationProvenance:
     """The provenance of an evaluation, for repeating it."""
 
@@ -151,7 +165,7 @@ class EvaluationProvenance:
 class Evaluation:
     """The contents of evaluation.json: results of a calibrated masker on images that no choice has seen.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -211,6 +225,8 @@ class Evaluation:
     """The error that is left when a share of each image is hidden; None in conformask 0.2."""
     coverage_by_category: tuple[CategoryCoverage, ...] = ()
     """Coverage of each category, where the promise is for each category."""
+    worst: CategoryCoverage | None = None
+    """The one that agrees least with the promise: p-values, range and verdict are about it."""
     network: Network | None = None
     """The network that made y_hat of the test images."""
     caveat: Caveat | None = None
@@ -236,25 +252,48 @@ class Evaluation:
     """Evaluates the same images under another promise; None where this was read from a folder."""
 
     def __repr__(self) -> str:
-        return f"Evaluation({self.card.sentence}: {', '.join(map(' '.join, self._text().items()))})"
+        return f"Evaluation({self.card.sentence} {self.kept_text}. {self.hidden_text}.)"
 
     def _repr_html_(self) -> str:
-        facts = self._text()
-        verdict = facts.pop("verdict", "")
-        rows = "".join(f"<tr><td>{name}</td><td>{value}</td></tr>" for name, value in facts.items())
-        edge = f"border-left:4px solid {TONES.get(verdict, TONES[''])};padding:2px 0 2px 14px"
+        verdict = self._verdict
+        edge = f"border-left:4px solid {TONES[verdict]};padding:2px 0 2px 14px"
         title = f"<p><b>{verdict.capitalize()}</b></p>" if verdict else ""
-        return f'<div style="{edge}">{title}<p>{escape(self.card.sentence)}</p><table>{rows}</table></div>'
+        measured = f"<p>{escape(self.kept_text)}. {escape(self.hidden_text)}.</p>"
+        formula = f"<p><small><code>{escape(self.card.formula)}</code></small></p>"
+        return f'<div style="{edge}">{title}<p>{escape(self.card.sentence)}</p>{measured}{formula}</div>'
 
-    def _text(self) -> dict[str, str]:
-        low, high = self.coverage_interval
-        promise, facts = self.card.promise, {}
-        about_others = self.caveat is not None and self.caveat.other
-        is_share = not promise.resolve().statement.bounds_a_mean
-        if promise.confidence is not None and is_share and not about_others and self.card.hides is None:
-            facts["verdict"] = VERDICTS[standing(promise.confidence, self)]
-        facts["coverage"] = f"{self.coverage:.1%} (95 % interval {low:.1%} to {high:.1%})"
-        return facts | {"mask size": f"{self.mask_size:.3f}", "test images": f"{self.n_test}"}
+    @property
+    def _verdict(self) -> str:
+        confidence = promised_share(self.card.promise)
+        is_other = self.caveat is not None and self.caveat.other
+        if confidence is None or is_other or self.card.hides is not None:
+            return ""
+        return VERDICTS[standing(confidence, self)]
+
+    @property
+    def n_units(self) -> int:
+        """The number of test images, or of test groups where a promise is about whole groups."""
+        groups = self.n_groups if self.card.promise.resolve().unit.is_group else None
+        return groups or self.n_test
+
+    @property
+    def kept_text(self) -> str:
+        """How many of the test images met the threshold, in words."""
+        return kept_text(
+            self.card.promise, self.units_text, self.n_units, self.coverage, self.coverage_interval
+        ) + worst_text(self.worst)
+
+    @property
+    def units_text(self) -> str:
+        """What was counted in the test, such as "14 test images"."""
+        unit = self.card.promise.resolve().unit
+        counted = f"{self.n_units:,} test {unit.singular if self.n_units == 1 else f'{unit.singular}s'}"
+        return self.card.promise.named(counted)
+
+    @property
+    def hidden_text(self) -> str:
+        """How much is hidden of the test images, in words."""
+        return hidden_text(self.card, self.mask_size, self.mask_size_oracle)
 
     def __iter__(self) -> Iterator[dict[str, Json]]:
         """Iterate over the rows of `table`, so that pandas.DataFrame(evaluation) has the expected rows."""
@@ -304,7 +343,8 @@ class Evaluation:
         """Return all fields but the arrays: the contents of evaluation.json."""
         left_out = "images", "examples", "again"
         record = {name: value for name, value in vars(self).items() if name not in left_out}
-        return {"sentence": self.card.sentence, **record, "card": self.card.to_json()}
+        promise = {"sentence": self.card.sentence, "formula": self.card.formula}
+        return {**promise, **record, "card": self.card.to_json()}
 
     def save(self, folder: Path) -> None:
         """Write evaluation.json and the files it names, evaluation-*.npz and examples-*.npz."""

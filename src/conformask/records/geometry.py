@@ -32,7 +32,7 @@ class PhysicalWindow:
     sides: tuple[int, ...]
     """Sides in pixels, along each axis."""
     length: str
-    """The length as given, such as 5 mm."""
+    """Its true length along all axes, such as 5 mm, or along each, such as 7.5 x 5 x 5 mm."""
 
 
 @dataclass(frozen=True)
@@ -95,14 +95,36 @@ class Geometry:
         return f"affines that differ by {offset:.4g} mm{axes}"
 
     def window(self, length: str) -> PhysicalWindow:
-        """Convert a length such as 5mm or 20 um to whole pixels along each axis, at least 1.
+        """Convert a length such as 5mm or 20 um to the next odd number of pixels along each axis, at least 1.
+
+        A window of odd sides has a pixel in its middle.
 
         Raises:
             InvalidArgumentError: it is not a length.
         """
         number, unit = parsed(length)
-        sides = (round(number * UNITS[unit] / (step * UNITS[self.unit])) for step in self.spacing)
-        return PhysicalWindow(tuple(max(1, side) for side in sides), f"{number:g} {unit}")
+        steps = [step * UNITS[self.unit] / UNITS[unit] for step in self.spacing]
+        sides = tuple(1 + 2 * math.ceil((number / step - 1 - CLOSE) / 2) for step in steps)
+        lengths = [
+            np.format_float_positional(side * step, precision=4, fractional=False, trim="-")
+            for side, step in zip(sides, steps, strict=True)
+        ]
+        text = lengths[0] if len(set(lengths)) == 1 else " x ".join(lengths)
+        return PhysicalWindow(sides, f"{text} {unit}")
+
+    def spans(self, sides: tuple[int, ...], length: str) -> bool:
+        """Return whether these sides in pixels are the length of a `PhysicalWindow`, to half a pixel.
+
+        Raises:
+            InvalidArgumentError: it is not such a length.
+        """
+        numbers, _, unit = length.rpartition(" ")
+        lengths = [parsed(f"{number} {unit}") for number in numbers.split(" x ")]
+        if len(sides) != len(self.spacing) or len(lengths) not in (1, len(sides)):
+            return False
+        steps = UNITS[self.unit] * np.array(self.spacing)
+        exact = np.array([number * UNITS[of_number] for number, of_number in lengths]) / steps
+        return bool((abs(sides - exact.clip(min=1)) <= 0.5 + CLOSE * exact).all())
 
     def pixels(self, extent: str) -> int:
         """Convert an area such as 25mm2 of planes, or a volume such as 8mm3, to whole pixels, at least 1.

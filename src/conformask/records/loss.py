@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from conformask.names import DISTANCES, Allowance, Over
+from conformask.records.geometry import parsed
+from conformask.records.reference import Reference
 from conformask.storage.as_json import Json
 
 LP = re.compile(r"l(\d+(?:\.\d+)?)")
 """Names of the distances lp, with the exponent."""
+MINUS = "1 − "
+"""Beginning of the labels of distances that are 1 minus a similarity."""
 
 
 def whole_of(*, in_region: bool, of_objects: bool) -> str:
@@ -29,7 +33,7 @@ class LossTerms:
     window: int | tuple[int, ...] | None = None
     """Side of the window in pixels, or its side along each axis."""
     length: str | None = None
-    """Side of the window where it was given as a length, such as 5 mm."""
+    """Its side, or its sides, where it was given as a length: 5 mm, or 7.5 x 5 x 5 mm."""
     tolerance: float | None = None
     """The error above which a pixel is wrong."""
     region: bool = False
@@ -84,7 +88,7 @@ class LossTerms:
 
     @property
     def _window_label(self) -> str:
-        """The window in words, such as 9 x 9 pixels, or 5 mm (1 x 5 x 5 pixels)."""
+        """The window in words, such as 9 x 9 pixels, or 7.5 x 5 x 5 mm (3 x 5 x 5 pixels)."""
         sides = self._sides if isinstance(self.window, tuple) else f"{self.window} x {self.window}"
         return f"{sides} pixels" if self.length is None else f"{self.length} ({sides} pixels)"
 
@@ -160,37 +164,37 @@ class LossTerms:
                 f"sums over all pixels{where}; 0 if nothing is shown",
             ),
             "clean": (
-                "Σ m^2 (e − v) / n + t",
+                "(Σ m^2 (e − v) + N t) / n",
                 noise,
-                f"sums over the n pixels{where or ' of the image'}",
-                f"t {self._allowed}, V the variance of the n values of m^2 (e − v)",
+                f"sums over the n pixels{where or ' of the image'}, of which N are shown",
+                f"t {self._allowed('m^2 (e − v)')}",
             ),
             "clean_local": (
                 "max {p_j + t_j : m_j > 0}",
                 noise,
-                f"p_j the mean of e − v over the n pixels of the {self._window_label} around j{inside}",
-                f"t_j {self._allowed}, V the variance of these n values",
+                f"p_j the mean of e − v over the N pixels of the {self._window_label} around j{inside}",
+                f"t_j {self._allowed('e − v')}",
                 f"j the pixels{where}; 0 if nothing is shown",
             ),
         }.get(self.over or "", (f"Σ m{power} e / n", f"sums over the n pixels{where or ' of the image'}"))
         return f"{formula}, with {', '.join((error, *letters))}"
 
-    @property
-    def _allowed(self) -> str:
-        """The allowance for noise as a formula."""
+    def _allowed(self, value: str) -> str:
+        """Return the allowance for the noise of the mean of N values as a formula."""
         reach = f"{self.reach or 1:g}"
-        axes, freedom = ("", "n") if self.reach == 1 else (f" {reach}^d", f"n / {reach}^d")
-        eta = f"{self.eta or 0:g}"
+        axes, freedom = ("", "N") if reach == "1" else (f" {reach}^d", f"N / {reach}^d")
+        eta, variance = f"{self.eta or 0:g}", f"V the variance of {value}"
         if self.allowance == "clt":
             return (
-                f"= z sqrt(V{axes} / n), z the quantile at 1 − {eta} of Student's law with {freedom} − 1 "
-                "degrees of freedom"
+                f"= z sqrt(V{axes} / N), z the quantile at 1 − {eta} of Student's law with {freedom} − 1 "
+                f"degrees of freedom, {variance}, or that by the noise of the pixels around if it is larger"
             )
+        span = "R = max_j max(ŷ_j, 1 − ŷ_j)² + max_j ŷ_j (1 − ŷ_j)"
         if self.reach == 1:
-            return f"= sqrt(2 V l / n) + 7 R l / (3 n − 3), l = ln(2 / {eta}), R = max(ŷ, 1 − ŷ)"
+            return f"= sqrt(2 V l / N) + 7 R l / (3 N − 3), {variance}, l = ln(2 / {eta}), {span}"
         return (
-            f"the mean over the k = {reach}^d grids of pixels {reach} apart of sqrt(2 V l / n) + "
-            f"7 R l / (3 n − 3), l = ln(2 k / {eta}), R = max(ŷ, 1 − ŷ), n the pixels of a grid"
+            f"the mean over the k = {reach}^d grids of pixels {reach} apart of sqrt(2 V l / N) + "
+            f"7 R l / (3 N − 3), N the pixels of a grid, {variance}, l = ln(2 k / {eta}), {span}"
         )
 
     @property
@@ -203,39 +207,151 @@ class LossTerms:
             return "", ""
         return f"e = {self.distance_label} at the pixel", ""
 
-    def limit(self, threshold: str, tolerance: str, *, on_average: bool = False) -> str:
-        """Return the condition that the loss, or its mean, is at most the threshold, in words.
+    @property
+    def exponent(self) -> float | None:
+        """The exponent p where the error of a pixel is |y - y_hat|^p; None for other errors and distances."""
+        power = LP.fullmatch(self.distance)
+        return None if power is None else float(power[1])
 
-        Both numbers are as written.
+    @property
+    def similarity(self) -> str | None:
+        """The similarity of masked images of which the loss is 1 minus, such as SSIM; None without."""
+        known = DISTANCES.get(self.distance)
+        is_similarity = known is not None and not known.is_map and known.label.startswith(MINUS)
+        return self.distance_label.removeprefix(MINUS) if is_similarity else None
+
+    def raised(self, error: str) -> str:
+        """Return a mean of the errors of pixels, each to the exponent, in words; `error` is their root."""
+        exponent = self.exponent or 1.0
+        return {1.0: error, 2.0: f"the square of {error}"}.get(exponent, f"{error} to the power {exponent:g}")
+
+    def phrases(
+        self, threshold: str, tolerance: str, *, axes: int, is_grey: bool, reference: Reference
+    ) -> tuple[str, str]:
+        """Return the event that an image meets the threshold, and the limit of a mean over images, in words.
+
+        Args:
+            threshold: the threshold as written; for a `similarity` its name and 1 minus the threshold.
+            tolerance: the tolerance as written.
+            axes: the number of spatial axes of an image.
+            is_grey: True if masks may have values between 0 and 1.
+            reference: what y is.
         """
-        label, where = self.distance_label, " in the region" if self.region else ""
-        wrong = f"{label} above {tolerance}"
         if self.of_objects:
-            objects = f", where an object is wrong if {self._wrong_object}"
-            if self.over == "any" and on_average:
-                return f"the share of images in which a wrong object is shown is at most {threshold}{objects}"
-            if self.over == "any":
-                return f"no wrong object is shown{objects}"
-            which = "wrong objects is shown" if self.over == "missed" else "objects that are shown is wrong"
-            return f"at most a share of {threshold} of the {which}{objects}"
-        local, as_zero = f"mean {label} over {self._window_label}", "what is hidden counted as 0"
-        if not self._error[0]:
-            return f"masked output and masked truth differ by at most {threshold} in {label}"
-        limits = {
-            "local": f"around every pixel{where} that is shown, the {local} is at most {threshold}",
-            "local_share": f"around at most a share of {threshold} of the pixels{where} that are shown, the "
-            f"{local} is above {tolerance}",
-            "trusted": f"the mean {label} of what is shown{where} is at most {threshold}",
-            "window": f"the mean {label}{where} over any {self._window_label} is at most {threshold}, "
-            + as_zero,
-            "missed": f"at most a share of {threshold} of the pixels{where} with {wrong} is shown",
-            "wrong": f"at most a share of {threshold} of what is shown{where} has {wrong}",
-            "clean": f"the mean {label} to the noisy reference{where}, less its noise and plus an allowance, "
-            f"is at most {threshold}, {as_zero}",
-            "clean_local": f"around every pixel{where} that is shown, the {local} to the noisy reference, "
-            f"less its noise and plus an allowance, is at most {threshold}",
-        }
-        return limits.get(self.over or "", f"the mean {label}{where} is at most {threshold}, {as_zero}")
+            return self._phrases_of_objects(threshold)
+        if self.exponent is None and self.over is None:
+            return self._phrases_of_distance(threshold, is_grey=is_grey)
+        p, where = self.exponent or 1.0, " in the region" if self.region else ""
+        error = {1.0: "error", 2.0: "squared error"}.get(p, f"error to the power {p:g}")
+        limit = self.raised(threshold)
+        root = {1.0: "", 2.0: "as a root mean square"}.get(p, f"as a power mean of exponent {p:g}")
+        average, averaged = (f", {root}", root) if root else (" on average", "averaged")
+        whole, window = "the region" if self.region else "the whole image", self._window_in_words(axes)
+        truth, by_bound = self._clean_in_words(reference)
+        off, against = (f" from {truth}", f" against {truth}") if truth else ("", "")
+        multiplied = error if self.over == "window" else "error"
+        as_grey = f"each {multiplied} is multiplied by the mask: " * is_grey
+        by_mask = ", weighted by the mask," * is_grey
+        outside = "pixels hidden or outside it" if where and self.over == "window" else "hidden pixels"
+        as_zero = f"({as_grey}{outside} count as no error)"
+        wrong, nothing = f"off by more than {tolerance}", "(0 where none is shown)"
+        of_image = (
+            f"what stays visible is off by at most {threshold}{off}, {averaged} over {whole} {as_zero}"
+            f"{by_bound}",
+            f"the {error} of what stays visible{against}, averaged over {whole} {as_zero}, is at most "
+            f"{limit}",
+        )
+        local = (
+            f"around every pixel shown{where} the output is off by at most {threshold}{off}, {averaged} over "
+            f"{window}{by_bound}",
+            f"the largest {error} around a pixel shown{where}, averaged over {window} {nothing}, is at most "
+            f"{limit}",
+        )
+        return {
+            "local": local,
+            "clean_local": local,
+            "local_share": (
+                f"around at most {threshold} of the pixels shown{where} the output is {wrong}, {averaged} "
+                f"over {window}",
+                f"the share of the pixels shown{where} around which the output is {wrong}, {averaged} over "
+                f"{window}, is at most {threshold}",
+            ),
+            "trusted": (
+                f"the pixels shown{where}{by_mask} are off by at most {threshold}{off}{average}",
+                f"the mean {error} of the pixels shown{where}{by_mask}{against} {nothing} is at most {limit}",
+            ),
+            "window": (
+                f"in any {window} what stays visible{where} is off by at most {threshold}{off}{average} "
+                f"{as_zero}",
+                f"the largest {error} of what stays visible{where}{against} in any {window}, averaged over "
+                f"them {as_zero}, is at most {limit}",
+            ),
+            "missed": (
+                f"at most {threshold} of the pixels{where} that are {wrong}{by_mask} are shown",
+                f"of the pixels{where} that are {wrong}, the share{by_mask} that is shown is at most "
+                f"{threshold}",
+            ),
+            "wrong": (
+                f"at most {threshold} of the pixels shown{where}{by_mask} are {wrong}",
+                f"the share of the pixels shown{where}{by_mask} that are {wrong} is at most {threshold}",
+            ),
+        }.get(self.over or "", of_image)
+
+    def _phrases_of_objects(self, threshold: str) -> tuple[str, str]:
+        if_wrong = f"(IoU below {self.iou:g})"
+        are = "is" if threshold.startswith("a ") else "are"
+        return {
+            "any": (
+                f"no wrong object is shown {if_wrong}",
+                f"the chance that a wrong object is shown {if_wrong} is at most {threshold}",
+            ),
+            "missed": (
+                f"at most {threshold} of the wrong objects {are} shown {if_wrong}",
+                f"of the wrong objects {if_wrong}, the share that is shown is at most {threshold}",
+            ),
+        }.get(
+            self.over or "",
+            (
+                f"at most {threshold} of the objects shown {are} wrong {if_wrong}",
+                f"the share of the objects shown that are wrong {if_wrong} is at most {threshold}",
+            ),
+        )
+
+    def _phrases_of_distance(self, threshold: str, *, is_grey: bool) -> tuple[str, str]:
+        equal = "both are multiplied by the mask" if is_grey else "hidden pixels are equal"
+        loss = f"the loss {self.distance_label}{' in the region' * self.region} is at most {threshold}"
+        if self.similarity:
+            scale = f"(1 is equal; {equal})"
+            return (
+                f"what stays visible is at least as similar to the truth as {threshold} {scale}",
+                f"the similarity of what stays visible to the truth {scale} is at least {threshold}",
+            )
+        if self.distance in DISTANCES:
+            differs = f"what stays visible differs from the truth by at most {threshold}"
+            return f"{differs} in {self.distance_label} ({equal})", loss
+        return loss, loss
+
+    def _window_in_words(self, axes: int) -> str:
+        """Return the pixels of a window, such as 9 x 9 pixels (5 x 5 mm)."""
+        sides = self.window if isinstance(self.window, tuple) else (self.window,) * axes
+        length = ""
+        if self.length is not None:
+            number, unit = parsed(self.length)
+            length = f" ({' x '.join([f'{number:g}'] * axes)} {unit})"
+        pixels = f"{' x '.join(map(str, sides))} pixels{length}"
+        return (
+            f"those of {pixels} that lie in the region" if self.region and self.over != "window" else pixels
+        )
+
+    def _clean_in_words(self, reference: Reference) -> tuple[str, str]:
+        """Return what a noisy reference is taken for, and by which theorem; both are empty for a truth."""
+        if not reference.is_noisy:
+            return "", ""
+        if not self.subtracts_noise:
+            return "the noisy reference", ""
+        bound = "the central limit theorem for about" if self.allowance == "clt" else "an exact bound for"
+        share = f"{100 * (self.eta or 0):.4g} %"
+        return "the clean image behind the noise", f", by {bound} all but {share} of images"
 
     @property
     def caveat(self) -> str | None:
@@ -243,15 +359,18 @@ class LossTerms:
         if self.of_objects:
             return "Nothing is promised about objects of the reference that the network lacks."
         if self.subtracts_noise:
-            how = "by the central limit theorem" if self.allowance == "clt" else "by an exact bound"
-            apart = "" if self.reach == 1 else f" {self.reach:g} or more apart"
-            if self.reach is not None and self.reach != int(self.reach):
-                apart = f", or correlated by {self.reach:g}^d at most, summed over a pixel and those around"
+            eta = f"{100 * (self.eta or 0):.4g}\N{NO-BREAK SPACE}%"
+            how = f"by an exact bound, for all but {eta} of images"
+            if self.allowance == "clt":
+                how = f"by the central limit theorem, for about all but {eta} of images"
+            reach = self.reach or 1
+            apart = "" if reach == 1 else f" {reach:g} or more apart"
+            if reach != int(reach):
+                apart = f", or correlated by {reach:g}^d at most, summed over a pixel and those around"
             return (
-                f"The clean image, which is not known, is within the threshold too, {how}, but for a share "
-                f"of at most {self.eta:g} of all images, which comes off the confidence. This holds where "
-                f"the noise of the reference has mean 0 and is independent of the input and between pixels"
-                f"{apart}."
+                f"The clean image, which is not known, is within the threshold too, {how}; this share comes "
+                "off the confidence. It holds where the noise of the reference has mean 0 and is independent "
+                f"of the input and between pixels{apart}."
             )
         if self.over is not None or not (self.distance in DISTANCES and not DISTANCES[self.distance].is_map):
             return None

@@ -3,7 +3,7 @@
 import warnings
 from dataclasses import dataclass
 
-from conformask.errors import MismatchError
+from conformask.errors import ConformaskWarning, MismatchError
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def check_network(
             f"{caveat.text}: calibrate on outputs of that network, or continue without a promise with "
             "--allow-network-mismatch (allow_network_mismatch=True)"
         )
-    warnings.warn(caveat.text, stacklevel=4)
+    warnings.warn(caveat.text, category=ConformaskWarning, stacklevel=4)
     return caveat
 
 

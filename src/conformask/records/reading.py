@@ -1,7 +1,9 @@
 """Settings for reading files and arrays that do not define these themselves."""
 
 import math
+import re
 from dataclasses import asdict, dataclass, fields, replace
+from pathlib import PurePath
 from typing import Any, Literal
 
 from conformask.errors import InvalidArgumentError
@@ -18,7 +20,8 @@ class Reading:
     """Instructions for reading images, in addition to their files; the same for calibration and new images.
 
     Raises:
-        InvalidArgumentError: the axes, or the threshold of components, are not valid.
+        InvalidArgumentError: the axes, or the threshold of components, are not valid, or a folder of maps or
+            labels is not one beside y_hat/.
 
     Examples:
         >>> import numpy as np
@@ -50,8 +53,12 @@ class Reading:
     objects: str | None = None
     """The folder beside y_hat/ with labels of the objects of each image, in its folders y_hat/ and y/; or
     components:T, for the parts of y_hat and y above T in [0, 1]; None without objects."""
+    units: str | None = None
+    """The unit of the values of y_hat and y, such as m or HU, for sentences and thresholds."""
     turned: bool = False
     """True if the smallest value is the brightest; only a file itself specifies it."""
+    as_stored: bool = False
+    """True for maps, labels and regions, whose values count as they are even in a TIFF whose 0 is white."""
 
     def __post_init__(self) -> None:
         axes, threshold = self.axes, self.components_above
@@ -60,6 +67,15 @@ class Reading:
                 f"objects {self.objects!r}: give a threshold of at least 0 and below 1, such as "
                 "components:0.5"
             )
+        for path in filter(None, (self.cues, self.objects)):
+            if PurePath(path).is_absolute() or ".." in PurePath(path).parts:
+                raise InvalidArgumentError(
+                    f"{path!r} would give all images the maps or labels of these: name a folder beside "
+                    "y_hat/, such as 'maps', which other images have too. Move or link it there; a run that "
+                    "was calibrated with this path has to be calibrated again"
+                )
+        if self.units is not None and not re.fullmatch(r"[^\W\d_][^\s,;()]*", self.units):
+            raise InvalidArgumentError(f"units {self.units!r}: give a unit such as m, HU or µm")
         if axes is None:
             return
         if not set(axes) <= set(AXES) or len(set(axes)) < len(axes) or not {"Y", "X"} <= set(axes):
@@ -79,15 +95,16 @@ class Reading:
             return math.nan
 
     def of(self, role: str) -> "Reading":
-        """Return how images of x, y_hat or y are read: by their own range, with clip `all` or None."""
+        """Return how images of a role are read: x by its own range, with clip `all` or None."""
         data_range = self.x_range if role == "x" and self.x_range is not None else self.data_range
         clip: Literal["all"] | None = "all" if self.clip in ("all", role) else None
-        return replace(self, data_range=data_range, x_range=None, clip=clip)
+        as_stored = role in ("cues", "labels", "region")
+        return replace(self, data_range=data_range, x_range=None, clip=clip, as_stored=as_stored)
 
     @property
     def facts(self) -> list[object]:
         """Settings that determine pixel values: the range, and the others only if any are set."""
-        ours = ("data_range", "group_from", "cues")
+        ours = ("data_range", "group_from", "cues", "units")
         others = {name: value for name, value in asdict(self).items() if name not in ours and value}
         return [self.data_range, *([others] if others else [])]
 
@@ -122,6 +139,8 @@ class ReadAs:
     """The noise of one repeat, where it was stated."""
     objects: str | None = None
     """The folder of the labels of objects, or components:T, where the promise is about objects."""
+    units: str | None = None
+    """The unit of the values of y_hat and y, where stated."""
 
     @property
     def reading(self) -> Reading:

@@ -21,7 +21,7 @@ class NoiseModel:
     Raises:
         InvalidArgumentError: a value is not finite, or gain or read noise is negative.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.NoiseModel(0.01, 0.1, 0.02).option
         '0.01,0.1,0.02'
@@ -68,7 +68,7 @@ class Reference:
     Raises:
         InvalidArgumentError: a model without one repeat; the noise of two is measured by their difference.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.Reference(1, cm.NoiseModel(0.01, 0, 0.02)).text
         'one noisy repeat and a noise model of gain 0.01, offset 0, read noise 0.02'

@@ -14,7 +14,7 @@ class JudgedImage:
     name: str
     released: bool
     p_value: float
-    """The p-value of "this image, or its group, misses the threshold"."""
+    """The p-value of "this image, or its group, misses the threshold"; 1 if it is held back untested."""
     risk: float
     """The share of the calibration images that look less likely to miss the threshold, in [0, 1]."""
     hidden: float
@@ -44,16 +44,51 @@ class ReleasePower:
 
 
 @dataclass(frozen=True)
+class JudgedBatch:
+    """A batch of images, and the settings with which it was judged, as released.json records them."""
+
+    share: float
+    each: bool
+    fingerprint: str
+    """The fingerprint of the masker."""
+    pixels: tuple[str, ...]
+    """For each image a hash by which it is recognised, sorted; "" for one that is constant throughout."""
+    units: tuple[str, ...] | None = None
+    """For each image, in the same order, a hash of all that its unit is judged by.
+
+    None in records written before they were kept, whose `pixels` leave out images with a constant y_hat.
+    """
+
+    def judged_in(self, earlier: "JudgedBatch") -> int:
+        """Return how many of the images were judged in an earlier batch, 0 if this batch repeats it."""
+        before = {*earlier.pixels} - {""}
+        units = self.units or ()
+        common = [unit for pixels, unit in zip(self.pixels, units, strict=True) if pixels in before]
+        settings = (self.share, self.each, self.fingerprint)
+        repeats = settings == (earlier.share, earlier.each, earlier.fingerprint)
+        if earlier.units is None:
+            repeats &= self.each or self.pixels == earlier.pixels
+        else:
+            repeats &= {*common} <= {*earlier.units} if self.each else units == earlier.units
+        return 0 if repeats else len(common)
+
+
+@dataclass(frozen=True)
+class JudgedBatches:
+    """The contents of released.json."""
+
+    batches: tuple[JudgedBatch, ...]
+
+
+@dataclass(frozen=True)
 class Release:
     """Results of `release`."""
 
     sentence: str
     """What is promised of the released images."""
     formula: str
-    share: float
-    each: bool
     images: tuple[JudgedImage, ...]
-    """All images, the riskiest first."""
+    """All images, in the order in which they were given."""
     unit: str
     """What is released or held back as one: image, or the word for a group."""
     n_units: int
@@ -62,10 +97,23 @@ class Release:
     """Number of calibration units."""
     power: tuple[ReleasePower, ...]
     """Measurements at several shares; empty without the truth."""
-    fingerprint: str = field(repr=False)
-    """The fingerprint of the masker."""
-    pixels: tuple[str, ...] = field(repr=False)
-    """Hashes of the pixels of each y_hat that is not constant, sorted, by which images are recognised."""
+    batch: JudgedBatch = field(repr=False)
+    """The images and the settings with which they were judged, as a run remembers them."""
+
+    @property
+    def share(self) -> float:
+        """The largest share of the released images that may miss the threshold, in expectation."""
+        return self.batch.share
+
+    @property
+    def each(self) -> bool:
+        """True if each image was judged by itself."""
+        return self.batch.each
+
+    @property
+    def riskiest_first(self) -> list[JudgedImage]:
+        """All images, the riskiest first."""
+        return sorted(self.images, key=lambda image: -image.risk)
 
     @property
     def n_released(self) -> int:
@@ -83,7 +131,7 @@ class Release:
         Raises:
             MismatchError: the release is of other images, or by the masker with another fingerprint.
         """
-        if fingerprint != self.fingerprint or {image.name for image in self.images} != set(names):
+        if fingerprint != self.batch.fingerprint or {image.name for image in self.images} != set(names):
             raise MismatchError(
                 "released is about other images, or by another masker: pass release(masker, triplets) of the "
                 "same two"

@@ -13,13 +13,13 @@ MANY = 4
 """Number of sizes from which on images count as having many."""
 
 
-def among(size: Size, sizes: Collection[Size], *, many: bool = False) -> bool:
-    """Return whether a size is a known one or, if there are many, within FACTOR of their range."""
+def among(size: Size, sizes: Collection[Size], *, many: bool = False, factor: int = FACTOR) -> bool:
+    """Return whether a size is a known one or, if there are many, within a factor of their range."""
     if size in sizes or not (many or len(sizes) >= MANY):
         return size in sizes
     smallest, largest = ends(sizes)
     sides = zip(size, smallest, largest, strict=False)
-    return len(size) == len(smallest) and all(low / FACTOR <= s <= high * FACTOR for s, low, high in sides)
+    return len(size) == len(smallest) and all(low / factor <= s <= high * factor for s, low, high in sides)
 
 
 def ends(sizes: Collection[Size]) -> tuple[Size, Size]:

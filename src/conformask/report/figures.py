@@ -9,11 +9,11 @@ from conformask.conformal.crossing import meets_threshold
 from conformask.conformal.intervals import clopper_pearson
 from conformask.masker.card import size_curve
 from conformask.pictures import svg
-from conformask.records.evaluation import Evaluation
+from conformask.records.evaluation import Evaluation, judged_coverage
+from conformask.records.sentence import promised_share, rounded_share
 from conformask.report import words
 from conformask.storage.as_arrays import Array
 from conformask.wording import numbers
-from conformask.wording.promises import promised_share
 
 Figure = Callable[[Evaluation], str | None]
 
@@ -68,11 +68,11 @@ def distances(evaluation: Evaluation) -> str | None:
 
 
 def sizes(evaluation: Evaluation) -> str | None:
-    """Draw histograms of mask sizes: ours filled, the oracles' as outlines."""
+    """Draw histograms of hidden shares: ours filled, the oracles' as outlines."""
     images = evaluation.images
     series = [
         ("ours", _finite_values(images.size), svg.OURS, ""),
-        ("oracle", _finite_values(images.oracle_size), svg.ORACLE, "none"),
+        ("best possible", _finite_values(images.oracle_size), svg.ORACLE, "none"),
         ("the paper's Opt", _finite_values(images.paper_oracle_size), svg.OPT, "5 3"),
     ]
     series = [entry for entry in series if entry[1].size]
@@ -82,20 +82,22 @@ def sizes(evaluation: Evaluation) -> str | None:
     edges = [float(edge) for edge in np.linspace(0, high, 31)]
     counts = [_histogram(values, edges) for _, values, _, _ in series]
     plot = svg.plot((0, high), (0, max(map(max, counts)) * 1.05), top=68)
-    keys = [(f"{name} {values.mean():.3f}", colour, dash) for name, values, colour, dash in series]
+    keys = [(name, colour, dash) for name, _, colour, dash in series]
     marks = [
         svg.key(keys),
-        svg.axes(plot, "mask size, the share hidden", "images", (svg.plain, svg.whole)),
+        svg.axes(plot, f"hidden of {evaluation.card.loss.whole}", "images", (svg.percent, svg.whole)),
     ]
-    ours = svg.bars(plot, edges, counts[0], _bar_titles(edges, counts[0], "mask size"), svg.OURS)
+    ours = svg.bars(
+        plot, edges, counts[0], _bar_titles([100 * edge for edge in edges], counts[0], "hidden %"), svg.OURS
+    )
     marks.append(svg.group([ours], "fill-opacity:.55"))
     for (_, _, colour, dash), count in zip(series[1:], counts[1:], strict=True):
         marks.append(svg.outline(plot, edges, count, colour, dash))
-    return svg.document("Histograms of mask sizes: " + "; ".join(label for label, _, _ in keys), marks)
+    return svg.document("Histograms of hidden shares: " + "; ".join(label for label, _, _ in keys), marks)
 
 
 def size_against_oracle(evaluation: Evaluation) -> str | None:
-    """Draw each image's mask size against the oracle's, or the paper's Opt if there is no exact oracle."""
+    """Draw each image's hidden share against the oracle's, or the paper's Opt's if there is none."""
     images = evaluation.images
     exact = bool(np.isfinite(images.oracle_size).any())
     oracle = images.oracle_size if exact else images.paper_oracle_size
@@ -106,17 +108,19 @@ def size_against_oracle(evaluation: Evaluation) -> str | None:
     xs, ys = oracle[indices], images.size[indices]
     high = min(max(1.05 * max(xs.max(), ys.max()), 0.05), 1.0)
     plot = svg.plot((0, high), (0, high))
-    name = "the oracle" if exact else "the paper's Opt"
+    name = "the best possible masks" if exact else "the paper's Opt"
     titles = [
-        f"{n}: ours {y:.3f}, oracle {x:.3f}" for n, x, y in zip(images.name[indices], xs, ys, strict=True)
+        f"{n}: {rounded_share(y)} hidden, at best {rounded_share(x)}"
+        for n, x, y in zip(images.name[indices], xs, ys, strict=True)
     ]
+    by_truth = f"hidden by {name}, with the {evaluation.reference.noun} known"
     marks = [
-        svg.axes(plot, f"mask size of {name}, which sees the {evaluation.reference.noun}", "our mask size"),
+        svg.axes(plot, by_truth, "hidden by our masks", (svg.percent, svg.percent)),
         svg.line(plot, (0, high), (0, high), svg.QUIET, "2 4"),
         svg.group([svg.points(plot, xs, ys, titles, svg.OURS)], "fill-opacity:.45"),
-        svg.along(plot, (0, 0), (high, high), "as good as the oracle"),
+        svg.along(plot, (0, 0), (high, high), "as good as possible"),
     ]
-    return svg.document(f"Scatter of our mask size against that of {name}, {indices.size} images", marks)
+    return svg.document(f"Scatter of what our masks hide against {name}, {indices.size} images", marks)
 
 
 def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
@@ -148,23 +152,24 @@ def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
 
 
 def size_by_difficulty(evaluation: Evaluation) -> str | None:
-    """Draw the mean mask size in each tenth of predicted difficulty."""
+    """Draw the mean hidden share in each tenth of predicted difficulty."""
     deciles = _enumerate_finite(evaluation.size_by_difficulty)
     if not deciles or not words.by_tenths(evaluation):
         return None
     top = min(1.0, 1.1 * max(max(y for _, y in deciles), 0.05))
     plot = svg.plot((0.5, len(evaluation.size_by_difficulty) + 0.5), (0, top))
-    titles = [f"tenth {x}: mean mask size {y:.3f}" for x, y in deciles]
-    marks = [svg.axes(plot, DIFFICULTY, "mean mask size", x_ticks=[x for x, _ in deciles])]
+    titles = [f"tenth {x}: {rounded_share(y)} hidden" for x, y in deciles]
+    ticks = [x for x, _ in deciles]
+    marks = [svg.axes(plot, DIFFICULTY, "hidden on average", (svg.plain, svg.percent), ticks)]
     for (x, y), title in zip(deciles, titles, strict=True):
         marks.append(svg.bars(plot, (x - 0.32, x + 0.32), (y,), (title,), svg.OURS))
-    return svg.document("Mask size by difficulty: " + "; ".join(titles), marks)
+    return svg.document("Hidden share by difficulty: " + "; ".join(titles), marks)
 
 
 def risk(evaluation: Evaluation) -> str | None:
     """Draw the error that is left against the share that is hidden, by the score, at best and by no score."""
     curve = evaluation.risk
-    if curve is None:
+    if curve is None or evaluation.card.loss.of_objects:
         return None
     shares, worst = curve.shares, curve.by_score[0]
     plot = svg.plot((0, 1), (0, 1.08 * (max(curve.by_score) or 1)), top=68)
@@ -178,7 +183,7 @@ def risk(evaluation: Evaluation) -> str | None:
     titles = [f"{100 * x:.0f} % hidden: {y:.3g} left" for x, y in zip(shares, curve.by_score, strict=True)]
     marks = [
         svg.key(keys),
-        svg.axes(plot, "share of each image that is hidden", "mean |y − ŷ| of what is shown"),
+        svg.axes(plot, "hidden of each image", "mean |y − ŷ| of what is shown", (svg.percent, svg.plain)),
         svg.line(plot, (0, 1), (worst, worst), svg.BEHIND),
         svg.line(plot, shares, curve.best, svg.ORACLE),
         svg.line(plot, shares, curve.by_score, svg.OURS),
@@ -189,7 +194,7 @@ def risk(evaluation: Evaluation) -> str | None:
             plot,
             (evaluation.mask_size,),
             (min(shown, plot.y.high),),
-            (f"our masks: {100 * evaluation.mask_size:.1f} % hidden, {shown:.3g} left",),
+            (f"our masks: {rounded_share(evaluation.mask_size)} hidden, {shown:.3g} left",),
             svg.LIMIT,
             5.5,
         ),
@@ -202,7 +207,7 @@ def risk(evaluation: Evaluation) -> str | None:
 
 
 def size_by_threshold(evaluation: Evaluation) -> str | None:
-    """Draw mean mask size against threshold, to show the cost of others; mark the chosen one."""
+    """Draw the hidden share against the threshold, to show the cost of others; mark the chosen one."""
     return size_curve(evaluation.size_by_threshold, evaluation.card)
 
 
@@ -211,9 +216,10 @@ def gauge(evaluation: Evaluation) -> str | None:
     confidence = promised_share(evaluation.card.promise)
     if confidence is None:
         return None
-    (low, high), coverage = evaluation.coverage_interval, evaluation.coverage
-    stated = evaluation.card.promise
+    coverage, (low, high) = judged_coverage(evaluation)
+    stated, worst = evaluation.card.promise, evaluation.worst
     units = stated.named(f"test {stated.resolve().unit.singular}s")
+    units += "" if worst is None else f" of {worst.category}, the worst category,"
     expected = evaluation.expected
     ends = (low, high, confidence, *(expected or ()))
     start, end = min(ends), max(ends)

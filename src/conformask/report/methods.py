@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from conformask.conformal.populations import EachCategory
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation
-from conformask.report.words import sample_text
+from conformask.records.sentence import worst_text
 from conformask.wording.numbers import figure, interval_text, plural, share
 from conformask.wording.promises import EXPLORATORY_TEXT, network_label
 
@@ -80,8 +80,8 @@ def methods_text(evaluation: Evaluation) -> str:
         f"{_values(card)}, computed from the input and the output of the network by the scorer "
         f"{evaluation.scorer}.",
         f"Masks were calibrated on {images}, separate from the training images, with the guarantee "
-        f"{card.promise.guarantee} [{proofs}], which promises {card.sentence}; the "
-        f"loss is {card.loss.label}{operands}.",
+        f"{card.promise.guarantee} [{proofs}]. {card.sentence} As a formula: {card.formula}; the loss is "
+        f"{card.loss.label}{operands}.",
         *([EXPLORATORY_TEXT] if card.exploratory else []),
         _measurement_sentence(evaluation),
         _size_sentence(evaluation),
@@ -128,20 +128,21 @@ def _network(evaluation: Evaluation) -> str:
 
 def _measurement_sentence(evaluation: Evaluation) -> str:
     promise = evaluation.card.promise.resolve()
-    start = f"On {sample_text(evaluation)}, separate from all of these,"
+    start = f"On {evaluation.units_text}, separate from all of these,"
     if promise.statement.bounds_a_mean:
         low, high = map(figure, evaluation.mean_loss_interval)
         mean = figure(evaluation.mean_loss)
         return (
-            f"{start} the mean loss was {mean} (bootstrap, 95\N{NO-BREAK SPACE}% interval {low} to {high})."
+            f"{start} the mean loss was {mean} (bootstrap, 95\N{NO-BREAK SPACE}% interval {low} to {high})"
+            f"{worst_text(evaluation.worst, evaluation.card)}."
         )
-    interval = interval_text(evaluation.coverage_interval)
-    kept = evaluation.card.promise.named(promise.unit.kept)
-    met = share(evaluation.coverage)
+    interval, met = interval_text(evaluation.coverage_interval), share(evaluation.coverage)
     if promise.unit.is_group or not promise.by_group:  # otherwise the coverage is not a share of a count
-        counted = (evaluation.n_groups if promise.unit.is_group else None) or evaluation.n_test
+        counted = evaluation.n_units
         met = f"{evaluation.coverage * counted:.0f} of {counted} ({met})"
-    return f"{start} {met} were {kept} (Clopper-Pearson, {interval})."
+    within = evaluation.card.promise.named(f"within the threshold{promise.unit.judged}")
+    worst = worst_text(evaluation.worst)
+    return f"{start} {met} were {within} (Clopper-Pearson, {interval}){worst}."
 
 
 def _size_sentence(evaluation: Evaluation) -> str:

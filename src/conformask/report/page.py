@@ -4,11 +4,10 @@ import base64
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,15 @@ from conformask.errors import expect
 from conformask.pictures.pixels import HATCH
 from conformask.pictures.templates import template
 from conformask.records.evaluation import Evaluation, Example
+from conformask.records.sentence import rounded_share
 from conformask.report import figures, words
 from conformask.report.gallery import Picture, heat_gradient, pictures
 from conformask.report.methods import facts, methods_text, references
+from conformask.storage.as_csv import as_cell
 from conformask.storage.as_json import Json
 from conformask.storage.atomic import atomic_write
 from conformask.wording.numbers import figure
-from conformask.wording.promises import headline, meaning_of, release_promise
+from conformask.wording.promises import meaning_of, release_promise
 from conformask.wording.scores import comparison_text
 
 GALLERY, STRIP = 640, 180
@@ -40,11 +41,13 @@ KINDS = {
 MEASURES = {
     "loss": "loss",
     "unmasked_loss": "without a mask",
-    "size": "mask size",
-    "oracle_size": "oracle’s size",
+    "size": "hidden",
+    "oracle_size": "best possible",
     "difficulty": "mean score",
 }
 """Columns of numbers, and their headings; the CSV file has all columns."""
+SHARES = ("size", "oracle_size")
+"""Columns of hidden shares."""
 
 
 @dataclass(frozen=True)
@@ -62,8 +65,8 @@ class GalleryRow:
 
     name: str
     pictures: dict[str, Picture]
-    size: str
-    oracle: str
+    hidden: str
+    best: str | None
     loss: str
     met: bool
     release: str
@@ -91,13 +94,15 @@ class ImageTable:
     """CSV file of the whole record as a data URI."""
 
 
-def write_report(evaluation: Evaluation, path: Path | str) -> Path:
+def write_report(evaluation: Evaluation, path: Path | str, *, caveats: Iterable[str] = ()) -> Path:
     """Write the report of an evaluation to one HTML file, wholly or not at all, and return its path.
+
+    `caveats` are sentences about the test images that it states beside its own.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -111,27 +116,27 @@ def write_report(evaluation: Evaluation, path: Path | str) -> Path:
     """
     expect(evaluation, Evaluation, "evaluation", "what evaluate() returned")
     path = Path(path)
-    page = render(evaluation)
+    page = render(evaluation, caveats)
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def render(evaluation: Evaluation) -> str:
+def render(evaluation: Evaluation, caveats: Iterable[str] = ()) -> str:
     """Return the report as HTML; every name in it is escaped, every picture is embedded."""
     gauge = figures.gauge(evaluation)
     return template(Path(__file__).with_name("template.html")).render(
         evaluation=evaluation,
-        headline=headline(evaluation.card),
         verdict=words.verdict(evaluation),
-        caveats=words.caveats(evaluation),
+        caveats=[*words.caveats(evaluation), *caveats],
         meaning=meaning_of(evaluation.card),
         loss=evaluation.card.loss.label,
-        sample=words.sample_text(evaluation),
+        sample=evaluation.units_text,
         gauge=Markup(gauge) if gauge else None,
         tiles=words.tiles(evaluation),
         cards=_cards(evaluation),
-        comparison=None if evaluation.comparison is None else comparison_text(evaluation.comparison),
+        comparison=evaluation.comparison
+        and comparison_text(evaluation.comparison, best=evaluation.mask_size_oracle is None),
         gallery=_gallery(evaluation),
         strip=_strip(evaluation),
         pictured={example.name for example in evaluation.examples if example.kind in KINDS},
@@ -151,19 +156,19 @@ def render(evaluation: Evaluation) -> str:
 
 
 def _gallery(evaluation: Evaluation) -> list[tuple[str, list[GalleryRow]]]:
-    """Return rows under the heading of their kind, known kinds first."""
+    """Return rows under the heading of their kind, known kinds first, the most hidden first."""
+    examples = sorted(evaluation.examples, key=lambda example: -example.size)
     kinds = dict.fromkeys([*KINDS, *(example.kind for example in evaluation.examples)])
     rows = {
-        KINDS.get(kind, kind): [_row(evaluation, e, GALLERY) for e in evaluation.examples if e.kind == kind]
+        KINDS.get(kind, kind): [_row(evaluation, e, GALLERY) for e in examples if e.kind == kind]
         for kind in kinds
     }
     return [(heading, section) for heading, section in rows.items() if section]
 
 
 def _strip(evaluation: Evaluation) -> list[tuple[str, Picture]]:
-    """Return small overlays with their names, the first of each kind before the second."""
-    by_kind = [[e for e in evaluation.examples if e.kind == kind] for kind in KINDS]
-    ordered = [example for of_rank in zip_longest(*by_kind) for example in of_rank if example is not None]
+    """Return small overlays with their names, the most hidden first."""
+    ordered = sorted((e for e in evaluation.examples if e.kind in KINDS), key=lambda example: -example.size)
     return [(example.name, pictures(example, STRIP)["overlay"]) for example in ordered[:MOST]]
 
 
@@ -171,8 +176,8 @@ def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
     return GalleryRow(
         name=example.name,
         pictures=pictures(example, longest, evaluation.card.range_of_y_hat, evaluation.reference),
-        size=figure(example.size),
-        oracle=figure(example.oracle_size),
+        hidden=rounded_share(example.size),
+        best=None if example.oracle_size is None else rounded_share(example.oracle_size),
         loss=figure(example.loss),
         met=bool(meets_threshold(np.array(example.loss), evaluation.card.threshold)),
         release=example.release,
@@ -198,7 +203,10 @@ def image_table(evaluation: Evaluation) -> ImageTable:
         ImageRow(
             [str(name or "") for name in labels],
             within,
-            [(_sortable_text(value), figure(value)) for value in measures],
+            [
+                (_sortable_text(value), rounded_share(value) if name in SHARES else figure(value))
+                for name, value in zip(measure_names, measures, strict=True)
+            ],
         )
         for labels, within, measures in zip(labels_by_row, met, measures_by_row, strict=True)
     ]
@@ -220,7 +228,7 @@ def _csv(columns: Mapping[str, Sequence[Json]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(columns)
-    writer.writerows(zip(*columns.values(), strict=True))
+    writer.writerows(map(as_cell, row) for row in zip(*columns.values(), strict=True))
     return "data:text/csv;base64," + base64.b64encode(text.getvalue().encode()).decode("ascii")
 
 
@@ -238,20 +246,22 @@ FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (
         figures.risk,
     ),
     (
-        "Mask sizes beside the oracle’s",
-        "The oracle sees the {noun} and masks as little as possible; the closer our masks come to it, the "
-        "better. Numbers are means.",
+        "How much is hidden, beside the best possible",
+        "The best possible masks are found with the {noun} and hide as little as possible; the closer ours "
+        "come to them, the better.",
         figures.sizes,
     ),
     (
         "Does the mask adapt to the image?",
-        "A cloud along the diagonal means large masks only where they are needed; height above it is waste.",
+        "A cloud along the diagonal means that much is hidden only where it has to be; height above it is "
+        "waste.",
         figures.size_against_oracle,
     ),
     (
         "What another threshold would cost",
-        "Mean mask size on the calibration images, same confidence. "
-        "A threshold chosen from this curve is exploratory, unless the guarantee covers them all at once.",
+        "How much is hidden of the calibration images, same confidence. conformask recalibrate RUN "
+        "--threshold T sets another; one that is chosen from this curve is exploratory, unless the guarantee "
+        "covers them all at once.",
         figures.size_by_threshold,
     ),
     (
@@ -261,8 +271,8 @@ FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (
         figures.coverage_by_difficulty,
     ),
     (
-        "Mask size from easy to hard images",
-        "Masks should grow with difficulty; read it beside the coverage of the same tenths.",
+        "Hidden from easy to hard images",
+        "More should be hidden of harder images; read it beside the coverage of the same tenths.",
         figures.size_by_difficulty,
     ),
 )

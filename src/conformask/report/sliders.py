@@ -12,12 +12,12 @@ from conformask.conformal.rules import ConstantLambda
 from conformask.errors import ConformaskError
 from conformask.masker.masker import Masker
 from conformask.records.card import CalibrationCard
+from conformask.records.sentence import threshold_text
 from conformask.wording.numbers import figure, percent
 from conformask.wording.promises import (
     EXPLORATORY_TEXT,
     about_masks,
     all_hidden_text,
-    headline,
     meaning_of,
 )
 from conformask.wording.scores import comparison_text, useless_text
@@ -98,15 +98,18 @@ class SliderState:
     threshold: float
     """The threshold in use: a simultaneous promise takes the declared one at or below the slider."""
     confidence: float | None
+    threshold_text: str
+    """The threshold in words."""
     status: PromiseStatus
-    headline: str | None
     sentence: str | None
+    formula: str | None
+    """The promise as a formula."""
     holds: str | None
     silent: str | None
     about_masks: str | None = None
     """A caveat on masks of this loss: errors that they need not cover."""
-    formula: str | None = None
-    """The loss of the sentence, as a formula."""
+    loss: str | None = None
+    """The loss in the formula, as a formula."""
     score: str | None = None
     """How much the masks of the score hide beside others, on its selection images."""
     useless: str | None = None
@@ -138,10 +141,11 @@ def _promised(masker: Masker, doubt: PromiseStatus | None) -> SliderState:
     return SliderState(
         threshold=card.threshold,
         confidence=card.promise.confidence,
+        threshold_text=threshold_text(card),
         status=doubt or promise_status(card),
-        headline=None if doubt else headline(card),
-        sentence=masker.sentence,
-        formula=card.loss.formula,
+        sentence=None if doubt else card.sentence,
+        formula=card.formula,
+        loss=card.loss.formula,
         holds=None if doubt else meaning.holds,
         silent=None if doubt else meaning.silent,
         about_masks=None if doubt else about_masks(card) or None,
@@ -151,12 +155,14 @@ def _promised(masker: Masker, doubt: PromiseStatus | None) -> SliderState:
 
 
 def _impossible(masker: Masker, setting: SliderSetting, error: ConformaskError) -> SliderState:
+    threshold = masker.card.threshold if setting.threshold is None else setting.threshold
     return SliderState(
-        threshold=masker.card.threshold if setting.threshold is None else setting.threshold,
+        threshold=threshold,
+        threshold_text=threshold_text(replace(masker.card, threshold=threshold)),
         confidence=masker.card.promise.confidence if setting.confidence is None else setting.confidence,
         status=PromiseStatus("impossible", "No promise here", f"{error}. Everything is masked."),
-        headline=None,
         sentence=None,
+        formula=None,
         holds=None,
         silent=None,
     )

@@ -13,6 +13,7 @@ from conformask.pictures.templates import template
 from conformask.report.gallery import Picture, picture, png
 from conformask.storage.as_arrays import Array
 from conformask.storage.atomic import atomic_write
+from conformask.storage.claims import check_output
 
 FOLDER = Path(__file__).parent
 WIDEST, LONGEST = 220, 480
@@ -50,7 +51,7 @@ class Strip:
 
     def __repr__(self) -> str:
         rows_text = "; ".join(", ".join(row.facts) for row in self.rows)
-        return f"Strip({self.sentence}: {rows_text})"
+        return f"Strip({self.sentence} {rows_text})"
 
     def _repr_html_(self) -> str:
         return template(FOLDER / "strip.html").render(strip=self, pictures=_pictures, widest=WIDEST)
@@ -66,10 +67,8 @@ class Strip:
             OutputError: the folder cannot be written to, or the disk is full.
         """
         path = Path(path)
-        contents = {".png": self._repr_png_, ".html": self._page}
-        if path.suffix.lower() not in contents:
-            raise InvalidArgumentError(f"path {str(path)!r}: give a name that ends with .png or .html")
-        content = contents[path.suffix.lower()]()
+        check_strip_file(path)
+        content = self._repr_png_() if path.suffix.lower() == ".png" else self._page()
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
         return path
@@ -77,6 +76,18 @@ class Strip:
     def _page(self) -> bytes:
         fragment = Markup(self._repr_html_())
         return template(FOLDER / "strip_page.html").render(sentence=self.sentence, fragment=fragment).encode()
+
+
+def check_strip_file(path: Path) -> None:
+    """Raise, before the work, for a file that a strip cannot be saved to.
+
+    Raises:
+        InvalidArgumentError: another suffix than .png or .html.
+        OutputError: the file is not conformask's, or cannot be written.
+    """
+    if path.suffix.lower() not in (".png", ".html"):
+        raise InvalidArgumentError(f"path {str(path)!r}: give a name that ends with .png or .html")
+    check_output(path)
 
 
 def _pictures(row: StripRow) -> Iterator[Picture]:

@@ -6,10 +6,17 @@ from dataclasses import dataclass
 
 from conformask.conformal.crossing import meets_threshold
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
-from conformask.records.evaluation import Evaluation, is_rare, standing
-from conformask.wording.measurements import expectation_text, promised_and_measured, release_table
-from conformask.wording.numbers import figure, interval_text, percent, plural, share
-from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, network_label, promised_share
+from conformask.records.evaluation import Evaluation, is_rare, judged_coverage, standing
+from conformask.records.sentence import (
+    mean_text,
+    promised_share,
+    rounded_share,
+    threshold_text,
+    worst_text,
+)
+from conformask.wording.measurements import release_table
+from conformask.wording.numbers import figure, percent, plural, share
+from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, network_label
 from conformask.wording.scores import useless_text
 
 ABSENT = "does not exist for this loss"
@@ -39,53 +46,46 @@ class KeyNumber:
     note: str
 
 
-def sample_text(evaluation: Evaluation) -> str:
-    """Return what was counted in a test."""
-    unit = evaluation.card.promise.resolve().unit
-    groups = unit.is_group and evaluation.n_groups is not None
-    count = evaluation.n_groups if groups else evaluation.n_test
-    return plural(count or 0, f"test {evaluation.card.promise.named(unit.singular)}")
-
-
 def verdict(evaluation: Evaluation) -> Verdict:
     """Return whether the test images agree with the promise, in plain words."""
-    confidence, caveat = promised_share(evaluation.card.promise), evaluation.caveat
+    card, caveat = evaluation.card, evaluation.caveat
+    confidence = promised_share(card.promise)
     if caveat is not None and caveat.other:
-        measurement = f"Measured {share(evaluation.coverage)} of {sample_text(evaluation)}"
-        text = f"{measurement} ({interval_text(evaluation.coverage_interval)}). {caveat.text}."
+        text = f"{share(evaluation.coverage)} of {evaluation.units_text} met the threshold. {caveat.text}."
         return Verdict("open", "Not about these images", f"{text} Nothing was promised for them.")
-    if evaluation.card.hides in (EVERY_IMAGE, EVERY_CALIBRATION_IMAGE):
-        return Verdict("open", "Everything is hidden", all_hidden_text(evaluation.card.hides))
+    if card.hides in (EVERY_IMAGE, EVERY_CALIBRATION_IMAGE):
+        return Verdict("open", "Everything is hidden", all_hidden_text(card.hides))
     if confidence is None:
         return _mean_verdict(evaluation)
-    unit = evaluation.card.promise.resolve().unit
-    text = evaluation.card.promise.named(
-        promised_and_measured(confidence, evaluation, sample_text(evaluation), unit)
-    )
-    chance = _chance_text(evaluation) if evaluation.coverage < confidence else ""
-    stands = standing(confidence, evaluation)
+    chance = _chance_text(evaluation) if judged_coverage(evaluation)[0] < confidence else ""
+    text, stands = evaluation.kept_text, standing(confidence, evaluation)
     if stands == "above":
         return Verdict("above", "Above the promise", f"{text}: the masks are more careful than promised.")
     if stands == "below":
-        return Verdict(
-            "below", "Below the promise", (f"{text}, lower than chance alone explains.{chance}{ALIKE}")
-        )
-    return Verdict(
-        "agrees", "Agrees with the promise", f"{text}{expectation_text(confidence, evaluation)}.{chance}"
-    )
+        too_few = f"{text}, fewer than chance alone explains.{chance}{ALIKE}"
+        return Verdict("below", "Below the promise", too_few)
+    return Verdict("agrees", "Agrees with the promise", f"{text}.{_expected_text(evaluation)}{chance}")
+
+
+def _expected_text(evaluation: Evaluation) -> str:
+    """Return the range in which tests of a promise that is kept lie by chance, where it is known."""
+    if evaluation.expected is None:
+        return ""
+    low, high = map(rounded_share, evaluation.expected)
+    return f" Where a promise is kept, 95 of 100 such tests lie between {low} and {high}."
 
 
 def _mean_verdict(evaluation: Evaluation) -> Verdict:
-    mean, (low, high) = evaluation.mean_loss, evaluation.mean_loss_interval
+    card, mean, (low, _) = evaluation.card, evaluation.mean_loss, evaluation.mean_loss_interval
+    judged = evaluation.worst or evaluation
     text = (
-        "The promise is about a mean loss, not about a share of images: the mean loss of the test images "
-        f"is {figure(mean)} (95\N{NO-BREAK SPACE}% interval {figure(low)} to {figure(high)}), and at most "
-        f"{figure(evaluation.card.threshold)} was promised. {share(evaluation.coverage)} of "
-        f"{sample_text(evaluation)} are {evaluation.card.promise.resolve().unit.kept}."
+        f"On average over {plural(evaluation.n_test, 'test image')} the loss was {mean_text(card, mean)}"
+        f"{worst_text(evaluation.worst, card)}; at most {mean_text(card, card.threshold)} was "
+        "promised."
     )
-    if mean > evaluation.card.threshold and is_rare(evaluation.p_worse, low > evaluation.card.threshold):
+    if judged.mean_loss > card.threshold and is_rare(evaluation.p_worse, low > card.threshold):
         return Verdict("below", "Above the limit", text + _chance_text(evaluation) + ALIKE)
-    if not evaluation.card.promise.resolve().statement.measurable:
+    if not card.promise.resolve().statement.measurable:
         return Verdict("open", "Not directly measurable", text + " One truth per input cannot show its mean.")
     return Verdict("agrees", "Agrees with the promise", text)
 
@@ -113,7 +113,7 @@ def caveats(evaluation: Evaluation) -> list[str]:
 
 def doubts(evaluation: Evaluation) -> Iterator[str]:
     """Yield what speaks against the score: the promise holds, but what is hidden is not what is wrong."""
-    errors, comparison = evaluation.images.hidden_and_shown_error, evaluation.comparison
+    errors, comparison = errors_of_pixels(evaluation), evaluation.comparison
     if errors is not None and errors[0] < errors[1] and errors[2] >= ENOUGH:
         yield (
             f"The masks hide the better pixels: {errors_text(evaluation)}. The promise holds nevertheless, "
@@ -124,9 +124,14 @@ def doubts(evaluation: Evaluation) -> Iterator[str]:
         yield useless
 
 
+def errors_of_pixels(evaluation: Evaluation) -> tuple[float, float, int] | None:
+    """Return `hidden_and_shown_error`; None where objects are hidden, which are not wrong by their pixels."""
+    return None if evaluation.card.loss.of_objects else evaluation.images.hidden_and_shown_error
+
+
 def errors_text(evaluation: Evaluation) -> str:
     """Return the mean errors of what is hidden and of what is shown."""
-    errors = evaluation.images.hidden_and_shown_error
+    errors = errors_of_pixels(evaluation)
     if errors is None:
         return "not measured: no image is partly hidden"
     hidden, shown, count = errors
@@ -138,7 +143,7 @@ def errors_text(evaluation: Evaluation) -> str:
 
 def parts_text(evaluation: Evaluation) -> str | None:
     """Return the mean number of connected parts of a mask, and the length of their boundary, or None."""
-    if evaluation.images.parts is None:
+    if evaluation.images.parts is None or evaluation.card.loss.of_objects:
         return None
     shown, hidden, boundary = map(figure, evaluation.images.parts)
     return f"{shown} shown and {hidden} hidden, with a boundary of {boundary} pixels"
@@ -146,29 +151,32 @@ def parts_text(evaluation: Evaluation) -> str | None:
 
 def tiles(evaluation: Evaluation) -> list[KeyNumber]:
     """Return the key numbers, in the order in which readers ask for them."""
-    interval = "\N{NO-BREAK SPACE}to\N{NO-BREAK SPACE}".join(map(figure, evaluation.mask_size_interval))
+    card = evaluation.card
+    low, high = map(rounded_share, evaluation.mask_size_interval)
     confidence = promised_share(evaluation.card.promise)
     promised = f"promised {percent(confidence)}" if confidence else "share within the threshold"
     hardest = hardest_tenth(evaluation)
     note = promised if hardest is None else f"{promised}; hardest tenth {share(hardest)}"
+    if evaluation.worst is not None:
+        note += f"; {evaluation.worst.category} {share(evaluation.worst.coverage)}"
     return [
         KeyNumber("Coverage", share(evaluation.coverage), note),
         KeyNumber(
-            "Mask size",
-            figure(evaluation.mask_size),
-            f"95\N{NO-BREAK SPACE}% interval {interval}",
+            "Hidden",
+            rounded_share(evaluation.mask_size),
+            f"95\N{NO-BREAK SPACE}% interval {low} to {high}",
         ),
         _oracle_tile(evaluation),
         KeyNumber(
             "Test images",
             f"{evaluation.n_test:,}",
-            f"after {plural(evaluation.card.n_calibration, 'calibration image')}",
+            f"after {plural(card.n_calibration, 'calibration image')}",
         ),
-        KeyNumber("Threshold", f"{evaluation.card.threshold:.4g}", f"on {evaluation.card.loss.label}"),
+        KeyNumber("Threshold", f"{card.threshold:.4g}", f"{threshold_text(card)}; on {card.loss.label}"),
         KeyNumber(
             "Scorer",
             evaluation.scorer,
-            f"{evaluation.card.family_name} · {evaluation.card.promise.guarantee}",
+            f"{card.family_name} · {card.promise.guarantee}",
         ),
     ]
 
@@ -188,36 +196,40 @@ def _oracle_tile(evaluation: Evaluation) -> KeyNumber:
     if evaluation.mask_size_oracle is not None:
         ratio = evaluation.ratio_to_oracle
         note = (
-            f"sees the {evaluation.reference.noun}"
+            f"with the {evaluation.reference.noun} known"
             if ratio is None or math.isnan(ratio)
-            else f"ours is {figure(ratio)} times as large"
+            else f"we hide {figure(ratio)} times as much"
         )
-        return KeyNumber("Oracle’s size", figure(evaluation.mask_size_oracle), note)
+        return KeyNumber("Best possible", rounded_share(evaluation.mask_size_oracle), note)
     if evaluation.mask_size_paper_oracle is not None:
-        return KeyNumber("The paper’s Opt", figure(evaluation.mask_size_paper_oracle), "no oracle here")
-    return KeyNumber("Oracle’s size", "–", ABSENT)
+        hidden = rounded_share(evaluation.mask_size_paper_oracle)
+        return KeyNumber("Hidden by the paper’s Opt", hidden, "no oracle here")
+    return KeyNumber("Best possible", "–", ABSENT)
 
 
 def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return the rows of the table: what was measured, and its value."""
-    images, objects, unit = evaluation.images, evaluation.objects, evaluation.card.promise.resolve().unit
-    within = meets_threshold(images.unmasked_loss, evaluation.card.threshold)
+    card, images, objects = evaluation.card, evaluation.images, evaluation.objects
+    unit = card.promise.resolve().unit
+    within = meets_threshold(images.unmasked_loss, card.threshold)
     interval = " – ".join(map(share, evaluation.coverage_interval))
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
     oracle_size = ABSENT if evaluation.mask_size_oracle is None else figure(evaluation.mask_size_oracle)
-    parts = parts_text(evaluation)
+    parts, counts = parts_text(evaluation), []
+    if objects is not None:
+        of_network = "Objects that the network lacks", card.promise.named(objects.lacking_text)
+        counts = [("Objects shown", card.promise.named(objects.shown_text)), of_network]
     return [
         (
-            evaluation.card.promise.named(f"Coverage: test {unit.singular}s {unit.kept}"),
+            card.promise.named(f"Coverage: test {unit.singular}s within the threshold{unit.judged}"),
             f"{share(evaluation.coverage)} ({interval})",
         ),
         ("Without a mask: test images within the threshold", share(within.mean() if within.size else None)),
         ("Mean loss", _mean_loss(evaluation)),
         *_categories(evaluation),
-        *([] if objects is None else [("Objects shown", objects.shown_text)]),
-        *([] if objects is None else [("Objects that the network lacks", objects.lacking_text)]),
+        *counts,
         ("Mean mask size", f"{figure(evaluation.mask_size)} ({size_interval})"),
-        ("Of the masks", errors_text(evaluation)),
+        *([] if objects is not None else [("Of the masks", errors_text(evaluation))]),
         *([] if parts is None else [("Connected parts of a mask, on average", parts)]),
         ("Mean mask size of the oracle", oracle_size),
         ("Mean mask size, ours / oracle’s", figure(evaluation.ratio_to_oracle)),
@@ -231,11 +243,12 @@ def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
             _correlations_text(evaluation.correlation_size_oracle, evaluation.spearman_size_oracle),
         ),
         *_reference(evaluation),
-        ("Loss, threshold", f"{evaluation.card.loss.label}, {evaluation.card.threshold:.6g}"),
-        ("Formula of the loss", evaluation.card.loss.formula),
-        ("Guarantee, confidence", f"{evaluation.card.promise.guarantee}, {_confidence_text(evaluation)}"),
-        ("Scorer, masks", f"{evaluation.scorer}, {evaluation.card.masks}"),
-        ("Calibration and test images", f"{evaluation.card.n_calibration:,} and {evaluation.n_test:,}"),
+        ("Loss, threshold", f"{card.loss.label}, {card.threshold:.6g}"),
+        ("Formula of the promise", card.formula),
+        ("Formula of the loss", card.loss.formula),
+        ("Guarantee, confidence", f"{card.promise.guarantee}, {_confidence_text(evaluation)}"),
+        ("Scorer, masks", f"{evaluation.scorer}, {card.masks}"),
+        ("Calibration and test images", f"{card.n_calibration:,} and {evaluation.n_test:,}"),
         ("Network that made the test images", network_label(evaluation.network)),
         ("Fingerprint of the masker", evaluation.fingerprint or "–"),
     ]
@@ -248,7 +261,7 @@ def _mean_loss(evaluation: Evaluation) -> str:
 
 def releases(evaluation: Evaluation) -> list[tuple[str, ...]]:
     """Return the rows of the table of releases, headings first; empty where nothing is promised of one."""
-    return release_table(evaluation.power, sample_text(evaluation), percent) if evaluation.power else []
+    return release_table(evaluation.power, evaluation.units_text, percent) if evaluation.power else []
 
 
 def _reference(evaluation: Evaluation) -> Iterator[tuple[str, str]]:

@@ -22,6 +22,7 @@ from conformask.conformal.intervals import correlation
 from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
 from conformask.data.splits import uniform
 from conformask.data.triplets import Triplets
+from conformask.errors import ConformaskWarning
 from conformask.masks import family as family_by_name
 from conformask.masks.binary import Binary
 from conformask.masks.mask_family import Family
@@ -36,7 +37,7 @@ from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_arrays import Array
 from conformask.types import Images, Loss
-from conformask.wording.scores import ANY_SIZE, hidden_text
+from conformask.wording.scores import ANY_SIZE, times
 
 CONFIDENCE = 0.9
 """Confidence of the promise at which scores are compared."""
@@ -230,26 +231,29 @@ def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
     longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
     if scorer == GIVEN:
         longer = "are higher values trusted (--higher trusted), and are the maps those of these images?"
-    share = f"{hidden_text(comparison)} of {comparison.whole}"
-    hidden = f"on {comparison.n} selection images its masks hide {share}"
+    where = f"on {comparison.n} selection images the masks of"
     untrained = {name: share for name, share in comparison.others.items() if name != CONSTANT}
     best = min(untrained, key=lambda name: untrained[name])
-    those = f"while the masks of scorer {best}, which needs no training, hide {untrained[best]:.0%}"
+    those = f"{where} scorer {best}, which needs no training, hide {times(untrained[best], comparison)}"
     if best in comparison.clearly_less:
         what = "the trained score is not useful yet" if trains else f"scorer {scorer} hides more than another"
         warnings.warn(
-            f"{what}: {hidden}, {those}; {longer}, or use --scorer {best} (scorer={best!r})", stacklevel=3
+            f"{what}: {those}; {longer}, or use --scorer {best} (scorer={best!r})",
+            category=ConformaskWarning,
+            stacklevel=3,
         )
     elif comparison.hidden >= HARDLY * comparison.others[CONSTANT]:
         what = "the trained score is" if trains else f"scorer {scorer} is"
+        those = f"{where} a constant score hide {times(comparison.others[CONSTANT], comparison)}"
         warnings.warn(
-            f"{what} hardly useful: {hidden}, while the masks of a constant score hide "
-            f"{comparison.others[CONSTANT]:.0%}; {longer}, or choose another threshold",
+            f"{what} hardly useful: {those}; {longer}, or choose another threshold",
+            category=ConformaskWarning,
             stacklevel=3,
         )
     elif trains and comparison.hidden >= untrained[best]:
         warnings.warn(
-            f"the trained score may not be useful yet: {hidden}, {those}; with so few images, this may be "
+            f"the trained score may not be useful yet: {those}; with so few images, this may be "
             f"chance. Add selection images to find out; otherwise {longer}",
+            category=ConformaskWarning,
             stacklevel=3,
         )

@@ -14,6 +14,7 @@ from torch import nn
 from conformask.calibration import ScoredBatch
 from conformask.data.splits import uniform
 from conformask.data.triplets import Triplets
+from conformask.errors import ConformaskWarning
 from conformask.masks import family
 from conformask.masks.binary import Binary
 from conformask.masks.mask_family import Family
@@ -29,8 +30,7 @@ from conformask.scorers.simple import Simple, SimpleNetwork, map_names
 from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import NETWORKS
 from conformask.types import Loss
-from conformask.wording.numbers import rounded_share
-from conformask.wording.scores import label_of
+from conformask.wording.scores import label_of, times
 
 ENOUGH = 20
 """Number of groups that selection images need for scores to be compared on them."""
@@ -88,7 +88,7 @@ def best_score(
     `hidden` has the mask sizes under trained scores, and `part` says which images the benchmark has.
 
     Warns:
-        UserWarning: it is not the trained one.
+        ConformaskWarning: it is not the trained one.
     """
     loss = benchmark.loss
     maps = {name: simpler(name, trained, loss) for name in map_names(trained.cue_channels)}
@@ -105,9 +105,10 @@ def best_score(
     if name == TRAINED:
         return trained, comparison
     warnings.warn(
-        f"the run uses the score {label_of(name)}: on {comparison.n} {part} images its masks hide "
-        f"{rounded_share(comparison.hidden)}, those of the trained network {rounded_share(hidden.share)}. "
-        "More triplets, of more scenes or patients, may help; --scorer (scorer=) takes one whatever it hides",
+        f"the run uses {label_of(name)} for the score: on {comparison.n} {part} images the trained network "
+        f"would hide {times(hidden.share, comparison)}. More triplets, of more scenes or patients, "
+        "may help; --scorer (scorer=) takes one whatever it hides",
+        category=ConformaskWarning,
         stacklevel=3,
     )
     return simpler(name, trained, loss), comparison

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from conformask import names
 from conformask.arithmetic import full_precision
 from conformask.calibration import GRID_POINTS
+from conformask.data.reach import with_reach
 from conformask.data.scan import DatasetSummary, scan
 from conformask.data.triplets import Triplets, refuse_others
 from conformask.errors import ImageError, InvalidArgumentError
@@ -26,8 +27,9 @@ from conformask.networks import settings_of
 from conformask.progress import main_process, tracked
 from conformask.records.network import check_network
 from conformask.records.selection import CROSS_FITTED
+from conformask.records.sentence import rounded_share
 from conformask.records.size import Size
-from conformask.records.threshold import is_quantile, level_of
+from conformask.records.threshold import is_quantile, level_of, threshold_in_loss
 from conformask.scorers.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scorers.choice import FOLDS, best_score, cross_fitted, is_cross_fitted
 from conformask.scorers.dataset import TripletDataset
@@ -44,7 +46,6 @@ from conformask.training.fit import DEFAULT_TRAINING, TrainingConfig, fit
 from conformask.training.module import Objective, TensorBatch
 from conformask.training.processes import ALL_DEVICES, Compute
 from conformask.types import Images, Loss
-from conformask.wording.numbers import rounded_share
 
 HELD_OUT = 0.1
 """Share of the training images held out for selection where no selection images are given."""
@@ -89,8 +90,8 @@ def fit_scorer(
         compute: the devices; all processes run this program to its end, and the first writes.
 
     Warns:
-        UserWarning: the time was up while the loss still fell; no epoch was better than the start; on the
-            selection images one value everywhere hides hardly more; or a score without training hides as
+        ConformaskWarning: the time was up while the loss still fell; no epoch was better than the start; on
+            the selection images one value everywhere hides hardly more; or a score without training hides as
             little, and is taken unless `scorer` is given.
 
     Raises:
@@ -98,7 +99,7 @@ def fit_scorer(
         ImageError: an image that cannot be used.
         MismatchError: out holds another run.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -110,7 +111,9 @@ def fit_scorer(
     """
     refuse_others(train, selection)
     out, used = Path(out), loss_from(loss).with_pixels(train.window)
+    refuse_unclaimed(places(out, "training.json", "scorer.json"))
     options = network if isinstance(network, NetworkOptions) else NetworkOptions(module=network)
+    threshold = threshold_in_loss(threshold, used.terms, train.values)
     is_quantile(threshold)
     seed, per_channel = training.seed, options.per_channel
     train, selection = train.without_objects(), selection and selection.without_objects()
@@ -123,10 +126,11 @@ def fit_scorer(
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     used = used if isinstance(used, MaskedDistance) else used.in_regions(selection.has_regions)
-    used_head = head(scorer, used)
-    _check_loss(used, used_head, train)
     for part in (train, selection) if used.terms.subtracts_noise else ():
         part.reference.refuse_unknown_noise()
+    used = with_reach(used, selection)
+    used_head = head(scorer, used)
+    _check_loss(used, used_head, train)
     check_network(train.network, selection.network, "training", allow_network_mismatch=False)
     seen, held_out = scan(train), scan(selection, "reading selection images")
     _check_channels(seen, held_out)
@@ -150,7 +154,6 @@ def fit_scorer(
     training = training.resolved(len(everything), rate_for(module))
     fitting = Fitting(start, training, compute, turns=options.module is None and not options.paper_form)
     with exclusive_folder(out):
-        refuse_unclaimed(places(out, "training.json", "scorer.json"))
         unmasked = unmasked_losses(selection, used)
         usual = _families(used_head, used)[0]
         benchmark = ScoreBenchmark.on(selection, used, usual, level_of(threshold, unmasked))

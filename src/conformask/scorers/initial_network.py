@@ -42,7 +42,7 @@ class NetworkOptions:
     Raises:
         InvalidArgumentError: an unknown volume_mode.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.NetworkOptions(width=16).volume_mode is None
         True

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from conformask.errors import MismatchError
 from conformask.losses.objects import LabelledObjects
-from conformask.scorers.scorer import WrappedScorer, called, of_scorer
+from conformask.scorers.scorer import Scorer, WrappedScorer, called, of_scorer
 from conformask.storage.as_arrays import Array
 from conformask.types import Images, Score
 
@@ -44,6 +44,15 @@ class ObjectScorer(WrappedScorer):
         images, labels = score.map.mean(dim=1).cpu().numpy(), cues[:, -1].cpu().numpy()
         painted = np.stack(list(map(_averaged, images, labels)))[:, None]
         return replace(score, map=torch.from_numpy(painted).to(score.map))
+
+    def shown_text(self, lam: float) -> str | None:
+        """Return which objects are shown, by their mean in the map that the scorer reads; None without."""
+        text = self.scorer.shown_text(lam) if isinstance(self.scorer, Scorer) else None
+        return text and text.replace("pixels whose map", "objects whose mean map")
+
+    def in_map(self, scores: Array) -> Array:
+        """Return scores as means of the map that the scorer reads; as they are where it reads none."""
+        return self.scorer.in_map(scores) if isinstance(self.scorer, Scorer) else scores
 
     def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
         """Raise: no exported graph finds objects.

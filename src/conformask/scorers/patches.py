@@ -68,7 +68,8 @@ def patch_area(choice: int | str | None, images: Triplets) -> int | None:
     """Return the least number of pixels of a connected part: a number, or an area such as "25mm2".
 
     Raises:
-        InvalidArgumentError: it is neither, or below 2 pixels, or the first image states no spacing.
+        InvalidArgumentError: it is neither, or below 2 pixels or beyond any image, or the first image states
+            no spacing.
     """
     if isinstance(choice, str) and not choice.strip().isdecimal():
         geometry = images.geometry(0)
@@ -83,6 +84,8 @@ def patch_area(choice: int | str | None, images: Triplets) -> int | None:
         raise InvalidArgumentError(
             f"patches of {area} pixels: every part of a mask has that many; give at least 2, or leave it out"
         )
+    if area is not None and area >= 2**63:  # which the kernel cannot count
+        raise InvalidArgumentError(f"patches of {area} pixels: no image has that many; give fewer")
     return area
 
 
@@ -100,8 +103,8 @@ def remove_specks(scorer: Scorer, score: Array) -> None:
 def _closed(values: Array, order: Array, shape: Array, area: int) -> Array:
     """Return the area closing of an image, flat: basins with fewer pixels are filled up.
 
-    `order` sorts the values. Each pixel becomes the root of the basins beside it that are too small, or that
-    end at its own value; each pixel of a basin takes the value of its root.
+    `order` sorts the values. Each pixel becomes the root of the basins beside it that are too small; each
+    pixel of a basin takes the value of its root.
     """
     parent, count = np.full(values.size, -1, np.int64), np.zeros(values.size, np.int64)
     for pixel in order:
@@ -119,7 +122,7 @@ def _closed(values: Array, order: Array, shape: Array, area: int) -> Array:
                     root = parent[root]
                 if root == pixel:
                     continue
-                if count[root] < area or values[root] == values[pixel]:
+                if count[root] < area:
                     parent[root] = pixel
                     count[pixel] += count[root]
                 else:

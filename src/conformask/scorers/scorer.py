@@ -121,6 +121,10 @@ class Scorer(ABC):
         """Return which values of a map masks show at this lambda; None where the score is no map."""
         return None
 
+    def in_map(self, scores: Array) -> Array:
+        """Return scores as values of the map that they are read from; as they are where there is none."""
+        return scores
+
     def save(self, folder: Path) -> None:
         """Write scorer.json to a run folder; the scorer itself must be passed again: load(..., scorer=)."""
         claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
@@ -190,7 +194,7 @@ def as_scorer(scorer: Scorer) -> Scorer:
 class Heuristic(Scorer):
     """A scorer from a callable (x, y_hat) -> map >= 0 of shape (N, 1 or C, *space); fitted for no loss.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=1).family
         'reciprocal'

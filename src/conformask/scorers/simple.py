@@ -25,7 +25,7 @@ def local_spread(x: Images, y_hat: Images) -> Images:
     It is averaged over channels. Takes any (x, y_hat), for Heuristic(local_spread, channels). Networks err
     most at edges and in textures, so a trained score should give smaller masks than this one.
 
-    Example:
+    Examples:
         >>> import torch
         >>> import conformask as cm
         >>> cm.local_spread(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)).shape
@@ -44,7 +44,7 @@ def residual(x: Images, y_hat: Images) -> Images:
     If x has more or fewer channels than y_hat, those that `compared` selects are used. For
     Heuristic(residual, channels).
 
-    Example:
+    Examples:
         >>> import torch
         >>> import conformask as cm
         >>> cm.residual(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).mean()
@@ -59,7 +59,7 @@ def gradient(x: Images, y_hat: Images) -> Images:
 
     It is the mean over channels of the sum of absolute differences, for Heuristic(gradient, channels).
 
-    Example:
+    Examples:
         >>> import torch
         >>> import conformask as cm
         >>> cm.gradient(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).mean()

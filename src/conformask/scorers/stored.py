@@ -30,7 +30,7 @@ def load_scorer(
         MismatchError: the training was not finished, or the folder needs a loss or module that was not
             given, or that does not fit; a scorer that was fitted for no loss takes any.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

@@ -79,7 +79,7 @@ class Tiled(WrappedScorer):
         InvalidArgumentError: the scorer is not one for certain images; tile or overlap is not a multiple of
             32, or the overlap above a quarter of the tile.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.Tiled(cm.Heuristic(cm.residual, channels=1)).tiles
         (1024, 64)

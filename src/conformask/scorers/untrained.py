@@ -134,19 +134,21 @@ def packaged_scorer() -> Untrained:
     It estimates the error of each pixel from (x, y_hat), and was trained on many tasks and networks; see
     docs/packaged-scorer.md. fit_scorer starts from it.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
         >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
-        >>> cm.calibrate(cm.packaged_scorer(), images, threshold=0.05).sentence
+        >>> cm.calibrate(cm.packaged_scorer(), images, threshold=0.05).formula
         'P(l1 <= 0.05) >= 0.90 for new images like the 30 calibration images (marginal)'
     """
     return Untrained("packaged")
 
 
-def for_images(scorer: Scorer | Untrained | Given, triplets: Triplets, used: Loss) -> Scorer:
+def for_images(
+    scorer: Scorer | Untrained | Given, triplets: Triplets, used: Loss, selection: Triplets | None = None
+) -> Scorer:
     """Return the scorer itself, or the one that it makes for images like these and a loss."""
     if isinstance(scorer, Given):
-        return scorer.of(triplets)
+        return scorer.of(triplets, selection)
     return scorer.of(triplets, used) if isinstance(scorer, Untrained) else as_scorer(scorer)

@@ -46,15 +46,39 @@ def refuse_unclaimed(paths: Iterable[Path]) -> None:
     """Raise if something lies at one of these paths that conformask did not write, except an empty folder.
 
     Raises:
-        OutputError: names the first that no record claims.
+        OutputError: names the first that no record claims, or that could not be written.
     """
     claimed = cache(claimed_in)  # a folder is asked once per file in it
     for path in paths:
+        refuse_unwritable(path)
         if os.path.lexists(path) and not _is_empty_folder(path) and not is_claimed(path, claimed):
             raise OutputError(
                 f"{path} is in the way: no record of conformask claims it, so it is neither replaced nor "
                 "removed; move it, or choose another folder"
             )
+
+
+def check_output(path: Path) -> None:
+    """Raise, before the work, if a file could not be written here.
+
+    Raises:
+        OutputError: something is in the way, or the folder cannot be written to.
+    """
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder: give the name of a file")
+    refuse_unclaimed([path])
+
+
+def refuse_unwritable(path: Path) -> None:
+    """Raise if no file can be made here.
+
+    Raises:
+        OutputError: what should be its folder is a file, or is read-only.
+    """
+    folder = next(each for each in path.absolute().parents if os.path.lexists(each))
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        reason = "may not be written to" if folder.is_dir() else "is not a folder"
+        raise OutputError(f"cannot write {path}: {folder} {reason}; choose another folder")
 
 
 def refuse_unclaimed_in(folder: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conformask.errors import OutputError
+from conformask.errors import ConformaskWarning, OutputError
 from conformask.progress import main_process
 from conformask.storage.claims import OWN_NAME
 
@@ -69,6 +69,7 @@ def _locked(path: Path, shown: Path) -> "FileLock | None":
             raise OutputError(f"cannot write {shown}: {error.strerror}; choose another folder") from error
         warnings.warn(
             (f"{shown} is on a file system that cannot lock files: let only one process write to it"),
+            category=ConformaskWarning,
             stacklevel=4,
         )
         return None

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from conformask.arithmetic import to_channels_last
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
 from conformask.storage.as_json import Json, read_json, to_jsonable, write_json
 from conformask.training.adversarial import Adversarial
 from conformask.training.budget import Budget
@@ -69,7 +69,7 @@ class TrainingConfig:
     Raises:
         InvalidArgumentError: a setting outside what is allowed.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.TrainingConfig(max_minutes=20, seed=1).batch_size
         16
@@ -164,6 +164,7 @@ def fit(
         network.load_state_dict(initial_weights)
         warnings.warn(
             "no epoch improved on the initial network on the selection images; its weights were restored",
+            category=ConformaskWarning,
             stacklevel=3,
         )
 
@@ -228,12 +229,15 @@ def fit_module(
         warnings.warn(
             f"nothing was trained: the {minutes:g} minutes, which include earlier runs, are used up. To "
             "train for longer, give more minutes",
+            category=ConformaskWarning,
             stacklevel=4,
         )
     elif budget.out_of_time and trainer.is_global_zero and not record.settled():
         after = f"after epoch {len(record.rows)}"
         warnings.warn(
-            (f"time ran out {after} while the loss was still falling: train for longer"), stacklevel=4
+            (f"time ran out {after} while the loss was still falling: train for longer"),
+            category=ConformaskWarning,
+            stacklevel=4,
         )
     load_into(module.network, record.best)
     module.network.eval().requires_grad_(False)

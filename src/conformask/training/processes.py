@@ -25,7 +25,7 @@ class Compute:
     Raises:
         InvalidArgumentError: the devices are invalid or more than there are, or there are no nodes.
 
-    Example:
+    Examples:
         >>> import conformask as cm
         >>> cm.Compute(parts="parts").devices
         1

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.concurrency import run_in_threadpool
 
@@ -17,10 +17,13 @@ from conformask import report
 from conformask.deployment.objects import COLORS, extent_of
 from conformask.deployment.scored_image import mask_level
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
+from conformask.names import DISTANCES
 from conformask.pictures.pixels import HATCH, colors_of, heat_between
 from conformask.pictures.titles import titles_for
 from conformask.pictures.views import Point, View
 from conformask.records.geometry import Geometry
+from conformask.records.loss import LossTerms
+from conformask.records.sentence import where_hidden
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, to_jsonable
@@ -31,11 +34,12 @@ from conformask.viewer.planes import Part, check_part, reduction, values_at
 from conformask.viewer.session import Session
 from conformask.viewer.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
 from conformask.viewer.viewed_image import ViewedImage, is_measurable, losses_of, risk_of
-from conformask.wording.promises import values_of_error
 
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(report.__file__).with_name("palette.css")
 REFUSED, MISSING, MALFORMED = 400, 404, 422
+AVERAGED = {"image": "all pixels", "trusted": "the pixels shown"}
+"""What a loss is a mean over, by its aggregate."""
 HEX = "#{:02x}{:02x}{:02x}"
 """Format of colours, from (red, green, blue)."""
 
@@ -141,9 +145,10 @@ ColorsDep = Annotated[Array | None, Depends(_colors)]
 
 
 @router.get("/")
-def page() -> Response:
-    """Return the page."""
-    return FileResponse(STATIC / "index.html")
+def page(session: SessionDep) -> Response:
+    """Return the page, which says how many images it loads."""
+    text = (STATIC / "index.html").read_text(encoding="utf-8")
+    return HTMLResponse(text.replace("COUNT", str(len(session.entries()))))
 
 
 @router.get("/palette.css")
@@ -161,7 +166,8 @@ def about(session: SessionDep, request: Request) -> Response:
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
         "distance": "" if masker.card.loss.of_objects else masker.card.loss.distance_label,
-        "values": values_of_error(masker.card),
+        "loss_over": _averaged_over(masker.card.loss),
+        "where_hidden": where_hidden(masker.card),
         "family": masker.family.settings(),
         "maps": session.has_maps,
         "veil": VEIL,
@@ -177,6 +183,12 @@ def about(session: SessionDep, request: Request) -> Response:
     return _json(facts)
 
 
+def _averaged_over(loss: LossTerms) -> str:
+    """Return the pixels over which a loss averages errors, in words; empty for other losses."""
+    is_mean = loss.distance in DISTANCES and DISTANCES[loss.distance].is_map
+    return AVERAGED.get(loss.over or "image", "") if is_mean else ""
+
+
 @router.get("/api/images")
 def gallery(session: SessionDep) -> Response:
     """Return the facts of every image, where known, and how those with truth agree with the promise."""
@@ -186,7 +198,6 @@ def gallery(session: SessionDep) -> Response:
         "promised": asdict(recalibrated_at(session.masker, SliderSetting(), session.doubt)[1]),
         "measured": session.measurement_text,
         "release": released and {"sentence": released.summary, "formula": released.formula},
-        "of_objects": session.masker.card.loss.of_objects,
     }
     return _json(facts)
 
@@ -200,7 +211,7 @@ async def progress(session: SessionDep) -> Response:
 @router.get("/api/images/{name}")
 def image(name: str, session: SessionDep) -> Response:
     """Return what the page needs to draw an image."""
-    viewed_image, card = session.viewed_image(name), session.masker.card
+    viewed_image = session.viewed_image(name)
     collection_image = session.collection_image(name)
     colors, values = colors_of(collection_image.header.channels), viewed_image.output_values
     facts = {
@@ -230,7 +241,7 @@ def image(name: str, session: SessionDep) -> Response:
         "error_scale": viewed_image.error_scale,
         "map_range": viewed_image.map_range,
         "measurable": is_measurable(session.masker, viewed_image),
-        "not_covered": card.not_covered(viewed_image.size),
+        "not_covered": session.not_covered(name),
         "risk": risk_of(viewed_image),
         "caveat": session.caveat(name),
         "use": session.use(name),

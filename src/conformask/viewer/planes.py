@@ -52,7 +52,7 @@ def check_part(view: View, size: Size, index: int, part: Part) -> None:
 
     Raises:
         MissingFileError: there is no such plane, or no such part of it.
-        InvalidArgumentError: it has too many pixels.
+        InvalidArgumentError: it has too many pixels, or a step that no image has.
     """
     if not 0 <= index < size[view.axis]:
         raise MissingFileError(
@@ -61,6 +61,8 @@ def check_part(view: View, size: Size, index: int, part: Part) -> None:
     rows, columns = view.sides(size)
     if not (0 <= part.top < part.bottom <= rows and 0 <= part.left < part.right <= columns and part.step > 0):
         raise MissingFileError(f"there is no such part of a plane of {rows} x {columns} pixels")
+    if part.step > MOST_PIXELS:
+        raise InvalidArgumentError(f"step {part.step}: give at most {MOST_PIXELS}")
     if (part.bottom - part.top) * (part.right - part.left) > MOST_PIXELS * part.step**2:
         raise InvalidArgumentError(f"at most {MOST_PIXELS} pixels are sent at once: ask for a larger step")
 

@@ -13,8 +13,9 @@ from conformask.conformal.crossing import meets_threshold
 from conformask.data.triplets import Triplets
 from conformask.deployment.scored_image import level_of, mask_size_by_planes, trusted_shares
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
+from conformask.masker.data_leakage import used_images
 from conformask.masker.masker import Masker
-from conformask.masker.validation import measurement_of
+from conformask.masker.validation import measurement_of_unused
 from conformask.masks.mask_family import Family
 from conformask.pictures.views import Point, View, select_slices
 from conformask.records.evaluation import Measurement
@@ -27,7 +28,7 @@ from conformask.viewer.byte_cache import ByteCache
 from conformask.viewer.collection_image import CollectionImage
 from conformask.viewer.pictures import thumbnail
 from conformask.viewer.planes import Part, plane, reduction
-from conformask.viewer.viewed_image import ViewedImage, is_measurable, loss_of, open_image
+from conformask.viewer.viewed_image import ViewedImage, is_measurable, loss_of, open_image, truth_id
 from conformask.wording.measurements import measurement_text
 
 OPENED_BYTES = 512 * 2**20
@@ -36,10 +37,13 @@ THUMBNAIL_BYTES = 64 * 2**20
 """Most bytes of thumbnails that are kept."""
 REDUCED_BYTES = 256 * 2**20
 """Most bytes of reduced planes that are kept."""
+USED = "used"
+"""Part of images that a step before the test has seen, recognised by their pixels or their group."""
 USES = {
     "train": "trained the score network",
     "selection": "was used for choices before the calibration",
     "calibration": "is one of those that the promise was made with",
+    USED: "was used for training, selection or calibration",
 }
 """What images of the parts other than the test were used for."""
 MOST_UPLOADS = 32
@@ -109,7 +113,7 @@ class Session:
         self._parts = {
             name: part for name, part in zip(triplets.names, triplets.parts, strict=True) if part in USES
         }
-        """Part of each image that was used before the test."""
+        """Part of each image that was used before the test, by a split or, once looked at, by its pixels."""
         self._uploads: list[str] = []
         self._sizes: dict[str, float] = {}
         self._errors: dict[str, str] = {}
@@ -168,9 +172,12 @@ class Session:
         shares = trusted_shares(self.masker.family, image, level)
         self._sizes[name] = mask_size_by_planes(image, shares[0])
         self._most_hidden_points[name] = _most_hidden(shares)
+        collection_image = self.collection_image(name)
         if is_measurable(self.masker, image):
             self._losses[name] = loss_of(self.masker, image)
-        collection_image = self.collection_image(name)
+            one = collection_image.triplets.select([collection_image.index])
+            if used_images(self.masker, one, [truth_id(image)])[0]:
+                self._parts.setdefault(name, USED)
         view = next(view for view in collection_image.views if view.axis == 0)
         jpeg = thumbnail(
             image, self.masker.family, level, view, self._most_hidden_points[name][0], collection_image.steps
@@ -215,10 +222,10 @@ class Session:
     def measurement(self) -> Measurement | None:
         """Return how the masks of images with truth agree with the promise, where known.
 
-        Neither uploads are measured nor images that a split gives to another part than the test. It is
-        updated only after further images were looked at, since every move of a slider asks for it. Whether
-        the promise is broken is tested once, on all images: tested after each, chance would sooner or later
-        say that it is.
+        Neither uploads are measured nor images that an earlier step has seen, by a split or by their pixels.
+        It is updated only after further images were looked at, since every move of a slider asks for it.
+        Whether the promise is broken is tested once, on all images: tested after each, chance would sooner or
+        later say that it is.
         """
         viewed_names = self._sizes.keys() | self._errors.keys()
         if len(viewed_names) != self._cached_measurement[0]:
@@ -229,15 +236,11 @@ class Session:
         return self._cached_measurement[1]
 
     def _measure(self) -> Measurement | None:
-        names = enumerate(self._triplets.names)
-        indices = [index for index, name in names if name in self._losses and name not in self._parts]
-        if not indices:
-            return None
-        measured_triplets = self._triplets.select(indices)
-        losses = np.array([self._losses[name] for name in measured_triplets.names])
-        return measurement_of(
-            self.masker, losses, np.array(measured_triplets.groups), np.array(measured_triplets.categories)
-        )
+        indices = [index for index, name in enumerate(self._triplets.names) if name in self._losses]
+        with_loss = self._triplets.select(indices)
+        losses = np.array([self._losses[name] for name in with_loss.names])
+        used = np.array([name in self._parts for name in with_loss.names], dtype=bool)
+        return measurement_of_unused(self.masker, with_loss, losses, used)
 
     def use(self, name: str) -> str | None:
         """Return what an image of another part than the test was used for; None for all others."""
@@ -248,12 +251,8 @@ class Session:
     @property
     def measurement_text(self) -> str | None:
         """Measurement as calibrated, in words; None before an image with truth was looked at."""
-        measurement = self.measurement()
-        return (
-            None
-            if measurement is None
-            else measurement_text(self.masker.card, measurement, self.network_caveat)
-        )
+        measurement, n_used = self.measurement(), list(self._parts.values()).count(USED)
+        return measurement_text(self.masker.card, measurement, self.network_caveat, n_used) or None
 
     @property
     def doubt(self) -> PromiseStatus | None:
@@ -285,6 +284,12 @@ class Session:
         if name in self._uploads and self.masker.card.network is not None:
             return self.masker.card.unknown_network
         return None if self.network_caveat is None else self.network_caveat.text
+
+    def not_covered(self, name: str) -> str | None:
+        """Return why the promise may not cover an image, by its size or spacing; None if it does."""
+        image, card = self.collection_image(name), self.masker.card
+        reasons = card.not_covered(image.header.space), card.other_spacing(image.geometry)
+        return "; ".join(filter(None, reasons)) or None
 
     def thumbnail(self, name: str) -> bytes:
         """Return a small JPEG of the output, hatched where hidden.

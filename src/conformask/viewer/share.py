@@ -22,9 +22,9 @@ from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import HATCH, in_colors
 from conformask.pictures.templates import template
-from conformask.pictures.titles import titles_for
 from conformask.progress import tracked
 from conformask.records.reference import CLEAN, Reference
+from conformask.records.sentence import where_hidden
 from conformask.report.sliders import SliderSetting, SliderState, recalibrated_at, sliders
 from conformask.storage.as_arrays import Array
 from conformask.storage.as_json import Json, to_jsonable
@@ -73,7 +73,7 @@ class SharedCase:
     """The position of the calibrated threshold."""
     images: list[SharedImage]
     titles: dict[str, str] = field(default_factory=lambda: _titles(CLEAN))
-    """The titles of the views; in cases of earlier versions those of images with truth."""
+    """The titles of the views; by default those of images with truth."""
     hidden_title: str = "Hidden"
     """The title of the hidden share."""
 
@@ -82,9 +82,9 @@ def share(masker: Masker, triplets: Triplets, path: str | Path, *, images: int =
     """Write one HTML file that shows images under their masks to whoever opens it, and return its path.
 
     It needs neither conformask nor a connection: pictures, masks at every position of the threshold, and what
-    is promised there are in the file. Of the test part, if the triplets are split, every so manieth image is
-    taken, in order. Pictures are at most 512 pixels wide; a volume is shown by its most hidden slice. What a
-    grey mask hides in part counts as hidden.
+    is promised there are in the file. Images are taken evenly from the test part, if the triplets are split,
+    and shown with the most hidden first. Pictures are at most 512 pixels wide; a volume is shown by its most
+    hidden slice. What a grey mask hides in part counts as hidden.
 
     Args:
         masker: a calibrated masker.
@@ -97,7 +97,7 @@ def share(masker: Masker, triplets: Triplets, path: str | Path, *, images: int =
         MismatchError: outputs of another network, or images of other channels.
         OutputError: the file cannot be written, or is not conformask's.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -122,9 +122,11 @@ def share(masker: Masker, triplets: Triplets, path: str | Path, *, images: int =
 
 
 def page(cases: Sequence[SharedCase]) -> str:
-    """Return a page that shows these cases, the first of them first."""
+    """Return a page that shows these cases, the first of them first; its promise is the title."""
+    first = cases[0]
     return template(FOLDER / "share.html", Path(report.__file__).parent).render(
-        title=cases[0].title,
+        title=first.states[first.calibrated]["sentence"] or first.title,
+        count=sum(len(case.images) for case in cases),
         data=_data({
             "cases": [asdict(case) for case in cases],
             "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
@@ -141,19 +143,25 @@ def shared_case(
     places = np.linspace(0, len(shown) - 1, min(images, len(shown))).round().astype(int)
     session = Session(masker, shown.select(places.tolist()))
     moved = list(_positions(masker))
+    calibrated = [state.threshold for _, state in moved].index(masker.card.threshold)
+    shared = _images(session, [each for each, _ in moved])
     return SharedCase(
         title=title or masker.sentence,
         note=note,
         states=[asdict(state) for _, state in moved],
-        calibrated=[state.threshold for _, state in moved].index(masker.card.threshold),
-        images=list(_images(session, [each for each, _ in moved])),
+        calibrated=calibrated,
+        images=sorted(shared, key=lambda image: -image.hidden[calibrated]),
         titles=_titles(shown.reference),
-        hidden_title="Objects hidden" if masker.card.loss.of_objects else "Hidden",
+        hidden_title=f"Hidden{where_hidden(masker.card)}",
     )
 
 
 def _titles(reference: Reference) -> dict[str, str]:
-    return {view: titles_for(reference)[view] for view in VIEWS}
+    return {
+        "output": "What the network made",
+        "truth": f"The {reference.noun}",
+        "input": "What the network was given",
+    }
 
 
 def _positions(masker: Masker) -> Iterator[tuple[Masker, SliderState]]:
@@ -187,7 +195,7 @@ def _images(session: Session, maskers: list[Masker]) -> Iterator[SharedImage]:
             ],
             loss=None if losses is None else [each.loss for each in losses],
             met=None if losses is None else [each.met for each in losses],
-            caveat=session.caveat(name),
+            caveat="; ".join(filter(None, (session.caveat(name), session.not_covered(name)))) or None,
         )
 
 

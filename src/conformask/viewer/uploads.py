@@ -21,6 +21,7 @@ from conformask.data.decoding import decode_with_header, name_and_suffix, read_h
 from conformask.data.formats import FORMATS
 from conformask.data.formats.header import Header, range_of
 from conformask.data.images import check_name, to_unit
+from conformask.data.labels import refuse_lossy
 from conformask.data.manifest import parse_weight
 from conformask.data.memory import FLOAT32
 from conformask.data.triplets import Triplets
@@ -211,7 +212,9 @@ def _write(file: UploadFile, stem: Path, name: str) -> Path:
 
 def _pixels(path: Path, role: str, reading: Reading) -> Array:
     """Read (*space, C), in the file's type, or in [0, 1] if an image has another range, as with 12 bits."""
-    array, header = decode_with_header(path, reading)
+    array, header = decode_with_header(path, reading.of(role))
+    if role == "labels":
+        refuse_lossy(header, str(path))
     pixels = array[..., None] if array.ndim == len(header.space) else array
     as_stored = role in ("cues", "labels") or reading.data_range is not None
     if as_stored or header.data_range in (None, range_of(array.dtype, str(path))):

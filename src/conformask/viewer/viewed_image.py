@@ -18,6 +18,7 @@ from conformask.data.regions import check_not_empty
 from conformask.data.triplets import Triplets
 from conformask.deployment.scored_image import ScoredImage, add_depth, level_of, masks_of
 from conformask.deployment.whole import (
+    IN_MEMORY,
     WholeImage,
     exponent_by_blocks,
     facts_of,
@@ -31,6 +32,7 @@ from conformask.deployment.whole import (
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.evaluation.risk import SHARES, risk_curves
 from conformask.losses.objects import LabelledObjects, labels_of
+from conformask.masker.data_leakage import image_ids
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import has_theorem
 from conformask.pictures.pixels import map_ends
@@ -265,6 +267,14 @@ def is_measurable(masker: Masker, image: ViewedImage) -> bool:
     if not has_theorem(masker.guarantee, masker.loss, image.reference):
         return False
     return image.in_memory or _exponent(masker) is not None
+
+
+def truth_id(image: ViewedImage) -> str:
+    """Return the hash by which the truth of an image is recognised; "" if it is too large for one pass."""
+    if math.prod(image.size) > IN_MEMORY:
+        return ""
+    y = image.sources["truth"].read(tuple(map(slice, image.deep)))
+    return str(image_ids([y.reshape(len(y), *image.size)])[0])
 
 
 def risk_of(image: ViewedImage) -> dict[str, Json] | None:

@@ -2,68 +2,61 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from conformask.conformal.units import Unit
 from conformask.records.card import CalibrationCard
 from conformask.records.change import Change
-from conformask.records.evaluation import Evaluation, Measurement, standing
+from conformask.records.evaluation import Measurement, standing
 from conformask.records.network import Caveat
 from conformask.records.release import ReleasePower
+from conformask.records.sentence import kept_text, mean_text, promised_share, worst_text
 from conformask.records.stream_status import StreamStatus
-from conformask.wording.numbers import figure, interval_text, percent, plural, share
-from conformask.wording.promises import promised_share
+from conformask.wording.numbers import figure, percent, plural, share
 
 CLIPPED = 0.01
 """Share of clipped values, above that of the calibration images, from which a warning is given."""
 
 
-def measurement_text(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None = None) -> str:
-    """Return the measurement on images with truth, beside what was promised for them."""
-    return card.promise.named(_measurement(card, measurement, caveat))
+def measurement_text(
+    card: CalibrationCard, measurement: Measurement | None, caveat: Caveat | None = None, n_used: int = 0
+) -> str:
+    """Return the measurement on images with truth, beside what was promised for them; empty without any.
+
+    `n_used` is the number of those that are not measured, because an earlier step has seen them.
+    """
+    texts = [] if measurement is None else [card.promise.named(_measurement(card, measurement, caveat))]
+    if n_used:
+        them = "it" if n_used == 1 else "them"
+        steps = f"training, selection or calibration has seen {them}"
+        texts.append(f"{plural(n_used, 'image')} with truth not measured: {steps}.")
+    return " ".join(texts)
 
 
 def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None) -> str:
     unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
     images = plural(measurement.n, unit.singular)
+    is_other = caveat is not None and caveat.other
+    worst = worst_text(measurement.worst, card if confidence is None else None)
+    each = " in each category" if worst else ""
     if confidence is None:
-        finding = f"the mean loss of {images} is {figure(measurement.mean_loss)}"
-        promise = f"at most {figure(card.threshold)}"
+        finding = f"on average over {images} the loss was {mean_text(card, measurement.mean_loss)}{worst}"
+        promise = f"at most {mean_text(card, card.threshold)}"
     else:
-        interval = interval_text(measurement.coverage_interval)
-        finding = f"{share(measurement.coverage)} of {images} are {unit.kept} ({interval})"
+        facts = images, measurement.n, measurement.coverage, measurement.coverage_interval
+        met = "met the threshold" if is_other or measurement.broken else "kept it"
+        finding = f"{kept_text(card.promise, *facts, met)}{worst}"
         promise = f"at least {percent(confidence)}"
-    if caveat is not None and caveat.other:
+    if is_other:
         return f"Measured: {finding}."
     if measurement.broken:
-        warning = "Chance alone does not explain this: do not rely on these masks."
-        return f"BROKEN: {finding}; {promise} was promised. {warning}"
+        chance = f"p = {measurement.p_worse:.2g} if it is kept"
+        return f"BROKEN: {finding}; {promise} was promised{each} ({chance}). Do not rely on these masks."
     if confidence is None or measurement.p_worse is None:
-        return f"Measured: {finding}; the promise was {promise}."
+        return f"Measured: {finding}; the promise was {promise}{each}."
     endings = {
         "above": ", better than promised",
-        "below": ", lower than chance alone explains in 95 of 100 tests",
-        "agrees": expectation_text(confidence, measurement),
+        "below": ", fewer than chance alone explains in 95 of 100 tests",
+        "agrees": f", which agrees with the promised {percent(confidence)}",
     }
-    ending = endings[standing(confidence, measurement)]
-    return f"{promised_and_measured(confidence, measurement, images, unit)}{ending}."
-
-
-def promised_and_measured(
-    confidence: float, measurement: Measurement | Evaluation, units: str, unit: Unit
-) -> str:
-    """Return promise and measurement, in this order, so that neither is read as the other."""
-    return (
-        f"Promised {percent(confidence)}, measured {share(measurement.coverage)} of {units} {unit.kept} "
-        f"({interval_text(measurement.coverage_interval)})"
-    )
-
-
-def expectation_text(confidence: float, measurement: Measurement | Evaluation) -> str:
-    """Return the clause of a measurement that chance explains, with the range that it explains."""
-    text = f", as expected of a promise of {percent(confidence)}"
-    if measurement.expected is None:
-        return text
-    low, high = map(share, measurement.expected)
-    return f"{text} (95 of 100 tests of this size lie between {low} and {high})"
+    return f"{finding}{endings[standing(confidence, measurement)]}."
 
 
 def shift_text(p_value: float, level: float, *, shifted: bool) -> str:

@@ -20,11 +20,6 @@ def percent(value: float) -> str:
     return f"{100 * value:.4g}\N{NO-BREAK SPACE}%"
 
 
-def rounded_share(hidden: float) -> str:
-    """Format a measured share as a whole percentage, below a tenth with one decimal."""
-    return f"{100 * hidden:.{1 if hidden < 0.1 else 0}f}\N{NO-BREAK SPACE}%"
-
-
 def interval_text(interval: tuple[float, float]) -> str:
     """Return the text of a 95 % interval of a share."""
     low, high = (f"{100 * end:.1f}" for end in interval)

@@ -4,10 +4,8 @@ from dataclasses import dataclass
 
 from conformask.conformal.certainty import Marginal
 from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.promise import Promise
 from conformask.conformal.statements import Coverage
 from conformask.conformal.units import Group
-from conformask.names import SHARES
 from conformask.records.card import CalibrationCard
 from conformask.records.network import Caveat, Network
 from conformask.wording.numbers import percent
@@ -60,9 +58,9 @@ def _event_text(promise: Guarantee) -> str:
 def _unpromised_text(promise: Guarantee) -> str:
     statement, population, conditional = promise.statement, promise.population, promise.delta is not None
     at_once = ["for all categories at once"] if conditional and population.by_itself else []
-    if not isinstance(statement, Coverage):
-        return _join_alternatives([statement.silent, *at_once])
     this_set = [] if conditional else ["for this one calibration set"]
+    if not isinstance(statement, Coverage):
+        return _join_alternatives([statement.silent, *this_set, *at_once])
     return f"{{c}} {_join_alternatives([*population.each(promise.unit), *this_set, *at_once])}"
 
 
@@ -92,7 +90,7 @@ def about_masks(card: CalibrationCard) -> str:
     of_loss = None if knew_truth else card.loss.caveat
     of_parts = None if card.patches is None else f"The masks consist of {card.parts}, shown or hidden."
     grey = GREY_TEXT if card.is_grey else None
-    return " ".join(filter(None, (of_parts, grey, of_loss, _about_noise(card))))
+    return card.promise.named(" ".join(filter(None, (of_parts, grey, of_loss, _about_noise(card)))))
 
 
 def _about_noise(card: CalibrationCard) -> str | None:
@@ -114,44 +112,6 @@ def _about_noise(card: CalibrationCard) -> str | None:
     )
 
 
-def promised_share(promise: Promise) -> float | None:
-    """Return the promised share of images within the threshold; None if the promise is about a mean."""
-    return None if promise.resolve().statement.bounds_a_mean else promise.confidence
-
-
-def headline(card: CalibrationCard) -> str:
-    """Return the promise in one sentence, as a condition if it was chosen after looking."""
-    unit, confidence = card.promise.resolve().unit, card.promise.confidence
-    is_share = card.loss.over in SHARES
-    threshold = f"{card.threshold:.4g}" if is_share else _error_text(card, card.threshold)
-    tolerance = _error_text(card, card.loss.tolerance or 0.0)
-    on_average = promised_share(card.promise) is None
-    limit = card.loss.limit(threshold, tolerance, on_average=on_average)
-    if not on_average:
-        start = unit.headline.format(c=percent(confidence or 0.0))
-    elif confidence is not None:
-        start = f"For at least {percent(confidence)} of new inputs, on average over possible truths"
-    else:
-        start = f"On average {unit.on_average}"
-    text = f"{card.promise.named(start)}, {limit}."
-    return f"If this had been fixed beforehand: {text[0].lower()}{text[1:]}" if card.exploratory else text
-
-
-def _error_text(card: CalibrationCard, value: float) -> str:
-    """Return a threshold of the error; for |y - y_hat| also in the values of the files, where known."""
-    low, high = card.range_of_y_hat or (0.0, 1.0)
-    if card.loss.distance != "l1" or (low, high) == (0, 1):
-        return f"{value:.4g}"
-    span = high - low
-    return f"{value:.4g} of the range ({value * span:.3g} of {span:g})"
-
-
-def values_of_error(card: CalibrationCard) -> tuple[float, float] | None:
-    """Return the values of files that become 0 and 1, where thresholds are shares of their range."""
-    is_share = card.loss.distance != "l1" or card.loss.over in SHARES
-    return None if is_share or card.range_of_y_hat in (None, (0.0, 1.0)) else card.range_of_y_hat
-
-
 def all_hidden_text(hides: str) -> str:
     """Return the text for masks that hide everything because nothing less keeps the promise."""
     return (
@@ -164,6 +124,11 @@ def promised_here(promise: str, caveat: Caveat | None) -> str:
     if caveat is None or not caveat.other:
         return promise
     return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
+
+
+def formula_here(formula: str, caveat: Caveat | None) -> list[str]:
+    """Return the promise as a formula, as the last line; none for images that another network made."""
+    return [] if caveat is not None and caveat.other else [formula]
 
 
 def release_promise(
@@ -187,6 +152,9 @@ def release_promise(
         text = f"Of all new {unit.plural}, at most {percent(share)} are released and {misses}, {drawn}."
         left = f"P(released, {failure})"
     text = f"If this had been fixed beforehand: o{text[1:]}" if card.exploratory else text
+    if card.loss.subtracts_noise and card.reference.is_noisy:
+        more = f"{'about' if card.loss.allowance == 'clt' else 'at most'} {percent(card.loss.eta or 0.0)}"
+        text += f" The noise of the references adds {more} of all new {unit.plural} to those that {misses}."
     sentence = promised_here(card.promise.named(text), caveat)
     is_other = caveat is not None and caveat.other
     return sentence, "" if is_other else card.promise.named(f"{left} <= {share:g}")

@@ -1,37 +1,44 @@
-"""Texts on the quality of a score: how much its masks hide."""
+"""Texts on the quality of a score: how much others would hide, as multiples of what its masks hide."""
 
 from conformask.records.selection import ScoreComparison
-from conformask.wording.numbers import rounded_share, share
+from conformask.records.sentence import rounded_share
 
 ANY_SIZE = "any size"
 """Name, among other scores, of the score itself where its masks are in parts of any size."""
 LABELS = {
-    ANY_SIZE: "of the same score in parts of any size",
-    "trained": "of the trained network",
-    "packaged": "of the packaged score",
-    "residual": "of |x - y_hat|",
-    "gradient": "of the gradient of y_hat",
-    "spread": "of the local spread of y_hat",
-    "constant": "of a constant score",
+    ANY_SIZE: "the same score in parts of any size",
+    "trained": "the trained network",
+    "packaged": "the packaged score",
+    "residual": "|x - y_hat|",
+    "gradient": "the gradient of y_hat",
+    "spread": "the local spread of y_hat",
+    "constant": "a constant score",
 }
 
 
 def label_of(score: str) -> str:
-    """Return whose masks those of a score are."""
-    return LABELS.get(score, f"of {score}")
+    """Return a score in words."""
+    return LABELS.get(score, score)
 
 
-def comparison_text(comparison: ScoreComparison) -> str:
-    """Return how much a score's masks hide, compared with others and the best."""
-    in_order = sorted(comparison.others, key=lambda name: [*LABELS, name].index(name))
-    shares = ", ".join(f"{label_of(name)} {rounded_share(comparison.others[name])}" for name in in_order)
-    oracle = comparison.oracle
-    best = "" if oracle is None else f"the best possible masks hide {rounded_share(oracle)}, "
-    return (
-        f"On {comparison.n} {comparison.part} images, with 90\N{NO-BREAK SPACE}% of them within "
-        f"{comparison.threshold:.3g}, its masks hide {hidden_text(comparison)} of {comparison.whole}; "
-        f"{best}those {shares}."
-    )
+def comparison_text(comparison: ScoreComparison, *, best: bool = True) -> str:
+    """Return how much other scores would hide beside the masks of a score, and the best possible masks."""
+    known = [*LABELS, *comparison.others]
+    others = {label_of(name): comparison.others[name] for name in sorted(comparison.others, key=known.index)}
+    if best and comparison.oracle is not None:
+        others["the best possible masks"] = comparison.oracle
+    (first, hidden), *rest = others.items()
+    texts = [f"{first} would hide {times(hidden, comparison)}"]
+    texts += [f"{name} {times(share, comparison)}" for name, share in rest]
+    return f"On {comparison.n} {comparison.part} images, {', '.join(texts)}."
+
+
+def times(hidden: float, comparison: ScoreComparison) -> str:
+    """Return a hidden share as a multiple of that of a score."""
+    if not comparison.hidden:
+        return "as much" if not hidden else "more"
+    ratio = f"{hidden / comparison.hidden:.2g}"
+    return "as much" if ratio == "1" else f"{ratio} times as much"
 
 
 def useless_text(comparison: ScoreComparison) -> str | None:
@@ -40,15 +47,18 @@ def useless_text(comparison: ScoreComparison) -> str | None:
     if constant is None or comparison.hidden < constant:
         return None
     return (
-        f"The score is no better than one value everywhere: on {comparison.n} {comparison.part} images its "
-        f"masks hide {share(comparison.hidden)}, those of a constant score {share(constant)}. Train one, or "
-        "use another."
+        f"The score is no better than one value everywhere, which on {comparison.n} {comparison.part} images "
+        f"would hide {times(constant, comparison)}. Train one, or use another."
     )
 
 
-def hidden_text(comparison: ScoreComparison) -> str:
-    """Return the hidden share, and its interval over nine of ten sets of such images."""
-    if comparison.interval is None:
-        return rounded_share(comparison.hidden)
-    low, high = map(rounded_share, comparison.interval)
-    return f"{rounded_share(comparison.hidden)} ({low} to {high})"
+def judged_text(comparison: ScoreComparison) -> str:
+    """Return the hidden share before a calibration, and its interval over nine of ten sets of such images."""
+    hidden = rounded_share(comparison.hidden)
+    if comparison.interval is not None:
+        low, high = map(rounded_share, comparison.interval)
+        hidden += f" ({low} to {high})"
+    return (
+        f"With 90\N{NO-BREAK SPACE}% of the {comparison.n} {comparison.part} images within "
+        f"{comparison.threshold:.3g}, its masks hide {hidden} of {comparison.whole}."
+    )

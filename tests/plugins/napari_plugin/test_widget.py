@@ -14,6 +14,7 @@ from runs_of_fields import Run, pair, run_of, spread
 import conformask as cm
 from conformask.masker.arguments import pair_of
 from conformask.plugins.napari.words import BAD, TONES
+from conformask.records.geometry import Geometry
 from conformask.report.sliders import SliderSetting, bound_text, recalibrated_at
 from conformask.wording.numbers import share
 
@@ -65,6 +66,16 @@ def test_a_plane(widget, masked, planes):
     assert mask.affine is not restored.affine, "moving one would move the other"
     assert mask.name == "mask of restored"
     assert said() == []
+
+
+@pytest.mark.parametrize(("scale", "unit"), [((0.5, 0.25), "µm"), ((500, 250), "nm"), ((0.5, 0.25), "pixel")])
+def test_another_spacing_than_that_of_the_calibration_is_said(widget, masked, planes, tmp_path, scale, unit):
+    card = replace(planes.masker.card, geometry=Geometry((0.5, 0.5), "µm"))
+    run = Run(tmp_path, replace(planes.masker, card=card).save(tmp_path))
+    x, y_hat, _ = pair(50, (48, 40))
+    masked(run, *layers_of(widget, x, y_hat, scale=scale, units=(unit, unit)))
+    about = "a spacing of 0.5 x 0.25 µm: the promise was calibrated on 0.5 x 0.5 µm"
+    assert (about in widget.about_image.value) == (unit != "pixel")
 
 
 def test_colour_and_opacity(widget, masked, colour):
@@ -132,7 +143,7 @@ def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, pl
     calibrated = recalibrated_at(planes.masker, SliderSetting())[1]
     home = widget.threshold.value
     assert "✓ As calibrated" in widget.promise.value
-    assert calibrated.headline in widget.promise.value
+    assert calibrated.sentence in widget.promise.value
     scored = planes.masker.scored(*pair_of(planes.masker.card, x, y_hat))
     assert bound_text(planes.masker, scored) in widget.about_image.value
     for place in (home // 2, home + (1000 - home) // 2):
@@ -141,7 +152,7 @@ def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, pl
         moved, promised = recalibrated_at(planes.masker, SliderSetting(threshold))
         assert "~ Exploratory" in widget.promise.value
         assert promised.status.text in widget.promise.value
-        assert promised.headline in widget.promise.value
+        assert promised.sentence in widget.promise.value
         assert widget.threshold.label == f"Threshold {threshold:.4g}"
         np.testing.assert_array_equal(np.asarray(mask.data), moved(x, y_hat))
         assert mask.metadata == {"sentence": moved.sentence, "masker": planes.masker.fingerprint}

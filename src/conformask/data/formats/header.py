@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import ImageError
+from conformask.errors import ConformaskWarning, ImageError
 from conformask.records.geometry import Geometry
 from conformask.records.size import MOST_CHANNELS, Size
 from conformask.storage.as_arrays import Array
@@ -48,6 +48,8 @@ class Header:
     """Constant t of an inverted file, in which a stored value v is read as t - v; else None."""
     clipped: float = 0.0
     """Share of the values that were clipped to the range; known once the image is read."""
+    is_lossy: bool = False
+    """True if the file was compressed as JPEG, so that its values are not those that were saved."""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -174,6 +176,7 @@ def warn_transparent(path: Path, alpha: Array) -> None:
         warnings.warn(
             f"{path}: {transparent:.1%} of its pixels are transparent, but alpha is ignored: their stored "
             "colours count like any others, in this image and in others like it",
+            category=ConformaskWarning,
             stacklevel=2,
         )
 

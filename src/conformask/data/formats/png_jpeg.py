@@ -25,7 +25,7 @@ from conformask.errors import ImageError
 from conformask.records.reading import Reading
 from conformask.storage.as_arrays import Array
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
+SIGNATURE, OF_JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 GREY = (0, 4)
 """Colour types of a grey PNG, without and with alpha."""
 ALPHA = (4, 6)
@@ -36,8 +36,12 @@ Chunks = list[tuple[bytes, int, int]]
 def open_png_or_jpeg(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
     """Open a PNG or JPEG file, whichever of their suffixes it has."""
     with path.open("rb") as file:
-        is_png = file.read(len(SIGNATURE)) == SIGNATURE
-    return _open_png(path) if is_png else _open_jpeg(path)
+        beginning = file.read(len(SIGNATURE))
+    if beginning == SIGNATURE:
+        return _open_png(path)
+    if not beginning.startswith(OF_JPEG):
+        raise ValueError("it is neither a PNG nor a JPEG file")
+    return _open_jpeg(path)
 
 
 @contextmanager
@@ -46,7 +50,9 @@ def _open_jpeg(path: Path) -> Iterator[ImageHandle]:
         mode = "L" if image.mode == "L" else "RGB"
         orientation = orientation_of(image.getexif().get(ORIENTATION))
         yield ImageHandle(
-            Header(len(mode), (image.height, image.width), 8, range_of_bits(8)).turned(orientation),
+            Header(len(mode), (image.height, image.width), 8, range_of_bits(8), is_lossy=True).turned(
+                orientation
+            ),
             lambda: upright(np.asarray(image if image.mode == mode else image.convert(mode)), orientation),
         )
 

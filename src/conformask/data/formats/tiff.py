@@ -57,7 +57,7 @@ def open_tiff(path: Path, reading: Reading, time: int | None) -> Iterator[ImageH
     with tifffile.TiffFile(path) as file:
         stack = stack_of(path, file, reading.axes).at(time)
         check_segments(stack)
-        channels, colours = _colours(stack)
+        channels, colours = _colours(stack, as_stored=reading.as_stored)
         orientation = orientation_of(stack.page.tags.valueof(ORIENTATION))
 
         def decode() -> Array:
@@ -96,7 +96,7 @@ def _upright(stack: PageStack, image: Array, orientation: int) -> Array:
     return turned.swapaxes(1, 2).swapaxes(0, 1)
 
 
-def _colours(stack: PageStack) -> tuple[int, Callable[[Array], Array]]:
+def _colours(stack: PageStack, *, as_stored: bool) -> tuple[int, Callable[[Array], Array]]:
     """Return the number of channels, and a function that makes them from the stored numbers."""
     page, samples = stack.page, stack.samples
     kind = getattr(page.photometric, "name", page.photometric)
@@ -113,7 +113,7 @@ def _colours(stack: PageStack) -> tuple[int, Callable[[Array], Array]]:
     if kind not in ("MINISBLACK", "MINISWHITE") and not becomes_rgb:
         raise ImageError(f"{stack.path} has {kind} colours; save it as grey or RGB")
     with_alpha = samples == 2 and any(extra in ALPHA for extra in page.extrasamples[:1])
-    black = _black(stack) if kind == "MINISWHITE" else None
+    black = _black(stack) if kind == "MINISWHITE" and not as_stored else None
 
     def grey(array: Array) -> Array:
         planes = _without_alpha(stack.path, array, [0], [1])[..., 0] if with_alpha else array
@@ -156,7 +156,8 @@ def _header(stack: PageStack, channels: int, sideways: bool) -> Header:
     data_range = range_of_bits(bits) if packed else range_of(dtype, str(stack.path))
     axes = ("Z" if stack.is_volume else "") + ("XY" if sideways else "YX")
     space = tuple(stack.sides[axis] for axis in axes)
-    return Header(channels, space, bits_of(dtype), data_range, _geometry(stack, axes))
+    geometry, is_lossy = _geometry(stack, axes), stack.page.compression in JPEG
+    return Header(channels, space, bits_of(dtype), data_range, geometry, is_lossy=is_lossy)
 
 
 def _geometry(stack: PageStack, axes: str) -> Geometry | None:

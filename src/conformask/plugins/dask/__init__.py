@@ -86,7 +86,7 @@ def masked(
             connected parts of a least size.
         ImageError: axes or a type that no image has; when it is computed, values outside the range, or NaN.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)

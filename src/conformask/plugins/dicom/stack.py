@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from conformask.data.formats.format import time_point
-from conformask.errors import ImageError
+from conformask.errors import ConformaskWarning, ImageError
 from conformask.plugins.dicom.frames import DicomFrame, frames_of
 from conformask.records.geometry import Geometry, affine_of
 from conformask.records.reading import Reading
@@ -110,6 +110,7 @@ def _check_numbers(path: Path, times: Sequence[Sequence[DicomFrame]]) -> None:
         warnings.warn(
             f"{path}: its slices are numbered {numbers[0]} to {numbers[-1]}{more}: if the series has more, "
             "they are missing, and a promise about whole series does not cover this one",
+            category=ConformaskWarning,
             stacklevel=2,
         )
 

@@ -15,7 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from conformask.arithmetic import best_device
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
+from conformask.errors import (
+    ConformaskWarning,
+    ImageError,
+    InvalidArgumentError,
+    MismatchError,
+    MissingFileError,
+    one_line,
+)
 from conformask.predictors.custom import CustomPredictor, NetworkFormat
 from conformask.predictors.libraries import device_of, predictor_of, required, settings_of
 from conformask.types import Images
@@ -87,7 +94,7 @@ def from_bundle(folder: str | Path) -> CustomPredictor:
         MismatchError: the bundle is incomplete, or its weights are not those of its network.
 
     Warns:
-        UserWarning: the bundle has transforms that change the values or the size of images.
+        ConformaskWarning: the bundle has transforms that change the values or the size of images.
     """
     folder = Path(folder)
     configs = [path for name in CONFIGS if (path := folder / "configs" / name).is_file()]
@@ -153,6 +160,7 @@ def _warn_of_transforms(parser: Any, folder: Path) -> None:
         warnings.warn(
             f"{folder}: its transforms {', '.join(names)} are not run: prepare x as they would, and y as "
             "the network's output without them",
+            category=ConformaskWarning,
             stacklevel=3,
         )
 

@@ -36,6 +36,15 @@ def placement_from_geometry(geometry: Geometry | None, lead: Sequence[str], size
     }
 
 
+def geometry_of(layer: Image, axes: int, unit: str) -> Geometry | None:
+    """Return the spacing of a layer along its last axes, in a unit; None where it has no units of length."""
+    units = layer.units[-axes:]
+    if not all(each.is_compatible_with(unit) for each in units):
+        return None
+    steps = zip(layer.scale[-axes:], units, strict=True)
+    return Geometry(tuple(float((step * each).to(unit).magnitude) for step, each in steps), unit)
+
+
 def align_to(layer: Image, placement: dict[str, Any]) -> dict[str, Any]:
     """Move masks to where a layer lies, along the axes that both have, counted from the last."""
 

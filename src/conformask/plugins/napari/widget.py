@@ -17,7 +17,7 @@ from qtpy.QtWidgets import QFrame, QScrollArea
 from conformask.errors import ConformaskError, failure_of_system
 from conformask.pictures.titles import TITLES
 from conformask.plugins.napari.layers import Index, layer_style
-from conformask.plugins.napari.register import explain_offset, placement_of, with_size
+from conformask.plugins.napari.register import explain_offset, geometry_of, placement_of, with_size
 from conformask.plugins.napari.roles import SAME_LAYER, guess_pair, images_in, is_mask, needs_map, trouble_of
 from conformask.plugins.napari.scores import STEPS, MasksOfLayer, Scores, scores_of
 from conformask.plugins.napari.words import image_html, promise_html, trouble_html
@@ -162,10 +162,13 @@ class Masks(Container[Widget]):
             return
         index, card = self._index(self._layer, len(scores.lead)), scores.masker.card
         image = masks.image(index)
+        unit = "mm" if card.geometry is None else card.geometry.unit
+        geometry = geometry_of(scores.y_hat, len(image.size), unit)
         fixed_note = None if scores.ends.stuck is None else f"The slider is fixed: {scores.ends.stuck}"
         notes = (
             fixed_note,
             card.not_covered(image.size),
+            card.other_spacing(geometry),
             card.unknown_network,
             *self._offset_notes(image.size),
         )

@@ -2,8 +2,8 @@
 
 from html import escape
 
+from conformask.records.sentence import rounded_share
 from conformask.report.sliders import SliderState
-from conformask.wording.numbers import share
 
 TONES = {"calibrated": "#00735a", "simultaneous": "#00735a", "exploratory": "#ad4d06"}
 BAD = "#b84500"
@@ -16,11 +16,13 @@ def promise_html(state: SliderState) -> str:
     name, title = state.status.name, escape(state.status.title)
     tone, mark = TONES.get(name, BAD), MARKS.get(name, "✗")
     badge = f'<b style="background-color: {tone}; color: white">&nbsp;{mark} {title}&nbsp;</b>'
-    headline = "" if state.headline is None else f"<big>{escape(state.headline)}</big>"
-    formula = escape(state.formula or "")
-    formal = "" if state.sentence is None else f"<code>{escape(state.sentence)}</code> Loss: {formula}."
-    notes = (escape(note or "") for note in (state.useless, state.score, state.about_masks))
-    paragraphs = (badge, headline, escape(state.status.text), formal, *notes)
+    sentence = "" if state.sentence is None else f"<big>{escape(state.sentence)}</big>"
+    notes = (
+        escape(note or "") for note in (state.status.text, state.useless, state.score, state.about_masks)
+    )
+    loss = f" Loss: {escape(state.loss or '')}."
+    formula = "" if state.formula is None else f"<small><code>{escape(state.formula)}</code>{loss}</small>"
+    paragraphs = (badge, sentence, *notes, formula)
     return "".join(f"<p>{paragraph}</p>" for paragraph in paragraphs if paragraph)
 
 
@@ -31,8 +33,8 @@ def trouble_html(trouble: str | None) -> str:
 
 
 def image_html(title: str, size: float, bound: str | None, *notes: str | None) -> str:
-    """Return the mask size of an image, its bound, and further notes on its mask."""
-    facts = [f"{title}: <b>mask size {share(size)}</b>"]
+    """Return how much is hidden of an image, its bound, and further notes on its mask."""
+    facts = [f"{title}: <b>{rounded_share(size)} hidden</b>"]
     if bound is not None:
         facts.append(f"Promised without a mask: {escape(bound)}")
     return "".join(f"<p>{paragraph}</p>" for paragraph in (*facts, *(escape(note) for note in notes if note)))

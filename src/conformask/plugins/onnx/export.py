@@ -17,8 +17,8 @@ from conformask.plugins.onnx.predictor_graph import PredictorGraph, append_maske
 from conformask.records.network import Caveat
 from conformask.storage.as_json import to_jsonable
 from conformask.storage.atomic import atomic_write
-from conformask.storage.claims import refuse_unclaimed
-from conformask.wording.promises import network_label, promised_here
+from conformask.storage.claims import check_output
+from conformask.wording.promises import formula_here, network_label, promised_here
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -79,7 +79,7 @@ def export(
         ImageError: the predictor returns values far outside [0, 1].
         OutputError: the file cannot be written, or another lies there.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> import conformask as cm
         >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
@@ -92,7 +92,7 @@ def export(
     path = Path(path)
     if path.suffix.lower() != ".onnx":
         raise InvalidArgumentError(f"{path}: the name of an exported masker must end with .onnx")
-    refuse_unclaimed([path])
+    check_output(path)
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     if predictor is not None:
         expect(predictor, str | Path, "predictor", "the path of an ONNX file, as torch.onnx.export writes it")
@@ -171,6 +171,8 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
         "scorer": masker.scorer.name,
         "tolerance": repr(TOLERANCE),
     }
+    for formula in formula_here(masker.formula, caveat):
+        entries["formula"] = formula
     if masker.scorer.cue_channels:
         entries["cues"] = masker.card.cues_made or "given"
     if lam is None:

@@ -19,6 +19,7 @@ let galleryHash = "#/"; // of the gallery as it was last shown, with its search
 let addressTimer;
 
 function showError(error) {
+  $("#page-loading").hidden = true;
   $("#page-error").hidden = !error;
   $("#page-error").textContent = error ? error.message : "";
 }
@@ -121,7 +122,7 @@ function handleKey(event) {
 async function start() {
   const session = await api.fetchSession();
   const sliders = new Sliders(session, updateState);
-  gallery = new Gallery(updateState);
+  gallery = new Gallery(session, updateState, () => state.name !== null && renderImageNav());
   imagePage = new ImagePage(session, sliders, updateState, showError);
   $("#fingerprint").textContent = session.fingerprint;
   setUpUploadDialog(session.upload, async (name) => {
@@ -141,6 +142,8 @@ async function start() {
   });
   await gallery.refresh();
   state = stateFromHash(location.hash); // a link may have been followed meanwhile
+  galleryHash = hashFromState({ ...state, name: null });
+  gallery.render(state); // also behind an image: the order of its neighbours
   render();
 }
 

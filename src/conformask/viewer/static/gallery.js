@@ -34,10 +34,14 @@ const isReady = (entry) => entry.size !== null || entry.error !== null;
 export class Gallery {
   #entries = [];
   #cards = new Map(); // elements by image name, kept so that thumbnails are not loaded again
-  #hiddenText = "hidden";
-  #state = { search: "", part: null, sort: "name", beyond: false, held: false };
+  #whereHidden; // such as " of the nuclei", what a hidden share is a share of; "" for the image
+  #state = { search: "", part: null, sort: "largest", beyond: false, held: false };
 
-  constructor(updateState) {
+  #onRefresh;
+
+  constructor(session, updateState, onRefresh) {
+    this.#whereHidden = session.where_hidden;
+    this.#onRefresh = onRefresh;
     searchField.addEventListener("input", () => updateState({ search: searchField.value }));
     sortSelect.addEventListener("change", () => updateState({ sort: sortSelect.value }));
     beyondCheckbox.addEventListener("change", () => updateState({ beyond: beyondCheckbox.checked }));
@@ -48,13 +52,13 @@ export class Gallery {
 
   /** Fetch the entries, and again at intervals until each has a mask size or an error. */
   async refresh() {
-    const { images, promised, measured, release, of_objects: ofObjects } = await api.fetchGallery();
+    const { images, promised, measured, release } = await api.fetchGallery();
     this.#entries = images;
-    this.#hiddenText = ofObjects ? "of the objects hidden" : "hidden";
     this.#renderParts();
     renderPromise($("#gallery-promise"), promised, measured, release);
     $("#held-back-label").hidden = heldBackCheckbox.disabled = release === null;
     this.#renderGrid();
+    this.#onRefresh();
     if (!this.#entries.every(isReady)) setTimeout(() => this.refresh().catch(() => {}), REFRESH_INTERVAL);
   }
 
@@ -112,7 +116,7 @@ export class Gallery {
     if (!isSame) grid.replaceChildren(...cards);
     const total = this.#entries.length;
     const readyCount = this.#entries.filter(isReady).length;
-    const progress = readyCount < total ? ` · mask sizes of ${readyCount} so far` : "";
+    const progress = readyCount < total ? ` · masks of ${readyCount} so far` : "";
     const count = cards.length === total ? `${total}` : `${cards.length} of ${total}`;
     $("#image-count").textContent = `${count} images${progress}`;
   }
@@ -124,7 +128,7 @@ export class Gallery {
       this.#cards.set(entry.name, card);
     }
     const content = `${entry.size}${entry.error}${entry.released}`;
-    if (card.dataset.content !== content) fillCard(card, entry, this.#hiddenText);
+    if (card.dataset.content !== content) fillCard(card, entry, this.#whereHidden);
     card.dataset.content = content;
     return card;
   }
@@ -140,7 +144,7 @@ function createCard(name) {
   return card;
 }
 
-function fillCard(card, { name, size, error, uploaded, met, part, released }, hiddenText) {
+function fillCard(card, { name, size, error, uploaded, met, part, released }, whereHidden) {
   const sizeLabel = $(".mask-size", card);
   if (size === null) {
     sizeLabel.textContent = error || "…";
@@ -151,7 +155,7 @@ function fillCard(card, { name, size, error, uploaded, met, part, released }, hi
   const picture = createElement("img", { loading: "lazy", alt: "", src: api.imagePath(name, "thumbnail.jpg") });
   $(".thumbnail", card).replaceChildren(picture);
   $(".mask-size-bar i", card).style.width = `${100 * size}%`;
-  sizeLabel.textContent = `${formatPercent(size)} ${hiddenText}${uploaded ? " · uploaded" : ""}${part ? ` · ${part}` : ""}`;
+  sizeLabel.textContent = `${formatPercent(size)} hidden${whereHidden}${uploaded ? " · uploaded" : ""}${part ? ` · ${part}` : ""}`;
   if (released !== null)
     sizeLabel.append(createElement("span", { className: `released ${released}`, textContent: releaseText(released) }));
   if (met === false) sizeLabel.append(createElement("b", { textContent: BEYOND_THRESHOLD }));

@@ -39,6 +39,7 @@ const formatNumber = (value) => roundToDigits(value, 3).toString();
 export class ImagePage {
   #updateState;
   #sliders;
+  #whereHidden; // such as " of the nuclei", what the hidden share is a share of; "" for the image
   #panes; // the first is the large one; the others are shown for volumes
   #contrastPanel;
   #channelPanel;
@@ -50,6 +51,7 @@ export class ImagePage {
   #drawTask;
   #lossTimer;
   #state = null;
+  #lossOver; // ", over all pixels"; empty where the loss is no mean
   #name = null; // of the image that is shown or being loaded
   #image = null; // as the server describes it; null while it is loaded
   #planeCache = null;
@@ -59,6 +61,8 @@ export class ImagePage {
   constructor(session, sliders, updateState, showError) {
     this.#updateState = updateState;
     this.#sliders = sliders;
+    this.#lossOver = session.loss_over && `, over ${session.loss_over}`;
+    this.#whereHidden = session.where_hidden;
     this.#promiseTask = new LatestTask((...request) => this.#updatePromise(...request), showError);
     this.#lossTask = new LatestTask((...request) => this.#updateLoss(...request), showError);
     this.#drawTask = new LatestTask(() => this.#draw(), showError);
@@ -334,11 +338,13 @@ export class ImagePage {
   // losses: { loss, unmasked, met }, texts and whether the threshold is met, or null before that is known; null
   // for an image whose losses cannot be measured.
   #renderFacts(losses) {
-    const { region, objects, bound } = this.#image;
-    const where = objects ? " of the objects" : region ? " in the region" : "";
-    const facts = [[`Mask size${where}`, formatPercent(this.#promise.opening.size)]];
+    const { bound } = this.#image;
+    const facts = [[`Hidden${this.#whereHidden}`, formatPercent(this.#promise.opening.size)]];
     if (losses !== null)
-      facts.push(["Loss under the mask", losses.loss, losses.met], ["Without a mask", losses.unmasked]);
+      facts.push(
+        [`Loss under the mask${this.#lossOver && this.#lossOver + (region ? " in the region" : "")}`, losses.loss, losses.met],
+        ["Without a mask", losses.unmasked],
+      );
     if (bound !== null) facts.push(["Promised without a mask", bound]); // of the output; needs no truth
     const judged = this.#promise.release?.image;
     if (judged) facts.push(["Release", `${releaseText(judged.released)}, p = ${formatNumber(judged.p_value)}`]);
@@ -350,19 +356,19 @@ export class ImagePage {
   async #savePng() {
     if (this.#promise === null) return;
     const [left, right] = this.#panes[0].descriptions;
-    const { status, headline, sentence, measured, release } = this.#promise;
+    const { status, sentence, formula, measured, release } = this.#promise;
     const textOf = (row) => [...row.children].map((element) => element.textContent).join(" ").trim();
     const paragraphs = [
       right ? `Left: ${left}. Right: ${right}.` : `${left}.`,
       $("#legend").textContent,
-      `${status.title}: ${headline ?? status.text}`,
+      `${status.title}: ${sentence ?? status.text}`,
       measured === status.text ? null : measured,
-      sentence,
       release?.sentence,
       [...$("#facts").children].map(textOf).join(" · "),
       this.#image.use,
       this.#image.not_covered,
       this.#image.caveat,
+      formula,
     ].filter(Boolean);
     const canvas = addCaption(this.#panes[0].exportPicture(EXPORT_DENSITY), paragraphs);
     await downloadPng(canvas, `${this.#name}.png`);

@@ -26,15 +26,15 @@ function formalParagraph(formula, explanation = "") {
 export function renderPromise(element, promise, measurement, release) {
   const { name, title, text } = promise.status;
   const children = [paragraph(`promise-status ${name}`, title)];
-  if (promise.headline) children.push(paragraph("headline", promise.headline));
+  if (promise.sentence) children.push(paragraph("sentence", promise.sentence));
   children.push(paragraph("explanation", text));
   // Where the measurement contradicts the promise, it is the explanation already.
   if (measurement !== null && measurement !== text) children.push(paragraph("measurement", measurement));
-  if (promise.sentence) children.push(formalParagraph(promise.sentence, ` Loss: ${promise.formula}.`));
   if (release) children.push(paragraph("release", release.sentence));
-  if (release?.formula) children.push(formalParagraph(release.formula));
   if (promise.useless) children.push(paragraph("score-doubt", promise.useless));
   if (promise.score) children.push(paragraph("score", promise.score));
   if (promise.about_masks) children.push(paragraph("explanation", promise.about_masks));
+  if (release?.formula) children.push(formalParagraph(release.formula));
+  if (promise.formula) children.push(formalParagraph(promise.formula, ` Loss: ${promise.loss}.`));
   element.replaceChildren(...children);
 }

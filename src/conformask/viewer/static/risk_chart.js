@@ -29,7 +29,7 @@ export class RiskChart {
     $("#risk circle").setAttribute("cx", WIDTH * share);
     $("#risk circle").setAttribute("cy", this.#y(error));
     const left = roundToDigits(error, 3);
-    const text = `${formatPercent(share)} hidden by the score leaves a mean error of ${left}`;
+    const text = `${formatPercent(share)} hidden by the score leaves a mean error of ${left} over the pixels shown`;
     $("#risk svg").ariaLabel = text;
     $("#risk .risk-text").textContent = text;
   }

@@ -5,15 +5,13 @@ import { drawHiddenMarks } from "./hidden_marks.js";
 
 const element = (id) => document.getElementById(id);
 const data = JSON.parse(element("data").textContent);
-const state = { ...firstOf(data.cases[0]), left: "output", border: 0.5, mode: "remove" };
-const MAX_HEIGHT = "74vh"; // of the picture
+const state = { ...firstOf(data.cases[0]), left: "output", mode: "remove" };
 const digits = (value) => Number(value.toPrecision(3)).toString();
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 
-// A case as it is first shown: its most hidden image, at the calibrated threshold.
+// A case as it is first shown: its most hidden image, which is the first, at the calibrated threshold.
 function firstOf(shown) {
-  const hidden = shown.images.map((image) => image.hidden[shown.calibrated]);
-  return { case: shown, image: shown.images[hidden.indexOf(Math.max(...hidden))], position: shown.calibrated };
+  return { case: shown, image: shown.images[0], position: shown.calibrated };
 }
 
 const loadPicture = (source) =>
@@ -52,42 +50,48 @@ async function draw() {
   const shown = state.image;
   const image = await load(shown);
   if (shown !== state.image) return;
+  element("panels").style.setProperty("--ratio", image.width / image.height);
+  const { output, truth, [leftView(shown)]: left } = image.pictures;
+  paint(element("first"), left, image);
   const canvas = element("canvas");
-  element("stage").style.maxWidth = `calc(${MAX_HEIGHT} * ${image.width / image.height})`;
-  const density = (devicePixelRatio * element("stage").clientWidth) / image.width;
-  const [width, height] = [image.width, image.height].map((side) => Math.round(side * density));
-  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+  paint(canvas, output, image);
+  const scale = canvas.width / image.width / devicePixelRatio;
+  const style = { mode: state.mode, colour: data.hatch, opacity: state.mode === "remove" ? 1 : 0.9 };
+  const placement = { x: 0, y: 0, scale, density: devicePixelRatio };
+  if (scale) drawHiddenMarks(canvas.getContext("2d"), [hiddenPart(image)], style, placement);
+  if (truth) paint(element("truth").lastElementChild, truth, image);
+}
+
+// A canvas has its height on the page from the style, so that it can be painted again once there is a layout.
+function paint(canvas, picture, { width, height }) {
+  const density = (devicePixelRatio * canvas.clientWidth) / width;
+  Object.assign(canvas, { width: Math.round(width * density), height: Math.round(height * density) });
   const context = canvas.getContext("2d");
   context.imageSmoothingEnabled = density <= 1; // enlarged pixels are shown as squares
-  const border = width * state.border;
-  context.drawImage(image.pictures[state.left] ?? image.pictures.output, 0, 0, width, height);
-  context.save();
-  context.beginPath();
-  context.rect(border, 0, width - border, height);
-  context.clip();
-  context.drawImage(image.pictures.output, 0, 0, width, height);
-  const scale = width / image.width / devicePixelRatio;
-  const style = { mode: state.mode, colour: data.hatch, opacity: state.mode === "remove" ? 1 : 0.9 };
-  drawHiddenMarks(context, [hiddenPart(image)], style, { x: 0, y: 0, scale, density: devicePixelRatio });
-  context.restore();
-  element("border").style.left = `${100 * state.border}%`;
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
 }
+
+const leftView = (image) => (image.views[state.left] ? state.left : "output");
 
 function render() {
   const { image, case: shown } = state;
   const promise = shown.states[state.position];
   Object.assign(element("status"), { textContent: promise.status.title, className: `badge ${promise.status.name}` });
-  Object.assign(element("headline"), { textContent: promise.headline ?? promise.status.text, className: promise.status.name });
-  element("explanation").textContent = promise.headline ? promise.status.text : "";
-  element("sentence").textContent = promise.sentence ?? "";
-  element("formula").textContent = promise.formula ?? shown.states[shown.calibrated].formula;
+  Object.assign(element("sentence"), { textContent: promise.sentence ?? promise.status.text, className: promise.status.name });
+  element("explanation").textContent = promise.sentence ? promise.status.text : "";
+  element("formula").textContent = promise.formula ?? "";
+  element("loss").textContent = promise.loss ?? shown.states[shown.calibrated].loss;
   element("note").textContent = shown.note;
   element("threshold").max = shown.states.length - 1;
   element("threshold").disabled = shown.states.length === 1;
   element("threshold").value = state.position;
-  element("threshold-value").textContent = digits(promise.threshold);
+  element("threshold-value").textContent = promise.threshold_text;
   element("reset").disabled = state.position === shown.calibrated;
-  element("left-title").textContent = shown.titles[image.views[state.left] ? state.left : "output"];
+  const { truth } = shown.titles;
+  element("truth").hidden = !image.views.truth;
+  element("truth").firstElementChild.textContent = truth;
+  element("truth").lastElementChild.ariaLabel = `${image.name}: ${truth}`;
+  element("first").ariaLabel = `${image.name}: ${shown.titles[leftView(image)]}`;
   Object.assign(element("caveat"), { hidden: image.caveat === null, textContent: image.caveat ?? "" });
   element("canvas").ariaLabel = `${image.name}: ${percent(image.hidden[state.position])} is hidden`;
   const facts = [[shown.hidden_title, percent(image.hidden[state.position])]];
@@ -101,7 +105,7 @@ function render() {
     Object.assign(document.createElement("dd"), { textContent: value, className }),
   ]));
   for (const option of element("left").options) option.disabled = !image.views[option.value];
-  element("left").value = image.views[state.left] ? state.left : "output";
+  element("left").value = leftView(image);
   for (const button of document.querySelectorAll("[data-mode]"))
     button.setAttribute("aria-pressed", button.dataset.mode === state.mode);
   for (const [index, button] of [...element("images").querySelectorAll("button")].entries())
@@ -117,7 +121,7 @@ function update(changes) {
 }
 
 function open(shown) {
-  element("left").replaceChildren(...Object.entries(shown.titles).map(([view, title]) => new Option(title, view)));
+  element("left").replaceChildren(...["output", "input"].map((view) => new Option(shown.titles[view], view)));
   element("images").replaceChildren(...shown.images.map((image) => {
     const { name } = image;
     const item = document.createElement("li");
@@ -139,23 +143,10 @@ function start() {
   }));
   element("threshold").addEventListener("input", (event) => update({ position: Number(event.target.value) }));
   element("reset").addEventListener("click", () => update({ position: state.case.calibrated }));
-  element("swipe").addEventListener("input", (event) => update({ border: event.target.value / 100 }));
   element("left").addEventListener("change", (event) => update({ left: event.target.value }));
   for (const button of document.querySelectorAll("[data-mode]"))
     button.addEventListener("click", () => update({ mode: button.dataset.mode }));
-  const stage = element("stage");
-  const dragTo = ({ clientX }) => {
-    const { left, width } = stage.getBoundingClientRect();
-    const border = Math.min(1, Math.max(0, (clientX - left) / width));
-    element("swipe").value = 100 * border;
-    update({ border });
-  };
-  stage.addEventListener("pointerdown", (event) => {
-    stage.setPointerCapture(event.pointerId);
-    dragTo(event);
-  });
-  stage.addEventListener("pointermove", (event) => stage.hasPointerCapture(event.pointerId) && dragTo(event));
-  addEventListener("resize", () => draw());
+  new ResizeObserver(() => draw()).observe(element("panels"));
   open(data.cases[0]);
 }
 

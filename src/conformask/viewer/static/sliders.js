@@ -14,16 +14,14 @@ export class Sliders {
   #thresholdLimits; // [lowest, highest] of the slider; more can be typed
   #confidenceLimits; // null for a promise about a mean, which has no confidence
   #calibrated; // { threshold, confidence }
-  #values; // [low, high] of the files, where thresholds are shares of their range; else null
   #fields = {}; // by name: { value, error }, the number in use and the reason why it is not allowed
 
   // onMove(changes, timeStamp): null in the changes stands for the calibrated value.
-  constructor({ sliders, promised, distance, values }, onMove) {
+  constructor({ sliders, promised, distance }, onMove) {
     this.#thresholdLimits = sliders.threshold;
     this.#confidenceLimits = sliders.confidence;
     this.#calibrated = promised;
     $("#threshold-unit").textContent = distance;
-    this.#values = values;
     this.#setFixed(sliders.stuck);
     this.#addListeners(onMove);
     this.#renderTicks();
@@ -36,7 +34,7 @@ export class Sliders {
     $("#threshold-slider").value = this.#thresholdPosition(threshold);
     $("#threshold-slider").setAttribute("aria-valuetext", `${usedThreshold}`);
     this.#setField("threshold", usedThreshold, threshold > 0 ? "" : "Must be above 0.");
-    $("#threshold-values").textContent = this.#inValues(usedThreshold);
+    if (promise) $("#threshold-values").textContent = `= ${promise.threshold_text}`;
     $("#reset").disabled = setting.threshold === null && setting.confidence === null;
     if (this.#confidenceLimits === null) return;
     const confidence = setting.confidence ?? this.#calibrated.confidence;
@@ -47,13 +45,6 @@ export class Sliders {
     const isPossible = confidence > 0 && confidence <= highest;
     const error = isPossible ? "" : `Must be above 0 and at most ${roundShown(100 * highest)} %.`;
     this.#setField("confidence", percent, error);
-  }
-
-  // Such as "= 5.1 of 255", the threshold in the values of the files.
-  #inValues(threshold) {
-    if (this.#values === null) return "";
-    const span = this.#values[1] - this.#values[0];
-    return `= ${roundToDigits(threshold * span, 3)} of ${span}`;
   }
 
   // A number that is being typed is not overwritten before the field loses the focus. Until then a note says which

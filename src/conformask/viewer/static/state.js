@@ -8,7 +8,7 @@ export const VIEWS = ["output", "overlay", "mask", "truth", "input", "error", "m
 const SORTS = ["name", "largest", "smallest", "loss"];
 const GALLERY_KEYS = ["search", "part", "beyond", "held", "sort"];
 const IMAGE_KEYS = ["threshold", "confidence", "view", "swipe", "plane", "at", "contrast", "channels"];
-const DEFAULTS = { view: "overlay", sort: "name" };
+const DEFAULTS = { view: "overlay", sort: "largest" };
 
 const oneOf = (values, value, fallback) => (values.includes(value) ? value : fallback);
 

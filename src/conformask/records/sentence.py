@@ -1,0 +1,150 @@
+"""The promise of a card in one English sentence, which says exactly what is computed, and its numbers."""
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from conformask.conformal.promise import Promise
+from conformask.names import SHARES
+from conformask.records.values import DIGITS, rounded_up, written
+
+if TYPE_CHECKING:
+    from conformask.records.card import CalibrationCard
+    from conformask.records.evaluation import CategoryCoverage
+
+OF = {0.9: "9 of 10", 0.95: "19 of 20", 0.99: "99 of 100"}
+"""Shares of images that people count."""
+FEW = 0.2
+"""Width of the 95 % interval of a share from which the images measured are called few."""
+
+
+def sentence_of(card: "CalibrationCard") -> str:
+    """Return the promise of a card as an English sentence."""
+    promise = card.promise.resolve()
+    share = card.promise.confidence
+    beginning = promise.population.by_itself + promise.lam.under + promise.certainty.sure
+    if promised_share(card.promise) is not None:
+        beginning += promise.unit.event
+    elif share is not None:
+        beginning += (
+            "for at least {share} new inputs, on average over the truths that an input leaves possible"
+        )
+    else:
+        beginning += promise.unit.average
+    event, limit_of_mean = card.loss.phrases(
+        threshold_text(card),
+        tolerance_text(card),
+        axes=len(card.sizes[0]),
+        is_grey=card.is_grey,
+        reference=card.reference,
+    )
+    named = card.promise.named
+    text = named(beginning).format(
+        share="" if share is None else OF.get(share, f"{written(100 * share)} % of"),
+        certainty=f"{written(100 - 100 * (promise.delta or 0.0))} %",
+        whom=_whom(card.population),
+        origin=promise.population.origin,
+    )
+    text += f", {named(limit_of_mean if promise.statement.bounds_a_mean else event)}"
+    if card.hides is not None:
+        text += f"; this is kept only by hiding {card.hides} completely"
+    text = f"if this had been fixed beforehand: {text}" if card.exploratory else text
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def promised_share(promise: Promise) -> float | None:
+    """Return the promised share of images within the threshold; None if the promise is about a mean."""
+    return None if promise.resolve().statement.bounds_a_mean else promise.confidence
+
+
+def kept_text(
+    promise: Promise,
+    units: str,
+    n: int,
+    coverage: float,
+    interval: tuple[float, float],
+    kept: str = "kept it",
+) -> str:
+    """Return how many of n units, such as "14 test images", kept a promise, and the 95 % interval."""
+    unit = promise.resolve().unit
+    is_count = unit.is_group or not promise.resolve().by_group  # otherwise groups count alike
+    share = f"{coverage * n:,.0f}" if is_count else rounded_share(coverage)
+    low, high = map(rounded_share, interval)
+    few = "few: " * (interval[1] - interval[0] > FEW)
+    would = f"{few}between {low.removesuffix(' %')} and {high} would"
+    return promise.named(f"{share} of {units} {kept}{unit.judged} ({would})")
+
+
+def worst_text(worst: "CategoryCoverage | None", of_means: "CalibrationCard | None" = None) -> str:
+    """Return the clause about the category that is judged; empty where the promise is not for each.
+
+    With the card of a promise about means, it says the mean loss.
+    """
+    if worst is None:
+        return ""
+    low, high = map(rounded_share, worst.interval)
+    found = (
+        f"{rounded_share(worst.coverage)} of {worst.n} (between {low.removesuffix(' %')} and {high} would)"
+    )
+    if of_means is not None:
+        found = f"{mean_text(of_means, worst.mean_loss)} ({worst.n})"
+    return f"; in the worst category, {worst.category}, {found}"
+
+
+def mean_text(card: "CalibrationCard", mean_loss: float) -> str:
+    """Return a mean loss in words, as its limit is in the sentence."""
+    loss = card.loss
+    return (str if loss.over in SHARES else loss.raised)(threshold_text(replace(card, threshold=mean_loss)))
+
+
+def hidden_text(card: "CalibrationCard", hidden: float, best: float | None = None) -> str:
+    """Return the mean hidden share of images, and that of the best possible masks, where it is known."""
+    whole, are = card.promise.named(card.loss.whole), "are" if card.loss.of_objects else "is"
+    known = "" if best is None else f" (best possible: {rounded_share(best)})"
+    return f"{rounded_share(hidden)} of {whole} {are} hidden{known}"
+
+
+def where_hidden(card: "CalibrationCard") -> str:
+    """Return what a hidden share of one image is a share of, after "hidden"; empty for the whole image."""
+    if card.loss.of_objects:
+        return card.promise.named(" of the objects")
+    return " in the region" if card.loss.region else ""
+
+
+def rounded_share(share: float) -> str:
+    """Return a measured share in percent, whole unless it is below 5 % or above 99 %."""
+    if math.isnan(share):
+        return "–"
+    return f"{round(100 * share, 1 if share < 0.05 or share > 0.99 else 0):g} %"
+
+
+def _whom(population: str | None) -> str:
+    if population is None:
+        return "new images"
+    return population if population.startswith("new ") else f"new {population}"
+
+
+def threshold_text(card: "CalibrationCard") -> str:
+    """Return the threshold in words: a share, a similarity, or an error, in the values of the images too."""
+    if card.loss.over in SHARES:
+        is_tenth = card.loss.of_objects and card.threshold == 0.1
+        return "a tenth" if is_tenth else f"{written(rounded_up(100 * card.threshold))} %"
+    if card.loss.similarity:
+        return f"{card.loss.similarity} {written(1 - rounded_up(card.threshold))}"
+    return _error_text(card, card.threshold)
+
+
+def tolerance_text(card: "CalibrationCard") -> str:
+    """Return the tolerance in words, exactly where a larger one would not be a weaker promise."""
+    return _error_text(card, card.loss.tolerance or 0.0, 6 if card.loss.over == "missed" else DIGITS)
+
+
+def _error_text(card: "CalibrationCard", error: float, digits: int = DIGITS) -> str:
+    if card.loss.exponent is None:
+        label = card.loss.distance_label.replace("−", "-")  # not all files can hold a minus sign
+        name = f"the {label}" if label.endswith(" map") else f"the map {label}"
+        return f"{written(rounded_up(error, digits))}{f' in {name}' if card.loss.over else ''}"
+    share = error ** (1 / card.loss.exponent)
+    text = f"{written(rounded_up(100 * share, digits))} % of the range"
+    in_values = None if card.values is None else card.values.text(share, digits)
+    return text if in_values is None else f"{text} ({in_values})"
