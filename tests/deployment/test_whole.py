@@ -15,6 +15,7 @@ from PIL import Image
 
 import conformask as cm
 import stated
+from conformask.conformal.kernel_ridge import KernelRidge
 from conformask.data import memory
 from conformask.data.images import read_image
 from conformask.data.triplets import Triplets
@@ -22,6 +23,7 @@ from conformask.deployment import masks, whole
 from conformask.deployment.masks import write_masks
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
 from conformask.masker.masker import Masker
+from conformask.scorers.image_level import Levelled, LevelModel, level_features
 from conformask.scorers.scorer import Heuristic
 from conformask.scorers.tiled import Tiled
 from synthetic_triplets import arrays, scale_of, triplets
@@ -92,8 +94,22 @@ def mask_of(path: Path) -> np.ndarray:
     return group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]][0] / 65535
 
 
+def levelled(masker: Masker) -> Masker:
+    """With levels that vary from image to image, far from 1."""
+    (batch,) = triplets(3, 5, SIZE).batches(3)
+    points = level_features(batch.x, batch.y_hat, batch.x).numpy()
+    centre, weights = points.mean(axis=0), np.array([0.7, -0.4, 0.3])
+    ridge = KernelRidge(centre, np.full_like(centre, 0.01), (points - centre) / 0.01, weights, 0.3)
+    return replace(masker, scorer=Levelled(masker.scorer, LevelModel(ridge, np.zeros(3))))
+
+
+@pytest.mark.parametrize("of", [lambda masker: masker, levelled])
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif", ".tif"])
-def test_masks_are_those_of_one_call(masker: Masker, tmp_path: Path, suffix: str, recwarn) -> None:
+def test_masks_are_those_of_one_call(
+    masker: Masker, tmp_path: Path, suffix: str, recwarn, of, monkeypatch
+) -> None:
+    monkeypatch.setattr("conformask.scorers.image_level.BLOCK", 64)
+    masker = of(masker)
     data = Triplets.from_folder(folder_of(tmp_path, suffix))
     sizes = write_masks(masker, data, tmp_path / "out").sizes
     assert not recwarn

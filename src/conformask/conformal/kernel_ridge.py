@@ -13,6 +13,11 @@ WIDTHS = (0.1, 0.3, 1.0)
 """Factors on the mean squared difference of standardised features, in the exponent of the kernel."""
 PENALTIES = np.logspace(-3, 3, 13)
 """Penalties that are tried, in units of the kernel at distance 0."""
+PAYS = 0.8
+"""Largest error without a group, as a share of that of one value for all rows, with which a function is chosen.
+
+A smaller gain may be that of having tried many functions.
+"""
 EVEN = 1e-9
 """Standard deviation below which a feature is the same in all rows."""
 
@@ -37,7 +42,7 @@ def fitted(
 ) -> tuple[KernelRidge, Float[np.ndarray, "m"]]:
     """Fit the width and penalty that predict the counted rows best, each without the rows of its group.
 
-    One value for all rows is among the candidates.
+    It is one value for all rows, without weights, unless the error is at most PAYS of that of one value.
 
     Returns:
         the function, and its prediction for each row if the rows of its group are left out, both relative to
@@ -50,7 +55,8 @@ def fitted(
     rows_of = [np.flatnonzero(group == each) for each in range(int(group.max()) + 1)]
     constant = np.zeros(len(target)), WIDTHS[0], _means_of_others(target, rows_of)
     candidates = [constant, *_candidates(points, target, rows_of)]
-    errors = [((left_out - target)[counted] ** 2).mean() for *_, left_out in candidates]
+    errors = np.array([((left_out - target)[counted] ** 2).mean() for *_, left_out in candidates])
+    errors[1:] /= PAYS
     weights, width, left_out = candidates[int(np.argmin(errors))]
     return KernelRidge(centre, scale, points, weights, width), left_out
 

@@ -64,10 +64,11 @@ def load(
     if scorer is None:
         same = stored_card(folder).loss == replace(card.loss, region=False)
         scorer = load_scorer(folder, loss=loss if same else None, network=network)
+    family = family or family_by_name(card.family)
     masker = Masker(
-        scorer=as_calibrated(scorer, card, used, stored.level),
+        scorer=as_calibrated(scorer, card, used, family, stored.level),
         loss=used,
-        family=family or family_by_name(card.family),
+        family=family,
         rule=rule_from_json(card.rule),
         card=card,
         critical_lambdas=stored.critical_lambdas,
@@ -81,7 +82,11 @@ def load(
 
 
 def as_calibrated(
-    scorer: Scorer, card: CalibrationCard, loss: Loss, level: Mapping[str, Array] | None = None
+    scorer: Scorer,
+    card: CalibrationCard,
+    loss: Loss,
+    family: Family,
+    level: Mapping[str, Array] | None = None,
 ) -> Scorer:
     """Return the scorer as the loss uses it, wrapped in Tiled, Patches and Levelled as at calibration."""
     scorer = for_loss(as_scorer(scorer), loss)
@@ -89,7 +94,8 @@ def as_calibrated(
     scorer = in_patches(scorer, card.patches)
     if level is None:
         return scorer
-    model, record, family = LevelModel.from_arrays(level), scorer.selection, str(card.family["name"])
-    if record is not None and family in record.curves:
-        record = replace(record, curves={family: along_levels(record.curves[family], model)})
+    model, record = LevelModel.from_arrays(level), scorer.selection
+    if record is not None and family.name in record.curves:
+        curves = along_levels(record.curves[family.name], model, family)
+        record = replace(record, curves={family.name: curves})
     return Levelled(scorer, model, record)

@@ -150,15 +150,15 @@ def _levelled(
     curves = None if record is None else record.curves.get(family.name)
     if record is not None and curves is not None:
         stated = threshold_of(threshold, record)
-        model = fit_level(record, family.name, stated, start_of(curves, stated, promise, loss))
+        model = fit_level(record, family, stated, start_of(curves, stated, promise, loss))
         if model is not None:
-            record = replace(record, curves={family.name: along_levels(curves, model)})
+            record = replace(record, curves={family.name: along_levels(curves, model, family)})
             return Levelled(scorer, model, record), record
     if choice == "image":
         n = 0 if record is None else len(record.unmasked_loss)
         raise InvalidArgumentError(
-            f"level image: of {n} selection images, the features of an image predict its critical lambda no "
-            f"better than one value does. It takes {FEWEST} or more (selection=); or leave level out"
+            f"level image: of {n} selection images, the features of an image predict its critical lambda "
+            f"hardly better than one value does. It takes {FEWEST} or more (selection=); or leave level out"
         )
     return scorer, record
 

@@ -50,6 +50,11 @@ class Family(ABC):
     name: str
     """The family's name."""
 
+    @property
+    def degree(self) -> float:
+        """The power of a factor on the score by which lambda has to grow to leave a mask as it is."""
+        return 1.0 - getattr(self, "kappa", 0.0)
+
     @abstractmethod
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
         """Compute the level that apply needs from the whole image: (N, L), or (N, G, L)."""

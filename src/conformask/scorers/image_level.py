@@ -3,7 +3,7 @@
 One lambda for all images hides as much of easy ones as hard ones need. Let G > 0 be any function of an image
 that is fixed before a calibration image is looked at. The score divided by G is a score like any other, so
 every promise about one lambda holds for it, by the same theorems. Where masks show what is below lambda, the
-lambda of an image is then G times that of all.
+lambda of an image is then G times that of all; in other families it is multiplied by a power of G.
 """
 
 import math

@@ -12,6 +12,7 @@ from conformask.calibration import ScoredBatch, concentrated
 from conformask.conformal.crossing import between_grid_points
 from conformask.conformal.curves import Curves
 from conformask.conformal.kernel_ridge import fitted
+from conformask.masks.mask_family import Family
 from conformask.records.selection import Selection
 from conformask.scorers.image_level import LevelModel, level_features
 from conformask.types import Loss, Score
@@ -53,14 +54,16 @@ def level_features_of(item: ScoredBatch) -> Float[np.ndarray, "n f"]:
     return level_features(item.batch.x, item.batch.y_hat, item.score.map).cpu().numpy()
 
 
-def fit_level(record: Selection, family: str, threshold: float, start: float) -> LevelModel | None:
-    """Fit the level for a threshold; None where images are too few, or where one lambda predicts as well.
+def fit_level(record: Selection, family: Family, threshold: float, start: float) -> LevelModel | None:
+    """Fit the level for a threshold; None where images are too few, or where one lambda does nearly as well.
 
-    The level of an image is proportional to its critical lambda as its features predict it; `start` is the
-    lambda from which on masks open.
+    With scores divided by it, the critical lambdas of all images are predicted to be the same. There is none
+    for a family whose masks do not change with the scale of a score. `start` is the lambda from which on
+    masks open.
     """
-    curves, features, quarters = record.curves.get(family), record.level_features, record.quarters.get(family)
-    if curves is None or curves.group is None or features is None:
+    curves, quarters = (of_families.get(family.name) for of_families in (record.curves, record.quarters))
+    features = record.level_features
+    if curves is None or curves.group is None or features is None or family.degree == 0:
         return None
     parts = [replace(curves, features=features), *([] if quarters is None else [quarters])]
     groups = np.concatenate([np.asarray(part.group) for part in parts])
@@ -68,6 +71,7 @@ def fit_level(record: Selection, family: str, threshold: float, start: float) ->
         return None
     rows = np.concatenate([np.asarray(part.features) for part in parts])
     logs = np.concatenate([_log_lambdas(part.from_start(start), threshold) for part in parts])
+    logs /= family.degree
     is_whole = np.arange(len(logs)) < len(features)
     ridge, left_out = fitted(rows, logs, groups, is_whole)
     return LevelModel(ridge, left_out[is_whole]) if ridge.weights.any() else None
@@ -85,9 +89,9 @@ def _log_lambdas(curves: Curves, threshold: float) -> Float[np.ndarray, "n"]:
     return np.asarray(np.log(np.where(np.isfinite(critical), critical, opened * room).clip(min=grid[1])))
 
 
-def along_levels(curves: Curves, model: LevelModel) -> Curves:
-    """Return the curves of the selection images along the lambda that levels multiply."""
-    factors = np.exp(model.held_out)
+def along_levels(curves: Curves, model: LevelModel, family: Family) -> Curves:
+    """Return the curves of the selection images for scores that are divided by their levels."""
+    factors = np.exp(family.degree * model.held_out)
     even = np.geomspace(curves.grid[1] / factors.max(), curves.grid[-2] / factors.min(), len(curves.grid) - 2)
     along = curves.along(factors, concentrated(curves.along(factors, even)))
     if along.features is None:
