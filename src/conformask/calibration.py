@@ -397,7 +397,8 @@ def start_of(curves: Curves | None, threshold: float, promise: Guarantee, loss: 
     # a table of promises has one start for all confidences
     fixed = isinstance(promise.certainty, Simultaneous)
     confidence = DEFAULTS["confidence"] if fixed or promise.confidence is None else promise.confidence
-    return best_start(evidence.curves.grid, evidence.curves.loss, threshold, confidence)
+    reduced = evidence.curves
+    return best_start(reduced.grid, reduced.loss, curves.hidden_shares.mean(axis=0), threshold, confidence)
 
 
 def size_at(curves: Curves, threshold: float, promise: Guarantee, loss: Loss) -> float:

@@ -20,6 +20,7 @@ from conformask.scorers.scoring import scored, selection_record
 from simulation import simulated
 
 SIDE, THRESHOLD, SPREAD = 32, 0.02, 0.8
+L1, PROMISE = loss("l1"), cm.Promise().resolve()
 BELOW = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 """Masks that show what is below lambda."""
 
@@ -246,9 +247,8 @@ def test_a_level_fitted_on_the_calibration_images_would_break_the_promise() -> N
     """Why selection images are needed: 20 images that fit it are easier to themselves than others are."""
     coverages, below = [], family(BELOW)
     for seed in range(100, 112):
-        model = fit_level(
-            selection_record(SCORER, images(20, seed, 0.8), loss("l1"), [below]), below, THRESHOLD, 0.0
-        )
+        record = selection_record(SCORER, images(20, seed, 0.8), L1, [below])
+        model = fit_level(record, below, L1, PROMISE, THRESHOLD)
         if model is None:
             continue
         own, new = (
@@ -268,8 +268,8 @@ def test_a_level_fitted_on_the_calibration_images_would_break_the_promise() -> N
 
 def test_levels_on_selection_images_are_those_of_fits_without_them() -> None:
     binary = family("binary")
-    record = selection_record(SCORER, SELECTION, loss("l1"), [binary])
-    model = fit_level(record, binary, THRESHOLD, 0.0)
+    record = selection_record(SCORER, SELECTION, L1, [binary])
+    model = fit_level(record, binary, L1, PROMISE, THRESHOLD)
     assert model is not None
     own = model(torch.from_numpy(record.level_features)).log().numpy()
     assert np.abs(own - model.held_out).max() > 1e-3

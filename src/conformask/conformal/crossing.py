@@ -56,23 +56,34 @@ def between_grid_points(
 
 
 def best_start(
-    grid: Float[np.ndarray, "g"], losses: Float[np.ndarray, "n g"], threshold: float, confidence: float
+    grid: Float[np.ndarray, "g"],
+    losses: Float[np.ndarray, "n g"],
+    hidden: Float[np.ndarray, "g"],
+    threshold: float,
+    confidence: float,
 ) -> float:
     """Return the grid point from which on a loss relative to what is shown is looked at.
 
     Where little is shown, a few pixels or objects decide, and first crossings from 0 on end there. An image
-    that fails at the start has the critical lambda 0. The start is where first crossings from there on give
-    the largest lambda with half of the failures that the confidence allows, so that other images than these
-    hardly ever fail at the start. It is valid if these are no calibration images.
+    that fails at the start has the critical lambda 0. The start is where the lambdas that the first crossings
+    from there on give hide least, on average over the numbers of failures that the confidence allows: at one
+    number alone, a start would be chosen at which many other images fail. It is valid if these are no
+    calibration images.
+
+    Args:
+        grid: 0, lambdas in ascending order, and inf.
+        losses: the losses of the images at these.
+        hidden: the mean hidden share at these.
+        threshold: the largest loss wanted.
+        confidence: the share of images that are to be within it.
     """
-    rank = max(1, math.floor((1 - confidence) / 2 * (len(losses) + 1) + ROUNDING))
-    starts = range(1, len(grid) - 1)
-    crossings = (
-        first_crossing(np.append(0.0, grid[start:]), np.insert(losses[:, start:], 0, 0.0, axis=1), threshold)
-        for start in starts
-    )
-    lambdas = [float(np.sort(each)[rank - 1]) for each in crossings]
-    return float(grid[starts[int(np.argmax(lambdas))]])
+    allowed = max(1, math.floor((1 - confidence) * (len(losses) + 1) + ROUNDING))
+    points = np.arange(len(grid))
+    failing = np.where(meets_threshold(losses, threshold), len(grid), points)
+    first = np.minimum.accumulate(failing[:, ::-1], axis=1)[:, ::-1]  # from each point on
+    before = np.sort(np.where(first == points, 0, first - 1), axis=0)[:allowed]
+    starts = points[1:-1]
+    return float(grid[starts[np.argmin(hidden[before].mean(axis=0)[starts])]])
 
 
 def refined(

@@ -14,7 +14,7 @@ WIDTHS = (0.1, 0.3, 1.0)
 PENALTIES = np.logspace(-3, 3, 13)
 """Penalties that are tried, in units of the kernel at distance 0."""
 PAYS = 0.8
-"""Largest error without a group, as a share of that of one value for all rows, with which a function is chosen.
+"""Largest share of the error of one value for all rows with which a function is chosen.
 
 A smaller gain may be that of having tried many functions.
 """

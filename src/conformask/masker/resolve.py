@@ -114,7 +114,8 @@ def resolve(
     used_family = family_for(scorer, used, family)
     record = scorer.selection
     if selection is not None:
-        record = selection_record(scorer, selection, used, [used_family])
+        has_levels = level == "image" or (level is None and not scorer.by_value)
+        record = selection_record(scorer, selection, used, [used_family], levels=has_levels)
         is_compared = scorer.name in WITHOUT_TRAINING and scorer.patches is None
         if isinstance(trained, NetworkScorer | GivenScorer) and is_compared:
             stated_threshold = level_of(threshold, record.unmasked_loss)
@@ -149,8 +150,7 @@ def _levelled(
         return scorer, record
     curves = None if record is None else record.curves.get(family.name)
     if record is not None and curves is not None:
-        stated = threshold_of(threshold, record)
-        model = fit_level(record, family, stated, start_of(curves, stated, promise, loss))
+        model = fit_level(record, family, loss, promise, threshold_of(threshold, record))
         if model is not None:
             record = replace(record, curves={family.name: along_levels(curves, model, family)})
             return Levelled(scorer, model, record), record

@@ -13,6 +13,7 @@ from conformask.masker.requirements import check_sample_size, columns_kept
 from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
 from conformask.masks.mask_family import Family
 from conformask.scorers.given import Given
+from conformask.scorers.level_fit import along_levels, fit_level
 from conformask.scorers.patches import in_patches, patch_area
 from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import selection_record
@@ -88,6 +89,8 @@ def threshold_choices(
         check_sample_size(
             guarantee, level, used, len(record.unmasked_loss), columns_kept(curves), "selection"
         )
-        size = size_at(curves, level, guarantee, used)
+        model = None if scorer.by_value else fit_level(record, used_family, used, guarantee, level)
+        along = curves if model is None else along_levels(curves, model, used_family)
+        size = size_at(along, level, guarantee, used)
         choices.append(ThresholdChoice(level, float((record.unmasked_loss <= level).mean()), size))
     return choices

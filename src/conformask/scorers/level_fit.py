@@ -8,9 +8,10 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.arithmetic import resized, window_index
-from conformask.calibration import ScoredBatch, concentrated
+from conformask.calibration import ScoredBatch, concentrated, start_of
 from conformask.conformal.crossing import between_grid_points
 from conformask.conformal.curves import Curves
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.kernel_ridge import fitted
 from conformask.masks.mask_family import Family
 from conformask.records.selection import Selection
@@ -54,12 +55,13 @@ def level_features_of(item: ScoredBatch) -> Float[np.ndarray, "n f"]:
     return level_features(item.batch.x, item.batch.y_hat, item.score.map).cpu().numpy()
 
 
-def fit_level(record: Selection, family: Family, threshold: float, start: float) -> LevelModel | None:
+def fit_level(
+    record: Selection, family: Family, loss: Loss, promise: Guarantee, threshold: float
+) -> LevelModel | None:
     """Fit the level for a threshold; None where images are too few, or where one lambda does nearly as well.
 
     With scores divided by it, the critical lambdas of all images are predicted to be the same. There is none
-    for a family whose masks do not change with the scale of a score. `start` is the lambda from which on
-    masks open.
+    for a family whose masks do not change with the scale of a score.
     """
     curves, quarters = (of_families.get(family.name) for of_families in (record.curves, record.quarters))
     features = record.level_features
@@ -69,6 +71,7 @@ def fit_level(record: Selection, family: Family, threshold: float, start: float)
     groups = np.concatenate([np.asarray(part.group) for part in parts])
     if len(np.unique(groups)) < FEWEST:
         return None
+    start = start_of(curves, threshold, promise, loss)
     rows = np.concatenate([np.asarray(part.features) for part in parts])
     logs = np.concatenate([_log_lambdas(part.from_start(start), threshold) for part in parts])
     logs /= family.degree

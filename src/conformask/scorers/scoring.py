@@ -10,7 +10,15 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import best_device, full_precision
-from conformask.calibration import GRID_POINTS, ScoredBatch, concatenate, lambda_grid, measures, unmasked_loss
+from conformask.calibration import (
+    GRID_POINTS,
+    ScoredBatch,
+    batch_curves,
+    concatenate,
+    lambda_grid,
+    measures,
+    unmasked_loss,
+)
 from conformask.conformal.curves import Curves
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.scan import labelled
@@ -110,11 +118,13 @@ def selection_record(
     families: Sequence[Family],
     points: int = GRID_POINTS,
     unmasked: Array | None = None,
+    *,
+    levels: bool = True,
 ) -> Selection:
     """Compute unmasked losses of the selection images, and for each family a grid and the curves on it.
 
-    So do quarters of some of the images, from which the level of an image is fitted. The unmasked losses are
-    those where lambda is infinite, unless they are given.
+    If `levels`, so are features of the images, and curves of quarters of some, from which the level of an
+    image is fitted. The unmasked losses are those where lambda is infinite, unless they are given.
     """
     n, first = len(selection), min(GRID_IMAGES, len(selection))
     items = list(scored(scorer, selection.select(range(first)), "grids"))
@@ -122,13 +132,16 @@ def selection_record(
     rest = scored(scorer, selection.select(range(first, n)), "selection") if first < n else []
     features, parts, quarters = [], defaultdict(list), defaultdict(list)
     for item in chain(items, rest):
-        features.append(level_features_of(item))
         for family in families:
             parts[family.name].append(measures(item, family, loss, grids[family.name]))
+        if not levels:
+            continue
+        features.append(level_features_of(item))
         for quarter in quarters_of(item, loss) if sum(map(len, features)) <= QUARTERED else ():
-            own = {"features": level_features_of(quarter)}
+            columns = {"names": np.array(quarter.batch.names), "features": level_features_of(quarter)}
             for family in families:
-                quarters[family.name].append(measures(quarter, family, loss, grids[family.name]) | own)
+                losses, size = batch_curves(quarter, family, loss, grids[family.name])
+                quarters[family.name].append(columns | {"distance": losses, "size": size})
 
     def curves(of_families: Mapping[str, Sequence[dict[str, Array]]]) -> dict[str, Curves]:
         return {
@@ -142,8 +155,9 @@ def selection_record(
         name: replace(of_family, group=np.array([group_of[each] for each in of_family.names]))
         for name, of_family in curves(quarters).items()
     }
-    losses = next(iter(of_images.values())).loss[:, -1] if unmasked is None else unmasked
-    return Selection(loss.terms, losses, of_images, None, np.concatenate(features), of_quarters)
+    unmasked = next(iter(of_images.values())).loss[:, -1] if unmasked is None else unmasked
+    of_levels = np.concatenate(features) if features else None
+    return Selection(loss.terms, unmasked, of_images, None, of_levels, of_quarters)
 
 
 def unmasked_losses(selection: Triplets, loss: Loss) -> Array:

@@ -1,0 +1,127 @@
+"""Where masks begin to open, for losses relative to what is shown: few pixels decide there."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import conformask as cm
+from conformask.data.triplets import Triplets
+from conformask.masker.load import load
+from conformask.masks import family
+from conformask.scorers.scoring import selection_record
+from simulation import simulated
+from synthetic_triplets import scale_of
+
+SIDE, THRESHOLD, KNOWN = 24, 0.05, 0.05
+SCORER = cm.Heuristic(scale_of, channels=1)
+
+
+def arrays(count: int, seed: int) -> list[np.ndarray]:
+    """Errors grow with x; the truth is known at a twentieth of the pixels, so that few of the first are."""
+    generator = np.random.default_rng(seed)
+    x = generator.random((count, SIDE, SIDE))
+    error = (0.02 + 0.04 * x) * generator.exponential(size=x.shape)
+    y_hat = np.full_like(x, 0.2)
+    known = generator.random(x.shape) < KNOWN
+    return [each.astype(np.float32) for each in (x, y_hat, y_hat + error.clip(max=0.8), known)]
+
+
+def images(count: int, seed: int, **more) -> Triplets:
+    *roles, known = arrays(count, seed)
+    return Triplets.from_arrays(*roles, regions=known, **more)
+
+
+SELECTION, FAMILY = images(40, 1), family({"name": "binary", "bounds": "mean"})
+LOSSES = {
+    "trusted": (cm.MeanShown("l1"), THRESHOLD),
+    "wrong": (cm.FalseOmissionRate("l1", 0.1), 0.16),
+}
+
+
+def calibrated(over: str = "trusted", n: int = 60, seed: int = 2, **more) -> cm.Masker:
+    loss, threshold = LOSSES[over]
+    more = {"selection": SELECTION, "threshold": threshold, "level": "one"} | more
+    columns = {name: more.pop(name) for name in ("groups", "categories") if name in more}
+    return cm.calibrate(SCORER, images(n, seed, **columns), loss=loss, **more)
+
+
+def losses_of(masker: cm.Masker, count: int, seed: int, **facts) -> tuple[np.ndarray, float]:
+    """The mean error of the known pixels that are shown, of new images, and the hidden share."""
+    x, y_hat, y, known = arrays(count, seed)
+    mask = masker(*(torch.from_numpy(each)[:, None] for each in (x, y_hat)), **facts)[:, 0].numpy()
+    shown = mask * known
+    return (shown * (y - y_hat)).sum(axis=(1, 2)) / shown.sum(axis=(1, 2)).clip(min=1), 1 - mask.mean()
+
+
+@pytest.mark.parametrize("over", LOSSES)
+def test_masks_open_far_where_first_pixels_would_close_them(over: str, monkeypatch) -> None:
+    masker = calibrated(over)
+    assert masker.card.start > 0
+    assert masker.grid[1] >= masker.card.start
+    monkeypatch.setattr("conformask.masker.resolve.start_of", lambda *_: 0.0)
+    from_zero = calibrated(over)
+    assert masker.card.hidden < 0.5 * from_zero.card.hidden
+
+
+def test_the_promise_is_kept_on_new_images_and_more_than_once() -> None:
+    """By deployed masks, over draws of the calibration set, with code that knows only the sentence."""
+    x, y_hat, y, known = arrays(1000, 3)
+    masker = calibrated(n=19)
+    grid = masker.grid
+    losses = np.empty((len(x), len(grid)))
+    order = [np.argsort(each) for each in x.reshape(len(x), -1)]
+    scores = np.stack([each[place] for each, place in zip(x.reshape(len(x), -1), order, strict=True)])
+    counted = np.stack([k.ravel()[place] for k, place in zip(known, order, strict=True)]).cumsum(axis=1)
+    errors = (known * (y - y_hat)).reshape(len(x), -1)
+    means = np.stack([e[place] for e, place in zip(errors, order, strict=True)]).cumsum(axis=1)
+    means = means / counted.clip(min=1)
+    batch = torch.from_numpy(x[:, None])
+    for at, lam in enumerate(grid):
+        boundary = masker.family.level(batch, torch.full((len(x),), float(lam)))[:, 0].numpy()
+        shown = np.array([np.searchsorted(row, edge) for row, edge in zip(scores, boundary, strict=True)])
+        losses[:, at] = np.where(shown > 0, means[np.arange(len(x)), shown.clip(min=1) - 1], 0.0)
+    met = losses <= THRESHOLD
+    last = np.where(met.all(axis=1), len(grid), met.argmin(axis=1)) - 1  # before the first that fails
+    generator = np.random.default_rng(4)
+    for n in (9, 19, 60):
+        coverages, rank = [], math.floor(0.1 * (n + 1))
+        for _ in simulated(2000):
+            place = np.sort(last[generator.integers(len(x), size=n)])[rank - 1]
+            coverages.append(met[:, place].mean())
+        assert np.mean(coverages) >= 0.9 - 4 * np.std(coverages) / math.sqrt(2000), n
+
+
+@pytest.mark.parametrize("guarantee", ["pac", "ltt", "expected", "groups", "categories", "simultaneous"])
+def test_every_promise_begins_there(guarantee: str) -> None:
+    columns = {
+        "groups": {"groups": [f"patient {k // 2}" for k in range(120)]},
+        "categories": {"categories": [f"stain {k % 2}" for k in range(120)]},
+    }.get(guarantee, {})
+    masker = calibrated(n=120, promise=guarantee, **columns)
+    assert masker.card.start > 0
+    losses, hidden = losses_of(
+        masker, 200, 5, category=["stain 0"] * 200 if "categories" in columns else None
+    )
+    assert hidden < 0.6
+    assert (losses <= THRESHOLD).mean() > 0.85 or masker.guarantee.statement.bounds_a_mean
+
+
+def test_another_threshold_begins_elsewhere_and_a_run_begins_where_it_did(tmp_path: Path) -> None:
+    masker = calibrated()
+    masker.save(tmp_path)
+    again = load(tmp_path, scorer=SCORER)
+    assert again.card.start == masker.card.start
+    np.testing.assert_array_equal(again.grid, masker.grid)
+    assert again.recalibrate(threshold=0.045).card.start == masker.card.start, "it has no selection images"
+    used = cm.MeanShown("l1", regional=True)
+    knowing = replace(SCORER, selection=selection_record(SCORER, SELECTION, used, [FAMILY]))
+    for_loss = [
+        cm.calibrate(knowing, images(60, 2), loss=used, threshold=t, level="one") for t in (0.05, 0.045)
+    ]
+    recalibrated = for_loss[0].recalibrate(threshold=0.045)
+    assert recalibrated.card.start == for_loss[1].card.start != for_loss[0].card.start
+    assert recalibrated.card.hidden == pytest.approx(for_loss[1].card.hidden, abs=0.05)
