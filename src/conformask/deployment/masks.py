@@ -269,8 +269,8 @@ class _Work:
             losses = loss_under(masker.loss, masks, on_device).double().tolist()
             used = self._used(batch.names, truth_ids(batch).tolist())
         arrays = masks.cpu().numpy(), item.score.map.cpu().numpy()
-        found = losses, None if bounds is None else bounds.tolist(), used, outliers
-        return _MaskedBatch(batch, *arrays, *found)
+        limits = None if bounds is None else bounds.tolist()
+        return _MaskedBatch(batch, *arrays, losses, limits, used, outliers)
 
     def _used(self, names: Sequence[str], truths: Sequence[str]) -> list[bool]:
         """Return which of the images with these names and truths an earlier step has seen."""

@@ -44,10 +44,9 @@ def outliers(
         )
     low, high = known.min(axis=0), known.max(axis=0)
     least, largest = _limits(known)
-    is_far = np.logical_or(new < least, new > largest)
     return [
-        _text(int(measure) - is_far.shape[1], values, low, high, len(known)) if far else ""
-        for measure, values, far in zip(is_far.argmax(axis=1), new, is_far.any(axis=1), strict=True)
+        _text(int(is_far.argmax()) - len(is_far), values, low, high, len(known)) if is_far.any() else ""
+        for values, is_far in zip(new, (new < least) | (new > largest), strict=True)
     ]
 
 
