@@ -28,7 +28,7 @@ from conformask.masker.appearance import appearance
 from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.integrity import Components
-from conformask.masker.outliers import outliers, outliers_text
+from conformask.masker.outliers import limits_of_means, outliers, outliers_text
 from conformask.masker.recalibrate import recalibrated
 from conformask.masker.serialization import CARD, StoredMasker, mark_exploratory, write_stored
 from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
@@ -225,14 +225,19 @@ class Masker:
         return tuple("; ".join(filter(None, (size, found.get(name)))) for name in item.batch.names)
 
     @property
-    def past(self) -> Curves | None:
+    def limits_of_means(self) -> dict[str, tuple[float, float]]:
+        """Limits beyond which the mean of score, x or y_hat is far outside of the calibration's, by name."""
+        return limits_of_means(self._past, of_images=not self.card.loss.region)
+
+    @property
+    def _past(self) -> Curves | None:
         """The calibration images, to compare new ones with; None for a promise about images unlike them."""
         return None if isinstance(self.guarantee.population, Weighted) else self.curves
 
     def outliers(self, batch: Batch, features: Float[np.ndarray, "n f"]) -> dict[str, str]:
         """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
         is_comparable = batch.region is not None or not self.card.loss.region
-        texts = outliers(self.past, appearance(batch) if is_comparable else None, features)
+        texts = outliers(self._past, appearance(batch) if is_comparable else None, features)
         return {name: text for name, text in zip(batch.names, texts, strict=True) if text}
 
     def _outliers(self, item: ScoredBatch) -> dict[str, str]:
