@@ -218,7 +218,7 @@ class Masker:
             >>> masker.check(new[0])
             ('',)
             >>> masker.check(new[0].x[0] / 255, new[0].y_hat[0])
-            ('x: darker (0.0042 times), beside the nearest of 40',)
+            ('x: darker (0.0051 times), beside the nearest of 40',)
         """
         item = self._scored(x, y_hat, None, None, cues)
         size, found = self.card.not_covered(tuple(item.batch.y_hat.shape[2:])), self._outliers(item)
