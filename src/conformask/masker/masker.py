@@ -190,7 +190,7 @@ class Masker:
             MismatchError: channels or axes that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
-        item = self._scored(x, y_hat, weight, category, cues)
+        item = self._score_given(x, y_hat, weight, category, cues)
         self._warn_of_outliers(item)
         masks = self.open(item)
         if isinstance(x, Tensor):
@@ -220,7 +220,7 @@ class Masker:
             >>> masker.check(new[0].x[0] / 255, new[0].y_hat[0])
             ('x: darker (0.0051 times), beside the nearest of 40',)
         """
-        item = self._scored(x, y_hat, None, None, cues)
+        item = self._score_given(x, y_hat, None, None, cues)
         size, found = self.card.not_covered(tuple(item.batch.y_hat.shape[2:])), self._outliers(item)
         return tuple("; ".join(filter(None, (size, found.get(name)))) for name in item.batch.names)
 
@@ -261,7 +261,7 @@ class Masker:
         self._warn_of_outliers(item)
         return self.open(item)
 
-    def _scored(
+    def _score_given(
         self,
         x: Tensor | Array | Triplet,
         y_hat: Tensor | Array | None,
@@ -308,7 +308,7 @@ class Masker:
             x: as __call__ takes it.
             y_hat: as __call__ takes it.
         """
-        return self.bounds_of(self._scored(x, y_hat))
+        return self.bounds_of(self._score_given(x, y_hat))
 
     def bounds_of(self, item: ScoredBatch) -> Float[np.ndarray, "n"] | None:
         """Return the bounds of scored images; see `error_bounds`."""
