@@ -372,9 +372,9 @@ def form() -> str:
 <dt>Needed to calibrate</dt>
 <dd><span class="needed"></span> <a href="promises/how-many-images.html">With more, masks hide less.</a></dd>
 <dt>The command</dt><dd><code class="command"></code></dd>
-<dt>As a formula</dt><dd><code class="formula"></code></dd>
 </dl>
 </div>
+<p>As a formula: <code class="formula"></code></p>
 </form>
 <script type="application/json" id="promise-table">{content}</script>
 <script src="which_promise.js"></script>

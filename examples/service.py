@@ -1,7 +1,9 @@
 """Masks as a web service: `MASKER=RUN uvicorn service:app`, started in the folder of this file."""
 
 import json
+import logging
 import os
+import warnings
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -14,7 +16,7 @@ from conformask.arithmetic import best_device
 from conformask.data.images import read_image, write_image
 
 masker = cm.load(os.environ.get("MASKER", "masker"))
-card, one_at_a_time = masker.card, Lock()
+card, one_at_a_time, log = masker.card, Lock(), logging.getLogger("conformask")
 app = FastAPI(title="Masks with a promise")
 
 
@@ -28,7 +30,8 @@ async def promise() -> dict[str, object]:
 @app.post("/mask")
 def mask(x: UploadFile, y_hat: UploadFile) -> Response:
     """The mask as PNG of 8 bits, 255 = trusted."""
-    with TemporaryDirectory() as folder, one_at_a_time:
+    recorded = warnings.catch_warnings(record=True, action="always", category=cm.ConformaskWarning)
+    with TemporaryDirectory() as folder, one_at_a_time, recorded as caught:
         try:
             images = [image(role, file, Path(folder)) for role, file in (("x", x), ("y_hat", y_hat))]
             if reason := card.not_covered(tuple(images[1].shape[2:])):
@@ -38,9 +41,12 @@ def mask(x: UploadFile, y_hat: UploadFile) -> Response:
         except cm.ConformaskError as error:
             raise HTTPException(422, str(error).replace(f"{folder}{os.sep}", "")) from error
         content = Path(folder, "mask.png").read_bytes()
+    cautions = [str(each.message) for each in caught if issubclass(each.category, cm.ConformaskWarning)]
+    for caution in cautions:
+        log.warning("%r: %s", y_hat.filename, caution)
     facts = {"hidden": f"{1 - trusted.mean():.4f}", "masker": masker.fingerprint}
-    headers = facts | {"sentence": json.dumps(masker.sentence)}  # headers hold ASCII only
-    return Response(content, media_type="image/png", headers=headers)
+    texts = {"sentence": json.dumps(masker.sentence), "warnings": json.dumps(cautions)}  # headers hold ASCII
+    return Response(content, media_type="image/png", headers=facts | texts)
 
 
 def image(role: str, file: UploadFile, folder: Path) -> torch.Tensor:

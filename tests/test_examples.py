@@ -1,6 +1,7 @@
 """The examples run from a fresh clone, as a person starts them, with one epoch."""
 
 import json
+import logging
 import re
 import runpy
 from importlib.util import find_spec
@@ -202,6 +203,42 @@ def test_a_service_answers_with_the_mask(
     assert answer.headers["masker"] == masker.fingerprint
 
 
+def png(mode: str, side: int, colour: str = "gray") -> bytes:
+    content = BytesIO()
+    Image.new(mode, (side, side), colour).save(content, "png")
+    return content.getvalue()
+
+
+@pytest.mark.xdist_group("served")
+def test_a_service_warns_of_an_image_unlike_the_calibration_images(
+    client: "TestClient", caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
+) -> None:
+    for _ in range(2):
+        caplog.clear()
+        files = {"x": ("x.png", png("L", 64, "black")), "y_hat": ("cell 7.png", png("L", 64, "white"))}
+        answer = client.post("/mask", files=files)
+        assert answer.status_code == 200
+        (warning,) = json.loads(answer.headers["warnings"])
+        assert warning.startswith("this image is far outside of the calibration images (x: darker")
+        ((logger, level, text),) = caplog.record_tuples
+        assert (logger, level, text) == ("conformask", logging.WARNING, f"'cell 7.png': {warning}")
+    assert not [each for each in recwarn if issubclass(each.category, cm.ConformaskWarning)], "nothing twice"
+
+
+@pytest.mark.xdist_group("served")
+def test_a_service_does_not_warn_of_an_image_like_them(
+    client: "TestClient", tested: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = runpy.run_path(str(EXAMPLES / "lightning_callback.py"))
+    (x, _), *_ = names["images"](1, seed=7)
+    y_hat = names["Denoiser"].load_from_checkpoint(tested.with_suffix(".ckpt")).network(x.cpu()).clamp(0, 1)
+    paths = {role: tmp_path / f"{role}.png" for role in ("x", "y_hat")}
+    for path, image in zip(paths.values(), (x, y_hat), strict=True):
+        write_image(path, image[0].detach().numpy())
+    answer = client.post("/mask", files={role: path.open("rb") for role, path in paths.items()})
+    assert (answer.status_code, answer.headers["warnings"], caplog.record_tuples) == (200, "[]", [])
+
+
 @pytest.mark.xdist_group("served")
 def test_a_service_says_its_promise(client: "TestClient", tested: Path) -> None:
     masker = cm.load(tested)
@@ -218,11 +255,6 @@ def test_a_service_refuses_in_the_words_of_conformask(client: "TestClient") -> N
         assert answer.status_code == 422
         detail: str = answer.json()["detail"]
         return detail
-
-    def png(mode: str, side: int) -> bytes:
-        content = BytesIO()
-        Image.new(mode, (side, side), "gray").save(content, "png")
-        return content.getvalue()
 
     assert refused("notes.txt", b"?").startswith(
         "x.txt has the suffix '.txt'; names of images must end with .png"

@@ -25,7 +25,7 @@ class ConformaskError(Exception):
 class ConformaskWarning(UserWarning):
     """Any warning that conformask gives: the work goes on, but its result may not be what you want.
 
-    Example:
+    Examples:
         >>> import warnings
         >>> import conformask as cm
         >>> with warnings.catch_warnings():

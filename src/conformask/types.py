@@ -11,7 +11,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
+from numpy.typing import NDArray
 from torch import Tensor
 
 from conformask.errors import MismatchError
@@ -23,6 +24,8 @@ from conformask.storage.as_json import Json
 
 Images = Float[Tensor, "n _ ..."]
 PerImage = Float[Tensor, "n"]
+Masks = Float32[Tensor, "n _ ..."]
+MaskArray = NDArray[np.float32]
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """A callable (x, y_hat) -> (N,): likelihood ratios of the new population to the calibration's."""
 

@@ -8,6 +8,7 @@ import os
 import shutil
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def scorer_alone(run: Path) -> object:
 
 
 def told(run: Path) -> object:
-    info(run)
+    with suppress(SystemExit):  # where a seal is broken, which it says
+        info(run)
     return None
 
 

@@ -146,7 +146,7 @@ case(
 )
 case("jpeg called png", ".png", pillow(LARGE, "JPEG", quality=100, subsampling=0), unit(LARGE), PLAIN, 0.03)
 case("png called jpg", ".jpg", pillow(LARGE, "PNG"), unit(LARGE))
-case("webp called jpg", ".jpg", pillow(LARGE, "WEBP", lossless=True), "not a JPEG file")
+case("webp called jpg", ".jpg", pillow(LARGE, "WEBP", lossless=True), "neither a PNG nor a JPEG file")
 case(
     "jpg of several pictures",
     ".jpg",

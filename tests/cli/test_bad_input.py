@@ -69,7 +69,7 @@ INTO_A_FILE = (
     "export {run} {out}.onnx",
     "monitor {run} {data} --state {out}",
     "probe --predictor never_runs:f --out {out}.html",
-    "release {run} {data} --out {out}",
+    "release {run} {data} --out {out}.csv",
     "share {run} {data} --out {out}.html",
 )
 INTO_A_FOLDER = (
@@ -107,7 +107,7 @@ def test_what_cannot_be_written_is_refused_before_the_work(words, way, refused, 
     (tmp_path / "file").write_text("mine")
     out = tmp_path / ("file/out" if way == "in a file" else "out")
     if way == "folder":
-        for suffix in ("", ".onnx", ".html"):
+        for suffix in ("", ".onnx", ".html", ".csv"):
             (tmp_path / f"out{suffix}").mkdir()
     tokens = words.format(data=made / "data", run=made / "run", out=out).split()
     refused(tokens, "is a folder" if way == "folder" else tmp_path / "file")

@@ -136,7 +136,7 @@ def test_another_spacing_is_said_by_name_wherever_it_comes(tmp_path: Path) -> No
                 )
     known, new = (cm.Triplets.from_folder(tmp_path / name) for name in ("known", "new"))
     masker = cm.calibrate(cm.Heuristic(cm.local_spread, 1), known, threshold=0.05, loss="l1")
-    with pytest.warns(UserWarning, match=r"p1 has a spacing of 4 x 1 x 1 mm: .* on 2 x 1 x 1 mm"):
+    with pytest.warns(UserWarning, match=r"p1: a spacing of 4 x 1 x 1 mm: .* on 2 x 1 x 1 mm"):
         cm.write_masks(masker, new, tmp_path / "masks")
-    with pytest.warns(UserWarning, match="p1 has a spacing"):
+    with pytest.warns(UserWarning, match="p1: a spacing"):
         cm.evaluate(masker, new)

@@ -1,22 +1,25 @@
 """Every public function and class has an example in its docstring, and it runs."""
 
 import doctest
+from operator import attrgetter
 from pathlib import Path
 
 import pytest
 
 import conformask
+import conformask.testing
 
+NAMES = [*conformask.__all__, "testing.small_masker", "testing.small_triplets"]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
 def examples_of(name: str) -> list[doctest.DocTest]:
     """The examples of a public name and, for a class, of its methods; each imports what it uses."""
     finder = doctest.DocTestFinder(exclude_empty=True)
-    return [test for test in finder.find(getattr(conformask, name), name, globs={}) if test.examples]
+    return [test for test in finder.find(attrgetter(name)(conformask), name, globs={}) if test.examples]
 
 
-@pytest.mark.parametrize("name", conformask.__all__)
+@pytest.mark.parametrize("name", NAMES)
 def test_the_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     failures: list[str] = []
@@ -25,7 +28,7 @@ def test_the_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not failures, "".join(failures)
 
 
-@pytest.mark.parametrize("name", conformask.__all__)
+@pytest.mark.parametrize("name", NAMES)
 def test_there_is_an_example(name: str) -> None:
     assert examples_of(name)
 

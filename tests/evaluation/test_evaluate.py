@@ -456,7 +456,7 @@ def test_the_worst_category_is_judged_and_named(guarantee: str, tmp_path: Path) 
     assert measured.broken
     assert all("worst category, IHC" in text for text in texts)
     if not bounds_a_mean:
-        assert "verdict below the promise, worst category IHC" in repr(found)
+        assert "in the worst category, IHC, 0 % of 20" in repr(found)
         assert "of IHC, the worst category" in str(gauge(found))
     assert "worst category, IHC" in repr(monitor(masker, test))
 

@@ -196,8 +196,9 @@ def test_its_terms_give_it_back() -> None:
     assert loss_of_terms(loss.terms) == loss
     assert loss.terms.name == "clean(l2, exact)"
     assert "R = max_j max(ŷ_j, 1 − ŷ_j)² + max_j ŷ_j (1 − ŷ_j)" in loss.terms.formula
-    assert "by an exact bound, but for a share of at most 0.01 of all" in loss.terms.caveat
-    assert "central limit theorem, but for a share of about 0.002 of all" in cm.CleanMean("l2").terms.caveat
+    assert "by an exact bound, for all but 1\N{NO-BREAK SPACE}% of images" in loss.terms.caveat
+    about = "by the central limit theorem, for about all but 0.2\N{NO-BREAK SPACE}% of images"
+    assert about in cm.CleanMean("l2").terms.caveat
 
 
 # promises

@@ -9,6 +9,7 @@ import torch
 
 import conformask as cm
 from conformask.records.reading import Reading
+from conformask.records.sentence import rounded_share
 from untyped import UNTYPED
 
 Pair = tuple[Any, Any]
@@ -90,7 +91,7 @@ def test_what_both_take(planes: cm.Masker, pair: Pair) -> None:
     masks = np.asarray(planes(*pair))
     rows = cm.show(planes, *pair).rows
     sizes = 1 - masks.reshape(len(rows), -1).mean(axis=1)
-    assert [row.facts[0] for row in rows] == [f"mask size {size:.3f}" for size in sizes]
+    assert [row.facts[0] for row in rows] == [f"hidden {rounded_share(size)}" for size in sizes]
 
 
 @pytest.mark.parametrize("pair", REFUSED.values(), ids=REFUSED)
@@ -131,7 +132,7 @@ def test_a_triplet_has_all(planes: cm.Masker) -> None:
     (row,) = cm.show(planes, triplet).rows
     (same,) = cm.show(planes, y[0] ** 2, y[0] ** 1.5, y[0]).rows
     assert row.facts == same.facts
-    assert row.facts[0] == f"mask size {1 - planes(triplet).mean():.3f}"
+    assert row.facts[0] == f"hidden {rounded_share(1 - planes(triplet).mean())}"
     with pytest.raises(cm.ConformaskError, match="x is a Triplet, which has y_hat: give it alone"):
         cm.show(planes, triplet, y[0])
     with pytest.raises(cm.ConformaskError, match="x is a Triplet, which has y_hat: give it alone"):

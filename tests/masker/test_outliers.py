@@ -1,7 +1,10 @@
 """Images that are far outside of the calibration's, values that were clipped, and arrays of other axes."""
 
+import csv
 import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import get_type_hints
 
 import numpy as np
 import pytest
@@ -12,12 +15,13 @@ from conformask.conformal.curves import Curves
 from conformask.deployment.masks import write_masks
 from conformask.errors import MismatchError
 from conformask.masker.outliers import outliers
+from conformask.testing import small_masker, small_triplets
 
 FAR = "far outside of the calibration images"
 
 
 def images(
-    count: int, seed: int, gain: float = 1.0, noise: float = 0.08, side: int = 24, **more
+    count: int, seed: int, gain: float | np.ndarray = 1.0, noise: float = 0.08, side: int = 24, **more
 ) -> cm.Triplets:
     """Smooth scenes of various brightness, with noise, and their mean over three rows."""
     generator = np.random.default_rng(seed)
@@ -34,10 +38,11 @@ def masker() -> cm.Masker:
     return cm.calibrate(cm.Heuristic(cm.residual, channels=1), images(100, 0), threshold=0.03, loss="l1")
 
 
-def warned(masker: cm.Masker, x, y_hat) -> list[str]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        masker(x, y_hat)
+def warned(mask, *given) -> list[str]:
+    with warnings.catch_warnings(record=True, action="always") as caught:
+        mask(*given)
+    inside = Path(cm.__file__).parent
+    assert not [each for each in caught if FAR in str(each.message) and inside in Path(each.filename).parents]
     return [str(warning.message) for warning in caught]
 
 
@@ -74,17 +79,81 @@ def test_a_single_image_of_another_kind_is_told(masker: cm.Masker, gain, noise, 
     assert any(how in text for text in texts)
 
 
-def test_in_a_batch_the_first_of_them_is_named(masker: cm.Masker) -> None:
+@pytest.mark.parametrize("call", ["__call__", "masks"])
+def test_in_a_batch_each_of_them_is_named(masker: cm.Masker, call: str) -> None:
     batch, dark = (next(iter(images(3, seed, gain).batches())) for seed, gain in ((3, 1), (4, 1 / 255)))
     mixed = [torch.cat([getattr(batch, role), getattr(dark, role)[:2]]) for role in ("x", "y_hat")]
-    (text,) = warned(masker, *mixed)
-    assert text.startswith(f"2 of 5 images are {FAR}, such as image 3 (x: darker")
+    (text,) = warned(getattr(masker, call), *mixed)
+    assert text.startswith(f"2 of 5 images are {FAR}: image 3 (x: darker")
+    assert "of 100), image 4 (x: darker" in text
+    reasons = masker.check(*mixed)
+    assert reasons[:3] == ("", "", "")
+    assert all(f"({reason})" in text for reason in reasons[3:])
+    many = [image[[3] * 12] for image in mixed]
+    assert ", image 9 (x: darker" in (text := warned(getattr(masker, call), *many)[0])
+    assert "of 100), and 2 others. The promise" in text
 
 
-def test_a_folder_of_masks_says_it_too(masker: cm.Masker, tmp_path) -> None:
+def test_a_triplet_is_called_by_its_name(masker: cm.Masker) -> None:
+    dark = images(1, 4, 1 / 255, names=["lamp off"])[0]
+    (text,) = warned(masker, dark)
+    (reason,) = masker.check(dark)
+    assert text.startswith(f"lamp off is {FAR} ({reason}). The promise")
+    assert masker.check(images(1, 4)[0]) == ("",)
+
+
+def test_a_check_says_that_no_promise_covers_a_size(masker: cm.Masker) -> None:
+    small = images(1, 4, side=16)[0]
+    with pytest.warns(cm.ConformaskWarning, match="16 x 16"):
+        (reason,) = masker.check(small)
+    assert reason.startswith("images of 16 x 16 pixels: the promise covers only images of 24 x 24 pixels")
+
+
+def test_arrays_without_their_region_are_not_compared_with_what_was_in_regions() -> None:
+    """Outside of the regions all is black, so that whole images are darker than what was calibrated."""
+    region = np.zeros((24, 24), np.float32)
+    region[8:16, 8:16] = 1
+    seen, new = (images(100, seed, region, regions=[region] * 100) for seed in (0, 1))
+    masker = cm.calibrate(cm.Heuristic(cm.residual, channels=1), seen, threshold=0.03, loss="l1")
+    assert masker.card.loss.region
+    assert sum(bool(warned(masker, triplet.x[0], triplet.y_hat[0])) for triplet in new) <= 2
+    dark = replace(new[0], x=new[0].x / 255)
+    assert masker.check(dark)[0].startswith("x: darker")
+
+
+def test_a_folder_of_masks_says_it_too_also_when_it_is_resumed(masker: cm.Masker, tmp_path) -> None:
     assert write_masks(masker, images(30, 5), tmp_path / "alike").outliers == {}
-    written = write_masks(masker, images(30, 5, 1 / 255), tmp_path / "dark")
-    assert len(written.outliers) == 30
+    for _ in range(2):
+        written = write_masks(masker, images(30, 5, 1 / 255), tmp_path / "dark")
+        assert len(written.outliers) == 30
+    with (tmp_path / "dark" / "sizes.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["name"]: row["outlier"] for row in rows} == written.outliers
+    assert rows[0]["outlier"].startswith("x: darker (0.00")
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_masks_are_of_32_bits(channels: int) -> None:
+    y = np.random.default_rng(0).random((20, 8, 8, channels))
+    known = cm.Triplets.from_arrays(y, y**1.1, y)
+    masker = cm.calibrate(cm.Heuristic(cm.residual, channels=channels), known, threshold=0.5, loss="l1")
+    pairs = [(y[0], y[0] ** 1.1), ((255 * y[0]).astype(np.uint8),) * 2, (known[0],)]
+    assert [masker(*pair).dtype for pair in pairs] == [np.float32] * 3
+    tensors = torch.from_numpy(y).movedim(-1, 1), torch.from_numpy(y**1.1).movedim(-1, 1)
+    assert masker(*tensors).dtype == masker.masks(*tensors).dtype == torch.float32
+    annotated = {name: get_type_hints(getattr(cm.Masker, name))["return"] for name in ("masks", "__call__")}
+    assert "Float32" in str(annotated["masks"])
+    assert "float32" in str(annotated["__call__"])
+
+
+def test_the_small_masker_for_tests_is_always_the_same() -> None:
+    one, again = small_masker(), small_masker()
+    assert one.fingerprint == again.fingerprint
+    new = small_triplets(100, seed=1)
+    masks = [one(triplet) for triplet in new]
+    assert all(0 < mask.mean() < 1 for mask in masks)
+    assert sum(bool(one.check(triplet)[0]) for triplet in new) <= 2
+    assert cm.evaluate(one, new).coverage > 0.8
 
 
 def test_weighted_promises_are_about_other_images(masker: cm.Masker) -> None:

@@ -92,6 +92,8 @@ def _refuse_other_files(out: Path) -> None:
 
     if out.suffix.lower() != ".csv":
         raise InvalidArgumentError(f"--out {out}: give the name of a CSV file, such as released.csv")
+    if out.is_dir():
+        raise OutputError(f"{out} is a folder: give the name of a file")
     if os.path.lexists(out):
         raise OutputError(f"{out} is in the way: choose another name, or remove it first")
     refuse_unwritable(out)

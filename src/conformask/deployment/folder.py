@@ -44,6 +44,8 @@ class MaskRow:
     """True if the image is released under its mask; None if that was not asked."""
     p_value: float | None = None
     """P-value of "the image, or its group, misses the threshold"; see release()."""
+    outlier: str = ""
+    """Why the image is far outside of all calibration images; empty where it is not."""
 
 
 TRUTH = {"": None, "True": True, "False": False}
@@ -166,7 +168,7 @@ def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
 def _row(line: MaskRow) -> list[str]:
     measures = line.loss, line.within, line.used, line.bound, line.released, line.p_value
     texts = ["" if value is None else str(value) for value in measures]
-    return [str(as_cell(line.name)), f"{line.mask_size:.6f}", line.source, *texts]
+    return [str(as_cell(line.name)), f"{line.mask_size:.6f}", line.source, *texts, line.outlier]
 
 
 def _line(row: Mapping[str, str]) -> MaskRow:
@@ -175,4 +177,5 @@ def _line(row: Mapping[str, str]) -> MaskRow:
     within, used = (TRUTH[row.get(name, "")] for name in ("within", "used"))
     bound = float(row["bound"]) if row["bound"] else None
     numbers = float(row["mask_size"]), row["source"], float(loss) if loss else None
-    return MaskRow(from_cell(row["name"]), *numbers, within, used, bound)
+    outlier = row.get("outlier") or ""  # missing up to conformask 0.2
+    return MaskRow(from_cell(row["name"]), *numbers, within, used, bound, outlier=outlier)

@@ -170,7 +170,8 @@ def write_masks(
             if dicom_seg:
                 work.write_segmentations(promised_here(promise_of_cut(masker), caveat))
     sizes = {line.name: line.mask_size for line in rows}
-    n_used, facts = sum(row.used is True for row in rows), (work.features, work.outliers, work.clipped)
+    n_used, outliers = sum(row.used is True for row in rows), {r.name: r.outlier for r in rows if r.outlier}
+    facts = work.features, outliers, work.clipped
     return WrittenMasks(sizes, _measurement(work, rows), n_used, caveat, *facts)
 
 
@@ -184,7 +185,6 @@ class _Work:
         self._is_measured = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
         self.features: dict[str, Array] = {}
-        self.outliers: dict[str, str] = {}
         self.clipped: dict[str, float] = {}
         volumes = triplets.dimensions == 3
         self.places = {
@@ -262,14 +262,15 @@ class _Work:
         item = masker.scored(on_device.x, on_device.y_hat, batch.weight, batch.category, on_device.cues)
         features = features_of(item.score)
         self.features |= zip(batch.names, features, strict=True)
-        self.outliers |= masker.outliers(on_device, features)
+        outliers = masker.outliers(on_device, features)
         self.clipped |= zip(batch.names, batch.clipped, strict=True)
         masks, bounds, losses, used = masker.open(item), masker.bounds_of(item), None, None
         if self._is_measured:
             losses = loss_under(masker.loss, masks, on_device).double().tolist()
             used = self._used(batch.names, truth_ids(batch).tolist())
         arrays = masks.cpu().numpy(), item.score.map.cpu().numpy()
-        return _MaskedBatch(batch, *arrays, losses, None if bounds is None else bounds.tolist(), used)
+        limits = None if bounds is None else bounds.tolist()
+        return _MaskedBatch(batch, *arrays, losses, limits, used, outliers)
 
     def _used(self, names: Sequence[str], truths: Sequence[str]) -> list[bool]:
         """Return which of the images with these names and truths an earlier step has seen."""
@@ -297,17 +298,17 @@ class _Work:
             size = float(1 - mask.mean(dtype=np.float64))
             loss, bound = (None if values is None else values[index] for values in (losses, bounds))
             used = None if masked.used is None else masked.used[index]
-            self.folder.add(self._line(name, size, loss, bound, used))
+            self.folder.add(self._line(name, size, loss, bound, used, masked.outliers.get(name, "")))
         return batch
 
     def _write_whole(self, image: WholeImage) -> None:
         self.folder.check_claimed()
         summary = write_whole(self.masker, image, self.places[image.name])
         self._write_overlay(image.name, summary.y_hat, summary.mask, image.under.geometry)
-        self.outliers |= {} if summary.outlier is None else {image.name: summary.outlier}
         self.clipped[image.name] = summary.clipped
         used = None if summary.loss is None else self._used([image.name], [summary.truth])[0]
-        self.folder.add(self._line(image.name, summary.size, summary.loss, None, used))
+        line = self._line(image.name, summary.size, summary.loss, None, used, summary.outlier or "")
+        self.folder.add(line)
 
     def write_segmentations(self, promise: str) -> None:
         """Write segmentations/NAME.dcm of every image: where its mask is below 1, and what that promises."""
@@ -319,10 +320,10 @@ class _Work:
                 write(temporary, mask, self._source_image(name, None), promise)
 
     def _line(
-        self, name: str, size: float, loss: float | None, bound: float | None, used: bool | None
+        self, name: str, size: float, loss: float | None, bound: float | None, used: bool | None, outlier: str
     ) -> MaskRow:
         within = None if loss is None else bool(meets_threshold(np.array(loss), self.masker.card.threshold))
-        return MaskRow(name, size, self._source(name), loss, within, used, bound)
+        return MaskRow(name, size, self._source(name), loss, within, used, bound, outlier=outlier)
 
     def _source(self, name: str) -> str:
         return self.triplets.source(self._indices[name])
@@ -349,6 +350,7 @@ class _MaskedBatch:
     losses: list[float] | None
     bounds: list[float] | None
     used: list[bool] | None
+    outliers: Mapping[str, str]
 
 
 def _check_complete(lines: Mapping[str, MaskRow], names: Sequence[str], out: Path) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from conformask.data.triplets import Triplets
+from conformask.masker.arguments import facts_of, pair_of
 from conformask.masker.masker import Masker
 from conformask.pictures.pixels import as_bytes, error_bytes, in_colors
 from conformask.pictures.views import planes_of
@@ -63,8 +64,8 @@ def examples_of(
 def _examples(
     masker: Masker, triplet: Triplet, kind: str, records: ImageRecords, index: int
 ) -> Iterator[Example]:
-    mask = masker(triplet)
-    mask = mask if mask.ndim == triplet.y_hat.ndim else mask[None]
+    item = masker.scored(*pair_of(masker.card, triplet, None), **facts_of(triplet))
+    mask = masker.open(item)[0].numpy()
     oracle = float(records.oracle_size[index])
     truth = triplet.truth()
     error = np.abs(truth - triplet.y_hat)

@@ -28,7 +28,7 @@ from conformask.masker.appearance import appearance
 from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.integrity import Components
-from conformask.masker.outliers import outliers, outliers_text
+from conformask.masker.outliers import limits_of_means, outliers, outliers_text
 from conformask.masker.recalibrate import recalibrated
 from conformask.masker.serialization import CARD, StoredMasker, mark_exploratory, write_stored
 from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
@@ -43,7 +43,7 @@ from conformask.storage.as_arrays import Array, hash_of_arrays
 from conformask.storage.as_json import hash_of
 from conformask.storage.atomic import atomic_write
 from conformask.storage.exclusive import exclusive_folder
-from conformask.types import Batch, Images, Loss, Triplet, Weigh
+from conformask.types import Batch, Images, Loss, MaskArray, Masks, Triplet, Weigh
 
 THRESHOLDS = 40
 """Number of points of the curve of mask size against threshold."""
@@ -141,7 +141,7 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
         cues: Tensor | None = None,
-    ) -> Tensor: ...
+    ) -> Masks: ...
 
     @overload
     def __call__(
@@ -152,10 +152,10 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
         cues: Array | None = None,
-    ) -> Array: ...
+    ) -> MaskArray: ...
 
     @overload
-    def __call__(self, x: Triplet) -> Array: ...
+    def __call__(self, x: Triplet) -> MaskArray: ...
 
     def __call__(
         self,
@@ -165,8 +165,8 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
         cues: Tensor | Array | None = None,
-    ) -> Tensor | Array:
-        """Compute the mask, in [0, 1], 1 = trusted.
+    ) -> Masks | MaskArray:
+        """Compute the mask, float32 in [0, 1], 1 = trusted.
 
         Args:
             x: the degraded input: a tensor of floats (N, Cx, *space), or an array (H, W) or (H, W, C), or of
@@ -183,35 +183,70 @@ class Masker:
             of y_hat (*space, C) for arrays and (C, *space) for a Triplet, as its images are.
 
         Warns:
-            ConformaskWarning: an array or tensor is far outside of the calibration images, such as much
-                darker than each, or of another size; or more of its values were clipped than of theirs.
+            ConformaskWarning: an image is far outside of the calibration images, such as much darker than
+                each (see `check`), or of another size; or more of its values were clipped than of theirs.
 
         Raises:
             InvalidArgumentError: one of them is a tensor and one an array, or the numbers of images differ.
             MismatchError: channels or axes that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
-        inputs, outputs = pair_of(self.card, x, y_hat)
-        if isinstance(x, Triplet):
-            mask: Array = self.masks(inputs, outputs, **facts_of(x))[0].numpy()
-            return mask[0] if len(mask) == 1 else mask
-        item = self.scored(
-            inputs, outputs, weight, category, None if cues is None else cues_of(self.card, cues)
-        )
-        if found := self.outliers(item.batch, features_of(item.score)):
-            warnings.warn(outliers_text(found, len(item.batch)), category=ConformaskWarning, stacklevel=2)
+        item = self._score_given(x, y_hat, weight, category, cues)
+        self._warn_of_outliers(item)
         masks = self.open(item)
         if isinstance(x, Tensor):
             return masks
         mask = masks[0].numpy()
-        return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
+        pixels: MaskArray = mask[0] if len(mask) == 1 else mask
+        return pixels if len(mask) == 1 or isinstance(x, Triplet) else np.moveaxis(pixels, 0, -1)
+
+    def check(
+        self,
+        x: Tensor | Array | Triplet,
+        y_hat: Tensor | Array | None = None,
+        *,
+        cues: Tensor | Array | None = None,
+    ) -> tuple[str, ...]:
+        """Return for each image why it is unlike the calibration images; "" where it looks like them.
+
+        A reason is another size, or a measure of the image or of its score that lies far outside of those of
+        all calibration images. It needs no truth, and is a description without a false-alarm rate: "" does
+        not prove that the promise covers an image. The arguments are those of a call.
+
+        Examples:
+            >>> from conformask.testing import small_masker, small_triplets
+            >>> masker, new = small_masker(), small_triplets(seed=1)
+            >>> masker.check(new[0])
+            ('',)
+            >>> masker.check(new[0].x[0] / 255, new[0].y_hat[0])
+            ('x: darker (0.0051 times), beside the nearest of 40',)
+        """
+        item = self._score_given(x, y_hat, None, None, cues)
+        size, found = self.card.not_covered(tuple(item.batch.y_hat.shape[2:])), self._outliers(item)
+        return tuple("; ".join(filter(None, (size, found.get(name)))) for name in item.batch.names)
+
+    @property
+    def limits_of_means(self) -> dict[str, tuple[float, float]]:
+        """Limits beyond which the mean of score, x or y_hat is far outside of the calibration's, by name."""
+        return limits_of_means(self._past, of_images=not self.card.loss.region)
+
+    @property
+    def _past(self) -> Curves | None:
+        """The calibration images, to compare new ones with; None for a promise about images unlike them."""
+        return None if isinstance(self.guarantee.population, Weighted) else self.curves
 
     def outliers(self, batch: Batch, features: Float[np.ndarray, "n f"]) -> dict[str, str]:
         """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
-        if isinstance(self.guarantee.population, Weighted):
-            return {}  # by design about other images
-        texts = outliers(self.curves, appearance(batch), features)
+        is_comparable = batch.region is not None or not self.card.loss.region
+        texts = outliers(self._past, appearance(batch) if is_comparable else None, features)
         return {name: text for name, text in zip(batch.names, texts, strict=True) if text}
+
+    def _outliers(self, item: ScoredBatch) -> dict[str, str]:
+        return self.outliers(item.batch, features_of(item.score))
+
+    def _warn_of_outliers(self, item: ScoredBatch) -> None:
+        if found := self._outliers(item):
+            warnings.warn(outliers_text(found, len(item.batch)), category=ConformaskWarning, stacklevel=3)
 
     def masks(
         self,
@@ -221,9 +256,28 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
         cues: Tensor | None = None,
-    ) -> Images:
+    ) -> Masks:
         """Compute the mask of each image, as __call__ does for tensors; the images must be in [0, 1]."""
-        return self.open(self.scored(x, y_hat, weight, category, cues))
+        item = self.scored(x, y_hat, weight, category, cues)
+        self._warn_of_outliers(item)
+        return self.open(item)
+
+    def _score_given(
+        self,
+        x: Tensor | Array | Triplet,
+        y_hat: Tensor | Array | None,
+        weight: Sequence[float] | None = None,
+        category: Sequence[str] | None = None,
+        cues: Tensor | Array | None = None,
+    ) -> ScoredBatch:
+        """Check and score what a call is given."""
+        inputs, outputs = pair_of(self.card, x, y_hat)
+        if not isinstance(x, Triplet):
+            maps = None if cues is None else cues_of(self.card, cues)
+            return self.scored(inputs, outputs, weight, category, maps)
+        item = self.scored(inputs, outputs, **facts_of(x))
+        region = None if x.region is None else torch.from_numpy(x.region)[None]
+        return replace(item, batch=replace(item.batch, names=(x.name,), region=region))
 
     def scored(
         self,
@@ -234,11 +288,11 @@ class Masker:
         cues: Tensor | None = None,
     ) -> ScoredBatch:
         """Check new images and return them with their scores."""
-        x, y_hat = inside("x", x), inside("y_hat", y_hat)
+        x, y_hat = inside("x", x).float(), inside("y_hat", y_hat).float()
         self.card.check_shape(y_hat.shape[1:])
         if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
             warnings.warn(reason, category=ConformaskWarning, stacklevel=4)
-        names = tuple(f"image {index}" for index in range(len(x)))
+        names = ("this image",) if len(x) == 1 else tuple(f"image {index}" for index in range(len(x)))
         categories = None if category is None else tuple(category)
         weights = None if weight is None else tuple(map(float, weight))
         batch = Batch(names, x, y_hat, None, categories, weights, cues=cues)
@@ -255,7 +309,7 @@ class Masker:
             x: as __call__ takes it.
             y_hat: as __call__ takes it.
         """
-        return self.bounds_of(self.scored(*pair_of(self.card, x, y_hat)))
+        return self.bounds_of(self._score_given(x, y_hat))
 
     def bounds_of(self, item: ScoredBatch) -> Float[np.ndarray, "n"] | None:
         """Return the bounds of scored images; see `error_bounds`."""
@@ -273,7 +327,7 @@ class Masker:
         confidence = self.card.promise.confidence or DEFAULTS["confidence"]
         return calibrated_bound(self.curves, None if h is None else LogLinear.from_json(h), confidence)
 
-    def open(self, item: ScoredBatch) -> Images:
+    def open(self, item: ScoredBatch) -> Masks:
         """Compute the masks of scored images: gather the facts that the rule needs, then apply the family.
 
         Raises:

@@ -221,6 +221,7 @@ def warn_if_few_pixels(loss: Loss, unmasked: Array) -> None:
             f"the central limit theorem: it takes {LIT} independent pixels in which the repeats differ in "
             f"{where}. Take larger images or windows, or repeats with more counts, or leave what is black "
             "out of the region; allowance exact takes 200 x 200 pixels",
+            category=ConformaskWarning,
             stacklevel=4,
         )
 

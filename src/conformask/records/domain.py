@@ -131,7 +131,7 @@ class Domain(ReadAs):
             return
         for name, geometry in geometries:
             if reason := self.other_spacing(geometry):
-                warnings.warn(f"{name} has {reason}", category=ConformaskWarning, stacklevel=3)
+                warnings.warn(f"{name}: {reason}", category=ConformaskWarning, stacklevel=3)
                 return
 
     def other_spacing(self, geometry: Geometry | None) -> str | None:

@@ -336,8 +336,10 @@ class LossTerms:
         sides = self.window if isinstance(self.window, tuple) else (self.window,) * axes
         length = ""
         if self.length is not None:
-            number, unit = parsed(self.length)
-            length = f" ({' x '.join([f'{number:g}'] * axes)} {unit})"
+            length = f" ({self.length})"
+            if " x " not in self.length:
+                number, unit = parsed(self.length)
+                length = f" ({' x '.join([f'{number:g}'] * axes)} {unit})"
         pixels = f"{' x '.join(map(str, sides))} pixels{length}"
         return (
             f"those of {pixels} that lie in the region" if self.region and self.over != "window" else pixels

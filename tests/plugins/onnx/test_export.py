@@ -96,6 +96,17 @@ def test_the_calibrated_lambda_gives_the_maskers_masks(network: Exported) -> Non
     np.testing.assert_allclose(mask.mean((1, 2, 3)), wanted.mean((1, 2, 3)).numpy(), atol=1e-5)
 
 
+@pytest.mark.parametrize("gain", [1.0, 1 / 255])
+def test_a_file_says_which_means_are_far_outside_as_the_masker_does(network: Exported, gain: float) -> None:
+    limits = json.loads(network.session.get_modelmeta().custom_metadata_map["limits_of_means"])
+    x = gain * TEST.x
+    means = {"x": x, "y_hat": TEST.y_hat, "score": network(x, TEST.y_hat, network.done.lam)[1]}
+    assert limits.keys() == means.keys()
+    far = [name for name, (low, high) in limits.items() if not low <= float(means[name][0].mean()) <= high]
+    assert far == ["x"] * (gain < 1)
+    assert bool(network.masker.check(x[:1], TEST.y_hat[:1])[0]) == bool(far)
+
+
 @pytest.mark.parametrize("threshold", [0.02, 0.04])
 def test_recalibration_needs_no_new_export(network: Exported, threshold: float) -> None:
     again = network.masker.recalibrate(threshold=threshold, confidence=0.8)

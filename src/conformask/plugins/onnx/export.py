@@ -170,6 +170,7 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
         "calibration": json.dumps(to_jsonable(dict(vars(masker.card)))),
         "scorer": masker.scorer.name,
         "tolerance": repr(TOLERANCE),
+        "limits_of_means": json.dumps(masker.limits_of_means),
     }
     for formula in formula_here(masker.formula, caveat):
         entries["formula"] = formula

@@ -338,7 +338,7 @@ export class ImagePage {
   // losses: { loss, unmasked, met }, texts and whether the threshold is met, or null before that is known; null
   // for an image whose losses cannot be measured.
   #renderFacts(losses) {
-    const { bound } = this.#image;
+    const { region, bound } = this.#image;
     const facts = [[`Hidden${this.#whereHidden}`, formatPercent(this.#promise.opening.size)]];
     if (losses !== null)
       facts.push(
