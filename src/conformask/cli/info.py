@@ -44,6 +44,7 @@ SHOWN = {
         "promise": "promise",
         "family": "masks",
         "rule": "lambda",
+        "level": "level",
         "exact": "",
         "n_calibration": "calibration images",
         "hidden": "hidden on average",

@@ -53,7 +53,7 @@ def card_text(
 | --- | --- |
 | loss, threshold | {card.loss.label}, {_threshold(card)}{_levels(card)} |
 | guarantee | {card.promise.guarantee} |
-| scorer | {scorer}{_comparison_text(comparison)} |
+| scorer | {scorer}{", with a level for each image" * (card.level == "image")}{_comparison_text(comparison)} |
 | masks | {card.masks} ({family}); {exactness} |
 | network | {network_label(card.network)} |{reference_row}
 | calibration images | {card.n_calibration}{"" if card.population is None else f": {card.population}"} |

@@ -111,10 +111,11 @@ def _outputs(evaluation: Evaluation) -> str:
 
 
 def _values(card: CalibrationCard) -> str:
+    level = ", after a level predicted for each image has divided the score" * (card.level == "image")
     if not card.is_grey:
         parts = "" if card.patches is None else f", in {card.parts}"
-        return f"shows a pixel (1) or hides it (0){parts}"
-    return f"assigns each pixel a number between 0 (hidden) and 1 (shown), by the family {card.family_name}"
+        return f"shows a pixel (1) or hides it (0){parts}{level}"
+    return f"assigns each pixel a number between 0 (hidden) and 1 (shown), by the family {card.family_name}{level}"
 
 
 def _version(evaluation: Evaluation) -> str:

@@ -1,0 +1,132 @@
+"""Writes docs/results/levels.md from research/results/levels.json."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+RESULTS, PAGE = ROOT / "research" / "results" / "levels.json", ROOT / "docs" / "results" / "levels.md"
+COUNT = "40"
+TEXT = """# How far from the best masks
+
+What separates masks from the best possible ones, those of the truth? One λ for all images hides as much of easy images as
+hard ones need; and a score puts some pixels in the wrong order. Written by `research/levels_page.py` from runs of
+`research/levels.py`; nothing but the words around the tables is typed by hand.
+
+L1 over the image, the default masks, confidence 0.9; the threshold is the 0.1-quantile of the losses of the selection images
+without a mask, or their median. Ten divisions of each task into selection (whole groups), calibration and test. *One λ* is
+`--level one`; *a level* is the [default](../promises/level.md), fitted on the selection images; *own best λ* gives each
+image the largest λ with which it is within the threshold, by the same score; *best possible* are the smallest masks of the
+truth.
+
+## Hidden share
+
+With {count} selection images, at the 0.1-quantile:
+
+{hidden}
+
+At the median:
+
+{median}
+
+In brackets is the ratio of the hidden shares with a level and with one λ, mean and standard error over the divisions.
+
+## Level or order
+
+The distance from one λ to the best possible masks has two parts: from one λ to each image's own best one the **level**
+costs, from there to the best masks the **order** of the pixels. Of the first part, a level takes away:
+
+{parts}
+
+## How many selection images
+
+The ratio of the hidden shares with a level and with one λ, by the number of selection images:
+
+{counts}
+
+A level is used where its error without an image's group is at most 0.8 times that of one value. Gains below that were
+chance: of {deals} divisions in which it was not used, none hides more, by definition.
+
+## Coverage
+
+Of all test images, and of the tenth with the largest losses without a mask, where one λ is short:
+
+{coverage}
+"""
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows))
+
+
+def hidden(results: dict[str, Any], quantile: str) -> str:
+    rows = []
+    for name, task in results.items():
+        found = task[quantile][COUNT]
+        ratio = f"({found['ratio']:.2f} ± {found['standard error']:.2f})"
+        shares = (found[f"{key}"] for key in ("one hidden", "level hidden", "own best", "best"))
+        one, level, own, best = map(percent, shares)
+        rows.append([name, one, f"{level} {ratio}", own, best])
+    mean = sum(task[quantile][COUNT]["ratio"] for task in results.values()) / len(results)
+    rows.append(["**mean ratio**", "", f"**{mean:.2f}**", "", ""])
+    return table(["task", "one λ", "a level", "own best λ", "best possible"], rows)
+
+
+def parts(results: dict[str, Any]) -> str:
+    rows = []
+    for name, task in results.items():
+        found = task["0.1"][COUNT]
+        one, level, own, best = (found[key] for key in ("one hidden", "level hidden", "own best", "best"))
+        taken = percent((one - level) / (one - own)) if one - own > 0.005 else "–"
+        rows.append([name, percent(one - own), taken, percent(own - best)])
+    return table(["task", "level costs", "of which a level saves", "order costs"], rows)
+
+
+def counts(results: dict[str, Any]) -> str:
+    numbers = sorted({count for task in results.values() for count in task["0.1"]}, key=int)
+    rows = [
+        [name, *(f"{task['0.1'][n]['ratio']:.2f}" if n in task["0.1"] else "" for n in numbers)]
+        for name, task in results.items()
+    ]
+    return table(["task", *numbers], rows)
+
+
+def coverage(results: dict[str, Any]) -> str:
+    ways = ("one", "level", "adaptive")
+    rows = []
+    for name, task in results.items():
+        found = task["0.1"][COUNT]
+        of_ways = [f"{found[f'{way} kept']:.2f}, {found[f'{way} kept of the hardest']:.2f}" for way in ways]
+        rows.append([name, *of_ways, percent(found["adaptive hidden"])])
+    return table(["task", "one λ", "a level", "adaptive", "adaptive hides"], rows)
+
+
+def main() -> None:
+    results = {
+        name: task for name, task in json.loads(RESULTS.read_text()).items() if COUNT in task.get("0.1", {})
+    }
+    unused = sum(
+        round((1 - of_count["chosen"]) * 10)
+        for task in results.values()
+        for quantile in ("0.1", "0.5")
+        for of_count in task[quantile].values()
+    )
+    PAGE.write_text(
+        TEXT.format(
+            count=COUNT,
+            hidden=hidden(results, "0.1"),
+            median=hidden(results, "0.5"),
+            parts=parts(results),
+            counts=counts(results),
+            deals=unused,
+            coverage=coverage(results),
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
