@@ -3,16 +3,16 @@
     python research/levels.py WORK DATA [--tasks NAME ...] [--trained]
 
 Denoising, an enlargement and undersampled MR slices of DATA's nuclei, photographs, heads and eyes, and the
-pairs of minute.py (its networks' outputs in WORK, from minute_networks.py). The packaged score of all images is
-computed once; DEALS times whole groups are dealt to selection (20, 40 or 100 images), and half of the other
-images, one by one, to calibration and test. The threshold is a quantile of the unmasked losses of the selection
-images; 90 % is promised. With --trained it is a score that is trained on 160 other images.
+pairs of minute.py (its networks' outputs in WORK, from minute_networks.py). The packaged score of all
+images is computed once; DEALS times whole groups are dealt to selection (20, 40 or 100 images), and half of
+the other images, one by one, to calibration and test. The threshold is a quantile of the unmasked losses of
+the selection images; 90 % is promised. With --trained it is a score that is trained on 160 other images.
 
-Measured are the hidden share and the coverage of test images, of all and of the tenth with the largest unmasked
-losses: with one lambda, with the guarantee `adaptive`, and with a level. Beside it what is hidden if each image
-has its own best lambda with the same score, and by the best masks of the truth: from the first to the second the
-level costs, from there to the best masks the order of the pixels. research/results/levels.json keeps it, task by
-task; research/levels_page.py writes docs/results/levels.md.
+Measured are the hidden share and the coverage of test images, of all and of the tenth with the largest
+unmasked losses: with one lambda, with the guarantee `adaptive`, and with a level. Beside it what is hidden
+if each image has its own best lambda with the same score, and by the best masks of the truth: from the
+first to the second the level costs, from there to the best masks the order of the pixels.
+research/results/levels.json keeps it, task by task; research/levels_page.py writes docs/results/levels.md.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def small_photographs(work: Path, data: Path) -> Made:
 
 
 def undersampled(work: Path, data: Path) -> Made:
-    """MR slices of which LINES of the lines of the Fourier transform are known, the middle ones among them."""
+    """MR slices of which a share LINES of the lines of the Fourier transform is known, and the middle."""
     generator = np.random.default_rng(2)
     for path in sorted((data / "mr_t1").glob("*_t1.nii.gz")):
         scan = minute.nibabel.load(path).get_fdata(dtype=np.float32)

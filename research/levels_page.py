@@ -9,15 +9,16 @@ RESULTS, PAGE = ROOT / "research" / "results" / "levels.json", ROOT / "docs" / "
 COUNT = "40"
 TEXT = """# How far from the best masks
 
-What separates masks from the best possible ones, those of the truth? One λ for all images hides as much of easy images as
-hard ones need; and a score puts some pixels in the wrong order. Written by `research/levels_page.py` from runs of
-`research/levels.py`; nothing but the words around the tables is typed by hand.
+What separates masks from the best possible ones, those of the truth? One λ for all images hides as much of
+easy images as hard ones need; and a score puts some pixels in the wrong order. Written by
+`research/levels_page.py` from runs of `research/levels.py`; nothing but the words around the tables is
+typed by hand.
 
-L1 over the image, the default masks, confidence 0.9; the threshold is the 0.1-quantile of the losses of the selection images
-without a mask, or their median. Ten divisions of each task into selection (whole groups), calibration and test. *One λ* is
-`--level one`; *a level* is the [default](../promises/level.md), fitted on the selection images; *own best λ* gives each
-image the largest λ with which it is within the threshold, by the same score; *best possible* are the smallest masks of the
-truth.
+L1 over the image, the default masks, confidence 0.9; the threshold is the 0.1-quantile of the losses of the
+selection images without a mask, or their median. Ten divisions of each task into selection (whole groups),
+calibration and test. *One λ* is `--level one`; *a level* is the [default](../promises/level.md), fitted on
+the selection images; *own best λ* gives each image the largest λ with which it is within the threshold, by
+the same score; *best possible* are the smallest masks of the truth.
 
 ## Hidden share
 
@@ -29,12 +30,14 @@ At the median:
 
 {median}
 
-In brackets is the ratio of the hidden shares with a level and with one λ, mean and standard error over the divisions.
+In brackets is the ratio of the hidden shares with a level and with one λ, mean and standard error over the
+divisions.
 
 ## Level or order
 
-The distance from one λ to the best possible masks has two parts: from one λ to each image's own best one the **level**
-costs, from there to the best masks the **order** of the pixels. Of the first part, a level takes away:
+The distance from one λ to the best possible masks has two parts: from one λ to each image's own best one
+the **level** costs, from there to the best masks the **order** of the pixels. Of the first part, a level
+takes away:
 
 {parts}
 
@@ -44,8 +47,8 @@ The ratio of the hidden shares with a level and with one λ, by the number of se
 
 {counts}
 
-A level is used where its error without an image's group is at most 0.8 times that of one value. Gains below that were
-chance: of {deals} divisions in which it was not used, none hides more, by definition.
+A level is used where its error without an image's group is at most 0.8 times that of one value. Gains below
+that were chance: of {deals} divisions in which it was not used, none hides more, by definition.
 
 ## Coverage
 
