@@ -115,7 +115,8 @@ def _values(card: CalibrationCard) -> str:
     if not card.is_grey:
         parts = "" if card.patches is None else f", in {card.parts}"
         return f"shows a pixel (1) or hides it (0){parts}{level}"
-    return f"assigns each pixel a number between 0 (hidden) and 1 (shown), by the family {card.family_name}{level}"
+    family = f"by the family {card.family_name}{level}"
+    return f"assigns each pixel a number between 0 (hidden) and 1 (shown), {family}"
 
 
 def _version(evaluation: Evaluation) -> str:
