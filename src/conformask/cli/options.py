@@ -45,7 +45,7 @@ DataRange = Annotated[
     Parameter(
         name="--data-range",
         group=IMAGES,
-        help="Values of black and white, if the file type does not define them.",
+        help="Values of black and white, if the file type does not define them; x of 8 bits keeps 0 to 255.",
     ),
 ]
 

@@ -88,7 +88,7 @@ class UnreadTriplets:
         For a file with inverted values, they are the range of the values stored in the file.
         """
         header, about = self.header(0, role), self.header(0, role).turned_about
-        used = self.reading.of(role).data_range or header.data_range
+        used = self.reading.of(role).ends(header.data_range, header.bits)
         return used if used is None or about is None else (about - used[1], about - used[0])
 
     @property
