@@ -27,7 +27,7 @@ LONG = 10.0
 ROUNDING = 1e-6
 """Variance of a difference, as a share of that of the images, up to which they are the same."""
 COUNTED = 1.2
-"""Zeros in an image, as a share of those that counts of its brightness have, up to which it may hold counts."""
+"""Zeros of an image, in those that counts of its brightness have, up to which it may hold counts."""
 DETAIL = 2.0
 """Largest amplification of detail by a network; what it shares with repeats beyond that is their noise."""
 
