@@ -74,6 +74,12 @@ def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, m
     assert sorted(row["name"] for row in rows) == [f"{index:03d}" for index in range(60)]
     parts = {part: {row["name"] for row in rows if row["split"] == part} for part in ("calibration", "test")}
     assert not parts["calibration"] & parts["test"]
+    shown = conformask("thresholds", out / "run")
+    assert shown.status == 0, shown.err
+    assert "on the calibration images:" in shown.out
+    assert (
+        "A threshold that is chosen on these images, which calibrated the masks, is exploratory" in shown.out
+    )
     again = conformask("look", *folders, "--out", out, "--threshold", "0.05", "--json")
     record, masker = json.loads(again.out), cm.load(out / "run")
     assert (record["sentence"], record["formula"]) == (masker.sentence, masker.formula)
