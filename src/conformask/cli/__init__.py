@@ -126,6 +126,16 @@ GROUPS = {
 }
 """Groups of verbs in the help: what most people need, then the rest in the order of the work."""
 COMMON = {
+    "look": (
+        "--out",
+        "--threshold",
+        "--confidence",
+        "--score-from",
+        "--higher",
+        "--over",
+        "--objects",
+        "--no-view",
+    ),
     "predictor": ("--task", "--size", "--stride", "--epochs", "--max-minutes", "--resume"),
     "triplets": ("--predictor", "--task", "--size", "--stride", "--split", "--cues"),
     "train": ("--scorer", "--threshold", "--distance", "--epochs", "--max-minutes", "--resume"),
