@@ -142,9 +142,9 @@ def _ends(array: Array, header: Header, reading: Reading, name: str) -> DataRang
 
 
 def _argument(reading: Reading) -> str:
-    """Return the argument, in Python and on the command line, that states the range of an image."""
-    name = "x_range" if reading.is_x else "data_range"
-    return f"{name}=(low, high) or --{name.replace('_', '-')} LOW HIGH"
+    """Return the arguments, in Python and on the command line, that state the range of an image."""
+    of_all = "data_range=(low, high) or --data-range LOW HIGH"
+    return f"{of_all}, of x alone x_range=(low, high) or --x-range LOW HIGH" if reading.is_x else of_all
 
 
 def _checked_range(data_range: DataRange) -> DataRange:

@@ -91,7 +91,9 @@ class Triplets(UnreadTriplets):
 
         Columns: x, y_hat and optionally y, repeat, region, name (else the stem of y_hat), group, category,
         weight, split. An empty y means that the truth is unknown, an empty group that the image is its own
-        group. With repeat, y and repeat are two acquisitions with noise, or repeat alone is one.
+        group. With repeat, y and repeat are two acquisitions with noise, or repeat alone is one. Maps lie in
+        the column that `reading` names, and labels of objects in LABELS/y_hat and LABELS/y, where it names
+        LABELS.
 
         Raises:
             MissingFileError: the manifest or a file that it names does not exist.
