@@ -98,7 +98,10 @@ def calibrate(
         patches: the least size of a connected part of a mask, shown or hidden: a number of pixels or, if
             images have a spacing, an area such as "25mm2" (for volumes "8mm3"). Specks are removed from the
             score, so that the promise is about these masks. If None, parts have any size.
-        selection: triplets for the grid and other choices, instead of those that the scorer keeps.
+        selection: triplets for the grid and other choices, instead of those that the scorer keeps. For a
+            scorer that keeps none, `images.set_aside()` returns images and selection as the command line
+            takes them; without any, thresholds such as "q0.1" and some promises are refused, and nothing is
+            said of other scores.
         compute: the devices, and a folder for finished parts, from which a killed calibration resumes.
         allow_network_mismatch: calibrate on outputs of another network than the scorer was trained on.
 
