@@ -9,12 +9,15 @@ from types import MappingProxyType
 
 from conformask.conformal.promise import Promise
 from conformask.data.check import SOURCE, CheckReport, check_triplets, suggested_groups
-from conformask.data.folders import rows_of_folders
+from conformask.data.folders import rows_of_folders, with_labels
 from conformask.data.manifest import MANIFEST
 from conformask.data.provenance import UNKNOWN, Provenance
-from conformask.data.triplets import Triplets
+from conformask.data.rows import FileRole
+from conformask.data.splits import n_set_aside
+from conformask.data.triplets import SET_ASIDE, Triplets
 from conformask.errors import CalibrationError
 from conformask.evaluation.evaluate import evaluate
+from conformask.losses import AnyLoss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.preparation import ROLES
@@ -24,6 +27,7 @@ from conformask.records.evaluation import Evaluation
 from conformask.records.reading import Reading
 from conformask.records.threshold import is_quantile
 from conformask.report.page import write_report
+from conformask.scorers.given import Given
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_csv import write_csv
 from conformask.storage.claims import places, refuse_unclaimed
@@ -32,6 +36,7 @@ TEST, SELECTION = 0.35, 0.2
 """Share of the groups that are tested, and of the others the share on which the threshold is chosen."""
 HALF = "q0.5"
 """The threshold where none is given: half of the selection images keep it without a mask."""
+PACKAGED = Untrained("packaged")
 NOTHING: Mapping[str, str] = MappingProxyType({})
 SINGLE = "; where images of a group are not alike, --group-from '(.+)' makes each a group of its own"
 
@@ -54,6 +59,8 @@ def look(
     *,
     are_groups: Callable[[int, str], bool],
     reading: Reading,
+    scorer: Untrained | Given = PACKAGED,
+    loss_of: Callable[[Triplets], AnyLoss | None] = lambda _: None,
     group_from: str | None = None,
     threshold: float | str = HALF,
     confidence: float = 0.9,
@@ -67,7 +74,9 @@ def look(
         out: receives data/manifest.csv, which lists the files where they are, run/ and report.html.
         are_groups: asked whether images are of groups, as their names suggest, by the number of groups and
             the name of one of them.
-        reading: how files are read.
+        reading: how files are read; the folders of maps and labels that it names lie beside that of y_hat.
+        scorer: the score.
+        loss_of: returns the loss of these triplets; None for the mean error.
         group_from: where the groups are found; see `Triplets.grouped`.
         threshold: the threshold, or a quantile such as "q0.5" of the selection images' losses.
         confidence: the promised share of new images, or of images of new groups.
@@ -83,12 +92,15 @@ def look(
     is_quantile(threshold)
     run, data, report = out / "run", out / "data", out / "report.html"
     refuse_unclaimed([report, run / EVALUATION, *places(run, CALIBRATION)])
-    triplets = Triplets(rows_of_folders(folders, reading), reading, provenance)
+    beside = folders["y_hat"].parent
+    maps = {} if reading.cues is None else {"cues": beside / reading.cues}
+    rows = with_labels(rows_of_folders({**folders, **maps}, reading), beside, reading)
+    triplets = Triplets(rows, reading, provenance)
     triplets = _grouped(triplets, group_from, are_groups)
     by_group = len(set(triplets.groups)) < len(triplets)
     promise = Promise(confidence=confidence, unit="image_of_new_group" if by_group else None)
     needed = promise.resolve().smallest_calibration_set(None, None)
-    _check_count(triplets, needed, by_group=by_group)
+    _check_count(triplets, folders, needed, by_group=by_group)
     rest, _ = _without(triplets, pinned).holdout(TEST)
     test = _without(triplets, rest.names)
     calibration, selection = rest.holdout(SELECTION)
@@ -96,7 +108,7 @@ def look(
     parts = {"calibration": calibration, "selection": selection, "test": test}
     _write_manifest(data, parts, provenance)
     masker = calibrate(
-        Untrained("packaged"), calibration, threshold=threshold, promise=promise, selection=selection
+        scorer, calibration, threshold=threshold, loss=loss_of(triplets), promise=promise, selection=selection
     ).save(run)
     evaluation = evaluate(masker, test, out=run)
     write_report(evaluation, report, caveats=_pinned_texts(pinned))
@@ -128,26 +140,42 @@ def _pinned_texts(pinned: Mapping[str, str]) -> Iterator[str]:
         )
 
 
-def _check_count(triplets: Triplets, needed: int, *, by_group: bool) -> None:
+def _check_count(triplets: Triplets, folders: Mapping[str, Path], needed: int, *, by_group: bool) -> None:
     units, found = "groups" if by_group else "images", len(set(triplets.groups))
     fewest = math.ceil(needed / ((1 - TEST) * (1 - SELECTION)))
-    if found < fewest:
-        raise CalibrationError(
-            f"{found} {units} are too few to calibrate and to test at this confidence: give at least "
-            f"{fewest}, or a lower --confidence{SINGLE if by_group else ''}"
+    if found >= fewest:
+        return
+    instead = ""
+    if found - n_set_aside(found, SET_ASIDE) >= needed:
+        parent = folders["y_hat"].parent
+        is_data = all(path.absolute() == (parent / role).absolute() for role, path in folders.items())
+        layout = "" if is_data else ", with these folders as x/, y_hat/ and y/ of DATA"
+        grouped = f" --unit image_of_new_group --group-from '{triplets.reading.group_from}'" * by_group
+        instead = (
+            f". Without a test, {found} are enough{layout}: conformask calibrate "
+            f"{parent if is_data else 'DATA'} --scorer packaged --threshold 5%{grouped} --out RUN"
         )
+    raise CalibrationError(
+        f"{found} {units} are too few to calibrate and to test at this confidence: give at least "
+        f"{fewest}, or a lower --confidence{SINGLE if by_group else ''}{instead}"
+    )
 
 
 def _write_manifest(folder: Path, parts: Mapping[str, Triplets], provenance: Provenance) -> None:
     """List the files of all parts, where they are; those in the folder move with it."""
     provenance.claim(folder, [MANIFEST])
-    lines = chain.from_iterable(_lines(part, parts[part], folder.absolute()) for part in parts)
-    write_csv(folder / MANIFEST, lines, ("name", *ROLES, "group", "split"))
+    lines = list(chain.from_iterable(_lines(part, parts[part], folder.absolute()) for part in parts))
+    write_csv(folder / MANIFEST, lines, list(lines[0]))
 
 
 def _lines(part: str, images: Triplets, folder: Path) -> Iterator[dict[str, object]]:
+    reading = images.reading
+    columns: dict[str, FileRole] = {role: role for role in ROLES}
+    columns |= {} if reading.cues is None else {reading.cues: "cues"}
+    if reading.objects is not None and reading.components_above is None:
+        columns |= {f"{reading.objects}/y_hat": "labels", f"{reading.objects}/y": "y_labels"}
     for index, (name, group) in enumerate(zip(images.names, images.groups, strict=True)):
-        files = {role: _path_from(folder, images.file(index, role)) for role in ROLES}
+        files = {column: _path_from(folder, images.file(index, role)) for column, role in columns.items()}
         yield {"name": name, **files, "group": group, "split": part}
 
 

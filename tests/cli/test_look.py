@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 from html import escape
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 import conformask as cm
 from conformask.cli import look as verb
-from conformask.data.images import write_image
+from conformask.data.images import read_image, write_image
 from conformask.wording.scores import comparison_text
 from terminal import stopped
 
@@ -74,11 +75,53 @@ def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, m
     assert sorted(row["name"] for row in rows) == [f"{index:03d}" for index in range(60)]
     parts = {part: {row["name"] for row in rows if row["split"] == part} for part in ("calibration", "test")}
     assert not parts["calibration"] & parts["test"]
+    shown = conformask("thresholds", out / "run")
+    assert shown.status == 0, shown.err
+    assert "on the calibration images:" in shown.out
+    assert (
+        "A threshold that is chosen on these images, which calibrated the masks, is exploratory" in shown.out
+    )
     again = conformask("look", *folders, "--out", out, "--threshold", "0.05", "--json")
     record, masker = json.loads(again.out), cm.load(out / "run")
     assert (record["sentence"], record["formula"]) == (masker.sentence, masker.formula)
     assert record["parts"] == {"calibration": 31, "selection": 8, "test": 21}
     assert cm.load(out / "run").card.threshold == 0.05
+
+
+OPTIONS = {
+    "maps": (("--score-from", "maps", "--higher", "trusted"), "maps", "at most 3 % of the range"),
+    "local": (("--over", "local", "--window", "3"), "x", "around every pixel shown"),
+    "labels": (("--objects", "labels"), "labels", "at most 3 % of the objects shown"),
+    "components": (("--objects", "components:0.3", "--over", "any"), "x", "no wrong object is shown"),
+}
+
+
+@pytest.mark.parametrize("case", OPTIONS)
+def test_maps_losses_and_objects_as_calibrate_takes_them(conformask, folders, tmp_path, case) -> None:
+    options, beside, words = OPTIONS[case]
+    data = {role: tmp_path / role for role in ROLES}
+    for folder, role in zip(folders, ROLES, strict=True):
+        shutil.copytree(folder, data[role])
+    for index in range(60):
+        y_hat = read_image(data["y_hat"] / f"{index:03d}.png")
+        (tmp_path / "maps").mkdir(exist_ok=True)
+        np.save(tmp_path / "maps" / f"{index:03d}.npy", -np.abs(np.gradient(y_hat[0], axis=1)))
+        for role in ("y_hat", "y"):
+            (tmp_path / "labels" / role).mkdir(exist_ok=True, parents=True)
+            np.save(tmp_path / "labels" / role / f"{index:03d}.npy", (y_hat[0] > 0.3).astype(np.uint8))
+    answer = conformask(
+        "look", *data.values(), "--out", tmp_path / "out", "--no-view", "--threshold", "3%", *options
+    )
+    assert answer.status == 0, answer.err
+    assert words in cm.load(tmp_path / "out" / "run").sentence
+    assert beside == "x" or f"for new images in x/, {beside}/ and y_hat/" in answer.out
+    again = conformask("evaluate", tmp_path / "out" / "run", tmp_path / "out" / "data", "--json")
+    assert (again.status, again.record["n_test"]) == (0, 21), "the list of files names all of them"
+
+
+def test_what_maps_mean_needs_maps(conformask, folders) -> None:
+    answer = conformask("look", *folders, "--higher", "trusted")
+    assert (answer.status, "--higher goes with --score-from" in answer.err) == (2, True)
 
 
 @pytest.mark.parametrize("threshold", ["nan", "0", "q2", "much"])
@@ -122,6 +165,16 @@ def test_what_is_wrong_is_said_before_any_work(conformask, folders, tmp_path) ->
     assert answer.status == 1
     assert "12 images are too few" in answer.err
     assert "give at least 18" in answer.err
+    command = "conformask calibrate DATA --scorer packaged --threshold 5% --out RUN"
+    assert f"12 are enough, with these folders as x/, y_hat/ and y/ of DATA: {command}" in answer.err
+    for folder, role in zip(few, ROLES, strict=True):
+        shutil.copytree(folder, tmp_path / "data" / role)
+    answer = conformask("look", *[tmp_path / "data" / role for role in ROLES], "--out", tmp_path / "out")
+    _, told = answer.err.strip().split("12 are enough: conformask ")
+    assert conformask(*told.replace("RUN", str(tmp_path / "run")).split()).status == 0
+    assert len(cm.load(tmp_path / "run").card.calibrated_on) >= 11
+    fewer = write(tmp_path / "fewer", 9)
+    assert "conformask calibrate" not in conformask("look", *fewer, "--out", tmp_path / "out").err
     (few[1] / "003.png").unlink()
     answer = conformask("look", *few, "--out", tmp_path / "out", "--no-view")
     assert "003.png have no partner of the same name in" in answer.err

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+import conformask as cm
 from conformask.data.triplets import Triplets
+from conformask.scorers.untrained import Untrained
 
 TERMS = ("--threshold", "0.02", "--confidence", "0.8")
 
@@ -54,6 +56,11 @@ def test_a_tenth_is_set_aside_where_the_images_are_not_split(conformask, own: Pa
         f"{aside} of the {total} images were set aside for choices that the {rest} calibration" in answer.out
     )
     assert f"like the {rest} calibration images" in answer.out
+    images, selection = Triplets.from_folder(data).set_aside()  # the same in Python
+    terms = {"threshold": 0.02, "promise": cm.Promise(confidence=0.8), "selection": selection}
+    masker = cm.calibrate(Untrained("residual"), images, **terms)
+    of_run = cm.load(run)
+    assert (masker.card.calibrated_on, masker.card.rule) == (of_run.card.calibrated_on, of_run.card.rule)
     for promise in ("expected", "adaptive", "simultaneous"):
         again = conformask("calibrate", run, data, "--threshold", "0.02", "--guarantee", promise)
         assert again.status == 0, again.err

@@ -9,6 +9,7 @@ import pytest
 import tifffile
 import torch
 
+import conformask as cm
 from conformask.data.check import check_triplets
 from conformask.data.images import read_image, write_image
 from conformask.data.swaps import role_distances
@@ -133,8 +134,31 @@ def test_a_range_for_x_alone(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read.y_hat[0], y[1])
     np.testing.assert_allclose(triplets.raster(1, "x").read((slice(0, 4),) * 3), read.x[:, :, :4, :4])
     assert triplets.source(1) != Triplets.from_folder(folder, reading=Reading(axes="ZYX")).source(1)
-    with pytest.raises(ImageError, match=r"sub-00_a\.npy contains the value .*outside its range \(0, 1000\)"):
+    expected = r"sub-00_a\.npy contains the value .*outside its range \(0, 1000\); .*--x-range LOW HIGH"
+    with pytest.raises(ImageError, match=expected):
         Triplets.from_folder(folder, reading=Reading(x_range=(0, 1000), axes="ZYX"))[0]
+    with pytest.raises(ImageError, match=r"outside its range \(0, 1\); .*x_range=\(low, high\)"):
+        Triplets.from_folder(folder, reading=Reading(axes="ZYX"))[0]
+
+
+def test_a_stated_range_leaves_x_of_8_bits_alone() -> None:
+    """A photograph whose depth a network estimates, in metres."""
+    generator = np.random.default_rng(0)
+    x = generator.integers(0, 256, (30, 16, 16, 3), dtype=np.uint8)
+    y = generator.uniform(0, 22, (30, 16, 16)).astype(np.float32)
+    triplets = Triplets.from_arrays(x, (y + 1).clip(0, 22), y, data_range=(0, 22))
+    np.testing.assert_allclose(triplets[0].x, np.moveaxis(x[0], -1, 0) / 255, atol=1e-6)
+    np.testing.assert_allclose(triplets[0].y, y[:1] / 22, atol=1e-6)
+    assert (triplets.range_of("x"), triplets.range_of("y_hat")) == ((0, 255), (0, 22))
+    masker = cm.calibrate(cm.packaged_scorer(), triplets, threshold=0.01)
+    expected = masker(triplets[0])
+    np.testing.assert_array_equal(masker(x[0], (y[0] + 1).clip(0, 22)), expected)
+    tensors = torch.from_numpy(triplets[0].x[None]), torch.from_numpy((y[:1, None] + 1).clip(0, 22))
+    np.testing.assert_allclose(masker(*tensors)[0, 0], expected, atol=1e-6)
+    stated = replace(triplets.reading, x_range=(0, 510))
+    assert Triplets.from_arrays(x, y, y, reading=stated)[0].x.max() <= 0.5
+    before = replace(masker.card, range_of_x=(0, 22))  # as up to 0.2
+    assert before.reading.x_range == (0, 22)
 
 
 def test_nan_is_outside_the_region(tmp_path: Path) -> None:

@@ -75,7 +75,27 @@ def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
 
 
 def test_ends() -> None:
-    assert ends(np.array([[0.0, 0.0, 0.5, 1.0]])) == (0.5, 0.25)
+    assert ends(np.array([[0.0, 0.0, 0.5, 1.0]]), np.full((1, 4), 0.6)) == (0.5, 0.25)
+    assert ends(np.zeros((1, 4)), np.zeros((1, 4))) == (1, 0)
+
+
+@pytest.mark.parametrize("peak", [2, 10, 50])
+def test_zeros_of_counts_are_no_warning(peak: int) -> None:
+    """Parts of photons of few counts; where a camera cuts its noise at black, there are more zeros."""
+    generator = np.random.default_rng(0)
+    dark = [truth(index) ** 3 for index in range(6)]
+    counts = {
+        f"{n}": generator.poisson(peak * y, (3, *y.shape)) / (2 * peak + 20) for n, y in enumerate(dark)
+    }
+    x, b, c = (dict(zip(counts, parts, strict=True)) for parts in zip(*counts.values(), strict=True))
+    assert min((part == 0).mean() for part in b.values()) > 0.001
+    said = [text for name in counts for text in warnings({name: (x[name], b[name], c[name])})]
+    assert [text for text in said if "at an end of the range" in text] == []
+    cut = {
+        str(n): tuple(noisy(y - 0.1, 3 * n + k, 0.05).clip(0) for k in range(3)) for n, y in enumerate(dark)
+    }
+    levels = {name: tuple(np.rint(255 * part) / 255 for part in parts) for name, parts in cut.items()}
+    assert any("6 of 6 images have values of the reference at an end" in text for text in warnings(levels))
 
 
 @pytest.mark.parametrize("shape", [(1, 256, 256), (2, 40, 64, 48)])

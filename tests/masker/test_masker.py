@@ -946,6 +946,22 @@ def test_threshold_choices() -> None:
         threshold_choices(Fitted(scale_of, channels=1, selection=KEPT), promise=Promise(confidence=0.99))
 
 
+def test_threshold_choices_of_a_masker_with_few_selection_images() -> None:
+    """After `look`, which keeps a handful, its calibration images are used, as exploratory."""
+    few = selection_record(SCORER, triplets(5, 3), loss_by_name("l1"), [family_by_name("binary")])
+    masker = made(replace(SCORER, selection=few), triplets(40, 0), family="binary", confidence=0.9)
+    choices = threshold_choices(masker)
+    assert {choice.exploratory for choice in choices} == {True}
+    recalibrated = masker.recalibrate(threshold=choices[3].threshold)
+    assert recalibrated.card.hidden == pytest.approx(choices[3].mask_size)
+    unmasked = masker.curves.loss[:, -1]
+    assert choices[3].pass_rate == pytest.approx(float((unmasked <= choices[3].threshold).mean()))
+    with pytest.raises(InvalidArgumentError, match="leave them out"):
+        threshold_choices(masker, loss="l1")
+    enough = made(replace(SCORER, selection=KEPT), triplets(40, 0), confidence=0.9)
+    assert {choice.exploratory for choice in threshold_choices(enough)} == {False}
+
+
 # the promise itself
 
 

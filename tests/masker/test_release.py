@@ -387,7 +387,7 @@ def test_what_no_theorem_covers_is_refused() -> None:
     for share in (0, 1, -0.1):
         with pytest.raises(InvalidArgumentError, match="share"):
             release(masker, new, share)
-    with pytest.raises(CalibrationError, match=r"60 calibration images are too few .* at least 99"):
+    with pytest.raises(CalibrationError, match=r"60 calibration images cannot reach 1 %: .* at least 99"):
         release(masker, new, 0.01)
     with pytest.raises(InvalidArgumentError, match="6 new images in 3 groups depend on each other"):
         release(masker, world(generator, 6, None, 2), 0.1)
@@ -587,3 +587,27 @@ def test_the_share_of_an_evaluation_is_one_that_the_calibration_set_allows() -> 
         assert evaluation.power == ()
         assert {each.release for each in evaluation.examples} == {""}
         assert "<h2>Which images</h2>" not in render(evaluation)
+
+
+def test_why_nothing_is_released_is_said_first() -> None:
+    generator = np.random.default_rng(0)
+    masker = calibrated(world(generator, 4 * 60, group=4), unit="group", group_name="patient")
+    new = world(generator, 4 * 88, group=4)
+    x, y_hat, y = (np.stack([getattr(each, role)[0] for each in new]) for role in ("x", "y_hat", "y"))
+    bad = Triplets.from_arrays(0 * x + 1, y_hat, y, groups=new.groups)
+    nothing = release(masker, bad, 0.02)
+    assert nothing.n_released == 0
+    assert nothing.counts == (
+        "Nothing is released: with 60 calibration patients and a share of 0.02, at least 73 of 88 patients "
+        "have to be released together, and not that many are likely to meet the threshold; allow a larger "
+        "share, or calibrate with more."
+    )
+    assert nothing.summary == f"{nothing.counts} {nothing.sentence}"
+    assert release(masker, bad, 0.02, each=True).counts.startswith(
+        "Nothing is released: no patient of 88 has a p"
+    )
+    shown = unescape(render(cm.evaluate(masker, bad)))
+    assert "Of the test images: Nothing is released: with 60 calibration patients" in shown
+    assert "of the good, released" not in shown
+    with pytest.raises(CalibrationError, match="60 calibration patients cannot reach 1 %"):
+        release(masker, bad, 0.01)

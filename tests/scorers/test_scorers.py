@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import generic_filter
 from torch import Tensor, nn
 
 import conformask as cm
@@ -24,6 +25,7 @@ from conformask.scorers.scorer import Heuristic
 from conformask.scorers.scoring import scored
 from conformask.scorers.simple import local_spread
 from conformask.scorers.stored import load_scorer
+from conformask.storage.as_json import read_json
 from conformask.training.fit import TrainingConfig
 from untyped import UNTYPED
 
@@ -370,6 +372,17 @@ def test_the_local_spread_needs_no_training(tmp_path) -> None:
     scorer = fit_scorer(TRAIN, selection=HELD_OUT, out=tmp_path, scorer="spread")
     test = batch(TEST)
     torch.testing.assert_close(scorer(test.x, test.y_hat).map, local_spread(test.x, test.y_hat))
+    recipe = read_json(tmp_path / "scorer.json")["recipe"]
+    assert (
+        recipe
+        == "standard deviation of y_hat in windows of 7 pixels a side, borders repeated, mean over channels"
+    )
+    stated = [
+        [generic_filter(c, np.std, 7, mode="nearest") for c in image] for image in test.y_hat[:1].numpy()
+    ]
+    np.testing.assert_allclose(
+        local_spread(test.x, test.y_hat)[:1], np.mean(stated, axis=1, keepdims=True), atol=1e-3
+    )
     assert not (tmp_path / "checkpoints").exists()
     assert scorer.selection.comparison is None
     assert not scorer.trained_on & frozenset(scan(TRAIN).image_ids), "nothing was learnt from them"

@@ -61,7 +61,8 @@ VERBS = {
     Uses their training and selection parts; if they are not split, all of them, a tenth for selection.""",
     "thresholds": """Show what each threshold would mean, to choose one before calibration.
 
-    Measured on the selection images: how many would need no mask, and how large the masks are.""",
+    Measured on the selection images, or after look on the calibration images, as exploratory: how many would
+    need no mask, and how large the masks are.""",
     "calibrate": """Make the promise: find the lambda that keeps it, on images that the scorer has not seen.
 
     Stores curves, from which conformask recalibrate makes another promise in milliseconds.""",
@@ -126,6 +127,16 @@ GROUPS = {
 }
 """Groups of verbs in the help: what most people need, then the rest in the order of the work."""
 COMMON = {
+    "look": (
+        "--out",
+        "--threshold",
+        "--confidence",
+        "--score-from",
+        "--higher",
+        "--over",
+        "--objects",
+        "--no-view",
+    ),
     "predictor": ("--task", "--size", "--stride", "--epochs", "--max-minutes", "--resume"),
     "triplets": ("--predictor", "--task", "--size", "--stride", "--split", "--cues"),
     "train": ("--scorer", "--threshold", "--distance", "--epochs", "--max-minutes", "--resume"),

@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
@@ -10,17 +10,19 @@ from conformask import names
 from conformask.cli.loss_options import SAME_LOSS, AboutLoss
 from conformask.cli.options import (
     AS_FILES_SAY,
-    LOSS,
     MARGINAL,
     PROMISE,
     AsJson,
     FamilyName,
     Grey,
+    HigherMeans,
     NetworkName,
+    ObjectsFrom,
     OtherNetwork,
     Patches,
     Promised,
     Read,
+    ScoreFrom,
     Threshold,
     family_option,
     loss_of,
@@ -34,8 +36,6 @@ if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
     from conformask.masker.masker import Masker
 
-SET_ASIDE = 0.1
-"""Fraction of the images that are set aside for choices, where nothing else decides it."""
 PARTS = "calibrating"
 """Subfolder of the run folder that keeps the finished parts of a calibration."""
 
@@ -54,17 +54,8 @@ def calibrate(
             "window).",
         ),
     ] = None,
-    score_from: Annotated[
-        str | None,
-        Parameter(
-            help="Take maps of yours for the score, such as a confidence or a variance: the folder in DATA, "
-            "or the column of its manifest, that has one for each image."
-        ),
-    ] = None,
-    higher: Annotated[
-        Literal["distrusted", "trusted"],
-        Parameter(help="What higher values of these maps mean: trusted for a confidence."),
-    ] = "distrusted",
+    score_from: ScoreFrom = None,
+    higher: HigherMeans = "distrusted",
     out: Annotated[
         Path | None, Parameter(help="The new run folder; only with --scorer or --score-from.")
     ] = None,
@@ -82,15 +73,7 @@ def calibrate(
             "aside for choices and this predicts better.",
         ),
     ] = None,
-    objects: Annotated[
-        str | None,
-        Parameter(
-            group=LOSS,
-            help="Promise objects, such as nuclei, shown or hidden whole: the folder in DATA with labels "
-            "y_hat/NAME and y/NAME, 0 for the background; or components:T, for the parts of y_hat and y "
-            "above T in [0, 1].",
-        ),
-    ] = None,
+    objects: ObjectsFrom = None,
     about: AboutLoss = SAME_LOSS,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
@@ -169,7 +152,7 @@ def calibrate(
     if area is None and isinstance(start, NetworkScorer) and start.selection is not None:
         name = family_for(start, loss, chosen_family).name
         has_curves = start.selection.of == loss.terms and name in start.selection.curves
-    calibration, set_aside = (triplets.part("calibration"), None) if has_curves else _set_aside(triplets)
+    calibration, set_aside = (triplets.part("calibration"), None) if has_curves else triplets.set_aside()
     used_scorer = for_images(start, calibration, loss, set_aside)
     used_scorer = tiled_scorer(used_scorer, triplets.dimensions) if tiled else used_scorer
     if threshold is None:
@@ -204,13 +187,6 @@ def calibrate(
         masker = masker.save(run)
     apart = None if set_aside is None or triplets.has_split else _set_aside_text(calibration, set_aside)
     show_calibration(run, masker, *filter(None, (replaced, apart)), as_json=json)
-
-
-def _set_aside(triplets: "Triplets") -> tuple["Triplets", "Triplets | None"]:
-    """Return calibration and selection images: a split's, or a tenth of the groups set aside by a hash."""
-    if triplets.has_split:
-        return triplets.part("calibration"), triplets.part("selection")
-    return triplets.holdout(SET_ASIDE) if len(set(triplets.groups)) > 1 else (triplets, None)
 
 
 def _set_aside_text(calibration: "Triplets", set_aside: "Triplets") -> str:

@@ -100,6 +100,7 @@ def summary_table(evaluation: "Evaluation") -> Table:
         *(
             (f"good released, {each.share:g}", f"{each.of_good:.3f}", "see conformask release")
             for each in evaluation.power
+            if each.released
         ),
         ("C(M, D)", _text(evaluation.correlation_size_loss), "mask size and loss without a mask"),
         ("C(M, M_opt)", _text(evaluation.correlation_size_oracle), "mask size and Opt's"),

@@ -71,7 +71,7 @@ BRIEF = {
 """The keys of a calibrated run that are shown without --research."""
 ABSENT = {
     "data_range": "by file type",
-    "x_range": "as y_hat",
+    "x_range": "as y_hat; of 8 bits 0 to 255",
     "population": "new images like these",
     "network": "unknown",
 }

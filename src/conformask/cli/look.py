@@ -1,13 +1,23 @@
 """conformask look: from three folders to a tested promise, and to the viewer."""
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AS_FILES_SAY, AsJson, Read, Threshold
-from conformask.cli.output import show
+from conformask.cli.loss_options import SAME_LOSS, AboutLoss
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    AsJson,
+    HigherMeans,
+    ObjectsFrom,
+    Read,
+    ScoreFrom,
+    Threshold,
+)
+from conformask.cli.output import bad_usage, show
 from conformask.cli.view import Port, open_viewer
 from conformask.errors import MissingFileError
 
@@ -31,6 +41,10 @@ def look(
     ),
     threshold: Threshold = None,
     confidence: Annotated[float, Parameter(help="The promised share of new images.")] = 0.9,
+    score_from: ScoreFrom = None,
+    higher: HigherMeans = "distrusted",
+    objects: ObjectsFrom = None,
+    about: AboutLoss = SAME_LOSS,
     no_view: NoView = False,
     port: Port = 8000,
     read: Read = AS_FILES_SAY,
@@ -50,19 +64,29 @@ def look(
     y
         The folder of what would have been right, in files of the same names.
     """
-    from conformask.look import HALF
+    from conformask.look import HALF, PACKAGED
     from conformask.look import look as look_at
+    from conformask.records.reading import COMPONENTS
+    from conformask.scorers.given import Given
 
+    if higher != "distrusted" and score_from is None:
+        bad_usage("--higher goes with --score-from, which names the maps")
     found = look_at(
         {"x": x, "y_hat": y_hat, "y": y},
         out,
         are_groups=_are_groups,
-        reading=read.reading(),
+        reading=replace(read.reading(), cues=score_from, objects=objects),
+        scorer=PACKAGED if score_from is None else Given(higher),
+        loss_of=lambda triplets: (
+            about.loss(PACKAGED.loss.terms, triplets.values) if objects is None else about.of_objects
+        ),
         group_from=read.group_from,
         threshold=HALF if threshold is None else threshold,
         confidence=confidence,
     )
-    of_new = "Next, for new images in x/ and y_hat/ of a folder NEW"
+    has_labels = objects is not None and not objects.startswith(COMPONENTS)
+    more = [f", {each}/" for each in (score_from, has_labels and objects) if each]
+    of_new = f"Next, for new images in x/{''.join(more)} and y_hat/ of a folder NEW"
     tell(found, out, f"{of_new}: conformask mask {out / 'run'} NEW masks", as_json=json)
     if not (no_view or json):
         view(found, out, port)

@@ -45,7 +45,7 @@ DataRange = Annotated[
     Parameter(
         name="--data-range",
         group=IMAGES,
-        help="Values of black and white, if the file type does not define them.",
+        help="Values of black and white, if the file type does not define them; x of 8 bits keeps 0 to 255.",
     ),
 ]
 
@@ -233,6 +233,26 @@ Grey = Annotated[
     ),
 ]
 
+ScoreFrom = Annotated[
+    str | None,
+    Parameter(
+        help="Take maps of yours for the score, such as a confidence or a variance: the folder beside "
+        "y_hat/, or the column of the manifest, that has one for each image."
+    ),
+]
+HigherMeans = Annotated[
+    Literal["distrusted", "trusted"],
+    Parameter(help="What higher values of these maps mean: trusted for a confidence."),
+]
+ObjectsFrom = Annotated[
+    str | None,
+    Parameter(
+        group=LOSS,
+        help="Promise objects, such as nuclei, shown or hidden whole: the folder beside y_hat/ with labels "
+        "y_hat/NAME and y/NAME, 0 for the background; or components:T, for the parts of y_hat and y above T "
+        "in [0, 1].",
+    ),
+]
 Patches = Annotated[
     str | None,
     Parameter(

@@ -1,6 +1,5 @@
 """conformask release: which new images to use under their masks, and why the others are held back."""
 
-import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -79,7 +78,8 @@ def release(
     record = asdict(found) | {"images": images}
     batch = record.pop("batch")
     record |= {name: batch[name] for name in ("share", "each", "fingerprint")}
-    text = [found.sentence, "", *_summary(found), *_tables(found)]
+    first = [found.sentence, "", found.counts] if found.n_released else [found.counts, "", found.sentence]
+    text = [*first, *_tables(found)]
     written = [] if out is None else ["", f"Written: {out}"]
     formula = ["", found.formula] if found.formula else []
     show({"run": str(run), **record}, *text, *written, *formula, as_json=json)
@@ -99,17 +99,6 @@ def _refuse_other_files(out: Path) -> None:
     refuse_unwritable(out)
 
 
-def _summary(found: "Release") -> Iterator[str]:
-    n = len(found.images)
-    yield f"Released: {found.n_released} of {n} images. Held back: {n - found.n_released}."
-    if not found.n_released and not found.each:
-        least = math.ceil(found.n_units / (found.share * (found.n_calibration + 1)) - 1e-9)
-        yield (
-            f"With {found.n_calibration} calibration units, at least {least} of {found.n_units} have to be "
-            "released together: allow a larger share, or calibrate with more."
-        )
-
-
 def _tables(found: "Release") -> Iterator[str | Table]:
     from conformask.wording.measurements import release_table
 
@@ -120,7 +109,7 @@ def _tables(found: "Release") -> Iterator[str | Table]:
         yield table(("held back", "p", "why"), rows)
     if len(held_back) > MOST:
         yield f"and {len(held_back) - MOST} more, of less risk"
-    if found.power:
+    if any(each.released for each in found.power):
         yield ""
         headings, *measured = release_table(found.power, str(found.n_units), "{:g}".format)
         yield table(headings, measured)

@@ -26,22 +26,29 @@ def thresholds(
     grey: Grey = False,
     json: AsJson = False,
 ) -> None:
-    """Show what each threshold would mean on the selection images, before a calibration.
+    """Show what each threshold would mean on the selection images, or after a calibration on its images.
 
     Parameters
     ----------
     run
-        The run folder of conformask train.
+        The run folder of conformask train, calibrate or look.
     """
+    from conformask.masker.load import load
     from conformask.masker.thresholds import threshold_choices
     from conformask.records.card import CALIBRATION
     from conformask.scorers.stored import load_scorer
 
-    scorer, stated = load_scorer(run), promise.promise()
-    choices = threshold_choices(scorer, promise=stated, family=family_option(family, grey=grey))
-    first = "" if (run / CALIBRATION).is_file() else "Nothing is calibrated yet. "
-    step = f"{first}Next: conformask calibrate {run} DATA --threshold T"
-    show_choices(choices, scorer.card.loss, stated, step, as_json=json)
+    chosen, stated = family_option(family, grey=grey), promise.promise()
+    if (run / CALIBRATION).is_file() and chosen is None:
+        masker = load(run)
+        stated = masker.card.promise if promise == MARGINAL else stated
+        choices, terms = threshold_choices(masker, promise=stated), masker.card.loss
+        step = f"Next: conformask recalibrate {run} --threshold T"
+    else:
+        scorer = load_scorer(run)
+        choices, terms = threshold_choices(scorer, promise=stated, family=chosen), scorer.card.loss
+        step = f"Nothing is calibrated yet. Next: conformask calibrate {run} DATA --threshold T"
+    show_choices(choices, terms, stated, step, as_json=json)
 
 
 def show_choices(
@@ -49,7 +56,10 @@ def show_choices(
 ) -> None:
     """Print a table of thresholds with their masks, and the next step."""
     from conformask.records.sentence import rounded_share
+    from conformask.wording.promises import CHOSEN_ON_CALIBRATION
 
+    exploratory = any(choice.exploratory for choice in choices)
+    images = f"{'calibration' if exploratory else 'selection'} images"
     at = (
         stated.guarantee
         if stated.confidence is None
@@ -67,10 +77,11 @@ def show_choices(
     }  # fmt: skip
     show(
         record,
-        f"What a threshold on {loss.name} would mean ({at}), on the selection images:",
+        f"What a threshold on {loss.name} would mean ({at}), on the {images}:",
         "",
         drawn,
         "",
+        *([CHOSEN_ON_CALIBRATION] if exploratory else []),
         step,
         as_json=as_json,
     )

@@ -105,7 +105,7 @@ def to_unit(array: Array, header: Header, reading: Reading, name: str) -> Image:
         inside = np.clip((values - low) / (high - low), 0, 1)
         part[...] = np.moveaxis(1 - inside if reading.turned else inside, -1, 0)
     if reading.clip != "all":
-        _check_inside(lowest, highest, (low, high), name)
+        _check_inside(lowest, highest, (low, high), name, reading)
     return unit
 
 
@@ -132,14 +132,19 @@ def _finite(block: Array, name: str, *, nan: bool) -> Array:
 
 def _ends(array: Array, header: Header, reading: Reading, name: str) -> DataRange:
     """Return the values that become 0 and 1."""
-    if reading.data_range is not None:
-        return _checked_range(reading.data_range)
-    if header.data_range is not None:
-        return header.data_range
-    raise ImageError(
-        f"{name} contains {array.dtype}, which does not define its range (uint8, uint16 and floats do); "
-        "give it as data_range=(low, high) or --data-range LOW HIGH"
-    )
+    ends = reading.ends(header.data_range, header.bits)
+    if ends is None:
+        raise ImageError(
+            f"{name} contains {array.dtype}, which does not define its range (uint8, uint16 and floats do); "
+            f"give it as {_argument(reading)}"
+        )
+    return ends if ends == header.data_range else _checked_range(ends)
+
+
+def _argument(reading: Reading) -> str:
+    """Return the arguments, in Python and on the command line, that state the range of an image."""
+    of_all = "data_range=(low, high) or --data-range LOW HIGH"
+    return f"{of_all}, of x alone x_range=(low, high) or --x-range LOW HIGH" if reading.is_x else of_all
 
 
 def _checked_range(data_range: DataRange) -> DataRange:
@@ -156,7 +161,9 @@ def _checked_range(data_range: DataRange) -> DataRange:
     return low, high
 
 
-def _check_inside(lowest: float, highest: float, data_range: DataRange, name: str) -> None:
+def _check_inside(
+    lowest: float, highest: float, data_range: DataRange, name: str, reading: Reading = PLAIN
+) -> None:
     low, high = data_range
     slack = TOLERANCE * (high - low)
     if lowest >= low - slack and highest <= high + slack:
@@ -164,7 +171,7 @@ def _check_inside(lowest: float, highest: float, data_range: DataRange, name: st
     extreme = highest if highest - high > low - lowest else lowest
     raise ImageError(
         f"{name} contains the value {extreme:.6g}, outside its range ({low:g}, {high:g}); give the right "
-        "range as data_range=(low, high) or --data-range LOW HIGH"
+        f"range as {_argument(reading)}"
     )
 
 

@@ -96,8 +96,10 @@ def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
             )
 
 
-def rows_of_manifest(path: Path, cues: str | None = None) -> list[TripletRow]:
+def rows_of_manifest(path: Path, cues: str | None = None, objects: str | None = None) -> list[TripletRow]:
     """Read and check every line of a manifest, as an editor or Excel saves it; `cues` names their column.
+
+    Columns OBJECTS/y_hat and OBJECTS/y, where there are any, hold the labels of objects.
 
     Raises:
         MissingFileError: the manifest or a file that it names does not exist.
@@ -110,7 +112,7 @@ def rows_of_manifest(path: Path, cues: str | None = None) -> list[TripletRow]:
     try:
         reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
         _check_columns(path, reader.fieldnames, cues)
-        rows = list(_parsed(path, reader, cues))
+        rows = list(_parsed(path, reader, cues, objects))
     except csv.Error as error:
         raise InvalidArgumentError(
             f"{path} line {reader.reader.line_num}: {error}; look for an unclosed quotation mark"
@@ -164,7 +166,9 @@ def _check_columns(path: Path, columns: Sequence[str], cues: str | None) -> None
             raise InvalidArgumentError(f"{path} line 1: two columns {column!r}; keep one of them")
 
 
-def _parsed(path: Path, reader: "csv.DictReader[str]", cues: str | None) -> Iterator[TripletRow]:
+def _parsed(
+    path: Path, reader: "csv.DictReader[str]", cues: str | None, objects: str | None
+) -> Iterator[TripletRow]:
     names: set[str] = set()
     for line in reader:
         where = f"{path} line {reader.line_num}"
@@ -177,16 +181,22 @@ def _parsed(path: Path, reader: "csv.DictReader[str]", cues: str | None) -> Iter
         # Excel writes semicolons where a comma is the decimal sign
         if "weight" in cells and reader.reader.dialect.delimiter != ",":
             cells["weight"] = cells["weight"].replace(",", ".")
-        row = _parsed_line(path.parent, cells, where, cues)
+        row = _parsed_line(path.parent, cells, where, cues, objects)
         _check_new(row.name, names, where)
         yield row
 
 
-def _parsed_line(folder: Path, line: Mapping[str, str], where: str, cues: str | None) -> TripletRow:
+def _parsed_line(
+    folder: Path, line: Mapping[str, str], where: str, cues: str | None, objects: str | None
+) -> TripletRow:
     x, y_hat = (_file(folder, line, role, where) for role in REQUIRED)
     name = line.get("name") or name_and_suffix(y_hat)[0]
     check_name(name, where)
     y, repeat = (_file(folder, line, role, where) if line.get(role) else None for role in ("y", "repeat"))
+    labels, y_labels = (
+        _file(folder, line, column, where) if column in line else None
+        for column in (f"{objects}/y_hat", f"{objects}/y")
+    )
     return TripletRow(
         name,
         x,
@@ -200,6 +210,8 @@ def _parsed_line(folder: Path, line: Mapping[str, str], where: str, cues: str | 
         None if cues is None else _file(folder, line, cues, where),
         repeat if y else None,
         noisy=repeat is not None,
+        labels=labels,
+        y_labels=y_labels,
     )
 
 

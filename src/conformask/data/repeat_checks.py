@@ -26,6 +26,8 @@ LONG = 10.0
 """Variance of brightness along the line of c on b, in variances across it, which the line needs."""
 ROUNDING = 1e-6
 """Variance of a difference, as a share of that of the images, up to which they are the same."""
+COUNTED = 1.2
+"""Zeros of an image, in those that counts of its brightness have, up to which it may hold counts."""
 DETAIL = 2.0
 """Largest amplification of detail by a network; what it shares with repeats beyond that is their noise."""
 
@@ -34,6 +36,7 @@ class Ends(NamedTuple):
     """Shares of values at the lower and the upper end of the range."""
 
     low: float
+    """0 where the zeros are those of counts, which are not cut off."""
     high: float
 
 
@@ -194,9 +197,15 @@ def parts_of(axes: int) -> list[tuple[int, ...]]:
     return [*lines, tuple(places), tuple(places)]
 
 
-def ends(image: Array) -> Ends:
-    """Return the shares of values of an image in [0, 1] that lie at the ends of the range."""
-    return Ends(float((image <= 0).mean()), float((image >= 1).mean()))
+def ends(image: Array, y_hat: Array) -> Ends:
+    """Return the shares of values of an image in [0, 1] that lie at the ends of the range.
+
+    Counts whose mean is k, by y_hat, are 0 in exp(-k) of the pixels; one count is the smallest value above 0.
+    """
+    low, positive = float((image <= 0).mean()), image[image > 0]
+    if len(positive):
+        low *= low > COUNTED * float(np.exp(-y_hat.clip(0) / positive.min()).mean())
+    return Ends(low, float((image >= 1).mean()))
 
 
 def drift(b: Array, c: Array) -> Drift:

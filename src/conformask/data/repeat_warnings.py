@@ -99,7 +99,7 @@ def measure_reference(
     """
     repeats = [b] if c is None else [b, c]
     return ReferenceMeasures(
-        Ends(*np.max([ends(each) for each in repeats], axis=0).tolist()),
+        Ends(*np.max([ends(each, y_hat) for each in repeats], axis=0).tolist()),
         any(np.array_equal(each, x) for each in repeats),
         shared_noise(b, x, y_hat) if c is None else None,
         None if model is None else noise_share(b, y_hat, model),
@@ -150,7 +150,7 @@ def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[st
         yield (
             f"{len(shares)} of {len(measures)} images have values of the reference at an end of the range "
             f"({rounded_share(shares[name])} in {name}): noise that is cut off does not average to 0. Use "
-            "images that are neither saturated nor cut at black; zeros in counts are fine"
+            "images that are neither saturated nor cut at black"
         )
     noises = {name: each.noise for name, each in measures.items() if each.noise is not None}
     yield from _less_noise(

@@ -33,6 +33,7 @@ from conformask.storage.as_json import hash_of
 from conformask.types import Triplet
 
 Role = Literal["x", "y_hat", "y", "repeat"]
+FileRole = Literal[Role, "cues", "labels", "y_labels"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -85,7 +85,12 @@ def _assigned(
 def set_aside(groups: Collection[str], fraction: float, seed: int) -> set[str]:
     """Return about this fraction of two or more groups, drawn by hash; at least one, and not all."""
     in_order = sorted(groups, key=lambda group: uniform(seed, "holdout", group))
-    return set(in_order[: min(max(1, round(fraction * len(groups))), len(groups) - 1)])
+    return set(in_order[: n_set_aside(len(groups), fraction)])
+
+
+def n_set_aside(groups: int, fraction: float) -> int:
+    """Return how many of this many groups are set aside."""
+    return min(max(1, round(fraction * groups)), groups - 1)
 
 
 def part_of_tile(file: str, tile: str, split: str = "file", seed: int = 0) -> str:

@@ -25,6 +25,9 @@ from conformask.records.reading import Reading
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Triplet
 
+SET_ASIDE = 0.1
+"""Fraction of the groups that are set aside for choices, where nothing else decides it."""
+
 
 class Triplets(UnreadTriplets):
     """An ordered collection of triplets; indexing reads one, float32 (C, *space) in [0, 1].
@@ -88,7 +91,9 @@ class Triplets(UnreadTriplets):
 
         Columns: x, y_hat and optionally y, repeat, region, name (else the stem of y_hat), group, category,
         weight, split. An empty y means that the truth is unknown, an empty group that the image is its own
-        group. With repeat, y and repeat are two acquisitions with noise, or repeat alone is one.
+        group. With repeat, y and repeat are two acquisitions with noise, or repeat alone is one. Maps lie in
+        the column that `reading` names, and labels of objects in LABELS/y_hat and LABELS/y, where it names
+        LABELS.
 
         Raises:
             MissingFileError: the manifest or a file that it names does not exist.
@@ -98,7 +103,9 @@ class Triplets(UnreadTriplets):
         path = Path(path)
         provenance = Provenance.load(path.parent, network)
         reading = reading or Reading(data_range)
-        rows = with_labels(rows_of_manifest(path, reading.cues), path.parent, reading)
+        rows = rows_of_manifest(path, reading.cues, reading.objects)
+        if not all(row.labels is not None for row in rows):
+            rows = with_labels(rows, path.parent, reading)
         return cls(rows, reading, provenance)
 
     @classmethod
@@ -322,6 +329,16 @@ class Triplets(UnreadTriplets):
         held_out = set_aside(set(self.groups), fraction, seed)
         others = self.select(index for index, group in enumerate(self.groups) if group not in held_out)
         return others, self.select(index for index, group in enumerate(self.groups) if group in held_out)
+
+    def set_aside(self) -> tuple["Triplets", "Triplets | None"]:
+        """Return the images for lambda and those for other choices, `calibrate(..., selection=)`.
+
+        They are the parts of a manifest that splits; otherwise a tenth of the groups is set aside by hash, as
+        conformask calibrate does, or None of a single group.
+        """
+        if self.has_split:
+            return self.part("calibration"), self.part("selection")
+        return self.holdout(SET_ASIDE) if len(set(self.groups)) > 1 else (self, None)
 
     def batches(self, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
         """Read in order and stack up to `batch_size` consecutive triplets of the same shapes.

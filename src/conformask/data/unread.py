@@ -10,7 +10,7 @@ from conformask.data.images import DataRange, Image
 from conformask.data.provenance import UNKNOWN, Provenance
 from conformask.data.rasters import Raster
 from conformask.data.regions import RegionWindow
-from conformask.data.rows import Role, TripletRow
+from conformask.data.rows import FileRole, Role, TripletRow
 from conformask.errors import InvalidArgumentError
 from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.network import Network
@@ -40,7 +40,7 @@ class UnreadTriplets:
         """The values that become 0 and 1, where they were given."""
         return self.reading.data_range
 
-    def file(self, index: int, role: Role = "y_hat") -> Path | None:
+    def file(self, index: int, role: FileRole = "y_hat") -> Path | None:
         """Return the file of an image, perhaps with #t=3; None for an array."""
         image = getattr(self._rows[index], role)
         return image if isinstance(image, Path) else None
@@ -88,7 +88,7 @@ class UnreadTriplets:
         For a file with inverted values, they are the range of the values stored in the file.
         """
         header, about = self.header(0, role), self.header(0, role).turned_about
-        used = self.reading.of(role).data_range or header.data_range
+        used = self.reading.of(role).ends(header.data_range, header.bits)
         return used if used is None or about is None else (about - used[1], about - used[0])
 
     @property

@@ -48,6 +48,11 @@ class MapOf:
 class CustomErrorMap:
     """An error map from a callable (y, y_hat) -> errors >= 0 of shape (N, 1 or C, *space).
 
+    The callable receives float32 tensors (N, C, *space) in [0, 1], where 0 and 1 are the ends of the range of
+    the images, not in their units. With `Reading(nan="outside")`, 0 stands where an image was NaN. Errors
+    outside the region do not count, but have to be finite there too: a relative error divides by, say,
+    `y.clamp(min=0.01)`.
+
     Examples:
         >>> import conformask as cm
         >>> def squared(y, y_hat):

@@ -103,7 +103,10 @@ def calibrate(
         level: "one" lambda for all images, or for each "image" its own, in proportion to a level that is
             predicted from the image and its score by a fit on the selection images, 20 or more. If None,
             each image has its own where that predicts better, but for Given.
-        selection: triplets for the grid and other choices, instead of those that the scorer keeps.
+        selection: triplets for the grid and other choices, instead of those that the scorer keeps. For a
+            scorer that keeps none, `images.set_aside()` returns images and selection as the command line
+            takes them; without any, thresholds such as "q0.1" and some promises are refused, and nothing is
+            said of other scores.
         compute: the devices, and a folder for finished parts, from which a killed calibration resumes.
         allow_network_mismatch: calibrate on outputs of another network than the scorer was trained on.
 

@@ -295,10 +295,11 @@ def _check(masker: Masker, share: float) -> None:
         )
     n, needed = masker.card.n_units, smallest_marginal_set(1 - share)
     if n < needed:
+        units = masker.card.promise.named(masker.guarantee.plural)
         raise CalibrationError(
-            f"{n} calibration {masker.guarantee.plural} are too few for a share of {share:g}: no p-value is "
-            f"below 1 / {n + 1}, so that nothing could be released. It needs at least {needed}; calibrate "
-            "with more, or allow a larger share"
+            f"{n} calibration {units} cannot reach {rounded_share(share)}: no p-value is below 1 / {n + 1}, "
+            f"so that nothing could be released. It needs at least {needed}; calibrate with more, or allow a "
+            "larger share"
         )
 
 

@@ -1,17 +1,23 @@
-"""Choice of a threshold before calibration, on the selection images."""
+"""Choice of a threshold: on the selection images or, after a calibration, on its images."""
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from conformask.calibration import size_at
+from conformask.conformal.curves import Curves
+from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.promise import AnyPromise
 from conformask.conformal.promise import promise as promise_from
 from conformask.data.reach import with_reach
 from conformask.data.triplets import Triplets
-from conformask.errors import InvalidArgumentError
+from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.losses import AnyLoss
+from conformask.masker.masker import Masker
 from conformask.masker.requirements import check_sample_size, columns_kept
 from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
 from conformask.masks.mask_family import Family
+from conformask.records.threshold import level_of
 from conformask.scorers.given import Given
 from conformask.scorers.level_fit import along_levels, fit_level
 from conformask.scorers.patches import in_patches, patch_area
@@ -19,24 +25,28 @@ from conformask.scorers.scorer import Scorer
 from conformask.scorers.scoring import selection_record
 from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import Untrained, for_images
+from conformask.storage.as_arrays import Array
+from conformask.types import Loss
 
 LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
 
 @dataclass(frozen=True)
 class ThresholdChoice:
-    """The effect of a threshold, judged on the selection images."""
+    """The effect of a threshold, judged on the selection images or, if exploratory, on the calibration's."""
 
     threshold: float
     pass_rate: float
     """The share of images that need no mask."""
     mask_size: float
+    exploratory: bool = False
+    """True if a promise with this threshold, chosen now, would not hold: the calibration images chose it."""
 
 
 def threshold_choices(
-    scorer: Scorer | Untrained | Given,
+    scorer: Scorer | Untrained | Given | Masker,
     *,
-    promise: AnyPromise = "marginal",
+    promise: AnyPromise | None = None,
     family: str | Family | None = None,
     patches: int | str | None = None,
     loss: AnyLoss | None = None,
@@ -45,8 +55,9 @@ def threshold_choices(
     """Return mask size and unmasked pass rate for several thresholds, on selection images.
 
     Args:
-        scorer: the scorer to be calibrated.
-        promise: as for `calibrate`.
+        scorer: the scorer to be calibrated; or a masker, with no other argument than promise, whose
+            calibration images are used, as exploratory, where it keeps too few selection images.
+        promise: as for `calibrate`; if None, marginal, or that of the masker.
         family: as for `calibrate`.
         patches: as for `calibrate`, for given selection images.
         loss: as for `calibrate`, for given selection images.
@@ -67,7 +78,13 @@ def threshold_choices(
         >>> choices[0].mask_size >= choices[-1].mask_size
         True
     """
-    used, guarantee = loss_for(scorer, loss, selection), promise_from(promise).resolve()
+    if isinstance(scorer, Masker):
+        if any(choice is not None for choice in (family, patches, loss, selection)):
+            raise InvalidArgumentError(
+                "a masker has its own family, patches, loss and images: leave them out"
+            )
+        return _choices_of_masker(scorer, scorer.card.promise if promise is None else promise)
+    used, guarantee = loss_for(scorer, loss, selection), promise_from(promise or "marginal").resolve()
     refuse_unbounded(guarantee, used)
     if selection is not None:
         used = with_reach(used, selection)
@@ -82,15 +99,40 @@ def threshold_choices(
     if used_family.name not in record.curves:
         raise InvalidArgumentError(f"no selection images are kept for the family {used_family.name}")
     curves = record.curves[used_family.name]
-    thresholds = [fraction * record.threshold(0.1) for fraction in (0.25, 0.5)]
-    thresholds += [record.threshold(quantile) for quantile in LISTED_QUANTILES]
+
+    def along(threshold: float) -> Curves:
+        model = None if scorer.by_value else fit_level(record, used_family, used, guarantee, threshold)
+        return curves if model is None else along_levels(curves, model, used_family)
+
+    return _choices(curves, record.unmasked_loss, guarantee, used, "selection", along)
+
+
+def _choices_of_masker(masker: Masker, promise: AnyPromise) -> list[ThresholdChoice]:
+    used, guarantee, record = masker.loss, promise_from(promise).resolve(), masker.scorer.selection
+    refuse_unbounded(guarantee, used)
+    if record is not None and record.of == used.terms and masker.family.name in record.curves:
+        with suppress(CalibrationError):  # too few of them
+            kept = record.curves[masker.family.name]
+            return _choices(kept, record.unmasked_loss, guarantee, used, "selection")
+    curves, exploratory = masker.stored_curves(), masker.card.thresholds is None
+    choices = _choices(curves, curves.loss[:, -1], guarantee, used, "calibration")
+    return [replace(choice, exploratory=exploratory) for choice in choices]
+
+
+def _choices(
+    curves: Curves,
+    unmasked: Array,
+    guarantee: Guarantee,
+    used: Loss,
+    part: str,
+    along: Callable[[float], Curves] | None = None,
+) -> list[ThresholdChoice]:
+    """Return the choices; `along` returns the curves with the levels of a threshold."""
+    thresholds = [fraction * level_of("q0.1", unmasked) for fraction in (0.25, 0.5)]
+    thresholds += [level_of(f"q{quantile}", unmasked) for quantile in LISTED_QUANTILES]
     choices = []
     for level in sorted({t for t in thresholds if t > 0}):
-        check_sample_size(
-            guarantee, level, used, len(record.unmasked_loss), columns_kept(curves), "selection"
-        )
-        model = None if scorer.by_value else fit_level(record, used_family, used, guarantee, level)
-        along = curves if model is None else along_levels(curves, model, used_family)
-        size = size_at(along, level, guarantee, used)
-        choices.append(ThresholdChoice(level, float((record.unmasked_loss <= level).mean()), size))
+        check_sample_size(guarantee, level, used, len(unmasked), columns_kept(curves), part)
+        size = size_at(curves if along is None else along(level), level, guarantee, used)
+        choices.append(ThresholdChoice(level, float((unmasked <= level).mean()), size))
     return choices

@@ -44,6 +44,12 @@ class Domain(ReadAs):
     """Roles (x, y_hat) whose files were MONOCHROME1, least value brightest, and were inverted."""
 
     @property
+    def reading(self) -> Reading:
+        """The Reading of the calibration images; up to 0.2 the stated range was that of x of 8 bits, too."""
+        of_all = self.data_range if self.range_of_x in (None, self.data_range) else None
+        return replace(super().reading, x_range=self.x_range or of_all)
+
+    @property
     def values(self) -> Values | None:
         """The values of y_hat that become 0 and 1; None where they are not known."""
         if self.range_of_y_hat is None:
@@ -63,6 +69,8 @@ class Domain(ReadAs):
         reading = self.reading.of(role)
         used = self.range_of_x if role == "x" else self.range_of_y_hat
         turned = role in self.turned
+        if reading.is_x and reading.x_range is None and not turned:  # a range that was stated was not for x
+            reading = replace(reading, data_range=None)
         if reading.data_range is not None and turned:
             return replace(reading, data_range=used, turned=True)
         if reading.data_range is not None or used is None or dtype.kind not in "ui":

@@ -11,6 +11,8 @@ from conformask.records.reference import NoiseModel
 
 AXES = "TCZYX"
 """Letters of axes: time, channel, and the spatial axes."""
+EIGHT_BITS = 8
+"""Bits of photographs, whose range is known: a range stated for y_hat and y is not theirs."""
 COMPONENTS = "components:"
 """Beginning of `objects` where objects are the parts of an image above a threshold."""
 
@@ -33,7 +35,7 @@ class Reading:
     """
 
     data_range: tuple[float, float] | None = None
-    """The values that become 0 and 1."""
+    """The values that become 0 and 1; x of 8 bits keeps its own, 0 to 255."""
     x_range: tuple[float, float] | None = None
     """The values that become 0 and 1 in x, if it has another range, such as raw counts."""
     axes: str | None = None
@@ -59,6 +61,8 @@ class Reading:
     """True if the smallest value is the brightest; only a file itself specifies it."""
     as_stored: bool = False
     """True for maps, labels and regions, whose values count as they are even in a TIFF whose 0 is white."""
+    is_x: bool = False
+    """True for x: with 8 bits it has its own range, unless `x_range` is stated."""
 
     def __post_init__(self) -> None:
         axes, threshold = self.axes, self.components_above
@@ -99,7 +103,15 @@ class Reading:
         data_range = self.x_range if role == "x" and self.x_range is not None else self.data_range
         clip: Literal["all"] | None = "all" if self.clip in ("all", role) else None
         as_stored = role in ("cues", "labels", "region")
-        return replace(self, data_range=data_range, x_range=None, clip=clip, as_stored=as_stored)
+        x_range = self.x_range if role == "x" else None
+        return replace(
+            self, data_range=data_range, x_range=x_range, clip=clip, as_stored=as_stored, is_x=role == "x"
+        )
+
+    def ends(self, of_file: tuple[float, float] | None, bits: int) -> tuple[float, float] | None:
+        """Return the values that become 0 and 1, given the range that a file itself defines, and its bits."""
+        keeps_own = self.is_x and self.x_range is None and bits == EIGHT_BITS and of_file is not None
+        return of_file if keeps_own else self.data_range or of_file
 
     @property
     def facts(self) -> list[object]:

@@ -1,5 +1,6 @@
 """The result of a release: the images that are released and held back, and what is promised of them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -121,9 +122,17 @@ class Release:
         return sum(image.released for image in self.images)
 
     @property
+    def counts(self) -> str:
+        """How many images are released and held back; if none is released, why."""
+        n = len(self.images)
+        if not self.n_released:
+            return none_released(self.share, self.unit, self.n_units, self.n_calibration, each=self.each)
+        return f"Released: {self.n_released} of {n} images. Held back: {n - self.n_released}."
+
+    @property
     def summary(self) -> str:
         """How many images are released, and what is promised of them."""
-        return f"Released: {self.n_released} of {len(self.images)} images. {self.sentence}"
+        return f"{self.counts} {self.sentence}"
 
     def columns(self, fingerprint: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
         """Return what a table of these images says of each, by name.
@@ -137,3 +146,18 @@ class Release:
                 "same two"
             )
         return {image.name: {"released": image.released, "p_value": image.p_value} for image in self.images}
+
+
+def none_released(share: float, unit: str, n_units: int, n_calibration: int, *, each: bool = False) -> str:
+    """Return why no unit, such as an image, is released of these."""
+    if each:
+        why, remedy = f"no {unit} of {n_units} has a p-value of at most {share:g}", "allow a larger share"
+    else:
+        least = math.ceil(n_units / (share * (n_calibration + 1)) - 1e-9)
+        why = (
+            f"with {n_calibration} calibration {unit}s and a share of {share:g}, at least {least} of "
+            f"{n_units} {unit}s have to be released together, and not that many are likely to meet the "
+            "threshold"
+        )
+        remedy = "allow a larger share, or calibrate with more"
+    return f"Nothing is released: {why}; {remedy}."

@@ -120,7 +120,7 @@ def is_quantile(choice: float | str) -> bool:
     if not isinstance(choice, str):
         positive(choice)
         return False
-    if _with_unit(choice):
+    if _with_unit(choice) is not None:
         return False
     try:
         number = float(choice.removeprefix("q"))

@@ -150,6 +150,7 @@ def render(evaluation: Evaluation, caveats: Iterable[str] = ()) -> str:
         release=evaluation.release_share
         and release_promise(evaluation.card, evaluation.release_share, evaluation.caveat),
         releases=words.releases(evaluation),
+        none_released=evaluation.release_share and words.none_released_text(evaluation),
         version=version("conformask"),
         today=datetime.now(UTC).date().isoformat(),
     )

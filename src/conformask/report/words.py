@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from conformask.conformal.crossing import meets_threshold
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.records.evaluation import Evaluation, is_rare, judged_coverage, standing
+from conformask.records.release import none_released
 from conformask.records.sentence import (
     mean_text,
     promised_share,
@@ -260,8 +261,17 @@ def _mean_loss(evaluation: Evaluation) -> str:
 
 
 def releases(evaluation: Evaluation) -> list[tuple[str, ...]]:
-    """Return the rows of the table of releases, headings first; empty where nothing is promised of one."""
-    return release_table(evaluation.power, evaluation.units_text, percent) if evaluation.power else []
+    """Return the rows of the table of releases, headings first; empty where none releases anything."""
+    has_rows = any(each.released for each in evaluation.power)
+    return release_table(evaluation.power, evaluation.units_text, percent) if has_rows else []
+
+
+def none_released_text(evaluation: Evaluation) -> str:
+    """Return why no test image is released."""
+    card, share = evaluation.card, evaluation.release_share
+    assert share is not None
+    unit = card.promise.named(card.promise.resolve().unit.singular)
+    return none_released(share, unit, evaluation.n_units, card.n_units)
 
 
 def _reference(evaluation: Evaluation) -> Iterator[tuple[str, str]]:

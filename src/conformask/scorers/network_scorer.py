@@ -18,7 +18,7 @@ from conformask.scorers.given import NAME as GIVEN
 from conformask.scorers.given import shown_text
 from conformask.scorers.heads import Head
 from conformask.scorers.scorer import Scorer
-from conformask.scorers.simple import Simple
+from conformask.scorers.simple import RECIPES, Simple
 from conformask.storage.as_arrays import Array, write_arrays
 from conformask.storage.as_json import Json, claim, hash_of, read_json, refuse_unfinished, write_json
 from conformask.storage.claims import BESIDE
@@ -166,10 +166,9 @@ class NetworkScorer(Scorer):
         if self.perceptual_hashes is not None:
             write_arrays(folder / LOOKS, {"looks": self.perceptual_hashes})
         save_weights(self.network.state_dict(), folder / "scorer.safetensors")
-        write_json(
-            folder / "scorer.json",
-            {**vars(self.card), "cue_channels": self.cue_channels, "fingerprint": self.fingerprint},
-        )
+        more = {"recipe": RECIPES.get(self.name), "cue_channels": self.cue_channels}
+        record = {**vars(self.card), **more, "fingerprint": self.fingerprint}
+        write_json(folder / "scorer.json", record)
 
     @staticmethod
     def stored_fingerprint(folder: Path) -> str:

@@ -22,7 +22,9 @@ WINDOW = 7
 def local_spread(x: Images, y_hat: Images) -> Images:
     """Compute the standard deviation of y_hat in a window around each pixel, (N, 1, *space).
 
-    It is averaged over channels. Takes any (x, y_hat), for Heuristic(local_spread, channels). Networks err
+    That is sqrt(mean(v^2) - mean(v)^2) of the values v of y_hat in [0, 1], over 7 pixels along each axis,
+    where the pixels at the borders of the image are repeated, and averaged over channels. Takes any
+    (x, y_hat), for Heuristic(local_spread, channels); on the command line it is --scorer spread. Networks err
     most at edges and in textures, so a trained score should give smaller masks than this one.
 
     Examples:
@@ -78,6 +80,13 @@ SIMPLE: Mapping[str, Callable[[Images, Images], Images]] = {
     "gradient": gradient,
 }
 """Simple scores by their names in run folders and on the command line."""
+RECIPES: Mapping[str, str] = {
+    "spread": f"standard deviation of y_hat in windows of {WINDOW} pixels a side, borders repeated, "
+    "mean over channels",
+    "residual": "|x - y_hat|, x resized to y_hat, mean over channels",
+    "gradient": "sum of |y_hat - neighbour| along all axes, mean over channels",
+}
+"""How each simple score is computed, as runs record it."""
 MAP = re.compile(r"map (\d+)(, higher trusted)?")
 """Names of the scores that are maps beside y_hat, counted from 1."""
 

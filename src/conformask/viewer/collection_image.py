@@ -47,4 +47,5 @@ class CollectionImage:
     @property
     def x_range(self) -> DataRange:
         """Values of x that became 0 and 1."""
-        return self.triplets.reading.of("x").data_range or self.data_range
+        header = self.triplets.header(self.index, "x")
+        return self.triplets.reading.of("x").ends(header.data_range, header.bits) or UNIT

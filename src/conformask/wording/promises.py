@@ -18,6 +18,10 @@ EXPLORATORY_TEXT = (
     "images, so it is exploratory. To rely on it, calibrate on images that no choice has seen or, to "
     "choose another threshold or confidence afterwards, use the guarantee simultaneous."
 )
+CHOSEN_ON_CALIBRATION = (
+    "A threshold that is chosen on these images, which calibrated the masks, is exploratory: to rely on it, "
+    "calibrate with it on images that no choice has seen."
+)
 GREY_TEXT = (
     "The masks are grey: an error counts by the mask value of its pixel. A value of 0.4 is neither a "
     "probability nor a size of the error, and nothing is promised for masks that are cut at a value."

@@ -189,7 +189,7 @@ def documentation(
     card = masker.card
     notice = "" if caveat is None else f"**{promised_here(caveat.text, caveat)}**\n\n"
     low, high = card.reading.of("y_hat").data_range or ("black", "white")
-    x_low, x_high = card.reading.of("x").data_range or (low, high)
+    x_low, x_high = card.reading_of("x", np.dtype(np.float32)).data_range or ("black", "white")
     rows = "\n".join(
         f"| {'in' if name in inputs else 'out'} | {name} | {' x '.join(map(str, tensor.shape[1:]))} | "
         f"{TENSORS[name]} |"
