@@ -270,7 +270,7 @@ def _refuse_unfit(
     for fault in reference_faults(seen.references):
         raise CalibrationError(f"nothing can be promised by these repeats: {fault}")
     for text in reference_warnings(seen.references):
-        warnings.warn(text, stacklevel=3)
+        warnings.warn(text, category=ConformaskWarning, stacklevel=3)
     warn_if_ungrouped(choices.promise, calibration.groups, "calibration")
     chosen_on = None if selection is None else scan(selection, "reading selection images")
     _refuse_used(choices.scorer, calibration, seen, chosen_on)
