@@ -313,7 +313,7 @@ def test_from_maps_on_disk_to_masks_in_two_commands(tmp_path: Path, capsys) -> N
     main(["calibrate", str(data), "--score-from", "confidence", "--higher", "trusted", *options])
     record = json.loads(capsys.readouterr().out)
     assert record["comparison"]["hidden"] < record["comparison"]["others"]["constant"]
-    main(["info", str(run)])
+    main(["info", str(run), "--research"])
     of_scorer = capsys.readouterr().out.split("loss  ")[0]
     assert "16x16" in of_scorer
     assert "[0.0, 1.0]" in of_scorer

@@ -152,7 +152,7 @@ def info(
 def _rows(path: Path, keys: Iterable[str], name: str, part: Mapping[str, Json]) -> list[tuple[str, str]]:
     labels = SHOWN[name]
     try:
-        return [(labels[key], _text(key, part[key], part)) for key in keys if labels[key]]
+        return [(labels[key], _text(key, part[key], part)) for key in keys if labels[key] and key in part]
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise MismatchError(
             f"{path} has contents that conformask does not write: copy the file again"
