@@ -331,7 +331,7 @@ def test_from_maps_on_disk_to_masks_in_two_commands(tmp_path: Path, capsys) -> N
         assert np.mean((mask == 1) != (confidence > value)) < 0.01, "but for the rounding of the boundary"
     assert "network" not in capsys.readouterr().err
     main(["thresholds", str(run)])
-    assert "on the calibration images" in capsys.readouterr().out
+    assert "on the selection images" in capsys.readouterr().out
     (new / "confidence" / "003.tif").unlink()
     with pytest.raises(MissingFileError, match=r"003\.tif have no partner"):
         cm.Triplets.from_folder(new, reading=masker.card.reading)
