@@ -47,8 +47,8 @@ The ratio of the hidden shares with a level and with one λ, by the number of se
 
 {counts}
 
-A level is used where its error without an image's group is at most 0.8 times that of one value. Gains below
-that were chance: of {deals} divisions in which it was not used, none hides more, by definition.
+A level is used where its error without an image's group is at most 0.8 times that of one value; smaller gains
+may be chance.
 
 ## Coverage
 
@@ -112,12 +112,6 @@ def main() -> None:
     results = {
         name: task for name, task in json.loads(RESULTS.read_text()).items() if COUNT in task.get("0.1", {})
     }
-    unused = sum(
-        round((1 - of_count["chosen"]) * 10)
-        for task in results.values()
-        for quantile in ("0.1", "0.5")
-        for of_count in task[quantile].values()
-    )
     PAGE.write_text(
         TEXT.format(
             count=COUNT,
@@ -125,7 +119,6 @@ def main() -> None:
             median=hidden(results, "0.5"),
             parts=parts(results),
             counts=counts(results),
-            deals=unused,
             coverage=coverage(results),
         )
     )

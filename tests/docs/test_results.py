@@ -142,7 +142,8 @@ def test_the_page_without_truth_has_the_numbers_of_one_repeat() -> None:
 
 
 @pytest.mark.parametrize(
-    ("script", "name"), [("cues_page", "cues.md"), ("repeats_page", "no-clean-truth.md")]
+    ("script", "name"),
+    [("cues_page", "cues.md"), ("repeats_page", "no-clean-truth.md"), ("levels_page", "levels.md")],
 )
 def test_a_page_is_what_its_script_writes(script: str, name: str, tmp_path: Path) -> None:
     before = (DOCS / "results" / name).read_text(encoding="utf-8")

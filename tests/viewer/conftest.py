@@ -86,6 +86,7 @@ def world(tiles) -> World:
         promise=Promise(confidence=0.9),
         threshold="q0.3",
         family="power",
+        level="one",
     )
     return World(masker, parts[2].select(range(0, len(parts[2]), len(parts[2]) // 12)))
 
