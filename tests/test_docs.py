@@ -34,7 +34,8 @@ sr = task("super_resolution")
 for index, (_, triplet) in enumerate(predicted(images, sr, Bicubic(sr))):
     folder = ("train-images", "calibration-images", "test-images")[index % 3]
     for role in ("x", "y_hat", "y"):
-        places = [folder, *["data"] * (index % 2 == 1), *["new-images"] * (index < 3 and role != "y")]
+        new = index in (0, 2, 8)  # neither in data nor in calibration-images
+        places = [folder, *["data"] * (index % 2 == 1), *["new-images"] * (new and role != "y")]
         places += ["pairs"] * (index % 6 == 0 and role != "y_hat") + ["unseen"] * (index < 3 and role == "x")
         for place in places:
             write_image(Path(place) / role / f"{index:04d}.png", getattr(triplet, role))
