@@ -15,7 +15,6 @@ from PIL import Image
 
 import conformask as cm
 import stated
-from conformask.conformal.kernel_ridge import KernelRidge
 from conformask.data import memory
 from conformask.data.images import read_image
 from conformask.data.triplets import Triplets
@@ -23,9 +22,9 @@ from conformask.deployment import masks, whole
 from conformask.deployment.masks import write_masks
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
 from conformask.masker.masker import Masker
-from conformask.scorers.image_level import Levelled, LevelModel, level_features
 from conformask.scorers.scorer import Heuristic
 from conformask.scorers.tiled import Tiled
+from levels import levelled
 from synthetic_triplets import arrays, scale_of, triplets
 
 SIZE = (300, 200)
@@ -94,16 +93,12 @@ def mask_of(path: Path) -> np.ndarray:
     return group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]][0] / 65535
 
 
-def levelled(masker: Masker) -> Masker:
-    """With levels that vary from image to image, far from 1."""
+def with_levels(masker: Masker) -> Masker:
     (batch,) = triplets(3, 5, SIZE).batches(3)
-    points = level_features(batch.x, batch.y_hat, batch.x).numpy()
-    centre, weights = points.mean(axis=0), np.array([0.7, -0.4, 0.3])
-    ridge = KernelRidge(centre, np.full_like(centre, 0.01), (points - centre) / 0.01, weights, 0.3)
-    return replace(masker, scorer=Levelled(masker.scorer, LevelModel(ridge, np.zeros(3))))
+    return levelled(masker, batch.x, batch.y_hat)
 
 
-@pytest.mark.parametrize("of", [lambda masker: masker, levelled])
+@pytest.mark.parametrize("of", [lambda masker: masker, with_levels])
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif", ".tif"])
 def test_masks_are_those_of_one_call(
     masker: Masker, tmp_path: Path, suffix: str, recwarn, of, monkeypatch

@@ -29,6 +29,7 @@ from conformask.scorers.network_scorer import NetworkScorer, ScorerCard
 from conformask.scorers.scorer import Heuristic
 from conformask.scorers.tiled import Tiled
 from conformask.storage.as_json import to_jsonable
+from levels import levelled
 from synthetic_triplets import scale_of, triplets
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
@@ -94,6 +95,15 @@ def test_the_calibrated_lambda_gives_the_maskers_masks(network: Exported) -> Non
     assert mask.dtype == np.float32
     np.testing.assert_allclose(found, score.map.numpy(), atol=1e-6)
     np.testing.assert_allclose(mask.mean((1, 2, 3)), wanted.mean((1, 2, 3)).numpy(), atol=1e-5)
+
+
+def test_a_level_for_each_image_is_in_the_graph(network: Exported, tmp_path: Path) -> None:
+    file = exported(levelled(network.masker, TEST.x, TEST.y_hat), tmp_path)
+    scores = file.masker.scorer(TEST.x, TEST.y_hat).map.numpy()
+    found = file(TEST.x, TEST.y_hat, file.done.lam)[1]
+    np.testing.assert_allclose(found, scores, rtol=1e-3, atol=1e-5)  # levels are rounded to 1/4096
+    ratios = (network.masker.scorer(TEST.x, TEST.y_hat).map.numpy() / scores).mean((1, 2, 3))
+    assert ratios.max() > 1.5 * ratios.min()
 
 
 @pytest.mark.parametrize("gain", [1.0, 1 / 255])

@@ -1,0 +1,19 @@
+"""A level that varies from image to image, for tests of what scores and masks images with it."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from conformask.conformal.kernel_ridge import KernelRidge
+from conformask.masker.masker import Masker
+from conformask.scorers.image_level import Levelled, LevelModel, level_features
+from conformask.types import Images
+
+
+def levelled(masker: Masker, x: Images, y_hat: Images) -> Masker:
+    """The masker, with levels up to twice as large or small, by how near an image is to each of these."""
+    points = level_features(x, y_hat, masker.scorer(x, y_hat).map).numpy()
+    centre, scale = points.mean(axis=0), points.std(axis=0).clip(min=1e-3)
+    weights = np.resize([0.7, -0.7, 0.5], len(points))
+    ridge = KernelRidge(centre, scale, (points - centre) / scale, weights, 1.0)
+    return replace(masker, scorer=Levelled(masker.scorer, LevelModel(ridge, np.zeros(len(points)))))
