@@ -101,7 +101,7 @@ def test_a_level_for_each_image_is_in_the_graph(network: Exported, tmp_path: Pat
     file = exported(levelled(network.masker, TEST.x, TEST.y_hat), tmp_path)
     scores = file.masker.scorer(TEST.x, TEST.y_hat).map.numpy()
     found = file(TEST.x, TEST.y_hat, file.done.lam)[1]
-    np.testing.assert_allclose(found, scores, rtol=1e-3, atol=1e-5)  # levels are rounded to 1/4096
+    np.testing.assert_allclose(found, scores, rtol=5e-3, atol=1e-5)  # of float32 features
     ratios = (network.masker.scorer(TEST.x, TEST.y_hat).map.numpy() / scores).mean((1, 2, 3))
     assert ratios.max() > 1.5 * ratios.min()
 
