@@ -56,7 +56,7 @@ def unet(outputs: int = 1) -> UNet:
 
 
 def calibrated(score, **more) -> Masker:
-    return calibrate(score, CALIBRATION, threshold=0.03, loss="l1", **more)
+    return calibrate(score, CALIBRATION, threshold=0.03, loss="l1", level="one", **more)
 
 
 @dataclass(frozen=True)
