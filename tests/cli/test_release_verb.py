@@ -5,17 +5,17 @@ from pathlib import Path
 
 
 def test_release_says_what_is_released_and_remembers_it(conformask, own: Path) -> None:
-    asked = ("release", own / "run", own / "data", "--share", "0.1")
+    asked = ("release", own / "run", own / "data", "--share", "0.03")
     told = conformask(*asked, "--out", own / "released.csv")
     assert told.status == 0, told.err
     assert told.out.startswith(
-        "Nothing is released: with 35 calibration images and a share of 0.1, at least "
+        "Nothing is released: with 35 calibration images and a share of 0.03, at least "
     )
-    assert "\n\nOf the images released under their masks, at most 10" in told.out
+    assert "\n\nOf the images released under their masks, at most 3" in told.out
     assert "of the good, released" not in told.out, "a table of zeros"
     record = conformask(*asked, "--json").record
     assert not any(image["released"] for image in record["images"])
-    assert [power["share"] for power in record["power"]] == [0.01, 0.02, 0.05, 0.1]
+    assert [power["share"] for power in record["power"]] == [0.01, 0.02, 0.03, 0.05, 0.1]
     with (own / "released.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["name"] for row in rows] == [image["name"] for image in record["images"]]
@@ -40,7 +40,7 @@ def test_out_is_a_new_csv_file_and_replaces_none(conformask, own: Path) -> None:
 
 def test_masks_say_what_is_released(conformask, own: Path) -> None:
     names = [line["name"] for line in _test_part(own / "data" / "manifest.csv", own / "new")]
-    told = conformask("mask", own / "run", own / "new", own / "masks", "--release", "0.1")
+    told = conformask("mask", own / "run", own / "new", own / "masks", "--release", "0.03")
     assert told.status == 0, told.err
     assert f"of {len(names)} images have to be released together" in told.out
     assert "calibrate with more. Of the images released under their masks" in told.out

@@ -110,7 +110,8 @@ def test_the_browser_gets_a_private_file_and_may_fail(viewer, monkeypatch, tmp_p
     assert mode == "700"
     assert f"url={url}" in page
     process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=30) == ("", "")
+    rest, errors = process.communicate(timeout=30)
+    assert (rest.startswith("P("), errors) == (True, "")
     assert not Path(command_line.removeprefix("file://")).exists()
 
 

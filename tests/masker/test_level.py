@@ -92,7 +92,7 @@ def test_the_mask_is_what_is_below_lambda_times_the_level(tmp_path: Path) -> Non
     x, y_hat, _ = tensors(6, 4)
     standardised = (level_features(x, y_hat, x).numpy() - centre) / scale
     distances = ((standardised[:, None] - points) ** 2).mean(axis=2)
-    levels = np.exp(np.round(4096 * np.exp(-width / 2 * distances) @ weights) / 4096)
+    levels = np.exp(np.round(2**16 * np.exp(-width / 2 * distances) @ weights) / 2**16)
     assert levels.max() > 2 * levels.min()
     expected = x.numpy() < masker.card.rule["lam"] * levels[:, None, None, None]
     assert (expected != (masker(x, y_hat).numpy() > 0)).mean() < 1e-3

@@ -36,7 +36,9 @@ def asked(session: Session, path: str, **parameters) -> dict:
 
 def test_the_server_says_what_was_judged_of_each_image(judged, released):
     told = asked(judged, "/api/images")
-    assert told["release"]["sentence"].startswith("Released: 9 of 12 images. Held back: 3. Of the images released")
+    assert told["release"]["sentence"].startswith(
+        "Released: 9 of 12 images. Held back: 3. Of the images released"
+    )
     assert told["release"]["formula"] == released.formula
     flags = {entry["name"]: entry["released"] for entry in told["images"]}
     assert flags == {image.name: image.released for image in released.images}

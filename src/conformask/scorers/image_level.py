@@ -33,7 +33,7 @@ HALO, BLOCK = 16, 1024
 """Pixels around a block that its maps depend on, at most; longest side of a block."""
 FLOOR, TINY = 1e-3, 1e-12
 """Added to a score before its logarithm: a share of its mean over the image, and what keeps it above 0."""
-STEPS = 4096
+STEPS = 2**16
 """Levels are rounded to exp(k / STEPS), so that they do not depend on the order of sums."""
 Features = Float[Tensor, "n f"]
 Places = tuple[slice, ...]
