@@ -14,11 +14,13 @@ from scipy.ndimage import label
 
 import conformask as cm
 from conformask.calibration import ScoredBatch, batch_curves, lambda_grid, measured_curves, measures
+from conformask.conformal.crossing import first_crossing
 from conformask.data.labels import read_labels
 from conformask.errors import CalibrationError, ImageError, InvalidArgumentError, MismatchError
 from conformask.losses import loss_of_terms, stored_loss
 from conformask.losses.objects import LabelledObjects
 from conformask.masks import family
+from conformask.names import Level
 from conformask.oracle import oracle
 from conformask.records.reading import PLAIN
 from conformask.scorers.objects import ObjectScorer
@@ -53,11 +55,13 @@ def loss_of(loss: cm.Objects, mask: np.ndarray, labels: np.ndarray, y_labels: np
     return min(both, 1) if loss is ANY else both / whole if whole else 0.0
 
 
-def calibrated(loss: cm.Objects, images: cm.Triplets, promise: object = "marginal") -> cm.Masker:
+def calibrated(
+    loss: cm.Objects, images: cm.Triplets, promise: object = "marginal", level: Level | None = None
+) -> cm.Masker:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # of masks that hide nearly everything, and of copies
         return cm.calibrate(
-            with_selection(loss), images, threshold=THRESHOLDS[loss], loss=loss, promise=promise
+            with_selection(loss), images, threshold=THRESHOLDS[loss], loss=loss, promise=promise, level=level
         )
 
 
@@ -156,7 +160,7 @@ def test_the_critical_lambda_of_wrong_lies_before_the_first_failure() -> None:
     world, threshold = (40, 4, 12, (9,)), 0.25
     images, item = objects(*world), scored(*world)
     grid = np.array([0.0, *(level / 24 + 0.01 for level in range(13)), np.inf])
-    found = measures(item, family(WRONG.family), WRONG, grid, threshold)["critical_lambda"]
+    found = first_crossing(grid, measures(item, family(WRONG.family), WRONG, grid)["distance"], threshold)
     later = 0
     for place, image in enumerate(zip(images["x"], images["labels"], images["y_labels"], strict=True)):
         x, *labels = image
@@ -212,7 +216,7 @@ def test_an_image_without_objects_hides_nothing_and_has_no_loss() -> None:
 
 @LOSSES
 def test_an_evaluation_counts_objects(loss: cm.Objects) -> None:
-    masker, images = calibrated(loss, triplets(40, 6)), objects(60, 7)
+    masker, images = calibrated(loss, triplets(40, 6), level="one"), objects(60, 7)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         counts = cm.evaluate(masker, triplets(60, 7)).objects
