@@ -62,6 +62,7 @@ KNOWING = replace(SCORER, selection=KEPT)
 
 
 def made(scorer=KNOWING, calibration=CALIBRATION, threshold=0.03, distance="l1", **more) -> Masker:
+    more = {"level": "one"} | more
     return calibrated(scorer, calibration, threshold=threshold, distance=distance, **more)
 
 

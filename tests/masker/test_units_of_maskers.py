@@ -157,9 +157,9 @@ def test_what_is_said_of_patients() -> None:
     assert sure.card.claim.startswith(
         "for each category by itself, with probability 0.95 over calibration sets"
     )
-    assert headline(sure.card).startswith(
-        "For each category by itself, with 95\N{NO-BREAK SPACE}% certainty about the calibration groups, in "
-        "at least 80\N{NO-BREAK SPACE}% of new groups"
+    assert sure.card.sentence.startswith(
+        "For each category by itself, with 95 % certainty about these calibration images, for at least 80 % "
+        "of new groups"
     )
     assert "for each group of a category or for all categories at once" in meaning_of(sure.card).silent
 

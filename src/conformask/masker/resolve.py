@@ -91,6 +91,7 @@ def resolve(
         MismatchError: outputs of another network than the scorer was trained on.
     """
     is_quantile(threshold)
+    scorer = scorer.scorer if isinstance(scorer, Levelled) else scorer  # another fit, not one on top
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
     threshold = threshold_in_loss(threshold, used.terms, images.values)
     refuse_unbounded(stated.resolve(), used)
