@@ -54,7 +54,7 @@ def test_one_place_of_each_group_is_compared_with_the_same_place_of_others() -> 
 
     masker = calibrated(KNOWING, of_groups(40, 3), threshold=0.03, unit="group")
     new = of_groups(40, 4)
-    scores = [SCORER(batch.x, batch.y_hat) for batch in new.batches()]
+    scores = [masker.scorer(batch.x, batch.y_hat) for batch in new.batches()]
     features = dict(zip(new.names, np.concatenate([features_of(score) for score in scores]), strict=True))
     assert shift_of(masker, features, new) is None
     backwards = new.select(range(len(new) - 1, -1, -1))

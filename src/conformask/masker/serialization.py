@@ -29,7 +29,7 @@ class StoredMasker:
     curves: Curves | None
     perceptual_hashes: Array | None
     probe: Mapping[str, Array] | None
-    level: Mapping[str, Array] | None
+    level: Mapping[str, Array] | None = None
     """The model of the level of each image; None where all have one lambda."""
 
 
