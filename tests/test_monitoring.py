@@ -35,7 +35,7 @@ KNOWING = replace(SCORER, selection=KEPT)
 
 
 def masker_of(calibration: Triplets, **more: object) -> Masker:
-    return calibrated(KNOWING, calibration, threshold=0.03, **more)
+    return calibrated(KNOWING, calibration, threshold=0.03, level="one", **more)
 
 
 def louder(count: int, seed: int, factor: float) -> Triplets:
@@ -52,7 +52,7 @@ def test_one_place_of_each_group_is_compared_with_the_same_place_of_others() -> 
         images[0][1::2] *= 5
         return Triplets.from_arrays(*images, groups=groups)
 
-    masker = calibrated(KNOWING, of_groups(40, 3), threshold=0.03, unit="group")
+    masker = calibrated(KNOWING, of_groups(40, 3), threshold=0.03, unit="group", level="one")
     new = of_groups(40, 4)
     scores = [masker.scorer(batch.x, batch.y_hat) for batch in new.batches()]
     features = dict(zip(new.names, np.concatenate([features_of(score) for score in scores]), strict=True))
