@@ -28,7 +28,7 @@ KNOWING = replace(SCORER, selection=selection_record(SCORER, triplets(40, 1), lo
 
 def made(images: cm.Triplets, **more) -> Masker:
     given = {"threshold": 0.03, "confidence": 0.8, "distance": "l1", **more}
-    return calibrated(KNOWING, images, **given)
+    return calibrated(KNOWING, images, **{"level": "one"} | given)
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +120,7 @@ def test_equal_scores_have_equal_sizes(masks: str) -> None:
     """Of constant scores all masks are equal, of the calibration and of what follows, to the last bit."""
     flat = cm.Heuristic(lambda x, y_hat: torch.ones_like(y_hat), channels=1)
     masker = cm.calibrate(
-        flat, triplets(60, 2), threshold=0.03, loss="l1", family=masks, selection=triplets(40, 1)
+        flat, triplets(60, 2), level="one", threshold=0.03, loss="l1", family=masks, selection=triplets(40, 1)
     )
     comparisons = cm.monitor(masker, triplets(60, 4)).comparisons
     assert {each.p_value for each in comparisons} == {1.0}
