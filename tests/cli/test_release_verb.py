@@ -12,7 +12,6 @@ def test_release_says_what_is_released_and_remembers_it(conformask, own: Path) -
         "Nothing is released: with 35 calibration images and a share of 0.03, at least "
     )
     assert "\n\nOf the images released under their masks, at most 3" in told.out
-    assert "of the good, released" not in told.out, "a table of zeros"
     record = conformask(*asked, "--json").record
     assert not any(image["released"] for image in record["images"])
     assert [power["share"] for power in record["power"]] == [0.01, 0.02, 0.03, 0.05, 0.1]

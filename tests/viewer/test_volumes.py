@@ -313,7 +313,7 @@ def test_an_image_of_another_spacing_is_shown_with_a_word_on_it(volumes):
     assert said in asking(masker, shown).get(f"/api/images/{name}").json()["not_covered"]
     assert said in shared_case(masker, shown, 1).images[0].caveat
     for show in (masker, partial(cm.show, masker)):
-        with pytest.warns(UserWarning, match=f"{name} has {said}"):
+        with pytest.warns(UserWarning, match=f"{name}: {said}"):
             show(shown[0])
     assert asking(volumes.masker, shown).get(f"/api/images/{name}").json()["not_covered"] is None
     assert shared_case(volumes.masker, shown, 1).images[0].caveat is None
