@@ -1,6 +1,7 @@
 """A level for each image: what it is, what it hides, and that every promise is kept with it."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,9 +56,15 @@ def tensors(count: int, seed: int) -> list[Tensor]:
 SELECTION = images(40, 1)
 
 
+BINARY = family("binary")
+KNOWING = replace(SCORER, selection=selection_record(SCORER, SELECTION, L1, [BINARY]))
+"""With what the selection images say for the default family, measured once."""
+
+
 def calibrated(n: int = 100, seed: int = 2, **more) -> cm.Masker:
-    more = {"selection": SELECTION, "threshold": THRESHOLD, "loss": "l1"} | more
-    return cm.calibrate(SCORER, images(n, seed), **more)
+    scorer = SCORER if {"selection", "family", "loss"} & more.keys() else KNOWING
+    more = {"selection": SELECTION} | more if scorer is SCORER else more
+    return cm.calibrate(scorer, images(n, seed), **{"threshold": THRESHOLD, "loss": "l1"} | more)
 
 
 @pytest.fixture(scope="module")
@@ -73,9 +80,9 @@ def measured(masker: cm.Masker, count: int, seed: int, **facts) -> tuple[np.ndar
     return losses, 1 - mask.mean(dim=(1, 2, 3)).numpy()
 
 
-@pytest.mark.parametrize("of", [None, "grey", BELOW])
+@pytest.mark.parametrize("of", [{}, {"family": BELOW}])
 def test_it_hides_less_at_the_same_coverage(of) -> None:
-    own, one = calibrated(family=of), calibrated(family=of, level="one")
+    own, one = calibrated(**of), calibrated(**of, level="one")
     assert (own.card.level, one.card.level) == ("image", "one")
     (losses, hidden), (by_one, hidden_by_one) = (measured(each, 400, 3) for each in (own, one))
     assert hidden.mean() < 0.8 * hidden_by_one.mean()
@@ -183,12 +190,7 @@ def test_every_guarantee_takes_it(guarantee: str) -> None:
         "categories": {"categories": [f"stain {k % 2}" for k in range(240)]},
     }.get(guarantee, {})
     made = cm.calibrate(
-        SCORER,
-        images(240, 11, **columns),
-        threshold=THRESHOLD,
-        loss="l1",
-        promise=guarantee,
-        selection=SELECTION,
+        KNOWING, images(240, 11, **columns), threshold=THRESHOLD, loss="l1", promise=guarantee
     )
     assert made.card.level == "image"
     losses, hidden = measured(made, 200, 12, category=["stain 0"] * 200 if columns else None)
@@ -267,9 +269,8 @@ def test_a_level_fitted_on_the_calibration_images_would_break_the_promise() -> N
 
 
 def test_levels_on_selection_images_are_those_of_fits_without_them() -> None:
-    binary = family("binary")
-    record = selection_record(SCORER, SELECTION, L1, [binary])
-    model = fit_level(record, binary, L1, PROMISE, THRESHOLD)
+    record = KNOWING.selection
+    model = fit_level(record, BINARY, L1, PROMISE, THRESHOLD)
     assert model is not None
     own = model(torch.from_numpy(record.level_features)).log().numpy()
     assert np.abs(own - model.held_out).max() > 1e-3
