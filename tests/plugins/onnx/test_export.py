@@ -97,6 +97,7 @@ def test_the_calibrated_lambda_gives_the_maskers_masks(network: Exported) -> Non
     np.testing.assert_allclose(mask.mean((1, 2, 3)), wanted.mean((1, 2, 3)).numpy(), atol=1e-5)
 
 
+@pytest.mark.slow  # tests/cli/test_export_verb.py exports a level too, and the export itself compares
 def test_a_level_for_each_image_is_in_the_graph(network: Exported, tmp_path: Path) -> None:
     file = exported(levelled(network.masker, TEST.x, TEST.y_hat), tmp_path)
     scores = file.masker.scorer(TEST.x, TEST.y_hat).map.numpy()
