@@ -88,15 +88,13 @@ def release(
 def _refuse_other_files(out: Path) -> None:
     """Raise unless a path ends in .csv and nothing lies there: no record of a run is ever replaced."""
     from conformask.errors import InvalidArgumentError, OutputError
-    from conformask.storage.claims import refuse_unwritable
+    from conformask.storage.claims import check_output
 
     if out.suffix.lower() != ".csv":
         raise InvalidArgumentError(f"--out {out}: give the name of a CSV file, such as released.csv")
-    if out.is_dir():
-        raise OutputError(f"{out} is a folder: give the name of a file")
+    check_output(out)
     if os.path.lexists(out):
         raise OutputError(f"{out} is in the way: choose another name, or remove it first")
-    refuse_unwritable(out)
 
 
 def _tables(found: "Release") -> Iterator[str | Table]:

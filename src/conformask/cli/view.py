@@ -105,7 +105,7 @@ def open_viewer(
     session = Session(masker, triplets, allow_network_mismatch=allow_network_mismatch, released=released)
     secret = secrets.token_urlsafe() if token else None
     with listening(port) as bound:
-        url = url_of(bound, secret) + ("" if image is None else f"#/image/{quote(image)}?sort=largest")
+        url = url_of(bound, secret) + ("" if image is None else f"#/image/{quote(image)}")
         lines = [] if released is None else [released.summary]
         lines += [f"{url}  (press Ctrl-C to stop)"]
         if with_promise:

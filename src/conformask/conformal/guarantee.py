@@ -167,7 +167,7 @@ def plan(
 def _size(promise: Guarantee, smallest_size: int, factor: int) -> int:
     """Return about `factor` times the smallest size: where a rank is known, the smallest with that rank.
 
-    Between these sizes the same rank hides ever more, and the next begins anew.
+    From one such size to the next the rank stays the same and more is hidden, until the rank rises.
     """
     if promise.rank(smallest_size) is None:
         return smallest_size * factor

@@ -69,10 +69,13 @@ def kept_text(
     unit = promise.resolve().unit
     is_count = unit.is_group or not promise.resolve().by_group  # otherwise groups count alike
     share = f"{coverage * n:,.0f}" if is_count else rounded_share(coverage)
-    low, high = map(rounded_share, interval)
     few = "few: " * (interval[1] - interval[0] > FEW)
-    would = f"{few}between {low.removesuffix(' %')} and {high} would"
-    return promise.named(f"{share} of {units} {kept}{unit.judged} ({would})")
+    return promise.named(f"{share} of {units} {kept}{unit.judged} ({few}{_would(interval)})")
+
+
+def _would(interval: tuple[float, float]) -> str:
+    low, high = map(rounded_share, interval)
+    return f"between {low.removesuffix(' %')} and {high} would"
 
 
 def worst_text(worst: "CategoryCoverage | None", of_means: "CalibrationCard | None" = None) -> str:
@@ -82,10 +85,7 @@ def worst_text(worst: "CategoryCoverage | None", of_means: "CalibrationCard | No
     """
     if worst is None:
         return ""
-    low, high = map(rounded_share, worst.interval)
-    found = (
-        f"{rounded_share(worst.coverage)} of {worst.n} (between {low.removesuffix(' %')} and {high} would)"
-    )
+    found = f"{rounded_share(worst.coverage)} of {worst.n} ({_would(worst.interval)})"
     if of_means is not None:
         found = f"{mean_text(of_means, worst.mean_loss)} ({worst.n})"
     return f"; in the worst category, {worst.category}, {found}"
