@@ -142,6 +142,12 @@ def test_a_run_gives_the_same_masks(masker: cm.Masker, tmp_path: Path) -> None:
     assert other(x, y_hat).mean() > again(x, y_hat).mean()
 
 
+def test_a_level_is_never_fitted_on_top_of_another(masker: cm.Masker) -> None:
+    again = cm.calibrate(masker.scorer, images(100, 2), threshold=THRESHOLD, loss="l1")
+    assert again.scorer.fingerprint == masker.scorer.fingerprint
+    assert cm.threshold_choices(masker.scorer, loss="l1") == cm.threshold_choices(KNOWING, loss="l1")
+
+
 def test_a_mask_does_not_depend_on_the_images_beside_it(masker: cm.Masker) -> None:
     x, y_hat, _ = tensors(8, 9)
     alone = torch.cat([masker(x[k : k + 1], y_hat[k : k + 1]) for k in range(8)])

@@ -158,8 +158,9 @@ def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[st
         "the reference has less noise than the noise model says",
         "Is the model right? Use acquisitions that were not processed",
     )
-    if two:
-        yield from _repeat_warnings(two)
+    pooled = pooled_correlation(measures.values())
+    if pooled is not None:
+        yield from _repeat_warnings(two, pooled)
 
 
 def _dependence(measures: Mapping[str, ReferenceMeasures]) -> Iterator[tuple[str, bool]]:
@@ -207,14 +208,13 @@ def _clear_share(leak: Leak) -> float:
     return float(np.where(leak.z > CLEAR, leak.shares, 0.0)[:2].max())
 
 
-def _repeat_warnings(repeats: Mapping[str, RepeatMeasures]) -> Iterator[str]:
+def _repeat_warnings(repeats: Mapping[str, RepeatMeasures], pooled: Correlation) -> Iterator[str]:
     yield from _drift_warnings({name: each.drift for name, each in repeats.items()})
     yield from _less_noise(
         {name: each.ratio for name, each in repeats.items()},
         "one repeat has less noise than the other",
         "Use two acquisitions that were made and stored alike",
     )
-    pooled = reduce(add, (each.correlation for each in repeats.values()))
     if pooled.range > FARTHEST or pooled.beyond[-1] > pooled.seen.sum():
         yield (
             f"the repeats differ by noise that pixels more than {FARTHEST} apart share: did something move, "

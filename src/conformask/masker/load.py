@@ -89,7 +89,6 @@ def as_calibrated(
     level: Mapping[str, Array] | None = None,
 ) -> Scorer:
     """Return the scorer as the loss uses it, wrapped in Tiled, Patches and Levelled as at calibration."""
-    scorer = scorer.scorer if isinstance(scorer, Levelled) else scorer
     scorer = for_loss(as_scorer(scorer), loss)
     scorer = scorer if card.tiles in (None, scorer.tiles) else Tiled(scorer, *card.tiles)
     scorer = in_patches(scorer, card.patches)

@@ -36,7 +36,7 @@ from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_
 from conformask.scorers.given import BY_VALUE, GREY, Given, GivenScorer
 from conformask.scorers.given import NAME as GIVEN
 from conformask.scorers.image_level import Levelled
-from conformask.scorers.level_fit import FEWEST, along_levels, fit_level
+from conformask.scorers.level_fit import FEWEST, along_levels, fit_level, may_have_level
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.patches import in_patches, patch_area
 from conformask.scorers.scorer import Scorer
@@ -91,7 +91,6 @@ def resolve(
         MismatchError: outputs of another network than the scorer was trained on.
     """
     is_quantile(threshold)
-    scorer = scorer.scorer if isinstance(scorer, Levelled) else scorer  # another fit, not one on top
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
     threshold = threshold_in_loss(threshold, used.terms, images.values)
     refuse_unbounded(stated.resolve(), used)
@@ -115,8 +114,8 @@ def resolve(
     used_family = family_for(scorer, used, family)
     record = scorer.selection
     if selection is not None:
-        has_levels = level == "image" or (level is None and not scorer.by_value)
-        record = selection_record(scorer, selection, used, [used_family], levels=has_levels)
+        levels = may_have_level(scorer, level)
+        record = selection_record(scorer, selection, used, [used_family], levels=levels)
         is_compared = scorer.name in WITHOUT_TRAINING and scorer.patches is None
         if isinstance(trained, NetworkScorer | GivenScorer) and is_compared:
             stated_threshold = level_of(threshold, record.unmasked_loss)
@@ -144,10 +143,9 @@ def _levelled(
 ) -> tuple[Scorer, Selection | None]:
     """Return the scorer with a level for each image, and the selection images along it, where that is chosen.
 
-    If None is chosen, that is where it predicts critical lambdas better than one value, but not for maps,
-    of which masks show what lies on one side of a value.
+    If None is chosen, that is where it predicts critical lambdas better than one value.
     """
-    if choice == "one" or (choice is None and scorer.by_value):
+    if not may_have_level(scorer, choice):
         return scorer, record
     curves = None if record is None else record.curves.get(family.name)
     if record is not None and curves is not None:

@@ -19,9 +19,9 @@ from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
 from conformask.masks.mask_family import Family
 from conformask.records.threshold import level_of
 from conformask.scorers.given import Given
-from conformask.scorers.level_fit import along_levels, fit_level
+from conformask.scorers.level_fit import along_levels, fit_level, may_have_level
 from conformask.scorers.patches import in_patches, patch_area
-from conformask.scorers.scorer import Scorer
+from conformask.scorers.scorer import Scorer, as_scorer
 from conformask.scorers.scoring import selection_record
 from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import Untrained, for_images
@@ -91,17 +91,20 @@ def threshold_choices(
         scorer = for_images(scorer, selection, used, selection)
         scorer = in_patches(for_loss(scorer, used), patch_area(patches, selection))
         used_family = family_for(scorer, used, family)
-        record = selection_record(scorer, selection, used, [used_family])
+        levels = may_have_level(scorer)
+        record = selection_record(scorer, selection, used, [used_family], levels=levels)
     elif isinstance(scorer, Untrained | Given) or scorer.selection is None:
         raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
     else:
+        scorer = as_scorer(scorer)
         used_family, record = family_for(scorer, used, family), scorer.selection
     if used_family.name not in record.curves:
         raise InvalidArgumentError(f"no selection images are kept for the family {used_family.name}")
     curves = record.curves[used_family.name]
 
     def along(threshold: float) -> Curves:
-        model = None if scorer.by_value else fit_level(record, used_family, used, guarantee, threshold)
+        may = may_have_level(scorer)
+        model = fit_level(record, used_family, used, guarantee, threshold) if may else None
         return curves if model is None else along_levels(curves, model, used_family)
 
     return _choices(curves, record.unmasked_loss, guarantee, used, "selection", along)

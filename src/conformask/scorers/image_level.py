@@ -21,7 +21,7 @@ from conformask.conformal.kernel_ridge import KernelRidge
 from conformask.networks.any_channels import FAINT, averaged, channel_mean, compared, cues
 from conformask.records.selection import Selection
 from conformask.records.size import Size
-from conformask.scorers.scorer import WrappedScorer, called, of_scorer
+from conformask.scorers.scorer import Scorer, WrappedScorer, called, of_scorer
 from conformask.storage.as_arrays import Array, hash_of_arrays
 from conformask.types import Images, PerImage, Score
 
@@ -83,6 +83,11 @@ class Levelled(WrappedScorer):
     def level_arrays(self) -> Mapping[str, Array]:
         """The model of the level, as arrays."""
         return self.model.arrays()
+
+    @property
+    def without_level(self) -> Scorer:
+        """The scorer whose score the level divides."""
+        return self.scorer
 
     @property
     def fingerprint(self) -> str:

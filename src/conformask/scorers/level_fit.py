@@ -14,8 +14,10 @@ from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
 from conformask.conformal.kernel_ridge import fitted
 from conformask.masks.mask_family import Family
+from conformask.names import Level
 from conformask.records.selection import Selection
 from conformask.scorers.image_level import LevelModel, level_features
+from conformask.scorers.scorer import Scorer
 from conformask.types import Loss, Score
 
 FEWEST = 20
@@ -53,6 +55,11 @@ def quarters_of(item: ScoredBatch, loss: Loss) -> Iterator[ScoredBatch]:
 def level_features_of(item: ScoredBatch) -> Float[np.ndarray, "n f"]:
     """Return the features that the level of each image is predicted from."""
     return level_features(item.batch.x, item.batch.y_hat, item.score.map).cpu().numpy()
+
+
+def may_have_level(scorer: Scorer, choice: Level | None = None) -> bool:
+    """Return whether images get a level if it pays; maps, unless it is chosen, have one value for all."""
+    return choice == "image" or (choice is None and not scorer.by_value)
 
 
 def fit_level(

@@ -81,6 +81,11 @@ class Scorer(ABC):
         return None
 
     @property
+    def without_level(self) -> "Scorer":
+        """The scorer whose score a level divides; the scorer itself where all images have one lambda."""
+        return self
+
+    @property
     def trained_on(self) -> frozenset[str]:
         """Hashes of pixels and groups of the images that it, or the predictor, was trained or selected on."""
         return frozenset()
@@ -186,8 +191,11 @@ def called(scorer: Callable[..., Score], x: Images, y_hat: Images, cues: Tensor 
 
 
 def as_scorer(scorer: Scorer) -> Scorer:
-    """Return the scorer, wrapped if its class does not inherit from Scorer but only has the members."""
-    return scorer if isinstance(scorer, Scorer) else WrappedScorer(scorer)
+    """Return the scorer, wrapped if its class does not inherit from Scorer but only has the members.
+
+    A level, which was fitted for one calibration, is left out.
+    """
+    return scorer.without_level if isinstance(scorer, Scorer) else WrappedScorer(scorer)
 
 
 @dataclass(frozen=True)
