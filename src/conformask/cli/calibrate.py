@@ -10,9 +10,11 @@ from conformask import names
 from conformask.cli.loss_options import SAME_LOSS, AboutLoss
 from conformask.cli.options import (
     AS_FILES_SAY,
+    DEFAULT_DEVICES,
     MARGINAL,
     PROMISE,
     AsJson,
+    Devices,
     FamilyName,
     Grey,
     HigherMeans,
@@ -29,7 +31,6 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import bad_usage, range_text, show
 from conformask.cli.thresholds import show_choices
-from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 from conformask.progress import main_process
 
 if TYPE_CHECKING:

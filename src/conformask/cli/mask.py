@@ -5,9 +5,18 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    DEFAULT_DEVICES,
+    AsJson,
+    Devices,
+    NetworkName,
+    OtherNetwork,
+    Read,
+    WeightsPath,
+    loss_of,
+)
 from conformask.cli.output import show
-from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 
 
 def mask(

@@ -8,9 +8,18 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from rich.table import Table
 
-from conformask.cli.options import AS_FILES_SAY, AsJson, NetworkName, OtherNetwork, Read, WeightsPath, loss_of
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    DEFAULT_DEVICES,
+    AsJson,
+    Devices,
+    NetworkName,
+    OtherNetwork,
+    Read,
+    WeightsPath,
+    loss_of,
+)
 from conformask.cli.output import show, table
-from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 from conformask.progress import main_process
 from conformask.storage.claims import check_output
 from conformask.storage.exclusive import exclusive_folder

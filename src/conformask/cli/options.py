@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from conformask.data.triplets import Triplets
     from conformask.records.reading import ReadAs, Reading
     from conformask.records.reference import NoiseModel
+    from conformask.training.processes import Compute
     from conformask.types import Loss
 
 
@@ -351,3 +352,33 @@ def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.jso
 
     terms = from_dict(LossTerms, with_loss(read_json(run / record))["loss"], run / record)
     return loss_of_terms(terms, weights_path=weights_path)
+
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """The devices that share the work."""
+
+    devices: Annotated[
+        str | None,
+        Parameter(
+            help="Number or indices of the devices, or auto for all; passed to Lightning. If not given, "
+            "1, and all for training."
+        ),
+    ] = None
+    nodes: Annotated[int, WHOLE_NUMBER, Parameter(help="Number of machines; passed to Lightning.")] = 1
+
+    def compute(self, parts: Path | None = None) -> "Compute":
+        """Return the devices, one if none are given, and the folder of their parts."""
+        from conformask.training.processes import Compute
+
+        return Compute(self.devices or "1", self.nodes, parts)
+
+    def for_training(self) -> "Compute":
+        """Return the devices, all if none are given."""
+        from conformask.training.processes import Compute
+
+        return Compute(self.devices or "auto", self.nodes)
+
+
+Devices = Annotated[ComputeOptions, Parameter(name="*", group=DEVICES)]
+DEFAULT_DEVICES = ComputeOptions()

@@ -5,9 +5,8 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AsJson, WeightsPath
+from conformask.cli.options import DEFAULT_DEVICES, AsJson, Devices, WeightsPath
 from conformask.cli.output import show
-from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 
 
 def paper(

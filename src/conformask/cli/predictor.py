@@ -6,9 +6,19 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from conformask import names
-from conformask.cli.options import AsJson, DataRange, Size, Split, Stride, TaskName, TrueImages
+from conformask.cli.options import (
+    DEFAULT_DEVICES,
+    AsJson,
+    DataRange,
+    Devices,
+    Size,
+    Split,
+    Stride,
+    TaskName,
+    TrueImages,
+)
 from conformask.cli.output import show
-from conformask.cli.training_options import DEFAULT_DEVICES, DEFAULT_TRAINING, Devices, Training
+from conformask.cli.training_options import DEFAULT_TRAINING, Training
 
 
 def predictor(

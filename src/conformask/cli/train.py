@@ -10,14 +10,16 @@ from conformask import names
 from conformask.cli.loss_options import SAME_LOSS, AboutLoss
 from conformask.cli.options import (
     AS_FILES_SAY,
+    DEFAULT_DEVICES,
     SCORE_NETWORK,
     WHOLE_NUMBER,
     AsJson,
+    Devices,
     NetworkName,
     Read,
 )
 from conformask.cli.output import show
-from conformask.cli.training_options import DEFAULT_DEVICES, DEFAULT_TRAINING, Devices, Training
+from conformask.cli.training_options import DEFAULT_TRAINING, Training
 
 if TYPE_CHECKING:
     from conformask.scorers.initial_network import NetworkOptions

@@ -1,42 +1,14 @@
-"""Options of training, and of the devices that share the work of any verb."""
+"""Options of training."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import DEVICES, TRAINING, WHOLE_NUMBER
+from conformask.cli.options import TRAINING, WHOLE_NUMBER
 
 if TYPE_CHECKING:
     from conformask.training.fit import TrainingConfig
-    from conformask.training.processes import Compute
-
-
-@dataclass(frozen=True)
-class ComputeOptions:
-    """The devices that share the work."""
-
-    devices: Annotated[
-        str | None,
-        Parameter(
-            help="Number or indices of the devices, or auto for all; passed to Lightning. If not given, "
-            "1, and all for training."
-        ),
-    ] = None
-    nodes: Annotated[int, WHOLE_NUMBER, Parameter(help="Number of machines; passed to Lightning.")] = 1
-
-    def compute(self, parts: Path | None = None) -> "Compute":
-        """Return the devices, one if none are given, and the folder of their parts."""
-        from conformask.training.processes import Compute
-
-        return Compute(self.devices or "1", self.nodes, parts)
-
-    def for_training(self) -> "Compute":
-        """Return the devices, all if none are given."""
-        from conformask.training.processes import Compute
-
-        return Compute(self.devices or "auto", self.nodes)
 
 
 @dataclass(frozen=True)
@@ -83,6 +55,5 @@ class TrainingOptions:
         return TrainingConfig(**vars(self))
 
 
-Devices = Annotated[ComputeOptions, Parameter(name="*", group=DEVICES)]
 Training = Annotated[TrainingOptions, Parameter(name="*", group=TRAINING)]
-DEFAULT_DEVICES, DEFAULT_TRAINING = ComputeOptions(), TrainingOptions()
+DEFAULT_TRAINING = TrainingOptions()

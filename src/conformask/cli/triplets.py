@@ -5,9 +5,17 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AS_FILES_SAY, AsJson, Read, Split, Stride, TaskName
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    DEFAULT_DEVICES,
+    AsJson,
+    Devices,
+    Read,
+    Split,
+    Stride,
+    TaskName,
+)
 from conformask.cli.output import bad_usage, show
-from conformask.cli.training_options import DEFAULT_DEVICES, Devices
 from conformask.names import Show
 
 

@@ -93,11 +93,11 @@ def threshold_choices(
         used_family = family_for(scorer, used, family)
         levels = may_have_level(scorer)
         record = selection_record(scorer, selection, used, [used_family], levels=levels)
-    elif isinstance(scorer, Untrained | Given) or scorer.selection is None:
+    elif isinstance(scorer, Untrained | Given) or (kept := as_scorer(scorer).selection) is None:
         raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
     else:
-        scorer = as_scorer(scorer)
-        used_family, record = family_for(scorer, used, family), scorer.selection
+        scorer, record = as_scorer(scorer), kept
+        used_family = family_for(scorer, used, family)
     if used_family.name not in record.curves:
         raise InvalidArgumentError(f"no selection images are kept for the family {used_family.name}")
     curves = record.curves[used_family.name]

@@ -9,13 +9,13 @@ import numpy as np
 from napari.layers import Image
 from napari.utils import Colormap
 
+from conformask.data.formats.header import Places
 from conformask.pictures.pixels import HATCH
 from conformask.records.size import Size
 from conformask.storage.as_arrays import Array
 
 Index = tuple[int, ...]
 """Index of one image of a layer: its place along each axis before the spatial ones."""
-Places = tuple[slice, ...]
 ReadMask = Callable[[Index, Places], Array]
 """Function that reads a window of one mask, float32 (C, *space)."""
 DENSITY = 0.75

@@ -16,13 +16,13 @@ from napari.utils.notifications import show_info
 
 from conformask.data.decoding import name_and_suffix, read_header, times_of
 from conformask.data.formats.format import Shape
-from conformask.data.formats.header import Header
+from conformask.data.formats.header import Header, Places
 from conformask.data.images import list_images
 from conformask.data.labels import read_labels
 from conformask.data.rasters import Raster, open_raster
 from conformask.deployment.folder import CLAIM, MASKS, OBJECTS, MaskFolder
 from conformask.deployment.objects import ObjectFiles
-from conformask.plugins.napari.layers import Index, Places, layer_style, lazy_masks
+from conformask.plugins.napari.layers import Index, layer_style, lazy_masks
 from conformask.plugins.napari.register import align_to, placement_from_geometry, with_size
 from conformask.plugins.napari.roles import images_in, is_run, mask_folder
 from conformask.records.card import CALIBRATION

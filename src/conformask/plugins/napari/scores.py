@@ -12,14 +12,14 @@ from napari.layers import Image
 from torch import Tensor
 
 from conformask.arithmetic import window_index
-from conformask.data.formats.header import DataRange
+from conformask.data.formats.header import DataRange, Places
 from conformask.deployment.scored_image import ScoredImage, level_of, mask_size_of
 from conformask.deployment.whole import tiled_scorer
 from conformask.errors import InvalidArgumentError, MismatchError, one_line
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.plugins.napari.frames import Frames, images_of, score_images
-from conformask.plugins.napari.layers import Index, Places, lazy_masks
+from conformask.plugins.napari.layers import Index, lazy_masks
 from conformask.plugins.napari.roles import SAME_LAYER
 from conformask.records.size import Size
 from conformask.report.sliders import SliderLimits, bound_text, sliders
