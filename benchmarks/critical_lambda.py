@@ -25,8 +25,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from conformask.masks.power import Reciprocal
-from conformask.masks.water_filling import WaterFilling
+from conformask.masks.families import Reciprocal, WaterFilling
 
 RESULT = Path(__file__).parent / "results" / "critical_lambda.json"
 TARGETS = {"reciprocal": 20, "water_filling": 30}

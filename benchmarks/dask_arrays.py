@@ -20,9 +20,9 @@ import zarr
 from distributed import Client, LocalCluster
 
 import conformask as cm
-from conformask.scorers.scorer import Scorer
-from conformask.scorers.tiled import tiled
-from conformask.storage.as_json import write_json
+from conformask.records.record import write_json
+from conformask.scores.scorer import Scorer
+from conformask.scores.steps import tiled
 
 RESULTS = Path(__file__).parent / "results" / "dask_arrays.json"
 CHUNK = 1024

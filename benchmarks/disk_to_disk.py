@@ -21,10 +21,10 @@ import numpy as np
 import torch
 
 import conformask as cm
-from conformask.data.batches import BATCH_SIZE
-from conformask.data.images import write_image
-from conformask.scorers.scorer import Scorer
-from conformask.storage.as_json import write_json
+from conformask.images.read import write_image
+from conformask.images.triplets import BATCH_SIZE
+from conformask.records.record import write_json
+from conformask.scores.scorer import Scorer
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "disk_to_disk.json"

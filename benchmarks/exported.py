@@ -11,18 +11,17 @@ import numpy as np
 import onnxruntime
 import torch
 
-from conformask.calibration import NO_GRID
-from conformask.conformal.promise import Promise
-from conformask.conformal.rules import ConstantLambda
+from conformask.extras.export.onnx import export
 from conformask.losses import loss
 from conformask.masker.masker import Masker
-from conformask.masks import FAMILIES, family
-from conformask.plugins.onnx.export import export
+from conformask.masks.critical import NO_GRID
+from conformask.masks.families import FAMILIES, family
+from conformask.promises.promise import Promise
+from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard
 from conformask.records.loss import LossTerms
-from conformask.scorers.heads import MaskNetwork
-from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, ready
-from conformask.scorers.untrained import packaged_network
+from conformask.scores.network_scorer import MaskNetwork, NetworkScorer, ScorerCard, ready
+from conformask.scores.untrained import packaged_network
 
 SIDE, REPEATS, THREADS, LAM = 256, 9, 2, 0.02
 OUT = Path(__file__).parent / "results" / "exported.json"

@@ -24,16 +24,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from conformask.calibration import NO_GRID, ScoredBatch, calibration_data, lambda_grid, measures
-from conformask.conformal.curves import Curves
-from conformask.conformal.presets import GUARANTEES, guarantee
+from conformask.arrays import Batch
 from conformask.losses import loss
-from conformask.masks import family
+from conformask.masks.critical import NO_GRID, ScoredBatch, calibration_data, lambda_grid, measures
+from conformask.masks.families import family
+from conformask.promises.data import Curves
+from conformask.promises.promise import GUARANTEES, guarantee
 from conformask.records.reading import PLAIN, Reading
-from conformask.scorers.scorer import Heuristic
-from conformask.scorers.streaming import gathered
-from conformask.training.processes import Compute
-from conformask.types import Batch
+from conformask.scores.scorer import Heuristic
+from conformask.scores.scoring import Compute, gathered
 
 RESULT = Path(__file__).parent / "results" / "growth.json"
 SIDE, THRESHOLD_QUANTILE, SEED = 64, 0.1, 0

@@ -18,14 +18,13 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter
 
-from conformask.calibration import ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss
+from conformask.arrays import Batch, Loss, Score
 from conformask.losses import loss
-from conformask.losses.means import MeanShown
+from conformask.losses.means import FalseOmissionRate, MeanShown, MissRate
 from conformask.losses.window import MaskedWindow
-from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
-from conformask.masks import family
-from conformask.masks.mask_family import HALVINGS
-from conformask.types import Batch, Loss, Score
+from conformask.masks.critical import ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss
+from conformask.masks.families import family
+from conformask.masks.family import HALVINGS
 
 RESULT = Path(__file__).parent / "results" / "losses.json"
 LOSSES = (

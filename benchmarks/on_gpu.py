@@ -4,7 +4,7 @@ Crops of scikit-image's photographs, reduced to a quarter and enlarged by bicubi
 works in a process of its own, the CPU's with the GPU hidden: training the paper's network, scores of the
 packaged network, a calibration, masks from disk to disk, and the exported ONNX. The GPU also runs one row of
 the paper's table, as long as PAPER_SECONDS. Masks agree as far as an exported file has to agree with PyTorch
-(`conformask.plugins.onnx.check`). Without a GPU both processes use the CPU. Writes one JSON.
+(`conformask.extras.export.onnx`). Without a GPU both processes use the CPU. Writes one JSON.
 """
 
 import argparse
@@ -26,14 +26,14 @@ from torch.nn.functional import interpolate
 
 import conformask as cm
 from conformask.arithmetic import best_device
-from conformask.data.images import write_image
-from conformask.demo import packaged_photographs
-from conformask.plugins.onnx.check import TOLERANCE, Case, Difference, difference
-from conformask.scorers.network_scorer import network_input, ready
-from conformask.scorers.scoring import score_of
-from conformask.scorers.untrained import packaged_network
-from conformask.storage.as_json import write_json
-from conformask.types import Batch
+from conformask.arrays import Batch
+from conformask.extras.export.onnx import TOLERANCE, Case, Difference, difference
+from conformask.extras.make.look import packaged_photographs
+from conformask.images.read import write_image
+from conformask.records.record import write_json
+from conformask.scores.network_scorer import network_input, ready
+from conformask.scores.scoring import score_of
+from conformask.scores.untrained import packaged_network
 
 RESULTS = Path(__file__).parent / "results" / "on_gpu.json"
 PAPER_SECONDS = 600

@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from conformask.conformal.curves import Curves
-from conformask.conformal.promise import Promise
-from conformask.conformal.rules import ConstantLambda
 from conformask.losses import loss
 from conformask.masker.masker import Masker
-from conformask.masks import family
+from conformask.masks.families import family
+from conformask.promises.data import Curves
+from conformask.promises.promise import Promise
+from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard
 from conformask.records.loss import LossTerms
-from conformask.scorers.scorer import Heuristic
+from conformask.scores.scorer import Heuristic
 
 CURVES, POINTS, REPEATS = 1000, 130, 50
 OUT = Path(__file__).parent / "results" / "recalibration.json"

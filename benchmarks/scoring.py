@@ -20,10 +20,10 @@ from torch import nn
 
 from conformask.arithmetic import full_precision
 from conformask.cli import keep_memory
-from conformask.networks.unet import UNet
-from conformask.scorers.network_scorer import network_input, ready
-from conformask.scorers.untrained import packaged_network
-from conformask.storage.as_json import write_json
+from conformask.records.record import write_json
+from conformask.scores.network_scorer import network_input, ready
+from conformask.scores.networks import UNet
+from conformask.scores.untrained import packaged_network
 
 RESULTS = Path(__file__).parent / "results" / "scoring.json"
 REPEATS = 5

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
+from conformask.extras.train.fit import objective_of
+from conformask.extras.train.training import TrainingConfig, best_precision, fit
 from conformask.losses import loss as loss_by_name
-from conformask.networks.unet import UNet
-from conformask.scorers.fit import objective_of
-from conformask.scorers.heads import head
-from conformask.training.fit import TrainingConfig, best_precision, fit
+from conformask.scores.network_scorer import head
+from conformask.scores.networks import UNet
 
 IMAGES, REPEATED, SIZE, WIDTH, BATCH, EPOCHS, ROUNDS = 128, 8, 128, 32, 16, 1, 2
 OUT = Path(__file__).parent / "results" / "training.json"

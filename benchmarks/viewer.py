@@ -10,13 +10,13 @@ import torch
 from playwright.sync_api import Page, sync_playwright
 from torch import Tensor
 
-from conformask.data.triplets import Triplets
-from conformask.demo import packaged_photographs
+from conformask.extras.make.look import packaged_photographs
+from conformask.extras.view.app import listening, server, url_of
+from conformask.extras.view.session import Session
+from conformask.images.triplets import Triplets
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
-from conformask.scorers.scorer import Heuristic
-from conformask.viewer.serve import listening, server, url_of
-from conformask.viewer.session import Session
+from conformask.scores.scorer import Heuristic
 
 SIDES, FAMILIES, MOVES, CALIBRATION = (256, 1024), ("water_filling", "power"), 100, 1000
 TILE = 32

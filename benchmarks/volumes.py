@@ -21,9 +21,9 @@ import torch
 import zarr
 
 import conformask as cm
-from conformask.scorers.tiled import tiled
-from conformask.scorers.untrained import packaged_network
-from conformask.storage.as_json import write_json
+from conformask.records.record import write_json
+from conformask.scores.steps import tiled
+from conformask.scores.untrained import packaged_network
 
 RESULTS = Path(__file__).parent / "results" / "volumes.json"
 SLAB = 64

@@ -14,26 +14,23 @@ import torch
 import zarr
 from PIL import Image
 
-from conformask.conformal.promise import Promise
-from conformask.conformal.rules import ConstantLambda
-from conformask.data.sources import TrueImages
-from conformask.data.triplets import Triplets
-from conformask.deployment.masks import write_masks
+from conformask.extras.make.predictors import Bicubic
+from conformask.extras.make.tasks import task
+from conformask.extras.make.triplets import TrueImages, predicted
+from conformask.extras.train.fit import LEVELS, NetworkOptions, fit_scorer
+from conformask.extras.train.training import TrainingConfig
+from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.masker.masker import Masker
-from conformask.masks import family
-from conformask.networks.unet import UNet
-from conformask.predictors.classical import Bicubic
-from conformask.preparation import predicted
+from conformask.masker.write import write_masks
+from conformask.masks.families import family
+from conformask.promises.promise import Promise
+from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard
 from conformask.records.loss import LossTerms
-from conformask.scorers.fit import fit_scorer
-from conformask.scorers.heads import head
-from conformask.scorers.initial_network import LEVELS, NetworkOptions
-from conformask.scorers.network_scorer import NetworkScorer, ScorerCard, network_input
-from conformask.scorers.tiled import Tiled
-from conformask.tasks import task
-from conformask.training.fit import TrainingConfig
+from conformask.scores.network_scorer import NetworkScorer, ScorerCard, head, network_input
+from conformask.scores.networks import UNet
+from conformask.scores.steps import Tiled
 
 OUT = Path(__file__).parent / "results" / "whole_images.json"
 CHUNK = 1024

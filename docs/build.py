@@ -19,8 +19,8 @@ from tempfile import TemporaryDirectory
 from which_promise import form
 
 from conformask.cli import VERBS, build
-from conformask.viewer.share import SharedCase, SharedImage
-from conformask.viewer.share import page as share_page
+from conformask.extras.view.share import SharedCase, SharedImage
+from conformask.extras.view.share import page as share_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

@@ -13,9 +13,9 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import conformask as cm
-from conformask.demo import SIDE, middles, output_file, quarter, write_crops
-from conformask.pictures.pixels import HATCH
-from conformask.storage.as_arrays import Array
+from conformask.extras.make.look import SIDE, middles, output_file, quarter, write_crops
+from conformask.images.pictures import HATCH
+from conformask.records.record import Array
 
 OUT = Path(__file__).parent / "images" / "hero.webp"
 PHOTOGRAPH, LEFT = "astronaut", 64

@@ -19,15 +19,13 @@ from PIL import Image, ImageDraw, ImageFont
 from skimage.restoration import denoise_tv_chambolle
 
 import conformask as cm
-from conformask.data.sources import TrueImages
-from conformask.demo import packaged_photographs
-from conformask.pictures.pixels import as_bytes, heat, overlay
-from conformask.pictures.titles import TITLES
-from conformask.predictors.classical import Bicubic
-from conformask.preparation import predicted
-from conformask.report.strip import ASCII, Strip
-from conformask.tasks import task
-from conformask.types import Triplet
+from conformask.arrays import Triplet
+from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.predictors import Bicubic
+from conformask.extras.make.tasks import task
+from conformask.extras.make.triplets import TrueImages, predicted
+from conformask.extras.view.page import ASCII, Strip
+from conformask.images.pictures import TITLES, as_bytes, heat, overlay
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

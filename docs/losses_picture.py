@@ -16,13 +16,12 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import conformask as cm
-from conformask.data.sources import TrueImages
-from conformask.demo import packaged_photographs
+from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.predictors import Bicubic
+from conformask.extras.make.tasks import task
+from conformask.extras.make.triplets import TrueImages, write_triplets
+from conformask.images.pictures import as_bytes, error_bytes, heat, overlay
 from conformask.masker.masker import Masker
-from conformask.pictures.pixels import as_bytes, error_bytes, heat, overlay
-from conformask.predictors.classical import Bicubic
-from conformask.preparation import write_triplets
-from conformask.tasks import task
 
 DOCS = Path(__file__).parent
 PICTURE, RECORD = DOCS / "images" / "losses.png", DOCS / "results" / "losses_picture.json"

@@ -12,12 +12,11 @@ from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 import conformask as cm
-from conformask.data.sources import TrueImages
-from conformask.demo import packaged_photographs
-from conformask.predictors.classical import Bicubic
-from conformask.preparation import predicted
-from conformask.tasks import task
-from conformask.types import Triplet
+from conformask.arrays import Triplet
+from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.predictors import Bicubic
+from conformask.extras.make.tasks import task
+from conformask.extras.make.triplets import TrueImages, predicted
 
 OUT = Path(__file__).parent / "images" / "napari.png"
 TILE, SHOWN = 256, "ihc_r00_c01"

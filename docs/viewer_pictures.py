@@ -10,10 +10,10 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from conformask.data.triplets import Triplets
+from conformask.extras.view.app import listening, server, url_of
+from conformask.extras.view.session import Session
+from conformask.images.triplets import Triplets
 from conformask.masker.load import load
-from conformask.viewer.serve import listening, server, url_of
-from conformask.viewer.session import Session
 
 GALLERY = "#/?sort=largest"
 IMAGE = "#/image/astronaut-1?swipe=truth,overlay"

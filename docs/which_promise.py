@@ -12,18 +12,15 @@ from html import escape
 from itertools import product
 from typing import Any
 
-from conformask.conformal.certainty import THRESHOLDS as N_DECLARED
-from conformask.conformal.certainty import Simultaneous
-from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.populations import EachCategory, Weighted
-from conformask.conformal.presets import DEFAULTS, takes
-from conformask.conformal.procedures.procedure import Mondrian, PerGroup, Procedure
-from conformask.conformal.promise import Promise
 from conformask.errors import InvalidArgumentError
-from conformask.names import BOUNDED, SHARES
-from conformask.names import Guarantee as Guarantees
+from conformask.promises.axes import THRESHOLDS as N_DECLARED
+from conformask.promises.axes import EachCategory, Simultaneous, Weighted
+from conformask.promises.procedures import Mondrian, PerGroup, Procedure
+from conformask.promises.promise import DEFAULTS, Guarantee, Promise, takes
 from conformask.records.card import CalibrationCard
 from conformask.records.loss import LossTerms
+from conformask.records.names import BOUNDED, SHARES
+from conformask.records.names import Guarantee as Guarantees
 
 
 @dataclass(frozen=True)

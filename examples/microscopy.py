@@ -18,8 +18,8 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 import conformask as cm
-from conformask.data.sources import TrueImages
-from conformask.networks.unet import UNet
+from conformask.extras.make.triplets import TrueImages
+from conformask.scores.networks import UNet
 
 parser = argparse.ArgumentParser()
 parser.add_argument("folder", nargs="?", type=Path, help="a folder of sharp images")

@@ -17,13 +17,12 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 import conformask as cm
-from conformask.data.images import write_image
-from conformask.data.provenance import Provenance
-from conformask.data.sources import TrueImages
-from conformask.demo import packaged_photographs
-from conformask.predictors.custom import custom_predictor
-from conformask.preparation import add_outputs
-from conformask.storage.as_json import write_json
+from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.predictors import custom_predictor
+from conformask.extras.make.triplets import TrueImages, add_outputs
+from conformask.images.read import write_image
+from conformask.images.rows import Provenance
+from conformask.records.record import write_json
 
 parser = argparse.ArgumentParser()
 parser.add_argument("data", nargs="?", type=Path, help="a folder with x/ and y/")

@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 
 import conformask as cm
-from conformask.data.sources import TrueImages
-from conformask.demo import packaged_photographs
-from conformask.predictors.classical import Bicubic
-from conformask.preparation import write_triplets
-from conformask.tasks import task
+from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.predictors import Bicubic
+from conformask.extras.make.tasks import task
+from conformask.extras.make.triplets import TrueImages, write_triplets
 
 parser = argparse.ArgumentParser()
 parser.add_argument("folder", nargs="?", type=Path, help="a folder of photographs")

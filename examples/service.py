@@ -13,7 +13,7 @@ from fastapi import FastAPI, HTTPException, Response, UploadFile
 
 import conformask as cm
 from conformask.arithmetic import best_device
-from conformask.data.images import read_image, write_image
+from conformask.images.read import read_image, write_image
 
 masker = cm.load(os.environ.get("MASKER", "masker"))
 card, one_at_a_time, log = masker.card, Lock(), logging.getLogger("conformask")

@@ -22,10 +22,10 @@ import numpy as np
 from local import TASKS
 
 import conformask as cm
-from conformask.conformal.lambdas import fit_log_quantile
-from conformask.conformal.order import marginal_rank, smallest
-from conformask.conformal.rules import ConditionalLambda, ImageCovariates
-from conformask.storage.as_arrays import Array, read_arrays, write_arrays
+from conformask.promises.axes import fit_log_quantile
+from conformask.promises.order import marginal_rank, smallest
+from conformask.promises.rules import ConditionalLambda, ImageCovariates
+from conformask.records.record import Array, read_arrays, write_arrays
 
 RESULTS = Path(__file__).parent / "results"
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "adaptive.md"

@@ -1,4 +1,4 @@
-"""Which score should training end with? The rule of scorers/choice.py, tried on the tasks of minute.py.
+"""Which score should training end with? The rule of extras/train/fit.py, tried on the tasks of minute.py.
 
     python research/choice.py WORK DATA
 
@@ -19,15 +19,15 @@ import numpy as np
 from minute import PAIRS, threshold_of, triplets_of
 
 import conformask as cm
-from conformask.calibration import critical_lambdas, hidden_curves
-from conformask.conformal.order import marginal_rank, smallest
-from conformask.data.triplets import Triplets
+from conformask.extras.train.fit import winner
+from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.masks import family
-from conformask.scorers.benchmark import CONFIDENCE, HiddenShares, counts_of
-from conformask.scorers.choice import winner
-from conformask.scorers.scoring import scored_batches
-from conformask.scorers.untrained import Untrained
+from conformask.masks.critical import critical_lambdas, hidden_curves
+from conformask.masks.families import family
+from conformask.promises.order import marginal_rank, smallest
+from conformask.scores.benchmark import CONFIDENCE, HiddenShares, counts_of
+from conformask.scores.scoring import scored_batches
+from conformask.scores.untrained import Untrained
 
 RESULTS = Path(__file__).parent / "results" / "choice.json"
 SIMPLE = ("residual", "gradient", "spread")

@@ -12,12 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conformask.networks.unet import UNet, levels_for
-from conformask.scorers.heads import Head, MaskNetwork, mask_loss, pinball
-from conformask.scorers.network_scorer import network_input
-from conformask.training.budget import schedule
-from conformask.training.clip import straight_through_clip
-from conformask.types import Images, Loss, PerImage
+from conformask.arrays import Images, Loss, PerImage
+from conformask.extras.train.training import schedule
+from conformask.scores.network_scorer import (
+    Head,
+    MaskNetwork,
+    mask_loss,
+    network_input,
+    pinball,
+    straight_through_clip,
+)
+from conformask.scores.networks import UNet, levels_for
 
 TYPICAL_ERROR, SMALLEST_ERROR, LARGEST_LOG, SHARPNESS, UPPER = 0.03, 1e-3, 3.0, 30.0, 0.7
 LEARNING_RATE, BATCH = 5e-4, 16

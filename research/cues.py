@@ -30,8 +30,8 @@ from volumes import THICK
 
 import conformask as cm
 from conformask.errors import CalibrationError
-from conformask.evaluation.resplits import resplit
-from conformask.networks.unet import UNet
+from conformask.extras.paper.resplits import resplit
+from conformask.scores.networks import UNet
 
 RESULTS = Path(__file__).parent / "results" / "cues"
 COUNTS = (30, 100, 300)

@@ -17,9 +17,9 @@ from local import enlarged
 from skimage.io import imread
 
 import conformask as cm
-from conformask.calibration import calibration_data
+from conformask.masker.guards import hidden_share
 from conformask.masker.masker import Masker
-from conformask.masker.requirements import hidden_share
+from conformask.masks.critical import calibration_data
 
 TABLE = Path(__file__).parent / "results" / "few_images.csv"
 FIELDS, SIDE, DRAWS = 200, 256, 400

@@ -18,14 +18,12 @@ from PIL import Image
 from torch import Tensor
 
 import conformask as cm
-from conformask.demo import SIDE, middles, quarter, write_crops
-from conformask.look import TEST
-from conformask.pictures.pixels import as_bytes, heat, in_colors, overlay
-from conformask.predictors.cues import CueRecipe
-from conformask.predictors.custom import CustomPredictor
-from conformask.scorers.untrained import Untrained
-from conformask.storage.as_arrays import Array
-from conformask.types import Triplet
+from conformask.arrays import Triplet
+from conformask.extras.make.look import SIDE, TEST, middles, quarter, write_crops
+from conformask.extras.make.predictors import CueRecipe, CustomPredictor
+from conformask.images.pictures import as_bytes, heat, in_colors, overlay
+from conformask.records.record import Array
+from conformask.scores.untrained import Untrained
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "confidence-map.png"
 RECORD = Path(__file__).parent / "results" / "given_map.json"

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from smaller_masks import run_options, shops
 
-from conformask.masker.serialization import read_stored
-from conformask.paper.row_stages import RowStages
-from conformask.paper.stages import Cache
+from conformask.extras.paper.reproduce import RowStages
+from conformask.extras.paper.stages import Cache
+from conformask.masker.run_folder import read_stored
 from conformask.records.evaluation import Evaluation
-from conformask.storage.as_arrays import Array, read_arrays, write_arrays
+from conformask.records.record import Array, read_arrays, write_arrays
 
 
 def calibrated(folder: Path) -> dict[str, Array]:

@@ -23,7 +23,7 @@ from minute import COUNTS, HOW, measured, threshold_of, trained, triplets_of
 from smaller_masks import UNSEEN, known_scale
 
 import conformask as cm
-from conformask.scorers.scorer import Heuristic, Scorer
+from conformask.scores.scorer import Heuristic, Scorer
 
 RESULTS = Path(__file__).parent / "results" / "known_world.json"
 PAIR = "half the side, Real-CUGAN"

@@ -30,17 +30,16 @@ from PIL import Image
 from skimage.restoration import denoise_tv_chambolle
 
 import conformask as cm
-from conformask.calibration import calibration_data
-from conformask.conformal.curves import Curves
-from conformask.conformal.order import marginal_rank, smallest
-from conformask.conformal.rules import covariates_of
-from conformask.masks import family
-from conformask.oracle import exact_oracle
+from conformask.masks.critical import calibration_data, exact_oracle
+from conformask.masks.families import family
+from conformask.promises.data import Curves
+from conformask.promises.order import marginal_rank, smallest
+from conformask.promises.rules import covariates_of
+from conformask.records.record import Array
 from conformask.records.selection import Selection
-from conformask.scorers import scoring
-from conformask.scorers.level_fit import fit_level
-from conformask.scorers.smoothed import for_loss
-from conformask.storage.as_arrays import Array
+from conformask.scores import scoring
+from conformask.scores.level import fit_level
+from conformask.scores.steps import for_loss
 
 RESULTS = Path(__file__).parent / "results" / "levels.json"
 CONFIDENCE, DEALS, QUANTILES, COUNTS, MOST, TENTH = 0.9, 10, (0.1, 0.5), (20, 40, 100), 500, 0.1

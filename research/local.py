@@ -22,8 +22,8 @@ from skimage.io import imread
 from skimage.transform import rescale, resize
 
 import conformask as cm
-from conformask.oracle import oracle
-from conformask.storage.as_arrays import Array
+from conformask.masks.critical import oracle
+from conformask.records.record import Array
 
 RESULTS = Path(__file__).parent / "results" / "local"
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "local.md"

@@ -23,11 +23,11 @@ from local import TASKS, WINDOW, WithoutSmoothing, measure, run
 from torch import Tensor, nn
 
 import conformask as cm
+from conformask.arrays import Images
+from conformask.extras.train.fit import FROM_PACKAGED
 from conformask.losses.window import local_means
-from conformask.scorers.initial_network import FROM_PACKAGED
-from conformask.scorers.network_scorer import network_input, ready
-from conformask.scorers.untrained import packaged_network
-from conformask.types import Images
+from conformask.scores.network_scorer import network_input, ready
+from conformask.scores.untrained import packaged_network
 
 RESULTS = Path(__file__).parent / "results" / "local_scores"
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "local-scores.md"

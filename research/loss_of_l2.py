@@ -26,11 +26,11 @@ from smaller_masks import (
     whole,
 )
 
+from conformask.extras.paper.reproduce import RowStages, threshold_of
 from conformask.losses import loss as loss_by_name
-from conformask.masks.levels import KAPPA
-from conformask.masks.water_filling import WaterFilling
-from conformask.paper.row_stages import RowStages, threshold_of
-from conformask.scorers.heads import ErrorNetwork, MaskNetwork
+from conformask.masks.families import WaterFilling
+from conformask.masks.kernels import KAPPA
+from conformask.scores.network_scorer import ErrorNetwork, MaskNetwork
 
 RESULTS = Path(__file__).parent / "results" / "loss_of_l2"
 DEFAULT = "l1, squared"

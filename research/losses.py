@@ -24,34 +24,30 @@ import torch
 from contenders import Data, trained
 from torch import Tensor
 
-from conformask.calibration import (
+from conformask.arrays import Batch, Images, Loss, PerImage, Score
+from conformask.extras.make.regressor import fit_predictor
+from conformask.extras.make.tasks import task as task_by_name
+from conformask.extras.make.triplets import true_images, write_triplets
+from conformask.extras.train.training import TrainingConfig
+from conformask.images.triplets import Triplets
+from conformask.losses import loss
+from conformask.losses.means import FalseOmissionRate, MeanShown, MissRate
+from conformask.losses.perceptual import Ssim
+from conformask.losses.window import MaskedWindow, around
+from conformask.masks.critical import (
     ScoredBatch,
     critical_lambdas,
     lambda_grid,
     loss_under,
     mask_size,
+    oracle,
     unmasked_loss,
 )
-from conformask.conformal.order import marginal_rank, smallest
-from conformask.data.triplets import Triplets
-from conformask.distances.ssim import Ssim
-from conformask.losses import loss
-from conformask.losses.means import MeanShown
-from conformask.losses.window import MaskedWindow, around
-from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
-from conformask.masks.mask_family import Family
-from conformask.masks.power import Power, Reciprocal
-from conformask.masks.trusted_mean import TrustedMean
-from conformask.masks.water_filling import WaterFilling
-from conformask.oracle import oracle
-from conformask.predictors.regressor import fit_predictor
-from conformask.preparation import true_images, write_triplets
-from conformask.scorers.heads import MaskNetwork
-from conformask.scorers.network_scorer import network_input
-from conformask.scorers.simple import local_spread
-from conformask.tasks import task as task_by_name
-from conformask.training.fit import TrainingConfig
-from conformask.types import Batch, Images, Loss, PerImage, Score
+from conformask.masks.families import Power, Reciprocal, TrustedMean, WaterFilling
+from conformask.masks.family import Family
+from conformask.promises.order import marginal_rank, smallest
+from conformask.scores.network_scorer import MaskNetwork, network_input
+from conformask.scores.simple import local_spread
 
 RESULTS = Path(__file__).parent / "results" / "losses.json"
 SETTINGS = (

@@ -33,8 +33,8 @@ from skimage.restoration import richardson_lucy
 
 import conformask as cm
 from conformask.errors import CalibrationError
-from conformask.evaluation.resplits import resplit
-from conformask.scorers.scorer import Heuristic, Scorer
+from conformask.extras.paper.resplits import resplit
+from conformask.scores.scorer import Heuristic, Scorer
 
 RESULTS = Path(__file__).parent / "results" / "minute.json"
 PARTS = ("train", "selection", "calibration", "test")

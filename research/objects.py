@@ -37,9 +37,9 @@ from skimage.segmentation import find_boundaries, watershed
 from sklearn.ensemble import RandomForestClassifier
 
 import conformask as cm
-from conformask.scorers.untrained import Untrained
-from conformask.storage.as_arrays import Array
-from conformask.types import Triplet
+from conformask.arrays import Triplet
+from conformask.records.record import Array
+from conformask.scores.untrained import Untrained
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "objects.png"
 RECORD = Path(__file__).parent / "results" / "objects.json"

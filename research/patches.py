@@ -15,9 +15,8 @@ from PIL import Image
 from scipy.ndimage import label
 
 import conformask as cm
-from conformask.demo import SIDE, write_crops
-from conformask.look import TEST
-from conformask.pictures.pixels import in_colors
+from conformask.extras.make.look import SIDE, TEST, write_crops
+from conformask.images.pictures import in_colors
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "patches.png"
 RECORD = Path(__file__).parent / "results" / "patches.json"

@@ -24,7 +24,7 @@ from scipy import ndimage, stats
 from skimage.io import imread
 
 import conformask as cm
-from conformask.storage.as_arrays import Array
+from conformask.records.record import Array
 
 PAGE = Path(__file__).parents[1] / "docs" / "results" / "patients.md"
 SLABS, THICKNESS = (20, 34, 48), 12

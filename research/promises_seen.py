@@ -18,9 +18,9 @@ from local import TASKS, WINDOW, parts_of
 from PIL import Image, ImageDraw, ImageFont
 
 import conformask as cm
-from conformask.pictures.pixels import as_bytes, error_bytes, heat, in_colors, overlay
-from conformask.storage.as_arrays import Array
-from conformask.types import Loss, Triplet
+from conformask.arrays import Loss, Triplet
+from conformask.images.pictures import as_bytes, error_bytes, heat, in_colors, overlay
+from conformask.records.record import Array
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, PICTURE = DOCS / "results" / "promises-seen.md", DOCS / "images" / "promises.jpg"

@@ -17,13 +17,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import conformask as cm
-from conformask.conformal.lambdas import fit_log_quantile
-from conformask.conformal.selection import benjamini_hochberg, p_values
-from conformask.demo import write_crops
+from conformask.extras.make.look import write_crops
+from conformask.images.pictures import as_bytes, in_colors, overlay
 from conformask.masker.masker import Masker
-from conformask.pictures.pixels import as_bytes, in_colors, overlay
+from conformask.promises.axes import fit_log_quantile
+from conformask.promises.selection import benjamini_hochberg, p_values
 from conformask.records.release import Release
-from conformask.scorers.untrained import Untrained
+from conformask.scores.untrained import Untrained
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "which-images.png"
 RECORD = Path(__file__).parent / "results" / "release.json"

@@ -4,7 +4,7 @@
 
 DATA has the folder fmd: acquisitions of twelve fields under a microscope, and the mean of 50 of each. Sets of
 crops of one field, and of photographs with simulated noise, are spoilt in several ways. Prints how many sets
-each warning of `conformask.data.repeat_warnings` is about, by what was done to them; ten minutes.
+each warning of `conformask.images.noise` is about, by what was done to them; ten minutes.
 """
 
 import argparse
@@ -21,10 +21,10 @@ from scipy.ndimage import gaussian_filter, median_filter
 from scipy.ndimage import shift as shifted
 from skimage import restoration
 
-from conformask.data.images import read_image
-from conformask.data.repeat_warnings import measure_reference, reference_faults, reference_warnings
-from conformask.demo import packaged_photographs
-from conformask.storage.as_arrays import Array
+from conformask.extras.make.look import packaged_photographs
+from conformask.images.noise import measure_reference, reference_faults, reference_warnings
+from conformask.images.read import read_image
+from conformask.records.record import Array
 
 SIDES, CROPS = (64, 192), 8
 Images = tuple[Array, Array, Array]

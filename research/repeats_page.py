@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from conformask.pictures.svg import (
+from conformask.images.svg import (
     LIMIT,
     OPT,
     ORACLE,

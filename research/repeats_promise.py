@@ -32,13 +32,13 @@ from PIL import Image
 from skimage.restoration import denoise_tv_chambolle
 
 import conformask as cm
-from conformask.calibration import ScoredBatch, concatenate, critical_lambdas, lambda_grid, measures
-from conformask.conformal.crossing import first_crossing
+from conformask.arrays import Batch
 from conformask.losses.clean import UNKNOWN
-from conformask.masks import family
-from conformask.scorers.scoring import score_of
-from conformask.scorers.smoothed import for_loss
-from conformask.types import Batch
+from conformask.masks.critical import ScoredBatch, concatenate, critical_lambdas, lambda_grid, measures
+from conformask.masks.families import family
+from conformask.promises.order import first_crossing
+from conformask.scores.scoring import score_of
+from conformask.scores.steps import for_loss
 
 RESULTS = Path(__file__).parent / "results" / "repeats.json"
 GAIN, READ, WEIGHT = 0.004, 0.01, 0.08

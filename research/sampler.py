@@ -25,10 +25,9 @@ from scipy import stats
 from torch import Tensor, nn
 
 import conformask as cm
-from conformask.demo import packaged_photographs
-from conformask.pictures.pixels import as_bytes, heat, overlay
-from conformask.predictors.cues import CueRecipe
-from conformask.predictors.custom import CustomPredictor
+from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.predictors import CueRecipe, CustomPredictor
+from conformask.images.pictures import as_bytes, heat, overlay
 
 FACTOR, SIDE, CROP = 4, 128, 96
 """Of the enlargement; sides of the images that are measured, and of those that are learned from."""

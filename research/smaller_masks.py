@@ -42,30 +42,25 @@ from contenders import (
 )
 from torch import Tensor
 
-from conformask.calibration import GRID_POINTS, ScoredBatch, curves, features_of, lambda_grid
-from conformask.conformal.crossing import between_grid_points
-from conformask.conformal.curves import Curves
-from conformask.conformal.lambdas import quantile_regression
-from conformask.conformal.order import marginal_rank, smallest
-from conformask.data.triplets import Triplets
+from conformask.arrays import Batch, Loss, Score
+from conformask.extras.make.predictors import NetworkPredictor
+from conformask.extras.paper.reproduce import RowStages, threshold_of
+from conformask.extras.paper.settings import CONFIDENCE, PRESETS, QUANTILE
+from conformask.extras.paper.stages import Cache, collections_of, distances_of, plan_row, points, rows_of
+from conformask.extras.train.fit import LEVELS
+from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.masks.levels import KAPPA
-from conformask.masks.mask_family import Family
-from conformask.masks.power import Power, Reciprocal
-from conformask.masks.water_filling import WaterFilling
-from conformask.networks.unet import UNet, levels_for
-from conformask.paper.plan import plan_row, points
-from conformask.paper.row_stages import RowStages, threshold_of
-from conformask.paper.settings import CONFIDENCE, PRESETS, QUANTILE
-from conformask.paper.sources import collections_of, distances_of, rows_of
-from conformask.paper.stages import Cache
-from conformask.predictors.network_predictor import NetworkPredictor
-from conformask.scorers.heads import Head, MaskNetwork, Quantile
-from conformask.scorers.initial_network import LEVELS
-from conformask.scorers.network_scorer import network_input
-from conformask.storage.as_arrays import Array
-from conformask.training.processes import ALL_DEVICES
-from conformask.types import Batch, Loss, Score
+from conformask.masks.critical import GRID_POINTS, ScoredBatch, curves, features_of, lambda_grid
+from conformask.masks.families import Power, Reciprocal, WaterFilling
+from conformask.masks.family import Family
+from conformask.masks.kernels import KAPPA
+from conformask.promises.axes import quantile_regression
+from conformask.promises.data import Curves
+from conformask.promises.order import between_grid_points, marginal_rank, smallest
+from conformask.records.record import Array
+from conformask.scores.network_scorer import Head, MaskNetwork, Quantile, network_input
+from conformask.scores.networks import UNet, levels_for
+from conformask.scores.scoring import ALL_DEVICES
 
 RESULTS = Path(__file__).parent / "results" / "smaller_masks"
 DEALS, SEED, FIFTHS, FOLDS = 200, 0, 5, 5

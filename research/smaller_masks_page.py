@@ -21,12 +21,12 @@ from loss_of_l2 import DEFAULT, KAPPAS, LOSSES, SEEDS
 from loss_of_l2 import RESULTS as OF_L2
 from smaller_masks import AS_DEFAULT, DEALS, KAPPA, RESULTS, run_options, shops
 
-from conformask.conformal.order import marginal_rank, smallest
-from conformask.masks import family
-from conformask.paper.row_stages import RESPLITS, RowStages
-from conformask.paper.settings import CONFIDENCE, METHODS, ROWS
+from conformask.extras.paper.reproduce import RESPLITS, RowStages
+from conformask.extras.paper.settings import CONFIDENCE, METHODS, ROWS
+from conformask.masks.families import family
+from conformask.promises.order import marginal_rank, smallest
 from conformask.records.evaluation import Evaluation
-from conformask.storage.as_arrays import Array, read_arrays
+from conformask.records.record import Array, read_arrays
 
 PAGES = Path(__file__).parents[1] / "docs" / "results"
 LONG = "long"

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.conformal.coverage_test import largest_failing_share
-from conformask.conformal.order import marginal_rank
-from conformask.conformal.streams import ExchangeabilityMartingale, FailureMartingale
-from conformask.storage.as_json import write_json
+from conformask.extras.watch.monitor import ExchangeabilityMartingale, FailureMartingale
+from conformask.promises.coverage_test import largest_failing_share
+from conformask.promises.order import marginal_rank
+from conformask.records.record import write_json
 
 LEVEL = 0.01
 CALIBRATION = 400

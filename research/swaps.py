@@ -1,4 +1,4 @@
-"""From which share of the images a swap of two folders should be asked about, `conformask.data.swaps`.
+"""From which share of the images a swap of two folders should be asked about, `conformask.images.scan`.
 
     python research/swaps.py DATA
 
@@ -19,9 +19,9 @@ from PIL import Image
 from skimage import filters, restoration, transform
 from skimage.io import imread
 
-from conformask.data.swaps import RoleDistances, role_distances
-from conformask.storage.as_arrays import Array
-from conformask.types import Triplet
+from conformask.arrays import Triplet
+from conformask.images.scan import RoleDistances, role_distances
+from conformask.records.record import Array
 
 SIDE, CROPS = 128, 40
 HELPFUL = 0.8

@@ -19,8 +19,8 @@ from PIL import Image
 from scipy import ndimage
 from skimage.io import imread
 
-from conformask.demo import middles
-from conformask.storage.as_arrays import Array
+from conformask.extras.make.look import middles
+from conformask.records.record import Array
 
 SIDE, SLICES = 256, (30, 40, 50)
 Case = Iterator[tuple[str, Array, Array, Array]]

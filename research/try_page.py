@@ -12,16 +12,15 @@ from typing import Literal
 
 import numpy as np
 
-from conformask.conformal.promise import Promise
-from conformask.data.provenance import Provenance
-from conformask.data.triplets import Triplets
-from conformask.demo import POPULATION, write_crops
-from conformask.evaluation.evaluate import evaluate
-from conformask.look import HALF, SELECTION, TEST
+from conformask.extras.make.look import HALF, POPULATION, SELECTION, TEST, write_crops
+from conformask.extras.view.share import SharedCase, shared_case
+from conformask.images.rows import Provenance
+from conformask.images.triplets import Triplets
 from conformask.masker.calibrate import calibrate
-from conformask.scorers.untrained import Untrained
-from conformask.storage.as_json import to_jsonable
-from conformask.viewer.share import SharedCase, shared_case
+from conformask.masker.evaluate import evaluate
+from conformask.promises.promise import Promise
+from conformask.records.record import to_jsonable
+from conformask.scores.untrained import Untrained
 
 OUT = Path(__file__).parents[1] / "docs" / "try.json"
 IMAGES = 4

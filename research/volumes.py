@@ -23,7 +23,7 @@ from scipy.ndimage import zoom
 from skimage.restoration import denoise_tv_chambolle
 
 import conformask as cm
-from conformask.evaluation.resplits import resplit
+from conformask.extras.paper.resplits import resplit
 
 RESULTS = Path(__file__).parent / "results" / "volumes.json"
 THICK, NOISE, STRENGTH = 4, 0.08, 0.08

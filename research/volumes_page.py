@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image
 
 import conformask as cm
-from conformask.pictures.pixels import as_bytes, error_bytes, heat, overlay
+from conformask.images.pictures import as_bytes, error_bytes, heat, overlay
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "research" / "results" / "volumes.json"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from conformask.data.images import read_image
+from conformask.images.read import read_image
 from stacks import shared
 
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from conformask.conformal.kernel_ridge import KernelRidge
+from conformask.arrays import Images
 from conformask.masker.masker import Masker
-from conformask.scorers.image_level import Levelled, LevelModel, level_features
-from conformask.types import Images
+from conformask.promises.kernel_ridge import KernelRidge
+from conformask.scores.level import Levelled, LevelModel, level_features
 
 
 def levelled(masker: Masker, x: Images, y_hat: Images) -> Masker:

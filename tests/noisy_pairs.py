@@ -2,7 +2,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.data.images import write_image
+from conformask.images.read import write_image
 
 
 def noisy_pairs(folder: Path, size: tuple[int, int], *, channels: int = 1, factor: int = 1) -> Path:

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 import zarr
 
-from conformask.data.decoding import decode, open_window, read_header
-from conformask.data.formats.format import SourceImage
-from conformask.data.mask_files import grid, write_blocks
+from conformask.images.formats import SourceImage
+from conformask.images.read import decode, grid, open_window, read_header, write_blocks
 from conformask.records.geometry import Geometry
 from conformask.records.reading import PLAIN, Reading
 

@@ -3,13 +3,13 @@
 from dataclasses import fields
 from typing import Any
 
-from conformask.conformal.promise import Promise
-from conformask.data.triplets import Triplets
+from conformask.images.triplets import Triplets
 from conformask.losses import loss_of_terms
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
+from conformask.promises.promise import Promise
 from conformask.records.loss import LossTerms
-from conformask.scorers.scorer import Scorer
+from conformask.scores.scorer import Scorer
 
 
 def calibrated(scorer: Scorer, images: Triplets, *, distance: Any = "l1", **words: Any) -> Masker:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from conformask.conformal.presets import takes
+from conformask.promises.promise import takes
 from conformask.records.card import CalibrationCard
 
 FLAT: dict[str, Any] = {

@@ -1,8 +1,8 @@
 import numpy as np
 from torch import Tensor
 
-from conformask.data.triplets import Triplets
-from conformask.types import Images
+from conformask.arrays import Images
+from conformask.images.triplets import Triplets
 
 
 def arrays(count: int, seed: int, size: tuple[int, int] = (8, 8), channels: int = 1) -> list[np.ndarray]:

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from conformask.arithmetic import SHORTENED, best_device, full_precision
-from conformask.distances.custom import CustomDistance
-from conformask.distances.ssim import Ssim
-from conformask.scorers.scorer import Heuristic
-from conformask.scorers.scoring import score_of
+from conformask.losses.distances import CustomDistance
+from conformask.losses.perceptual import Ssim
+from conformask.scores.scorer import Heuristic
+from conformask.scores.scoring import score_of
 
 IMAGES = torch.rand(2, 1, 32, 32, generator=torch.Generator().manual_seed(0))
 OTHERS = (IMAGES + 0.1).clamp(max=1)

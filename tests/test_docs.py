@@ -23,12 +23,12 @@ DATA = """
 from pathlib import Path
 import torch
 import conformask as cm
-from conformask.data.images import write_image
-from conformask.demo import packaged_photographs
-from conformask.data.sources import TrueImages
-from conformask.predictors.classical import Bicubic
-from conformask.preparation import predicted
-from conformask.tasks import task
+from conformask.images.read import write_image
+from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.triplets import TrueImages
+from conformask.extras.make.predictors import Bicubic
+from conformask.extras.make.triplets import predicted
+from conformask.extras.make.tasks import task
 images = TrueImages.from_arrays(packaged_photographs(), 32, 96, split="tile")
 sr = task("super_resolution")
 for index, (_, triplet) in enumerate(predicted(images, sr, Bicubic(sr))):
@@ -114,7 +114,7 @@ import numpy as np
 import torch
 from monai.networks.nets import UNet
 from transformers import Swin2SRConfig, Swin2SRForImageSuperResolution, Swin2SRImageProcessor
-from conformask.data.images import write_image
+from conformask.images.read import write_image
 for index in range(3):
     y = np.random.default_rng(index).random((1, 24, 24), np.float32)
     for folder in ("noisy", "photos"):
@@ -138,8 +138,8 @@ Swin2SRImageProcessor().save_pretrained("swin2sr-x4")
 
 
 UNATTENDED = (
-    "import conformask.training.fit",
-    "conformask.training.fit.DEFAULT_EPOCHS, conformask.training.fit.SEEN = 1, 1",
+    "import conformask.extras.train.training",
+    "conformask.extras.train.training.DEFAULT_EPOCHS, conformask.extras.train.training.SEEN = 1, 1",
 )
 """Where a page leaves the number of epochs open, minutes would pass."""
 

@@ -9,10 +9,9 @@ import torch
 
 import conformask as cm
 from conformask.cli import main
-from conformask.data.decoding import decode
-from conformask.data.images import pixel_hash, write_image
-from conformask.demo import packaged_photographs
-from conformask.storage.exclusive import LOCK
+from conformask.extras.make.look import packaged_photographs
+from conformask.images.read import decode, pixel_hash, write_image
+from conformask.records.files import LOCK
 
 SIDE = 128
 TILES = ["--task", "super_resolution", "--size", "32", "--stride", "32", "--split", "tile"]

@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 import conformask as cm
-from conformask.data.images import levels, write_image
-from conformask.data.sources import TrueImages
-from conformask.demo import packaged_photographs
+from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.triplets import TrueImages
+from conformask.images.read import levels, write_image
 from warm import WarmPython
 
 if TYPE_CHECKING:

@@ -13,15 +13,22 @@ import pytest
 
 import conformask
 from conformask import extensions
-from conformask.data.decoding import is_image, read_header
-from conformask.data.formats import FOLDER, FORMATS, format_of, image_suffixes, suffix_of
-from conformask.data.formats.png_jpeg import PNG
 from conformask.errors import MismatchError, MissingFileError
-from conformask.exporting.export_format import EXPORTS
 from conformask.extensions import Extensions
+from conformask.extras.export.folders import EXPORTS
+from conformask.extras.make.predictors import NETWORKS, custom_predictor
+from conformask.images.npy_png import PNG
+from conformask.images.read import (
+    FOLDER,
+    FORMATS,
+    format_of,
+    image_suffixes,
+    is_image,
+    read_header,
+    suffix_of,
+)
 from conformask.losses import loss
 from conformask.losses.means import Mean
-from conformask.predictors.custom import NETWORKS, custom_predictor
 from installed import FoundIn, install
 
 ROOT = Path(__file__).parents[1]
@@ -29,10 +36,10 @@ WITHOUT_PLUGINS = """
 import sys
 import numpy as np
 import conformask as cm
-from conformask.data.images import list_images, read_image, write_image
+from conformask.images.read import list_images, read_image, write_image
 write_image("a.png", np.zeros((1, 4, 4), np.float32))
 read_image("a.png"), list_images("."), cm.Mean("l1")
-assert not [name for name in sys.modules if name.startswith("conformask.plugins")]
+assert not [name for name in sys.modules if name.startswith("conformask.extras")]
 """
 HELP = """
 import importlib.metadata, sys
@@ -74,7 +81,7 @@ def test_built_in_choices_come_first_then_packages_by_name(tmp_path: Path, found
 
 
 def test_the_longest_suffix_decides(tmp_path: Path, found_in: FoundIn) -> None:
-    module = "from conformask.data.formats.format import Format\nONE, TWO = Format(print), Format(open)\n"
+    module = "from conformask.images.formats import Format\nONE, TWO = Format(print), Format(open)\n"
     install(tmp_path, "acme", {"conformask.formats": {".gz": "acme:ONE", ".raw.gz": "acme:TWO"}}, module)
     found_in(tmp_path)
     assert format_of(Path("a.raw.gz")) == FORMATS[".raw.gz"] != FORMATS[".gz"] == format_of(Path("a.gz"))
@@ -136,7 +143,7 @@ def test_a_loss_whose_names_differ(tmp_path: Path, found_in: FoundIn) -> None:
 
 def test_a_network_of_a_package(tmp_path: Path, found_in: FoundIn) -> None:
     module = (
-        "from conformask.predictors.custom import CustomPredictor, NetworkFormat\n"
+        "from conformask.extras.make.predictors import CustomPredictor, NetworkFormat\n"
         "ACME = NetworkFormat(lambda path, data_range: CustomPredictor(lambda x: x, path, 'acme'), 'MODEL')\n"
     )
     install(tmp_path, "acme", {"conformask.predictors": {"acme": "acme:ACME"}}, module)

@@ -20,7 +20,7 @@ from conformask.cli import VERBS, main
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss_of_terms
 from conformask.masker.resolve import family_for, refuse_unbounded
-from conformask.masks import FAMILIES
+from conformask.masks.families import FAMILIES
 from conformask.testing import small_triplets
 from masker.test_sentences import LOSSES, PROMISES
 from synthetic_card import card

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformask.masker.serialization import StoredMasker, write_stored
+from conformask.masker.run_folder import StoredMasker, write_stored
 from synthetic_card import card
 
-FOLDER = Path(__file__).parents[1] / "src" / "conformask" / "conformal"
-CONFORMAL = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
-LIGHT = ("conformask.records.evaluation", "conformask.storage.sealed", "conformask.errors")
-MODULES = (*(f"conformask.conformal.{name}" for name in CONFORMAL), *LIGHT)
-REPORT = ("conformask.report.page", "conformask.report.figures", "conformask.pictures.pixels")
+FOLDER = Path(__file__).parents[1] / "src" / "conformask" / "promises"
+PROMISES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
+LIGHT = ("conformask.records.evaluation", "conformask.records.sealed", "conformask.errors")
+MODULES = (*(f"conformask.promises.{name}" for name in PROMISES), *LIGHT)
+REPORT = ("conformask.extras.view.page", "conformask.extras.view.figures", "conformask.images.pictures")
 
 
 def without_torch(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,8 +35,8 @@ def test_the_check_sees_torch() -> None:
     assert without_torch("sys.modules['torch'] = None").returncode == 77
 
 
-def test_conformal_is_not_empty() -> None:
-    assert {"promise", "presets", "online"} < set(CONFORMAL)
+def test_promises_are_not_empty() -> None:
+    assert {"promise", "procedures", "order"} < set(PROMISES)
 
 
 @pytest.mark.parametrize(

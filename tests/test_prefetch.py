@@ -3,7 +3,7 @@ import time
 
 import pytest
 
-from conformask.prefetch import BYTES, DEPTH, THREADS, prefetch
+from conformask.background import BYTES, DEPTH, THREADS, prefetch
 
 
 def test_results_come_in_order_whoever_is_done_first() -> None:

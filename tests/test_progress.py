@@ -4,12 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from conformask import progress
-from conformask.progress import tracked
-from conformask.scorers.fit import fit_scorer
-from conformask.scorers.initial_network import NetworkOptions
-from conformask.training.fit import TrainingConfig
-from conformask.training.progress import fitting
+from conformask import background as progress
+from conformask.background import tracked
+from conformask.extras.train.fit import NetworkOptions, fit_scorer
+from conformask.extras.train.training import TrainingConfig, fitting
 from synthetic_triplets import triplets
 from terminal import drawn
 
@@ -62,7 +60,7 @@ def test_a_training_tells_what_it_does_to_its_end(tmp_path: Path, capfd: pytest.
 
 BARS = """
 import time
-from conformask.progress import tracked
+from conformask.background import tracked
 for title in ("masks", "losses without a mask of {these} [images]", "score of " + "a_long_name_" * 12):
     for _ in tracked(range(1200), title, 1200):
         time.sleep(0.0003)
@@ -110,9 +108,9 @@ import sys, tempfile, warnings
 warnings.simplefilter("ignore")
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from synthetic_triplets import triplets
-from conformask.scorers.fit import fit_scorer
-from conformask.scorers.initial_network import NetworkOptions
-from conformask.training.fit import TrainingConfig
+from conformask.extras.train.fit import fit_scorer
+from conformask.extras.train.fit import NetworkOptions
+from conformask.extras.train.training import TrainingConfig
 fit_scorer(triplets(32, 0), selection=triplets(12, 1), out=tempfile.mkdtemp(),
            training=TrainingConfig(epochs=1), network=NetworkOptions(width=2))
 """

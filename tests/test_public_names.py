@@ -14,8 +14,8 @@ import logging, os, random, sys
 import numpy
 before = set(os.listdir("."))
 states = random.getstate(), numpy.random.get_state()[1].tolist()
-import conformask, conformask.cli, conformask.records.evaluation, conformask.storage.sealed
-import conformask.report.page, conformask.conformal.presets
+import conformask, conformask.cli, conformask.records.evaluation, conformask.records.sealed
+import conformask.extras.view.page, conformask.promises.promise
 assert (random.getstate(), numpy.random.get_state()[1].tolist()) == states
 assert set(os.listdir(".")) == before
 assert not logging.getLogger().handlers

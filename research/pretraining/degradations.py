@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from conformask.tasks import luma
+from conformask.extras.make.tasks import luma
 
 Generator = np.random.Generator
 Degradation = Callable[[torch.Tensor, Generator], torch.Tensor]

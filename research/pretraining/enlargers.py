@@ -20,8 +20,8 @@ from torch import nn
 from trained import looks_loss, train_all
 from truths import Truths
 
-from conformask.networks.unet import PatchGAN
-from conformask.training.weights import save_weights
+from conformask.scores.network_scorer import save_weights
+from conformask.scores.networks import PatchGAN
 
 BATCH, STEPS, EARLY, LEARNING_RATE = 8, 1000, 200, 1e-3
 SHARPENED_BY, SHARPENED_AT = 0.8, 1.0

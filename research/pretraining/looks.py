@@ -12,9 +12,9 @@ from pathlib import Path
 import numpy as np
 from truths import Truths
 
-from conformask.data.perceptual_hashes import perceptual_hash
-from conformask.scorers.untrained import LOOKS
-from conformask.storage.as_arrays import write_arrays
+from conformask.images.scan import perceptual_hash
+from conformask.records.record import write_arrays
+from conformask.scores.untrained import LOOKS
 
 EVERY, REACH = 4, 24
 """Slices of a volume: every so many, up to so far from the middle one."""

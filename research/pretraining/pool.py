@@ -21,7 +21,7 @@ from torch import nn
 from trained import trained_networks
 from truths import Truths
 
-from conformask.storage.atomic import atomic_write
+from conformask.records.files import atomic_write
 from predictors import ANY_OF, CLASSICAL, KEPT, hole_of, networks, restored, sharpened
 
 PARTS, VALIDATION_PARTS, PART, BATCH = 180, 8, 256, 8

@@ -20,8 +20,8 @@ from torch import nn
 from trained import looks_loss, train_all, trained_networks
 from truths import Truths
 
-from conformask.networks.unet import PatchGAN, UNet
-from conformask.training.weights import load_into, save_weights
+from conformask.scores.network_scorer import load_into, save_weights
+from conformask.scores.networks import PatchGAN, UNet
 
 BATCH, STEPS, LEARNING_RATE = 8, 1000, 1e-3
 KEPT = (40, 200, STEPS)

@@ -20,11 +20,11 @@ import torch.nn.functional as F
 from degradations import normal
 from pool import LARGEST
 
-from conformask.networks.any_channels import CUES, AnyChannels
-from conformask.scorers.untrained import WEIGHTS
-from conformask.storage.as_json import write_json
-from conformask.storage.atomic import atomic_write
-from conformask.training.weights import save_weights
+from conformask.records.files import atomic_write
+from conformask.records.record import write_json
+from conformask.scores.network_scorer import save_weights
+from conformask.scores.networks import CUES, AnyChannels
+from conformask.scores.untrained import WEIGHTS
 
 BATCH, LEARNING_RATE, WARM_UP, AVERAGED = 16, 2e-3, 200, 0.998
 FLOOR = 1e-3

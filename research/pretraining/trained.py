@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from truths import Truths
 
-from conformask.training.adversarial import realness_loss
-from conformask.training.weights import load_into
+from conformask.extras.train.training import realness_loss
+from conformask.scores.network_scorer import load_into
 
 
 def train_all(

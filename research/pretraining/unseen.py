@@ -25,10 +25,10 @@ from skimage.restoration import denoise_nl_means
 
 import conformask as cm
 from conformask.errors import CalibrationError
-from conformask.networks.any_channels import NEAR, averaged, steps_of
-from conformask.scorers.simple import local_spread
-from conformask.scorers.untrained import packaged_network
-from conformask.storage.as_json import write_json
+from conformask.records.record import write_json
+from conformask.scores.networks import NEAR, averaged, steps_of
+from conformask.scores.simple import local_spread
+from conformask.scores.untrained import packaged_network
 
 RESULTS = Path(__file__).parent / "results" / "unseen.json"
 TILE, MOST, SEED = 128, 400, 1

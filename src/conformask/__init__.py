@@ -5,116 +5,116 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from conformask.blank_test import probe as probe
-    from conformask.conformal.promise import Promise as Promise
-    from conformask.data.counts import split_counts as split_counts
-    from conformask.data.triplets import Splits as Splits
-    from conformask.data.triplets import Triplets as Triplets
-    from conformask.deployment.masks import write_masks as write_masks
-    from conformask.display import plot as plot
-    from conformask.display import show as show
+    from conformask.arrays import Score as Score
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.errors import ConformaskWarning as ConformaskWarning
-    from conformask.evaluation.evaluate import evaluate as evaluate
+    from conformask.extras.export.dask import masked as masked
+    from conformask.extras.export.onnx import export as export
+    from conformask.extras.make.probe import probe as probe
+    from conformask.extras.noise.counts import split_counts as split_counts
+    from conformask.extras.train.fit import NetworkOptions as NetworkOptions
+    from conformask.extras.train.fit import fit_scorer as fit_scorer
+    from conformask.extras.train.training import TrainingConfig as TrainingConfig
+    from conformask.extras.view.display import plot as plot
+    from conformask.extras.view.display import show as show
+    from conformask.extras.view.page import write_report as write_report
+    from conformask.extras.view.share import share as share
+    from conformask.extras.watch.monitor import StreamMonitor as StreamMonitor
+    from conformask.extras.watch.monitor import monitor as monitor
+    from conformask.extras.watch.online import OnlineMasker as OnlineMasker
+    from conformask.images.triplets import Splits as Splits
+    from conformask.images.triplets import Triplets as Triplets
     from conformask.losses.clean import CleanLocal as CleanLocal
     from conformask.losses.clean import CleanMean as CleanMean
-    from conformask.losses.custom import CustomLoss as CustomLoss
     from conformask.losses.maps import CustomErrorMap as CustomErrorMap
+    from conformask.losses.masked_distance import CustomLoss as CustomLoss
     from conformask.losses.masked_distance import MaskedDistance as MaskedDistance
+    from conformask.losses.means import FalseOmissionRate as FalseOmissionRate
     from conformask.losses.means import Mean as Mean
     from conformask.losses.means import MeanShown as MeanShown
+    from conformask.losses.means import MissRate as MissRate
     from conformask.losses.objects import Objects as Objects
     from conformask.losses.window import Local as Local
     from conformask.losses.window import LocalShare as LocalShare
     from conformask.losses.window import MaskedWindow as MaskedWindow
-    from conformask.losses.wrong_pixels import FalseOmissionRate as FalseOmissionRate
-    from conformask.losses.wrong_pixels import MissRate as MissRate
     from conformask.masker.calibrate import calibrate as calibrate
+    from conformask.masker.evaluate import evaluate as evaluate
     from conformask.masker.load import load as load
     from conformask.masker.masker import Masker as Masker
-    from conformask.masker.online import OnlineMasker as OnlineMasker
     from conformask.masker.release import release as release
     from conformask.masker.thresholds import threshold_choices as threshold_choices
-    from conformask.monitoring.batch import monitor as monitor
-    from conformask.monitoring.stream import StreamMonitor as StreamMonitor
-    from conformask.plugins.dask import masked as masked
-    from conformask.plugins.onnx.export import export as export
+    from conformask.masker.write import write_masks as write_masks
+    from conformask.promises.promise import Promise as Promise
     from conformask.records.evaluation import Evaluation as Evaluation
+    from conformask.records.reading import NoiseModel as NoiseModel
     from conformask.records.reading import Reading as Reading
-    from conformask.records.reference import NoiseModel as NoiseModel
-    from conformask.records.reference import Reference as Reference
-    from conformask.report.page import write_report as write_report
-    from conformask.scorers.fit import fit_scorer as fit_scorer
-    from conformask.scorers.given import Given as Given
-    from conformask.scorers.initial_network import NetworkOptions as NetworkOptions
-    from conformask.scorers.scorer import Heuristic as Heuristic
-    from conformask.scorers.simple import gradient as gradient
-    from conformask.scorers.simple import local_spread as local_spread
-    from conformask.scorers.simple import residual as residual
-    from conformask.scorers.stored import load_scorer as load_scorer
-    from conformask.scorers.tiled import Tiled as Tiled
-    from conformask.scorers.untrained import packaged_scorer as packaged_scorer
-    from conformask.training.fit import TrainingConfig as TrainingConfig
-    from conformask.training.processes import Compute as Compute
-    from conformask.types import Score as Score
-    from conformask.viewer.share import share as share
+    from conformask.records.reading import Reference as Reference
+    from conformask.scores.given import Given as Given
+    from conformask.scores.scorer import Heuristic as Heuristic
+    from conformask.scores.scoring import Compute as Compute
+    from conformask.scores.simple import gradient as gradient
+    from conformask.scores.simple import local_spread as local_spread
+    from conformask.scores.simple import residual as residual
+    from conformask.scores.steps import Tiled as Tiled
+    from conformask.scores.stored import load_scorer as load_scorer
+    from conformask.scores.untrained import packaged_scorer as packaged_scorer
 
     __version__: str
 
 _HOMES = {
-    "Triplets": "data.triplets",
-    "Splits": "data.triplets",
-    "split_counts": "data.counts",
-    "probe": "blank_test",
+    "Triplets": "images.triplets",
+    "Splits": "images.triplets",
+    "split_counts": "extras.noise.counts",
+    "probe": "extras.make.probe",
     "Reading": "records.reading",
-    "NoiseModel": "records.reference",
-    "Reference": "records.reference",
-    "Score": "types",
-    "Heuristic": "scorers.scorer",
-    "local_spread": "scorers.simple",
-    "residual": "scorers.simple",
-    "gradient": "scorers.simple",
+    "NoiseModel": "records.reading",
+    "Reference": "records.reading",
+    "Score": "arrays",
+    "Heuristic": "scores.scorer",
+    "local_spread": "scores.simple",
+    "residual": "scores.simple",
+    "gradient": "scores.simple",
     "Mean": "losses.means",
     "MeanShown": "losses.means",
     "Local": "losses.window",
     "LocalShare": "losses.window",
     "MaskedWindow": "losses.window",
-    "MissRate": "losses.wrong_pixels",
+    "MissRate": "losses.means",
     "CleanLocal": "losses.clean",
     "CleanMean": "losses.clean",
     "Objects": "losses.objects",
-    "FalseOmissionRate": "losses.wrong_pixels",
+    "FalseOmissionRate": "losses.means",
     "MaskedDistance": "losses.masked_distance",
-    "CustomLoss": "losses.custom",
+    "CustomLoss": "losses.masked_distance",
     "CustomErrorMap": "losses.maps",
-    "Promise": "conformal.promise",
-    "TrainingConfig": "training.fit",
-    "NetworkOptions": "scorers.initial_network",
-    "Compute": "training.processes",
-    "fit_scorer": "scorers.fit",
-    "packaged_scorer": "scorers.untrained",
-    "Given": "scorers.given",
-    "load_scorer": "scorers.stored",
+    "Promise": "promises.promise",
+    "TrainingConfig": "extras.train.training",
+    "NetworkOptions": "extras.train.fit",
+    "Compute": "scores.scoring",
+    "fit_scorer": "extras.train.fit",
+    "packaged_scorer": "scores.untrained",
+    "Given": "scores.given",
+    "load_scorer": "scores.stored",
     "threshold_choices": "masker.thresholds",
     "calibrate": "masker.calibrate",
     "Masker": "masker.masker",
     "load": "masker.load",
-    "OnlineMasker": "masker.online",
+    "OnlineMasker": "extras.watch.online",
     "release": "masker.release",
-    "show": "display",
-    "plot": "display",
-    "write_masks": "deployment.masks",
-    "masked": "plugins.dask",
-    "evaluate": "evaluation.evaluate",
+    "show": "extras.view.display",
+    "plot": "extras.view.display",
+    "write_masks": "masker.write",
+    "masked": "extras.export.dask",
+    "evaluate": "masker.evaluate",
     "Evaluation": "records.evaluation",
-    "write_report": "report.page",
-    "monitor": "monitoring.batch",
-    "StreamMonitor": "monitoring.stream",
-    "export": "plugins.onnx.export",
+    "write_report": "extras.view.page",
+    "monitor": "extras.watch.monitor",
+    "StreamMonitor": "extras.watch.monitor",
+    "export": "extras.export.onnx",
     "ConformaskError": "errors",
     "ConformaskWarning": "errors",
-    "Tiled": "scorers.tiled",
-    "share": "viewer.share",
+    "Tiled": "scores.steps",
+    "share": "extras.view.share",
 }
 __all__ = list(_HOMES)
 

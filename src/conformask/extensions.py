@@ -14,6 +14,7 @@ from conformask.errors import ConformaskError, ConformaskWarning, MismatchError,
 
 T = TypeVar("T")
 PACKAGE = "conformask"
+COMMANDS = "conformask.commands"
 FORMATS = "conformask.formats"
 EXPORTS = "conformask.exports"
 LOSSES = "conformask.losses"
@@ -96,6 +97,17 @@ class Extensions(Mapping[str, T]):
         return choices
 
 
+def places(group: str) -> Mapping[str, str]:
+    """Return the module and the object of each name of a group, none of which is imported.
+
+    Where several packages claim a name, conformask's own comes first.
+
+    Raises:
+        MissingFileError: conformask is not installed.
+    """
+    return {name: claims[0].place for name, claims in _claims(group).items()}
+
+
 @cache
 def _claims(group: str) -> Mapping[str, tuple[Claim, ...]]:
     """Return the claims of a group by name: those of conformask, then those of other packages.
@@ -122,7 +134,7 @@ def _check_installed() -> None:
         groups = {claim.group for claim in distribution(PACKAGE).entry_points}
     except PackageNotFoundError:
         groups = set()
-    if not {FORMATS, PREDICTORS, EXPORTS} <= groups:
+    if not {COMMANDS, FORMATS, PREDICTORS, EXPORTS} <= groups:
         raise MissingFileError(
             "conformask is not installed, or an older version of it is, so its plugins cannot be found: pip "
             "install conformask, or in a source tree, pip install --editable ."

@@ -19,13 +19,13 @@ import numpy as np
 import torch
 
 import conformask as cm
+from conformask.background import tracked
 from conformask.errors import CalibrationError
 from conformask.losses.means import MeanShown
 from conformask.masker.masker import Masker
-from conformask.masks import family as family_by_name
-from conformask.progress import tracked
-from conformask.scorers.scoring import selection_record
-from conformask.storage.as_json import read_json, write_json
+from conformask.masks.families import family as family_by_name
+from conformask.records.record import read_json, write_json
+from conformask.scores.scoring import selection_record
 
 RESULT = Path(__file__).parents[2] / "research" / "results" / "promises_issued.json"
 CONFIDENCE, DELTA, SIDE = 0.8, 0.1, 6

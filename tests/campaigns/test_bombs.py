@@ -26,10 +26,10 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from test_known_pixels import chunk
 
-from conformask.data.images import read_image
-from conformask.data.manifest import rows_of_manifest
-from conformask.data.memory import VARIABLE
 from conformask.errors import ConformaskError
+from conformask.images.formats import VARIABLE
+from conformask.images.read import read_image
+from conformask.images.rows import rows_of_manifest
 
 ALLOWED, MORE = 2**24, 400 * 2**20
 HUGE = 2**30

@@ -22,7 +22,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from test_kills import VERBS, Verb, command, done, in_child, prepared, seen, told_by
 
-from conformask.storage.atomic import MARK
+from conformask.records.files import MARK
 
 SOURCE = Path(__file__).with_name("failing.c")
 ALL = os.environ.get("CONFORMASK_FAULTS") == "0"

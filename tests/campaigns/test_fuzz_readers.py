@@ -32,12 +32,9 @@ import tifffile
 import zarr
 from PIL import Image as Pillow
 
-from conformask.data.decoding import decode, read_header
-from conformask.data.formats import FORMATS
-from conformask.data.images import read_image
-from conformask.data.rasters import open_raster
-from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskError
+from conformask.images.read import FORMATS, decode, open_raster, read_header, read_image
+from conformask.images.triplets import Triplets
 from conformask.records.reading import Reading
 
 sys.path.append(str(Path(__file__).parents[1]))

@@ -18,19 +18,18 @@ import torch
 from test_fuzz_readers import CHANGES
 
 import conformask as cm
-from conformask.cli.info import info
-from conformask.data.images import write_image
-from conformask.data.provenance import Provenance
-from conformask.data.sources import TrueImages
+from conformask.cli.look_at import info
 from conformask.errors import ConformaskError
-from conformask.predictors.custom import custom_predictor
-from conformask.predictors.network_predictor import NetworkPredictor
-from conformask.predictors.regressor import fit_predictor
+from conformask.extras.make.predictors import NetworkPredictor, custom_predictor
+from conformask.extras.make.regressor import fit_predictor
+from conformask.extras.make.tasks import task
+from conformask.extras.make.triplets import TrueImages
+from conformask.extras.train.training import TrainingConfig
+from conformask.images.read import write_image
+from conformask.images.rows import Provenance
 from conformask.records.evaluation import Evaluation
-from conformask.scorers.network_scorer import NetworkScorer
-from conformask.scorers.stored import load_scorer
-from conformask.tasks import task
-from conformask.training.fit import TrainingConfig
+from conformask.scores.network_scorer import NetworkScorer
+from conformask.scores.stored import load_scorer
 from synthetic_triplets import triplets
 
 REMADE = "new/sizes.csv"

@@ -25,17 +25,17 @@ import pytest
 
 import conformask as cm
 from conformask.cli import main
-from conformask.data.counts import RECORD
-from conformask.data.images import read_image, write_image
-from conformask.data.triplets import Triplets
-from conformask.deployment.folder import MaskFolder
 from conformask.errors import ConformaskError
-from conformask.masker.serialization import CARD, read_promise
-from conformask.predictors.network_predictor import NetworkPredictor
+from conformask.extras.make.predictors import NetworkPredictor
+from conformask.extras.noise.counts import RECORD
+from conformask.images.read import read_image, write_image
+from conformask.images.triplets import Triplets
+from conformask.masker.folder import MaskFolder
+from conformask.masker.run_folder import CARD, read_promise
 from conformask.records.evaluation import Evaluation
-from conformask.scorers.stored import load_scorer
-from conformask.storage.as_json import read_json, refuse_unfinished
-from conformask.storage.atomic import MARK
+from conformask.records.files import MARK
+from conformask.records.record import read_json, refuse_unfinished
+from conformask.scores.stored import load_scorer
 from warm import WarmPython, import_everything
 
 MOST = int(os.environ.get("CONFORMASK_KILLS", "2"))

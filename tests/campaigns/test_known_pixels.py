@@ -16,8 +16,8 @@ import tifffile
 import zarr
 from PIL import Image, ImageCms, ImageOps
 
-from conformask.data.images import read_image
 from conformask.errors import ImageError
+from conformask.images.read import read_image
 from conformask.records.reading import PLAIN, Reading
 
 GREY = (np.add.outer(np.arange(12) * 13, np.arange(10) * 7) % 256).astype(np.uint8)

@@ -19,12 +19,12 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
+from conformask.extras.view import app as connections
+from conformask.extras.view import session as uploads
+from conformask.extras.view.app import application, listening, server
+from conformask.extras.view.session import Session
 from conformask.masker.calibrate import calibrate
-from conformask.scorers.scorer import Heuristic
-from conformask.viewer import connections, uploads
-from conformask.viewer.app import application
-from conformask.viewer.serve import listening, server
-from conformask.viewer.session import Session
+from conformask.scores.scorer import Heuristic
 from synthetic_triplets import scale_of, triplets
 
 EACH, EACH_RAW = 100, 20

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from conformask.cli import main
-from conformask.data.images import write_image
-from conformask.demo import packaged_photographs
+from conformask.extras.make.look import packaged_photographs
+from conformask.images.read import write_image
 
 SIDE = 128
 

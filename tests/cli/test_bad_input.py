@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 import conformask as cm
-from conformask.data.images import pixel_hash, write_image
-from conformask.data.triplets import Triplets
-from conformask.deployment.folder import MaskFolder
-from conformask.storage.as_json import hash_of, write_json
-from conformask.storage.exclusive import LOCK
-from conformask.storage.sealed import UNSEALED, path_hash
+from conformask.images.read import pixel_hash, write_image
+from conformask.images.triplets import Triplets
+from conformask.masker.folder import MaskFolder
+from conformask.records.files import LOCK
+from conformask.records.record import hash_of, write_json
+from conformask.records.sealed import UNSEALED, path_hash
 
 
 def noise(seed: int, shape=(3, 32, 32)) -> np.ndarray:
@@ -96,10 +96,10 @@ def test_what_cannot_be_written_is_refused_before_the_work(words, way, refused, 
         raise AssertionError("it works first")
 
     for work in (
-        "data.rows.TripletRow.read",
-        "data.sources.TrueImages.__getitem__",
-        "data.counts._write",
-        "plugins.onnx.export.translate",
+        "images.rows.TripletRow.read",
+        "extras.make.triplets.TrueImages.__getitem__",
+        "extras.noise.counts._write",
+        "extras.export.onnx.translate",
     ):
         monkeypatch.setattr(f"conformask.{work}", never)
     monkeypatch.chdir(tmp_path)
@@ -347,7 +347,7 @@ def test_two_processes_do_not_share_a_folder(refused, own):
         "out": ["mask", own / "run", own / "data", own / "out"],
     }
     commands["run/"] = ["evaluate", own / "run", own / "data"]
-    hold = "import sys; from pathlib import Path; from conformask.storage.exclusive import exclusive_folder\n"
+    hold = "import sys; from pathlib import Path; from conformask.records.files import exclusive_folder\n"
     hold += "with exclusive_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     for folder, command in commands.items():
         holder = subprocess.Popen(

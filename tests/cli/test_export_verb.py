@@ -3,7 +3,7 @@
 import numpy as np
 import onnxruntime
 
-from conformask.data.triplets import Triplets
+from conformask.images.triplets import Triplets
 from conformask.masker.load import load
 from onnx_predictors import enlarging
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import conformask as cm
-from conformask.cli import look as verb
-from conformask.data.images import read_image, write_image
-from conformask.wording.scores import comparison_text
+from conformask.extras.make import verbs as verb
+from conformask.images.read import read_image, write_image
+from conformask.records.words import comparison_text
 from terminal import stopped
 
 ROLES = ("x", "y_hat", "y")

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 from scipy.ndimage import label
 
-from conformask.data.images import read_image, write_image
-from conformask.data.triplets import Triplets
+from conformask.images.read import read_image, write_image
+from conformask.images.triplets import Triplets
 
 WINDOW = ("--over", "window", "--window", "5", "--threshold", "0.1", "--confidence", "0.8")
 

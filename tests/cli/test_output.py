@@ -195,9 +195,9 @@ def test_an_interrupt_is_130(conformask, monkeypatch, made, tmp_path):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("conformask.data.check.check_triplets", interrupted)
-    monkeypatch.setattr("conformask.scorers.fit.fit_scorer", interrupted)
-    monkeypatch.setattr("conformask.deployment.masks.write_masks", interrupted)
+    monkeypatch.setattr("conformask.images.check.check_triplets", interrupted)
+    monkeypatch.setattr("conformask.extras.train.fit.fit_scorer", interrupted)
+    monkeypatch.setattr("conformask.masker.write.write_masks", interrupted)
     for words, said in (
         (("check", made / "data"), "stopped"),
         (("train", made / "data", tmp_path / "run"), "stopped; to resume, repeat the command with --resume"),
@@ -346,7 +346,7 @@ def test_what_stops_a_command_is_json_too(capfd, monkeypatch, raised, status):
     def stopped(*_: object) -> None:
         raise raised
 
-    monkeypatch.setattr("conformask.conformal.guarantee.plan", stopped)
+    monkeypatch.setattr("conformask.promises.promise.plan", stopped)
     with pytest.raises(SystemExit if status else raised) as stop:
         main(["plan", "--json"])
     assert getattr(stop.value, "code", None) == status

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 import conformask as cm
-from conformask.data.triplets import Triplets
-from conformask.scorers.untrained import Untrained
+from conformask.images.triplets import Triplets
+from conformask.scores.untrained import Untrained
 
 TERMS = ("--threshold", "0.02", "--confidence", "0.8")
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.data.images import write_image
-from conformask.data.triplets import Triplets
+from conformask.images.read import write_image
+from conformask.images.triplets import Triplets
 
 
 def new_images(data: Path, out: Path, *, factor: float) -> Path:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from conformask.data.images import read_image
+from conformask.images.read import read_image
 from conformask.records.reading import Reading
 
 

@@ -11,12 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from conformask.arrays import Images
 from conformask.cli import main
-from conformask.data.images import read_image, write_image
-from conformask.data.sources import TrueImages
-from conformask.preparation import write_triplets
-from conformask.tasks import SuperResolution
-from conformask.types import Images
+from conformask.extras.make.tasks import SuperResolution
+from conformask.extras.make.triplets import TrueImages, write_triplets
+from conformask.images.read import read_image, write_image
 
 COMMAND = Path(sys.executable).with_name("conformask")
 NETWORK = """

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from conformask.cli import main
-from conformask.data.images import write_image
-from conformask.masker.serialization import read_stored
+from conformask.images.read import write_image
+from conformask.masker.run_folder import read_stored
 
 COMMAND = Path(sys.executable).with_name("conformask")
 COUNT = 150

@@ -14,9 +14,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from conformask.cli import view as verb
-from conformask.data.triplets import Triplets
 from conformask.extensions import pip_install
+from conformask.extras.view import verbs as verb
+from conformask.images.triplets import Triplets
 
 BROWSER = """#!/bin/sh
 page="${{1#file://}}"
@@ -134,7 +134,7 @@ def test_no_such_port(conformask, made, port):
 
 def test_without_the_extra_it_says_what_to_install(conformask, made, monkeypatch):
     monkeypatch.setitem(sys.modules, "uvicorn", None)
-    monkeypatch.delitem(sys.modules, "conformask.viewer.serve", raising=False)
+    monkeypatch.delitem(sys.modules, "conformask.extras.view.app", raising=False)
     answer = conformask("view", made / "run", made / "data", "--headless")
     assert answer.status == 1
     assert pip_install("view") in " ".join(answer.err.split())

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import zarr
 
-from conformask.data.images import write_image
-from conformask.demo import packaged_photographs
+from conformask.extras.make.look import packaged_photographs
+from conformask.images.read import write_image
 
 AXES = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
 LARGE = (1100, 96)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from conformask.conformal.presets import GUARANTEES, guarantee
+from conformask.promises.promise import GUARANTEES, guarantee
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "conformask"
 ROW = re.compile(r"^\| ([\w ]+) \| (`.+) \| `(\w+)` \|$", re.MULTILINE)
 ROWS = ROW.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
 USES = {
-    "power": {"masks/binary.py", "masks/streaming_level.py", "scorers/heads.py"},
+    "power": {"masks/families.py", "masks/family.py", "scores/network_scorer.py"},
     "wrong": {"losses/objects.py"},
 }
 """The passes that few families have, and the scorer that it suits; a loss of objects of the same name."""

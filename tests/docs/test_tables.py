@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conformask.cli.plan import FEW_HIDE_MORE
+from conformask.cli.promise import FEW_HIDE_MORE
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -15,12 +15,11 @@ from playwright.sync_api import Browser, Page, expect
 import conformask as cm
 from conformask.cli import build
 from conformask.cli.options import MARGINAL
-from conformask.conformal.guarantee import plan
-from conformask.conformal.presets import GUARANTEES
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss_of_terms
-from conformask.names import BOUNDED, SHARES
+from conformask.promises.promise import GUARANTEES, plan
 from conformask.records.loss import LossTerms
+from conformask.records.names import BOUNDED, SHARES
 from synthetic_triplets import scale_of, triplets
 
 DOCS = Path(__file__).parents[2] / "docs"

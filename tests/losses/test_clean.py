@@ -13,11 +13,11 @@ import torch
 from scipy import stats
 
 import conformask as cm
-from conformask.calibration import ScoredBatch, batch_curves, lambda_grid, measured_curves
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.losses import loss_of_terms
-from conformask.masks import family
+from conformask.masks.critical import ScoredBatch, batch_curves, lambda_grid, measured_curves
+from conformask.masks.families import family
 from noise_around import by_noise_around
 from untyped import UNTYPED
 

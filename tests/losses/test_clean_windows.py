@@ -8,10 +8,16 @@ import torch
 from scipy import ndimage, stats
 
 import conformask as cm
-from conformask.calibration import ScoredBatch, batch_curves, critical_lambdas, lambda_grid, measured_curves
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss_of_terms
-from conformask.masks import family
+from conformask.masks.critical import (
+    ScoredBatch,
+    batch_curves,
+    critical_lambdas,
+    lambda_grid,
+    measured_curves,
+)
+from conformask.masks.families import family
 from noise_around import by_noise_around
 from simulation import simulated
 

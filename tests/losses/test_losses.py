@@ -8,22 +8,20 @@ import torch
 from scipy.ndimage import uniform_filter
 from torch import Tensor
 
-from conformask.calibration import ScoredBatch, batch_curves, critical_lambdas, measured_curves
-from conformask.distances.lp import Lp
-from conformask.distances.ssim import Ssim
+from conformask.arrays import Batch, Loss, Score
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import code_of, loss, loss_of_terms, paper_distance, stored_loss
-from conformask.losses.custom import CustomLoss
+from conformask.losses.distances import Lp
 from conformask.losses.maps import CustomErrorMap
-from conformask.losses.means import Mean, MeanShown
+from conformask.losses.masked_distance import CustomLoss
+from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
+from conformask.losses.perceptual import Ssim
 from conformask.losses.window import Local, LocalShare, MaskedWindow, around
-from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.masker.resolve import check_window
-from conformask.masks import family
-from conformask.masks.binary import Binary
+from conformask.masks.critical import ScoredBatch, batch_curves, critical_lambdas, measured_curves
+from conformask.masks.families import Binary, family
 from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
-from conformask.types import Batch, Loss, Score
 from untyped import UNTYPED
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -13,18 +13,24 @@ from PIL import Image as Pillow
 from scipy.ndimage import label
 
 import conformask as cm
-from conformask.calibration import ScoredBatch, batch_curves, lambda_grid, measured_curves, measures
-from conformask.conformal.crossing import first_crossing
-from conformask.data.labels import read_labels
 from conformask.errors import CalibrationError, ImageError, InvalidArgumentError, MismatchError
+from conformask.images.layers import read_labels
 from conformask.losses import loss_of_terms, stored_loss
 from conformask.losses.objects import LabelledObjects
-from conformask.masks import family
-from conformask.names import Level
-from conformask.oracle import oracle
+from conformask.masks.critical import (
+    ScoredBatch,
+    batch_curves,
+    lambda_grid,
+    measured_curves,
+    measures,
+    oracle,
+)
+from conformask.masks.families import family
+from conformask.promises.order import first_crossing
+from conformask.records.names import Level
 from conformask.records.reading import PLAIN
-from conformask.scorers.objects import ObjectScorer
-from conformask.scorers.scoring import scored_batches, selection_record
+from conformask.scores.objects import ObjectScorer
+from conformask.scores.scoring import scored_batches, selection_record
 from object_worlds import SCORER, objects, triplets
 from simulation import simulated
 from untyped import UNTYPED

@@ -15,10 +15,10 @@ import torch
 import conformask as cm
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
-from conformask.masks import family
-from conformask.records.reference import CLEAN
-from conformask.scorers.heads import head
-from conformask.scorers.scoring import selection_record
+from conformask.masks.families import family
+from conformask.records.reading import CLEAN
+from conformask.scores.network_scorer import head
+from conformask.scores.scoring import selection_record
 from simulation import simulated
 
 SIDE, THRESHOLD, CONFIDENCE = 64, 8e-4, 0.9

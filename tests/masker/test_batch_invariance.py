@@ -4,12 +4,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conformask.conformal.promise import Promise
+from conformask.arrays import Images, Score
 from conformask.errors import CalibrationError
 from conformask.masker.calibrate import calibrate
-from conformask.scorers.scorer import Heuristic
-from conformask.scorers.simple import local_spread
-from conformask.types import Images, Score
+from conformask.promises.promise import Promise
+from conformask.scores.scorer import Heuristic
+from conformask.scores.simple import local_spread
 from synthetic_triplets import scale_of, triplets
 
 

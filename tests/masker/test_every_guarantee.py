@@ -10,21 +10,21 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformask.calibration import loss_under
-from conformask.conformal.presets import GUARANTEES
-from conformask.data.triplets import Triplets
-from conformask.distances.custom import CustomDistance
+from conformask.arrays import Batch
 from conformask.errors import CalibrationError, ConformaskError, InvalidArgumentError
-from conformask.evaluation.evaluate import evaluate
+from conformask.images.triplets import Triplets
 from conformask.losses import loss
+from conformask.losses.distances import CustomDistance
 from conformask.masker.calibrate import calibrate
+from conformask.masker.evaluate import evaluate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.masks import family as family_by_name
-from conformask.scorers.scorer import Heuristic
-from conformask.scorers.scoring import selection_record
-from conformask.storage.as_json import to_jsonable
-from conformask.types import Batch
+from conformask.masks.critical import loss_under
+from conformask.masks.families import family as family_by_name
+from conformask.promises.promise import GUARANTEES
+from conformask.records.record import to_jsonable
+from conformask.scores.scorer import Heuristic
+from conformask.scores.scoring import selection_record
 from stated import calibrated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 

@@ -9,18 +9,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conformask.calibration import loss_under, measures
-from conformask.data.triplets import Triplets
 from conformask.errors import MismatchError
+from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.masks.power import Reciprocal
-from conformask.scorers.scorer import Heuristic
-from conformask.scorers.scoring import selection_record
-from conformask.scorers.tiled import Tiled
-from conformask.training.processes import Compute
+from conformask.masks.critical import loss_under, measures
+from conformask.masks.families import Reciprocal
+from conformask.scores.scorer import Heuristic
+from conformask.scores.scoring import Compute, selection_record
+from conformask.scores.steps import Tiled
 from stated import calibrated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
@@ -167,7 +166,7 @@ def interrupted(out: Path, calibration: Triplets, **more) -> None:
 
 @pytest.fixture
 def parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("conformask.scorers.streaming.PART", 16)
+    monkeypatch.setattr("conformask.scores.scoring.PART", 16)
     return tmp_path / "parts"
 
 

@@ -14,9 +14,9 @@ from torch import nn
 
 import conformask as cm
 from conformask.cli import main
-from conformask.data.images import read_image
+from conformask.images.read import read_image
 from conformask.records.evaluation import Evaluation
-from conformask.wording.promises import meaning_of
+from conformask.records.words import meaning_of
 
 KEPT = Path(__file__).parent / "kept"
 

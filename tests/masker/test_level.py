@@ -10,14 +10,13 @@ import torch
 from torch import Tensor
 
 import conformask as cm
-from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
+from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.masker.load import load
-from conformask.masks import family
-from conformask.scorers.image_level import features_by_blocks, floors_of, level_features
-from conformask.scorers.level_fit import FEWEST, fit_level
-from conformask.scorers.scoring import scored, selection_record
+from conformask.masks.families import family
+from conformask.scores.level import FEWEST, features_by_blocks, fit_level, floors_of, level_features
+from conformask.scores.scoring import scored, selection_record
 from simulation import simulated
 
 SIDE, THRESHOLD, SPREAD = 32, 0.02, 0.8
@@ -166,7 +165,7 @@ def test_features_by_blocks_are_those_of_the_whole(shape: tuple[int, ...], monke
     generator = torch.Generator().manual_seed(0)
     x, y_hat, scores = (torch.rand(shape, generator=generator) for _ in range(3))
     whole = level_features(x, y_hat, scores)
-    monkeypatch.setattr("conformask.scorers.image_level.BLOCK", 24)
+    monkeypatch.setattr("conformask.scores.level.BLOCK", 24)
     for row in range(len(x)):
 
         def read(around, row=row):

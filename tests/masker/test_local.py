@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import conformask as cm
-from conformask.scorers.smoothed import Smoothed
+from conformask.scores.steps import Smoothed
 from synthetic_triplets import arrays, scale_of
 
 SIDE, THRESHOLD = 3, 0.05

@@ -10,28 +10,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformask.calibration import ScoredBatch, critical_lambdas, loss_under
-from conformask.conformal.order import marginal_rank, smallest
-from conformask.conformal.promise import Promise
-from conformask.data.triplets import Triplets
+from conformask.arrays import Loss
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
-from conformask.evaluation.evaluate import evaluate
-from conformask.losses.custom import CustomLoss
+from conformask.extras.view.words import numbers
+from conformask.extras.watch.monitor import monitor
+from conformask.extras.watch.online import OnlineMasker
+from conformask.images.triplets import Triplets
 from conformask.losses.maps import CustomErrorMap
-from conformask.losses.means import Mean, MeanShown
+from conformask.losses.masked_distance import CustomLoss
+from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
 from conformask.losses.window import Local, LocalShare, MaskedWindow
-from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
 from conformask.masker.calibrate import calibrate
+from conformask.masker.evaluate import evaluate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.masker.online import OnlineMasker
 from conformask.masker.resolve import family_for
-from conformask.monitoring.batch import monitor
-from conformask.report.words import numbers
-from conformask.scorers.scorer import Heuristic
-from conformask.scorers.scoring import selection_record
-from conformask.scorers.smoothed import for_loss
-from conformask.types import Loss
+from conformask.masks.critical import ScoredBatch, critical_lambdas, loss_under
+from conformask.promises.order import marginal_rank, smallest
+from conformask.promises.promise import Promise
+from conformask.scores.scorer import Heuristic
+from conformask.scores.scoring import selection_record
+from conformask.scores.steps import for_loss
 from simulation import simulated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
@@ -178,7 +177,7 @@ def test_the_last_point_that_passes_would_not_do(over: str, monkeypatch) -> None
         passing = losses <= threshold * (1 + 1e-6)
         return grid[losses.shape[1] - 1 - passing[:, ::-1].argmax(axis=1)]
 
-    monkeypatch.setattr("conformask.calibration.first_crossing", last_that_passes)
+    monkeypatch.setattr("conformask.masks.critical.first_crossing", last_that_passes)
     broken, sigma = coverage(used, falling, threshold)
     assert broken < 0.9 - 4 * sigma
 

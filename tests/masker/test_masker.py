@@ -14,13 +14,7 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from conformask.calibration import loss_under
-from conformask.conformal.promise import Promise
-from conformask.data.check import check_triplets
-from conformask.data.images import pixel_hash
-from conformask.data.provenance import Provenance
-from conformask.data.scan import hash_of_group, scan
-from conformask.data.triplets import Triplets
+from conformask.arrays import Distance, Images, Score
 from conformask.errors import (
     CalibrationError,
     ConformaskError,
@@ -29,21 +23,27 @@ from conformask.errors import (
     MismatchError,
     MissingFileError,
 )
+from conformask.images.check import check_triplets
+from conformask.images.read import pixel_hash
+from conformask.images.rows import Provenance
+from conformask.images.scan import hash_of_group, scan
+from conformask.images.triplets import Triplets
 from conformask.losses import loss as loss_by_name
 from conformask.masker.calibrate import calibrate
 from conformask.masker.card import card_text
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masker.thresholds import threshold_choices
-from conformask.masks import family as family_by_name
-from conformask.masks.mask_family import Family
-from conformask.masks.power import Reciprocal
+from conformask.masks.critical import loss_under
+from conformask.masks.families import Reciprocal
+from conformask.masks.families import family as family_by_name
+from conformask.masks.family import Family
+from conformask.promises.promise import Promise
 from conformask.records.reading import Reading
+from conformask.records.record import read_arrays, write_arrays
 from conformask.records.selection import Selection
-from conformask.scorers.scorer import Heuristic
-from conformask.scorers.scoring import score_of, selection_record
-from conformask.storage.as_arrays import read_arrays, write_arrays
-from conformask.types import Distance, Images, Score
+from conformask.scores.scorer import Heuristic
+from conformask.scores.scoring import score_of, selection_record
 from simulation import simulated
 from stated import calibrated
 from synthetic_triplets import arrays, scale_of, signed, triplets

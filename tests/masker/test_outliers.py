@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import conformask as cm
-from conformask.conformal.curves import Curves
-from conformask.deployment.masks import write_masks
 from conformask.errors import MismatchError
-from conformask.masker.outliers import outliers
+from conformask.masker.looks import outliers
+from conformask.masker.write import write_masks
+from conformask.promises.data import Curves
 from conformask.testing import small_masker, small_triplets
 
 FAR = "far outside of the calibration images"
@@ -212,7 +212,7 @@ def test_volumes_given_to_a_masker_of_planes_and_the_reverse(masker: cm.Masker) 
 
 @pytest.mark.parametrize("most", [2**22, 100 * 100], ids=["all", "the middle"])
 def test_whole_images_masked_by_tiles_are_told_too(tmp_path: Path, monkeypatch, most: int) -> None:
-    monkeypatch.setattr("conformask.deployment.whole.MIDDLE", most)
+    monkeypatch.setattr("conformask.masker.whole.MIDDLE", most)
     scorer = cm.Tiled(cm.Heuristic(cm.residual, channels=1), 128, 32)
     reading = cm.Reading(data_range=(0, 0.9), clip="all")
     masker = cm.calibrate(scorer, images(100, 0, side=128, reading=reading), threshold=0.03, loss="l1")

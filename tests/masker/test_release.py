@@ -9,26 +9,26 @@ import numpy as np
 import pytest
 
 import conformask as cm
-from conformask.conformal.curves import Curves
-from conformask.conformal.order import smallest
-from conformask.conformal.rules import ConstantLambda
-from conformask.conformal.selection import benjamini_hochberg
-from conformask.conformal.units import members
-from conformask.data.images import pixel_hash
-from conformask.data.triplets import Triplets
+from conformask.arrays import Images
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
+from conformask.extras.view.page import render
+from conformask.images.read import pixel_hash
+from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.masker.judged_batches import RECORD, remember
 from conformask.masker.masker import Masker
-from conformask.masker.release import Release, candidates, release, release_once
-from conformask.masks import family as family_by_name
+from conformask.masker.release import RECORD, candidates, release, release_once, remember
+from conformask.masks.families import family as family_by_name
+from conformask.promises.axes import members
+from conformask.promises.data import Curves
+from conformask.promises.order import smallest
+from conformask.promises.rules import ConstantLambda
+from conformask.promises.selection import benjamini_hochberg
 from conformask.records.evaluation import Evaluation
-from conformask.report.page import render
-from conformask.scorers.scorer import Heuristic
-from conformask.scorers.scoring import selection_record
-from conformask.storage.as_json import read_json, write_json
-from conformask.types import Images
-from conformask.wording.numbers import share as percentage
+from conformask.records.numbers import share as percentage
+from conformask.records.record import read_json, write_json
+from conformask.records.release import Release
+from conformask.scores.scorer import Heuristic
+from conformask.scores.scoring import selection_record
 from simulation import simulated
 from synthetic_triplets import scale_of
 

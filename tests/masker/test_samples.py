@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import conformask as cm
-from conformask.calibration import loss_under
-from conformask.conformal.units import members
+from conformask.masks.critical import loss_under
+from conformask.promises.axes import members
 
 K, N, NEW, SETS, CONFIDENCE, THRESHOLD, SIGMAS = 3, 29, 24, 24, 0.8, 0.02, 4
 pytestmark = pytest.mark.filterwarnings("ignore:.*far outside of the calibration images")

@@ -12,12 +12,12 @@ import torch
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 import conformask as cm
-from conformask.conformal.promise import plural_of
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss as loss_from
 from conformask.masker.resolve import family_for
+from conformask.promises.promise import plural_of
 from conformask.records.sentence import hidden_text, kept_text
-from conformask.scorers.scoring import selection_record
+from conformask.scores.scoring import selection_record
 from synthetic_card import card
 from synthetic_triplets import arrays, scale_of
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 import conformask as cm
-from conformask.data.triplets import Triplets
+from conformask.images.triplets import Triplets
 from conformask.masker.load import load
-from conformask.masks import family
-from conformask.scorers.scoring import selection_record
+from conformask.masks.families import family
+from conformask.scores.scoring import selection_record
 from simulation import simulated
 from synthetic_triplets import scale_of
 

@@ -9,25 +9,23 @@ import pytest
 from scipy import stats
 from torch import Tensor
 
-from conformask.calibration import loss_under
-from conformask.conformal.promise import Promise
-from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError
-from conformask.evaluation.evaluate import evaluate
+from conformask.extras.view.page import methods_text, render
+from conformask.extras.view.words import numbers
+from conformask.extras.watch.monitor import monitor
+from conformask.images.triplets import Triplets
 from conformask.losses import loss
+from conformask.masker.evaluate import evaluate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of
-from conformask.masks import family as family_by_name
-from conformask.monitoring.batch import monitor
+from conformask.masks.critical import loss_under
+from conformask.masks.families import family as family_by_name
+from conformask.promises.promise import Promise
 from conformask.records.evaluation import Evaluation
-from conformask.report.methods import methods_text
-from conformask.report.page import render
-from conformask.report.words import numbers
-from conformask.scorers.scorer import Heuristic
-from conformask.scorers.scoring import selection_record
-from conformask.wording.measurements import measurement_text
-from conformask.wording.promises import meaning_of
+from conformask.records.words import meaning_of, measurement_text
+from conformask.scores.scorer import Heuristic
+from conformask.scores.scoring import selection_record
 from stated import calibrated
 from synthetic_triplets import arrays, scale_of, triplets
 

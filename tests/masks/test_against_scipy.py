@@ -3,10 +3,8 @@ import pytest
 import torch
 from scipy.optimize import brentq, linprog, minimize
 
+from conformask.masks.families import Power, Reciprocal, TrustedMean, WaterFilling
 from conformask.masks.kernels import LARGE
-from conformask.masks.power import Power, Reciprocal
-from conformask.masks.trusted_mean import TrustedMean
-from conformask.masks.water_filling import WaterFilling
 
 SEEDS = range(5)
 

@@ -9,13 +9,9 @@ from hypothesis.extra.numpy import arrays
 from jaxtyping import TypeCheckError
 
 from conformask.errors import InvalidArgumentError
-from conformask.masks import FAMILIES, family
-from conformask.masks.binary import Binary
-from conformask.masks.mask_family import Family
-from conformask.masks.power import Power, Reciprocal
-from conformask.masks.trusted_mean import TrustedMean
-from conformask.masks.water_filling import WaterFilling
-from conformask.testing.families import FamilyContract
+from conformask.masks.families import FAMILIES, Binary, Power, Reciprocal, TrustedMean, WaterFilling, family
+from conformask.masks.family import Family
+from conformask.testing import FamilyContract
 from untyped import UNTYPED
 
 

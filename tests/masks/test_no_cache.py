@@ -13,7 +13,7 @@ import conformask
 USE = """
 import torch
 from conformask.masks import kernels
-from conformask.masks.water_filling import WaterFilling
+from conformask.masks.families import WaterFilling
 assert kernels.__file__.startswith({place!r}), kernels.__file__
 score, error = torch.rand(2, 1, 8, 8), torch.rand(2, 1, 8, 8)
 print(WaterFilling(1.0).critical_lambda(score, error, 1.0, 0.1).isfinite().all().item())

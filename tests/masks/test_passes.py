@@ -7,12 +7,9 @@ import pytest
 import torch
 
 from conformask.errors import MismatchError
-from conformask.masks.binary import Binary
-from conformask.masks.mask_family import Family
-from conformask.masks.power import Power
-from conformask.masks.trusted_mean import TrustedMean
-from conformask.masks.water_filling import WaterFilling
-from conformask.storage.as_arrays import Array
+from conformask.masks.families import Binary, Power, TrustedMean, WaterFilling
+from conformask.masks.family import Family
+from conformask.records.record import Array
 
 GENERATOR = np.random.default_rng(0)
 LAMBDAS = (0.0, 1e-30, 1e-4, 0.02, 0.1, 0.25, 0.7, 1.0, 3.0, 1e30, np.inf)

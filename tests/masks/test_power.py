@@ -5,8 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from conformask.masks.curves import saturating_curve
-from conformask.masks.power import Power, Reciprocal
+from conformask.masks.families import Power, Reciprocal
+from conformask.masks.kernels import saturating_curve
 
 SCORES = arrays(np.float32, (3, 3, 4, 5), elements=st.floats(0, 4, width=16))
 GRID = np.concatenate([[0.0], np.geomspace(1e-6, 10, 30), [np.inf]])

@@ -1,12 +1,13 @@
-"""The command line: one module per verb; each parses, calls one library function and prints."""
+"""The command line: verbs by name; each parses, calls one library function and prints."""
 
 import ctypes
 import io
+import re
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from cyclopts import (
     App,
@@ -17,12 +18,77 @@ from cyclopts import (
     Parameter,
     UnknownOptionError,
 )
-from cyclopts.help import DefaultFormatter
+from cyclopts.help import (
+    ColumnSpec,
+    DefaultFormatter,
+    DescriptionRenderer,
+    HelpEntry,
+    HelpPanel,
+    NameRenderer,
+)
+from cyclopts.help.specs import get_default_parameter_columns
 
-from conformask.cli.help_columns import CommonOptions, option_columns
-from conformask.cli.json_output import json_alone, show_json
 from conformask.cli.options import converted
+from conformask.cli.output import json_alone, show_json
 from conformask.errors import ConformaskError, failure_of_system
+from conformask.extensions import COMMANDS, places
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+
+RARE = ("Images", "Devices")
+"""Groups of options that few need."""
+
+
+def option_columns(
+    console: "Console", options: "ConsoleOptions", entries: list[HelpEntry]
+) -> tuple[ColumnSpec, ...]:
+    """Return the columns for the entries; cyclopts gives names a third of the width, longer or not."""
+    *first, names, descriptions = get_default_parameter_columns(console, options, entries)
+    labels = map(str, map(NameRenderer(), entries))
+    width = max(names.max_width or 0, *(len(word) for label in labels for word in label.split()))
+    return (
+        *first,
+        names.copy(renderer=NameRenderer(max_width=width), max_width=width),
+        descriptions.copy(renderer=_describe),
+    )
+
+
+def _describe(entry: HelpEntry) -> "RenderableType":
+    """Return the description as one paragraph, without the line breaks of the docstring it is from."""
+    return DescriptionRenderer()(entry.copy(description=_text(entry)))
+
+
+def _beginning(entry: HelpEntry) -> str:
+    return re.split(r"[.:](?: |$)", _text(entry))[0] + "."
+
+
+def _text(entry: HelpEntry) -> str:
+    text = getattr(entry.description, "primary_renderable", entry.description)
+    return " ".join(getattr(text, "plain", text or "").split())
+
+
+class CommonOptions(DefaultFormatter):
+    """Help with the options that are often needed, and how their descriptions begin; --help-all has all."""
+
+    def __init__(self, common: Collection[str]) -> None:
+        """Take the names of the options beside --json; none for all but those of images and devices."""
+        super().__init__(column_specs=option_columns)
+        self._common = common and {*common, "--json"}
+
+    def __call__(self, console: "Console", options: "ConsoleOptions", panel: HelpPanel) -> None:
+        """Show a panel, unless nothing of it is common."""
+        entries = [entry for entry in panel.entries if self._is_common(entry, str(panel.title))]
+        if self._common:
+            entries = [entry.copy(description=_beginning(entry)) for entry in entries]
+        if entries:
+            super().__call__(console, options, panel.copy(entries=entries))
+
+    def _is_common(self, entry: HelpEntry, title: str) -> bool:
+        if self._common:
+            return not entry.names or any(name in self._common for name in entry.names)
+        return title not in RARE
+
 
 VERBS = {
     "demo": """See what masks hide of photographs that a network enlarged; downloads nothing.
@@ -222,6 +288,7 @@ def build(*, every_option: bool = True) -> App:
         default_parameter=Parameter(negative=(), converter=converted),
         error_formatter=_error_panel,
     )
+    verbs_of = places(COMMANDS)
     app.register_install_completion_command(help="Enable completion of conformask commands in this shell.")
     for place, (title, verbs) in enumerate(GROUPS.items()):
         group = Group(title, sort_key=place)
@@ -230,7 +297,7 @@ def build(*, every_option: bool = True) -> App:
                 {"usage": "Usage: conformask calibrate [OPTIONS] RUN [DATA]"} if verb == "calibrate" else {}
             )
             app.command(
-                "conformask.cli.{0}:{0}".format(verb.replace("-", "_")),
+                verbs_of[verb],
                 name=verb,
                 help=_help(verb),
                 help_formatter=DefaultFormatter(column_specs=option_columns)
@@ -242,6 +309,8 @@ def build(*, every_option: bool = True) -> App:
                 sort_key=order,
                 **usage,
             )
+    for verb in verbs_of.keys() - VERBS.keys():
+        app.command(verbs_of[verb], name=verb)
     return app
 
 

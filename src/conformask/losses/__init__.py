@@ -6,19 +6,18 @@ from typing import cast
 
 from torch import Tensor
 
-from conformask.distances import CHOICES, distance, installed
+from conformask.arrays import Distance, ErrorMap, Loss
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
-from conformask.fingerprints import fingerprint_of
 from conformask.losses.clean import CleanLocal, CleanMean
+from conformask.losses.distances import CHOICES, distance, installed
 from conformask.losses.maps import MAPS, error_map, is_built_in, is_map, map_instead
 from conformask.losses.masked_distance import MaskedDistance
-from conformask.losses.means import Mean, MeanShown
+from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
 from conformask.losses.objects import Objects
 from conformask.losses.window import Local, LocalShare, MaskedWindow
-from conformask.losses.wrong_pixels import FalseOmissionRate, MissRate
-from conformask.names import OfObjects
+from conformask.records.fingerprints import fingerprint_of
 from conformask.records.loss import LossTerms
-from conformask.types import Distance, ErrorMap, Loss
+from conformask.records.names import OfObjects
 
 AnyLoss = str | Distance | ErrorMap | Loss | Callable[[Tensor, Tensor], Tensor]
 """A choice of a loss: a loss, the name or object of a distance or error map, or a callable (a, b) -> (N,)."""

@@ -18,14 +18,13 @@ from scipy.special import stdtrit
 from torch import Tensor
 
 from conformask.arithmetic import per_image, window_index
-from conformask.distances.lp import Lp
+from conformask.arrays import Batch, Images, LossOfImages, PerImage
 from conformask.errors import InvalidArgumentError, chosen
-from conformask.losses.map_loss import MapLoss, Sums, within
-from conformask.losses.maps import AnyMap, errors_for, with_channels
+from conformask.losses.distances import Lp
+from conformask.losses.maps import AnyMap, MapLoss, Sums, errors_for, with_channels, within
 from conformask.losses.means import weighted
 from conformask.losses.window import LargestShown, LocalLoss, local_means, window_sums
-from conformask.names import Allowance
-from conformask.types import Batch, Images, LossOfImages, PerImage
+from conformask.records.names import Allowance
 
 LIT = 20
 """Independent pixels with noise that an allowance by the central limit theorem needs, see `CleanMean`."""

@@ -7,15 +7,14 @@ from typing import ClassVar, get_args
 import numpy as np
 import torch
 
+from conformask.arrays import Batch, Images, Loss
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
-from conformask.losses.map_loss import Sums
+from conformask.losses.maps import Sums
+from conformask.losses.means import shown_share_of
 from conformask.losses.window import LargestShown
-from conformask.losses.wrong_pixels import shown_share_of
-from conformask.names import OfObjects
 from conformask.records.loss import LossTerms
-from conformask.storage.as_arrays import Array
-from conformask.storage.as_json import Json
-from conformask.types import Batch, Images, Loss
+from conformask.records.names import OfObjects
+from conformask.records.record import Array, Json
 
 ROUNDING = 1e-9
 """Fraction of a pixel by which an intersection may fall short: in floats 0.07 times 100 is above 7."""

@@ -10,14 +10,12 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from conformask.arrays import Images, PerImage
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.map_loss import MapLoss, Sums, checked_tolerance, within
-from conformask.losses.maps import AnyMap, errors_for
+from conformask.losses.maps import AnyMap, MapLoss, Sums, checked_tolerance, errors_for, within
 from conformask.masks.kernels import compiled
 from conformask.records.geometry import PhysicalWindow, parsed
-from conformask.storage.as_arrays import Array
-from conformask.storage.as_json import Json
-from conformask.types import Images, PerImage
+from conformask.records.record import Array, Json
 
 
 @dataclass(frozen=True, init=False)

@@ -7,16 +7,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.conformal.crossing import SLACK
-from conformask.data.cues import read_cues
-from conformask.data.images import Image, image_and_header
-from conformask.data.labels import check_labels
+from conformask.arrays import Images, Triplet
 from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError, MismatchError
-from conformask.records.card import CalibrationCard
-from conformask.records.domain import KINDS
-from conformask.storage.as_arrays import Array
-from conformask.types import Images, Triplet
-from conformask.wording.measurements import clipped_text
+from conformask.images.layers import check_labels, read_cues
+from conformask.images.read import Image, image_and_header
+from conformask.promises.order import SLACK
+from conformask.records.card import KINDS, CalibrationCard
+from conformask.records.record import Array
+from conformask.records.words import clipped_text
 
 UNIT = (0.0, 1.0)
 """The range of images inside conformask."""

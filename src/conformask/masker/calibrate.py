@@ -9,18 +9,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from conformask.calibration import ScoredBatch, calibration_data, lambda_grid, measures
-from conformask.conformal.curves import Curves
-from conformask.conformal.promise import AnyPromise
-from conformask.data.reach import refuse_short_reach
-from conformask.data.repeat_warnings import reference_faults, reference_warnings
-from conformask.data.rows import Role
-from conformask.data.scan import DatasetSummary, labelled, scan
-from conformask.data.triplets import Triplets, refuse_others
+from conformask.arrays import Loss
 from conformask.errors import CalibrationError, ConformaskWarning, MismatchError
+from conformask.images.noise import reference_faults, reference_warnings, refuse_short_reach
+from conformask.images.rows import Role
+from conformask.images.scan import DatasetSummary, labelled, scan
+from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss
-from conformask.masker.appearance import appearance
-from conformask.masker.batch_invariance import refuse_batch_dependence
 from conformask.masker.data_leakage import (
     refuse_duplicates,
     warn_of_copies,
@@ -28,36 +23,38 @@ from conformask.masker.data_leakage import (
     warn_of_learnt,
     warn_of_spellings,
 )
-from conformask.masker.integrity import Components, probe_shapes
-from conformask.masker.masker import Masker
-from conformask.masker.requirements import (
+from conformask.masker.guards import (
+    Components,
     check_sample_size,
     closed_masks_pass,
     columns_kept,
     declared_thresholds,
     hidden_by,
     hidden_share,
+    probe_shapes,
+    refuse_batch_dependence,
     sample_counts,
     warn_if_closed,
     warn_if_few_pixels,
     warn_if_hidden,
     warn_if_ungrouped,
+    weights_of,
 )
+from conformask.masker.looks import appearance
+from conformask.masker.masker import Masker
 from conformask.masker.resolve import Choices, check_window, resolve
-from conformask.masker.weights import weights_of
-from conformask.masks.mask_family import Family
-from conformask.names import Level
+from conformask.masks.critical import ScoredBatch, calibration_data, lambda_grid, measures
+from conformask.masks.family import Family
+from conformask.promises.data import Curves
+from conformask.promises.promise import AnyPromise
 from conformask.records.card import CalibrationCard, now
-from conformask.records.size import Size, among, extra_text, size_text
-from conformask.scorers.given import Given
-from conformask.scorers.scorer import Scorer
-from conformask.scorers.scoring import scored
-from conformask.scorers.streaming import check_parts, gathered, parts_folder
-from conformask.scorers.untrained import Untrained, check_scorer
-from conformask.storage.as_arrays import Array
-from conformask.storage.as_json import Json
-from conformask.training.processes import ONE_DEVICE, Compute
-from conformask.types import Loss
+from conformask.records.geometry import Size, among, extra_text, size_text
+from conformask.records.names import Level
+from conformask.records.record import Array, Json
+from conformask.scores.given import Given
+from conformask.scores.scorer import Scorer
+from conformask.scores.scoring import ONE_DEVICE, Compute, check_parts, gathered, parts_folder, scored
+from conformask.scores.untrained import Untrained, check_scorer
 
 WHOLE = "whole images"
 

@@ -8,15 +8,21 @@ from pathlib import Path
 import numpy as np
 from markupsafe import Markup
 
-from conformask.pictures import svg
-from conformask.pictures.templates import template
+from conformask.images import svg
+from conformask.images.svg import template
 from conformask.records.card import CalibrationCard
+from conformask.records.geometry import size_text
+from conformask.records.numbers import plural
 from conformask.records.selection import ScoreComparison
 from conformask.records.sentence import hidden_text, rounded_share, threshold_text
-from conformask.records.size import size_text
-from conformask.wording.numbers import plural
-from conformask.wording.promises import EXPLORATORY_TEXT, all_hidden_text, meaning_of, network_label
-from conformask.wording.scores import comparison_text, useless_text
+from conformask.records.words import (
+    EXPLORATORY_TEXT,
+    all_hidden_text,
+    comparison_text,
+    meaning_of,
+    network_label,
+    useless_text,
+)
 
 
 def card_text(

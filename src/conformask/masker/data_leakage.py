@@ -6,15 +6,14 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from jaxtyping import Bool
 
-from conformask.data.images import Image, hash_unless_constant
-from conformask.data.perceptual_hashes import REDUCED, find_copies
-from conformask.data.scan import DatasetSummary, hash_of_group
-from conformask.data.triplets import Triplets
+from conformask.arrays import Batch
 from conformask.errors import CalibrationError, ConformaskWarning
+from conformask.images.read import Image, hash_unless_constant
+from conformask.images.scan import REDUCED, DatasetSummary, find_copies, hash_of_group
+from conformask.images.triplets import Triplets
 from conformask.masker.masker import Masker
-from conformask.scorers.scorer import Scorer
-from conformask.storage.as_arrays import Array
-from conformask.types import Batch
+from conformask.records.record import Array
+from conformask.scores.scorer import Scorer
 
 
 def used_images(masker: Masker, images: Triplets, truths: Iterable[str | None]) -> Bool[np.ndarray, "n"]:

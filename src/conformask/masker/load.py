@@ -6,24 +6,21 @@ from pathlib import Path
 
 from torch import nn
 
-from conformask.conformal.rules import rule_from_json
+from conformask.arrays import Loss, Weigh
 from conformask.losses import AnyLoss, stored_loss
 from conformask.masker.masker import Masker
-from conformask.masker.serialization import read_stored
-from conformask.masks import family as family_by_name
-from conformask.masks.mask_family import Family
+from conformask.masker.run_folder import read_stored
+from conformask.masks.families import family as family_by_name
+from conformask.masks.family import Family
+from conformask.promises.rules import rule_from_json
 from conformask.records.card import CalibrationCard
-from conformask.scorers.given import load_given
-from conformask.scorers.image_level import Levelled, LevelModel
-from conformask.scorers.level_fit import along_levels
-from conformask.scorers.network_scorer import stored_card
-from conformask.scorers.patches import in_patches
-from conformask.scorers.scorer import Scorer, as_scorer
-from conformask.scorers.smoothed import for_loss
-from conformask.scorers.stored import load_scorer
-from conformask.scorers.tiled import Tiled
-from conformask.storage.as_arrays import Array
-from conformask.types import Loss, Weigh
+from conformask.records.record import Array
+from conformask.scores.given import load_given
+from conformask.scores.level import Levelled, LevelModel, along_levels
+from conformask.scores.network_scorer import stored_card
+from conformask.scores.scorer import Scorer, as_scorer
+from conformask.scores.steps import Tiled, for_loss, in_patches
+from conformask.scores.stored import load_scorer
 
 
 def load(

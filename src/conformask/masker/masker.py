@@ -1,4 +1,4 @@
-"""Maskers: masks with a promise for new images, saved and loaded without pickle."""
+"""Maskers: masks with a promise for new images, saved, loaded without pickle, and recalibrated."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,38 +12,136 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.calibration import NO_GRID, ScoredBatch, bound_curves, calibration_data, features_of, size_at
-from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.curves import Curves
-from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.image_bound import ImageBound, calibrated_bound
-from conformask.conformal.lambdas import LogLinear
-from conformask.conformal.order import coverage_range
-from conformask.conformal.populations import Weighted
-from conformask.conformal.presets import DEFAULTS
-from conformask.conformal.promise import WORDS, AnyPromise, Promise
-from conformask.conformal.rules import ImageCovariates, Rule
+from conformask.arrays import Batch, Images, Loss, MaskArray, Masks, Triplet, Weigh
 from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
-from conformask.masker.appearance import appearance
 from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
-from conformask.masker.integrity import Components
-from conformask.masker.outliers import limits_of_means, outliers, outliers_text
-from conformask.masker.recalibrate import recalibrated
-from conformask.masker.serialization import CARD, StoredMasker, mark_exploratory, write_stored
-from conformask.masker.weights import checked_weights, warn_of_scale, weights_of
-from conformask.masks.mask_family import Family
-from conformask.records.card import CalibrationCard
-from conformask.records.selection import ScoreComparison
-from conformask.records.threshold import threshold_in_loss, threshold_of
-from conformask.scorers.scorer import Scorer
-from conformask.scorers.scoring import score_of
-from conformask.scorers.stored import save_scorer
-from conformask.storage.as_arrays import Array, hash_of_arrays
-from conformask.storage.as_json import hash_of
-from conformask.storage.atomic import atomic_write
-from conformask.storage.exclusive import exclusive_folder
-from conformask.types import Batch, Images, Loss, MaskArray, Masks, Triplet, Weigh
+from conformask.masker.guards import (
+    Components,
+    check_sample_size,
+    checked_weights,
+    closed_masks_pass,
+    columns_kept,
+    hidden_by,
+    hidden_share,
+    sample_counts,
+    warn_if_meant_otherwise,
+    warn_of_scale,
+    weights_of,
+)
+from conformask.masker.looks import appearance, limits_of_means, outliers, outliers_text
+from conformask.masker.resolve import refuse_unbounded
+from conformask.masker.run_folder import CARD, StoredMasker, mark_exploratory, write_stored
+from conformask.masks.critical import (
+    NO_GRID,
+    ScoredBatch,
+    bound_curves,
+    calibration_data,
+    features_of,
+    size_at,
+    start_of,
+)
+from conformask.masks.family import Family
+from conformask.promises.axes import LogLinear, Simultaneous, Weighted
+from conformask.promises.data import CalibrationData, Curves
+from conformask.promises.order import coverage_range
+from conformask.promises.promise import DEFAULTS, WORDS, AnyPromise, Guarantee, Promise
+from conformask.promises.rules import ImageBound, ImageCovariates, Rule, calibrated_bound
+from conformask.records.card import CalibrationCard, now
+from conformask.records.files import atomic_write, exclusive_folder
+from conformask.records.record import Array, hash_of, hash_of_arrays
+from conformask.records.selection import ScoreComparison, positive, threshold_in_loss, threshold_of
+from conformask.scores.scorer import Scorer
+from conformask.scores.scoring import score_of
+from conformask.scores.stored import save_scorer
+
+
+@dataclass(frozen=True)
+class Recalibrated:
+    """The parts of a masker that recalibration replaces."""
+
+    rule: Rule
+    card: CalibrationCard
+    critical_lambdas: Float[np.ndarray, "n"]
+
+
+def recalibrated(
+    card: CalibrationCard,
+    curves: Curves,
+    loss: Loss,
+    selection: Curves | None,
+    threshold: float,
+    stated: Promise,
+) -> Recalibrated | None:
+    """Return the card, rule and critical lambdas under another promise; None where it is the same.
+
+    `selection` are the curves of the selection images, used for choices that must not see the calibration
+    images.
+    """
+    before, threshold_before = card.promise.resolve(), card.threshold
+    promise, threshold, columns = stated.resolve(), positive(threshold), columns_kept(curves)
+    refuse_unbounded(promise, loss)
+    warn_if_meant_otherwise(threshold, loss)
+    if card.own_grid and promise.on_grid:
+        raise InvalidArgumentError(
+            f"guarantee {promise.name!r} needs a grid from selection images, but there were none: calibrate "
+            "with this guarantee and selection="
+        )
+    same, table = promise == before, isinstance(promise.certainty, Simultaneous)
+    if table:
+        promise, threshold = _declared(promise, card.thresholds, threshold)
+    if same and threshold == threshold_before:
+        return None
+    start = card.start if selection is None else start_of(selection, threshold, promise, loss)
+    if promise.needs_selection and not table:
+        if selection is None:
+            raise InvalidArgumentError(
+                f"guarantee {promise.name} needs choices on selection images, but none are kept: calibrate "
+                "with selection="
+            )
+        units, _ = promise.counted(card.n_calibration, columns)
+        promise = promise.fit_on_selection(calibration_data(selection, threshold, loss, start=start), units)
+    covered = table and _whose(promise) == _whose(before)
+    check_sample_size(promise, threshold, loss, card.n_calibration, columns)
+    closed_masks_pass(curves.loss[:, 0], threshold, card.loss.name)
+    seen = calibration_data(curves, threshold, loss, start=start)
+    rule = promise.rule(seen)
+    hidden = hidden_share(curves, rule)
+    card = replace(
+        card,
+        threshold=threshold,
+        promise=replace(stated, weight=None),
+        claim=promise.claim(card.loss.name, threshold),
+        rule=rule.to_json(),
+        start=start,
+        exact=False,
+        exploratory=card.exploratory or not covered,
+        hides=hidden_by(rule, hidden),
+        # maskers of conformask 0.2 kept the shares of images alone
+        hidden=hidden if (card.loss.region or card.loss.of_objects) == (curves.hidden is not None) else None,
+        **sample_counts(promise, curves),
+        calibrated=now(),
+    )
+    return Recalibrated(rule, card, seen.critical_lambdas)
+
+
+def _whose(promise: Guarantee) -> tuple[object, ...]:
+    """Return the terms that a whole table of promises leaves fixed: all but threshold and confidence."""
+    return promise.name, promise.delta, promise.unit, promise.population
+
+
+def _declared(
+    promise: Guarantee, thresholds: tuple[float, ...] | None, threshold: float
+) -> tuple[Guarantee, float]:
+    """Return the promise with the declared thresholds, and the largest of them up to `threshold`."""
+    if thresholds is None or not isinstance(promise.certainty, Simultaneous):
+        raise InvalidArgumentError(
+            "the thresholds of a simultaneous promise are declared before a calibration: calibrate "
+            "images with this guarantee"
+        )
+    table = replace(promise.certainty, thresholds=thresholds)
+    return replace(promise, certainty=table), table.snapped(threshold)
+
 
 THRESHOLDS = 40
 """Number of points of the curve of mask size against threshold."""

@@ -1,4 +1,4 @@
-"""Release: which new images to use under their masks, and why the others are held back."""
+"""Release: which new images to use under their masks, each batch judged once."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,31 +9,105 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from conformask.calibration import ScoredBatch, features_of, loss_under, mask_size
-from conformask.conformal.certainty import Simultaneous
-from conformask.conformal.crossing import between_grid_points, meets_threshold
-from conformask.conformal.curves import Curves
-from conformask.conformal.lambdas import LogLinear, fit_log_quantile
-from conformask.conformal.order import ROUNDING, smallest_marginal_set
-from conformask.conformal.rules import covariates_of
-from conformask.conformal.selection import benjamini_hochberg, p_values
-from conformask.conformal.units import Group
-from conformask.data.triplets import Triplets, refuse_others
-from conformask.errors import CalibrationError, InvalidArgumentError, expect
-from conformask.masker.appearance import appearance
-from conformask.masker.judged_batches import identified, refuse_judged, remember
+from conformask.arrays import Triplet
+from conformask.background import tracked
+from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
+from conformask.images.read import hash_unless_constant, is_constant
+from conformask.images.scan import hash_of_group
+from conformask.images.triplets import Triplets, refuse_others
+from conformask.masker.data_leakage import refuse_used
+from conformask.masker.guards import warn_if_ungrouped
+from conformask.masker.looks import appearance, outliers
 from conformask.masker.masker import Masker
-from conformask.masker.outliers import outliers
-from conformask.masker.requirements import warn_if_ungrouped
 from conformask.masker.resolve import has_theorem
-from conformask.records.network import Caveat
-from conformask.records.release import JudgedBatch, JudgedImage, Release, ReleasePower
+from conformask.masks.critical import ScoredBatch, features_of, loss_under, mask_size
+from conformask.promises.axes import Group, LogLinear, Simultaneous, fit_log_quantile
+from conformask.promises.data import Curves
+from conformask.promises.order import ROUNDING, between_grid_points, meets_threshold, smallest_marginal_set
+from conformask.promises.rules import covariates_of
+from conformask.promises.selection import benjamini_hochberg, p_values
+from conformask.records.files import exclusive_folder
+from conformask.records.geometry import among, size_text
+from conformask.records.numbers import plural
+from conformask.records.reading import Caveat
+from conformask.records.record import Array, from_dict, hash_of, hash_of_arrays, read_json, write_json
+from conformask.records.release import JudgedBatch, JudgedBatches, JudgedImage, Release, ReleasePower
 from conformask.records.sentence import rounded_share
-from conformask.records.size import among, size_text
-from conformask.scorers.streaming import gathered
-from conformask.storage.as_arrays import Array
-from conformask.training.processes import ONE_DEVICE
-from conformask.wording.promises import release_promise
+from conformask.records.words import release_promise
+from conformask.scores.scoring import ONE_DEVICE, gathered
+
+RECORD = "released.json"
+"""The file of a run folder that lists the batches."""
+
+
+def identified(masker: Masker, images: Triplets) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Read new images; return the `pixels` and the `units` of their batch.
+
+    Raises:
+        CalibrationError: images that were used for training, selection or calibration.
+    """
+    seen, used, batch = masker.seen.union(images.provenance.trained_on), [], []
+    names = images.groups if masker.guarantee.by_group else images.names
+    of_units: dict[str, list[str]] = {name: [] for name in names}
+    for name, triplet in zip(
+        names, tracked(images.checked(), "reading new images", len(images)), strict=True
+    ):
+        image = triplet.y_hat if triplet.y is None else triplet.y
+        ids = {hash_unless_constant(image), triplet.group and hash_of_group(triplet.group)}
+        used += [triplet.name] if ids & seen else []
+        pixels, contents = _hashes(triplet)
+        of_units[name].append(contents)
+        batch.append((pixels, name))
+    refuse_used(used, len(images), "new", "a release")
+    hashes = sorted((pixels, hash_of(sorted(of_units[name]))) for pixels, name in batch)
+    return tuple(pixels for pixels, _ in hashes), tuple(unit for _, unit in hashes)
+
+
+def _hashes(triplet: Triplet) -> tuple[str, str]:
+    """Return a hash to recognise an image by, "" if all is constant, and one of all that it is judged by."""
+    images = {"x": triplet.x, "y_hat": triplet.y_hat, "cues": triplet.cues, "region": triplet.region}
+    known = {role: image for role, image in images.items() if image is not None}
+    contents = hash_of_arrays(known)
+    is_blank = all(is_constant(image) for role, image in known.items() if role != "region")
+    return hash_unless_constant(triplet.y_hat) or ("" if is_blank else contents), contents
+
+
+def remember(run: Path, released: Release) -> None:
+    """Record in a run folder what was judged; refuse images that were judged before in another way.
+
+    A share that is chosen, or a batch that is cut, after p-values were seen promises nothing. The same
+    release may be repeated.
+
+    Raises:
+        MismatchError: images of this batch were in another batch, or judged with other settings, maps or
+            groups; or the record is damaged.
+        OutputError: another process writes the record, or it cannot be written.
+    """
+    with exclusive_folder(run, RECORD):
+        batches = refuse_judged(run, released.batch)
+        if released.batch not in batches:
+            write_json(run / RECORD, {"batches": [*batches, released.batch]})
+
+
+def refuse_judged(run: Path, batch: JudgedBatch) -> tuple[JudgedBatch, ...]:
+    """Return the batches that a run folder records; raise if images of this one were in another."""
+    path = run / RECORD
+    try:
+        judged = from_dict(JudgedBatches, read_json(path), path).batches if path.is_file() else ()
+    except MismatchError as error:
+        raise MismatchError(
+            f"{error}. If that is impossible, move it away and release only images that were never judged"
+        ) from error
+    for earlier in judged:
+        if common := batch.judged_in(earlier):
+            raise MismatchError(
+                f"{common} of these {plural(len(batch.pixels), 'image')} were judged before, in a batch of "
+                f"{len(earlier.pixels)} with share {earlier.share:g} ({path}): nothing is promised where "
+                "share, masker, maps, groups or batch are chosen after looking. Repeat that release as it "
+                "was, or give images that were not judged yet"
+            )
+    return judged
+
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
 """Shares at which the power is measured where the truth is known."""

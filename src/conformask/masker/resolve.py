@@ -6,45 +6,46 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from conformask.calibration import calibration_data, start_of
-from conformask.conformal.crossing import between_grid_points, refined
-from conformask.conformal.curves import Curves
-from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.image_bound import fit_loss_quantile
-from conformask.conformal.lambdas import LogLinear
-from conformask.conformal.presets import DEFAULTS
-from conformask.conformal.promise import AnyPromise, Promise
-from conformask.conformal.promise import promise as promise_from
-from conformask.data.reach import with_reach
-from conformask.data.scan import columns_of
-from conformask.data.triplets import Triplets
-from conformask.distances.lp import Lp
+from conformask.arrays import Loss, Weigh
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.images.noise import with_reach
+from conformask.images.scan import columns_of
+from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.clean import CleanLoss
-from conformask.masker.requirements import check_sample_size, warn_if_meant_otherwise
-from conformask.masks import family as family_by_name
-from conformask.masks.mask_family import Family
-from conformask.names import Level
+from conformask.losses.distances import Lp
+from conformask.masker.guards import check_sample_size, warn_if_meant_otherwise
+from conformask.masks.critical import calibration_data, start_of
+from conformask.masks.families import family as family_by_name
+from conformask.masks.family import Family
+from conformask.promises.axes import LogLinear
+from conformask.promises.data import Curves
+from conformask.promises.order import between_grid_points, refined
+from conformask.promises.promise import DEFAULTS, AnyPromise, Guarantee, Promise
+from conformask.promises.promise import promise as promise_from
+from conformask.promises.rules import fit_loss_quantile
 from conformask.records.geometry import Geometry
 from conformask.records.loss import LossTerms
-from conformask.records.network import check_network
-from conformask.records.reference import Reference
-from conformask.records.selection import ScoreComparison, Selection
-from conformask.records.threshold import is_quantile, level_of, threshold_in_loss, threshold_of
-from conformask.scorers.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
-from conformask.scorers.given import BY_VALUE, GREY, Given, GivenScorer
-from conformask.scorers.given import NAME as GIVEN
-from conformask.scorers.image_level import Levelled
-from conformask.scorers.level_fit import FEWEST, along_levels, fit_level, may_have_level
-from conformask.scorers.network_scorer import NetworkScorer
-from conformask.scorers.patches import in_patches, patch_area
-from conformask.scorers.scorer import Scorer
-from conformask.scorers.scoring import selection_record
-from conformask.scorers.smoothed import for_loss
-from conformask.scorers.untrained import Untrained, for_images
-from conformask.storage.as_json import Json
-from conformask.types import Loss, Weigh
+from conformask.records.names import Level
+from conformask.records.reading import Reference, check_network
+from conformask.records.record import Json
+from conformask.records.selection import (
+    ScoreComparison,
+    Selection,
+    is_quantile,
+    level_of,
+    threshold_in_loss,
+    threshold_of,
+)
+from conformask.scores.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
+from conformask.scores.given import BY_VALUE, GREY, Given, GivenScorer
+from conformask.scores.given import NAME as GIVEN
+from conformask.scores.level import FEWEST, Levelled, along_levels, fit_level, may_have_level
+from conformask.scores.network_scorer import NetworkScorer
+from conformask.scores.scorer import Scorer
+from conformask.scores.scoring import selection_record
+from conformask.scores.steps import for_loss, in_patches, patch_area
+from conformask.scores.untrained import Untrained, for_images
 
 
 @dataclass(frozen=True)

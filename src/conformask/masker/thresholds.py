@@ -4,29 +4,27 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from conformask.calibration import size_at
-from conformask.conformal.curves import Curves
-from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.promise import AnyPromise
-from conformask.conformal.promise import promise as promise_from
-from conformask.data.reach import with_reach
-from conformask.data.triplets import Triplets
+from conformask.arrays import Loss
 from conformask.errors import CalibrationError, InvalidArgumentError
+from conformask.images.noise import with_reach
+from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
+from conformask.masker.guards import check_sample_size, columns_kept
 from conformask.masker.masker import Masker
-from conformask.masker.requirements import check_sample_size, columns_kept
 from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
-from conformask.masks.mask_family import Family
-from conformask.records.threshold import level_of
-from conformask.scorers.given import Given
-from conformask.scorers.level_fit import along_levels, fit_level, may_have_level
-from conformask.scorers.patches import in_patches, patch_area
-from conformask.scorers.scorer import Scorer, as_scorer
-from conformask.scorers.scoring import selection_record
-from conformask.scorers.smoothed import for_loss
-from conformask.scorers.untrained import Untrained, for_images
-from conformask.storage.as_arrays import Array
-from conformask.types import Loss
+from conformask.masks.critical import size_at
+from conformask.masks.family import Family
+from conformask.promises.data import Curves
+from conformask.promises.promise import AnyPromise, Guarantee
+from conformask.promises.promise import promise as promise_from
+from conformask.records.record import Array
+from conformask.records.selection import level_of
+from conformask.scores.given import Given
+from conformask.scores.level import along_levels, fit_level, may_have_level
+from conformask.scores.scorer import Scorer, as_scorer
+from conformask.scores.scoring import selection_record
+from conformask.scores.steps import for_loss, in_patches, patch_area
+from conformask.scores.untrained import Untrained, for_images
 
 LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 

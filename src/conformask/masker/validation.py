@@ -5,8 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Bool
 
-from conformask.conformal.calibration_data import CalibrationData
-from conformask.conformal.coverage_test import (
+from conformask.images.triplets import Triplets
+from conformask.masker.masker import Masker
+from conformask.promises.axes import EachCategory, Labels, SamePopulation, Weighted
+from conformask.promises.coverage_test import (
     PerImage,
     PValues,
     coverage_p_values,
@@ -14,12 +16,9 @@ from conformask.conformal.coverage_test import (
     resampled_failing_share,
     resampled_p_values,
 )
-from conformask.conformal.crossing import SLACK, meets_threshold
-from conformask.conformal.guarantee import Guarantee
-from conformask.conformal.populations import EachCategory, SamePopulation, Weighted
-from conformask.conformal.units import Labels
-from conformask.data.triplets import Triplets
-from conformask.masker.masker import Masker
+from conformask.promises.data import CalibrationData
+from conformask.promises.order import SLACK, meets_threshold
+from conformask.promises.promise import Guarantee
 from conformask.records.evaluation import CategoryCoverage, Measurement
 
 LEVEL = 0.01

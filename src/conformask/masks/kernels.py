@@ -1,19 +1,35 @@
-"""The two compiled kernels behind every exact level and critical lambda, and the checks before them.
+"""The compiled kernels behind levels, critical lambdas and curves.
+
+The two compiled kernels behind every exact level and critical lambda, and the checks before them.
 
 Both take one image's pixels, flat float32, and run on one thread; sums are float64.
+
+The budgets of levels, levels in operations of an ONNX graph, and masks up to a boundary.
+
+The budget is lambda times a power of the mean score. With one lambda for all images, mostly the hard ones
+exceed the threshold. A lambda that falls slowly with the mean score restores their coverage and costs hardly
+any mask size (docs/results/smaller-masks.md). Any factor that depends on the score alone keeps masks nested,
+and so keeps the promise.
+
+A graph has no compiled kernels, no loops, no branches on values. Sums are float64 and levels are rounded down
+to float32, as in the kernels. The exporter writes constants in float32, in which 1e-200 would become 0 and
+1 + 1e-12 would become 1: such bounds are written with constants that float32 can hold.
 """
 
 import inspect
 import math
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
+from conformask.arithmetic import image_means, per_image
+from conformask.arrays import Images, PerImage
 from conformask.errors import InvalidArgumentError
-from conformask.storage.as_arrays import Array as Array
+from conformask.records.record import Array as Array
 
 try:
     import numba
@@ -28,7 +44,7 @@ NOISE = 1e-12
 """Relative rounding noise of a float64 sum over an image, below which two totals count as equal."""
 NEGLIGIBLE = 1e-200
 """Powers of scores below this count as 0, so that no slope overflows."""
-LARGEST = np.float32(np.finfo(np.float32).max).view(np.uint32)
+LARGEST_KEY = np.float32(np.finfo(np.float32).max).view(np.uint32)
 DIGITS = ((20, 11), (9, 11), (0, 9))
 """Radix digits of a non-negative float32, as (shift, bits)."""
 STREAMS = 4
@@ -304,7 +320,7 @@ def images(batch: Tensor, name: str) -> Iterator[Array]:
     """
     for index, image in enumerate(batch.detach()):
         pixels: Array = image.to("cpu", torch.float32).contiguous().view(-1).numpy()
-        if pixels.size and pixels.view(np.uint32).max() > LARGEST:
+        if pixels.size and pixels.view(np.uint32).max() > LARGEST_KEY:
             pixels = pixels + np.float32(0)  # turns -0.0 into 0.0
             _check(pixels, name, index)
         yield pixels
@@ -354,3 +370,154 @@ def rounded_down(values: Array) -> Array:
     with np.errstate(over="ignore"):
         rounded: Array = values.astype(np.float32)
     return np.where(rounded > values, np.nextafter(rounded, np.float32(0)), rounded)
+
+
+def binned(keys: Array, edges: Array, *weights: Array, side: Literal["left", "right"]) -> Array:
+    """Sum weights by the number of edges below a key ("left") or not above it ("right").
+
+    edges (G,) are ascending; keys and weights (n,); returns (len(weights), G + 1).
+    """
+    place = np.searchsorted(edges, keys, side=side)
+    return np.array([np.bincount(place, weight, minlength=len(edges) + 1) for weight in weights])
+
+
+def saturating_curve(
+    keys: Array, error: Array, edges: Array, power: float, exponent: float
+) -> tuple[Array, Array]:
+    """Return (distance, size) of the masks min(1, (edge / key)^power), each (G,); 0 at edge 0.
+
+    distance = mean(mask^exponent * error); keys and error (n,), edges (G,) ascending from 0 to inf. Pixels
+    beyond an edge are summed from the far end, so that the steep slopes of small keys do not drown them in
+    rounding. Sums at an edge do not depend on the other edges, so that equal images have equal sizes on any
+    grid.
+    """
+    scale = keys.max() or 1.0
+    tiny = (keys / scale) ** (power * exponent) <= NEGLIGIBLE
+    ratio = np.where(tiny, np.inf, keys / scale)
+    slopes = error * ratio ** -(power * exponent), ratio**-power
+    full = binned(keys, edges, error, np.ones(len(keys)), side="left").cumsum(axis=1)[:, :-1]
+    beyond = binned(keys, edges, *slopes, side="left")[:, ::-1].cumsum(axis=1)[:, -2::-1]
+    reach = np.minimum(edges / scale, 1.0)
+    shown = full + beyond * np.stack([reach ** (power * exponent), reach**power])
+    if tiny.any():
+        shown[0] += _tiny_beyond(keys[tiny], error[tiny], edges, power * exponent)
+        shown[1] += _tiny_beyond(keys[tiny], np.ones(tiny.sum()), edges, power)
+    distance, size = shown[0] / len(keys), 1 - shown[1] / len(keys)
+    return np.where(edges > 0, distance, 0.0), np.where(edges > 0, size.clip(0, 1), 1.0)
+
+
+def _tiny_beyond(keys: Array, weight: Array, edges: Array, power: float) -> Array:
+    """Sum weight * (edge / key)^power over the keys above each edge, (G,), whose slopes would overflow.
+
+    Each key is related to the edge below it, and each edge hands its sum down to the one below: all factors
+    are at most 1.
+    """
+    below = np.concatenate([[0.0], edges])
+    place = np.searchsorted(edges, keys, side="left")
+    dimmed = weight * np.divide(below[place], keys, out=np.zeros(len(keys)), where=keys > 0) ** power
+    own = np.bincount(place, dimmed, minlength=len(below))[1:]
+    steps = np.divide(edges[:-1], edges[1:], out=np.ones(len(edges) - 1), where=edges[:-1] < edges[1:])
+    sums, total = np.zeros(len(edges)), 0.0
+    for edge in range(len(edges) - 1, -1, -1):
+        total = own[edge] + (total * steps[edge] ** power if edge < len(steps) else 0.0)
+        sums[edge] = total
+    return sums
+
+
+def boundary_curve(
+    keys: Array, error: Array, edges: Array, fractions: Array, exponent: float
+) -> tuple[Array, Array]:
+    """Return (distance, size) of masks that are 1 below an edge, the fraction at it, 0 above; each (G,)."""
+    weights = error, np.ones(len(keys))
+    error_below, below = binned(keys, edges, *weights, side="right").cumsum(axis=1)[:, :-1]
+    error_within, within = binned(keys, edges, *weights, side="left").cumsum(axis=1)[:, :-1]
+    distance = error_below + fractions**exponent * (error_within - error_below)
+    opened = below + fractions * (within - below)
+    return distance / len(keys), 1 - opened / len(keys)
+
+
+def of_each_image(
+    score: Tensor, error: Tensor, levels: Array, curve: Callable[[Array, Array, Array], tuple[Array, Array]]
+) -> tuple[Array, Array]:
+    """Return (distance, size), each (N, G), of curve(score float64, error, level) for each image.
+
+    Raises:
+        InvalidArgumentError: shapes differ, or a score or error is negative, NaN or infinite.
+    """
+    curves = [
+        curve(s.astype(np.float64), e, level)
+        for (s, e), level in zip(pairs(score, error, 0.0), levels, strict=True)
+    ]
+    return np.stack([distance for distance, _ in curves]), np.stack([size for _, size in curves])
+
+
+KAPPA = -0.25
+"""Default exponent of the mean score; for scores of errors to a power, it is divided by the power."""
+PIXELS = 2**22
+"""Number of pixels summed at once: torch converts all that it sums to float64."""
+TO_NEXT = 2.0**24
+"""A positive float32 minus 1 / TO_NEXT of itself is the next smaller float32."""
+LARGEST_FLOAT = torch.finfo(torch.float32).max
+
+
+def check_kappa(kappa: float) -> None:
+    """Refuse exponents of the mean score that would break scores near 0.
+
+    Raises:
+        InvalidArgumentError: kappa is not in [-1, 1].
+    """
+    if not -1 <= kappa <= 1:
+        raise InvalidArgumentError(f"kappa: {kappa}; it must lie in [-1, 1], and 0 treats all images alike")
+
+
+def shares(score: Images, kappa: float) -> Float[np.ndarray, "n"]:
+    """Return mean(score)^kappa of each image, float64; 1 where the score is 0 everywhere."""
+    if kappa == 0:
+        return np.ones(len(score))
+    parts = torch.split(score.flatten(1), PIXELS, dim=1)
+    sums = torch.stack([part.sum(dim=1, dtype=torch.float64) for part in parts]).sum(dim=0)
+    return _of_means((sums / max(1, score[:1].numel())).cpu().numpy(), kappa)
+
+
+def share_of_total(total: float, pixels: int, kappa: float) -> float:
+    """Return mean(score)^kappa of one image, as `shares` does, from the sum of its score."""
+    return float(_of_means(np.array([total / max(1, pixels)]), kappa)[0])
+
+
+def spent(score: Images, lam: Tensor, kappa: float) -> Float[np.ndarray, "n g"]:
+    """Return lam, (N,) or (N, G), times mean(score)^kappa of its image; float64, G = 1 for shape (N,).
+
+    Raises:
+        InvalidArgumentError: the number of rows is not that of the scores, or a lambda is negative or NaN.
+    """
+    return np.asarray(lambdas(lam, len(score)) * shares(score, kappa)[:, None])
+
+
+def _of_means(means: Float[np.ndarray, "n"], kappa: float) -> Float[np.ndarray, "n"]:
+    return np.where(means > 0, means, 1.0) ** kappa
+
+
+def within_noise(total: Float[Tensor, "n p"], budget: Float[Tensor, "n 1"]) -> Tensor:
+    """Return total <= budget * (1 + NOISE), in operations of the graph."""
+    return total - budget <= budget / (1 / NOISE)
+
+
+def shares_in_graph(score: Images, kappa: float) -> PerImage:
+    """Return mean(score)^kappa, float64; 1 where the score is 0 everywhere."""
+    mean = image_means(score.double())
+    return torch.where(mean > 0, mean, 1.0) ** kappa
+
+
+def rounded_down_in_graph(values: PerImage) -> PerImage:
+    """Round to float32, never above the float64 value."""
+    rounded = values.float()
+    return torch.where(
+        rounded.double() > values, rounded - rounded.clamp(max=LARGEST_FLOAT) / TO_NEXT, rounded
+    )
+
+
+def up_to(score: Images, level: Float[Tensor, "n 2"]) -> Images:
+    """Return 1 below the boundary score, the fraction at it, 0 above; the level holds both."""
+    s = score.float()
+    boundary, fraction = (per_image(part, s) for part in level.to(s.device, torch.float32).unbind(1))
+    return torch.where(s < boundary, 1.0, torch.where(s == boundary, fraction, 0.0))

@@ -1,4 +1,4 @@
-"""The contents of evaluation.json: measurements on images with truth."""
+"""The contents of evaluation.json: measurements on images with truth, and of the images since."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -11,22 +11,204 @@ from typing import Any, Literal
 
 import numpy as np
 
-from conformask.conformal.coverage_test import UNLIKELY
 from conformask.errors import MismatchError, MissingFileError
-from conformask.records.card import CalibrationCard
-from conformask.records.earlier_evaluations import as_now, card_of
-from conformask.records.image_records import ImageRecords
-from conformask.records.network import Caveat, Network
-from conformask.records.objects import ObjectCounts
-from conformask.records.reference import CLEAN, Reference
+from conformask.promises.coverage_test import UNLIKELY
+from conformask.records.card import CALIBRATION, CalibrationCard
+from conformask.records.files import exclusive_folder
+from conformask.records.reading import CLEAN, Caveat, Network, Reference
+from conformask.records.record import Array, Json, from_dict, read_arrays, read_json
 from conformask.records.release import ReleasePower
-from conformask.records.selection import ScoreComparison
+from conformask.records.sealed import SealedRecord, publish, read_published
+from conformask.records.selection import ScoreComparison, comparison_as_now
 from conformask.records.sentence import hidden_text, kept_text, promised_share, worst_text
-from conformask.storage.as_arrays import Array, read_arrays
-from conformask.storage.as_json import Json, read_json
-from conformask.storage.exclusive import exclusive_folder
-from conformask.storage.sealed import SealedRecord, publish, read_published
-from conformask.storage.typed import from_dict
+
+WORDS = {
+    "brightness": ("darker", "brighter"),
+    "contrast": ("less contrast", "more contrast"),
+    "noise": ("less noise", "noisier"),
+    "sharpness": ("blurred", "sharper"),
+}
+"""Words for less and for more of each property."""
+FRACTIONS = {10: "a tenth", 20: "a fifth", 25: "a quarter", 33: "a third", 50: "half"}
+"""Percentages with a name."""
+NEAR = 2
+"""Percentage points within which a fraction's name is used: medians of different images are not exact."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A plain property of images that has clearly changed."""
+
+    measure: str
+    """The property: brightness, contrast, noise or sharpness."""
+    role: str
+    """The images that changed: x or y_hat."""
+    ratio: float
+    """The median of new images divided by the median of the calibration images."""
+
+    @property
+    def text(self) -> str:
+        """The change in words, such as "darker by a fifth"."""
+        word = WORDS[self.measure][self.ratio > 1]
+        if self.measure == "sharpness":  # its ratio has no familiar unit
+            return word
+        if self.measure == "brightness" and 0.1 < self.ratio < 2:
+            return f"{word} by {_fraction_text(abs(self.ratio - 1))}"
+        return f"{word} ({self.ratio:.2g} times)"
+
+
+def _fraction_text(fraction: float) -> str:
+    percent = 100 * fraction
+    nearest = min(FRACTIONS, key=lambda candidate: abs(candidate - percent))
+    return FRACTIONS[nearest] if abs(nearest - percent) <= NEAR else f"{percent:.0f}\N{NO-BREAK SPACE}%"
+
+
+OLD_NAMES = {
+    "distance": "loss",
+    "unmasked_distance": "unmasked_loss",
+    "mean_distance": "mean_loss",
+    "mean_distance_interval": "mean_loss_interval",
+    "correlation_size_distance": "correlation_size_loss",
+    "spearman_size_distance": "spearman_size_loss",
+    "worth": "comparison",
+}
+"""Names up to conformask 0.2, and what they are called now."""
+
+
+def as_now(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by the names of today; up to conformask 0.2 losses were called distances."""
+    named = {OLD_NAMES.get(name, name): value for name, value in stored.items()}
+    return named | {"comparison": comparison_as_now(named["comparison"])} if "comparison" in named else named
+
+
+def card_of(record: Mapping[str, Json], path: Path) -> CalibrationCard:
+    """Return the card of an evaluation; up to conformask 0.2 only the run folder held it.
+
+    Raises:
+        MismatchError: the run folder holds none, or one of another masker.
+    """
+    if "card" in record:
+        return CalibrationCard.from_json(record["card"], path)
+    beside = path.parent / CALIBRATION
+    if beside.is_file():
+        calibration = read_json(beside)
+        card, fingerprint = CalibrationCard.from_json(calibration, beside), calibration.get("fingerprint")
+        terms = card.threshold, card.promise.confidence
+        same_masker = record["fingerprint"] in ("", fingerprint)  # conformask 0.1 kept none
+        if same_masker and terms == (record.get("threshold"), record.get("confidence")):
+            return card
+    raise MismatchError(
+        f"{path} was written by an earlier conformask, and the calibration that it is about is not beside "
+        "it: evaluate again"
+    )
+
+
+@dataclass(frozen=True)
+class ImageRecords:
+    """Measurements on each test image; arrays of shape (n,), float64 unless stated otherwise."""
+
+    name: Array
+    """Names, as strings."""
+    loss: Array
+    """Losses under the masks, such as d(m*y, m*y_hat)."""
+    unmasked_loss: Array
+    size: Array
+    """Mask sizes, mean(1 - m)."""
+    oracle_size: Array
+    """Mask sizes of the exact oracle; NaN where there is none."""
+    paper_oracle_size: Array
+    """Mask sizes of the paper's Opt; NaN where not computed, or the threshold was not reached."""
+    critical_lambda: Array
+    difficulty: Array
+    """Mean scores."""
+    group: Array | None = None
+    """Groups, as strings, an image's own name where it has none; None in conformask 0.1."""
+    category: Array | None = None
+    """Categories, as strings, empty where there is none; None in conformask 0.1."""
+    passed: Array | None = None
+    """True where the loss meets the threshold; None in conformask 0.1."""
+    hidden_error: Array | None = None
+    """Means of |y - y_hat| over what is hidden, weighted by 1 - m, in the region where the promise is about
+    one; NaN where nothing is hidden; None in conformask 0.2."""
+    shown_error: Array | None = None
+    """Means of |y - y_hat| over what is shown, weighted by m."""
+    shown_parts: Array | None = None
+    """Numbers of connected parts that are shown; None for grey masks, and in conformask 0.2."""
+    hidden_parts: Array | None = None
+    """Numbers of connected parts that are hidden."""
+    boundary: Array | None = None
+    """Lengths of the boundary between shown and hidden parts, in sides of pixels."""
+
+    @property
+    def hidden_and_shown_error(self) -> tuple[float, float, int] | None:
+        """Mean errors of what is hidden and of what is shown, over images with both, and their number.
+
+        None where there are none, or nothing was recorded.
+        """
+        if self.hidden_error is None or self.shown_error is None:
+            return None
+        both = np.isfinite(self.hidden_error) & np.isfinite(self.shown_error)
+        if not both.any():
+            return None
+        hidden, shown = (float(errors[both].mean()) for errors in (self.hidden_error, self.shown_error))
+        return hidden, shown, int(both.sum())
+
+    @property
+    def parts(self) -> tuple[float, float, float] | None:
+        """Mean numbers of shown and of hidden parts, and mean length of their boundary; None if unknown."""
+        if self.shown_parts is None or self.hidden_parts is None or self.boundary is None:
+            return None
+        return float(self.shown_parts.mean()), float(self.hidden_parts.mean()), float(self.boundary.mean())
+
+    def columns(self) -> dict[str, list[Json]]:
+        """Return plain values by name; None where there is no group or category, or it was not recorded."""
+        measured = {name: values.tolist() for name, values in vars(self).items() if values is not None}
+        names, nothing = measured.pop("name"), [None] * len(self.name)
+        groups, categories = measured.pop("group", names), measured.pop("category", nothing)
+        return {
+            "name": names,
+            "group": [None if group == name else group for group, name in zip(groups, names, strict=True)],
+            "category": [category or None for category in categories],
+            "passed": measured.pop("passed", nothing),
+            **measured,
+        }
+
+
+@dataclass(frozen=True)
+class ObjectCounts:
+    """Numbers of objects over all test images; they meet where their IoU is at least that of the loss."""
+
+    n: int
+    """Objects of y_hat."""
+    right: int
+    """Objects of y_hat that an object of y meets."""
+    shown: int
+    """Objects of y_hat that masks show."""
+    shown_right: int
+    """Objects of y_hat that masks show and an object of y meets."""
+    true: int
+    """Objects of y."""
+    lacking: int
+    """Objects of y that no object of y_hat meets: the network misses them, and no mask repairs that."""
+
+    @property
+    def shown_text(self) -> str:
+        """How many of the objects are shown, and how many of these are there."""
+        there = f"{_of(self.shown_right, self.shown)} are there"
+        return f"of {self.shown:,} objects shown {there}, of all {self.n:,} {_of(self.right, self.n)}"
+
+    @property
+    def lacking_text(self) -> str:
+        """How many of the objects of the reference the network lacks."""
+        return (
+            f"of {self.true:,} objects of the reference the network lacks {_of(self.lacking, self.true)}, "
+            "which no mask brings back"
+        )
+
+
+def _of(count: int, whole: int) -> str:
+    return f"{count:,}" + (f" ({count / whole:.1%})" if whole else "")
+
 
 FILE = "evaluation.json"
 STEMS = ("evaluation", "examples")
@@ -388,3 +570,47 @@ def _examples(arrays: Mapping[str, Array]) -> Iterator[Example]:
         plain = {key: a.item() if a.ndim == 0 else a for key, a in as_now(values).items()}
         oracle = plain.pop("oracle_size")
         yield Example(**plain, oracle_size=None if np.isnan(oracle) else oracle)
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """The state of a stream after its latest images."""
+
+    n_new: int
+    """Number of images, or groups, that were new in the latest batch; none enters twice."""
+    n_seen: int
+    """Number of all that have entered."""
+    evidence: float
+    """Evidence that images differ from the calibration's: the largest wealth so far of bets on it."""
+    n_judged: int
+    """Number of images or groups whose truth was known."""
+    n_failed: float
+    """Number of those that failed; for a promise about members the sum of their shares."""
+    failure_evidence: float | None
+    """Evidence that more than `most_failing` fail; None for a promise about a mean."""
+    most_failing: float | None
+    """The largest plausible share of failures if the promise is true: at least 1 - confidence.
+
+    A share level / 2 of calibration sets may exceed it. None for a promise about a mean.
+    """
+    changes: tuple[Change, ...] | None
+    """Changes of the latest images, strongest first; None if no shift, or if the calibration is too old."""
+    n_latest: int
+    """Number of the latest images that the changes describe."""
+    level: float
+    """Probability of ever calling an unchanged stream shifted, or failing (over calibration sets)."""
+    caveat: Caveat | None
+    """A caveat where the promise may not be about these images."""
+
+    @property
+    def shifted(self) -> bool:
+        """True if images ever differed from the calibration's by more than chance explains."""
+        return self.evidence >= 1 / self.level
+
+    @property
+    def failing(self) -> bool:
+        """True if more images ever failed than promised, by more than chance explains.
+
+        The other half of the level is for calibration sets under which more than `most_failing` fail.
+        """
+        return self.failure_evidence is not None and self.failure_evidence >= 2 / self.level

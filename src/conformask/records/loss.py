@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
-from conformask.names import DISTANCES, Allowance, Over
 from conformask.records.geometry import parsed
-from conformask.records.reference import Reference
-from conformask.storage.as_json import Json
+from conformask.records.names import DISTANCES, Allowance, Over
+from conformask.records.reading import Reference
+from conformask.records.record import Json
 
 LP = re.compile(r"l(\d+(?:\.\d+)?)")
 """Names of the distances lp, with the exponent."""

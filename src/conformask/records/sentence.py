@@ -4,9 +4,9 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from conformask.conformal.promise import Promise
-from conformask.names import SHARES
-from conformask.records.values import DIGITS, rounded_up, written
+from conformask.promises.promise import Promise
+from conformask.records.names import SHARES
+from conformask.records.numbers import DIGITS, rounded_up, written
 
 if TYPE_CHECKING:
     from conformask.records.card import CalibrationCard

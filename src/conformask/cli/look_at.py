@@ -1,0 +1,322 @@
+"""The verbs check and info: triplets before hours of work, and what a run folder promises."""
+
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from conformask.cli.options import AS_FILES_SAY, AsJson, Read
+from conformask.cli.output import bad_usage, facts, show, sizes_text
+from conformask.errors import MismatchError, MissingFileError
+from conformask.masker.run_folder import read_promise
+from conformask.records.card import CalibrationCard, with_promise
+from conformask.records.loss import LossTerms, with_loss
+from conformask.records.record import Json, read_json
+from conformask.records.selection import Selection
+from conformask.records.sentence import rounded_share
+from conformask.records.words import comparison_text, judged_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from conformask.images.check import CheckReport
+
+MOST = 5
+"""Largest number of spacings or orientations to list."""
+
+
+def check(
+    data: Path,
+    /,
+    *,
+    confidence: float = 0.9,
+    noise_plot: Path | None = None,
+    read: Read = AS_FILES_SAY,
+    json: AsJson = False,
+) -> None:
+    """Read every triplet; check pairs, shapes, ranges, duplicates across parts, the number of images.
+
+    Parameters
+    ----------
+    data
+        A folder with x/, y_hat/ and, where the truth is known, y/, or else repeats/; or a manifest.csv.
+    confidence
+        The confidence that you plan to ask for.
+    noise_plot
+        Where to draw the variance of the noise of repeats against their mean, an SVG file.
+    """
+    from conformask.images.check import check_triplets
+    from conformask.images.noise import photon_transfer_plot
+    from conformask.promises.promise import guarantee
+    from conformask.records.files import SVG_SIGNATURE, atomic_write, check_output
+    from conformask.records.words import network_label
+
+    needed = guarantee("marginal", confidence).smallest_calibration_set(None, None)
+    if noise_plot is not None:
+        check_output(noise_plot)
+    findings = check_triplets(read.triplets(data), needed)
+    if noise_plot is not None:
+        if findings.transfer is None:
+            bad_usage(f"--noise-plot needs two repeats of each image in {data}: repeats/NAME_1 and NAME_2")
+        with atomic_write(noise_plot) as aside:
+            aside.write_text(f"{SVG_SIGNATURE}\n{photon_transfer_plot(findings.transfer)}", encoding="utf-8")
+    parts = ", ".join(f"{count} {part}" for part, count in findings.parts.items())
+    rows = [
+        ("triplets", str(findings.n) + (f" in {findings.groups} groups" * (findings.groups < findings.n))),
+        (findings.reference.noun, _reference_text(findings)),
+        *([("regions", "promises are about them alone")] if findings.has_regions else []),
+        ("channels", f"x {findings.x_channels}, y_hat {findings.channels}"),
+        ("sizes", sizes_text(findings.sizes)),
+        *([("spacing", _counts_text(findings.spacings))] if findings.spacings else []),
+        *([("orientation", _counts_text(findings.orientations))] if findings.orientations else []),
+        *([("patients", str(findings.patients))] if findings.patients is not None else []),
+        ("mean |y - y_hat|", _errors_text(findings)),
+        *([("noise", _noise_text(findings))] if findings.transfer is not None else []),
+        ("y_hat made by", network_label(findings.network)),
+        ("parts", parts or "not split: each verb uses all of them for its own purpose"),
+    ]
+    verdict = [f"warning: {warning}" for warning in findings.warnings] or ["No problems found."]
+    show({"data": str(data), **vars(findings)}, facts(rows), *verdict, as_json=json)
+
+
+def _reference_text(findings: "CheckReport") -> str:
+    if not findings.reference.is_noisy:
+        return "known" if findings.has_truth else "unknown: only conformask mask can use them"
+    shares = "promises about shares with --distance l2 --over clean"
+    if findings.reference.formula is None:
+        shares += " only with --noise-model or a second repeat"
+    return f"{findings.reference.text}: {shares}, about means with --guarantee expected or rcps"
+
+
+def _noise_text(findings: "CheckReport") -> str:
+    from conformask.images.noise import FARTHEST
+    from conformask.records.numbers import plural
+
+    assert findings.transfer is not None
+    assert findings.reach is not None
+    model, reach = findings.transfer.model, findings.reach
+    independent = f"independent from {plural(reach, 'pixel')} on (--allowance exact --reach {reach})"
+    if reach > FARTHEST:
+        independent = f"shared by pixels more than {FARTHEST} apart (--allowance exact is refused)"
+    return (
+        f"variance gain * (value - offset) + read^2, {model.text}, values from 0 to 1 (--noise-model "
+        f"{model.option} for one repeat); {independent}, by the central limit theorem --reach "
+        f"{findings.clt_reach:g}"
+    )
+
+
+def _counts_text(counts: "Mapping[str, int]") -> str:
+    """Return the values with their counts; a single value without its count."""
+    if len(counts) == 1:
+        return next(iter(counts))
+    return ", ".join(f"{value} ({count})" for value, count in list(counts.items())[:MOST])
+
+
+def _errors_text(findings: "CheckReport") -> str:
+    if findings.mean_error is None or findings.error_quantiles is None:
+        return "unknown"
+    low, middle, high = findings.error_quantiles
+    worst = "" if findings.worst is None else f"; most on {findings.worst}"
+    return (
+        f"{findings.mean_error:.4f}; by image {low:.4f} (10 %), {middle:.4f} (half), {high:.4f} (90 %){worst}"
+    )
+
+
+HELD = {
+    "predictor": "predictor.json",
+    "scorer": "scorer.json",
+    "calibration": "calibration.json",
+    "evaluation": "evaluation.json",
+}
+TRAINING = "training.json"
+SHOWN = {
+    "predictor": {"task": "task", "size": "image size"},
+    "scorer": {
+        "scorer": "scorer",
+        "loss": "trained for",
+        "channels": "channels of y_hat",
+        "per_channel": "mask per channel",
+        "sizes": "image sizes",
+        "data_range": "data range",
+        "x_range": "range of x",
+    },
+    "calibration": {
+        "loss": "loss",
+        "threshold": "threshold",
+        "promise": "promise",
+        "family": "masks",
+        "rule": "lambda",
+        "level": "level",
+        "exact": "",
+        "n_calibration": "calibration images",
+        "hidden": "hidden on average",
+        "population": "population",
+        "calibrated": "calibrated",
+        "network": "network",
+        "fingerprint": "fingerprint",
+    },
+    "evaluation": {
+        "n_test": "test images",
+        "coverage": "coverage",
+        "mask_size": "hidden",
+        "mask_size_oracle": "best possible",
+        "fingerprint": "",
+    },
+}
+"""Keys to show from each file, with their labels; keys without a label appear in the JSON only."""
+OF_IMAGES = ("channels", "sizes", "data_range", "x_range")
+"""Keys of a scorer that a calibration has too."""
+BRIEF = {
+    "calibration": ("n_calibration", "hidden", "network", "fingerprint"),
+    "evaluation": ("n_test", "coverage"),
+}
+"""The keys of a calibrated run that are shown without --research."""
+ABSENT = {
+    "data_range": "by file type",
+    "x_range": "as y_hat; of 8 bits 0 to 255",
+    "population": "new images like these",
+    "network": "unknown",
+}
+
+
+def info(
+    run: Path,
+    /,
+    *,
+    fingerprint: Annotated[
+        bool,
+        Parameter(show_default=False, help="Print only the fingerprint of the masker, for the lab book."),
+    ] = False,
+    research: Annotated[
+        bool,
+        Parameter(show_default=False, help="Show every setting, lambda and the formula of the loss too."),
+    ] = False,
+    json: AsJson = False,
+) -> None:
+    """Show what a run folder contains and what it promises, without loading a network.
+
+    The exit status is 1 where a file was not saved with the others, so that nothing is promised.
+
+    Parameters
+    ----------
+    run
+        A run folder or a saved masker.
+    """
+    if fingerprint:
+        _, stored = read_promise(run)
+        if not stored:
+            raise MismatchError(
+                f"{run} has no fingerprint, because conformask 0.1 saved it: calibrate it again"
+            )
+        show({"fingerprint": stored}, stored, as_json=json)
+        return
+    held = {name: read_json(run / file) for name, file in HELD.items() if (run / file).is_file()}
+    for name, upgrade in (("scorer", with_loss), ("calibration", with_promise)):
+        held |= {name: upgrade(held[name])} if name in held else {}
+    if not held and not (run / TRAINING).is_file():
+        files = ", ".join([*HELD.values(), TRAINING])
+        raise MissingFileError(f"{run} is not a run folder: it contains none of {files}")
+    card, void = _promised(run) if "calibration" in held else (None, None)
+    sentence, formula = (None, None) if card is None else (card.sentence, card.formula)
+    if {"scorer", "calibration"} <= held.keys():  # a scorer without training knows less of the images
+        held["scorer"] = {key: held["calibration"].get(key) for key in OF_IMAGES} | held["scorer"]
+    record = {
+        name: {key: held[name].get(key) for key in keys if name != "scorer" or key in held[name]}
+        for name, keys in SHOWN.items()
+        if name in held
+    }
+    comparison = Selection.load(run).comparison if (run / "selection.npz").is_file() else None
+    keys = BRIEF if "calibration" in record and not research else SHOWN
+    rows = [row for name in record for row in _rows(run / HELD[name], keys.get(name, ()), name, record[name])]
+    if "evaluation" in record:  # which has the share of the test images
+        rows = [row for row in rows if row[0] != SHOWN["calibration"]["hidden"]]
+    show(
+        {
+            "run": str(run),
+            "sentence": sentence,
+            "formula": formula,
+            "void": void,
+            "comparison": comparison and asdict(comparison),
+            **record,
+        },
+        *([sentence] if sentence else []),
+        facts(rows),
+        *([] if comparison is None or sentence else [judged_text(comparison)]),
+        *([] if comparison is None or keys is BRIEF else [comparison_text(comparison)]),
+        *([void] if void else _notes(record, sentence, run)),
+        *([formula] if formula else []),
+        as_json=json,
+    )
+    if void:
+        sys.exit(1)
+
+
+def _rows(path: Path, keys: Iterable[str], name: str, part: Mapping[str, Json]) -> list[tuple[str, str]]:
+    labels = SHOWN[name]
+    try:
+        return [(labels[key], _text(key, part[key], part)) for key in keys if labels[key] and key in part]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise MismatchError(
+            f"{path} has contents that conformask does not write: copy the file again"
+        ) from error
+
+
+def _promised(run: Path) -> tuple[CalibrationCard | None, str | None]:
+    """Return the card, or the reason why it is none: a file that was not saved with the others."""
+    try:
+        return read_promise(run)[0], None
+    except MismatchError as error:
+        return None, str(error)
+
+
+def _notes(record: Mapping[str, Mapping[str, Json]], sentence: str | None, run: Path) -> list[str]:
+    notes = []
+    if not {"predictor", "scorer"} & set(record):
+        notes.append("Training is not finished: resume it with --resume.")
+    if "scorer" in record and not sentence:
+        notes.append(f"Nothing is promised yet: conformask calibrate {run} DATA --threshold T")
+    evaluated, now = record.get("evaluation"), record.get("calibration", {}).get("fingerprint")
+    if evaluated and evaluated["fingerprint"] != now:
+        notes.append(f"The evaluation is about an earlier promise: repeat conformask evaluate {run} DATA")
+    return notes
+
+
+def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
+    if value is None:
+        return ABSENT.get(key, "none")
+    if key == "sizes":
+        return sizes_text(value) if value else "any"
+    if key == "hidden":
+        return f"{rounded_share(value)} of {_terms(part['loss']).whole}"
+    if key in ("mask_size", "mask_size_oracle"):
+        return rounded_share(value)
+    if key == "loss":
+        terms = _terms(value)
+        return f"{terms.name}: {terms.formula}"
+    if key == "family":
+        return str(value["name"]) + ("" if value["name"] == "binary" else ": values between 0 and 1")
+    if key == "promise":
+        return ", ".join([str(value["guarantee"]), *_set_terms(value)])
+    if isinstance(value, Mapping):
+        return _text(key, value.get("lam", value.get("name")), part)
+    if value == math.inf:
+        return "inf: nothing needs hiding"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _terms(loss: Mapping[str, Json]) -> LossTerms:
+    window = loss.get("window")
+    return LossTerms(**{**loss, "window": tuple(window) if isinstance(window, list) else window})
+
+
+def _set_terms(promise: Mapping[str, Json]) -> list[str]:
+    """Return the terms of a promise that are set, but its guarantee: confidence 0.9, unit group."""
+    unsaid = {"guarantee": promise["guarantee"], "group_name": "group", "object_name": "object"}
+    given = {name: value for name, value in promise.items() if value and value != unsaid.get(name)}
+    return [name if value is True else f"{name} {value}" for name, value in given.items()]

@@ -1,0 +1,443 @@
+"""The verbs that make and change a promise: calibrate, recalibrate, thresholds, plan."""
+
+import warnings
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.bar import Bar
+from rich.table import Table
+
+from conformask.background import main_process
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    DEFAULT_DEVICES,
+    LOSS,
+    MARGINAL,
+    PROMISE,
+    SAME_LOSS,
+    AboutLoss,
+    AsJson,
+    Devices,
+    FamilyName,
+    Grey,
+    HigherMeans,
+    NetworkName,
+    ObjectsFrom,
+    OtherNetwork,
+    Patches,
+    Promised,
+    Read,
+    ScoreFrom,
+    Threshold,
+    WeightsPath,
+    family_option,
+    loss_of,
+)
+from conformask.cli.output import bad_usage, range_text, show, table
+from conformask.errors import ConformaskWarning, chosen
+from conformask.records import names
+from conformask.records.names import BOUNDED, SHARES
+
+if TYPE_CHECKING:
+    from conformask.images.triplets import Triplets
+    from conformask.masker.masker import Masker
+    from conformask.masker.thresholds import ThresholdChoice
+    from conformask.promises.promise import Promise
+    from conformask.records.loss import LossTerms
+
+BAR = 30
+"""Length of the bar of a mask of size 1, in characters; less on a terminal that is too narrow for it."""
+
+
+def thresholds(
+    run: Path,
+    /,
+    *,
+    promise: Promised = MARGINAL,
+    family: FamilyName = None,
+    grey: Grey = False,
+    json: AsJson = False,
+) -> None:
+    """Show what each threshold would mean on the selection images, or after a calibration on its images.
+
+    Parameters
+    ----------
+    run
+        The run folder of conformask train, calibrate or look.
+    """
+    from conformask.masker.load import load
+    from conformask.masker.thresholds import threshold_choices
+    from conformask.records.card import CALIBRATION
+    from conformask.scores.stored import load_scorer
+
+    chosen, stated = family_option(family, grey=grey), promise.promise()
+    if (run / CALIBRATION).is_file() and chosen is None:
+        masker = load(run)
+        stated = masker.card.promise if promise == MARGINAL else stated
+        choices, terms = threshold_choices(masker, promise=stated), masker.card.loss
+        step = f"Next: conformask recalibrate {run} --threshold T"
+    else:
+        scorer = load_scorer(run)
+        choices, terms = threshold_choices(scorer, promise=stated, family=chosen), scorer.card.loss
+        step = f"Nothing is calibrated yet. Next: conformask calibrate {run} DATA --threshold T"
+    show_choices(choices, terms, stated, step, as_json=json)
+
+
+def show_choices(
+    choices: "list[ThresholdChoice]", loss: "LossTerms", stated: "Promise", step: str, *, as_json: bool
+) -> None:
+    """Print a table of thresholds with their masks, and the next step."""
+    from conformask.records.sentence import rounded_share
+    from conformask.records.words import CHOSEN_ON_CALIBRATION
+
+    exploratory = any(choice.exploratory for choice in choices)
+    images = f"{'calibration' if exploratory else 'selection'} images"
+    at = (
+        stated.guarantee
+        if stated.confidence is None
+        else f"{stated.guarantee}, confidence {stated.confidence:g}"
+    )
+    rows = [
+        (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", rounded_share(c.mask_size), Bar(1, 0, c.mask_size))
+        for c in choices
+    ]
+    drawn = table(("threshold", "pass unmasked", "hidden", ""), rows)
+    drawn.columns[-1].max_width = BAR
+    record = {
+        "loss": loss, "confidence": stated.confidence,
+        "choices": [vars(choice) for choice in choices],
+    }  # fmt: skip
+    show(
+        record,
+        f"What a threshold on {loss.name} would mean ({at}), on the {images}:",
+        "",
+        drawn,
+        "",
+        *([CHOSEN_ON_CALIBRATION] if exploratory else []),
+        step,
+        as_json=as_json,
+    )
+
+
+PARTS = "calibrating"
+"""Subfolder of the run folder that keeps the finished parts of a calibration."""
+
+
+def calibrate(
+    run: Path,
+    data: Path | None = None,
+    /,
+    *,
+    scorer: Annotated[
+        names.Untrained | None,
+        Parameter(
+            show_default=False,
+            help="A score that needs no training: packaged (the score network that comes with conformask), "
+            "residual (|x - y_hat|), gradient (of y_hat, between neighbours) or spread (of y_hat, in a "
+            "window).",
+        ),
+    ] = None,
+    score_from: ScoreFrom = None,
+    higher: HigherMeans = "distrusted",
+    out: Annotated[
+        Path | None, Parameter(help="The new run folder; only with --scorer or --score-from.")
+    ] = None,
+    threshold: Threshold = None,
+    promise: Promised = MARGINAL,
+    family: FamilyName = None,
+    grey: Grey = False,
+    patches: Patches = None,
+    level: Annotated[
+        names.Level | None,
+        Parameter(
+            group=PROMISE,
+            help="Give all images one lambda, or each image its own, in proportion to a level that is "
+            "predicted from the image and its score; if not given, image where 20 or more images are set "
+            "aside for choices and this predicts better.",
+        ),
+    ] = None,
+    objects: ObjectsFrom = None,
+    about: AboutLoss = SAME_LOSS,
+    read: Read = AS_FILES_SAY,
+    network: NetworkName = None,
+    allow_network_mismatch: OtherNetwork = False,
+    tiled: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="DATA holds whole images of any size: score them by overlapping tiles of 1024 pixels. The "
+            "promise is then about whole images.",
+        ),
+    ] = False,
+    devices: Devices = DEFAULT_DEVICES,
+    json: AsJson = False,
+) -> None:
+    """Calibrate a scorer on triplets that it has not seen.
+
+    If a calibration is killed, the same command resumes it.
+
+    Parameters
+    ----------
+    run
+        The run folder of conformask train; with --scorer, give DATA in its place.
+    data
+        A folder of triplets; its calibration part is used. If it is not split, all of it is, but for a tenth
+        (groups whole) that is set aside for other choices where the run keeps no images for them.
+    """
+    from conformask.masker.calibrate import calibrate as calibrate_scorer
+    from conformask.masker.resolve import family_for, loss_for
+    from conformask.masker.thresholds import threshold_choices
+    from conformask.records.card import CALIBRATION
+    from conformask.records.files import places, refuse_unclaimed
+    from conformask.scores.given import Given
+    from conformask.scores.network_scorer import NetworkScorer
+    from conformask.scores.steps import patch_area
+    from conformask.scores.steps import tiled as tiled_scorer
+    from conformask.scores.stored import load_scorer
+    from conformask.scores.untrained import Untrained, for_images
+
+    if scorer is not None and score_from is not None:
+        bad_usage("give --scorer or --score-from, not both")
+    if higher != "distrusted" and score_from is None:
+        bad_usage("--higher goes with --score-from, which names the maps")
+    named = f"--scorer {scorer}" if score_from is None else f"--score-from {score_from}"
+    is_new = scorer is not None or score_from is not None
+    if is_new:
+        if data is not None or (out is None and threshold is not None):
+            bad_usage(f"with {named} give DATA and --out, and no run folder")
+        run, data = out or Path("RUN"), run
+    elif out is not None:
+        bad_usage("--out goes with --scorer; without it, the first argument is the run folder")
+    if data is None:
+        verb = "recalibrate" if threshold is not None or promise != MARGINAL else "thresholds"
+        bad_usage(f"no DATA is given: for what needs no images, use conformask {verb} {run}")
+    chosen_family = family_option(family, grey=grey)
+    if threshold is None and not is_new:
+        bad_usage(f"give --threshold; conformask thresholds {run} shows what thresholds would mean")
+    if threshold is not None:
+        refuse_unclaimed(places(run, CALIBRATION, *(["scorer.json"] if is_new else [])))
+    replaced = _replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
+    start: NetworkScorer | Untrained | Given
+    if score_from is not None:
+        start = Given(higher)
+    elif scorer is not None:
+        start = Untrained(scorer)
+    else:
+        start = load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
+    like = start.card if isinstance(start, NetworkScorer) else None
+    triplets = read.triplets(data, network, like, cues=score_from, objects=objects)
+    chosen = about.of_objects if objects is not None else None
+    if objects is None and about.is_given:
+        chosen = about.loss(loss_for(start, None).terms, triplets.values)
+    loss = loss_for(start, chosen, triplets)
+    area = patch_area(patches, triplets)
+    has_curves = False
+    if area is None and isinstance(start, NetworkScorer) and start.selection is not None:
+        name = family_for(start, loss, chosen_family).name
+        has_curves = start.selection.of == loss.terms and name in start.selection.curves
+    calibration, set_aside = (triplets.part("calibration"), None) if has_curves else triplets.set_aside()
+    used_scorer = for_images(start, calibration, loss, set_aside)
+    used_scorer = tiled_scorer(used_scorer, triplets.dimensions) if tiled else used_scorer
+    if threshold is None:
+        choices = threshold_choices(
+            used_scorer,
+            promise=promise.promise(),
+            family=chosen_family,
+            patches=area,
+            loss=loss,
+            selection=set_aside or calibration,
+        )
+        flag = "" if higher == "distrusted" else f" --higher {higher}"
+        flag += "" if patches is None else f" --patches {patches}"
+        flag += "" if objects is None else f" --objects {objects}"
+        command = f"calibrate {named}{flag} {data} --threshold T --out {run}"
+        show_choices(choices, loss.terms, promise.promise(), f"Next: conformask {command}", as_json=json)
+        return
+    masker = calibrate_scorer(
+        used_scorer,
+        calibration,
+        threshold=threshold,
+        loss=loss,
+        promise=promise.promise(),
+        family=chosen_family,
+        patches=area,
+        level=level,
+        selection=set_aside,
+        compute=devices.compute(run / PARTS),
+        allow_network_mismatch=allow_network_mismatch,
+    )
+    if main_process():
+        masker = masker.save(run)
+    apart = None if set_aside is None or triplets.has_split else _set_aside_text(calibration, set_aside)
+    show_calibration(run, masker, *filter(None, (replaced, apart)), as_json=json)
+
+
+def _set_aside_text(calibration: "Triplets", set_aside: "Triplets") -> str:
+    total = len(calibration) + len(set_aside)
+    return (
+        f"{len(set_aside)} of the {total} images were set aside for choices that the {len(calibration)} "
+        "calibration images must not see, such as another threshold."
+    )
+
+
+def _replaced_text(run: Path) -> str:
+    """Return what a calibration of a calibrated run replaces."""
+    from conformask.records.card import CALIBRATION, CalibrationCard
+    from conformask.records.record import read_json
+
+    earlier = CalibrationCard.from_json(read_json(run / CALIBRATION), run / CALIBRATION)
+    confidence = earlier.promise.confidence
+    terms = f"threshold {earlier.threshold:.4g}" + (
+        "" if confidence is None else f", confidence {confidence:g}"
+    )
+    return (
+        f"{run} was calibrated already ({terms}); this calibration has replaced that one. conformask "
+        f"recalibrate {run} changes threshold and confidence without images."
+    )
+
+
+def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) -> None:
+    """Print the promise, how much its masks hide, what it rests on, notes, and the promise as a formula."""
+    from conformask.masker.card import hidden_of
+    from conformask.records.words import EXPLORATORY_TEXT, comparison_text, useless_text
+    from conformask.scores.given import BY_VALUE
+
+    hashes = ("calibrated_on", "seen")
+    card = {key: value for key, value in masker.card.to_json().items() if key not in hashes}
+    lam = masker.card.rule.get("lam")
+    coverage = masker.coverage_range
+    exactness = "exact" if masker.card.exact else "on a grid, slightly conservative"
+    rule = (
+        f"lambda = {lam:.6g}" if isinstance(lam, float) else f"lambda by image ({masker.card.rule['kind']})"
+    )
+    lines = [
+        masker.sentence,
+        *filter(None, [hidden_of(masker.card)]),
+        f"{rule} (masks: {masker.card.masks}; {exactness})",
+    ]
+    if isinstance(lam, float) and masker.card.family == BY_VALUE:
+        lines += map(masker.card.promise.named, filter(None, [masker.scorer.shown_text(lam)]))
+    if masker.card.n_effective is not None:
+        lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
+    if coverage is not None:
+        units = masker.card.promise.named(f"{masker.guarantee.unit.singular}s")
+        lines.append(
+            f"For 90 % of such calibration sets, the coverage of new {units} is {range_text(coverage)}."
+        )
+    comparison = masker.comparison
+    lines += notes
+    if comparison is not None:
+        lines += filter(None, [comparison_text(comparison), useless_text(comparison)])
+    lines += [EXPLORATORY_TEXT] if masker.card.exploratory else []
+    lines.append(masker.formula)
+    said = {"run": str(run), "sentence": masker.sentence, "formula": masker.formula}
+    record = {**said, **card, "lam": lam, "coverage_range": coverage}
+    record["comparison"] = comparison and asdict(comparison)
+    show(record, *lines, as_json=as_json)
+
+
+FEW_HIDE_MORE = (
+    "Not in the table: few images hide more, and how much is chance. On fields of nuclei, 12 hid 30 % (19 to "
+    "44 %), 25 hid 27 % (20 to 38 %), 100 hid 23 % (20 to 25 %)."
+)
+"""What no law says, measured by research/few_images.py."""
+
+
+def plan(
+    *,
+    threshold: Annotated[
+        str | None,
+        Parameter(group=PROMISE, help="For promises about a mean: the threshold, such as 0.05 or 5%."),
+    ] = None,
+    promised: Promised = MARGINAL,
+    n: Annotated[int | None, Parameter(help="Show only this number of calibration images.")] = None,
+    distance: Annotated[
+        str, Parameter(group=LOSS, help=f"For promises about a mean: the distance, {', '.join(BOUNDED)}.")
+    ] = "l1",
+    over: Annotated[
+        names.Over | None,
+        Parameter(group=LOSS, help="For promises about a mean: how an error map becomes one number."),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Show how many calibration images a promise needs, and the range in which coverage will lie."""
+    from conformask.promises.promise import plan as plan_for
+    from conformask.records.loss import LossTerms
+    from conformask.records.selection import threshold_in_loss, threshold_of
+
+    if n is not None and n < 1:
+        bad_usage(f"--n {n}: give at least 1 calibration image")
+    promise = promised.promise().resolve()
+    bounded = chosen(BOUNDED, distance, "bounded distance")
+    own = promise.own_bounds and bounded.by_image and over in (None, "image")
+    bound = 1.0 if over in SHARES else bounded.upper_bound
+    about = LossTerms(distance=distance, over=over)
+    level = None if threshold is None else threshold_of(threshold_in_loss(threshold, about, None), None)
+    planned = plan_for(promise, level, None if own else bound, n)
+    record = {
+        "guarantee": promise.name,
+        "confidence": promise.confidence,
+        "delta": promise.delta,
+        "n_calibration": planned.n_calibration,
+        "unit": planned.unit,
+        "prospects": [vars(prospect) for prospect in planned.prospects],
+    }
+    levels = {"confidence": promise.confidence, "delta": promise.delta}
+    terms = [promise.name, *(f"{key} {value:g}" for key, value in levels.items() if value is not None)]
+    needed = f"{planned.unit} needed to calibrate: at least {planned.n_calibration}"
+    text: list[str | Table] = [f"{', '.join(terms)}: {needed}"]
+    if own:
+        text.append("This minimum yields very large masks: add images, and the bound per image matters less.")
+    laws = [p for p in planned.prospects if p.coverage is not None]
+    if laws:
+        rows = [(f"{p.n}", range_text(p.coverage)) for p in laws]
+        text += ["", table((planned.unit, "coverage, for 90 % of calibration sets"), rows), "", FEW_HIDE_MORE]
+    elif n is not None:
+        too_few = n < planned.n_calibration
+        text.append(f"{n} are too few." if too_few else "The range of coverage is not known.")
+    show(record, *text, as_json=json)
+
+
+def recalibrate(
+    run: Path,
+    /,
+    *,
+    threshold: Threshold = None,
+    promise: Promised = MARGINAL,
+    weights_path: WeightsPath = None,
+    json: AsJson = False,
+) -> None:
+    """Change the promise of a run, from the curves that its calibration stored, in milliseconds.
+
+    Terms that are not given stay as they are.
+
+    Parameters
+    ----------
+    run
+        A calibrated run folder.
+    """
+    from conformask.errors import MissingFileError
+    from conformask.masker.load import load
+    from conformask.records.card import CALIBRATION
+
+    if threshold is None and promise == MARGINAL:
+        bad_usage("give --threshold, --confidence, or another term of the promise to change")
+    if not (run / CALIBRATION).is_file():
+        raise MissingFileError(
+            f"{run} has no calibration to change yet: conformask calibrate {run} DATA --threshold T"
+        )
+    masker = load(run, loss=loss_of(run, weights_path))
+    level = None if threshold is None else masker.threshold_of(threshold)
+    wanted = masker.card.promise.changed(**vars(promise))
+    recalibrated = masker.recalibrate(threshold=level, promise=wanted)
+    if level is not None and recalibrated.card.threshold < level:
+        warnings.warn(
+            f"{level:g} was lowered to the declared threshold {recalibrated.card.threshold:g}",
+            category=ConformaskWarning,
+            stacklevel=1,
+        )
+    if main_process():
+        recalibrated = recalibrated.save(run)
+    show_calibration(run, recalibrated, as_json=json)

@@ -1,0 +1,135 @@
+"""conformask mask: write masks for new images."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    DEFAULT_DEVICES,
+    AsJson,
+    Devices,
+    NetworkName,
+    OtherNetwork,
+    Read,
+    WeightsPath,
+    loss_of,
+)
+from conformask.cli.output import show
+
+
+def mask(
+    run: Path,
+    data: Annotated[
+        Path,
+        Parameter(
+            help="A folder with x/ and y_hat/, or with a manifest.csv; with y/, the masks are measured too. "
+            "A split is ignored."
+        ),
+    ],
+    out: Path,
+    /,
+    *,
+    read: Read = AS_FILES_SAY,
+    network: NetworkName = None,
+    allow_network_mismatch: OtherNetwork = False,
+    overwrite: Annotated[
+        bool,
+        Parameter(show_default=False, help="Remove masks of another promise or of other images from OUT."),
+    ] = False,
+    dicom_seg: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="For DICOM series, also write a DICOM SEG of the pixels that are not wholly shown, with the "
+            "promise for the others.",
+        ),
+    ] = False,
+    mask_geometry: Annotated[
+        Literal["x", "y_hat"],
+        Parameter(
+            help="Whose file type and geometry the masks have: use x, for example, for a DICOM series whose "
+            "y_hat is NIfTI, if both files state that they lie in the same place."
+        ),
+    ] = "y_hat",
+    release: Annotated[
+        float | None,
+        Parameter(
+            help="Also release images, such that at most this share of them misses the threshold, in "
+            "expectation: see conformask release."
+        ),
+    ] = None,
+    weights_path: WeightsPath = None,
+    devices: Devices = DEFAULT_DEVICES,
+    json: AsJson = False,
+) -> None:
+    """Write a mask (16-bit PNG, or TIFF or OME-Zarr if y_hat is) and an overlay per image, and mask sizes.
+
+    Images larger than a tile of 1024 pixels, and OME-Zarr folders, are masked whole, by overlapping tiles,
+    with bounded memory. A promise that was calibrated on tiles does not cover them, and the output says so;
+    calibrate with --tiled for one that does.
+
+    Parameters
+    ----------
+    run
+        A calibrated run folder.
+    out
+        The folder for masks/, overlays/, sizes.csv and masks.json; a killed run resumes there.
+    """
+    from conformask.extras.watch.monitor import shift_of
+    from conformask.masker.load import load
+    from conformask.masker.looks import outliers_text
+    from conformask.masker.release import release_once
+    from conformask.masker.write import write_masks
+    from conformask.records.sentence import rounded_share
+    from conformask.records.words import clipped_text, formula_here, measurement_text, promised_here
+
+    masker = load(run, loss=loss_of(run, weights_path))
+    triplets = read.triplets(data, network, masker.card)
+    released = None
+    if release is not None:
+        released = release_once(run, masker, triplets, release, allow_network_mismatch=allow_network_mismatch)
+    written = write_masks(
+        masker,
+        triplets,
+        out,
+        allow_network_mismatch=allow_network_mismatch,
+        overwrite=overwrite,
+        dicom_seg=dicom_seg,
+        mask_geometry=mask_geometry,
+        released=released,
+        compute=devices.compute(),
+    )
+    n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
+    record = {
+        "out": str(out), "n": n, "mask_size": mean, "sentence": masker.sentence, "formula": masker.formula,
+    }  # fmt: skip
+    measured = written.measurement
+    lines = [measurement_text(masker.card, measured, written.caveat, written.n_used)]
+    lines = [line for line in lines if line]
+    if released is not None:
+        lines.append(released.summary)
+    shift = shift_of(masker, written.features, triplets)
+    lines += [] if shift is None else [f"{shift} conformask monitor {run} {data} describes the change."]
+    lines += [outliers_text(written.outliers, n)] if written.outliers else []
+    clipped = clipped_text(written.clipped, masker.card.clipped)
+    lines += [] if clipped is None else [f"warning: {clipped}"]
+    show(
+        {
+            **record,
+            "fingerprint": masker.fingerprint,
+            "measurement": measured,
+            "used": written.n_used,
+            "caveat": written.caveat,
+            "released": None if released is None else released.n_released,
+            "shift": shift,
+            "outliers": written.outliers,
+            "clipped": sum(written.clipped.values()) / len(written.clipped) if written.clipped else None,
+        },
+        promised_here(masker.sentence, written.caveat),
+        f"{n} masks in {out}: {rounded_share(mean)} of their pixels are hidden",
+        *lines,
+        *formula_here(masker.formula, written.caveat),
+        as_json=json,
+    )

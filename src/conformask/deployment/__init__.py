@@ -1,1 +1,0 @@
-"""Masks of a whole folder of images, written to disk."""

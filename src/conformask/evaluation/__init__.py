@@ -1,1 +1,0 @@
-"""Evaluation of calibrated maskers on images that no choice has seen."""

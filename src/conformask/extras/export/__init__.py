@@ -1,0 +1,1 @@
+"""Exporting a masker: ONNX, folders for model collections, arrays of dask."""

@@ -1,0 +1,1 @@
+"""File formats that need optional packages: DICOM, NIfTI, OME-Zarr."""

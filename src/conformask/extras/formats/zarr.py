@@ -1,0 +1,549 @@
+"""OME-Zarr images, and masks of them. Needs the extra zarr."""
+
+import bz2
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from itertools import accumulate, chain, islice
+from math import ceil, prod
+from operator import mul
+from os import SEEK_END
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from conformask.errors import ImageError, MissingFileError, failure_of_system
+from conformask.extensions import pip_install
+from conformask.images.formats import (
+    Blocks,
+    Factors,
+    Format,
+    Header,
+    ImageHandle,
+    Places,
+    Shape,
+    SourceImage,
+    bits_of,
+    check_memory,
+    fill_level,
+    halved,
+    halvings,
+    range_of,
+    rounded_down,
+    time_point,
+)
+from conformask.images.tiff import (
+    LETTERS,
+    NGFF_UNITS,
+    Placement,
+    axes_of,
+    geometry_of,
+    image_of,
+    placement_of,
+)
+from conformask.records.reading import Reading
+from conformask.records.record import Array
+
+WITH_HEADER = zlib.MAX_WBITS + 32
+"""Window bits with which zlib takes its own format and gzip's."""
+ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+DICTIONARY = (0, 1, 2, 4)
+"""Number of bytes of the dictionary ID in the header of a Zstandard frame, by its flag."""
+
+
+def decompressed_size(codec: str, content: bytes, largest: int) -> int:
+    """Return the size of a decompressed chunk; above `largest`, some number larger than that.
+
+    Args:
+        codec: its name in zarr; a codec that is not a compressor leaves the size as it is.
+        content: the chunk.
+        largest: the size above which it may stop.
+
+    Raises:
+        Exception: the chunk is damaged; the type depends on the codec.
+    """
+    measure = MEASURES.get(codec)
+    return len(content) if measure is None else measure(content, largest)
+
+
+def _stream_size(new: Callable[[], Any]) -> Callable[[bytes, int], int]:
+    """Return a measure for a decompressor that can stop early; several streams may follow each other."""
+
+    def measure(content: bytes, largest: int) -> int:
+        size = 0
+        while content and size <= largest:
+            stream, pending = new(), content
+            while not stream.eof and size <= largest:
+                part = stream.decompress(pending, largest + 1 - size)
+                pending = getattr(stream, "unconsumed_tail", b"")
+                if not part and not pending:
+                    return size
+                size += len(part)
+            content = stream.unused_data
+        return size
+
+    return measure
+
+
+def _blosc_size(content: bytes, largest: int) -> int:
+    """Read the size from the header; raise for truncated chunks, since Blosc reads past their end."""
+    stated, size = int.from_bytes(content[12:16], "little"), len(content)
+    if max(stated, 16) != size:
+        raise ValueError(f"it has {size} bytes, but its header states {stated}")
+    return int.from_bytes(content[4:8], "little")
+
+
+def _lz4_size(content: bytes, largest: int) -> int:
+    return int.from_bytes(content[:4], "little")
+
+
+def _zstd_size(content: bytes, largest: int) -> int:
+    """Read the size from the header of a frame, else decompress the frame into as many bytes as allowed."""
+    import imagecodecs
+
+    if content[:4] != ZSTD_MAGIC:
+        raise ValueError("it is not a Zstandard frame")
+    # RFC 8878: a descriptor, perhaps the size of a window, an ID of a dictionary, and the size of the content
+    descriptor = content[4]
+    single_segment, length = bool(descriptor & 32), (0, 2, 4, 8)[descriptor >> 6]
+    length = 1 if single_segment and not length else length
+    start = 5 + (not single_segment) + DICTIONARY[descriptor & 3]
+    if length:
+        return int.from_bytes(content[start : start + length], "little") + (256 if length == 2 else 0)
+    try:
+        return len(imagecodecs.zstd_decode(content, out=largest))
+    except imagecodecs.ZstdError:
+        return largest + 1
+
+
+MEASURES: Mapping[str, Callable[[bytes, int], int]] = {
+    "gzip": _stream_size(lambda: zlib.decompressobj(WITH_HEADER)),
+    "zlib": _stream_size(lambda: zlib.decompressobj(WITH_HEADER)),
+    "bz2": _stream_size(bz2.BZ2Decompressor),
+    "blosc": _blosc_size,
+    "lz4": _lz4_size,
+    "zstd": _zstd_size,
+}
+
+
+COLOURS = ("FF0000", "00FF00", "0000FF")
+"""Colours of three channels; any other number of channels is shown in white."""
+WINDOW = {"min": 0, "max": 65535, "start": 0, "end": 65535}
+"""Display range, from black to white, for viewers."""
+TYPES = {letter: kind for kind, letter in LETTERS.items()}
+"""Types of the axes that are not spatial."""
+
+
+def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
+    """Write a mask of 16 bits, [t, c, z, y, x] without t or z where it has none, and its smaller levels.
+
+    The chunks are the blocks.
+
+    Raises:
+        MissingFileError: the extra zarr is not installed.
+    """
+    try:
+        import zarr
+
+        axes = ["t", "c", *"zyx"[2 - len(shape) :]] if under.is_film else ["c", *"zyx"[1 - len(shape) :]]
+        lead, spacing = axes.index("c") + 1, under.geometry.spacing if under.geometry else None
+        steps = [(*(1,) * lead, *factors) for factors in halvings(shape[lead:], spacing)]
+        attributes = {"ome": _metadata(axes, shape[0], steps, under)}
+    except ImportError as error:
+        raise MissingFileError(f"{path} needs zarr: {pip_install('zarr')}") from error
+    group = zarr.create_group(path, zarr_format=3, attributes=attributes)
+    level = _level(group, 0, _as_stored(shape, lead), axes, block)
+    for places, values in blocks:
+        level[_as_stored((slice(None), *places), lead)] = rounded_down(values).swapaxes(0, lead - 1)
+    for number, factors in enumerate(steps, 1):
+        smaller = _level(group, number, halved(level.shape, factors), axes, block)
+        fill_level(smaller, level, factors, smaller.chunks)
+        level = smaller
+
+
+def _level(group: Any, number: int, shape: Shape, axes: list[str], block: int) -> Any:
+    return group.create_array(
+        str(number),
+        shape=shape,
+        chunks=tuple(min(1 if axis in "tc" else block, side) for axis, side in zip(axes, shape, strict=True)),
+        dtype="uint16",
+        dimension_names=axes,
+        config={"write_empty_chunks": True},
+    )
+
+
+def _as_stored(values: tuple[Any, ...], lead: int) -> tuple[Any, ...]:
+    """Reorder C, [T], space to the order of the file: [T], C (`lead` axes), space."""
+    return (*values[1:lead], values[0], *values[lead:])
+
+
+def _metadata(axes: list[str], count: int, steps: list[Factors], under: SourceImage) -> dict[str, Any]:
+    """Return the NGFF metadata of a mask and its levels, validated by yaozarrs."""
+    from yaozarrs.v05 import Image
+
+    base = _placement(under, axes)
+    units = ({} if unit is None else {"unit": unit} for unit in base.units)
+    totals = accumulate(steps, lambda total, step: tuple(map(mul, total, step)), initial=(1,) * len(axes))
+    image = {
+        "name": f"mask of {under.path.name}, 1 = trusted" if under.path else "mask, 1 = trusted",
+        "axes": [
+            {"name": axis, "type": TYPES.get(axis, "space"), **unit}
+            for axis, unit in zip(axes, units, strict=True)
+        ],
+        "datasets": [
+            {"path": str(number), "coordinateTransformations": _transformations(base, factors)}
+            for number, factors in enumerate(totals)
+        ],
+        "type": "mean",
+        "metadata": {"description": "means of neighbouring pixels, rounded down"},
+    }
+    colours = COLOURS if count == len(COLOURS) else ("FFFFFF",) * count
+    channels = [{"color": colour, "window": WINDOW, "label": "mask", "active": True} for colour in colours]
+    model = Image.model_validate({"version": "0.5", "multiscales": [image], "omero": {"channels": channels}})
+    metadata: dict[str, Any] = model.model_dump(mode="json", exclude_none=True)
+    return metadata
+
+
+def _placement(under: SourceImage, axes: list[str]) -> Placement:
+    """Return the placement of the image under a mask, by its geometry and, for an OME-Zarr, its metadata."""
+    source = _placement_of_zarr(under.file_and_time[0], axes)
+    if under.geometry is None:
+        return source
+    spacing, unit = under.geometry.spacing, NGFF_UNITS[under.geometry.unit]
+    lead = len(axes) - len(spacing)
+    units = (*source.units[:lead], *(unit,) * len(spacing))
+    return Placement((*source.scale[:lead], *spacing), source.translation, units)
+
+
+def _placement_of_zarr(folder: Path | None, axes: list[str]) -> Placement:
+    """Return the placement stated by an OME-Zarr, but for c; scale 1, origin 0, no unit if it is unknown."""
+    import zarr
+
+    unknown = Placement((1.0,) * len(axes), (0.0,) * len(axes), (None,) * len(axes))
+    if folder is None or not (folder.suffix == ".zarr" and folder.is_dir()):
+        return unknown
+    image = image_of(zarr.open_group(folder, mode="r").attrs)
+    letters, others = axes_of(image), [axis for axis in axes if axis != "c"]
+    if not set(others) <= set(letters):
+        return unknown
+    source, c = placement_of(image).of(letters, others), axes.index("c")
+    return Placement(
+        (*source.scale[:c], 1.0, *source.scale[c:]),
+        (*source.translation[:c], 0.0, *source.translation[c:]),
+        (*source.units[:c], None, *source.units[c:]),
+    )
+
+
+def _transformations(base: Placement, factors: Factors) -> list[dict[str, Any]]:
+    """Return the transformations of a level; the centre of its first pixel, a mean, lies further in."""
+    scale = [step * factor for step, factor in zip(base.scale, factors, strict=True)]
+    centre = [
+        origin + step * (factor - 1) / 2
+        for origin, step, factor in zip(base.translation, base.scale, factors, strict=True)
+    ]
+    steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
+    return steps + ([{"type": "translation", "translation": centre}] if any(centre) else [])
+
+
+CODECS = {*MEASURES, "bytes", "crc32c", "sharding_indexed", "shuffle", "transpose"}
+"""Codecs that only turn chunks into numbers; the compressors are those whose size can be measured."""
+AXES = ("t", "c", "z", "y", "x")
+SHOWN = 3
+"""Number of missing chunks that an error names."""
+EMPTY = 2**64 - 1
+"""Offset and length, in the index of a shard, that mark a chunk as missing."""
+CRC32C = 4
+"""Bytes of the checksum of the index, if it has one."""
+SLACK = 64
+"""Bytes that a chunk may hold beside its numbers."""
+
+
+@dataclass(frozen=True)
+class ZarrLevel:
+    """The highest resolution of an OME-Zarr image, or of one time point of it."""
+
+    path: Path
+    array: Any
+    """The zarr array."""
+    axes: tuple[str, ...]
+    placement: Placement
+    """Placement of all axes."""
+    time: int = 0
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its chunks."""
+        return self.path / str(self.array.path)
+
+    @property
+    def sides(self) -> dict[str, int]:
+        """Length of each axis."""
+        return dict(zip(self.axes, self.array.shape, strict=True))
+
+    @property
+    def spatial(self) -> tuple[str, ...]:
+        """Spatial axes of an image; (y, x) for a single plane."""
+        return ("z", "y", "x") if self.sides.get("z", 1) > 1 else ("y", "x")
+
+    @property
+    def header(self) -> Header:
+        """Header of the image, known without its pixels."""
+        dtype, sides, places = self.array.dtype, self.sides, self.placement.of(self.axes, self.spatial)
+        geometry = geometry_of(list(zip(places.scale, places.units, strict=True)))
+        space = tuple(sides[axis] for axis in self.spatial)
+        data_range = range_of(dtype, str(self.path))
+        return Header(sides.get("c", 1), space, bits_of(dtype), data_range, geometry)
+
+    def window(self, places: Places) -> Array:
+        """Read the pixels of a window, (*space) or (*space, C), in the file's type.
+
+        Raises:
+            ImageError: a chunk cannot be decoded, or they take more memory than allowed.
+        """
+        first = f"{'planes' if len(places) == 3 else 'rows'} {places[0].start} to {places[0].stop}"
+        values = self.sides.get("c", 1) * prod(span.stop - span.start for span in places)
+        check_memory(f"{self.path}, {first},", self.array.dtype.itemsize * values)
+        image_axes = ("c", *self.spatial)
+        slices = (span if axis in image_axes else span.start for axis, span in self._slices(places))
+        try:
+            self._check_sizes(places)
+            pixels: Array = np.asarray(self.array[tuple(slices)])
+        except Exception as error:  # zarr's codecs share no type of error
+            if failure_of_system(error) is not None:
+                raise
+            raise ImageError(
+                f"{self.path}: {first} cannot be read ({error}): a chunk may be truncated; copy the folder "
+                "again"
+            ) from error
+        return np.moveaxis(pixels, 0, -1) if "c" in self.axes else pixels
+
+    def _slices(self, places: Places) -> list[tuple[str, slice]]:
+        """Return each axis, and the slice of a window along it."""
+        slices = {"t": slice(self.time, self.time + 1), "c": slice(0, self.sides.get("c", 1))}
+        slices |= dict(zip(self.spatial, places, strict=True))
+        return [(axis, slices.get(axis, slice(0, 1))) for axis in self.axes]
+
+    def keys(self, places: Places) -> Iterator[str]:
+        """Yield the names of the files of the chunks, or shards, that hold a window."""
+        spans = self._spans(places, self.array.shards or self.array.chunks)
+        return (self.array.metadata.encode_chunk_key(place) for place in _places(spans))
+
+    def left_out(self, places: Places) -> Iterator[str]:
+        """Yield the chunks of a window that existing shards do not hold, such as c/0/1[2, 3]."""
+        return (f"{key}{list(inner)}" for key, inner, offset, _ in self._inner(places) if offset == EMPTY)
+
+    def _inner(self, places: Places) -> Iterator[tuple[str, tuple[int, ...], int, int]]:
+        """Yield the chunks of a window in existing shards: shard, place in it, offset, length."""
+        shards, chunks = self.array.shards, self.array.chunks
+        if shards is None:
+            return
+        sides = tuple(shard // chunk for shard, chunk in zip(shards, chunks, strict=True))
+        window = self._spans(places, chunks)
+        for place in _places(self._spans(places, shards)):
+            key = self.array.metadata.encode_chunk_key(place)
+            if not _holds_bytes(self.folder / key):
+                continue
+            index = self._index(self.folder / key, sides)
+            starts = [number * side for number, side in zip(place, sides, strict=True)]
+            spans = [
+                range(max(span.start - start, 0), min(span.stop - start, side))
+                for span, start, side in zip(window, starts, sides, strict=True)
+            ]
+            yield from ((key, inner, *map(int, index[inner])) for inner in _places(spans))
+
+    def _index(self, shard: Path, sides: tuple[int, ...]) -> Array:
+        """Return offset and length of the chunks in a shard; zarr checks the checksum of this index."""
+        sharding = self.array.metadata.codecs[0]
+        values, checksum = 2 * prod(sides), CRC32C * (len(sharding.index_codecs) - 1)
+        with shard.open("rb") as file:
+            # an enumeration up to zarr 3.1, a string from 3.4 on; in JSON the same
+            if sharding.to_dict()["configuration"]["index_location"] == "end":
+                file.seek(-8 * values - checksum, SEEK_END)
+            return np.frombuffer(file.read(8 * values), np.uint64).reshape(*sides, 2)
+
+    def _spans(self, places: Places, chunks: Sequence[int]) -> list[range]:
+        """Return the chunks of these sides that hold a window, along each axis."""
+        return [
+            range(span.start // chunk, ceil(span.stop / chunk))
+            for (_, span), chunk in zip(self._slices(places), chunks, strict=True)
+        ]
+
+    def _check_sizes(self, places: Places) -> None:
+        """Raise for chunks that decompress to more than the array declares.
+
+        Raises:
+            ValueError: names the first, or one that is truncated.
+        """
+        compressors = [name for name in _codecs(self.array) if name in MEASURES]
+        if not compressors:
+            return
+        expected = self.array.dtype.itemsize * prod(self.array.chunks)
+        for name, content in self._stored(places):
+            try:
+                size = decompressed_size(compressors[-1], content, expected + SLACK)
+            except Exception as error:  # the type depends on codec and damage
+                raise ValueError(f"chunk {name}: {error}") from error
+            if size > expected + SLACK:
+                raise ValueError(f"chunk {name} contains more than its {expected} bytes")
+
+    def _stored(self, places: Places) -> Iterator[tuple[str, bytes]]:
+        """Yield the chunks of a window that exist, compressed as in their files."""
+        if self.array.shards is None:
+            present = (key for key in self.keys(places) if (self.folder / key).is_file())
+            yield from ((key, (self.folder / key).read_bytes()) for key in present)
+        for key, inner, offset, length in self._inner(places):
+            if offset != EMPTY:
+                with (self.folder / key).open("rb") as file:
+                    file.seek(offset)
+                    yield f"{key}{list(inner)}", file.read(length)
+
+
+def _codecs(array: Any) -> list[str]:
+    """Return the names of the codecs of an array, including those inside its shards, in encoding order."""
+    if array.metadata.zarr_format == 2:
+        codecs = [*(array.metadata.filters or ()), array.metadata.compressor]
+        return [str(codec.codec_id) for codec in codecs if codec is not None]
+    return list(_names_of_codecs(array.metadata.to_dict()["codecs"]))
+
+
+def _names_of_codecs(codecs: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for codec in codecs:
+        yield str(codec["name"]).removeprefix("numcodecs.")
+        yield from _names_of_codecs(codec.get("configuration", {}).get("codecs", ()))
+
+
+def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
+    """Open the image of an OME-Zarr folder, or one time point of it, if none of its chunks is missing.
+
+    zarr reads missing chunks as black, and a mask would vouch for them.
+
+    Raises:
+        MissingFileError: the extra zarr is not installed.
+        ImageError: the folder is not an OME-Zarr image, has several time points and none is named, chunks are
+            missing, or one takes more memory than allowed.
+    """
+    level = _open_level(path)
+    level = replace(level, time=time_point(path, level.sides.get("t"), time))
+    check_memory(f"a chunk of {path}", level.array.dtype.itemsize * prod(level.array.chunks))
+    header = level.header
+    _check_chunks(level, header.everywhere, reading.empty_chunks)
+    return nullcontext(ImageHandle(header, lambda: level.window(header.everywhere), lambda: level.window))
+
+
+def times_of_zarr(path: Path, reading: Reading) -> int | None:
+    """Return the number of time points of a folder; None where it has one, or no axis of time."""
+    times = _open_level(path).sides.get("t", 1)
+    return times if times > 1 else None
+
+
+def _open_level(path: Path) -> ZarrLevel:
+    """Open the highest resolution of an OME-Zarr folder.
+
+    Raises:
+        MissingFileError: the extra zarr is not installed.
+        ImageError: the folder is not an OME-Zarr image, or has other axes.
+    """
+    group = _group(path)
+    try:
+        image = image_of(group.attrs)
+        array, *coarser = (group[dataset["path"]] for dataset in image["datasets"])
+        _check_largest(path, array, coarser)
+        level = ZarrLevel(path, array, axes_of(image), placement_of(image))
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise ImageError(
+            f"{path} is not an OME-Zarr image: it has no multiscales with axes and datasets ({error}); "
+            "write it with an OME-Zarr writer of NGFF 0.4 or 0.5"
+        ) from error
+    _check_axes(level)
+    _check_codecs(level)
+    return level
+
+
+def _check_largest(path: Path, array: Any, coarser: Sequence[Any]) -> None:
+    if any(prod(other.shape) > prod(array.shape) for other in coarser):
+        raise ImageError(
+            f"{path}: the first of its datasets, {array.path!r} {array.shape}, is not the largest: NGFF "
+            "lists them from the highest resolution down; put them in this order in its metadata"
+        )
+
+
+def _check_codecs(level: ZarrLevel) -> None:
+    """Raise for codecs that are not on the list: one of numcodecs runs whatever a chunk holds, as pickle."""
+    names = _codecs(level.array)
+    unknown = [name for name in names if name not in CODECS]
+    if unknown or sum(name in MEASURES for name in names) > 1 or level.array.dtype.kind not in "buif":
+        problem = f"contains {level.array.dtype} encoded by {', '.join(names)}"
+        if unknown:
+            problem = f"uses the codec {unknown[0]}"
+        raise ImageError(
+            f"{level.path} {problem}, which is not supported: write integers or floats, with one of "
+            f"{', '.join(MEASURES)}"
+        )
+
+
+def _group(path: Path) -> Any:
+    try:
+        import zarr
+    except ImportError as error:
+        raise MissingFileError(f"{path} needs zarr: {pip_install('zarr')}") from error
+    try:
+        return zarr.open_group(path, mode="r")
+    except Exception as error:  # of many types, for a folder that is damaged or something else
+        raise ImageError(f"{path} is not an OME-Zarr image ({error}); copy the folder again") from error
+
+
+def _check_axes(level: ZarrLevel) -> None:
+    axes, shape = level.axes, level.array.shape
+    in_order = len(axes) == len(shape) and list(axes) == [axis for axis in AXES if axis in axes]
+    names = getattr(level.array.metadata, "dimension_names", None) or ()
+    if any(name is not None and name.lower() != axis for name, axis in zip(names, axes, strict=False)):
+        raise ImageError(
+            f"{level.path}: the array names its axes {', '.join(map(str, names))}, but the image's metadata "
+            f"name them {', '.join(axes)}: correct the one that is wrong"
+        )
+    if not in_order or axes[-2:] != ("y", "x"):
+        raise ImageError(
+            f"{level.path} has axes {', '.join(axes)} of shape {shape}; an image needs y and x, preceded by "
+            "any of t, c and z in this order: write it with these axes"
+        )
+
+
+def _check_chunks(level: ZarrLevel, places: Places, empty: bool) -> None:
+    files = ((key, level.folder / key) for key in level.keys(places))
+    # an empty file is a failed copy; a chunk that has no file may be empty
+    lost = (key for key, file in files if not _holds_bytes(file) and (file.exists() or not empty))
+    missing = list(islice(chain(lost, () if empty else level.left_out(places)), SHOWN + 1))
+    if missing:
+        more = " and more" if len(missing) > SHOWN else ""
+        raise ImageError(
+            f"{level.path} is missing chunks {', '.join(missing[:SHOWN])}{more} of array "
+            f"{level.array.path!r}: copy it again. If its writer left out empty chunks, write it with "
+            "write_empty_chunks=True, or have them read as empty, --empty-chunks (empty_chunks=True)"
+        )
+
+
+def _holds_bytes(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _places(spans: Sequence[range]) -> Iterator[tuple[int, ...]]:
+    """Yield places one by one; itertools.product would list each span, and headers may state any number."""
+    if not spans:
+        yield ()
+        return
+    for first in spans[0]:
+        yield from ((first, *others) for others in _places(spans[1:]))
+
+
+OME_ZARR = Format(
+    open_zarr,
+    write_blocks=write_zarr_blocks,
+    any_channels=True,
+    volumes=True,
+    films=True,
+    mask_suffix=".ome.zarr",
+    is_folder=True,
+    times=times_of_zarr,
+)

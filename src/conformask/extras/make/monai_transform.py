@@ -1,0 +1,63 @@
+"""Masks in a pipeline of MONAI. Needs the extra monai."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+from conformask.arrays import Images
+from conformask.extras.make.monai import reorder_axes
+from conformask.extras.make.predictors import required
+from conformask.masker.masker import Masker
+
+required("monai.transforms")
+
+
+class ConformalMaskd(MapTransform):  # type: ignore[misc]
+    """A dictionary transform: from x and y_hat to the mask, in [0, 1], 1 = trusted.
+
+    Images are tensors (C, *space), read as the calibration images were. The mask has the affine, the
+    metadata and the applied operations of y_hat, so that Invertd and SaveImaged treat it like y_hat.
+    """
+
+    def __init__(
+        self,
+        masker: Masker,
+        keys: Sequence[Hashable] = ("x", "y_hat"),
+        mask_key: Hashable = "mask",
+        *,
+        reversed_axes: bool = True,
+    ) -> None:
+        """Set up the transform.
+
+        Args:
+            masker: a calibrated masker.
+            keys: the keys of x, of y_hat and, where the score is read from maps, of the maps (K, *space).
+            mask_key: the key under which the mask is put, (1 or C, *space), float32.
+            reversed_axes: whether the images have MONAI's order of axes, (C, X, Y, Z), and conformask has
+                read the calibration images from files, in the order (C, Z, Y, X); if False, the masker was
+                calibrated on tensors in the order of these images.
+        """
+        super().__init__(keys)
+        self.masker, self.mask_key, self.reversed_axes = masker, mask_key, reversed_axes
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Return the dictionary with the mask added.
+
+        Raises:
+            KeyError: x, y_hat or the maps are missing.
+            MismatchError: channels that differ from the calibration images, or no key of the maps.
+            ImageError: values outside the range, NaN or infinity.
+        """
+        x, y_hat, *cues = (data[key] for key in self.keys)
+        mask = self.masker(self._batch(x), self._batch(y_hat), cues=self._batch(cues[0]) if cues else None)
+        meta_mask = MetaTensor(reorder_axes(mask, self.reversed_axes)[0].to(y_hat.device))
+        return {
+            **data,
+            self.mask_key: meta_mask.copy_meta_from(y_hat) if isinstance(y_hat, MetaTensor) else meta_mask,
+        }
+
+    def _batch(self, image: Any) -> Images:
+        tensor = image.as_tensor() if isinstance(image, MetaTensor) else image
+        return reorder_axes(tensor[None].float(), self.reversed_axes).contiguous()

@@ -1,0 +1,683 @@
+"""Networks that make y_hat from x: files, Python callables, classical ones; and maps by more passes.
+
+A user's own network as a predictor: a Python callable, a file of torch.export, TorchScript or ONNX, or a
+library's network.
+"""
+
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module, metadata
+from itertools import product
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from conformask import extensions
+from conformask.arithmetic import best_device, full_precision, to_channels_last
+from conformask.arrays import Images, Predictor, Task
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
+from conformask.extensions import Extensions, pip_install
+from conformask.extras.make.tasks import Completion, SuperResolution
+from conformask.extras.make.tasks import task as task_by_name
+from conformask.records.files import BESIDE
+from conformask.records.fingerprints import fingerprint_of, name_of
+from conformask.records.geometry import size_text
+from conformask.records.names import Show
+from conformask.records.reading import Network
+from conformask.records.record import (
+    Array,
+    Json,
+    claim,
+    from_dict,
+    hash_of,
+    read_json,
+    refuse_unfinished,
+    write_json,
+)
+from conformask.records.sealed import path_hash
+from conformask.scores.network_scorer import hash_of_state, load_into, save_weights, straight_through_clip
+from conformask.scores.networks import UNet, stored_unet
+
+
+class Bicubic:
+    """Bicubic enlargement, clipped to [0, 1]: the simplest y_hat of super_resolution."""
+
+    name = "bicubic"
+    fingerprint = None
+    trained_on: tuple[str, ...] = ()
+
+    def __init__(self, task: Task) -> None:
+        if not isinstance(task, SuperResolution):
+            raise InvalidArgumentError(
+                f"bicubic enlarges, which {task.name} does not need: use it with --task super_resolution"
+            )
+        self.task = task
+
+    def __call__(self, x: Images) -> Images:
+        """Enlarge x (N, C, H, W) to the size of y, (N, C, 4H, 4W)."""
+        return self.task.enlarge(x)
+
+
+class Biharmonic:
+    """The smoothest filling of the hole of completion that fits its surroundings, image by image."""
+
+    name = "biharmonic"
+    fingerprint = None
+    trained_on: tuple[str, ...] = ()
+
+    def __init__(self, task: Task) -> None:
+        if not isinstance(task, Completion):
+            raise InvalidArgumentError(
+                f"biharmonic fills holes, which {task.name} does not have: use it with --task completion"
+            )
+        self.task = task
+
+    def __call__(self, x: Images) -> Images:
+        """Fill the hole of x (N, 1, H, W), in [0, 1]."""
+        hole = self.task.hole(*x.shape[-2:]).numpy()
+        planes = x.detach().cpu().double().flatten(0, 1).numpy()
+        filled = np.stack([_fill(plane, hole) for plane in planes])
+        return self.task.compose(x, torch.from_numpy(filled).reshape(x.shape).to(x))
+
+
+def _fill(plane: Array, hole: Array) -> Array:
+    from skimage.restoration import inpaint_biharmonic
+
+    filled: Array = inpaint_biharmonic(plane, hole)
+    return filled
+
+
+CLASSICAL = {predictor.name: predictor for predictor in (Bicubic, Biharmonic)}
+
+
+Outputs = Tensor | tuple[Tensor, ...]
+"""y_hat, or y_hat and what else a network returns."""
+Run = Callable[[Images], Outputs]
+DataRange = tuple[float, float]
+FAR = 4.0
+"""Largest magnitude of an output; a larger one is rejected as wrongly scaled."""
+
+
+@dataclass(frozen=True)
+class CustomPredictor:
+    """Runs x (N, C, *space) in [0, 1] through a user's network; small excursions from [0, 1] are clipped."""
+
+    run: Run
+    name: str
+    fingerprint: str
+    """Hash of its file, or of its code and the version of its package."""
+    trained_on: tuple[str, ...] = ()
+    network: nn.Module | None = None
+    """The torch module that it runs, where its layers can be reached."""
+
+    @torch.no_grad()
+    def __call__(self, x: Images) -> Images:
+        """Return the network's output, float32, on the CPU, the first of several; infinity becomes NaN.
+
+        Raises:
+            ImageError: values far outside [0, 1], such as 0 to 255.
+        """
+        outputs = self.run(x.clone())  # networks may change their input in place
+        return self._image(outputs[0] if isinstance(outputs, tuple) else outputs)
+
+    @torch.no_grad()
+    def with_maps(self, x: Images) -> tuple[Images, Images]:
+        """Return y_hat, and the maps (N, K, *space) of any range that the network returns after it.
+
+        Raises:
+            ImageError: it returns nothing else, or no maps of the size of y_hat.
+        """
+        outputs = self.run(x.clone())
+        if not isinstance(outputs, tuple) or len(outputs) < 2:
+            raise ImageError("it returns y_hat alone, and no map after it")
+        y_hat, maps = self._image(outputs[0]), outputs[1].detach().cpu().float()
+        if maps.ndim != y_hat.ndim or maps.shape[2:] != y_hat.shape[2:]:
+            raise ImageError(
+                f"its second output has shape {tuple(maps.shape)}, but y_hat has {tuple(y_hat.shape)}"
+            )
+        return y_hat, maps
+
+    def _image(self, output: Tensor) -> Images:
+        output = output.detach().cpu().float()
+        finite = output[output.isfinite()]
+        if finite.numel() and finite.abs().max() > FAR:
+            raise ImageError(
+                f"it returned values from {finite.min():.4g} to {finite.max():.4g}, but must return values "
+                "in [0, 1]: divide by their range"
+            )
+        return torch.where(output.isfinite(), output.clamp(0, 1), torch.nan)
+
+
+@dataclass(frozen=True)
+class NetworkFormat:
+    """A kind of network that `custom_predictor` opens: files with a suffix, or networks of a library."""
+
+    open: Callable[[str, DataRange | None], CustomPredictor]
+    """Function that opens the network at a path; the range is black and white in the units of its images."""
+    what: str = "PATH"
+    """Word for what follows the colon after the name of a library."""
+
+
+def custom_predictor(name: str, data_range: DataRange | None = None) -> CustomPredictor:
+    """Open the network with this name. It is code: opening its file may run it, see SECURITY.md.
+
+    package.module:function, found from the working folder too, takes an array (*space, C), float32 in [0, 1],
+    and returns one of floats, (*space, C) or (*space), or a tuple of it and of a map; it may also name a
+    CustomPredictor. A .pt2 file is torch.export, a .pt, .pth or .ts file TorchScript and a .onnx file ONNX,
+    all from (N, C, *space) in [0, 1] to the same. monai:BUNDLE, careamics:CHECKPOINT and transformers:FOLDER
+    are networks of these libraries; an installed package may add others.
+
+    Args:
+        name: the name, such as "enhance:enlarge" or "network.onnx".
+        data_range: black and white in the units of the images, as CAREamics has seen them; [0, 1] if None.
+
+    Raises:
+        InvalidArgumentError: none of these, or there is no such function in the module.
+        MissingFileError: no such file or module, or a library is not installed.
+        MismatchError: the file is damaged, or of another kind.
+    """
+    library, _, path = name.partition(":")
+    if library in NETWORKS and not library.startswith("."):
+        return NETWORKS[library].open(path, data_range)
+    suffix = Path(name).suffix.lower()
+    if suffix in NETWORKS:
+        return NETWORKS[suffix].open(name, data_range)
+    function = _function(name)
+    if isinstance(function, CustomPredictor):
+        return function
+    if isinstance(function, nn.Module):
+        module = function.eval()
+        return CustomPredictor(module, name, _hash_of_function(name, module), network=module)
+    return CustomPredictor(_map_images(function), name, _hash_of_function(name, function))
+
+
+def _hash_of_function(spec: str, function: Callable[[Array], Array]) -> str:
+    packages = metadata.packages_distributions().get(spec.partition(":")[0].split(".")[0], [])
+    return hash_of([spec, [[name, metadata.version(name)] for name in packages], fingerprint_of(function)])
+
+
+def _function(name: str) -> Callable[[Array], Array]:
+    module, separator, function = name.partition(":")
+    if not (separator and function):
+        networks = NETWORKS.usable()
+        suffixes = sorted(key for key in networks if key.startswith("."))
+        libraries = [f"{key}:{kind.what}" for key, kind in networks.items() if not key.startswith(".")]
+        raise InvalidArgumentError(
+            f"predictor {name!r}: give package.module:function, or a file {', '.join(suffixes)}, or "
+            f"{', '.join(libraries)}"
+        )
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # last: its files must not take the place of installed packages
+    try:
+        module_object = importlib.import_module(module)
+    except Exception as error:  # a user's module may raise anything
+        if isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}."):
+            raise MissingFileError(
+                f"predictor {name!r}: {error}; run the command in the folder of the module"
+            ) from error
+        raise MismatchError(
+            f"predictor {name!r}: importing {module} failed with {type(error).__name__}: {one_line(error)}"
+        ) from error
+    if not callable(getattr(module_object, function, None)):
+        file = getattr(module_object, "__file__", None) or "built in"
+        raise InvalidArgumentError(f"predictor {name!r}: {module} ({file}) has no function {function!r}")
+    user_function: Callable[[Array], Array] = getattr(module_object, function)
+    return user_function
+
+
+def _map_images(function: Callable[[Array], Array]) -> Run:
+    """Turn a function of one array into a function of a batch."""
+
+    def run(x: Images) -> Outputs:
+        made = [function(image) for image in np.moveaxis(x.cpu().numpy(), 1, -1)]
+        axes = x.ndim - 1
+        if not all(isinstance(each, tuple) for each in made):
+            return _stacked(made, axes)
+        return tuple(_stacked(each, axes) for each in zip(*made, strict=True))
+
+    return run
+
+
+def _stacked(images: Sequence[Any], axes: int) -> Images:
+    """Return a function's images as a batch (N, C, *space)."""
+    arrays = [_image(image, axes) for image in images]
+    planes = [image[..., None] if image.ndim == axes - 1 else image for image in arrays]
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.stack(planes), -1, 1), dtype=np.float32))
+
+
+def _joined(parts: Sequence[Outputs]) -> Outputs:
+    """Return the outputs of the parts of a batch as those of the batch."""
+    if not isinstance(parts[0], tuple):
+        return torch.cat([part for part in parts if isinstance(part, Tensor)])
+    return tuple(torch.cat(each) for each in zip(*parts, strict=True))
+
+
+def _image(output: Any, axes: int) -> Array:
+    """Return a function's output as an array, if it is an image with this many axes, or one fewer.
+
+    Raises:
+        ImageError: it is not such an image.
+    """
+    image = np.asarray(output.detach().cpu() if isinstance(output, torch.Tensor) else output)
+    if image.ndim not in (axes - 1, axes) or image.dtype.kind != "f":
+        expected = "(H, W, C) or (H, W)" if axes == 3 else "(D, H, W, C) or (D, H, W)"
+        raise ImageError(
+            f"it returned {type(output).__name__} of shape {image.shape} and type {image.dtype}, not "
+            f"floats in [0, 1] of shape {expected}"
+        )
+    return image
+
+
+def _open_exported(name: str) -> Run:
+    path = existing_file(name)
+    try:
+        program = torch.export.load(path)
+        (input_name,) = program.graph_signature.user_inputs
+    except Exception as error:  # the type depends on where it is damaged
+        raise MismatchError(
+            f"{name} is damaged, or is not a torch.export file with one input ({one_line(error)}): copy it "
+            "again, or write the network with torch.export.save(torch.export.export(network, (x,)), path)"
+        ) from error
+    shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == input_name)
+    module, single = program.module(), shape[0] == 1
+
+    def run(x: Images) -> Outputs:
+        return _joined([module(part) for part in torch.split(x, 1 if single else len(x))])
+
+    return run
+
+
+def _open_torchscript(name: str) -> Run:
+    path = existing_file(name)
+    try:
+        with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
+            network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    except Exception as error:  # the type depends on where it is damaged
+        raise MismatchError(
+            f"{name} is damaged, or is not a TorchScript file ({one_line(error).split('. ')[0]}): copy it "
+            "again, or write the network with torch.jit.script(network).save(...), not torch.save"
+        ) from error
+    run: Run = network.eval()
+    return run
+
+
+def existing_file(name: str) -> str:
+    """Return the name of a file.
+
+    Raises:
+        MissingFileError: there is no such file.
+    """
+    if not Path(name).is_file():
+        raise MissingFileError(f"{name} does not exist")
+    return name
+
+
+def _network_file(open_run: Callable[[str], Run]) -> NetworkFormat:
+    """Return the format of files whose fingerprint is the hash of the file."""
+
+    def opened(name: str, data_range: DataRange | None) -> CustomPredictor:
+        run, fingerprint = open_run(name), hash_of([path_hash(Path(name))])
+        network = run if isinstance(run, nn.Module) else None
+        return CustomPredictor(run, Path(name).name, fingerprint, network=network)
+
+    return NetworkFormat(opened)
+
+
+NETWORKS = Extensions(
+    extensions.PREDICTORS,
+    NetworkFormat,
+    {
+        ".pt2": _network_file(_open_exported),
+        **dict.fromkeys((".pt", ".pth", ".ts"), _network_file(_open_torchscript)),
+    },
+)
+"""All kinds of networks, by the suffix of their files, or by the library, as in monai:BUNDLE."""
+
+
+ImageFunction = Callable[[Images], Images]
+"""A network: x (N, Cx, *space) -> y_hat (N, C, *space)."""
+KINDS = "outputs, flips, residual, residual,package.module:A, or samples,K or dropout,K with K at least 2"
+DRAWN = ("samples", "dropout")
+"""Kinds whose outputs are drawn at random."""
+
+
+@dataclass(frozen=True)
+class CueRecipe:
+    """How maps are made, by the outputs of several calls or from one output alone, and what is shown.
+
+    outputs: what the network returns after y_hat. flips: the standard deviation of the outputs over the flips
+    and quarter turns of x (flips alone of volumes), turned back. samples: that over `count` calls of a
+    network that draws its outputs. dropout: that over `count` calls with its dropout layers on. residual:
+    |A y_hat - x|, where A is a function of the user's, or makes y_hat as small as x by means.
+    """
+
+    kind: str
+    count: int
+    """The number of outputs that a map is made of."""
+    show: Show = "one"
+    """What y_hat is: one output, as without maps (of samples the first draw); the mean of the draws; or all
+    draws, each an image of its own in the group of its input."""
+    degradation: str | None = None
+    """The name of A, of a residual: what `custom_predictor` takes; None for means over blocks."""
+
+    @classmethod
+    def of(cls, text: str, show: Show = "one") -> "CueRecipe":
+        """Parse flips, outputs, residual, residual,A, samples,K or dropout,K.
+
+        Raises:
+            InvalidArgumentError: none of these, or not one output to show of what draws none.
+        """
+        kind, _, count = text.partition(",")
+        if show not in get_args(Show):
+            raise InvalidArgumentError(f"show {show!r}: give {', '.join(get_args(Show))}")
+        if kind in DRAWN and count.isdecimal() and int(count) >= 2:
+            return cls(kind, int(count), show)
+        if kind not in ("outputs", "flips", "residual") or (count and kind != "residual"):
+            raise InvalidArgumentError(f"cues {text!r}: give {KINDS}")
+        if show != "one":
+            raise InvalidArgumentError(f"show {show!r} goes with cues samples,K or dropout,K, not {text}")
+        return cls(kind, 8 if kind == "flips" else 1, degradation=count or None)
+
+    @property
+    def text(self) -> str:
+        """The recipe as it is recorded and asked for, such as "samples,8 --show mean"."""
+        made_by = str(self.count) if self.kind in DRAWN else self.degradation
+        kind = self.kind if made_by is None else f"{self.kind},{made_by}"
+        return kind if self.show == "one" else f"{kind} --show {self.show}"
+
+    @property
+    def passes(self) -> int:
+        """The number of calls of the network for each image."""
+        return self.count + (self.kind == "dropout" and self.show == "one")
+
+    def names(self, name: str) -> list[str]:
+        """Return the names of what is shown of an image: its own, or NAME_1 to NAME_K."""
+        return [f"{name}_{number}" for number in range(1, self.count + 1)] if self.show == "all" else [name]
+
+    def network(self, predictor: Predictor) -> Network:
+        """Return what makes y_hat: the predictor or, unless one output is shown, it by this recipe."""
+        if self.show == "one":
+            return Network(predictor.name, predictor.fingerprint)
+        return Network(f"{predictor.name} ({self.text})", hash_of([predictor.fingerprint, self.text]))
+
+    def __call__(self, predictor: Predictor, x: Images) -> tuple[list[Images], Images]:
+        """Return what is shown of a batch of one size, and its maps (N, K, *space), float32.
+
+        What is shown is a list of y_hat, (N, C, *space): all samples, or one alone.
+
+        Raises:
+            MismatchError: samples that are all alike, a network without dropout layers that can be reached,
+                or a residual of sizes that do not fit.
+            InvalidArgumentError: no function of the name of A.
+            ImageError: a network that returns no maps, for outputs.
+        """
+        run: ImageFunction = predictor
+        if self.kind == "outputs":
+            if not isinstance(predictor, CustomPredictor):
+                raise MismatchError(
+                    f"{predictor.name} returns y_hat alone: --cues outputs needs a map after it"
+                )
+            y_hat, maps = predictor.with_maps(x)
+            return [y_hat], maps
+        if self.kind == "residual":
+            y_hat = run(x)
+            return [y_hat], residual(x, y_hat) if self.degradation is None else self._degraded(x, y_hat)
+        if self.kind == "flips":
+            return _spread(back(run(turned(x))) for turned, back in symmetries(x.ndim - 2))
+        if self.kind == "samples":
+            return self._drawn(run, x)
+        with _dropout(predictor):
+            shown, spread = self._drawn(run, x)
+        return [run(x)] if self.show == "one" else shown, spread
+
+    @cached_property
+    def _degrade(self) -> CustomPredictor:
+        """The user's A, opened once."""
+        assert self.degradation is not None
+        return custom_predictor(self.degradation)
+
+    def _degraded(self, x: Images, y_hat: Images) -> Images:
+        """Return |A y_hat - x|, (N, 1, *space of x), averaged over channels, for the user's A."""
+        again = self._degrade(y_hat)
+        if again.shape != x.shape:
+            raise MismatchError(
+                f"{self.degradation} made {size_text(tuple(again.shape[1:]))} of y_hat, but x has "
+                f"{size_text(tuple(x.shape[1:]))}: it has to degrade an output as x was degraded"
+            )
+        return (again - x).abs().mean(dim=1, keepdim=True)
+
+    def _drawn(self, run: ImageFunction, x: Images) -> tuple[list[Images], Images]:
+        shown, spread = _spread((run(x) for _ in range(self.count)), self.show)
+        if not bool(spread.flatten(1).any(dim=1).all()):
+            raise MismatchError(
+                f"the network returned the same output {self.count} times: it draws nothing, or sets its "
+                "seed at each call; let it draw afresh"
+            )
+        return shown, spread
+
+
+@contextmanager
+def _dropout(predictor: Predictor) -> Iterator[None]:
+    """Turn the dropout layers of a network on; its other layers stay as in use.
+
+    Raises:
+        MismatchError: it has none, or is not a torch module.
+    """
+    network = predictor.network if isinstance(predictor, CustomPredictor) else None
+    if network is None:
+        raise MismatchError(
+            f"{predictor.name} is not a torch module whose layers can be reached: --cues dropout,K takes "
+            "package.module:network with a torch.nn.Module, TorchScript, or a network of a library"
+        )
+    layers = [layer for layer in network.modules() if _is_dropout(layer)]
+    if not layers:
+        raise MismatchError(
+            f"{predictor.name} has no dropout layers: --cues dropout,K needs torch.nn.Dropout"
+        )
+    for layer in layers:
+        layer.train()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.eval()
+
+
+def _is_dropout(layer: nn.Module) -> bool:
+    """Return whether a layer drops values; TorchScript has the names of the types alone."""
+    return "Dropout" in getattr(layer, "original_name", type(layer).__name__) and not list(layer.children())
+
+
+def _spread(outputs: Iterator[Images], show: Show = "one") -> tuple[list[Images], Images]:
+    """Return what is shown, and the standard deviation, averaged over channels (Welford 1962)."""
+    first = next(outputs)
+    shown, mean, squares = [first], first.double(), torch.zeros_like(first, dtype=torch.float64)
+    for count, output in enumerate(outputs, start=2):
+        difference = output.double() - mean
+        mean = mean + difference / count
+        squares = squares + difference * (output.double() - mean)
+        if show == "all":
+            shown.append(output)
+    spread = (squares / count).sqrt().mean(dim=1, keepdim=True).float()
+    return [mean.float()] if show == "mean" else shown, spread
+
+
+def symmetries(dimensions: int) -> Iterator[tuple[ImageFunction, ImageFunction]]:
+    """Yield each flip and, of planes, quarter turn, with its inverse; the first leaves images as they are."""
+    axes = range(2, 2 + dimensions)
+    if dimensions != 2:
+        for flipped in product((False, True), repeat=dimensions):
+            chosen = [axis for axis, flip in zip(axes, flipped, strict=True) if flip]
+            yield (lambda images, at=chosen: images.flip(at),) * 2
+        return
+    for turns, flip in product(range(4), (False, True)):
+        yield _turned(turns, flip), _turned_back(turns, flip)
+
+
+def _turned(turns: int, flip: bool) -> ImageFunction:
+    return lambda images: (images.flip(3) if flip else images).rot90(turns, (2, 3))
+
+
+def _turned_back(turns: int, flip: bool) -> ImageFunction:
+    def back(images: Images) -> Images:
+        images = images.rot90(-turns, (2, 3))
+        return images.flip(3) if flip else images
+
+    return back
+
+
+def residual(x: Images, y_hat: Images) -> Images:
+    """Return |A y_hat - x|, (N, 1, *space of x), averaged over channels; A is the mean over blocks.
+
+    Raises:
+        MismatchError: y_hat is not a whole number of times as large as x.
+    """
+    factors = tuple(side // part for side, part in zip(y_hat.shape[2:], x.shape[2:], strict=True))
+    if tuple(factor * part for factor, part in zip(factors, x.shape[2:], strict=True)) != y_hat.shape[2:]:
+        sizes = [size_text(tuple(images.shape[2:])) for images in (y_hat, x)]
+        raise MismatchError(
+            f"y_hat of {sizes[0]} and x of {sizes[1]} pixels: a residual needs a y_hat that is a whole "
+            "number of times as large as x"
+        )
+    pool: Callable[..., Tensor] = F.avg_pool2d if x.ndim == 4 else F.avg_pool3d
+    small, known = pool(y_hat, factors), x
+    if small.shape[1] != known.shape[1]:
+        small, known = small.mean(dim=1, keepdim=True), known.mean(dim=1, keepdim=True)
+    return (small - known).abs().mean(dim=1, keepdim=True)
+
+
+PLAIN = (bool, int, float, str, list, tuple, dict, Tensor)
+"""Types of attributes that count as settings."""
+
+
+def required(module: str) -> Any:
+    """Import a module of a library.
+
+    Raises:
+        MissingFileError: the library is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        library = module.partition(".")[0]
+        raise MissingFileError(f"{module} cannot be imported ({error}): {pip_install(library)}") from error
+
+
+def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) -> CustomPredictor:
+    """Return a network of a library as a predictor; its fingerprint covers weights, code and library version.
+
+    Args:
+        network: the network, which is put into eval mode.
+        run: a function that runs it on x (N, C, *space) in [0, 1].
+        library: the name of the library.
+        decisive: other things on which the outputs depend.
+    """
+    network.eval()
+    hashes = [fingerprint_of(part) for part in (network, *decisive)]
+    fingerprint = hash_of([library, metadata.version(library), hashes])
+    return CustomPredictor(run, name_of(network), fingerprint, network=network)
+
+
+def settings_of(network: nn.Module) -> Mapping[str, object]:
+    """Return the plain attributes of a network and its parts, which its weights do not hold."""
+    return {
+        f"{prefix}.{name}": value
+        for prefix, module in network.named_modules()
+        for name, value in vars(module).items()
+        if isinstance(value, PLAIN) and not name.startswith("_") and name != "training"
+    }
+
+
+def device_of(network: nn.Module) -> torch.device:
+    """Return the device of a network's weights; the CPU if it has none."""
+    weights = next(network.parameters(), None)
+    return torch.device("cpu") if weights is None else weights.device
+
+
+@dataclass(frozen=True)
+class PredictorCard:
+    """Content of predictor.json."""
+
+    task: str
+    size: int
+    network: Mapping[str, Json]
+    """Settings of the U-Net."""
+    trained_on: tuple[str, ...]
+    kind: str = "regressor"
+
+
+@dataclass(frozen=True)
+class NetworkPredictor:
+    """A trained network for a task, and the hashes of the images that it was trained on."""
+
+    network: UNet
+    task: Task
+    size: int
+    trained_on: tuple[str, ...] = ()
+    kind: str = "regressor"
+    """Way it was trained: regressor or gan."""
+
+    @property
+    def name(self) -> str:
+        """Kind of the network."""
+        return self.kind
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the network's weights."""
+        return hash_of_state(self.network.state_dict())
+
+    @torch.no_grad()
+    def __call__(self, x: Images) -> Images:
+        """Return y_hat, in [0, 1], in float32; on the device of x."""
+        self.network.to(x.device)
+        return restore(self.network, self.task, x)
+
+    def save(self, folder: Path) -> None:
+        """Write predictor.safetensors and predictor.json."""
+        claim(folder / "predictor.json", {"finished": False}, BESIDE["predictor.json"])
+        save_weights(self.network.state_dict(), folder / "predictor.safetensors")
+        card = PredictorCard(self.task.name, self.size, self.network.settings, self.trained_on, self.kind)
+        write_json(folder / "predictor.json", dict(vars(card)))
+
+    @classmethod
+    def load(cls, folder: Path) -> "NetworkPredictor":
+        """Read a predictor that save wrote.
+
+        Raises:
+            MissingFileError: no such run folder.
+            MismatchError: the files are damaged.
+        """
+        path = folder / "predictor.json"
+        record = read_json(path)
+        refuse_unfinished(path, record)
+        card = from_dict(PredictorCard, record, path)
+        network = stored_unet(card.network, path)
+        load_into(network, folder / "predictor.safetensors")
+        to_channels_last(network).eval().requires_grad_(False)
+        return cls(network, task_by_name(card.task), card.size, card.trained_on, card.kind)
+
+
+def restore(network: nn.Module, task: Task, x: Images) -> Images:
+    """Return y_hat from a network that keeps the size."""
+    output: Images = network(2 * task.enlarge(x) - 1)
+    with full_precision(x):
+        return task.compose(x, straight_through_clip(output.float() + 0.5))
+
+
+class Accelerated(NetworkPredictor):
+    """A trained network on the accelerator that takes and returns images on the CPU."""
+
+    def __call__(self, x: Images) -> Images:
+        """Return the network's output, back on the CPU."""
+        return super().__call__(x.to(best_device())).cpu()

@@ -1,0 +1,138 @@
+"""Training of a U-Net that recovers y from x: with the L1 loss, or as the generator of a conditional GAN."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from conformask.arithmetic import image_means
+from conformask.arrays import Images, Task
+from conformask.background import main_process, tracked
+from conformask.errors import chosen
+from conformask.extras.make.predictors import NetworkPredictor, restore
+from conformask.extras.make.triplets import Pairs, TrueImages
+from conformask.extras.train.training import (
+    FROM_SCRATCH,
+    Adversarial,
+    CachedReader,
+    TensorBatch,
+    TrainingConfig,
+    TrainingModule,
+    fit_module,
+    seeded,
+)
+from conformask.images.read import is_constant, pixel_hash
+from conformask.records.files import exclusive_folder, places, refuse_unclaimed
+from conformask.records.record import Json
+from conformask.scores.networks import PatchGAN, UNet, levels_for
+from conformask.scores.scoring import ALL_DEVICES, Compute
+
+
+class PairDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
+    """Pairs for training: (x, y) without batch axis; an index counts modulo their number."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self.pairs = pairs
+        self._read = CachedReader(self._pair)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        return self._read(index % len(self))
+
+    def _pair(self, index: int) -> tuple[Tensor, ...]:
+        _, x, y = self.pairs[index]
+        return x[0], y[0]
+
+
+def regression(network: UNet, task: Task, training: TrainingConfig) -> TrainingModule:
+    """Return a training that minimises the L1 between y and y_hat."""
+
+    def l1(network: nn.Module, batch: TensorBatch) -> Tensor:
+        x, y = batch
+        return image_means((y - restore(network, task, x)).abs())
+
+    rate = training.learning_rate or FROM_SCRATCH
+    return TrainingModule(network, l1, learning_rate=rate, seed=training.seed)
+
+
+def adversarial(network: UNet, task: Task, training: TrainingConfig) -> Adversarial:
+    """Pair the U-Net with a PatchGAN twice as wide that sees x and y, or x and y_hat as the task composes it.
+
+    The part of y that x contains is thus the same in both, and only the rest is judged (Isola et al. 2017).
+    """
+
+    def generate(network: nn.Module, batch: TensorBatch) -> tuple[Images, Images, Images]:
+        x, y = batch
+        return task.enlarge(x), restore(network, task, x), y
+
+    channels = network.settings["in_channels"] + network.settings["out_channels"]
+    discriminator = PatchGAN(channels, width=2 * network.settings["width"])
+    rate = training.learning_rate or FROM_SCRATCH
+    return Adversarial(network, discriminator, generate, learning_rate=rate, seed=training.seed)
+
+
+KINDS: Mapping[str, Callable[[UNet, Task, TrainingConfig], TrainingModule | Adversarial]] = {
+    "regressor": regression,
+    "gan": adversarial,
+}
+
+
+def fit_predictor(
+    train: TrueImages,
+    selection: TrueImages,
+    *,
+    task: Task,
+    size: int,
+    out: Path,
+    training: TrainingConfig,
+    compute: Compute = ALL_DEVICES,
+    kind: str = "regressor",
+    width: int = 32,
+    paper_form: bool = False,
+) -> NetworkPredictor:
+    """Train a U-Net on the true images' pairs; out receives a run folder that a killed run resumes from.
+
+    Args:
+        train: the images to learn from.
+        selection: images whose L1 decides which epoch of a regressor is kept, and when patience is lost.
+        task: the task, which makes x from y.
+        size: the side of the images, which decides the levels of the U-Net.
+        out: the run folder.
+        training: length and settings; the paper's are epochs=10, batch_size=50, learning_rate=1e-5.
+        compute: the devices.
+        kind: "regressor" (L1) or "gan" (adversarial loss + 20 * L1; its last epoch is kept).
+        width: number of channels of the U-Net's first level.
+        paper_form: whether to use the U-Net of the paper, with transposed convolutions.
+
+    Raises:
+        InvalidArgumentError: an unknown kind.
+        ImageError: an image that the task cannot use.
+        MismatchError: out holds another run.
+    """
+    make_module = chosen(KINDS, kind, "kind")
+    refuse_unclaimed(places(out, "training.json", "predictor.json"))
+    pairs, held_out = (PairDataset(Pairs(images, task)) for images in (train, selection))
+    trained_on = []
+    for index in tracked(range(len(pairs)), "reading images", len(pairs)):
+        truth = pairs[index][1].numpy()
+        trained_on += [] if is_constant(truth) else [pixel_hash(truth)]
+    x, y = pairs[0]
+    channels = len(task.enlarge(x[None])[0])
+    with seeded(training.seed):
+        network = UNet(
+            channels, len(y), width=width, levels=levels_for(size), paper_form=paper_form
+        ).start_at(0.0)
+        module = make_module(network, task, training)
+    identity: dict[str, Json] = {
+        "kind": kind, "task": task.name, "size": size, "width": width, "paper_form": paper_form,
+        "trained_on": tuple(trained_on),
+    }  # fmt: skip
+    with exclusive_folder(out):
+        fit_module(module, pairs, held_out, out, training, compute, title="predictor", identity=identity)
+        predictor = NetworkPredictor(network, task, size, tuple(trained_on), kind)
+        if main_process():
+            predictor.save(out)
+    return predictor

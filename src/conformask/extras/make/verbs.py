@@ -1,0 +1,399 @@
+"""The verbs look, demo, predictor, triplets and probe."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    DEFAULT_DEVICES,
+    SAME_LOSS,
+    AboutLoss,
+    AsJson,
+    DataRange,
+    Devices,
+    HigherMeans,
+    ObjectsFrom,
+    Read,
+    ScoreFrom,
+    Size,
+    Split,
+    Stride,
+    TaskName,
+    Threshold,
+    TrueImages,
+)
+from conformask.cli.output import bad_usage, show, table
+from conformask.errors import MissingFileError
+from conformask.extras.train.verbs import DEFAULT_TRAINING, Training
+from conformask.extras.view.verbs import Port, open_viewer
+from conformask.records import names
+from conformask.records.names import Show
+
+if TYPE_CHECKING:
+    from conformask.extras.make.look import Look
+    from conformask.records.evaluation import Evaluation
+
+MOST_DOTS = 40
+"""Largest number of test images of which each is drawn as a dot."""
+NoView = Annotated[bool, Parameter(show_default=False, help="Do not open the viewer.")]
+
+
+def look(
+    x: Path,
+    y_hat: Path,
+    y: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="The folder for the run, the list of files and report.html.")] = Path(
+        "look"
+    ),
+    threshold: Threshold = None,
+    confidence: Annotated[float, Parameter(help="The promised share of new images.")] = 0.9,
+    score_from: ScoreFrom = None,
+    higher: HigherMeans = "distrusted",
+    objects: ObjectsFrom = None,
+    about: AboutLoss = SAME_LOSS,
+    no_view: NoView = False,
+    port: Port = 8000,
+    read: Read = AS_FILES_SAY,
+    json: AsJson = False,
+) -> None:
+    """Find out in a minute what masks of your network's outputs would hide, and whether they keep a promise.
+
+    Checks the images, sets a third aside, calibrates the score that comes with conformask on the others,
+    tests the promise on those set aside, and shows them with their masks.
+
+    Parameters
+    ----------
+    x
+        The folder of what your network was given.
+    y_hat
+        The folder of what it made of that, in files of the same names.
+    y
+        The folder of what would have been right, in files of the same names.
+    """
+    from conformask.extras.make.look import HALF, PACKAGED
+    from conformask.extras.make.look import look as look_at
+    from conformask.records.reading import COMPONENTS
+    from conformask.scores.given import Given
+
+    if higher != "distrusted" and score_from is None:
+        bad_usage("--higher goes with --score-from, which names the maps")
+    found = look_at(
+        {"x": x, "y_hat": y_hat, "y": y},
+        out,
+        are_groups=_are_groups,
+        reading=replace(read.reading(), cues=score_from, objects=objects),
+        scorer=PACKAGED if score_from is None else Given(higher),
+        loss_of=lambda triplets: (
+            about.loss(PACKAGED.loss.terms, triplets.values) if objects is None else about.of_objects
+        ),
+        group_from=read.group_from,
+        threshold=HALF if threshold is None else threshold,
+        confidence=confidence,
+    )
+    has_labels = objects is not None and not objects.startswith(COMPONENTS)
+    more = [f", {each}/" for each in (score_from, has_labels and objects) if each]
+    of_new = f"Next, for new images in x/{''.join(more)} and y_hat/ of a folder NEW"
+    tell(found, out, f"{of_new}: conformask mask {out / 'run'} NEW masks", as_json=json)
+    if not (no_view or json):
+        view(found, out, port)
+
+
+def tell(found: "Look", out: Path, next_step: str, *, as_json: bool) -> None:
+    """Print how many test images kept the promise, the promise, what is hidden, and the next command."""
+    from conformask.extras.view.words import caveats
+
+    evaluation = found.evaluation
+    show(
+        {"out": str(out), "parts": found.parts, **evaluation.summary()},
+        *(f"warning: {warning}" for warning in (*found.findings.warnings, *caveats(evaluation))),
+        f"{_dots(evaluation)}{evaluation.kept_text}",
+        evaluation.card.sentence,
+        evaluation.hidden_text,
+        next_step,
+        f"Report: {out / 'report.html'}",
+        as_json=as_json,
+    )
+
+
+def _dots(evaluation: "Evaluation") -> str:
+    """Return a dot for each test image, those that kept the promise first; empty if a line has no room."""
+    is_utf_8 = "utf" in (sys.stdout.encoding or "").lower()
+    if evaluation.n_test > MOST_DOTS or not is_utf_8 or evaluation.images.passed is None:
+        return ""
+    kept = int(evaluation.images.passed.sum())
+    return f"{'●' * kept}{'○' * (evaluation.n_test - kept)}  "
+
+
+def view(found: "Look", out: Path, port: int) -> None:
+    """Open the viewer on the most hidden test image; without a terminal or its extra, say how to."""
+    command = f"conformask view {out / 'run'} {out / 'data'}"
+    if not is_attended():
+        show({}, f"No terminal, so the viewer is not opened: {command}", as_json=False)
+        return
+    images = found.evaluation.images
+    try:
+        image = images.name[images.size.argmax()]
+        open_viewer(found.masker, found.test, port=port, image=image, with_promise=False)
+    except MissingFileError as error:  # all but the viewer is done
+        show({}, f"{error}; {command}", as_json=False)
+
+
+def is_attended() -> bool:
+    """Return whether somebody sees what is printed and can press Ctrl-C."""
+    return sys.stdin.isatty() and sys.stdout.isatty()
+
+
+def _are_groups(count: int, example: str) -> bool:
+    """Ask whether images are of groups; without a terminal they are, which is the cautious answer."""
+    suggested = f"Names suggest images of {count} slides, stacks or patients, such as {example}"
+    if not sys.stdin.isatty():
+        print(f"{suggested}: images of one stay together (--group-from decides otherwise)", file=sys.stderr)
+        return True
+    print(f"{suggested}. Are images of one alike? [Y/n] ", end="", file=sys.stderr, flush=True)
+    return not sys.stdin.readline().strip().lower().startswith("n")
+
+
+def demo(
+    *, out: Path = Path("demo"), no_view: NoView = False, port: Port = 8000, json: AsJson = False
+) -> None:
+    """Look at photographs that Real-ESRGAN enlarged: conformask look on packaged images; no download.
+
+    Parameters
+    ----------
+    out
+        The folder for the images in data/, the run and report.html.
+    """
+    from conformask.extras.make.look import PINNED, look, write_crops
+    from conformask.images.rows import Provenance
+    from conformask.records.reading import Reading
+
+    data = out / "data"
+    folders = write_crops(data)
+    found = look(
+        folders,
+        out,
+        are_groups=lambda count, example: False,  # the promise is about crops of these photographs
+        reading=Reading(),
+        provenance=Provenance.load(data),
+        pinned=PINNED,
+    )
+    x, y_hat, y = folders.values()
+    tell(found, out, f"The same for three folders of yours: conformask look {x} {y_hat} {y}", as_json=json)
+    if not (no_view or json):
+        view(found, out, port)
+
+
+def predictor(
+    images: TrueImages,
+    run: Path,
+    /,
+    *,
+    task: TaskName,
+    kind: names.Predictor = "regressor",
+    size: Size,
+    stride: Stride = None,
+    split: Split = "file",
+    paper_form: Annotated[bool, Parameter(show_default=False)] = False,
+    width: Annotated[int, Parameter(help="Channels of the U-Net's first level.")] = 32,
+    training: Training = DEFAULT_TRAINING,
+    data_range: DataRange = None,
+    devices: Devices = DEFAULT_DEVICES,
+    json: AsJson = False,
+) -> None:
+    """Train a U-Net that recovers true images, on the training part of a folder.
+
+    Parameters
+    ----------
+    run
+        A new folder for the network and its training run.
+    kind
+        regressor: L1 loss; gan: adversarial loss plus 20 times L1.
+    paper_form
+        Use the U-Net of the paper, with transposed convolutions.
+    """
+    from conformask.extras.make.regressor import fit_predictor
+    from conformask.extras.make.tasks import task as task_by_name
+    from conformask.extras.make.triplets import true_images
+
+    source = true_images(images, size, stride, split, training.seed, data_range)
+    train, selection = source.part("train"), source.part("selection")
+    fit_predictor(
+        train,
+        selection,
+        task=task_by_name(task),
+        size=size,
+        out=run,
+        training=training.config(),
+        compute=devices.for_training(),
+        kind=kind,
+        width=width,
+        paper_form=paper_form,
+    )
+    sizes = {"size": size, "n_images": len(source), "n_train": len(train)}
+    record = {"run": str(run), "kind": kind, "task": task, **sizes}
+    again = f"--task {task} --size {size}" + (f" --stride {stride} --split {split}" if stride else "")
+    again += f" --seed {training.seed}" if training.seed else ""
+    show(
+        record,
+        f"{run} contains a predictor ({kind}), trained on {len(train)} of {len(source)} images",
+        f"Next: conformask triplets {images} DATA --predictor {run} {again}",
+        as_json=json,
+    )
+
+
+def probe(
+    *,
+    predictor: Annotated[
+        str,
+        Parameter(
+            help="Your network, as for conformask triplets without --task. It is code: run only what you "
+            "would run as a program."
+        ),
+    ],
+    images: Annotated[
+        Path | None,
+        Parameter(
+            help="A folder of its inputs, or with x/ in it: the middles of the first three are shifted, and "
+            "their outputs are its input; if not given, a smooth texture."
+        ),
+    ] = None,
+    out: Annotated[Path, Parameter(help="The page with pictures: .html, or .png for a sheet.")] = Path(
+        "probe.html"
+    ),
+    read: Read = AS_FILES_SAY,
+    json: AsJson = False,
+) -> None:
+    """Show what a network makes of flat fields, noise, its own output and shifted inputs; needs no truth."""
+    from conformask.extras.make.predictors import custom_predictor
+    from conformask.extras.make.probe import probe as probed
+    from conformask.extras.view.page import check_strip_file
+
+    check_strip_file(out)
+    network = custom_predictor(predictor, read.data_range)
+    found = probed(network, images, reading=read.reading())
+    written = found.save(out)
+    rows = [
+        ("" if place else row.test, value, what)
+        for row in found.rows
+        for place, (what, value) in enumerate(row.facts)
+    ]
+    record = {"out": str(written), "sentence": found.sentence, **found.to_json()}
+    text = found.sentence, "", table(("test", "", ""), rows), "", f"Written: {written}"
+    show(record, *text, as_json=json)
+
+
+def triplets(
+    images: Path,
+    data: Path | None = None,
+    /,
+    *,
+    predictor: Annotated[
+        str,
+        Parameter(
+            help="Your network. It is code: run only what you would run as a program. One of: "
+            "package.module:function on arrays (H, W, C), or (D, H, W, C), in [0, 1], or a torch.nn.Module; "
+            "a file of torch.export (.pt2), TorchScript (.pt) or ONNX (.onnx); from a library, monai:BUNDLE, "
+            "careamics:CHECKPOINT (in the units of --data-range) or transformers:FOLDER; bicubic; "
+            "biharmonic; or the run folder of a predictor."
+        ),
+    ],
+    task: TaskName | None = None,
+    size: Annotated[
+        int | None,
+        Parameter(
+            help="Side in pixels: images are scaled so that the short side fits, and cropped at the centre."
+        ),
+    ] = None,
+    stride: Stride = None,
+    cues: Annotated[
+        str | None,
+        Parameter(
+            help="Also write maps that say where the output may be wrong, to a folder cues: outputs (what "
+            "the network returns after y_hat), flips (their spread over 8 flips and turns of x), "
+            "samples,K (over K calls of a network that draws), dropout,K (over K calls with its dropout on) "
+            "or residual (|A y_hat - x|, where A makes y_hat as small as x; residual,package.module:A for "
+            "your own, a function of arrays like --predictor)."
+        ),
+    ] = None,
+    shown: Annotated[
+        Show,
+        Parameter(
+            name="--show",
+            help="What y_hat is with --cues samples,K or dropout,K: one output (of samples a draw, else "
+            "without dropout), the mean of the K, or all of them, as images of one group, with one map.",
+        ),
+    ] = "one",
+    split: Split = "file",
+    seed: int = 0,
+    read: Read = AS_FILES_SAY,
+    devices: Devices = DEFAULT_DEVICES,
+    json: AsJson = False,
+) -> None:
+    """Make triplets: run your network on IMAGES/x, or degrade true images first.
+
+    With --task, IMAGES are true images; x is made from them, and x/, y_hat/, y/ and manifest.csv are written
+    to DATA. Without --task, IMAGES has your x/ and y/, and y_hat/ is added. If a run is killed, the same
+    command resumes it.
+
+    Parameters
+    ----------
+    images
+        A folder with x/ and y/; with --task, a folder of true images.
+    data
+        With --task, a new folder for the triplets.
+    seed
+        Seed of the split; give the seed of the predictor.
+    """
+    from conformask.extras.make.predictors import CueRecipe, custom_predictor
+    from conformask.extras.make.tasks import task as task_by_name
+    from conformask.extras.make.triplets import (
+        add_outputs,
+        population_of,
+        predictor_named,
+        true_images,
+        write_triplets,
+    )
+    from conformask.records.numbers import plural
+
+    if cues is None and shown != "one":
+        bad_usage("--show goes with --cues samples,K or dropout,K")
+    recipe = None if cues is None else CueRecipe.of(cues, shown)
+    if task is None:
+        if (data, size, stride) != (None, None, None):
+            bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
+        own = custom_predictor(predictor, read.data_range)
+        n = add_outputs(images, own, reading=read.reading(), cues=cues, show=shown, compute=devices.compute())
+        record, made = {"data": str(images), "n": n, "predictor": predictor}, images
+        lines = [f"{n} {'groups of outputs' if shown == 'all' else 'outputs'} in {images / 'y_hat'}"]
+    else:
+        if data is None or size is None:
+            bad_usage("--task makes x from true images: give DATA and --size as well")
+        source = true_images(images, size, stride, split, seed, read.data_range)
+        made_by = task_by_name(task)
+        network = predictor_named(predictor, made_by, read.data_range)
+        population = population_of(stride, split)
+        n = write_triplets(
+            source,
+            data,
+            task=made_by,
+            predictor=network,
+            population=population,
+            cues=recipe,
+            compute=devices.compute(),
+        )
+        record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
+        made, lines = data, [f"{n} {'groups of triplets' if shown == 'all' else 'triplets'} in {data}"]
+    following = f"check {made}"
+    if recipe is not None:
+        unit = "--unit group " if shown == "all" else ""
+        following = f"calibrate {made} --score-from cues --threshold T {unit}--out RUN"
+        calls = plural(recipe.passes, "call")
+        lines.append(f"{n} maps in {made / 'cues'}, by {calls} of the network for each image")
+    record |= {"cues": recipe and recipe.text}
+    show(record, *lines, f"Next: conformask {following}", as_json=json)

@@ -1,0 +1,1 @@
+"""References with noise, and images of counts."""

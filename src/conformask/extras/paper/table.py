@@ -1,0 +1,455 @@
+"""Writing of paper.csv, with one line per row and method, and of paper.md."""
+
+import csv
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from conformask.extras.paper import statistics
+from conformask.extras.paper.settings import CONFIDENCE, METHODS, ROWS, THRESHOLD, Finished, Run
+from conformask.extras.paper.statistics import NOTHING, Estimate
+from conformask.promises.order import meets_threshold
+from conformask.records.files import atomic_write
+from conformask.records.record import Array, claim
+
+TITLES = {
+    "completion": "Image completion of photographs",
+    "super_resolution of cells": "Super-resolution of cells",
+    "super_resolution": "Super-resolution of photographs",
+    "colorization": "Colorization of photographs",
+}
+PACKAGES = ("conformask", "torch", "lightning", "torchmetrics", "numpy")
+CHOICES = (
+    (
+        "Quantile",
+        "the paper does not say how an interval becomes a mask. Ours: the width u - l, clipped to [0, 1], "
+        "is the score; the family (lambda / (eps + s)) and the calibration are the same as for the mask "
+        "network. It sees neither the distance nor the threshold, so one network per predictor serves all "
+        "its distances.",
+    ),
+    (
+        "Opt",
+        "with a fixed mu the paper's iteration never reaches the threshold except on images below it, so mu "
+        "is found for each image: for L1 and L2 by root finding in closed form (the paper's Adam agrees), "
+        "for SSIM and LPIPS Adam with step 0.01 from mu = 2, doubled every 50 steps, at most 1000 steps. An "
+        "image that it does not bring below the threshold is left out and lowers Opt's coverage.",
+    ),
+    (
+        "exact",
+        "Opt is not the smallest mask that meets the threshold: the exact optimum of (P1) on the realised "
+        "error is (for L1 it is binary). It exists for L1 and L2 only. We give ratios to both.",
+    ),
+    (
+        "Masks per channel",
+        "as in the paper, a mask has the channels of y_hat, for all methods, including our default "
+        "(elsewhere conformask's default is one channel).",
+    ),
+    (
+        "Rank",
+        "the paper takes the plain quantile of the critical lambdas, which misses the confidence slightly "
+        "(0.8991 at 1000 images); ours is the rank floor((1 - confidence)(n + 1)), which does not.",
+    ),
+    (
+        "Threshold",
+        "the paper takes the 0.1-quantile on a random sample of the validation set; ours is computed on "
+        "the selection images, which are neither calibration nor test images.",
+    ),
+    (
+        "Distances",
+        "means over pixels and channels of images in [0, 1], L2 without the square root; SSIM is 1 - SSIM; "
+        "LPIPS has the SqueezeNet backbone and sees grey images as three equal channels. The paper names "
+        "no backbone.",
+    ),
+    (
+        "SSIM and LPIPS",
+        "are not monotone under nested masks: the critical lambda is the last grid point before the first "
+        "failure, so that their coverage is at or above the law's.",
+    ),
+    (
+        "Cells",
+        "the paper's rat astrocytes are not available everywhere, so any folder of micrographs is cut into "
+        "tiles. The paper assigns overlapping tiles at random to training and validation (--split paper). "
+        "By default (--split within) whole fields are kept for training and selection, and the tiles of "
+        "all others are assigned to calibration and test: the promise is about new tiles of these fields.",
+    ),
+    (
+        "Super-resolution",
+        "x is the mean of 4 x 4 pixels; the paper scales down without saying how.",
+    ),
+    (
+        "GAN",
+        "the generator's last epoch is kept: one chosen by its L1 would be a regressor again.",
+    ),
+    (
+        "Regressors and scorers",
+        "end with the weights of the lowest selection loss; optimised by AdamW (weight decay 1e-4).",
+    ),
+)
+
+
+def page(finished: Sequence[Finished], run: Run) -> str:
+    """Return the whole text."""
+    parts = (_head(finished, run), _tables(finished), _ratios(finished), _differences(finished))
+    return "\n".join(
+        (*parts, _coverage_text(finished), _fields(finished), _choices(run), _settings(finished, run))
+    )
+
+
+def _head(finished: Sequence[Finished], run: Run) -> str:
+    state = "" if len(finished) == run.rows else f"\n**Unfinished: {len(finished)} of {run.rows} rows.**\n"
+    numbers = ",".join(str(entry.result.row.number) for entry in finished)
+    rows = f" --rows {numbers}" if len(finished) == run.rows < len(ROWS) else ""
+    return f"""# The paper's Table 1
+
+Written by `conformask paper --preset {run.name} --split {run.split}{rows}`, from the stages that it ran.
+{state}
+Confidence {CONFIDENCE}, threshold {THRESHOLD} of the unmasked distance on the selection images, guarantee
+marginal, masks per channel. Methods: **Opt**, the paper's oracle, and **exact**, the true optimum, which both
+see the truth; **ours**, the paper's mask network (equation 6); **Quantile**, its baseline; **default**,
+conformask's own: the loss of equation (6), for L2 the loss for L1, on a network of its own, with another
+family of masks.
+
+Sizes and correlations are from the test images of one split, with bootstrap intervals (95 %) over the
+test images; where Opt is iterated (SSIM, LPIPS), its values are from the images on which it was computed.
+Coverage is given over resplits. The figures are on [one page](paper.html), and each is a file in
+the folder figures.
+"""
+
+
+def _tables(finished: Sequence[Finished]) -> str:
+    parts = []
+    for title, entries in _by_task(finished):
+        columns = ("row", "network", "distance", "threshold", *NAMES.values())
+        sizes = _table(columns, [[*_key(entry), *map(_estimate_text, _sizes(entry))] for entry in entries])
+        names = [NAMES[method] for method in METHODS]
+        columns = ("row", "network", "distance", *(f"C(M, D) {name}" for name in names))
+        columns += tuple(f"C(M, M_opt) {name}" for name in names)
+        correlations = _table(
+            columns, [[*_key(entry)[:3], *map(_estimate_text, _correlations(entry))] for entry in entries]
+        )
+        parts.append(f"## {title}\n\nMean mask size:\n\n{sizes}\nCorrelations:\n\n{correlations}")
+    return "\n".join(parts)
+
+
+NAMES = {"opt": "Opt", "exact": "exact", "mask": "ours", "quantile": "Quantile", "default": "default"}
+
+
+def _by_task(finished: Sequence[Finished]) -> Iterator[tuple[str, list[Finished]]]:
+    for key, title in TITLES.items():
+        entries = [entry for entry in finished if _task(entry) == key]
+        if entries:
+            yield title, entries
+
+
+def _task(entry: Finished) -> str:
+    row = entry.result.row
+    return row.task if row.data == "photos" else f"{row.task} of {row.data}"
+
+
+def _key(entry: Finished) -> list[str]:
+    row = entry.result.row
+    return [str(row.number), row.network, row.distance, f"{entry.result.threshold:.4g}"]
+
+
+def _sizes(entry: Finished) -> list[Estimate]:
+    result = entry.result
+    columns = [result.opt_size, result.exact_size]
+    columns += [result.methods[method].images.size for method in METHODS]
+    return [statistics.mean(column) for column in columns]
+
+
+def _correlations(entry: Finished) -> list[Estimate]:
+    images = [entry.result.methods[method].images for method in METHODS]
+    correlations = [statistics.correlation(image.size, image.unmasked_loss) for image in images]
+    return correlations + [statistics.correlation(image.size, entry.result.opt_size) for image in images]
+
+
+def _ratios(finished: Sequence[Finished]) -> str:
+    columns = (
+        "row", "ours / exact", "ours / Opt", "paper: ours / Opt", "ours / Quantile",
+        "paper: ours / Quantile", "default / exact", "default / Opt", "default / Quantile",
+    )  # fmt: skip
+    rows = []
+    for entry in finished:
+        result, published = entry.result, entry.result.row.published
+        ours, quantile, default = (result.methods[method].images.size for method in METHODS)
+        rows.append(
+            [
+                str(result.row.number),
+                _estimate_text(statistics.ratio(ours, result.exact_size)),
+                _estimate_text(statistics.ratio(ours, result.opt_size)),
+                f"{published.ours / published.opt:.2f}",
+                _estimate_text(statistics.ratio(ours, quantile)),
+                f"{published.ours / published.quantile:.2f}",
+                _estimate_text(statistics.ratio(default, result.exact_size)),
+                _estimate_text(statistics.ratio(default, result.opt_size)),
+                _estimate_text(statistics.ratio(default, quantile)),
+            ]
+        )
+    text = "## Ratios of mask sizes beside the paper's\n\nSmaller is better; 1 against an oracle is perfect. "
+    return f"{text}The paper prints sizes to two digits.\n\n{_table(columns, rows)}"
+
+
+def _differences(finished: Sequence[Finished]) -> str:
+    columns = ("row", "difference", "mean mask size", "significant", "smaller in resplits")
+    rows = []
+    for entry in finished:
+        for a, b in (("mask", "quantile"), ("default", "mask"), ("default", "quantile")):
+            methods = entry.result.methods
+            estimate = statistics.difference(methods[a].images.size, methods[b].images.size)
+            smaller = float(np.mean(entry.resplits[a]["size"] < entry.resplits[b]["size"]))
+            answer = "yes" if statistics.significant(estimate) else "no"
+            name = f"{NAMES[a]} - {NAMES[b]}"
+            rows.append(
+                [str(entry.result.row.number), name, _estimate_text(estimate), answer, f"{smaller:.0%}"]
+            )
+    return (
+        "## Differences\n\nPaired bootstrap over test images (95 %); beside it the share of resplits in "
+        "which the first method's mean mask size is the smaller one.\n\n" + _table(columns, rows)
+    )
+
+
+def _coverage_text(finished: Sequence[Finished]) -> str:
+    columns = ("row", "method", "test images", "resplits", "law", "measured on masks", "as promised")
+    rows = []
+    for entry in finished:
+        for method in METHODS:
+            resplits, evaluation = entry.resplits[method], entry.result.methods[method]
+            coverage, law, spread = resplits["coverage"], resplits["law_mean"], resplits["law_std"]
+            rows.append(
+                [
+                    str(entry.result.row.number),
+                    NAMES[method],
+                    f"{evaluation.coverage:.3f}",
+                    f"{coverage.mean():.3f} ± {coverage.std():.3f}",
+                    f"{law:.3f} ± {spread:.3f}",
+                    f"{resplits['measured'].mean():.3f}",
+                    _verdict(entry, coverage, law, spread),
+                ]
+            )
+    return (
+        "## Coverage\n\nOver resplits of calibration and test images, mean ± standard deviation, beside the "
+        "Beta-binomial law, which is exact for L1 and L2 (the mean is within three standard errors) and a "
+        "lower bound for SSIM and LPIPS, whose lambdas lie on a grid (the mean is at most three below). "
+        "The law tests ranks only: on the first five resplits coverage is measured on the masks "
+        "themselves.\n\n" + _table(columns, rows)
+    )
+
+
+def _verdict(entry: Finished, coverage: np.ndarray, law: float, spread: float) -> str:
+    deviation = (float(coverage.mean()) - law) / (spread / np.sqrt(len(coverage)))
+    exact = np.isfinite(entry.result.exact_size).any()
+    as_promised = abs(deviation) <= 3 if exact else deviation >= -3
+    return ("yes" if as_promised else "NO") + f" ({deviation:+.1f} standard errors)"
+
+
+def _fields(finished: Sequence[Finished]) -> str:
+    entries = [entry for entry in finished if entry.result.row.data == "cells"]
+    if not entries:
+        return ""
+    columns = ("row", "method", "lowest", "median", "highest", "by field")
+    rows = []
+    for entry in entries:
+        for method in METHODS:
+            coverages = coverage_by_field(entry, method)
+            values = [value for value, _ in coverages.values()]
+            coverages_text = ", ".join(f"{value:.2f} ({count})" for value, count in coverages.values())
+            numbers = [f"{f(values):.2f}" for f in _summaries]
+            rows.append([str(entry.result.row.number), NAMES[method], *numbers, coverages_text])
+    return (
+        "## Coverage by field\n\nDescriptive: the promise is about new tiles of these fields, not about each "
+        "field. Coverage of the test tiles of each field, and how many there are.\n\n" + _table(columns, rows)
+    )
+
+
+_summaries: tuple[Callable[[list[float]], float], ...] = (min, lambda v: float(np.median(v)), max)
+
+
+def coverage_by_field(entry: Finished, method: str) -> dict[str, tuple[float, int]]:
+    """Return the coverage of the test tiles of each file, and their number."""
+    evaluation = entry.result.methods[method]
+    files = np.array([str(name).rsplit("_r", 1)[0] for name in evaluation.images.name])
+    met = meets_threshold(evaluation.images.loss, evaluation.card.threshold)
+    return {
+        str(file): (float(met[files == file].mean()), int((files == file).sum())) for file in np.unique(files)
+    }
+
+
+def _choices(run: Run) -> str:
+    preset = run.preset
+    sizes = f"images of {preset.size} pixels, networks of width {preset.predictor.width}, and "
+    sizes += _how_long(run)
+    scale = (
+        f"{sizes}. The paper: 256 pixels, width 64, ten epochs of Adam at 1e-5. The stripes that completion "
+        "fills are an eighth of the side, 32 of 256 pixels in the paper."
+    )
+    rows = [("Scale", scale), *CHOICES]
+    lines = "\n".join(f"- **{name}**: {text}" for name, text in rows)
+    return f"## Where our reading of the paper had a choice\n\n{lines}\n"
+
+
+def _how_long(run: Run) -> str:
+    lengths = []
+    for name, plan in (("predictors", run.preset.predictor), ("scorers", run.preset.scorer)):
+        limits = ((plan.epochs, "epochs"), (plan.patience, "epochs of patience"))
+        limits_text = ", ".join(f"{value:g} {unit}" for value, unit in limits if value is not None)
+        lengths.append(f"{name} trained for {limits_text} at {plan.learning_rate:g}")
+    return " and ".join(lengths)
+
+
+def _settings(finished: Sequence[Finished], run: Run) -> str:
+    counts = {entry.result.row.data: entry.images for entry in finished}
+    images = "\n".join(
+        f"- {data}: " + ", ".join(f"{count} {part}" for part, count in parts.items())
+        for data, parts in counts.items()
+    )
+    preset = "\n".join(f"- {name}: {value}" for name, value in asdict(run.preset).items())
+    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
+    return (
+        f"## Settings\n\nImages:\n\n{images}\n\nPreset {run.name}:\n\n{preset}\n\n"
+        f"{run.seconds / 3600:.2f} hours in all stages of this folder, each at its last run. "
+        f"Python {platform.python_version()}, {versions}.\n"
+    )
+
+
+def _estimate_text(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})" if estimate.exists else "-"
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [columns, ["---"] * len(columns), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
+
+
+ORACLES = ("exact", "opt")
+
+
+@dataclass(frozen=True)
+class TableLine:
+    """A line of paper.csv.
+
+    Sizes, their bootstrap interval (95 %, over images) and correlations are from the test images of the
+    one split; coverage is the mean over resplits, for an oracle the share of images on which it reached the
+    threshold. A value that does not exist is NaN, and empty in the file.
+    """
+
+    row: int
+    task: str
+    data: str
+    network: str
+    distance: str
+    method: str
+    mask_size: float
+    mask_size_low: float
+    mask_size_high: float
+    coverage: float
+    c_size_distance: float
+    c_size_opt: float
+    n_calibration: int
+    n_test: int
+
+
+RECORD = "paper.json"
+"""Record that claims what the experiments write beside their stages."""
+FILES = ("paper.csv", "paper.md")
+COLUMNS = tuple(field.name for field in fields(TableLine))
+
+
+def write_table(finished: Sequence[Finished], run: Run, out: Path) -> tuple[Path, ...]:
+    """Write paper.csv and paper.md, and return their paths."""
+    table, text = (out / name for name in FILES)
+    claim(out / RECORD, {}, FILES)
+    with atomic_write(table) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=COLUMNS)
+        writer.writeheader()
+        for line in lines(finished):
+            writer.writerow({name: _cell(value) for name, value in vars(line).items()})
+    with atomic_write(text) as temporary:
+        temporary.write_text(page(finished, run), encoding="utf-8")
+    return table, text
+
+
+def lines(finished: Sequence[Finished]) -> Iterator[TableLine]:
+    """Yield the lines of each row: exact, opt, mask, quantile and default."""
+    for entry in finished:
+        for oracle in ORACLES:
+            yield _oracle_line(entry, oracle)
+        for method in METHODS:
+            yield _method_line(entry, method)
+
+
+def _method_line(entry: Finished, method: str) -> TableLine:
+    evaluation = entry.result.methods[method]
+    images = evaluation.images
+    return _line(
+        entry,
+        method,
+        statistics.mean(images.size),
+        float(entry.resplits[method]["coverage"].mean()),
+        statistics.correlation(images.size, images.unmasked_loss),
+        statistics.correlation(images.size, entry.result.opt_size),
+        (evaluation.card.n_calibration, evaluation.n_test),
+    )
+
+
+def _oracle_line(entry: Finished, oracle: str) -> TableLine:
+    result = entry.result
+    size, distance = {
+        "exact": (result.exact_size, result.exact_distance),
+        "opt": (result.opt_size, result.opt_distance),
+    }[oracle]
+    unmasked = result.methods["mask"].images.unmasked_loss
+    against_opt = statistics.correlation(size, result.opt_size) if oracle == "exact" else NOTHING
+    return _line(
+        entry,
+        oracle,
+        statistics.mean(size),
+        _share_within(distance, result.threshold),
+        statistics.correlation(size, unmasked),
+        against_opt,
+        (0, int(np.isfinite(size).sum())),
+    )
+
+
+def _share_within(distance: Array, threshold: float) -> float:
+    """Return the share of an oracle's images that it brought below the threshold."""
+    met = meets_threshold(distance[np.isfinite(distance)], threshold)
+    return float(met.mean()) if len(met) else np.nan
+
+
+def _line(
+    entry: Finished,
+    method: str,
+    size: Estimate,
+    coverage: float,
+    with_distance: Estimate,
+    with_opt: Estimate,
+    counts: tuple[int, int],
+) -> TableLine:
+    row = entry.result.row
+    return TableLine(
+        row=row.number,
+        task=row.task,
+        data=row.data,
+        network=row.network,
+        distance=row.distance,
+        method=method,
+        mask_size=size.value,
+        mask_size_low=size.low,
+        mask_size_high=size.high,
+        coverage=coverage,
+        c_size_distance=with_distance.value,
+        c_size_opt=with_opt.value,
+        n_calibration=counts[0],
+        n_test=counts[1],
+    )
+
+
+def _cell(value: object) -> object:
+    if not isinstance(value, float):
+        return value
+    return "" if np.isnan(value) else f"{value:.6g}"

@@ -1,0 +1,635 @@
+"""Training of a score network on triplets, and the choice between it and simpler scores.
+
+The score that training ends with: the trained network, or a simpler score that hides as little.
+
+A trained score may hide more than |x - y_hat| where images or scenes are few. Which of them hides least is
+measured on images of as many groups as there are; where the selection images are of few, on all images, each
+scored by a network that was trained without its group (cross-fitting). research/choice.py tries the rule.
+"""
+
+import contextlib
+import math
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conformask.arithmetic import full_precision, resized
+from conformask.arrays import Images, Loss
+from conformask.background import main_process, tracked
+from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError
+from conformask.extras.train.training import (
+    DEFAULT_TRAINING,
+    FROM_SCRATCH,
+    CachedReader,
+    Objective,
+    TensorBatch,
+    TrainingConfig,
+    fit,
+    seeded,
+)
+from conformask.images.noise import with_reach
+from conformask.images.rows import uniform
+from conformask.images.scan import DatasetSummary, scan
+from conformask.images.triplets import Triplets, refuse_others
+from conformask.losses import AnyLoss, code_of
+from conformask.losses import loss as loss_from
+from conformask.losses.masked_distance import MaskedDistance
+from conformask.masks.critical import GRID_POINTS, ScoredBatch
+from conformask.masks.families import FAMILIES, Binary, family
+from conformask.masks.family import Family
+from conformask.records import names
+from conformask.records.files import exclusive_folder, places, refuse_unclaimed
+from conformask.records.geometry import Size
+from conformask.records.reading import check_network
+from conformask.records.selection import (
+    CROSS_FITTED,
+    ScoreComparison,
+    is_quantile,
+    level_of,
+    threshold_in_loss,
+)
+from conformask.records.sentence import rounded_share
+from conformask.records.words import label_of, times
+from conformask.scores.benchmark import CONSTANT, HiddenShares, ScoreBenchmark, warn_if_useless
+from conformask.scores.given import BY_VALUE, SAMPLE
+from conformask.scores.network_scorer import Head, NetworkScorer, ScorerCard, head, network_input, ready
+from conformask.scores.networks import (
+    AnyChannels,
+    SliceWise,
+    UNet,
+    channels_of,
+    halvings_for,
+    levels_for,
+    settings_of,
+)
+from conformask.scores.scorer import Scorer
+from conformask.scores.scoring import ALL_DEVICES, Compute, scored_batches, selection_record, unmasked_losses
+from conformask.scores.simple import Simple, SimpleNetwork, map_names
+from conformask.scores.steps import for_loss
+from conformask.scores.untrained import NETWORKS, packaged_hashes
+
+ENOUGH = 20
+"""Number of groups that selection images need for scores to be compared on them."""
+FEW = 400
+"""Largest number of training images with which networks are cross-fitted: training on more takes long."""
+FOLDS = 3
+"""Number of networks that are cross-fitted."""
+SURE = 0.7
+"""Share of resampled sets in which a score has to hide less than a simpler one to be taken instead.
+
+With 30 images to look at, more of them forgo what training brings; with fewer, one choice in ten hides 7 %
+more than the best simple score where training brings nothing (docs/results/cues.md).
+"""
+TRAINED = "trained"
+"""Name of the trained score among others."""
+
+
+def is_cross_fitted(train: Triplets, selection: Triplets) -> bool:
+    """Return whether the selection images are of too few groups, and training is short enough to repeat."""
+    groups = len(set(train.groups))
+    return len(set(selection.groups)) < ENOUGH and groups >= FOLDS and len(train) <= FEW
+
+
+def cross_fitted(
+    images: Triplets, loss: Loss, usual: Family, threshold: float, fit_on: Callable[[Triplets, int], Scorer]
+) -> tuple[ScoreBenchmark, HiddenShares] | None:
+    """Return a benchmark on these images, and mask sizes by scores that `fit_on` trained on other groups.
+
+    None where images are too few for the promise, or the threshold is 0.
+    """
+    in_order = sorted(set(images.groups), key=lambda group: uniform(0, "fold", group))
+    fold_of = {group: place % FOLDS for place, group in enumerate(in_order)}
+
+    def part(some: Triplets, fold: int, *, without: bool = False) -> Triplets:
+        return some.select(
+            place for place, group in enumerate(some.groups) if (fold_of[group] == fold) is not without
+        )
+
+    by_fold = images.select(sorted(range(len(images)), key=lambda place: fold_of[images.groups[place]]))
+    benchmark = ScoreBenchmark.on(by_fold, loss, usual, threshold)
+    if benchmark is None:
+        return None
+    items: list[ScoredBatch] = []
+    for fold in range(FOLDS):
+        scorer = for_loss(fit_on(part(images, fold, without=True), fold), loss)
+        items += scored_batches(scorer, part(benchmark.images, fold))
+    return benchmark, benchmark.hidden(items)
+
+
+def best_score(
+    trained: NetworkScorer, benchmark: ScoreBenchmark, hidden: HiddenShares, part: str
+) -> tuple[NetworkScorer, ScoreComparison]:
+    """Return the score to take, see `winner`, and its comparison with the others.
+
+    `hidden` has the mask sizes under trained scores, and `part` says which images the benchmark has.
+
+    Warns:
+        ConformaskWarning: it is not the trained one.
+    """
+    loss = benchmark.loss
+    maps = {name: simpler(name, trained, loss) for name in map_names(trained.cue_channels)}
+    masks = family(BY_VALUE) if isinstance(benchmark.family, Binary) else benchmark.family
+    of_maps = replace(benchmark, family=masks)
+    shares = {
+        **{name: shares for name, shares in benchmark.others.items() if name != CONSTANT},
+        **{name: of_maps.hidden(of_maps.items(scorer)) for name, scorer in maps.items()},
+        TRAINED: hidden,
+    }
+    name = winner(shares)
+    benchmark = replace(benchmark, others={**shares, CONSTANT: benchmark.others[CONSTANT]})
+    comparison = replace(benchmark.comparison(name, shares[name]), part=part)
+    if name == TRAINED:
+        return trained, comparison
+    warnings.warn(
+        f"the run uses {label_of(name)} for the score: on {comparison.n} {part} images the trained network "
+        f"would hide {times(hidden.share, comparison)}. More triplets, of more scenes or patients, "
+        "may help; --scorer (scorer=) takes one whatever it hides",
+        category=ConformaskWarning,
+        stacklevel=3,
+    )
+    return simpler(name, trained, loss), comparison
+
+
+def winner(shares: Mapping[str, HiddenShares], sure: float = SURE) -> str:
+    """Return the name of the score to take: the simple one that hides least, or packaged, or trained.
+
+    Each of the last two has to hide less than what is simpler, and so in a share `sure` of resampled sets.
+    """
+    best = min((name for name in shares if name not in ("packaged", TRAINED)), key=lambda n: shares[n].share)
+    for name in ("packaged", TRAINED):
+        if name in shares and shares[name].is_less(shares[best], sure):
+            best = name
+    return best
+
+
+def simpler(name: str, trained: NetworkScorer, loss: Loss) -> NetworkScorer:
+    """Return a score without training in the place of a trained one: about the same images."""
+    card = trained.card
+    if name in NETWORKS:
+        network: nn.Module = NETWORKS[name](card.x_channels, card.channels, len(card.sizes[0]))
+        used_head, ranges = head(name, loss), card.cue_ranges[:0]
+    else:
+        network, ranges = SimpleNetwork(name, card.channels, len(card.cue_ranges)), card.cue_ranges
+        used_head = Simple(name)
+    return replace(
+        trained,
+        network=ready(network),
+        head=used_head,
+        card=replace(
+            card,
+            scorer=name,
+            sizes=(),
+            unet=settings_of(network),
+            cue_ranges=ranges,
+            cues=card.cues if ranges else None,
+        ),
+    )
+
+
+CROP = 2**15
+"""Largest number of pixels in a crop of a volume."""
+THICK = 16
+"""Largest number of slices in a crop of a volume."""
+
+
+class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
+    """(x at y_hat's size, y_hat, y), maps if asked for, the noise of y if known; crops of one size.
+
+    An index stands for an image, modulo their number, and for a random crop of it: indices count on from
+    epoch to epoch. A volume gives as many crops as would fill the smallest volume.
+    """
+
+    def __init__(self, triplets: Triplets, smallest: Size, seed: int = 0, *, cues: bool = False) -> None:
+        self.seed = seed
+        self._cues = cues
+        self.crop = crop_of(smallest)
+        self._n = len(triplets)
+        self._crops = math.ceil(math.prod(smallest) / math.prod(self.crop))
+        self._triplets = triplets
+        self._read = CachedReader(self._tensors)
+
+    def __len__(self) -> int:
+        return self._n * self._crops
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        images = self._read(index % self._n)
+        generator = np.random.default_rng((self.seed, index))
+        sides = zip(images[1].shape[1:], self.crop, strict=True)
+        starts = [int(generator.integers(side - crop + 1)) for side, crop in sides]
+        part = tuple(slice(s, s + crop) for s, crop in zip(starts, self.crop, strict=True))
+        return tuple(image[:, *part] for image in images)
+
+    def _tensors(self, index: int) -> tuple[Tensor, ...]:
+        triplet = self._triplets[index]
+        x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
+        more = [triplet.cues if self._cues else None, triplet.noise]
+        others = [torch.from_numpy(image) for image in more if image is not None]
+        return resized(x[None], y_hat[None])[0], y_hat, y, *others
+
+
+def crop_of(smallest: Size) -> Size:
+    """Return the size of a training crop: whole planes; of volumes at most THICK slices and CROP pixels."""
+    if len(smallest) == 2:
+        return smallest
+    depth = min(smallest[0], THICK)
+    side = math.isqrt(CROP // depth) // 8 * 8
+    height, width = (min(length, side) for length in smallest[1:])
+    return depth, min(smallest[1], CROP // (depth * width)), min(smallest[2], CROP // (depth * height))
+
+
+FROM_PACKAGED = 1e-2
+"""Learning rate from the packaged network."""
+WIDTH, LEVELS = 32, 4
+"""Width and levels of a U-Net from scratch; a larger field of view memorises how hard training images are."""
+
+
+@dataclass(frozen=True)
+class NetworkOptions:
+    """The score network that `fit_scorer` trains.
+
+    Args:
+        module: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for the scorer
+            quantile to 2 * C; it is trained on images and their mirror images, built-in ones on all flips and
+            turns.
+        per_channel: a score with the channels of y_hat instead of one.
+        width: channels of the first level of a U-Net, 32 if None; if given, the U-Net is used.
+        volume_mode: how the network sees volumes: "slices" (one after the other, from scratch each with its
+            neighbours) or "volume" (in three dimensions, from scratch; an axis is not halved while its step
+            is more than twice that of the finest); "slices" if None.
+        paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
+        from_scratch: start from random weights.
+
+    Raises:
+        InvalidArgumentError: an unknown volume_mode.
+
+    Examples:
+        >>> import conformask as cm
+        >>> cm.NetworkOptions(width=16).volume_mode is None
+        True
+    """
+
+    module: nn.Module | None = None
+    per_channel: bool = False
+    width: int | None = None
+    volume_mode: names.VolumeMode | None = None
+    paper_form: bool = False
+    from_scratch: bool = False
+
+    def __post_init__(self) -> None:
+        modes = get_args(names.VolumeMode)
+        if self.volume_mode is not None and self.volume_mode not in modes:
+            raise InvalidArgumentError(
+                f"volume_mode {self.volume_mode!r} is unknown; choose from {list(modes)}"
+            )
+
+    def fits_packaged(self, used_head: Head, outputs: int) -> bool:
+        """Return whether training can start from the packaged network."""
+        other = self.from_scratch or self.paper_form or self.width is not None or self.volume_mode == "volume"
+        return not other and outputs == 1 and used_head.name in ("mask", "error")
+
+
+def network_for(
+    seen: DatasetSummary, used_head: Head, options: NetworkOptions, seed: int, more: int = 0
+) -> nn.Module:
+    """Return the user's network, else the packaged one where it fits, else one from scratch.
+
+    `more` is the number of channels between x and y_hat, of maps beside y_hat.
+
+    Raises:
+        InvalidArgumentError: `volume_mode` is given and the images are planes.
+    """
+    if options.module is not None:
+        return options.module
+    dimensions = len(seen.smallest)
+    if options.volume_mode is not None and dimensions == 2:
+        raise InvalidArgumentError(
+            f"volume_mode {options.volume_mode!r} is for volumes, but these images are planes: leave it out"
+        )
+    outputs = used_head.outputs(seen.channels, options.per_channel)
+    name = "packaged" if options.fits_packaged(used_head, outputs) else used_head.name
+    if name in NETWORKS:
+        return NETWORKS[name](seen.x_channels, seen.channels, dimensions, more)
+    with seeded(seed):
+        return unet_for(seen, outputs, options, used_head.start, more)
+
+
+def rate_for(network: nn.Module) -> float:
+    """Return the default learning rate, which is larger for the packaged network."""
+    return FROM_PACKAGED if is_packaged(network) else FROM_SCRATCH
+
+
+def is_packaged(network: nn.Module) -> bool:
+    """Return whether it is the packaged network, or one trained from it."""
+    return isinstance(network.planes if isinstance(network, SliceWise) else network, AnyChannels)
+
+
+def unet_for(
+    seen: DatasetSummary, outputs: int, options: NetworkOptions, start: float, more: int = 0
+) -> UNet | SliceWise:
+    """Make a U-Net whose initial output is `start` everywhere; `more` as in `network_for`."""
+    volumes, channels = len(seen.smallest) == 3, seen.x_channels + more + seen.channels
+    width = WIDTH if options.width is None else options.width
+    unet = partial(UNet, width=width, paper_form=options.paper_form, residual=not options.paper_form)
+    if options.volume_mode == "volume":
+        spacing = None if seen.geometry is None else seen.geometry.spacing
+        halvings = halvings_for(crop_of(seen.smallest), spacing, LEVELS)
+        return unet(channels, outputs, halvings=halvings).start_at(start)
+    levels = levels_for(min(crop_of(seen.smallest)[-2:]))
+    levels = levels if options.paper_form else min(LEVELS, levels)
+    planes = unet(channels_of(channels) if volumes else channels, outputs, levels=levels)
+    planes.start_at(start)
+    return SliceWise(planes) if volumes else planes
+
+
+HELD_OUT = 0.1
+"""Share of the training images held out for selection where no selection images are given."""
+FOLDS_IN, MINUTES_OF_LAST = "cross-fitting", 0.5
+"""Folder of the networks that are cross-fitted, and the share of max_minutes for the one that is kept."""
+ENDS = (0.001, 0.999)
+"""The quantiles of a map that become 0 and 1 for a network."""
+
+
+def fit_scorer(
+    train: Triplets,
+    *,
+    out: str | Path,
+    selection: Triplets | None = None,
+    loss: AnyLoss = "l1",
+    scorer: names.Scorer | None = None,
+    network: nn.Module | NetworkOptions | None = None,
+    threshold: float | str = "q0.1",
+    training: TrainingConfig = DEFAULT_TRAINING,
+    compute: Compute = ALL_DEVICES,
+) -> NetworkScorer:
+    """Train a score network on (x, y_hat, y) and write a run folder.
+
+    Args:
+        train: the triplets to learn from; images of different sizes are cropped to the smallest.
+        out: the run folder.
+        selection: triplets for every choice (best epoch, grids, q-thresholds); a tenth of train if None.
+        loss: a loss such as `Local("l1", 9)`, or what `conformask.losses.loss` takes; the scorer is fitted
+            for it ("quantile" ignores it in training, and uses it for the record of the selection images).
+        scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for
+            a miss rate of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged",
+            "residual" (|x - y_hat|), "gradient" and "spread" (of y_hat, between neighbours and in a window)
+            train nothing. If None, "error" is trained for losses of error maps and "mask" for l1 and for
+            distances of the paper's form, and the run ends with it only where it hides less than all that
+            train nothing and than the maps of the images (`cues`).
+        network: `NetworkOptions`, or a module from 2 * (x, y_hat) - 1 on the channel axis to 1 channel; maps
+            beside y_hat lie between x and y_hat, each as it is and upside down. The
+            default, for one-channel scores of mask or error, is the packaged network with its weights; else a
+            U-Net of four levels with residual blocks, from scratch.
+        threshold: the threshold at which the score is judged on the selection images; as for calibrate.
+        training: how long to train, and its settings.
+        compute: the devices; all processes run this program to its end, and the first writes.
+
+    Warns:
+        ConformaskWarning: the time was up while the loss still fell; no epoch was better than the start; on
+            the selection images one value everywhere hides hardly more; or a score without training hides as
+            little, and is taken unless `scorer` is given.
+
+    Raises:
+        InvalidArgumentError: an argument outside what is allowed, or triplets without truth.
+        ImageError: an image that cannot be used.
+        MismatchError: out holds another run.
+
+    Examples:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> training = cm.TrainingConfig(epochs=1)
+        >>> scorer = cm.fit_scorer(images, out="run", scorer="mask", training=training)
+        >>> scorer.name, scorer.loss.terms.name
+        ('mask', 'l1')
+    """
+    refuse_others(train, selection)
+    out, used = Path(out), loss_from(loss).with_pixels(train.window)
+    refuse_unclaimed(places(out, "training.json", "scorer.json"))
+    options = network if isinstance(network, NetworkOptions) else NetworkOptions(module=network)
+    threshold = threshold_in_loss(threshold, used.terms, train.values)
+    is_quantile(threshold)
+    seed, per_channel = training.seed, options.per_channel
+    train, selection = train.without_objects(), selection and selection.without_objects()
+    everything = train
+    if used.terms.of_objects:
+        raise InvalidArgumentError(
+            "a score is trained for the errors of pixels, such as loss='l1', and promises objects "
+            "afterwards: calibrate(scorer, images, loss=Objects(...))"
+        )
+    if selection is None:
+        train, selection = train.holdout(HELD_OUT, seed)
+    used = used if isinstance(used, MaskedDistance) else used.in_regions(selection.has_regions)
+    for part in (train, selection) if used.terms.subtracts_noise else ():
+        part.reference.refuse_unknown_noise()
+    used = with_reach(used, selection)
+    used_head = head(scorer, used)
+    _check_loss(used, used_head, train)
+    check_network(train.network, selection.network, "training", allow_network_mismatch=False)
+    seen, held_out = scan(train), scan(selection, "reading selection images")
+    _check_channels(seen, held_out)
+    trains = used_head.name not in names.UNTRAINED
+    chooses = scorer is None and not per_channel
+    surveys = [seen, held_out] if trains else [held_out]
+    ranges = cue_ranges(train) if trains and train.has_cues and selection.has_cues else ()
+    module = network_for(seen, used_head, options, seed, 2 * len(ranges))
+    card = replace(
+        _card(used_head.name, used, per_channel, seen, surveys, train),
+        unet=settings_of(module),
+        sizes=seen.sizes if trains else (),
+        cue_ranges=ranges,
+    )
+    known = [packaged_hashes()] if is_packaged(module) else []
+    start = NetworkScorer(
+        module, used_head, card,
+        perceptual_hashes=np.concatenate([*known, *(each.perceptual_hashes for each in surveys)]),
+    )  # fmt: skip
+    crossed = chooses and is_cross_fitted(everything, selection)
+    training = training.resolved(len(everything), rate_for(module))
+    fitting = Fitting(start, training, compute, turns=options.module is None and not options.paper_form)
+    with exclusive_folder(out):
+        unmasked = unmasked_losses(selection, used)
+        usual = _families(used_head, used)[0]
+        benchmark = ScoreBenchmark.on(selection, used, usual, level_of(threshold, unmasked))
+        sizes = seen.smallest, held_out.smallest
+        share = MINUTES_OF_LAST if crossed else 1.0
+        fitted = (
+            fitting.run(train, selection, sizes, out, share, benchmark=benchmark)
+            if trains
+            else replace(start, network=ready(module))
+        )
+        comparison, judged = None, None
+        if crossed:
+            level = level_of(threshold, unmasked_losses(everything, used))
+            judged = cross_fitted(everything, used, usual, level, partial(fitting.of_fold, sizes, out))
+        elif chooses and benchmark is not None:
+            judged = benchmark, benchmark.hidden(benchmark.items(fitted))
+        if judged is not None:
+            fitted, comparison = best_score(fitted, *judged, CROSS_FITTED if crossed else "selection")
+        elif benchmark is not None:
+            comparison = benchmark.compare(fitted)
+        record = selection_record(
+            for_loss(fitted, used), selection, used, _families(fitted.head, used),
+            training.grid_points or GRID_POINTS, unmasked,
+        )  # fmt: skip
+        fitted = replace(fitted, selection=replace(record, comparison=comparison))
+        if main_process():
+            fitted.save(out)
+    if comparison is not None and fitted.head is used_head and trains and main_process():
+        warn_if_useless(comparison, used_head.name)
+    return fitted
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """The training of score networks from one start with the same settings."""
+
+    start: NetworkScorer
+    """The network before training, its head, and what it is about."""
+    training: TrainingConfig
+    compute: Compute
+    turns: bool
+
+    def run(
+        self,
+        train: Triplets,
+        selection: Triplets,
+        sizes: tuple[Size, Size],
+        out: Path,
+        minutes: float = 1.0,
+        title: str = "scorer",
+        benchmark: ScoreBenchmark | None = None,
+    ) -> NetworkScorer:
+        """Return the scorer with a trained copy of the network.
+
+        `sizes` are those of the crops of training and selection images, `minutes` the share of max_minutes,
+        `benchmark` the images on which the hidden share is shown meanwhile.
+        """
+        card, config = self.start.card, self.training
+        network = deepcopy(self.start.network)
+        cues = bool(card.cue_ranges)
+        datasets = (
+            TripletDataset(train, sizes[0], config.seed, cues=cues),
+            TripletDataset(selection, sizes[1], config.seed, cues=cues),
+        )
+        if config.max_minutes is not None:
+            config = replace(config, max_minutes=minutes * config.max_minutes)
+        identity = {name: value for name, value in vars(card).items() if name != "cue_ranges" or value}
+        fit(
+            network, objective_of(self.start.head, card.cue_ranges), *datasets, out, config, self.compute,
+            title=title, identity=identity, turns=self.turns,
+            status_callback=None if benchmark is None else partial(self._status, benchmark),
+        )  # fmt: skip
+        return replace(self.start, network=ready(network))
+
+    def of_fold(self, sizes: tuple[Size, Size], out: Path, others: Triplets, fold: int) -> NetworkScorer:
+        """Return the scorer of a fold, trained on the images of the others."""
+        smallest: Size = tuple(map(min, *sizes))
+        return self.run(
+            *others.holdout(HELD_OUT, self.training.seed), (smallest, smallest),
+            out / FOLDS_IN / str(fold + 1), (1 - MINUTES_OF_LAST) / FOLDS,
+            f"scorer, {fold + 1} of {FOLDS} to compare",
+        )  # fmt: skip
+
+    def _status(self, benchmark: ScoreBenchmark, network: nn.Module) -> str:
+        """Return how much a network in training hides."""
+        best = "" if benchmark.oracle is None else f", best {rounded_share(benchmark.oracle)}"
+        return f"hides {rounded_share(benchmark.share(replace(self.start, network=network)))}{best}"
+
+
+def cue_ranges(train: Triplets) -> tuple[tuple[float, float], ...]:
+    """Return for each map beside y_hat the values that become 0 and 1: its quantiles at .001 and .999.
+
+    Raises:
+        InvalidArgumentError: images with other numbers of maps, or a map with one value nearly everywhere.
+    """
+    samples = []
+    for cues in tracked(map(train.cues, range(len(train))), "reading maps", len(train)):
+        flat = cues.reshape(len(cues), -1)
+        samples.append(flat[:, :: max(1, flat.shape[1] // SAMPLE)])
+    counts = sorted({len(sample) for sample in samples})
+    if len(counts) > 1:
+        raise InvalidArgumentError(f"the images come with {counts} maps: give each of them the same number")
+    lows, highs = np.quantile(np.concatenate(samples, axis=1), ENDS, axis=1)
+    for place in np.flatnonzero(lows == highs):
+        raise InvalidArgumentError(
+            f"map {place + 1} holds {lows[place]:.6g} at nearly every pixel of the training images, so that "
+            "nothing can be learnt from it: leave it out"
+        )
+    return tuple(zip(lows.tolist(), highs.tolist(), strict=True))
+
+
+def _families(used_head: Head, loss: Loss) -> list[Family]:
+    """Return the family that suits; where the kernels serve the loss, all others too, at little cost."""
+    suited = family(loss.family or used_head.family, loss.exponent or 1.0)
+    others = [] if loss.exponent is None else [family(name, loss.exponent) for name in FAMILIES]
+    return [suited, *(other for other in others if other.name != suited.name)]
+
+
+def objective_of(used_head: Head, ranges: Sequence[tuple[float, float]]) -> Objective:
+    """Return the training objective of a score network on batches; see TripletDataset."""
+
+    def objective(network: nn.Module, batch: TensorBatch) -> Tensor:
+        x, y_hat, y, *others = batch
+        cues = others.pop(0) if ranges else None
+        output = network(network_input(x, y_hat, cues, ranges)).float()
+        with full_precision(y_hat):
+            return used_head.loss(output, y, y_hat, *others)
+
+    return objective
+
+
+def _card(
+    scorer: str,
+    loss: Loss,
+    per_channel: bool,
+    seen: DatasetSummary,
+    learnt_from: Sequence[DatasetSummary],
+    train: Triplets,
+) -> ScorerCard:
+    image_ids = {trace for each in learnt_from for trace in each.image_ids}
+    return ScorerCard(
+        scorer=scorer,
+        loss=loss.terms,
+        channels=seen.channels,
+        x_channels=seen.x_channels,
+        per_channel=per_channel,
+        sizes=(),
+        **train.reading.kept,
+        unet=None,
+        trained_on=tuple(sorted(image_ids | {*train.provenance.trained_on})),
+        network=train.network,
+        distance_code=code_of(loss),
+    )
+
+
+def _check_loss(loss: Loss, used_head: Head, train: Triplets) -> None:
+    """Refuse losses that would only fail after hours of training: weights, image size, no gradient."""
+    zeros = torch.zeros(1, *train[0].y_hat.shape)
+    if not float(loss.on(zeros, zeros, None, 1).of(zeros[:, :1])) <= 1e-6:
+        raise InvalidArgumentError(f"distance {loss.terms.name!r} is not 0 between two empty images")
+    by_itself = used_head.fitted_for is not None and loss.errors is None
+    if by_itself and not _differentiable(loss, zeros):
+        raise InvalidArgumentError(
+            f"distance {loss.terms.name!r} has no gradient in torch, which scorer {used_head.name!r} "
+            "needs for training: use scorer 'quantile', which is fitted for no distance"
+        )
+
+
+def _differentiable(loss: Loss, images: Images) -> bool:
+    with contextlib.suppress(RuntimeError):  # such as .numpy() on a tensor that requires a gradient
+        return loss.on(images, images, None, 1).of(images[:, :1].clone().requires_grad_()).requires_grad
+    return False
+
+
+def _check_channels(seen: DatasetSummary, held_out: DatasetSummary) -> None:
+    if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
+        raise ImageError("the selection images and the training images have different channels")

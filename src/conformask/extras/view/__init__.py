@@ -1,0 +1,1 @@
+"""Looking: the report, the viewer, figures for notebooks, and one file to share."""

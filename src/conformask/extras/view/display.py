@@ -1,0 +1,240 @@
+"""Figures for notebooks: masks of images under their promise, and the hidden share by threshold."""
+
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformask.arrays import Batch, Images, Triplet
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
+from conformask.extensions import pip_install
+from conformask.extras.view.page import LONGEST, Strip, StripRow, error_label
+from conformask.images.pictures import (
+    TITLES,
+    as_bytes,
+    error_bytes,
+    gray,
+    heat,
+    heat_between,
+    in_colors,
+    map_ends,
+    planes_of,
+    shrunk_overlay,
+    titles_for,
+)
+from conformask.masker.arguments import batch_of, cues_of, facts_of, pair_of
+from conformask.masker.masker import Masker
+from conformask.masker.resolve import has_theorem
+from conformask.masks.critical import loss_under, mask_size, unmasked_loss
+from conformask.promises.order import meets_threshold
+from conformask.records.card import Domain
+from conformask.records.evaluation import Evaluation
+from conformask.records.reading import CLEAN, Reference
+from conformask.records.record import Array
+from conformask.records.sentence import rounded_share
+
+
+def show(
+    masker: Masker,
+    x: Tensor | Array | Triplet,
+    y_hat: Tensor | Array | None = None,
+    y: Tensor | Array | None = None,
+    *,
+    weight: Sequence[float] | None = None,
+    category: Sequence[str] | None = None,
+    region: Tensor | None = None,
+    cues: Tensor | Array | None = None,
+) -> Strip:
+    """Show output, overlay, mask and input of each image, with the promise; a notebook displays the result.
+
+    With the truth it also shows y, the error, and whether the loss is within the threshold, and so it does
+    for a Triplet with a noisy reference by which the loss can be measured; with maps beside y_hat, their
+    mean. A volume is shown in three slices: the most hidden, the largest error, the middle; they are oriented
+    like the calibration images, if the files of these say how they lie in a patient.
+
+    Args:
+        masker: from calibrate or load.
+        x: the degraded input, as the masker takes it: a tensor of floats (N, Cx, *space), or an array,
+            read as the calibration images were; or a Triplet, which has all that follows.
+        y_hat: the network's output, of the same kind.
+        y: the truth, if it is known, of the same kind and with the shape of y_hat.
+        weight: the weight of each image, if the rule needs it.
+        category: the category of each image, if the rule needs it.
+        region: (N, 1, *space) in [0, 1], where the promise is about a region of each image.
+        cues: the maps beside y_hat, as `masker(x, y_hat, cues=)` takes them.
+
+    Raises:
+        InvalidArgumentError: tensors and arrays are mixed, different numbers of images, or y with another
+            shape than y_hat.
+        MismatchError: channels or axes that differ from the calibration images.
+        ImageError: values outside the range, NaN or infinity.
+
+    Examples:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> strip = cm.show(masker, y[0]**2, y[0]**1.5)
+        >>> len(strip.rows)
+        1
+    """
+    expect(masker, Masker, "masker", "what calibrate() or load() returned")
+    inputs, outputs = pair_of(masker.card, x, y_hat)
+    if isinstance(x, Triplet):
+        truths, region, noise = map(_batch_of_one, (x.y, x.region, x.noise))
+        facts, reference = facts_of(x), x.reference
+    else:
+        noise, reference = None, CLEAN
+        maps = None if cues is None else cues_of(masker.card, cues)
+        truths, facts = _truths(masker, y, like=x), {"weight": weight, "category": category, "cues": maps}
+    if truths is not None and truths.shape != outputs.shape:
+        raise InvalidArgumentError(
+            f"y has shape {tuple(truths.shape)}, but y_hat has {tuple(outputs.shape)} (N, C, H, W): they "
+            "must be the same"
+        )
+    masks = masker.masks(inputs, outputs, **facts)
+    truth, shown_maps = (
+        [None] * len(masks) if images is None else images for images in (truths, facts["cues"])
+    )
+    measurable = truths is not None and has_theorem(masker.guarantee, masker.loss, reference)
+    names = tuple(f"image {index}" for index in range(len(masks)))
+    batch = Batch(names, inputs, outputs, truths if measurable else None, region=region, noise=noise)
+    measures = _measure(masker, masks, batch)
+    rows = [
+        StripRow(pictures, (*measured, *labels), met)
+        for *images, (measured, met) in zip(inputs, outputs, masks, truth, shown_maps, measures, strict=True)
+        for pictures, labels in _pictures(*map(_array, images), domain=masker.card, reference=reference)
+    ]
+    return Strip(masker.sentence, tuple(rows))
+
+
+def plot(evaluation: Evaluation, ax: Any = None) -> Any:
+    """Plot the hidden share against the threshold, as in the report, with the test result, by matplotlib.
+
+    Args:
+        evaluation: what evaluate() returned, or Evaluation.load().
+        ax: matplotlib axes to draw on; new ones if None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        MissingFileError: matplotlib is not installed.
+        MismatchError: the masker stored no curves to read mask sizes at other thresholds from.
+
+    Examples:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> scorer = cm.Heuristic(cm.residual, channels=1)
+        >>> masker = cm.calibrate(scorer, images, threshold=0.05, loss="l1")
+        >>> y = np.random.default_rng(1).random((20, 16, 16), dtype=np.float32)
+        >>> new = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> cm.plot(cm.evaluate(masker, new)).get_xlabel()
+        'threshold on L1'
+    """
+    expect(evaluation, Evaluation, "evaluation", "what evaluate() returned")
+    if find_spec("matplotlib") is None:
+        raise MissingFileError(f"plot needs matplotlib: {pip_install('plot')}")
+    if not evaluation.size_by_threshold:
+        raise MismatchError(
+            "no curves are stored, because an earlier version of conformask kept none here: calibrate again"
+        )
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.subplots()[1]
+    threshold, size = evaluation.card.threshold, evaluation.mask_size
+    ax.plot(*zip(*evaluation.size_by_threshold, strict=True), ".-", label="calibration images")
+    ax.axvline(threshold, color="C1", linestyle="--", label=f"chosen, {threshold:.4g}")
+    low, high = evaluation.mask_size_interval
+    ends, measured = [[size - low], [high - size]], f"{evaluation.n_test} test images, 95 % interval"
+    ax.errorbar(threshold, size, ends, color="C1", fmt="o", capsize=4, label=measured)
+    ax.set(xlabel=f"threshold on {evaluation.card.loss.label}", ylabel="hidden share", ylim=(0, None))
+    ax.set_title(evaluation.kept_text)
+    ax.legend()
+    return ax
+
+
+def _truths(masker: Masker, y: Tensor | Array | None, like: Tensor | Array) -> Images | None:
+    if y is None:
+        return None
+    if isinstance(y, Tensor) != isinstance(like, Tensor):
+        raise InvalidArgumentError("x, y_hat and y must all be tensors or all be arrays")
+    return batch_of(masker.card, "y", y)
+
+
+def _batch_of_one(image: Array | None) -> Images | None:
+    return None if image is None else torch.from_numpy(image)[None]
+
+
+def _measure(masker: Masker, masks: Images, batch: Batch) -> list[tuple[tuple[str, ...], bool | None]]:
+    """Return the facts of each image, and whether it is within the threshold."""
+    counted = batch.region if masker.card.loss.region else None
+    sizes = [f"hidden {rounded_share(size)}" for size in mask_size(masks, counted).tolist()]
+    if batch.y is None or masker.card.loss.of_objects:  # whose labels of y are not known here
+        return [((size,), None) for size in sizes]
+    threshold, label = masker.card.threshold, masker.card.loss.label
+    unmasked_losses = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
+    masked_losses = loss_under(masker.loss, masks, batch).detach().cpu().numpy()
+    facts = [
+        (size, f"{label} masked {masked:.4g} of at most {threshold:.4g}", f"unmasked {unmasked:.4g}")
+        for size, masked, unmasked in zip(sizes, masked_losses, unmasked_losses, strict=True)
+    ]
+    return list(zip(facts, meets_threshold(masked_losses, threshold).tolist(), strict=True))
+
+
+def _pictures(
+    x: Array,
+    y_hat: Array,
+    mask: Array,
+    y: Array | None,
+    cues: Array | None,
+    *,
+    domain: Domain,
+    reference: Reference,
+) -> Iterator[tuple[dict[str, Array], tuple[str, ...]]]:
+    """Yield pictures and captions, for a volume those of its selected slices."""
+    error = None if y is None else np.abs(y - y_hat)
+    for planes, label in planes_of(mask, x, y_hat, y, cues, geometry=domain.geometry, error=error):
+        panels = _panels(*planes, data_range=domain.range_of_y_hat, reference=reference)
+        yield panels, () if label is None else (label,)
+
+
+def _panels(
+    mask: Array,
+    x: Array,
+    y_hat: Array,
+    y: Array | None,
+    cues: Array | None,
+    *,
+    data_range: tuple[float, float] | None,
+    reference: Reference,
+) -> dict[str, Array]:
+    """Return pictures by label, in the order of display."""
+    output, mask_bytes, labels = in_colors(y_hat), as_bytes(mask), titles_for(reference)
+    panels = {
+        "output": output,
+        "overlay": shrunk_overlay(output, mask_bytes, LONGEST),
+        "mask": gray(mask_bytes),
+        "input": in_colors(x),
+    }
+    if y is not None:
+        error, scale = error_bytes(y, y_hat)
+        panels |= {"truth": in_colors(y), "error": heat(error)}
+        labels["error"] = error_label(scale, data_range, reference)
+    if cues is not None:
+        low, high = map_ends(cues)
+        panels["map"] = heat_between(cues, low, high)
+        labels["map"] += f", {low:.3g} to {high:.3g}"
+    return {labels[name]: panels[name] for name in TITLES if name in panels}
+
+
+def _array(image: Tensor | None) -> Any:
+    return None if image is None else image.detach().cpu().numpy()

@@ -1,0 +1,617 @@
+"""A session of the viewer: a masker, its images, those uploaded, and what has been computed for them."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Lock
+from time import monotonic
+from typing import TypeVar
+
+import numpy as np
+import torch
+from starlette.datastructures import FormData, UploadFile
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.types import Message, Receive
+from torch import Tensor
+
+from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
+from conformask.extras.view.sliders import PromiseStatus, broken_status, other_network_status
+from conformask.extras.view.viewed_image import (
+    MOST_DECODED,
+    ByteCache,
+    CollectionImage,
+    Part,
+    ViewedImage,
+    is_measurable,
+    loss_of,
+    open_image,
+    plane,
+    reduction,
+    thumbnail,
+    truth_id,
+)
+from conformask.images.formats import FLOAT32, Header, range_of
+from conformask.images.layers import refuse_lossy
+from conformask.images.pictures import Point, View, select_slices
+from conformask.images.read import (
+    FORMATS,
+    check_name,
+    decode_with_header,
+    name_and_suffix,
+    read_header,
+    to_unit,
+)
+from conformask.images.rows import parse_weight
+from conformask.images.triplets import Triplets
+from conformask.masker.data_leakage import used_images
+from conformask.masker.masker import Masker
+from conformask.masker.validation import measurement_of_unused
+from conformask.masker.whole import level_of, mask_size_by_planes, trusted_shares
+from conformask.masks.family import Family
+from conformask.promises.order import meets_threshold
+from conformask.records.evaluation import Measurement
+from conformask.records.reading import Reading
+from conformask.records.record import Array, Json
+from conformask.records.release import JudgedImage, Release
+from conformask.records.words import measurement_text
+
+OPENED_BYTES = 512 * 2**20
+"""Most bytes of scored images that are kept."""
+THUMBNAIL_BYTES = 64 * 2**20
+"""Most bytes of thumbnails that are kept."""
+REDUCED_BYTES = 256 * 2**20
+"""Most bytes of reduced planes that are kept."""
+USED = "used"
+"""Part of images that a step before the test has seen, recognised by their pixels or their group."""
+USES = {
+    "train": "trained the score network",
+    "selection": "was used for choices before the calibration",
+    "calibration": "is one of those that the promise was made with",
+    USED: "was used for training, selection or calibration",
+}
+"""What images of the parts other than the test were used for."""
+MOST_UPLOADS = 32
+"""Most uploads before the viewer asks to be restarted."""
+
+
+@dataclass(frozen=True)
+class GalleryEntry:
+    """An image of the gallery."""
+
+    name: str
+    truth: bool
+    uploaded: bool
+    size: float | None
+    """Mask size as calibrated, in the region that the promise is about; None before it is computed."""
+    loss: float | None
+    """Loss as calibrated; None before it is computed, or if it cannot be computed."""
+    met: bool | None
+    """True if the loss is within the threshold; None if the loss is not known."""
+    error: str | None
+    """Reason why the image cannot be shown; None if it can."""
+    part: str | None
+    """Part that was used before the test: train, selection or calibration; None for all others."""
+    released: bool | None
+    """True if the image is released, False if it is held back; None if that is not known."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Number of tiles of an image that are scored."""
+
+    name: str
+    done: int
+    total: int
+
+
+class Session:
+    """Images of one viewer; any thread may ask for them, and one at a time runs the network."""
+
+    def __init__(
+        self,
+        masker: Masker,
+        triplets: Triplets,
+        *,
+        allow_network_mismatch: bool = False,
+        released: Release | None = None,
+    ) -> None:
+        """Show triplets; outputs of a network other than the calibration's need `allow_network_mismatch`.
+
+        `released` is what release() returned for those of them that are one batch.
+
+        Raises:
+            MismatchError: they are outputs of another network.
+        """
+        self.masker = masker
+        masker.card.check_cues(triplets.provenance.cues)
+        self.network_caveat = masker.card.check_network(
+            triplets.network, allow_network_mismatch=allow_network_mismatch
+        )
+        self._triplets = triplets
+        self._released = released
+        self._judged = {} if released is None else {image.name: image for image in released.images}
+        self._losses: dict[str, float] = {}
+        self._cached_measurement: tuple[int, Measurement | None] = 0, None
+        """Cached (number of images looked at, measurement)."""
+        self._images = {name: CollectionImage(triplets, index) for index, name in enumerate(triplets.names)}
+        self._parts = {
+            name: part for name, part in zip(triplets.names, triplets.parts, strict=True) if part in USES
+        }
+        """Part of each image that was used before the test, by a split or, once looked at, by its pixels."""
+        self._uploads: list[str] = []
+        self._sizes: dict[str, float] = {}
+        self._errors: dict[str, str] = {}
+        self._most_hidden_points: dict[str, Point] = {}
+        self._viewed_images: ByteCache[ViewedImage] = ByteCache(OPENED_BYTES, lambda image: image.bytes)
+        self._reduced: ByteCache[Array] = ByteCache(REDUCED_BYTES, lambda values: values.nbytes)
+        self._thumbnails: ByteCache[bytes] = ByteCache(THUMBNAIL_BYTES, len)
+        self._network = Lock()
+        self.progress: Progress | None = None
+        """Progress of the image that is being scored by tiles."""
+
+    @property
+    def reading(self) -> Reading:
+        """Reading of the images, used for uploads too."""
+        return self._triplets.reading
+
+    @property
+    def has_maps(self) -> bool:
+        """True if every image of the collection, without uploads, has a map beside y_hat."""
+        return self._triplets.has_cues
+
+    def entries(self) -> list[GalleryEntry]:
+        """Return the entries of the gallery, uploads first."""
+        names = [*reversed(self._uploads), *(name for name in self._images if name not in self._uploads)]
+        judged = {} if self.released is None else self._judged
+        return [self._entry(name, judged.get(name)) for name in names]
+
+    def _entry(self, name: str, judged: JudgedImage | None) -> GalleryEntry:
+        image = self.collection_image(name)
+        truth = image.triplets.select([image.index]).has_truth
+        uploaded = name in self._uploads
+        loss = self._losses.get(name)
+        met = None if loss is None else bool(meets_threshold(np.array([loss]), self.masker.card.threshold)[0])
+        size, error = self._sizes.get(name), self._errors.get(name)
+        released = None if judged is None else judged.released
+        return GalleryEntry(name, truth, uploaded, size, loss, met, error, self._parts.get(name), released)
+
+    def look_through(self) -> Iterator[str]:
+        """Compute mask size and thumbnail of every image, as calibrated; yield each name when it is done.
+
+        Images that are measured come first.
+        """
+        for name in sorted(self._images, key=self._parts.__contains__):
+            if name not in self._sizes:
+                with suppress(ConformaskError):  # kept for the gallery, which shows it
+                    self._look_at(name)
+            yield name
+
+    def _look_at(self, name: str) -> bytes:
+        try:
+            image = self._viewed_images.get(name) or self._read(self.collection_image(name))
+            level = level_of(self.masker, image)[1]
+        except ConformaskError as error:
+            self._errors[name] = str(error)
+            raise
+        shares = trusted_shares(self.masker.family, image, level)
+        self._sizes[name] = mask_size_by_planes(image, shares[0])
+        self._most_hidden_points[name] = _most_hidden(shares)
+        collection_image = self.collection_image(name)
+        if is_measurable(self.masker, image):
+            self._losses[name] = loss_of(self.masker, image)
+            one = collection_image.triplets.select([collection_image.index])
+            if used_images(self.masker, one, [truth_id(image)])[0]:
+                self._parts.setdefault(name, USED)
+        view = next(view for view in collection_image.views if view.axis == 0)
+        jpeg = thumbnail(
+            image, self.masker.family, level, view, self._most_hidden_points[name][0], collection_image.steps
+        )
+        return self._thumbnails.put(name, jpeg)
+
+    def most_hidden(self, name: str) -> Point:
+        """Return the most hidden plane along each axis, as calibrated.
+
+        Raises:
+            ConformaskError: as viewed_image does.
+        """
+        if name not in self._most_hidden_points:
+            image = self.viewed_image(name)
+            level = level_of(self.masker, image)[1]
+            self._most_hidden_points[name] = _most_hidden(trusted_shares(self.masker.family, image, level))
+        return self._most_hidden_points[name]
+
+    def hidden_run(self, name: str) -> float | None:
+        """Return the mean length, in pixels, of runs of hidden pixels in the rows of the most hidden plane.
+
+        Marks that repeat at a larger period are not seen in them. None where nothing is hidden.
+        """
+        level, step = level_of(self.masker, self.viewed_image(name))[1], self.most_hidden_plane(name)[2].step
+        (hidden,) = self.hidden_pixels(name, [(self.masker.family, level)])
+        starts = hidden[:, 0].sum() + (hidden[:, 1:] & ~hidden[:, :-1]).sum()
+        return float(step * hidden.sum() / starts) if starts else None
+
+    def most_hidden_plane(self, name: str) -> tuple[View, int, Part]:
+        """Return view, index and part of the most hidden plane of the first view, as `plane` takes them."""
+        image, collection_image = self.viewed_image(name), self.collection_image(name)
+        view = next(view for view in collection_image.views if view.axis == 0)
+        (rows, columns), step = view.sides(image.deep), reduction(view, image.deep)
+        return view, self.most_hidden(name)[0], Part(0, rows, 0, columns, step)
+
+    def hidden_pixels(self, name: str, masks: Sequence[tuple[Family, Tensor]]) -> list[Array]:
+        """Return where each mask, a family at a level, hides the most hidden plane at least in part, bool."""
+        plane = self.plane(name, "score", *self.most_hidden_plane(name))
+        scores = torch.from_numpy(np.ascontiguousarray(plane))[None]
+        return [(family.apply(scores, level)[0].mean(dim=0) < 1).numpy() for family, level in masks]
+
+    def measurement(self) -> Measurement | None:
+        """Return how the masks of images with truth agree with the promise, where known.
+
+        Neither uploads are measured nor images that an earlier step has seen, by a split or by their pixels.
+        It is updated only after further images were looked at, since every move of a slider asks for it.
+        Whether the promise is broken is tested once, on all images: tested after each, chance would sooner or
+        later say that it is.
+        """
+        viewed_names = self._sizes.keys() | self._errors.keys()
+        if len(viewed_names) != self._cached_measurement[0]:
+            measurement = self._measure()
+            if measurement is not None and not viewed_names | self._parts.keys() >= self._images.keys():
+                measurement = replace(measurement, broken=False)
+            self._cached_measurement = len(viewed_names), measurement
+        return self._cached_measurement[1]
+
+    def _measure(self) -> Measurement | None:
+        indices = [index for index, name in enumerate(self._triplets.names) if name in self._losses]
+        with_loss = self._triplets.select(indices)
+        losses = np.array([self._losses[name] for name in with_loss.names])
+        used = np.array([name in self._parts for name in with_loss.names], dtype=bool)
+        return measurement_of_unused(self.masker, with_loss, losses, used)
+
+    def use(self, name: str) -> str | None:
+        """Return what an image of another part than the test was used for; None for all others."""
+        if name not in self._parts:
+            return None
+        return f"This image {USES[self._parts[name]]}: what is measured on it says nothing about new ones."
+
+    @property
+    def measurement_text(self) -> str | None:
+        """Measurement as calibrated, in words; None before an image with truth was looked at."""
+        measurement, n_used = self.measurement(), list(self._parts.values()).count(USED)
+        return measurement_text(self.masker.card, measurement, self.network_caveat, n_used) or None
+
+    @property
+    def doubt(self) -> PromiseStatus | None:
+        """Standing of every promise if the images contradict all of them, such as broken; else None."""
+        if self.network_caveat is not None and self.network_caveat.other:
+            return other_network_status(self.network_caveat.text)
+        measurement = self.measurement()
+        return (
+            broken_status(measurement_text(self.masker.card, measurement))
+            if measurement and measurement.broken
+            else None
+        )
+
+    @property
+    def released(self) -> Release | None:
+        """The release of the batch; None if there is none, or the images contradict every promise."""
+        measurement = self.measurement()
+        return None if measurement is not None and measurement.broken else self._released
+
+    def release_of(self, name: str) -> dict[str, Json] | None:
+        """Return what is promised of a release, and what was judged of an image in it; else None."""
+        released = self.released
+        if released is None or name not in self._judged:
+            return None
+        return {"sentence": released.sentence, "formula": released.formula, "image": self._judged[name]}
+
+    def caveat(self, name: str) -> str | None:
+        """Return a warning if another network than the calibration's may have made the image; else None."""
+        if name in self._uploads and self.masker.card.network is not None:
+            return self.masker.card.unknown_network
+        return None if self.network_caveat is None else self.network_caveat.text
+
+    def not_covered(self, name: str) -> str | None:
+        """Return why the promise may not cover an image, by its size or spacing; None if it does."""
+        image, card = self.collection_image(name), self.masker.card
+        reasons = card.not_covered(image.header.space), card.other_spacing(image.geometry)
+        return "; ".join(filter(None, reasons)) or None
+
+    def thumbnail(self, name: str) -> bytes:
+        """Return a small JPEG of the output, hatched where hidden.
+
+        Raises:
+            ConformaskError: as viewed_image does.
+        """
+        return self._thumbnails.get(name) or self._look_at(name)
+
+    def plane(self, name: str, source: str, view: View, index: int, part: Part) -> Array:
+        """Return a part of a plane of a source as shown, (C, rows, columns); reduced ones are cached.
+
+        Raises:
+            ConformaskError: as viewed_image does.
+        """
+        image = self.viewed_image(name)
+        if part.step == 1:
+            return plane(image.sources[source], image.deep, view, index, part)
+        key = f"{name} {source} {view.axis} {index} {part}"
+        cached = self._reduced.get(key)
+        if cached is not None:
+            return cached
+        return self._reduced.put(key, plane(image.sources[source], image.deep, view, index, part))
+
+    def viewed_image(self, name: str) -> ViewedImage:
+        """Return an image and its score; threads that ask at the same time wait for one computation.
+
+        Raises:
+            MissingFileError: there is no such image.
+            ImageError: the image cannot be used.
+            MismatchError: it has other channels or axes than those that the masker takes.
+            OutputError: the disk has no room for its score or region.
+        """
+        image = self.collection_image(name)
+        return self._viewed_images.get(name) or self._read(image, name)
+
+    def _read(self, image: CollectionImage, name: str | None = None) -> ViewedImage:
+        """Score an image, and keep it under this name if there is one."""
+        # one lock for network and lookup: a second thread finds the image that the first has scored
+        with self._network:
+            if name is None:
+                return self._score(image)
+            cached = self._viewed_images.get(name)
+            return cached or self._viewed_images.put(name, self._score(image))
+
+    def _score(self, image: CollectionImage) -> ViewedImage:
+        name = image.triplets.names[image.index]
+
+        def update_progress(done: int, total: int) -> None:
+            self.progress = Progress(name, done, total)
+
+        try:
+            return open_image(self.masker, image.triplets, image.index, update_progress)
+        finally:
+            self.progress = None
+
+    def collection_image(self, name: str) -> CollectionImage:
+        """Return the image with this name.
+
+        Raises:
+            MissingFileError: there is no such image.
+        """
+        if name not in self._images:
+            raise MissingFileError(f"there is no image {name!r} here")
+        return self._images[name]
+
+    def add(self, pair: CollectionImage) -> str:
+        """Show one more image; return the new name under which it is shown.
+
+        Raises:
+            ImageError: the image cannot be used.
+            MismatchError: it has other channels or axes than those that the masker takes.
+            InvalidArgumentError: the promise needs a fact that is missing, or there are too many uploads.
+        """
+        if len(self._uploads) >= MOST_UPLOADS:
+            raise InvalidArgumentError(f"{MOST_UPLOADS} uploads are kept already: restart the viewer")
+        stem, count = pair.triplets.names[pair.index], 1
+        image = self._read(pair)
+        self.masker.lambdas(image.item)
+        name = stem
+        while name in self._images:
+            name, count = f"{stem}-{count + 1}", count + 1
+        self._images[name] = pair
+        self._uploads.append(name)
+        self._viewed_images.put(name, image)
+        self._look_at(name)
+        return name
+
+
+def _most_hidden(shares: tuple[Array, Array, Array]) -> Point:
+    """Return the planes across z, y and x with the smallest mean of the mask; the middle if all are alike."""
+    z, y, x = (
+        len(share) // 2 if np.ptp(share) == 0 else next(iter(select_slices(share[None, :, None, None])))
+        for share in shares
+    )
+    return z, y, x
+
+
+T = TypeVar("T")
+
+MIB = 2**20
+MOST_BYTES = 64 * MIB
+"""Most bytes of all files of all uploads being read, together."""
+PATIENCE = 10.0
+"""Seconds that an upload may fall behind SLOWEST."""
+SLOWEST = MIB // 16
+"""Slowest rate of an upload, in bytes per second."""
+SUFFIXES = tuple(suffix for suffix, kind in FORMATS.usable().items() if not kind.is_folder)
+"""Suffixes of formats whose images are single files."""
+ROLES = ("x", "y_hat", "y", "cues", "labels")
+FACTS = ("category", "weight")
+
+
+@dataclass(frozen=True)
+class Upload:
+    """Files by role, and facts stated about the image."""
+
+    files: Mapping[str, UploadFile]
+    facts: Mapping[str, str]
+
+
+class UploadReceiver:
+    """Uploads in flight of a viewer, which share one limit of bytes and are decoded one by one."""
+
+    def __init__(self, most: int = MOST_BYTES) -> None:
+        self._most = self._free = most
+        self._decoding = asyncio.Lock()
+
+    @asynccontextmanager
+    async def receive(self, request: Request) -> AsyncIterator[Upload]:
+        """Read a form with x, y_hat and perhaps y and cues, and yield it when it is its turn to be decoded.
+
+        Raises:
+            ImageError: more bytes than the limit.
+            InvalidArgumentError: no room beside other uploads, too slow, not such a form, or x or y_hat is
+                missing.
+        """
+        with self._reserve(request) as size:
+            form = await _read_form(Request(request.scope, _limit(request.receive, size)))
+            try:
+                upload = _upload_of(form)
+                async with self._decoding:
+                    yield upload
+            finally:
+                await form.close()
+
+    @contextmanager
+    def _reserve(self, request: Request) -> Iterator[int]:
+        """Reserve the bytes that the request announces, or the whole limit; yield their number."""
+        length_header = request.headers.get("content-length", "")
+        size = int(length_header) if length_header.isdecimal() else self._most
+        if size > self._most:
+            raise _too_large_error(self._most)
+        if size > self._free:
+            raise InvalidArgumentError("other uploads are being read: try again when they are done")
+        self._free -= size
+        try:
+            yield size
+        finally:
+            self._free += size
+
+
+def _too_large_error(most: int) -> ImageError:
+    return ImageError(f"the files are larger than {most // MIB} MiB in total: crop the images")
+
+
+def _limit(receive: Receive, most: int) -> Receive:
+    """Limit a request to this many bytes, and to SLOWEST; only the time that the sender takes counts."""
+    size, waiting_time = 0, 0.0
+
+    async def receive_limited() -> Message:
+        nonlocal size, waiting_time
+        start = monotonic()
+        try:
+            message = await asyncio.wait_for(receive(), PATIENCE + size / SLOWEST - waiting_time)
+        except TimeoutError as error:
+            raise InvalidArgumentError(
+                f"the upload is too slow, below {SLOWEST // 1024} KiB per second: try again, or copy the "
+                "files to a folder and view that"
+            ) from error
+        waiting_time += monotonic() - start
+        if message["type"] == "http.disconnect":
+            raise InvalidArgumentError("the upload was interrupted: try again")
+        size += len(message.get("body", b""))
+        if size > most:
+            raise _too_large_error(most)
+        return message
+
+    return receive_limited
+
+
+async def _read_form(request: Request) -> FormData:
+    if "charset" in request.headers.get("content-type", "").lower():  # some give invalid Unicode names
+        raise InvalidArgumentError("the upload cannot be read: send it without a charset, as UTF-8")
+    try:
+        return await request.form(max_files=len(ROLES), max_fields=len(FACTS))
+    except ConformaskError:
+        raise
+    except (HTTPException, ValueError) as error:  # which of them depends on Starlette's version
+        reason = error.detail if isinstance(error, HTTPException) else error
+        raise InvalidArgumentError(f"the upload cannot be read: {reason}") from error
+
+
+def _upload_of(form: FormData) -> Upload:
+    files = {role: file for role in ROLES if isinstance(file := form.get(role), UploadFile)}
+    for role in ROLES[:2]:
+        if role not in files:
+            raise InvalidArgumentError(f"the file {role} is missing: an upload needs x and y_hat")
+    return Upload(files, {fact: str(form[fact]) for fact in FACTS if form.get(fact)})
+
+
+def pair_of(upload: Upload, reading: Reading) -> CollectionImage:
+    """Read the one triplet of an upload, named after y_hat's file.
+
+    Nothing is written under an uploaded name, and nothing is left on disk.
+
+    Raises:
+        InvalidArgumentError: a name that could not name a file in a folder, or a bad weight.
+        ImageError: a file that is not an image, or images that cannot be used.
+    """
+    names = {role: _validate_name(role, file.filename or "") for role, file in upload.files.items()}
+    weight, category = upload.facts.get("weight"), upload.facts.get("category")
+    name = name_and_suffix(Path(names["y_hat"]))[0]
+    with TemporaryDirectory() as folder:
+        paths = {role: _write(upload.files[role], Path(folder) / role, names[role]) for role in names}
+        header = partial(read_header, reading=reading)
+        headers = {role: _read(header, paths[role], names[role]) for role in names}
+        _check(name, headers)
+        images = {
+            role: _read(partial(_pixels, role=role, reading=reading.of(role)), paths[role], names[role])
+            for role in names
+        }
+    triplets = Triplets.from_arrays(
+        *([images[role]] if role in images else None for role in ROLES[:3]),  # type: ignore[arg-type]
+        cues=[images["cues"]] if "cues" in images else None,
+        labels=[images["labels"]] if "labels" in images else None,
+        names=[name],
+        weights=None if weight is None else [parse_weight(weight, "the upload")],
+        categories=None if category is None else [category],
+        reading=replace(reading, axes="ZYXC"[-1 - len(headers["y_hat"].space) :]),
+    )
+    return CollectionImage(triplets, 0, headers["y_hat"])
+
+
+def _check(name: str, headers: Mapping[str, Header]) -> None:
+    """Raise for files that, by their headers, are too large for memory, or mix volumes and planes."""
+    n_bytes = FLOAT32 * sum(header.values for header in headers.values())
+    if n_bytes > MOST_DECODED:
+        raise ImageError(
+            f"{', '.join(headers)} of {name} take {n_bytes // MIB} MiB as float32; an upload may take up to "
+            f"{MOST_DECODED // MIB} MiB: crop them, or view them in a folder"
+        )
+    if len({len(header.space) for header in headers.values()}) > 1:
+        shapes = ", ".join(f"{role} {header.shape}" for role, header in headers.items())
+        raise ImageError(f"{name} has {shapes} (C, *space); some are volumes, the others are not")
+
+
+def _validate_name(role: str, name: str) -> str:
+    check_name(name, f"the file of {role}")
+    if name_and_suffix(Path(name))[1] not in _SUFFIXES:
+        raise ImageError(
+            f"{name} is not an image that can be read; names of images must end with {', '.join(SUFFIXES)}"
+        )
+    return name
+
+
+_SUFFIXES = {*SUFFIXES, *(f".ome{suffix}" for suffix in SUFFIXES)}
+
+
+def _write(file: UploadFile, stem: Path, name: str) -> Path:
+    """Write an upload to a file with a safe name and the uploaded suffix."""
+    path = stem.with_suffix(name_and_suffix(Path(name))[1])
+    with path.open("wb") as output:
+        shutil.copyfileobj(file.file, output)
+    return path
+
+
+def _pixels(path: Path, role: str, reading: Reading) -> Array:
+    """Read (*space, C), in the file's type, or in [0, 1] if an image has another range, as with 12 bits."""
+    array, header = decode_with_header(path, reading.of(role))
+    if role == "labels":
+        refuse_lossy(header, str(path))
+    pixels = array[..., None] if array.ndim == len(header.space) else array
+    as_stored = role in ("cues", "labels") or reading.data_range is not None
+    if as_stored or header.data_range in (None, range_of(array.dtype, str(path))):
+        return pixels
+    return np.moveaxis(to_unit(array, header, reading, str(path)), 0, -1)
+
+
+def _read(reader: Callable[[Path], T], path: Path, name: str) -> T:
+    """Apply the reader to a temporary file; errors use the uploaded name."""
+    try:
+        return reader(path)
+    except ConformaskError as error:
+        raise ImageError(str(error).replace(str(path), name)) from error

@@ -1,0 +1,311 @@
+"""The verbs view, share and evaluate."""
+
+import secrets
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+from urllib.parse import quote
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from conformask.background import main_process
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    DEFAULT_DEVICES,
+    WHOLE_NUMBER,
+    AsJson,
+    Devices,
+    NetworkName,
+    OtherNetwork,
+    Read,
+    WeightsPath,
+    loss_of,
+)
+from conformask.cli.output import bad_usage, show, table
+
+if TYPE_CHECKING:
+    from conformask.images.triplets import Triplets
+    from conformask.masker.masker import Masker
+    from conformask.records.evaluation import Evaluation
+    from conformask.records.release import Release
+
+
+def evaluate(
+    run: Path,
+    data: Path,
+    /,
+    *,
+    report: Annotated[Path | None, Parameter(help="Write a report to this HTML file.")] = None,
+    read: Read = AS_FILES_SAY,
+    network: NetworkName = None,
+    allow_network_mismatch: OtherNetwork = False,
+    weights_path: WeightsPath = None,
+    devices: Devices = DEFAULT_DEVICES,
+    json: AsJson = False,
+) -> None:
+    """Measure coverage and mask sizes on triplets that no step has seen; writes evaluation.json into RUN.
+
+    Parameters
+    ----------
+    run
+        A calibrated run folder.
+    data
+        A folder of triplets; its test part is used, or all of it if it is not split.
+    """
+    from conformask.extras.view.page import write_report
+    from conformask.masker.evaluate import evaluate as evaluate_masker
+    from conformask.masker.load import load
+    from conformask.records.evaluation import FILE
+    from conformask.records.files import check_output, refuse_unclaimed
+    from conformask.records.words import formula_here, promised_here
+
+    if report is not None and report.suffix.lower() not in (".html", ".htm"):
+        bad_usage(
+            f"--report {report}: the report's name must end with .html, such as {report / 'report.html'}"
+        )
+    refuse_unclaimed([run / FILE])
+    if report is not None:
+        check_output(report)
+    masker = load(run, loss=loss_of(run, weights_path))
+    test = read.triplets(data, network, masker.card).part("test")
+    evaluation = evaluate_masker(
+        masker, test, out=run, allow_network_mismatch=allow_network_mismatch, compute=devices.compute()
+    )
+    written = f"{run / 'evaluation.json'}"
+    if report is not None and main_process():
+        write_report(evaluation, report)
+        written += f" and {report}"
+    record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
+    promise = promised_here(evaluation.card.sentence, evaluation.caveat)
+    lines = [promise, "", *judgement(evaluation), ""]
+    ending = ["", f"Written: {written}", *formula_here(evaluation.card.formula, evaluation.caveat)]
+    show(record, *lines, summary_table(evaluation), *ending, as_json=json)
+
+
+def judgement(evaluation: "Evaluation") -> list[str]:
+    """Return whether the promise was kept, counts of objects, and what speaks against the score."""
+    from conformask.extras.view.words import doubts, verdict
+
+    judged = verdict(evaluation)
+    objects = evaluation.objects
+    counts = [] if objects is None else [objects.shown_text, objects.lacking_text]
+    counts = [evaluation.card.promise.named(f"{text[0].upper()}{text[1:]}.") for text in counts]
+    return [f"{judged.title}. {judged.text}", *counts, *doubts(evaluation)]
+
+
+def summary_table(evaluation: "Evaluation") -> Table:
+    """Return a table of the most important numbers."""
+    from conformask.extras.view.words import hardest_tenth
+    from conformask.records.numbers import figure
+    from conformask.records.sentence import rounded_share
+
+    hardest, knows = hardest_tenth(evaluation), f"with the {evaluation.reference.noun} known"
+    low, high = map(rounded_share, evaluation.mask_size_interval)
+    rows = [
+        ("test images", f"{evaluation.n_test}", _groups(evaluation)),
+        ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
+        *([] if hardest is None else [("of the hardest tenth", f"{hardest:.3f}", "by the mean score")]),
+        ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
+        ("hidden", rounded_share(evaluation.mask_size), f"{low} to {high} (95 %)"),
+        ("best possible", _share(evaluation.mask_size_oracle), knows),
+        ("by the paper's Opt", _share(evaluation.mask_size_paper_oracle), knows),
+        *_parts(evaluation),
+        *_errors(evaluation),
+        *_reference(evaluation),
+        *(
+            (f"good released, {each.share:g}", f"{each.of_good:.3f}", "see conformask release")
+            for each in evaluation.power
+            if each.released
+        ),
+        ("C(M, D)", _text(evaluation.correlation_size_loss), "mask size and loss without a mask"),
+        ("C(M, M_opt)", _text(evaluation.correlation_size_oracle), "mask size and Opt's"),
+    ]
+    return table(("", "value", ""), rows)
+
+
+def _parts(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
+    from conformask.extras.view.words import parts_text
+    from conformask.records.numbers import figure
+
+    parts, text = evaluation.images.parts, parts_text(evaluation)
+    return [] if parts is None or text is None else [("connected parts", figure(sum(parts[:2])), text)]
+
+
+def _errors(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
+    from conformask.extras.view.words import errors_of_pixels
+
+    errors = errors_of_pixels(evaluation)
+    if errors is None:
+        return []
+    hidden, shown, count = errors
+    what = f"mean {evaluation.reference.error} of {count} images"
+    return [("error of what is hidden", f"{hidden:.4f}", what), ("of what is shown", f"{shown:.4f}", what)]
+
+
+def _reference(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
+    from conformask.records.numbers import figure
+
+    reference = evaluation.reference
+    if not reference.is_noisy:
+        return []
+    what = f"mean of v, {reference.formula}" if reference.formula else "not known: the noise of one repeat"
+    floor = ("noise floor", figure(evaluation.noise_floor), what)
+    return [("reference y", "noisy", reference.text), floor]
+
+
+def _between(interval: tuple[float, float]) -> str:
+    return f"{interval[0]:.3f} to {interval[1]:.3f} (95 %)"
+
+
+def _groups(evaluation: "Evaluation") -> str:
+    return "" if evaluation.n_groups is None else f"in {evaluation.n_groups} groups"
+
+
+def _share(value: float | None) -> str:
+    from conformask.records.sentence import rounded_share
+
+    return "none" if value is None else rounded_share(value)
+
+
+def _text(value: float | None) -> str:
+    return "none" if value is None else f"{value:.3f}"
+
+
+def share(
+    run: Path,
+    data: Path,
+    /,
+    *,
+    out: Annotated[Path, Parameter(help="The HTML file.")] = Path("look.html"),
+    images: Annotated[int, WHOLE_NUMBER, Parameter(help="Number of images that are shown.")] = 6,
+    read: Read = AS_FILES_SAY,
+    network: NetworkName = None,
+    weights_path: WeightsPath = None,
+    json: AsJson = False,
+) -> None:
+    """Write one HTML file that shows images under their masks, with a threshold that moves, to anybody.
+
+    It needs no installation and no connection. Whoever has the file has the pictures in it.
+
+    Parameters
+    ----------
+    run
+        A calibrated run folder or a saved masker.
+    data
+        A folder with x/ and y_hat/, and with y/ if the truth is known; its test part is used if it is split.
+    """
+    from conformask.extras.view.share import share as write
+    from conformask.masker.load import load
+    from conformask.records.files import check_output
+
+    check_output(out)
+    masker = load(run, loss=loss_of(run, weights_path))
+    write(masker, read.triplets(data, network, masker.card), out, images=images)
+    show(
+        {"out": str(out), "sentence": masker.sentence, "formula": masker.formula},
+        masker.sentence,
+        f"{out} shows it to anybody with a browser; the pictures are in the file.",
+        masker.formula,
+        as_json=json,
+    )
+
+
+NO_TOKEN = "Require no token; everyone with an account on this machine can then see the images."
+Port = Annotated[int, Parameter(help="Port on 127.0.0.1; 0 means any free port.")]
+
+
+def view(
+    run: Path,
+    data: Path,
+    /,
+    *,
+    port: Port = 8000,
+    headless: Annotated[bool, Parameter(show_default=False, help="Do not open a browser.")] = False,
+    no_token: Annotated[bool, Parameter(show_default=False, help=NO_TOKEN)] = False,
+    read: Read = AS_FILES_SAY,
+    network: NetworkName = None,
+    allow_network_mismatch: OtherNetwork = False,
+    weights_path: WeightsPath = None,
+    release: Annotated[
+        float | None,
+        Parameter(
+            help="Also mark which images are released, such that at most this share of them misses the "
+            "threshold, in expectation: see conformask release."
+        ),
+    ] = None,
+    json: AsJson = False,
+) -> None:
+    """Look at images with their masks, and change threshold and confidence; stop with Ctrl-C.
+
+    Parameters
+    ----------
+    run
+        A calibrated run folder or a saved masker.
+    data
+        A folder with x/ and y_hat/, and with y/ if the truth is known, or with a manifest.csv. Of one that
+        is split, the test part is measured and shown first.
+    """
+    from conformask.masker.load import load
+    from conformask.masker.release import release_once
+
+    masker = load(run, loss=loss_of(run, weights_path))
+    triplets = read.triplets(data, network, masker.card)
+    released = None
+    if release is not None:
+        new = triplets.part("test")
+        released = release_once(run, masker, new, release, allow_network_mismatch=allow_network_mismatch)
+    open_viewer(
+        masker,
+        triplets,
+        released=released,
+        port=port,
+        browser=not headless,
+        token=not no_token,
+        allow_network_mismatch=allow_network_mismatch,
+        as_json=json,
+    )
+
+
+def open_viewer(
+    masker: "Masker",
+    triplets: "Triplets",
+    *,
+    released: "Release | None" = None,
+    port: int,
+    browser: bool = True,
+    token: bool = True,
+    allow_network_mismatch: bool = False,
+    image: str | None = None,
+    with_promise: bool = True,
+    as_json: bool = False,
+) -> None:
+    """Serve the viewer until Ctrl-C, and print its address, by default with the promise.
+
+    It opens on the gallery, or on the image of this name, and the images are sorted by their hidden share.
+    `released` is what release() returned.
+
+    Raises:
+        MissingFileError: the extra view is not installed.
+    """
+    from conformask.errors import MissingFileError
+    from conformask.extensions import pip_install
+
+    try:
+        from conformask.extras.view.app import listening, serve, url_of
+    except ModuleNotFoundError as error:
+        raise MissingFileError(f"the viewer needs {error.name}: {pip_install('view')}") from error
+    from conformask.extras.view.session import Session
+
+    session = Session(masker, triplets, allow_network_mismatch=allow_network_mismatch, released=released)
+    secret = secrets.token_urlsafe() if token else None
+    with listening(port) as bound:
+        url = url_of(bound, secret) + ("" if image is None else f"#/image/{quote(image)}")
+        lines = [] if released is None else [released.summary]
+        lines += [f"{url}  (press Ctrl-C to stop)"]
+        if with_promise:
+            lines = [masker.sentence, *lines, masker.formula]
+        record = {"url": url, "sentence": masker.sentence, "formula": masker.formula}
+        show(record, *lines, as_json=as_json)
+        sys.stdout.flush()
+        serve(session, bound, secret, opened=url if browser else None)

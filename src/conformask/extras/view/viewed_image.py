@@ -1,0 +1,686 @@
+"""An image in the viewer: its planes, contrast and pictures, its score and its loss."""
+
+import io
+import math
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from math import isfinite
+from threading import Lock
+from typing import Generic, TypeVar
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from conformask.arithmetic import window_index
+from conformask.arrays import Score
+from conformask.background import Tell
+from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
+from conformask.images.formats import FLOAT32, DataRange, Header, zeros_on_disk
+from conformask.images.layers import check_not_empty
+from conformask.images.pictures import (
+    Places,
+    Point,
+    View,
+    as_bytes,
+    gray,
+    in_colors,
+    map_ends,
+    overlay,
+    views_of,
+)
+from conformask.images.read import grid
+from conformask.images.triplets import Triplets
+from conformask.losses.objects import LabelledObjects, labels_of
+from conformask.masker.data_leakage import image_ids
+from conformask.masker.evaluate import SHARES, risk_curves
+from conformask.masker.masker import Masker
+from conformask.masker.resolve import has_theorem
+from conformask.masker.whole import (
+    IN_MEMORY,
+    ScoredImage,
+    WholeImage,
+    add_depth,
+    exponent_by_blocks,
+    facts_of,
+    finish_score,
+    level_of,
+    masks_of,
+    parts_of_score,
+    scorer_of_whole,
+    shape_of_score,
+    whole_image,
+    windows_of,
+)
+from conformask.masks.critical import ScoredBatch, loss_under, unmasked_loss
+from conformask.masks.family import Family
+from conformask.promises.order import meets_threshold
+from conformask.records.geometry import Geometry, Size
+from conformask.records.reading import CLEAN, Reference
+from conformask.records.record import Array, Json
+from conformask.scores.scoring import scored_batches
+from conformask.scores.steps import Places as Window
+
+T = TypeVar("T")
+
+
+class ByteCache(Generic[T]):
+    """Thread-safe cache of the last used values, up to a limit of bytes; the very last is always kept."""
+
+    def __init__(self, most: int, weigh: Callable[[T], int]) -> None:
+        self._most, self._weigh = most, weigh
+        self._kept: OrderedDict[str, T] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()
+
+    def get(self, key: str) -> T | None:
+        """Return the value under this key; None if there is none."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def put(self, key: str, value: T) -> T:
+        """Keep a value, and drop those that were not used for longest."""
+        with self._lock:
+            if key in self._kept:
+                self._bytes -= self._weigh(self._kept.pop(key))
+            self._kept[key] = value
+            self._bytes += self._weigh(value)
+            while self._bytes > self._most and len(self._kept) > 1:
+                self._bytes -= self._weigh(self._kept.popitem(last=False)[1])
+        return value
+
+
+UNIT: DataRange = (0.0, 1.0)
+PHOTOGRAPHS: tuple[DataRange, ...] = (UNIT, (0.0, 255.0))
+FILLED, HARDLY_FILLED = 0.8, 0.3
+"""Share of the range from which on an image fills it, and the same for ranges of photographs."""
+NARROWEST = 1e-3
+"""The narrowest window, as a share of the range."""
+LOWEST, HIGHEST = (-3100, -150), (150, 32767)
+"""Bounds of both ends of a range of Hounsfield units (HU), which reaches from below fat to above muscle."""
+
+
+@dataclass(frozen=True)
+class ContrastPreset:
+    """A window of Hounsfield units, by its middle and width."""
+
+    name: str
+    level: float
+    width: float
+
+
+PRESETS = (
+    ContrastPreset("Brain", 40, 80),
+    ContrastPreset("Lung", -600, 1500),
+    ContrastPreset("Bone", 400, 1800),
+    ContrastPreset("Soft tissue", 40, 400),
+)
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """The part of [0, 1] that is shown from black to white."""
+
+    low: float = 0.0
+    high: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (isfinite(self.low) and isfinite(self.high) and self.low < self.high):
+            raise InvalidArgumentError(
+                f"a contrast window from {self.low} to {self.high}: its end must lie above its start"
+            )
+
+    def __call__(self, values: Array) -> Array:
+        """Map the window to [0, 1]: black becomes 0, white 1."""
+        if (self.low, self.high) == UNIT:
+            return values
+        windowed: Array = np.clip((values - self.low) / (self.high - self.low), 0, 1)
+        return windowed
+
+
+def window_of(data_range: DataRange, ends: tuple[float, float]) -> tuple[float, float]:
+    """Return the level and the width of a window, in units of the file, from its ends in [0, 1]."""
+    low, high = data_range
+    start, end = (low + (high - low) * share for share in ends)
+    return (start + end) / 2, max(end - start, NARROWEST * (high - low))
+
+
+def default_window(data_range: DataRange, most: tuple[float, float]) -> tuple[float, float] | None:
+    """Return the window that an image is first shown in; None for the full range.
+
+    Ranges without a unit, such as those of MR and of cameras with 12 bits, are often hardly filled: most
+    values are shown. Photographs, and CT in HU, are shown as they are, unless a photograph is all but black.
+    """
+    filled = HARDLY_FILLED if data_range in PHOTOGRAPHS else FILLED
+    if presets(data_range) or most[1] - most[0] > filled:
+        return None
+    return window_of(data_range, most)
+
+
+def presets(data_range: DataRange) -> tuple[ContrastPreset, ...]:
+    """Return the CT presets of which at least half lies in the range; none unless the range is one of HU."""
+    low, high = data_range
+    if not (LOWEST[0] <= low <= LOWEST[1] and HIGHEST[0] <= high <= HIGHEST[1]):
+        return ()
+    return tuple(_visible_presets(low, high))
+
+
+def _visible_presets(low: float, high: float) -> Iterator[ContrastPreset]:
+    for preset in PRESETS:
+        start, end = preset.level - preset.width / 2, preset.level + preset.width / 2
+        if min(end, high) - max(start, low) >= preset.width / 2:
+            yield preset
+
+
+@dataclass(frozen=True)
+class CollectionImage:
+    """An image of a collection, with its views and ranges."""
+
+    triplets: Triplets
+    index: int
+    upload_header: Header | None = None
+    """Header of the file of an upload's y_hat, whose pixels are in memory now; else None."""
+
+    @cached_property
+    def header(self) -> Header:
+        """Header of y_hat."""
+        return self.upload_header or self.triplets.header(self.index)
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Geometry of y_hat; None where it is unknown."""
+        return self.header.geometry
+
+    @cached_property
+    def views(self) -> tuple[View, ...]:
+        """Planes in which the image is shown."""
+        return views_of(self.header.space, self.geometry)
+
+    @property
+    def steps(self) -> tuple[float, ...]:
+        """Spacing along z, y and x, all 1 where it is unknown."""
+        return (1.0, 1.0, 1.0) if self.geometry is None else (1.0, *self.geometry.spacing)[-3:]
+
+    @cached_property
+    def data_range(self) -> DataRange:
+        """Values of y_hat that became 0 and 1."""
+        return self.triplets.data_range or self.header.data_range or UNIT
+
+    @property
+    def x_range(self) -> DataRange:
+        """Values of x that became 0 and 1."""
+        header = self.triplets.header(self.index, "x")
+        return self.triplets.reading.of("x").ends(header.data_range, header.bits) or UNIT
+
+
+MOST_PIXELS = 4096**2
+"""Most pixels sent at once: a larger plane is sent reduced, and in parts when zoomed in."""
+REDUCED_SIDE = 2048
+"""Longest side of a reduced plane, in pixels."""
+STRIP = 2**22
+"""Number of pixels that are read at once."""
+
+
+@dataclass(frozen=True)
+class PlaneSource:
+    """Values of an image, read by windows."""
+
+    size: Size
+    """Size (D, H, W)."""
+    read: Callable[[Places], Array]
+    """Function that reads a window, float32 (C, D, H, W)."""
+    thinned: bool = False
+    """True if reduction takes the first of several pixels, as masks need, instead of their mean."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a plane as shown; step x step pixels become one."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    step: int = 1
+
+
+def reduction(view: View, size: Size) -> int:
+    """Return the step at which a whole plane is sent."""
+    rows, columns = view.sides(size)
+    return 1 if rows * columns <= MOST_PIXELS else -(-max(rows, columns) // REDUCED_SIDE)
+
+
+def check_part(view: View, size: Size, index: int, part: Part) -> None:
+    """Raise for a plane or part that an image does not have, or that is too large to be sent.
+
+    Raises:
+        MissingFileError: there is no such plane, or no such part of it.
+        InvalidArgumentError: it has too many pixels, or a step that no image has.
+    """
+    if not 0 <= index < size[view.axis]:
+        raise MissingFileError(
+            f"there is no plane {index} along axis {view.axis}: the image has {size[view.axis]}"
+        )
+    rows, columns = view.sides(size)
+    if not (0 <= part.top < part.bottom <= rows and 0 <= part.left < part.right <= columns and part.step > 0):
+        raise MissingFileError(f"there is no such part of a plane of {rows} x {columns} pixels")
+    if part.step > MOST_PIXELS:
+        raise InvalidArgumentError(f"step {part.step}: give at most {MOST_PIXELS}")
+    if (part.bottom - part.top) * (part.right - part.left) > MOST_PIXELS * part.step**2:
+        raise InvalidArgumentError(f"at most {MOST_PIXELS} pixels are sent at once: ask for a larger step")
+
+
+def plane(source: PlaneSource, size: Size, view: View, index: int, part: Part) -> Array:
+    """Read a part of a plane as shown, (C, rows, columns), of an image that lies under one of this size.
+
+    It reads strip by strip, so that a large plane is never in memory whole.
+    """
+    columns = part.left, part.right
+    rows = max(1, STRIP // (part.right - part.left) // part.step) * part.step
+    strips = []
+    for top in range(part.top, part.bottom, rows):
+        places = view.places(size, index, (top, min(top + rows, part.bottom)), columns)
+        strips.append(_reduce(view.orient(_read_resampled(source, size, places)), part.step, source.thinned))
+    return np.ascontiguousarray(np.concatenate(strips, axis=1))
+
+
+def values_at(sources: Mapping[str, PlaneSource], size: Size, point: Point) -> dict[str, list[float]]:
+    """Return the values of each source, channel by channel, at a pixel of an image of this size.
+
+    Raises:
+        MissingFileError: there is no such pixel.
+    """
+    if not all(0 <= coordinate < side for coordinate, side in zip(point, size, strict=True)):
+        z, y, x = point
+        raise MissingFileError(f"there is no pixel x {x}, y {y}, z {z}: the image has {size} (D, H, W)")
+    places = tuple(slice(coordinate, coordinate + 1) for coordinate in point)
+    return {name: _read_resampled(source, size, places).ravel().tolist() for name, source in sources.items()}
+
+
+def _read_resampled(source: PlaneSource, size: Size, places: Places) -> Array:
+    """Read a window at this image size from a source of any size; each pixel is the nearest one."""
+    if source.size == size:
+        return source.read(places)
+    sides = zip(places, source.size, size, strict=True)
+    # pixel centres: (i + 1/2) / side of the shown image, times the side of the source, in integers
+    nearest = [
+        (2 * np.arange(window.start, window.stop) + 1) * source_side // (2 * side)
+        for window, source_side, side in sides
+    ]
+    z, y, x = (slice(int(indices[0]), int(indices[-1]) + 1) for indices in nearest)
+    values = source.read((z, y, x))
+    for axis, indices in enumerate(nearest, start=1):
+        values = values.take(indices - indices[0], axis)
+    return values
+
+
+def _reduce(values: Array, step: int, thinned: bool) -> Array:
+    if step == 1 or thinned:
+        return values[:, ::step, ::step]
+    for axis, side in enumerate(values.shape[1:], start=1):
+        starts = np.arange(0, side, step)
+        counts = np.diff(starts, append=side).astype(np.float32)
+        sums = np.add.reduceat(values, starts, axis=axis)
+        values = sums / (counts[:, None] if axis == 1 else counts)
+    return values
+
+
+MOST_DECODED = 9 * FLOAT32 * 4096**2
+"""Most bytes of x, y_hat and y as float32 held in memory; larger images are read where they are shown."""
+SAMPLED_BLOCKS, SAMPLED = 64, 2**24
+"""Samples for distributions of values: most blocks that are read, and most of their pixels."""
+ERROR_QUANTILE = 0.995
+MOST = 0.995
+"""Share of the values below the upper end of the window of most values, and above the lower end."""
+BINS = 64
+"""Number of bars of a histogram."""
+
+
+@dataclass(frozen=True)
+class OutputValues:
+    """Distribution of the values of an output, from 0 (black) to 1 (white)."""
+
+    counts: list[int]
+    """Number of sampled values in each of equal steps."""
+    most: tuple[float, float]
+    """Ends of the window that holds all values but a few at each end."""
+
+
+@dataclass(frozen=True)
+class ViewedImage(ScoredImage):
+    """A scored image, and the sources of its pixels."""
+
+    sources: Mapping[str, PlaneSource]
+    """Sources: input, output, score; truth and error if it is known; region, map and labels, if any."""
+    in_memory: bool
+    reference: Reference
+    """What y is."""
+
+    @property
+    def bytes(self) -> int:
+        """Number of bytes that it keeps in memory, or in a temporary file."""
+        batch = self.item.batch
+        tensors = (batch.x, batch.y_hat, batch.y, batch.region, batch.cues, self.item.score.map)
+        return sum(tensor.nbytes for tensor in tensors if tensor is not None)
+
+    @cached_property
+    def error_scale(self) -> float | None:
+        """Error at which the colours end; None where the truth is not known."""
+        if "error" not in self.sources:
+            return None
+        return float(np.quantile(self._sampled("error"), ERROR_QUANTILE)) or 1.0
+
+    @cached_property
+    def map_range(self) -> tuple[float, float] | None:
+        """Values of the map at which the colours begin and end; None without a map."""
+        if "map" not in self.sources:
+            return None
+        return map_ends(self._sampled("map"))
+
+    @cached_property
+    def output_values(self) -> OutputValues:
+        """Values of the output."""
+        values = self._sampled("output")
+        low, high = np.quantile(values, [1 - MOST, MOST]).tolist()
+        return OutputValues(np.histogram(values, BINS, (0, 1))[0].tolist(), (low, high))
+
+    @cached_property
+    def objects(self) -> LabelledObjects | None:
+        """Objects of y_hat, with `of_pixel` (D, H, W); None where no promise is about them."""
+        if "labels" not in self.sources:
+            return None
+        return LabelledObjects.of(self.sources["labels"].read(tuple(map(slice, self.deep)))[0])
+
+    def _sampled(self, source: str) -> Array:
+        """Return values of a source, evenly selected where there are many."""
+        blocks = list(grid(self.size))
+        blocks = blocks[:: -(-len(blocks) // SAMPLED_BLOCKS)]
+        step = 1 + len(blocks) * _pixels(blocks[0]) // SAMPLED
+        read = self.sources[source].read
+        return np.concatenate([read(add_depth(block)).ravel()[::step] for block in blocks])
+
+
+@dataclass(frozen=True)
+class ImageLosses:
+    """Loss of an image, and whether it is within the threshold."""
+
+    loss: float
+    """Loss under the mask."""
+    unmasked: float
+    met: bool
+
+
+def open_image(masker: Masker, triplets: Triplets, index: int, report: Tell) -> ViewedImage:
+    """Score an image as `conformask mask` would: large ones by tiles, each of which is reported to `report`.
+
+    Raises:
+        ImageError: the image cannot be used.
+        MismatchError: it has other channels or axes than those that the masker takes.
+        OutputError: the disk has no room for its score or region.
+    """
+    masker.card.check_shape(triplets.header(index).shape, f"{triplets.names[index]}: ")
+    if decoded_bytes(triplets, index) > MOST_DECODED:
+        return _open_in_files(masker, triplets, index, report)
+    scorer = scorer_of_whole(masker, report)
+    one = triplets.select([index])
+    return _open_in_memory(masker, next(scored_batches(scorer, one, 1)), one.reference)
+
+
+def decoded_bytes(triplets: Triplets, index: int) -> int:
+    """Return the bytes of x, y_hat and y as float32, without decoding them."""
+    x, y_hat = (triplets.raster(index, role).header.values for role in ("x", "y_hat"))
+    return FLOAT32 * (x + y_hat * (2 if triplets.select([index]).has_truth else 1))
+
+
+def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> ViewedImage:
+    batch = item.batch
+    maps, labels, of_objects = batch.cues, None, masker.card.loss.of_objects
+    if of_objects and maps is not None:
+        maps, labels = maps[:, :-1], labels_of(batch)
+    if not masker.card.loss.region:
+        batch = replace(batch, region=None)
+    elif batch.region is None:
+        # a promise about regions promises nothing for an image without one: nothing is measured
+        batch = replace(batch, y=None)
+    if of_objects and batch.y_labels is None:
+        batch = replace(batch, y=None)
+    images = {
+        "input": batch.x, "output": batch.y_hat, "score": item.score.map, "truth": batch.y,
+        "region": batch.region, "map": maps, "labels": labels,
+    }  # fmt: skip
+    sources = {
+        name: _tensor_source(image) for name, image in images.items() if image is not None and image.shape[1]
+    }
+    if of_objects:  # hidden shares are those of the objects
+        batch = replace(batch, region=masker.loss.region_of(batch))
+    item = replace(item, batch=batch)
+    return ViewedImage(item, tuple(batch.y_hat.shape[2:]), _add_error(sources), True, reference)
+
+
+def _tensor_source(images: Tensor) -> PlaneSource:
+    """Return a source of windows of the one image of a batch."""
+    (image,) = images.detach().cpu().numpy()
+    deep = image.reshape(len(image), *(1, *image.shape[1:])[-3:])
+    return PlaneSource(deep.shape[1:], lambda places: deep[:, *places])
+
+
+def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell) -> ViewedImage:
+    """Score by tiles to a temporary file, whose pages the system may drop; keep the region in another."""
+    triplet = triplets.select([index])
+    whole = whole_image(triplet, 0, triplet.raster(0, "y_hat"))
+    y_hat, y = whole.y_hat, whole.y
+    if y is not None and y.header.shape != y_hat.header.shape:
+        raise ImageError(
+            f"{y.name} has shape {y.header.shape}, but y_hat has {y_hat.header.shape}: they must agree"
+        )
+    region = _region(triplet, y_hat.size) if masker.card.loss.region else None
+    score = torch.from_numpy(_scores(masker, whole, report))
+    rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
+    sources = {name: _window_source(raster.size, raster.read) for name, raster in rasters.items()} | {
+        "score": _tensor_source(score)
+    }
+    if whole.cues is not None:
+        sources["map"] = _window_source(whole.cues.size, whole.cues.values)
+    if region is not None:
+        sources["region"] = _tensor_source(region)
+    item = ScoredBatch(replace(facts_of(masker, whole), region=region), Score(score))
+    return ViewedImage(item, y_hat.size, _add_error(sources), False, CLEAN)
+
+
+def _region(triplet: Triplets, size: Size) -> Tensor | None:
+    """Return the region of the one triplet, (1, 1, *size), in a temporary file; None where it has none."""
+    read, name = triplet.region(0), f"the region of {triplet.names[0]!r}"
+    if read is None:
+        return None
+    region = zeros_on_disk(name, (1, 1, *size))
+    for window in grid(size):
+        region[window_index(window)] = read(window)
+    check_not_empty(region, name)
+    return torch.from_numpy(region)
+
+
+def _window_source(size: Size, read: Callable[[Window], Array]) -> PlaneSource:
+    """Return a source of an image in a file, of this size, from a reader of its windows (C, *space)."""
+
+    def read_deep(places: Places) -> Array:
+        window: Array = np.nan_to_num(read(places[-len(size) :]))
+        return window.reshape(-1, *(len(range(*p.indices(p.stop))) for p in places))
+
+    return PlaneSource((1, *size)[-3:], read_deep)
+
+
+def _add_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:
+    """Add |y - y_hat|, averaged over channels, if y is known; have score and labels thinned, not averaged."""
+    thinned = {name: replace(sources[name], thinned=True) for name in ("score", "labels") if name in sources}
+    all_sources = {**sources, **thinned}
+    if "truth" in sources:
+        y, y_hat = sources["truth"].read, sources["output"].read
+        all_sources["error"] = PlaneSource(
+            sources["output"].size,
+            lambda window: np.abs(y(window) - y_hat(window)).mean(axis=0, keepdims=True),
+        )
+    return all_sources
+
+
+def _scores(masker: Masker, image: WholeImage, report: Tell) -> Array:
+    """Return the score of an image, (1, C, *size), computed tile by tile."""
+    score = zeros_on_disk(f"the score of {image.name}", shape_of_score(masker, image))
+    count = len(windows_of(masker, image))
+    report(0, count)
+    for done, (window, part) in enumerate(parts_of_score(masker, image), start=1):
+        report(done, count)
+        score[window_index(window)] += part
+    finish_score(masker, image, score)
+    return score
+
+
+def _pixels(window: Window) -> int:
+    return math.prod(place.stop - place.start for place in window)
+
+
+def is_measurable(masker: Masker, image: ViewedImage) -> bool:
+    """Return whether the loss of an image is computed; for images in files only an lp distance, by blocks."""
+    if "truth" not in image.sources or (masker.card.loss.region and "region" not in image.sources):
+        return False
+    if not has_theorem(masker.guarantee, masker.loss, image.reference):
+        return False
+    return image.in_memory or _exponent(masker) is not None
+
+
+def truth_id(image: ViewedImage) -> str:
+    """Return the hash by which the truth of an image is recognised; "" if it is too large for one pass."""
+    if math.prod(image.size) > IN_MEMORY:
+        return ""
+    y = image.sources["truth"].read(tuple(map(slice, image.deep)))
+    return str(image_ids([y.reshape(len(y), *image.size)])[0])
+
+
+def risk_of(image: ViewedImage) -> dict[str, Json] | None:
+    """Return the error that is left at hidden shares, by the score and at best; None if it is not known."""
+    batch = image.item.batch
+    if not image.in_memory or batch.y is None:
+        return None
+    by_score, best = risk_curves(image.item.score.map, batch.y, batch.y_hat, batch.region)[0].tolist()
+    return {"shares": SHARES, "by_score": by_score, "best": best}
+
+
+def losses_of(masker: Masker, image: ViewedImage, threshold: float) -> ImageLosses:
+    """Return the loss of an image, masked and unmasked.
+
+    Raises:
+        InvalidArgumentError: the image is not measurable.
+    """
+    if image.in_memory:
+        masked = loss_of(masker, image)
+        unmasked = float(unmasked_loss(masker.loss, image.item.batch)[0])
+    else:
+        masked, unmasked = _measure_by_blocks(masker, image)
+    return ImageLosses(masked, unmasked, met=bool(meets_threshold(np.array([masked]), threshold)[0]))
+
+
+def loss_of(masker: Masker, image: ViewedImage) -> float:
+    """Return the loss of an image under its mask.
+
+    Raises:
+        InvalidArgumentError: the image is not measurable.
+    """
+    if not image.in_memory:
+        return _measure_by_blocks(masker, image)[0]
+    return float(loss_under(masker.loss, masker.open(image.item), image.item.batch)[0])
+
+
+def _exponent(masker: Masker) -> float | None:
+    """Return p if the loss of an image, or of its region, is summed over blocks; else None."""
+    return exponent_by_blocks(masker.loss.in_regions(False))
+
+
+def _measure_by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float]:
+    exponent = _exponent(masker)
+    if exponent is None:
+        raise InvalidArgumentError(
+            "the loss of an image that is too large for memory is computed for lp distances only"
+        )
+    y, y_hat, region = image.sources["truth"], image.sources["output"], image.sources.get("region")
+    masked = unmasked = values = 0.0
+    for window, mask in masks_of(masker.family, image, level_of(masker, image)[1]):
+        error = np.abs(y.read(add_depth(window)).astype(np.float64) - y_hat.read(add_depth(window)))
+        inside = np.ones_like(error) if region is None else region.read(add_depth(window))
+        masked += float((inside * (error * mask.cpu().numpy()) ** exponent).sum())
+        unmasked += float((inside * error**exponent).sum())
+        values += len(error) * float(inside[:1].sum(dtype=np.float64))
+    return masked / values, unmasked / values
+
+
+PICTURES = ("input", "output", "truth", "error", "map")
+THUMBNAIL = 256
+"""Longest side, in pixels; smaller images are enlarged, so that stripes are finer than their pixels."""
+OUTSIDE, VEIL = 128, 0.8
+"""Grey level over what is outside a region, and its opacity."""
+QUALITY = 85
+"""Quality of JPEG."""
+
+
+def picture(values: Array, contrast: Contrast, colors: Array | None) -> Array:
+    """Draw values (C, H, W) under a contrast window, uint8 (H, W) or (H, W, 3).
+
+    Colours are (C, 3) in [0, 1]. They belong to the output's channels: an input with another number of
+    channels is shown without them.
+    """
+    channel_colors = colors if colors is not None and len(colors) == len(values) else None
+    return in_colors(contrast(values), channel_colors)
+
+
+def outside_layer(region: Array) -> Array:
+    """Return grey and alpha, uint8 (H, W, 2), opaque where a region (1, H, W) is 0."""
+    opacity = as_bytes(1 - region)
+    return np.stack([np.full_like(opacity, OUTSIDE), opacity], axis=-1)
+
+
+def thumbnail(
+    image: ViewedImage, family: Family, level: Tensor, view: View, index: int, steps: tuple[float, ...]
+) -> bytes:
+    """Draw a plane of the output, hatched where hidden, grey outside its region, as a JPEG.
+
+    Its longer side is THUMBNAIL; `steps` are along z, y and x.
+    """
+    rows, columns = view.sides(image.deep)
+    part = Part(0, rows, 0, columns, reduction(view, image.deep))
+    output, score = (
+        plane(image.sources[name], image.deep, view, index, part) for name in ("output", "score")
+    )
+    output_pixels, mask = (
+        in_colors(output),
+        family.apply(torch.from_numpy(score)[None], level.cpu())[0].numpy(),
+    )
+    if "region" in image.sources:
+        region = plane(image.sources["region"], image.deep, view, index, part)
+        output_pixels, mask = grey_out(output_pixels, region), 1 - region * (1 - mask)
+    height, width = rows * steps[view.down.axis], columns * steps[view.right.axis]
+    sides = [max(1, round(side * THUMBNAIL / max(height, width))) for side in (width, height)]
+    small_output, small_mask = (
+        np.asarray(Image.fromarray(array).convert(mode).resize(sides, Image.Resampling.BOX))
+        for array, mode in ((output_pixels, "RGB"), (gray(as_bytes(mask)), "L"))
+    )
+    buffer = io.BytesIO()
+    # the hatch is drawn after shrinking, or its stripes would blur into a tint
+    Image.fromarray(overlay(small_output, small_mask)).save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
+
+
+def grey_out(image: Array, region: Array) -> Array:
+    """Draw grey over an image, uint8 (H, W) or (H, W, 3), outside a region (1, H, W)."""
+    veil = VEIL * (1 - region.reshape(*image.shape[:2], *[1] * (image.ndim - 2)))
+    pixels: Array = np.rint(image + veil * (OUTSIDE - image.astype(np.float32))).astype(np.uint8)
+    return pixels
+
+
+def png(pixels: Array) -> bytes:
+    """Encode a uint8 image, (H, W), (H, W, 2) or (H, W, 3), with little compression, as it stays local."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
+    return buffer.getvalue()

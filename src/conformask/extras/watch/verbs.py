@@ -1,0 +1,231 @@
+"""The verbs monitor and release."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+from rich.table import Table
+
+from conformask.background import main_process
+from conformask.cli.options import (
+    AS_FILES_SAY,
+    DEFAULT_DEVICES,
+    AsJson,
+    Devices,
+    NetworkName,
+    OtherNetwork,
+    Read,
+    WeightsPath,
+    loss_of,
+)
+from conformask.cli.output import show, table
+from conformask.records.files import check_output, exclusive_folder
+
+if TYPE_CHECKING:
+    from conformask.extras.watch.monitor import Monitoring
+    from conformask.records.card import CalibrationCard
+    from conformask.records.release import Release
+
+PARTS = "monitoring"
+"""Subfolder of the run folder for the finished parts of several processes."""
+WRONG = 3
+"""Exit status with --strict, if images are shifted or the promise is broken."""
+
+
+def monitor(
+    run: Path,
+    data: Path,
+    /,
+    *,
+    level: Annotated[
+        float, Parameter(help="False-alarm rate: how often images like the calibration's are called shifted.")
+    ] = 0.01,
+    strict: Annotated[
+        bool,
+        Parameter(
+            show_default=False, help="Exit with status 3 if images are shifted or the promise is broken."
+        ),
+    ] = False,
+    state: Annotated[
+        Path | None,
+        Parameter(
+            help="Follow a stream: a file that remembers earlier batches, so that checking every batch does "
+            "not lead to more false alarms."
+        ),
+    ] = None,
+    read: Read = AS_FILES_SAY,
+    network: NetworkName = None,
+    allow_network_mismatch: OtherNetwork = False,
+    weights_path: WeightsPath = None,
+    devices: Devices = DEFAULT_DEVICES,
+    json: AsJson = False,
+) -> None:
+    """Compare the scores and mask sizes of new images with the calibration; needs no y.
+
+    Parameters
+    ----------
+    run
+        A calibrated run folder.
+    data
+        A folder of new images, with x/ and y_hat/; with y/, the masks are measured too.
+    """
+    from dataclasses import asdict
+
+    from conformask.extras.watch.monitor import Monitoring, StreamMonitor
+    from conformask.extras.watch.monitor import monitor as monitor_batch
+    from conformask.masker.load import load
+    from conformask.records.evaluation import StreamStatus
+    from conformask.records.words import formula_here, promised_here, stream_text
+
+    masker = load(run, loss=loss_of(run, weights_path))
+    new = read.triplets(data, network, masker.card)
+    found: Monitoring | StreamStatus
+    compute = devices.compute(None if devices == DEFAULT_DEVICES else run / PARTS)
+    if state is None:
+        found = monitor_batch(
+            masker,
+            new,
+            level=level,
+            allow_network_mismatch=allow_network_mismatch,
+            compute=compute,
+        )
+        text: list[str | Table] = [*_verdicts(found, masker.card), "", _comparisons(found)]
+    else:
+        check_output(state)
+        with exclusive_folder(state.parent, state.name):
+            watch = StreamMonitor.load(masker, state) if state.is_file() else StreamMonitor(masker, level)
+            found = watch.add(new, allow_network_mismatch=allow_network_mismatch, compute=compute)
+            if main_process():
+                watch.save(state)
+        text = [*stream_text(masker.card, found)]
+    promise = {"sentence": masker.sentence, "formula": masker.formula}
+    record = {"run": str(run), **promise, "shifted": found.shifted, "failing": found.failing, **asdict(found)}
+    if found.changes is not None:
+        record["changes"] = [{**asdict(change), "text": change.text} for change in found.changes]
+    sentence = promised_here(masker.sentence, found.caveat)
+    formula = formula_here(masker.formula, found.caveat)
+    show(record, sentence, "", *text, "", *formula, as_json=json)
+    if strict and (found.shifted or found.failing):
+        sys.exit(WRONG)
+
+
+def _comparisons(monitoring: "Monitoring") -> Table:
+    rows = [
+        (each.measure, f"{each.calibration:.4g}", f"{each.new:.4g}", f"{each.p_value:.3g}")
+        for each in monitoring.comparisons
+    ]
+    columns = ("", f"median of {monitoring.n_calibration} calibration", f"of {monitoring.n_new} new", "p")
+    return table(columns, rows)
+
+
+def _verdicts(monitoring: "Monitoring", card: "CalibrationCard") -> Iterator[str]:
+    """Yield measurements with truth first, because scores can look the same while the masks fail."""
+    from conformask.records.words import changes_text, measurement_text, shift_text
+
+    if measured := measurement_text(card, monitoring.measurement, monitoring.caveat, monitoring.n_used):
+        yield measured
+    yield shift_text(monitoring.p_value, monitoring.level, shifted=monitoring.shifted)
+    if monitoring.changes is not None:
+        yield changes_text(monitoring.changes)
+
+
+MOST = 20
+"""Number of images held back that are listed."""
+
+
+def release(
+    run: Path,
+    data: Path,
+    /,
+    *,
+    share: Annotated[
+        float,
+        Parameter(
+            help="The largest share of the released images that may miss the threshold, in expectation."
+        ),
+    ] = 0.02,
+    each: Annotated[
+        bool,
+        Parameter(
+            show_default=False,
+            help="Judge each image by itself, as in a stream, not the batch: at most this share of all new "
+            "images is released and misses the threshold, in expectation.",
+        ),
+    ] = False,
+    out: Annotated[
+        Path | None,
+        Parameter(help="Write a new file, NAME.csv, of all images, the riskiest first."),
+    ] = None,
+    read: Read = AS_FILES_SAY,
+    network: NetworkName = None,
+    allow_network_mismatch: OtherNetwork = False,
+    weights_path: WeightsPath = None,
+    json: AsJson = False,
+) -> None:
+    """Release new images such that, in expectation, at most a share of them misses the threshold.
+
+    The others are held back.
+
+    Parameters
+    ----------
+    run
+        A calibrated run folder. It remembers what was judged, in released.json, since nothing is promised
+        where the share or the batch is chosen after looking.
+    data
+        A folder of new images, with x/ and y_hat/; if it is split, its test part is used. With y/, it is
+        measured how many good ones are released.
+    """
+    from dataclasses import asdict
+
+    from conformask.masker.load import load
+    from conformask.masker.release import release_once
+    from conformask.records.record import write_csv
+
+    if out is not None:
+        _refuse_other_files(out)
+    masker = load(run, loss=loss_of(run, weights_path))
+    new = read.triplets(data, network, masker.card).part("test")
+    found = release_once(run, masker, new, share, each=each, allow_network_mismatch=allow_network_mismatch)
+    images = found.riskiest_first
+    if out is not None:
+        rows = [vars(image) | {"reasons": "; ".join(image.reasons)} for image in images]
+        write_csv(out, rows, list(rows[0]))
+    record = asdict(found) | {"images": images}
+    batch = record.pop("batch")
+    record |= {name: batch[name] for name in ("share", "each", "fingerprint")}
+    first = [found.sentence, "", found.counts] if found.n_released else [found.counts, "", found.sentence]
+    text = [*first, *_tables(found)]
+    written = [] if out is None else ["", f"Written: {out}"]
+    formula = ["", found.formula] if found.formula else []
+    show({"run": str(run), **record}, *text, *written, *formula, as_json=json)
+
+
+def _refuse_other_files(out: Path) -> None:
+    """Raise unless a path ends in .csv and nothing lies there: no record of a run is ever replaced."""
+    from conformask.errors import InvalidArgumentError, OutputError
+    from conformask.records.files import check_output
+
+    if out.suffix.lower() != ".csv":
+        raise InvalidArgumentError(f"--out {out}: give the name of a CSV file, such as released.csv")
+    check_output(out)
+    if os.path.lexists(out):
+        raise OutputError(f"{out} is in the way: choose another name, or remove it first")
+
+
+def _tables(found: "Release") -> Iterator[str | Table]:
+    from conformask.records.words import release_table
+
+    held_back = [image for image in found.riskiest_first if not image.released]
+    if held_back:
+        rows = [(image.name, f"{image.p_value:.3f}", "; ".join(image.reasons)) for image in held_back[:MOST]]
+        yield ""
+        yield table(("held back", "p", "why"), rows)
+    if len(held_back) > MOST:
+        yield f"and {len(held_back) - MOST} more, of less risk"
+    if any(each.released for each in found.power):
+        yield ""
+        headings, *measured = release_table(found.power, str(found.n_units), "{:g}".format)
+        yield table(headings, measured)

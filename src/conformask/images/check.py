@@ -1,0 +1,290 @@
+"""A first look at triplets: what could spoil a promise, before hours of work."""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from conformask.background import tracked
+from conformask.images.formats import DataRange
+from conformask.images.noise import (
+    Pair,
+    PhotonTransfer,
+    ReferenceMeasures,
+    estimate_noise,
+    measure_triplet,
+    pooled_correlation,
+    reference_faults,
+    reference_warnings,
+    repeats_of,
+)
+from conformask.images.read import is_constant, pixel_hash
+from conformask.images.rows import PARTS
+from conformask.images.scan import (
+    PerceptualHashes,
+    find_copies,
+    mean_difference,
+    perceptual_hash,
+    role_distances,
+    swap_question,
+)
+from conformask.images.triplets import Triplets
+from conformask.records.geometry import Geometry, Size, covered, extra_text
+from conformask.records.reading import Network, Reference
+from conformask.records.words import clipped_text
+
+PAIRS = 32
+"""Number of pairs of repeats from which noise is estimated."""
+SLIGHTLY_FILLED = 0.1
+"""Share of the range, up to which it is probably not the one that was meant."""
+SOURCE = r"^(.*[^\W\d_].*\d)[-_. ]"
+"""Pattern of the source in a name: the part before the last separator, with a letter and a final digit."""
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """Findings of check_triplets: facts about the images and warnings."""
+
+    n: int
+    groups: int
+    has_truth: bool
+    reference: Reference
+    """What y is: the truth, or repeats with noise."""
+    has_regions: bool
+    channels: int
+    x_channels: int
+    sizes: tuple[Size, ...]
+    mean_error: float | None
+    """Mean over images of mean |y - y_hat| in the region; None where the truth is not known."""
+    error_quantiles: tuple[float, float, float] | None
+    """0.1, 0.5 and 0.9 quantiles, over images, of mean |y - y_hat|."""
+    worst: str | None
+    """Name of the image with the largest mean |y - y_hat|."""
+    network: Network | None
+    """The network that made y_hat; None if not recorded."""
+    parts: Mapping[str, int]
+    """Number of images in each part of the manifest's split; empty where there is none."""
+    duplicates: tuple[tuple[str, str], ...]
+    """Pairs of names with identical pixels, unless of one group and part, as samples of one input are."""
+    near_duplicates: tuple[tuple[str, str], ...]
+    """Pairs of names that lie in different parts and look like copies of each other."""
+    spacings: Mapping[str, int]
+    """Number of images by spacing; empty where no spacing is known."""
+    orientations: Mapping[str, int]
+    """Number of images by orientation, such as RAS: x leads right, y anterior, z superior."""
+    patients: int | None
+    """Number of patients named by the files; None where none is."""
+    transfer: PhotonTransfer | None
+    """The noise of two repeats that stand in the place of the truth; None without them."""
+    reach: int | None
+    """Pixels along each axis from which on that noise is independent; None without two repeats."""
+    clt_reach: float | None
+    """The smaller reach that is enough for allowances by the central limit theorem, see `CleanMean`."""
+    warnings: tuple[str, ...]
+
+
+def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -> CheckReport:
+    """Read every triplet once and return the findings.
+
+    `needed` is the number of calibration images that the promise requires, or of groups if it is `by_group`.
+    Triplets without a split are taken to be one part.
+
+    Raises:
+        ImageError: an image cannot be used, or its channels differ from the first's.
+        InvalidArgumentError: y is the truth for some, and noisy for others.
+    """
+    sizes: Counter[Size] = Counter()
+    errors, perceptual_hashes, by_hash = [], [], defaultdict(list)
+    extremes: dict[str, list[float]] = {"y_hat": [], "y": []}
+    geometries, patients, clipped, distances = [], [], {}, []
+    references: dict[str, ReferenceMeasures] = {}
+    pairs_of_repeats: list[Pair] = []
+    reference = triplets.reference
+    for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
+        sizes[triplet.y_hat.shape[1:]] += 1
+        geometries.append(triplet.geometry)
+        patients.append(triplet.patient)
+        clipped[triplet.name] = triplet.clipped
+        if triplet.y is not None:
+            errors.append(mean_difference(triplet.y, triplet.y_hat, triplet.region))
+            distances.append(role_distances(triplet))
+        if (measures := measure_triplet(triplet)) is not None:
+            references[triplet.name] = measures
+        if (pair := repeats_of(triplet)) is not None and len(pairs_of_repeats) < PAIRS:
+            pairs_of_repeats.append(pair)
+        for role, values in extremes.items():
+            if (role_image := getattr(triplet, role)) is not None:
+                values += [float(role_image.min()), float(role_image.max())]
+        image = triplet.y_hat if triplet.y is None else triplet.y
+        perceptual_hashes.append(perceptual_hash(image))
+        if not is_constant(image):
+            by_hash[pixel_hash(image)].append(index)
+    parts, groups = triplets.parts, triplets.groups
+    pairs = [(indices[0], index) for indices in by_hash.values() for index in indices[1:]]
+    identical = [(a, b) for a, b in pairs if (groups[a], parts[a]) != (groups[b], parts[b])]
+    similar = [pair for pair in _copies(np.stack(perceptual_hashes), parts) if pair not in identical]
+    names, first = triplets.names, triplets[0]
+    correlation = pooled_correlation(references.values())
+    return CheckReport(
+        n=len(triplets),
+        groups=len(set(triplets.groups)),
+        has_truth=triplets.has_truth,
+        reference=reference,
+        has_regions=triplets.has_regions,
+        channels=len(first.y_hat),
+        x_channels=len(first.x),
+        sizes=tuple(sorted(sizes)),
+        mean_error=float(np.mean(errors)) if errors else None,
+        network=triplets.network,
+        parts={part: parts.count(part) for part in PARTS} if triplets.has_split else {},
+        error_quantiles=tuple(np.quantile(errors, (0.1, 0.5, 0.9)).tolist()) if errors else None,
+        worst=names[int(np.argmax(errors))] if len(errors) == len(names) else None,
+        duplicates=tuple((names[a], names[b]) for a, b in identical),
+        near_duplicates=tuple((names[a], names[b]) for a, b in similar),
+        spacings=_counts(None if geometry is None else geometry.text for geometry in geometries),
+        orientations=_counts(None if geometry is None else geometry.orientation for geometry in geometries),
+        patients=len(set(patients) - {None}) if any(patients) else None,
+        transfer=estimate_noise(pairs_of_repeats) if pairs_of_repeats else None,
+        reach=None if correlation is None else correlation.range,
+        clt_reach=None if correlation is None else correlation.rounded_reach,
+        warnings=(
+            *reference_faults(references),
+            *reference_warnings(references),
+            *filter(None, [extra_text(len(first.x), len(first.y_hat))]),
+            *_identical_warnings(names, parts, identical),
+            *_group_warnings(triplets, parts, by_group=by_group),
+            *_count_warnings(triplets, needed, sizes),
+            *_similar_warnings(names, similar),
+            *_place_warnings(names, geometries),
+            *_patient_warnings(triplets, patients),
+            *_range_warnings(extremes, triplets.reading.data_range),
+            *filter(None, [clipped_text(clipped)]),
+            *filter(None, [swap_question(distances)]),
+        ),
+    )
+
+
+def _counts(values: Iterable[str | None]) -> dict[str, int]:
+    """Count the values, the most frequent first; return an empty dict where none is known."""
+    counts = Counter(value or "unknown" for value in values)
+    return {} if set(counts) == {"unknown"} else dict(counts.most_common())
+
+
+def _copies(perceptual_hashes: PerceptualHashes, parts: Sequence[str | None]) -> list[tuple[int, int]]:
+    """Return pairs of places of copies that lie in different parts."""
+    if len(set(parts)) < 2:
+        return []
+    return [
+        (a, b) for a, b in find_copies(perceptual_hashes, perceptual_hashes) if a < b and parts[a] != parts[b]
+    ]
+
+
+def _count_warnings(triplets: Triplets, needed: int, sizes: Collection[Size]) -> Iterator[str]:
+    count = triplets.parts.count("calibration") if triplets.has_split else len(triplets)
+    if count < needed:
+        yield f"{count} calibration images: this confidence needs at least {needed}"
+    if len(sizes) > 1:
+        yield f"images of several sizes: a promise calibrated on them covers only {covered(sorted(sizes))}"
+
+
+def _identical_warnings(
+    names: Sequence[str], parts: Sequence[str | None], identical: Sequence[tuple[int, int]]
+) -> Iterator[str]:
+    across_parts = [(a, b) for a, b in identical if parts[a] != parts[b]]
+    for pairs, where in ((across_parts, " lie in different parts"), (identical, "")):
+        if pairs:
+            a, b = (names[index] for index in pairs[0])
+            yield f"{len(pairs)} pairs of identical images{where}, for example {a} and {b}: keep one of each"
+            return
+
+
+def _similar_warnings(names: Sequence[str], similar: Sequence[tuple[int, int]]) -> Iterator[str]:
+    if similar:
+        a, b = (names[index] for index in similar[0])
+        yield (
+            f"{len(similar)} pairs of images in different parts look alike, for example {a} and {b}: put "
+            "images of one patient or scene in one group, and keep only one of several copies"
+        )
+
+
+def _place_warnings(names: Sequence[str], geometries: Sequence[Geometry | None]) -> Iterator[str]:
+    pairs = zip(names, geometries, strict=True)
+    known = [(name, geometry) for name, geometry in pairs if geometry is not None]
+    if not known:
+        return
+    if len(known) < len(names):
+        missing = names[geometries.index(None)]
+        yield f"{len(names) - len(known)} images have no spacing, for example {missing}"
+    first_name, first = known[0]
+    for aspect, differs in (
+        ("spacing", first.is_finer_or_coarser),
+        ("orientation", lambda geometry: geometry.orientation != first.orientation),
+    ):
+        others = [name for name, geometry in known if differs(geometry)]
+        if others:
+            yield (
+                f"{len(others)} images differ from {first_name} in {aspect}, for example {others[0]}: the "
+                "promise is about images like the calibration images, in the same mix"
+            )
+
+
+def _range_warnings(extremes: Mapping[str, list[float]], data_range: DataRange | None) -> Iterator[str]:
+    """Warn of y_hat or y that fill a tenth of their range or less: thresholds are in units of it."""
+    low, high = data_range or (0.0, 1.0)
+    for role, values in extremes.items():
+        if values and max(values) - min(values) <= SLIGHTLY_FILLED:
+            lowest, highest = (f"{low + value * (high - low):.4g}" for value in (min(values), max(values)))
+            yield (
+                f"{role} has no value above {highest} of {high:g} and none below {lowest}: thresholds are "
+                "shares of the range from black to white, so state the one that is filled (--data-range)"
+            )
+
+
+def _patient_warnings(triplets: Triplets, patients: Sequence[str | None]) -> Iterator[str]:
+    """Warn where images of one patient lie in several groups."""
+    groups = defaultdict(set)
+    for patient, group in zip(patients, triplets.groups, strict=True):
+        if patient is not None:
+            groups[patient].add(group)
+    scattered = [of_patient for of_patient in groups.values() if len(of_patient) > 1]
+    if scattered:
+        one, other, *_ = sorted(scattered[0])
+        yield (
+            f"images of {len(scattered)} patients are in several groups, for example {one} and {other}: put "
+            "each patient in one group (--group-from patient)"
+        )
+
+
+def _group_warnings(triplets: Triplets, parts: Sequence[str | None], *, by_group: bool) -> Iterator[str]:
+    parts_of = defaultdict(set)
+    for group, part in zip(triplets.groups, parts, strict=True):
+        parts_of[group].add(part)
+    divided = [group for group, of_group in parts_of.items() if len(of_group) > 1]
+    if divided:
+        yield (
+            f"{len(divided)} groups are in more than one part, for example {divided[0]!r}: keep each group "
+            "in one part"
+        )
+    if len(parts_of) < len(triplets) and not by_group:
+        yield "groups contain several images: the marginal promise needs one image per group"
+    elif len(parts_of) == len(triplets) and triplets.provenance.population is None:
+        yield from _source_warnings(triplets.names)
+
+
+def suggested_groups(names: Sequence[str]) -> list[str] | None:
+    """Return the source of each image where names show it, as in slide07_z12; None where they do not."""
+    sources = [match[1] for name in names if (match := re.search(SOURCE, name))]
+    return sources if len(sources) == len(names) and 2 <= len(set(sources)) <= len(names) / 2 else None
+
+
+def _source_warnings(names: Sequence[str]) -> Iterator[str]:
+    """Warn where names show that planes or tiles share a stack or slide."""
+    sources = suggested_groups(names)
+    if sources is not None:
+        yield (
+            f"their names suggest that these {len(names)} images come from {len(set(sources))} sources, "
+            f"such as {sources[0]}: images of one slide, stack or patient are dependent. If that is so, "
+            "name the source in the column group of manifest.csv"
+        )

@@ -1,0 +1,860 @@
+"""The rows of a collection of triplets: where images lie, their origin, and the part that each is in."""
+
+import csv
+import math
+import os
+import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from io import StringIO
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from conformask.arrays import Triplet
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
+from conformask.images.formats import Header, at_time
+from conformask.images.layers import (
+    Region,
+    RegionWindow,
+    check_size,
+    components,
+    cues_at,
+    not_nan,
+    read_cues,
+    read_labels,
+    read_region,
+    region_of_array,
+    region_window,
+    without_nan,
+)
+from conformask.images.read import (
+    Image,
+    Raster,
+    UnreadImage,
+    check_name,
+    header_of_image,
+    image_and_header,
+    image_hash,
+    is_image,
+    list_images,
+    name_and_suffix,
+    open_raster,
+    read_header,
+    times_of,
+)
+from conformask.promises.promise import guarantee as guarantee_by_name
+from conformask.records.files import hash_of_text
+from conformask.records.geometry import Geometry, Size
+from conformask.records.names import Guarantee, Split
+from conformask.records.reading import CLEAN, PLAIN, Network, Reading, Reference
+from conformask.records.record import Array, Json, claim, from_cell, from_dict, hash_of, read_json, write_json
+
+Role = Literal["x", "y_hat", "y", "repeat"]
+FileRole = Literal[Role, "cues", "labels", "y_labels"]
+
+
+@dataclass(frozen=True, eq=False)
+class TripletRow:
+    """One triplet, not yet read: its images, name, group, category, weight and part.
+
+    Whatever reads a file, or only its header, raises an ImageError that names it if that fails.
+    """
+
+    name: str
+    x: UnreadImage
+    y_hat: UnreadImage
+    y: UnreadImage | None = None
+    group: str | None = None
+    category: str | None = None
+    weight: float | None = None
+    part: str | None = None
+    region: Path | Array | None = None
+    """The pixels that the promise is about; None for all."""
+    cues: UnreadImage | None = None
+    """Maps beside y_hat; None without."""
+    repeat: UnreadImage | None = None
+    """A second acquisition of y, whose noise is independent of that of y and x; None without."""
+    noisy: bool = False
+    """True if y is an acquisition with noise, even without a second one."""
+    labels: UnreadImage | None = None
+    """Labels of the objects of y_hat; None without, or for components."""
+    y_labels: UnreadImage | None = None
+    """Labels of the objects of y."""
+
+    def reference(self, reading: Reading) -> Reference:
+        """Return what y is."""
+        if self.repeat is not None:
+            return Reference(2)
+        return Reference(1, reading.noise_model) if self.noisy else CLEAN
+
+    def read(self, reading: Reading) -> Triplet:
+        """Read the triplet.
+
+        Raises:
+            ImageError: an image cannot be read, y and y_hat have different shapes or lie in different places,
+                or a region is empty.
+        """
+        (x, x_header), (y_hat, y_hat_header) = self._image("x", reading), self._image("y_hat", reading)
+        y, y_header = (None, None) if self.y is None else self._image("y", reading)
+        half = None
+        if self.repeat is not None and y is not None:
+            y, half = self._with_repeat(y, y_hat_header, reading)
+        if y is not None and y.shape != y_hat.shape:
+            raise ImageError(
+                f"triplet {self.name!r}: y has shape {y.shape}, but y_hat has {y_hat.shape} (C, *space); "
+                "they must be the same"
+            )
+        if x.ndim != y_hat.ndim:
+            raise ImageError(
+                f"triplet {self.name!r}: x has shape {x.shape}, but y_hat has {y_hat.shape} (C, *space); one "
+                "is a volume, the other is not"
+            )
+        self._check_places({"x": x_header, "y": y_header}, y_hat_header)
+        geometry, patient = y_hat_header.geometry, y_hat_header.patient
+        region = None if self.region is None else self._region(reading, y_hat.shape[1:], geometry)
+        if reading.nan is not None:
+            x, y_hat, y, region = without_nan(self.name, x, y_hat, y, region)
+            half = None if half is None else np.nan_to_num(half)
+        clipped = max(header.clipped for header in (x_header, y_hat_header, y_header) if header is not None)
+        cues = None
+        if self.cues is not None:
+            cues = cues_at(y_hat.shape[1:], self.read_cues(reading), self._text("cues"))
+        labels = self._labels("y_hat", self.labels, y_hat, reading, geometry)
+        y_labels = None if y is None else self._labels("y", self.y_labels, y, reading, geometry)
+        if labels is not None:
+            cues = labels if cues is None else np.concatenate([cues, labels])
+        return Triplet(
+            self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient,
+            clipped, cues, half, self.reference(reading), y_labels,
+        )  # fmt: skip
+
+    def _labels(
+        self, role: str, given: UnreadImage | None, image: Image, reading: Reading, geometry: Geometry | None
+    ) -> Image | None:
+        """Return the labels of the objects of an image; None where they are not known."""
+        if reading.components_above is not None:
+            return components(image, reading.components_above, self._text(role))
+        if given is None:
+            return None
+        return read_labels(given, image.shape[1:], reading, f"labels of {self._text(role)}", geometry)
+
+    def _with_repeat(self, y: Image, y_hat: Header, reading: Reading) -> tuple[Image, Image]:
+        """Return the mean of y and its repeat, and half their difference.
+
+        Two of one file are its first and its second half of the channels.
+
+        Raises:
+            ImageError: they have different shapes or places, or are the same image.
+        """
+        repeat, header = self._image("repeat", reading)
+        if isinstance(self.y, Path) and self.y == self.repeat:
+            y, repeat = np.array_split(y, 2)
+        if repeat.shape != y.shape:
+            raise ImageError(
+                f"triplet {self.name!r}: its repeats have shapes {y.shape} and {repeat.shape}; they must be "
+                "the same"
+            )
+        if np.array_equal(y, repeat):
+            raise ImageError(
+                f"triplet {self.name!r}: its two repeats are the same image; give two acquisitions"
+            )
+        self._check_places({"repeat": header}, y_hat)
+        return (y + repeat) / 2, (y - repeat) / 2
+
+    def read_cues(self, reading: Reading) -> Image:
+        """Read the maps beside y_hat, (K, *space); those of a file only if its header says their size."""
+        assert self.cues is not None
+        if isinstance(self.cues, Path):
+            space = header_of_image(self.cues, reading).space
+            check_size(self.header("y_hat", reading).space, space, str(self.cues))
+        return read_cues(self.cues, reading, self._text("cues"))
+
+    def header(self, role: Role, reading: Reading) -> Header:
+        """Return the header of an image, which is not decoded."""
+        return header_of_image(getattr(self, role), reading, self._text(role))
+
+    def raster(self, role: Role, reading: Reading) -> Raster:
+        """Open an image to be read window by window; only its header is read now."""
+        return open_raster(getattr(self, role), reading.of(role), self._text(role))
+
+    def cue_raster(self, reading: Reading) -> Raster | None:
+        """Open the maps beside y_hat to be read window by window; None where there are none."""
+        cues = self.cues
+        return None if cues is None else open_raster(cues, reading.of("cues"), self._text("cues"))
+
+    def region_window(self, reading: Reading) -> RegionWindow | None:
+        """Open the region that `read` would return, to be read window by window; None where there is none."""
+        y_hat = self.raster("y_hat", reading)
+        region = None if self.region is None else self._region_window(reading, y_hat.header)
+        if reading.nan is None:
+            return region
+        x = self.raster("x", reading)
+        y = [] if self.y is None else [self.raster("y", reading)]
+        images = [image for image in (x, y_hat, *y) if image.size == y_hat.size]
+        return lambda places: not_nan(
+            (image.read(places) for image in images), None if region is None else region(places)
+        )
+
+    def source(self, reading: Reading) -> str:
+        """Return a hash of the files or arrays and of how they are read."""
+        others = self.region, self.cues, self.repeat, self.labels, self.y_labels
+        images = (self.x, self.y_hat, self.y, *(image for image in others if image is not None))
+        hashes = [None if image is None else image_hash(image) for image in images]
+        return hash_of([*reading.facts, self.category, self.weight, *hashes])[:16]
+
+    def _text(self, role: str) -> str:
+        return f"{role} of triplet {self.name!r}"
+
+    def _image(self, role: Role, reading: Reading) -> tuple[Array, Header]:
+        return image_and_header(getattr(self, role), reading.of(role), self._text(role))
+
+    def _region(self, reading: Reading, size: Size, geometry: Geometry | None) -> Region:
+        if isinstance(self.region, Path):
+            return read_region(self.region, size, reading, geometry)
+        return region_of_array(np.asarray(self.region), size, self._text("region"), reading.axes)
+
+    def _region_window(self, reading: Reading, y_hat: Header) -> RegionWindow:
+        if isinstance(self.region, Path):
+            return region_window(self.region, y_hat.space, reading, y_hat.geometry)
+        region = self._region(reading, y_hat.space, y_hat.geometry)
+        return lambda places: region[:, *places]
+
+    def _check_places(self, headers: Mapping[str, Header | None], y_hat: Header) -> None:
+        """Raise for images of the size of y_hat that lie in another place."""
+        for role, header in headers.items():
+            if header is None or header.geometry is None or y_hat.geometry is None:
+                continue
+            difference = header.geometry.differs(y_hat.geometry) if header.space == y_hat.space else None
+            if difference:
+                raise ImageError(
+                    f"triplet {self.name!r}: {role} and y_hat have {difference}; they must have the same "
+                    "position: write y_hat with the header of its input"
+                )
+
+
+def grouping(where: str, reading: Reading) -> Callable[[TripletRow], str]:
+    """Return a function that finds the group of a row in its name or files.
+
+    Args:
+        where: a regular expression whose one group, in brackets, is found in every name; or "patient", the
+            hash of the patient that the file of y_hat names or, where it names none, the file of x.
+        reading: how files are read.
+
+    Raises:
+        InvalidArgumentError: it is neither; later, if a name or file does not give a group.
+    """
+
+    def patient(row: TripletRow) -> str:
+        patient = row.header("y_hat", reading).patient or row.header("x", reading).patient
+        if patient is None:
+            raise InvalidArgumentError(
+                f"the files of x and y_hat of {row.name!r} name no patient: group_from patient reads the "
+                "PatientID of DICOM files; give a regular expression for the names instead, such as "
+                "sub-([^_]+)"
+            )
+        return patient
+
+    if where == "patient":
+        return patient
+    try:
+        pattern = re.compile(where)
+    except re.error as error:
+        raise InvalidArgumentError(f"group_from {where!r} is not a regular expression: {error}") from error
+    if pattern.groups != 1:
+        raise InvalidArgumentError(
+            f"group_from {where!r} has {pattern.groups} groups in brackets; give exactly one, such as "
+            "sub-([^_]+)"
+        )
+
+    def group(row: TripletRow) -> str:
+        match = pattern.search(row.name)
+        if match is None or not match[1]:
+            raise InvalidArgumentError(f"group_from {where!r} does not match the name {row.name!r}")
+        return match[1]
+
+    return group
+
+
+PARTS = ("train", "selection", "calibration", "test")
+FRACTIONS = (0.55, 0.10, 0.20, 0.15)
+"""Fractions of the parts, in their order."""
+SplitUnit = Literal[Split, "paper"]
+
+
+def uniform(*keys: object) -> float:
+    """Return a number in [0, 1) drawn by hash of the keys, the same on every machine."""
+    text = "\0".join(map(str, keys))
+    return int(hash_of_text(text)[:16], 16) / 2**64
+
+
+def part_of(group: str, seed: int = 0) -> str:
+    """Return the part of a whole group: train, selection, calibration or test at .55/.10/.20/.15."""
+    return _part_at(uniform(seed, group), PARTS, FRACTIONS)
+
+
+def parts_of(
+    groups: Sequence[str],
+    seed: int,
+    fractions: Sequence[float] | None,
+    guarantee: Guarantee | None,
+    confidence: float | None,
+) -> tuple[str, ...]:
+    """Return the part of each image, given its group; see `Triplets.split`.
+
+    Raises:
+        InvalidArgumentError: fractions that are not four positive numbers which sum to 1, an invalid
+            guarantee, or too few groups; the message says how many it takes.
+    """
+    if fractions is None and guarantee is None:
+        return tuple(part_of(group, seed) for group in groups)
+    promise = guarantee_by_name(guarantee or "marginal", confidence)
+    calibration = 1 if guarantee is None else promise.smallest_calibration_set(None, None)
+    part_of_group = _assigned(groups, fractions or FRACTIONS, seed, calibration, promise.by_group)
+    return tuple(part_of_group[group] for group in groups)
+
+
+def _assigned(
+    groups: Sequence[str], fractions: Sequence[float], seed: int, calibration: int, by_group: bool
+) -> dict[str, str]:
+    """Assign groups to parts in the order of a hash, in numbers as near the fractions as possible.
+
+    The calibration part comes first, with at least this many groups if `by_group`, else images.
+    """
+    if len(fractions) != len(PARTS) or min(fractions) <= 0 or not math.isclose(sum(fractions), 1):
+        raise InvalidArgumentError(
+            f"fractions {fractions}: give positive fractions for {', '.join(PARTS)} that sum to 1"
+        )
+    images = Counter(groups)
+    in_order = sorted(images, key=lambda group: uniform(seed, "fractions", group))
+    totals = accumulate(1 if by_group else images[group] for group in in_order)
+    fewest = next((count for count, total in enumerate(totals, 1) if total >= calibration), len(images) + 1)
+    in_calibration = max(fewest, round(fractions[2] * len(images)))
+    others = len(images) - in_calibration
+    if others < len(PARTS) - 1:
+        units_text = "groups" if by_group else "images"
+        raise InvalidArgumentError(
+            f"{len(groups)} images in {len(images)} groups are too few for four parts with at least "
+            f"{calibration} {units_text} for calibration: add images, or ask for less confidence"
+        )
+    shares = [fraction for part, fraction in zip(PARTS, fractions, strict=True) if part != "calibration"]
+    ends = [round(others * share / sum(shares)) for share in accumulate(shares)]
+    # every part has at least one group
+    train_end = min(max(1, ends[0]), others - 2)
+    selection_end = min(max(train_end + 1, ends[1]), others - 1)
+    parts = ["calibration"] * in_calibration + ["train"] * train_end
+    parts += ["selection"] * (selection_end - train_end) + ["test"] * (others - selection_end)
+    return dict(zip(in_order, parts, strict=True))
+
+
+def set_aside(groups: Collection[str], fraction: float, seed: int) -> set[str]:
+    """Return about this fraction of two or more groups, drawn by hash; at least one, and not all."""
+    in_order = sorted(groups, key=lambda group: uniform(seed, "holdout", group))
+    return set(in_order[: n_set_aside(len(groups), fraction)])
+
+
+def n_set_aside(groups: int, fraction: float) -> int:
+    """Return how many of this many groups are set aside."""
+    return min(max(1, round(fraction * groups)), groups - 1)
+
+
+def part_of_tile(file: str, tile: str, split: str = "file", seed: int = 0) -> str:
+    """Return the part of a tile of a file.
+
+    `file` keeps whole files together; `within` does so for train and selection and assigns the tiles of all
+    other files to calibration and test; `tile` assigns all four by tile; `paper` does so too, and allows
+    tiles to overlap.
+
+    Raises:
+        InvalidArgumentError: another `split`.
+    """
+    check_split(split)
+    if split in ("tile", "paper"):
+        return part_of(tile, seed)
+    part = part_of(file, seed)
+    if split == "file" or part in PARTS[:2]:
+        return part
+    share = FRACTIONS[2] + FRACTIONS[3]
+    return _part_at(uniform(seed, "within", tile) * share, PARTS[2:], FRACTIONS[2:])
+
+
+def check_split(split: str) -> None:
+    """Raise for an unknown way of splitting."""
+    if split not in get_args(SplitUnit):
+        raise InvalidArgumentError(f"split {split!r} is unknown; choose from {list(get_args(SplitUnit))}")
+
+
+def check_part(name: str) -> None:
+    """Raise for a name that is not one of PARTS."""
+    if name not in PARTS:
+        raise InvalidArgumentError(f"part {name!r} is unknown; choose from {list(PARTS)}")
+
+
+def _part_at(number: float, parts: tuple[str, ...], fractions: tuple[float, ...]) -> str:
+    """Return the part in which a number lies, with parts as wide as their fractions, from 0 on."""
+    for part, fraction in zip(parts[:-1], fractions[:-1], strict=True):
+        if number < fraction:
+            return part
+        number -= fraction
+    return parts[-1]
+
+
+MANIFEST = "manifest.csv"
+REQUIRED = ("x", "y_hat")
+SEPARATORS = (",", ";", "\t")
+ROLES = ("x", "y_hat", "y", "region")
+COLUMNS = (*ROLES, "repeat", "name", "group", "category", "weight", "split")
+"""Columns of the manifests that conformask writes."""
+LABELS = ("groups", "categories", "names")
+FIELDS = {
+    "names": "name", "groups": "group", "categories": "category", "weights": "weight", "regions": "region",
+    "cues": "cues", "repeats": "repeat",
+}  # fmt: skip
+"""Field of a row, by the name of the column of all rows."""
+MOST_COLUMNS = 1000
+
+
+def check_rows(rows: Sequence[TripletRow]) -> None:
+    """Raise for bad or repeated names, and weights that are not finite and above 0."""
+    names: set[str] = set()
+    for index, row in enumerate(rows):
+        check_name(row.name, f"triplet {index}")
+        _check_new(row.name, names, f"triplet {index}")
+        if row.weight is not None:
+            parse_weight(row.weight, f"triplet {row.name!r}")
+
+
+def parse_weight(value: str | float, where: str) -> float:
+    """Return a finite weight above 0, or raise InvalidArgumentError naming `where`."""
+    try:
+        weight = float(value)
+    except ValueError:
+        weight = math.nan
+    if not (math.isfinite(weight) and weight > 0):
+        raise InvalidArgumentError(f"{where}: weight is {value!r}; give a finite number above 0")
+    return weight
+
+
+def _check_new(name: str, names: set[str], where: str) -> None:
+    if name in names:
+        raise InvalidArgumentError(
+            f"{where}: the name {name!r} is already used; give every triplet its own name"
+        )
+    names.add(name)
+
+
+def rows_of_arrays(
+    arguments: Mapping[str, Iterable[Any] | None], segment: Callable[[Array], Array] | None = None
+) -> list[TripletRow]:
+    """Make rows from columns named as the arguments of Triplets.from_arrays; names are else numbers.
+
+    `segment` makes the labels of each y_hat and y.
+    """
+    columns = {name: list(values) for name, values in arguments.items() if values is not None}
+    if segment is not None:
+        for name, role in (("labels", "y_hat"), ("y_labels", "y")):
+            columns |= {name: list(map(segment, columns[role]))} if role in columns else {}
+    columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
+    count = len(columns["x"])
+    if "repeats" in columns and "y" not in columns:
+        columns |= {"y": columns.pop("repeats"), "noisy": [True] * count}
+    _check_lengths(columns, count)
+    columns.setdefault("names", [f"{index:05d}" for index in range(count)])
+    fields = [FIELDS.get(name, name) for name in columns]
+    rows = [TripletRow(**dict(zip(fields, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    check_rows(rows)
+    return rows
+
+
+def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
+    if count == 0:
+        raise InvalidArgumentError("x is empty; give at least one image")
+    for name, values in columns.items():
+        if len(values) != count:
+            raise InvalidArgumentError(
+                f"{name} has {len(values)} items but x has {count}; give one for each image"
+            )
+
+
+def rows_of_manifest(path: Path, cues: str | None = None, objects: str | None = None) -> list[TripletRow]:
+    """Read and check every line of a manifest, as an editor or Excel saves it; `cues` names their column.
+
+    Columns OBJECTS/y_hat and OBJECTS/y, where there are any, hold the labels of objects.
+
+    Raises:
+        MissingFileError: the manifest or a file that it names does not exist.
+        InvalidArgumentError: a column is missing or a value is not allowed; names the line.
+    """
+    if not os.path.isfile(path):
+        raise MissingFileError(f"{path} does not exist")
+    text = _text(path)
+    reader = csv.DictReader(StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    try:
+        reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
+        _check_columns(path, reader.fieldnames, cues)
+        rows = list(_parsed(path, reader, cues, objects))
+    except csv.Error as error:
+        raise InvalidArgumentError(
+            f"{path} line {reader.reader.line_num}: {error}; look for an unclosed quotation mark"
+        ) from error
+    if not rows:
+        raise InvalidArgumentError(f"{path} lists no triplets; write one line per triplet")
+    return rows
+
+
+def _text(path: Path) -> str:
+    content = path.read_bytes()
+    encoding = "utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = content.decode(encoding)
+        text_before, null, _ = text.partition("\0")
+    except UnicodeDecodeError as error:
+        text_before, null = error.object[: error.start].decode(encoding, "replace"), "other bytes"
+    if null:
+        line = len(f"{text_before}.".splitlines())
+        raise InvalidArgumentError(f'{path} line {line} is not text in UTF-8; save it as "CSV UTF-8"')
+    return text
+
+
+def _separator(text: str) -> str:
+    """Return the separator that gives the first line the most known columns."""
+    first = StringIO(text, newline="").readline()
+    columns = {sign: {cell.strip('" \r\n') for cell in first.split(sign)} for sign in SEPARATORS}
+    return max(SEPARATORS, key=lambda sign: len(columns[sign].intersection(COLUMNS)))
+
+
+def _check_columns(path: Path, columns: Sequence[str], cues: str | None) -> None:
+    if len(columns) > MOST_COLUMNS:
+        raise InvalidArgumentError(
+            f"{path} line 1 has {len(columns):,} columns, but only {len(COLUMNS)} of them have known names: "
+            "is it a manifest?"
+        )
+    required = REQUIRED if cues is None else (*REQUIRED, cues)
+    missing = [column for column in required if column not in columns]
+    if missing:
+        raise InvalidArgumentError(
+            f"{path} line 1: no column {missing[0]!r} among {list(columns)}; the allowed columns are "
+            f"{list(COLUMNS)}"
+        )
+    for column in columns:
+        similar = get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.8)
+        if column not in (*COLUMNS, cues) and similar:
+            raise InvalidArgumentError(
+                f"{path} line 1: unknown column {column!r}; did you mean {similar[0]!r}?"
+            )
+        if column and columns.count(column) > 1:
+            raise InvalidArgumentError(f"{path} line 1: two columns {column!r}; keep one of them")
+
+
+def _parsed(
+    path: Path, reader: "csv.DictReader[str]", cues: str | None, objects: str | None
+) -> Iterator[TripletRow]:
+    names: set[str] = set()
+    for line in reader:
+        where = f"{path} line {reader.line_num}"
+        if None in line:
+            raise InvalidArgumentError(
+                f"{where}: more cells than line 1 has columns; put cells that contain the separator in "
+                "quotation marks"
+            )
+        cells = {key: from_cell((value or "").strip()) for key, value in line.items() if key}
+        # Excel writes semicolons where a comma is the decimal sign
+        if "weight" in cells and reader.reader.dialect.delimiter != ",":
+            cells["weight"] = cells["weight"].replace(",", ".")
+        row = _parsed_line(path.parent, cells, where, cues, objects)
+        _check_new(row.name, names, where)
+        yield row
+
+
+def _parsed_line(
+    folder: Path, line: Mapping[str, str], where: str, cues: str | None, objects: str | None
+) -> TripletRow:
+    x, y_hat = (_file(folder, line, role, where) for role in REQUIRED)
+    name = line.get("name") or name_and_suffix(y_hat)[0]
+    check_name(name, where)
+    y, repeat = (_file(folder, line, role, where) if line.get(role) else None for role in ("y", "repeat"))
+    labels, y_labels = (
+        _file(folder, line, column, where) if column in line else None
+        for column in (f"{objects}/y_hat", f"{objects}/y")
+    )
+    return TripletRow(
+        name,
+        x,
+        y_hat,
+        y or repeat,
+        line.get("group") or None,
+        _filled(line, "category", where),
+        parse_weight(line["weight"], where) if "weight" in line else None,
+        _part(line, where),
+        _file(folder, line, "region", where) if "region" in line else None,
+        None if cues is None else _file(folder, line, cues, where),
+        repeat if y else None,
+        noisy=repeat is not None,
+        labels=labels,
+        y_labels=y_labels,
+    )
+
+
+def _file(folder: Path, line: Mapping[str, str], role: str, where: str) -> Path:
+    if not line[role]:
+        raise InvalidArgumentError(f"{where}: {role} is empty; give the path of an image")
+    path = folder / line[role]
+    file, _ = at_time(path)
+    if not (os.path.isfile(file) or is_image(file)):
+        raise MissingFileError(f"{where}: {role} names {path}, which does not exist")
+    return path
+
+
+def _filled(line: Mapping[str, str], column: str, where: str) -> str | None:
+    if column in line and not line[column]:
+        raise InvalidArgumentError(f"{where}: {column} is empty; fill it on every line or drop the column")
+    return line.get(column)
+
+
+def _part(line: Mapping[str, str], where: str) -> str | None:
+    part = line.get("split")
+    if part is not None and part not in PARTS:
+        raise InvalidArgumentError(f"{where}: split is {part!r}; choose from {list(PARTS)}")
+    return part
+
+
+REPEATS = "repeats"
+"""Folder of one or two repeats of each image, NAME_1 and NAME_2, in the place of y/."""
+SHOWN = 5
+"""Number of names that an error lists."""
+
+
+def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:
+    """Match folder/x, folder/y_hat, that of the cues and, where they exist, folder/y and region by stem."""
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder} is not a folder")
+    roles = [role for role in ROLES if role in REQUIRED or (folder / role).is_dir()]
+    for role in roles:
+        if not (folder / role).is_dir():
+            raise MissingFileError(f"{folder} has no folder {role}/; it needs x/ and y_hat/, or a {MANIFEST}")
+    folders = {role: folder / role for role in roles}
+    if reading.cues is not None:
+        if not (folder / reading.cues).is_dir():
+            raise MissingFileError(
+                f"{folder} has no folder {reading.cues}/, which the score needs: one map for each "
+                "image, in a file of its name"
+            )
+        folders["cues"] = folder / reading.cues
+    rows = rows_of_folders(folders, reading)
+    if "y" not in folders and (folder / REPEATS).is_dir():
+        rows = _with_repeats(rows, folder / REPEATS, reading)
+    return with_labels(rows, folder, reading)
+
+
+def with_labels(rows: list[TripletRow], folder: Path, reading: Reading) -> list[TripletRow]:
+    """Return the rows with the labels of their objects, folder/LABELS/y_hat/NAME and y/NAME.
+
+    Labels of y are left out where there is no folder of them.
+
+    Raises:
+        MissingFileError: there is no folder of labels of y_hat, or no file of the name of an image.
+    """
+    if reading.objects is None or reading.components_above is not None:
+        return rows
+    labelled = folder / reading.objects
+    if not (labelled / "y_hat").is_dir():
+        raise MissingFileError(
+            f"{labelled / 'y_hat'} is not a folder: give labels of the objects of each y_hat, in a file of "
+            f"its name (and in {labelled / 'y'} those of y), or components:0.5 for --objects"
+        )
+    files = {role: by_stem(labelled / role) for role in ("y_hat", "y") if (labelled / role).is_dir()}
+    for role, of_role in files.items():
+        missing = [row.name for row in rows if row.name not in of_role]
+        if missing:
+            raise MissingFileError(
+                f"{labelled / role} has no labels of {', '.join(missing[:SHOWN])}: add them"
+            )
+    y = files.get("y", {})
+    return [replace(row, labels=files["y_hat"][row.name], y_labels=y.get(row.name)) for row in rows]
+
+
+def _with_repeats(rows: list[TripletRow], folder: Path, reading: Reading) -> list[TripletRow]:
+    """Return the rows with the repeats of each: in a folder NAME_1 and NAME_2, or NAME_1 alone for all.
+
+    A file NAME with two time points, or twice the channels of y_hat, holds both.
+
+    Raises:
+        MissingFileError: one of them is missing, or there is one of no image.
+        ImageError: a file NAME has neither.
+    """
+    files = by_stem(folder)
+    for row in rows:
+        if (path := files.pop(row.name, None)) is not None:
+            files |= _repeats_in(path, row, reading)
+    two = any(f"{row.name}_2" in files for row in rows)
+    needed = [f"{row.name}_{place}" for row in rows for place in (1, 2)[: 1 + two]]
+    missing, others = set(needed) - set(files), set(files) - set(needed)
+    if missing or others:
+        listed = ", ".join(sorted(missing or others)[:SHOWN])
+        what = "no file of the name" if missing else "files of no image:"
+        raise MissingFileError(
+            f"{folder} has {what} {listed}; give NAME_1 and NAME_2 of each image, NAME_1 alone of each, or "
+            "files NAME with two time points or twice the channels"
+        )
+    return [
+        replace(row, y=files[f"{row.name}_1"], repeat=files.get(f"{row.name}_2"), noisy=True) for row in rows
+    ]
+
+
+def _repeats_in(path: Path, row: TripletRow, reading: Reading) -> dict[str, Path]:
+    """Return the file of NAME_1 and NAME_2: two time points of one, or one of which both are channels.
+
+    Raises:
+        ImageError: it is neither.
+    """
+    count, names = times_of(path, reading), [f"{row.name}_{place}" for place in (1, 2)]
+    if count == 2:
+        return {name: path.with_name(f"{path.name}#t={time}") for time, name in enumerate(names)}
+    if count is None and read_header(path, reading).channels == 2 * row.header("y_hat", reading).channels:
+        return dict.fromkeys(names, path)
+    raise ImageError(
+        f"{path} has {count or 'no'} time points, and not twice the channels of y_hat: give a file with two, "
+        f"the repeats, or one repeat in a file named {names[0]}"
+    )
+
+
+def rows_of_folders(folders: Mapping[str, Path], reading: Reading = PLAIN) -> list[TripletRow]:
+    """Match the files of folders, by role and x first, by stem.
+
+    Each time point of a file is a row, and the file its group; a region without time applies to all of them.
+    """
+    for folder in folders.values():
+        if not folder.is_dir():
+            raise MissingFileError(f"{folder} is not a folder")
+    files = {role: by_stem(folder) for role, folder in folders.items()}
+    for role in list(files)[1:]:
+        _check_partners(folders["x"], files["x"], folders[role], files[role])
+        _check_partners(folders[role], files[role], folders["x"], files["x"])
+    return [
+        row
+        for stem in files["x"]
+        for row in _rows_of(stem, {role: of_role[stem] for role, of_role in files.items()}, reading)
+    ]
+
+
+def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator[TripletRow]:
+    """Yield one row, or one for each time point."""
+    times = {role: times_of(path, reading) for role, path in files.items()}
+    count = times["y_hat"]
+    if count is None:
+        by_field: dict[str, Any] = dict(files)
+        yield TripletRow(stem, **by_field)
+        return
+    for role, path in files.items():
+        if times[role] != count and not (role == "region" and times[role] is None):
+            raise ImageError(
+                f"{path} has {times[role] or 'no'} time points, but {files['y_hat']} has {count}: they "
+                "must agree"
+            )
+    for time in range(count):
+        points: dict[str, Any] = {
+            role: path if times[role] is None else path.with_name(f"{path.name}#t={time}")
+            for role, path in files.items()
+        }
+        yield TripletRow(f"{stem}_t{time:03d}", group=stem, **points)
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """Return the images of a folder by their names without suffix, sorted.
+
+    Raises:
+        ImageError: two have the same.
+    """
+    files: dict[str, Path] = {}
+    for path in list_images(folder):
+        stem, _ = name_and_suffix(path)
+        if stem in files:
+            raise ImageError(f"{path} and {files[stem].name} have the same stem; keep one of them")
+        files[stem] = path
+    return files
+
+
+def _check_partners(
+    folder: Path, files: Mapping[str, Path], other: Path, partners: Mapping[str, Path]
+) -> None:
+    unmatched = [path.name for stem, path in files.items() if stem not in partners]
+    if unmatched:
+        more = f" and {len(unmatched) - SHOWN} more" if len(unmatched) > SHOWN else ""
+        raise MissingFileError(
+            f"{folder}: {', '.join(unmatched[:SHOWN])}{more} have no partner of the same name in {other}; "
+            "add the missing files or remove these"
+        )
+
+
+FILE = "triplets.json"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """The origin of the triplets, and what limits a promise about them."""
+
+    task: str | None = None
+    network: Network | None = None
+    """The network that made y_hat; None if not recorded."""
+    trained_on: tuple[str, ...] = ()
+    """Pixel hashes of the true images that the network was trained on."""
+    population: str | None = None
+    """The images for which a promise holds, where they are fewer than "new images like these"; else None."""
+    cues: str | None = None
+    """How the maps in cues/ were made, such as "samples,8"; None where conformask did not make them."""
+    source: str | None = None
+    """Hash of the true images and of the task, until the triplets are finished."""
+    finished: bool = True
+    """True if the triplets are complete."""
+
+    def save(self, folder: Path) -> None:
+        """Write triplets.json."""
+        write_json(folder / FILE, dict(vars(self)))
+
+    def claim(self, folder: Path, files: Iterable[str]) -> None:
+        """Write triplets.json, which claims these files, relative to the folder, before they are written.
+
+        Raises:
+            OutputError: something lies there that no record of conformask claims.
+        """
+        claim(folder / FILE, dict(vars(self)), files)
+
+    @classmethod
+    def load(cls, folder: Path, network: str | None = None) -> "Provenance":
+        """Read triplets.json, if there is one; `network` is the maker of y_hat, if the file names none.
+
+        Raises:
+            MismatchError: it names another network, its triplets are not finished, or it is damaged.
+        """
+        path = folder / FILE
+        record = _record(folder)
+        if record.get("predictor"):  # as conformask 0.1 wrote it
+            record["network"] = {"name": record["predictor"]}
+        provenance = from_dict(cls, record, path)
+        if not provenance.finished:
+            raise MismatchError(f"{folder} contains unfinished triplets: repeat the command")
+        if network is None or provenance.network == Network(network):
+            return provenance
+        if provenance.network is not None:
+            raise MismatchError(
+                f"{path} states that y_hat was made by {provenance.network.name}, not {network}"
+            )
+        return replace(provenance, network=Network(network))
+
+
+def unfinished(folder: Path) -> Provenance | None:
+    """Return the provenance of triplets that are not complete yet; None where there are none."""
+    record = _record(folder)
+    return from_dict(Provenance, record, folder / FILE) if record.get("finished") is False else None
+
+
+def _record(folder: Path) -> dict[str, Json]:
+    return read_json(folder / FILE) if (folder / FILE).is_file() else {}
+
+
+UNKNOWN = Provenance()

@@ -1,0 +1,320 @@
+"""What one pass over all triplets says: shapes, hashes, copies that look alike, folders that were swapped.
+
+Detection of copies of images: resaved, turned, mirrored, scaled, brightened, noisy or slightly cropped.
+
+A perceptual hash keeps the signs of low frequencies of an image and of windows in it. An image cannot be
+reconstructed from it, and images of different things agree in no more signs than expected by chance.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from scipy.fft import dct
+
+from conformask.arithmetic import resized
+from conformask.arrays import Triplet
+from conformask.background import tracked
+from conformask.errors import InvalidArgumentError
+from conformask.images.noise import ReferenceMeasures, measure_triplet
+from conformask.images.read import Image, hash_unless_constant
+from conformask.images.triplets import Triplets
+from conformask.promises.data import Curves
+from conformask.records.files import hash_of_text
+from conformask.records.geometry import Geometry, Size
+from conformask.records.record import Array
+
+SIDE, REDUCED, FREQUENCIES = 64, 32, 16
+"""Pixels of the small image, pixels of a window of it, and frequencies along each side of a window."""
+SLOWEST = 3
+"""Smallest sum of the two frequencies that is kept; below it is shading, which many images share."""
+SHARES, PLACES = (0.95, 0.9, 0.8), (0.0, 0.5, 1.0)
+"""Sides of the windows as shares of the image's, and their starts as shares of the remaining length."""
+ALIKE = 0.65
+"""Mean product of signs: near 1 for copies, below 0.6 for like places in two patients, 0 by chance."""
+FAINT = 5e-4
+"""Standard deviation, of images in [0, 1], below which signs are noise, as in an empty field."""
+CHUNK = 512
+"""Number of images compared at once."""
+PerceptualHashes = UInt8[np.ndarray, "_ w b"]
+Signs = Float[np.ndarray, "_ s"]
+
+
+def perceptual_hash(image: Image) -> UInt8[np.ndarray, "w b"]:
+    """Return the perceptual hash of an image (C, *space).
+
+    It packs 250 signs of the image and of each window, and whether they count. A volume is hashed by its
+    middle slice.
+    """
+    middle = image if image.ndim == 3 else image[:, image.shape[1] // 2]
+    small = _reduced(middle.mean(axis=0, dtype=np.float64), SIDE)
+    waves = ((_ROWS @ small).reshape(WINDOWS, FREQUENCIES, SIDE) @ _COLUMNS)[:, _BAND]
+    clear = np.sqrt((waves**2).sum(axis=1)) > FAINT * REDUCED
+    return np.packbits(np.column_stack([(waves > 0) & clear[:, None], clear]), axis=1)
+
+
+def find_copies(
+    new: PerceptualHashes, known: PerceptualHashes, title: str = "looking for copies"
+) -> list[tuple[int, int]]:
+    """Return the places (in new, in known) of images that are copies of each other."""
+    starts = range(0, len(new), CHUNK)
+    pairs = []
+    for start in tracked(starts, title, len(starts)):
+        rows, columns = np.nonzero(_agreement(new[start : start + CHUNK], known) > ALIKE)
+        pairs += [(int(row) + start, int(column)) for row, column in zip(rows, columns, strict=True)]
+    return pairs
+
+
+def _agreement(new: PerceptualHashes, known: PerceptualHashes) -> Float[np.ndarray, "n m"]:
+    """Return the largest mean product of signs over turned whole images and over windows, mirrored or not."""
+    best = np.zeros((len(new), len(known)), np.float32)
+    for left, right in _compared(new, known):
+        np.maximum(best, left @ right.T / left.shape[1], out=best)
+    return best
+
+
+def _compared(new: PerceptualHashes, known: PerceptualHashes) -> Iterator[tuple[Signs, Signs]]:
+    whole, known_whole = _signs(new[:, 0]), _signs(known[:, 0])
+    yield from ((turned, known_whole) for turned in _turns(whole))
+    # a cropped copy resembles a window of the original
+    for window in range(1, WINDOWS):
+        known_window = _signs(known[:, window])
+        for mirrored in (1.0, _MIRROR):
+            yield _signs(new[:, window]) * mirrored, known_whole
+            yield whole * mirrored, known_window
+
+
+def _turns(signs: Signs) -> Iterator[Signs]:
+    """Yield the signs under the eight symmetries of a square."""
+    for oriented in (signs, signs[:, _TRANSPOSED]):
+        for flip in (1.0, _MIRROR, _UPSIDE_DOWN, _MIRROR * _UPSIDE_DOWN):
+            yield (oriented * flip).astype(np.float32)
+
+
+def _signs(packed: UInt8[np.ndarray, "n b"]) -> Signs:
+    """Unpack signs as 1 and -1; 0 for images whose signs do not count."""
+    bits = np.unpackbits(packed, axis=1)[:, : _BAND.sum() + 1].astype(np.float32)
+    return (2 * bits[:, :-1] - 1) * bits[:, -1:]
+
+
+def _reduced(grey: Float[np.ndarray, "h w"], side: int) -> Float[np.ndarray, "s s"]:
+    """Return the means of side x side parts; pixels on an edge count for both parts, by their shares."""
+    for _ in range(2):
+        length = len(grey)
+        # sums up to each edge, of which differences are the sums of parts
+        total = np.concatenate([np.zeros((1, grey.shape[1])), grey.cumsum(axis=0)])
+        edges = np.linspace(0, length, side + 1)
+        pixel = np.minimum(edges.astype(int), length - 1)
+        at_edges = total[pixel] + (edges - pixel)[:, None] * grey[pixel]
+        grey = (np.diff(at_edges, axis=0) * side / length).T
+    return grey
+
+
+def _projection(share: float, start: float) -> Float[np.ndarray, "f s"]:
+    """Return the matrix that maps the pixels of a side to the low frequencies of a part of it."""
+    edges = SIDE * (start * (1 - share) + share * np.linspace(0, 1, REDUCED + 1))
+    pixels = np.arange(SIDE)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    means = overlap.clip(0) / np.diff(edges)[:, None]
+    return np.asarray(dct(means, axis=0, norm="ortho")[:FREQUENCIES])
+
+
+_WINDOWS = ((1.0, 0.0, 0.0), *product(SHARES, PLACES, PLACES))
+WINDOWS = len(_WINDOWS)
+"""Number of windows per image; the first is the whole image."""
+_ROWS = np.concatenate([_projection(share, top) for share, top, _ in _WINDOWS])
+_COLUMNS = np.stack([_projection(share, left).T for share, _, left in _WINDOWS])
+# mirroring an image changes the signs of its odd frequencies, and transposing it swaps the two frequencies
+_DOWN, _ACROSS = np.indices((FREQUENCIES, FREQUENCIES))
+_BAND: Bool[np.ndarray, "f f"] = _DOWN + _ACROSS >= SLOWEST
+_MIRROR = (1.0 - 2 * (_ACROSS % 2))[_BAND]
+_UPSIDE_DOWN = (1.0 - 2 * (_DOWN % 2))[_BAND]
+_TRANSPOSED = np.cumsum(_BAND).reshape(_BAND.shape).T[_BAND] - 1
+
+
+SWAPPED = 0.9
+"""Share of images from which the question is asked; see `swap_question`."""
+
+
+class RoleDistances(NamedTuple):
+    """Mean absolute differences between the images of a triplet in its region, in units of [0, 1]."""
+
+    x_to_y_hat: float
+    x_to_y: float
+    y_hat_to_y: float
+    """0 where x has another size than y: then it is not swapped with y_hat."""
+
+
+def role_distances(triplet: Triplet) -> RoleDistances | None:
+    """Return the distances of a triplet, x resized to y; None where x has other channels.
+
+    Raises:
+        ValueError: the truth is unknown.
+    """
+    x, y_hat, y, region = triplet.x, triplet.y_hat, triplet.truth(), triplet.region
+    if len(x) != len(y):
+        return None
+    error = mean_difference(y_hat, y, region) if x.shape == y.shape else 0.0
+    x = resized(torch.from_numpy(x)[None], torch.from_numpy(y)[None])[0].numpy()
+    return RoleDistances(mean_difference(x, y_hat, region), mean_difference(x, y, region), error)
+
+
+def mean_difference(a: Array, b: Array, region: Array | None) -> float:
+    """Return the mean of |a - b| of images (C, *space) over a region (1, *space), or everywhere."""
+    return float(np.average(np.abs(a - b).mean(axis=0), weights=None if region is None else region[0]))
+
+
+def swap_question(distances: Sequence[RoleDistances | None]) -> str | None:
+    """Ask whether two folders were swapped, where SWAPPED of the images say so; None where they do not.
+
+    A network should bring y_hat nearer to y than x is, and y_hat should be nearer to x than y is, because it
+    is made from x. The bound was measured (research/swaps.py) on 24 sets of 40 to 48 crops: real noise (FMD,
+    PolyU, OCT), and noise, blur, JPEG and x4 enlargement of photographs, cells and nuclei, each with six
+    simple predictors. In the 87 cases in which the predictor helps in 80 % of the images or more, 0.9 asks
+    about x and y_hat without need in none and finds all of their swaps (0.95: 95 %); it asks about y and
+    y_hat without need in 5 % (0.95: 1 %) and finds 66 % of their swaps (0.95: 62 %). A needless question
+    costs less than a swap that is missed. Of a predictor that replaces detail by other detail it asks about
+    y and y_hat in 9 of 10 cases, at either bound.
+    """
+    known = [each for each in distances if each is not None]
+    if not known:
+        return None
+    to_y_hat, to_y, error = np.array(known).T
+    if (nearer := np.mean(to_y < error)) >= SWAPPED:
+        return f"x is nearer to y than y_hat is in {nearer:.0%} of the images: are x and y_hat swapped?"
+    if (nearer := np.mean(to_y < to_y_hat)) >= SWAPPED:
+        return (
+            f"x is nearer to y than to y_hat in {nearer:.0%} of the images, as if y were the network's "
+            "output: are y and y_hat swapped? A network that invents detail can look like that too"
+        )
+    return None
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """Facts about all images, from one pass over them."""
+
+    channels: int
+    x_channels: int
+    sizes: tuple[Size, ...]
+    names: tuple[str, ...]
+    pixels: tuple[str | None, ...]
+    """Pixel hash of each image's truth; None for constant images, which are all alike."""
+    outputs: tuple[str | None, ...]
+    """Pixel hash of each y_hat, by which an image is recognised where its truth is not known.
+
+    None where it or the truth is constant, such as what a network makes of an empty field.
+    """
+    groups: tuple[str | None, ...]
+    """Hash of each image's group name; None where it has no group."""
+    perceptual_hashes: UInt8[np.ndarray, "n w b"]
+    """Perceptual hashes of the truths; see `perceptual_hashes`."""
+    geometries: tuple[Geometry | None, ...]
+    """Geometry of each image, where its file states it."""
+    contents: str
+    """A hash of all pixels of all images, in their order."""
+    swapped: str | None
+    """The question whether two of the folders were swapped; None where nothing suggests it."""
+    clipped: float
+    """Mean of the shares of values that were clipped."""
+    references: Mapping[str, ReferenceMeasures]
+    """Measures of the noisy references, by name; empty where y is the truth."""
+
+    @property
+    def geometry(self) -> Geometry | None:
+        """Spacing and orientation of the first image, where its file states them, without its place."""
+        first = self.geometries[0]
+        return None if first is None else first.without_place
+
+    @property
+    def smallest(self) -> Size:
+        """Size of the largest crop that fits into every image."""
+        return tuple(map(min, zip(*self.sizes, strict=True)))
+
+    @property
+    def image_ids(self) -> tuple[str, ...]:
+        """All hashes by which these images and groups are recognised, sorted."""
+        return tuple(sorted(filter(None, {*self.pixels, *self.outputs, *self.groups})))
+
+    @property
+    def truth_ids(self) -> tuple[str, ...]:
+        """The hashes of truths and groups, which other outputs for the same images leave as they are."""
+        return tuple(sorted(filter(None, {*self.pixels, *self.groups})))
+
+    def among(self, image_ids: frozenset[str]) -> list[str]:
+        """Return the names of the images whose pixels or group are among these."""
+        images = zip(self.names, self.pixels, self.groups, strict=True)
+        return [name for name, pixels, group in images if {pixels, group} & image_ids]
+
+
+def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
+    """Read every triplet once and return the facts.
+
+    Raises:
+        ImageError: an image cannot be used, or its channels differ from the first's.
+        InvalidArgumentError: the truth is not known.
+    """
+    if not triplets.has_truth:
+        raise InvalidArgumentError(
+            "these triplets have no y, but the truth is needed here: add a folder y/ or, where nobody has "
+            "it, repeats/ with one or two acquisitions of each image"
+        )
+    sizes, pixels, outputs, groups = set(), [], [], []
+    perceptual_hashes, contents = [], hashlib.sha256()
+    geometries, distances, clipped, references = [], [], [], {}
+    for triplet in tracked(triplets.checked(), title, len(triplets)):
+        geometries.append(triplet.geometry)
+        clipped.append(triplet.clipped)
+        truth = triplet.truth()
+        sizes.add(truth.shape[1:])
+        pixels.append(hash_unless_constant(truth))
+        outputs.append(hash_unless_constant(triplet.y_hat) if pixels[-1] else None)
+        groups.append(None if triplet.group is None else hash_of_group(triplet.group))
+        perceptual_hashes.append(perceptual_hash(truth))
+        distances.append(role_distances(triplet))
+        if (measures := measure_triplet(triplet)) is not None:
+            references[triplet.name] = measures
+        others = [image for image in (triplet.region, triplet.cues, triplet.y_labels) if image is not None]
+        for image in (triplet.x, triplet.y_hat, truth, *others):
+            contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
+    return DatasetSummary(
+        channels=len(triplet.y_hat),
+        x_channels=len(triplet.x),
+        sizes=tuple(sorted(sizes)),
+        names=triplets.names,
+        pixels=tuple(pixels),
+        outputs=tuple(outputs),
+        groups=tuple(groups),
+        perceptual_hashes=np.stack(perceptual_hashes),
+        geometries=tuple(geometries),
+        contents=contents.hexdigest(),
+        swapped=swap_question(distances),
+        clipped=float(np.mean(clipped)),
+        references=references,
+    )
+
+
+def hash_of_group(group: str) -> str:
+    """Return a hash by which a group is recognised; it does not reveal the name, perhaps a patient's."""
+    return f"group-{hash_of_text(group)[:16]}"
+
+
+def columns_of(triplets: Triplets) -> dict[str, Array | None]:
+    """Return group, category and weight of the triplets; None for what they do not have."""
+    category, weight = triplets.categories, triplets.weights
+    return {
+        "group": np.array(triplets.groups),
+        "category": None if None in category else np.array(category),
+        "weight": None if None in weight else np.array(weight, dtype=np.float64),
+    }
+
+
+def labelled(curves: Curves, triplets: Triplets) -> Curves:
+    """Add the columns of these triplets to their curves, except those that the curves already have."""
+    columns: dict[str, Any] = columns_of(triplets)
+    return replace(curves, **{name: columns[name] for name in columns if getattr(curves, name) is None})

@@ -1,0 +1,198 @@
+"""How images look (brightness, contrast, noise, sharpness), and which are far from the calibration's.
+
+Image statistics (brightness, contrast, noise, sharpness), so that monitoring can say how images differ.
+
+The variance of block means shrinks as blocks grow; the difference from one block size to the next is the
+detail of that size. The part of it that white noise contributes is known and subtracted, so that noise is not
+mistaken for sharpness.
+"""
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from conformask.arrays import Batch, Images
+from conformask.promises.data import Curves
+from conformask.records.evaluation import Change
+from conformask.records.record import Array
+
+ROLES = ("x", "y_hat")
+MEASURES = ("brightness", "contrast", "noise", "sharpness")
+"""What `appearance` measures, in its order."""
+HALVINGS = 3
+"""Number of block halvings: blocks of 1, 2, 4 and 8 pixels along each axis; axes shorter than 8 are left."""
+OF_DIFFERENCE = 6**0.5
+"""The standard deviation of the second difference 1, -2, 1 of white noise with deviation 1."""
+MEDIAN_OF_NORMAL = 0.6745
+"""The median absolute value of a normal law with standard deviation 1."""
+LEAST = 1e-3
+"""Lower limits: of the noise as a fraction of the contrast, and of detail as a fraction of the variance."""
+TINY = 1e-12
+"""Constant added before a logarithm or a division."""
+
+
+def appearance(batch: Batch) -> Float[np.ndarray, "n 2 4"]:
+    """Return the logs of brightness, contrast, noise and sharpness of x and of y_hat; finite, float64.
+
+    They are computed inside the region of an image where it has one of its size. Brightness is the mean,
+    contrast the standard deviation of means of 4-pixel blocks divided by the mean, noise the standard
+    deviation of white noise, sharpness the square root of the detail of 2 pixels divided by that of 4.
+    """
+    both = [_measured(images, _inside(batch, images)) for images in (batch.x, batch.y_hat)]
+    return torch.stack(both, dim=1).cpu().double().numpy()
+
+
+def _inside(batch: Batch, images: Images) -> Images:
+    """Return 1 inside the region and 0 outside, (N, 1, *space)."""
+    region = batch.region
+    if region is None or region.shape[2:] != images.shape[2:]:
+        return torch.ones_like(images[:, :1])
+    return (region > 0).to(images.dtype)
+
+
+def _measured(images: Images, inside: Images) -> Float[Tensor, "n 4"]:
+    means = (images * inside).flatten(2).sum(dim=2) / inside.flatten(2).sum(dim=2)
+    centred = images - means.reshape(*means.shape, *[1] * (images.ndim - 2))
+    noise, brightness = _noise(images, inside), means.mean(dim=1)
+    variances, of_noise = _variances(centred * inside, inside)
+    deviation = variances[:, 2].sqrt()
+    detail = -(variances - noise[:, None] ** 2 * of_noise).diff(dim=1)
+    detail = torch.maximum(detail, LEAST * variances[:, :1] + TINY)
+    measures = (
+        brightness,
+        deviation / (brightness + TINY),
+        torch.maximum(noise, LEAST * deviation),
+        (detail[:, 1] / detail[:, 2]).sqrt(),
+    )
+    return (torch.stack(measures, dim=1) + TINY).log()
+
+
+def _variances(centred: Images, inside: Images) -> tuple[Float[Tensor, "n sizes"], Float[Tensor, "n sizes"]]:
+    """Return the variance of block means for each size, and its value for white noise with variance 1."""
+    axes = [axis for axis in range(2, centred.ndim) if centred.shape[axis] >= 2**HALVINGS]
+    for axis in axes:
+        length = centred.shape[axis] >> HALVINGS << HALVINGS
+        centred, inside = centred.narrow(axis, 0, length), inside.narrow(axis, 0, length)
+    total = inside.flatten(1).sum(dim=1).clamp(min=1)
+    variances, of_noise = [], []
+    for size in range(HALVINGS + 1):
+        for axis in axes if size else ():
+            centred, inside = _paired(centred, axis), _paired(inside, axis)
+        squares = centred**2 / inside.clamp(min=1)
+        variances.append(squares.flatten(2).sum(dim=2).mean(dim=1) / total)
+        of_noise.append((inside > 0).flatten(1).sum(dim=1) / total)
+    return torch.stack(variances, dim=1), torch.stack(of_noise, dim=1)
+
+
+def _paired(sums: Images, axis: int) -> Images:
+    """Return the sums of pairs of neighbours, half as many along the axis."""
+    pairs = sums.unfold(axis, 2, 2)
+    return pairs[..., 0] + pairs[..., 1]
+
+
+def _noise(images: Images, inside: Images) -> Float[Tensor, "n"]:
+    """Estimate the deviation of white noise by the median absolute second difference along all axes."""
+    scale = MEDIAN_OF_NORMAL
+    for axis in range(2, images.ndim):
+        length = images.shape[axis] - 2
+        if length < 1:
+            continue
+        before, here, after = (images.narrow(axis, start, length) for start in range(3))
+        images = before - 2 * here + after
+        before, here, after = (inside.narrow(axis, start, length) for start in range(3))
+        inside = before * here * after
+        scale *= OF_DIFFERENCE
+    residual = images.abs().masked_fill(inside == 0, torch.nan).flatten(1)
+    return residual.nanmedian(dim=1).values.nan_to_num() / scale
+
+
+FAR = 0.5
+"""Distance from the nearest calibration image, as a share of the range of all of them, that counts as far.
+
+Of test images like those of the calibration, 0 to 2 % lie farther out, on five real tasks with 63 to 160
+calibration images.
+"""
+NARROWEST = math.log(2)
+"""The least width of that range, in logarithms: calibration images may all be equally bright."""
+NAMED = 10
+"""Most images that a warning names."""
+SCORES = ("mean score", "spread / mean score", "median / mean score")
+"""The features of a score map that `features_of` computes, before the score's own."""
+
+
+def outliers(
+    past: Curves | None, looks: Float[np.ndarray, "n 2 4"] | None, features: Float[np.ndarray, "n f"]
+) -> list[str]:
+    """Return in which respect each image lies far outside of all `past` ones; "" where it does not.
+
+    `looks` are the appearance of new images, where it compares with that of the past ones, `features` those
+    of their scores. It is a description, without a false-alarm rate; "" for all where the past images
+    left nothing to compare with.
+    """
+    if past is None or past.features is None:
+        return [""] * len(features)
+    known, new = past.features[:, : len(SCORES)], features[:, : len(SCORES)]
+    if past.appearance is not None and looks is not None:  # first, since it says more to a reader
+        known, new = (
+            np.hstack([each.reshape(len(each), -1), scores])
+            for each, scores in ((past.appearance, known), (looks, new))
+        )
+    low, high = known.min(axis=0), known.max(axis=0)
+    least, largest = _limits(known)
+    return [
+        _text(int(is_far.argmax()) - len(is_far), values, low, high, len(known)) if is_far.any() else ""
+        for values, is_far in zip(new, (new < least) | (new > largest), strict=True)
+    ]
+
+
+def outliers_text(found: Mapping[str, str], n: int) -> str:
+    """Return a warning of the images that were found to be outliers, by name, among n."""
+    far, texts = "far outside of the calibration images", [f"{name} ({how})" for name, how in found.items()]
+    others = [f"and {len(texts) - NAMED} others"] * (len(texts) > NAMED)
+    name, how = next(iter(found.items()))
+    which = (
+        f"{name} is {far} ({how})"
+        if n == 1
+        else f"{len(found)} of {n} images are {far}: {', '.join(texts[:NAMED] + others)}"
+    )
+    return (
+        f"{which}. The promise is an average over images like those of the calibration: nothing is known "
+        "about such an image by itself. Check the range, the network that made y_hat, and that x and y_hat "
+        "are in their places"
+    )
+
+
+def limits_of_means(past: Curves | None, *, of_images: bool) -> dict[str, tuple[float, float]]:
+    """Return the limits beyond which the mean of a score or image is far outside of all `past` ones.
+
+    They are empty where nothing is known to compare with. With `of_images`, x and y_hat have limits, too:
+    their brightness is their mean.
+    """
+    if past is None or past.features is None:
+        return {}
+    logs = {"score": past.features[:, 0]}
+    if past.appearance is not None and of_images:
+        logs |= {role: past.appearance[:, place, 0] for place, role in enumerate(ROLES)}
+    limits = {name: np.exp(_limits(values)) for name, values in logs.items()}
+    return {name: (float(least), float(largest)) for name, (least, largest) in limits.items()}
+
+
+def _limits(known: Float[np.ndarray, "n ..."]) -> tuple[Array, Array]:
+    """Return the least and the largest logarithms that do not count as far outside of the known ones."""
+    low, high = known.min(axis=0), known.max(axis=0)
+    margin = FAR * np.maximum(high - low, NARROWEST)
+    return low - margin, high + margin
+
+
+def _text(measure: int, values: Float[np.ndarray, "m"], low: Array, high: Array, n: int) -> str:
+    """Describe the value of one measure, a negative place in the columns: looks, then scores."""
+    end = high if values[measure] > high[measure] else low
+    ratio = float(np.exp(values[measure] - end[measure]))
+    if measure >= -len(SCORES):
+        return f"{SCORES[measure]} {ratio:.2g} times that of the nearest of {n}"
+    role, look = divmod(measure + len(SCORES) + len(ROLES) * len(MEASURES), len(MEASURES))
+    return f"{ROLES[role]}: {Change(MEASURES[look], ROLES[role], ratio).text}, beside the nearest of {n}"

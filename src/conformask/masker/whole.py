@@ -1,0 +1,515 @@
+"""Masks of images of any size, and of one that was scored once and is shown at many settings.
+
+Masks of images of any size: scores tile by tile to a temporary file, then the mask block by block.
+
+A family such as water_filling looks at the whole score before it opens a pixel; it reads it from that file,
+whose pages the system may drop from memory at any time.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformask.arithmetic import best_device, window_index
+from conformask.arrays import Batch, Loss, Score
+from conformask.background import Tell, prefetch, tracked
+from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError
+from conformask.images.formats import Blocks, DiskArray, SourceImage, check_disk
+from conformask.images.read import Raster, grid, write_blocks
+from conformask.images.rows import Role
+from conformask.images.triplets import Triplets
+from conformask.losses import paper_distance
+from conformask.masker.data_leakage import image_ids
+from conformask.masker.masker import Masker
+from conformask.masks.critical import ScoredBatch, features_of
+from conformask.masks.family import Family
+from conformask.records.geometry import Size, size_text
+from conformask.records.record import Array
+from conformask.scores.level import Levelled, features_by_blocks, floors_of, level_features
+from conformask.scores.scorer import Scorer
+from conformask.scores.steps import Factors, Patches, Places, Tile, Tiled, reduced, remove_specks, tiled
+from conformask.scores.steps import Places as Window
+
+
+@dataclass(frozen=True)
+class ScoredImage:
+    """An image with its score."""
+
+    item: ScoredBatch
+    """Batch of one image and its score, for rules and families; without pixels where these stay in files.
+
+    Its region is the one that the promise is about; None where the promise is about the whole image.
+    """
+    size: Size
+    """Size of the image, (H, W) or (D, H, W)."""
+
+    @cached_property
+    def region_share(self) -> float:
+        """Share of the image's pixels in the region that the promise is about; 1 without a region."""
+        region = self.item.batch.region
+        return 1.0 if region is None else float(region.cpu().numpy().mean(dtype=np.float64))
+
+    @property
+    def deep(self) -> Size:
+        """Size (D, H, W), with D = 1 for a plane."""
+        return (1, *self.size)[-3:]
+
+
+@dataclass(frozen=True)
+class MaskLevel:
+    """Mask of an image at one lambda: its level and its size."""
+
+    lam: float
+    level: tuple[float, ...]
+    """Level, as the family's apply takes it."""
+    size: float
+    """Mask size, mean(1 - m), in the region that the promise is about."""
+
+
+def mask_level(masker: Masker, image: ScoredImage) -> MaskLevel:
+    """Return lambda, level and mask size that the masker gives an image.
+
+    Raises:
+        InvalidArgumentError: its promise needs a weight or category that the image does not have.
+    """
+    lam, level = level_of(masker, image)
+    return MaskLevel(lam, tuple(level[0].tolist()), mask_size_of(masker.family, image, level))
+
+
+def level_of(masker: Masker, image: ScoredImage) -> tuple[float, Tensor]:
+    """Return the lambda of an image, and the family's level for it, from the whole score."""
+    score = image.item.score.map
+    lam = torch.as_tensor(masker.lambdas(image.item), device=score.device)
+    return float(lam[0]), masker.family.level(score, lam)
+
+
+def mask_size_of(family: Family, image: ScoredImage, level: Tensor) -> float:
+    """Return mean(1 - m) in the region that the promise is about, computed block by block."""
+    return mask_size_by_planes(image, trusted_shares(family, image, level)[0])
+
+
+def mask_size_by_planes(image: ScoredImage, trusted: Array) -> float:
+    """Return mean(1 - m) in the region that the promise is about, from the shown shares along one axis."""
+    return float(1 - trusted.mean()) / image.region_share
+
+
+def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[Array, Array, Array]:
+    """Return the mean of the mask in each plane across z, y and x, by blocks; outside a region it is 1."""
+    z, y, x = (np.zeros(side) for side in image.deep)
+    region = image.item.batch.region
+    for window, mask in masks_of(family, image, level):
+        if region is not None:
+            mask = 1 - region[window_index(window)].reshape(1, *mask.shape[1:]) * (1 - mask)
+        for axis, (sums, places) in enumerate(zip((z, y, x), add_depth(window), strict=True), start=1):
+            other_axes = tuple(other for other in range(4) if other != axis)
+            sums[places] += mask.sum(dim=other_axes, dtype=torch.float64).cpu().numpy()
+    values = image.item.score.map.numel()
+    return z * len(z) / values, y * len(y) / values, x * len(x) / values
+
+
+def masks_of(family: Family, image: ScoredImage, level: Tensor) -> Iterator[tuple[Window, Tensor]]:
+    """Yield each block of the mask, (C, D, H, W), with its place."""
+    for window in grid(image.size):
+        (mask,) = family.apply(image.item.score.map[window_index(window)], level)
+        yield window, mask.reshape(len(mask), *(1, *mask.shape[1:])[-3:])
+
+
+def add_depth(window: Window) -> Window:
+    """Return the window with three axes, the first one plane deep if it has only two."""
+    return (slice(0, 1), *window)[-3:]
+
+
+IN_MEMORY = 2**26
+"""Largest image, in pixels, of which a rule may use all pixels, such as for its features."""
+MIDDLE = 2**22
+"""Most pixels of an image that are compared with the calibration images."""
+BYTES = 6
+"""Bytes on disk for each pixel: a score of 32 and a mask of 16 bits."""
+LONGEST, LONGEST_IN_VOLUMES = 2048, 256
+"""Longest side of an overview, in pixels, of a plane and of a volume."""
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """A triplet to be read window by window."""
+
+    name: str
+    x: Raster
+    y_hat: Raster
+    y: Raster | None
+    """Raster of the truth; None where it is unknown."""
+    category: str | None
+    weight: float | None
+    under: SourceImage
+    """Image that the mask lies over."""
+    cues: Raster | None = None
+    """Raster of the maps beside y_hat; None without."""
+
+
+@dataclass(frozen=True)
+class WrittenMask:
+    """Summary of a mask that was written to disk."""
+
+    size: float
+    """Mask size, mean(1 - m)."""
+    loss: float | None
+    """Loss under the mask; None unless the truth is known and the loss can be summed over blocks (lp)."""
+    y_hat: Array
+    """Overview of y_hat, (C, *space)."""
+    mask: Array
+    """Overview of the mask, (1 or C, *space)."""
+    outlier: str | None
+    """How the image lies far outside of the calibration images; None where it does not."""
+    clipped: float
+    """Share of the values, the larger of x and y_hat, that were clipped to the range."""
+    truth: str
+    """Hash by which y is recognised; "" where it is not measured, or too large for one pass."""
+
+
+def tiled_scorer(masker: Masker) -> Tiled:
+    """Return the masker's scorer for whole images; unless calibrated by tiles, a tile holds its images.
+
+    Its scores are finished by `finish_score`, once that of a whole image is there.
+    """
+    inner = masker.scorer
+    while isinstance(inner, Levelled | Patches):
+        inner = inner.scorer
+    if masker.card.tiles is not None:
+        return cast(Tiled, inner)
+    return tiled(inner, len(masker.card.sizes[0])).holding(masker.card.sizes)
+
+
+def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
+    """Return the masker's scorer with the tiles of `tiled_scorer`, which it reports."""
+
+    def around(scorer: Scorer) -> Scorer:
+        if isinstance(scorer, Levelled | Patches):
+            return replace(scorer, scorer=around(scorer.scorer))
+        return replace(tiled_scorer(masker), tell=tell)
+
+    return around(masker.scorer)
+
+
+def finish_score(masker: Masker, image: WholeImage, score: Array) -> None:
+    """Remove specks from the score of a whole image, (1, C, *space), and divide it by its level, in place."""
+    remove_specks(masker.scorer, score)
+    if isinstance(masker.scorer, Levelled):
+        level = masker.scorer.model(_level_features(masker, image, torch.from_numpy(score))).numpy()
+        for window in grid(image.y_hat.size):
+            score[window_index(window)] /= level
+
+
+def _level_features(masker: Masker, image: WholeImage, score: Tensor) -> Tensor:
+    factors = _factors(masker, image)
+
+    def read(around: Places) -> list[Tensor]:
+        rasters = (image.x, reduced(around, factors)), (image.y_hat, around)
+        x, y_hat = (torch.from_numpy(_read(raster, places))[None] for raster, places in rasters)
+        return [x, y_hat, score[window_index(around)]]
+
+    if not tiled_scorer(masker).holds(image.y_hat.size):
+        return features_by_blocks(image.y_hat.size, read, floors_of(score), factors)
+    whole = (_read(raster, raster.header.everywhere) for raster in (image.x, image.y_hat))
+    x, y_hat = (torch.from_numpy(each)[None] for each in whole)
+    return level_features(x, y_hat, score)
+
+
+def whole_images(masker: Masker, triplets: Triplets, mask_geometry: Role = "y_hat") -> dict[int, WholeImage]:
+    """Return the triplets, by index, that exceed a tile or are OME-Zarr; all are checked before any work.
+
+    Raises:
+        ImageError: a header cannot be read, or chunks of a zarr are missing.
+        MismatchError: channels that differ from the calibration images, or an x that tiles cannot follow.
+        InvalidArgumentError: an image too large for what the promise has to know about it.
+    """
+    scorer, images = tiled_scorer(masker), {}
+    for index, suffix in enumerate(triplets.suffixes):
+        y_hat = triplets.raster(index, "y_hat")
+        masker.card.check_shape(y_hat.header.shape, f"{y_hat.name}: ")
+        if not scorer.holds(y_hat.size) or suffix.endswith("zarr"):
+            images[index] = whole_image(triplets, index, y_hat, mask_geometry)
+            check_whole(masker, images[index])
+            warn_whole(masker, images[index])
+    return images
+
+
+def whole_image(triplets: Triplets, index: int, y_hat: Raster, mask_geometry: Role = "y_hat") -> WholeImage:
+    """Return a triplet to be read window by window, whose y_hat is open; with its truth if all have one.
+
+    Noisy references are left out.
+
+    Its mask has the type and the place of `mask_geometry`.
+
+    Raises:
+        ImageError: a header cannot be read, or chunks of a zarr are missing.
+    """
+    return WholeImage(
+        triplets.names[index],
+        triplets.raster(index, "x"),
+        y_hat,
+        triplets.raster(index, "y") if triplets.has_truth and not triplets.reference.is_noisy else None,
+        triplets.categories[index],
+        triplets.weights[index],
+        SourceImage(triplets.file(index, mask_geometry), y_hat.header.geometry, triplets.reading),
+        triplets.cue_raster(index),
+    )
+
+
+def write_whole(masker: Masker, image: WholeImage, path: Path) -> WrittenMask:
+    """Write the mask of a whole image, 16 bits, rounded down; wholly or not at all.
+
+    Raises:
+        ImageError: a window cannot be read, holds NaN or values outside the range; the message says where.
+        OutputError: the disk has no room, or cannot be written to.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = shape_of_score(masker, image)
+    check_disk(f"the mask {path}", BYTES * math.prod(shape), path.parent, "choose another folder")
+    score = DiskArray(shape, np.dtype(np.float32), path.parent).mapped()
+    count = len(windows_of(masker, image))
+    for places, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
+        score[window_index(places)] += part
+    finish_score(masker, image, score)
+    mask = _BlockwiseMask(masker, image, torch.from_numpy(score))
+    write_blocks(path, score.shape[1:], mask.blocks(), image.under)
+    clipped = max(raster.clipped(grid(raster.size)) for raster in (image.x, image.y_hat))
+    return mask.summary(_outlier(masker, image, score), clipped)
+
+
+def _outlier(masker: Masker, image: WholeImage, score: Array) -> str | None:
+    """Return how the middle of an image, up to a size, lies far outside of the calibration images."""
+    factors = _factors(masker, image)
+    places = _middle(image.y_hat.size, factors)
+    is_all = places == image.y_hat.header.everywhere
+    under = image.x.header.everywhere if is_all else reduced(places, factors)
+    x, y_hat = (
+        torch.from_numpy(_read(raster, window))[None]
+        for raster, window in ((image.x, under), (image.y_hat, places))
+    )
+    features = features_of(Score(torch.from_numpy(score[window_index(places)])))
+    return masker.outliers(facts_of_pixels(image, x, y_hat), features).get(image.name)
+
+
+def _middle(size: Size, factors: Factors) -> Places:
+    """Return a window in the middle of an image, at borders of pixels of x, or all of a small one."""
+    if math.prod(size) <= MIDDLE:
+        return tuple(slice(0, side) for side in size)
+    longest = int(MIDDLE ** (1 / len(size)))
+    sides = [min(side, longest) // factor * factor for side, factor in zip(size, factors, strict=True)]
+    starts = [
+        (whole - side) // 2 // factor * factor
+        for whole, side, factor in zip(size, sides, factors, strict=True)
+    ]
+    return tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+
+
+def shape_of_score(masker: Masker, image: WholeImage) -> tuple[int, ...]:
+    """Return the shape of the score, (1, 1 or C, *space)."""
+    return 1, masker.card.channels if masker.scorer.per_channel else 1, *image.y_hat.size
+
+
+def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, Array]]:
+    """Yield place and weighted score of each tile; added in their places they make the score of the image.
+
+    Raises:
+        ImageError: a window cannot be read, holds NaN or values outside the range; the message says where.
+    """
+    device, scorer, windows = best_device(), tiled_scorer(masker), windows_of(masker, image)
+    under = under_tiles(masker, image)
+
+    def read(window: Tile) -> list[Array]:
+        cues = [] if image.cues is None or not scorer.cue_channels else [image.cues.values(window.places)]
+        return [_read(image.x, under(window)), _read(image.y_hat, window.places), *cues]
+
+    images = prefetch(read, windows, lambda arrays: sum(array.nbytes for array in arrays), threads=1)
+    for window, arrays in zip(windows, images, strict=True):
+        x, y_hat, *cues = (torch.from_numpy(array)[None].to(device) for array in arrays)
+        part = scorer.part(window, x, y_hat, image.name, cues[0] if cues else None)
+        yield window.places, part.cpu().numpy()
+
+
+def windows_of(masker: Masker, image: WholeImage) -> list[Tile]:
+    """Return the tiles of an image."""
+    return tiled_scorer(masker).windows(image.y_hat.size, _factors(masker, image))
+
+
+def under_tiles(masker: Masker, image: WholeImage) -> Callable[[Tile], Places]:
+    """Return a function from a tile to the part of x under it: all of x where one tile holds the image."""
+    if tiled_scorer(masker).holds(image.y_hat.size):
+        return lambda window: image.x.header.everywhere
+    factors = _factors(masker, image)
+    return lambda window: reduced(window.places, factors)
+
+
+def _factors(masker: Masker, image: WholeImage) -> Factors:
+    return tiled_scorer(masker).factors(image.x.size, image.y_hat.size)
+
+
+def exponent_by_blocks(loss: Loss) -> float | None:
+    """Return p if a loss can be summed over the blocks of a whole image; else None."""
+    distance = paper_distance(loss)
+    return None if distance is None else distance.exponent
+
+
+class Overview:
+    """Mean over squares or cubes of pixels of an image (C, *space), to a limited longest side."""
+
+    def __init__(self, channels: int, size: tuple[int, ...]) -> None:
+        self.step = math.ceil(max(size) / (LONGEST if len(size) == 2 else LONGEST_IN_VOLUMES))
+        sides = [math.ceil(side / self.step) for side in size]
+        self._sums = np.zeros((channels, *sides), np.float32)
+        self._counts = np.zeros(sides, np.float32)
+
+    def add(self, places: tuple[slice, ...], block: Array) -> None:
+        """Add a block (C, *window) that lies at these places; each pixel once."""
+        sums, counts, window = block, np.ones((), np.float32), []
+        for axis, side in enumerate(places, start=1):
+            cells = np.arange(side.start, side.stop) // self.step
+            # one sum for each run of pixels in a cell; a block may begin and end inside a cell
+            sums = np.add.reduceat(sums, np.flatnonzero(np.diff(cells, prepend=-1)), axis=axis)
+            counts = np.multiply.outer(counts, np.bincount(cells - cells[0]).astype(np.float32))
+            window.append(slice(cells[0], cells[-1] + 1))
+        self._sums[:, *window] += sums
+        self._counts[*window] += counts
+
+    @property
+    def image(self) -> Array:
+        """Overview, (C, *space) float32."""
+        return self._sums / self._counts
+
+
+class _BlockwiseMask:
+    """The mask of a scored image, block by block, with its size, its loss and overviews."""
+
+    def __init__(self, masker: Masker, image: WholeImage, score: Tensor) -> None:
+        self._family, self._image, self._score = masker.family, image, score
+        lam = torch.from_numpy(masker.lambdas(ScoredBatch(facts_of(masker, image), Score(score))))
+        self._level = masker.family.level(score, lam)
+        self._trusted_sum, self._loss_sum = 0.0, 0.0
+        self._exponent = exponent_by_blocks(masker.loss) if image.y is not None else None
+        self._y_hat = Overview(image.y_hat.header.channels, image.y_hat.size)
+        self._mask = Overview(score.shape[1], image.y_hat.size)
+
+    def blocks(self) -> Blocks:
+        places = list(grid(self._image.y_hat.size))
+        y_hats = prefetch(partial(_read, self._image.y_hat), places, lambda block: block.nbytes, threads=1)
+        title = f"mask of {self._image.name}"
+        for window, y_hat in tracked(zip(places, y_hats, strict=True), title, len(places)):
+            mask = self._family.apply(self._score[window_index(window)], self._level)[0].numpy()
+            self._trusted_sum += float(mask.sum(dtype=np.float64))
+            self._loss_sum += self._block_loss(window, mask, y_hat)
+            self._mask.add(window, mask)
+            self._y_hat.add(window, y_hat)
+            yield window, mask
+
+    def summary(self, outlier: str | None, clipped: float) -> WrittenMask:
+        """Return the summary of the mask, of an image with these peculiarities."""
+        header = self._image.y_hat.header
+        loss = None if self._exponent is None else self._loss_sum / header.values
+        size = 1 - self._trusted_sum / self._score.numel()
+        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, outlier, clipped, self._truth())
+
+    def _truth(self) -> str:
+        y = self._image.y
+        if self._exponent is None or y is None or math.prod(y.size) > IN_MEMORY:
+            return ""
+        (truth,) = image_ids([_read(y, y.header.everywhere)]).tolist()
+        return str(truth)
+
+    def _block_loss(self, window: Places, mask: Array, y_hat: Array) -> float:
+        """Return the sum of m^p |y - y_hat|^p over a block."""
+        if self._exponent is None or self._image.y is None:
+            return 0.0
+        y = self._image.y.read(window)
+        error = np.abs(y.astype(np.float64) - y_hat) * mask
+        return float((error**self._exponent).sum())
+
+
+def facts_of(masker: Masker, image: WholeImage) -> Batch:
+    """Return the facts that the rule may need; the pixels only if it needs them."""
+    x = y_hat = torch.empty(1, 1, 0, 0)
+    if asks_for_pixels(masker):
+        x, y_hat = (
+            torch.from_numpy(_read(raster, raster.header.everywhere))[None]
+            for raster in (image.x, image.y_hat)
+        )
+    return facts_of_pixels(image, x, y_hat)
+
+
+def facts_of_pixels(image: WholeImage, x: Tensor, y_hat: Tensor) -> Batch:
+    """Return a batch of the pixels, with the image's name, category and weight."""
+    category = None if image.category is None else (image.category,)
+    weight = None if image.weight is None else (image.weight,)
+    return Batch((image.name,), x, y_hat, None, category, weight)
+
+
+def _read(raster: Raster, places: Places) -> Array:
+    """Read a window, with 0 for NaN where NaN is allowed, as in images that are read whole."""
+    window: Array = np.nan_to_num(raster.read(places))
+    return window
+
+
+def asks_for_pixels(masker: Masker) -> bool:
+    """Return whether the rule needs more of an image than its category and weight."""
+    needs = masker.rule.needs
+    return bool(needs & {"features", "bound_curve"}) or ("weight" in needs and masker.weigh is not None)
+
+
+def check_whole(masker: Masker, image: WholeImage) -> None:
+    """Raise for a whole image that cannot be masked, before any work.
+
+    Raises:
+        MismatchError: an x that tiles cannot follow.
+        ImageError: y of another size.
+        InvalidArgumentError: an image too large for what the promise has to know about it.
+    """
+    size, card = image.y_hat.size, masker.card
+    if card.loss.of_objects:
+        raise InvalidArgumentError(
+            f"{image.y_hat.name} is an OME-Zarr or too large for one pass, and by tiles no object is whole: "
+            "cut it into fields of the size of the calibration images, as TIFF or npy"
+        )
+    _factors(masker, image)
+    if masker.scorer.cue_channels and image.cues is not None and image.cues.size != size:
+        raise ImageError(
+            f"{image.cues.name} has {size_text(image.cues.size)} pixels, but y_hat has {size_text(size)}: by "
+            "tiles they must agree"
+        )
+    if image.y is not None and image.y.size != size:
+        raise ImageError(f"{image.y.name} has {image.y.size} pixels, but y_hat has {size}; they must agree")
+    if card.patches is not None and math.prod(size) > IN_MEMORY:
+        raise InvalidArgumentError(
+            f"{image.y_hat.name} has {size_text(size)} pixels: masks in {card.parts} are computed in memory, "
+            f"for up to {IN_MEMORY} pixels; calibrate without --patches (patches=None)"
+        )
+    if asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:
+        raise InvalidArgumentError(
+            f"{image.y_hat.name} has {size_text(size)} pixels: the {card.promise.guarantee} promise needs "
+            f"{', '.join(sorted(masker.rule.needs))} of a whole image, which are computed in memory for up "
+            f"to {IN_MEMORY} pixels; calibrate with another guarantee, such as marginal or pac"
+        )
+
+
+def warn_whole(masker: Masker, image: WholeImage) -> None:
+    """Warn if the promise does not cover a whole image."""
+    card = masker.card
+    reason = card.not_covered(image.y_hat.size)
+    if reason and card.tiles is not None:
+        warnings.warn(f"{image.y_hat.name}: {reason}", category=ConformaskWarning, stacklevel=4)
+    elif reason:
+        warnings.warn(
+            (
+                f"{reason}, not whole images scored by tiles: calibrate whole images with --tiled for a "
+                "promise that does"
+            ),
+            category=ConformaskWarning,
+            stacklevel=4,
+        )

@@ -1,1 +1,0 @@
-"""Monitoring of a masker in use, batch by batch or as a stream."""

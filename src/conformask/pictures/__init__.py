@@ -1,1 +1,0 @@
-"""Arrays as pictures: pixels of a display, planes of volumes, SVG marks; no torch."""

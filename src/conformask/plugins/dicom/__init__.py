@@ -1,1 +1,0 @@
-"""DICOM files and series, and masks of them as DICOM."""

@@ -1,1 +1,0 @@
-"""ONNX: predictors in it, and the export of a masker to it, alone or behind a predictor."""

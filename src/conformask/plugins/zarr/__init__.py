@@ -1,1 +1,0 @@
-"""OME-Zarr images, and masks of them."""

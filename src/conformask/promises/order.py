@@ -1,0 +1,230 @@
+"""Order statistics of critical lambdas, never interpolated; the first crossing of curves; an exact band."""
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import scipy
+from jaxtyping import Float
+
+NEGLIGIBLE = 1e-18
+"""Probabilities below this are dropped, which makes the band wider, never narrower."""
+
+
+@lru_cache(maxsize=1024)
+def pointwise_delta(n: int, delta: float) -> float:
+    """Return the delta of a single rank with which all n ranks hold at once with probability 1 - delta.
+
+    The j-th of n uniform order statistics exceeds its bound, the 1 - pointwise delta quantile of
+    Beta(j, n + 1 - j), for some j with probability delta.
+    """
+
+    def excess(log_delta: float) -> float:
+        return 1 - probability_below_all(rank_bounds(n, float(np.exp(log_delta)))) - delta
+
+    low, high = np.log(delta / n), np.log(delta)
+    if n == 1 or excess(low) > 0:
+        return float(np.exp(low))
+    root = float(scipy.optimize.brentq(excess, low, high, xtol=1e-4))
+    # brentq may stop on the side where the band is too narrow
+    while excess(root) > 0:
+        root -= 1e-4
+    return float(np.exp(root))
+
+
+def rank_bounds(n: int, delta: float) -> Float[np.ndarray, "n"]:
+    """Return the value that each of n uniform order statistics exceeds with probability delta."""
+    ranks = np.arange(1, n + 1)
+    return np.asarray(scipy.stats.beta.isf(delta, ranks, n + 1 - ranks))
+
+
+def probability_below_all(bounds: Float[np.ndarray, "n"]) -> float:
+    """Compute P(U_(j) <= bounds_j for all j), U uniform, by Noe's recursion as a Poisson process.
+
+    At each bound, at least as many points as there are bounds so far must have come (Khmaladze and
+    Shinjikashvili 2001; Moscovich and Nadler 2017). Bounds are ascending.
+    """
+    n = len(bounds)
+    start, mass = 0, np.array([1.0])
+    for needed, step in enumerate(np.diff(bounds, prepend=0.0, append=1.0), start=1):
+        mass = np.convolve(mass, _increments(n * step))
+        n_dropped = max(0, min(needed, n) - start)
+        mass, start = mass[n_dropped:], start + n_dropped
+        counts = np.flatnonzero(mass > NEGLIGIBLE)
+        if len(counts) == 0:
+            return 0.0
+        mass, start = mass[counts[0] : counts[-1] + 1], start + int(counts[0])
+    if not start <= n < start + len(mass):
+        return 0.0
+    return float(mass[n - start] / scipy.stats.poisson.pmf(n, n))
+
+
+def _increments(rate: float) -> Float[np.ndarray, "k"]:
+    """Return the Poisson law of new points, where it is not negligible."""
+    counts = np.arange(int(rate + 12 * np.sqrt(rate) + 24))
+    return np.asarray(np.exp(scipy.special.xlogy(counts, rate) - rate - scipy.special.gammaln(counts + 1)))
+
+
+ROUNDING = 1e-9
+"""Tolerance in floors and comparisons with 1 - confidence: 1 / (9 + 1) <= 1 - .9 is false in floats."""
+
+
+def marginal_rank(n: int, confidence: float) -> int:
+    """Return j = floor((1 - confidence)(n + 1)), the rank that is deployed; 0 means none (void)."""
+    return min(n, math.floor((1 - confidence) * (n + 1) + ROUNDING))
+
+
+def smallest_marginal_set(confidence: float) -> int:
+    """Return the smallest n whose marginal rank is at least 1: n >= confidence / (1 - confidence)."""
+    return max(1, math.ceil((1 - ROUNDING) / (1 - confidence)) - 1)
+
+
+def binomial_rank(n: int, confidence: float, delta: float) -> int:
+    """Return max{j : P(Bin(n, 1 - confidence) <= j - 1) <= delta}, a tolerance bound (Wilks 1941)."""
+    successes = int(scipy.stats.binom.ppf(delta, n, 1 - confidence))
+    exceeds = scipy.stats.binom.cdf(successes, n, 1 - confidence) > delta * (1 + ROUNDING)
+    return successes if exceeds else successes + 1
+
+
+def smallest_binomial_set(confidence: float, delta: float) -> int:
+    """Return the smallest n whose binomial rank is at least 1: confidence^n <= delta."""
+    return max(1, math.ceil((math.log(delta) + ROUNDING) / math.log(confidence)))
+
+
+def smallest_set(suffices: Callable[[int], bool]) -> int:
+    """Return the smallest n that suffices, if all larger n suffice too, by doubling and bisection."""
+    high = 1
+    while not suffices(high):
+        high *= 2
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if suffices(middle) else (middle, high)
+    return high
+
+
+def smallest(critical: Float[np.ndarray, "n"], rank: int) -> float:
+    """Return the rank-th smallest critical lambda; 0 (mask everything) where the rank is 0."""
+    return 0.0 if rank < 1 else float(np.partition(critical, rank - 1)[rank - 1])
+
+
+def largest_lambda(critical: Float[np.ndarray, "n"], weights: Float[np.ndarray, "n"], budget: float) -> float:
+    """Return max{lam : the weights of the critical lambdas below it sum to at most the budget}.
+
+    It is 0 (mask everything) where the budget is negative, inf where all weights are within it.
+    """
+    if budget < -ROUNDING:
+        return 0.0
+    order = np.argsort(critical, kind="stable")
+    index = int(np.searchsorted(weights[order].cumsum(), budget + ROUNDING, side="right"))
+    return float(critical[order[index]]) if index < len(critical) else math.inf
+
+
+def coverage_range(n: int, rank: int | None, level: float = 0.9) -> tuple[float, float] | None:
+    """Return the range of coverage for this share of calibration sets: Beta(n + 1 - j, j).
+
+    The law is exact where critical lambdas are distinct, else coverage is at or above it. It is (1, 1) where
+    everything is masked, None where the deployed lambda has no rank.
+    """
+    if rank is None:
+        return None
+    if rank < 1:
+        return 1.0, 1.0
+    tail = (1 - level) / 2
+    low, high = scipy.stats.beta.ppf([tail, 1 - tail], n + 1 - rank, rank)
+    return float(low), float(high)
+
+
+SLACK = 1e-6
+"""Relative tolerance: a loss up to threshold * (1 + SLACK) meets it, so that exact solutions count."""
+REFINED = 24
+"""Largest number of points added to a refined grid."""
+SPREAD = 3.0
+"""Number of standard errors within which the added points lie."""
+
+
+def meets_threshold(
+    losses: Float[np.ndarray, "..."], threshold: float
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Return where a loss meets the threshold."""
+    return np.asarray(losses <= threshold * (1 + SLACK))
+
+
+def first_crossing(
+    grid: Float[np.ndarray, "g"], losses: Float[np.ndarray, "n g"], threshold: float
+) -> Float[np.ndarray, "n"]:
+    """Return the largest grid point up to which every point passes; 0 if the first positive one fails.
+
+    The largest point that passes would not be enough for a loss that is not monotone: smaller lambdas may
+    fail, and a lambda smaller than the image's own is deployed.
+    """
+    failing = ~meets_threshold(losses, threshold)
+    failing[:, 0] = False
+    first = np.where(failing.any(axis=1), failing.argmax(axis=1), len(grid))
+    return np.asarray(grid[np.maximum(first - 1, 0)], dtype=np.float64)
+
+
+def between_grid_points(
+    grid: Float[np.ndarray, "g"], losses: Float[np.ndarray, "n g"], threshold: float
+) -> Float[np.ndarray, "n"]:
+    """Interpolate from the last passing point to where the threshold is met: finer, but not critical.
+
+    The result is 0 or inf where first_crossing gives it, and the last passing point where the next is inf.
+    """
+    last_passing = np.searchsorted(grid, first_crossing(grid, losses, threshold))
+    next_points = np.minimum(last_passing + 1, len(grid) - 1)
+    rows = np.arange(len(losses))
+    low, high = losses[rows, last_passing], losses[rows, next_points]
+    share = np.clip((threshold - low) / np.maximum(high - low, np.finfo(float).tiny), 0, 1)
+    crossings, end = grid[last_passing], grid[next_points]
+    between = (last_passing > 0) & np.isfinite(end)
+    crossings[between] += share[between] * (end[between] - crossings[between])
+    return np.asarray(crossings, dtype=np.float64)
+
+
+def best_start(
+    grid: Float[np.ndarray, "g"],
+    losses: Float[np.ndarray, "n g"],
+    hidden: Float[np.ndarray, "g"],
+    threshold: float,
+    confidence: float,
+) -> float:
+    """Return the grid point from which on a loss relative to what is shown is looked at.
+
+    Where little is shown, a few pixels or objects decide, and first crossings from 0 on end there. An image
+    that fails at the start has the critical lambda 0. The start is where the lambdas that the first crossings
+    from there on give hide least, on average over the numbers of failures that the confidence allows: at one
+    number alone, a start would be chosen at which many other images fail. It is valid if these are no
+    calibration images.
+
+    Args:
+        grid: 0, lambdas in ascending order, and inf.
+        losses: the losses of the images at these.
+        hidden: the mean hidden share at these.
+        threshold: the largest loss wanted.
+        confidence: the share of images that are to be within it.
+    """
+    allowed = max(1, math.floor((1 - confidence) * (len(losses) + 1) + ROUNDING))
+    points = np.arange(len(grid))
+    failing = np.where(meets_threshold(losses, threshold), len(grid), points)
+    first = np.minimum.accumulate(failing[:, ::-1], axis=1)[:, ::-1]  # from each point on
+    before = np.sort(np.where(first == points, 0, first - 1), axis=0)[:allowed]
+    starts = points[1:-1]
+    return float(grid[starts[np.argmin(hidden[before].mean(axis=0)[starts])]])
+
+
+def refined(
+    grid: Float[np.ndarray, "g"], critical: Float[np.ndarray, "n"], confidence: float
+) -> Float[np.ndarray, "h"]:
+    """Return the grid with up to REFINED more points where the lambda of this confidence is likely to be.
+
+    `critical` are critical lambdas of images other than the calibration's. The points are quantiles of them,
+    within SPREAD standard errors of 1 - confidence, so that few images are lost from one point to the next.
+    """
+    # the binomial standard error of the share of images below the deployed lambda
+    half = SPREAD * np.sqrt(confidence * (1 - confidence) / len(critical))
+    shares = np.linspace(max(1 - confidence - half, 0), min(1 - confidence + half, 1), REFINED)
+    points = np.quantile(np.clip(critical, grid[1], grid[-2]), shares)
+    return np.union1d(grid, points)

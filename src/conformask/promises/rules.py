@@ -1,0 +1,570 @@
+"""Rules from what is known of an image to its lambda, stored as JSON, and regressions behind them.
+
+Regression of a quantile with the test point: conformal prediction that is valid in a span of functions.
+
+Gibbs, Cherian and Candes 2023 (arXiv:2305.12616): for every non-negative function in the span of the features
+and 1, coverage weighted by it is at least the confidence.
+
+Bounds per image: how far an output differs from the truth at most, without a mask.
+
+Conformal quantile regression (Romano, Patterson and Candes 2019) of the log unmasked loss on features of the
+score. Marginal over images; if images are in groups, over a random image of a new group.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+import scipy
+from jaxtyping import Bool, Float, Int
+
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.promises.axes import LogLinear, fit_log_quantile, tail_risk, zero
+from conformask.promises.data import Curves
+from conformask.promises.order import ROUNDING
+from conformask.records.record import Array, Json, number
+
+DEPENDENT = 1e-9
+"""Relative singular value below which features depend on each other."""
+SHORT = 1e-7
+"""Amount by which the pull of the test point stays below its largest: the least of several solutions."""
+SLACK = 1e-10
+"""Tolerance of the pull of a point on the plane."""
+ZERO = 1e-10
+"""Distance from a plane, and rate of its change, below which they are rounding noise."""
+STEPS = 200
+"""Number of exchanges after which an image is given up, and hidden; a few are usual."""
+VALUES = 2**20
+"""Number of residuals held at once."""
+Matrix = Float[np.ndarray, "_ r"]
+
+
+@dataclass(frozen=True)
+class ConditionalQuantile:
+    """For new features, the largest score that does not lie above its quantile regression with known ones."""
+
+    features: Float[np.ndarray, "n f"]
+    scores: Float[np.ndarray, "n"]
+    """Finite scores of the known images."""
+    confidence: float
+
+    def __call__(self, features: Float[np.ndarray, "m f"]) -> Float[np.ndarray, "m"]:
+        """Return sup{s : s <= the regression of all scores and s, at these features}; inf if unbounded."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            new = self._span(features)
+        usable = np.isfinite(new).all(axis=1)
+        largest: Float[np.ndarray, "m"] = np.full(len(new), np.inf)
+        chunk = max(1, VALUES // len(self.scores))
+        for places in np.split(np.flatnonzero(usable), range(chunk, int(usable.sum()), chunk)):
+            exchange = self._exchange((self.confidence - SHORT) * new[places], self._known)
+            largest[places] = (new[places] * exchange.planes).sum(axis=1)
+        largest[np.isnan(largest)] = np.inf
+        return largest
+
+    @cached_property
+    def _scales(self) -> tuple[Float[np.ndarray, "f"], Float[np.ndarray, "f"], Matrix]:
+        """Centre and scale of the features, and the map from them to an orthogonal basis of their span."""
+        centre, scale = self.features.mean(axis=0), self.features.std(axis=0)
+        scale = np.where(scale > DEPENDENT * (1 + np.abs(centre)), scale, np.inf)
+        _, sizes, rows = np.linalg.svd(_with_ones((self.features - centre) / scale), full_matrices=False)
+        kept = sizes > DEPENDENT * sizes[0]
+        return centre, scale, rows[kept].T / sizes[kept]
+
+    def _span(self, features: Float[np.ndarray, "m f"]) -> Matrix:
+        centre, scale, basis = self._scales
+        span: Matrix = _with_ones((features - centre) / scale) @ basis
+        return span
+
+    @cached_property
+    def _design(self) -> Matrix:
+        return self._span(self.features)
+
+    @cached_property
+    def _known(self) -> Int[np.ndarray, "r"]:
+        """The points on the plane of the known images alone, from which those of others are not far."""
+        r = self._design.shape[1]
+        start: Int[np.ndarray, "r"] = scipy.linalg.qr(self._design.T, mode="r", pivoting=True)[1][:r]
+        points: Int[np.ndarray, "r"] = self._exchange(np.zeros((1, r)), start).on_plane[0]
+        return points
+
+    def _exchange(self, pull: Matrix, start: Int[np.ndarray, "r"]) -> "_Exchange":
+        exchange = _Exchange(self._design, self.scores, self.confidence, pull, start)
+        exchange.run()
+        return exchange
+
+
+def _with_ones(features: Float[np.ndarray, "m f"]) -> Matrix:
+    return np.column_stack([np.ones(len(features)), features])
+
+
+class _Exchange:
+    """The simplex method for min sum_i pinball(s_i - a_i b) - pull b, for many pulls at once.
+
+    A plane b goes through r points. The pull of a point is the slope of its pinball loss, confidence above
+    the plane, confidence - 1 below; on the plane it is what balances the others, and must lie between. A
+    point that pulls more leaves the plane, which then moves until the loss no longer falls, where another
+    point enters. Ties are broken as if each score were infinitely little larger, each by its own amount.
+    """
+
+    def __init__(
+        self,
+        design: Matrix,
+        scores: Float[np.ndarray, "n"],
+        confidence: float,
+        pull: Matrix,
+        start: Int[np.ndarray, "r"],
+    ) -> None:
+        self.design, self.confidence, self.pull = design, confidence, pull
+        # the fractions of multiples of the golden ratio are spread evenly, in no order of the images
+        self.heights = np.stack([scores, np.arange(1, len(scores) + 1) * 0.6180339887498949 % 1], axis=1)
+        self.on_plane = np.tile(start, (len(pull), 1))
+        self.planes = np.full(pull.shape, np.nan)
+        """The planes found; NaN where the loss has no minimum."""
+
+    def run(self) -> None:
+        """Exchange points until all planes are found."""
+        active = np.arange(len(self.pull))
+        for _ in range(STEPS):
+            if not active.size:
+                return
+            active = active[self._step(active)]
+
+    def _step(self, active: Int[np.ndarray, "k"]) -> Bool[np.ndarray, "k"]:
+        """Exchange a point of each of these planes; return which go on."""
+        points, rows = self.on_plane[active], np.arange(len(active))
+        through = self.design[points]
+        planes = np.linalg.solve(through, self.heights[points])
+        above, tied = np.moveaxis(self.heights - self.design @ planes, 2, 0)
+        np.put_along_axis(above, points, 0.0, axis=1)
+        np.put_along_axis(tied, points, 0.0, axis=1)
+        above[np.abs(above) <= ZERO] = 0.0
+        low, high = self.confidence - 1, self.confidence
+        pulls = np.where(np.where(above == 0, tied, above) > 0, high, low)
+        np.put_along_axis(pulls, points, 0.0, axis=1)
+        unbalanced = pulls @ self.design + self.pull[active]
+        balancing = -np.linalg.solve(np.swapaxes(through, 1, 2), unbalanced[..., None])[..., 0]
+        excess = np.maximum(balancing - high, low - balancing)
+        leaving = excess.argmax(axis=1)
+        done = excess[rows, leaving] <= SLACK
+        self.planes[active[done]] = planes[done, :, 0]
+        moving: Bool[np.ndarray, "k"] = ~done
+        if not moving.any():
+            return moving
+        direction = np.where(balancing[rows, leaving] > high, -1.0, 1.0)[moving]
+        entering, found = self._entering(
+            through[moving], points[moving], leaving[moving], direction,
+            above[moving], tied[moving], excess[rows, leaving][moving],
+        )  # fmt: skip
+        moving[moving] = found
+        self.on_plane[active[moving], leaving[moving]] = entering[found]
+        return moving
+
+    def _entering(
+        self,
+        through: Float[np.ndarray, "k r r"],
+        points: Int[np.ndarray, "k r"],
+        leaving: Int[np.ndarray, "k"],
+        direction: Float[np.ndarray, "k"],
+        above: Float[np.ndarray, "k n"],
+        tied: Float[np.ndarray, "k n"],
+        excess: Float[np.ndarray, "k"],
+    ) -> tuple[Int[np.ndarray, "k"], Bool[np.ndarray, "k"]]:
+        """Return where the loss stops falling as a plane moves away from a point, and whether it does."""
+        rows = np.arange(len(points))
+        unit = np.zeros(points.shape)
+        unit[rows, leaving] = direction
+        rates = np.linalg.solve(through, unit[..., None])[..., 0] @ self.design.T
+        np.put_along_axis(rates, points, 0.0, axis=1)
+        rates[np.abs(rates) <= ZERO * np.abs(rates).max(axis=1, keepdims=True)] = 0.0
+        with np.errstate(divide="ignore", invalid="ignore"):
+            times, ties = above / rates, tied / rates
+        met = (rates != 0) & np.where(above == 0, ties > 0, times > 0)
+        times[~met] = np.inf
+        order = np.lexsort((ties, times), axis=1)
+        slopes = np.cumsum(np.take_along_axis(np.where(met, np.abs(rates), 0.0), order, 1), axis=1)
+        balanced = slopes >= excess[:, None] - SLACK
+        return order[rows, balanced.argmax(axis=1)], balanced[:, -1]
+
+
+PerImage = Float[np.ndarray, "n"]
+
+
+@dataclass(frozen=True)
+class ImageBound:
+    """The bound exp(h(features) + shift) on the unmasked loss of an image, with this confidence."""
+
+    h: LogLinear
+    shift: float
+    confidence: float
+
+    def __call__(self, features: Float[np.ndarray, "n f"]) -> PerImage:
+        """Return the bound of each image."""
+        with np.errstate(over="ignore"):
+            return np.asarray(np.exp(self.h(features) + self.shift))
+
+
+def fit_loss_quantile(features: Float[np.ndarray, "n f"], losses: PerImage, confidence: float) -> LogLinear:
+    """Fit h, the confidence-quantile of the log unmasked loss given the features, on selection images."""
+    usable = losses > 0
+    return fit_log_quantile(features[usable], losses[usable], confidence)
+
+
+def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float) -> ImageBound | None:
+    """Calibrate the shift of the bound; None where images are too few or have no features."""
+    if calibration.features is None:
+        return None
+    # without a regression the bound is one constant, exp(shift), valid all the same
+    quantile = h or zero(calibration.features)
+    with np.errstate(divide="ignore"):
+        excess = np.log(calibration.loss[:, -1]) - quantile(calibration.features)
+    shift = _quantile(excess, _equal_group_weights(calibration.group, len(excess)), confidence)
+    return ImageBound(quantile, shift, confidence) if shift < np.inf else None
+
+
+def _quantile(values: PerImage, weights: PerImage, confidence: float) -> float:
+    """Return the least value up to which weights, with one more unit at infinity, reach the confidence."""
+    order = np.argsort(values, kind="stable")
+    reached = weights[order].cumsum() >= confidence * (weights.sum() + 1) - ROUNDING
+    return float(values[order[reached.argmax()]]) if reached.any() else np.inf
+
+
+def _equal_group_weights(groups: Array | None, n: int) -> PerImage:
+    """Return weights of the images that add up to 1 in each group."""
+    if groups is None:
+        return np.ones(n)
+    _, group_index, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    return np.asarray(1 / counts[group_index])
+
+
+Lambdas = Float[np.ndarray, "n"]
+
+
+@dataclass(frozen=True)
+class ImageCovariates:
+    """Facts about n images, all known without their truth; a rule names the facts it needs."""
+
+    n: int
+    weight: Float[np.ndarray, "n"] | None = None
+    """Likelihood ratio of each image."""
+    category: Sequence[str] | None = None
+    features: Float[np.ndarray, "n f"] | None = None
+    """Features of the scores."""
+    bound_curve: Float[np.ndarray, "n g"] | None = None
+    """The largest loss that any truth could give, on the grid."""
+
+
+def covariates_of(curves: Curves) -> ImageCovariates:
+    """Return the facts about images whose curves are stored, where the curves have them.
+
+    If no bound is stored, the mean of the mask, 1 - size, is used, which for an lp distance is a little above
+    the image's own bound.
+    """
+    category = None if curves.category is None else curves.category.tolist()
+    bound = 1 - curves.size if curves.bound is None else curves.bound
+    return ImageCovariates(len(curves.names), curves.weight, category, curves.features, bound)
+
+
+@runtime_checkable
+class Rule(Protocol):
+    """Maps the facts that it needs to lambdas."""
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """The names of the facts that the rule reads."""
+
+    @property
+    def is_vacuous(self) -> bool:
+        """True if some images are masked whatever they look like: the promise cannot be given."""
+
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
+        """Return the lambda of each image."""
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the whole rule as JSON; infinities become "inf"."""
+
+
+@dataclass(frozen=True)
+class ConstantLambda:
+    """One lambda for every image."""
+
+    lam: float
+    kind: ClassVar[str] = "constant"
+    needs: ClassVar[frozenset[str]] = frozenset()
+
+    @property
+    def is_vacuous(self) -> bool:
+        """True if lambda is 0."""
+        return self.lam <= 0
+
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
+        """Return lam for each image."""
+        return np.full(facts.n, self.lam)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the kind and the lambda."""
+        return {"kind": self.kind, "lam": self.lam}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "ConstantLambda":
+        """Read the rule that to_json wrote."""
+        return cls(number(record["lam"]))
+
+
+@dataclass(frozen=True)
+class CategoryLambda:
+    """One lambda for each category."""
+
+    lambdas: Mapping[str, float]
+    kind: ClassVar[str] = "categories"
+    needs: ClassVar[frozenset[str]] = frozenset({"category"})
+
+    @property
+    def is_vacuous(self) -> bool:
+        """True if the lambda of any category is 0."""
+        return min(self.lambdas.values()) <= 0
+
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
+        """Return the lambda of each image's category.
+
+        Raises:
+            InvalidArgumentError: a category that the calibration images did not have.
+        """
+        unknown = sorted(set(facts.category or ()) - set(self.lambdas))
+        if unknown:
+            raise InvalidArgumentError(
+                f"category {unknown[0]!r} was not calibrated; the calibrated categories are "
+                f"{sorted(self.lambdas)}"
+            )
+        return np.array([self.lambdas[category] for category in facts.category or ()])
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the kind and the lambdas."""
+        return {"kind": self.kind, "lambdas": dict(self.lambdas)}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "CategoryLambda":
+        """Read the rule that to_json wrote."""
+        return cls({key: number(value) for key, value in record["lambdas"].items()})
+
+
+@dataclass(frozen=True)
+class WeightedLambda:
+    """A lambda that depends on the weight of an image: the larger the weight, the smaller the lambda."""
+
+    critical: tuple[float, ...]
+    """Critical lambdas, ascending, as many as any weight can reach."""
+    cumulated: tuple[float, ...]
+    """Total weight of the critical lambdas up to each."""
+    total: float
+    """Total weight of all calibration images."""
+    confidence: float
+    kind: ClassVar[str] = "weighted"
+    needs: ClassVar[frozenset[str]] = frozenset({"weight"})
+
+    @classmethod
+    def of(cls, critical: Lambdas, weights: Lambdas, confidence: float) -> "WeightedLambda":
+        """Make the rule from all calibration images, without those that an image of weight 0 cannot reach."""
+        order = np.argsort(critical, kind="stable")
+        cumulated = weights[order].cumsum()
+        total = float(cumulated[-1])
+        reach = int(np.searchsorted(cumulated, (1 - confidence + ROUNDING) * total, side="right")) + 1
+        lambdas, sums = critical[order][:reach], cumulated[:reach]
+        return cls(tuple(map(float, lambdas)), tuple(map(float, sums)), total, confidence)
+
+    @property
+    def is_vacuous(self) -> bool:
+        """True if even an image of weight 0 gets lambda 0."""
+        return bool(self._lambdas(np.zeros(1))[0] <= 0)
+
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
+        """Return max{lam : (weight of critical lambdas below + own) / (total + own) <= 1 - confidence}."""
+        return self._lambdas(np.asarray(facts.weight, dtype=np.float64))
+
+    def _lambdas(self, weight: Lambdas) -> Lambdas:
+        budget = (1 - self.confidence + ROUNDING) * (self.total + weight) - weight
+        indices = np.searchsorted(np.array(self.cumulated), budget, side="right")
+        lambdas = np.array([*self.critical, math.inf])[indices]
+        return np.where(budget >= 0, lambdas, 0.0)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the kind and the fields."""
+        lists = {"critical": list(self.critical), "cumulated": list(self.cumulated)}
+        return {"kind": self.kind, **vars(self), **lists}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "WeightedLambda":
+        """Read the rule that to_json wrote."""
+        critical, cumulated = (tuple(map(number, record[key])) for key in ("critical", "cumulated"))
+        return cls(critical, cumulated, float(record["total"]), float(record["confidence"]))
+
+
+@dataclass(frozen=True)
+class ConditionalLambda:
+    """The least lambda that a regression of log critical lambdas with the new image's own could give.
+
+    It is snapped down to the grid where there is one. See `conditional`.
+    """
+
+    features: Float[np.ndarray, "n f"]
+    """Features of the calibration images."""
+    logs: Float[np.ndarray, "n"]
+    """Logarithms of their critical lambdas, between the ends."""
+    ends: tuple[float, float]
+    """The least and the largest of these logarithms: the least is deployed as lambda 0."""
+    confidence: float
+    grid: Float[np.ndarray, "g"] | None = None
+    kind: ClassVar[str] = "conditional"
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    @property
+    def is_vacuous(self) -> bool:
+        """True if an image whose features are the means of all would get lambda 0."""
+        return bool(self._lambdas(self.features.mean(axis=0, keepdims=True))[0] <= 0)
+
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
+        """Compute lambda from the features of each image; 0 where they are not finite."""
+        return self._lambdas(np.asarray(facts.features, dtype=np.float64))
+
+    def _lambdas(self, features: Float[np.ndarray, "n f"]) -> Lambdas:
+        logs, (low, high) = -self._largest(features), self.ends
+        closed = logs <= low + ROUNDING * (1 + abs(low))
+        return _snapped(np.where(closed, 0.0, np.exp(np.minimum(logs, high))), self.grid)
+
+    @cached_property
+    def _largest(self) -> ConditionalQuantile:
+        return ConditionalQuantile(self.features, -self.logs, self.confidence)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the kind and the fields."""
+        grid = None if self.grid is None else self.grid.tolist()
+        lists = {"features": self.features.tolist(), "logs": self.logs.tolist(), "grid": grid}
+        return {"kind": self.kind, "ends": list(self.ends), "confidence": self.confidence, **lists}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "ConditionalLambda":
+        """Read the rule that to_json wrote."""
+        features, logs = (np.array(record[name], dtype=np.float64) for name in ("features", "logs"))
+        low, high = map(float, record["ends"])
+        return cls(features, logs, (low, high), float(record["confidence"]), _grid_of(record))
+
+
+def _grid_of(record: Mapping[str, Json]) -> Float[np.ndarray, "g"] | None:
+    grid = record["grid"]
+    return None if grid is None else np.array([number(lam) for lam in grid])
+
+
+def _snapped(lam: Lambdas, grid: Float[np.ndarray, "g"] | None) -> Lambdas:
+    """Return the grid points at or below lambdas; without a grid a little less, against rounding."""
+    if grid is None:
+        return lam * (1 - ROUNDING)
+    return np.asarray(grid[np.searchsorted(grid, lam * (1 + ROUNDING), side="right") - 1], dtype=np.float64)
+
+
+@dataclass(frozen=True)
+class AdaptiveLambda:
+    """exp(h(features) + shift), snapped down to the grid where there is one; in runs of conformask 0.2.
+
+    Taking a logarithm and the exponential does not return the same float: without a grid lambda is set a
+    little lower, or an image whose critical lambda ties with that of the rank would fail; grid points are met
+    despite rounding.
+    """
+
+    h: LogLinear
+    shift: float
+    grid: Float[np.ndarray, "g"] | None = None
+    kind: ClassVar[str] = "adaptive"
+    needs: ClassVar[frozenset[str]] = frozenset({"features"})
+
+    @property
+    def is_vacuous(self) -> bool:
+        """True if every image gets lambda 0."""
+        return self.shift == -math.inf
+
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
+        """Compute lambda from the features of each image; 0 where it is NaN."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            lam = np.exp(self.h(np.asarray(facts.features)) + self.shift)
+        return _snapped(np.where(np.isnan(lam), 0.0, lam), self.grid)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the kind, h, shift and grid."""
+        grid = None if self.grid is None else self.grid.tolist()
+        return {"kind": self.kind, "h": self.h.to_json(), "shift": self.shift, "grid": grid}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "AdaptiveLambda":
+        """Read the rule that to_json wrote."""
+        return cls(LogLinear.from_json(record["h"]), number(record["shift"]), _grid_of(record))
+
+
+@dataclass(frozen=True)
+class BoundedRisk:
+    """The largest grid point up to which calibration risk and the image's own bound meet the threshold."""
+
+    grid: Float[np.ndarray, "g"]
+    total: Float[np.ndarray, "g"]
+    """Sum of the tail risks of the calibration images."""
+    n: int
+    threshold: float
+    t: float
+    steepness: float
+    """Slope of the tail risk, which for a loss d is t + steepness * max(d - t, 0)."""
+    kind: ClassVar[str] = "bounded_risk"
+    needs: ClassVar[frozenset[str]] = frozenset({"bound_curve"})
+
+    @property
+    def is_vacuous(self) -> bool:
+        """True if even an image without any possible error gets lambda 0."""
+        return bool(self.lambdas(np.zeros((1, len(self.grid))))[0] <= 0)
+
+    def __call__(self, facts: ImageCovariates) -> Lambdas:
+        """Compute lambda from the bound curve of each image."""
+        return self.lambdas(np.asarray(facts.bound_curve))
+
+    def lambdas(self, bound: Float[np.ndarray, "n g"]) -> Lambdas:
+        """Return max{lam : (total + tail risk of the bound) / (n + 1) <= threshold}, 0 if there is none."""
+        own_risk = tail_risk(bound, self.t, self.steepness)
+        exceeds = ~(self.total + own_risk <= (self.n + 1) * self.threshold * (1 + ROUNDING))
+        first = np.where(exceeds.any(axis=1), exceeds.argmax(axis=1), len(self.grid))
+        return np.asarray(self.grid[np.maximum(first - 1, 0)], dtype=np.float64)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the kind and the fields."""
+        return {"kind": self.kind, **vars(self), "grid": self.grid.tolist(), "total": self.total.tolist()}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json]) -> "BoundedRisk":
+        """Read the rule that to_json wrote."""
+        grid, total = (np.array([number(value) for value in record[key]]) for key in ("grid", "total"))
+        return cls(grid, total, int(record["n"]), *(float(record[key]) for key in _SCALARS))
+
+
+_SCALARS = ("threshold", "t", "steepness")
+RULES = {
+    rule.kind: rule
+    for rule in (
+        ConstantLambda, CategoryLambda, WeightedLambda, ConditionalLambda, AdaptiveLambda, BoundedRisk,
+    )
+}  # fmt: skip
+
+
+def rule_from_json(record: Mapping[str, Json]) -> Rule:
+    """Read a rule that to_json wrote.
+
+    Raises:
+        MismatchError: a kind that this version does not know, or a damaged record.
+    """
+    if record["kind"] not in RULES:
+        raise MismatchError(
+            f"this version of conformask does not know the rule {record['kind']!r}: upgrade conformask"
+        )
+    try:
+        return RULES[record["kind"]].from_json(record)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise MismatchError(
+            f"the rule {record['kind']!r} is damaged ({type(error).__name__}: {error}): copy the masker "
+            "again or recalibrate"
+        ) from error

@@ -1,0 +1,256 @@
+"""Records on disk: JSON checked against the types of fields, arrays without pickle, CSV."""
+
+import csv
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import MISSING, fields, is_dataclass
+from importlib.metadata import version
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from conformask.errors import MismatchError, failure_of_system
+from conformask.records.files import (
+    atomic_write,
+    claimed_by,
+    existing,
+    hash_of_parts,
+    hash_of_text,
+    refuse_unclaimed,
+)
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write named arrays to an npz.
+
+    Raises:
+        TypeError: one holds objects, which would be pickled.
+    """
+    objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
+    if objects:
+        raise TypeError(f"{objects[0]} holds Python objects, which no record does")
+    with atomic_write(path) as aside, aside.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # of newer NumPy, for another keyword
+
+
+def read_arrays(path: Path) -> dict[str, Array]:
+    """Read a file of write_arrays; never unpickles.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MismatchError: the file is damaged.
+    """
+    existing(path)
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except Exception as error:  # the type depends on where it is damaged
+        failure = failure_of_system(error)
+        if failure is not None:
+            raise MismatchError(f"{path} cannot be read, {failure}") from error
+        raise MismatchError(f"{path} is damaged ({error}): copy it again") from error
+
+
+def hash_of_arrays(arrays: Mapping[str, Array]) -> str:
+    """Return the SHA-256 of names, types, shapes and values."""
+    return hash_of_parts(
+        f"{name}{values.dtype.str}{values.shape}".encode() + np.ascontiguousarray(values).tobytes()
+        for name, values in sorted(arrays.items())
+    )
+
+
+FORMULAS = ("=", "+", "-", "@")
+"""Beginnings of texts that a spreadsheet runs."""
+
+
+def as_cell(value: object) -> object:
+    """Return a text that a spreadsheet would run behind an apostrophe, and anything else as it is."""
+    return f"'{value}" if isinstance(value, str) and _is_formula(value) else value
+
+
+def from_cell(text: str) -> str:
+    """Return the text for which `as_cell` gave this one."""
+    return text[1:] if text.startswith("'") and _is_formula(text) else text
+
+
+def _is_formula(text: str) -> bool:
+    return text.lstrip("'").startswith(FORMULAS)
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
+    """Write rows with these columns, whole or not at all."""
+    with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: as_cell(value) for name, value in row.items()} for row in rows)
+
+
+Json = Any
+"""Value of JSON: None, bool, int, float, str, or lists and string-keyed dicts of these."""
+SCHEMA = 2
+"""Version of the record format; version 1 is that of conformask 0.1."""
+
+
+def write_json(path: Path, record: Mapping[str, Json]) -> None:
+    """Write a record with the schema and package version; infinities become "inf", NaN null."""
+    head = {"schema": SCHEMA, "conformask": version("conformask")}
+    text = json.dumps(to_jsonable({**head, **record}), indent=2, allow_nan=False)
+    with atomic_write(path) as aside:
+        aside.write_text(text + "\n", encoding="utf-8")
+
+
+def claim(path: Path, record: Mapping[str, Json], files: Iterable[str]) -> None:
+    """Write a record that claims files, relative to its folder, before the first of them is written.
+
+    Existing files that the previous record claimed stay claimed. "finished": False in the record says that
+    not all of the files exist yet.
+
+    Raises:
+        OutputError: something lies there that no record of conformask claims.
+    """
+    names = dict.fromkeys(files)
+    refuse_unclaimed([path, *(path.parent / name for name in names)])
+    names |= dict.fromkeys(name for name in claimed_by(path) if (path.parent / name).exists())
+    write_json(path, {**record, "files": list(names)})
+
+
+def refuse_unfinished(path: Path, record: Mapping[str, Json]) -> None:
+    """Raise for a record that says that not all of its files exist.
+
+    Raises:
+        MismatchError: the record is unfinished.
+    """
+    if record.get("finished") is False:
+        raise MismatchError(f"{path.parent} is not finished: repeat the command that writes it")
+
+
+def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
+    """Read a record that write_json wrote.
+
+    Raises:
+        MissingFileError: there is no such file.
+        MismatchError: the file is damaged, lacks a needed key, or is of a newer schema.
+    """
+    existing(path)
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
+        schema = int(record["schema"])
+    except OSError as error:
+        raise MismatchError(f"{path} cannot be read, {failure_of_system(error) or error.strerror}") from error
+    except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+        where = f" ({error})" if isinstance(error, json.JSONDecodeError) else ""
+        raise MismatchError(f"{path} is not a record of conformask{where}: copy it again") from error
+    if schema > SCHEMA:
+        raise MismatchError(
+            f"{path} has schema {schema}, but this version of conformask reads up to {SCHEMA}: upgrade "
+            "conformask"
+        )
+    missing = [key for key in needed if key not in record]
+    if missing:
+        raise MismatchError(f"{path} lacks {', '.join(missing)}: it is damaged; copy it again")
+    return record
+
+
+def to_jsonable(value: Any) -> Json:
+    """Convert a value to JSON types: lists for tuples and arrays, objects for records, null for NaN."""
+    if is_dataclass(value) and not isinstance(value, type):
+        value = vars(value)
+    if isinstance(value, Mapping):
+        return {str(key): to_jsonable(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [to_jsonable(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    return value
+
+
+def hash_of(value: Json) -> str:
+    """Return the SHA-256 of a value as JSON, whatever the order of its keys."""
+    return hash_of_text(json.dumps(to_jsonable(value), sort_keys=True))
+
+
+def number(value: float | str | None) -> float:
+    """Return a number that JSON may hold as the string "inf", or NaN as null."""
+    return math.nan if value is None else float(value)
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+T = TypeVar("T")
+SHOWN = 60
+"""Number of characters of a wrong value that a message shows."""
+
+
+def from_dict(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
+    """Make a dataclass from the content of a file; values without a field are ignored.
+
+    Raises:
+        MismatchError: a field without default is missing, or a value has another type; names the field.
+    """
+    hints, values_given = get_type_hints(kind), {}
+    for field in fields(kind):  # type: ignore[arg-type]
+        if field.name in values:
+            try:
+                values_given[field.name] = _value(hints[field.name], values[field.name], path)
+            except (TypeError, ValueError, OverflowError) as error:
+                shown = repr(values[field.name])[:SHOWN]
+                raise MismatchError(
+                    f"{path} contains {shown} for {field.name}: it is damaged; copy it again"
+                ) from error
+        elif field.default is MISSING and field.default_factory is MISSING:
+            raise MismatchError(f"{path} lacks {field.name}: it is damaged; copy it again")
+    return kind(**values_given)
+
+
+def _value(hint: Any, value: Any, path: Path) -> Any:
+    origin, arguments = get_origin(hint), get_args(hint)
+    if hint is Any:
+        return value
+    if origin in (Union, UnionType):
+        return _one_of([kind for kind in arguments if kind is not NoneType], value, path)
+    if origin is Literal:
+        return arguments[arguments.index(value)]
+    if hint is float:
+        return _float(value)
+    if origin is tuple:
+        return _tuple(arguments, _expected(value, list), path)
+    if is_dataclass(hint) and not isinstance(value, hint):  # type: ignore[arg-type]
+        return from_dict(hint, _expected(value, dict), path)  # type: ignore[arg-type]
+    return _expected(value, origin or hint)
+
+
+def _one_of(kinds: list[Any], value: Any, path: Path) -> Any:
+    """Return the value as the first of these types that it fits."""
+    if value is None:
+        return None
+    for kind in kinds[:-1]:
+        with suppress(TypeError, ValueError, OverflowError):
+            return _value(kind, value, path)
+    return _value(kinds[-1], value, path)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, bool):
+        raise TypeError
+    return number(value)
+
+
+def _tuple(arguments: tuple[Any, ...], value: list[Any], path: Path) -> tuple[Any, ...]:
+    kinds = [arguments[0]] * len(value) if Ellipsis in arguments else arguments
+    return tuple(_value(kind, item, path) for kind, item in zip(kinds, value, strict=True))
+
+
+def _expected(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise TypeError
+    return value

@@ -1,0 +1,367 @@
+"""Promises, measurements and scores in sentences; neither torch nor pages."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from conformask.promises.axes import Coverage, Group, Marginal
+from conformask.promises.promise import Guarantee
+from conformask.records.card import CalibrationCard
+from conformask.records.evaluation import Change, Measurement, StreamStatus, standing
+from conformask.records.numbers import figure, percent, plural, share
+from conformask.records.reading import Caveat, Network
+from conformask.records.release import ReleasePower
+from conformask.records.selection import ScoreComparison
+from conformask.records.sentence import kept_text, mean_text, promised_share, rounded_share, worst_text
+
+CLIPPED = 0.01
+"""Share of clipped values, above that of the calibration images, from which a warning is given."""
+
+
+def measurement_text(
+    card: CalibrationCard, measurement: Measurement | None, caveat: Caveat | None = None, n_used: int = 0
+) -> str:
+    """Return the measurement on images with truth, beside what was promised for them; empty without any.
+
+    `n_used` is the number of those that are not measured, because an earlier step has seen them.
+    """
+    texts = [] if measurement is None else [card.promise.named(_measurement(card, measurement, caveat))]
+    if n_used:
+        them = "it" if n_used == 1 else "them"
+        steps = f"training, selection or calibration has seen {them}"
+        texts.append(f"{plural(n_used, 'image')} with truth not measured: {steps}.")
+    return " ".join(texts)
+
+
+def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None) -> str:
+    unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
+    images = plural(measurement.n, unit.singular)
+    is_other = caveat is not None and caveat.other
+    worst = worst_text(measurement.worst, card if confidence is None else None)
+    each = " in each category" if worst else ""
+    if confidence is None:
+        finding = f"on average over {images} the loss was {mean_text(card, measurement.mean_loss)}{worst}"
+        promise = f"at most {mean_text(card, card.threshold)}"
+    else:
+        facts = images, measurement.n, measurement.coverage, measurement.coverage_interval
+        met = "met the threshold" if is_other or measurement.broken else "kept it"
+        finding = f"{kept_text(card.promise, *facts, met)}{worst}"
+        promise = f"at least {percent(confidence)}"
+    if is_other:
+        return f"Measured: {finding}."
+    if measurement.broken:
+        chance = f"p = {measurement.p_worse:.2g} if it is kept"
+        return f"BROKEN: {finding}; {promise} was promised{each} ({chance}). Do not rely on these masks."
+    if confidence is None or measurement.p_worse is None:
+        return f"Measured: {finding}; the promise was {promise}{each}."
+    endings = {
+        "above": ", better than promised",
+        "below": ", fewer than chance alone explains in 95 of 100 tests",
+        "agrees": f", which agrees with the promised {percent(confidence)}",
+    }
+    return f"{finding}{endings[standing(confidence, measurement)]}."
+
+
+def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
+    """Return whether a batch of new images looks like the calibration images."""
+    p_text = f"p = {p_value:.3g} for all comparisons combined, level {level:g}"
+    if shifted:
+        return (
+            f"SHIFTED: these images do not look like the calibration images ({p_text}). The promise does "
+            "not cover them: calibrate on images like these."
+        )
+    return f"No shift is seen in scores and mask sizes ({p_text})."
+
+
+def clipped_text(shares: Mapping[str, float], before: float | None = None) -> str | None:
+    """Return a warning if clearly more values were clipped to the range than in the calibration images.
+
+    `shares` are those of each image, by name; `before` is that of the calibration images, None before one.
+    """
+    mean = sum(shares.values()) / len(shares) if shares else 0.0
+    if mean <= (before or 0.0) + CLIPPED:
+        return None
+    name = max(shares, key=lambda each: shares[each])
+    most = f", most of {name} ({share(shares[name])})" if len(shares) > 1 else ""
+    beside = "" if before is None else f"; of the calibration images' {share(before)}"
+    clipped = f"{share(mean)} of the values lay outside the range and were clipped"
+    return f"{clipped}{most}{beside}. Is the range right?"
+
+
+def changes_text(changes: Iterable[Change], images: str = "these images") -> str:
+    """Return how images differ from the calibration images, separately for x and y_hat."""
+    texts: dict[str, list[str]] = {"x": [], "y_hat": []}
+    for change in changes:
+        texts[change.role].append(change.text)
+    if not any(texts.values()):
+        return f"Brightness, contrast, noise and sharpness of {images} are as before (no clear change)."
+    by_role = "; ".join(
+        f"{role} {', '.join(descriptions) or 'as before'}" for role, descriptions in texts.items()
+    )
+    return f"What changed in {images}: {by_role}."
+
+
+def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
+    """Return the state of a stream: failures first, since scores can look the same while masks fail."""
+    unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
+    level = f"level {status.level:g}"
+    lines = []
+    if confidence is not None and status.failure_evidence is not None and status.n_judged:
+        finding = f"{figure(status.n_failed)} of {plural(status.n_judged, unit.singular)} failed"
+        limit, odds = (
+            status.most_failing or 1 - confidence,
+            f"odds {figure(status.failure_evidence)} to 1",
+        )
+        by_chance = f", which happens by chance under {percent(status.level / 2)} of calibration sets"
+        evidence = (
+            f"{odds} that more than {share(limit)} fail{by_chance if limit > 1 - confidence else ''}; {level}"
+        )
+        lines.append(
+            f"BROKEN: {finding}, at most {percent(1 - confidence)} was promised ({evidence}). Do not rely on "
+            "these masks."
+            if status.failing
+            else f"Measured: {finding}; at most {percent(1 - confidence)} was promised ({evidence})."
+        )
+    odds = f"odds {figure(status.evidence)} to 1, {level}"
+    counts = f"of {status.n_seen:,} so far, {status.n_new:,} new"
+    if status.shifted:
+        lines.append(
+            f"SHIFTED: the images ({counts}) no longer look like the calibration images ({odds}). The "
+            "promise does not cover them: calibrate on images like these."
+        )
+    else:
+        lines.append(f"No shift is seen in scores and mask sizes ({counts}; {odds}).")
+    if status.changes is not None:
+        lines.append(changes_text(status.changes, f"the latest {plural(status.n_latest, 'image')}"))
+    return [card.promise.named(line) for line in lines]
+
+
+def release_table(
+    power: Sequence[ReleasePower], batch: str, share_text: Callable[[float], str]
+) -> list[tuple[str, ...]]:
+    """Return what each share releases of a batch, such as "60 test images"; the headings come first."""
+    rows = [
+        (share_text(each.share), f"{each.released}", f"{each.failing}", share(each.of_good)) for each in power
+    ]
+    return [("share", f"released of {batch}", "of these miss", "of the good, released"), *rows]
+
+
+NO_MODEL = " No model of the errors is assumed, and the network may be arbitrarily wrong."
+ELSEWHERE = "and nothing at all for images of another source, camera or treatment."
+EVENLY = " The coverage by difficulty shows how evenly the promise is kept."
+EXPLORATORY_TEXT = (
+    "The promise, or the set of images that it rests on, was changed after a calibration on the same "
+    "images, so it is exploratory. To rely on it, calibrate on images that no choice has seen or, to "
+    "choose another threshold or confidence afterwards, use the guarantee simultaneous."
+)
+CHOSEN_ON_CALIBRATION = (
+    "A threshold that is chosen on these images, which calibrated the masks, is exploratory: to rely on it, "
+    "calibrate with it on images that no choice has seen."
+)
+GREY_TEXT = (
+    "The masks are grey: an error counts by the mask value of its pixel. A value of 0.4 is neither a "
+    "probability nor a size of the error, and nothing is promised for masks that are cut at a value."
+)
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """Two sentences on a promise; {c} stands for the confidence."""
+
+    holds: str
+    """The event that is promised."""
+    silent: str
+    """The events that are not promised."""
+
+
+def meaning(promise: Guarantee) -> Meaning:
+    """Return sentences on what a promise covers and what it leaves open."""
+    population = promise.population
+    beginning = promise.certainty.begins.format(drawn=population.drawn(promise.unit))
+    if promise.delta is not None and population.by_itself:
+        beginning = _capital(population.by_itself) + beginning[0].lower() + beginning[1:]
+    ending = promise.certainty.ends + population.ends + promise.lam.ends
+    holds = beginning + _event_text(promise) + ending + "."
+    return Meaning(holds + NO_MODEL, f"Not {_unpromised_text(promise)}; {ELSEWHERE}")
+
+
+def _event_text(promise: Guarantee) -> str:
+    statement, unit = promise.statement, promise.unit
+    within = promise.population.within if promise.delta is None else ""
+    if not isinstance(statement, Coverage):
+        return within + statement.event.format(mean=unit.mean)
+    if isinstance(promise.certainty, Marginal) and not within:
+        return f"in at least {{c}} of these draws {unit.new} meets the threshold"
+    return f"{within}{unit.share_of} meet the threshold"
+
+
+def _unpromised_text(promise: Guarantee) -> str:
+    statement, population, conditional = promise.statement, promise.population, promise.delta is not None
+    at_once = ["for all categories at once"] if conditional and population.by_itself else []
+    this_set = [] if conditional else ["for this one calibration set"]
+    if not isinstance(statement, Coverage):
+        return _join_alternatives([statement.silent, *this_set, *at_once])
+    return f"{{c}} {_join_alternatives([*population.each(promise.unit), *this_set, *at_once])}"
+
+
+def _join_alternatives(phrases: list[str]) -> str:
+    """Join the parts as "a, b or c"."""
+    return " or ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
+
+
+def meaning_of(card: CalibrationCard) -> Meaning:
+    """Return what the promise says, and what it does not say."""
+    share, sentences = card.promise.confidence, meaning(card.promise.resolve())
+    confidence = "" if share is None else percent(share)
+    silent = sentences.silent.format(c=confidence) + (confidence and EVENLY)
+    named = card.promise.named
+    return Meaning(
+        named(sentences.holds.format(c=confidence)), f"{named(silent)} {about_masks(card)}".rstrip()
+    )
+
+
+def about_masks(card: CalibrationCard) -> str:
+    """Return what readers of the masks may take for granted and must not; empty if there is nothing."""
+    knew_truth = card.loss.subtracts_noise and not card.reference.is_noisy
+    of_loss = None if knew_truth else card.loss.caveat
+    of_parts = None if card.patches is None else f"The masks consist of {card.parts}, shown or hidden."
+    grey = GREY_TEXT if card.is_grey else None
+    return card.promise.named(" ".join(filter(None, (of_parts, grey, of_loss, _about_noise(card)))))
+
+
+def _about_noise(card: CalibrationCard) -> str | None:
+    """Return what a promise by noisy references takes for granted; None if y was the truth."""
+    reference = card.reference
+    if not reference.is_noisy:
+        return None
+    if not card.loss.subtracts_noise:
+        return (
+            f"The calibration images have {reference.text} in the place of a truth. Where the noise has mean "
+            "0 and is independent of the input, the loss to it is on average at least that to the clean "
+            "image, for which the promise then holds too."
+        )
+    if reference.repeats == 2:
+        return "The noise of one repeat must be independent of that of the other."
+    return (
+        "The noise model is assumed, not measured: if it says too much noise, more is subtracted than there "
+        "is, and the promise does not hold."
+    )
+
+
+def all_hidden_text(hides: str) -> str:
+    """Return the text for masks that hide everything because nothing less keeps the promise."""
+    return (
+        f"Only hiding {hides} completely keeps this promise: that it is kept says nothing about the network."
+    )
+
+
+def promised_here(promise: str, caveat: Caveat | None) -> str:
+    """Return the promise, or a note that there is none for images that another network made."""
+    if caveat is None or not caveat.other:
+        return promise
+    return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
+
+
+def formula_here(formula: str, caveat: Caveat | None) -> list[str]:
+    """Return the promise as a formula, as the last line; none for images that another network made."""
+    return [] if caveat is not None and caveat.other else [formula]
+
+
+def release_promise(
+    card: CalibrationCard, share: float, caveat: Caveat | None = None, *, each: bool = False
+) -> tuple[str, str]:
+    """Return what is promised of the images released, as a condition if it was chosen after looking.
+
+    Returns:
+        a sentence, and a formula: empty where nothing is promised, for images that another network made.
+    """
+    unit, misses = card.promise.resolve().unit, "miss the threshold"
+    if isinstance(unit, Group):
+        misses = (
+            f"do not keep the threshold on {unit.images}" if unit.share < 1 else f"{misses} on some image"
+        )
+    drawn = f"in expectation over calibration {unit.plural} and new {unit.plural}"
+    text = f"Of the {unit.plural} released under their masks, at most {percent(share)} {misses}, {drawn}."
+    failure = f"{unit.statistic_of(card.loss.name)} > {card.threshold:.4g}"
+    left = f"E[#{{released, {failure}}} / max(1, #released)]"
+    if each:
+        text = f"Of all new {unit.plural}, at most {percent(share)} are released and {misses}, {drawn}."
+        left = f"P(released, {failure})"
+    text = f"If this had been fixed beforehand: o{text[1:]}" if card.exploratory else text
+    if card.loss.subtracts_noise and card.reference.is_noisy:
+        more = f"{'about' if card.loss.allowance == 'clt' else 'at most'} {percent(card.loss.eta or 0.0)}"
+        text += f" The noise of the references adds {more} of all new {unit.plural} to those that {misses}."
+    sentence = promised_here(card.promise.named(text), caveat)
+    is_other = caveat is not None and caveat.other
+    return sentence, "" if is_other else card.promise.named(f"{left} <= {share:g}")
+
+
+def network_label(network: Network | None) -> str:
+    """Return the network's name and the start of its fingerprint."""
+    if network is None:
+        return "unknown"
+    return network.name + ("" if network.fingerprint is None else f" ({network.fingerprint[:8]})")
+
+
+ANY_SIZE = "any size"
+"""Name, among other scores, of the score itself where its masks are in parts of any size."""
+LABELS = {
+    ANY_SIZE: "the same score in parts of any size",
+    "trained": "the trained network",
+    "packaged": "the packaged score",
+    "residual": "|x - y_hat|",
+    "gradient": "the gradient of y_hat",
+    "spread": "the local spread of y_hat",
+    "constant": "a constant score",
+}
+
+
+def label_of(score: str) -> str:
+    """Return a score in words."""
+    return LABELS.get(score, score)
+
+
+def comparison_text(comparison: ScoreComparison, *, best: bool = True) -> str:
+    """Return how much other scores would hide beside the masks of a score, and the best possible masks."""
+    known = [*LABELS, *comparison.others]
+    others = {label_of(name): comparison.others[name] for name in sorted(comparison.others, key=known.index)}
+    if best and comparison.oracle is not None:
+        others["the best possible masks"] = comparison.oracle
+    (first, hidden), *rest = others.items()
+    texts = [f"{first} would hide {times(hidden, comparison)}"]
+    texts += [f"{name} {times(share, comparison)}" for name, share in rest]
+    return f"On {comparison.n} {comparison.part} images, {', '.join(texts)}."
+
+
+def times(hidden: float, comparison: ScoreComparison) -> str:
+    """Return a hidden share as a multiple of that of a score."""
+    if not comparison.hidden:
+        return "as much" if not hidden else "more"
+    ratio = f"{hidden / comparison.hidden:.2g}"
+    return "as much" if ratio == "1" else f"{ratio} times as much"
+
+
+def useless_text(comparison: ScoreComparison) -> str | None:
+    """Return that the score is no better than one value everywhere; None where it is, or was not compared."""
+    constant = comparison.others.get("constant")
+    if constant is None or comparison.hidden < constant:
+        return None
+    return (
+        f"The score is no better than one value everywhere, which on {comparison.n} {comparison.part} images "
+        f"would hide {times(constant, comparison)}. Train one, or use another."
+    )
+
+
+def judged_text(comparison: ScoreComparison) -> str:
+    """Return the hidden share before a calibration, and its interval over nine of ten sets of such images."""
+    hidden = rounded_share(comparison.hidden)
+    if comparison.interval is not None:
+        low, high = map(rounded_share, comparison.interval)
+        hidden += f" ({low} to {high})"
+    return (
+        f"With 90\N{NO-BREAK SPACE}% of the {comparison.n} {comparison.part} images within "
+        f"{comparison.threshold:.3g}, its masks hide {hidden} of {comparison.whole}."
+    )

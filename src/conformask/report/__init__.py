@@ -1,1 +1,0 @@
-"""Report of an evaluation: from records to figures and a one-file HTML page. Loads no torch."""

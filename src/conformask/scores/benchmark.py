@@ -1,0 +1,258 @@
+"""Benchmark of a score: its masks on selection images, compared with the best and with other scores."""
+
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from conformask.arrays import Images, Loss
+from conformask.errors import ConformaskWarning
+from conformask.images.rows import uniform
+from conformask.images.triplets import Triplets
+from conformask.masks.critical import (
+    NO_GRID,
+    ScoredBatch,
+    critical_lambdas,
+    hidden_curves,
+    lambda_grid,
+    mask_size,
+    oracle,
+    unmasked_loss,
+)
+from conformask.masks.families import Binary
+from conformask.masks.families import family as family_by_name
+from conformask.masks.family import Family
+from conformask.promises.intervals import correlation
+from conformask.promises.order import marginal_rank, smallest, smallest_marginal_set
+from conformask.records import names
+from conformask.records.record import Array
+from conformask.records.selection import ScoreComparison
+from conformask.records.words import ANY_SIZE, times
+from conformask.scores.given import BY_VALUE
+from conformask.scores.given import NAME as GIVEN
+from conformask.scores.scorer import Heuristic, Scorer
+from conformask.scores.scoring import scored, scored_batches
+from conformask.scores.steps import Patches, for_loss
+from conformask.scores.untrained import Untrained
+
+CONFIDENCE = 0.9
+"""Confidence of the promise at which scores are compared."""
+IMAGES, POINTS = 64, 64
+"""Numbers of selection images and of grid points with which scores are compared."""
+DRAWS, LEVEL = 1000, 0.9
+"""Number of resampled sets of images, and the level of the intervals derived from them."""
+HARDLY = 0.95
+"""A score is hardly useful if its masks are at least this fraction of those of a constant score."""
+CONSTANT = "constant"
+WITHOUT_TRAINING = (*names.UNTRAINED, GIVEN)
+"""Names of the scores that need no training."""
+
+
+def constant(x: Images, y_hat: Images) -> Images:
+    """Return one value everywhere: all pixels are masked alike."""
+    return torch.ones_like(y_hat[:, :1])
+
+
+@dataclass(frozen=True)
+class HiddenShares:
+    """Mask sizes of a score, calibrated and measured on the same images."""
+
+    sizes: Array
+    """Mask size of each image, (n,)."""
+    drawn: Array
+    """Mean mask size of each resampled set, calibrated by itself, (DRAWS,)."""
+
+    @property
+    def share(self) -> float:
+        """The mean mask size over images."""
+        return float(self.sizes.mean())
+
+    def is_clearly_less(self, than: "HiddenShares") -> bool:
+        """Return whether less is hidden than by the other, and so in nearly all resampled sets of both."""
+        return self.is_less(than, _TAILS[1])
+
+    def is_less(self, than: "HiddenShares", sure: float) -> bool:
+        """Return whether less is hidden than by the other, and so in a share `sure` of resampled sets."""
+        return self.share < than.share and float(np.mean(self.drawn < than.drawn)) >= sure
+
+
+@dataclass(frozen=True)
+class ScoreBenchmark:
+    """Selection images, a promise, and the mask sizes of other scores and of the best masks.
+
+    All are calibrated and measured on the same images, IMAGES of as many groups as there are, with the family
+    of the score to be measured; beside maps of a user's, whose masks go by value, with that of the loss.
+    """
+
+    images: Triplets
+    loss: Loss
+    family: Family
+    threshold: float
+    counts: Array
+    """Number of times that each image is in each resampled set, (DRAWS, n); groups are drawn whole."""
+    others: Mapping[str, HiddenShares]
+    """Mask sizes of scores without training, and of a constant score, by name."""
+    unmasked: Array
+    """Losses of the images without a mask, (n,)."""
+    oracle: float | None
+    """The mean size of the best masks, where they are known."""
+
+    @classmethod
+    def on(cls, selection: Triplets, loss: Loss, family: Family, threshold: float) -> "ScoreBenchmark | None":
+        """Measure the other scores; None where images are too few for the promise or the threshold is 0."""
+        first = spread_over_groups(selection, IMAGES)
+        if len(first) < smallest_marginal_set(CONFIDENCE) or threshold <= 0:
+            return None
+        scorers: dict[str, Scorer] = {
+            **{name: Untrained(name).of(first, loss) for name in names.UNTRAINED},
+            CONSTANT: Heuristic(constant, 1),
+        }
+        items = {
+            name: list(scored(for_loss(each, loss), first, f"comparing {name}"))
+            for name, each in scorers.items()
+        }
+        counts, terms, usual = counts_of(first.groups), (loss, family, threshold), family
+        if family.settings() == BY_VALUE and loss.family is not None:
+            usual = family_by_name(loss.family, loss.exponent or 1.0)
+        # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed, but
+        # no object is shown in part
+        family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) and not loss.terms.of_objects else {}
+        others = {
+            name: hidden_of(each, loss, family_of.get(name, usual), threshold, counts)
+            for name, each in items.items()
+        }
+        unmasked = torch.cat([unmasked_loss(loss, item.batch) for item in items[CONSTANT]]).cpu().numpy()
+        return cls(first, *terms, counts, others, unmasked, _best(items[CONSTANT], loss, threshold))
+
+    def share(self, scorer: Scorer) -> float:
+        """Return the hidden share alone, for use during training."""
+        _, sizes = _calibrated(self.items(scorer), self.loss, self.family, self.threshold)
+        return float(sizes.mean())
+
+    def compare(self, scorer: Scorer) -> ScoreComparison:
+        """Compare the hidden share of a score with those of all others, and of itself without patches."""
+        if isinstance(scorer, Patches):
+            alone = self.others.get(scorer.name) or self.hidden(self.items(scorer.scorer))
+            beside = replace(self, others={**self.others, ANY_SIZE: alone})
+            return beside.comparison(scorer.name, self.hidden(self.items(scorer)))
+        return self.comparison(scorer.name, self.others.get(scorer.name) or self.hidden(self.items(scorer)))
+
+    def comparison(self, name: str, hidden: HiddenShares) -> ScoreComparison:
+        """Compare mask sizes under a score with those under all others."""
+        others = {other: shares for other, shares in self.others.items() if other != name}
+        low, high = np.quantile(hidden.drawn, _TAILS)
+        return ScoreComparison(
+            n=len(self.images),
+            threshold=self.threshold,
+            hidden=hidden.share,
+            interval=(float(low), float(high)),
+            others={other: shares.share for other, shares in others.items()},
+            clearly_less=tuple(other for other, shares in others.items() if shares.is_clearly_less(hidden)),
+            oracle=self.oracle,
+            correlation=correlation(hidden.sizes, self.unmasked),
+            in_region=self.loss.terms.region,
+            of_objects=self.loss.terms.of_objects,
+        )
+
+    def hidden(self, items: list[ScoredBatch]) -> HiddenShares:
+        """Return mask sizes of the images with scores, in their order."""
+        return hidden_of(items, self.loss, self.family, self.threshold, self.counts)
+
+    def items(self, scorer: Scorer) -> list[ScoredBatch]:
+        """Score the images."""
+        return list(scored_batches(for_loss(scorer, self.loss), self.images))
+
+
+_TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
+
+
+def spread_over_groups(triplets: Triplets, n: int) -> Triplets:
+    """Return at most n triplets of as many groups as there are: one of each, then another of each, ..."""
+    taken: Counter[str] = Counter()
+    turns = np.empty(len(triplets), int)
+    for place in sorted(range(len(triplets)), key=lambda place: uniform(0, "spread", triplets.names[place])):
+        turns[place] = taken[triplets.groups[place]]
+        taken[triplets.groups[place]] += 1
+    return triplets.select(np.sort(np.argsort(turns, kind="stable")[:n]).tolist())
+
+
+def counts_of(groups: Sequence[str], seed: int = 0) -> Array:
+    """Count how often images are drawn with replacement, (DRAWS, n), as many groups as there are."""
+    _, of_image = np.unique(groups, return_inverse=True)
+    count = int(of_image.max()) + 1
+    draws = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), DRAWS)
+    return np.asarray(draws[:, of_image])
+
+
+def _calibrated(
+    items: list[ScoredBatch], loss: Loss, family: Family, threshold: float
+) -> tuple[Array, Array]:
+    """Return critical lambdas, and the mask sizes at the calibrated lambda, both (n,)."""
+    grid = NO_GRID if loss.monotone else lambda_grid(family, loss, items, POINTS)
+    lambdas = np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
+    lam = smallest(lambdas, marginal_rank(len(lambdas), CONFIDENCE))
+    return lambdas, _hidden_along(items, family, loss, np.array([lam]))[:, 0]
+
+
+def _hidden_along(items: list[ScoredBatch], family: Family, loss: Loss, lambdas: Array) -> Array:
+    return np.concatenate([hidden_curves(item, family, loss, lambdas) for item in items])
+
+
+def hidden_of(
+    items: list[ScoredBatch], loss: Loss, family: Family, threshold: float, counts: Array
+) -> HiddenShares:
+    """Return mask sizes of scored images, and their means in each resampled set of `counts` (DRAWS, n)."""
+    lambdas, sizes = _calibrated(items, loss, family, threshold)
+    order = np.argsort(lambdas)
+    at_each = _hidden_along(items, family, loss, lambdas[order])
+    before = counts[:, order].cumsum(axis=1)
+    ranks = np.array([marginal_rank(int(n), CONFIDENCE) for n in before[:, -1]])
+    places = (before < ranks[:, None]).sum(axis=1)
+    drawn = (counts * at_each[:, places].T).sum(axis=1) / before[:, -1]
+    return HiddenShares(sizes, np.where(ranks > 0, drawn, 1.0))
+
+
+def _best(items: list[ScoredBatch], loss: Loss, threshold: float) -> float | None:
+    masks = [(oracle(loss, item.batch, 1, threshold), loss.region_of(item.batch)) for item in items]
+    known = [mask_size(mask, region) for mask, region in masks if mask is not None]
+    return float(torch.cat(known).mean()) if known else None
+
+
+def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
+    """Warn if a score without training hides less, or a constant score hardly more.
+
+    Another score is recommended only where it hides clearly less: in nineteen of twenty resampled sets.
+    """
+    trains = scorer not in WITHOUT_TRAINING
+    longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
+    if scorer == GIVEN:
+        longer = "are higher values trusted (--higher trusted), and are the maps those of these images?"
+    where = f"on {comparison.n} selection images the masks of"
+    untrained = {name: share for name, share in comparison.others.items() if name != CONSTANT}
+    best = min(untrained, key=lambda name: untrained[name])
+    those = f"{where} scorer {best}, which needs no training, hide {times(untrained[best], comparison)}"
+    if best in comparison.clearly_less:
+        what = "the trained score is not useful yet" if trains else f"scorer {scorer} hides more than another"
+        warnings.warn(
+            f"{what}: {those}; {longer}, or use --scorer {best} (scorer={best!r})",
+            category=ConformaskWarning,
+            stacklevel=3,
+        )
+    elif comparison.hidden >= HARDLY * comparison.others[CONSTANT]:
+        what = "the trained score is" if trains else f"scorer {scorer} is"
+        those = f"{where} a constant score hide {times(comparison.others[CONSTANT], comparison)}"
+        warnings.warn(
+            f"{what} hardly useful: {those}; {longer}, or choose another threshold",
+            category=ConformaskWarning,
+            stacklevel=3,
+        )
+    elif trains and comparison.hidden >= untrained[best]:
+        warnings.warn(
+            f"the trained score may not be useful yet: {those}; with so few images, this may be "
+            f"chance. Add selection images to find out; otherwise {longer}",
+            category=ConformaskWarning,
+            stacklevel=3,
+        )

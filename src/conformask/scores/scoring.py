@@ -1,0 +1,410 @@
+"""Scores and measures of whole collections: batch by batch, part by part, on several devices, resumable."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformask.arithmetic import best_device, full_precision
+from conformask.arrays import Batch, Images, Loss, Score
+from conformask.background import TORCHRUN, main_process, tracked
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.images.scan import labelled
+from conformask.images.triplets import BATCH_SIZE, Triplets
+from conformask.masks.critical import (
+    GRID_POINTS,
+    ScoredBatch,
+    batch_curves,
+    concatenate,
+    lambda_grid,
+    measures,
+    unmasked_loss,
+)
+from conformask.masks.family import Family
+from conformask.promises.data import Curves
+from conformask.records.files import (
+    exclusive_folder,
+    hash_of_parts,
+    hash_of_text,
+    refuse_unclaimed_in,
+    remove_claimed,
+    remove_if_empty,
+)
+from conformask.records.record import Array, claim, read_arrays, write_arrays
+from conformask.records.selection import Selection
+from conformask.scores.level import QUARTERED, level_features_of, quarters_of
+from conformask.scores.scorer import Scorer, called
+
+Scoring = Callable[..., Score]
+"""A function from (x, y_hat), or (x, y_hat, cues), to a score."""
+GRID_IMAGES = 64
+"""Number of selection images that determine the points of a grid."""
+
+
+def scored(
+    scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BATCH_SIZE
+) -> Iterator[ScoredBatch]:
+    """Yield each batch of images of one shape with its score, showing a progress bar.
+
+    Raises:
+        ImageError: see score_of.
+    """
+    return tracked(scored_batches(scorer, triplets, batch_size), title, len(triplets), len)
+
+
+def scored_batches(
+    scorer: Scoring, triplets: Triplets, batch_size: int = BATCH_SIZE
+) -> Iterator[ScoredBatch]:
+    """Yield batches with their scores without a progress bar; on the accelerator where there is one."""
+    device = best_device()
+    for batch in triplets.batches(batch_size):
+        batch = batch.to(device)
+        yield ScoredBatch(batch, score_of(scorer, batch.x, batch.y_hat, batch.names, batch.cues))
+
+
+def score_of(
+    scorer: Scoring,
+    x: Images,
+    y_hat: Images,
+    names: Sequence[str] = ("the images",),
+    cues: Tensor | None = None,
+) -> Score:
+    """Compute the score in full float32 precision, and check it: an invalid score could open masks.
+
+    Raises:
+        MismatchError: the scorer takes maps beside y_hat, and there are none, or of another shape.
+        ImageError: the score or a feature is NaN or infinite, the score negative, or of another size than
+            y_hat; names the image.
+    """
+    if isinstance(scorer, Scorer) and cues is not None:
+        cues = scorer.own(cues)
+    _check_cues(getattr(scorer, "cue_channels", 0), y_hat, cues, names[0])
+    with torch.no_grad(), full_precision(y_hat):
+        score = called(scorer, x, y_hat, cues)
+    shape, expected = tuple(score.map.shape), tuple(y_hat.shape)
+    if shape not in (expected, (expected[0], 1, *expected[2:])):
+        raise ImageError(
+            f"the score of {names[0]!r} has shape {shape}, but y_hat has {expected}: return the same size, "
+            "with one channel or as many as y_hat"
+        )
+    usable = ((score.map >= 0) & score.map.isfinite()).flatten(1).all(dim=1)
+    if score.features is not None:
+        usable = usable & score.features.isfinite().all(dim=1)
+    if not bool(usable.all()):
+        first = int(usable.int().argmin())
+        raise ImageError(
+            f"the score of {names[min(first, len(names) - 1)]!r} is negative, NaN or infinite: scores must "
+            "be finite and at least 0"
+        )
+    return score
+
+
+def _check_cues(needed: int, y_hat: Images, cues: Tensor | None, name: str) -> None:
+    if not needed:
+        return
+    expected = (len(y_hat), needed, *y_hat.shape[2:])
+    if cues is None:
+        raise MismatchError(
+            f"{name!r} comes without the maps that its score needs: give them as in the calibration, "
+            "cues= (Python) or the folder of --score-from, --cues or --objects (command line)"
+        )
+    if tuple(cues.shape) != expected:
+        raise MismatchError(
+            f"the maps of {name!r} have shape {tuple(cues.shape)}, but the score is read from {expected}"
+        )
+
+
+def selection_record(
+    scorer: Scorer,
+    selection: Triplets,
+    loss: Loss,
+    families: Sequence[Family],
+    points: int = GRID_POINTS,
+    unmasked: Array | None = None,
+    *,
+    levels: bool = True,
+) -> Selection:
+    """Compute unmasked losses of the selection images, and for each family a grid and the curves on it.
+
+    If `levels`, so are features of the images, and curves of quarters of some, from which the level of an
+    image is fitted. The unmasked losses are those where lambda is infinite, unless they are given.
+    """
+    n, first = len(selection), min(GRID_IMAGES, len(selection))
+    items = list(scored(scorer, selection.select(range(first)), "grids"))
+    grids = {family.name: lambda_grid(family, loss, items, points) for family in families}
+    rest = scored(scorer, selection.select(range(first, n)), "selection") if first < n else []
+    features, parts, quarters = [], defaultdict(list), defaultdict(list)
+    for item in chain(items, rest):
+        for family in families:
+            parts[family.name].append(measures(item, family, loss, grids[family.name]))
+        if not levels:
+            continue
+        features.append(level_features_of(item))
+        for quarter in quarters_of(item, loss) if sum(map(len, features)) <= QUARTERED else ():
+            columns = {"names": np.array(quarter.batch.names), "features": level_features_of(quarter)}
+            for family in families:
+                losses, size = batch_curves(quarter, family, loss, grids[family.name])
+                quarters[family.name].append(columns | {"distance": losses, "size": size})
+
+    def curves(of_families: Mapping[str, Sequence[dict[str, Array]]]) -> dict[str, Curves]:
+        return {
+            name: Curves.from_arrays(concatenate(of_family) | {"grid": grids[name]})
+            for name, of_family in of_families.items()
+        }
+
+    of_images = {name: labelled(of_family, selection) for name, of_family in curves(parts).items()}
+    group_of = dict(zip(selection.names, selection.groups, strict=True))
+    of_quarters = {
+        name: replace(of_family, group=np.array([group_of[each] for each in of_family.names]))
+        for name, of_family in curves(quarters).items()
+    }
+    unmasked = next(iter(of_images.values())).loss[:, -1] if unmasked is None else unmasked
+    of_levels = np.concatenate(features) if features else None
+    return Selection(loss.terms, unmasked, of_images, None, of_levels, of_quarters)
+
+
+def unmasked_losses(selection: Triplets, loss: Loss) -> Array:
+    """Compute the loss of every image without a mask, (n,) float64."""
+    batches = tracked(selection.batches(), "losses without a mask", len(selection), len)
+    losses = (unmasked_loss(loss, batch.to(best_device())) for batch in batches)
+    return np.concatenate([each.detach().double().cpu().numpy() for each in losses])
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The devices that share the work, and the folder of its finished parts.
+
+    Args:
+        devices: passed to Lightning, which starts this program again for each device; "auto" takes all.
+        nodes: number of machines, passed to Lightning.
+        parts: a folder for finished parts, from which a killed run resumes; it is removed at the end. Several
+            devices share the work through it. Training has its run folder instead.
+
+    Raises:
+        InvalidArgumentError: the devices are invalid or more than there are, or there are no nodes.
+
+    Examples:
+        >>> import conformask as cm
+        >>> cm.Compute(parts="parts").devices
+        1
+    """
+
+    devices: int | str = 1
+    nodes: int = 1
+    parts: str | Path | None = None
+
+    def __post_init__(self) -> None:
+        check_devices(self.devices)
+        if self.nodes < 1:
+            raise InvalidArgumentError(f"nodes = {self.nodes}: must be a number above 0")
+
+
+def _nothing() -> None:
+    """Wait for no other process."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share the work."""
+
+    rank: int = 0
+    """The number of this process."""
+    count: int = 1
+    wait: Callable[[], None] = _nothing
+    """Function that returns when every process has called it."""
+
+    @property
+    def is_first(self) -> bool:
+        """True in the one process that does what is done once."""
+        return self.rank == 0
+
+
+def launch(compute: Compute) -> Processes:
+    """Start the processes that share the work, one for each device on each node; this one may be all.
+
+    Raises:
+        InvalidArgumentError: see check_processes.
+    """
+    if compute.devices in (1, "1") and compute.nodes == 1:
+        check_processes(1)
+        return Processes()
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(devices=compute.devices, num_nodes=compute.nodes)
+    check_processes(fabric.world_size)
+    fabric.launch()
+    return Processes(fabric.global_rank, fabric.world_size, fabric.barrier)
+
+
+def check_processes(processes: int) -> None:
+    """Refuse a number of processes that disagrees with what started this one.
+
+    Several that work as one each would all write every file; one that is not the first would write none.
+
+    Raises:
+        InvalidArgumentError: torchrun started another number, or this one is not the first; suggests what to
+            change.
+    """
+    started = os.environ.get("WORLD_SIZE", "1") if TORCHRUN in os.environ else str(processes)
+    if int(started) != processes:
+        raise InvalidArgumentError(
+            f"torchrun started {started} processes, but --devices and --nodes specify {processes}: set "
+            "--devices to its --nproc-per-node and --nodes to its --nnodes"
+        )
+    if processes == 1 and not main_process():
+        raise InvalidArgumentError(
+            "this process is not the first of several (LOCAL_RANK, NODE_RANK or torch.distributed say so), "
+            "but --devices and --nodes specify one: unset these variables, or give the number of processes"
+        )
+
+
+def check_devices(devices: int | str) -> None:
+    """Refuse devices that Lightning would fail on, or more than this machine has.
+
+    Raises:
+        InvalidArgumentError: the devices are invalid or too many; says how many there are.
+    """
+    if devices in ("auto", 1, "1"):
+        return
+    from lightning.fabric import Fabric
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    cores = os.cpu_count() or 1
+    available = cores if best_device().type == "cpu" else torch.accelerator.device_count()
+    try:
+        requested = Fabric(devices=devices).world_size
+    except (TypeError, ValueError, MisconfigurationException):
+        requested = 0
+    if not 0 < requested <= available:
+        raise InvalidArgumentError(
+            f"devices = {devices}: this machine has {available}; give a number, or auto"
+        )
+
+
+ONE_DEVICE, ALL_DEVICES = Compute(), Compute("auto")
+
+
+RECORD, CONTENTS = "parts.json", "contents"
+PART = 64
+"""Number of images in a part: at most this many have to be repeated when a run is killed."""
+Measure = Callable[[ScoredBatch], dict[str, Array]]
+
+
+def check_parts(compute: Compute) -> None:
+    """Refuse several processes without a folder that they share.
+
+    Raises:
+        InvalidArgumentError: there are several, and there is no folder for their parts.
+    """
+    if compute.parts is None and (compute.devices not in (1, "1") or compute.nodes > 1):
+        raise InvalidArgumentError("several devices need a folder for their parts: Compute(parts=...)")
+
+
+@contextmanager
+def parts_folder(compute: Compute) -> Iterator[None]:
+    """Own the folder of parts while they are made and used; keep it where a run can be resumed.
+
+    Without a folder the measures are kept in memory, which are small. Images are never kept.
+
+    Raises:
+        InvalidArgumentError: several processes without a folder that they share.
+        OutputError: another process makes parts in it, or something else lies there.
+    """
+    check_parts(compute)
+    if compute.parts is None:
+        yield
+        return
+    used, folder = False, Path(compute.parts)
+    refuse_unclaimed_in(folder)
+    try:
+        with exclusive_folder(folder):
+            yield
+            used = True
+    finally:
+        if main_process() and (used or not any(folder.glob("part-*"))):
+            remove_claimed(folder / RECORD)
+            remove_if_empty(folder)
+
+
+def gathered(
+    scorer: Scorer, triplets: Triplets, measure: Measure, title: str, key: object, compute: Compute
+) -> dict[str, Array]:
+    """Compute the measures of all images, in their order, whatever the batches and processes.
+
+    `key` identifies the measures; parts of a killed run are reused if it, the scorer and the images are the
+    same.
+
+    Raises:
+        MismatchError: parts that another process should have written are not there.
+    """
+    starts = range(0, len(triplets), PART)
+    if compute.parts is None:
+        items = _batches(scorer, triplets, starts)
+        return concatenate(measure(item) for item in tracked(items, title, len(triplets), len))
+    fingerprint = _fingerprint(scorer, triplets, key)
+    folder = Path(compute.parts)
+    files = [folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
+    processes = launch(compute)
+    if processes.is_first:
+        claim(folder / RECORD, {}, [file.name for file in files])
+    processes.wait()
+    mine = range(processes.rank, len(files), processes.count)
+    for place in tracked(mine, title, len(mine)):
+        own = starts[place : place + 1]
+        if not _is_of(files[place], _part(triplets, own[0])):
+            items = _batches(scorer, triplets, own)
+            write_arrays(files[place], concatenate(_with_contents(measure, item) for item in items))
+    processes.wait()
+    columns = concatenate(map(read_arrays, files))
+    processes.wait()
+    del columns[CONTENTS]
+    return columns
+
+
+def _batches(scorer: Scorer, triplets: Triplets, starts: range) -> Iterator[ScoredBatch]:
+    for start in starts:
+        yield from scored_batches(scorer, _part(triplets, start), BATCH_SIZE)
+
+
+def _part(triplets: Triplets, start: int) -> Triplets:
+    return triplets.select(range(start, min(start + PART, len(triplets))))
+
+
+def _with_contents(measure: Measure, item: ScoredBatch) -> dict[str, Array]:
+    return {**measure(item), CONTENTS: _contents(item.batch)}
+
+
+def _contents(batch: Batch) -> Array:
+    """Return for each image a hash of everything known about it."""
+    images = (batch.x, batch.y_hat, batch.y, batch.region, batch.cues, batch.y_labels)
+    columns = (batch.names, batch.category, batch.weight)
+
+    def parts(place: int) -> Iterator[bytes]:
+        for values in images:
+            yield b"none" if values is None else values[place].cpu().numpy().tobytes()
+        for column in columns:
+            yield repr(column and column[place]).encode()
+
+    return np.array([hash_of_parts(parts(place)) for place in range(len(batch))])
+
+
+def _is_of(file: Path, images: Triplets) -> bool:
+    """Return whether a part is finished, for exactly these images; damaged or other ones are made again."""
+    with suppress(MismatchError):
+        kept = read_arrays(file).get(CONTENTS) if file.is_file() else None
+        return kept is not None and kept.tolist() == [
+            each for batch in images.batches() for each in _contents(batch).tolist()
+        ]
+    return False
+
+
+def _fingerprint(scorer: Scorer, triplets: Triplets, key: object) -> str:
+    parts = repr((scorer.fingerprint, triplets.names, *triplets.reading.facts, key))
+    return hash_of_text(parts)[:16]

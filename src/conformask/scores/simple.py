@@ -1,0 +1,152 @@
+"""Scores that learn nothing: baselines that a trained score has to beat."""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from conformask.arithmetic import image_means, resized
+from conformask.arrays import Images, PerImage
+from conformask.scores.networks import compared
+
+Higher = Literal["distrusted", "trusted"]
+"""What higher values of a map mean."""
+WINDOW = 7
+"""Side of the window in pixels."""
+
+
+def local_spread(x: Images, y_hat: Images) -> Images:
+    """Compute the standard deviation of y_hat in a window around each pixel, (N, 1, *space).
+
+    That is sqrt(mean(v^2) - mean(v)^2) of the values v of y_hat in [0, 1], over 7 pixels along each axis,
+    where the pixels at the borders of the image are repeated, and averaged over channels. Takes any
+    (x, y_hat), for Heuristic(local_spread, channels); on the command line it is --scorer spread. Networks err
+    most at edges and in textures, so a trained score should give smaller masks than this one.
+
+    Examples:
+        >>> import torch
+        >>> import conformask as cm
+        >>> cm.local_spread(torch.rand(2, 3, 8, 8), torch.rand(2, 3, 8, 8)).shape
+        torch.Size([2, 1, 8, 8])
+    """
+    half, dimensions = WINDOW // 2, y_hat.ndim - 2
+    pooled = {2: F.avg_pool2d, 3: F.avg_pool3d}[dimensions]
+    padded = F.pad(y_hat, (half, half) * dimensions, mode="replicate")
+    mean, square = pooled(padded, WINDOW, 1), pooled(padded**2, WINDOW, 1)
+    return (square - mean**2).clamp(min=0).sqrt().mean(dim=1, keepdim=True)
+
+
+def residual(x: Images, y_hat: Images) -> Images:
+    """Compute |x - y_hat|, (N, 1, *space), averaged over channels; x is resized to the size of y_hat.
+
+    If x has more or fewer channels than y_hat, those that `compared` selects are used. For
+    Heuristic(residual, channels).
+
+    Examples:
+        >>> import torch
+        >>> import conformask as cm
+        >>> cm.residual(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).mean()
+        tensor(1.)
+    """
+    change: Images = (compared(resized(x, y_hat), y_hat.shape[1]) - y_hat).abs()
+    return change.mean(dim=1, keepdim=True)
+
+
+def gradient(x: Images, y_hat: Images) -> Images:
+    """Compute how far each pixel of y_hat is from its neighbours along all axes, (N, 1, *space).
+
+    It is the mean over channels of the sum of absolute differences, for Heuristic(gradient, channels).
+
+    Examples:
+        >>> import torch
+        >>> import conformask as cm
+        >>> cm.gradient(torch.zeros(1, 1, 2, 2), torch.ones(1, 1, 2, 2)).mean()
+        tensor(0.)
+    """
+    total = torch.zeros_like(y_hat)
+    for axis in range(2, y_hat.ndim):
+        steps, edge = y_hat.diff(dim=axis).abs(), torch.zeros_like(y_hat.narrow(axis, 0, 1))
+        total = total + torch.cat([steps, edge], dim=axis) + torch.cat([edge, steps], dim=axis)
+    return total.mean(dim=1, keepdim=True)
+
+
+SIMPLE: Mapping[str, Callable[[Images, Images], Images]] = {
+    "spread": local_spread,
+    "residual": residual,
+    "gradient": gradient,
+}
+"""Simple scores by their names in run folders and on the command line."""
+RECIPES: Mapping[str, str] = {
+    "spread": f"standard deviation of y_hat in windows of {WINDOW} pixels a side, borders repeated, "
+    "mean over channels",
+    "residual": "|x - y_hat|, x resized to y_hat, mean over channels",
+    "gradient": "sum of |y_hat - neighbour| along all axes, mean over channels",
+}
+"""How each simple score is computed, as runs record it."""
+MAP = re.compile(r"map (\d+)(, higher trusted)?")
+"""Names of the scores that are maps beside y_hat, counted from 1."""
+
+
+def map_names(count: int) -> list[str]:
+    """Return the names of the scores that `count` maps beside y_hat give, two of each."""
+    return [f"map {place}{way}" for place in range(1, count + 1) for way in ("", ", higher trusted")]
+
+
+@dataclass(frozen=True)
+class Simple:
+    """Head of a simple score or a map, which is its own output; fitted for no loss, with nothing to train."""
+
+    name: str
+    family: ClassVar[str] = "water_filling"
+    fitted_for: ClassVar[None] = None
+    start: ClassVar[float] = 0.0
+
+    @property
+    def map(self) -> tuple[int, Higher] | None:
+        """The place of the map that it is, and what higher values mean; None where it is no map."""
+        found = MAP.fullmatch(self.name)
+        return None if found is None else (int(found[1]) - 1, "trusted" if found[2] else "distrusted")
+
+    @property
+    def by_value(self) -> bool:
+        """True for a map, whose values are no estimates of errors: only their order counts."""
+        return self.map is not None
+
+    def outputs(self, channels: int, per_channel: bool) -> int:
+        """Return 1, whatever the channels of the score."""
+        return 1
+
+    def loss(self, output: Images, y: Images, y_hat: Images, noise: Images | None = None) -> PerImage:
+        """Compute the squared difference from the mean error: the loss that training would minimise."""
+        return image_means((output - (y - y_hat).abs().mean(dim=1, keepdim=True)).square())
+
+    def score(self, output: Images) -> Images:
+        """Return the output itself."""
+        return output
+
+
+class SimpleNetwork(nn.Module):
+    """A module that computes a simple score from the input of a score network; see `network_input`.
+
+    Args:
+        name: of SIMPLE, or of `map_names(maps)`.
+        channels: channels of y_hat, which are the last of the input.
+        maps: number of maps beside y_hat, each of which has two channels before those of y_hat.
+    """
+
+    def __init__(self, name: str, channels: int, maps: int = 0) -> None:
+        super().__init__()
+        self.name, self.channels = name, channels
+        of_map = Simple(name).map
+        self.place = None if of_map is None else 2 * (of_map[0] - maps) + (of_map[1] == "trusted") - channels
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Compute the score, (N, 1, *space)."""
+        images = (inputs + 1) / 2
+        if self.place is not None:
+            return images[:, self.place, None]
+        return SIMPLE[self.name](images[:, : -self.channels], images[:, -self.channels :])

@@ -1,1 +1,0 @@
-"""Training with Lightning, shared by all networks."""

@@ -1,1 +1,0 @@
-"""The viewer: a local web application that shows images with their masks, and moves the promise."""

@@ -1,1 +1,0 @@
-"""Numbers, promises and measurements in words; neither torch nor pages."""

@@ -1,0 +1,450 @@
+"""The widget in the real napari: its masks are the masker's, and its words the web viewer's."""
+
+import errno
+import re
+from dataclasses import replace
+from html import unescape
+
+import dask.array as da
+import numpy as np
+import pytest
+import tifffile
+from runs_of_fields import Run, pair, run_of, spread
+
+import conformask as cm
+from conformask.extras.napari.words import BAD, TONES
+from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at
+from conformask.masker.arguments import pair_of
+from conformask.records.geometry import Geometry
+from conformask.records.numbers import share
+
+pytestmark = pytest.mark.xdist_group("napari")
+
+SPACE = "\N{NO-BREAK SPACE}"
+
+
+def stack(seeds, shape, channels=1):
+    """x and y_hat, the images along the first axis."""
+    x, y_hat, _ = zip(*(pair(seed, shape, channels) for seed in seeds), strict=True)
+    return np.stack(x), np.stack(y_hat)
+
+
+def layers_of(widget, x, y_hat, **where):
+    viewer = widget._viewer
+    return viewer.add_image(x, name="raw"), viewer.add_image(y_hat, name="restored", **where)
+
+
+def said() -> list[str]:
+    from napari.utils.notifications import notification_manager
+
+    return [record.message for record in notification_manager.records]
+
+
+@pytest.mark.parametrize("tone", sorted({*TONES.values(), BAD}))
+def test_white_letters_are_read_on_every_tone(tone):
+    channels = np.array([int(tone[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    assert 1.05 / (linear @ [0.2126, 0.7152, 0.0722] + 0.05) >= 4.5
+
+
+UM = {"units": ("µm", "µm"), "axis_labels": ("y", "x"), "scale": (0.5, 0.25), "translate": (3, 4)}
+
+
+def test_a_plane(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    registered = np.array([[1, 0, 7], [0, 1, 8], [0, 0, 1]])
+    mask = masked(planes, *layers_of(widget, x, y_hat, rotate=30, affine=registered, **UM))
+    expected = planes.masker(x, y_hat)
+    assert 0.02 < 1 - expected.mean() < 0.98, "a mask that says something"
+    np.testing.assert_array_equal(np.asarray(mask.data), expected)
+    assert mask.data.dtype == np.float32
+    restored = widget._viewer.layers["restored"]
+    for what in ("scale", "translate", "rotate", "shear"):
+        np.testing.assert_array_equal(getattr(mask, what), getattr(restored, what))
+    assert (mask.units, mask.axis_labels) == (restored.units, ("y", "x"))
+    np.testing.assert_array_equal(mask.affine.affine_matrix, registered)
+    assert mask.affine is not restored.affine, "moving one would move the other"
+    assert mask.name == "mask of restored"
+    assert said() == []
+
+
+@pytest.mark.parametrize(("scale", "unit"), [((0.5, 0.25), "µm"), ((500, 250), "nm"), ((0.5, 0.25), "pixel")])
+def test_another_spacing_than_that_of_the_calibration_is_said(widget, masked, planes, tmp_path, scale, unit):
+    card = replace(planes.masker.card, geometry=Geometry((0.5, 0.5), "µm"))
+    run = Run(tmp_path, replace(planes.masker, card=card).save(tmp_path))
+    x, y_hat, _ = pair(50, (48, 40))
+    masked(run, *layers_of(widget, x, y_hat, scale=scale, units=(unit, unit)))
+    about = "a spacing of 0.5 x 0.25 µm: the promise was calibrated on 0.5 x 0.5 µm"
+    assert (about in widget.about_image.value) == (unit != "pixel")
+
+
+def test_colour_and_opacity(widget, masked, colour):
+    x, y_hat, _ = pair(50, (48, 40), channels=3)
+    opaque = np.concatenate([y_hat, np.full((48, 40, 1), 255, np.uint8)], axis=-1)
+    mask = masked(colour, *layers_of(widget, x, opaque))
+    np.testing.assert_array_equal(np.asarray(mask.data), colour.masker(x, y_hat))
+    assert (mask.rgb, mask.data.shape) == (False, (48, 40))
+
+
+def test_each_time_point_is_an_image_of_its_own(widget, masked, planes):
+    x, y_hat = stack(range(50, 54), (48, 40))
+    x = x[:, ::2, ::2]
+    where = {"scale": (10, 0.5, 0.5), "units": ("s", "µm", "µm"), "axis_labels": ("t", "y", "x")}
+    mask = masked(planes, *layers_of(widget, x, y_hat, **where))
+    expected = [planes.masker(*each) for each in zip(x, y_hat, strict=True)]
+    np.testing.assert_array_equal(np.asarray(mask.data), np.stack(expected))
+    assert mask.axis_labels == ("t", "y", "x")
+    for at in (0, 3):
+        widget._viewer.dims.set_point(0, 10 * at)
+        hidden = share(float(1 - expected[at].mean(dtype=np.float64)))
+        assert f"restored at {at}: <b>mask size {hidden}</b>" in widget.about_image.value
+
+
+def test_time_points_of_volumes(widget, masked, volumes):
+    x, y_hat = stack((50, 51), (6, 32, 24))
+    where = {"scale": (9, 2, 0.5, 0.5), "units": ("s", *["µm"] * 3), "axis_labels": ("t", "z", "y", "x")}
+    mask = masked(volumes, *layers_of(widget, x, y_hat, **where))
+    expected = [volumes.masker(*each) for each in zip(x, y_hat, strict=True)]
+    np.testing.assert_array_equal(np.asarray(mask.data), np.stack(expected))
+    np.testing.assert_array_equal(mask.scale, (9, 2, 0.5, 0.5))
+    assert mask.axis_labels == ("t", "z", "y", "x")
+
+
+def test_an_input_that_is_larger_than_its_output(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    larger = np.repeat(x, 2, axis=0)
+    mask = masked(planes, *layers_of(widget, larger, y_hat))
+    np.testing.assert_array_equal(np.asarray(mask.data), planes.masker(larger, y_hat))
+
+
+def test_the_finest_resolution_of_a_pyramid(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    pyramid = widget._viewer.add_image([y_hat, y_hat[::2, ::2]], name="restored", multiscale=True)
+    mask = masked(planes, widget._viewer.add_image(x), pyramid)
+    np.testing.assert_array_equal(np.asarray(mask.data), planes.masker(x, y_hat))
+
+
+def test_the_range_is_that_of_the_type_or_stated(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    expected = planes.masker(x, y_hat)
+    counts = [image.astype(np.float32) * 16 for image in (x, y_hat)]
+    layers = layers_of(widget, *counts)
+    masked(planes, *layers)
+    (text,) = said()
+    assert "outside its range (0, 1); give the right range as data_range" in text
+    assert len(widget._viewer.layers) == 2
+    mask = masked(planes, *layers, data_range="0 4080")
+    np.testing.assert_allclose(np.asarray(mask.data), expected, atol=1e-3)
+
+
+def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    mask = masked(planes, *layers_of(widget, x, y_hat))
+    calibrated = recalibrated_at(planes.masker, SliderSetting())[1]
+    home = widget.threshold.value
+    assert "✓ As calibrated" in widget.promise.value
+    assert calibrated.sentence in widget.promise.value
+    scored = planes.masker.scored(*pair_of(planes.masker.card, x, y_hat))
+    assert bound_text(planes.masker, scored) in widget.about_image.value
+    for place in (home // 2, home + (1000 - home) // 2):
+        widget.threshold.value = place
+        threshold = widget._scores.threshold(place)
+        moved, promised = recalibrated_at(planes.masker, SliderSetting(threshold))
+        assert "~ Exploratory" in widget.promise.value
+        assert promised.status.text in widget.promise.value
+        assert promised.sentence in widget.promise.value
+        assert widget.threshold.label == f"Threshold {threshold:.4g}"
+        np.testing.assert_array_equal(np.asarray(mask.data), moved(x, y_hat))
+        assert mask.metadata == {"sentence": moved.sentence, "masker": planes.masker.fingerprint}
+    widget.reset.native.click()
+    assert "✓ As calibrated" in widget.promise.value
+    np.testing.assert_array_equal(np.asarray(mask.data), planes.masker(x, y_hat))
+    assert len(widget._viewer.layers) == 3, "the slider makes no layer"
+
+
+def test_a_simultaneous_promise_holds_wherever_the_slider_is(widget, masked, tmp_path):
+    promise = cm.Promise("simultaneous", confidence=0.5, delta=0.3)
+    run = run_of(tmp_path, (48, 40), threshold="q0.5", promise=promise)
+    x, y_hat, _ = pair(50, (48, 40))
+    masked(run, *layers_of(widget, x, y_hat))
+    for place in (widget.threshold.value, 300):
+        widget.threshold.value = place
+        assert "✓ Simultaneous" in widget.promise.value
+
+
+def test_an_impossible_promise_masks_everything(widget, masked, planes, monkeypatch):
+    x, y_hat, _ = pair(50, (48, 40))
+    mask = masked(planes, *layers_of(widget, x, y_hat))
+    promise = cm.Promise("pac", planes.masker.card.promise.confidence, delta=1e-6)
+    few = replace(planes.masker.card, promise=promise)
+    monkeypatch.setattr(widget, "_scores", replace(widget._scores, masker=replace(planes.masker, card=few)))
+    widget.threshold.value = 10
+    assert "✗ No promise here" in widget.promise.value
+    assert "Everything is masked." in widget.promise.value
+    assert not np.asarray(mask.data).any()
+
+
+class Watched:
+    """An array that remembers how much is read of it at once."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self.array, self.shape, self.dtype, self.ndim = array, array.shape, array.dtype, array.ndim
+        self.largest = 0
+
+    def __getitem__(self, places):
+        window = self.array[places]
+        self.largest = max(self.largest, window.size)
+        return window
+
+
+def test_what_is_larger_than_a_tile_is_read_by_tiles(widget, masked, tiled):
+    """An array of dask, and one that is read as it is indexed."""
+    x, y_hat, _ = pair(60, (160, 100))
+    watched = [Watched(image) for image in (x, y_hat)]
+    lazy = da.from_array(watched[0], chunks=-1, meta=np.empty((0, 0), np.uint8))
+    layers = layers_of(widget, lazy, y_hat)
+    layers[1].data = watched[1]
+    for each in watched:
+        each.largest = 0
+    mask = masked(tiled, *layers)
+    assert [each.largest for each in watched] == [96 * 100] * 2, "a tile, and not the 160 x 100 pixels"
+    np.testing.assert_array_equal(np.asarray(mask.data), tiled.masker(x, y_hat))
+    assert not widget.threshold.tracking
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda x, y: (x, y[:3]), "each output needs its own"),
+        (lambda x, y: (x, y.astype(np.int64)), "contains int64, but the calibration"),
+        (lambda x, y: (x, np.where(y > 99, np.nan, y / 255)), "contains NaN: replace it before use"),
+    ],
+)
+def test_errors_are_notifications_in_the_words_of_the_library(widget, masked, planes, make, message):
+    layers = layers_of(widget, *make(*stack(range(50, 54), (48, 40))))
+    masked(planes, *layers)
+    (text,) = said()
+    assert message in text
+    assert len(widget._viewer.layers) == 2
+
+
+def test_colour_for_a_masker_of_grey_images(widget, masked, planes):
+    masked(planes, *layers_of(widget, *pair(50, (48, 40), channels=3)[:2]))
+    (text,) = said()
+    assert text.endswith("this masker takes y_hat with 1 channel, not 3")
+
+
+def test_a_plane_for_a_masker_of_volumes(widget, masked, volumes):
+    masked(volumes, *layers_of(widget, *pair(50, (48, 40))[:2]))
+    (text,) = said()
+    assert "layer 'raw' has 2 axes, but the calibration images have 3 spatial axes" in text
+
+
+def test_a_folder_that_is_no_run_and_a_range_that_is_none(widget, masked, planes, tmp_path):
+    layers = layers_of(widget, *pair(50, (48, 40))[:2])
+    masked(Run(tmp_path, planes.masker), *layers)
+    masked(planes, *layers, data_range="0 to 9")
+    of_folder, of_range = said()
+    assert "is not calibrated" in of_folder
+    assert "data range '0 to 9': give two numbers" in of_range
+
+
+def test_sizes_that_the_promise_does_not_cover(widget, masked, planes):
+    masked(planes, *layers_of(widget, *pair(50, (60, 40))[:2]))
+    assert "the promise covers only images of" in widget.about_image.value
+
+
+@pytest.fixture
+def follows(widget):
+    """The widget as napari docks it: its choices follow the layers."""
+    events = widget._viewer.layers.events
+    for event in (events.inserted, events.removed):
+        event.connect(widget.reset_choices)
+    return widget
+
+
+def chosen(widget) -> list[str | None]:
+    return [layer and layer.name for layer in (widget.x.value, widget.y_hat.value)]
+
+
+PLANE = np.zeros((48, 40), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["a"], ["a", None]),
+        (["a", "b"], ["a", "b"]),
+        (["y_hat"], [None, "y_hat"]),
+        (["restored", "raw"], ["raw", "restored"]),
+        (["a", "b", "c"], ["a", "b"]),
+    ],
+)
+def test_input_and_output_are_preselected_and_never_the_same(follows, names, expected):
+    for name in names:
+        follows._viewer.add_image(PLANE, name=name)
+    assert chosen(follows) == expected
+
+
+def test_an_output_is_told_by_its_folder(follows, tmp_path):
+    for role in ("y_hat", "x"):
+        (tmp_path / role).mkdir()
+        tifffile.imwrite(tmp_path / role / "cell.tif", PLANE)
+    output, image = (
+        follows._viewer.open(tmp_path / role / "cell.tif", plugin="napari")[0] for role in ("y_hat", "x")
+    )
+    assert (follows.x.value, follows.y_hat.value) == (image, output)
+
+
+def test_what_was_chosen_stays(follows):
+    a, b = (follows._viewer.add_image(PLANE, name=name) for name in "ab")
+    follows.x.value, follows.y_hat.value = b, a
+    follows._viewer.add_image(PLANE, name="output")
+    b.name = "renamed"
+    follows.reset_choices()
+    assert chosen(follows) == ["renamed", "a"]
+    follows._viewer.layers.remove(a)
+    assert chosen(follows) == ["renamed", "output"]
+
+
+def test_masks_are_not_offered(follows, masked, planes, tmp_path):
+    x, y_hat, _ = pair(50, (48, 40))
+    masked(planes, *layers_of(follows, x, y_hat))
+    cm.write_masks(planes.masker, cm.Triplets.from_arrays([x], [y_hat], names=["cell"]), tmp_path)
+    follows._viewer.open(tmp_path, plugin="conformask")
+    follows._viewer.open(tmp_path / "masks", plugin="napari")
+    (file,) = (tmp_path / "masks").iterdir()
+    follows._viewer.open(file, plugin="napari")
+    assert len(follows._viewer.layers) == 6
+    for selector in (follows.x, follows.y_hat, follows.cues):
+        assert [layer.name for layer in selector.choices if layer is not None] == ["raw", "restored"]
+
+
+@pytest.fixture(scope="module")
+def by_maps(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run_of(tmp_path_factory.mktemp("by-maps"), (48, 40), scorer=cm.Given(), maps=spread)
+
+
+def test_a_layer_is_the_map_where_the_run_needs_one(widget, masked, planes, by_maps):
+    """Each time point has its own; its values are those of the layer, whatever the data range."""
+    x, y_hat = stack(range(50, 53), (48, 40))
+    maps = np.stack([spread(each) for each in y_hat])
+    layers = layers_of(widget, x, y_hat)
+    masked(by_maps, *layers)
+    assert not widget.cues.native.isHidden()
+    assert said() == ["the score is read from a map beside ŷ: choose its layer"]
+    layer = widget._viewer.add_image(maps, name="spread")
+    mask = masked(by_maps, *layers, data_range="0 255")
+    assert widget.cues.value is layer, "the layer that is left"
+    expected = [by_maps.masker(*each, cues=cues) for *each, cues in zip(x, y_hat, maps, strict=True)]
+    assert 0.02 < 1 - np.mean(expected) < 0.98, "masks that say something"
+    np.testing.assert_array_equal(np.asarray(mask.data), np.stack(expected))
+    widget._viewer.layers.remove(layer)
+    widget._viewer.add_image(maps[:, :40], name="smaller")
+    masked(by_maps, *layers)
+    assert "layer 'smaller' at 0 has 40 x 40 pixels, but y_hat has 48 x 40" in said()[-1]
+    widget.run.value = planes.folder
+    assert widget.cues.native.isHidden()
+
+
+def test_one_layer_chosen_twice_is_refused_and_said(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    raw, restored = layers_of(widget, x, y_hat)
+    widget.reset_choices()
+    assert widget.about_layers.native.isHidden()
+    widget.y_hat.value = raw
+    assert "input x and output ŷ are the same layer" in unescape(widget.about_layers.value)
+    assert not widget.about_layers.native.isHidden()
+    masked(planes, raw, raw)
+    (text,) = said()
+    assert text in unescape(widget.about_layers.value)
+    assert [layer.name for layer in widget._viewer.layers] == ["raw", "restored"]
+    widget.y_hat.value = restored
+    assert widget.about_layers.native.isHidden()
+    mask = masked(planes, raw, restored)
+    np.testing.assert_array_equal(np.asarray(mask.data), planes.masker(x, y_hat))
+
+
+def test_what_went_wrong_stays_in_the_widget(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    raw, restored = layers_of(widget, x, y_hat)
+    wrong = widget._viewer.add_image(y_hat.astype(np.int64))
+    masked(planes, raw, wrong)
+    (text,) = said()
+    assert text in unescape(widget.about_layers.value)
+    masked(planes, raw, restored)
+    assert widget.about_layers.native.isHidden()
+
+
+def test_a_full_disk_is_said_without_a_traceback(widget, masked, planes, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("conformask.extras.napari.widget.score_images", full)
+    masked(planes, *layers_of(widget, *pair(50, (48, 40))[:2]))
+    (text,) = said()
+    assert "the disk for temporary files is full" in text
+    assert text in unescape(widget.about_layers.value)
+
+
+def test_text_is_never_cut(widget, qt, masked, planes):
+    widget.native.show()
+    masked(planes, *layers_of(widget, *pair(50, (48, 40))[:2]))
+    for width, height in ((300, 400), (420, 900)):
+        widget.native.resize(width, height)
+        for _ in range(9):
+            qt()
+        for label in (widget.promise.native, widget.about_image.native):
+            assert label.height() >= label.heightForWidth(label.width())
+
+
+def test_a_wrong_run_is_named_as_soon_as_it_is_chosen(widget, planes, tmp_path):
+    trained, file, damaged = tmp_path / "trained", tmp_path / "file", tmp_path / "damaged"
+    trained.mkdir()
+    (trained / "scorer.json").write_text("{}")
+    file.touch()
+    damaged.mkdir()
+    (damaged / "calibration.json").write_text("{}")
+    wrong = {
+        tmp_path / "typo": "typo does not exist: choose the folder",
+        file: "file is not a folder: choose the folder",
+        tmp_path: "is not a run, because it contains no calibration.json: choose the folder",
+        trained: "trained is not calibrated: run `conformask calibrate ",
+        damaged: "calibration.json is not a record of conformask: copy it again",
+    }
+    for folder, text in wrong.items():
+        widget.run.value = folder
+        assert text in widget.about_run.value
+        assert not widget.about_run.native.isHidden()
+    for right in (planes.folder, None):
+        widget.run.value = right
+        assert widget.about_run.value == ""
+        assert widget.about_run.native.isHidden()
+
+
+def test_layers_that_lie_apart_are_named_and_can_be_laid_over_the_output(widget, masked, planes, tmp_path):
+    """Opened by a reader that gives the scale, and one that does not; the masks first."""
+    x, y_hat, _ = pair(50, (48, 40))
+    cm.write_masks(planes.masker, cm.Triplets.from_arrays([x], [y_hat], names=["cell"]), tmp_path)
+    widget._viewer.open(tmp_path, plugin="conformask")
+    masked(planes, *layers_of(widget, x[::2, ::2], y_hat, **UM))
+    about = unescape(widget.about_image.value)
+    assert "Layer 'raw' does not lie over 'restored'" in about
+    assert "Layer 'mask of cell' does not lie over 'restored'" in about
+    lines = re.findall(r"viewer\.layers\[[^<;]*", about)
+    for line in lines:
+        exec(line, {"viewer": widget._viewer})
+    widget._show_image_facts()
+    assert "does not lie over" not in widget.about_image.value
+    layers = widget._viewer.layers
+    np.testing.assert_array_equal(layers["mask of cell"].scale, (0.5, 0.25))
+    np.testing.assert_array_equal(layers["raw"].scale, (1, 0.5))
+    assert layers["raw"].units == layers["mask of cell"].units == layers["restored"].units
+
+
+def test_lengths_in_other_units_do_not_lie_apart(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    raw, restored = layers_of(widget, x, y_hat, **UM)
+    raw.units, raw.scale, raw.translate = ("nm", "nm"), (500, 250), (3000, 4000)
+    masked(planes, raw, restored)
+    assert "does not lie over" not in widget.about_image.value

@@ -1,0 +1,80 @@
+"""What scripts add to a report: saving figures, and sorting and searching the images."""
+
+from collections.abc import Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Literal
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Browser, Locator, Page, expect
+from synthetic_evaluation import evaluation
+
+from axe import violations
+from conformask.extras.view.page import write_report
+from conformask.records.release import ReleasePower
+
+pytestmark = pytest.mark.xdist_group("viewer")
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    shown = evaluation(n=60, examples=(), power=(ReleasePower(0.02, 40, 1, 0.8),), release_share=0.02)
+    report = write_report(shown, tmp_path_factory.mktemp("report") / "report.html")
+    page = browser.new_page(color_scheme="dark")
+    page.goto(report.as_uri())
+    yield page
+    page.close()
+
+
+PAPER = Path(__file__).parents[3] / "docs" / "results" / "paper.html"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_nothing(page: Page, scheme: Literal["light", "dark"]) -> None:
+    page.emulate_media(color_scheme=scheme)
+    assert violations(page) == []
+
+
+def test_axe_finds_nothing_in_the_page_of_the_paper(browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(PAPER.as_uri())
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert violations(page) == [], scheme
+    page.close()
+
+
+def saved(page: Page, button: Locator) -> tuple[str, bytes]:
+    with page.expect_download() as download:
+        button.click()
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def test_figures_are_saved_as_they_stand_on_white(page: Page) -> None:
+    name, content = saved(page, page.get_by_label("Save How much is hidden, beside the best possible as SVG"))
+    assert name == "how-much-is-hidden-beside-the-best-possible.svg"
+    assert ElementTree.fromstring(content).get("width") == "480"
+    assert b"var(" not in content, "editors of vector graphics know no variables"
+    name, content = saved(page, page.get_by_label("Save coverage as PNG"))
+    with Image.open(BytesIO(content)) as image:
+        assert (name, image.width) == ("coverage.png", 1920)
+        assert image.getpixel((0, 0))[:3] == (255, 255, 255)
+
+
+def test_images_are_sorted_and_searched(page: Page) -> None:
+    page.get_by_text("All test images").click()
+    rows = page.locator(".images tbody tr")
+    size = page.locator(".images th button").get_by_text("hidden", exact=True)
+    expect(rows).to_have_count(60)
+    for order, falling in (("ascending", False), ("descending", True)):
+        size.click()
+        shown = rows.locator("td:nth-child(5) data").evaluate_all("cells => cells.map(c => +c.value)")
+        assert shown == sorted(shown, reverse=falling)
+        expect(page.locator(f"th[aria-sort={order}]")).to_have_text("hidden")
+    page.get_by_label("Search").fill("IMAGE-001")
+    expect(rows.filter(visible=True)).to_have_count(10)
+    expect(page.locator("output")).to_have_text("10 of 60")
+    page.get_by_label("Search").fill("")
+    expect(rows.filter(visible=True)).to_have_count(60)

@@ -1,0 +1,455 @@
+import io
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, reduce
+from operator import add
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+from scipy.ndimage import gaussian_filter, median_filter
+from skimage import restoration
+
+from conformask.extras.make.look import packaged_photographs
+from conformask.images.noise import (
+    CLEAR,
+    FARTHEST,
+    LESS_NOISE,
+    SHARED,
+    SIGNIFICANT,
+    correlation,
+    drift,
+    ends,
+    estimate_noise,
+    leaks,
+    measure_reference,
+    noise_ratio,
+    noise_share,
+    reference_faults,
+    reference_warnings,
+    shared_noise,
+    shift,
+)
+from conformask.records.reading import NoiseModel
+from fmd import clean, repeats
+
+FIELDS = ["confocal_fish", "confocal_mice", "twophoton_bpae_r", "twophoton_mice"]
+
+
+@cache
+def truth(index: int = 0) -> np.ndarray:
+    photograph = list(packaged_photographs().values())[index]
+    return photograph[None, :256, :256, 1].astype(np.float32) / 255 * 0.8 + 0.1
+
+
+def noisy(y: np.ndarray, seed: int, sigma: float = 0.03) -> np.ndarray:
+    noise = np.random.default_rng(seed).normal(0, sigma, y.shape)
+    return (y + noise).clip(0, 1).astype(np.float32)
+
+
+def smoothed(image: np.ndarray, sigma: float = 1.0) -> np.ndarray:
+    return gaussian_filter(image, (0, *[sigma] * (image.ndim - 1)))
+
+
+def non_local(image: np.ndarray) -> np.ndarray:
+    means = restoration.denoise_nl_means(image[0], 5, 4, h=0.024, sigma=0.03, fast_mode=True)
+    return np.asarray(means, np.float32)[None]
+
+
+NETWORKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "identity": lambda x: x,
+    "weak": lambda x: smoothed(x, 0.7),
+    "strong": lambda x: smoothed(x, 3),
+    "non-local": non_local,
+    "sharpening": lambda x: 2.5 * smoothed(x, 1) - 1.5 * smoothed(x, 2),
+}
+
+
+def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
+    file = io.BytesIO()
+    Image.fromarray((255 * image[0]).round().astype(np.uint8)).save(file, "JPEG", quality=quality)
+    return np.asarray(Image.open(file))[None].astype(np.float32) / 255
+
+
+def test_ends() -> None:
+    assert ends(np.array([[0.0, 0.0, 0.5, 1.0]]), np.full((1, 4), 0.6)) == (0.5, 0.25)
+    assert ends(np.zeros((1, 4)), np.zeros((1, 4))) == (1, 0)
+
+
+@pytest.mark.parametrize("peak", [2, 10, 50])
+def test_zeros_of_counts_are_no_warning(peak: int) -> None:
+    """Parts of photons of few counts; where a camera cuts its noise at black, there are more zeros."""
+    generator = np.random.default_rng(0)
+    dark = [truth(index) ** 3 for index in range(6)]
+    counts = {
+        f"{n}": generator.poisson(peak * y, (3, *y.shape)) / (2 * peak + 20) for n, y in enumerate(dark)
+    }
+    x, b, c = (dict(zip(counts, parts, strict=True)) for parts in zip(*counts.values(), strict=True))
+    assert min((part == 0).mean() for part in b.values()) > 0.001
+    said = [text for name in counts for text in warnings({name: (x[name], b[name], c[name])})]
+    assert [text for text in said if "at an end of the range" in text] == []
+    cut = {
+        str(n): tuple(noisy(y - 0.1, 3 * n + k, 0.05).clip(0) for k in range(3)) for n, y in enumerate(dark)
+    }
+    levels = {name: tuple(np.rint(255 * part) / 255 for part in parts) for name, parts in cut.items()}
+    assert any("6 of 6 images have values of the reference at an end" in text for text in warnings(levels))
+
+
+@pytest.mark.parametrize("shape", [(1, 256, 256), (2, 40, 64, 48)])
+def test_independent_pixels_have_range_one(shape: tuple[int, ...]) -> None:
+    y = np.random.default_rng(9).uniform(0.2, 0.8, shape).astype(np.float32)
+    found = correlation(noisy(y, 1), noisy(y, 2))
+    assert (found.range, found.reach) == (1, 1)
+    assert not found.beyond.any()
+
+
+@pytest.mark.parametrize(("axis", "reach"), [(1, 1), (2, 2), (2, 3)])
+def test_the_range_of_correlated_noise(axis: int, reach: int) -> None:
+    """Noise is averaged over `reach` + 1 pixels along one axis, as bright parts have more of it."""
+    y, generator = truth(), np.random.default_rng(0)
+
+    def noise() -> np.ndarray:
+        white = generator.normal(0, 0.05, y.shape)
+        return y * sum(np.roll(white, shift, axis) for shift in range(reach + 1))
+
+    b, c = y + noise(), y + noise()
+    assert correlation(b, c).range == reach + 1
+    pooled = correlation(b, c) + correlation(y + noise(), y + noise())
+    assert pooled.range == reach + 1
+    assert pooled.coefficients.max() == pooled.coefficients[FARTHEST, FARTHEST] == 1
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.05, 0.5, -0.5])
+def test_the_reach_is_how_much_correlation_adds_to_the_variance_of_a_sum(weight: float) -> None:
+    """Of noise to which `weight` times that of the pixels before it, along both axes, is added.
+
+    Below 0 it takes from the variance of a sum over all pixels, but a mask may show every other one.
+    """
+    generator, shape = np.random.default_rng(0), (1, 512, 512)
+
+    def noise() -> np.ndarray:
+        white = generator.normal(0, 0.05, shape)
+        along = white + weight * np.roll(white, 1, axis=1)
+        return 0.5 + along + weight * np.roll(along, 1, axis=2)
+
+    found = correlation(noise(), noise()).reach
+    assert found == pytest.approx((1 + abs(weight)) ** 2 / (1 + weight**2), abs=0.01)
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(2, (1, 256, 256)), (1, (1, 256, 256)), (3, (1, 32, 64, 64))])
+def test_noise_that_rows_share_is_seen_and_counts(axis: int, shape: tuple[int, ...]) -> None:
+    """1.5 % of its variance, too little between any two pixels; the mean of a row has n times as much."""
+    generator, share, n = np.random.default_rng(0), 0.015, shape[axis]
+
+    def noise() -> np.ndarray:
+        white, rows = (
+            generator.standard_normal(each) for each in (shape, (*shape[:axis], 1, *shape[axis + 1 :]))
+        )
+        return 0.5 + 0.04 * (math.sqrt(1 - share) * white + math.sqrt(share) * rows)
+
+    found = reduce(add, (correlation(noise(), noise()) for _ in range(8)))
+    assert found.range == FARTHEST + 1
+    assert found.reach ** len(shape[1:]) == pytest.approx(1 + (n - 1) * share, rel=0.1)
+    without = replace(found, parts=0 * found.parts)
+    assert without.reach < 1.03
+
+
+def test_faint_correlation_is_ignored() -> None:
+    generator = np.random.default_rng(0)
+    b, c = (generator.normal(0.5, 0.05, (1, 800, 800)) for _ in range(2))
+    b, c = (image + 0.012 * np.roll(image, 1, axis=1) for image in (b, c))
+    found = correlation(b, c)
+    z = found.products / np.sqrt(found.squares)
+    assert z[FARTHEST + 1, FARTHEST] > SIGNIFICANT
+    assert found.range == 1
+
+
+def test_drift_is_not_noise() -> None:
+    b, c = (noisy(truth(), seed, 0.01) for seed in range(2))
+    assert correlation(b, 0.8 * c + 0.1).range == correlation(b, c).range == 1
+    assert noise_ratio(b, 0.7 * c) == pytest.approx(1, abs=0.1)
+
+
+def test_what_moved_has_no_range() -> None:
+    y = smoothed(np.random.default_rng(0).uniform(0, 1, (1, 256, 256)), 5)
+    y = (y - y.min()) / (y.max() - y.min())
+    assert correlation(noisy(y, 1), np.roll(noisy(y, 2), 3, axis=1)).range == FARTHEST + 1
+
+
+@pytest.mark.parametrize("gain", [0.8, 0.95, 1.0, 1.1])
+def test_drift_and_its_inverse(gain: float) -> None:
+    b, c = noisy(truth(), 1), noisy(gain * truth() + 0.01, 2)
+    there, back = drift(b, c), drift(c, b)
+    assert there.gain == pytest.approx(gain, abs=4 * there.gain_error)
+    assert there.gain * back.gain == pytest.approx(1)
+    assert there.level * back.level == pytest.approx(1)
+    assert 0 < there.gain_error < 0.01
+
+
+def test_errors_of_the_drift_are_those_of_repeated_draws() -> None:
+    found = [drift(noisy(truth(), 2 * seed, 0.1), noisy(truth(), 2 * seed + 1, 0.1)) for seed in range(40)]
+    spread = np.std([np.log(each.gain) for each in found])
+    assert np.mean([each.gain_error for each in found]) == pytest.approx(spread, rel=0.35)
+
+
+def test_flat_images_show_a_level_but_no_gain() -> None:
+    flat = np.full((1, 128, 128), 0.5)
+    found = drift(noisy(flat, 0), noisy(0.9 * flat, 1))
+    assert (found.gain, found.gain_error) == (1, np.inf)
+    assert found.level == pytest.approx(0.9, abs=4 * found.level_error)
+    assert drift(flat[:, :16, :16], flat[:, :16, :16]).level_error == np.inf
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_independent_repeats_leak_nothing_and_standard_errors_are_right(network: str) -> None:
+    """Over draws of the noise; the shares that detail adds to may be below 0."""
+    z, own = [], []
+    for seed in range(30):
+        x, b, c = (noisy(truth()[:, :128, :128], 3 * seed + place) for place in range(3))
+        in_x, in_y_hat = leaks(b, c, x, NETWORKS[network](x))
+        z.append([in_x.z[0], in_y_hat.z[0], in_x.z[1], in_y_hat.z[1], in_x.z[2]])
+        own.append(in_y_hat.z[2])  # it has noise of x
+    assert np.max(z) < 4
+    assert np.mean(own) > 1
+    assert np.sqrt(np.mean(np.square(z), axis=0))[[0, 1, 4]] == pytest.approx(1, abs=0.45)
+
+
+def test_a_shift_is_measured_and_its_standard_error_is_right() -> None:
+    y, found = truth()[:, :128, :128], []
+    for seed in range(30):
+        moved = ndimage.shift(y, (0, 0, 0.4), order=3, mode="nearest")
+        found.append(shift(noisy(y, 2 * seed), noisy(moved, 2 * seed + 1)))
+    pixels, errors = np.transpose(found)
+    assert pixels.mean() == pytest.approx(0.4, abs=0.08)
+    assert errors.mean() == pytest.approx(pixels.std(), rel=0.4)
+    assert shift(y, 0 * y + 0.5).error == np.inf
+    still = [shift(noisy(y, 2 * seed), noisy(y, 2 * seed + 1)) for seed in range(30)]
+    assert max(abs(each.pixels / each.error) for each in still) < 4
+
+
+@pytest.mark.parametrize("network", [lambda x: smoothed(x, 0.7), lambda x: smoothed(x, 3), lambda x: 0.7 * x])
+def test_the_noise_of_the_input_by_one_repeat(network) -> None:
+    x, b = noisy(truth(), 0), noisy(truth(), 1)
+    y_hat = network(x)
+    assert shared_noise(b, x, y_hat).coefficient < SHARED
+    assert shared_noise(0.9 * x + 0.05, x, y_hat).coefficient > SHARED
+
+
+def test_detail_in_both_is_not_noise() -> None:
+    x, b = noisy(truth(), 0, 0.005), noisy(truth(), 1, 0.005)
+    assert shared_noise(b, x, 0 * x).coefficient > 0.7
+    assert abs(shared_noise(b, x, truth()).coefficient) < 0.1
+
+
+def test_detail_that_the_network_invents_is_not_noise() -> None:
+    y = smoothed(truth(), 2)
+    x, b, y_hat = noisy(y, 0, 0.02), noisy(y, 1, 0.02), noisy(y, 2, 0.1)
+    assert abs(shared_noise(b, x, y_hat).coefficient) < 0.1
+    assert noise_share(b, y_hat, NoiseModel(0, 0, 0.02)) == pytest.approx(1, abs=0.1)
+
+
+def test_inputs_of_other_sizes() -> None:
+    """The input of an enlarger is compared with means of the pixels of the repeats."""
+    b, c = noisy(truth(), 0), noisy(truth(), 1)
+    small, other = (noisy(truth(), seed).reshape(1, 128, 2, 128, 2).mean(axis=(2, 4)) for seed in (0, 3))
+    y_hat = np.repeat(np.repeat(other, 2, axis=1), 2, axis=2)
+    in_x, in_y_hat = leaks(b, c, other, y_hat)
+    assert max(*in_x.z, *in_y_hat.z[:2]) < 4
+    assert leaks(b, c, 0.9 * small, y_hat)[0].shares[0] == pytest.approx(1, abs=0.1)
+    assert shared_noise(b, small, y_hat).coefficient > shared_noise(b, other, y_hat).coefficient
+    for x in (small[:, 1:], np.concatenate([b, b])):
+        assert leaks(b, c, x, y_hat)[0] is None
+        assert shared_noise(b, x, y_hat) is None
+    assert shared_noise(0 * b + 0.5, 0 * b + 0.25, 0 * b) is None
+
+
+@pytest.mark.parametrize("filtered", [lambda a: smoothed(a, 0.6), lambda a: median_filter(a, (1, 3, 3))])
+def test_denoised_repeats(filtered) -> None:
+    b, c = noisy(truth(), 0), noisy(truth(), 1)
+    assert noise_ratio(b, c) == pytest.approx(1, abs=0.1)
+    assert noise_ratio(filtered(b), c) < LESS_NOISE
+    assert noise_ratio(c, filtered(b)) == pytest.approx(noise_ratio(filtered(b), c), abs=1e-4)
+    assert noise_ratio(b, b) == noise_ratio(b, 0.9 * b) == 0
+
+
+def test_noise_that_a_model_says() -> None:
+    b, y_hat = noisy(truth(), 0), smoothed(noisy(truth(), 1))
+    model = NoiseModel(0, 0, 0.03)
+    assert noise_share(b, y_hat, model) == pytest.approx(1, abs=0.15)
+    assert noise_share(b, y_hat, NoiseModel(0, 0, 0.06)) == pytest.approx(0.25, abs=0.05)
+    assert noise_share(noisy(truth(), 0, 0.005), truth(), NoiseModel(0, 0, 0.005)) == pytest.approx(
+        1, abs=0.1
+    )
+    for image, words in ((b, []), (smoothed(b, 0.6), ["in 1 of 1 images the reference has less noise"])):
+        said = list(reference_warnings({"one": measure_reference(image, b[:, 1:], y_hat, model=model)}))
+        assert [warning[: len("in 1 of 1 images the reference has less noise")] for warning in said] == words
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_noise_of_one_real_repeat(kind: str) -> None:
+    """The model is estimated from two other acquisitions."""
+    x, b, *others = repeats(kind)
+    model = estimate_noise([(others[0], others[1])]).model
+    assert 0.7 < noise_share(b, smoothed(x), model) < 1.3
+    for filtered in (smoothed(b, 0.6), median_filter(b, (1, 3, 3))):
+        assert noise_share(filtered, smoothed(x), model) < LESS_NOISE
+
+
+Repeats = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+FAULTS: dict[str, tuple[Repeats, str | None]] = {
+    "none": (lambda b, c: (b, c), None),
+    "saturated": (lambda b, c: ((1.6 * b).clip(0, 1), (1.6 * c).clip(0, 1)), "at an end of the range"),
+    "cut at black": (lambda b, c: ((b - 0.2).clip(0), (c - 0.2).clip(0)), "at an end of the range"),
+    "drift": (lambda b, c: (b, 0.9 * c), "the gain of the two repeats differs in 6 of 6 images, by -1"),
+    "offset": (lambda b, c: (b, c + 0.04), "the mean of the two repeats differs"),
+    "one denoised": (lambda b, c: (smoothed(b, 0.6), c), "one repeat has less noise"),
+    "one is a mean": (lambda b, c: (b, (b + c) / 2), "one repeat has less noise"),
+    "moved": (lambda b, c: (b, np.roll(c, 1, axis=1)), "the repeats of 6 of 6 images are apart"),
+    "flicker": (lambda b, c: (b + flicker(b, 1), c + flicker(c, 2)), "pixels more than 8 apart share"),
+    "the same": (lambda b, _: (b, b), "one repeat has less noise"),
+}
+
+
+def flicker(image: np.ndarray, seed: int) -> np.ndarray:
+    """Brightness that varies over the image from one acquisition to the next, by 1 % of the range."""
+    waves = smoothed(
+        np.random.default_rng(seed + round(1e6 * float(image.mean()))).standard_normal(image.shape), 20
+    )
+    return (0.01 * waves / waves.std()).astype(np.float32)
+
+
+def warnings(triplets: dict[str, tuple[np.ndarray, ...]]) -> list[str]:
+    """The warnings about x, b and c, or x and b, of a network that blurs."""
+    measures = {
+        name: measure_reference(b, x, smoothed(x), *second) for name, (x, b, *second) in triplets.items()
+    }
+    return [*reference_faults(measures), *reference_warnings(measures)]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_each_fault_is_named(fault: str) -> None:
+    spoil, words = FAULTS[fault]
+    triplets = {
+        f"photograph {index}": (
+            noisy(truth(index), 3 * index),
+            *spoil(noisy(truth(index), 3 * index + 1), noisy(truth(index), 3 * index + 2)),
+        )
+        for index in range(6)
+    }
+    said = warnings(triplets)
+    if words is None:
+        assert said == []
+    else:
+        assert any(words in warning for warning in said), said
+
+
+LEAKS: dict[str, tuple[Callable[..., tuple[np.ndarray, ...]], str | None, str | None]] = {
+    "none": (lambda x, b, c: (x, x), None, None),
+    "all from b and c": (lambda x, b, c: ((b + c) / 2, (b + c) / 2), "x carries", "x carries"),
+    "y_hat from b": (lambda x, b, c: (x, b), "y_hat carries no", None),
+    "y_hat from b and c": (lambda x, b, c: (x, (b + c) / 2), "y_hat carries no", None),
+    "y_hat from all": (lambda x, b, c: (x, (x + b + c) / 3), "y_hat carries no", None),
+    "x from all": (lambda x, b, c: ((x + b + c) / 3, (x + b + c) / 3), "x carries", "x carries"),
+    "x is b": (lambda x, b, c: (b, b), "network's input", "network's input"),
+}
+"""x and what y_hat is made of; what is said of it, and why it is refused whatever the network."""
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("fault", LEAKS)
+def test_each_leak_is_named(fault: str, network: str) -> None:
+    leaky, said, refused = LEAKS[fault]
+    measures = {}
+    for place in range(6):
+        x, b, c = (noisy(smoothed(truth(place), 1), 3 * place + each) for each in range(3))
+        x, source = leaky(x, b, c)
+        measures[str(place)] = measure_reference(b, x, NETWORKS[network](source), c)
+    faults, others = reference_faults(measures), list(reference_warnings(measures))
+    if said is None:
+        assert (faults, others) == ([], [])
+    else:
+        assert any(said in text for text in (*faults, *others))
+    if refused is not None:
+        assert any(refused in text for text in faults)
+
+
+def test_detail_that_a_denoised_repeat_lacks_is_not_a_leak() -> None:
+    x, b, c = (noisy(truth(), seed, 0.005) for seed in range(3))
+    assert max(each.z[0] for each in leaks(smoothed(b), c, x, smoothed(x))) > CLEAR
+    said = warnings({"one": (x, smoothed(b), c)})
+    assert not any("carries" in text or "input" in text for text in said)
+
+
+@pytest.mark.parametrize("shape", [(1, 12, 64, 48), (3, 96, 64), (1, 2, 64, 64), (1, 9, 9)])
+def test_volumes_colours_and_small_images(shape: tuple[int, ...]) -> None:
+    y = smoothed(np.random.default_rng(0).uniform(0, 1, shape), 2)
+    y = 0.2 + 0.6 * (y - y.min()) / (y.max() - y.min())
+    triplets = {str(place): tuple(noisy(y, 3 * place + each) for each in range(3)) for place in range(3)}
+    assert warnings(triplets) == []
+    same = {name: (x, 0.9 * x + 0.05, c) for name, (x, _, c) in triplets.items()}
+    if y.size > 100:
+        assert any("x carries" in warning for warning in warnings(same))
+
+
+def test_few_noisy_pixels_show_no_drift() -> None:
+    triplets = {}
+    for place in range(20):
+        y = 0.5 + 0.1 * truth()[:, 8 * place : 8 * place + 64, :64]
+        triplets[str(place)] = tuple(noisy(y, 3 * place + each, 0.1) for each in range(3))
+    assert warnings(triplets) == []
+
+
+def test_the_input_as_the_reference_is_named() -> None:
+    x, b, c = (noisy(truth(), seed) for seed in range(3))
+    (same,) = (warning for warning in warnings({"one": (x, b, c), "two": (x, x, c)}) if "input" in warning)
+    assert same.startswith("1 of 2 references are the network's input, as in two: ")
+    assert any("x carries" in text for text in warnings({"one": (x, (x + b) / 2, c)}))
+    (alike,) = warnings({"one": (x, 0.99 * x)})
+    assert alike.startswith("1 of 1 references have the noise of the network's input")
+    assert warnings({"one": (x, b)}) == []
+
+
+@pytest.mark.parametrize("kind", FIELDS)
+def test_real_repeats_and_what_was_made_of_them(kind: str) -> None:
+    """Networks of all kinds raise no alarm; leaks do, whichever network it is."""
+    x, b, c, _ = repeats(kind)
+    for network in NETWORKS.values():
+        found = measure_reference(b, x, network(x), c)
+        assert not any("carries" in text for text in said_of(found))
+        assert any("carries" in text for text in said_of(measure_reference(b, x, network(b), c)))
+        full = (b + c) / 2
+        assert reference_faults({kind: measure_reference(b, full, network(full), c)})
+    assert found.two.ratio > 1.5 * LESS_NOISE
+    assert 1 < found.two.correlation.range <= 2  # the next pixel of the scan
+    assert found.two.moved == (kind == "twophoton_bpae_r")  # by a quarter of a pixel, 19 standard errors
+    moved = np.roll(c, 1, axis=2)
+    assert any("apart" in text for text in reference_faults({kind: measure_reference(b, x, x, moved)}))
+    for filtered in (smoothed(b, 0.6), smoothed(b), median_filter(b, (1, 3, 3))):
+        assert noise_ratio(filtered, c) < LESS_NOISE / 2
+    for wrong in ((x, jpeg(x, 90), c), (x, b, jpeg(x, 90))):
+        assert any("x carries" in warning for warning in warnings({kind: wrong}))
+    assert any("of the network's input" in warning for warning in warnings({kind: (x, 0.98 * x)}))
+
+
+def said_of(measures) -> list[str]:
+    return [*reference_faults({"one": measures}), *reference_warnings({"one": measures})]
+
+
+def test_real_faults() -> None:
+    """What the acquisitions of FMD have: drift, saturation, and wide-field noise that pixels share."""
+    said = warnings({kind: tuple(repeats(kind)[:3]) for kind in ("twophoton_bpae_b", "twophoton_mice")})
+    assert any(w.startswith("the gain of the two repeats differs in 2 of 2 images, by +46 %") for w in said)
+    assert any(w.startswith("2 of 2 images have values of the reference at an end") for w in said)
+    assert warnings({"mice": tuple(repeats("confocal_mice")[:3])}) == []
+    b, c = repeats("widefield_bpae_r")[:2]
+    assert correlation(b, c).reach > 3
+
+
+def test_the_gain_is_that_against_the_mean_of_fifty() -> None:
+    y = clean("twophoton_bpae_b").ravel()
+    b, c = repeats("twophoton_bpae_b")[:2]
+    to_b, to_c = (np.polyfit(y, image.ravel(), 1)[0] for image in (b, c))
+    found = drift(b, c)
+    assert found.gain == pytest.approx(to_c / to_b, abs=4 * found.gain_error)

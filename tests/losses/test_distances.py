@@ -1,0 +1,259 @@
+import math
+
+import pytest
+import torch
+from torch import Tensor
+from torchmetrics.functional import mean_absolute_error, mean_squared_error
+from torchmetrics.functional.image import (
+    multiscale_structural_similarity_index_measure,
+    structural_similarity_index_measure,
+)
+
+from conformask.errors import InvalidArgumentError
+from conformask.losses.distances import BUILT_IN as DISTANCES
+from conformask.losses.distances import PERCEPTUAL, CustomDistance, Lp, distance
+from conformask.losses.perceptual import MsSsim, Ssim
+from conformask.testing import DistanceContract
+
+GENERATOR = torch.Generator().manual_seed(0)
+Y = torch.rand(4, 3, 20, 23, generator=GENERATOR)
+Y_HAT = (
+    Y + torch.tensor([0.02, 0.1, 0.4, 0.0]).view(4, 1, 1, 1) * torch.randn(Y.shape, generator=GENERATOR)
+).clamp(0, 1)
+
+
+def brightness(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).mean((1, 2, 3)).abs()
+
+
+class TestL1(DistanceContract):
+    distance = Lp(1.0)
+
+
+class TestL2(DistanceContract):
+    distance = Lp(2.0)
+    shapes = ((1, 1, 1), (3, 7, 5))
+
+
+class TestL3(DistanceContract):
+    distance = Lp(3.0)
+
+
+class TestL15(DistanceContract):
+    distance = Lp(1.5)
+
+
+class TestSsim(DistanceContract):
+    distance = Ssim()
+    shapes = ((1, 11, 11), (3, 17, 24))
+
+
+class TestMsSsim(DistanceContract):
+    distance = MsSsim()
+    shapes = ((1, 176, 176), (3, 179, 183))
+
+
+class TestCustom(DistanceContract):
+    distance = CustomDistance(brightness, upper_bound=1.0)
+
+
+class Wrong(DistanceContract):
+    """Distances that break a law, to see that the contract tells."""
+
+    def broken(self) -> set[str]:
+        found = set()
+        for law in (name for name in dir(self) if name.startswith("test_")):
+            try:
+                getattr(self, law)()
+            except (AssertionError, RuntimeError):
+                found.add(law)
+        return found
+
+
+@pytest.mark.parametrize(
+    ("wrong", "law"),
+    [
+        (CustomDistance(brightness, monotone=True), "test_monotone"),
+        (CustomDistance(brightness, upper_bound=0.5), "test_upper_bound"),
+        (CustomDistance(lambda a, b: (a - b).abs().mean().expand(len(a))), "test_images_do_not_mix"),
+        (CustomDistance(lambda a, b: (a - b).square().mean((1, 2, 3)).sqrt()), "test_gradient_is_finite"),
+        (CustomDistance(lambda a, b: (a - b).abs().mean((1, 2, 3)) + 0.1), "test_zero_between_equal_images"),
+        (CustomDistance(lambda a, b: 0 * (a - b).mean((1, 2, 3))), "test_not_blind"),
+        (CustomDistance(lambda a, b: (a - b).mean((1, 2, 3))), "test_one_number_an_image"),
+    ],
+)
+def test_the_contract_tells(wrong: CustomDistance, law: str) -> None:
+    contract = Wrong()
+    contract.distance = wrong
+    assert law in contract.broken()
+
+
+@pytest.mark.parametrize(("name", "reference"), [("l1", mean_absolute_error), ("l2", mean_squared_error)])
+def test_lp_against_torchmetrics_one_by_one(name: str, reference) -> None:
+    expected = torch.stack([reference(b.contiguous(), a) for a, b in zip(Y, Y_HAT, strict=True)])
+    found = distance(name)(Y, Y_HAT)
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-8)
+
+
+def test_ssim_against_torchmetrics_one_by_one() -> None:
+    expected = [
+        1 - structural_similarity_index_measure(b[None], a[None], data_range=1.0)
+        for a, b in zip(Y, Y_HAT, strict=True)
+    ]
+    torch.testing.assert_close(distance("ssim")(Y, Y_HAT), torch.stack(expected), rtol=1e-5, atol=1e-6)
+    assert len({round(float(value), 3) for value in expected}) == 4
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 11, 11), (2, 3, 40, 23), (1, 1, 128, 70), (1, 1, 530, 16)])
+def test_ssim_and_its_gradient_are_torchmetrics_at_any_size(shape: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    a, noise = torch.rand(2, *shape, generator=generator)
+    b = (a + 0.3 * (noise - 0.5)).clamp(0, 1)
+    ours, theirs = (b.clone().requires_grad_() for _ in range(2))
+    value = distance("ssim")(a, ours)
+    expected = 1 - structural_similarity_index_measure(theirs, a, data_range=1.0, reduction="none")
+    torch.testing.assert_close(value, expected.reshape(-1), rtol=1e-5, atol=1e-6)
+    value.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6)
+
+
+def test_ssim_is_not_monotone() -> None:
+    y, y_hat = torch.full((1, 1, 32, 32), 0.5), torch.full((1, 1, 32, 32), 0.4)
+    half = torch.ones_like(y)
+    half[..., 16:] = 0
+    half[..., :16, :] = 0.1
+    rough = (torch.rand(1, 1, 32, 32, generator=torch.Generator().manual_seed(2)) < 0.5).float()
+    assert any(Ssim()(m * y, m * y_hat) > Ssim()(y, y_hat) for m in (half, rough))
+
+
+def large(seed: int) -> Tensor:
+    return torch.rand(4, 3, 180, 177, generator=torch.Generator().manual_seed(seed))
+
+
+def test_ms_ssim_against_torchmetrics_one_by_one() -> None:
+    y = large(0)
+    y_hat = y + torch.tensor([0.02, 0.2, 0.6, -1.0]).view(4, 1, 1, 1) * (large(1) - 0.5)
+    expected = [
+        1 - multiscale_structural_similarity_index_measure(b[None], a[None], data_range=1.0)
+        for a, b in zip(y, y_hat, strict=True)
+    ]
+    torch.testing.assert_close(distance("ms_ssim")(y, y_hat), torch.stack(expected), rtol=1e-5, atol=1e-6)
+    assert len({round(float(value), 3) for value in expected}) == 4
+
+
+def test_ms_ssim_of_the_opposite_image_is_1_with_gradient_0() -> None:
+    y = large(0)
+    y_hat = (1 - y).requires_grad_()
+    value = MsSsim()(y, y_hat)
+    assert value.tolist() == [1.0] * 4
+    value.sum().backward()
+    assert torch.equal(y_hat.grad, torch.zeros_like(y))
+
+
+@pytest.mark.parametrize("name", ["l1", "l1.5", "l2", "ssim", "ms_ssim"])
+def test_gradient_between_black_images(name: str) -> None:
+    a, b = torch.zeros(2, 1, 1, 180, 180, requires_grad=True)
+    a.retain_grad()
+    value = distance(name)(a, b)
+    assert value.shape == (1,)
+    value.sum().backward()
+    assert a.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["l1", "ssim", "ms_ssim"])
+def test_values_above_1_and_autocast(name: str) -> None:
+    y, y_hat = 1.05 * large(0), 1.05 * large(1)
+    expected = distance(name)(y, y_hat)
+    assert expected.isfinite().all()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(distance(name)(y, y_hat), expected)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
+def test_gradcheck_away_from_zero(p: float) -> None:
+    a = torch.rand(2, 1, 3, 4, dtype=torch.float64, generator=GENERATOR)
+    b = a + 0.2 + torch.rand(a.shape, dtype=torch.float64, generator=GENERATOR)
+    assert torch.autograd.gradcheck(Lp(p), (a.requires_grad_(), b.requires_grad_()))
+
+
+def test_sums_do_not_lose_small_errors() -> None:
+    y, y_hat = torch.zeros(1, 1, 2000, 2000), torch.full((1, 1, 2000, 2000), 1e-4)
+    assert float(Lp(1.0)(y, y_hat)) == pytest.approx(float(torch.tensor(1e-4)), rel=1e-9)
+
+
+def test_by_name() -> None:
+    names = ["l1", "l2", "ssim", "ms_ssim", "lpips", "lpips_alex", "lpips_vgg", "dists"]
+    assert [distance(name).name for name in DISTANCES] == list(DISTANCES) == names
+    assert [distance(name).exponent for name in DISTANCES] == [1.0, 2.0, *[None] * 6]
+    assert [distance(name).monotone for name in DISTANCES] == [True, True, *[False] * 6]
+    assert [distance(name).upper_bound for name in DISTANCES] == [1.0, 1.0, 2.0, 1.0, *[None] * 4]
+    lp = Lp(3.0)
+    assert distance(lp) is lp
+    assert distance(brightness).name == "brightness"
+    assert not distance(brightness).monotone
+    assert distance(brightness).exponent is distance(brightness).upper_bound is None
+
+
+@pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 1.0000001, 1 / 0.3, 1e20])
+def test_any_exponent_by_name(p: float) -> None:
+    assert distance(Lp(p).name) == Lp(p)
+
+
+def test_names_of_exponents() -> None:
+    assert [Lp(p).name for p in (1.0, 2.0, 1.5, 10.0)] == ["l1", "l2", "l1.5", "l10"]
+    assert distance("l1.50").name == "l1.5"
+
+
+def test_what_is_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"'sim' is unknown; choose from .*did you mean 'ssim'"):
+        distance("sim")
+    with pytest.raises(InvalidArgumentError, match=r"choose from \['l1', 'l2', 'ssim', .*\]$"):
+        distance("wasserstein")
+    with pytest.raises(InvalidArgumentError, match=r"p = 0.5: an lp distance needs p >= 1"):
+        distance("l0.5")
+    with pytest.raises(InvalidArgumentError, match=r"'l1.5.2' is unknown"):
+        distance("l1.5.2")
+    for p in (0.5, math.nan, math.inf):
+        with pytest.raises(InvalidArgumentError, match="needs p >= 1"):
+            Lp(p)
+    with pytest.raises(InvalidArgumentError, match=r"at least 11 pixels per side, but these have \(10, 40\)"):
+        Ssim()(torch.zeros(1, 1, 10, 40), torch.zeros(1, 1, 10, 40))
+    with pytest.raises(InvalidArgumentError, match=r"ms_ssim needs .* 176 pixels .* \(160, 300\)"):
+        MsSsim()(torch.zeros(1, 1, 160, 300), torch.zeros(1, 1, 160, 300))
+
+
+@pytest.mark.parametrize("choice", ["l1", "l1.5", "ssim", brightness, Ssim()])
+def test_weights_for_a_distance_without_a_network(choice) -> None:
+    with pytest.raises(InvalidArgumentError, match=rf"\['lpips', .*not to '{distance(choice).name}'"):
+        distance(choice, weights_path="folder")
+    with pytest.raises(InvalidArgumentError, match="did you mean 'lpips'"):
+        distance("lpisp", weights_path="folder")
+
+
+@pytest.mark.parametrize("name", [*PERCEPTUAL, "ssim", "l3"])
+def test_a_callable_with_the_name_of_another_distance(name: str) -> None:
+    def own(a: Tensor, b: Tensor) -> Tensor:
+        return brightness(a, b)
+
+    own.__name__ = name
+    with pytest.raises(
+        InvalidArgumentError, match=f"the name of a built-in one, '{name}'.*: rename the function"
+    ):
+        distance(own)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (lambda a, b: (a - b).abs().mean(), r"returned \(\) for 4 images; expected a tensor of shape \(4,\)"),
+        (lambda a, b: (a - b).abs().mean((2, 3)), r"returned \(4, 3\)"),
+        (lambda a, b: 0.1, "returned float"),
+        (lambda a, b: (a - b).mean((1, 2, 3)) * math.nan, "NaN or infinity"),
+        (lambda a, b: (a - b).mean((1, 2, 3)) + math.inf, "NaN or infinity"),
+    ],
+)
+def test_callables_that_are_no_distance(function, message: str) -> None:
+    with pytest.raises(InvalidArgumentError, match=message):
+        distance(function)(Y, Y_HAT)

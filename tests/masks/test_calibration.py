@@ -1,0 +1,328 @@
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from conformask.arrays import Batch, Loss, Score
+from conformask.errors import InvalidArgumentError
+from conformask.losses import loss
+from conformask.losses.distances import Lp
+from conformask.losses.means import FalseOmissionRate, MeanShown
+from conformask.losses.window import MaskedWindow
+from conformask.masks.critical import (
+    GRID_POINTS,
+    ScoredBatch,
+    batch_curves,
+    bisect,
+    bound_curves,
+    concatenate,
+    critical_lambdas,
+    curves,
+    features_of,
+    lambda_grid,
+    like_score,
+    mask_size,
+    measured_curves,
+    measures,
+    size_at,
+)
+from conformask.masks.families import FAMILIES, family
+from conformask.masks.family import Family
+from conformask.masks.kernels import KAPPA
+from conformask.promises.order import first_crossing, meets_threshold
+from conformask.promises.promise import guarantee
+from conformask.promises.rules import covariates_of
+
+GENERATOR = torch.Generator().manual_seed(0)
+COUNT = 14
+Y = torch.rand(COUNT, 3, 12, 13, generator=GENERATOR)
+SCALE = 0.2 * torch.rand(COUNT, 1, 12, 13, generator=GENERATOR)
+Y_HAT = (Y + SCALE * torch.randn(Y.shape, generator=GENERATOR)).clamp(0, 1)
+NAMES = tuple(f"image {k}" for k in range(COUNT))
+
+
+def items(batch_size: int = COUNT, score: Tensor = SCALE):
+    for k in range(0, COUNT, batch_size):
+        part = slice(k, k + batch_size)
+        yield ScoredBatch(Batch(NAMES[part], Y[part, :1], Y_HAT[part], Y[part]), Score(score[part]))
+
+
+def grid_of(chosen: Family, used: Loss, points: int = GRID_POINTS, score: Tensor = SCALE) -> np.ndarray:
+    return lambda_grid(chosen, used, list(items(score=score)), points)
+
+
+def masked(used: Loss, mask: Tensor, y: Tensor, y_hat: Tensor) -> Tensor:
+    return used.on(y, y_hat, None, mask.shape[1]).of(mask)
+
+
+def signed(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).mean((1, 2, 3)).abs()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_curves(name: str, p: float) -> None:
+    chosen = family(name, p)
+    grid = grid_of(chosen, loss(Lp(p)))
+    found = curves(items(), chosen, loss(Lp(p)), grid)
+    assert found.names.tolist() == list(NAMES)
+    assert found.loss.shape == found.size.shape == (COUNT, len(grid))
+    assert found.loss.dtype == found.size.dtype == np.float64
+    assert (np.diff(found.loss, axis=1) >= -1e-12).all(), "an lp distance grows as the mask opens"
+    assert (np.diff(found.size, axis=1) <= 1e-12).all()
+    assert (found.loss[:, 0] == 0).all()
+    assert (found.size[:, 0] == 1).all()
+    assert (found.size[:, -1] == 0).all()
+    np.testing.assert_allclose(found.loss[:, -1], Lp(p)(Y, Y_HAT).numpy(), rtol=1e-6)
+    middle = len(grid) // 2
+    lam = torch.full((COUNT,), grid[middle], dtype=torch.float64)
+    mask = chosen.apply(SCALE, chosen.level(SCALE, lam))
+    np.testing.assert_allclose(found.size[:, middle], 1 - mask.double().mean((1, 2, 3)), rtol=1e-6)
+    expected = (mask * (Y - Y_HAT)).double().abs().pow(p).mean((1, 2, 3))
+    np.testing.assert_allclose(found.loss[:, middle], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_exact_solutions_meet_the_threshold_however_small_the_errors(name: str, p: float) -> None:
+    y_hat = Y + 1e-4 * SCALE * torch.randn(Y.shape, generator=GENERATOR)
+    (item,) = (ScoredBatch(Batch(NAMES, Y, y_hat, Y), Score(SCALE)),)
+    threshold = 0.5 * float(Lp(p)(Y, y_hat).min())
+    chosen = family(name, p)
+    critical = torch.from_numpy(
+        critical_lambdas(item, chosen, loss(Lp(p)), np.array([0.0, np.inf]), threshold)
+    )
+    for factor, met in ((1.0, True), (1.001, False)):
+        mask = chosen.apply(SCALE, chosen.level(SCALE, factor * critical))
+        distances = masked(loss(Lp(p)), mask, Y, y_hat).numpy()
+        assert (meets_threshold(distances, threshold) == met).all(), distances / threshold - 1
+
+
+def test_curves_are_kept_raw() -> None:
+    y = torch.full((1, 1, 4, 4), 0.5)
+    y_hat = y + torch.tensor([0.1, -0.1]).repeat(8).view(1, 1, 4, 4)
+    score = torch.tensor([0.1, 0.9]).repeat(8).view(1, 1, 4, 4)
+    item = ScoredBatch(Batch(("one",), y, y_hat, y), Score(score))
+    chosen = family("reciprocal")
+    found = curves([item], chosen, loss(signed), lambda_grid(chosen, loss(signed), [item]))
+    assert found.loss.max() > 0.03
+    assert found.loss[0, -1] == pytest.approx(0, abs=1e-6)
+    critical = first_crossing(found.grid, found.loss, 0.01)
+    assert 0 < critical[0] < 0.3, "it passes at the end, but not all the way"
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_grid_covers_all_sizes(name: str) -> None:
+    chosen = family(name)
+    scores = [SCALE[:5], 3 * SCALE[5:]]
+    uneven = items(score=torch.cat(scores))
+    grid = lambda_grid(chosen, loss(Lp(1.0)), list(uneven))
+    assert grid[0] == 0
+    assert grid[-1] == math.inf
+    assert len(grid) == GRID_POINTS + 2
+    assert (np.diff(grid) > 0).all()
+
+    def size(lam: float) -> float:
+        found = [
+            mask_size(chosen.apply(s, chosen.level(s, torch.full((len(s),), lam, dtype=torch.float64))))
+            for s in scores
+        ]
+        return float(torch.cat(found).mean())
+
+    assert size(grid[1]) >= 0.999
+    assert size(grid[1] * 9.9) >= 0.9989
+    assert size(grid[1] * 10.1) <= 0.9991
+    assert size(grid[-2]) == size(grid[-2] / 9.9) == 0
+    assert size(grid[-2] / 10.1) > 0
+
+
+@pytest.mark.parametrize("factor", [1e-20, 1e10, 1e25])
+def test_the_grid_follows_scores_of_any_size(factor: float) -> None:
+    chosen = family("water_filling")
+    usual, scaled = (grid_of(chosen, loss(Lp(1.0)), score=score) for score in (SCALE, factor * SCALE))
+    np.testing.assert_allclose(scaled, factor ** (1 - KAPPA) * usual, rtol=1e-3)
+    large = family("power", 1.0)
+    sizes = curves(
+        items(score=1e10 * SCALE), large, loss(Lp(1.0)), grid_of(large, loss(Lp(1.0)), score=1e10 * SCALE)
+    ).size
+    assert np.abs(np.diff(sizes.mean(axis=0))).max() < 0.1
+
+
+def test_scores_too_large_for_any_grid_are_refused() -> None:
+    with pytest.raises(InvalidArgumentError, match=r"reaches 1\.\d+e\+37.*scale it"):
+        grid_of(family("reciprocal"), loss(Lp(1.0)), score=1e38 * SCALE)
+
+
+@pytest.mark.parametrize("wanted", ["l1", "ssim"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_grid_lies_where_masks_and_distances_change(name: str, wanted) -> None:
+    chosen, used = family(name), loss(wanted)
+
+    def longest_steps(points: int) -> tuple[float, float]:
+        found = curves(items(), chosen, used, grid_of(chosen, used, points))
+        risk = np.maximum.accumulate(found.loss, axis=1).mean(axis=0)
+        return float(-np.diff(found.size.mean(axis=0)).min()), float(np.diff(risk).max() / risk[-1])
+
+    for points in (24, 96):
+        assert max(longest_steps(points)) < 6 / points
+
+
+@pytest.mark.parametrize("score", [torch.zeros(3, 1, 4, 4), torch.full((3, 1, 4, 4), 0.25)])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_grid_of_flat_scores(name: str, score: Tensor) -> None:
+    flat = ScoredBatch(
+        Batch(NAMES[:3], *(image[:3, :, :4, :4] for image in (Y[:, :1], Y_HAT, Y))), Score(score)
+    )
+    grid = lambda_grid(family(name), loss(Lp(1.0)), [flat])
+    assert (np.diff(grid) > 0).all()
+    assert not np.isnan(grid).any()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("p", [1.0, 2.0])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_exact_against_the_grid(name: str, p: float, per_channel: bool) -> None:
+    score = SCALE.expand(-1, 3, -1, -1).contiguous() if per_channel else SCALE
+    chosen = family(name, p)
+    grid = grid_of(chosen, loss(Lp(p)), score=score)
+    unmasked = Lp(p)(Y, Y_HAT).numpy()
+    threshold = float(np.quantile(unmasked, 0.4))
+    found = concatenate(measures(item, chosen, loss(Lp(p)), grid, threshold) for item in items(score=score))
+    critical = found["critical_lambda"]
+    on_grid = first_crossing(grid, found["distance"], threshold)
+    np.testing.assert_array_equal(np.isinf(critical), unmasked <= threshold)
+    if per_channel or p == 1:
+        assert (critical >= on_grid * (1 - 1e-6)).all()
+        finite = np.isfinite(critical)
+        following = grid[np.searchsorted(grid, on_grid[finite]) + 1]
+        assert finite.sum() >= 5
+        assert (critical[finite] <= following * (1 + 1e-6)).all()
+    for k in np.flatnonzero(np.isfinite(critical)):
+        lam = torch.tensor([critical[k]])
+        mask = chosen.apply(score[k : k + 1], chosen.level(score[k : k + 1], lam))
+        reached = float(masked(loss(Lp(p)), mask, Y[k : k + 1], Y_HAT[k : k + 1])[0])
+        if name == "binary":
+            assert reached <= threshold * (1 + 1e-6), "the next score would exceed it, as the grid shows"
+        else:
+            assert reached == pytest.approx(threshold, rel=1e-4)
+
+
+@pytest.mark.parametrize("wanted", ["l1", "l2", "ssim", signed])
+def test_the_batch_size_does_not_matter(wanted) -> None:
+    used = loss(wanted)
+    chosen = family("reciprocal")
+    grid = grid_of(chosen, used)
+    threshold = 0.5 * float(masked(used, torch.ones_like(Y), Y, Y_HAT).median())
+    whole, parts = (
+        concatenate(measures(item, chosen, used, grid, threshold) for item in items(size))
+        for size in (COUNT, 3)
+    )
+    assert whole["names"].tolist() == parts["names"].tolist()
+    np.testing.assert_allclose(whole["distance"], parts["distance"], rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(whole["size"], parts["size"], atol=1e-7)
+    np.testing.assert_allclose(whole["features"], parts["features"], rtol=1e-6)
+    if used.monotone:
+        np.testing.assert_allclose(whole["critical_lambda"], parts["critical_lambda"], rtol=1e-5)
+        assert len(np.unique(whole["critical_lambda"])) >= 3
+
+
+def test_lambdas_a_call_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    (item,) = items()
+    chosen, used = family("reciprocal"), loss("ssim")
+    grid = grid_of(chosen, used)[::9]
+    at_once = measured_curves(item, chosen, used, grid)
+    monkeypatch.setattr("conformask.masks.critical.VALUES_A_CALL", 1)
+    one_by_one = measured_curves(item, chosen, used, grid)
+    np.testing.assert_allclose(at_once, one_by_one, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_no_truth_is_further_than_the_bound(name: str, p: float) -> None:
+    (item,) = items()
+    chosen = family(name, p)
+    grid = grid_of(chosen, loss(Lp(p)))
+    bound = bound_curves(item, chosen, loss(Lp(p)), grid)
+    furthest = ScoredBatch(replace(item.batch, y=(Y_HAT < 0.5).float()), item.score)
+    np.testing.assert_allclose(
+        curves([furthest], chosen, loss(Lp(p)), grid).loss, bound, rtol=1e-5, atol=1e-9
+    )
+    generator = torch.Generator().manual_seed(1)
+    other = ScoredBatch(replace(item.batch, y=torch.rand(Y.shape, generator=generator)), item.score)
+    found = curves([other], chosen, loss(Lp(p)), grid)
+    assert (found.loss <= bound + 1e-9).all()
+    assert (bound <= covariates_of(found).bound_curve + 1e-6).all(), "the mean of the mask is above both"
+
+
+def test_features_are_finite_and_tell_scores_apart() -> None:
+    maps = torch.stack([torch.zeros(1, 6, 7), torch.ones(1, 6, 7), torch.rand(1, 6, 7), SCALE[0, :, :6, :7]])
+    found = features_of(Score(maps))
+    assert found.shape == (4, 3)
+    assert np.isfinite(found).all()
+    assert len(np.unique(found.round(6), axis=0)) == 4
+    with_own = features_of(Score(maps, torch.arange(8.0).reshape(4, 2)))
+    np.testing.assert_array_equal(with_own[:, 3:], np.arange(8.0).reshape(4, 2))
+    np.testing.assert_allclose(features_of(Score(100 * maps[1:]))[:, 1:], found[1:, 1:], atol=1e-6)
+
+
+def test_an_error_is_averaged_for_a_one_channel_score() -> None:
+    error = torch.rand(2, 3, 4, 5)
+    torch.testing.assert_close(like_score(error, error[:, :1]), error.mean(1, keepdim=True))
+    assert like_score(error, error) is error
+
+
+def test_a_fully_masked_image_passes_any_distance() -> None:
+    for used in (loss("l1"), loss("l2"), loss("ssim")):
+        assert (masked(used, torch.zeros(COUNT, 1, 12, 13), Y, Y_HAT) <= 1e-6).all()
+
+
+def test_size_at_reads_off_the_curves() -> None:
+    chosen = family("water_filling", 1.0)
+    found = curves(items(), chosen, loss(Lp(1.0)), grid_of(chosen, loss(Lp(1.0))))
+    wanted = guarantee("marginal", 0.9)
+    sizes = [size_at(found, t, wanted, loss(Lp(1.0))) for t in (1e-9, 0.01, 0.03, 0.06, 1.0)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 0
+    lam = np.sort(first_crossing(found.grid, found.loss, 0.03))[0]
+    column = int(np.flatnonzero(found.grid == lam)[0])
+    assert sizes[2] == pytest.approx(found.size[:, column].mean())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bisection_comes_from_below_to_what_the_kernels_find(name: str) -> None:
+    chosen, item = family(name), next(items())
+    measured = loss("l1").of_batch(item.batch, 1)
+    for threshold in (0.001, 0.01, 0.03, 1.0):
+        exact = chosen.critical_lambda(SCALE, measured.error, 1.0, threshold).numpy()
+        bisection = bisect(SCALE, chosen, measured, threshold).numpy()
+        assert (np.isinf(bisection) == np.isinf(exact)).all()
+        finite = np.isfinite(exact)
+        assert (bisection[finite] <= exact[finite] * (1 + 1e-6)).all()
+        np.testing.assert_allclose(bisection[finite], exact[finite], rtol=2e-6)
+
+
+def test_bisection_finds_exactly_0_where_no_mask_that_opens_anything_passes() -> None:
+    """Pixels of score 0 are open at every lambda; the smallest that is tried would be no answer."""
+    item = next(items(2, torch.cat([torch.zeros_like(SCALE[:1]), SCALE[1:]])))
+    used, whole = MaskedWindow("l1", 5), torch.ones_like(item.score.map)
+    threshold = 0.5 * float(masked(used, whole, item.batch.truth(), item.batch.y_hat).min())
+    found = critical_lambdas(item, family("water_filling"), used, np.array([0.0, np.inf]), threshold)
+    assert found[0] == 0
+    assert found[1] > 1e-3
+
+
+@pytest.mark.parametrize("over", ["trusted", "wrong"])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_curves_of_what_is_relative_to_the_shown_are_those_of_the_masks(name: str, over: str) -> None:
+    chosen, item = family(name), next(items())
+    used = FalseOmissionRate("l1", 0.1) if over == "wrong" else MeanShown("l1")
+    grid = grid_of(chosen, used, 24)
+    by_kernels, by_masks = batch_curves(item, chosen, used, grid), measured_curves(item, chosen, used, grid)
+    np.testing.assert_allclose(by_kernels[0], by_masks[0], rtol=2e-4, atol=1e-7)
+    np.testing.assert_allclose(by_kernels[1], by_masks[1], atol=1e-6)
+    assert (by_kernels[0][:, 0] == 0).all()
+    first = by_masks[1][:, 1].mean()
+    assert first == pytest.approx(0.99, abs=0.006), "its first point shows a hundredth"

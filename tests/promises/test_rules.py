@@ -1,0 +1,159 @@
+"""Rules are JSON, and the same afterwards; infinities included."""
+
+import json
+import math
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from worlds import GRID, RANDOM
+
+from conformask.errors import MismatchError
+from conformask.promises.axes import LogLinear
+from conformask.promises.promise import GUARANTEES, guarantee
+from conformask.promises.rules import (
+    RULES,
+    AdaptiveLambda,
+    BoundedRisk,
+    CategoryLambda,
+    ConditionalLambda,
+    ConstantLambda,
+    ImageCovariates,
+    Rule,
+    WeightedLambda,
+    rule_from_json,
+)
+from conformask.records.record import to_jsonable
+
+H = LogLinear(0.1, (1 / 3, -0.7))
+FEATURES = 3 * np.random.default_rng(2).normal(size=(60, 2))
+LOGS = np.append(np.random.default_rng(3).normal(size=58), [-4.0, 4.0])
+MANY: list[Rule] = [
+    *(ConstantLambda(lam) for lam in (0.0, 0.1 + 0.2, 1e-300, math.inf)),
+    CategoryLambda({"a": 0.25, "b": math.inf, "é": 0.0}),
+    WeightedLambda.of(np.array([0.0, 1 / 3, math.inf, math.inf]), np.array([0.1, 0.2, 0.3, 9.0]), 0.1),
+    WeightedLambda.of(np.random.default_rng(0).random(50), np.random.default_rng(1).random(50), 0.8),
+    *(ConditionalLambda(FEATURES, LOGS, (-4.0, 4.0), 0.9, grid) for grid in (None, GRID)),
+    ConditionalLambda(FEATURES[:8], LOGS[:8], (-4.0, 4.0), 0.9),
+    *(AdaptiveLambda(H, shift) for shift in (-math.inf, -0.1, math.inf)),
+    *(AdaptiveLambda(H, shift, GRID) for shift in (-math.inf, -0.1, math.inf)),
+    BoundedRisk(GRID, np.linspace(0, 10, 20), 30, 0.1, 0.0, 1.0),
+    BoundedRisk(GRID, np.append(np.linspace(3, 4, 19), math.inf), 30, 0.1, 0.01, 10.0),
+]
+FACTS = ImageCovariates(
+    3,
+    weight=np.array([0.0, 0.7, 1e9]),
+    category=("b", "a", "é"),
+    features=np.array([[0.0, 1.0], [-2.0, 0.3], [5.0, -5.0]]),
+    bound_curve=np.linspace(0, 1, 20) * np.array([[0.0], [0.5], [1.0]]),
+)
+
+
+def through_json(rule: Rule) -> Any:
+    return json.loads(json.dumps(to_jsonable(rule.to_json()), allow_nan=False))
+
+
+@pytest.mark.parametrize("rule", MANY, ids=lambda rule: type(rule).__name__)
+def test_the_lambdas_are_the_same_after_json(rule: Rule) -> None:
+    again = rule_from_json(through_json(rule))
+    assert type(again) is type(rule)
+    lam = rule(FACTS)
+    assert lam.dtype == np.float64
+    assert lam.shape == (3,)
+    assert (lam >= 0).all()
+    np.testing.assert_array_equal(again(FACTS), lam)
+    assert again.is_vacuous == rule.is_vacuous
+    assert through_json(again) == through_json(rule)
+    assert isinstance(rule, Rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "facts"),
+    [
+        (AdaptiveLambda(H, 0.1), {"features": np.array([[np.nan, 1.0], [0.0, 1.0]])}),
+        (AdaptiveLambda(H, 0.1, GRID), {"features": np.array([[np.inf, np.inf], [0.0, 1.0]])}),
+        (
+            ConditionalLambda(FEATURES, LOGS, (-4.0, 4.0), 0.9),
+            {"features": np.array([[np.nan, 1.0], [0.0, 1.0]])},
+        ),
+        (WeightedLambda.of(np.arange(1.0, 20), np.ones(19), 0.8), {"weight": np.array([np.nan, 1.0])}),
+        (
+            BoundedRisk(GRID, np.linspace(0, 10, 20), 99, 0.1, 0.0, 1.0),
+            {"bound_curve": np.full((2, 20), np.nan)},
+        ),
+    ],
+    ids=["adaptive", "adaptive on a grid", "conditional", "weighted", "bounded risk"],
+)
+def test_an_image_whose_facts_are_none_is_masked(rule: Rule, facts: dict[str, Any]) -> None:
+    lambdas = rule(ImageCovariates(2, **facts))
+    assert lambdas[0] == 0
+    assert not np.isnan(lambdas).any()
+
+
+def test_all_kinds_are_tested() -> None:
+    assert {type(rule) for rule in MANY} == set(RULES.values())
+    assert {kind: rule.kind for kind, rule in RULES.items()} == {kind: kind for kind in RULES}
+
+
+@pytest.mark.parametrize("own_bound", [False, True])
+@pytest.mark.parametrize("name", GUARANTEES)
+def test_what_guarantees_make_of_a_world_survives_json(name: str, own_bound: bool) -> None:
+    for world in (RANDOM["heavy_tailed"](), RANDOM["non_monotone"]()):
+        places = np.arange(400)
+        groups = (places // 3).astype(str)
+        evidence = replace(world.evidence(places, group=groups), own_bound=own_bound)
+        fixed = guarantee(name).fit_on_selection(
+            replace(world.evidence(places + 1000), own_bound=own_bound), 400
+        )
+        rule = fixed.rule(evidence)
+        again = rule_from_json(through_json(rule))
+        facts = world.facts(places + 5000)
+        assert rule.needs <= {"weight", "category", "features", "bound_curve"}
+        np.testing.assert_array_equal(again(facts), rule(facts))
+
+
+def test_void() -> None:
+    """Whether some images are masked wholly, whatever they look like."""
+    assert ConstantLambda(0.0).is_vacuous
+    assert not ConstantLambda(1e-300).is_vacuous
+    assert CategoryLambda({"a": 0.0, "b": 1.0}).is_vacuous
+    assert not CategoryLambda({"a": 0.5, "b": math.inf}).is_vacuous
+    ones = np.ones(20)
+    assert not WeightedLambda.of(np.r_[np.zeros(2), np.ones(18)], ones, 0.9).is_vacuous
+    assert WeightedLambda.of(np.r_[np.zeros(3), np.ones(17)], ones, 0.9).is_vacuous
+    assert AdaptiveLambda(H, -math.inf).is_vacuous
+    assert not AdaptiveLambda(H, math.inf).is_vacuous
+    assert not BoundedRisk(GRID, np.zeros(20), 9, 0.1, 0.0, 1.0).is_vacuous
+    assert BoundedRisk(GRID, np.ones(20), 9, 0.1, 0.05, 10.0).is_vacuous
+
+
+def test_a_bounded_risk_is_the_more_careful_the_larger_the_bound() -> None:
+    rule = BoundedRisk(GRID, np.linspace(0, 3, 20), 29, 0.1, 0.0, 1.0)
+    shape = np.linspace(0, 1, 20)
+    lam = rule.lambdas(np.linspace(0, 1, 30)[:, None] * shape)
+    assert (np.diff(lam) <= 0).all()
+    assert lam[0] == math.inf
+    assert 0 < lam[-1] < lam[0]
+    with_hole = np.where(np.arange(20) == 4, 5.0, 0.0)[None]
+    assert rule.lambdas(with_hole)[0] == GRID[3], "a bound that is not monotone stops at its first excess"
+
+
+def test_a_bounded_risk_allows_exact_equality_and_no_more() -> None:
+    total = np.array([0.0, 2.0, 2.9, 3.0, 4.0])
+    rule = BoundedRisk(np.array([0.0, 1, 2, 3, np.inf]), total, 29, 0.1, 0.0, 1.0)
+    assert rule.lambdas(np.full((1, 5), 0.1))[0] == 2, "2.9 + .1 = 30 * .1"
+    assert rule.lambdas(np.full((1, 5), 0.1001))[0] == 1
+    assert rule.lambdas(np.full((1, 5), 0.0))[0] == 3
+
+
+def test_nothing_that_is_not_a_number_opens_a_mask() -> None:
+    total = np.array([0.0, 0.1, np.nan, 0.1, 0.1])
+    rule = BoundedRisk(np.array([0.0, 1, 2, 3, np.inf]), total, 29, 0.1, 0.0, 1.0)
+    assert rule.lambdas(np.zeros((1, 5)))[0] == 1
+    assert rule.lambdas(np.full((1, 5), np.nan))[0] == 0
+
+
+def test_unknown_rules_are_refused() -> None:
+    with pytest.raises(MismatchError, match="upgrade"):
+        rule_from_json({"kind": "oracle"})

@@ -1,0 +1,307 @@
+"""The score that comes with conformask: for any images as it is, and as the start of a training."""
+
+import csv
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import conformask as cm
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.images.read import read_image
+from conformask.images.rows import Provenance
+from conformask.images.scan import WINDOWS
+from conformask.records.reading import Network
+from conformask.scores.networks import AnyChannels, SliceWise, UNet
+from conformask.scores.steps import Tiled
+from conformask.scores.stored import load_scorer
+from conformask.scores.untrained import WEIGHTS, packaged_hashes, packaged_network
+from synthetic_triplets import triplets
+
+SIZE = (16, 16)
+NUCLEI = Path(__file__).parents[3] / "shared" / "data" / "nuclei"
+
+
+def test_it_is_small() -> None:
+    assert WEIGHTS.stat().st_size <= 3_000_000
+    assert WEIGHTS.with_name("packaged.md").is_file()
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_calibrated_without_training_its_masks_keep_the_promise(tmp_path: Path, channels: int) -> None:
+    """Over deals of calibration and test images, coverage follows the law."""
+    met = []
+    for seed in range(12):
+        masker = cm.calibrate(
+            cm.packaged_scorer(),
+            triplets(19, 2 * seed, SIZE, channels),
+            threshold=0.05,
+            promise=cm.Promise(confidence=0.8),
+        )
+        evaluation = cm.evaluate(masker, triplets(60, 2 * seed + 1, SIZE, channels))
+        met.append(evaluation.coverage)
+    assert np.mean(met) == pytest.approx(16 / 20, abs=0.08)
+    masker.save(tmp_path)
+    loaded = cm.load(tmp_path)
+    batch = next(triplets(4, 99, SIZE, channels).batches(4))
+    torch.testing.assert_close(loaded.masks(batch.x, batch.y_hat), masker.masks(batch.x, batch.y_hat))
+
+
+@pytest.mark.skipif(not NUCLEI.is_dir(), reason="no images in ../shared/data/nuclei")
+@pytest.mark.parametrize("seen_by_it", [True, False])
+def test_images_that_it_has_learnt_from_are_warned_about(seen_by_it: bool) -> None:
+    """Saved again, mirrored and darker; of those kept for its validation, every sixteenth, none."""
+    paths = [path for k, path in enumerate(sorted(NUCLEI.glob("*.png"))) if (k % 16 > 0) == seen_by_it][:10]
+    y = [0.8 * read_image(path)[0, :, ::-1] for path in paths]
+    y_hat = [np.clip(0.9 * image, 0, 1) for image in y]
+    images = cm.Triplets.from_arrays(y, y_hat, y)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cm.calibrate(cm.packaged_scorer(), images, threshold=0.1)
+    told = [str(each.message) for each in caught if "packaged network" in str(each.message)]
+    assert len(told) == seen_by_it
+    assert all(each.startswith("10 of 10 calibration images, such as '00000', look like") for each in told)
+
+
+def test_a_training_from_it_knows_what_it_has_learnt_from(tmp_path: Path) -> None:
+    perceptual_hashes = packaged_hashes()
+    assert perceptual_hashes.shape[1] == WINDOWS
+    for scratch, known in [(False, len(perceptual_hashes)), (True, 0)]:
+        made = cm.fit_scorer(
+            triplets(6, 0, SIZE),
+            selection=triplets(4, 1, SIZE),
+            out=tmp_path / f"{scratch}",
+            training=cm.TrainingConfig(epochs=1),
+            network=cm.NetworkOptions(from_scratch=scratch),
+        )
+        assert made.perceptual_hashes is not None
+        assert len(made.perceptual_hashes) == known + 10
+
+
+def test_a_calibrated_one_takes_its_channels_only() -> None:
+    masker = cm.calibrate(
+        cm.packaged_scorer(), triplets(19, 0, SIZE), threshold=0.05, promise=cm.Promise(confidence=0.8)
+    )
+    with pytest.raises(MismatchError, match="1 channel"):
+        masker.masks(torch.rand(1, 1, *SIZE), torch.rand(1, 3, *SIZE))
+
+
+def test_by_tiles() -> None:
+    known = triplets(19, 0, SIZE)
+    masker = cm.calibrate(
+        Tiled(cm.packaged_scorer().of(known), 128, 32),
+        known,
+        threshold=0.05,
+        promise=cm.Promise(confidence=0.8),
+    )
+    assert masker.card.tiles == (128, 32)
+    assert masker.masks(torch.rand(1, 1, 200, 150), torch.rand(1, 1, 200, 150)).shape == (1, 1, 200, 150)
+
+
+def test_of_volumes_it_sees_slices() -> None:
+    scorer = cm.packaged_scorer().of(volumes(1))
+    assert isinstance(scorer.network, SliceWise)
+    x, y_hat = torch.rand(1, 1, 5, 16, 16), torch.rand(1, 1, 5, 16, 16)
+    planes = cm.packaged_scorer().of(triplets(1, 0, SIZE))
+    expected = [planes(x[:, :, at], y_hat[:, :, at]).map for at in range(5)]
+    torch.testing.assert_close(scorer(x, y_hat).map, torch.stack(expected, dim=2))
+
+
+def test_lp_takes_its_power(tmp_path: Path) -> None:
+    known = triplets(12, 0, SIZE)
+    batch = next(known.batches(12))
+    of_l1 = cm.packaged_scorer().of(known)(batch.x, batch.y_hat).map
+    of_l2 = cm.fit_scorer(known, selection=triplets(12, 1, SIZE), out=tmp_path, scorer="packaged", loss="l2")
+    torch.testing.assert_close(of_l2(batch.x, batch.y_hat).map, of_l1**2)
+    assert not (tmp_path / "metrics.csv").exists()
+    assert of_l2.sizes is None
+    assert "packaged" not in of_l2.selection.comparison.others, "it is not compared with itself"
+
+
+def volumes(count: int) -> cm.Triplets:
+    generator = np.random.default_rng(0)
+    images = generator.random((3, count, 5, 16, 16), dtype=np.float32)
+    return cm.Triplets.from_arrays(*images, reading=cm.Reading(axes="ZYX"))
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind"),
+    [
+        ({"scorer": "mask"}, AnyChannels),
+        ({"scorer": "error"}, AnyChannels),
+        ({"scorer": "error", "loss": cm.MissRate("l1", 0.05)}, AnyChannels),
+        ({"scorer": "mask", "network": cm.NetworkOptions(from_scratch=True)}, UNet),
+        ({"scorer": "mask", "network": cm.NetworkOptions(width=4)}, UNet),
+        ({"scorer": "mask", "network": cm.NetworkOptions(paper_form=True, width=4)}, UNet),
+        ({"scorer": "quantile", "network": cm.NetworkOptions(width=4)}, UNet),
+        ({"network": cm.NetworkOptions(per_channel=True)}, AnyChannels),
+    ],
+)
+def test_training_goes_on_from_it_where_it_fits(tmp_path: Path, asked: dict, kind: type) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        scorer = cm.fit_scorer(
+            triplets(16, 0, SIZE),
+            selection=triplets(9, 1, SIZE),
+            out=tmp_path,
+            training=cm.TrainingConfig(epochs=1),
+            **asked,
+        )
+    assert type(scorer.network) is kind
+    assert type(load_scorer(tmp_path).network) is kind
+
+
+def test_a_score_for_each_of_several_channels_is_from_scratch(tmp_path: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        scorer = cm.fit_scorer(
+            triplets(16, 0, SIZE, 2),
+            selection=triplets(9, 1, SIZE, 2),
+            out=tmp_path,
+            training=cm.TrainingConfig(epochs=1),
+            network=cm.NetworkOptions(per_channel=True),
+        )
+    assert type(scorer.network) is UNet
+
+
+def with_a_map(count: int, seed: int) -> cm.Triplets:
+    """Rough images that err where a map says so, the second channel of x."""
+    generator = np.random.default_rng(seed)
+    y = generator.uniform(0.3, 0.7, (count, 16, 16, 1)).astype(np.float32)
+    told = (generator.random((count, 4, 4, 1)) < 0.3).repeat(4, axis=1).repeat(4, axis=2).astype(np.float32)
+    y_hat = y + told * generator.uniform(-0.2, 0.2, y.shape).astype(np.float32)
+    x = np.concatenate([y_hat + generator.normal(0, 0.05, y.shape), told], axis=-1).clip(0, 1)
+    return cm.Triplets.from_arrays(x.astype(np.float32), y_hat, y, reading=cm.Reading(axes="YXC"))
+
+
+def test_channels_of_x_that_are_no_image_leave_it_alone_until_it_is_trained(tmp_path: Path) -> None:
+    images = with_a_map(64, 1)
+    batch = next(images.batches(64))
+    alone = cm.packaged_scorer().of(triplets(1, 0, SIZE))
+    untrained = cm.packaged_scorer().of(images)
+    expected = alone(batch.x[:, :1], batch.y_hat).map
+    assert torch.equal(untrained(batch.x, batch.y_hat).map, expected)
+    with pytest.warns(
+        UserWarning,
+        match="x has 2 channels, but y_hat has 1: the first channels of x are compared with y_hat",
+    ):
+        cm.calibrate(cm.packaged_scorer(), images, threshold=0.02)
+    trained = cm.fit_scorer(
+        with_a_map(64, 0),
+        selection=images,
+        out=tmp_path,
+        training=cm.TrainingConfig(epochs=8),
+        threshold=0.01,
+    )
+    assert type(trained.network) is AnyChannels
+    assert trained.name == "mask"
+    comparison = trained.selection.comparison
+    assert comparison.oracle < comparison.hidden < 0.85 * min(comparison.others.values())
+    again = load_scorer(tmp_path)
+    assert torch.equal(again(batch.x, batch.y_hat).map, trained(batch.x, batch.y_hat).map)
+
+
+def test_of_a_colour_image_whose_y_hat_is_grey_it_sees_the_mean() -> None:
+    generator = torch.Generator().manual_seed(0)
+    x, y_hat = torch.rand(2, 3, *SIZE, generator=generator), torch.rand(2, 1, *SIZE, generator=generator)
+    of_colour, of_grey = packaged_network(3, 1, 2).eval(), packaged_network(1, 1, 2).eval()
+    mean = torch.cat([x.mean(dim=1, keepdim=True), y_hat], dim=1)
+    torch.testing.assert_close(of_colour(torch.cat([x, y_hat], dim=1)), of_grey(mean))
+
+
+def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
+    selection = triplets(9, 1, SIZE)
+    with pytest.warns(UserWarning, match="no epoch improved"):
+        scorer = cm.fit_scorer(
+            triplets(16, 0, SIZE),
+            selection=selection,
+            out=tmp_path,
+            scorer="mask",
+            training=cm.TrainingConfig(epochs=1, learning_rate=1e30),
+        )
+    packaged, batch = cm.packaged_scorer().of(selection), next(selection.batches(9))
+    torch.testing.assert_close(scorer(batch.x, batch.y_hat).map, packaged(batch.x, batch.y_hat).map)
+    assert scorer.selection.comparison.hidden == pytest.approx(scorer.selection.comparison.others["packaged"])
+
+
+def test_minutes_that_were_spent_before_are_told(tmp_path: Path) -> None:
+    settings = {
+        "selection": triplets(9, 1, SIZE), "out": tmp_path, "scorer": "mask",
+        "network": cm.NetworkOptions(width=4),
+    }  # fmt: skip
+    with warnings.catch_warnings(action="ignore"):
+        cm.fit_scorer(
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(max_minutes=1e-4, batch_size=8), **settings
+        )
+    with pytest.warns(
+        UserWarning, match="nothing was trained: the 0.0001 minutes, which include earlier runs"
+    ):
+        cm.fit_scorer(
+            triplets(16, 0, SIZE),
+            training=cm.TrainingConfig(max_minutes=1e-4, batch_size=8, resume=True),
+            **settings,
+        )
+
+
+def test_nobody_asks_whose_outputs_a_score_without_training_is_about() -> None:
+    images = triplets(19, 0, SIZE).described(Provenance(network=Network("unet")))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        masker = cm.calibrate(
+            cm.packaged_scorer(), images, threshold=0.05, promise=cm.Promise(confidence=0.8)
+        )
+    assert masker.card.network == Network("unet")
+
+
+def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
+    settings = {
+        "selection": triplets(9, 1, SIZE), "out": tmp_path, "scorer": "mask",
+        "network": cm.NetworkOptions(width=4),
+    }  # fmt: skip
+
+    def epochs() -> list[int]:
+        with (tmp_path / "metrics.csv").open(newline="") as file:
+            return [int(row["epoch"]) for row in csv.DictReader(file)]
+
+    with warnings.catch_warnings(action="ignore"):
+        first = cm.fit_scorer(
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=2, batch_size=8), **settings
+        )
+        same = cm.fit_scorer(
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=2, batch_size=8, resume=True), **settings
+        )
+        assert same.fingerprint == first.fingerprint
+        assert epochs() == [0, 1]
+        longer = cm.fit_scorer(
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=4, batch_size=8, resume=True), **settings
+        )
+    assert epochs() == [0, 1, 2, 3]
+    assert load_scorer(tmp_path).fingerprint == longer.fingerprint != first.fingerprint
+    with pytest.raises(MismatchError, match=r"different settings \(batch_size\)"):
+        cm.fit_scorer(
+            triplets(16, 0, SIZE),
+            training=cm.TrainingConfig(epochs=6, batch_size=4, resume=True),
+            **settings,
+        )
+
+
+def test_a_threshold_that_is_none_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArgumentError, match="threshold 'q2'"):
+        cm.fit_scorer(triplets(16, 0), out=tmp_path, threshold="q2")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_score_is_judged_at_the_threshold_asked_for(tmp_path: Path) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        scorer = cm.fit_scorer(
+            triplets(16, 0, SIZE),
+            selection=triplets(20, 1, SIZE),
+            out=tmp_path,
+            training=cm.TrainingConfig(epochs=1),
+            network=cm.NetworkOptions(width=4),
+            threshold=0.03,
+        )
+    comparison = scorer.selection.comparison
+    assert comparison.threshold == 0.03
+    assert 0 < comparison.oracle <= 1
+    assert 0 < comparison.hidden <= 1
