@@ -2,8 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --durations=20
-QUICK := $(addprefix tests/,conformal data deployment distances losses masker masks networks scorers storage tasks) \
-	$(addprefix tests/plugins/,bioimageio dask dicom huggingface nifti onnx zarr)
+QUICK := $(addprefix tests/,images losses masker masks promises records scores extras/export extras/formats)
 CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,view,zarr
 TOOLS := crepes hypothesis httpx mapie pandas polars 'pytest<9.2' pytest-xdist scikit-learn
 DEMO ?=
@@ -30,7 +29,7 @@ test-all: .venv/developing       ## all tests, with those of every plugin that c
 careamics:                       ## tests with CAREamics, whose caps need an environment of its own
 	$(PYTHON) -m venv .venv-careamics
 	.venv-careamics/bin/pip install --quiet --no-compile --editable '.[careamics]' beartype pytest
-	OMP_NUM_THREADS=1 .venv-careamics/bin/pytest tests/plugins/careamics
+	OMP_NUM_THREADS=1 .venv-careamics/bin/pytest tests/extras/make/test_careamics.py
 
 fuzz: .venv/testing              ## damaged files and records, requests to the viewer, kills at every write
 	CONFORMASK_FUZZ=120 CONFORMASK_RECORDS=3000 CONFORMASK_KILLS=0 CONFORMASK_FAULTS=0 CONFORMASK_PLACES=1 \

@@ -11,7 +11,7 @@ import numpy as np
 from synthetic_triplets import arrays
 
 WHITE = 60000
-EXAMPLE = Path(__file__).parent / "plugins" / "example_package"
+EXAMPLE = Path(__file__).parent / "example_package"
 EntryPoints = Mapping[str, Mapping[str, str]]
 """Objects by group and name."""
 

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-import conformask
 from conformask import extensions
 from conformask.errors import MismatchError, MissingFileError
 from conformask.extensions import Extensions
@@ -196,14 +195,14 @@ def test_what_to_type_for_an_extra(
     assert extensions.pip_install("onnx") == command
 
 
-def test_every_plugin_is_found_and_has_its_tests() -> None:
-    plugins = {path.parent.name for path in (ROOT / "src" / "conformask" / "plugins").glob("*/__init__.py")}
+def test_every_entry_point_is_there_and_every_leaf_has_its_tests() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     places = [place for names in project["entry-points"].values() for place in names.values()]
-    pages = (ROOT / "docs" / "reference" / "python").glob("*.md")
-    reference = "\n".join(page.read_text(encoding="utf-8") for page in pages)
-    homes = [f"conformask.{home}" for home in conformask._HOMES.values()]
-    texts = "\n".join([*places, *homes, reference])
-    assert set(re.findall(r"conformask\.plugins\.(\w+)", texts)) == plugins
-    tests = {path.name.removesuffix("_plugin") for path in (ROOT / "tests" / "plugins").iterdir()}
-    assert plugins <= tests
+    for place in places:
+        module, _, name = place.partition(":")
+        folder = ROOT / "src" / Path(*module.split("."))
+        file = folder / name if name.endswith(".yaml") else folder.with_suffix(".py")
+        assert file.is_file(), place
+        assert name.endswith(".yaml") or re.search(rf"^(def )?{name}\b", file.read_text("utf-8"), re.M), place
+    leaves = {path.parent.name for path in (ROOT / "src/conformask/extras").glob("*/__init__.py")}
+    assert leaves == {path.name.removesuffix("_plugin") for path in (ROOT / "tests" / "extras").iterdir()}

@@ -17,12 +17,12 @@ import enlargers
 import numpy as np
 import torch
 from degradations import DEGRADATIONS, normal
+from predictors import ANY_OF, CLASSICAL, KEPT, hole_of, networks, restored, sharpened
 from torch import nn
 from trained import trained_networks
 from truths import Truths
 
 from conformask.records.files import atomic_write
-from predictors import ANY_OF, CLASSICAL, KEPT, hole_of, networks, restored, sharpened
 
 PARTS, VALIDATION_PARTS, PART, BATCH = 180, 8, 256, 8
 ENLARGED = 0.4

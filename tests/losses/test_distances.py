@@ -5,14 +5,13 @@ import torch
 from torch import Tensor
 from torchmetrics.functional import mean_absolute_error, mean_squared_error
 from torchmetrics.functional.image import (
-    multiscale_structural_similarity_index_measure,
     structural_similarity_index_measure,
 )
 
 from conformask.errors import InvalidArgumentError
 from conformask.losses.distances import BUILT_IN as DISTANCES
 from conformask.losses.distances import PERCEPTUAL, CustomDistance, Lp, distance
-from conformask.losses.perceptual import MsSsim, Ssim
+from conformask.losses.perceptual import Ssim
 from conformask.testing import DistanceContract
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -46,11 +45,6 @@ class TestL15(DistanceContract):
 class TestSsim(DistanceContract):
     distance = Ssim()
     shapes = ((1, 11, 11), (3, 17, 24))
-
-
-class TestMsSsim(DistanceContract):
-    distance = MsSsim()
-    shapes = ((1, 176, 176), (3, 179, 183))
 
 
 class TestCustom(DistanceContract):
@@ -132,27 +126,7 @@ def large(seed: int) -> Tensor:
     return torch.rand(4, 3, 180, 177, generator=torch.Generator().manual_seed(seed))
 
 
-def test_ms_ssim_against_torchmetrics_one_by_one() -> None:
-    y = large(0)
-    y_hat = y + torch.tensor([0.02, 0.2, 0.6, -1.0]).view(4, 1, 1, 1) * (large(1) - 0.5)
-    expected = [
-        1 - multiscale_structural_similarity_index_measure(b[None], a[None], data_range=1.0)
-        for a, b in zip(y, y_hat, strict=True)
-    ]
-    torch.testing.assert_close(distance("ms_ssim")(y, y_hat), torch.stack(expected), rtol=1e-5, atol=1e-6)
-    assert len({round(float(value), 3) for value in expected}) == 4
-
-
-def test_ms_ssim_of_the_opposite_image_is_1_with_gradient_0() -> None:
-    y = large(0)
-    y_hat = (1 - y).requires_grad_()
-    value = MsSsim()(y, y_hat)
-    assert value.tolist() == [1.0] * 4
-    value.sum().backward()
-    assert torch.equal(y_hat.grad, torch.zeros_like(y))
-
-
-@pytest.mark.parametrize("name", ["l1", "l1.5", "l2", "ssim", "ms_ssim"])
+@pytest.mark.parametrize("name", ["l1", "l1.5", "l2", "ssim"])
 def test_gradient_between_black_images(name: str) -> None:
     a, b = torch.zeros(2, 1, 1, 180, 180, requires_grad=True)
     a.retain_grad()
@@ -162,7 +136,7 @@ def test_gradient_between_black_images(name: str) -> None:
     assert a.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("name", ["l1", "ssim", "ms_ssim"])
+@pytest.mark.parametrize("name", ["l1", "ssim"])
 def test_values_above_1_and_autocast(name: str) -> None:
     y, y_hat = 1.05 * large(0), 1.05 * large(1)
     expected = distance(name)(y, y_hat)
@@ -184,11 +158,11 @@ def test_sums_do_not_lose_small_errors() -> None:
 
 
 def test_by_name() -> None:
-    names = ["l1", "l2", "ssim", "ms_ssim", "lpips", "lpips_alex", "lpips_vgg", "dists"]
+    names = ["l1", "l2", "ssim", "lpips", "lpips_alex", "lpips_vgg"]
     assert [distance(name).name for name in DISTANCES] == list(DISTANCES) == names
-    assert [distance(name).exponent for name in DISTANCES] == [1.0, 2.0, *[None] * 6]
-    assert [distance(name).monotone for name in DISTANCES] == [True, True, *[False] * 6]
-    assert [distance(name).upper_bound for name in DISTANCES] == [1.0, 1.0, 2.0, 1.0, *[None] * 4]
+    assert [distance(name).exponent for name in DISTANCES] == [1.0, 2.0, *[None] * 4]
+    assert [distance(name).monotone for name in DISTANCES] == [True, True, *[False] * 4]
+    assert [distance(name).upper_bound for name in DISTANCES] == [1.0, 1.0, 2.0, *[None] * 3]
     lp = Lp(3.0)
     assert distance(lp) is lp
     assert distance(brightness).name == "brightness"
@@ -220,8 +194,6 @@ def test_what_is_refused() -> None:
             Lp(p)
     with pytest.raises(InvalidArgumentError, match=r"at least 11 pixels per side, but these have \(10, 40\)"):
         Ssim()(torch.zeros(1, 1, 10, 40), torch.zeros(1, 1, 10, 40))
-    with pytest.raises(InvalidArgumentError, match=r"ms_ssim needs .* 176 pixels .* \(160, 300\)"):
-        MsSsim()(torch.zeros(1, 1, 160, 300), torch.zeros(1, 1, 160, 300))
 
 
 @pytest.mark.parametrize("choice", ["l1", "l1.5", "ssim", brightness, Ssim()])

@@ -205,7 +205,6 @@ def test_what_the_paper_knows() -> None:
     ("words", "message"),
     [
         (("ssim", "window", 9), "'ssim' compares whole images: use ssim_map"),
-        (("dists", "trusted"), "'dists' compares whole images: use l1"),
         (("l1", "window"), "over 'window' needs a window, such as 9"),
         (("l1", "local"), "over 'local' needs a window, such as 9"),
         (("l1", "local_share", 9), "over 'local_share' needs a tolerance, such as 0.1"),

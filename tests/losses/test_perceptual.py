@@ -1,17 +1,13 @@
-"""LPIPS and DISTS, on random weights of torchvision's architectures, and on the real ones of SqueezeNet."""
+"""LPIPS, on random weights of torchvision's architectures, and on the real ones of SqueezeNet."""
 
 import re
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor, nn
-from torchmetrics.functional.image import (
-    deep_image_structure_and_texture_similarity,
-    learned_perceptual_image_patch_similarity,
-)
+from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
 from conformask.extensions import pip_install
@@ -22,7 +18,6 @@ from conformask.losses.perceptual import (
     SQUEEZENET,
     VGG16,
     Backbone,
-    Dists,
     Lpips,
     features,
     packaged,
@@ -37,7 +32,7 @@ FILES = {
     ALEXNET: "alexnet-owt-7be5be79.pth",
     VGG16: "vgg16-397923af.pth",
 }
-BACKBONES = {"lpips": SQUEEZENET, "lpips_alex": ALEXNET, "lpips_vgg": VGG16, "dists": VGG16}
+BACKBONES = {"lpips": SQUEEZENET, "lpips_alex": ALEXNET, "lpips_vgg": VGG16}
 NETS = {"lpips": "squeeze", "lpips_alex": "alex", "lpips_vgg": "vgg"}
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -106,12 +101,6 @@ class TestLpipsVgg(DistanceContract):
         self.distance = Lpips("vgg", weights / FILES[VGG16])
 
 
-class TestDists(DistanceContract):
-    @pytest.fixture(autouse=True)
-    def made(self, weights: Path) -> None:
-        self.distance = Dists(weights)
-
-
 def test_lpips_against_torchmetrics_with_the_published_weights(published: None) -> None:
     expected = learned_perceptual_image_patch_similarity(Y_HAT, Y, "squeeze", "none", normalize=True)
     torch.testing.assert_close(distance("lpips")(Y, Y_HAT), expected, rtol=1e-5, atol=1e-7)
@@ -127,14 +116,6 @@ def test_lpips_against_torchmetrics(name: str, weights: Path, monkeypatch: pytes
     expected = learned_perceptual_image_patch_similarity(Y_HAT, Y, NETS[name], "none", normalize=True)
     assert len(set(expected.tolist())) == 4
     torch.testing.assert_close(distance(name, weights)(Y, Y_HAT), expected, rtol=1e-4, atol=1e-6)
-
-
-def test_dists_against_torchmetrics(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = SimpleNamespace(features=features("dists", VGG16, weights / FILES[VGG16]))
-    monkeypatch.setattr("torchmetrics.functional.image.dists.vgg16", lambda weights: network)
-    expected = deep_image_structure_and_texture_similarity(Y_HAT, Y)
-    assert len({round(value, 4) for value in expected.tolist()}) == 4
-    torch.testing.assert_close(distance("dists", weights)(Y, Y_HAT), expected.detach(), rtol=1e-4, atol=2e-6)
 
 
 @pytest.mark.parametrize("name", PERCEPTUAL)
@@ -208,7 +189,7 @@ def test_missing_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_missing_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "torchvision.models", None)
-    used = distance("dists")
+    used = distance("lpips")
     with pytest.raises(InvalidArgumentError, match=re.escape(f"torchvision: {pip_install('perceptual')}")):
         used(Y, Y_HAT)
 
@@ -240,7 +221,7 @@ def test_files_that_are_not_the_weights(tmp_path: Path, weights: Path) -> None:
 
 def test_an_older_torchmetrics() -> None:
     with pytest.raises(MissingFileError, match=r"torchmetrics>=1.7"):
-        packaged("dists", "no_models/weights.pt")
+        packaged("lpips", "no_models/weights.pt")
 
 
 def test_the_network_is_read_once_and_frozen(tmp_path: Path, weights: Path) -> None:

@@ -16,7 +16,7 @@ from conformask.arithmetic import full_precision, image_means
 from conformask.arrays import Distance, Images, PerImage
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.extensions import Extensions
-from conformask.losses.perceptual import Dists, Lpips, MsSsim, Ssim
+from conformask.losses.perceptual import Lpips, Ssim
 from conformask.records import names
 from conformask.records.fingerprints import name_of
 from conformask.records.names import DISTANCES
@@ -109,7 +109,6 @@ PERCEPTUAL: Mapping[str, Callable[..., Distance]] = {
     "lpips": partial(Lpips, "squeeze"),
     "lpips_alex": partial(Lpips, "alex"),
     "lpips_vgg": partial(Lpips, "vgg"),
-    "dists": Dists,
 }
 """Distances with a network, which need torchvision and its weights; each maker takes weights_path=."""
 
@@ -117,7 +116,6 @@ BUILT_IN: Mapping[str, Callable[[], Distance]] = {
     "l1": partial(Lp, 1.0),
     "l2": partial(Lp, 2.0),
     "ssim": Ssim,
-    "ms_ssim": MsSsim,
     **PERCEPTUAL,
 }
 """All distances with a fixed name; `l` with any other exponent >= 1, as in l1.5, exists as well."""
@@ -134,8 +132,8 @@ def distance(
     """Return the distance with this name, the given object, or a wrapped callable (a, b) -> (N,).
 
     Args:
-        choice: "l1", "l2", `l` with any other exponent >= 1 as in "l1.5", "ssim", "ms_ssim", "lpips",
-            "lpips_alex", "lpips_vgg", "dists", or your own object or callable.
+        choice: "l1", "l2", `l` with any other exponent >= 1 as in "l1.5", "ssim", "lpips", "lpips_alex",
+            "lpips_vgg", or your own object or callable.
         weights_path: where the weights of a named distance's network are: torchvision's file, or its folder;
             by default torch hub's. It is looked for at the first call.
 

@@ -88,7 +88,7 @@ class MaskedDistance(Loss):
     """The loss d(m*y, m*y_hat), for a distance that is not a sum over pixels.
 
     Args:
-        distance: a name ("ssim", "lpips", "dists", ...), an object, or a callable (a, b) -> (N,).
+        distance: a name ("ssim", "lpips", ...), an object, or a callable (a, b) -> (N,).
 
     Examples:
         >>> import conformask as cm

@@ -1,6 +1,6 @@
-"""Distances that follow what people see, SSIM, MS-SSIM, LPIPS and DISTS, and the weights they need.
+"""Distances that follow what people see, SSIM and LPIPS, and the weights they need.
 
-Backbones of LPIPS and DISTS from torchvision, with weights from an existing file.
+Backbones of LPIPS from torchvision, with weights from an existing file.
 
 Nothing is downloaded, no pickled code is run, and the random state of the program is not changed.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, avg_pool3d, conv2d, interpolate
+from torch.nn.functional import conv2d, interpolate
 
 from conformask.arithmetic import full_precision, image_means
 from conformask.arrays import Images, PerImage
@@ -170,119 +170,6 @@ def means_over_slices(values: Tensor, n: int) -> Tensor:
     return values.reshape(n, -1).mean(dim=1)
 
 
-STABILITY = 1e-6
-"""Constant added to denominators, as published."""
-
-
-@dataclass(frozen=True)
-class Dists:
-    """DISTS as published, on VGG16, with the feature weights that torchmetrics ships.
-
-    Images in [0, 1], grey repeated to three channels, at least 16 pixels a side, not resized. Not monotone
-    under nested masks. The network is read at the first call, once for a process, file and device;
-    constructing touches no file. VGG16's weights are torchvision's file in `weights_path` (the file, or its
-    folder), by default in torch hub's `checkpoints` folder; they are never downloaded.
-
-    Attributes:
-        weights_path: the file of VGG16's weights, or its folder.
-    """
-
-    weights_path: str | Path | None = None
-    name = "dists"
-    monotone = False
-    exponent = None
-    upper_bound = DISTANCES["dists"].upper_bound
-
-    def __call__(self, a: Images, b: Images) -> PerImage:
-        """Compute DISTS(a, b) of each image, float32, shape (N,), >= 0; of a volume the mean over its slices.
-
-        Raises:
-            InvalidArgumentError: images below 16 pixels a side or of other than 1 or 3 channels, or
-                torchvision is missing.
-            MissingFileError: VGG16's weights, or those that torchmetrics ships from 1.7 on, are not there.
-            MismatchError: the file holds other weights.
-        """
-        n, a, b = len(a), slices_of(a), slices_of(b)
-        check_size(self.name, a, VGG16.smallest_side)
-        a, b = three_channels(self.name, a), three_channels(self.name, b)
-        network = _vgg(weights_file(self.name, VGG16, self.weights_path), a.device)
-        with full_precision(a):
-            value: Tensor = network(a, b)
-        return means_over_slices(value, n)
-
-
-class DistsNetwork(nn.Module):
-    """VGG16 with blurred pooling, and the published weights of its features' texture and structure."""
-
-    mean: Tensor
-    deviation: Tensor
-    texture: Tensor
-    structure: Tensor
-
-    def __init__(self, taps: Taps, texture: Tensor, structure: Tensor) -> None:
-        super().__init__()
-        self.taps = taps
-        total = texture.sum() + structure.sum()
-        self.register_buffer("texture", texture.flatten() / total)
-        self.register_buffer("structure", structure.flatten() / total)
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("deviation", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
-
-    def forward(self, a: Images, b: Images) -> PerImage:
-        """Compute the weighted sum of the dissimilarities of all features, the image itself included."""
-        pairs = zip(self._features(a), self._features(b), strict=True)
-        unlike = [torch.stack(_unlike(left, right)) for left, right in pairs]
-        texture, structure = torch.cat(unlike, dim=2)
-        weighted: Tensor = texture * self.texture + structure * self.structure
-        return weighted.sum(dim=1)
-
-    def _features(self, images: Images) -> list[Tensor]:
-        return [images, *self.taps((images - self.mean) / self.deviation)]
-
-
-class BlurredPool(nn.Module):
-    """Pooling that halves (N, C, H, W) by the root of the blurred squares, instead of VGG's maximum."""
-
-    kernel: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        hann = torch.tensor([0.25, 0.5, 0.25])
-        self.register_buffer("kernel", torch.outer(hann, hann).view(1, 1, 3, 3))
-
-    def forward(self, feature: Tensor) -> Tensor:
-        """Pool each channel on its own; the epsilon below the root keeps the gradient finite at 0."""
-        channels = feature.shape[1]
-        kernel = self.kernel.expand(channels, -1, -1, -1)
-        return (conv2d(feature.square(), kernel, stride=2, padding=1, groups=channels) + 1e-12).sqrt()
-
-
-def _unlike(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the dissimilarities of means (texture) and of deviations from them (structure), each (N, C).
-
-    The published 1 - (2uv + c)/(u^2 + v^2 + c) is written as (u - v)^2/(u^2 + v^2 + c), and the same for
-    variances and covariance: exactly 0 for equal features, never below.
-    """
-    mean_a, mean_b = a.mean(dim=(2, 3), keepdim=True), b.mean(dim=(2, 3), keepdim=True)
-    a, b = a - mean_a, b - mean_b
-    mean_a, mean_b = mean_a.flatten(1), mean_b.flatten(1)
-    texture = (mean_a - mean_b).square() / (mean_a.square() + mean_b.square() + STABILITY)
-    variances = a.square().mean(dim=(2, 3)) + b.square().mean(dim=(2, 3))
-    return texture, (a - b).square().mean(dim=(2, 3)) / (variances + STABILITY)
-
-
-@cache
-def _vgg(path: Path, device: torch.device) -> nn.Module:
-    """Load the network once, outside inference mode, whose tensors could not be used in later training."""
-    with torch.inference_mode(False):
-        layers = [
-            BlurredPool() if isinstance(layer, nn.MaxPool2d) else layer
-            for layer in features(Dists.name, VGG16, path)
-        ]
-        own = packaged(Dists.name, "dists_models/weights.pt")
-        return frozen(DistsNetwork(Taps(layers, VGG16.taps), own["alpha"], own["beta"]), device)
-
-
 NETS: Mapping[str, Backbone] = {"squeeze": SQUEEZENET, "alex": ALEXNET, "vgg": VGG16}
 NAMES: Mapping[str, str] = {"squeeze": "lpips", "alex": "lpips_alex", "vgg": "lpips_vgg"}
 
@@ -347,9 +234,7 @@ class Lpips:
         """Return the weighted difference at each layer, (N, 1, H_k, W_k)."""
         check_size(self.name, a, NETS[self.net].smallest_side)
         a, b = three_channels(self.name, a), three_channels(self.name, b)
-        network = _lpips_network(
-            self.net, weights_file(self.name, NETS[self.net], self.weights_path), a.device
-        )
+        network = _network(self.net, weights_file(self.name, NETS[self.net], self.weights_path), a.device)
         with full_precision(a):
             layers: list[Tensor] = network(a, b)
         return layers
@@ -384,7 +269,7 @@ def _unit(feature: Tensor) -> Tensor:
 
 
 @cache
-def _lpips_network(net: str, path: Path, device: torch.device) -> nn.Module:
+def _network(net: str, path: Path, device: torch.device) -> nn.Module:
     """Load the network once, outside inference mode, whose tensors could not be used in later training."""
     with torch.inference_mode(False):
         backbone = NETS[net]
@@ -473,59 +358,3 @@ def _window(side: int, device: torch.device) -> Tensor:
         places = side - 1 - (side - 1 - places).abs()
         matrix = torch.zeros(side, side)
         return matrix.scatter_add_(1, places, (weights / weights.sum()).expand(side, -1)).to(device)
-
-
-BETAS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-"""The published exponents, from the finest scale to the coarsest."""
-SMALLEST_SIDE = WINDOW * 2 ** (len(BETAS) - 1)
-"""Shortest side, 176 pixels: halved four times, an image must still hold the window."""
-POOLED = {4: avg_pool2d, 5: avg_pool3d}
-"""Pooling functions by the number of axes of a batch."""
-NOTHING_ALIKE = 1e-8
-"""Similarities up to this count as 0, so that no gradient of their power overflows."""
-
-
-@dataclass(frozen=True)
-class MsSsim:
-    """The distance 1 - prod_j relu(similarity_j)^beta_j: contrast at four scales, SSIM at the fifth.
-
-    The window is SSIM's, data_range 1. Negative similarities count as 0 (torchmetrics' normalize="relu"),
-    hence values in [0, 1]: an image with such a scale is at distance 1 and gives gradient 0. Not monotone
-    under nested masks.
-    """
-
-    name = "ms_ssim"
-    monotone = False
-    exponent = None
-    upper_bound = DISTANCES["ms_ssim"].upper_bound
-
-    def __call__(self, a: Images, b: Images) -> PerImage:
-        """Compute 1 - MS-SSIM(a, b) of each image, float32, shape (N,), in [0, 1].
-
-        Raises:
-            InvalidArgumentError: a side is shorter than 176 pixels.
-        """
-        check_size(self.name, a, SMALLEST_SIDE)
-        with full_precision(a):
-            return 1 - _power(_similarities(a.float(), b.float())).prod(dim=1)
-
-
-def _similarities(a: Images, b: Images) -> Tensor:
-    """Return the similarity at each scale, (N, 5)."""
-    from torchmetrics.functional.image import structural_similarity_index_measure  # takes seconds
-
-    similarities = []
-    for _ in BETAS:
-        similarity, contrast = structural_similarity_index_measure(
-            a, b, sigma=1.5, reduction="none", data_range=1.0, return_contrast_sensitivity=True
-        )
-        similarities.append(contrast)
-        a, b = POOLED[a.ndim](a, 2), POOLED[b.ndim](b, 2)
-    return torch.stack([*similarities[:-1], similarity], dim=1)
-
-
-def _power(similarities: Tensor) -> Tensor:
-    """Return relu(s)^beta, whose gradient is 0, not infinite, where s is not positive."""
-    alike = similarities > NOTHING_ALIKE
-    betas = similarities.new_tensor(BETAS)
-    return torch.where(alike, similarities, 1.0).pow(betas) * alike

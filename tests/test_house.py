@@ -1,0 +1,106 @@
+"""A ratchet on the size of the house: what is measured here may only get better.
+
+A commit that lowers a number lowers it here too; one that raises it says why, in a comment beside it.
+"""
+
+import ast
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "conformask"
+FILES = sorted(SOURCE.rglob("*.py"))
+MOST = {
+    "lines": 0,
+    "lines of the heart": 0,
+    "entries of the first level": 0,
+    "files": 0,
+    "own imports of a file": 0,
+    "own imports of all files": 0,
+    "getattr and hasattr": 0,
+    "lines of tests": 0,
+    "files of tests": 0,
+}
+ENTERED = {"files of calibrate": 0, "functions of calibrate": 0, "files of mask": 0, "functions of mask": 0}
+REACH = """
+import os, sys, threading
+from contextlib import redirect_stdout
+from io import StringIO
+from pathlib import Path
+import numpy as np
+import conformask as cm
+from conformask.cli import main
+
+home, entered = os.path.dirname(cm.__file__), set()
+
+def note(frame, event, argument):
+    code = frame.f_code
+    if event == "call" and code.co_filename.startswith(home) and not code.co_name.startswith("<"):
+        entered.add((code.co_filename, code.co_name, code.co_firstlineno))
+
+def reach(work):
+    entered.clear()
+    threading.setprofile(note)
+    sys.setprofile(note)
+    work()
+    sys.setprofile(None)
+    threading.setprofile(None)
+    return len({file for file, *_ in entered}), len(entered)
+
+y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+images, scorer = cm.Triplets.from_arrays(y**2, y**1.5, y), cm.Heuristic(cm.residual, channels=1)
+generator = np.random.default_rng(1)
+for part, n, roles in (("old", 30, ("x", "y_hat", "y")), ("new", 1, ("x", "y_hat"))):
+    for role in roles:
+        Path(part, role).mkdir(parents=True)
+        for k in range(n):
+            np.save(Path(part, role, f"{k}.npy"), (generator.random((32, 32)) * 255).astype(np.uint8))
+with redirect_stdout(StringIO()):  # the first call of each imports and compiles
+    main("calibrate old --scorer residual --threshold 0.2 --distance l1 --out run".split())
+    main("mask run new warm".split())
+    of_calibrate = reach(lambda: cm.calibrate(scorer, images, threshold=0.05, loss="l1"))
+    of_mask = reach(lambda: main("mask run new masks".split()))
+print(*of_calibrate, *of_mask)
+"""
+
+
+def lines(files: list[Path]) -> int:
+    return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+
+
+def own_imports(tree: ast.Module) -> Iterator[str]:
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("conformask"):
+            yield node.module or ""
+
+
+def test_the_house_does_not_grow() -> None:
+    tests, first = sorted((ROOT / "tests").rglob("*.py")), list(SOURCE.glob("*.py"))
+    first += [path for path in SOURCE.iterdir() if path.is_dir() and any(path.rglob("*.py"))]
+    trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
+    imports = {file: len(set(own_imports(tree))) for file, tree in trees.items() if file.parent != SOURCE}
+    calls = [node for tree in trees.values() for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    measured = {
+        "lines": lines(FILES),
+        "lines of the heart": lines([file for file in FILES if "extras" not in file.parts]),
+        "entries of the first level": len(first),
+        "files": len(FILES),
+        "own imports of a file": max(imports.values()),
+        "own imports of all files": sum(imports.values()),
+        "getattr and hasattr": sum(getattr(call.func, "id", "") in ("getattr", "hasattr") for call in calls),
+        "lines of tests": lines(tests),
+        "files of tests": len(tests),
+    }
+    assert {name: n for name, n in measured.items() if n > MOST[name]} == {}
+
+
+def test_a_calibration_and_a_mask_enter_no_more(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-W", "ignore", "-c", REACH]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    entered = dict(zip(ENTERED, map(int, done.stdout.split()), strict=True))
+    assert {name: n for name, n in entered.items() if n > ENTERED[name]} == {}
