@@ -77,10 +77,10 @@ def mask(
     out
         The folder for masks/, overlays/, sizes.csv and masks.json; a killed run resumes there.
     """
-    from conformask.extras.watch.monitor import shift_of
     from conformask.masker.load import load
     from conformask.masker.looks import outliers_text
     from conformask.masker.release import release_once
+    from conformask.masker.validation import shift_of
     from conformask.masker.write import write_masks
     from conformask.records.sentence import rounded_share
     from conformask.records.words import clipped_text, formula_here, measurement_text, promised_here

@@ -1,13 +1,15 @@
-"""Comparison of losses measured on images with truth with a masker's promise."""
+"""Whether new images, with or without truth, agree with what was promised and calibrated."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy
 from jaxtyping import Bool
 
 from conformask.images.triplets import Triplets
 from conformask.masker.masker import Masker
-from conformask.promises.axes import EachCategory, Labels, SamePopulation, Weighted
+from conformask.promises.axes import EachCategory, Labels, Places, SamePopulation, Weighted, first_of_each
 from conformask.promises.coverage_test import (
     PerImage,
     PValues,
@@ -16,10 +18,12 @@ from conformask.promises.coverage_test import (
     resampled_failing_share,
     resampled_p_values,
 )
-from conformask.promises.data import CalibrationData
+from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import SLACK, meets_threshold
 from conformask.promises.promise import Guarantee
 from conformask.records.evaluation import CategoryCoverage, Measurement
+from conformask.records.record import Array
+from conformask.records.words import shift_text
 
 LEVEL = 0.01
 """False-alarm rate: how often a promise that is kept may be called broken."""
@@ -182,3 +186,37 @@ def _calibration_of(masker: Masker, category: str) -> CalibrationData:
 
 def _n_units(law: Guarantee, data: CalibrationData) -> int:
     return law.unit.count(data.n, {"group": data.curves.group})
+
+
+def shift_of(masker: Masker, features: Mapping[str, Array], new: Triplets) -> str | None:
+    """Return a warning if the scores of new images do not look like those of the calibration images.
+
+    `features` are those of the scores of some of the images, by name; one image of each group is compared.
+    None is returned where no shift is seen, and where the calibration has nothing to compare with.
+    """
+    curves = masker.curves
+    weighted = isinstance(masker.guarantee.population, Weighted)
+    if not features or weighted or curves is None or curves.features is None:
+        return None
+    by_group: dict[str, Array] = {}  # with its first image, as on the other side
+    for name, group in zip(new.names, new.groups, strict=True):
+        if name in features:
+            by_group.setdefault(group, features[name])
+    old, of_new = curves.features[one_of_each_group(curves)], np.stack(list(by_group.values()))
+    p_value = bonferroni([ks_p_value(*pair) for pair in zip(old.T, of_new.T, strict=True)])
+    return shift_text(p_value, LEVEL, shifted=True) if p_value < LEVEL else None
+
+
+def one_of_each_group(curves: Curves) -> Places:
+    """Return the place of one calibration image of each group; of each image where there are no groups."""
+    return first_of_each(curves.names if curves.group is None else curves.group)
+
+
+def ks_p_value(old: Array, new: Array) -> float:
+    """Return the p-value of the two-sample Kolmogorov-Smirnov test."""
+    return float(scipy.stats.ks_2samp(old, new).pvalue)
+
+
+def bonferroni(p_values: Sequence[float]) -> float:
+    """Return the p-value of all comparisons together (Bonferroni)."""
+    return min(1.0, len(p_values) * min(p_values))

@@ -11,13 +11,14 @@ from conformask.cli import main
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.extras.train.fit import NetworkOptions, fit_scorer
 from conformask.extras.train.training import TrainingConfig
-from conformask.extras.watch.monitor import SIZE, Monitoring, monitor, shift_of
+from conformask.extras.watch.monitor import SIZE, Monitoring, monitor
 from conformask.images.read import write_image
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.looks import SCORES
 from conformask.masker.masker import Masker
+from conformask.masker.validation import shift_of
 from conformask.masks.critical import features_of, loss_under
 from conformask.masks.families import family
 from conformask.promises import coverage_test as law

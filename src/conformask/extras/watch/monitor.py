@@ -21,10 +21,16 @@ from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.looks import ROLES, SCORES, appearance
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import has_theorem
-from conformask.masker.validation import LEVEL, measurement_of_unused, most_failing
+from conformask.masker.validation import (
+    LEVEL,
+    bonferroni,
+    ks_p_value,
+    measurement_of_unused,
+    most_failing,
+    one_of_each_group,
+)
 from conformask.masks.critical import ScoredBatch, batch_curves, features_of, loss_under
-from conformask.promises.axes import Places, Weighted, first_of_each, members
-from conformask.promises.data import Curves
+from conformask.promises.axes import Weighted, first_of_each, members
 from conformask.promises.rules import covariates_of
 from conformask.records.evaluation import Change, Measurement, StreamStatus
 from conformask.records.numbers import figure, plural, share
@@ -340,11 +346,6 @@ def measures_of(
     )
 
 
-def one_of_each_group(curves: Curves) -> Places:
-    """Return the place of one calibration image of each group; of each image where there are no groups."""
-    return first_of_each(curves.names if curves.group is None else curves.group)
-
-
 def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, Array]:
     lambdas, points = np.unique(masker.grid[_grid_points(masker, masker.lambdas(item))], return_inverse=True)
     without_truth = replace(item, batch=replace(item.batch, y=item.batch.y_hat))
@@ -495,7 +496,7 @@ def monitor(
         comparisons=comparisons,
         n_calibration=len(old_measures),
         n_new=len(new_measures),
-        p_value=_combined([comparison.p_value for comparison in comparisons]),
+        p_value=bonferroni([comparison.p_value for comparison in comparisons]),
         level=level,
         changes=None,
         measurement=None
@@ -510,40 +511,11 @@ def monitor(
     return replace(result, changes=changes_of(old_appearance, new_appearance[first], level))
 
 
-def shift_of(masker: Masker, features: Mapping[str, Array], new: Triplets) -> str | None:
-    """Return a warning if the scores of new images do not look like those of the calibration images.
-
-    `features` are those of the scores of some of the images, by name; one image of each group is compared.
-    None is returned where no shift is seen, and where the calibration has nothing to compare with.
-    """
-    curves = masker.curves
-    weighted = isinstance(masker.guarantee.population, Weighted)
-    if not features or weighted or curves is None or curves.features is None:
-        return None
-    by_group: dict[str, Array] = {}  # with its first image, as on the other side
-    for name, group in zip(new.names, new.groups, strict=True):
-        if name in features:
-            by_group.setdefault(group, features[name])
-    old, of_new = curves.features[one_of_each_group(curves)], np.stack(list(by_group.values()))
-    p_value = _combined([_p_value(*pair) for pair in zip(old.T, of_new.T, strict=True)])
-    return shift_text(p_value, LEVEL, shifted=True) if p_value < LEVEL else None
-
-
 def _comparison_of(name: str, old: Array, new: Array) -> Comparison:
     medians = [float(np.median(values)) for values in (old, new)]
     if name in SCORES:  # as logarithms
         medians = [float(np.exp(median)) for median in medians]
-    return Comparison(name, medians[0], medians[1], _p_value(old, new))
-
-
-def _p_value(old: Array, new: Array) -> float:
-    """Return the p-value of the two-sample Kolmogorov-Smirnov test."""
-    return float(scipy.stats.ks_2samp(old, new).pvalue)
-
-
-def _combined(p_values: Sequence[float]) -> float:
-    """Return the p-value of all comparisons together (Bonferroni)."""
-    return min(1.0, len(p_values) * min(p_values))
+    return Comparison(name, medians[0], medians[1], ks_p_value(old, new))
 
 
 LATEST = 32
