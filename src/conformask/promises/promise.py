@@ -296,7 +296,7 @@ def guarantee(
         name: a key of GUARANTEES.
         confidence: the promised probability, where it takes one.
         delta: the share of calibration sets for which it may fail, where it takes one.
-        unit: image, group or image_of_new_group, instead of the guarantee's own; see `units`.
+        unit: image, group or image_of_new_group, instead of the guarantee's own; see `axes`.
         share: the share of a group's images that must meet the threshold, for the unit group; 1 if None.
         within: whether each category gets the promise by itself.
 
