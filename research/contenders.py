@@ -12,8 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conformask.arrays import Images, Loss, PerImage
+from conformask.arrays import Images, PerImage
 from conformask.extras.train.training import schedule
+from conformask.losses.loss import Loss
 from conformask.scores.network_scorer import (
     Head,
     MaskNetwork,

@@ -24,13 +24,14 @@ import torch
 from contenders import Data, trained
 from torch import Tensor
 
-from conformask.arrays import Batch, Images, Loss, PerImage, Score
+from conformask.arrays import Batch, Images, PerImage, Score
 from conformask.extras.make.regressor import fit_predictor
 from conformask.extras.make.tasks import task as task_by_name
 from conformask.extras.make.triplets import true_images, write_triplets
 from conformask.extras.train.training import TrainingConfig
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
+from conformask.losses.loss import Loss
 from conformask.losses.means import FalseOmissionRate, MeanShown, MissRate
 from conformask.losses.perceptual import Ssim
 from conformask.losses.window import MaskedWindow, around

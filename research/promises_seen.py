@@ -18,8 +18,9 @@ from local import TASKS, WINDOW, parts_of
 from PIL import Image, ImageDraw, ImageFont
 
 import conformask as cm
-from conformask.arrays import Loss, Triplet
+from conformask.arrays import Triplet
 from conformask.images.pictures import as_bytes, error_bytes, heat, in_colors, overlay
+from conformask.losses.loss import Loss
 from conformask.records.record import Array
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -42,7 +42,7 @@ from contenders import (
 )
 from torch import Tensor
 
-from conformask.arrays import Batch, Loss, Score
+from conformask.arrays import Batch, Score
 from conformask.extras.make.predictors import NetworkPredictor
 from conformask.extras.paper.reproduce import RowStages, threshold_of
 from conformask.extras.paper.settings import CONFIDENCE, PRESETS, QUANTILE
@@ -50,6 +50,7 @@ from conformask.extras.paper.stages import Cache, collections_of, distances_of, 
 from conformask.extras.train.fit import LEVELS
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
+from conformask.losses.loss import Loss
 from conformask.masks.critical import GRID_POINTS, ScoredBatch, curves, features_of, lambda_grid
 from conformask.masks.families import Power, Reciprocal, WaterFilling
 from conformask.masks.family import Family

@@ -4,8 +4,7 @@ Images are float32 tensors of shape (N, C, *space) in [0, 1]: a batch, channels,
 axes, such as (H, W). Only networks, tiles, files, viewer and pictures depend on their number.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
@@ -15,12 +14,9 @@ from jaxtyping import Float, Float32
 from numpy.typing import NDArray
 from torch import Tensor
 
-from conformask.errors import MismatchError
-from conformask.records.geometry import Geometry, PhysicalWindow
-from conformask.records.loss import LossTerms
+from conformask.records.geometry import Geometry
 from conformask.records.reading import CLEAN, Reference
 from conformask.records.record import Array as Array
-from conformask.records.record import Json
 
 Images = Float[Tensor, "n _ ..."]
 PerImage = Float[Tensor, "n"]
@@ -226,109 +222,7 @@ class ErrorMap(Protocol):
         """Compute errors >= 0, (N, 1 or C, *space)."""
 
 
-@runtime_checkable
-class LossOfImages(Protocol):
-    """A loss on given images, for any masks; parts that need no mask are computed once."""
-
-    def of(self, mask: Images) -> PerImage:
-        """Compute the loss of each image under its mask."""
-
-    def take(self, places: Tensor) -> "LossOfImages":
-        """Return the loss on the images at these places, which may repeat."""
-
-
-class Loss(ABC):
-    """The quantity a promise is about: one number per image and mask, 0 for the closed mask."""
-
-    @property
-    @abstractmethod
-    def terms(self) -> LossTerms:
-        """The terms of the loss, as records keep them."""
-
-    @abstractmethod
-    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> LossOfImages:
-        """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
-
-    def of_batch(self, batch: Batch, channels: int) -> LossOfImages:
-        """Return the loss on the images of a batch, for masks with this many channels.
-
-        Raises:
-            MismatchError: the loss is about regions or objects, and the images have none.
-        """
-        return self.on(batch.truth(), batch.y_hat, self.region_of(batch), channels)
-
-    def region_of(self, batch: Batch) -> Images | None:
-        """Return the region that the loss is about, (N, 1, *space) in [0, 1]; None for whole images.
-
-        Raises:
-            MismatchError: the loss is about regions or objects, and the images have none.
-        """
-        if not self.terms.region:
-            return None
-        if batch.region is None:
-            raise MismatchError(
-                f"the promise is about the region of each image, and {batch.names[0]!r} has none: add a "
-                "folder region/ or a column region"
-            )
-        return batch.region
-
-    @abstractmethod
-    def in_regions(self, regions: bool) -> "Loss":
-        """Return the loss over the region of each image, or over whole images.
-
-        Raises:
-            InvalidArgumentError: `regions` is true, and the loss compares whole masked images.
-        """
-
-    def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> "Loss":
-        """Return the loss with each length, such as 5 mm, converted to pixels by this function."""
-        return self
-
-    @property
-    def monotone(self) -> bool:
-        """True if the loss is never larger under a smaller mask: critical lambdas then need no grid."""
-        return False
-
-    @property
-    def relative(self) -> bool:
-        """True if the loss is divided by what the mask shows: few pixels decide where little is shown."""
-        return False
-
-    @property
-    def score_window(self) -> int | tuple[int, ...] | None:
-        """The side of the window that scores are averaged over for this loss; None if they are not."""
-        return None
-
-    @property
-    def exponent(self) -> float | None:
-        """The exponent p, where the loss is mean(mask^p * error) and the exact kernels apply."""
-        return None
-
-    @property
-    def upper_bound(self) -> float | None:
-        """The largest value on images in [0, 1], if there is one."""
-        return None
-
-    @property
-    def part(self) -> "Distance | ErrorMap | Loss":
-        """The distance or error map that the loss is made of, or the loss itself."""
-        return self
-
-    errors: ErrorMap | None = None
-    """The error map that the loss is made of, if any."""
-
-    @property
-    def family(self) -> Mapping[str, Json] | None:
-        """Settings of the family of masks for the loss; None for the scorer's own family of grey masks."""
-        return {"name": "binary", "bounds": "total"}
-
-    @property
-    def own_bounds(self) -> bool:
-        """True if y_hat alone determines the largest loss of an image under a mask."""
-        return False
-
-
 __all__ = [
-    "Array", "Batch", "Distance", "ErrorMap", "Images", "Loss", "LossOfImages", "PerImage",
+    "Array", "Batch", "Distance", "ErrorMap", "Images", "PerImage",
     "Predictor", "Score", "Task", "Triplet", "Weigh",
 ]  # fmt: skip

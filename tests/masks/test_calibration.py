@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from conformask.arrays import Batch, Loss, Score
+from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss
 from conformask.losses.distances import Lp
+from conformask.losses.loss import Loss, LossOfImages
 from conformask.losses.means import FalseOmissionRate, MeanShown
 from conformask.losses.window import MaskedWindow
 from conformask.masks.critical import (
     GRID_POINTS,
     ScoredBatch,
     batch_curves,
-    bisect,
     bound_curves,
     concatenate,
     critical_lambdas,
@@ -234,7 +234,7 @@ def test_lambdas_a_call_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen, used = family("reciprocal"), loss("ssim")
     grid = grid_of(chosen, used)[::9]
     at_once = measured_curves(item, chosen, used, grid)
-    monkeypatch.setattr("conformask.masks.critical.VALUES_A_CALL", 1)
+    monkeypatch.setattr("conformask.losses.loss.VALUES_A_CALL", 1)
     one_by_one = measured_curves(item, chosen, used, grid)
     np.testing.assert_allclose(at_once, one_by_one, atol=2e-6)
 
@@ -297,7 +297,7 @@ def test_bisection_comes_from_below_to_what_the_kernels_find(name: str) -> None:
     measured = loss("l1").of_batch(item.batch, 1)
     for threshold in (0.001, 0.01, 0.03, 1.0):
         exact = chosen.critical_lambda(SCALE, measured.error, 1.0, threshold).numpy()
-        bisection = bisect(SCALE, chosen, measured, threshold).numpy()
+        bisection = LossOfImages.critical_lambda(measured, SCALE, chosen, threshold).numpy()
         assert (np.isinf(bisection) == np.isinf(exact)).all()
         finite = np.isfinite(exact)
         assert (bisection[finite] <= exact[finite] * (1 + 1e-6)).all()

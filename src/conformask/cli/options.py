@@ -11,8 +11,8 @@ from conformask.errors import InvalidArgumentError
 from conformask.records import names
 
 if TYPE_CHECKING:
-    from conformask.arrays import Loss
     from conformask.images.triplets import Triplets
+    from conformask.losses.loss import Loss
     from conformask.promises.promise import Promise
     from conformask.records.loss import LossTerms
     from conformask.records.numbers import Values

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.fft import irfftn, next_fast_len, rfftn
 
-from conformask.arrays import Loss, Triplet
+from conformask.arrays import Triplet
 from conformask.background import tracked
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images import svg
 from conformask.images.triplets import Triplets
 from conformask.losses.clean import CleanLoss
+from conformask.losses.loss import Loss
 from conformask.records.loss import LossTerms
 from conformask.records.names import Allowance
 from conformask.records.reading import NoiseModel

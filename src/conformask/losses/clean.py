@@ -13,17 +13,22 @@ from functools import partial
 from itertools import product
 from typing import Any, NamedTuple, get_args
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from scipy.special import stdtrit
 from torch import Tensor
 
 from conformask.arithmetic import per_image, window_index
-from conformask.arrays import Batch, Images, LossOfImages, PerImage
+from conformask.arrays import Batch, Images, PerImage
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.losses.distances import Lp
+from conformask.losses.loss import LossOfImages
 from conformask.losses.maps import AnyMap, MapLoss, Sums, errors_for, with_channels, within
 from conformask.losses.means import weighted
 from conformask.losses.window import LargestShown, LocalLoss, local_means, window_sums
+from conformask.masks.families import Binary
+from conformask.masks.family import Family, sizes_of
 from conformask.records.names import Allowance
 
 LIT = 20
@@ -235,7 +240,7 @@ class CleanMean(CleanLoss):
 
 
 @dataclass(frozen=True)
-class Products:
+class Products(LossOfImages):
     """The loss on given images, of which the products of the errors of two repeats are known."""
 
     products: Images
@@ -252,6 +257,11 @@ class Products:
     most: PerImage
     """Largest max(y_hat, 1 - y_hat)^2 of each image."""
     loss: CleanLoss
+
+    @property
+    def images(self) -> Images:
+        """The products."""
+        return self.products
 
     def maps(self, mask: Images) -> Moments:
         """Return what is summed, of the images under their masks."""
@@ -299,6 +309,23 @@ class Products:
         """Return the loss on the images at these places."""
         parts = ("products", "spread", "noise", "weights", "ranges", "most")
         return replace(self, **{part: getattr(self, part)[places] for part in parts})
+
+    def curve(
+        self, score: Images, family: Family, grid: Float[np.ndarray, "g"]
+    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+        """Compute (loss, mask size), for binary masks from the sums of what each level shows."""
+        if not (isinstance(family, Binary) and self.loss.in_one_grid):
+            return super().curve(score, family, grid)
+        places = family.first_shown(score, grid)
+
+        def sums(values: Tensor) -> Tensor:
+            """Sum over what each level shows, of the means of channels."""
+            rows = zip(places, values.flatten(1).double().cpu().numpy(), strict=True)
+            parts = np.stack([np.bincount(*row, minlength=len(grid) + 1)[:-1] for row in rows])
+            return torch.from_numpy(parts.cumsum(axis=1) / score.shape[1])
+
+        losses = self.of_nested(Moments(*map(sums, self.maps(torch.ones_like(score)))))
+        return losses.numpy(), sizes_of(score, family, grid)
 
 
 @dataclass(frozen=True, init=False)

@@ -5,15 +5,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, TypeGuard
 
+import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arithmetic import full_precision, image_means
-from conformask.arrays import ErrorMap, Images, Loss, PerImage
+from conformask.arrays import Array, ErrorMap, Images, PerImage
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.losses.distances import CHOICES, PERCEPTUAL, Lp, distance, installed
 from conformask.losses.distances import taken as taken_by_a_distance
+from conformask.losses.loss import Loss, LossOfImages
 from conformask.losses.perceptual import Lpips, Ssim
+from conformask.masks.critical import cheapest_mask, exact_oracle
+from conformask.masks.family import Family
 from conformask.records.fingerprints import name_of
 from conformask.records.loss import LossTerms
 from conformask.records.names import Over
@@ -213,7 +218,7 @@ def within(region: Images | None, errors: Images) -> Images:
 
 
 @dataclass(frozen=True)
-class Sums:
+class Sums(LossOfImages):
     """The loss mean(mask^exponent * error) on given images, divided by mean(mask * shown) if that is given.
 
     error and shown are float32 with the channels of the masks. Where nothing is shown the loss is 0.
@@ -222,6 +227,11 @@ class Sums:
     error: Images
     exponent: float = 1.0
     shown: Images | None = None
+
+    @property
+    def images(self) -> Images:
+        """The errors."""
+        return self.error
 
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask, float64.
@@ -241,3 +251,24 @@ class Sums:
         """Return the loss on the images at these places."""
         shown = None if self.shown is None else self.shown[places]
         return replace(self, error=self.error[places], shown=shown)
+
+    def curve(
+        self, score: Images, family: Family, grid: Float[Array, "g"]
+    ) -> tuple[Float[Array, "n g"], Float[Array, "n g"]]:
+        """Compute (loss, mask size) by the kernels of the family."""
+        total, size = family.curve(score, self.error, self.exponent, grid)
+        if self.shown is None:
+            return total, size
+        shown = family.curve(score, self.shown, 1.0, grid)[0]
+        return np.divide(total, shown, out=np.zeros_like(total), where=shown > 0), size
+
+    def critical_lambda(self, score: Images, family: Family, threshold: float) -> Float[Tensor, "n"]:
+        """Return the exact critical lambda, by the kernels of the family."""
+        return family.critical_lambda(score, self.error, self.exponent, threshold)
+
+    def oracle(self, threshold: float) -> Images | None:
+        """Return the smallest masks: the smallest errors are shown, as long as their mean is within."""
+        if self.shown is None:
+            return exact_oracle(self.error, threshold, self.exponent)
+        costs = self.error.double() - threshold * self.shown.double()
+        return torch.stack([cheapest_mask(cost) for cost in costs])

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import full_precision
-from conformask.arrays import Distance, Images, Loss, PerImage
+from conformask.arrays import Distance, Images, PerImage
 from conformask.errors import InvalidArgumentError
 from conformask.losses.distances import distance as distance_by_name
 from conformask.losses.distances import one_per_image
+from conformask.losses.loss import Loss, LossOfImages
 from conformask.losses.maps import map_instead
 from conformask.records.fingerprints import name_of
 from conformask.records.loss import LossTerms
@@ -59,13 +60,18 @@ class CustomLoss(Loss):
 
 
 @dataclass(frozen=True)
-class CustomLossOfImages:
+class CustomLossOfImages(LossOfImages):
     """A user's loss on given images."""
 
     loss: CustomLoss
     y: Images
     y_hat: Images
     region: Images
+
+    @property
+    def images(self) -> Images:
+        """The outputs."""
+        return self.y_hat
 
     def of(self, mask: Images) -> PerImage:
         """Check and return the callable's value.
@@ -142,12 +148,17 @@ class MaskedDistance(Loss):
 
 
 @dataclass(frozen=True)
-class MaskedDistanceOfImages:
+class MaskedDistanceOfImages(LossOfImages):
     """The loss d(m*y, m*y_hat) on given images."""
 
     distance: Distance
     y: Images
     y_hat: Images
+
+    @property
+    def images(self) -> Images:
+        """The outputs."""
+        return self.y_hat
 
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask."""

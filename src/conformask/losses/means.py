@@ -47,6 +47,10 @@ class Mean(MapLoss):
         """Return the loss on these images, for masks with this many channels."""
         return Sums(weighted(errors_for(self.errors, y, y_hat, channels), region), self.exponent)
 
+    def furthest(self, y_hat: Images) -> Images | None:
+        """Return the largest error of each pixel that any truth in [0, 1] could give, for lp."""
+        return self.errors.furthest(y_hat) if isinstance(self.errors, Lp) else None
+
     @property
     def own_bounds(self) -> bool:
         """True if y_hat alone bounds the loss: for lp, unless it depends on a region."""

@@ -7,8 +7,9 @@ from typing import ClassVar, get_args
 import numpy as np
 import torch
 
-from conformask.arrays import Batch, Images, Loss
+from conformask.arrays import Batch, Images
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
+from conformask.losses.loss import Loss
 from conformask.losses.maps import Sums
 from conformask.losses.means import shown_share_of
 from conformask.losses.window import LargestShown
@@ -66,6 +67,14 @@ class LabelledObjects:
         met = np.zeros(len(self.ids), bool)
         met[own[common >= iou * union - ROUNDING]] = True
         return met
+
+
+class SumsOfObjects(Sums):
+    """Sums over one pixel of each object."""
+
+    def oracle(self, threshold: float) -> Images | None:
+        """Return None: the best masks of pixels cut an object in two."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -134,7 +143,8 @@ class Objects(Loss):
         counted, wrong = torch.from_numpy(pixels)[:, :, None].to(y_hat.device).unbind(1)
         if self.over == "any":
             return LargestShown(wrong.double())
-        return Sums(wrong, shown=counted) if self.over == "wrong" else shown_share_of(wrong)
+        sums = Sums(wrong, shown=counted) if self.over == "wrong" else shown_share_of(wrong)
+        return SumsOfObjects(**vars(sums))
 
     def of_batch(self, batch: Batch, channels: int) -> Sums | LargestShown:
         """Return the loss on the labels of a batch.

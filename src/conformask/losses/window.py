@@ -12,10 +12,16 @@ from torch import Tensor
 
 from conformask.arrays import Images, PerImage
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.losses.loss import LossOfImages
 from conformask.losses.maps import AnyMap, MapLoss, Sums, checked_tolerance, errors_for, within
+from conformask.masks.families import Binary, Reciprocal
+from conformask.masks.family import Family, sizes_of
 from conformask.masks.kernels import compiled
 from conformask.records.geometry import PhysicalWindow, parsed
 from conformask.records.record import Array, Json
+
+SMALLEST_ERROR = 1e-6
+"""Local mean errors below this are dimmed alike by the oracle for window losses."""
 
 
 @dataclass(frozen=True, init=False)
@@ -207,10 +213,15 @@ def _checked_side(side: int | tuple[int, ...] | None, length: str | None) -> int
 
 
 @dataclass(frozen=True)
-class LargestShown:
+class LargestShown(LossOfImages):
     """The largest over shown pixels of a map of local means, (N, C, *space) float64, 0 outside the region."""
 
     means: Images
+
+    @property
+    def images(self) -> Images:
+        """The local means."""
+        return self.means
 
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask, float64; a pixel is shown if its mask is above 0."""
@@ -223,6 +234,26 @@ class LargestShown:
     def take(self, places: Tensor) -> "LargestShown":
         """Return the loss on the images at these places."""
         return LargestShown(self.means[places])
+
+    def curve(
+        self, score: Images, family: Family, grid: Float[np.ndarray, "g"]
+    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+        """Compute (loss, mask size), for binary masks in one pass: the largest mean below each level."""
+        if not isinstance(family, Binary):
+            return super().curve(score, family, grid)
+        means = self.means.flatten(1).cpu().numpy()
+        largest = np.zeros((len(score), len(grid) + 1))
+        for row, places, values in zip(largest, family.first_shown(score, grid), means, strict=True):
+            np.maximum.at(row, places, values)
+        return np.maximum.accumulate(largest, axis=1)[:, :-1], sizes_of(score, family, grid)
+
+    def critical_lambda(self, score: Images, family: Family, threshold: float) -> Float[Tensor, "n"]:
+        """Return the exact critical lambda: none of the pixels that must be hidden is shown."""
+        return family.critical_lambda(score, self.beyond(threshold), 1.0, 0.0)
+
+    def oracle(self, threshold: float) -> Images:
+        """Return the smallest masks: they hide what must be hidden, and nothing else."""
+        return 1 - self.beyond(threshold)
 
 
 def local_means(
@@ -253,11 +284,16 @@ def _padded_means(values: Images, sides: tuple[int, ...]) -> Array:
 
 
 @dataclass(frozen=True)
-class WindowOfImages:
+class WindowOfImages(LossOfImages):
     """The loss max over windows of mean(mask * error) on given images."""
 
     error: Images
     sides: tuple[int, ...]
+
+    @property
+    def images(self) -> Images:
+        """The errors."""
+        return self.error
 
     def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask, float64; without a gradient."""
@@ -268,6 +304,12 @@ class WindowOfImages:
     def take(self, places: Tensor) -> "WindowOfImages":
         """Return the loss on the images at these places."""
         return replace(self, error=self.error[places])
+
+    def oracle(self, threshold: float) -> Images:
+        """Return masks of the reciprocal family on the true local mean errors: not always the smallest."""
+        family, score = Reciprocal(epsilon=SMALLEST_ERROR), around(self.error, self.sides)
+        lambdas = self.critical_lambda(score, family, threshold)
+        return family.apply(score, family.level(score, lambdas))
 
 
 def box_means(values: Array, sides: tuple[int, ...]) -> Array:

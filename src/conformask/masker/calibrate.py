@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
-from conformask.arrays import Loss
 from conformask.errors import CalibrationError, ConformaskWarning, MismatchError
 from conformask.images.noise import reference_faults, reference_warnings, refuse_short_reach
 from conformask.images.rows import Role
 from conformask.images.scan import DatasetSummary, labelled, scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss
+from conformask.losses.loss import Loss
 from conformask.masker.data_leakage import (
     refuse_duplicates,
     warn_of_copies,

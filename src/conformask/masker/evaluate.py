@@ -17,13 +17,14 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from conformask.arithmetic import image_means
-from conformask.arrays import Batch, Images, Loss, Triplet
+from conformask.arrays import Batch, Images, Triplet
 from conformask.background import main_process
 from conformask.errors import expect
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import paper_distance
+from conformask.losses.loss import Loss
 from conformask.losses.objects import LabelledObjects, Objects, labels_of
 from conformask.masker.arguments import facts_of, pair_of
 from conformask.masker.data_leakage import refuse_used, warn_of_copies, warn_of_learnt

@@ -12,11 +12,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arithmetic import best_device, window_index
-from conformask.arrays import Batch, Images, Loss, Triplet, Weigh
+from conformask.arrays import Batch, Images, Triplet, Weigh
 from conformask.errors import CalibrationError, ConformaskWarning, InvalidArgumentError, MismatchError
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of
 from conformask.losses.clean import LIT, UNKNOWN
+from conformask.losses.loss import Loss
 from conformask.masks.families import FAMILIES
 from conformask.masks.family import Family
 from conformask.promises.axes import Columns, Group, SamePopulation, Simultaneous, Weighted

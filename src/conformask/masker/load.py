@@ -6,8 +6,9 @@ from pathlib import Path
 
 from torch import nn
 
-from conformask.arrays import Loss, Weigh
+from conformask.arrays import Weigh
 from conformask.losses import AnyLoss, stored_loss
+from conformask.losses.loss import Loss
 from conformask.masker.masker import Masker
 from conformask.masker.run_folder import read_stored
 from conformask.masks.families import family as family_by_name

@@ -12,8 +12,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.arrays import Batch, Images, Loss, MaskArray, Masks, Triplet, Weigh
+from conformask.arrays import Batch, Images, MaskArray, Masks, Triplet, Weigh
 from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
+from conformask.losses.loss import Loss
 from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.guards import (

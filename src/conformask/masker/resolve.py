@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from conformask.arrays import Loss, Weigh
+from conformask.arrays import Weigh
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.noise import with_reach
 from conformask.images.scan import columns_of
@@ -14,6 +14,7 @@ from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.clean import CleanLoss
 from conformask.losses.distances import Lp
+from conformask.losses.loss import Loss
 from conformask.masker.guards import check_sample_size, warn_if_meant_otherwise
 from conformask.masks.critical import calibration_data, start_of
 from conformask.masks.families import family as family_by_name

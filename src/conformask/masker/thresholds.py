@@ -4,11 +4,11 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from conformask.arrays import Loss
 from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.images.noise import with_reach
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
+from conformask.losses.loss import Loss
 from conformask.masker.guards import check_sample_size, columns_kept
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import family_for, loss_for, refuse_unbounded

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import best_device, window_index
-from conformask.arrays import Batch, Loss, Score
+from conformask.arrays import Batch, Score
 from conformask.background import Tell, prefetch, tracked
 from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError
 from conformask.images.formats import Blocks, DiskArray, SourceImage, check_disk
@@ -27,6 +27,7 @@ from conformask.images.read import Raster, grid, write_blocks
 from conformask.images.rows import Role
 from conformask.images.triplets import Triplets
 from conformask.losses import paper_distance
+from conformask.losses.loss import Loss
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.masker import Masker
 from conformask.masks.critical import ScoredBatch, features_of

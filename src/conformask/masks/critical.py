@@ -9,15 +9,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image
-from conformask.arrays import Batch, Distance, Images, Loss, LossOfImages, PerImage, Score
+from conformask.arrays import Batch, Distance, Images, PerImage, Score
 from conformask.errors import InvalidArgumentError
-from conformask.losses.clean import Moments, Products
-from conformask.losses.distances import Lp
-from conformask.losses.maps import Sums
-from conformask.losses.means import Mean
-from conformask.losses.window import LargestShown, WindowOfImages, around
-from conformask.masks.families import Binary, Reciprocal, WaterFilling
-from conformask.masks.family import LARGEST, SMALLEST, Family, largest_lambda
+from conformask.losses.loss import Loss, mask_by_mask
+from conformask.masks.families import WaterFilling
+from conformask.masks.family import LARGEST, SMALLEST, Family, sizes_of
 from conformask.promises.axes import Group, Simultaneous
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import SLACK, best_start, first_crossing
@@ -27,10 +23,6 @@ from conformask.records.record import Array
 
 GRID_POINTS = 128
 """Number of lambdas in a grid, besides 0 and inf."""
-VALUES_A_CALL = 2**16
-"""Number of values of masked images that a distance is given at once, to fit into a CPU cache."""
-ON_ACCELERATOR = 2**7
-"""Factor on VALUES_A_CALL on an accelerator."""
 TINY = 1e-12
 """Constant added before a logarithm or a division."""
 NO_GRID = np.array([0.0, np.inf])
@@ -176,7 +168,7 @@ def measures(
     for an lp loss: the largest loss that any truth could give.
     """
     image_loss = loss.of_batch(item.batch, item.score.map.shape[1])
-    losses, size = _curves_of(item, family, image_loss, grid)
+    losses, size = image_loss.curve(item.score.map, family, grid)
     columns = {
         "names": np.array(item.batch.names),
         "features": features_of(item.score),
@@ -190,7 +182,8 @@ def measures(
         columns |= {} if bound is None else {"bound": bound}
     if threshold is None or not loss.monotone:
         return columns
-    return columns | {"critical_lambda": _solve(item.score.map, family, image_loss, threshold)}
+    lambdas = image_loss.critical_lambda(item.score.map, family, threshold)
+    return columns | {"critical_lambda": lambdas.cpu().numpy()}
 
 
 def critical_lambdas(
@@ -200,28 +193,8 @@ def critical_lambdas(
     score = item.score.map
     image_loss = loss.of_batch(item.batch, score.shape[1])
     if not loss.monotone:
-        return first_crossing(grid, _curves_of(item, family, image_loss, grid)[0], threshold)
-    return _solve(score, family, image_loss, threshold)
-
-
-def _solve(
-    score: Images, family: Family, image_loss: LossOfImages, threshold: float
-) -> Float[np.ndarray, "n"]:
-    if isinstance(image_loss, Sums):
-        return family.critical_lambda(score, image_loss.error, image_loss.exponent, threshold).cpu().numpy()
-    if isinstance(image_loss, LargestShown):
-        return family.critical_lambda(score, image_loss.beyond(threshold), 1.0, 0.0).cpu().numpy()
-    return bisect(score, family, image_loss, threshold).cpu().numpy()
-
-
-def bisect(score: Images, family: Family, loss: LossOfImages, threshold: float) -> Float[Tensor, "n"]:
-    """Return the critical lambda of a monotone loss by bisection; see `largest_lambda`."""
-
-    def is_within(lambdas: Tensor) -> Tensor:
-        mask = family.apply(score, family.level(score, lambdas))
-        return loss.of(mask).detach().double() <= threshold
-
-    return largest_lambda(is_within, len(score), score.device)
+        return first_crossing(grid, image_loss.curve(score, family, grid)[0], threshold)
+    return image_loss.critical_lambda(score, family, threshold).cpu().numpy()
 
 
 def hidden_curves(
@@ -230,15 +203,10 @@ def hidden_curves(
     """Compute the hidden share of each image, or of its region, at every lambda of the grid."""
     score, region = item.score.map, loss.region_of(item.batch)
     if region is None:
-        return _sizes_of(score, family, grid)
+        return sizes_of(score, family, grid)
     inside = region.expand_as(score)
     shown, share = family.curve(score, inside, 1.0, grid)[0], image_means(inside, torch.float64)
     return np.asarray(1 - shown / share.cpu().numpy()[:, None])
-
-
-def _sizes_of(score: Images, family: Family, grid: Float[np.ndarray, "g"]) -> Float[np.ndarray, "n g"]:
-    """Compute the mask size of each image at every lambda of the grid; no error is summed."""
-    return family.curve(score, torch.zeros_like(score), 1.0, grid)[1]
 
 
 def concatenate(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
@@ -257,109 +225,26 @@ def batch_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G): sums over pixels by the kernels, other losses mask by mask."""
-    return _curves_of(item, family, loss.of_batch(item.batch, item.score.map.shape[1]), grid)
-
-
-def _curves_of(
-    item: ScoredBatch, family: Family, image_loss: LossOfImages, grid: Float[np.ndarray, "g"]
-) -> tuple[np.ndarray, np.ndarray]:
-    if isinstance(image_loss, LargestShown) and isinstance(family, Binary):
-        score = item.score.map
-        return _largest_shown(score, family, image_loss, grid), _sizes_of(score, family, grid)
-    if isinstance(image_loss, Products) and isinstance(family, Binary) and image_loss.loss.in_one_grid:
-        score = item.score.map
-        return _products_shown(score, family, image_loss, grid), _sizes_of(score, family, grid)
-    if not isinstance(image_loss, Sums):
-        return _mask_by_mask(item, family, image_loss, grid)
-    total, size = family.curve(item.score.map, image_loss.error, image_loss.exponent, grid)
-    if image_loss.shown is None:
-        return total, size
-    shown = family.curve(item.score.map, image_loss.shown, 1.0, grid)[0]
-    return np.divide(total, shown, out=np.zeros_like(total), where=shown > 0), size
-
-
-def _products_shown(
-    score: Images, family: Binary, image_loss: Products, grid: Float[np.ndarray, "g"]
-) -> Float[np.ndarray, "n g"]:
-    """Return the losses of the products that binary masks show, from their sums."""
-    places = _first_shown(score, family, grid)
-
-    def sums(values: Tensor) -> Tensor:
-        """Sum over what each level shows, of the means of channels."""
-        rows = zip(places, values.flatten(1).double().cpu().numpy(), strict=True)
-        parts = np.stack([np.bincount(*row, minlength=len(grid) + 1)[:-1] for row in rows])
-        return torch.from_numpy(parts.cumsum(axis=1) / score.shape[1])
-
-    return image_loss.of_nested(Moments(*map(sums, image_loss.maps(torch.ones_like(score))))).numpy()
-
-
-def _largest_shown(
-    score: Images, family: Binary, image_loss: LargestShown, grid: Float[np.ndarray, "g"]
-) -> Float[np.ndarray, "n g"]:
-    """Return the largest local mean among the pixels whose score is below each level, in one pass."""
-    means = image_loss.means.flatten(1).cpu().numpy()
-    largest = np.zeros((len(score), len(grid) + 1))
-    for row, places, values in zip(largest, _first_shown(score, family, grid), means, strict=True):
-        np.maximum.at(row, places, values)
-    return np.maximum.accumulate(largest, axis=1)[:, :-1]
-
-
-def _first_shown(score: Images, family: Binary, grid: Float[np.ndarray, "g"]) -> list[Array]:
-    """Return the place in the grid of the first lambda that shows each pixel, for each image."""
-    levels = family.level(score, torch.from_numpy(grid).expand(len(score), -1)).cpu().numpy()[..., 0]
-    scores = score.flatten(1).cpu().numpy()
-    return [np.searchsorted(*pair, side="right") for pair in zip(levels, scores, strict=True)]
+    score = item.score.map
+    return loss.of_batch(item.batch, score.shape[1]).curve(score, family, grid)
 
 
 def measured_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G), mask by mask, as many lambdas at once as is efficient."""
-    return _mask_by_mask(item, family, loss.of_batch(item.batch, item.score.map.shape[1]), grid)
-
-
-def _mask_by_mask(
-    item: ScoredBatch, family: Family, image_loss: LossOfImages, grid: Float[np.ndarray, "g"]
-) -> tuple[np.ndarray, np.ndarray]:
     score = item.score.map
-    levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
-    values = VALUES_A_CALL * (1 if score.device.type == "cpu" else ON_ACCELERATOR)
-    points = []
-    for level_chunk in torch.split(levels, max(1, values // item.batch.y_hat.numel()), dim=1):
-        lambdas = level_chunk.shape[1]
-        mask = family.apply(score.repeat_interleave(lambdas, dim=0), level_chunk.flatten(0, 1))
-        indices = torch.arange(len(score), device=score.device).repeat_interleave(lambdas)
-        points.append(
-            torch.stack((_losses(image_loss, mask, indices), mask_size(mask))).reshape(2, len(score), -1)
-        )
-    losses, sizes = torch.cat(points, dim=2).cpu().numpy()
-    return losses, sizes
-
-
-def _losses(image_loss: LossOfImages, masks: Tensor, indices: Tensor) -> Tensor:
-    """Compute the loss of each mask on the image at its place; open masks only once per image."""
-    # many lambdas open a mask wholly; its loss is measured once, as a perceptual distance is slow
-    is_open = masks.flatten(1).amin(dim=1) == 1
-    losses = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
-    if not bool(is_open.all()):
-        losses[~is_open] = image_loss.take(indices[~is_open]).of(masks[~is_open]).double()
-    if bool(is_open.any()):
-        image_indices, inverse = torch.unique(indices[is_open], return_inverse=True)
-        first_mask = torch.zeros_like(image_indices).scatter_(
-            0, inverse, torch.arange(len(inverse), device=inverse.device)
-        )
-        losses[is_open] = image_loss.take(image_indices).of(masks[is_open][first_mask]).double()[inverse]
-    return losses
+    return mask_by_mask(loss.of_batch(item.batch, score.shape[1]), score, family, grid)
 
 
 def bound_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"] | None:
     """Return the largest lp loss that any truth in [0, 1] could give, None for other losses."""
-    if not (loss.own_bounds and isinstance(loss, Mean) and isinstance(loss.errors, Lp)):
+    furthest = loss.furthest(item.batch.y_hat) if loss.own_bounds else None
+    if furthest is None or loss.exponent is None:
         return None
-    furthest = like_score(loss.errors.furthest(item.batch.y_hat), item.score.map)
-    return family.curve(item.score.map, furthest, loss.exponent, grid)[0]
+    return family.curve(item.score.map, like_score(furthest, item.score.map), loss.exponent, grid)[0]
 
 
 def calibration_data(
@@ -409,9 +294,6 @@ def size_at(curves: Curves, threshold: float, promise: Guarantee, loss: Loss) ->
 STEPS, STEP_SIZE, FIRST_MU, DOUBLING = 1000, 0.01, 2.0, 50
 """Settings of Adam; mu starts at FIRST_MU and doubles every DOUBLING steps."""
 
-SMALLEST_ERROR = 1e-6
-"""Local mean errors below this are dimmed alike by the oracle for window losses."""
-
 Curve = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
@@ -437,24 +319,10 @@ def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images 
     mean is above it, and objects likewise where no wrong one may be shown. For window it uses the reciprocal
     family on the realised local mean errors, which is not always the smallest.
     """
-    image_loss = loss.of_batch(batch, channels)
-    if isinstance(image_loss, Sums):
-        if loss.terms.of_objects:
-            return None  # the best masks of pixels cut an object in two
-        return _sums_oracle(image_loss, threshold)
-    if isinstance(image_loss, LargestShown):
-        return 1 - image_loss.beyond(threshold)
-    return _windows_oracle(image_loss, threshold) if isinstance(image_loss, WindowOfImages) else None
+    return loss.of_batch(batch, channels).oracle(threshold)
 
 
-def _sums_oracle(sums: Sums, threshold: float) -> Images:
-    if sums.shown is None:
-        return exact_oracle(sums.error, threshold, sums.exponent)
-    costs = sums.error.double() - threshold * sums.shown.double()
-    return torch.stack([_cheapest_mask(cost) for cost in costs])
-
-
-def _cheapest_mask(cost: Tensor) -> Tensor:
+def cheapest_mask(cost: Tensor) -> Tensor:
     """Return the largest mask of an image with sum(m * cost) <= 0: cheapest first, the last pixel in part."""
     ascending, order = cost.flatten().sort()
     total = ascending.cumsum(0)
@@ -463,12 +331,6 @@ def _cheapest_mask(cost: Tensor) -> Tensor:
     fraction = torch.where(total_before < 0, -total_before / ascending.where(ascending > 0, 1.0), 0.0)
     mask = torch.where(total <= 0, 1.0, fraction).clamp(0, 1)
     return torch.empty_like(mask).scatter_(0, order, mask).float().reshape(cost.shape)
-
-
-def _windows_oracle(windows: WindowOfImages, threshold: float) -> Images:
-    family, score = Reciprocal(epsilon=SMALLEST_ERROR), around(windows.error, windows.sides)
-    lambdas = bisect(score, family, windows, threshold)
-    return family.apply(score, family.level(score, lambdas))
 
 
 def paper_oracle(

@@ -546,6 +546,12 @@ class Binary(Family):
         """Return the boundary in operations that an ONNX graph has."""
         return self.grey.level_in_graph(score, self._below(lam))[:, :1]
 
+    def first_shown(self, score: Images, grid: Float[np.ndarray, "g"]) -> list[Array]:
+        """Return the place in the grid of the first lambda that shows each pixel, for each image."""
+        levels = self.level(score, torch.from_numpy(grid).expand(len(score), -1)).cpu().numpy()[..., 0]
+        scores = score.flatten(1).cpu().numpy()
+        return [np.searchsorted(*pair, side="right") for pair in zip(levels, scores, strict=True)]
+
     def streaming_level(self, lam: float, pixels: int) -> StreamingLevel:
         """Return the passes to the level of one image; its first number is the boundary."""
         below = self._below(torch.tensor(lam, dtype=torch.float64))

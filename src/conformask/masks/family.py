@@ -250,6 +250,11 @@ class Family(ABC):
         )
 
 
+def sizes_of(score: Images, family: Family, grid: Float[np.ndarray, "g"]) -> Float[np.ndarray, "n g"]:
+    """Compute the mask size of each image at every lambda of the grid; no error is summed."""
+    return family.curve(score, torch.zeros_like(score), 1.0, grid)[1]
+
+
 def refuse_unrelated(family: Family) -> None:
     """Refuse an object that calibration takes for a family, but that may lack the methods of `Family`.
 

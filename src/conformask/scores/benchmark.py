@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from conformask.arrays import Images, Loss
+from conformask.arrays import Images
 from conformask.errors import ConformaskWarning
 from conformask.images.rows import uniform
 from conformask.images.triplets import Triplets
+from conformask.losses.loss import Loss
 from conformask.masks.critical import (
     NO_GRID,
     ScoredBatch,

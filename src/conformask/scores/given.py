@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arrays import Images, Loss, Score
+from conformask.arrays import Images, Score
 from conformask.background import tracked
 from conformask.errors import ConformaskWarning, InvalidArgumentError
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
+from conformask.losses.loss import Loss
 from conformask.records.files import BESIDE
 from conformask.records.record import (
     Array,

@@ -19,7 +19,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image, resized, window_index
-from conformask.arrays import Images, Loss, PerImage, Score
+from conformask.arrays import Images, PerImage, Score
+from conformask.losses.loss import Loss
 from conformask.masks.critical import ScoredBatch, concentrated, start_of
 from conformask.masks.family import Family
 from conformask.promises.data import Curves

@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from conformask.arrays import Images, Loss, Score
+from conformask.arrays import Images, Score
+from conformask.losses.loss import Loss
 from conformask.records.files import BESIDE
 from conformask.records.fingerprints import fingerprint_of, name_of
 from conformask.records.geometry import Size

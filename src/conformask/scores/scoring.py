@@ -13,11 +13,12 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import best_device, full_precision
-from conformask.arrays import Batch, Images, Loss, Score
+from conformask.arrays import Batch, Images, Score
 from conformask.background import TORCHRUN, main_process, tracked
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.scan import labelled
 from conformask.images.triplets import BATCH_SIZE, Triplets
+from conformask.losses.loss import Loss
 from conformask.masks.critical import (
     GRID_POINTS,
     ScoredBatch,

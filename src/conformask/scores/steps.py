@@ -21,10 +21,11 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, pad
 
 from conformask.arithmetic import window_index
-from conformask.arrays import Images, Loss, Score
+from conformask.arrays import Images, Score
 from conformask.background import Tell
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.triplets import Triplets
+from conformask.losses.loss import Loss
 from conformask.losses.window import sides_of
 from conformask.masks.kernels import compiled
 from conformask.records.geometry import Size, ends

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import conformask as cm
-from conformask.arrays import Loss
 from conformask.errors import InvalidArgumentError
+from conformask.losses.loss import Loss
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 

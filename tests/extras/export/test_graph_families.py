@@ -114,7 +114,7 @@ def test_an_object_that_only_calibration_takes_for_a_family_is_told_what_to_inhe
         level, apply, curve = Reciprocal().level, Reciprocal().apply, Reciprocal().curve
         critical_lambda, settings = Reciprocal().critical_lambda, Reciprocal().settings
 
-    with pytest.raises(MismatchError, match=r"'mine' has to inherit from .*mask_family\.Family"):
+    with pytest.raises(MismatchError, match=r"'mine' has to inherit from .*masks\.family\.Family"):
         mask_function(Mine())
 
 

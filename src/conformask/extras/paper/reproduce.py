@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from conformask.arithmetic import best_device
-from conformask.arrays import Batch, Distance, Loss
+from conformask.arrays import Batch, Distance
 from conformask.background import main_process, tracked
 from conformask.errors import ConformaskError, chosen
 from conformask.extras.make.predictors import Accelerated
@@ -55,6 +55,7 @@ from conformask.extras.train.fit import NetworkOptions, fit_scorer
 from conformask.extras.train.training import TrainingConfig, seeded
 from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses import loss
+from conformask.losses.loss import Loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.evaluate import evaluate, examples_of
 from conformask.masker.load import load

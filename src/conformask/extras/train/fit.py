@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from conformask.arithmetic import full_precision, resized
-from conformask.arrays import Images, Loss
+from conformask.arrays import Images
 from conformask.background import main_process, tracked
 from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError
 from conformask.extras.train.training import (
@@ -41,6 +41,7 @@ from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss, code_of
 from conformask.losses import loss as loss_from
+from conformask.losses.loss import Loss
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.masks.critical import GRID_POINTS, ScoredBatch
 from conformask.masks.families import FAMILIES, Binary, family
