@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 from conformask.arrays import Batch, Score
 from conformask.losses import loss
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.losses.means import FalseOmissionRate, MeanShown, MissRate
 from conformask.losses.window import MaskedWindow
 from conformask.masks.critical import ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from conformask.arrays import Images, PerImage
 from conformask.extras.train.training import schedule
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.scores.network_scorer import (
     Head,
     MaskNetwork,

@@ -31,7 +31,7 @@ from conformask.extras.make.triplets import true_images, write_triplets
 from conformask.extras.train.training import TrainingConfig
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.losses.means import FalseOmissionRate, MeanShown, MissRate
 from conformask.losses.perceptual import Ssim
 from conformask.losses.window import MaskedWindow, around

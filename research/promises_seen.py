@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 import conformask as cm
 from conformask.arrays import Triplet
 from conformask.images.pictures import as_bytes, error_bytes, heat, in_colors, overlay
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.records.record import Array
 
 DOCS = Path(__file__).parents[1] / "docs"

@@ -50,7 +50,7 @@ from conformask.extras.paper.stages import Cache, collections_of, distances_of, 
 from conformask.extras.train.fit import LEVELS
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.masks.critical import GRID_POINTS, ScoredBatch, curves, features_of, lambda_grid
 from conformask.masks.families import Power, Reciprocal, WaterFilling
 from conformask.masks.family import Family

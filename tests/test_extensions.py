@@ -40,13 +40,6 @@ write_image("a.png", np.zeros((1, 4, 4), np.float32))
 read_image("a.png"), list_images("."), cm.Mean("l1")
 assert not [name for name in sys.modules if name.startswith("conformask.extras")]
 """
-HELP = """
-import importlib.metadata, sys
-def scanned(**_): raise AssertionError("entry points were read")
-importlib.metadata.entry_points = scanned
-from conformask.cli import main
-main(sys.argv[1:])
-"""
 
 
 def test_what_conformask_adds_itself() -> None:
@@ -64,11 +57,6 @@ def test_what_conformask_adds_itself() -> None:
 
 def test_no_plugin_is_imported_before_it_is_asked_for(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_PLUGINS], cwd=tmp_path, check=True)
-
-
-@pytest.mark.parametrize("tokens", [["--help"], ["export", "--help"], ["--version"]])
-def test_help_reads_no_entry_points(tokens: list[str]) -> None:
-    subprocess.run([sys.executable, "-c", HELP, *tokens], check=True, capture_output=True)
 
 
 def test_built_in_choices_come_first_then_packages_by_name(tmp_path: Path, found_in: FoundIn) -> None:

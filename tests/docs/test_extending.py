@@ -13,7 +13,7 @@ SOURCE = ROOT / "src" / "conformask"
 ROW = re.compile(r"^\| ([\w ]+) \| (`.+) \| `(\w+)` \|$", re.MULTILINE)
 ROWS = ROW.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
 USES = {
-    "power": {"masks/families.py", "masks/family.py", "scores/network_scorer.py"},
+    "power": {"masks/family.py", "scores/network_scorer.py"},
     "wrong": {"losses/objects.py"},
 }
 """The passes that few families have, and the scorer that it suits; a loss of objects of the same name."""
@@ -26,7 +26,11 @@ def mentions(name: str) -> set[str]:
     files = [path for suffix in ("py", "js") for path in SOURCE.rglob(f"*.{suffix}")]
     texts = {str(path.relative_to(SOURCE)): path.read_text(encoding="utf-8") for path in files}
     texts["pyproject.toml"] = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    return {file for file, text in texts.items() if mentioned.search(text) and not file.startswith("paper/")}
+    return {
+        file
+        for file, text in texts.items()
+        if mentioned.search(text) and not file.startswith("extras/paper/")
+    }
 
 
 def test_the_table_is_read() -> None:

@@ -11,8 +11,8 @@ from torch import Tensor
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import code_of, loss, loss_of_terms, paper_distance, stored_loss
+from conformask.losses.base import Loss
 from conformask.losses.distances import Lp
-from conformask.losses.loss import Loss
 from conformask.losses.maps import CustomErrorMap
 from conformask.losses.masked_distance import CustomLoss
 from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate

@@ -15,7 +15,7 @@ from conformask.extras.view.words import numbers
 from conformask.extras.watch.monitor import monitor
 from conformask.extras.watch.online import OnlineMasker
 from conformask.images.triplets import Triplets
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.losses.maps import CustomErrorMap
 from conformask.losses.masked_distance import CustomLoss
 from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate

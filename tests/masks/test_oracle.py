@@ -7,8 +7,8 @@ from torch import Tensor
 from conformask.arrays import Batch
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss, loss_of_terms
+from conformask.losses.base import Loss
 from conformask.losses.distances import Lp, distance
-from conformask.losses.loss import Loss
 from conformask.losses.window import MaskedWindow
 from conformask.masks.critical import _descend, exact_oracle, oracle, paper_oracle
 from conformask.records.loss import LossTerms

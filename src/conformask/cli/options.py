@@ -12,7 +12,7 @@ from conformask.records import names
 
 if TYPE_CHECKING:
     from conformask.images.triplets import Triplets
-    from conformask.losses.loss import Loss
+    from conformask.losses.base import Loss
     from conformask.promises.promise import Promise
     from conformask.records.loss import LossTerms
     from conformask.records.numbers import Values

@@ -6,12 +6,13 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
-from typing import Any, NoReturn, TextIO
-
-from rich.console import Console, RenderableType
-from rich.table import Table
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from conformask.background import main_process
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.table import Table
 
 STDOUT, STDERR = 1, 2
 """Descriptors of the standard streams, to which C libraries print."""
@@ -51,20 +52,22 @@ def show_json(record: Mapping[str, Any]) -> None:
     stream = _JSON_STREAM.get()
     if stream is None or not main_process():
         return
-    from conformask.records.record import to_jsonable
+    from conformask.records.record import to_jsonable  # loads numpy, which help and text do without
 
     json.dump(to_jsonable(record), stream, indent=2)
     stream.write("\n")
     stream.flush()
 
 
-def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
+def show(record: Mapping[str, Any], *text: "str | Table", as_json: bool) -> None:
     """Print the record as JSON and nothing else, or the text; only in the first of several processes."""
     if not main_process():
         return
     if as_json:
         show_json(record)
         return
+    from rich.console import Console
+
     console = Console(highlight=False)
     for part in text:
         console.print(part, soft_wrap=isinstance(part, str), markup=False)
@@ -77,8 +80,10 @@ def bad_usage(message: str) -> NoReturn:
     sys.exit(2)
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[RenderableType]]) -> Table:
+def table(columns: Sequence[str], rows: "Sequence[Sequence[RenderableType]]") -> "Table":
     """Return a plain table with right-aligned numbers and a left-aligned last column."""
+    from rich.table import Table
+
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for index, column in enumerate(columns):
         inner = 0 < index < len(columns) - 1
@@ -88,7 +93,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[RenderableType]]) -> T
     return drawn
 
 
-def facts(rows: Sequence[tuple[str, str]]) -> Table:
+def facts(rows: Sequence[tuple[str, str]]) -> "Table":
     """Return a table of names and values, without a header."""
     drawn = table(("", ""), rows)
     drawn.show_header = False

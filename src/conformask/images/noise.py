@@ -16,8 +16,8 @@ from conformask.background import tracked
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images import svg
 from conformask.images.triplets import Triplets
+from conformask.losses.base import Loss
 from conformask.losses.clean import CleanLoss
-from conformask.losses.loss import Loss
 from conformask.records.loss import LossTerms
 from conformask.records.names import Allowance
 from conformask.records.reading import NoiseModel

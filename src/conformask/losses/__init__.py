@@ -8,9 +8,9 @@ from torch import Tensor
 
 from conformask.arrays import Distance, ErrorMap
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
+from conformask.losses.base import Loss
 from conformask.losses.clean import CleanLocal, CleanMean
 from conformask.losses.distances import CHOICES, distance, installed
-from conformask.losses.loss import Loss
 from conformask.losses.maps import MAPS, error_map, is_built_in, is_map, map_instead
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate

@@ -22,8 +22,8 @@ from torch import Tensor
 from conformask.arithmetic import per_image, window_index
 from conformask.arrays import Batch, Images, PerImage
 from conformask.errors import InvalidArgumentError, chosen
+from conformask.losses.base import LossOfImages
 from conformask.losses.distances import Lp
-from conformask.losses.loss import LossOfImages
 from conformask.losses.maps import AnyMap, MapLoss, Sums, errors_for, with_channels, within
 from conformask.losses.means import weighted
 from conformask.losses.window import LargestShown, LocalLoss, local_means, window_sums

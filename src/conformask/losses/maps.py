@@ -13,9 +13,9 @@ from torch import Tensor
 from conformask.arithmetic import full_precision, image_means
 from conformask.arrays import Array, ErrorMap, Images, PerImage
 from conformask.errors import InvalidArgumentError, chosen
+from conformask.losses.base import Loss, LossOfImages
 from conformask.losses.distances import CHOICES, PERCEPTUAL, Lp, distance, installed
 from conformask.losses.distances import taken as taken_by_a_distance
-from conformask.losses.loss import Loss, LossOfImages
 from conformask.losses.perceptual import Lpips, Ssim
 from conformask.masks.critical import cheapest_mask, exact_oracle
 from conformask.masks.family import Family

@@ -9,9 +9,9 @@ from torch import Tensor
 from conformask.arithmetic import full_precision
 from conformask.arrays import Distance, Images, PerImage
 from conformask.errors import InvalidArgumentError
+from conformask.losses.base import Loss, LossOfImages
 from conformask.losses.distances import distance as distance_by_name
 from conformask.losses.distances import one_per_image
-from conformask.losses.loss import Loss, LossOfImages
 from conformask.losses.maps import map_instead
 from conformask.records.fingerprints import name_of
 from conformask.records.loss import LossTerms

@@ -9,7 +9,7 @@ import torch
 
 from conformask.arrays import Batch, Images
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.losses.maps import Sums
 from conformask.losses.means import shown_share_of
 from conformask.losses.window import LargestShown

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from conformask.arrays import Images, PerImage
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.loss import LossOfImages
+from conformask.losses.base import LossOfImages
 from conformask.losses.maps import AnyMap, MapLoss, Sums, checked_tolerance, errors_for, within
 from conformask.masks.families import Binary, Reciprocal
 from conformask.masks.family import Family, sizes_of

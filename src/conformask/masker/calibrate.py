@@ -15,7 +15,7 @@ from conformask.images.rows import Role
 from conformask.images.scan import DatasetSummary, labelled, scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.masker.data_leakage import (
     refuse_duplicates,
     warn_of_copies,
@@ -87,7 +87,7 @@ def calibrate(
             pixels or objects, of them), or "0.5m" where `Reading` has these units, both as in the sentence,
             which gives the root mean square for l2; or "q0.1": the 0.1-quantile of the unmasked loss on the
             selection images.
-        loss: what the promise is about: a loss such as `Local("l1", 9)`, or what `conformask.losses.loss`
+        loss: what the promise is about: a loss such as `Local("l1", 9)`, or what `conformask.losses.base`
             takes ("l1", "ssim", a callable); the scorer's if None. Any score keeps any promise; masks are
             smallest with one that was fitted for the loss.
         promise: a `Promise`, or the name of a guarantee.

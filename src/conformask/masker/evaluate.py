@@ -24,7 +24,7 @@ from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import paper_distance
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.losses.objects import LabelledObjects, Objects, labels_of
 from conformask.masker.arguments import facts_of, pair_of
 from conformask.masker.data_leakage import refuse_used, warn_of_copies, warn_of_learnt

@@ -16,8 +16,8 @@ from conformask.arrays import Batch, Images, Triplet, Weigh
 from conformask.errors import CalibrationError, ConformaskWarning, InvalidArgumentError, MismatchError
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of
+from conformask.losses.base import Loss
 from conformask.losses.clean import LIT, UNKNOWN
-from conformask.losses.loss import Loss
 from conformask.masks.families import FAMILIES
 from conformask.masks.family import Family
 from conformask.promises.axes import Columns, Group, SamePopulation, Simultaneous, Weighted

@@ -8,7 +8,7 @@ from torch import nn
 
 from conformask.arrays import Weigh
 from conformask.losses import AnyLoss, stored_loss
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.masker.masker import Masker
 from conformask.masker.run_folder import read_stored
 from conformask.masks.families import family as family_by_name

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from conformask.arrays import Batch, Images, MaskArray, Masks, Triplet, Weigh
 from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.guards import (

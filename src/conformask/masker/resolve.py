@@ -12,9 +12,9 @@ from conformask.images.noise import with_reach
 from conformask.images.scan import columns_of
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss, loss, stored_loss
+from conformask.losses.base import Loss
 from conformask.losses.clean import CleanLoss
 from conformask.losses.distances import Lp
-from conformask.losses.loss import Loss
 from conformask.masker.guards import check_sample_size, warn_if_meant_otherwise
 from conformask.masks.critical import calibration_data, start_of
 from conformask.masks.families import family as family_by_name

@@ -8,7 +8,7 @@ from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.images.noise import with_reach
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.masker.guards import check_sample_size, columns_kept
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import family_for, loss_for, refuse_unbounded

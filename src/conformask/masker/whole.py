@@ -27,7 +27,7 @@ from conformask.images.read import Raster, grid, write_blocks
 from conformask.images.rows import Role
 from conformask.images.triplets import Triplets
 from conformask.losses import paper_distance
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.masker import Masker
 from conformask.masks.critical import ScoredBatch, features_of

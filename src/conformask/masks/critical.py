@@ -11,7 +11,7 @@ from torch import Tensor
 from conformask.arithmetic import image_means, per_image
 from conformask.arrays import Batch, Distance, Images, PerImage, Score
 from conformask.errors import InvalidArgumentError
-from conformask.losses.loss import Loss, mask_by_mask
+from conformask.losses.base import Loss, mask_by_mask
 from conformask.masks.families import WaterFilling
 from conformask.masks.family import LARGEST, SMALLEST, Family, sizes_of
 from conformask.promises.axes import Group, Simultaneous

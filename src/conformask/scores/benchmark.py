@@ -12,7 +12,7 @@ from conformask.arrays import Images
 from conformask.errors import ConformaskWarning
 from conformask.images.rows import uniform
 from conformask.images.triplets import Triplets
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.masks.critical import (
     NO_GRID,
     ScoredBatch,

@@ -16,7 +16,7 @@ from conformask.background import tracked
 from conformask.errors import ConformaskWarning, InvalidArgumentError
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.records.files import BESIDE
 from conformask.records.record import (
     Array,

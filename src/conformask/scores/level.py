@@ -20,7 +20,7 @@ from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image, resized, window_index
 from conformask.arrays import Images, PerImage, Score
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.masks.critical import ScoredBatch, concentrated, start_of
 from conformask.masks.family import Family
 from conformask.promises.data import Curves

@@ -15,8 +15,8 @@ from conformask.arithmetic import full_precision, image_means, resized, to_chann
 from conformask.arrays import Images, PerImage, Score
 from conformask.errors import InvalidArgumentError, MismatchError, chosen, failure_of_system
 from conformask.losses import AnyLoss, stored_loss
+from conformask.losses.base import Loss
 from conformask.losses.distances import Lp
-from conformask.losses.loss import Loss
 from conformask.losses.maps import Sums, errors_for, with_channels
 from conformask.losses.means import wrong_pixels
 from conformask.records.files import BESIDE, atomic_write, existing

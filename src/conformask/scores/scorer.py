@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from conformask.arrays import Images, Score
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.records.files import BESIDE
 from conformask.records.fingerprints import fingerprint_of, name_of
 from conformask.records.geometry import Size

@@ -18,7 +18,7 @@ from conformask.background import TORCHRUN, main_process, tracked
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.scan import labelled
 from conformask.images.triplets import BATCH_SIZE, Triplets
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.masks.critical import (
     GRID_POINTS,
     ScoredBatch,

@@ -25,7 +25,7 @@ from conformask.arrays import Images, Score
 from conformask.background import Tell
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.triplets import Triplets
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.losses.window import sides_of
 from conformask.masks.kernels import compiled
 from conformask.records.geometry import Size, ends

@@ -16,7 +16,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.images.scan import WINDOWS, PerceptualHashes
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of, loss
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.records.geometry import extra_channels
 from conformask.records.names import Untrained as Name
 from conformask.records.record import read_arrays

@@ -8,7 +8,7 @@ import pytest
 
 import conformask as cm
 from conformask.errors import InvalidArgumentError
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
 

@@ -55,7 +55,7 @@ from conformask.extras.train.fit import NetworkOptions, fit_scorer
 from conformask.extras.train.training import TrainingConfig, seeded
 from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses import loss
-from conformask.losses.loss import Loss
+from conformask.losses.base import Loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.evaluate import evaluate, examples_of
 from conformask.masker.load import load
