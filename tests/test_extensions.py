@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from conformask import extensions
+from conformask.cli import main
 from conformask.errors import MismatchError, MissingFileError
 from conformask.extensions import Extensions
 from conformask.extras.export.folders import EXPORTS
@@ -181,6 +182,19 @@ def test_what_to_type_for_an_extra(
 
     monkeypatch.setattr(extensions, "distribution", Metadata)
     assert extensions.pip_install("onnx") == command
+
+
+def test_a_package_adds_a_verb(tmp_path: Path, found_in: FoundIn, capsys: pytest.CaptureFixture[str]) -> None:
+    module = 'def greet(name: str):\n    """Greet somebody."""\n    print(f"hello, {name}")\n'
+    install(tmp_path, "acme", {"conformask.commands": {"greet": "acme:greet", "info": "acme:greet"}}, module)
+    found_in(tmp_path)
+    main(["greet", "you"])
+    main(["--help"])
+    main(["info", "--help"])
+    out = capsys.readouterr().out
+    assert "hello, you" in out
+    assert " greet" in out
+    assert "what a run folder contains" in out
 
 
 def test_every_entry_point_is_there_and_every_leaf_has_its_tests() -> None:

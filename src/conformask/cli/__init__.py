@@ -273,7 +273,7 @@ LAYER, KEPT = 2**25, 2**28
 
 
 def build(*, every_option: bool = True) -> App:
-    """Build the application; the module of a verb is imported when the verb is called.
+    """Build the application of the verbs that are installed; a verb is imported when it is called.
 
     Its help has every option, or those that are often needed.
     """
@@ -292,7 +292,7 @@ def build(*, every_option: bool = True) -> App:
     app.register_install_completion_command(help="Enable completion of conformask commands in this shell.")
     for place, (title, verbs) in enumerate(GROUPS.items()):
         group = Group(title, sort_key=place)
-        for order, verb in enumerate(verbs):
+        for order, verb in enumerate(verb for verb in verbs if verb in verbs_of):
             usage = (
                 {"usage": "Usage: conformask calibrate [OPTIONS] RUN [DATA]"} if verb == "calibrate" else {}
             )
@@ -309,7 +309,7 @@ def build(*, every_option: bool = True) -> App:
                 sort_key=order,
                 **usage,
             )
-    for verb in verbs_of.keys() - VERBS.keys():
+    for verb in sorted(verbs_of.keys() - VERBS.keys()):
         app.command(verbs_of[verb], name=verb)
     return app
 
