@@ -2,8 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --durations=20
-QUICK := $(addprefix tests/,conformal data deployment distances losses masker masks networks scorers storage tasks) \
-	$(addprefix tests/plugins/,bioimageio dask dicom huggingface nifti onnx zarr)
+QUICK := $(addprefix tests/,images losses masker masks promises records scores extras/export extras/formats)
 CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,view,zarr
 TOOLS := crepes hypothesis httpx mapie pandas polars 'pytest<9.2' pytest-xdist scikit-learn
 DEMO ?=
@@ -19,6 +18,7 @@ help:                            ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 10
 
 demo: .venv/installed            ## a first look at packaged photographs, into demo/ (DEMO=--no-view: without the viewer)
+	@echo "To type the commands below in this shell, first: source .venv/bin/activate"
 	$(BIN)/conformask demo --out demo $(DEMO)
 
 test: .venv/testing              ## the tests, but for the slow ones and those of napari, MONAI, deepinv, transformers
@@ -30,7 +30,7 @@ test-all: .venv/developing       ## all tests, with those of every plugin that c
 careamics:                       ## tests with CAREamics, whose caps need an environment of its own
 	$(PYTHON) -m venv .venv-careamics
 	.venv-careamics/bin/pip install --quiet --no-compile --editable '.[careamics]' beartype pytest
-	OMP_NUM_THREADS=1 .venv-careamics/bin/pytest tests/plugins/careamics
+	OMP_NUM_THREADS=1 .venv-careamics/bin/pytest tests/extras/make/test_careamics.py
 
 fuzz: .venv/testing              ## damaged files and records, requests to the viewer, kills at every write
 	CONFORMASK_FUZZ=120 CONFORMASK_RECORDS=3000 CONFORMASK_KILLS=0 CONFORMASK_FAULTS=0 CONFORMASK_PLACES=1 \
@@ -83,8 +83,8 @@ format: .venv/checking
 	$(BIN)/ruff format
 
 .venv/installed: pyproject.toml
-	@echo "Installing conformask and PyTorch into .venv: 5 GB on Linux, where PyTorch brings CUDA, else 1.2 GB."
-	@echo "It takes 2 to 15 minutes; nothing is printed meanwhile."
+	@echo "Installing conformask and PyTorch into .venv: 5 GB on Linux, where PyTorch brings CUDA, else 1.3 GB."
+	@echo "It takes 1 to 15 minutes; nothing is printed meanwhile."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --no-compile --editable '.[view]'

@@ -31,7 +31,7 @@ PAGES = {
     "docs/results/paper.md": "results/table-1.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
-    "src/conformask/scorers/packaged.md": "packaged-scorer.md",
+    "src/conformask/scores/packaged.md": "packaged-scorer.md",
 }
 """Places in the repository, and in the site; paper.md lies beside a file that would get its name."""
 LINK = re.compile(r"(?<=\]\()([^)#:]+\.md)(?=[)#])")

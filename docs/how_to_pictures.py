@@ -33,7 +33,7 @@ from matplotlib import pyplot
 ROOT = Path(__file__).parents[1]
 IMAGES = ROOT / "docs" / "images"
 VOLUMES = ROOT / "examples" / "out" / "volumes"
-PLUGIN = ROOT / "tests" / "plugins" / "example_package" / "conformask_pgm.py"
+PLUGIN = ROOT / "tests" / "example_package" / "conformask_pgm.py"
 COLOURS = 256
 """Of a file."""
 SIDE, SHOWN = 96, ("astronaut_r01_c02", "chelsea_r01_c01")

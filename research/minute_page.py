@@ -18,7 +18,7 @@ How many triplets, and how many minutes of training, until masks are small? Writ
 typed by hand.
 
 The tasks, networks and images are none of those that [the packaged score
-network](../../src/conformask/scorers/packaged.md) has learnt from: three networks whose weights come
+network](../../src/conformask/scores/packaged.md) has learnt from: three networks whose weights come
 inside packages, on photographs of a camera with its real noise (PolyU); thick slices of hippocampi that
 cubic splines fill in; and sections of an electron microscope with three pixels of four missing, or out of
 focus. Whole scenes, subjects and sections go to training and selection; tiles of the others are divided

@@ -1,4 +1,4 @@
-"""Every guarantee through calibrate, masks and files; their promises are simulated in tests/conformal."""
+"""Every guarantee through calibrate, masks and files; their promises are simulated in tests/promises."""
 
 import math
 from dataclasses import replace

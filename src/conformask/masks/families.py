@@ -22,6 +22,7 @@ from conformask.masks.kernels import (
     NEGLIGIBLE,
     NOISE,
     beyond_tops,
+    boundaries,
     boundary_curve,
     check_kappa,
     filled,
@@ -268,17 +269,17 @@ def _boundary(s: Array, budgets: Array) -> Array:
     fit[budgets <= float(ascending[0]) * (1 + NOISE)] = 0
     levels = np.zeros((budgets.size, 2))
     levels[fit == s.size, 0] = np.inf
-    for place in np.flatnonzero(fit < s.size):
-        edge = levels[place, 0] = ascending[fit[place]]
-        first, beyond = (np.searchsorted(ascending, edge, side) for side in ("left", "right"))
-        slack = budgets[place] * first - sums[first]
-        cost = (beyond - first) * (edge - budgets[place])
-        levels[place, 1] = min(max(slack / cost, 0.0), 1.0) if first and cost > 0 else 0.0
+    partly = fit < s.size
+    edges, budgets = ascending[fit[partly]], budgets[partly]
+    first, beyond = (np.searchsorted(ascending, edges, side) for side in ("left", "right"))
+    slack, cost = budgets * first - sums[first], (beyond - first) * (edges - budgets)
+    fractions = np.divide(slack, cost, out=np.zeros_like(slack), where=(first > 0) & (cost > 0))
+    levels[partly] = np.column_stack([edges, fractions.clip(0, 1)])
     return levels
 
 
 def _critical(s: Array, e: Array, exponent: float, threshold: float) -> float:
-    ((boundary, fraction, below, at),) = selection(s, e, np.array([threshold * s.size]))
+    boundary, fraction, below, at = selection(s, e, threshold * s.size)
     if np.isinf(boundary):
         return float(boundary)
     shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error
@@ -383,10 +384,10 @@ class WaterFilling(Family):
         return {"name": self.name, "exponent": self.exponent, "kappa": self.kappa}
 
     def _boundary(self, s: Array, budgets: Array) -> Array:
-        return selection(s, s, budgets * s.size)[:, :2]
+        return boundaries(s, s, budgets * s.size)[:, :2]
 
     def _critical_boundary(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
-        ((boundary, fraction, below, at),) = selection(s, e, np.array([threshold * s.size]))
+        boundary, fraction, below, at = selection(s, e, threshold * s.size)
         shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error
         return math.inf if math.isinf(boundary) else float((below + shared * at) / s.size)
 
@@ -576,7 +577,7 @@ class Binary(Family):
 
     def _critical(self, s: Array, e: Array, threshold: float) -> float:
         """Return the budget that shows up to the first score with which the error exceeds the threshold."""
-        ((boundary, _, below, at),) = selection(s, e, np.array([threshold * s.size]))
+        boundary, _, below, at = selection(s, e, threshold * s.size)
         if self.bounds == "largest" or np.isinf(boundary):
             return float(boundary)
         count = s.size if self.bounds == "total" else np.count_nonzero(s <= boundary)
