@@ -26,8 +26,8 @@ from conformask.errors import (
 from conformask.images.check import check_triplets
 from conformask.images.read import pixel_hash
 from conformask.images.rows import Provenance
-from conformask.images.scan import hash_of_group, scan
-from conformask.images.triplets import Triplets
+from conformask.images.scan import scan
+from conformask.images.triplets import Triplets, hash_of_group
 from conformask.losses import loss as loss_by_name
 from conformask.masker.calibrate import calibrate
 from conformask.masker.card import card_text

@@ -17,9 +17,10 @@ from conformask.extras.train.fit import FOLDS, cross_fitted, is_cross_fitted, wi
 from conformask.losses import loss
 from conformask.masks.families import family
 from conformask.records.selection import CROSS_FITTED
-from conformask.scores.benchmark import HiddenShares, spread_over_groups
+from conformask.scores.benchmark import HiddenShares
 from conformask.scores.network_scorer import network_input
 from conformask.scores.scorer import Scorer
+from conformask.scores.scoring import spread_over_groups
 from conformask.scores.stored import load_scorer
 from conformask.scores.untrained import Untrained, packaged_network
 

@@ -29,7 +29,7 @@ from cyclopts.help import (
 from cyclopts.help.specs import get_default_parameter_columns
 
 from conformask.cli.options import converted
-from conformask.cli.output import json_alone, show_json
+from conformask.cli.output import json_alone, print_text, show_json
 from conformask.errors import ConformaskError, failure_of_system
 from conformask.extensions import COMMANDS, places
 
@@ -391,4 +391,4 @@ def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"conformask: {text}", file=sys.stderr)
+    print_text(f"conformask: {text}", sys.stderr)

@@ -2,10 +2,13 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 from conformask.background import main_process
@@ -59,6 +62,10 @@ def show_json(record: Mapping[str, Any]) -> None:
     stream.flush()
 
 
+COMMAND = re.compile("(^|: )conformask ")
+"""What a line that holds a command contains: it stays whole, so that it can be copied."""
+
+
 def show(record: Mapping[str, Any], *text: "str | Table", as_json: bool) -> None:
     """Print the record as JSON and nothing else, or the text; only in the first of several processes."""
     if not main_process():
@@ -66,11 +73,26 @@ def show(record: Mapping[str, Any], *text: "str | Table", as_json: bool) -> None
     if as_json:
         show_json(record)
         return
-    from rich.console import Console
-
-    console = Console(highlight=False)
     for part in text:
-        console.print(part, soft_wrap=isinstance(part, str), markup=False)
+        if isinstance(part, str):
+            print_text(part)
+        else:
+            from rich.console import Console
+
+            Console(highlight=False).print(part)
+
+
+def print_text(text: str, file: TextIO | None = None) -> None:
+    """Print lines, by default to stdout; for a terminal, broken between words, unless they hold a command."""
+    to_terminal = (file or sys.stdout).isatty()
+    for line in text.split("\n"):
+        broken = to_terminal and not COMMAND.search(line)
+        print(_filled(line) if broken else line, file=file)
+
+
+def _filled(line: str) -> str:
+    width = get_terminal_size().columns
+    return fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def bad_usage(message: str) -> NoReturn:

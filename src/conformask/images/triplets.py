@@ -38,6 +38,7 @@ from conformask.images.rows import (
     set_aside,
     with_labels,
 )
+from conformask.records.files import hash_of_text
 from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.names import Guarantee
 from conformask.records.numbers import Values
@@ -124,6 +125,11 @@ def _known(images: Sequence[Image | None]) -> torch.Tensor | None:
     """Stack the images that are known; None where none is."""
     known = [image for image in images if image is not None]
     return torch.from_numpy(np.stack(known)) if known else None
+
+
+def hash_of_group(group: str) -> str:
+    """Return a hash by which a group is recognised; it does not reveal the name, perhaps a patient's."""
+    return f"group-{hash_of_text(group)[:16]}"
 
 
 class UnreadTriplets:
@@ -236,6 +242,11 @@ class UnreadTriplets:
     def groups(self) -> tuple[str, ...]:
         """The group of each triplet, its own name where it has none."""
         return tuple(row.name if row.group is None else row.group for row in self._rows)
+
+    @property
+    def group_ids(self) -> tuple[str | None, ...]:
+        """The hash of the group of each triplet; None where it has none."""
+        return tuple(None if row.group is None else hash_of_group(row.group) for row in self._rows)
 
     @property
     def parts(self) -> tuple[str | None, ...]:

@@ -316,15 +316,13 @@ class Products(LossOfImages):
         """Compute (loss, mask size), for binary masks from the sums of what each level shows."""
         if not (isinstance(family, Binary) and self.loss.in_one_grid):
             return super().curve(score, family, grid)
-        places = family.first_shown(score, grid)
+        sums = family.shown_sums(score, grid)
 
-        def sums(values: Tensor) -> Tensor:
-            """Sum over what each level shows, of the means of channels."""
-            rows = zip(places, values.flatten(1).double().cpu().numpy(), strict=True)
-            parts = np.stack([np.bincount(*row, minlength=len(grid) + 1)[:-1] for row in rows])
-            return torch.from_numpy(parts.cumsum(axis=1) / score.shape[1])
+        def of_means(values: Tensor) -> Tensor:
+            """Sum the means of channels."""
+            return torch.from_numpy(sums(values.flatten(1).double().cpu().numpy()) / score.shape[1])
 
-        losses = self.of_nested(Moments(*map(sums, self.maps(torch.ones_like(score)))))
+        losses = self.of_nested(Moments(*map(of_means, self.maps(torch.ones_like(score)))))
         return losses.numpy(), sizes_of(score, family, grid)
 
 

@@ -18,7 +18,9 @@ from conformask.losses.distances import CHOICES, PERCEPTUAL, Lp, distance, insta
 from conformask.losses.distances import taken as taken_by_a_distance
 from conformask.losses.perceptual import Lpips, Ssim
 from conformask.masks.critical import cheapest_mask, exact_oracle
+from conformask.masks.families import Binary
 from conformask.masks.family import Family
+from conformask.masks.kernels import pairs
 from conformask.records.fingerprints import name_of
 from conformask.records.loss import LossTerms
 from conformask.records.names import Over
@@ -255,7 +257,13 @@ class Sums(LossOfImages):
     def curve(
         self, score: Images, family: Family, grid: Float[Array, "g"]
     ) -> tuple[Float[Array, "n g"], Float[Array, "n g"]]:
-        """Compute (loss, mask size) by the kernels of the family."""
+        """Compute (loss, mask size) by the kernels of the family, or from the sums that binary masks show."""
+        if self.shown is not None and isinstance(family, Binary):
+            sums, maps = family.shown_sums(score, grid), (self.error, self.shown, torch.ones_like(score))
+            total, shown, opened = (
+                sums(values for _, values in pairs(score, each, 0.0)) / score[0].numel() for each in maps
+            )
+            return np.divide(total, shown, out=np.zeros_like(total), where=shown > 0), 1 - opened
         total, size = family.curve(score, self.error, self.exponent, grid)
         if self.shown is None:
             return total, size

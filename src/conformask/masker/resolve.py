@@ -16,7 +16,7 @@ from conformask.losses.base import Loss
 from conformask.losses.clean import CleanLoss
 from conformask.losses.distances import Lp
 from conformask.masker.guards import check_sample_size, warn_if_meant_otherwise
-from conformask.masks.critical import calibration_data, start_of
+from conformask.masks.critical import ScoredBatch, calibration_data, start_of
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.axes import LogLinear
@@ -44,7 +44,7 @@ from conformask.scores.given import NAME as GIVEN
 from conformask.scores.level import FEWEST, Levelled, along_levels, fit_level, may_have_level
 from conformask.scores.network_scorer import NetworkScorer
 from conformask.scores.scorer import Scorer
-from conformask.scores.scoring import selection_record
+from conformask.scores.scoring import scored, selection_record, spread_over_groups
 from conformask.scores.steps import for_loss, in_patches, patch_area
 from conformask.scores.untrained import Untrained, for_images
 
@@ -117,11 +117,14 @@ def resolve(
     record = scorer.selection
     if selection is not None:
         levels = may_have_level(scorer, level)
-        record = selection_record(scorer, selection, used, [used_family], levels=levels)
+        some = scored(scorer, spread_over_groups(selection), "grids")
+        items = [replace(item, image_loss=item.loss_of(used)) for item in some]
+        record = selection_record(scorer, selection, used, [used_family], levels=levels, items=items)
         is_compared = scorer.name in WITHOUT_TRAINING and scorer.patches is None
         if isinstance(trained, NetworkScorer | GivenScorer) and is_compared:
             stated_threshold = level_of(threshold, record.unmasked_loss)
-            comparison = _compared_with_others(trained, selection, used, used_family, stated_threshold)
+            known = trained.name, items
+            comparison = _compared_with_others(trained, selection, used, used_family, stated_threshold, known)
             record = replace(record, comparison=comparison)
             scorer = for_loss(replace(trained, selection=record), used)
     elif record is not None and record.of != used.terms:
@@ -165,10 +168,15 @@ def _levelled(
 
 
 def _compared_with_others(
-    scorer: Scorer, selection: Triplets, loss: Loss, family: Family, threshold: float
+    scorer: Scorer,
+    selection: Triplets,
+    loss: Loss,
+    family: Family,
+    threshold: float,
+    known: tuple[str, list[ScoredBatch]],
 ) -> ScoreComparison | None:
     """Compare a score that needs no training with other scores; None if there are too few images."""
-    benchmark = ScoreBenchmark.on(selection, loss, family, threshold)
+    benchmark = ScoreBenchmark.on(selection, loss, family, threshold, known)
     if benchmark is None:
         return None
     comparison = benchmark.compare(scorer)

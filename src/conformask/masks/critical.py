@@ -11,7 +11,7 @@ from torch import Tensor
 from conformask.arithmetic import image_means, per_image
 from conformask.arrays import Batch, Distance, Images, PerImage, Score
 from conformask.errors import InvalidArgumentError
-from conformask.losses.base import Loss, mask_by_mask
+from conformask.losses.base import Loss, LossOfImages, mask_by_mask
 from conformask.masks.families import WaterFilling
 from conformask.masks.family import LARGEST, SMALLEST, Family, sizes_of
 from conformask.promises.axes import Group, Simultaneous
@@ -33,6 +33,10 @@ A_HUNDREDTH = 0.99
 """Mean mask size at which a grid starts for relative losses, which few pixels decide beyond it."""
 MARGIN = 10.0
 """Factor by which a grid extends beyond both of its ends."""
+PRECISION = 1e-3
+"""Relative precision of the ends of a grid."""
+ZOOM = 16
+"""Number of lambdas that are tried at once between two: an image's pixels are sorted once for all."""
 EVEN = 0.25
 """Weight of even spacing in log lambda when grid points are placed, beside changes of size and loss."""
 
@@ -43,9 +47,15 @@ class ScoredBatch:
 
     batch: Batch
     score: Score
+    image_loss: LossOfImages | None = None
+    """The loss of its images, where it is needed more than once."""
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def loss_of(self, loss: Loss) -> LossOfImages:
+        """Return the loss on its images, for masks with the channels of the score."""
+        return self.image_loss or loss.of_batch(self.batch, self.score.map.shape[1])
 
 
 def like_score(error: Images, score: Images) -> Images:
@@ -92,7 +102,9 @@ def lambda_grid(
     low = low if loss.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
     even = np.geomspace(low, high, points)
-    return concentrated(curves(items, family, loss, even))
+    losses, sizes = zip(*(batch_curves(item, family, loss, even) for item in items), strict=True)
+    names = np.concatenate([item.batch.names for item in items])
+    return concentrated(Curves(names, even, np.concatenate(losses), np.concatenate(sizes)))
 
 
 def concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
@@ -114,30 +126,39 @@ def concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
     return np.concatenate([[0.0], points, [np.inf]])
 
 
-def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: int = 40) -> float:
-    """Return the smallest lambda whose masks have at most this mean size, to one part in 10^6.
+def _lambda_of_size(family: Family, scores: list[Tensor], size: float) -> float:
+    """Return the smallest lambda whose masks have at most this mean size, a PRECISION above it at most.
 
-    It is found by bisection of its logarithm.
+    It lies between the lambdas at which the masks of single images have this size, which are exact.
 
     Raises:
         InvalidArgumentError: the scores are so large that no lambda opens the masks that far.
     """
-    low, high = SMALLEST, LARGEST
-    if _mean_size(family, scores, high) > size:
-        largest = max(float(score.max()) for score in scores)
-        raise InvalidArgumentError(
-            f"the score reaches {largest:g}, too much for a grid of lambdas: scale it, such as to [0, 1]"
-        )
-    for _ in range(steps):
-        middle = float(np.sqrt(low * high))
-        low, high = (low, middle) if _mean_size(family, scores, middle) <= size else (middle, high)
-    return high
+    of_images = []
+    for score in scores:
+        shown = 1 - max(size, 0.5 / score[0].numel())  # at size 0, all but half a pixel
+        of_images.append(family.critical_lambda(score, torch.ones_like(score), 1.0, shown))
+    lambdas = torch.cat(of_images).clamp(SMALLEST, LARGEST)
+    low, high = float(lambdas.min() if size > 0 else lambdas.max()), float(lambdas.max()) * (1 + PRECISION)
+    while _mean_sizes(family, scores, np.array([high]))[0] > size:
+        if high > LARGEST:
+            largest = max(float(score.max()) for score in scores)
+            raise InvalidArgumentError(
+                f"the score reaches {largest:g}, too much for a grid of lambdas: scale it, such as to [0, 1]"
+            )
+        low, high = high, 2 * high
+    while high > low * (1 + PRECISION) ** 2:
+        points = np.geomspace(low, high, ZOOM + 2)
+        passed = _mean_sizes(family, scores, points[1:-1]) <= size
+        first = 1 + int(np.append(passed, True).argmax())
+        low, high = points[first - 1], points[first]
+    return float(high)
 
 
-def _mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
-    """Compute the mean mask size of all images of these batches of scores, at one lambda."""
-    sizes = [mask_size(family.apply(s, family.level(s, torch.full((len(s),), lam)))) for s in scores]
-    return float(torch.cat(sizes).mean())
+def _mean_sizes(family: Family, scores: list[Tensor], lambdas: Array) -> Array:
+    """Compute the mean mask size of all images of these batches of scores, at each lambda."""
+    sizes = np.concatenate([sizes_of(score, family, lambdas) for score in scores])
+    return np.asarray(sizes.mean(axis=0))
 
 
 def features_of(score: Score) -> Float[np.ndarray, "n f"]:
@@ -167,7 +188,7 @@ def measures(
     With a threshold, the exact critical_lambda is added for a monotone loss. If `bounded`, bound is added
     for an lp loss: the largest loss that any truth could give.
     """
-    image_loss = loss.of_batch(item.batch, item.score.map.shape[1])
+    image_loss = item.loss_of(loss)
     losses, size = image_loss.curve(item.score.map, family, grid)
     columns = {
         "names": np.array(item.batch.names),
@@ -190,11 +211,9 @@ def critical_lambdas(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
     """Return critical lambdas: exact for monotone losses, else the last grid point before a crossing."""
-    score = item.score.map
-    image_loss = loss.of_batch(item.batch, score.shape[1])
     if not loss.monotone:
-        return first_crossing(grid, image_loss.curve(score, family, grid)[0], threshold)
-    return image_loss.critical_lambda(score, family, threshold).cpu().numpy()
+        return first_crossing(grid, batch_curves(item, family, loss, grid)[0], threshold)
+    return item.loss_of(loss).critical_lambda(item.score.map, family, threshold).cpu().numpy()
 
 
 def hidden_curves(
@@ -225,16 +244,14 @@ def batch_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G): sums over pixels by the kernels, other losses mask by mask."""
-    score = item.score.map
-    return loss.of_batch(item.batch, score.shape[1]).curve(score, family, grid)
+    return item.loss_of(loss).curve(item.score.map, family, grid)
 
 
 def measured_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G), mask by mask, as many lambdas at once as is efficient."""
-    score = item.score.map
-    return mask_by_mask(loss.of_batch(item.batch, score.shape[1]), score, family, grid)
+    return mask_by_mask(item.loss_of(loss), item.score.map, family, grid)
 
 
 def bound_curves(

@@ -1,7 +1,7 @@
 """Nested families of masks: level, pixelwise apply, exact critical lambda."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
@@ -22,6 +22,7 @@ from conformask.masks.kernels import (
     NEGLIGIBLE,
     NOISE,
     beyond_tops,
+    boundaries,
     boundary_curve,
     check_kappa,
     filled,
@@ -29,6 +30,7 @@ from conformask.masks.kernels import (
     images,
     of_each_image,
     pairs,
+    places_of,
     rounded_down,
     rounded_down_in_graph,
     saturating_curve,
@@ -268,17 +270,17 @@ def _boundary(s: Array, budgets: Array) -> Array:
     fit[budgets <= float(ascending[0]) * (1 + NOISE)] = 0
     levels = np.zeros((budgets.size, 2))
     levels[fit == s.size, 0] = np.inf
-    for place in np.flatnonzero(fit < s.size):
-        edge = levels[place, 0] = ascending[fit[place]]
-        first, beyond = (np.searchsorted(ascending, edge, side) for side in ("left", "right"))
-        slack = budgets[place] * first - sums[first]
-        cost = (beyond - first) * (edge - budgets[place])
-        levels[place, 1] = min(max(slack / cost, 0.0), 1.0) if first and cost > 0 else 0.0
+    partly = fit < s.size
+    edges, budgets = ascending[fit[partly]], budgets[partly]
+    first, beyond = (np.searchsorted(ascending, edges, side) for side in ("left", "right"))
+    slack, cost = budgets * first - sums[first], (beyond - first) * (edges - budgets)
+    fractions = np.divide(slack, cost, out=np.zeros_like(slack), where=(first > 0) & (cost > 0))
+    levels[partly] = np.column_stack([edges, fractions.clip(0, 1)])
     return levels
 
 
 def _critical(s: Array, e: Array, exponent: float, threshold: float) -> float:
-    ((boundary, fraction, below, at),) = selection(s, e, np.array([threshold * s.size]))
+    boundary, fraction, below, at = selection(s, e, threshold * s.size)
     if np.isinf(boundary):
         return float(boundary)
     shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error
@@ -383,10 +385,10 @@ class WaterFilling(Family):
         return {"name": self.name, "exponent": self.exponent, "kappa": self.kappa}
 
     def _boundary(self, s: Array, budgets: Array) -> Array:
-        return selection(s, s, budgets * s.size)[:, :2]
+        return boundaries(s, s, budgets * s.size)[:, :2]
 
     def _critical_boundary(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
-        ((boundary, fraction, below, at),) = selection(s, e, np.array([threshold * s.size]))
+        boundary, fraction, below, at = selection(s, e, threshold * s.size)
         shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error
         return math.inf if math.isinf(boundary) else float((below + shared * at) / s.size)
 
@@ -550,7 +552,20 @@ class Binary(Family):
         """Return the place in the grid of the first lambda that shows each pixel, for each image."""
         levels = self.level(score, torch.from_numpy(grid).expand(len(score), -1)).cpu().numpy()[..., 0]
         scores = score.flatten(1).cpu().numpy()
-        return [np.searchsorted(*pair, side="right") for pair in zip(levels, scores, strict=True)]
+        return [places_of(values, edges, True) for edges, values in zip(levels, scores, strict=True)]
+
+    def shown_sums(
+        self, score: Images, grid: Float[np.ndarray, "g"]
+    ) -> Callable[[Iterable[Array]], Float[np.ndarray, "n g"]]:
+        """Return a function that sums values over what each lambda shows; levels are found once."""
+        places = self.first_shown(score, grid)
+
+        def sums(values: Iterable[Array]) -> Float[np.ndarray, "n g"]:
+            rows = zip(places, values, strict=True)
+            parts = np.stack([np.bincount(*row, minlength=len(grid) + 1)[:-1] for row in rows])
+            return np.asarray(parts.cumsum(axis=1))
+
+        return sums
 
     def streaming_level(self, lam: float, pixels: int) -> StreamingLevel:
         """Return the passes to the level of one image; its first number is the boundary."""
@@ -582,7 +597,7 @@ class Binary(Family):
 
     def _critical(self, s: Array, e: Array, threshold: float) -> float:
         """Return the budget that shows up to the first score with which the error exceeds the threshold."""
-        ((boundary, _, below, at),) = selection(s, e, np.array([threshold * s.size]))
+        boundary, _, below, at = selection(s, e, threshold * s.size)
         if self.bounds == "largest" or np.isinf(boundary):
             return float(boundary)
         count = s.size if self.bounds == "total" else np.count_nonzero(s <= boundary)

@@ -15,8 +15,7 @@ from conformask.errors import InvalidArgumentError, expect
 from conformask.extras.watch.online import refuse_other_masker
 from conformask.images.read import is_constant, pixel_hash
 from conformask.images.rows import uniform
-from conformask.images.scan import hash_of_group
-from conformask.images.triplets import Triplets, refuse_others
+from conformask.images.triplets import Triplets, hash_of_group, refuse_others
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.looks import ROLES, SCORES, appearance
 from conformask.masker.masker import Masker
@@ -341,7 +340,7 @@ def measures_of(
         new=np.column_stack([measures["features"], measures["size"]]),
         appearance=None if old_appearance is None else (old_appearance[first], measures["appearance"]),
         losses=measures.get("loss"),
-        used=used_images(masker, new, measures["truth"].tolist()),
+        used=used_images(masker.seen, new, measures["truth"].tolist()),
         caveat=caveat,
     )
 
