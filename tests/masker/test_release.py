@@ -240,6 +240,17 @@ def test_p_values_count_calibration_images_that_miss_the_threshold_under_deploye
     assert [image.p_value for image in release(masker, new, 0.1).images] == pytest.approx(expected)
 
 
+def test_risks_that_differ_in_their_last_bits_tie() -> None:
+    """As those of one image may, in batches of different sizes: the calibration images are judged again."""
+    masker = calibrated(world(np.random.default_rng(16), 80), 0.7)
+    features = masker.evidence().column("features")
+    facts = {"appearance": masker.curves.appearance, "unknown_size": np.full(80, ""), "hidden": np.zeros(80)}
+    same, lower = (
+        candidates(masker, [""] * 80, facts | {"features": each}) for each in (features, features - 1e-13)
+    )
+    assert same.p_values.tolist() == lower.p_values.tolist()
+
+
 def test_without_truth_nothing_is_measured_and_the_same_is_released() -> None:
     generator = np.random.default_rng(5)
     masker, new = calibrated(world(generator, 80), 0.7), world(generator, 30)
