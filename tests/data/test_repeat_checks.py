@@ -12,7 +12,9 @@ from scipy import ndimage
 from scipy.ndimage import gaussian_filter, median_filter
 from skimage import restoration
 
+import conformask as cm
 from conformask.data.noise import NoiseModel, estimate_noise
+from conformask.data.reach import with_reach
 from conformask.data.repeat_checks import (
     FARTHEST,
     SIGNIFICANT,
@@ -172,6 +174,8 @@ def test_drift_is_not_noise() -> None:
     drifted = measure_reference(b, b, b, 0.7 * c + 0.1).two
     assert drifted.correlation.range == correlation(b, c).range == 1
     assert drifted.ratio == pytest.approx(1, abs=0.1)
+    images = cm.Triplets.from_arrays(b, b, b, repeats=0.7 * c + 0.1)
+    assert with_reach(cm.CleanMean("l2"), images).reach == 1
 
 
 def test_what_moved_has_no_range() -> None:
