@@ -18,15 +18,13 @@ from conformask.storage.as_arrays import Array
 from conformask.types import Batch
 
 
-def used_images(
-    seen: frozenset[str], images: Triplets, pixels: Iterable[str | None]
-) -> Bool[np.ndarray, "n"]:
+def used_images(seen: frozenset[str], images: Triplets, ids: Iterable[str | None]) -> Bool[np.ndarray, "n"]:
     """Return which images an earlier step has `seen`, such as `Masker.seen`, or the predictor's training.
 
-    They are recognised by the hashes of their pixels, see `truth_ids`, or by their group, where it is stated.
+    They are recognised by `ids`, hashes of their pixels (see `truth_ids`), or by a group where one is stated.
     """
-    seen, ids = seen.union(images.provenance.trained_on), zip(pixels, images.group_ids, strict=True)
-    return np.array([not seen.isdisjoint(each) for each in ids], dtype=bool)
+    seen, pairs = seen.union(images.provenance.trained_on), zip(ids, images.group_ids, strict=True)
+    return np.array([not seen.isdisjoint(each) for each in pairs], dtype=bool)
 
 
 def truth_ids(batch: Batch) -> Array:
@@ -39,15 +37,13 @@ def image_ids(images: Iterable[Image]) -> Array:
     return np.array([hash_unless_constant(image) or "" for image in images], dtype=np.str_)
 
 
-def refuse_used(
-    masker: Masker, images: Triplets, pixels: Iterable[str | None], kind: str, purpose: str
-) -> None:
+def refuse_used(masker: Masker, images: Triplets, ids: Iterable[str | None], kind: str, purpose: str) -> None:
     """Refuse `used_images`: they are not like new ones.
 
     Raises:
         CalibrationError: there are such images; names one.
     """
-    used = list(compress(images.names, used_images(masker.seen, images, pixels)))
+    used = list(compress(images.names, used_images(masker.seen, images, ids)))
     if used:
         raise CalibrationError(
             f"{len(used)} of {len(images)} {kind} images were used for training, selection or calibration: "
