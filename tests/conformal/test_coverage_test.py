@@ -113,6 +113,12 @@ def test_the_expected_range_holds_95_of_100_tests() -> None:
     assert (failing > high).mean() < 0.03
 
 
+def test_p_values_by_hand() -> None:
+    """Under one critical lambda, each number of three new images passes with probability 1 / 4."""
+    found = coverage_p_values(1, 1, np.array([True, True, False]))
+    assert (found.worse, found.better) == pytest.approx((3 / 4, 1 / 2)), "at most, and at least, two"
+
+
 def test_it_sees_a_lambda_that_is_too_large() -> None:
     images, generator = RANDOM["heavy_tailed"](), np.random.default_rng(3)
     lam = marginal(0.9).rule(images.evidence(images.draw(generator, 200))).lam

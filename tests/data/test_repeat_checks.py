@@ -12,7 +12,9 @@ from scipy import ndimage
 from scipy.ndimage import gaussian_filter, median_filter
 from skimage import restoration
 
+import conformask as cm
 from conformask.data.noise import NoiseModel, estimate_noise
+from conformask.data.reach import with_reach
 from conformask.data.repeat_checks import (
     FARTHEST,
     SIGNIFICANT,
@@ -169,8 +171,11 @@ def test_faint_correlation_is_ignored() -> None:
 
 def test_drift_is_not_noise() -> None:
     b, c = (noisy(truth(), seed, 0.01) for seed in range(2))
-    assert correlation(b, 0.8 * c + 0.1).range == correlation(b, c).range == 1
-    assert noise_ratio(b, 0.7 * c) == pytest.approx(1, abs=0.1)
+    drifted = measure_reference(b, b, b, 0.7 * c + 0.1).two
+    assert drifted.correlation.range == correlation(b, c).range == 1
+    assert drifted.ratio == pytest.approx(1, abs=0.1)
+    images = cm.Triplets.from_arrays(b, b, b, repeats=0.7 * c + 0.1)
+    assert with_reach(cm.CleanMean("l2"), images).reach == 1
 
 
 def test_what_moved_has_no_range() -> None:
@@ -272,7 +277,7 @@ def test_denoised_repeats(filtered) -> None:
     assert noise_ratio(b, c) == pytest.approx(1, abs=0.1)
     assert noise_ratio(filtered(b), c) < LESS_NOISE
     assert noise_ratio(c, filtered(b)) == pytest.approx(noise_ratio(filtered(b), c), abs=1e-4)
-    assert noise_ratio(b, b) == noise_ratio(b, 0.9 * b) == 0
+    assert noise_ratio(b, b) == measure_reference(b, b, b, 0.9 * b).two.ratio == 0
 
 
 def test_noise_that_a_model_says() -> None:

@@ -161,6 +161,17 @@ def test_products_of_zero_that_are_shown_are_allowed_for_mask_by_mask_or_not() -
     assert (quick[0][:, 1] > 0).all()
 
 
+def test_too_few_pixels_with_noise_have_the_largest_loss_that_there_is() -> None:
+    """16 pixels cannot be the 20 that the central limit theorem needs, nor can any number without noise."""
+    batch, loss = next(repeated(2, 0).batches(2)), cm.CleanMean("l2", reach=1)
+    largest = torch.maximum(batch.y_hat, 1 - batch.y_hat).square().amax(dim=(1, 2, 3)).double()
+    few, most = torch.zeros_like(batch.y_hat), torch.ones_like(batch.y_hat)
+    few[..., :4, :4] = 1
+    assert loss.of_batch(batch, 1).of(few).tolist() == largest.tolist()
+    assert loss.of_batch(replace(batch, noise=0 * batch.y), 1).of(most).tolist() == largest.tolist()
+    assert (loss.of_batch(batch, 1).of(most) < largest).all()
+
+
 @pytest.mark.parametrize(("kind", "reach"), [("clt", 1), ("clt", 2), ("clt", 4), ("exact", 1), ("exact", 2)])
 def test_the_clean_loss_is_hardly_ever_above(kind: str, reach: int) -> None:
     """In at most a share eta of images; without its allowance it is in about half of them."""

@@ -149,9 +149,10 @@ def test_outside_the_region_nothing_is_wrong(over: str, share: float) -> None:
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 0.25])
-def test_an_error_at_the_tolerance_is_not_wrong(tolerance: float) -> None:
+@pytest.mark.parametrize("of", [FalseOmissionRate, lambda errors, tol: LocalShare(errors, 1, tol)])
+def test_an_error_at_the_tolerance_is_not_wrong(of: Callable[..., Loss], tolerance: float) -> None:
     y_hat = torch.tensor([0.0, tolerance, 0.5, 0.75]).reshape(1, 1, 2, 2)
-    used = FalseOmissionRate("l1", tolerance)
+    used = of("l1", tolerance)
     assert used.on(torch.zeros_like(y_hat), y_hat, None, 1).of(torch.ones_like(y_hat)).tolist() == [0.5]
 
 

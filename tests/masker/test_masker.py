@@ -19,8 +19,9 @@ from conformask.conformal.promise import Promise
 from conformask.data.check import check_triplets
 from conformask.data.images import pixel_hash
 from conformask.data.provenance import Provenance
-from conformask.data.scan import hash_of_group, scan
+from conformask.data.scan import scan
 from conformask.data.triplets import Triplets
+from conformask.data.unread import hash_of_group
 from conformask.errors import (
     CalibrationError,
     ConformaskError,

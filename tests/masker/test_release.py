@@ -18,6 +18,7 @@ from conformask.data.images import pixel_hash
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
 from conformask.losses import loss
+from conformask.masker.data_leakage import used_images
 from conformask.masker.judged_batches import RECORD, remember
 from conformask.masker.masker import Masker
 from conformask.masker.release import Release, candidates, release, release_once
@@ -239,6 +240,17 @@ def test_p_values_count_calibration_images_that_miss_the_threshold_under_deploye
     assert [image.p_value for image in release(masker, new, 0.1).images] == pytest.approx(expected)
 
 
+def test_risks_that_differ_in_their_last_bits_tie() -> None:
+    """As those of one image may, in batches of different sizes: the calibration images are judged again."""
+    masker = calibrated(world(np.random.default_rng(16), 80), 0.7)
+    features = masker.evidence().column("features")
+    facts = {"appearance": masker.curves.appearance, "unknown_size": np.full(80, ""), "hidden": np.zeros(80)}
+    same, lower = (
+        candidates(masker, [""] * 80, facts | {"features": each}) for each in (features, features - 1e-13)
+    )
+    assert same.p_values.tolist() == lower.p_values.tolist()
+
+
 def test_without_truth_nothing_is_measured_and_the_same_is_released() -> None:
     generator = np.random.default_rng(5)
     masker, new = calibrated(world(generator, 80), 0.7), world(generator, 30)
@@ -281,9 +293,11 @@ def test_images_are_compared_with_calibration_images_that_meet_the_threshold(fai
     assert (found[3].p_value == 1) == fails
 
 
-def test_a_group_is_held_back_for_one_image() -> None:
-    generator = np.random.default_rng(17)
-    masker = calibrated(world(generator, 160, group=2), 0.7, unit="group", group_name="patient")
+@pytest.mark.parametrize("of_images", [None, 0.5])
+def test_a_group_is_held_back_for_one_image(of_images: float | None) -> None:
+    """Also where half of its images would be enough for the promise."""
+    generator, of_groups = np.random.default_rng(17), {"unit": "group", "group_name": "patient"}
+    masker = calibrated(world(generator, 160, group=2), 0.7, **of_groups, share=of_images)
     found = release(masker, dark(world(generator, 24, group=2), 3), 0.3).images
     assert [image.p_value == 1 for image in found] == [place in (2, 3) for place in range(24)]
     assert found[3].reasons[0].startswith("unlike")
@@ -416,6 +430,8 @@ def test_images_that_calibration_has_seen_are_refused(part: str) -> None:
             release(masker, Triplets.from_arrays(*known), 0.1)
     with pytest.raises(CalibrationError, match=r"1 of 60 new images were used.*is '00007'"):
         release(masker, Triplets.from_arrays(*new, groups=groups), 0.1)
+    alone = Triplets.from_arrays(*new, names=groups, groups=groups)  # groups of one image with its name
+    assert used_images(masker.seen, alone, [""] * 60).tolist() == [place == 7 for place in range(60)]
     with pytest.raises(CalibrationError, match="60 of 60 test images were used"):
         cm.evaluate(masker, Triplets.from_arrays(x, y_hat, y))
     assert release(masker, Triplets.from_arrays(*new), 0.1)

@@ -139,8 +139,10 @@ def test_the_interval_is_that_of_sets_like_this_one() -> None:
         batch = next(varied(30, seed).batches(30))
         item = ScoredBatch(batch, Score(cm.local_spread(batch.x, batch.y_hat)))
         counts = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), 400)
+        counts[0] = 1  # the set itself
         return hidden_of([item], loss("l1"), family("water_filling"), 0.02, counts)
 
+    assert hidden(0).drawn[0] == pytest.approx(hidden(0).share)
     low, high = np.quantile(hidden(0).drawn, (0.05, 0.95))
     shares = np.array([hidden(seed).share for seed in range(1, 31)])
     assert 0.6 <= np.mean((shares >= low) & (shares <= high)) <= 1

@@ -5,7 +5,7 @@ from dataclasses import replace
 from functools import reduce
 from operator import add
 
-from conformask.data.repeat_checks import FARTHEST, Correlation, correlation
+from conformask.data.repeat_checks import FARTHEST, Correlation, correlation, drift, without_drift
 from conformask.data.repeat_warnings import ReferenceMeasures, pooled_correlation, repeats_of
 from conformask.data.triplets import Triplets
 from conformask.errors import InvalidArgumentError
@@ -42,7 +42,8 @@ def with_reach(loss: Loss, images: Triplets) -> Loss:
             "images taken twice"
         )
     pairs = map(repeats_of, tracked(images, "measuring noise", len(images)))
-    pooled = reduce(add, (correlation(*pair) for pair in pairs if pair is not None))
+    alike = ((b, without_drift(b, c, drift(b, c).gain)) for b, c in filter(None, pairs))
+    pooled = reduce(add, (correlation(*pair) for pair in alike))
     _refuse_endless(pooled, loss.allowance)
     return replace(loss, reach=reach_shown(pooled, loss.allowance))
 

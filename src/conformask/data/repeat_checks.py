@@ -228,12 +228,17 @@ def drift(b: Array, c: Array) -> Drift:
     return Drift(gain if shown else 1.0, gain_error if shown else math.inf, level, level_error)
 
 
+def without_drift(b: Array, c: Array, gain: float) -> Array:
+    """Return c with the brightness of b."""
+    return np.asarray((c - c.mean()) / gain + b.mean())
+
+
 def correlation(b: Array, c: Array) -> Correlation:
     """Correlate the noise b - c of two repeats, each (C, *space), with itself at each offset.
 
-    Drift is subtracted before and, but for the largest blocks, slow differences.
+    Slow differences are subtracted before, but for the largest blocks. c has the brightness of b.
     """
-    whole = b - _without_drift(b, c)
+    whole = b - c
     noise = _without_slow_parts(whole)
     blocks = [split(noise, BLOCK), split(whole, NEIGHBOURHOOD)]
     parts = [_sums(noise, axes) for axes in parts_of(noise.ndim - 1)[:-2]]
@@ -244,14 +249,15 @@ def correlation(b: Array, c: Array) -> Correlation:
 def leaks(b: Array, c: Array, x: Array, y_hat: Array) -> tuple[Leak | None, Leak]:
     """Measure how much noise of two repeats is in the network's input x and in its output.
 
-    All are (C, *space); x may be smaller by a whole factor, and of another brightness; its leak is None if it
-    has another size or other channels. The noise is that of the smoother half of y_hat, without the means of
-    blocks; in (b + c) z, to which detail adds, it is that of second differences.
+    All are (C, *space), c with the brightness of b; x may be smaller by a whole factor, and of another
+    brightness; its leak is None if it has another size or other channels. The noise is that of the smoother
+    half of y_hat, without the means of blocks; in (b + c) z, to which detail adds, it is that of second
+    differences.
     """
     comparable = (len(b), b.ndim) == (len(x), x.ndim) and not any(np.array(b.shape) % x.shape)
     x = x if comparable else (b + c) / 2
     b, c, y_hat = (_reduced(each, x.shape) for each in (b, c, y_hat))
-    smooth, same_brightness = _smooth_blocks(y_hat), (b, _without_drift(b, c), _without_drift(b, x), y_hat)
+    smooth, same_brightness = _smooth_blocks(y_hat), (b, c, without_drift(b, x, drift(b, x).gain), y_hat)
     (b, b_fine), (c, c_fine), (x, x_fine), (y_hat, y_fine) = (
         [in_blocks(each(image))[smooth].astype(np.float64) for each in (_inner, _fine)]
         for image in same_brightness
@@ -273,9 +279,9 @@ def leaks(b: Array, c: Array, x: Array, y_hat: Array) -> tuple[Leak | None, Leak
 def shift(b: Array, c: Array) -> Shift:
     """Measure how far c has moved against b, each (C, *space): the peak of their cross correlation.
 
-    It is that of the parabola through the largest correlation and its neighbours, along each axis.
+    It is that of the parabola through the largest correlation and its neighbours, along each axis. c has the
+    brightness of b.
     """
-    c = _without_drift(b, c)
     of_lags, shifts = _at_offsets(_without_slow_parts(b), _without_slow_parts(c)), []
     lags = np.array(np.unravel_index(of_lags.argmax(), of_lags.shape)) - FARTHEST
     c = np.roll(c, -lags, tuple(range(1, b.ndim)))
@@ -314,10 +320,9 @@ def shared_noise(b: Array, x: Array, y_hat: Array) -> SharedNoise | None:
 def noise_ratio(b: Array, c: Array) -> float:
     """Return the variance of the noise in the repeat that has less of it, as a share of the other's.
 
-    It is about 1 for two repeats, near 0 if one of them was denoised, and 0 if they are the same image, also
-    brightened. Second differences are measured; what the image shows is in both repeats and cancels.
+    It is about 1 for two repeats, near 0 if one of them was denoised, and 0 if they are the same image.
+    Second differences are measured; what the image shows is in both, of one brightness, and cancels.
     """
-    c = _without_drift(b, c)
     of_b, of_c, of_both = (float((_fine(image) ** 2).mean()) for image in (b, c, b - c))
     if of_both <= ROUNDING * of_b:
         return 0.0
@@ -342,11 +347,6 @@ def _log_gain_and_level(means: Array) -> Array:
     across, along = np.linalg.eigh(np.cov(means))[1][:, -1]
     gain = along / across if across * along > 0 else 1.0
     return np.asarray(np.log([gain, means[1].mean() / means[0].mean()]))
-
-
-def _without_drift(b: Array, c: Array) -> Array:
-    """Return c with the brightness of b."""
-    return np.asarray((c - c.mean()) / drift(b, c).gain + b.mean())
 
 
 def _at_offsets(one: Array, other: Array) -> Array:

@@ -24,6 +24,7 @@ from conformask.data.repeat_checks import (
     noise_share,
     shared_noise,
     shift,
+    without_drift,
 )
 from conformask.records.reference import NoiseModel
 from conformask.records.sentence import rounded_share
@@ -103,12 +104,14 @@ def measure_reference(
         any(np.array_equal(each, x) for each in repeats),
         shared_noise(b, x, y_hat) if c is None else None,
         None if model is None else noise_share(b, y_hat, model),
-        None
-        if c is None
-        else RepeatMeasures(
-            drift(b, c), noise_ratio(b, c), correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat)
-        ),
-    )  # fmt: skip
+        None if c is None else _measure_repeats(b, c, x, y_hat),
+    )
+
+
+def _measure_repeats(b: Array, c: Array, x: Array, y_hat: Array) -> RepeatMeasures:
+    drifted = drift(b, c)
+    c = without_drift(b, c, drifted.gain)
+    return RepeatMeasures(drifted, noise_ratio(b, c), correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat))
 
 
 def repeats_of(triplet: Triplet) -> tuple[Array, Array] | None:

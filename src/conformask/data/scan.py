@@ -19,7 +19,6 @@ from conformask.progress import tracked
 from conformask.records.geometry import Geometry
 from conformask.records.size import Size
 from conformask.storage.as_arrays import Array
-from conformask.storage.hashes import hash_of_text
 
 
 @dataclass(frozen=True)
@@ -73,11 +72,6 @@ class DatasetSummary:
         """The hashes of truths and groups, which other outputs for the same images leave as they are."""
         return tuple(sorted(filter(None, {*self.pixels, *self.groups})))
 
-    def among(self, image_ids: frozenset[str]) -> list[str]:
-        """Return the names of the images whose pixels or group are among these."""
-        images = zip(self.names, self.pixels, self.groups, strict=True)
-        return [name for name, pixels, group in images if {pixels, group} & image_ids]
-
 
 def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
     """Read every triplet once and return the facts.
@@ -91,7 +85,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
             "these triplets have no y, but the truth is needed here: add a folder y/ or, where nobody has "
             "it, repeats/ with one or two acquisitions of each image"
         )
-    sizes, pixels, outputs, groups = set(), [], [], []
+    sizes, pixels, outputs = set(), [], []
     perceptual_hashes, contents = [], hashlib.sha256()
     geometries, distances, clipped, references = [], [], [], {}
     for triplet in tracked(triplets.checked(), title, len(triplets)):
@@ -101,7 +95,6 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         sizes.add(truth.shape[1:])
         pixels.append(hash_unless_constant(truth))
         outputs.append(hash_unless_constant(triplet.y_hat) if pixels[-1] else None)
-        groups.append(None if triplet.group is None else hash_of_group(triplet.group))
         perceptual_hashes.append(perceptual_hash(truth))
         distances.append(role_distances(triplet))
         if (measures := measure_triplet(triplet)) is not None:
@@ -116,7 +109,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         names=triplets.names,
         pixels=tuple(pixels),
         outputs=tuple(outputs),
-        groups=tuple(groups),
+        groups=triplets.group_ids,
         perceptual_hashes=np.stack(perceptual_hashes),
         geometries=tuple(geometries),
         contents=contents.hexdigest(),
@@ -124,11 +117,6 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         clipped=float(np.mean(clipped)),
         references=references,
     )
-
-
-def hash_of_group(group: str) -> str:
-    """Return a hash by which a group is recognised; it does not reveal the name, perhaps a patient's."""
-    return f"group-{hash_of_text(group)[:16]}"
 
 
 def columns_of(triplets: Triplets) -> dict[str, Array | None]:

@@ -17,6 +17,12 @@ from conformask.records.network import Network
 from conformask.records.reading import PLAIN, Reading
 from conformask.records.reference import CLEAN, Reference
 from conformask.records.values import Values
+from conformask.storage.hashes import hash_of_text
+
+
+def hash_of_group(group: str) -> str:
+    """Return a hash by which a group is recognised; it does not reveal the name, perhaps a patient's."""
+    return f"group-{hash_of_text(group)[:16]}"
 
 
 class UnreadTriplets:
@@ -129,6 +135,11 @@ class UnreadTriplets:
     def groups(self) -> tuple[str, ...]:
         """The group of each triplet, its own name where it has none."""
         return tuple(row.name if row.group is None else row.group for row in self._rows)
+
+    @property
+    def group_ids(self) -> tuple[str | None, ...]:
+        """The hash of the group of each triplet; None where it has none."""
+        return tuple(None if row.group is None else hash_of_group(row.group) for row in self._rows)
 
     @property
     def parts(self) -> tuple[str | None, ...]:

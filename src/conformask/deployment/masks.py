@@ -275,7 +275,7 @@ class _Work:
     def _used(self, names: Sequence[str], truths: Sequence[str]) -> list[bool]:
         """Return which of the images with these names and truths an earlier step has seen."""
         images = self.triplets.select(self._indices[name] for name in names)
-        used: list[bool] = used_images(self.masker, images, truths).tolist()
+        used: list[bool] = used_images(self.masker.seen, images, truths).tolist()
         return used
 
     def _write_batch(self, names: set[str], masked: "_MaskedBatch") -> Batch:

@@ -220,8 +220,7 @@ def _measured(
 def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
     """Read the test images, and raise if they are not fit for a test."""
     summary = scan(test, "reading test images")
-    used = summary.among(masker.seen.union(test.provenance.trained_on))
-    refuse_used(used, len(test), "test", "an evaluation")
+    refuse_used(masker, test, summary.pixels, "test", "an evaluation")
     if test.provenance.population is None:  # tiles cut by conformask are not copies of each other
         warn_of_learnt(summary, masker.scorer, "test")
         warn_of_copies(summary, masker.perceptual_hashes, "test", "the masker was calibrated on")

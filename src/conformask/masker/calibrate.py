@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping
 from dataclasses import replace
+from itertools import compress
 from typing import Any, cast
 
 import numpy as np
@@ -23,6 +24,7 @@ from conformask.masker.appearance import appearance
 from conformask.masker.batch_invariance import refuse_batch_dependence
 from conformask.masker.data_leakage import (
     refuse_duplicates,
+    used_images,
     warn_of_copies,
     warn_of_copies_within,
     warn_of_learnt,
@@ -291,9 +293,8 @@ def _refuse_used(
     scorer: Scorer, calibration: Triplets, seen: DatasetSummary, chosen_on: DatasetSummary | None
 ) -> None:
     """Refuse images that were used for training or selection or do not fit, and warn of lookalikes."""
-    image_ids = scorer.trained_on | frozenset(calibration.provenance.trained_on)
-    image_ids |= frozenset(() if chosen_on is None else chosen_on.image_ids)
-    leaked = seen.among(image_ids)
+    image_ids = scorer.trained_on.union(() if chosen_on is None else chosen_on.image_ids)
+    leaked = list(compress(seen.names, used_images(image_ids, calibration, seen.pixels)))
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the "

@@ -1,14 +1,15 @@
 """Detection of calibration or test images that were used in training, or that occur twice."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from itertools import compress
 
 import numpy as np
 from jaxtyping import Bool
 
 from conformask.data.images import Image, hash_unless_constant
 from conformask.data.perceptual_hashes import REDUCED, find_copies
-from conformask.data.scan import DatasetSummary, hash_of_group
+from conformask.data.scan import DatasetSummary
 from conformask.data.triplets import Triplets
 from conformask.errors import CalibrationError, ConformaskWarning
 from conformask.masker.masker import Masker
@@ -17,15 +18,13 @@ from conformask.storage.as_arrays import Array
 from conformask.types import Batch
 
 
-def used_images(masker: Masker, images: Triplets, truths: Iterable[str | None]) -> Bool[np.ndarray, "n"]:
-    """Return which images training, selection or calibration, or the predictor's training, has seen.
+def used_images(seen: frozenset[str], images: Triplets, ids: Iterable[str | None]) -> Bool[np.ndarray, "n"]:
+    """Return which images an earlier step has `seen`, such as `Masker.seen`, or the predictor's training.
 
-    They are recognised by the hashes of their truths, see `truth_ids`, or by their group.
+    They are recognised by `ids`, hashes of their pixels (see `truth_ids`), or by a group where one is stated.
     """
-    by_predictor = frozenset(images.provenance.trained_on)
-    named = zip(truths, images.groups, images.names, strict=True)
-    ids = [{truth} if group == name else {truth, hash_of_group(group)} for truth, group, name in named]
-    return np.array([bool(each & masker.seen or each & by_predictor) for each in ids], dtype=bool)
+    seen, pairs = seen.union(images.provenance.trained_on), zip(ids, images.group_ids, strict=True)
+    return np.array([not seen.isdisjoint(each) for each in pairs], dtype=bool)
 
 
 def truth_ids(batch: Batch) -> Array:
@@ -38,17 +37,18 @@ def image_ids(images: Iterable[Image]) -> Array:
     return np.array([hash_unless_constant(image) or "" for image in images], dtype=np.str_)
 
 
-def refuse_used(used: Sequence[str], n: int, kind: str, purpose: str) -> None:
-    """Refuse images that an earlier step has seen: they are not like new ones; `used` are their names, of n.
+def refuse_used(masker: Masker, images: Triplets, ids: Iterable[str | None], kind: str, purpose: str) -> None:
+    """Refuse `used_images`: they are not like new ones.
 
     Raises:
         CalibrationError: there are such images; names one.
     """
+    used = list(compress(images.names, used_images(masker.seen, images, ids)))
     if used:
         raise CalibrationError(
-            f"{len(used)} of {n} {kind} images were used for training, selection or calibration: {purpose} "
-            "needs images that no step has seen. One of them, recognised by its pixels or its group, is "
-            f"{used[0]!r}"
+            f"{len(used)} of {len(images)} {kind} images were used for training, selection or calibration: "
+            f"{purpose} needs images that no step has seen. One of them, recognised by its pixels or its "
+            f"group, is {used[0]!r}"
         )
 
 

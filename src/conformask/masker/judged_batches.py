@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from conformask.data.images import hash_unless_constant, is_constant
-from conformask.data.scan import hash_of_group
 from conformask.data.triplets import Triplets
 from conformask.errors import MismatchError
 from conformask.masker.data_leakage import refuse_used
@@ -27,19 +26,17 @@ def identified(masker: Masker, images: Triplets) -> tuple[tuple[str, ...], tuple
     Raises:
         CalibrationError: images that were used for training, selection or calibration.
     """
-    seen, used, batch = masker.seen.union(images.provenance.trained_on), [], []
+    ids, batch = [], []
     names = images.groups if masker.guarantee.by_group else images.names
     of_units: dict[str, list[str]] = {name: [] for name in names}
     for name, triplet in zip(
         names, tracked(images.checked(), "reading new images", len(images)), strict=True
     ):
-        image = triplet.y_hat if triplet.y is None else triplet.y
-        ids = {hash_unless_constant(image), triplet.group and hash_of_group(triplet.group)}
-        used += [triplet.name] if ids & seen else []
+        ids.append(hash_unless_constant(triplet.y_hat if triplet.y is None else triplet.y))
         pixels, contents = _hashes(triplet)
         of_units[name].append(contents)
         batch.append((pixels, name))
-    refuse_used(used, len(images), "new", "a release")
+    refuse_used(masker, images, ids, "new", "a release")
     hashes = sorted((pixels, hash_of(sorted(of_units[name]))) for pixels, name in batch)
     return tuple(pixels for pixels, _ in hashes), tuple(unit for _, unit in hashes)
 

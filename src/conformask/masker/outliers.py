@@ -43,7 +43,7 @@ def outliers(
             for each, scores in ((past.appearance, known), (looks, new))
         )
     low, high = known.min(axis=0), known.max(axis=0)
-    least, largest = _limits(known)
+    least, largest = _limits(low, high)
     return [
         _text(int(is_far.argmax()) - len(is_far), values, low, high, len(known)) if is_far.any() else ""
         for values, is_far in zip(new, (new < least) | (new > largest), strict=True)
@@ -78,13 +78,12 @@ def limits_of_means(past: Curves | None, *, of_images: bool) -> dict[str, tuple[
     logs = {"score": past.features[:, 0]}
     if past.appearance is not None and of_images:
         logs |= {role: past.appearance[:, place, 0] for place, role in enumerate(ROLES)}
-    limits = {name: np.exp(_limits(values)) for name, values in logs.items()}
+    limits = {name: np.exp(_limits(values.min(), values.max())) for name, values in logs.items()}
     return {name: (float(least), float(largest)) for name, (least, largest) in limits.items()}
 
 
-def _limits(known: Float[np.ndarray, "n ..."]) -> tuple[Array, Array]:
-    """Return the least and the largest logarithms that do not count as far outside of the known ones."""
-    low, high = known.min(axis=0), known.max(axis=0)
+def _limits(low: Array, high: Array) -> tuple[Array, Array]:
+    """Return the least and the largest logarithms that are not far outside of known ones, of this range."""
     margin = FAR * np.maximum(high - low, NARROWEST)
     return low - margin, high + margin
 

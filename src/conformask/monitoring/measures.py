@@ -101,7 +101,7 @@ def measures_of(
         new=np.column_stack([measures["features"], measures["size"]]),
         appearance=None if old_appearance is None else (old_appearance[first], measures["appearance"]),
         losses=measures.get("loss"),
-        used=used_images(masker, new, measures["truth"].tolist()),
+        used=used_images(masker.seen, new, measures["truth"].tolist()),
         caveat=caveat,
     )
 

@@ -8,9 +8,9 @@ import numpy as np
 from conformask.conformal.streams import ExchangeabilityMartingale, FailureMartingale, StreamTest
 from conformask.conformal.units import members
 from conformask.data.images import is_constant, pixel_hash
-from conformask.data.scan import hash_of_group
 from conformask.data.splits import uniform
 from conformask.data.triplets import Triplets
+from conformask.data.unread import hash_of_group
 from conformask.errors import InvalidArgumentError, expect
 from conformask.masker.masker import Masker
 from conformask.masker.online import refuse_other_masker

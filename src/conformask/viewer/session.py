@@ -176,7 +176,7 @@ class Session:
         if is_measurable(self.masker, image):
             self._losses[name] = loss_of(self.masker, image)
             one = collection_image.triplets.select([collection_image.index])
-            if used_images(self.masker, one, [truth_id(image)])[0]:
+            if used_images(self.masker.seen, one, [truth_id(image)])[0]:
                 self._parts.setdefault(name, USED)
         view = next(view for view in collection_image.views if view.axis == 0)
         jpeg = thumbnail(
