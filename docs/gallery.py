@@ -173,7 +173,7 @@ def save(figure: Path, place: Path) -> None:
         shutil.copy(figure, place)
         return
     with Image.open(figure) as image:
-        image.convert("RGB").quantize(256).save(place, optimize=True)
+        image.convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE).save(place, optimize=True)
 
 
 def main() -> None:
