@@ -214,7 +214,8 @@ Threshold = Annotated[
         group=PROMISE,
         help="The largest acceptable loss (the paper's alpha), such as 0.05 or 5% of the range: with "
         "--units also 0.5m (for l2 the root mean square, as in its sentence); for a share of pixels or "
-        "objects, 5% of them; or a quantile of the loss without a mask on the selection images, such as q0.1.",
+        "objects, 5% of them; or a quantile, such as q0.1, of the loss without a mask on the selection "
+        "images.",
     ),
 ]
 FamilyName = Annotated[
