@@ -19,6 +19,7 @@ help:                            ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 10
 
 demo: .venv/installed            ## a first look at packaged photographs, into demo/ (DEMO=--no-view: without the viewer)
+	@echo "To type the commands below in this shell, first: source .venv/bin/activate"
 	$(BIN)/conformask demo --out demo $(DEMO)
 
 test: .venv/testing              ## the tests, but for the slow ones and those of napari, MONAI, deepinv, transformers
@@ -83,8 +84,8 @@ format: .venv/checking
 	$(BIN)/ruff format
 
 .venv/installed: pyproject.toml
-	@echo "Installing conformask and PyTorch into .venv: 5 GB on Linux, where PyTorch brings CUDA, else 1.2 GB."
-	@echo "It takes 2 to 15 minutes; nothing is printed meanwhile."
+	@echo "Installing conformask and PyTorch into .venv: 5 GB on Linux, where PyTorch brings CUDA, else 1.3 GB."
+	@echo "It takes 1 to 15 minutes; nothing is printed meanwhile."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --no-compile --editable '.[view]'

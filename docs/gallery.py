@@ -30,7 +30,8 @@ TEXT = """# Gallery
 Five scripts that run from a fresh clone, download nothing and take one to four minutes on two cores. Open
 them in an editor that knows `# %%` cells to walk through them as notebooks; each takes your own images as
 an argument. Their settings (network, distance, number of images) were chosen with earlier runs in view; the
-numbers are from one later run of each, on another split, written here by `docs/gallery.py`. In the
+numbers are from one later run of each, on another split, written here by `docs/gallery.py`; those of the
+GAN, the volumes and the five losses are from before images had [levels](promises/level.md). In the
 pictures, hidden pixels are black in the mask and hatched in the last column. For planes, the last row is
 the test image with the largest loss; the rows above it are within the threshold, easy images first. Click on
 a picture to see it large.
@@ -173,7 +174,7 @@ def save(figure: Path, place: Path) -> None:
         shutil.copy(figure, place)
         return
     with Image.open(figure) as image:
-        image.convert("RGB").quantize(256).save(place, optimize=True)
+        image.convert("RGB").quantize(256, kmeans=2, dither=Image.Dither.NONE).save(place, optimize=True)
 
 
 def main() -> None:

@@ -152,7 +152,7 @@ def _check_count(triplets: Triplets, folders: Mapping[str, Path], needed: int, *
         layout = "" if is_data else ", with these folders as x/, y_hat/ and y/ of DATA"
         grouped = f" --unit image_of_new_group --group-from '{triplets.reading.group_from}'" * by_group
         instead = (
-            f". Without a test, {found} are enough{layout}: conformask calibrate "
+            f". Without a test, {found} are enough{layout}:\nconformask calibrate "
             f"{parent if is_data else 'DATA'} --scorer packaged --threshold 5%{grouped} --out RUN"
         )
     raise CalibrationError(

@@ -60,7 +60,8 @@ def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, m
         f"{'●' * kept}{'○' * (21 - kept)}  {kept} of 21 test images {measured.kept_text.split('images ')[1]}",
         masker.sentence,
         measured.hidden_text,
-        f"Next, for new images in x/ and y_hat/ of a folder NEW: conformask mask {out / 'run'} NEW masks",
+        "Next, for new images in x/ and y_hat/ of a folder NEW:",
+        f"conformask mask {out / 'run'} NEW masks",
         f"Report: {out / 'report.html'}",
     ]
     assert measured.comparison is not None
@@ -145,7 +146,7 @@ def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monke
         for index in range(60):
             (place / f"slide{index:02d}_z1.png").rename(place / f"slide{index // 2:02d}_z{index % 2}.png")
     answer = conformask("look", *folders, "--out", tmp_path / "kept", "--no-view")
-    assert "images of 30 slides, stacks or patients, such as slide00" in answer.err
+    assert "Names suggest 30 slides, stacks or patients, such as slide00" in answer.err
     masker = cm.load(tmp_path / "kept" / "run")
     assert masker.sentence.startswith("In at least 9 of 10 new images, each drawn from a new group, ")
     assert "warning: groups" not in answer.out
@@ -155,7 +156,7 @@ def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monke
     terminal.isatty = lambda: True  # type: ignore[method-assign]
     monkeypatch.setattr("sys.stdin", terminal)
     answer = conformask("look", *folders, "--out", tmp_path / "apart", "--no-view")
-    assert "Are images of one alike? [Y/n]" in answer.err
+    assert "Keep the images of each together? [Y/n]" in answer.err
     assert len(set(cm.Triplets.from_folder(tmp_path / "apart" / "data").groups)) == 60
 
 
@@ -166,11 +167,11 @@ def test_what_is_wrong_is_said_before_any_work(conformask, folders, tmp_path) ->
     assert "12 images are too few" in answer.err
     assert "give at least 18" in answer.err
     command = "conformask calibrate DATA --scorer packaged --threshold 5% --out RUN"
-    assert f"12 are enough, with these folders as x/, y_hat/ and y/ of DATA: {command}" in answer.err
+    assert f"12 are enough, with these folders as x/, y_hat/ and y/ of DATA:\n{command}\n" in answer.err
     for folder, role in zip(few, ROLES, strict=True):
         shutil.copytree(folder, tmp_path / "data" / role)
     answer = conformask("look", *[tmp_path / "data" / role for role in ROLES], "--out", tmp_path / "out")
-    _, told = answer.err.strip().split("12 are enough: conformask ")
+    _, told = answer.err.strip().split("12 are enough:\nconformask ")
     assert conformask(*told.replace("RUN", str(tmp_path / "run")).split()).status == 0
     assert len(cm.load(tmp_path / "run").card.calibrated_on) >= 11
     fewer = write(tmp_path / "fewer", 9)

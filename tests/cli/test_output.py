@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from conformask.cli import COMMON, EXAMPLES, GROUPS, RENAMED, VERBS, build, main
+from terminal import drawn
 
 LOOK = """
 import sys
@@ -55,6 +56,18 @@ def test_a_description_is_one_paragraph(conformask, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     lines = [line.strip("│ ") for line in conformask("view", "--help").out.splitlines()]
     assert "with a manifest.csv. Of one that is split, the test part is" in lines
+
+
+def test_a_terminal_gets_sentences_by_words_and_commands_whole():
+    sentence, command = (
+        "In at least 9 of 10 images [sic] :a: is shown. " * 3,
+        f"conformask mask {'r' * 30} NEW",
+    )
+    shown = drawn(
+        f"from conformask.cli.output import show\nshow({{}}, *{[sentence, command]}, as_json=False)", 40
+    )
+    assert max(map(len, shown[:-1])) <= 40
+    assert (" ".join(shown[:-1]), shown[-1]) == (sentence.strip(), command)
 
 
 def test_help_ends_with_what_to_do_next(conformask):

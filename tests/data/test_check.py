@@ -80,7 +80,9 @@ def test_names_that_tell_of_stacks_are_asked_about(names: list[str], told: str |
     assert bool(asked) == (told is not None)
     assert told is None or told in asked[0]
     grouped = Triplets.from_arrays(images, images, images, names=names, groups=["one"] * len(names))
-    assert not any("their names suggest" in warning for warning in check_triplets(grouped, needed=2).warnings)
+    apart = Triplets.from_arrays(images, images, images, names=names).grouped("(.+)")  # which is an answer
+    for answered in (grouped, apart):
+        assert not any("their names suggest" in each for each in check_triplets(answered, needed=2).warnings)
 
 
 def test_swapped_folders_are_asked_about() -> None:

@@ -22,6 +22,7 @@ from cyclopts.help import DefaultFormatter
 from conformask.cli.help_columns import CommonOptions, option_columns
 from conformask.cli.json_output import json_alone, show_json
 from conformask.cli.options import converted
+from conformask.cli.output import print_text
 from conformask.errors import ConformaskError, failure_of_system
 
 VERBS = {
@@ -322,4 +323,4 @@ def _warn(message: Warning | str, category: type[Warning], *_: Any) -> None:
 
 
 def _say(text: str) -> None:
-    print(f"conformask: {text}", file=sys.stderr)
+    print_text(f"conformask: {text}", sys.stderr)

@@ -33,6 +33,6 @@ def demo(
         pinned=PINNED,
     )
     x, y_hat, y = folders.values()
-    tell(found, out, f"The same for three folders of yours: conformask look {x} {y_hat} {y}", as_json=json)
+    tell(found, out, "The same for three folders of yours:", f"conformask look {x} {y_hat} {y}", as_json=json)
     if not (no_view or json):
         view(found, out, port)

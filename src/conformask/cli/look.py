@@ -86,13 +86,13 @@ def look(
     )
     has_labels = objects is not None and not objects.startswith(COMPONENTS)
     more = [f", {each}/" for each in (score_from, has_labels and objects) if each]
-    of_new = f"Next, for new images in x/{''.join(more)} and y_hat/ of a folder NEW"
-    tell(found, out, f"{of_new}: conformask mask {out / 'run'} NEW masks", as_json=json)
+    of_new = f"Next, for new images in x/{''.join(more)} and y_hat/ of a folder NEW:"
+    tell(found, out, of_new, f"conformask mask {out / 'run'} NEW masks", as_json=json)
     if not (no_view or json):
         view(found, out, port)
 
 
-def tell(found: "Look", out: Path, next_step: str, *, as_json: bool) -> None:
+def tell(found: "Look", out: Path, *next_step: str, as_json: bool) -> None:
     """Print how many test images kept the promise, the promise, what is hidden, and the next command."""
     from conformask.report.words import caveats
 
@@ -103,7 +103,7 @@ def tell(found: "Look", out: Path, next_step: str, *, as_json: bool) -> None:
         f"{_dots(evaluation)}{evaluation.kept_text}",
         evaluation.card.sentence,
         evaluation.hidden_text,
-        next_step,
+        *next_step,
         f"Report: {out / 'report.html'}",
         as_json=as_json,
     )
@@ -122,14 +122,14 @@ def view(found: "Look", out: Path, port: int) -> None:
     """Open the viewer on the most hidden test image; without a terminal or its extra, say how to."""
     command = f"conformask view {out / 'run'} {out / 'data'}"
     if not is_attended():
-        show({}, f"No terminal, so the viewer is not opened: {command}", as_json=False)
+        show({}, "No terminal, so the viewer is not opened. To open it:", command, as_json=False)
         return
     images = found.evaluation.images
     try:
         image = images.name[images.size.argmax()]
         open_viewer(found.masker, found.test, port=port, image=image, with_promise=False)
     except MissingFileError as error:  # all but the viewer is done
-        show({}, f"{error}; {command}", as_json=False)
+        show({}, f"{error}; then:", command, as_json=False)
 
 
 def is_attended() -> bool:
@@ -139,9 +139,11 @@ def is_attended() -> bool:
 
 def _are_groups(count: int, example: str) -> bool:
     """Ask whether images are of groups; without a terminal they are, which is the cautious answer."""
-    suggested = f"Names suggest images of {count} slides, stacks or patients, such as {example}"
+    suggested = f"Names suggest {count} slides, stacks or patients, such as {example}"
     if not sys.stdin.isatty():
-        print(f"{suggested}: images of one stay together (--group-from decides otherwise)", file=sys.stderr)
+        print(
+            f"{suggested}: the images of each stay together (--group-from decides otherwise)", file=sys.stderr
+        )
         return True
-    print(f"{suggested}. Are images of one alike? [Y/n] ", end="", file=sys.stderr, flush=True)
+    print(f"{suggested}. Keep the images of each together? [Y/n] ", end="", file=sys.stderr, flush=True)
     return not sys.stdin.readline().strip().lower().startswith("n")

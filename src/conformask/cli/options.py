@@ -204,7 +204,7 @@ WeightsPath = Annotated[
     Path | None,
     Parameter(
         name="--weights-path",
-        help="For distances with a network: the file or folder of its weights, if there is no internet.",
+        help="For distances with a network: the file or folder of its weights, which is not downloaded.",
     ),
 ]
 
@@ -213,9 +213,10 @@ Threshold = Annotated[
     str | None,
     Parameter(
         group=PROMISE,
-        help="The largest acceptable loss (the paper's alpha): a number; 5% of the range, or with --units "
-        "such as 0.5m (for l2 the root mean square, as in its sentence); for a share of pixels or objects, "
-        "5% of them; or a quantile of the loss without a mask on the selection images, such as q0.1.",
+        help="The largest acceptable loss (the paper's alpha), such as 0.05 or 5% of the range: with "
+        "--units also 0.5m (for l2 the root mean square, as in its sentence); for a share of pixels or "
+        "objects, 5% of them; or a quantile, such as q0.1, of the loss without a mask on the selection "
+        "images.",
     ),
 ]
 FamilyName = Annotated[
@@ -279,7 +280,7 @@ class PromiseOptions:
     """The terms of a promise."""
 
     confidence: Annotated[
-        float | None, Parameter(help="The promised probability (the paper's beta); 0.9 if not given.")
+        float | None, Parameter(help="The promised share of new images (the paper's beta); 0.9 if not given.")
     ] = None
     guarantee: Annotated[
         names.Guarantee | None,

@@ -1,14 +1,20 @@
 """Output of the verbs: text for people, or one JSON object."""
 
+import re
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from shutil import get_terminal_size
+from textwrap import fill
+from typing import Any, NoReturn, TextIO
 
 from rich.console import Console, RenderableType
 from rich.table import Table
 
 from conformask.cli.json_output import show_json
 from conformask.progress import main_process
+
+COMMAND = re.compile("(^|: )conformask ")
+"""What a line that holds a command contains: it stays whole, so that it can be copied."""
 
 
 def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
@@ -18,9 +24,24 @@ def show(record: Mapping[str, Any], *text: str | Table, as_json: bool) -> None:
     if as_json:
         show_json(record)
         return
-    console = Console(highlight=False)
     for part in text:
-        console.print(part, soft_wrap=isinstance(part, str), markup=False)
+        if isinstance(part, str):
+            print_text(part)
+        else:
+            Console(highlight=False).print(part)
+
+
+def print_text(text: str, file: TextIO | None = None) -> None:
+    """Print lines, by default to stdout; for a terminal, broken between words, unless they hold a command."""
+    to_terminal = (file or sys.stdout).isatty()
+    for line in text.split("\n"):
+        broken = to_terminal and not COMMAND.search(line)
+        print(_filled(line) if broken else line, file=file)
+
+
+def _filled(line: str) -> str:
+    width = get_terminal_size().columns
+    return fill(line, width, break_long_words=False, break_on_hyphens=False)
 
 
 def bad_usage(message: str) -> NoReturn:

@@ -255,6 +255,7 @@ def _group_warnings(triplets: Triplets, parts: Sequence[str | None], *, by_group
     parts_of = defaultdict(set)
     for group, part in zip(triplets.groups, parts, strict=True):
         parts_of[group].add(part)
+    stated = (triplets.provenance.population, triplets.reading.group_from)
     divided = [group for group, of_group in parts_of.items() if len(of_group) > 1]
     if divided:
         yield (
@@ -263,7 +264,7 @@ def _group_warnings(triplets: Triplets, parts: Sequence[str | None], *, by_group
         )
     if len(parts_of) < len(triplets) and not by_group:
         yield "groups contain several images: the marginal promise needs one image per group"
-    elif len(parts_of) == len(triplets) and triplets.provenance.population is None:
+    elif len(parts_of) == len(triplets) and stated == (None, None):
         yield from _source_warnings(triplets.names)
 
 

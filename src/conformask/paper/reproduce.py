@@ -85,7 +85,7 @@ def reproduce(
         split: how tiles of the cells are assigned: "within" keeps whole fields for training, "paper" assigns
             all tiles at random although they overlap.
         compute: the devices.
-        weights_path: the file, or its folder, of the network under LPIPS, if there is no internet.
+        weights_path: the file, or its folder, of the network under LPIPS, which is not downloaded.
 
     Raises:
         InvalidArgumentError: an unknown preset or row, a folder that is missing or has too few images.

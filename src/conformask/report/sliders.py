@@ -42,7 +42,7 @@ class PromiseStatus:
 CALIBRATED = PromiseStatus(
     "calibrated",
     "As calibrated",
-    "As far as this folder knows, the promise was fixed before a calibration image was looked at.",
+    "As far as conformask knows, the promise was fixed before a calibration image was looked at.",
 )
 SIMULTANEOUS = PromiseStatus(
     "simultaneous",

@@ -12,7 +12,6 @@ from conformask.wording.numbers import percent
 
 NO_MODEL = " No model of the errors is assumed, and the network may be arbitrarily wrong."
 ELSEWHERE = "and nothing at all for images of another source, camera or treatment."
-EVENLY = " The coverage by difficulty shows how evenly the promise is kept."
 EXPLORATORY_TEXT = (
     "The promise, or the set of images that it rests on, was changed after a calibration on the same "
     "images, so it is exploratory. To rely on it, calibrate on images that no choice has seen or, to "
@@ -81,7 +80,7 @@ def meaning_of(card: CalibrationCard) -> Meaning:
     """Return what the promise says, and what it does not say."""
     share, sentences = card.promise.confidence, meaning(card.promise.resolve())
     confidence = "" if share is None else percent(share)
-    silent = sentences.silent.format(c=confidence) + (confidence and EVENLY)
+    silent = sentences.silent.format(c=confidence)
     named = card.promise.named
     return Meaning(
         named(sentences.holds.format(c=confidence)), f"{named(silent)} {about_masks(card)}".rstrip()
