@@ -24,6 +24,7 @@ from conformask.losses.map_loss import Sums
 from conformask.losses.means import Mean
 from conformask.losses.window import LargestShown
 from conformask.masks.binary import Binary
+from conformask.masks.curves import places_of
 from conformask.masks.mask_family import LARGEST, SMALLEST, Family, largest_lambda
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Images, Loss, LossOfImages, PerImage, Score
@@ -311,7 +312,7 @@ def _first_shown(score: Images, family: Binary, grid: Float[np.ndarray, "g"]) ->
     """Return the place in the grid of the first lambda that shows each pixel, for each image."""
     levels = family.level(score, torch.from_numpy(grid).expand(len(score), -1)).cpu().numpy()[..., 0]
     scores = score.flatten(1).cpu().numpy()
-    return [np.searchsorted(*pair, side="right") for pair in zip(levels, scores, strict=True)]
+    return [places_of(values, edges, True) for edges, values in zip(levels, scores, strict=True)]
 
 
 def measured_curves(

@@ -147,7 +147,7 @@ def _boundary(s: Array, budgets: Array) -> Array:
 
 
 def _critical(s: Array, e: Array, exponent: float, threshold: float) -> float:
-    ((boundary, fraction, below, at),) = selection(s, e, np.array([threshold * s.size]))
+    boundary, fraction, below, at = selection(s, e, threshold * s.size)
     if np.isinf(boundary):
         return float(boundary)
     shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error
