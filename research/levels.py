@@ -45,6 +45,8 @@ from conformask.storage.as_arrays import Array
 RESULTS = Path(__file__).parent / "results" / "levels.json"
 CONFIDENCE, DEALS, QUANTILES, COUNTS, MOST, TENTH = 0.9, 10, (0.1, 0.5), (20, 40, 100), 500, 0.1
 SIDE, LINES, TRAINED, EPOCHS = 128, 0.35, 160, 12
+GROUPS = 20
+"""Number of groups that selection images come from where groups have several: as few as a level takes."""
 Made = Iterator[tuple[str, Array, Array, Array]]
 """Group, x, y_hat and y, (H, W) or (H, W, 3) in [0, 1]."""
 
@@ -167,7 +169,7 @@ def deal(
     for group in generator.permutation(np.unique(curves.group)):
         if len(dealt) >= count:
             break
-        dealt += list(generator.permutation(np.flatnonzero(curves.group == group))[: max(1, count // 25)])
+        dealt += list(generator.permutation(np.flatnonzero(curves.group == group))[: -(-count // GROUPS)])
     selection = np.array(dealt[:count])
     others = np.flatnonzero(~np.isin(curves.group, curves.group[selection]))
     calibration, test = np.array_split(generator.permutation(others), 2)

@@ -45,6 +45,8 @@ A_HUNDREDTH = 0.99
 """Mean mask size at which a grid starts for relative losses, which few pixels decide beyond it."""
 MARGIN = 10.0
 """Factor by which a grid extends beyond both of its ends."""
+PRECISION = 1e-3
+"""Relative precision of the ends of a grid."""
 EVEN = 0.25
 """Weight of even spacing in log lambda when grid points are placed, beside changes of size and loss."""
 
@@ -126,21 +128,28 @@ def concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
     return np.concatenate([[0.0], points, [np.inf]])
 
 
-def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: int = 40) -> float:
-    """Return the smallest lambda whose masks have at most this mean size, to one part in 10^6.
+def _lambda_of_size(family: Family, scores: list[Tensor], size: float) -> float:
+    """Return the smallest lambda whose masks have at most this mean size, a PRECISION above it at most.
 
-    It is found by bisection of its logarithm.
+    It lies between the lambdas at which the masks of single images have this size, which are exact.
 
     Raises:
         InvalidArgumentError: the scores are so large that no lambda opens the masks that far.
     """
-    low, high = SMALLEST, LARGEST
-    if _mean_size(family, scores, high) > size:
-        largest = max(float(score.max()) for score in scores)
-        raise InvalidArgumentError(
-            f"the score reaches {largest:g}, too much for a grid of lambdas: scale it, such as to [0, 1]"
-        )
-    for _ in range(steps):
+    of_images = []
+    for score in scores:
+        shown = 1 - max(size, 0.5 / score[0].numel())  # at size 0, all but half a pixel
+        of_images.append(family.critical_lambda(score, torch.ones_like(score), 1.0, shown))
+    lambdas = torch.cat(of_images).clamp(SMALLEST, LARGEST)
+    low, high = float(lambdas.min() if size > 0 else lambdas.max()), float(lambdas.max()) * (1 + PRECISION)
+    while _mean_size(family, scores, high) > size:
+        if high > LARGEST:
+            largest = max(float(score.max()) for score in scores)
+            raise InvalidArgumentError(
+                f"the score reaches {largest:g}, too much for a grid of lambdas: scale it, such as to [0, 1]"
+            )
+        low, high = high, 2 * high
+    while high > low * (1 + PRECISION) ** 2:
         middle = float(np.sqrt(low * high))
         low, high = (low, middle) if _mean_size(family, scores, middle) <= size else (middle, high)
     return high
