@@ -136,7 +136,8 @@ def measured(made: Made, *, trained: bool, folder: Path) -> dict[str, Any]:
         taken = frozenset(groups[:TRAINED])
         own = images.select([at for at, group in enumerate(groups) if group in taken][:TRAINED])
         train, selection = own.holdout(0.2)
-        scorer = cm.fit_scorer(train, selection=selection, loss="l1", out=folder, epochs=EPOCHS, scorer=None)
+        training = cm.TrainingConfig(epochs=EPOCHS, resume=True)
+        scorer = cm.fit_scorer(train, selection=selection, loss="l1", out=folder, training=training)
     places = [at for at, group in enumerate(groups) if group not in taken][:MOST]
     images = images.select(places)
     loss = cm.losses.loss("l1")

@@ -267,23 +267,14 @@ def by_digit(keys: Array, weight: Array, shift: int, bits: int) -> tuple[Array, 
 
 
 @compiled
-def boundary(keys: Array, weight: Array, below: float, goal: float) -> tuple[int, float, float, int]:
-    """Return the key where the cumulative weight exceeds the goal, the weights below and at it, and a count.
-
-    The keys are those of one bin of the first digit, `below` the weight of the bins before it. The count is
-    the number of pixels with the key.
-    """
-    for shift, bits in DIGITS[1:]:
-        digit, below = crossing(histogram(keys, weight, shift, bits), below, goal)
-        keys, weight = members(keys, weight, shift, bits, digit)
-    return int(keys[0]), below, sum_below(weight, np.inf), keys.size
-
-
-@compiled
 def boundary_in_place(
     keys: Array, weight: Array, digit: int, below: float, goal: float
 ) -> tuple[int, float, float, int]:
-    """Do the same from the first digit of all keys, without a copy of those of a bin."""
+    """Return the key where the cumulative weight exceeds the goal, the weights below and at it, and a count.
+
+    The search starts at a bin of the first digit, below which the weight is `below`, and copies none, as they
+    may be too many. The count is the number of pixels with the key.
+    """
     key = digit
     for shift, bits in DIGITS[1:]:
         digit, below = crossing(histogram_within(keys, weight, shift, bits, key), below, goal)
@@ -305,19 +296,31 @@ def boundaries(score: Array, weight: Array, goals: Array) -> Array:
     total, starts = coarse.sum(), np.zeros(1, np.int64)
     if goals.size > 1 and not is_large:
         keys, weight, starts = by_digit(keys, weight, *DIGITS[0])
+    first, second = -1, -1  # digits of the last goal, whose bin the next one often falls into
+    bin_keys, bin_weights, bin_sums = keys, weight, coarse
+    few_keys, few_weights, few_sums = keys, weight, coarse
     for g in range(goals.size):
         if total <= goals[g] * (1 + NOISE):
             rows[g] = np.array([np.inf, 0.0, 0.0])
             continue
-        digit, before = crossing(coarse, 0.0, goals[g])
+        digit, below = crossing(coarse, 0.0, goals[g])
         if is_large:
-            key, below, at, count = boundary_in_place(keys, weight, digit, before, goals[g])
-        elif goals.size > 1:
-            first, last = starts[digit], starts[digit + 1]
-            key, below, at, count = boundary(keys[first:last], weight[first:last], before, goals[g])
+            key, below, at, count = boundary_in_place(keys, weight, digit, below, goals[g])
         else:
-            bin_keys, bin_weights = members(keys, weight, *DIGITS[0], digit)
-            key, below, at, count = boundary(bin_keys, bin_weights, before, goals[g])
+            if digit != first:
+                if goals.size > 1:
+                    span = slice(starts[digit], starts[digit + 1])
+                    bin_keys, bin_weights = keys[span], weight[span]
+                else:
+                    bin_keys, bin_weights = members(keys, weight, *DIGITS[0], digit)
+                first, second, bin_sums = digit, -1, histogram(bin_keys, bin_weights, *DIGITS[1])
+            digit, below = crossing(bin_sums, below, goals[g])
+            if digit != second:
+                few_keys, few_weights = members(bin_keys, bin_weights, *DIGITS[1], digit)
+                second, few_sums = digit, histogram(few_keys, few_weights, *DIGITS[2])
+            digit, below = crossing(few_sums, below, goals[g])
+            same_keys, same_weights = members(few_keys, few_weights, *DIGITS[2], digit)
+            key, at, count = int(same_keys[0]), sum_below(same_weights, np.inf), same_keys.size
         pivot = np.float64(np.array([key], dtype=np.uint32).view(np.float32)[0])
         rows[g] = np.array([pivot, min(1.0, max(0.0, (goals[g] - below) / at)), count])
     return rows
