@@ -62,12 +62,12 @@ def pairs(data: Path, *, repeats: bool) -> tuple[cm.Triplets, cm.Triplets]:
     """Crops of fields under a microscope, denoised, with two more acquisitions, or with their mean."""
     rows = []
     for path in sorted((data / "fmd").glob("*_noisy1.png")):
-        x, b, c = (
-            np.asarray(Image.open(str(path).replace("noisy1", f"noisy{place}")), np.float32) / 255
-            for place in (1, 2, 3)
-        )
+        paths = [path.with_name(path.name.replace("noisy1", f"noisy{place}")) for place in (1, 2, 3)]
+        if not all(each.exists() for each in paths):
+            continue
+        x, b, c = (np.asarray(Image.open(each), np.float32) / 255 for each in paths)
         y_hat = denoise_tv_chambolle(x, 0.1).astype(np.float32)
-        for top, left in ((0, 0), (0, 256), (256, 0)):
+        for top, left in ((0, 0), (0, 256), (256, 0), (256, 256)):
             window = np.s_[top : top + 240, left : left + 240]
             rows.append(tuple(image[window] for image in (x, y_hat, b, c)))
     x, y_hat, b, c = map(np.stack, zip(*rows[:36], strict=True))

@@ -31,8 +31,9 @@ At the median:
 
 {median}
 
-In brackets is the ratio of the hidden shares with a level and with one λ, mean and standard error over the
-divisions.
+In brackets is the ratio of the hidden shares with a level and with one λ, both calibrated on the same images
+for the same promise: mean and standard error over the divisions. Twice the error to either side is an
+interval of about 95 %.
 
 ## Level or order
 
@@ -55,7 +56,8 @@ may be chance. Where it was not in all divisions, the ratio is nearer to 1. {exc
 
 ## Coverage
 
-Of all test images, and of the tenth with the largest losses without a mask, where one λ is short:
+Of all test images, which is what is promised, and of the tenth with the largest losses without a mask, of
+which nothing is:
 
 {coverage}
 

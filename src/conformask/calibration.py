@@ -60,9 +60,15 @@ class ScoredBatch:
 
     batch: Batch
     score: Score
+    image_loss: LossOfImages | None = None
+    """The loss of its images, where it is needed more than once."""
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def loss_of(self, loss: Loss) -> LossOfImages:
+        """Return the loss on its images, for masks with the channels of the score."""
+        return self.image_loss or loss.of_batch(self.batch, self.score.map.shape[1])
 
 
 def like_score(error: Images, score: Images) -> Images:
@@ -109,7 +115,9 @@ def lambda_grid(
     low = low if loss.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
     even = np.geomspace(low, high, points)
-    return concentrated(curves(items, family, loss, even))
+    losses, sizes = zip(*(batch_curves(item, family, loss, even) for item in items), strict=True)
+    names = np.concatenate([item.batch.names for item in items])
+    return concentrated(Curves(names, even, np.concatenate(losses), np.concatenate(sizes)))
 
 
 def concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
@@ -192,7 +200,7 @@ def measures(
     With a threshold, the exact critical_lambda is added for a monotone loss. If `bounded`, bound is added
     for an lp loss: the largest loss that any truth could give.
     """
-    image_loss = loss.of_batch(item.batch, item.score.map.shape[1])
+    image_loss = item.loss_of(loss)
     losses, size = _curves_of(item, family, image_loss, grid)
     columns = {
         "names": np.array(item.batch.names),
@@ -214,11 +222,9 @@ def critical_lambdas(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
     """Return critical lambdas: exact for monotone losses, else the last grid point before a crossing."""
-    score = item.score.map
-    image_loss = loss.of_batch(item.batch, score.shape[1])
     if not loss.monotone:
-        return first_crossing(grid, _curves_of(item, family, image_loss, grid)[0], threshold)
-    return _solve(score, family, image_loss, threshold)
+        return first_crossing(grid, batch_curves(item, family, loss, grid)[0], threshold)
+    return _solve(item.score.map, family, item.loss_of(loss), threshold)
 
 
 def _solve(
@@ -274,7 +280,7 @@ def batch_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G): sums over pixels by the kernels, other losses mask by mask."""
-    return _curves_of(item, family, loss.of_batch(item.batch, item.score.map.shape[1]), grid)
+    return _curves_of(item, family, item.loss_of(loss), grid)
 
 
 def _curves_of(
@@ -351,7 +357,7 @@ def measured_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G), mask by mask, as many lambdas at once as is efficient."""
-    return _mask_by_mask(item, family, loss.of_batch(item.batch, item.score.map.shape[1]), grid)
+    return _mask_by_mask(item, family, item.loss_of(loss), grid)
 
 
 def _mask_by_mask(

@@ -115,7 +115,8 @@ def resolve(
     record = scorer.selection
     if selection is not None:
         levels = may_have_level(scorer, level)
-        items = list(scored(scorer, spread_over_groups(selection), "grids"))
+        some = scored(scorer, spread_over_groups(selection), "grids")
+        items = [replace(item, image_loss=item.loss_of(used)) for item in some]
         record = selection_record(scorer, selection, used, [used_family], levels=levels, items=items)
         is_compared = scorer.name in WITHOUT_TRAINING and scorer.patches is None
         if isinstance(trained, NetworkScorer | GivenScorer) and is_compared:

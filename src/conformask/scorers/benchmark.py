@@ -122,10 +122,11 @@ class ScoreBenchmark:
         }
         items = {} if known is None else dict([known])
         batches = [item.batch for item in known[1]] if known else list(batches_of(first))
+        image_losses = [loss.of_batch(batch, 1) for batch in batches]
         for name in [name for name in scorers if name not in items]:
             scorer, title = for_loss(scorers[name], loss), f"comparing {name}"
-            tracked_batches = tracked(batches, title, len(first), len)
-            items[name] = [ScoredBatch(batch, score_of_batch(scorer, batch)) for batch in tracked_batches]
+            scores = (score_of_batch(scorer, batch) for batch in tracked(batches, title, len(first), len))
+            items[name] = [ScoredBatch(*each) for each in zip(batches, scores, image_losses, strict=True)]
         counts, terms, usual = counts_of(first.groups), (loss, family, threshold), family
         if family.settings() == BY_VALUE and loss.family is not None:
             usual = family_by_name(loss.family, loss.exponent or 1.0)
