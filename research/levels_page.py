@@ -52,7 +52,7 @@ The ratio of the hidden shares with a level and with one λ, by the number of se
 {counts}
 
 A level is used where its error without an image's group is at most 0.8 times that of one value; smaller gains
-may be chance. Where it was not in all divisions, the ratio is nearer to 1. {excluded}
+may be chance. {excluded}
 
 ## Coverage
 
@@ -63,19 +63,21 @@ which nothing is:
 
 ## Trained scores
 
-The same with a score that `train` ends with, {epochs} epochs on 160 other images, at the 0.1-quantile. The
-other tasks were not measured with one.
-
 {trained}
+"""
+TRAINED_TEXT = """The same with a score that `train` ends with, {epochs} epochs on 160 other images, at the
+0.1-quantile. The other tasks were not measured with one.
+
+{hidden}
 
 Level and order:
 
-{trained_parts}
+{parts}
 
 Coverage of all test images, and of the hardest tenth:
 
-{trained_coverage}
-"""
+{coverage}"""
+NOT_TRAINED = "Not measured: research/levels.py --trained does."
 
 
 def percent(share: float) -> str:
@@ -127,6 +129,21 @@ def coverage(results: dict[str, Any]) -> str:
     return table(["task", "one λ", "a level", "adaptive", "adaptive hides"], rows)
 
 
+def without_level(results: dict[str, Any], excluded: list[str]) -> str:
+    ratios = [task["0.1"][COUNT]["ratio"] for task in results.values()] + [1.0] * len(excluded)
+    names = " and ".join(f"*{name}*" for name in excluded)
+    return (
+        f"The groups of {names}\nare too few to fit one, and keep one λ: with a ratio of 1 for these the mean over "
+        f"all tasks\nis {sum(ratios) / len(ratios):.2f}."
+    )
+
+
+def with_trained(results: dict[str, Any]) -> str:
+    return TRAINED_TEXT.format(
+        epochs=EPOCHS, hidden=hidden(results, "0.1"), parts=parts(results), coverage=coverage(results)
+    )
+
+
 def main() -> None:
     results = json.loads(RESULTS.read_text())
     packaged, trained = (
@@ -141,16 +158,13 @@ def main() -> None:
     PAGE.write_text(
         TEXT.format(
             count=COUNT,
-            epochs=EPOCHS,
             hidden=hidden(packaged, "0.1"),
             median=hidden(packaged, "0.5"),
             parts=parts(packaged),
             counts=counts(packaged),
             coverage=coverage(packaged),
-            excluded=f"With few groups there is none: {', '.join(excluded)}." if excluded else "",
-            trained=hidden(trained, "0.1"),
-            trained_parts=parts(trained),
-            trained_coverage=coverage(trained),
+            excluded=without_level(packaged, excluded),
+            trained=with_trained(trained) if trained else NOT_TRAINED,
         )
     )
 
