@@ -133,8 +133,8 @@ def without_level(results: dict[str, Any], excluded: list[str]) -> str:
     ratios = [task["0.1"][COUNT]["ratio"] for task in results.values()] + [1.0] * len(excluded)
     names = "\nand ".join(f"*{name}*" for name in excluded)
     return (
-        f"The groups of\n{names}\nare too few to fit one, and keep one λ: with a ratio of 1 for these, the mean "
-        f"over all tasks is {sum(ratios) / len(ratios):.2f}."
+        f"The groups of\n{names}\nare too few to fit one, and keep one λ: with a ratio of 1 for these, the "
+        f"mean over all tasks is {sum(ratios) / len(ratios):.2f}."
     )
 
 
