@@ -45,6 +45,8 @@ from conformask.storage.as_arrays import Array
 RESULTS = Path(__file__).parent / "results" / "levels.json"
 CONFIDENCE, DEALS, QUANTILES, COUNTS, MOST, TENTH = 0.9, 10, (0.1, 0.5), (20, 40, 100), 500, 0.1
 SIDE, LINES, TRAINED, EPOCHS = 128, 0.35, 160, 12
+GROUPS = 20
+"""Number of groups that selection images come from where groups have several: as few as a level takes."""
 Made = Iterator[tuple[str, Array, Array, Array]]
 """Group, x, y_hat and y, (H, W) or (H, W, 3) in [0, 1]."""
 
@@ -134,7 +136,8 @@ def measured(made: Made, *, trained: bool, folder: Path) -> dict[str, Any]:
         taken = frozenset(groups[:TRAINED])
         own = images.select([at for at, group in enumerate(groups) if group in taken][:TRAINED])
         train, selection = own.holdout(0.2)
-        scorer = cm.fit_scorer(train, selection=selection, loss="l1", out=folder, epochs=EPOCHS, scorer=None)
+        training = cm.TrainingConfig(epochs=EPOCHS, resume=True)
+        scorer = cm.fit_scorer(train, selection=selection, loss="l1", out=folder, training=training)
     places = [at for at, group in enumerate(groups) if group not in taken][:MOST]
     images = images.select(places)
     loss = cm.losses.loss("l1")
@@ -167,7 +170,7 @@ def deal(
     for group in generator.permutation(np.unique(curves.group)):
         if len(dealt) >= count:
             break
-        dealt += list(generator.permutation(np.flatnonzero(curves.group == group))[: max(1, count // 25)])
+        dealt += list(generator.permutation(np.flatnonzero(curves.group == group))[: -(-count // GROUPS)])
     selection = np.array(dealt[:count])
     others = np.flatnonzero(~np.isin(curves.group, curves.group[selection]))
     calibration, test = np.array_split(generator.permutation(others), 2)

@@ -1,6 +1,6 @@
 """Critical lambdas of a calibration set, and curves of loss and mask size for any threshold."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,8 @@ from conformask.losses.map_loss import Sums
 from conformask.losses.means import Mean
 from conformask.losses.window import LargestShown
 from conformask.masks.binary import Binary
+from conformask.masks.curves import places_of
+from conformask.masks.kernels import pairs
 from conformask.masks.mask_family import LARGEST, SMALLEST, Family, largest_lambda
 from conformask.storage.as_arrays import Array
 from conformask.types import Batch, Images, Loss, LossOfImages, PerImage, Score
@@ -44,6 +46,10 @@ A_HUNDREDTH = 0.99
 """Mean mask size at which a grid starts for relative losses, which few pixels decide beyond it."""
 MARGIN = 10.0
 """Factor by which a grid extends beyond both of its ends."""
+PRECISION = 1e-3
+"""Relative precision of the ends of a grid."""
+ZOOM = 16
+"""Number of lambdas that are tried at once between two: an image's pixels are sorted once for all."""
 EVEN = 0.25
 """Weight of even spacing in log lambda when grid points are placed, beside changes of size and loss."""
 
@@ -54,9 +60,15 @@ class ScoredBatch:
 
     batch: Batch
     score: Score
+    image_loss: LossOfImages | None = None
+    """The loss of its images, where it is needed more than once."""
 
     def __len__(self) -> int:
         return len(self.batch)
+
+    def loss_of(self, loss: Loss) -> LossOfImages:
+        """Return the loss on its images, for masks with the channels of the score."""
+        return self.image_loss or loss.of_batch(self.batch, self.score.map.shape[1])
 
 
 def like_score(error: Images, score: Images) -> Images:
@@ -103,7 +115,9 @@ def lambda_grid(
     low = low if loss.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
     even = np.geomspace(low, high, points)
-    return concentrated(curves(items, family, loss, even))
+    losses, sizes = zip(*(batch_curves(item, family, loss, even) for item in items), strict=True)
+    names = np.concatenate([item.batch.names for item in items])
+    return concentrated(Curves(names, even, np.concatenate(losses), np.concatenate(sizes)))
 
 
 def concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
@@ -125,30 +139,38 @@ def concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
     return np.concatenate([[0.0], points, [np.inf]])
 
 
-def _lambda_of_size(family: Family, scores: list[Tensor], size: float, steps: int = 40) -> float:
-    """Return the smallest lambda whose masks have at most this mean size, to one part in 10^6.
+def _lambda_of_size(family: Family, scores: list[Tensor], size: float) -> float:
+    """Return the smallest lambda whose masks have at most this mean size, a PRECISION above it at most.
 
-    It is found by bisection of its logarithm.
+    It lies between the lambdas at which the masks of single images have this size, which are exact.
 
     Raises:
         InvalidArgumentError: the scores are so large that no lambda opens the masks that far.
     """
-    low, high = SMALLEST, LARGEST
-    if _mean_size(family, scores, high) > size:
-        largest = max(float(score.max()) for score in scores)
-        raise InvalidArgumentError(
-            f"the score reaches {largest:g}, too much for a grid of lambdas: scale it, such as to [0, 1]"
-        )
-    for _ in range(steps):
-        middle = float(np.sqrt(low * high))
-        low, high = (low, middle) if _mean_size(family, scores, middle) <= size else (middle, high)
-    return high
+    of_images = []
+    for score in scores:
+        shown = 1 - max(size, 0.5 / score[0].numel())  # at size 0, all but half a pixel
+        of_images.append(family.critical_lambda(score, torch.ones_like(score), 1.0, shown))
+    lambdas = torch.cat(of_images).clamp(SMALLEST, LARGEST)
+    low, high = float(lambdas.min() if size > 0 else lambdas.max()), float(lambdas.max()) * (1 + PRECISION)
+    while _mean_sizes(family, scores, np.array([high]))[0] > size:
+        if high > LARGEST:
+            largest = max(float(score.max()) for score in scores)
+            raise InvalidArgumentError(
+                f"the score reaches {largest:g}, too much for a grid of lambdas: scale it, such as to [0, 1]"
+            )
+        low, high = high, 2 * high
+    while high > low * (1 + PRECISION) ** 2:
+        points = np.geomspace(low, high, ZOOM + 2)
+        passed = _mean_sizes(family, scores, points[1:-1]) <= size
+        first = 1 + int(np.append(passed, True).argmax())
+        low, high = points[first - 1], points[first]
+    return float(high)
 
 
-def _mean_size(family: Family, scores: list[Tensor], lam: float) -> float:
-    """Compute the mean mask size of all images of these batches of scores, at one lambda."""
-    sizes = [mask_size(family.apply(s, family.level(s, torch.full((len(s),), lam)))) for s in scores]
-    return float(torch.cat(sizes).mean())
+def _mean_sizes(family: Family, scores: list[Tensor], lambdas: Array) -> Array:
+    """Compute the mean mask size of all images of these batches of scores, at each lambda."""
+    return np.concatenate([_sizes_of(score, family, lambdas) for score in scores]).mean(axis=0)
 
 
 def features_of(score: Score) -> Float[np.ndarray, "n f"]:
@@ -178,7 +200,7 @@ def measures(
     With a threshold, the exact critical_lambda is added for a monotone loss. If `bounded`, bound is added
     for an lp loss: the largest loss that any truth could give.
     """
-    image_loss = loss.of_batch(item.batch, item.score.map.shape[1])
+    image_loss = item.loss_of(loss)
     losses, size = _curves_of(item, family, image_loss, grid)
     columns = {
         "names": np.array(item.batch.names),
@@ -200,11 +222,9 @@ def critical_lambdas(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
     """Return critical lambdas: exact for monotone losses, else the last grid point before a crossing."""
-    score = item.score.map
-    image_loss = loss.of_batch(item.batch, score.shape[1])
     if not loss.monotone:
-        return first_crossing(grid, _curves_of(item, family, image_loss, grid)[0], threshold)
-    return _solve(score, family, image_loss, threshold)
+        return first_crossing(grid, batch_curves(item, family, loss, grid)[0], threshold)
+    return _solve(item.score.map, family, item.loss_of(loss), threshold)
 
 
 def _solve(
@@ -260,7 +280,7 @@ def batch_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G): sums over pixels by the kernels, other losses mask by mask."""
-    return _curves_of(item, family, loss.of_batch(item.batch, item.score.map.shape[1]), grid)
+    return _curves_of(item, family, item.loss_of(loss), grid)
 
 
 def _curves_of(
@@ -272,6 +292,13 @@ def _curves_of(
     if isinstance(image_loss, Products) and isinstance(family, Binary) and image_loss.loss.in_one_grid:
         score = item.score.map
         return _products_shown(score, family, image_loss, grid), _sizes_of(score, family, grid)
+    if isinstance(image_loss, Sums) and image_loss.shown is not None and isinstance(family, Binary):
+        score, sums = item.score.map, _shown_sums(item.score.map, family, grid)
+        maps = image_loss.error, image_loss.shown, torch.ones_like(score)
+        total, shown, opened = (
+            sums(values for _, values in pairs(score, each, 0.0)) / score[0].numel() for each in maps
+        )
+        return np.divide(total, shown, out=np.zeros_like(total), where=shown > 0), 1 - opened
     if not isinstance(image_loss, Sums):
         return _mask_by_mask(item, family, image_loss, grid)
     total, size = family.curve(item.score.map, image_loss.error, image_loss.exponent, grid)
@@ -285,15 +312,27 @@ def _products_shown(
     score: Images, family: Binary, image_loss: Products, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"]:
     """Return the losses of the products that binary masks show, from their sums."""
+    sums = _shown_sums(score, family, grid)
+
+    def of_means(values: Tensor) -> Tensor:
+        """Sum the means of channels."""
+        return torch.from_numpy(sums(values.flatten(1).double().cpu().numpy()) / score.shape[1])
+
+    return image_loss.of_nested(Moments(*map(of_means, image_loss.maps(torch.ones_like(score))))).numpy()
+
+
+def _shown_sums(
+    score: Images, family: Binary, grid: Float[np.ndarray, "g"]
+) -> Callable[[Iterable[Array]], Float[np.ndarray, "n g"]]:
+    """Return a function that sums values over what the mask of each lambda shows; levels are found once."""
     places = _first_shown(score, family, grid)
 
-    def sums(values: Tensor) -> Tensor:
-        """Sum over what each level shows, of the means of channels."""
-        rows = zip(places, values.flatten(1).double().cpu().numpy(), strict=True)
+    def sums(values: Iterable[Array]) -> Float[np.ndarray, "n g"]:
+        rows = zip(places, values, strict=True)
         parts = np.stack([np.bincount(*row, minlength=len(grid) + 1)[:-1] for row in rows])
-        return torch.from_numpy(parts.cumsum(axis=1) / score.shape[1])
+        return np.asarray(parts.cumsum(axis=1))
 
-    return image_loss.of_nested(Moments(*map(sums, image_loss.maps(torch.ones_like(score))))).numpy()
+    return sums
 
 
 def _largest_shown(
@@ -311,14 +350,14 @@ def _first_shown(score: Images, family: Binary, grid: Float[np.ndarray, "g"]) ->
     """Return the place in the grid of the first lambda that shows each pixel, for each image."""
     levels = family.level(score, torch.from_numpy(grid).expand(len(score), -1)).cpu().numpy()[..., 0]
     scores = score.flatten(1).cpu().numpy()
-    return [np.searchsorted(*pair, side="right") for pair in zip(levels, scores, strict=True)]
+    return [places_of(values, edges, True) for edges, values in zip(levels, scores, strict=True)]
 
 
 def measured_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G), mask by mask, as many lambdas at once as is efficient."""
-    return _mask_by_mask(item, family, loss.of_batch(item.batch, item.score.map.shape[1]), grid)
+    return _mask_by_mask(item, family, item.loss_of(loss), grid)
 
 
 def _mask_by_mask(

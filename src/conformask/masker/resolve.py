@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from conformask.calibration import calibration_data, start_of
+from conformask.calibration import ScoredBatch, calibration_data, start_of
 from conformask.conformal.crossing import between_grid_points, refined
 from conformask.conformal.curves import Curves
 from conformask.conformal.guarantee import Guarantee
@@ -40,7 +40,7 @@ from conformask.scorers.level_fit import FEWEST, along_levels, fit_level, may_ha
 from conformask.scorers.network_scorer import NetworkScorer
 from conformask.scorers.patches import in_patches, patch_area
 from conformask.scorers.scorer import Scorer
-from conformask.scorers.scoring import selection_record
+from conformask.scorers.scoring import scored, selection_record, spread_over_groups
 from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import Untrained, for_images
 from conformask.storage.as_json import Json
@@ -115,11 +115,14 @@ def resolve(
     record = scorer.selection
     if selection is not None:
         levels = may_have_level(scorer, level)
-        record = selection_record(scorer, selection, used, [used_family], levels=levels)
+        some = scored(scorer, spread_over_groups(selection), "grids")
+        items = [replace(item, image_loss=item.loss_of(used)) for item in some]
+        record = selection_record(scorer, selection, used, [used_family], levels=levels, items=items)
         is_compared = scorer.name in WITHOUT_TRAINING and scorer.patches is None
         if isinstance(trained, NetworkScorer | GivenScorer) and is_compared:
             stated_threshold = level_of(threshold, record.unmasked_loss)
-            comparison = _compared_with_others(trained, selection, used, used_family, stated_threshold)
+            known = trained.name, items
+            comparison = _compared_with_others(trained, selection, used, used_family, stated_threshold, known)
             record = replace(record, comparison=comparison)
             scorer = for_loss(replace(trained, selection=record), used)
     elif record is not None and record.of != used.terms:
@@ -163,10 +166,15 @@ def _levelled(
 
 
 def _compared_with_others(
-    scorer: Scorer, selection: Triplets, loss: Loss, family: Family, threshold: float
+    scorer: Scorer,
+    selection: Triplets,
+    loss: Loss,
+    family: Family,
+    threshold: float,
+    known: tuple[str, list[ScoredBatch]],
 ) -> ScoreComparison | None:
     """Compare a score that needs no training with other scores; None if there are too few images."""
-    benchmark = ScoreBenchmark.on(selection, loss, family, threshold)
+    benchmark = ScoreBenchmark.on(selection, loss, family, threshold, known)
     if benchmark is None:
         return None
     comparison = benchmark.compare(scorer)

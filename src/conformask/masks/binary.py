@@ -98,7 +98,7 @@ class Binary(Family):
 
     def _critical(self, s: Array, e: Array, threshold: float) -> float:
         """Return the budget that shows up to the first score with which the error exceeds the threshold."""
-        ((boundary, _, below, at),) = selection(s, e, np.array([threshold * s.size]))
+        boundary, _, below, at = selection(s, e, threshold * s.size)
         if self.bounds == "largest" or np.isinf(boundary):
             return float(boundary)
         count = s.size if self.bounds == "total" else np.count_nonzero(s <= boundary)

@@ -1,22 +1,38 @@
 """Masked error and mask size of one image at a whole grid of levels, in one pass over its pixels."""
 
 from collections.abc import Callable
-from typing import Literal
 
 import numpy as np
 from torch import Tensor
 
-from conformask.masks.kernels import NEGLIGIBLE, pairs
+from conformask.masks.kernels import NEGLIGIBLE, compiled, pairs
 from conformask.storage.as_arrays import Array
 
 
-def binned(keys: Array, edges: Array, *weights: Array, side: Literal["left", "right"]) -> Array:
-    """Sum weights by the number of edges below a key ("left") or not above it ("right").
+@compiled
+def places_of(keys: Array, edges: Array, closed: bool) -> Array:
+    """Return the number of ascending edges below each key, or if `closed` not above it; as np.searchsorted.
+
+    All keys take a step of the bisection before any takes the next: several times faster, without branches.
+    """
+    places, length = np.zeros(keys.size, np.int64), edges.size
+    while length > 0:
+        half = (length + 1) // 2
+        ahead = edges[half - 1 :]
+        for i in range(keys.size):
+            edge = ahead[places[i]]
+            places[i] += half if edge < keys[i] or (closed and edge == keys[i]) else 0
+        length -= half
+    return places
+
+
+def binned(keys: Array, edges: Array, *weights: Array, closed: bool = False) -> Array:
+    """Sum weights by the number of edges below a key, or if `closed` not above it.
 
     edges (G,) are ascending; keys and weights (n,); returns (len(weights), G + 1).
     """
-    place = np.searchsorted(edges, keys, side=side)
-    return np.array([np.bincount(place, weight, minlength=len(edges) + 1) for weight in weights])
+    places = places_of(keys, edges, closed)
+    return np.array([np.bincount(places, weight, minlength=len(edges) + 1) for weight in weights])
 
 
 def saturating_curve(
@@ -33,8 +49,8 @@ def saturating_curve(
     tiny = (keys / scale) ** (power * exponent) <= NEGLIGIBLE
     ratio = np.where(tiny, np.inf, keys / scale)
     slopes = error * ratio ** -(power * exponent), ratio**-power
-    full = binned(keys, edges, error, np.ones(len(keys)), side="left").cumsum(axis=1)[:, :-1]
-    beyond = binned(keys, edges, *slopes, side="left")[:, ::-1].cumsum(axis=1)[:, -2::-1]
+    sums = binned(keys, edges, error, np.ones(len(keys)), *slopes)
+    full, beyond = sums[:2].cumsum(axis=1)[:, :-1], sums[2:, ::-1].cumsum(axis=1)[:, -2::-1]
     reach = np.minimum(edges / scale, 1.0)
     shown = full + beyond * np.stack([reach ** (power * exponent), reach**power])
     if tiny.any():
@@ -67,8 +83,10 @@ def boundary_curve(
 ) -> tuple[Array, Array]:
     """Return (distance, size) of masks that are 1 below an edge, the fraction at it, 0 above; each (G,)."""
     weights = error, np.ones(len(keys))
-    error_below, below = binned(keys, edges, *weights, side="right").cumsum(axis=1)[:, :-1]
-    error_within, within = binned(keys, edges, *weights, side="left").cumsum(axis=1)[:, :-1]
+    error_below, below = binned(keys, edges, *weights, closed=True).cumsum(axis=1)[:, :-1]
+    if not fractions.any():
+        return error_below / len(keys), 1 - below / len(keys)
+    error_within, within = binned(keys, edges, *weights).cumsum(axis=1)[:, :-1]
     distance = error_below + fractions**exponent * (error_within - error_below)
     opened = below + fractions * (within - below)
     return distance / len(keys), 1 - opened / len(keys)

@@ -252,48 +252,84 @@ def sum_at(keys: Array, weight: Array, key: int) -> tuple[float, int]:
 
 
 @compiled
-def boundary(keys: Array, weight: Array, coarse: Array, goal: float) -> tuple[int, float, float, int]:
-    """Return the key where the cumulative weight exceeds the goal, the weights below and at it, and a count.
-
-    The search starts from the histogram of the first digit, and copies the keys of a bin unless there could
-    be too many. The count is the number of pixels with the key.
-    """
-    digit, below = crossing(coarse, 0.0, goal)
-    if keys.size > LARGE:
-        key = digit
-        for shift, bits in DIGITS[1:]:
-            digit, below = crossing(histogram_within(keys, weight, shift, bits, key), below, goal)
-            key = (key << bits) | digit
-        at, count = sum_at(keys, weight, key)
-        return key, below, at, count
-    member_keys, member_weights = members(keys, weight, *DIGITS[0], digit)
-    for shift, bits in DIGITS[1:]:
-        digit, below = crossing(histogram(member_keys, member_weights, shift, bits), below, goal)
-        member_keys, member_weights = members(member_keys, member_weights, shift, bits, digit)
-    return int(member_keys[0]), below, sum_below(member_weights, np.inf), member_keys.size
+def by_digit(keys: Array, weight: Array, shift: int, bits: int) -> tuple[Array, Array, Array]:
+    """Return keys and weights bin by bin, in their order within each, and where each bin starts."""
+    starts = np.zeros((1 << bits) + 1, np.int64)
+    for i in range(keys.size):
+        starts[((keys[i] >> np.uint32(shift)) & np.uint32((1 << bits) - 1)) + 1] += 1
+    starts = starts.cumsum()
+    sorted_keys, sorted_weights, place = np.empty_like(keys), np.empty_like(weight), starts.copy()
+    for i in range(keys.size):
+        digit = (keys[i] >> np.uint32(shift)) & np.uint32((1 << bits) - 1)
+        sorted_keys[place[digit]], sorted_weights[place[digit]] = keys[i], weight[i]
+        place[digit] += 1
+    return sorted_keys, sorted_weights, starts
 
 
 @compiled
-def selection(score: Array, weight: Array, goals: Array) -> Array:
+def boundary_in_place(
+    keys: Array, weight: Array, digit: int, below: float, goal: float
+) -> tuple[int, float, float, int]:
+    """Return the key where the cumulative weight exceeds the goal, the weights below and at it, and a count.
+
+    The search starts at a bin of the first digit, below which the weight is `below`, and copies none, as they
+    may be too many. The count is the number of pixels with the key.
+    """
+    key = digit
+    for shift, bits in DIGITS[1:]:
+        digit, below = crossing(histogram_within(keys, weight, shift, bits, key), below, goal)
+        key = (key << bits) | digit
+    at, count = sum_at(keys, weight, key)
+    return key, below, at, count
+
+
+@compiled
+def boundaries(score: Array, weight: Array, goals: Array) -> Array:
     """Fill pixels in order of score until their weight is the goal; by radix selection, without a sort.
 
-    score and weight (n,) float32 >= 0, goals (G,) float64; returns (G, 4): the smallest score s* at which the
+    score and weight (n,) float32 >= 0, goals (G,) float64; returns (G, 3): the smallest score s* at which the
     cumulative weight exceeds the goal (inf if none does), the fraction of the weight at s* that fits, and the
-    sums of the scores below and at s*.
+    number of pixels with this score.
     """
-    bits_of_score = score.view(np.uint32)  # floats >= 0 have the order of their bits as integers
-    coarse = histogram(bits_of_score, weight, *DIGITS[0])
-    total = coarse.sum()
-    rows = np.empty((goals.size, 4))
+    keys = score.view(np.uint32)  # floats >= 0 have the order of their bits as integers
+    coarse, rows, is_large = histogram(keys, weight, *DIGITS[0]), np.empty((goals.size, 3)), keys.size > LARGE
+    total, starts = coarse.sum(), np.zeros(1, np.int64)
+    if goals.size > 1 and not is_large:
+        keys, weight, starts = by_digit(keys, weight, *DIGITS[0])
+    first, second = -1, -1  # digits of the last goal, whose bin the next one often falls into
+    bin_keys, bin_weights, bin_sums = keys, weight, coarse
+    few_keys, few_weights, few_sums = keys, weight, coarse
     for g in range(goals.size):
         if total <= goals[g] * (1 + NOISE):
-            rows[g] = np.array([np.inf, 0.0, sum_below(score, np.inf), 0.0])
+            rows[g] = np.array([np.inf, 0.0, 0.0])
             continue
-        key, below, at, count = boundary(bits_of_score, weight, coarse, goals[g])
+        digit, below = crossing(coarse, 0.0, goals[g])
+        if is_large:
+            key, below, at, count = boundary_in_place(keys, weight, digit, below, goals[g])
+        else:
+            if digit != first:
+                if goals.size > 1:
+                    span = slice(starts[digit], starts[digit + 1])
+                    bin_keys, bin_weights = keys[span], weight[span]
+                else:
+                    bin_keys, bin_weights = members(keys, weight, *DIGITS[0], digit)
+                first, second, bin_sums = digit, -1, histogram(bin_keys, bin_weights, *DIGITS[1])
+            digit, below = crossing(bin_sums, below, goals[g])
+            if digit != second:
+                few_keys, few_weights = members(bin_keys, bin_weights, *DIGITS[1], digit)
+                second, few_sums = digit, histogram(few_keys, few_weights, *DIGITS[2])
+            digit, below = crossing(few_sums, below, goals[g])
+            same_keys, same_weights = members(few_keys, few_weights, *DIGITS[2], digit)
+            key, at, count = int(same_keys[0]), sum_below(same_weights, np.inf), same_keys.size
         pivot = np.float64(np.array([key], dtype=np.uint32).view(np.float32)[0])
-        fraction = min(1.0, max(0.0, (goals[g] - below) / at))
-        rows[g] = np.array([pivot, fraction, sum_below(score, pivot), pivot * count])
+        rows[g] = np.array([pivot, min(1.0, max(0.0, (goals[g] - below) / at)), count])
     return rows
+
+
+def selection(score: Array, weight: Array, goal: float) -> tuple[float, float, float, float]:
+    """Return the boundary score and its fraction for one goal, and the sums of the scores below and at it."""
+    ((pivot, fraction, count),) = boundaries(score, weight, np.array([goal]))
+    return pivot, fraction, sum_below(score, pivot), pivot * count if count else 0.0
 
 
 def images(batch: Tensor, name: str) -> Iterator[Array]:

@@ -137,17 +137,17 @@ def _boundary(s: Array, budgets: Array) -> Array:
     fit[budgets <= float(ascending[0]) * (1 + NOISE)] = 0
     levels = np.zeros((budgets.size, 2))
     levels[fit == s.size, 0] = np.inf
-    for place in np.flatnonzero(fit < s.size):
-        edge = levels[place, 0] = ascending[fit[place]]
-        first, beyond = (np.searchsorted(ascending, edge, side) for side in ("left", "right"))
-        slack = budgets[place] * first - sums[first]
-        cost = (beyond - first) * (edge - budgets[place])
-        levels[place, 1] = min(max(slack / cost, 0.0), 1.0) if first and cost > 0 else 0.0
+    partly = fit < s.size
+    edges, budgets = ascending[fit[partly]], budgets[partly]
+    first, beyond = (np.searchsorted(ascending, edges, side) for side in ("left", "right"))
+    slack, cost = budgets * first - sums[first], (beyond - first) * (edges - budgets)
+    fractions = np.divide(slack, cost, out=np.zeros_like(slack), where=(first > 0) & (cost > 0))
+    levels[partly] = np.column_stack([edges, fractions.clip(0, 1)])
     return levels
 
 
 def _critical(s: Array, e: Array, exponent: float, threshold: float) -> float:
-    ((boundary, fraction, below, at),) = selection(s, e, np.array([threshold * s.size]))
+    boundary, fraction, below, at = selection(s, e, threshold * s.size)
     if np.isinf(boundary):
         return float(boundary)
     shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error

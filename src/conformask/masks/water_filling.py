@@ -19,6 +19,7 @@ from conformask.masks.kernels import (
     NEGLIGIBLE,
     NOISE,
     beyond_tops,
+    boundaries,
     filled,
     full_below,
     images,
@@ -141,10 +142,10 @@ class WaterFilling(Family):
         return {"name": self.name, "exponent": self.exponent, "kappa": self.kappa}
 
     def _boundary(self, s: Array, budgets: Array) -> Array:
-        return selection(s, s, budgets * s.size)[:, :2]
+        return boundaries(s, s, budgets * s.size)[:, :2]
 
     def _critical_boundary(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
-        ((boundary, fraction, below, at),) = selection(s, e, np.array([threshold * s.size]))
+        boundary, fraction, below, at = selection(s, e, threshold * s.size)
         shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error
         return math.inf if math.isinf(boundary) else float((below + shared * at) / s.size)
 

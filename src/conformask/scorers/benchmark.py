@@ -1,7 +1,6 @@
 """Benchmark of a score: its masks on selection images, compared with the best and with other scores."""
 
 import warnings
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,20 +18,20 @@ from conformask.calibration import (
     unmasked_loss,
 )
 from conformask.conformal.intervals import correlation
-from conformask.conformal.order import marginal_rank, smallest, smallest_marginal_set
-from conformask.data.splits import uniform
+from conformask.conformal.order import marginal_rank, smallest_marginal_set
 from conformask.data.triplets import Triplets
 from conformask.errors import ConformaskWarning
 from conformask.masks import family as family_by_name
 from conformask.masks.binary import Binary
 from conformask.masks.mask_family import Family
 from conformask.oracle import oracle
+from conformask.progress import tracked
 from conformask.records.selection import ScoreComparison
 from conformask.scorers.given import BY_VALUE
 from conformask.scorers.given import NAME as GIVEN
 from conformask.scorers.patches import Patches
 from conformask.scorers.scorer import Heuristic, Scorer
-from conformask.scorers.scoring import scored, scored_batches
+from conformask.scorers.scoring import batches_of, score_of_batch, scored_batches, spread_over_groups
 from conformask.scorers.smoothed import for_loss
 from conformask.scorers.untrained import Untrained
 from conformask.storage.as_arrays import Array
@@ -41,8 +40,8 @@ from conformask.wording.scores import ANY_SIZE, times
 
 CONFIDENCE = 0.9
 """Confidence of the promise at which scores are compared."""
-IMAGES, POINTS = 64, 64
-"""Numbers of selection images and of grid points with which scores are compared."""
+POINTS = 64
+"""Number of grid points with which scores are compared."""
 DRAWS, LEVEL = 1000, 0.9
 """Number of resampled sets of images, and the level of the intervals derived from them."""
 HARDLY = 0.95
@@ -84,8 +83,8 @@ class HiddenShares:
 class ScoreBenchmark:
     """Selection images, a promise, and the mask sizes of other scores and of the best masks.
 
-    All are calibrated and measured on the same images, IMAGES of as many groups as there are, with the family
-    of the score to be measured; beside maps of a user's, whose masks go by value, with that of the loss.
+    All are calibrated and measured on the same images, those of `spread_over_groups`, with the family of the
+    score to be measured; beside maps of a user's, whose masks go by value, with that of the loss.
     """
 
     images: Triplets
@@ -102,36 +101,49 @@ class ScoreBenchmark:
     """The mean size of the best masks, where they are known."""
 
     @classmethod
-    def on(cls, selection: Triplets, loss: Loss, family: Family, threshold: float) -> "ScoreBenchmark | None":
-        """Measure the other scores; None where images are too few for the promise or the threshold is 0."""
-        first = spread_over_groups(selection, IMAGES)
+    def on(
+        cls,
+        selection: Triplets,
+        loss: Loss,
+        family: Family,
+        threshold: float,
+        known: tuple[str, list[ScoredBatch]] | None = None,
+    ) -> "ScoreBenchmark | None":
+        """Measure the other scores; None where images are too few for the promise or the threshold is 0.
+
+        `known` are the name of a score and its values on the images of `spread_over_groups`.
+        """
+        first = spread_over_groups(selection)
         if len(first) < smallest_marginal_set(CONFIDENCE) or threshold <= 0:
             return None
         scorers: dict[str, Scorer] = {
             **{name: Untrained(name).of(first, loss) for name in names.UNTRAINED},
             CONSTANT: Heuristic(constant, 1),
         }
-        items = {
-            name: list(scored(for_loss(each, loss), first, f"comparing {name}"))
-            for name, each in scorers.items()
-        }
+        items = {} if known is None else dict([known])
+        batches = [item.batch for item in known[1]] if known else list(batches_of(first))
+        image_losses = [loss.of_batch(batch, 1) for batch in batches]
+        for name in [name for name in scorers if name not in items]:
+            scorer, title = for_loss(scorers[name], loss), f"comparing {name}"
+            scores = (score_of_batch(scorer, batch) for batch in tracked(batches, title, len(first), len))
+            items[name] = [ScoredBatch(*each) for each in zip(batches, scores, image_losses, strict=True)]
         counts, terms, usual = counts_of(first.groups), (loss, family, threshold), family
         if family.settings() == BY_VALUE and loss.family is not None:
             usual = family_by_name(loss.family, loss.exponent or 1.0)
         # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed, but
         # no object is shown in part
         family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) and not loss.terms.of_objects else {}
+        family_of |= {} if known is None else {known[0]: family}
         others = {
             name: hidden_of(each, loss, family_of.get(name, usual), threshold, counts)
             for name, each in items.items()
         }
-        unmasked = torch.cat([unmasked_loss(loss, item.batch) for item in items[CONSTANT]]).cpu().numpy()
+        unmasked = torch.cat([unmasked_loss(loss, batch) for batch in batches]).cpu().numpy()
         return cls(first, *terms, counts, others, unmasked, _best(items[CONSTANT], loss, threshold))
 
     def share(self, scorer: Scorer) -> float:
         """Return the hidden share alone, for use during training."""
-        _, sizes = _calibrated(self.items(scorer), self.loss, self.family, self.threshold)
-        return float(sizes.mean())
+        return self.hidden(self.items(scorer)).share
 
     def compare(self, scorer: Scorer) -> ScoreComparison:
         """Compare the hidden share of a score with those of all others, and of itself without patches."""
@@ -170,16 +182,6 @@ class ScoreBenchmark:
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
-def spread_over_groups(triplets: Triplets, n: int) -> Triplets:
-    """Return at most n triplets of as many groups as there are: one of each, then another of each, ..."""
-    taken: Counter[str] = Counter()
-    turns = np.empty(len(triplets), int)
-    for place in sorted(range(len(triplets)), key=lambda place: uniform(0, "spread", triplets.names[place])):
-        turns[place] = taken[triplets.groups[place]]
-        taken[triplets.groups[place]] += 1
-    return triplets.select(np.sort(np.argsort(turns, kind="stable")[:n]).tolist())
-
-
 def counts_of(groups: Sequence[str], seed: int = 0) -> Array:
     """Count how often images are drawn with replacement, (DRAWS, n), as many groups as there are."""
     _, of_image = np.unique(groups, return_inverse=True)
@@ -188,14 +190,9 @@ def counts_of(groups: Sequence[str], seed: int = 0) -> Array:
     return np.asarray(draws[:, of_image])
 
 
-def _calibrated(
-    items: list[ScoredBatch], loss: Loss, family: Family, threshold: float
-) -> tuple[Array, Array]:
-    """Return critical lambdas, and the mask sizes at the calibrated lambda, both (n,)."""
+def _critical(items: list[ScoredBatch], loss: Loss, family: Family, threshold: float) -> Array:
     grid = NO_GRID if loss.monotone else lambda_grid(family, loss, items, POINTS)
-    lambdas = np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
-    lam = smallest(lambdas, marginal_rank(len(lambdas), CONFIDENCE))
-    return lambdas, _hidden_along(items, family, loss, np.array([lam]))[:, 0]
+    return np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
 
 
 def _hidden_along(items: list[ScoredBatch], family: Family, loss: Loss, lambdas: Array) -> Array:
@@ -206,14 +203,14 @@ def hidden_of(
     items: list[ScoredBatch], loss: Loss, family: Family, threshold: float, counts: Array
 ) -> HiddenShares:
     """Return mask sizes of scored images, and their means in each resampled set of `counts` (DRAWS, n)."""
-    lambdas, sizes = _calibrated(items, loss, family, threshold)
-    order = np.argsort(lambdas)
-    at_each = _hidden_along(items, family, loss, lambdas[order])
-    before = counts[:, order].cumsum(axis=1)
+    critical = _critical(items, loss, family, threshold)
+    order = np.argsort(critical)
+    before = np.concatenate([np.ones((1, len(order)), int), counts[:, order]]).cumsum(axis=1)
     ranks = np.array([marginal_rank(int(n), CONFIDENCE) for n in before[:, -1]])
-    places = (before < ranks[:, None]).sum(axis=1)
-    drawn = (counts * at_each[:, places].T).sum(axis=1) / before[:, -1]
-    return HiddenShares(sizes, np.where(ranks > 0, drawn, 1.0))
+    used, places = np.unique((before < ranks[:, None]).sum(axis=1), return_inverse=True)
+    sizes = _hidden_along(items, family, loss, critical[order[used]])[:, places]
+    drawn = (counts * sizes[:, 1:].T).sum(axis=1) / before[1:, -1]
+    return HiddenShares(sizes[:, 0], np.where(ranks[1:] > 0, drawn, 1.0))
 
 
 def _best(items: list[ScoredBatch], loss: Loss, threshold: float) -> float | None:

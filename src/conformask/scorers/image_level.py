@@ -18,6 +18,7 @@ from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image, resized, window_index
 from conformask.conformal.kernel_ridge import KernelRidge
+from conformask.masks.kernels import compiled
 from conformask.networks.any_channels import FAINT, averaged, channel_mean, compared, cues
 from conformask.records.selection import Selection
 from conformask.records.size import Size
@@ -103,7 +104,8 @@ class Levelled(WrappedScorer):
     def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
         """Compute the score map alone, in operations that an exporter can trace."""
         score = self.scorer.score_map(x, y_hat, cues)
-        features = _features(_moments(level_maps(resized(x, y_hat), y_hat, score, floors_of(score))))
+        maps = level_maps(resized(x, y_hat), y_hat, score, floors_of(score))
+        features = _features(_moments_in_graph(maps))
         return score / per_image(self.model(features), score)
 
 
@@ -111,7 +113,7 @@ def level_features(x: Images, y_hat: Images, score: Images) -> Features:
     """Return means and standard deviations of the level maps of each image, (N, 2 K) float64."""
     x, floors = resized(x, y_hat), floors_of(score)
     if y_hat[:, 0].numel() <= BLOCK**2:
-        return _features(_moments(level_maps(x, y_hat, score, floors)))
+        return _features(moments(level_maps(x, y_hat, score, floors)))
     rows = []
     for row in range(len(y_hat)):
         images = [each[row : row + 1] for each in (x, y_hat, score)]
@@ -138,7 +140,7 @@ def features_by_blocks(
     for around, inner in _blocks(size, factors or (1,) * len(size)):
         x, y_hat, score = read(around)
         maps = level_maps(resized(x, y_hat), y_hat, score, floors)[window_index(inner)]
-        total = total + _moments(maps) * maps[0, 0].numel()
+        total = total + moments(maps) * maps[0, 0].numel()
     return _features(total / math.prod(size))
 
 
@@ -207,12 +209,33 @@ def _coarser(image: Images) -> list[Images]:
     return levels
 
 
-def _moments(maps: Images) -> Float[Tensor, "n 2 k"]:
-    """Return the means of maps and of their squares, float64."""
+def moments(maps: Images) -> Float[Tensor, "n 2 k"]:
+    """Return the means of maps and of their squares, float64; on a processor in one pass."""
+    if maps.device.type != "cpu":
+        return _moments_in_graph(maps)
+    values = maps.flatten(2).contiguous()
+    return torch.from_numpy(_sums(values.numpy())) / values.shape[2]
+
+
+@compiled
+def _sums(values: Array) -> Array:
+    sums = np.zeros((values.shape[0], 2, values.shape[1]))
+    for n in range(values.shape[0]):
+        for k in range(values.shape[1]):
+            row, total, squares = values[n, k], 0.0, 0.0
+            for i in range(row.size):
+                value = np.float64(row[i])
+                total += value
+                squares += value * value
+            sums[n, 0, k], sums[n, 1, k] = total, squares
+    return sums
+
+
+def _moments_in_graph(maps: Images) -> Float[Tensor, "n 2 k"]:
     values = maps.flatten(2)
     return torch.stack([each.mean(dim=2, dtype=torch.float64) for each in (values, values.square())], dim=1)
 
 
-def _features(moments: Float[Tensor, "n 2 k"]) -> Features:
-    means, squares = moments.unbind(dim=1)
+def _features(of_maps: Float[Tensor, "n 2 k"]) -> Features:
+    means, squares = of_maps.unbind(dim=1)
     return torch.cat([means, (squares - means.square()).clamp(min=0).sqrt()], dim=1)

@@ -1,6 +1,6 @@
 """Scores of a whole collection of triplets, batch by batch, and the record of the selection images."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
@@ -22,6 +22,7 @@ from conformask.calibration import (
 from conformask.conformal.curves import Curves
 from conformask.data.batches import BATCH_SIZE
 from conformask.data.scan import labelled
+from conformask.data.splits import uniform
 from conformask.data.triplets import Triplets
 from conformask.errors import ImageError, MismatchError
 from conformask.masks.mask_family import Family
@@ -30,12 +31,12 @@ from conformask.records.selection import Selection
 from conformask.scorers.level_fit import QUARTERED, level_features_of, quarters_of
 from conformask.scorers.scorer import Scorer, called
 from conformask.storage.as_arrays import Array
-from conformask.types import Images, Loss, Score
+from conformask.types import Batch, Images, Loss, Score
 
 Scoring = Callable[..., Score]
 """A function from (x, y_hat), or (x, y_hat, cues), to a score."""
-GRID_IMAGES = 64
-"""Number of selection images that determine the points of a grid."""
+SOME = 64
+"""Number of selection images that determine the points of a grid, and on which scores are compared."""
 
 
 def scored(
@@ -53,10 +54,20 @@ def scored_batches(
     scorer: Scoring, triplets: Triplets, batch_size: int = BATCH_SIZE
 ) -> Iterator[ScoredBatch]:
     """Yield batches with their scores without a progress bar; on the accelerator where there is one."""
+    for batch in batches_of(triplets, batch_size):
+        yield ScoredBatch(batch, score_of_batch(scorer, batch))
+
+
+def batches_of(triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
+    """Yield batches on the accelerator, where there is one."""
     device = best_device()
     for batch in triplets.batches(batch_size):
-        batch = batch.to(device)
-        yield ScoredBatch(batch, score_of(scorer, batch.x, batch.y_hat, batch.names, batch.cues))
+        yield batch.to(device)
+
+
+def score_of_batch(scorer: Scoring, batch: Batch) -> Score:
+    """Compute the score of a batch, see score_of."""
+    return score_of(scorer, batch.x, batch.y_hat, batch.names, batch.cues)
 
 
 def score_of(
@@ -111,6 +122,16 @@ def _check_cues(needed: int, y_hat: Images, cues: Tensor | None, name: str) -> N
         )
 
 
+def spread_over_groups(triplets: Triplets, n: int = SOME) -> Triplets:
+    """Return at most n triplets of as many groups as there are: one of each, then another of each, ..."""
+    taken: Counter[str] = Counter()
+    turns = np.empty(len(triplets), int)
+    for place in sorted(range(len(triplets)), key=lambda place: uniform(0, "spread", triplets.names[place])):
+        turns[place] = taken[triplets.groups[place]]
+        taken[triplets.groups[place]] += 1
+    return triplets.select(np.sort(np.argsort(turns, kind="stable")[:n]).tolist())
+
+
 def selection_record(
     scorer: Scorer,
     selection: Triplets,
@@ -120,16 +141,20 @@ def selection_record(
     unmasked: Array | None = None,
     *,
     levels: bool = True,
+    items: list[ScoredBatch] | None = None,
 ) -> Selection:
     """Compute unmasked losses of the selection images, and for each family a grid and the curves on it.
 
     If `levels`, so are features of the images, and curves of quarters of some, from which the level of an
-    image is fitted. The unmasked losses are those where lambda is infinite, unless they are given.
+    image is fitted. The unmasked losses are those where lambda is infinite, unless they are given. `items`
+    are the scores of the images of `spread_over_groups`, if they are known.
     """
-    n, first = len(selection), min(GRID_IMAGES, len(selection))
-    items = list(scored(scorer, selection.select(range(first)), "grids"))
+    if items is None:
+        items = list(scored(scorer, spread_over_groups(selection), "grids"))
+    done = {name for item in items for name in item.batch.names}
+    others = [place for place, name in enumerate(selection.names) if name not in done]
     grids = {family.name: lambda_grid(family, loss, items, points) for family in families}
-    rest = scored(scorer, selection.select(range(first, n)), "selection") if first < n else []
+    rest = scored(scorer, selection.select(others), "selection") if others else []
     features, parts, quarters = [], defaultdict(list), defaultdict(list)
     for item in chain(items, rest):
         for family in families:
@@ -149,19 +174,21 @@ def selection_record(
             for name, of_family in of_families.items()
         }
 
-    of_images = {name: labelled(of_family, selection) for name, of_family in curves(parts).items()}
+    measured, place_of = curves(parts), {name: place for place, name in enumerate(selection.names)}
+    in_order = np.argsort([place_of[name] for name in next(iter(measured.values())).names])
+    of_images = {name: labelled(each.take(in_order), selection) for name, each in measured.items()}
     group_of = dict(zip(selection.names, selection.groups, strict=True))
     of_quarters = {
         name: replace(of_family, group=np.array([group_of[each] for each in of_family.names]))
         for name, of_family in curves(quarters).items()
     }
     unmasked = next(iter(of_images.values())).loss[:, -1] if unmasked is None else unmasked
-    of_levels = np.concatenate(features) if features else None
+    of_levels = np.concatenate(features)[in_order] if features else None
     return Selection(loss.terms, unmasked, of_images, None, of_levels, of_quarters)
 
 
 def unmasked_losses(selection: Triplets, loss: Loss) -> Array:
     """Compute the loss of every image without a mask, (n,) float64."""
-    batches = tracked(selection.batches(), "losses without a mask", len(selection), len)
-    losses = (unmasked_loss(loss, batch.to(best_device())) for batch in batches)
+    batches = tracked(batches_of(selection), "losses without a mask", len(selection), len)
+    losses = (unmasked_loss(loss, batch) for batch in batches)
     return np.concatenate([each.detach().double().cpu().numpy() for each in losses])
