@@ -7,6 +7,8 @@ from typing import Any
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "research" / "results" / "levels.json", ROOT / "docs" / "results" / "levels.md"
 COUNT, TRAINED, EPOCHS = "40", ", trained", 12
+TRAINED_ON = ("nuclei", "photographs", "MR slices", "eyes")
+"""Beginnings of the names of tasks whose images the packaged network was trained on."""
 TEXT = """# How far from the best masks
 
 What separates masks from the best possible ones, those of the truth? One λ for all images hides as much of
@@ -34,6 +36,10 @@ At the median:
 In brackets is the ratio of the hidden shares with a level and with one λ, both calibrated on the same images
 for the same promise: mean and standard error over the divisions. Twice the error to either side is an
 interval of about 95 %.
+
+The packaged network was trained on most images of the first five tasks, nuclei to eyes, with random
+degradations: on new ones masks may hide more. Over the other tasks, of images that it has not seen, the mean
+ratio is {unseen} at the 0.1-quantile and {unseen_median} at the median.
 
 ## Level or order
 
@@ -129,6 +135,13 @@ def coverage(results: dict[str, Any]) -> str:
     return table(["task", "one λ", "a level", "adaptive", "adaptive hides"], rows)
 
 
+def mean_unseen(results: dict[str, Any], quantile: str) -> str:
+    ratios = [
+        task[quantile][COUNT]["ratio"] for name, task in results.items() if not name.startswith(TRAINED_ON)
+    ]
+    return f"{sum(ratios) / len(ratios):.2f}"
+
+
 def without_level(results: dict[str, Any], excluded: list[str]) -> str:
     ratios = [task["0.1"][COUNT]["ratio"] for task in results.values()] + [1.0] * len(excluded)
     names = "\nand ".join(f"*{name}*" for name in excluded)
@@ -163,6 +176,8 @@ def main() -> None:
             parts=parts(packaged),
             counts=counts(packaged),
             coverage=coverage(packaged),
+            unseen=mean_unseen(packaged, "0.1"),
+            unseen_median=mean_unseen(packaged, "0.5"),
             excluded=without_level(packaged, excluded),
             trained=with_trained(trained) if trained else NOT_TRAINED,
         )
