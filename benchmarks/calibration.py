@@ -22,8 +22,8 @@ from PIL import Image
 from skimage.restoration import denoise_tv_chambolle
 
 import conformask as cm
-from conformask.arrays import Loss
 from conformask.cli import keep_memory
+from conformask.losses.base import Loss
 from conformask.scores.scoring import scored_batches
 
 RESULT = Path(__file__).parent / "results" / "calibration.json"
