@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from conformask import CustomErrorMap, Reading
 from conformask.errors import ImageError
 from conformask.images.formats import Format, Header, ImageHandle
-from conformask.losses.maps import CustomErrorMap
-from conformask.records.reading import Reading
 
 HEADER = re.compile(rb"P5\s+(\d+)\s+(\d+)\s+(\d+)\s")
 
