@@ -5,7 +5,7 @@
 The six pairs of research/minute.py, whose parts these are; draws of a network that makes several outputs
 (research/sampler.py, first) with the spread of 2, 4 and 8 of them; and a network that gives a variance with
 its output. Each pair has a map such as its users have. Measured are simple scores, the map, the packaged
-score, and what training on 30, 100 and 300 triplets ends with, without the map and with it: all calibrated on
+score, and networks trained on 30, 100 and 300 triplets, without the map and with it: all calibrated on
 the same images, at the 0.1-quantile of the selection images' L1 and 90 %, with the default masks. WORK keeps
 triplets and run folders; research/results/cues what was measured, a file for each pair; a killed run goes on.
 research/cues_page.py makes docs/results/cues.md of it.

@@ -1,4 +1,4 @@
-"""Writes docs/results/cues.md from research/results/cues/*.json and choice.json."""
+"""Writes docs/results/cues.md from research/results/cues/*.json."""
 
 import json
 from pathlib import Path
@@ -6,15 +6,12 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "research" / "results", ROOT / "docs" / "results" / "cues.md"
-SIMPLE, COUNTS, BARS, MOST = ("residual", "gradient", "spread"), (30, 100, 300), (30, 100), 1.02
-"""Trainings whose masks may be at most MOST times as large as those of the best simple score."""
-SURE = ("0.5", "0.6", "0.7", "0.8", "0.9")
-TEXT = """# What training ends with, and what a map is worth
+SIMPLE, COUNTS = ("residual", "gradient", "spread"), (30, 100, 300)
+TEXT = """# Training on few triplets, and what a map is worth
 
-`conformask train` ends with the score that hides least: the trained network, or a simpler one. Is it
-ever worse than a plain guess? And what does a map beside y_hat bring, as a score or as one more input?
-Written by `research/cues_page.py` from runs of `research/cues.py` and `research/choice.py`; nothing but
-the words around the tables is typed by hand.
+From how many triplets on does a trained network hide less than a simple score? And what does a map beside
+y_hat bring, as a score or as one more input? Written by `research/cues_page.py` from runs of
+`research/cues.py`; nothing but the words around the tables is typed by hand.
 
 {pairs}
 
@@ -27,32 +24,14 @@ calibration and test.
 
 {sizes}
 
-*With* is with the map as an input of the network, and among the scores to choose from. In brackets is
-what training ended with, where it is not the trained network; 1.000 hides everything. A sampler has 220
-images for training, which stand for 300.
-
-## Never much worse than a plain guess
-
-{bars}
+*With* is with the map as an input of the network, and among the simple scores. When this was measured,
+training ended with a simple score, in brackets, unless the network hid clearly less. Today
+`conformask train` says where one hides less, and `--scorer` takes it. 1.000 hides everything. A sampler
+has 220 images for training, which stand for 300.
 
 ## What a map is worth
 
 {worth}
-
-## The rule
-
-On few images, which of two scores hides less may be chance. So the best simple score is taken, unless
-the packaged one, or the trained one, hides less on images of as many groups as there are, and does so
-in a share of 0.7 of the sets that are drawn from them. Where the selection images are of few groups,
-all images are scored by networks that were trained without their groups (three, each on two thirds).
-
-Why 0.7? For the six pairs of [Masks in a minute](minute.md) the rule looked at 15, 30 or 64 images of
-other groups, drawn again and again. What it hides beyond the best simple score, on all of these images:
-
-{rule}
-
-A larger share forgoes what training brings; a smaller one takes it, once in ten times, where it brings
-nothing.
 
 ## Coverage over the resplits
 
@@ -104,9 +83,7 @@ def main() -> None:
                 [[r["pair"], r["map"], ", ".join(str(n) for n in r["n"].values())] for r in results],
             ),
             sizes=sizes(results, trained),
-            bars=bars(results),
             worth=worth(results, trained),
-            rule=rule(),
             coverage=coverage(results, trained),
         )
     )
@@ -132,17 +109,6 @@ def sizes(results: list[dict[str, Any]], trained: list[str]) -> str:
     return table(["pair", "exact oracle", "best simple", "the map", "packaged", *heads], rows)
 
 
-def bars(results: list[dict[str, Any]]) -> str:
-    rows = []
-    for result in results:
-        scores = result["scores"]
-        best = best_simple(scores)
-        rows.append([result["pair"], *(ratio(scores, f"train {count}", best) for count in BARS)])
-    head = ["pair", *(f"training on {count} / best simple" for count in BARS)]
-    worst = max(float(each) for row in rows for each in row[1:] if each != "-")
-    return f"{table(head, rows)}\n\nThe largest is {worst:.3f}; wanted was at most {MOST}."
-
-
 def worth(results: list[dict[str, Any]], trained: list[str]) -> str:
     rows = []
     plain = [title for title in trained if "map" not in title]
@@ -152,23 +118,6 @@ def worth(results: list[dict[str, Any]], trained: list[str]) -> str:
         rows.append([result["pair"], result["map"], *ratios])
     head = ["pair", "map", *(f"{title}, with the map / without" for title in plain)]
     return table(head, rows)
-
-
-def rule() -> str:
-    results = json.loads((RESULTS / "choice.json").read_text())
-    rows = []
-    for name, by_sure in results.items():
-        pair, triplets, looked = name.rsplit(", ", 2)
-        if looked == "30 images":
-            rows.append(
-                [
-                    f"{pair}, {triplets}",
-                    *(f"{by_sure[s]['mean']:+.3f} ({by_sure[s]['worst tenth']:+.3f})" for s in SURE),
-                    f"{by_sure['best']['mean']:+.3f}",
-                ]
-            )
-    head = ["pair, training on", *(f"share {sure}" for sure in SURE), "if one knew"]
-    return f"{table(head, rows)}\n\nOf 30 images; in brackets what it is in one draw of ten or more."
 
 
 def coverage(results: list[dict[str, Any]], trained: list[str]) -> str:

@@ -31,9 +31,9 @@ resplits of calibration and test.
 {sizes}
 
 *Fine-tuned* is `conformask train --scorer mask` on that many triplets; *scratch* is the same with
-`--from-scratch`. Without `--scorer`, training ends with a simpler score where that hides as little ([what
-training ends with](cues.md)). The best simple score is the smallest of local spread, the length of y_hat's
-gradient, and |x - y_hat|.
+`--from-scratch`. Where a simpler score hides less, training says so ([training on few
+triplets](cues.md)). The best simple score is the smallest of local spread, the length of y_hat's gradient,
+and |x - y_hat|.
 
 {ratios}
 

@@ -4,9 +4,7 @@ Each is read in a child process that may take 400 MiB more than it has; what it 
 limit, not that memory is short.
 """
 
-import bz2
 import io
-import json
 import os
 import resource
 import struct
@@ -15,9 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import imagecodecs
 import nibabel
-import numcodecs
 import numpy as np
 import pydicom
 import pytest
@@ -115,38 +111,6 @@ def nifti_with_a_long_header(path: Path) -> None:
     content = bytearray(small_nifti()[:352])
     content[108:112], content[348:352] = struct.pack("<f", HUGE), b"\1\0\0\0"
     path.write_bytes(deflated(31, bytes(content) + struct.pack("<ii", HUGE - 352, 6)))
-
-
-CHUNKS: dict[str, bytes] = {
-    "zlib": deflated(15),
-    "gzip": deflated(31),
-    "bz2": bz2.compress(ZEROS) * (HUGE // len(ZEROS)),
-    "zstd": imagecodecs.zstd_encode(b"\0" * 2**29),
-    "lz4": struct.pack("<I", HUGE) + b"\0" * 60,
-    "blosc": b"\2\1\1\1" + struct.pack("<III", HUGE, HUGE, 64) + b"\0" * 48,
-}
-
-
-def zarr_of(codec: str) -> Make:
-    """One chunk of 64 bytes, by its metadata."""
-    array = {
-        "zarr_format": 2, "shape": [8, 8], "chunks": [8, 8], "dtype": "|u1", "fill_value": 0, "order": "C",
-        "filters": None, "compressor": numcodecs.get_codec({"id": codec}).get_config(),
-    }  # fmt: skip
-    image = {"version": "0.4", "axes": [{"name": "y"}, {"name": "x"}], "datasets": [{"path": "0"}]}
-
-    def make(path: Path) -> None:
-        (path / "0").mkdir(parents=True)
-        (path / ".zgroup").write_text('{"zarr_format": 2}')
-        (path / ".zattrs").write_text(json.dumps({"multiscales": [image]}))
-        (path / "0" / ".zarray").write_text(json.dumps(array))
-        (path / "0" / "0.0").write_bytes(CHUNKS[codec])
-
-    return make
-
-
-for codec in CHUNKS:
-    BOMBS[f"zarr of {codec}"] = ".ome.zarr", zarr_of(codec), "contains more than its"
 
 
 def dicom(**more: object) -> Dataset:

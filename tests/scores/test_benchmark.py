@@ -20,7 +20,7 @@ from conformask.records.loss import LossTerms
 from conformask.records.record import write_arrays
 from conformask.records.selection import ScoreComparison, Selection
 from conformask.records.words import comparison_text, judged_text
-from conformask.scores.benchmark import HiddenShares, hidden_of
+from conformask.scores.benchmark import HiddenShares, hidden_of, spread_over_groups
 from synthetic_triplets import triplets
 
 
@@ -47,10 +47,10 @@ def test_a_score_that_learnt_nothing_says_so(tmp_path: Path) -> None:
             textured(32, 0),
             selection=textured(16, 1),
             out=tmp_path,
-            scorer="mask",
             training=cm.TrainingConfig(epochs=1, learning_rate=1e-9),
             network=cm.NetworkOptions(width=4),
         )
+    assert scorer.name == "mask"
     comparison = scorer.selection.comparison
     assert comparison.others["spread"] < 0.7 * comparison.others["constant"]
     assert comparison.hidden >= comparison.others["spread"]
@@ -154,6 +154,14 @@ def varied(count: int, seed: int) -> cm.Triplets:
     y = np.full((count, 16, 16, 1), 0.5, np.float32)
     errors = generator.lognormal(-3, 0.8, (count, 1, 1, 1)) * generator.uniform(-1, 1, y.shape)
     return cm.Triplets.from_arrays(np.zeros_like(y), (y + errors).clip(0, 1).astype(np.float32), y)
+
+
+def test_images_come_from_as_many_groups_as_there_are() -> None:
+    images = np.zeros((60, 4, 4), np.float32)
+    groups = [f"patient {at % 12}" for at in range(60)]
+    triplets = cm.Triplets.from_arrays(images, images, images, groups=groups)
+    assert sorted(spread_over_groups(triplets, 24).groups) == sorted(groups[:24])
+    assert len(spread_over_groups(triplets, 100)) == 60
 
 
 def test_its_size_is_that_of_calibration(tmp_path: Path) -> None:

@@ -22,9 +22,6 @@ from conformask.records.names import SHARES
 from conformask.records.numbers import Values
 from conformask.records.record import Array, Json, from_dict, read_arrays, write_arrays
 
-CROSS_FITTED = "cross-fitted"
-"""Said of training images that were scored by networks trained without their groups."""
-
 WHOLE, QUARTERS = "", "quarters/"
 """Beginnings of the names of arrays in selection.npz: those of curves of images, and of their quarters."""
 
@@ -40,8 +37,7 @@ class ScoreComparison:
     hidden: float
     """Mean mask size under the score."""
     others: Mapping[str, float]
-    """Mean mask sizes by name: under scores without training; under "constant", one value everywhere; under
-    "trained", the trained score, where training ended with another."""
+    """Mean mask sizes by name: under scores without training; under "constant", one value everywhere."""
     oracle: float | None
     """Mean mask size under the best masks, given the truth; None where none is known."""
     correlation: float | None
@@ -55,7 +51,7 @@ class ScoreComparison:
     of_objects: bool = False
     """True if mask sizes are shares of objects."""
     part: str = "selection"
-    """The images that this was measured on: selection, or test where no other was kept, or CROSS_FITTED."""
+    """The images that this was measured on: selection, or test where no other was kept."""
 
     @property
     def whole(self) -> str:

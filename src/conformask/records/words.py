@@ -309,7 +309,6 @@ ANY_SIZE = "any size"
 """Name, among other scores, of the score itself where its masks are in parts of any size."""
 LABELS = {
     ANY_SIZE: "the same score in parts of any size",
-    "trained": "the trained network",
     "packaged": "the packaged score",
     "residual": "|x - y_hat|",
     "gradient": "the gradient of y_hat",

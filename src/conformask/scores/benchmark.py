@@ -72,11 +72,7 @@ class HiddenShares:
 
     def is_clearly_less(self, than: "HiddenShares") -> bool:
         """Return whether less is hidden than by the other, and so in nearly all resampled sets of both."""
-        return self.is_less(than, _TAILS[1])
-
-    def is_less(self, than: "HiddenShares", sure: float) -> bool:
-        """Return whether less is hidden than by the other, and so in a share `sure` of resampled sets."""
-        return self.share < than.share and float(np.mean(self.drawn < than.drawn)) >= sure
+        return self.share < than.share and float(np.mean(self.drawn < than.drawn)) >= _TAILS[1]
 
 
 @dataclass(frozen=True)
@@ -250,7 +246,8 @@ def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
     elif trains and comparison.hidden >= untrained[best]:
         warnings.warn(
             f"the trained score may not be useful yet: {those}; with so few images, this may be "
-            f"chance. Add selection images to find out; otherwise {longer}",
+            f"chance. Add selection images to find out; otherwise {longer}, or use --scorer {best} "
+            f"(scorer={best!r})",
             category=ConformaskWarning,
             stacklevel=3,
         )

@@ -37,9 +37,8 @@ from conformask.records.record import (
 )
 from conformask.records.selection import Selection
 from conformask.scores.given import NAME as GIVEN
-from conformask.scores.given import shown_text
 from conformask.scores.scorer import Scorer
-from conformask.scores.simple import MAP, RECIPES, SIMPLE, Simple
+from conformask.scores.simple import RECIPES, SIMPLE, Simple
 
 
 class _InwardClip(torch.autograd.Function):
@@ -315,8 +314,6 @@ def stored_head(name: str, stored: LossTerms, given: AnyLoss | None, code: str |
     Raises:
         MismatchError: another loss was given, or none where it is a user's own; or other code of it.
     """
-    if MAP.fullmatch(name):
-        return Simple(name)
     return FREE[name] if name in FREE else head(name, stored_loss(stored, given, code))
 
 
@@ -430,11 +427,6 @@ class NetworkScorer(Scorer):
         return len(self.card.cue_ranges)
 
     @property
-    def by_value(self) -> bool:  # type: ignore[override]
-        """True if the score is a map beside y_hat itself."""
-        return isinstance(self.head, Simple) and self.head.by_value
-
-    @property
     def per_channel(self) -> bool:
         """True if the score has the channels of y_hat."""
         return self.card.per_channel
@@ -485,15 +477,6 @@ class NetworkScorer(Scorer):
         inputs = network_input(x, y_hat, cues, self.card.cue_ranges)
         score = self.head.score(self.network(inputs).float())
         return score if self.per_channel else score.mean(dim=1, keepdim=True)
-
-    def shown_text(self, lam: float) -> str | None:
-        """Return which values of the map masks show at this lambda; None where the score is no map."""
-        of_map = self.head.map if isinstance(self.head, Simple) else None
-        if of_map is None:
-            return None
-        place, higher = of_map
-        low, high = self.card.cue_ranges[place]
-        return shown_text(low if higher == "distrusted" else high, lam * (high - low), higher)
 
     def save(self, folder: Path) -> None:
         """Write scorer.safetensors, scorer.json, selection.npz and looks.npz."""

@@ -1,6 +1,5 @@
 """Scores that learn nothing: baselines that a trained score has to beat."""
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
@@ -87,34 +86,16 @@ RECIPES: Mapping[str, str] = {
     "gradient": "sum of |y_hat - neighbour| along all axes, mean over channels",
 }
 """How each simple score is computed, as runs record it."""
-MAP = re.compile(r"map (\d+)(, higher trusted)?")
-"""Names of the scores that are maps beside y_hat, counted from 1."""
-
-
-def map_names(count: int) -> list[str]:
-    """Return the names of the scores that `count` maps beside y_hat give, two of each."""
-    return [f"map {place}{way}" for place in range(1, count + 1) for way in ("", ", higher trusted")]
 
 
 @dataclass(frozen=True)
 class Simple:
-    """Head of a simple score or a map, which is its own output; fitted for no loss, with nothing to train."""
+    """Head of a simple score, which is its own output; fitted for no loss, with nothing to train."""
 
     name: str
     family: ClassVar[str] = "water_filling"
     fitted_for: ClassVar[None] = None
     start: ClassVar[float] = 0.0
-
-    @property
-    def map(self) -> tuple[int, Higher] | None:
-        """The place of the map that it is, and what higher values mean; None where it is no map."""
-        found = MAP.fullmatch(self.name)
-        return None if found is None else (int(found[1]) - 1, "trusted" if found[2] else "distrusted")
-
-    @property
-    def by_value(self) -> bool:
-        """True for a map, whose values are no estimates of errors: only their order counts."""
-        return self.map is not None
 
     def outputs(self, channels: int, per_channel: bool) -> int:
         """Return 1, whatever the channels of the score."""
@@ -133,20 +114,15 @@ class SimpleNetwork(nn.Module):
     """A module that computes a simple score from the input of a score network; see `network_input`.
 
     Args:
-        name: of SIMPLE, or of `map_names(maps)`.
+        name: of SIMPLE.
         channels: channels of y_hat, which are the last of the input.
-        maps: number of maps beside y_hat, each of which has two channels before those of y_hat.
     """
 
-    def __init__(self, name: str, channels: int, maps: int = 0) -> None:
+    def __init__(self, name: str, channels: int) -> None:
         super().__init__()
         self.name, self.channels = name, channels
-        of_map = Simple(name).map
-        self.place = None if of_map is None else 2 * (of_map[0] - maps) + (of_map[1] == "trusted") - channels
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Compute the score, (N, 1, *space)."""
         images = (inputs + 1) / 2
-        if self.place is not None:
-            return images[:, self.place, None]
         return SIMPLE[self.name](images[:, : -self.channels], images[:, -self.channels :])

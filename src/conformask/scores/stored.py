@@ -40,7 +40,7 @@ def load_scorer(
     card = stored_card(folder)
     stored = stored_head(card.scorer, card.loss, loss, card.distance_code)
     if network is None and isinstance(stored, Simple):
-        network = SimpleNetwork(stored.name, card.channels, len(card.cue_ranges))
+        network = SimpleNetwork(stored.name, card.channels)
     if network is None:
         if card.unet is None:
             raise MismatchError(f"{folder} contains a user's own network: load it with network=")

@@ -179,21 +179,6 @@ def test_empty_chunks_are_read_where_that_is_said(tmp_path: Path, version: str, 
         read_header(path, allowed)
 
 
-@pytest.mark.parametrize("location", ["start", "end"])
-def test_chunks_that_a_shard_leaves_out(tmp_path: Path, location: str) -> None:
-    """Chunks outside of the image are no loss; those that no asked time point needs neither."""
-    array = numbers("TYX", Y=21, X=23) + 1
-    array[1, 8:12, 16:] = 0
-    shards = {"shape": (3, 16, 16), "index_location": location}
-    made = write_zarr(tmp_path / "a.zarr", array, "tyx", chunks=(1, 4, 8), shards=shards)
-    assert made.metadata.codecs[0].to_dict()["configuration"]["index_location"] == location
-    for time in (0, 2):
-        check_windows(tmp_path / f"a.zarr#t={time}", array[time])
-    with pytest.raises(ImageError, match=r"missing chunks c/0/0/1\[1, 2, 0\] of array .*--empty-chunks"):
-        read_header(tmp_path / "a.zarr#t=1")
-    check_windows(tmp_path / "a.zarr#t=1", array[1], Reading(empty_chunks=True))
-
-
 @pytest.mark.parametrize("shape", [(1, 70, 90), (3, 70, 90), (2, 9, 150, 140), (1, 9, 150, 140)])
 def test_masks_as_ome_zarr(tmp_path: Path, shape: tuple[int, ...]) -> None:
     values, names = mask(*shape), ["c", *"zyx"[-len(shape) + 1 :]]

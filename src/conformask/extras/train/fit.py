@@ -1,16 +1,8 @@
-"""Training of a score network on triplets, and the choice between it and simpler scores.
-
-The score that training ends with: the trained network, or a simpler score that hides as little.
-
-A trained score may hide more than |x - y_hat| where images or scenes are few. Which of them hides least is
-measured on images of as many groups as there are; where the selection images are of few, on all images, each
-scored by a network that was trained without its group (cross-fitting). research/choice.py tries the rule.
-"""
+"""Training of a score network on triplets, and its comparison with scores that need no training."""
 
 import contextlib
 import math
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
@@ -24,7 +16,7 @@ from torch import Tensor, nn
 from conformask.arithmetic import full_precision, resized
 from conformask.arrays import Images
 from conformask.background import main_process, tracked
-from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError
+from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.train.training import (
     DEFAULT_TRAINING,
     FROM_SCRATCH,
@@ -36,31 +28,23 @@ from conformask.extras.train.training import (
     seeded,
 )
 from conformask.images.noise import with_reach
-from conformask.images.rows import uniform
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss, code_of
 from conformask.losses import loss as loss_from
 from conformask.losses.base import Loss
 from conformask.losses.masked_distance import MaskedDistance
-from conformask.masks.critical import GRID_POINTS, ScoredBatch
-from conformask.masks.families import FAMILIES, Binary, family
+from conformask.masks.critical import GRID_POINTS
+from conformask.masks.families import FAMILIES, family
 from conformask.masks.family import Family
 from conformask.records import names
 from conformask.records.files import exclusive_folder, places, refuse_unclaimed
 from conformask.records.geometry import Size
 from conformask.records.reading import check_network
-from conformask.records.selection import (
-    CROSS_FITTED,
-    ScoreComparison,
-    is_quantile,
-    level_of,
-    threshold_in_loss,
-)
+from conformask.records.selection import is_quantile, level_of, threshold_in_loss
 from conformask.records.sentence import rounded_share
-from conformask.records.words import label_of, times
-from conformask.scores.benchmark import CONSTANT, HiddenShares, ScoreBenchmark, warn_if_useless
-from conformask.scores.given import BY_VALUE, SAMPLE
+from conformask.scores.benchmark import ScoreBenchmark, warn_if_useless
+from conformask.scores.given import SAMPLE
 from conformask.scores.network_scorer import Head, NetworkScorer, ScorerCard, head, network_input, ready
 from conformask.scores.networks import (
     AnyChannels,
@@ -71,129 +55,9 @@ from conformask.scores.networks import (
     levels_for,
     settings_of,
 )
-from conformask.scores.scorer import Scorer
-from conformask.scores.scoring import ALL_DEVICES, Compute, scored_batches, selection_record, unmasked_losses
-from conformask.scores.simple import Simple, SimpleNetwork, map_names
+from conformask.scores.scoring import ALL_DEVICES, Compute, selection_record, unmasked_losses
 from conformask.scores.steps import for_loss
 from conformask.scores.untrained import NETWORKS, packaged_hashes
-
-ENOUGH = 20
-"""Number of groups that selection images need for scores to be compared on them."""
-FEW = 400
-"""Largest number of training images with which networks are cross-fitted: training on more takes long."""
-FOLDS = 3
-"""Number of networks that are cross-fitted."""
-SURE = 0.7
-"""Share of resampled sets in which a score has to hide less than a simpler one to be taken instead.
-
-With 30 images to look at, more of them forgo what training brings; with fewer, one choice in ten hides 7 %
-more than the best simple score where training brings nothing (docs/results/cues.md).
-"""
-TRAINED = "trained"
-"""Name of the trained score among others."""
-
-
-def is_cross_fitted(train: Triplets, selection: Triplets) -> bool:
-    """Return whether the selection images are of too few groups, and training is short enough to repeat."""
-    groups = len(set(train.groups))
-    return len(set(selection.groups)) < ENOUGH and groups >= FOLDS and len(train) <= FEW
-
-
-def cross_fitted(
-    images: Triplets, loss: Loss, usual: Family, threshold: float, fit_on: Callable[[Triplets, int], Scorer]
-) -> tuple[ScoreBenchmark, HiddenShares] | None:
-    """Return a benchmark on these images, and mask sizes by scores that `fit_on` trained on other groups.
-
-    None where images are too few for the promise, or the threshold is 0.
-    """
-    in_order = sorted(set(images.groups), key=lambda group: uniform(0, "fold", group))
-    fold_of = {group: place % FOLDS for place, group in enumerate(in_order)}
-
-    def part(some: Triplets, fold: int, *, without: bool = False) -> Triplets:
-        return some.select(
-            place for place, group in enumerate(some.groups) if (fold_of[group] == fold) is not without
-        )
-
-    by_fold = images.select(sorted(range(len(images)), key=lambda place: fold_of[images.groups[place]]))
-    benchmark = ScoreBenchmark.on(by_fold, loss, usual, threshold)
-    if benchmark is None:
-        return None
-    items: list[ScoredBatch] = []
-    for fold in range(FOLDS):
-        scorer = for_loss(fit_on(part(images, fold, without=True), fold), loss)
-        items += scored_batches(scorer, part(benchmark.images, fold))
-    return benchmark, benchmark.hidden(items)
-
-
-def best_score(
-    trained: NetworkScorer, benchmark: ScoreBenchmark, hidden: HiddenShares, part: str
-) -> tuple[NetworkScorer, ScoreComparison]:
-    """Return the score to take, see `winner`, and its comparison with the others.
-
-    `hidden` has the mask sizes under trained scores, and `part` says which images the benchmark has.
-
-    Warns:
-        ConformaskWarning: it is not the trained one.
-    """
-    loss = benchmark.loss
-    maps = {name: simpler(name, trained, loss) for name in map_names(trained.cue_channels)}
-    masks = family(BY_VALUE) if isinstance(benchmark.family, Binary) else benchmark.family
-    of_maps = replace(benchmark, family=masks)
-    shares = {
-        **{name: shares for name, shares in benchmark.others.items() if name != CONSTANT},
-        **{name: of_maps.hidden(of_maps.items(scorer)) for name, scorer in maps.items()},
-        TRAINED: hidden,
-    }
-    name = winner(shares)
-    benchmark = replace(benchmark, others={**shares, CONSTANT: benchmark.others[CONSTANT]})
-    comparison = replace(benchmark.comparison(name, shares[name]), part=part)
-    if name == TRAINED:
-        return trained, comparison
-    warnings.warn(
-        f"the run uses {label_of(name)} for the score: on {comparison.n} {part} images the trained network "
-        f"would hide {times(hidden.share, comparison)}. More triplets, of more scenes or patients, "
-        "may help; --scorer (scorer=) takes one whatever it hides",
-        category=ConformaskWarning,
-        stacklevel=3,
-    )
-    return simpler(name, trained, loss), comparison
-
-
-def winner(shares: Mapping[str, HiddenShares], sure: float = SURE) -> str:
-    """Return the name of the score to take: the simple one that hides least, or packaged, or trained.
-
-    Each of the last two has to hide less than what is simpler, and so in a share `sure` of resampled sets.
-    """
-    best = min((name for name in shares if name not in ("packaged", TRAINED)), key=lambda n: shares[n].share)
-    for name in ("packaged", TRAINED):
-        if name in shares and shares[name].is_less(shares[best], sure):
-            best = name
-    return best
-
-
-def simpler(name: str, trained: NetworkScorer, loss: Loss) -> NetworkScorer:
-    """Return a score without training in the place of a trained one: about the same images."""
-    card = trained.card
-    if name in NETWORKS:
-        network: nn.Module = NETWORKS[name](card.x_channels, card.channels, len(card.sizes[0]))
-        used_head, ranges = head(name, loss), card.cue_ranges[:0]
-    else:
-        network, ranges = SimpleNetwork(name, card.channels, len(card.cue_ranges)), card.cue_ranges
-        used_head = Simple(name)
-    return replace(
-        trained,
-        network=ready(network),
-        head=used_head,
-        card=replace(
-            card,
-            scorer=name,
-            sizes=(),
-            unet=settings_of(network),
-            cue_ranges=ranges,
-            cues=card.cues if ranges else None,
-        ),
-    )
-
 
 CROP = 2**15
 """Largest number of pixels in a crop of a volume."""
@@ -352,8 +216,6 @@ def unet_for(
 
 HELD_OUT = 0.1
 """Share of the training images held out for selection where no selection images are given."""
-FOLDS_IN, MINUTES_OF_LAST = "cross-fitting", 0.5
-"""Folder of the networks that are cross-fitted, and the share of max_minutes for the one that is kept."""
 ENDS = (0.001, 0.999)
 """The quantiles of a map that become 0 and 1 for a network."""
 
@@ -382,8 +244,7 @@ def fit_scorer(
             a miss rate of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged",
             "residual" (|x - y_hat|), "gradient" and "spread" (of y_hat, between neighbours and in a window)
             train nothing. If None, "error" is trained for losses of error maps and "mask" for l1 and for
-            distances of the paper's form, and the run ends with it only where it hides less than all that
-            train nothing and than the maps of the images (`cues`).
+            distances of the paper's form.
         network: `NetworkOptions`, or a module from 2 * (x, y_hat) - 1 on the channel axis to 1 channel; maps
             beside y_hat lie between x and y_hat, each as it is and upside down. The
             default, for one-channel scores of mask or error, is the packaged network with its weights; else a
@@ -394,8 +255,8 @@ def fit_scorer(
 
     Warns:
         ConformaskWarning: the time was up while the loss still fell; no epoch was better than the start; on
-            the selection images one value everywhere hides hardly more; or a score without training hides as
-            little, and is taken unless `scorer` is given.
+            the selection images one value everywhere hides hardly more; or a score without training hides
+            less, and is named.
 
     Raises:
         InvalidArgumentError: an argument outside what is allowed, or triplets without truth.
@@ -420,7 +281,7 @@ def fit_scorer(
     is_quantile(threshold)
     seed, per_channel = training.seed, options.per_channel
     train, selection = train.without_objects(), selection and selection.without_objects()
-    everything = train
+    count = len(train)
     if used.terms.of_objects:
         raise InvalidArgumentError(
             "a score is trained for the errors of pixels, such as loss='l1', and promises objects "
@@ -438,7 +299,6 @@ def fit_scorer(
     seen, held_out = scan(train), scan(selection, "reading selection images")
     _check_channels(seen, held_out)
     trains = used_head.name not in names.UNTRAINED
-    chooses = scorer is None and not per_channel
     surveys = [seen, held_out] if trains else [held_out]
     ranges = cue_ranges(train) if trains and train.has_cues and selection.has_cues else ()
     module = network_for(seen, used_head, options, seed, 2 * len(ranges))
@@ -453,30 +313,19 @@ def fit_scorer(
         module, used_head, card,
         perceptual_hashes=np.concatenate([*known, *(each.perceptual_hashes for each in surveys)]),
     )  # fmt: skip
-    crossed = chooses and is_cross_fitted(everything, selection)
-    training = training.resolved(len(everything), rate_for(module))
-    fitting = Fitting(start, training, compute, turns=options.module is None and not options.paper_form)
+    training = training.resolved(count, rate_for(module))
+    turns = options.module is None and not options.paper_form
     with exclusive_folder(out):
         unmasked = unmasked_losses(selection, used)
         usual = _families(used_head, used)[0]
         benchmark = ScoreBenchmark.on(selection, used, usual, level_of(threshold, unmasked))
         sizes = seen.smallest, held_out.smallest
-        share = MINUTES_OF_LAST if crossed else 1.0
         fitted = (
-            fitting.run(train, selection, sizes, out, share, benchmark=benchmark)
+            _trained(start, train, selection, sizes, out, training, compute, benchmark, turns=turns)
             if trains
             else replace(start, network=ready(module))
         )
-        comparison, judged = None, None
-        if crossed:
-            level = level_of(threshold, unmasked_losses(everything, used))
-            judged = cross_fitted(everything, used, usual, level, partial(fitting.of_fold, sizes, out))
-        elif chooses and benchmark is not None:
-            judged = benchmark, benchmark.hidden(benchmark.items(fitted))
-        if judged is not None:
-            fitted, comparison = best_score(fitted, *judged, CROSS_FITTED if crossed else "selection")
-        elif benchmark is not None:
-            comparison = benchmark.compare(fitted)
+        comparison = None if benchmark is None else benchmark.compare(fitted)
         record = selection_record(
             for_loss(fitted, used), selection, used, _families(fitted.head, used),
             training.grid_points or GRID_POINTS, unmasked,
@@ -484,66 +333,46 @@ def fit_scorer(
         fitted = replace(fitted, selection=replace(record, comparison=comparison))
         if main_process():
             fitted.save(out)
-    if comparison is not None and fitted.head is used_head and trains and main_process():
+    if comparison is not None and trains and main_process():
         warn_if_useless(comparison, used_head.name)
     return fitted
 
 
-@dataclass(frozen=True)
-class Fitting:
-    """The training of score networks from one start with the same settings."""
+def _trained(
+    start: NetworkScorer,
+    train: Triplets,
+    selection: Triplets,
+    sizes: tuple[Size, Size],
+    out: Path,
+    training: TrainingConfig,
+    compute: Compute,
+    benchmark: ScoreBenchmark | None,
+    *,
+    turns: bool,
+) -> NetworkScorer:
+    """Return the scorer with a trained copy of its network.
 
-    start: NetworkScorer
-    """The network before training, its head, and what it is about."""
-    training: TrainingConfig
-    compute: Compute
-    turns: bool
+    `sizes` are those of the crops of training and selection images; on the images of `benchmark` the hidden
+    share is shown meanwhile.
+    """
+    card, network = start.card, deepcopy(start.network)
+    train_dataset, selection_dataset = (
+        TripletDataset(part, size, training.seed, cues=bool(card.cue_ranges))
+        for part, size in zip((train, selection), sizes, strict=True)
+    )
+    identity = {name: value for name, value in vars(card).items() if name != "cue_ranges" or value}
+    fit(
+        network, objective_of(start.head, card.cue_ranges), train_dataset, selection_dataset, out, training,
+        compute, title="scorer", identity=identity, turns=turns,
+        status_callback=None if benchmark is None else partial(_status, benchmark, start),
+    )  # fmt: skip
+    return replace(start, network=ready(network))
 
-    def run(
-        self,
-        train: Triplets,
-        selection: Triplets,
-        sizes: tuple[Size, Size],
-        out: Path,
-        minutes: float = 1.0,
-        title: str = "scorer",
-        benchmark: ScoreBenchmark | None = None,
-    ) -> NetworkScorer:
-        """Return the scorer with a trained copy of the network.
 
-        `sizes` are those of the crops of training and selection images, `minutes` the share of max_minutes,
-        `benchmark` the images on which the hidden share is shown meanwhile.
-        """
-        card, config = self.start.card, self.training
-        network = deepcopy(self.start.network)
-        cues = bool(card.cue_ranges)
-        datasets = (
-            TripletDataset(train, sizes[0], config.seed, cues=cues),
-            TripletDataset(selection, sizes[1], config.seed, cues=cues),
-        )
-        if config.max_minutes is not None:
-            config = replace(config, max_minutes=minutes * config.max_minutes)
-        identity = {name: value for name, value in vars(card).items() if name != "cue_ranges" or value}
-        fit(
-            network, objective_of(self.start.head, card.cue_ranges), *datasets, out, config, self.compute,
-            title=title, identity=identity, turns=self.turns,
-            status_callback=None if benchmark is None else partial(self._status, benchmark),
-        )  # fmt: skip
-        return replace(self.start, network=ready(network))
-
-    def of_fold(self, sizes: tuple[Size, Size], out: Path, others: Triplets, fold: int) -> NetworkScorer:
-        """Return the scorer of a fold, trained on the images of the others."""
-        smallest: Size = tuple(map(min, *sizes))
-        return self.run(
-            *others.holdout(HELD_OUT, self.training.seed), (smallest, smallest),
-            out / FOLDS_IN / str(fold + 1), (1 - MINUTES_OF_LAST) / FOLDS,
-            f"scorer, {fold + 1} of {FOLDS} to compare",
-        )  # fmt: skip
-
-    def _status(self, benchmark: ScoreBenchmark, network: nn.Module) -> str:
-        """Return how much a network in training hides."""
-        best = "" if benchmark.oracle is None else f", best {rounded_share(benchmark.oracle)}"
-        return f"hides {rounded_share(benchmark.share(replace(self.start, network=network)))}{best}"
+def _status(benchmark: ScoreBenchmark, start: NetworkScorer, network: nn.Module) -> str:
+    """Return how much a network in training hides."""
+    best = "" if benchmark.oracle is None else f", best {rounded_share(benchmark.oracle)}"
+    return f"hides {rounded_share(benchmark.share(replace(start, network=network)))}{best}"
 
 
 def cue_ranges(train: Triplets) -> tuple[tuple[float, float], ...]:
