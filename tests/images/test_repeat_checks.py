@@ -1,4 +1,3 @@
-import io
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,34 +6,27 @@ from operator import add
 
 import numpy as np
 import pytest
-from PIL import Image
 from scipy import ndimage
-from scipy.ndimage import gaussian_filter, median_filter
+from scipy.ndimage import gaussian_filter
 from skimage import restoration
 
 import conformask as cm
 from conformask.extras.make.look import packaged_photographs
 from conformask.images.noise import (
-    CLEAR,
     FARTHEST,
-    LESS_NOISE,
     SHARED,
     SIGNIFICANT,
     correlation,
     drift,
     ends,
-    estimate_noise,
     leaks,
     measure_reference,
-    noise_ratio,
-    noise_share,
     reference_faults,
     reference_warnings,
     shared_noise,
     shift,
     with_reach,
 )
-from conformask.records.reading import NoiseModel
 from fmd import clean, repeats
 
 FIELDS = ["confocal_fish", "confocal_mice", "twophoton_bpae_r", "twophoton_mice"]
@@ -67,12 +59,6 @@ NETWORKS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "non-local": non_local,
     "sharpening": lambda x: 2.5 * smoothed(x, 1) - 1.5 * smoothed(x, 2),
 }
-
-
-def jpeg(image: np.ndarray, quality: int) -> np.ndarray:
-    file = io.BytesIO()
-    Image.fromarray((255 * image[0]).round().astype(np.uint8)).save(file, "JPEG", quality=quality)
-    return np.asarray(Image.open(file))[None].astype(np.float32) / 255
 
 
 def test_ends() -> None:
@@ -170,11 +156,15 @@ def test_faint_correlation_is_ignored() -> None:
 
 def test_drift_is_not_noise() -> None:
     b, c = (noisy(truth(), seed, 0.01) for seed in range(2))
+<<<<<<< HEAD
     drifted = measure_reference(b, b, b, 0.7 * c + 0.1).two
     assert drifted.correlation.range == correlation(b, c).range == 1
     assert drifted.ratio == pytest.approx(1, abs=0.1)
     images = cm.Triplets.from_arrays(b, b, b, repeats=0.7 * c + 0.1)
     assert with_reach(cm.CleanMean("l2"), images).reach == 1
+=======
+    assert correlation(b, 0.8 * c + 0.1).range == correlation(b, c).range == 1
+>>>>>>> dropped
 
 
 def test_what_moved_has_no_range() -> None:
@@ -252,7 +242,6 @@ def test_detail_that_the_network_invents_is_not_noise() -> None:
     y = smoothed(truth(), 2)
     x, b, y_hat = noisy(y, 0, 0.02), noisy(y, 1, 0.02), noisy(y, 2, 0.1)
     assert abs(shared_noise(b, x, y_hat).coefficient) < 0.1
-    assert noise_share(b, y_hat, NoiseModel(0, 0, 0.02)) == pytest.approx(1, abs=0.1)
 
 
 def test_inputs_of_other_sizes() -> None:
@@ -270,6 +259,7 @@ def test_inputs_of_other_sizes() -> None:
     assert shared_noise(0 * b + 0.5, 0 * b + 0.25, 0 * b) is None
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("filtered", [lambda a: smoothed(a, 0.6), lambda a: median_filter(a, (1, 3, 3))])
 def test_denoised_repeats(filtered) -> None:
     b, c = noisy(truth(), 0), noisy(truth(), 1)
@@ -302,6 +292,8 @@ def test_noise_of_one_real_repeat(kind: str) -> None:
         assert noise_share(filtered, smoothed(x), model) < LESS_NOISE
 
 
+=======
+>>>>>>> dropped
 Repeats = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
 FAULTS: dict[str, tuple[Repeats, str | None]] = {
     "none": (lambda b, c: (b, c), None),
@@ -309,20 +301,10 @@ FAULTS: dict[str, tuple[Repeats, str | None]] = {
     "cut at black": (lambda b, c: ((b - 0.2).clip(0), (c - 0.2).clip(0)), "at an end of the range"),
     "drift": (lambda b, c: (b, 0.9 * c), "the gain of the two repeats differs in 6 of 6 images, by -1"),
     "offset": (lambda b, c: (b, c + 0.04), "the mean of the two repeats differs"),
-    "one denoised": (lambda b, c: (smoothed(b, 0.6), c), "one repeat has less noise"),
-    "one is a mean": (lambda b, c: (b, (b + c) / 2), "one repeat has less noise"),
     "moved": (lambda b, c: (b, np.roll(c, 1, axis=1)), "the repeats of 6 of 6 images are apart"),
-    "flicker": (lambda b, c: (b + flicker(b, 1), c + flicker(c, 2)), "pixels more than 8 apart share"),
-    "the same": (lambda b, _: (b, b), "one repeat has less noise"),
+    "the same": (lambda b, _: (b, b), "the two repeats of 6 of 6 images are the same image"),
+    "the same, brightened": (lambda b, _: (b, 0.9 * b), "the two repeats of 6 of 6 images are the same"),
 }
-
-
-def flicker(image: np.ndarray, seed: int) -> np.ndarray:
-    """Brightness that varies over the image from one acquisition to the next, by 1 % of the range."""
-    waves = smoothed(
-        np.random.default_rng(seed + round(1e6 * float(image.mean()))).standard_normal(image.shape), 20
-    )
-    return (0.01 * waves / waves.std()).astype(np.float32)
 
 
 def warnings(triplets: dict[str, tuple[np.ndarray, ...]]) -> list[str]:
@@ -380,13 +362,6 @@ def test_each_leak_is_named(fault: str, network: str) -> None:
         assert any(refused in text for text in faults)
 
 
-def test_detail_that_a_denoised_repeat_lacks_is_not_a_leak() -> None:
-    x, b, c = (noisy(truth(), seed, 0.005) for seed in range(3))
-    assert max(each.z[0] for each in leaks(smoothed(b), c, x, smoothed(x))) > CLEAR
-    said = warnings({"one": (x, smoothed(b), c)})
-    assert not any("carries" in text or "input" in text for text in said)
-
-
 @pytest.mark.parametrize("shape", [(1, 12, 64, 48), (3, 96, 64), (1, 2, 64, 64), (1, 9, 9)])
 def test_volumes_colours_and_small_images(shape: tuple[int, ...]) -> None:
     y = smoothed(np.random.default_rng(0).uniform(0, 1, shape), 2)
@@ -426,15 +401,11 @@ def test_real_repeats_and_what_was_made_of_them(kind: str) -> None:
         assert any("carries" in text for text in said_of(measure_reference(b, x, network(b), c)))
         full = (b + c) / 2
         assert reference_faults({kind: measure_reference(b, full, network(full), c)})
-    assert found.two.ratio > 1.5 * LESS_NOISE
+    assert not found.two.same
     assert 1 < found.two.correlation.range <= 2  # the next pixel of the scan
     assert found.two.moved == (kind == "twophoton_bpae_r")  # by a quarter of a pixel, 19 standard errors
     moved = np.roll(c, 1, axis=2)
     assert any("apart" in text for text in reference_faults({kind: measure_reference(b, x, x, moved)}))
-    for filtered in (smoothed(b, 0.6), smoothed(b), median_filter(b, (1, 3, 3))):
-        assert noise_ratio(filtered, c) < LESS_NOISE / 2
-    for wrong in ((x, jpeg(x, 90), c), (x, b, jpeg(x, 90))):
-        assert any("x carries" in warning for warning in warnings({kind: wrong}))
     assert any("of the network's input" in warning for warning in warnings({kind: (x, 0.98 * x)}))
 
 

@@ -322,13 +322,6 @@ def test_a_bad_noise_model_on_the_command_line(tmp_path: Path, capsys: pytest.Ca
     assert "is not GAIN,OFFSET,READ" in capsys.readouterr().err
 
 
-def test_a_repeat_that_has_less_noise_than_the_model_says_is_warned_of(tmp_path: Path, capsys) -> None:
-    data = written(tmp_path, 3)
-    main(["check", str(data), "--noise-model", "0.04,0.05,0.01", "--json"])
-    warned = json.loads(capsys.readouterr().out)["warnings"]
-    assert any("less noise than the noise model says" in warning for warning in warned)
-
-
 def test_check_prints_the_model_as_the_option_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = written(tmp_path, 12)
     for at, image in enumerate(taken(clean(12, 0)["y"], 2)):

@@ -304,8 +304,8 @@ class Correlation:
     def beyond(self) -> Array:
         """How much more the sums over each part vary than the correlation seen nearby explains.
 
-        In variances of a sum over independent pixels; 0 below SIGNIFICANT standard errors. The last two are
-        blocks of BLOCK pixels and of NEIGHBOURHOOD pixels, others rows, columns and, of volumes, planes.
+        In variances of a sum over independent pixels; 0 below SIGNIFICANT standard errors. The last are those
+        of blocks of BLOCK pixels, others of rows, columns and, of volumes, planes.
         """
         seen, middle = self.seen, (slice(FARTHEST, FARTHEST + 1), slice(None))
         squares = np.maximum(self.parts[:, 1], np.finfo(float).tiny)
@@ -324,7 +324,7 @@ class Correlation:
 
         FARTHEST + 1 means that there is no such distance within reach, as where rows share noise.
         """
-        if self.beyond[:-2].any():
+        if self.beyond[:-1].any():
             return FARTHEST + 1
         return int(np.abs(np.argwhere(self.seen > 0) - FARTHEST).max(initial=0)) + 1
 
@@ -334,7 +334,7 @@ class Correlation:
 
         Its power `axes` bounds the variance of a sum, divided by that of a sum over independent pixels.
         """
-        total = float(self.seen.sum() + self.beyond[:-1].sum())
+        total = float(self.seen.sum() + self.beyond.sum())
         return float(max(total, 1.0) ** (1 / self.seen.ndim))
 
     @property
@@ -347,7 +347,7 @@ def parts_of(axes: int) -> list[tuple[int, ...]]:
     """Return the axes, from 1 on, along which each kind of part of an image extends, see `Correlation`."""
     places = range(1, axes + 1)
     lines = [part for size in range(1, axes) for part in combinations(places, size)]
-    return [*lines, tuple(places), tuple(places)]
+    return [*lines, tuple(places)]
 
 
 def ends(image: Array, y_hat: Array) -> Ends:
@@ -389,6 +389,7 @@ def without_drift(b: Array, c: Array, gain: float) -> Array:
 def correlation(b: Array, c: Array) -> Correlation:
     """Correlate the noise b - c of two repeats, each (C, *space), with itself at each offset.
 
+<<<<<<< HEAD
     Slow differences are subtracted before, but for the largest blocks. c has the brightness of b.
     """
     whole = b - c
@@ -396,6 +397,13 @@ def correlation(b: Array, c: Array) -> Correlation:
     blocks = [split(noise, BLOCK), split(whole, NEIGHBOURHOOD)]
     parts = [_sums(noise, axes) for axes in parts_of(noise.ndim - 1)[:-2]]
     parts += [_sums(*each) for each in blocks]
+=======
+    Drift and slow differences are subtracted before.
+    """
+    noise = _without_slow_parts(b - _without_drift(b, c))
+    parts = [_sums(noise, axes) for axes in parts_of(noise.ndim - 1)[:-1]]
+    parts.append(_sums(*split(noise, BLOCK)))
+>>>>>>> dropped
     return Correlation(_at_offsets(noise, noise), _at_offsets(noise**2, noise**2), np.array(parts))
 
 
@@ -470,6 +478,7 @@ def shared_noise(b: Array, x: Array, y_hat: Array) -> SharedNoise | None:
     return min((each for each in found if each is not None), default=None)
 
 
+<<<<<<< HEAD
 def noise_ratio(b: Array, c: Array) -> float:
     """Return the variance of the noise in the repeat that has less of it, as a share of the other's.
 
@@ -493,6 +502,11 @@ def noise_share(b: Array, y_hat: Array, model: NoiseModel) -> float:
     means = in_blocks(_inner(b))[smooth].mean(axis=1)
     fine = min(float((in_blocks(_fine(image))[smooth] ** 2).mean()) for image in (b, b - y_hat))
     return fine / (float(model.variance(np.maximum(means, model.offset)).mean()) or 1.0)
+=======
+def are_the_same(b: Array, c: Array) -> bool:
+    """Return whether two repeats are one image, perhaps brightened."""
+    return float(_fine(b - _without_drift(b, c)).var()) < ROUNDING * float(_fine(b).var())
+>>>>>>> dropped
 
 
 def _log_gain_and_level(means: Array) -> Array:
@@ -577,8 +591,6 @@ MOVED, APART = 0.2, 0.5
 """Pixels between the repeats of an image from which they are said to be apart, and are refused."""
 MOST = 0.5
 """Share of the images above which the noise of single ones counts."""
-LESS_NOISE = 0.5
-"""Share of the variance of the other repeat, or of the model, below which a reference was processed."""
 
 REMEDY = (
     "divide frames, counts or acquisitions among x and the repeats, so that none is in two of them, and make "
@@ -592,7 +604,8 @@ class RepeatMeasures:
     """What was measured by comparing the two repeats of an image."""
 
     drift: Drift
-    ratio: float
+    same: bool
+    """Whether the two are one image, perhaps brightened."""
     correlation: Correlation
     shift: Shift
     in_x: Leak | None
@@ -615,16 +628,12 @@ class ReferenceMeasures:
     """Whether a repeat is the network's input."""
     shared: SharedNoise | None
     """None if there are two repeats."""
-    noise: float | None
-    """The `noise_share` of b; None without a noise model."""
     two: RepeatMeasures | None
     """None if there is one repeat."""
 
 
-def measure_reference(
-    b: Array, x: Array, y_hat: Array, c: Array | None = None, model: NoiseModel | None = None
-) -> ReferenceMeasures:
-    """Measure the reference b of an image, its second repeat c if there is one, its noise if it is known.
+def measure_reference(b: Array, x: Array, y_hat: Array, c: Array | None = None) -> ReferenceMeasures:
+    """Measure the reference b of an image, and its second repeat c if there is one.
 
     All images are (C, *space) in [0, 1].
     """
@@ -633,6 +642,7 @@ def measure_reference(
         Ends(*np.max([ends(each, y_hat) for each in repeats], axis=0).tolist()),
         any(np.array_equal(each, x) for each in repeats),
         shared_noise(b, x, y_hat) if c is None else None,
+<<<<<<< HEAD
         None if model is None else noise_share(b, y_hat, model),
         None if c is None else _measure_repeats(b, c, x, y_hat),
     )
@@ -642,6 +652,14 @@ def _measure_repeats(b: Array, c: Array, x: Array, y_hat: Array) -> RepeatMeasur
     drifted = drift(b, c)
     c = without_drift(b, c, drifted.gain)
     return RepeatMeasures(drifted, noise_ratio(b, c), correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat))
+=======
+        None
+        if c is None
+        else RepeatMeasures(
+            drift(b, c), are_the_same(b, c), correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat)
+        ),
+    )  # fmt: skip
+>>>>>>> dropped
 
 
 def repeats_of(triplet: Triplet) -> tuple[Array, Array] | None:
@@ -656,7 +674,7 @@ def measure_triplet(triplet: Triplet) -> ReferenceMeasures | None:
     if triplet.y is None or not triplet.reference.is_noisy:
         return None
     b, c = repeats_of(triplet) or (triplet.y, None)
-    return measure_reference(b, triplet.x, triplet.y_hat, c, triplet.reference.model)
+    return measure_reference(b, triplet.x, triplet.y_hat, c)
 
 
 def pooled_correlation(measures: Iterable[ReferenceMeasures]) -> Correlation | None:
@@ -685,12 +703,6 @@ def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[st
             f"({rounded_share(shares[name])} in {name}): noise that is cut off does not average to 0. Use "
             "images that are neither saturated nor cut at black"
         )
-    noises = {name: each.noise for name, each in measures.items() if each.noise is not None}
-    yield from _less_noise(
-        noises,
-        "the reference has less noise than the noise model says",
-        "Is the model right? Use acquisitions that were not processed",
-    )
     pooled = pooled_correlation(measures.values())
     if pooled is not None:
         yield from _repeat_warnings(two, pooled)
@@ -714,7 +726,11 @@ def _dependence(measures: Mapping[str, ReferenceMeasures]) -> Iterator[tuple[str
         name = max(moved, key=lambda each: moved[each])
         text = f"the repeats of {len(moved)} of {n} images are apart, by {moved[name]:.1f} pixels in {name}: "
         yield f"{text}register them by whole pixels, or take them of a sample that is still", usual > APART
-    independent = [each for each in two.values() if each.ratio > LESS_NOISE and usual <= APART and not same]
+    twice = [name for name, each in two.items() if each.same]
+    if twice:
+        text = f"the two repeats of {len(twice)} of {n} images are the same image, as in {twice[0]}"
+        yield f"{text}: use two acquisitions", True
+    independent = [each for each in two.values() if usual <= APART and not same and not each.same]
     if independent:
         yield from _leaks(independent)
 
@@ -743,27 +759,11 @@ def _clear_share(leak: Leak) -> float:
 
 def _repeat_warnings(repeats: Mapping[str, RepeatMeasures], pooled: Correlation) -> Iterator[str]:
     yield from _drift_warnings({name: each.drift for name, each in repeats.items()})
-    yield from _less_noise(
-        {name: each.ratio for name, each in repeats.items()},
-        "one repeat has less noise than the other",
-        "Use two acquisitions that were made and stored alike",
-    )
-    if pooled.range > FARTHEST or pooled.beyond[-1] > pooled.seen.sum():
+    if pooled.range > FARTHEST:
         yield (
-            f"the repeats differ by noise that pixels more than {FARTHEST} apart share: did something move, "
-            "drift or flicker between them, or does the detector add noise to whole rows? By --allowance clt "
-            f"--reach {pooled.rounded_reach:g} that of rows is allowed for"
-        )
-
-
-def _less_noise(shares: Mapping[str, float], what: str, remedy: str) -> Iterator[str]:
-    """Warn where MOST images have less than LESS_NOISE of the variance of the noise that they should have."""
-    little = [name for name in shares if shares[name] < LESS_NOISE]
-    if len(little) > MOST * len(shares):
-        name = min(little, key=lambda each: shares[each])
-        yield (
-            f"in {len(little)} of {len(shares)} images {what} ({rounded_share(shares[name])} of its variance "
-            f"in {name}). Was it denoised, compressed or averaged? {remedy}"
+            f"the repeats differ by noise that pixels more than {FARTHEST} apart share: did something move "
+            "between them, or does the detector add noise to whole rows? By --allowance clt --reach "
+            f"{pooled.rounded_reach:g} that of rows is allowed for"
         )
 
 
