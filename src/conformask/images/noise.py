@@ -389,21 +389,11 @@ def without_drift(b: Array, c: Array, gain: float) -> Array:
 def correlation(b: Array, c: Array) -> Correlation:
     """Correlate the noise b - c of two repeats, each (C, *space), with itself at each offset.
 
-<<<<<<< HEAD
-    Slow differences are subtracted before, but for the largest blocks. c has the brightness of b.
+    Slow differences are subtracted before. c has the brightness of b.
     """
-    whole = b - c
-    noise = _without_slow_parts(whole)
-    blocks = [split(noise, BLOCK), split(whole, NEIGHBOURHOOD)]
-    parts = [_sums(noise, axes) for axes in parts_of(noise.ndim - 1)[:-2]]
-    parts += [_sums(*each) for each in blocks]
-=======
-    Drift and slow differences are subtracted before.
-    """
-    noise = _without_slow_parts(b - _without_drift(b, c))
+    noise = _without_slow_parts(b - c)
     parts = [_sums(noise, axes) for axes in parts_of(noise.ndim - 1)[:-1]]
     parts.append(_sums(*split(noise, BLOCK)))
->>>>>>> dropped
     return Correlation(_at_offsets(noise, noise), _at_offsets(noise**2, noise**2), np.array(parts))
 
 
@@ -478,35 +468,9 @@ def shared_noise(b: Array, x: Array, y_hat: Array) -> SharedNoise | None:
     return min((each for each in found if each is not None), default=None)
 
 
-<<<<<<< HEAD
-def noise_ratio(b: Array, c: Array) -> float:
-    """Return the variance of the noise in the repeat that has less of it, as a share of the other's.
-
-    It is about 1 for two repeats, near 0 if one of them was denoised, and 0 if they are the same image.
-    Second differences are measured; what the image shows is in both, of one brightness, and cancels.
-    """
-    of_b, of_c, of_both = (float((_fine(image) ** 2).mean()) for image in (b, c, b - c))
-    if of_both <= ROUNDING * of_b:
-        return 0.0
-    low, high = sorted((of_both + of_b - of_c, of_both + of_c - of_b))
-    return max(low, 0.0) / high
-
-
-def noise_share(b: Array, y_hat: Array, model: NoiseModel) -> float:
-    """Return the variance of the noise in b, as a share of what the model says; at most a little too large.
-
-    Second differences are measured in the smoother half of y_hat, before and after it is subtracted; what is
-    left of the image adds to the smaller of both.
-    """
-    smooth = _smooth_blocks(y_hat)
-    means = in_blocks(_inner(b))[smooth].mean(axis=1)
-    fine = min(float((in_blocks(_fine(image))[smooth] ** 2).mean()) for image in (b, b - y_hat))
-    return fine / (float(model.variance(np.maximum(means, model.offset)).mean()) or 1.0)
-=======
 def are_the_same(b: Array, c: Array) -> bool:
-    """Return whether two repeats are one image, perhaps brightened."""
-    return float(_fine(b - _without_drift(b, c)).var()) < ROUNDING * float(_fine(b).var())
->>>>>>> dropped
+    """Return whether two repeats are one image; c has the brightness of b."""
+    return float(_fine(b - c).var()) < ROUNDING * float(_fine(b).var())
 
 
 def _log_gain_and_level(means: Array) -> Array:
@@ -642,8 +606,6 @@ def measure_reference(b: Array, x: Array, y_hat: Array, c: Array | None = None) 
         Ends(*np.max([ends(each, y_hat) for each in repeats], axis=0).tolist()),
         any(np.array_equal(each, x) for each in repeats),
         shared_noise(b, x, y_hat) if c is None else None,
-<<<<<<< HEAD
-        None if model is None else noise_share(b, y_hat, model),
         None if c is None else _measure_repeats(b, c, x, y_hat),
     )
 
@@ -651,15 +613,7 @@ def measure_reference(b: Array, x: Array, y_hat: Array, c: Array | None = None) 
 def _measure_repeats(b: Array, c: Array, x: Array, y_hat: Array) -> RepeatMeasures:
     drifted = drift(b, c)
     c = without_drift(b, c, drifted.gain)
-    return RepeatMeasures(drifted, noise_ratio(b, c), correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat))
-=======
-        None
-        if c is None
-        else RepeatMeasures(
-            drift(b, c), are_the_same(b, c), correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat)
-        ),
-    )  # fmt: skip
->>>>>>> dropped
+    return RepeatMeasures(drifted, are_the_same(b, c), correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat))
 
 
 def repeats_of(triplet: Triplet) -> tuple[Array, Array] | None:
