@@ -14,17 +14,22 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 0,
-    "lines of the heart": 0,
-    "entries of the first level": 0,
-    "files": 0,
-    "own imports of a file": 0,
-    "own imports of all files": 0,
-    "getattr and hasattr": 0,
-    "lines of tests": 0,
-    "files of tests": 0,
+    "lines": 47665,
+    "lines of the heart": 29493,
+    "entries of the first level": 16,
+    "files": 167,
+    "own imports of a file": 33,
+    "own imports of all files": 1399,
+    "getattr and hasattr": 67,
+    "lines of tests": 44639,
+    "files of tests": 252,
 }
-ENTERED = {"files of calibrate": 0, "functions of calibrate": 0, "files of mask": 0, "functions of mask": 0}
+ENTERED = {
+    "files of calibrate": 46,
+    "functions of calibrate": 327,
+    "files of mask": 57,
+    "functions of mask": 424,
+}
 REACH = """
 import os, sys, threading
 from contextlib import redirect_stdout
