@@ -21,7 +21,7 @@ MOST = {
     "own imports of a file": 33,
     "own imports of all files": 1399,
     "getattr and hasattr": 67,
-    "lines of tests": 44639,
+    "lines of tests": 44650,
     "files of tests": 252,
 }
 ENTERED = {
