@@ -71,7 +71,7 @@ def pairs(data: Path, *, repeats: bool) -> tuple[cm.Triplets, cm.Triplets]:
             window = np.s_[top : top + 240, left : left + 240]
             rows.append(tuple(image[window] for image in (x, y_hat, b, c)))
     x, y_hat, b, c = map(np.stack, zip(*rows[:36], strict=True))
-    of_truth = {"repeats": (b, c)} if repeats else {"y": (b + c) / 2}
+    of_truth = {"y": b, "repeats": c} if repeats else {"y": (b + c) / 2}
     images = cm.Triplets.from_arrays(x, y_hat, **of_truth)
     return images.select(range(12, len(x))), images.select(range(12))
 
