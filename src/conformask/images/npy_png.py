@@ -1,8 +1,6 @@
 """NumPy's files, PNG and JPEG.
 
-NumPy's own files: arrays (H, W) or (H, W, C), or of the given axes; npy files are mapped, not read.
-
-An npz holds one array.
+Arrays are (H, W) or (H, W, C), or of the given axes. An npy file is mapped, not read; an npz holds one array.
 """
 
 import struct

@@ -1,7 +1,5 @@
 """Arrays as pictures: pixels of a display, planes of volumes, and titles.
 
-Planes of an image as they are shown: which of its axes run down and to the right, and which way.
-
 Every image counts as a volume (D, H, W) here; an image with two axes is a volume of one plane.
 """
 

@@ -1,7 +1,5 @@
 """Images in and out: files of every format and arrays become float32 (C, *space) in [0, 1], and back.
 
-Image files of every format to arrays of the file's own type, (*space) or (*space, C), upright.
-
 Whatever opens a file raises a MissingFileError if there is none, and an ImageError if it cannot be decoded,
 has several time points of which none is named, or takes more memory than allowed.
 """

@@ -1,8 +1,7 @@
 """What one pass over all triplets says: shapes, hashes, copies that look alike, folders that were swapped.
 
-Detection of copies of images: resaved, turned, mirrored, scaled, brightened, noisy or slightly cropped.
-
-A perceptual hash keeps the signs of low frequencies of an image and of windows in it. An image cannot be
+Copies are found if they were resaved, turned, mirrored, scaled, brightened, noisy or slightly cropped. A
+perceptual hash keeps the signs of low frequencies of an image and of windows in it. An image cannot be
 reconstructed from it, and images of different things agree in no more signs than expected by chance.
 """
 

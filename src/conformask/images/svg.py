@@ -1,8 +1,7 @@
 """SVG marks and HTML templates: scales, ticks, axes; every name put into a page is escaped.
 
-Drawing functions: scales, ticks, axes and marks, each returned as SVG text.
-
-Colours are CSS variables of the page with a fallback, so that a figure can also stand alone.
+Each function returns SVG text. Colours are CSS variables of the page with a fallback, so that a figure can
+also stand alone.
 """
 
 import math

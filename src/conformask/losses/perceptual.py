@@ -1,8 +1,7 @@
 """Distances that follow what people see, SSIM and LPIPS, and the weights they need.
 
-Backbones of LPIPS from torchvision, with weights from an existing file.
-
-Nothing is downloaded, no pickled code is run, and the random state of the program is not changed.
+Backbones of LPIPS come from torchvision, their weights from an existing file. Nothing is downloaded, no
+pickled code is run, and the random state of the program is not changed.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """How images look (brightness, contrast, noise, sharpness), and which are far from the calibration's.
 
-Image statistics (brightness, contrast, noise, sharpness), so that monitoring can say how images differ.
-
 The variance of block means shrinks as blocks grow; the difference from one block size to the next is the
 detail of that size. The part of it that white noise contributes is known and subtracted, so that noise is not
 mistaken for sharpness.

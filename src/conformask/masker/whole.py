@@ -1,8 +1,7 @@
 """Masks of images of any size, and of one that was scored once and is shown at many settings.
 
-Masks of images of any size: scores tile by tile to a temporary file, then the mask block by block.
-
-A family such as water_filling looks at the whole score before it opens a pixel; it reads it from that file,
+The score of a large image goes tile by tile to a temporary file, then the mask is made block by block. A
+family such as water_filling looks at the whole score before it opens a pixel; it reads it from that file,
 whose pages the system may drop from memory at any time.
 """
 

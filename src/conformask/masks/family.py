@@ -1,9 +1,8 @@
 """What a family of masks owes, and its level for a score larger than memory.
 
-The level for a score larger than memory: sums over its parts, in a fixed number of passes per family.
-
-A pass maps each part of the score to a short array; the sum of these over all parts leads to the next pass.
-The levels are those of Family.level: sums are float64 in another order, and levels are rounded down.
+That level is found in a fixed number of passes per family. A pass maps each part of the score to a short
+array; the sum of these over all parts leads to the next pass. The levels are those of Family.level: sums are
+float64 in another order, and levels are rounded down.
 """
 
 import math

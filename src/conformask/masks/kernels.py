@@ -1,19 +1,15 @@
 """The compiled kernels behind levels, critical lambdas and curves.
 
-The two compiled kernels behind every exact level and critical lambda, and the checks before them.
+Both kernels take one image's pixels, flat float32, and run on one thread; sums are float64.
 
-Both take one image's pixels, flat float32, and run on one thread; sums are float64.
+The budget of a level is lambda times a power of the mean score. With one lambda for all images, mostly the
+hard ones exceed the threshold. A lambda that falls slowly with the mean score restores their coverage and
+costs hardly any mask size (docs/results/smaller-masks.md). Any factor that depends on the score alone keeps
+masks nested, and so keeps the promise.
 
-The budgets of levels, levels in operations of an ONNX graph, and masks up to a boundary.
-
-The budget is lambda times a power of the mean score. With one lambda for all images, mostly the hard ones
-exceed the threshold. A lambda that falls slowly with the mean score restores their coverage and costs hardly
-any mask size (docs/results/smaller-masks.md). Any factor that depends on the score alone keeps masks nested,
-and so keeps the promise.
-
-A graph has no compiled kernels, no loops, no branches on values. Sums are float64 and levels are rounded down
-to float32, as in the kernels. The exporter writes constants in float32, in which 1e-200 would become 0 and
-1 + 1e-12 would become 1: such bounds are written with constants that float32 can hold.
+An ONNX graph has no compiled kernels, no loops, no branches on values. Sums are float64 and levels are
+rounded down to float32, as in the kernels. The exporter writes constants in float32, in which 1e-200 would
+become 0 and 1 + 1e-12 would become 1: such bounds are written with constants that float32 can hold.
 """
 
 import inspect

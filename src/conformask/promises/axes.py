@@ -1,8 +1,6 @@
 """The axes of a promise: statement, certainty, unit, population, and one lambda or each its own.
 
-The calibration sets for which a promise holds: on average, most of them, or for a whole table at once.
-
-Each class says which order statistic of the critical lambdas is deployed, where one is.
+Each certainty says which order statistic of the critical lambdas is deployed, where one is.
 """
 
 from collections.abc import Mapping

@@ -1,8 +1,6 @@
 """The theorems behind promises, and the table of the combinations of axes that have one.
 
-The table of promises that have a theorem; other combinations of axes are refused.
-
-Theorems about ranks of critical lambdas are in `split_conformal`, theorems about means in `risk_control`.
+Other combinations are refused.
 """
 
 import math

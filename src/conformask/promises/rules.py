@@ -1,14 +1,12 @@
 """Rules from what is known of an image to its lambda, stored as JSON, and regressions behind them.
 
-Regression of a quantile with the test point: conformal prediction that is valid in a span of functions.
+Regression of a quantile with the test point is valid in a span of functions (Gibbs, Cherian and Candes 2023,
+arXiv:2305.12616): for every non-negative function in the span of the features and 1, coverage weighted by it
+is at least the confidence.
 
-Gibbs, Cherian and Candes 2023 (arXiv:2305.12616): for every non-negative function in the span of the features
-and 1, coverage weighted by it is at least the confidence.
-
-Bounds per image: how far an output differs from the truth at most, without a mask.
-
-Conformal quantile regression (Romano, Patterson and Candes 2019) of the log unmasked loss on features of the
-score. Marginal over images; if images are in groups, over a random image of a new group.
+Bounds per image, on how far an output differs from the truth without a mask, are conformal quantile
+regression (Romano, Patterson and Candes 2019) of the log unmasked loss on features of the score. Marginal
+over images; if images are in groups, over a random image of a new group.
 """
 
 import math

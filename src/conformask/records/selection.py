@@ -1,8 +1,7 @@
 """The contents of selection.npz, and the thresholds that are chosen on it.
 
-Thresholds and tolerances as people give them: a number, a share of the range, or in units of the images.
-
-A threshold may also be a quantile of losses on the selection images.
+People give thresholds and tolerances as a number, a share of the range, or in units of the images; a
+threshold also as a quantile of losses on the selection images.
 """
 
 import json

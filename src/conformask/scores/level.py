@@ -1,6 +1,4 @@
-"""A level for each image: a factor on lambda, fitted on selection images.
-
-A level for each image: a factor on lambda that is predicted from the image and its score.
+"""A level for each image: a factor on lambda that is predicted from the image and its score.
 
 One lambda for all images hides as much of easy ones as hard ones need. Let G > 0 be any function of an image
 that is fixed before a calibration image is looked at. The score divided by G is a score like any other, so

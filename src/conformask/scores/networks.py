@@ -1,9 +1,8 @@
 """Bare networks, modules with weights and nothing else, and the settings that files keep of them.
 
-The network of the packaged score: fast, and with weights that fit images of any channels.
-
-Channels of x beyond those of y_hat, such as a map of holes, of noise or of an uncertainty, are separate cues
-that the packaged weights ignore: only training learns their effect.
+Weights of the packaged score fit images of any channels. Channels of x beyond those of y_hat, such as a map
+of holes, of noise or of an uncertainty, are separate cues that the packaged weights ignore: only training
+learns their effect.
 """
 
 import math

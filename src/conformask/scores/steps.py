@@ -1,12 +1,11 @@
 """Steps on a score: smoothed over a window, without specks, and tile by tile.
 
-Scores whose masks have no specks: connected parts, shown or hidden, have at least a number of pixels.
-
-The area closing raises every basin of the score that has too few pixels to the level at which it has enough,
-so that no smaller part is ever shown; the area opening of that lowers every peak in the same way. It removes
-hidden parts whole, and each touches a part that is shown: shown parts only grow, and both kinds are large
-enough at every lambda. (With one kind of neighbours for both, one pass of each is enough.) Vincent 1993,
-"Grayscale area openings and closings"; by union-find as in Meijster and Wilkinson 2002 (TPAMI 24(4)).
+Masks without specks: connected parts, shown or hidden, have at least a number of pixels. The area closing
+raises every basin of the score that has too few pixels to the level at which it has enough, so that no
+smaller part is ever shown; the area opening of that lowers every peak in the same way. It removes hidden
+parts whole, and each touches a part that is shown: shown parts only grow, and both kinds are large enough at
+every lambda. (With one kind of neighbours for both, one pass of each is enough.) Vincent 1993, "Grayscale
+area openings and closings"; by union-find as in Meijster and Wilkinson 2002 (TPAMI 24(4)).
 """
 
 import math

@@ -1,12 +1,10 @@
 """DICOM: a file of one slice or of frames, or a folder with one series. Needs the extra dicom.
 
-DICOM: a file of one slice or of frames, or a folder with one series. Needs the extra dicom.
-
-Slices are in the order of their positions, whatever their files are called. Values are those of the
-modality, such as HU: rescaled by slope and intercept, or looked up. MONOCHROME1, which shows the smallest
-value white, is inverted within its range, so that larger is brighter: a value becomes
-lowest + highest - value, the ends of what the stored bits could hold, rescaled. Windows and VOI tables are
-for the eye and change nothing. Colours become RGB.
+Slices are in the order of their positions, whatever their files are called. Values are those of the modality,
+such as HU: rescaled by slope and intercept, or looked up. MONOCHROME1, which shows the smallest value white,
+is inverted within its range, so that larger is brighter: a value becomes lowest + highest - value, the ends
+of what the stored bits could hold, rescaled. Windows and VOI tables are for the eye and change nothing.
+Colours become RGB.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,7 @@
 """Slices and frames of DICOM: headers, decoding, and their order in the patient.
 
-Decoding of lossless JPEG, the commonest compression in archives, for pydicom by imagecodecs.
-
-Other plugins that decode it are under the GPL. The module has the names that pydicom expects of a plugin.
+Lossless JPEG, the commonest compression in archives, is decoded by imagecodecs: other plugins of pydicom are
+under the GPL. The module has the names that pydicom expects of a plugin.
 """
 
 import os

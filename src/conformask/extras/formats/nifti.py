@@ -1,7 +1,5 @@
 """NIfTI-1 and NIfTI-2: images, and masks with the header of their image. Needs the extra nifti.
 
-NIfTI-1 and NIfTI-2 images, read with nibabel. Needs the extra nifti.
-
 A NIfTI array is (X, Y, Z, times, channels); an image here is (Z, Y, X) or (Z, Y, X, C), not turned otherwise.
 """
 

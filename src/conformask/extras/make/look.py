@@ -1,9 +1,8 @@
 """A first look: from three folders to a tested promise; and the packaged demonstration of it.
 
-The demonstration: crops of photographs that scikit-image packages, and what a network made of them.
-
-The network is Real-ESRGAN (Wang et al. 2021, x4plus), which enlarges photographs four times. Its outputs were
-made once, by research/demo_outputs.py, and lie in demo_outputs/ as WebP; inputs and truths are computed.
+The network of the demonstration is Real-ESRGAN (Wang et al. 2021, x4plus), which enlarges photographs four
+times. Its outputs were made once, by research/demo_outputs.py, and lie in demo_outputs/ as WebP; inputs and
+truths are computed.
 """
 
 import math

@@ -1,8 +1,4 @@
-"""Networks that make y_hat from x: files, Python callables, classical ones; and maps by more passes.
-
-A user's own network as a predictor: a Python callable, a file of torch.export, TorchScript or ONNX, or a
-library's network.
-"""
+"""Networks that make y_hat from x: files, Python callables, classical ones; and maps by more passes."""
 
 import importlib
 import os

@@ -1,8 +1,6 @@
 """The paper's figures 3 and 5 to 13 as SVG: panels of its rows in lines and columns.
 
-Panels of the paper's figures: each shows one row of the table, with the methods named beside their marks.
-
-A row without data has no panel.
+Each panel shows one row of the table, with the methods named beside their marks. A row without data has none.
 """
 
 import math

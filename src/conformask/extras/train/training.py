@@ -1,9 +1,7 @@
 """Training of a network on tensors, within a budget, into a run folder that a killed run resumes from.
 
-Training of a network on tensors, within a budget, into a run folder that a killed run resumes from.
-
-With several devices Lightning starts the same command again for each of them: every process reads the
-images, trains on its share of each epoch, and ends with the same weights; only the first writes.
+With several devices Lightning starts the same command again for each of them: every process reads the images,
+trains on its share of each epoch, and ends with the same weights; only the first writes.
 """
 
 import contextlib
