@@ -38,9 +38,7 @@ PROMISE, LOSS, SCORE_NETWORK, TRAINING, IMAGES, DEVICES = (
 """Groups of options in the help of a verb, after those of the verb itself."""
 AsJson = Annotated[
     bool,
-    Parameter(
-        name="--json", show_default=False, help="Print one JSON object to standard output instead of text."
-    ),
+    Parameter(name="--json", show_default=False, help="Print one JSON object instead of text."),
 ]
 DataRange = Annotated[
     tuple[float, float] | None,
