@@ -352,7 +352,7 @@ def test_unwritable(tmp_path: Path) -> None:
 
 def test_loads_no_torch() -> None:
     code = (
-        "import sys; sys.path.append('..');"  # where synthetic_card lies
+        "import sys; sys.path.append('../..');"  # where synthetic_card lies
         "from synthetic_evaluation import evaluation; from conformask.extras.view.page import render;"
         "render(evaluation()); print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     )
