@@ -17,6 +17,7 @@ import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.export.onnx import export
 from conformask.extras.view import viewed_image
+from conformask.images.read import read_image
 from conformask.losses import loss
 from conformask.masker import whole
 from conformask.masker.whole import tiled_scorer
@@ -270,7 +271,7 @@ def test_whole_images_have_no_specks_at_the_borders_of_tiles(
     assert tiled_scorer(masker).tiles == (128, 32)
     write_masks(masker, new, tmp_path / "masks")
     (path,) = (tmp_path / "masks" / "masks").iterdir()
-    written = np.load(path) if path.suffix == ".npy" else cm.data.images.read_image(path)[0]
+    written = np.load(path) if path.suffix == ".npy" else read_image(path)[0]
     in_memory = masker(new[0])
     np.testing.assert_array_equal(written > 0, in_memory > 0)
     assert 0 < in_memory.mean() < 1

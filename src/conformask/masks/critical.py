@@ -55,7 +55,9 @@ class ScoredBatch:
 
     def loss_of(self, loss: Loss) -> LossOfImages:
         """Return the loss on its images, for masks with the channels of the score."""
-        return self.image_loss or loss.of_batch(self.batch, self.score.map.shape[1])
+        if self.image_loss is not None:
+            return self.image_loss
+        return loss.of_batch(self.batch, self.score.map.shape[1])
 
 
 def like_score(error: Images, score: Images) -> Images:
