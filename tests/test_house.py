@@ -14,14 +14,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47665,
-    "lines of the heart": 29493,
+    "lines": 47623,
+    "lines of the heart": 29465,
     "entries of the first level": 16,
     "files": 167,
     "own imports of a file": 33,
     "own imports of all files": 1399,
     "getattr and hasattr": 67,
-    "lines of tests": 44650,
+    "lines of tests": 44645,
     "files of tests": 252,
 }
 ENTERED = {
