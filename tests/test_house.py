@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47623,
-    "lines of the heart": 29465,
+    "lines": 46174,
+    "lines of the heart": 28528,
     "entries of the first level": 16,
     "files": 167,
     "own imports of a file": 33,

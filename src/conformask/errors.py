@@ -80,11 +80,7 @@ MEMORY = (
 
 
 def expect(value: object, kind: type | UnionType, argument: str, remedy: str) -> None:
-    """Refuse an argument of another type, where a public function would otherwise fail without explanation.
-
-    Raises:
-        InvalidArgumentError: the type is wrong; says what to give.
-    """
+    """Refuse an argument of another type, where a public function would fail without explanation."""
     if not isinstance(value, kind):
         raise InvalidArgumentError(f"{argument} is a {type(value).__name__}; give {remedy}")
 
@@ -120,11 +116,7 @@ def one_line(error: BaseException) -> str:
 
 
 def chosen(choices: Mapping[str, T], name: str, what: str) -> T:
-    """Return the choice with this name.
-
-    Raises:
-        InvalidArgumentError: there is none; suggests the name that was probably meant.
-    """
+    """Return the choice with this name."""
     if name in choices:
         return choices[name]
     near = get_close_matches(name, choices, n=1)

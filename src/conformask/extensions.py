@@ -54,13 +54,7 @@ class Extensions(Mapping[str, T]):
         self._group, self._kind, self._built_in = group, kind, built_in
 
     def __getitem__(self, name: str) -> T:
-        """Return a choice, which is imported if it is an entry point.
-
-        Raises:
-            KeyError: there is no choice with this name.
-            MismatchError: several packages claim the name, or the package that does is broken.
-            MissingFileError: conformask is not installed.
-        """
+        """Return a choice, which is imported if it is an entry point."""
         claims = _claims(self._group).get(name, ())
         if len(claims) + (name in self._built_in) > 1:
             owners = [PACKAGE] * (name in self._built_in) + [claim.package for claim in claims]
@@ -101,20 +95,13 @@ def places(group: str) -> Mapping[str, str]:
     """Return the module and the object of each name of a group, none of which is imported.
 
     Where several packages claim a name, conformask's own comes first.
-
-    Raises:
-        MissingFileError: conformask is not installed.
     """
     return {name: claims[0].place for name, claims in _claims(group).items()}
 
 
 @cache
 def _claims(group: str) -> Mapping[str, tuple[Claim, ...]]:
-    """Return the claims of a group by name: those of conformask, then those of other packages.
-
-    Raises:
-        MissingFileError: conformask is not installed.
-    """
+    """Return the claims of a group by name: those of conformask, then those of other packages."""
     _check_installed()
     claims: dict[str, tuple[Claim, ...]] = {}
     for claim in sorted(map(_claim, entry_points(group=group)), key=Claim.order):

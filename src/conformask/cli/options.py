@@ -264,11 +264,7 @@ Patches = Annotated[
 
 
 def family_option(family: names.Family | None, *, grey: bool) -> str | None:
-    """Return the family that both options choose.
-
-    Raises:
-        InvalidArgumentError: they contradict.
-    """
+    """Return the family that both options choose."""
     if grey and family is not None:
         raise InvalidArgumentError(f"--grey and --family {family} both choose the masks: give one of them")
     return "grey" if grey else family
@@ -459,11 +455,7 @@ class LossOptions:
 
     @property
     def of_objects(self) -> "Loss":
-        """The loss of objects that is chosen.
-
-        Raises:
-            InvalidArgumentError: an option that is about pixels.
-        """
+        """The loss of objects that is chosen."""
         from conformask.losses.objects import Objects
 
         of_pixels = ("distance", "window", "tolerance", "allowance", "reach")

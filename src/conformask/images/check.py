@@ -90,10 +90,6 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
 
     `needed` is the number of calibration images that the promise requires, or of groups if it is `by_group`.
     Triplets without a split are taken to be one part.
-
-    Raises:
-        ImageError: an image cannot be used, or its channels differ from the first's.
-        InvalidArgumentError: y is the truth for some, and noisy for others.
     """
     sizes: Counter[Size] = Counter()
     errors, perceptual_hashes, by_hash = [], [], defaultdict(list)

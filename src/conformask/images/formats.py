@@ -91,11 +91,7 @@ class ImageHandle:
 
 
 def header_of(array: Any, name: str = "the array", axes: str | None = None) -> Header:
-    """Return the header of an array of numpy or dask: (H, W[, C]), or as the axes say; see `arranged`.
-
-    Raises:
-        ImageError: another shape or type; the message names `name`.
-    """
+    """Return the header of an array of numpy or dask: (H, W[, C]), or as the axes say; see `arranged`."""
     if axes is not None:
         array = arranged(array, axes, name)
         space = array.shape[:-1]
@@ -116,11 +112,7 @@ def header_of(array: Any, name: str = "the array", axes: str | None = None) -> H
 
 
 def arranged(array: Any, axes: str, name: str = "the array") -> Any:
-    """Return a view (*space, C) of an array of numpy or dask whose axes, in its order, are letters of CZYX.
-
-    Raises:
-        ImageError: another number of axes than the array has, or an empty array.
-    """
+    """Return a view (*space, C) of an array of numpy or dask whose axes are letters of CZYX."""
     if array.ndim != len(axes) or array.size == 0:
         raise ImageError(f"{name} has shape {array.shape}, which does not match the given axes {axes}")
     view = array.transpose([axes.index(axis) for axis in "ZYXC" if axis in axes])
@@ -128,11 +120,7 @@ def arranged(array: Any, axes: str, name: str = "the array") -> Any:
 
 
 def image_of_array(array: Any, name: str = "the array", axes: str | None = None) -> tuple[Any, Header]:
-    """Return an array as an image (*space) or (*space, C), with its header; see `header_of`.
-
-    Raises:
-        ImageError: another shape or type; the message names `name`.
-    """
+    """Return an array as an image (*space) or (*space, C), with its header; see `header_of`."""
     header = header_of(array, name, axes)
     return array if axes is None else arranged(array, axes, name), header
 
@@ -143,11 +131,7 @@ def bits_of(dtype: np.dtype[Any]) -> int:
 
 
 def range_of(dtype: np.dtype[Any], name: str) -> DataRange | None:
-    """Return the range that a type implies, None if it implies none.
-
-    Raises:
-        ImageError: the type holds neither integers nor floats.
-    """
+    """Return the range that a type implies, None if it implies none."""
     if dtype.kind not in "buif":
         raise ImageError(f"{name} contains {dtype}; an image must contain integers or floats")
     if dtype.kind in "bf":
@@ -227,9 +211,6 @@ def time_point(path: Path, count: int | None, time: int | None, axes: str = "TYX
         count: its number of time points; None where it has no axis of time.
         time: the requested time point.
         axes: axes with time, as an example for its type of files.
-
-    Raises:
-        ImageError: there are several time points and none is named, or there is none with this number.
     """
     if count is None and time is not None:
         raise ImageError(
@@ -390,12 +371,7 @@ SMALL = 2**22
 
 
 def check_memory(item: str, size: int) -> None:
-    """Raise if an item, as messages call it, takes more bytes of memory than allowed.
-
-    Raises:
-        ImageError: it takes more.
-        InvalidArgumentError: the environment variable is not a number of bytes.
-    """
+    """Raise if an item, as messages call it, takes more bytes of memory than allowed."""
     limit = _limit()
     if size > limit:
         raise ImageError(
@@ -418,11 +394,7 @@ def check_disk(
     remedy: str = "set TMPDIR to another folder",
     error: type[ImageError | OutputError] = OutputError,
 ) -> None:
-    """Raise if a folder, by default the one for temporary files, has no room for an item of this many bytes.
-
-    Raises:
-        OutputError: it has less; or the given error.
-    """
+    """Raise if a folder, by default the one for temporary files, has no room for this many bytes."""
     folder = folder or Path(tempfile.gettempdir())
     free = shutil.disk_usage(folder).free
     if free < size:
@@ -467,10 +439,6 @@ class DiskArray:
 
 
 def zeros_on_disk(item: str, shape: tuple[int, ...], folder: Path | None = None) -> Array:
-    """Return zeros, float32, in a temporary file, whose pages the system may drop from memory.
-
-    Raises:
-        OutputError: the disk has no room for them; the message calls them `item`.
-    """
+    """Return zeros, float32, in a temporary file, whose pages the system may drop from memory."""
     check_disk(item, FLOAT32 * prod(shape), folder)
     return DiskArray(shape, np.dtype(np.float32), folder).mapped()

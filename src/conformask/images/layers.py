@@ -16,12 +16,7 @@ from conformask.records.record import Array
 
 
 def read_cues(image: UnreadImage, reading: Reading, name: str) -> Image:
-    """Read maps as float32 (K, *space), with the values that the file or array holds; `name` is for errors.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, or holds NaN or infinite values.
-    """
+    """Read maps as float32 (K, *space), with the values of the file or array; `name` is for errors."""
     if isinstance(image, Path):
         name, (array, header) = str(image), decode_with_header(image, reading.of("cues"))
     else:
@@ -35,11 +30,7 @@ def read_cues(image: UnreadImage, reading: Reading, name: str) -> Image:
 
 
 def cues_at(size: Size, cues: Image, name: str) -> Image:
-    """Return maps at the size of y_hat; those of a whole fraction of it are repeated.
-
-    Raises:
-        ImageError: they have another size.
-    """
+    """Return maps at the size of y_hat; those of a whole fraction of it are repeated."""
     check_size(size, cues.shape[1:], name)
     for axis, (side, part) in enumerate(zip(size, cues.shape[1:], strict=True), start=1):
         cues = cues if side == part else cues.repeat(side // part, axis=axis)
@@ -47,11 +38,7 @@ def cues_at(size: Size, cues: Image, name: str) -> Image:
 
 
 def check_size(size: Size, space: Size, name: str) -> None:
-    """Raise for maps with sides `space` beside a y_hat of this size.
-
-    Raises:
-        ImageError: they are no whole fraction of it; names `name`.
-    """
+    """Raise for maps with sides `space` beside a y_hat of this size."""
     if len(space) != len(size) or any(side % part for side, part in zip(size, space, strict=True)):
         raise ImageError(
             f"{name} has {size_text(space)} pixels, but y_hat has {size_text(size)}: give maps of its size, "
@@ -68,12 +55,7 @@ RegionWindow = Callable[[Places], Region]
 def read_region(
     path: Path, size: tuple[int, ...], reading: Reading = PLAIN, geometry: Geometry | None = None
 ) -> Region:
-    """Read a region of an image of this size; see `region_of_array`.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, or is no region of such an image.
-    """
+    """Read a region of an image of this size; see `region_of_array`."""
     array, header = decode_with_header(path, reading.of("region"))
     check_place(path, header, size, geometry)
     return region_of_array(array, size, str(path))
@@ -82,13 +64,7 @@ def read_region(
 def region_window(
     path: Path, size: tuple[int, ...], reading: Reading = PLAIN, geometry: Geometry | None = None
 ) -> RegionWindow:
-    """Open a region, read window by window; it does not check that the whole region is not empty.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: its header cannot be read, or is not that of a region of such an image; of a window, that
-            it cannot be decoded or has values outside [0, 1].
-    """
+    """Open a region, read window by window; it does not check that the whole region is not empty."""
     raster = open_raster(path, reading.of("region"))
     check_place(path, raster.header, size, geometry)
     if raster.header.shape != (1, *size):
@@ -102,11 +78,7 @@ def region_window(
 
 
 def check_place(path: Path, header: Header, size: tuple[int, ...], geometry: Geometry | None) -> None:
-    """Raise if an image of this size and geometry lies elsewhere than the file with this header.
-
-    Raises:
-        ImageError: says how they differ.
-    """
+    """Raise if an image of this size and geometry lies elsewhere than the file with this header."""
     if geometry is not None and header.geometry is not None and header.space == size:
         difference = header.geometry.differs(geometry)
         if difference:
@@ -117,10 +89,6 @@ def region_of_array(array: Array, size: tuple[int, ...], name: str, axes: str | 
     """Convert a mask or label image (*space) or (*space, 1), or of these axes, to a region.
 
     Whole numbers, also as floats, are inside unless they are 0; other floats in [0, 1] weight their pixels.
-
-    Raises:
-        ImageError: another shape than the image's, values outside [0, 1], or an empty region; the
-            message names `name`.
     """
     array = np.asarray(array)
     if axes is not None and array.ndim == len(axes):
@@ -133,11 +101,7 @@ def region_of_array(array: Array, size: tuple[int, ...], name: str, axes: str | 
 
 
 def check_not_empty(region: Region, name: str) -> None:
-    """Raise if a region has no pixel.
-
-    Raises:
-        ImageError: it is empty; names `name`.
-    """
+    """Raise if a region has no pixel."""
     if not region.any():
         raise ImageError(f"{name} is empty, so nothing can be promised: leave the image out")
 
@@ -162,9 +126,6 @@ def without_nan(
     """Replace NaN by 0 in a triplet's images, and remove from the region the pixels that were NaN in one.
 
     NaN in x counts only where x has the size of y_hat.
-
-    Raises:
-        ImageError: nothing is left of the region.
     """
     images = [image for image in (x, y_hat, y) if image is not None and image.shape[1:] == y_hat.shape[1:]]
     inside = not_nan(images, region)
@@ -189,13 +150,7 @@ LARGEST = 2**16 - 1
 def read_labels(
     image: UnreadImage, size: Size, reading: Reading, name: str, geometry: Geometry | None = None
 ) -> Image:
-    """Read labels (*space) or (*space, 1) of an image of this size, as float32 (1, *space).
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, is compressed as JPEG, has another size or place, or holds anything
-            but whole numbers from 0 to 65535; names an array `name`.
-    """
+    """Read labels (*space) or (*space, 1) of an image of this size, as float32 (1, *space)."""
     if isinstance(image, Path):
         name, (array, header) = str(image), decode_with_header(image, reading.of("labels"))
         refuse_lossy(header, name)
@@ -213,21 +168,13 @@ def read_labels(
 
 
 def refuse_lossy(header: Header, name: str) -> None:
-    """Raise for labels in a file whose values are not those that were saved.
-
-    Raises:
-        ImageError: it is compressed as JPEG; names `name`.
-    """
+    """Raise for labels in a file whose values are not those that were saved."""
     if header.is_lossy:
         raise ImageError(f"{name} is compressed as JPEG, which changes labels: save them as PNG or TIFF")
 
 
 def check_labels(array: Array, name: str) -> None:
-    """Raise for labels that are not whole numbers.
-
-    Raises:
-        ImageError: they are none, or beyond 65535; names `name`.
-    """
+    """Raise for labels that are not whole numbers."""
     if not ((array >= 0) & (array <= LARGEST) & (array == np.floor(array))).all():
         raise ImageError(
             f"{name} holds labels that are not whole numbers from 0 to {LARGEST}: give 0 to the background "
@@ -239,9 +186,6 @@ def components(image: Image, threshold: float, name: str) -> Image:
     """Label the parts of an image (C, *space) above a threshold that hang together, float32 (1, *space).
 
     Channels are averaged; pixels hang together by a side, not by a corner.
-
-    Raises:
-        ImageError: there are more than 65535 of them; names `name`.
     """
     labels, count = scipy.ndimage.label(image.mean(axis=0) > threshold)
     if count > LARGEST:

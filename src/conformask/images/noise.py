@@ -87,9 +87,6 @@ def estimate_noise(pairs: Iterable[Pair], offset: float | None = None) -> Photon
     image, separates the two; without it the offset is 0, or the read noise is 0 if the line demands an
     offset. The variances are the same. Pixels without a photon in a detector without an offset count as
     clipped: of such images only the brighter parts are used.
-
-    Raises:
-        ImageError: the repeats differ in size or not at all, or vary too little in brightness for a line.
     """
     means, variances, at_end = (np.concatenate(parts) for parts in zip(*map(_measured, pairs), strict=True))
     darkest, brightest = np.quantile(means, (0.0005, 0.9995)).tolist()
@@ -752,9 +749,6 @@ def with_reach(loss: Loss, images: Triplets) -> Loss:
 
     A larger reach only makes masks smaller, and clean losses grow with the mask. So a promise holds if the
     reach is at least that of the noise, on whichever images it was measured.
-
-    Raises:
-        InvalidArgumentError: the noise of one repeat shows no reach, or that of two none for "exact".
     """
     if not isinstance(loss, CleanLoss) or loss.reach is not None or not images.reference.is_noisy:
         return loss
@@ -772,11 +766,7 @@ def with_reach(loss: Loss, images: Triplets) -> Loss:
 
 
 def refuse_short_reach(terms: LossTerms, measures: Mapping[str, ReferenceMeasures]) -> None:
-    """Refuse a loss whose reach is shorter than that of the noise of these images.
-
-    Raises:
-        InvalidArgumentError: says the reach to give.
-    """
+    """Refuse a loss whose reach is shorter than that of the noise of these images."""
     pooled, allowance = pooled_correlation(measures.values()), terms.allowance
     if pooled is None or allowance is None or terms.reach is None:
         return

@@ -69,11 +69,7 @@ class DatasetImage:
     key: str | int
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Array:
-        """Return the image, with the axes that the dataset gives it.
-
-        Raises:
-            ImageError: the item has no such image.
-        """
+        """Return the image, with the axes that the dataset gives it."""
         item = self.dataset[self.index]
         try:
             image = item[self.key]
@@ -95,13 +91,7 @@ Keys = Sequence[str | int] | Mapping[str, str | int]
 
 
 def images_of(dataset: Any, keys: Keys | None) -> tuple[dict[str, list[DatasetImage]], str]:
-    """Return the images of every item by role, and their axes, taken from the first item.
-
-    Raises:
-        InvalidArgumentError: a dataset without length or indexing, items of fewer than two images or more
-            than five, or keys of unknown roles.
-        ImageError: images of other axes than (C, H, W) or (C, D, H, W).
-    """
+    """Return the images of every item by role, and their axes, taken from the first item."""
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise InvalidArgumentError(
             f"{type(dataset).__name__} has no items by index: give a sequence or a torch Dataset with a "
@@ -339,11 +329,6 @@ def image_and_header(
     Alpha is dropped, palettes become RGB, the orientation is applied. The range follows from the bits of the
     file, 8 bit (0, 255), 12 bit (0, 4095), 16 bit (0, 65535), float (0, 1), unless it is given; it is never
     guessed from the content.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: it cannot be decoded, has several time points, takes more memory than allowed, or holds
-            NaN or values outside the range; messages call an array `name`.
     """
     if isinstance(image, Path):
         name, (array, header) = str(image), decode_with_header(image, reading)
@@ -471,11 +456,6 @@ def write_image(path: Path | str, image: Image, bits: int = 8, round_down: bool 
 
     Values are rounded to the nearest level, or down (for masks): then no value read back is above the
     one given. An image that is already quantised comes back identical.
-
-    Raises:
-        ImageError: NaN, values outside [0, 1], or channels that the file cannot hold.
-        InvalidArgumentError: another suffix or number of bits.
-        OutputError: the file cannot be written.
     """
     path = Path(path)
     kind = FORMATS.get(path.suffix.lower())
@@ -516,12 +496,7 @@ def _check_writable(path: Path, image: Image, holds_floats: bool) -> None:
 
 
 def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
-    """Return the images of a folder, sorted, without hidden ones and files in a folder that is one image.
-
-    Raises:
-        MissingFileError: there is no such folder, or no image in it.
-        InvalidArgumentError: a name that could not name a file in an output folder.
-    """
+    """Return the images of a folder, sorted, without hidden ones and files in a folder that is one image."""
     folder = Path(folder)
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
@@ -614,13 +589,7 @@ def grid(size: Size, block: int | None = None) -> Iterator[Places]:
 
 
 def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: SourceImage) -> None:
-    """Write a mask (C, *space), or (C, T, *space) of a time series, from its blocks, wholly or not at all.
-
-    Raises:
-        InvalidArgumentError: a suffix that no mask file has.
-        ImageError: a mask of channels or axes that the file cannot hold.
-        OutputError: the file cannot be written.
-    """
+    """Write a mask (C, *space), or (C, T, *space) of a time series, from its blocks, wholly or not at all."""
     kind = FORMATS.get(known_suffix(path))
     if kind is None or kind.write_blocks is None:
         writers = {suffix: kind for suffix, kind in FORMATS.usable().items() if kind.write_blocks}
@@ -657,12 +626,7 @@ class Raster:
         return self.header.space
 
     def read(self, places: Places) -> Image:
-        """Read a window as float32 (C, *space) in [0, 1], by the rules of read_image.
-
-        Raises:
-            ImageError: it cannot be decoded, takes more memory than allowed, or holds NaN or values outside
-                the range; its message says where.
-        """
+        """Read a window as float32 (C, *space) in [0, 1], by the rules of read_image."""
         spans = zip(("planes", "rows", "columns")[-len(places) :], places, strict=True)
         name = f"{self.name} ({', '.join(f'{axis} {span.start} to {span.stop}' for axis, span in spans)})"
         window = self.window(places)
@@ -686,12 +650,7 @@ class Raster:
 
 
 def open_raster(image: UnreadImage, reading: Reading = PLAIN, name: str = "the array") -> Raster:
-    """Open an image file of any type, or an array that messages call `name`, without decoding it yet.
-
-    Raises:
-        MissingFileError: there is no such file.
-        ImageError: its header cannot be read, it has several time points, or a zarr lacks chunks.
-    """
+    """Open an image file of any type, or an array that messages call `name`, without decoding it yet."""
     if not isinstance(image, Path):
         array, header = image_of_array(np.asarray(image), name, reading.axes)
         return Raster(name, header, reading, window_of(array))

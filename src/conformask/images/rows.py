@@ -94,12 +94,7 @@ class TripletRow:
         return Reference(1, reading.noise_model) if self.noisy else CLEAN
 
     def read(self, reading: Reading) -> Triplet:
-        """Read the triplet.
-
-        Raises:
-            ImageError: an image cannot be read, y and y_hat have different shapes or lie in different places,
-                or a region is empty.
-        """
+        """Read the triplet."""
         (x, x_header), (y_hat, y_hat_header) = self._image("x", reading), self._image("y_hat", reading)
         y, y_header = (None, None) if self.y is None else self._image("y", reading)
         half = None
@@ -148,9 +143,6 @@ class TripletRow:
         """Return the mean of y and its repeat, and half their difference.
 
         Two of one file are its first and its second half of the channels.
-
-        Raises:
-            ImageError: they have different shapes or places, or are the same image.
         """
         repeat, header = self._image("repeat", reading)
         if isinstance(self.y, Path) and self.y == self.repeat:
@@ -245,9 +237,6 @@ def grouping(where: str, reading: Reading) -> Callable[[TripletRow], str]:
         where: a regular expression whose one group, in brackets, is found in every name; or "patient", the
             hash of the patient that the file of y_hat names or, where it names none, the file of x.
         reading: how files are read.
-
-    Raises:
-        InvalidArgumentError: it is neither; later, if a name or file does not give a group.
     """
 
     def patient(row: TripletRow) -> str:
@@ -305,12 +294,7 @@ def parts_of(
     guarantee: Guarantee | None,
     confidence: float | None,
 ) -> tuple[str, ...]:
-    """Return the part of each image, given its group; see `Triplets.split`.
-
-    Raises:
-        InvalidArgumentError: fractions that are not four positive numbers which sum to 1, an invalid
-            guarantee, or too few groups; the message says how many it takes.
-    """
+    """Return the part of each image, given its group; see `Triplets.split`."""
     if fractions is None and guarantee is None:
         return tuple(part_of(group, seed) for group in groups)
     promise = guarantee_by_name(guarantee or "marginal", confidence)
@@ -369,9 +353,6 @@ def part_of_tile(file: str, tile: str, split: str = "file", seed: int = 0) -> st
     `file` keeps whole files together; `within` does so for train and selection and assigns the tiles of all
     other files to calibration and test; `tile` assigns all four by tile; `paper` does so too, and allows
     tiles to overlap.
-
-    Raises:
-        InvalidArgumentError: another `split`.
     """
     check_split(split)
     if split in ("tile", "paper"):
@@ -485,10 +466,6 @@ def rows_of_manifest(path: Path, cues: str | None = None, objects: str | None = 
     """Read and check every line of a manifest, as an editor or Excel saves it; `cues` names their column.
 
     Columns OBJECTS/y_hat and OBJECTS/y, where there are any, hold the labels of objects.
-
-    Raises:
-        MissingFileError: the manifest or a file that it names does not exist.
-        InvalidArgumentError: a column is missing or a value is not allowed; names the line.
     """
     if not os.path.isfile(path):
         raise MissingFileError(f"{path} does not exist")
@@ -655,9 +632,6 @@ def with_labels(rows: list[TripletRow], folder: Path, reading: Reading) -> list[
     """Return the rows with the labels of their objects, folder/LABELS/y_hat/NAME and y/NAME.
 
     Labels of y are left out where there is no folder of them.
-
-    Raises:
-        MissingFileError: there is no folder of labels of y_hat, or no file of the name of an image.
     """
     if reading.objects is None or reading.components_above is not None:
         return rows
@@ -682,10 +656,6 @@ def _with_repeats(rows: list[TripletRow], folder: Path, reading: Reading) -> lis
     """Return the rows with the repeats of each: in a folder NAME_1 and NAME_2, or NAME_1 alone for all.
 
     A file NAME with two time points, or twice the channels of y_hat, holds both.
-
-    Raises:
-        MissingFileError: one of them is missing, or there is one of no image.
-        ImageError: a file NAME has neither.
     """
     files = by_stem(folder)
     for row in rows:
@@ -707,11 +677,7 @@ def _with_repeats(rows: list[TripletRow], folder: Path, reading: Reading) -> lis
 
 
 def _repeats_in(path: Path, row: TripletRow, reading: Reading) -> dict[str, Path]:
-    """Return the file of NAME_1 and NAME_2: two time points of one, or one of which both are channels.
-
-    Raises:
-        ImageError: it is neither.
-    """
+    """Return the file of NAME_1 and NAME_2: two time points of one, or one of which both are channels."""
     count, names = times_of(path, reading), [f"{row.name}_{place}" for place in (1, 2)]
     if count == 2:
         return {name: path.with_name(f"{path.name}#t={time}") for time, name in enumerate(names)}
@@ -765,11 +731,7 @@ def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator
 
 
 def by_stem(folder: Path) -> dict[str, Path]:
-    """Return the images of a folder by their names without suffix, sorted.
-
-    Raises:
-        ImageError: two have the same.
-    """
+    """Return the images of a folder by their names without suffix, sorted."""
     files: dict[str, Path] = {}
     for path in list_images(folder):
         stem, _ = name_and_suffix(path)
@@ -817,20 +779,12 @@ class Provenance:
         write_json(folder / FILE, dict(vars(self)))
 
     def claim(self, folder: Path, files: Iterable[str]) -> None:
-        """Write triplets.json, which claims these files, relative to the folder, before they are written.
-
-        Raises:
-            OutputError: something lies there that no record of conformask claims.
-        """
+        """Write triplets.json, which claims these files, relative to the folder, before they are written."""
         claim(folder / FILE, dict(vars(self)), files)
 
     @classmethod
     def load(cls, folder: Path, network: str | None = None) -> "Provenance":
-        """Read triplets.json, if there is one; `network` is the maker of y_hat, if the file names none.
-
-        Raises:
-            MismatchError: it names another network, its triplets are not finished, or it is damaged.
-        """
+        """Read triplets.json, if there is one; `network` is the maker of y_hat, if the file names none."""
         path = folder / FILE
         record = _record(folder)
         if record.get("predictor"):  # as conformask 0.1 wrote it

@@ -149,11 +149,7 @@ class RoleDistances(NamedTuple):
 
 
 def role_distances(triplet: Triplet) -> RoleDistances | None:
-    """Return the distances of a triplet, x resized to y; None where x has other channels.
-
-    Raises:
-        ValueError: the truth is unknown.
-    """
+    """Return the distances of a triplet, x resized to y; None where x has other channels."""
     x, y_hat, y, region = triplet.x, triplet.y_hat, triplet.truth(), triplet.region
     if len(x) != len(y):
         return None
@@ -246,12 +242,7 @@ class DatasetSummary:
 
 
 def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
-    """Read every triplet once and return the facts.
-
-    Raises:
-        ImageError: an image cannot be used, or its channels differ from the first's.
-        InvalidArgumentError: the truth is not known.
-    """
+    """Read every triplet once and return the facts."""
     if not triplets.has_truth:
         raise InvalidArgumentError(
             "these triplets have no y, but the truth is needed here: add a folder y/ or, where nobody has "

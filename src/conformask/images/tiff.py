@@ -120,11 +120,7 @@ def interval_of_imagej(metadata: Mapping[str, Any]) -> dict[str, str]:
 
 
 def other_files(path: Path, xml: str) -> list[Path]:
-    """Return the files beside a TIFF file, or in folders beside it, where its OME-XML says that planes lie.
-
-    Raises:
-        ImageError: one lies elsewhere: an image that was copied from somebody could name any file.
-    """
+    """Return the files beside a TIFF file, or in folders there, where its OME-XML says that planes lie."""
     folder = path.parent.resolve()
     names = {uuid.get("FileName", "") for uuid in _root_of_xml(xml).iterfind(".//{*}UUID")}
     others = {name: (folder / name).resolve() for name in names - {"", path.name}}
@@ -135,11 +131,7 @@ def other_files(path: Path, xml: str) -> list[Path]:
 
 
 def check_planes(path: Path, xml: str, pages: int) -> None:
-    """Raise for OME-XML with more planes than there can be, since tifffile would list them all.
-
-    Raises:
-        ImageError: there are too many, or planes are said to lie outside the folder.
-    """
+    """Raise for OME-XML with more planes than there can be, since tifffile would list them all."""
     others = [file for file in other_files(path, xml) if file.is_file()]
     most_planes = max(MOST_PLANES, pages + sum(file.stat().st_size // SMALLEST_PLANE for file in others))
     for pixels in _root_of_xml(xml).iterfind("{*}Image/{*}Pixels"):
@@ -160,9 +152,6 @@ def check_depths(path: Path, xml: str, time: int, geometry: Geometry, count: int
 
     They may go up or down. Positions that are not lengths are ignored, and so are those of a stage that
     stood still while the focus moved.
-
-    Raises:
-        ImageError: the steps between planes differ, or are not the spacing along z.
     """
     planes, unit, spacing = planes_of_xml(xml), geometry.unit, geometry.spacing[0]
     depths = np.array([_depth(planes.get((str(time), str(z)), {}), unit) for z in range(count)])
@@ -233,11 +222,7 @@ class Placement:
 
 
 def image_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the first of the multiscales in the attributes of a group, of NGFF 0.4 or 0.5.
-
-    Raises:
-        KeyError, IndexError, TypeError: there is none.
-    """
+    """Return the first of the multiscales in the attributes of a group, of NGFF 0.4 or 0.5."""
     image: Mapping[str, Any] = attributes.get("ome", attributes)["multiscales"][0]
     return image
 
@@ -253,11 +238,7 @@ def _letter(axis: Mapping[str, Any]) -> str:
 
 
 def placement_of(image: Mapping[str, Any]) -> Placement:
-    """Return the placement of the highest resolution, by its dataset's transformations, then the image's.
-
-    Raises:
-        KeyError, TypeError, ValueError: the metadata do not follow NGFF.
-    """
+    """Return the placement of the highest resolution, by its dataset's transformations, then the image's."""
     axes = image["axes"]
     scale, translation, scaled = [1.0] * len(axes), [0.0] * len(axes), False
     for holder in (image["datasets"][0], image):
@@ -296,9 +277,6 @@ def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
     """Write a mask of 16 bits as a tiled OME-TIFF, [T][Z]YX or [T][Z]YXS, using a temporary file.
 
     A large mask, but for labels, has smaller levels, y and x halved, as SubIFDs.
-
-    Raises:
-        OSError: the disk is full.
     """
     import tifffile
 
@@ -426,11 +404,7 @@ class PageStack:
     _lock: Lock = field(default_factory=Lock)
 
     def at(self, time: int | None) -> "PageStack":
-        """Return the planes of one time point.
-
-        Raises:
-            ImageError: there are several and none is named, or there is none with this number.
-        """
+        """Return the planes of one time point."""
         return PageStack(self.path, self.series, self.axes, time_point(self.path, self.times, time))
 
     @property
@@ -505,9 +479,6 @@ class PageStack:
 
         Pixels stored as one array are mapped; other planes are decoded when first requested, into a
         temporary file.
-
-        Raises:
-            ImageError: the temporary file would fill the disk.
         """
         if self.is_mapped:
             return lambda depth: self._map()
@@ -577,11 +548,7 @@ def _open(pages: Sequence[Any]) -> Iterator[None]:
 
 
 def stack_of(path: Path, file: Any, named_axes: str | None) -> PageStack:
-    """Return the only image of an open TIFF file, with the named axes if there are as many as stored ones.
-
-    Raises:
-        ImageError: it holds several images, a stack whose axes are unknown, or less than it states.
-    """
+    """Return the only image of an open TIFF file, with the named axes if there are as many as stored ones."""
     _check_chain(path, file)
     _check_images(path, file)
     if file.ome_metadata:
@@ -691,12 +658,7 @@ ALPHA = (1, 2)
 
 @contextmanager
 def open_tiff(path: Path, reading: Reading, time: int | None) -> Iterator[ImageHandle]:
-    """Open the only image of a TIFF file, or one time point of it.
-
-    Raises:
-        ImageError: it is a stack of unknown axes, has several time points and none is named, has unsupported
-            colours, or strips or tiles of it are missing.
-    """
+    """Open the only image of a TIFF file, or one time point of it."""
     import tifffile
 
     with tifffile.TiffFile(path) as file:

@@ -74,11 +74,7 @@ def batches_of(triplets: Iterable[Triplet], batch_size: int = BATCH_SIZE) -> Ite
 
 
 def of_same_channels(triplets: Iterable[Triplet]) -> Iterator[Triplet]:
-    """Yield the triplets in order.
-
-    Raises:
-        ImageError: the channels of one differ from those of the first.
-    """
+    """Yield the triplets in order."""
     first: Triplet | None = None
     for triplet in triplets:
         first = first or triplet
@@ -172,12 +168,7 @@ class UnreadTriplets:
         return ((name, self.geometry(index)) for index, name in enumerate(self.names))
 
     def window(self, length: str) -> PhysicalWindow:
-        """Return the window with a side such as "5mm" or "20um" in pixels of the first image.
-
-        Raises:
-            InvalidArgumentError: the first image has no spacing.
-            ImageError: its header cannot be read.
-        """
+        """Return the window with a side such as "5mm" or "20um" in pixels of the first image."""
         geometry = self.geometry(0)
         if geometry is None:
             raise InvalidArgumentError(
@@ -287,11 +278,7 @@ class UnreadTriplets:
 
     @property
     def reference(self) -> Reference:
-        """What every y is: the truth, or repeats with noise; the truth, too, where there is no y.
-
-        Raises:
-            InvalidArgumentError: it is not the same for all of them; names two.
-        """
+        """What every y is: the truth, or repeats with noise; the truth, too, where there is no y."""
         references = {row.reference(self.reading): row.name for row in self._rows[::-1] if row.y is not None}
         if len(references) > 1:
             (one, first), (other, second), *_ = references.items()
@@ -311,11 +298,7 @@ class UnreadTriplets:
         )
 
     def cues(self, index: int) -> Image:
-        """Read the maps of a triplet, (K, *space) of any range.
-
-        Raises:
-            ImageError: they cannot be read, or hold NaN or infinite values.
-        """
+        """Read the maps of a triplet, (K, *space) of any range."""
         return self._rows[index].read_cues(self.reading)
 
     @property
@@ -737,11 +720,7 @@ class Splits:
 
 
 def refuse_others(*arguments: object) -> None:
-    """Raise for anything but Triplets, such as a DataLoader; None is allowed.
-
-    Raises:
-        InvalidArgumentError: its message says what to give instead.
-    """
+    """Raise for anything but Triplets, such as a DataLoader; None is allowed."""
     for argument in arguments:
         if argument is not None and not isinstance(argument, Triplets):
             dataset = "LOADER.dataset" if hasattr(argument, "dataset") else "DATASET"

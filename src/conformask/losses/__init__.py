@@ -57,9 +57,6 @@ def loss(choice: AnyLoss, weights_path: str | Path | None = None) -> Loss:
             ...), which compares the masked images as the paper does; an object such as a `CustomErrorMap`; or
             a callable (a, b) -> (N,), which is a distance; the name of one that an installed package adds.
         weights_path: see `distances.distance`.
-
-    Raises:
-        InvalidArgumentError: an unknown name, or something else.
     """
     choice = installed(choice)
     if isinstance(choice, Loss):
@@ -79,10 +76,6 @@ def loss_of_terms(
         terms: names and numbers of the loss.
         part: the distance or error map, where it is not named in the terms but a user's own.
         weights_path: see `distances.distance`.
-
-    Raises:
-        InvalidArgumentError: an unknown name, a distance without a map where one is needed, a number that is
-            missing, not allowed, or given where it means nothing.
     """
     if terms.iou is not None:
         return Objects(cast("OfObjects", terms.over), terms.iou)
@@ -114,12 +107,7 @@ def loss_of_terms(
 
 
 def stored_loss(terms: LossTerms, given: AnyLoss | None = None, code: str | None = None) -> Loss:
-    """Return the loss that a run folder names; a user's own is passed as an argument, never imported.
-
-    Raises:
-        MismatchError: another one was given, or none where it is a user's own; or its code is not that of
-            which the hash was kept.
-    """
+    """Return the loss that a run folder names; a user's own is passed as an argument, never imported."""
     built_in = terms.iou is not None or is_built_in(terms.distance)
     if given is None and not (built_in or terms.distance in CHOICES):
         raise MismatchError(

@@ -142,11 +142,7 @@ class CleanLoss(MapLoss):
     def products(
         self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images
     ) -> "Products":
-        """Return the products of the errors of two repeats, and what their allowance is computed from.
-
-        Raises:
-            InvalidArgumentError: the reach of the noise is not known.
-        """
+        """Return the products of the errors of two repeats, and what their allowance is computed from."""
         if self.reach is None:
             raise InvalidArgumentError(
                 "the reach of the noise of repeats is not known: give reach= (--reach), as `conformask "

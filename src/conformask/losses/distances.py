@@ -37,22 +37,14 @@ class CustomDistance:
         return name_of(self.function)
 
     def __call__(self, a: Images, b: Images) -> PerImage:
-        """Return the callable's value.
-
-        Raises:
-            InvalidArgumentError: the value is not one finite number for each image.
-        """
+        """Return the callable's value."""
         with full_precision(a):
             value = self.function(a, b)
         return one_per_image(value, len(a), f"distance {self.name!r}")
 
 
 def one_per_image(value: object, n: int, what: str) -> PerImage:
-    """Check and return the value of a user's callable for n images; `what` names the callable.
-
-    Raises:
-        InvalidArgumentError: it is not one finite number for each image.
-    """
+    """Check and return the value of a user's callable for n images; `what` names the callable."""
     if not isinstance(value, Tensor) or value.shape != (n,):
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise InvalidArgumentError(
@@ -69,9 +61,6 @@ class Lp:
     """The paper's p-norm to the power p, divided by the number of values; summed in float64.
 
     Images in [0, 1] are at most 1 apart. Monotone: the smaller the mask, the smaller the distance.
-
-    Raises:
-        InvalidArgumentError: p < 1, for which (P1) is not convex, or infinite.
     """
 
     p: float
@@ -136,10 +125,6 @@ def distance(
             "lpips_vgg", or your own object or callable.
         weights_path: where the weights of a named distance's network are: torchvision's file, or its folder;
             by default torch hub's. It is looked for at the first call.
-
-    Raises:
-        InvalidArgumentError: an unknown name, an exponent below 1, something that cannot be called, a
-            callable with the name of another distance, or weights for a distance that takes none.
     """
     if weights_path is not None:
         return _perceptual(choice)(weights_path=weights_path)
@@ -156,11 +141,7 @@ def distance(
 
 
 def installed(choice: Any) -> Any:
-    """Return the distance, error map or loss that an installed package adds by this name; else the choice.
-
-    Raises:
-        MismatchError: the package is broken, several packages add this name, or it gives another name itself.
-    """
+    """Return the distance, error map or loss that an installed package adds by this name; else the choice."""
     added = CHOICES.get(choice, choice) if isinstance(choice, str) else choice
     if added is choice or isinstance(added, str):
         return added

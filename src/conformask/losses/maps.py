@@ -109,12 +109,7 @@ MAPS: Mapping[str, Callable[..., ErrorMap]] = {
 
 
 def error_map(choice: object, weights_path: str | Path | None = None) -> ErrorMap:
-    """Return the error map with this name, or the given object.
-
-    Raises:
-        InvalidArgumentError: an unknown name, a distance that compares whole images, an object that is no
-            error map, or a user's map with the name of a built-in one.
-    """
+    """Return the error map with this name, or the given object."""
     asked, choice = choice, installed(choice)
     if is_map(choice):
         if isinstance(choice, CustomErrorMap) and is_built_in(choice.name):
@@ -203,11 +198,7 @@ class MapLoss(Loss):
 
 
 def checked_tolerance(tolerance: float | str, errors: AnyMap) -> float:
-    """Return the error above which a pixel is wrong, given as a number, or such as "5%" of the range.
-
-    Raises:
-        InvalidArgumentError: it is negative or NaN, or has another unit.
-    """
+    """Return the error above which a pixel is wrong, given as a number, or such as "5%" of the range."""
     tolerance = tolerance_of(tolerance, LossTerms(distance=error_map(errors).name), None)
     if not tolerance >= 0:
         raise InvalidArgumentError(f"tolerance = {tolerance:g}: must be an error of at least 0")

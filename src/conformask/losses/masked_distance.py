@@ -74,11 +74,7 @@ class CustomLossOfImages(LossOfImages):
         return self.y_hat
 
     def of(self, mask: Images) -> PerImage:
-        """Check and return the callable's value.
-
-        Raises:
-            InvalidArgumentError: the value is not one finite number for each image.
-        """
+        """Check and return the callable's value."""
         with full_precision(mask):
             value = self.loss.function(mask, self.y, self.y_hat, self.region)
         return one_per_image(value, len(mask), f"loss {self.loss.name!r}")

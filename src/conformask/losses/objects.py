@@ -180,11 +180,7 @@ class Objects(Loss):
 
 
 def labels_of(batch: Batch) -> Images:
-    """Return the labels of y_hat of each image, (N, 1, *space).
-
-    Raises:
-        MismatchError: there are none.
-    """
+    """Return the labels of y_hat of each image, (N, 1, *space)."""
     if batch.cues is None:
         raise _without_labels(batch)
     return batch.cues[:, -1:]

@@ -61,10 +61,6 @@ def weights_file(name: str, backbone: Backbone, weights_path: str | Path | None)
     """Return the file with a backbone's weights: the given one, or torchvision's file name in a folder.
 
     The folder is the given one or, without any, torch hub's `checkpoints` (below TORCH_HOME).
-
-    Raises:
-        InvalidArgumentError: torchvision is missing.
-        MissingFileError: no such file; says where it is published and where to put it.
     """
     url = str(_torchvision(name).get_model_weights(backbone.architecture)["IMAGENET1K_V1"].url)
     hub = Path(torch.hub.get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
@@ -79,12 +75,7 @@ def weights_file(name: str, backbone: Backbone, weights_path: str | Path | None)
 
 
 def features(name: str, backbone: Backbone, path: Path) -> nn.Sequential:
-    """Load the backbone's layers with the weights in this file, of which only `features.*` is read.
-
-    Raises:
-        InvalidArgumentError: torchvision is missing.
-        MismatchError: the file cannot be read or is of another network.
-    """
+    """Load the backbone's layers with the weights in this file, of which only `features.*` is read."""
     with torch.device("meta"):  # saves memory and random numbers: the weights are replaced
         layers: nn.Sequential = _torchvision(name).get_model(backbone.architecture, weights=None).features
     try:
@@ -99,11 +90,7 @@ def features(name: str, backbone: Backbone, path: Path) -> nn.Sequential:
 
 
 def packaged(name: str, file: str) -> dict[str, Tensor]:
-    """Load the few weights that torchmetrics ships with a distance, as tensors on the CPU.
-
-    Raises:
-        MissingFileError: this torchmetrics does not ship them.
-    """
+    """Load the few weights that torchmetrics ships with a distance, as tensors on the CPU."""
     path = Path(str(files("torchmetrics.functional.image"))) / file
     if not path.is_file():
         raise MissingFileError(f"{name} needs {path}: pip install 'torchmetrics>=1.7'")
@@ -127,11 +114,7 @@ def _torchvision(name: str) -> Any:
 
 
 def check_size(name: str, images: Images, smallest_side: int) -> None:
-    """Refuse images smaller than a distance's smallest side.
-
-    Raises:
-        InvalidArgumentError: a side is shorter; says the sides needed and found.
-    """
+    """Refuse images smaller than a distance's smallest side."""
     if min(images.shape[2:]) < smallest_side:
         raise InvalidArgumentError(
             f"{name} needs images of at least {smallest_side} pixels per side, but these have "
@@ -140,11 +123,7 @@ def check_size(name: str, images: Images, smallest_side: int) -> None:
 
 
 def three_channels(name: str, images: Images) -> Images:
-    """Return (N, 3, *space) in float32: colour unchanged, grey repeated.
-
-    Raises:
-        InvalidArgumentError: neither 1 nor 3 channels.
-    """
+    """Return (N, 3, *space) in float32: colour unchanged, grey repeated."""
     if images.shape[1] not in (1, 3):
         raise InvalidArgumentError(
             f"{name} needs grey or colour images (1 or 3 channels), but these have {images.shape[1]}"
@@ -185,9 +164,6 @@ class Lpips:
     Attributes:
         net: "squeeze" (the smallest, from 17 pixels a side), "alex" (31) or "vgg" (16).
         weights_path: the file of the backbone's weights, or its folder.
-
-    Raises:
-        InvalidArgumentError: an unknown net.
     """
 
     net: str = "squeeze"
@@ -208,12 +184,6 @@ class Lpips:
         """Compute LPIPS(a, b) of each image, float32, shape (N,), >= 0 without an upper bound.
 
         For a volume it is the mean over its slices.
-
-        Raises:
-            InvalidArgumentError: images below the net's smallest side or of other than 1 or 3 channels, or
-                torchvision is missing.
-            MissingFileError: the backbone's weights are not there.
-            MismatchError: the file holds other weights.
         """
         layers = self._layers(slices_of(a), slices_of(b))
         return means_over_slices(torch.stack([image_means(layer) for layer in layers]).sum(dim=0), len(a))
@@ -301,19 +271,11 @@ class Ssim:
     upper_bound = DISTANCES["ssim"].upper_bound
 
     def __call__(self, a: Images, b: Images) -> PerImage:
-        """Compute 1 - SSIM(a, b) of each image, float32, shape (N,), in [0, 2].
-
-        Raises:
-            InvalidArgumentError: an image is smaller than the window.
-        """
+        """Compute 1 - SSIM(a, b) of each image, float32, shape (N,), in [0, 2]."""
         return 1 - _similarity(a, b)[0]
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
-        """Return 1 - SSIM at each pixel, whose mean is the distance.
-
-        Raises:
-            InvalidArgumentError: an image is smaller than the window.
-        """
+        """Return 1 - SSIM at each pixel, whose mean is the distance."""
         return 1 - _similarity(y, y_hat)[1]
 
 

@@ -63,12 +63,7 @@ class WindowLoss(MapLoss):
         return {"window": self.side, "length": self.length}
 
     def sides(self, dimensions: int) -> tuple[int, ...]:
-        """Return the sides of the window along each axis, in pixels.
-
-        Raises:
-            InvalidArgumentError: the window is a length, and the images state no spacing.
-            MismatchError: the window has another number of axes.
-        """
+        """Return the sides of the window along each axis, in pixels."""
         if self.side is None:
             raise InvalidArgumentError(
                 f"the window of {self.length} has no number of pixels yet: these images state no spacing"
@@ -341,11 +336,7 @@ def running_means(values: Array, side: int) -> Array:
 
 
 def sides_of(side: int | tuple[int, ...], dimensions: int) -> tuple[int, ...]:
-    """Return the sides of the window along each axis.
-
-    Raises:
-        MismatchError: the window has another number of axes.
-    """
+    """Return the sides of the window along each axis."""
     sides = (side,) * dimensions if isinstance(side, int) else side
     if len(sides) != dimensions:
         raise MismatchError(

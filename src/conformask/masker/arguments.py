@@ -30,11 +30,6 @@ def pair_of(
         x: a tensor of floats (N, Cx, *space), an array (*space) or (*space, Cx), or a Triplet, which has
             both.
         y_hat: the network's output, of the same kind; None with a Triplet.
-
-    Raises:
-        InvalidArgumentError: one is a tensor and one an array, or the numbers of images differ or are 0.
-        ImageError: values outside the range, NaN that means nothing, infinity, or a tensor of integers.
-        MismatchError: other axes than those of the calibration images, or integers of another type or range.
     """
     if isinstance(x, Triplet):
         if y_hat is not None:
@@ -61,12 +56,7 @@ def facts_of(triplet: Triplet) -> dict[str, Any]:
 
 
 def batch_of(card: CalibrationCard, role: str, image: Tensor | Array) -> Images:
-    """Return x, y_hat or y, an array or a tensor (N, C, *space), as a batch in [0, 1], without gradients.
-
-    Raises:
-        ImageError: values outside the range, NaN that means nothing, infinity, or a tensor of integers.
-        MismatchError: other axes than those of the calibration images, or integers of another type or range.
-    """
+    """Return x, y_hat or y, an array or a tensor (N, C, *space), as a batch in [0, 1], without gradients."""
     if not isinstance(image, Tensor):
         return torch.from_numpy(image_of(card, role, image))[None]
     if not image.is_floating_point():
@@ -91,12 +81,7 @@ def batch_of(card: CalibrationCard, role: str, image: Tensor | Array) -> Images:
 
 
 def image_of(card: CalibrationCard, role: str, image: Any) -> Image:
-    """Return an array, or what numpy makes one of, as x, y_hat or y: (C, *space) in [0, 1].
-
-    Raises:
-        ImageError: values outside the range, NaN that means nothing, or infinity.
-        MismatchError: other axes than those of the calibration images, or integers of another type or range.
-    """
+    """Return an array, or what numpy makes one of, as x, y_hat or y: (C, *space) in [0, 1]."""
     array = np.asarray(image)
     card.check_axes(role, array.shape)
     reading = card.reading_of(role, array.dtype)
@@ -107,11 +92,7 @@ def image_of(card: CalibrationCard, role: str, image: Any) -> Image:
 
 
 def cues_of(card: CalibrationCard, cues: Tensor | Array) -> Tensor:
-    """Return maps beside y_hat, an array or a tensor (N, K, *space), as a batch with the same values.
-
-    Raises:
-        ImageError: NaN or infinite values, or for a promise about objects labels that are not whole numbers.
-    """
+    """Return maps beside y_hat, an array or a tensor (N, K, *space), as a batch with the same values."""
     if isinstance(cues, Tensor):
         maps = cues.detach().float()
     else:
@@ -122,11 +103,7 @@ def cues_of(card: CalibrationCard, cues: Tensor | Array) -> Tensor:
 
 
 def inside(role: str, image: Images, data_range: tuple[float, float] = UNIT) -> Images:
-    """Return a batch whose values are in [0, 1]; messages call these `data_range`.
-
-    Raises:
-        ImageError: values outside [0, 1], or NaN.
-    """
+    """Return a batch whose values are in [0, 1]; messages call these `data_range`."""
     if not bool(((image >= -SLACK) & (image <= 1 + SLACK)).all()):
         low, high = data_range
         raise ImageError(f"{role} has values outside [{low:g}, {high:g}], or NaN: scale or clip it first")

@@ -37,11 +37,7 @@ def image_ids(images: Iterable[Image]) -> Array:
 
 
 def refuse_used(masker: Masker, images: Triplets, ids: Iterable[str | None], kind: str, purpose: str) -> None:
-    """Refuse `used_images`: they are not like new ones.
-
-    Raises:
-        CalibrationError: there are such images; names one.
-    """
+    """Refuse `used_images`: they are not like new ones."""
     used = list(compress(images.names, used_images(masker.seen, images, ids)))
     if used:
         raise CalibrationError(
@@ -52,11 +48,7 @@ def refuse_used(masker: Masker, images: Triplets, ids: Iterable[str | None], kin
 
 
 def refuse_duplicates(seen: DatasetSummary, groups: tuple[str, ...]) -> None:
-    """Refuse calibration images with the same truth in two groups, which are not two draws.
-
-    Raises:
-        CalibrationError: there are such images; names two.
-    """
+    """Refuse calibration images with the same truth in two groups, which are not two draws."""
     first: dict[str | None, int] = {None: 0}
     for index, pixels in enumerate(seen.pixels):
         twin = first.setdefault(pixels, index)

@@ -76,10 +76,6 @@ class MaskFolder:
             promise: the promise, with the fingerprint of the masker.
             files: all files that may exist at some time, in the folders of this one.
             overwrite: remove what masks.json claims for another promise, or for other images.
-
-        Raises:
-            OutputError: masks.json does not claim something that is in the way.
-            MismatchError: there are masks of another promise, or of images that are not among these.
         """
         self.refuse_unclaimed()
         record = self.path / CLAIM
@@ -95,11 +91,7 @@ class MaskFolder:
         self.write(list(self.lines().values()))
 
     def refuse_unclaimed(self) -> None:
-        """Raise if the folder holds anything, in the places written to, that its masks.json does not claim.
-
-        Raises:
-            OutputError: names the first such file.
-        """
+        """Raise if the folder holds anything, where masks go, that its masks.json does not claim."""
         refuse_unclaimed(self.path / name for name in (CLAIM, SIZES, OBJECT_TABLE))
         for folder in (MASKS, OVERLAYS, SEGMENTATIONS, LABELS, OBJECTS):
             refuse_unclaimed_in(self.path / folder)
@@ -131,11 +123,7 @@ class MaskFolder:
         return lines
 
     def check_claimed(self) -> None:
-        """Raise if the folder was moved away during the run: no record would claim what is written now.
-
-        Raises:
-            OutputError: masks.json is missing.
-        """
+        """Raise if the folder was moved away during the run: no record would claim what is written now."""
         if not (self.path / CLAIM).is_file():
             raise OutputError(f"{self.path / CLAIM} has disappeared since the run began: repeat the command")
 

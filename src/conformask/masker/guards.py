@@ -83,11 +83,7 @@ class Components:
         return self.family.apply(score, self.family.level(score, lam[None]))
 
     def refuse_changed(self, fingerprints: Mapping[str, str], probe: Mapping[str, Array]) -> None:
-        """Refuse code that differs from the calibration's, or that gives other values.
-
-        Raises:
-            MismatchError: names the argument.
-        """
+        """Refuse code that differs from the calibration's, or that gives other values."""
         now = self.fingerprints()
         fingerprints = {WAS.get(name, name): value for name, value in fingerprints.items()}
         probe = {WAS.get(name, name): value for name, value in probe.items()}
@@ -162,9 +158,6 @@ def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, tri
     The images are the first, the next of the same shape, and the first with a quarter of its contrast: a
     value divided by a maximum or a mean of the batch differs for at least one of them. Calibration and use
     combine different images in a batch, so such values would not be exchangeable.
-
-    Raises:
-        CalibrationError: a value differs; names it.
     """
 
     def values(x: Images, y_hat: Images, y: Images, cues: Images | None = None) -> Values:
@@ -238,12 +231,7 @@ def check_sample_size(
     columns: Columns,
     part: str = "calibration",
 ) -> None:
-    """Refuse a promise that n images with these groups, categories and weights cannot support.
-
-    Raises:
-        InvalidArgumentError: a column that the guarantee reads is missing.
-        CalibrationError: dependent or too few images; says how many it needs.
-    """
+    """Refuse a promise that n images with these groups, categories and weights cannot support."""
     for need in promise.columns:
         if columns.get(need) is None:
             raise InvalidArgumentError(
@@ -290,9 +278,6 @@ def closed_masks_pass(losses: Float[np.ndarray, "n"], threshold: float, loss: st
     """Refuse a loss that exceeds the threshold even where everything is masked.
 
     Every promise relies on closed masks as a fallback.
-
-    Raises:
-        CalibrationError: one of these losses of fully masked images exceeds the threshold.
     """
     if not meets_threshold(losses, threshold).all():
         raise CalibrationError(
@@ -443,21 +428,12 @@ def declared_thresholds(promise: Guarantee) -> tuple[float, ...] | None:
 
 
 def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:
-    """Compute the likelihood ratios of a batch with the user's callable.
-
-    Raises:
-        InvalidArgumentError: the callable does not give one finite number above 0 for each image.
-    """
+    """Compute the likelihood ratios of a batch with the user's callable."""
     return checked_weights(weigh(batch.x, batch.y_hat).detach().double().cpu().numpy(), len(batch.names))
 
 
 def checked_weights(values: Array, n: int) -> Float[np.ndarray, "n"]:
-    """Return the values after checking that they are weights of n images.
-
-    Raises:
-        InvalidArgumentError: the values are not n finite numbers above 0; NaN or a negative weight would
-            open the whole mask.
-    """
+    """Return the values after checking that they are weights of n images."""
     if values.shape != (n,) or not (np.isfinite(values) & (values > 0)).all():
         raise InvalidArgumentError(
             f"weight= must give a finite number above 0 for each of {n} images, "

@@ -147,11 +147,7 @@ def promise_of_cut(masker: Masker) -> str:
 
 
 def check_seg(triplets: Triplets, mask_geometry: Role) -> None:
-    """Raise for images without segmentations.
-
-    Raises:
-        InvalidArgumentError: names the first.
-    """
+    """Raise for images without segmentations."""
     others = [
         name
         for index, name in enumerate(triplets.names)

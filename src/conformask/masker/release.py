@@ -40,11 +40,7 @@ RECORD = "released.json"
 
 
 def identified(masker: Masker, images: Triplets) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Read new images; return the `pixels` and the `units` of their batch.
-
-    Raises:
-        CalibrationError: images that were used for training, selection or calibration.
-    """
+    """Read new images; return the `pixels` and the `units` of their batch."""
     ids, batch = [], []
     names = images.groups if masker.guarantee.by_group else images.names
     of_units: dict[str, list[str]] = {name: [] for name in names}
@@ -74,11 +70,6 @@ def remember(run: Path, released: Release) -> None:
 
     A share that is chosen, or a batch that is cut, after p-values were seen promises nothing. The same
     release may be repeated.
-
-    Raises:
-        MismatchError: images of this batch were in another batch, or judged with other settings, maps or
-            groups; or the record is damaged.
-        OutputError: another process writes the record, or it cannot be written.
     """
     with exclusive_folder(run, RECORD):
         batches = refuse_judged(run, released.batch)
@@ -174,11 +165,7 @@ def release_once(
     each: bool = False,
     allow_network_mismatch: bool = False,
 ) -> Release:
-    """Release images as `release` does, and record it in the run folder; see `remember`.
-
-    Raises:
-        ConformaskError: see both.
-    """
+    """Release images as `release` does, and record it in the run folder; see `remember`."""
     batch, caveat = _checked(masker, images, share, each=each, allow_network_mismatch=allow_network_mismatch)
     refuse_judged(run, batch)
     released = _released(masker, images, batch, caveat)
@@ -349,13 +336,7 @@ def usual_share(masker: Masker, images: Triplets) -> float | None:
 
 
 def _check(masker: Masker, share: float) -> None:
-    """Refuse what cannot be promised.
-
-    Raises:
-        InvalidArgumentError: the share is outside (0, 1), or no theorem is known for the promise.
-        CalibrationError: too few calibration units for the share.
-        MismatchError: no curves are stored.
-    """
+    """Refuse what cannot be promised."""
     if not 0 < share < 1:
         raise InvalidArgumentError(f"share: {share}; give a number between 0 and 1, such as 0.02")
     masker.evidence().column("features")

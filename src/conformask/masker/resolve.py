@@ -85,13 +85,7 @@ def resolve(
     *,
     allow_network_mismatch: bool,
 ) -> Choices:
-    """Make the choices of a calibration from the arguments of `calibrate`, which has their meaning.
-
-    Raises:
-        InvalidArgumentError: an argument outside what is allowed, or something needed that is not there.
-        CalibrationError: too few images for the promise.
-        MismatchError: outputs of another network than the scorer was trained on.
-    """
+    """Make the choices of a calibration from the arguments of `calibrate`, which has their meaning."""
     is_quantile(threshold)
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
     threshold = threshold_in_loss(threshold, used.terms, images.values)
@@ -231,11 +225,7 @@ def _grid(
 
 
 def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Family | None) -> Family:
-    """Return the chosen family (by name or settings), or the loss's, or where it has none the scorer's.
-
-    Raises:
-        InvalidArgumentError: an unknown name or setting, or "grey" for a loss that grey masks cannot keep.
-    """
+    """Return the chosen family (by name or settings), or the loss's, or where it has none the scorer's."""
     if choice == "grey":
         choice = _grey(scorer, used)
     elif choice is None and scorer.by_value and (used.family or {}).get("name") == "binary":
@@ -271,10 +261,6 @@ def loss_for(
 
     A score may be used for any loss: the promise holds, but masks may be larger than with a score that was
     fitted for it. Where a scorer was fitted for none, the loss of its selection images is meant.
-
-    Raises:
-        InvalidArgumentError: no loss is given, and the scorer was fitted for none; or a length is given, and
-            the images state no spacing.
     """
     used = scorer.loss if choice is None else loss(choice)
     if used is None and scorer.selection is not None:
@@ -290,11 +276,7 @@ def loss_for(
 
 
 def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
-    """Refuse a window given as a length if the images' spacing makes another number of pixels of it.
-
-    Raises:
-        MismatchError: the number of pixels differs, or the images have no spacing.
-    """
+    """Refuse a window given as a length if the images' spacing makes another number of pixels of it."""
     if terms.length is None:
         return
     sides = terms.window
@@ -312,9 +294,6 @@ def refuse_noisy(promise: Guarantee, used: Loss, reference: Reference) -> None:
     A loss that is convex in y has a mean over noise of at least its value for the clean image (Jensen), so
     that a promise about means holds for the clean image too. A loss from which noise is subtracted needs two
     repeats or a noise model, and by a model it is never exact.
-
-    Raises:
-        InvalidArgumentError: it is neither; says what is.
     """
     if not reference.is_noisy:
         return
@@ -348,11 +327,7 @@ def has_theorem(promise: Guarantee, used: Loss, reference: Reference) -> bool:
 
 
 def refuse_unbounded(promise: Guarantee, used: Loss) -> None:
-    """Refuse a promise about the mean of a loss without an upper bound.
-
-    Raises:
-        InvalidArgumentError: the promise bounds a mean, and the loss has no upper bound.
-    """
+    """Refuse a promise about the mean of a loss without an upper bound."""
     if promise.statement.bounds_a_mean and used.upper_bound is None:
         raise InvalidArgumentError(
             f"the {promise.name} guarantee bounds a mean and needs a loss with an upper bound, but "

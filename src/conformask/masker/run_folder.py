@@ -74,12 +74,7 @@ def _chosen(card: CalibrationCard, table: tuple[float, ...] | None) -> tuple[obj
 
 
 def read_stored(folder: Path) -> StoredMasker:
-    """Read the files of write_stored, or of Masker.save of conformask 0.1.
-
-    Raises:
-        MissingFileError: nothing was calibrated in this folder.
-        MismatchError: a file is damaged, or was not saved with the others; names it.
-    """
+    """Read the files of write_stored, or of Masker.save of conformask 0.1."""
     path, record = folder / CALIBRATION, _calibration(folder)
     if _of_0_1(record):
         _verify_0_1(folder)
@@ -102,12 +97,7 @@ def read_stored(folder: Path) -> StoredMasker:
 
 
 def read_promise(folder: Path) -> tuple[CalibrationCard, str]:
-    """Read the card and the fingerprint of the masker; other files are verified, not loaded.
-
-    Raises:
-        MissingFileError: nothing was calibrated in this folder.
-        MismatchError: a file is damaged, or was not saved with the others; names it.
-    """
+    """Read the card and the fingerprint of the masker; other files are verified, not loaded."""
     record = _calibration(folder)
     if _of_0_1(record):
         _verify_0_1(folder)

@@ -75,11 +75,7 @@ class MaskLevel:
 
 
 def mask_level(masker: Masker, image: ScoredImage) -> MaskLevel:
-    """Return lambda, level and mask size that the masker gives an image.
-
-    Raises:
-        InvalidArgumentError: its promise needs a weight or category that the image does not have.
-    """
+    """Return lambda, level and mask size that the masker gives an image."""
     lam, level = level_of(masker, image)
     return MaskLevel(lam, tuple(level[0].tolist()), mask_size_of(masker.family, image, level))
 
@@ -223,13 +219,7 @@ def _level_features(masker: Masker, image: WholeImage, score: Tensor) -> Tensor:
 
 
 def whole_images(masker: Masker, triplets: Triplets, mask_geometry: Role = "y_hat") -> dict[int, WholeImage]:
-    """Return the triplets, by index, that exceed a tile or are OME-Zarr; all are checked before any work.
-
-    Raises:
-        ImageError: a header cannot be read, or chunks of a zarr are missing.
-        MismatchError: channels that differ from the calibration images, or an x that tiles cannot follow.
-        InvalidArgumentError: an image too large for what the promise has to know about it.
-    """
+    """Return the triplets, by index, that exceed a tile or are OME-Zarr; all are checked before any work."""
     scorer, images = tiled_scorer(masker), {}
     for index, suffix in enumerate(triplets.suffixes):
         y_hat = triplets.raster(index, "y_hat")
@@ -247,9 +237,6 @@ def whole_image(triplets: Triplets, index: int, y_hat: Raster, mask_geometry: Ro
     Noisy references are left out.
 
     Its mask has the type and the place of `mask_geometry`.
-
-    Raises:
-        ImageError: a header cannot be read, or chunks of a zarr are missing.
     """
     return WholeImage(
         triplets.names[index],
@@ -264,12 +251,7 @@ def whole_image(triplets: Triplets, index: int, y_hat: Raster, mask_geometry: Ro
 
 
 def write_whole(masker: Masker, image: WholeImage, path: Path) -> WrittenMask:
-    """Write the mask of a whole image, 16 bits, rounded down; wholly or not at all.
-
-    Raises:
-        ImageError: a window cannot be read, holds NaN or values outside the range; the message says where.
-        OutputError: the disk has no room, or cannot be written to.
-    """
+    """Write the mask of a whole image, 16 bits, rounded down; wholly or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = shape_of_score(masker, image)
     check_disk(f"the mask {path}", BYTES * math.prod(shape), path.parent, "choose another folder")
@@ -317,11 +299,7 @@ def shape_of_score(masker: Masker, image: WholeImage) -> tuple[int, ...]:
 
 
 def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, Array]]:
-    """Yield place and weighted score of each tile; added in their places they make the score of the image.
-
-    Raises:
-        ImageError: a window cannot be read, holds NaN or values outside the range; the message says where.
-    """
+    """Yield place and weighted score of each tile; added in their places they make the score of the image."""
     device, scorer, windows = best_device(), tiled_scorer(masker), windows_of(masker, image)
     under = under_tiles(masker, image)
 
@@ -464,13 +442,7 @@ def asks_for_pixels(masker: Masker) -> bool:
 
 
 def check_whole(masker: Masker, image: WholeImage) -> None:
-    """Raise for a whole image that cannot be masked, before any work.
-
-    Raises:
-        MismatchError: an x that tiles cannot follow.
-        ImageError: y of another size.
-        InvalidArgumentError: an image too large for what the promise has to know about it.
-    """
+    """Raise for a whole image that cannot be masked, before any work."""
     size, card = image.y_hat.size, masker.card
     if card.loss.of_objects:
         raise InvalidArgumentError(

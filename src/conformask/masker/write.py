@@ -64,12 +64,7 @@ class TimeSeries:
     """Paths of the masks of the time points."""
 
     def join(self, reading: Reading) -> None:
-        """Write the joined mask from its parts, wholly or not at all, unless it exists; remove the parts.
-
-        Raises:
-            ImageError: a part cannot be read.
-            OutputError: the mask cannot be written.
-        """
+        """Write the joined mask from its parts, wholly or not at all, unless it exists; remove the parts."""
         if not self.path.exists():
             header = open_raster(self.parts[0]).header
             under = SourceImage(self.file, header.geometry, reading, is_film=True)

@@ -132,9 +132,6 @@ def _lambda_of_size(family: Family, scores: list[Tensor], size: float) -> float:
     """Return the smallest lambda whose masks have at most this mean size, a PRECISION above it at most.
 
     It lies between the lambdas at which the masks of single images have this size, which are exact.
-
-    Raises:
-        InvalidArgumentError: the scores are so large that no lambda opens the masks that far.
     """
     of_images = []
     for score in scores:
@@ -321,9 +318,6 @@ def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
 
     error_p is |y - y_hat|^p, (N, C, H, W), averaged over channels for a one-channel mask; p the exponent.
     At p = 1 it is binary but for the boundary. With threshold 0 everything is masked.
-
-    Raises:
-        InvalidArgumentError: an error or the threshold is negative or NaN.
     """
     family = WaterFilling(exponent, kappa=0.0)
     budget = torch.full((len(error_p),), threshold, dtype=torch.float64)
@@ -360,9 +354,6 @@ def paper_oracle(
     The mask has one channel, or those of y_hat if per_channel; it is 1 where an image passes unmasked. It is
     found for l1 and l2 in closed form with d_m = threshold, else by Adam with mu doubled until d_m <=
     threshold.
-
-    Raises:
-        InvalidArgumentError: the threshold is not above 0.
     """
     if not threshold > 0:
         raise InvalidArgumentError(f"threshold: {threshold}; the paper's oracle needs one above 0")

@@ -56,10 +56,6 @@ class Power(Family):
     small one dims all pixels alike. Choose gamma, kappa and epsilon on images outside the calibration set.
     Solutions are exact as long as ((epsilon + smallest score) / (epsilon + largest score))^(gamma p) is above
     1e-200; float32 masks of a flat score can exceed them by gamma * p * 1e-7 of the threshold.
-
-    Raises:
-        InvalidArgumentError: gamma is not in [0.1, 10], epsilon not finite and positive, or kappa not in
-            [-1, 1].
     """
 
     gamma: float = 4.0
@@ -80,11 +76,7 @@ class Power(Family):
             )
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
-        """Return lam * mean(score)^kappa, (N, 1) or (N, G, 1), float32 rounded down, on the score's device.
-
-        Raises:
-            InvalidArgumentError: a lambda is negative or NaN.
-        """
+        """Return lam * mean(score)^kappa, (N, 1) or (N, G, 1), float32, rounded down, on its device."""
         levels = rounded_down(spent(score, lam, self.kappa))
         return torch.from_numpy(levels).reshape(*lam.shape, 1).to(score.device)
 
@@ -109,9 +101,6 @@ class Power(Family):
 
         error = |y - y_hat|^p. The curve is concave and piecewise linear in lam^(gamma p), with the pixel full
         at (epsilon + score)^(gamma p).
-
-        Raises:
-            InvalidArgumentError: shapes differ, or a score, error or the threshold is negative or NaN.
         """
         levels = np.empty(len(score))
         for index, (s, e) in enumerate(pairs(score, error, threshold)):
@@ -122,11 +111,7 @@ class Power(Family):
     def curve(
         self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
     ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """Return mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64.
-
-        Raises:
-            InvalidArgumentError: shapes differ, or a score or error is negative, NaN or infinite.
-        """
+        """Return mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
         levels = np.multiply.outer(shares(score, self.kappa), lam)
         return of_each_image(
             score,
@@ -145,9 +130,6 @@ class Reciprocal(Power):
     """The mask min(1, lam / (epsilon + score)), eq. 8 of the paper: `Power` with gamma = 1 and kappa = 0.
 
     It has its own name because records hold it; one lambda then stands for the same budget in every image.
-
-    Raises:
-        InvalidArgumentError: epsilon is not finite and positive.
     """
 
     gamma: float = field(default=1.0, init=False)
@@ -167,9 +149,6 @@ class TrustedMean(Family):
     the mean error of what is shown. The level is the boundary score and the fraction that pixels at it share.
     A budget of at most the smallest score shows nothing, which keeps masks left-continuous in lam. Scores are
     sorted.
-
-    Raises:
-        InvalidArgumentError: kappa is not in [-1, 1].
     """
 
     kappa: float = KAPPA
@@ -179,11 +158,7 @@ class TrustedMean(Family):
         check_kappa(self.kappa)
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g 2"]:
-        """Return the level that spends the budget, (N, 2) or (N, G, 2); rounded down.
-
-        Raises:
-            InvalidArgumentError: a score is negative, NaN or infinite, or a lambda negative or NaN.
-        """
+        """Return the level that spends the budget, (N, 2) or (N, G, 2); rounded down."""
         budgets = spent(score, lam, self.kappa)
         levels = [_boundary(s, budget) for s, budget in zip(images(score, "score"), budgets, strict=True)]
         stacked = np.stack(levels) if levels else np.empty((0, budgets.shape[1], 2))
@@ -217,9 +192,6 @@ class TrustedMean(Family):
         """Return sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact.
 
         error = |y - y_hat|^p.
-
-        Raises:
-            InvalidArgumentError: shapes differ, or a score, error or the threshold is negative or NaN.
         """
         budgets = [_critical(s, e, exponent, threshold) for s, e in pairs(score, error, threshold)]
         return torch.from_numpy(np.array(budgets, dtype=np.float64) / shares(score, self.kappa))
@@ -296,9 +268,6 @@ class WaterFilling(Family):
     level is the boundary score and the fraction that pixels at it share. p > 1: m = min(1, (sigma /
     score)^(1/(p-1))); the level is sigma, below which pixels are full. lam = 0 masks everything; with lam > 0
     a pixel of score 0 is never masked.
-
-    Raises:
-        InvalidArgumentError: the exponent is neither 1 nor in [1.1, inf), or kappa not in [-1, 1].
     """
 
     exponent: float = 1.0
@@ -314,11 +283,7 @@ class WaterFilling(Family):
         check_kappa(self.kappa)
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
-        """Return the level that spends the budget, (N, L) or (N, G, L), L = 2 if p = 1, else 1; rounded down.
-
-        Raises:
-            InvalidArgumentError: a score is negative, NaN or infinite, or a lambda negative or NaN.
-        """
+        """Return the level that spends the budget, (N, L) or (N, G, L), L = 2 if p = 1, else 1."""
         budgets = spent(score, lam, self.kappa)
         # a sort on the device costs less than the way to the kernels; on a processor the kernels are faster
         if score.is_cuda and lam.ndim == 1:
@@ -360,9 +325,6 @@ class WaterFilling(Family):
         """Return sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact.
 
         error = |y - y_hat|^p, where p is the distance's exponent, which need not be the family's.
-
-        Raises:
-            InvalidArgumentError: shapes differ, or a score, error or the threshold is negative or NaN.
         """
         critical = self._critical_boundary if self.exponent == 1 else self._critical_sigma
         budgets = [critical(s, e, exponent, threshold) for s, e in pairs(score, error, threshold)]
@@ -516,9 +478,6 @@ class Binary(Family):
     itself; "total" the sum of s over the number of all pixels; "mean" the mean of s over the shown pixels.
     For losses of the same form these are the best masks of a score that estimates the error. Pixels of equal
     score are shown or hidden together.
-
-    Raises:
-        InvalidArgumentError: kappa is not in [-1, 1], or `bounds` is none of the three.
     """
 
     bounds: Bounded = "total"
@@ -537,11 +496,7 @@ class Binary(Family):
         return WaterFilling(1.0, self.kappa) if self.bounds == "total" else TrustedMean(self.kappa)
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g 1"]:
-        """Return the boundary, (N, 1) or (N, G, 1), float32, on the score's device.
-
-        Raises:
-            InvalidArgumentError: a score is negative, NaN or infinite, or a lambda negative or NaN.
-        """
+        """Return the boundary, (N, 1) or (N, G, 1), float32, on the score's device."""
         return self.grey.level(score, self._below(lam))[..., :1]
 
     def level_in_graph(self, score: Images, lam: PerImage) -> Float[Tensor, "n 1"]:
@@ -588,9 +543,6 @@ class Binary(Family):
         """Return sup{lam : mean(mask * error) <= threshold}, (N,) float64, exact.
 
         error = |y - y_hat|^p; the exponent does not matter, since 0 and 1 are their own powers.
-
-        Raises:
-            InvalidArgumentError: shapes differ, or a score, error or the threshold is negative or NaN.
         """
         budgets = [self._critical(s, e, threshold) for s, e in pairs(score, error, threshold)]
         return torch.from_numpy(np.array(budgets, dtype=np.float64) / shares(score, self.kappa))
@@ -606,11 +558,7 @@ class Binary(Family):
     def curve(
         self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
     ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """Return mean(mask * error) and mask size at ascending lambdas, each (N, G) float64.
-
-        Raises:
-            InvalidArgumentError: shapes differ, or a score or error is negative, NaN or infinite.
-        """
+        """Return mean(mask * error) and mask size at ascending lambdas, each (N, G) float64."""
         levels = self.level(score, torch.from_numpy(lam).expand(len(score), -1)).cpu().numpy()[..., 0]
         return of_each_image(
             score, error, levels, lambda s, e, edges: boundary_curve(s, e, edges, np.zeros_like(edges), 1.0)
@@ -631,9 +579,6 @@ def family(choice: str | Mapping[str, Json], exponent: float = 1.0) -> Family:
 
     `exponent` is the distance's (1 where it has none), for water_filling; its kappa and that of binary masks,
     if not stated, is KAPPA / exponent: the dependence on the size of errors is then the same for every power.
-
-    Raises:
-        InvalidArgumentError: there is no such family or setting, or a setting's value is not allowed.
     """
     settings: dict[str, Any] = {"name": choice} if isinstance(choice, str) else dict(choice)
     kind = chosen(FAMILIES, str(settings.pop("name", "")), "family")

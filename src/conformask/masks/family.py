@@ -255,11 +255,7 @@ def sizes_of(score: Images, family: Family, grid: Float[np.ndarray, "g"]) -> Flo
 
 
 def refuse_unrelated(family: Family) -> None:
-    """Refuse an object that calibration takes for a family, but that may lack the methods of `Family`.
-
-    Raises:
-        MismatchError: its class does not inherit from Family.
-    """
+    """Refuse an object that calibration takes for a family, but that may lack the methods of `Family`."""
     if not isinstance(family, Family):
         raise MismatchError(
             f"your own family {family.name!r} has to inherit from conformask.masks.family.Family, which "

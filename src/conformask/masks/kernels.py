@@ -345,11 +345,7 @@ def selection(score: Array, weight: Array, goal: float) -> tuple[float, float, f
 
 
 def images(batch: Tensor, name: str) -> Iterator[Array]:
-    """Yield each image's pixels, flat float32 on the CPU, checked; memory of one image at a time.
-
-    Raises:
-        InvalidArgumentError: a value is negative, NaN or infinite.
-    """
+    """Yield each image's pixels, flat float32 on the CPU, checked; memory of one image at a time."""
     for index, image in enumerate(batch.detach()):
         pixels: Array = image.to("cpu", torch.float32).contiguous().view(-1).numpy()
         if pixels.size and pixels.view(np.uint32).max() > LARGEST_KEY:
@@ -368,11 +364,7 @@ def _check(pixels: Array, name: str, index: int) -> None:
 
 
 def pairs(score: Tensor, error: Tensor, threshold: float) -> Iterator[tuple[Array, Array]]:
-    """Yield each image's score and error, flat and checked as by `images`.
-
-    Raises:
-        InvalidArgumentError: the shapes differ, the threshold is negative or NaN, or a value is not allowed.
-    """
+    """Yield each image's score and error, flat and checked as by `images`."""
     if score.shape != error.shape:
         raise InvalidArgumentError(
             f"error: shape {tuple(error.shape)} differs from the shape of the score, {tuple(score.shape)}; "
@@ -384,11 +376,7 @@ def pairs(score: Tensor, error: Tensor, threshold: float) -> Iterator[tuple[Arra
 
 
 def lambdas(lam: Tensor, n: int) -> Array:
-    """Return lam as float64 (N, G), G = 1 for shape (N,).
-
-    Raises:
-        InvalidArgumentError: the number of rows is not n, or a lambda is negative or NaN.
-    """
+    """Return lam as float64 (N, G), G = 1 for shape (N,)."""
     values: Array = lam.detach().to("cpu", torch.float64).numpy()
     if len(values) != n:
         raise InvalidArgumentError(f"lam: {len(values)} rows for {n} images; give (N,) or (N, G)")
@@ -490,11 +478,7 @@ def boundary_curve(
 def of_each_image(
     score: Tensor, error: Tensor, levels: Array, curve: Callable[[Array, Array, Array], tuple[Array, Array]]
 ) -> tuple[Array, Array]:
-    """Return (distance, size), each (N, G), of curve(score float64, error, level) for each image.
-
-    Raises:
-        InvalidArgumentError: shapes differ, or a score or error is negative, NaN or infinite.
-    """
+    """Return (distance, size), each (N, G), of curve(score float64, error, level) for each image."""
     curves = [
         curve(s.astype(np.float64), e, level)
         for (s, e), level in zip(pairs(score, error, 0.0), levels, strict=True)
@@ -512,11 +496,7 @@ LARGEST_FLOAT = torch.finfo(torch.float32).max
 
 
 def check_kappa(kappa: float) -> None:
-    """Refuse exponents of the mean score that would break scores near 0.
-
-    Raises:
-        InvalidArgumentError: kappa is not in [-1, 1].
-    """
+    """Refuse exponents of the mean score that would break scores near 0."""
     if not -1 <= kappa <= 1:
         raise InvalidArgumentError(f"kappa: {kappa}; it must lie in [-1, 1], and 0 treats all images alike")
 
@@ -536,11 +516,7 @@ def share_of_total(total: float, pixels: int, kappa: float) -> float:
 
 
 def spent(score: Images, lam: Tensor, kappa: float) -> Float[np.ndarray, "n g"]:
-    """Return lam, (N,) or (N, G), times mean(score)^kappa of its image; float64, G = 1 for shape (N,).
-
-    Raises:
-        InvalidArgumentError: the number of rows is not that of the scores, or a lambda is negative or NaN.
-    """
+    """Return lam, (N,) or (N, G), times mean(score)^kappa of its image; float64, G = 1 for shape (N,)."""
     return np.asarray(lambdas(lam, len(score)) * shares(score, kappa)[:, None])
 
 

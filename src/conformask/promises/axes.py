@@ -137,11 +137,7 @@ Statement = Coverage | ExpectedLoss | ConditionalExpectedLoss
 
 
 def require_threshold(threshold: float | None) -> float:
-    """Return the threshold, which a promise about a mean depends on.
-
-    Raises:
-        InvalidArgumentError: no threshold is given.
-    """
+    """Return the threshold, which a promise about a mean depends on."""
     if threshold is None:
         raise InvalidArgumentError("a promise about a mean depends on the threshold: give one")
     return threshold
@@ -276,11 +272,7 @@ class Simultaneous:
         return replace(self, thresholds=tuple(thresholds))
 
     def snapped(self, threshold: float) -> float:
-        """Return the largest declared threshold that is at most `threshold`.
-
-        Raises:
-            InvalidArgumentError: all declared thresholds are larger.
-        """
+        """Return the largest declared threshold that is at most `threshold`."""
         candidates = [a for a in self.thresholds if a <= threshold * (1 + ROUNDING)]
         if not candidates:
             raise InvalidArgumentError(

@@ -78,11 +78,7 @@ class Curves:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> "Curves":
-        """Read curves from the arrays that arrays() returned.
-
-        Raises:
-            MismatchError: an array is missing, or their lengths differ.
-        """
+        """Read curves from the arrays that arrays() returned."""
         names = {field.name: prefix + _stored_as(field.name) for field in fields(cls)}
         columns = {name: arrays[stored] for name, stored in names.items() if stored in arrays}
         missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in columns]
@@ -121,11 +117,7 @@ class CalibrationData:
         return np.asarray(np.maximum.accumulate(self.curves.loss, axis=1))
 
     def bound(self) -> float:
-        """Return the largest possible value of the loss.
-
-        Raises:
-            InvalidArgumentError: the loss has no upper bound.
-        """
+        """Return the largest possible value of the loss."""
         if self.upper_bound is None:
             raise InvalidArgumentError("a promise about a mean needs a loss with an upper bound")
         return self.upper_bound
@@ -137,11 +129,7 @@ class CalibrationData:
         return replace(self, critical_lambdas=self.critical_lambdas[places], curves=curves)
 
     def column(self, name: str) -> Array:
-        """Return a column of the curves that the guarantee needs, by the name of its field.
-
-        Raises:
-            MismatchError: the column was not stored.
-        """
+        """Return a column of the curves that the guarantee needs, by the name of its field."""
         values: Array | None = getattr(self.curves, name)
         if values is None:
             raise MismatchError(

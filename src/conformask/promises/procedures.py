@@ -114,11 +114,7 @@ class RCPS:
     reads: ClassVar[frozenset[str]] = frozenset()
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Return the smallest n that suffices without any error; 1 if the loss has no bound.
-
-        Raises:
-            InvalidArgumentError: no threshold is given.
-        """
+        """Return the smallest n that suffices without any error; 1 if the loss has no bound."""
         if upper_bound is None:
             return 1
         level = require_threshold(threshold) / upper_bound
@@ -128,11 +124,7 @@ class RCPS:
         """Return None: a mean is not a rank."""
 
     def rule(self, evidence: CalibrationData) -> ConstantLambda:
-        """Return the largest grid point up to which the mean risk is certified at every step.
-
-        Raises:
-            InvalidArgumentError: the loss has no upper bound.
-        """
+        """Return the largest grid point up to which the mean risk is certified at every step."""
         bound = evidence.bound()
         # bets depend on the order of the images, which nobody may choose after looking
         losses = evidence.risk()[hashed_order(evidence.curves.names)] / bound
@@ -227,11 +219,7 @@ class ConformalRiskControl:
     reads: ClassVar[frozenset[str]] = frozenset({"bound_curve"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Return the least n for which closed masks suffice; 1 if images have their own bounds.
-
-        Raises:
-            InvalidArgumentError: no threshold is given.
-        """
+        """Return the least n for which closed masks suffice; 1 if images have their own bounds."""
         if upper_bound is None:
             return 1
         t, steepness = self.statement.t, self.statement.steepness
@@ -242,11 +230,7 @@ class ConformalRiskControl:
         """Return None: a mean is not a rank."""
 
     def rule(self, evidence: CalibrationData) -> ConstantLambda | BoundedRisk:
-        """Return a rule by the bound of each image, or one lambda for all.
-
-        Raises:
-            InvalidArgumentError: the loss has no upper bound.
-        """
+        """Return a rule by the bound of each image, or one lambda for all."""
         t, steepness = self.statement.t, self.statement.steepness
         total = tail_risk(evidence.risk(), t, steepness).sum(axis=0)
         rule = BoundedRisk(evidence.curves.grid, total, evidence.n, evidence.threshold, t, steepness)
@@ -473,11 +457,7 @@ class Axes(NamedTuple):
 
 
 def procedure_for(axes: Axes) -> Procedure:
-    """Return the theorem by which a promise with these axes can be given.
-
-    Raises:
-        InvalidArgumentError: there is none; names the nearest promise that has one.
-    """
+    """Return the theorem by which a promise with these axes can be given."""
     procedure = _find_procedure(axes)
     if procedure is None:
         raise InvalidArgumentError(

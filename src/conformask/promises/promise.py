@@ -41,11 +41,7 @@ SIZES = (1, 2, 5, 10, 20, 50)
 
 @dataclass(frozen=True)
 class Guarantee:
-    """A promise about losses, and the theorem behind it.
-
-    Raises:
-        InvalidArgumentError: axes for which no theorem is known.
-    """
+    """A promise about losses, and the theorem behind it."""
 
     name: str
     """The name of the guarantee, in `presets`."""
@@ -172,11 +168,7 @@ class CalibrationPlan:
 def plan(
     promise: Guarantee, threshold: float | None = None, upper_bound: float | None = None, n: int | None = None
 ) -> CalibrationPlan:
-    """Return the smallest calibration set, and coverage for it and larger ones (or for n).
-
-    Raises:
-        InvalidArgumentError: a promise about a mean without a threshold.
-    """
+    """Return the smallest calibration set, and coverage for it and larger ones (or for n)."""
     smallest_size = promise.smallest_calibration_set(threshold, upper_bound)
     sizes = [_size(promise, smallest_size, factor) for factor in SIZES] if n is None else [n]
     prospects = tuple(
@@ -273,11 +265,7 @@ UNITS: Mapping[str, Unit] = {"image": Image(), "image_of_new_group": ImageOfNewG
 
 
 def takes(name: str) -> frozenset[str]:
-    """Return which of confidence and delta a guarantee takes.
-
-    Raises:
-        InvalidArgumentError: an unknown name.
-    """
+    """Return which of confidence and delta a guarantee takes."""
     parameters = inspect.signature(chosen(GUARANTEES, name, "guarantee")).parameters
     return frozenset(DEFAULTS.keys() & parameters.keys())
 
@@ -299,10 +287,6 @@ def guarantee(
         unit: image, group or image_of_new_group, instead of the guarantee's own; see `axes`.
         share: the share of a group's images that must meet the threshold, for the unit group; 1 if None.
         within: whether each category gets the promise by itself.
-
-    Raises:
-        InvalidArgumentError: an unknown name, a value outside its range, or one that is not taken; a
-            combination without a theorem.
     """
     taken = takes(name)
     arguments: dict[str, Any] = {}
@@ -332,11 +316,7 @@ def guarantee(
 
 
 def unit_of(name: str | None, share: float | None) -> Unit:
-    """Return the unit with this name.
-
-    Raises:
-        InvalidArgumentError: an unknown name, or a share outside (0, 1] or of another unit than a group.
-    """
+    """Return the unit with this name."""
     made = chosen(UNITS, name or "image", "unit")
     if share is None:
         return made
@@ -453,11 +433,7 @@ AnyPromise = Promise | names.Guarantee
 
 
 def promise(choice: AnyPromise) -> Promise:
-    """Return the promise, or that of a guarantee's name with its default numbers.
-
-    Raises:
-        InvalidArgumentError: it has a name for groups, and is not about groups.
-    """
+    """Return the promise, or that of a guarantee's name with its default numbers."""
     stated = choice if isinstance(choice, Promise) else Promise(choice)
     if stated.group_name != "group" and isinstance(stated.resolve().unit, Image):
         raise InvalidArgumentError(

@@ -325,11 +325,7 @@ class CategoryLambda:
         return min(self.lambdas.values()) <= 0
 
     def __call__(self, facts: ImageCovariates) -> Lambdas:
-        """Return the lambda of each image's category.
-
-        Raises:
-            InvalidArgumentError: a category that the calibration images did not have.
-        """
+        """Return the lambda of each image's category."""
         unknown = sorted(set(facts.category or ()) - set(self.lambdas))
         if unknown:
             raise InvalidArgumentError(
@@ -550,11 +546,7 @@ RULES = {
 
 
 def rule_from_json(record: Mapping[str, Json]) -> Rule:
-    """Read a rule that to_json wrote.
-
-    Raises:
-        MismatchError: a kind that this version does not know, or a damaged record.
-    """
+    """Read a rule that to_json wrote."""
     if record["kind"] not in RULES:
         raise MismatchError(
             f"this version of conformask does not know the rule {record['kind']!r}: upgrade conformask"

@@ -67,9 +67,6 @@ class Domain(ReadAs):
         Floats are in [0, 1], or in the range that was stated. Integers have the range that was used, such as
         0 to 4095 for a DICOM file with 12 bits. If the calibration's files were inverted, arrays are taken to
         hold what such files hold and are inverted as well; floats in [0, 1] are not: larger is brighter.
-
-        Raises:
-            MismatchError: integers of a type that images of this range would not have; says what to give.
         """
         reading = self.reading.of(role)
         used = self.range_of_x if role == "x" else self.range_of_y_hat
@@ -90,11 +87,7 @@ class Domain(ReadAs):
         return replace(reading, data_range=used, turned=turned)
 
     def check_shape(self, shape: Sequence[int], where: str = "") -> None:
-        """Refuse volumes for planes, or other channels, by (C, *space); `where` prefixes the message.
-
-        Raises:
-            MismatchError: the shape does not fit; says what the masker takes.
-        """
+        """Refuse volumes for planes, or other channels, by (C, *space); `where` prefixes the message."""
         channels, *space = shape
         if len(space) != len(self.sizes[0]):
             here, there = (KINDS.get(n, f"images of {n} axes") for n in (len(space), len(self.sizes[0])))
@@ -109,11 +102,7 @@ class Domain(ReadAs):
             )
 
     def check_axes(self, role: str, shape: tuple[int, ...]) -> None:
-        """Refuse an array of a volume for a promise about planes, and the reverse, by its shape.
-
-        Raises:
-            MismatchError: the array has other axes; says what the masker takes.
-        """
+        """Refuse an array of a volume for a promise about planes, and the reverse, by its shape."""
         axes, n, space = self.axes, len(shape), len(self.sizes[0])
         if axes is not None and n != len(axes):
             taken = f"arrays with the axes {axes}"
@@ -124,11 +113,7 @@ class Domain(ReadAs):
         raise MismatchError(f"{role} has shape {shape}, but the promise is about {KINDS[space]}: {taken}")
 
     def check_sizes(self, sizes: Iterable[Size]) -> None:
-        """Refuse images of sizes that the promise does not cover; only warn of whole images.
-
-        Raises:
-            MismatchError: a size is not covered; names it.
-        """
+        """Refuse images of sizes that the promise does not cover; only warn of whole images."""
         for reason in filter(None, map(self.not_covered, sizes)):
             if self.tiles is None:
                 raise MismatchError(reason)
@@ -158,21 +143,13 @@ class Domain(ReadAs):
         )
 
     def check_network(self, network: Network | None, *, allow_network_mismatch: bool) -> Caveat | None:
-        """Return a caveat for masks of this network's outputs; None where the promise is about them.
-
-        Raises:
-            MismatchError: another network made the outputs, and `allow_network_mismatch` is false.
-        """
+        """Return a caveat for masks of this network's outputs; None where the promise is about them."""
         return check_network(
             self.network, network, "the promise", allow_network_mismatch=allow_network_mismatch
         )
 
     def check_cues(self, made: str | None) -> None:
-        """Check that maps beside y_hat were made as those of the calibration, where both are known.
-
-        Raises:
-            MismatchError: they were made otherwise.
-        """
+        """Check that maps beside y_hat were made as those of the calibration, where both are known."""
         if self.cues_made is not None and made not in (None, self.cues_made):
             raise MismatchError(
                 f"the promise is about maps made by --cues {self.cues_made}, but these were made by {made}: "
@@ -344,11 +321,7 @@ class CalibrationCard(Domain, Sample, Terms):
 
     @classmethod
     def from_json(cls, record: Mapping[str, Json], path: Path) -> "CalibrationCard":
-        """Read the content of calibration.json.
-
-        Raises:
-            MismatchError: the record is damaged.
-        """
+        """Read the content of calibration.json."""
         return from_dict(cls, with_promise(record), path)
 
     def to_json(self) -> dict[str, Json]:

@@ -82,11 +82,7 @@ def as_now(stored: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def card_of(record: Mapping[str, Json], path: Path) -> CalibrationCard:
-    """Return the card of an evaluation; up to conformask 0.2 only the run folder held it.
-
-    Raises:
-        MismatchError: the run folder holds none, or one of another masker.
-    """
+    """Return the card of an evaluation; up to conformask 0.2 only the run folder held it."""
     if "card" in record:
         return CalibrationCard.from_json(record["card"], path)
     beside = path.parent / CALIBRATION

@@ -60,11 +60,7 @@ BESIDE = {
 
 
 def refuse_unclaimed(paths: Iterable[Path]) -> None:
-    """Raise if something lies at one of these paths that conformask did not write, except an empty folder.
-
-    Raises:
-        OutputError: names the first that no record claims, or that could not be written.
-    """
+    """Raise if something lies at one of these paths that conformask did not write, except an empty folder."""
     claimed = cache(claimed_in)  # a folder is asked once per file in it
     for path in paths:
         refuse_unwritable(path)
@@ -76,22 +72,14 @@ def refuse_unclaimed(paths: Iterable[Path]) -> None:
 
 
 def check_output(path: Path) -> None:
-    """Raise, before the work, if a file could not be written here.
-
-    Raises:
-        OutputError: something is in the way, or the folder cannot be written to.
-    """
+    """Raise, before the work, if a file could not be written here."""
     if path.is_dir():
         raise OutputError(f"{path} is a folder: give the name of a file")
     refuse_unclaimed([path])
 
 
 def refuse_unwritable(path: Path) -> None:
-    """Raise if no file can be made here.
-
-    Raises:
-        OutputError: what should be its folder is a file, or is read-only.
-    """
+    """Raise if no file can be made here."""
     folder = next(each for each in path.absolute().parents if os.path.lexists(each))
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
         reason = "may not be written to" if folder.is_dir() else "is not a folder"
@@ -99,11 +87,7 @@ def refuse_unwritable(path: Path) -> None:
 
 
 def refuse_unclaimed_in(folder: Path) -> None:
-    """Raise for a folder that holds something that conformask did not write; hidden files are ignored.
-
-    Raises:
-        OutputError: names the first.
-    """
+    """Raise for a folder that holds something that conformask did not write; hidden files are ignored."""
     with suppress(NotADirectoryError, FileNotFoundError):
         refuse_unclaimed(sorted(path for path in folder.iterdir() if not path.name.startswith(".")))
         return
@@ -185,11 +169,7 @@ MARK = f"{OWN_NAME}-"
 
 
 def existing(path: Path) -> Path:
-    """Return the path of a file of a run folder.
-
-    Raises:
-        MissingFileError: there is no such file.
-    """
+    """Return the path of a file of a run folder."""
     if not path.is_file():
         raise MissingFileError(f"{path} does not exist; is {path.parent} the right folder?")
     return path
@@ -197,12 +177,7 @@ def existing(path: Path) -> Path:
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; on success it becomes `path`, on failure nothing is left.
-
-    Raises:
-        OutputError: something lies there that no record of conformask claims, the folder cannot be written
-            to, the disk is full, or the name is too long.
-    """
+    """Yield a path beside `path` to write to; on success it becomes `path`, on failure nothing is left."""
     refuse_unclaimed([path])
     unfinished = path.with_name(f"{MARK}{_here()}-{os.getpid()}-{uuid.uuid4().hex[:8]}{path.suffix}")
     try:
@@ -253,11 +228,7 @@ def _alive(process: int) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, or a folder that counts as one, if it is there.
-
-    Raises:
-        OutputError: no record of conformask claims it.
-    """
+    """Remove a file, or a folder that counts as one, if it is there."""
     refuse_unclaimed([path])
     _remove(path)
 
@@ -319,9 +290,6 @@ def exclusive_folder(folder: Path, name: str | None = None) -> Iterator[None]:
     With a name, hold the lock of the file with that name in it.
 
     It may be nested within one thread. If the file system cannot lock, it warns and continues.
-
-    Raises:
-        OutputError: another process writes it, or it cannot be written to.
     """
     path = folder / (LOCK if name is None else f"{OWN_NAME}.{name}.lock")
     lock = _locked(path, folder if name is None else folder / name) if main_process() else None

@@ -154,11 +154,7 @@ class Geometry:
 
 
 def parsed(length: str) -> tuple[float, str]:
-    """Parse a length: 5mm gives (5.0, "mm").
-
-    Raises:
-        InvalidArgumentError: it is not a length.
-    """
+    """Parse a length: 5mm gives (5.0, "mm")."""
     match = LENGTH.fullmatch(length.strip())
     if match is None or float(match[1]) <= 0:
         raise InvalidArgumentError(

@@ -47,9 +47,6 @@ def check_network(
         shown: the network of the images.
         what: the name of the subject in messages, such as "the promise".
         allow_network_mismatch: whether to continue with a warning if it was another network.
-
-    Raises:
-        MismatchError: another network made it.
     """
     if promised is None and shown is None:
         return None

@@ -27,11 +27,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
-    """Write named arrays to an npz.
-
-    Raises:
-        TypeError: one holds objects, which would be pickled.
-    """
+    """Write named arrays to an npz."""
     objects = [name for name, array in arrays.items() if np.asarray(array).dtype.hasobject]
     if objects:
         raise TypeError(f"{objects[0]} holds Python objects, which no record does")
@@ -40,12 +36,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
 
 
 def read_arrays(path: Path) -> dict[str, Array]:
-    """Read a file of write_arrays; never unpickles.
-
-    Raises:
-        MissingFileError: there is no such file.
-        MismatchError: the file is damaged.
-    """
+    """Read a file of write_arrays; never unpickles."""
     existing(path)
     try:
         with np.load(path, allow_pickle=False) as arrays:
@@ -110,9 +101,6 @@ def claim(path: Path, record: Mapping[str, Json], files: Iterable[str]) -> None:
 
     Existing files that the previous record claimed stay claimed. "finished": False in the record says that
     not all of the files exist yet.
-
-    Raises:
-        OutputError: something lies there that no record of conformask claims.
     """
     names = dict.fromkeys(files)
     refuse_unclaimed([path, *(path.parent / name for name in names)])
@@ -121,22 +109,13 @@ def claim(path: Path, record: Mapping[str, Json], files: Iterable[str]) -> None:
 
 
 def refuse_unfinished(path: Path, record: Mapping[str, Json]) -> None:
-    """Raise for a record that says that not all of its files exist.
-
-    Raises:
-        MismatchError: the record is unfinished.
-    """
+    """Raise for a record that says that not all of its files exist."""
     if record.get("finished") is False:
         raise MismatchError(f"{path.parent} is not finished: repeat the command that writes it")
 
 
 def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
-    """Read a record that write_json wrote.
-
-    Raises:
-        MissingFileError: there is no such file.
-        MismatchError: the file is damaged, lacks a needed key, or is of a newer schema.
-    """
+    """Read a record that write_json wrote."""
     existing(path)
     try:
         record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_constant)
@@ -192,11 +171,7 @@ SHOWN = 60
 
 
 def from_dict(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
-    """Make a dataclass from the content of a file; values without a field are ignored.
-
-    Raises:
-        MismatchError: a field without default is missing, or a value has another type; names the field.
-    """
+    """Make a dataclass from the content of a file; values without a field are ignored."""
     hints, values_given = get_type_hints(kind), {}
     for field in fields(kind):  # type: ignore[arg-type]
         if field.name in values:

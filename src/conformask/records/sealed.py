@@ -40,11 +40,7 @@ class State:
     def publish(
         self, path: Path, record: Mapping[str, Json], arrays: Mapping[str, Mapping[str, Array]]
     ) -> None:
-        """Write the record, as publish does.
-
-        Raises:
-            OutputError: the file is not the record that this state continues.
-        """
+        """Write the record, as publish does."""
         refuse_unclaimed([path])
         if path.is_file() and read_json(path).get("seal") != self.seal:
             raise OutputError(
@@ -83,10 +79,6 @@ def publish(
         arrays: the content of each npz, by its stem.
         sealed: names of existing files that belong to the record.
         outdated: a file that is no longer true, removed before the record appears.
-
-    Raises:
-        OutputError: something lies there that no record of conformask claims, or the folder cannot be
-            written to.
     """
     named = {f"{stem}-{hash_of_arrays(content)[:8]}.npz": content for stem, content in arrays.items()}
     refuse_unclaimed([path])
@@ -109,12 +101,7 @@ def publish(
 
 
 def read_published(path: Path, stems: Iterable[str]) -> SealedRecord:
-    """Read a record and its arrays, as publish wrote them.
-
-    Raises:
-        MissingFileError: there is no such file.
-        MismatchError: a file is damaged, or is not the one that was written with the record; names it.
-    """
+    """Read a record and its arrays, as publish wrote them."""
     for _ in range(TRIES):
         record = read_json(path)
         try:
@@ -129,11 +116,7 @@ def read_published(path: Path, stems: Iterable[str]) -> SealedRecord:
 
 
 def verify(path: Path, record: Mapping[str, Json]) -> None:
-    """Raise for a record that was changed, or one of whose files was changed or replaced by another's.
-
-    Raises:
-        MismatchError: names the file.
-    """
+    """Raise for a record that was changed, or one of whose files was changed or replaced by another's."""
     files = record.get("files")
     content = {key: value for key, value in record.items() if key not in UNSEALED}
     if not isinstance(files, dict) or record.get("seal") != hash_of(content):
@@ -142,11 +125,7 @@ def verify(path: Path, record: Mapping[str, Json]) -> None:
 
 
 def verify_files(folder: Path, hashes: Mapping[str, Json]) -> None:
-    """Raise for files whose hashes are not these.
-
-    Raises:
-        MismatchError: names the first.
-    """
+    """Raise for files whose hashes are not these."""
     for name, expected in hashes.items():
         if _hash_if_there(folder / name) != expected:
             raise MismatchError(not_as_written(folder / name))

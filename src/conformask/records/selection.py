@@ -140,9 +140,6 @@ def threshold_in_loss(choice: float | str, loss: LossTerms, values: Values | Non
 
     A share of pixels or objects takes 5%. An error |y - y_hat| takes 5% of the range, or 0.5m where `values`
     have that unit; for l2 that is the root mean square, as in its sentence, for others such a power mean.
-
-    Raises:
-        InvalidArgumentError: the loss is not in that unit, or the unit is not that of the images.
     """
     match = _with_unit(choice)
     if match is None:
@@ -157,11 +154,7 @@ def threshold_in_loss(choice: float | str, loss: LossTerms, values: Values | Non
 
 
 def tolerance_of(choice: float | str, loss: LossTerms, values: Values | None) -> float:
-    """Return a tolerance given as a number, its text, 5% of the range, or 0.5m where `values` have that unit.
-
-    Raises:
-        InvalidArgumentError: it is none of these, or the unit is not that of the images.
-    """
+    """Return a tolerance given as a number, its text, 5% of the range, or 0.5m in the unit of `values`."""
     if match := _with_unit(choice):
         return _error_of(match, f"tolerance {choice!r}", loss, values)
     try:
@@ -207,11 +200,7 @@ def positive(threshold: float) -> float:
 
 
 def threshold_of(choice: float | str, record: Selection | None) -> float:
-    """Return a threshold given as a number, its text, or a quantile such as "q0.1" on the selection images.
-
-    Raises:
-        InvalidArgumentError: the choice is not above 0, or is a quantile without selection images.
-    """
+    """Return a threshold given as a number, its text, or a quantile, such as "q0.1", of selection losses."""
     if record is None and is_quantile(choice):
         raise InvalidArgumentError(f"threshold {choice!r} is a quantile on selection images: pass selection=")
     return positive(float(choice) if record is None else level_of(choice, record.unmasked_loss))
@@ -225,11 +214,7 @@ def level_of(choice: float | str, losses: Array) -> float:
 
 
 def is_quantile(choice: float | str) -> bool:
-    """Return whether the choice is a quantile such as "q0.1"; otherwise it is a loss.
-
-    Raises:
-        InvalidArgumentError: the choice is neither, or not above 0.
-    """
+    """Return whether the choice is a quantile such as "q0.1"; otherwise it is a loss."""
     if not isinstance(choice, str):
         positive(choice)
         return False

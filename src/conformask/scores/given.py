@@ -217,11 +217,7 @@ def shown_text(zero: float, distance: float, higher: Higher) -> str:
 
 
 def load_given(folder: Path) -> GivenScorer | None:
-    """Read the scorer that save wrote; None where the folder holds another one.
-
-    Raises:
-        MismatchError: it is damaged.
-    """
+    """Read the scorer that save wrote; None where the folder holds another one."""
     path = folder / "scorer.json"
     record = read_json(path) if path.is_file() else {}
     if record.get("scorer") != NAME:

@@ -146,9 +146,6 @@ class ErrorNetwork(MaskNetwork):
     It minimises least squares, which is what equation (6) does for l1. For lp the score of l1 is raised to
     the power p; docs/results/smaller-masks.md compares this with equation (6) for the distance itself, and
     docs/results/losses.md reports which estimate is best for which loss.
-
-    Raises:
-        InvalidArgumentError: the loss is not made of an error map.
     """
 
     name: ClassVar[str] = "error"
@@ -290,11 +287,7 @@ HEADS: Mapping[str, Callable[[Loss], Head]] = {
 
 
 def head(name: str | None, loss: Loss) -> Head:
-    """Return the head with this name, or the one that suits, for a loss.
-
-    Raises:
-        InvalidArgumentError: an unknown name, or a loss that the head does not take.
-    """
+    """Return the head with this name, or the one that suits, for a loss."""
     if name == "mask" and loss.terms.over not in (None, "image"):
         raise InvalidArgumentError(
             f"scorer 'mask' is trained with a mean over the image, but {loss.terms.name!r} is not one: "
@@ -309,11 +302,7 @@ def suited(loss: Loss) -> str:
 
 
 def stored_head(name: str, stored: LossTerms, given: AnyLoss | None, code: str | None) -> Head:
-    """Return the head of a run folder for the loss named by `stored`; a loss that is given must match it.
-
-    Raises:
-        MismatchError: another loss was given, or none where it is a user's own; or other code of it.
-    """
+    """Return the head of a run folder for the loss named by `stored`; a loss that is given must match it."""
     return FREE[name] if name in FREE else head(name, stored_loss(stored, given, code))
 
 
@@ -329,12 +318,7 @@ def hash_of_state(state: Mapping[str, torch.Tensor]) -> str:
 
 
 def load_into(network: nn.Module, path: Path) -> None:
-    """Load weights that save_weights wrote into a network.
-
-    Raises:
-        MissingFileError: there is no such file.
-        MismatchError: the file is damaged, or holds the weights of another network.
-    """
+    """Load weights that save_weights wrote into a network."""
     weights = read_weights(path)
     try:
         network.load_state_dict(weights)
@@ -344,12 +328,7 @@ def load_into(network: nn.Module, path: Path) -> None:
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Read a state dict that save_weights wrote.
-
-    Raises:
-        MissingFileError: there is no such file.
-        MismatchError: the file is damaged.
-    """
+    """Read a state dict that save_weights wrote."""
     existing(path)
     try:
         return load_file(path)
@@ -458,11 +437,7 @@ class NetworkScorer(Scorer):
 
     @torch.no_grad()
     def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
-        """Compute the score of each image in float32, independently of the batch, on the images' device.
-
-        Raises:
-            MismatchError: channels that differ from the training images.
-        """
+        """Compute the score of each image in float32, independently of the batch, on the images' device."""
         if (x.shape[1], y_hat.shape[1]) != (self.card.x_channels, self.channels):
             raise MismatchError(
                 f"this scorer takes x with {self.card.x_channels} and y_hat with {self.channels} channels, "
@@ -519,12 +494,7 @@ def _within(values: Tensor, low: float, high: float) -> Tensor:
 
 
 def stored_card(folder: Path) -> ScorerCard:
-    """Read the card of a saved scorer.
-
-    Raises:
-        MissingFileError: there is no scorer.json.
-        MismatchError: the folder holds a user's own score, or the file is damaged.
-    """
+    """Read the card of a saved scorer."""
     path = folder / "scorer.json"
     record = read_json(path)
     refuse_unfinished(path, record)

@@ -79,9 +79,6 @@ class UNet(nn.Module):
     full size; `paper_form` has transposed 4x4 convolutions and no such path. With `residual`, each halving is
     followed by a residual block (He et al. 2016). `halvings` makes it a network for volumes: the divisors of
     the sides at each level, as from `halvings_for`, which also determine the number of levels.
-
-    Raises:
-        InvalidArgumentError: no width or no levels, or volumes in the paper's form.
     """
 
     def __init__(
@@ -504,11 +501,7 @@ def stored_unet(settings: Mapping[str, Json], path: Path) -> UNet:
 
 
 def stored_network(settings: Mapping[str, Json], path: Path) -> UNet | AnyChannels | SliceWise:
-    """Return the network with the settings that a file holds.
-
-    Raises:
-        MismatchError: the settings are not valid.
-    """
+    """Return the network with the settings that a file holds."""
     of_planes = {name: value for name, value in settings.items() if name != "neighbours"}
     try:
         network = AnyChannels(**of_planes) if "widths" in settings else UNet(**of_planes)

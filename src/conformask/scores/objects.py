@@ -55,11 +55,7 @@ class ObjectScorer(WrappedScorer):
         return self.scorer.in_map(scores) if isinstance(self.scorer, Scorer) else scores
 
     def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
-        """Raise: no exported graph finds objects.
-
-        Raises:
-            MismatchError: always.
-        """
+        """Raise: no exported graph finds objects."""
         raise MismatchError("masks of objects cannot be exported: use conformask mask, or write_masks")
 
 

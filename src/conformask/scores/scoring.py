@@ -53,11 +53,7 @@ SOME = 64
 def scored(
     scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BATCH_SIZE
 ) -> Iterator[ScoredBatch]:
-    """Yield each batch of images of one shape with its score, showing a progress bar.
-
-    Raises:
-        ImageError: see score_of.
-    """
+    """Yield each batch of images of one shape with its score, showing a progress bar."""
     return tracked(scored_batches(scorer, triplets, batch_size), title, len(triplets), len)
 
 
@@ -88,13 +84,7 @@ def score_of(
     names: Sequence[str] = ("the images",),
     cues: Tensor | None = None,
 ) -> Score:
-    """Compute the score in full float32 precision, and check it: an invalid score could open masks.
-
-    Raises:
-        MismatchError: the scorer takes maps beside y_hat, and there are none, or of another shape.
-        ImageError: the score or a feature is NaN or infinite, the score negative, or of another size than
-            y_hat; names the image.
-    """
+    """Compute the score in full float32 precision, and check it: an invalid score could open masks."""
     if isinstance(scorer, Scorer) and cues is not None:
         cues = scorer.own(cues)
     _check_cues(getattr(scorer, "cue_channels", 0), y_hat, cues, names[0])
@@ -255,11 +245,7 @@ class Processes:
 
 
 def launch(compute: Compute) -> Processes:
-    """Start the processes that share the work, one for each device on each node; this one may be all.
-
-    Raises:
-        InvalidArgumentError: see check_processes.
-    """
+    """Start the processes that share the work, one for each device on each node; this one may be all."""
     if compute.devices in (1, "1") and compute.nodes == 1:
         check_processes(1)
         return Processes()
@@ -275,10 +261,6 @@ def check_processes(processes: int) -> None:
     """Refuse a number of processes that disagrees with what started this one.
 
     Several that work as one each would all write every file; one that is not the first would write none.
-
-    Raises:
-        InvalidArgumentError: torchrun started another number, or this one is not the first; suggests what to
-            change.
     """
     started = os.environ.get("WORLD_SIZE", "1") if TORCHRUN in os.environ else str(processes)
     if int(started) != processes:
@@ -294,11 +276,7 @@ def check_processes(processes: int) -> None:
 
 
 def check_devices(devices: int | str) -> None:
-    """Refuse devices that Lightning would fail on, or more than this machine has.
-
-    Raises:
-        InvalidArgumentError: the devices are invalid or too many; says how many there are.
-    """
+    """Refuse devices that Lightning would fail on, or more than this machine has."""
     if devices in ("auto", 1, "1"):
         return
     from lightning.fabric import Fabric
@@ -326,11 +304,7 @@ Measure = Callable[[ScoredBatch], dict[str, Array]]
 
 
 def check_parts(compute: Compute) -> None:
-    """Refuse several processes without a folder that they share.
-
-    Raises:
-        InvalidArgumentError: there are several, and there is no folder for their parts.
-    """
+    """Refuse several processes without a folder that they share."""
     if compute.parts is None and (compute.devices not in (1, "1") or compute.nodes > 1):
         raise InvalidArgumentError("several devices need a folder for their parts: Compute(parts=...)")
 
@@ -340,10 +314,6 @@ def parts_folder(compute: Compute) -> Iterator[None]:
     """Own the folder of parts while they are made and used; keep it where a run can be resumed.
 
     Without a folder the measures are kept in memory, which are small. Images are never kept.
-
-    Raises:
-        InvalidArgumentError: several processes without a folder that they share.
-        OutputError: another process makes parts in it, or something else lies there.
     """
     check_parts(compute)
     if compute.parts is None:
@@ -368,9 +338,6 @@ def gathered(
 
     `key` identifies the measures; parts of a killed run are reused if it, the scorer and the images are the
     same.
-
-    Raises:
-        MismatchError: parts that another process should have written are not there.
     """
     starts = range(0, len(triplets), PART)
     if compute.parts is None:

@@ -79,12 +79,7 @@ def in_patches(scorer: Scorer, area: int | None) -> Scorer:
 
 
 def patch_area(choice: int | str | None, images: Triplets) -> int | None:
-    """Return the least number of pixels of a connected part: a number, or an area such as "25mm2".
-
-    Raises:
-        InvalidArgumentError: it is neither, or below 2 pixels or beyond any image, or the first image states
-            no spacing.
-    """
+    """Return the least number of pixels of a connected part: a number, or an area such as "25mm2"."""
     if isinstance(choice, str) and not choice.strip().isdecimal():
         geometry = images.geometry(0)
         if geometry is None:
@@ -343,11 +338,7 @@ class Tiled(WrappedScorer):
         return [spans(*along) for along in zip(size, *self._along(len(size)), factors, strict=True)]
 
     def _along(self, dimensions: int) -> tuple[Size, Size, Size]:
-        """Return tile, overlap and the unit of which both are multiples, along each axis.
-
-        Raises:
-            MismatchError: tile and overlap have another number of axes.
-        """
+        """Return tile, overlap and the unit of which both are multiples, along each axis."""
         tile, overlap = ((each,) * dimensions if isinstance(each, int) else each for each in self.tiles)
         if not len(tile) == len(overlap) == dimensions:
             raise MismatchError(
@@ -452,11 +443,7 @@ def averaged(score: Images, sides: tuple[int, ...]) -> Images:
 
 
 def for_loss(scorer: Scorer, loss: Loss) -> Scorer:
-    """Return the scorer as this loss uses it: averaged around pixels for local means, over objects for them.
-
-    Raises:
-        InvalidArgumentError: the loss is about objects, and the scorer scores tiles, which cut them.
-    """
+    """Return the scorer as this loss uses it: averaged around pixels or over objects."""
     if loss.terms.of_objects:
         if isinstance(scorer, Tiled):
             raise InvalidArgumentError(

@@ -53,11 +53,7 @@ def load_scorer(
 
 
 def save_scorer(scorer: Scorer, folder: Path) -> None:
-    """Write a scorer into a folder that holds none; if the folder already holds it, leave its files alone.
-
-    Raises:
-        MismatchError: the folder holds another scorer, or an unfinished training run.
-    """
+    """Write a scorer into a folder that holds none; if the folder already holds it, leave its files alone."""
     while isinstance(scorer, WrappedScorer):
         scorer = scorer.scorer
     record = read_json(folder / "scorer.json") if (folder / "scorer.json").is_file() else {"finished": False}

@@ -108,11 +108,7 @@ class Untrained:
 
 
 def check_scorer(scorer: object) -> None:
-    """Refuse objects that are not scorers, such as a module or a function that needs a Heuristic around it.
-
-    Raises:
-        InvalidArgumentError: suggests the alternative.
-    """
+    """Refuse objects that are not scorers, such as a module, or a function without a Heuristic."""
     if isinstance(scorer, str):
         remedy = f"packaged_scorer() or fit_scorer(..., scorer={scorer!r})"
     elif isinstance(scorer, nn.Module) or not hasattr(scorer, "selection"):

@@ -116,11 +116,7 @@ def export_bioimageio(
 
 
 def citation(cite: str) -> dict[str, Json]:
-    """Parse a text that ends with a DOI or a URL into bioimage.io's form.
-
-    Raises:
-        InvalidArgumentError: it ends with neither.
-    """
+    """Parse a text that ends with a DOI or a URL into bioimage.io's form."""
     match = CITED.fullmatch(cite.strip())
     if match is None:
         raise InvalidArgumentError(
@@ -229,11 +225,7 @@ On images with a reference that were used neither for training nor for calibrati
 
 
 def package(description: Mapping[str, Json], sources: Path, folder: Path) -> None:
-    """Validate a description, and write it with the files that it names.
-
-    Raises:
-        MismatchError: bioimageio.spec finds it invalid; the message quotes it.
-    """
+    """Validate a description, and write it with the files that it names."""
     from bioimageio.spec import InvalidDescr, ValidationContext, build_description
     from bioimageio.spec import save_bioimageio_package_as_folder as save
 

@@ -48,11 +48,7 @@ class ExportedFolder:
 
 
 def check_free(path: Path) -> None:
-    """Raise for a folder that is not empty.
-
-    Raises:
-        OutputError: the path exists and is not an empty folder, or cannot be written.
-    """
+    """Raise for a folder that is not empty."""
     refuse_unwritable(path)
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         raise OutputError(f"{path} exists already: choose another folder, or delete it")
@@ -60,11 +56,7 @@ def check_free(path: Path) -> None:
 
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Yield a new folder beside `path` to write to; on success it becomes `path`, on failure nothing is left.
-
-    Raises:
-        OutputError: the folder holds something already, or cannot be written.
-    """
+    """Yield a new folder beside `path` to write to; on success it becomes `path`, else nothing is left."""
     check_free(path)
     with atomic_write(path) as temporary:
         temporary.mkdir()

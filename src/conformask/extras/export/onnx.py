@@ -86,11 +86,7 @@ class Case:
 
 
 class InferenceSession:
-    """An exported file in onnxruntime, on the CPU.
-
-    Raises:
-        MismatchError: onnxruntime cannot read it.
-    """
+    """An exported file in onnxruntime, on the CPU."""
 
     def __init__(self, path: Path) -> None:
         import onnxruntime
@@ -105,11 +101,7 @@ class InferenceSession:
         """Shapes of the inputs by name; an axis of any length has a name."""
 
     def __call__(self, case: Case) -> dict[str, Tensor]:
-        """Return the outputs by name.
-
-        Raises:
-            MismatchError: onnxruntime cannot run it.
-        """
+        """Return the outputs by name."""
         inputs = {name: getattr(case, name).numpy() for name in self.inputs}
         try:
             outputs = self._session.run(None, inputs)
@@ -126,9 +118,6 @@ def check_file(masker: Masker, path: Path, front: PredictorGraph | None = None) 
         masker: the exported masker.
         path: the exported file.
         front: the predictor inside the file; None if the file takes y_hat.
-
-    Raises:
-        MismatchError: onnxruntime fails, or differs by more than TOLERANCE.
     """
     run = InferenceSession(path)
     cases, largest = list(cases_of(masker, run.inputs, front)), Difference()
@@ -284,12 +273,7 @@ def export(
 def load_predictor(
     masker: Masker, predictor: str | Path | None, network: str | None, *, allow_network_mismatch: bool
 ) -> tuple[PredictorGraph | None, Caveat | None]:
-    """Return a predictor for a masker, with a caveat if the promise may not be about its outputs.
-
-    Raises:
-        InvalidArgumentError: lambda depends on the image, or the score is read from maps.
-        MismatchError: it does not fit, or is another network than the calibration's; see `front_of`.
-    """
+    """Return a predictor for a masker, with a caveat if the promise may not be about its outputs."""
     if predictor is None:
         return None, None
     refuse_further_inputs(masker)
@@ -298,11 +282,7 @@ def load_predictor(
 
 
 def refuse_further_inputs(masker: Masker) -> None:
-    """Raise for a masker that needs more of an image than x and y_hat: maps, or its own lambda.
-
-    Raises:
-        InvalidArgumentError: it needs them.
-    """
+    """Raise for a masker that needs more of an image than x and y_hat: maps, or its own lambda."""
     if masker.scorer.cue_channels:
         raise InvalidArgumentError(
             "the score is read from maps beside y_hat, but this file would take no maps: export RUN OUT.onnx "
@@ -319,11 +299,7 @@ def refuse_further_inputs(masker: Masker) -> None:
 def write_checked(
     path: Path, masker: Masker, model: "ModelProto", front: PredictorGraph | None, caveat: Caveat | None
 ) -> ExportCheck:
-    """Write a graph with its metadata, and compare it with the masker.
-
-    Raises:
-        MismatchError: onnxruntime differs from PyTorch, or the file would be too large.
-    """
+    """Write a graph with its metadata, and compare it with the masker."""
     model.producer_name, model.producer_version = "conformask", version("conformask")
     entries = metadata(masker, caveat) | (
         {} if front is None else {"predictor": network_label(front.network)}
@@ -359,13 +335,7 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
 
 
 def refuse(masker: Masker) -> None:
-    """Raise for a masker that cannot become a graph, before minutes of work.
-
-    Raises:
-        MissingFileError: onnx, onnxscript or onnxruntime is not installed.
-        InvalidArgumentError: a promise whose lambda only conformask can find, or one about whole images
-            scored by tiles, or masks in connected parts of a least size.
-    """
+    """Raise for a masker that cannot become a graph, before minutes of work."""
     missing_packages = [name for name in PACKAGES if find_spec(name) is None]
     if missing_packages:
         raise MissingFileError(f"export needs {', '.join(missing_packages)}: {pip_install('onnx')}")

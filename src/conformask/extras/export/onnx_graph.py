@@ -107,11 +107,7 @@ class AfterPredictor(AtLambda):
 
 
 def mask_function(family: Family) -> MaskFunction:
-    """Return the function that computes a family's masks; they are 0 where lambda is 0, negative or NaN.
-
-    Raises:
-        MismatchError: your own family does not find its level in a graph.
-    """
+    """Return the function that computes a family's masks; they are 0 where lambda is 0, negative or NaN."""
     refuse_unrelated(family)
     # a family without a level in the graph is refused here, before the work of an export
     family.level_in_graph(torch.ones(1, 1, 1, 1), torch.ones(1, dtype=torch.float64))
@@ -129,11 +125,7 @@ def constant_lambda(masker: Masker) -> float | None:
 
 
 def calibrated_shapes(masker: Masker) -> tuple[Shape, Shape]:
-    """Return the shapes of x and y_hat of a calibration image, (C, *space).
-
-    Raises:
-        MismatchError: the calibration did not record them.
-    """
+    """Return the shapes of x and y_hat of a calibration image, (C, *space)."""
     if masker.probe is None:
         raise MismatchError("conformask 0.1 did not record the shape of x: calibrate again")
     x, y_hat = (tuple(shape) for shape in masker.probe["shape"].tolist())
@@ -146,11 +138,7 @@ def lie_within(images: Images, low: float, high: float) -> Tensor:
 
 
 def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Tensor, ...]:
-    """Return random x, y_hat and, if the scorer takes any, maps of a size; x has half of it if it can.
-
-    Raises:
-        MismatchError: the score fails at this size, whatever the size of x.
-    """
+    """Return random x, y_hat and, if the scorer takes any, maps of a size; x has half of it if it can."""
     generator = torch.Generator().manual_seed(seed)
     channels = masker.scorer.x_channels
     if masker.probe is not None:
@@ -171,11 +159,7 @@ def noise(masker: Masker, count: int, size: Size, seed: int = 0) -> tuple[Tensor
 def check_scorable(
     masker: Masker, x: Images, y_hat: Images, cues: Tensor | None = None
 ) -> tuple[Tensor, ...]:
-    """Return the images, and the maps if there are any, if they can be scored.
-
-    Raises:
-        MismatchError: the score fails on them.
-    """
+    """Return the images, and the maps if there are any, if they can be scored."""
     try:
         score_of(masker.scorer, x, y_hat, cues=cues)
     except Exception as error:  # a user's own code may raise anything
@@ -185,11 +169,7 @@ def check_scorable(
 
 
 def translate(masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset: int = OPSET) -> "ModelProto":
-    """Translate the graph to ONNX, with sizes and batch as open as the network permits.
-
-    Raises:
-        MismatchError: the network or the family cannot be exported; the message quotes torch.
-    """
+    """Translate the graph to ONNX, with sizes and batch as open as the network permits."""
     x, y_hat, *cues = _example(masker)
     example_inputs = (*(x, y_hat, torch.ones(2, dtype=torch.float64))[: len(kind.inputs)], *cues)
     dynamic_axes = tuple(
@@ -276,11 +256,7 @@ class PredictorGraph:
     """Shape of x of a calibration image, (Cx, *space)."""
 
     def images(self, count: int, width_factor: int = 1) -> tuple[Images, Images]:
-        """Return random x of the calibration's size, or some times as wide, and the predictor's outputs.
-
-        Raises:
-            MismatchError: the predictor fails on them; the message quotes onnxruntime.
-        """
+        """Return random x of the calibration's size, or some times as wide, and the predictor's outputs."""
         shape = (*self.x[:-1], width_factor * self.x[-1])
         x = torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
         try:
@@ -298,12 +274,6 @@ def predictor_graph(masker: Masker, path: Path, network: str | None = None) -> P
         masker: the masker whose calibration gives the shapes of x and y_hat.
         path: a model from (N, C, *space) in [0, 1] to the same, with one input; its first output is used.
         network: its name at the calibration, if that recorded no fingerprint; by default that of the file.
-
-    Raises:
-        InvalidArgumentError: the name does not end with .onnx.
-        MissingFileError: there is no such file.
-        MismatchError: it is damaged, takes or returns other images, or the calibration is of conformask 0.1.
-        ImageError: it returns values far outside [0, 1].
     """
     import onnx
 
@@ -359,11 +329,7 @@ def _refuse_other_inputs(name: str, value_info: "ValueInfoProto", x: Shape) -> N
 
 
 def append_masker(masker: Masker, front: PredictorGraph) -> "ModelProto":
-    """Return the graph x -> (y_hat, mask, score): the predictor, then the masker at its calibrated lambda.
-
-    Raises:
-        MismatchError: the masker's network cannot be exported, or the graphs cannot be joined.
-    """
+    """Return the graph x -> (y_hat, mask, score): the predictor, then the masker at its calibrated lambda."""
     from onnx import compose, version_converter
 
     opsets = [entry.version for entry in front.model.opset_import if entry.domain in ("", "ai.onnx")]

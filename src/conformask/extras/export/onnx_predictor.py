@@ -16,24 +16,14 @@ from conformask.records.sealed import path_hash
 
 
 def open_onnx(name: str, providers: Sequence[str] | None = None) -> CustomPredictor:
-    """Open the network of a file; its fingerprint covers the files that the file names for its weights.
-
-    Raises:
-        MissingFileError: see `onnx_run`.
-        MismatchError: see `onnx_run`.
-    """
+    """Open the network of a file; its fingerprint covers the files that the file names for its weights."""
     run, path = onnx_run(name, providers), Path(name)
     files = (path, *sorted(_weight_files(path)))
     return CustomPredictor(run, path.name, hash_of([path_hash(file) for file in files]))
 
 
 def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
-    """Return a function that runs an ONNX file, on the best provider that onnxruntime has, or on these.
-
-    Raises:
-        MissingFileError: no such file, or onnxruntime is not installed.
-        MismatchError: it is damaged, or takes several inputs.
-    """
+    """Return a function that runs an ONNX file, on the best provider that onnxruntime has, or on these."""
     path = existing_file(name)
     try:
         import onnxruntime

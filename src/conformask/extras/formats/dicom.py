@@ -75,12 +75,7 @@ class ModalityTransform:
 
 
 def open_dicom(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
-    """Open the image of a file or of a folder with one series, as `read_stack` finds it.
-
-    Raises:
-        MissingFileError: the extra dicom is not installed.
-        ImageError: see `read_stack`; or the time point must be named, or does not exist.
-    """
+    """Open the image of a file or of a folder with one series, as `read_stack` finds it."""
     stack = read_stack(path, reading)
     frames = stack.at(time)
     header, dtype = _header(stack, frames), _dtype(frames)

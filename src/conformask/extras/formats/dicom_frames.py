@@ -48,11 +48,7 @@ def is_available(uid: str) -> bool:
 
 
 def decode_frame(src: bytes, runner: Any) -> bytes:
-    """Return the pixels of one grey frame.
-
-    Raises:
-        NotImplementedError: a colour frame.
-    """
+    """Return the pixels of one grey frame."""
     if runner.samples_per_pixel != 1:
         raise NotImplementedError("lossless JPEG of several channels")
     pixels = imagecodecs.ljpeg_decode(src)
@@ -143,11 +139,7 @@ class DicomFrame:
 
     @cached_property
     def place(self) -> Array | None:
-        """Position, direction of a row, of a column, (3, 3) float64, in LPS; None where one is missing.
-
-        Raises:
-            ImageError: directions that are not perpendicular unit vectors.
-        """
+        """Position, direction of a row, of a column, (3, 3) float64, in LPS; None where one is missing."""
         position, directions = self._numbers("ImagePositionPatient", 3), self._directions
         return None if position is None or directions is None else np.vstack([position, directions])
 
@@ -250,23 +242,14 @@ def _is_listed(name: str) -> bool:
 
 
 def frames_of(path: Path) -> list[DicomFrame]:
-    """Return the slices of a DICOM file, or of all DICOM files of a folder by name; pixels are not read.
-
-    Raises:
-        MissingFileError: the extra dicom is not installed.
-        ImageError: a file is damaged, or is not an image of grey values or colours; the message names it.
-    """
+    """Return the slices of a DICOM file, or of all DICOM files of a folder by name; pixels are not read."""
     pydicom = import_pydicom(path)
     files = _files(path) if path.is_dir() else [path]
     return [frame for file in files for frame in _frames(file, _header(file, pydicom))]
 
 
 def import_pydicom(path: Path) -> Any:
-    """Import pydicom, with the codecs that conformask adds to it.
-
-    Raises:
-        MissingFileError: the extra dicom is not installed.
-    """
+    """Import pydicom, with the codecs that conformask adds to it."""
     try:
         import pydicom
     except ImportError as error:
@@ -277,11 +260,7 @@ def import_pydicom(path: Path) -> Any:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Return the files with the signature, by name; skip others that are clearly not DICOM.
-
-    Raises:
-        ImageError: a file that may be a damaged slice.
-    """
+    """Return the files with the signature, by name; skip others that are clearly not DICOM."""
     files = sorted(file for file in folder.iterdir() if _is_listed(file.name) and file.is_file())
     marked = [file for file in files if has_mark(file)]
     for file in sorted(set(files) - set(marked)):
@@ -427,23 +406,13 @@ class SortedSlices:
     geometry: Geometry | None
 
     def at(self, time: int | None) -> tuple[DicomFrame, ...]:
-        """Return the slices of one time point.
-
-        Raises:
-            ImageError: there is no such time point, or one has to be named.
-        """
+        """Return the slices of one time point."""
         count = len(self.times) if self.has_times else None
         return self.times[time_point(self.path, count, time, "TZYX")]
 
 
 def read_stack(path: Path, reading: Reading) -> SortedSlices:
-    """Read the headers of a DICOM file or of a folder with one series, in order.
-
-    Raises:
-        MissingFileError: the extra dicom is not installed.
-        ImageError: the files are not one image, a slice is missing or repeated, or positions are missing;
-            the message names the files.
-    """
+    """Read the headers of a DICOM file or of a folder with one series, in order."""
     frames = frames_of(path)
     _check_alike(path, frames)
     axes = reading.axes or ""

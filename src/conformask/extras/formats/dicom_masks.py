@@ -75,10 +75,6 @@ def write_dicom_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
     A value v is stored as floor(v 2^15) in 16 bits, with a RealWorldValueMapping of slope 2^-15: never above
     v, and 1 is 1. Positions, orientation and pixel spacing are the source's; each frame refers to the slice
     under it. Each file has new UIDs, since an archive keeps the first of two files with the same.
-
-    Raises:
-        MissingFileError: the extra dicom is not installed.
-        ImageError: more channels, a source that is not DICOM, or one that a mask cannot refer to.
     """
     hd = _highdicom(under)
     _check_size(shape, under)
@@ -117,10 +113,6 @@ def write_segmentation(path: Path, mask: Array, under: SourceImage, promise: str
     The segment is called "not trusted". Its category is Spatial and Relational Concept (SCT 309825002), its
     type Imaging Region of Interest (NCIt C85402): it says where a network's output may be far from the truth,
     and calling that a lesion, a tissue or an artefact would be an unfounded claim about the patient.
-
-    Raises:
-        MissingFileError: the extra dicom is not installed.
-        ImageError: more channels, a source that is not DICOM, or one that a mask cannot refer to.
     """
     hd = _highdicom(under)
     space = 3 if _stack_under(under).is_volume else 2
@@ -251,11 +243,7 @@ def _without_place(image: Any, sources: MaskSources) -> None:
 
 
 def _sources(hd: Any, under: SourceImage, shape: tuple[int, ...]) -> MaskSources:
-    """Return the source of a mask (1, *space); `hd` is highdicom.
-
-    Raises:
-        ImageError: it is not DICOM, has another shape, or is one that a mask cannot refer to.
-    """
+    """Return the source of a mask (1, *space); `hd` is highdicom."""
     stack = _stack_under(under)
     frames = stack.at(under.file_and_time[1])
     first = frames[0]
@@ -283,11 +271,7 @@ def _sources(hd: Any, under: SourceImage, shape: tuple[int, ...]) -> MaskSources
 
 
 def _stack_under(under: SourceImage) -> SortedSlices:
-    """Return the image under a mask.
-
-    Raises:
-        ImageError: it is not DICOM.
-    """
+    """Return the image under a mask."""
     file = under.file_and_time[0]
     if file is None or not (file.is_dir() or file.name.lower().endswith(".dcm")):
         raise ImageError(

@@ -57,11 +57,7 @@ CHUNK = 2**22
 
 
 def nibabel_for(path: Path) -> Any:
-    """Import nibabel.
-
-    Raises:
-        MissingFileError: the extra nifti is not installed, which `path` needs.
-    """
+    """Import nibabel."""
     try:
         import nibabel
     except ImportError as error:
@@ -70,12 +66,7 @@ def nibabel_for(path: Path) -> Any:
 
 
 def load_nifti(path: Path) -> Any:
-    """Return nibabel's image, of which only the header is read.
-
-    Raises:
-        MissingFileError: the extra nifti is not installed.
-        ImageError: the file does not hold an image.
-    """
+    """Return nibabel's image, of which only the header is read."""
     nibabel = nibabel_for(path)
     _check_extensions(path)
     image = nibabel.load(path)
@@ -156,11 +147,7 @@ class NiftiImage:
         return None if self.is_colour or (slope, intercept) == (1, 0) else (slope, intercept)
 
     def header(self) -> Header:
-        """Return the header of the image.
-
-        Raises:
-            ImageError: it holds neither numbers nor colours.
-        """
+        """Return the header of the image."""
         sides = self.sides
         space = tuple(sides[axis] for axis in "ZYX" if axis in sides)
         channels = 3 if self.is_colour else sides.get("C", 1)
@@ -210,13 +197,7 @@ class NiftiImage:
 
 
 def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContextManager[ImageHandle]:
-    """Open the image of a file, perhaps at one time point.
-
-    Raises:
-        MissingFileError: the extra nifti is not installed.
-        ImageError: the file is not a NIfTI image, is truncated, has several time points or unknown axes,
-            or does not have the given axes.
-    """
+    """Open the image of a file, perhaps at one time point."""
     image = load_nifti(path)
     axes, count = _axes_and_times(path, image, reading)
     stored = NiftiImage(path, image, axes, time_point(path, count, time, "XYZT"))
@@ -348,9 +329,6 @@ def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
     """Write a mask in steps of 1 / LEVELS, or labels, with the header of its image, using a temporary file.
 
     One channel is (X, Y, Z), several are a vector (X, Y, Z, 1, C), a time series is (X, Y, Z, T[, C]).
-
-    Raises:
-        MissingFileError: the extra nifti is not installed.
     """
     header = _header(path, shape, under)
     header.set_data_dtype(np.uint16)
@@ -368,11 +346,7 @@ def write_nifti_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, und
 
 
 def write_nifti(path: Path, image: Array, under: SourceImage) -> None:
-    """Write an image (C, *space) as float32, with the header of the image that it was made from.
-
-    Raises:
-        MissingFileError: the extra nifti is not installed.
-    """
+    """Write an image (C, *space) as float32, with the header of the image that it was made from."""
     header = _header(path, image.shape, under)
     header.set_data_dtype(np.float32)
     header.set_slope_inter(1, 0)

@@ -55,9 +55,6 @@ def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
     """Write a mask of 16 bits, [t, c, z, y, x] without t or z where it has none, and its smaller levels.
 
     The chunks are the blocks.
-
-    Raises:
-        MissingFileError: the extra zarr is not installed.
     """
     try:
         import zarr
@@ -207,11 +204,7 @@ class ZarrLevel:
         return Header(sides.get("c", 1), space, bits_of(dtype), data_range, geometry)
 
     def window(self, places: Places) -> Array:
-        """Read the pixels of a window, (*space) or (*space, C), in the file's type.
-
-        Raises:
-            ImageError: a chunk cannot be decoded, or they take more memory than allowed.
-        """
+        """Read the pixels of a window, (*space) or (*space, C), in the file's type."""
         first = f"{'planes' if len(places) == 3 else 'rows'} {places[0].start} to {places[0].stop}"
         values = self.sides.get("c", 1) * prod(span.stop - span.start for span in places)
         check_memory(f"{self.path}, {first},", self.array.dtype.itemsize * values)
@@ -271,11 +264,6 @@ def open_zarr(path: Path, reading: Reading, time: int | None) -> AbstractContext
     """Open the image of an OME-Zarr folder, or one time point of it, if none of its files is missing.
 
     zarr reads missing chunks as black, and a mask would vouch for them; inside shards nothing looks for them.
-
-    Raises:
-        MissingFileError: the extra zarr is not installed.
-        ImageError: the folder is not an OME-Zarr image, has several time points and none is named, chunks are
-            missing, or one takes more memory than allowed.
     """
     level = _open_level(path)
     level = replace(level, time=time_point(path, level.sides.get("t"), time))
@@ -292,12 +280,7 @@ def times_of_zarr(path: Path, reading: Reading) -> int | None:
 
 
 def _open_level(path: Path) -> ZarrLevel:
-    """Open the highest resolution of an OME-Zarr folder.
-
-    Raises:
-        MissingFileError: the extra zarr is not installed.
-        ImageError: the folder is not an OME-Zarr image, or has other axes.
-    """
+    """Open the highest resolution of an OME-Zarr folder."""
     group = _group(path)
     try:
         image = image_of(group.attrs)

@@ -109,11 +109,7 @@ def output_file(name: str) -> Path:
 
 
 def write_crops(folder: Path) -> dict[str, Path]:
-    """Write x/, y_hat/ and y/ of all crops into a folder, and return the three folders by role.
-
-    Raises:
-        OutputError: the folder cannot be written to, or something of the user's is in the way.
-    """
+    """Write x/, y_hat/ and y/ of all crops into a folder, and return the three folders by role."""
     for role in ROLES:
         refuse_unclaimed_in(folder / role)
     crops = [crop for name, y in middles().items() for crop in _crops(name, y)]
@@ -189,12 +185,6 @@ def look(
         confidence: the promised share of new images, or of images of new groups.
         provenance: what is known of the origin of the images.
         pinned: images that are tested whatever is drawn, and what each shows, which the report says.
-
-    Raises:
-        InvalidArgumentError: a threshold that is none.
-        MissingFileError: a folder or a partner of a file is missing.
-        CalibrationError: too few images or groups; the message says how many it takes.
-        OutputError: something that conformask did not write is in the way.
     """
     is_quantile(threshold)
     run, data, report = out / "run", out / "data", out / "report.html"

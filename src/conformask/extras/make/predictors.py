@@ -176,11 +176,6 @@ def custom_predictor(name: str, data_range: DataRange | None = None) -> CustomPr
     Args:
         name: the name, such as "enhance:enlarge" or "network.onnx".
         data_range: black and white in the units of the images, as CAREamics has seen them; [0, 1] if None.
-
-    Raises:
-        InvalidArgumentError: none of these, or there is no such function in the module.
-        MissingFileError: no such file or module, or a library is not installed.
-        MismatchError: the file is damaged, or of another kind.
     """
     library, _, path = name.partition(":")
     if library in NETWORKS and not library.startswith("."):
@@ -259,11 +254,7 @@ def _joined(parts: Sequence[Outputs]) -> Outputs:
 
 
 def _image(output: Any, axes: int) -> Array:
-    """Return a function's output as an array, if it is an image with this many axes, or one fewer.
-
-    Raises:
-        ImageError: it is not such an image.
-    """
+    """Return a function's output as an array, if it is an image with this many axes, or one fewer."""
     image = np.asarray(output.detach().cpu() if isinstance(output, torch.Tensor) else output)
     if image.ndim not in (axes - 1, axes) or image.dtype.kind != "f":
         expected = "(H, W, C) or (H, W)" if axes == 3 else "(D, H, W, C) or (D, H, W)"
@@ -308,11 +299,7 @@ def _open_torchscript(name: str) -> Run:
 
 
 def existing_file(name: str) -> str:
-    """Return the name of a file.
-
-    Raises:
-        MissingFileError: there is no such file.
-    """
+    """Return the name of a file."""
     if not Path(name).is_file():
         raise MissingFileError(f"{name} does not exist")
     return name
@@ -368,11 +355,7 @@ class CueRecipe:
 
     @classmethod
     def of(cls, text: str, show: Show = "one") -> "CueRecipe":
-        """Parse flips, outputs, residual, residual,A, samples,K or dropout,K.
-
-        Raises:
-            InvalidArgumentError: none of these, or not one output to show of what draws none.
-        """
+        """Parse flips, outputs, residual, residual,A, samples,K or dropout,K."""
         kind, _, count = text.partition(",")
         if show not in get_args(Show):
             raise InvalidArgumentError(f"show {show!r}: give {', '.join(get_args(Show))}")
@@ -410,12 +393,6 @@ class CueRecipe:
         """Return what is shown of a batch of one size, and its maps (N, K, *space), float32.
 
         What is shown is a list of y_hat, (N, C, *space): all samples, or one alone.
-
-        Raises:
-            MismatchError: samples that are all alike, a network without dropout layers that can be reached,
-                or a residual of sizes that do not fit.
-            InvalidArgumentError: no function of the name of A.
-            ImageError: a network that returns no maps, for outputs.
         """
         run: ImageFunction = predictor
         if self.kind == "outputs":
@@ -464,11 +441,7 @@ class CueRecipe:
 
 @contextmanager
 def _dropout(predictor: Predictor) -> Iterator[None]:
-    """Turn the dropout layers of a network on; its other layers stay as in use.
-
-    Raises:
-        MismatchError: it has none, or is not a torch module.
-    """
+    """Turn the dropout layers of a network on; its other layers stay as in use."""
     network = predictor.network if isinstance(predictor, CustomPredictor) else None
     if network is None:
         raise MismatchError(
@@ -557,11 +530,7 @@ PLAIN = (bool, int, float, str, list, tuple, dict, Tensor)
 
 
 def required(module: str) -> Any:
-    """Import a module of a library.
-
-    Raises:
-        MissingFileError: the library is not installed.
-    """
+    """Import a module of a library."""
     try:
         return import_module(module)
     except ImportError as error:
@@ -648,12 +617,7 @@ class NetworkPredictor:
 
     @classmethod
     def load(cls, folder: Path) -> "NetworkPredictor":
-        """Read a predictor that save wrote.
-
-        Raises:
-            MissingFileError: no such run folder.
-            MismatchError: the files are damaged.
-        """
+        """Read a predictor that save wrote."""
         path = folder / "predictor.json"
         record = read_json(path)
         refuse_unfinished(path, record)

@@ -211,11 +211,7 @@ def _texture(channels: int) -> Array:
 
 
 def _run(network: Predictor, x: Array, name: str) -> Array:
-    """Return the output (C', sH, sW) of one input (C, H, W).
-
-    Raises:
-        ImageError: the network failed, or returned NaN or another size.
-    """
+    """Return the output (C', sH, sW) of one input (C, H, W)."""
     (((output,), _),) = outputs_of(network, {name: torch.from_numpy(np.ascontiguousarray(x))[None]}, None)
     size, side = tuple(output.shape[1:]), x.shape[-1]
     if size != (size[0], size[0]) or size[0] % side:

@@ -106,11 +106,6 @@ def fit_predictor(
         kind: "regressor" (L1) or "gan" (adversarial loss + 20 * L1; its last epoch is kept).
         width: number of channels of the U-Net's first level.
         paper_form: whether to use the U-Net of the paper, with transposed convolutions.
-
-    Raises:
-        InvalidArgumentError: an unknown kind.
-        ImageError: an image that the task cannot use.
-        MismatchError: out holds another run.
     """
     make_module = chosen(KINDS, kind, "kind")
     refuse_unclaimed(places(out, "training.json", "predictor.json"))

@@ -26,11 +26,7 @@ class Completion:
         return _stripe(height)[:, None] | _stripe(width)[None, :]
 
     def truth(self, image: Images) -> Images:
-        """Return the image in grey (ITU-R 601).
-
-        Raises:
-            ImageError: neither 1 nor 3 channels.
-        """
+        """Return the image in grey (ITU-R 601)."""
         return luma(image)
 
     def degrade(self, y: Images) -> Images:
@@ -63,11 +59,7 @@ class SuperResolution:
     scale = 4
 
     def truth(self, image: Images) -> Images:
-        """Return the image itself.
-
-        Raises:
-            ImageError: a side that is not divisible by 4.
-        """
+        """Return the image itself."""
         height, width = image.shape[-2:]
         if height % self.scale or width % self.scale:
             divisible = max(self.scale, min(height, width) // self.scale * self.scale)
@@ -78,11 +70,7 @@ class SuperResolution:
         return image
 
     def degrade(self, y: Images) -> Images:
-        """Return the mean of each 4x4 pixels of y, (N, C, H/4, W/4).
-
-        Raises:
-            ImageError: a side that is not divisible by 4.
-        """
+        """Return the mean of each 4x4 pixels of y, (N, C, H/4, W/4)."""
         return F.avg_pool2d(self.truth(y), self.scale)
 
     def enlarge(self, x: Images) -> Images:
@@ -100,11 +88,7 @@ class Colorization:
     name = "colorization"
 
     def truth(self, image: Images) -> Images:
-        """Return the image itself.
-
-        Raises:
-            ImageError: other than three channels.
-        """
+        """Return the image itself."""
         if image.shape[1] != 3:
             raise ImageError(
                 f"images have {image.shape[1]} channels; colorization needs colour images, with 3 (RGB)"
@@ -112,11 +96,7 @@ class Colorization:
         return image
 
     def degrade(self, y: Images) -> Images:
-        """Return the luma of y (ITU-R 601), (N, 1, H, W).
-
-        Raises:
-            ImageError: other than three channels.
-        """
+        """Return the luma of y (ITU-R 601), (N, 1, H, W)."""
         return luma(self.truth(y))
 
     def enlarge(self, x: Images) -> Images:
@@ -129,11 +109,7 @@ class Colorization:
 
 
 def luma(image: Images) -> Images:
-    """Return grey (N, 1, H, W) from RGB by ITU-R 601; grey images stay as they are.
-
-    Raises:
-        ImageError: neither 1 nor 3 channels.
-    """
+    """Return grey (N, 1, H, W) from RGB by ITU-R 601; grey images stay as they are."""
     channels = image.shape[1]
     if channels == 1:
         return image
@@ -151,9 +127,5 @@ TASKS: Mapping[str, Callable[[], Task]] = {
 
 
 def task(name: str) -> Task:
-    """Return the task with this name.
-
-    Raises:
-        InvalidArgumentError: an unknown name.
-    """
+    """Return the task with this name."""
     return chosen(TASKS, name, "task")()

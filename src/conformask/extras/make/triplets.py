@@ -142,12 +142,6 @@ class TrueImages:
         cut out; with one, tiles of `size` pixels are cut every `stride` pixels, without resizing. `split`
         says what is assigned to a part: a file, a tile, or a tile within a file that is not for training.
         With `colour`, grey images among colour images are repeated to three channels.
-
-        Raises:
-            MissingFileError: there is no such folder, or no image in it.
-            ImageError: an image is unreadable, smaller than `size`, or has other channels than the first.
-            InvalidArgumentError: an unknown `split`, a size or stride below 1, or tiles that would share
-                pixels between training and calibration.
         """
         folder = Path(folder)
         files: dict[str, Path | Array] = {}
@@ -245,11 +239,7 @@ class TrueImages:
         return TrueImages(self._files, self._headers, sources, self._tiling, self.data_range, self._colour)
 
     def part(self, name: str) -> "TrueImages":
-        """Return the images of one part of the split.
-
-        Raises:
-            InvalidArgumentError: an unknown part, or no image in it.
-        """
+        """Return the images of one part of the split."""
         check_part(name)
         indices = [index for index, source in enumerate(self.sources) if source.part == name]
         if not indices:
@@ -352,15 +342,6 @@ def add_outputs(
     of `compute` are processes that share the images.
 
     Returns the number of images.
-
-    Raises:
-        MissingFileError: there is no folder x/ in data, or no image in it.
-        MismatchError: y_hat/ holds outputs of another network, or of an unknown one; or cues/ maps that were
-            made otherwise.
-        InvalidArgumentError: no such recipe, or nothing but one output to show.
-        OutputError: all are shown, and data has a manifest.csv of its own.
-        ImageError: an image cannot be read, or the predictor failed on it, returned NaN or another shape than
-            that of y; the message names the image.
     """
     processes = launch(compute)
     folder, reading = Path(data), reading or Reading(data_range)
@@ -519,9 +500,6 @@ def outputs_of(
     """Yield what is shown of each image, y_hat (C, *space), and its maps (K, *space) by the recipe.
 
     Without a recipe that is one y_hat, and no maps.
-
-    Raises:
-        ImageError: the predictor failed; the message names the image.
     """
     if recipe is None:
         yield from (([output], None) for output in _outputs(predictor, images))
@@ -571,12 +549,6 @@ def write_triplets(
     resumes where it stopped, one with other images, task or predictor starts over. Threads read and write
     beside the predictor; several devices of `compute` are processes that share
     the images. Returns the number of images.
-
-    Raises:
-        MismatchError: the folder already holds triplets, or the predictor cannot make such maps.
-        OutputError: x/, y_hat/, y/ or cues/ holds something that no record of conformask claims, such as the
-            true images themselves.
-        ImageError: the predictor returned NaN or another shape; the message names the image.
     """
     out = Path(out)
     if (out / MANIFEST).exists() and not unfinished(out):
@@ -699,9 +671,6 @@ def predicted(images: TrueImages, task: Task, predictor: Predictor) -> Iterator[
         images: the true images.
         task: makes x.
         predictor: makes y_hat.
-
-    Raises:
-        ImageError: the predictor returned NaN or another shape; the message names the image.
     """
     for source, (x, y_hat, y) in _made(images, task, predictor, None, _parts(len(images))):
         yield source, Triplet(source.name, x, y_hat, y, source.group)
@@ -740,13 +709,7 @@ def true_images(
 
 
 def predictor_named(name: str, task: Task, data_range: DataRange | None = None) -> Predictor:
-    """Return bicubic, biharmonic, the predictor of a run folder, or `custom_predictor(name)`.
-
-    Raises:
-        InvalidArgumentError: none of these.
-        MismatchError: the run's predictor was trained for another task, or a file is damaged.
-        MissingFileError: no such run folder or file.
-    """
+    """Return bicubic, biharmonic, the predictor of a run folder, or `custom_predictor(name)`."""
     if name in CLASSICAL:
         return CLASSICAL[name](task)
     if not Path(name).is_dir():

@@ -283,12 +283,7 @@ class Frames:
         return size_of(self.layer, self.dimensions)
 
     def raster(self, index: Index, role: Role, card: Domain, data_range: DataRange | None) -> Raster:
-        """Return one image as a raster, without reading it.
-
-        Raises:
-            ImageError: the layer holds neither integers nor floats.
-            MismatchError: integers whose type or range differs from the calibration.
-        """
+        """Return one image as a raster, without reading it."""
         plain = self.plain_raster(index)
         if data_range is None:
             return replace(plain, reading=card.reading_of(role, np.dtype(finest_array(self.layer).dtype)))
@@ -296,11 +291,7 @@ class Frames:
         return replace(plain, reading=reading.of(role))
 
     def plain_raster(self, index: Index) -> Raster:
-        """Return one image, such as a map beside y_hat, with the values of the layer, without reading it.
-
-        Raises:
-            ImageError: the layer holds neither integers nor floats.
-        """
+        """Return one image, such as a map beside y_hat, with the values of the layer, without reading it."""
         name = f"layer {self.layer.name!r}" + (f" at {', '.join(map(str, index))}" if index else "")
         array = finest_array(self.layer)
         dtype = np.dtype(array.dtype)
@@ -325,11 +316,6 @@ def images_of(
         y_hat: the layer of the network's outputs, with as many images.
         data_range: the values that become 0 and 1; if None, those of the calibration, or of the type.
         cues: the layer of the maps beside y_hat, of its size, if the score is read from them.
-
-    Raises:
-        MismatchError: the layers have other axes or channels than the masker takes, or differ in number.
-        ImageError: they hold neither integers nor floats, or the maps have another size than y_hat.
-        InvalidArgumentError: images too large for what the promise has to know about them.
     """
     layers = (x, y_hat) if cues is None else (x, y_hat, cues)
     inputs, outputs, *maps = (Frames(layer, len(masker.card.sizes[0])) for layer in layers)
@@ -356,12 +342,7 @@ def _image(
 
 
 def score_images(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None, list[ScoredImage]]:
-    """Score images of one size into one temporary file; yield, at each tile, the total number of tiles.
-
-    Raises:
-        ImageError: values outside the range, NaN or infinity; the message says where.
-        OutputError: the disk has no room for the scores.
-    """
+    """Score images of one size into one temporary file; yield, at each tile, the total number of tiles."""
     _, *shape = shape_of_score(masker, images[0])
     scores = zeros_on_disk(f"the score of {images[0].name}", (len(images), *shape))
     total = len(images) * len(windows_of(masker, images[0]))

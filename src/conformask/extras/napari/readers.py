@@ -98,9 +98,6 @@ def _mask_layers(folder: Path, files: Sequence[Path]) -> list[LayerData]:
     """Return a layer for each set of images, or films, with masks of one size and scale; show the first.
 
     Where objects are promised, a layer with the labels of the trusted ones lies over it.
-
-    Raises:
-        ImageError: the header of a mask cannot be read.
     """
     claim, sizes = read_json(folder / CLAIM), MaskFolder(folder).lines()
     films_by_kind: dict[tuple[object, ...], list[MaskSeries]] = {}

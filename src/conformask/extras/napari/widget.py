@@ -103,16 +103,7 @@ class Scores:
 def scores_of(
     run: Path | None, x: Image | None, y_hat: Image | None, data_range: str, cues: Image | None = None
 ) -> Generator[int, None, Scores]:
-    """Load a run and score the layers, by the map `cues` if it needs one; yield the number of tiles at each.
-
-    Raises:
-        InvalidArgumentError: something was not chosen, one layer was chosen twice, the data range is invalid,
-            or the promise needs a fact that layers do not have.
-        MissingFileError: the folder holds no calibrated masker.
-        MismatchError: the layers are not what the masker takes.
-        ImageError: values outside the range, NaN or infinity.
-        OutputError: the disk has no room for the scores.
-    """
+    """Load a run and score the layers, by the map `cues` if it needs one; yield the number of tiles."""
     if run is None or x is None or y_hat is None:
         raise InvalidArgumentError("choose a run (a calibrated folder) and the layers of input and output")
     if x is y_hat:
@@ -134,11 +125,7 @@ def scores_of(
 
 
 def parse_range(text: str) -> DataRange | None:
-    """Parse the two numbers of "0 4095"; return None for an empty text.
-
-    Raises:
-        InvalidArgumentError: the text is neither.
-    """
+    """Parse the two numbers of "0 4095"; return None for an empty text."""
     try:
         numbers = [float(number) for number in text.replace(",", " ").split()]
         low, high = numbers or (None, None)
@@ -173,11 +160,7 @@ class MasksOfLayer:
         return self._images[int(np.ravel_multi_index(index, self._lead)) if index else 0]
 
     def size(self, index: Index) -> float:
-        """Return the mask size of one image, mean(1 - m).
-
-        Raises:
-            InvalidArgumentError: the promise needs a weight or category of the image.
-        """
+        """Return the mask size of one image, mean(1 - m)."""
         return mask_size_of(self._masker.family, self.image(index), self._level(index))
 
     def _level(self, index: Index) -> Tensor:

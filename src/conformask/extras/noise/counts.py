@@ -82,11 +82,7 @@ def split_counts(counts: Array, shares: Sequence[float] = (0.5, 0.5), seed: int 
 
 @dataclass(frozen=True)
 class Thinning:
-    """How an image stores counts, value = offset + gain * counts, and how they are split.
-
-    Raises:
-        InvalidArgumentError: a gain that is not above 0, an offset that is not finite, or a negative seed.
-    """
+    """How an image stores counts, value = offset + gain * counts, and how they are split."""
 
     gain: float = 1.0
     offset: float = 0.0
@@ -105,11 +101,7 @@ class Thinning:
             raise InvalidArgumentError(f"seed is {self.seed}; give 0 or more")
 
     def counts(self, values: Array, name: str) -> tuple[Array, float, float]:
-        """Return the counts, int64, and the shares of the values that were not whole, or negative.
-
-        Raises:
-            ImageError: too many of them, NaN, or an image in [0, 1]; the message names `name`.
-        """
+        """Return the counts, int64, and the shares of the values that were not whole, or negative."""
         exact = (values.astype(np.float64) - self.offset) / self.gain
         if not np.isfinite(exact).all():
             raise ImageError(f"{name} contains NaN or infinite values; replace them before use")
@@ -173,12 +165,6 @@ def split_folder(images: Path, out: Path, thinning: Thinning, reading: Reading =
     NIfTI as the image is, else OME-TIFF, with its physical sizes. Time points are images, NAME_t003. Each
     image has its own draws, by the seed, its name and its content. A run that was killed resumes; counts.json
     says how parts were made.
-
-    Raises:
-        MissingFileError: there is no such folder, or no image in it.
-        ImageError: an image does not hold counts; the message names it.
-        MismatchError: out holds parts of other images, or that were made otherwise.
-        OutputError: out holds something that no record of conformask claims.
     """
     files = dict(_files(images, reading))
     parts = {name: _parts(name, path, reading, len(thinning.shares)) for name, path in files.items()}

@@ -105,9 +105,6 @@ def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
     """Write out/figures/*.svg and out/paper.html, each wholly or not at all, and return their paths.
 
     Unfinished rows are simply not in `results`; a figure without any data is not written.
-
-    Raises:
-        OutputError: the folder cannot be written to, or the disk is full.
     """
     results = sorted(results, key=lambda result: result.row.number)
     figure_svgs = figures(results)

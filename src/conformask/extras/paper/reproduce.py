@@ -422,13 +422,6 @@ def reproduce(
             all tiles at random although they overlap.
         compute: the devices.
         weights_path: the file, or its folder, of the network under LPIPS, which is not downloaded.
-
-    Raises:
-        InvalidArgumentError: an unknown preset or row, a folder that is missing or has too few images.
-        MissingFileError: no such folder, no images in it, or no network for LPIPS.
-        ImageError: an image that cannot be used.
-        OutputError: something that conformask did not write is in the way.
-        ConformaskError: rows that failed; the others are finished.
     """
     name, paper_preset = (
         (preset, chosen(PRESETS, preset, "preset")) if isinstance(preset, str) else ("own", preset)

@@ -61,9 +61,6 @@ def resplit(
     """Resplit calibration and test images n times, each time deploying what the calibration gives.
 
     If `evaluated` has the measures of the test images, critical lambdas are not computed again.
-
-    Raises:
-        InvalidArgumentError: the promise is not the marginal one, whose law this is.
     """
     promise = masker.guarantee
     if promise.confidence is None or promise != marginal(promise.confidence):

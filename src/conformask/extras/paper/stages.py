@@ -97,9 +97,6 @@ class Cache:
 
         Killed stages of the kinds TOGETHER resume where they stopped, others start over. Of several processes
         all run these kinds, and the first runs the rest.
-
-        Raises:
-            OutputError: something lies there that no record of conformask claims.
         """
         folder = self.folder(stage)
         if self.done(stage):
@@ -263,21 +260,13 @@ class Collection:
         return _counts(self.images)
 
     def read_all(self) -> None:
-        """Decode every image.
-
-        Raises:
-            ImageError: one cannot be read.
-        """
+        """Decode every image."""
         for _ in tracked(self.images, "reading every image", len(self.images)):
             pass
 
 
 def rows_of(numbers: Sequence[int] | None) -> tuple[TableRow, ...]:
-    """Return the rows with these numbers, all if None.
-
-    Raises:
-        InvalidArgumentError: there is no such row.
-    """
+    """Return the rows with these numbers, all if None."""
     by_number = {row.number: row for row in ROWS}
     row_numbers = list(by_number) if numbers is None else list(dict.fromkeys(numbers))
     unknown_numbers = [number for number in row_numbers if number not in by_number]
@@ -292,13 +281,7 @@ def rows_of(numbers: Sequence[int] | None) -> tuple[TableRow, ...]:
 def collections_of(
     rows: Sequence[TableRow], preset: PaperPreset, folders: Mapping[str, Path | None], split: str
 ) -> dict[str, Collection]:
-    """Return the images that the rows need.
-
-    Raises:
-        InvalidArgumentError: a folder is not given, or has too few images for the preset.
-        MissingFileError: no such folder, or no images in it.
-        ImageError: an image whose header cannot be read, that is too small, or has no colours.
-    """
+    """Return the images that the rows need."""
     collections = {}
     for data in dict.fromkeys(row.data for row in rows):
         data_rows = [row for row in rows if row.data == data]
@@ -319,12 +302,7 @@ def collections_of(
 def distances_of(
     rows: Sequence[TableRow], preset: PaperPreset, weights_path: Path | None
 ) -> dict[str, Distance]:
-    """Return the distances that the rows need, each tried once.
-
-    Raises:
-        MissingFileError: the weights of the network under LPIPS are not there.
-        InvalidArgumentError: torchvision is missing, or images are too small.
-    """
+    """Return the distances that the rows need, each tried once."""
     distances = {}
     for name in dict.fromkeys(row.distance for row in rows):
         distances[name] = distance_by_name(name, weights_path if name == "lpips" else None)

@@ -167,9 +167,6 @@ def network_for(
     """Return the user's network, else the packaged one where it fits, else one from scratch.
 
     `more` is the number of channels between x and y_hat, of maps beside y_hat.
-
-    Raises:
-        InvalidArgumentError: `volume_mode` is given and the images are planes.
     """
     if options.module is not None:
         return options.module
@@ -376,11 +373,7 @@ def _status(benchmark: ScoreBenchmark, start: NetworkScorer, network: nn.Module)
 
 
 def cue_ranges(train: Triplets) -> tuple[tuple[float, float], ...]:
-    """Return for each map beside y_hat the values that become 0 and 1: its quantiles at .001 and .999.
-
-    Raises:
-        InvalidArgumentError: images with other numbers of maps, or a map with one value nearly everywhere.
-    """
+    """Return for each map beside y_hat the values that become 0 and 1: its quantiles at .001 and .999."""
     samples = []
     for cues in tracked(map(train.cues, range(len(train))), "reading maps", len(train)):
         flat = cues.reshape(len(cues), -1)

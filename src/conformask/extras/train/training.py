@@ -504,11 +504,7 @@ class Record(L.Callback):
         return self.folder / "checkpoints" / "last.ckpt"
 
     def to_resume(self) -> Path | None:
-        """Return the file that a resumed run starts from, if there is one.
-
-        Raises:
-            MismatchError: the file is damaged.
-        """
+        """Return the file that a resumed run starts from, if there is one."""
         if not self.last.exists():
             return None
         with suppress(Exception), ZipFile(self.last) as file:  # the exception depends on the damage
@@ -674,10 +670,6 @@ def fit(
     of max_minutes is kept back for the work on the selection images that is likely to follow. The text from
     `status_callback` about the network is shown beside the progress. The initial weights are restored if
     their loss was lower on the selection images.
-
-    Raises:
-        MismatchError: the folder holds another run, or one that was not asked to be resumed.
-        KeyboardInterrupt: Ctrl-C; the run can be resumed.
     """
     config = config.resolved(len(train))  # type: ignore[arg-type]
     rate = config.learning_rate or FROM_SCRATCH

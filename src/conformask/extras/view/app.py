@@ -190,12 +190,7 @@ class PlaneRequest:
     step: int = 1
 
     def locate(self, session: Session, name: str) -> tuple[View, int, Part]:
-        """Return the view, the place along its axis, and the part.
-
-        Raises:
-            MissingFileError: there is no such plane, or no such part of it.
-            InvalidArgumentError: it is too large to be sent.
-        """
+        """Return the view, the place along its axis, and the part."""
         view = next((view for view in session.collection_image(name).views if view.axis == self.axis), None)
         if view is None:
             raise MissingFileError(f"there is no view along axis {self.axis} of {name!r}")
@@ -214,11 +209,7 @@ async def _contrast(low: float = 0.0, high: float = 1.0) -> Contrast:
 
 
 async def _colors(colors: str = "") -> Array | None:
-    """Parse rrggbb,rrggbb,... into a colour for each channel, (C, 3) in [0, 1]; return None for no text.
-
-    Raises:
-        InvalidArgumentError: it holds something else.
-    """
+    """Parse rrggbb,rrggbb,... into a colour for each channel, (C, 3) in [0, 1]; return None for no text."""
     if not colors:
         return None
     try:
@@ -534,11 +525,7 @@ SHUTDOWN_PATIENCE = 1
 
 
 def listening(port: int) -> socket.socket:
-    """Return a socket that listens at this port of 127.0.0.1; 0 takes any free port.
-
-    Raises:
-        InvalidArgumentError: no such port, or it is taken or not allowed.
-    """
+    """Return a socket that listens at this port of 127.0.0.1; 0 takes any free port."""
     if not 0 <= port <= HIGHEST_PORT:
         raise InvalidArgumentError(f"port {port}: give 0 (any free one) to {HIGHEST_PORT}")
     # asyncio turns Nagle's algorithm off, which costs 40 ms an answer, only where the protocol is stated

@@ -588,12 +588,7 @@ class Strip:
 
 
 def check_strip_file(path: Path) -> None:
-    """Raise, before the work, for a file that a strip cannot be saved to.
-
-    Raises:
-        InvalidArgumentError: another suffix than .png or .html.
-        OutputError: the file is not conformask's, or cannot be written.
-    """
+    """Raise, before the work, for a file that a strip cannot be saved to."""
     if path.suffix.lower() not in (".png", ".html"):
         raise InvalidArgumentError(f"path {str(path)!r}: give a name that ends with .png or .html")
     check_output(path)

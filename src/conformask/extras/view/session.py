@@ -124,9 +124,6 @@ class Session:
         """Show triplets; outputs of a network other than the calibration's need `allow_network_mismatch`.
 
         `released` is what release() returned for those of them that are one batch.
-
-        Raises:
-            MismatchError: they are outputs of another network.
         """
         self.masker = masker
         masker.card.check_cues(triplets.provenance.cues)
@@ -215,11 +212,7 @@ class Session:
         return self._thumbnails.put(name, jpeg)
 
     def most_hidden(self, name: str) -> Point:
-        """Return the most hidden plane along each axis, as calibrated.
-
-        Raises:
-            ConformaskError: as viewed_image does.
-        """
+        """Return the most hidden plane along each axis, as calibrated."""
         if name not in self._most_hidden_points:
             image = self.viewed_image(name)
             level = level_of(self.masker, image)[1]
@@ -322,19 +315,11 @@ class Session:
         return "; ".join(filter(None, reasons)) or None
 
     def thumbnail(self, name: str) -> bytes:
-        """Return a small JPEG of the output, hatched where hidden.
-
-        Raises:
-            ConformaskError: as viewed_image does.
-        """
+        """Return a small JPEG of the output, hatched where hidden."""
         return self._thumbnails.get(name) or self._look_at(name)
 
     def plane(self, name: str, source: str, view: View, index: int, part: Part) -> Array:
-        """Return a part of a plane of a source as shown, (C, rows, columns); reduced ones are cached.
-
-        Raises:
-            ConformaskError: as viewed_image does.
-        """
+        """Return a part of a plane of a source as shown, (C, rows, columns); reduced ones are cached."""
         image = self.viewed_image(name)
         if part.step == 1:
             return plane(image.sources[source], image.deep, view, index, part)
@@ -345,14 +330,7 @@ class Session:
         return self._reduced.put(key, plane(image.sources[source], image.deep, view, index, part))
 
     def viewed_image(self, name: str) -> ViewedImage:
-        """Return an image and its score; threads that ask at the same time wait for one computation.
-
-        Raises:
-            MissingFileError: there is no such image.
-            ImageError: the image cannot be used.
-            MismatchError: it has other channels or axes than those that the masker takes.
-            OutputError: the disk has no room for its score or region.
-        """
+        """Return an image and its score; threads that ask at the same time wait for one computation."""
         image = self.collection_image(name)
         return self._viewed_images.get(name) or self._read(image, name)
 
@@ -377,23 +355,13 @@ class Session:
             self.progress = None
 
     def collection_image(self, name: str) -> CollectionImage:
-        """Return the image with this name.
-
-        Raises:
-            MissingFileError: there is no such image.
-        """
+        """Return the image with this name."""
         if name not in self._images:
             raise MissingFileError(f"there is no image {name!r} here")
         return self._images[name]
 
     def add(self, pair: CollectionImage) -> str:
-        """Show one more image; return the new name under which it is shown.
-
-        Raises:
-            ImageError: the image cannot be used.
-            MismatchError: it has other channels or axes than those that the masker takes.
-            InvalidArgumentError: the promise needs a fact that is missing, or there are too many uploads.
-        """
+        """Show one more image; return the new name under which it is shown."""
         if len(self._uploads) >= MOST_UPLOADS:
             raise InvalidArgumentError(f"{MOST_UPLOADS} uploads are kept already: restart the viewer")
         stem, count = pair.triplets.names[pair.index], 1
@@ -450,13 +418,7 @@ class UploadReceiver:
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[Upload]:
-        """Read a form with x, y_hat and perhaps y and cues, and yield it when it is its turn to be decoded.
-
-        Raises:
-            ImageError: more bytes than the limit.
-            InvalidArgumentError: no room beside other uploads, too slow, not such a form, or x or y_hat is
-                missing.
-        """
+        """Read a form with x, y_hat and perhaps y and cues, and yield it when its turn has come."""
         with self._reserve(request) as size:
             form = await _read_form(Request(request.scope, _limit(request.receive, size)))
             try:
@@ -535,10 +497,6 @@ def pair_of(upload: Upload, reading: Reading) -> CollectionImage:
     """Read the one triplet of an upload, named after y_hat's file.
 
     Nothing is written under an uploaded name, and nothing is left on disk.
-
-    Raises:
-        InvalidArgumentError: a name that could not name a file in a folder, or a bad weight.
-        ImageError: a file that is not an image, or images that cannot be used.
     """
     names = {role: _validate_name(role, file.filename or "") for role, file in upload.files.items()}
     weight, category = upload.facts.get("weight"), upload.facts.get("category")

@@ -284,9 +284,6 @@ def open_viewer(
 
     It opens on the gallery, or on the image of this name, and the images are sorted by their hidden share.
     `released` is what release() returned.
-
-    Raises:
-        MissingFileError: the extra view is not installed.
     """
     from conformask.errors import MissingFileError
     from conformask.extensions import pip_install

@@ -256,12 +256,7 @@ def reduction(view: View, size: Size) -> int:
 
 
 def check_part(view: View, size: Size, index: int, part: Part) -> None:
-    """Raise for a plane or part that an image does not have, or that is too large to be sent.
-
-    Raises:
-        MissingFileError: there is no such plane, or no such part of it.
-        InvalidArgumentError: it has too many pixels, or a step that no image has.
-    """
+    """Raise for a plane or part that an image does not have, or that is too large to be sent."""
     if not 0 <= index < size[view.axis]:
         raise MissingFileError(
             f"there is no plane {index} along axis {view.axis}: the image has {size[view.axis]}"
@@ -290,11 +285,7 @@ def plane(source: PlaneSource, size: Size, view: View, index: int, part: Part) -
 
 
 def values_at(sources: Mapping[str, PlaneSource], size: Size, point: Point) -> dict[str, list[float]]:
-    """Return the values of each source, channel by channel, at a pixel of an image of this size.
-
-    Raises:
-        MissingFileError: there is no such pixel.
-    """
+    """Return the values of each source, channel by channel, at a pixel of an image of this size."""
     if not all(0 <= coordinate < side for coordinate, side in zip(point, size, strict=True)):
         z, y, x = point
         raise MissingFileError(f"there is no pixel x {x}, y {y}, z {z}: the image has {size} (D, H, W)")
@@ -416,13 +407,7 @@ class ImageLosses:
 
 
 def open_image(masker: Masker, triplets: Triplets, index: int, report: Tell) -> ViewedImage:
-    """Score an image as `conformask mask` would: large ones by tiles, each of which is reported to `report`.
-
-    Raises:
-        ImageError: the image cannot be used.
-        MismatchError: it has other channels or axes than those that the masker takes.
-        OutputError: the disk has no room for its score or region.
-    """
+    """Score an image as `conformask mask` would: large ones by tiles, `report` is called for each."""
     masker.card.check_shape(triplets.header(index).shape, f"{triplets.names[index]}: ")
     if decoded_bytes(triplets, index) > MOST_DECODED:
         return _open_in_files(masker, triplets, index, report)
@@ -570,11 +555,7 @@ def risk_of(image: ViewedImage) -> dict[str, Json] | None:
 
 
 def losses_of(masker: Masker, image: ViewedImage, threshold: float) -> ImageLosses:
-    """Return the loss of an image, masked and unmasked.
-
-    Raises:
-        InvalidArgumentError: the image is not measurable.
-    """
+    """Return the loss of an image, masked and unmasked."""
     if image.in_memory:
         masked = loss_of(masker, image)
         unmasked = float(unmasked_loss(masker.loss, image.item.batch)[0])
@@ -584,11 +565,7 @@ def losses_of(masker: Masker, image: ViewedImage, threshold: float) -> ImageLoss
 
 
 def loss_of(masker: Masker, image: ViewedImage) -> float:
-    """Return the loss of an image under its mask.
-
-    Raises:
-        InvalidArgumentError: the image is not measurable.
-    """
+    """Return the loss of an image under its mask."""
     if not image.in_memory:
         return _measure_by_blocks(masker, image)[0]
     return float(loss_under(masker.loss, masker.open(image.item), image.item.batch)[0])

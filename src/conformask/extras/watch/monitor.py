@@ -288,11 +288,7 @@ class Measures:
 
 
 def check_level(level: float) -> None:
-    """Refuse a false-alarm rate outside (0, 1).
-
-    Raises:
-        InvalidArgumentError: the level is outside (0, 1).
-    """
+    """Refuse a false-alarm rate outside (0, 1)."""
     if not 0 < level < 1:
         raise InvalidArgumentError(f"level: {level}; give a number between 0 and 1, such as {LEVEL}")
 
@@ -303,13 +299,6 @@ def measures_of(
     """Compute the measures of the calibration images, from their curves, and of new ones.
 
     Mask sizes are those at the grid point below the deployed lambda, for both.
-
-    Raises:
-        InvalidArgumentError: a weighted promise, which is about other images than those of the calibration,
-            or a fact that the rule needs is missing.
-        MismatchError: no curves are stored, or not what the rule needs of them; images of other channels or
-            of another network.
-        ImageError: an image that cannot be used.
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     refuse_others(new)

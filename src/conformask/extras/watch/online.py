@@ -30,9 +30,6 @@ class OnlineLambda:
 
     On any sequence of T images, the mean number of failures is at most
     1 - confidence + (gamma_1 + eta * confidence) / (eta * T), wider by the delay of the truth.
-
-    Raises:
-        InvalidArgumentError: confidence or eta outside (0, 1).
     """
 
     confidence: float
@@ -241,11 +238,7 @@ class OnlineMasker:
 
 
 def refuse_other_masker(path: Path, record: Mapping[str, Json], fingerprint: str) -> None:
-    """Refuse a state that another masker saved.
-
-    Raises:
-        MismatchError: the state is another masker's.
-    """
+    """Refuse a state that another masker saved."""
     if record.get("fingerprint") != fingerprint:
         raise MismatchError(
             f"{path} is the state of the masker {record.get('fingerprint')}, not of {fingerprint}: start a "
