@@ -43,8 +43,21 @@ class LossOfImages(ABC):
     def curve(
         self, score: Images, family: Family, grid: Float[Array, "g"]
     ) -> tuple[Float[Array, "n g"], Float[Array, "n g"]]:
-        """Compute (loss, mask size) of each image at every lambda of the grid, float64: mask by mask."""
-        return mask_by_mask(self, score, family, grid)
+        """Compute (loss, mask size) of each image at every lambda of the grid, float64.
+
+        They are measured mask by mask, as many lambdas at once as is efficient.
+        """
+        levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
+        values = VALUES_A_CALL * (1 if score.device.type == "cpu" else ON_ACCELERATOR)
+        points = []
+        for level_chunk in torch.split(levels, max(1, values // self.images.numel()), dim=1):
+            lambdas = level_chunk.shape[1]
+            mask = family.apply(score.repeat_interleave(lambdas, dim=0), level_chunk.flatten(0, 1))
+            indices = torch.arange(len(score), device=score.device).repeat_interleave(lambdas)
+            sizes = 1 - image_means(mask, torch.float64)
+            points.append(torch.stack((_losses(self, mask, indices), sizes)).reshape(2, len(score), -1))
+        losses, sizes = torch.cat(points, dim=2).cpu().numpy()
+        return losses, sizes
 
     def critical_lambda(self, score: Images, family: Family, threshold: float) -> Float[Tensor, "n"]:
         """Return the largest lambda up to which each image is within the threshold, for a monotone loss.
@@ -61,23 +74,6 @@ class LossOfImages(ABC):
     def oracle(self, threshold: float) -> Images | None:
         """Return the smallest mask of each image within the threshold; None where none is known."""
         return None
-
-
-def mask_by_mask(
-    loss: LossOfImages, score: Images, family: Family, grid: Float[Array, "g"]
-) -> tuple[Float[Array, "n g"], Float[Array, "n g"]]:
-    """Compute (loss, mask size), as many lambdas at once as is efficient."""
-    levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
-    values = VALUES_A_CALL * (1 if score.device.type == "cpu" else ON_ACCELERATOR)
-    points = []
-    for level_chunk in torch.split(levels, max(1, values // loss.images.numel()), dim=1):
-        lambdas = level_chunk.shape[1]
-        mask = family.apply(score.repeat_interleave(lambdas, dim=0), level_chunk.flatten(0, 1))
-        indices = torch.arange(len(score), device=score.device).repeat_interleave(lambdas)
-        sizes = 1 - image_means(mask, torch.float64)
-        points.append(torch.stack((_losses(loss, mask, indices), sizes)).reshape(2, len(score), -1))
-    losses, sizes = torch.cat(points, dim=2).cpu().numpy()
-    return losses, sizes
 
 
 def _losses(loss: LossOfImages, masks: Tensor, indices: Tensor) -> Tensor:

@@ -249,16 +249,17 @@ class Sums(LossOfImages):
         self, score: Images, family: Family, grid: Float[Array, "g"]
     ) -> tuple[Float[Array, "n g"], Float[Array, "n g"]]:
         """Compute (loss, mask size) by the kernels of the family, or from the sums that binary masks show."""
-        if self.shown is not None and isinstance(family, Binary):
+        if self.shown is None:
+            return family.curve(score, self.error, self.exponent, grid)
+        if isinstance(family, Binary):
             sums, maps = family.shown_sums(score, grid), (self.error, self.shown, torch.ones_like(score))
             total, shown, opened = (
                 sums(values for _, values in pairs(score, each, 0.0)) / score[0].numel() for each in maps
             )
-            return np.divide(total, shown, out=np.zeros_like(total), where=shown > 0), 1 - opened
-        total, size = family.curve(score, self.error, self.exponent, grid)
-        if self.shown is None:
-            return total, size
-        shown = family.curve(score, self.shown, 1.0, grid)[0]
+            size = 1 - opened
+        else:
+            total, size = family.curve(score, self.error, self.exponent, grid)
+            shown = family.curve(score, self.shown, 1.0, grid)[0]
         return np.divide(total, shown, out=np.zeros_like(total), where=shown > 0), size
 
     def critical_lambda(self, score: Images, family: Family, threshold: float) -> Float[Tensor, "n"]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from conformask.arithmetic import image_means, per_image
 from conformask.arrays import Batch, Distance, Images, PerImage, Score
 from conformask.errors import InvalidArgumentError
-from conformask.losses.base import Loss, LossOfImages, mask_by_mask
+from conformask.losses.base import Loss, LossOfImages
 from conformask.masks.families import WaterFilling
 from conformask.masks.family import LARGEST, SMALLEST, Family, sizes_of
 from conformask.promises.axes import Group, Simultaneous
@@ -250,7 +250,7 @@ def measured_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G), mask by mask, as many lambdas at once as is efficient."""
-    return mask_by_mask(item.loss_of(loss), item.score.map, family, grid)
+    return LossOfImages.curve(item.loss_of(loss), item.score.map, family, grid)
 
 
 def bound_curves(
@@ -327,10 +327,7 @@ def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
 def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images | None:
     """Return the smallest mask of each image within the threshold, given the truth; None where none is known.
 
-    It is exact for losses that are sums over pixels: image and missed by `exact_oracle`, trusted and wrong by
-    the smallest errors as long as their mean is within the threshold; local by hiding the pixels whose local
-    mean is above it, and objects likewise where no wrong one may be shown. For window it uses the reciprocal
-    family on the realised local mean errors, which is not always the smallest.
+    How, and whether it is exact, each loss says in its method `oracle`.
     """
     return loss.of_batch(batch, channels).oracle(threshold)
 

@@ -19,8 +19,6 @@ from conformask.masks.critical import (
     hidden_curves,
     lambda_grid,
     mask_size,
-    oracle,
-    unmasked_loss,
 )
 from conformask.masks.families import Binary
 from conformask.masks.families import family as family_by_name
@@ -134,8 +132,10 @@ class ScoreBenchmark:
             name: hidden_of(each, loss, family_of.get(name, usual), threshold, counts)
             for name, each in items.items()
         }
-        unmasked = torch.cat([unmasked_loss(loss, batch) for batch in batches]).cpu().numpy()
-        return cls(first, *terms, counts, others, unmasked, _best(items[CONSTANT], loss, threshold))
+        constants = items[CONSTANT]
+        losses = [item.loss_of(loss).of(torch.ones_like(item.score.map)) for item in constants]
+        unmasked = torch.cat(losses).cpu().numpy()
+        return cls(first, *terms, counts, others, unmasked, _best(constants, loss, threshold))
 
     def share(self, scorer: Scorer) -> float:
         """Return the hidden share alone, for use during training."""
@@ -210,7 +210,7 @@ def hidden_of(
 
 
 def _best(items: list[ScoredBatch], loss: Loss, threshold: float) -> float | None:
-    masks = [(oracle(loss, item.batch, 1, threshold), loss.region_of(item.batch)) for item in items]
+    masks = [(item.loss_of(loss).oracle(threshold), loss.region_of(item.batch)) for item in items]
     known = [mask_size(mask, region) for mask, region in masks if mask is not None]
     return float(torch.cat(known).mean()) if known else None
 
