@@ -89,7 +89,7 @@ def calibrate(
             pixels or objects, of them), or "0.5m" where `Reading` has these units, both as in the sentence,
             which gives the root mean square for l2; or "q0.1": the 0.1-quantile of the unmasked loss on the
             selection images.
-        loss: what the promise is about: a loss such as `Local("l1", 9)`, or what `conformask.losses.base`
+        loss: what the promise is about: a loss such as `Local("l1", 9)`, or what `conformask.losses.loss`
             takes ("l1", "ssim", a callable); the scorer's if None. Any score keeps any promise; masks are
             smallest with one that was fitted for the loss.
         promise: a `Promise`, or the name of a guarantee.

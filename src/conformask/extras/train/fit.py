@@ -235,7 +235,7 @@ def fit_scorer(
         train: the triplets to learn from; images of different sizes are cropped to the smallest.
         out: the run folder.
         selection: triplets for every choice (best epoch, grids, q-thresholds); a tenth of train if None.
-        loss: a loss such as `Local("l1", 9)`, or what `conformask.losses.base` takes; the scorer is fitted
+        loss: a loss such as `Local("l1", 9)`, or what `conformask.losses.loss` takes; the scorer is fitted
             for it ("quantile" ignores it in training, and uses it for the record of the selection images).
         scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for
             a miss rate of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged",
