@@ -18,7 +18,8 @@ research/results/levels.json keeps it, task by task; research/levels_page.py wri
 import argparse
 import json
 import warnings
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,9 @@ from conformask.scores.level import fit_level
 from conformask.scores.steps import for_loss
 
 RESULTS = Path(__file__).parent / "results" / "levels.json"
-CONFIDENCE, DEALS, QUANTILES, COUNTS, MOST, TENTH = 0.9, 10, (0.1, 0.5), (20, 40, 100), 500, 0.1
+CONFIDENCE, DEALS, QUANTILES, COUNTS = 0.9, 10, (0.1, 0.5), (20, 40, 100)
+MOST, FEWEST, TENTH = 500, 30, 0.1
+"""Of images, of groups to divide, and the share of the hardest images."""
 SIDE, LINES, TRAINED, EPOCHS = 128, 0.35, 160, 12
 GROUPS = 20
 """Number of groups that selection images come from where groups have several: as few as a level takes."""
@@ -132,13 +135,15 @@ def measured(made: Made, *, trained: bool, folder: Path) -> dict[str, Any]:
     images = cm.Triplets.from_arrays(x, y_hat, y, names=names, groups=list(groups))
     scorer, taken = cm.packaged_scorer().of(images), frozenset()
     if trained:
-        taken = frozenset(groups[:TRAINED])
-        own = images.select([at for at, group in enumerate(groups) if group in taken][:TRAINED])
+        taken = frozenset(first_groups(groups, TRAINED))
+        own = images.select([at for at, group in enumerate(groups) if group in taken])
         train, selection = own.holdout(0.2)
         training = cm.TrainingConfig(epochs=EPOCHS, resume=True)
         scorer = cm.fit_scorer(train, selection=selection, loss="l1", out=folder, training=training)
     places = [at for at, group in enumerate(groups) if group not in taken][:MOST]
     images = images.select(places)
+    if len(set(images.groups)) < FEWEST:
+        return {"n": len(images), "groups": len(set(images.groups))}
     loss = cm.losses.loss("l1")
     scorer, masks = for_loss(scorer, loss), family("binary")
     scoring.QUARTERED = len(images)  # any of them may be dealt to selection
@@ -150,10 +155,19 @@ def measured(made: Made, *, trained: bool, folder: Path) -> dict[str, Any]:
                 [deal(seed, count, quantile, record, masks, loss, errors) for seed in range(DEALS)]
             )
             for count in COUNTS
-            if len(set(images.groups)) >= 30 and count <= len(images) / 3
+            if count <= len(images) / 3
         }
         for quantile in QUANTILES
     } | {"n": len(images), "groups": len(set(images.groups))}
+
+
+def first_groups(groups: Sequence[str], count: int) -> Iterator[str]:
+    """The groups that the images begin with, whole, until they have this many images."""
+    for group, size in Counter(groups).items():
+        if count <= 0:
+            return
+        count -= size
+        yield group
 
 
 def deal(

@@ -1,6 +1,7 @@
 """Where masks begin to open, for losses relative to what is shown: few pixels decide there."""
 
 import math
+import warnings
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,8 +12,11 @@ import torch
 
 import conformask as cm
 from conformask.images.triplets import Triplets
+from conformask.masker.guards import warn_if_another_hides_less
 from conformask.masker.load import load
 from conformask.masks.families import family
+from conformask.promises.data import Curves
+from conformask.promises.promise import guarantee
 from conformask.scores.scoring import selection_record
 from simulation import simulated
 from synthetic_triplets import scale_of
@@ -128,3 +132,20 @@ def test_another_threshold_begins_elsewhere_and_a_run_begins_where_it_did(tmp_pa
     recalibrated, fresh = masker.recalibrate(threshold=0.045), calibrated(threshold=0.045)
     assert recalibrated.card.start == fresh.card.start != masker.card.start
     assert recalibrated.card.hidden == pytest.approx(fresh.card.hidden, abs=0.05)
+
+
+@pytest.mark.parametrize(
+    ("n", "loss", "warns"), [(100, "ssim", True), (28, "ssim", False), (100, "l1", False)]
+)
+def test_a_guarantee_that_hides_far_less_is_named(n: int, loss: str, warns: bool) -> None:
+    grid = np.concatenate([[0], np.geomspace(0.01, 1, 64), [np.inf]])
+    losses = np.zeros((n, len(grid)))
+    losses[np.arange(n), 1 + np.arange(n) % 64] = 1  # each image fails at one lambda of its own
+    sizes = np.tile(np.linspace(1, 0, len(grid)), (n, 1))
+    selection = Curves(np.arange(n).astype(str), grid, losses, sizes)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        warn_if_another_hides_less(selection, 0.5, guarantee("marginal", 0.9), cm.losses.loss(loss))
+    said = [str(each.message) for each in caught]
+    expected = "ltt, which promises more, would hide about 0% where marginal hides 94%, by 100 selection"
+    assert [expected in each for each in said] == [True] * warns

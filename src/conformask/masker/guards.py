@@ -18,12 +18,13 @@ from conformask.images.triplets import Triplets
 from conformask.losses import code_of
 from conformask.losses.base import Loss
 from conformask.losses.clean import LIT, UNKNOWN
+from conformask.masks.critical import size_at
 from conformask.masks.families import FAMILIES
 from conformask.masks.family import Family
 from conformask.promises.axes import Columns, Group, SamePopulation, Simultaneous, Weighted
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import SLACK, meets_threshold
-from conformask.promises.promise import Guarantee
+from conformask.promises.promise import Guarantee, guarantee, marginal
 from conformask.promises.rules import CategoryLambda, Rule, covariates_of
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.records.fingerprints import fingerprint_of
@@ -352,6 +353,33 @@ def warn_if_ungrouped(promise: Guarantee, groups: Sequence[str], images: str) ->
             f"the promise counts groups, but each of the {len(groups)} {images} images is one by itself: "
             "state groups with --group-from (group_from=), folders or a column of the manifest, unless each "
             "group has one image",
+            category=ConformaskWarning,
+            stacklevel=4,
+        )
+
+
+FAR_LESS = 0.8
+"""A guarantee hides far less than another if it hides at most this share of what the other hides."""
+
+
+def warn_if_another_hides_less(
+    curves: Curves | None, threshold: float, promise: Guarantee, loss: Loss
+) -> None:
+    """Warn where ltt, which promises more than marginal, hides far less of the selection images.
+
+    For losses that are not monotone, marginal ends each image's masks at its own first crossing, however
+    narrow; ltt only looks at how many images fail at each lambda.
+    """
+    if curves is None or loss.monotone or promise != marginal(promise.confidence or 0):
+        return
+    stronger = guarantee("ltt", promise.confidence)
+    if len(curves.names) < stronger.smallest_calibration_set(threshold, loss.upper_bound):
+        return
+    hidden, of_stronger = (size_at(curves, threshold, each, loss) for each in (promise, stronger))
+    if of_stronger <= FAR_LESS * hidden:
+        warnings.warn(
+            f"guarantee ltt, which promises more, would hide about {of_stronger:.0%} where marginal hides "
+            f"{hidden:.0%}, by {len(curves.names)} selection images: --guarantee ltt (promise='ltt')",
             category=ConformaskWarning,
             stacklevel=4,
         )

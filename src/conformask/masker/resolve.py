@@ -15,7 +15,7 @@ from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.base import Loss
 from conformask.losses.clean import CleanLoss
 from conformask.losses.distances import Lp
-from conformask.masker.guards import check_sample_size, warn_if_meant_otherwise
+from conformask.masker.guards import check_sample_size, warn_if_another_hides_less, warn_if_meant_otherwise
 from conformask.masks.critical import ScoredBatch, calibration_data, start_of
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
@@ -198,6 +198,7 @@ def _made_on_selection(
             f"{what} needs selection images for a grid and other choices, but none are kept for "
             f"{family.name}: pass selection="
         )
+    warn_if_another_hides_less(curves, level, promise, loss)
     start = start_of(curves, level, promise, loss)
     if curves is not None and promise.needs_selection:
         promise = promise.fit_on_selection(calibration_data(curves, level, loss, start=start), units)

@@ -35,7 +35,7 @@ MARGIN = 10.0
 """Factor by which a grid extends beyond both of its ends."""
 PRECISION = 1e-3
 """Relative precision of the ends of a grid."""
-ZOOM = 16
+ZOOM = 128
 """Number of lambdas that are tried at once between two: an image's pixels are sorted once for all."""
 EVEN = 0.25
 """Weight of even spacing in log lambda when grid points are placed, beside changes of size and loss."""
@@ -95,11 +95,7 @@ def lambda_grid(
     at which all masks are 1, and are close together where the mean size or the mean loss of these images
     changes. For a loss relative to what is shown, the first point is the lambda that shows a hundredth.
     """
-    scores = [item.score.map for item in items]
-    if loss.terms.of_objects:  # whose background has the score 0, and is always shown
-        scores = [torch.cat([score[score > 0] for score in scores])[None, None]]
-        if not scores[0].numel():
-            raise InvalidArgumentError("no object of the selection images has a score above 0: add images")
+    scores = _scores_of(items, loss)
     low = _lambda_of_size(family, scores, A_HUNDREDTH if loss.relative else NEARLY_ALL)
     low = low if loss.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
@@ -128,16 +124,44 @@ def concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
     return np.concatenate([[0.0], points, [np.inf]])
 
 
+def coarse_grid(
+    family: Family, loss: Loss, items: Sequence[ScoredBatch], points: int
+) -> Float[np.ndarray, "g"]:
+    """Return 0, points at equal steps of log lambda, and inf: cheap, for comparisons of scores.
+
+    They reach from where the first image shows a hundredth to where the last shows all.
+    """
+    scores = _scores_of(items, loss)
+    low, high = _lambdas_of_size(family, scores, A_HUNDREDTH).min(), _lambdas_of_size(family, scores, 0).max()
+    return np.concatenate([[0.0], np.geomspace(float(low), float(high) * (1 + PRECISION), points), [np.inf]])
+
+
+def _scores_of(items: Sequence[ScoredBatch], loss: Loss) -> list[Tensor]:
+    """Return the scores from which a grid is made; of objects alone, as the background is always shown."""
+    scores = [item.score.map for item in items]
+    if not loss.terms.of_objects:
+        return scores
+    of_objects = torch.cat([score[score > 0] for score in scores])[None, None]
+    if not of_objects.numel():
+        raise InvalidArgumentError("no object of the selection images has a score above 0: add images")
+    return [of_objects]
+
+
+def _lambdas_of_size(family: Family, scores: list[Tensor], size: float) -> Float[Tensor, "n"]:
+    """Return the largest lambda with which each image has at least this mask size, exact."""
+    lambdas = []
+    for score in scores:
+        shown = 1 - max(size, 0.5 / score[0].numel())  # at size 0, all but half a pixel
+        lambdas.append(family.critical_lambda(score, torch.ones_like(score), 1.0, shown))
+    return torch.cat(lambdas).clamp(SMALLEST, LARGEST)
+
+
 def _lambda_of_size(family: Family, scores: list[Tensor], size: float) -> float:
     """Return the smallest lambda whose masks have at most this mean size, a PRECISION above it at most.
 
     It lies between the lambdas at which the masks of single images have this size, which are exact.
     """
-    of_images = []
-    for score in scores:
-        shown = 1 - max(size, 0.5 / score[0].numel())  # at size 0, all but half a pixel
-        of_images.append(family.critical_lambda(score, torch.ones_like(score), 1.0, shown))
-    lambdas = torch.cat(of_images).clamp(SMALLEST, LARGEST)
+    lambdas = _lambdas_of_size(family, scores, size)
     low, high = float(lambdas.min() if size > 0 else lambdas.max()), float(lambdas.max()) * (1 + PRECISION)
     while _mean_sizes(family, scores, np.array([high]))[0] > size:
         if high > LARGEST:

@@ -15,9 +15,9 @@ from conformask.losses.base import Loss
 from conformask.masks.critical import (
     NO_GRID,
     ScoredBatch,
+    coarse_grid,
     critical_lambdas,
     hidden_curves,
-    lambda_grid,
     mask_size,
 )
 from conformask.masks.families import Binary
@@ -187,7 +187,7 @@ def counts_of(groups: Sequence[str], seed: int = 0) -> Array:
 
 
 def _critical(items: list[ScoredBatch], loss: Loss, family: Family, threshold: float) -> Array:
-    grid = NO_GRID if loss.monotone else lambda_grid(family, loss, items, POINTS)
+    grid = NO_GRID if loss.monotone else coarse_grid(family, loss, items, POINTS)
     return np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
 
 
