@@ -14,19 +14,19 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46174,
-    "lines of the heart": 28528,
+    "lines": 46225,
+    "lines of the heart": 28579,
     "entries of the first level": 16,
     "files": 167,
     "own imports of a file": 33,
-    "own imports of all files": 1399,
+    "own imports of all files": 1400,
     "getattr and hasattr": 67,
-    "lines of tests": 44645,
+    "lines of tests": 44666,
     "files of tests": 252,
 }
 ENTERED = {
     "files of calibrate": 46,
-    "functions of calibrate": 327,
+    "functions of calibrate": 330,
     "files of mask": 57,
     "functions of mask": 424,
 }
