@@ -18,8 +18,8 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.promises.data import Curves
 from conformask.records.loss import StatedLoss, whole_of
 from conformask.records.numbers import Values
-from conformask.records.record import Array, Json, from_dict, read_arrays, to_jsonable, write_arrays
-from conformask.records.upgrade import loss_named, with_loss
+from conformask.records.record import Array, from_dict, read_arrays, to_jsonable, write_arrays
+from conformask.records.upgrade import compared, loss_named, with_loss
 
 WHOLE, QUARTERS = "", "quarters/"
 """Beginnings of the names of arrays in selection.npz: those of curves of images, and of their quarters."""
@@ -101,8 +101,8 @@ class Selection:
         curves, quarters = (_by_family(arrays, prefix) for prefix in (WHOLE, QUARTERS))
         path = folder / "selection.npz"
         of = _loss(str(arrays["of"]), path)
-        stored = arrays.get("comparison", arrays.get("worth"))  # worth: up to conformask 0.2
-        comparison = None if stored is None else comparison_as_now(json.loads(str(stored)))
+        stored = arrays.get("comparison", arrays.get("worth"))
+        comparison = None if stored is None else compared(json.loads(str(stored)))
         kept = None if comparison is None else from_dict(ScoreComparison, comparison, path)
         return cls(of, arrays["distance"], curves, kept, arrays.get("level_features"), quarters)
 
@@ -119,15 +119,6 @@ def _loss(stored: str, path: Path) -> StatedLoss:
         return loss_named(stored, path)
     loss: StatedLoss = with_loss({"loss": json.loads(stored)}, path)["loss"]
     return loss
-
-
-def comparison_as_now(stored: Json) -> Json:
-    """Return the JSON of a Worth; conformask 0.2 kept three other scores, each under its own name."""
-    if not isinstance(stored, Mapping) or "trained" not in stored:
-        return stored
-    names = {"packaged": "packaged", "local_spread": "spread", "constant": "constant"}
-    others = {name: stored.get(old) for old, name in names.items()}
-    return {**stored, "hidden": stored["trained"], "others": others}
 
 
 PLAIN = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")

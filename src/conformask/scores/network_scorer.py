@@ -21,7 +21,7 @@ from conformask.losses.of_images import Sums, errors_for, with_channels
 from conformask.records.files import BESIDE, atomic_write, existing
 from conformask.records.geometry import Size
 from conformask.records.loss import StatedLoss
-from conformask.records.reading import Network, ReadAs
+from conformask.records.reading import PLAIN, Network, Reading
 from conformask.records.record import (
     Array,
     Json,
@@ -31,11 +31,12 @@ from conformask.records.record import (
     hash_of_arrays,
     read_json,
     refuse_unfinished,
+    vars_but,
     write_arrays,
     write_json,
 )
 from conformask.records.selection import Selection
-from conformask.records.upgrade import as_hashed, with_loss
+from conformask.records.upgrade import as_hashed, with_loss, with_unet
 from conformask.scores.given import NAME as GIVEN
 from conformask.scores.scorer import Scorer
 from conformask.scores.simple import RECIPES, SIMPLE, Simple
@@ -326,10 +327,12 @@ LOOKS = "looks.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScorerCard(ReadAs):
+class ScorerCard:
     """The contents of scorer.json: inputs of the scorer, its loss, and its training images."""
 
     scorer: str
+    reading: Reading = PLAIN
+    """The settings with which the training images were read."""
     loss: StatedLoss
     """The loss that selection.npz is about, even if the scorer is fitted for none."""
     channels: int
@@ -350,7 +353,7 @@ class ScorerCard(ReadAs):
 
     def to_json(self) -> dict[str, Json]:
         """Return the content of scorer.json that describes the scorer."""
-        return {**vars(self), "loss": self.loss.to_json()}
+        return {**self.reading.kept, **vars_but(self, "reading"), "loss": self.loss.to_json()}
 
 
 @dataclass(frozen=True)
@@ -494,9 +497,7 @@ def stored_card(folder: Path) -> ScorerCard:
             f"{folder} reads its score from maps, so there is nothing to load: use conformask calibrate DATA "
             "--score-from NAME --out RUN, without --threshold to see what thresholds would mean"
         )
-    if record["schema"] == 1:  # conformask 0.1 stored the U-Net as "network"
-        record["unet"] = record.pop("network", None)
-    return from_dict(ScorerCard, with_loss(record, path), path)
+    return from_dict(ScorerCard, {"reading": record, **with_loss(with_unet(record), path)}, path)
 
 
 def _fingerprint(card: ScorerCard, state: Mapping[str, Tensor]) -> str:
