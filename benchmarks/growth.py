@@ -30,7 +30,7 @@ from conformask.losses import loss
 from conformask.masks.critical import NO_GRID, ScoredBatch, calibration_data, lambda_grid, measures
 from conformask.masks.families import family
 from conformask.promises.data import Curves
-from conformask.promises.promise import GUARANTEES, guarantee
+from conformask.promises.promise import GUARANTEES, Promise
 from conformask.records.reading import PLAIN, Reading
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import gathered
@@ -124,8 +124,8 @@ def rules(curves: Curves, seen: object) -> dict[str, float]:
         "weight": 0.5 + (np.arange(n) % 7) / 7,
     }
     for name in GUARANTEES:
-        wanted = guarantee(name)
-        if wanted.statement.bounds_a_mean and seen.upper_bound is None:  # type: ignore[attr-defined]
+        wanted = Promise(name)
+        if wanted.axes.statement.bounds_a_mean and seen.upper_bound is None:  # type: ignore[attr-defined]
             continue
         with_labels = type(seen)(**{**vars(seen), "curves": type(curves)(**{**vars(curves), **labels})})
         fixed = wanted.fit_on_selection(with_labels, n)

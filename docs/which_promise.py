@@ -18,11 +18,12 @@ from conformask.losses.masked_distance import MaskedDistance
 from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
 from conformask.losses.window import Local, LocalShare
 from conformask.promises.axes import THRESHOLDS as N_DECLARED
-from conformask.promises.axes import EachCategory, Simultaneous, Weighted
-from conformask.promises.procedures import Mondrian, PerGroup, Procedure
-from conformask.promises.promise import DEFAULTS, Guarantee, Promise, takes
+from conformask.promises.axes import EachCategory, Weighted
+from conformask.promises.procedures import Mondrian, PerGroup, Procedure, procedure_for
+from conformask.promises.promise import DEFAULTS, Promise, takes
+from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard
-from conformask.records.names import Guarantee as Guarantees
+from conformask.records.names import Guarantee
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ DECIDES = {"groups": "member", "categories": "category", "weighted": "weighted"}
 COMMAND = "conformask calibrate RUN DATA"
 MANY = 2
 """Images in each group, and categories, that sentences assume where there are any."""
-ABOUT: tuple[Guarantees, ...] = ("marginal", "expected")
+ABOUT: tuple[Guarantee, ...] = ("marginal", "expected")
 """A guarantee about a share of images, and one about a mean."""
 SENTINEL = 0.1235
 """Stands for the threshold in sentences that are made for all thresholds."""
@@ -157,32 +158,28 @@ class Choice:
     @property
     def n_units(self) -> int:
         """The smallest number of units that suffices, as `conformask plan` says."""
-        promise, loss = resolved(self.promise), VALUES[self.loss]
+        promise, loss = self.promise, VALUES[self.loss]
         own, bound = promise.own_bounds and loss.own_bounds, loss.upper_bound
         procedure = promise.procedure
         while isinstance(procedure, (Mondrian, PerGroup)):  # which takes as many units as the theorem in it
             procedure = procedure.inner
-        means = (self.threshold, None if own else bound) if promise.statement.bounds_a_mean else (None, None)
+        means = (
+            (self.threshold, None if own else bound) if promise.axes.statement.bounds_a_mean else (None, None)
+        )
         return smallest(procedure, *means)
 
     @property
     def needed(self) -> str:
         """The smallest calibration set, in words."""
-        return f"{self.n_units} {resolved(self.promise).plural}"
+        return f"{self.n_units} {self.promise.plural}"
 
     @property
     def card(self) -> CalibrationCard:
         """The card of a masker with this promise, from the smallest calibration set."""
         promise, n = self.promise, self.n_units
-        groups = n if resolved(promise).by_group else None
+        groups = n if promise.by_group else None
         name = VALUES[self.loss].name
         return card(promise, self.loss, name, self.threshold, n * images_per_unit(promise), groups)
-
-
-@cache
-def resolved(promise: Promise) -> Guarantee:
-    """Return the promise by its axes."""
-    return promise.resolve()
 
 
 @cache
@@ -210,7 +207,7 @@ def promise_for(name: str, scope: str, **levels: float) -> Promise:
         **levels,
     )
     if scope == "weighted":
-        replace(resolved(promise), population=Weighted())  # refuses what has no theorem
+        procedure_for(promise.axes._replace(population=Weighted()))  # refuses what has no theorem
     return promise
 
 
@@ -225,8 +222,7 @@ def choices() -> Iterator[Choice]:
 
 def images_per_unit(promise: Promise) -> int:
     """Return how many images stand for one of the units that are counted."""
-    found = resolved(promise)
-    return MANY if found.by_group or isinstance(found.population, EachCategory) else 1
+    return MANY if promise.by_group or isinstance(promise.axes.population, EachCategory) else 1
 
 
 def card(promise: Promise, loss: str, name: str, threshold: float, n: Any, n_groups: Any) -> CalibrationCard:
@@ -234,26 +230,24 @@ def card(promise: Promise, loss: str, name: str, threshold: float, n: Any, n_gro
 
     `name` is that of the loss in the formula.
     """
-    found = resolved(promise)
-    if isinstance(found.certainty, Simultaneous):
-        declared = tuple(map(float, range(N_DECLARED)))
-        found = replace(found, certainty=replace(found.certainty, thresholds=declared))
+    declared = tuple(map(float, range(N_DECLARED)))
+    found = replace(promise, thresholds=declared) if promise.guarantee == "simultaneous" else promise
     return CalibrationCard(
         loss=VALUES[loss], threshold=threshold, promise=promise, claim=found.claim(name, threshold),
-        family={"name": "reciprocal" if loss == "ssim" else "binary"}, rule={}, exact=True, exploratory=False,
-        thresholds=None, n_calibration=n, n_groups=n_groups, n_effective=None, channels=1, sizes=((1, 1),),
-        data_range=None, population=None, calibrated="", calibrated_on=(),
+        family={"name": "reciprocal" if loss == "ssim" else "binary"}, rule=ConstantLambda(0.1),
+        exact=True, exploratory=False, thresholds=None, n_calibration=n, n_groups=n_groups, n_effective=None,
+        channels=1, sizes=((1, 1),), population=None, calibrated="", calibrated_on=(),
     )  # fmt: skip
 
 
 def formula(promise: Promise, loss: str) -> str:
     """Return a formula with {loss}, {threshold}, {n} and {groups} to fill in."""
-    groups = "{groups}" if resolved(promise).by_group else None
+    groups = "{groups}" if promise.by_group else None
     made = card(promise, "image", loss, SENTINEL, "{n}", groups)
     return made.formula.replace(f"{SENTINEL:g}", "{threshold}")
 
 
-def ending(guarantee: Guarantees, loss: str, threshold: float) -> str:
+def ending(guarantee: Guarantee, loss: str, threshold: float) -> str:
     """Return what the sentence of a promise about images says of a loss, after its beginning."""
     made = card(Promise(guarantee), loss, VALUES[loss].name, threshold, 1, None)
     return made.sentence.partition(" new images, ")[2]
@@ -261,7 +255,7 @@ def ending(guarantee: Guarantees, loss: str, threshold: float) -> str:
 
 def beginning(promise: Promise) -> str:
     """Return the sentence of a promise without what it says of a loss."""
-    about = "expected" if resolved(promise).statement.bounds_a_mean else "marginal"
+    about = "expected" if promise.axes.statement.bounds_a_mean else "marginal"
     made = card(promise, "image", VALUES["image"].name, SENTINEL, 1, 1)
     return made.sentence.removesuffix(ending(about, "image", SENTINEL))
 
@@ -281,15 +275,14 @@ def table() -> dict[str, Any]:
             continue
         key = "|".join((key, *(f"{value:g}" for value in choice.levels.values())))
         if key not in promises:
-            found = resolved(promise)
             # "E l1" but "E[local(l1, 9 px)]": how a mean is written depends on spaces in the loss
             plain, spaced = formula(promise, "{loss}"), formula(promise, "{a loss}")
             promises[key] = {
                 "named": choice.named, "begins": beginning(promise),
-                "about": "expected" if found.statement.bounds_a_mean else "marginal",
+                "about": "expected" if promise.axes.statement.bounds_a_mean else "marginal",
                 "plain": plain, "spaced": spaced.replace("{a loss}", "{loss}"),
-                "units": found.plural, "n": {}, "per_unit": images_per_unit(promise),
-                "columns": sorted(found.columns),
+                "units": promise.plural, "n": {}, "per_unit": images_per_unit(promise),
+                "columns": sorted(promise.columns),
             }  # fmt: skip
         promises[key]["n"].setdefault(choice.loss, []).append(choice.n_units)
     for entry in promises.values():

@@ -42,7 +42,7 @@ def row(masker: Masker, n: int) -> dict[str, object]:
         order = generator.permutation(len(curves.names))
         drawn, others = curves.take(order[:n]), curves.take(order[n:])
         evidence = calibration_data(drawn, threshold, masker.loss)
-        shares.append(hidden_share(others, masker.guarantee.rule(evidence)))
+        shares.append(hidden_share(others, masker.card.promise.rule(evidence)))
     low, high = np.quantile(shares, (0.1, 0.9))
     return {"n": n, "hidden": f"{np.mean(shares):.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"}
 

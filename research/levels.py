@@ -196,7 +196,7 @@ def deal(
         level_features=record.level_features[selection],
         quarters={"binary": of_quarters},
     )
-    threshold, promise = part.threshold(quantile), cm.Promise().resolve()
+    threshold, promise = part.threshold(quantile), cm.Promise()
     critical = calibration_data(curves, threshold, loss).critical_lambdas
     model = fit_level(part, masks, loss, promise, threshold)
     factors = np.ones(len(critical))
@@ -204,7 +204,7 @@ def deal(
         levels = model(torch.from_numpy(record.level_features)).numpy().astype(float)
         factors = levels**masks.degree
     hard = test[record.unmasked_loss[test] >= np.quantile(record.unmasked_loss[test], 1 - TENTH)]
-    adaptive = cm.Promise(guarantee="adaptive").resolve()
+    adaptive = cm.Promise(guarantee="adaptive")
     adaptive = adaptive.fit_on_selection(
         calibration_data(part.curves["binary"], threshold, loss), len(calibration)
     )

@@ -38,7 +38,7 @@ def compare(name: str, lines: list[str]) -> None:
 def theorems(terms: dict[str, Any], promise: cm.Promise) -> str:
     """Return the families of masks with a theorem for the loss of a card under a promise."""
     used = card(**terms).loss
-    refuse_unbounded(promise.resolve(), used)
+    refuse_unbounded(promise, used)
     return ", ".join(
         name for name in FAMILIES if family_for(cm.Heuristic(cm.residual, channels=1), used, name)
     )
@@ -59,7 +59,7 @@ def sentences() -> Iterator[str]:
             yield f"{who}: {families}"
             for family in ("binary", "reciprocal"):
                 made = replace(card(**terms), promise=promise, family={"name": family})
-                claim = promise.resolve().claim(of_loss.name, made.threshold)
+                claim = promise.claim(of_loss.name, made.threshold)
                 yield f"  {family}: {made.sentence} {replace(made, claim=claim).formula}"
 
 

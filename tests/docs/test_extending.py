@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from conformask.promises.promise import GUARANTEES, guarantee
+from conformask.promises.promise import GUARANTEES, Promise
 
 ROOT = Path(__file__).parents[2]
 SOURCE = ROOT / "src" / "conformask"
@@ -48,7 +48,7 @@ def test_the_parts_of_every_promise() -> None:
     rows = [row for row in lines if len(row) == 6]
     assert [name.strip("`") for name, *_ in rows] == list(GUARANTEES)
     for name, *parts in rows:
-        assert parts == [axis.says or "one" for axis in guarantee(name.strip("`")).axes]
+        assert parts == [axis.says or "one" for axis in Promise(name.strip("`")).axes]
 
 
 def test_the_delays_of_a_stream_are_those_of_the_simulation() -> None:

@@ -100,7 +100,7 @@ def test_the_numbers_are_those_of_plan(choices: list[Choice]) -> None:
     for choice in one_of_each(choices):
         if (choice.named, choice.confidence, choice.delta) in TAKE_LONG:
             continue
-        promise, loss = choice.promise.resolve(), VALUES[choice.loss]
+        promise, loss = choice.promise, VALUES[choice.loss]
         own = promise.own_bounds and loss.own_bounds
         planned = plan(promise, choice.threshold, None if own else loss.upper_bound, n=1)
         assert choice.needed == f"{planned.n_calibration} {planned.unit}", choice
@@ -116,7 +116,7 @@ def masker_of(choice: Choice) -> cm.Masker:
         "weight": [1.0] * n,
     }
     names = {"group": "groups", "category": "categories", "weight": "weights"}
-    used = {names[column]: columns[column] for column in promise.resolve().columns}
+    used = {names[column]: columns[column] for column in promise.columns}
     return cm.calibrate(
         cm.Heuristic(scale_of, channels=1),
         triplets(n, 0, (16, 16), **used),

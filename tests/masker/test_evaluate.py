@@ -439,7 +439,7 @@ def test_the_worst_category_is_judged_and_named(guarantee: str, tmp_path: Path) 
     worse = (y + far * (y_hat - y)).clip(0, 1).astype(np.float32)
     test = Triplets.from_arrays(x, worse, y, categories=["H&E"] * 280 + ["IHC"] * 20)
     found = evaluate(masker, test, out=tmp_path)
-    bounds_a_mean = masker.guarantee.statement.bounds_a_mean
+    bounds_a_mean = masker.card.promise.axes.statement.bounds_a_mean
     kept = found.mean_loss <= THRESHOLD if bounds_a_mean else found.coverage >= 0.9
     assert kept, "all together"
     assert found.worst == found.coverage_by_category[1] == Evaluation.load(tmp_path).worst

@@ -20,7 +20,7 @@ from conformask.scores.scoring import scored, selection_record
 from simulation import simulated
 
 SIDE, THRESHOLD, SPREAD = 32, 0.02, 0.8
-L1, PROMISE = loss("l1"), cm.Promise().resolve()
+L1, PROMISE = loss("l1"), cm.Promise()
 BELOW = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 """Masks that show what is below lambda."""
 
@@ -199,7 +199,7 @@ def test_every_guarantee_takes_it(guarantee: str) -> None:
     )
     assert made.card.level == "image"
     losses, hidden = measured(made, 200, 12, category=["stain 0"] * 200 if columns else None)
-    if made.guarantee.statement.bounds_a_mean:
+    if made.card.promise.axes.statement.bounds_a_mean:
         assert losses.mean() < 1.1 * THRESHOLD
     else:
         assert (losses <= THRESHOLD + 1e-6).mean() > 0.8

@@ -249,7 +249,7 @@ def test_to_whom_it_is_said(name: str) -> None:
     terms, beginning = PROMISES[name]
     promise = cm.Promise(**{"guarantee": "marginal", **terms})
     made = replace(card(over="trusted", threshold=0.0300001, family=BINARY), promise=promise)
-    mean = promise.resolve().statement.bounds_a_mean
+    mean = promise.axes.statement.bounds_a_mean
     assert made.sentence == f"{beginning}{MEAN if mean else EVENT}."
 
 

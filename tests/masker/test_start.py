@@ -16,7 +16,7 @@ from conformask.masker.guards import warn_if_another_hides_less
 from conformask.masker.load import load
 from conformask.masks.families import family
 from conformask.promises.data import Curves
-from conformask.promises.promise import guarantee
+from conformask.promises.promise import Promise
 from conformask.scores.scoring import selection_record
 from simulation import simulated
 from synthetic_triplets import scale_of
@@ -119,7 +119,7 @@ def test_every_promise_begins_there(guarantee: str) -> None:
         masker, 200, 5, category=["stain 0"] * 200 if "categories" in columns else None
     )
     assert hidden < 0.6
-    assert (losses <= THRESHOLD).mean() > 0.85 or masker.guarantee.statement.bounds_a_mean
+    assert (losses <= THRESHOLD).mean() > 0.85 or masker.card.promise.axes.statement.bounds_a_mean
 
 
 def test_another_threshold_begins_elsewhere_and_a_run_begins_where_it_did(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_guarantee_that_hides_far_less_is_named(n: int, loss: str, warns: bool
     selection = Curves(np.arange(n).astype(str), grid, losses, sizes)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        warn_if_another_hides_less(selection, 0.5, guarantee("marginal", 0.9), cm.losses.loss(loss))
+        warn_if_another_hides_less(selection, 0.5, Promise("marginal", 0.9), cm.losses.loss(loss))
     said = [str(each.message) for each in caught]
     expected = "ltt, which promises more, would hide about 0% where marginal hides 94%, by 100 selection"
     assert [expected in each for each in said] == [True] * warns

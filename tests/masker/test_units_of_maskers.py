@@ -100,12 +100,12 @@ def test_saved_loaded_and_recalibrated(masker: Masker, tmp_path: Path) -> None:
     masker.save(tmp_path)
     again = load(tmp_path, scorer=KNOWING)
     assert (again.formula, again.guarantee, again.fingerprint) == (
-        *(masker.formula, masker.guarantee),
+        *(masker.formula, masker.card.promise),
         masker.fingerprint,
     )
     wider = again.recalibrate(threshold=1.3 * THRESHOLD)
-    assert wider.guarantee.unit == masker.guarantee.unit
-    assert wider.guarantee.population == masker.guarantee.population
+    assert wider.card.promise.axes.unit == masker.card.promise.axes.unit
+    assert wider.card.promise.axes.population == masker.card.promise.axes.population
     assert again.recalibrate() is again
 
 

@@ -34,7 +34,7 @@ from conformask.masks.families import FAMILIES, family
 from conformask.masks.family import Family
 from conformask.masks.kernels import KAPPA
 from conformask.promises.order import first_crossing, meets_threshold
-from conformask.promises.promise import guarantee
+from conformask.promises.promise import Promise
 from conformask.promises.rules import covariates_of
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -283,7 +283,7 @@ def test_a_fully_masked_image_passes_any_distance() -> None:
 def test_size_at_reads_off_the_curves() -> None:
     chosen = family("water_filling", 1.0)
     found = curves(items(), chosen, loss(Lp(1.0)), grid_of(chosen, loss(Lp(1.0))))
-    wanted = guarantee("marginal", 0.9)
+    wanted = Promise("marginal", 0.9)
     sizes = [size_at(found, t, wanted, loss(Lp(1.0))) for t in (1e-9, 0.01, 0.03, 0.06, 1.0)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 0

@@ -7,7 +7,7 @@ from worlds import GRID, RANDOM, evidence_of
 
 from conformask.promises.axes import quantile_regression
 from conformask.promises.data import CalibrationData
-from conformask.promises.promise import adaptive, marginal
+from conformask.promises.promise import Promise
 from conformask.promises.rules import (
     AdaptiveLambda,
     ConditionalLambda,
@@ -18,7 +18,7 @@ from conformask.promises.rules import (
 from promises import CONFIDENCE, falls_short, goes_beyond
 from simulation import simulated
 
-WANTED = adaptive(CONFIDENCE)
+WANTED = Promise("adaptive", CONFIDENCE)
 
 
 def spread(n: int, f: int) -> np.ndarray:
@@ -100,7 +100,10 @@ def test_groups_in_the_span_keep_the_promise_each(n: int) -> None:
         features = hard[:, None].astype(float)
         evidence = evidence_of(critical[:n], features=features[:n])
         facts = ImageCovariates(40, features=features[n:])
-        for rule, rows in ((WANTED.rule(evidence), kept), (marginal(CONFIDENCE).rule(evidence), kept_by_one)):
+        for rule, rows in (
+            (WANTED.rule(evidence), kept),
+            (Promise("marginal", CONFIDENCE).rule(evidence), kept_by_one),
+        ):
             met = rule(facts) <= critical[n:]
             rows.append([met[hard[n:] == group].mean() for group in (False, True)])
     for group in (0, 1):
@@ -134,7 +137,7 @@ def test_constant_features_are_marginal(monotone: bool) -> None:
                 curves=replace(evidence.curves, grid=GRID, loss=np.zeros((n, 20))),
             )
             lam = WANTED.rule(evidence)(ImageCovariates(1, features=np.full((1, 2), 1.7)))[0]
-            same = marginal(CONFIDENCE).rule(evidence).lam
+            same = Promise("marginal", CONFIDENCE).rule(evidence).lam
             assert lam <= same
             assert lam == (pytest.approx(same, rel=1e-8) if monotone else same)
 
@@ -176,7 +179,10 @@ def test_hard_images_are_no_longer_sacrificed() -> None:
     calibration, (test, hardness) = looks_tell(1000, 1)[0], looks_tell(4000, 2)
     hardest = hardness > np.quantile(hardness, 0.8)
     facts = ImageCovariates(4000, features=test.column("features"))
-    kept = [wanted.rule(calibration)(facts) <= test.critical_lambdas for wanted in (marginal(0.9), WANTED)]
+    kept = [
+        wanted.rule(calibration)(facts) <= test.critical_lambdas
+        for wanted in (Promise("marginal", 0.9), WANTED)
+    ]
     assert kept[0].mean() == pytest.approx(0.9, abs=0.03)
     assert kept[1].mean() == pytest.approx(0.9, abs=0.03)
     assert kept[0][hardest].mean() < 0.6

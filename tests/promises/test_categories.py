@@ -4,7 +4,7 @@ from worlds import evidence_of
 
 from conformask.errors import InvalidArgumentError
 from conformask.promises.data import CalibrationData
-from conformask.promises.promise import categories, marginal
+from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, ImageCovariates, Rule
 from promises import falls_short, goes_beyond
 from simulation import simulated
@@ -12,13 +12,13 @@ from simulation import simulated
 
 def mixed(evidence: CalibrationData) -> Rule:
     """One lambda for all."""
-    lam = marginal(0.9).rule(evidence).lam
+    lam = Promise("marginal", 0.9).rule(evidence).lam
     return CategoryLambda(dict.fromkeys(np.unique(evidence.column("category")).tolist(), lam))
 
 
 def swapped(evidence: CalibrationData) -> Rule:
     """The lambda of the other category."""
-    lambdas = categories(0.9).rule(evidence).lambdas
+    lambdas = Promise("categories", 0.9).rule(evidence).lambdas
     return CategoryLambda(dict(zip(lambdas, reversed(lambdas.values()), strict=True)))
 
 
@@ -36,7 +36,7 @@ def coverages(deploy, draws: int = 3000, easy: int = 60, hard: int = 20) -> dict
 
 
 def test_every_category_keeps_its_promise_tightly() -> None:
-    for name, values in coverages(categories(0.9).rule).items():
+    for name, values in coverages(Promise("categories", 0.9).rule).items():
         n = {"easy": 60, "hard": 20}[name]
         assert not falls_short(values, 0.9)
         assert not goes_beyond(values, 0.9 + 1 / (n + 1))
@@ -53,15 +53,17 @@ def test_one_category_is_marginal() -> None:
     generator = np.random.default_rng(1)
     for n in (5, 9, 20, 100):
         evidence = evidence_of(generator.random(n), category=np.full(n, "a"))
-        assert categories(0.9).rule(evidence).lambdas == {"a": marginal(0.9).rule(evidence).lam}
+        assert Promise("categories", 0.9).rule(evidence).lambdas == {
+            "a": Promise("marginal", 0.9).rule(evidence).lam
+        }
 
 
 def test_a_category_with_too_few_images_is_masked_and_makes_the_rule_void() -> None:
     evidence = evidence_of(np.full(17, np.inf), category=np.repeat(["a", "b"], [9, 8]))
-    rule = categories(0.9).rule(evidence)
+    rule = Promise("categories", 0.9).rule(evidence)
     assert rule.lambdas == {"a": np.inf, "b": 0.0}
     assert rule.is_vacuous
-    assert categories(0.9).smallest_calibration_set(None, None) == 9
+    assert Promise("categories", 0.9).smallest_calibration_set(None, None) == 9
     np.testing.assert_array_equal(rule(ImageCovariates(3, category=("b", "a", "b"))), [0, np.inf, 0])
 
 

@@ -10,7 +10,7 @@ from worlds import THRESHOLD
 
 from conformask.promises.axes import tail_risk
 from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.promise import Guarantee, conditional_mean, expected, marginal
+from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda, ImageCovariates
 from promises import CONFIDENCE, Deploy, falls_short
 from simulation import simulated
@@ -87,11 +87,13 @@ def kept(world: Truths, deploy: Deploy, n: int, draws: int, own_bound: bool = Fa
     return found
 
 
-def fixed(world: Truths, n: int, own_bound: bool = False) -> Guarantee:
+def fixed(world: Truths, n: int, own_bound: bool = False) -> Promise:
     """t chosen on a draw of its own."""
     _, selection = world.draw(np.random.default_rng(77), 200)
-    chosen = conditional_mean(CONFIDENCE).fit_on_selection(replace(selection, own_bound=own_bound), n)
-    assert 0 <= chosen.statement.t < THRESHOLD
+    chosen = Promise("conditional_mean", CONFIDENCE).fit_on_selection(
+        replace(selection, own_bound=own_bound), n
+    )
+    assert 0 <= chosen.axes.statement.t < THRESHOLD
     return chosen
 
 
@@ -110,11 +112,13 @@ def test_condition_3_is_kept(world: str, n: int, own_bound: bool) -> None:
 def test_any_t_below_the_threshold_will_do(world: str, n: int) -> None:
     truths = WORLDS[world]()
     for t in (0.0, 0.04, 0.09):
-        assert not falls_short(kept(truths, conditional_mean(CONFIDENCE, t).rule, n, 100), CONFIDENCE)
+        assert not falls_short(
+            kept(truths, Promise("conditional_mean", CONFIDENCE, t=t).rule, n, 100), CONFIDENCE
+        )
 
 
 def test_marginal_violates_it_in_most_runs() -> None:
-    values = kept(two_points(), marginal(CONFIDENCE).rule, 1000, 400)
+    values = kept(two_points(), Promise("marginal", CONFIDENCE).rule, 1000, 400)
     assert np.mean(values < 0.5) > 0.5
     assert falls_short(values, CONFIDENCE)
     right = kept(two_points(), fixed(two_points(), 1000).rule, 1000, 400)
@@ -130,10 +134,10 @@ def chosen_after_looking(evidence: CalibrationData) -> ConstantLambda:
 @pytest.mark.parametrize(
     ("broken", "world", "n"),
     [
-        (marginal(CONFIDENCE).rule, "heavy_tailed", 400),
-        (expected().rule, "two_points", 400),
-        (expected().rule, "heavy_tailed", 400),
-        (conditional_mean(0.1).rule, "heavy_tailed", 400),
+        (Promise("marginal", CONFIDENCE).rule, "heavy_tailed", 400),
+        (Promise("expected").rule, "two_points", 400),
+        (Promise("expected").rule, "heavy_tailed", 400),
+        (Promise("conditional_mean", 0.1).rule, "heavy_tailed", 400),
         (chosen_after_looking, "jumps", 9),
     ],
     ids=["marginal", "a mean over x, two points", "a mean over x", "less steep", "no bound, t afterwards"],
@@ -157,32 +161,34 @@ def test_it_is_risk_control_of_the_tail_risk() -> None:
     risk = np.array([0.0, 0.05, 0.06, 1.0])
     np.testing.assert_allclose(tail_risk(risk, t, steepness), [0.05, 0.05, 0.15, 9.55])
     _, evidence = two_points().draw(np.random.default_rng(0), 500)
-    tails = tail_risk(evidence.risk(), t, conditional_mean(CONFIDENCE, t).statement.steepness)
+    tails = tail_risk(evidence.risk(), t, Promise("conditional_mean", CONFIDENCE, t=t).axes.statement.steepness)
     curves = replace(evidence.curves, loss=tails)
-    wanted = expected().rule(replace(evidence, curves=curves, upper_bound=9.55))
-    assert conditional_mean(CONFIDENCE, t).rule(evidence) == wanted
+    wanted = Promise("expected").rule(replace(evidence, curves=curves, upper_bound=9.55))
+    assert Promise("conditional_mean", CONFIDENCE, t=t).rule(evidence) == wanted
 
 
 def test_the_smallest_set() -> None:
     """With t = 0: bound / (1 - confidence) / (n + 1) <= threshold."""
-    wanted = conditional_mean(0.9)
+    wanted = Promise("conditional_mean", 0.9)
     assert wanted.smallest_calibration_set(0.1, 1.0) == 99
     assert wanted.smallest_calibration_set(0.1, None) == 1
-    assert conditional_mean(0.9, 0.05).smallest_calibration_set(0.1, 1.0) == 189
+    assert Promise("conditional_mean", 0.9, t=0.05).smallest_calibration_set(0.1, 1.0) == 189
     nothing = np.zeros((189, len(GRID)))
     evidence = CalibrationData(0.1, np.zeros(189), Curves(np.full(189, "i"), GRID, nothing, nothing), 1.0)
-    assert conditional_mean(0.9, 0.05).rule(evidence).lam == np.inf
+    assert Promise("conditional_mean", 0.9, t=0.05).rule(evidence).lam == np.inf
     fewer = replace(evidence, curves=evidence.curves.take(np.arange(188)), critical_lambdas=np.zeros(188))
-    assert conditional_mean(0.9, 0.05).rule(fewer).is_vacuous
+    assert Promise("conditional_mean", 0.9, t=0.05).rule(fewer).is_vacuous
 
 
 def test_the_choice_of_t_helps() -> None:
     truths = heavy_tailed()
     _, evidence = truths.draw(np.random.default_rng(4), 1000)
-    assert fixed(truths, 1000).rule(evidence).lam >= conditional_mean(CONFIDENCE).rule(evidence).lam
-    assert fixed(two_points(), 1000).statement.t > 0
+    assert (
+        fixed(truths, 1000).rule(evidence).lam >= Promise("conditional_mean", CONFIDENCE).rule(evidence).lam
+    )
+    assert fixed(two_points(), 1000).axes.statement.t > 0
 
 
 def test_the_claim_does_not_round_confidence_up() -> None:
-    assert conditional_mean(0.9).claim("l1", 0.02) == "P(E[l1 | x] <= 0.02) >= 0.90"
-    assert conditional_mean(0.999).claim("l1", 0.02) == "P(E[l1 | x] <= 0.02) >= 0.999"
+    assert Promise("conditional_mean", 0.9).claim("l1", 0.02) == "P(E[l1 | x] <= 0.02) >= 0.90"
+    assert Promise("conditional_mean", 0.999).claim("l1", 0.02) == "P(E[l1 | x] <= 0.02) >= 0.999"

@@ -7,7 +7,7 @@ from worlds import RANDOM, THRESHOLD, World
 from conformask.promises import coverage_test as law
 from conformask.promises.axes import Image, ImageOfNewGroup, first_of_each, group_means
 from conformask.promises.coverage_test import PValues, coverage_p_values, resampled_p_values
-from conformask.promises.promise import Guarantee, expected, groups, guarantee, marginal
+from conformask.promises.promise import Promise
 from promises import too_often
 from simulation import simulated
 
@@ -15,8 +15,8 @@ LEVEL = 0.05
 NEW = 150
 
 
-def losses_on(world: World, wanted: Guarantee, places: np.ndarray, lambdas: np.ndarray) -> np.ndarray:
-    if wanted.statement.bounds_a_mean:
+def losses_on(world: World, wanted: Promise, places: np.ndarray, lambdas: np.ndarray) -> np.ndarray:
+    if wanted.axes.statement.bounds_a_mean:
         return world.risk(places, lambdas)
     return (~world.passing(places, lambdas)).astype(float)
 
@@ -28,7 +28,7 @@ def test_a_rank_is_rarely_called_worse_than_chance(world: str, name: str, delta:
     images, generator = RANDOM[world](), np.random.default_rng(0)
     worse = np.zeros(400, bool)
     for draw in simulated(len(worse)):
-        wanted = guarantee(name, 0.9, delta)
+        wanted = Promise(name, 0.9, delta)
         if wanted.needs_selection:
             wanted = wanted.fit_on_selection(images.evidence(np.arange(200)), 60)
         rule = wanted.rule(images.evidence(images.draw(generator, 60)))
@@ -45,7 +45,7 @@ def test_a_binomial_law_would_cry_wolf() -> None:
     images, generator = RANDOM["heavy_tailed"](), np.random.default_rng(0)
     alarms = []
     for _ in simulated(400):
-        lam = marginal(0.9).rule(images.evidence(images.draw(generator, 60))).lam
+        lam = Promise("marginal", 0.9).rule(images.evidence(images.draw(generator, 60))).lam
         new = images.draw(generator, 1000)
         met = images.passing(new, np.full(1000, lam))
         alarms.append(
@@ -64,7 +64,7 @@ def test_what_has_no_rank_is_rarely_called_worse(
     world: str, name: str, delta: float | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(law, "DRAWS", 39)
-    images, generator, wanted = RANDOM[world](), np.random.default_rng(1), guarantee(name, None, delta)
+    images, generator, wanted = RANDOM[world](), np.random.default_rng(1), Promise(name, None, delta)
     worse = np.zeros(60, bool)
     for draw in simulated(len(worse)):
         calibration = images.evidence(images.draw(generator, 80))
@@ -91,10 +91,12 @@ def test_groups_count_together(shift: bool, monkeypatch: pytest.MonkeyPatch) -> 
     for draw in simulated(len(worse)):
         places, labels = of_groups(images, generator, 40)
         calibration = images.evidence(places, group=labels)
-        rule = groups(0.8).rule(calibration)
+        rule = Promise("groups", 0.8).rule(calibration)
         new, of_new = of_groups(images, generator, 30)
         losses = (~images.passing(new, np.full(len(new), (10 if shift else 1) * rule.lam))).astype(float)
-        worse[draw] = resampled_p_values(groups(0.8), calibration, group_means(losses, of_new)).worse < LEVEL
+        worse[draw] = (
+            resampled_p_values(Promise("groups", 0.8), calibration, group_means(losses, of_new)).worse < LEVEL
+        )
     if shift:
         assert worse.mean() > 0.5, "ten times the lambda"
     else:
@@ -120,7 +122,7 @@ def test_p_values_by_hand() -> None:
 
 def test_it_sees_a_lambda_that_is_too_large() -> None:
     images, generator = RANDOM["heavy_tailed"](), np.random.default_rng(3)
-    lam = marginal(0.9).rule(images.evidence(images.draw(generator, 200))).lam
+    lam = Promise("marginal", 0.9).rule(images.evidence(images.draw(generator, 200))).lam
     new = images.draw(generator, 400)
     tails = coverage_p_values(200, 20, images.passing(new, np.full(400, 3 * lam)))
     assert tails.worse < 1e-4
@@ -129,8 +131,8 @@ def test_it_sees_a_lambda_that_is_too_large() -> None:
 
 def test_losses_are_what_the_promise_is_about() -> None:
     distances = np.array([0.5, 1.0, 1.5, 0.1]) * THRESHOLD
-    assert marginal(0.9).statement.bounded(distances, THRESHOLD).tolist() == [0, 0, 1, 0]
-    assert expected().statement.bounded(distances, THRESHOLD).tolist() == distances.tolist()
+    assert Promise("marginal", 0.9).axes.statement.bounded(distances, THRESHOLD).tolist() == [0, 0, 1, 0]
+    assert Promise("expected").axes.statement.bounded(distances, THRESHOLD).tolist() == distances.tolist()
     groups = np.array(["a", "a", "a", "b"])
     assert ImageOfNewGroup().losses(distances, groups) == pytest.approx([distances[:3].mean(), distances[3]])
     assert Image().losses(distances, groups).tolist() == distances[[0, 3]].tolist()

@@ -15,7 +15,7 @@ from conformask.promises.order import (
     meets_threshold,
     refined,
 )
-from conformask.promises.promise import marginal
+from conformask.promises.promise import Promise
 from conformask.promises.rules import Rule
 from promises import Deploy, breaks_coverage
 
@@ -66,7 +66,7 @@ def with_crossings(find: Callable[..., np.ndarray]) -> Deploy:
 
     def deploy(evidence: CalibrationData) -> Rule:
         critical = find(GRID, evidence.curves.loss, THRESHOLD)
-        return marginal(0.9).rule(replace(evidence, critical_lambdas=critical))
+        return Promise("marginal", 0.9).rule(replace(evidence, critical_lambdas=critical))
 
     return deploy
 
@@ -126,7 +126,7 @@ def test_refined_wins_back_coverage_that_a_coarse_grid_gives_away() -> None:
             failing = (grid > calibration[:, None]).astype(float)
             curves = Curves(np.arange(1000).astype(str), grid, failing, failing)
             critical = first_crossing(grid, failing, 0.5)
-            lam = marginal(0.9).rule(CalibrationData(0.5, critical, curves, monotone=False)).lam
+            lam = Promise("marginal", 0.9).rule(CalibrationData(0.5, critical, curves, monotone=False)).lam
             coverage.append(stats.lognorm.sf(lam, 1))
     assert 0.9 - 4 * np.std(fine) / math.sqrt(300) <= np.mean(fine) < 0.91
     assert np.mean(plain) > 0.93

@@ -7,11 +7,11 @@ from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, s
 
 from conformask.errors import InvalidArgumentError
 from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.promise import conditional_mean, expected
+from conformask.promises.promise import Promise
 from conformask.promises.rules import BoundedRisk, ConstantLambda
 from promises import Deploy, breaks_mean, goes_beyond, risk, sigma
 
-EXPECTED = expected().rule
+EXPECTED = Promise("expected").rule
 
 
 def own(deploy: Deploy) -> Deploy:
@@ -26,7 +26,7 @@ def without_bound(evidence: CalibrationData) -> ConstantLambda:
 
 def bound_of_zero(evidence: CalibrationData) -> ConstantLambda:
     """n + 1 but no bound: as if the new image could not err."""
-    rule = expected().rule(replace(evidence, own_bound=True))
+    rule = Promise("expected").rule(replace(evidence, own_bound=True))
     return ConstantLambda(float(rule.lambdas(np.zeros((1, len(GRID))))[0]))
 
 
@@ -75,9 +75,9 @@ def test_a_rule_with_own_bounds_at_the_constant_bound_is_the_constant_rule() -> 
     world = RANDOM["heavy_tailed"]()
     for n in (10, 30, 300):
         evidence = world.evidence(np.arange(n))
-        rule = expected().rule(replace(evidence, own_bound=True))
+        rule = Promise("expected").rule(replace(evidence, own_bound=True))
         assert isinstance(rule, BoundedRisk)
-        assert rule.lambdas(np.ones((1, len(GRID))))[0] == expected().rule(evidence).lam
+        assert rule.lambdas(np.ones((1, len(GRID))))[0] == Promise("expected").rule(evidence).lam
 
 
 def brute_force(distance: np.ndarray, bound: np.ndarray, threshold: float) -> float:
@@ -96,7 +96,7 @@ def test_against_brute_force() -> None:
             for threshold in (0.05, 0.3, 0.8):
                 curves = Curves(np.full(n, "i"), GRID, distance, distance)
                 evidence = CalibrationData(threshold, np.zeros(n), curves, 1.0, own_bound=True)
-                found = expected().rule(evidence).lambdas(bound)
+                found = Promise("expected").rule(evidence).lambdas(bound)
                 wanted = [brute_force(distance, one, threshold) for one in bound]
                 np.testing.assert_array_equal(found, wanted)
 
@@ -104,25 +104,25 @@ def test_against_brute_force() -> None:
 def test_the_smallest_set() -> None:
     """(0 + ... + 0 + B) / (n + 1) <= threshold."""
     for threshold, bound, n in ((0.1, 1.0, 9), (0.02, 1.0, 49), (0.5, 2.0, 3), (1.0, 1.0, 1), (0.3, 1.0, 3)):
-        assert expected().smallest_calibration_set(threshold, bound) == n
+        assert Promise("expected").smallest_calibration_set(threshold, bound) == n
         for images, lam in ((n, np.inf), (n - 1, 0.0)):
             if images:
                 nothing = evidence_of(np.zeros(images))
                 evidence = replace(nothing, threshold=threshold, upper_bound=bound)
-                assert expected().rule(evidence).lam == lam
-    assert expected().smallest_calibration_set(0.1, None) == 1
+                assert Promise("expected").rule(evidence).lam == lam
+    assert Promise("expected").smallest_calibration_set(0.1, None) == 1
     with pytest.raises(InvalidArgumentError, match="give one"):
-        expected().smallest_calibration_set(None, 1.0)
+        Promise("expected").smallest_calibration_set(None, 1.0)
 
 
 def test_what_is_refused() -> None:
     with pytest.raises(InvalidArgumentError, match="upper bound"):
-        expected().rule(evidence_of(np.ones(50)))
-    for wanted in (expected(), conditional_mean(0.9)):
+        Promise("expected").rule(evidence_of(np.ones(50)))
+    for wanted in (Promise("expected"), Promise("conditional_mean", 0.9)):
         assert wanted.rank(100) is None
 
 
 def test_a_distance_that_is_not_a_number_opens_nothing() -> None:
     evidence = replace(evidence_of(np.ones(50)), upper_bound=1.0)
     evidence.curves.loss[3, 1] = np.nan
-    assert expected().rule(evidence).lam == 0
+    assert Promise("expected").rule(evidence).lam == 0

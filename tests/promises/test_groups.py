@@ -5,7 +5,7 @@ from worlds import RANDOM, Fields, evidence_of
 from conformask.errors import MismatchError
 from conformask.promises.data import CalibrationData
 from conformask.promises.order import largest_lambda
-from conformask.promises.promise import groups, marginal
+from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from promises import CONFIDENCE, Deploy, falls_short, goes_beyond
 from simulation import simulated
@@ -26,18 +26,18 @@ def without_the_new_group(evidence: CalibrationData) -> ConstantLambda:
 
 @pytest.mark.parametrize("k", [12, 30, 100])
 @pytest.mark.parametrize(
-    "broken", [marginal(CONFIDENCE).rule, without_the_new_group], ids=["pooled", "K for K + 1"]
+    "broken", [Promise("marginal", CONFIDENCE).rule, without_the_new_group], ids=["pooled", "K for K + 1"]
 )
 def test_the_judge_notices_broken_rules(broken: Deploy, k: int) -> None:
     fields = Fields.of(RANDOM["heavy_tailed"]())
     draws = 300 if k == 100 else 600
     if k < 100 or broken != without_the_new_group:
         assert falls_short(in_new_groups(fields, broken, k, draws), CONFIDENCE)
-    assert not falls_short(in_new_groups(fields, groups(CONFIDENCE).rule, k, draws), CONFIDENCE)
+    assert not falls_short(in_new_groups(fields, Promise("groups", CONFIDENCE).rule, k, draws), CONFIDENCE)
 
 
 def test_it_comes_near_the_confidence_with_many_groups() -> None:
-    values = in_new_groups(Fields.of(RANDOM["heavy_tailed"]()), groups(CONFIDENCE).rule, 300, 100)
+    values = in_new_groups(Fields.of(RANDOM["heavy_tailed"]()), Promise("groups", CONFIDENCE).rule, 300, 100)
     assert not goes_beyond(values, CONFIDENCE + 2 / 301)
 
 
@@ -48,8 +48,8 @@ def test_groups_that_are_copies_count_once() -> None:
     for _ in simulated(4000):
         slides = generator.random(15)
         evidence = evidence_of(np.repeat(slides, 10), group=np.repeat(np.arange(15).astype(str), 10))
-        pooled.append(1 - marginal(CONFIDENCE).rule(evidence).lam)
-        grouped.append(1 - groups(CONFIDENCE).rule(evidence).lam)
+        pooled.append(1 - Promise("marginal", CONFIDENCE).rule(evidence).lam)
+        grouped.append(1 - Promise("groups", CONFIDENCE).rule(evidence).lam)
     assert falls_short(np.array(pooled), CONFIDENCE)
     assert np.mean(grouped) == pytest.approx(15 / 16, abs=0.005)
 
@@ -61,7 +61,9 @@ def test_one_image_a_group_is_marginal() -> None:
         for critical in (generator.random(n), generator.choice([0.0, 1.0, 2.0, np.inf], n)):
             for confidence in (0.5, 0.8, 0.9, 0.95):
                 evidence = evidence_of(critical, group=names)
-                assert groups(confidence).rule(evidence) == marginal(confidence).rule(evidence)
+                assert Promise("groups", confidence).rule(evidence) == Promise("marginal", confidence).rule(
+                    evidence
+                )
 
 
 def test_against_the_definition() -> None:
@@ -76,7 +78,7 @@ def test_against_the_definition() -> None:
             means = np.bincount(group, critical < lam) / np.bincount(group)
             return (means.sum() + 1) / (len(means) + 1)
 
-        found = groups(0.8).rule(evidence_of(critical, group=group.astype(str))).lam
+        found = Promise("groups", 0.8).rule(evidence_of(critical, group=group.astype(str))).lam
         wanted = max((lam for lam in [*critical, np.inf] if missed(lam) <= 0.2 + 1e-9), default=0.0)
         assert found == wanted
         assert len(count) == k
@@ -84,7 +86,7 @@ def test_against_the_definition() -> None:
 
 def test_too_few() -> None:
     group = np.repeat(np.arange(8).astype(str), 100)
-    assert groups(0.9).rule(evidence_of(np.full(800, np.inf), group=group)).is_vacuous
-    assert groups(0.9).smallest_calibration_set(None, None) == 9
+    assert Promise("groups", 0.9).rule(evidence_of(np.full(800, np.inf), group=group)).is_vacuous
+    assert Promise("groups", 0.9).smallest_calibration_set(None, None) == 9
     with pytest.raises(MismatchError, match="no group"):
-        groups(0.9).rule(evidence_of(np.ones(20)))
+        Promise("groups", 0.9).rule(evidence_of(np.ones(20)))

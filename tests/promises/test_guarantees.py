@@ -21,15 +21,15 @@ from conformask.promises.axes import (
     Weighted,
 )
 from conformask.promises.procedures import Axes, Procedure, words
-from conformask.promises.promise import DEFAULTS, GUARANTEES, Guarantee, guarantee, takes
+from conformask.promises.promise import DEFAULTS, GUARANTEES, Promise, takes
 from conformask.records.words import meaning
 
 
 @pytest.mark.parametrize("name", GUARANTEES)
 def test_they_are_values_with_axes(name: str) -> None:
-    made = guarantee(name)
+    made = Promise(name)
     assert isinstance(made.procedure, Procedure)
-    assert made.name == name
+    assert made.guarantee == name
     assert made.confidence == (DEFAULTS["confidence"] if "confidence" in takes(name) else None)
     assert made.delta == (DEFAULTS["delta"] if "delta" in takes(name) else None)
     assert "l1" in made.claim("l1", 0.02)
@@ -42,18 +42,18 @@ def test_they_are_values_with_axes(name: str) -> None:
 def test_values_that_are_given_are_kept_and_others_refused(name: str) -> None:
     for key in ("confidence", "delta"):
         if key in takes(name):
-            assert getattr(guarantee(name, **{key: 0.8}), key) == 0.8
+            assert getattr(Promise(name, **{key: 0.8}), key) == 0.8
             for value in (0.0, 1.0, -0.1, math.nan):
                 with pytest.raises(InvalidArgumentError, match="between 0 and 1"):
-                    guarantee(name, **{key: value})
+                    Promise(name, **{key: value})
         else:
             with pytest.raises(InvalidArgumentError, match=f"takes no {key}"):
-                guarantee(name, **{key: 0.8})
+                Promise(name, **{key: 0.8})
 
 
 def test_an_unknown_name_is_corrected() -> None:
     with pytest.raises(InvalidArgumentError, match="did you mean 'marginal'"):
-        guarantee("margnal", 0.9)
+        Promise("margnal", 0.9)
     with pytest.raises(InvalidArgumentError, match="choose from"):
         takes("xyz")
 
@@ -62,7 +62,7 @@ def test_an_unknown_name_is_corrected() -> None:
 def test_claims_do_not_round_levels(confidence: float) -> None:
     for name in GUARANTEES:
         if "confidence" in takes(name):
-            shown = guarantee(name, confidence).claim("l1", 0.02)
+            shown = Promise(name, confidence).claim("l1", 0.02)
             assert f">= {confidence:.2f}" in shown if confidence < 0.99 else f">= {confidence}" in shown
 
 
@@ -83,10 +83,10 @@ def test_every_combination_has_a_theorem_or_is_refused_with_the_nearest() -> Non
     known, refused = [], {}
     for axes in COMBINATIONS:
         try:
-            known.append(Guarantee("any", *axes).axes)
+            known.append(Promise("any", *axes).axes)
         except InvalidArgumentError as error:
             refused[axes] = str(error)
-    assert {guarantee(name).axes for name in GUARANTEES} < set(known)
+    assert {Promise(name).axes for name in GUARANTEES} < set(known)
     for axes, message in refused.items():
         start, instead = message.removesuffix(" instead").split(": use ")
         assert start == f"no theorem is known for {words(axes)}"
@@ -101,31 +101,31 @@ def _differences(a: Axes, b: Axes) -> int:
 
 def test_a_refusal_names_what_can_be_promised() -> None:
     with pytest.raises(InvalidArgumentError, match="with an adaptive lambda: use a share, on average"):
-        Guarantee("any", Coverage(0.9), Marginal(), Group(), lam=Adaptive())
+        Promise("any", Coverage(0.9), Marginal(), Group(), lam=Adaptive())
 
 
 def test_meanings_follow_from_the_axes() -> None:
-    assert meaning(guarantee("weighted")).holds.startswith(
+    assert meaning(Promise("weighted")).holds.startswith(
         "Draw calibration images, and one of the population that the weights describe, again and again: in "
         "at least {c} of these draws the new image meets the threshold, if the weights are its likelihood "
         "ratios."
     )
-    assert meaning(guarantee("groups")).silent.startswith(
+    assert meaning(Promise("groups")).silent.startswith(
         "Not {c} for each group, of the images of all groups taken together or for this one calibration set; "
     )
-    assert "Not {c} for each group or of the" in meaning(guarantee("pac", unit="image_of_new_group")).silent
-    assert "in every category, the mean" in meaning(guarantee("expected", within=True)).holds
+    assert "Not {c} for each group or of the" in meaning(Promise("pac", unit="image_of_new_group")).silent
+    assert "in every category, the mean" in meaning(Promise("expected", per_category=True)).holds
     assert (
         "For each category by itself, except for a small share"
-        in meaning(guarantee("rcps", within=True)).holds
+        in meaning(Promise("rcps", per_category=True)).holds
     )
-    assert meaning(guarantee("expected")).silent.startswith(
+    assert meaning(Promise("expected")).silent.startswith(
         "Not a limit for any single image or for this one calibration set; "
     )
-    assert meaning(guarantee("rcps", within=True)).silent.startswith(
+    assert meaning(Promise("rcps", per_category=True)).silent.startswith(
         "Not a limit for any single image or for all categories at once"
     )
-    holds = {name: meaning(guarantee(name)).holds for name in GUARANTEES}
+    holds = {name: meaning(Promise(name)).holds for name in GUARANTEES}
     same = [("pac", "ltt"), ("rcps", "rcps_hb")]
     assert len(set(holds.values())) == len(holds) - len(same)
     assert all(holds[a] == holds[b] for a, b in same)

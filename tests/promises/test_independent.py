@@ -12,7 +12,7 @@ import pytest
 from worlds import GRID, RANDOM, THRESHOLD, World, evidence_of
 
 from conformask.promises.procedures import hoeffding_bentkus, waudby_smith_ramdas
-from conformask.promises.promise import categories, expected, ltt, marginal
+from conformask.promises.promise import Promise
 from conformask.promises.rules import ImageCovariates
 
 SIZES = (5, 12, 25, 57, 100, 333, 1234)
@@ -43,7 +43,9 @@ def test_marginal_is_crepes_standard_regressor(n: int) -> None:
     for confidence in CONFIDENCES:
         if not whole(n, confidence):
             wanted = crepes_lambda(critical, confidence)[0]
-            assert marginal(confidence).rule(evidence_of(critical)).lam == pytest.approx(wanted, rel=1e-12)
+            assert Promise("marginal", confidence).rule(evidence_of(critical)).lam == pytest.approx(
+                wanted, rel=1e-12
+            )
 
 
 @pytest.mark.parametrize("n", SIZES)
@@ -53,7 +55,7 @@ def test_categories_are_crepes_mondrian_regressor(n: int) -> None:
     for confidence in CONFIDENCES:
         if not any(whole(int((category == name).sum()), confidence) for name in "ab"):
             wanted = crepes_lambda(critical, confidence, bins=category, test_bins=np.array(["a", "b"]))
-            rule = categories(confidence).rule(evidence_of(critical, category=category))
+            rule = Promise("categories", confidence).rule(evidence_of(critical, category=category))
             np.testing.assert_allclose(rule(ImageCovariates(2, category=("a", "b"))), wanted, rtol=1e-12)
 
 
@@ -74,7 +76,7 @@ def test_expected_is_mapies_conformal_risk_control(name: str, mapie) -> None:
         _, bound = mapie.get_r_hat_plus(risks, GRID, "crc", None, None, None)
         within = bound <= THRESHOLD
         wanted = GRID[len(within) - 1 if within.all() else max(int((~within).argmax()) - 1, 0)]
-        assert expected().rule(evidence).lam == wanted
+        assert Promise("expected").rule(evidence).lam == wanted
 
 
 def test_hoeffding_bentkus_is_mapies_p_value(mapie) -> None:
@@ -100,7 +102,7 @@ def test_ltt_is_fixed_sequence_testing_of_mapies_binary_p_values(name: str, mapi
         p_values = mapie.compute_hoeffding_bentkus_p_value(failing, n, 0.1, binary=True)[:, 0]
         rejected = p_values[1:] <= 0.1
         wanted = GRID[len(rejected) if rejected.all() else int((~rejected).argmax())]
-        assert ltt(0.9, 0.1).rule(evidence).lam == wanted
+        assert Promise("ltt", 0.9, 0.1).rule(evidence).lam == wanted
 
 
 def test_waudby_smith_ramdas_is_mapies_where_wealth_only_grows(mapie) -> None:

@@ -5,7 +5,7 @@ from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of
 
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import binomial_rank, meets_threshold
-from conformask.promises.promise import ltt, pac
+from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from promises import Deploy, breaks_pac
 from simulation import simulated
@@ -37,7 +37,9 @@ def smallest_risk(evidence: CalibrationData) -> ConstantLambda:
 @pytest.mark.parametrize("n", [20, 22, 50, 100, 1000])
 @pytest.mark.parametrize("rate", [0.101, 0.13])
 def test_hardest_worlds(n: int, rate: float) -> None:
-    assert not breaks_pac(constant_risk(rate, 0.5), ltt(0.9, 0.1).rule, n, 2000 if n < 1000 else 500)
+    assert not breaks_pac(
+        constant_risk(rate, 0.5), Promise("ltt", 0.9, 0.1).rule, n, 2000 if n < 1000 else 500
+    )
 
 
 @pytest.mark.parametrize(
@@ -50,13 +52,13 @@ def test_hardest_worlds(n: int, rate: float) -> None:
     ],
 )
 def test_the_judge_notices_broken_tests(broken: Deploy, world: World, n: int) -> None:
-    assert not breaks_pac(world, ltt(0.9, 0.1).rule, n, 1000)
+    assert not breaks_pac(world, Promise("ltt", 0.9, 0.1).rule, n, 1000)
     assert breaks_pac(world, broken, n, 1000)
 
 
 def test_it_is_tight_where_all_lambdas_are_alike() -> None:
     n, world = 60, constant_risk(0.101, 0.5)
-    rule, generator, draws = ltt(0.9, 0.1).rule, np.random.default_rng(0), 4000
+    rule, generator, draws = Promise("ltt", 0.9, 0.1).rule, np.random.default_rng(0), 4000
     missed = np.mean([rule(world.evidence(world.draw(generator, n))).lam > 0 for _ in simulated(draws)])
     law = stats.binom.cdf(binomial_rank(n, 0.9, 0.1) - 1, n, 0.101)
     assert missed == pytest.approx(law, abs=4 * np.sqrt(law * (1 - law) / draws))
@@ -70,7 +72,7 @@ def curves_failing(counts: list[int], n: int = 100) -> CalibrationData:
 
 
 def test_it_stops_before_the_first_failure() -> None:
-    rule = ltt(0.9, 0.05).rule
+    rule = Promise("ltt", 0.9, 0.05).rule
     allowed = binomial_rank(100, 0.9, 0.05) - 1
     assert rule(curves_failing([0, 0, allowed, allowed + 1, 0, 0])).lam == 2
     assert rule(curves_failing([0, allowed + 1, 0, 0, 0, 0])).is_vacuous
@@ -87,7 +89,7 @@ def test_on_monotone_curves_it_is_pac_on_the_grid() -> None:
         failing[:, 0] = False
         first = np.where(failing.any(axis=1), failing.argmax(axis=1), len(GRID)) - 1
         evidence = CalibrationData(threshold, GRID[np.maximum(first, 0)], curves)
-        assert ltt(0.9, 0.1).rule(evidence) == pac(0.9, 0.1).rule(evidence)
+        assert Promise("ltt", 0.9, 0.1).rule(evidence) == Promise("pac", 0.9, 0.1).rule(evidence)
 
 
 def test_an_image_may_fail_below_and_pass_at_the_deployed_lambda() -> None:
@@ -98,12 +100,12 @@ def test_an_image_may_fail_below_and_pass_at_the_deployed_lambda() -> None:
     evidence = CalibrationData(
         THRESHOLD, np.where(np.arange(n) < 40, 0.0, np.inf), Curves(np.full(n, "i"), GRID, distance, distance)
     )
-    assert ltt(0.9, 0.1).rule(evidence).lam == np.inf
-    assert pac(0.9, 0.1).rule(evidence).is_vacuous
+    assert Promise("ltt", 0.9, 0.1).rule(evidence).lam == np.inf
+    assert Promise("pac", 0.9, 0.1).rule(evidence).is_vacuous
 
 
 def test_too_few() -> None:
-    assert ltt(0.9, 0.05).smallest_calibration_set(None, None) == 29
-    assert ltt(0.9, 0.05).rule(curves_failing([0] * 5, 28)).is_vacuous
-    assert ltt(0.9, 0.05).rule(curves_failing([0] * 5, 29)).lam == np.inf
-    assert ltt(0.9, 0.05).rule(evidence_of(np.ones(29))).lam == np.inf
+    assert Promise("ltt", 0.9, 0.05).smallest_calibration_set(None, None) == 29
+    assert Promise("ltt", 0.9, 0.05).rule(curves_failing([0] * 5, 28)).is_vacuous
+    assert Promise("ltt", 0.9, 0.05).rule(curves_failing([0] * 5, 29)).lam == np.inf
+    assert Promise("ltt", 0.9, 0.05).rule(evidence_of(np.ones(29))).lam == np.inf

@@ -11,7 +11,7 @@ from worlds import RANDOM, evidence_of
 
 from conformask.promises.data import CalibrationData
 from conformask.promises.order import coverage_range
-from conformask.promises.promise import marginal
+from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from promises import breaks_coverage
 from simulation import simulated
@@ -23,7 +23,7 @@ Deploy = Callable[[np.ndarray], float]
 
 
 def deployed(critical: np.ndarray) -> float:
-    return marginal(0.9).rule(evidence_of(critical)).lam
+    return Promise("marginal", 0.9).rule(evidence_of(critical)).lam
 
 
 def with_rank(rank: int) -> Deploy:
@@ -90,7 +90,7 @@ BROKEN: dict[str, Deploy] = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_the_judge_of_all_worlds_notices_a_wrong_rank(name: str) -> None:
     world, n = RANDOM["heavy_tailed"](), 25
-    assert not breaks_coverage(world, marginal(0.9).rule, n, 4000)
+    assert not breaks_coverage(world, Promise("marginal", 0.9).rule, n, 4000)
     assert breaks_coverage(
         world, lambda evidence: ConstantLambda(BROKEN[name](evidence.critical_lambdas)), n, 4000
     )
@@ -102,10 +102,10 @@ def test_the_judge_notices_a_family_that_opens_ties() -> None:
     levels = np.unique(world.critical_lambdas)
 
     def with_ties(evidence: CalibrationData) -> ConstantLambda:
-        above = levels[levels > marginal(0.9).rule(evidence).lam]
+        above = levels[levels > Promise("marginal", 0.9).rule(evidence).lam]
         return ConstantLambda(float(above.min(initial=math.inf)))
 
-    assert not breaks_coverage(world, marginal(0.9).rule, 30, 1000)
+    assert not breaks_coverage(world, Promise("marginal", 0.9).rule, 30, 1000)
     assert breaks_coverage(world, with_ties, 30, 1000)
 
 
@@ -128,12 +128,12 @@ def agrees(counts: np.ndarray, law: stats.rv_discrete) -> float:
 
 
 def test_too_few_images_mask_everything() -> None:
-    few = marginal(0.9).rule(evidence_of(np.full(8, math.inf)))
+    few = Promise("marginal", 0.9).rule(evidence_of(np.full(8, math.inf)))
     assert few.lam == 0
     assert few.is_vacuous
     assert deployed(np.full(9, math.inf)) == math.inf
-    assert marginal(0.9).smallest_calibration_set(None, None) == 9
-    assert coverage_range(8, marginal(0.9).rank(8)) == (1, 1)
+    assert Promise("marginal", 0.9).smallest_calibration_set(None, None) == 9
+    assert coverage_range(8, Promise("marginal", 0.9).rank(8)) == (1, 1)
 
 
 def test_the_rule_takes_an_order_statistic_in_any_order() -> None:

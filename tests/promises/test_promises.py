@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from worlds import CERTAIN, GRID, RANDOM, THRESHOLD, Fields, World
 
-from conformask.promises.promise import GUARANTEES, guarantee, takes
+from conformask.promises.promise import GUARANTEES, Promise, takes
 from promises import (
     CONFIDENCE,
     DELTA,
@@ -32,7 +32,7 @@ Judge = Callable[[World, Deploy, int, int], bool]
 def deployed(name: str, own_bound: bool = False) -> Callable[[World], Deploy]:
     """The rule of a guarantee, choices made on 200 selection images of that world."""
     wanted = {"confidence": CONFIDENCE, "delta": DELTA}
-    bare = guarantee(name, **{key: value for key, value in wanted.items() if key in takes(name)})
+    bare = Promise(name, **{key: value for key, value in wanted.items() if key in takes(name)})
 
     def prepared(world: World) -> Deploy:
         selection = world.evidence(world.draw(np.random.default_rng(99), 200))

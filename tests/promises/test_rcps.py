@@ -14,7 +14,7 @@ from conformask.promises.procedures import (
     hoeffding_bentkus,
     waudby_smith_ramdas,
 )
-from conformask.promises.promise import rcps, rcps_hb
+from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from promises import Deploy, breaks_rcps
 
@@ -40,7 +40,7 @@ def of_raw_means(evidence: CalibrationData) -> ConstantLambda:
 
 
 @pytest.mark.parametrize("n", [20, 100, 500])
-@pytest.mark.parametrize("rule", [RCPS(0.1).rule, rcps_hb(0.1).rule], ids=["wsr", "hb"])
+@pytest.mark.parametrize("rule", [RCPS(0.1).rule, Promise("rcps_hb", delta=0.1).rule], ids=["wsr", "hb"])
 def test_hardest_worlds(n: int, rule: Deploy) -> None:
     for world in (constant_risk(0.102), swinging(0.105), staircase()):
         assert not breaks_rcps(world, rule, n, 400)
@@ -70,7 +70,7 @@ def test_the_smallest_set_is_where_images_without_error_do(certifies: Certifies)
         assert certifies(np.zeros(n), threshold, 0.05)
         assert n == 1 or not certifies(np.zeros(n - 1), threshold, 0.05)
         assert wanted.smallest_calibration_set(2 * threshold, 2.0) == n
-    assert rcps_hb(0.05).smallest_calibration_set(0.1, 1.0) == 29
+    assert Promise("rcps_hb", delta=0.05).smallest_calibration_set(0.1, 1.0) == 29
     assert RCPS(0.05).smallest_calibration_set(1e-5, 1.0) > 100_000, "and within a second"
     assert RCPS(0.05).smallest_calibration_set(None, None) == 1
     with pytest.raises(InvalidArgumentError, match="give one"):
@@ -84,7 +84,7 @@ def test_it_stops_at_the_first_lambda_that_is_not_certified() -> None:
     evidence = CalibrationData(
         THRESHOLD, np.zeros(200), Curves(np.arange(200).astype(str), grid, distance, distance), 1.0
     )
-    for wanted in (RCPS(0.1), rcps_hb(0.1)):
+    for wanted in (RCPS(0.1), Promise("rcps_hb", delta=0.1)):
         assert wanted.rule(evidence).lam == 2
         assert wanted.rule(replace(evidence, upper_bound=1e6)).is_vacuous, "the bound of the distance counts"
         with pytest.raises(InvalidArgumentError, match="upper bound"):
@@ -96,7 +96,7 @@ def test_scaling_distance_threshold_and_bound_changes_nothing() -> None:
     evidence = world.evidence(np.arange(300))
     curves = replace(evidence.curves, loss=7 * evidence.curves.loss)
     scaled = replace(evidence, threshold=7 * THRESHOLD, curves=curves, upper_bound=7.0)
-    for wanted in (RCPS(0.1), rcps_hb(0.1)):
+    for wanted in (RCPS(0.1), Promise("rcps_hb", delta=0.1)):
         assert 0 < wanted.rule(evidence).lam < np.inf
         assert wanted.rule(scaled) == wanted.rule(evidence)
 
@@ -116,9 +116,12 @@ def test_the_order_of_the_images_in_a_folder_does_not_matter() -> None:
 
 def test_without_curves_that_err_masks_open() -> None:
     assert RCPS(0.1).rule(replace(evidence_of(np.ones(50)), upper_bound=1.0)).lam == np.inf
-    assert rcps(0.1).claim("ssim", 0.2) == "with probability 0.90 over calibration sets, E ssim <= 0.2"
-    assert rcps(0.1).name == "rcps"
-    assert rcps_hb(0.1).name == "rcps_hb"
+    assert (
+        Promise("rcps", delta=0.1).claim("ssim", 0.2)
+        == "with probability 0.90 over calibration sets, E ssim <= 0.2"
+    )
+    assert Promise("rcps", delta=0.1).name == "rcps"
+    assert Promise("rcps_hb", delta=0.1).name == "rcps_hb"
 
 
 def test_a_larger_lambda_that_is_certified_by_luck_does_not_count() -> None:

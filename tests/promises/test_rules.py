@@ -11,7 +11,7 @@ from worlds import GRID, RANDOM
 
 from conformask.errors import MismatchError
 from conformask.promises.axes import LogLinear
-from conformask.promises.promise import GUARANTEES, guarantee
+from conformask.promises.promise import GUARANTEES, Promise
 from conformask.promises.rules import (
     AdaptiveLambda,
     BoundedRisk,
@@ -102,7 +102,7 @@ def test_what_guarantees_make_of_a_world_survives_json(name: str, own_bound: boo
         places = np.arange(400)
         groups = (places // 3).astype(str)
         evidence = replace(world.evidence(places, group=groups), own_bound=own_bound)
-        fixed = guarantee(name).fit_on_selection(
+        fixed = Promise(name).fit_on_selection(
             replace(world.evidence(places + 1000), own_bound=own_bound), 400
         )
         rule = fixed.rule(evidence)

@@ -11,7 +11,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.promises import axes as certainty
 from conformask.promises.axes import THRESHOLDS
 from conformask.promises.order import binomial_rank, coverage_range, pointwise_delta, rank_bounds
-from conformask.promises.promise import simultaneous
+from conformask.promises.promise import Promise
 from promises import too_often
 
 CONFIDENCES = np.linspace(0.3, 0.99, 70)
@@ -29,7 +29,7 @@ def any_missed(ranks: np.ndarray, n: int, draws: int = 4000) -> np.ndarray:
 def test_every_confidence_holds_at_once_tightly(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With one threshold declared; many confidences nearly exhaust delta, one at a time would miss more."""
     monkeypatch.setattr(certainty, "THRESHOLDS", 1)
-    ranks = np.array([simultaneous(float(c), DELTA).rank(n) for c in CONFIDENCES])
+    ranks = np.array([Promise("simultaneous", float(c), DELTA).rank(n) for c in CONFIDENCES])
     missed = any_missed(ranks, n)
     assert not too_often(missed, DELTA)
     lam, bounds = (
@@ -50,7 +50,7 @@ def test_every_threshold_and_confidence_holds_at_once(n: int) -> None:
     thresholds = np.geomspace(0.005, 0.9, THRESHOLDS)
     critical = np.where(error[:, None] <= thresholds, math.inf, scale[:, None] * thresholds / error[:, None])
     ascending = np.sort(critical, axis=0)
-    ranks = np.array([simultaneous(float(c), DELTA).rank(n) for c in CONFIDENCES])
+    ranks = np.array([Promise("simultaneous", float(c), DELTA).rank(n) for c in CONFIDENCES])
     singles = np.array([binomial_rank(n, float(c), DELTA) for c in CONFIDENCES])
     missed: dict[str, list[bool]] = {"all": [], "single": []}
     for _ in range(draws):
@@ -67,21 +67,21 @@ def test_every_threshold_and_confidence_holds_at_once(n: int) -> None:
 
 
 def test_the_rank_of_the_mathematics() -> None:
-    assert simultaneous(0.9, 0.1).rank(1000) == 64
+    assert Promise("simultaneous", 0.9, 0.1).rank(1000) == 64
     assert math.floor(1000 * (0.1 - math.sqrt(math.log(64 / 0.1) / 2000))) in (43, 44), "DKW's, see test_band"
     assert binomial_rank(1000, 0.9, 0.1) == 88
 
 
 def test_the_rule_is_that_order_statistic() -> None:
     critical = np.random.default_rng(0).permutation(np.arange(1.0, 1001.0))
-    assert simultaneous(0.9, 0.1).rule(evidence_of(critical)).lam == 64
-    assert simultaneous(0.9, 0.1).rule(evidence_of(critical[:50])).is_vacuous
+    assert Promise("simultaneous", 0.9, 0.1).rule(evidence_of(critical)).lam == 64
+    assert Promise("simultaneous", 0.9, 0.1).rule(evidence_of(critical[:50])).is_vacuous
 
 
 def test_thresholds_are_declared_on_selection_images() -> None:
     world = RANDOM["heavy_tailed"]()
     selection = world.evidence(np.arange(200))
-    fixed = simultaneous(0.9, 0.1).fit_on_selection(selection, 1000).certainty
+    fixed = Promise("simultaneous", 0.9, 0.1).fit_on_selection(selection, 1000).axes.certainty
     assert 2 <= len(fixed.thresholds) <= THRESHOLDS
     assert list(fixed.thresholds) == sorted(fixed.thresholds)
     assert selection.threshold in fixed.thresholds
@@ -97,12 +97,12 @@ def test_thresholds_are_declared_on_selection_images() -> None:
 
 def test_thresholds_where_no_selection_image_errs() -> None:
     selection = replace(evidence_of(np.full(10, np.inf)), threshold=0.3)
-    assert 0.3 in simultaneous(0.9, 0.1).fit_on_selection(selection, 100).certainty.thresholds
+    assert 0.3 in Promise("simultaneous", 0.9, 0.1).fit_on_selection(selection, 100).axes.certainty.thresholds
 
 
 def test_the_smallest_set() -> None:
     for confidence, delta in ((0.5, 0.1), (0.9, 0.05), (0.95, 0.1)):
-        wanted = simultaneous(confidence, delta)
+        wanted = Promise("simultaneous", confidence, delta)
         n = wanted.smallest_calibration_set(None, None)
         assert wanted.rank(n) >= 1
         assert wanted.rank(n - 1) == 0
@@ -110,9 +110,9 @@ def test_the_smallest_set() -> None:
 
 
 def test_more_declared_thresholds_cost_rank() -> None:
-    many = simultaneous(0.9, 0.1, tuple(np.linspace(0.1, 1, 1000).tolist()))
-    assert many.rank(1000) < simultaneous(0.9, 0.1).rank(1000)
-    few = simultaneous(0.9, 0.1, (0.1, 0.2))
+    many = Promise("simultaneous", 0.9, 0.1, thresholds=tuple(np.linspace(0.1, 1, 1000).tolist()))
+    assert many.rank(1000) < Promise("simultaneous", 0.9, 0.1).rank(1000)
+    few = Promise("simultaneous", 0.9, 0.1, thresholds=(0.1, 0.2))
     assert few.rank(1000) == 64, "the number in the promise is the most that could be declared"
     claim = many.claim("l1", 0.02)
     assert claim.startswith("with probability 0.90 over calibration sets, for 1000 thresholds and every")

@@ -21,7 +21,7 @@ from conformask.promises.axes import (
 )
 from conformask.promises.data import CalibrationData
 from conformask.promises.procedures import SplitConformal, hashed_order
-from conformask.promises.promise import Guarantee, guarantee, pac
+from conformask.promises.promise import Promise
 from conformask.promises.rules import BoundedRisk, ConstantLambda, Rule
 from promises import falls_short, goes_beyond, too_often
 from simulation import simulated
@@ -56,8 +56,8 @@ def over_sets(
     return np.array([measure(deploy(fields.evidence(generator, k)).lam) for _ in simulated(draws)])
 
 
-def of_groups(name: str, share: float | None, delta: float | None = None) -> Guarantee:
-    return guarantee(name, CONFIDENCE, delta, unit="group", share=share)
+def of_groups(name: str, share: float | None, delta: float | None = None) -> Promise:
+    return Promise(name, CONFIDENCE, delta, unit="group", share=share)
 
 
 def group_mean(evidence: CalibrationData) -> ConstantLambda:
@@ -88,7 +88,7 @@ def test_a_share_of_each_group_on_average(world: str, share: float) -> None:
 
 @pytest.mark.parametrize(
     ("broken", "share"),
-    [(guarantee("marginal", CONFIDENCE).rule, 1.0), (group_mean, 1.0), (off_by_one, 0.8)],
+    [(Promise("marginal", CONFIDENCE).rule, 1.0), (group_mean, 1.0), (off_by_one, 0.8)],
     ids=["images", "mean for smallest", "k off by one"],
 )
 def test_the_judge_notices_broken_units(broken: Deploy, share: float) -> None:
@@ -103,18 +103,20 @@ def test_a_share_of_each_group_for_most_sets(world: str, name: str) -> None:
     values = over_sets(fields, promise.rule, lambda lam: fine(fields, lam, 0.8), 300, 120)
     assert not too_often(values < CONFIDENCE - 1e-9, DELTA)
     if name == "pac":
-        images = over_sets(fields, pac(CONFIDENCE, DELTA).rule, lambda lam: fine(fields, lam, 1.0), 100, 120)
+        images = over_sets(
+            fields, Promise("pac", CONFIDENCE, DELTA).rule, lambda lam: fine(fields, lam, 1.0), 100, 120
+        )
         assert too_often(images < CONFIDENCE - 1e-9, DELTA), "images do not protect groups"
 
 
 @pytest.mark.parametrize("world", WORLDS)
 def test_an_image_of_a_new_group_for_most_sets(world: str) -> None:
     fields = mixed(world)
-    promise = guarantee("pac", CONFIDENCE, DELTA, unit="image_of_new_group")
+    promise = Promise("pac", CONFIDENCE, DELTA, unit="image_of_new_group")
     values = over_sets(fields, promise.rule, fields.coverage_of_all, 300)
     assert not too_often(values < CONFIDENCE - 1e-9, DELTA)
     if world == "heavy_tailed":
-        pooled = over_sets(fields, pac(CONFIDENCE, DELTA).rule, fields.coverage_of_all, 300)
+        pooled = over_sets(fields, Promise("pac", CONFIDENCE, DELTA).rule, fields.coverage_of_all, 300)
         assert too_often(pooled < CONFIDENCE - 1e-9, DELTA)
 
 
@@ -123,12 +125,12 @@ def test_an_image_of_a_new_group_for_most_sets(world: str) -> None:
 @pytest.mark.parametrize("world", ["heavy_tailed", "non_monotone"])
 def test_means_over_groups(world: str, name: str, unit: str) -> None:
     fields = mixed(world)
-    promise = guarantee(name, delta=None if name == "expected" else DELTA, unit=unit)
+    promise = Promise(name, delta=None if name == "expected" else DELTA, unit=unit)
     everywhere = np.arange(len(fields.group))
 
     def risk(lam: float) -> float:
         losses = fields.world.risk(everywhere, np.full(len(everywhere), lam))
-        return float(promise.unit.losses(losses, fields.group).mean())
+        return float(promise.axes.unit.losses(losses, fields.group).mean())
 
     values = over_sets(fields, promise.rule, risk, 60)
     if name == "expected":
@@ -141,11 +143,11 @@ def test_means_over_groups(world: str, name: str, unit: str) -> None:
 def test_in_each_category_by_itself(name: str) -> None:
     """Groups of easy and of hard images: each category keeps what is promised for groups of it."""
     fields = mixed("heavy_tailed")
-    promise = guarantee(
+    promise = Promise(
         name,
         CONFIDENCE,
         DELTA if name == "pac" else None,
-        within=True,
+        per_category=True,
         **({} if name == "groups" else {"unit": "group"}),
     )
     generator, values = np.random.default_rng(3), {"easy": [], "hard": []}
@@ -155,7 +157,7 @@ def test_in_each_category_by_itself(name: str) -> None:
             own = fields.world.category == category
             part = np.flatnonzero(own)
             met = fields.world.passing(part, np.full(len(part), lambdas[category]))
-            losses = promise.unit.losses((~met).astype(float), fields.group[part])
+            losses = promise.axes.unit.losses((~met).astype(float), fields.group[part])
             values[category].append(1 - losses.mean())
     for category in values:
         if name == "pac":
@@ -185,7 +187,7 @@ def test_groups_of_one_image_are_images() -> None:
         for n in (9, 29, 100):
             evidence = evidence_of(generator.random(n), group=generator.permutation(n).astype(str))
             for share in (0.3, 1.0):
-                assert of_groups(name, share).rule(evidence) == guarantee(name, CONFIDENCE).rule(evidence)
+                assert of_groups(name, share).rule(evidence) == Promise(name, CONFIDENCE).rule(evidence)
 
 
 def test_of_independent_images_the_first_of_each_group_counts() -> None:
@@ -216,14 +218,14 @@ def test_a_group_has_no_bound_of_its_own(unit: str) -> None:
     """Though each of its images has one: the mean is promised by the bound of the distance."""
     group = np.repeat(np.arange(20).astype(str), 3)
     images = replace(evidence_of(np.ones(60), group=group), upper_bound=1.0, own_bound=True)
-    assert isinstance(guarantee("expected").rule(images), BoundedRisk)
-    assert guarantee("expected", unit=unit).rule(images) == ConstantLambda(math.inf)
+    assert isinstance(Promise("expected").rule(images), BoundedRisk)
+    assert Promise("expected", unit=unit).rule(images) == ConstantLambda(math.inf)
 
 
 def test_a_larger_lambda_that_is_certified_by_luck_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """The mean failing share grows with lambda, but a bet on it may win again."""
     images = evidence_of(np.array([1.0, 2.0, 3.0, 4.0]), group=np.array(list("abcd")))
-    promise = guarantee("pac", CONFIDENCE, DELTA, unit="image_of_new_group")
+    promise = Promise("pac", CONFIDENCE, DELTA, unit="image_of_new_group")
     monkeypatch.setattr(risk_control, "waudby_smith_ramdas", lambda shares, *_: bool(shares.mean() != 0.25))
     assert promise.rule(images).lam == 1
 
@@ -237,7 +239,7 @@ def test_groups_are_betted_on_in_an_order_that_their_labels_do_not_tell(
     monkeypatch.setattr(
         risk_control, "waudby_smith_ramdas", lambda shares, *_: betted.append(shares.tolist()) or True
     )
-    guarantee("pac", CONFIDENCE, DELTA, unit="image_of_new_group").rule(images)
+    Promise("pac", CONFIDENCE, DELTA, unit="image_of_new_group").rule(images)
     by_label = (np.arange(8) < 4).astype(float)
     assert betted[4] == by_label[hashed_order(labels)].tolist()
     assert betted[4] != by_label.tolist()
@@ -248,16 +250,15 @@ def test_too_few_and_nothing_feasible() -> None:
     void = evidence_of(np.zeros(600), group=group)
     opened = evidence_of(np.full(600, math.inf), group=group)
     for unit in ("group", "image_of_new_group"):
-        assert guarantee("pac", 0.9, unit=unit).rule(void).is_vacuous
-        assert guarantee("pac", 0.9, unit=unit).rule(opened).is_vacuous, "20 groups are fewer than 29"
-    assert guarantee("marginal", 0.9, unit="group").rule(opened).lam == math.inf
-    assert guarantee("pac", 0.9, unit="group").smallest_calibration_set(None, None) == 29
-    assert guarantee("pac", 0.9, unit="image_of_new_group").smallest_calibration_set(None, None) > 29
+        assert Promise("pac", 0.9, unit=unit).rule(void).is_vacuous
+        assert Promise("pac", 0.9, unit=unit).rule(opened).is_vacuous, "20 groups are fewer than 29"
+    assert Promise("marginal", 0.9, unit="group").rule(opened).lam == math.inf
+    assert Promise("pac", 0.9, unit="group").smallest_calibration_set(None, None) == 29
+    assert Promise("pac", 0.9, unit="image_of_new_group").smallest_calibration_set(None, None) > 29
     one = np.where(np.arange(600) % 30 == 0, 0.0, math.inf)
-    assert guarantee("marginal", 0.9, unit="group").rule(evidence_of(one, group=group)).is_vacuous
+    assert Promise("marginal", 0.9, unit="group").rule(evidence_of(one, group=group)).is_vacuous
     assert (
-        guarantee("marginal", 0.9, unit="group", share=0.9).rule(evidence_of(one, group=group)).lam
-        == math.inf
+        Promise("marginal", 0.9, unit="group", share=0.9).rule(evidence_of(one, group=group)).lam == math.inf
     )
 
 
@@ -265,14 +266,12 @@ def test_what_is_promised_of_groups() -> None:
     every, most = of_groups("marginal", None), of_groups("pac", 0.8, 0.05)
     assert every.claim("l1", 0.02) == "P(l1 <= 0.02 on every image of a new group) >= 0.90"
     assert "P(l1 <= 0.02 on at least 0.8 of the images of a new group) >= 0.90" in most.claim("l1", 0.02)
-    assert (
-        guarantee("expected", unit="image_of_new_group").claim("l1", 0.02) == "E[l1 in a new group] <= 0.02"
-    )
-    worst = guarantee("expected", unit="group").claim("l1", 0.02)
+    assert Promise("expected", unit="image_of_new_group").claim("l1", 0.02) == "E[l1 in a new group] <= 0.02"
+    worst = Promise("expected", unit="group").claim("l1", 0.02)
     assert worst == "E[largest l1 of a new group] <= 0.02"
     assert (every.plural, every.by_group) == ("groups", True)
-    assert guarantee("pac", within=True).plural == "images of each category"
-    assert guarantee("groups") == guarantee("groups", unit="image_of_new_group")
+    assert Promise("pac", per_category=True).plural == "images of each category"
+    assert Promise("groups") == Promise("groups", unit="image_of_new_group")
 
 
 @pytest.mark.parametrize(
@@ -285,19 +284,19 @@ def test_what_is_promised_of_groups() -> None:
 )
 def test_what_a_guarantee_is_about_is_not_replaced_in_silence(name: str, arguments: dict, told: str) -> None:
     with pytest.raises(InvalidArgumentError, match=told):
-        guarantee(name, **arguments)
+        Promise(name, **arguments)
 
 
 @pytest.mark.parametrize("arguments", [{"share": 0.5}, {"unit": "image_of_new_group", "share": 0.5}])
 def test_a_share_is_of_a_group(arguments: dict) -> None:
     with pytest.raises(InvalidArgumentError, match="only the unit group"):
-        guarantee("marginal", **arguments)
+        Promise("marginal", **arguments)
 
 
 @pytest.mark.parametrize("share", [0.0, -1.0, 1.1, math.nan])
 def test_a_share_outside_its_range(share: float) -> None:
     with pytest.raises(InvalidArgumentError, match="above 0 and at most 1"):
-        guarantee("marginal", unit="group", share=share)
+        Promise("marginal", unit="group", share=share)
 
 
 @pytest.mark.parametrize(
@@ -310,4 +309,4 @@ def test_a_share_outside_its_range(share: float) -> None:
 )
 def test_what_has_no_theorem_is_refused(name: str, arguments: dict) -> None:
     with pytest.raises(InvalidArgumentError, match=r"no theorem is known for .* use .* instead"):
-        guarantee(name, **arguments)
+        Promise(name, **arguments)

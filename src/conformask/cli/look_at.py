@@ -52,11 +52,11 @@ def check(
     """
     from conformask.images.check import check_triplets
     from conformask.images.noise import photon_transfer_plot
-    from conformask.promises.promise import guarantee
+    from conformask.promises.promise import Promise
     from conformask.records.files import SVG_SIGNATURE, atomic_write, check_output
     from conformask.records.words import network_label
 
-    needed = guarantee("marginal", confidence).smallest_calibration_set(None, None)
+    needed = Promise("marginal", confidence).smallest_calibration_set(None, None)
     if noise_plot is not None:
         check_output(noise_plot)
     findings = check_triplets(opened(data, read), needed)

@@ -321,7 +321,7 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
     if coverage is not None:
-        units = masker.card.promise.named(f"{masker.guarantee.unit.singular}s")
+        units = masker.card.promise.named(f"{masker.card.promise.axes.unit.singular}s")
         lines.append(
             f"For 90 % of such calibration sets, the coverage of new {units} is {range_text(coverage)}."
         )
@@ -370,7 +370,7 @@ def plan(
 
     if n is not None and n < 1:
         bad_usage(f"--n {n}: give at least 1 calibration image")
-    promise = promised.promise().resolve()
+    promise = promised.promise()
     bounded, kind = chosen(names.BOUNDED, loss, "bounded distance"), KINDS.get(over or "image", Objects)
     own = promise.own_bounds and bounded.by_image and kind is Mean
     bound = 1.0 if kind.is_share else bounded.upper_bound
@@ -379,7 +379,7 @@ def plan(
     level = None if threshold is None else threshold_of(threshold_in_loss(threshold, about, None), None)
     planned = plan_for(promise, level, None if own else bound, n)
     record = {
-        "guarantee": promise.name,
+        "guarantee": promise.guarantee,
         "confidence": promise.confidence,
         "delta": promise.delta,
         "n_calibration": planned.n_calibration,
@@ -387,7 +387,7 @@ def plan(
         "prospects": [vars(prospect) for prospect in planned.prospects],
     }
     levels = {"confidence": promise.confidence, "delta": promise.delta}
-    terms = [promise.name, *(f"{key} {value:g}" for key, value in levels.items() if value is not None)]
+    terms = [promise.guarantee, *(f"{key} {value:g}" for key, value in levels.items() if value is not None)]
     needed = f"{planned.unit} needed to calibrate: at least {planned.n_calibration}"
     text: list[str | Table] = [f"{', '.join(terms)}: {needed}"]
     if own:

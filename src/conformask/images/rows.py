@@ -48,7 +48,7 @@ from conformask.images.read import (
     read_header,
     times_of,
 )
-from conformask.promises.promise import guarantee as guarantee_by_name
+from conformask.promises.promise import Promise
 from conformask.records.files import hash_of_text
 from conformask.records.geometry import Geometry, Size
 from conformask.records.names import Guarantee, Split
@@ -298,7 +298,7 @@ def parts_of(
     """Return the part of each image, given its group; see `Triplets.split`."""
     if fractions is None and guarantee is None:
         return tuple(part_of(group, seed) for group in groups)
-    promise = guarantee_by_name(guarantee or "marginal", confidence)
+    promise = Promise(guarantee or "marginal", confidence)
     calibration = 1 if guarantee is None else promise.smallest_calibration_set(None, None)
     part_of_group = _assigned(groups, fractions or FRACTIONS, seed, calibration, promise.by_group)
     return tuple(part_of_group[group] for group in groups)

@@ -218,7 +218,7 @@ def _card(
     promise, tiles = choices.promise, choices.scorer.tiles
     return CalibrationCard(
         threshold=choices.threshold,
-        promise=replace(choices.stated, weight=None),
+        promise=promise.as_stated,
         claim=promise.claim(choices.loss.name, choices.threshold),
         loss=choices.loss,
         family=choices.family.settings(),

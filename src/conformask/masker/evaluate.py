@@ -307,11 +307,11 @@ def evaluate(
         compute = replace(compute, parts=Path(out) / PARTS)
     check_parts(compute)
     refuse_others(test)
-    refuse_noisy(masker.guarantee, masker.loss, test.reference)
+    refuse_noisy(masker.card.promise, masker.loss, test.reference)
     masker.card.check_cues(test.provenance.cues)
     caveat = masker.card.check_network(test.network, allow_network_mismatch=allow_network_mismatch)
     summary = _refuse_unfit(masker, test)
-    warn_if_ungrouped(masker.guarantee, test.groups, "test")
+    warn_if_ungrouped(masker.card.promise, test.groups, "test")
     distance = paper_distance(masker.loss)
     if opt_sizes is not None:
         opt_images = 0
@@ -330,11 +330,11 @@ def evaluate(
     deciles = np.array_split(order, min(DECILES, len(order)))
     opt = records.paper_oracle_size
     size, oracle = float(records.size.mean()), _mean(records.oracle_size)
-    card, promise = masker.card, masker.guarantee
+    card, promise = masker.card, masker.card.promise
     held = compare_with_promise(masker, records.loss, groups, categories)
     tails = held.tails
-    by_category = isinstance(promise.population, EachCategory)
-    coverage, interval = promise.unit.coverage(met, groups)
+    by_category = isinstance(promise.axes.population, EachCategory)
+    coverage, interval = promise.axes.unit.coverage(met, groups)
     release_share = usual_share(masker, test)
     power, releases = _released(masker, test, facts | {"hidden": records.size, "within": met}, release_share)
     evaluation = Evaluation(

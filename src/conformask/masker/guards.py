@@ -24,7 +24,7 @@ from conformask.masks.family import Family
 from conformask.promises.axes import Columns, Group, SamePopulation, Simultaneous, Weighted
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import SLACK, meets_threshold
-from conformask.promises.promise import Guarantee, guarantee, marginal
+from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, Rule, covariates_of
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.records.fingerprints import fingerprint_of
@@ -223,7 +223,7 @@ PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
 
 def check_sample_size(
-    promise: Guarantee,
+    promise: Promise,
     threshold: float,
     loss: Loss,
     n: int,
@@ -234,8 +234,8 @@ def check_sample_size(
     for need in promise.columns:
         if columns.get(need) is None:
             raise InvalidArgumentError(
-                f"the {promise.name} guarantee needs the {need} of each image: add a column {need} to the "
-                f"manifest, or {PLURALS[need]}= to the arrays"
+                f"the {promise.guarantee} guarantee needs the {need} of each image: add a column {need} to "
+                f"the manifest, or {PLURALS[need]}= to the arrays"
             )
     _independent(promise, n, columns.get("group"))
     if {"group", "weight"} <= promise.columns:
@@ -247,7 +247,7 @@ def check_sample_size(
         confidence = promise.confidence
         level = f"threshold {threshold:.4g}" if confidence is None else f"confidence {confidence:g}"
         raise CalibrationError(
-            f"{count} {unit} are too few for {level} ({promise.name}): it needs at least {needed} "
+            f"{count} {unit} are too few for {level} ({promise.guarantee}): it needs at least {needed} "
             f"{part} {unit}; add some or ask for less"
         )
 
@@ -262,14 +262,14 @@ def _refuse_unequal_weights(weight: Array | None, group: Array | None) -> None:
         )
 
 
-def _independent(promise: Guarantee, n: int, group: Array | None) -> None:
+def _independent(promise: Promise, n: int, group: Array | None) -> None:
     groups = n if group is None else len(np.unique(group))
     if groups < n and not promise.by_group:
         raise CalibrationError(
-            f"{n} images in {groups} groups are dependent: the {promise.name} promise needs one image per "
-            "group; choose the unit group (every image of a new group) or image_of_new_group, keep one image "
-            "per group, or make the promise about new tiles of these files (triplets --stride with --split "
-            "within)"
+            f"{n} images in {groups} groups are dependent: the {promise.guarantee} promise needs one image "
+            "per group; choose the unit group (every image of a new group) or image_of_new_group, keep one "
+            "image per group, or make the promise about new tiles of these files (triplets --stride with "
+            "--split within)"
         )
 
 
@@ -300,7 +300,7 @@ def hidden_by(rule: Rule, hidden: float) -> str | None:
     return f"{EVERY_IMAGE} of category {', '.join(closed)}"
 
 
-def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, hidden: float) -> None:
+def warn_if_hidden(promise: Promise, seen: CalibrationData, rule: Rule, hidden: float) -> None:
     """Warn if only closed masks keep the promise, or if that was close.
 
     Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
@@ -327,13 +327,13 @@ def warn_if_hidden(promise: Guarantee, seen: CalibrationData, rule: Rule, hidden
         )
 
 
-def chance_of_hiding(promise: Guarantee, seen: CalibrationData) -> float:
+def chance_of_hiding(promise: Promise, seen: CalibrationData) -> float:
     """Return the share of calibration sets like this one for which everything is hidden.
 
     It is P(Bin(n, share at 0) >= rank); 0 where no single rank decides.
     """
-    units = promise.unit.reduce(seen) if isinstance(promise.unit, Group) else seen
-    rank = promise.rank(units.n) if isinstance(promise.population, SamePopulation) else None
+    units = promise.axes.unit.reduce(seen) if isinstance(promise.axes.unit, Group) else seen
+    rank = promise.rank(units.n) if isinstance(promise.axes.population, SamePopulation) else None
     share = float((units.critical_lambdas <= 0).mean())
     return 0.0 if rank is None else float(scipy.stats.binom.sf(rank - 1, units.n, share))
 
@@ -344,7 +344,7 @@ def hidden_share(curves: Curves, rule: Rule) -> float:
     return float(curves.hidden_shares[np.arange(len(places)), places].mean())
 
 
-def warn_if_ungrouped(promise: Guarantee, groups: Sequence[str], images: str) -> None:
+def warn_if_ungrouped(promise: Promise, groups: Sequence[str], images: str) -> None:
     """Warn where a promise counts groups and every image is one by itself, as where none are stated."""
     if promise.by_group and len(groups) > 1 and len(set(groups)) == len(groups):
         warnings.warn(
@@ -360,17 +360,17 @@ FAR_LESS = 0.8
 """A guarantee hides far less than another if it hides at most this share of what the other hides."""
 
 
-def warn_if_another_hides_less(
-    curves: Curves | None, threshold: float, promise: Guarantee, loss: Loss
-) -> None:
+def warn_if_another_hides_less(curves: Curves | None, threshold: float, promise: Promise, loss: Loss) -> None:
     """Warn where ltt, which promises more than marginal, hides far less of the selection images.
 
     For losses that are not monotone, marginal ends each image's masks at its own first crossing, however
     narrow; ltt only looks at how many images fail at each lambda.
     """
-    if curves is None or loss.monotone or promise != marginal(promise.confidence or 0):
+    if curves is None or loss.monotone or promise.guarantee != "marginal":
         return
-    stronger = guarantee("ltt", promise.confidence)
+    if promise != Promise("marginal", promise.confidence):
+        return
+    stronger = Promise("ltt", promise.confidence)
     if len(curves.names) < stronger.smallest_calibration_set(threshold, loss.upper_bound):
         return
     hidden, of_stronger = (size_at(curves, threshold, each, loss) for each in (promise, stronger))
@@ -438,18 +438,18 @@ def columns_kept(curves: Curves) -> Columns:
     return {name: getattr(curves, name) for name in PLURALS}
 
 
-def sample_counts(promise: Guarantee, curves: Curves) -> dict[str, Any]:
+def sample_counts(promise: Promise, curves: Curves) -> dict[str, Any]:
     """Return the number of groups or effective images for the card; None where images are counted."""
-    population, columns = promise.population, columns_kept(curves)
+    population, columns = promise.axes.population, columns_kept(curves)
     return {
-        "n_groups": promise.unit.count(len(curves.names), columns) if promise.by_group else None,
+        "n_groups": promise.axes.unit.count(len(curves.names), columns) if promise.by_group else None,
         "n_effective": population.effective_size(columns) if isinstance(population, Weighted) else None,
     }
 
 
-def declared_thresholds(promise: Guarantee) -> tuple[float, ...] | None:
+def declared_thresholds(promise: Promise) -> tuple[float, ...] | None:
     """Return the thresholds declared before calibration for a whole table of promises; None for others."""
-    return promise.certainty.thresholds if isinstance(promise.certainty, Simultaneous) else None
+    return promise.axes.certainty.thresholds if isinstance(promise.axes.certainty, Simultaneous) else None
 
 
 def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:

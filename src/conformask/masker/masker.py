@@ -46,7 +46,7 @@ from conformask.masks.family import Family
 from conformask.promises.axes import Simultaneous, Weighted
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import coverage_range
-from conformask.promises.promise import DEFAULTS, WORDS, AnyPromise, Guarantee, Promise
+from conformask.promises.promise import DEFAULTS, WORDS, AnyPromise, Promise
 from conformask.promises.rules import ImageBound, ImageCovariates, Rule, calibrated_bound
 from conformask.records.card import CalibrationCard, now
 from conformask.records.files import atomic_write, exclusive_folder
@@ -72,23 +72,24 @@ def recalibrated(
     loss: Loss,
     selection: Curves | None,
     threshold: float,
-    stated: Promise,
+    promise: Promise,
 ) -> Recalibrated | None:
     """Return the card, rule and critical lambdas under another promise; None where it is the same.
 
     `selection` are the curves of the selection images, used for choices that must not see the calibration
     images.
     """
-    before, threshold_before = card.promise.resolve(), card.threshold
-    promise, threshold, columns = stated.resolve(), positive(threshold), columns_kept(curves)
+    before, threshold_before = card.promise, card.threshold
+    threshold, columns = positive(threshold), columns_kept(curves)
     refuse_unbounded(promise, loss)
     warn_if_meant_otherwise(threshold, loss)
     if card.own_grid and promise.on_grid:
         raise InvalidArgumentError(
-            f"guarantee {promise.name!r} needs a grid from selection images, but there were none: calibrate "
-            "with this guarantee and selection="
+            f"guarantee {promise.guarantee!r} needs a grid from selection images, but there were none: "
+            "calibrate with this guarantee and selection="
         )
-    same, table = promise == before, isinstance(promise.certainty, Simultaneous)
+    same = (promise.guarantee, promise.axes) == (before.guarantee, before.axes)
+    table = isinstance(promise.axes.certainty, Simultaneous)
     if table:
         promise, threshold = _declared(promise, card.thresholds, threshold)
     if same and threshold == threshold_before:
@@ -97,8 +98,8 @@ def recalibrated(
     if promise.needs_selection and not table:
         if selection is None:
             raise InvalidArgumentError(
-                f"guarantee {promise.name} needs choices on selection images, but none are kept: calibrate "
-                "with selection="
+                f"guarantee {promise.guarantee} needs choices on selection images, but none are kept: "
+                "calibrate with selection="
             )
         units, _ = promise.counted(card.n_calibration, columns)
         promise = promise.fit_on_selection(calibration_data(selection, threshold, loss, start=start), units)
@@ -111,7 +112,7 @@ def recalibrated(
     card = replace(
         card,
         threshold=threshold,
-        promise=replace(stated, weight=None),
+        promise=promise.as_stated,
         claim=promise.claim(card.loss.name, threshold),
         rule=rule,
         start=start,
@@ -126,22 +127,23 @@ def recalibrated(
     return Recalibrated(rule, card, seen.critical_lambdas)
 
 
-def _whose(promise: Guarantee) -> tuple[object, ...]:
+def _whose(promise: Promise) -> tuple[object, ...]:
     """Return the terms that a whole table of promises leaves fixed: all but threshold and confidence."""
-    return promise.name, promise.delta, promise.unit, promise.population
+    return promise.guarantee, promise.delta, promise.axes.unit, promise.axes.population
 
 
 def _declared(
-    promise: Guarantee, thresholds: tuple[float, ...] | None, threshold: float
-) -> tuple[Guarantee, float]:
+    promise: Promise, thresholds: tuple[float, ...] | None, threshold: float
+) -> tuple[Promise, float]:
     """Return the promise with the declared thresholds, and the largest of them up to `threshold`."""
-    if thresholds is None or not isinstance(promise.certainty, Simultaneous):
+    declared = replace(promise, thresholds=thresholds or ())
+    certainty = declared.axes.certainty
+    if thresholds is None or not isinstance(certainty, Simultaneous):
         raise InvalidArgumentError(
             "the thresholds of a simultaneous promise are declared before a calibration: calibrate "
             "images with this guarantee"
         )
-    table = replace(promise.certainty, thresholds=thresholds)
-    return replace(promise, certainty=table), table.snapped(threshold)
+    return declared, certainty.snapped(threshold)
 
 
 THRESHOLDS = 40
@@ -205,17 +207,12 @@ class Masker:
     def coverage_range(self) -> tuple[float, float] | None:
         """The range of coverage for 90 % of calibration sets; None where no law is known."""
         n = self.card.n_units
-        return coverage_range(n, self.guarantee.rank(n))
+        return coverage_range(n, self.card.promise.rank(n))
 
     @property
     def grid(self) -> Float[np.ndarray, "g"]:
         """Lambdas that may be deployed if not any; 0 and inf where no curves are stored."""
         return NO_GRID if self.curves is None else self.curves.from_start(self.card.start).grid
-
-    @property
-    def guarantee(self) -> Guarantee:
-        """The promise as a value with axes."""
-        return self.card.promise.resolve()
 
     @cached_property
     def seen(self) -> frozenset[str]:
@@ -332,7 +329,7 @@ class Masker:
     @property
     def _past(self) -> Curves | None:
         """The calibration images, to compare new ones with; None for a promise about images unlike them."""
-        return None if isinstance(self.guarantee.population, Weighted) else self.curves
+        return None if isinstance(self.card.promise.axes.population, Weighted) else self.curves
 
     def outliers(self, batch: Batch, features: Float[np.ndarray, "n f"]) -> dict[str, str]:
         """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
@@ -420,7 +417,7 @@ class Masker:
     @cached_property
     def image_bound(self) -> ImageBound | None:
         """The bound of an image as a rule; None where it is not known."""
-        if self.curves is None or isinstance(self.guarantee.population, Weighted):
+        if self.curves is None or isinstance(self.card.promise.axes.population, Weighted):
             return None
         confidence = self.card.promise.confidence or DEFAULTS["confidence"]
         return calibrated_bound(self.curves, self.card.image_errors, confidence)
@@ -483,7 +480,7 @@ class Masker:
         """
         if self.curves is None:
             return ()
-        card, promise = self.card, self.guarantee
+        card, promise = self.card, self.card.promise
         largest = max(float(self.curves.loss[:, -1].max()), 2 * card.threshold)
         thresholds = np.geomspace(card.threshold / 8, largest, THRESHOLDS)
         return tuple((float(t), size_at(self.curves, float(t), promise, self.loss)) for t in thresholds)

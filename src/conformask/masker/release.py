@@ -42,7 +42,7 @@ RECORD = "released.json"
 def identified(masker: Masker, images: Triplets) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Read new images; return the `pixels` and the `units` of their batch."""
     ids, batch = [], []
-    names = images.groups if masker.guarantee.by_group else images.names
+    names = images.groups if masker.card.promise.by_group else images.names
     of_units: dict[str, list[str]] = {name: [] for name in names}
     for name, triplet in zip(
         names, tracked(images.checked(), "reading new images", len(images)), strict=True
@@ -183,7 +183,7 @@ def _checked(
     masker.card.check_cues(images.provenance.cues)
     caveat = masker.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
     masker.card.check_spacing(images.geometries())
-    warn_if_ungrouped(masker.guarantee, images.groups, "new")
+    warn_if_ungrouped(masker.card.promise, images.groups, "new")
     if not each and _are_dependent(masker, images):
         raise InvalidArgumentError(
             f"{len(images)} new images in {len(set(images.groups))} groups depend on each other: calibrate "
@@ -196,7 +196,7 @@ def _checked(
 def _released(masker: Masker, images: Triplets, batch: JudgedBatch, caveat: Caveat | None) -> Release:
     """Score the images and judge them."""
     share, each = batch.share, batch.each
-    measurable = images.has_truth and has_theorem(masker.guarantee, masker.loss, images.reference)
+    measurable = images.has_truth and has_theorem(masker.card.promise, masker.loss, images.reference)
     measure = partial(_measures, masker, measurable)
     measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, DEFAULT_DEVICES)
     new = candidates(masker, images.groups, measured)
@@ -205,7 +205,7 @@ def _released(masker: Masker, images: Triplets, batch: JudgedBatch, caveat: Cave
         sentence=sentence,
         formula=formula,
         images=judged(masker, images.names, measured, new, new.released(share, each=each)),
-        unit=masker.card.promise.named(masker.guarantee.unit.singular),
+        unit=masker.card.promise.named(masker.card.promise.axes.unit.singular),
         n_units=len(new.p_values),
         n_calibration=masker.card.n_units,
         power=new.power(sorted({share, *SHARES}), each=each),
@@ -252,7 +252,7 @@ def candidates(masker: Masker, groups: Sequence[str], measured: Mapping[str, Arr
     `measured` are `facts_for_release`, the hidden share of each image, and "within", the images that meet the
     threshold, where it is known.
     """
-    h, unit, evidence = _risk(masker), masker.guarantee.unit, masker.evidence()
+    h, unit, evidence = _risk(masker), masker.card.promise.axes.unit, masker.evidence()
     lam = masker.rule(covariates_of(evidence.curves))[0]
     place = np.searchsorted(evidence.curves.grid, lam, side="right") - 1
     # rounded: last bits of a product depend on the number of rows, and ties must stay ties
@@ -302,7 +302,7 @@ def _risk(masker: Masker) -> LogLinear:
 
     It is a function of selection images, threshold and confidence: no calibration image has a say.
     """
-    selection, confidence = masker.scorer.selection, masker.guarantee.confidence
+    selection, confidence = masker.scorer.selection, masker.card.promise.confidence
     if selection is not None and selection.of.is_same(masker.loss) and confidence is not None:
         curves = selection.curves.get(masker.family.name)
         if curves is not None and curves.features is not None:
@@ -317,15 +317,15 @@ def _risk(masker: Masker) -> LogLinear:
 
 def can_release(masker: Masker) -> bool:
     """Return whether a release is known to keep its share: lambda is one order statistic of stored curves."""
-    promise = masker.guarantee
+    promise = masker.card.promise
     if masker.curves is None or masker.curves.features is None:
         return False
-    is_table = isinstance(promise.certainty, Simultaneous)
+    is_table = isinstance(promise.axes.certainty, Simultaneous)
     return not is_table and promise.rank(masker.card.n_units) is not None
 
 
 def _are_dependent(masker: Masker, images: Triplets) -> bool:
-    return not masker.guarantee.by_group and len(set(images.groups)) < len(images)
+    return not masker.card.promise.by_group and len(set(images.groups)) < len(images)
 
 
 def usual_share(masker: Masker, images: Triplets) -> float | None:
@@ -347,7 +347,7 @@ def _check(masker: Masker, share: float) -> None:
         )
     n, needed = masker.card.n_units, smallest_marginal_set(1 - share)
     if n < needed:
-        units = masker.card.promise.named(masker.guarantee.plural)
+        units = masker.card.promise.named(masker.card.promise.plural)
         raise CalibrationError(
             f"{n} calibration {units} cannot reach {rounded_share(share)}: no p-value is below 1 / {n + 1}, "
             f"so that nothing could be released. It needs at least {needed}; calibrate with more, or allow a "

@@ -20,7 +20,7 @@ from conformask.masks.family import Family
 from conformask.promises.axes import LogLinear
 from conformask.promises.data import Curves
 from conformask.promises.order import between_grid_points, refined
-from conformask.promises.promise import DEFAULTS, AnyPromise, Guarantee, Promise
+from conformask.promises.promise import DEFAULTS, AnyPromise, Promise
 from conformask.promises.promise import promise as promise_from
 from conformask.promises.rules import fit_loss_quantile
 from conformask.records.names import Level
@@ -52,9 +52,8 @@ class Choices:
     scorer: Scorer
     loss: Loss
     family: Family
-    stated: Promise
-    promise: Guarantee
-    """The promise by its axes, with what was fitted on the selection images."""
+    promise: Promise
+    """The promise with what was chosen on the selection images."""
     threshold: float
     grid: Float[np.ndarray, "g"] | None
     """Lambdas for the curves; None where there are no selection images to choose them on."""
@@ -65,7 +64,7 @@ class Choices:
     @property
     def weigh(self) -> Weigh | None:
         """The likelihood ratio of a weighted promise, where it is a callable."""
-        return self.stated.weight
+        return self.promise.weight
 
 
 def resolve(
@@ -83,10 +82,10 @@ def resolve(
 ) -> Choices:
     """Make the choices of a calibration from the arguments of `calibrate`, which has their meaning."""
     is_quantile(threshold)
-    stated, used = promise_from(promise), loss_for(scorer, loss, images)
+    promise, used = promise_from(promise), loss_for(scorer, loss, images)
     threshold = threshold_in_loss(threshold, used, images.values)
-    refuse_unbounded(stated.resolve(), used)
-    refuse_noisy(stated.resolve(), used, images.reference)
+    refuse_unbounded(promise, used)
+    refuse_noisy(promise, used, images.reference)
     used = with_reach(used, images if selection is None else selection)
     if used.of_objects and not images.has_objects:
         raise InvalidArgumentError(
@@ -119,10 +118,10 @@ def resolve(
             scorer = for_loss(replace(trained, selection=record), used)
     elif record is not None and not record.of.is_same(used):
         record = None
-    scorer, record = _levelled(scorer, used, used_family, stated.resolve(), record, threshold, level)
-    columns = columns_of(images) | ({} if stated.weight is None else {"weight": np.ones(len(images))})
-    units, _ = stated.resolve().counted(len(images), columns)
-    choices = _made_on_selection(scorer, used, used_family, stated, threshold, record, units)
+    scorer, record = _levelled(scorer, used, used_family, promise, record, threshold, level)
+    columns = columns_of(images) | ({} if promise.weight is None else {"weight": np.ones(len(images))})
+    units, _ = promise.counted(len(images), columns)
+    choices = _made_on_selection(scorer, used, used_family, promise, threshold, record, units)
     check_sample_size(choices.promise, choices.threshold, used, len(images), columns)
     return choices
 
@@ -131,7 +130,7 @@ def _levelled(
     scorer: Scorer,
     loss: Loss,
     family: Family,
-    promise: Guarantee,
+    promise: Promise,
     record: Selection | None,
     threshold: float | str,
     choice: Level | None,
@@ -178,18 +177,17 @@ def _made_on_selection(
     scorer: Scorer,
     loss: Loss,
     family: Family,
-    stated: Promise,
+    promise: Promise,
     threshold: float | str,
     record: Selection | None,
     units: int,
 ) -> Choices:
     """Make every choice that must not see the calibration images on the selection images."""
-    promise = stated.resolve()
     level = threshold_of(threshold, record)
     warn_if_meant_otherwise(level, loss)
     curves = None if record is None else record.curves.get(family.name)
     if curves is None and (not loss.monotone or promise.on_grid or promise.needs_selection):
-        what = f"guarantee {promise.name!r}" if loss.monotone else f"loss {loss.name!r}"
+        what = f"guarantee {promise.guarantee!r}" if loss.monotone else f"loss {loss.name!r}"
         raise InvalidArgumentError(
             f"{what} needs selection images for a grid and other choices, but none are kept for "
             f"{family.name}: pass selection="
@@ -199,10 +197,10 @@ def _made_on_selection(
     if curves is not None and promise.needs_selection:
         promise = promise.fit_on_selection(calibration_data(curves, level, loss, start=start), units)
     grid = _grid(curves, promise, loss, level, start)
-    return Choices(scorer, loss, family, stated, promise, level, grid, start, _image_errors(curves, promise))
+    return Choices(scorer, loss, family, promise, level, grid, start, _image_errors(curves, promise))
 
 
-def _image_errors(curves: Curves | None, promise: Guarantee) -> LogLinear | None:
+def _image_errors(curves: Curves | None, promise: Promise) -> LogLinear | None:
     """Regress the unmasked loss of the selection images on the features of their scores."""
     if curves is None or curves.features is None:
         return None
@@ -212,7 +210,7 @@ def _image_errors(curves: Curves | None, promise: Guarantee) -> LogLinear | None
 
 
 def _grid(
-    curves: Curves | None, promise: Guarantee, loss: Loss, threshold: float, start: float
+    curves: Curves | None, promise: Promise, loss: Loss, threshold: float, start: float
 ) -> Float[np.ndarray, "g"] | None:
     """Return the grid of the selection images, refined near the expected lambda if that must be on it."""
     if curves is None or promise.confidence is None or (loss.monotone and not promise.on_grid):
@@ -270,7 +268,7 @@ def loss_for(
     return used if kept is None else used.measured_as(kept)
 
 
-def refuse_noisy(promise: Guarantee, used: Loss, reference: Reference) -> None:
+def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:
     """Refuse a promise without a theorem for noisy references, in calibration and in tests.
 
     A loss that is convex in y has a mean over noise of at least its value for the clean image (Jensen), so
@@ -287,18 +285,18 @@ def refuse_noisy(promise: Guarantee, used: Loss, reference: Reference) -> None:
                 "take allowance clt, or give a second repeat"
             )
         return
-    if not (used.convex and promise.statement.bounds_a_mean):
+    if not (used.convex and promise.axes.statement.bounds_a_mean):
         needed = ", for which it takes a second repeat or a noise model (--noise-model)"
         raise InvalidArgumentError(
             f"these images have {reference.text} in the place of a truth, and a promise about "
-            f"{used.name} ({promise.name}) needs one: take CleanMean('l2') (--loss l2 --over "
+            f"{used.name} ({promise.guarantee}) needs one: take CleanMean('l2') (--loss l2 --over "
             f"clean) or CleanLocal (clean_local), the squared error without the noise"
             f"{needed if reference == Reference(1) else ''}, or promise a mean of l1 or l2, guarantee "
             "expected or rcps"
         )
 
 
-def has_theorem(promise: Guarantee, used: Loss, reference: Reference) -> bool:
+def has_theorem(promise: Promise, used: Loss, reference: Reference) -> bool:
     """Return whether images with these references show how a promise is kept; see `refuse_noisy`."""
     try:
         refuse_noisy(promise, used, reference)
@@ -307,11 +305,11 @@ def has_theorem(promise: Guarantee, used: Loss, reference: Reference) -> bool:
     return True
 
 
-def refuse_unbounded(promise: Guarantee, used: Loss) -> None:
+def refuse_unbounded(promise: Promise, used: Loss) -> None:
     """Refuse a promise about the mean of a loss without an upper bound."""
-    if promise.statement.bounds_a_mean and used.upper_bound is None:
+    if promise.axes.statement.bounds_a_mean and used.upper_bound is None:
         raise InvalidArgumentError(
-            f"the {promise.name} guarantee bounds a mean and needs a loss with an upper bound, but "
+            f"the {promise.guarantee} guarantee bounds a mean and needs a loss with an upper bound, but "
             f"{used.name!r} declares none: choose a guarantee about a share of images, such as "
             "marginal"
         )

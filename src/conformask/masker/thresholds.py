@@ -15,7 +15,7 @@ from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
 from conformask.masks.critical import size_at
 from conformask.masks.family import Family
 from conformask.promises.data import Curves
-from conformask.promises.promise import AnyPromise, Guarantee
+from conformask.promises.promise import AnyPromise, Promise
 from conformask.promises.promise import promise as promise_from
 from conformask.records.record import Array
 from conformask.records.selection import level_of
@@ -82,7 +82,7 @@ def threshold_choices(
                 "a masker has its own family, patches, loss and images: leave them out"
             )
         return _choices_of_masker(scorer, scorer.card.promise if promise is None else promise)
-    used, guarantee = loss_for(scorer, loss, selection), promise_from(promise or "marginal").resolve()
+    used, guarantee = loss_for(scorer, loss, selection), promise_from(promise or "marginal")
     refuse_unbounded(guarantee, used)
     if selection is not None:
         used = with_reach(used, selection)
@@ -109,7 +109,7 @@ def threshold_choices(
 
 
 def _choices_of_masker(masker: Masker, promise: AnyPromise) -> list[ThresholdChoice]:
-    used, guarantee, record = masker.loss, promise_from(promise).resolve(), masker.scorer.selection
+    used, guarantee, record = masker.loss, promise_from(promise), masker.scorer.selection
     refuse_unbounded(guarantee, used)
     if record is not None and record.of.is_same(used) and masker.family.name in record.curves:
         with suppress(CalibrationError):  # too few of them
@@ -123,7 +123,7 @@ def _choices_of_masker(masker: Masker, promise: AnyPromise) -> list[ThresholdCho
 def _choices(
     curves: Curves,
     unmasked: Array,
-    guarantee: Guarantee,
+    guarantee: Promise,
     used: Loss,
     part: str,
     along: Callable[[float], Curves] | None = None,

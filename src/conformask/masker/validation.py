@@ -20,7 +20,7 @@ from conformask.promises.coverage_test import (
 )
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import SLACK, meets_threshold
-from conformask.promises.promise import Guarantee
+from conformask.promises.promise import Promise
 from conformask.records.evaluation import CategoryCoverage, Measurement
 from conformask.records.record import Array
 from conformask.records.words import shift_text
@@ -42,10 +42,12 @@ class PromiseTest:
     worst: CategoryCoverage | None = None
     """The category that is judged, where the promise is for each."""
 
-    def expected(self, promise: Guarantee) -> tuple[float, float] | None:
+    def expected(self, promise: Promise) -> tuple[float, float] | None:
         """Return the range that is not unlikely: of the coverage, or of the mean loss that is promised."""
         found = None if self.tails is None else self.tails.expected
-        return found if found is None or promise.statement.bounds_a_mean else (1 - found[1], 1 - found[0])
+        return (
+            found if found is None or promise.axes.statement.bounds_a_mean else (1 - found[1], 1 - found[0])
+        )
 
     def broken(self, level: float) -> bool:
         """Return whether the loss exceeds the promise, and by more than chance explains at this level."""
@@ -72,12 +74,12 @@ def measurement_of(
     level: float = LEVEL,
 ) -> Measurement:
     """Summarise the losses of images with truth and compare them with the promise."""
-    promise = masker.guarantee
+    promise = masker.card.promise
     met = meets_threshold(losses, masker.card.threshold)
-    coverage, interval = promise.unit.coverage(met, groups)
+    coverage, interval = promise.axes.unit.coverage(met, groups)
     held = compare_with_promise(masker, losses, groups, categories)
     return Measurement(
-        n=len(np.unique(groups)) if promise.unit.is_group else len(losses),
+        n=len(np.unique(groups)) if promise.axes.unit.is_group else len(losses),
         coverage=coverage,
         coverage_interval=interval,
         mean_loss=float(losses.mean()),
@@ -98,12 +100,12 @@ def compare_with_promise(
     the worst one is judged, corrected for their number. No law is known for weighted promises, nor where one
     has to be drawn from curves and none are stored.
     """
-    promise, threshold = masker.guarantee, masker.card.threshold
-    allowed = promise.statement.allowed(threshold)
-    if isinstance(promise.population, EachCategory):
+    promise, threshold = masker.card.promise, masker.card.threshold
+    allowed = promise.axes.statement.allowed(threshold)
+    if isinstance(promise.axes.population, EachCategory):
         return _worst_category(masker, losses, allowed, groups, np.asarray(categories))
-    bounded = promise.statement.bounded(losses, threshold)
-    of_units = promise.unit.losses(bounded, groups)
+    bounded = promise.axes.statement.bounded(losses, threshold)
+    of_units = promise.axes.unit.losses(bounded, groups)
     loss = float(of_units.mean() if promise.by_group else bounded.mean())
     calibration = None if masker.curves is None else masker.evidence()
     return PromiseTest(loss, allowed, _tails(promise, masker.card.n_units, calibration, of_units))
@@ -113,7 +115,7 @@ def category_coverage(
     masker: Masker, losses: PerImage, groups: Labels, categories: Labels
 ) -> tuple[CategoryCoverage, ...]:
     """Return the coverage of each category, in the order of their names."""
-    unit, met = masker.guarantee.unit, meets_threshold(losses, masker.card.threshold)
+    unit, met = masker.card.promise.axes.unit, meets_threshold(losses, masker.card.threshold)
     coverages = []
     for category in np.unique(categories):
         own = categories == category
@@ -129,15 +131,15 @@ def most_failing(masker: Masker, level: float) -> float:
     A share `level` of calibration sets may exceed it. It is at least the promised share: a promise that holds
     on average over calibration sets is exceeded a little by many of them.
     """
-    promise, threshold = masker.guarantee, masker.card.threshold
-    if isinstance(promise.population, EachCategory) and masker.curves is not None:
-        law = replace(promise, population=SamePopulation())
+    promise, threshold = masker.card.promise, masker.card.threshold
+    if isinstance(promise.axes.population, EachCategory) and masker.curves is not None:
+        law = promise.in_one_category
         names = np.unique(np.asarray(masker.curves.category)).tolist()
         counts = [_n_units(law, _calibration_of(masker, name)) for name in names]
         ranks = [(law.rank(n), n) for n in counts]
     else:
         ranks = [(promise.rank(masker.card.n_units), masker.card.n_units)]
-    shares = [promise.statement.allowed(threshold)]
+    shares = [promise.axes.statement.allowed(threshold)]
     shares += [largest_failing_share(n, rank, level / len(ranks)) for rank, n in ranks if rank is not None]
     if len(shares) == 1 and masker.curves is not None:
         calibration = masker.evidence()
@@ -147,13 +149,13 @@ def most_failing(masker: Masker, level: float) -> float:
 
 
 def _tails(
-    promise: Guarantee, n: int, calibration: CalibrationData | None, losses: PerImage, comparisons: int = 1
+    promise: Promise, n: int, calibration: CalibrationData | None, losses: PerImage, comparisons: int = 1
 ) -> PValues | None:
     """Return the p-values of the losses of new units under the rule of n units, whose data are these."""
     rank = promise.rank(n)
     if rank is not None:
         return coverage_p_values(n, rank, losses == 0)
-    if calibration is None or isinstance(promise.population, Weighted):
+    if calibration is None or isinstance(promise.axes.population, Weighted):
         return None
     fixed = promise.fit_on_selection(calibration, n)
     return resampled_p_values(fixed, calibration, losses, comparisons)
@@ -163,12 +165,12 @@ def _worst_category(
     masker: Masker, losses: PerImage, allowed: float, groups: Labels, categories: Labels
 ) -> PromiseTest:
     """Return the agreement of the category with the smallest p-value, corrected for their number."""
-    law, agreements = replace(masker.guarantee, population=SamePopulation()), []
+    law, agreements = masker.card.promise.in_one_category, []
     coverages = category_coverage(masker, losses, groups, categories)
     for coverage in coverages:
         own = categories == coverage.category
-        bounded = law.statement.bounded(losses[own], masker.card.threshold)
-        of_units = law.unit.losses(bounded, groups[own])
+        bounded = law.axes.statement.bounded(losses[own], masker.card.threshold)
+        of_units = law.axes.unit.losses(bounded, groups[own])
         loss, tails = float(of_units.mean() if law.by_group else bounded.mean()), None
         if masker.curves is not None:
             data = _calibration_of(masker, coverage.category)
@@ -184,8 +186,8 @@ def _calibration_of(masker: Masker, category: str) -> CalibrationData:
     return replace(data.take(np.flatnonzero(data.column("category") == category)), own_bound=False)
 
 
-def _n_units(law: Guarantee, data: CalibrationData) -> int:
-    return law.unit.count(data.n, {"group": data.curves.group})
+def _n_units(law: Promise, data: CalibrationData) -> int:
+    return law.axes.unit.count(data.n, {"group": data.curves.group})
 
 
 def shift_of(masker: Masker, features: Mapping[str, Array], new: Triplets) -> str | None:
@@ -195,7 +197,7 @@ def shift_of(masker: Masker, features: Mapping[str, Array], new: Triplets) -> st
     None is returned where no shift is seen, and where the calibration has nothing to compare with.
     """
     curves = masker.curves
-    weighted = isinstance(masker.guarantee.population, Weighted)
+    weighted = isinstance(masker.card.promise.axes.population, Weighted)
     if not features or weighted or curves is None or curves.features is None:
         return None
     by_group: dict[str, Array] = {}  # with its first image, as on the other side

@@ -471,7 +471,7 @@ def _measurable(masker: Masker, triplets: Triplets) -> bool:
 
     Noisy references are the truth for the losses that `refuse_noisy` lets them be.
     """
-    if not (triplets.has_truth and has_theorem(masker.guarantee, masker.loss, triplets.reference)):
+    if not (triplets.has_truth and has_theorem(masker.card.promise, masker.loss, triplets.reference)):
         return False
     loss = masker.loss
     if (loss.regional and not triplets.has_regions) or (loss.of_objects and not triplets.has_objects):

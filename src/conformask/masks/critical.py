@@ -17,7 +17,7 @@ from conformask.masks.family import LARGEST, SMALLEST, Family, sizes_of
 from conformask.promises.axes import Group, Simultaneous
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import SLACK, best_start, first_crossing
-from conformask.promises.promise import DEFAULTS, Guarantee
+from conformask.promises.promise import DEFAULTS, Promise
 from conformask.promises.rules import covariates_of
 from conformask.records.record import Array
 
@@ -306,7 +306,7 @@ def calibration_data(
     )
 
 
-def start_of(curves: Curves | None, threshold: float, promise: Guarantee, loss: Loss) -> float:
+def start_of(curves: Curves | None, threshold: float, promise: Promise, loss: Loss) -> float:
     """Return the lambda from which on masks open, by the curves of selection images; see `best_start`.
 
     It is 0, any lambda, unless the loss is relative to what is shown.
@@ -314,16 +314,16 @@ def start_of(curves: Curves | None, threshold: float, promise: Guarantee, loss: 
     if curves is None or not loss.relative:
         return 0.0
     evidence = calibration_data(curves, threshold, loss)
-    if isinstance(promise.unit, Group):
-        evidence = promise.unit.reduce(evidence)
+    if isinstance(promise.axes.unit, Group):
+        evidence = promise.axes.unit.reduce(evidence)
     # a table of promises has one start for all confidences
-    fixed = isinstance(promise.certainty, Simultaneous)
+    fixed = isinstance(promise.axes.certainty, Simultaneous)
     confidence = DEFAULTS["confidence"] if fixed or promise.confidence is None else promise.confidence
     reduced = evidence.curves
     return best_start(reduced.grid, reduced.loss, curves.hidden_shares.mean(axis=0), threshold, confidence)
 
 
-def size_at(curves: Curves, threshold: float, promise: Guarantee, loss: Loss) -> float:
+def size_at(curves: Curves, threshold: float, promise: Promise, loss: Loss) -> float:
     """Return the mean mask size if these images were the calibration set, read off their curves."""
     evidence = calibration_data(curves, threshold, loss, start=start_of(curves, threshold, promise, loss))
     lam = promise.fit_on_selection(evidence, evidence.n).rule(evidence)(covariates_of(curves))

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 
 from conformask.promises.axes import Places, members
 from conformask.promises.data import CalibrationData
-from conformask.promises.promise import Guarantee
+from conformask.promises.promise import Promise
 from conformask.promises.rules import Rule, covariates_of
 
 UNLIKELY = 0.025
@@ -60,7 +60,7 @@ def coverage_p_values(n: int, rank: int, met: Bool[np.ndarray, "m"]) -> PValues:
 
 
 def resampled_p_values(
-    promise: Guarantee, calibration: CalibrationData, losses: PerImage, comparisons: int = 1
+    promise: Promise, calibration: CalibrationData, losses: PerImage, comparisons: int = 1
 ) -> PValues:
     """Return p-values for the mean loss of new units, by the bootstrap.
 
@@ -79,12 +79,12 @@ def resampled_p_values(
     return PValues(worse, better, (float(low), float(high)))
 
 
-def resampled_failing_share(promise: Guarantee, calibration: CalibrationData, level: float) -> float:
+def resampled_failing_share(promise: Promise, calibration: CalibrationData, level: float) -> float:
     """Return the share of failing new units that a share `level` of sets exceeds, by the bootstrap."""
     return float(np.quantile(list(_draws(promise, calibration, UNITS, DRAWS)), 1 - level))
 
 
-def _draws(promise: Guarantee, calibration: CalibrationData, units: int, draws: int) -> Iterator[float]:
+def _draws(promise: Promise, calibration: CalibrationData, units: int, draws: int) -> Iterator[float]:
     """Yield the mean losses of resampled new images under resampled calibration sets."""
     generator = np.random.default_rng(0)
     by_group = promise.by_group
@@ -93,16 +93,16 @@ def _draws(promise: Guarantee, calibration: CalibrationData, units: int, draws: 
         rule = promise.rule(calibration.take(*_draw_groups(group_members, len(group_members), generator)))
         places, groups = _draw_groups(group_members, units, generator)
         losses = _losses(promise, calibration.take(places, groups), rule)
-        yield float(promise.unit.losses(losses, groups).mean())
+        yield float(promise.axes.unit.losses(losses, groups).mean())
 
 
-def _losses(promise: Guarantee, images: CalibrationData, rule: Rule) -> PerImage:
+def _losses(promise: Promise, images: CalibrationData, rule: Rule) -> PerImage:
     lambdas = rule(covariates_of(images.curves))
-    if images.monotone and not promise.statement.bounds_a_mean:
+    if images.monotone and not promise.axes.statement.bounds_a_mean:
         return (images.critical_lambdas < lambdas).astype(np.float64)
     points = np.searchsorted(images.curves.grid, lambdas, side="right") - 1
     losses = images.curves.loss[np.arange(images.n), points]
-    return promise.statement.bounded(losses, images.threshold)
+    return promise.axes.statement.bounded(losses, images.threshold)
 
 
 def _draw_groups(

@@ -450,10 +450,15 @@ class Axes(NamedTuple):
     """The axes of a promise."""
 
     statement: Statement
-    certainty: Certainty
-    unit: Unit
-    population: Population
-    lam: Lambda
+    """The statement about new images: a share that meets the threshold, or a mean."""
+    certainty: Certainty = Marginal()
+    """The calibration sets for which the statement holds."""
+    unit: Unit = Image()
+    """The unit counted: an image, a group, or an image of a new group."""
+    population: Population = SamePopulation()
+    """The population of images that the statement is about."""
+    lam: Lambda = Constant()
+    """Whether all images have the same lambda, or each its own."""
 
 
 def procedure_for(axes: Axes) -> Procedure:

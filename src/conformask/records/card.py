@@ -334,7 +334,7 @@ class CalibrationCard(Domain, Sample, Terms):
 
     def to_json(self) -> dict[str, Json]:
         """Return the content of calibration.json."""
-        stated = {"loss": self.loss.to_json(), "promise": vars_but(self.promise, "weight")}
+        stated = {"loss": self.loss.to_json(), "promise": vars_but(self.promise, "weight", "t", "thresholds")}
         return {**self.read.kept, **vars_but(self, "read"), **stated}
 
     @property

@@ -434,7 +434,7 @@ class Evaluation:
     @property
     def n_units(self) -> int:
         """The number of test images, or of test groups where a promise is about whole groups."""
-        groups = self.n_groups if self.card.promise.resolve().unit.is_group else None
+        groups = self.n_groups if self.card.promise.axes.unit.is_group else None
         return groups or self.n_test
 
     @property
@@ -447,7 +447,7 @@ class Evaluation:
     @property
     def units_text(self) -> str:
         """What was counted in the test, such as "14 test images"."""
-        unit = self.card.promise.resolve().unit
+        unit = self.card.promise.axes.unit
         counted = f"{self.n_units:,} test {unit.singular if self.n_units == 1 else f'{unit.singular}s'}"
         return self.card.promise.named(counted)
 

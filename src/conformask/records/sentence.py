@@ -19,17 +19,17 @@ FEW = 0.2
 
 def sentence_of(card: "CalibrationCard") -> str:
     """Return the promise of a card as an English sentence."""
-    promise = card.promise.resolve()
+    promise = card.promise
     share = card.promise.confidence
-    beginning = promise.population.by_itself + promise.lam.under + promise.certainty.sure
+    beginning = promise.axes.population.by_itself + promise.axes.lam.under + promise.axes.certainty.sure
     if promised_share(card.promise) is not None:
-        beginning += promise.unit.event
+        beginning += promise.axes.unit.event
     elif share is not None:
         beginning += (
             "for at least {share} new inputs, on average over the truths that an input leaves possible"
         )
     else:
-        beginning += promise.unit.average
+        beginning += promise.axes.unit.average
     about = Circumstances(len(card.sizes[0]), card.is_grey, card.reference, card.values)
     event, limit_of_mean = card.loss.phrases(card.threshold, about)
     named = card.promise.named
@@ -37,9 +37,9 @@ def sentence_of(card: "CalibrationCard") -> str:
         share="" if share is None else OF.get(share, f"{written(100 * share)} % of"),
         certainty=f"{written(100 - 100 * (promise.delta or 0.0))} %",
         whom=_whom(card.population),
-        origin=promise.population.origin,
+        origin=promise.axes.population.origin,
     )
-    text += f", {named(limit_of_mean if promise.statement.bounds_a_mean else event)}"
+    text += f", {named(limit_of_mean if promise.axes.statement.bounds_a_mean else event)}"
     if card.hides is not None:
         text += f"; this is kept only by hiding {card.hides} completely"
     text = f"if this had been fixed beforehand: {text}" if card.exploratory else text
@@ -48,7 +48,7 @@ def sentence_of(card: "CalibrationCard") -> str:
 
 def promised_share(promise: Promise) -> float | None:
     """Return the promised share of images within the threshold; None if the promise is about a mean."""
-    return None if promise.resolve().statement.bounds_a_mean else promise.confidence
+    return None if promise.axes.statement.bounds_a_mean else promise.confidence
 
 
 def kept_text(
@@ -60,8 +60,8 @@ def kept_text(
     kept: str = "kept it",
 ) -> str:
     """Return how many of n units, such as "14 test images", kept a promise, and the 95 % interval."""
-    unit = promise.resolve().unit
-    is_count = unit.is_group or not promise.resolve().by_group  # otherwise groups count alike
+    unit = promise.axes.unit
+    is_count = unit.is_group or not promise.by_group  # otherwise groups count alike
     share = f"{coverage * n:,.0f}" if is_count else rounded_share(coverage)
     few = "few: " * (interval[1] - interval[0] > FEW)
     return promise.named(f"{share} of {units} {kept}{unit.judged} ({few}{_would(interval)})")

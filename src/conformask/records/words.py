@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from conformask.promises.axes import Coverage, Group, Marginal
-from conformask.promises.promise import Guarantee
+from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Change, Measurement, StreamStatus, standing
 from conformask.records.numbers import figure, percent, plural, share
@@ -33,7 +33,7 @@ def measurement_text(
 
 
 def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat | None) -> str:
-    unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
+    unit, confidence = card.promise.axes.unit, promised_share(card.promise)
     images = plural(measurement.n, unit.singular)
     is_other = caveat is not None and caveat.other
     worst = worst_text(measurement.worst, card if confidence is None else None)
@@ -103,7 +103,7 @@ def changes_text(changes: Iterable[Change], images: str = "these images") -> str
 
 def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
     """Return the state of a stream: failures first, since scores can look the same while masks fail."""
-    unit, confidence = card.promise.resolve().unit, promised_share(card.promise)
+    unit, confidence = card.promise.axes.unit, promised_share(card.promise)
     level = f"level {status.level:g}"
     lines = []
     if confidence is not None and status.failure_evidence is not None and status.n_judged:
@@ -173,34 +173,38 @@ class Meaning:
     """The events that are not promised."""
 
 
-def meaning(promise: Guarantee) -> Meaning:
+def meaning(promise: Promise) -> Meaning:
     """Return sentences on what a promise covers and what it leaves open."""
-    population = promise.population
-    beginning = promise.certainty.begins.format(drawn=population.drawn(promise.unit))
+    population = promise.axes.population
+    beginning = promise.axes.certainty.begins.format(drawn=population.drawn(promise.axes.unit))
     if promise.delta is not None and population.by_itself:
         beginning = _capital(population.by_itself) + beginning[0].lower() + beginning[1:]
-    ending = promise.certainty.ends + population.ends + promise.lam.ends
+    ending = promise.axes.certainty.ends + population.ends + promise.axes.lam.ends
     holds = beginning + _event_text(promise) + ending + "."
     return Meaning(holds + NO_MODEL, f"Not {_unpromised_text(promise)}; {ELSEWHERE}")
 
 
-def _event_text(promise: Guarantee) -> str:
-    statement, unit = promise.statement, promise.unit
-    within = promise.population.within if promise.delta is None else ""
+def _event_text(promise: Promise) -> str:
+    statement, unit = promise.axes.statement, promise.axes.unit
+    within = promise.axes.population.within if promise.delta is None else ""
     if not isinstance(statement, Coverage):
         return within + statement.event.format(mean=unit.mean)
-    if isinstance(promise.certainty, Marginal) and not within:
+    if isinstance(promise.axes.certainty, Marginal) and not within:
         return f"in at least {{c}} of these draws {unit.new} meets the threshold"
     return f"{within}{unit.share_of} meet the threshold"
 
 
-def _unpromised_text(promise: Guarantee) -> str:
-    statement, population, conditional = promise.statement, promise.population, promise.delta is not None
+def _unpromised_text(promise: Promise) -> str:
+    statement, population, conditional = (
+        promise.axes.statement,
+        promise.axes.population,
+        promise.delta is not None,
+    )
     at_once = ["for all categories at once"] if conditional and population.by_itself else []
     this_set = [] if conditional else ["for this one calibration set"]
     if not isinstance(statement, Coverage):
         return _join_alternatives([statement.silent, *this_set, *at_once])
-    return f"{{c}} {_join_alternatives([*population.each(promise.unit), *this_set, *at_once])}"
+    return f"{{c}} {_join_alternatives([*population.each(promise.axes.unit), *this_set, *at_once])}"
 
 
 def _join_alternatives(phrases: list[str]) -> str:
@@ -214,7 +218,7 @@ def _capital(text: str) -> str:
 
 def meaning_of(card: CalibrationCard) -> Meaning:
     """Return what the promise says, and what it does not say."""
-    share, sentences = card.promise.confidence, meaning(card.promise.resolve())
+    share, sentences = card.promise.confidence, meaning(card.promise)
     confidence = "" if share is None else percent(share)
     silent = sentences.silent.format(c=confidence)
     named = card.promise.named
@@ -278,7 +282,7 @@ def release_promise(
     Returns:
         a sentence, and a formula: empty where nothing is promised, for images that another network made.
     """
-    unit, misses = card.promise.resolve().unit, "miss the threshold"
+    unit, misses = card.promise.axes.unit, "miss the threshold"
     if isinstance(unit, Group):
         misses = (
             f"do not keep the threshold on {unit.images}" if unit.share < 1 else f"{misses} on some image"

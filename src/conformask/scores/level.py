@@ -25,7 +25,7 @@ from conformask.masks.kernels import compiled
 from conformask.promises.data import Curves
 from conformask.promises.kernel_ridge import KernelRidge, fitted
 from conformask.promises.order import between_grid_points
-from conformask.promises.promise import Guarantee
+from conformask.promises.promise import Promise
 from conformask.records.geometry import Size
 from conformask.records.names import Level
 from conformask.records.record import Array, hash_of_arrays
@@ -291,7 +291,7 @@ def may_have_level(scorer: Scorer, choice: Level | None = None) -> bool:
 
 
 def fit_level(
-    record: Selection, family: Family, loss: Loss, promise: Guarantee, threshold: float
+    record: Selection, family: Family, loss: Loss, promise: Promise, threshold: float
 ) -> LevelModel | None:
     """Fit the level for a threshold; None where images are too few, or where one lambda does nearly as well.
 

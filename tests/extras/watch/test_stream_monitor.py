@@ -16,7 +16,7 @@ from conformask.losses import loss
 from conformask.masker.masker import Masker
 from conformask.masks.families import family
 from conformask.promises.coverage_test import largest_failing_share
-from conformask.promises.promise import guarantee as promise_by_name
+from conformask.promises.promise import Promise
 from conformask.records.record import to_jsonable
 from conformask.records.words import stream_text
 from conformask.scores.scoring import selection_record
@@ -66,7 +66,7 @@ def test_an_unlucky_calibration_is_not_called_failing(n: int, guarantee: str) ->
     By the promised share alone about a quarter of those of 9 or 30 images were.
     """
     generator = np.random.default_rng(0)
-    rank = promise_by_name(guarantee).rank(n)
+    rank = Promise(guarantee).rank(n)
     alarms = {largest_failing_share(n, rank, 0.005): [], 0.1: []}
     for _ in range(300):
         failed = generator.random(1000) < generator.beta(rank, n + 1 - rank)
@@ -82,7 +82,7 @@ def test_an_unlucky_calibration_is_not_called_failing(n: int, guarantee: str) ->
 def test_a_broken_promise_is_called_failing_for_what_chance_does_not_explain() -> None:
     small = made(triplets(30, 2))
     watched = cm.StreamMonitor(small).add(triplets(30, 70))
-    rank = small.guarantee.rank(30)
+    rank = small.card.promise.rank(30)
     assert watched.most_failing == pytest.approx(stats.beta.ppf(0.995, rank, 31 - rank))
     said = stream_text(small.card, watched)[0]
     share = f"{100 * watched.most_failing:.1f}\N{NO-BREAK SPACE}%"

@@ -195,7 +195,7 @@ def look(
     triplets = _grouped(triplets, are_groups)
     by_group = len(set(triplets.groups)) < len(triplets)
     promise = Promise(confidence=confidence, unit="image_of_new_group" if by_group else None)
-    needed = promise.resolve().smallest_calibration_set(None, None)
+    needed = promise.smallest_calibration_set(None, None)
     _check_count(triplets, folders, needed, by_group=by_group)
     rest, _ = _without(triplets, pinned).holdout(TEST)
     test = _without(triplets, rest.names)

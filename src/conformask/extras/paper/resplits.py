@@ -14,7 +14,7 @@ from conformask.masker.evaluate import critical_lambdas_of
 from conformask.masker.masker import Masker
 from conformask.masks.critical import curves, measured_curves
 from conformask.promises.order import meets_threshold, smallest
-from conformask.promises.promise import marginal
+from conformask.promises.promise import Promise
 from conformask.records.evaluation import ImageRecords
 from conformask.records.record import Json
 from conformask.scores.scoring import scored
@@ -62,14 +62,14 @@ def resplit(
 
     If `evaluated` has the measures of the test images, critical lambdas are not computed again.
     """
-    promise = masker.guarantee
-    if promise.confidence is None or promise != marginal(promise.confidence):
+    promise = masker.card.promise
+    if promise.confidence is None or promise != Promise("marginal", promise.confidence):
         raise InvalidArgumentError(
             "resplits are compared with the law of the guarantee marginal: recalibrate with it, not with "
-            f"{promise.name}"
+            f"{promise.guarantee}"
         )
     critical = _critical(masker, calibration, test, evaluated)
-    rank = promise.certainty.rank(len(calibration), promise.confidence)
+    rank = promise.axes.certainty.rank(len(calibration), promise.confidence)
     splits = list(_splits(len(critical), len(calibration), n, seed))
     lambdas = np.array([smallest(critical[drawn], rank) for drawn, _ in splits])
     grid, columns = np.unique(lambdas, return_inverse=True)

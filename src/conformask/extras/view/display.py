@@ -101,7 +101,7 @@ def show(
     truth, shown_maps = (
         [None] * len(masks) if images is None else images for images in (truths, facts["cues"])
     )
-    measurable = truths is not None and has_theorem(masker.guarantee, masker.loss, reference)
+    measurable = truths is not None and has_theorem(masker.card.promise, masker.loss, reference)
     names = tuple(f"image {index}" for index in range(len(masks)))
     batch = Batch(names, inputs, outputs, truths if measurable else None, region=region, noise=noise)
     measures = _measure(masker, masks, batch)

@@ -218,7 +218,7 @@ def gauge(evaluation: Evaluation) -> str | None:
         return None
     coverage, (low, high) = judged_coverage(evaluation)
     stated, worst = evaluation.card.promise, evaluation.worst
-    units = stated.named(f"test {stated.resolve().unit.singular}s")
+    units = stated.named(f"test {stated.axes.unit.singular}s")
     units += "" if worst is None else f" of {worst.category}, the worst category,"
     expected = evaluation.expected
     ends = (low, high, confidence, *(expected or ()))

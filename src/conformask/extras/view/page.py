@@ -181,7 +181,7 @@ GUARANTEE_REFERENCES = {
 
 def references(evaluation: Evaluation) -> Sequence[str]:
     """Return the reference for the masks, then those that prove the promise."""
-    by_category = isinstance(evaluation.card.promise.resolve().population, EachCategory)
+    by_category = isinstance(evaluation.card.promise.axes.population, EachCategory)
     proofs = [*GUARANTEE_REFERENCES[evaluation.card.promise.guarantee], *([MONDRIAN] if by_category else [])]
     return tuple(dict.fromkeys([MASKS, *proofs]))
 
@@ -246,9 +246,9 @@ def _network(evaluation: Evaluation) -> str:
 
 
 def _measurement_sentence(evaluation: Evaluation) -> str:
-    promise = evaluation.card.promise.resolve()
+    promise = evaluation.card.promise
     start = f"On {evaluation.units_text}, separate from all of these,"
-    if promise.statement.bounds_a_mean:
+    if promise.axes.statement.bounds_a_mean:
         low, high = map(figure, evaluation.mean_loss_interval)
         mean = figure(evaluation.mean_loss)
         return (
@@ -256,10 +256,10 @@ def _measurement_sentence(evaluation: Evaluation) -> str:
             f"{worst_text(evaluation.worst, evaluation.card)}."
         )
     interval, met = interval_text(evaluation.coverage_interval), share(evaluation.coverage)
-    if promise.unit.is_group or not promise.by_group:  # otherwise the coverage is not a share of a count
+    if promise.axes.unit.is_group or not promise.by_group:  # otherwise the coverage is not a share of a count
         counted = evaluation.n_units
         met = f"{evaluation.coverage * counted:.0f} of {counted} ({met})"
-    within = evaluation.card.promise.named(f"within the threshold{promise.unit.judged}")
+    within = evaluation.card.promise.named(f"within the threshold{promise.axes.unit.judged}")
     worst = worst_text(evaluation.worst)
     return f"{start} {met} were {within} (Clopper-Pearson, {interval}){worst}."
 

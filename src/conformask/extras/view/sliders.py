@@ -69,7 +69,7 @@ def promise_status(card: CalibrationCard) -> PromiseStatus:
         return PromiseStatus("hidden", "Everything is hidden", all_hidden_text(card.hides))
     if card.exploratory:
         return EXPLORATORY
-    return SIMULTANEOUS if isinstance(card.promise.resolve().certainty, Simultaneous) else CALIBRATED
+    return SIMULTANEOUS if isinstance(card.promise.axes.certainty, Simultaneous) else CALIBRATED
 
 
 @dataclass(frozen=True)

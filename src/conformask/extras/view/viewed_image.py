@@ -532,7 +532,7 @@ def is_measurable(masker: Masker, image: ViewedImage) -> bool:
     """Return whether the loss of an image is computed; for images in files only an lp distance, by blocks."""
     if "truth" not in image.sources or (masker.card.loss.regional and "region" not in image.sources):
         return False
-    if not has_theorem(masker.guarantee, masker.loss, image.reference):
+    if not has_theorem(masker.card.promise, masker.loss, image.reference):
         return False
     return image.in_memory or _exponent(masker) is not None
 

@@ -84,7 +84,7 @@ def _mean_verdict(evaluation: Evaluation) -> Verdict:
     )
     if judged.mean_loss > card.threshold and is_rare(evaluation.p_worse, low > card.threshold):
         return Verdict("below", "Above the limit", text + _chance_text(evaluation) + ALIKE)
-    if not card.promise.resolve().statement.measurable:
+    if not card.promise.axes.statement.measurable:
         return Verdict("open", "Not directly measurable", text + " One truth per input cannot show its mean.")
     return Verdict("agrees", "Agrees with the promise", text)
 
@@ -209,7 +209,7 @@ def _oracle_tile(evaluation: Evaluation) -> KeyNumber:
 def numbers(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return the rows of the table: what was measured, and its value."""
     card, images, objects = evaluation.card, evaluation.images, evaluation.objects
-    unit = card.promise.resolve().unit
+    unit = card.promise.axes.unit
     within = meets_threshold(images.unmasked_loss, card.threshold)
     interval = " – ".join(map(share, evaluation.coverage_interval))
     size_interval = " – ".join(map(figure, evaluation.mask_size_interval))
@@ -268,7 +268,7 @@ def none_released_text(evaluation: Evaluation) -> str:
     """Return why no test image is released."""
     card, share = evaluation.card, evaluation.release_share
     assert share is not None
-    unit = card.promise.named(card.promise.resolve().unit.singular)
+    unit = card.promise.named(card.promise.axes.unit.singular)
     return none_released(share, unit, evaluation.n_units, card.n_units)
 
 

@@ -272,7 +272,7 @@ def measures_of(
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     refuse_others(new)
     check_parts(compute)
-    if isinstance(masker.guarantee.population, Weighted):
+    if isinstance(masker.card.promise.axes.population, Weighted):
         raise InvalidArgumentError(
             "a weighted promise is, by design, about images other than its calibration images: "
             "monitoring cannot compare the two"
@@ -285,7 +285,7 @@ def measures_of(
     if "bound_curve" in masker.rule.needs:
         calibration.column("bound")
     with parts_folder(compute):
-        measurable = has_theorem(masker.guarantee, masker.loss, new.reference)
+        measurable = has_theorem(masker.card.promise, masker.loss, new.reference)
         measure, key = partial(_measures, masker, measurable), masker.fingerprint
         measures = gathered(masker.scorer, new, measure, "monitoring", key, compute)
     points = _grid_points(masker, masker.rule(covariates_of(curves)))
@@ -534,7 +534,7 @@ class StreamMonitor:
             ImageError: an image that cannot be used.
         """
         measures = measures_of(self.masker, new, compute, allow_network_mismatch=allow_network_mismatch)
-        statement, unit = self.masker.guarantee.statement, self.masker.guarantee.unit
+        statement, unit = self.masker.card.promise.axes.statement, self.masker.card.promise.axes.unit
         if self.stream is None:
             past = {
                 name: ExchangeabilityMartingale(sorted(column.tolist()))

@@ -18,7 +18,7 @@ from conformask.masker.arguments import cues_of, image_of
 from conformask.masker.masker import Masker
 from conformask.masks.critical import ScoredBatch, critical_lambdas, loss_under
 from conformask.promises.order import ROUNDING, meets_threshold
-from conformask.promises.promise import marginal
+from conformask.promises.promise import Promise
 from conformask.records.record import Array, Json, from_dict
 from conformask.records.sealed import State
 from conformask.scores.scoring import score_of
@@ -113,10 +113,10 @@ class OnlineMasker:
 
     def __post_init__(self) -> None:
         expect(self.masker, Masker, "masker", "what calibrate() or load() returned")
-        promise = self.masker.guarantee
-        if promise.confidence is None or promise != marginal(promise.confidence):
+        promise = self.masker.card.promise
+        if promise.confidence is None or promise != Promise("marginal", promise.confidence):
             raise InvalidArgumentError(
-                f"a stream needs one lambda for all images, not guarantee {promise.name} for "
+                f"a stream needs one lambda for all images, not guarantee {promise.guarantee} for "
                 f"{promise.plural}: calibrate with guarantee marginal and unit image"
             )
         self.state = OnlineLambda(promise.confidence, self.eta, past=self.masker.critical_lambdas.tolist())
