@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from conformask.images.triplets import Triplets
 from conformask.masker.masker import Masker
-from conformask.promises.axes import EachCategory, Labels, Places, SamePopulation, Weighted, first_of_each
+from conformask.promises.axes import EachCategory, Labels, Places, Weighted, first_of_each
 from conformask.promises.coverage_test import (
     PerImage,
     PValues,
