@@ -13,13 +13,13 @@ import torch
 
 from conformask.extras.export.onnx import export
 from conformask.losses import loss
+from conformask.losses.means import Mean
 from conformask.masker.masker import Masker
 from conformask.masks.critical import NO_GRID
 from conformask.masks.families import FAMILIES, family
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard
-from conformask.records.loss import LossTerms
 from conformask.scores.network_scorer import MaskNetwork, NetworkScorer, ScorerCard, ready
 from conformask.scores.untrained import packaged_network
 
@@ -32,11 +32,11 @@ def masker(name: str) -> Masker:
     sizes, chosen, used = ((SIDE, SIDE),), family(name), loss("l1")
     network = ready(packaged_network(3, 3, 2))
     card = ScorerCard(
-        scorer="mask", loss=LossTerms(distance="l1"), channels=3, x_channels=3, per_channel=False,
+        scorer="mask", loss=Mean("l1"), channels=3, x_channels=3, per_channel=False,
         sizes=sizes, data_range=None, unet=network.settings, trained_on=(),
     )  # fmt: skip
     calibration = CalibrationCard(
-        threshold=0.02, promise=Promise(), claim="", loss=LossTerms(distance="l1"),
+        threshold=0.02, promise=Promise(), claim="", loss=Mean("l1"),
         family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None, n_calibration=1,
         n_groups=None, n_effective=None, channels=3, sizes=sizes, data_range=None, population=None,
         calibrated="", calibrated_on=(),

@@ -63,11 +63,11 @@ def measured(used: Loss, item: ScoredBatch, read: float) -> dict[str, object]:
     grid = np.array([0.0, np.inf]) if used.monotone else lambda_grid(chosen, used, [item])
     taken = seconds(lambda: critical_lambdas(item, chosen, used, grid, threshold))
     return {
-        "loss": used.terms.name,
+        "loss": used.name,
         "family": chosen.name,
         "seconds": taken,
         "read_throughs": taken / read,
-        "filter_passes": HALVINGS + 2 if used.terms.over == "window" else None,
+        "filter_passes": HALVINGS + 2 if used.over == "window" else None,
     }
 
 

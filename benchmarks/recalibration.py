@@ -10,13 +10,13 @@ import numpy as np
 import torch
 
 from conformask.losses import loss
+from conformask.losses.means import Mean
 from conformask.masker.masker import Masker
 from conformask.masks.families import family
 from conformask.promises.data import Curves
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard
-from conformask.records.loss import LossTerms
 from conformask.scores.scorer import Heuristic
 
 CURVES, POINTS, REPEATS = 1000, 130, 50
@@ -34,7 +34,7 @@ def masker() -> Masker:
     scorer = Heuristic(lambda x, y_hat: torch.ones_like(y_hat), channels=1)
     chosen = family("reciprocal")
     card = CalibrationCard(
-        threshold=0.02, promise=Promise(), claim="", loss=LossTerms(distance="l1"),
+        threshold=0.02, promise=Promise(), claim="", loss=Mean("l1"),
         family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None,
         n_calibration=CURVES, n_groups=None, n_effective=None, channels=1, sizes=((64, 64),),
         data_range=None, population=None, calibrated="", calibrated_on=(),

@@ -21,13 +21,13 @@ from conformask.extras.train.fit import LEVELS, NetworkOptions, fit_scorer
 from conformask.extras.train.training import TrainingConfig
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
+from conformask.losses.means import Mean
 from conformask.masker.masker import Masker
 from conformask.masker.write import write_masks
 from conformask.masks.families import family
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard
-from conformask.records.loss import LossTerms
 from conformask.scores.network_scorer import NetworkScorer, ScorerCard, head, network_input
 from conformask.scores.networks import UNet
 from conformask.scores.steps import Tiled
@@ -43,7 +43,7 @@ def scorer_of(width: int, levels: int) -> NetworkScorer:
     network = UNet(2, 1, width=width, levels=levels, residual=True).to(memory_format=torch.channels_last)
     network.eval().requires_grad_(False)
     card = ScorerCard(
-        scorer="mask", loss=LossTerms(distance="l1"), channels=1, x_channels=1, per_channel=False,
+        scorer="mask", loss=Mean("l1"), channels=1, x_channels=1, per_channel=False,
         sizes=((256, 256),), data_range=None, unet=network.settings, trained_on=(),
     )  # fmt: skip
     return NetworkScorer(network, head("mask", loss("l1")), card)
@@ -53,7 +53,7 @@ def masker_of(scorer: NetworkScorer) -> Masker:
     """Water-filling, which reads the whole score before it opens a pixel."""
     chosen = family("water_filling")
     card = CalibrationCard(
-        threshold=0.02, promise=Promise(), claim="", loss=LossTerms(distance="l1"),
+        threshold=0.02, promise=Promise(), claim="", loss=Mean("l1"),
         family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None, n_calibration=1,
         n_groups=None, n_effective=None, channels=1, sizes=((256, 256),), data_range=None, population=None,
         calibrated="", calibrated_on=(), tiles=(1024, 64),

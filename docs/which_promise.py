@@ -13,13 +13,15 @@ from itertools import product
 from typing import Any
 
 from conformask.errors import InvalidArgumentError
+from conformask.losses.base import Loss
+from conformask.losses.masked_distance import MaskedDistance
+from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
+from conformask.losses.window import Local, LocalShare
 from conformask.promises.axes import THRESHOLDS as N_DECLARED
 from conformask.promises.axes import EachCategory, Simultaneous, Weighted
 from conformask.promises.procedures import Mondrian, PerGroup, Procedure
 from conformask.promises.promise import DEFAULTS, Guarantee, Promise, takes
 from conformask.records.card import CalibrationCard
-from conformask.records.loss import LossTerms
-from conformask.records.names import BOUNDED, SHARES
 from conformask.records.names import Guarantee as Guarantees
 
 
@@ -52,16 +54,16 @@ LOSSES = {
     "image": Option(
         "the mean error of the image, hidden pixels counted as 0, is at most the threshold", "--over image"
     ),
-    "ssim": Option("the masked images differ by at most the threshold in 1 − SSIM", "--distance ssim"),
+    "ssim": Option("the masked images differ by at most the threshold in 1 − SSIM", "--loss ssim"),
 }
-TERMS = {
-    "local": LossTerms(distance="l1", over="local", window=9),
-    "local_share": LossTerms(distance="l1", over="local_share", window=9, tolerance=0.1),
-    "trusted": LossTerms(distance="l1", over="trusted"),
-    "missed": LossTerms(distance="l1", over="missed", tolerance=0.1),
-    "wrong": LossTerms(distance="l1", over="wrong", tolerance=0.1),
-    "image": LossTerms(distance="l1"),
-    "ssim": LossTerms(distance="ssim"),
+VALUES: dict[str, Loss] = {
+    "local": Local("l1", 9),
+    "local_share": LocalShare("l1", 9, 0.1),
+    "trusted": MeanShown("l1"),
+    "missed": MissRate("l1", 0.1),
+    "wrong": FalseOmissionRate("l1", 0.1),
+    "image": Mean("l1"),
+    "ssim": MaskedDistance("ssim"),
 }
 """What the arguments of LOSSES mean."""
 SCOPES = {
@@ -155,10 +157,8 @@ class Choice:
     @property
     def n_units(self) -> int:
         """The smallest number of units that suffices, as `conformask plan` says."""
-        promise, terms = resolved(self.promise), TERMS[self.loss]
-        bounded = BOUNDED[terms.distance]
-        own = promise.own_bounds and bounded.by_image and terms.over in (None, "image")
-        bound = 1.0 if terms.over in SHARES else bounded.upper_bound
+        promise, loss = resolved(self.promise), VALUES[self.loss]
+        own, bound = promise.own_bounds and loss.own_bounds, loss.upper_bound
         procedure = promise.procedure
         while isinstance(procedure, (Mondrian, PerGroup)):  # which takes as many units as the theorem in it
             procedure = procedure.inner
@@ -175,7 +175,7 @@ class Choice:
         """The card of a masker with this promise, from the smallest calibration set."""
         promise, n = self.promise, self.n_units
         groups = n if resolved(promise).by_group else None
-        name = TERMS[self.loss].name
+        name = VALUES[self.loss].name
         return card(promise, self.loss, name, self.threshold, n * images_per_unit(promise), groups)
 
 
@@ -239,7 +239,7 @@ def card(promise: Promise, loss: str, name: str, threshold: float, n: Any, n_gro
         declared = tuple(map(float, range(N_DECLARED)))
         found = replace(found, certainty=replace(found.certainty, thresholds=declared))
     return CalibrationCard(
-        loss=TERMS[loss], threshold=threshold, promise=promise, claim=found.claim(name, threshold),
+        loss=VALUES[loss], threshold=threshold, promise=promise, claim=found.claim(name, threshold),
         family={"name": "reciprocal" if loss == "ssim" else "binary"}, rule={}, exact=True, exploratory=False,
         thresholds=None, n_calibration=n, n_groups=n_groups, n_effective=None, channels=1, sizes=((1, 1),),
         data_range=None, population=None, calibrated="", calibrated_on=(),
@@ -255,14 +255,14 @@ def formula(promise: Promise, loss: str) -> str:
 
 def ending(guarantee: Guarantees, loss: str, threshold: float) -> str:
     """Return what the sentence of a promise about images says of a loss, after its beginning."""
-    made = card(Promise(guarantee), loss, TERMS[loss].name, threshold, 1, None)
+    made = card(Promise(guarantee), loss, VALUES[loss].name, threshold, 1, None)
     return made.sentence.partition(" new images, ")[2]
 
 
 def beginning(promise: Promise) -> str:
     """Return the sentence of a promise without what it says of a loss."""
     about = "expected" if resolved(promise).statement.bounds_a_mean else "marginal"
-    made = card(promise, "image", TERMS["image"].name, SENTINEL, 1, 1)
+    made = card(promise, "image", VALUES["image"].name, SENTINEL, 1, 1)
     return made.sentence.removesuffix(ending(about, "image", SENTINEL))
 
 
@@ -300,7 +300,7 @@ def table() -> dict[str, Any]:
             del entry["spaced"]
     return {
         "command": COMMAND,
-        "losses": {name: [option.arguments, TERMS[name].name] for name, option in LOSSES.items()},
+        "losses": {name: [option.arguments, VALUES[name].name] for name, option in LOSSES.items()},
         "endings": {
             name: {about: [ending(about, name, t) for t in NUMBERS["threshold"]] for about in ABOUT}
             for name in LOSSES

@@ -46,7 +46,7 @@ class ErrorRegression:
         return self.fitted_for.exponent or 1.0
 
     def _errors(self, y: Images, y_hat: Images) -> Images:
-        errors = self.fitted_for.errors
+        errors = self.fitted_for.error_map
         assert errors is not None
         return errors.error_map(y, y_hat)
 
@@ -133,7 +133,7 @@ class JointTotal:
         return channels + 1
 
     def loss(self, output: Images, y: Images, y_hat: Images) -> PerImage:
-        errors = self.fitted_for.errors
+        errors = self.fitted_for.error_map
         assert errors is not None
         total = _mean(errors.error_map(y, y_hat)).clamp(min=SMALLEST_ERROR).log()
         missed = (self._log_total(output) - total).square().flatten()

@@ -31,7 +31,8 @@ from PIL import Image
 from skimage.restoration import denoise_tv_chambolle
 
 import conformask as cm
-from conformask.masks.critical import calibration_data, exact_oracle
+from conformask.losses.of_images import exact_oracle
+from conformask.masks.critical import calibration_data
 from conformask.masks.families import family
 from conformask.promises.data import Curves
 from conformask.promises.order import marginal_rank, smallest

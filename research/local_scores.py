@@ -25,7 +25,7 @@ from torch import Tensor, nn
 import conformask as cm
 from conformask.arrays import Images
 from conformask.extras.train.fit import FROM_PACKAGED
-from conformask.losses.window import local_means
+from conformask.losses.of_images import local_means
 from conformask.scores.network_scorer import network_input, ready
 from conformask.scores.untrained import packaged_network
 

@@ -33,8 +33,9 @@ from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss
 from conformask.losses.means import FalseOmissionRate, MeanShown, MissRate
+from conformask.losses.of_images import around
 from conformask.losses.perceptual import Ssim
-from conformask.losses.window import MaskedWindow, around
+from conformask.losses.window import MaskedWindow
 from conformask.masks.critical import (
     ScoredBatch,
     critical_lambdas,

@@ -300,7 +300,7 @@ def networks(notebook: Notebook, judge: Judge, train: Batch, shop: RowStages) ->
         learnt, held = data
         scores = scored(network, head, learnt), scored(network, head, held)
         spread = {
-            f"spread_{part}": spread_of(score, judge.loss.errors.error_map(y, y_hat))
+            f"spread_{part}": spread_of(score, judge.loss.error_map.error_map(y, y_hat))
             for part, score, (_, y_hat, y) in zip(("train", "selection"), scores, data, strict=True)
         }
         return {"default": judge.default(scores[1]) | spread | cost(network, plain[1], held)}

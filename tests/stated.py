@@ -4,17 +4,18 @@ from dataclasses import fields
 from typing import Any
 
 from conformask.images.triplets import Triplets
-from conformask.losses import loss_of_terms
+from conformask.losses import loss_over
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.promises.promise import Promise
-from conformask.records.loss import LossTerms
 from conformask.scores.scorer import Scorer
 
 
 def calibrated(scorer: Scorer, images: Triplets, *, distance: Any = "l1", **words: Any) -> Masker:
     """Calibrate for a distance, over, window and tolerance, and the terms of a promise, by name."""
-    about = {name: words.pop(name) for name in ("over", "window", "tolerance") if name in words}
+    over = words.pop("over", None)
+    numbers = {name: words.pop(name, None) for name in ("window", "tolerance")}
     terms = {each.name: words.pop(each.name) for each in fields(Promise) if each.name in words}
-    used = loss_of_terms(LossTerms(distance=distance, **about)) if any(about.values()) else distance
-    return calibrate(scorer, images, loss=used, promise=Promise(**terms), **words)
+    return calibrate(
+        scorer, images, loss=loss_over(distance, over, numbers), promise=Promise(**terms), **words
+    )

@@ -110,7 +110,7 @@ def test_the_whole_path_by_command_line(conformask, images, tmp_path):
 
 def test_ssim_per_channel_masks_as_tiff(conformask, images, tmp_path):
     conformask("triplets", "images", "data", "--predictor", "bicubic", *TILES)
-    kind = ["--distance", "ssim", "--scorer", "mask", "--per-channel"]
+    kind = ["--loss", "ssim", "--scorer", "mask", "--per-channel"]
     conformask("train", "data", "run", *SMALL, *kind)
     promised = conformask("calibrate", "run", "data", "--threshold", "q0.5", "--family", "reciprocal")
     assert not promised["exact"]

@@ -13,7 +13,7 @@ from conformask.cli import main
 from conformask.extensions import FORMATS, LOSSES
 from installed import FoundIn, install_example, write_example
 
-TERMS = ("--scorer", "residual", "--distance", "edges", "--threshold", "0.02")
+TERMS = ("--scorer", "residual", "--loss", "edges", "--threshold", "0.02")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_its_format_and_its_loss_are_used_by_name(images: Path, run: Path, tmp_p
     )
     assert done.returncode == 0, done.stderr
     assert "No problems found" in done.stdout
-    assert json.loads((run / "calibration.json").read_text())["loss"]["distance"] == "edges"
+    assert json.loads((run / "calibration.json").read_text())["loss"]["loss"] == "edges"
     assert len(list((masks / "masks").glob("*.png"))) == 5
     with (masks / "sizes.csv").open(newline="") as file:
         assert all(0 < float(row["mask_size"]) < 1 for row in csv.DictReader(file))

@@ -124,7 +124,7 @@ def test_a_loss_whose_names_differ(tmp_path: Path, found_in: FoundIn) -> None:
     module = "def error(a, b): return (a - b).mean((1, 2, 3)).abs()\n"
     install(tmp_path, "acme", {"conformask.losses": {"mine": "acme:error", "error": "acme:error"}}, module)
     found_in(tmp_path)
-    assert loss("error").terms.distance == "error"
+    assert loss("error").name == "error"
     with pytest.raises(MismatchError, match="adds the loss 'mine', which calls itself 'error'"):
         loss("mine")
 

@@ -19,7 +19,6 @@ import pytest
 import conformask as cm
 from conformask.cli import VERBS, main
 from conformask.errors import InvalidArgumentError
-from conformask.losses import loss_of_terms
 from conformask.masker.resolve import family_for, refuse_unbounded
 from conformask.masks.families import FAMILIES
 from conformask.testing import small_triplets
@@ -38,7 +37,7 @@ def compare(name: str, lines: list[str]) -> None:
 
 def theorems(terms: dict[str, Any], promise: cm.Promise) -> str:
     """Return the families of masks with a theorem for the loss of a card under a promise."""
-    used = loss_of_terms(card(**terms).loss)
+    used = card(**terms).loss
     refuse_unbounded(promise.resolve(), used)
     return ", ".join(
         name for name in FAMILIES if family_for(cm.Heuristic(cm.residual, channels=1), used, name)
@@ -53,7 +52,7 @@ def sentences() -> Iterator[str]:
         for who, (promise_terms, _) in PROMISES.items():
             promise = cm.Promise(**{"guarantee": "marginal", **promise_terms})
             try:
-                families = theorems(terms, promise) if of_loss.distance != "worst" else "binary, reciprocal"
+                families = theorems(terms, promise) if of_loss.of != "worst" else "binary, reciprocal"
             except InvalidArgumentError as error:
                 yield f"{who}: {error}"
                 continue
@@ -111,7 +110,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_fields_of_records(folder: Path) -> None:
     """The fields of each JSON file, and of what verbs print with --json."""
-    run, new, loss = folder / "run", folder / "new", ("--distance", "l1", "--threshold", "0.02")
+    run, new, loss = folder / "run", folder / "new", ("--loss", "l1", "--threshold", "0.02")
     verbs: dict[str, tuple[object, ...]] = {
         "calibrate": ("calibrate", folder / "old", "--scorer", "residual", *loss, "--out", run),
         "info": ("info", run),

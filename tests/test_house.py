@@ -64,7 +64,7 @@ for part, n, roles in (("old", 30, ("x", "y_hat", "y")), ("new", 1, ("x", "y_hat
         for k in range(n):
             np.save(Path(part, role, f"{k}.npy"), (generator.random((32, 32)) * 255).astype(np.uint8))
 with redirect_stdout(StringIO()):  # the first call of each imports and compiles
-    main("calibrate old --scorer residual --threshold 0.2 --distance l1 --out run".split())
+    main("calibrate old --scorer residual --threshold 0.2 --loss l1 --out run".split())
     main("mask run new warm".split())
     of_calibrate = reach(lambda: cm.calibrate(scorer, images, threshold=0.05, loss="l1"))
     of_mask = reach(lambda: main("mask run new masks".split()))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from conformask.images.triplets import Triplets as Triplets
     from conformask.losses.clean import CleanLocal as CleanLocal
     from conformask.losses.clean import CleanMean as CleanMean
-    from conformask.losses.maps import CustomErrorMap as CustomErrorMap
+    from conformask.losses.distances import CustomErrorMap as CustomErrorMap
     from conformask.losses.masked_distance import CustomLoss as CustomLoss
     from conformask.losses.masked_distance import MaskedDistance as MaskedDistance
     from conformask.losses.means import FalseOmissionRate as FalseOmissionRate
@@ -86,7 +86,7 @@ _HOMES = {
     "FalseOmissionRate": "losses.means",
     "MaskedDistance": "losses.masked_distance",
     "CustomLoss": "losses.masked_distance",
-    "CustomErrorMap": "losses.maps",
+    "CustomErrorMap": "losses.distances",
     "Promise": "promises.promise",
     "TrainingConfig": "extras.train.training",
     "NetworkOptions": "extras.train.fit",

@@ -212,11 +212,11 @@ def reseal(run: Path, change: Callable[[dict[str, object]], dict[str, object]]) 
 
 def test_losses_that_are_none(refused, conformask, made):
     calibrate = ["calibrate", made / "run", made / "data", "--threshold=0.1"]
-    refused([*calibrate, "--distance=ssim", "--over=window", "--window=5"], "ssim_map")
-    refused([*calibrate, "--over=window"], "needs a window")
+    refused([*calibrate, "--loss=ssim", "--over=local", "--window=5"], "ssim_map")
+    refused([*calibrate, "--over=local"], "needs a window")
     refused([*calibrate, "--over=missed", "--tolerance=-1"], "tolerance", "at least 0")
     for verb in ("recalibrate", "thresholds"):
-        answer = conformask(verb, made / "run", "--over=window", "--window=5")
+        answer = conformask(verb, made / "run", "--over=local", "--window=5")
         assert (answer.status, "Unknown option: --over" in answer.err) == (2, True)
 
 

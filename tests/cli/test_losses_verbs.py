@@ -9,13 +9,13 @@ from scipy.ndimage import label
 from conformask.images.read import read_image, write_image
 from conformask.images.triplets import Triplets
 
-WINDOW = ("--over", "window", "--window", "5", "--threshold", "0.1", "--confidence", "0.8")
+WINDOW = ("--over", "local", "--window", "5", "--threshold", "0.1", "--confidence", "0.8")
 
 
 def test_a_promise_about_windows(conformask, own: Path) -> None:
     run, data = own / "run", own / "data"
     record = conformask("calibrate", run, data, *WINDOW, "--json").record
-    assert record["loss"].items() >= {"distance": "l1", "over": "local", "window": 5, "region": False}.items()
+    assert record["loss"].items() >= {"loss": "l1", "over": "local", "window": 5, "regional": False}.items()
     assert record["family"] == {"name": "binary", "bounds": "largest", "kappa": 0.0}
     assert record["formula"].startswith("P(local(l1, 5 px) <= 0.1) >= 0.80 for ")
     evaluated = conformask("evaluate", run, data, "--report", own / "report.html", "--json").record
@@ -75,7 +75,7 @@ def test_a_promise_about_regions(conformask, own: Path) -> None:
     assert Triplets.from_folder(data).has_regions
     assert "promises are about them alone" in conformask("check", data).out
     record = conformask("calibrate", run, data, *WINDOW, "--json").record
-    assert record["loss"]["region"] is True
+    assert record["loss"]["regional"] is True
     assert record["formula"].startswith("P(local(l1, 5 px) in the region <= 0.1)")
     assert conformask("monitor", run, data).status == 0
     (data / "manifest.csv").write_text("\n".join(lines), encoding="utf-8")
@@ -86,7 +86,7 @@ def test_a_promise_about_regions(conformask, own: Path) -> None:
 
 def test_the_caveat_of_ssim_stands_beside_its_promise(conformask, own: Path) -> None:
     run, data = own / "run", own / "data"
-    tokens = ["calibrate", run, data, "--distance", "ssim", "--threshold", "0.3", "--confidence", "0.8"]
+    tokens = ["calibrate", run, data, "--loss", "ssim", "--threshold", "0.3", "--confidence", "0.8"]
     assert conformask(*tokens).out.splitlines()[-1].startswith("P(ssim <= 0.3)")
     conformask("evaluate", run, data, "--report", own / "report.html")
     for file in (own / "report.html", run / "CARD.md"):

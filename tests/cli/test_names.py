@@ -6,9 +6,9 @@ import pytest
 
 from conformask.extras.make.regressor import KINDS
 from conformask.extras.make.tasks import TASKS
-from conformask.losses import AGGREGATES, loss
+from conformask.losses import loss
 from conformask.losses.distances import BUILT_IN as DISTANCES
-from conformask.losses.maps import MAPS
+from conformask.losses.distances import MAPS
 from conformask.masks.families import FAMILIES
 from conformask.promises.promise import GUARANTEES, UNITS
 from conformask.records import names
@@ -22,11 +22,10 @@ from conformask.scores.network_scorer import HEADS
         (names.Unit, UNITS),
         (names.Family, FAMILIES),
         (names.Scorer, HEADS),
-        (names.Over, {*AGGREGATES, *get_args(names.OfObjects)}),
         (names.Task, TASKS),
         (names.Predictor, KINDS),
     ],
-    ids=["guarantees", "units", "families", "scorers", "over", "tasks", "predictors"],
+    ids=["guarantees", "units", "families", "scorers", "tasks", "predictors"],
 )
 def test_what_is_listed_is_what_there_is(listed: Any, made: dict[str, object]) -> None:
     assert set(get_args(listed)) == set(made)
@@ -37,4 +36,4 @@ def test_distances_are_listed_with_what_bounds_them() -> None:
     for name, known in names.DISTANCES.items():
         made = loss(name)
         assert (made.upper_bound, made.own_bounds) == (known.upper_bound, known.by_image)
-        assert (made.errors is not None) == known.is_map
+        assert (made.error_map is not None) == known.is_map

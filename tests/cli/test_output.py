@@ -145,7 +145,8 @@ def test_calibrate_without_images_or_threshold_names_the_verb_for_it(conformask,
 
 
 RENAMED_IN = {
-    "--as": "export", "--by": "train", "--like": "mask", "--nan": "check", "--other-network": "mask",
+    "--as": "export", "--by": "train", "--distance": "train", "--like": "mask", "--nan": "check",
+    "--other-network": "mask",
     "--scratch": "train", "--seg": "mask", "--whole": "calibrate", "--with": "export", "--within": "plan",
 }  # fmt: skip
 """For each renamed option, a verb that has it."""
@@ -230,7 +231,7 @@ def test_info_tells_the_loss_and_the_promise(conformask, own):
     ):
         assert fact in said
     conformask(
-        "calibrate", own / "run", own / "data", "--over", "window", "--window", "5", "--threshold", "0.1"
+        "calibrate", own / "run", own / "data", "--over", "local", "--window", "5", "--threshold", "0.1"
     )
     said = " ".join(conformask("info", own / "run", "--research").out.split())
     assert " loss local(l1, 5 px): max {ē_j : m_j > 0}, with e = |y − ŷ|, ē_j the mean of e over" in said

@@ -63,7 +63,7 @@ def test_a_promise_for_every_volume_of_a_new_subject(conformask, parts, tmp_path
     assert (checked["n"], checked["groups"], checked["has_regions"]) == (20, 10, True)
     assert checked["spacings"] == {"2.5 x 1.005 x 1.005 mm": 20}
     assert checked["orientations"] == {"PSR": 20}
-    run, about = tmp_path / "run", ("--over", "window", "--window", "5mm")
+    run, about = tmp_path / "run", ("--over", "local", "--window", "5mm")
     conformask("train", parts["train"], run, *READ, *about, "--width", "4", "--epochs", "1")
     record = conformask(
         "calibrate", run, parts["calibration"], *READ, "--threshold", "q0.3", "--unit", "group", "--json"
@@ -109,7 +109,7 @@ def test_windows_as_lengths_need_a_spacing(conformask, made: Path, tmp_path: Pat
         ("5mm", "states no spacing; give the window in pixels"),
         ("5 furlongs", "or a length"),
     ):
-        answer = conformask("train", made / "data", tmp_path / "r", "--over", "window", "--window", window)
+        answer = conformask("train", made / "data", tmp_path / "r", "--over", "local", "--window", window)
         assert said in answer.err
 
 

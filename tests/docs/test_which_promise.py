@@ -16,16 +16,14 @@ import conformask as cm
 from conformask.cli import build
 from conformask.cli.options import MARGINAL
 from conformask.errors import InvalidArgumentError
-from conformask.losses import loss_of_terms
+from conformask.losses.means import Mean
 from conformask.promises.promise import GUARANTEES, plan
-from conformask.records.loss import LossTerms
-from conformask.records.names import BOUNDED, SHARES
 from synthetic_triplets import scale_of, triplets
 
 DOCS = Path(__file__).parents[2] / "docs"
 sys.path.insert(0, str(DOCS))
 import which_promise  # noqa: E402
-from which_promise import LOSSES, SCOPES, SURE, TERMS, Choice  # noqa: E402
+from which_promise import LOSSES, SCOPES, SURE, VALUES, Choice  # noqa: E402
 
 pytestmark = pytest.mark.xdist_group("site")
 """Where the site is built."""
@@ -68,7 +66,7 @@ def check_command(choice: Choice) -> None:
     given = bound.arguments
     assert verb.__name__ == "calibrate"
     assert given.get("promise", MARGINAL).promise() == choice.promise
-    assert given["about"].loss(LossTerms(distance="l1"), None).terms == TERMS[choice.loss]
+    assert given["about"].chosen(Mean("l1"), None) == VALUES[choice.loss]
     assert float(given["threshold"]) == choice.threshold
 
 
@@ -102,10 +100,9 @@ def test_the_numbers_are_those_of_plan(choices: list[Choice]) -> None:
     for choice in one_of_each(choices):
         if (choice.named, choice.confidence, choice.delta) in TAKE_LONG:
             continue
-        promise, terms = choice.promise.resolve(), TERMS[choice.loss]
-        own = promise.own_bounds and BOUNDED[terms.distance].by_image and terms.over in (None, "image")
-        bound = 1.0 if terms.over in SHARES else BOUNDED[terms.distance].upper_bound
-        planned = plan(promise, choice.threshold, None if own else bound, n=1)
+        promise, loss = choice.promise.resolve(), VALUES[choice.loss]
+        own = promise.own_bounds and loss.own_bounds
+        planned = plan(promise, choice.threshold, None if own else loss.upper_bound, n=1)
         assert choice.needed == f"{planned.n_calibration} {planned.unit}", choice
 
 
@@ -124,7 +121,7 @@ def masker_of(choice: Choice) -> cm.Masker:
         cm.Heuristic(scale_of, channels=1),
         triplets(n, 0, (16, 16), **used),
         threshold=choice.threshold,
-        loss=loss_of_terms(TERMS[choice.loss]),
+        loss=VALUES[choice.loss],
         promise=promise,
         selection=triplets(20, 1, (16, 16)),
     )

@@ -62,7 +62,7 @@ def test_the_best_masks(scored: tuple[ScoredBatch, ScoredBatch], distance: str) 
     for item in scored:
         y, y_hat = item.batch.truth(), item.batch.y_hat
         exact = oracle(used, item.batch, y_hat.shape[1], 0.05)
-        opt, reached = paper_oracle(used.errors, y, y_hat, 0.05, per_channel=True)
+        opt, reached = paper_oracle(used.error_map, y, y_hat, 0.05, per_channel=True)
         assert reached.all()
         found.append((exact.reshape(FLAT), opt.reshape(FLAT)))
     for volume, flat in zip(*found, strict=True):

@@ -15,9 +15,9 @@ from scipy import stats
 import conformask as cm
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
-from conformask.losses import loss_of_terms
 from conformask.masks.critical import ScoredBatch, batch_curves, lambda_grid, measured_curves
 from conformask.masks.families import family
+from conformask.records.loss import read_loss
 from noise_around import by_noise_around
 from untyped import UNTYPED
 
@@ -204,12 +204,12 @@ def test_what_cannot_be_is_refused(arguments: tuple, words: str) -> None:
 
 def test_its_terms_give_it_back() -> None:
     loss = cm.CleanMean("l2", "exact", 0.01, 2)
-    assert loss_of_terms(loss.terms) == loss
-    assert loss.terms.name == "clean(l2, exact)"
-    assert "R = max_j max(ŷ_j, 1 − ŷ_j)² + max_j ŷ_j (1 − ŷ_j)" in loss.terms.formula
-    assert "by an exact bound, for all but 1\N{NO-BREAK SPACE}% of images" in loss.terms.caveat
+    assert read_loss(loss.to_json(), Path()) == loss
+    assert loss.name == "clean(l2, exact)"
+    assert "R = max_j max(ŷ_j, 1 − ŷ_j)² + max_j ŷ_j (1 − ŷ_j)" in loss.formula
+    assert "by an exact bound, for all but 1\N{NO-BREAK SPACE}% of images" in loss.caveat
     about = "by the central limit theorem, for about all but 0.2\N{NO-BREAK SPACE}% of images"
-    assert about in cm.CleanMean("l2").terms.caveat
+    assert about in cm.CleanMean("l2").caveat
 
 
 # promises
@@ -331,7 +331,7 @@ def test_a_folder_of_repeats(tmp_path: Path, capsys: pytest.CaptureFixture) -> N
         np.testing.assert_allclose(triplet.noise, expected[triplet.name].noise, atol=1e-6)
     for over, reach, window in (("clean", 1, []), ("clean_local", 1.05, ["--window", "21"])):
         out = ["--threshold", "0.005", "--out", str(tmp_path / over), "--json"]
-        loss = ["--distance", "l2", "--over", over, "--reach", str(reach), *window]
+        loss = ["--loss", "l2", "--over", over, "--reach", str(reach), *window]
         main(["calibrate", str(data), "--scorer", "spread", *loss, *out])
         card = json.loads(capsys.readouterr().out)
         assert (card["loss"]["over"], card["loss"]["eta"], card["loss"]["reach"]) == (over, 0.002, reach)

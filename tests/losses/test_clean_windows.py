@@ -1,6 +1,7 @@
 """Clean local means and regions from two repeats with noise: formulas, and promises on deployed masks."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ from scipy import ndimage, stats
 
 import conformask as cm
 from conformask.errors import InvalidArgumentError
-from conformask.losses import loss_of_terms
+from conformask.losses import stored_loss
+from conformask.losses.of_images import Products
 from conformask.masks.critical import (
     ScoredBatch,
     batch_curves,
@@ -18,6 +20,7 @@ from conformask.masks.critical import (
     measured_curves,
 )
 from conformask.masks.families import family
+from conformask.records.loss import read_loss
 from noise_around import by_noise_around
 from simulation import simulated
 
@@ -85,7 +88,7 @@ def batch_of(seed: int, side: int = 40, count: int = 3, kind: str | int = 1, reg
 def bounds_by_hand(batch, region, loss: cm.CleanLocal) -> np.ndarray:
     """p_j + t_j of the first image, window by window."""
     b, c = ((batch.y + sign * batch.noise.sqrt())[0, 0].double().numpy() for sign in (1, -1))
-    y_hat, half = batch.y_hat[0, 0].double().numpy(), loss.side // 2
+    y_hat, half = batch.y_hat[0, 0].double().numpy(), loss.window // 2
     weights = np.ones(b.shape) if region is None else region[0, 0].double().numpy()
     around = weights**2 * by_noise_around(b, c, y_hat, (weights > 0).astype(float))
     bounds = np.zeros(b.shape)
@@ -214,7 +217,7 @@ def clean_losses(
     """Of masks (N, H, W), with the clean image."""
     errors, inside = np.square(arrays["y"] - arrays["y_hat"]), regions(arrays["y"])
     if isinstance(loss, cm.CleanLocal):
-        return (local_means(errors, loss.side) * (masks > 0)).max(axis=(1, 2))
+        return (local_means(errors, loss.window) * (masks > 0)).max(axis=(1, 2))
     return (masks**2 * errors * inside).sum(axis=(1, 2)) / inside.sum(axis=(1, 2))
 
 
@@ -230,7 +233,7 @@ def test_the_clean_loss_is_hardly_ever_above(over: str, kind: str | int) -> None
     arrays = {role: np.repeat(each, draws, axis=0) for role, each in images(1, SIDE, generator).items()}
     mask = np.ones((draws, SIDE, SIDE), np.float32)
     if over == "window":
-        means = local_means(np.square(arrays["y"] - arrays["y_hat"]), loss.side)
+        means = local_means(np.square(arrays["y"] - arrays["y_hat"]), loss.window)
         mask = (means == means.max()).astype(np.float32)
     truly = clean_losses(mask, arrays, loss)
     batches = list(triplets(arrays, generator, kind).batches(50))
@@ -240,7 +243,7 @@ def test_the_clean_loss_is_hardly_ever_above(over: str, kind: str | int) -> None
     products = np.concatenate([((each.y - each.y_hat) ** 2 - each.noise)[:, 0].numpy() for each in batches])
     inside = regions(products)
     bare = (
-        (local_means(products, loss.side) * mask).sum(axis=(1, 2)) / mask.sum(axis=(1, 2))
+        (local_means(products, loss.window) * mask).sum(axis=(1, 2)) / mask.sum(axis=(1, 2))
         if over == "window"
         else (products * inside).sum(axis=(1, 2)) / inside.sum(axis=(1, 2))
     )
@@ -285,7 +288,7 @@ def test_without_its_allowance_the_promise_would_not_hold(monkeypatch: pytest.Mo
         return float(np.mean(clean_losses(masks, arrays, loss) <= 9e-4))
 
     assert np.mean([coverage(seed) for seed in range(4)]) > 0.95
-    monkeypatch.setattr(cm.CleanMean, "allowed", lambda self, sums, *_: torch.zeros_like(sums.product))
+    monkeypatch.setattr(Products, "allowed", lambda self, sums, *_: torch.zeros_like(sums.product))
     assert np.mean([coverage(seed) for seed in simulated(30)]) < 0.89
 
 
@@ -317,8 +320,8 @@ def test_windows_too_small_for_the_central_limit_theorem_are_refused() -> None:
 
 def test_its_terms_give_it_back_and_say_what_is_computed() -> None:
     loss = cm.CleanLocal("l2", 29, "clt", 0.01, 1.05, regional=True)
-    assert loss_of_terms(loss.terms) == loss
-    assert "k = 2^d grids of pixels 2 apart" in cm.CleanLocal("l2", 15, "exact", reach=2.0).terms.formula
-    assert loss.terms.name == "clean_local(l2, 29 px, clt) in the region"
-    assert "p_j the mean of e − v over the N pixels of the 29 x 29 pixels" in loss.terms.formula
-    assert "1.05^d at most, summed over a pixel and those around" in loss.terms.caveat
+    assert stored_loss(read_loss(loss.to_json(), Path())) == loss
+    assert "k = 2^d grids of pixels 2 apart" in cm.CleanLocal("l2", 15, "exact", reach=2.0).formula
+    assert loss.name == "clean_local(l2, 29 px, clt) in the region"
+    assert "p_j the mean of e − v over the N pixels of the 29 x 29 pixels" in loss.formula
+    assert "1.05^d at most, summed over a pixel and those around" in loss.caveat

@@ -5,8 +5,7 @@ from torchmetrics.functional.image import (
     structural_similarity_index_measure,
 )
 
-from conformask.losses.distances import distance
-from conformask.losses.maps import MapOf
+from conformask.losses.distances import MapOf, distance
 from conformask.losses.perceptual import Lpips, Ssim
 
 

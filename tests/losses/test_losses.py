@@ -1,6 +1,7 @@
 """Each loss against its formula, computed another way; and what its names, numbers and regions mean."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,19 +11,18 @@ from torch import Tensor
 
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses import code_of, loss, loss_of_terms, paper_distance, stored_loss
+from conformask.losses import code_of, loss, loss_over, paper_distance, stored_loss
 from conformask.losses.base import Loss
-from conformask.losses.distances import Lp
-from conformask.losses.maps import CustomErrorMap
+from conformask.losses.distances import CustomErrorMap, Lp
 from conformask.losses.masked_distance import CustomLoss
 from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
+from conformask.losses.of_images import around
 from conformask.losses.perceptual import Ssim
-from conformask.losses.window import Local, LocalShare, MaskedWindow, around
-from conformask.masker.resolve import check_window
+from conformask.losses.window import Local, LocalShare, MaskedWindow
 from conformask.masks.critical import ScoredBatch, batch_curves, critical_lambdas, measured_curves
 from conformask.masks.families import Binary, family
 from conformask.records.geometry import Geometry
-from conformask.records.loss import LossTerms
+from conformask.records.loss import read_loss
 from untyped import UNTYPED
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -43,11 +43,11 @@ ALL = [
     MissRate("l1", 0.1),
     FalseOmissionRate("ssim_map", 0.13),
 ]
-SUMS_OF_ERRORS = [used for used in ALL if used.errors is not None]
+SUMS_OF_ERRORS = [used for used in ALL if used.error_map is not None]
 
 
 def name_of(used: Loss) -> str:
-    return used.terms.name
+    return used.name
 
 
 def under(used: Loss, mask: Tensor, region: Tensor | None = None) -> np.ndarray:
@@ -56,23 +56,22 @@ def under(used: Loss, mask: Tensor, region: Tensor | None = None) -> np.ndarray:
 
 def by_formula(used: Loss, m: np.ndarray, e: np.ndarray, r: np.ndarray) -> float:
     """Of one image: arrays (H, W), float64."""
-    terms = used.terms
-    w = e > (terms.tolerance or 0)
-    if terms.over == "trusted":
+    w = e > (vars(used).get("tolerance", 0))
+    if used.over == "trusted":
         return float((r * m * e).sum() / (r * m).sum())
-    if terms.over == "missed":
+    if used.over == "missed":
         return float((r * m * w).sum() / (r * w).sum())
-    if terms.over == "wrong":
+    if used.over == "wrong":
         return float((r * m * w).sum() / (r * m).sum())
-    if terms.over in ("local", "local_share"):
-        local = local_by_formula(e, r, terms.window or 1)[(m > 0) & (r > 0)]
+    if used.over in ("local", "local_share"):
+        local = local_by_formula(e, r, used.window)[(m > 0) & (r > 0)]
         return float(
             local.max()
-            if terms.over == "local"
-            else (m * r)[(m > 0) & (r > 0)] @ (local > terms.tolerance) / (m * r).sum()
+            if used.over == "local"
+            else (m * r)[(m > 0) & (r > 0)] @ (local > used.tolerance) / (m * r).sum()
         )
-    if terms.over == "window":
-        k = terms.window or 1
+    if used.over == "masked_window":
+        k = used.window
         means = uniform_filter(r * m * e, k)[k // 2 : -(k // 2), k // 2 : -(k // 2)]
         return float(means.max())
     return float((r * m ** (used.exponent or 1) * e).sum() / r.sum())
@@ -90,7 +89,7 @@ def local_by_formula(e: np.ndarray, r: np.ndarray, k: int) -> np.ndarray:
 @pytest.mark.parametrize("regional", [False, True])
 @pytest.mark.parametrize("used", SUMS_OF_ERRORS, ids=name_of)
 def test_each_is_its_formula(used: Loss, regional: bool) -> None:
-    errors = used.errors.error_map(Y, Y_HAT).double().mean(dim=1).numpy()
+    errors = used.error_map.error_map(Y, Y_HAT).double().mean(dim=1).numpy()
     region = REGION if regional else torch.ones_like(REGION)
     found = under(used.in_regions(True) if regional else used, MASK, region if regional else None)
     for k in range(len(Y)):
@@ -115,7 +114,7 @@ def test_monotone_ones_never_fall_as_the_mask_opens(used: Loss) -> None:
 
 @pytest.mark.parametrize("over", ["trusted", "wrong"])
 def test_relative_ones_fall_where_right_pixels_open(over: str) -> None:
-    used = loss_of_terms(LossTerms(distance="l1", over=over, tolerance=0.1 if over == "wrong" else None))
+    used = loss_over("l1", over, {"tolerance": 0.1 if over == "wrong" else None})
     error = (Y - Y_HAT).abs().mean(dim=1, keepdim=True)
     worst = (error >= error.amax(dim=(2, 3), keepdim=True)).float()
     assert not used.monotone
@@ -143,7 +142,7 @@ def test_outside_the_region_nothing_is_wrong(over: str, share: float) -> None:
             [0.0, 0.5, 0.5, 0.0, 1.0, 1.0],
         )
     )
-    used = loss_of_terms(LossTerms(distance="l1", over=over, tolerance=0.1, region=True))
+    used = loss_over("l1", over, {"tolerance": 0.1, "regional": True})
     assert used.on(y, y_hat, region, 1).of(mask).tolist() == pytest.approx([share], rel=2e-7)
 
 
@@ -157,7 +156,7 @@ def test_an_error_at_the_tolerance_is_not_wrong(of: Callable[..., Loss], toleran
 
 def test_without_any_wrong_pixel_nothing_is_missed() -> None:
     for over in ("missed", "wrong"):
-        used = loss_of_terms(LossTerms(distance="l1", over=over, tolerance=0.5))
+        used = loss_over("l1", over, {"tolerance": 0.5})
         assert (used.on(Y, Y, None, 1).of(torch.ones_like(MASK)) == 0).all()
 
 
@@ -187,14 +186,14 @@ def test_a_volume_has_windows_of_cubes() -> None:
 
 def test_names_and_labels() -> None:
     assert [name_of(used) for used in ALL] == [
-        "l1", "l2", "ssim_map", "ssim", "trusted(l1)", "trusted(ssim_map)", "window(l1, 5 px)",
+        "l1", "l2", "ssim_map", "ssim", "trusted(l1)", "trusted(ssim_map)", "masked_window(l1, 5 px)",
         "local(l1, 5 px)", "local(ssim_map, 4 px)", "local_share(l1, 5 px > 0.12)", "missed(l1 > 0.1)",
         "wrong(ssim_map > 0.13)",
     ]  # fmt: skip
-    assert loss("l1").in_regions(True).terms.name == "l1 in the region"
-    assert Mean("l1").terms == loss("l1").terms, "the paper's form of lp"
-    assert MaskedWindow("l1", 9).terms.label == "mean L1 in any 9 x 9 pixels, what is hidden counted as right"
-    assert Local("l1", 9).terms.label == "largest mean L1 over 9 x 9 pixels around a pixel that is shown"
+    assert loss("l1").in_regions(True).name == "l1 in the region"
+    assert Mean("l1") == loss("l1"), "the paper's form of lp"
+    assert MaskedWindow("l1", 9).label == "mean L1 in any 9 x 9 pixels, what is hidden counted as right"
+    assert Local("l1", 9).label == "largest mean L1 over 9 x 9 pixels around a pixel that is shown"
 
 
 def test_what_the_paper_knows() -> None:
@@ -206,25 +205,25 @@ def test_what_the_paper_knows() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("ssim", "window", 9), "'ssim' compares whole images: use ssim_map"),
-        (("l1", "window"), "over 'window' needs a window, such as 9"),
+        (("ssim", "masked_window", 9), "'ssim' compares whole images: use ssim_map"),
+        (("l1", "masked_window"), "over 'masked_window' needs a window, such as 9"),
         (("l1", "local"), "over 'local' needs a window, such as 9"),
         (("l1", "local_share", 9), "over 'local_share' needs a tolerance, such as 0.1"),
         (("l1", "local", 9, 0.1), "over 'local' takes no tolerance, but 0.1 was given"),
         (("l1", "missed"), "over 'missed' needs a tolerance, such as 0.1"),
         (("l1", "trusted", 9), "over 'trusted' takes no window, but 9 was given"),
         (("l1", None, None, 0.1), "over 'image' takes no tolerance"),
-        (("ssim", None, 9), "distance 'ssim' takes no window"),
-        (("l1", "window", 0), "window = 0: must be a whole number of pixels, at least 1"),
+        (("ssim", None, 9), "loss 'ssim' takes no window"),
+        (("l1", "masked_window", 0), "window = 0: must be a whole number of pixels, at least 1"),
         (("l1", "wrong", None, -0.1), "tolerance = -0.1: must be an error of at least 0"),
-        pytest.param(("l1", "windows", 9), "did you mean 'window'", marks=UNTYPED),
+        pytest.param(("l1", "window", 9), "did you mean 'masked_window'", marks=UNTYPED),
         (("ssim_mapp",), "did you mean 'ssim_map'"),
     ],
 )
 def test_what_is_refused(words: tuple, message: str) -> None:
-    names = ("distance", "over", "window", "tolerance")
+    distance, over, *numbers = (*words, None, None)
     with pytest.raises(InvalidArgumentError, match=message):
-        loss_of_terms(LossTerms(**dict(zip(names, words, strict=False))))
+        loss_over(distance, over, dict(zip(("window", "tolerance"), numbers, strict=False)))
 
 
 @pytest.mark.parametrize(
@@ -255,12 +254,12 @@ def test_values_are_checked_when_they_are_made(make: Callable[[], Loss], message
 
 def test_a_window_by_length_waits_for_the_spacing() -> None:
     used = MaskedWindow("l1", "5mm")
-    assert (used.terms.window, used.terms.length) == (None, "5mm")
+    assert (used.window, used.length) == (None, "5mm")
     with pytest.raises(InvalidArgumentError, match="no number of pixels yet"):
         under(used, MASK)
     converted = used.with_pixels(Geometry((1.0, 2.0), "mm").window)
-    assert (converted.terms.window, converted.terms.length) == ((5, 3), "5 x 6 mm")
-    assert stored_loss(converted.terms) == converted
+    assert (converted.window, converted.length) == ((5, 3), "5 x 6 mm")
+    assert stored_loss(converted) == converted
     assert MaskedWindow("l1", "9") == MaskedWindow("l1", 9)
 
 
@@ -279,15 +278,15 @@ def test_a_window_by_length_is_the_next_odd_number_of_pixels(length, spacing, un
     geometry = Geometry(spacing, unit)
     window = geometry.window(length)
     assert (window.sides, window.length) == (sides, true)
-    check_window(MaskedWindow("l1", window.sides, length=window.length).terms, geometry)
+    MaskedWindow("l1", window.sides, length=window.length).check_spacing(geometry)
 
 
 def test_a_window_is_checked_at_the_spacing_of_new_images() -> None:
-    terms = MaskedWindow("l1", (2, 5, 5), length="5 mm").terms  # as conformask 0.2 rounded it
-    check_window(terms, Geometry((2.5, 1.005, 1.005), "mm"))
+    used = MaskedWindow("l1", (2, 5, 5), length="5 mm")  # as conformask 0.2 rounded it
+    used.check_spacing(Geometry((2.5, 1.005, 1.005), "mm"))
     for other in (Geometry((2.5, 1.2, 1.005), "mm"), Geometry((1.005, 1.005), "mm"), None):
         with pytest.raises(MismatchError, match=r"window of 5 mm was \(2, 5, 5\) pixels, but these images"):
-            check_window(terms, other)
+            used.check_spacing(other)
 
 
 def test_a_region_takes_a_map() -> None:
@@ -305,7 +304,7 @@ def shown_edges(mask: Tensor, y: Tensor, y_hat: Tensor, region: Tensor) -> Tenso
 
 def test_ones_own() -> None:
     used = MeanShown(CustomErrorMap(squared, upper_bound=1.0))
-    assert (used.terms.name, used.upper_bound) == ("trusted(squared)", 1.0)
+    assert (used.name, used.upper_bound) == ("trusted(squared)", 1.0)
     own = CustomLoss(shown_edges, monotone=True)
     assert loss(own) is own
     np.testing.assert_allclose(under(own, MASK), (MASK * (Y - Y_HAT).abs()).amax(dim=(1, 2, 3)), rtol=1e-6)
@@ -364,14 +363,14 @@ def test_a_loss_of_ones_own_that_is_none(value: Tensor) -> None:
 
 def test_stored() -> None:
     for used in ALL:
-        assert stored_loss(used.terms).terms == used.terms
-    assert stored_loss(LossTerms(distance="l1", region=True, over="image")) == loss("l1").in_regions(True)
-    terms = MeanShown(CustomErrorMap(squared)).terms
+        assert stored_loss(read_loss(used.to_json(), Path())) == used
+    own = MeanShown(CustomErrorMap(squared))
+    terms = read_loss(own.to_json(), Path())
     with pytest.raises(MismatchError, match="your own distance 'squared': pass it again"):
         stored_loss(terms)
-    assert stored_loss(terms, CustomErrorMap(squared)).terms == terms
+    assert stored_loss(terms, CustomErrorMap(squared)) == own
     with pytest.raises(MismatchError, match=r"made for 'l1.5', not 'l1'"):
-        stored_loss(LossTerms(distance="l1.5"), "l1")
+        stored_loss(loss("l1.5"), "l1")
     with pytest.raises(MismatchError, match="the code of distance 'squared' has changed"):
         stored_loss(terms, CustomErrorMap(squared), "0123")
     assert code_of(stored_loss(terms, CustomErrorMap(squared))) is not None
@@ -388,7 +387,7 @@ def test_names_of_ours_are_taken() -> None:
 
 @pytest.mark.parametrize("name", ["l1", "l2", "l1.5", "ssim_map"])
 def test_error_maps(name: str) -> None:
-    used = loss(name).errors
+    used = loss(name).error_map
     for y_hat in (Y_HAT, Y, torch.zeros_like(Y), 1 - Y):
         errors = used.error_map(Y, y_hat)
         assert errors.shape == Y.shape

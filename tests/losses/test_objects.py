@@ -5,6 +5,7 @@ import warnings
 from dataclasses import replace
 from fractions import Fraction
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from scipy.ndimage import label
 import conformask as cm
 from conformask.errors import CalibrationError, ImageError, InvalidArgumentError, MismatchError
 from conformask.images.layers import read_labels
-from conformask.losses import loss_of_terms, stored_loss
+from conformask.losses import stored_loss
 from conformask.losses.objects import LabelledObjects
 from conformask.masks.critical import (
     ScoredBatch,
@@ -27,6 +28,7 @@ from conformask.masks.critical import (
 )
 from conformask.masks.families import family
 from conformask.promises.order import first_crossing
+from conformask.records.loss import read_loss
 from conformask.records.names import Level
 from conformask.records.reading import PLAIN
 from conformask.scores.objects import ObjectScorer
@@ -246,9 +248,8 @@ def test_an_evaluation_counts_objects(loss: cm.Objects) -> None:
 
 @pytest.mark.parametrize("loss", [ANY, MISSED, cm.Objects("wrong", 0.75)], ids=str)
 def test_terms_name_the_loss(loss: cm.Objects) -> None:
-    assert loss_of_terms(loss.terms) == loss
-    assert stored_loss(loss.terms) == loss
-    assert loss.terms.name == f"{loss.over}(objects, IoU < {loss.iou:g})"
+    assert stored_loss(read_loss(loss.to_json(), Path())) == loss
+    assert loss.name == f"{loss.over}(objects, IoU < {loss.iou:g})"
 
 
 @pytest.mark.parametrize(

@@ -304,7 +304,7 @@ def test_a_folder_with_one_repeat_of_each(tmp_path: Path, capsys: pytest.Capture
     assert "only with --noise-model or a second repeat" in " ".join(capsys.readouterr().out.split())
     main(["check", str(data), option, "--json"])
     assert json.loads(capsys.readouterr().out)["reference"] == {"repeats": 1, "model": vars(MODEL)}
-    calibrate = "calibrate", str(data), "--scorer", "spread", "--distance", "l2", "--over", "clean"
+    calibrate = "calibrate", str(data), "--scorer", "spread", "--loss", "l2", "--over", "clean"
     with pytest.raises(SystemExit):
         main([*calibrate, "--threshold", str(THRESHOLD), "--out", str(run), option])
     assert "give reach= (--reach)" in " ".join(capsys.readouterr().err.split())

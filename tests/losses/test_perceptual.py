@@ -13,15 +13,7 @@ from conformask.errors import InvalidArgumentError, MismatchError, MissingFileEr
 from conformask.extensions import pip_install
 from conformask.losses import perceptual as lpips
 from conformask.losses.distances import PERCEPTUAL, distance
-from conformask.losses.perceptual import (
-    ALEXNET,
-    SQUEEZENET,
-    VGG16,
-    Backbone,
-    Lpips,
-    features,
-    packaged,
-)
+from conformask.losses.perceptual import ALEXNET, SQUEEZENET, VGG16, Backbone, Lpips, features, packaged
 from conformask.testing import DistanceContract
 
 models = pytest.importorskip("torchvision.models")

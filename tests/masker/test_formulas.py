@@ -97,7 +97,7 @@ def test_the_measured_loss_is_that_of_the_formula(text: str, regional: bool, gre
         pytest.skip("there are no grey masks for this loss, as another test asserts")
     for word, texts in IN_REGIONS.items():
         text = text.replace(word, texts[regional])
-    assert loss.in_regions(regional).terms.formula == text
+    assert loss.in_regions(regional).formula == text
 
     x, y_hat, y = arrays(2 * N + TESTED, 3)
     inside = np.random.default_rng(0).random(y.shape[:3]) < (0.6 if regional else 2)
@@ -136,6 +136,6 @@ def test_the_measured_loss_is_that_of_the_formula(text: str, regional: bool, gre
 
 
 def test_distances_between_masked_images_say_so() -> None:
-    assert cm.MaskedDistance("ssim").terms.formula == (
+    assert cm.MaskedDistance("ssim").formula == (
         "1 − SSIM of m y and m ŷ, the masked truth and the masked output"
     )

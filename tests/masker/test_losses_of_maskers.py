@@ -16,7 +16,7 @@ from conformask.extras.watch.monitor import monitor
 from conformask.extras.watch.online import OnlineMasker
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
-from conformask.losses.maps import CustomErrorMap
+from conformask.losses.distances import CustomErrorMap
 from conformask.losses.masked_distance import CustomLoss
 from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
 from conformask.losses.window import Local, LocalShare, MaskedWindow
@@ -113,7 +113,7 @@ def coverage(used: Loss, world, threshold: float, cheat: float = 1.0) -> tuple[f
 def typical(used: Loss, world) -> float:
     """A threshold that half of the images exceed without a mask; .3 where it is a share of the wrong."""
     raw = knowing(used, world).selection.threshold(0.5)
-    return 0.3 if used.terms.over == "missed" else max(raw, 1e-3)
+    return 0.3 if used.over == "missed" else max(raw, 1e-3)
 
 
 @pytest.mark.parametrize("world", WORLDS)
@@ -236,7 +236,7 @@ def test_a_promise_about_a_region(over: str) -> None:
     how = {"threshold": threshold, "selection": parts["selection"], "loss": LOSSES[over]}
     masker = calibrate(SCORER, parts["calibration"], **how)
     assert masker.loss == used
-    assert masker.formula.startswith(f"P({used.terms.name} <= ")
+    assert masker.formula.startswith(f"P({used.name} <= ")
     new = next(parts["new"].batches(200))
     met = loss_under(used, masker.masks(new.x, new.y_hat), new) <= threshold * (1 + 1e-6)
     assert float(met.double().mean()) > 0.8
@@ -247,7 +247,7 @@ def test_a_promise_about_a_region(over: str) -> None:
     hidden = hidden_inside(masker, parts["calibration"], inside[40:100])
     assert hidden - 1e-7 <= masker.card.hidden <= hidden + 0.03
     assert masker.recalibrate(threshold=0.9 * threshold).card.hidden >= masker.card.hidden
-    assert found.card.loss.region
+    assert found.card.loss.regional
     assert "the region" in found.card.sentence
     with pytest.raises(MismatchError, match=r"region of each image, and '00000' has none: add a folder"):
         evaluate(masker, collection([x, y_hat, y], slice(100, None)))

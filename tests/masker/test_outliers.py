@@ -115,7 +115,7 @@ def test_arrays_without_their_region_are_not_compared_with_what_was_in_regions()
     region[8:16, 8:16] = 1
     seen, new = (images(100, seed, region, regions=[region] * 100) for seed in (0, 1))
     masker = cm.calibrate(cm.Heuristic(cm.residual, channels=1), seen, threshold=0.03, loss="l1")
-    assert masker.card.loss.region
+    assert masker.card.loss.regional
     assert sum(bool(warned(masker, triplet.x[0], triplet.y_hat[0])) for triplet in new) <= 2
     dark = replace(new[0], x=new[0].x / 255)
     assert masker.check(dark)[0].startswith("x: darker")

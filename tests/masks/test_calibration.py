@@ -9,9 +9,10 @@ from torch import Tensor
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError
 from conformask.losses import loss
-from conformask.losses.base import Loss, LossOfImages
+from conformask.losses.base import Loss
 from conformask.losses.distances import Lp
 from conformask.losses.means import FalseOmissionRate, MeanShown
+from conformask.losses.of_images import LossOfImages
 from conformask.losses.window import MaskedWindow
 from conformask.masks.critical import (
     GRID_POINTS,
@@ -234,7 +235,7 @@ def test_lambdas_a_call_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
     chosen, used = family("reciprocal"), loss("ssim")
     grid = grid_of(chosen, used)[::9]
     at_once = measured_curves(item, chosen, used, grid)
-    monkeypatch.setattr("conformask.losses.base.VALUES_A_CALL", 1)
+    monkeypatch.setattr("conformask.losses.of_images.VALUES_A_CALL", 1)
     one_by_one = measured_curves(item, chosen, used, grid)
     np.testing.assert_allclose(at_once, one_by_one, atol=2e-6)
 

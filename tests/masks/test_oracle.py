@@ -6,12 +6,12 @@ from torch import Tensor
 
 from conformask.arrays import Batch
 from conformask.errors import InvalidArgumentError
-from conformask.losses import loss, loss_of_terms
+from conformask.losses import loss, loss_over
 from conformask.losses.base import Loss
 from conformask.losses.distances import Lp, distance
+from conformask.losses.of_images import exact_oracle
 from conformask.losses.window import MaskedWindow
-from conformask.masks.critical import _descend, exact_oracle, oracle, paper_oracle
-from conformask.records.loss import LossTerms
+from conformask.masks.critical import _descend, oracle, paper_oracle
 
 GENERATOR = torch.Generator().manual_seed(0)
 Y = torch.rand(4, 3, 16, 16, generator=GENERATOR)
@@ -108,7 +108,7 @@ def of_loss(used: Loss, threshold: float, region: Tensor | None = None) -> Tenso
 @pytest.mark.parametrize("regional", [False, True])
 @pytest.mark.parametrize("over", ["trusted", "wrong", "missed"])
 def test_of_losses_the_linear_program(over: str, regional: bool) -> None:
-    used = loss_of_terms(LossTerms(distance="l1", over=over, tolerance=None if over == "trusted" else 0.1))
+    used = loss_over("l1", over, {"tolerance": None if over == "trusted" else 0.1})
     threshold = {"missed": 0.3}.get(over, 0.05)
     region = torch.rand(Y[:, :1].shape, generator=torch.Generator().manual_seed(1)) if regional else None
     mask = of_loss(used.in_regions(True) if regional else used, threshold, region)

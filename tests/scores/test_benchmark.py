@@ -16,7 +16,6 @@ from conformask.extras.train.training import Budget, Record
 from conformask.losses import loss
 from conformask.masks.critical import ScoredBatch
 from conformask.masks.families import family
-from conformask.records.loss import LossTerms
 from conformask.records.record import write_arrays
 from conformask.records.selection import ScoreComparison, Selection
 from conformask.records.words import comparison_text, judged_text
@@ -64,7 +63,7 @@ def test_the_worth_that_conformask_0_2_kept_is_read(tmp_path: Path) -> None:
     write_arrays(
         tmp_path / "selection.npz",
         {
-            "of": np.array(json.dumps(vars(LossTerms(distance="l1")))),
+            "of": np.array(json.dumps({"distance": "l1", "over": None, "region": False})),
             "distance": np.ones(3),
             "worth": np.array(json.dumps(old)),
         },

@@ -28,8 +28,7 @@ from cyclopts.help import (
 )
 from cyclopts.help.specs import get_default_parameter_columns
 
-from conformask.cli.options import converted
-from conformask.cli.output import json_alone, print_text, show_json
+from conformask.cli.output import converted, json_alone, print_text, show_json
 from conformask.errors import ConformaskError, failure_of_system
 from conformask.extensions import COMMANDS, places
 
@@ -205,7 +204,7 @@ COMMON = {
     ),
     "predictor": ("--task", "--size", "--stride", "--epochs", "--max-minutes", "--resume"),
     "triplets": ("--predictor", "--task", "--size", "--stride", "--split", "--cues"),
-    "train": ("--scorer", "--threshold", "--distance", "--epochs", "--max-minutes", "--resume"),
+    "train": ("--scorer", "--threshold", "--loss", "--epochs", "--max-minutes", "--resume"),
     "plan": ("--n", "--threshold", "--confidence", "--guarantee", "--delta", "--unit"),
     "thresholds": ("--confidence", "--guarantee", "--unit"),
     "calibrate": ("--scorer", "--out", "--threshold", "--confidence", "--over", "--window"),
@@ -221,7 +220,7 @@ EXAMPLES = {
     "probe": "probe --predictor enhance:enlarge --images photographs",
     "split-counts": "split-counts photons parts --gain 4 --offset 100",
     "check": "check images",
-    "train": "train images runs/first --distance l1",
+    "train": "train images runs/first --loss l1",
     "plan": "plan --confidence 0.9",
     "calibrate": "calibrate runs/first images --threshold 0.05 --confidence 0.9",
     "thresholds": "thresholds runs/first",
@@ -240,6 +239,7 @@ EXAMPLES = {
 RENAMED: Mapping[str, str] = {
     "--as": "--format",
     "--by": "--volume-mode",
+    "--distance": "--loss",
     "--like": "--mask-geometry",
     "--nan": "--nan-is-outside",
     "--other-network": "--allow-network-mismatch",

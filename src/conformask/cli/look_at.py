@@ -14,10 +14,11 @@ from conformask.cli.output import bad_usage, facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.run_folder import read_promise
 from conformask.records.card import CalibrationCard, with_promise
-from conformask.records.loss import LossTerms, with_loss
+from conformask.records.loss import StatedLoss
 from conformask.records.record import Json, read_json
 from conformask.records.selection import Selection
 from conformask.records.sentence import rounded_share
+from conformask.records.upgrade import with_loss
 from conformask.records.words import comparison_text, judged_text
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def check(
 def _reference_text(findings: "CheckReport") -> str:
     if not findings.reference.is_noisy:
         return "known" if findings.has_truth else "unknown: only conformask mask can use them"
-    shares = "promises about shares with --distance l2 --over clean"
+    shares = "promises about shares with --loss l2 --over clean"
     if findings.reference.formula is None:
         shares += " only with --noise-model or a second repeat"
     return f"{findings.reference.text}: {shares}, about means with --guarantee expected or rcps"
@@ -216,7 +217,7 @@ def info(
         return
     held = {name: read_json(run / file) for name, file in HELD.items() if (run / file).is_file()}
     for name, upgrade in (("scorer", with_loss), ("calibration", with_promise)):
-        held |= {name: upgrade(held[name])} if name in held else {}
+        held |= {name: upgrade(held[name], run / HELD[name])} if name in held else {}
     if not held and not (run / TRAINING).is_file():
         files = ", ".join([*HELD.values(), TRAINING])
         raise MissingFileError(f"{run} is not a run folder: it contains none of {files}")
@@ -241,7 +242,7 @@ def info(
             "formula": formula,
             "void": void,
             "comparison": comparison and asdict(comparison),
-            **record,
+            **{name: _as_json(part) for name, part in record.items()},
         },
         *([sentence] if sentence else []),
         facts(rows),
@@ -253,6 +254,12 @@ def info(
     )
     if void:
         sys.exit(1)
+
+
+def _as_json(part: Mapping[str, Json]) -> dict[str, Json]:
+    """Return a part of what is shown, its loss as records keep it."""
+    loss = part.get("loss")
+    return {**part, "loss": loss.to_json()} if isinstance(loss, StatedLoss) else dict(part)
 
 
 def _rows(path: Path, keys: Iterable[str], name: str, part: Mapping[str, Json]) -> list[tuple[str, str]]:
@@ -291,12 +298,11 @@ def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
     if key == "sizes":
         return sizes_text(value) if value else "any"
     if key == "hidden":
-        return f"{rounded_share(value)} of {_terms(part['loss']).whole}"
+        return f"{rounded_share(value)} of {part['loss'].whole}"
     if key in ("mask_size", "mask_size_oracle"):
         return rounded_share(value)
     if key == "loss":
-        terms = _terms(value)
-        return f"{terms.name}: {terms.formula}"
+        return f"{value.name}: {value.formula}"
     if key == "family":
         return str(value["name"]) + ("" if value["name"] == "binary" else ": values between 0 and 1")
     if key == "promise":
@@ -308,11 +314,6 @@ def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _terms(loss: Mapping[str, Json]) -> LossTerms:
-    window = loss.get("window")
-    return LossTerms(**{**loss, "window": tuple(window) if isinstance(window, list) else window})
 
 
 def _set_terms(promise: Mapping[str, Json]) -> list[str]:

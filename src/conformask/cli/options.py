@@ -1,30 +1,25 @@
 """Options that several verbs share, each group a dataclass that returns a value of the library."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, make_dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_type_hints
 
-from cyclopts import Group, Parameter, Token, convert
+from cyclopts import Group, Parameter, Token
 
+from conformask.cli.output import converted
 from conformask.errors import InvalidArgumentError
+from conformask.losses.base import Loss
+from conformask.losses.objects import Objects, OfObjects
 from conformask.records import names
+from conformask.records.loss import LOSSES, loss_class
 
 if TYPE_CHECKING:
     from conformask.images.triplets import Triplets
-    from conformask.losses.base import Loss
     from conformask.promises.promise import Promise
-    from conformask.records.loss import LossTerms
     from conformask.records.numbers import Values
     from conformask.records.reading import NoiseModel, ReadAs, Reading
     from conformask.scores.scoring import Compute
-
-
-def converted(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Convert tokens as cyclopts does, but refuse 1.5 where a whole number is expected."""
-    if kind is int and not tokens[0].value.removeprefix("-").isdecimal():
-        raise ValueError(f"{tokens[0].value!r} is not a whole number")
-    return convert(kind, tokens)
 
 
 WHOLE_NUMBER = Parameter(converter=converted)
@@ -337,16 +332,15 @@ Promised = Annotated[PromiseOptions, Parameter(name="*", group=PROMISE)]
 MARGINAL = PromiseOptions()
 
 
-def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.json") -> "Loss | None":
+def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.json") -> Loss | None:
     """Return the loss of a run with the given weights; None without weights, so that the run decides."""
     if weights_path is None or not (run / record).is_file():
         return None
-    from conformask.losses import loss_of_terms
-    from conformask.records.loss import LossTerms, with_loss
-    from conformask.records.record import from_dict, read_json
+    from conformask.losses import with_weights
+    from conformask.records.record import read_json
+    from conformask.records.upgrade import with_loss
 
-    terms = from_dict(LossTerms, with_loss(read_json(run / record))["loss"], run / record)
-    return loss_of_terms(terms, weights_path=weights_path)
+    return with_weights(with_loss(read_json(run / record), run / record)["loss"], weights_path)
 
 
 @dataclass(frozen=True)
@@ -379,15 +373,20 @@ Devices = Annotated[ComputeOptions, Parameter(name="*", group=DEVICES)]
 DEFAULT_DEVICES = ComputeOptions()
 
 
-RECORDED_AS: Mapping[str, names.Over] = {"window": "local", "masked_window": "window"}
-"""Aggregates that are called otherwise in records, of 0.2 and now."""
+KINDS: Mapping[str, type[Loss]] = {name: cast("type[Loss]", loss_class(name)) for name in LOSSES}
+"""The classes of all losses by name."""
+if TYPE_CHECKING:
+    OverName = str
+else:
+    OverName = Literal[(*(name for name, kind in KINDS.items() if kind.aggregate), *get_args(OfObjects))]
+OVER_TEXT = "; ".join(f"{kind.aggregate} ({name})" for name, kind in KINDS.items() if kind.aggregate)
 
 
 @dataclass(frozen=True)
-class LossOptions:
-    """The loss that a promise is about."""
+class LossChoice:
+    """The loss that a promise is about; its numbers are the options of `LossOptions`."""
 
-    distance: Annotated[
+    loss: Annotated[
         str | None,
         Parameter(
             help=f"The distance or error map of the promise: {', '.join(names.DISTANCES)}, or another "
@@ -396,107 +395,82 @@ class LossOptions:
         ),
     ] = None
     over: Annotated[
-        Literal[names.Over, "masked_window"] | None,
+        OverName | None,
         Parameter(
-            help="How an error map becomes one number: its mean over the image; its largest mean in a "
-            "window around a shown pixel (local; window means the same); the share of shown pixels around "
-            "which that mean is above the tolerance (local_share); its mean over the shown pixels (trusted); "
-            "the share of the wrong pixels that is shown (missed), or of the shown pixels that is wrong; its "
-            "largest mean in a window in which hidden pixels count as right (masked_window); where DATA has "
-            "noisy repeats/NAME_1 and NAME_2 in the place of y/, or NAME_1 and --noise-model, the mean of l2 "
-            "to the clean image (clean), or its largest mean in a window around a shown pixel (clean_local). "
-            "With --objects: the share of the objects shown that is wrong, if not given; of the wrong ones "
-            "that is shown (missed); whether any is (any)."
-        ),
-    ] = None
-    window: Annotated[
-        str | None,
-        Parameter(
-            help="The side of the window of --over local and others, in pixels, or in units, such as 5mm, if "
-            "images have a spacing: the next odd number of pixels."
-        ),
-    ] = None
-    tolerance: Annotated[
-        str | None,
-        Parameter(
-            help="For --over local_share, missed and wrong: the error above which a pixel counts as wrong: a "
-            "number, 10% of the range, or with --units such as 0.5m."
-        ),
-    ] = None
-    allowance: Annotated[
-        names.Allowance | None,
-        Parameter(
-            help="For --over clean and clean_local: how the allowance for noise is computed, exact (for "
-            "images or windows of 200 x 200 pixels and more) or by the central limit theorem; clt if not "
-            "given."
-        ),
-    ] = None
-    reach: Annotated[
-        float | None,
-        Parameter(
-            help="For --over clean and clean_local: pixels from which on noise is independent; if not given, "
-            "as two repeats of the images set aside show it."
-        ),
-    ] = None
-    iou: Annotated[
-        float | None,
-        Parameter(
-            help="For --objects: the IoU with an object of y below which an object of y_hat is wrong; 0.5 if "
-            "not given."
+            help=f"How an error map becomes one number: {OVER_TEXT}. With --objects: the share "
+            "of the objects shown that is wrong, if not given; of the wrong ones that is shown (missed); "
+            "whether any is (any)."
         ),
     ] = None
     weights_path: WeightsPath = None
 
     @property
-    def is_given(self) -> bool:
-        """True if a loss is chosen."""
-        chosen = (self.distance, self.over, self.window, self.tolerance, self.allowance, self.reach, self.iou)
-        return any(choice is not None for choice in chosen)
+    def numbers(self) -> dict[str, Any]:
+        """The numbers that are given."""
+        given = {name: value for name, value in vars(self).items() if name in NUMBERS}
+        return {name: value for name, value in given.items() if value is not None}
 
     @property
-    def of_objects(self) -> "Loss":
-        """The loss of objects that is chosen."""
-        from conformask.losses.objects import Objects
+    def is_given(self) -> bool:
+        """True if a loss is chosen."""
+        return self.loss is not None or self.over is not None or bool(self.numbers)
 
-        of_pixels = ("distance", "window", "tolerance", "allowance", "reach")
-        given = [name for name in of_pixels if getattr(self, name) is not None]
+    @property
+    def of_objects(self) -> Loss:
+        """The loss of objects that is chosen."""
+        given = ["loss"] * (self.loss is not None) + [
+            name for name in self.numbers if name not in Objects.options
+        ]
         if given:
             raise InvalidArgumentError(
                 f"--{given[0]} is about pixels, and --objects counts objects: leave it out"
             )
-        default = Objects()
-        iou = default.iou if self.iou is None else self.iou
-        return Objects(cast("names.OfObjects", self.over or default.over), iou)
+        over = Objects.over if self.over is None else cast("OfObjects", self.over)
+        return Objects(over, **self.numbers)
 
-    def loss(self, default: "LossTerms", values: "Values | None") -> "Loss":
-        """Return the loss that is chosen; the distance is the default's where only the rest is given.
+    def chosen(self, default: Loss, values: "Values | None") -> Loss:
+        """Return the loss that is chosen; the error map is the default's where only the rest is given.
 
         `values` are those of the images, for a tolerance in their unit.
         """
-        from conformask.losses import loss_of_terms
-        from conformask.records.loss import LossTerms
+        from conformask.losses import loss, loss_over, with_weights
         from conformask.records.selection import tolerance_of
 
         if not self.is_given:
-            return loss_of_terms(default, weights_path=self.weights_path)
-        if self.iou is not None:
+            return default if self.weights_path is None else with_weights(default, self.weights_path)
+        of, numbers = self.loss or default.of, self.numbers
+        if "iou" in numbers:
             raise InvalidArgumentError(
                 "--iou goes with --objects of calibrate, which names labels of the objects"
             )
-        in_pixels = self.window is not None and self.window.strip().isdecimal()
-        distance = LossTerms(distance=self.distance or default.distance)
-        tolerance = None if self.tolerance is None else tolerance_of(self.tolerance, distance, values)
-        terms = LossTerms(
-            distance=distance.distance,
-            over=RECORDED_AS.get(self.over or "", cast("names.Over | None", self.over)),
-            window=int(self.window) if in_pixels and self.window is not None else None,
-            length=None if in_pixels else self.window,
-            tolerance=tolerance,
-            allowance=self.allowance,
-            reach=self.reach,
-        )
-        return loss_of_terms(terms, weights_path=self.weights_path)
+        if "tolerance" in numbers:
+            numbers["tolerance"] = tolerance_of(numbers["tolerance"], loss(of), values)
+        return loss_over(of, self.over, numbers, self.weights_path)
 
 
+def _number(name: str) -> tuple[str, Any, Any]:
+    """Return the option for a number of losses, with those that take it, as a field of a dataclass."""
+    kinds = {each: kind for each, kind in KINDS.items() if name in kind.options}
+    *others, last = kinds
+    of_objects = kinds[last].of_objects
+    taken = "--objects" if of_objects else f"--over {' and '.join(filter(None, (', '.join(others), last)))}"
+    hint = get_type_hints(kinds[last].__init__)[name]
+    option = str if str in get_args(hint) else hint
+    help_text = f"For {taken}: {kinds[last].options[name].help}"
+    return name, Annotated[option | None, Parameter(help=help_text)], None
+
+
+NUMBERS = tuple(dict.fromkeys(name for kind in KINDS.values() for name in kind.options))
+"""The numbers of all losses."""
+if TYPE_CHECKING:
+    LossOptions = LossChoice
+else:
+    LossOptions = make_dataclass(
+        "LossOptions",
+        map(_number, NUMBERS),
+        bases=(LossChoice,),
+        frozen=True,
+        namespace={"__module__": __name__},
+    )
 AboutLoss = Annotated[LossOptions, Parameter(name="*", group=LOSS)]
 SAME_LOSS = LossOptions()

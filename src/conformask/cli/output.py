@@ -11,6 +11,8 @@ from shutil import get_terminal_size
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
+from cyclopts import Token, convert
+
 from conformask.background import main_process
 
 if TYPE_CHECKING:
@@ -19,6 +21,15 @@ if TYPE_CHECKING:
 
 STDOUT, STDERR = 1, 2
 """Descriptors of the standard streams, to which C libraries print."""
+
+
+def converted(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Convert tokens as cyclopts does, but refuse 1.5 where a whole number is expected."""
+    if kind is int and not tokens[0].value.removeprefix("-").isdecimal():
+        raise ValueError(f"{tokens[0].value!r} is not a whole number")
+    return convert(kind, tokens)
+
+
 _JSON_STREAM: ContextVar[TextIO | None] = ContextVar("json_stream", default=None)
 """Stream of the JSON; None where text is printed."""
 

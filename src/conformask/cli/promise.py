@@ -13,6 +13,7 @@ from conformask.background import main_process
 from conformask.cli.options import (
     AS_FILES_SAY,
     DEFAULT_DEVICES,
+    KINDS,
     LOSS,
     MARGINAL,
     PROMISE,
@@ -26,6 +27,7 @@ from conformask.cli.options import (
     NetworkName,
     ObjectsFrom,
     OtherNetwork,
+    OverName,
     Patches,
     Promised,
     Read,
@@ -37,15 +39,16 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.errors import ConformaskWarning, chosen
+from conformask.losses.objects import Objects
 from conformask.records import names
-from conformask.records.names import BOUNDED, SHARES
+from conformask.records.names import BOUNDED
 
 if TYPE_CHECKING:
     from conformask.images.triplets import Triplets
     from conformask.masker.masker import Masker
     from conformask.masker.thresholds import ThresholdChoice
     from conformask.promises.promise import Promise
-    from conformask.records.loss import LossTerms
+    from conformask.records.loss import StatedLoss
 
 BAR = 30
 """Length of the bar of a mask of size 1, in characters; less on a terminal that is too narrow for it."""
@@ -86,7 +89,7 @@ def thresholds(
 
 
 def show_choices(
-    choices: "list[ThresholdChoice]", loss: "LossTerms", stated: "Promise", step: str, *, as_json: bool
+    choices: "list[ThresholdChoice]", loss: "StatedLoss", stated: "Promise", step: str, *, as_json: bool
 ) -> None:
     """Print a table of thresholds with their masks, and the next step."""
     from conformask.records.sentence import rounded_share
@@ -106,7 +109,7 @@ def show_choices(
     drawn = table(("threshold", "pass unmasked", "hidden", ""), rows)
     drawn.columns[-1].max_width = BAR
     record = {
-        "loss": loss, "confidence": stated.confidence,
+        "loss": loss.to_json(), "confidence": stated.confidence,
         "choices": [vars(choice) for choice in choices],
     }  # fmt: skip
     show(
@@ -230,13 +233,13 @@ def calibrate(
     triplets = read.triplets(data, network, like, cues=score_from, objects=objects)
     chosen = about.of_objects if objects is not None else None
     if objects is None and about.is_given:
-        chosen = about.loss(loss_for(start, None).terms, triplets.values)
+        chosen = about.chosen(loss_for(start, None), triplets.values)
     loss = loss_for(start, chosen, triplets)
     area = patch_area(patches, triplets)
     has_curves = False
     if area is None and isinstance(start, NetworkScorer) and start.selection is not None:
         name = family_for(start, loss, chosen_family).name
-        has_curves = start.selection.of == loss.terms and name in start.selection.curves
+        has_curves = start.selection.of.is_same(loss) and name in start.selection.curves
     calibration, set_aside = (triplets.part("calibration"), None) if has_curves else triplets.set_aside()
     used_scorer = for_images(start, calibration, loss, set_aside)
     used_scorer = tiled_scorer(used_scorer, triplets.dimensions) if tiled else used_scorer
@@ -253,7 +256,7 @@ def calibrate(
         flag += "" if patches is None else f" --patches {patches}"
         flag += "" if objects is None else f" --objects {objects}"
         command = f"calibrate {named}{flag} {data} --threshold T --out {run}"
-        show_choices(choices, loss.terms, promise.promise(), f"Next: conformask {command}", as_json=json)
+        show_choices(choices, loss, promise.promise(), f"Next: conformask {command}", as_json=json)
         return
     masker = calibrate_scorer(
         used_scorer,
@@ -353,27 +356,29 @@ def plan(
     ] = None,
     promised: Promised = MARGINAL,
     n: Annotated[int | None, Parameter(help="Show only this number of calibration images.")] = None,
-    distance: Annotated[
+    loss: Annotated[
         str, Parameter(group=LOSS, help=f"For promises about a mean: the distance, {', '.join(BOUNDED)}.")
     ] = "l1",
     over: Annotated[
-        names.Over | None,
+        OverName | None,
         Parameter(group=LOSS, help="For promises about a mean: how an error map becomes one number."),
     ] = None,
     json: AsJson = False,
 ) -> None:
     """Show how many calibration images a promise needs, and the range in which coverage will lie."""
+    from conformask.losses.masked_distance import MaskedDistance
+    from conformask.losses.means import FalseOmissionRate, Mean
     from conformask.promises.promise import plan as plan_for
-    from conformask.records.loss import LossTerms
     from conformask.records.selection import threshold_in_loss, threshold_of
 
     if n is not None and n < 1:
         bad_usage(f"--n {n}: give at least 1 calibration image")
     promise = promised.promise().resolve()
-    bounded = chosen(BOUNDED, distance, "bounded distance")
-    own = promise.own_bounds and bounded.by_image and over in (None, "image")
-    bound = 1.0 if over in SHARES else bounded.upper_bound
-    about = LossTerms(distance=distance, over=over)
+    bounded, kind = chosen(BOUNDED, loss, "bounded distance"), KINDS.get(over or "image", Objects)
+    own = promise.own_bounds and bounded.by_image and kind is Mean
+    bound = 1.0 if kind.is_share else bounded.upper_bound
+    about: StatedLoss = Mean(loss) if bounded.is_map else MaskedDistance(loss)
+    about = FalseOmissionRate(loss, 0.0) if kind.is_share else about
     level = None if threshold is None else threshold_of(threshold_in_loss(threshold, about, None), None)
     planned = plan_for(promise, level, None if own else bound, n)
     record = {

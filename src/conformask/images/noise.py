@@ -2,8 +2,8 @@
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from dataclasses import dataclass
+from functools import partial, reduce
 from itertools import combinations
 from operator import add
 from typing import Any, NamedTuple
@@ -17,8 +17,6 @@ from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images import svg
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
-from conformask.losses.clean import CleanLoss
-from conformask.records.loss import LossTerms
 from conformask.records.names import Allowance
 from conformask.records.reading import NoiseModel
 from conformask.records.record import Array
@@ -735,13 +733,16 @@ def _drift_warnings(drifts: Mapping[str, Drift]) -> Iterator[str]:
             return
 
 
-SHORT = 1.2
-"""Times that the reach of noise may be longer than that of a loss by the central limit theorem."""
-
-
 def reach_shown(correlation: Correlation, allowance: Allowance) -> float:
     """Return the reach that an allowance needs for noise correlated in this way, see `CleanMean`."""
-    return correlation.range if allowance == "exact" else correlation.rounded_reach
+    if allowance != "exact":
+        return correlation.rounded_reach
+    if correlation.range > FARTHEST:
+        raise InvalidArgumentError(
+            f"pixels more than {FARTHEST} apart share noise of the repeats, so that no allowance is exact: "
+            "take allowance clt"
+        )
+    return correlation.range
 
 
 def with_reach(loss: Loss, images: Triplets) -> Loss:
@@ -750,8 +751,10 @@ def with_reach(loss: Loss, images: Triplets) -> Loss:
     A larger reach only makes masks smaller, and clean losses grow with the mask. So a promise holds if the
     reach is at least that of the noise, on whichever images it was measured.
     """
-    if not isinstance(loss, CleanLoss) or loss.reach is not None or not images.reference.is_noisy:
-        return loss
+    return loss.with_reach(partial(_reach_of, images)) if images.reference.is_noisy else loss
+
+
+def _reach_of(images: Triplets, allowance: Allowance) -> float:
     if images.reference.repeats == 1:
         raise InvalidArgumentError(
             "one repeat does not show from which distance on its noise is independent: give reach= "
@@ -760,29 +763,11 @@ def with_reach(loss: Loss, images: Triplets) -> Loss:
         )
     pairs = map(repeats_of, tracked(images, "measuring noise", len(images)))
     alike = ((b, without_drift(b, c, drift(b, c).gain)) for b, c in filter(None, pairs))
-    pooled = reduce(add, (correlation(*pair) for pair in alike))
-    _refuse_endless(pooled, loss.allowance)
-    return replace(loss, reach=reach_shown(pooled, loss.allowance))
+    return reach_shown(reduce(add, (correlation(*pair) for pair in alike)), allowance)
 
 
-def refuse_short_reach(terms: LossTerms, measures: Mapping[str, ReferenceMeasures]) -> None:
+def refuse_short_reach(loss: Loss, measures: Mapping[str, ReferenceMeasures]) -> None:
     """Refuse a loss whose reach is shorter than that of the noise of these images."""
-    pooled, allowance = pooled_correlation(measures.values()), terms.allowance
-    if pooled is None or allowance is None or terms.reach is None:
-        return
-    _refuse_endless(pooled, allowance)
-    shown = reach_shown(pooled, allowance)
-    if shown > terms.reach * (1 if allowance == "exact" else SHORT):
-        raise InvalidArgumentError(
-            f"the noise of the repeats reaches {shown:g} pixels, and reach = {terms.reach:g} allows for "
-            f"less: give reach={shown:g} (--reach {shown:g}). It may be chosen now, as it only makes masks "
-            "smaller"
-        )
-
-
-def _refuse_endless(pooled: Correlation, allowance: Allowance) -> None:
-    if allowance == "exact" and pooled.range > FARTHEST:
-        raise InvalidArgumentError(
-            f"pixels more than {FARTHEST} apart share noise of the repeats, so that no allowance is exact: "
-            "take allowance clt"
-        )
+    pooled = pooled_correlation(measures.values())
+    if pooled is not None:
+        loss.check_reach(partial(reach_shown, pooled))

@@ -1,110 +1,62 @@
-"""What a loss owes: one number per image and mask, and how its curves and critical lambdas are found."""
+"""What a loss owes: its words, one number per image and mask, and facts that choose how it is calibrated.
 
-from abc import ABC, abstractmethod
+Torch is loaded when a loss is computed, not when it is made or described.
+"""
+
+from abc import abstractmethod
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
+from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.extensions import LOSSES, Extensions
+from conformask.records.geometry import Geometry, PhysicalWindow
+from conformask.records.loss import LP, Circumstances, StatedLoss, Unbound
+from conformask.records.names import DISTANCES, Allowance
+from conformask.records.numbers import DIGITS, Values, rounded_up, written
+from conformask.records.reading import Reference
+from conformask.records.record import Array, Json
+from conformask.records.selection import tolerance_of
 
-from conformask.arithmetic import image_means
-from conformask.arrays import Array, Batch, Distance, ErrorMap, Images, PerImage
-from conformask.errors import MismatchError
-from conformask.masks.family import Family, largest_lambda
-from conformask.records.geometry import PhysicalWindow
-from conformask.records.loss import LossTerms
-from conformask.records.record import Json
+if TYPE_CHECKING:
+    from conformask.arrays import Batch, Distance, ErrorMap, Images
+    from conformask.losses.of_images import LossOfImages
 
-VALUES_A_CALL = 2**16
-"""Number of values of masked images that a loss is given at once, to fit into a CPU cache."""
-ON_ACCELERATOR = 2**7
-"""Factor on VALUES_A_CALL on an accelerator."""
-
-
-class LossOfImages(ABC):
-    """A loss on given images, for any masks; parts that need no mask are computed once.
-
-    A loss that knows its curve, its critical lambda or its best masks exactly overrides these methods.
-    """
-
-    @property
-    @abstractmethod
-    def images(self) -> Images:
-        """What the masks are compared on, (N, C, *space): as many masks fit into memory as it has values."""
-
-    @abstractmethod
-    def of(self, mask: Images) -> PerImage:
-        """Compute the loss of each image under its mask."""
-
-    @abstractmethod
-    def take(self, places: Tensor) -> "LossOfImages":
-        """Return the loss on the images at these places, which may repeat."""
-
-    def curve(
-        self, score: Images, family: Family, grid: Float[Array, "g"]
-    ) -> tuple[Float[Array, "n g"], Float[Array, "n g"]]:
-        """Compute (loss, mask size) of each image at every lambda of the grid, float64.
-
-        They are measured mask by mask, as many lambdas at once as is efficient.
-        """
-        levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
-        values = VALUES_A_CALL * (1 if score.device.type == "cpu" else ON_ACCELERATOR)
-        points = []
-        for level_chunk in torch.split(levels, max(1, values // self.images.numel()), dim=1):
-            lambdas = level_chunk.shape[1]
-            mask = family.apply(score.repeat_interleave(lambdas, dim=0), level_chunk.flatten(0, 1))
-            indices = torch.arange(len(score), device=score.device).repeat_interleave(lambdas)
-            sizes = 1 - image_means(mask, torch.float64)
-            points.append(torch.stack((_losses(self, mask, indices), sizes)).reshape(2, len(score), -1))
-        losses, sizes = torch.cat(points, dim=2).cpu().numpy()
-        return losses, sizes
-
-    def critical_lambda(self, score: Images, family: Family, threshold: float) -> Float[Tensor, "n"]:
-        """Return the largest lambda up to which each image is within the threshold, for a monotone loss.
-
-        It is found by bisection, float64; see `largest_lambda`.
-        """
-
-        def is_within(lambdas: Tensor) -> Tensor:
-            mask = family.apply(score, family.level(score, lambdas))
-            return self.of(mask).detach().double() <= threshold
-
-        return largest_lambda(is_within, len(score), score.device)
-
-    def oracle(self, threshold: float) -> Images | None:
-        """Return the smallest mask of each image within the threshold; None where none is known."""
-        return None
+    AnyMap = str | ErrorMap | Unbound
+else:
+    AnyMap = object
+CHOICES: Extensions[object] = Extensions(LOSSES, object, {name: name for name in DISTANCES})
+"""All distances, error maps and losses by name: a built-in name stays one, a package gives an object."""
 
 
-def _losses(loss: LossOfImages, masks: Tensor, indices: Tensor) -> Tensor:
-    """Compute the loss of each mask on the image at its place; open masks only once per image."""
-    # many lambdas open a mask wholly; its loss is measured once, as a perceptual distance is slow
-    is_open = masks.flatten(1).amin(dim=1) == 1
-    losses = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
-    if not bool(is_open.all()):
-        losses[~is_open] = loss.take(indices[~is_open]).of(masks[~is_open]).double()
-    if bool(is_open.any()):
-        image_indices, inverse = torch.unique(indices[is_open], return_inverse=True)
-        first_mask = torch.zeros_like(image_indices).scatter_(
-            0, inverse, torch.arange(len(inverse), device=inverse.device)
-        )
-        losses[is_open] = loss.take(image_indices).of(masks[is_open][first_mask]).double()[inverse]
-    return losses
+@dataclass(frozen=True)
+class NumberOption:
+    """A number of a loss as an option of the command line."""
+
+    help: str
+    example: str | None = None
+    """An example where the number has to be given; None where it has a default."""
 
 
-class Loss(ABC):
+class Loss(StatedLoss):
     """The quantity a promise is about: one number per image and mask, 0 for the closed mask."""
 
-    @property
-    @abstractmethod
-    def terms(self) -> LossTerms:
-        """The terms of the loss, as records keep them."""
+    monotone: bool = False
+    """True if the loss is never larger under a smaller mask: critical lambdas then need no grid."""
+    upper_bound: float | None = None
+    """The largest value on images in [0, 1], if there is one."""
+    takes_regions: ClassVar[bool] = True
+    """True if the loss can be about the region of each image alone."""
+    aggregate: ClassVar[str] = ""
+    """What becomes of an error map, as the help of --over says it; empty for losses without one."""
+    options: ClassVar[Mapping[str, "NumberOption"]] = {}
+    """The numbers of the loss that are options of the command line."""
 
     @abstractmethod
-    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> LossOfImages:
+    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":
         """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
 
-    def of_batch(self, batch: Batch, channels: int) -> LossOfImages:
+    def of_batch(self, batch: "Batch", channels: int) -> "LossOfImages":
         """Return the loss on the images of a batch, for masks with this many channels.
 
         Raises:
@@ -112,13 +64,13 @@ class Loss(ABC):
         """
         return self.on(batch.truth(), batch.y_hat, self.region_of(batch), channels)
 
-    def region_of(self, batch: Batch) -> Images | None:
+    def region_of(self, batch: "Batch") -> "Images | None":
         """Return the region that the loss is about, (N, 1, *space) in [0, 1]; None for whole images.
 
         Raises:
             MismatchError: the loss is about regions or objects, and the images have none.
         """
-        if not self.terms.region:
+        if not self.regional:
             return None
         if batch.region is None:
             raise MismatchError(
@@ -139,14 +91,43 @@ class Loss(ABC):
         """Return the loss with each length, such as 5 mm, converted to pixels by this function."""
         return self
 
+    def check_spacing(self, geometry: Geometry | None) -> None:
+        """Refuse images whose spacing makes another loss of a length that was given."""
+
+    def measured_as(self, kept: StatedLoss) -> "Loss":
+        """Return the loss with what was measured on images for the same loss, which a record kept."""
+        return self
+
+    def with_reach(self, measured: Callable[[Allowance], float]) -> "Loss":
+        """Return the loss with the reach of the noise, as it is measured for an allowance, if it has none."""
+        return self
+
+    def check_reach(self, measured: Callable[[Allowance], float]) -> None:
+        """Refuse images with noise that reaches farther than the loss allows for."""
+
     @property
-    def monotone(self) -> bool:
-        """True if the loss is never larger under a smaller mask: critical lambdas then need no grid."""
+    def allows_exactly(self) -> bool:
+        """True if the allowance for noise is exact."""
         return False
+
+    @property
+    def lit_within(self) -> str:
+        """Where noisy pixels are needed for an allowance, in words; empty for other losses."""
+        return ""
+
+    @property
+    def suits_mask_network(self) -> bool:
+        """True if the paper's mask network can be trained with the loss: it is a mean over the image."""
+        return self.over is None
 
     @property
     def relative(self) -> bool:
         """True if the loss is divided by what the mask shows: few pixels decide where little is shown."""
+        return False
+
+    @property
+    def convex(self) -> bool:
+        """True if the loss is convex in y, so that noise of y makes it larger on average."""
         return False
 
     @property
@@ -160,8 +141,8 @@ class Loss(ABC):
         return None
 
     @property
-    def upper_bound(self) -> float | None:
-        """The largest value on images in [0, 1], if there is one."""
+    def error_map(self) -> "ErrorMap | None":
+        """The error map that the loss is made of, if any."""
         return None
 
     @property
@@ -169,12 +150,27 @@ class Loss(ABC):
         """The distance or error map that the loss is made of, or the loss itself."""
         return self
 
-    def furthest(self, y_hat: Images) -> Images | None:
+    @property
+    def target_power(self) -> float:
+        """The power to which a score network raises what it learns."""
+        return self.power or 1.0
+
+    def target(self, y: "Images", y_hat: "Images", channels: int) -> "Images":
+        """Return the errors that a score network learns, for losses with an error map."""
+        from conformask.losses.distances import Lp
+        from conformask.losses.of_images import errors_for
+
+        errors = Lp(1.0) if self.target_power > 1 else self.error_map
+        assert errors is not None
+        return errors_for(errors, y, y_hat, channels)
+
+    def measures(self, mask: "Images", batch: "Batch") -> dict[str, Array]:
+        """Return what an evaluation measures of each image beside the loss, by column."""
+        return {}
+
+    def furthest(self, y_hat: "Images") -> "Images | None":
         """Return the largest error of each pixel that any truth could give, where `own_bounds`."""
         return None
-
-    errors: ErrorMap | None = None
-    """The error map that the loss is made of, if any."""
 
     @property
     def family(self) -> Mapping[str, Json] | None:
@@ -185,3 +181,212 @@ class Loss(ABC):
     def own_bounds(self) -> bool:
         """True if y_hat alone determines the largest loss of an image under a mask."""
         return False
+
+
+def stated_map(errors: AnyMap) -> AnyMap:
+    """Return the name of a built-in error map, or the object of another one."""
+    known = DISTANCES.get(errors) if isinstance(errors, str) else None
+    if isinstance(errors, Unbound) or (known is not None and known.is_map):
+        return errors
+    from conformask.losses.distances import error_map
+
+    found = error_map(errors)
+    return found.name if LP.fullmatch(found.name) else found
+
+
+@dataclass(frozen=True, init=False)
+class MapLoss(Loss):
+    """A loss of an error map under a mask, over the image or over its region."""
+
+    errors: AnyMap
+    regional: bool
+
+    def __init__(self, errors: AnyMap, *, regional: bool = False, **numbers: Any) -> None:
+        for name, value in {"errors": stated_map(errors), "regional": regional, **numbers}.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def of(self) -> str:
+        """The name of the error map."""
+        return self.errors if isinstance(self.errors, str) else self.errors.name
+
+    @property
+    def numbers(self) -> dict[str, Json]:
+        """The numbers of the loss by the names of its fields."""
+        return {name: value for name, value in vars(self).items() if name != "errors"}
+
+    def in_regions(self, regions: bool) -> Self:
+        """Return the loss over the region of each image, or over whole images."""
+        return replace(self, regional=regions)
+
+    @property
+    def error_map(self) -> "ErrorMap":
+        """The error map."""
+        from conformask.losses.distances import error_map
+
+        return error_map(self.errors)
+
+    @property
+    def part(self) -> "ErrorMap":
+        """The error map."""
+        return self.error_map
+
+    @property
+    def upper_bound(self) -> float | None:  # type: ignore[override]  # losses may set it
+        """The largest value of the error map, if it has one."""
+        return self.error_map.upper_bound
+
+    @property
+    def power(self) -> float | None:
+        """The exponent p where the error of a pixel is |y - y_hat|^p; None for other error maps."""
+        power = LP.fullmatch(self.of)
+        return None if power is None else float(power[1])
+
+    @property
+    def inside(self) -> str:
+        """What stands in the brackets of the name: the error map, and numbers."""
+        return self.of
+
+    @property
+    def name(self) -> str:
+        """The loss as written in a formula: trusted(l1), local(l1, 9 px), missed(l1 > 0.1)."""
+        return f"{self.over}({self.inside}){self.where}"
+
+    @property
+    def formula(self) -> str:
+        """The loss as a formula of the mask m and the error e of each pixel, with what its letters mean."""
+        formula, *letters = self.formula_and_letters
+        error = f"e = |y − ŷ|{self.raised_to}" if self.power else f"e = {self.of_label} at the pixel"
+        return f"{formula}, with {', '.join((error, *letters))}"
+
+    @property
+    @abstractmethod
+    def formula_and_letters(self) -> tuple[str, ...]:
+        """The formula, and what each of its letters means but m and e."""
+
+    @property
+    def raised_to(self) -> str:
+        """The power of the error in a formula, and that of the mask in the mean of the paper."""
+        return "" if self.power in (None, 1) else f"^{self.of[1:]}"
+
+    def raised(self, error: str) -> str:
+        """Return a mean of the errors of pixels, each to the exponent, in words; `error` is their root."""
+        exponent = self.power or 1.0
+        return {1.0: error, 2.0: f"the square of {error}"}.get(exponent, f"{error} to the power {exponent:g}")
+
+    def mean_text(self, mean: float, values: Values | None) -> str:
+        """Return a mean over images in words, as its limit is in the sentence."""
+        limit = self.limit(mean, values)
+        return limit if self.is_share else self.raised(limit)
+
+    def error_text(self, error: float, values: Values | None, digits: int = DIGITS) -> str:
+        """Return an error of pixels in words, in percent of the range where it is one of the images."""
+        if self.power is None:
+            label = self.of_label.replace("−", "-")  # not all files can hold a minus sign
+            name = f"the {label}" if label.endswith(" map") else f"the map {label}"
+            return f"{written(rounded_up(error, digits))} in {name}"
+        share = error ** (1 / self.power)
+        text = f"{written(rounded_up(100 * share, digits))} % of the range"
+        in_values = None if values is None else values.text(share, digits)
+        return text if in_values is None else f"{text} ({in_values})"
+
+    def truth_in_words(self, reference: Reference) -> tuple[str, str]:
+        """Return what a noisy reference is taken for, and by which theorem; both are empty for a truth."""
+        return ("the noisy reference", "") if reference.is_noisy else ("", "")
+
+    def phrases(self, threshold: float, about: Circumstances) -> tuple[str, str]:
+        """Return the event that an image meets the threshold, and the limit of a mean, in words."""
+        return self.said(ErrorWords(self, self.limit(threshold, about.values), about))
+
+    @abstractmethod
+    def said(self, words: "ErrorWords") -> tuple[str, str]:
+        """Return the event and the limit of a mean, from words that all losses of error maps share."""
+
+
+@dataclass(frozen=True)
+class ErrorWords:
+    """Words that the sentences about errors of pixels share."""
+
+    loss: MapLoss
+    threshold: str
+    """The threshold as written."""
+    about: Circumstances
+
+    @property
+    def limit(self) -> str:
+        """The limit of a mean over images."""
+        return self.loss.raised(self.threshold)
+
+    @property
+    def error(self) -> str:
+        """The error of a pixel that is averaged."""
+        p = self.loss.power or 1.0
+        return {1.0: "error", 2.0: "squared error"}.get(p, f"error to the power {p:g}")
+
+    @property
+    def root(self) -> str:
+        """The kind of mean whose limit the threshold is; empty for a plain one."""
+        p = self.loss.power or 1.0
+        return {1.0: "", 2.0: "as a root mean square"}.get(p, f"as a power mean of exponent {p:g}")
+
+    @property
+    def average(self) -> str:
+        """The end of "is off by at most 5 %"."""
+        return f", {self.root}" if self.root else " on average"
+
+    @property
+    def averaged(self) -> str:
+        """The beginning of "averaged over the whole image"."""
+        return self.root or "averaged"
+
+    @property
+    def off(self) -> str:
+        """The end of "is off by at most 5 %" that names a noisy reference."""
+        truth, _ = self.loss.truth_in_words(self.about.reference)
+        return f" from {truth}" if truth else ""
+
+    @property
+    def against(self) -> str:
+        """The end of "the error of what stays visible" that names a noisy reference."""
+        truth, _ = self.loss.truth_in_words(self.about.reference)
+        return f" against {truth}" if truth else ""
+
+    @property
+    def by_bound(self) -> str:
+        """The theorem by which the clean image is meant."""
+        return self.loss.truth_in_words(self.about.reference)[1]
+
+    @property
+    def by_mask(self) -> str:
+        """What grey masks add to a share of pixels."""
+        return ", weighted by the mask," * self.about.is_grey
+
+    def as_zero(self, error: str = "error", outside: str = "hidden pixels") -> str:
+        """Return what a sentence in which hidden pixels count as right says of them."""
+        as_grey = f"each {error} is multiplied by the mask: " * self.about.is_grey
+        return f"({as_grey}{outside} count as no error)"
+
+    def wrong(self, tolerance: float, digits: int = DIGITS) -> str:
+        """Return what a wrong pixel is."""
+        return f"off by more than {self.loss.error_text(tolerance, self.about.values, digits)}"
+
+
+NOTHING = "(0 where none is shown)"
+"""What the limit of a mean says of images without a pixel shown."""
+EXACTLY = 6
+"""Digits of a tolerance that must not be rounded up, since a larger one would not be a weaker promise."""
+
+
+TOLERANCE = NumberOption(
+    "the error above which a pixel counts as wrong: a number, 10% of the range, or with --units such as "
+    "0.5m.",
+    "0.1",
+)
+
+
+def checked_tolerance(tolerance: float | str, loss: StatedLoss) -> float:
+    """Return the error above which a pixel is wrong, given as a number, or such as "5%" of the range."""
+    checked = tolerance_of(tolerance, loss, None)
+    if not checked >= 0:
+        raise InvalidArgumentError(f"tolerance = {checked:g}: must be an error of at least 0")
+    return checked

@@ -7,55 +7,39 @@ under every mask, and no noise floor. It is computed as ((b + c) / 2 - y_hat)^2 
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import product
-from typing import Any, NamedTuple, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
-import numpy as np
-import torch
-from jaxtyping import Float
-from scipy.special import stdtrit
-from torch import Tensor
-
-from conformask.arithmetic import per_image, window_index
-from conformask.arrays import Batch, Images, PerImage
 from conformask.errors import InvalidArgumentError, chosen
-from conformask.losses.base import LossOfImages
-from conformask.losses.distances import Lp
-from conformask.losses.maps import AnyMap, MapLoss, Sums, errors_for, with_channels, within
-from conformask.losses.means import weighted
-from conformask.losses.window import LargestShown, LocalLoss, local_means, window_sums
-from conformask.masks.families import Binary
-from conformask.masks.family import Family, sizes_of
+from conformask.losses.base import AnyMap, ErrorWords, MapLoss, NumberOption
+from conformask.losses.means import said_of_images
+from conformask.losses.window import WINDOW, LocalLoss, said_of_windows
+from conformask.records.loss import StatedLoss
 from conformask.records.names import Allowance
+from conformask.records.numbers import percent
+from conformask.records.reading import Reference
 
-LIT = 20
-"""Independent pixels with noise that an allowance by the central limit theorem needs, see `CleanMean`."""
+if TYPE_CHECKING:
+    from conformask.arrays import Batch, Images
+    from conformask.losses.of_images import LargestShown, LossOfImages
+
+SHORT = 1.2
+"""Times that the reach of noise may be longer than that of a loss by the central limit theorem."""
 FEWEST = 32
-"""Independent pixels of a window in which as many are sure to have noise, if it is normal."""
-UNKNOWN = 0.25
-"""Least loss where there are fewer: (max(y_hat, 1 - y_hat))^2 is never below it."""
-NEAR = 5
-"""Side of the window around a pixel, from which the noise of that pixel is estimated."""
+"""Independent pixels of a window in which `LIT` are sure to have noise, if it is normal."""
 
-
-class Moments(NamedTuple):
-    """What is summed over pixels, of an image under a mask or of a window: maps, or their sums."""
-
-    pixels: Tensor
-    """1 where a pixel is shown inside the region."""
-    product: Tensor
-    """q = w m^2 (b - y_hat)(c - y_hat), w the region and m the mask."""
-    square: Tensor
-    """q^2."""
-    spread: Tensor
-    """The variance of q if the noise is that of the pixels around, see `Products`."""
-    noise: Tensor
-    """w m^2 |b - c| / 2."""
-    noise_square: Tensor
-    """Its square."""
+NOISE_OPTIONS = {
+    "allowance": NumberOption(
+        "how the allowance for noise is computed, exact (for images or windows of 200 x 200 pixels and more) "
+        "or by the central limit theorem; clt if not given."
+    ),
+    "reach": NumberOption(
+        "pixels from which on noise is independent; if not given, as two repeats of the images set aside "
+        "show it."
+    ),
+}
 
 
 @dataclass(frozen=True, init=False)
@@ -63,18 +47,25 @@ class CleanLoss(MapLoss):
     """A loss of the squared error less the noise of the reference, with an allowance for that noise."""
 
     allowance: Allowance
+    """How the allowance is computed: exact, or clt for the central limit theorem."""
     eta: float
+    """The share of images for which the allowance may be too small."""
     reach: float | None
-    """None before it is measured on images, see `CleanMean`."""
+    """The number of pixels along each axis from which on noise is independent, see `CleanMean`.
+
+    None before it is measured on images.
+    """
+    subtracts_noise = True
+    upper_bound = None
 
     def __init__(
         self, errors: AnyMap, *, allowance: Allowance, eta: float, reach: float | None, **numbers: Any
     ) -> None:
         reach = None if reach is None else float(reach)
         super().__init__(errors, **numbers, allowance=allowance, eta=eta, reach=reach)
-        if not (isinstance(self.errors, Lp) and self.errors.p == 2):
+        if self.power != 2:
             raise InvalidArgumentError(
-                f"the products of two repeats give the squared error, l2, and not {self.errors.name!r}"
+                f"the products of two repeats give the squared error, l2, and not {self.of!r}"
             )
         chosen({name: name for name in get_args(Allowance)}, allowance, "allowance")
         if not 0 < eta < 0.1:
@@ -83,92 +74,121 @@ class CleanLoss(MapLoss):
             whole = "whole " if allowance == "exact" else ""
             raise InvalidArgumentError(f"reach = {reach:g}: must be a {whole}number of pixels of at least 1")
 
-    @property
-    def _numbers(self) -> dict[str, Any]:
-        numbers = {"allowance": self.allowance, "eta": self.eta, "reach": self.reach}
-        return {**super()._numbers, **numbers}
-
-    @property
-    def upper_bound(self) -> float | None:
-        """None: the allowance has no bound of its own."""
-        return None
-
     @abstractmethod
     def on(
-        self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images | None = None
-    ) -> LossOfImages:
+        self,
+        y: "Images",
+        y_hat: "Images",
+        region: "Images | None",
+        channels: int,
+        noise: "Images | None" = None,
+    ) -> "LossOfImages":
         """Return the loss on the mean y of two repeats; `noise` is the square of half their difference.
 
         Without noise, y is the clean image itself, and nothing is allowed for.
         """
 
-    def of_batch(self, batch: Batch, channels: int) -> LossOfImages:
+    def of_batch(self, batch: "Batch", channels: int) -> "LossOfImages":
         """Return the loss on the images of a batch, with the noise of their repeats."""
         return self.on(batch.truth(), batch.y_hat, self.region_of(batch), channels, batch.noise)
+
+    def measured_as(self, kept: StatedLoss) -> Self:
+        """Return the loss with the reach that was measured for the same loss, which a record kept."""
+        if not isinstance(kept, CleanLoss) or not replace(kept, reach=self.reach).is_same(self):
+            return self
+        return replace(self, reach=self.reach or kept.reach)
+
+    def with_reach(self, measured: Callable[[Allowance], float]) -> Self:
+        """Return the loss with the reach of the noise, as it is measured for an allowance, if it has none."""
+        return self if self.reach is not None else replace(self, reach=measured(self.allowance))
+
+    def check_reach(self, measured: Callable[[Allowance], float]) -> None:
+        """Refuse images with noise that reaches farther than the loss allows for."""
+        if self.reach is None:
+            return
+        shown = measured(self.allowance)
+        if shown > self.reach * (1 if self.allows_exactly else SHORT):
+            raise InvalidArgumentError(
+                f"the noise of the repeats reaches {shown:g} pixels, and reach = {self.reach:g} allows for "
+                f"less: give reach={shown:g} (--reach {shown:g}). It may be chosen now, as it only makes "
+                "masks smaller"
+            )
+
+    @property
+    def allows_exactly(self) -> bool:
+        """True if the allowance for noise is exact."""
+        return self.allowance == "exact"
+
+    @property
+    def lit_within(self) -> str:
+        """Where noisy pixels are needed for an allowance, in words; empty if it is exact."""
+        return "an image" * (not self.allows_exactly)
 
     @property
     def in_one_grid(self) -> bool:
         """True if the allowance follows from the moments of all products."""
         return self.allowance == "clt" or self.reach == 1
 
-    def grids(self, axes: int, like: Images) -> Iterator[Images]:
-        """Yield 1 in each grid of pixels `reach` apart, 0 elsewhere; once 1 everywhere if `in_one_grid`."""
-        step = 1 if self.in_one_grid else int(self.reach or 1)
-        for starts in product(range(step), repeat=axes):
-            grid = torch.zeros_like(like)
-            grid[window_index(tuple(slice(start, None, step) for start in starts))] = 1
-            yield grid
+    @property
+    def inside(self) -> str:
+        """What stands in the brackets of the name: the error map, and numbers."""
+        return f"{super().inside}, {self.allowance}"
 
-    def allowed(self, sums: Moments, ranges: Tensor, axes: int) -> Tensor:
-        """Return the allowance for a sum of products of images with this many spatial axes.
+    @property
+    def to_clean(self) -> str:
+        """What the label of a loss to the clean image says beside the error."""
+        return "to the clean image, with an allowance for the noise of the reference"
 
-        It is infinite where there are too few of them, and 0 where there are none. `ranges` are the lengths
-        of the range that a product may have.
-        """
-        n, dependent = sums.pixels, (self.reach or 1) ** axes
-        squares = (sums.square - sums.product.square() / n).clamp(min=0) * n / (n - 1)
+    def allowance_formula(self, value: str) -> str:
+        """Return the allowance for the noise of the mean of N values as a formula."""
+        reach = f"{self.reach or 1:g}"
+        axes, freedom = ("", "N") if reach == "1" else (f" {reach}^d", f"N / {reach}^d")
+        eta, variance = f"{self.eta:g}", f"V the variance of {value}"
         if self.allowance == "clt":
-            freedom = (n / dependent - 1).clamp(min=0)
-            student = torch.from_numpy(stdtrit(freedom.cpu().numpy(), 1 - self.eta)).to(n.device)
-            allowed = student * torch.sqrt(torch.maximum(squares, sums.spread) * dependent)
-            lit = sums.noise.square() / sums.noise_square
-            enough = lit >= LIT * dependent
-        else:
-            log = math.log(2 * dependent / self.eta)
-            allowed = torch.sqrt(2 * squares * log) + 7 * ranges * log * n / (3 * (n - 1))
-            enough = n > 1
-        return allowed.where(enough, math.inf).where(n > 0, 0.0)
-
-    def products(
-        self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images
-    ) -> "Products":
-        """Return the products of the errors of two repeats, and what their allowance is computed from."""
-        if self.reach is None:
-            raise InvalidArgumentError(
-                "the reach of the noise of repeats is not known: give reach= (--reach), as `conformask "
-                "check` measures it"
+            return (
+                f"= z sqrt(V{axes} / N), z the quantile at 1 − {eta} of Student's law with {freedom} − 1 "
+                f"degrees of freedom, {variance}, or that by the noise of the pixels around if it is larger"
             )
-        errors = self.errors.error_map(y, y_hat).float()
-        inside = (within(region, errors[:, :1]) > 0).float()
+        span = "R = max_j max(ŷ_j, 1 − ŷ_j)² + max_j ŷ_j (1 − ŷ_j)"
+        if self.reach == 1:
+            return f"= sqrt(2 V l / N) + 7 R l / (3 N − 3), {variance}, l = ln(2 / {eta}), {span}"
+        return (
+            f"the mean over the k = {reach}^d grids of pixels {reach} apart of sqrt(2 V l / N) + "
+            f"7 R l / (3 N − 3), N the pixels of a grid, {variance}, l = ln(2 k / {eta}), {span}"
+        )
 
-        def near(values: Tensor) -> Tensor:
-            """Average over the other pixels of the window around each."""
-            summed, others = (
-                window_sums(inside * each, (NEAR,) * (errors.ndim - 2)) - inside * each
-                for each in (values, torch.ones_like(inside))
-            )
-            return summed / others.clamp(min=1)
+    @property
+    def images_left_out(self) -> str:  # type: ignore[override]  # an attribute of other losses
+        """The share of images for which the allowance may be too small, in words."""
+        return f"{'about' if self.allowance == 'clt' else 'at most'} {percent(self.eta)}"
 
-        variance = near(noise).clamp(min=0)
-        of_noise = (near(noise.square()) - variance.square()).clamp(min=0)
-        spread = 4 * errors * variance - (2 * variance.square() - of_noise).clamp(min=0)
-        spread = with_channels(spread.float(), channels)
-        spread = spread / errors.shape[1] if channels == 1 else spread
-        noise = with_channels(noise, channels)
-        products = with_channels(errors, channels) - noise
-        noise, weights = noise.clamp(min=0).sqrt(), within(region, products)
-        ranges, most = ranges_of(y_hat, channels), largest_squares(y_hat, channels)
-        return Products(products, spread, noise, weights, ranges, most, self)
+    def truth_in_words(self, reference: Reference) -> tuple[str, str]:
+        """Return what a noisy reference is taken for, and by which theorem; both are empty for a truth."""
+        if not reference.is_noisy:
+            return "", ""
+        bound = "the central limit theorem for about" if self.allowance == "clt" else "an exact bound for"
+        share = f"{100 * self.eta:.4g} %"
+        return "the clean image behind the noise", f", by {bound} all but {share} of images"
+
+    @property
+    def caveat(self) -> str:
+        """What is known of the clean image, and what the noise has to be like."""
+        how = f"by an exact bound, for all but {percent(self.eta)} of images"
+        if self.allowance == "clt":
+            how = f"by the central limit theorem, for about all but {percent(self.eta)} of images"
+        reach = self.reach or 1
+        apart = "" if reach == 1 else f" {reach:g} or more apart"
+        if reach != int(reach):
+            apart = f", or correlated by {reach:g}^d at most, summed over a pixel and those around"
+        return (
+            f"The clean image, which is not known, is within the threshold too, {how}; this share comes "
+            "off the confidence. It holds where the noise of the reference has mean 0 and is independent "
+            f"of the input and between pixels{apart}."
+        )
+
+
+NOISE = "y the reference and v an estimate of the variance of its noise"
+"""What a formula says of the reference."""
 
 
 @dataclass(frozen=True, init=False)
@@ -209,11 +229,16 @@ class CleanMean(CleanLoss):
 
     Examples:
         >>> import conformask as cm
-        >>> cm.CleanMean("l2").terms.name
+        >>> cm.CleanMean("l2").name
         'clean(l2, clt)'
     """
 
     over = "clean"
+    aggregate = (
+        "where DATA has noisy repeats/NAME_1 and NAME_2 in the place of y/, or NAME_1 and --noise-model, the "
+        "mean of l2 to the clean image"
+    )
+    options: ClassVar[Mapping[str, NumberOption]] = NOISE_OPTIONS
 
     def __init__(
         self,
@@ -227,99 +252,34 @@ class CleanMean(CleanLoss):
         super().__init__(errors, allowance=allowance, eta=eta, reach=reach, regional=regional)
 
     def on(
-        self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images | None = None
-    ) -> LossOfImages:
+        self,
+        y: "Images",
+        y_hat: "Images",
+        region: "Images | None",
+        channels: int,
+        noise: "Images | None" = None,
+    ) -> "LossOfImages":
         """Return the loss on images, see `CleanLoss.on`; without noise it is that of `Mean`."""
+        from conformask.losses.of_images import Sums, errors_for, products_of, weighted
+
         if noise is None:
-            return Sums(weighted(errors_for(self.errors, y, y_hat, channels), region), 2.0)
-        return self.products(y, y_hat, region, channels, noise)
-
-
-@dataclass(frozen=True)
-class Products(LossOfImages):
-    """The loss on given images, of which the products of the errors of two repeats are known."""
-
-    products: Images
-    spread: Images
-    """The variance of a product by the noise of the pixels around: the mean over channels of
-    (4 (y - y_hat)^2 v - 2 v^2 + u) / C, v the mean over the others in a window of NEAR pixels of the estimate
-    of the noise of y, u its variance but at most 2 v^2, as for two repeats with normal noise."""
-    noise: Images
-    """|b - c| / 2."""
-    weights: Images
-    """The region, with the shape of the products."""
-    ranges: PerImage
-    """Length of the interval that holds all products of each image."""
-    most: PerImage
-    """Largest max(y_hat, 1 - y_hat)^2 of each image."""
-    loss: CleanLoss
+            return Sums(weighted(errors_for(self.error_map, y, y_hat, channels), region), 2.0)
+        return products_of(self, y, y_hat, region, channels, noise)
 
     @property
-    def images(self) -> Images:
-        """The products."""
-        return self.products
+    def plain_label(self) -> str:
+        """The loss as people write it, but for the region."""
+        return f"mean {self.of_label} {self.to_clean}"
 
-    def maps(self, mask: Images) -> Moments:
-        """Return what is summed, of the images under their masks."""
-        weight = self.weights * mask.square()
-        product, noise = weight * self.products, weight * self.noise
-        spread = weight.square() * self.spread
-        return Moments((weight > 0).float(), product, product.square(), spread, noise, noise.square())
+    @property
+    def formula_and_letters(self) -> tuple[str, ...]:
+        """The formula, and what each of its letters means but m and e."""
+        shown = f"sums over the n pixels{self.where or ' of the image'}, of which N are shown"
+        return "(Σ m^2 (e − v) + N t) / n", NOISE, shown, f"t {self.allowance_formula('m^2 (e − v)')}"
 
-    def bounds(self, mask: Images, summed: Callable[[Images], Tensor]) -> Tensor:
-        """Return the means of the products, with their allowances, for each image or each window.
-
-        `summed` sums values of pixels. Where there are too few products, it is the largest squared error that
-        a clean image in [0, 1] can have.
-        """
-        axes, allowed = mask.ndim - 2, torch.zeros((), dtype=torch.float64)
-        total, weight = summed(self.maps(mask).product), summed(self.weights)
-        ranges, most = self.ranges, self.most
-        if total.ndim > 1:
-            ranges, most = per_image(ranges, total), per_image(most, total)
-        for grid in self.loss.grids(axes, mask):
-            sums = Moments(*map(summed, self.maps(mask * grid)))
-            allowed = allowed + self.loss.allowed(sums, ranges, axes)
-        return torch.where(allowed.isfinite(), (total + allowed) / weight, most)
-
-    def of(self, mask: Images) -> PerImage:
-        """Compute the loss of each image under its mask, float64; 0 where nothing is shown."""
-        shown = (self.weights * mask).flatten(1).any(dim=1)
-        return self.bounds(mask, _image_sums).where(shown, 0.0)
-
-    def of_nested(self, sums: Moments) -> Tensor:
-        """Compute the losses (N, G) of nested masks of each image, from their sums.
-
-        The clean loss only grows with the mask. So a mask that shows too few pixels for an allowance is
-        judged by the first larger one that shows enough. Only for losses `in_one_grid`.
-        """
-        allowed = self.loss.allowed(sums, self.ranges[:, None], self.products.ndim - 2)
-        most, enough = self.most[:, None], allowed.isfinite() & (sums.pixels > 0)
-        weight = _image_sums(self.weights)[:, None]
-        losses = torch.where(enough, (sums.product + allowed) / weight, most)
-        first = losses.gather(1, enough.float().argmax(dim=1, keepdim=True))
-        losses = losses.where(enough.cummax(dim=1).values | ~enough.any(dim=1, keepdim=True), first)
-        return losses.where(sums.pixels > 0, 0.0)
-
-    def take(self, places: Tensor) -> "Products":
-        """Return the loss on the images at these places."""
-        parts = ("products", "spread", "noise", "weights", "ranges", "most")
-        return replace(self, **{part: getattr(self, part)[places] for part in parts})
-
-    def curve(
-        self, score: Images, family: Family, grid: Float[np.ndarray, "g"]
-    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """Compute (loss, mask size), for binary masks from the sums of what each level shows."""
-        if not (isinstance(family, Binary) and self.loss.in_one_grid):
-            return super().curve(score, family, grid)
-        sums = family.shown_sums(score, grid)
-
-        def of_means(values: Tensor) -> Tensor:
-            """Sum the means of channels."""
-            return torch.from_numpy(sums(values.flatten(1).double().cpu().numpy()) / score.shape[1])
-
-        losses = self.of_nested(Moments(*map(of_means, self.maps(torch.ones_like(score)))))
-        return losses.numpy(), sizes_of(score, family, grid)
+    def said(self, words: ErrorWords) -> tuple[str, str]:
+        """Return the event that an image meets the threshold, and the limit of a mean over images."""
+        return said_of_images(self, words)
 
 
 @dataclass(frozen=True, init=False)
@@ -340,7 +300,7 @@ class CleanLocal(CleanLoss, LocalLoss):
 
     Args:
         errors: "l2", as for `CleanMean`.
-        side: the side of the window, as for `Local`.
+        window: the side of the window, as for `Local`.
         allowance: "clt", or "exact", which is small only for windows of 200 x 200 pixels and more.
         eta: as for `CleanMean`.
         reach: as for `CleanMean`.
@@ -350,17 +310,19 @@ class CleanLocal(CleanLoss, LocalLoss):
 
     Examples:
         >>> import conformask as cm
-        >>> cm.CleanLocal("l2", 15).terms.name
+        >>> cm.CleanLocal("l2", 15).name
         'clean_local(l2, 15 px, clt)'
     """
 
     over = "clean_local"
+    aggregate = "likewise the largest mean in a window around a shown pixel"
+    options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW, **NOISE_OPTIONS}
     monotone = True
 
     def __init__(
         self,
         errors: AnyMap = "l2",
-        side: int | str | tuple[int, ...] | None = 15,
+        window: int | str | tuple[int, ...] | None = 15,
         allowance: Allowance = "clt",
         eta: float = 0.002,
         reach: float | None = None,
@@ -368,8 +330,8 @@ class CleanLocal(CleanLoss, LocalLoss):
         regional: bool = False,
         length: str | None = None,
     ) -> None:
-        window = {"side": side, "length": length}
-        super().__init__(errors, allowance=allowance, eta=eta, reach=reach, regional=regional, **window)
+        sides = {"window": window, "length": length}
+        super().__init__(errors, allowance=allowance, eta=eta, reach=reach, regional=regional, **sides)
 
     def sides(self, dimensions: int) -> tuple[int, ...]:
         """Return the sides of the window along each axis, in pixels.
@@ -390,37 +352,48 @@ class CleanLocal(CleanLoss, LocalLoss):
         return sides
 
     def on(
-        self, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images | None = None
-    ) -> LargestShown:
+        self,
+        y: "Images",
+        y_hat: "Images",
+        region: "Images | None",
+        channels: int,
+        noise: "Images | None" = None,
+    ) -> "LargestShown":
         """Return the loss on images, see `CleanLoss.on`; without noise it is that of `Local`."""
+        from conformask.losses.of_images import (
+            LargestShown,
+            errors_for,
+            local_means,
+            products_of,
+            window_sums,
+        )
+
         sides = self.sides(y.ndim - 2)
         if noise is None:
-            return LargestShown(local_means(errors_for(self.errors, y, y_hat, channels), region, sides)[0])
-        products = self.products(y, y_hat, region, channels, noise)
+            errors = errors_for(self.error_map, y, y_hat, channels)
+            return LargestShown(local_means(errors, region, sides)[0])
+        products = products_of(self, y, y_hat, region, channels, noise)
         inside = products.weights > 0
         bounds = products.bounds(inside.float(), partial(window_sums, sides=sides))
         return LargestShown(bounds.where(inside, 0.0))
 
+    @property
+    def lit_within(self) -> str:
+        """Where noisy pixels are needed for an allowance, in words; empty if it is exact."""
+        return "the window around each pixel that is shown" * (not self.allows_exactly)
 
-def largest_squares(y_hat: Images, channels: int) -> PerImage:
-    """Return the largest squared error that a truth in [0, 1] can have in each image, float64."""
-    return _largest(torch.maximum(y_hat, 1 - y_hat).square(), channels)
+    @property
+    def plain_label(self) -> str:
+        """The loss as people write it, but for the region."""
+        return f"largest {self.around_label} a pixel that is shown, {self.to_clean}"
 
+    @property
+    def formula_and_letters(self) -> tuple[str, ...]:
+        """The formula, and what each of its letters means but m and e."""
+        around = f"p_j the mean of e − v over the N pixels of {self.around}"
+        allowed = f"t_j {self.allowance_formula('e − v')}"
+        return "max {p_j + t_j : m_j > 0}", NOISE, around, allowed, self.of_pixels
 
-def ranges_of(y_hat: Images, channels: int) -> PerImage:
-    """Return the length of the interval that holds all products of two errors of each image, float64.
-
-    For images in [0, 1] the product at a pixel lies between -y_hat (1 - y_hat) and max(y_hat, 1 - y_hat)^2.
-    The proof of the exact allowance takes one interval for all pixels: from the least of the lower ends to
-    the largest of the upper ones, at most 1.25 long.
-    """
-    return largest_squares(y_hat, channels) + _largest(y_hat * (1 - y_hat), channels)
-
-
-def _largest(values: Images, channels: int) -> PerImage:
-    return with_channels(values, channels).flatten(1).amax(dim=1).double()
-
-
-def _image_sums(values: Images) -> PerImage:
-    """Return the sum over the pixels of each image, of the means of channels."""
-    return values.double().mean(dim=1).flatten(1).sum(dim=1)
+    def said(self, words: ErrorWords) -> tuple[str, str]:
+        """Return the event that an image meets the threshold, and the limit of a mean over images."""
+        return said_of_windows(self, words)

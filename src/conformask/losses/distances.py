@@ -1,24 +1,22 @@
-"""Distances between images by name: lp, the perceptual ones, a user's own, and those of other packages."""
+"""Distances and error maps by name: lp, the perceptual ones, a user's own, and those of other packages."""
 
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor
 
-from conformask import extensions
 from conformask.arithmetic import full_precision, image_means
-from conformask.arrays import Distance, Images, PerImage
+from conformask.arrays import Distance, ErrorMap, Images, PerImage
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
-from conformask.extensions import Extensions
+from conformask.losses.base import CHOICES
 from conformask.losses.perceptual import Lpips, Ssim
-from conformask.records import names
 from conformask.records.fingerprints import name_of
+from conformask.records.loss import LP, is_built_in
 from conformask.records.names import DISTANCES
 
 
@@ -109,11 +107,6 @@ BUILT_IN: Mapping[str, Callable[[], Distance]] = {
 }
 """All distances with a fixed name; `l` with any other exponent >= 1, as in l1.5, exists as well."""
 
-CHOICES: Extensions[object] = Extensions(extensions.LOSSES, object, {name: name for name in names.DISTANCES})
-"""All distances, error maps and losses by name: a built-in name stays one, a package gives an object."""
-
-POWER = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
-
 
 def distance(
     choice: str | Distance | Callable[[Tensor, Tensor], Tensor], weights_path: str | Path | None = None
@@ -154,13 +147,8 @@ def installed(choice: Any) -> Any:
     return added
 
 
-def taken(name: str) -> bool:
-    """Return whether a built-in distance has this name."""
-    return name in BUILT_IN or POWER.fullmatch(name) is not None
-
-
 def _maker(name: str) -> Callable[[], Distance]:
-    power = POWER.fullmatch(name)
+    power = LP.fullmatch(name)
     if power and name not in BUILT_IN:
         return partial(Lp, float(power[1]))
     return chosen(BUILT_IN, name, "distance")
@@ -177,9 +165,122 @@ def _perceptual(choice: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> 
 def _own(function: Callable[[Tensor, Tensor], Tensor]) -> CustomDistance:
     """Wrap a user's callable; refuse built-in names, since a run folder keeps only the name."""
     own = CustomDistance(function)
-    if taken(own.name):
+    if is_built_in(own.name):
         raise InvalidArgumentError(
             f"your distance has the name of a built-in one, {own.name!r}, but a run folder keeps only "
             f"names: rename the function, or pass {own.name!r} for the built-in one"
         )
     return own
+
+
+@dataclass(frozen=True)
+class MapOf:
+    """A distance's own error map, whose mean over the pixels approximates the distance."""
+
+    distance: Ssim | Lpips
+    exponent = 1.0
+
+    @property
+    def name(self) -> str:
+        """The name, such as ssim_map or lpips_map."""
+        return f"{self.distance.name}_map"
+
+    @property
+    def upper_bound(self) -> float | None:
+        """The largest value of the distance, if it has one."""
+        return self.distance.upper_bound
+
+    def error_map(self, y: Images, y_hat: Images) -> Images:
+        """Return the map, >= 0; values below 0 by rounding are clipped."""
+        return self.distance.error_map(y, y_hat).clamp(min=0)
+
+
+@dataclass(frozen=True)
+class CustomErrorMap:
+    """An error map from a callable (y, y_hat) -> errors >= 0 of shape (N, 1 or C, *space).
+
+    The callable receives float32 tensors (N, C, *space) in [0, 1], where 0 and 1 are the ends of the range of
+    the images, not in their units. With `Reading(nan="outside")`, 0 stands where an image was NaN. Errors
+    outside the region do not count, but have to be finite there too: a relative error divides by, say,
+    `y.clamp(min=0.01)`.
+
+    Examples:
+        >>> import conformask as cm
+        >>> def squared(y, y_hat):
+        ...     return (y - y_hat).square()
+        >>> cm.MaskedWindow(cm.CustomErrorMap(squared, upper_bound=1.0), 9).name
+        'masked_window(squared, 9 px)'
+    """
+
+    function: Callable[[Tensor, Tensor], Tensor]
+    upper_bound: float | None = None
+    """The largest error on images in [0, 1], where there is one."""
+    exponent = 1.0
+
+    @property
+    def name(self) -> str:
+        """The callable's own name."""
+        return name_of(self.function)
+
+    def error_map(self, y: Images, y_hat: Images) -> Images:
+        """Check and return the callable's map.
+
+        Raises:
+            InvalidArgumentError: another shape than that of the images, or a value that is negative, NaN or
+                infinite.
+        """
+        with full_precision(y):
+            errors = self.function(y, y_hat)
+        shapes = [(*y.shape[:1], channels, *y.shape[2:]) for channels in (1, y.shape[1])]
+        if not isinstance(errors, Tensor) or tuple(errors.shape) not in shapes:
+            got = tuple(errors.shape) if isinstance(errors, Tensor) else type(errors).__name__
+            raise InvalidArgumentError(f"error map {self.name!r} returned {got}; expected {shapes[-1]}")
+        if not bool((torch.isfinite(errors) & (errors >= 0)).all()):
+            raise InvalidArgumentError(
+                f"error map {self.name!r} has values that are negative, NaN or infinite"
+            )
+        return errors.float()
+
+
+MAPS: Mapping[str, Callable[..., ErrorMap]] = {
+    "ssim_map": lambda: MapOf(Ssim()),
+    "lpips_map": lambda **weights: MapOf(Lpips("squeeze", **weights)),
+    "lpips_alex_map": lambda **weights: MapOf(Lpips("alex", **weights)),
+    "lpips_vgg_map": lambda **weights: MapOf(Lpips("vgg", **weights)),
+}
+"""Error maps of distances by name, in addition to lp."""
+
+
+def error_map(choice: object, weights_path: str | Path | None = None) -> ErrorMap:
+    """Return the error map with this name, or the given object."""
+    asked, choice = choice, installed(choice)
+    if is_map(choice):
+        if isinstance(choice, CustomErrorMap) and is_built_in(choice.name):
+            raise InvalidArgumentError(
+                f"your error map has the name of a built-in one, {choice.name!r}, but a run folder keeps "
+                "only names: rename the function"
+            )
+        return choice
+    if isinstance(choice, str) and choice in MAPS:
+        takes_weights = choice.removesuffix("_map") in PERCEPTUAL
+        return MAPS[choice](**({"weights_path": weights_path} if takes_weights else {}))
+    if isinstance(choice, str):
+        if not is_built_in(choice):
+            chosen(CHOICES, choice, "distance")
+        named = distance(choice, weights_path)
+        if isinstance(named, Lp):
+            return named
+    name = asked if isinstance(asked, str) else getattr(choice, "name", None) or repr(choice)
+    raise InvalidArgumentError(
+        f"{name!r} is not an error map but compares whole images: {map_instead(str(name))}"
+    )
+
+
+def is_map(choice: object) -> TypeGuard[ErrorMap]:
+    """Return whether this is an error map; an object of a distance with a map but no exponent is not."""
+    return isinstance(choice, ErrorMap) and choice.exponent is not None
+
+
+def map_instead(name: str) -> str:
+    """Return advice on the error map to use instead of a distance between whole images."""
+    return f"use {name}_map" if f"{name}_map" in MAPS else "use l1, ssim_map, lpips_map or a CustomErrorMap"

@@ -2,22 +2,27 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Self
 
-import torch
-from torch import Tensor
-
-from conformask.arithmetic import full_precision
-from conformask.arrays import Distance, Images, PerImage
 from conformask.errors import InvalidArgumentError
-from conformask.losses.base import Loss, LossOfImages
-from conformask.losses.distances import distance as distance_by_name
-from conformask.losses.distances import one_per_image
-from conformask.losses.maps import map_instead
-from conformask.records.fingerprints import name_of
-from conformask.records.loss import LossTerms
+from conformask.losses.base import Loss
+from conformask.records.loss import Circumstances
+from conformask.records.names import DISTANCES
+from conformask.records.numbers import Values, rounded_up, written
+from conformask.records.record import Json
 
-Function = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
-"""A callable (mask, y, y_hat, region) -> (N,)."""
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from conformask.arrays import Distance, Images
+    from conformask.losses.of_images import CustomLossOfImages, MaskedDistanceOfImages
+
+    Function = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
+    AnyDistance = str | Distance | Callable[[Tensor, Tensor], Tensor]
+else:
+    Function, AnyDistance = Callable, object
+MINUS = "1 − "
+"""Beginning of the labels of distances that are 1 minus a similarity."""
 
 
 @dataclass(frozen=True)
@@ -40,49 +45,30 @@ class CustomLoss(Loss):
     upper_bound: float | None = None
     regional: bool = False
 
-    def in_regions(self, regions: bool) -> "CustomLoss":
+    def in_regions(self, regions: bool) -> Self:
         """Return the loss over the region of each image, or over whole images."""
         return replace(self, regional=regions)
 
     @property
-    def name(self) -> str:
+    def of(self) -> str:
         """The callable's own name."""
+        from conformask.records.fingerprints import name_of
+
         return name_of(self.function)
 
     @property
-    def terms(self) -> LossTerms:
-        """The terms of this loss, as records keep them."""
-        return LossTerms(distance=self.name, region=self.regional)
+    def numbers(self) -> dict[str, Json]:
+        """The numbers that its record has: the code says the others."""
+        return {"regional": self.regional}
 
-    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "CustomLossOfImages":
+    def on(
+        self, y: "Images", y_hat: "Images", region: "Images | None", channels: int
+    ) -> "CustomLossOfImages":
         """Return the loss on these images, for masks with this many channels."""
-        return CustomLossOfImages(self, y, y_hat, torch.ones_like(y[:, :1]) if region is None else region)
+        from conformask.losses.of_images import CustomLossOfImages
 
-
-@dataclass(frozen=True)
-class CustomLossOfImages(LossOfImages):
-    """A user's loss on given images."""
-
-    loss: CustomLoss
-    y: Images
-    y_hat: Images
-    region: Images
-
-    @property
-    def images(self) -> Images:
-        """The outputs."""
-        return self.y_hat
-
-    def of(self, mask: Images) -> PerImage:
-        """Check and return the callable's value."""
-        with full_precision(mask):
-            value = self.loss.function(mask, self.y, self.y_hat, self.region)
-        return one_per_image(value, len(mask), f"loss {self.loss.name!r}")
-
-    def take(self, places: Tensor) -> "CustomLossOfImages":
-        """Return the loss on the images at these places."""
-        images = {name: getattr(self, name)[places] for name in ("y", "y_hat", "region")}
-        return replace(self, **images)
+        region = y.new_ones(y[:, :1].shape) if region is None else region
+        return CustomLossOfImages(self, y, y_hat, region)
 
 
 @dataclass(frozen=True, init=False)
@@ -94,72 +80,107 @@ class MaskedDistance(Loss):
 
     Examples:
         >>> import conformask as cm
-        >>> cm.MaskedDistance("ssim").terms.name
+        >>> cm.MaskedDistance("ssim").name
         'ssim'
     """
 
-    distance: Distance
-
-    def __init__(self, distance: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> None:
-        object.__setattr__(self, "distance", distance_by_name(distance))
-
+    distance: AnyDistance
     family = None
+    takes_regions = False
+
+    def __init__(self, distance: AnyDistance) -> None:
+        known = DISTANCES.get(distance) if isinstance(distance, str) else None
+        if known is None or known.is_map:
+            from conformask.losses.distances import distance as distance_from
+
+            distance = distance_from(distance)
+        object.__setattr__(self, "distance", distance)
 
     @property
-    def part(self) -> Distance:
-        """The distance."""
-        return self.distance
+    def of(self) -> str:
+        """The name of the distance."""
+        return self.distance if isinstance(self.distance, str) else self.part.name
 
-    def in_regions(self, regions: bool) -> "MaskedDistance":
+    @property
+    def numbers(self) -> dict[str, Json]:
+        """None, but that it is about whole images."""
+        return {"regional": False}
+
+    @property
+    def part(self) -> "Distance":
+        """The distance."""
+        from conformask.losses.distances import distance
+
+        return distance(self.distance)
+
+    def in_regions(self, regions: bool) -> Self:
         """Return the loss itself, over whole images.
 
         Raises:
             InvalidArgumentError: regions are asked for.
         """
         if regions:
+            from conformask.losses.distances import map_instead
+
             raise InvalidArgumentError(
-                f"distance {self.distance.name!r} compares whole images and cannot use a region: "
-                f"{map_instead(self.distance.name)}, or leave out region/"
+                f"distance {self.of!r} compares whole images and cannot use a region: "
+                f"{map_instead(self.of)}, or leave out region/"
             )
         return self
 
     @property
-    def terms(self) -> LossTerms:
-        """The terms of this loss, as records keep them."""
-        return LossTerms(distance=self.distance.name)
-
-    @property
-    def monotone(self) -> bool:
+    def monotone(self) -> bool:  # type: ignore[override]  # losses may set it
         """True if the distance is monotone."""
-        return self.distance.monotone
+        return self.part.monotone
 
     @property
-    def upper_bound(self) -> float | None:
+    def upper_bound(self) -> float | None:  # type: ignore[override]  # losses may set it
         """The largest value of the distance, if it has one."""
-        return self.distance.upper_bound
+        return self.part.upper_bound
 
-    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> "MaskedDistanceOfImages":
+    def on(
+        self, y: "Images", y_hat: "Images", region: "Images | None", channels: int
+    ) -> "MaskedDistanceOfImages":
         """Return the loss on these images; regions are ignored."""
-        return MaskedDistanceOfImages(self.distance, y, y_hat)
+        from conformask.losses.of_images import MaskedDistanceOfImages
 
-
-@dataclass(frozen=True)
-class MaskedDistanceOfImages(LossOfImages):
-    """The loss d(m*y, m*y_hat) on given images."""
-
-    distance: Distance
-    y: Images
-    y_hat: Images
+        return MaskedDistanceOfImages(self.part, y, y_hat)
 
     @property
-    def images(self) -> Images:
-        """The outputs."""
-        return self.y_hat
+    def similarity(self) -> str | None:
+        """The similarity of masked images of which the loss is 1 minus, such as SSIM; None without."""
+        return self.of_label.removeprefix(MINUS) if self.of_label.startswith(MINUS) else None
 
-    def of(self, mask: Images) -> PerImage:
-        """Compute the loss of each image under its mask."""
-        return self.distance(mask * self.y, mask * self.y_hat)
+    def limit(self, threshold: float, values: Values | None) -> str:
+        """Return the threshold in words, of a similarity the smallest that is accepted."""
+        if self.similarity:
+            return f"{self.similarity} {written(1 - rounded_up(threshold))}"
+        return super().limit(threshold, values)
 
-    def take(self, places: Tensor) -> "MaskedDistanceOfImages":
-        """Return the loss on the images at these places."""
-        return replace(self, y=self.y[places], y_hat=self.y_hat[places])
+    def phrases(self, threshold: float, about: Circumstances) -> tuple[str, str]:
+        """Return the event that an image meets the threshold, and the limit of a mean, in words."""
+        limit = self.limit(threshold, about.values)
+        equal = "both are multiplied by the mask" if about.is_grey else "hidden pixels are equal"
+        if self.similarity:
+            scale = f"(1 is equal; {equal})"
+            return (
+                f"what stays visible is at least as similar to the truth as {limit} {scale}",
+                f"the similarity of what stays visible to the truth {scale} is at least {limit}",
+            )
+        event, of_mean = super().phrases(threshold, about)
+        if self.of in DISTANCES:
+            differs = f"what stays visible differs from the truth by at most {limit}"
+            event = f"{differs} in {self.of_label} ({equal})"
+        return event, of_mean
+
+    @property
+    def caveat(self) -> str | None:
+        """What hidden pixels do to a distance between masked images."""
+        if self.of not in DISTANCES:
+            return None
+        instead = f"{self.of}_map" if f"{self.of}_map" in DISTANCES else "ssim_map"
+        return (
+            f"{self.of_label} compares the masked images, in which hidden pixels are identical: a few "
+            "hidden dots can make them similar, so the mask need not cover what is wrong. A promise about "
+            f"{instead} requires that."
+        )

@@ -2,21 +2,22 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, get_args
+from typing import TYPE_CHECKING, ClassVar, Literal, get_args
 
 import numpy as np
-import torch
 
-from conformask.arrays import Batch, Images
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
-from conformask.losses.base import Loss
-from conformask.losses.maps import Sums
-from conformask.losses.means import shown_share_of
-from conformask.losses.window import LargestShown
-from conformask.records.loss import LossTerms
-from conformask.records.names import OfObjects
+from conformask.losses.base import Loss, NumberOption
+from conformask.records.loss import Circumstances
+from conformask.records.numbers import Values
 from conformask.records.record import Array, Json
 
+if TYPE_CHECKING:
+    from conformask.arrays import Batch, Images
+    from conformask.losses.of_images import LargestShown, Sums
+
+OfObjects = Literal["any", "missed", "wrong"]
+"""What is counted of objects."""
 ROUNDING = 1e-9
 """Fraction of a pixel by which an intersection may fall short: in floats 0.07 times 100 is above 7."""
 
@@ -69,14 +70,6 @@ class LabelledObjects:
         return met
 
 
-class SumsOfObjects(Sums):
-    """Sums over one pixel of each object."""
-
-    def oracle(self, threshold: float) -> Images | None:
-        """Return None: the best masks of pixels cut an object in two."""
-        return None
-
-
 @dataclass(frozen=True)
 class Objects(Loss):
     """A loss of the objects of y_hat, each shown or hidden whole, in label images of y_hat and y.
@@ -95,13 +88,21 @@ class Objects(Loss):
 
     Examples:
         >>> import conformask as cm
-        >>> cm.Objects("missed").terms.name
+        >>> cm.Objects("missed").name
         'missed(objects, IoU < 0.5)'
     """
 
     over: OfObjects = "wrong"
     iou: float = 0.5
     upper_bound = 1.0
+    is_share = True
+    of_objects = True
+    takes_regions = False
+    options: ClassVar[Mapping[str, NumberOption]] = {
+        "iou": NumberOption(
+            "the IoU with an object of y below which an object of y_hat is wrong; 0.5 if not given."
+        )
+    }
     family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 
     def __post_init__(self) -> None:
@@ -110,12 +111,12 @@ class Objects(Loss):
             raise InvalidArgumentError(f"iou = {self.iou:g}: must be above 0 and at most 1, such as 0.5")
 
     @property
-    def terms(self) -> LossTerms:
-        """The terms of this loss, as records keep them."""
-        return LossTerms(distance="objects", over=self.over, iou=self.iou)
+    def of(self) -> str:
+        """The name under which records state losses of objects."""
+        return "objects"
 
     @property
-    def monotone(self) -> bool:
+    def monotone(self) -> bool:  # type: ignore[override]  # losses may set it
         """True unless the loss is divided by what is shown."""
         return not self.relative
 
@@ -137,16 +138,23 @@ class Objects(Loss):
             )
         return self
 
-    def on(self, y: Images, y_hat: Images, region: Images | None, channels: int) -> Sums | LargestShown:
+    def on(
+        self, y: "Images", y_hat: "Images", region: "Images | None", channels: int
+    ) -> "Sums | LargestShown":
         """Return the loss on label images of y and y_hat, (N, 1, *space), for masks of one channel."""
+        import torch
+
+        from conformask.losses.of_images import LargestShown, SumsOfObjects, shown_share_of
+
         pixels = np.stack([self._pixels(*labels) for labels in zip(_arrays(y), _arrays(y_hat), strict=True)])
         counted, wrong = torch.from_numpy(pixels)[:, :, None].to(y_hat.device).unbind(1)
         if self.over == "any":
             return LargestShown(wrong.double())
-        sums = Sums(wrong, shown=counted) if self.over == "wrong" else shown_share_of(wrong)
-        return SumsOfObjects(**vars(sums))
+        if self.over == "wrong":
+            return SumsOfObjects(wrong, shown=counted)
+        return SumsOfObjects(shown_share_of(wrong).error)
 
-    def of_batch(self, batch: Batch, channels: int) -> Sums | LargestShown:
+    def of_batch(self, batch: "Batch", channels: int) -> "Sums | LargestShown":
         """Return the loss on the labels of a batch.
 
         Raises:
@@ -156,13 +164,90 @@ class Objects(Loss):
             raise _without_labels(batch)
         return self.on(batch.y_labels, labels_of(batch), None, channels)
 
-    def region_of(self, batch: Batch) -> Images:
+    def region_of(self, batch: "Batch") -> "Images":
         """Return the weights of pixels with which objects count alike; see `object_weights`.
 
         Raises:
             MismatchError: the batch has no labels of y_hat.
         """
         return object_weights(labels_of(batch))
+
+    @property
+    def _wrong(self) -> str:
+        return f"no object of the reference meets it with an IoU of {self.iou:g} or more"
+
+    @property
+    def name(self) -> str:
+        """The loss as written in a formula: missed(objects, IoU < 0.5)."""
+        return f"{self.over}(objects, IoU < {self.iou:g})"
+
+    @property
+    def label(self) -> str:
+        """The loss as people write it."""
+        return {
+            "any": f"whether a wrong object ({self._wrong}) is shown",
+            "missed": f"share of the wrong objects ({self._wrong}) that are shown",
+            "wrong": f"share of the objects shown that are wrong ({self._wrong})",
+        }[self.over]
+
+    @property
+    def formula(self) -> str:
+        """The loss as a formula of the mask m, with what its letters mean."""
+        of_all, of_wrong = "#{j : m_j > 0}", "#{j : m_j > 0, j wrong}"
+        formula = {
+            "any": f"[{of_wrong} > 0]",
+            "missed": f"{of_wrong} / #{{j : j wrong}}",
+            "wrong": f"{of_wrong} / {of_all}",
+        }[self.over]
+        return f"{formula}, with j the objects of ŷ, j wrong where {self._wrong}; 0 / 0 is 0"
+
+    @property
+    def caveat(self) -> str:
+        """What no mask of y_hat can bring back."""
+        return "Nothing is promised about objects of the reference that the network lacks."
+
+    @property
+    def where(self) -> str:
+        """The words that say what is counted."""
+        return " of the objects"
+
+    def limit(self, threshold: float, values: Values | None) -> str:
+        """Return the threshold in words."""
+        return "a tenth" if threshold == 0.1 else super().limit(threshold, values)
+
+    def phrases(self, threshold: float, about: Circumstances) -> tuple[str, str]:
+        """Return the event that an image meets the threshold, and the limit of a mean, in words."""
+        if_wrong, limit = f"(IoU below {self.iou:g})", self.limit(threshold, about.values)
+        are = "is" if limit.startswith("a ") else "are"
+        return {
+            "any": (
+                f"no wrong object is shown {if_wrong}",
+                f"the chance that a wrong object is shown {if_wrong} is at most {limit}",
+            ),
+            "missed": (
+                f"at most {limit} of the wrong objects {are} shown {if_wrong}",
+                f"of the wrong objects {if_wrong}, the share that is shown is at most {limit}",
+            ),
+            "wrong": (
+                f"at most {limit} of the objects shown {are} wrong {if_wrong}",
+                f"the share of the objects shown that are wrong {if_wrong} is at most {limit}",
+            ),
+        }[self.over]
+
+    def measures(self, mask: "Images", batch: "Batch") -> dict[str, Array]:
+        """Return the fields of ObjectCounts of each image, (n, 6); nothing without labels of y."""
+        if batch.y_labels is None:
+            return {}
+        counts = []
+        for shown_share, own, true in zip(
+            _arrays(mask), _arrays(labels_of(batch)), _arrays(batch.y_labels), strict=True
+        ):
+            objects, truth = LabelledObjects.of(own), LabelledObjects.of(true)
+            right, shown = objects.met_by(truth, self.iou), objects.means(shown_share) > 0
+            lacking = ~truth.met_by(objects, self.iou)
+            each = (right | True, right, shown, shown & right, lacking | True, lacking)
+            counts.append([int(flags.sum()) for flags in each])
+        return {"objects": np.array(counts)}
 
     def _pixels(self, y: Array, y_hat: Array) -> Array:
         """Return 1 at one pixel of each object, and of each wrong object, (2, *space) float32.
@@ -179,18 +264,19 @@ class Objects(Loss):
         return pixels.reshape(2, *y_hat.shape)
 
 
-def labels_of(batch: Batch) -> Images:
+def labels_of(batch: "Batch") -> "Images":
     """Return the labels of y_hat of each image, (N, 1, *space)."""
     if batch.cues is None:
         raise _without_labels(batch)
     return batch.cues[:, -1:]
 
 
-def object_weights(labels: Images) -> Images:
+def object_weights(labels: "Images") -> "Images":
     """Return 1 / area at each pixel of an object, so that objects count alike, (N, 1, *space) float32.
 
     An image without objects weights all of its pixels: what is hidden of it is then defined.
     """
+    import torch
 
     def weights(image: Array) -> Array:
         objects = LabelledObjects.of(image)
@@ -199,11 +285,11 @@ def object_weights(labels: Images) -> Images:
     return torch.from_numpy(np.stack(list(map(weights, _arrays(labels))))[:, None]).to(labels)
 
 
-def _arrays(images: Images) -> Array:
+def _arrays(images: "Images") -> Array:
     return images[:, 0].detach().cpu().numpy()
 
 
-def _without_labels(batch: Batch) -> MismatchError:
+def _without_labels(batch: "Batch") -> MismatchError:
     return MismatchError(
         f"the promise is about objects, and {batch.names[0]!r} comes without labels of y_hat and y: give "
         "labels= and y_labels= (Python), or the folder of --objects (command line)"

@@ -44,7 +44,7 @@ from conformask.masker.guards import (
 )
 from conformask.masker.looks import appearance
 from conformask.masker.masker import Masker
-from conformask.masker.resolve import Choices, check_window, resolve
+from conformask.masker.resolve import Choices, resolve
 from conformask.masks.critical import ScoredBatch, calibration_data, lambda_grid, measures
 from conformask.masks.family import Family
 from conformask.promises.data import Curves
@@ -152,7 +152,7 @@ the whole image (hidden pixels count as no error).
     hidden = hidden_share(curves, rule)
     warn_if_hidden(choices.promise, losses, rule, hidden)
     if hidden < 1:
-        warn_if_closed(hidden, used.terms.whole)
+        warn_if_closed(hidden, used.whole)
     card = _card(choices, images, seen, chosen_on, curves, rule.to_json(), fingerprints)
     card = replace(card, hides=hidden_by(rule, hidden), hidden=hidden, own_grid=own_grid)
     return Masker(
@@ -191,7 +191,7 @@ def _gathered(
 
     key = (
         choices.family.settings(),
-        vars(choices.loss.terms),
+        choices.loss.to_json(),
         grid.tolist(),
         choices.threshold,
         bounded,
@@ -217,8 +217,8 @@ def _card(
     return CalibrationCard(
         threshold=choices.threshold,
         promise=replace(choices.stated, weight=None),
-        claim=promise.claim(choices.loss.terms.name, choices.threshold),
-        loss=choices.loss.terms,
+        claim=promise.claim(choices.loss.name, choices.threshold),
+        loss=choices.loss,
         family=choices.family.settings(),
         rule=rule,
         exact=choices.loss.monotone and not promise.on_grid,
@@ -271,8 +271,8 @@ def _refuse_unfit(
     Returns:
         What was read of the selection images, if any were given.
     """
-    check_window(choices.loss.terms, seen.geometry)
-    refuse_short_reach(choices.loss.terms, seen.references)
+    choices.loss.check_spacing(seen.geometry)
+    refuse_short_reach(choices.loss, seen.references)
     for fault in reference_faults(seen.references):
         raise CalibrationError(f"nothing can be promised by these repeats: {fault}")
     for text in reference_warnings(seen.references):
@@ -282,7 +282,7 @@ def _refuse_unfit(
     _refuse_used(choices.scorer, calibration, seen, chosen_on)
     refuse_batch_dependence(choices.scorer, choices.loss, choices.weigh, calibration)
     closed = [_loss_of_closed(choices.loss, seen.channels, size) for size in seen.sizes]
-    closed_masks_pass(np.array(closed), choices.threshold, choices.loss.terms.name)
+    closed_masks_pass(np.array(closed), choices.threshold, choices.loss.name)
     return chosen_on
 
 

@@ -14,7 +14,7 @@ from conformask.records.card import CalibrationCard
 from conformask.records.geometry import size_text
 from conformask.records.numbers import plural
 from conformask.records.selection import ScoreComparison
-from conformask.records.sentence import hidden_text, rounded_share, threshold_text
+from conformask.records.sentence import hidden_text, rounded_share
 from conformask.records.words import (
     EXPLORATORY_TEXT,
     all_hidden_text,
@@ -91,7 +91,7 @@ def _comparison_text(comparison: ScoreComparison | None) -> str:
 
 
 def _threshold(card: CalibrationCard) -> str:
-    return f"{card.threshold:.6g}, that is {threshold_text(card)}"
+    return f"{card.threshold:.6g}, that is {card.loss.limit(card.threshold, card.values)}"
 
 
 def _levels(card: CalibrationCard) -> str:

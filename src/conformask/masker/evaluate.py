@@ -24,14 +24,12 @@ from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import paper_distance
-from conformask.losses.base import Loss
-from conformask.losses.objects import LabelledObjects, Objects, labels_of
 from conformask.masker.arguments import facts_of, pair_of
 from conformask.masker.data_leakage import refuse_used, warn_of_copies, warn_of_learnt
 from conformask.masker.guards import warn_if_ungrouped
 from conformask.masker.masker import Masker
 from conformask.masker.release import candidates, facts_for_release, judged, usual_share
-from conformask.masker.resolve import check_window, refuse_noisy
+from conformask.masker.resolve import refuse_noisy
 from conformask.masker.validation import category_coverage, compare_with_promise
 from conformask.masks.critical import (
     ScoredBatch,
@@ -187,7 +185,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
     noise = item.batch.noise
     hidden_error, shown_error = _errors(mask, item.batch, region)
     return {
-        **_object_counts(masker.loss, mask, item.batch),
+        **masker.loss.measures(mask, item.batch),
         "name": np.array(item.batch.names),
         "loss": _array(loss_under(masker.loss, mask, item.batch)),
         "unmasked_loss": _array(unmasked_loss(masker.loss, item.batch)),
@@ -203,21 +201,6 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
         **facts_for_release(masker, item),
         "risk": risk_curves(item.score.map, item.batch.truth(), item.batch.y_hat, region),
     }
-
-
-def _object_counts(loss: Loss, masks: Images, batch: Batch) -> dict[str, Array]:
-    """Return the fields of ObjectCounts of each image, (n, 6), as "objects"; nothing for other losses."""
-    if not isinstance(loss, Objects) or batch.y_labels is None:
-        return {}
-    images = (each[:, 0].cpu().numpy() for each in (masks, labels_of(batch), batch.y_labels))
-    counts = []
-    for mask, own, true in zip(*images, strict=True):
-        objects, truth = LabelledObjects.of(own), LabelledObjects.of(true)
-        right, shown = objects.met_by(truth, loss.iou), objects.means(mask) > 0
-        lacking = ~truth.met_by(objects, loss.iou)
-        each = (right | True, right, shown, shown & right, lacking | True, lacking)
-        counts.append([int(flags.sum()) for flags in each])
-    return {"objects": np.array(counts)}
 
 
 def _errors(mask: Images, batch: Batch, region: Images | None) -> tuple[Array, Array]:
@@ -459,7 +442,7 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
     masker.card.check_shape((summary.channels, *summary.sizes[0]))
     masker.card.check_sizes(summary.sizes)
     masker.card.check_spacing(zip(summary.names, summary.geometries, strict=True))
-    check_window(masker.card.loss, summary.geometry)
+    masker.loss.check_spacing(summary.geometry)
     return summary
 
 

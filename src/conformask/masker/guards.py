@@ -17,7 +17,7 @@ from conformask.errors import CalibrationError, ConformaskWarning, InvalidArgume
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of
 from conformask.losses.base import Loss
-from conformask.losses.clean import LIT, UNKNOWN
+from conformask.losses.of_images import LIT, UNKNOWN
 from conformask.masks.critical import size_at
 from conformask.masks.families import FAMILIES
 from conformask.masks.family import Family
@@ -167,7 +167,7 @@ def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, tri
         if score.features is not None:
             found[f"a feature of the score {scorer.name!r}"] = score.features
         ones = torch.ones_like(y[:, :1])
-        found[f"the distance {loss.terms.name!r}"] = loss.on(y, y_hat, None, 1).of(ones).detach()
+        found[f"the distance {loss.name!r}"] = loss.on(y, y_hat, None, 1).of(ones).detach()
         return found if weigh is None else found | {"weight=": weigh(x, y_hat)}
 
     _compare(
@@ -387,7 +387,7 @@ def warn_if_another_hides_less(
 
 def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
     """Warn of a threshold that no image exceeds, or that only perfect images meet."""
-    name, largest = loss.terms.name, loss.upper_bound
+    name, largest = loss.name, loss.upper_bound
     if largest is not None and threshold >= largest:
         grey = (
             ""
@@ -424,13 +424,12 @@ def warn_if_closed(hidden: float, whole: str) -> None:
 def warn_if_few_pixels(loss: Loss, unmasked: Array) -> None:
     """Warn of images, by their unmasked losses, with too few noisy pixels for the central limit theorem."""
     few = int((unmasked >= UNKNOWN).sum())
-    if loss.terms.allowance == "clt" and few:
-        where = "an image" if loss.terms.window is None else "the window around each pixel that is shown"
+    if loss.lit_within and few:
         warnings.warn(
             f"{few} of the {len(unmasked)} calibration images are too small or too dark for an allowance by "
             f"the central limit theorem: it takes {LIT} independent pixels in which the repeats differ in "
-            f"{where}. Take larger images or windows, or repeats with more counts, or leave what is black "
-            "out of the region; allowance exact takes 200 x 200 pixels",
+            f"{loss.lit_within}. Take larger images or windows, or repeats with more counts, or leave what "
+            "is black out of the region; allowance exact takes 200 x 200 pixels",
             category=ConformaskWarning,
             stacklevel=4,
         )

@@ -60,7 +60,7 @@ def load(
     used = stored_loss(card.loss, loss)
     scorer = scorer or load_given(folder)
     if scorer is None:
-        same = stored_card(folder).loss == replace(card.loss, region=False)
+        same = stored_card(folder).loss.to_json() == {**card.loss.to_json(), "regional": False}
         scorer = load_scorer(folder, loss=loss if same else None, network=network)
     family = family or family_by_name(card.family)
     masker = Masker(

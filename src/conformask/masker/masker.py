@@ -119,7 +119,7 @@ def recalibrated(
         exploratory=card.exploratory or not covered,
         hides=hidden_by(rule, hidden),
         # maskers of conformask 0.2 kept the shares of images alone
-        hidden=hidden if (card.loss.region or card.loss.of_objects) == (curves.hidden is not None) else None,
+        hidden=hidden if card.loss.of_part == (curves.hidden is not None) else None,
         **sample_counts(promise, curves),
         calibrated=now(),
     )
@@ -327,7 +327,7 @@ class Masker:
     @property
     def limits_of_means(self) -> dict[str, tuple[float, float]]:
         """Limits beyond which the mean of score, x or y_hat is far outside of the calibration's, by name."""
-        return limits_of_means(self._past, of_images=not self.card.loss.region)
+        return limits_of_means(self._past, of_images=not self.card.loss.regional)
 
     @property
     def _past(self) -> Curves | None:
@@ -336,7 +336,7 @@ class Masker:
 
     def outliers(self, batch: Batch, features: Float[np.ndarray, "n f"]) -> dict[str, str]:
         """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
-        is_comparable = batch.region is not None or not self.card.loss.region
+        is_comparable = batch.region is not None or not self.card.loss.regional
         texts = outliers(self._past, appearance(batch) if is_comparable else None, features)
         return {name: text for name, text in zip(batch.names, texts, strict=True) if text}
 

@@ -303,7 +303,7 @@ def _risk(masker: Masker) -> LogLinear:
     It is a function of selection images, threshold and confidence: no calibration image has a say.
     """
     selection, confidence = masker.scorer.selection, masker.guarantee.confidence
-    if selection is not None and selection.of == masker.loss.terms and confidence is not None:
+    if selection is not None and selection.of.is_same(masker.loss) and confidence is not None:
         curves = selection.curves.get(masker.family.name)
         if curves is not None and curves.features is not None:
             critical = between_grid_points(curves.grid, curves.loss, masker.card.threshold)
@@ -370,8 +370,7 @@ def facts_for_release(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
 def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, Array]:
     batch, masks = item.batch, masker.open(item)
     masker.card.check_shape(batch.y_hat.shape[1:])
-    terms = masker.loss.terms
-    region = batch.region if terms.region else masker.loss.region_of(batch) if terms.of_objects else None
+    region = batch.region if masker.loss.regional else masker.loss.region_of(batch)
     measures = facts_for_release(masker, item) | {
         "hidden": mask_size(masks, region).cpu().numpy(),
     }

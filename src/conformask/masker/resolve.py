@@ -7,14 +7,12 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask.arrays import Weigh
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError
 from conformask.images.noise import with_reach
 from conformask.images.scan import columns_of
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.base import Loss
-from conformask.losses.clean import CleanLoss
-from conformask.losses.distances import Lp
 from conformask.masker.guards import check_sample_size, warn_if_another_hides_less, warn_if_meant_otherwise
 from conformask.masks.critical import ScoredBatch, calibration_data, start_of
 from conformask.masks.families import family as family_by_name
@@ -25,8 +23,6 @@ from conformask.promises.order import between_grid_points, refined
 from conformask.promises.promise import DEFAULTS, AnyPromise, Guarantee, Promise
 from conformask.promises.promise import promise as promise_from
 from conformask.promises.rules import fit_loss_quantile
-from conformask.records.geometry import Geometry
-from conformask.records.loss import LossTerms
 from conformask.records.names import Level
 from conformask.records.reading import Reference, check_network
 from conformask.records.record import Json
@@ -88,16 +84,16 @@ def resolve(
     """Make the choices of a calibration from the arguments of `calibrate`, which has their meaning."""
     is_quantile(threshold)
     stated, used = promise_from(promise), loss_for(scorer, loss, images)
-    threshold = threshold_in_loss(threshold, used.terms, images.values)
+    threshold = threshold_in_loss(threshold, used, images.values)
     refuse_unbounded(stated.resolve(), used)
     refuse_noisy(stated.resolve(), used, images.reference)
     used = with_reach(used, images if selection is None else selection)
-    if used.terms.of_objects and not images.has_objects:
+    if used.of_objects and not images.has_objects:
         raise InvalidArgumentError(
             "a promise about objects needs labels of the objects of each y_hat and y: labels= and y_labels= "
             "(Python), or the folder of --objects (command line)"
         )
-    if used.terms.of_objects and patches is not None:
+    if used.of_objects and patches is not None:
         raise InvalidArgumentError(
             "patches go with promises about pixels; objects are shown or hidden whole: leave patches out"
         )
@@ -121,7 +117,7 @@ def resolve(
             comparison = _compared_with_others(trained, selection, used, used_family, stated_threshold, known)
             record = replace(record, comparison=comparison)
             scorer = for_loss(replace(trained, selection=record), used)
-    elif record is not None and record.of != used.terms:
+    elif record is not None and not record.of.is_same(used):
         record = None
     scorer, record = _levelled(scorer, used, used_family, stated.resolve(), record, threshold, level)
     columns = columns_of(images) | ({} if stated.weight is None else {"weight": np.ones(len(images))})
@@ -193,7 +189,7 @@ def _made_on_selection(
     warn_if_meant_otherwise(level, loss)
     curves = None if record is None else record.curves.get(family.name)
     if curves is None and (not loss.monotone or promise.on_grid or promise.needs_selection):
-        what = f"guarantee {promise.name!r}" if loss.monotone else f"loss {loss.terms.name!r}"
+        what = f"guarantee {promise.name!r}" if loss.monotone else f"loss {loss.name!r}"
         raise InvalidArgumentError(
             f"{what} needs selection images for a grid and other choices, but none are kept for "
             f"{family.name}: pass selection="
@@ -246,7 +242,7 @@ def _grey(scorer: Scorer, used: Loss) -> str | Mapping[str, Json]:
         return used.family or scorer.family
     if binary["bounds"] == "largest":
         raise InvalidArgumentError(
-            f"{used.terms.name!r} counts every pixel with a mask above 0 as shown, and grey masks are hardly "
+            f"{used.name!r} counts every pixel with a mask above 0 as shown, and grey masks are hardly "
             "ever 0: leave out --grey (family='grey')"
         )
     if binary["bounds"] == "mean":
@@ -271,22 +267,7 @@ def loss_for(
     if images is not None:
         used = used.with_pixels(images.window).in_regions(images.has_regions)
     kept = None if scorer.selection is None else scorer.selection.of
-    if isinstance(used, CleanLoss) and kept is not None and replace(kept, reach=used.reach) == used.terms:
-        return replace(used, reach=used.reach or kept.reach)
-    return used
-
-
-def check_window(terms: LossTerms, geometry: Geometry | None) -> None:
-    """Refuse a window given as a length if the images' spacing makes another number of pixels of it."""
-    if terms.length is None:
-        return
-    sides = terms.window
-    if geometry is None or not isinstance(sides, tuple) or not geometry.spans(sides, terms.length):
-        spacing = "no spacing" if geometry is None else f"a spacing of {geometry.text}"
-        raise MismatchError(
-            f"the window of {terms.length} was {terms.window} pixels, but these images have {spacing}: give "
-            "the window again, and train or calibrate with images of this spacing"
-        )
+    return used if kept is None else used.measured_as(kept)
 
 
 def refuse_noisy(promise: Guarantee, used: Loss, reference: Reference) -> None:
@@ -298,20 +279,19 @@ def refuse_noisy(promise: Guarantee, used: Loss, reference: Reference) -> None:
     """
     if not reference.is_noisy:
         return
-    if used.terms.subtracts_noise:
+    if used.subtracts_noise:
         reference.refuse_unknown_noise()
-        if used.terms.allowance == "exact" and reference.model is not None:
+        if used.allows_exactly and reference.model is not None:
             raise InvalidArgumentError(
                 "allowance exact: a noise model is assumed, not measured, so no allowance for it is exact; "
                 "take allowance clt, or give a second repeat"
             )
         return
-    convex = used.terms.over in (None, "image", "trusted", "window") and isinstance(used.errors, Lp)
-    if not (convex and promise.statement.bounds_a_mean):
+    if not (used.convex and promise.statement.bounds_a_mean):
         needed = ", for which it takes a second repeat or a noise model (--noise-model)"
         raise InvalidArgumentError(
             f"these images have {reference.text} in the place of a truth, and a promise about "
-            f"{used.terms.name} ({promise.name}) needs one: take CleanMean('l2') (--distance l2 --over "
+            f"{used.name} ({promise.name}) needs one: take CleanMean('l2') (--loss l2 --over "
             f"clean) or CleanLocal (clean_local), the squared error without the noise"
             f"{needed if reference == Reference(1) else ''}, or promise a mean of l1 or l2, guarantee "
             "expected or rcps"
@@ -332,6 +312,6 @@ def refuse_unbounded(promise: Guarantee, used: Loss) -> None:
     if promise.statement.bounds_a_mean and used.upper_bound is None:
         raise InvalidArgumentError(
             f"the {promise.name} guarantee bounds a mean and needs a loss with an upper bound, but "
-            f"{used.terms.name!r} declares none: choose a guarantee about a share of images, such as "
+            f"{used.name!r} declares none: choose a guarantee about a share of images, such as "
             "marginal"
         )

@@ -111,7 +111,7 @@ def threshold_choices(
 def _choices_of_masker(masker: Masker, promise: AnyPromise) -> list[ThresholdChoice]:
     used, guarantee, record = masker.loss, promise_from(promise).resolve(), masker.scorer.selection
     refuse_unbounded(guarantee, used)
-    if record is not None and record.of == used.terms and masker.family.name in record.curves:
+    if record is not None and record.of.is_same(used) and masker.family.name in record.curves:
         with suppress(CalibrationError):  # too few of them
             kept = record.curves[masker.family.name]
             return _choices(kept, record.unmasked_loss, guarantee, used, "selection")

@@ -472,10 +472,10 @@ def _measurable(masker: Masker, triplets: Triplets) -> bool:
 
     Noisy references are the truth for the losses that `refuse_noisy` lets them be.
     """
-    terms = masker.card.loss
     if not (triplets.has_truth and has_theorem(masker.guarantee, masker.loss, triplets.reference)):
         return False
-    if (terms.region and not triplets.has_regions) or (terms.of_objects and not triplets.has_objects):
+    loss = masker.loss
+    if (loss.regional and not triplets.has_regions) or (loss.of_objects and not triplets.has_objects):
         return False
     zeros = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))
     try:

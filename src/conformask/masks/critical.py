@@ -11,8 +11,8 @@ from torch import Tensor
 from conformask.arithmetic import image_means, per_image
 from conformask.arrays import Batch, Distance, Images, PerImage, Score
 from conformask.errors import InvalidArgumentError
-from conformask.losses.base import Loss, LossOfImages
-from conformask.masks.families import WaterFilling
+from conformask.losses.base import Loss
+from conformask.losses.of_images import LossOfImages
 from conformask.masks.family import LARGEST, SMALLEST, Family, sizes_of
 from conformask.promises.axes import Group, Simultaneous
 from conformask.promises.data import CalibrationData, Curves
@@ -139,7 +139,7 @@ def coarse_grid(
 def _scores_of(items: Sequence[ScoredBatch], loss: Loss) -> list[Tensor]:
     """Return the scores from which a grid is made; of objects alone, as the background is always shown."""
     scores = [item.score.map for item in items]
-    if not loss.terms.of_objects:
+    if not loss.of_objects:
         return scores
     of_objects = torch.cat([score[score > 0] for score in scores])[None, None]
     if not of_objects.numel():
@@ -219,7 +219,7 @@ def measures(
         "distance": losses,
         "size": size,
     }
-    if loss.terms.region or loss.terms.of_objects:
+    if loss.of_part:
         columns["hidden"] = hidden_curves(item, family, loss, grid)
     if bounded:
         bound = bound_curves(item, family, loss, grid)
@@ -337,34 +337,12 @@ STEPS, STEP_SIZE, FIRST_MU, DOUBLING = 1000, 0.01, 2.0, 50
 Curve = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
 
-def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
-    """Return the smallest mask (in mean(1 - m)) with mean(m^p * error) <= threshold: the optimum of (P1).
-
-    error_p is |y - y_hat|^p, (N, C, H, W), averaged over channels for a one-channel mask; p the exponent.
-    At p = 1 it is binary but for the boundary. With threshold 0 everything is masked.
-    """
-    family = WaterFilling(exponent, kappa=0.0)
-    budget = torch.full((len(error_p),), threshold, dtype=torch.float64)
-    return family.apply(error_p, family.level(error_p, budget))
-
-
 def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images | None:
     """Return the smallest mask of each image within the threshold, given the truth; None where none is known.
 
     How, and whether it is exact, each loss says in its method `oracle`.
     """
     return loss.of_batch(batch, channels).oracle(threshold)
-
-
-def cheapest_mask(cost: Tensor) -> Tensor:
-    """Return the largest mask of an image with sum(m * cost) <= 0: cheapest first, the last pixel in part."""
-    ascending, order = cost.flatten().sort()
-    total = ascending.cumsum(0)
-    total_before = total - ascending
-    # a fractional knapsack: cheapest first is optimal, and at most one pixel is taken in part
-    fraction = torch.where(total_before < 0, -total_before / ascending.where(ascending > 0, 1.0), 0.0)
-    mask = torch.where(total <= 0, 1.0, fraction).clamp(0, 1)
-    return torch.empty_like(mask).scatter_(0, order, mask).float().reshape(cost.shape)
 
 
 def paper_oracle(

@@ -12,12 +12,13 @@ import numpy as np
 from conformask.errors import ConformaskWarning, MismatchError
 from conformask.promises.promise import WORDS, Promise
 from conformask.records.geometry import MOST_CHANNELS, Geometry, Size, among, covered, size_text
-from conformask.records.loss import LossTerms, with_loss
+from conformask.records.loss import StatedLoss
 from conformask.records.names import Level
 from conformask.records.numbers import UNIT, Values
 from conformask.records.reading import Caveat, Network, ReadAs, Reading, Reference, check_network
 from conformask.records.record import Json, from_dict
 from conformask.records.sentence import sentence_of
+from conformask.records.upgrade import as_hashed, with_loss
 
 KINDS = {2: "planes", 3: "volumes"}
 """Images in words, by the number of their axes beside channels."""
@@ -207,7 +208,7 @@ EVERY_CALIBRATION_IMAGE = "every calibration image"
 class Terms:
     """The terms of a promise, and the masks that keep it."""
 
-    loss: LossTerms
+    loss: StatedLoss
     threshold: float
     promise: Promise
     claim: str
@@ -322,12 +323,12 @@ class CalibrationCard(Domain, Sample, Terms):
     @classmethod
     def from_json(cls, record: Mapping[str, Json], path: Path) -> "CalibrationCard":
         """Read the content of calibration.json."""
-        return from_dict(cls, with_promise(record), path)
+        return from_dict(cls, with_promise(record, path), path)
 
     def to_json(self) -> dict[str, Json]:
         """Return the content of calibration.json."""
         promise = {name: value for name, value in vars(self.promise).items() if name != "weight"}
-        return {**vars(self), "promise": promise}
+        return {**vars(self), "loss": self.loss.to_json(), "promise": promise}
 
     @property
     def hashed(self) -> dict[str, Json]:
@@ -337,20 +338,20 @@ class CalibrationCard(Domain, Sample, Terms):
         """
         terms = self.to_json()["promise"] | {"unit": HASHED_AS.get(str(self.promise.unit), self.promise.unit)}
         promise = {HASHED_AS.get(name, name): value for name, value in terms.items()}
-        stated = {**vars(self), **vars(self.loss), **promise}
-        defaults = {field.name: field.default for field in (*fields(self), *fields(LossTerms))}
+        stated = {**vars(self), **as_hashed(self.loss), **promise}
+        defaults = {field.name: field.default for field in fields(self)}
         defaults |= {"unit": None, "share": None, "within": False}
         names = stated.keys() - {"loss", "promise", "units", *WORDS}
         return {name: stated[name] for name in names if stated[name] != defaults.get(name, MISSING)}
 
 
-def with_promise(record: Mapping[str, Json]) -> dict[str, Json]:
+def with_promise(record: Mapping[str, Json], path: Path) -> dict[str, Json]:
     """Return a record that holds promise and loss; up to conformask 0.2 it held their terms itself."""
     stored_as = {field.name: HASHED_AS.get(field.name, field.name) for field in fields(Promise)}
     terms = {name: record[stored] for name, stored in stored_as.items() if stored in record}
     if terms.get("unit") == HASHED_AS["image_of_new_group"]:
         terms["unit"] = "image_of_new_group"
-    return {"promise": terms, **with_loss(record)}
+    return {"promise": terms, **with_loss(record, path)}
 
 
 def now() -> str:

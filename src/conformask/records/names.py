@@ -23,16 +23,8 @@ VolumeMode = Literal["slices", "volume"]
 Split = Literal["file", "within", "tile"]
 Show = Literal["one", "mean", "all"]
 """What y_hat is where a network draws its outputs."""
-OfObjects = Literal["any", "missed", "wrong"]
-"""Losses of objects."""
-Over = Literal[
-    "image", "local", "local_share", "trusted", "missed", "wrong", "window", "clean", "clean_local", "any",
-]  # fmt: skip
-"""Aggregates of an error map, or of objects, under a mask."""
 Allowance = Literal["exact", "clt"]
 """How an allowance for noise is computed: by empirical Bernstein, or by the central limit theorem."""
-SHARES: tuple[Over, ...] = ("local_share", "missed", "wrong", "any")
-"""Aggregates that are shares of pixels or objects, and so at most 1."""
 
 
 @dataclass(frozen=True)

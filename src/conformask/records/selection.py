@@ -16,10 +16,10 @@ import numpy as np
 
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.promises.data import Curves
-from conformask.records.loss import LossTerms, whole_of
-from conformask.records.names import SHARES
+from conformask.records.loss import StatedLoss, whole_of
 from conformask.records.numbers import Values
-from conformask.records.record import Array, Json, from_dict, read_arrays, write_arrays
+from conformask.records.record import Array, Json, from_dict, read_arrays, to_jsonable, write_arrays
+from conformask.records.upgrade import loss_named, with_loss
 
 WHOLE, QUARTERS = "", "quarters/"
 """Beginnings of the names of arrays in selection.npz: those of curves of images, and of their quarters."""
@@ -62,7 +62,7 @@ class ScoreComparison:
 class Selection:
     """The contents of selection.npz: data on the selection images for the choices after training."""
 
-    of: LossTerms
+    of: StatedLoss
     """The loss that the record is about."""
     unmasked_loss: Array
     """Losses of the images without a mask, (n,)."""
@@ -80,7 +80,7 @@ class Selection:
 
     def save(self, folder: Path) -> None:
         """Write selection.npz."""
-        arrays = {"of": np.array(json.dumps(vars(self.of))), "distance": self.unmasked_loss}
+        arrays = {"of": np.array(json.dumps(to_jsonable(self.of.to_json()))), "distance": self.unmasked_loss}
         for prefix, of_families in ((WHOLE, self.curves), (QUARTERS, self.quarters)):
             for family, curves in of_families.items():
                 arrays |= curves.arrays(f"{prefix}{family}/")
@@ -100,11 +100,11 @@ class Selection:
             )
         curves, quarters = (_by_family(arrays, prefix) for prefix in (WHOLE, QUARTERS))
         path = folder / "selection.npz"
-        terms = _terms(str(arrays["of"]), path)
+        of = _loss(str(arrays["of"]), path)
         stored = arrays.get("comparison", arrays.get("worth"))  # worth: up to conformask 0.2
         comparison = None if stored is None else comparison_as_now(json.loads(str(stored)))
         kept = None if comparison is None else from_dict(ScoreComparison, comparison, path)
-        return cls(terms, arrays["distance"], curves, kept, arrays.get("level_features"), quarters)
+        return cls(of, arrays["distance"], curves, kept, arrays.get("level_features"), quarters)
 
 
 def _by_family(arrays: Mapping[str, Array], prefix: str) -> dict[str, Curves]:
@@ -113,11 +113,12 @@ def _by_family(arrays: Mapping[str, Array], prefix: str) -> dict[str, Curves]:
     return {family: Curves.from_arrays(arrays, f"{prefix}{family}/") for family in families}
 
 
-def _terms(stored: str, path: Path) -> LossTerms:
-    """Parse the terms of a loss from JSON, or from the name of a distance, as conformask 0.1 kept it."""
+def _loss(stored: str, path: Path) -> StatedLoss:
+    """Parse a loss from JSON, or from the name of a distance, as conformask 0.1 kept it."""
     if not stored.startswith("{"):
-        return LossTerms(distance=stored)
-    return from_dict(LossTerms, json.loads(stored), path)
+        return loss_named(stored, path)
+    loss: StatedLoss = with_loss({"loss": json.loads(stored)}, path)["loss"]
+    return loss
 
 
 def comparison_as_now(stored: Json) -> Json:
@@ -135,7 +136,7 @@ WITH_UNIT = re.compile(rf"({PLAIN.pattern})\s*([^\s\d.].*)")
 """A number and its unit, such as 5% or 0.5 m."""
 
 
-def threshold_in_loss(choice: float | str, loss: LossTerms, values: Values | None) -> float | str:
+def threshold_in_loss(choice: float | str, loss: StatedLoss, values: Values | None) -> float | str:
     """Return a threshold with a unit as a value of the loss, and others as they are.
 
     A share of pixels or objects takes 5%. An error |y - y_hat| takes 5% of the range, or 0.5m where `values`
@@ -144,7 +145,7 @@ def threshold_in_loss(choice: float | str, loss: LossTerms, values: Values | Non
     match = _with_unit(choice)
     if match is None:
         return choice
-    if loss.over not in SHARES:
+    if not loss.is_share:
         return _error_of(match, f"threshold {choice!r}", loss, values)
     if match[2] != "%":
         raise InvalidArgumentError(
@@ -153,7 +154,7 @@ def threshold_in_loss(choice: float | str, loss: LossTerms, values: Values | Non
     return positive(float(match[1]) / 100)
 
 
-def tolerance_of(choice: float | str, loss: LossTerms, values: Values | None) -> float:
+def tolerance_of(choice: float | str, loss: StatedLoss, values: Values | None) -> float:
     """Return a tolerance given as a number, its text, 5% of the range, or 0.5m in the unit of `values`."""
     if match := _with_unit(choice):
         return _error_of(match, f"tolerance {choice!r}", loss, values)
@@ -172,14 +173,14 @@ def _with_unit(choice: float | str) -> re.Match[str] | None:
     return WITH_UNIT.fullmatch(choice.strip())
 
 
-def _error_of(match: re.Match[str], what: str, loss: LossTerms, values: Values | None) -> float:
+def _error_of(match: re.Match[str], what: str, loss: StatedLoss, values: Values | None) -> float:
     number, unit = float(match[1]), match[2]
-    if loss.exponent is None:
+    if loss.power is None:
         raise InvalidArgumentError(
-            f"{what}: {loss.distance_label} is not in the values of the images: give a number without a unit"
+            f"{what}: {loss.of_label} is not in the values of the images: give a number without a unit"
         )
     if unit == "%":
-        return float((number / 100) ** loss.exponent)
+        return float((number / 100) ** loss.power)
     if values is None or values.units is None:
         raise InvalidArgumentError(
             f"{what}: the unit of the calibration images is not stated: state it, --units {unit} "
@@ -189,7 +190,7 @@ def _error_of(match: re.Match[str], what: str, loss: LossTerms, values: Values |
         raise InvalidArgumentError(
             f"{what}: the values of the images are in {values.units}: give it in {values.units}"
         )
-    return float((number / values.span) ** loss.exponent)
+    return float((number / values.span) ** loss.power)
 
 
 def positive(threshold: float) -> float:

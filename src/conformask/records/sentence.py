@@ -1,12 +1,11 @@
 """The promise of a card in one English sentence, which says exactly what is computed, and its numbers."""
 
 import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from conformask.promises.promise import Promise
-from conformask.records.names import SHARES
-from conformask.records.numbers import DIGITS, rounded_up, written
+from conformask.records.loss import Circumstances
+from conformask.records.numbers import written
 
 if TYPE_CHECKING:
     from conformask.records.card import CalibrationCard
@@ -31,13 +30,8 @@ def sentence_of(card: "CalibrationCard") -> str:
         )
     else:
         beginning += promise.unit.average
-    event, limit_of_mean = card.loss.phrases(
-        threshold_text(card),
-        tolerance_text(card),
-        axes=len(card.sizes[0]),
-        is_grey=card.is_grey,
-        reference=card.reference,
-    )
+    about = Circumstances(len(card.sizes[0]), card.is_grey, card.reference, card.values)
+    event, limit_of_mean = card.loss.phrases(card.threshold, about)
     named = card.promise.named
     text = named(beginning).format(
         share="" if share is None else OF.get(share, f"{written(100 * share)} % of"),
@@ -87,14 +81,8 @@ def worst_text(worst: "CategoryCoverage | None", of_means: "CalibrationCard | No
         return ""
     found = f"{rounded_share(worst.coverage)} of {worst.n} ({_would(worst.interval)})"
     if of_means is not None:
-        found = f"{mean_text(of_means, worst.mean_loss)} ({worst.n})"
+        found = f"{of_means.loss.mean_text(worst.mean_loss, of_means.values)} ({worst.n})"
     return f"; in the worst category, {worst.category}, {found}"
-
-
-def mean_text(card: "CalibrationCard", mean_loss: float) -> str:
-    """Return a mean loss in words, as its limit is in the sentence."""
-    loss = card.loss
-    return (str if loss.over in SHARES else loss.raised)(threshold_text(replace(card, threshold=mean_loss)))
 
 
 def hidden_text(card: "CalibrationCard", hidden: float, best: float | None = None) -> str:
@@ -102,13 +90,6 @@ def hidden_text(card: "CalibrationCard", hidden: float, best: float | None = Non
     whole, are = card.promise.named(card.loss.whole), "are" if card.loss.of_objects else "is"
     known = "" if best is None else f" (best possible: {rounded_share(best)})"
     return f"{rounded_share(hidden)} of {whole} {are} hidden{known}"
-
-
-def where_hidden(card: "CalibrationCard") -> str:
-    """Return what a hidden share of one image is a share of, after "hidden"; empty for the whole image."""
-    if card.loss.of_objects:
-        return card.promise.named(" of the objects")
-    return " in the region" if card.loss.region else ""
 
 
 def rounded_share(share: float) -> str:
@@ -122,29 +103,3 @@ def _whom(population: str | None) -> str:
     if population is None:
         return "new images"
     return population if population.startswith("new ") else f"new {population}"
-
-
-def threshold_text(card: "CalibrationCard") -> str:
-    """Return the threshold in words: a share, a similarity, or an error, in the values of the images too."""
-    if card.loss.over in SHARES:
-        is_tenth = card.loss.of_objects and card.threshold == 0.1
-        return "a tenth" if is_tenth else f"{written(rounded_up(100 * card.threshold))} %"
-    if card.loss.similarity:
-        return f"{card.loss.similarity} {written(1 - rounded_up(card.threshold))}"
-    return _error_text(card, card.threshold)
-
-
-def tolerance_text(card: "CalibrationCard") -> str:
-    """Return the tolerance in words, exactly where a larger one would not be a weaker promise."""
-    return _error_text(card, card.loss.tolerance or 0.0, 6 if card.loss.over == "missed" else DIGITS)
-
-
-def _error_text(card: "CalibrationCard", error: float, digits: int = DIGITS) -> str:
-    if card.loss.exponent is None:
-        label = card.loss.distance_label.replace("−", "-")  # not all files can hold a minus sign
-        name = f"the {label}" if label.endswith(" map") else f"the map {label}"
-        return f"{written(rounded_up(error, digits))}{f' in {name}' if card.loss.over else ''}"
-    share = error ** (1 / card.loss.exponent)
-    text = f"{written(rounded_up(100 * share, digits))} % of the range"
-    in_values = None if card.values is None else card.values.text(share, digits)
-    return text if in_values is None else f"{text} ({in_values})"

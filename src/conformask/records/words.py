@@ -11,7 +11,7 @@ from conformask.records.numbers import figure, percent, plural, share
 from conformask.records.reading import Caveat, Network
 from conformask.records.release import ReleasePower
 from conformask.records.selection import ScoreComparison
-from conformask.records.sentence import kept_text, mean_text, promised_share, rounded_share, worst_text
+from conformask.records.sentence import kept_text, promised_share, rounded_share, worst_text
 
 CLIPPED = 0.01
 """Share of clipped values, above that of the calibration images, from which a warning is given."""
@@ -39,8 +39,9 @@ def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat
     worst = worst_text(measurement.worst, card if confidence is None else None)
     each = " in each category" if worst else ""
     if confidence is None:
-        finding = f"on average over {images} the loss was {mean_text(card, measurement.mean_loss)}{worst}"
-        promise = f"at most {mean_text(card, card.threshold)}"
+        mean = card.loss.mean_text(measurement.mean_loss, card.values)
+        finding = f"on average over {images} the loss was {mean}{worst}"
+        promise = f"at most {card.loss.mean_text(card.threshold, card.values)}"
     else:
         facts = images, measurement.n, measurement.coverage, measurement.coverage_interval
         met = "met the threshold" if is_other or measurement.broken else "kept it"
@@ -291,7 +292,7 @@ def release_promise(
         left = f"P(released, {failure})"
     text = f"If this had been fixed beforehand: o{text[1:]}" if card.exploratory else text
     if card.loss.subtracts_noise and card.reference.is_noisy:
-        more = f"{'about' if card.loss.allowance == 'clt' else 'at most'} {percent(card.loss.eta or 0.0)}"
+        more = card.loss.images_left_out
         text += f" The noise of the references adds {more} of all new {unit.plural} to those that {misses}."
     sentence = promised_here(card.promise.named(text), caveat)
     is_other = caveat is not None and caveat.other

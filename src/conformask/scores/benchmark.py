@@ -126,7 +126,7 @@ class ScoreBenchmark:
             usual = family_by_name(loss.family, loss.exponent or 1.0)
         # binary masks of one score show or hide whole images; grey ones dim all pixels as much as needed, but
         # no object is shown in part
-        family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) and not loss.terms.of_objects else {}
+        family_of = {CONSTANT: usual.grey} if isinstance(usual, Binary) and not loss.of_objects else {}
         family_of |= {} if known is None else {known[0]: family}
         others = {
             name: hidden_of(each, loss, family_of.get(name, usual), threshold, counts)
@@ -162,8 +162,8 @@ class ScoreBenchmark:
             clearly_less=tuple(other for other, shares in others.items() if shares.is_clearly_less(hidden)),
             oracle=self.oracle,
             correlation=correlation(hidden.sizes, self.unmasked),
-            in_region=self.loss.terms.region,
-            of_objects=self.loss.terms.of_objects,
+            in_region=self.loss.regional,
+            of_objects=self.loss.of_objects,
         )
 
     def hidden(self, items: list[ScoredBatch]) -> HiddenShares:

@@ -266,7 +266,7 @@ def quarters_of(item: ScoredBatch, loss: Loss) -> Iterator[ScoredBatch]:
     There are none where a quarter would be too small, or where the loss is not one of the errors of pixels.
     """
     batch, sides = item.batch, [side // 2 for side in item.batch.y_hat.shape[-2:]]
-    of_pixels = loss.errors is not None and not (loss.terms.of_objects or loss.terms.subtracts_noise)
+    of_pixels = loss.error_map is not None and not loss.subtracts_noise
     if batch.y_hat.ndim < 4 or min(sides) < SIDE or not of_pixels:
         return
     x = resized(batch.x, batch.y_hat)

@@ -17,11 +17,10 @@ from conformask.errors import InvalidArgumentError, MismatchError, chosen, failu
 from conformask.losses import AnyLoss, stored_loss
 from conformask.losses.base import Loss
 from conformask.losses.distances import Lp
-from conformask.losses.maps import Sums, errors_for, with_channels
-from conformask.losses.means import wrong_pixels
+from conformask.losses.of_images import Sums, errors_for, with_channels
 from conformask.records.files import BESIDE, atomic_write, existing
 from conformask.records.geometry import Size
-from conformask.records.loss import LossTerms, with_loss
+from conformask.records.loss import StatedLoss
 from conformask.records.reading import Network, ReadAs
 from conformask.records.record import (
     Array,
@@ -36,6 +35,7 @@ from conformask.records.record import (
     write_json,
 )
 from conformask.records.selection import Selection
+from conformask.records.upgrade import as_hashed, with_loss
 from conformask.scores.given import NAME as GIVEN
 from conformask.scores.scorer import Scorer
 from conformask.scores.simple import RECIPES, SIMPLE, Simple
@@ -157,25 +157,15 @@ class ErrorNetwork(MaskNetwork):
         return START_OF_ROOT if self._of_clean else 0.0
 
     def __post_init__(self) -> None:
-        if self.fitted_for.errors is None:
+        if self.fitted_for.error_map is None:
             raise InvalidArgumentError(
                 "scorer 'error' learns an error map, such as l1 or ssim_map, but "
-                f"{self.fitted_for.terms.name!r} has none: use scorer 'mask'"
+                f"{self.fitted_for.name!r} has none: use scorer 'mask'"
             )
 
     @property
-    def _power(self) -> float:
-        """The exponent that the score is raised to: p for lp where its error is estimated, else 1."""
-        errors = self.fitted_for.errors
-        return errors.p if isinstance(errors, Lp) and not self._of_wrong_pixels else 1.0
-
-    @property
     def _of_clean(self) -> bool:
-        return self.fitted_for.terms.subtracts_noise
-
-    @property
-    def _of_wrong_pixels(self) -> bool:
-        return self.fitted_for.terms.over == "missed"
+        return self.fitted_for.subtracts_noise
 
     def loss(self, output: Images, y: Images, y_hat: Images, noise: Images | None = None) -> PerImage:
         """Compute mean (m - 1)^2 + 2 m e, which is (1 - m - e)^2 up to a constant.
@@ -190,19 +180,12 @@ class ErrorNetwork(MaskNetwork):
             variance = output.square() + ROOT**2
             return image_means(products / variance + variance.log())
         mask = straight_through_clip(1 - output)
-        expected = Sums(self._target(y, y_hat, output.shape[1])).of(mask).float()
+        expected = Sums(self.fitted_for.target(y, y_hat, output.shape[1])).of(mask).float()
         return image_means((mask - 1).square()) + 2 * expected
 
     def score(self, output: Images) -> Images:
         """Return (1 - m)^p, in (0, 1]."""
-        return to_power(super().score(output), self._power)
-
-    def _target(self, y: Images, y_hat: Images, channels: int) -> Images:
-        errors = self.fitted_for.errors
-        assert errors is not None
-        if self._of_wrong_pixels:
-            return wrong_pixels(errors, y, y_hat, channels, self.fitted_for.terms.tolerance or 0.0)
-        return errors_for(Lp(1.0) if self._power > 1 else errors, y, y_hat, channels)
+        return to_power(super().score(output), self.fitted_for.target_power)
 
 
 @dataclass(frozen=True)
@@ -213,7 +196,7 @@ class Packaged(MaskNetwork):
 
     def score(self, output: Images) -> Images:
         """Return the expected error, in (0, 1], or its power."""
-        squared = self.fitted_for.terms.subtracts_noise
+        squared = self.fitted_for.subtracts_noise
         return to_power(super().score(output), 2.0 if squared else self.fitted_for.exponent or 1.0)
 
 
@@ -288,9 +271,9 @@ HEADS: Mapping[str, Callable[[Loss], Head]] = {
 
 def head(name: str | None, loss: Loss) -> Head:
     """Return the head with this name, or the one that suits, for a loss."""
-    if name == "mask" and loss.terms.over not in (None, "image"):
+    if name == "mask" and not loss.suits_mask_network:
         raise InvalidArgumentError(
-            f"scorer 'mask' is trained with a mean over the image, but {loss.terms.name!r} is not one: "
+            f"scorer 'mask' is trained with a mean over the image, but {loss.name!r} is not one: "
             "use scorer 'error'"
         )
     return chosen(HEADS, name or suited(loss), "scorer")(loss)
@@ -298,10 +281,10 @@ def head(name: str | None, loss: Loss) -> Head:
 
 def suited(loss: Loss) -> str:
     """Return the default scorer: mask for l1 and for distances of the paper's form, else error."""
-    return "mask" if loss.terms.over is None and (loss.exponent or 1.0) == 1 else "error"
+    return "mask" if loss.of_masked_images and (loss.exponent or 1.0) == 1 else "error"
 
 
-def stored_head(name: str, stored: LossTerms, given: AnyLoss | None, code: str | None) -> Head:
+def stored_head(name: str, stored: StatedLoss, given: AnyLoss | None, code: str | None) -> Head:
     """Return the head of a run folder for the loss named by `stored`; a loss that is given must match it."""
     return FREE[name] if name in FREE else head(name, stored_loss(stored, given, code))
 
@@ -347,7 +330,7 @@ class ScorerCard(ReadAs):
     """The contents of scorer.json: inputs of the scorer, its loss, and its training images."""
 
     scorer: str
-    loss: LossTerms
+    loss: StatedLoss
     """The loss that selection.npz is about, even if the scorer is fitted for none."""
     channels: int
     x_channels: int
@@ -364,6 +347,10 @@ class ScorerCard(ReadAs):
     """A hash of the distance, where it is a user's own."""
     cue_ranges: tuple[tuple[float, float], ...] = ()
     """For each map that the network takes, the values that become 0 and 1; none where it takes none."""
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the content of scorer.json that describes the scorer."""
+        return {**vars(self), "loss": self.loss.to_json()}
 
 
 @dataclass(frozen=True)
@@ -462,7 +449,7 @@ class NetworkScorer(Scorer):
             write_arrays(folder / LOOKS, {"looks": self.perceptual_hashes})
         save_weights(self.network.state_dict(), folder / "scorer.safetensors")
         more = {"recipe": RECIPES.get(self.name), "cue_channels": self.cue_channels}
-        record = {**vars(self.card), **more, "fingerprint": self.fingerprint}
+        record = {**self.card.to_json(), **more, "fingerprint": self.fingerprint}
         write_json(folder / "scorer.json", record)
 
     @staticmethod
@@ -509,13 +496,13 @@ def stored_card(folder: Path) -> ScorerCard:
         )
     if record["schema"] == 1:  # conformask 0.1 stored the U-Net as "network"
         record["unet"] = record.pop("network", None)
-    return from_dict(ScorerCard, with_loss(record), path)
+    return from_dict(ScorerCard, with_loss(record, path), path)
 
 
 def _fingerprint(card: ScorerCard, state: Mapping[str, Tensor]) -> str:
-    loss = card.loss
-    read = [card.scorer, loss.distance, card.channels, card.x_channels, card.per_channel, card.unet]
-    read += [] if loss.over is None else [loss.over, loss.window, loss.tolerance]
-    read += [] if loss.length is None else [loss.length]
+    loss = as_hashed(card.loss)
+    read = [card.scorer, loss["distance"], card.channels, card.x_channels, card.per_channel, card.unet]
+    read += [loss["over"], loss.get("window"), loss.get("tolerance")] if "over" in loss else []
+    read += [loss["length"]] if "length" in loss else []
     read += [card.cue_ranges] if card.cue_ranges else []
     return hash_of([*read, hash_of_state(state)])

@@ -185,7 +185,7 @@ def selection_record(
     }
     unmasked = next(iter(of_images.values())).loss[:, -1] if unmasked is None else unmasked
     of_levels = np.concatenate(features)[in_order] if features else None
-    return Selection(loss.terms, unmasked, of_images, None, of_levels, of_quarters)
+    return Selection(loss, unmasked, of_images, None, of_levels, of_quarters)
 
 
 def unmasked_losses(selection: Triplets, loss: Loss) -> Array:

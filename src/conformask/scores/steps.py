@@ -444,7 +444,7 @@ def averaged(score: Images, sides: tuple[int, ...]) -> Images:
 
 def for_loss(scorer: Scorer, loss: Loss) -> Scorer:
     """Return the scorer as this loss uses it: averaged around pixels or over objects."""
-    if loss.terms.of_objects:
+    if loss.of_objects:
         if isinstance(scorer, Tiled):
             raise InvalidArgumentError(
                 "objects are scored in one pass, not by tiles: leave out --tiled (Tiled), and cut images "

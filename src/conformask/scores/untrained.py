@@ -93,7 +93,7 @@ class Untrained:
         network = NETWORKS[self.name](x_channels, channels, first.y_hat.ndim - 1)
         card = ScorerCard(
             scorer=self.name,
-            loss=used.terms,
+            loss=used,
             channels=channels,
             x_channels=x_channels,
             per_channel=False,

@@ -17,12 +17,12 @@ from conformask.extras.export import onnx as exporting
 from conformask.extras.export import onnx_graph as graphs
 from conformask.extras.export.onnx import Export, export
 from conformask.losses import loss
+from conformask.losses.means import Mean
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker
 from conformask.masks.families import family
 from conformask.masks.family import Family
 from conformask.promises.promise import Promise
-from conformask.records.loss import LossTerms
 from conformask.records.record import to_jsonable
 from conformask.scores.network_scorer import NetworkScorer, ScorerCard, head
 from conformask.scores.networks import UNet
@@ -43,7 +43,7 @@ TEST = next(triplets(5, 2, (SIDE, SIDE), 3).batches(5))
 def scorer(network: nn.Module, per_channel: bool = False) -> NetworkScorer:
     """x has one channel, y_hat three."""
     card = ScorerCard(
-        scorer="mask", loss=LossTerms(distance="l1"), channels=3, x_channels=1, per_channel=per_channel,
+        scorer="mask", loss=Mean("l1"), channels=3, x_channels=1, per_channel=per_channel,
         data_range=None, sizes=((SIDE, SIDE),), unet=getattr(network, "settings", None), trained_on=(),
     )  # fmt: skip
     return NetworkScorer(network.eval().requires_grad_(False), head("mask", loss("l1")), card)

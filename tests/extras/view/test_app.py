@@ -339,7 +339,7 @@ def test_how_much_the_score_hides_beside_others_stands_with_the_promise(
 ) -> None:
     masker = world.masker
     compared = ScoreComparison(20, 0.03, 0.5, {"constant": constant}, 0.1, None)
-    selection = Selection(masker.loss.terms, np.zeros(20), {}, compared)
+    selection = Selection(masker.loss, np.zeros(20), {}, compared)
     scored = replace(masker, scorer=replace(masker.scorer, selection=selection))
     session = Session(scored, world.shown)
     told = TestClient(application(session, 8000, None), base_url=OURS).get("/api/images").json()["promised"]

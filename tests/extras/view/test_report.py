@@ -26,7 +26,7 @@ from conformask.images import svg
 from conformask.images.pictures import TITLES
 from conformask.promises.promise import GUARANTEES
 from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance
-from conformask.records.loss import LossTerms
+from conformask.records.loss import OwnLoss
 from conformask.records.numbers import share
 from conformask.records.reading import Caveat, Network
 from conformask.records.sentence import promised_share
@@ -119,7 +119,7 @@ def test_names_are_escaped() -> None:
     record = evaluation(n=3)
     images = replace(record.images, name=np.array([evil] * 3))
     shown = tuple(replace(shown, name=evil, kind="typical") for shown in record.examples)
-    card = replace(record.card, claim=evil, family={"name": evil}, loss=LossTerms(distance=evil))
+    card = replace(record.card, claim=evil, family={"name": evil}, loss=OwnLoss({"loss": evil}))
     text = check(replace(record, images=images, examples=shown, scorer=evil, card=card))
     assert "<script>alert" not in text
     assert "&lt;script&gt;alert" in text

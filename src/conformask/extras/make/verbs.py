@@ -90,7 +90,7 @@ def look(
         reading=replace(read.reading(), cues=score_from, objects=objects),
         scorer=PACKAGED if score_from is None else Given(higher),
         loss_of=lambda triplets: (
-            about.loss(PACKAGED.loss.terms, triplets.values) if objects is None else about.of_objects
+            about.chosen(PACKAGED.loss, triplets.values) if objects is None else about.of_objects
         ),
         group_from=read.group_from,
         threshold=HALF if threshold is None else threshold,

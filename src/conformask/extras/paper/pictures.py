@@ -12,8 +12,8 @@ import numpy as np
 
 from conformask.extras.paper.settings import RowResult
 from conformask.images import svg
+from conformask.losses import loss
 from conformask.promises.order import meets_threshold
-from conformask.records.loss import LossTerms
 from conformask.records.numbers import share
 from conformask.records.record import Array
 
@@ -88,7 +88,7 @@ def row_title(result: RowResult) -> str:
 
 def distance_name(result: RowResult) -> str:
     """Return the label of the distance."""
-    return LossTerms(distance=result.row.distance).label
+    return loss(result.row.distance).label
 
 
 def sizes_of(result: RowResult, method: MethodStyle) -> Array:

@@ -290,7 +290,7 @@ class RowStages:
         scorer = self._load_scorer(method)
         family_name, record = self._family_name(method), scorer.selection
         row_loss = loss(self.distance)
-        if record is not None and record.of == row_loss.terms and family_name in record.curves:
+        if record is not None and record.of.is_same(row_loss) and family_name in record.curves:
             return scorer
         families = [family(family_name, self.distance.exponent or 1.0)]
         count = points(self.row, self.preset) or GRID_POINTS

@@ -33,7 +33,6 @@ from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss, code_of
 from conformask.losses import loss as loss_from
 from conformask.losses.base import Loss
-from conformask.losses.masked_distance import MaskedDistance
 from conformask.masks.critical import GRID_POINTS
 from conformask.masks.families import FAMILIES, family
 from conformask.masks.family import Family
@@ -267,27 +266,27 @@ def fit_scorer(
         >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
         >>> training = cm.TrainingConfig(epochs=1)
         >>> scorer = cm.fit_scorer(images, out="run", scorer="mask", training=training)
-        >>> scorer.name, scorer.loss.terms.name
+        >>> scorer.name, scorer.loss.name
         ('mask', 'l1')
     """
     refuse_others(train, selection)
     out, used = Path(out), loss_from(loss).with_pixels(train.window)
     refuse_unclaimed(places(out, "training.json", "scorer.json"))
     options = network if isinstance(network, NetworkOptions) else NetworkOptions(module=network)
-    threshold = threshold_in_loss(threshold, used.terms, train.values)
+    threshold = threshold_in_loss(threshold, used, train.values)
     is_quantile(threshold)
     seed, per_channel = training.seed, options.per_channel
     train, selection = train.without_objects(), selection and selection.without_objects()
     count = len(train)
-    if used.terms.of_objects:
+    if used.of_objects:
         raise InvalidArgumentError(
             "a score is trained for the errors of pixels, such as loss='l1', and promises objects "
             "afterwards: calibrate(scorer, images, loss=Objects(...))"
         )
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
-    used = used if isinstance(used, MaskedDistance) else used.in_regions(selection.has_regions)
-    for part in (train, selection) if used.terms.subtracts_noise else ():
+    used = used.in_regions(selection.has_regions and used.takes_regions)
+    for part in (train, selection) if used.subtracts_noise else ():
         part.reference.refuse_unknown_noise()
     used = with_reach(used, selection)
     used_head = head(scorer, used)
@@ -357,7 +356,7 @@ def _trained(
         TripletDataset(part, size, training.seed, cues=bool(card.cue_ranges))
         for part, size in zip((train, selection), sizes, strict=True)
     )
-    identity = {name: value for name, value in vars(card).items() if name != "cue_ranges" or value}
+    identity = {name: value for name, value in card.to_json().items() if name != "cue_ranges" or value}
     fit(
         network, objective_of(start.head, card.cue_ranges), train_dataset, selection_dataset, out, training,
         compute, title="scorer", identity=identity, turns=turns,
@@ -421,7 +420,7 @@ def _card(
     image_ids = {trace for each in learnt_from for trace in each.image_ids}
     return ScorerCard(
         scorer=scorer,
-        loss=loss.terms,
+        loss=loss,
         channels=seen.channels,
         x_channels=seen.x_channels,
         per_channel=per_channel,
@@ -438,11 +437,11 @@ def _check_loss(loss: Loss, used_head: Head, train: Triplets) -> None:
     """Refuse losses that would only fail after hours of training: weights, image size, no gradient."""
     zeros = torch.zeros(1, *train[0].y_hat.shape)
     if not float(loss.on(zeros, zeros, None, 1).of(zeros[:, :1])) <= 1e-6:
-        raise InvalidArgumentError(f"distance {loss.terms.name!r} is not 0 between two empty images")
-    by_itself = used_head.fitted_for is not None and loss.errors is None
+        raise InvalidArgumentError(f"distance {loss.name!r} is not 0 between two empty images")
+    by_itself = used_head.fitted_for is not None and loss.error_map is None
     if by_itself and not _differentiable(loss, zeros):
         raise InvalidArgumentError(
-            f"distance {loss.terms.name!r} has no gradient in torch, which scorer {used_head.name!r} "
+            f"distance {loss.name!r} has no gradient in torch, which scorer {used_head.name!r} "
             "needs for training: use scorer 'quantile', which is fitted for no distance"
         )
 

@@ -164,7 +164,7 @@ def train(
         A new folder for the scorer and its training run.
     """
     from conformask.extras.train.fit import fit_scorer
-    from conformask.records.loss import LossTerms
+    from conformask.losses.means import Mean
     from conformask.records.words import comparison_text, judged_text
 
     collection = read.triplets(data, network, cues=cues)
@@ -172,7 +172,7 @@ def train(
         collection.part("train"),
         out=run,
         selection=collection.part("selection") if collection.has_split else None,
-        loss=about.loss(LossTerms(distance="l1"), collection.values),
+        loss=about.chosen(Mean("l1"), collection.values),
         scorer=scorer,
         network=score_network.options(),
         threshold=threshold,

@@ -54,10 +54,7 @@ from conformask.images.pictures import HATCH, Point, View, colors_of, heat_betwe
 from conformask.masker.objects import COLORS, extent_of
 from conformask.masker.whole import mask_level
 from conformask.records.geometry import Geometry
-from conformask.records.loss import LossTerms
-from conformask.records.names import DISTANCES
 from conformask.records.record import Array, Json, to_jsonable
-from conformask.records.sentence import where_hidden
 
 HOSTS = ("127.0.0.1", "localhost")
 READS = ("GET", "HEAD")
@@ -152,8 +149,6 @@ def _forbidden(request: HTTPConnection, message: str) -> Response:
 STATIC = Path(__file__).parent / "static"
 PALETTE = Path(__file__).with_name("palette.css")
 REFUSED, MISSING, MALFORMED = 400, 404, 422
-AVERAGED = {"image": "all pixels", "trusted": "the pixels shown"}
-"""What a loss is a mean over, by its aggregate."""
 HEX = "#{:02x}{:02x}{:02x}"
 """Format of colours, from (red, green, blue)."""
 
@@ -270,9 +265,9 @@ def about(session: SessionDep, request: Request) -> Response:
         "promised": asdict(recalibrated_at(masker, SliderSetting())[1]),
         "fingerprint": masker.fingerprint,
         "sliders": asdict(request.app.state.sliders),
-        "distance": "" if masker.card.loss.of_objects else masker.card.loss.distance_label,
-        "loss_over": _averaged_over(masker.card.loss),
-        "where_hidden": where_hidden(masker.card),
+        "distance": "" if masker.card.loss.of_objects else masker.card.loss.of_label,
+        "loss_over": masker.card.loss.averaged_over,
+        "where_hidden": masker.card.promise.named(masker.card.loss.where),
         "family": masker.family.settings(),
         "maps": session.has_maps,
         "veil": VEIL,
@@ -286,12 +281,6 @@ def about(session: SessionDep, request: Request) -> Response:
         },
     }
     return _json(facts)
-
-
-def _averaged_over(loss: LossTerms) -> str:
-    """Return the pixels over which a loss averages errors, in words; empty for other losses."""
-    is_mean = loss.distance in DISTANCES and DISTANCES[loss.distance].is_map
-    return AVERAGED.get(loss.over or "image", "") if is_mean else ""
 
 
 @router.get("/api/images")

@@ -176,7 +176,7 @@ def _batch_of_one(image: Array | None) -> Images | None:
 
 def _measure(masker: Masker, masks: Images, batch: Batch) -> list[tuple[tuple[str, ...], bool | None]]:
     """Return the facts of each image, and whether it is within the threshold."""
-    counted = batch.region if masker.card.loss.region else None
+    counted = batch.region if masker.card.loss.regional else None
     sizes = [f"hidden {rounded_share(size)}" for size in mask_size(masks, counted).tolist()]
     if batch.y is None or masker.card.loss.of_objects:  # whose labels of y are not known here
         return [((size,), None) for size in sizes]

@@ -191,7 +191,7 @@ def methods_text(evaluation: Evaluation) -> str:
     proofs = ", ".join(str(number) for number in range(2, len(references(evaluation)) + 1))
     card = evaluation.card
     images = plural(card.n_calibration, "image")
-    operands = "" if card.loss.over else " between masked output and masked reference"
+    operands = " between masked output and masked reference" * card.loss.of_masked_images
     sentences = [
         f"{_outputs(evaluation)} were masked with conformask{_version(evaluation)} [1]: a mask "
         f"{_values(card)}, computed from the input and the output of the network by the scorer "

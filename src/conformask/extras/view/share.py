@@ -28,7 +28,6 @@ from conformask.masker.whole import level_of, mask_size_of
 from conformask.records.files import atomic_write
 from conformask.records.reading import CLEAN, Reference
 from conformask.records.record import Array, Json, to_jsonable
-from conformask.records.sentence import where_hidden
 
 FOLDER = Path(__file__).parent
 POSITIONS = 24
@@ -149,7 +148,7 @@ def shared_case(
         calibrated=calibrated,
         images=sorted(shared, key=lambda image: -image.hidden[calibrated]),
         titles=_titles(shown.reference),
-        hidden_title=f"Hidden{where_hidden(masker.card)}",
+        hidden_title=f"Hidden{masker.card.promise.named(masker.card.loss.where)}",
     )
 
 

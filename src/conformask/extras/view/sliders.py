@@ -13,7 +13,6 @@ from conformask.promises.axes import Simultaneous
 from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard
 from conformask.records.numbers import figure, percent
-from conformask.records.sentence import threshold_text
 from conformask.records.words import (
     EXPLORATORY_TEXT,
     about_masks,
@@ -142,7 +141,7 @@ def _promised(masker: Masker, doubt: PromiseStatus | None) -> SliderState:
     return SliderState(
         threshold=card.threshold,
         confidence=card.promise.confidence,
-        threshold_text=threshold_text(card),
+        threshold_text=card.loss.limit(card.threshold, card.values),
         status=doubt or promise_status(card),
         sentence=None if doubt else card.sentence,
         formula=card.formula,
@@ -159,7 +158,7 @@ def _impossible(masker: Masker, setting: SliderSetting, error: ConformaskError) 
     threshold = masker.card.threshold if setting.threshold is None else setting.threshold
     return SliderState(
         threshold=threshold,
-        threshold_text=threshold_text(replace(masker.card, threshold=threshold)),
+        threshold_text=masker.card.loss.limit(threshold, masker.card.values),
         confidence=masker.card.promise.confidence if setting.confidence is None else setting.confidence,
         status=PromiseStatus("impossible", "No promise here", f"{error}. Everything is masked."),
         sentence=None,

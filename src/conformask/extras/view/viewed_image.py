@@ -427,7 +427,7 @@ def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> 
     maps, labels, of_objects = batch.cues, None, masker.card.loss.of_objects
     if of_objects and maps is not None:
         maps, labels = maps[:, :-1], labels_of(batch)
-    if not masker.card.loss.region:
+    if not masker.card.loss.regional:
         batch = replace(batch, region=None)
     elif batch.region is None:
         # a promise about regions promises nothing for an image without one: nothing is measured
@@ -463,7 +463,7 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
         raise ImageError(
             f"{y.name} has shape {y.header.shape}, but y_hat has {y_hat.header.shape}: they must agree"
         )
-    region = _region(triplet, y_hat.size) if masker.card.loss.region else None
+    region = _region(triplet, y_hat.size) if masker.card.loss.regional else None
     score = torch.from_numpy(_scores(masker, whole, report))
     rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
     sources = {name: _window_source(raster.size, raster.read) for name, raster in rasters.items()} | {
@@ -530,7 +530,7 @@ def _pixels(window: Window) -> int:
 
 def is_measurable(masker: Masker, image: ViewedImage) -> bool:
     """Return whether the loss of an image is computed; for images in files only an lp distance, by blocks."""
-    if "truth" not in image.sources or (masker.card.loss.region and "region" not in image.sources):
+    if "truth" not in image.sources or (masker.card.loss.regional and "region" not in image.sources):
         return False
     if not has_theorem(masker.guarantee, masker.loss, image.reference):
         return False

@@ -9,7 +9,7 @@ from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.records.evaluation import Evaluation, is_rare, judged_coverage, standing
 from conformask.records.numbers import figure, percent, plural, share
 from conformask.records.release import none_released
-from conformask.records.sentence import mean_text, promised_share, rounded_share, threshold_text, worst_text
+from conformask.records.sentence import promised_share, rounded_share, worst_text
 from conformask.records.words import (
     EXPLORATORY_TEXT,
     all_hidden_text,
@@ -77,10 +77,10 @@ def _expected_text(evaluation: Evaluation) -> str:
 def _mean_verdict(evaluation: Evaluation) -> Verdict:
     card, mean, (low, _) = evaluation.card, evaluation.mean_loss, evaluation.mean_loss_interval
     judged = evaluation.worst or evaluation
+    found, promised = (card.loss.mean_text(each, card.values) for each in (mean, card.threshold))
     text = (
-        f"On average over {plural(evaluation.n_test, 'test image')} the loss was {mean_text(card, mean)}"
-        f"{worst_text(evaluation.worst, card)}; at most {mean_text(card, card.threshold)} was "
-        "promised."
+        f"On average over {plural(evaluation.n_test, 'test image')} the loss was {found}"
+        f"{worst_text(evaluation.worst, card)}; at most {promised} was promised."
     )
     if judged.mean_loss > card.threshold and is_rare(evaluation.p_worse, low > card.threshold):
         return Verdict("below", "Above the limit", text + _chance_text(evaluation) + ALIKE)
@@ -154,7 +154,7 @@ def tiles(evaluation: Evaluation) -> list[KeyNumber]:
     low, high = map(rounded_share, evaluation.mask_size_interval)
     confidence = promised_share(evaluation.card.promise)
     promised = f"promised {percent(confidence)}" if confidence else "share within the threshold"
-    hardest = hardest_tenth(evaluation)
+    hardest, limit = hardest_tenth(evaluation), card.loss.limit(card.threshold, card.values)
     note = promised if hardest is None else f"{promised}; hardest tenth {share(hardest)}"
     if evaluation.worst is not None:
         note += f"; {evaluation.worst.category} {share(evaluation.worst.coverage)}"
@@ -171,7 +171,7 @@ def tiles(evaluation: Evaluation) -> list[KeyNumber]:
             f"{evaluation.n_test:,}",
             f"after {plural(card.n_calibration, 'calibration image')}",
         ),
-        KeyNumber("Threshold", f"{card.threshold:.4g}", f"{threshold_text(card)}; on {card.loss.label}"),
+        KeyNumber("Threshold", f"{card.threshold:.4g}", f"{limit}; on {card.loss.label}"),
         KeyNumber(
             "Scorer",
             evaluation.scorer,

@@ -1,0 +1,611 @@
+"""Losses on given images, for any masks; how their curves, critical lambdas and best masks are found."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from scipy.special import stdtrit
+from torch import Tensor
+
+from conformask.arithmetic import full_precision, image_means, per_image, window_index
+from conformask.arrays import Array, Distance, ErrorMap, Images, PerImage
+from conformask.errors import InvalidArgumentError
+from conformask.losses.clean import CleanLoss
+from conformask.losses.distances import one_per_image
+from conformask.losses.masked_distance import CustomLoss
+from conformask.losses.window import sides_of
+from conformask.masks.families import Binary, Reciprocal, WaterFilling
+from conformask.masks.family import Family, largest_lambda, sizes_of
+from conformask.masks.kernels import compiled, pairs
+
+VALUES_A_CALL = 2**16
+"""Number of values of masked images that a loss is given at once, to fit into a CPU cache."""
+ON_ACCELERATOR = 2**7
+"""Factor on VALUES_A_CALL on an accelerator."""
+
+
+SMALLEST_ERROR = 1e-6
+"""Local mean errors below this are dimmed alike by the oracle for window losses."""
+LIT = 20
+"""Independent pixels with noise that an allowance by the central limit theorem needs, see `CleanMean`."""
+UNKNOWN = 0.25
+"""Least loss where there are fewer: (max(y_hat, 1 - y_hat))^2 is never below it."""
+NEAR = 5
+"""Side of the window around a pixel, from which the noise of that pixel is estimated."""
+
+
+class LossOfImages(ABC):
+    """A loss on given images, for any masks; parts that need no mask are computed once.
+
+    A loss that knows its curve, its critical lambda or its best masks exactly overrides these methods.
+    """
+
+    @property
+    @abstractmethod
+    def images(self) -> Images:
+        """What the masks are compared on, (N, C, *space): as many masks fit into memory as it has values."""
+
+    @abstractmethod
+    def of(self, mask: Images) -> PerImage:
+        """Compute the loss of each image under its mask."""
+
+    @abstractmethod
+    def take(self, places: Tensor) -> "LossOfImages":
+        """Return the loss on the images at these places, which may repeat."""
+
+    def curve(
+        self, score: Images, family: Family, grid: Float[Array, "g"]
+    ) -> tuple[Float[Array, "n g"], Float[Array, "n g"]]:
+        """Compute (loss, mask size) of each image at every lambda of the grid, float64.
+
+        They are measured mask by mask, as many lambdas at once as is efficient.
+        """
+        levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
+        values = VALUES_A_CALL * (1 if score.device.type == "cpu" else ON_ACCELERATOR)
+        points = []
+        for level_chunk in torch.split(levels, max(1, values // self.images.numel()), dim=1):
+            lambdas = level_chunk.shape[1]
+            mask = family.apply(score.repeat_interleave(lambdas, dim=0), level_chunk.flatten(0, 1))
+            indices = torch.arange(len(score), device=score.device).repeat_interleave(lambdas)
+            sizes = 1 - image_means(mask, torch.float64)
+            points.append(torch.stack((_losses(self, mask, indices), sizes)).reshape(2, len(score), -1))
+        losses, sizes = torch.cat(points, dim=2).cpu().numpy()
+        return losses, sizes
+
+    def critical_lambda(self, score: Images, family: Family, threshold: float) -> Float[Tensor, "n"]:
+        """Return the largest lambda up to which each image is within the threshold, for a monotone loss.
+
+        It is found by bisection, float64; see `largest_lambda`.
+        """
+
+        def is_within(lambdas: Tensor) -> Tensor:
+            mask = family.apply(score, family.level(score, lambdas))
+            return self.of(mask).detach().double() <= threshold
+
+        return largest_lambda(is_within, len(score), score.device)
+
+    def oracle(self, threshold: float) -> Images | None:
+        """Return the smallest mask of each image within the threshold; None where none is known."""
+        return None
+
+
+def _losses(loss: LossOfImages, masks: Tensor, indices: Tensor) -> Tensor:
+    """Compute the loss of each mask on the image at its place; open masks only once per image."""
+    # many lambdas open a mask wholly; its loss is measured once, as a perceptual distance is slow
+    is_open = masks.flatten(1).amin(dim=1) == 1
+    losses = torch.empty(len(masks), dtype=torch.float64, device=masks.device)
+    if not bool(is_open.all()):
+        losses[~is_open] = loss.take(indices[~is_open]).of(masks[~is_open]).double()
+    if bool(is_open.any()):
+        image_indices, inverse = torch.unique(indices[is_open], return_inverse=True)
+        first_mask = torch.zeros_like(image_indices).scatter_(
+            0, inverse, torch.arange(len(inverse), device=inverse.device)
+        )
+        losses[is_open] = loss.take(image_indices).of(masks[is_open][first_mask]).double()[inverse]
+    return losses
+
+
+@dataclass(frozen=True)
+class Sums(LossOfImages):
+    """The loss mean(mask^exponent * error) on given images, divided by mean(mask * shown) if that is given.
+
+    error and shown are float32 with the channels of the masks. Where nothing is shown the loss is 0.
+    """
+
+    error: Images
+    exponent: float = 1.0
+    shown: Images | None = None
+
+    @property
+    def images(self) -> Images:
+        """The errors."""
+        return self.error
+
+    def of(self, mask: Images) -> PerImage:
+        """Compute the loss of each image under its mask, float64.
+
+        The difference of masked float32 images would lose the last digits of small errors, which decide
+        whether an exact solution is within the threshold.
+        """
+        opened = mask.double()
+        powered = opened if self.exponent == 1 else opened**self.exponent
+        total = image_means(powered * self.error.double())
+        if self.shown is None:
+            return total
+        shown = image_means(opened * self.shown.double())
+        return torch.where(shown > 0, total / torch.where(shown > 0, shown, 1.0), 0.0)
+
+    def take(self, places: Tensor) -> "Sums":
+        """Return the loss on the images at these places."""
+        shown = None if self.shown is None else self.shown[places]
+        return replace(self, error=self.error[places], shown=shown)
+
+    def curve(
+        self, score: Images, family: Family, grid: Float[Array, "g"]
+    ) -> tuple[Float[Array, "n g"], Float[Array, "n g"]]:
+        """Compute (loss, mask size) by the kernels of the family, or from the sums that binary masks show."""
+        if self.shown is None:
+            return family.curve(score, self.error, self.exponent, grid)
+        if isinstance(family, Binary):
+            sums, maps = family.shown_sums(score, grid), (self.error, self.shown, torch.ones_like(score))
+            total, shown, opened = (
+                sums(values for _, values in pairs(score, each, 0.0)) / score[0].numel() for each in maps
+            )
+            size = 1 - opened
+        else:
+            total, size = family.curve(score, self.error, self.exponent, grid)
+            shown = family.curve(score, self.shown, 1.0, grid)[0]
+        return np.divide(total, shown, out=np.zeros_like(total), where=shown > 0), size
+
+    def critical_lambda(self, score: Images, family: Family, threshold: float) -> Float[Tensor, "n"]:
+        """Return the exact critical lambda, by the kernels of the family."""
+        return family.critical_lambda(score, self.error, self.exponent, threshold)
+
+    def oracle(self, threshold: float) -> Images | None:
+        """Return the smallest masks: the smallest errors are shown, as long as their mean is within."""
+        if self.shown is None:
+            return exact_oracle(self.error, threshold, self.exponent)
+        costs = self.error.double() - threshold * self.shown.double()
+        return torch.stack([cheapest_mask(cost) for cost in costs])
+
+
+class SumsOfObjects(Sums):
+    """Sums over one pixel of each object."""
+
+    def oracle(self, threshold: float) -> Images | None:
+        """Return None: the best masks of pixels cut an object in two."""
+        return None
+
+
+def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
+    """Return the smallest mask (in mean(1 - m)) with mean(m^p * error) <= threshold: the optimum of (P1).
+
+    error_p is |y - y_hat|^p, (N, C, H, W), averaged over channels for a one-channel mask; p the exponent.
+    At p = 1 it is binary but for the boundary. With threshold 0 everything is masked.
+    """
+    family = WaterFilling(exponent, kappa=0.0)
+    budget = torch.full((len(error_p),), threshold, dtype=torch.float64)
+    return family.apply(error_p, family.level(error_p, budget))
+
+
+def cheapest_mask(cost: Tensor) -> Tensor:
+    """Return the largest mask of an image with sum(m * cost) <= 0: cheapest first, the last pixel in part."""
+    ascending, order = cost.flatten().sort()
+    total = ascending.cumsum(0)
+    total_before = total - ascending
+    # a fractional knapsack: cheapest first is optimal, and at most one pixel is taken in part
+    fraction = torch.where(total_before < 0, -total_before / ascending.where(ascending > 0, 1.0), 0.0)
+    mask = torch.where(total <= 0, 1.0, fraction).clamp(0, 1)
+    return torch.empty_like(mask).scatter_(0, order, mask).float().reshape(cost.shape)
+
+
+def errors_for(errors: ErrorMap, y: Images, y_hat: Images, channels: int) -> Images:
+    """Return the error map with the channels of a mask: averaged for one, repeated for many; float32."""
+    return with_channels(errors.error_map(y, y_hat).float(), channels)
+
+
+def with_channels(pixelwise: Images, channels: int) -> Images:
+    """Return values of pixels with the channels of a mask: averaged for one, repeated for many."""
+    if channels == 1:
+        return pixelwise.mean(dim=1, keepdim=True)
+    return pixelwise.expand(-1, channels, *pixelwise.shape[2:])
+
+
+def within(region: Images | None, errors: Images) -> Images:
+    """Return the region with the shape of the errors, (N, C, *space); ones where there is none."""
+    return torch.ones_like(errors) if region is None else region.float().expand_as(errors)
+
+
+def weighted(errors: Images, region: Images | None) -> Images:
+    """Return r e / mean(r), whose mean is the mean of e over the region."""
+    return errors if region is None else region * errors / per_image(image_means(region), region)
+
+
+def shown_share_of(weights: Images) -> Sums:
+    """Return the loss sum(m w) / sum(w), 0 where all weights are 0."""
+    mean = per_image(image_means(weights, torch.float64), weights)
+    return Sums(_rounded_down(weights / mean.where(mean > 0, 1.0)))
+
+
+def _rounded_down(weights: Tensor) -> Images:
+    """Round to float32 and down by one digit: j of k wrong pixels must not exceed j / k by rounding."""
+    rounded = weights.float()
+    return rounded.nextafter(torch.zeros_like(rounded))
+
+
+@dataclass(frozen=True)
+class LargestShown(LossOfImages):
+    """The largest over shown pixels of a map of local means, (N, C, *space) float64, 0 outside the region."""
+
+    means: Images
+
+    @property
+    def images(self) -> Images:
+        """The local means."""
+        return self.means
+
+    def of(self, mask: Images) -> PerImage:
+        """Compute the loss of each image under its mask, float64; a pixel is shown if its mask is above 0."""
+        return self.means.where(mask.detach() > 0, 0.0).flatten(1).amax(dim=1)
+
+    def beyond(self, threshold: float) -> Images:
+        """Return 1 where a pixel must be hidden, else 0; float32."""
+        return (self.means > threshold).float()
+
+    def take(self, places: Tensor) -> "LargestShown":
+        """Return the loss on the images at these places."""
+        return LargestShown(self.means[places])
+
+    def curve(
+        self, score: Images, family: Family, grid: Float[np.ndarray, "g"]
+    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+        """Compute (loss, mask size), for binary masks in one pass: the largest mean below each level."""
+        if not isinstance(family, Binary):
+            return super().curve(score, family, grid)
+        means = self.means.flatten(1).cpu().numpy()
+        largest = np.zeros((len(score), len(grid) + 1))
+        for row, places, values in zip(largest, family.first_shown(score, grid), means, strict=True):
+            np.maximum.at(row, places, values)
+        return np.maximum.accumulate(largest, axis=1)[:, :-1], sizes_of(score, family, grid)
+
+    def critical_lambda(self, score: Images, family: Family, threshold: float) -> Float[Tensor, "n"]:
+        """Return the exact critical lambda: none of the pixels that must be hidden is shown."""
+        return family.critical_lambda(score, self.beyond(threshold), 1.0, 0.0)
+
+    def oracle(self, threshold: float) -> Images:
+        """Return the smallest masks: they hide what must be hidden, and nothing else."""
+        return 1 - self.beyond(threshold)
+
+
+def local_means(
+    errors: Images, region: Images | None, sides: tuple[int, ...]
+) -> tuple[Float[Tensor, "n c *space"], Bool[Tensor, "n c *space"]]:
+    """Return the mean error in the window around each pixel, and which pixels are inside the region.
+
+    A window counts the pixels that lie in image and region, weighted by the region; outside the region the
+    mean is 0. Float64.
+    """
+    weights = within(region, errors)
+    inside = weights > 0
+    total, weight = (_padded_means(each, sides) for each in (weights * errors, weights))
+    means = np.divide(total, weight, out=np.zeros_like(total), where=inside.cpu().numpy())
+    return torch.from_numpy(means).to(errors.device), inside
+
+
+def window_sums(values: Images, sides: tuple[int, ...]) -> Float[Tensor, "n c *space"]:
+    """Return the sum over the window around each pixel, cut off at the border; float64, any sign."""
+    above, below = (_padded_means(part.clamp(min=0), sides) for part in (values, -values))
+    return torch.from_numpy((above - below) * math.prod(sides)).to(values.device)
+
+
+def _padded_means(values: Images, sides: tuple[int, ...]) -> Array:
+    """Return the mean in the window around each pixel, with zeros outside the image; shape of values."""
+    padding = [(0, 0), (0, 0), *((side // 2, (side - 1) // 2) for side in sides)]
+    return box_means(np.pad(values.detach().double().cpu().numpy(), padding), sides)
+
+
+@dataclass(frozen=True)
+class WindowOfImages(LossOfImages):
+    """The loss max over windows of mean(mask * error) on given images."""
+
+    error: Images
+    sides: tuple[int, ...]
+
+    @property
+    def images(self) -> Images:
+        """The errors."""
+        return self.error
+
+    def of(self, mask: Images) -> PerImage:
+        """Compute the loss of each image under its mask, float64; without a gradient."""
+        shown = (mask.detach().double() * self.error.double()).cpu().numpy()
+        means = box_means(shown, tuple(map(min, self.sides, shown.shape[2:])))
+        return torch.from_numpy(means.reshape(len(means), -1).max(axis=1)).to(mask.device)
+
+    def take(self, places: Tensor) -> "WindowOfImages":
+        """Return the loss on the images at these places."""
+        return replace(self, error=self.error[places])
+
+    def oracle(self, threshold: float) -> Images:
+        """Return masks of the reciprocal family on the true local mean errors: not always the smallest."""
+        family, score = Reciprocal(epsilon=SMALLEST_ERROR), around(self.error, self.sides)
+        lambdas = self.critical_lambda(score, family, threshold)
+        return family.apply(score, family.level(score, lambdas))
+
+
+def box_means(values: Array, sides: tuple[int, ...]) -> Array:
+    """Compute the mean in each window of these sides inside the image, (N, C, *space) float64."""
+    for axis, side in enumerate(sides, start=2):
+        outer, length, inner = math.prod(values.shape[:axis]), values.shape[axis], values.shape[axis + 1 :]
+        means = running_means(values.reshape(outer, length, math.prod(inner)), side)
+        values = means.reshape(*values.shape[:axis], length - side + 1, *inner)
+    return values
+
+
+@compiled
+def running_means(values: Array, side: int) -> Array:
+    """Average `side` neighbours along the middle axis of (outer, length, inner) float64, by running sums."""
+    outer, length, inner = values.shape
+    means = np.empty((outer, length - side + 1, inner))
+    for o in range(outer):
+        total = np.zeros(inner)
+        for place in range(length):
+            for i in range(inner):
+                total[i] += values[o, place, i]
+            if place >= side:
+                for i in range(inner):
+                    total[i] -= values[o, place - side, i]
+            if place >= side - 1:
+                for i in range(inner):
+                    means[o, place - side + 1, i] = max(total[i], 0.0) / side
+    return means
+
+
+def around(values: Images, side: int | tuple[int, ...]) -> Images:
+    """Average over the window around each pixel, cut off at the border; shape of values, float32."""
+    sides = sides_of(side, values.ndim - 2)
+    sums, counts = (_padded_means(each, sides) for each in (values, torch.ones_like(values[:1, :1])))
+    return torch.from_numpy(sums / counts).to(values.device, torch.float32)
+
+
+@dataclass(frozen=True)
+class CustomLossOfImages(LossOfImages):
+    """A user's loss on given images."""
+
+    loss: CustomLoss
+    y: Images
+    y_hat: Images
+    region: Images
+
+    @property
+    def images(self) -> Images:
+        """The outputs."""
+        return self.y_hat
+
+    def of(self, mask: Images) -> PerImage:
+        """Check and return the callable's value."""
+        with full_precision(mask):
+            value = self.loss.function(mask, self.y, self.y_hat, self.region)
+        return one_per_image(value, len(mask), f"loss {self.loss.name!r}")
+
+    def take(self, places: Tensor) -> "CustomLossOfImages":
+        """Return the loss on the images at these places."""
+        images = {name: getattr(self, name)[places] for name in ("y", "y_hat", "region")}
+        return replace(self, **images)
+
+
+@dataclass(frozen=True)
+class MaskedDistanceOfImages(LossOfImages):
+    """The loss d(m*y, m*y_hat) on given images."""
+
+    distance: Distance
+    y: Images
+    y_hat: Images
+
+    @property
+    def images(self) -> Images:
+        """The outputs."""
+        return self.y_hat
+
+    def of(self, mask: Images) -> PerImage:
+        """Compute the loss of each image under its mask."""
+        return self.distance(mask * self.y, mask * self.y_hat)
+
+    def take(self, places: Tensor) -> "MaskedDistanceOfImages":
+        """Return the loss on the images at these places."""
+        return replace(self, y=self.y[places], y_hat=self.y_hat[places])
+
+
+class Moments(NamedTuple):
+    """What is summed over pixels, of an image under a mask or of a window: maps, or their sums."""
+
+    pixels: Tensor
+    """1 where a pixel is shown inside the region."""
+    product: Tensor
+    """q = w m^2 (b - y_hat)(c - y_hat), w the region and m the mask."""
+    square: Tensor
+    """q^2."""
+    spread: Tensor
+    """The variance of q if the noise is that of the pixels around, see `Products`."""
+    noise: Tensor
+    """w m^2 |b - c| / 2."""
+    noise_square: Tensor
+    """Its square."""
+
+
+def products_of(
+    loss: CleanLoss, y: Images, y_hat: Images, region: Images | None, channels: int, noise: Images
+) -> "Products":
+    """Return the products of the errors of two repeats, and what their allowance is computed from."""
+    if loss.reach is None:
+        raise InvalidArgumentError(
+            "the reach of the noise of repeats is not known: give reach= (--reach), as `conformask "
+            "check` measures it"
+        )
+    errors = loss.error_map.error_map(y, y_hat).float()
+    inside = (within(region, errors[:, :1]) > 0).float()
+
+    def near(values: Tensor) -> Tensor:
+        """Average over the other pixels of the window around each."""
+        summed, others = (
+            window_sums(inside * each, (NEAR,) * (errors.ndim - 2)) - inside * each
+            for each in (values, torch.ones_like(inside))
+        )
+        return summed / others.clamp(min=1)
+
+    variance = near(noise).clamp(min=0)
+    of_noise = (near(noise.square()) - variance.square()).clamp(min=0)
+    spread = 4 * errors * variance - (2 * variance.square() - of_noise).clamp(min=0)
+    spread = with_channels(spread.float(), channels)
+    spread = spread / errors.shape[1] if channels == 1 else spread
+    noise = with_channels(noise, channels)
+    products = with_channels(errors, channels) - noise
+    noise, weights = noise.clamp(min=0).sqrt(), within(region, products)
+    ranges, most = ranges_of(y_hat, channels), largest_squares(y_hat, channels)
+    return Products(products, spread, noise, weights, ranges, most, loss)
+
+
+@dataclass(frozen=True)
+class Products(LossOfImages):
+    """The loss on given images, of which the products of the errors of two repeats are known."""
+
+    products: Images
+    spread: Images
+    """The variance of a product by the noise of the pixels around: the mean over channels of
+    (4 (y - y_hat)^2 v - 2 v^2 + u) / C, v the mean over the others in a window of NEAR pixels of the estimate
+    of the noise of y, u its variance but at most 2 v^2, as for two repeats with normal noise."""
+    noise: Images
+    """|b - c| / 2."""
+    weights: Images
+    """The region, with the shape of the products."""
+    ranges: PerImage
+    """Length of the interval that holds all products of each image."""
+    most: PerImage
+    """Largest max(y_hat, 1 - y_hat)^2 of each image."""
+    loss: CleanLoss
+
+    @property
+    def images(self) -> Images:
+        """The products."""
+        return self.products
+
+    def maps(self, mask: Images) -> Moments:
+        """Return what is summed, of the images under their masks."""
+        weight = self.weights * mask.square()
+        product, noise = weight * self.products, weight * self.noise
+        spread = weight.square() * self.spread
+        return Moments((weight > 0).float(), product, product.square(), spread, noise, noise.square())
+
+    def grids(self, like: Images) -> Iterator[Images]:
+        """Yield 1 in each grid of pixels `reach` apart, 0 elsewhere; one of all pixels if `in_one_grid`."""
+        step = 1 if self.loss.in_one_grid else int(self.loss.reach or 1)
+        for starts in product(range(step), repeat=like.ndim - 2):
+            grid = torch.zeros_like(like)
+            grid[window_index(tuple(slice(start, None, step) for start in starts))] = 1
+            yield grid
+
+    def allowed(self, sums: Moments, ranges: Tensor) -> Tensor:
+        """Return the allowance for a sum of products.
+
+        It is infinite where there are too few of them, and 0 where there are none. `ranges` are the lengths
+        of the range that a product may have.
+        """
+        n, loss = sums.pixels, self.loss
+        dependent = (loss.reach or 1) ** (self.products.ndim - 2)
+        squares = (sums.square - sums.product.square() / n).clamp(min=0) * n / (n - 1)
+        if loss.allowance == "clt":
+            freedom = (n / dependent - 1).clamp(min=0)
+            student = torch.from_numpy(stdtrit(freedom.cpu().numpy(), 1 - loss.eta)).to(n.device)
+            allowed = student * torch.sqrt(torch.maximum(squares, sums.spread) * dependent)
+            lit = sums.noise.square() / sums.noise_square
+            enough = lit >= LIT * dependent
+        else:
+            log = math.log(2 * dependent / loss.eta)
+            allowed = torch.sqrt(2 * squares * log) + 7 * ranges * log * n / (3 * (n - 1))
+            enough = n > 1
+        return allowed.where(enough, math.inf).where(n > 0, 0.0)
+
+    def bounds(self, mask: Images, summed: Callable[[Images], Tensor]) -> Tensor:
+        """Return the means of the products, with their allowances, for each image or each window.
+
+        `summed` sums values of pixels. Where there are too few products, it is the largest squared error that
+        a clean image in [0, 1] can have.
+        """
+        allowed = torch.zeros((), dtype=torch.float64)
+        total, weight = summed(self.maps(mask).product), summed(self.weights)
+        ranges, most = self.ranges, self.most
+        if total.ndim > 1:
+            ranges, most = per_image(ranges, total), per_image(most, total)
+        for grid in self.grids(mask):
+            sums = Moments(*map(summed, self.maps(mask * grid)))
+            allowed = allowed + self.allowed(sums, ranges)
+        return torch.where(allowed.isfinite(), (total + allowed) / weight, most)
+
+    def of(self, mask: Images) -> PerImage:
+        """Compute the loss of each image under its mask, float64; 0 where nothing is shown."""
+        shown = (self.weights * mask).flatten(1).any(dim=1)
+        return self.bounds(mask, _image_sums).where(shown, 0.0)
+
+    def of_nested(self, sums: Moments) -> Tensor:
+        """Compute the losses (N, G) of nested masks of each image, from their sums.
+
+        The clean loss only grows with the mask. So a mask that shows too few pixels for an allowance is
+        judged by the first larger one that shows enough. Only for losses `in_one_grid`.
+        """
+        allowed = self.allowed(sums, self.ranges[:, None])
+        most, enough = self.most[:, None], allowed.isfinite() & (sums.pixels > 0)
+        weight = _image_sums(self.weights)[:, None]
+        losses = torch.where(enough, (sums.product + allowed) / weight, most)
+        first = losses.gather(1, enough.float().argmax(dim=1, keepdim=True))
+        losses = losses.where(enough.cummax(dim=1).values | ~enough.any(dim=1, keepdim=True), first)
+        return losses.where(sums.pixels > 0, 0.0)
+
+    def take(self, places: Tensor) -> "Products":
+        """Return the loss on the images at these places."""
+        parts = ("products", "spread", "noise", "weights", "ranges", "most")
+        return replace(self, **{part: getattr(self, part)[places] for part in parts})
+
+    def curve(
+        self, score: Images, family: Family, grid: Float[np.ndarray, "g"]
+    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+        """Compute (loss, mask size), for binary masks from the sums of what each level shows."""
+        if not (isinstance(family, Binary) and self.loss.in_one_grid):
+            return super().curve(score, family, grid)
+        sums = family.shown_sums(score, grid)
+
+        def of_means(values: Tensor) -> Tensor:
+            """Sum the means of channels."""
+            return torch.from_numpy(sums(values.flatten(1).double().cpu().numpy()) / score.shape[1])
+
+        losses = self.of_nested(Moments(*map(of_means, self.maps(torch.ones_like(score)))))
+        return losses.numpy(), sizes_of(score, family, grid)
+
+
+def largest_squares(y_hat: Images, channels: int) -> PerImage:
+    """Return the largest squared error that a truth in [0, 1] can have in each image, float64."""
+    return _largest(torch.maximum(y_hat, 1 - y_hat).square(), channels)
+
+
+def ranges_of(y_hat: Images, channels: int) -> PerImage:
+    """Return the length of the interval that holds all products of two errors of each image, float64.
+
+    For images in [0, 1] the product at a pixel lies between -y_hat (1 - y_hat) and max(y_hat, 1 - y_hat)^2.
+    The proof of the exact allowance takes one interval for all pixels: from the least of the lower ends to
+    the largest of the upper ones, at most 1.25 long.
+    """
+    return largest_squares(y_hat, channels) + _largest(y_hat * (1 - y_hat), channels)
+
+
+def _largest(values: Images, channels: int) -> PerImage:
+    return with_channels(values, channels).flatten(1).amax(dim=1).double()
+
+
+def _image_sums(values: Images) -> PerImage:
+    """Return the sum over the pixels of each image, of the means of channels."""
+    return values.double().mean(dim=1).flatten(1).sum(dim=1)
