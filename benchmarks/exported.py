@@ -33,12 +33,12 @@ def masker(name: str) -> Masker:
     network = ready(packaged_network(3, 3, 2))
     card = ScorerCard(
         scorer="mask", loss=LossTerms(distance="l1"), channels=3, x_channels=3, per_channel=False,
-        sizes=sizes, data_range=None, unet=network.settings, trained_on=(),
+        sizes=sizes, unet=network.settings, trained_on=(),
     )  # fmt: skip
     calibration = CalibrationCard(
         threshold=0.02, promise=Promise(), claim="", loss=LossTerms(distance="l1"),
-        family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None, n_calibration=1,
-        n_groups=None, n_effective=None, channels=3, sizes=sizes, data_range=None, population=None,
+        family=chosen.settings(), rule=ConstantLambda(LAM), exact=True, exploratory=False, thresholds=None,
+        n_calibration=1, n_groups=None, n_effective=None, channels=3, sizes=sizes, population=None,
         calibrated="", calibrated_on=(),
     )  # fmt: skip
     scorer = NetworkScorer(network, MaskNetwork(used), card)

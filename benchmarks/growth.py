@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from conformask.arrays import Batch
+from conformask.background import Compute
 from conformask.losses import loss
 from conformask.masks.critical import NO_GRID, ScoredBatch, calibration_data, lambda_grid, measures
 from conformask.masks.families import family
@@ -32,7 +33,7 @@ from conformask.promises.data import Curves
 from conformask.promises.promise import GUARANTEES, guarantee
 from conformask.records.reading import PLAIN, Reading
 from conformask.scores.scorer import Heuristic
-from conformask.scores.scoring import Compute, gathered
+from conformask.scores.scoring import gathered
 
 RESULT = Path(__file__).parent / "results" / "growth.json"
 SIDE, THRESHOLD_QUANTILE, SEED = 64, 0.1, 0

@@ -35,9 +35,9 @@ def masker() -> Masker:
     chosen = family("reciprocal")
     card = CalibrationCard(
         threshold=0.02, promise=Promise(), claim="", loss=LossTerms(distance="l1"),
-        family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None,
+        family=chosen.settings(), rule=ConstantLambda(0.1), exact=True, exploratory=False, thresholds=None,
         n_calibration=CURVES, n_groups=None, n_effective=None, channels=1, sizes=((64, 64),),
-        data_range=None, population=None, calibrated="", calibrated_on=(),
+        population=None, calibrated="", calibrated_on=(),
     )  # fmt: skip
     return Masker(scorer, loss("l1"), chosen, ConstantLambda(0.1), card, np.ones(CURVES), curves)
 

@@ -17,8 +17,8 @@ from PIL import Image
 from conformask.extras.make.predictors import Bicubic
 from conformask.extras.make.tasks import task
 from conformask.extras.make.triplets import TrueImages, predicted
-from conformask.extras.train.fit import LEVELS, NetworkOptions, fit_scorer
-from conformask.extras.train.training import TrainingConfig
+from conformask.extras.train import NetworkOptions, TrainingConfig
+from conformask.extras.train.fit import LEVELS, fit_scorer
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.masker.masker import Masker
@@ -44,7 +44,7 @@ def scorer_of(width: int, levels: int) -> NetworkScorer:
     network.eval().requires_grad_(False)
     card = ScorerCard(
         scorer="mask", loss=LossTerms(distance="l1"), channels=1, x_channels=1, per_channel=False,
-        sizes=((256, 256),), data_range=None, unet=network.settings, trained_on=(),
+        sizes=((256, 256),), unet=network.settings, trained_on=(),
     )  # fmt: skip
     return NetworkScorer(network, head("mask", loss("l1")), card)
 
@@ -54,8 +54,8 @@ def masker_of(scorer: NetworkScorer) -> Masker:
     chosen = family("water_filling")
     card = CalibrationCard(
         threshold=0.02, promise=Promise(), claim="", loss=LossTerms(distance="l1"),
-        family=chosen.settings(), rule={}, exact=True, exploratory=False, thresholds=None, n_calibration=1,
-        n_groups=None, n_effective=None, channels=1, sizes=((256, 256),), data_range=None, population=None,
+        family=chosen.settings(), rule=ConstantLambda(0.05), exact=True, exploratory=False, thresholds=None,
+        n_calibration=1, n_groups=None, n_effective=None, channels=1, sizes=((256, 256),), population=None,
         calibrated="", calibrated_on=(), tiles=(1024, 64),
     )  # fmt: skip
     return Masker(Tiled(scorer), loss("l1"), chosen, ConstantLambda(0.05), card, np.ones(1), None)

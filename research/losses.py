@@ -28,7 +28,7 @@ from conformask.arrays import Batch, Images, PerImage, Score
 from conformask.extras.make.regressor import fit_predictor
 from conformask.extras.make.tasks import task as task_by_name
 from conformask.extras.make.triplets import true_images, write_triplets
-from conformask.extras.train.training import TrainingConfig
+from conformask.extras.train import TrainingConfig
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss

@@ -43,6 +43,7 @@ from contenders import (
 from torch import Tensor
 
 from conformask.arrays import Batch, Score
+from conformask.background import Compute
 from conformask.extras.make.predictors import NetworkPredictor
 from conformask.extras.paper.reproduce import RowStages, threshold_of
 from conformask.extras.paper.settings import CONFIDENCE, PRESETS, QUANTILE
@@ -61,7 +62,6 @@ from conformask.promises.order import between_grid_points, marginal_rank, smalle
 from conformask.records.record import Array
 from conformask.scores.network_scorer import Head, MaskNetwork, Quantile, network_input
 from conformask.scores.networks import UNet, levels_for
-from conformask.scores.scoring import ALL_DEVICES
 
 RESULTS = Path(__file__).parent / "results" / "smaller_masks"
 DEALS, SEED, FIFTHS, FOLDS = 200, 0, 5, 5
@@ -465,7 +465,7 @@ def shops(given: argparse.Namespace) -> Iterator[RowStages]:
     collections, distances = collections_of(rows, how, folders, "within"), distances_of(rows, how, None)
     for row in rows:
         plan = plan_row(row, how, collections[row.data].stage(row.data))
-        yield RowStages(plan, how, cache, collections[row.data], distances[row.distance], ALL_DEVICES)
+        yield RowStages(plan, how, cache, collections[row.data], distances[row.distance], Compute("auto"))
 
 
 def run_options() -> argparse.ArgumentParser:

@@ -138,8 +138,8 @@ Swin2SRImageProcessor().save_pretrained("swin2sr-x4")
 
 
 UNATTENDED = (
-    "import conformask.extras.train.training",
-    "conformask.extras.train.training.DEFAULT_EPOCHS, conformask.extras.train.training.SEEN = 1, 1",
+    "import conformask.extras.train",
+    "conformask.extras.train.DEFAULT_EPOCHS, conformask.extras.train.SEEN = 1, 1",
 )
 """Where a page leaves the number of epochs open, minutes would pass."""
 

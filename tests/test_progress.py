@@ -6,8 +6,9 @@ import pytest
 
 from conformask import background as progress
 from conformask.background import tracked
-from conformask.extras.train.fit import NetworkOptions, fit_scorer
-from conformask.extras.train.training import TrainingConfig, fitting
+from conformask.extras.train import NetworkOptions, TrainingConfig
+from conformask.extras.train.fit import fit_scorer
+from conformask.extras.train.training import fitting
 from synthetic_triplets import triplets
 from terminal import drawn
 
@@ -109,8 +110,6 @@ warnings.simplefilter("ignore")
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from synthetic_triplets import triplets
 from conformask.extras.train.fit import fit_scorer
-from conformask.extras.train.fit import NetworkOptions
-from conformask.extras.train.training import TrainingConfig
 fit_scorer(triplets(32, 0), selection=triplets(12, 1), out=tempfile.mkdtemp(),
            training=TrainingConfig(epochs=1), network=NetworkOptions(width=2))
 """

@@ -6,15 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from conformask.arrays import Score as Score
+    from conformask.background import Compute as Compute
     from conformask.errors import ConformaskError as ConformaskError
     from conformask.errors import ConformaskWarning as ConformaskWarning
     from conformask.extras.export.dask import masked as masked
     from conformask.extras.export.onnx import export as export
     from conformask.extras.make.probe import probe as probe
     from conformask.extras.noise.counts import split_counts as split_counts
-    from conformask.extras.train.fit import NetworkOptions as NetworkOptions
+    from conformask.extras.train import NetworkOptions as NetworkOptions
+    from conformask.extras.train import TrainingConfig as TrainingConfig
     from conformask.extras.train.fit import fit_scorer as fit_scorer
-    from conformask.extras.train.training import TrainingConfig as TrainingConfig
     from conformask.extras.view.display import plot as plot
     from conformask.extras.view.display import show as show
     from conformask.extras.view.page import write_report as write_report
@@ -51,7 +52,6 @@ if TYPE_CHECKING:
     from conformask.records.reading import Reference as Reference
     from conformask.scores.given import Given as Given
     from conformask.scores.scorer import Heuristic as Heuristic
-    from conformask.scores.scoring import Compute as Compute
     from conformask.scores.simple import gradient as gradient
     from conformask.scores.simple import local_spread as local_spread
     from conformask.scores.simple import residual as residual
@@ -88,9 +88,9 @@ _HOMES = {
     "CustomLoss": "losses.masked_distance",
     "CustomErrorMap": "losses.maps",
     "Promise": "promises.promise",
-    "TrainingConfig": "extras.train.training",
-    "NetworkOptions": "extras.train.fit",
-    "Compute": "scores.scoring",
+    "TrainingConfig": "extras.train",
+    "NetworkOptions": "extras.train",
+    "Compute": "background",
     "fit_scorer": "extras.train.fit",
     "packaged_scorer": "scores.untrained",
     "Given": "scores.given",

@@ -1,4 +1,4 @@
-"""Devices, precision and layout for scores and distances: the same in calibration and in use."""
+"""Devices, precision, seeds and layout for scores and distances: the same in calibration and in use."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,6 +53,14 @@ _FULL = _Full()
 def full_precision(images: Tensor) -> Iterator[None]:
     """Compute in IEEE float32 inside the context: no autocast on the images' device, no TF32 or bfloat16."""
     with torch.autocast(images.device.type, enabled=False), _FULL:
+        yield
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Seed torch inside the context, and restore its state after."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
         yield
 
 

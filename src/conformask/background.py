@@ -1,4 +1,4 @@
-"""Work beside the main thread, read ahead and written behind within bounds; and a progress bar."""
+"""Work beside the main thread, within bounds; the processes that share work; and a progress bar."""
 
 import os
 import sys
@@ -6,7 +6,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
+
+from conformask.errors import InvalidArgumentError
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -73,6 +77,112 @@ def main_process() -> bool:
         return bool(distributed.get_rank() == 0)
     ranks = TORCHRUN_RANKS if TORCHRUN in os.environ else RANKS
     return all(os.environ.get(rank, "0") == "0" for rank in ranks)
+
+
+@dataclass(frozen=True)
+class Compute:
+    """The devices that share the work, and the folder of its finished parts.
+
+    Raises:
+        InvalidArgumentError: the devices are invalid or more than there are, or there are no nodes.
+
+    Examples:
+        >>> import conformask as cm
+        >>> cm.Compute("auto").nodes
+        1
+    """
+
+    devices: int | str | None = None
+    """Number or indices of the devices, or auto for all; passed to Lightning. If not given, 1, and all for
+    training."""
+    nodes: int = 1
+    """Number of machines; passed to Lightning."""
+    parts: str | Path | None = None
+    """A folder for finished parts, from which a killed run resumes; it is removed at the end. Several devices
+    share the work through it. Training has its run folder instead."""
+
+    def __post_init__(self) -> None:
+        check_devices(self.devices)
+        if self.nodes < 1:
+            raise InvalidArgumentError(f"nodes = {self.nodes}: must be a number above 0")
+
+    @property
+    def is_one_process(self) -> bool:
+        """True if one device of one machine does all the work."""
+        return self.devices in (None, 1, "1") and self.nodes == 1
+
+
+def _nothing() -> None:
+    """Wait for no other process."""
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes that share the work."""
+
+    rank: int = 0
+    """The number of this process."""
+    count: int = 1
+    wait: Callable[[], None] = _nothing
+    """Function that returns when every process has called it."""
+
+    @property
+    def is_first(self) -> bool:
+        """True in the one process that does what is done once."""
+        return self.rank == 0
+
+
+def launch(compute: Compute) -> Processes:
+    """Start the processes that share the work, one for each device on each node; this one may be all."""
+    if compute.is_one_process:
+        check_processes(1)
+        return Processes()
+    from lightning.fabric import Fabric
+
+    fabric = Fabric(devices=compute.devices or 1, num_nodes=compute.nodes)
+    check_processes(fabric.world_size)
+    fabric.launch()
+    return Processes(fabric.global_rank, fabric.world_size, fabric.barrier)
+
+
+def check_processes(processes: int) -> None:
+    """Refuse a number of processes that disagrees with what started this one.
+
+    Several that work as one each would all write every file; one that is not the first would write none.
+    """
+    started = os.environ.get("WORLD_SIZE", "1") if TORCHRUN in os.environ else str(processes)
+    if int(started) != processes:
+        raise InvalidArgumentError(
+            f"torchrun started {started} processes, but --devices and --nodes specify {processes}: set "
+            "--devices to its --nproc-per-node and --nodes to its --nnodes"
+        )
+    if processes == 1 and not main_process():
+        raise InvalidArgumentError(
+            "this process is not the first of several (LOCAL_RANK, NODE_RANK or torch.distributed say so), "
+            "but --devices and --nodes specify one: unset these variables, or give the number of processes"
+        )
+
+
+def check_devices(devices: int | str | None) -> None:
+    """Refuse devices that Lightning would fail on, or more than this machine has."""
+    if devices in (None, "auto", 1, "1"):
+        return
+    import torch
+    from lightning.fabric import Fabric
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    available = torch.accelerator.device_count() or os.cpu_count() or 1
+    try:
+        requested = Fabric(devices=devices).world_size
+    except (TypeError, ValueError, MisconfigurationException):
+        requested = 0
+    if not 0 < requested <= available:
+        raise InvalidArgumentError(
+            f"devices = {devices}: this machine has {available}; give a number, or auto"
+        )
+
+
+DEFAULT_DEVICES = Compute()
 
 
 class Lines:

@@ -24,7 +24,7 @@ from conformask.extras.make.predictors import NetworkPredictor, custom_predictor
 from conformask.extras.make.regressor import fit_predictor
 from conformask.extras.make.tasks import task
 from conformask.extras.make.triplets import TrueImages
-from conformask.extras.train.training import TrainingConfig
+from conformask.extras.train import TrainingConfig
 from conformask.images.read import write_image
 from conformask.images.rows import Provenance
 from conformask.records.evaluation import Evaluation

@@ -140,7 +140,7 @@ def promise(folder: Path) -> object:
     assert not paper.exists() or card.sentence in paper.read_text(encoding="utf-8")
     masker = cm.load(folder / "run")
     assert masker.sentence == card.sentence
-    return card.sentence, card.rule["lam"], masker.critical_lambdas.tolist()
+    return card.sentence, card.rule.lam, masker.critical_lambdas.tolist()
 
 
 def evaluation(folder: Path) -> object:

@@ -486,7 +486,7 @@ def test_info_tells_no_promise_of_a_masker_that_was_tampered_with(conformask, ow
 @pytest.mark.parametrize("rule", [{}, {"lam": "wide"}, {"lam": []}])
 def test_a_damaged_rule(refused, own, rule):
     reseal(own / "run", lambda record: {**record, "rule": {"kind": "constant", **rule}})
-    refused(["mask", own / "run", own / "data", own / "out"], "the rule 'constant' is damaged", "again")
+    refused(["mask", own / "run", own / "data", own / "out"], "lam: it is damaged", "again")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ def data(tmp_path_factory) -> Path:
     return folder
 
 
-READ = ("--clip", "x", "--nan-is-outside", "--group-from", r"sub-(\d+)")
+READ = ("--clip", "x", "--nan", "outside", "--group-from", r"sub-(\d+)")
 
 
 @pytest.fixture(scope="module")

@@ -165,7 +165,7 @@ def test_nan_is_outside_the_region(tmp_path: Path) -> None:
     x, y_hat, y = volumes(3)
     y_hat[0], y[:, 0] = np.nan, np.nan
     folder = write(tmp_path, {"x": [x], "y_hat": [y_hat], "y": [y]})
-    with pytest.raises(ImageError, match=r"contains NaN: .*--nan-is-outside"):
+    with pytest.raises(ImageError, match=r"contains NaN: .*--nan outside"):
         Triplets.from_folder(folder, reading=Reading(axes="ZYX"))[0]
     triplets = Triplets.from_folder(folder, reading=Reading(axes="ZYX", nan="outside"))
     triplet = triplets[0]

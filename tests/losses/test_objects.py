@@ -29,8 +29,8 @@ from conformask.masks.families import family
 from conformask.promises.order import first_crossing
 from conformask.records.names import Level
 from conformask.records.reading import PLAIN
-from conformask.scores.objects import ObjectScorer
 from conformask.scores.scoring import scored_batches, selection_record
+from conformask.scores.steps import ObjectScorer
 from object_worlds import SCORER, objects, triplets
 from simulation import simulated
 from untyped import UNTYPED
@@ -276,7 +276,7 @@ def test_groups_and_categories_are_promised_objects() -> None:
     assert masker.sentence.startswith("For at least 9 of 10 new slides, in every image, ")
     of_each = cm.Promise(per_category=True)
     masker = calibrated(MISSED, triplets(60, 8, categories=categories), of_each)
-    assert masker.rule.to_json()["kind"] == "categories"
+    assert masker.rule.kind == "categories"
 
 
 def test_a_masker_is_saved_and_read(tmp_path) -> None:

@@ -156,7 +156,7 @@ def test_a_score_is_trained_by_one_repeat(tmp_path: Path) -> None:
             repeated(24, 0), selection=repeated(12, 1), out=tmp_path / "run", scorer="error",
             loss=cm.CleanMean("l2", reach=1), training=cm.TrainingConfig(epochs=1),
         )  # fmt: skip
-    assert scorer.card.noise_model == MODEL
+    assert scorer.card.reading.noise_model == MODEL
     with pytest.raises(InvalidArgumentError, match="noise of one repeat cannot be subtracted"):
         cm.fit_scorer(
             repeated(24, 0, None), selection=repeated(12, 1, None), out=tmp_path / "other", scorer="error",

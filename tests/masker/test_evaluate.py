@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor
 
 from conformask.arrays import Images
+from conformask.background import Compute
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.extras.paper.resplits import resplit
 from conformask.extras.view import words
@@ -37,7 +38,7 @@ from conformask.records.record import read_json, to_jsonable, write_arrays
 from conformask.records.selection import ScoreComparison
 from conformask.records.words import measurement_text
 from conformask.scores.scorer import Heuristic
-from conformask.scores.scoring import Compute, scored_batches
+from conformask.scores.scoring import scored_batches
 from simulation import simulated
 
 KEYS = (
@@ -189,7 +190,7 @@ def test_every_image_against_numpy(masker: Masker, found: Evaluation) -> None:
             assert measured == pytest.approx(mean, rel=1e-4, nan_ok=True)
         assert math.isinf(images.critical_lambda[k]) == (error.mean() <= THRESHOLD)
     met = images.loss <= THRESHOLD * (1 + 1e-6)
-    np.testing.assert_array_equal(met, images.critical_lambda >= masker.card.rule["lam"])
+    np.testing.assert_array_equal(met, images.critical_lambda >= masker.card.rule.lam)
     assert 0 < met.sum() < 45
 
 
@@ -274,7 +275,7 @@ def test_sizes_against_thresholds(masker: Masker, found: Evaluation) -> None:
     assert thresholds[0] < THRESHOLD < thresholds[-1]
     again = masker.recalibrate(threshold=float(thresholds[15]))
     curves = masker.stored_curves()
-    assert sizes[15] == pytest.approx(curves.size[:, curves.grid == again.card.rule["lam"]].mean())
+    assert sizes[15] == pytest.approx(curves.size[:, curves.grid == again.card.rule.lam].mean())
 
 
 def test_the_gallery(found: Evaluation) -> None:

@@ -376,7 +376,7 @@ def test_heavier_images_get_smaller_lambdas() -> None:
 
 def test_an_adaptive_lambda_of_a_gridded_distance_is_on_the_grid() -> None:
     masker = made("adaptive", distance=signed, selection=SELECTION, threshold=0.004)
-    assert masker.card.rule["grid"][-1] == math.inf
+    assert masker.card.rule.grid[-1] == math.inf
     assert not masker.card.exact
 
 

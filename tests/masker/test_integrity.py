@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from conformask.background import Compute
 from conformask.errors import MismatchError
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
@@ -18,7 +19,7 @@ from conformask.masker.masker import Masker
 from conformask.masks.critical import loss_under, measures
 from conformask.masks.families import Reciprocal
 from conformask.scores.scorer import Heuristic
-from conformask.scores.scoring import Compute, selection_record
+from conformask.scores.scoring import selection_record
 from conformask.scores.steps import Tiled
 from stated import calibrated
 from synthetic_triplets import arrays, scale_of, signed, triplets

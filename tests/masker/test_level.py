@@ -100,7 +100,7 @@ def test_the_mask_is_what_is_below_lambda_times_the_level(tmp_path: Path) -> Non
     distances = ((standardised[:, None] - points) ** 2).mean(axis=2)
     levels = np.exp(np.round(2**16 * np.exp(-width / 2 * distances) @ weights) / 2**16)
     assert levels.max() > 2 * levels.min()
-    expected = x.numpy() < masker.card.rule["lam"] * levels[:, None, None, None]
+    expected = x.numpy() < masker.card.rule.lam * levels[:, None, None, None]
     assert (expected != (masker(x, y_hat).numpy() > 0)).mean() < 1e-3
 
 
@@ -127,7 +127,7 @@ def test_it_takes_twenty_groups_of_selection_images() -> None:
 def test_calibration_images_change_lambda_alone(masker: cm.Masker) -> None:
     other = calibrated(seed=7)
     assert other.scorer.fingerprint == masker.scorer.fingerprint
-    assert other.card.rule["lam"] != masker.card.rule["lam"]
+    assert other.card.rule.lam != masker.card.rule.lam
 
 
 def test_a_run_gives_the_same_masks(masker: cm.Masker, tmp_path: Path) -> None:
@@ -242,7 +242,7 @@ def test_the_promise_is_kept_over_calibration_sets(criticals: np.ndarray, n: int
         family=BELOW,
         selection=SELECTION,
     )
-    assert masker.card.rule["lam"] == pytest.approx(lambda_of(criticals[:n]), rel=1e-5)
+    assert masker.card.rule.lam == pytest.approx(lambda_of(criticals[:n]), rel=1e-5)
     coverages = [
         (criticals >= lambda_of(criticals[generator.integers(POPULATION, size=n)])).mean()
         for _ in simulated(4000)

@@ -39,6 +39,7 @@ from conformask.masks.families import Reciprocal
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.promise import Promise
+from conformask.promises.rules import ConstantLambda
 from conformask.records.reading import Reading
 from conformask.records.record import read_arrays, write_arrays
 from conformask.records.selection import Selection
@@ -91,7 +92,7 @@ def test_the_card_says_what_was_calibrated() -> None:
     assert card.calibrated_on == tuple(sorted(pixel_hash(t.truth()) for t in CALIBRATION))
     assert card.exact
     assert card.family == {"name": "water_filling", "exponent": 1.0, "kappa": -0.25}
-    assert card.rule == {"kind": "constant", "lam": np.sort(masker.critical_lambdas)[3]}
+    assert card.rule == ConstantLambda(np.sort(masker.critical_lambdas)[3])
     assert made(distance=signed, selection=SELECTION).card.exact is False
 
 
@@ -109,7 +110,7 @@ def test_calibration_images_but_three_keep_an_exact_threshold(wanted: str, chose
 
 def test_masks_are_the_family_at_lambda() -> None:
     masker = made(family="reciprocal")
-    lam = masker.card.rule["lam"]
+    lam = masker.card.rule.lam
     expected = (lam / (Reciprocal().epsilon + TEST.x)).clamp(max=1)
     torch.testing.assert_close(masker(TEST.x, TEST.y_hat), expected, rtol=1e-5, atol=1e-6)
 
@@ -125,7 +126,7 @@ def test_other_promises_move_the_masks_as_they_should() -> None:
 
 def test_nothing_is_masked_where_all_pass() -> None:
     masker = made(threshold=1.0)
-    assert masker.card.rule["lam"] == math.inf
+    assert masker.card.rule.lam == math.inf
     assert (masker(TEST.x, TEST.y_hat) == 1).all()
 
 
@@ -231,7 +232,7 @@ def test_arrays_are_read_in_the_range_of_the_calibration() -> None:
     """Whoever stated it: a uint16 array of 12 bits is not one of 16."""
     images = Triplets.from_arrays(*twelve_bits(40, 0), reading=Reading((0, 4095)))
     stated = made(SCORER, images)
-    of_files = replace(stated, card=replace(stated.card, data_range=None))
+    of_files = replace(stated, card=replace(stated.card, read=Reading()))
     assert of_files.card.range_of_x == of_files.card.range_of_y_hat == (0, 4095)
     x, y_hat, _ = twelve_bits(12, 2)
     expected = np.stack([stated(*pair) for pair in zip(x[..., 0], y_hat[..., 0], strict=True)])
@@ -680,7 +681,7 @@ def test_recalibration_is_conservative(chosen: str) -> None:
         for confidence in (0.7, 0.9):
             exact = made(threshold=threshold, confidence=confidence, family=chosen)
             read = masker.recalibrate(threshold=threshold, confidence=confidence)
-            lam, best = read.card.rule["lam"], exact.card.rule["lam"]
+            lam, best = read.card.rule.lam, exact.card.rule.lam
             assert not read.card.exact
             step = masker.stored_curves().grid[2] / masker.stored_curves().grid[1]
             assert best / step * (1 - 1e-6) <= lam <= best * (1 + 1e-6) or lam == best == math.inf
@@ -874,7 +875,7 @@ def test_a_grid_of_a_few_calibration_images_leaves_coverage_as_promised(guarante
         direct = made(SCORER, triplets(40, seed + 1000), threshold=0.03, **terms)
         again = first.recalibrate(threshold=0.03)
         assert not again.card.exact
-        assert again.card.rule["lam"] <= direct.card.rule["lam"]
+        assert again.card.rule.lam <= direct.card.rule.lam
         for masker, shares in ((direct, exact), (again, on_grid)):
             error = masker.masks(new.x, new.y_hat) * (new.y - new.y_hat).abs()
             shares.append(float((error.mean((1, 2, 3)) <= 0.03 * (1 + 1e-6)).float().mean()))

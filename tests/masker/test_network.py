@@ -15,8 +15,8 @@ from conformask.cli import main
 from conformask.errors import MismatchError
 from conformask.extras.make.predictors import custom_predictor
 from conformask.extras.make.triplets import add_outputs
-from conformask.extras.train.fit import NetworkOptions, fit_scorer
-from conformask.extras.train.training import TrainingConfig
+from conformask.extras.train import NetworkOptions, TrainingConfig
+from conformask.extras.train.fit import fit_scorer
 from conformask.extras.view.page import render
 from conformask.extras.view.session import Session
 from conformask.extras.view.words import verdict

@@ -129,7 +129,7 @@ def test_objects_are_spoken_of_in_the_numbers_and_words_of_their_user(tmp_path: 
             promise=cm.Promise(object_name="nucleus"),
         )  # fmt: skip
     assert not [each for each in caught if "pixels" in str(each.message)]
-    cut = masker.scorer.shown_text(masker.card.rule["lam"])
+    cut = masker.scorer.shown_text(masker.card.rule.lam)
     assert cut.startswith("Shown are the objects whose mean map is above 0.")
     cm.write_masks(masker, test, tmp_path / "out")
     for row in csv.DictReader((tmp_path / "out" / "objects.csv").open()):

@@ -9,7 +9,7 @@ import pytest
 
 from conformask.errors import InvalidArgumentError
 from conformask.extras.watch.online import OnlineLambda
-from conformask.records.record import to_jsonable
+from conformask.records.record import from_dict, to_jsonable
 
 T = 2000
 Nature = Callable[[float], float]
@@ -144,7 +144,7 @@ def test_json_and_back_in_the_middle_of_a_stream() -> None:
     values = steady(3)
     online = OnlineLambda(0.9, past=[*CALIBRATION, math.inf, 0.0])
     failures(online, drawn(values), 50)
-    again = OnlineLambda.from_json(json.loads(json.dumps(to_jsonable(online.to_json()), allow_nan=False)))
+    again = from_dict(OnlineLambda, json.loads(json.dumps(to_jsonable(online), allow_nan=False)), "a state")
     assert again == online
     future = [next(values) for _ in range(100)]
     assert (
@@ -152,9 +152,6 @@ def test_json_and_back_in_the_middle_of_a_stream() -> None:
         == failures(again, drawn(iter(future)), 100).tolist()
     )
     assert again == online
-    record = online.to_json()
-    online.learn(1.0, failed=True)
-    assert len(record["past"]) < len(online.past), "a record does not change afterwards"
 
 
 @pytest.mark.parametrize("arguments", [{"confidence": 1.0}, {"confidence": 0.9, "eta": 0.0}])

@@ -3,6 +3,7 @@ import pytest
 from scipy import optimize
 
 from conformask.promises.axes import LogLinear, quantile_regression, zero
+from conformask.records.record import from_dict, to_jsonable
 
 
 def pinball(h: LogLinear, features: np.ndarray, target: np.ndarray, quantile: float) -> float:
@@ -60,4 +61,4 @@ def test_constant_and_json() -> None:
     h = zero(np.ones((4, 3)))
     assert h(np.ones((2, 3))).tolist() == [0, 0]
     h = LogLinear(0.1, (1 / 3, -2e-17))
-    assert LogLinear.from_json(h.to_json()) == h
+    assert from_dict(LogLinear, to_jsonable(h), "a function") == h

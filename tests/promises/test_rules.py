@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -13,7 +13,6 @@ from conformask.errors import MismatchError
 from conformask.promises.axes import LogLinear
 from conformask.promises.promise import GUARANTEES, guarantee
 from conformask.promises.rules import (
-    RULES,
     AdaptiveLambda,
     BoundedRisk,
     CategoryLambda,
@@ -51,7 +50,7 @@ FACTS = ImageCovariates(
 
 
 def through_json(rule: Rule) -> Any:
-    return json.loads(json.dumps(to_jsonable(rule.to_json()), allow_nan=False))
+    return json.loads(json.dumps(to_jsonable(rule), allow_nan=False))
 
 
 @pytest.mark.parametrize("rule", MANY, ids=lambda rule: type(rule).__name__)
@@ -92,8 +91,8 @@ def test_an_image_whose_facts_are_none_is_masked(rule: Rule, facts: dict[str, An
 
 
 def test_all_kinds_are_tested() -> None:
-    assert {type(rule) for rule in MANY} == set(RULES.values())
-    assert {kind: rule.kind for kind, rule in RULES.items()} == {kind: kind for kind in RULES}
+    assert {type(rule) for rule in MANY} == {*get_args(Rule)}
+    assert len({rule.kind for rule in get_args(Rule)}) == len(get_args(Rule))
 
 
 @pytest.mark.parametrize("own_bound", [False, True])
@@ -157,3 +156,7 @@ def test_nothing_that_is_not_a_number_opens_a_mask() -> None:
 def test_unknown_rules_are_refused() -> None:
     with pytest.raises(MismatchError, match="upgrade"):
         rule_from_json({"kind": "oracle"})
+    with pytest.raises(MismatchError, match="the rule lacks lam"):
+        rule_from_json({"kind": "constant"})
+    with pytest.raises(MismatchError, match=r"the rule contains .* for grid"):
+        rule_from_json({**through_json(MANY[-1]), "grid": [[0.5], [1, 2]]})

@@ -184,7 +184,7 @@ def test_a_run_of_0_2_whose_scores_started_at_an_extreme_gives_the_same_masks(tm
     scorer = replace(cm.Given().of(triplets(20, 0)), zero=0.25)
     masker = cm.calibrate(scorer, triplets(20, 0), threshold=THRESHOLD, loss="l1")
     masker.save(tmp_path)
-    again, lam = cm.load(tmp_path), np.float32(masker.card.rule["lam"])
+    again, lam = cm.load(tmp_path), np.float32(masker.card.rule.lam)
     for triplet in triplets(5, 1):
         np.testing.assert_array_equal(again(triplet), (triplet.cues[0] - np.float32(0.25)).clip(0) < lam)
 
@@ -233,7 +233,7 @@ def test_each_channel_may_have_its_own_map() -> None:
     masker = calibrated(cm.Triplets.from_arrays(**columns))
     assert (masker.scorer.per_channel, calibrated(triplets(30, 0)).scorer.per_channel) == (True, False)
     mask = masker(*(columns[role][0] for role in ("x", "y_hat")), cues=columns["cues"][0])
-    np.testing.assert_array_equal(mask, columns["cues"][0] < np.float32(masker.card.rule["lam"]))
+    np.testing.assert_array_equal(mask, columns["cues"][0] < np.float32(masker.card.rule.lam))
 
 
 def test_images_without_maps_are_refused() -> None:
@@ -321,8 +321,8 @@ def test_from_maps_on_disk_to_masks_in_two_commands(tmp_path: Path, capsys) -> N
     main(["mask", str(run), str(new), str(out), "--json"])
     capsys.readouterr()
     masker = cm.load(run)
-    value = masker.scorer.zero - masker.card.rule["lam"]
-    assert masker.card.cues == "confidence"
+    value = masker.scorer.zero - masker.card.rule.lam
+    assert masker.card.read.cues == "confidence"
     for triplet in cm.Triplets.from_folder(new, reading=masker.card.reading):
         mask = tifffile.imread(out / "masks" / f"{triplet.name}.tif") / 65535
         np.testing.assert_array_equal(mask, masker(triplet))
@@ -357,12 +357,15 @@ def test_a_folder_elsewhere_which_new_images_would_share_is_refused(tmp_path, ca
         with pytest.raises(InvalidArgumentError, match=r"name a folder beside y_hat/.*calibrated again"):
             cm.Reading(**{field: path})
         masker = calibrated(triplets(30, 0))
-        replace(masker, card=replace(masker.card, **{field: path})).save(tmp_path / "run")
+        read = cm.Reading()
+        vars(read)[field] = path
+        replace(masker, card=replace(masker.card, read=read)).save(tmp_path / "run")
         written(tmp_path / "new", 2, 1, truth=False)
         with pytest.raises(SystemExit):
             main(["mask", str(tmp_path / "run"), str(tmp_path / "new"), str(tmp_path / "masks")])
         assert "calibrated with this path has to be calibrated again" in capsys.readouterr().err
-        shutil.rmtree(tmp_path / "new")
+        for folder in ("new", "run"):
+            shutil.rmtree(tmp_path / folder)
 
 
 def test_a_column_of_a_manifest_names_them(tmp_path: Path) -> None:

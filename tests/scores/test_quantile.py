@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from conformask.errors import MismatchError
-from conformask.extras.train.fit import NetworkOptions, fit_scorer
-from conformask.extras.train.training import TrainingConfig
+from conformask.extras.train import NetworkOptions, TrainingConfig
+from conformask.extras.train.fit import fit_scorer
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.scores.network_scorer import NetworkScorer, head, network_input, pinball

@@ -6,8 +6,8 @@ from torch import Tensor, nn
 
 import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
-from conformask.extras.train.fit import NetworkOptions, TripletDataset, fit_scorer
-from conformask.extras.train.training import TrainingConfig
+from conformask.extras.train import NetworkOptions, TrainingConfig
+from conformask.extras.train.fit import TripletDataset, fit_scorer
 from conformask.images.read import pixel_hash
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets

@@ -7,11 +7,12 @@ import pytest
 import torch
 
 from conformask.arrays import Images
+from conformask.background import Compute, Processes
 from conformask.errors import InvalidArgumentError
 from conformask.images.triplets import Triplets
 from conformask.masks.critical import ScoredBatch
 from conformask.scores.scorer import Heuristic
-from conformask.scores.scoring import Compute, Processes, gathered, parts_folder
+from conformask.scores.scoring import gathered, parts_folder
 
 COUNT = 37
 GENERATOR = np.random.default_rng(0)

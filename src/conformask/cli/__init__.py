@@ -15,7 +15,6 @@ from cyclopts import (
     CycloptsPanel,
     Group,
     MissingArgumentError,
-    Parameter,
     UnknownOptionError,
 )
 from cyclopts.help import (
@@ -28,7 +27,7 @@ from cyclopts.help import (
 )
 from cyclopts.help.specs import get_default_parameter_columns
 
-from conformask.cli.options import converted
+from conformask.cli.options import DEFAULTS
 from conformask.cli.output import json_alone, print_text, show_json
 from conformask.errors import ConformaskError, failure_of_system
 from conformask.extensions import COMMANDS, places
@@ -241,7 +240,6 @@ RENAMED: Mapping[str, str] = {
     "--as": "--format",
     "--by": "--volume-mode",
     "--like": "--mask-geometry",
-    "--nan": "--nan-is-outside",
     "--other-network": "--allow-network-mismatch",
     "--scratch": "--from-scratch",
     "--seg": "--dicom-seg",
@@ -285,7 +283,7 @@ def build(*, every_option: bool = True) -> App:
         help_epilogue=NEXT,
         help_format="plaintext",
         group_commands=Group("More", sort_key=len(GROUPS)),
-        default_parameter=Parameter(negative=(), converter=converted),
+        default_parameter=DEFAULTS,
         error_formatter=_error_panel,
     )
     verbs_of = places(COMMANDS)

@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from conformask.cli.options import AS_FILES_SAY, AsJson, Read
+from conformask.cli.options import AS_FILES_SAY, AsJson, Read, opened
 from conformask.cli.output import bad_usage, facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.run_folder import read_promise
-from conformask.records.card import CalibrationCard, with_promise
+from conformask.records.card import CalibrationCard
 from conformask.records.loss import LossTerms, with_loss
 from conformask.records.record import Json, read_json
 from conformask.records.selection import Selection
 from conformask.records.sentence import rounded_share
+from conformask.records.upgrade import with_promise
 from conformask.records.words import comparison_text, judged_text
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ def check(
     needed = guarantee("marginal", confidence).smallest_calibration_set(None, None)
     if noise_plot is not None:
         check_output(noise_plot)
-    findings = check_triplets(read.triplets(data), needed)
+    findings = check_triplets(opened(data, read), needed)
     if noise_plot is not None:
         if findings.transfer is None:
             bad_usage(f"--noise-plot needs two repeats of each image in {data}: repeats/NAME_1 and NAME_2")
@@ -189,11 +190,11 @@ def info(
     *,
     fingerprint: Annotated[
         bool,
-        Parameter(show_default=False, help="Print only the fingerprint of the masker, for the lab book."),
+        Parameter(help="Print only the fingerprint of the masker, for the lab book."),
     ] = False,
     research: Annotated[
         bool,
-        Parameter(show_default=False, help="Show every setting, lambda and the formula of the loss too."),
+        Parameter(help="Show every setting, lambda and the formula of the loss too."),
     ] = False,
     json: AsJson = False,
 ) -> None:
@@ -215,8 +216,8 @@ def info(
         show({"fingerprint": stored}, stored, as_json=json)
         return
     held = {name: read_json(run / file) for name, file in HELD.items() if (run / file).is_file()}
-    for name, upgrade in (("scorer", with_loss), ("calibration", with_promise)):
-        held |= {name: upgrade(held[name])} if name in held else {}
+    held |= {name: with_loss(held[name]) for name in ("scorer", "calibration") if name in held}
+    held |= {"calibration": with_promise(held["calibration"])} if "calibration" in held else {}
     if not held and not (run / TRAINING).is_file():
         files = ", ".join([*HELD.values(), TRAINING])
         raise MissingFileError(f"{run} is not a run folder: it contains none of {files}")

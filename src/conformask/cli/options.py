@@ -1,14 +1,17 @@
-"""Options that several verbs share, each group a dataclass that returns a value of the library."""
+"""Options that several verbs share; a group of options is a dataclass, most of them of the library."""
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from cyclopts import Group, Parameter, Token, convert
 
+from conformask.background import Compute
 from conformask.errors import InvalidArgumentError
 from conformask.records import names
+from conformask.records.reading import NoiseModel, Reading
 
 if TYPE_CHECKING:
     from conformask.images.triplets import Triplets
@@ -16,19 +19,22 @@ if TYPE_CHECKING:
     from conformask.promises.promise import Promise
     from conformask.records.loss import LossTerms
     from conformask.records.numbers import Values
-    from conformask.records.reading import NoiseModel, ReadAs, Reading
-    from conformask.scores.scoring import Compute
 
 
 def converted(kind: Any, tokens: Sequence[Token]) -> Any:
     """Convert tokens as cyclopts does, but refuse 1.5 where a whole number is expected."""
-    if kind is int and not tokens[0].value.removeprefix("-").isdecimal():
+    if kind in (int, int | None) and not tokens[0].value.removeprefix("-").isdecimal():
         raise ValueError(f"{tokens[0].value!r} is not a whole number")
     return convert(kind, tokens)
 
 
-WHOLE_NUMBER = Parameter(converter=converted)
-"""For a whole number in a group of options, which does not inherit the converter of the application."""
+def shown(default: object) -> str | None:
+    """Return a default as help shows it; None for a flag, and for an option that is not given."""
+    return None if default in (None, ()) or default is False else str(default)
+
+
+DEFAULTS = Parameter(negative=(), converter=converted, show_default=shown)
+"""Of all options."""
 PROMISE, LOSS, SCORE_NETWORK, TRAINING, IMAGES, DEVICES = (
     Group(title, sort_key=place)
     for place, title in enumerate(
@@ -38,22 +44,12 @@ PROMISE, LOSS, SCORE_NETWORK, TRAINING, IMAGES, DEVICES = (
 """Groups of options in the help of a verb, after those of the verb itself."""
 AsJson = Annotated[
     bool,
-    Parameter(name="--json", show_default=False, help="Print one JSON object instead of text."),
-]
-DataRange = Annotated[
-    tuple[float, float] | None,
-    Parameter(
-        name="--data-range",
-        group=IMAGES,
-        help="Values of black and white, if the file type does not define them; x of 8 bits keeps 0 to 255.",
-    ),
+    Parameter(name="--json", help="Print one JSON object instead of text."),
 ]
 
 
-def _noise_model(_: Any, tokens: Sequence[Token]) -> "NoiseModel":
+def _noise_model(_: Any, tokens: Sequence[Token]) -> NoiseModel:
     """Convert GAIN,OFFSET,READ, as `conformask check` prints it."""
-    from conformask.records.reading import NoiseModel
-
     try:
         gain, offset, read = map(float, tokens[0].value.split(","))
     except ValueError as error:
@@ -63,104 +59,24 @@ def _noise_model(_: Any, tokens: Sequence[Token]) -> "NoiseModel":
     return NoiseModel(gain, offset, read)
 
 
-@dataclass(frozen=True)
-class ReadingOptions:
-    """Settings for reading images whose files do not define them."""
-
-    data_range: DataRange = None
-    x_range: Annotated[
-        tuple[float, float] | None,
-        Parameter(help="Values of black and white in x, if they differ from those of y_hat and y."),
-    ] = None
-    axes: Annotated[
-        str | None,
-        Parameter(
-            help="Axes of npy files, and of files that do not name them: letters of TCZYX, such as ZYX for a "
-            "stack."
-        ),
-    ] = None
-    clip: Annotated[
-        Literal["x", "all"] | None,
-        Parameter(help="Clip values outside the range, in x or in all images; otherwise they are refused."),
-    ] = None
-    nan_is_outside: Annotated[
-        bool,
-        Parameter(
-            name="--nan-is-outside",
-            show_default=False,
-            help="Treat NaN pixels as outside the region that the promise is about.",
-        ),
-    ] = False
-    empty_chunks: Annotated[
-        bool,
-        Parameter(
-            name="--empty-chunks", show_default=False, help="Read chunks missing from a zarr as empty."
-        ),
-    ] = False
-    noise_model: Annotated[
-        Any,
-        Parameter(
-            converter=_noise_model,
-            n_tokens=1,
-            help="Noise of y where DATA has one repeat of each image, repeats/NAME_1: GAIN,OFFSET,READ, in "
-            "shares of the range, as conformask check prints them for two repeats.",
-        ),
-    ] = None
-    units: Annotated[
-        str | None,
-        Parameter(
-            help="Unit of the values of y_hat and y, such as m or HU, for sentences, --threshold and "
-            "--tolerance."
-        ),
-    ] = None
-    group_from: Annotated[
-        str | None,
-        Parameter(
-            help="How to find the group of an image: a regular expression for names with one part in "
-            r"brackets, such as 'sub-([^_]+)', or patient, for the PatientID of DICOM files."
-        ),
-    ] = None
-
-    def triplets(
-        self,
-        folder: Path,
-        network: str | None = None,
-        like: "ReadAs | None" = None,
-        cues: str | None = None,
-        objects: str | None = None,
-    ) -> "Triplets":
-        """Return the triplets of a folder, with the maps in `cues` and the labels in `objects`.
-
-        Other settings are taken from `like`.
-        """
-        from conformask.images.triplets import Triplets
-
-        reading = self.reading(like)
-        reading = replace(reading, cues=cues or reading.cues, objects=objects or reading.objects)
-        return Triplets.from_folder(folder, reading=reading, network=network, group_from=self.group_from)
-
-    def reading(self, like: "ReadAs | None" = None) -> "Reading":
-        """Return the settings given here; the others are taken from `like`."""
-        from conformask.records.reading import Reading
-
-        base = Reading() if like is None else like.reading
-        return Reading(
-            self.data_range or base.data_range,
-            self.x_range or base.x_range,
-            self.axes or base.axes,
-            self.clip or base.clip,
-            "outside" if self.nan_is_outside else base.nan,
-            self.empty_chunks,
-            base.group_from,
-            base.cues,
-            self.noise_model or base.noise_model,
-            base.objects,
-            self.units or base.units,
-        )
+Parameter(converter=_noise_model, n_tokens=1, accepts_keys=False, metavar="GAIN,OFFSET,READ")(NoiseModel)
+Read = Annotated[
+    Reading,
+    # maps and objects have options of their own; the last two are about one role
+    Parameter(name="*", group=IMAGES, parse=re.compile("^(?!cues$|objects$|inverted$|role$)")),
+]
 
 
-Read = Annotated[ReadingOptions, Parameter(name="*", group=IMAGES)]
-AS_FILES_SAY = ReadingOptions()
+def opened(
+    folder: Path, read: Reading, network: str | None = None, *, like: Reading | None = None
+) -> "Triplets":
+    """Open the triplets of a folder as `read` says, and where it does not as those of a run, `like`."""
+    from conformask.images.triplets import Triplets
+
+    reading = read if like is None else read.over(like)
+    return Triplets.from_folder(folder, reading=reading, network=network, group_from=read.group_from)
+
+
 TrueImages = Annotated[Path, Parameter(help="A folder of true images; subfolders are included.")]
 Size = Annotated[
     int,
@@ -195,7 +111,6 @@ OtherNetwork = Annotated[
     Parameter(
         name="--allow-network-mismatch",
         group=IMAGES,
-        show_default=False,
         help="Continue even if y_hat was made by a network other than the one that the promise is about.",
     ),
 ]
@@ -228,7 +143,6 @@ FamilyName = Annotated[
 Grey = Annotated[
     bool,
     Parameter(
-        show_default=False,
         help="Grey masks, as up to 0.2: an error counts by the mask value of its pixel. Nothing is promised "
         "for masks that are cut at a value.",
     ),
@@ -349,34 +263,11 @@ def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.jso
     return loss_of_terms(terms, weights_path=weights_path)
 
 
-@dataclass(frozen=True)
-class ComputeOptions:
-    """The devices that share the work."""
-
-    devices: Annotated[
-        str | None,
-        Parameter(
-            help="Number or indices of the devices, or auto for all; passed to Lightning. If not given, "
-            "1, and all for training."
-        ),
-    ] = None
-    nodes: Annotated[int, WHOLE_NUMBER, Parameter(help="Number of machines; passed to Lightning.")] = 1
-
-    def compute(self, parts: Path | None = None) -> "Compute":
-        """Return the devices, one if none are given, and the folder of their parts."""
-        from conformask.scores.scoring import Compute
-
-        return Compute(self.devices or "1", self.nodes, parts)
-
-    def for_training(self) -> "Compute":
-        """Return the devices, all if none are given."""
-        from conformask.scores.scoring import Compute
-
-        return Compute(self.devices or "auto", self.nodes)
-
-
-Devices = Annotated[ComputeOptions, Parameter(name="*", group=DEVICES)]
-DEFAULT_DEVICES = ComputeOptions()
+Devices = Annotated[
+    Compute, Parameter(name="*", group=DEVICES, parse=re.compile("^(?!parts$)"))  # verbs name the folder
+]
+AS_FILES_SAY, DEFAULT_DEVICES = Reading(), Compute()
+"""What is meant where no option of images or devices is given."""
 
 
 RECORDED_AS: Mapping[str, names.Over] = {"window": "local", "masked_window": "window"}

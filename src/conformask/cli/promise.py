@@ -1,7 +1,7 @@
 """The verbs that make and change a promise: calibrate, recalibrate, thresholds, plan."""
 
 import warnings
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -34,11 +34,11 @@ from conformask.cli.options import (
     WeightsPath,
     family_option,
     loss_of,
+    opened,
 )
 from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.errors import ConformaskWarning, chosen
 from conformask.records import names
-from conformask.records.names import BOUNDED, SHARES
 
 if TYPE_CHECKING:
     from conformask.images.triplets import Triplets
@@ -133,7 +133,6 @@ def calibrate(
     scorer: Annotated[
         names.Untrained | None,
         Parameter(
-            show_default=False,
             help="A score that needs no training: packaged (the score network that comes with conformask), "
             "residual (|x - y_hat|), gradient (of y_hat, between neighbours) or spread (of y_hat, in a "
             "window).",
@@ -166,7 +165,6 @@ def calibrate(
     tiled: Annotated[
         bool,
         Parameter(
-            show_default=False,
             help="DATA holds whole images of any size: score them by overlapping tiles of 1024 pixels. The "
             "promise is then about whole images.",
         ),
@@ -226,8 +224,8 @@ def calibrate(
         start = Untrained(scorer)
     else:
         start = load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
-    like = start.card if isinstance(start, NetworkScorer) else None
-    triplets = read.triplets(data, network, like, cues=score_from, objects=objects)
+    like = start.card.reading if isinstance(start, NetworkScorer) else None
+    triplets = opened(data, replace(read, cues=score_from, objects=objects), network, like=like)
     chosen = about.of_objects if objects is not None else None
     if objects is None and about.is_given:
         chosen = about.loss(loss_for(start, None).terms, triplets.values)
@@ -265,7 +263,7 @@ def calibrate(
         patches=area,
         level=level,
         selection=set_aside,
-        compute=devices.compute(run / PARTS),
+        compute=replace(devices, parts=run / PARTS),
         allow_network_mismatch=allow_network_mismatch,
     )
     if main_process():
@@ -306,18 +304,16 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
 
     hashes = ("calibrated_on", "seen")
     card = {key: value for key, value in masker.card.to_json().items() if key not in hashes}
-    lam = masker.card.rule.get("lam")
+    lam = masker.card.lam
     coverage = masker.coverage_range
     exactness = "exact" if masker.card.exact else "on a grid, slightly conservative"
-    rule = (
-        f"lambda = {lam:.6g}" if isinstance(lam, float) else f"lambda by image ({masker.card.rule['kind']})"
-    )
+    rule = f"lambda by image ({masker.card.rule.kind})" if lam is None else f"lambda = {lam:.6g}"
     lines = [
         masker.sentence,
         *filter(None, [hidden_of(masker.card)]),
         f"{rule} (masks: {masker.card.masks}; {exactness})",
     ]
-    if isinstance(lam, float) and masker.card.family == BY_VALUE:
+    if lam is not None and masker.card.family == BY_VALUE:
         lines += map(masker.card.promise.named, filter(None, [masker.scorer.shown_text(lam)]))
     if masker.card.n_effective is not None:
         lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
@@ -354,7 +350,8 @@ def plan(
     promised: Promised = MARGINAL,
     n: Annotated[int | None, Parameter(help="Show only this number of calibration images.")] = None,
     distance: Annotated[
-        str, Parameter(group=LOSS, help=f"For promises about a mean: the distance, {', '.join(BOUNDED)}.")
+        str,
+        Parameter(group=LOSS, help=f"For promises about a mean: the distance, {', '.join(names.BOUNDED)}."),
     ] = "l1",
     over: Annotated[
         names.Over | None,
@@ -370,9 +367,9 @@ def plan(
     if n is not None and n < 1:
         bad_usage(f"--n {n}: give at least 1 calibration image")
     promise = promised.promise().resolve()
-    bounded = chosen(BOUNDED, distance, "bounded distance")
+    bounded = chosen(names.BOUNDED, distance, "bounded distance")
     own = promise.own_bounds and bounded.by_image and over in (None, "image")
-    bound = 1.0 if over in SHARES else bounded.upper_bound
+    bound = 1.0 if over in names.SHARES else bounded.upper_bound
     about = LossTerms(distance=distance, over=over)
     level = None if threshold is None else threshold_of(threshold_in_loss(threshold, about, None), None)
     planned = plan_for(promise, level, None if own else bound, n)

@@ -15,6 +15,7 @@ from conformask.cli.options import (
     Read,
     WeightsPath,
     loss_of,
+    opened,
 )
 from conformask.cli.output import show
 
@@ -36,12 +37,11 @@ def mask(
     allow_network_mismatch: OtherNetwork = False,
     overwrite: Annotated[
         bool,
-        Parameter(show_default=False, help="Remove masks of another promise or of other images from OUT."),
+        Parameter(help="Remove masks of another promise or of other images from OUT."),
     ] = False,
     dicom_seg: Annotated[
         bool,
         Parameter(
-            show_default=False,
             help="For DICOM series, also write a DICOM SEG of the pixels that are not wholly shown, with the "
             "promise for the others.",
         ),
@@ -86,7 +86,7 @@ def mask(
     from conformask.records.words import clipped_text, formula_here, measurement_text, promised_here
 
     masker = load(run, loss=loss_of(run, weights_path))
-    triplets = read.triplets(data, network, masker.card)
+    triplets = opened(data, read, network, like=masker.card.reading)
     released = None
     if release is not None:
         released = release_once(run, masker, triplets, release, allow_network_mismatch=allow_network_mismatch)
@@ -99,7 +99,7 @@ def mask(
         dicom_seg=dicom_seg,
         mask_geometry=mask_geometry,
         released=released,
-        compute=devices.compute(),
+        compute=devices,
     )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
     record = {

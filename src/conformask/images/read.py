@@ -25,7 +25,6 @@ from conformask.errors import (
     chosen,
     failure_of_system,
 )
-from conformask.extensions import Extensions
 from conformask.images.formats import (
     FLOAT32,
     Blocks,
@@ -133,7 +132,7 @@ def _text(item: Any) -> str:
 
 FOLDER = "folder"
 """Name of the format of folders without a suffix, which are recognised by what they hold."""
-FORMATS = Extensions(
+FORMATS = extensions.Extensions(
     extensions.FORMATS,
     Format,
     {".png": PNG, ".jpg": JPEG, ".jpeg": JPEG, ".tif": TIFF, ".tiff": TIFF, ".npy": NPY, ".npz": NPZ},
@@ -379,7 +378,7 @@ def to_unit(array: Array, header: Header, reading: Reading, name: str) -> Image:
         lowest = min(lowest, float(np.fmin.reduce(values, axis=None)))
         highest = max(highest, float(np.fmax.reduce(values, axis=None)))
         inside = np.clip((values - low) / (high - low), 0, 1)
-        part[...] = np.moveaxis(1 - inside if reading.turned else inside, -1, 0)
+        part[...] = np.moveaxis(1 - inside if reading.inverted else inside, -1, 0)
     if reading.clip != "all":
         _check_inside(lowest, highest, (low, high), name, reading)
     return unit
@@ -399,7 +398,7 @@ def _finite(block: Array, name: str, *, nan: bool) -> Array:
     if not nan and np.isnan(values).any():
         raise ImageError(
             f"{name} contains NaN: replace it before use, or declare it to be outside the region that the "
-            "promise is about, nan='outside' (--nan-is-outside)"
+            "promise is about, nan='outside' (--nan outside)"
         )
     if np.isinf(values).any():
         raise ImageError(f"{name} contains infinite values; replace them before use")
@@ -419,8 +418,8 @@ def _ends(array: Array, header: Header, reading: Reading, name: str) -> DataRang
 
 def _argument(reading: Reading) -> str:
     """Return the arguments, in Python and on the command line, that state the range of an image."""
-    of_all = "data_range=(low, high) or --data-range LOW HIGH"
-    return f"{of_all}, of x alone x_range=(low, high) or --x-range LOW HIGH" if reading.is_x else of_all
+    of_x = ", of x alone x_range=(low, high) or --x-range LOW HIGH" if reading.role == "x" else ""
+    return f"data_range=(low, high) or --data-range LOW HIGH{of_x}"
 
 
 def _checked_range(data_range: DataRange) -> DataRange:

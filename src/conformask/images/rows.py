@@ -54,6 +54,7 @@ from conformask.records.geometry import Geometry, Size
 from conformask.records.names import Guarantee, Split
 from conformask.records.reading import CLEAN, PLAIN, Network, Reading, Reference
 from conformask.records.record import Array, Json, claim, from_cell, from_dict, hash_of, read_json, write_json
+from conformask.records.upgrade import with_network
 
 Role = Literal["x", "y_hat", "y", "repeat"]
 FileRole = Literal[Role, "cues", "labels", "y_labels"]
@@ -786,10 +787,7 @@ class Provenance:
     def load(cls, folder: Path, network: str | None = None) -> "Provenance":
         """Read triplets.json, if there is one; `network` is the maker of y_hat, if the file names none."""
         path = folder / FILE
-        record = _record(folder)
-        if record.get("predictor"):  # as conformask 0.1 wrote it
-            record["network"] = {"name": record["predictor"]}
-        provenance = from_dict(cls, record, path)
+        provenance = from_dict(cls, with_network(_record(folder)), path)
         if not provenance.finished:
             raise MismatchError(f"{folder} contains unfinished triplets: repeat the command")
         if network is None or provenance.network == Network(network):

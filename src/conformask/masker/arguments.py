@@ -73,7 +73,7 @@ def batch_of(card: CalibrationCard, role: str, image: Tensor | Array) -> Images:
     low, high = reading.data_range or UNIT
     values = image.detach().float()
     unit = values if (low, high) == UNIT else (values - low) / (high - low)
-    unit = 1 - unit if reading.turned else unit
+    unit = 1 - unit if reading.inverted else unit
     if reading.clip is not None:
         outside = float(((unit < 0) | (unit > 1)).float().mean())
         _warn_of_clipped(role, outside, card.clipped)

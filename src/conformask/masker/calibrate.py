@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 
+from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import CalibrationError, ConformaskWarning, MismatchError
 from conformask.images.noise import reference_faults, reference_warnings, refuse_short_reach
 from conformask.images.rows import Role
@@ -49,13 +50,14 @@ from conformask.masks.critical import ScoredBatch, calibration_data, lambda_grid
 from conformask.masks.family import Family
 from conformask.promises.data import Curves
 from conformask.promises.promise import AnyPromise
+from conformask.promises.rules import Rule
 from conformask.records.card import CalibrationCard, now
 from conformask.records.geometry import Size, among, extra_text, size_text
 from conformask.records.names import Level
 from conformask.records.record import Array, Json
 from conformask.scores.given import Given
 from conformask.scores.scorer import Scorer
-from conformask.scores.scoring import ONE_DEVICE, Compute, check_parts, gathered, parts_folder, scored
+from conformask.scores.scoring import check_parts, gathered, parts_folder, scored
 from conformask.scores.untrained import Untrained, check_scorer
 
 WHOLE = "whole images"
@@ -76,7 +78,7 @@ def calibrate(
     patches: int | str | None = None,
     level: Level | None = None,
     selection: Triplets | None = None,
-    compute: Compute = ONE_DEVICE,
+    compute: Compute = DEFAULT_DEVICES,
     allow_network_mismatch: bool = False,
 ) -> Masker:
     """Find the lambda with which masks keep the promise.
@@ -153,7 +155,7 @@ the whole image (hidden pixels count as no error).
     warn_if_hidden(choices.promise, losses, rule, hidden)
     if hidden < 1:
         warn_if_closed(hidden, used.terms.whole)
-    card = _card(choices, images, seen, chosen_on, curves, rule.to_json(), fingerprints)
+    card = _card(choices, images, seen, chosen_on, curves, rule, fingerprints)
     card = replace(card, hides=hidden_by(rule, hidden), hidden=hidden, own_grid=own_grid)
     return Masker(
         choices.scorer, used, choices.family, rule, card, losses.critical_lambdas, curves, choices.weigh,
@@ -210,7 +212,7 @@ def _card(
     seen: DatasetSummary,
     chosen_on: DatasetSummary | None,
     curves: Curves,
-    rule: Mapping[str, Json],
+    rule: Rule,
     fingerprints: Mapping[str, str],
 ) -> CalibrationCard:
     promise, tiles = choices.promise, choices.scorer.tiles
@@ -231,7 +233,7 @@ def _card(
         channels=seen.channels,
         sizes=seen.sizes,
         repeats=calibration.reference.repeats,
-        **calibration.reading.kept,
+        read=calibration.reading,
         geometry=seen.geometry,
         clipped=seen.clipped,
         **_values_of(calibration),
@@ -244,7 +246,7 @@ def _card(
         level="one" if choices.scorer.level_arrays is None else "image",
         network=calibration.network,
         cues_made=calibration.provenance.cues if choices.scorer.cue_channels else None,
-        image_errors=None if choices.image_errors is None else choices.image_errors.to_json(),
+        image_errors=choices.image_errors,
         code=fingerprints,
     )
 

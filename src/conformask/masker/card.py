@@ -9,7 +9,6 @@ import numpy as np
 from markupsafe import Markup
 
 from conformask.images import svg
-from conformask.images.svg import template
 from conformask.records.card import CalibrationCard
 from conformask.records.geometry import size_text
 from conformask.records.numbers import plural
@@ -78,7 +77,7 @@ def hidden_of(card: CalibrationCard) -> str | None:
     """Return how much is hidden of the calibration images, in a sentence; None where it is not known."""
     if card.hidden is None:
         return None
-    if card.rule.get("lam") == math.inf:
+    if card.lam == math.inf:
         return "Nothing needs hiding: enough calibration images are within the threshold as they are."
     return f"{hidden_text(card, card.hidden)}, on average over the calibration images."
 
@@ -115,7 +114,7 @@ def masker_html(
 ) -> str:
     """Return the card for a notebook: a piece of HTML that takes its colours from the page around it."""
     curve = size_curve(size_by_threshold, card)
-    return template(Path(__file__).with_name("card.html")).render(
+    return svg.template(Path(__file__).with_name("card.html")).render(
         card=card,
         hidden=hidden_of(card),
         rows=_rows(card, scorer, comparison),
@@ -173,6 +172,6 @@ def _reference(card: CalibrationCard) -> list[tuple[str, str]]:
 
 def _lambda(card: CalibrationCard) -> str:
     """Return the lambda of all images, or what it depends on."""
-    if "lam" not in card.rule:
-        return f"of each image, by the rule {card.rule['kind']}"
-    return f"{card.rule['lam']:.6g}, {'exact' if card.exact else 'from a grid, slightly conservative'}"
+    if card.lam is None:
+        return f"of each image, by the rule {card.rule.kind}"
+    return f"{card.lam:.6g}, {'exact' if card.exact else 'from a grid, slightly conservative'}"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from conformask.arithmetic import image_means
 from conformask.arrays import Batch, Images, Triplet
-from conformask.background import main_process
+from conformask.background import DEFAULT_DEVICES, Compute, main_process
 from conformask.errors import expect
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
 from conformask.images.scan import DatasetSummary, scan
@@ -59,7 +59,7 @@ from conformask.records.record import Array
 from conformask.records.release import ReleasePower
 from conformask.records.selection import ScoreComparison
 from conformask.scores.benchmark import WITHOUT_TRAINING, ScoreBenchmark
-from conformask.scores.scoring import ONE_DEVICE, Compute, check_parts, gathered, parts_folder
+from conformask.scores.scoring import check_parts, gathered, parts_folder
 
 EACH = 3
 """Number of images of each kind."""
@@ -290,7 +290,7 @@ def evaluate(
     opt_images: int = OPT_IMAGES,
     opt_sizes: Array | None = None,
     allow_network_mismatch: bool = False,
-    compute: Compute = ONE_DEVICE,
+    compute: Compute = DEFAULT_DEVICES,
 ) -> Evaluation:
     """Measure a masker on test triplets; out receives evaluation.json and its arrays.
 

@@ -22,6 +22,7 @@ from conformask.records.files import (
     remove_claimed,
 )
 from conformask.records.record import Json, as_cell, claim, from_cell, read_json
+from conformask.records.upgrade import named
 
 CLAIM, SIZES, MASKS, OVERLAYS = "masks.json", "sizes.csv", "masks", "overlays"
 SEGMENTATIONS, LABELS, OBJECTS = "segmentations", "labels", "objects"
@@ -167,9 +168,9 @@ def _row(line: MaskRow) -> list[str]:
 
 def _line(row: Mapping[str, str]) -> MaskRow:
     """Read a line; what was released is not read, since every run writes it again."""
-    loss = row["loss"] if "loss" in row else row["distance"]  # distance: up to conformask 0.2
+    row = named(row)
     within, used = (TRUTH[row.get(name, "")] for name in ("within", "used"))
     bound = float(row["bound"]) if row["bound"] else None
-    numbers = float(row["mask_size"]), row["source"], float(loss) if loss else None
-    outlier = row.get("outlier") or ""  # missing up to conformask 0.2
+    numbers = float(row["mask_size"]), row["source"], float(row["loss"]) if row["loss"] else None
+    outlier = row.get("outlier") or ""
     return MaskRow(from_cell(row["name"]), *numbers, within, used, bound, outlier=outlier)

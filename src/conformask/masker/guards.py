@@ -29,6 +29,7 @@ from conformask.promises.rules import CategoryLambda, Rule, covariates_of
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.records.fingerprints import fingerprint_of
 from conformask.records.record import Array
+from conformask.records.upgrade import named
 from conformask.scores.scorer import Scorer
 from conformask.scores.scoring import score_of
 
@@ -86,8 +87,7 @@ class Components:
     def refuse_changed(self, fingerprints: Mapping[str, str], probe: Mapping[str, Array]) -> None:
         """Refuse code that differs from the calibration's, or that gives other values."""
         now = self.fingerprints()
-        fingerprints = {WAS.get(name, name): value for name, value in fingerprints.items()}
-        probe = {WAS.get(name, name): value for name, value in probe.items()}
+        fingerprints, probe = named(fingerprints), named(probe)
         changed = [name for name, fingerprint in fingerprints.items() if now.get(name) != fingerprint]
         if changed:
             raise MismatchError(f"the code or the weights of {_text(changed)} {CHANGED}")
@@ -98,8 +98,6 @@ class Components:
                 raise MismatchError(f"the values of {_text(other)} on a test image {CHANGED}")
 
 
-WAS = {"distance": "loss"}
-"""Names of arguments up to 0.2, in runs that were saved then."""
 CHANGED = (
     "have changed since the calibration, so its promise does not hold: pass the original code, or "
     "calibrate again"

@@ -13,7 +13,6 @@ from conformask.masker.masker import Masker
 from conformask.masker.run_folder import read_stored
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
-from conformask.promises.rules import rule_from_json
 from conformask.records.card import CalibrationCard
 from conformask.records.record import Array
 from conformask.scores.given import load_given
@@ -67,7 +66,7 @@ def load(
         scorer=as_calibrated(scorer, card, used, family, stored.level),
         loss=used,
         family=family,
-        rule=rule_from_json(card.rule),
+        rule=card.rule,
         card=card,
         critical_lambdas=stored.critical_lambdas,
         curves=stored.curves,

@@ -43,7 +43,7 @@ from conformask.masks.critical import (
     start_of,
 )
 from conformask.masks.family import Family
-from conformask.promises.axes import LogLinear, Simultaneous, Weighted
+from conformask.promises.axes import Simultaneous, Weighted
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import coverage_range
 from conformask.promises.promise import DEFAULTS, WORDS, AnyPromise, Guarantee, Promise
@@ -113,7 +113,7 @@ def recalibrated(
         threshold=threshold,
         promise=replace(stated, weight=None),
         claim=promise.claim(card.loss.name, threshold),
-        rule=rule.to_json(),
+        rule=rule,
         start=start,
         exact=False,
         exploratory=card.exploratory or not covered,
@@ -422,9 +422,8 @@ class Masker:
         """The bound of an image as a rule; None where it is not known."""
         if self.curves is None or isinstance(self.guarantee.population, Weighted):
             return None
-        h = self.card.image_errors
         confidence = self.card.promise.confidence or DEFAULTS["confidence"]
-        return calibrated_bound(self.curves, None if h is None else LogLinear.from_json(h), confidence)
+        return calibrated_bound(self.curves, self.card.image_errors, confidence)
 
     def open(self, item: ScoredBatch) -> Masks:
         """Compute the masks of scored images: gather the facts that the rule needs, then apply the family.

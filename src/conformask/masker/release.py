@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from conformask.arrays import Triplet
-from conformask.background import tracked
+from conformask.background import DEFAULT_DEVICES, tracked
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
 from conformask.images.read import hash_unless_constant, is_constant
 from conformask.images.triplets import Triplets, refuse_others
@@ -33,7 +33,7 @@ from conformask.records.record import Array, from_dict, hash_of, hash_of_arrays,
 from conformask.records.release import JudgedBatch, JudgedBatches, JudgedImage, Release, ReleasePower
 from conformask.records.sentence import rounded_share
 from conformask.records.words import release_promise
-from conformask.scores.scoring import ONE_DEVICE, gathered
+from conformask.scores.scoring import gathered
 
 RECORD = "released.json"
 """The file of a run folder that lists the batches."""
@@ -198,7 +198,7 @@ def _released(masker: Masker, images: Triplets, batch: JudgedBatch, caveat: Cave
     share, each = batch.share, batch.each
     measurable = images.has_truth and has_theorem(masker.guarantee, masker.loss, images.reference)
     measure = partial(_measures, masker, measurable)
-    measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, ONE_DEVICE)
+    measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, DEFAULT_DEVICES)
     new = candidates(masker, images.groups, measured)
     sentence, formula = release_promise(masker.card, share, caveat, each=each)
     return Release(

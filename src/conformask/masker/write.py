@@ -13,7 +13,7 @@ import torch
 
 from conformask.arithmetic import best_device
 from conformask.arrays import Batch
-from conformask.background import prefetch, tracked
+from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
 from conformask.errors import ConformaskWarning, MismatchError, MissingFileError, OutputError, expect
 from conformask.images.formats import Blocks, Header, SourceImage, at_time
 from conformask.images.npy_png import write_jpeg
@@ -47,7 +47,6 @@ from conformask.records.reading import Caveat, Reading
 from conformask.records.record import Array
 from conformask.records.release import Release
 from conformask.records.words import promised_here
-from conformask.scores.scoring import ONE_DEVICE, Compute, launch
 
 
 @dataclass(frozen=True)
@@ -152,7 +151,7 @@ def write_masks(
     dicom_seg: bool = False,
     mask_geometry: Literal["x", "y_hat"] = "y_hat",
     released: Release | None = None,
-    compute: Compute = ONE_DEVICE,
+    compute: Compute = DEFAULT_DEVICES,
 ) -> WrittenMasks:
     """Write masks/NAME (16 bits, rounded down), overlays/NAME.jpg, sizes.csv and masks.json; y is not needed.
 

@@ -24,7 +24,7 @@ from conformask.promises.order import (
     smallest_marginal_set,
     smallest_set,
 )
-from conformask.records.record import Array, Json
+from conformask.records.record import Array
 
 PerImage = Float[np.ndarray, "n"]
 CHOICES = 40
@@ -298,15 +298,6 @@ class LogLinear:
     def __call__(self, features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n"]:
         """Return the prediction for each row."""
         return np.asarray(self.intercept + features @ np.array(self.coefficients))
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the function as JSON."""
-        return {"intercept": self.intercept, "coefficients": list(self.coefficients)}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Json]) -> "LogLinear":
-        """Read the function that to_json wrote."""
-        return cls(float(record["intercept"]), tuple(map(float, record["coefficients"])))
 
 
 def quantile_regression(

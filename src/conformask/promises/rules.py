@@ -13,17 +13,17 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import ClassVar, Literal
 
 import numpy as np
 import scipy
 from jaxtyping import Bool, Float, Int
 
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError
 from conformask.promises.axes import LogLinear, fit_log_quantile, tail_risk, zero
 from conformask.promises.data import Curves
 from conformask.promises.order import ROUNDING
-from conformask.records.record import Array, Json, number
+from conformask.records.record import Array, Json, value_as
 
 DEPENDENT = 1e-9
 """Relative singular value below which features depend on each other."""
@@ -265,31 +265,12 @@ def covariates_of(curves: Curves) -> ImageCovariates:
     return ImageCovariates(len(curves.names), curves.weight, category, curves.features, bound)
 
 
-@runtime_checkable
-class Rule(Protocol):
-    """Maps the facts that it needs to lambdas."""
-
-    @property
-    def needs(self) -> frozenset[str]:
-        """The names of the facts that the rule reads."""
-
-    @property
-    def is_vacuous(self) -> bool:
-        """True if some images are masked whatever they look like: the promise cannot be given."""
-
-    def __call__(self, facts: ImageCovariates) -> Lambdas:
-        """Return the lambda of each image."""
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the whole rule as JSON; infinities become "inf"."""
-
-
 @dataclass(frozen=True)
 class ConstantLambda:
     """One lambda for every image."""
 
     lam: float
-    kind: ClassVar[str] = "constant"
+    kind: Literal["constant"] = "constant"
     needs: ClassVar[frozenset[str]] = frozenset()
 
     @property
@@ -301,22 +282,13 @@ class ConstantLambda:
         """Return lam for each image."""
         return np.full(facts.n, self.lam)
 
-    def to_json(self) -> dict[str, Json]:
-        """Return the kind and the lambda."""
-        return {"kind": self.kind, "lam": self.lam}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Json]) -> "ConstantLambda":
-        """Read the rule that to_json wrote."""
-        return cls(number(record["lam"]))
-
 
 @dataclass(frozen=True)
 class CategoryLambda:
     """One lambda for each category."""
 
     lambdas: Mapping[str, float]
-    kind: ClassVar[str] = "categories"
+    kind: Literal["categories"] = "categories"
     needs: ClassVar[frozenset[str]] = frozenset({"category"})
 
     @property
@@ -334,15 +306,6 @@ class CategoryLambda:
             )
         return np.array([self.lambdas[category] for category in facts.category or ()])
 
-    def to_json(self) -> dict[str, Json]:
-        """Return the kind and the lambdas."""
-        return {"kind": self.kind, "lambdas": dict(self.lambdas)}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Json]) -> "CategoryLambda":
-        """Read the rule that to_json wrote."""
-        return cls({key: number(value) for key, value in record["lambdas"].items()})
-
 
 @dataclass(frozen=True)
 class WeightedLambda:
@@ -355,7 +318,7 @@ class WeightedLambda:
     total: float
     """Total weight of all calibration images."""
     confidence: float
-    kind: ClassVar[str] = "weighted"
+    kind: Literal["weighted"] = "weighted"
     needs: ClassVar[frozenset[str]] = frozenset({"weight"})
 
     @classmethod
@@ -383,17 +346,6 @@ class WeightedLambda:
         lambdas = np.array([*self.critical, math.inf])[indices]
         return np.where(budget >= 0, lambdas, 0.0)
 
-    def to_json(self) -> dict[str, Json]:
-        """Return the kind and the fields."""
-        lists = {"critical": list(self.critical), "cumulated": list(self.cumulated)}
-        return {"kind": self.kind, **vars(self), **lists}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Json]) -> "WeightedLambda":
-        """Read the rule that to_json wrote."""
-        critical, cumulated = (tuple(map(number, record[key])) for key in ("critical", "cumulated"))
-        return cls(critical, cumulated, float(record["total"]), float(record["confidence"]))
-
 
 @dataclass(frozen=True)
 class ConditionalLambda:
@@ -410,7 +362,7 @@ class ConditionalLambda:
     """The least and the largest of these logarithms: the least is deployed as lambda 0."""
     confidence: float
     grid: Float[np.ndarray, "g"] | None = None
-    kind: ClassVar[str] = "conditional"
+    kind: Literal["conditional"] = "conditional"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
 
     @property
@@ -430,24 +382,6 @@ class ConditionalLambda:
     @cached_property
     def _largest(self) -> ConditionalQuantile:
         return ConditionalQuantile(self.features, -self.logs, self.confidence)
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the kind and the fields."""
-        grid = None if self.grid is None else self.grid.tolist()
-        lists = {"features": self.features.tolist(), "logs": self.logs.tolist(), "grid": grid}
-        return {"kind": self.kind, "ends": list(self.ends), "confidence": self.confidence, **lists}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Json]) -> "ConditionalLambda":
-        """Read the rule that to_json wrote."""
-        features, logs = (np.array(record[name], dtype=np.float64) for name in ("features", "logs"))
-        low, high = map(float, record["ends"])
-        return cls(features, logs, (low, high), float(record["confidence"]), _grid_of(record))
-
-
-def _grid_of(record: Mapping[str, Json]) -> Float[np.ndarray, "g"] | None:
-    grid = record["grid"]
-    return None if grid is None else np.array([number(lam) for lam in grid])
 
 
 def _snapped(lam: Lambdas, grid: Float[np.ndarray, "g"] | None) -> Lambdas:
@@ -469,7 +403,7 @@ class AdaptiveLambda:
     h: LogLinear
     shift: float
     grid: Float[np.ndarray, "g"] | None = None
-    kind: ClassVar[str] = "adaptive"
+    kind: Literal["adaptive"] = "adaptive"
     needs: ClassVar[frozenset[str]] = frozenset({"features"})
 
     @property
@@ -482,16 +416,6 @@ class AdaptiveLambda:
         with np.errstate(over="ignore", invalid="ignore"):
             lam = np.exp(self.h(np.asarray(facts.features)) + self.shift)
         return _snapped(np.where(np.isnan(lam), 0.0, lam), self.grid)
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the kind, h, shift and grid."""
-        grid = None if self.grid is None else self.grid.tolist()
-        return {"kind": self.kind, "h": self.h.to_json(), "shift": self.shift, "grid": grid}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Json]) -> "AdaptiveLambda":
-        """Read the rule that to_json wrote."""
-        return cls(LogLinear.from_json(record["h"]), number(record["shift"]), _grid_of(record))
 
 
 @dataclass(frozen=True)
@@ -506,7 +430,7 @@ class BoundedRisk:
     t: float
     steepness: float
     """Slope of the tail risk, which for a loss d is t + steepness * max(d - t, 0)."""
-    kind: ClassVar[str] = "bounded_risk"
+    kind: Literal["bounded_risk"] = "bounded_risk"
     needs: ClassVar[frozenset[str]] = frozenset({"bound_curve"})
 
     @property
@@ -525,36 +449,12 @@ class BoundedRisk:
         first = np.where(exceeds.any(axis=1), exceeds.argmax(axis=1), len(self.grid))
         return np.asarray(self.grid[np.maximum(first - 1, 0)], dtype=np.float64)
 
-    def to_json(self) -> dict[str, Json]:
-        """Return the kind and the fields."""
-        return {"kind": self.kind, **vars(self), "grid": self.grid.tolist(), "total": self.total.tolist()}
 
-    @classmethod
-    def from_json(cls, record: Mapping[str, Json]) -> "BoundedRisk":
-        """Read the rule that to_json wrote."""
-        grid, total = (np.array([number(value) for value in record[key]]) for key in ("grid", "total"))
-        return cls(grid, total, int(record["n"]), *(float(record[key]) for key in _SCALARS))
+Rule = ConstantLambda | CategoryLambda | WeightedLambda | ConditionalLambda | AdaptiveLambda | BoundedRisk
+"""Maps the facts about images that it `needs` to lambdas; records name it by its `kind`."""
 
 
-_SCALARS = ("threshold", "t", "steepness")
-RULES = {
-    rule.kind: rule
-    for rule in (
-        ConstantLambda, CategoryLambda, WeightedLambda, ConditionalLambda, AdaptiveLambda, BoundedRisk,
-    )
-}  # fmt: skip
-
-
-def rule_from_json(record: Mapping[str, Json]) -> Rule:
-    """Read a rule that to_json wrote."""
-    if record["kind"] not in RULES:
-        raise MismatchError(
-            f"this version of conformask does not know the rule {record['kind']!r}: upgrade conformask"
-        )
-    try:
-        return RULES[record["kind"]].from_json(record)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise MismatchError(
-            f"the rule {record['kind']!r} is damaged ({type(error).__name__}: {error}): copy the masker "
-            "again or recalibrate"
-        ) from error
+def rule_from_json(record: Json) -> Rule:
+    """Read the rule of a record, such as that in an exported file."""
+    rule: Rule = value_as(Rule, record, "the rule")
+    return rule

@@ -10,23 +10,28 @@ from typing import Any, Literal
 import numpy as np
 
 from conformask.errors import ConformaskWarning, MismatchError
+from conformask.promises.axes import LogLinear
 from conformask.promises.promise import WORDS, Promise
+from conformask.promises.rules import ConstantLambda, Rule
 from conformask.records.geometry import MOST_CHANNELS, Geometry, Size, among, covered, size_text
 from conformask.records.loss import LossTerms, with_loss
 from conformask.records.names import Level
 from conformask.records.numbers import UNIT, Values
-from conformask.records.reading import Caveat, Network, ReadAs, Reading, Reference, check_network
-from conformask.records.record import Json, from_dict
+from conformask.records.reading import PLAIN, Caveat, Network, Reading, Reference, check_network
+from conformask.records.record import Json, from_dict, vars_but
 from conformask.records.sentence import sentence_of
+from conformask.records.upgrade import SPELT, with_promise
 
 KINDS = {2: "planes", 3: "volumes"}
 """Images in words, by the number of their axes beside channels."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Domain(ReadAs):
+class Domain:
     """The domain of a promise: images like the calibration images."""
 
+    read: Reading = PLAIN
+    """The settings with which the calibration images were read; see `reading`."""
     channels: int
     sizes: tuple[Size, ...]
     population: str | None
@@ -50,16 +55,16 @@ class Domain(ReadAs):
 
     @property
     def reading(self) -> Reading:
-        """The Reading of the calibration images; up to 0.2 the stated range was that of x of 8 bits, too."""
-        of_all = self.data_range if self.range_of_x in (None, self.data_range) else None
-        return replace(super().reading, x_range=self.x_range or of_all)
+        """The settings for new images; up to 0.2 the stated range was that of x of 8 bits, too."""
+        of_all = self.read.data_range if self.range_of_x in (None, self.read.data_range) else None
+        return replace(self.read, x_range=self.read.x_range or of_all)
 
     @property
     def values(self) -> Values | None:
         """The values of y_hat that become 0 and 1; None where they are not known."""
         if self.range_of_y_hat is None:
             return None
-        return Values(*self.range_of_y_hat, self.units, self.data_range is not None)
+        return Values(*self.range_of_y_hat, self.read.units, self.read.data_range is not None)
 
     def reading_of(self, role: str, dtype: np.dtype[Any]) -> Reading:
         """Return how a user's array is read as x or y_hat: like the images of the calibration.
@@ -71,10 +76,10 @@ class Domain(ReadAs):
         reading = self.reading.of(role)
         used = self.range_of_x if role == "x" else self.range_of_y_hat
         turned = role in self.turned
-        if reading.is_x and reading.x_range is None and not turned:  # a range that was stated was not for x
+        if reading.keeps_own_range and not turned:  # a range that was stated was not for x
             reading = replace(reading, data_range=None)
         if reading.data_range is not None and turned:
-            return replace(reading, data_range=used, turned=True)
+            return replace(reading, data_range=used, inverted=True)
         if reading.data_range is not None or used is None or dtype.kind not in "ui":
             return reading
         if used == UNIT and dtype == np.uint8:
@@ -84,7 +89,7 @@ class Domain(ReadAs):
                 f"{role} contains {dtype}, but the calibration images had values from {used[0]:g} to "
                 f"{used[1]:g}: give arrays of the same type and range, or floats in [0, 1]"
             )
-        return replace(reading, data_range=used, turned=turned)
+        return replace(reading, data_range=used, inverted=turned)
 
     def check_shape(self, shape: Sequence[int], where: str = "") -> None:
         """Refuse volumes for planes, or other channels, by (C, *space); `where` prefixes the message."""
@@ -103,7 +108,7 @@ class Domain(ReadAs):
 
     def check_axes(self, role: str, shape: tuple[int, ...]) -> None:
         """Refuse an array of a volume for a promise about planes, and the reverse, by its shape."""
-        axes, n, space = self.axes, len(shape), len(self.sizes[0])
+        axes, n, space = self.read.axes, len(shape), len(self.sizes[0])
         if axes is not None and n != len(axes):
             taken = f"arrays with the axes {axes}"
         elif axes is None and space == 2 and (n > 3 or (n == 3 and shape[-1] > MOST_CHANNELS)):
@@ -195,8 +200,6 @@ def _holds(dtype: np.dtype[Any], used: tuple[float, float]) -> bool:
 
 CALIBRATION = "calibration.json"
 """The file of a run folder that holds its card."""
-HASHED_AS = {"per_category": "within", "image_of_new_group": "member"}
-"""Terms and units that have another name in fingerprints, and in records up to conformask 0.2."""
 EVERY_IMAGE = "every image"
 """Description of the images that closed masks hide, whatever they show."""
 EVERY_CALIBRATION_IMAGE = "every calibration image"
@@ -213,7 +216,7 @@ class Terms:
     claim: str
     """The promise as a formula."""
     family: Mapping[str, Json]
-    rule: Mapping[str, Json]
+    rule: Rule
     exact: bool
     """True if critical lambdas were solved exactly; otherwise on a grid, which is conservative."""
     exploratory: bool
@@ -259,10 +262,15 @@ class Sample:
 class CalibrationCard(Domain, Sample, Terms):
     """The contents of calibration.json: the terms, the sample and the domain of a promise."""
 
-    image_errors: Mapping[str, Json] | None = None
+    image_errors: LogLinear | None = None
     """The regression of the unmasked loss on features of the score, for bounds per image."""
     code: Mapping[str, str] = field(default_factory=dict)
     """Hashes of the scorer and of other code from the user, by argument name."""
+
+    @property
+    def lam(self) -> float | None:
+        """The lambda of all images; None where it depends on the image."""
+        return self.rule.lam if isinstance(self.rule, ConstantLambda) else None
 
     @property
     def n_units(self) -> int:
@@ -273,7 +281,7 @@ class CalibrationCard(Domain, Sample, Terms):
     def reference(self) -> Reference:
         """What y of the calibration images was, with the noise model where the loss used one."""
         used = self.repeats == 1 and self.loss.subtracts_noise
-        return Reference(self.repeats, self.noise_model if used else None)
+        return Reference(self.repeats, self.read.noise_model if used else None)
 
     @property
     def is_grey(self) -> bool:
@@ -322,12 +330,12 @@ class CalibrationCard(Domain, Sample, Terms):
     @classmethod
     def from_json(cls, record: Mapping[str, Json], path: Path) -> "CalibrationCard":
         """Read the content of calibration.json."""
-        return from_dict(cls, with_promise(record), path)
+        return from_dict(cls, {"read": record, **with_promise(with_loss(record))}, path)
 
     def to_json(self) -> dict[str, Json]:
         """Return the content of calibration.json."""
-        promise = {name: value for name, value in vars(self.promise).items() if name != "weight"}
-        return {**vars(self), "promise": promise}
+        promise = vars_but(self.promise, "weight")
+        return {**self.read.kept, **vars_but(self, "read"), "promise": promise}
 
     @property
     def hashed(self) -> dict[str, Json]:
@@ -335,22 +343,15 @@ class CalibrationCard(Domain, Sample, Terms):
 
         Loss and promise are flat, as in conformask 0.2, so that its maskers keep their fingerprints.
         """
-        terms = self.to_json()["promise"] | {"unit": HASHED_AS.get(str(self.promise.unit), self.promise.unit)}
-        promise = {HASHED_AS.get(name, name): value for name, value in terms.items()}
-        stated = {**vars(self), **vars(self.loss), **promise}
-        defaults = {field.name: field.default for field in (*fields(self), *fields(LossTerms))}
-        defaults |= {"unit": None, "share": None, "within": False}
+        flat = self.to_json()
+        terms = flat["promise"] | {"unit": SPELT.get(str(self.promise.unit), self.promise.unit)}
+        promise = {SPELT.get(name, name): value for name, value in terms.items()}
+        stated = {**flat, **vars(self.loss), **promise}
+        of_all = (*fields(self), *fields(LossTerms), *fields(Reading))
+        defaults = {field.name: field.default for field in of_all}
+        defaults |= {"unit": None, "share": None, "within": False, "data_range": MISSING}
         names = stated.keys() - {"loss", "promise", "units", *WORDS}
         return {name: stated[name] for name in names if stated[name] != defaults.get(name, MISSING)}
-
-
-def with_promise(record: Mapping[str, Json]) -> dict[str, Json]:
-    """Return a record that holds promise and loss; up to conformask 0.2 it held their terms itself."""
-    stored_as = {field.name: HASHED_AS.get(field.name, field.name) for field in fields(Promise)}
-    terms = {name: record[stored] for name, stored in stored_as.items() if stored in record}
-    if terms.get("unit") == HASHED_AS["image_of_new_group"]:
-        terms["unit"] = "image_of_new_group"
-    return {"promise": terms, **with_loss(record)}
 
 
 def now() -> str:

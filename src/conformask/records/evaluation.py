@@ -16,11 +16,12 @@ from conformask.promises.coverage_test import UNLIKELY
 from conformask.records.card import CALIBRATION, CalibrationCard
 from conformask.records.files import exclusive_folder
 from conformask.records.reading import CLEAN, Caveat, Network, Reference
-from conformask.records.record import Array, Json, from_dict, read_arrays, read_json
+from conformask.records.record import Array, Json, from_dict, read_arrays, read_json, vars_but
 from conformask.records.release import ReleasePower
 from conformask.records.sealed import SealedRecord, publish, read_published
-from conformask.records.selection import ScoreComparison, comparison_as_now
+from conformask.records.selection import ScoreComparison
 from conformask.records.sentence import hidden_text, kept_text, promised_share, worst_text
+from conformask.records.upgrade import named
 
 WORDS = {
     "brightness": ("darker", "brighter"),
@@ -61,24 +62,6 @@ def _fraction_text(fraction: float) -> str:
     percent = 100 * fraction
     nearest = min(FRACTIONS, key=lambda candidate: abs(candidate - percent))
     return FRACTIONS[nearest] if abs(nearest - percent) <= NEAR else f"{percent:.0f}\N{NO-BREAK SPACE}%"
-
-
-OLD_NAMES = {
-    "distance": "loss",
-    "unmasked_distance": "unmasked_loss",
-    "mean_distance": "mean_loss",
-    "mean_distance_interval": "mean_loss_interval",
-    "correlation_size_distance": "correlation_size_loss",
-    "spearman_size_distance": "spearman_size_loss",
-    "worth": "comparison",
-}
-"""Names up to conformask 0.2, and what they are called now."""
-
-
-def as_now(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return values by the names of today; up to conformask 0.2 losses were called distances."""
-    named = {OLD_NAMES.get(name, name): value for name, value in stored.items()}
-    return named | {"comparison": comparison_as_now(named["comparison"])} if "comparison" in named else named
 
 
 def card_of(record: Mapping[str, Json], path: Path) -> CalibrationCard:
@@ -519,8 +502,7 @@ class Evaluation:
 
     def summary(self) -> dict[str, Json]:
         """Return all fields but the arrays: the contents of evaluation.json."""
-        left_out = "images", "examples", "again"
-        record = {name: value for name, value in vars(self).items() if name not in left_out}
+        record = vars_but(self, "images", "examples", "again")
         promise = {"sentence": self.card.sentence, "formula": self.card.formula}
         return {**promise, **record, "card": self.card.to_json()}
 
@@ -550,11 +532,11 @@ class Evaluation:
         else:
             published = read_published(path, STEMS)
         try:
-            images = ImageRecords(**as_now(published.arrays["evaluation"]))
+            images = ImageRecords(**named(published.arrays["evaluation"]))
             examples = list(_examples(published.arrays["examples"]))
         except (KeyError, TypeError, ValueError) as error:
             raise MismatchError(f"{folder} contains a damaged evaluation ({error}): repeat it") from error
-        record = as_now(published.record)
+        record = named(published.record)
         record = {"mean_loss": float(images.loss.mean()), "fingerprint": "", **record}
         record |= {"card": card_of(record, path), "images": images, "examples": examples}
         return from_dict(cls, record, path)
@@ -563,7 +545,7 @@ class Evaluation:
 def _examples(arrays: Mapping[str, Array]) -> Iterator[Example]:
     for index in sorted({key.split("/")[0] for key in arrays}):
         values = {key.split("/")[1]: values for key, values in arrays.items() if key.startswith(f"{index}/")}
-        plain = {key: a.item() if a.ndim == 0 else a for key, a in as_now(values).items()}
+        plain = {key: a.item() if a.ndim == 0 else a for key, a in named(values).items()}
         oracle = plain.pop("oracle_size")
         yield Example(**plain, oracle_size=None if np.isnan(oracle) else oracle)
 

@@ -3,14 +3,14 @@
 import math
 import re
 import warnings
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
-from typing import Any, Literal
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, Literal
 
 from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
-from conformask.records.record import Array
+
+if TYPE_CHECKING:
+    from conformask.records.record import Array
 
 
 @dataclass(frozen=True)
@@ -107,13 +107,13 @@ class NoiseModel:
                 f"{self}: gain and read noise must be at least 0, and all three finite"
             )
 
-    def variance(self, mean: Array) -> Array:
+    def variance(self, mean: "Array") -> "Array":
         """Return gain * (mean - offset) + read^2, the variance of pixels with these means.
 
         As it is linear, its value at a noisy pixel is on average the variance of that pixel; it is not cut
         off at 0, which would make it too large on average.
         """
-        return np.asarray(self.gain * (mean - self.offset) + self.read**2)
+        return self.gain * (mean - self.offset) + self.read**2
 
     @property
     def option(self) -> str:
@@ -214,6 +214,8 @@ COMPONENTS = "components:"
 class Reading:
     """Instructions for reading images, in addition to their files; the same for calibration and new images.
 
+    On the command line, they are the options of images.
+
     Raises:
         InvalidArgumentError: the axes, or the threshold of components, are not valid, or a folder of maps or
             labels is not one beside y_hat/.
@@ -228,34 +230,34 @@ class Reading:
     """
 
     data_range: tuple[float, float] | None = None
-    """The values that become 0 and 1; x of 8 bits keeps its own, 0 to 255."""
+    """Values of black and white, if the file type does not define them; x of 8 bits keeps 0 to 255."""
     x_range: tuple[float, float] | None = None
-    """The values that become 0 and 1 in x, if it has another range, such as raw counts."""
+    """Values of black and white in x, if they differ from those of y_hat and y."""
     axes: str | None = None
-    """Axes of arrays, npy, and files that do not specify them: letters of TCZYX in order, such as ZYX."""
+    """Axes of npy files, and of files that do not name them: letters of TCZYX, such as ZYX for a stack."""
     clip: Literal["x", "all"] | None = None
-    """The roles whose values outside the range are clipped to it; for others they are refused."""
+    """Clip values outside the range, in x or in all images; otherwise they are refused."""
     nan: Literal["outside"] | None = None
-    """"outside" if NaN marks pixels outside the region of an image."""
+    """Treat NaN pixels as outside the region that the promise is about; otherwise they are refused."""
     empty_chunks: bool = False
-    """True if a zarr may leave out chunks, which are read as its fill value."""
+    """Read chunks missing from a zarr as empty."""
     group_from: str | None = None
-    """Where the groups of images are found that nothing states; see `Triplets.grouped`."""
+    """How to find the group of an image: a regular expression for names with one part in brackets, such as
+    'sub-([^_]+)', or patient, for the PatientID of DICOM files."""
     cues: str | None = None
     """The folder beside y_hat/, or the column of a manifest, with the maps of each image; None without."""
     noise_model: NoiseModel | None = None
-    """The noise of y where it is one repeat."""
+    """Noise of y where DATA has one repeat of each image, repeats/NAME_1: GAIN,OFFSET,READ, in shares of the
+    range, as conformask check prints them for two repeats."""
     objects: str | None = None
     """The folder beside y_hat/ with labels of the objects of each image, in its folders y_hat/ and y/; or
     components:T, for the parts of y_hat and y above T in [0, 1]; None without objects."""
     units: str | None = None
-    """The unit of the values of y_hat and y, such as m or HU, for sentences and thresholds."""
-    turned: bool = False
+    """Unit of the values of y_hat and y, such as m or HU, for sentences, thresholds and tolerances."""
+    inverted: bool = False
     """True if the smallest value is the brightest; only a file itself specifies it."""
-    as_stored: bool = False
-    """True for maps, labels and regions, whose values count as they are even in a TIFF whose 0 is white."""
-    is_x: bool = False
-    """True for x: with 8 bits it has its own range, unless `x_range` is stated."""
+    role: str | None = None
+    """The role of the images, if these are the instructions for one: `of` states it."""
 
     def __post_init__(self) -> None:
         axes, threshold = self.axes, self.components_above
@@ -295,15 +297,26 @@ class Reading:
         """Return how images of a role are read: x by its own range, with clip `all` or None."""
         data_range = self.x_range if role == "x" and self.x_range is not None else self.data_range
         clip: Literal["all"] | None = "all" if self.clip in ("all", role) else None
-        as_stored = role in ("cues", "labels", "region")
         x_range = self.x_range if role == "x" else None
-        return replace(
-            self, data_range=data_range, x_range=x_range, clip=clip, as_stored=as_stored, is_x=role == "x"
-        )
+        return replace(self, data_range=data_range, x_range=x_range, clip=clip, role=role)
+
+    def over(self, other: "Reading") -> "Reading":
+        """Return these settings, and where they are not made those of the other."""
+        return replace(other, **{name: value for name, value in vars(self).items() if value})
+
+    @property
+    def as_stored(self) -> bool:
+        """True for maps, labels and regions, whose values are kept even in a TIFF whose 0 is white."""
+        return self.role in ("cues", "labels", "region")
+
+    @property
+    def keeps_own_range(self) -> bool:
+        """True for x without an `x_range`: with 8 bits it has its own range."""
+        return self.role == "x" and self.x_range is None
 
     def ends(self, of_file: tuple[float, float] | None, bits: int) -> tuple[float, float] | None:
         """Return the values that become 0 and 1, given the range that a file itself defines, and its bits."""
-        keeps_own = self.is_x and self.x_range is None and bits == EIGHT_BITS and of_file is not None
+        keeps_own = self.keeps_own_range and bits == EIGHT_BITS and of_file is not None
         return of_file if keeps_own else self.data_range or of_file
 
     @property
@@ -315,39 +328,9 @@ class Reading:
 
     @property
     def kept(self) -> dict[str, Any]:
-        """The fields that ReadAs keeps."""
-        return {field.name: getattr(self, field.name) for field in fields(ReadAs)}
+        """The settings that new images need too: records keep them among their own fields."""
+        left_out = ("empty_chunks", "inverted", "role")
+        return {name: value for name, value in vars(self).items() if name not in left_out}
 
 
 PLAIN = Reading()
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReadAs:
-    """The settings of a Reading that new images need too, as a record keeps them."""
-
-    data_range: tuple[float, float] | None
-    """Values of black and white, where stated; otherwise the file type determines them."""
-    x_range: tuple[float, float] | None = None
-    """Values of black and white in x, if another range was stated."""
-    axes: str | None = None
-    """Axes of arrays and of files that do not specify them, where stated."""
-    clip: Literal["x", "all"] | None = None
-    """The roles whose values outside the range were clipped."""
-    nan: Literal["outside"] | None = None
-    """"outside" if NaN marked pixels outside the region of an image."""
-    group_from: str | None = None
-    """Where the groups of the images were found, if in their names or files."""
-    cues: str | None = None
-    """The folder, or column of a manifest, of the maps of each image, where the score needs them."""
-    noise_model: NoiseModel | None = None
-    """The noise of one repeat, where it was stated."""
-    objects: str | None = None
-    """The folder of the labels of objects, or components:T, where the promise is about objects."""
-    units: str | None = None
-    """The unit of the values of y_hat and y, where stated."""
-
-    @property
-    def reading(self) -> Reading:
-        """The Reading with which the images were read."""
-        return Reading(**{field.name: getattr(self, field.name) for field in fields(ReadAs)})

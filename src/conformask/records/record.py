@@ -12,8 +12,9 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
+from jaxtyping import AbstractArray
 
-from conformask.errors import MismatchError, failure_of_system
+from conformask.errors import InvalidArgumentError, MismatchError, failure_of_system
 from conformask.records.files import (
     atomic_write,
     claimed_by,
@@ -137,11 +138,13 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
 
 
 def to_jsonable(value: Any) -> Json:
-    """Convert a value to JSON types: lists for tuples and arrays, objects for records, null for NaN."""
+    """Convert a value to JSON types: lists for tuples, sets and arrays, objects for records, null for NaN."""
     if is_dataclass(value) and not isinstance(value, type):
-        value = vars(value)
+        value = {field.name: getattr(value, field.name) for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): to_jsonable(item) for key, item in value.items()}
+    if isinstance(value, set):
+        return sorted(value)
     if isinstance(value, list | tuple | np.ndarray):
         return [to_jsonable(item) for item in value]
     if isinstance(value, np.generic):
@@ -149,6 +152,11 @@ def to_jsonable(value: Any) -> Json:
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     return value
+
+
+def vars_but(value: object, *left_out: str) -> dict[str, Any]:
+    """Return the fields of a record by name, without some."""
+    return {name: field for name, field in vars(value).items() if name not in left_out}
 
 
 def hash_of(value: Json) -> str:
@@ -170,13 +178,15 @@ SHOWN = 60
 """Number of characters of a wrong value that a message shows."""
 
 
-def from_dict(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
+def from_dict(kind: type[T], values: Mapping[str, Any], path: Path | str) -> T:
     """Make a dataclass from the content of a file; values without a field are ignored."""
     hints, values_given = get_type_hints(kind), {}
     for field in fields(kind):  # type: ignore[arg-type]
         if field.name in values:
             try:
-                values_given[field.name] = _value(hints[field.name], values[field.name], path)
+                values_given[field.name] = value_as(hints[field.name], values[field.name], path)
+            except MismatchError:
+                raise
             except (TypeError, ValueError, OverflowError) as error:
                 shown = repr(values[field.name])[:SHOWN]
                 raise MismatchError(
@@ -184,10 +194,14 @@ def from_dict(kind: type[T], values: Mapping[str, Any], path: Path) -> T:
                 ) from error
         elif field.default is MISSING and field.default_factory is MISSING:
             raise MismatchError(f"{path} lacks {field.name}: it is damaged; copy it again")
-    return kind(**values_given)
+    try:
+        return kind(**values_given)
+    except InvalidArgumentError as error:
+        raise MismatchError(f"{path}: {error}") from error
 
 
-def _value(hint: Any, value: Any, path: Path) -> Any:
+def value_as(hint: Any, value: Any, path: Path | str) -> Any:
+    """Make a value of a type from JSON; of several dataclasses, the one whose `kind` it states."""
     origin, arguments = get_origin(hint), get_args(hint)
     if hint is Any:
         return value
@@ -199,19 +213,35 @@ def _value(hint: Any, value: Any, path: Path) -> Any:
         return _float(value)
     if origin is tuple:
         return _tuple(arguments, _expected(value, list), path)
+    if origin in (list, set):
+        return origin(value_as(arguments[0], item, path) for item in _expected(value, list))
+    if origin in (dict, Mapping):
+        return {key: value_as(arguments[1], item, path) for key, item in _expected(value, dict).items()}
+    if isinstance(hint, type) and issubclass(hint, AbstractArray):
+        return _expected(np.array(value, np.float64), hint)
     if is_dataclass(hint) and not isinstance(value, hint):  # type: ignore[arg-type]
         return from_dict(hint, _expected(value, dict), path)  # type: ignore[arg-type]
     return _expected(value, origin or hint)
 
 
-def _one_of(kinds: list[Any], value: Any, path: Path) -> Any:
+def _one_of(kinds: list[Any], value: Any, path: Path | str) -> Any:
     """Return the value as the first of these types that it fits."""
     if value is None:
         return None
+    if len(kinds) > 1 and all(map(is_dataclass, kinds)):
+        return _tagged(kinds, _expected(value, dict), path)
     for kind in kinds[:-1]:
         with suppress(TypeError, ValueError, OverflowError):
-            return _value(kind, value, path)
-    return _value(kinds[-1], value, path)
+            return value_as(kind, value, path)
+    return value_as(kinds[-1], value, path)
+
+
+def _tagged(kinds: list[Any], values: Mapping[str, Any], path: Path | str) -> Any:
+    for kind in kinds:
+        if kind.kind == values.get("kind"):
+            return from_dict(kind, values, path)
+    named = values.get("kind")
+    raise MismatchError(f"{path} has the kind {named!r}, which is of a later conformask: upgrade conformask")
 
 
 def _float(value: Any) -> float:
@@ -220,9 +250,9 @@ def _float(value: Any) -> float:
     return number(value)
 
 
-def _tuple(arguments: tuple[Any, ...], value: list[Any], path: Path) -> tuple[Any, ...]:
+def _tuple(arguments: tuple[Any, ...], value: list[Any], path: Path | str) -> tuple[Any, ...]:
     kinds = [arguments[0]] * len(value) if Ellipsis in arguments else arguments
-    return tuple(_value(kind, item, path) for kind, item in zip(kinds, value, strict=True))
+    return tuple(value_as(kind, item, path) for kind, item in zip(kinds, value, strict=True))
 
 
 def _expected(value: Any, kind: type) -> Any:

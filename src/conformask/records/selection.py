@@ -19,7 +19,8 @@ from conformask.promises.data import Curves
 from conformask.records.loss import LossTerms, whole_of
 from conformask.records.names import SHARES
 from conformask.records.numbers import Values
-from conformask.records.record import Array, Json, from_dict, read_arrays, write_arrays
+from conformask.records.record import Array, from_dict, read_arrays, write_arrays
+from conformask.records.upgrade import compared
 
 WHOLE, QUARTERS = "", "quarters/"
 """Beginnings of the names of arrays in selection.npz: those of curves of images, and of their quarters."""
@@ -101,8 +102,8 @@ class Selection:
         curves, quarters = (_by_family(arrays, prefix) for prefix in (WHOLE, QUARTERS))
         path = folder / "selection.npz"
         terms = _terms(str(arrays["of"]), path)
-        stored = arrays.get("comparison", arrays.get("worth"))  # worth: up to conformask 0.2
-        comparison = None if stored is None else comparison_as_now(json.loads(str(stored)))
+        stored = arrays.get("comparison", arrays.get("worth"))
+        comparison = None if stored is None else compared(json.loads(str(stored)))
         kept = None if comparison is None else from_dict(ScoreComparison, comparison, path)
         return cls(terms, arrays["distance"], curves, kept, arrays.get("level_features"), quarters)
 
@@ -118,15 +119,6 @@ def _terms(stored: str, path: Path) -> LossTerms:
     if not stored.startswith("{"):
         return LossTerms(distance=stored)
     return from_dict(LossTerms, json.loads(stored), path)
-
-
-def comparison_as_now(stored: Json) -> Json:
-    """Return the JSON of a Worth; conformask 0.2 kept three other scores, each under its own name."""
-    if not isinstance(stored, Mapping) or "trained" not in stored:
-        return stored
-    names = {"packaged": "packaged", "local_spread": "spread", "constant": "constant"}
-    others = {name: stored.get(old) for old, name in names.items()}
-    return {**stored, "hidden": stored["trained"], "others": others}
 
 
 PLAIN = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")

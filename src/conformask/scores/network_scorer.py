@@ -22,7 +22,7 @@ from conformask.losses.means import wrong_pixels
 from conformask.records.files import BESIDE, atomic_write, existing
 from conformask.records.geometry import Size
 from conformask.records.loss import LossTerms, with_loss
-from conformask.records.reading import Network, ReadAs
+from conformask.records.reading import PLAIN, Network, Reading
 from conformask.records.record import (
     Array,
     Json,
@@ -32,10 +32,12 @@ from conformask.records.record import (
     hash_of_arrays,
     read_json,
     refuse_unfinished,
+    vars_but,
     write_arrays,
     write_json,
 )
 from conformask.records.selection import Selection
+from conformask.records.upgrade import with_unet
 from conformask.scores.given import NAME as GIVEN
 from conformask.scores.scorer import Scorer
 from conformask.scores.simple import RECIPES, SIMPLE, Simple
@@ -343,10 +345,12 @@ LOOKS = "looks.npz"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScorerCard(ReadAs):
+class ScorerCard:
     """The contents of scorer.json: inputs of the scorer, its loss, and its training images."""
 
     scorer: str
+    reading: Reading = PLAIN
+    """The settings with which the training images were read."""
     loss: LossTerms
     """The loss that selection.npz is about, even if the scorer is fitted for none."""
     channels: int
@@ -364,6 +368,10 @@ class ScorerCard(ReadAs):
     """A hash of the distance, where it is a user's own."""
     cue_ranges: tuple[tuple[float, float], ...] = ()
     """For each map that the network takes, the values that become 0 and 1; none where it takes none."""
+
+    def to_json(self) -> dict[str, Json]:
+        """Return the contents of scorer.json."""
+        return {**self.reading.kept, **vars_but(self, "reading")}
 
 
 @dataclass(frozen=True)
@@ -462,7 +470,7 @@ class NetworkScorer(Scorer):
             write_arrays(folder / LOOKS, {"looks": self.perceptual_hashes})
         save_weights(self.network.state_dict(), folder / "scorer.safetensors")
         more = {"recipe": RECIPES.get(self.name), "cue_channels": self.cue_channels}
-        record = {**vars(self.card), **more, "fingerprint": self.fingerprint}
+        record = {**self.card.to_json(), **more, "fingerprint": self.fingerprint}
         write_json(folder / "scorer.json", record)
 
     @staticmethod
@@ -507,9 +515,7 @@ def stored_card(folder: Path) -> ScorerCard:
             f"{folder} reads its score from maps, so there is nothing to load: use conformask calibrate DATA "
             "--score-from NAME --out RUN, without --threshold to see what thresholds would mean"
         )
-    if record["schema"] == 1:  # conformask 0.1 stored the U-Net as "network"
-        record["unet"] = record.pop("network", None)
-    return from_dict(ScorerCard, with_loss(record), path)
+    return from_dict(ScorerCard, {"reading": record, **with_loss(with_unet(record))}, path)
 
 
 def _fingerprint(card: ScorerCard, state: Mapping[str, Tensor]) -> str:

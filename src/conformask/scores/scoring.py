@@ -1,10 +1,9 @@
 """Scores and measures of whole collections: batch by batch, part by part, on several devices, resumable."""
 
-import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from conformask.arithmetic import best_device, full_precision
 from conformask.arrays import Batch, Images, Score
-from conformask.background import TORCHRUN, main_process, tracked
+from conformask.background import Compute, launch, main_process, tracked
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.rows import uniform
 from conformask.images.scan import labelled
@@ -195,108 +194,6 @@ def unmasked_losses(selection: Triplets, loss: Loss) -> Array:
     return np.concatenate([each.detach().double().cpu().numpy() for each in losses])
 
 
-@dataclass(frozen=True)
-class Compute:
-    """The devices that share the work, and the folder of its finished parts.
-
-    Args:
-        devices: passed to Lightning, which starts this program again for each device; "auto" takes all.
-        nodes: number of machines, passed to Lightning.
-        parts: a folder for finished parts, from which a killed run resumes; it is removed at the end. Several
-            devices share the work through it. Training has its run folder instead.
-
-    Raises:
-        InvalidArgumentError: the devices are invalid or more than there are, or there are no nodes.
-
-    Examples:
-        >>> import conformask as cm
-        >>> cm.Compute(parts="parts").devices
-        1
-    """
-
-    devices: int | str = 1
-    nodes: int = 1
-    parts: str | Path | None = None
-
-    def __post_init__(self) -> None:
-        check_devices(self.devices)
-        if self.nodes < 1:
-            raise InvalidArgumentError(f"nodes = {self.nodes}: must be a number above 0")
-
-
-def _nothing() -> None:
-    """Wait for no other process."""
-
-
-@dataclass(frozen=True)
-class Processes:
-    """The processes that share the work."""
-
-    rank: int = 0
-    """The number of this process."""
-    count: int = 1
-    wait: Callable[[], None] = _nothing
-    """Function that returns when every process has called it."""
-
-    @property
-    def is_first(self) -> bool:
-        """True in the one process that does what is done once."""
-        return self.rank == 0
-
-
-def launch(compute: Compute) -> Processes:
-    """Start the processes that share the work, one for each device on each node; this one may be all."""
-    if compute.devices in (1, "1") and compute.nodes == 1:
-        check_processes(1)
-        return Processes()
-    from lightning.fabric import Fabric
-
-    fabric = Fabric(devices=compute.devices, num_nodes=compute.nodes)
-    check_processes(fabric.world_size)
-    fabric.launch()
-    return Processes(fabric.global_rank, fabric.world_size, fabric.barrier)
-
-
-def check_processes(processes: int) -> None:
-    """Refuse a number of processes that disagrees with what started this one.
-
-    Several that work as one each would all write every file; one that is not the first would write none.
-    """
-    started = os.environ.get("WORLD_SIZE", "1") if TORCHRUN in os.environ else str(processes)
-    if int(started) != processes:
-        raise InvalidArgumentError(
-            f"torchrun started {started} processes, but --devices and --nodes specify {processes}: set "
-            "--devices to its --nproc-per-node and --nodes to its --nnodes"
-        )
-    if processes == 1 and not main_process():
-        raise InvalidArgumentError(
-            "this process is not the first of several (LOCAL_RANK, NODE_RANK or torch.distributed say so), "
-            "but --devices and --nodes specify one: unset these variables, or give the number of processes"
-        )
-
-
-def check_devices(devices: int | str) -> None:
-    """Refuse devices that Lightning would fail on, or more than this machine has."""
-    if devices in ("auto", 1, "1"):
-        return
-    from lightning.fabric import Fabric
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    cores = os.cpu_count() or 1
-    available = cores if best_device().type == "cpu" else torch.accelerator.device_count()
-    try:
-        requested = Fabric(devices=devices).world_size
-    except (TypeError, ValueError, MisconfigurationException):
-        requested = 0
-    if not 0 < requested <= available:
-        raise InvalidArgumentError(
-            f"devices = {devices}: this machine has {available}; give a number, or auto"
-        )
-
-
-ONE_DEVICE, ALL_DEVICES = Compute(), Compute("auto")
-
-
 RECORD, CONTENTS = "parts.json", "contents"
 PART = 64
 """Number of images in a part: at most this many have to be repeated when a run is killed."""
@@ -305,7 +202,7 @@ Measure = Callable[[ScoredBatch], dict[str, Array]]
 
 def check_parts(compute: Compute) -> None:
     """Refuse several processes without a folder that they share."""
-    if compute.parts is None and (compute.devices not in (1, "1") or compute.nodes > 1):
+    if compute.parts is None and not compute.is_one_process:
         raise InvalidArgumentError("several devices need a folder for their parts: Compute(parts=...)")
 
 

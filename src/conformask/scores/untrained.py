@@ -98,7 +98,7 @@ class Untrained:
             x_channels=x_channels,
             per_channel=False,
             sizes=(),
-            **triplets.reading.kept,
+            reading=triplets.reading,
             unet=settings_of(network),
             trained_on=(),
             distance_code=code_of(used),

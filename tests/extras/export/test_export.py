@@ -44,7 +44,7 @@ def scorer(network: nn.Module, per_channel: bool = False) -> NetworkScorer:
     """x has one channel, y_hat three."""
     card = ScorerCard(
         scorer="mask", loss=LossTerms(distance="l1"), channels=3, x_channels=1, per_channel=per_channel,
-        data_range=None, sizes=((SIDE, SIDE),), unet=getattr(network, "settings", None), trained_on=(),
+        sizes=((SIDE, SIDE),), unet=getattr(network, "settings", None), trained_on=(),
     )  # fmt: skip
     return NetworkScorer(network.eval().requires_grad_(False), head("mask", loss("l1")), card)
 
@@ -156,7 +156,7 @@ def test_the_file_says_what_it_is(network: Exported) -> None:
     told = network.session.get_modelmeta().custom_metadata_map
     assert told["promise"] == network.masker.sentence
     assert told["tolerance"] == "0.0001"
-    assert json.loads(told["calibration"]) == to_jsonable(vars(network.masker.card))
+    assert json.loads(told["calibration"]) == to_jsonable(network.masker.card.to_json())
     tensors = (*network.session.get_inputs(), *network.session.get_outputs())
     assert {tensor.name: tensor.shape for tensor in tensors} == {
         "x": ["n", 1, "hx", "wx"],

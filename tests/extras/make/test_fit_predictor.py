@@ -18,7 +18,8 @@ from conformask.extras.make.predictors import NetworkPredictor
 from conformask.extras.make.regressor import KINDS, adversarial, fit_predictor
 from conformask.extras.make.tasks import task
 from conformask.extras.make.triplets import TrueImages, predictor_named
-from conformask.extras.train.training import Adversarial, Budget, TrainingConfig, realness_loss
+from conformask.extras.train import TrainingConfig
+from conformask.extras.train.training import Adversarial, Budget, realness_loss
 from conformask.images.read import write_image
 from conformask.scores.networks import UNet
 

@@ -161,7 +161,7 @@ def test_a_killed_run_goes_on(made_photos: Path, tmp_path: Path) -> None:
 def lambdas(out: Path) -> dict[str, float]:
     """The lambda of each method."""
     cards = {path.name: read_promise(path)[0] for path in (out / "stages").glob("calibration-*")}
-    return {name: float(card.rule["lam"]) for name, card in cards.items()}
+    return {name: float(card.rule.lam) for name, card in cards.items()}
 
 
 @pytest.mark.slow

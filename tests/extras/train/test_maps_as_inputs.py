@@ -127,7 +127,7 @@ def test_from_maps_on_disk_to_masks(tmp_path: Path, capsys: pytest.CaptureFixtur
         main(["calibrate", str(run), str(written(tmp_path / "more", world(40, 2))), "--threshold", "0.02"])
         main(["mask", str(run), str(new), str(out), "--json"])
     masker = cm.load(run)
-    assert (masker.scorer.cue_channels, masker.card.cues) == (1, "uncertainty")
+    assert (masker.scorer.cue_channels, masker.card.read.cues) == (1, "uncertainty")
     for triplet in cm.Triplets.from_folder(new, reading=masker.card.reading):
         mask = tifffile.imread(out / "masks" / f"{triplet.name}.tif") / 65535
         np.testing.assert_array_equal(mask, masker(triplet))

@@ -11,15 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from conformask.extras.train.training import (
-    CUT,
-    DEFAULT_EPOCHS,
-    MARGIN,
-    Budget,
-    TensorBatch,
-    TrainingConfig,
-    fit,
-)
+from conformask.extras.train import DEFAULT_EPOCHS, TrainingConfig
+from conformask.extras.train.training import CUT, MARGIN, Budget, TensorBatch, fit
 
 PATIENCE = 3
 RATE = 0.03

@@ -11,12 +11,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from conformask.background import main_process
+from conformask.background import check_processes, main_process
 from conformask.cli import main
 from conformask.errors import InvalidArgumentError
 from conformask.images.read import write_image
 from conformask.records.selection import Selection
-from conformask.scores.scoring import check_processes
 from conformask.scores.stored import load_scorer
 
 COMMAND = Path(sys.executable).with_name("conformask")
@@ -29,8 +28,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from conformask.extras.train.training import TrainingConfig, fit
-from conformask.scores.scoring import Compute
+from conformask.extras.train import TrainingConfig
+from conformask.extras.train.training import fit
+from conformask.background import Compute
 from conformask.background import main_process
 
 out, seen = Path(sys.argv[1]), []

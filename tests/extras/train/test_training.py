@@ -19,12 +19,12 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from conformask.cli import main
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.extras.train import TrainingConfig
 from conformask.extras.train.training import (
     Budget,
     CachedReader,
     ShuffledByEpoch,
     TensorBatch,
-    TrainingConfig,
     clock,
     fit,
     flipped,

@@ -216,7 +216,7 @@ def test_a_masker_tells_its_promise() -> None:
     expected = "L1 at most 0.03, that is 3 % of the range, confidence 0.9"
     for told in ("what holds", "what does not", expected, "8 x 12", "40 images"):
         assert told in html
-    assert f"{masker.card.rule['lam']:.6g}, exact" in html
+    assert f"{masker.card.rule.lam:.6g}, exact" in html
     assert ", on average over the calibration images." in html
     assert html.index("P(l1 &lt;= 0.03)") > html.index("what does not"), "the formula comes last"
     assert masker.size_by_threshold() == evaluate(masker, halved(5, 3, 1)).size_by_threshold
@@ -229,7 +229,7 @@ def test_a_rule_by_category_tells_what_lambda_depends_on() -> None:
     calibration = halved(40, 0, 1, categories=["a", "b"] * 20)
     scorer = Heuristic(enlarged, channels=1)
     masker = calibrate(scorer, calibration, threshold=0.05, loss="l1", promise="categories")
-    assert f"of each image, by the rule {masker.card.rule['kind']}" in masker._repr_html_()
+    assert f"of each image, by the rule {masker.card.rule.kind}" in masker._repr_html_()
 
 
 def test_an_evaluation_tells_itself_and_its_records() -> None:

@@ -14,6 +14,7 @@ from conformask.arrays import Batch, Images
 from conformask.extras.watch.monitor import changes_of, monitor
 from conformask.masker.looks import appearance
 from conformask.masker.masker import Masker
+from conformask.records.record import to_jsonable
 from conformask.records.sealed import State
 from conformask.records.words import changes_text, stream_text
 
@@ -252,7 +253,7 @@ def test_the_state_of_a_stream_keeps_what_came_last(masker: Masker, tmp_path: Pa
 def test_a_state_of_an_earlier_version_is_read(earlier: Masker, tmp_path: Path) -> None:
     path, watch = tmp_path / "state.json", cm.StreamMonitor(earlier)
     watch.add(triplets(scenes(50, 3)))
-    record = {"fingerprint": earlier.fingerprint, "level": 0.01, "stream": watch.stream.to_json()}
+    record = {"fingerprint": earlier.fingerprint, "level": 0.01, "stream": to_jsonable(watch.stream)}
     State().publish(path, record, {})
     more = triplets(scenes(20, 11))
     assert cm.StreamMonitor.load(earlier, path).add(more) == watch.add(more)

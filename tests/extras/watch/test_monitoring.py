@@ -9,8 +9,8 @@ import torch
 from conformask.arrays import Images, Score
 from conformask.cli import main
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.extras.train.fit import NetworkOptions, fit_scorer
-from conformask.extras.train.training import TrainingConfig
+from conformask.extras.train import NetworkOptions, TrainingConfig
+from conformask.extras.train.fit import fit_scorer
 from conformask.extras.watch.monitor import SIZE, Monitoring, monitor
 from conformask.images.read import write_image
 from conformask.images.triplets import Triplets

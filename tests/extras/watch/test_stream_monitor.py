@@ -17,6 +17,7 @@ from conformask.masker.masker import Masker
 from conformask.masks.families import family
 from conformask.promises.coverage_test import largest_failing_share
 from conformask.promises.promise import guarantee as promise_by_name
+from conformask.records.record import to_jsonable
 from conformask.records.words import stream_text
 from conformask.scores.scoring import selection_record
 from stated import calibrated
@@ -168,7 +169,7 @@ def test_state_on_disk(masker: Masker, tmp_path: Path) -> None:
         stored = watch.add(triplets(15, 80 + week))
         watch.save(path)
         assert stored == whole.add(triplets(15, 80 + week))
-    assert json.loads(path.read_text())["stream"] == json.loads(json.dumps(whole.stream.to_json()))
+    assert json.loads(path.read_text())["stream"] == to_jsonable(whole.stream)
     with pytest.raises(MismatchError, match="is the state of the masker"):
         cm.StreamMonitor.load(masker.recalibrate(threshold=0.05), path)
     path.write_text(path.read_text().replace('"wealth"', '"health"', 1))

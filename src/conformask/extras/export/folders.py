@@ -7,7 +7,6 @@ from pathlib import Path
 
 from conformask import extensions
 from conformask.errors import OutputError
-from conformask.extensions import Extensions
 from conformask.masker.masker import Masker
 from conformask.records.files import atomic_write, refuse_unwritable
 from conformask.records.reading import Caveat
@@ -104,7 +103,7 @@ class ExportFormat:
     """True if the predictor can be part of it."""
 
 
-EXPORTS = Extensions(extensions.EXPORTS, ExportFormat, {})
+EXPORTS = extensions.Extensions(extensions.EXPORTS, ExportFormat, {})
 """All formats for exporting a masker, by name."""
 
 

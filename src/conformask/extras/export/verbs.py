@@ -32,7 +32,7 @@ def export(
     allow_network_mismatch: OtherNetwork = False,
     author: Annotated[
         tuple[str, ...],
-        Parameter(show_default=False, help="For a folder: its author; repeat the option to name several."),
+        Parameter(help="For a folder: its author; repeat the option to name several."),
     ] = (),
     license: Annotated[
         str | None, Parameter(help="For a folder: its licence, an SPDX identifier such as CC-BY-4.0.")

@@ -164,7 +164,6 @@ def look(
     reading: Reading,
     scorer: Untrained | Given = PACKAGED,
     loss_of: Callable[[Triplets], AnyLoss | None] = lambda _: None,
-    group_from: str | None = None,
     threshold: float | str = HALF,
     confidence: float = 0.9,
     provenance: Provenance = UNKNOWN,
@@ -177,10 +176,10 @@ def look(
         out: receives data/manifest.csv, which lists the files where they are, run/ and report.html.
         are_groups: asked whether images are of groups, as their names suggest, by the number of groups and
             the name of one of them.
-        reading: how files are read; the folders of maps and labels that it names lie beside that of y_hat.
+        reading: how files are read, and where the groups are found; see `Triplets.grouped`. The folders of
+            maps and labels that it names lie beside that of y_hat.
         scorer: the score.
         loss_of: returns the loss of these triplets; None for the mean error.
-        group_from: where the groups are found; see `Triplets.grouped`.
         threshold: the threshold, or a quantile such as "q0.5" of the selection images' losses.
         confidence: the promised share of new images, or of images of new groups.
         provenance: what is known of the origin of the images.
@@ -193,7 +192,7 @@ def look(
     maps = {} if reading.cues is None else {"cues": beside / reading.cues}
     rows = with_labels(rows_of_folders({**folders, **maps}, reading), beside, reading)
     triplets = Triplets(rows, reading, provenance)
-    triplets = _grouped(triplets, group_from, are_groups)
+    triplets = _grouped(triplets, are_groups)
     by_group = len(set(triplets.groups)) < len(triplets)
     promise = Promise(confidence=confidence, unit="image_of_new_group" if by_group else None)
     needed = promise.resolve().smallest_calibration_set(None, None)
@@ -212,10 +211,10 @@ def look(
     return Look(findings, masker, evaluation, test, {part: len(images) for part, images in parts.items()})
 
 
-def _grouped(triplets: Triplets, group_from: str | None, are_groups: Callable[[int, str], bool]) -> Triplets:
+def _grouped(triplets: Triplets, are_groups: Callable[[int, str], bool]) -> Triplets:
     """Return the triplets in the groups that are stated, or that their names suggest if these are ones."""
-    if group_from is not None:
-        return triplets.grouped(group_from)
+    if triplets.reading.group_from is not None:
+        return triplets.grouped(triplets.reading.group_from)
     if len(set(triplets.groups)) < len(triplets):
         return triplets
     groups = suggested_groups(triplets.names)

@@ -22,7 +22,6 @@ from conformask import extensions
 from conformask.arithmetic import best_device, full_precision, to_channels_last
 from conformask.arrays import Images, Predictor, Task
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
-from conformask.extensions import Extensions, pip_install
 from conformask.extras.make.tasks import Completion, SuperResolution
 from conformask.extras.make.tasks import task as task_by_name
 from conformask.records.files import BESIDE
@@ -316,7 +315,7 @@ def _network_file(open_run: Callable[[str], Run]) -> NetworkFormat:
     return NetworkFormat(opened)
 
 
-NETWORKS = Extensions(
+NETWORKS = extensions.Extensions(
     extensions.PREDICTORS,
     NetworkFormat,
     {
@@ -535,7 +534,9 @@ def required(module: str) -> Any:
         return import_module(module)
     except ImportError as error:
         library = module.partition(".")[0]
-        raise MissingFileError(f"{module} cannot be imported ({error}): {pip_install(library)}") from error
+        raise MissingFileError(
+            f"{module} cannot be imported ({error}): {extensions.pip_install(library)}"
+        ) from error
 
 
 def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) -> CustomPredictor:

@@ -6,27 +6,24 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from conformask.arithmetic import image_means
+from conformask.arithmetic import image_means, seeded
 from conformask.arrays import Images, Task
-from conformask.background import main_process, tracked
+from conformask.background import DEFAULT_DEVICES, Compute, main_process, tracked
 from conformask.errors import chosen
 from conformask.extras.make.predictors import NetworkPredictor, restore
 from conformask.extras.make.triplets import Pairs, TrueImages
+from conformask.extras.train import FROM_SCRATCH, TrainingConfig
 from conformask.extras.train.training import (
-    FROM_SCRATCH,
     Adversarial,
     CachedReader,
     TensorBatch,
-    TrainingConfig,
     TrainingModule,
     fit_module,
-    seeded,
 )
 from conformask.images.read import is_constant, pixel_hash
 from conformask.records.files import exclusive_folder, places, refuse_unclaimed
 from conformask.records.record import Json
 from conformask.scores.networks import PatchGAN, UNet, levels_for
-from conformask.scores.scoring import ALL_DEVICES, Compute
 
 
 class PairDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
@@ -88,7 +85,7 @@ def fit_predictor(
     size: int,
     out: Path,
     training: TrainingConfig,
-    compute: Compute = ALL_DEVICES,
+    compute: Compute = DEFAULT_DEVICES,
     kind: str = "regressor",
     width: int = 32,
     paper_form: bool = False,

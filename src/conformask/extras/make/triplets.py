@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from conformask.arrays import Images, Predictor, Task, Triplet
-from conformask.background import prefetch, tracked
+from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
 from conformask.errors import (
     ConformaskError,
     ImageError,
@@ -49,7 +49,6 @@ from conformask.records.fingerprints import fingerprint_of
 from conformask.records.names import Show
 from conformask.records.reading import Network, Reading
 from conformask.records.record import Array, hash_of, write_csv
-from conformask.scores.scoring import ONE_DEVICE, Compute, launch
 
 
 @dataclass(frozen=True)
@@ -327,7 +326,7 @@ def add_outputs(
     reading: Reading | None = None,
     cues: str | None = None,
     show: Show = "one",
-    compute: Compute = ONE_DEVICE,
+    compute: Compute = DEFAULT_DEVICES,
 ) -> int:
     """Run the predictor on every image of data/x and write its output to data/y_hat.
 
@@ -538,7 +537,7 @@ def write_triplets(
     predictor: Predictor,
     population: str | None = None,
     cues: CueRecipe | None = None,
-    compute: Compute = ONE_DEVICE,
+    compute: Compute = DEFAULT_DEVICES,
 ) -> int:
     """Make x and y of every true image, run the predictor, write x/, y_hat/, y/ and the manifest.
 

@@ -10,10 +10,10 @@ from cyclopts import Parameter
 from conformask.cli.options import (
     AS_FILES_SAY,
     DEFAULT_DEVICES,
+    IMAGES,
     SAME_LOSS,
     AboutLoss,
     AsJson,
-    DataRange,
     Devices,
     HigherMeans,
     ObjectsFrom,
@@ -28,10 +28,9 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import bad_usage, show, table
 from conformask.errors import MissingFileError
-from conformask.extras.train.verbs import DEFAULT_TRAINING, Training
+from conformask.extras.train.verbs import BY_DEFAULT, Training
 from conformask.extras.view.verbs import Port, open_viewer
 from conformask.records import names
-from conformask.records.names import Show
 
 if TYPE_CHECKING:
     from conformask.extras.make.look import Look
@@ -39,7 +38,7 @@ if TYPE_CHECKING:
 
 MOST_DOTS = 40
 """Largest number of test images of which each is drawn as a dot."""
-NoView = Annotated[bool, Parameter(show_default=False, help="Do not open the viewer.")]
+NoView = Annotated[bool, Parameter(help="Do not open the viewer.")]
 
 
 def look(
@@ -87,12 +86,11 @@ def look(
         {"x": x, "y_hat": y_hat, "y": y},
         out,
         are_groups=_are_groups,
-        reading=replace(read.reading(), cues=score_from, objects=objects),
+        reading=replace(read, cues=score_from, objects=objects),
         scorer=PACKAGED if score_from is None else Given(higher),
         loss_of=lambda triplets: (
             about.loss(PACKAGED.loss.terms, triplets.values) if objects is None else about.of_objects
         ),
-        group_from=read.group_from,
         threshold=HALF if threshold is None else threshold,
         confidence=confidence,
     )
@@ -173,7 +171,6 @@ def demo(
     """
     from conformask.extras.make.look import PINNED, look, write_crops
     from conformask.images.rows import Provenance
-    from conformask.records.reading import Reading
 
     data = out / "data"
     folders = write_crops(data)
@@ -181,7 +178,7 @@ def demo(
         folders,
         out,
         are_groups=lambda count, example: False,  # the promise is about crops of these photographs
-        reading=Reading(),
+        reading=AS_FILES_SAY,
         provenance=Provenance.load(data),
         pinned=PINNED,
     )
@@ -201,10 +198,13 @@ def predictor(
     size: Size,
     stride: Stride = None,
     split: Split = "file",
-    paper_form: Annotated[bool, Parameter(show_default=False)] = False,
+    paper_form: bool = False,
     width: Annotated[int, Parameter(help="Channels of the U-Net's first level.")] = 32,
-    training: Training = DEFAULT_TRAINING,
-    data_range: DataRange = None,
+    training: Training = BY_DEFAULT,
+    data_range: Annotated[
+        tuple[float, float] | None,
+        Parameter(group=IMAGES, help="Values of black and white, if the file type does not define them."),
+    ] = None,
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
@@ -231,8 +231,8 @@ def predictor(
         task=task_by_name(task),
         size=size,
         out=run,
-        training=training.config(),
-        compute=devices.for_training(),
+        training=training,
+        compute=devices,
         kind=kind,
         width=width,
         paper_form=paper_form,
@@ -278,7 +278,7 @@ def probe(
 
     check_strip_file(out)
     network = custom_predictor(predictor, read.data_range)
-    found = probed(network, images, reading=read.reading())
+    found = probed(network, images, reading=read)
     written = found.save(out)
     rows = [
         ("" if place else row.test, value, what)
@@ -324,7 +324,7 @@ def triplets(
         ),
     ] = None,
     shown: Annotated[
-        Show,
+        names.Show,
         Parameter(
             name="--show",
             help="What y_hat is with --cues samples,K or dropout,K: one output (of samples a draw, else "
@@ -370,7 +370,7 @@ def triplets(
         if (data, size, stride) != (None, None, None):
             bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
         own = custom_predictor(predictor, read.data_range)
-        n = add_outputs(images, own, reading=read.reading(), cues=cues, show=shown, compute=devices.compute())
+        n = add_outputs(images, own, reading=read, cues=cues, show=shown, compute=devices)
         record, made = {"data": str(images), "n": n, "predictor": predictor}, images
         lines = [f"{n} {'groups of outputs' if shown == 'all' else 'outputs'} in {images / 'y_hat'}"]
     else:
@@ -387,7 +387,7 @@ def triplets(
             predictor=network,
             population=population,
             cues=recipe,
-            compute=devices.compute(),
+            compute=devices,
         )
         record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
         made, lines = data, [f"{n} {'groups of triplets' if shown == 'all' else 'triplets'} in {data}"]

@@ -287,7 +287,7 @@ class Frames:
         plain = self.plain_raster(index)
         if data_range is None:
             return replace(plain, reading=card.reading_of(role, np.dtype(finest_array(self.layer).dtype)))
-        reading = replace(card.reading, data_range=data_range, turned=role in card.turned)
+        reading = replace(card.reading, data_range=data_range, inverted=role in card.turned)
         return replace(plain, reading=reading.of(role))
 
     def plain_raster(self, index: Index) -> Raster:

@@ -33,7 +33,6 @@ def split_counts(
         bool,
         Parameter(
             name="--round",
-            show_default=False,
             help="Round values between whole counts, and set negative ones to 0, as of a camera with read "
             "noise. The parts are then only nearly independent, least so in the dark.",
         ),

@@ -25,7 +25,6 @@ from conformask.extras.paper.pictures import (
 from conformask.extras.paper.settings import RowResult
 from conformask.extras.paper.table import RECORD
 from conformask.extras.view import page as report
-from conformask.extras.view.page import heat_gradient
 from conformask.images.svg import template
 from conformask.records.files import atomic_write
 from conformask.records.numbers import figure, share
@@ -131,7 +130,7 @@ def render(results: Sequence[RowResult], figure_svgs: Mapping[int, str]) -> str:
         sections=_sections(figure_svgs),
         galleries=galleries,
         palette=PALETTE,
-        heat_gradient=heat_gradient(),
+        heat_gradient=report.heat_gradient(),
         version=version("conformask"),
         today=datetime.now(UTC).date().isoformat(),
     )

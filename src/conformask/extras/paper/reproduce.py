@@ -12,9 +12,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from conformask.arithmetic import best_device
+from conformask.arithmetic import best_device, seeded
 from conformask.arrays import Batch, Distance
-from conformask.background import main_process, tracked
+from conformask.background import DEFAULT_DEVICES, Compute, main_process, tracked
 from conformask.errors import ConformaskError, chosen
 from conformask.extras.make.predictors import Accelerated
 from conformask.extras.make.regressor import fit_predictor
@@ -51,8 +51,8 @@ from conformask.extras.paper.stages import (
     unique,
 )
 from conformask.extras.paper.table import FILES, write_table
-from conformask.extras.train.fit import NetworkOptions, fit_scorer
-from conformask.extras.train.training import TrainingConfig, seeded
+from conformask.extras.train import NetworkOptions, TrainingConfig
+from conformask.extras.train.fit import fit_scorer
 from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss
@@ -69,7 +69,7 @@ from conformask.records.files import refuse_unclaimed, refuse_unclaimed_in
 from conformask.records.record import Array, claim, read_arrays, read_json, write_arrays, write_json
 from conformask.scores.network_scorer import NetworkScorer, head
 from conformask.scores.networks import UNet, levels_for
-from conformask.scores.scoring import ALL_DEVICES, Compute, selection_record
+from conformask.scores.scoring import selection_record
 from conformask.scores.stored import load_scorer
 
 
@@ -404,7 +404,7 @@ def reproduce(
     cells: str | Path | None = None,
     rows: Sequence[int] | None = None,
     split: str = "within",
-    compute: Compute = ALL_DEVICES,
+    compute: Compute = DEFAULT_DEVICES,
     weights_path: str | Path | None = None,
 ) -> Reproduction:
     """Run rows of the paper's Table 1; out receives paper.csv, paper.md, the figures and stages/.
@@ -420,7 +420,7 @@ def reproduce(
         rows: the numbers of rows in the table, 1 to 16; all if None.
         split: how tiles of the cells are assigned: "within" keeps whole fields for training, "paper" assigns
             all tiles at random although they overlap.
-        compute: the devices.
+        compute: the devices; all, if it names none.
         weights_path: the file, or its folder, of the network under LPIPS, which is not downloaded.
     """
     name, paper_preset = (
@@ -435,7 +435,8 @@ def reproduce(
     distances = distances_of(table_rows, paper_preset, _path(weights_path))
     images = {data: collection.stage(data) for data, collection in collections.items()}
     plans = [plan_row(row, paper_preset, images[row.data]) for row in table_rows]
-    setting = _Setting(name, paper_preset, split, cache, collections, distances, compute)
+    devices = replace(compute, devices=compute.devices or "auto")
+    setting = _Setting(name, paper_preset, split, cache, collections, distances, devices)
     return _run(plans, setting, Path(out))
 
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from conformask.extras.paper import statistics
 from conformask.extras.paper.settings import CONFIDENCE, METHODS, ROWS, THRESHOLD, Finished, Run
-from conformask.extras.paper.statistics import NOTHING, Estimate
 from conformask.promises.order import meets_threshold
 from conformask.records.files import atomic_write
 from conformask.records.record import Array, claim
@@ -155,14 +154,14 @@ def _key(entry: Finished) -> list[str]:
     return [str(row.number), row.network, row.distance, f"{entry.result.threshold:.4g}"]
 
 
-def _sizes(entry: Finished) -> list[Estimate]:
+def _sizes(entry: Finished) -> list[statistics.Estimate]:
     result = entry.result
     columns = [result.opt_size, result.exact_size]
     columns += [result.methods[method].images.size for method in METHODS]
     return [statistics.mean(column) for column in columns]
 
 
-def _correlations(entry: Finished) -> list[Estimate]:
+def _correlations(entry: Finished) -> list[statistics.Estimate]:
     images = [entry.result.methods[method].images for method in METHODS]
     correlations = [statistics.correlation(image.size, image.unmasked_loss) for image in images]
     return correlations + [statistics.correlation(image.size, entry.result.opt_size) for image in images]
@@ -316,7 +315,7 @@ def _settings(finished: Sequence[Finished], run: Run) -> str:
     )
 
 
-def _estimate_text(estimate: Estimate) -> str:
+def _estimate_text(estimate: statistics.Estimate) -> str:
     return f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})" if estimate.exists else "-"
 
 
@@ -403,7 +402,7 @@ def _oracle_line(entry: Finished, oracle: str) -> TableLine:
         "opt": (result.opt_size, result.opt_distance),
     }[oracle]
     unmasked = result.methods["mask"].images.unmasked_loss
-    against_opt = statistics.correlation(size, result.opt_size) if oracle == "exact" else NOTHING
+    against_opt = statistics.correlation(size, result.opt_size) if oracle == "exact" else statistics.NOTHING
     return _line(
         entry,
         oracle,
@@ -424,10 +423,10 @@ def _share_within(distance: Array, threshold: float) -> float:
 def _line(
     entry: Finished,
     method: str,
-    size: Estimate,
+    size: statistics.Estimate,
     coverage: float,
-    with_distance: Estimate,
-    with_opt: Estimate,
+    with_distance: statistics.Estimate,
+    with_opt: statistics.Estimate,
     counts: tuple[int, int],
 ) -> TableLine:
     row = entry.result.row

@@ -57,7 +57,7 @@ def paper(
         cells=cells,
         rows=_numbers(rows),
         split=split,
-        compute=devices.for_training(),
+        compute=devices,
         weights_path=weights_path,
     )
     files = [str(path) for path in done.files]

@@ -4,29 +4,20 @@ import contextlib
 import math
 from collections.abc import Sequence
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conformask.arithmetic import full_precision, resized
+from conformask.arithmetic import full_precision, resized, seeded
 from conformask.arrays import Images
-from conformask.background import main_process, tracked
+from conformask.background import DEFAULT_DEVICES, Compute, main_process, tracked
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.extras.train.training import (
-    DEFAULT_TRAINING,
-    FROM_SCRATCH,
-    CachedReader,
-    Objective,
-    TensorBatch,
-    TrainingConfig,
-    fit,
-    seeded,
-)
+from conformask.extras.train import DEFAULT_TRAINING, FROM_SCRATCH, NetworkOptions, TrainingConfig
+from conformask.extras.train.training import CachedReader, Objective, TensorBatch, fit
 from conformask.images.noise import with_reach
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets, refuse_others
@@ -55,7 +46,7 @@ from conformask.scores.networks import (
     levels_for,
     settings_of,
 )
-from conformask.scores.scoring import ALL_DEVICES, Compute, selection_record, unmasked_losses
+from conformask.scores.scoring import selection_record, unmasked_losses
 from conformask.scores.steps import for_loss
 from conformask.scores.untrained import NETWORKS, packaged_hashes
 
@@ -116,51 +107,6 @@ WIDTH, LEVELS = 32, 4
 """Width and levels of a U-Net from scratch; a larger field of view memorises how hard training images are."""
 
 
-@dataclass(frozen=True)
-class NetworkOptions:
-    """The score network that `fit_scorer` trains.
-
-    Args:
-        module: a module from 2 * (x, y_hat) - 1 on the channel axis to 1 or C channels, for the scorer
-            quantile to 2 * C; it is trained on images and their mirror images, built-in ones on all flips and
-            turns.
-        per_channel: a score with the channels of y_hat instead of one.
-        width: channels of the first level of a U-Net, 32 if None; if given, the U-Net is used.
-        volume_mode: how the network sees volumes: "slices" (one after the other, from scratch each with its
-            neighbours) or "volume" (in three dimensions, from scratch; an axis is not halved while its step
-            is more than twice that of the finest); "slices" if None.
-        paper_form: the U-Net of the paper, of up to eight levels and with transposed convolutions.
-        from_scratch: start from random weights.
-
-    Raises:
-        InvalidArgumentError: an unknown volume_mode.
-
-    Examples:
-        >>> import conformask as cm
-        >>> cm.NetworkOptions(width=16).volume_mode is None
-        True
-    """
-
-    module: nn.Module | None = None
-    per_channel: bool = False
-    width: int | None = None
-    volume_mode: names.VolumeMode | None = None
-    paper_form: bool = False
-    from_scratch: bool = False
-
-    def __post_init__(self) -> None:
-        modes = get_args(names.VolumeMode)
-        if self.volume_mode is not None and self.volume_mode not in modes:
-            raise InvalidArgumentError(
-                f"volume_mode {self.volume_mode!r} is unknown; choose from {list(modes)}"
-            )
-
-    def fits_packaged(self, used_head: Head, outputs: int) -> bool:
-        """Return whether training can start from the packaged network."""
-        other = self.from_scratch or self.paper_form or self.width is not None or self.volume_mode == "volume"
-        return not other and outputs == 1 and used_head.name in ("mask", "error")
-
-
 def network_for(
     seen: DatasetSummary, used_head: Head, options: NetworkOptions, seed: int, more: int = 0
 ) -> nn.Module:
@@ -168,15 +114,16 @@ def network_for(
 
     `more` is the number of channels between x and y_hat, of maps beside y_hat.
     """
-    if options.module is not None:
-        return options.module
+    module: nn.Module | None = options.module
+    if module is not None:
+        return module
     dimensions = len(seen.smallest)
     if options.volume_mode is not None and dimensions == 2:
         raise InvalidArgumentError(
             f"volume_mode {options.volume_mode!r} is for volumes, but these images are planes: leave it out"
         )
     outputs = used_head.outputs(seen.channels, options.per_channel)
-    name = "packaged" if options.fits_packaged(used_head, outputs) else used_head.name
+    name = "packaged" if options.fits_packaged(used_head.name, outputs) else used_head.name
     if name in NETWORKS:
         return NETWORKS[name](seen.x_channels, seen.channels, dimensions, more)
     with seeded(seed):
@@ -227,7 +174,7 @@ def fit_scorer(
     network: nn.Module | NetworkOptions | None = None,
     threshold: float | str = "q0.1",
     training: TrainingConfig = DEFAULT_TRAINING,
-    compute: Compute = ALL_DEVICES,
+    compute: Compute = DEFAULT_DEVICES,
 ) -> NetworkScorer:
     """Train a score network on (x, y_hat, y) and write a run folder.
 
@@ -357,7 +304,7 @@ def _trained(
         TripletDataset(part, size, training.seed, cues=bool(card.cue_ranges))
         for part, size in zip((train, selection), sizes, strict=True)
     )
-    identity = {name: value for name, value in vars(card).items() if name != "cue_ranges" or value}
+    identity = {name: value for name, value in card.to_json().items() if name != "cue_ranges" or value}
     fit(
         network, objective_of(start.head, card.cue_ranges), train_dataset, selection_dataset, out, training,
         compute, title="scorer", identity=identity, turns=turns,
@@ -426,7 +373,7 @@ def _card(
         x_channels=seen.x_channels,
         per_channel=per_channel,
         sizes=(),
-        **train.reading.kept,
+        reading=train.reading,
         unet=None,
         trained_on=tuple(sorted(image_ids | {*train.provenance.trained_on})),
         network=train.network,

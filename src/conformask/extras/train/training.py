@@ -13,7 +13,6 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
-from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
@@ -33,12 +32,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from conformask.arithmetic import full_precision, per_image, to_channels_last
 from conformask.arrays import Images
-from conformask.background import SECONDS, Lines
-from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
+from conformask.background import DEFAULT_DEVICES, SECONDS, Compute, Lines, check_processes
+from conformask.errors import ConformaskWarning, MismatchError
+from conformask.extras.train import FROM_SCRATCH, TrainingConfig
 from conformask.records.files import atomic_write
 from conformask.records.record import Json, read_json, to_jsonable, write_csv, write_json
 from conformask.scores.network_scorer import load_into, save_weights
-from conformask.scores.scoring import ALL_DEVICES, Compute, check_processes
 
 TensorBatch = list[Tensor]
 Objective = Callable[[nn.Module, TensorBatch], Tensor]
@@ -569,84 +568,10 @@ T = TypeVar("T")
 
 RESULTS = ("scorer.json", "predictor.json", "calibration.json")
 """Files that training, or a step after it, leaves in its run folder at the end."""
-LARGEST_SEED = 2**63 - 1
-DEFAULT_EPOCHS = 30
-"""Epochs if neither epochs nor minutes nor patience are given."""
-SEEN = 6400
-"""Least number of images seen in total by default, where few images make an epoch short."""
 HOW_LONG = ("epochs", "max_minutes", "patience")
 """Settings that may be changed to make training longer."""
 PASSES_AFTER, MOST_AFTER = 4, 0.3
 """Passes over the selection images after training, and the largest share of max_minutes for them."""
-FROM_SCRATCH = 5e-4
-"""Learning rate from random weights."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """Training settings; training ends with the first of epochs, max_minutes and patience that is spent.
-
-    Args:
-        epochs: how often to see every image; if neither this nor max_minutes nor patience is given 30, or as
-            many as it takes to see 6400 images.
-        max_minutes: how long to train, in minutes; with resume those of earlier runs count.
-        batch_size: images per step, on each device.
-        learning_rate: the peak rate; if None 5e-4 from scratch and 1e-2 from the packaged weights. It falls
-            as a cosine, or with patience is cut whenever a third of it has passed.
-        seed: decides initial weights and the order of images.
-        patience: stop when the selection loss has not improved for this many epochs.
-        grid_points: number of lambdas at which the curves of a scorer's selection images are known; 256 if
-            None.
-        resume: resume a run that was stopped, or make a finished one longer by other epochs, max_minutes or
-            patience; the run must then be calibrated again.
-
-    Raises:
-        InvalidArgumentError: a setting outside what is allowed.
-
-    Examples:
-        >>> import conformask as cm
-        >>> cm.TrainingConfig(max_minutes=20, seed=1).batch_size
-        16
-    """
-
-    epochs: int | None = None
-    max_minutes: float | None = None
-    batch_size: int = 16
-    learning_rate: float | None = None
-    seed: int = 0
-    patience: int | None = None
-    grid_points: int | None = None
-    resume: bool = False
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "max_minutes", "batch_size", "learning_rate", "patience", "grid_points"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InvalidArgumentError(f"{name} = {value}: must be a number above 0")
-        if not 0 <= self.seed <= LARGEST_SEED:
-            raise InvalidArgumentError(f"seed = {self.seed}: must be from 0 to 2**63 - 1")
-
-    def resolved(self, n: int, learning_rate: float = FROM_SCRATCH) -> "TrainingConfig":
-        """Return the settings for n training images, with epochs and learning rate where none are given."""
-        used = self if self.learning_rate is not None else replace(self, learning_rate=learning_rate)
-        if (self.epochs, self.max_minutes, self.patience) == (None, None, None):
-            return replace(used, epochs=max(DEFAULT_EPOCHS, math.ceil(SEEN / n)))
-        return used
-
-    def settings(self) -> dict[str, Json]:
-        """Return the settings that determine the result: all but resume and grid_points."""
-        return {key: value for key, value in asdict(self).items() if key not in ("resume", "grid_points")}
-
-
-DEFAULT_TRAINING = TrainingConfig()
-
-
-@contextlib.contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed torch inside the context, and restore its state after."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        yield
 
 
 def fit(
@@ -656,7 +581,7 @@ def fit(
     selection: TensorDataset,
     out: Path,
     config: TrainingConfig,
-    compute: Compute = ALL_DEVICES,
+    compute: Compute = DEFAULT_DEVICES,
     *,
     title: str,
     identity: dict[str, Json],
@@ -722,7 +647,7 @@ def fit_module(
     selection: TensorDataset,
     out: Path,
     config: TrainingConfig,
-    compute: Compute = ALL_DEVICES,
+    compute: Compute = DEFAULT_DEVICES,
     *,
     title: str,
     identity: dict[str, Json],
@@ -778,7 +703,7 @@ def _trainer(
 ) -> L.Trainer:
     settings: dict[str, Any] = {
         "max_epochs": config.epochs or -1,
-        "devices": compute.devices,
+        "devices": compute.devices or "auto",
         "num_nodes": compute.nodes,
         "precision": best_precision(),
         "callbacks": callbacks,

@@ -1,8 +1,9 @@
 """The verb train, and the options of training."""
 
-from dataclasses import asdict, dataclass
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -12,110 +13,23 @@ from conformask.cli.options import (
     SAME_LOSS,
     SCORE_NETWORK,
     TRAINING,
-    WHOLE_NUMBER,
     AboutLoss,
     AsJson,
     Devices,
     NetworkName,
     Read,
+    opened,
 )
 from conformask.cli.output import show
+from conformask.extras.train import NetworkOptions, TrainingConfig
 from conformask.records import names
 
-if TYPE_CHECKING:
-    from conformask.extras.train.fit import NetworkOptions
-    from conformask.extras.train.training import TrainingConfig
-
-
-@dataclass(frozen=True)
-class TrainingOptions:
-    """How long to train, and how."""
-
-    epochs: Annotated[
-        int | None,
-        WHOLE_NUMBER,
-        Parameter(
-            help="Number of passes over the images; 30 if neither --max-minutes nor --patience is given, "
-            "more if there are few images."
-        ),
-    ] = None
-    max_minutes: Annotated[
-        float | None,
-        Parameter(help="Time limit for training, in minutes; with --resume, including the time before."),
-    ] = None
-    patience: Annotated[
-        int | None,
-        WHOLE_NUMBER,
-        Parameter(help="Stop when the selection loss has not improved for this many epochs."),
-    ] = None
-    batch_size: Annotated[int, WHOLE_NUMBER, Parameter(help="Images per step, on each device.")] = 16
-    learning_rate: Annotated[
-        float | None,
-        Parameter(
-            help="The largest learning rate, 5e-4 from random weights and 1e-2 from the packaged network; it "
-            "decays as a cosine, or with --patience in steps."
-        ),
-    ] = None
-    seed: Annotated[int, WHOLE_NUMBER, Parameter(help="Seed of the weights and of the order of images.")] = 0
-    resume: Annotated[
-        bool,
-        Parameter(
-            show_default=False, help="Resume a stopped training run, or train a finished one for longer."
-        ),
-    ] = False
-
-    def config(self) -> "TrainingConfig":
-        """Return the training settings."""
-        from conformask.extras.train.training import TrainingConfig
-
-        return TrainingConfig(**vars(self))
-
-
-Training = Annotated[TrainingOptions, Parameter(name="*", group=TRAINING)]
-DEFAULT_TRAINING = TrainingOptions()
-
-
+Training = Annotated[
+    TrainingConfig, Parameter(name="*", group=TRAINING, parse=re.compile("^(?!grid_points$)"))
+]
+BY_DEFAULT, BUILT_IN = TrainingConfig(), NetworkOptions()
+"""What is meant where no option of training or of the network is given."""
 NOT_KNOWN = "How well the score performs is not known: too few selection images, or some without any error"
-
-
-@dataclass(frozen=True)
-class ScoreNetworkOptions:
-    """The score network to train."""
-
-    per_channel: Annotated[
-        bool,
-        Parameter(show_default=False, help="Make a mask with the channels of y_hat instead of one channel."),
-    ] = False
-    volume_mode: Annotated[
-        names.VolumeMode | None,
-        Parameter(
-            show_default=False,
-            help="How the network sees volumes: slice by slice (if trained from scratch, each with its "
-            "neighbours), or in three dimensions (volume). Slices if not given.",
-        ),
-    ] = None
-    paper_form: Annotated[
-        bool,
-        Parameter(show_default=False, help="Use the U-Net of the paper, with transposed convolutions."),
-    ] = False
-    width: Annotated[
-        int | None, WHOLE_NUMBER, Parameter(help="Channels of the first level of a U-Net from scratch.")
-    ] = None
-    from_scratch: Annotated[
-        bool,
-        Parameter(
-            show_default=False,
-            help="Train a U-Net from random weights. Otherwise, training starts from the packaged network "
-            "where it fits: for the scorers mask and error, without --width, --per-channel and --volume-mode "
-            "volume.",
-        ),
-    ] = False
-
-    def options(self) -> "NetworkOptions":
-        """Return the options of the network."""
-        from conformask.extras.train.fit import NetworkOptions
-
-        return NetworkOptions(**vars(self))
 
 
 def train(
@@ -127,7 +41,6 @@ def train(
     scorer: Annotated[
         names.Scorer | None,
         Parameter(
-            show_default=False,
             help="The score to train: mask, the paper's mask network; error, least squares of the error map, "
             "or with --over missed of whether a pixel is wrong; quantile, the width of intervals, fitted "
             "without a distance. Scores that need no training: packaged, the network that comes with "
@@ -136,8 +49,8 @@ def train(
         ),
     ] = None,
     score_network: Annotated[
-        ScoreNetworkOptions, Parameter(name="*", group=SCORE_NETWORK)
-    ] = ScoreNetworkOptions(),
+        NetworkOptions, Parameter(name="*", group=SCORE_NETWORK, parse=re.compile("^(?!module$)"))
+    ] = BUILT_IN,
     cues: Annotated[
         str | None,
         Parameter(
@@ -148,7 +61,7 @@ def train(
     threshold: Annotated[
         str, Parameter(help="Threshold at which the score is judged, in the form that calibrate takes.")
     ] = "q0.1",
-    training: Training = DEFAULT_TRAINING,
+    training: Training = BY_DEFAULT,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     devices: Devices = DEFAULT_DEVICES,
@@ -167,17 +80,17 @@ def train(
     from conformask.records.loss import LossTerms
     from conformask.records.words import comparison_text, judged_text
 
-    collection = read.triplets(data, network, cues=cues)
+    collection = opened(data, replace(read, cues=cues), network)
     fitted = fit_scorer(
         collection.part("train"),
         out=run,
         selection=collection.part("selection") if collection.has_split else None,
         loss=about.loss(LossTerms(distance="l1"), collection.values),
         scorer=scorer,
-        network=score_network.options(),
+        network=score_network,
         threshold=threshold,
-        training=training.config(),
-        compute=devices.for_training(),
+        training=training,
+        compute=devices,
     )
     comparison = None if fitted.selection is None else fitted.selection.comparison
     record = {

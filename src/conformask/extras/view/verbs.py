@@ -13,7 +13,6 @@ from conformask.background import main_process
 from conformask.cli.options import (
     AS_FILES_SAY,
     DEFAULT_DEVICES,
-    WHOLE_NUMBER,
     AsJson,
     Devices,
     NetworkName,
@@ -21,6 +20,7 @@ from conformask.cli.options import (
     Read,
     WeightsPath,
     loss_of,
+    opened,
 )
 from conformask.cli.output import bad_usage, show, table
 
@@ -68,9 +68,9 @@ def evaluate(
     if report is not None:
         check_output(report)
     masker = load(run, loss=loss_of(run, weights_path))
-    test = read.triplets(data, network, masker.card).part("test")
+    test = opened(data, read, network, like=masker.card.reading).part("test")
     evaluation = evaluate_masker(
-        masker, test, out=run, allow_network_mismatch=allow_network_mismatch, compute=devices.compute()
+        masker, test, out=run, allow_network_mismatch=allow_network_mismatch, compute=devices
     )
     written = f"{run / 'evaluation.json'}"
     if report is not None and main_process():
@@ -178,7 +178,7 @@ def share(
     /,
     *,
     out: Annotated[Path, Parameter(help="The HTML file.")] = Path("look.html"),
-    images: Annotated[int, WHOLE_NUMBER, Parameter(help="Number of images that are shown.")] = 6,
+    images: Annotated[int, Parameter(help="Number of images that are shown.")] = 6,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     weights_path: WeightsPath = None,
@@ -201,7 +201,7 @@ def share(
 
     check_output(out)
     masker = load(run, loss=loss_of(run, weights_path))
-    write(masker, read.triplets(data, network, masker.card), out, images=images)
+    write(masker, opened(data, read, network, like=masker.card.reading), out, images=images)
     show(
         {"out": str(out), "sentence": masker.sentence, "formula": masker.formula},
         masker.sentence,
@@ -221,8 +221,8 @@ def view(
     /,
     *,
     port: Port = 8000,
-    headless: Annotated[bool, Parameter(show_default=False, help="Do not open a browser.")] = False,
-    no_token: Annotated[bool, Parameter(show_default=False, help=NO_TOKEN)] = False,
+    headless: Annotated[bool, Parameter(help="Do not open a browser.")] = False,
+    no_token: Annotated[bool, Parameter(help=NO_TOKEN)] = False,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     allow_network_mismatch: OtherNetwork = False,
@@ -250,7 +250,7 @@ def view(
     from conformask.masker.release import release_once
 
     masker = load(run, loss=loss_of(run, weights_path))
-    triplets = read.triplets(data, network, masker.card)
+    triplets = opened(data, read, network, like=masker.card.reading)
     released = None
     if release is not None:
         new = triplets.part("test")

@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Float
 
+from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import InvalidArgumentError, expect
 from conformask.extras.watch.online import refuse_other_masker
 from conformask.images.read import is_constant, pixel_hash
@@ -34,11 +35,11 @@ from conformask.promises.rules import covariates_of
 from conformask.records.evaluation import Change, Measurement, StreamStatus
 from conformask.records.numbers import figure, plural, share
 from conformask.records.reading import Caveat
-from conformask.records.record import Array, Json
+from conformask.records.record import Array, from_dict
 from conformask.records.sealed import State
 from conformask.records.sentence import worst_text
 from conformask.records.words import changes_text, shift_text
-from conformask.scores.scoring import ONE_DEVICE, Compute, check_parts, gathered, parts_folder
+from conformask.scores.scoring import check_parts, gathered, parts_folder
 
 RATES = (-1.0, 0.0, 1.0)
 """Betting rates of the simple jumper: on p-values too small, as they should be, and too large."""
@@ -146,38 +147,6 @@ class StreamTest:
     def value(self) -> float:
         """The mean wealth of the measures: a mean of martingales is a martingale."""
         return math.fsum(measure.value for measure in self.measures.values()) / len(self.measures)
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the whole state as JSON."""
-        return {
-            "measures": {name: vars(measure) for name, measure in self.measures.items()},
-            "failures": None if self.failures is None else vars(self.failures),
-            "seen": sorted(self.seen),
-            "judged": sorted(self.judged),
-            "peak": self.peak,
-            "failure_peak": self.failure_peak,
-        }
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Json]) -> "StreamTest":
-        """Read the state that to_json wrote."""
-        measures = {
-            str(name): ExchangeabilityMartingale(
-                sorted(map(float, state["past"])), list(map(float, state["wealth"]))
-            )
-            for name, state in record["measures"].items()
-        }
-        failure_record, failures = record["failures"], None
-        if failure_record is not None:
-            bets = list(map(float, failure_record["wealth"]))
-            failures = FailureMartingale(
-                float(failure_record["allowed"]),
-                bets,
-                int(failure_record["images"]),
-                float(failure_record["failed"]),
-            )
-        peaks = float(record["peak"]), float(record["failure_peak"])
-        return cls(measures, failures, set(record["seen"]), set(record["judged"]), *peaks)
 
 
 SMALLEST = {"brightness": 1.05, "contrast": 1.1, "noise": 1.25, "sharpness": 1.05}
@@ -437,7 +406,7 @@ def monitor(
     *,
     level: float = LEVEL,
     allow_network_mismatch: bool = False,
-    compute: Compute = ONE_DEVICE,
+    compute: Compute = DEFAULT_DEVICES,
 ) -> Monitoring:
     """Compare the scores and mask sizes of new images with the calibration images.
 
@@ -550,7 +519,7 @@ class StreamMonitor:
         new: Triplets,
         *,
         allow_network_mismatch: bool = False,
-        compute: Compute = ONE_DEVICE,
+        compute: Compute = DEFAULT_DEVICES,
     ) -> StreamStatus:
         """Take in images (x, y_hat), with y where it is known, in order.
 
@@ -623,7 +592,7 @@ class StreamMonitor:
         if self.stream is None:
             raise InvalidArgumentError("nothing was added yet: there is no state to save")
         head = {"fingerprint": self.masker.fingerprint, "level": self.level}
-        state = {**head, "stream": self.stream.to_json(), "latest": self.latest}
+        state = {**head, "stream": self.stream, "latest": self.latest}
         self._stored.publish(Path(path), state, {})
 
     @classmethod
@@ -638,7 +607,7 @@ class StreamMonitor:
         record = stored.read(path, ()).record
         refuse_other_masker(path, record, masker.fingerprint)
         monitor = cls(masker, float(record["level"]))
-        monitor.stream, monitor._stored = StreamTest.from_json(record["stream"]), stored
+        monitor.stream, monitor._stored = from_dict(StreamTest, record["stream"], path), stored
         monitor.latest = list(record.get("latest", []))  # missing in states of earlier versions
         return monitor
 

@@ -2,7 +2,7 @@
 
 import math
 from bisect import insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from conformask.masker.masker import Masker
 from conformask.masks.critical import ScoredBatch, critical_lambdas, loss_under
 from conformask.promises.order import ROUNDING, meets_threshold
 from conformask.promises.promise import marginal
-from conformask.records.record import Array, Json, number
+from conformask.records.record import Array, Json, from_dict
 from conformask.records.sealed import State
 from conformask.scores.scoring import score_of
 
@@ -73,18 +73,6 @@ class OnlineLambda:
         """Return the largest mean number of failures on any sequence of this many images."""
         start_level = 1 - self.confidence if start is None else start
         return 1 - self.confidence + (start_level + self.eta * self.confidence) / (self.eta * images)
-
-    def to_json(self) -> dict[str, Json]:
-        """Return the whole state as JSON."""
-        return {**vars(self), "past": list(self.past)}
-
-    @classmethod
-    def from_json(cls, record: Mapping[str, Json]) -> "OnlineLambda":
-        """Read the state that to_json wrote."""
-        past: Sequence[Json] = record["past"]
-        return cls(
-            float(record["confidence"]), float(record["eta"]), float(record["gamma"]), list(map(number, past))
-        )
 
 
 STATE = "online.json"
@@ -193,7 +181,7 @@ class OnlineMasker:
         if region is None:
             return None
         return torch.from_numpy(
-            region_of_array(region, truth.shape[1:], f"region of {name!r}", self.masker.card.axes)
+            region_of_array(region, truth.shape[1:], f"region of {name!r}", self.masker.card.read.axes)
         )[None]
 
     def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> ScoredBatch:
@@ -215,7 +203,7 @@ class OnlineMasker:
         waiting = {
             f"{name}/{role}": array for name, each in self.waiting.items() for role, array in each.items()
         }
-        record = {**self.state.to_json(), "fingerprint": self.masker.fingerprint}
+        record = {**vars(self.state), "fingerprint": self.masker.fingerprint}
         self._stored.publish(Path(folder) / STATE, record, {WAITING: waiting})
 
     @classmethod
@@ -230,7 +218,7 @@ class OnlineMasker:
         published = stored.read(path, [WAITING])
         refuse_other_masker(path, published.record, masker.fingerprint)
         online = cls(masker, float(published.record["eta"]))
-        online.state, online._stored = OnlineLambda.from_json(published.record), stored
+        online.state, online._stored = from_dict(OnlineLambda, published.record, path), stored
         for key, array in published.arrays[WAITING].items():
             name, role = key.rsplit("/", 1)
             online.waiting.setdefault(name, {})[role] = array

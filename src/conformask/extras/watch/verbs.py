@@ -20,6 +20,7 @@ from conformask.cli.options import (
     Read,
     WeightsPath,
     loss_of,
+    opened,
 )
 from conformask.cli.output import show, table
 from conformask.records.files import check_output, exclusive_folder
@@ -45,9 +46,7 @@ def monitor(
     ] = 0.01,
     strict: Annotated[
         bool,
-        Parameter(
-            show_default=False, help="Exit with status 3 if images are shifted or the promise is broken."
-        ),
+        Parameter(help="Exit with status 3 if images are shifted or the promise is broken."),
     ] = False,
     state: Annotated[
         Path | None,
@@ -72,7 +71,7 @@ def monitor(
     data
         A folder of new images, with x/ and y_hat/; with y/, the masks are measured too.
     """
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from conformask.extras.watch.monitor import Monitoring, StreamMonitor
     from conformask.extras.watch.monitor import monitor as monitor_batch
@@ -81,9 +80,9 @@ def monitor(
     from conformask.records.words import formula_here, promised_here, stream_text
 
     masker = load(run, loss=loss_of(run, weights_path))
-    new = read.triplets(data, network, masker.card)
+    new = opened(data, read, network, like=masker.card.reading)
     found: Monitoring | StreamStatus
-    compute = devices.compute(None if devices == DEFAULT_DEVICES else run / PARTS)
+    compute = devices if devices == DEFAULT_DEVICES else replace(devices, parts=run / PARTS)
     if state is None:
         found = monitor_batch(
             masker,
@@ -150,7 +149,6 @@ def release(
     each: Annotated[
         bool,
         Parameter(
-            show_default=False,
             help="Judge each image by itself, as in a stream, not the batch: at most this share of all new "
             "images is released and misses the threshold, in expectation.",
         ),
@@ -187,7 +185,7 @@ def release(
     if out is not None:
         _refuse_other_files(out)
     masker = load(run, loss=loss_of(run, weights_path))
-    new = read.triplets(data, network, masker.card).part("test")
+    new = opened(data, read, network, like=masker.card.reading).part("test")
     found = release_once(run, masker, new, share, each=each, allow_network_mismatch=allow_network_mismatch)
     images = found.riskiest_first
     if out is not None:
