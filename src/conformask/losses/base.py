@@ -45,6 +45,14 @@ class Loss(StatedLoss):
     """True if the loss is never larger under a smaller mask: critical lambdas then need no grid."""
     upper_bound: float | None = None
     """The largest value on images in [0, 1], if there is one."""
+    relative: bool = False
+    """True if the loss is divided by what the mask shows: few pixels decide where little is shown."""
+    allows_exactly: bool = False
+    """True if the allowance for noise is exact."""
+    lit_within: str = ""
+    """Where noisy pixels are needed for an allowance, in words; empty for other losses."""
+    convex: bool = False
+    """True if the loss is convex in the errors, so that noise of y makes that of lp larger on average."""
     takes_regions: ClassVar[bool] = True
     """True if the loss can be about the region of each image alone."""
     aggregate: ClassVar[str] = ""
@@ -106,29 +114,9 @@ class Loss(StatedLoss):
         """Refuse images with noise that reaches farther than the loss allows for."""
 
     @property
-    def allows_exactly(self) -> bool:
-        """True if the allowance for noise is exact."""
-        return False
-
-    @property
-    def lit_within(self) -> str:
-        """Where noisy pixels are needed for an allowance, in words; empty for other losses."""
-        return ""
-
-    @property
     def suits_mask_network(self) -> bool:
         """True if the paper's mask network can be trained with the loss: it is a mean over the image."""
         return self.over is None
-
-    @property
-    def relative(self) -> bool:
-        """True if the loss is divided by what the mask shows: few pixels decide where little is shown."""
-        return False
-
-    @property
-    def convex(self) -> bool:
-        """True if the loss is convex in y, so that noise of y makes it larger on average."""
-        return False
 
     @property
     def score_window(self) -> int | tuple[int, ...] | None:
@@ -232,7 +220,7 @@ class MapLoss(Loss):
         return self.error_map
 
     @property
-    def upper_bound(self) -> float | None:  # type: ignore[override]  # losses may set it
+    def upper_bound(self) -> float | None:  # type: ignore[override]  # others set it
         """The largest value of the error map, if it has one."""
         return self.error_map.upper_bound
 
@@ -242,32 +230,44 @@ class MapLoss(Loss):
         power = LP.fullmatch(self.of)
         return None if power is None else float(power[1])
 
+    name_text: ClassVar[str] = "{over}({map})"
+    label_text: ClassVar[str] = "{map_label}"
+    formula_texts: ClassVar[tuple[str, ...]]
+    """The formula, and what each of its letters means but m and e."""
+    event: ClassVar[str]
+    """The event that an image meets the threshold."""
+    limit_of_mean: ClassVar[str]
+    """The limit of a mean over images. These are templates: of `symbols`, and of `words` for sentences."""
+
     @property
-    def inside(self) -> str:
-        """What stands in the brackets of the name: the error map, and numbers."""
-        return self.of
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in its templates."""
+        return {
+            "over": str(self.over),
+            "map": self.of,
+            "map_label": self.of_label,
+            "p": "" if self.power in (None, 1) else f"^{self.of[1:]}",
+            "where": self.where,
+            "of_image": self.where or " of the image",
+        }
 
     @property
     def name(self) -> str:
-        """The loss as written in a formula: trusted(l1), local(l1, 9 px), missed(l1 > 0.1)."""
-        return f"{self.over}({self.inside}){self.where}"
+        """The loss as written in a formula: l1, trusted(l1), local(l1, 9 px), missed(l1 > 0.1)."""
+        return f"{self.name_text.format(**self.symbols)}{self.where}"
+
+    @property
+    def plain_label(self) -> str:
+        """The loss as people write it, but for the region."""
+        return self.label_text.format(**self.symbols)
 
     @property
     def formula(self) -> str:
         """The loss as a formula of the mask m and the error e of each pixel, with what its letters mean."""
-        formula, *letters = self.formula_and_letters
-        error = f"e = |y − ŷ|{self.raised_to}" if self.power else f"e = {self.of_label} at the pixel"
-        return f"{formula}, with {', '.join((error, *letters))}"
-
-    @property
-    @abstractmethod
-    def formula_and_letters(self) -> tuple[str, ...]:
-        """The formula, and what each of its letters means but m and e."""
-
-    @property
-    def raised_to(self) -> str:
-        """The power of the error in a formula, and that of the mask in the mean of the paper."""
-        return "" if self.power in (None, 1) else f"^{self.of[1:]}"
+        symbols = self.symbols
+        formula, *letters = (text.format(**symbols) for text in self.formula_texts)
+        error = f"|y − ŷ|{symbols['p']}" if self.power else f"{self.of_label} at the pixel"
+        return f"{formula}, with {', '.join((f'e = {error}', *filter(None, letters)))}"
 
     def raised(self, error: str) -> str:
         """Return a mean of the errors of pixels, each to the exponent, in words; `error` is their root."""
@@ -294,87 +294,36 @@ class MapLoss(Loss):
         """Return what a noisy reference is taken for, and by which theorem; both are empty for a truth."""
         return ("the noisy reference", "") if reference.is_noisy else ("", "")
 
+    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
+        """Return what sentences of errors of pixels say of these circumstances, by name in templates."""
+        p, limit = self.power or 1.0, self.limit(threshold, about.values)
+        truth, by_bound = self.truth_in_words(about.reference)
+        root = {1.0: "", 2.0: "as a root mean square"}.get(p, f"as a power mean of exponent {p:g}")
+        return {
+            "threshold": limit,
+            "limit": self.raised(limit),
+            "error": {1.0: "error", 2.0: "squared error"}.get(p, f"error to the power {p:g}"),
+            "average": f", {root}" if root else " on average",
+            "averaged": root or "averaged",
+            "off": f" from {truth}" if truth else "",
+            "against": f" against {truth}" if truth else "",
+            "by_bound": by_bound,
+            "by_mask": ", weighted by the mask," * about.is_grey,
+            "whole": "the region" if self.regional else "the whole image",
+            "as_zero": as_zero(about, "error", "hidden pixels"),
+            "nothing": "(0 where none is shown)",
+        }
+
     def phrases(self, threshold: float, about: Circumstances) -> tuple[str, str]:
         """Return the event that an image meets the threshold, and the limit of a mean, in words."""
-        return self.said(ErrorWords(self, self.limit(threshold, about.values), about))
-
-    @abstractmethod
-    def said(self, words: "ErrorWords") -> tuple[str, str]:
-        """Return the event and the limit of a mean, from words that all losses of error maps share."""
+        words = self.symbols | self.words(threshold, about)
+        return self.event.format(**words), self.limit_of_mean.format(**words)
 
 
-@dataclass(frozen=True)
-class ErrorWords:
-    """Words that the sentences about errors of pixels share."""
-
-    loss: MapLoss
-    threshold: str
-    """The threshold as written."""
-    about: Circumstances
-
-    @property
-    def limit(self) -> str:
-        """The limit of a mean over images."""
-        return self.loss.raised(self.threshold)
-
-    @property
-    def error(self) -> str:
-        """The error of a pixel that is averaged."""
-        p = self.loss.power or 1.0
-        return {1.0: "error", 2.0: "squared error"}.get(p, f"error to the power {p:g}")
-
-    @property
-    def root(self) -> str:
-        """The kind of mean whose limit the threshold is; empty for a plain one."""
-        p = self.loss.power or 1.0
-        return {1.0: "", 2.0: "as a root mean square"}.get(p, f"as a power mean of exponent {p:g}")
-
-    @property
-    def average(self) -> str:
-        """The end of "is off by at most 5 %"."""
-        return f", {self.root}" if self.root else " on average"
-
-    @property
-    def averaged(self) -> str:
-        """The beginning of "averaged over the whole image"."""
-        return self.root or "averaged"
-
-    @property
-    def off(self) -> str:
-        """The end of "is off by at most 5 %" that names a noisy reference."""
-        truth, _ = self.loss.truth_in_words(self.about.reference)
-        return f" from {truth}" if truth else ""
-
-    @property
-    def against(self) -> str:
-        """The end of "the error of what stays visible" that names a noisy reference."""
-        truth, _ = self.loss.truth_in_words(self.about.reference)
-        return f" against {truth}" if truth else ""
-
-    @property
-    def by_bound(self) -> str:
-        """The theorem by which the clean image is meant."""
-        return self.loss.truth_in_words(self.about.reference)[1]
-
-    @property
-    def by_mask(self) -> str:
-        """What grey masks add to a share of pixels."""
-        return ", weighted by the mask," * self.about.is_grey
-
-    def as_zero(self, error: str = "error", outside: str = "hidden pixels") -> str:
-        """Return what a sentence in which hidden pixels count as right says of them."""
-        as_grey = f"each {error} is multiplied by the mask: " * self.about.is_grey
-        return f"({as_grey}{outside} count as no error)"
-
-    def wrong(self, tolerance: float, digits: int = DIGITS) -> str:
-        """Return what a wrong pixel is."""
-        return f"off by more than {self.loss.error_text(tolerance, self.about.values, digits)}"
-
-
-NOTHING = "(0 where none is shown)"
-"""What the limit of a mean says of images without a pixel shown."""
-EXACTLY = 6
-"""Digits of a tolerance that must not be rounded up, since a larger one would not be a weaker promise."""
+def as_zero(about: Circumstances, error: str, outside: str) -> str:
+    """Return what a sentence in which pixels count as right says of them."""
+    as_grey = f"each {error} is multiplied by the mask: " * about.is_grey
+    return f"({as_grey}{outside} count as no error)"
 
 
 TOLERANCE = NumberOption(

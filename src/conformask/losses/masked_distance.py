@@ -129,12 +129,12 @@ class MaskedDistance(Loss):
         return self
 
     @property
-    def monotone(self) -> bool:  # type: ignore[override]  # losses may set it
+    def monotone(self) -> bool:  # type: ignore[override]  # others set it
         """True if the distance is monotone."""
         return self.part.monotone
 
     @property
-    def upper_bound(self) -> float | None:  # type: ignore[override]  # losses may set it
+    def upper_bound(self) -> float | None:  # type: ignore[override]  # others set it
         """The largest value of the distance, if it has one."""
         return self.part.upper_bound
 

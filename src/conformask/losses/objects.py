@@ -116,12 +116,12 @@ class Objects(Loss):
         return "objects"
 
     @property
-    def monotone(self) -> bool:  # type: ignore[override]  # losses may set it
+    def monotone(self) -> bool:  # type: ignore[override]  # others set it
         """True unless the loss is divided by what is shown."""
         return not self.relative
 
     @property
-    def relative(self) -> bool:
+    def relative(self) -> bool:  # type: ignore[override]  # others set it
         """True for the share of the shown objects that is wrong."""
         return self.over == "wrong"
 

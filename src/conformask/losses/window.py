@@ -5,16 +5,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.base import (
-    NOTHING,
-    TOLERANCE,
-    AnyMap,
-    ErrorWords,
-    MapLoss,
-    NumberOption,
-    checked_tolerance,
-)
+from conformask.losses.base import TOLERANCE, AnyMap, MapLoss, NumberOption, as_zero, checked_tolerance
 from conformask.records.geometry import Geometry, PhysicalWindow, parsed
+from conformask.records.loss import Circumstances
 from conformask.records.record import Json
 
 if TYPE_CHECKING:
@@ -36,6 +29,7 @@ class WindowLoss(MapLoss):
     """The side in pixels; None for a length before the spacing of the images is known."""
     length: str | None
     """The side where it was given as a length: as given, or with `window` the true one, such as 5 mm."""
+    name_text = "{over}({map}, {side})"
     options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW}
 
     def __init__(
@@ -84,16 +78,18 @@ class WindowLoss(MapLoss):
         return sides_of(self.window, dimensions)
 
     @property
-    def inside(self) -> str:
-        """What stands in the brackets of the name: the error map, and numbers."""
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in its templates."""
         sides = self.window if isinstance(self.window, tuple) else (self.window,)
-        return f"{self.of}, {self.length or f'{_times(sides)} px'}"
+        pixels = f"{_times(sides if len(sides) > 1 else sides * 2)} pixels"
+        return super().symbols | {
+            "side": self.length or f"{_times(sides)} px",
+            "window": pixels if self.length is None else f"{self.length} ({pixels})",
+        }
 
-    @property
-    def window_label(self) -> str:
-        """The window in words, such as 9 x 9 pixels, or 7.5 x 5 x 5 mm (3 x 5 x 5 pixels)."""
-        sides = _times(self.window if isinstance(self.window, tuple) else (self.window, self.window))
-        return f"{sides} pixels" if self.length is None else f"{self.length} ({sides} pixels)"
+    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
+        """Return what sentences of errors of pixels say of these circumstances, by name in templates."""
+        return super().words(threshold, about) | {"pixels": self.window_in_words(about.axes)}
 
     def window_in_words(self, axes: int) -> str:
         """Return the pixels of a window, such as 9 x 9 pixels (5 x 5 mm)."""
@@ -123,35 +119,19 @@ class LocalLoss(WindowLoss):
         return self.window
 
     @property
-    def around_label(self) -> str:
-        """The mean error around a pixel."""
-        return f"mean {self.of_label} over {self.window_label} around"
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in its templates."""
+        symbols = super().symbols
+        around = f"the {symbols['window']} around j{' that lie in the region' * self.regional}"
+        return symbols | {"around": around}
 
     def window_in_words(self, axes: int) -> str:
         """Return the pixels of a window that count, such as 9 x 9 pixels (5 x 5 mm)."""
         pixels = super().window_in_words(axes)
         return f"those of {pixels} that lie in the region" if self.regional else pixels
 
-    @property
-    def around(self) -> str:
-        """The pixels around j in a formula."""
-        return f"the {self.window_label} around j{' that lie in the region' * self.regional}"
 
-    @property
-    def of_pixels(self) -> str:
-        """What j is in a formula."""
-        return f"j the pixels{self.where}; 0 if nothing is shown"
-
-
-def said_of_windows(loss: LocalLoss, words: ErrorWords) -> tuple[str, str]:
-    """Return the event that the largest mean error around a shown pixel is small, and the limit of a mean."""
-    window = loss.window_in_words(words.about.axes)
-    return (
-        f"around every pixel shown{loss.where} the output is off by at most {words.threshold}{words.off}, "
-        f"{words.averaged} over {window}{words.by_bound}",
-        f"the largest {words.error} around a pixel shown{loss.where}, averaged over {window} {NOTHING}, is "
-        f"at most {words.limit}",
-    )
+SHOWN = "j the pixels{where}; 0 if nothing is shown"
 
 
 @dataclass(frozen=True, init=False)
@@ -179,6 +159,16 @@ class Local(LocalLoss):
 
     over = "local"
     aggregate = "its largest mean in a window around a shown pixel"
+    label_text = "largest mean {map_label} over {window} around a pixel that is shown"
+    formula_texts = ("max {{ē_j : m_j > 0}}", "ē_j the mean of e over {around}", SHOWN)
+    event = (
+        "around every pixel shown{where} the output is off by at most {threshold}{off}, {averaged} over "
+        "{pixels}{by_bound}"
+    )
+    limit_of_mean = (
+        "the largest {error} around a pixel shown{where}, averaged over {pixels} {nothing}, is at most "
+        "{limit}"
+    )
     monotone = True
 
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LargestShown":
@@ -187,20 +177,6 @@ class Local(LocalLoss):
 
         errors = errors_for(self.error_map, y, y_hat, channels)
         return LargestShown(local_means(errors, region, self.sides(errors.ndim - 2))[0])
-
-    @property
-    def plain_label(self) -> str:
-        """The loss as people write it, but for the region."""
-        return f"largest {self.around_label} a pixel that is shown"
-
-    @property
-    def formula_and_letters(self) -> tuple[str, ...]:
-        """The formula, and what each of its letters means but m and e."""
-        return "max {ē_j : m_j > 0}", f"ē_j the mean of e over {self.around}", self.of_pixels
-
-    def said(self, words: ErrorWords) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean over images."""
-        return said_of_windows(self, words)
 
 
 @dataclass(frozen=True, init=False)
@@ -230,6 +206,23 @@ class LocalShare(LocalLoss):
     is_share = True
     upper_bound = 1.0
     aggregate = "the share of the shown pixels around which that mean is above the tolerance"
+    name_text = "{over}({map}, {side} > {tolerance})"
+    label_text = (
+        "share of the shown pixels with a mean {map_label} over {window} around them above {tolerance}"
+    )
+    formula_texts = (
+        "#{{j : m_j > 0, ē_j > {tolerance}}} / #{{j : m_j > 0}}",
+        "ē_j the mean of e over {around}",
+        SHOWN,
+    )
+    event = (
+        "around at most {threshold} of the pixels shown{where} the output is {wrong}, {averaged} over "
+        "{pixels}"
+    )
+    limit_of_mean = (
+        "the share of the pixels shown{where} around which the output is {wrong}, {averaged} over {pixels}, "
+        "is at most {threshold}"
+    )
     options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW, "tolerance": TOLERANCE}
 
     def __init__(
@@ -254,29 +247,14 @@ class LocalShare(LocalLoss):
         return Sums(shown * (means > self.tolerance), shown=shown)
 
     @property
-    def inside(self) -> str:
-        """What stands in the brackets of the name: the error map, and numbers."""
-        return f"{super().inside} > {self.tolerance:g}"
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in its templates."""
+        return super().symbols | {"tolerance": f"{self.tolerance:g}"}
 
-    @property
-    def plain_label(self) -> str:
-        """The loss as people write it, but for the region."""
-        return f"share of the shown pixels with a {self.around_label} them above {self.tolerance:g}"
-
-    @property
-    def formula_and_letters(self) -> tuple[str, ...]:
-        """The formula, and what each of its letters means but m and e."""
-        share = f"#{{j : m_j > 0, ē_j > {self.tolerance:g}}} / #{{j : m_j > 0}}"
-        return share, f"ē_j the mean of e over {self.around}", self.of_pixels
-
-    def said(self, words: ErrorWords) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean over images."""
-        wrong = f"the output is {words.wrong(self.tolerance)}, {words.averaged} over "
-        wrong += self.window_in_words(words.about.axes)
-        return (
-            f"around at most {words.threshold} of the pixels shown{self.where} {wrong}",
-            f"the share of the pixels shown{self.where} around which {wrong}, is at most {words.threshold}",
-        )
+    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
+        """Return what sentences of errors of pixels say of these circumstances, by name in templates."""
+        wrong = f"off by more than {self.error_text(self.tolerance, about.values)}"
+        return super().words(threshold, about) | {"wrong": wrong}
 
 
 @dataclass(frozen=True, init=False)
@@ -304,14 +282,17 @@ class MaskedWindow(WindowLoss):
 
     over = "masked_window"
     aggregate = "its largest mean in a window in which hidden pixels count as right"
+    convex = True
+    label_text = "mean {map_label} in any {window}, what is hidden counted as right"
+    formula_texts = ("max Σ m e / n", "sums over the n pixels of each window of {window}", "{outside}")
+    event = "in any {pixels} what stays visible{where} is off by at most {threshold}{off}{average} {as_zero}"
+    limit_of_mean = (
+        "the largest {error} of what stays visible{where}{against} in any {pixels}, averaged over them "
+        "{as_zero}, is at most {limit}"
+    )
     monotone = True
     best_is_exact = False
     family: ClassVar[Mapping[str, Json]] = {"name": "reciprocal"}
-
-    @property
-    def convex(self) -> bool:
-        """True for lp."""
-        return self.power is not None
 
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "WindowOfImages":
         """Return the loss on these images, for masks with this many channels."""
@@ -321,27 +302,15 @@ class MaskedWindow(WindowLoss):
         return WindowOfImages(within(region, errors) * errors, self.sides(errors.ndim - 2))
 
     @property
-    def plain_label(self) -> str:
-        """The loss as people write it, but for the region."""
-        return f"mean {self.of_label} in any {self.window_label}, what is hidden counted as right"
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in its templates."""
+        return super().symbols | {"outside": "e = 0 outside the region" * self.regional}
 
-    @property
-    def formula_and_letters(self) -> tuple[str, ...]:
-        """The formula, and what each of its letters means but m and e."""
-        outside = ("e = 0 outside the region",) if self.regional else ()
-        return "max Σ m e / n", f"sums over the n pixels of each window of {self.window_label}", *outside
-
-    def said(self, words: ErrorWords) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean over images."""
-        window = self.window_in_words(words.about.axes)
+    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
+        """Return what sentences of errors of pixels say of these circumstances, by name in templates."""
+        words = super().words(threshold, about)
         outside = "pixels hidden or outside it" if self.regional else "hidden pixels"
-        as_zero = words.as_zero(words.error, outside)
-        return (
-            f"in any {window} what stays visible{self.where} is off by at most {words.threshold}{words.off}"
-            f"{words.average} {as_zero}",
-            f"the largest {words.error} of what stays visible{self.where}{words.against} in any {window}, "
-            f"averaged over them {as_zero}, is at most {words.limit}",
-        )
+        return words | {"as_zero": as_zero(about, words["error"], outside)}
 
 
 def _checked_window(window: int | tuple[int, ...] | None, length: str | None) -> int | tuple[int, ...] | None:

@@ -287,7 +287,7 @@ def refuse_noisy(promise: Guarantee, used: Loss, reference: Reference) -> None:
                 "take allowance clt, or give a second repeat"
             )
         return
-    if not (used.convex and promise.statement.bounds_a_mean):
+    if not (used.convex and used.power and promise.statement.bounds_a_mean):
         needed = ", for which it takes a second repeat or a noise model (--noise-model)"
         raise InvalidArgumentError(
             f"these images have {reference.text} in the place of a truth, and a promise about "

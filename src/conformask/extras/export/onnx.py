@@ -320,7 +320,7 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
         "conformask": version("conformask"),
         "promise": promised_here(masker.sentence, caveat),
         "fingerprint": masker.fingerprint,
-        "calibration": json.dumps(to_jsonable(dict(vars(masker.card)))),
+        "calibration": json.dumps(to_jsonable(masker.card.to_json())),
         "scorer": masker.scorer.name,
         "tolerance": repr(TOLERANCE),
         "limits_of_means": json.dumps(masker.limits_of_means),
