@@ -53,6 +53,16 @@ class Loss(StatedLoss):
     """Where noisy pixels are needed for an allowance, in words; empty for other losses."""
     convex: bool = False
     """True if the loss is convex in the errors, so that noise of y makes that of lp larger on average."""
+    suits_mask_network: bool = True
+    """True if the paper's mask network can be trained with the loss: it is a mean over the image."""
+    score_window: int | tuple[int, ...] | None = None
+    """The side of the window that scores are averaged over for this loss; None if they are not."""
+    exponent: float | None = None
+    """The exponent p, where the loss is mean(mask^p * error) and the exact kernels apply."""
+    own_bounds: bool = False
+    """True if y_hat alone determines the largest loss of an image under a mask."""
+    family: ClassVar[Mapping[str, Json] | None] = {"name": "binary", "bounds": "total"}
+    """Settings of the family of masks for the loss; None for the scorer's own family of grey masks."""
     takes_regions: ClassVar[bool] = True
     """True if the loss can be about the region of each image alone."""
     aggregate: ClassVar[str] = ""
@@ -114,21 +124,6 @@ class Loss(StatedLoss):
         """Refuse images with noise that reaches farther than the loss allows for."""
 
     @property
-    def suits_mask_network(self) -> bool:
-        """True if the paper's mask network can be trained with the loss: it is a mean over the image."""
-        return self.over is None
-
-    @property
-    def score_window(self) -> int | tuple[int, ...] | None:
-        """The side of the window that scores are averaged over for this loss; None if they are not."""
-        return None
-
-    @property
-    def exponent(self) -> float | None:
-        """The exponent p, where the loss is mean(mask^p * error) and the exact kernels apply."""
-        return None
-
-    @property
     def error_map(self) -> "ErrorMap | None":
         """The error map that the loss is made of, if any."""
         return None
@@ -160,16 +155,6 @@ class Loss(StatedLoss):
         """Return the largest error of each pixel that any truth could give, where `own_bounds`."""
         return None
 
-    @property
-    def family(self) -> Mapping[str, Json] | None:
-        """Settings of the family of masks for the loss; None for the scorer's own family of grey masks."""
-        return {"name": "binary", "bounds": "total"}
-
-    @property
-    def own_bounds(self) -> bool:
-        """True if y_hat alone determines the largest loss of an image under a mask."""
-        return False
-
 
 def stated_map(errors: AnyMap) -> AnyMap:
     """Return the name of a built-in error map, or the object of another one."""
@@ -188,6 +173,7 @@ class MapLoss(Loss):
 
     errors: AnyMap
     regional: bool
+    suits_mask_network = False
 
     def __init__(self, errors: AnyMap, *, regional: bool = False, **numbers: Any) -> None:
         for name, value in {"errors": stated_map(errors), "regional": regional, **numbers}.items():
@@ -202,6 +188,16 @@ class MapLoss(Loss):
     def numbers(self) -> dict[str, Json]:
         """The numbers of the loss by the names of its fields."""
         return {name: value for name, value in vars(self).items() if name != "errors"}
+
+    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":
+        """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
+        from conformask.losses.of_images import errors_for
+
+        return self.of_errors(errors_for(self.error_map, y, y_hat, channels), region)
+
+    @abstractmethod
+    def of_errors(self, errors: "Images", region: "Images | None") -> "LossOfImages":
+        """Return the loss for masks with the channels of these errors."""
 
     def in_regions(self, regions: bool) -> Self:
         """Return the loss over the region of each image, or over whole images."""
@@ -230,44 +226,16 @@ class MapLoss(Loss):
         power = LP.fullmatch(self.of)
         return None if power is None else float(power[1])
 
-    name_text: ClassVar[str] = "{over}({map})"
-    label_text: ClassVar[str] = "{map_label}"
-    formula_texts: ClassVar[tuple[str, ...]]
-    """The formula, and what each of its letters means but m and e."""
-    event: ClassVar[str]
-    """The event that an image meets the threshold."""
-    limit_of_mean: ClassVar[str]
-    """The limit of a mean over images. These are templates: of `symbols`, and of `words` for sentences."""
+    name_text: ClassVar[str] = "{over}({of})"
+    digits: ClassVar[int] = DIGITS
+    """The digits to which sentences round a tolerance up."""
 
     @property
     def symbols(self) -> dict[str, str]:
-        """What stands for the parts of the loss in its templates."""
-        return {
-            "over": str(self.over),
-            "map": self.of,
-            "map_label": self.of_label,
-            "p": "" if self.power in (None, 1) else f"^{self.of[1:]}",
-            "where": self.where,
-            "of_image": self.where or " of the image",
-        }
-
-    @property
-    def name(self) -> str:
-        """The loss as written in a formula: l1, trusted(l1), local(l1, 9 px), missed(l1 > 0.1)."""
-        return f"{self.name_text.format(**self.symbols)}{self.where}"
-
-    @property
-    def plain_label(self) -> str:
-        """The loss as people write it, but for the region."""
-        return self.label_text.format(**self.symbols)
-
-    @property
-    def formula(self) -> str:
-        """The loss as a formula of the mask m and the error e of each pixel, with what its letters mean."""
-        symbols = self.symbols
-        formula, *letters = (text.format(**symbols) for text in self.formula_texts)
-        error = f"|y − ŷ|{symbols['p']}" if self.power else f"{self.of_label} at the pixel"
-        return f"{formula}, with {', '.join((f'e = {error}', *filter(None, letters)))}"
+        """What stands for the parts of the loss in templates."""
+        p = "" if self.power in (None, 1) else f"^{self.of[1:]}"
+        error = f"e = |y − ŷ|{p}" if self.power else f"e = {self.of_label} at the pixel"
+        return super().symbols | {"p": p, "e": error, "of_image": self.where or " of the image"}
 
     def raised(self, error: str) -> str:
         """Return a mean of the errors of pixels, each to the exponent, in words; `error` is their root."""
@@ -299,10 +267,14 @@ class MapLoss(Loss):
         p, limit = self.power or 1.0, self.limit(threshold, about.values)
         truth, by_bound = self.truth_in_words(about.reference)
         root = {1.0: "", 2.0: "as a root mean square"}.get(p, f"as a power mean of exponent {p:g}")
-        return {
+        error = {1.0: "error", 2.0: "squared error"}.get(p, f"error to the power {p:g}")
+        grey, hidden = "is multiplied by the mask: ", "hidden pixels count as no error"
+        tolerance = self.error_text(vars(self).get("tolerance", 0.0), about.values, self.digits)
+        return self.symbols | {
             "threshold": limit,
+            "wrong": f"off by more than {tolerance}",
             "limit": self.raised(limit),
-            "error": {1.0: "error", 2.0: "squared error"}.get(p, f"error to the power {p:g}"),
+            "error": error,
             "average": f", {root}" if root else " on average",
             "averaged": root or "averaged",
             "off": f" from {truth}" if truth else "",
@@ -310,20 +282,10 @@ class MapLoss(Loss):
             "by_bound": by_bound,
             "by_mask": ", weighted by the mask," * about.is_grey,
             "whole": "the region" if self.regional else "the whole image",
-            "as_zero": as_zero(about, "error", "hidden pixels"),
+            "as_grey": f"each {error} {grey}" * about.is_grey,
+            "as_zero": f"({f'each error {grey}' * about.is_grey}{hidden})",
             "nothing": "(0 where none is shown)",
         }
-
-    def phrases(self, threshold: float, about: Circumstances) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean, in words."""
-        words = self.symbols | self.words(threshold, about)
-        return self.event.format(**words), self.limit_of_mean.format(**words)
-
-
-def as_zero(about: Circumstances, error: str, outside: str) -> str:
-    """Return what a sentence in which pixels count as right says of them."""
-    as_grey = f"each {error} is multiplied by the mask: " * about.is_grey
-    return f"({as_grey}{outside} count as no error)"
 
 
 TOLERANCE = NumberOption(

@@ -16,7 +16,7 @@ from conformask.errors import InvalidArgumentError, chosen
 from conformask.losses.base import AnyMap, MapLoss, NumberOption
 from conformask.losses.means import Mean
 from conformask.losses.window import SHOWN, WINDOW, Local, LocalLoss
-from conformask.records.loss import StatedLoss
+from conformask.records.loss import StatedLoss, Texts
 from conformask.records.names import Allowance
 from conformask.records.numbers import percent
 from conformask.records.reading import Reference
@@ -56,7 +56,7 @@ class CleanLoss(MapLoss):
     None before it is measured on images.
     """
     subtracts_noise = True
-    name_text = "{over}({map}, {allowance})"
+    name_text = "{over}({of}, {allowance})"
     upper_bound = None
 
     def __init__(
@@ -87,15 +87,11 @@ class CleanLoss(MapLoss):
 
         Without noise, y is the clean image itself, and nothing is allowed for.
         """
-        from conformask.losses.of_images import errors_for, products_of
+        from conformask.losses.of_images import products_of
 
         if noise is None:
-            return self.of_errors(errors_for(self.error_map, y, y_hat, channels), region)
+            return super().on(y, y_hat, region, channels)
         return self.of_products(products_of(self, y, y_hat, region, channels, noise))
-
-    @abstractmethod
-    def of_errors(self, errors: "Images", region: "Images | None") -> "LossOfImages":
-        """Return the loss of errors to the clean image itself."""
 
     @abstractmethod
     def of_products(self, products: "Products") -> "LossOfImages":
@@ -146,7 +142,6 @@ class CleanLoss(MapLoss):
     def symbols(self) -> dict[str, str]:
         """What stands for the parts of the loss in its templates."""
         return super().symbols | {
-            "allowance": self.allowance,
             "t": self.allowance_formula("m^2 (e − v)"),
             "t_j": self.allowance_formula("e − v"),
         }
@@ -183,7 +178,7 @@ class CleanLoss(MapLoss):
         return "the clean image behind the noise", f", by {bound} all but {share} of images"
 
     @property
-    def caveat(self) -> str:
+    def caveat(self) -> str:  # type: ignore[override]  # others set it
         """What is known of the clean image, and what the noise has to be like."""
         how = f"by an exact bound, for all but {percent(self.eta)} of images"
         if self.allowance == "clt":
@@ -250,14 +245,17 @@ class CleanMean(CleanLoss):
         "where DATA has noisy repeats/NAME_1 and NAME_2 in the place of y/, or NAME_1 and --noise-model, the "
         "mean of l2 to the clean image"
     )
-    label_text = "mean {map_label} to the clean image" + ALLOWED
-    formula_texts = (
-        "(Σ m^2 (e − v) + N t) / n",
-        NOISE,
-        "sums over the n pixels{of_image}, of which N are shown",
-        "t {t}",
+    texts = Texts(
+        "mean {label} to the clean image" + ALLOWED,
+        (
+            "(Σ m^2 (e − v) + N t) / n",
+            NOISE,
+            "sums over the n pixels{of_image}, of which N are shown",
+            "t {t}",
+        ),
+        Mean.texts.event,
+        Mean.texts.limit,
     )
-    event, limit_of_mean = Mean.event, Mean.limit_of_mean
     options: ClassVar[Mapping[str, NumberOption]] = NOISE_OPTIONS
 
     def __init__(
@@ -316,18 +314,19 @@ class CleanLocal(CleanLoss, LocalLoss):
 
     over = "clean_local"
     aggregate = "likewise the largest mean in a window around a shown pixel"
-    name_text = "{over}({map}, {side}, {allowance})"
-    label_text = (
-        "largest mean {map_label} over {window} around a pixel that is shown, to the clean image" + ALLOWED
+    name_text = "{over}({of}, {side}, {allowance})"
+    texts = Texts(
+        "largest mean {label} over {window} around a pixel that is shown, to the clean image" + ALLOWED,
+        (
+            "max {{p_j + t_j : m_j > 0}}",
+            NOISE,
+            "p_j the mean of e − v over the N pixels of {around}",
+            "t_j {t_j}",
+            SHOWN,
+        ),
+        Local.texts.event,
+        Local.texts.limit,
     )
-    formula_texts = (
-        "max {{p_j + t_j : m_j > 0}}",
-        NOISE,
-        "p_j the mean of e − v over the N pixels of {around}",
-        "t_j {t_j}",
-        SHOWN,
-    )
-    event, limit_of_mean = Local.event, Local.limit_of_mean
     options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW, **NOISE_OPTIONS}
     monotone = True
 

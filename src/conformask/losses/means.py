@@ -11,9 +11,8 @@ from conformask.losses.base import (
     NumberOption,
     checked_tolerance,
 )
-from conformask.records.loss import Circumstances
+from conformask.records.loss import Texts
 from conformask.records.names import DISTANCES
-from conformask.records.numbers import DIGITS
 from conformask.records.record import Json
 
 if TYPE_CHECKING:
@@ -40,13 +39,12 @@ class Mean(MapLoss):
     monotone = True
     suits_mask_network = True
     convex = True
-    name_text = "{map}"
-    formula_texts = ("Σ m{p} e / n", "sums over the n pixels{of_image}")
-    event = (
-        "what stays visible is off by at most {threshold}{off}, {averaged} over {whole} {as_zero}{by_bound}"
-    )
-    limit_of_mean = (
-        "the {error} of what stays visible{against}, averaged over {whole} {as_zero}, is at most {limit}"
+    name_text = "{of}"
+    texts = Texts(
+        "{label}",
+        ("Σ m{p} e / n", "sums over the n pixels{of_image}"),
+        "what stays visible is off by at most {threshold}{off}, {averaged} over {whole} {as_zero}{by_bound}",
+        "the {error} of what stays visible{against}, averaged over {whole} {as_zero}, is at most {limit}",
     )
 
     @property
@@ -55,7 +53,7 @@ class Mean(MapLoss):
         return self.power is not None and not self.regional
 
     @property
-    def exponent(self) -> float:
+    def exponent(self) -> float:  # type: ignore[override]  # others set it
         """The exponent p of the mask."""
         return self.error_map.exponent
 
@@ -64,11 +62,11 @@ class Mean(MapLoss):
         """The pixels over which the loss averages errors, in words."""
         return "all pixels" * (self.of in DISTANCES)
 
-    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "Sums":
-        """Return the loss on these images, for masks with this many channels."""
-        from conformask.losses.of_images import Sums, errors_for, weighted
+    def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
+        """Return the loss for masks with the channels of these errors."""
+        from conformask.losses.of_images import Sums, weighted
 
-        return Sums(weighted(errors_for(self.error_map, y, y_hat, channels), region), self.exponent)
+        return Sums(weighted(errors, region), self.exponent)
 
     def furthest(self, y_hat: "Images") -> "Images | None":
         """Return the largest error of each pixel that any truth in [0, 1] could give, for lp."""
@@ -77,7 +75,7 @@ class Mean(MapLoss):
         return None if self.power is None else Lp(self.power).furthest(y_hat)
 
     @property
-    def own_bounds(self) -> bool:
+    def own_bounds(self) -> bool:  # type: ignore[override]  # others set it
         """True if y_hat alone bounds the loss: for lp, unless it depends on a region."""
         return self.of_masked_images
 
@@ -98,11 +96,11 @@ class MeanShown(MapLoss):
     over = "trusted"
     convex = True
     aggregate = "its mean over the shown pixels"
-    label_text = "mean {map_label} of what is shown"
-    formula_texts = ("Σ m e / Σ m", "sums over all pixels{where}; 0 if nothing is shown")
-    event = "the pixels shown{where}{by_mask} are off by at most {threshold}{off}{average}"
-    limit_of_mean = (
-        "the mean {error} of the pixels shown{where}{by_mask}{against} {nothing} is at most {limit}"
+    texts = Texts(
+        "mean {label} of what is shown",
+        ("Σ m e / Σ m", "sums over all pixels{where}; 0 if nothing is shown"),
+        "the pixels shown{where}{by_mask} are off by at most {threshold}{off}{average}",
+        "the mean {error} of the pixels shown{where}{by_mask}{against} {nothing} is at most {limit}",
     )
     relative = True
     family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "mean"}
@@ -112,11 +110,10 @@ class MeanShown(MapLoss):
         """The pixels over which the loss averages errors, in words."""
         return "the pixels shown" * (self.of in DISTANCES)
 
-    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "Sums":
-        """Return the loss on these images, for masks with this many channels."""
-        from conformask.losses.of_images import Sums, errors_for, within
+    def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
+        """Return the loss for masks with the channels of these errors."""
+        from conformask.losses.of_images import Sums, within
 
-        errors = errors_for(self.error_map, y, y_hat, channels)
         inside = within(region, errors)
         return Sums(inside * errors, shown=inside)
 
@@ -128,30 +125,16 @@ class WrongPixelLoss(MapLoss):
     tolerance: float
     upper_bound = 1.0
     is_share = True
-    name_text = "{over}({map} > {tolerance})"
-    digits: ClassVar[int] = DIGITS
-    """The digits to which sentences round the tolerance up."""
+    name_text = "{over}({of} > {tolerance})"
     options: ClassVar[Mapping[str, NumberOption]] = {"tolerance": TOLERANCE}
 
     def __init__(self, errors: AnyMap, tolerance: float | str, *, regional: bool = False) -> None:
         super().__init__(errors, regional=regional)
         object.__setattr__(self, "tolerance", checked_tolerance(tolerance, self))
 
-    def wrong(self, y: "Images", y_hat: "Images", channels: int) -> "Images":
-        """Return 1 where the error is above the tolerance, with the channels of a mask; float32."""
-        from conformask.losses.of_images import errors_for
-
-        return (errors_for(self.error_map, y, y_hat, channels) > self.tolerance).float()
-
-    @property
-    def symbols(self) -> dict[str, str]:
-        """What stands for the parts of the loss in its templates."""
-        return super().symbols | {"tolerance": f"{self.tolerance:g}"}
-
-    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
-        """Return what sentences of errors of pixels say of these circumstances, by name in templates."""
-        wrong = f"off by more than {self.error_text(self.tolerance, about.values, self.digits)}"
-        return super().words(threshold, about) | {"wrong": wrong}
+    def wrong(self, errors: "Images") -> "Images":
+        """Return 1 where the error is above the tolerance, else 0; float32."""
+        return (errors > self.tolerance).float()
 
 
 IS_WRONG = "[e > {tolerance}] 1 where e > {tolerance}, else 0"
@@ -177,27 +160,27 @@ class MissRate(WrongPixelLoss):
     over = "missed"
     aggregate = "the share of the wrong pixels that is shown"
     digits = 6  # a larger tolerance would not be a weaker promise, so that it must not be rounded up
-    label_text = "share of the wrong pixels ({map_label} above {tolerance}) that are shown"
-    formula_texts = ("Σ m [e > {tolerance}] / Σ [e > {tolerance}]", IS_WRONG, "sums over all pixels{where}")
-    event = "at most {threshold} of the pixels{where} that are {wrong}{by_mask} are shown"
-    limit_of_mean = (
-        "of the pixels{where} that are {wrong}, the share{by_mask} that is shown is at most {threshold}"
+    texts = Texts(
+        "share of the wrong pixels ({label} above {tolerance}) that are shown",
+        ("Σ m [e > {tolerance}] / Σ [e > {tolerance}]", IS_WRONG, "sums over all pixels{where}"),
+        "at most {threshold} of the pixels{where} that are {wrong}{by_mask} are shown",
+        "of the pixels{where} that are {wrong}, the share{by_mask} that is shown is at most {threshold}",
     )
     monotone = True
     family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "total", "kappa": 1.0}
     exponent = 1.0
     target_power = 1.0
 
-    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "Sums":
-        """Return the loss on these images, for masks with this many channels."""
+    def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
+        """Return the loss for masks with the channels of these errors."""
         from conformask.losses.of_images import shown_share_of, within
 
-        wrong = self.wrong(y, y_hat, channels)
+        wrong = self.wrong(errors)
         return shown_share_of(within(region, wrong) * wrong)
 
     def target(self, y: "Images", y_hat: "Images", channels: int) -> "Images":
         """Return the wrong pixels: a network learns the probability of each."""
-        return self.wrong(y, y_hat, channels)
+        return self.wrong(super().target(y, y_hat, channels))
 
 
 @dataclass(frozen=True, init=False)
@@ -219,21 +202,19 @@ class FalseOmissionRate(WrongPixelLoss):
 
     over = "wrong"
     aggregate = "the share of the shown pixels that is wrong"
-    label_text = "share of what is shown that is wrong ({map_label} above {tolerance})"
-    formula_texts = (
-        "Σ m [e > {tolerance}] / Σ m",
-        IS_WRONG,
-        "sums over all pixels{where}; 0 if nothing is shown",
+    texts = Texts(
+        "share of what is shown that is wrong ({label} above {tolerance})",
+        ("Σ m [e > {tolerance}] / Σ m", IS_WRONG, "sums over all pixels{where}; 0 if nothing is shown"),
+        "at most {threshold} of the pixels shown{where}{by_mask} are {wrong}",
+        "the share of the pixels shown{where}{by_mask} that are {wrong} is at most {threshold}",
     )
-    event = "at most {threshold} of the pixels shown{where}{by_mask} are {wrong}"
-    limit_of_mean = "the share of the pixels shown{where}{by_mask} that are {wrong} is at most {threshold}"
     relative = True
     family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "mean"}
 
-    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "Sums":
-        """Return the loss on these images, for masks with this many channels."""
+    def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
+        """Return the loss for masks with the channels of these errors."""
         from conformask.losses.of_images import Sums, within
 
-        wrong = self.wrong(y, y_hat, channels)
+        wrong = self.wrong(errors)
         inside = within(region, wrong)
         return Sums(inside * wrong, shown=inside)

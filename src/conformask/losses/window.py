@@ -5,9 +5,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.base import TOLERANCE, AnyMap, MapLoss, NumberOption, as_zero, checked_tolerance
+from conformask.losses.base import TOLERANCE, AnyMap, MapLoss, NumberOption, checked_tolerance
 from conformask.records.geometry import Geometry, PhysicalWindow, parsed
-from conformask.records.loss import Circumstances
+from conformask.records.loss import Circumstances, Texts
 from conformask.records.record import Json
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ class WindowLoss(MapLoss):
     """The side in pixels; None for a length before the spacing of the images is known."""
     length: str | None
     """The side where it was given as a length: as given, or with `window` the true one, such as 5 mm."""
-    name_text = "{over}({map}, {side})"
+    name_text = "{over}({of}, {side})"
     options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW}
 
     def __init__(
@@ -114,7 +114,7 @@ class LocalLoss(WindowLoss):
     family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 
     @property
-    def score_window(self) -> int | tuple[int, ...] | None:
+    def score_window(self) -> int | tuple[int, ...] | None:  # type: ignore[override]  # others set it
         """The side of the window that a score is averaged over, to estimate local means."""
         return self.window
 
@@ -159,23 +159,20 @@ class Local(LocalLoss):
 
     over = "local"
     aggregate = "its largest mean in a window around a shown pixel"
-    label_text = "largest mean {map_label} over {window} around a pixel that is shown"
-    formula_texts = ("max {{ē_j : m_j > 0}}", "ē_j the mean of e over {around}", SHOWN)
-    event = (
+    texts = Texts(
+        "largest mean {label} over {window} around a pixel that is shown",
+        ("max {{ē_j : m_j > 0}}", "ē_j the mean of e over {around}", SHOWN),
         "around every pixel shown{where} the output is off by at most {threshold}{off}, {averaged} over "
-        "{pixels}{by_bound}"
-    )
-    limit_of_mean = (
+        "{pixels}{by_bound}",
         "the largest {error} around a pixel shown{where}, averaged over {pixels} {nothing}, is at most "
-        "{limit}"
+        "{limit}",
     )
     monotone = True
 
-    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LargestShown":
-        """Return the loss on these images, for masks with this many channels."""
-        from conformask.losses.of_images import LargestShown, errors_for, local_means
+    def of_errors(self, errors: "Images", region: "Images | None") -> "LargestShown":
+        """Return the loss for masks with the channels of these errors."""
+        from conformask.losses.of_images import LargestShown, local_means
 
-        errors = errors_for(self.error_map, y, y_hat, channels)
         return LargestShown(local_means(errors, region, self.sides(errors.ndim - 2))[0])
 
 
@@ -206,22 +203,14 @@ class LocalShare(LocalLoss):
     is_share = True
     upper_bound = 1.0
     aggregate = "the share of the shown pixels around which that mean is above the tolerance"
-    name_text = "{over}({map}, {side} > {tolerance})"
-    label_text = (
-        "share of the shown pixels with a mean {map_label} over {window} around them above {tolerance}"
-    )
-    formula_texts = (
-        "#{{j : m_j > 0, ē_j > {tolerance}}} / #{{j : m_j > 0}}",
-        "ē_j the mean of e over {around}",
-        SHOWN,
-    )
-    event = (
+    name_text = "{over}({of}, {side} > {tolerance})"
+    texts = Texts(
+        "share of the shown pixels with a mean {label} over {window} around them above {tolerance}",
+        ("#{{j : m_j > 0, ē_j > {tolerance}}} / #{{j : m_j > 0}}", "ē_j the mean of e over {around}", SHOWN),
         "around at most {threshold} of the pixels shown{where} the output is {wrong}, {averaged} over "
-        "{pixels}"
-    )
-    limit_of_mean = (
+        "{pixels}",
         "the share of the pixels shown{where} around which the output is {wrong}, {averaged} over {pixels}, "
-        "is at most {threshold}"
+        "is at most {threshold}",
     )
     options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW, "tolerance": TOLERANCE}
 
@@ -237,24 +226,13 @@ class LocalShare(LocalLoss):
         super().__init__(errors, window, regional=regional, length=length)
         object.__setattr__(self, "tolerance", checked_tolerance(tolerance, self))
 
-    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "Sums":
-        """Return the loss on these images, for masks with this many channels."""
-        from conformask.losses.of_images import Sums, errors_for, local_means
+    def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
+        """Return the loss for masks with the channels of these errors."""
+        from conformask.losses.of_images import Sums, local_means
 
-        errors = errors_for(self.error_map, y, y_hat, channels)
         means, inside = local_means(errors, region, self.sides(errors.ndim - 2))
         shown = inside.float()
         return Sums(shown * (means > self.tolerance), shown=shown)
-
-    @property
-    def symbols(self) -> dict[str, str]:
-        """What stands for the parts of the loss in its templates."""
-        return super().symbols | {"tolerance": f"{self.tolerance:g}"}
-
-    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
-        """Return what sentences of errors of pixels say of these circumstances, by name in templates."""
-        wrong = f"off by more than {self.error_text(self.tolerance, about.values)}"
-        return super().words(threshold, about) | {"wrong": wrong}
 
 
 @dataclass(frozen=True, init=False)
@@ -283,34 +261,33 @@ class MaskedWindow(WindowLoss):
     over = "masked_window"
     aggregate = "its largest mean in a window in which hidden pixels count as right"
     convex = True
-    label_text = "mean {map_label} in any {window}, what is hidden counted as right"
-    formula_texts = ("max Σ m e / n", "sums over the n pixels of each window of {window}", "{outside}")
-    event = "in any {pixels} what stays visible{where} is off by at most {threshold}{off}{average} {as_zero}"
-    limit_of_mean = (
+    texts = Texts(
+        "mean {label} in any {window}, what is hidden counted as right",
+        ("max Σ m e / n", "sums over the n pixels of each window of {window}", "{outside}"),
+        "in any {pixels} what stays visible{where} is off by at most {threshold}{off}{average} "
+        "({as_grey}{hidden} count as no error)",
         "the largest {error} of what stays visible{where}{against} in any {pixels}, averaged over them "
-        "{as_zero}, is at most {limit}"
+        "({as_grey}{hidden} count as no error), is at most {limit}",
     )
     monotone = True
     best_is_exact = False
     family: ClassVar[Mapping[str, Json]] = {"name": "reciprocal"}
 
-    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "WindowOfImages":
-        """Return the loss on these images, for masks with this many channels."""
-        from conformask.losses.of_images import WindowOfImages, errors_for, within
+    def of_errors(self, errors: "Images", region: "Images | None") -> "WindowOfImages":
+        """Return the loss for masks with the channels of these errors."""
+        from conformask.losses.of_images import WindowOfImages, within
 
-        errors = errors_for(self.error_map, y, y_hat, channels)
         return WindowOfImages(within(region, errors) * errors, self.sides(errors.ndim - 2))
 
     @property
     def symbols(self) -> dict[str, str]:
-        """What stands for the parts of the loss in its templates."""
-        return super().symbols | {"outside": "e = 0 outside the region" * self.regional}
-
-    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
-        """Return what sentences of errors of pixels say of these circumstances, by name in templates."""
-        words = super().words(threshold, about)
-        outside = "pixels hidden or outside it" if self.regional else "hidden pixels"
-        return words | {"as_zero": as_zero(about, words["error"], outside)}
+        """What stands for the parts of the loss in templates."""
+        if self.regional:
+            return super().symbols | {
+                "outside": "e = 0 outside the region",
+                "hidden": "pixels hidden or outside it",
+            }
+        return super().symbols | {"outside": "", "hidden": "hidden pixels"}
 
 
 def _checked_window(window: int | tuple[int, ...] | None, length: str | None) -> int | tuple[int, ...] | None:

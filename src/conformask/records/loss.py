@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 from conformask.errors import MismatchError
 from conformask.records.names import DISTANCES
@@ -53,12 +53,34 @@ class Circumstances:
     """The values of the images, where known."""
 
 
+class Texts(NamedTuple):
+    """Templates of the words for a loss: of its `symbols` and, for sentences, of its `words`."""
+
+    label: str
+    """The loss as people write it, but for the region."""
+    formula: tuple[str, ...]
+    """The formula of the mask m and the error e of each pixel, and what each of its other letters means."""
+    event: str
+    """The event that an image meets the threshold."""
+    limit: str
+    """The limit of a mean over images."""
+
+
 class StatedLoss(ABC):
     """A loss as records state it: its name, its numbers, and the words for them.
 
     A loss that overrides none of the words is described by its name.
     """
 
+    name_text: ClassVar[str] = "{of}"
+    texts: Texts = Texts(
+        "{label}",
+        ("{label} of m y and m ŷ, the masked truth and the masked output",),
+        "the loss {label}{where} is at most {threshold}",
+        "the loss {label}{where} is at most {threshold}",
+    )
+    caveat: str | None = None
+    """A caveat on what the loss does not say."""
     over: str | None = None
     """How the errors of pixels, or objects, become one number; None for a loss of masked images."""
     regional: bool = False
@@ -125,35 +147,42 @@ class StatedLoss(ABC):
         return DISTANCES[self.of].label if self.of in DISTANCES else self.of
 
     @property
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in templates; of numbers their names."""
+        numbers = {
+            name: f"{value:g}" if isinstance(value, float) else str(value)
+            for name, value in self.numbers.items()
+        }
+        names = {"over": str(self.over), "of": self.of, "label": self.of_label, "where": self.where}
+        return {"e": "", **numbers, **names}
+
+    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
+        """Return what sentences say of these circumstances, by name in templates."""
+        return self.symbols | {"threshold": self.limit(threshold, about.values)}
+
+    @property
     def name(self) -> str:
         """The loss as written in a formula: l1, trusted(l1), local(l1, 9 px), missed(l1 > 0.1)."""
-        return f"{self.of}{self.where}"
+        symbols = self.symbols
+        return f"{self.name_text.format(**symbols)}{symbols['where']}"
 
     @property
     def label(self) -> str:
         """The loss as people write it."""
-        return f"{self.plain_label}{', in the region' * self.regional}"
-
-    @property
-    def plain_label(self) -> str:
-        """The loss as people write it, but for the region."""
-        return self.of_label
+        return f"{self.texts.label.format(**self.symbols)}{', in the region' * self.regional}"
 
     @property
     def formula(self) -> str:
         """The loss as a formula of the mask m and the error e of each pixel, with what its letters mean."""
-        return f"{self.of_label} of m y and m ŷ, the masked truth and the masked output"
-
-    @property
-    def caveat(self) -> str | None:
-        """A caveat on what the loss does not say."""
-        return None
+        symbols = self.symbols
+        formula, *letters = (text.format(**symbols) for text in self.texts.formula)
+        said = ", ".join(filter(None, (symbols["e"], *letters)))
+        return f"{formula}, with {said}" if said else formula
 
     def phrases(self, threshold: float, about: Circumstances) -> tuple[str, str]:
         """Return the event that an image meets the threshold, and the limit of a mean, in words."""
-        limit = self.limit(threshold, about.values)
-        phrase = f"the loss {self.of_label}{self.where} is at most {limit}"
-        return phrase, phrase
+        words = self.words(threshold, about)
+        return self.texts.event.format(**words), self.texts.limit.format(**words)
 
     def limit(self, threshold: float, values: Values | None) -> str:
         """Return the threshold in words: a share, or an error, in the values of the images too."""
