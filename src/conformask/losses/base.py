@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.extensions import LOSSES, Extensions
 from conformask.records.geometry import Geometry, PhysicalWindow
-from conformask.records.loss import LP, Circumstances, StatedLoss, Unbound
+from conformask.records.loss import LP, OwnLoss, StatedLoss
 from conformask.records.names import DISTANCES, Allowance
 from conformask.records.numbers import DIGITS, Values, rounded_up, written
 from conformask.records.reading import Reference
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from conformask.arrays import Batch, Distance, ErrorMap, Images
     from conformask.losses.of_images import LossOfImages
 
-    AnyMap = str | ErrorMap | Unbound
+    AnyMap = str | ErrorMap | OwnLoss
+    from conformask.records.card import CalibrationCard
 else:
     AnyMap = object
 CHOICES: Extensions[object] = Extensions(LOSSES, object, {name: name for name in DISTANCES})
@@ -159,7 +160,7 @@ class Loss(StatedLoss):
 def stated_map(errors: AnyMap) -> AnyMap:
     """Return the name of a built-in error map, or the object of another one."""
     known = DISTANCES.get(errors) if isinstance(errors, str) else None
-    if isinstance(errors, Unbound) or (known is not None and known.is_map):
+    if isinstance(errors, OwnLoss) or (known is not None and known.is_map):
         return errors
     from conformask.losses.distances import error_map
 
@@ -183,11 +184,6 @@ class MapLoss(Loss):
     def of(self) -> str:
         """The name of the error map."""
         return self.errors if isinstance(self.errors, str) else self.errors.name
-
-    @property
-    def numbers(self) -> dict[str, Json]:
-        """The numbers of the loss by the names of its fields."""
-        return {name: value for name, value in vars(self).items() if name != "errors"}
 
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":
         """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
@@ -262,14 +258,14 @@ class MapLoss(Loss):
         """Return what a noisy reference is taken for, and by which theorem; both are empty for a truth."""
         return ("the noisy reference", "") if reference.is_noisy else ("", "")
 
-    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
-        """Return what sentences of errors of pixels say of these circumstances, by name in templates."""
-        p, limit = self.power or 1.0, self.limit(threshold, about.values)
-        truth, by_bound = self.truth_in_words(about.reference)
+    def words(self, card: "CalibrationCard") -> dict[str, str]:
+        """Return what stands for the parts of the loss, the promise and its images in sentences."""
+        p, limit = self.power or 1.0, self.limit(card.threshold, card.values)
+        truth, by_bound = self.truth_in_words(card.reference)
         root = {1.0: "", 2.0: "as a root mean square"}.get(p, f"as a power mean of exponent {p:g}")
         error = {1.0: "error", 2.0: "squared error"}.get(p, f"error to the power {p:g}")
         grey, hidden = "is multiplied by the mask: ", "hidden pixels count as no error"
-        tolerance = self.error_text(vars(self).get("tolerance", 0.0), about.values, self.digits)
+        tolerance = self.error_text(vars(self).get("tolerance", 0.0), card.values, self.digits)
         return self.symbols | {
             "threshold": limit,
             "wrong": f"off by more than {tolerance}",
@@ -280,10 +276,10 @@ class MapLoss(Loss):
             "off": f" from {truth}" if truth else "",
             "against": f" against {truth}" if truth else "",
             "by_bound": by_bound,
-            "by_mask": ", weighted by the mask," * about.is_grey,
+            "by_mask": ", weighted by the mask," * card.is_grey,
             "whole": "the region" if self.regional else "the whole image",
-            "as_grey": f"each {error} {grey}" * about.is_grey,
-            "as_zero": f"({f'each error {grey}' * about.is_grey}{hidden})",
+            "as_grey": f"each {error} {grey}" * card.is_grey,
+            "as_zero": f"({f'each error {grey}' * card.is_grey}{hidden})",
             "nothing": "(0 where none is shown)",
         }
 

@@ -56,6 +56,7 @@ class CleanLoss(MapLoss):
     None before it is measured on images.
     """
     subtracts_noise = True
+    judged_in: ClassVar[str] = "an image"
     name_text = "{over}({of}, {allowance})"
     upper_bound = None
 
@@ -131,7 +132,7 @@ class CleanLoss(MapLoss):
     @property
     def lit_within(self) -> str:  # type: ignore[override]  # others set it
         """Where noisy pixels are needed for an allowance, in words; empty if it is exact."""
-        return "an image" * (not self.allows_exactly)
+        return self.judged_in * (not self.allows_exactly)
 
     @property
     def in_one_grid(self) -> bool:
@@ -313,6 +314,7 @@ class CleanLocal(CleanLoss, LocalLoss):
     """
 
     over = "clean_local"
+    judged_in = "the window around each pixel that is shown"
     aggregate = "likewise the largest mean in a window around a shown pixel"
     name_text = "{over}({of}, {side}, {allowance})"
     texts = Texts(
@@ -375,8 +377,3 @@ class CleanLocal(CleanLoss, LocalLoss):
         inside, sides = products.weights > 0, self.sides(products.weights.ndim - 2)
         bounds = products.bounds(inside.float(), partial(window_sums, sides=sides))
         return LargestShown(bounds.where(inside, 0.0))
-
-    @property
-    def lit_within(self) -> str:  # type: ignore[override]  # others set it
-        """Where noisy pixels are needed for an allowance, in words; empty if it is exact."""
-        return "the window around each pixel that is shown" * (not self.allows_exactly)

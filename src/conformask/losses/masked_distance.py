@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss
-from conformask.records.loss import Circumstances, StatedLoss, Texts
+from conformask.records.loss import StatedLoss, Texts
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import Values, rounded_up, written
 from conformask.records.record import Json
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     Function = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     AnyDistance = str | Distance | Callable[[Tensor, Tensor], Tensor]
+    from conformask.records.card import CalibrationCard
 else:
     Function, AnyDistance = Callable, object
 DIFFERS = "what stays visible differs from the truth by at most {threshold} in {label} ({equal})"
@@ -113,11 +114,6 @@ class MaskedDistance(Loss):
         return self.distance if isinstance(self.distance, str) else self.part.name
 
     @property
-    def numbers(self) -> dict[str, Json]:
-        """None, but that it is about whole images."""
-        return {"regional": False}
-
-    @property
     def part(self) -> "Distance":
         """The distance."""
         from conformask.losses.distances import distance
@@ -174,10 +170,10 @@ class MaskedDistance(Loss):
             return SIMILAR
         return super().texts if self.of not in DISTANCES else super().texts._replace(event=DIFFERS)
 
-    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
-        """Return what sentences say of these circumstances, by name in templates."""
-        equal = "both are multiplied by the mask" if about.is_grey else "hidden pixels are equal"
-        return super().words(threshold, about) | {"equal": equal}
+    def words(self, card: "CalibrationCard") -> dict[str, str]:
+        """Return what stands for the parts of the loss, the promise and its images in sentences."""
+        equal = "both are multiplied by the mask" if card.is_grey else "hidden pixels are equal"
+        return super().words(card) | {"equal": equal}
 
     @property
     def caveat(self) -> str | None:  # type: ignore[override]  # others set it

@@ -8,13 +8,14 @@ import numpy as np
 
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.losses.base import Loss, NumberOption
-from conformask.records.loss import Circumstances, Texts
+from conformask.records.loss import Texts
 from conformask.records.numbers import Values
 from conformask.records.record import Array, Json
 
 if TYPE_CHECKING:
     from conformask.arrays import Batch, Images
     from conformask.losses.of_images import LargestShown, Sums
+    from conformask.records.card import CalibrationCard
 
 OfObjects = Literal["any", "missed", "wrong"]
 """What is counted of objects."""
@@ -209,9 +210,9 @@ class Objects(Loss):
         wrong = f"no object of the reference meets it with an IoU of {self.iou:g} or more"
         return super().symbols | {"wrong": wrong, "where": ""}
 
-    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
-        """Return what sentences say of these circumstances, by name in templates."""
-        words = super().words(threshold, about)
+    def words(self, card: "CalibrationCard") -> dict[str, str]:
+        """Return what stands for the parts of the loss, the promise and its images in sentences."""
+        words = super().words(card)
         are = "is" if words["threshold"].startswith("a ") else "are"
         return words | {"are": are, "if_wrong": f"(IoU below {self.iou:g})"}
 

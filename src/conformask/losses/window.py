@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses.base import TOLERANCE, AnyMap, MapLoss, NumberOption, checked_tolerance
 from conformask.records.geometry import Geometry, PhysicalWindow, parsed
-from conformask.records.loss import Circumstances, Texts
+from conformask.records.loss import Texts
 from conformask.records.record import Json
 
 if TYPE_CHECKING:
     from conformask.arrays import Images
     from conformask.losses.of_images import LargestShown, Sums, WindowOfImages
+    from conformask.records.card import CalibrationCard
 
 WINDOW = NumberOption(
     "the side of the window in pixels, or in units, such as 5mm, if images have a spacing: the next odd "
@@ -82,14 +83,18 @@ class WindowLoss(MapLoss):
         """What stands for the parts of the loss in its templates."""
         sides = self.window if isinstance(self.window, tuple) else (self.window,)
         pixels = f"{_times(sides if len(sides) > 1 else sides * 2)} pixels"
+        window = pixels if self.length is None else f"{self.length} ({pixels})"
         return super().symbols | {
             "side": self.length or f"{_times(sides)} px",
-            "window": pixels if self.length is None else f"{self.length} ({pixels})",
+            "window": window,
+            "around": f"the {window} around j{' that lie in the region' * self.regional}",
         }
 
-    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
-        """Return what sentences of errors of pixels say of these circumstances, by name in templates."""
-        return super().words(threshold, about) | {"pixels": self.window_in_words(about.axes)}
+    def words(self, card: "CalibrationCard") -> dict[str, str]:
+        """Return what stands for the parts of the loss, the promise and its images in sentences."""
+        pixels = self.window_in_words(len(card.sizes[0]))
+        counted = f"those of {pixels} that lie in the region" if self.regional else pixels
+        return super().words(card) | {"pixels": pixels, "counted": counted}
 
     def window_in_words(self, axes: int) -> str:
         """Return the pixels of a window, such as 9 x 9 pixels (5 x 5 mm)."""
@@ -117,18 +122,6 @@ class LocalLoss(WindowLoss):
     def score_window(self) -> int | tuple[int, ...] | None:  # type: ignore[override]  # others set it
         """The side of the window that a score is averaged over, to estimate local means."""
         return self.window
-
-    @property
-    def symbols(self) -> dict[str, str]:
-        """What stands for the parts of the loss in its templates."""
-        symbols = super().symbols
-        around = f"the {symbols['window']} around j{' that lie in the region' * self.regional}"
-        return symbols | {"around": around}
-
-    def window_in_words(self, axes: int) -> str:
-        """Return the pixels of a window that count, such as 9 x 9 pixels (5 x 5 mm)."""
-        pixels = super().window_in_words(axes)
-        return f"those of {pixels} that lie in the region" if self.regional else pixels
 
 
 SHOWN = "j the pixels{where}; 0 if nothing is shown"
@@ -163,8 +156,8 @@ class Local(LocalLoss):
         "largest mean {label} over {window} around a pixel that is shown",
         ("max {{ē_j : m_j > 0}}", "ē_j the mean of e over {around}", SHOWN),
         "around every pixel shown{where} the output is off by at most {threshold}{off}, {averaged} over "
-        "{pixels}{by_bound}",
-        "the largest {error} around a pixel shown{where}, averaged over {pixels} {nothing}, is at most "
+        "{counted}{by_bound}",
+        "the largest {error} around a pixel shown{where}, averaged over {counted} {nothing}, is at most "
         "{limit}",
     )
     monotone = True
@@ -208,8 +201,8 @@ class LocalShare(LocalLoss):
         "share of the shown pixels with a mean {label} over {window} around them above {tolerance}",
         ("#{{j : m_j > 0, ē_j > {tolerance}}} / #{{j : m_j > 0}}", "ē_j the mean of e over {around}", SHOWN),
         "around at most {threshold} of the pixels shown{where} the output is {wrong}, {averaged} over "
-        "{pixels}",
-        "the share of the pixels shown{where} around which the output is {wrong}, {averaged} over {pixels}, "
+        "{counted}",
+        "the share of the pixels shown{where} around which the output is {wrong}, {averaged} over {counted}, "
         "is at most {threshold}",
     )
     options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW, "tolerance": TOLERANCE}

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from conformask.errors import MismatchError
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import DIGITS, Values, rounded_up, written
-from conformask.records.reading import Reference
 from conformask.records.record import Json, from_dict, to_jsonable
+
+if TYPE_CHECKING:
+    from conformask.records.card import CalibrationCard
 
 LOSSES: Mapping[str, str] = {
     "image": "means:Mean",
@@ -28,6 +30,8 @@ LOSSES: Mapping[str, str] = {
     "distance": "masked_distance:MaskedDistance",
 }
 """The classes of all losses, as MODULE:CLASS of `conformask.losses`: those of error maps by their `over`."""
+PARTS = ("errors", "distance", "function")
+"""Fields that hold an error map, a distance or a function: records have its name."""
 LP = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 """Names of the distances lp, with the exponent."""
 
@@ -37,20 +41,6 @@ def whole_of(*, in_region: bool, of_objects: bool) -> str:
     if of_objects:
         return "the objects of an image"
     return "the region of an image" if in_region else "an image"
-
-
-@dataclass(frozen=True)
-class Circumstances:
-    """The images and masks that a sentence is about."""
-
-    axes: int
-    """The number of spatial axes of an image."""
-    is_grey: bool
-    """True if masks may have values between 0 and 1."""
-    reference: Reference
-    """What y is."""
-    values: Values | None
-    """The values of the images, where known."""
 
 
 class Texts(NamedTuple):
@@ -105,8 +95,9 @@ class StatedLoss(ABC):
 
     @property
     def numbers(self) -> dict[str, Json]:
-        """The numbers of the loss by the names of its fields."""
-        return {**vars(self), "regional": self.regional}
+        """The numbers of the loss by the names of its fields: all but what `of` names."""
+        numbers = {name: value for name, value in vars(self).items() if name not in PARTS}
+        return numbers | {"regional": self.regional}
 
     def to_json(self) -> dict[str, Json]:
         """Return the loss as records keep it."""
@@ -156,9 +147,9 @@ class StatedLoss(ABC):
         names = {"over": str(self.over), "of": self.of, "label": self.of_label, "where": self.where}
         return {"e": "", **numbers, **names}
 
-    def words(self, threshold: float, about: Circumstances) -> dict[str, str]:
-        """Return what sentences say of these circumstances, by name in templates."""
-        return self.symbols | {"threshold": self.limit(threshold, about.values)}
+    def words(self, card: "CalibrationCard") -> dict[str, str]:
+        """Return what stands for the parts of the loss, the promise and its images in sentences."""
+        return self.symbols | {"threshold": self.limit(card.threshold, card.values)}
 
     @property
     def name(self) -> str:
@@ -179,9 +170,9 @@ class StatedLoss(ABC):
         said = ", ".join(filter(None, (symbols["e"], *letters)))
         return f"{formula}, with {said}" if said else formula
 
-    def phrases(self, threshold: float, about: Circumstances) -> tuple[str, str]:
+    def phrases(self, card: "CalibrationCard") -> tuple[str, str]:
         """Return the event that an image meets the threshold, and the limit of a mean, in words."""
-        words = self.words(threshold, about)
+        words = self.words(card)
         return self.texts.event.format(**words), self.texts.limit.format(**words)
 
     def limit(self, threshold: float, values: Values | None) -> str:
@@ -201,7 +192,7 @@ class StatedLoss(ABC):
 
 @dataclass(frozen=True)
 class OwnLoss(StatedLoss):
-    """A loss or distance of a user's own, of which only the record is known."""
+    """A loss, distance or error map of a user's own, of which only the record is known."""
 
     stated: Mapping[str, Json]
 
@@ -218,13 +209,6 @@ class OwnLoss(StatedLoss):
     def to_json(self) -> dict[str, Json]:
         """Return the loss as records keep it."""
         return dict(self.stated)
-
-
-@dataclass(frozen=True)
-class Unbound:
-    """An error map of a user's own, of which only the name is known."""
-
-    name: str
 
 
 def is_built_in(name: str) -> bool:
@@ -247,5 +231,5 @@ def read_loss(stored: Mapping[str, Json], path: Path) -> StatedLoss:
     kind = of if of in LOSSES else over or "distance"
     if kind not in LOSSES:
         raise MismatchError(f"{path} contains the unknown loss {of!r} over {over!r}: it is damaged")
-    part = of if is_built_in(of) else Unbound(of)
+    part = of if is_built_in(of) else OwnLoss({"loss": of})
     return from_dict(loss_class(kind), {"errors": part, "distance": part, **stored}, path)
