@@ -161,7 +161,9 @@ def test_it_is_risk_control_of_the_tail_risk() -> None:
     risk = np.array([0.0, 0.05, 0.06, 1.0])
     np.testing.assert_allclose(tail_risk(risk, t, steepness), [0.05, 0.05, 0.15, 9.55])
     _, evidence = two_points().draw(np.random.default_rng(0), 500)
-    tails = tail_risk(evidence.risk(), t, Promise("conditional_mean", CONFIDENCE, t=t).axes.statement.steepness)
+    tails = tail_risk(
+        evidence.risk(), t, Promise("conditional_mean", CONFIDENCE, t=t).axes.statement.steepness
+    )
     curves = replace(evidence.curves, loss=tails)
     wanted = Promise("expected").rule(replace(evidence, curves=curves, upper_bound=9.55))
     assert Promise("conditional_mean", CONFIDENCE, t=t).rule(evidence) == wanted

@@ -372,11 +372,11 @@ def plan(
         bad_usage(f"--n {n}: give at least 1 calibration image")
     promise = promised.promise()
     bounded, kind = chosen(names.BOUNDED, loss, "bounded distance"), KINDS.get(over or "image", Objects)
-    own = promise.own_bounds and bounded.by_image and kind is Mean
+    about = Mean(loss) if bounded.is_map else MaskedDistance(loss)
+    own = promise.own_bounds and about.own_bounds and kind is Mean
     bound = 1.0 if kind.is_share else bounded.upper_bound
-    about: StatedLoss = Mean(loss) if bounded.is_map else MaskedDistance(loss)
-    about = FalseOmissionRate(loss, 0.0) if kind.is_share else about
-    level = None if threshold is None else threshold_of(threshold_in_loss(threshold, about, None), None)
+    stated = FalseOmissionRate(loss, 0.0) if kind.is_share else about
+    level = None if threshold is None else threshold_of(threshold_in_loss(threshold, stated, None), None)
     planned = plan_for(promise, level, None if own else bound, n)
     record = {
         "guarantee": promise.guarantee,

@@ -10,7 +10,7 @@ from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.losses.base import CHOICES, Loss, MapLoss
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.losses.means import Mean
-from conformask.records.loss import LOSSES, OwnLoss, StatedLoss, Unbound, is_built_in, loss_class
+from conformask.records.loss import LOSSES, OwnLoss, StatedLoss, is_built_in, loss_class
 from conformask.records.record import Json
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def _refuse_numbers(given: Mapping[str, Json], what: str, taken: Container[str])
 
 def stored_loss(stored: StatedLoss, given: AnyLoss | None = None, code: str | None = None) -> Loss:
     """Return the loss that a run folder names; a user's own is passed as an argument, never imported."""
-    is_own = isinstance(stored, OwnLoss) or isinstance(vars(stored).get("errors"), Unbound)
+    is_own = isinstance(stored, OwnLoss) or isinstance(vars(stored).get("errors"), OwnLoss)
     if given is None and is_own:
         if stored.of not in CHOICES:
             raise MismatchError(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.extensions import LOSSES, Extensions
 from conformask.records.geometry import Geometry, PhysicalWindow
-from conformask.records.loss import LP, Circumstances, StatedLoss, Unbound
+from conformask.records.loss import LP, OwnLoss, StatedLoss
 from conformask.records.names import DISTANCES, Allowance
 from conformask.records.numbers import DIGITS, Values, rounded_up, written
 from conformask.records.reading import Reference
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from conformask.arrays import Batch, Distance, ErrorMap, Images
     from conformask.losses.of_images import LossOfImages
 
-    AnyMap = str | ErrorMap | Unbound
+    AnyMap = str | ErrorMap | OwnLoss
+    from conformask.records.card import CalibrationCard
 else:
     AnyMap = object
 CHOICES: Extensions[object] = Extensions(LOSSES, object, {name: name for name in DISTANCES})
@@ -45,6 +46,24 @@ class Loss(StatedLoss):
     """True if the loss is never larger under a smaller mask: critical lambdas then need no grid."""
     upper_bound: float | None = None
     """The largest value on images in [0, 1], if there is one."""
+    relative: bool = False
+    """True if the loss is divided by what the mask shows: few pixels decide where little is shown."""
+    allows_exactly: bool = False
+    """True if the allowance for noise is exact."""
+    lit_within: str = ""
+    """Where noisy pixels are needed for an allowance, in words; empty for other losses."""
+    convex: bool = False
+    """True if the loss is convex in the errors, so that noise of y makes that of lp larger on average."""
+    suits_mask_network: bool = True
+    """True if the paper's mask network can be trained with the loss: it is a mean over the image."""
+    score_window: int | tuple[int, ...] | None = None
+    """The side of the window that scores are averaged over for this loss; None if they are not."""
+    exponent: float | None = None
+    """The exponent p, where the loss is mean(mask^p * error) and the exact kernels apply."""
+    own_bounds: bool = False
+    """True if y_hat alone determines the largest loss of an image under a mask."""
+    family: ClassVar[Mapping[str, Json] | None] = {"name": "binary", "bounds": "total"}
+    """Settings of the family of masks for the loss; None for the scorer's own family of grey masks."""
     takes_regions: ClassVar[bool] = True
     """True if the loss can be about the region of each image alone."""
     aggregate: ClassVar[str] = ""
@@ -106,41 +125,6 @@ class Loss(StatedLoss):
         """Refuse images with noise that reaches farther than the loss allows for."""
 
     @property
-    def allows_exactly(self) -> bool:
-        """True if the allowance for noise is exact."""
-        return False
-
-    @property
-    def lit_within(self) -> str:
-        """Where noisy pixels are needed for an allowance, in words; empty for other losses."""
-        return ""
-
-    @property
-    def suits_mask_network(self) -> bool:
-        """True if the paper's mask network can be trained with the loss: it is a mean over the image."""
-        return self.over is None
-
-    @property
-    def relative(self) -> bool:
-        """True if the loss is divided by what the mask shows: few pixels decide where little is shown."""
-        return False
-
-    @property
-    def convex(self) -> bool:
-        """True if the loss is convex in y, so that noise of y makes it larger on average."""
-        return False
-
-    @property
-    def score_window(self) -> int | tuple[int, ...] | None:
-        """The side of the window that scores are averaged over for this loss; None if they are not."""
-        return None
-
-    @property
-    def exponent(self) -> float | None:
-        """The exponent p, where the loss is mean(mask^p * error) and the exact kernels apply."""
-        return None
-
-    @property
     def error_map(self) -> "ErrorMap | None":
         """The error map that the loss is made of, if any."""
         return None
@@ -172,21 +156,11 @@ class Loss(StatedLoss):
         """Return the largest error of each pixel that any truth could give, where `own_bounds`."""
         return None
 
-    @property
-    def family(self) -> Mapping[str, Json] | None:
-        """Settings of the family of masks for the loss; None for the scorer's own family of grey masks."""
-        return {"name": "binary", "bounds": "total"}
-
-    @property
-    def own_bounds(self) -> bool:
-        """True if y_hat alone determines the largest loss of an image under a mask."""
-        return False
-
 
 def stated_map(errors: AnyMap) -> AnyMap:
     """Return the name of a built-in error map, or the object of another one."""
     known = DISTANCES.get(errors) if isinstance(errors, str) else None
-    if isinstance(errors, Unbound) or (known is not None and known.is_map):
+    if isinstance(errors, OwnLoss) or (known is not None and known.is_map):
         return errors
     from conformask.losses.distances import error_map
 
@@ -200,6 +174,7 @@ class MapLoss(Loss):
 
     errors: AnyMap
     regional: bool
+    suits_mask_network = False
 
     def __init__(self, errors: AnyMap, *, regional: bool = False, **numbers: Any) -> None:
         for name, value in {"errors": stated_map(errors), "regional": regional, **numbers}.items():
@@ -210,10 +185,15 @@ class MapLoss(Loss):
         """The name of the error map."""
         return self.errors if isinstance(self.errors, str) else self.errors.name
 
-    @property
-    def numbers(self) -> dict[str, Json]:
-        """The numbers of the loss by the names of its fields."""
-        return {name: value for name, value in vars(self).items() if name != "errors"}
+    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":
+        """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
+        from conformask.losses.of_images import errors_for
+
+        return self.of_errors(errors_for(self.error_map, y, y_hat, channels), region)
+
+    @abstractmethod
+    def of_errors(self, errors: "Images", region: "Images | None") -> "LossOfImages":
+        """Return the loss for masks with the channels of these errors."""
 
     def in_regions(self, regions: bool) -> Self:
         """Return the loss over the region of each image, or over whole images."""
@@ -232,7 +212,7 @@ class MapLoss(Loss):
         return self.error_map
 
     @property
-    def upper_bound(self) -> float | None:  # type: ignore[override]  # losses may set it
+    def upper_bound(self) -> float | None:  # type: ignore[override]  # others set it
         """The largest value of the error map, if it has one."""
         return self.error_map.upper_bound
 
@@ -242,32 +222,16 @@ class MapLoss(Loss):
         power = LP.fullmatch(self.of)
         return None if power is None else float(power[1])
 
-    @property
-    def inside(self) -> str:
-        """What stands in the brackets of the name: the error map, and numbers."""
-        return self.of
+    name_text: ClassVar[str] = "{over}({of})"
+    digits: ClassVar[int] = DIGITS
+    """The digits to which sentences round a tolerance up."""
 
     @property
-    def name(self) -> str:
-        """The loss as written in a formula: trusted(l1), local(l1, 9 px), missed(l1 > 0.1)."""
-        return f"{self.over}({self.inside}){self.where}"
-
-    @property
-    def formula(self) -> str:
-        """The loss as a formula of the mask m and the error e of each pixel, with what its letters mean."""
-        formula, *letters = self.formula_and_letters
-        error = f"e = |y − ŷ|{self.raised_to}" if self.power else f"e = {self.of_label} at the pixel"
-        return f"{formula}, with {', '.join((error, *letters))}"
-
-    @property
-    @abstractmethod
-    def formula_and_letters(self) -> tuple[str, ...]:
-        """The formula, and what each of its letters means but m and e."""
-
-    @property
-    def raised_to(self) -> str:
-        """The power of the error in a formula, and that of the mask in the mean of the paper."""
-        return "" if self.power in (None, 1) else f"^{self.of[1:]}"
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in templates."""
+        p = "" if self.power in (None, 1) else f"^{self.of[1:]}"
+        error = f"e = |y − ŷ|{p}" if self.power else f"e = {self.of_label} at the pixel"
+        return super().symbols | {"p": p, "e": error, "of_image": self.where or " of the image"}
 
     def raised(self, error: str) -> str:
         """Return a mean of the errors of pixels, each to the exponent, in words; `error` is their root."""
@@ -294,87 +258,30 @@ class MapLoss(Loss):
         """Return what a noisy reference is taken for, and by which theorem; both are empty for a truth."""
         return ("the noisy reference", "") if reference.is_noisy else ("", "")
 
-    def phrases(self, threshold: float, about: Circumstances) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean, in words."""
-        return self.said(ErrorWords(self, self.limit(threshold, about.values), about))
-
-    @abstractmethod
-    def said(self, words: "ErrorWords") -> tuple[str, str]:
-        """Return the event and the limit of a mean, from words that all losses of error maps share."""
-
-
-@dataclass(frozen=True)
-class ErrorWords:
-    """Words that the sentences about errors of pixels share."""
-
-    loss: MapLoss
-    threshold: str
-    """The threshold as written."""
-    about: Circumstances
-
-    @property
-    def limit(self) -> str:
-        """The limit of a mean over images."""
-        return self.loss.raised(self.threshold)
-
-    @property
-    def error(self) -> str:
-        """The error of a pixel that is averaged."""
-        p = self.loss.power or 1.0
-        return {1.0: "error", 2.0: "squared error"}.get(p, f"error to the power {p:g}")
-
-    @property
-    def root(self) -> str:
-        """The kind of mean whose limit the threshold is; empty for a plain one."""
-        p = self.loss.power or 1.0
-        return {1.0: "", 2.0: "as a root mean square"}.get(p, f"as a power mean of exponent {p:g}")
-
-    @property
-    def average(self) -> str:
-        """The end of "is off by at most 5 %"."""
-        return f", {self.root}" if self.root else " on average"
-
-    @property
-    def averaged(self) -> str:
-        """The beginning of "averaged over the whole image"."""
-        return self.root or "averaged"
-
-    @property
-    def off(self) -> str:
-        """The end of "is off by at most 5 %" that names a noisy reference."""
-        truth, _ = self.loss.truth_in_words(self.about.reference)
-        return f" from {truth}" if truth else ""
-
-    @property
-    def against(self) -> str:
-        """The end of "the error of what stays visible" that names a noisy reference."""
-        truth, _ = self.loss.truth_in_words(self.about.reference)
-        return f" against {truth}" if truth else ""
-
-    @property
-    def by_bound(self) -> str:
-        """The theorem by which the clean image is meant."""
-        return self.loss.truth_in_words(self.about.reference)[1]
-
-    @property
-    def by_mask(self) -> str:
-        """What grey masks add to a share of pixels."""
-        return ", weighted by the mask," * self.about.is_grey
-
-    def as_zero(self, error: str = "error", outside: str = "hidden pixels") -> str:
-        """Return what a sentence in which hidden pixels count as right says of them."""
-        as_grey = f"each {error} is multiplied by the mask: " * self.about.is_grey
-        return f"({as_grey}{outside} count as no error)"
-
-    def wrong(self, tolerance: float, digits: int = DIGITS) -> str:
-        """Return what a wrong pixel is."""
-        return f"off by more than {self.loss.error_text(tolerance, self.about.values, digits)}"
-
-
-NOTHING = "(0 where none is shown)"
-"""What the limit of a mean says of images without a pixel shown."""
-EXACTLY = 6
-"""Digits of a tolerance that must not be rounded up, since a larger one would not be a weaker promise."""
+    def words(self, card: "CalibrationCard") -> dict[str, str]:
+        """Return what stands for the parts of the loss, the promise and its images in sentences."""
+        p, limit = self.power or 1.0, self.limit(card.threshold, card.values)
+        truth, by_bound = self.truth_in_words(card.reference)
+        root = {1.0: "", 2.0: "as a root mean square"}.get(p, f"as a power mean of exponent {p:g}")
+        error = {1.0: "error", 2.0: "squared error"}.get(p, f"error to the power {p:g}")
+        grey, hidden = "is multiplied by the mask: ", "hidden pixels count as no error"
+        tolerance = self.error_text(vars(self).get("tolerance", 0.0), card.values, self.digits)
+        return self.symbols | {
+            "threshold": limit,
+            "wrong": f"off by more than {tolerance}",
+            "limit": self.raised(limit),
+            "error": error,
+            "average": f", {root}" if root else " on average",
+            "averaged": root or "averaged",
+            "off": f" from {truth}" if truth else "",
+            "against": f" against {truth}" if truth else "",
+            "by_bound": by_bound,
+            "by_mask": ", weighted by the mask," * card.is_grey,
+            "whole": "the region" if self.regional else "the whole image",
+            "as_grey": f"each {error} {grey}" * card.is_grey,
+            "as_zero": f"({f'each error {grey}' * card.is_grey}{hidden})",
+            "nothing": "(0 where none is shown)",
+        }
 
 
 TOLERANCE = NumberOption(

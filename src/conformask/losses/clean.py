@@ -13,17 +13,17 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
 
 from conformask.errors import InvalidArgumentError, chosen
-from conformask.losses.base import AnyMap, ErrorWords, MapLoss, NumberOption
-from conformask.losses.means import said_of_images
-from conformask.losses.window import WINDOW, LocalLoss, said_of_windows
-from conformask.records.loss import StatedLoss
+from conformask.losses.base import AnyMap, MapLoss, NumberOption
+from conformask.losses.means import Mean
+from conformask.losses.window import SHOWN, WINDOW, Local, LocalLoss
+from conformask.records.loss import StatedLoss, Texts
 from conformask.records.names import Allowance
 from conformask.records.numbers import percent
 from conformask.records.reading import Reference
 
 if TYPE_CHECKING:
     from conformask.arrays import Batch, Images
-    from conformask.losses.of_images import LargestShown, LossOfImages
+    from conformask.losses.of_images import LossOfImages, Products
 
 SHORT = 1.2
 """Times that the reach of noise may be longer than that of a loss by the central limit theorem."""
@@ -56,6 +56,8 @@ class CleanLoss(MapLoss):
     None before it is measured on images.
     """
     subtracts_noise = True
+    judged_in: ClassVar[str] = "an image"
+    name_text = "{over}({of}, {allowance})"
     upper_bound = None
 
     def __init__(
@@ -74,7 +76,6 @@ class CleanLoss(MapLoss):
             whole = "whole " if allowance == "exact" else ""
             raise InvalidArgumentError(f"reach = {reach:g}: must be a {whole}number of pixels of at least 1")
 
-    @abstractmethod
     def on(
         self,
         y: "Images",
@@ -87,6 +88,15 @@ class CleanLoss(MapLoss):
 
         Without noise, y is the clean image itself, and nothing is allowed for.
         """
+        from conformask.losses.of_images import products_of
+
+        if noise is None:
+            return super().on(y, y_hat, region, channels)
+        return self.of_products(products_of(self, y, y_hat, region, channels, noise))
+
+    @abstractmethod
+    def of_products(self, products: "Products") -> "LossOfImages":
+        """Return the loss of the products of the errors of two repeats."""
 
     def of_batch(self, batch: "Batch", channels: int) -> "LossOfImages":
         """Return the loss on the images of a batch, with the noise of their repeats."""
@@ -115,14 +125,14 @@ class CleanLoss(MapLoss):
             )
 
     @property
-    def allows_exactly(self) -> bool:
+    def allows_exactly(self) -> bool:  # type: ignore[override]  # others set it
         """True if the allowance for noise is exact."""
         return self.allowance == "exact"
 
     @property
-    def lit_within(self) -> str:
+    def lit_within(self) -> str:  # type: ignore[override]  # others set it
         """Where noisy pixels are needed for an allowance, in words; empty if it is exact."""
-        return "an image" * (not self.allows_exactly)
+        return self.judged_in * (not self.allows_exactly)
 
     @property
     def in_one_grid(self) -> bool:
@@ -130,14 +140,12 @@ class CleanLoss(MapLoss):
         return self.allowance == "clt" or self.reach == 1
 
     @property
-    def inside(self) -> str:
-        """What stands in the brackets of the name: the error map, and numbers."""
-        return f"{super().inside}, {self.allowance}"
-
-    @property
-    def to_clean(self) -> str:
-        """What the label of a loss to the clean image says beside the error."""
-        return "to the clean image, with an allowance for the noise of the reference"
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in its templates."""
+        return super().symbols | {
+            "t": self.allowance_formula("m^2 (e − v)"),
+            "t_j": self.allowance_formula("e − v"),
+        }
 
     def allowance_formula(self, value: str) -> str:
         """Return the allowance for the noise of the mean of N values as a formula."""
@@ -158,7 +166,7 @@ class CleanLoss(MapLoss):
         )
 
     @property
-    def images_left_out(self) -> str:  # type: ignore[override]  # an attribute of other losses
+    def images_left_out(self) -> str:  # type: ignore[override]  # others set it
         """The share of images for which the allowance may be too small, in words."""
         return f"{'about' if self.allowance == 'clt' else 'at most'} {percent(self.eta)}"
 
@@ -171,7 +179,7 @@ class CleanLoss(MapLoss):
         return "the clean image behind the noise", f", by {bound} all but {share} of images"
 
     @property
-    def caveat(self) -> str:
+    def caveat(self) -> str:  # type: ignore[override]  # others set it
         """What is known of the clean image, and what the noise has to be like."""
         how = f"by an exact bound, for all but {percent(self.eta)} of images"
         if self.allowance == "clt":
@@ -187,8 +195,8 @@ class CleanLoss(MapLoss):
         )
 
 
+ALLOWED = ", with an allowance for the noise of the reference"
 NOISE = "y the reference and v an estimate of the variance of its noise"
-"""What a formula says of the reference."""
 
 
 @dataclass(frozen=True, init=False)
@@ -238,6 +246,17 @@ class CleanMean(CleanLoss):
         "where DATA has noisy repeats/NAME_1 and NAME_2 in the place of y/, or NAME_1 and --noise-model, the "
         "mean of l2 to the clean image"
     )
+    texts = Texts(
+        "mean {label} to the clean image" + ALLOWED,
+        (
+            "(Σ m^2 (e − v) + N t) / n",
+            NOISE,
+            "sums over the n pixels{of_image}, of which N are shown",
+            "t {t}",
+        ),
+        Mean.texts.event,
+        Mean.texts.limit,
+    )
     options: ClassVar[Mapping[str, NumberOption]] = NOISE_OPTIONS
 
     def __init__(
@@ -251,35 +270,15 @@ class CleanMean(CleanLoss):
     ) -> None:
         super().__init__(errors, allowance=allowance, eta=eta, reach=reach, regional=regional)
 
-    def on(
-        self,
-        y: "Images",
-        y_hat: "Images",
-        region: "Images | None",
-        channels: int,
-        noise: "Images | None" = None,
-    ) -> "LossOfImages":
-        """Return the loss on images, see `CleanLoss.on`; without noise it is that of `Mean`."""
-        from conformask.losses.of_images import Sums, errors_for, products_of, weighted
+    def of_errors(self, errors: "Images", region: "Images | None") -> "LossOfImages":
+        """Return the loss of errors to the clean image itself: that of `Mean`."""
+        from conformask.losses.of_images import Sums, weighted
 
-        if noise is None:
-            return Sums(weighted(errors_for(self.error_map, y, y_hat, channels), region), 2.0)
-        return products_of(self, y, y_hat, region, channels, noise)
+        return Sums(weighted(errors, region), 2.0)
 
-    @property
-    def plain_label(self) -> str:
-        """The loss as people write it, but for the region."""
-        return f"mean {self.of_label} {self.to_clean}"
-
-    @property
-    def formula_and_letters(self) -> tuple[str, ...]:
-        """The formula, and what each of its letters means but m and e."""
-        shown = f"sums over the n pixels{self.where or ' of the image'}, of which N are shown"
-        return "(Σ m^2 (e − v) + N t) / n", NOISE, shown, f"t {self.allowance_formula('m^2 (e − v)')}"
-
-    def said(self, words: ErrorWords) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean over images."""
-        return said_of_images(self, words)
+    def of_products(self, products: "Products") -> "LossOfImages":
+        """Return the loss of the products of the errors of two repeats."""
+        return products
 
 
 @dataclass(frozen=True, init=False)
@@ -315,7 +314,21 @@ class CleanLocal(CleanLoss, LocalLoss):
     """
 
     over = "clean_local"
+    judged_in = "the window around each pixel that is shown"
     aggregate = "likewise the largest mean in a window around a shown pixel"
+    name_text = "{over}({of}, {side}, {allowance})"
+    texts = Texts(
+        "largest mean {label} over {window} around a pixel that is shown, to the clean image" + ALLOWED,
+        (
+            "max {{p_j + t_j : m_j > 0}}",
+            NOISE,
+            "p_j the mean of e − v over the N pixels of {around}",
+            "t_j {t_j}",
+            SHOWN,
+        ),
+        Local.texts.event,
+        Local.texts.limit,
+    )
     options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW, **NOISE_OPTIONS}
     monotone = True
 
@@ -351,49 +364,16 @@ class CleanLocal(CleanLoss, LocalLoss):
             )
         return sides
 
-    def on(
-        self,
-        y: "Images",
-        y_hat: "Images",
-        region: "Images | None",
-        channels: int,
-        noise: "Images | None" = None,
-    ) -> "LargestShown":
-        """Return the loss on images, see `CleanLoss.on`; without noise it is that of `Local`."""
-        from conformask.losses.of_images import (
-            LargestShown,
-            errors_for,
-            local_means,
-            products_of,
-            window_sums,
-        )
+    def of_errors(self, errors: "Images", region: "Images | None") -> "LossOfImages":
+        """Return the loss of errors to the clean image itself: that of `Local`."""
+        from conformask.losses.of_images import LargestShown, local_means
 
-        sides = self.sides(y.ndim - 2)
-        if noise is None:
-            errors = errors_for(self.error_map, y, y_hat, channels)
-            return LargestShown(local_means(errors, region, sides)[0])
-        products = products_of(self, y, y_hat, region, channels, noise)
-        inside = products.weights > 0
+        return LargestShown(local_means(errors, region, self.sides(errors.ndim - 2))[0])
+
+    def of_products(self, products: "Products") -> "LossOfImages":
+        """Return the loss of the products of the errors of two repeats."""
+        from conformask.losses.of_images import LargestShown, window_sums
+
+        inside, sides = products.weights > 0, self.sides(products.weights.ndim - 2)
         bounds = products.bounds(inside.float(), partial(window_sums, sides=sides))
         return LargestShown(bounds.where(inside, 0.0))
-
-    @property
-    def lit_within(self) -> str:
-        """Where noisy pixels are needed for an allowance, in words; empty if it is exact."""
-        return "the window around each pixel that is shown" * (not self.allows_exactly)
-
-    @property
-    def plain_label(self) -> str:
-        """The loss as people write it, but for the region."""
-        return f"largest {self.around_label} a pixel that is shown, {self.to_clean}"
-
-    @property
-    def formula_and_letters(self) -> tuple[str, ...]:
-        """The formula, and what each of its letters means but m and e."""
-        around = f"p_j the mean of e − v over the N pixels of {self.around}"
-        allowed = f"t_j {self.allowance_formula('e − v')}"
-        return "max {p_j + t_j : m_j > 0}", NOISE, around, allowed, self.of_pixels
-
-    def said(self, words: ErrorWords) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean over images."""
-        return said_of_windows(self, words)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Self
 
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss
-from conformask.records.loss import Circumstances
+from conformask.records.loss import StatedLoss, Texts
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import Values, rounded_up, written
 from conformask.records.record import Json
@@ -14,13 +14,19 @@ from conformask.records.record import Json
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from conformask.arrays import Distance, Images
-    from conformask.losses.of_images import CustomLossOfImages, MaskedDistanceOfImages
+    from conformask.arrays import Distance, Images, PerImage
+    from conformask.losses.of_images import OfCallable
 
     Function = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
     AnyDistance = str | Distance | Callable[[Tensor, Tensor], Tensor]
+    from conformask.records.card import CalibrationCard
 else:
     Function, AnyDistance = Callable, object
+DIFFERS = "what stays visible differs from the truth by at most {threshold} in {label} ({equal})"
+SIMILAR = StatedLoss.texts._replace(
+    event="what stays visible is at least as similar to the truth as {threshold} (1 is equal; {equal})",
+    limit="the similarity of what stays visible to the truth (1 is equal; {equal}) is at least {threshold}",
+)
 MINUS = "1 − "
 """Beginning of the labels of distances that are 1 minus a similarity."""
 
@@ -61,14 +67,20 @@ class CustomLoss(Loss):
         """The numbers that its record has: the code says the others."""
         return {"regional": self.regional}
 
-    def on(
-        self, y: "Images", y_hat: "Images", region: "Images | None", channels: int
-    ) -> "CustomLossOfImages":
+    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "OfCallable":
         """Return the loss on these images, for masks with this many channels."""
-        from conformask.losses.of_images import CustomLossOfImages
+        from conformask.losses.of_images import OfCallable
 
-        region = y.new_ones(y[:, :1].shape) if region is None else region
-        return CustomLossOfImages(self, y, y_hat, region)
+        return OfCallable(self._checked, y, y_hat, y.new_ones(y[:, :1].shape) if region is None else region)
+
+    def _checked(self, mask: "Images", y: "Images", y_hat: "Images", region: "Images") -> "PerImage":
+        """Check and return the callable's value."""
+        from conformask.arithmetic import full_precision
+        from conformask.losses.distances import one_per_image
+
+        with full_precision(mask):
+            value = self.function(mask, y, y_hat, region)
+        return one_per_image(value, len(mask), f"loss {self.name!r}")
 
 
 @dataclass(frozen=True, init=False)
@@ -102,11 +114,6 @@ class MaskedDistance(Loss):
         return self.distance if isinstance(self.distance, str) else self.part.name
 
     @property
-    def numbers(self) -> dict[str, Json]:
-        """None, but that it is about whole images."""
-        return {"regional": False}
-
-    @property
     def part(self) -> "Distance":
         """The distance."""
         from conformask.losses.distances import distance
@@ -129,22 +136,21 @@ class MaskedDistance(Loss):
         return self
 
     @property
-    def monotone(self) -> bool:  # type: ignore[override]  # losses may set it
+    def monotone(self) -> bool:  # type: ignore[override]  # others set it
         """True if the distance is monotone."""
         return self.part.monotone
 
     @property
-    def upper_bound(self) -> float | None:  # type: ignore[override]  # losses may set it
+    def upper_bound(self) -> float | None:  # type: ignore[override]  # others set it
         """The largest value of the distance, if it has one."""
         return self.part.upper_bound
 
-    def on(
-        self, y: "Images", y_hat: "Images", region: "Images | None", channels: int
-    ) -> "MaskedDistanceOfImages":
+    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "OfCallable":
         """Return the loss on these images; regions are ignored."""
-        from conformask.losses.of_images import MaskedDistanceOfImages
+        from conformask.losses.of_images import OfCallable
 
-        return MaskedDistanceOfImages(self.part, y, y_hat)
+        distance = self.part
+        return OfCallable(lambda mask, y, y_hat, _: distance(mask * y, mask * y_hat), y, y_hat, y_hat)
 
     @property
     def similarity(self) -> str | None:
@@ -157,24 +163,20 @@ class MaskedDistance(Loss):
             return f"{self.similarity} {written(1 - rounded_up(threshold))}"
         return super().limit(threshold, values)
 
-    def phrases(self, threshold: float, about: Circumstances) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean, in words."""
-        limit = self.limit(threshold, about.values)
-        equal = "both are multiplied by the mask" if about.is_grey else "hidden pixels are equal"
+    @property
+    def texts(self) -> Texts:  # type: ignore[override]  # others set it
+        """The words for a distance, a similarity, or a distance of a user's own."""
         if self.similarity:
-            scale = f"(1 is equal; {equal})"
-            return (
-                f"what stays visible is at least as similar to the truth as {limit} {scale}",
-                f"the similarity of what stays visible to the truth {scale} is at least {limit}",
-            )
-        event, of_mean = super().phrases(threshold, about)
-        if self.of in DISTANCES:
-            differs = f"what stays visible differs from the truth by at most {limit}"
-            event = f"{differs} in {self.of_label} ({equal})"
-        return event, of_mean
+            return SIMILAR
+        return super().texts if self.of not in DISTANCES else super().texts._replace(event=DIFFERS)
+
+    def words(self, card: "CalibrationCard") -> dict[str, str]:
+        """Return what stands for the parts of the loss, the promise and its images in sentences."""
+        equal = "both are multiplied by the mask" if card.is_grey else "hidden pixels are equal"
+        return super().words(card) | {"equal": equal}
 
     @property
-    def caveat(self) -> str | None:
+    def caveat(self) -> str | None:  # type: ignore[override]  # others set it
         """What hidden pixels do to a distance between masked images."""
         if self.of not in DISTANCES:
             return None

@@ -8,13 +8,14 @@ import numpy as np
 
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.losses.base import Loss, NumberOption
-from conformask.records.loss import Circumstances
+from conformask.records.loss import Texts
 from conformask.records.numbers import Values
 from conformask.records.record import Array, Json
 
 if TYPE_CHECKING:
     from conformask.arrays import Batch, Images
     from conformask.losses.of_images import LargestShown, Sums
+    from conformask.records.card import CalibrationCard
 
 OfObjects = Literal["any", "missed", "wrong"]
 """What is counted of objects."""
@@ -70,6 +71,29 @@ class LabelledObjects:
         return met
 
 
+J_WRONG = "j the objects of ŷ, j wrong where {wrong}; 0 / 0 is 0"
+OBJECT_TEXTS: Mapping[OfObjects, Texts] = {
+    "any": Texts(
+        "whether a wrong object ({wrong}) is shown",
+        ("[#{{j : m_j > 0, j wrong}} > 0]", J_WRONG),
+        "no wrong object is shown {if_wrong}",
+        "the chance that a wrong object is shown {if_wrong} is at most {threshold}",
+    ),
+    "missed": Texts(
+        "share of the wrong objects ({wrong}) that are shown",
+        ("#{{j : m_j > 0, j wrong}} / #{{j : j wrong}}", J_WRONG),
+        "at most {threshold} of the wrong objects {are} shown {if_wrong}",
+        "of the wrong objects {if_wrong}, the share that is shown is at most {threshold}",
+    ),
+    "wrong": Texts(
+        "share of the objects shown that are wrong ({wrong})",
+        ("#{{j : m_j > 0, j wrong}} / #{{j : m_j > 0}}", J_WRONG),
+        "at most {threshold} of the objects shown {are} wrong {if_wrong}",
+        "the share of the objects shown that are wrong {if_wrong} is at most {threshold}",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Objects(Loss):
     """A loss of the objects of y_hat, each shown or hidden whole, in label images of y_hat and y.
@@ -98,6 +122,9 @@ class Objects(Loss):
     is_share = True
     of_objects = True
     takes_regions = False
+    suits_mask_network = False
+    caveat = "Nothing is promised about objects of the reference that the network lacks."
+    name_text = "{over}(objects, IoU < {iou})"
     options: ClassVar[Mapping[str, NumberOption]] = {
         "iou": NumberOption(
             "the IoU with an object of y below which an object of y_hat is wrong; 0.5 if not given."
@@ -116,12 +143,12 @@ class Objects(Loss):
         return "objects"
 
     @property
-    def monotone(self) -> bool:  # type: ignore[override]  # losses may set it
+    def monotone(self) -> bool:  # type: ignore[override]  # others set it
         """True unless the loss is divided by what is shown."""
         return not self.relative
 
     @property
-    def relative(self) -> bool:
+    def relative(self) -> bool:  # type: ignore[override]  # others set it
         """True for the share of the shown objects that is wrong."""
         return self.over == "wrong"
 
@@ -173,38 +200,21 @@ class Objects(Loss):
         return object_weights(labels_of(batch))
 
     @property
-    def _wrong(self) -> str:
-        return f"no object of the reference meets it with an IoU of {self.iou:g} or more"
+    def texts(self) -> Texts:  # type: ignore[override]  # others set it
+        """The words for what is counted."""
+        return OBJECT_TEXTS[self.over]
 
     @property
-    def name(self) -> str:
-        """The loss as written in a formula: missed(objects, IoU < 0.5)."""
-        return f"{self.over}(objects, IoU < {self.iou:g})"
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in templates."""
+        wrong = f"no object of the reference meets it with an IoU of {self.iou:g} or more"
+        return super().symbols | {"wrong": wrong, "where": ""}
 
-    @property
-    def label(self) -> str:
-        """The loss as people write it."""
-        return {
-            "any": f"whether a wrong object ({self._wrong}) is shown",
-            "missed": f"share of the wrong objects ({self._wrong}) that are shown",
-            "wrong": f"share of the objects shown that are wrong ({self._wrong})",
-        }[self.over]
-
-    @property
-    def formula(self) -> str:
-        """The loss as a formula of the mask m, with what its letters mean."""
-        of_all, of_wrong = "#{j : m_j > 0}", "#{j : m_j > 0, j wrong}"
-        formula = {
-            "any": f"[{of_wrong} > 0]",
-            "missed": f"{of_wrong} / #{{j : j wrong}}",
-            "wrong": f"{of_wrong} / {of_all}",
-        }[self.over]
-        return f"{formula}, with j the objects of ŷ, j wrong where {self._wrong}; 0 / 0 is 0"
-
-    @property
-    def caveat(self) -> str:
-        """What no mask of y_hat can bring back."""
-        return "Nothing is promised about objects of the reference that the network lacks."
+    def words(self, card: "CalibrationCard") -> dict[str, str]:
+        """Return what stands for the parts of the loss, the promise and its images in sentences."""
+        words = super().words(card)
+        are = "is" if words["threshold"].startswith("a ") else "are"
+        return words | {"are": are, "if_wrong": f"(IoU below {self.iou:g})"}
 
     @property
     def where(self) -> str:
@@ -214,25 +224,6 @@ class Objects(Loss):
     def limit(self, threshold: float, values: Values | None) -> str:
         """Return the threshold in words."""
         return "a tenth" if threshold == 0.1 else super().limit(threshold, values)
-
-    def phrases(self, threshold: float, about: Circumstances) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean, in words."""
-        if_wrong, limit = f"(IoU below {self.iou:g})", self.limit(threshold, about.values)
-        are = "is" if limit.startswith("a ") else "are"
-        return {
-            "any": (
-                f"no wrong object is shown {if_wrong}",
-                f"the chance that a wrong object is shown {if_wrong} is at most {limit}",
-            ),
-            "missed": (
-                f"at most {limit} of the wrong objects {are} shown {if_wrong}",
-                f"of the wrong objects {if_wrong}, the share that is shown is at most {limit}",
-            ),
-            "wrong": (
-                f"at most {limit} of the objects shown {are} wrong {if_wrong}",
-                f"the share of the objects shown that are wrong {if_wrong} is at most {limit}",
-            ),
-        }[self.over]
 
     def measures(self, mask: "Images", batch: "Batch") -> dict[str, Array]:
         """Return the fields of ObjectCounts of each image, (n, 6); nothing without labels of y."""

@@ -13,12 +13,10 @@ from jaxtyping import Bool, Float
 from scipy.special import stdtrit
 from torch import Tensor
 
-from conformask.arithmetic import full_precision, image_means, per_image, window_index
-from conformask.arrays import Array, Distance, ErrorMap, Images, PerImage
+from conformask.arithmetic import image_means, per_image, window_index
+from conformask.arrays import Array, ErrorMap, Images, PerImage
 from conformask.errors import InvalidArgumentError
 from conformask.losses.clean import CleanLoss
-from conformask.losses.distances import one_per_image
-from conformask.losses.masked_distance import CustomLoss
 from conformask.losses.window import sides_of
 from conformask.masks.families import Binary, Reciprocal, WaterFilling
 from conformask.masks.family import Family, largest_lambda, sizes_of
@@ -375,10 +373,10 @@ def around(values: Images, side: int | tuple[int, ...]) -> Images:
 
 
 @dataclass(frozen=True)
-class CustomLossOfImages(LossOfImages):
-    """A user's loss on given images."""
+class OfCallable(LossOfImages):
+    """The loss function(mask, y, y_hat, region) on given images."""
 
-    loss: CustomLoss
+    function: Callable[[Images, Images, Images, Images], PerImage]
     y: Images
     y_hat: Images
     region: Images
@@ -389,37 +387,12 @@ class CustomLossOfImages(LossOfImages):
         return self.y_hat
 
     def of(self, mask: Images) -> PerImage:
-        """Check and return the callable's value."""
-        with full_precision(mask):
-            value = self.loss.function(mask, self.y, self.y_hat, self.region)
-        return one_per_image(value, len(mask), f"loss {self.loss.name!r}")
-
-    def take(self, places: Tensor) -> "CustomLossOfImages":
-        """Return the loss on the images at these places."""
-        images = {name: getattr(self, name)[places] for name in ("y", "y_hat", "region")}
-        return replace(self, **images)
-
-
-@dataclass(frozen=True)
-class MaskedDistanceOfImages(LossOfImages):
-    """The loss d(m*y, m*y_hat) on given images."""
-
-    distance: Distance
-    y: Images
-    y_hat: Images
-
-    @property
-    def images(self) -> Images:
-        """The outputs."""
-        return self.y_hat
-
-    def of(self, mask: Images) -> PerImage:
         """Compute the loss of each image under its mask."""
-        return self.distance(mask * self.y, mask * self.y_hat)
+        return self.function(mask, self.y, self.y_hat, self.region)
 
-    def take(self, places: Tensor) -> "MaskedDistanceOfImages":
+    def take(self, places: Tensor) -> "OfCallable":
         """Return the loss on the images at these places."""
-        return replace(self, y=self.y[places], y_hat=self.y_hat[places])
+        return replace(self, y=self.y[places], y_hat=self.y_hat[places], region=self.region[places])
 
 
 class Moments(NamedTuple):

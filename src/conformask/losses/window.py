@@ -5,21 +5,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.base import (
-    NOTHING,
-    TOLERANCE,
-    AnyMap,
-    ErrorWords,
-    MapLoss,
-    NumberOption,
-    checked_tolerance,
-)
+from conformask.losses.base import TOLERANCE, AnyMap, MapLoss, NumberOption, checked_tolerance
 from conformask.records.geometry import Geometry, PhysicalWindow, parsed
+from conformask.records.loss import Texts
 from conformask.records.record import Json
 
 if TYPE_CHECKING:
     from conformask.arrays import Images
     from conformask.losses.of_images import LargestShown, Sums, WindowOfImages
+    from conformask.records.card import CalibrationCard
 
 WINDOW = NumberOption(
     "the side of the window in pixels, or in units, such as 5mm, if images have a spacing: the next odd "
@@ -36,6 +30,7 @@ class WindowLoss(MapLoss):
     """The side in pixels; None for a length before the spacing of the images is known."""
     length: str | None
     """The side where it was given as a length: as given, or with `window` the true one, such as 5 mm."""
+    name_text = "{over}({of}, {side})"
     options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW}
 
     def __init__(
@@ -84,16 +79,22 @@ class WindowLoss(MapLoss):
         return sides_of(self.window, dimensions)
 
     @property
-    def inside(self) -> str:
-        """What stands in the brackets of the name: the error map, and numbers."""
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in its templates."""
         sides = self.window if isinstance(self.window, tuple) else (self.window,)
-        return f"{self.of}, {self.length or f'{_times(sides)} px'}"
+        pixels = f"{_times(sides if len(sides) > 1 else sides * 2)} pixels"
+        window = pixels if self.length is None else f"{self.length} ({pixels})"
+        return super().symbols | {
+            "side": self.length or f"{_times(sides)} px",
+            "window": window,
+            "around": f"the {window} around j{' that lie in the region' * self.regional}",
+        }
 
-    @property
-    def window_label(self) -> str:
-        """The window in words, such as 9 x 9 pixels, or 7.5 x 5 x 5 mm (3 x 5 x 5 pixels)."""
-        sides = _times(self.window if isinstance(self.window, tuple) else (self.window, self.window))
-        return f"{sides} pixels" if self.length is None else f"{self.length} ({sides} pixels)"
+    def words(self, card: "CalibrationCard") -> dict[str, str]:
+        """Return what stands for the parts of the loss, the promise and its images in sentences."""
+        pixels = self.window_in_words(len(card.sizes[0]))
+        counted = f"those of {pixels} that lie in the region" if self.regional else pixels
+        return super().words(card) | {"pixels": pixels, "counted": counted}
 
     def window_in_words(self, axes: int) -> str:
         """Return the pixels of a window, such as 9 x 9 pixels (5 x 5 mm)."""
@@ -118,40 +119,12 @@ class LocalLoss(WindowLoss):
     family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 
     @property
-    def score_window(self) -> int | tuple[int, ...] | None:
+    def score_window(self) -> int | tuple[int, ...] | None:  # type: ignore[override]  # others set it
         """The side of the window that a score is averaged over, to estimate local means."""
         return self.window
 
-    @property
-    def around_label(self) -> str:
-        """The mean error around a pixel."""
-        return f"mean {self.of_label} over {self.window_label} around"
 
-    def window_in_words(self, axes: int) -> str:
-        """Return the pixels of a window that count, such as 9 x 9 pixels (5 x 5 mm)."""
-        pixels = super().window_in_words(axes)
-        return f"those of {pixels} that lie in the region" if self.regional else pixels
-
-    @property
-    def around(self) -> str:
-        """The pixels around j in a formula."""
-        return f"the {self.window_label} around j{' that lie in the region' * self.regional}"
-
-    @property
-    def of_pixels(self) -> str:
-        """What j is in a formula."""
-        return f"j the pixels{self.where}; 0 if nothing is shown"
-
-
-def said_of_windows(loss: LocalLoss, words: ErrorWords) -> tuple[str, str]:
-    """Return the event that the largest mean error around a shown pixel is small, and the limit of a mean."""
-    window = loss.window_in_words(words.about.axes)
-    return (
-        f"around every pixel shown{loss.where} the output is off by at most {words.threshold}{words.off}, "
-        f"{words.averaged} over {window}{words.by_bound}",
-        f"the largest {words.error} around a pixel shown{loss.where}, averaged over {window} {NOTHING}, is "
-        f"at most {words.limit}",
-    )
+SHOWN = "j the pixels{where}; 0 if nothing is shown"
 
 
 @dataclass(frozen=True, init=False)
@@ -179,28 +152,21 @@ class Local(LocalLoss):
 
     over = "local"
     aggregate = "its largest mean in a window around a shown pixel"
+    texts = Texts(
+        "largest mean {label} over {window} around a pixel that is shown",
+        ("max {{ē_j : m_j > 0}}", "ē_j the mean of e over {around}", SHOWN),
+        "around every pixel shown{where} the output is off by at most {threshold}{off}, {averaged} over "
+        "{counted}{by_bound}",
+        "the largest {error} around a pixel shown{where}, averaged over {counted} {nothing}, is at most "
+        "{limit}",
+    )
     monotone = True
 
-    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LargestShown":
-        """Return the loss on these images, for masks with this many channels."""
-        from conformask.losses.of_images import LargestShown, errors_for, local_means
+    def of_errors(self, errors: "Images", region: "Images | None") -> "LargestShown":
+        """Return the loss for masks with the channels of these errors."""
+        from conformask.losses.of_images import LargestShown, local_means
 
-        errors = errors_for(self.error_map, y, y_hat, channels)
         return LargestShown(local_means(errors, region, self.sides(errors.ndim - 2))[0])
-
-    @property
-    def plain_label(self) -> str:
-        """The loss as people write it, but for the region."""
-        return f"largest {self.around_label} a pixel that is shown"
-
-    @property
-    def formula_and_letters(self) -> tuple[str, ...]:
-        """The formula, and what each of its letters means but m and e."""
-        return "max {ē_j : m_j > 0}", f"ē_j the mean of e over {self.around}", self.of_pixels
-
-    def said(self, words: ErrorWords) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean over images."""
-        return said_of_windows(self, words)
 
 
 @dataclass(frozen=True, init=False)
@@ -230,6 +196,15 @@ class LocalShare(LocalLoss):
     is_share = True
     upper_bound = 1.0
     aggregate = "the share of the shown pixels around which that mean is above the tolerance"
+    name_text = "{over}({of}, {side} > {tolerance})"
+    texts = Texts(
+        "share of the shown pixels with a mean {label} over {window} around them above {tolerance}",
+        ("#{{j : m_j > 0, ē_j > {tolerance}}} / #{{j : m_j > 0}}", "ē_j the mean of e over {around}", SHOWN),
+        "around at most {threshold} of the pixels shown{where} the output is {wrong}, {averaged} over "
+        "{counted}",
+        "the share of the pixels shown{where} around which the output is {wrong}, {averaged} over {counted}, "
+        "is at most {threshold}",
+    )
     options: ClassVar[Mapping[str, NumberOption]] = {"window": WINDOW, "tolerance": TOLERANCE}
 
     def __init__(
@@ -244,39 +219,13 @@ class LocalShare(LocalLoss):
         super().__init__(errors, window, regional=regional, length=length)
         object.__setattr__(self, "tolerance", checked_tolerance(tolerance, self))
 
-    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "Sums":
-        """Return the loss on these images, for masks with this many channels."""
-        from conformask.losses.of_images import Sums, errors_for, local_means
+    def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
+        """Return the loss for masks with the channels of these errors."""
+        from conformask.losses.of_images import Sums, local_means
 
-        errors = errors_for(self.error_map, y, y_hat, channels)
         means, inside = local_means(errors, region, self.sides(errors.ndim - 2))
         shown = inside.float()
         return Sums(shown * (means > self.tolerance), shown=shown)
-
-    @property
-    def inside(self) -> str:
-        """What stands in the brackets of the name: the error map, and numbers."""
-        return f"{super().inside} > {self.tolerance:g}"
-
-    @property
-    def plain_label(self) -> str:
-        """The loss as people write it, but for the region."""
-        return f"share of the shown pixels with a {self.around_label} them above {self.tolerance:g}"
-
-    @property
-    def formula_and_letters(self) -> tuple[str, ...]:
-        """The formula, and what each of its letters means but m and e."""
-        share = f"#{{j : m_j > 0, ē_j > {self.tolerance:g}}} / #{{j : m_j > 0}}"
-        return share, f"ē_j the mean of e over {self.around}", self.of_pixels
-
-    def said(self, words: ErrorWords) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean over images."""
-        wrong = f"the output is {words.wrong(self.tolerance)}, {words.averaged} over "
-        wrong += self.window_in_words(words.about.axes)
-        return (
-            f"around at most {words.threshold} of the pixels shown{self.where} {wrong}",
-            f"the share of the pixels shown{self.where} around which {wrong}, is at most {words.threshold}",
-        )
 
 
 @dataclass(frozen=True, init=False)
@@ -304,44 +253,34 @@ class MaskedWindow(WindowLoss):
 
     over = "masked_window"
     aggregate = "its largest mean in a window in which hidden pixels count as right"
+    convex = True
+    texts = Texts(
+        "mean {label} in any {window}, what is hidden counted as right",
+        ("max Σ m e / n", "sums over the n pixels of each window of {window}", "{outside}"),
+        "in any {pixels} what stays visible{where} is off by at most {threshold}{off}{average} "
+        "({as_grey}{hidden} count as no error)",
+        "the largest {error} of what stays visible{where}{against} in any {pixels}, averaged over them "
+        "({as_grey}{hidden} count as no error), is at most {limit}",
+    )
     monotone = True
     best_is_exact = False
     family: ClassVar[Mapping[str, Json]] = {"name": "reciprocal"}
 
-    @property
-    def convex(self) -> bool:
-        """True for lp."""
-        return self.power is not None
+    def of_errors(self, errors: "Images", region: "Images | None") -> "WindowOfImages":
+        """Return the loss for masks with the channels of these errors."""
+        from conformask.losses.of_images import WindowOfImages, within
 
-    def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "WindowOfImages":
-        """Return the loss on these images, for masks with this many channels."""
-        from conformask.losses.of_images import WindowOfImages, errors_for, within
-
-        errors = errors_for(self.error_map, y, y_hat, channels)
         return WindowOfImages(within(region, errors) * errors, self.sides(errors.ndim - 2))
 
     @property
-    def plain_label(self) -> str:
-        """The loss as people write it, but for the region."""
-        return f"mean {self.of_label} in any {self.window_label}, what is hidden counted as right"
-
-    @property
-    def formula_and_letters(self) -> tuple[str, ...]:
-        """The formula, and what each of its letters means but m and e."""
-        outside = ("e = 0 outside the region",) if self.regional else ()
-        return "max Σ m e / n", f"sums over the n pixels of each window of {self.window_label}", *outside
-
-    def said(self, words: ErrorWords) -> tuple[str, str]:
-        """Return the event that an image meets the threshold, and the limit of a mean over images."""
-        window = self.window_in_words(words.about.axes)
-        outside = "pixels hidden or outside it" if self.regional else "hidden pixels"
-        as_zero = words.as_zero(words.error, outside)
-        return (
-            f"in any {window} what stays visible{self.where} is off by at most {words.threshold}{words.off}"
-            f"{words.average} {as_zero}",
-            f"the largest {words.error} of what stays visible{self.where}{words.against} in any {window}, "
-            f"averaged over them {as_zero}, is at most {words.limit}",
-        )
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in templates."""
+        if self.regional:
+            return super().symbols | {
+                "outside": "e = 0 outside the region",
+                "hidden": "pixels hidden or outside it",
+            }
+        return super().symbols | {"outside": "", "hidden": "hidden pixels"}
 
 
 def _checked_window(window: int | tuple[int, ...] | None, length: str | None) -> int | tuple[int, ...] | None:

@@ -55,8 +55,8 @@ def load(
     """
     folder = Path(folder)
     stored = read_stored(folder)
-    card = stored.card
-    used = stored_loss(card.loss, loss)
+    used = stored_loss(stored.card.loss, loss)
+    card = replace(stored.card, loss=used)
     scorer = scorer or load_given(folder)
     if scorer is None:
         same = stored_card(folder).loss.to_json() == {**card.loss.to_json(), "regional": False}

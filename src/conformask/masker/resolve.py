@@ -285,7 +285,7 @@ def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:
                 "take allowance clt, or give a second repeat"
             )
         return
-    if not (used.convex and promise.axes.statement.bounds_a_mean):
+    if not (used.convex and used.power and promise.axes.statement.bounds_a_mean):
         needed = ", for which it takes a second repeat or a noise model (--noise-model)"
         raise InvalidArgumentError(
             f"these images have {reference.text} in the place of a truth, and a promise about "

@@ -8,7 +8,7 @@ from pathlib import Path
 from conformask.errors import ConformaskWarning, MismatchError, MissingFileError
 from conformask.promises.data import Curves
 from conformask.records.card import CALIBRATION, CalibrationCard
-from conformask.records.record import Array, Json, read_arrays, read_json
+from conformask.records.record import Array, Json, read_arrays, read_json, to_jsonable
 from conformask.records.sealed import not_as_written, publish, read_published, verify, verify_files
 
 CARD = "CARD.md"
@@ -69,7 +69,8 @@ def mark_exploratory(card: CalibrationCard, folder: Path) -> CalibrationCard:
 def _chosen(card: CalibrationCard, table: tuple[float, ...] | None) -> tuple[object, ...]:
     """Return the choices of a person in a promise; a table leaves threshold and confidence open."""
     stated = replace(card.promise, confidence=None) if table else card.promise
-    chosen = card.loss, stated, card.thresholds, card.family, card.tiles, card.patches, card.level
+    loss = to_jsonable(card.loss.to_json())
+    chosen = loss, stated, card.thresholds, card.family, card.tiles, card.patches, card.level
     return chosen if table else (*chosen, card.threshold)
 
 

@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 from conformask.errors import MismatchError
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import DIGITS, Values, rounded_up, written
-from conformask.records.reading import Reference
 from conformask.records.record import Json, from_dict, to_jsonable
+
+if TYPE_CHECKING:
+    from conformask.records.card import CalibrationCard
 
 LOSSES: Mapping[str, str] = {
     "image": "means:Mean",
@@ -28,6 +30,8 @@ LOSSES: Mapping[str, str] = {
     "distance": "masked_distance:MaskedDistance",
 }
 """The classes of all losses, as MODULE:CLASS of `conformask.losses`: those of error maps by their `over`."""
+PARTS = ("errors", "distance", "function")
+"""Fields that hold an error map, a distance or a function: records have its name."""
 LP = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 """Names of the distances lp, with the exponent."""
 
@@ -39,18 +43,17 @@ def whole_of(*, in_region: bool, of_objects: bool) -> str:
     return "the region of an image" if in_region else "an image"
 
 
-@dataclass(frozen=True)
-class Circumstances:
-    """The images and masks that a sentence is about."""
+class Texts(NamedTuple):
+    """Templates of the words for a loss: of its `symbols` and, for sentences, of its `words`."""
 
-    axes: int
-    """The number of spatial axes of an image."""
-    is_grey: bool
-    """True if masks may have values between 0 and 1."""
-    reference: Reference
-    """What y is."""
-    values: Values | None
-    """The values of the images, where known."""
+    label: str
+    """The loss as people write it, but for the region."""
+    formula: tuple[str, ...]
+    """The formula of the mask m and the error e of each pixel, and what each of its other letters means."""
+    event: str
+    """The event that an image meets the threshold."""
+    limit: str
+    """The limit of a mean over images."""
 
 
 class StatedLoss(ABC):
@@ -59,6 +62,15 @@ class StatedLoss(ABC):
     A loss that overrides none of the words is described by its name.
     """
 
+    name_text: ClassVar[str] = "{of}"
+    texts: Texts = Texts(
+        "{label}",
+        ("{label} of m y and m ŷ, the masked truth and the masked output",),
+        "the loss {label}{where} is at most {threshold}",
+        "the loss {label}{where} is at most {threshold}",
+    )
+    caveat: str | None = None
+    """A caveat on what the loss does not say."""
     over: str | None = None
     """How the errors of pixels, or objects, become one number; None for a loss of masked images."""
     regional: bool = False
@@ -83,8 +95,9 @@ class StatedLoss(ABC):
 
     @property
     def numbers(self) -> dict[str, Json]:
-        """The numbers of the loss by the names of its fields."""
-        return {**vars(self), "regional": self.regional}
+        """The numbers of the loss by the names of its fields: all but what `of` names."""
+        numbers = {name: value for name, value in vars(self).items() if name not in PARTS}
+        return numbers | {"regional": self.regional}
 
     def to_json(self) -> dict[str, Json]:
         """Return the loss as records keep it."""
@@ -125,35 +138,42 @@ class StatedLoss(ABC):
         return DISTANCES[self.of].label if self.of in DISTANCES else self.of
 
     @property
+    def symbols(self) -> dict[str, str]:
+        """What stands for the parts of the loss in templates; of numbers their names."""
+        numbers = {
+            name: f"{value:g}" if isinstance(value, float) else str(value)
+            for name, value in self.numbers.items()
+        }
+        names = {"over": str(self.over), "of": self.of, "label": self.of_label, "where": self.where}
+        return {"e": "", **numbers, **names}
+
+    def words(self, card: "CalibrationCard") -> dict[str, str]:
+        """Return what stands for the parts of the loss, the promise and its images in sentences."""
+        return self.symbols | {"threshold": self.limit(card.threshold, card.values)}
+
+    @property
     def name(self) -> str:
         """The loss as written in a formula: l1, trusted(l1), local(l1, 9 px), missed(l1 > 0.1)."""
-        return f"{self.of}{self.where}"
+        symbols = self.symbols
+        return f"{self.name_text.format(**symbols)}{symbols['where']}"
 
     @property
     def label(self) -> str:
         """The loss as people write it."""
-        return f"{self.plain_label}{', in the region' * self.regional}"
-
-    @property
-    def plain_label(self) -> str:
-        """The loss as people write it, but for the region."""
-        return self.of_label
+        return f"{self.texts.label.format(**self.symbols)}{', in the region' * self.regional}"
 
     @property
     def formula(self) -> str:
         """The loss as a formula of the mask m and the error e of each pixel, with what its letters mean."""
-        return f"{self.of_label} of m y and m ŷ, the masked truth and the masked output"
+        symbols = self.symbols
+        formula, *letters = (text.format(**symbols) for text in self.texts.formula)
+        said = ", ".join(filter(None, (symbols["e"], *letters)))
+        return f"{formula}, with {said}" if said else formula
 
-    @property
-    def caveat(self) -> str | None:
-        """A caveat on what the loss does not say."""
-        return None
-
-    def phrases(self, threshold: float, about: Circumstances) -> tuple[str, str]:
+    def phrases(self, card: "CalibrationCard") -> tuple[str, str]:
         """Return the event that an image meets the threshold, and the limit of a mean, in words."""
-        limit = self.limit(threshold, about.values)
-        phrase = f"the loss {self.of_label}{self.where} is at most {limit}"
-        return phrase, phrase
+        words = self.words(card)
+        return self.texts.event.format(**words), self.texts.limit.format(**words)
 
     def limit(self, threshold: float, values: Values | None) -> str:
         """Return the threshold in words: a share, or an error, in the values of the images too."""
@@ -172,7 +192,7 @@ class StatedLoss(ABC):
 
 @dataclass(frozen=True)
 class OwnLoss(StatedLoss):
-    """A loss or distance of a user's own, of which only the record is known."""
+    """A loss, distance or error map of a user's own, of which only the record is known."""
 
     stated: Mapping[str, Json]
 
@@ -189,13 +209,6 @@ class OwnLoss(StatedLoss):
     def to_json(self) -> dict[str, Json]:
         """Return the loss as records keep it."""
         return dict(self.stated)
-
-
-@dataclass(frozen=True)
-class Unbound:
-    """An error map of a user's own, of which only the name is known."""
-
-    name: str
 
 
 def is_built_in(name: str) -> bool:
@@ -218,5 +231,5 @@ def read_loss(stored: Mapping[str, Json], path: Path) -> StatedLoss:
     kind = of if of in LOSSES else over or "distance"
     if kind not in LOSSES:
         raise MismatchError(f"{path} contains the unknown loss {of!r} over {over!r}: it is damaged")
-    part = of if is_built_in(of) else Unbound(of)
+    part = of if is_built_in(of) else OwnLoss({"loss": of})
     return from_dict(loss_class(kind), {"errors": part, "distance": part, **stored}, path)

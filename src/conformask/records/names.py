@@ -35,15 +35,13 @@ class NamedDistance:
     """The name as people write it."""
     upper_bound: float | None = None
     """The largest value on images in [0, 1], if there is one."""
-    by_image: bool = False
-    """True if every image has its own bound."""
     is_map: bool = False
     """True if it is an error map: one value per pixel, on the unmasked images."""
 
 
 DISTANCES: Mapping[str, NamedDistance] = {
-    "l1": NamedDistance("L1", 1.0, by_image=True, is_map=True),
-    "l2": NamedDistance("L2", 1.0, by_image=True, is_map=True),
+    "l1": NamedDistance("L1", 1.0, is_map=True),
+    "l2": NamedDistance("L2", 1.0, is_map=True),
     "ssim": NamedDistance("1 − SSIM", 2.0),
     "lpips": NamedDistance("LPIPS"),
     "lpips_alex": NamedDistance("LPIPS (AlexNet)"),

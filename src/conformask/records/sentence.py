@@ -4,7 +4,6 @@ import math
 from typing import TYPE_CHECKING
 
 from conformask.promises.promise import Promise
-from conformask.records.loss import Circumstances
 from conformask.records.numbers import written
 
 if TYPE_CHECKING:
@@ -30,8 +29,7 @@ def sentence_of(card: "CalibrationCard") -> str:
         )
     else:
         beginning += promise.axes.unit.average
-    about = Circumstances(len(card.sizes[0]), card.is_grey, card.reference, card.values)
-    event, limit_of_mean = card.loss.phrases(card.threshold, about)
+    event, limit_of_mean = card.loss.phrases(card)
     named = card.promise.named
     text = named(beginning).format(
         share="" if share is None else OF.get(share, f"{written(100 * share)} % of"),

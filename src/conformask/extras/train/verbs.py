@@ -94,7 +94,7 @@ def train(
     )
     comparison = None if fitted.selection is None else fitted.selection.comparison
     record = {
-        "run": str(run), "scorer": fitted.name, "loss": fitted.card.loss,
+        "run": str(run), "scorer": fitted.name, "loss": fitted.card.loss.to_json(),
         "per_channel": fitted.per_channel,
         "comparison": None if comparison is None else asdict(comparison),
     }  # fmt: skip
