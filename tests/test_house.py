@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46225,
-    "lines of the heart": 28579,
+    "lines": 45879,
+    "lines of the heart": 28390,
     "entries of the first level": 16,
     "files": 167,
     "own imports of a file": 33,
     "own imports of all files": 1400,
-    "getattr and hasattr": 67,
+    "getattr and hasattr": 65,
     "lines of tests": 44666,
     "files of tests": 252,
 }

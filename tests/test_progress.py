@@ -109,6 +109,7 @@ import sys, tempfile, warnings
 warnings.simplefilter("ignore")
 sys.path.insert(0, {str(Path(__file__).parent)!r})
 from synthetic_triplets import triplets
+from conformask.extras.train import NetworkOptions, TrainingConfig
 from conformask.extras.train.fit import fit_scorer
 fit_scorer(triplets(32, 0), selection=triplets(12, 1), out=tempfile.mkdtemp(),
            training=TrainingConfig(epochs=1), network=NetworkOptions(width=2))

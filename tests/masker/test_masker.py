@@ -39,7 +39,6 @@ from conformask.masks.families import Reciprocal
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.promise import Promise
-from conformask.promises.rules import ConstantLambda
 from conformask.records.reading import Reading
 from conformask.records.record import read_arrays, write_arrays
 from conformask.records.selection import Selection
@@ -92,7 +91,7 @@ def test_the_card_says_what_was_calibrated() -> None:
     assert card.calibrated_on == tuple(sorted(pixel_hash(t.truth()) for t in CALIBRATION))
     assert card.exact
     assert card.family == {"name": "water_filling", "exponent": 1.0, "kappa": -0.25}
-    assert card.rule == ConstantLambda(np.sort(masker.critical_lambdas)[3])
+    assert card.lam == np.sort(masker.critical_lambdas)[3]
     assert made(distance=signed, selection=SELECTION).card.exact is False
 
 

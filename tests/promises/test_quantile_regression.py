@@ -3,7 +3,6 @@ import pytest
 from scipy import optimize
 
 from conformask.promises.axes import LogLinear, quantile_regression, zero
-from conformask.records.record import from_dict, to_jsonable
 
 
 def pinball(h: LogLinear, features: np.ndarray, target: np.ndarray, quantile: float) -> float:
@@ -57,8 +56,6 @@ def test_doubled_features_do_no_harm() -> None:
     )
 
 
-def test_constant_and_json() -> None:
+def test_constant() -> None:
     h = zero(np.ones((4, 3)))
     assert h(np.ones((2, 3))).tolist() == [0, 0]
-    h = LogLinear(0.1, (1 / 3, -2e-17))
-    assert from_dict(LogLinear, to_jsonable(h), "a function") == h

@@ -156,7 +156,5 @@ def test_nothing_that_is_not_a_number_opens_a_mask() -> None:
 def test_unknown_rules_are_refused() -> None:
     with pytest.raises(MismatchError, match="upgrade"):
         rule_from_json({"kind": "oracle"})
-    with pytest.raises(MismatchError, match="the rule lacks lam"):
-        rule_from_json({"kind": "constant"})
     with pytest.raises(MismatchError, match=r"the rule contains .* for grid"):
         rule_from_json({**through_json(MANY[-1]), "grid": [[0.5], [1, 2]]})

@@ -364,8 +364,7 @@ def test_a_folder_elsewhere_which_new_images_would_share_is_refused(tmp_path, ca
         with pytest.raises(SystemExit):
             main(["mask", str(tmp_path / "run"), str(tmp_path / "new"), str(tmp_path / "masks")])
         assert "calibrated with this path has to be calibrated again" in capsys.readouterr().err
-        for folder in ("new", "run"):
-            shutil.rmtree(tmp_path / folder)
+        shutil.rmtree(tmp_path)
 
 
 def test_a_column_of_a_manifest_names_them(tmp_path: Path) -> None:

@@ -189,12 +189,10 @@ def info(
     /,
     *,
     fingerprint: Annotated[
-        bool,
-        Parameter(help="Print only the fingerprint of the masker, for the lab book."),
+        bool, Parameter(help="Print only the fingerprint of the masker, for the lab book.")
     ] = False,
     research: Annotated[
-        bool,
-        Parameter(help="Show every setting, lambda and the formula of the loss too."),
+        bool, Parameter(help="Show every setting, lambda and the formula of the loss too.")
     ] = False,
     json: AsJson = False,
 ) -> None:

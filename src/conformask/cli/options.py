@@ -37,10 +37,7 @@ PROMISE, LOSS, SCORE_NETWORK, TRAINING, IMAGES, DEVICES = (
     )
 )
 """Groups of options in the help of a verb, after those of the verb itself."""
-AsJson = Annotated[
-    bool,
-    Parameter(name="--json", help="Print one JSON object instead of text."),
-]
+AsJson = Annotated[bool, Parameter(name="--json", help="Print one JSON object instead of text.")]
 
 
 def _noise_model(_: Any, tokens: Sequence[Token]) -> NoiseModel:
@@ -139,7 +136,7 @@ Grey = Annotated[
     bool,
     Parameter(
         help="Grey masks, as up to 0.2: an error counts by the mask value of its pixel. Nothing is promised "
-        "for masks that are cut at a value.",
+        "for masks that are cut at a value."
     ),
 ]
 

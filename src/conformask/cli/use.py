@@ -36,14 +36,13 @@ def mask(
     network: NetworkName = None,
     allow_network_mismatch: OtherNetwork = False,
     overwrite: Annotated[
-        bool,
-        Parameter(help="Remove masks of another promise or of other images from OUT."),
+        bool, Parameter(help="Remove masks of another promise or of other images from OUT.")
     ] = False,
     dicom_seg: Annotated[
         bool,
         Parameter(
             help="For DICOM series, also write a DICOM SEG of the pixels that are not wholly shown, with the "
-            "promise for the others.",
+            "promise for the others."
         ),
     ] = False,
     mask_geometry: Annotated[

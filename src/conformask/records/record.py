@@ -229,19 +229,16 @@ def _one_of(kinds: list[Any], value: Any, path: Path | str) -> Any:
     if value is None:
         return None
     if len(kinds) > 1 and all(map(is_dataclass, kinds)):
-        return _tagged(kinds, _expected(value, dict), path)
+        named = _expected(value, dict).get("kind")
+        kinds = [kind for kind in kinds if kind.kind == named]
+        if not kinds:
+            raise MismatchError(
+                f"{path} has the kind {named!r}, which is of a later conformask: upgrade conformask"
+            )
     for kind in kinds[:-1]:
         with suppress(TypeError, ValueError, OverflowError):
             return value_as(kind, value, path)
     return value_as(kinds[-1], value, path)
-
-
-def _tagged(kinds: list[Any], values: Mapping[str, Any], path: Path | str) -> Any:
-    for kind in kinds:
-        if kind.kind == values.get("kind"):
-            return from_dict(kind, values, path)
-    named = values.get("kind")
-    raise MismatchError(f"{path} has the kind {named!r}, which is of a later conformask: upgrade conformask")
 
 
 def _float(value: Any) -> float:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -22,10 +22,8 @@ from conformask.records.record import (
     Array,
     Json,
     claim,
-    from_dict,
     hash_of,
-    read_json,
-    refuse_unfinished,
+    vars_but,
     write_json,
 )
 from conformask.records.selection import Selection
@@ -173,8 +171,7 @@ class GivenScorer(Scorer):
 
     @property
     def _record(self) -> dict[str, Json]:
-        names = ("higher", "zero", "channels", "cue_channels", "x_channels")
-        return {name: getattr(self, name) for name in names}
+        return vars_but(self, "selection")
 
     def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
         """Return the maps as a score."""
@@ -214,14 +211,3 @@ def shown_text(zero: float, distance: float, higher: Higher) -> str:
     """Return which values of a map are shown, those nearer to zero than `distance`."""
     side, value = ("above", zero - distance) if higher == "trusted" else ("below", zero + distance)
     return f"Shown are the pixels whose map is {side} {value:.6g}."
-
-
-def load_given(folder: Path) -> GivenScorer | None:
-    """Read the scorer that save wrote; None where the folder holds another one."""
-    path = folder / "scorer.json"
-    record = read_json(path) if path.is_file() else {}
-    if record.get("scorer") != NAME:
-        return None
-    refuse_unfinished(path, record)
-    selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
-    return replace(from_dict(GivenScorer, record, path), selection=selection)

@@ -1,13 +1,15 @@
 """Reading and writing the scorer of a run folder, which no other scorer may replace."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
 
 from conformask.errors import MismatchError
 from conformask.losses import AnyLoss
-from conformask.records.record import read_arrays, read_json
+from conformask.records.record import from_dict, read_arrays, read_json, refuse_unfinished
 from conformask.records.selection import Selection
+from conformask.scores.given import NAME, GivenScorer
 from conformask.scores.network_scorer import LOOKS, NetworkScorer, load_into, ready, stored_card, stored_head
 from conformask.scores.networks import stored_network
 from conformask.scores.scorer import Scorer, WrappedScorer
@@ -50,6 +52,17 @@ def load_scorer(
     selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
     perceptual_hashes = read_arrays(folder / LOOKS).get("looks") if (folder / LOOKS).exists() else None
     return NetworkScorer(network, stored, card, selection, perceptual_hashes)
+
+
+def load_given(folder: Path) -> GivenScorer | None:
+    """Read a scorer of maps beside y_hat; None where the folder holds another one."""
+    path = folder / "scorer.json"
+    record = read_json(path) if path.is_file() else {}
+    if record.get("scorer") != NAME:
+        return None
+    refuse_unfinished(path, record)
+    selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
+    return replace(from_dict(GivenScorer, record, path), selection=selection)
 
 
 def save_scorer(scorer: Scorer, folder: Path) -> None:

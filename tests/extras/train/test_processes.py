@@ -30,8 +30,7 @@ from torch import nn
 
 from conformask.extras.train import TrainingConfig
 from conformask.extras.train.training import fit
-from conformask.background import Compute
-from conformask.background import main_process
+from conformask.background import Compute, main_process
 
 out, seen = Path(sys.argv[1]), []
 

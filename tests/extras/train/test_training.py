@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
+from conformask.arithmetic import seeded
 from conformask.cli import main
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.extras.train import TrainingConfig
@@ -29,7 +30,6 @@ from conformask.extras.train.training import (
     fit,
     flipped,
     schedule,
-    seeded,
 )
 from conformask.images.read import write_image
 from conformask.losses import loss

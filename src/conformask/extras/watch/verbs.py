@@ -45,8 +45,7 @@ def monitor(
         float, Parameter(help="False-alarm rate: how often images like the calibration's are called shifted.")
     ] = 0.01,
     strict: Annotated[
-        bool,
-        Parameter(help="Exit with status 3 if images are shifted or the promise is broken."),
+        bool, Parameter(help="Exit with status 3 if images are shifted or the promise is broken.")
     ] = False,
     state: Annotated[
         Path | None,
@@ -150,12 +149,11 @@ def release(
         bool,
         Parameter(
             help="Judge each image by itself, as in a stream, not the batch: at most this share of all new "
-            "images is released and misses the threshold, in expectation.",
+            "images is released and misses the threshold, in expectation."
         ),
     ] = False,
     out: Annotated[
-        Path | None,
-        Parameter(help="Write a new file, NAME.csv, of all images, the riskiest first."),
+        Path | None, Parameter(help="Write a new file, NAME.csv, of all images, the riskiest first.")
     ] = None,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
