@@ -14,21 +14,21 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 45879,
-    "lines of the heart": 28390,
+    "lines": 46112,
+    "lines of the heart": 28637,
     "entries of the first level": 16,
     "files": 167,
     "own imports of a file": 33,
-    "own imports of all files": 1400,
+    "own imports of all files": 1388,
     "getattr and hasattr": 65,
-    "lines of tests": 44666,
+    "lines of tests": 44688,
     "files of tests": 252,
 }
 ENTERED = {
     "files of calibrate": 46,
-    "functions of calibrate": 330,
-    "files of mask": 57,
-    "functions of mask": 424,
+    "functions of calibrate": 331,
+    "files of mask": 56,
+    "functions of mask": 422,
 }
 REACH = """
 import os, sys, threading
