@@ -22,7 +22,7 @@ from conformask.background import DEFAULT_DEVICES, Compute, main_process
 from conformask.errors import expect
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
 from conformask.images.scan import DatasetSummary, scan
-from conformask.images.triplets import Triplets, refuse_others
+from conformask.images.triplets import Triplets
 from conformask.losses import paper_distance
 from conformask.masker.arguments import facts_of, pair_of
 from conformask.masker.data_leakage import refuse_used, warn_of_copies, warn_of_learnt
@@ -306,10 +306,8 @@ def evaluate(
     if out is not None and compute.parts is None:
         compute = replace(compute, parts=Path(out) / PARTS)
     check_parts(compute)
-    refuse_others(test)
+    caveat = masker.admit(test, allow_network_mismatch=allow_network_mismatch)
     refuse_noisy(masker.card.promise, masker.loss, test.reference)
-    masker.card.check_cues(test.provenance.cues)
-    caveat = masker.card.check_network(test.network, allow_network_mismatch=allow_network_mismatch)
     summary = _refuse_unfit(masker, test)
     warn_if_ungrouped(masker.card.promise, test.groups, "test")
     distance = paper_distance(masker.loss)
@@ -441,7 +439,6 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
         warn_of_copies(summary, masker.perceptual_hashes, "test", "the masker was calibrated on")
     masker.card.check_shape((summary.channels, *summary.sizes[0]))
     masker.card.check_sizes(summary.sizes)
-    masker.card.check_spacing(zip(summary.names, summary.geometries, strict=True))
     masker.loss.check_spacing(summary.geometry)
     return summary
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from conformask.arrays import Batch, Images, MaskArray, Masks, Triplet, Weigh
 from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
+from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses.base import Loss
 from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
@@ -50,6 +51,7 @@ from conformask.promises.promise import DEFAULTS, WORDS, AnyPromise, Promise
 from conformask.promises.rules import ImageBound, ImageCovariates, Rule, calibrated_bound
 from conformask.records.card import CalibrationCard, now
 from conformask.records.files import atomic_write, exclusive_folder
+from conformask.records.reading import Caveat
 from conformask.records.record import Array, hash_of, hash_of_arrays
 from conformask.records.selection import ScoreComparison, positive, threshold_in_loss, threshold_of
 from conformask.scores.scorer import Scorer
@@ -343,6 +345,30 @@ class Masker:
     def _warn_of_outliers(self, item: ScoredBatch) -> None:
         if found := self._outliers(item):
             warnings.warn(outliers_text(found, len(item.batch)), category=ConformaskWarning, stacklevel=3)
+
+    def admit(self, images: Triplets, *, allow_network_mismatch: bool = False) -> Caveat | None:
+        """Check that new images are those that the promise is about, before one of them is scored.
+
+        Args:
+            images: the new images, of which headers are read.
+            allow_network_mismatch: continue with a warning where another network made y_hat.
+
+        Returns:
+            a caveat to show beside masks of outputs of another network, or of an unknown one; None where the
+            promise is about them.
+
+        Warns:
+            ConformaskWarning: the spacing of an image differs from the calibration's by more than a tenth;
+                names the first such image.
+
+        Raises:
+            MismatchError: maps that were made in another way, or outputs of another network.
+        """
+        refuse_others(images)
+        self.card.check_cues(images.provenance.cues)
+        caveat = self.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
+        self.card.check_spacing(images.geometries())
+        return caveat
 
     def masks(
         self,

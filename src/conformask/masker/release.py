@@ -13,7 +13,7 @@ from conformask.arrays import Triplet
 from conformask.background import DEFAULT_DEVICES, tracked
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
 from conformask.images.read import hash_unless_constant, is_constant
-from conformask.images.triplets import Triplets, refuse_others
+from conformask.images.triplets import Triplets
 from conformask.masker.data_leakage import refuse_used
 from conformask.masker.guards import warn_if_ungrouped
 from conformask.masker.looks import appearance, outliers
@@ -178,11 +178,8 @@ def _checked(
 ) -> tuple[JudgedBatch, Caveat | None]:
     """Refuse what cannot be promised, before anything is scored; return the batch that is judged."""
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    refuse_others(images)
     _check(masker, share)
-    masker.card.check_cues(images.provenance.cues)
-    caveat = masker.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
-    masker.card.check_spacing(images.geometries())
+    caveat = masker.admit(images, allow_network_mismatch=allow_network_mismatch)
     warn_if_ungrouped(masker.card.promise, images.groups, "new")
     if not each and _are_dependent(masker, images):
         raise InvalidArgumentError(

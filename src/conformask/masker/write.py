@@ -29,7 +29,7 @@ from conformask.images.read import (
     write_blocks,
 )
 from conformask.images.rows import Role
-from conformask.images.triplets import BATCH_SIZE, Triplets, refuse_others
+from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses.objects import labels_of
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.folder import MASKS, OBJECT_TABLE, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
@@ -197,14 +197,11 @@ def write_masks(
         20
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    refuse_others(triplets)
     if mask_geometry == "x":
         _check_over_x(triplets)
     if dicom_seg:
         check_seg(triplets, mask_geometry)
-    masker.card.check_cues(triplets.provenance.cues)
-    caveat = masker.card.check_network(triplets.network, allow_network_mismatch=allow_network_mismatch)
-    masker.card.check_spacing(triplets.geometries())
+    caveat = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch)
     promise = {
         "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,
         "network": triplets.network,

@@ -16,7 +16,7 @@ from conformask.errors import InvalidArgumentError, expect
 from conformask.extras.watch.online import refuse_other_masker
 from conformask.images.read import is_constant, pixel_hash
 from conformask.images.rows import uniform
-from conformask.images.triplets import Triplets, hash_of_group, refuse_others
+from conformask.images.triplets import Triplets, hash_of_group
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.looks import ROLES, SCORES, appearance
 from conformask.masker.masker import Masker
@@ -270,16 +270,13 @@ def measures_of(
     Mask sizes are those at the grid point below the deployed lambda, for both.
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    refuse_others(new)
     check_parts(compute)
     if isinstance(masker.card.promise.axes.population, Weighted):
         raise InvalidArgumentError(
             "a weighted promise is, by design, about images other than its calibration images: "
             "monitoring cannot compare the two"
         )
-    masker.card.check_cues(new.provenance.cues)
-    caveat = masker.card.check_network(new.network, allow_network_mismatch=allow_network_mismatch)
-    masker.card.check_spacing(new.geometries())
+    caveat = masker.admit(new, allow_network_mismatch=allow_network_mismatch)
     calibration = masker.evidence()
     curves, features = calibration.curves, calibration.column("features")
     if "bound_curve" in masker.rule.needs:
