@@ -320,7 +320,7 @@ def resized(x: torch.Tensor, y_hat: torch.Tensor) -> torch.Tensor:
 def test_nan_outside_the_region_of_a_whole_image_is_zero(tmp_path: Path) -> None:
     x, y_hat, _ = arrays(1, 9, SIZE)
     masker = calibrated()
-    masker = replace(masker, card=replace(masker.card, nan="outside"))
+    masker = replace(masker, card=replace(masker.card, read=cm.Reading(nan="outside")))
     image = y_hat[0, ..., 0].copy()
     image[:20] = np.nan
     write_tiff(tmp_path / "x" / "0.tif", x[0, ..., 0])
