@@ -31,8 +31,8 @@ from conformask.promises.order import first_crossing
 from conformask.records.loss import read_loss
 from conformask.records.names import Level
 from conformask.records.reading import PLAIN
-from conformask.scores.objects import ObjectScorer
 from conformask.scores.scoring import scored_batches, selection_record
+from conformask.scores.steps import ObjectScorer
 from object_worlds import SCORER, objects, triplets
 from simulation import simulated
 from untyped import UNTYPED
