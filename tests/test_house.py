@@ -14,14 +14,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46112,
-    "lines of the heart": 28637,
+    "lines": 46121,
+    "lines of the heart": 28649,
     "entries of the first level": 16,
     "files": 167,
     "own imports of a file": 33,
-    "own imports of all files": 1388,
+    "own imports of all files": 1390,
     "getattr and hasattr": 65,
-    "lines of tests": 44688,
+    "lines of tests": 44683,
     "files of tests": 252,
 }
 ENTERED = {

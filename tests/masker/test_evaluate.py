@@ -259,7 +259,7 @@ def test_what_was_evaluated(masker: Masker, found: Evaluation) -> None:
         0.9,
         "marginal",
     )
-    assert (found.card.loss.distance, found.card.family["name"], found.scorer) == (
+    assert (found.card.loss.of, found.card.family["name"], found.scorer) == (
         "l1",
         masker.family.name,
         "scale_of",

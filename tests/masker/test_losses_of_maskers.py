@@ -278,7 +278,7 @@ def calibrated() -> Masker:
 
 def test_what_is_kept_of_a_loss(calibrated: Masker, tmp_path: Path) -> None:
     card = calibrated.card
-    assert (card.loss.distance, card.loss.over, card.loss.window, card.exact) == ("l1", "window", 3, True)
+    assert (card.loss.of, card.loss.over, card.loss.window, card.exact) == ("l1", "masked_window", 3, True)
     assert calibrated.family.name == "reciprocal"
     assert calibrated.formula.startswith("P(window(l1, 3 px) <= 0.08) >= 0.90 for new images")
     assert (
@@ -299,7 +299,7 @@ def test_evaluation_monitor_and_stream_measure_the_loss(calibrated: Masker, tmp_
     batch = next(test.batches(80))
     losses = loss_under(calibrated.loss, calibrated.masks(batch.x, batch.y_hat), batch).numpy()
     np.testing.assert_allclose(found.images.loss, losses)
-    assert (found.card.loss.over, found.card.loss.window) == ("window", 3)
+    assert (found.card.loss.over, found.card.loss.window) == ("masked_window", 3)
     assert (
         dict(numbers(found))["Loss, threshold"]
         == "mean L1 in any 3 x 3 pixels, what is hidden counted as right, 0.08"
@@ -350,10 +350,7 @@ def test_a_score_for_one_loss_serves_another() -> None:
         of_l1, triplets(60, 2), threshold=0.05, loss=MeanShown("l1"), selection=triplets(40, 1)
     )
     assert masker.card.loss.over == "trusted"
-    assert (
-        calibrate(of_l1, triplets(60, 2), threshold=0.1, loss=MaskedWindow("l1", 3)).card.loss.distance
-        == "l1"
-    )
+    assert calibrate(of_l1, triplets(60, 2), threshold=0.1, loss=MaskedWindow("l1", 3)).card.loss.of == "l1"
 
 
 # the bound of each image

@@ -601,7 +601,7 @@ def test_a_second_calibration_on_the_same_images_is_exploratory(tmp_path) -> Non
         {"family": "water_filling"},
         {"guarantee": "pac", "confidence": 0.8},
         {"distance": "l2"},
-        {"over": "window", "window": 3},
+        {"over": "masked_window", "window": 3},
         {"over": "missed", "tolerance": 0.05},
         {"calibration": CALIBRATION.select(range(36))},
     ],
@@ -615,7 +615,7 @@ def test_whatever_is_chosen_again_is_exploratory(other: dict, tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("over", "term", "values"), [("window", "window", (3, 5)), ("missed", "tolerance", (0.05, 0.1))]
+    ("over", "term", "values"), [("masked_window", "window", (3, 5)), ("missed", "tolerance", (0.05, 0.1))]
 )
 def test_another_window_or_tolerance_is_exploratory(over: str, term: str, values: tuple, tmp_path) -> None:
     before, after = (made(SCORER, over=over, **{term: value}) for value in values)
@@ -811,12 +811,10 @@ def test_another_distance() -> None:
         loss = loss_by_name("l1")
 
     scorer = Fitted(scale_of, channels=1)
-    assert made(scorer, distance="l2", threshold=0.003).card.loss.distance == "l2", (
-        "any score keeps any promise"
-    )
-    assert made(scorer, distance=None).card.loss.distance == "l1"
+    assert made(scorer, distance="l2", threshold=0.003).card.loss.of == "l2", "any score keeps any promise"
+    assert made(scorer, distance=None).card.loss.of == "l1"
     refused(InvalidArgumentError, "fitted for no loss: pass loss=", scorer=SCORER, distance=None)
-    assert made(distance=None).card.loss.distance == "l1", "that of the selection images which it keeps"
+    assert made(distance=None).card.loss.of == "l1", "that of the selection images which it keeps"
     refused(InvalidArgumentError, "did you mean 'ssim'", distance="sim")
 
 

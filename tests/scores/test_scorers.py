@@ -265,7 +265,7 @@ def test_a_distance_of_ones_own(tmp_path) -> None:
     with pytest.raises(MismatchError, match="loss="):
         load_scorer(tmp_path)
     again = load_scorer(tmp_path, loss=brightness)
-    assert again.card.loss.distance == scorer.card.loss.distance == "brightness"
+    assert again.card.loss.of == scorer.card.loss.of == "brightness"
 
 
 @UNTYPED

@@ -89,14 +89,14 @@ def _refuse_numbers(given: Mapping[str, Json], what: str, taken: Container[str])
 def stored_loss(stored: StatedLoss, given: AnyLoss | None = None, code: str | None = None) -> Loss:
     """Return the loss that a run folder names; a user's own is passed as an argument, never imported."""
     is_own = isinstance(stored, OwnLoss) or isinstance(vars(stored).get("errors"), OwnLoss)
-    if given is None and is_own:
-        if stored.of not in CHOICES:
-            raise MismatchError(
-                f"this was made for your own distance {stored.of!r}: pass it again with loss=, or "
-                "install the package that adds it"
-            )
-        given = stored.of
-    used = cast("Loss", stored) if given is None else loss(given).in_regions(stored.regional)
+    if given is None and not is_own:
+        return cast("Loss", stored)
+    if given is None and stored.of not in CHOICES:
+        raise MismatchError(
+            f"this was made for your own distance {stored.of!r}: pass it again with loss=, or "
+            "install the package that adds it"
+        )
+    used = loss(stored.of if given is None else given).in_regions(stored.regional)
     if isinstance(used, MapLoss) and isinstance(stored, MapLoss) and used.over != stored.over:
         used = replace(stored, errors=used.errors)
     if not used.is_same(stored):

@@ -132,7 +132,7 @@ class Loss(StatedLoss):
     @property
     def part(self) -> "Distance | ErrorMap | Loss":
         """The distance or error map that the loss is made of, or the loss itself."""
-        return self
+        return self.error_map or self
 
     @property
     def target_power(self) -> float:
@@ -205,11 +205,6 @@ class MapLoss(Loss):
         from conformask.losses.distances import error_map
 
         return error_map(self.errors)
-
-    @property
-    def part(self) -> "ErrorMap":
-        """The error map."""
-        return self.error_map
 
     @property
     def upper_bound(self) -> float | None:  # type: ignore[override]  # others set it
