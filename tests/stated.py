@@ -16,6 +16,5 @@ def calibrated(scorer: Scorer, images: Triplets, *, distance: Any = "l1", **word
     over = words.pop("over", None)
     numbers = {name: words.pop(name, None) for name in ("window", "tolerance")}
     terms = {each.name: words.pop(each.name) for each in fields(Promise) if each.name in words}
-    return calibrate(
-        scorer, images, loss=loss_over(distance, over, numbers), promise=Promise(**terms), **words
-    )
+    used = None if distance is None else loss_over(distance, over, numbers)
+    return calibrate(scorer, images, loss=used, promise=Promise(**terms), **words)

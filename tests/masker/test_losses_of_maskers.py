@@ -280,7 +280,7 @@ def test_what_is_kept_of_a_loss(calibrated: Masker, tmp_path: Path) -> None:
     card = calibrated.card
     assert (card.loss.of, card.loss.over, card.loss.window, card.exact) == ("l1", "masked_window", 3, True)
     assert calibrated.family.name == "reciprocal"
-    assert calibrated.formula.startswith("P(window(l1, 3 px) <= 0.08) >= 0.90 for new images")
+    assert calibrated.formula.startswith("P(masked_window(l1, 3 px) <= 0.08) >= 0.90 for new images")
     assert (
         "in any 3 x 3 pixels what stays visible is off by at most 8 % of the range on average"
         in card.sentence
@@ -290,7 +290,7 @@ def test_what_is_kept_of_a_loss(calibrated: Masker, tmp_path: Path) -> None:
     assert (again.loss, again.card) == (calibrated.loss, calibrated.card)
     other = again.recalibrate(threshold=0.1)
     assert (other.loss, other.card.loss.window) == (again.loss, 3)
-    assert other.formula.startswith("P(window(l1, 3 px) <= 0.1)")
+    assert other.formula.startswith("P(masked_window(l1, 3 px) <= 0.1)")
 
 
 def test_evaluation_monitor_and_stream_measure_the_loss(calibrated: Masker, tmp_path: Path) -> None:
