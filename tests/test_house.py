@@ -14,21 +14,21 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46121,
-    "lines of the heart": 28649,
+    "lines": 46065,
+    "lines of the heart": 28593,
     "entries of the first level": 16,
     "files": 167,
     "own imports of a file": 33,
     "own imports of all files": 1390,
     "getattr and hasattr": 65,
-    "lines of tests": 44683,
+    "lines of tests": 44682,
     "files of tests": 252,
 }
 ENTERED = {
     "files of calibrate": 46,
-    "functions of calibrate": 331,
+    "functions of calibrate": 330,
     "files of mask": 56,
-    "functions of mask": 422,
+    "functions of mask": 421,
 }
 REACH = """
 import os, sys, threading

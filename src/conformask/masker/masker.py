@@ -543,7 +543,7 @@ class Masker:
         kept = self.scorer.selection
         selection = None if kept is None else kept.curves.get(self.family.name)
         stored = self.card, self.stored_curves(), self.loss, selection
-        stated = promise if isinstance(promise, Promise) else self.card.promise.changed(promise)
+        stated = promise if isinstance(promise, Promise) else self.card.promise.changed(guarantee=promise)
         stated = stated.changed(confidence=confidence)
         level = self.card.threshold if threshold is None else self.threshold_of(threshold)
         made = recalibrated(*stored, level, stated)

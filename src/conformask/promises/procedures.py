@@ -376,12 +376,8 @@ class Procedure(Protocol):
         """Return the rule; it is void, and masks everything, where the promise cannot be given."""
 
 
-@dataclass(frozen=True)
-class Mondrian:
-    """A theorem applied to each category by itself, which then has its own lambda (Vovk et al. 2003).
-
-    delta, if any, holds for each category.
-    """
+class _OfUnits:
+    """Common part of theorems that are applied to parts of the calibration images, or to groups of them."""
 
     inner: Procedure
 
@@ -390,14 +386,24 @@ class Mondrian:
         """True if lambda is a point of the grid, as for the inner theorem."""
         return self.inner.on_grid
 
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """Return the smallest number of units, in each category if these are apart."""
+        return self.inner.smallest_calibration_set(threshold, upper_bound)
+
+
+@dataclass(frozen=True)
+class Mondrian(_OfUnits):
+    """A theorem applied to each category by itself, which then has its own lambda (Vovk et al. 2003).
+
+    delta, if any, holds for each category.
+    """
+
+    inner: Procedure
+
     @property
     def reads(self) -> frozenset[str]:
         """The columns of the inner theorem, without the bound of an image, and the category."""
         return (self.inner.reads - {"bound_curve"}) | {"category"}
-
-    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Return the smallest number of units of every category."""
-        return self.inner.smallest_calibration_set(threshold, upper_bound)
 
     def rank(self, n: int) -> None:
         """Return None: each category has its own rank."""
@@ -417,25 +423,16 @@ INNER = (SplitConformal, LearnThenTest, WeightedConformal, ConformalRiskControl,
 
 
 @dataclass(frozen=True)
-class PerGroup:
+class PerGroup(_OfUnits):
     """A theorem about units, applied to whole groups, whatever their sizes."""
 
     unit: Group | ImageOfNewGroup
     inner: SplitConformal | LearnThenTest | WeightedConformal | ConformalRiskControl | RCPS
 
     @property
-    def on_grid(self) -> bool:
-        """True if lambda is a point of the grid, as for the inner theorem."""
-        return self.inner.on_grid
-
-    @property
     def reads(self) -> frozenset[str]:
         """The columns of the inner theorem, without the bound of an image, and the group."""
         return (self.inner.reads - {"bound_curve"}) | self.unit.reads
-
-    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Return the smallest number of units."""
-        return self.inner.smallest_calibration_set(threshold, upper_bound)
 
     def rank(self, n: int) -> int | None:
         """Return the rank among n units."""

@@ -36,74 +36,35 @@ DEFAULTS = {"confidence": 0.9, "delta": 0.05}
 """Default values, for guarantees that take them."""
 
 
-def marginal(confidence: float) -> Axes:
-    """Promise P(d <= threshold) >= confidence over calibration and test image, if exchangeable."""
-    return Axes(Coverage(confidence))
-
-
-def pac(confidence: float, delta: float) -> Axes:
-    """Promise P(d <= threshold | calibration set) >= confidence with probability 1 - delta over sets."""
-    return Axes(Coverage(confidence), TrainingConditional(delta))
-
-
-def ltt(confidence: float, delta: float) -> Axes:
-    """Promise the same as pac, without monotonicity: learn then test."""
-    return Axes(Coverage(confidence), TrainingConditional(delta, "fixed_sequence"))
-
-
-def simultaneous(confidence: float, delta: float, thresholds: tuple[float, ...] = ()) -> Axes:
-    """Promise the same as pac, for every declared threshold and every confidence at once."""
-    return Axes(Coverage(confidence), Simultaneous(delta, thresholds))
-
-
-def expected() -> Axes:
-    """Promise E d <= threshold over calibration and test image, if exchangeable."""
-    return Axes(ExpectedLoss())
-
-
-def conditional_mean(confidence: float, t: float = 0.0) -> Axes:
-    """Promise P(E[d | x] <= threshold) >= confidence: the paper's condition (3) as it is written."""
-    return Axes(ConditionalExpectedLoss(confidence, t))
-
-
-def rcps(delta: float) -> Axes:
-    """Promise E[d | calibration set] <= threshold with probability 1 - delta over calibration sets."""
-    return Axes(ExpectedLoss(), TrainingConditional(delta))
-
-
-def rcps_hb(delta: float) -> Axes:
-    """Promise the same as rcps, by the bound of the original paper, which ignores the order of images."""
-    return Axes(ExpectedLoss(), TrainingConditional(delta, "hoeffding_bentkus"))
-
-
-def groups(confidence: float) -> Axes:
-    """Promise P(d <= threshold) >= confidence for an image of a new group, if groups are exchangeable."""
-    return Axes(Coverage(confidence), unit=ImageOfNewGroup())
-
-
-def categories(confidence: float) -> Axes:
-    """Promise P(d <= threshold | category) >= confidence in every category, each with its own lambda."""
-    return Axes(Coverage(confidence), population=EachCategory())
-
-
-def weighted(confidence: float) -> Axes:
-    """Promise P(d <= threshold) >= confidence for another population of known likelihood ratio."""
-    return Axes(Coverage(confidence), population=Weighted())
-
-
-def adaptive(confidence: float) -> Axes:
-    """Promise P(d <= threshold) >= confidence with a lambda that follows how hard an image looks."""
-    return Axes(Coverage(confidence), lam=Adaptive())
-
-
 GUARANTEES: Mapping[str, Callable[..., Axes]] = {
-    preset.__name__: preset
-    for preset in (
-        marginal, pac, expected, conditional_mean, rcps, rcps_hb, ltt, groups, categories, weighted, adaptive,
-        simultaneous,
-    )
-}  # fmt: skip
-"""The axes of each guarantee, from the numbers that it takes."""
+    # P(d <= threshold) >= confidence over calibration and test image, if exchangeable
+    "marginal": lambda confidence: Axes(Coverage(confidence)),
+    # P(d <= threshold | calibration set) >= confidence with probability 1 - delta over sets
+    "pac": lambda confidence, delta: Axes(Coverage(confidence), TrainingConditional(delta)),
+    # E d <= threshold over calibration and test image, if exchangeable
+    "expected": lambda: Axes(ExpectedLoss()),
+    # P(E[d | x] <= threshold) >= confidence: the paper's condition (3) as it is written
+    "conditional_mean": lambda confidence, t: Axes(ConditionalExpectedLoss(confidence, t)),
+    # E[d | calibration set] <= threshold with probability 1 - delta over calibration sets
+    "rcps": lambda delta: Axes(ExpectedLoss(), TrainingConditional(delta)),
+    # the same as rcps, by the bound of the original paper, which ignores the order of images
+    "rcps_hb": lambda delta: Axes(ExpectedLoss(), TrainingConditional(delta, "hoeffding_bentkus")),
+    # the same as pac, without monotonicity: learn then test
+    "ltt": lambda confidence, delta: Axes(Coverage(confidence), TrainingConditional(delta, "fixed_sequence")),
+    # P(d <= threshold) >= confidence for an image of a new group, if groups are exchangeable
+    "groups": lambda confidence: Axes(Coverage(confidence), unit=ImageOfNewGroup()),
+    # P(d <= threshold | category) >= confidence in every category, each with its own lambda
+    "categories": lambda confidence: Axes(Coverage(confidence), population=EachCategory()),
+    # P(d <= threshold) >= confidence for another population of known likelihood ratio
+    "weighted": lambda confidence: Axes(Coverage(confidence), population=Weighted()),
+    # P(d <= threshold) >= confidence with a lambda that follows how hard an image looks
+    "adaptive": lambda confidence: Axes(Coverage(confidence), lam=Adaptive()),
+    # the same as pac, for every declared threshold and every confidence at once
+    "simultaneous": lambda confidence, delta, thresholds: Axes(
+        Coverage(confidence), Simultaneous(delta, thresholds)
+    ),
+}
+"""The axes of each guarantee, from the fields of a promise that it takes."""
 UNITS: Mapping[str, Unit] = {"image": Image(), "image_of_new_group": ImageOfNewGroup(), "group": Group()}
 
 
@@ -317,28 +278,14 @@ class Promise:
         words |= {f"{word}s": plural_of(name) for word, name in words.items()}
         return re.sub(r"\b(group|object)s?\b", lambda found: words[found[0]], text)
 
-    def changed(
-        self,
-        guarantee: names.Guarantee | None = None,
-        confidence: float | None = None,
-        delta: float | None = None,
-        unit: names.Unit | None = None,
-        share: float | None = None,
-        per_category: bool | None = None,
-        group_name: str | None = None,
-        object_name: str | None = None,
-    ) -> "Promise":
+    def changed(self, **terms: Any) -> "Promise":
         """Return the promise with other terms; None keeps one, unless the new guarantee does not take it."""
-        changes: dict[str, Any] = {
-            "guarantee": guarantee, "confidence": confidence, "delta": delta, "unit": unit, "share": share,
-            "per_category": per_category, "group_name": group_name, "object_name": object_name,
-        }  # fmt: skip
-        changes = {name: value for name, value in changes.items() if value is not None}
-        dropped = DEFAULTS.keys() - takes(guarantee or self.guarantee)
-        if unit not in (None, "group"):
+        changes = {name: value for name, value in terms.items() if value is not None}
+        dropped = DEFAULTS.keys() - takes(terms.get("guarantee") or self.guarantee)
+        if terms.get("unit") not in (None, "group"):
             dropped |= {"share"}
         stated = replace(self, **{**dict.fromkeys(dropped), **changes})
-        return stated if group_name is None else promise(stated)
+        return promise(stated) if terms.get("group_name") else stated
 
 
 AnyPromise = Promise | names.Guarantee
