@@ -22,7 +22,6 @@ from skimage.io import imread
 from skimage.transform import rescale, resize
 
 import conformask as cm
-from conformask.masks.critical import oracle
 from conformask.records.record import Array
 
 RESULTS = Path(__file__).parent / "results" / "local"
@@ -186,7 +185,7 @@ def best_share(loss: cm.Local, test: cm.Triplets, threshold: float) -> float:
     """The hidden share, in the region, of the best masks given the truth."""
     shares = []
     for batch in test.batches(1):
-        mask = oracle(loss, batch, 1, threshold)
+        mask = loss.of_batch(batch, 1).oracle(threshold)
         assert mask is not None
         shares.append(1 - float(mask.mean() if batch.region is None else mask[batch.region > 0].mean()))
     return float(np.mean(shares))

@@ -42,7 +42,6 @@ from conformask.masks.critical import (
     lambda_grid,
     loss_under,
     mask_size,
-    oracle,
     unmasked_loss,
 )
 from conformask.masks.families import Power, Reciprocal, TrustedMean, WaterFilling
@@ -228,7 +227,7 @@ def explore(setting: str, parts: Mapping[str, tuple[Batch, Tensor]], results: di
     for name, used in losses():
         for threshold in thresholds(name, setting):
             row = results.setdefault(f"{setting}|{name}|{threshold:g}", {})
-            best = oracle(used, test, 1, threshold)
+            best = used.of_batch(test, 1).oracle(threshold)
             row["oracle"] = None if best is None else float(mask_size(best).mean())
             row["unmasked"] = float((unmasked_loss(used, test).numpy() <= threshold).mean())
             for title, _ in contenders(name, scores, test):

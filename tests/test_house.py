@@ -14,14 +14,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46065,
-    "lines of the heart": 28593,
+    "lines": 46053,
+    "lines of the heart": 28581,
     "entries of the first level": 16,
     "files": 167,
     "own imports of a file": 33,
-    "own imports of all files": 1390,
+    "own imports of all files": 1391,
     "getattr and hasattr": 65,
-    "lines of tests": 44682,
+    "lines of tests": 44674,
     "files of tests": 252,
 }
 ENTERED = {

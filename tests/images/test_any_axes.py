@@ -13,7 +13,6 @@ from conformask.masks.critical import (
     loss_under,
     mask_size,
     measures,
-    oracle,
     paper_oracle,
 )
 from conformask.masks.families import FAMILIES
@@ -61,7 +60,7 @@ def test_the_best_masks(scored: tuple[ScoredBatch, ScoredBatch], distance: str) 
     used, found = loss(distance), []
     for item in scored:
         y, y_hat = item.batch.truth(), item.batch.y_hat
-        exact = oracle(used, item.batch, y_hat.shape[1], 0.05)
+        exact = used.of_batch(item.batch, y_hat.shape[1]).oracle(0.05)
         opt, reached = paper_oracle(used.error_map, y, y_hat, 0.05, per_channel=True)
         assert reached.all()
         found.append((exact.reshape(FLAT), opt.reshape(FLAT)))

@@ -24,7 +24,6 @@ from conformask.masks.critical import (
     lambda_grid,
     measured_curves,
     measures,
-    oracle,
 )
 from conformask.masks.families import family
 from conformask.promises.order import first_crossing
@@ -198,7 +197,8 @@ def test_the_best_masks_where_no_wrong_object_may_be_shown_hide_them_whole() -> 
     for batch in images.batches(1):
         own, true = sets(batch.cues[0, 0].numpy()), sets(batch.y_labels[0, 0].numpy())
         wrong = {pixel for a in own for pixel in a if all(2 * len(a & b) < len(a | b) for b in true)}
-        assert set(zip(*np.nonzero(oracle(ANY, batch, 1, 0.5)[0, 0].numpy() == 0), strict=True)) == wrong
+        best = ANY.of_batch(batch, 1).oracle(0.5)
+        assert set(zip(*np.nonzero(best[0, 0].numpy() == 0), strict=True)) == wrong
 
 
 def test_a_score_is_the_mean_over_an_object_and_its_channels_and_0_elsewhere() -> None:

@@ -24,7 +24,6 @@ from conformask.masks.critical import (
     curves,
     features_of,
     lambda_grid,
-    like_score,
     mask_size,
     measured_curves,
     measures,
@@ -267,12 +266,6 @@ def test_features_are_finite_and_tell_scores_apart() -> None:
     with_own = features_of(Score(maps, torch.arange(8.0).reshape(4, 2)))
     np.testing.assert_array_equal(with_own[:, 3:], np.arange(8.0).reshape(4, 2))
     np.testing.assert_allclose(features_of(Score(100 * maps[1:]))[:, 1:], found[1:, 1:], atol=1e-6)
-
-
-def test_an_error_is_averaged_for_a_one_channel_score() -> None:
-    error = torch.rand(2, 3, 4, 5)
-    torch.testing.assert_close(like_score(error, error[:, :1]), error.mean(1, keepdim=True))
-    assert like_score(error, error) is error
 
 
 def test_a_fully_masked_image_passes_any_distance() -> None:

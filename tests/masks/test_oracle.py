@@ -11,7 +11,7 @@ from conformask.losses.base import Loss
 from conformask.losses.distances import Lp, distance
 from conformask.losses.of_images import exact_oracle
 from conformask.losses.window import MaskedWindow
-from conformask.masks.critical import _descend, oracle, paper_oracle
+from conformask.masks.critical import _descend, paper_oracle
 
 GENERATOR = torch.Generator().manual_seed(0)
 Y = torch.rand(4, 3, 16, 16, generator=GENERATOR)
@@ -99,7 +99,7 @@ def test_threshold_zero() -> None:
 
 def of_loss(used: Loss, threshold: float, region: Tensor | None = None) -> Tensor:
     batch = Batch(("a", "b", "c", "d"), Y, Y_HAT, Y, region=region)
-    mask = oracle(used, batch, 1, threshold)
+    mask = used.of_batch(batch, 1).oracle(threshold)
     assert mask is not None
     assert (used.on(Y, Y_HAT, region, 1).of(mask) <= threshold * (1 + 1e-5)).all()
     return mask
@@ -128,4 +128,4 @@ def test_of_a_window_keeps_the_threshold_and_hides_less_than_everything() -> Non
 
 
 def test_of_the_paper_form_of_other_distances_none_is_known() -> None:
-    assert oracle(loss("ssim"), Batch(("a",) * len(Y), Y, Y_HAT, Y), 1, 0.1) is None
+    assert loss("ssim").of_batch(Batch(("a",) * len(Y), Y, Y_HAT, Y), 1).oracle(0.1) is None

@@ -24,6 +24,7 @@ from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets
 from conformask.losses import paper_distance
+from conformask.losses.of_images import with_channels
 from conformask.masker.arguments import facts_of, pair_of
 from conformask.masker.data_leakage import refuse_used, warn_of_copies, warn_of_learnt
 from conformask.masker.guards import warn_if_ungrouped
@@ -34,10 +35,8 @@ from conformask.masker.validation import category_coverage, compare_with_promise
 from conformask.masks.critical import (
     ScoredBatch,
     critical_lambdas,
-    like_score,
     loss_under,
     mask_size,
-    oracle,
     paper_oracle,
     unmasked_loss,
 )
@@ -159,7 +158,7 @@ def risk_curves(
     least that any score can leave (the sparsification curves of Ilg et al. 2018). With a region, shares and
     means are those of its pixels.
     """
-    errors = like_score((y - y_hat).abs(), score).double()
+    errors = with_channels((y - y_hat).abs(), score.shape[1]).double()
     inside = torch.ones_like(score) if region is None else region.expand_as(score)
     curves = []
     for of_image, error, weight in zip(score, errors, inside, strict=True):
@@ -205,7 +204,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
 
 def _errors(mask: Images, batch: Batch, region: Images | None) -> tuple[Array, Array]:
     """Return the means of |y - y_hat| over what is hidden and over what is shown; NaN where nothing is."""
-    error = like_score((batch.truth() - batch.y_hat).abs(), mask)
+    error = with_channels((batch.truth() - batch.y_hat).abs(), mask.shape[1])
     inside = torch.ones_like(mask) if region is None else region.expand_as(mask)
     means = []
     for weight in ((1 - mask) * inside, mask * inside):
@@ -236,7 +235,7 @@ def critical_lambdas_of(masker: Masker, item: ScoredBatch) -> Float[np.ndarray, 
 
 
 def _oracle_sizes(masker: Masker, item: ScoredBatch, region: Images | None) -> Array:
-    mask = oracle(masker.loss, item.batch, item.score.map.shape[1], masker.card.threshold)
+    mask = item.loss_of(masker.loss).oracle(masker.card.threshold)
     return np.full(len(item.batch.names), np.nan) if mask is None else _array(mask_size(mask, region))
 
 

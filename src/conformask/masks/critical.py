@@ -12,7 +12,7 @@ from conformask.arithmetic import image_means, per_image
 from conformask.arrays import Batch, Distance, Images, PerImage, Score
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss
-from conformask.losses.of_images import LossOfImages
+from conformask.losses.of_images import LossOfImages, with_channels
 from conformask.masks.family import LARGEST, SMALLEST, Family, sizes_of
 from conformask.promises.axes import Group, Simultaneous
 from conformask.promises.data import CalibrationData, Curves
@@ -58,11 +58,6 @@ class ScoredBatch:
         if self.image_loss is not None:
             return self.image_loss
         return loss.of_batch(self.batch, self.score.map.shape[1])
-
-
-def like_score(error: Images, score: Images) -> Images:
-    """Return a pixelwise error with the channels of the score: averaged for a one-channel score."""
-    return error.mean(dim=1, keepdim=True) if score.shape[1] == 1 else error
 
 
 def loss_under(loss: Loss, mask: Images, batch: Batch) -> PerImage:
@@ -284,7 +279,9 @@ def bound_curves(
     furthest = loss.furthest(item.batch.y_hat) if loss.own_bounds else None
     if furthest is None or loss.exponent is None:
         return None
-    return family.curve(item.score.map, like_score(furthest, item.score.map), loss.exponent, grid)[0]
+    return family.curve(
+        item.score.map, with_channels(furthest, item.score.map.shape[1]), loss.exponent, grid
+    )[0]
 
 
 def calibration_data(
@@ -335,14 +332,6 @@ STEPS, STEP_SIZE, FIRST_MU, DOUBLING = 1000, 0.01, 2.0, 50
 """Settings of Adam; mu starts at FIRST_MU and doubles every DOUBLING steps."""
 
 Curve = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-
-
-def oracle(loss: Loss, batch: Batch, channels: int, threshold: float) -> Images | None:
-    """Return the smallest mask of each image within the threshold, given the truth; None where none is known.
-
-    How, and whether it is exact, each loss says in its method `oracle`.
-    """
-    return loss.of_batch(batch, channels).oracle(threshold)
 
 
 def paper_oracle(

@@ -61,7 +61,7 @@ from conformask.masker.evaluate import evaluate, examples_of
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masker.run_folder import write_stored
-from conformask.masks.critical import GRID_POINTS, loss_under, mask_size, oracle, paper_oracle, unmasked_loss
+from conformask.masks.critical import GRID_POINTS, loss_under, mask_size, paper_oracle, unmasked_loss
 from conformask.masks.families import family
 from conformask.promises.promise import Promise
 from conformask.records.evaluation import Evaluation
@@ -352,7 +352,7 @@ def _oracles(distance: Distance, batch: Batch, threshold: float) -> dict[str, Ar
         "opt_size": torch.where(reached, mask_size(mask), torch.nan),
         "opt_distance": loss_under(row_loss, mask, batch).double(),
     }
-    exact_mask = oracle(row_loss, batch, y_hat.shape[1], threshold)
+    exact_mask = row_loss.of_batch(batch, y_hat.shape[1]).oracle(threshold)
     if exact_mask is not None:
         sizes["exact_size"] = mask_size(exact_mask)
         sizes["exact_distance"] = loss_under(row_loss, exact_mask, batch).double()
