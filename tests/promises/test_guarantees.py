@@ -20,7 +20,7 @@ from conformask.promises.axes import (
     TrainingConditional,
     Weighted,
 )
-from conformask.promises.procedures import Axes, Procedure, words
+from conformask.promises.procedures import Axes, Procedure, procedure_for, words
 from conformask.promises.promise import DEFAULTS, GUARANTEES, Promise, takes
 from conformask.records.words import meaning
 
@@ -83,7 +83,8 @@ def test_every_combination_has_a_theorem_or_is_refused_with_the_nearest() -> Non
     known, refused = [], {}
     for axes in COMBINATIONS:
         try:
-            known.append(Promise("any", *axes).axes)
+            procedure_for(axes)
+            known.append(axes)
         except InvalidArgumentError as error:
             refused[axes] = str(error)
     assert {Promise(name).axes for name in GUARANTEES} < set(known)
@@ -101,7 +102,7 @@ def _differences(a: Axes, b: Axes) -> int:
 
 def test_a_refusal_names_what_can_be_promised() -> None:
     with pytest.raises(InvalidArgumentError, match="with an adaptive lambda: use a share, on average"):
-        Promise("any", Coverage(0.9), Marginal(), Group(), lam=Adaptive())
+        procedure_for(Axes(Coverage(0.9), unit=Group(), lam=Adaptive()))
 
 
 def test_meanings_follow_from_the_axes() -> None:

@@ -366,9 +366,8 @@ def warn_if_another_hides_less(curves: Curves | None, threshold: float, promise:
     For losses that are not monotone, marginal ends each image's masks at its own first crossing, however
     narrow; ltt only looks at how many images fail at each lambda.
     """
-    if curves is None or loss.monotone or promise.guarantee != "marginal":
-        return
-    if promise != Promise("marginal", promise.confidence):
+    is_plain = promise.guarantee == "marginal" and promise == Promise("marginal", promise.confidence)
+    if curves is None or loss.monotone or not is_plain:
         return
     stronger = Promise("ltt", promise.confidence)
     if len(curves.names) < stronger.smallest_calibration_set(threshold, loss.upper_bound):

@@ -354,12 +354,10 @@ class Masker:
             allow_network_mismatch: continue with a warning where another network made y_hat.
 
         Returns:
-            a caveat to show beside masks of outputs of another network, or of an unknown one; None where the
-            promise is about them.
+            a caveat to show beside masks of outputs of another network, or of an unknown one.
 
         Warns:
-            ConformaskWarning: the spacing of an image differs from the calibration's by more than a tenth;
-                names the first such image.
+            ConformaskWarning: the spacing of an image differs from the calibration's by more than a tenth.
 
         Raises:
             MismatchError: maps that were made in another way, or outputs of another network.

@@ -276,12 +276,10 @@ def bound_curves(
     item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"] | None:
     """Return the largest lp loss that any truth in [0, 1] could give, None for other losses."""
-    furthest = loss.furthest(item.batch.y_hat) if loss.own_bounds else None
+    score, furthest = item.score.map, loss.furthest(item.batch.y_hat) if loss.own_bounds else None
     if furthest is None or loss.exponent is None:
         return None
-    return family.curve(
-        item.score.map, with_channels(furthest, item.score.map.shape[1]), loss.exponent, grid
-    )[0]
+    return family.curve(score, with_channels(furthest, score.shape[1]), loss.exponent, grid)[0]
 
 
 def calibration_data(
