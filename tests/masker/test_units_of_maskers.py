@@ -99,7 +99,7 @@ def test_it_counts_groups(masker: Masker) -> None:
 def test_saved_loaded_and_recalibrated(masker: Masker, tmp_path: Path) -> None:
     masker.save(tmp_path)
     again = load(tmp_path, scorer=KNOWING)
-    assert (again.formula, again.guarantee, again.fingerprint) == (
+    assert (again.formula, again.card.promise, again.fingerprint) == (
         *(masker.formula, masker.card.promise),
         masker.fingerprint,
     )

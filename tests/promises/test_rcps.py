@@ -120,8 +120,6 @@ def test_without_curves_that_err_masks_open() -> None:
         Promise("rcps", delta=0.1).claim("ssim", 0.2)
         == "with probability 0.90 over calibration sets, E ssim <= 0.2"
     )
-    assert Promise("rcps", delta=0.1).name == "rcps"
-    assert Promise("rcps_hb", delta=0.1).name == "rcps_hb"
 
 
 def test_a_larger_lambda_that_is_certified_by_luck_does_not_count() -> None:

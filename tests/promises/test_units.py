@@ -271,7 +271,7 @@ def test_what_is_promised_of_groups() -> None:
     assert worst == "E[largest l1 of a new group] <= 0.02"
     assert (every.plural, every.by_group) == ("groups", True)
     assert Promise("pac", per_category=True).plural == "images of each category"
-    assert Promise("groups") == Promise("groups", unit="image_of_new_group")
+    assert Promise("groups").axes == Promise("groups", unit="image_of_new_group").axes
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_what_is_promised_of_groups() -> None:
     [
         ("groups", {"unit": "group"}, "has a unit of its own: leave out the unit"),
         ("groups", {"share": 0.5, "unit": "group"}, "has a unit of its own"),
-        ("weighted", {"within": True}, "about one other population"),
+        ("weighted", {"per_category": True}, "about one other population"),
     ],
 )
 def test_what_a_guarantee_is_about_is_not_replaced_in_silence(name: str, arguments: dict, told: str) -> None:

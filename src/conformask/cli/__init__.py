@@ -27,8 +27,7 @@ from cyclopts.help import (
 )
 from cyclopts.help.specs import get_default_parameter_columns
 
-from conformask.cli.options import DEFAULTS
-from conformask.cli.output import json_alone, print_text, show_json
+from conformask.cli.output import DEFAULTS, json_alone, print_text, show_json
 from conformask.errors import ConformaskError, failure_of_system
 from conformask.extensions import COMMANDS, places
 

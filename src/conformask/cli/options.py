@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_t
 from cyclopts import Group, Parameter, Token
 
 from conformask.background import Compute
-from conformask.cli.output import converted
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss
 from conformask.losses.objects import Objects, OfObjects
@@ -23,13 +22,6 @@ if TYPE_CHECKING:
     from conformask.records.numbers import Values
 
 
-def shown(default: object) -> str | None:
-    """Return a default as help shows it; None for a flag, and for an option that is not given."""
-    return None if default in (None, ()) or default is False else str(default)
-
-
-DEFAULTS = Parameter(negative=(), converter=converted, show_default=shown)
-"""Of all options."""
 PROMISE, LOSS, SCORE_NETWORK, TRAINING, IMAGES, DEVICES = (
     Group(title, sort_key=place)
     for place, title in enumerate(

@@ -11,7 +11,7 @@ from shutil import get_terminal_size
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
-from cyclopts import Token, convert
+from cyclopts import Parameter, Token, convert
 
 from conformask.background import main_process
 
@@ -25,9 +25,18 @@ STDOUT, STDERR = 1, 2
 
 def converted(kind: Any, tokens: Sequence[Token]) -> Any:
     """Convert tokens as cyclopts does, but refuse 1.5 where a whole number is expected."""
-    if kind is int and not tokens[0].value.removeprefix("-").isdecimal():
+    if kind in (int, int | None) and not tokens[0].value.removeprefix("-").isdecimal():
         raise ValueError(f"{tokens[0].value!r} is not a whole number")
     return convert(kind, tokens)
+
+
+def shown(default: object) -> str | None:
+    """Return a default as help shows it; None for a flag, and for an option that is not given."""
+    return None if default in (None, ()) or default is False else str(default)
+
+
+DEFAULTS = Parameter(negative=(), converter=converted, show_default=shown)
+"""Of all options."""
 
 
 _JSON_STREAM: ContextVar[TextIO | None] = ContextVar("json_stream", default=None)

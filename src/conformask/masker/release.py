@@ -178,8 +178,8 @@ def _checked(
 ) -> tuple[JudgedBatch, Caveat | None]:
     """Refuse what cannot be promised, before anything is scored; return the batch that is judged."""
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    _check(masker, share)
     caveat = masker.admit(images, allow_network_mismatch=allow_network_mismatch)
+    _check(masker, share)
     warn_if_ungrouped(masker.card.promise, images.groups, "new")
     if not each and _are_dependent(masker, images):
         raise InvalidArgumentError(

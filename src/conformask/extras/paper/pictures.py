@@ -12,8 +12,8 @@ import numpy as np
 
 from conformask.extras.paper.settings import RowResult
 from conformask.images import svg
-from conformask.losses import loss
 from conformask.promises.order import meets_threshold
+from conformask.records.names import DISTANCES
 from conformask.records.numbers import share
 from conformask.records.record import Array
 
@@ -88,7 +88,8 @@ def row_title(result: RowResult) -> str:
 
 def distance_name(result: RowResult) -> str:
     """Return the label of the distance."""
-    return loss(result.row.distance).label
+    distance = result.row.distance
+    return DISTANCES[distance].label if distance in DISTANCES else distance
 
 
 def sizes_of(result: RowResult, method: MethodStyle) -> Array:
