@@ -85,7 +85,7 @@ def measure(work: Path) -> None:
 def draw(triplet: Triplet, mask: Array) -> None:
     """Write output, map, what is hidden and error of one crop side by side."""
     output, error = in_colors(triplet.y_hat), abs(triplet.truth() - triplet.y_hat).mean(axis=0)
-    maps = (heat(as_bytes((each / each.max())[None])) for each in (triplet.cues[0], error))
+    maps = (heat(as_bytes((each / each.max())[None])) for each in (triplet.layers["cues"][0], error))
     tiles = output, next(maps), overlay(output, as_bytes(mask[None])), next(maps)
     canvas = Image.new("RGB", (4 * SIDE + 3 * GAP, SIDE), "white")
     for place, tile in enumerate(tiles):

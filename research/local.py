@@ -135,7 +135,7 @@ def measure(masker: cm.Masker, test: cm.Triplets, threshold: float, side: int) -
     for triplet in test:
         mask = masker(triplet).squeeze()
         error = np.abs(triplet.truth() - triplet.y_hat).mean(axis=0)
-        region = np.ones(mask.shape, bool) if triplet.region is None else np.asarray(triplet.region[0]) > 0
+        region = np.asarray(triplet.layers.get("region", np.ones((1, *mask.shape)))[0]) > 0
         around = local_errors(error, region, side)
         limit = threshold * (1 + 1e-6)
         hidden.append(1 - mask[region].mean())
@@ -187,7 +187,7 @@ def best_share(loss: cm.Local, test: cm.Triplets, threshold: float) -> float:
     for batch in test.batches(1):
         mask = loss.of_batch(batch, 1).oracle(threshold)
         assert mask is not None
-        shares.append(1 - float(mask.mean() if batch.region is None else mask[batch.region > 0].mean()))
+        shares.append(1 - float(mask[batch.layers.get("region", torch.ones_like(mask)) > 0].mean()))
     return float(np.mean(shares))
 
 

@@ -61,7 +61,9 @@ OBJECTIVES: dict[str, tuple[Objective, bool]] = {
 def maps_of(images: cm.Triplets, side: int) -> list[Tensor]:
     """Inputs of the network, errors, their local means, and 1 inside the region, (N, C, H, W) each."""
     x, y_hat, y = (torch.from_numpy(np.stack([getattr(each, role) for each in images])) for role in ROLES)
-    region = torch.from_numpy(np.stack([each.region for each in images])) if images.has_regions else None
+    region = (
+        torch.from_numpy(np.stack([each.layers["region"] for each in images])) if images.has_regions else None
+    )
     errors = (y - y_hat).abs().mean(dim=1, keepdim=True)
     means, inside = local_means(errors, region, (side, side))
     return [network_input(x, y_hat), errors, means.float(), inside.float()]

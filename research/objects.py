@@ -217,14 +217,18 @@ def _facts(masker: cm.Masker, test: cm.Triplets, threshold: float) -> dict[str, 
 
 
 def _counts(masker: cm.Masker, triplet: Triplet) -> tuple[int, int]:
-    labels, mask = triplet.cues[-1], np.asarray(masker(triplet))
+    labels, mask = triplet.layers["labels"][0], np.asarray(masker(triplet))
     return len(np.unique(labels[mask > 0])), len(np.unique(labels[mask == 0]))
 
 
 def draw(masker: cm.Masker, test: cm.Triplets) -> None:
     """Write input, output with outlines of what is trusted and hidden, and truth of a field with both."""
     triplet = max(test, key=lambda each: min(_counts(masker, each)))
-    labels, true, mask = triplet.cues[-1], triplet.y_labels[0], np.asarray(masker(triplet))
+    labels, true, mask = (
+        triplet.layers["labels"][0],
+        triplet.layers["y_labels"][0],
+        np.asarray(masker(triplet)),
+    )
     canvas = Image.new("RGB", (3 * 2 * SIDE + 2 * GAP, 2 * SIDE), "white")
     marks = ({}, {GREEN: np.where(mask > 0, labels, 0), RED: np.where(mask > 0, 0, labels)}, {GREEN: true})
     for place, (image, outlined) in enumerate(

@@ -191,7 +191,7 @@ def in_many_divisions(masker: cm.Masker, out: Path, study: Study, threshold: flo
         images = cm.Triplets.from_folder(out / part, reading=masker.card.reading)
         for triplet, group in zip(images, images.groups, strict=True):
             error = np.abs(triplet.truth() - triplet.y_hat).mean(axis=0)
-            region = np.ones(error.shape, bool) if triplet.region is None else triplet.region[0] > 0
+            region = triplet.layers.get("region", np.ones((1, *error.shape)))[0] > 0
             beyond = region & (means_around(error, region, study.pixels) > threshold * (1 + 1e-6))
             x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))
             scores = masker.scored(x, y_hat).score.map[0, 0].numpy()

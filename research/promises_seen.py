@@ -80,7 +80,7 @@ def seen(name: str, data: Path) -> tuple[Triplet, list[Seen]]:
         masker = cm.calibrate(scorer, calibration, threshold=threshold, loss=value, **how)
         kept = cm.evaluate(masker, test)
         mask = masker(shown).squeeze()
-        inside = np.ones(mask.shape, bool) if shown.region is None else np.asarray(shown.region[0]) > 0
+        inside = np.asarray(shown.layers.get("region", np.ones((1, *mask.shape)))[0]) > 0
         hidden = float(1 - mask[inside].mean())
         mask = np.where(inside, mask, 1)  # outside the region nothing is promised
         found.append(Seen(loss, masker.sentence, mask, kept.coverage, hidden))
@@ -90,7 +90,7 @@ def seen(name: str, data: Path) -> tuple[Triplet, list[Seen]]:
 def strip(triplet: Triplet, masks: list[Seen]) -> list[tuple[str, Array, str]]:
     """Head, picture and foot of each tile of a row."""
     output = in_colors(triplet.y_hat)
-    inside = 1 if triplet.region is None else np.asarray(triplet.region)
+    inside = np.asarray(triplet.layers.get("region", 1))
     error, scale = error_bytes(triplet.truth() * inside, triplet.y_hat * inside)
     tiles = [("output", output, ""), ("error", heat(error), f"white is {scale:.2g}")]
     for each in masks:

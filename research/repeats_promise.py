@@ -156,11 +156,9 @@ def with_scores(images: list[Planes], truth: str, loss: Any) -> list[ScoredBatch
     found, score = [], for_loss(cm.Heuristic(cm.local_spread, channels=1), loss)
     for at, planes in enumerate(images):
         x, b, c, y, y_hat, *region = (torch.from_numpy(plane)[None, None] for plane in planes)
-        repeats = truth == "repeats"
-        batch = Batch(
-            (str(at),), x, y_hat, y if truth == "y" else (b + c) / 2, region=region[0] if region else None,
-            noise=((b - c) / 2).square() if repeats else None,
-        )  # fmt: skip
+        layers = {"region": region[0]} if region else {}
+        layers |= {"noise": ((b - c) / 2).square()} if truth == "repeats" else {}
+        batch = Batch((str(at),), x, y_hat, y if truth == "y" else (b + c) / 2, layers)
         found.append(ScoredBatch(batch, score_of(score, x, y_hat)))
     return found
 

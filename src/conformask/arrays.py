@@ -4,9 +4,10 @@ Images are float32 tensors of shape (N, C, *space) in [0, 1]: a batch, channels,
 axes, such as (H, W). Only networks, tiles, files, viewer and pictures depend on their number.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -22,6 +23,8 @@ Images = Float[Tensor, "n _ ..."]
 PerImage = Float[Tensor, "n"]
 Masks = Float32[Tensor, "n _ ..."]
 MaskArray = NDArray[np.float32]
+NO_LAYERS: Mapping[str, Tensor] = MappingProxyType({})
+"""Layers of images that have none."""
 Weigh = Callable[[Tensor, Tensor], Tensor]
 """A callable (x, y_hat) -> (N,): likelihood ratios of the new population to the calibration's."""
 
@@ -39,27 +42,21 @@ class Triplet:
     x: Float[np.ndarray, "_ ..."]
     y_hat: Float[np.ndarray, "_ ..."]
     y: Float[np.ndarray, "_ ..."] | None = None
-    group: str | None = None
-    category: str | None = None
-    weight: float | None = None
-    region: Float[np.ndarray, "_ ..."] | None = None
-    """The pixels that the promise is about, (1, *space) in [0, 1]; None is all."""
+    layers: Mapping[str, Float[np.ndarray, "_ ..."]] = field(default_factory=dict)
+    """What lies beside these images, by its kind (`images.layers`): the `region` that the promise is about,
+    (1, *space) in [0, 1]; `cues`, maps of y_hat, (K, *space) of any range; `labels` and `y_labels` of the
+    objects of y_hat and y, (1, *space), 0 for the background; `repeat`, half the difference of the two
+    repeats whose mean is y, (C, *space); and those that packages add."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of the image as a whole: `group`, `category` and `weight`."""
     geometry: Geometry | None = None
     """The position of the pixels of y_hat, if its file states it."""
     patient: str | None = None
     """A hash of the patient that y_hat shows, if its file states it."""
     clipped: float = 0.0
     """The share of the values of x, y_hat or y, the largest, that were clipped to the range."""
-    cues: Float[np.ndarray, "_ ..."] | None = None
-    """Maps beside y_hat that say where it may be wrong, (K, *space) of any range; None without."""
-    half_difference: Float[np.ndarray, "_ ..."] | None = None
-    """(b - c) / 2 of the two repeats b and c whose mean is y, (C, *space); None where y is not theirs."""
     reference: Reference = CLEAN
     """What y is: the truth, or repeats with noise."""
-
-    y_labels: Float[np.ndarray, "_ ..."] | None = None
-    """The labels of the objects of y, (1, *space), 0 for the background; None without. Those of y_hat are the
-    last of the cues."""
 
     @property
     def noise(self) -> Float[np.ndarray, "_ ..."] | None:
@@ -68,8 +65,8 @@ class Triplet:
         It is the square of half the difference of two repeats, or what a model says of one, which may be
         negative. None where y is the truth, or its noise is not known.
         """
-        if self.half_difference is not None:
-            squares: Array = np.square(self.half_difference)
+        if "repeat" in self.layers:
+            squares: Array = np.square(self.layers["repeat"])
             return squares
         model = self.reference.model
         return None if model is None or self.y is None else model.variance(self.y)
@@ -89,28 +86,20 @@ class Batch:
     x: Images
     y_hat: Images
     y: Images | None
-    category: tuple[str, ...] | None = None
-    weight: tuple[float, ...] | None = None
-    region: Images | None = None
+    layers: Mapping[str, Float[Tensor, "n _ ..."]] = field(default_factory=dict)
+    """The layers of the triplets, stacked; instead of repeats `noise`, that of y, (N, C, *space)."""
+    facts: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    """The facts that are known of every image."""
     geometry: tuple[Geometry | None, ...] | None = None
     """Geometry of each image; None where it was not asked for."""
     clipped: tuple[float, ...] = ()
     """The clipped share of each image; empty where it was not asked for."""
-    cues: Float[Tensor, "n _ ..."] | None = None
-    """Maps beside y_hat, (N, K, *space) of any range; None without."""
-    noise: Images | None = None
-    """The noise of y, (N, C, *space), as in a `Triplet`; None where y is the truth, or it is not known."""
-    y_labels: Images | None = None
-    """The labels of the objects of y, (N, 1, *space), as in a `Triplet`; None without."""
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same images on a device."""
-        y, region, cues, noise, y_labels = (
-            None if image is None else image.to(device)
-            for image in (self.y, self.region, self.cues, self.noise, self.y_labels)
-        )
-        x, y_hat = self.x.to(device), self.y_hat.to(device)
-        return replace(self, x=x, y_hat=y_hat, y=y, region=region, cues=cues, noise=noise, y_labels=y_labels)
+        y = None if self.y is None else self.y.to(device)
+        layers = {name: layer.to(device) for name, layer in self.layers.items()}
+        return replace(self, x=self.x.to(device), y_hat=self.y_hat.to(device), y=y, layers=layers)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -17,6 +17,7 @@ PACKAGE = "conformask"
 COMMANDS = "conformask.commands"
 FORMATS = "conformask.formats"
 EXPORTS = "conformask.exports"
+LAYERS = "conformask.layers"
 LOSSES = "conformask.losses"
 PREDICTORS = "conformask.predictors"
 

@@ -172,7 +172,7 @@ def test_nan_is_outside_the_region(tmp_path: Path) -> None:
     assert triplets.has_regions
     expected = np.ones(SHAPE)
     expected[0], expected[:, 0] = 0, 0
-    np.testing.assert_array_equal(triplet.region[0], expected)
+    np.testing.assert_array_equal(triplet.layers["region"][0], expected)
     error = np.abs(np.clip(y_hat, 0, 1) - y)[expected == 1].mean()
     assert check_triplets(triplets, needed=1).mean_error == pytest.approx(error, rel=1e-5), "not of missing y"
     assert role_distances(triplet).y_hat_to_y == pytest.approx(error, rel=1e-5)

@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 import conformask as cm
 from conformask.errors import ImageError
-from conformask.images.layers import read_cues, read_labels, read_region, region_window
+from conformask.images.layers import read_labels, read_region, read_values, region_window
 from conformask.images.read import decode, open_raster, read_header, read_image
 from conformask.images.rows import TripletRow
 from conformask.records.reading import PLAIN, Reading
@@ -78,9 +78,9 @@ def test_maps_labels_and_regions_are_read_as_stored_where_0_is_white(tmp_path: P
         window = region_window(path, SIZE)((slice(1, 4), slice(2, 7)))
         np.testing.assert_array_equal(window, expected[:, 1:4, 2:7] > 0)
         np.testing.assert_array_equal(read_labels(path, SIZE, PLAIN, "labels"), expected)
-        np.testing.assert_array_equal(read_cues(path, PLAIN, "cues"), expected)
-        triplets = cm.Triplets([TripletRow("a", x=path, y_hat=path, cues=path)])
-        np.testing.assert_array_equal(triplets.cue_raster(0).values((slice(0, 6), slice(0, 7))), expected)
+        np.testing.assert_array_equal(read_values(path, PLAIN.of("cues"), "cues"), expected)
+        triplets = cm.Triplets([TripletRow("a", x=path, y_hat=path, layers={"cues": path})])
+        np.testing.assert_array_equal(triplets.opened(0)["cues"].read((slice(0, 6), slice(0, 7))), expected)
         assert triplets[0].y_hat.max() == 1, "images are inverted"
         assert triplets[0].y_hat[0, 0, 0] == 1
 

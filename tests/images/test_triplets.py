@@ -99,8 +99,8 @@ def test_a_manifest_says_everything(folder):
     assert triplets.weights == (2.5, 1.0)
     assert triplets.has_split
     assert not triplets.has_truth
-    assert triplets[0].weight == 2.5
-    assert triplets[0].group == "p1"
+    assert triplets[0].facts["weight"] == 2.5
+    assert triplets[0].facts["group"] == "p1"
     assert triplets[1].y is None
     assert triplets.part("test").names == ("two",)
     with pytest.raises(InvalidArgumentError, match=r"calibration part is empty.*2 triplets in 2 groups"):

@@ -102,7 +102,7 @@ def test_it_is_what_its_formula_says(kind: str, reach: int) -> None:
     b, c = (noisy(arrays["y"], seed) for seed in (1, 2))
     batch = next(cm.Triplets.from_arrays(arrays["x"], arrays["y_hat"], b, repeats=c).batches(3))
     mask = torch.rand(3, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    found = loss.on(batch.y, batch.y_hat, None, 1, batch.noise).of(mask)
+    found = loss.on(batch.y, batch.y_hat, None, 1, batch.layers["noise"]).of(mask)
     expected = [
         by_hand(
             *(each[at].astype(float) for each in (b, c, arrays["y_hat"], mask[:, 0].numpy())),
@@ -113,7 +113,10 @@ def test_it_is_what_its_formula_says(kind: str, reach: int) -> None:
         for at in range(3)
     ]
     np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert loss.on(batch.y, batch.y_hat, None, 1, batch.noise).of(torch.zeros_like(mask)).tolist() == [0] * 3
+    assert (
+        loss.on(batch.y, batch.y_hat, None, 1, batch.layers["noise"]).of(torch.zeros_like(mask)).tolist()
+        == [0] * 3
+    )
     sure = loss.on(batch.y, batch.y_hat, None, 1).of(mask)
     plain = (mask[:, 0].double() ** 2 * (batch.y - batch.y_hat)[:, 0].double() ** 2).mean(dim=(1, 2))
     torch.testing.assert_close(sure, plain)
@@ -144,7 +147,7 @@ def drawn(reach: int) -> tuple[np.ndarray, list]:
 
 def unmasked(loss: cm.CleanMean, batches: list) -> np.ndarray:
     of_batches = [
-        loss.on(batch.y, batch.y_hat, None, 1, batch.noise).of(torch.ones_like(batch.y_hat))
+        loss.on(batch.y, batch.y_hat, None, 1, batch.layers["noise"]).of(torch.ones_like(batch.y_hat))
         for batch in batches
     ]
     return torch.cat(of_batches).numpy()
@@ -178,7 +181,7 @@ def test_the_clean_loss_is_hardly_ever_above(kind: str, reach: int) -> None:
     truly, batches = drawn(reach)
     found = unmasked(cm.CleanMean("l2", kind, eta=ETA, reach=reach), batches)
     assert np.mean(truly > found) <= ETA + 3 * math.sqrt(ETA / DRAWS)
-    bare = torch.cat([(batch.y - batch.y_hat).square() - batch.noise for batch in batches]).double()
+    bare = torch.cat([(batch.y - batch.y_hat).square() - batch.layers["noise"] for batch in batches]).double()
     assert np.mean(truly > bare.mean(dim=(1, 2, 3)).numpy()) > 0.35
 
 

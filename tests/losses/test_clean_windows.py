@@ -79,7 +79,7 @@ def batch_of(seed: int, side: int = 40, count: int = 3, kind: str | int = 1, reg
     generator = np.random.default_rng(seed)
     found = triplets(images(count, side, generator), generator, kind)
     batch = next(found.batches(count))
-    return batch, batch.region if region else None
+    return batch, batch.layers["region"] if region else None
 
 
 # formulas
@@ -87,7 +87,7 @@ def batch_of(seed: int, side: int = 40, count: int = 3, kind: str | int = 1, reg
 
 def bounds_by_hand(batch, region, loss: cm.CleanLocal) -> np.ndarray:
     """p_j + t_j of the first image, window by window."""
-    b, c = ((batch.y + sign * batch.noise.sqrt())[0, 0].double().numpy() for sign in (1, -1))
+    b, c = ((batch.y + sign * batch.layers["noise"].sqrt())[0, 0].double().numpy() for sign in (1, -1))
     y_hat, half = batch.y_hat[0, 0].double().numpy(), loss.window // 2
     weights = np.ones(b.shape) if region is None else region[0, 0].double().numpy()
     around = weights**2 * by_noise_around(b, c, y_hat, (weights > 0).astype(float))
@@ -121,7 +121,7 @@ def test_it_is_what_its_formula_says(allowance: str, reach: float, kind: str) ->
     region = region * torch.rand(region.shape) if kind == "weights" else region
     loss = cm.CleanLocal("l2", WINDOW + 2, allowance, ETA, reach, regional=region is not None)
     expected = bounds_by_hand(batch, region, loss)
-    of_images = loss.on(batch.y, batch.y_hat, region, 1, batch.noise)
+    of_images = loss.on(batch.y, batch.y_hat, region, 1, batch.layers["noise"])
     np.testing.assert_allclose(of_images.means[0, 0], expected, rtol=1e-4, atol=1e-9)
     mask = (torch.rand(3, 1, 40, 40) < 0.1).float()
     inside = 1 if region is None else region[0, 0].numpy() > 0
@@ -140,12 +140,12 @@ def test_the_mean_over_a_region_is_what_its_formula_says(allowance: str) -> None
     loss = cm.CleanMean("l2", allowance, ETA, 1, regional=True)
     mask = torch.rand(3, 1, 40, 40)
     cut = region[0, 0].bool()
-    weights = torch.rand(region.shape) * region
-    of_weights = loss.on(batch.y, batch.y_hat, weights, 1, batch.noise).of(mask)
+    weights, half = torch.rand(region.shape) * region, batch.layers["noise"].sqrt()
+    of_weights = loss.on(batch.y, batch.y_hat, weights, 1, batch.layers["noise"]).of(mask)
     b, c, y_hat, mask, weights, inside = (
         each[:, 0].double().numpy()
         for each in (
-            batch.y + batch.noise.sqrt(), batch.y - batch.noise.sqrt(), batch.y_hat, mask, weights, region
+            batch.y + half, batch.y - half, batch.y_hat, mask, weights, region
         )
     )  # fmt: skip
     for at in range(3):
@@ -181,7 +181,7 @@ def test_the_critical_lambda_of_a_window_is_exact() -> None:
     masks = family(loss.family)
     score = torch.rand(batch.x.shape)
     found = critical_lambdas(ScoredBatch(batch, cm.Score(score)), masks, loss, np.array([0, np.inf]), 2e-4)
-    bounds = loss.on(batch.y, batch.y_hat, None, 1, batch.noise).means
+    bounds = loss.on(batch.y, batch.y_hat, None, 1, batch.layers["noise"]).means
     expected = [float(score[at][bounds[at] > 2e-4].min()) for at in range(3)]
     np.testing.assert_allclose(found, expected)
 
@@ -240,7 +240,9 @@ def test_the_clean_loss_is_hardly_ever_above(over: str, kind: str | int) -> None
     shown = torch.from_numpy(mask[:50])[:, None]
     found = np.concatenate([loss.of_batch(batch, 1).of(shown).numpy() for batch in batches])
     assert np.mean(truly > found) <= ETA + 3 * math.sqrt(ETA / draws)
-    products = np.concatenate([((each.y - each.y_hat) ** 2 - each.noise)[:, 0].numpy() for each in batches])
+    products = np.concatenate(
+        [((each.y - each.y_hat) ** 2 - each.layers["noise"])[:, 0].numpy() for each in batches]
+    )
     inside = regions(products)
     bare = (
         (local_means(products, loss.window) * mask).sum(axis=(1, 2)) / mask.sum(axis=(1, 2))
@@ -312,9 +314,9 @@ def test_windows_too_small_for_the_central_limit_theorem_are_refused() -> None:
     batch, _ = batch_of(0)
     for loss, least in ((cm.CleanLocal("l2", 5, reach=1), 6), (cm.CleanLocal("l2", 11, reach=2), 12)):
         with pytest.raises(InvalidArgumentError, match=f"take one of {least} x {least} or more"):
-            loss.on(batch.y, batch.y_hat, None, 1, batch.noise)
-        cm.CleanLocal("l2", least, reach=loss.reach).on(batch.y, batch.y_hat, None, 1, batch.noise)
-    cm.CleanLocal("l2", 9, "exact", reach=1).on(batch.y, batch.y_hat, None, 1, batch.noise)
+            loss.on(batch.y, batch.y_hat, None, 1, batch.layers["noise"])
+        cm.CleanLocal("l2", least, reach=loss.reach).on(batch.y, batch.y_hat, None, 1, batch.layers["noise"])
+    cm.CleanLocal("l2", 9, "exact", reach=1).on(batch.y, batch.y_hat, None, 1, batch.layers["noise"])
     assert cm.CleanLocal("l2", 4).sides(3) == (4, 4, 4)
 
 

@@ -195,7 +195,7 @@ def test_an_overlap_of_seven_percent_is_right_in_floats() -> None:
 def test_the_best_masks_where_no_wrong_object_may_be_shown_hide_them_whole() -> None:
     images = triplets(20, 7)
     for batch in images.batches(1):
-        own, true = sets(batch.cues[0, 0].numpy()), sets(batch.y_labels[0, 0].numpy())
+        own, true = sets(batch.layers["labels"][0, 0].numpy()), sets(batch.layers["y_labels"][0, 0].numpy())
         wrong = {pixel for a in own for pixel in a if all(2 * len(a & b) < len(a | b) for b in true)}
         best = ANY.of_batch(batch, 1).oracle(0.5)
         assert set(zip(*np.nonzero(best[0, 0].numpy() == 0), strict=True)) == wrong
@@ -314,8 +314,8 @@ def test_a_function_labels_both_images() -> None:
     made = cm.Triplets.from_arrays(**arrays, labels=lambda image: label(image > 0.5)[0])
     given = cm.Triplets.from_arrays(**arrays, reading=cm.Reading(objects="components:0.5"))
     for one, other in zip(made, given, strict=True):
-        np.testing.assert_array_equal(one.cues, other.cues)
-        np.testing.assert_array_equal(one.y_labels, other.y_labels)
+        np.testing.assert_array_equal(one.layers["labels"], other.layers["labels"])
+        np.testing.assert_array_equal(one.layers["y_labels"], other.layers["y_labels"])
 
 
 # what is refused

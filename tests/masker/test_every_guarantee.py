@@ -57,7 +57,9 @@ def made(guarantee: str, calibration: Triplets | None = None, **more) -> Masker:
 
 
 def masked(masker: Masker, batch: Batch) -> Tensor:
-    return masker(batch.x, batch.y_hat, weight=batch.weight, category=batch.category)
+    return masker(
+        batch.x, batch.y_hat, weight=batch.facts.get("weight"), category=batch.facts.get("category")
+    )
 
 
 @pytest.fixture(scope="module", params=sorted(GUARANTEES))

@@ -47,7 +47,7 @@ def met(masker: cm.Masker, triplets: cm.Triplets) -> np.ndarray:
     """Whether each image is within the threshold under its mask."""
     found = []
     for batch in triplets.batches():
-        mask = masker(batch.x, batch.y_hat, cues=batch.cues)
+        mask = masker(batch.x, batch.y_hat, cues=batch.layers["cues"])
         assert isinstance(mask, torch.Tensor)
         found.append(loss_under(masker.loss, mask, batch).numpy() <= THRESHOLD)
     return np.concatenate(found)

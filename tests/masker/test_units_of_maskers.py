@@ -83,7 +83,9 @@ def masker(asked: dict) -> Masker:
 def distances_of(masker: Masker, images: Triplets) -> np.ndarray:
     found = []
     for batch in images.batches():
-        mask = masker(batch.x, batch.y_hat, weight=batch.weight, category=batch.category)
+        mask = masker(
+            batch.x, batch.y_hat, weight=batch.facts.get("weight"), category=batch.facts.get("category")
+        )
         assert isinstance(mask, Tensor)
         found.append(loss_under(masker.loss, mask, batch).numpy())
     return np.concatenate(found)

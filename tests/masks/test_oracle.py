@@ -98,7 +98,7 @@ def test_threshold_zero() -> None:
 
 
 def of_loss(used: Loss, threshold: float, region: Tensor | None = None) -> Tensor:
-    batch = Batch(("a", "b", "c", "d"), Y, Y_HAT, Y, region=region)
+    batch = Batch(("a", "b", "c", "d"), Y, Y_HAT, Y, {} if region is None else {"region": region})
     mask = used.of_batch(batch, 1).oracle(threshold)
     assert mask is not None
     assert (used.on(Y, Y_HAT, region, 1).of(mask) <= threshold * (1 + 1e-5)).all()

@@ -4,6 +4,7 @@ import json
 import shutil
 import warnings
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -148,7 +149,7 @@ def test_where_scores_are_0_does_not_change_masks_by_value(higher, zero) -> None
 
 def test_scores_start_at_the_most_trusted_value_of_a_typical_selection_image() -> None:
     known, others = triplets(20, 0, lambda spread: -spread), triplets(20, 1, lambda spread: -spread)
-    lows, highs = ([float(end(each.cues)) for each in others] for end in (np.min, np.max))
+    lows, highs = ([float(end(each.layers["cues"])) for each in others] for end in (np.min, np.max))
     assert cm.Given().of(known, others).zero == sorted(lows)[9]
     assert cm.Given("trusted").of(known, others).zero == sorted(highs)[9]
     assert (cm.Given().of(known).zero, cm.Given("trusted").of(known).zero) == (0, 1)
@@ -186,7 +187,9 @@ def test_a_run_of_0_2_whose_scores_started_at_an_extreme_gives_the_same_masks(tm
     masker.save(tmp_path)
     again, lam = cm.load(tmp_path), np.float32(masker.card.rule.lam)
     for triplet in triplets(5, 1):
-        np.testing.assert_array_equal(again(triplet), (triplet.cues[0] - np.float32(0.25)).clip(0) < lam)
+        np.testing.assert_array_equal(
+            again(triplet), (triplet.layers["cues"][0] - np.float32(0.25)).clip(0) < lam
+        )
 
 
 def test_constant_and_saturated_maps_are_named() -> None:
@@ -217,7 +220,7 @@ def test_an_inverted_map_is_noticed() -> None:
 def test_maps_of_a_fraction_of_the_size_are_repeated_and_others_refused() -> None:
     coarse = triplets(30, 0, lambda spread: spread[:, ::4, ::2])
     fine = triplets(30, 0, lambda spread: spread[:, ::4, ::2].repeat(4, axis=1).repeat(2, axis=2))
-    np.testing.assert_array_equal(coarse[0].cues, fine[0].cues)
+    np.testing.assert_array_equal(coarse[0].layers["cues"], fine[0].layers["cues"])
     assert calibrated(coarse).card.rule == calibrated(fine).card.rule
     with pytest.raises(ImageError, match="15 x 16 pixels, but y_hat has 16 x 16: give maps of its size"):
         triplets(30, 0, lambda spread: spread[:, :15])[0]
@@ -256,7 +259,7 @@ def test_images_without_maps_are_refused() -> None:
 def test_a_triplet_is_shown_under_its_mask() -> None:
     masker, triplet = calibrated(triplets(30, 0)), triplets(1, 1)[0]
     strip = cm.show(masker, triplet)
-    low, high = np.quantile(triplet.cues, [0.005, 0.995])
+    low, high = np.quantile(triplet.layers["cues"], [0.005, 0.995])
     assert list(strip.rows[0].pictures)[-1] == f"Map, {low:.3g} to {high:.3g}"
     x, y_hat, y, cues = arrays(1, 1).values()
     assert cm.show(masker, x[0], y_hat[0], y[0], cues=cues[0])._repr_html_() == strip._repr_html_()
@@ -345,7 +348,7 @@ def test_a_map_that_is_too_large_is_refused_before_it_is_decoded(tmp_path: Path,
     np.savez(new / "confidence" / "000.npz", np.zeros((2 * SIDE, SIDE)))
     triplets = cm.Triplets.from_folder(new, reading=cm.Reading(cues="confidence"))
     monkeypatch.delattr("conformask.images.layers.decode_with_header")
-    for read in (triplets.cues, triplets.__getitem__):
+    for read in (partial(triplets.layer, "cues"), triplets.__getitem__):
         with pytest.raises(ImageError, match=r"000\.npz has 32 x 16 pixels, but y_hat has 16 x 16"):
             read(0)
 
@@ -373,7 +376,9 @@ def test_a_column_of_a_manifest_names_them(tmp_path: Path) -> None:
     (data / "manifest.csv").write_text("\n".join(["x,y_hat,y,map", *lines]))
     found = cm.Triplets.from_folder(data, reading=cm.Reading(cues="map"))
     assert found.has_cues
-    np.testing.assert_array_equal(found[1].cues[0], tifffile.imread(data / "confidence" / "001.tif"))
+    np.testing.assert_array_equal(
+        found[1].layers["cues"][0], tifffile.imread(data / "confidence" / "001.tif")
+    )
     with pytest.raises(InvalidArgumentError, match="no column 'sigma'"):
         cm.Triplets.from_folder(data, reading=cm.Reading(cues="sigma"))
     assert not cm.Triplets.from_folder(data).has_cues
@@ -388,7 +393,7 @@ def test_items_of_a_dataset_may_have_them() -> None:
     placed = cm.Triplets.from_dataset([tuple(item.values()) for item in items], keys=(0, 1, 2, 3))
     without_truth = cm.Triplets.from_dataset([{k: v for k, v in item.items() if k != "y"} for item in items])
     for triplets_of in (named, placed, without_truth):
-        np.testing.assert_array_equal(triplets_of[3].cues[0], columns["cues"][3])
+        np.testing.assert_array_equal(triplets_of[3].layers["cues"][0], columns["cues"][3])
     assert not without_truth.has_truth
     with pytest.raises(InvalidArgumentError, match="items are a mapping with"):
         cm.Triplets.from_dataset([{"x": item["x"], "y": item["y"]} for item in items])
@@ -398,8 +403,8 @@ def test_a_stream_of_images_brings_its_maps() -> None:
     masker = calibrated(triplets(40, 0))
     stream = cm.OnlineMasker(masker)
     for index, triplet in enumerate(triplets(5, 1)):
-        mask = stream.mask(f"{index}", triplet.x[0], triplet.y_hat[0], cues=triplet.cues[0])
-        expected = (triplet.cues[0] < stream.lam).astype(np.float32)
+        mask = stream.mask(f"{index}", triplet.x[0], triplet.y_hat[0], cues=triplet.layers["cues"][0])
+        expected = (triplet.layers["cues"][0] < stream.lam).astype(np.float32)
         np.testing.assert_array_equal(mask, expected)
         assert stream.learn(f"{index}", triplet.y[0]) in (True, False)
     with pytest.raises(MismatchError, match="comes without the maps"):

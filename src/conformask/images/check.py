@@ -104,7 +104,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         patients.append(triplet.patient)
         clipped[triplet.name] = triplet.clipped
         if triplet.y is not None:
-            errors.append(mean_difference(triplet.y, triplet.y_hat, triplet.region))
+            errors.append(mean_difference(triplet.y, triplet.y_hat, triplet.layers.get("region")))
             distances.append(role_distances(triplet))
         if (measures := measure_triplet(triplet)) is not None:
             references[triplet.name] = measures

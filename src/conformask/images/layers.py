@@ -1,40 +1,413 @@
-"""Layers beside the three images: cues, labels of objects, and the region that a promise is about."""
+"""Layers: what lies beside x, y_hat and y, such as the region of a promise, maps, labels and repeats.
 
-from collections.abc import Callable, Iterable
+A `LayerKind` says how its layer is found, read, opened window by window and batched; whatever handles images
+asks the kinds in `LAYERS` and knows none of them. Packages add kinds by entry points of `conformask.layers`.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import scipy
 from jaxtyping import Float
 
-from conformask.errors import ImageError
+from conformask import extensions
+from conformask.arrays import Triplet
+from conformask.errors import ImageError, MissingFileError
 from conformask.images.formats import Header, Places, arranged, channels_first, image_of_array
-from conformask.images.read import Image, UnreadImage, decode_with_header, open_raster
+from conformask.images.read import (
+    Image,
+    Raster,
+    UnreadImage,
+    by_stem,
+    decode_with_header,
+    header_of_image,
+    image_and_header,
+    open_raster,
+    read_header,
+    times_of,
+)
 from conformask.records.geometry import Geometry, Size, size_text
 from conformask.records.reading import PLAIN, Reading
 from conformask.records.record import Array
 
+if TYPE_CHECKING:
+    from conformask.images.rows import TripletRow
 
-def read_cues(image: UnreadImage, reading: Reading, name: str) -> Image:
-    """Read maps as float32 (K, *space), with the values of the file or array; `name` is for errors."""
+SHOWN = 5
+"""Number of names that an error lists."""
+
+
+@dataclass(frozen=True)
+class OpenedLayer:
+    """A layer of which only the windows in use are in memory."""
+
+    name: str
+    """Name of the file or array, for messages."""
+    size: Size
+    """Size of the layer, (H, W) or (D, H, W)."""
+    read: Callable[[Places], Image]
+    """A function that reads a window, (K, *space)."""
+
+    @classmethod
+    def of(cls, raster: Raster) -> "OpenedLayer":
+        """Return a layer with the values of a raster, as its file holds them."""
+        return cls(raster.name, raster.size, raster.values)
+
+
+@dataclass(frozen=True)
+class LayerKind:
+    """A kind of layer: finite values of any range, of the size of y_hat or a whole fraction of it.
+
+    Its files lie in a folder of its name beside y_hat/, or in a column of its name in the manifest; arrays
+    are given as `Triplets.from_arrays(layers={name: arrays})`, and items of a dataset hold it under its name.
+    A package adds a kind by an entry point of the group `conformask.layers` with the name of the layer; a
+    subclass says what is special.
+
+    Args:
+        name: the key in `Triplet.layers` and `Batch.layers`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from conformask import Triplets
+        >>> y = np.random.default_rng(0).random((2, 8, 8), dtype=np.float32)
+        >>> triplets = Triplets.from_arrays(y, y, y, cues=[y[0] * 9, y[1] * 9])
+        >>> triplets[1].layers["cues"].shape, triplets[1].layers["cues"].max() > 1
+        ((1, 8, 8), True)
+    """
+
+    name: str
+    found_by_stem: ClassVar[bool] = True
+    """True if its files have the names of the images, each with exactly one partner."""
+    without_time: ClassVar[bool] = False
+    """True if one file may be for all time points of an image."""
+    may_be_empty: ClassVar[bool] = False
+    """True if its cells in a manifest may be empty."""
+    beside_manifest: ClassVar[bool] = False
+    """True if its folder is looked for beside a manifest that has no column for it."""
+
+    def place(self, reading: Reading) -> str | None:
+        """Return its folder beside y_hat/, and its column in a manifest; None where it is not asked for."""
+        return self.name
+
+    def required(self, reading: Reading) -> str | None:
+        """Return what to say where the folder is missing; None if it may be."""
+        return None
+
+    def folder(self, beside: Path, reading: Reading) -> Path | None:
+        """Return the folder with the layer of each image; None where there is none.
+
+        Raises:
+            MissingFileError: it is required, and not there.
+        """
+        place = self.place(reading)
+        if place is None or (beside / place).is_dir():
+            return None if place is None else beside / place
+        if (why := self.required(reading)) is not None:
+            raise MissingFileError(f"{beside} has no folder {place}/, {why}")
+        return None
+
+    def attach(self, rows: "list[TripletRow]", beside: Path, reading: Reading) -> "list[TripletRow]":
+        """Return the rows with the layer, where its files are not found by the stems of images."""
+        return rows
+
+    def complete(self, row: "TripletRow") -> "TripletRow":
+        """Return a row of a manifest, or of arrays, with what else follows from the layer."""
+        return row
+
+    def is_known(self, row: "TripletRow", reading: Reading) -> bool:
+        """Return whether a row has the layer."""
+        return self.name in row.layers
+
+    def add(self, row: "TripletRow", triplet: Triplet, reading: Reading) -> Triplet:
+        """Read the layer of a row, and return the triplet with it."""
+        layer = at_size(triplet.y_hat.shape[1:], self.values(row, reading), row.text(self.name))
+        return with_layer(triplet, self.name, layer)
+
+    def values(self, row: "TripletRow", reading: Reading) -> Image:
+        """Read the layer as it is, (K, *space); that of a file only if its header says the size."""
+        source, name = row.layers[self.name], row.text(self.name)
+        if isinstance(source, Path):
+            space = header_of_image(source, reading.of(self.name)).space
+            check_size(row.header("y_hat", reading).space, space, str(source))
+        return read_values(source, reading.of(self.name), name)
+
+    def opened(self, row: "TripletRow", reading: Reading) -> OpenedLayer | None:
+        """Open the layer of a row, to be read window by window; None where it has none."""
+        if self.name not in row.layers:
+            return None
+        return OpenedLayer.of(open_raster(row.layers[self.name], reading.of(self.name), row.text(self.name)))
+
+    def batched(self, triplet: Triplet) -> dict[str, Image]:
+        """Return what a batch holds of the layer, by name."""
+        return {self.name: triplet.layers[self.name]} if self.name in triplet.layers else {}
+
+
+def with_layer(triplet: Triplet, name: str, layer: Image) -> Triplet:
+    """Return the triplet with one more layer."""
+    return replace(triplet, layers={**triplet.layers, name: layer})
+
+
+@dataclass(frozen=True)
+class Repeats(LayerKind):
+    """Second acquisitions of y, whose noise is independent of that of y and x.
+
+    A triplet has their mean for y and half their difference as a layer, and a batch the noise of y.
+    """
+
+    name: str = "repeat"
+    found_by_stem = False
+    may_be_empty = True
+    folder_name: ClassVar[str] = "repeats"
+    """Folder of one or two repeats of each image, NAME_1 and NAME_2, in the place of y/."""
+
+    def attach(self, rows: "list[TripletRow]", beside: Path, reading: Reading) -> "list[TripletRow]":
+        """Return the rows with the repeats of each: in a folder NAME_1 and NAME_2, or NAME_1 alone for all.
+
+        A file NAME with two time points, or twice the channels of y_hat, holds both. Where there is a y they
+        are left out.
+        """
+        folder = beside / self.folder_name
+        if not folder.is_dir() or any(row.y is not None for row in rows):
+            return rows
+        files = by_stem(folder)
+        for row in rows:
+            if (path := files.pop(row.name, None)) is not None:
+                files |= _repeats_in(path, row, reading)
+        two = any(f"{row.name}_2" in files for row in rows)
+        needed = [f"{row.name}_{place}" for row in rows for place in (1, 2)[: 1 + two]]
+        missing, others = set(needed) - set(files), set(files) - set(needed)
+        if missing or others:
+            listed = ", ".join(sorted(missing or others)[:SHOWN])
+            what = "no file of the name" if missing else "files of no image:"
+            raise MissingFileError(
+                f"{folder} has {what} {listed}; give NAME_1 and NAME_2 of each image, NAME_1 alone of each, "
+                "or files NAME with two time points or twice the channels"
+            )
+        return [
+            replace(
+                row,
+                y=files[f"{row.name}_1"],
+                layers={**row.layers, **({self.name: files[f"{row.name}_2"]} if two else {})},
+                noisy=True,
+            )
+            for row in rows
+        ]
+
+    def complete(self, row: "TripletRow") -> "TripletRow":
+        """Return the row with noisy y; a repeat alone is y."""
+        if self.name not in row.layers:
+            return row
+        if row.y is not None:
+            return replace(row, noisy=True)
+        layers = dict(row.layers)
+        return replace(row, y=layers.pop(self.name), layers=layers, noisy=True)
+
+    def add(self, row: "TripletRow", triplet: Triplet, reading: Reading) -> Triplet:
+        """Return the triplet with the mean of y and its repeat, and half their difference.
+
+        Two of one file are its first and its second half of the channels.
+        """
+        source, y = row.layers[self.name], triplet.truth()
+        repeat, header = image_and_header(source, reading.of(self.name), row.text(self.name))
+        if isinstance(row.y, Path) and row.y == source:
+            y, repeat = np.array_split(y, 2)
+        if repeat.shape != y.shape:
+            raise ImageError(
+                f"triplet {row.name!r}: its repeats have shapes {y.shape} and {repeat.shape}; they must be "
+                "the same"
+            )
+        if np.array_equal(y, repeat):
+            raise ImageError(
+                f"triplet {row.name!r}: its two repeats are the same image; give two acquisitions"
+            )
+        check_places(row.name, {self.name: header}, triplet.y_hat.shape[1:], triplet.geometry)
+        triplet = replace(triplet, y=(y + repeat) / 2)
+        return with_layer(triplet, self.name, (y - repeat) / 2)
+
+    def opened(self, row: "TripletRow", reading: Reading) -> OpenedLayer | None:
+        """Return None: no loss of noisy references is computed window by window."""
+        return None
+
+    def batched(self, triplet: Triplet) -> dict[str, Image]:
+        """Return the noise of y, where it is known."""
+        noise = triplet.noise
+        return {} if noise is None else {"noise": noise}
+
+
+def _repeats_in(path: Path, row: "TripletRow", reading: Reading) -> dict[str, Path]:
+    """Return the file of NAME_1 and NAME_2: two time points of one, or one of which both are channels."""
+    count, names = times_of(path, reading), [f"{row.name}_{place}" for place in (1, 2)]
+    if count == 2:
+        return {name: path.with_name(f"{path.name}#t={time}") for time, name in enumerate(names)}
+    if count is None and read_header(path, reading).channels == 2 * row.header("y_hat", reading).channels:
+        return dict.fromkeys(names, path)
+    raise ImageError(
+        f"{path} has {count or 'no'} time points, and not twice the channels of y_hat: give a file with two, "
+        f"the repeats, or one repeat in a file named {names[0]}"
+    )
+
+
+def check_places(name: str, headers: "dict[str, Header | None]", size: Size, place: Geometry | None) -> None:
+    """Raise for images of the size of y_hat that lie in another place than y_hat."""
+    for role, header in headers.items():
+        if header is None or header.geometry is None or place is None:
+            continue
+        difference = header.geometry.differs(place) if header.space == size else None
+        if difference:
+            raise ImageError(
+                f"triplet {name!r}: {role} and y_hat have {difference}; they must have the same "
+                "position: write y_hat with the header of its input"
+            )
+
+
+@dataclass(frozen=True)
+class Regions(LayerKind):
+    """The pixels that a promise is about, (1, *space) in [0, 1], without NaN where this may be."""
+
+    name: str = "region"
+    without_time = True
+
+    def is_known(self, row: "TripletRow", reading: Reading) -> bool:
+        """Return whether a row has a region, or NaN is outside of it."""
+        return self.name in row.layers or reading.nan is not None
+
+    def add(self, row: "TripletRow", triplet: Triplet, reading: Reading) -> Triplet:
+        """Return the triplet with its region, and 0 in the place of NaN."""
+        if self.name not in row.layers:
+            return without_nan(triplet, None)
+        region = self._read(row, reading, triplet.y_hat.shape[1:], triplet.geometry)
+        return with_layer(triplet, self.name, region) if reading.nan is None else without_nan(triplet, region)
+
+    def _read(self, row: "TripletRow", reading: Reading, size: Size, geometry: Geometry | None) -> "Region":
+        source = row.layers[self.name]
+        if isinstance(source, Path):
+            return read_region(source, size, reading, geometry)
+        return region_of_array(np.asarray(source), size, row.text(self.name), reading.axes)
+
+    def opened(self, row: "TripletRow", reading: Reading) -> OpenedLayer | None:
+        """Open the region that `add` would return; that it is not empty is not checked."""
+        if not self.is_known(row, reading):
+            return None
+        y_hat, name = row.raster("y_hat", reading), f"the region of {row.name!r}"
+        size, source = y_hat.size, row.layers.get(self.name)
+        read: Callable[[Places], Region] | None = None
+        if isinstance(source, Path):
+            read = region_window(source, size, reading, y_hat.header.geometry)
+        elif source is not None:
+            region = self._read(row, reading, size, y_hat.header.geometry)
+            read = partial(_window_of, region)
+        if reading.nan is None:
+            return read and OpenedLayer(name, size, read)
+        images = (row.raster(role, reading) for role in ("x", "y_hat", "y") if row.image(role) is not None)
+        rasters = [image for image in images if image.size == size]
+        return OpenedLayer(
+            name,
+            size,
+            lambda places: not_nan(
+                (image.read(places) for image in rasters), None if read is None else read(places)
+            ),
+        )
+
+
+def _window_of(region: "Region", places: Places) -> "Region":
+    return region[:, *places]
+
+
+@dataclass(frozen=True)
+class Cues(LayerKind):
+    """Maps beside y_hat that say where it may be wrong, (K, *space) of any range."""
+
+    name: str = "cues"
+
+    def place(self, reading: Reading) -> str | None:
+        """Return the folder, and the column, that the reading names."""
+        return reading.cues
+
+    def required(self, reading: Reading) -> str | None:
+        """Return what to say where the folder is missing."""
+        return "which the score needs: one map for each image, in a file of its name"
+
+
+@dataclass(frozen=True)
+class Labels(LayerKind):
+    """Labels of the objects of y_hat or y, (1, *space), 0 for the background; or parts above a threshold.
+
+    Args:
+        name: labels or y_labels.
+        role: the image whose objects they are, y_hat or y.
+    """
+
+    role: str
+    found_by_stem = False
+    beside_manifest = True
+
+    def place(self, reading: Reading) -> str | None:
+        """Return the folder of labels that the reading names, and in it that of the image; None without."""
+        if reading.objects is None or reading.components_above is not None:
+            return None
+        return f"{reading.objects}/{self.role}"
+
+    def attach(self, rows: "list[TripletRow]", beside: Path, reading: Reading) -> "list[TripletRow]":
+        """Return the rows with labels of each image; those of y may be missing."""
+        place = self.place(reading)
+        if place is None or all(self.name in row.layers for row in rows):
+            return rows
+        if self.role == "y" and not (beside / place).is_dir():
+            return rows
+        if not (beside / place).is_dir():
+            raise MissingFileError(
+                f"{beside / place} is not a folder: give labels of the objects of each y_hat, in a file of "
+                f"its name (and in {(beside / place).with_name('y')} those of y), or components:0.5 for "
+                "--objects"
+            )
+        files = by_stem(beside / place)
+        missing = [row.name for row in rows if row.name not in files]
+        if missing:
+            raise MissingFileError(
+                f"{beside / place} has no labels of {', '.join(missing[:SHOWN])}: add them"
+            )
+        return [replace(row, layers={**row.layers, self.name: files[row.name]}) for row in rows]
+
+    def is_known(self, row: "TripletRow", reading: Reading) -> bool:
+        """Return whether the objects of the image are known."""
+        has_image = row.image(self.role) is not None
+        return has_image and (self.name in row.layers or reading.components_above is not None)
+
+    def add(self, row: "TripletRow", triplet: Triplet, reading: Reading) -> Triplet:
+        """Return the triplet with the labels."""
+        image = triplet.y_hat if self.role == "y_hat" else triplet.truth()
+        if reading.components_above is not None:
+            labels = components(image, reading.components_above, row.text(self.role))
+        else:
+            name = f"labels of {row.text(self.role)}"
+            labels = read_labels(row.layers[self.name], image.shape[1:], reading, name, triplet.geometry)
+        return with_layer(triplet, self.name, labels)
+
+
+def read_values(image: UnreadImage, reading: Reading, name: str) -> Image:
+    """Read values as float32 (K, *space), as a file or array holds them; `name` is for errors."""
     if isinstance(image, Path):
-        name, (array, header) = str(image), decode_with_header(image, reading.of("cues"))
+        name, (array, header) = str(image), decode_with_header(image, reading)
     else:
         array, header = image_of_array(np.asarray(image), name, reading.axes)
-    cues: Image = channels_first(array, len(header.space)).astype(np.float32)
-    if not np.isfinite(cues).all():
+    values: Image = channels_first(array, len(header.space)).astype(np.float32)
+    if not np.isfinite(values).all():
         raise ImageError(
             f"{name} holds NaN, or values that are infinite in float32: give a finite value at every pixel"
         )
-    return cues
+    return values
 
 
-def cues_at(size: Size, cues: Image, name: str) -> Image:
-    """Return maps at the size of y_hat; those of a whole fraction of it are repeated."""
-    check_size(size, cues.shape[1:], name)
-    for axis, (side, part) in enumerate(zip(size, cues.shape[1:], strict=True), start=1):
-        cues = cues if side == part else cues.repeat(side // part, axis=axis)
-    return np.ascontiguousarray(cues)
+def at_size(size: Size, values: Image, name: str) -> Image:
+    """Return values at the size of y_hat; those of a whole fraction of it are repeated."""
+    check_size(size, values.shape[1:], name)
+    for axis, (side, part) in enumerate(zip(size, values.shape[1:], strict=True), start=1):
+        values = values if side == part else values.repeat(side // part, axis=axis)
+    return np.ascontiguousarray(values)
 
 
 def check_size(size: Size, space: Size, name: str) -> None:
@@ -120,19 +493,26 @@ def _weights(array: Array, name: str) -> Array:
     return region
 
 
-def without_nan(
-    name: str, x: Array, y_hat: Array, y: Array | None, region: Region | None
-) -> tuple[Array, Array, Array | None, Region]:
-    """Replace NaN by 0 in a triplet's images, and remove from the region the pixels that were NaN in one.
+def without_nan(triplet: Triplet, region: Region | None) -> Triplet:
+    """Return a triplet with 0 for NaN, and a region without the pixels that are NaN in one of its images.
 
     NaN in x counts only where x has the size of y_hat.
     """
-    images = [image for image in (x, y_hat, y) if image is not None and image.shape[1:] == y_hat.shape[1:]]
-    inside = not_nan(images, region)
+    size = triplet.y_hat.shape[1:]
+    images = (triplet.x, triplet.y_hat, triplet.y)
+    inside = not_nan([image for image in images if image is not None and image.shape[1:] == size], region)
     if not inside.any():
-        raise ImageError(f"triplet {name!r} is NaN everywhere, so nothing can be promised: leave it out")
-    x, y_hat = np.nan_to_num(x), np.nan_to_num(y_hat)
-    return x, y_hat, None if y is None else np.nan_to_num(y), inside
+        raise ImageError(
+            f"triplet {triplet.name!r} is NaN everywhere, so nothing can be promised: leave it out"
+        )
+    layers = {name: np.nan_to_num(layer) for name, layer in triplet.layers.items()}
+    return replace(
+        triplet,
+        x=np.nan_to_num(triplet.x),
+        y_hat=np.nan_to_num(triplet.y_hat),
+        y=None if triplet.y is None else np.nan_to_num(triplet.y),
+        layers=layers | {"region": inside},
+    )
 
 
 def not_nan(images: Iterable[Array], region: Region | None) -> Region:
@@ -194,3 +574,22 @@ def components(image: Image, threshold: float, name: str) -> Image:
             "and give labels"
         )
     return np.asarray(labels[None], np.float32)
+
+
+LAYERS = extensions.Extensions(
+    extensions.LAYERS,
+    LayerKind,
+    {
+        "repeat": Repeats(),  # first: y is the mean of the two, of which the others are
+        "region": Regions(),
+        "cues": Cues(),
+        "labels": Labels("labels", "y_hat"),
+        "y_labels": Labels("y_labels", "y"),
+    },
+)
+"""All kinds of layers, by name, in the order in which they are read."""
+
+
+def layer_kinds() -> Sequence[LayerKind]:
+    """Return the kinds of layers, in the order in which they are read."""
+    return tuple(LAYERS.values())

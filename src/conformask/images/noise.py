@@ -613,9 +613,10 @@ def _measure_repeats(b: Array, c: Array, x: Array, y_hat: Array) -> RepeatMeasur
 
 def repeats_of(triplet: Triplet) -> tuple[Array, Array] | None:
     """Return the two repeats b and c of a triplet; None if it has none."""
-    if triplet.half_difference is None:
+    if "repeat" not in triplet.layers:
         return None
-    return triplet.truth() + triplet.half_difference, triplet.truth() - triplet.half_difference
+    half = triplet.layers["repeat"]
+    return triplet.truth() + half, triplet.truth() - half
 
 
 def measure_triplet(triplet: Triplet) -> ReferenceMeasures | None:

@@ -6,7 +6,7 @@ has several time points of which none is named, or takes more memory than allowe
 
 import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -55,6 +55,7 @@ from conformask.records.record import Array, hash_of, hash_of_arrays
 from conformask.records.sealed import path_hash
 
 ROLES = ("x", "y_hat", "y", "cues", "repeat")
+"""Images in an item of a dataset, in the order of a tuple."""
 AXES = {3: "CYX", 4: "CZYX"}
 """Axes of a tensor by its number of dimensions."""
 
@@ -89,8 +90,10 @@ Keys = Sequence[str | int] | Mapping[str, str | int]
 """Keys or positions of the images in an item, in the order of ROLES or by role."""
 
 
-def images_of(dataset: Any, keys: Keys | None) -> tuple[dict[str, list[DatasetImage]], str]:
-    """Return the images of every item by role, and their axes, taken from the first item."""
+def images_of(
+    dataset: Any, keys: Keys | None, layers: Collection[str]
+) -> tuple[dict[str, list[DatasetImage]], str]:
+    """Return the images of every item by role or layer, and their axes, taken from the first item."""
     if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
         raise InvalidArgumentError(
             f"{type(dataset).__name__} has no items by index: give a sequence or a torch Dataset with a "
@@ -100,9 +103,9 @@ def images_of(dataset: Any, keys: Keys | None) -> tuple[dict[str, list[DatasetIm
         raise InvalidArgumentError("the dataset is empty; give at least one item")
     first = dataset[0]
     if keys is None and isinstance(first, Mapping):
-        named: dict[str, str | int] = {role: role for role in ROLES if role in first}
+        named: dict[str, str | int] = {role: role for role in (*ROLES[:3], *layers) if role in first}
     elif isinstance(keys, Mapping):
-        named = dict(keys) if keys.keys() <= set(ROLES) else {}
+        named = dict(keys) if keys.keys() <= {*ROLES[:3], *layers} else {}
     else:
         # a fourth that is not named may be anything, such as a label
         places, most = (range(len(first)), 3) if keys is None else (keys, len(ROLES))
@@ -512,6 +515,17 @@ def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
     for path in images:
         check_name(name_and_suffix(path)[0], repr(str(path)))
     return images
+
+
+def by_stem(folder: Path) -> dict[str, Path]:
+    """Return the images of a folder by their names without suffix, sorted."""
+    files: dict[str, Path] = {}
+    for path in list_images(folder):
+        stem, _ = name_and_suffix(path)
+        if stem in files:
+            raise ImageError(f"{path} and {files[stem].name} have the same stem; keep one of them")
+        files[stem] = path
+    return files
 
 
 def _is_image(path: Path, folder: Path) -> bool:

@@ -7,62 +7,43 @@ import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from io import StringIO
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-import numpy as np
-
 from conformask.arrays import Triplet
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.images.formats import Header, at_time
-from conformask.images.layers import (
-    Region,
-    RegionWindow,
-    check_size,
-    components,
-    cues_at,
-    not_nan,
-    read_cues,
-    read_labels,
-    read_region,
-    region_of_array,
-    region_window,
-    without_nan,
-)
+from conformask.images.layers import LAYERS, SHOWN, LayerKind, check_places, layer_kinds
 from conformask.images.read import (
-    Image,
     Raster,
     UnreadImage,
+    by_stem,
     check_name,
     header_of_image,
     image_and_header,
     image_hash,
     is_image,
-    list_images,
     name_and_suffix,
     open_raster,
-    read_header,
     times_of,
 )
 from conformask.promises.promise import Promise
 from conformask.records.files import hash_of_text
-from conformask.records.geometry import Geometry, Size
 from conformask.records.names import Guarantee, Split
 from conformask.records.reading import CLEAN, PLAIN, Network, Reading, Reference
 from conformask.records.record import Array, Json, claim, from_cell, from_dict, hash_of, read_json, write_json
 from conformask.records.upgrade import with_network
 
 Role = Literal["x", "y_hat", "y", "repeat"]
-FileRole = Literal[Role, "cues", "labels", "y_labels"]
 
 
 @dataclass(frozen=True, eq=False)
 class TripletRow:
-    """One triplet, not yet read: its images, name, group, category, weight and part.
+    """One triplet, not yet read: its images, layers, facts and part.
 
     Whatever reads a file, or only its header, raises an ImageError that names it if that fails.
     """
@@ -71,26 +52,17 @@ class TripletRow:
     x: UnreadImage
     y_hat: UnreadImage
     y: UnreadImage | None = None
-    group: str | None = None
-    category: str | None = None
-    weight: float | None = None
+    layers: Mapping[str, UnreadImage] = field(default_factory=dict)
+    """The files or arrays of its layers, by their kinds (`images.layers`)."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of it: `group`, `category` and `weight`."""
     part: str | None = None
-    region: Path | Array | None = None
-    """The pixels that the promise is about; None for all."""
-    cues: UnreadImage | None = None
-    """Maps beside y_hat; None without."""
-    repeat: UnreadImage | None = None
-    """A second acquisition of y, whose noise is independent of that of y and x; None without."""
     noisy: bool = False
     """True if y is an acquisition with noise, even without a second one."""
-    labels: UnreadImage | None = None
-    """Labels of the objects of y_hat; None without, or for components."""
-    y_labels: UnreadImage | None = None
-    """Labels of the objects of y."""
 
     def reference(self, reading: Reading) -> Reference:
         """Return what y is."""
-        if self.repeat is not None:
+        if "repeat" in self.layers:
             return Reference(2)
         return Reference(1, reading.noise_model) if self.noisy else CLEAN
 
@@ -98,137 +70,74 @@ class TripletRow:
         """Read the triplet."""
         (x, x_header), (y_hat, y_hat_header) = self._image("x", reading), self._image("y_hat", reading)
         y, y_header = (None, None) if self.y is None else self._image("y", reading)
-        half = None
-        if self.repeat is not None and y is not None:
-            y, half = self._with_repeat(y, y_hat_header, reading)
-        if y is not None and y.shape != y_hat.shape:
-            raise ImageError(
-                f"triplet {self.name!r}: y has shape {y.shape}, but y_hat has {y_hat.shape} (C, *space); "
-                "they must be the same"
-            )
-        if x.ndim != y_hat.ndim:
-            raise ImageError(
-                f"triplet {self.name!r}: x has shape {x.shape}, but y_hat has {y_hat.shape} (C, *space); one "
-                "is a volume, the other is not"
-            )
-        self._check_places({"x": x_header, "y": y_header}, y_hat_header)
-        geometry, patient = y_hat_header.geometry, y_hat_header.patient
-        region = None if self.region is None else self._region(reading, y_hat.shape[1:], geometry)
-        if reading.nan is not None:
-            x, y_hat, y, region = without_nan(self.name, x, y_hat, y, region)
-            half = None if half is None else np.nan_to_num(half)
-        clipped = max(header.clipped for header in (x_header, y_hat_header, y_header) if header is not None)
-        cues = None
-        if self.cues is not None:
-            cues = cues_at(y_hat.shape[1:], self.read_cues(reading), self._text("cues"))
-        labels = self._labels("y_hat", self.labels, y_hat, reading, geometry)
-        y_labels = None if y is None else self._labels("y", self.y_labels, y, reading, geometry)
-        if labels is not None:
-            cues = labels if cues is None else np.concatenate([cues, labels])
-        return Triplet(
-            self.name, x, y_hat, y, self.group, self.category, self.weight, region, geometry, patient,
-            clipped, cues, half, self.reference(reading), y_labels,
-        )  # fmt: skip
+        headers, geometry = (x_header, y_hat_header, y_header), y_hat_header.geometry
+        clipped = max(header.clipped for header in headers if header is not None)
+        triplet = Triplet(
+            self.name,
+            x,
+            y_hat,
+            y,
+            {},
+            self.facts,
+            geometry,
+            y_hat_header.patient,
+            clipped,
+            self.reference(reading),
+        )
+        for kind in layer_kinds():
+            if kind.is_known(self, reading):
+                triplet = kind.add(self, triplet, reading)
+        _check_shapes(triplet)
+        check_places(self.name, {"x": x_header, "y": y_header}, y_hat.shape[1:], geometry)
+        return triplet
 
-    def _labels(
-        self, role: str, given: UnreadImage | None, image: Image, reading: Reading, geometry: Geometry | None
-    ) -> Image | None:
-        """Return the labels of the objects of an image; None where they are not known."""
-        if reading.components_above is not None:
-            return components(image, reading.components_above, self._text(role))
-        if given is None:
-            return None
-        return read_labels(given, image.shape[1:], reading, f"labels of {self._text(role)}", geometry)
-
-    def _with_repeat(self, y: Image, y_hat: Header, reading: Reading) -> tuple[Image, Image]:
-        """Return the mean of y and its repeat, and half their difference.
-
-        Two of one file are its first and its second half of the channels.
-        """
-        repeat, header = self._image("repeat", reading)
-        if isinstance(self.y, Path) and self.y == self.repeat:
-            y, repeat = np.array_split(y, 2)
-        if repeat.shape != y.shape:
-            raise ImageError(
-                f"triplet {self.name!r}: its repeats have shapes {y.shape} and {repeat.shape}; they must be "
-                "the same"
-            )
-        if np.array_equal(y, repeat):
-            raise ImageError(
-                f"triplet {self.name!r}: its two repeats are the same image; give two acquisitions"
-            )
-        self._check_places({"repeat": header}, y_hat)
-        return (y + repeat) / 2, (y - repeat) / 2
-
-    def read_cues(self, reading: Reading) -> Image:
-        """Read the maps beside y_hat, (K, *space); those of a file only if its header says their size."""
-        assert self.cues is not None
-        if isinstance(self.cues, Path):
-            space = header_of_image(self.cues, reading).space
-            check_size(self.header("y_hat", reading).space, space, str(self.cues))
-        return read_cues(self.cues, reading, self._text("cues"))
+    def image(self, role: str) -> UnreadImage | None:
+        """Return the file or array of x, y_hat, y or a layer; None where there is none."""
+        return getattr(self, role) if role in ROLES else self.layers.get(role)
 
     def header(self, role: Role, reading: Reading) -> Header:
         """Return the header of an image, which is not decoded."""
-        return header_of_image(getattr(self, role), reading, self._text(role))
+        return header_of_image(self._given(role), reading, self.text(role))
 
     def raster(self, role: Role, reading: Reading) -> Raster:
         """Open an image to be read window by window; only its header is read now."""
-        return open_raster(getattr(self, role), reading.of(role), self._text(role))
-
-    def cue_raster(self, reading: Reading) -> Raster | None:
-        """Open the maps beside y_hat to be read window by window; None where there are none."""
-        cues = self.cues
-        return None if cues is None else open_raster(cues, reading.of("cues"), self._text("cues"))
-
-    def region_window(self, reading: Reading) -> RegionWindow | None:
-        """Open the region that `read` would return, to be read window by window; None where there is none."""
-        y_hat = self.raster("y_hat", reading)
-        region = None if self.region is None else self._region_window(reading, y_hat.header)
-        if reading.nan is None:
-            return region
-        x = self.raster("x", reading)
-        y = [] if self.y is None else [self.raster("y", reading)]
-        images = [image for image in (x, y_hat, *y) if image.size == y_hat.size]
-        return lambda places: not_nan(
-            (image.read(places) for image in images), None if region is None else region(places)
-        )
+        return open_raster(self._given(role), reading.of(role), self.text(role))
 
     def source(self, reading: Reading) -> str:
         """Return a hash of the files or arrays and of how they are read."""
-        others = self.region, self.cues, self.repeat, self.labels, self.y_labels
-        images = (self.x, self.y_hat, self.y, *(image for image in others if image is not None))
-        hashes = [None if image is None else image_hash(image) for image in images]
-        return hash_of([*reading.facts, self.category, self.weight, *hashes])[:16]
+        layers = (self.layers[name] for name in LAYERS if name in self.layers)
+        hashes = [
+            None if image is None else image_hash(image) for image in (self.x, self.y_hat, self.y, *layers)
+        ]
+        facts = [self.facts.get(name) for name in ("category", "weight")]
+        return hash_of([*reading.facts, *facts, *hashes])[:16]
 
-    def _text(self, role: str) -> str:
+    def text(self, role: str) -> str:
+        """Return the words for an image or a layer in messages."""
         return f"{role} of triplet {self.name!r}"
 
+    def _given(self, role: Role) -> UnreadImage:
+        image = self.image(role)
+        assert image is not None
+        return image
+
     def _image(self, role: Role, reading: Reading) -> tuple[Array, Header]:
-        return image_and_header(getattr(self, role), reading.of(role), self._text(role))
+        return image_and_header(self._given(role), reading.of(role), self.text(role))
 
-    def _region(self, reading: Reading, size: Size, geometry: Geometry | None) -> Region:
-        if isinstance(self.region, Path):
-            return read_region(self.region, size, reading, geometry)
-        return region_of_array(np.asarray(self.region), size, self._text("region"), reading.axes)
 
-    def _region_window(self, reading: Reading, y_hat: Header) -> RegionWindow:
-        if isinstance(self.region, Path):
-            return region_window(self.region, y_hat.space, reading, y_hat.geometry)
-        region = self._region(reading, y_hat.space, y_hat.geometry)
-        return lambda places: region[:, *places]
-
-    def _check_places(self, headers: Mapping[str, Header | None], y_hat: Header) -> None:
-        """Raise for images of the size of y_hat that lie in another place."""
-        for role, header in headers.items():
-            if header is None or header.geometry is None or y_hat.geometry is None:
-                continue
-            difference = header.geometry.differs(y_hat.geometry) if header.space == y_hat.space else None
-            if difference:
-                raise ImageError(
-                    f"triplet {self.name!r}: {role} and y_hat have {difference}; they must have the same "
-                    "position: write y_hat with the header of its input"
-                )
+def _check_shapes(triplet: Triplet) -> None:
+    """Raise for images of one triplet that do not belong together."""
+    x, y_hat, y = triplet.x, triplet.y_hat, triplet.y
+    if y is not None and y.shape != y_hat.shape:
+        raise ImageError(
+            f"triplet {triplet.name!r}: y has shape {y.shape}, but y_hat has {y_hat.shape} (C, *space); "
+            "they must be the same"
+        )
+    if x.ndim != y_hat.ndim:
+        raise ImageError(
+            f"triplet {triplet.name!r}: x has shape {x.shape}, but y_hat has {y_hat.shape} (C, *space); one "
+            "is a volume, the other is not"
+        )
 
 
 def grouping(where: str, reading: Reading) -> Callable[[TripletRow], str]:
@@ -389,15 +298,16 @@ def _part_at(number: float, parts: tuple[str, ...], fractions: tuple[float, ...]
 MANIFEST = "manifest.csv"
 REQUIRED = ("x", "y_hat")
 SEPARATORS = (",", ";", "\t")
-ROLES = ("x", "y_hat", "y", "region")
-COLUMNS = (*ROLES, "repeat", "name", "group", "category", "weight", "split")
+ROLES = ("x", "y_hat", "y")
+FACTS = ("group", "category", "weight")
+COLUMNS = (*ROLES, "region", "repeat", "name", *FACTS, "split")
 """Columns of the manifests that conformask writes."""
 LABELS = ("groups", "categories", "names")
-FIELDS = {
+SINGULAR = {
     "names": "name", "groups": "group", "categories": "category", "weights": "weight", "regions": "region",
-    "cues": "cues", "repeats": "repeat",
+    "repeats": "repeat",
 }  # fmt: skip
-"""Field of a row, by the name of the column of all rows."""
+"""What is known of one image, by the name of the column of all."""
 MOST_COLUMNS = 1000
 
 
@@ -407,8 +317,8 @@ def check_rows(rows: Sequence[TripletRow]) -> None:
     for index, row in enumerate(rows):
         check_name(row.name, f"triplet {index}")
         _check_new(row.name, names, f"triplet {index}")
-        if row.weight is not None:
-            parse_weight(row.weight, f"triplet {row.name!r}")
+        if "weight" in row.facts:
+            parse_weight(row.facts["weight"], f"triplet {row.name!r}")
 
 
 def parse_weight(value: str | float, where: str) -> float:
@@ -443,14 +353,26 @@ def rows_of_arrays(
             columns |= {name: list(map(segment, columns[role]))} if role in columns else {}
     columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
     count = len(columns["x"])
-    if "repeats" in columns and "y" not in columns:
-        columns |= {"y": columns.pop("repeats"), "noisy": [True] * count}
     _check_lengths(columns, count)
     columns.setdefault("names", [f"{index:05d}" for index in range(count)])
-    fields = [FIELDS.get(name, name) for name in columns]
-    rows = [TripletRow(**dict(zip(fields, row, strict=True))) for row in zip(*columns.values(), strict=True)]
+    fields = [SINGULAR.get(name, name) for name in columns]
+    rows = [_row(dict(zip(fields, values, strict=True))) for values in zip(*columns.values(), strict=True)]
     check_rows(rows)
     return rows
+
+
+def _row(known: Mapping[str, Any]) -> TripletRow:
+    """Make a row of what is known of one image, by name."""
+    if unknown := [name for name in known if name not in ("name", "part", *ROLES, *FACTS, *LAYERS)]:
+        raise InvalidArgumentError(f"layer {unknown[0]!r} is unknown; choose from {', '.join(LAYERS)}")
+    own = {name: known.get(name) for name in ("name", *ROLES, "part")}
+    layers, facts = (
+        {name: known[name] for name in names if known.get(name) is not None} for names in (LAYERS, FACTS)
+    )
+    row = TripletRow(**own, layers=layers, facts=facts)  # type: ignore[arg-type]
+    for kind in layer_kinds():
+        row = kind.complete(row)
+    return row
 
 
 def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
@@ -463,25 +385,25 @@ def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
             )
 
 
-def rows_of_manifest(path: Path, cues: str | None = None, objects: str | None = None) -> list[TripletRow]:
-    """Read and check every line of a manifest, as an editor or Excel saves it; `cues` names their column.
-
-    Columns OBJECTS/y_hat and OBJECTS/y, where there are any, hold the labels of objects.
-    """
+def rows_of_manifest(path: Path, reading: Reading = PLAIN) -> list[TripletRow]:
+    """Read and check every line of a manifest, as an editor or Excel saves it."""
     if not os.path.isfile(path):
         raise MissingFileError(f"{path} does not exist")
     text = _text(path)
+    kinds = {place: kind for kind in layer_kinds() if (place := kind.place(reading)) is not None}
     reader = csv.DictReader(StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     try:
         reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
-        _check_columns(path, reader.fieldnames, cues)
-        rows = list(_parsed(path, reader, cues, objects))
+        _check_columns(path, reader.fieldnames, kinds, reading)
+        rows = list(_parsed(path, reader, kinds))
     except csv.Error as error:
         raise InvalidArgumentError(
             f"{path} line {reader.reader.line_num}: {error}; look for an unclosed quotation mark"
         ) from error
     if not rows:
         raise InvalidArgumentError(f"{path} lists no triplets; write one line per triplet")
+    for kind in layer_kinds():
+        rows = kind.attach(rows, path.parent, reading) if kind.beside_manifest else rows
     return rows
 
 
@@ -506,14 +428,16 @@ def _separator(text: str) -> str:
     return max(SEPARATORS, key=lambda sign: len(columns[sign].intersection(COLUMNS)))
 
 
-def _check_columns(path: Path, columns: Sequence[str], cues: str | None) -> None:
+def _check_columns(
+    path: Path, columns: Sequence[str], kinds: Mapping[str, LayerKind], reading: Reading
+) -> None:
     if len(columns) > MOST_COLUMNS:
         raise InvalidArgumentError(
             f"{path} line 1 has {len(columns):,} columns, but only {len(COLUMNS)} of them have known names: "
             "is it a manifest?"
         )
-    required = REQUIRED if cues is None else (*REQUIRED, cues)
-    missing = [column for column in required if column not in columns]
+    layers = (place for place, kind in kinds.items() if kind.required(reading) is not None)
+    missing = [column for column in (*REQUIRED, *layers) if column not in columns]
     if missing:
         raise InvalidArgumentError(
             f"{path} line 1: no column {missing[0]!r} among {list(columns)}; the allowed columns are "
@@ -521,7 +445,7 @@ def _check_columns(path: Path, columns: Sequence[str], cues: str | None) -> None
         )
     for column in columns:
         similar = get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.8)
-        if column not in (*COLUMNS, cues) and similar:
+        if column not in (*COLUMNS, *kinds) and similar:
             raise InvalidArgumentError(
                 f"{path} line 1: unknown column {column!r}; did you mean {similar[0]!r}?"
             )
@@ -530,7 +454,7 @@ def _check_columns(path: Path, columns: Sequence[str], cues: str | None) -> None
 
 
 def _parsed(
-    path: Path, reader: "csv.DictReader[str]", cues: str | None, objects: str | None
+    path: Path, reader: "csv.DictReader[str]", kinds: Mapping[str, LayerKind]
 ) -> Iterator[TripletRow]:
     names: set[str] = set()
     for line in reader:
@@ -544,38 +468,27 @@ def _parsed(
         # Excel writes semicolons where a comma is the decimal sign
         if "weight" in cells and reader.reader.dialect.delimiter != ",":
             cells["weight"] = cells["weight"].replace(",", ".")
-        row = _parsed_line(path.parent, cells, where, cues, objects)
+        row = _parsed_line(path.parent, cells, where, kinds)
         _check_new(row.name, names, where)
         yield row
 
 
 def _parsed_line(
-    folder: Path, line: Mapping[str, str], where: str, cues: str | None, objects: str | None
+    folder: Path, line: Mapping[str, str], where: str, kinds: Mapping[str, LayerKind]
 ) -> TripletRow:
-    x, y_hat = (_file(folder, line, role, where) for role in REQUIRED)
-    name = line.get("name") or name_and_suffix(y_hat)[0]
-    check_name(name, where)
-    y, repeat = (_file(folder, line, role, where) if line.get(role) else None for role in ("y", "repeat"))
-    labels, y_labels = (
-        _file(folder, line, column, where) if column in line else None
-        for column in (f"{objects}/y_hat", f"{objects}/y")
-    )
-    return TripletRow(
-        name,
-        x,
-        y_hat,
-        y or repeat,
-        line.get("group") or None,
-        _filled(line, "category", where),
-        parse_weight(line["weight"], where) if "weight" in line else None,
-        _part(line, where),
-        _file(folder, line, "region", where) if "region" in line else None,
-        None if cues is None else _file(folder, line, cues, where),
-        repeat if y else None,
-        noisy=repeat is not None,
-        labels=labels,
-        y_labels=y_labels,
-    )
+    known: dict[str, Any] = {role: _file(folder, line, role, where) for role in REQUIRED}
+    known |= {
+        kind.name: _file(folder, line, place, where)
+        for place, kind in kinds.items()
+        if place in line and (line[place] or not kind.may_be_empty)
+    }
+    if line.get("y"):
+        known["y"] = _file(folder, line, "y", where)
+    known["name"] = line.get("name") or name_and_suffix(known["y_hat"])[0]
+    check_name(known["name"], where)
+    known |= {"group": line.get("group") or None, "category": _filled(line, "category", where)}
+    known |= {"weight": parse_weight(line["weight"], where)} if "weight" in line else {}
+    return _row(known | {"part": _part(line, where)})
 
 
 def _file(folder: Path, line: Mapping[str, str], role: str, where: str) -> Path:
@@ -601,97 +514,31 @@ def _part(line: Mapping[str, str], where: str) -> str | None:
     return part
 
 
-REPEATS = "repeats"
-"""Folder of one or two repeats of each image, NAME_1 and NAME_2, in the place of y/."""
-SHOWN = 5
-"""Number of names that an error lists."""
-
-
 def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:
-    """Match folder/x, folder/y_hat, that of the cues and, where they exist, folder/y and region by stem."""
+    """Match folder/x, folder/y_hat and, where they exist, folder/y and those of layers by stem."""
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
-    roles = [role for role in ROLES if role in REQUIRED or (folder / role).is_dir()]
-    for role in roles:
+    for role in REQUIRED:
         if not (folder / role).is_dir():
             raise MissingFileError(f"{folder} has no folder {role}/; it needs x/ and y_hat/, or a {MANIFEST}")
-    folders = {role: folder / role for role in roles}
-    if reading.cues is not None:
-        if not (folder / reading.cues).is_dir():
-            raise MissingFileError(
-                f"{folder} has no folder {reading.cues}/, which the score needs: one map for each "
-                "image, in a file of its name"
-            )
-        folders["cues"] = folder / reading.cues
-    rows = rows_of_folders(folders, reading)
-    if "y" not in folders and (folder / REPEATS).is_dir():
-        rows = _with_repeats(rows, folder / REPEATS, reading)
-    return with_labels(rows, folder, reading)
+    folders = {role: folder / role for role in ROLES if (folder / role).is_dir()}
+    folders |= {
+        kind.name: place
+        for kind in layer_kinds()
+        if kind.found_by_stem and (place := kind.folder(folder, reading)) is not None
+    }
+    return with_layers(rows_of_folders(folders, reading), folder, reading)
 
 
-def with_labels(rows: list[TripletRow], folder: Path, reading: Reading) -> list[TripletRow]:
-    """Return the rows with the labels of their objects, folder/LABELS/y_hat/NAME and y/NAME.
-
-    Labels of y are left out where there is no folder of them.
-    """
-    if reading.objects is None or reading.components_above is not None:
-        return rows
-    labelled = folder / reading.objects
-    if not (labelled / "y_hat").is_dir():
-        raise MissingFileError(
-            f"{labelled / 'y_hat'} is not a folder: give labels of the objects of each y_hat, in a file of "
-            f"its name (and in {labelled / 'y'} those of y), or components:0.5 for --objects"
-        )
-    files = {role: by_stem(labelled / role) for role in ("y_hat", "y") if (labelled / role).is_dir()}
-    for role, of_role in files.items():
-        missing = [row.name for row in rows if row.name not in of_role]
-        if missing:
-            raise MissingFileError(
-                f"{labelled / role} has no labels of {', '.join(missing[:SHOWN])}: add them"
-            )
-    y = files.get("y", {})
-    return [replace(row, labels=files["y_hat"][row.name], y_labels=y.get(row.name)) for row in rows]
-
-
-def _with_repeats(rows: list[TripletRow], folder: Path, reading: Reading) -> list[TripletRow]:
-    """Return the rows with the repeats of each: in a folder NAME_1 and NAME_2, or NAME_1 alone for all.
-
-    A file NAME with two time points, or twice the channels of y_hat, holds both.
-    """
-    files = by_stem(folder)
-    for row in rows:
-        if (path := files.pop(row.name, None)) is not None:
-            files |= _repeats_in(path, row, reading)
-    two = any(f"{row.name}_2" in files for row in rows)
-    needed = [f"{row.name}_{place}" for row in rows for place in (1, 2)[: 1 + two]]
-    missing, others = set(needed) - set(files), set(files) - set(needed)
-    if missing or others:
-        listed = ", ".join(sorted(missing or others)[:SHOWN])
-        what = "no file of the name" if missing else "files of no image:"
-        raise MissingFileError(
-            f"{folder} has {what} {listed}; give NAME_1 and NAME_2 of each image, NAME_1 alone of each, or "
-            "files NAME with two time points or twice the channels"
-        )
-    return [
-        replace(row, y=files[f"{row.name}_1"], repeat=files.get(f"{row.name}_2"), noisy=True) for row in rows
-    ]
-
-
-def _repeats_in(path: Path, row: TripletRow, reading: Reading) -> dict[str, Path]:
-    """Return the file of NAME_1 and NAME_2: two time points of one, or one of which both are channels."""
-    count, names = times_of(path, reading), [f"{row.name}_{place}" for place in (1, 2)]
-    if count == 2:
-        return {name: path.with_name(f"{path.name}#t={time}") for time, name in enumerate(names)}
-    if count is None and read_header(path, reading).channels == 2 * row.header("y_hat", reading).channels:
-        return dict.fromkeys(names, path)
-    raise ImageError(
-        f"{path} has {count or 'no'} time points, and not twice the channels of y_hat: give a file with two, "
-        f"the repeats, or one repeat in a file named {names[0]}"
-    )
+def with_layers(rows: list[TripletRow], beside: Path, reading: Reading) -> list[TripletRow]:
+    """Return the rows with the layers beside y_hat/ that are not found by the stems of images."""
+    for kind in layer_kinds():
+        rows = kind.attach(rows, beside, reading)
+    return rows
 
 
 def rows_of_folders(folders: Mapping[str, Path], reading: Reading = PLAIN) -> list[TripletRow]:
-    """Match the files of folders, by role and x first, by stem.
+    """Match the files of folders, by role or layer and x first, by stem.
 
     Each time point of a file is a row, and the file its group; a region without time applies to all of them.
     """
@@ -714,32 +561,21 @@ def _rows_of(stem: str, files: Mapping[str, Path], reading: Reading) -> Iterator
     times = {role: times_of(path, reading) for role, path in files.items()}
     count = times["y_hat"]
     if count is None:
-        by_field: dict[str, Any] = dict(files)
-        yield TripletRow(stem, **by_field)
+        yield _row({"name": stem, **files})
         return
     for role, path in files.items():
-        if times[role] != count and not (role == "region" and times[role] is None):
+        may_lack_time = role in LAYERS and LAYERS[role].without_time
+        if times[role] != count and not (may_lack_time and times[role] is None):
             raise ImageError(
                 f"{path} has {times[role] or 'no'} time points, but {files['y_hat']} has {count}: they "
                 "must agree"
             )
     for time in range(count):
-        points: dict[str, Any] = {
+        points = {
             role: path if times[role] is None else path.with_name(f"{path.name}#t={time}")
             for role, path in files.items()
         }
-        yield TripletRow(f"{stem}_t{time:03d}", group=stem, **points)
-
-
-def by_stem(folder: Path) -> dict[str, Path]:
-    """Return the images of a folder by their names without suffix, sorted."""
-    files: dict[str, Path] = {}
-    for path in list_images(folder):
-        stem, _ = name_and_suffix(path)
-        if stem in files:
-            raise ImageError(f"{path} and {files[stem].name} have the same stem; keep one of them")
-        files[stem] = path
-    return files
+        yield _row({"name": f"{stem}_t{time:03d}", "group": stem, **points})
 
 
 def _check_partners(

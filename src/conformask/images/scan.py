@@ -150,7 +150,7 @@ class RoleDistances(NamedTuple):
 
 def role_distances(triplet: Triplet) -> RoleDistances | None:
     """Return the distances of a triplet, x resized to y; None where x has other channels."""
-    x, y_hat, y, region = triplet.x, triplet.y_hat, triplet.truth(), triplet.region
+    x, y_hat, y, region = triplet.x, triplet.y_hat, triplet.truth(), triplet.layers.get("region")
     if len(x) != len(y):
         return None
     error = mean_difference(y_hat, y, region) if x.shape == y.shape else 0.0
@@ -262,7 +262,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         distances.append(role_distances(triplet))
         if (measures := measure_triplet(triplet)) is not None:
             references[triplet.name] = measures
-        others = [image for image in (triplet.region, triplet.cues, triplet.y_labels) if image is not None]
+        others = [layer for name, layer in triplet.layers.items() if name != "repeat"]
         for image in (triplet.x, triplet.y_hat, truth, *others):
             contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
     return DatasetSummary(

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -19,13 +19,13 @@ from conformask.arrays import Batch, Triplet
 from conformask.background import prefetch
 from conformask.errors import ConformaskError, ConformaskWarning, ImageError, InvalidArgumentError
 from conformask.images.formats import DataRange, Header
-from conformask.images.layers import RegionWindow
+from conformask.images.layers import LAYERS, OpenedLayer, layer_kinds
 from conformask.images.read import DatasetImage, Image, Keys, Raster, images_of, name_and_suffix
 from conformask.images.rows import (
+    FACTS,
     MANIFEST,
     PARTS,
     UNKNOWN,
-    FileRole,
     Provenance,
     Role,
     TripletRow,
@@ -36,7 +36,6 @@ from conformask.images.rows import (
     rows_of_folder,
     rows_of_manifest,
     set_aside,
-    with_labels,
 )
 from conformask.records.files import hash_of_text
 from conformask.records.geometry import Geometry, PhysicalWindow
@@ -47,8 +46,8 @@ from conformask.records.record import Array
 
 BATCH_SIZE = 16
 """Images that are scored at once."""
-Shapes = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...] | None, tuple[int, ...] | None]
-"""Shapes of x, y_hat, y and cues."""
+Shapes = Mapping[str, tuple[int, ...]]
+"""Shapes of x, y_hat, and of y and layers where they are known."""
 PIXELS, PIXELS_OF_PROCESSOR = 2**24, 2**18
 """Pixels in the largest batch, with an accelerator and on the CPU, where larger ones are no quicker."""
 
@@ -68,9 +67,9 @@ def batches_of(triplets: Iterable[Triplet], batch_size: int = BATCH_SIZE) -> Ite
         return number // batch_size, _shapes(triplet)
 
     for (_, shapes), members in groupby(enumerate(triplets), key):
-        largest = max(1, min(batch_size, pixels // math.prod(shapes[1][1:])))
+        largest = max(1, min(batch_size, pixels // math.prod(shapes["y_hat"][1:])))
         while batch := list(islice(members, largest)):
-            yield _stacked([triplet for _, triplet in batch])
+            yield stacked([triplet for _, triplet in batch])
 
 
 def of_same_channels(triplets: Iterable[Triplet]) -> Iterator[Triplet]:
@@ -83,44 +82,42 @@ def of_same_channels(triplets: Iterable[Triplet]) -> Iterator[Triplet]:
 
 
 def _check_channels(first: Triplet, triplet: Triplet) -> None:
-    for role in ("x", "y_hat", *(["cues"] if first.cues is not None else [])):
-        expected, channels = len(getattr(first, role)), len(getattr(triplet, role))
-        if channels != expected:
+    expected, shapes = _shapes(first), _shapes(triplet)
+    for role in ("x", "y_hat", *first.layers):
+        if role in shapes and shapes[role][0] != expected[role][0]:
             raise ImageError(
-                f"mixed channels: {role} of {triplet.name!r} has {channels}, but {role} of {first.name!r} "
-                f"has {expected}; use images of one kind"
+                f"mixed channels: {role} of {triplet.name!r} has {shapes[role][0]}, but {role} of "
+                f"{first.name!r} has {expected[role][0]}; use images of one kind"
             )
 
 
 def _shapes(triplet: Triplet) -> Shapes:
-    y, cues = (None if image is None else image.shape for image in (triplet.y, triplet.cues))
-    return triplet.x.shape, triplet.y_hat.shape, y, cues
+    images = {"x": triplet.x, "y_hat": triplet.y_hat, "y": triplet.y, **triplet.layers}
+    return {role: image.shape for role, image in images.items() if image is not None}
 
 
-def _stacked(triplets: Sequence[Triplet]) -> Batch:
-    x, y_hat = (torch.from_numpy(np.stack([getattr(t, role) for t in triplets])) for role in ("x", "y_hat"))
-    category = tuple(t.category for t in triplets if t.category is not None)
-    weight = tuple(t.weight for t in triplets if t.weight is not None)
+def stacked(triplets: Sequence[Triplet]) -> Batch:
+    """Return triplets of one shape as a batch."""
+    layers = [
+        {name: layer for kind in layer_kinds() for name, layer in kind.batched(triplet).items()}
+        for triplet in triplets
+    ]
+    facts = [triplet.facts for triplet in triplets]
+    first = triplets[0]
     return Batch(
         tuple(triplet.name for triplet in triplets),
-        x,
-        y_hat,
-        _known([triplet.y for triplet in triplets]),
-        category or None,
-        weight or None,
-        _known([triplet.region for triplet in triplets]),
+        _stack(triplet.x for triplet in triplets),
+        _stack(triplet.y_hat for triplet in triplets),
+        None if first.y is None else _stack(triplet.truth() for triplet in triplets),
+        {name: _stack(each[name] for each in layers) for name in layers[0]},
+        {name: tuple(each[name] for each in facts) for name in FACTS if all(name in each for each in facts)},
         tuple(triplet.geometry for triplet in triplets),
         tuple(triplet.clipped for triplet in triplets),
-        _known([triplet.cues for triplet in triplets]),
-        _known([triplet.noise for triplet in triplets]),
-        _known([triplet.y_labels for triplet in triplets]),
     )
 
 
-def _known(images: Sequence[Image | None]) -> torch.Tensor | None:
-    """Stack the images that are known; None where none is."""
-    known = [image for image in images if image is not None]
-    return torch.from_numpy(np.stack(known)) if known else None
+def _stack(images: Iterable[Image]) -> torch.Tensor:
+    return torch.from_numpy(np.stack(list(images)))
 
 
 def hash_of_group(group: str) -> str:
@@ -149,9 +146,9 @@ class UnreadTriplets:
         """The values that become 0 and 1, where they were given."""
         return self.reading.data_range
 
-    def file(self, index: int, role: FileRole = "y_hat") -> Path | None:
+    def file(self, index: int, role: str = "y_hat") -> Path | None:
         """Return the file of an image, perhaps with #t=3; None for an array."""
-        image = getattr(self._rows[index], role)
+        image = self._rows[index].image(role)
         return image if isinstance(image, Path) else None
 
     def suffix(self, index: int, role: Role = "y_hat") -> str:
@@ -212,13 +209,18 @@ class UnreadTriplets:
         """Open an image of a triplet to be read window by window; only its header is read now."""
         return self._rows[index].raster(role, self.reading)
 
-    def cue_raster(self, index: int) -> Raster | None:
-        """Open the maps of a triplet, to be read window by window; None where it has none."""
-        return self._rows[index].cue_raster(self.reading)
+    def opened(self, index: int) -> dict[str, OpenedLayer]:
+        """Open the layers of a triplet, by name, to be read window by window."""
+        opened = {name: LAYERS[name].opened(self._rows[index], self.reading) for name in LAYERS}
+        return {name: layer for name, layer in opened.items() if layer is not None}
 
-    def region(self, index: int) -> RegionWindow | None:
-        """Open the region of a triplet, to be read window by window; None where it has none."""
-        return self._rows[index].region_window(self.reading)
+    def facts(self, index: int) -> Mapping[str, Any]:
+        """Return what is known of a triplet as a whole: group, category and weight."""
+        return self._rows[index].facts
+
+    def layer(self, name: str, index: int) -> Image:
+        """Read a layer of a triplet, (K, *space) of any range."""
+        return LAYERS[name].values(self._rows[index], self.reading)
 
     def source(self, index: int) -> str:
         """Return a hash of the files or arrays of a triplet and of how they are read."""
@@ -232,12 +234,13 @@ class UnreadTriplets:
     @cached_property
     def groups(self) -> tuple[str, ...]:
         """The group of each triplet, its own name where it has none."""
-        return tuple(row.name if row.group is None else row.group for row in self._rows)
+        return tuple(row.facts.get("group", row.name) for row in self._rows)
 
     @property
     def group_ids(self) -> tuple[str | None, ...]:
         """The hash of the group of each triplet; None where it has none."""
-        return tuple(None if row.group is None else hash_of_group(row.group) for row in self._rows)
+        groups = (row.facts.get("group") for row in self._rows)
+        return tuple(None if group is None else hash_of_group(group) for group in groups)
 
     @property
     def parts(self) -> tuple[str | None, ...]:
@@ -252,12 +255,12 @@ class UnreadTriplets:
     @cached_property
     def categories(self) -> tuple[str | None, ...]:
         """The category of each triplet."""
-        return tuple(row.category for row in self._rows)
+        return tuple(row.facts.get("category") for row in self._rows)
 
     @cached_property
     def weights(self) -> tuple[float | None, ...]:
         """The weight of each triplet."""
-        return tuple(row.weight for row in self._rows)
+        return tuple(row.facts.get("weight") for row in self._rows)
 
     @property
     def has_truth(self) -> bool:
@@ -267,14 +270,16 @@ class UnreadTriplets:
     @property
     def has_regions(self) -> bool:
         """True if every triplet has a region."""
-        if self.reading.nan is not None:
-            return True
-        return bool(self._rows) and all(row.region is not None for row in self._rows)
+        return self.has("region")
 
     @property
     def has_cues(self) -> bool:
         """True if every triplet has maps beside y_hat."""
-        return bool(self._rows) and all(row.cues is not None for row in self._rows)
+        return self.has("cues")
+
+    def has(self, layer: str) -> bool:
+        """Return whether there are triplets, and every one has this layer."""
+        return bool(self._rows) and all(LAYERS[layer].is_known(row, self.reading) for row in self._rows)
 
     @property
     def reference(self) -> Reference:
@@ -291,15 +296,14 @@ class UnreadTriplets:
     @property
     def has_objects(self) -> bool:
         """True if the objects of every y_hat and y are known."""
-        if self.reading.components_above is not None:
-            return self.has_truth
-        return bool(self._rows) and all(
-            row.labels is not None and row.y_labels is not None for row in self._rows
-        )
+        return self.has("labels") and self.has("y_labels")
 
-    def cues(self, index: int) -> Image:
-        """Read the maps of a triplet, (K, *space) of any range."""
-        return self._rows[index].read_cues(self.reading)
+    @property
+    def layer_columns(self) -> dict[str, str]:
+        """The columns of a manifest that hold layers of these triplets, and their layers."""
+        held = {name for row in self._rows for name in row.layers}
+        places = {kind.name: kind.place(self.reading) for kind in layer_kinds() if kind.name in held}
+        return {place: name for name, place in places.items() if place is not None}
 
     @property
     def has_split(self) -> bool:
@@ -390,10 +394,7 @@ class Triplets(UnreadTriplets):
         path = Path(path)
         provenance = Provenance.load(path.parent, network)
         reading = reading or Reading(data_range)
-        rows = rows_of_manifest(path, reading.cues, reading.objects)
-        if not all(row.labels is not None for row in rows):
-            rows = with_labels(rows, path.parent, reading)
-        return cls(rows, reading, provenance)
+        return cls(rows_of_manifest(path, reading), reading, provenance)
 
     @classmethod
     def from_arrays(
@@ -407,6 +408,7 @@ class Triplets(UnreadTriplets):
         repeats: Iterable[Array | DatasetImage] | None = None,
         labels: Iterable[Array] | Callable[[Array], Array] | None = None,
         y_labels: Iterable[Array] | None = None,
+        layers: Mapping[str, Iterable[Array | DatasetImage]] | None = None,
         groups: Sequence[object] | None = None,
         categories: Sequence[str] | None = None,
         weights: Sequence[float] | Array | None = None,
@@ -424,7 +426,8 @@ class Triplets(UnreadTriplets):
         each other and of x (see `CleanMean`); without y they are the only ones, whose noise `reading` may
         say, as Reading(noise_model=NoiseModel(...)). `labels` and `y_labels` are whole numbers (H, W), those
         of the objects of y_hat and of y, 0 for the background (`Objects`); or `labels` alone is a function
-        that makes them of an image. `network` is the name of the network that made y_hat.
+        that makes them of an image. `layers` are those that packages add, by name. `network` is the name of
+        the network that made y_hat.
 
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
@@ -433,7 +436,7 @@ class Triplets(UnreadTriplets):
         rows = rows_of_arrays({
             "x": x, "y_hat": y_hat, "y": y, "groups": groups, "categories": categories, "weights": weights,
             "names": names, "regions": regions, "cues": cues, "repeats": repeats,
-            "labels": None if callable(labels) else labels, "y_labels": y_labels,
+            "labels": None if callable(labels) else labels, "y_labels": y_labels, **(layers or {}),
         }, segment)  # fmt: skip
         provenance = UNKNOWN if network is None else Provenance(network=Network(network))
         return cls(rows, reading or Reading(data_range), provenance)
@@ -461,7 +464,8 @@ class Triplets(UnreadTriplets):
             dataset: has a length and returns an item for a number.
             keys: the keys of x, y_hat and, where they are known, y, cues and repeat in an item that is a
                 mapping, or their places in a tuple, in this order or by name, as {"x": 0, "y_hat": 1,
-                "repeat": 2}; by default these names, or their order. A repeat is as for `from_arrays`.
+                "repeat": 2}; by default these names, or their order. A repeat is as for `from_arrays`, and
+                other layers, such as region, have names alone.
             data_range: the values that become 0 and 1.
             reading: says more about how they are read than data_range alone; their axes are those above.
 
@@ -469,13 +473,12 @@ class Triplets(UnreadTriplets):
             InvalidArgumentError: a dataset without length, or items of fewer than 2 or more than 5 images.
             ImageError: an item without one of them, or with images of other axes.
         """
-        images, axes = images_of(dataset, keys)
+        images, axes = images_of(dataset, keys, LAYERS)
         return cls.from_arrays(
-            images["x"],
-            images["y_hat"],
-            images.get("y"),
-            cues=images.get("cues"),
-            repeats=images.get("repeat"),
+            images.pop("x"),
+            images.pop("y_hat"),
+            images.pop("y", None),
+            layers=images,
             groups=groups,
             categories=categories,
             weights=weights,
@@ -526,13 +529,13 @@ class Triplets(UnreadTriplets):
             InvalidArgumentError: it is neither, or a name or file does not give a group.
         """
         group_of = grouping(where, self.reading)
-        rows = [replace(row, group=group_of(row)) for row in self._rows]
+        rows = [replace(row, facts={**row.facts, "group": group_of(row)}) for row in self._rows]
         return Triplets(rows, replace(self.reading, group_from=where), self.provenance)
 
     def _grouped_as_before(self) -> "Triplets":
         """Return these triplets, grouped as the reading says unless they state their groups."""
         where = self.reading.group_from
-        if where is None or any(row.group is not None for row in self._rows):
+        if where is None or any("group" in row.facts for row in self._rows):
             return self
         try:
             return self.grouped(where)
@@ -551,7 +554,11 @@ class Triplets(UnreadTriplets):
 
     def without_objects(self) -> "Triplets":
         """Return these triplets without the labels of their objects."""
-        rows = [replace(row, labels=None, y_labels=None) for row in self._rows]
+        kept = [name for name in LAYERS if name not in ("labels", "y_labels")]
+        rows = [
+            replace(row, layers={name: row.layers[name] for name in kept if name in row.layers})
+            for row in self._rows
+        ]
         return Triplets(rows, replace(self.reading, objects=None), self.provenance)
 
     def select(self, indices: Iterable[int]) -> "Triplets":
@@ -658,7 +665,7 @@ def _counts_text(triplets: Triplets) -> str:
 
 
 def _bytes_of(triplet: Triplet) -> int:
-    images = (triplet.x, triplet.y_hat, triplet.y, triplet.region, triplet.cues)
+    images = (triplet.x, triplet.y_hat, triplet.y, *triplet.layers.values())
     return sum(image.nbytes for image in images if image is not None)
 
 

@@ -91,12 +91,12 @@ class Loss(StatedLoss):
         """
         if not self.regional:
             return None
-        if batch.region is None:
+        if "region" not in batch.layers:
             raise MismatchError(
                 f"the promise is about the region of each image, and {batch.names[0]!r} has none: add a "
                 "folder region/ or a column region"
             )
-        return batch.region
+        return batch.layers["region"]
 
     @abstractmethod
     def in_regions(self, regions: bool) -> "Loss":

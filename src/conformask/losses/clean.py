@@ -100,7 +100,7 @@ class CleanLoss(MapLoss):
 
     def of_batch(self, batch: "Batch", channels: int) -> "LossOfImages":
         """Return the loss on the images of a batch, with the noise of their repeats."""
-        return self.on(batch.truth(), batch.y_hat, self.region_of(batch), channels, batch.noise)
+        return self.on(batch.truth(), batch.y_hat, self.region_of(batch), channels, batch.layers.get("noise"))
 
     def measured_as(self, kept: StatedLoss) -> Self:
         """Return the loss with the reach that was measured for the same loss, which a record kept."""

@@ -187,9 +187,7 @@ class Objects(Loss):
         Raises:
             MismatchError: it has no labels of y_hat or y.
         """
-        if batch.y_labels is None:
-            raise _without_labels(batch)
-        return self.on(batch.y_labels, labels_of(batch), None, channels)
+        return self.on(labels_of(batch, "y_labels"), labels_of(batch), None, channels)
 
     def region_of(self, batch: "Batch") -> "Images":
         """Return the weights of pixels with which objects count alike; see `object_weights`.
@@ -227,11 +225,11 @@ class Objects(Loss):
 
     def measures(self, mask: "Images", batch: "Batch") -> dict[str, Array]:
         """Return the fields of ObjectCounts of each image, (n, 6); nothing without labels of y."""
-        if batch.y_labels is None:
+        if "y_labels" not in batch.layers:
             return {}
         counts = []
         for shown_share, own, true in zip(
-            _arrays(mask), _arrays(labels_of(batch)), _arrays(batch.y_labels), strict=True
+            _arrays(mask), _arrays(labels_of(batch)), _arrays(batch.layers["y_labels"]), strict=True
         ):
             objects, truth = LabelledObjects.of(own), LabelledObjects.of(true)
             right, shown = objects.met_by(truth, self.iou), objects.means(shown_share) > 0
@@ -255,11 +253,14 @@ class Objects(Loss):
         return pixels.reshape(2, *y_hat.shape)
 
 
-def labels_of(batch: "Batch") -> "Images":
-    """Return the labels of y_hat of each image, (N, 1, *space)."""
-    if batch.cues is None:
-        raise _without_labels(batch)
-    return batch.cues[:, -1:]
+def labels_of(batch: "Batch", layer: str = "labels") -> "Images":
+    """Return the labels of y_hat, or of y, of each image, (N, 1, *space)."""
+    if layer not in batch.layers:
+        raise MismatchError(
+            f"the promise is about objects, and {batch.names[0]!r} comes without labels of y_hat and y: give "
+            "labels= and y_labels= (Python), or the folder of --objects (command line)"
+        )
+    return batch.layers[layer]
 
 
 def object_weights(labels: "Images") -> "Images":
@@ -278,10 +279,3 @@ def object_weights(labels: "Images") -> "Images":
 
 def _arrays(images: "Images") -> Array:
     return images[:, 0].detach().cpu().numpy()
-
-
-def _without_labels(batch: "Batch") -> MismatchError:
-    return MismatchError(
-        f"the promise is about objects, and {batch.names[0]!r} comes without labels of y_hat and y: give "
-        "labels= and y_labels= (Python), or the folder of --objects (command line)"
-    )

@@ -1,16 +1,18 @@
 """What a user gives to a masker, arrays, tensors or a triplet, as batches in [0, 1]."""
 
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arrays import Images, Triplet
+from conformask.arrays import Batch, Images, Triplet
 from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError, MismatchError
-from conformask.images.layers import check_labels, read_cues
+from conformask.images.layers import check_labels, read_values
 from conformask.images.read import Image, image_and_header
+from conformask.images.triplets import stacked
 from conformask.promises.order import SLACK
 from conformask.records.card import KINDS, CalibrationCard
 from conformask.records.record import Array
@@ -20,22 +22,32 @@ UNIT = (0.0, 1.0)
 """The range of images inside conformask."""
 
 
-def pair_of(
-    card: CalibrationCard, x: Tensor | Array | Triplet, y_hat: Tensor | Array | None
-) -> tuple[Images, Images]:
-    """Return input and output as batches (N, Cx, *space) and (N, C, *space) in [0, 1].
+def given(
+    card: CalibrationCard,
+    x: Tensor | Array | Triplet,
+    y_hat: Tensor | Array | None,
+    *,
+    weight: Sequence[float] | None = None,
+    category: Sequence[str] | None = None,
+    cues: Tensor | Array | None = None,
+    labels: Tensor | Array | None = None,
+) -> Batch:
+    """Return what a call is given as a batch, x (N, Cx, *space) and y_hat (N, C, *space) in [0, 1].
 
     Args:
         card: of the masker; arrays and tensors are read as its calibration images were.
-        x: a tensor of floats (N, Cx, *space), an array (*space) or (*space, Cx), or a Triplet, which has
-            both.
+        x: a tensor of floats (N, Cx, *space), an array (*space) or (*space, Cx), or a Triplet, which has all.
         y_hat: the network's output, of the same kind; None with a Triplet.
+        weight: the weight of each image.
+        category: the category of each image.
+        cues: the maps beside y_hat, of the same kind.
+        labels: the labels of the objects of y_hat, of the same kind.
     """
     if isinstance(x, Triplet):
         if y_hat is not None:
             raise InvalidArgumentError("x is a Triplet, which has y_hat: give it alone")
         card.check_spacing([(x.name, x.geometry)])
-        return torch.from_numpy(x.x)[None], torch.from_numpy(x.y_hat)[None]
+        return stacked([x])
     if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
         raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
     inputs, outputs = batch_of(card, "x", x), batch_of(card, "y_hat", y_hat)
@@ -43,16 +55,18 @@ def pair_of(
         raise InvalidArgumentError(
             f"x has {len(inputs)} images, but y_hat has {len(outputs)}: give the same number, at least 1"
         )
-    return inputs, outputs
+    layers = {"cues": cues, "labels": labels}
+    maps = {name: layer_of(card, name, layer) for name, layer in layers.items() if layer is not None}
+    return in_batch(inputs, outputs, maps, weight=weight, category=category)
 
 
-def facts_of(triplet: Triplet) -> dict[str, Any]:
-    """Return weight, category and cues of a triplet, as `Masker.masks` takes them; None for none."""
-    return {
-        "weight": None if triplet.weight is None else [triplet.weight],
-        "category": None if triplet.category is None else [triplet.category],
-        "cues": None if triplet.cues is None else torch.from_numpy(triplet.cues)[None],
-    }
+def in_batch(
+    x: Images, y_hat: Images, layers: Mapping[str, Tensor], **facts: Sequence[str] | Sequence[float] | None
+) -> Batch:
+    """Return images without names as a batch, with their layers, and with the facts that are known."""
+    names = ("this image",) if len(x) == 1 else tuple(f"image {index}" for index in range(len(x)))
+    known = {name: tuple(values) for name, values in facts.items() if values is not None}
+    return Batch(names, x, y_hat, None, layers, known)
 
 
 def batch_of(card: CalibrationCard, role: str, image: Tensor | Array) -> Images:
@@ -91,14 +105,14 @@ def image_of(card: CalibrationCard, role: str, image: Any) -> Image:
     return unit
 
 
-def cues_of(card: CalibrationCard, cues: Tensor | Array) -> Tensor:
-    """Return maps beside y_hat, an array or a tensor (N, K, *space), as a batch with the same values."""
-    if isinstance(cues, Tensor):
-        maps = cues.detach().float()
+def layer_of(card: CalibrationCard, name: str, layer: Tensor | Array) -> Tensor:
+    """Return a layer, an array or a tensor (N, K, *space), as a batch with the same values."""
+    if isinstance(layer, Tensor):
+        maps = layer.detach().float()
     else:
-        maps = torch.from_numpy(read_cues(cues, card.reading, "cues"))[None]
-    if card.loss.of_objects:
-        check_labels(maps[:, -1].cpu().numpy(), "cues")
+        maps = torch.from_numpy(read_values(layer, card.reading, name))[None]
+    if name == "labels":
+        check_labels(maps.cpu().numpy(), name)
     return maps
 
 

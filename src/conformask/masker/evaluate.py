@@ -22,10 +22,9 @@ from conformask.background import DEFAULT_DEVICES, Compute, main_process
 from conformask.errors import expect
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
 from conformask.images.scan import DatasetSummary, scan
-from conformask.images.triplets import Triplets
+from conformask.images.triplets import Triplets, stacked
 from conformask.losses import paper_distance
 from conformask.losses.of_images import with_channels
-from conformask.masker.arguments import facts_of, pair_of
 from conformask.masker.data_leakage import refuse_used, warn_of_copies, warn_of_learnt
 from conformask.masker.guards import warn_if_ungrouped
 from conformask.masker.masker import Masker
@@ -107,7 +106,7 @@ def examples_of(
 def _examples(
     masker: Masker, triplet: Triplet, kind: str, records: ImageRecords, index: int
 ) -> Iterator[Example]:
-    item = masker.scored(*pair_of(masker.card, triplet, None), **facts_of(triplet))
+    item = masker.scored(stacked([triplet]))
     mask = masker.open(item)[0].numpy()
     oracle = float(records.oracle_size[index])
     truth = triplet.truth()
@@ -116,7 +115,7 @@ def _examples(
     for (mask_plane, x, y_hat, y), plane in planes_of(mask, *images, geometry=triplet.geometry, error=error):
         name = triplet.name if plane is None else f"{triplet.name}, {plane}"
         yield picture_of(
-            replace(triplet, name=name, x=x, y_hat=y_hat, y=y, region=None),
+            replace(triplet, name=name, x=x, y_hat=y_hat, y=y, layers={}),
             mask_plane,
             kind=kind,
             size=float(records.size[index]),
@@ -181,7 +180,7 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
     The paper's Opt is computed for the names in `opt_names`.
     """
     mask, region = masker.open(item), masker.loss.region_of(item.batch)
-    noise = item.batch.noise
+    noise = item.batch.layers.get("noise")
     hidden_error, shown_error = _errors(mask, item.batch, region)
     return {
         **masker.loss.measures(mask, item.batch),

@@ -67,8 +67,10 @@ class Components:
         at hand.
         """
         images = [waves(shape, place).to(best_device()) for place, shape in enumerate((x, y_hat, y_hat))]
-        cues = waves((self.scorer.cue_channels, *y_hat[1:]), len(images)).to(best_device())
-        score = score_of(self.scorer, images[0], images[1], cues=cues).map
+        counts = [self.scorer.cue_channels if name == "cues" else 1 for name in self.scorer.layers]
+        maps = torch.split(waves((sum(counts), *y_hat[1:]), len(images)).to(best_device()), counts, dim=1)
+        layers = dict(zip(self.scorer.layers, maps, strict=True))
+        score = score_of(self.scorer, images[0], images[1], layers=layers).map
         scores = {"scorer": score}
         if code_of(self.loss) is not None:
             opened = torch.ones_like(images[1][:, :1])
@@ -159,8 +161,8 @@ def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, tri
     combine different images in a batch, so such values would not be exchangeable.
     """
 
-    def values(x: Images, y_hat: Images, y: Images, cues: Images | None = None) -> Values:
-        score = score_of(scorer, x, y_hat, cues=cues)
+    def values(x: Images, y_hat: Images, y: Images, *layers: Images) -> Values:
+        score = score_of(scorer, x, y_hat, layers=dict(zip(scorer.layers, layers, strict=True)))
         found = {f"the score {scorer.name!r}": score.map}
         if score.features is not None:
             found[f"a feature of the score {scorer.name!r}"] = score.features
@@ -191,8 +193,8 @@ def _corner(scorer: Scorer, triplet: Triplet) -> Callable[[Triplet], tuple[Image
 
     def corner(triplet: Triplet) -> tuple[Images, ...]:
         arrays = [(triplet.x, x), (triplet.y_hat, y_hat), (triplet.truth(), y_hat)]
-        if triplet.cues is not None and scorer.cue_channels:
-            arrays.append((triplet.cues, (scorer.cue_channels, *y_hat[1:])))
+        layers = [triplet.layers[name] for name in scorer.layers]
+        arrays += [(layer, (len(layer), *y_hat[1:])) for layer in layers]
         return tuple(torch.from_numpy(array[tuple(map(slice, shape))])[None] for array, shape in arrays)
 
     return corner

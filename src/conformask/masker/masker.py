@@ -16,7 +16,7 @@ from conformask.arrays import Batch, Images, MaskArray, Masks, Triplet, Weigh
 from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses.base import Loss
-from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
+from conformask.masker.arguments import given, in_batch, inside
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.guards import (
     Components,
@@ -55,7 +55,7 @@ from conformask.records.reading import Caveat
 from conformask.records.record import Array, hash_of, hash_of_arrays
 from conformask.records.selection import ScoreComparison, positive, threshold_in_loss, threshold_of
 from conformask.scores.scorer import Scorer
-from conformask.scores.scoring import score_of
+from conformask.scores.scoring import score_of_batch
 from conformask.scores.stored import save_scorer
 
 
@@ -239,6 +239,7 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
         cues: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> Masks: ...
 
     @overload
@@ -250,6 +251,7 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
         cues: Array | None = None,
+        labels: Array | None = None,
     ) -> MaskArray: ...
 
     @overload
@@ -263,6 +265,7 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
         cues: Tensor | Array | None = None,
+        labels: Tensor | Array | None = None,
     ) -> Masks | MaskArray:
         """Compute the mask, float32 in [0, 1], 1 = trusted.
 
@@ -275,6 +278,8 @@ class Masker:
             category: the category of each image, where the rule needs it.
             cues: the maps beside y_hat, of any range, where the score is read from them: (N, K, *space) or
                 (*space[, K]).
+            labels: the labels of the objects of y_hat, whole numbers, 0 for the background, where the promise
+                is about objects: (N, 1, *space) or (*space).
 
         Returns:
             A tensor (N, 1 or C, *space) for tensors; else an array (*space), or with a mask for each channel
@@ -289,7 +294,9 @@ class Masker:
             MismatchError: channels or axes that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
-        item = self._score_given(x, y_hat, weight, category, cues)
+        item = self.scored(
+            given(self.card, x, y_hat, weight=weight, category=category, cues=cues, labels=labels)
+        )
         self._warn_of_outliers(item)
         masks = self.open(item)
         if isinstance(x, Tensor):
@@ -304,6 +311,7 @@ class Masker:
         y_hat: Tensor | Array | None = None,
         *,
         cues: Tensor | Array | None = None,
+        labels: Tensor | Array | None = None,
     ) -> tuple[str, ...]:
         """Return for each image why it is unlike the calibration images; "" where it looks like them.
 
@@ -319,7 +327,7 @@ class Masker:
             >>> masker.check(new[0].x[0] / 255, new[0].y_hat[0])
             ('x: darker (0.0051 times), beside the nearest of 40',)
         """
-        item = self._score_given(x, y_hat, None, None, cues)
+        item = self.scored(given(self.card, x, y_hat, cues=cues, labels=labels))
         size, found = self.card.not_covered(tuple(item.batch.y_hat.shape[2:])), self._outliers(item)
         return tuple("; ".join(filter(None, (size, found.get(name)))) for name in item.batch.names)
 
@@ -335,7 +343,7 @@ class Masker:
 
     def outliers(self, batch: Batch, features: Float[np.ndarray, "n f"]) -> dict[str, str]:
         """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
-        is_comparable = batch.region is not None or not self.card.loss.regional
+        is_comparable = "region" in batch.layers or not self.card.loss.regional
         texts = outliers(self._past, appearance(batch) if is_comparable else None, features)
         return {name: text for name, text in zip(batch.names, texts, strict=True) if text}
 
@@ -376,47 +384,23 @@ class Masker:
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
         cues: Tensor | None = None,
+        labels: Tensor | None = None,
     ) -> Masks:
         """Compute the mask of each image, as __call__ does for tensors; the images must be in [0, 1]."""
-        item = self.scored(x, y_hat, weight, category, cues)
+        layers = {"cues": cues, "labels": labels}
+        known = {name: layer for name, layer in layers.items() if layer is not None}
+        item = self.scored(in_batch(x, y_hat, known, weight=weight, category=category))
         self._warn_of_outliers(item)
         return self.open(item)
 
-    def _score_given(
-        self,
-        x: Tensor | Array | Triplet,
-        y_hat: Tensor | Array | None,
-        weight: Sequence[float] | None = None,
-        category: Sequence[str] | None = None,
-        cues: Tensor | Array | None = None,
-    ) -> ScoredBatch:
-        """Check and score what a call is given."""
-        inputs, outputs = pair_of(self.card, x, y_hat)
-        if not isinstance(x, Triplet):
-            maps = None if cues is None else cues_of(self.card, cues)
-            return self.scored(inputs, outputs, weight, category, maps)
-        item = self.scored(inputs, outputs, **facts_of(x))
-        region = None if x.region is None else torch.from_numpy(x.region)[None]
-        return replace(item, batch=replace(item.batch, names=(x.name,), region=region))
-
-    def scored(
-        self,
-        x: Images,
-        y_hat: Images,
-        weight: Sequence[float] | None = None,
-        category: Sequence[str] | None = None,
-        cues: Tensor | None = None,
-    ) -> ScoredBatch:
+    def scored(self, batch: Batch) -> ScoredBatch:
         """Check new images and return them with their scores."""
-        x, y_hat = inside("x", x).float(), inside("y_hat", y_hat).float()
+        x, y_hat = inside("x", batch.x).float(), inside("y_hat", batch.y_hat).float()
         self.card.check_shape(y_hat.shape[1:])
         if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
             warnings.warn(reason, category=ConformaskWarning, stacklevel=4)
-        names = ("this image",) if len(x) == 1 else tuple(f"image {index}" for index in range(len(x)))
-        categories = None if category is None else tuple(category)
-        weights = None if weight is None else tuple(map(float, weight))
-        batch = Batch(names, x, y_hat, None, categories, weights, cues=cues)
-        return ScoredBatch(batch, score_of(self.scorer, x, y_hat, names, cues))
+        batch = replace(batch, x=x, y_hat=y_hat)
+        return ScoredBatch(batch, score_of_batch(self.scorer, batch))
 
     def error_bounds(self, x: Tensor | Array, y_hat: Tensor | Array) -> Float[np.ndarray, "n"] | None:
         """Bound the unmasked loss of each output: (N,), in units of the loss.
@@ -429,7 +413,7 @@ class Masker:
             x: as __call__ takes it.
             y_hat: as __call__ takes it.
         """
-        return self.bounds_of(self._score_given(x, y_hat))
+        return self.bounds_of(self.scored(given(self.card, x, y_hat)))
 
     def bounds_of(self, item: ScoredBatch) -> Float[np.ndarray, "n"] | None:
         """Return the bounds of scored images; see `error_bounds`."""
@@ -465,21 +449,24 @@ class Masker:
 
     def _facts(self, item: ScoredBatch) -> ImageCovariates:
         needs, batch, bound = self.rule.needs, item.batch, None
-        weight = None if batch.weight is None else checked_weights(np.array(batch.weight), len(batch.names))
+        given_weights, category = (batch.facts.get(name) for name in ("weight", "category"))
+        weight = None
+        if given_weights is not None:
+            weight = checked_weights(np.array(given_weights, np.float64), len(batch))
         if "weight" in needs and self.weigh is not None:
             weight = weights_of(self.weigh, batch)
         if "bound_curve" in needs:
             bound = bound_curves(item, self.family, self.loss, self.stored_curves().grid)
         if "weight" in needs and weight is not None:
             warn_of_scale(weight, self.card.weights)
-        facts = {"weight": weight, "category": batch.category}
+        facts = {"weight": weight, "category": category}
         for fact in facts.keys() & needs:
             if facts[fact] is None:
                 raise InvalidArgumentError(f"this promise needs the {fact} of each image: pass {fact}=")
         return ImageCovariates(
             n=len(batch.names),
             weight=weight,
-            category=batch.category,
+            category=category,
             features=features_of(item.score) if "features" in needs else None,
             bound_curve=bound,
         )

@@ -58,8 +58,7 @@ def identified(masker: Masker, images: Triplets) -> tuple[tuple[str, ...], tuple
 
 def _hashes(triplet: Triplet) -> tuple[str, str]:
     """Return a hash to recognise an image by, "" if all is constant, and one of all that it is judged by."""
-    images = {"x": triplet.x, "y_hat": triplet.y_hat, "cues": triplet.cues, "region": triplet.region}
-    known = {role: image for role, image in images.items() if image is not None}
+    known = {"x": triplet.x, "y_hat": triplet.y_hat, **triplet.layers}
     contents = hash_of_arrays(known)
     is_blank = all(is_constant(image) for role, image in known.items() if role != "region")
     return hash_unless_constant(triplet.y_hat) or ("" if is_blank else contents), contents
@@ -367,7 +366,7 @@ def facts_for_release(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
 def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, Array]:
     batch, masks = item.batch, masker.open(item)
     masker.card.check_shape(batch.y_hat.shape[1:])
-    region = batch.region if masker.loss.regional else masker.loss.region_of(batch)
+    region = batch.layers.get("region") if masker.loss.regional else masker.loss.region_of(batch)
     measures = facts_for_release(masker, item) | {
         "hidden": mask_size(masks, region).cpu().numpy(),
     }

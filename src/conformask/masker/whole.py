@@ -7,11 +7,11 @@ whose pages the system may drop from memory at any time.
 
 import math
 import warnings
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,6 +22,7 @@ from conformask.arrays import Batch, Score
 from conformask.background import Tell, prefetch, tracked
 from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError
 from conformask.images.formats import Blocks, DiskArray, SourceImage, check_disk
+from conformask.images.layers import OpenedLayer
 from conformask.images.read import Raster, grid, write_blocks
 from conformask.images.rows import Role
 from conformask.images.triplets import Triplets
@@ -54,7 +55,7 @@ class ScoredImage:
     @cached_property
     def region_share(self) -> float:
         """Share of the image's pixels in the region that the promise is about; 1 without a region."""
-        region = self.item.batch.region
+        region = self.item.batch.layers.get("region")
         return 1.0 if region is None else float(region.cpu().numpy().mean(dtype=np.float64))
 
     @property
@@ -100,7 +101,7 @@ def mask_size_by_planes(image: ScoredImage, trusted: Array) -> float:
 def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[Array, Array, Array]:
     """Return the mean of the mask in each plane across z, y and x, by blocks; outside a region it is 1."""
     z, y, x = (np.zeros(side) for side in image.deep)
-    region = image.item.batch.region
+    region = image.item.batch.layers.get("region")
     for window, mask in masks_of(family, image, level):
         if region is not None:
             mask = 1 - region[window_index(window)].reshape(1, *mask.shape[1:]) * (1 - mask)
@@ -142,12 +143,12 @@ class WholeImage:
     y_hat: Raster
     y: Raster | None
     """Raster of the truth; None where it is unknown."""
-    category: str | None
-    weight: float | None
+    facts: Mapping[str, Any]
+    """What is known of the image as a whole, as in a `Triplet`."""
     under: SourceImage
     """Image that the mask lies over."""
-    cues: Raster | None = None
-    """Raster of the maps beside y_hat; None without."""
+    layers: Mapping[str, OpenedLayer] = field(default_factory=dict)
+    """Its layers, as in a `Triplet`."""
 
 
 @dataclass(frozen=True)
@@ -243,10 +244,9 @@ def whole_image(triplets: Triplets, index: int, y_hat: Raster, mask_geometry: Ro
         triplets.raster(index, "x"),
         y_hat,
         triplets.raster(index, "y") if triplets.has_truth and not triplets.reference.is_noisy else None,
-        triplets.categories[index],
-        triplets.weights[index],
+        triplets.facts(index),
         SourceImage(triplets.file(index, mask_geometry), y_hat.header.geometry, triplets.reading),
-        triplets.cue_raster(index),
+        triplets.opened(index),
     )
 
 
@@ -304,13 +304,13 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
     under = under_tiles(masker, image)
 
     def read(window: Tile) -> list[Array]:
-        cues = [] if image.cues is None or not scorer.cue_channels else [image.cues.values(window.places)]
-        return [_read(image.x, under(window)), _read(image.y_hat, window.places), *cues]
+        layers = (image.layers[name].read(window.places) for name in scorer.layers if name in image.layers)
+        return [_read(image.x, under(window)), _read(image.y_hat, window.places), *layers]
 
     images = prefetch(read, windows, lambda arrays: sum(array.nbytes for array in arrays), threads=1)
     for window, arrays in zip(windows, images, strict=True):
-        x, y_hat, *cues = (torch.from_numpy(array)[None].to(device) for array in arrays)
-        part = scorer.part(window, x, y_hat, image.name, cues[0] if cues else None)
+        x, y_hat, *layers = (torch.from_numpy(array)[None].to(device) for array in arrays)
+        part = scorer.part(window, x, y_hat, image.name, dict(zip(scorer.layers, layers, strict=False)))
         yield window.places, part.cpu().numpy()
 
 
@@ -423,10 +423,8 @@ def facts_of(masker: Masker, image: WholeImage) -> Batch:
 
 
 def facts_of_pixels(image: WholeImage, x: Tensor, y_hat: Tensor) -> Batch:
-    """Return a batch of the pixels, with the image's name, category and weight."""
-    category = None if image.category is None else (image.category,)
-    weight = None if image.weight is None else (image.weight,)
-    return Batch((image.name,), x, y_hat, None, category, weight)
+    """Return a batch of the pixels, with the image's name and facts."""
+    return Batch((image.name,), x, y_hat, None, {}, {name: (fact,) for name, fact in image.facts.items()})
 
 
 def _read(raster: Raster, places: Places) -> Array:
@@ -450,11 +448,12 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
             "cut it into fields of the size of the calibration images, as TIFF or npy"
         )
     _factors(masker, image)
-    if masker.scorer.cue_channels and image.cues is not None and image.cues.size != size:
-        raise ImageError(
-            f"{image.cues.name} has {size_text(image.cues.size)} pixels, but y_hat has {size_text(size)}: by "
-            "tiles they must agree"
-        )
+    for layer in (image.layers[name] for name in masker.scorer.layers if name in image.layers):
+        if layer.size != size:
+            raise ImageError(
+                f"{layer.name} has {size_text(layer.size)} pixels, but y_hat has {size_text(size)}: by "
+                "tiles they must agree"
+            )
     if image.y is not None and image.y.size != size:
         raise ImageError(f"{image.y.name} has {image.y.size} pixels, but y_hat has {size}; they must agree")
     if card.patches is not None and math.prod(size) > IN_MEMORY:

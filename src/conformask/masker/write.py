@@ -321,7 +321,7 @@ class _Work:
     def _mask_batch(self, batch: Batch) -> "_MaskedBatch":
         """Compute the masks of a batch, on the accelerator if there is one."""
         masker, on_device = self.masker, batch.to(best_device())
-        item = masker.scored(on_device.x, on_device.y_hat, batch.weight, batch.category, on_device.cues)
+        item = masker.scored(on_device)
         features = features_of(item.score)
         self.features |= zip(batch.names, features, strict=True)
         outliers = masker.outliers(on_device, features)

@@ -206,6 +206,8 @@ AXES = "TCZYX"
 """Letters of axes: time, channel, and the spatial axes."""
 EIGHT_BITS = 8
 """Bits of photographs, whose range is known: a range stated for y_hat and y is not theirs."""
+IMAGES = ("x", "y_hat", "y", "repeat")
+"""Roles of images, whose values are in the range."""
 COMPONENTS = "components:"
 """Beginning of `objects` where objects are the parts of an image above a threshold."""
 
@@ -306,8 +308,8 @@ class Reading:
 
     @property
     def as_stored(self) -> bool:
-        """True for maps, labels and regions, whose values are kept even in a TIFF whose 0 is white."""
-        return self.role in ("cues", "labels", "region")
+        """True for layers such as maps and labels, whose values are kept even in a TIFF whose 0 is white."""
+        return self.role not in (None, *IMAGES)
 
     @property
     def keeps_own_range(self) -> bool:

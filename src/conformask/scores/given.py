@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median_low
 from typing import Any
@@ -112,7 +113,9 @@ class Given:
 def _facts(triplets: Triplets) -> Iterator[tuple[Any, ...]]:
     """Return numbers of channels, least and largest values, and some of the values of the maps."""
     facts = []
-    for cues in tracked(map(triplets.cues, range(len(triplets))), "reading maps", len(triplets)):
+    for cues in tracked(
+        map(partial(triplets.layer, "cues"), range(len(triplets))), "reading maps", len(triplets)
+    ):
         some = cues.ravel()[:: max(1, cues.size // SAMPLE)]
         facts.append((len(cues), float(cues.min()), float(cues.max()), some))
     return zip(*facts, strict=True)
@@ -173,9 +176,9 @@ class GivenScorer(Scorer):
     def _record(self) -> dict[str, Json]:
         return vars_but(self, "selection")
 
-    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
+    def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
         """Return the maps as a score."""
-        assert cues is not None
+        (cues,) = layers
         distance = (self.zero - cues) if self.higher == "trusted" else (cues - self.zero)
         # the identity, continued along a hyperbola that touches it, as a score is never negative
         return Score(torch.maximum(distance, BEYOND**2 / (2 * BEYOND - distance.clamp(max=BEYOND))))

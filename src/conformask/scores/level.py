@@ -102,15 +102,15 @@ class Levelled(WrappedScorer):
         """The scorer's fingerprint, followed by a hash of the model."""
         return f"{self.scorer.fingerprint}-level-{hash_of_arrays(self.level_arrays)[:16]}"
 
-    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
+    def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
         """Compute the score of each image, divided by its level."""
-        score = called(self.scorer, x, y_hat, cues)
+        score = called(self.scorer, x, y_hat, *layers)
         levels = self.model(level_features(x, y_hat, score.map))
         return replace(score, map=score.map / per_image(levels, score.map))
 
-    def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
+    def score_map(self, x: Images, y_hat: Images, *layers: Tensor) -> Images:
         """Compute the score map alone, in operations that an exporter can trace."""
-        score = self.scorer.score_map(x, y_hat, cues)
+        score = self.scorer.score_map(x, y_hat, *layers)
         maps = level_maps(resized(x, y_hat), y_hat, score, floors_of(score))
         features = _features(_moments_in_graph(maps))
         return score / per_image(self.model(features), score)
@@ -273,10 +273,11 @@ def quarters_of(item: ScoredBatch, loss: Loss) -> Iterator[ScoredBatch]:
     for starts in product((0, 1), repeat=2):
         corner = zip(starts, sides, strict=True)
         index = window_index(tuple(slice(start * side, (start + 1) * side) for start, side in corner))
-        y, region = (None if each is None else each[index] for each in (batch.y, batch.region))
+        y, region = (None if each is None else each[index] for each in (batch.y, batch.layers.get("region")))
         if region is not None and not bool((region > 0).flatten(1).any(dim=1).all()):
             continue
-        quarter = replace(batch, x=x[index], y_hat=batch.y_hat[index], y=y, region=region, cues=None)
+        layers = {} if region is None else {"region": region}
+        quarter = replace(batch, x=x[index], y_hat=batch.y_hat[index], y=y, layers=layers)
         yield ScoredBatch(quarter, Score(item.score.map[index]))
 
 

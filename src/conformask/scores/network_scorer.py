@@ -426,7 +426,7 @@ class NetworkScorer(Scorer):
         return _fingerprint(self.card, self.network.state_dict())
 
     @torch.no_grad()
-    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
+    def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
         """Compute the score of each image in float32, independently of the batch, on the images' device."""
         if (x.shape[1], y_hat.shape[1]) != (self.card.x_channels, self.channels):
             raise MismatchError(
@@ -435,10 +435,11 @@ class NetworkScorer(Scorer):
             )
         self.network.to(y_hat.device)
         with full_precision(y_hat):
-            return Score(self.score_map(x, y_hat, cues))
+            return Score(self.score_map(x, y_hat, *layers))
 
-    def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
+    def score_map(self, x: Images, y_hat: Images, *layers: Tensor) -> Images:
         """Compute the score map alone, without the checks of __call__, for an exporter to trace."""
+        (cues,) = layers or (None,)
         inputs = network_input(x, y_hat, cues, self.card.cue_ranges)
         score = self.head.score(self.network(inputs).float())
         return score if self.per_channel else score.mean(dim=1, keepdim=True)

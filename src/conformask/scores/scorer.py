@@ -41,6 +41,11 @@ class Scorer(ABC):
         """The scorer's name."""
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers that `__call__` takes after x and y_hat: cues, where it takes any."""
+        return ("cues",) if self.cue_channels else ()
+
+    @property
     def loss(self) -> Loss | None:
         """The loss that the scorer was fitted for; None if it was fitted for none."""
         return None
@@ -114,13 +119,9 @@ class Scorer(ABC):
     def __call__(self, x: Images, y_hat: Images) -> Score:
         """Compute the score of each image."""
 
-    def own(self, cues: Tensor) -> Tensor:
-        """Return the maps beside y_hat that it takes, of all that come with an image."""
-        return cues
-
-    def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
+    def score_map(self, x: Images, y_hat: Images, *layers: Tensor) -> Images:
         """Compute the score map alone, in operations that an exporter can trace."""
-        return called(self, x, y_hat, cues).map
+        return called(self, x, y_hat, *layers).map
 
     def shown_text(self, lam: float) -> str | None:
         """Return which values of a map masks show at this lambda; None where the score is no map."""
@@ -172,22 +173,30 @@ class WrappedScorer(Scorer):
         """Number of maps beside y_hat that the scorer takes."""
         return getattr(self.scorer, "cue_channels", 0)
 
-    def own(self, cues: Tensor) -> Tensor:
-        """Return the maps beside y_hat that the scorer takes."""
-        return self.scorer.own(cues) if isinstance(self.scorer, Scorer) else cues
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers that the scorer takes."""
+        return layers_of(self.scorer)
 
-    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
+    def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
         """Return the score that the scorer computes."""
-        return called(self.scorer, x, y_hat, cues)
+        return called(self.scorer, x, y_hat, *layers)
 
     def save(self, folder: Path) -> None:
         """Write the scorer itself to a run folder."""
         self.scorer.save(folder)
 
 
-def called(scorer: Callable[..., Score], x: Images, y_hat: Images, cues: Tensor | None) -> Score:
-    """Call a scorer, with the maps beside y_hat if it takes any."""
-    return scorer(x, y_hat, cues) if getattr(scorer, "cue_channels", 0) else scorer(x, y_hat)
+def called(scorer: Callable[..., Score], x: Images, y_hat: Images, *layers: Tensor) -> Score:
+    """Call a scorer with the layers that it takes; one of a user's own need not be made to take any."""
+    return scorer(x, y_hat, *layers)
+
+
+def layers_of(scorer: Callable[..., Score]) -> tuple[str, ...]:
+    """Return the names of the layers that a scorer takes, or an object with the members of one."""
+    if isinstance(scorer, Scorer):
+        return scorer.layers
+    return ("cues",) if getattr(scorer, "cue_channels", 0) else ()
 
 
 def as_scorer(scorer: Scorer) -> Scorer:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import best_device, full_precision
-from conformask.arrays import Batch, Images, Score
+from conformask.arrays import NO_LAYERS, Batch, Images, Score
 from conformask.background import Compute, launch, main_process, tracked
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.rows import uniform
@@ -41,10 +41,12 @@ from conformask.records.files import (
 from conformask.records.record import Array, claim, read_arrays, write_arrays
 from conformask.records.selection import Selection
 from conformask.scores.level import QUARTERED, level_features_of, quarters_of
-from conformask.scores.scorer import Scorer, called
+from conformask.scores.scorer import Scorer, called, layers_of
 
 Scoring = Callable[..., Score]
 """A function from (x, y_hat), or (x, y_hat, cues), to a score."""
+MAPS = {"cues": "maps"}
+"""What messages call a layer that is not called by its name."""
 SOME = 64
 """Number of selection images that determine the points of a grid, and on which scores are compared."""
 
@@ -73,7 +75,7 @@ def batches_of(triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Bat
 
 def score_of_batch(scorer: Scoring, batch: Batch) -> Score:
     """Compute the score of a batch, see score_of."""
-    return score_of(scorer, batch.x, batch.y_hat, batch.names, batch.cues)
+    return score_of(scorer, batch.x, batch.y_hat, batch.names, batch.layers)
 
 
 def score_of(
@@ -81,14 +83,12 @@ def score_of(
     x: Images,
     y_hat: Images,
     names: Sequence[str] = ("the images",),
-    cues: Tensor | None = None,
+    layers: Mapping[str, Tensor] = NO_LAYERS,
 ) -> Score:
     """Compute the score in full float32 precision, and check it: an invalid score could open masks."""
-    if isinstance(scorer, Scorer) and cues is not None:
-        cues = scorer.own(cues)
-    _check_cues(getattr(scorer, "cue_channels", 0), y_hat, cues, names[0])
+    taken = _taken(scorer, layers, y_hat, names[0])
     with torch.no_grad(), full_precision(y_hat):
-        score = called(scorer, x, y_hat, cues)
+        score = called(scorer, x, y_hat, *taken)
     shape, expected = tuple(score.map.shape), tuple(y_hat.shape)
     if shape not in (expected, (expected[0], 1, *expected[2:])):
         raise ImageError(
@@ -107,19 +107,25 @@ def score_of(
     return score
 
 
-def _check_cues(needed: int, y_hat: Images, cues: Tensor | None, name: str) -> None:
-    if not needed:
-        return
-    expected = (len(y_hat), needed, *y_hat.shape[2:])
-    if cues is None:
-        raise MismatchError(
-            f"{name!r} comes without the maps that its score needs: give them as in the calibration, "
-            "cues= (Python) or the folder of --score-from, --cues or --objects (command line)"
-        )
-    if tuple(cues.shape) != expected:
-        raise MismatchError(
-            f"the maps of {name!r} have shape {tuple(cues.shape)}, but the score is read from {expected}"
-        )
+def _taken(scorer: Scoring, layers: Mapping[str, Tensor], y_hat: Images, name: str) -> list[Tensor]:
+    """Return the layers that the scorer takes, once checked."""
+    taken = []
+    for layer in layers_of(scorer):
+        if layer not in layers:
+            raise MismatchError(
+                f"{name!r} comes without the {MAPS.get(layer, layer)} that its score needs: give them as in "
+                f"the calibration, {layer}= (Python) or the folder of --score-from, --cues or --objects "
+                "(command line)"
+            )
+        shape = tuple(layers[layer].shape)
+        channels = getattr(scorer, "cue_channels", 0) if layer == "cues" else shape[1]
+        if shape != (expected := (len(y_hat), channels, *y_hat.shape[2:])):
+            raise MismatchError(
+                f"the {MAPS.get(layer, layer)} of {name!r} have shape {shape}, but the score is read from "
+                f"{expected}"
+            )
+        taken.append(layers[layer])
+    return taken
 
 
 def spread_over_groups(triplets: Triplets, n: int = SOME) -> Triplets:
@@ -275,14 +281,15 @@ def _with_contents(measure: Measure, item: ScoredBatch) -> dict[str, Array]:
 
 def _contents(batch: Batch) -> Array:
     """Return for each image a hash of everything known about it."""
-    images = (batch.x, batch.y_hat, batch.y, batch.region, batch.cues, batch.y_labels)
-    columns = (batch.names, batch.category, batch.weight)
+    images = {"x": batch.x, "y_hat": batch.y_hat, "y": batch.y, **batch.layers}
+    columns = {"name": batch.names, **batch.facts}
 
     def parts(place: int) -> Iterator[bytes]:
-        for values in images:
-            yield b"none" if values is None else values[place].cpu().numpy().tobytes()
-        for column in columns:
-            yield repr(column and column[place]).encode()
+        for name, values in images.items():
+            yield f"{name} {None if values is None else tuple(values.shape)}".encode()
+            yield b"" if values is None else values[place].cpu().numpy().tobytes()
+        for name, column in columns.items():
+            yield f"{name} {column[place]!r}".encode()
 
     return np.array([hash_of_parts(parts(place)) for place in range(len(batch))])
 

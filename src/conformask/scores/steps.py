@@ -9,7 +9,7 @@ area openings and closings"; by union-find as in Meijster and Wilkinson 2002 (TP
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import reduce
 from itertools import pairwise, product
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, pad
 
 from conformask.arithmetic import window_index
-from conformask.arrays import Images, Score
+from conformask.arrays import NO_LAYERS, Images, Score
 from conformask.background import Tell
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.triplets import Triplets
@@ -32,7 +32,7 @@ from conformask.records.geometry import Size, ends
 from conformask.records.record import Array
 from conformask.records.selection import Selection
 from conformask.scores.networks import SliceWise
-from conformask.scores.scorer import Scorer, WrappedScorer, as_scorer, called, of_scorer
+from conformask.scores.scorer import Scorer, WrappedScorer, as_scorer, called, layers_of, of_scorer
 from conformask.scores.scoring import score_of
 
 
@@ -63,9 +63,9 @@ class Patches(WrappedScorer):
         kept = self.scorer.selection
         return None if kept is None else replace(kept, curves={}, comparison=None)
 
-    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
+    def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
         """Compute the score of each image without small basins and peaks."""
-        score = called(self.scorer, x, y_hat, cues)
+        score = called(self.scorer, x, y_hat, *layers)
         if not bool(((score.map >= 0) & score.map.isfinite()).all()):
             return score  # refused by score_of, which knows the name of the image
         filtered = score.map.detach().float().cpu().numpy().copy()
@@ -238,7 +238,7 @@ class Tiled(WrappedScorer):
         """The scorer's fingerprint, followed by the tiles."""
         return f"{self.scorer.fingerprint}-{self.tile}-{self.overlap}"
 
-    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
+    def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
         """Compute the score of each image.
 
         Raises:
@@ -248,7 +248,7 @@ class Tiled(WrappedScorer):
         size = tuple(y_hat.shape[2:])
         factors = self.factors(tuple(x.shape[2:]), size)
         if self.holds(size):
-            return called(self.scorer, x, y_hat, cues)
+            return called(self.scorer, x, y_hat, *layers)
 
         whole: Tensor | None = None
         windows = self.windows(size, factors)
@@ -256,7 +256,8 @@ class Tiled(WrappedScorer):
             if self.tell is not None:
                 self.tell(done, len(windows))
             x_part, places = x[window_index(reduced(window.places, factors))], window_index(window.places)
-            part = self.part(window, x_part, y_hat[places], cues=None if cues is None else cues[places])
+            beside = {name: layer[places] for name, layer in zip(self.layers, layers, strict=True)}
+            part = self.part(window, x_part, y_hat[places], layers=beside)
             whole = part.new_zeros((*part.shape[:2], *size)) if whole is None else whole
             whole[window_index(window.places)] += part
         assert whole is not None
@@ -272,7 +273,7 @@ class Tiled(WrappedScorer):
         x: Images,
         y_hat: Images,
         name: str = "the images",
-        cues: Tensor | None = None,
+        layers: Mapping[str, Tensor] = NO_LAYERS,
     ) -> Images:
         """Compute the weighted score of a tile; the sum of all tiles in their places is the score.
 
@@ -281,13 +282,13 @@ class Tiled(WrappedScorer):
             x: the part of x in the window.
             y_hat: the part of y_hat in the window.
             name: the name of the image, for errors.
-            cues: the part of the maps beside y_hat in the window, where the scorer takes any.
+            layers: the parts in the window of the layers that the scorer takes.
 
         Raises:
             MismatchError: the score comes with features, which tiles do not have.
             ImageError: the score has NaN or negative values, or another size than y_hat.
         """
-        score = score_of(self.scorer, x, y_hat, (name,), cues)
+        score = score_of(self.scorer, x, y_hat, (name,), layers)
         if score.features is not None:
             raise MismatchError(
                 f"scorer {self.name!r} returns features of images, which tiles do not have: drop them"
@@ -418,14 +419,14 @@ class Smoothed(WrappedScorer):
         """The scorer's fingerprint, followed by the window."""
         return f"{self.scorer.fingerprint}-around-{self.side}"
 
-    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
+    def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
         """Compute the averaged score of each image."""
-        score = called(self.scorer, x, y_hat, cues)
+        score = called(self.scorer, x, y_hat, *layers)
         return replace(score, map=averaged(score.map, sides_of(self.side, y_hat.ndim - 2)))
 
-    def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
+    def score_map(self, x: Images, y_hat: Images, *layers: Tensor) -> Images:
         """Compute the averaged score map alone, in operations that an exporter can trace."""
-        return averaged(self.scorer.score_map(x, y_hat, cues), sides_of(self.side, y_hat.ndim - 2))
+        return averaged(self.scorer.score_map(x, y_hat, *layers), sides_of(self.side, y_hat.ndim - 2))
 
 
 def averaged(score: Images, sides: tuple[int, ...]) -> Images:
@@ -446,31 +447,27 @@ def averaged(score: Images, sides: tuple[int, ...]) -> Images:
 class ObjectScorer(WrappedScorer):
     """A scorer whose score is averaged over each object, and over channels; the background has the score 0.
 
-    The last of the maps beside y_hat are the labels of its objects; the scorer gets those before.
+    The last of its layers are the labels of the objects of y_hat; the scorer gets those before.
     """
 
     x_channels = of_scorer("x_channels")
     per_channel = False
 
     @property
-    def cue_channels(self) -> int:  # type: ignore[override]
-        """Number of maps beside y_hat: those that the scorer takes, and the labels."""
-        return getattr(self.scorer, "cue_channels", 0) + 1
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers that the scorer takes, and labels."""
+        return *layers_of(self.scorer), "labels"
 
     @property
     def fingerprint(self) -> str:
         """The scorer's fingerprint, with that it is averaged."""
         return f"{self.scorer.fingerprint}-of-objects"
 
-    def own(self, cues: Tensor) -> Tensor:
-        """Return the maps that it takes: labels alone where the scorer takes none of those before."""
-        return cues[:, -1:] if self.cue_channels == 1 else cues
-
-    def __call__(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Score:
+    def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
         """Compute the averaged score of each image."""
-        assert cues is not None
-        score = called(self.scorer, x, y_hat, cues[:, :-1])
-        images, labels = score.map.mean(dim=1).cpu().numpy(), cues[:, -1].cpu().numpy()
+        *others, of_objects = layers
+        score = called(self.scorer, x, y_hat, *others)
+        images, labels = score.map.mean(dim=1).cpu().numpy(), of_objects[:, 0].cpu().numpy()
         painted = np.stack(list(map(_over_objects, images, labels)))[:, None]
         return replace(score, map=torch.from_numpy(painted).to(score.map))
 
@@ -483,7 +480,7 @@ class ObjectScorer(WrappedScorer):
         """Return scores as means of the map that the scorer reads; as they are where it reads none."""
         return self.scorer.in_map(scores) if isinstance(self.scorer, Scorer) else scores
 
-    def score_map(self, x: Images, y_hat: Images, cues: Tensor | None = None) -> Images:
+    def score_map(self, x: Images, y_hat: Images, *layers: Tensor) -> Images:
         """Raise: no exported graph finds objects."""
         raise MismatchError("masks of objects cannot be exported: use conformask mask, or write_masks")
 

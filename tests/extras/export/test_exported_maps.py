@@ -44,9 +44,11 @@ def test_the_masks_are_those_of_the_masker(loss: Loss | str, tmp_path: Path) -> 
     images = {name: getattr(batch, name).numpy() for name in ("x", "y_hat", "cues")}
     lam = np.full(3, done.lam)
     mask, score = session.run(None, {**images, "lam": lam})
-    expected = masker.masks(batch.x, batch.y_hat, cues=batch.cues).numpy()
+    expected = masker.masks(batch.x, batch.y_hat, cues=batch.layers["cues"]).numpy()
     assert 0.05 < expected.mean() < 0.95, "it says something"
-    np.testing.assert_allclose(score, masker.scorer(batch.x, batch.y_hat, batch.cues).map, atol=1e-4)
+    np.testing.assert_allclose(
+        score, masker.scorer(batch.x, batch.y_hat, batch.layers["cues"]).map, atol=1e-4
+    )
     assert (mask != expected).mean() < 0.01, "but for scores that are rounded to the other side of lambda"
 
     images["cues"][0, 0, 3, 3] = math.nan
@@ -70,8 +72,10 @@ def test_the_masks_of_a_network_that_takes_maps_are_those_of_the_masker(tmp_path
     images = {name: getattr(batch, name).numpy() for name in ("x", "y_hat", "cues")}
     session = onnxruntime.InferenceSession(done.path)
     mask, score = session.run(None, {**images, "lam": np.full(3, done.lam)})
-    expected = masker.masks(batch.x, batch.y_hat, cues=batch.cues).numpy()
-    np.testing.assert_allclose(score, masker.scorer(batch.x, batch.y_hat, batch.cues).map, atol=1e-4)
+    expected = masker.masks(batch.x, batch.y_hat, cues=batch.layers["cues"]).numpy()
+    np.testing.assert_allclose(
+        score, masker.scorer(batch.x, batch.y_hat, batch.layers["cues"]).map, atol=1e-4
+    )
     assert (mask != expected).mean() < 0.01
 
 

@@ -221,7 +221,9 @@ def test_true_images_get_maps_too(tmp_path: Path) -> None:
     assert triplets.provenance.cues == "flips"
     x = torch.from_numpy(triplets[3].x)[None]
     _, spread = CueRecipe.of("flips")(turning, x)
-    assert np.abs(triplets[3].cues - spread[0].numpy()).max() < 0.01, "x is rounded to 8 bits in its file"
+    assert np.abs(triplets[3].layers["cues"] - spread[0].numpy()).max() < 0.01, (
+        "x is rounded to 8 bits in its file"
+    )
 
 
 def test_a_killed_run_keeps_no_map_of_other_draws(tmp_path: Path) -> None:
@@ -244,9 +246,9 @@ def test_a_killed_run_keeps_no_map_of_other_draws(tmp_path: Path) -> None:
     assert len(triplets) == 3 * 20
     for first in range(0, 60, 3):
         three = [triplets[first + place] for place in range(3)]
-        assert len({triplet.group for triplet in three}) == 1
+        assert len({triplet.facts["group"] for triplet in three}) == 1
         spread = np.std([triplet.y_hat for triplet in three], axis=0)
-        assert np.abs(spread - three[0].cues).max() < 0.005
+        assert np.abs(spread - three[0].layers["cues"]).max() < 0.005
 
 
 def test_what_is_shown_goes_with_maps(tmp_path: Path, capsys) -> None:
@@ -274,7 +276,7 @@ def test_what_the_network_returns_after_its_output(tmp_path: Path, monkeypatch, 
     main(["triplets", "data", "--predictor", "returns_of_cues:both", "--cues", "outputs"])
     assert "by 1 call of the network for each image" in capsys.readouterr().out
     for triplet in cm.Triplets.from_folder("data", reading=cm.Reading(cues="cues")):
-        np.testing.assert_allclose(triplet.cues, 50 * triplet.x, rtol=1e-5)
+        np.testing.assert_allclose(triplet.layers["cues"], 50 * triplet.x, rtol=1e-5)
         np.testing.assert_allclose(triplet.y_hat, 0.9 * triplet.x, atol=1e-4)
     pairs(tmp_path / "plain", 2, 0)
     main(["triplets", "plain", "--predictor", "returns_of_cues:both"])
@@ -379,7 +381,7 @@ def test_a_module_by_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
     assert "by 5 calls of the network for each image" in capsys.readouterr().out
     for triplet in cm.Triplets.from_folder("data", reading=cm.Reading(cues="cues")):
         np.testing.assert_allclose(triplet.y_hat, triplet.x, atol=1e-4)
-        assert triplet.cues.max() > 0.1
+        assert triplet.layers["cues"].max() > 0.1
     with pytest.raises(SystemExit):
         main([*run, "--show", "mean"])
     assert "those of module_of_cues:network (dropout,4 --show mean)" in capsys.readouterr().err

@@ -70,7 +70,7 @@ def test_samplers_draw_as_any_other_network(tmp_path: Path) -> None:
     made = Triplets.from_folder(data, reading=Reading(cues="cues"))
     assert made.network is not None
     assert made.network.name == "DDRM (samples,3 --show mean)"
-    assert all(triplet.cues.min() > 0 for triplet in made)
+    assert all(triplet.layers["cues"].min() > 0 for triplet in made)
 
 
 def test_they_are_known_by_what_decides_their_outputs() -> None:

@@ -69,11 +69,11 @@ def test_a_network_learns_from_a_map_of_any_range(tmp_path: Path, how: dict) -> 
 def test_what_a_run_keeps_of_maps(tmp_path: Path) -> None:
     scorer = quiet(world(45, 0), tmp_path, scorer="mask", selection=world(20, 1))
     again, batch = load_scorer(tmp_path), next(world(5, 2).batches(5))
-    expected = scorer(batch.x, batch.y_hat, batch.cues).map
-    assert torch.equal(again(batch.x, batch.y_hat, batch.cues).map, expected)
+    expected = scorer(batch.x, batch.y_hat, batch.layers["cues"]).map
+    assert torch.equal(again(batch.x, batch.y_hat, batch.layers["cues"]).map, expected)
     assert again.fingerprint == scorer.fingerprint
     masker = cm.calibrate(scorer, world(45, 3), threshold=0.02)
-    masks = masker(batch.x, batch.y_hat, cues=batch.cues)
+    masks = masker(batch.x, batch.y_hat, cues=batch.layers["cues"])
     assert masks.shape == batch.y_hat.shape
     with pytest.raises(MismatchError, match="maps"):
         masker(batch.x, batch.y_hat)
@@ -98,7 +98,7 @@ def test_of_volumes_too(tmp_path: Path, network: cm.NetworkOptions | None) -> No
     images = cm.Triplets.from_arrays(x, y_hat, y, cues=spread, reading=cm.Reading(axes="ZYX"))
     scorer = quiet(images, tmp_path, scorer="mask", network=network, training=cm.TrainingConfig(epochs=1))
     batch = next(images.batches(2))
-    assert scorer(batch.x, batch.y_hat, batch.cues).map.shape == (2, 1, 6, 16, 16)
+    assert scorer(batch.x, batch.y_hat, batch.layers["cues"]).map.shape == (2, 1, 6, 16, 16)
 
 
 def test_maps_from_which_nothing_can_be_learnt_are_refused(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def written(folder: Path, images: cm.Triplets) -> Path:
     for triplet in images:
         for role, image in (("x", triplet.x), ("y_hat", triplet.y_hat), ("y", triplet.truth())):
             tifffile.imwrite(folder / role / f"{triplet.name}.tif", image[0])
-        np.save(folder / "uncertainty" / f"{triplet.name}.npy", triplet.cues[0])
+        np.save(folder / "uncertainty" / f"{triplet.name}.npy", triplet.layers["cues"][0])
     return folder
 
 

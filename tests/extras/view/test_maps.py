@@ -35,12 +35,12 @@ def test_the_map_is_drawn_between_its_quantiles(world, client, monkeypatch, most
     triplet = world.shown[1]
     address = f"/api/images/{triplet.name}"
     low, high = client.get(address).json()["map_range"]
-    np.testing.assert_allclose((low, high), np.quantile(triplet.cues, [0.005, 0.995]), rtol=1e-6)
+    np.testing.assert_allclose((low, high), np.quantile(triplet.layers["cues"], [0.005, 0.995]), rtol=1e-6)
     drawn = np.asarray(Image.open(io.BytesIO(client.get(f"{address}/map.png").content)))
-    mean = triplet.cues.mean(axis=0, keepdims=True)
+    mean = triplet.layers["cues"].mean(axis=0, keepdims=True)
     np.testing.assert_array_equal(drawn, heat(as_bytes((mean - low) / (high - low))))
     values = client.get(f"{address}/values", params={"x": 5, "y": 7}).json()
-    np.testing.assert_allclose(values["map"], triplet.cues[:, 7, 5])
+    np.testing.assert_allclose(values["map"], triplet.layers["cues"][:, 7, 5])
 
 
 def npy(image: np.ndarray) -> bytes:
@@ -77,13 +77,15 @@ def test_the_map_is_a_view_of_the_page(world, opened_page) -> None:
     page, triplet = opened_page, world.shown[1]
     page.keyboard.press("7")
     page.wait_for_selector("#front-canvas[data-view=map]")
-    low, high = (f"{float(f'{value:.3g}'):g}" for value in np.quantile(triplet.cues, [0.005, 0.995]))
+    low, high = (
+        f"{float(f'{value:.3g}'):g}" for value in np.quantile(triplet.layers["cues"], [0.005, 0.995])
+    )
     expect(page.locator("#legend")).to_contain_text(f"black = {low} to bright = {high}: all its values")
     page.locator("#front-canvas").hover(position={"x": 40, "y": 40})
     readout = page.locator("#readout span", has_text="Map")
     shown = [float(value) for value in readout.locator("b").inner_text().split()]
     x, y = (int(page.locator("#readout b").nth(place).inner_text()) for place in (0, 1))
-    np.testing.assert_allclose(shown, triplet.cues[:, y, x], rtol=1e-3)
+    np.testing.assert_allclose(shown, triplet.layers["cues"][:, y, x], rtol=1e-3)
     page.locator("#toggle-swipe").click()
     expect(page.locator("#right-view")).to_have_value("map")
 

@@ -46,7 +46,7 @@ def plane_of(client, name: str, kind: str, **place: int) -> np.ndarray:
 def test_the_mask_and_the_labels_are_those_of_the_masker(world, client) -> None:
     sizes = cm.evaluate(world.masker, world.shown).images.size
     for triplet, size in zip(world.shown, sizes, strict=True):
-        labels, mask = triplet.cues[-1], np.asarray(world.masker(triplet))
+        labels, mask = triplet.layers["labels"][0], np.asarray(world.masker(triplet))
         opening = client.get("/api/promise", params={"image": triplet.name}).json()["opening"]
         facts = client.get(f"/api/images/{triplet.name}").json()
         assert opening["size"] == pytest.approx(size, abs=1e-6)  # of the objects, as evaluate has it
@@ -65,7 +65,7 @@ def test_the_mask_and_the_labels_are_those_of_the_masker(world, client) -> None:
 
 def test_a_pixel_is_known_by_its_object(world, client) -> None:
     triplet = world.shown[0]
-    labels = triplet.cues[-1]
+    labels = triplet.layers["labels"][0]
     for y, x in ((0, 0), (7, 6), (4, 4)):
         facts = client.get(f"/api/images/{triplet.name}/values", params={"x": x, "y": y, "z": 0}).json()
         label = int(labels.reshape(-1, *labels.shape[-2:])[0, y, x])
@@ -90,7 +90,11 @@ def npy(image: np.ndarray) -> bytes:
 def test_an_upload_brings_its_labels(world, client) -> None:
     assert client.get("/api/session").json()["upload"]["needs"] == ["labels"]
     triplet = world.shown[1]
-    images = {"x": triplet.x[0], "y_hat": triplet.y_hat[0], "labels": triplet.cues[-1].astype(np.uint16)}
+    images = {
+        "x": triplet.x[0],
+        "y_hat": triplet.y_hat[0],
+        "labels": triplet.layers["labels"][0].astype(np.uint16),
+    }
     files = {role: ("mine.npy", npy(image)) for role, image in images.items()}
     answer = client.post("/api/uploads", files=files)
     assert answer.json() == {"name": "mine"}
@@ -112,7 +116,7 @@ def test_an_upload_brings_its_labels(world, client) -> None:
 
 def test_outlines_have_two_colours_and_a_click_shows_facts(world, page, address) -> None:
     triplet = world.shown[0]
-    labels, mask = triplet.cues[-1], np.asarray(world.masker(triplet))
+    labels, mask = triplet.layers["labels"][0], np.asarray(world.masker(triplet))
     if world.kind == VOLUMES:
         labels, mask = labels[0], mask[0]
     page.goto(f"{address}#/image/{triplet.name}?at=0,7,7")
@@ -133,5 +137,5 @@ def test_outlines_have_two_colours_and_a_click_shows_facts(world, page, address)
         page.mouse.click(x + side / 2, y)
         label = int(labels[row, column])
         expect(page.locator("#readout")).to_contain_text(f"Object {label}, {text}")
-        count = (triplet.cues[-1] == label).sum()
+        count = (triplet.layers["labels"][0] == label).sum()
         expect(page.locator("#readout")).to_contain_text(f"Size {count} pixels")

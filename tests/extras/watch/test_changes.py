@@ -129,7 +129,9 @@ def of(images: np.ndarray, region: np.ndarray | None = None, channels: int = 0) 
     x = torch.from_numpy(images.astype(np.float32))
     x = x if channels else x[:, None]
     inside = None if region is None else torch.from_numpy(region.astype(np.float32))
-    return appearance(Batch(tuple(map(str, range(len(x)))), x, x, None, region=inside))
+    return appearance(
+        Batch(tuple(map(str, range(len(x)))), x, x, None, {} if inside is None else {"region": inside})
+    )
 
 
 def ratios(before: np.ndarray, after: np.ndarray) -> dict[str, float]:

@@ -14,6 +14,7 @@ from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install
 from conformask.images.formats import Header, SourceImage, arranged, header_of
+from conformask.images.layers import OpenedLayer
 from conformask.images.read import Image, Raster, grid, to_unit
 from conformask.masker.masker import Masker
 from conformask.masker.whole import (
@@ -106,9 +107,11 @@ def masked(
     x, y_hat = _arrange("x", x, reading), _arrange("y_hat", y_hat, reading)
     maps = [] if cues is None or not masker.scorer.cue_channels else [_arrange("cues", cues, reading)]
     rasters = _raster("x", x, masker), _raster("y_hat", y_hat, masker)
-    map_rasters = [_raster("cues", array, masker) for array in maps]
+    layers = {"cues": OpenedLayer.of(_raster("cues", maps[0], masker))} if maps else {}
+    known = {"category": category, "weight": weight}
+    facts = {name: fact for name, fact in known.items() if fact is not None}
     under = SourceImage(None, None, reading)
-    image = WholeImage("the image", *rasters, None, category, weight, under, *map_rasters)
+    image = WholeImage("the image", *rasters, None, facts, under, layers)
     masker.card.check_shape(image.y_hat.header.shape, "y_hat: ")
     if masker.card.patches is not None:
         raise InvalidArgumentError(
@@ -201,7 +204,7 @@ def _score_of_tile(
     """Return the weighted score of a tile, (1 or C, *space), from x, y_hat and perhaps maps (*space, K)."""
     images = [decode(array) for decode, array in zip(decoders, arrays, strict=True)]
     x, y_hat, *cues = (torch.from_numpy(image)[None].to(best_device()) for image in images)
-    part: Array = scorer.part(window, x, y_hat, cues=cues[0] if cues else None)[0].cpu().numpy()
+    part: Array = scorer.part(window, x, y_hat, layers={"cues": cues[0]} if cues else {})[0].cpu().numpy()
     return part
 
 

@@ -84,6 +84,11 @@ class Case:
     lam: Tensor
     cues: Tensor | None = None
 
+    @property
+    def layers(self) -> dict[str, Tensor]:
+        """The layers that the scorer takes."""
+        return {} if self.cues is None else {"cues": self.cues}
+
 
 class InferenceSession:
     """An exported file in onnxruntime, on the CPU."""
@@ -147,7 +152,7 @@ def cases_of(
                 raise
             return
         if cues:  # maps have any range, which that of noise need not meet
-            reference = float(score_of(masker.scorer, x, y_hat, cues=cues[0]).map.median())
+            reference = float(score_of(masker.scorer, x, y_hat, layers={"cues": cues[0]}).map.median())
         lambdas = [reference * factor for factor in FACTORS] if deployed is None else [deployed]
         for lam in lambdas:
             yield Case(x, y_hat, torch.full((count,), lam, dtype=torch.float64), *cues)
@@ -176,7 +181,7 @@ def difference(masker: Masker, run: InferenceSession, case: Case) -> Difference:
     """Return the differences of one batch; NaN counts as infinite."""
     outputs, family = run(case), masker.family
     mask, score = outputs["mask"], outputs["score"]
-    expected_score = score_of(masker.scorer, case.x, case.y_hat, cues=case.cues).map
+    expected_score = score_of(masker.scorer, case.x, case.y_hat, layers=case.layers).map
     lower, upper = (
         family.apply(score, family.level(score, case.lam * (1 + sign * LAMBDA_TOLERANCE))) for sign in (-1, 1)
     )

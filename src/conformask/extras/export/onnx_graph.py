@@ -161,7 +161,7 @@ def check_scorable(
 ) -> tuple[Tensor, ...]:
     """Return the images, and the maps if there are any, if they can be scored."""
     try:
-        score_of(masker.scorer, x, y_hat, cues=cues)
+        score_of(masker.scorer, x, y_hat, layers={} if cues is None else {"cues": cues})
     except Exception as error:  # a user's own code may raise anything
         size = tuple(y_hat.shape[2:])
         raise MismatchError(f"the score fails on images of {size}: {first_line(error)}") from error

@@ -24,11 +24,10 @@ from conformask.images.read import decode, write_image
 from conformask.images.rows import (
     MANIFEST,
     UNKNOWN,
-    FileRole,
     Provenance,
     n_set_aside,
     rows_of_folders,
-    with_labels,
+    with_layers,
 )
 from conformask.images.triplets import SET_ASIDE, Triplets
 from conformask.losses import AnyLoss
@@ -190,7 +189,7 @@ def look(
     refuse_unclaimed([report, run / EVALUATION, *places(run, CALIBRATION)])
     beside = folders["y_hat"].parent
     maps = {} if reading.cues is None else {"cues": beside / reading.cues}
-    rows = with_labels(rows_of_folders({**folders, **maps}, reading), beside, reading)
+    rows = with_layers(rows_of_folders({**folders, **maps}, reading), beside, reading)
     triplets = Triplets(rows, reading, provenance)
     triplets = _grouped(triplets, are_groups)
     by_group = len(set(triplets.groups)) < len(triplets)
@@ -265,11 +264,7 @@ def _write_manifest(folder: Path, parts: Mapping[str, Triplets], provenance: Pro
 
 
 def _lines(part: str, images: Triplets, folder: Path) -> Iterator[dict[str, object]]:
-    reading = images.reading
-    columns: dict[str, FileRole] = {role: role for role in ROLES}
-    columns |= {} if reading.cues is None else {reading.cues: "cues"}
-    if reading.objects is not None and reading.components_above is None:
-        columns |= {f"{reading.objects}/y_hat": "labels", f"{reading.objects}/y": "y_labels"}
+    columns = {role: role for role in ROLES} | images.layer_columns
     for index, (name, group) in enumerate(zip(images.names, images.groups, strict=True)):
         files = {column: _path_from(folder, images.file(index, role)) for column, role in columns.items()}
         yield {"name": name, **files, "group": group, "split": part}

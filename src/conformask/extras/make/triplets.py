@@ -672,7 +672,7 @@ def predicted(images: TrueImages, task: Task, predictor: Predictor) -> Iterator[
         predictor: makes y_hat.
     """
     for source, (x, y_hat, y) in _made(images, task, predictor, None, _parts(len(images))):
-        yield source, Triplet(source.name, x, y_hat, y, source.group)
+        yield source, Triplet(source.name, x, y_hat, y, facts={"group": source.group})
 
 
 def _made(

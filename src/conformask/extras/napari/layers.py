@@ -17,6 +17,7 @@ from conformask.arithmetic import window_index
 from conformask.arrays import Score
 from conformask.errors import ConformaskError, MismatchError
 from conformask.images.formats import DataRange, Header, Places, SourceImage, bits_of, range_of, zeros_on_disk
+from conformask.images.layers import OpenedLayer
 from conformask.images.pictures import HATCH
 from conformask.images.read import Raster
 from conformask.images.rows import Role
@@ -337,8 +338,8 @@ def _image(
     inputs: Frames, outputs: Frames, index: Index, card: Domain, data_range: DataRange | None, *maps: Frames
 ) -> WholeImage:
     x, y_hat = inputs.raster(index, "x", card, data_range), outputs.raster(index, "y_hat", card, data_range)
-    under, cues = SourceImage(None, None, y_hat.reading), (frames.plain_raster(index) for frames in maps)
-    return WholeImage(y_hat.name, x, y_hat, None, None, None, under, *cues)
+    layers = {"cues": OpenedLayer.of(maps[0].plain_raster(index))} if maps else {}
+    return WholeImage(y_hat.name, x, y_hat, None, {}, SourceImage(None, None, y_hat.reading), layers)
 
 
 def score_images(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None, list[ScoredImage]]:

@@ -12,16 +12,17 @@ import numpy as np
 from conformask.background import tracked
 from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError, MismatchError
 from conformask.images.formats import SourceImage, at_time, channels_first, channels_last
+from conformask.images.layers import Repeats
 from conformask.images.noise import in_blocks
 from conformask.images.read import (
     OF_VOLUMES,
+    by_stem,
     decode_with_header,
     format_of,
     image_hash,
     name_and_suffix,
     times_of,
 )
-from conformask.images.rows import REPEATS, by_stem
 from conformask.records.files import atomic_write, exclusive_folder, refuse_unclaimed_in, remove_claimed
 from conformask.records.numbers import share as percentage
 from conformask.records.reading import PLAIN, Reading
@@ -235,7 +236,10 @@ def _parts(name: str, path: Path, reading: Reading, count: int) -> list[str]:
     suffix, kind = name_and_suffix(path)[1], format_of(at_time(path)[0])
     if kind is None or not (kind.write_over or (kind.holds_floats and reading.axes is None)):
         suffix = OF_VOLUMES
-    return [f"x/{name}{suffix}", *(f"{REPEATS}/{name}_{part}{suffix}" for part in range(1, count))]
+    return [
+        f"x/{name}{suffix}",
+        *(f"{Repeats.folder_name}/{name}_{part}{suffix}" for part in range(1, count)),
+    ]
 
 
 def _begin(out: Path, made: Mapping[str, Json], parts: Sequence[str]) -> None:
@@ -252,7 +256,7 @@ def _begin(out: Path, made: Mapping[str, Json], parts: Sequence[str]) -> None:
                 "delete it"
             )
         remove_claimed(path)
-    for folder in ("x", REPEATS):
+    for folder in ("x", Repeats.folder_name):
         refuse_unclaimed_in(out / folder)
     claim(path, {**made, "finished": False}, parts)
 

@@ -85,7 +85,7 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
     def _tensors(self, index: int) -> tuple[Tensor, ...]:
         triplet = self._triplets[index]
         x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
-        more = [triplet.cues if self._cues else None, triplet.noise]
+        more = [triplet.layers["cues"] if self._cues else None, triplet.noise]
         others = [torch.from_numpy(image) for image in more if image is not None]
         return resized(x[None], y_hat[None])[0], y_hat, y, *others
 
@@ -321,7 +321,7 @@ def _status(benchmark: ScoreBenchmark, start: NetworkScorer, network: nn.Module)
 def cue_ranges(train: Triplets) -> tuple[tuple[float, float], ...]:
     """Return for each map beside y_hat the values that become 0 and 1: its quantiles at .001 and .999."""
     samples = []
-    for cues in tracked(map(train.cues, range(len(train))), "reading maps", len(train)):
+    for cues in tracked(map(partial(train.layer, "cues"), range(len(train))), "reading maps", len(train)):
         flat = cues.reshape(len(cues), -1)
         samples.append(flat[:, :: max(1, flat.shape[1] // SAMPLE)])
     counts = sorted({len(sample) for sample in samples})

@@ -1,11 +1,11 @@
 """Figures for notebooks: masks of images under their promise, and the hidden share by threshold."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from conformask.arrays import Batch, Images, Triplet
@@ -25,7 +25,7 @@ from conformask.images.pictures import (
     shrunk_overlay,
     titles_for,
 )
-from conformask.masker.arguments import batch_of, cues_of, facts_of, pair_of
+from conformask.masker.arguments import batch_of, given
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import has_theorem
 from conformask.masks.critical import loss_under, mask_size, unmasked_loss
@@ -47,6 +47,7 @@ def show(
     category: Sequence[str] | None = None,
     region: Tensor | None = None,
     cues: Tensor | Array | None = None,
+    labels: Tensor | Array | None = None,
 ) -> Strip:
     """Show output, overlay, mask and input of each image, with the promise; a notebook displays the result.
 
@@ -65,6 +66,7 @@ def show(
         category: the category of each image, if the rule needs it.
         region: (N, 1, *space) in [0, 1], where the promise is about a region of each image.
         cues: the maps beside y_hat, as `masker(x, y_hat, cues=)` takes them.
+        labels: the labels of the objects of y_hat, as `masker(x, y_hat, labels=)` takes them.
 
     Raises:
         InvalidArgumentError: tensors and arrays are mixed, different numbers of images, or y with another
@@ -84,31 +86,35 @@ def show(
         1
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    inputs, outputs = pair_of(masker.card, x, y_hat)
-    if isinstance(x, Triplet):
-        truths, region, noise = map(_batch_of_one, (x.y, x.region, x.noise))
-        facts, reference = facts_of(x), x.reference
-    else:
-        noise, reference = None, CLEAN
-        maps = None if cues is None else cues_of(masker.card, cues)
-        truths, facts = _truths(masker, y, like=x), {"weight": weight, "category": category, "cues": maps}
-    if truths is not None and truths.shape != outputs.shape:
+    batch = given(masker.card, x, y_hat, weight=weight, category=category, cues=cues, labels=labels)
+    reference = x.reference if isinstance(x, Triplet) else CLEAN
+    if not isinstance(x, Triplet):
+        layers = batch.layers if region is None else {**batch.layers, "region": region}
+        batch = replace(batch, y=_truths(masker, y, like=x), layers=layers)
+    if batch.y is not None and batch.y.shape != batch.y_hat.shape:
         raise InvalidArgumentError(
-            f"y has shape {tuple(truths.shape)}, but y_hat has {tuple(outputs.shape)} (N, C, H, W): they "
-            "must be the same"
+            f"y has shape {tuple(batch.y.shape)}, but y_hat has {tuple(batch.y_hat.shape)} (N, C, H, W): "
+            "they must be the same"
         )
-    masks = masker.masks(inputs, outputs, **facts)
-    truth, shown_maps = (
-        [None] * len(masks) if images is None else images for images in (truths, facts["cues"])
+    masks = masker.masks(
+        batch.x,
+        batch.y_hat,
+        weight=batch.facts.get("weight"),
+        category=batch.facts.get("category"),
+        cues=batch.layers.get("cues"),
+        labels=batch.layers.get("labels"),
     )
-    measurable = truths is not None and has_theorem(masker.card.promise, masker.loss, reference)
-    names = tuple(f"image {index}" for index in range(len(masks)))
-    batch = Batch(names, inputs, outputs, truths if measurable else None, region=region, noise=noise)
-    measures = _measure(masker, masks, batch)
+    truth, shown_maps = (
+        [None] * len(masks) if images is None else images for images in (batch.y, batch.layers.get("cues"))
+    )
+    measurable = has_theorem(masker.card.promise, masker.loss, reference)
+    measures = _measure(masker, masks, batch if measurable else replace(batch, y=None))
     rows = [
-        StripRow(pictures, (*measured, *labels), met)
-        for *images, (measured, met) in zip(inputs, outputs, masks, truth, shown_maps, measures, strict=True)
-        for pictures, labels in _pictures(*map(_array, images), domain=masker.card, reference=reference)
+        StripRow(pictures, (*measured, *captions), met)
+        for *images, (measured, met) in zip(
+            batch.x, batch.y_hat, masks, truth, shown_maps, measures, strict=True
+        )
+        for pictures, captions in _pictures(*map(_array, images), domain=masker.card, reference=reference)
     ]
     return Strip(masker.sentence, tuple(rows))
 
@@ -170,13 +176,9 @@ def _truths(masker: Masker, y: Tensor | Array | None, like: Tensor | Array) -> I
     return batch_of(masker.card, "y", y)
 
 
-def _batch_of_one(image: Array | None) -> Images | None:
-    return None if image is None else torch.from_numpy(image)[None]
-
-
 def _measure(masker: Masker, masks: Images, batch: Batch) -> list[tuple[tuple[str, ...], bool | None]]:
     """Return the facts of each image, and whether it is within the threshold."""
-    counted = batch.region if masker.card.loss.regional else None
+    counted = batch.layers.get("region") if masker.card.loss.regional else None
     sizes = [f"hidden {rounded_share(size)}" for size in mask_size(masks, counted).tolist()]
     if batch.y is None or masker.card.loss.of_objects:  # whose labels of y are not known here
         return [((size,), None) for size in sizes]

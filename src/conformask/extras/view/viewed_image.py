@@ -34,7 +34,7 @@ from conformask.images.pictures import (
 )
 from conformask.images.read import grid
 from conformask.images.triplets import Triplets
-from conformask.losses.objects import LabelledObjects, labels_of
+from conformask.losses.objects import LabelledObjects
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.evaluate import SHARES, risk_curves
 from conformask.masker.masker import Masker
@@ -356,7 +356,7 @@ class ViewedImage(ScoredImage):
     def bytes(self) -> int:
         """Number of bytes that it keeps in memory, or in a temporary file."""
         batch = self.item.batch
-        tensors = (batch.x, batch.y_hat, batch.y, batch.region, batch.cues, self.item.score.map)
+        tensors = (batch.x, batch.y_hat, batch.y, *batch.layers.values(), self.item.score.map)
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     @cached_property
@@ -424,25 +424,20 @@ def decoded_bytes(triplets: Triplets, index: int) -> int:
 
 def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> ViewedImage:
     batch = item.batch
-    maps, labels, of_objects = batch.cues, None, masker.card.loss.of_objects
-    if of_objects and maps is not None:
-        maps, labels = maps[:, :-1], labels_of(batch)
-    if not masker.card.loss.regional:
-        batch = replace(batch, region=None)
-    elif batch.region is None:
-        # a promise about regions promises nothing for an image without one: nothing is measured
-        batch = replace(batch, y=None)
-    if of_objects and batch.y_labels is None:
-        batch = replace(batch, y=None)
+    loss, layers = masker.loss, dict(batch.layers)
+    if not loss.regional:
+        layers.pop("region", None)
+    # a promise about regions, or objects, promises nothing for an image without them: nothing is measured
+    lacks = (loss.regional and "region" not in layers) or (loss.of_objects and "y_labels" not in layers)
+    batch = replace(batch, y=None if lacks else batch.y, layers=layers)
     images = {
         "input": batch.x, "output": batch.y_hat, "score": item.score.map, "truth": batch.y,
-        "region": batch.region, "map": maps, "labels": labels,
+        "region": layers.get("region"), "map": layers.get("cues"), "labels": layers.get("labels"),
     }  # fmt: skip
-    sources = {
-        name: _tensor_source(image) for name, image in images.items() if image is not None and image.shape[1]
-    }
-    if of_objects:  # hidden shares are those of the objects
-        batch = replace(batch, region=masker.loss.region_of(batch))
+    sources = {name: _tensor_source(image) for name, image in images.items() if image is not None}
+    region = loss.region_of(batch) if loss.of_objects else None
+    if region is not None:  # hidden shares are those of the objects
+        batch = replace(batch, layers=layers | {"region": region})
     item = replace(item, batch=batch)
     return ViewedImage(item, tuple(batch.y_hat.shape[2:]), _add_error(sources), True, reference)
 
@@ -463,29 +458,30 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
         raise ImageError(
             f"{y.name} has shape {y.header.shape}, but y_hat has {y_hat.header.shape}: they must agree"
         )
-    region = _region(triplet, y_hat.size) if masker.card.loss.regional else None
+    region = _region(whole) if masker.card.loss.regional else None
     score = torch.from_numpy(_scores(masker, whole, report))
     rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
     sources = {name: _window_source(raster.size, raster.read) for name, raster in rasters.items()} | {
         "score": _tensor_source(score)
     }
-    if whole.cues is not None:
-        sources["map"] = _window_source(whole.cues.size, whole.cues.values)
+    if "cues" in whole.layers:
+        sources["map"] = _window_source(whole.layers["cues"].size, whole.layers["cues"].read)
     if region is not None:
         sources["region"] = _tensor_source(region)
-    item = ScoredBatch(replace(facts_of(masker, whole), region=region), Score(score))
+    layers = {} if region is None else {"region": region}
+    item = ScoredBatch(replace(facts_of(masker, whole), layers=layers), Score(score))
     return ViewedImage(item, y_hat.size, _add_error(sources), False, CLEAN)
 
 
-def _region(triplet: Triplets, size: Size) -> Tensor | None:
-    """Return the region of the one triplet, (1, 1, *size), in a temporary file; None where it has none."""
-    read, name = triplet.region(0), f"the region of {triplet.names[0]!r}"
-    if read is None:
+def _region(image: WholeImage) -> Tensor | None:
+    """Return the region of an image, (1, 1, *size), in a temporary file; None where it has none."""
+    if "region" not in image.layers:
         return None
-    region = zeros_on_disk(name, (1, 1, *size))
-    for window in grid(size):
-        region[window_index(window)] = read(window)
-    check_not_empty(region, name)
+    layer = image.layers["region"]
+    region = zeros_on_disk(layer.name, (1, 1, *layer.size))
+    for window in grid(layer.size):
+        region[window_index(window)] = layer.read(window)
+    check_not_empty(region, layer.name)
     return torch.from_numpy(region)
 
 
@@ -550,7 +546,9 @@ def risk_of(image: ViewedImage) -> dict[str, Json] | None:
     batch = image.item.batch
     if not image.in_memory or batch.y is None:
         return None
-    by_score, best = risk_curves(image.item.score.map, batch.y, batch.y_hat, batch.region)[0].tolist()
+    by_score, best = risk_curves(image.item.score.map, batch.y, batch.y_hat, batch.layers.get("region"))[
+        0
+    ].tolist()
     return {"shares": SHARES, "by_score": by_score, "best": best}
 
 

@@ -12,16 +12,16 @@ from torch import Tensor
 
 from conformask.arrays import Batch, Images
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, expect
-from conformask.images.layers import region_of_array
+from conformask.images.layers import LAYERS, region_of_array
 from conformask.images.read import check_name
-from conformask.masker.arguments import cues_of, image_of
+from conformask.masker.arguments import image_of, layer_of
 from conformask.masker.masker import Masker
 from conformask.masks.critical import ScoredBatch, critical_lambdas, loss_under
 from conformask.promises.order import ROUNDING, meets_threshold
 from conformask.promises.promise import Promise
 from conformask.records.record import Array, Json, from_dict
 from conformask.records.sealed import State
-from conformask.scores.scoring import score_of
+from conformask.scores.scoring import score_of_batch
 
 
 @dataclass
@@ -141,7 +141,7 @@ class OnlineMasker:
         arrays = {role: image_of(self.masker.card, role, image) for role, image in images.items()}
         self.masker.card.check_shape(arrays["y_hat"].shape)
         if cues is not None:
-            arrays["cues"] = cues_of(self.masker.card, cues)[0].numpy()
+            arrays["cues"] = layer_of(self.masker.card, "cues", cues)[0].numpy()
         item = self._scored(name, arrays, None)
         mask = self._opened(item)[0].cpu().numpy()
         self.waiting[name] = {**arrays, "lam": np.array(self.lam)}
@@ -167,7 +167,9 @@ class OnlineMasker:
                 "they must be the same"
             )
         item = self._scored(name, arrays, torch.from_numpy(truth)[None])
-        item = replace(item, batch=replace(item.batch, region=self._region(name, truth, region)))
+        item = replace(
+            item, batch=replace(item.batch, layers={**item.batch.layers, **self._region(name, truth, region)})
+        )
         mask = self._opened(item, float(arrays["lam"]))
         used, threshold = self.masker.loss, self.masker.card.threshold
         loss = loss_under(used, mask, item.batch).detach().cpu().numpy()
@@ -177,17 +179,18 @@ class OnlineMasker:
         del self.waiting[name]
         return within
 
-    def _region(self, name: str, truth: Array, region: Array | None) -> Tensor | None:
+    def _region(self, name: str, truth: Array, region: Array | None) -> dict[str, Tensor]:
         if region is None:
-            return None
-        return torch.from_numpy(
-            region_of_array(region, truth.shape[1:], f"region of {name!r}", self.masker.card.read.axes)
-        )[None]
+            return {}
+        axes = self.masker.card.read.axes
+        array = region_of_array(region, truth.shape[1:], f"region of {name!r}", axes)
+        return {"region": torch.from_numpy(array)[None]}
 
     def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> ScoredBatch:
         images = {role: torch.from_numpy(array)[None] for role, array in arrays.items() if array.ndim}
-        batch = Batch((name,), images["x"], images["y_hat"], y, cues=images.get("cues"))
-        return ScoredBatch(batch, score_of(self.masker.scorer, batch.x, batch.y_hat, (name,), batch.cues))
+        layers = {layer: images[layer] for layer in LAYERS if layer in images}
+        batch = Batch((name,), images["x"], images["y_hat"], y, layers)
+        return ScoredBatch(batch, score_of_batch(self.masker.scorer, batch))
 
     def _opened(self, item: ScoredBatch, lam: float | None = None) -> Images:
         score, family = item.score.map, self.masker.family
