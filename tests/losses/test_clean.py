@@ -155,7 +155,7 @@ def unmasked(loss: cm.CleanMean, batches: list) -> np.ndarray:
 
 def test_products_of_zero_that_are_shown_are_allowed_for_mask_by_mask_or_not() -> None:
     batch = next(clean(2, 0).batches(2))
-    batch = replace(batch, y=batch.y_hat, noise=torch.zeros_like(batch.y_hat))
+    batch = replace(batch, y=batch.y_hat, layers={"noise": torch.zeros_like(batch.y_hat)})
     item, loss = ScoredBatch(batch, cm.Score(batch.x.square())), cm.CleanMean("l2", "exact", reach=1)
     grid = np.array([0.0, np.inf])
     quick, slow = batch_curves(item, BINARY, loss, grid), measured_curves(item, BINARY, loss, grid)
@@ -171,7 +171,9 @@ def test_too_few_pixels_with_noise_have_the_largest_loss_that_there_is() -> None
     few, most = torch.zeros_like(batch.y_hat), torch.ones_like(batch.y_hat)
     few[..., :4, :4] = 1
     assert loss.of_batch(batch, 1).of(few).tolist() == largest.tolist()
-    assert loss.of_batch(replace(batch, noise=0 * batch.y), 1).of(most).tolist() == largest.tolist()
+    assert (
+        loss.of_batch(replace(batch, layers={"noise": 0 * batch.y}), 1).of(most).tolist() == largest.tolist()
+    )
     assert (loss.of_batch(batch, 1).of(most) < largest).all()
 
 

@@ -89,7 +89,7 @@ def coverage(
         masker = replace(masker, rule=replace(masker.rule, lam=cheat * masker.rule.lam))
         new = objects(tested, 9000 + draw, *world)
         x, y_hat, labels = (torch.from_numpy(new[role][:, None]) for role in ("x", "y_hat", "labels"))
-        masks = masker.masks(x, y_hat, cues=labels)[:, 0].numpy()
+        masks = masker.masks(x, y_hat, labels=labels)[:, 0].numpy()
         images = zip(masks, new["labels"], new["y_labels"], strict=True)
         losses = np.array([loss_of(loss, *image) for image in images])
         met.append(np.mean(losses <= THRESHOLDS[loss] * (1 + 1e-6)))
@@ -285,7 +285,7 @@ def test_a_masker_is_saved_and_read(tmp_path) -> None:
     loaded, new = cm.load(tmp_path / "run", scorer=SCORER), objects(4, 11)
     assert loaded.loss == WRONG
     for x, y_hat, labels in zip(new["x"], new["y_hat"], new["labels"], strict=True):
-        assert np.array_equal(loaded(x, y_hat, cues=labels), masker(x, y_hat, cues=labels))
+        assert np.array_equal(loaded(x, y_hat, labels=labels), masker(x, y_hat, labels=labels))
 
 
 def test_training_ignores_objects(tmp_path) -> None:
@@ -342,8 +342,8 @@ def test_bad_labels_are_refused(labels: np.ndarray, message: str) -> None:
 def test_noise_in_the_place_of_labels_is_refused() -> None:
     masker, images = calibrated(ANY, triplets(20, 1)), objects(1, 2)
     noise = np.random.default_rng(0).random(images["labels"][0].shape, np.float32)
-    with pytest.raises(ImageError, match="cues holds labels that are not whole numbers"):
-        masker(images["x"][0], images["y_hat"][0], cues=noise)
+    with pytest.raises(ImageError, match="labels= holds labels that are not whole numbers"):
+        masker(images["x"][0], images["y_hat"][0], labels=noise)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])

@@ -4,7 +4,7 @@ A `LayerKind` says how its layer is found, read, opened window by window and bat
 asks the kinds in `LAYERS` and knows none of them. Packages add kinds by entry points of `conformask.layers`.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -588,8 +588,3 @@ LAYERS = extensions.Extensions(
     },
 )
 """All kinds of layers, by name, in the order in which they are read."""
-
-
-def layer_kinds() -> Sequence[LayerKind]:
-    """Return the kinds of layers, in the order in which they are read."""
-    return tuple(LAYERS.values())

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from conformask.arrays import Triplet
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.images.formats import Header, at_time
-from conformask.images.layers import LAYERS, SHOWN, LayerKind, check_places, layer_kinds
+from conformask.images.layers import LAYERS, SHOWN, LayerKind, check_places
 from conformask.images.read import (
     Raster,
     UnreadImage,
@@ -84,7 +84,7 @@ class TripletRow:
             clipped,
             self.reference(reading),
         )
-        for kind in layer_kinds():
+        for kind in LAYERS.values():
             if kind.is_known(self, reading):
                 triplet = kind.add(self, triplet, reading)
         _check_shapes(triplet)
@@ -370,7 +370,7 @@ def _row(known: Mapping[str, Any]) -> TripletRow:
         {name: known[name] for name in names if known.get(name) is not None} for names in (LAYERS, FACTS)
     )
     row = TripletRow(**own, layers=layers, facts=facts)  # type: ignore[arg-type]
-    for kind in layer_kinds():
+    for kind in LAYERS.values():
         row = kind.complete(row)
     return row
 
@@ -390,7 +390,7 @@ def rows_of_manifest(path: Path, reading: Reading = PLAIN) -> list[TripletRow]:
     if not os.path.isfile(path):
         raise MissingFileError(f"{path} does not exist")
     text = _text(path)
-    kinds = {place: kind for kind in layer_kinds() if (place := kind.place(reading)) is not None}
+    kinds = {place: kind for kind in LAYERS.values() if (place := kind.place(reading)) is not None}
     reader = csv.DictReader(StringIO(text, newline=""), delimiter=_separator(text), strict=True)
     try:
         reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
@@ -402,7 +402,7 @@ def rows_of_manifest(path: Path, reading: Reading = PLAIN) -> list[TripletRow]:
         ) from error
     if not rows:
         raise InvalidArgumentError(f"{path} lists no triplets; write one line per triplet")
-    for kind in layer_kinds():
+    for kind in LAYERS.values():
         rows = kind.attach(rows, path.parent, reading) if kind.beside_manifest else rows
     return rows
 
@@ -524,7 +524,7 @@ def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:
     folders = {role: folder / role for role in ROLES if (folder / role).is_dir()}
     folders |= {
         kind.name: place
-        for kind in layer_kinds()
+        for kind in LAYERS.values()
         if kind.found_by_stem and (place := kind.folder(folder, reading)) is not None
     }
     return with_layers(rows_of_folders(folders, reading), folder, reading)
@@ -532,7 +532,7 @@ def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:
 
 def with_layers(rows: list[TripletRow], beside: Path, reading: Reading) -> list[TripletRow]:
     """Return the rows with the layers beside y_hat/ that are not found by the stems of images."""
-    for kind in layer_kinds():
+    for kind in LAYERS.values():
         rows = kind.attach(rows, beside, reading)
     return rows
 

@@ -19,7 +19,7 @@ from conformask.arrays import Batch, Triplet
 from conformask.background import prefetch
 from conformask.errors import ConformaskError, ConformaskWarning, ImageError, InvalidArgumentError
 from conformask.images.formats import DataRange, Header
-from conformask.images.layers import LAYERS, OpenedLayer, layer_kinds
+from conformask.images.layers import LAYERS, OpenedLayer
 from conformask.images.read import DatasetImage, Image, Keys, Raster, images_of, name_and_suffix
 from conformask.images.rows import (
     FACTS,
@@ -99,7 +99,7 @@ def _shapes(triplet: Triplet) -> Shapes:
 def stacked(triplets: Sequence[Triplet]) -> Batch:
     """Return triplets of one shape as a batch."""
     layers = [
-        {name: layer for kind in layer_kinds() for name, layer in kind.batched(triplet).items()}
+        {name: layer for kind in LAYERS.values() for name, layer in kind.batched(triplet).items()}
         for triplet in triplets
     ]
     facts = [triplet.facts for triplet in triplets]
@@ -302,7 +302,7 @@ class UnreadTriplets:
     def layer_columns(self) -> dict[str, str]:
         """The columns of a manifest that hold layers of these triplets, and their layers."""
         held = {name for row in self._rows for name in row.layers}
-        places = {kind.name: kind.place(self.reading) for kind in layer_kinds() if kind.name in held}
+        places = {kind.name: kind.place(self.reading) for kind in LAYERS.values() if kind.name in held}
         return {place: name for name, place in places.items() if place is not None}
 
     @property

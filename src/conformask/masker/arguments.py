@@ -112,7 +112,7 @@ def layer_of(card: CalibrationCard, name: str, layer: Tensor | Array) -> Tensor:
     else:
         maps = torch.from_numpy(read_values(layer, card.reading, name))[None]
     if name == "labels":
-        check_labels(maps.cpu().numpy(), name)
+        check_labels(maps.cpu().numpy(), "labels=")
     return maps
 
 

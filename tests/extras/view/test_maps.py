@@ -53,7 +53,8 @@ def test_an_upload_brings_its_map(world, client) -> None:
     """With the values of its file, and the mask that the image has in the collection."""
     assert client.get("/api/session").json()["upload"]["needs"] == ["cues"]
     triplet = world.shown[1]
-    files = {role: ("mine.npy", npy(getattr(triplet, role))) for role in ("x", "y_hat", "cues")}
+    images = {"x": triplet.x, "y_hat": triplet.y_hat, "cues": triplet.layers["cues"]}
+    files = {role: ("mine.npy", npy(image)) for role, image in images.items()}
     assert client.post("/api/uploads", files=files).json() == {"name": "mine"}
     sizes = [
         client.get("/api/promise", params={"image": name}).json()["opening"]["size"]

@@ -111,7 +111,7 @@ def test_an_upload_brings_its_labels(world, client) -> None:
     del files["labels"]
     answer = client.post("/api/uploads", files=files)
     assert answer.status_code == 400
-    assert "without the maps that its score needs" in answer.json()["error"]
+    assert "without the labels that its score needs" in answer.json()["error"]
 
 
 def test_outlines_have_two_colours_and_a_click_shows_facts(world, page, address) -> None:

@@ -276,8 +276,11 @@ def about(session: SessionDep, request: Request) -> Response:
             "most_bytes": MOST_BYTES,
             "suffixes": SUFFIXES,
             "needs": [fact for fact in FACTS if fact in masker.rule.needs and not masker.weigh]
-            + ["cues"] * (masker.scorer.cue_channels > masker.card.loss.of_objects)
-            + ["labels"] * (masker.card.loss.of_objects and session.reading.components_above is None),
+            + [
+                layer
+                for layer in masker.scorer.layers
+                if layer != "labels" or session.reading.components_above is None
+            ],
         },
     }
     return _json(facts)

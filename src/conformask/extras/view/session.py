@@ -37,7 +37,7 @@ from conformask.extras.view.viewed_image import (
     truth_id,
 )
 from conformask.images.formats import FLOAT32, Header, range_of
-from conformask.images.layers import refuse_lossy
+from conformask.images.layers import LAYERS, refuse_lossy
 from conformask.images.pictures import Point, View, select_slices
 from conformask.images.read import (
     FORMATS,
@@ -397,7 +397,8 @@ SLOWEST = MIB // 16
 """Slowest rate of an upload, in bytes per second."""
 SUFFIXES = tuple(suffix for suffix, kind in FORMATS.usable().items() if not kind.is_folder)
 """Suffixes of formats whose images are single files."""
-ROLES = ("x", "y_hat", "y", "cues", "labels")
+IMAGES = ("x", "y_hat", "y")
+ROLES = (*IMAGES, *LAYERS)
 FACTS = ("category", "weight")
 
 
@@ -418,7 +419,7 @@ class UploadReceiver:
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[Upload]:
-        """Read a form with x, y_hat and perhaps y and cues, and yield it when its turn has come."""
+        """Read a form with x, y_hat and perhaps y and layers, and yield it when its turn has come."""
         with self._reserve(request) as size:
             form = await _read_form(Request(request.scope, _limit(request.receive, size)))
             try:
@@ -511,9 +512,8 @@ def pair_of(upload: Upload, reading: Reading) -> CollectionImage:
             for role in names
         }
     triplets = Triplets.from_arrays(
-        *([images[role]] if role in images else None for role in ROLES[:3]),  # type: ignore[arg-type]
-        cues=[images["cues"]] if "cues" in images else None,
-        labels=[images["labels"]] if "labels" in images else None,
+        *([images[role]] if role in images else None for role in IMAGES),  # type: ignore[arg-type]
+        layers={name: [images[name]] for name in LAYERS if name in images},
         names=[name],
         weights=None if weight is None else [parse_weight(weight, "the upload")],
         categories=None if category is None else [category],
@@ -561,7 +561,7 @@ def _pixels(path: Path, role: str, reading: Reading) -> Array:
     if role == "labels":
         refuse_lossy(header, str(path))
     pixels = array[..., None] if array.ndim == len(header.space) else array
-    as_stored = role in ("cues", "labels") or reading.data_range is not None
+    as_stored = reading.of(role).as_stored or reading.data_range is not None
     if as_stored or header.data_range in (None, range_of(array.dtype, str(path))):
         return pixels
     return np.moveaxis(to_unit(array, header, reading, str(path)), 0, -1)
