@@ -106,9 +106,9 @@ def test_a_score_takes_it_in_one_pass_and_by_tiles(tmp_path: Path, columns: dict
     with pytest.raises(MismatchError, match="comes without the depth that its score needs"):
         masker(bare[0])
 
-    large = {role: np.tile(of_role[:1], (1, 4, 3)) for role, of_role in columns.items() if role != "y"}
+    large = {role: np.tile(of_role[:1], (1, 40, 3)) for role, of_role in columns.items() if role != "y"}
     new = cm.Triplets.from_folder(write(tmp_path / "new", large))
-    with pytest.warns(cm.ConformaskWarning, match="tiles"):
+    with pytest.warns(cm.ConformaskWarning, match="scored by tiles"):
         write_masks(masker, new, tmp_path / "masks")
     (path,) = (tmp_path / "masks" / "masks").iterdir()
-    np.testing.assert_array_equal(read_image(path)[0], np.tile(shown, (4, 3)))
+    np.testing.assert_array_equal(read_image(path)[0], np.tile(shown, (40, 3)))
