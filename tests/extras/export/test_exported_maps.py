@@ -41,7 +41,8 @@ def test_the_masks_are_those_of_the_masker(loss: Loss | str, tmp_path: Path) -> 
     assert session.get_outputs()[0].shape == ["n", 1, "h", "w"]
     assert session.get_modelmeta().custom_metadata_map["cues"] == "given"
     batch = next(triplets(3, 1, side=24).batches(3))
-    images = {name: getattr(batch, name).numpy() for name in ("x", "y_hat", "cues")}
+    images = {"x": batch.x, "y_hat": batch.y_hat, "cues": batch.layers["cues"]}
+    images = {name: image.numpy() for name, image in images.items()}
     lam = np.full(3, done.lam)
     mask, score = session.run(None, {**images, "lam": lam})
     expected = masker.masks(batch.x, batch.y_hat, cues=batch.layers["cues"]).numpy()
@@ -69,7 +70,8 @@ def test_the_masks_of_a_network_that_takes_maps_are_those_of_the_masker(tmp_path
     masker = cm.calibrate(scorer, triplets(40, 0), threshold=0.05)
     done = cm.export(masker, tmp_path / "masker.onnx")
     batch = next(triplets(3, 1, side=24).batches(3))
-    images = {name: getattr(batch, name).numpy() for name in ("x", "y_hat", "cues")}
+    images = {"x": batch.x, "y_hat": batch.y_hat, "cues": batch.layers["cues"]}
+    images = {name: image.numpy() for name, image in images.items()}
     session = onnxruntime.InferenceSession(done.path)
     mask, score = session.run(None, {**images, "lam": np.full(3, done.lam)})
     expected = masker.masks(batch.x, batch.y_hat, cues=batch.layers["cues"]).numpy()
