@@ -1,6 +1,5 @@
 """What a user gives to a masker, arrays, tensors or a triplet, as batches in [0, 1]."""
 
-import warnings
 from typing import Any
 
 import numpy as np
@@ -8,13 +7,13 @@ import torch
 from torch import Tensor
 
 from conformask.arrays import Images, Triplet
-from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError, MismatchError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.layers import check_labels, read_cues
 from conformask.images.read import Image, image_and_header
+from conformask.masker.admission import Admission
 from conformask.promises.order import SLACK
 from conformask.records.card import KINDS, CalibrationCard
 from conformask.records.record import Array
-from conformask.records.words import clipped_text
 
 UNIT = (0.0, 1.0)
 """The range of images inside conformask."""
@@ -34,7 +33,6 @@ def pair_of(
     if isinstance(x, Triplet):
         if y_hat is not None:
             raise InvalidArgumentError("x is a Triplet, which has y_hat: give it alone")
-        card.check_spacing([(x.name, x.geometry)])
         return torch.from_numpy(x.x)[None], torch.from_numpy(x.y_hat)[None]
     if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
         raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
@@ -76,7 +74,7 @@ def batch_of(card: CalibrationCard, role: str, image: Tensor | Array) -> Images:
     unit = 1 - unit if reading.inverted else unit
     if reading.clip is not None:
         outside = float(((unit < 0) | (unit > 1)).float().mean())
-        _warn_of_clipped(role, outside, card.clipped)
+        _warn_of_clipped(card, role, outside)
     return inside(role, unit if reading.clip is None else unit.clamp(0, 1), (low, high))
 
 
@@ -86,7 +84,7 @@ def image_of(card: CalibrationCard, role: str, image: Any) -> Image:
     card.check_axes(role, array.shape)
     reading = card.reading_of(role, array.dtype)
     read, header = image_and_header(array, reading, role)
-    _warn_of_clipped(role, header.clipped, card.clipped)
+    _warn_of_clipped(card, role, header.clipped)
     unit: Image = np.nan_to_num(read)
     return unit
 
@@ -110,7 +108,5 @@ def inside(role: str, image: Images, data_range: tuple[float, float] = UNIT) -> 
     return image
 
 
-def _warn_of_clipped(role: str, clipped: float, before: float) -> None:
-    text = clipped_text({role: clipped}, before)
-    if text is not None:
-        warnings.warn(f"{role}: {text}", category=ConformaskWarning, stacklevel=5)
+def _warn_of_clipped(card: CalibrationCard, role: str, clipped: float) -> None:
+    Admission((role,), clipped={role: clipped}, clipped_before=card.clipped).warn(f"{role}: ")

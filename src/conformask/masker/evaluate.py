@@ -19,7 +19,7 @@ from torch import Tensor
 from conformask.arithmetic import image_means
 from conformask.arrays import Batch, Images, Triplet
 from conformask.background import DEFAULT_DEVICES, Compute, main_process
-from conformask.errors import expect
+from conformask.errors import MismatchError, expect
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets
@@ -27,7 +27,6 @@ from conformask.losses import paper_distance
 from conformask.losses.of_images import with_channels
 from conformask.masker.arguments import facts_of, pair_of
 from conformask.masker.data_leakage import refuse_used, warn_of_copies, warn_of_learnt
-from conformask.masker.guards import warn_if_ungrouped
 from conformask.masker.masker import Masker
 from conformask.masker.release import candidates, facts_for_release, judged, usual_share
 from conformask.masker.resolve import refuse_noisy
@@ -305,10 +304,12 @@ def evaluate(
     if out is not None and compute.parts is None:
         compute = replace(compute, parts=Path(out) / PARTS)
     check_parts(compute)
-    caveat = masker.admit(test, allow_network_mismatch=allow_network_mismatch)
+    admission = masker.admit(test, allow_network_mismatch=allow_network_mismatch)
+    if admission.sizes and masker.card.tiles is None:
+        raise MismatchError(next(iter(admission.sizes.values())))
+    admission.warn()
     refuse_noisy(masker.card.promise, masker.loss, test.reference)
     summary = _refuse_unfit(masker, test)
-    warn_if_ungrouped(masker.card.promise, test.groups, "test")
     distance = paper_distance(masker.loss)
     if opt_sizes is not None:
         opt_images = 0
@@ -316,6 +317,7 @@ def evaluate(
         opt_images = len(test)
     with parts_folder(compute):
         records, risk, facts = _measured(masker, test, opt_images, compute)
+    masker.admit_clipped(test.names, facts["clipped"]).warn()
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
@@ -367,7 +369,7 @@ def evaluate(
         else (),
         worst=held.worst,
         network=test.network,
-        caveat=caveat,
+        caveat=admission.caveat,
         comparison=_comparison(masker, test),
         objects=ObjectCounts(*facts["objects"].sum(axis=0).tolist()) if "objects" in facts else None,
         made=provenance_of_evaluation(card, summary.contents),
@@ -436,8 +438,6 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
     if test.provenance.population is None:  # tiles cut by conformask are not copies of each other
         warn_of_learnt(summary, masker.scorer, "test")
         warn_of_copies(summary, masker.perceptual_hashes, "test", "the masker was calibrated on")
-    masker.card.check_shape((summary.channels, *summary.sizes[0]))
-    masker.card.check_sizes(summary.sizes)
     masker.loss.check_spacing(summary.geometry)
     return summary
 

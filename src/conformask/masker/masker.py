@@ -1,11 +1,10 @@
 """Maskers: masks with a promise for new images, saved, loaded without pickle, and recalibrated."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import cast, overload
 
 import numpy as np
 import torch
@@ -13,9 +12,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arrays import Batch, Images, MaskArray, Masks, Triplet, Weigh
-from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses.base import Loss
+from conformask.masker.admission import Admission, NewImage, admitted
 from conformask.masker.arguments import cues_of, facts_of, inside, pair_of
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.guards import (
@@ -27,11 +27,12 @@ from conformask.masker.guards import (
     hidden_by,
     hidden_share,
     sample_counts,
+    ungrouped_text,
     warn_if_meant_otherwise,
     warn_of_scale,
     weights_of,
 )
-from conformask.masker.looks import appearance, limits_of_means, outliers, outliers_text
+from conformask.masker.looks import appearance, limits_of_means, outliers
 from conformask.masker.resolve import refuse_unbounded
 from conformask.masker.run_folder import CARD, StoredMasker, mark_exploratory, write_stored
 from conformask.masks.critical import (
@@ -54,8 +55,10 @@ from conformask.records.files import atomic_write, exclusive_folder
 from conformask.records.reading import Caveat
 from conformask.records.record import Array, hash_of, hash_of_arrays
 from conformask.records.selection import ScoreComparison, positive, threshold_in_loss, threshold_of
+from conformask.scores.level import Levelled
 from conformask.scores.scorer import Scorer
 from conformask.scores.scoring import score_of
+from conformask.scores.steps import Patches, Tiled, tiled
 from conformask.scores.stored import save_scorer
 
 
@@ -216,6 +219,19 @@ class Masker:
         """Lambdas that may be deployed if not any; 0 and inf where no curves are stored."""
         return NO_GRID if self.curves is None else self.curves.from_start(self.card.start).grid
 
+    @property
+    def by_tiles(self) -> Tiled:
+        """The scorer for whole images; unless calibrated by tiles, a tile holds its images.
+
+        Its scores are finished by `finish_score`, once that of a whole image is there.
+        """
+        inner = self.scorer
+        while isinstance(inner, Levelled | Patches):
+            inner = inner.scorer
+        if self.card.tiles is not None:
+            return cast(Tiled, inner)
+        return tiled(inner, len(self.card.sizes[0])).holding(self.card.sizes)
+
     @cached_property
     def seen(self) -> frozenset[str]:
         """Hashes of the images that training, selection and calibration have seen, and of their groups."""
@@ -289,8 +305,8 @@ class Masker:
             MismatchError: channels or axes that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
-        item = self._score_given(x, y_hat, weight, category, cues)
-        self._warn_of_outliers(item)
+        item = self.given(x, y_hat, weight, category, cues)
+        self.admit_scored(item).warn()
         masks = self.open(item)
         if isinstance(x, Tensor):
             return masks
@@ -319,9 +335,10 @@ class Masker:
             >>> masker.check(new[0].x[0] / 255, new[0].y_hat[0])
             ('x: darker (0.0051 times), beside the nearest of 40',)
         """
-        item = self._score_given(x, y_hat, None, None, cues)
-        size, found = self.card.not_covered(tuple(item.batch.y_hat.shape[2:])), self._outliers(item)
-        return tuple("; ".join(filter(None, (size, found.get(name)))) for name in item.batch.names)
+        item = self.given(x, y_hat, None, None, cues)
+        admission = self.admit_scored(item)
+        of_all, far = (*admission.sizes.values(), *admission.spacings.values()), admission.outliers
+        return tuple("; ".join(filter(None, (*of_all, far.get(name)))) for name in item.batch.names)
 
     @property
     def limits_of_means(self) -> dict[str, tuple[float, float]]:
@@ -333,40 +350,56 @@ class Masker:
         """The calibration images, to compare new ones with; None for a promise about images unlike them."""
         return None if isinstance(self.card.promise.axes.population, Weighted) else self.curves
 
-    def outliers(self, batch: Batch, features: Float[np.ndarray, "n f"]) -> dict[str, str]:
-        """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
-        is_comparable = batch.region is not None or not self.card.loss.regional
-        texts = outliers(self._past, appearance(batch) if is_comparable else None, features)
-        return {name: text for name, text in zip(batch.names, texts, strict=True) if text}
-
-    def _outliers(self, item: ScoredBatch) -> dict[str, str]:
-        return self.outliers(item.batch, features_of(item.score))
-
-    def _warn_of_outliers(self, item: ScoredBatch) -> None:
-        if found := self._outliers(item):
-            warnings.warn(outliers_text(found, len(item.batch)), category=ConformaskWarning, stacklevel=3)
-
-    def admit(self, images: Triplets, *, allow_network_mismatch: bool = False) -> Caveat | None:
-        """Check that new images are those that the promise is about, before one of them is scored.
+    def admit(
+        self, images: Triplets | NewImage, *, allow_network_mismatch: bool = False, headers: bool = True
+    ) -> Admission:
+        """Check, before one of them is scored, that new images are those that the promise is about.
 
         Args:
-            images: the new images, of which headers are read.
+            images: a collection; or one image, of which nobody knows which network made it, and how its maps.
             allow_network_mismatch: continue with a warning where another network made y_hat.
+            headers: whether the header of each image of a collection is read; if not, nothing is asked of
+                single images.
 
         Returns:
-            a caveat to show beside masks of outputs of another network, or of an unknown one.
+            What to say of the images, such as that their spacing is another one.
 
         Warns:
-            ConformaskWarning: the spacing of an image differs from the calibration's by more than a tenth.
+            ConformaskWarning: y_hat of a collection was made by another network, or by an unknown one.
 
         Raises:
-            MismatchError: maps that were made in another way, or outputs of another network.
+            MismatchError: maps that were made in another way, outputs of another network, other channels, or
+                volumes for a promise about planes, or the reverse.
         """
+        if isinstance(images, NewImage):
+            unknown = self.card.unknown_network
+            by_whom = None if unknown is None else Caveat(unknown, other=False)
+            return replace(admitted(self.card, self.by_tiles, [images]), caveat=by_whom)
         refuse_others(images)
         self.card.check_cues(images.provenance.cues)
         caveat = self.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
-        self.card.check_spacing(images.geometries())
-        return caveat
+        indices = range(len(images)) if headers else ()
+        of_each = (NewImage.of(images, index) for index in indices)
+        groups = ungrouped_text(self.card.promise, images.groups)
+        return replace(admitted(self.card, self.by_tiles, of_each), caveat=caveat, groups=groups)
+
+    def admit_scored(self, item: ScoredBatch) -> Admission:
+        """Check scored images of one shape by all that is known of them."""
+        return self.admit(NewImage.of_batch(item.batch)) | self.admit_looks(item)
+
+    def admit_looks(self, item: ScoredBatch) -> Admission:
+        """Check scored images: say which lie far outside of the calibration's, or were clipped more."""
+        batch = item.batch
+        is_comparable = batch.region is not None or not self.card.loss.regional
+        looks = appearance(batch) if is_comparable else None
+        texts = zip(batch.names, outliers(self._past, looks, features_of(item.score)), strict=True)
+        far = {name: text for name, text in texts if text}
+        return replace(self.admit_clipped(batch.names, batch.clipped), outliers=far)
+
+    def admit_clipped(self, names: Sequence[str], clipped: Sequence[float] | Array) -> Admission:
+        """Check images by the share of the values of each that was clipped; none where it is not known."""
+        shares = dict(zip(names, map(float, clipped), strict=False))
+        return Admission(tuple(names), clipped=shares, clipped_before=self.card.clipped)
 
     def masks(
         self,
@@ -379,25 +412,27 @@ class Masker:
     ) -> Masks:
         """Compute the mask of each image, as __call__ does for tensors; the images must be in [0, 1]."""
         item = self.scored(x, y_hat, weight, category, cues)
-        self._warn_of_outliers(item)
+        self.admit_scored(item).warn()
         return self.open(item)
 
-    def _score_given(
+    def given(
         self,
         x: Tensor | Array | Triplet,
-        y_hat: Tensor | Array | None,
+        y_hat: Tensor | Array | None = None,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
         cues: Tensor | Array | None = None,
     ) -> ScoredBatch:
-        """Check and score what a call is given."""
+        """Check and score what a call is given; the arguments are its own."""
         inputs, outputs = pair_of(self.card, x, y_hat)
         if not isinstance(x, Triplet):
             maps = None if cues is None else cues_of(self.card, cues)
             return self.scored(inputs, outputs, weight, category, maps)
         item = self.scored(inputs, outputs, **facts_of(x))
         region = None if x.region is None else torch.from_numpy(x.region)[None]
-        return replace(item, batch=replace(item.batch, names=(x.name,), region=region))
+        name, geometry, clipped = (x.name,), (x.geometry,), (x.clipped,)
+        batch = replace(item.batch, names=name, region=region, geometry=geometry, clipped=clipped)
+        return replace(item, batch=batch)
 
     def scored(
         self,
@@ -409,9 +444,7 @@ class Masker:
     ) -> ScoredBatch:
         """Check new images and return them with their scores."""
         x, y_hat = inside("x", x).float(), inside("y_hat", y_hat).float()
-        self.card.check_shape(y_hat.shape[1:])
-        if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
-            warnings.warn(reason, category=ConformaskWarning, stacklevel=4)
+        self.admit(NewImage("", tuple(y_hat.shape[1:])))
         names = ("this image",) if len(x) == 1 else tuple(f"image {index}" for index in range(len(x)))
         categories = None if category is None else tuple(category)
         weights = None if weight is None else tuple(map(float, weight))
@@ -429,7 +462,7 @@ class Masker:
             x: as __call__ takes it.
             y_hat: as __call__ takes it.
         """
-        return self.bounds_of(self._score_given(x, y_hat))
+        return self.bounds_of(self.given(x, y_hat))
 
     def bounds_of(self, item: ScoredBatch) -> Float[np.ndarray, "n"] | None:
         """Return the bounds of scored images; see `error_bounds`."""

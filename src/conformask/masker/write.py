@@ -201,7 +201,7 @@ def write_masks(
         _check_over_x(triplets)
     if dicom_seg:
         check_seg(triplets, mask_geometry)
-    caveat = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch)
+    caveat = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn().caveat
     promise = {
         "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,
         "network": triplets.network,
@@ -322,17 +322,17 @@ class _Work:
         """Compute the masks of a batch, on the accelerator if there is one."""
         masker, on_device = self.masker, batch.to(best_device())
         item = masker.scored(on_device.x, on_device.y_hat, batch.weight, batch.category, on_device.cues)
-        features = features_of(item.score)
-        self.features |= zip(batch.names, features, strict=True)
-        outliers = masker.outliers(on_device, features)
-        self.clipped |= zip(batch.names, batch.clipped, strict=True)
+        item = replace(item, batch=on_device)
+        self.features |= zip(batch.names, features_of(item.score), strict=True)
+        admission = masker.admit_scored(item)
+        self.clipped |= admission.clipped
         masks, bounds, losses, used = masker.open(item), masker.bounds_of(item), None, None
         if self._is_measured:
             losses = loss_under(masker.loss, masks, on_device).double().tolist()
             used = self._used(batch.names, truth_ids(batch).tolist())
         arrays = masks.cpu().numpy(), item.score.map.cpu().numpy()
         limits = None if bounds is None else bounds.tolist()
-        return _MaskedBatch(batch, *arrays, losses, limits, used, outliers)
+        return _MaskedBatch(batch, *arrays, losses, limits, used, admission.outliers)
 
     def _used(self, names: Sequence[str], truths: Sequence[str]) -> list[bool]:
         """Return which of the images with these names and truths an earlier step has seen."""
@@ -367,10 +367,10 @@ class _Work:
         self.folder.check_claimed()
         summary = write_whole(self.masker, image, self.places[image.name])
         self._write_overlay(image.name, summary.y_hat, summary.mask, image.under.geometry)
-        self.clipped[image.name] = summary.clipped
+        self.clipped |= summary.admission.clipped
         used = None if summary.loss is None else self._used([image.name], [summary.truth])[0]
-        line = self._line(image.name, summary.size, summary.loss, None, used, summary.outlier or "")
-        self.folder.add(line)
+        outlier = summary.admission.outliers.get(image.name, "")
+        self.folder.add(self._line(image.name, summary.size, summary.loss, None, used, outlier))
 
     def write_segmentations(self, promise: str) -> None:
         """Write segmentations/NAME.dcm of every image: where its mask is below 1, and what that promises."""

@@ -305,15 +305,16 @@ def test_an_image_of_another_spacing_is_shown_with_a_word_on_it(volumes):
     finer = replace(volumes.masker.card.geometry, spacing=(*first, last / 2))
     masker = replace(volumes.masker, card=replace(volumes.masker.card, geometry=finer))
     shown, name = volumes.shown, volumes.shown.names[0]
-    said = f"a spacing of {volumes.masker.card.geometry.text}: the promise was calibrated on {finer.text}"
+    spacing = volumes.masker.card.geometry.text
+    said = f"a spacing of {spacing}: the promise was calibrated on {finer.text} and may not hold for others"
     assert unit == "mm"
-    assert said in asking(masker, shown).get(f"/api/images/{name}").json()["not_covered"]
-    assert said in shared_case(masker, shown, 1).images[0].caveat
+    assert said in asking(masker, shown).get(f"/api/images/{name}").json()["notes"]
+    assert said in shared_case(masker, shown, 1).images[0].notes
     for show in (masker, partial(cm.show, masker)):
         with pytest.warns(UserWarning, match=f"{name}: {said}"):
             show(shown[0])
-    assert asking(volumes.masker, shown).get(f"/api/images/{name}").json()["not_covered"] is None
-    assert shared_case(volumes.masker, shown, 1).images[0].caveat is None
+    assert asking(volumes.masker, shown).get(f"/api/images/{name}").json()["notes"] == []
+    assert shared_case(volumes.masker, shown, 1).images[0].notes == []
 
 
 def test_several_who_ask_for_an_image_wait_for_one(volumes, monkeypatch):

@@ -1,6 +1,7 @@
 """Masks in a pipeline of MONAI. Needs the extra monai."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from monai.data import MetaTensor
@@ -10,8 +11,11 @@ from conformask.arrays import Images
 from conformask.extras.make.monai import reorder_axes
 from conformask.extras.make.predictors import required
 from conformask.masker.masker import Masker
+from conformask.records.geometry import Geometry
 
 required("monai.transforms")
+ORIGINAL = "original_affine"
+"""What readers of MONAI note of a file: other images have the spacing 1, which states nothing."""
 
 
 class ConformalMaskd(MapTransform):  # type: ignore[misc]
@@ -51,12 +55,27 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
             ImageError: values outside the range, NaN or infinity.
         """
         x, y_hat, *cues = (data[key] for key in self.keys)
-        mask = self.masker(self._batch(x), self._batch(y_hat), cues=self._batch(cues[0]) if cues else None)
+        maps = self._batch(cues[0]) if cues else None
+        item = self.masker.given(self._batch(x), self._batch(y_hat), cues=maps)
+        item = replace(item, batch=replace(item.batch, geometry=(self._geometry(y_hat),)))
+        self.masker.admit_scored(item).warn()
+        mask = self.masker.open(item)
         meta_mask = MetaTensor(reorder_axes(mask, self.reversed_axes)[0].to(y_hat.device))
         return {
             **data,
             self.mask_key: meta_mask.copy_meta_from(y_hat) if isinstance(y_hat, MetaTensor) else meta_mask,
         }
+
+    def _geometry(self, image: Any) -> Geometry | None:
+        """Return the spacing that the file of an image states; None where it was read from no file.
+
+        MONAI names no unit: it is taken to be that of the calibration images.
+        """
+        known = self.masker.card.geometry
+        if known is None or not isinstance(image, MetaTensor) or ORIGINAL not in image.meta:
+            return None
+        steps = image.pixdim.tolist()[: image.ndim - 1]
+        return Geometry(tuple(reversed(steps) if self.reversed_axes else steps), known.unit)
 
     def _batch(self, image: Any) -> Images:
         tensor = image.as_tensor() if isinstance(image, MetaTensor) else image

@@ -335,10 +335,8 @@ def image(name: str, session: SessionDep) -> Response:
         "error_scale": viewed_image.error_scale,
         "map_range": viewed_image.map_range,
         "measurable": is_measurable(session.masker, viewed_image),
-        "not_covered": session.not_covered(name),
         "risk": risk_of(viewed_image),
-        "caveat": session.caveat(name),
-        "use": session.use(name),
+        "notes": session.notes(name),
         "bound": None
         if session.doubt or not viewed_image.in_memory
         else bound_text(session.masker, viewed_image.item),

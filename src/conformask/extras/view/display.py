@@ -1,6 +1,7 @@
 """Figures for notebooks: masks of images under their promise, and the hidden share by threshold."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -25,7 +26,7 @@ from conformask.images.pictures import (
     shrunk_overlay,
     titles_for,
 )
-from conformask.masker.arguments import batch_of, cues_of, facts_of, pair_of
+from conformask.masker.arguments import batch_of
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import has_theorem
 from conformask.masks.critical import loss_under, mask_size, unmasked_loss
@@ -84,30 +85,32 @@ def show(
         1
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    inputs, outputs = pair_of(masker.card, x, y_hat)
+    item = masker.given(x, y_hat, weight, category, cues)
+    outputs = item.batch.y_hat
     if isinstance(x, Triplet):
         truths, region, noise = map(_batch_of_one, (x.y, x.region, x.noise))
-        facts, reference = facts_of(x), x.reference
+        reference = x.reference
     else:
-        noise, reference = None, CLEAN
-        maps = None if cues is None else cues_of(masker.card, cues)
-        truths, facts = _truths(masker, y, like=x), {"weight": weight, "category": category, "cues": maps}
+        truths, noise, reference = _truths(masker, y, like=x), None, CLEAN
     if truths is not None and truths.shape != outputs.shape:
         raise InvalidArgumentError(
             f"y has shape {tuple(truths.shape)}, but y_hat has {tuple(outputs.shape)} (N, C, H, W): they "
             "must be the same"
         )
-    masks = masker.masks(inputs, outputs, **facts)
+    item = replace(item, batch=replace(item.batch, region=region))
+    masker.admit_scored(item).warn()
+    masks = masker.open(item)
     truth, shown_maps = (
-        [None] * len(masks) if images is None else images for images in (truths, facts["cues"])
+        [None] * len(masks) if images is None else images for images in (truths, item.batch.cues)
     )
     measurable = truths is not None and has_theorem(masker.card.promise, masker.loss, reference)
-    names = tuple(f"image {index}" for index in range(len(masks)))
-    batch = Batch(names, inputs, outputs, truths if measurable else None, region=region, noise=noise)
+    batch = replace(item.batch, y=truths if measurable else None, noise=noise)
     measures = _measure(masker, masks, batch)
     rows = [
         StripRow(pictures, (*measured, *labels), met)
-        for *images, (measured, met) in zip(inputs, outputs, masks, truth, shown_maps, measures, strict=True)
+        for *images, (measured, met) in zip(
+            item.batch.x, outputs, masks, truth, shown_maps, measures, strict=True
+        )
         for pictures, labels in _pictures(*map(_array, images), domain=masker.card, reference=reference)
     ]
     return Strip(masker.sentence, tuple(rows))

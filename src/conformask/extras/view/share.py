@@ -53,7 +53,8 @@ class SharedImage:
     loss: list[float] | None
     """The loss under the mask at each position; None without truth."""
     met: list[bool] | None
-    caveat: str | None
+    notes: list[str]
+    """What is to be said beside the image."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def _images(session: Session, maskers: list[Masker]) -> Iterator[SharedImage]:
             ],
             loss=None if losses is None else [each.loss for each in losses],
             met=None if losses is None else [each.met for each in losses],
-            caveat="; ".join(filter(None, (session.caveat(name), session.not_covered(name)))) or None,
+            notes=session.notes(name),
         )
 
 

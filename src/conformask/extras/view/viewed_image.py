@@ -35,6 +35,7 @@ from conformask.images.pictures import (
 from conformask.images.read import grid
 from conformask.images.triplets import Triplets
 from conformask.losses.objects import LabelledObjects, labels_of
+from conformask.masker.admission import NewImage
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.evaluate import SHARES, risk_curves
 from conformask.masker.masker import Masker
@@ -44,6 +45,7 @@ from conformask.masker.whole import (
     ScoredImage,
     WholeImage,
     add_depth,
+    admit_whole,
     exponent_by_blocks,
     facts_of,
     finish_score,
@@ -210,6 +212,11 @@ class CollectionImage:
     def data_range(self) -> DataRange:
         """Values of y_hat that became 0 and 1."""
         return self.triplets.data_range or self.header.data_range or UNIT
+
+    @property
+    def known(self) -> NewImage:
+        """What is known of it before it is scored."""
+        return NewImage.of(self.triplets, self.index, self.header)
 
     @property
     def x_range(self) -> DataRange:
@@ -408,7 +415,6 @@ class ImageLosses:
 
 def open_image(masker: Masker, triplets: Triplets, index: int, report: Tell) -> ViewedImage:
     """Score an image as `conformask mask` would: large ones by tiles, `report` is called for each."""
-    masker.card.check_shape(triplets.header(index).shape, f"{triplets.names[index]}: ")
     if decoded_bytes(triplets, index) > MOST_DECODED:
         return _open_in_files(masker, triplets, index, report)
     scorer = scorer_of_whole(masker, report)
@@ -423,7 +429,7 @@ def decoded_bytes(triplets: Triplets, index: int) -> int:
 
 
 def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> ViewedImage:
-    batch = item.batch
+    batch, admission = item.batch, masker.admit_scored(item)
     maps, labels, of_objects = batch.cues, None, masker.card.loss.of_objects
     if of_objects and maps is not None:
         maps, labels = maps[:, :-1], labels_of(batch)
@@ -444,7 +450,8 @@ def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> 
     if of_objects:  # hidden shares are those of the objects
         batch = replace(batch, region=masker.loss.region_of(batch))
     item = replace(item, batch=batch)
-    return ViewedImage(item, tuple(batch.y_hat.shape[2:]), _add_error(sources), True, reference)
+    size = tuple(batch.y_hat.shape[2:])
+    return ViewedImage(item, size, admission, _add_error(sources), True, reference)
 
 
 def _tensor_source(images: Tensor) -> PlaneSource:
@@ -464,7 +471,8 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
             f"{y.name} has shape {y.header.shape}, but y_hat has {y_hat.header.shape}: they must agree"
         )
     region = _region(triplet, y_hat.size) if masker.card.loss.regional else None
-    score = torch.from_numpy(_scores(masker, whole, report))
+    values = _scores(masker, whole, report)
+    admission, score = admit_whole(masker, whole, values), torch.from_numpy(values)
     rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
     sources = {name: _window_source(raster.size, raster.read) for name, raster in rasters.items()} | {
         "score": _tensor_source(score)
@@ -474,7 +482,7 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
     if region is not None:
         sources["region"] = _tensor_source(region)
     item = ScoredBatch(replace(facts_of(masker, whole), region=region), Score(score))
-    return ViewedImage(item, y_hat.size, _add_error(sources), False, CLEAN)
+    return ViewedImage(item, y_hat.size, admission, _add_error(sources), False, CLEAN)
 
 
 def _region(triplet: Triplets, size: Size) -> Tensor | None:

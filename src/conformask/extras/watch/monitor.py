@@ -276,7 +276,7 @@ def measures_of(
             "a weighted promise is, by design, about images other than its calibration images: "
             "monitoring cannot compare the two"
         )
-    caveat = masker.admit(new, allow_network_mismatch=allow_network_mismatch)
+    caveat = masker.admit(new, allow_network_mismatch=allow_network_mismatch).warn().caveat
     calibration = masker.evidence()
     curves, features = calibration.curves, calibration.column("features")
     if "bound_curve" in masker.rule.needs:
@@ -285,6 +285,7 @@ def measures_of(
         measurable = has_theorem(masker.card.promise, masker.loss, new.reference)
         measure, key = partial(_measures, masker, measurable), masker.fingerprint
         measures = gathered(masker.scorer, new, measure, "monitoring", key, compute)
+    masker.admit_clipped(new.names, measures["clipped"]).warn()
     points = _grid_points(masker, masker.rule(covariates_of(curves)))
     old_measures = np.column_stack([features, curves.size[np.arange(len(points)), points]])
     first = one_of_each_group(curves)
@@ -309,6 +310,7 @@ def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, 
         "features": features_of(item.score),
         "size": sizes[np.arange(len(points)), points.ravel()],
         "truth": truth_ids(item.batch),
+        "clipped": np.array(item.batch.clipped),
     }
     if masker.stored_curves().appearance is not None:
         measures["appearance"] = appearance(item.batch)

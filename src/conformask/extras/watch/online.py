@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arrays import Batch, Images
+from conformask.arrays import Images
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, expect
 from conformask.images.layers import region_of_array
 from conformask.images.read import check_name
@@ -21,7 +21,6 @@ from conformask.promises.order import ROUNDING, meets_threshold
 from conformask.promises.promise import Promise
 from conformask.records.record import Array, Json, from_dict
 from conformask.records.sealed import State
-from conformask.scores.scoring import score_of
 
 
 @dataclass
@@ -139,10 +138,10 @@ class OnlineMasker:
             raise InvalidArgumentError(f"{name!r} still waits for its truth: give every image its own name")
         images = {"x": x, "y_hat": y_hat}
         arrays = {role: image_of(self.masker.card, role, image) for role, image in images.items()}
-        self.masker.card.check_shape(arrays["y_hat"].shape)
         if cues is not None:
             arrays["cues"] = cues_of(self.masker.card, cues)[0].numpy()
         item = self._scored(name, arrays, None)
+        self.masker.admit_scored(item).warn()
         mask = self._opened(item)[0].cpu().numpy()
         self.waiting[name] = {**arrays, "lam": np.array(self.lam)}
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
@@ -186,8 +185,8 @@ class OnlineMasker:
 
     def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> ScoredBatch:
         images = {role: torch.from_numpy(array)[None] for role, array in arrays.items() if array.ndim}
-        batch = Batch((name,), images["x"], images["y_hat"], y, cues=images.get("cues"))
-        return ScoredBatch(batch, score_of(self.masker.scorer, batch.x, batch.y_hat, (name,), batch.cues))
+        item = self.masker.scored(images["x"], images["y_hat"], cues=images.get("cues"))
+        return replace(item, batch=replace(item.batch, names=(name,), y=y))
 
     def _opened(self, item: ScoredBatch, lam: float | None = None) -> Images:
         score, family = item.score.map, self.masker.family
