@@ -72,20 +72,6 @@ class Admission:
     clipped_before: float = 0.0
     """That share of the calibration images."""
 
-    def __or__(self, other: "Admission") -> "Admission":
-        """Return what both say."""
-        return Admission(
-            tuple(dict.fromkeys((*self.names, *other.names))),
-            self.caveat or other.caveat,
-            self.groups or other.groups,
-            {**self.sizes, **other.sizes},
-            {**self.spacings, **other.spacings},
-            {**self.ranges, **other.ranges},
-            {**self.outliers, **other.outliers},
-            {**self.clipped, **other.clipped},
-            max(self.clipped_before, other.clipped_before),
-        )
-
     @property
     def texts(self) -> tuple[str, ...]:
         """What to say of all of them, but for the caveat: of each kind once, with the name of the first."""

@@ -25,6 +25,7 @@ from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets
 from conformask.losses import paper_distance
 from conformask.losses.of_images import with_channels
+from conformask.masker.admission import Admission
 from conformask.masker.arguments import facts_of, pair_of
 from conformask.masker.data_leakage import refuse_used, warn_of_copies, warn_of_learnt
 from conformask.masker.masker import Masker
@@ -34,14 +35,12 @@ from conformask.masker.validation import category_coverage, compare_with_promise
 from conformask.masks.critical import (
     ScoredBatch,
     critical_lambdas,
-    loss_under,
     mask_size,
     paper_oracle,
     unmasked_loss,
 )
 from conformask.promises.axes import EachCategory
 from conformask.promises.intervals import bootstrap, correlation
-from conformask.promises.order import meets_threshold
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import (
     Evaluation,
@@ -179,15 +178,17 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
 
     The paper's Opt is computed for the names in `opt_names`.
     """
-    mask, region = masker.open(item), masker.loss.region_of(item.batch)
+    judged_batch = masker.judge(item)
+    assert judged_batch.loss is not None
+    mask, region = judged_batch.mask, judged_batch.region
     noise = item.batch.noise
     hidden_error, shown_error = _errors(mask, item.batch, region)
     return {
         **masker.loss.measures(mask, item.batch),
         "name": np.array(item.batch.names),
-        "loss": _array(loss_under(masker.loss, mask, item.batch)),
+        "loss": judged_batch.loss,
         "unmasked_loss": _array(unmasked_loss(masker.loss, item.batch)),
-        "size": _array(mask_size(mask, region)),
+        "size": judged_batch.size,
         "oracle_size": _oracle_sizes(masker, item, region),
         "paper_oracle_size": _paper_sizes(masker, item, opt_names),
         "critical_lambda": critical_lambdas_of(masker, item),
@@ -317,11 +318,11 @@ def evaluate(
         opt_images = len(test)
     with parts_folder(compute):
         records, risk, facts = _measured(masker, test, opt_images, compute)
-    masker.admit_clipped(test.names, facts["clipped"]).warn()
+    masker.with_clipped(Admission(test.names), facts["clipped"]).warn()
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
-    met = meets_threshold(records.loss, masker.card.threshold)
+    met = masker.within(records.loss)
     labels = np.array(["" if category is None else category for category in test.categories])
     records = replace(records, group=groups, category=labels, passed=met)
     # stable, so that images with equal scores fall into the same tenths at every run

@@ -8,7 +8,7 @@ from typing import cast, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conformask.arrays import Batch, Images, MaskArray, Masks, Triplet, Weigh
@@ -41,13 +41,15 @@ from conformask.masks.critical import (
     bound_curves,
     calibration_data,
     features_of,
+    loss_under,
+    mask_size,
     size_at,
     start_of,
 )
 from conformask.masks.family import Family
 from conformask.promises.axes import Simultaneous, Weighted
 from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.order import coverage_range
+from conformask.promises.order import coverage_range, meets_threshold
 from conformask.promises.promise import DEFAULTS, WORDS, AnyPromise, Promise
 from conformask.promises.rules import ImageBound, ImageCovariates, Rule, calibrated_bound
 from conformask.records.card import CalibrationCard, now
@@ -60,6 +62,25 @@ from conformask.scores.scorer import Scorer
 from conformask.scores.scoring import score_of
 from conformask.scores.steps import Patches, Tiled, tiled
 from conformask.scores.stored import save_scorer
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Images under their masks."""
+
+    mask: Masks
+    region: Images | None
+    """Region that hidden shares are about; None for whole images."""
+    loss: Float[np.ndarray, "n"] | None
+    """Loss of each image under its mask, float64; None where it was not measured."""
+    within: Bool[np.ndarray, "n"] | None
+    """Images whose loss is within the threshold."""
+
+    @property
+    def size(self) -> Float[np.ndarray, "n"]:
+        """Mask size of each image, mean(1 - m) in its region, float64."""
+        sizes: Float[np.ndarray, "n"] = mask_size(self.mask, self.region).cpu().numpy()
+        return sizes
 
 
 @dataclass(frozen=True)
@@ -383,23 +404,20 @@ class Masker:
         groups = ungrouped_text(self.card.promise, images.groups)
         return replace(admitted(self.card, self.by_tiles, of_each), caveat=caveat, groups=groups)
 
-    def admit_scored(self, item: ScoredBatch) -> Admission:
-        """Check scored images of one shape by all that is known of them."""
-        return self.admit(NewImage.of_batch(item.batch)) | self.admit_looks(item)
-
-    def admit_looks(self, item: ScoredBatch) -> Admission:
-        """Check scored images: say which lie far outside of the calibration's, or were clipped more."""
-        batch = item.batch
+    def admit_scored(self, item: ScoredBatch, known: NewImage | None = None) -> Admission:
+        """Check scored images, of one shape, and what else is `known` of them than their batch says."""
+        batch, admission = item.batch, self.admit(known or NewImage.of_batch(item.batch))
         is_comparable = batch.region is not None or not self.card.loss.regional
         looks = appearance(batch) if is_comparable else None
         texts = zip(batch.names, outliers(self._past, looks, features_of(item.score)), strict=True)
         far = {name: text for name, text in texts if text}
-        return replace(self.admit_clipped(batch.names, batch.clipped), outliers=far)
+        admission = replace(admission, names=batch.names, outliers=far)
+        return self.with_clipped(admission, batch.clipped)
 
-    def admit_clipped(self, names: Sequence[str], clipped: Sequence[float] | Array) -> Admission:
-        """Check images by the share of the values of each that was clipped; none where it is not known."""
-        shares = dict(zip(names, map(float, clipped), strict=False))
-        return Admission(tuple(names), clipped=shares, clipped_before=self.card.clipped)
+    def with_clipped(self, admission: Admission, shares: Sequence[float] | Array) -> Admission:
+        """Add what is to be said of the share of the values of each image that was clipped, where known."""
+        clipped = dict(zip(admission.names, map(float, shares), strict=False))
+        return replace(admission, clipped=clipped, clipped_before=self.card.clipped)
 
     def masks(
         self,
@@ -479,13 +497,38 @@ class Masker:
         confidence = self.card.promise.confidence or DEFAULTS["confidence"]
         return calibrated_bound(self.curves, self.card.image_errors, confidence)
 
-    def open(self, item: ScoredBatch) -> Masks:
+    def judge(
+        self,
+        item: ScoredBatch,
+        lambdas: Float[np.ndarray, "n"] | None = None,
+        *,
+        measured: bool = True,
+    ) -> Judged:
+        """Mask scored images, as `open` does, and measure them where y is known, unless not `measured`."""
+        mask, batch = self.open(item, lambdas), item.batch
+        region = batch.region if self.loss.regional else self.loss.region_of(batch)
+        if batch.y is None or not measured:
+            return Judged(mask, region, None, None)
+        loss = loss_under(self.loss, mask, batch).detach().double().cpu().numpy()
+        return Judged(mask, region, loss, self.within(loss))
+
+    def within(self, losses: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+        """Return which losses are within the threshold."""
+        return meets_threshold(losses, self.card.threshold)
+
+    def open(self, item: ScoredBatch, lambdas: Float[np.ndarray, "n"] | None = None) -> Masks:
         """Compute the masks of scored images: gather the facts that the rule needs, then apply the family.
+
+        Args:
+            item: the images and their scores.
+            lambdas: one for each image, in the place of those of the rule.
 
         Raises:
             InvalidArgumentError: the rule needs a weight or category, and it is not given.
         """
-        lam = torch.as_tensor(self.lambdas(item), device=item.score.map.device)
+        lam = torch.as_tensor(
+            self.lambdas(item) if lambdas is None else lambdas, device=item.score.map.device
+        )
         return self.family.apply(item.score.map, self.family.level(item.score.map, lam))
 
     def lambdas(self, item: ScoredBatch) -> Float[np.ndarray, "n"]:

@@ -14,14 +14,15 @@ from conformask.background import DEFAULT_DEVICES, tracked
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
 from conformask.images.read import hash_unless_constant, is_constant
 from conformask.images.triplets import Triplets
+from conformask.masker.admission import Admission
 from conformask.masker.data_leakage import refuse_used
 from conformask.masker.looks import appearance, outliers
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import has_theorem
-from conformask.masks.critical import ScoredBatch, features_of, loss_under, mask_size
+from conformask.masks.critical import ScoredBatch, features_of
 from conformask.promises.axes import Group, LogLinear, Simultaneous, fit_log_quantile
 from conformask.promises.data import Curves
-from conformask.promises.order import ROUNDING, between_grid_points, meets_threshold, smallest_marginal_set
+from conformask.promises.order import ROUNDING, between_grid_points, smallest_marginal_set
 from conformask.promises.rules import covariates_of
 from conformask.promises.selection import benjamini_hochberg, p_values
 from conformask.records.files import exclusive_folder
@@ -194,7 +195,7 @@ def _released(masker: Masker, images: Triplets, batch: JudgedBatch, caveat: Cave
     measurable = images.has_truth and has_theorem(masker.card.promise, masker.loss, images.reference)
     measure = partial(_measures, masker, measurable)
     measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, DEFAULT_DEVICES)
-    masker.admit_clipped(images.names, measured["clipped"]).warn()
+    masker.with_clipped(Admission(images.names), measured["clipped"]).warn()
     new = candidates(masker, images.groups, measured)
     sentence, formula = release_promise(masker.card, share, caveat, each=each)
     return Release(
@@ -365,15 +366,9 @@ def facts_for_release(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
 
 
 def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, Array]:
-    batch, masks = item.batch, masker.open(item)
-    region = batch.region if masker.loss.regional else masker.loss.region_of(batch)
-    measures = facts_for_release(masker, item) | {
-        "hidden": mask_size(masks, region).cpu().numpy(),
-    }
-    if not measurable:
-        return measures
-    loss = loss_under(masker.loss, masks, batch).detach().double().cpu().numpy()
-    return measures | {"within": meets_threshold(loss, masker.card.threshold)}
+    judged_batch = masker.judge(item, measured=measurable)
+    measures = facts_for_release(masker, item) | {"hidden": judged_batch.size}
+    return measures if judged_batch.within is None else measures | {"within": judged_batch.within}
 
 
 def judged(

@@ -267,7 +267,8 @@ def admit_whole(masker: Masker, image: WholeImage, score: Array) -> Admission:
     )
     clipped = max(raster.clipped(grid(raster.size)) for raster in (image.x, image.y_hat))
     batch = replace(facts_of_pixels(image, x, y_hat), clipped=(clipped,))
-    return masker.admit_looks(ScoredBatch(batch, Score(torch.from_numpy(score[window_index(places)]))))
+    middle = ScoredBatch(batch, Score(torch.from_numpy(score[window_index(places)])))
+    return masker.admit_scored(middle, image.known)
 
 
 def _middle(size: Size, factors: Factors) -> Places:

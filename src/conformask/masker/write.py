@@ -38,8 +38,7 @@ from conformask.masker.objects import ObjectFiles, check_seg, promise_of_cut, se
 from conformask.masker.resolve import has_theorem
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
-from conformask.masks.critical import features_of, loss_under
-from conformask.promises.order import meets_threshold
+from conformask.masks.critical import features_of
 from conformask.records.evaluation import Measurement
 from conformask.records.files import atomic_write, exclusive_folder, remove
 from conformask.records.geometry import Geometry
@@ -326,11 +325,10 @@ class _Work:
         self.features |= zip(batch.names, features_of(item.score), strict=True)
         admission = masker.admit_scored(item)
         self.clipped |= admission.clipped
-        masks, bounds, losses, used = masker.open(item), masker.bounds_of(item), None, None
-        if self._is_measured:
-            losses = loss_under(masker.loss, masks, on_device).double().tolist()
-            used = self._used(batch.names, truth_ids(batch).tolist())
-        arrays = masks.cpu().numpy(), item.score.map.cpu().numpy()
+        judged, bounds = masker.judge(item, measured=self._is_measured), masker.bounds_of(item)
+        losses = None if judged.loss is None else judged.loss.tolist()
+        used = None if losses is None else self._used(batch.names, truth_ids(batch).tolist())
+        arrays = judged.mask.cpu().numpy(), item.score.map.cpu().numpy()
         limits = None if bounds is None else bounds.tolist()
         return _MaskedBatch(batch, *arrays, losses, limits, used, admission.outliers)
 
@@ -384,7 +382,7 @@ class _Work:
     def _line(
         self, name: str, size: float, loss: float | None, bound: float | None, used: bool | None, outlier: str
     ) -> MaskRow:
-        within = None if loss is None else bool(meets_threshold(np.array(loss), self.masker.card.threshold))
+        within = None if loss is None else bool(self.masker.within(np.array(loss)))
         return MaskRow(name, size, self._source(name), loss, within, used, bound, outlier=outlier)
 
     def _source(self, name: str) -> str:

@@ -334,9 +334,9 @@ def in_files(monkeypatch):
 
 
 def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, monkeypatch):
-    held = open_image(volumes.masker, volumes.shown, 0, untold)
+    held = open_image(volumes.masker, CollectionImage(volumes.shown, 0), untold)
     monkeypatch.setattr(opened, "MOST_DECODED", 0)
-    read = open_image(volumes.masker, volumes.shown, 0, untold)
+    read = open_image(volumes.masker, CollectionImage(volumes.shown, 0), untold)
     assert (held.in_memory, read.in_memory) == (True, False)
     assert read.item.batch.x.numel() == 0
     assert held.sources.keys() == read.sources.keys()
@@ -357,9 +357,9 @@ def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, mon
 
 def test_of_such_an_image_too_only_the_region_counts(regional, monkeypatch):
     masker, region = regional.masker, regional.region
-    held = open_image(masker, regional.shown, 0, untold)
+    held = open_image(masker, CollectionImage(regional.shown, 0), untold)
     monkeypatch.setattr(opened, "MOST_DECODED", 0)
-    read = open_image(masker, regional.shown, 0, untold)
+    read = open_image(masker, CollectionImage(regional.shown, 0), untold)
     everywhere = slice(0, 1), slice(0, 48), slice(0, 48)
     for image in (held, read):
         np.testing.assert_array_equal(image.sources["region"].read(everywhere)[0, 0], region)
@@ -374,13 +374,13 @@ def test_of_such_an_image_too_only_the_region_counts(regional, monkeypatch):
     triplet = regional.shown[0]
     x, y_hat, y = ([np.moveaxis(image, 0, -1)] for image in (triplet.x, triplet.y_hat, triplet.y))
     bare = Triplets.from_arrays(x, y_hat, y)
-    assert not is_measurable(masker, open_image(masker, bare, 0, untold)), "no region"
+    assert not is_measurable(masker, open_image(masker, CollectionImage(bare, 0), untold)), "no region"
     given = Triplets.from_arrays(x, y_hat, y, regions=[np.float32(0.25 + 0.5 * region)])
-    inside = open_image(masker, given, 0, untold).sources["region"].read(everywhere)[0, 0]
+    inside = open_image(masker, CollectionImage(given, 0), untold).sources["region"].read(everywhere)[0, 0]
     np.testing.assert_array_equal(inside, 0.25 + 0.5 * region)
     empty = Triplets.from_arrays(x, y_hat, y, regions=[0 * region])
     with pytest.raises(ImageError, match="is empty"):
-        open_image(masker, empty, 0, untold)
+        open_image(masker, CollectionImage(empty, 0), untold)
 
 
 @pytest.fixture

@@ -360,5 +360,4 @@ def score_images(masker: Masker, images: Sequence[WholeImage]) -> Generator[int,
 
 def _scored_image(masker: Masker, image: WholeImage, score: Array) -> ScoredImage:
     item = ScoredBatch(facts_of(masker, image), Score(torch.from_numpy(score)))
-    admission = masker.admit(image.known) | admit_whole(masker, image, score)
-    return ScoredImage(item, image.y_hat.size, admission)
+    return ScoredImage(item, image.y_hat.size, admit_whole(masker, image, score))

@@ -434,8 +434,8 @@ def loss(image: str, setting: SettingDep, session: SessionDep) -> Response:
     viewed_image = session.viewed_image(image)
     if "truth" not in viewed_image.sources:
         raise MissingFileError(f"the truth of {image!r} is unknown")
-    masker, state = recalibrated_at(session.masker, setting)
-    return _json(asdict(losses_of(masker, viewed_image, state.threshold)))
+    masker, _ = recalibrated_at(session.masker, setting)
+    return _json(asdict(losses_of(masker, viewed_image)))
 
 
 @router.post("/api/uploads")

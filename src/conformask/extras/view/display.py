@@ -27,10 +27,9 @@ from conformask.images.pictures import (
     titles_for,
 )
 from conformask.masker.arguments import batch_of
-from conformask.masker.masker import Masker
+from conformask.masker.masker import Judged, Masker
 from conformask.masker.resolve import has_theorem
-from conformask.masks.critical import loss_under, mask_size, unmasked_loss
-from conformask.promises.order import meets_threshold
+from conformask.masks.critical import mask_size, unmasked_loss
 from conformask.records.card import Domain
 from conformask.records.evaluation import Evaluation
 from conformask.records.reading import CLEAN, Reference
@@ -99,17 +98,18 @@ def show(
         )
     item = replace(item, batch=replace(item.batch, region=region))
     masker.admit_scored(item).warn()
-    masks = masker.open(item)
     truth, shown_maps = (
-        [None] * len(masks) if images is None else images for images in (truths, item.batch.cues)
+        [None] * len(item) if images is None else images for images in (truths, item.batch.cues)
     )
     measurable = truths is not None and has_theorem(masker.card.promise, masker.loss, reference)
-    batch = replace(item.batch, y=truths if measurable else None, noise=noise)
-    measures = _measure(masker, masks, batch)
+    measurable &= not masker.card.loss.of_objects  # whose labels of y are not known here
+    item = replace(item, batch=replace(item.batch, y=truths if measurable else None, noise=noise))
+    judged = masker.judge(item)
+    measures = _measure(masker, judged, item.batch)
     rows = [
         StripRow(pictures, (*measured, *labels), met)
         for *images, (measured, met) in zip(
-            item.batch.x, outputs, masks, truth, shown_maps, measures, strict=True
+            item.batch.x, outputs, judged.mask, truth, shown_maps, measures, strict=True
         )
         for pictures, labels in _pictures(*map(_array, images), domain=masker.card, reference=reference)
     ]
@@ -177,20 +177,19 @@ def _batch_of_one(image: Array | None) -> Images | None:
     return None if image is None else torch.from_numpy(image)[None]
 
 
-def _measure(masker: Masker, masks: Images, batch: Batch) -> list[tuple[tuple[str, ...], bool | None]]:
+def _measure(masker: Masker, judged: Judged, batch: Batch) -> list[tuple[tuple[str, ...], bool | None]]:
     """Return the facts of each image, and whether it is within the threshold."""
     counted = batch.region if masker.card.loss.regional else None
-    sizes = [f"hidden {rounded_share(size)}" for size in mask_size(masks, counted).tolist()]
-    if batch.y is None or masker.card.loss.of_objects:  # whose labels of y are not known here
+    sizes = [f"hidden {rounded_share(size)}" for size in mask_size(judged.mask, counted).tolist()]
+    if judged.loss is None or judged.within is None:
         return [((size,), None) for size in sizes]
     threshold, label = masker.card.threshold, masker.card.loss.label
     unmasked_losses = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
-    masked_losses = loss_under(masker.loss, masks, batch).detach().cpu().numpy()
     facts = [
         (size, f"{label} masked {masked:.4g} of at most {threshold:.4g}", f"unmasked {unmasked:.4g}")
-        for size, masked, unmasked in zip(sizes, masked_losses, unmasked_losses, strict=True)
+        for size, masked, unmasked in zip(sizes, judged.loss, unmasked_losses, strict=True)
     ]
-    return list(zip(facts, meets_threshold(masked_losses, threshold).tolist(), strict=True))
+    return list(zip(facts, judged.within.tolist(), strict=True))
 
 
 def _pictures(

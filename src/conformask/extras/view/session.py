@@ -54,7 +54,6 @@ from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import level_of, mask_size_by_planes, trusted_shares
 from conformask.masks.family import Family
-from conformask.promises.order import meets_threshold
 from conformask.records.evaluation import Measurement
 from conformask.records.reading import Reading
 from conformask.records.record import Array, Json
@@ -173,7 +172,7 @@ class Session:
         truth = image.triplets.select([image.index]).has_truth
         uploaded = name in self._uploads
         loss = self._losses.get(name)
-        met = None if loss is None else bool(meets_threshold(np.array([loss]), self.masker.card.threshold)[0])
+        met = None if loss is None else bool(self.masker.within(np.array(loss)))
         size, error = self._sizes.get(name), self._errors.get(name)
         released = None if judged is None else judged.released
         return GalleryEntry(name, truth, uploaded, size, loss, met, error, self._parts.get(name), released)
@@ -310,12 +309,11 @@ class Session:
 
     def notes(self, name: str) -> list[str]:
         """Return what is to be said beside an image: what it was used for, and why it may not be admitted."""
-        viewed_image = self.viewed_image(name)
-        self._recognise(name, viewed_image)
-        image = self.masker.admit(self.collection_image(name).known) | viewed_image.admission
-        collection = image if name in self._uploads else self._admission
+        image = self.viewed_image(name)
+        self._recognise(name, image)
+        collection = image.admission if name in self._uploads else self._admission
         caveat = None if collection.caveat is None else collection.caveat.text
-        return list(filter(None, (self.use(name), *image.notes, collection.groups, caveat)))
+        return list(filter(None, (self.use(name), *image.admission.notes, collection.groups, caveat)))
 
     def thumbnail(self, name: str) -> bytes:
         """Return a small JPEG of the output, hatched where hidden."""
@@ -352,9 +350,8 @@ class Session:
         def update_progress(done: int, total: int) -> None:
             self.progress = Progress(name, done, total)
 
-        self.masker.admit(image.known)
         try:
-            return open_image(self.masker, image.triplets, image.index, update_progress)
+            return open_image(self.masker, image, update_progress)
         finally:
             self.progress = None
 

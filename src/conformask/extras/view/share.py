@@ -180,7 +180,7 @@ def _images(session: Session, maskers: list[Masker]) -> Iterator[SharedImage]:
         levels = [level_of(masker, image)[1] for masker in maskers]
         losses = None
         if is_measurable(session.masker, image):
-            losses = [losses_of(masker, image, masker.card.threshold) for masker in maskers]
+            losses = [losses_of(masker, image) for masker in maskers]
         views, codes = _pictures(session, name, maskers, levels)
         yield SharedImage(
             name=name,

@@ -35,7 +35,7 @@ from conformask.images.pictures import (
 from conformask.images.read import grid
 from conformask.images.triplets import Triplets
 from conformask.losses.objects import LabelledObjects, labels_of
-from conformask.masker.admission import NewImage
+from conformask.masker.admission import Admission, NewImage
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.evaluate import SHARES, risk_curves
 from conformask.masker.masker import Masker
@@ -57,9 +57,8 @@ from conformask.masker.whole import (
     whole_image,
     windows_of,
 )
-from conformask.masks.critical import ScoredBatch, loss_under, unmasked_loss
+from conformask.masks.critical import ScoredBatch, unmasked_loss
 from conformask.masks.family import Family
-from conformask.promises.order import meets_threshold
 from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import CLEAN, Reference
 from conformask.records.record import Array, Json
@@ -413,13 +412,16 @@ class ImageLosses:
     met: bool
 
 
-def open_image(masker: Masker, triplets: Triplets, index: int, report: Tell) -> ViewedImage:
+def open_image(masker: Masker, image: CollectionImage, report: Tell) -> ViewedImage:
     """Score an image as `conformask mask` would: large ones by tiles, `report` is called for each."""
+    triplets, index = image.triplets, image.index
+    masker.admit(image.known)
     if decoded_bytes(triplets, index) > MOST_DECODED:
         return _open_in_files(masker, triplets, index, report)
     scorer = scorer_of_whole(masker, report)
     one = triplets.select([index])
-    return _open_in_memory(masker, next(scored_batches(scorer, one, 1)), one.reference)
+    item = next(scored_batches(scorer, one, 1))
+    return _open_in_memory(masker, item, masker.admit_scored(item, image.known), one.reference)
 
 
 def decoded_bytes(triplets: Triplets, index: int) -> int:
@@ -428,8 +430,10 @@ def decoded_bytes(triplets: Triplets, index: int) -> int:
     return FLOAT32 * (x + y_hat * (2 if triplets.select([index]).has_truth else 1))
 
 
-def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> ViewedImage:
-    batch, admission = item.batch, masker.admit_scored(item)
+def _open_in_memory(
+    masker: Masker, item: ScoredBatch, admission: Admission, reference: Reference
+) -> ViewedImage:
+    batch = item.batch
     maps, labels, of_objects = batch.cues, None, masker.card.loss.of_objects
     if of_objects and maps is not None:
         maps, labels = maps[:, :-1], labels_of(batch)
@@ -562,21 +566,19 @@ def risk_of(image: ViewedImage) -> dict[str, Json] | None:
     return {"shares": SHARES, "by_score": by_score, "best": best}
 
 
-def losses_of(masker: Masker, image: ViewedImage, threshold: float) -> ImageLosses:
+def losses_of(masker: Masker, image: ViewedImage) -> ImageLosses:
     """Return the loss of an image, masked and unmasked."""
     if image.in_memory:
-        masked = loss_of(masker, image)
-        unmasked = float(unmasked_loss(masker.loss, image.item.batch)[0])
+        masked, unmasked = loss_of(masker, image), float(unmasked_loss(masker.loss, image.item.batch)[0])
     else:
         masked, unmasked = _measure_by_blocks(masker, image)
-    return ImageLosses(masked, unmasked, met=bool(meets_threshold(np.array([masked]), threshold)[0]))
+    return ImageLosses(masked, unmasked, met=bool(masker.within(np.array(masked))))
 
 
 def loss_of(masker: Masker, image: ViewedImage) -> float:
-    """Return the loss of an image under its mask."""
-    if not image.in_memory:
-        return _measure_by_blocks(masker, image)[0]
-    return float(loss_under(masker.loss, masker.open(image.item), image.item.batch)[0])
+    """Return the loss of an image with truth under its mask."""
+    loss = masker.judge(image.item).loss if image.in_memory else None
+    return _measure_by_blocks(masker, image)[0] if loss is None else float(loss[0])
 
 
 def _exponent(masker: Masker) -> float | None:

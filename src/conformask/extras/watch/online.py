@@ -10,14 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arrays import Images
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, expect
 from conformask.images.layers import region_of_array
 from conformask.images.read import check_name
 from conformask.masker.arguments import cues_of, image_of
 from conformask.masker.masker import Masker
-from conformask.masks.critical import ScoredBatch, critical_lambdas, loss_under
-from conformask.promises.order import ROUNDING, meets_threshold
+from conformask.masks.critical import ScoredBatch, critical_lambdas
+from conformask.promises.order import ROUNDING
 from conformask.promises.promise import Promise
 from conformask.records.record import Array, Json, from_dict
 from conformask.records.sealed import State
@@ -142,7 +141,7 @@ class OnlineMasker:
             arrays["cues"] = cues_of(self.masker.card, cues)[0].numpy()
         item = self._scored(name, arrays, None)
         self.masker.admit_scored(item).warn()
-        mask = self._opened(item)[0].cpu().numpy()
+        mask = self.masker.open(item, np.array([self.lam]))[0].cpu().numpy()
         self.waiting[name] = {**arrays, "lam": np.array(self.lam)}
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
 
@@ -167,11 +166,10 @@ class OnlineMasker:
             )
         item = self._scored(name, arrays, torch.from_numpy(truth)[None])
         item = replace(item, batch=replace(item.batch, region=self._region(name, truth, region)))
-        mask = self._opened(item, float(arrays["lam"]))
-        used, threshold = self.masker.loss, self.masker.card.threshold
-        loss = loss_under(used, mask, item.batch).detach().cpu().numpy()
-        within = bool(meets_threshold(loss, threshold)[0])
-        critical = critical_lambdas(item, self.masker.family, used, self.masker.grid, threshold)
+        judged, masker = self.masker.judge(item, arrays["lam"][None]), self.masker
+        assert judged.within is not None
+        within = bool(judged.within[0])
+        critical = critical_lambdas(item, masker.family, masker.loss, masker.grid, masker.card.threshold)
         self.state.learn(float(critical[0]), failed=not within)
         del self.waiting[name]
         return within
@@ -187,11 +185,6 @@ class OnlineMasker:
         images = {role: torch.from_numpy(array)[None] for role, array in arrays.items() if array.ndim}
         item = self.masker.scored(images["x"], images["y_hat"], cues=images.get("cues"))
         return replace(item, batch=replace(item.batch, names=(name,), y=y))
-
-    def _opened(self, item: ScoredBatch, lam: float | None = None) -> Images:
-        score, family = item.score.map, self.masker.family
-        lams = torch.tensor([self.lam if lam is None else lam], dtype=torch.float64, device=score.device)
-        return family.apply(score, family.level(score, lams))
 
     def save(self, folder: str | Path) -> None:
         """Write online.json and, with the waiting images, waiting-*.npz; the masker is saved separately.
