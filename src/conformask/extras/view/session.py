@@ -310,7 +310,8 @@ class Session:
     def notes(self, name: str) -> list[str]:
         """Return what is to be said beside an image: what it was used for, and why it may not be admitted."""
         image = self.viewed_image(name)
-        self._recognise(name, image)
+        if name not in self._sizes:
+            self._recognise(name, image)
         collection = image.admission if name in self._uploads else self._admission
         caveat = None if collection.caveat is None else collection.caveat.text
         return list(filter(None, (self.use(name), *image.admission.notes, collection.groups, caveat)))
