@@ -160,7 +160,7 @@ def test_tiles_and_whole_images_side_by_side_keep_their_order(masker: Masker, tm
 
 
 def test_calibrated_on_tiles_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(whole, "tiled", lambda scorer, _: Tiled(scorer, 256))
+    monkeypatch.setattr("conformask.masker.masker.tiled", lambda scorer, _: Tiled(scorer, 256))
     masker = calibrated(SCORER, 8)
     with pytest.warns(UserWarning, match=r"300 x 200 .* covers only images of 150 x 140 .*--tiled"):
         write_masks(masker, Triplets.from_folder(folder_of(tmp_path, ".tif", 1)), tmp_path / "out")
@@ -180,7 +180,7 @@ def test_calibrated_on_whole_images_of_quite_other_sizes_it_says_so(
 
 def test_images_of_the_calibrations_size_are_one_pass(tmp_path: Path, monkeypatch, recwarn) -> None:
     """The promise was calibrated on scores of one pass, so tiles would void it."""
-    monkeypatch.setattr(whole, "tiled", lambda scorer, _: Tiled(scorer, 256))
+    monkeypatch.setattr("conformask.masker.masker.tiled", lambda scorer, _: Tiled(scorer, 256))
     calls = []
 
     def looking(x, y_hat):

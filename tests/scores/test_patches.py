@@ -20,7 +20,6 @@ from conformask.extras.view import viewed_image
 from conformask.images.read import read_image
 from conformask.losses import loss
 from conformask.masker import whole
-from conformask.masker.whole import tiled_scorer
 from conformask.masker.write import write_masks
 from conformask.masks.families import family
 from conformask.records.geometry import Geometry
@@ -268,7 +267,7 @@ def test_whole_images_have_no_specks_at_the_borders_of_tiles(
     masker, new = whole_images(tmp_path / "new")
     assert masker.card.tiles == (128, 32)
     assert masker.card.patches == 40
-    assert tiled_scorer(masker).tiles == (128, 32)
+    assert masker.by_tiles.tiles == (128, 32)
     write_masks(masker, new, tmp_path / "masks")
     (path,) = (tmp_path / "masks" / "masks").iterdir()
     written = np.load(path) if path.suffix == ".npy" else read_image(path)[0]

@@ -135,6 +135,10 @@ class LayerKind:
             check_size(row.header("y_hat", reading).space, space, str(source))
         return read_values(source, reading.of(self.name), name)
 
+    def check(self, values: Array, name: str) -> None:
+        """Raise for values that the layer cannot have; messages call it `name`."""
+        check_finite(values, name)
+
     def opened(self, row: "TripletRow", reading: Reading) -> OpenedLayer | None:
         """Open the layer of a row, to be read window by window; None where it has none."""
         if self.name not in row.layers:
@@ -380,12 +384,17 @@ class Labels(LayerKind):
     def add(self, row: "TripletRow", triplet: Triplet, reading: Reading) -> Triplet:
         """Return the triplet with the labels."""
         image = triplet.y_hat if self.role == "y_hat" else triplet.truth()
-        if reading.components_above is not None:
-            labels = components(image, reading.components_above, row.text(self.role))
-        else:
+        if self.name in row.layers:
             name = f"labels of {row.text(self.role)}"
             labels = read_labels(row.layers[self.name], image.shape[1:], reading, name, triplet.geometry)
+        else:
+            assert reading.components_above is not None
+            labels = components(image, reading.components_above, row.text(self.role))
         return with_layer(triplet, self.name, labels)
+
+    def check(self, values: Array, name: str) -> None:
+        """Raise for labels that are not whole numbers."""
+        check_labels(values, name)
 
 
 def read_values(image: UnreadImage, reading: Reading, name: str) -> Image:
@@ -395,11 +404,16 @@ def read_values(image: UnreadImage, reading: Reading, name: str) -> Image:
     else:
         array, header = image_of_array(np.asarray(image), name, reading.axes)
     values: Image = channels_first(array, len(header.space)).astype(np.float32)
+    check_finite(values, name)
+    return values
+
+
+def check_finite(values: Array, name: str) -> None:
+    """Raise for NaN and infinity."""
     if not np.isfinite(values).all():
         raise ImageError(
             f"{name} holds NaN, or values that are infinite in float32: give a finite value at every pixel"
         )
-    return values
 
 
 def at_size(size: Size, values: Image, name: str) -> Image:

@@ -1,6 +1,5 @@
 """What a user gives to a masker, arrays, tensors or a triplet, as batches in [0, 1]."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,14 +8,15 @@ import torch
 from torch import Tensor
 
 from conformask.arrays import Batch, Images, Triplet
-from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError, MismatchError
-from conformask.images.layers import check_labels, read_values
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, chosen
+from conformask.images.layers import LAYERS
 from conformask.images.read import Image, image_and_header
+from conformask.images.rows import TripletRow
 from conformask.images.triplets import stacked
+from conformask.masker.admission import Admission
 from conformask.promises.order import SLACK
 from conformask.records.card import KINDS, CalibrationCard
 from conformask.records.record import Array
-from conformask.records.words import clipped_text
 
 UNIT = (0.0, 1.0)
 """The range of images inside conformask."""
@@ -26,11 +26,8 @@ def given(
     card: CalibrationCard,
     x: Tensor | Array | Triplet,
     y_hat: Tensor | Array | None,
-    *,
-    weight: Sequence[float] | None = None,
-    category: Sequence[str] | None = None,
-    cues: Tensor | Array | None = None,
-    labels: Tensor | Array | None = None,
+    layers: Mapping[str, Tensor | Array],
+    **facts: Sequence[str] | Sequence[float] | None,
 ) -> Batch:
     """Return what a call is given as a batch, x (N, Cx, *space) and y_hat (N, C, *space) in [0, 1].
 
@@ -38,15 +35,12 @@ def given(
         card: of the masker; arrays and tensors are read as its calibration images were.
         x: a tensor of floats (N, Cx, *space), an array (*space) or (*space, Cx), or a Triplet, which has all.
         y_hat: the network's output, of the same kind; None with a Triplet.
-        weight: the weight of each image.
-        category: the category of each image.
-        cues: the maps beside y_hat, of the same kind.
-        labels: the labels of the objects of y_hat, of the same kind.
+        layers: what lies beside them, by name, of the same kind.
+        facts: weight and category of each image, where they are known.
     """
     if isinstance(x, Triplet):
         if y_hat is not None:
             raise InvalidArgumentError("x is a Triplet, which has y_hat: give it alone")
-        card.check_spacing([(x.name, x.geometry)])
         return stacked([x])
     if y_hat is None or isinstance(x, Tensor) != isinstance(y_hat, Tensor):
         raise InvalidArgumentError("x and y_hat must both be tensors or both be arrays")
@@ -55,18 +49,33 @@ def given(
         raise InvalidArgumentError(
             f"x has {len(inputs)} images, but y_hat has {len(outputs)}: give the same number, at least 1"
         )
-    layers = {"cues": cues, "labels": labels}
-    maps = {name: layer_of(card, name, layer) for name, layer in layers.items() if layer is not None}
-    return in_batch(inputs, outputs, maps, weight=weight, category=category)
+    beside = {name: layer_of(card, name, layer, outputs) for name, layer in layers.items()}
+    return in_batch(inputs, outputs, beside, **facts)
 
 
 def in_batch(
-    x: Images, y_hat: Images, layers: Mapping[str, Tensor], **facts: Sequence[str] | Sequence[float] | None
+    x: Images,
+    y_hat: Images,
+    layers: Mapping[str, Tensor],
+    **facts: Sequence[str] | Sequence[float] | None,
 ) -> Batch:
     """Return images without names as a batch, with their layers, and with the facts that are known."""
     names = ("this image",) if len(x) == 1 else tuple(f"image {index}" for index in range(len(x)))
     known = {name: tuple(values) for name, values in facts.items() if values is not None}
     return Batch(names, x, y_hat, None, layers, known)
+
+
+def layer_of(card: CalibrationCard, name: str, layer: Tensor | Array, y_hat: Images) -> Tensor:
+    """Return a layer of these outputs, an array or a tensor (N, K, *space), as a batch."""
+    kind = chosen(LAYERS, name, "layer")
+    if isinstance(layer, Tensor):
+        values = layer.detach().float()
+        kind.check(values.cpu().numpy(), f"{name}=")
+        return values
+    image = y_hat[0].numpy()
+    row = TripletRow("this image", image, image, layers={name: layer})
+    triplet = kind.add(row, Triplet(row.name, image, image), card.reading)
+    return torch.from_numpy(triplet.layers[name])[None]
 
 
 def batch_of(card: CalibrationCard, role: str, image: Tensor | Array) -> Images:
@@ -90,7 +99,7 @@ def batch_of(card: CalibrationCard, role: str, image: Tensor | Array) -> Images:
     unit = 1 - unit if reading.inverted else unit
     if reading.clip is not None:
         outside = float(((unit < 0) | (unit > 1)).float().mean())
-        _warn_of_clipped(role, outside, card.clipped)
+        _warn_of_clipped(card, role, outside)
     return inside(role, unit if reading.clip is None else unit.clamp(0, 1), (low, high))
 
 
@@ -100,20 +109,9 @@ def image_of(card: CalibrationCard, role: str, image: Any) -> Image:
     card.check_axes(role, array.shape)
     reading = card.reading_of(role, array.dtype)
     read, header = image_and_header(array, reading, role)
-    _warn_of_clipped(role, header.clipped, card.clipped)
+    _warn_of_clipped(card, role, header.clipped)
     unit: Image = np.nan_to_num(read)
     return unit
-
-
-def layer_of(card: CalibrationCard, name: str, layer: Tensor | Array) -> Tensor:
-    """Return a layer, an array or a tensor (N, K, *space), as a batch with the same values."""
-    if isinstance(layer, Tensor):
-        maps = layer.detach().float()
-    else:
-        maps = torch.from_numpy(read_values(layer, card.reading, name))[None]
-    if name == "labels":
-        check_labels(maps.cpu().numpy(), "labels=")
-    return maps
 
 
 def inside(role: str, image: Images, data_range: tuple[float, float] = UNIT) -> Images:
@@ -124,7 +122,5 @@ def inside(role: str, image: Images, data_range: tuple[float, float] = UNIT) -> 
     return image
 
 
-def _warn_of_clipped(role: str, clipped: float, before: float) -> None:
-    text = clipped_text({role: clipped}, before)
-    if text is not None:
-        warnings.warn(f"{role}: {text}", category=ConformaskWarning, stacklevel=5)
+def _warn_of_clipped(card: CalibrationCard, role: str, clipped: float) -> None:
+    Admission((role,), clipped={role: clipped}, clipped_before=card.clipped).warn(f"{role}: ")

@@ -37,10 +37,10 @@ from conformask.masker.guards import (
     probe_shapes,
     refuse_batch_dependence,
     sample_counts,
+    ungrouped_text,
     warn_if_closed,
     warn_if_few_pixels,
     warn_if_hidden,
-    warn_if_ungrouped,
     weights_of,
 )
 from conformask.masker.looks import appearance
@@ -279,7 +279,8 @@ def _refuse_unfit(
         raise CalibrationError(f"nothing can be promised by these repeats: {fault}")
     for text in reference_warnings(seen.references):
         warnings.warn(text, category=ConformaskWarning, stacklevel=3)
-    warn_if_ungrouped(choices.promise, calibration.groups, "calibration")
+    if ungrouped := ungrouped_text(choices.promise, calibration.groups, "calibration "):
+        warnings.warn(ungrouped, category=ConformaskWarning, stacklevel=3)
     chosen_on = None if selection is None else scan(selection, "reading selection images")
     _refuse_used(choices.scorer, calibration, seen, chosen_on)
     refuse_batch_dependence(choices.scorer, choices.loss, choices.weigh, calibration)

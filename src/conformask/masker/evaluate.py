@@ -19,14 +19,14 @@ from torch import Tensor
 from conformask.arithmetic import image_means
 from conformask.arrays import Batch, Images, Triplet
 from conformask.background import DEFAULT_DEVICES, Compute, main_process
-from conformask.errors import expect
+from conformask.errors import MismatchError, expect
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets, stacked
 from conformask.losses import paper_distance
 from conformask.losses.of_images import with_channels
+from conformask.masker.admission import Admission
 from conformask.masker.data_leakage import refuse_used, warn_of_copies, warn_of_learnt
-from conformask.masker.guards import warn_if_ungrouped
 from conformask.masker.masker import Masker
 from conformask.masker.release import candidates, facts_for_release, judged, usual_share
 from conformask.masker.resolve import refuse_noisy
@@ -34,14 +34,12 @@ from conformask.masker.validation import category_coverage, compare_with_promise
 from conformask.masks.critical import (
     ScoredBatch,
     critical_lambdas,
-    loss_under,
     mask_size,
     paper_oracle,
     unmasked_loss,
 )
 from conformask.promises.axes import EachCategory
 from conformask.promises.intervals import bootstrap, correlation
-from conformask.promises.order import meets_threshold
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import (
     Evaluation,
@@ -179,15 +177,17 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
 
     The paper's Opt is computed for the names in `opt_names`.
     """
-    mask, region = masker.open(item), masker.loss.region_of(item.batch)
+    judged_batch = masker.judge(item)
+    assert judged_batch.loss is not None
+    mask, region = judged_batch.mask, judged_batch.region
     noise = item.batch.layers.get("noise")
     hidden_error, shown_error = _errors(mask, item.batch, region)
     return {
         **masker.loss.measures(mask, item.batch),
         "name": np.array(item.batch.names),
-        "loss": _array(loss_under(masker.loss, mask, item.batch)),
+        "loss": judged_batch.loss,
         "unmasked_loss": _array(unmasked_loss(masker.loss, item.batch)),
-        "size": _array(mask_size(mask, region)),
+        "size": judged_batch.size,
         "oracle_size": _oracle_sizes(masker, item, region),
         "paper_oracle_size": _paper_sizes(masker, item, opt_names),
         "critical_lambda": critical_lambdas_of(masker, item),
@@ -304,10 +304,12 @@ def evaluate(
     if out is not None and compute.parts is None:
         compute = replace(compute, parts=Path(out) / PARTS)
     check_parts(compute)
-    caveat = masker.admit(test, allow_network_mismatch=allow_network_mismatch)
+    admission = masker.admit(test, allow_network_mismatch=allow_network_mismatch)
+    if admission.sizes and masker.card.tiles is None:
+        raise MismatchError(next(iter(admission.sizes.values())))
+    admission.warn()
     refuse_noisy(masker.card.promise, masker.loss, test.reference)
     summary = _refuse_unfit(masker, test)
-    warn_if_ungrouped(masker.card.promise, test.groups, "test")
     distance = paper_distance(masker.loss)
     if opt_sizes is not None:
         opt_images = 0
@@ -315,10 +317,11 @@ def evaluate(
         opt_images = len(test)
     with parts_folder(compute):
         records, risk, facts = _measured(masker, test, opt_images, compute)
+    masker.with_clipped(Admission(test.names), facts["clipped"]).warn()
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
-    met = meets_threshold(records.loss, masker.card.threshold)
+    met = masker.within(records.loss)
     labels = np.array(["" if category is None else category for category in test.categories])
     records = replace(records, group=groups, category=labels, passed=met)
     # stable, so that images with equal scores fall into the same tenths at every run
@@ -366,7 +369,7 @@ def evaluate(
         else (),
         worst=held.worst,
         network=test.network,
-        caveat=caveat,
+        caveat=admission.caveat,
         comparison=_comparison(masker, test),
         objects=ObjectCounts(*facts["objects"].sum(axis=0).tolist()) if "objects" in facts else None,
         made=provenance_of_evaluation(card, summary.contents),
@@ -435,8 +438,6 @@ def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
     if test.provenance.population is None:  # tiles cut by conformask are not copies of each other
         warn_of_learnt(summary, masker.scorer, "test")
         warn_of_copies(summary, masker.perceptual_hashes, "test", "the masker was calibrated on")
-    masker.card.check_shape((summary.channels, *summary.sizes[0]))
-    masker.card.check_sizes(summary.sizes)
     masker.loss.check_spacing(summary.geometry)
     return summary
 

@@ -346,16 +346,18 @@ def hidden_share(curves: Curves, rule: Rule) -> float:
     return float(curves.hidden_shares[np.arange(len(places)), places].mean())
 
 
-def warn_if_ungrouped(promise: Promise, groups: Sequence[str], images: str) -> None:
-    """Warn where a promise counts groups and every image is one by itself, as where none are stated."""
-    if promise.by_group and len(groups) > 1 and len(set(groups)) == len(groups):
-        warnings.warn(
-            f"the promise counts groups, but each of the {len(groups)} {images} images is one by itself: "
-            "state groups with --group-from (group_from=), folders or a column of the manifest, unless each "
-            "group has one image",
-            category=ConformaskWarning,
-            stacklevel=4,
-        )
+def ungrouped_text(promise: Promise, groups: Sequence[str], kind: str = "") -> str | None:
+    """Return what to say where a promise counts groups and every image is one by itself; else None.
+
+    `kind` is a word for the images, with a blank after it.
+    """
+    if not promise.by_group or len(groups) < 2 or len(set(groups)) < len(groups):
+        return None
+    return (
+        f"the promise counts groups, but each of the {len(groups)} {kind}images is one by itself: state "
+        "groups with --group-from (group_from=), folders or a column of the manifest, unless each group has "
+        "one image"
+    )
 
 
 FAR_LESS = 0.8

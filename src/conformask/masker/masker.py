@@ -1,21 +1,21 @@
 """Maskers: masks with a promise for new images, saved, loaded without pickle, and recalibrated."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import overload
+from typing import cast, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-from conformask.arrays import Batch, Images, MaskArray, Masks, Triplet, Weigh
-from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
+from conformask.arrays import NO_LAYERS, Batch, Images, MaskArray, Masks, Triplet, Weigh
+from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses.base import Loss
+from conformask.masker.admission import Admission, NewImage, admitted
 from conformask.masker.arguments import given, in_batch, inside
 from conformask.masker.card import card_text, masker_html
 from conformask.masker.guards import (
@@ -27,11 +27,12 @@ from conformask.masker.guards import (
     hidden_by,
     hidden_share,
     sample_counts,
+    ungrouped_text,
     warn_if_meant_otherwise,
     warn_of_scale,
     weights_of,
 )
-from conformask.masker.looks import appearance, limits_of_means, outliers, outliers_text
+from conformask.masker.looks import appearance, limits_of_means, outliers
 from conformask.masker.resolve import refuse_unbounded
 from conformask.masker.run_folder import CARD, StoredMasker, mark_exploratory, write_stored
 from conformask.masks.critical import (
@@ -40,13 +41,15 @@ from conformask.masks.critical import (
     bound_curves,
     calibration_data,
     features_of,
+    loss_under,
+    mask_size,
     size_at,
     start_of,
 )
 from conformask.masks.family import Family
 from conformask.promises.axes import Simultaneous, Weighted
 from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.order import coverage_range
+from conformask.promises.order import coverage_range, meets_threshold
 from conformask.promises.promise import DEFAULTS, WORDS, AnyPromise, Promise
 from conformask.promises.rules import ImageBound, ImageCovariates, Rule, calibrated_bound
 from conformask.records.card import CalibrationCard, now
@@ -54,9 +57,30 @@ from conformask.records.files import atomic_write, exclusive_folder
 from conformask.records.reading import Caveat
 from conformask.records.record import Array, hash_of, hash_of_arrays
 from conformask.records.selection import ScoreComparison, positive, threshold_in_loss, threshold_of
+from conformask.scores.level import Levelled
 from conformask.scores.scorer import Scorer
 from conformask.scores.scoring import score_of_batch
+from conformask.scores.steps import Patches, Tiled, tiled
 from conformask.scores.stored import save_scorer
+
+
+@dataclass(frozen=True)
+class Judged:
+    """Images under their masks."""
+
+    mask: Masks
+    region: Images | None
+    """Region that hidden shares are about; None for whole images."""
+    loss: Float[np.ndarray, "n"] | None
+    """Loss of each image under its mask, float64; None where it was not measured."""
+    within: Bool[np.ndarray, "n"] | None
+    """Images whose loss is within the threshold."""
+
+    @property
+    def size(self) -> Float[np.ndarray, "n"]:
+        """Mask size of each image, mean(1 - m) in its region, float64."""
+        sizes: Float[np.ndarray, "n"] = mask_size(self.mask, self.region).cpu().numpy()
+        return sizes
 
 
 @dataclass(frozen=True)
@@ -216,6 +240,19 @@ class Masker:
         """Lambdas that may be deployed if not any; 0 and inf where no curves are stored."""
         return NO_GRID if self.curves is None else self.curves.from_start(self.card.start).grid
 
+    @property
+    def by_tiles(self) -> Tiled:
+        """The scorer for whole images; unless calibrated by tiles, a tile holds its images.
+
+        Its scores are finished by `finish_score`, once that of a whole image is there.
+        """
+        inner = self.scorer
+        while isinstance(inner, Levelled | Patches):
+            inner = inner.scorer
+        if self.card.tiles is not None:
+            return cast(Tiled, inner)
+        return tiled(inner, len(self.card.sizes[0])).holding(self.card.sizes)
+
     @cached_property
     def seen(self) -> frozenset[str]:
         """Hashes of the images that training, selection and calibration have seen, and of their groups."""
@@ -238,8 +275,7 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
-        cues: Tensor | None = None,
-        labels: Tensor | None = None,
+        **layers: Tensor,
     ) -> Masks: ...
 
     @overload
@@ -250,8 +286,7 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
-        cues: Array | None = None,
-        labels: Array | None = None,
+        **layers: Array,
     ) -> MaskArray: ...
 
     @overload
@@ -264,8 +299,7 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
-        cues: Tensor | Array | None = None,
-        labels: Tensor | Array | None = None,
+        **layers: Tensor | Array,
     ) -> Masks | MaskArray:
         """Compute the mask, float32 in [0, 1], 1 = trusted.
 
@@ -276,10 +310,9 @@ class Masker:
             y_hat: the network's output, of the same kind.
             weight: the likelihood ratio of each image, where the rule needs it.
             category: the category of each image, where the rule needs it.
-            cues: the maps beside y_hat, of any range, where the score is read from them: (N, K, *space) or
-                (*space[, K]).
-            labels: the labels of the objects of y_hat, whole numbers, 0 for the background, where the promise
-                is about objects: (N, 1, *space) or (*space).
+            layers: the layers that the score takes: `cues`, maps beside y_hat of any range, (N, K, *space) or
+                (*space[, K]); `labels` of the objects of y_hat, (N, 1, *space) or (*space), whole numbers,
+                0 for the background; or those of a package.
 
         Returns:
             A tensor (N, 1 or C, *space) for tensors; else an array (*space), or with a mask for each channel
@@ -294,10 +327,8 @@ class Masker:
             MismatchError: channels or axes that differ from the calibration images.
             ImageError: values outside the range, NaN or infinity.
         """
-        item = self.scored(
-            given(self.card, x, y_hat, weight=weight, category=category, cues=cues, labels=labels)
-        )
-        self._warn_of_outliers(item)
+        item = self.given(x, y_hat, layers, weight=weight, category=category)
+        self.admit_scored(item).warn()
         masks = self.open(item)
         if isinstance(x, Tensor):
             return masks
@@ -309,9 +340,7 @@ class Masker:
         self,
         x: Tensor | Array | Triplet,
         y_hat: Tensor | Array | None = None,
-        *,
-        cues: Tensor | Array | None = None,
-        labels: Tensor | Array | None = None,
+        **layers: Tensor | Array,
     ) -> tuple[str, ...]:
         """Return for each image why it is unlike the calibration images; "" where it looks like them.
 
@@ -327,9 +356,10 @@ class Masker:
             >>> masker.check(new[0].x[0] / 255, new[0].y_hat[0])
             ('x: darker (0.0051 times), beside the nearest of 40',)
         """
-        item = self.scored(given(self.card, x, y_hat, cues=cues, labels=labels))
-        size, found = self.card.not_covered(tuple(item.batch.y_hat.shape[2:])), self._outliers(item)
-        return tuple("; ".join(filter(None, (size, found.get(name)))) for name in item.batch.names)
+        item = self.given(x, y_hat, layers)
+        admission = self.admit_scored(item)
+        of_all, far = (*admission.sizes.values(), *admission.spacings.values()), admission.outliers
+        return tuple("; ".join(filter(None, (*of_all, far.get(name)))) for name in item.batch.names)
 
     @property
     def limits_of_means(self) -> dict[str, tuple[float, float]]:
@@ -341,40 +371,53 @@ class Masker:
         """The calibration images, to compare new ones with; None for a promise about images unlike them."""
         return None if isinstance(self.card.promise.axes.population, Weighted) else self.curves
 
-    def outliers(self, batch: Batch, features: Float[np.ndarray, "n f"]) -> dict[str, str]:
-        """Return how images lie far outside of the calibration's, by name; see `masker.outliers`."""
-        is_comparable = "region" in batch.layers or not self.card.loss.regional
-        texts = outliers(self._past, appearance(batch) if is_comparable else None, features)
-        return {name: text for name, text in zip(batch.names, texts, strict=True) if text}
-
-    def _outliers(self, item: ScoredBatch) -> dict[str, str]:
-        return self.outliers(item.batch, features_of(item.score))
-
-    def _warn_of_outliers(self, item: ScoredBatch) -> None:
-        if found := self._outliers(item):
-            warnings.warn(outliers_text(found, len(item.batch)), category=ConformaskWarning, stacklevel=3)
-
-    def admit(self, images: Triplets, *, allow_network_mismatch: bool = False) -> Caveat | None:
-        """Check that new images are those that the promise is about, before one of them is scored.
+    def admit(
+        self, images: Triplets | NewImage, *, allow_network_mismatch: bool = False, headers: bool = True
+    ) -> Admission:
+        """Check, before one of them is scored, that new images are those that the promise is about.
 
         Args:
-            images: the new images, of which headers are read.
+            images: a collection; or one image, of which nobody knows which network made it, and how its maps.
             allow_network_mismatch: continue with a warning where another network made y_hat.
+            headers: whether the header of each image of a collection is read; if not, nothing is asked of
+                single images.
 
         Returns:
-            a caveat to show beside masks of outputs of another network, or of an unknown one.
+            What to say of the images, such as that their spacing is another one.
 
         Warns:
-            ConformaskWarning: the spacing of an image differs from the calibration's by more than a tenth.
+            ConformaskWarning: y_hat of a collection was made by another network, or by an unknown one.
 
         Raises:
-            MismatchError: maps that were made in another way, or outputs of another network.
+            MismatchError: maps that were made in another way, outputs of another network, other channels, or
+                volumes for a promise about planes, or the reverse.
         """
+        if isinstance(images, NewImage):
+            unknown = self.card.unknown_network
+            by_whom = None if unknown is None else Caveat(unknown, other=False)
+            return replace(admitted(self.card, self.by_tiles, [images]), caveat=by_whom)
         refuse_others(images)
         self.card.check_cues(images.provenance.cues)
         caveat = self.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
-        self.card.check_spacing(images.geometries())
-        return caveat
+        indices = range(len(images)) if headers else ()
+        of_each = (NewImage.of(images, index) for index in indices)
+        groups = ungrouped_text(self.card.promise, images.groups)
+        return replace(admitted(self.card, self.by_tiles, of_each), caveat=caveat, groups=groups)
+
+    def admit_scored(self, item: ScoredBatch, known: NewImage | None = None) -> Admission:
+        """Check scored images, of one shape, and what else is `known` of them than their batch says."""
+        batch, admission = item.batch, self.admit(known or NewImage.of_batch(item.batch))
+        is_comparable = "region" in batch.layers or not self.card.loss.regional
+        looks = appearance(batch) if is_comparable else None
+        texts = zip(batch.names, outliers(self._past, looks, features_of(item.score)), strict=True)
+        far = {name: text for name, text in texts if text}
+        admission = replace(admission, names=batch.names, outliers=far)
+        return self.with_clipped(admission, batch.clipped)
+
+    def with_clipped(self, admission: Admission, shares: Sequence[float] | Array) -> Admission:
+        """Add what is to be said of the share of the values of each image that was clipped, where known."""
+        clipped = dict(zip(admission.names, map(float, shares), strict=False))
+        return replace(admission, clipped=clipped, clipped_before=self.card.clipped)
 
     def masks(
         self,
@@ -383,22 +426,29 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
-        cues: Tensor | None = None,
-        labels: Tensor | None = None,
+        **layers: Tensor,
     ) -> Masks:
         """Compute the mask of each image, as __call__ does for tensors; the images must be in [0, 1]."""
-        layers = {"cues": cues, "labels": labels}
-        known = {name: layer for name, layer in layers.items() if layer is not None}
-        item = self.scored(in_batch(x, y_hat, known, weight=weight, category=category))
-        self._warn_of_outliers(item)
+        item = self.scored(in_batch(x, y_hat, layers, weight=weight, category=category))
+        self.admit_scored(item).warn()
         return self.open(item)
+
+    def given(
+        self,
+        x: Tensor | Array | Triplet,
+        y_hat: Tensor | Array | None,
+        layers: Mapping[str, Tensor | Array] = NO_LAYERS,
+        *,
+        weight: Sequence[float] | None = None,
+        category: Sequence[str] | None = None,
+    ) -> ScoredBatch:
+        """Check and score what a call is given; the arguments are its own."""
+        return self.scored(given(self.card, x, y_hat, layers, weight=weight, category=category))
 
     def scored(self, batch: Batch) -> ScoredBatch:
         """Check new images and return them with their scores."""
         x, y_hat = inside("x", batch.x).float(), inside("y_hat", batch.y_hat).float()
-        self.card.check_shape(y_hat.shape[1:])
-        if reason := self.card.not_covered(tuple(y_hat.shape[2:])):
-            warnings.warn(reason, category=ConformaskWarning, stacklevel=4)
+        self.admit(NewImage("", tuple(y_hat.shape[1:])))
         batch = replace(batch, x=x, y_hat=y_hat)
         return ScoredBatch(batch, score_of_batch(self.scorer, batch))
 
@@ -413,7 +463,7 @@ class Masker:
             x: as __call__ takes it.
             y_hat: as __call__ takes it.
         """
-        return self.bounds_of(self.scored(given(self.card, x, y_hat)))
+        return self.bounds_of(self.given(x, y_hat))
 
     def bounds_of(self, item: ScoredBatch) -> Float[np.ndarray, "n"] | None:
         """Return the bounds of scored images; see `error_bounds`."""
@@ -430,13 +480,38 @@ class Masker:
         confidence = self.card.promise.confidence or DEFAULTS["confidence"]
         return calibrated_bound(self.curves, self.card.image_errors, confidence)
 
-    def open(self, item: ScoredBatch) -> Masks:
+    def judge(
+        self,
+        item: ScoredBatch,
+        lambdas: Float[np.ndarray, "n"] | None = None,
+        *,
+        measured: bool = True,
+    ) -> Judged:
+        """Mask scored images, as `open` does, and measure them where y is known, unless not `measured`."""
+        mask, batch = self.open(item, lambdas), item.batch
+        region = batch.layers.get("region") if self.loss.regional else self.loss.region_of(batch)
+        if batch.y is None or not measured:
+            return Judged(mask, region, None, None)
+        loss = loss_under(self.loss, mask, batch).detach().double().cpu().numpy()
+        return Judged(mask, region, loss, self.within(loss))
+
+    def within(self, losses: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+        """Return which losses are within the threshold."""
+        return meets_threshold(losses, self.card.threshold)
+
+    def open(self, item: ScoredBatch, lambdas: Float[np.ndarray, "n"] | None = None) -> Masks:
         """Compute the masks of scored images: gather the facts that the rule needs, then apply the family.
+
+        Args:
+            item: the images and their scores.
+            lambdas: one for each image, in the place of those of the rule.
 
         Raises:
             InvalidArgumentError: the rule needs a weight or category, and it is not given.
         """
-        lam = torch.as_tensor(self.lambdas(item), device=item.score.map.device)
+        lam = torch.as_tensor(
+            self.lambdas(item) if lambdas is None else lambdas, device=item.score.map.device
+        )
         return self.family.apply(item.score.map, self.family.level(item.score.map, lam))
 
     def lambdas(self, item: ScoredBatch) -> Float[np.ndarray, "n"]:

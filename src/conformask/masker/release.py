@@ -14,15 +14,15 @@ from conformask.background import DEFAULT_DEVICES, tracked
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
 from conformask.images.read import hash_unless_constant, is_constant
 from conformask.images.triplets import Triplets
+from conformask.masker.admission import Admission
 from conformask.masker.data_leakage import refuse_used
-from conformask.masker.guards import warn_if_ungrouped
 from conformask.masker.looks import appearance, outliers
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import has_theorem
-from conformask.masks.critical import ScoredBatch, features_of, loss_under, mask_size
+from conformask.masks.critical import ScoredBatch, features_of
 from conformask.promises.axes import Group, LogLinear, Simultaneous, fit_log_quantile
 from conformask.promises.data import Curves
-from conformask.promises.order import ROUNDING, between_grid_points, meets_threshold, smallest_marginal_set
+from conformask.promises.order import ROUNDING, between_grid_points, smallest_marginal_set
 from conformask.promises.rules import covariates_of
 from conformask.promises.selection import benjamini_hochberg, p_values
 from conformask.records.files import exclusive_folder
@@ -177,16 +177,15 @@ def _checked(
 ) -> tuple[JudgedBatch, Caveat | None]:
     """Refuse what cannot be promised, before anything is scored; return the batch that is judged."""
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    caveat = masker.admit(images, allow_network_mismatch=allow_network_mismatch)
+    admission = masker.admit(images, allow_network_mismatch=allow_network_mismatch).warn()
     _check(masker, share)
-    warn_if_ungrouped(masker.card.promise, images.groups, "new")
     if not each and _are_dependent(masker, images):
         raise InvalidArgumentError(
             f"{len(images)} new images in {len(set(images.groups))} groups depend on each other: calibrate "
             "with the unit group, so that groups are released as one, or judge each image by itself, --each "
             "(each=True)"
         )
-    return JudgedBatch(share, each, masker.fingerprint, *identified(masker, images)), caveat
+    return JudgedBatch(share, each, masker.fingerprint, *identified(masker, images)), admission.caveat
 
 
 def _released(masker: Masker, images: Triplets, batch: JudgedBatch, caveat: Caveat | None) -> Release:
@@ -195,6 +194,7 @@ def _released(masker: Masker, images: Triplets, batch: JudgedBatch, caveat: Cave
     measurable = images.has_truth and has_theorem(masker.card.promise, masker.loss, images.reference)
     measure = partial(_measures, masker, measurable)
     measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, DEFAULT_DEVICES)
+    masker.with_clipped(Admission(images.names), measured["clipped"]).warn()
     new = candidates(masker, images.groups, measured)
     sentence, formula = release_promise(masker.card, share, caveat, each=each)
     return Release(
@@ -360,20 +360,14 @@ def facts_for_release(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
         "features": features_of(item.score),
         "appearance": appearance(batch),
         "unknown_size": np.full(len(batch), text),
+        "clipped": np.array(batch.clipped),
     }
 
 
 def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, Array]:
-    batch, masks = item.batch, masker.open(item)
-    masker.card.check_shape(batch.y_hat.shape[1:])
-    region = batch.layers.get("region") if masker.loss.regional else masker.loss.region_of(batch)
-    measures = facts_for_release(masker, item) | {
-        "hidden": mask_size(masks, region).cpu().numpy(),
-    }
-    if not measurable:
-        return measures
-    loss = loss_under(masker.loss, masks, batch).detach().double().cpu().numpy()
-    return measures | {"within": meets_threshold(loss, masker.card.threshold)}
+    judged_batch = masker.judge(item, measured=measurable)
+    measures = facts_for_release(masker, item) | {"hidden": judged_batch.size}
+    return measures if judged_batch.within is None else measures | {"within": judged_batch.within}
 
 
 def judged(

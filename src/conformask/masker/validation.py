@@ -19,7 +19,7 @@ from conformask.promises.coverage_test import (
     resampled_p_values,
 )
 from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.order import SLACK, meets_threshold
+from conformask.promises.order import SLACK
 from conformask.promises.promise import Promise
 from conformask.records.evaluation import CategoryCoverage, Measurement
 from conformask.records.record import Array
@@ -75,7 +75,7 @@ def measurement_of(
 ) -> Measurement:
     """Summarise the losses of images with truth and compare them with the promise."""
     promise = masker.card.promise
-    met = meets_threshold(losses, masker.card.threshold)
+    met = masker.within(losses)
     coverage, interval = promise.axes.unit.coverage(met, groups)
     held = compare_with_promise(masker, losses, groups, categories)
     return Measurement(
@@ -115,7 +115,7 @@ def category_coverage(
     masker: Masker, losses: PerImage, groups: Labels, categories: Labels
 ) -> tuple[CategoryCoverage, ...]:
     """Return the coverage of each category, in the order of their names."""
-    unit, met = masker.card.promise.axes.unit, meets_threshold(losses, masker.card.threshold)
+    unit, met = masker.card.promise.axes.unit, masker.within(losses)
     coverages = []
     for category in np.unique(categories):
         own = categories == category

@@ -6,12 +6,11 @@ whose pages the system may drop from memory at any time.
 """
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +19,7 @@ from torch import Tensor
 from conformask.arithmetic import best_device, window_index
 from conformask.arrays import Batch, Score
 from conformask.background import Tell, prefetch, tracked
-from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError
+from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images.formats import Blocks, DiskArray, SourceImage, check_disk
 from conformask.images.layers import OpenedLayer
 from conformask.images.read import Raster, grid, write_blocks
@@ -28,15 +27,16 @@ from conformask.images.rows import Role
 from conformask.images.triplets import Triplets
 from conformask.losses import paper_distance
 from conformask.losses.base import Loss
+from conformask.masker.admission import Admission, NewImage
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.masker import Masker
-from conformask.masks.critical import ScoredBatch, features_of
+from conformask.masks.critical import ScoredBatch
 from conformask.masks.family import Family
 from conformask.records.geometry import Size, size_text
 from conformask.records.record import Array
 from conformask.scores.level import Levelled, features_by_blocks, floors_of, level_features
 from conformask.scores.scorer import Scorer
-from conformask.scores.steps import Factors, Patches, Places, Tile, Tiled, reduced, remove_specks, tiled
+from conformask.scores.steps import Factors, Patches, Places, Tile, reduced, remove_specks
 from conformask.scores.steps import Places as Window
 
 
@@ -51,6 +51,8 @@ class ScoredImage:
     """
     size: Size
     """Size of the image, (H, W) or (D, H, W)."""
+    admission: Admission
+    """What is to be said of the image."""
 
     @cached_property
     def region_share(self) -> float:
@@ -150,6 +152,12 @@ class WholeImage:
     layers: Mapping[str, OpenedLayer] = field(default_factory=dict)
     """Its layers, as in a `Triplet`."""
 
+    @property
+    def known(self) -> NewImage:
+        """What is known of it before it is scored."""
+        header = self.y_hat.header
+        return NewImage(self.name, header.shape, header.geometry)
+
 
 @dataclass(frozen=True)
 class WrittenMask:
@@ -163,25 +171,10 @@ class WrittenMask:
     """Overview of y_hat, (C, *space)."""
     mask: Array
     """Overview of the mask, (1 or C, *space)."""
-    outlier: str | None
-    """How the image lies far outside of the calibration images; None where it does not."""
-    clipped: float
-    """Share of the values, the larger of x and y_hat, that were clipped to the range."""
+    admission: Admission
+    """What is to be said of the image."""
     truth: str
     """Hash by which y is recognised; "" where it is not measured, or too large for one pass."""
-
-
-def tiled_scorer(masker: Masker) -> Tiled:
-    """Return the masker's scorer for whole images; unless calibrated by tiles, a tile holds its images.
-
-    Its scores are finished by `finish_score`, once that of a whole image is there.
-    """
-    inner = masker.scorer
-    while isinstance(inner, Levelled | Patches):
-        inner = inner.scorer
-    if masker.card.tiles is not None:
-        return cast(Tiled, inner)
-    return tiled(inner, len(masker.card.sizes[0])).holding(masker.card.sizes)
 
 
 def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
@@ -190,7 +183,7 @@ def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
     def around(scorer: Scorer) -> Scorer:
         if isinstance(scorer, Levelled | Patches):
             return replace(scorer, scorer=around(scorer.scorer))
-        return replace(tiled_scorer(masker), tell=tell)
+        return replace(masker.by_tiles, tell=tell)
 
     return around(masker.scorer)
 
@@ -212,7 +205,7 @@ def _level_features(masker: Masker, image: WholeImage, score: Tensor) -> Tensor:
         x, y_hat = (torch.from_numpy(_read(raster, places))[None] for raster, places in rasters)
         return [x, y_hat, score[window_index(around)]]
 
-    if not tiled_scorer(masker).holds(image.y_hat.size):
+    if not masker.by_tiles.holds(image.y_hat.size):
         return features_by_blocks(image.y_hat.size, read, floors_of(score), factors)
     whole = (_read(raster, raster.header.everywhere) for raster in (image.x, image.y_hat))
     x, y_hat = (torch.from_numpy(each)[None] for each in whole)
@@ -221,14 +214,12 @@ def _level_features(masker: Masker, image: WholeImage, score: Tensor) -> Tensor:
 
 def whole_images(masker: Masker, triplets: Triplets, mask_geometry: Role = "y_hat") -> dict[int, WholeImage]:
     """Return the triplets, by index, that exceed a tile or are OME-Zarr; all are checked before any work."""
-    scorer, images = tiled_scorer(masker), {}
+    scorer, images = masker.by_tiles, {}
     for index, suffix in enumerate(triplets.suffixes):
         y_hat = triplets.raster(index, "y_hat")
-        masker.card.check_shape(y_hat.header.shape, f"{y_hat.name}: ")
         if not scorer.holds(y_hat.size) or suffix.endswith("zarr"):
             images[index] = whole_image(triplets, index, y_hat, mask_geometry)
             check_whole(masker, images[index])
-            warn_whole(masker, images[index])
     return images
 
 
@@ -262,12 +253,11 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> WrittenMask:
     finish_score(masker, image, score)
     mask = _BlockwiseMask(masker, image, torch.from_numpy(score))
     write_blocks(path, score.shape[1:], mask.blocks(), image.under)
-    clipped = max(raster.clipped(grid(raster.size)) for raster in (image.x, image.y_hat))
-    return mask.summary(_outlier(masker, image, score), clipped)
+    return mask.summary(admit_whole(masker, image, score))
 
 
-def _outlier(masker: Masker, image: WholeImage, score: Array) -> str | None:
-    """Return how the middle of an image, up to a size, lies far outside of the calibration images."""
+def admit_whole(masker: Masker, image: WholeImage, score: Array) -> Admission:
+    """Check a whole image with its score, (1, C, *space): all of its values, and how its middle looks."""
     factors = _factors(masker, image)
     places = _middle(image.y_hat.size, factors)
     is_all = places == image.y_hat.header.everywhere
@@ -276,8 +266,10 @@ def _outlier(masker: Masker, image: WholeImage, score: Array) -> str | None:
         torch.from_numpy(_read(raster, window))[None]
         for raster, window in ((image.x, under), (image.y_hat, places))
     )
-    features = features_of(Score(torch.from_numpy(score[window_index(places)])))
-    return masker.outliers(facts_of_pixels(image, x, y_hat), features).get(image.name)
+    clipped = max(raster.clipped(grid(raster.size)) for raster in (image.x, image.y_hat))
+    batch = replace(facts_of_pixels(image, x, y_hat), clipped=(clipped,))
+    middle = ScoredBatch(batch, Score(torch.from_numpy(score[window_index(places)])))
+    return masker.admit_scored(middle, image.known)
 
 
 def _middle(size: Size, factors: Factors) -> Places:
@@ -300,7 +292,7 @@ def shape_of_score(masker: Masker, image: WholeImage) -> tuple[int, ...]:
 
 def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, Array]]:
     """Yield place and weighted score of each tile; added in their places they make the score of the image."""
-    device, scorer, windows = best_device(), tiled_scorer(masker), windows_of(masker, image)
+    device, scorer, windows = best_device(), masker.by_tiles, windows_of(masker, image)
     under = under_tiles(masker, image)
 
     def read(window: Tile) -> list[Array]:
@@ -316,19 +308,19 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
 
 def windows_of(masker: Masker, image: WholeImage) -> list[Tile]:
     """Return the tiles of an image."""
-    return tiled_scorer(masker).windows(image.y_hat.size, _factors(masker, image))
+    return masker.by_tiles.windows(image.y_hat.size, _factors(masker, image))
 
 
 def under_tiles(masker: Masker, image: WholeImage) -> Callable[[Tile], Places]:
     """Return a function from a tile to the part of x under it: all of x where one tile holds the image."""
-    if tiled_scorer(masker).holds(image.y_hat.size):
+    if masker.by_tiles.holds(image.y_hat.size):
         return lambda window: image.x.header.everywhere
     factors = _factors(masker, image)
     return lambda window: reduced(window.places, factors)
 
 
 def _factors(masker: Masker, image: WholeImage) -> Factors:
-    return tiled_scorer(masker).factors(image.x.size, image.y_hat.size)
+    return masker.by_tiles.factors(image.x.size, image.y_hat.size)
 
 
 def exponent_by_blocks(loss: Loss) -> float | None:
@@ -388,12 +380,12 @@ class _BlockwiseMask:
             self._y_hat.add(window, y_hat)
             yield window, mask
 
-    def summary(self, outlier: str | None, clipped: float) -> WrittenMask:
-        """Return the summary of the mask, of an image with these peculiarities."""
+    def summary(self, admission: Admission) -> WrittenMask:
+        """Return the summary of the mask, of an image of which this is to be said."""
         header = self._image.y_hat.header
         loss = None if self._exponent is None else self._loss_sum / header.values
         size = 1 - self._trusted_sum / self._score.numel()
-        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, outlier, clipped, self._truth())
+        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, admission, self._truth())
 
     def _truth(self) -> str:
         y = self._image.y
@@ -466,21 +458,4 @@ def check_whole(masker: Masker, image: WholeImage) -> None:
             f"{image.y_hat.name} has {size_text(size)} pixels: the {card.promise.guarantee} promise needs "
             f"{', '.join(sorted(masker.rule.needs))} of a whole image, which are computed in memory for up "
             f"to {IN_MEMORY} pixels; calibrate with another guarantee, such as marginal or pac"
-        )
-
-
-def warn_whole(masker: Masker, image: WholeImage) -> None:
-    """Warn if the promise does not cover a whole image."""
-    card = masker.card
-    reason = card.not_covered(image.y_hat.size)
-    if reason and card.tiles is not None:
-        warnings.warn(f"{image.y_hat.name}: {reason}", category=ConformaskWarning, stacklevel=4)
-    elif reason:
-        warnings.warn(
-            (
-                f"{reason}, not whole images scored by tiles: calibrate whole images with --tiled for a "
-                "promise that does"
-            ),
-            category=ConformaskWarning,
-            stacklevel=4,
         )

@@ -38,8 +38,7 @@ from conformask.masker.objects import ObjectFiles, check_seg, promise_of_cut, se
 from conformask.masker.resolve import has_theorem
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
-from conformask.masks.critical import features_of, loss_under
-from conformask.promises.order import meets_threshold
+from conformask.masks.critical import features_of
 from conformask.records.evaluation import Measurement
 from conformask.records.files import atomic_write, exclusive_folder, remove
 from conformask.records.geometry import Geometry
@@ -201,7 +200,7 @@ def write_masks(
         _check_over_x(triplets)
     if dicom_seg:
         check_seg(triplets, mask_geometry)
-    caveat = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch)
+    caveat = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn().caveat
     promise = {
         "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,
         "network": triplets.network,
@@ -322,17 +321,15 @@ class _Work:
         """Compute the masks of a batch, on the accelerator if there is one."""
         masker, on_device = self.masker, batch.to(best_device())
         item = masker.scored(on_device)
-        features = features_of(item.score)
-        self.features |= zip(batch.names, features, strict=True)
-        outliers = masker.outliers(on_device, features)
-        self.clipped |= zip(batch.names, batch.clipped, strict=True)
-        masks, bounds, losses, used = masker.open(item), masker.bounds_of(item), None, None
-        if self._is_measured:
-            losses = loss_under(masker.loss, masks, on_device).double().tolist()
-            used = self._used(batch.names, truth_ids(batch).tolist())
-        arrays = masks.cpu().numpy(), item.score.map.cpu().numpy()
+        self.features |= zip(batch.names, features_of(item.score), strict=True)
+        admission = masker.admit_scored(item)
+        self.clipped |= admission.clipped
+        judged, bounds = masker.judge(item, measured=self._is_measured), masker.bounds_of(item)
+        losses = None if judged.loss is None else judged.loss.tolist()
+        used = None if losses is None else self._used(batch.names, truth_ids(batch).tolist())
+        arrays = judged.mask.cpu().numpy(), item.score.map.cpu().numpy()
         limits = None if bounds is None else bounds.tolist()
-        return _MaskedBatch(batch, *arrays, losses, limits, used, outliers)
+        return _MaskedBatch(batch, *arrays, losses, limits, used, admission.outliers)
 
     def _used(self, names: Sequence[str], truths: Sequence[str]) -> list[bool]:
         """Return which of the images with these names and truths an earlier step has seen."""
@@ -367,10 +364,10 @@ class _Work:
         self.folder.check_claimed()
         summary = write_whole(self.masker, image, self.places[image.name])
         self._write_overlay(image.name, summary.y_hat, summary.mask, image.under.geometry)
-        self.clipped[image.name] = summary.clipped
+        self.clipped |= summary.admission.clipped
         used = None if summary.loss is None else self._used([image.name], [summary.truth])[0]
-        line = self._line(image.name, summary.size, summary.loss, None, used, summary.outlier or "")
-        self.folder.add(line)
+        outlier = summary.admission.outliers.get(image.name, "")
+        self.folder.add(self._line(image.name, summary.size, summary.loss, None, used, outlier))
 
     def write_segmentations(self, promise: str) -> None:
         """Write segmentations/NAME.dcm of every image: where its mask is below 1, and what that promises."""
@@ -384,7 +381,7 @@ class _Work:
     def _line(
         self, name: str, size: float, loss: float | None, bound: float | None, used: bool | None, outlier: str
     ) -> MaskRow:
-        within = None if loss is None else bool(meets_threshold(np.array(loss), self.masker.card.threshold))
+        within = None if loss is None else bool(self.masker.within(np.array(loss)))
         return MaskRow(name, size, self._source(name), loss, within, used, bound, outlier=outlier)
 
     def _source(self, name: str) -> str:

@@ -1,7 +1,6 @@
 """The contents of calibration.json: the promise, the images it rests on, and those it holds for."""
 
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,11 +8,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from conformask.errors import ConformaskWarning, MismatchError
+from conformask.errors import MismatchError
 from conformask.promises.axes import LogLinear
 from conformask.promises.promise import WORDS, Promise
 from conformask.promises.rules import ConstantLambda, Rule
-from conformask.records.geometry import MOST_CHANNELS, Geometry, Size, among, covered, size_text
+from conformask.records.geometry import MOST_CHANNELS, OTHER, Geometry, Size, among, covered, size_text
 from conformask.records.loss import StatedLoss
 from conformask.records.names import Level
 from conformask.records.numbers import UNIT, Values
@@ -117,26 +116,6 @@ class Domain:
             return
         raise MismatchError(f"{role} has shape {shape}, but the promise is about {KINDS[space]}: {taken}")
 
-    def check_sizes(self, sizes: Iterable[Size]) -> None:
-        """Refuse images of sizes that the promise does not cover; only warn of whole images."""
-        for reason in filter(None, map(self.not_covered, sizes)):
-            if self.tiles is None:
-                raise MismatchError(reason)
-            warnings.warn(reason, category=ConformaskWarning, stacklevel=3)
-
-    def check_spacing(self, geometries: Iterable[tuple[str, Geometry | None]]) -> None:
-        """Warn of images whose spacing differs from the calibration's, by their names.
-
-        Warns:
-            ConformaskWarning: the spacing differs by more than a tenth; names the first such image.
-        """
-        if self.geometry is None:
-            return
-        for name, geometry in geometries:
-            if reason := self.other_spacing(geometry):
-                warnings.warn(f"{name}: {reason}", category=ConformaskWarning, stacklevel=3)
-                return
-
     def other_spacing(self, geometry: Geometry | None) -> str | None:
         """Return by which spacing an image differs from the calibration's; None up to a tenth, or unknown."""
         known = self.geometry
@@ -145,6 +124,21 @@ class Domain:
         return (
             f"a spacing of {geometry.text}: the promise was calibrated on {known.text} and may not hold for "
             "others"
+        )
+
+    def other_range(self, role: str, stored: tuple[float, float] | None) -> str | None:
+        """Return by which stored values x or y_hat differs from the calibration's; None where it does not.
+
+        Up to a tenth of the range counts as the same, and images in [0, 1] have no other one.
+        """
+        known = self.range_of_x if role == "x" else self.range_of_y_hat
+        if known is None or stored is None or UNIT in (known, stored):
+            return None
+        if max(abs(np.subtract(known, stored))) <= (OTHER - 1) * (known[1] - known[0]):
+            return None
+        return (
+            f"{role} with values from {stored[0]:g} to {stored[1]:g}: the promise was calibrated on "
+            f"{known[0]:g} to {known[1]:g} and may not hold for others"
         )
 
     def check_network(self, network: Network | None, *, allow_network_mismatch: bool) -> Caveat | None:

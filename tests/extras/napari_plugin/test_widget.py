@@ -16,7 +16,7 @@ from conformask.extras.napari.words import BAD, TONES
 from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at
 from conformask.masker.arguments import pair_of
 from conformask.records.geometry import Geometry
-from conformask.records.numbers import share
+from conformask.records.sentence import rounded_share
 
 pytestmark = pytest.mark.xdist_group("napari")
 
@@ -78,6 +78,14 @@ def test_another_spacing_than_that_of_the_calibration_is_said(widget, masked, pl
     assert (about in widget.about_image.value) == (unit != "pixel")
 
 
+def test_an_image_far_outside_of_the_calibration_images_is_said_to_be_so(widget, masked, planes):
+    x, y_hat, _ = pair(50, (48, 40))
+    masked(planes, *layers_of(widget, np.stack([x, x // 50]), np.stack([y_hat, y_hat // 50])))
+    for at, far in ((0, False), (1, True)):
+        widget._viewer.dims.set_point(0, at)
+        assert ("far outside of the calibration images (x: darker" in widget.about_image.value) == far
+
+
 def test_colour_and_opacity(widget, masked, colour):
     x, y_hat, _ = pair(50, (48, 40), channels=3)
     opaque = np.concatenate([y_hat, np.full((48, 40, 1), 255, np.uint8)], axis=-1)
@@ -96,8 +104,8 @@ def test_each_time_point_is_an_image_of_its_own(widget, masked, planes):
     assert mask.axis_labels == ("t", "y", "x")
     for at in (0, 3):
         widget._viewer.dims.set_point(0, 10 * at)
-        hidden = share(float(1 - expected[at].mean(dtype=np.float64)))
-        assert f"restored at {at}: <b>mask size {hidden}</b>" in widget.about_image.value
+        hidden = rounded_share(float(1 - expected[at].mean(dtype=np.float64)))
+        assert f"restored at {at}: <b>{hidden} hidden</b>" in widget.about_image.value
 
 
 def test_time_points_of_volumes(widget, masked, volumes):
@@ -197,8 +205,9 @@ class Watched:
         return window
 
 
-def test_what_is_larger_than_a_tile_is_read_by_tiles(widget, masked, tiled):
+def test_what_is_larger_than_a_tile_is_read_by_tiles(widget, masked, tiled, monkeypatch):
     """An array of dask, and one that is read as it is indexed."""
+    monkeypatch.setattr("conformask.masker.whole.MIDDLE", 96 * 96)
     x, y_hat, _ = pair(60, (160, 100))
     watched = [Watched(image) for image in (x, y_hat)]
     lazy = da.from_array(watched[0], chunks=-1, meta=np.empty((0, 0), np.uint8))

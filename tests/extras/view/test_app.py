@@ -319,7 +319,7 @@ def test_another_size_is_said_not_to_be_covered(world):
         application(Session(world.masker, Triplets.from_arrays([half], [half], names=["half"])), 8000, None),
         base_url=OURS,
     )
-    assert "the promise covers only images of" in client.get("/api/images/half").json()["not_covered"]
+    assert "the promise covers only images of" in client.get("/api/images/half").json()["notes"][0]
 
 
 def test_the_cache_keeps_what_was_used_last_and_always_the_last():
@@ -366,10 +366,10 @@ def test_only_images_that_nothing_has_used_are_measured(world, tiles, tmp_path):
     assert "trained the score network" in session.use(world.shown.names[0])
     with_test = TestClient(application(session, 8000, None), base_url=OURS)
     told = with_test.get(f"/api/images/{world.shown.names[2]}").json()
-    assert told["use"] == (
+    assert told["notes"] == [
         "This image is one of those that the promise was made with: what is measured on it says nothing "
         "about new ones."
-    )
+    ]
 
 
 def test_images_that_made_the_promise_are_recognised_without_a_split(world, tiles):

@@ -305,15 +305,16 @@ def test_an_image_of_another_spacing_is_shown_with_a_word_on_it(volumes):
     finer = replace(volumes.masker.card.geometry, spacing=(*first, last / 2))
     masker = replace(volumes.masker, card=replace(volumes.masker.card, geometry=finer))
     shown, name = volumes.shown, volumes.shown.names[0]
-    said = f"a spacing of {volumes.masker.card.geometry.text}: the promise was calibrated on {finer.text}"
+    spacing = volumes.masker.card.geometry.text
+    said = f"a spacing of {spacing}: the promise was calibrated on {finer.text} and may not hold for others"
     assert unit == "mm"
-    assert said in asking(masker, shown).get(f"/api/images/{name}").json()["not_covered"]
-    assert said in shared_case(masker, shown, 1).images[0].caveat
+    assert said in asking(masker, shown).get(f"/api/images/{name}").json()["notes"]
+    assert said in shared_case(masker, shown, 1).images[0].notes
     for show in (masker, partial(cm.show, masker)):
         with pytest.warns(UserWarning, match=f"{name}: {said}"):
             show(shown[0])
-    assert asking(volumes.masker, shown).get(f"/api/images/{name}").json()["not_covered"] is None
-    assert shared_case(volumes.masker, shown, 1).images[0].caveat is None
+    assert asking(volumes.masker, shown).get(f"/api/images/{name}").json()["notes"] == []
+    assert shared_case(volumes.masker, shown, 1).images[0].notes == []
 
 
 def test_several_who_ask_for_an_image_wait_for_one(volumes, monkeypatch):
@@ -333,9 +334,9 @@ def in_files(monkeypatch):
 
 
 def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, monkeypatch):
-    held = open_image(volumes.masker, volumes.shown, 0, untold)
+    held = open_image(volumes.masker, CollectionImage(volumes.shown, 0), untold)
     monkeypatch.setattr(opened, "MOST_DECODED", 0)
-    read = open_image(volumes.masker, volumes.shown, 0, untold)
+    read = open_image(volumes.masker, CollectionImage(volumes.shown, 0), untold)
     assert (held.in_memory, read.in_memory) == (True, False)
     assert read.item.batch.x.numel() == 0
     assert held.sources.keys() == read.sources.keys()
@@ -356,9 +357,9 @@ def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, mon
 
 def test_of_such_an_image_too_only_the_region_counts(regional, monkeypatch):
     masker, region = regional.masker, regional.region
-    held = open_image(masker, regional.shown, 0, untold)
+    held = open_image(masker, CollectionImage(regional.shown, 0), untold)
     monkeypatch.setattr(opened, "MOST_DECODED", 0)
-    read = open_image(masker, regional.shown, 0, untold)
+    read = open_image(masker, CollectionImage(regional.shown, 0), untold)
     everywhere = slice(0, 1), slice(0, 48), slice(0, 48)
     for image in (held, read):
         np.testing.assert_array_equal(image.sources["region"].read(everywhere)[0, 0], region)
@@ -373,13 +374,13 @@ def test_of_such_an_image_too_only_the_region_counts(regional, monkeypatch):
     triplet = regional.shown[0]
     x, y_hat, y = ([np.moveaxis(image, 0, -1)] for image in (triplet.x, triplet.y_hat, triplet.y))
     bare = Triplets.from_arrays(x, y_hat, y)
-    assert not is_measurable(masker, open_image(masker, bare, 0, untold)), "no region"
+    assert not is_measurable(masker, open_image(masker, CollectionImage(bare, 0), untold)), "no region"
     given = Triplets.from_arrays(x, y_hat, y, regions=[np.float32(0.25 + 0.5 * region)])
-    inside = open_image(masker, given, 0, untold).sources["region"].read(everywhere)[0, 0]
+    inside = open_image(masker, CollectionImage(given, 0), untold).sources["region"].read(everywhere)[0, 0]
     np.testing.assert_array_equal(inside, 0.25 + 0.5 * region)
     empty = Triplets.from_arrays(x, y_hat, y, regions=[0 * region])
     with pytest.raises(ImageError, match="is empty"):
-        open_image(masker, empty, 0, untold)
+        open_image(masker, CollectionImage(empty, 0), untold)
 
 
 @pytest.fixture

@@ -25,9 +25,7 @@ from conformask.masker.whole import (
     facts_of,
     facts_of_pixels,
     shape_of_score,
-    tiled_scorer,
     under_tiles,
-    warn_whole,
     windows_of,
 )
 from conformask.masks.critical import ScoredBatch
@@ -104,6 +102,8 @@ def masked(
     if masker.scorer.cue_channels and cues is None:
         raise MismatchError("the score is read from maps beside y_hat: give them, cues=")
     reading = masker.card.reading
+    for role, array in (("x", x), ("y_hat", y_hat)):
+        masker.card.check_axes(role, array.shape)
     x, y_hat = _arrange("x", x, reading), _arrange("y_hat", y_hat, reading)
     maps = [] if cues is None or not masker.scorer.cue_channels else [_arrange("cues", cues, reading)]
     rasters = _raster("x", x, masker), _raster("y_hat", y_hat, masker)
@@ -112,14 +112,13 @@ def masked(
     facts = {name: fact for name, fact in known.items() if fact is not None}
     under = SourceImage(None, None, reading)
     image = WholeImage("the image", *rasters, None, facts, under, layers)
-    masker.card.check_shape(image.y_hat.header.shape, "y_hat: ")
+    masker.admit(image.known).warn()
     if masker.card.patches is not None:
         raise InvalidArgumentError(
             f"masks in {masker.card.parts} need the whole score at once: mask the image in memory, masker(x, "
             "y_hat), or calibrate without --patches (patches=None)"
         )
     check_whole(masker, image)
-    warn_whole(masker, image)
     has_level = masker.scorer.level_arrays is not None
     if has_level and math.prod(image.y_hat.size) > IN_MEMORY:
         raise InvalidArgumentError(
@@ -178,7 +177,7 @@ def _scores(
     from dask.delayed import delayed
 
     windows, under = windows_of(masker, image), under_tiles(masker, image)
-    scorer = delayed(tiled_scorer(masker), traverse=False)
+    scorer = delayed(masker.by_tiles, traverse=False)
     decoders: list[Callable[[Array], Image]] = [
         partial(_to_unit, raster.header, raster.reading, raster.name) for raster in (image.x, image.y_hat)
     ]

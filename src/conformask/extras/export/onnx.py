@@ -28,6 +28,8 @@ from conformask.extras.export.onnx_graph import (
     predictor_graph,
     translate,
 )
+from conformask.images.rows import Provenance
+from conformask.images.triplets import Triplets
 from conformask.masker.masker import Masker
 from conformask.records.files import atomic_write, check_output
 from conformask.records.geometry import Size
@@ -283,7 +285,8 @@ def load_predictor(
         return None, None
     refuse_further_inputs(masker)
     front = predictor_graph(masker, Path(predictor), network)
-    return front, masker.card.check_network(front.network, allow_network_mismatch=allow_network_mismatch)
+    outputs = Triplets((), provenance=Provenance(network=front.network))
+    return front, masker.admit(outputs, allow_network_mismatch=allow_network_mismatch).caveat
 
 
 def refuse_further_inputs(masker: Masker) -> None:

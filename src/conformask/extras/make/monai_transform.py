@@ -1,6 +1,7 @@
 """Masks in a pipeline of MONAI. Needs the extra monai."""
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from monai.data import MetaTensor
@@ -10,8 +11,11 @@ from conformask.arrays import Images
 from conformask.extras.make.monai import reorder_axes
 from conformask.extras.make.predictors import required
 from conformask.masker.masker import Masker
+from conformask.records.geometry import Geometry
 
 required("monai.transforms")
+ORIGINAL = "original_affine"
+"""What readers of MONAI note of a file: other images have the spacing 1, which states nothing."""
 
 
 class ConformalMaskd(MapTransform):  # type: ignore[misc]
@@ -33,7 +37,7 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
 
         Args:
             masker: a calibrated masker.
-            keys: the keys of x, of y_hat and, where the score is read from maps, of the maps (K, *space).
+            keys: the keys of x, of y_hat and of the layers that the score takes, such as maps (K, *space).
             mask_key: the key under which the mask is put, (1 or C, *space), float32.
             reversed_axes: whether the images have MONAI's order of axes, (C, X, Y, Z), and conformask has
                 read the calibration images from files, in the order (C, Z, Y, X); if False, the masker was
@@ -50,13 +54,28 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
             MismatchError: channels that differ from the calibration images, or no key of the maps.
             ImageError: values outside the range, NaN or infinity.
         """
-        x, y_hat, *cues = (data[key] for key in self.keys)
-        mask = self.masker(self._batch(x), self._batch(y_hat), cues=self._batch(cues[0]) if cues else None)
+        x, y_hat, *others = (data[key] for key in self.keys)
+        layers = dict(zip(self.masker.scorer.layers, map(self._batch, others), strict=False))
+        item = self.masker.given(self._batch(x), self._batch(y_hat), layers)
+        item = replace(item, batch=replace(item.batch, geometry=(self._geometry(y_hat),)))
+        self.masker.admit_scored(item).warn()
+        mask = self.masker.open(item)
         meta_mask = MetaTensor(reorder_axes(mask, self.reversed_axes)[0].to(y_hat.device))
         return {
             **data,
             self.mask_key: meta_mask.copy_meta_from(y_hat) if isinstance(y_hat, MetaTensor) else meta_mask,
         }
+
+    def _geometry(self, image: Any) -> Geometry | None:
+        """Return the spacing that the file of an image states; None where it was read from no file.
+
+        MONAI names no unit: it is taken to be that of the calibration images.
+        """
+        known = self.masker.card.geometry
+        if known is None or not isinstance(image, MetaTensor) or ORIGINAL not in image.meta:
+            return None
+        steps = image.pixdim.tolist()[: image.ndim - 1]
+        return Geometry(tuple(reversed(steps) if self.reversed_axes else steps), known.unit)
 
     def _batch(self, image: Any) -> Images:
         tensor = image.as_tensor() if isinstance(image, MetaTensor) else image

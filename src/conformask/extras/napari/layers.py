@@ -27,6 +27,7 @@ from conformask.masker.run_folder import SCORER_FILES, read_promise
 from conformask.masker.whole import (
     ScoredImage,
     WholeImage,
+    admit_whole,
     check_whole,
     facts_of,
     finish_score,
@@ -285,7 +286,10 @@ class Frames:
 
     def raster(self, index: Index, role: Role, card: Domain, data_range: DataRange | None) -> Raster:
         """Return one image as a raster, without reading it."""
-        plain = self.plain_raster(index)
+        plain, unit = self.plain_raster(index), "mm" if card.geometry is None else card.geometry.unit
+        plain = replace(
+            plain, header=replace(plain.header, geometry=geometry_of(self.layer, self.dimensions, unit))
+        )
         if data_range is None:
             return replace(plain, reading=card.reading_of(role, np.dtype(finest_array(self.layer).dtype)))
         reading = replace(card.reading, data_range=data_range, inverted=role in card.turned)
@@ -329,7 +333,7 @@ def images_of(
     images = [
         _image(inputs, outputs, index, masker.card, data_range, *maps) for index in np.ndindex(outputs.lead)
     ]
-    masker.card.check_shape(images[0].y_hat.header.shape, f"{images[0].name}: ")
+    masker.admit(images[0].known)
     check_whole(masker, images[0])
     return images
 
@@ -356,4 +360,5 @@ def score_images(masker: Masker, images: Sequence[WholeImage]) -> Generator[int,
 
 
 def _scored_image(masker: Masker, image: WholeImage, score: Array) -> ScoredImage:
-    return ScoredImage(ScoredBatch(facts_of(masker, image), Score(torch.from_numpy(score))), image.y_hat.size)
+    item = ScoredBatch(facts_of(masker, image), Score(torch.from_numpy(score)))
+    return ScoredImage(item, image.y_hat.size, admit_whole(masker, image, score))

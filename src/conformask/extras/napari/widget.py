@@ -34,7 +34,6 @@ from conformask.extras.napari.layers import (
     Frames,
     Index,
     explain_offset,
-    geometry_of,
     guess_pair,
     images_in,
     images_of,
@@ -53,7 +52,7 @@ from conformask.images.formats import DataRange, Places
 from conformask.images.pictures import TITLES
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.masker.whole import ScoredImage, level_of, mask_size_of, tiled_scorer
+from conformask.masker.whole import ScoredImage, level_of, mask_size_of
 from conformask.records.geometry import Size
 from conformask.records.numbers import figure
 from conformask.records.record import Array
@@ -80,7 +79,7 @@ class Scores:
     @property
     def in_one_pass(self) -> bool:
         """True if one tile holds an image, so that its mask follows a slider at once."""
-        return tiled_scorer(self.masker).holds(self.images[0].size)
+        return self.masker.by_tiles.holds(self.images[0].size)
 
     def bound(self, image: ScoredImage) -> str | None:
         """Return the largest possible difference of output and truth, in words; None where unknown."""
@@ -310,16 +309,14 @@ class Masks(Container[Widget]):
         scores, masks = self._scores, self._masks
         if scores is None or masks is None or self._layer is None:
             return
-        index, card = self._index(self._layer, len(scores.lead)), scores.masker.card
+        index = self._index(self._layer, len(scores.lead))
         image = masks.image(index)
-        unit = "mm" if card.geometry is None else card.geometry.unit
-        geometry = geometry_of(scores.y_hat, len(image.size), unit)
+        admission = image.admission
         fixed_note = None if scores.ends.stuck is None else f"The slider is fixed: {scores.ends.stuck}"
         notes = (
             fixed_note,
-            card.not_covered(image.size),
-            card.other_spacing(geometry),
-            card.unknown_network,
+            *admission.notes,
+            None if admission.caveat is None else admission.caveat.text,
             *self._offset_notes(image.size),
         )
         title = scores.y_hat.name + (f" at {', '.join(map(str, index))}" if index else "")

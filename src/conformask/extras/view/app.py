@@ -338,10 +338,8 @@ def image(name: str, session: SessionDep) -> Response:
         "error_scale": viewed_image.error_scale,
         "map_range": viewed_image.map_range,
         "measurable": is_measurable(session.masker, viewed_image),
-        "not_covered": session.not_covered(name),
         "risk": risk_of(viewed_image),
-        "caveat": session.caveat(name),
-        "use": session.use(name),
+        "notes": session.notes(name),
         "bound": None
         if session.doubt or not viewed_image.in_memory
         else bound_text(session.masker, viewed_image.item),
@@ -439,8 +437,8 @@ def loss(image: str, setting: SettingDep, session: SessionDep) -> Response:
     viewed_image = session.viewed_image(image)
     if "truth" not in viewed_image.sources:
         raise MissingFileError(f"the truth of {image!r} is unknown")
-    masker, state = recalibrated_at(session.masker, setting)
-    return _json(asdict(losses_of(masker, viewed_image, state.threshold)))
+    masker, _ = recalibrated_at(session.masker, setting)
+    return _json(asdict(losses_of(masker, viewed_image)))
 
 
 @router.post("/api/uploads")

@@ -25,11 +25,10 @@ from conformask.images.pictures import (
     shrunk_overlay,
     titles_for,
 )
-from conformask.masker.arguments import batch_of, given
-from conformask.masker.masker import Masker
+from conformask.masker.arguments import batch_of
+from conformask.masker.masker import Judged, Masker
 from conformask.masker.resolve import has_theorem
-from conformask.masks.critical import loss_under, mask_size, unmasked_loss
-from conformask.promises.order import meets_threshold
+from conformask.masks.critical import mask_size, unmasked_loss
 from conformask.records.card import Domain
 from conformask.records.evaluation import Evaluation
 from conformask.records.reading import CLEAN, Reference
@@ -45,9 +44,7 @@ def show(
     *,
     weight: Sequence[float] | None = None,
     category: Sequence[str] | None = None,
-    region: Tensor | None = None,
-    cues: Tensor | Array | None = None,
-    labels: Tensor | Array | None = None,
+    **layers: Tensor | Array,
 ) -> Strip:
     """Show output, overlay, mask and input of each image, with the promise; a notebook displays the result.
 
@@ -64,9 +61,8 @@ def show(
         y: the truth, if it is known, of the same kind and with the shape of y_hat.
         weight: the weight of each image, if the rule needs it.
         category: the category of each image, if the rule needs it.
-        region: (N, 1, *space) in [0, 1], where the promise is about a region of each image.
-        cues: the maps beside y_hat, as `masker(x, y_hat, cues=)` takes them.
-        labels: the labels of the objects of y_hat, as `masker(x, y_hat, labels=)` takes them.
+        layers: what the score takes, as the masker does, such as `cues`; and `region`, (N, 1, *space) or
+            (*space) in [0, 1], where the promise is about a region of each image.
 
     Raises:
         InvalidArgumentError: tensors and arrays are mixed, different numbers of images, or y with another
@@ -86,33 +82,27 @@ def show(
         1
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    batch = given(masker.card, x, y_hat, weight=weight, category=category, cues=cues, labels=labels)
-    reference = x.reference if isinstance(x, Triplet) else CLEAN
+    item = masker.given(x, y_hat, layers, weight=weight, category=category)
+    batch, reference = item.batch, x.reference if isinstance(x, Triplet) else CLEAN
     if not isinstance(x, Triplet):
-        layers = batch.layers if region is None else {**batch.layers, "region": region}
-        batch = replace(batch, y=_truths(masker, y, like=x), layers=layers)
+        batch = replace(batch, y=_truths(masker, y, like=x))
     if batch.y is not None and batch.y.shape != batch.y_hat.shape:
         raise InvalidArgumentError(
             f"y has shape {tuple(batch.y.shape)}, but y_hat has {tuple(batch.y_hat.shape)} (N, C, H, W): "
             "they must be the same"
         )
-    masks = masker.masks(
-        batch.x,
-        batch.y_hat,
-        weight=batch.facts.get("weight"),
-        category=batch.facts.get("category"),
-        cues=batch.layers.get("cues"),
-        labels=batch.layers.get("labels"),
-    )
+    masker.admit_scored(item).warn()
     truth, shown_maps = (
-        [None] * len(masks) if images is None else images for images in (batch.y, batch.layers.get("cues"))
+        [None] * len(batch) if images is None else images for images in (batch.y, batch.layers.get("cues"))
     )
     measurable = has_theorem(masker.card.promise, masker.loss, reference)
-    measures = _measure(masker, masks, batch if measurable else replace(batch, y=None))
+    measurable &= not masker.card.loss.of_objects  # whose labels of y are not known here
+    judged = masker.judge(replace(item, batch=batch), measured=measurable)
+    measures = _measure(masker, judged, batch)
     rows = [
         StripRow(pictures, (*measured, *captions), met)
         for *images, (measured, met) in zip(
-            batch.x, batch.y_hat, masks, truth, shown_maps, measures, strict=True
+            batch.x, batch.y_hat, judged.mask, truth, shown_maps, measures, strict=True
         )
         for pictures, captions in _pictures(*map(_array, images), domain=masker.card, reference=reference)
     ]
@@ -176,20 +166,19 @@ def _truths(masker: Masker, y: Tensor | Array | None, like: Tensor | Array) -> I
     return batch_of(masker.card, "y", y)
 
 
-def _measure(masker: Masker, masks: Images, batch: Batch) -> list[tuple[tuple[str, ...], bool | None]]:
+def _measure(masker: Masker, judged: Judged, batch: Batch) -> list[tuple[tuple[str, ...], bool | None]]:
     """Return the facts of each image, and whether it is within the threshold."""
     counted = batch.layers.get("region") if masker.card.loss.regional else None
-    sizes = [f"hidden {rounded_share(size)}" for size in mask_size(masks, counted).tolist()]
-    if batch.y is None or masker.card.loss.of_objects:  # whose labels of y are not known here
+    sizes = [f"hidden {rounded_share(size)}" for size in mask_size(judged.mask, counted).tolist()]
+    if judged.loss is None or judged.within is None:
         return [((size,), None) for size in sizes]
     threshold, label = masker.card.threshold, masker.card.loss.label
     unmasked_losses = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
-    masked_losses = loss_under(masker.loss, masks, batch).detach().cpu().numpy()
     facts = [
         (size, f"{label} masked {masked:.4g} of at most {threshold:.4g}", f"unmasked {unmasked:.4g}")
-        for size, masked, unmasked in zip(sizes, masked_losses, unmasked_losses, strict=True)
+        for size, masked, unmasked in zip(sizes, judged.loss, unmasked_losses, strict=True)
     ]
-    return list(zip(facts, meets_threshold(masked_losses, threshold).tolist(), strict=True))
+    return list(zip(facts, judged.within.tolist(), strict=True))
 
 
 def _pictures(

@@ -54,7 +54,6 @@ from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import level_of, mask_size_by_planes, trusted_shares
 from conformask.masks.family import Family
-from conformask.promises.order import meets_threshold
 from conformask.records.evaluation import Measurement
 from conformask.records.reading import Reading
 from conformask.records.record import Array, Json
@@ -126,10 +125,10 @@ class Session:
         `released` is what release() returned for those of them that are one batch.
         """
         self.masker = masker
-        masker.card.check_cues(triplets.provenance.cues)
-        self.network_caveat = masker.card.check_network(
-            triplets.network, allow_network_mismatch=allow_network_mismatch
-        )
+        # each image is asked when it is opened: one that cannot be read must not keep others from being shown
+        self._admission = masker.admit(
+            triplets, allow_network_mismatch=allow_network_mismatch, headers=False
+        ).warn()
         self._triplets = triplets
         self._released = released
         self._judged = {} if released is None else {image.name: image for image in released.images}
@@ -173,7 +172,7 @@ class Session:
         truth = image.triplets.select([image.index]).has_truth
         uploaded = name in self._uploads
         loss = self._losses.get(name)
-        met = None if loss is None else bool(meets_threshold(np.array([loss]), self.masker.card.threshold)[0])
+        met = None if loss is None else bool(self.masker.within(np.array(loss)))
         size, error = self._sizes.get(name), self._errors.get(name)
         released = None if judged is None else judged.released
         return GalleryEntry(name, truth, uploaded, size, loss, met, error, self._parts.get(name), released)
@@ -202,14 +201,19 @@ class Session:
         collection_image = self.collection_image(name)
         if is_measurable(self.masker, image):
             self._losses[name] = loss_of(self.masker, image)
-            one = collection_image.triplets.select([collection_image.index])
-            if used_images(self.masker.seen, one, [truth_id(image)])[0]:
-                self._parts.setdefault(name, USED)
+            self._recognise(name, image)
         view = next(view for view in collection_image.views if view.axis == 0)
         jpeg = thumbnail(
             image, self.masker.family, level, view, self._most_hidden_points[name][0], collection_image.steps
         )
         return self._thumbnails.put(name, jpeg)
+
+    def _recognise(self, name: str, image: ViewedImage) -> None:
+        """Note whether an image with truth was used before the test, by its pixels or its group."""
+        collection_image = self.collection_image(name)
+        one = collection_image.triplets.select([collection_image.index])
+        if "truth" in image.sources and used_images(self.masker.seen, one, [truth_id(image)])[0]:
+            self._parts.setdefault(name, USED)
 
     def most_hidden(self, name: str) -> Point:
         """Return the most hidden plane along each axis, as calibrated."""
@@ -275,13 +279,14 @@ class Session:
     def measurement_text(self) -> str | None:
         """Measurement as calibrated, in words; None before an image with truth was looked at."""
         measurement, n_used = self.measurement(), list(self._parts.values()).count(USED)
-        return measurement_text(self.masker.card, measurement, self.network_caveat, n_used) or None
+        return measurement_text(self.masker.card, measurement, self._admission.caveat, n_used) or None
 
     @property
     def doubt(self) -> PromiseStatus | None:
         """Standing of every promise if the images contradict all of them, such as broken; else None."""
-        if self.network_caveat is not None and self.network_caveat.other:
-            return other_network_status(self.network_caveat.text)
+        caveat = self._admission.caveat
+        if caveat is not None and caveat.other:
+            return other_network_status(caveat.text)
         measurement = self.measurement()
         return (
             broken_status(measurement_text(self.masker.card, measurement))
@@ -302,17 +307,14 @@ class Session:
             return None
         return {"sentence": released.sentence, "formula": released.formula, "image": self._judged[name]}
 
-    def caveat(self, name: str) -> str | None:
-        """Return a warning if another network than the calibration's may have made the image; else None."""
-        if name in self._uploads and self.masker.card.network is not None:
-            return self.masker.card.unknown_network
-        return None if self.network_caveat is None else self.network_caveat.text
-
-    def not_covered(self, name: str) -> str | None:
-        """Return why the promise may not cover an image, by its size or spacing; None if it does."""
-        image, card = self.collection_image(name), self.masker.card
-        reasons = card.not_covered(image.header.space), card.other_spacing(image.geometry)
-        return "; ".join(filter(None, reasons)) or None
+    def notes(self, name: str) -> list[str]:
+        """Return what is to be said beside an image: what it was used for, and why it may not be admitted."""
+        image = self.viewed_image(name)
+        if name not in self._sizes:
+            self._recognise(name, image)
+        collection = image.admission if name in self._uploads else self._admission
+        caveat = None if collection.caveat is None else collection.caveat.text
+        return list(filter(None, (self.use(name), *image.admission.notes, collection.groups, caveat)))
 
     def thumbnail(self, name: str) -> bytes:
         """Return a small JPEG of the output, hatched where hidden."""
@@ -350,7 +352,7 @@ class Session:
             self.progress = Progress(name, done, total)
 
         try:
-            return open_image(self.masker, image.triplets, image.index, update_progress)
+            return open_image(self.masker, image, update_progress)
         finally:
             self.progress = None
 

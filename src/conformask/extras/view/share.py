@@ -53,7 +53,8 @@ class SharedImage:
     loss: list[float] | None
     """The loss under the mask at each position; None without truth."""
     met: list[bool] | None
-    caveat: str | None
+    notes: list[str]
+    """What is to be said beside the image."""
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,7 @@ def _images(session: Session, maskers: list[Masker]) -> Iterator[SharedImage]:
         levels = [level_of(masker, image)[1] for masker in maskers]
         losses = None
         if is_measurable(session.masker, image):
-            losses = [losses_of(masker, image, masker.card.threshold) for masker in maskers]
+            losses = [losses_of(masker, image) for masker in maskers]
         views, codes = _pictures(session, name, maskers, levels)
         yield SharedImage(
             name=name,
@@ -191,7 +192,7 @@ def _images(session: Session, maskers: list[Masker]) -> Iterator[SharedImage]:
             ],
             loss=None if losses is None else [each.loss for each in losses],
             met=None if losses is None else [each.met for each in losses],
-            caveat="; ".join(filter(None, (session.caveat(name), session.not_covered(name)))) or None,
+            notes=session.notes(name),
         )
 
 

@@ -132,7 +132,9 @@ def recalibrated_at(
     try:
         moved = masker.recalibrate(threshold=setting.threshold, confidence=setting.confidence)
     except ConformaskError as error:
-        return replace(masker, rule=ConstantLambda(0.0)), _impossible(masker, setting, error)
+        state = _impossible(masker, setting, error)
+        card = replace(masker.card, threshold=state.threshold)
+        return replace(masker, rule=ConstantLambda(0.0), card=card), state
     return moved, _promised(moved, doubt)
 
 

@@ -35,6 +35,7 @@ from conformask.images.pictures import (
 from conformask.images.read import grid
 from conformask.images.triplets import Triplets
 from conformask.losses.objects import LabelledObjects
+from conformask.masker.admission import Admission, NewImage
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.evaluate import SHARES, risk_curves
 from conformask.masker.masker import Masker
@@ -44,6 +45,7 @@ from conformask.masker.whole import (
     ScoredImage,
     WholeImage,
     add_depth,
+    admit_whole,
     exponent_by_blocks,
     facts_of,
     finish_score,
@@ -55,9 +57,8 @@ from conformask.masker.whole import (
     whole_image,
     windows_of,
 )
-from conformask.masks.critical import ScoredBatch, loss_under, unmasked_loss
+from conformask.masks.critical import ScoredBatch, unmasked_loss
 from conformask.masks.family import Family
-from conformask.promises.order import meets_threshold
 from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import CLEAN, Reference
 from conformask.records.record import Array, Json
@@ -210,6 +211,11 @@ class CollectionImage:
     def data_range(self) -> DataRange:
         """Values of y_hat that became 0 and 1."""
         return self.triplets.data_range or self.header.data_range or UNIT
+
+    @property
+    def known(self) -> NewImage:
+        """What is known of it before it is scored."""
+        return NewImage.of(self.triplets, self.index, self.header)
 
     @property
     def x_range(self) -> DataRange:
@@ -406,14 +412,16 @@ class ImageLosses:
     met: bool
 
 
-def open_image(masker: Masker, triplets: Triplets, index: int, report: Tell) -> ViewedImage:
+def open_image(masker: Masker, image: CollectionImage, report: Tell) -> ViewedImage:
     """Score an image as `conformask mask` would: large ones by tiles, `report` is called for each."""
-    masker.card.check_shape(triplets.header(index).shape, f"{triplets.names[index]}: ")
+    triplets, index = image.triplets, image.index
+    masker.admit(image.known)
     if decoded_bytes(triplets, index) > MOST_DECODED:
         return _open_in_files(masker, triplets, index, report)
     scorer = scorer_of_whole(masker, report)
     one = triplets.select([index])
-    return _open_in_memory(masker, next(scored_batches(scorer, one, 1)), one.reference)
+    item = next(scored_batches(scorer, one, 1))
+    return _open_in_memory(masker, item, masker.admit_scored(item, image.known), one.reference)
 
 
 def decoded_bytes(triplets: Triplets, index: int) -> int:
@@ -422,7 +430,9 @@ def decoded_bytes(triplets: Triplets, index: int) -> int:
     return FLOAT32 * (x + y_hat * (2 if triplets.select([index]).has_truth else 1))
 
 
-def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> ViewedImage:
+def _open_in_memory(
+    masker: Masker, item: ScoredBatch, admission: Admission, reference: Reference
+) -> ViewedImage:
     batch = item.batch
     loss, layers = masker.loss, dict(batch.layers)
     if not loss.regional:
@@ -439,7 +449,8 @@ def _open_in_memory(masker: Masker, item: ScoredBatch, reference: Reference) -> 
     if region is not None:  # hidden shares are those of the objects
         batch = replace(batch, layers=layers | {"region": region})
     item = replace(item, batch=batch)
-    return ViewedImage(item, tuple(batch.y_hat.shape[2:]), _add_error(sources), True, reference)
+    size = tuple(batch.y_hat.shape[2:])
+    return ViewedImage(item, size, admission, _add_error(sources), True, reference)
 
 
 def _tensor_source(images: Tensor) -> PlaneSource:
@@ -459,7 +470,8 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
             f"{y.name} has shape {y.header.shape}, but y_hat has {y_hat.header.shape}: they must agree"
         )
     region = _region(whole) if masker.card.loss.regional else None
-    score = torch.from_numpy(_scores(masker, whole, report))
+    values = _scores(masker, whole, report)
+    admission, score = admit_whole(masker, whole, values), torch.from_numpy(values)
     rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
     sources = {name: _window_source(raster.size, raster.read) for name, raster in rasters.items()} | {
         "score": _tensor_source(score)
@@ -470,7 +482,7 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
         sources["region"] = _tensor_source(region)
     layers = {} if region is None else {"region": region}
     item = ScoredBatch(replace(facts_of(masker, whole), layers=layers), Score(score))
-    return ViewedImage(item, y_hat.size, _add_error(sources), False, CLEAN)
+    return ViewedImage(item, y_hat.size, admission, _add_error(sources), False, CLEAN)
 
 
 def _region(image: WholeImage) -> Tensor | None:
@@ -552,21 +564,19 @@ def risk_of(image: ViewedImage) -> dict[str, Json] | None:
     return {"shares": SHARES, "by_score": by_score, "best": best}
 
 
-def losses_of(masker: Masker, image: ViewedImage, threshold: float) -> ImageLosses:
+def losses_of(masker: Masker, image: ViewedImage) -> ImageLosses:
     """Return the loss of an image, masked and unmasked."""
     if image.in_memory:
-        masked = loss_of(masker, image)
-        unmasked = float(unmasked_loss(masker.loss, image.item.batch)[0])
+        masked, unmasked = loss_of(masker, image), float(unmasked_loss(masker.loss, image.item.batch)[0])
     else:
         masked, unmasked = _measure_by_blocks(masker, image)
-    return ImageLosses(masked, unmasked, met=bool(meets_threshold(np.array([masked]), threshold)[0]))
+    return ImageLosses(masked, unmasked, met=bool(masker.within(np.array(masked))))
 
 
 def loss_of(masker: Masker, image: ViewedImage) -> float:
-    """Return the loss of an image under its mask."""
-    if not image.in_memory:
-        return _measure_by_blocks(masker, image)[0]
-    return float(loss_under(masker.loss, masker.open(image.item), image.item.batch)[0])
+    """Return the loss of an image with truth under its mask."""
+    loss = masker.judge(image.item).loss if image.in_memory else None
+    return _measure_by_blocks(masker, image)[0] if loss is None else float(loss[0])
 
 
 def _exponent(masker: Masker) -> float | None:

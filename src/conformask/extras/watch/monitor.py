@@ -17,6 +17,7 @@ from conformask.extras.watch.online import refuse_other_masker
 from conformask.images.read import is_constant, pixel_hash
 from conformask.images.rows import uniform
 from conformask.images.triplets import Triplets, hash_of_group
+from conformask.masker.admission import Admission
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.looks import ROLES, SCORES, appearance
 from conformask.masker.masker import Masker
@@ -29,7 +30,7 @@ from conformask.masker.validation import (
     most_failing,
     one_of_each_group,
 )
-from conformask.masks.critical import ScoredBatch, batch_curves, features_of, loss_under
+from conformask.masks.critical import ScoredBatch, batch_curves, features_of
 from conformask.promises.axes import Weighted, first_of_each, members
 from conformask.promises.rules import covariates_of
 from conformask.records.evaluation import Change, Measurement, StreamStatus
@@ -276,7 +277,7 @@ def measures_of(
             "a weighted promise is, by design, about images other than its calibration images: "
             "monitoring cannot compare the two"
         )
-    caveat = masker.admit(new, allow_network_mismatch=allow_network_mismatch)
+    caveat = masker.admit(new, allow_network_mismatch=allow_network_mismatch).warn().caveat
     calibration = masker.evidence()
     curves, features = calibration.curves, calibration.column("features")
     if "bound_curve" in masker.rule.needs:
@@ -285,6 +286,7 @@ def measures_of(
         measurable = has_theorem(masker.card.promise, masker.loss, new.reference)
         measure, key = partial(_measures, masker, measurable), masker.fingerprint
         measures = gathered(masker.scorer, new, measure, "monitoring", key, compute)
+    masker.with_clipped(Admission(new.names), measures["clipped"]).warn()
     points = _grid_points(masker, masker.rule(covariates_of(curves)))
     old_measures = np.column_stack([features, curves.size[np.arange(len(points)), points]])
     first = one_of_each_group(curves)
@@ -309,13 +311,12 @@ def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, 
         "features": features_of(item.score),
         "size": sizes[np.arange(len(points)), points.ravel()],
         "truth": truth_ids(item.batch),
+        "clipped": np.array(item.batch.clipped),
     }
     if masker.stored_curves().appearance is not None:
         measures["appearance"] = appearance(item.batch)
-    if item.batch.y is None or not measurable:
-        return measures
-    loss = loss_under(masker.loss, masker.open(item), item.batch)
-    return measures | {"loss": loss.detach().double().cpu().numpy()}
+    loss = masker.judge(item).loss if measurable else None
+    return measures if loss is None else measures | {"loss": loss}
 
 
 def _grid_points(masker: Masker, lam: Float[np.ndarray, "n"]) -> Array:

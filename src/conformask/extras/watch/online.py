@@ -10,18 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arrays import Batch, Images
+from conformask.arrays import Batch
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, expect
-from conformask.images.layers import LAYERS, region_of_array
+from conformask.images.layers import region_of_array
 from conformask.images.read import check_name
-from conformask.masker.arguments import image_of, layer_of
+from conformask.masker.arguments import given, image_of
 from conformask.masker.masker import Masker
-from conformask.masks.critical import ScoredBatch, critical_lambdas, loss_under
-from conformask.promises.order import ROUNDING, meets_threshold
+from conformask.masks.critical import ScoredBatch, critical_lambdas
+from conformask.promises.order import ROUNDING
 from conformask.promises.promise import Promise
 from conformask.records.record import Array, Json, from_dict
 from conformask.records.sealed import State
-from conformask.scores.scoring import score_of_batch
 
 
 @dataclass
@@ -126,7 +125,7 @@ class OnlineMasker:
         """The lambda of the next mask."""
         return self.state.lam
 
-    def mask(self, name: str, x: Array, y_hat: Array, *, cues: Array | None = None) -> Array:
+    def mask(self, name: str, x: Array, y_hat: Array, **layers: Array) -> Array:
         """Compute the mask of a new image from arrays as Masker takes them; `learn` refers to it by name.
 
         Raises:
@@ -137,13 +136,12 @@ class OnlineMasker:
         check_name(name, "name")
         if name in self.waiting:
             raise InvalidArgumentError(f"{name!r} still waits for its truth: give every image its own name")
-        images = {"x": x, "y_hat": y_hat}
-        arrays = {role: image_of(self.masker.card, role, image) for role, image in images.items()}
-        self.masker.card.check_shape(arrays["y_hat"].shape)
-        if cues is not None:
-            arrays["cues"] = layer_of(self.masker.card, "cues", cues)[0].numpy()
+        batch = given(self.masker.card, x, y_hat, layers)
+        images = {"x": batch.x, "y_hat": batch.y_hat, **batch.layers}
+        arrays = {role: image[0].numpy() for role, image in images.items()}
         item = self._scored(name, arrays, None)
-        mask = self._opened(item)[0].cpu().numpy()
+        self.masker.admit_scored(item).warn()
+        mask = self.masker.open(item, np.array([self.lam]))[0].cpu().numpy()
         self.waiting[name] = {**arrays, "lam": np.array(self.lam)}
         return mask[0] if len(mask) == 1 else np.moveaxis(mask, 0, -1)
 
@@ -167,14 +165,12 @@ class OnlineMasker:
                 "they must be the same"
             )
         item = self._scored(name, arrays, torch.from_numpy(truth)[None])
-        item = replace(
-            item, batch=replace(item.batch, layers={**item.batch.layers, **self._region(name, truth, region)})
-        )
-        mask = self._opened(item, float(arrays["lam"]))
-        used, threshold = self.masker.loss, self.masker.card.threshold
-        loss = loss_under(used, mask, item.batch).detach().cpu().numpy()
-        within = bool(meets_threshold(loss, threshold)[0])
-        critical = critical_lambdas(item, self.masker.family, used, self.masker.grid, threshold)
+        layers = {**item.batch.layers, **self._region(name, truth, region)}
+        item = replace(item, batch=replace(item.batch, layers=layers))
+        judged, masker = self.masker.judge(item, arrays["lam"][None]), self.masker
+        assert judged.within is not None
+        within = bool(judged.within[0])
+        critical = critical_lambdas(item, masker.family, masker.loss, masker.grid, masker.card.threshold)
         self.state.learn(float(critical[0]), failed=not within)
         del self.waiting[name]
         return within
@@ -188,14 +184,8 @@ class OnlineMasker:
 
     def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> ScoredBatch:
         images = {role: torch.from_numpy(array)[None] for role, array in arrays.items() if array.ndim}
-        layers = {layer: images[layer] for layer in LAYERS if layer in images}
-        batch = Batch((name,), images["x"], images["y_hat"], y, layers)
-        return ScoredBatch(batch, score_of_batch(self.masker.scorer, batch))
-
-    def _opened(self, item: ScoredBatch, lam: float | None = None) -> Images:
-        score, family = item.score.map, self.masker.family
-        lams = torch.tensor([self.lam if lam is None else lam], dtype=torch.float64, device=score.device)
-        return family.apply(score, family.level(score, lams))
+        x, y_hat = images.pop("x"), images.pop("y_hat")
+        return self.masker.scored(Batch((name,), x, y_hat, y, images))
 
     def save(self, folder: str | Path) -> None:
         """Write online.json and, with the waiting images, waiting-*.npz; the masker is saved separately.

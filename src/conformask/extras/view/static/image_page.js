@@ -229,7 +229,7 @@ export class ImagePage {
     this.#channelPanel.render(this.#state.channels);
     this.#readout.setImage(image);
     this.#riskChart.setRisk(image.risk);
-    this.#renderNotes(image);
+    this.#renderNotes(image.notes);
     this.#disableUnavailableViews();
     this.#renderTitles(image.titles);
     this.#assignPanes();
@@ -256,12 +256,11 @@ export class ImagePage {
     this.#riskChart.setRisk(null);
     for (const id of ["image-promise", "facts", "legend", "readout"]) $(`#${id}`).replaceChildren();
     $("#meaning").hidden = $("#save-png").disabled = true;
-    this.#renderNotes({ use: null, not_covered: null, caveat: null });
+    this.#renderNotes([]);
   }
 
-  #renderNotes({ use, not_covered, caveat }) {
-    for (const [id, text] of [["use", use], ["not-covered", not_covered], ["caveat", caveat]])
-      Object.assign($(`#${id}`), { hidden: text === null, textContent: text ?? "" });
+  #renderNotes(notes) {
+    $("#notes").replaceChildren(...notes.map((text) => createElement("p", { className: "note", textContent: text })));
   }
 
   // Images are scored one after the other: the progress may be that of an image that was opened before.
@@ -365,9 +364,7 @@ export class ImagePage {
       measured === status.text ? null : measured,
       release?.sentence,
       [...$("#facts").children].map(textOf).join(" · "),
-      this.#image.use,
-      this.#image.not_covered,
-      this.#image.caveat,
+      ...this.#image.notes,
       formula,
     ].filter(Boolean);
     const canvas = addCaption(this.#panes[0].exportPicture(EXPORT_DENSITY), paragraphs);

@@ -92,7 +92,7 @@ function render() {
   element("truth").firstElementChild.textContent = truth;
   element("truth").lastElementChild.ariaLabel = `${image.name}: ${truth}`;
   element("first").ariaLabel = `${image.name}: ${shown.titles[leftView(image)]}`;
-  Object.assign(element("caveat"), { hidden: image.caveat === null, textContent: image.caveat ?? "" });
+  element("notes").replaceChildren(...image.notes.map((text) => Object.assign(document.createElement("p"), { className: "note", textContent: text })));
   element("canvas").ariaLabel = `${image.name}: ${percent(image.hidden[state.position])} is hidden`;
   const facts = [[shown.hidden_title, percent(image.hidden[state.position])]];
   if (image.loss) {
