@@ -252,8 +252,8 @@ def test_images_without_maps_are_refused() -> None:
         masker(x[0], y_hat[0])
     mask = masker(x[0], y_hat[0], cues=cues[0])
     np.testing.assert_array_equal(mask, masker(triplets(1, 1)[0]))
-    with pytest.raises(MismatchError, match="have shape"):
-        masker(x[0], y_hat[0], cues=cues[0, :8])
+    with pytest.raises(ImageError, match="cues of triplet 'this image' has 7 x 16 pixels"):
+        masker(x[0], y_hat[0], cues=cues[0, :7])
 
 
 def test_a_triplet_is_shown_under_its_mask() -> None:
