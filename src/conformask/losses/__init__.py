@@ -77,7 +77,7 @@ def loss_over(
     for name, option in kind.options.items():
         if option.example is not None and name not in given:
             raise InvalidArgumentError(f"over {over!r} needs a {name}, such as {option.example}")
-    return kind(plain.errors, **given)
+    return kind(plain.loss, **given)
 
 
 def _refuse_numbers(given: Mapping[str, Json], what: str, taken: Container[str]) -> None:
@@ -88,7 +88,7 @@ def _refuse_numbers(given: Mapping[str, Json], what: str, taken: Container[str])
 
 def stored_loss(stored: StatedLoss, given: AnyLoss | None = None, code: str | None = None) -> Loss:
     """Return the loss that a run folder names; a user's own is passed as an argument, never imported."""
-    is_own = isinstance(stored, OwnLoss) or isinstance(vars(stored).get("errors"), OwnLoss)
+    is_own = isinstance(stored, OwnLoss) or isinstance(vars(stored).get("loss"), OwnLoss)
     if given is None and not is_own:
         return cast("Loss", stored)
     if given is None and stored.of not in CHOICES:
@@ -98,7 +98,7 @@ def stored_loss(stored: StatedLoss, given: AnyLoss | None = None, code: str | No
         )
     used = loss(stored.of if given is None else given).in_regions(stored.regional)
     if isinstance(used, MapLoss) and isinstance(stored, MapLoss) and used.over != stored.over:
-        used = replace(stored, errors=used.errors)
+        used = replace(stored, loss=used.loss)
     if not used.is_same(stored):
         raise MismatchError(f"this was made for {stored.name!r}, not {used.name!r}")
     if code is not None and code_of(used) != code:
@@ -113,7 +113,7 @@ def with_weights(stored: StatedLoss, weights_path: str | Path) -> Loss:
     """Return a stored loss whose distance has its weights here, see `distances.distance`."""
     used = loss(stored.of, weights_path)
     if isinstance(used, MapLoss) and isinstance(stored, MapLoss):
-        return replace(stored, errors=used.errors)
+        return replace(stored, loss=used.loss)
     return used
 
 

@@ -157,14 +157,14 @@ class Loss(StatedLoss):
         return None
 
 
-def stated_map(errors: AnyMap) -> AnyMap:
+def stated_map(loss: AnyMap) -> AnyMap:
     """Return the name of a built-in error map, or the object of another one."""
-    known = DISTANCES.get(errors) if isinstance(errors, str) else None
-    if isinstance(errors, OwnLoss) or (known is not None and known.is_map):
-        return errors
+    known = DISTANCES.get(loss) if isinstance(loss, str) else None
+    if isinstance(loss, OwnLoss) or (known is not None and known.is_map):
+        return loss
     from conformask.losses.distances import error_map
 
-    found = error_map(errors)
+    found = error_map(loss)
     return found.name if LP.fullmatch(found.name) else found
 
 
@@ -172,18 +172,18 @@ def stated_map(errors: AnyMap) -> AnyMap:
 class MapLoss(Loss):
     """A loss of an error map under a mask, over the image or over its region."""
 
-    errors: AnyMap
+    loss: AnyMap
     regional: bool
     suits_mask_network = False
 
-    def __init__(self, errors: AnyMap, *, regional: bool = False, **numbers: Any) -> None:
-        for name, value in {"errors": stated_map(errors), "regional": regional, **numbers}.items():
+    def __init__(self, loss: AnyMap, *, regional: bool = False, **numbers: Any) -> None:
+        for name, value in {"loss": stated_map(loss), "regional": regional, **numbers}.items():
             object.__setattr__(self, name, value)
 
     @property
     def of(self) -> str:
         """The name of the error map."""
-        return self.errors if isinstance(self.errors, str) else self.errors.name
+        return self.loss if isinstance(self.loss, str) else self.loss.name
 
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":
         """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
@@ -204,7 +204,7 @@ class MapLoss(Loss):
         """The error map."""
         from conformask.losses.distances import error_map
 
-        return error_map(self.errors)
+        return error_map(self.loss)
 
     @property
     def upper_bound(self) -> float | None:  # type: ignore[override]  # others set it

@@ -61,10 +61,10 @@ class CleanLoss(MapLoss):
     upper_bound = None
 
     def __init__(
-        self, errors: AnyMap, *, allowance: Allowance, eta: float, reach: float | None, **numbers: Any
+        self, loss: AnyMap, *, allowance: Allowance, eta: float, reach: float | None, **numbers: Any
     ) -> None:
         reach = None if reach is None else float(reach)
-        super().__init__(errors, **numbers, allowance=allowance, eta=eta, reach=reach)
+        super().__init__(loss, **numbers, allowance=allowance, eta=eta, reach=reach)
         if self.power != 2:
             raise InvalidArgumentError(
                 f"the products of two repeats give the squared error, l2, and not {self.of!r}"
@@ -224,7 +224,7 @@ class CleanMean(CleanLoss):
     not monotone under nested masks.
 
     Args:
-        errors: "l2", the only map for which products of two repeats have the right mean.
+        loss: "l2", the only map for which products of two repeats have the right mean.
         allowance: "clt", or "exact", for images of 200 x 200 pixels and more.
         eta: the share of images for which the allowance may be too small; it comes off the confidence.
         reach: the number of pixels r along each axis from which on noise is independent: 1 where that of
@@ -261,14 +261,14 @@ class CleanMean(CleanLoss):
 
     def __init__(
         self,
-        errors: AnyMap = "l2",
+        loss: AnyMap = "l2",
         allowance: Allowance = "clt",
         eta: float = 0.002,
         reach: float | None = None,
         *,
         regional: bool = False,
     ) -> None:
-        super().__init__(errors, allowance=allowance, eta=eta, reach=reach, regional=regional)
+        super().__init__(loss, allowance=allowance, eta=eta, reach=reach, regional=regional)
 
     def of_errors(self, errors: "Images", region: "Images | None") -> "LossOfImages":
         """Return the loss of errors to the clean image itself: that of `Mean`."""
@@ -298,7 +298,7 @@ class CleanLocal(CleanLoss, LocalLoss):
     of which one of 12 x 12 pixels has enough. Around a pixel with fewer nothing can be shown.
 
     Args:
-        errors: "l2", as for `CleanMean`.
+        loss: "l2", as for `CleanMean`.
         window: the side of the window, as for `Local`.
         allowance: "clt", or "exact", which is small only for windows of 200 x 200 pixels and more.
         eta: as for `CleanMean`.
@@ -334,7 +334,7 @@ class CleanLocal(CleanLoss, LocalLoss):
 
     def __init__(
         self,
-        errors: AnyMap = "l2",
+        loss: AnyMap = "l2",
         window: int | str | tuple[int, ...] | None = 15,
         allowance: Allowance = "clt",
         eta: float = 0.002,
@@ -344,7 +344,7 @@ class CleanLocal(CleanLoss, LocalLoss):
         length: str | None = None,
     ) -> None:
         sides = {"window": window, "length": length}
-        super().__init__(errors, allowance=allowance, eta=eta, reach=reach, regional=regional, **sides)
+        super().__init__(loss, allowance=allowance, eta=eta, reach=reach, regional=regional, **sides)
 
     def sides(self, dimensions: int) -> tuple[int, ...]:
         """Return the sides of the window along each axis, in pixels.

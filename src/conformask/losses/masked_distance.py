@@ -88,7 +88,7 @@ class MaskedDistance(Loss):
     """The loss d(m*y, m*y_hat), for a distance that is not a sum over pixels.
 
     Args:
-        distance: a name ("ssim", "lpips", ...), an object, or a callable (a, b) -> (N,).
+        loss: a name ("ssim", "lpips", ...), an object, or a callable (a, b) -> (N,).
 
     Examples:
         >>> import conformask as cm
@@ -96,29 +96,29 @@ class MaskedDistance(Loss):
         'ssim'
     """
 
-    distance: AnyDistance
+    loss: AnyDistance
     family = None
     takes_regions = False
 
-    def __init__(self, distance: AnyDistance) -> None:
-        known = DISTANCES.get(distance) if isinstance(distance, str) else None
+    def __init__(self, loss: AnyDistance) -> None:
+        known = DISTANCES.get(loss) if isinstance(loss, str) else None
         if known is None or known.is_map:
             from conformask.losses.distances import distance as distance_from
 
-            distance = distance_from(distance)
-        object.__setattr__(self, "distance", distance)
+            loss = distance_from(loss)
+        object.__setattr__(self, "loss", loss)
 
     @property
     def of(self) -> str:
         """The name of the distance."""
-        return self.distance if isinstance(self.distance, str) else self.part.name
+        return self.loss if isinstance(self.loss, str) else self.part.name
 
     @property
     def part(self) -> "Distance":
         """The distance."""
         from conformask.losses.distances import distance
 
-        return distance(self.distance)
+        return distance(self.loss)
 
     def in_regions(self, regions: bool) -> Self:
         """Return the loss itself, over whole images.

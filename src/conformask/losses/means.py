@@ -25,7 +25,7 @@ class Mean(MapLoss):
     """The loss sum(r m^p e) / sum(r), where p is the exponent of lp, else 1.
 
     Args:
-        errors: the name of an error map ("l1", "l2", "l1.5", "ssim_map", "lpips_map", ...), an object, or a
+        loss: the name of an error map ("l1", "l2", "l1.5", "ssim_map", "lpips_map", ...), an object, or a
             `CustomErrorMap`.
 
     Examples:
@@ -85,7 +85,7 @@ class MeanShown(MapLoss):
     """The loss sum(r m e) / sum(r m); 0 where nothing is shown. Not monotone under nested masks.
 
     Args:
-        errors: an error map, as for `Mean`.
+        loss: an error map, as for `Mean`.
 
     Examples:
         >>> import conformask as cm
@@ -128,8 +128,8 @@ class WrongPixelLoss(MapLoss):
     name_text = "{over}({of} > {tolerance})"
     options: ClassVar[Mapping[str, NumberOption]] = {"tolerance": TOLERANCE}
 
-    def __init__(self, errors: AnyMap, tolerance: float | str, *, regional: bool = False) -> None:
-        super().__init__(errors, regional=regional)
+    def __init__(self, loss: AnyMap, tolerance: float | str, *, regional: bool = False) -> None:
+        super().__init__(loss, regional=regional)
         object.__setattr__(self, "tolerance", checked_tolerance(tolerance, self))
 
     def wrong(self, errors: "Images") -> "Images":
@@ -145,7 +145,7 @@ class MissRate(WrongPixelLoss):
     """The loss sum(r m w) / sum(r w), w = [e > tolerance]; 0 where nothing is wrong.
 
     Args:
-        errors: an error map, as for `Mean`.
+        loss: an error map, as for `Mean`.
         tolerance: the error above which a pixel is wrong, at least 0; or such as "10%" of the range.
 
     Raises:
@@ -188,7 +188,7 @@ class FalseOmissionRate(WrongPixelLoss):
     """The loss sum(r m w) / sum(r m), w = [e > tolerance]; 0 where nothing is shown. Not monotone.
 
     Args:
-        errors: an error map, as for `Mean`.
+        loss: an error map, as for `Mean`.
         tolerance: the error above which a pixel is wrong, at least 0; or such as "10%" of the range.
 
     Raises:

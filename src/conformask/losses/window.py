@@ -35,7 +35,7 @@ class WindowLoss(MapLoss):
 
     def __init__(
         self,
-        errors: AnyMap,
+        loss: AnyMap,
         window: int | str | tuple[int, ...] | None,
         *,
         regional: bool = False,
@@ -49,7 +49,7 @@ class WindowLoss(MapLoss):
         if window is None and length is not None:
             parsed(length)
         checked = _checked_window(window, length)
-        super().__init__(errors, regional=regional, window=checked, length=length, **numbers)
+        super().__init__(loss, regional=regional, window=checked, length=length, **numbers)
 
     def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> Self:
         """Return the loss with its length converted to pixels."""
@@ -135,7 +135,7 @@ class Local(LocalLoss):
     region. Neither the mask nor what lies outside image or region counts as right.
 
     Args:
-        errors: an error map, as for `Mean`.
+        loss: an error map, as for `Mean`.
         window: the side of the window in pixels, for all axes or for each; an even one reaches one pixel
             further before j than after it. Or a length such as "5mm" or "20um", where images have a spacing:
             the next odd number of pixels.
@@ -176,7 +176,7 @@ class LocalShare(LocalLoss):
     Not monotone: hiding a pixel whose surroundings are right makes the share larger.
 
     Args:
-        errors: an error map, as for `Mean`.
+        loss: an error map, as for `Mean`.
         window: the side of the window, as for `Local`.
         tolerance: the local mean error above which a pixel is wrong, at least 0; or such as "10%" of the
             range.
@@ -209,14 +209,14 @@ class LocalShare(LocalLoss):
 
     def __init__(
         self,
-        errors: AnyMap,
+        loss: AnyMap,
         window: int | str | tuple[int, ...] | None,
         tolerance: float | str,
         *,
         regional: bool = False,
         length: str | None = None,
     ) -> None:
-        super().__init__(errors, window, regional=regional, length=length)
+        super().__init__(loss, window, regional=regional, length=length)
         object.__setattr__(self, "tolerance", checked_tolerance(tolerance, self))
 
     def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
@@ -236,7 +236,7 @@ class MaskedWindow(WindowLoss):
     twice as wrong where it is shown. `Local` is about what is shown.
 
     Args:
-        errors: an error map, as for `Mean`.
+        loss: an error map, as for `Mean`.
         window: the side of the window in pixels, for all axes or for each; or a length such as "5mm" or
             "20um", where images have a spacing, for the next odd number of pixels. A window larger than the
             image is as large as the image.

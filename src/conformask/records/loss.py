@@ -30,7 +30,7 @@ LOSSES: Mapping[str, str] = {
     "distance": "masked_distance:MaskedDistance",
 }
 """The classes of all losses, as MODULE:CLASS of `conformask.losses`: those of error maps by their `over`."""
-PARTS = ("errors", "distance", "function")
+PARTS = ("loss", "function")
 """Fields that hold an error map, a distance or a function: records have its name."""
 LP = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
 """Names of the distances lp, with the exponent."""
@@ -232,4 +232,4 @@ def read_loss(stored: Mapping[str, Json], path: Path) -> StatedLoss:
     if kind not in LOSSES:
         raise MismatchError(f"{path} contains the unknown loss {of!r} over {over!r}: it is damaged")
     part = of if is_built_in(of) else OwnLoss({"loss": of})
-    return from_dict(loss_class(kind), {"errors": part, "distance": part, **stored}, path)
+    return from_dict(loss_class(kind), {**stored, "loss": part}, path)
