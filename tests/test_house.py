@@ -14,21 +14,21 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46053,
-    "lines of the heart": 28581,
+    "lines": 46251,  # one admission asks every caller's images all that any of them was asked
+    "lines of the heart": 28747,
     "entries of the first level": 16,
-    "files": 167,
+    "files": 168,  # admission
     "own imports of a file": 33,
-    "own imports of all files": 1391,
+    "own imports of all files": 1401,
     "getattr and hasattr": 65,
-    "lines of tests": 44674,
-    "files of tests": 252,
+    "lines of tests": 45024,  # the table of callers and questions
+    "files of tests": 253,
 }
 ENTERED = {
     "files of calibrate": 46,
     "functions of calibrate": 330,
-    "files of mask": 56,
-    "functions of mask": 421,
+    "files of mask": 57,  # admission: it asks the stored range, too, and says what it was asked
+    "functions of mask": 436,
 }
 REACH = """
 import os, sys, threading

@@ -332,3 +332,12 @@ def test_of_images_like_those_of_the_calibration_nothing_is_said(caller, masker,
     answer = said(CALLERS[caller], Asked(masker, saved(tmp_path / "new", 2, 1)))
     alike = [question for question, (_, words) in QUESTIONS.items() if re.search(words, answer)]
     assert alike in ([], ["unknown network"]), answer  # which nobody states beside a layer of napari
+
+
+def test_nobody_but_the_admission_asks_the_card() -> None:
+    """Where arrays are read, their axes say whether they are volumes."""
+    home = Path(cm.__file__).parent
+    asked = re.compile(r"\.(check_(shape|cues|network)|not_covered|other_(spacing|range)|unknown_network)\b")
+    texts = {str(path.relative_to(home)): path.read_text("utf-8") for path in home.rglob("*.py")}
+    files = {name for name, text in texts.items() if asked.search(text)}
+    assert files == {f"masker/{name}.py" for name in ("admission", "arguments", "masker")}

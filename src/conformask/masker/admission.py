@@ -15,13 +15,15 @@ from conformask.images.formats import DataRange, Header
 from conformask.images.triplets import Triplets
 from conformask.masker.looks import outliers_text
 from conformask.records.card import CalibrationCard
-from conformask.records.geometry import Geometry, Size
-from conformask.records.reading import Caveat
+from conformask.records.geometry import Geometry
+from conformask.records.reading import Caveat, Reading
 from conformask.records.words import clipped_text
 from conformask.scores.steps import Tiled
 
 INSIDE = str(Path(__file__).parents[1])
 """Folder of conformask's own code: a warning names the line outside of it."""
+BY_TILES = "not whole images scored by tiles: calibrate whole images with --tiled for a promise that does"
+"""What to add of an image that no tile holds."""
 
 
 @dataclass(frozen=True)
@@ -39,15 +41,21 @@ class NewImage:
     @classmethod
     def of(cls, images: Triplets, index: int, header: Header | None = None) -> "NewImage":
         """Return an image of a collection, by its headers or, for y_hat, by this one."""
-        one, stated = images.select([index]), header or images.header(index)
-        ranges = {"x": one.range_of("x"), "y_hat": one.range_of("y_hat")}
-        return cls(images.names[index], stated.shape, stated.geometry, ranges)
+        headers = {"x": images.header(index, "x"), "y_hat": header or images.header(index)}
+        ranges = {role: _stored(each, images.reading.of(role)) for role, each in headers.items()}
+        return cls(images.names[index], headers["y_hat"].shape, headers["y_hat"].geometry, ranges)
 
     @classmethod
     def of_batch(cls, batch: Batch) -> "NewImage":
         """Return what the images of a batch have in common; one by itself has its name."""
         geometry = batch.geometry[0] if batch.geometry else None
         return cls(batch.names[0] if geometry else "", tuple(batch.y_hat.shape[1:]), geometry)
+
+
+def _stored(header: Header, reading: Reading) -> DataRange | None:
+    """Return the least and the largest stored value, of which an inverted file has the largest become 0."""
+    used, about = reading.ends(header.data_range, header.bits), header.turned_about
+    return used if used is None or about is None else (about - used[1], about - used[0])
 
 
 @dataclass(frozen=True)
@@ -112,29 +120,16 @@ def admitted(card: CalibrationCard, tiled: Tiled, images: Iterable[NewImage]) ->
         MismatchError: an image has other channels, or is a volume for a promise about planes, or the reverse.
     """
     names: list[str] = []
-    sizes: dict[str, str | None] = {}
-    spacings: dict[str, str | None] = {}
-    ranges: dict[str, str | None] = {}
+    sizes, spacings, ranges = dict[str, str](), dict[str, str](), dict[str, str]()
     for image in images:
-        name = image.name
+        name, size = image.name, image.shape[1:]
         card.check_shape(image.shape, f"{name}: " if name else "")
         names += [name] if name else []
-        sizes[name] = _other_size(card, tiled, image.shape[1:])
-        spacings[name] = card.other_spacing(image.geometry)
-        others = (card.other_range(role, stored) for role, stored in image.ranges.items())
-        ranges[name] = "; ".join(filter(None, others))
-    return Admission(tuple(names), sizes=_said(sizes), spacings=_said(spacings), ranges=_said(ranges))
-
-
-def _said(texts: Mapping[str, str | None]) -> dict[str, str]:
-    return {name: text for name, text in texts.items() if text}
-
-
-def _other_size(card: CalibrationCard, tiled: Tiled, size: Size) -> str | None:
-    reason = card.not_covered(size)
-    if reason is None or card.tiles is not None or tiled.holds(size):
-        return reason
-    return (
-        f"{reason}, not whole images scored by tiles: calibrate whole images with --tiled for a promise that "
-        "does"
-    )
+        if (reason := card.not_covered(size)) is not None:
+            one_pass = card.tiles is not None or tiled.holds(size)
+            sizes[name] = reason if one_pass else f"{reason}, {BY_TILES}"
+        if spacing := card.other_spacing(image.geometry):
+            spacings[name] = spacing
+        if others := [text for role in image.ranges if (text := card.other_range(role, image.ranges[role]))]:
+            ranges[name] = "; ".join(others)
+    return Admission(tuple(names), sizes=sizes, spacings=spacings, ranges=ranges)
