@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --durations=20
 QUICK := $(addprefix tests/,images losses masker masks promises records scores extras/export extras/formats)
-CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,view,zarr
+CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,skimage,train,view,zarr
 TOOLS := crepes hypothesis httpx mapie pandas polars 'pytest<9.2' pytest-xdist scikit-learn
 DEMO ?=
 NEWEST ?=
@@ -60,7 +60,7 @@ dist: .venv/installed            ## wheel and source distribution into dist/, ch
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv --clear .venv-wheel
-	.venv-wheel/bin/pip install --quiet --no-compile dist/*.whl
+	.venv-wheel/bin/pip install --quiet --no-compile "$$(echo dist/*.whl)[skimage]"
 	.venv-wheel/bin/conformask demo --out demo-of-wheel --no-view
 
 bench: .venv/testing             ## speed side by side with the alternatives
@@ -87,7 +87,7 @@ format: .venv/checking
 	@echo "It takes 1 to 15 minutes; nothing is printed meanwhile."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --no-compile --editable '.[view]'
+	$(BIN)/pip install --quiet --no-compile --editable '.[skimage,train,view]'
 	touch $@
 
 .venv/checking: .venv/installed
