@@ -2,7 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --durations=20
-QUICK := $(addprefix tests/,images losses masker masks promises records scores extras/export extras/formats)
+HEART := $(addprefix tests/,images losses masker masks promises records scores)
+QUICK := $(HEART) tests/extras/export tests/extras/formats
 CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,skimage,train,view,zarr
 TOOLS := crepes hypothesis httpx mapie pandas polars 'pytest<9.2' pytest-xdist scikit-learn
 DEMO ?=
@@ -12,7 +13,7 @@ NEWEST ?=
 # Where it is set, as in containers, every process compiles again what it imports: 9 seconds instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all careamics fuzz types lowest check docs dist bench browser format
+.PHONY: help demo test test-all leaves careamics fuzz types lowest check docs dist bench browser format
 
 help:                            ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 10
@@ -26,6 +27,11 @@ test: .venv/testing              ## the tests, but for the slow ones and those o
 
 test-all: .venv/developing       ## all tests, with those of every plugin that can be installed beside the others
 	CONFORMASK_FUZZ=4 CONFORMASK_RECORDS=25 $(PYTEST)
+
+leaves: .venv/testing            ## the heart without each leaf of extras/, and its tests in a copy without any
+	$(BIN)/pytest tests/test_leaves.py
+	rm -rf build/heart && $(BIN)/python tests/leaves.py build/heart
+	cd build/heart && PYTHONPATH=src OMP_NUM_THREADS=1 ../../$(BIN)/pytest -n auto --dist loadgroup -m "not slow" $(HEART) tests/cli
 
 careamics:                       ## tests with CAREamics, whose caps need an environment of its own
 	$(PYTHON) -m venv .venv-careamics

@@ -14,15 +14,15 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46053,
-    "lines of the heart": 28581,
+    "lines": 46065,  # Lightning, scikit-image and leaves that are not there are refused in a line
+    "lines of the heart": 28620,  # the same
     "entries of the first level": 16,
     "files": 167,
     "own imports of a file": 33,
-    "own imports of all files": 1391,
+    "own imports of all files": 1392,
     "getattr and hasattr": 65,
-    "lines of tests": 44674,
-    "files of tests": 252,
+    "lines of tests": 44990,  # leaves deleted from a copy; tests that ask a leaf say so
+    "files of tests": 254,
 }
 ENTERED = {
     "files of calibrate": 46,
