@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --durations=20
-QUICK := $(addprefix tests/,images losses masker masks promises records scores extras/export extras/formats)
-CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,view,zarr
+HEART := $(addprefix tests/,images losses masker masks promises records scores)
+QUICK := $(HEART) tests/extras/export tests/extras/formats
+CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,skimage,train,view,zarr
 TOOLS := crepes hypothesis httpx mapie pandas polars 'pytest<9.2' pytest-xdist scikit-learn
 DEMO ?=
 NEWEST ?=
@@ -12,7 +13,7 @@ NEWEST ?=
 # Where it is set, as in containers, every process compiles again what it imports: 9 seconds instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test test-all careamics fuzz types lowest check docs dist bench browser format
+.PHONY: help demo test test-all leaves careamics fuzz types lowest check docs dist bench browser format
 
 help:                            ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 10
@@ -26,6 +27,11 @@ test: .venv/testing              ## the tests, but for the slow ones and those o
 
 test-all: .venv/developing       ## all tests, with those of every plugin that can be installed beside the others
 	CONFORMASK_FUZZ=4 CONFORMASK_RECORDS=25 $(PYTEST)
+
+leaves: .venv/testing            ## the heart without each leaf of extras/, and its tests in a copy without any
+	$(BIN)/pytest tests/test_leaves.py
+	rm -rf build/heart && $(BIN)/python tests/leaves.py build/heart
+	cd build/heart && PYTHONPATH=src OMP_NUM_THREADS=1 ../../$(BIN)/pytest -n auto --dist loadgroup -m "not slow" $(HEART) tests/cli
 
 careamics:                       ## tests with CAREamics, whose caps need an environment of its own
 	$(PYTHON) -m venv .venv-careamics
@@ -60,7 +66,7 @@ dist: .venv/installed            ## wheel and source distribution into dist/, ch
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/twine check --strict dist/*
 	$(PYTHON) -m venv --clear .venv-wheel
-	.venv-wheel/bin/pip install --quiet --no-compile dist/*.whl
+	.venv-wheel/bin/pip install --quiet --no-compile "$$(echo dist/*.whl)[skimage]"
 	.venv-wheel/bin/conformask demo --out demo-of-wheel --no-view
 
 bench: .venv/testing             ## speed side by side with the alternatives
@@ -87,7 +93,7 @@ format: .venv/checking
 	@echo "It takes 1 to 15 minutes; nothing is printed meanwhile."
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --no-compile --editable '.[view]'
+	$(BIN)/pip install --quiet --no-compile --editable '.[skimage,train,view]'
 	touch $@
 
 .venv/checking: .venv/installed

@@ -1,11 +1,14 @@
 """What all tests share; `make types` has shapes and types checked inside conformask as well."""
 
 import gc
+import json
 import os
 import shutil
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from warm import WarmPython
@@ -19,6 +22,9 @@ if TYPES:
 
 gc.disable()  # until all tests are collected: a third of the time goes into collections that find nothing
 
+LEAVES = Path(__file__).parents[1] / "src" / "conformask" / "extras"
+SIDE = 128
+"""Pixels along a side of the photographs of `made`."""
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
     "--no-sandbox",
@@ -33,6 +39,17 @@ def pytest_collection_finish() -> None:
     """Collect garbage again, but not what all tests share."""
     gc.freeze()
     gc.enable()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what also asks leaves, in a tree from which one of them was deleted: see leaves.py."""
+    ask(*(leaf for mark in item.iter_markers("leaf") for leaf in mark.args))
+
+
+def ask(*leaves: str) -> None:
+    for leaf in leaves:
+        if not (LEAVES / leaf).is_dir():
+            pytest.skip(f"without the leaf {leaf}")
 
 
 @pytest.fixture(scope="session")
@@ -91,3 +108,74 @@ def found_in(monkeypatch: pytest.MonkeyPatch):
 
     yield find
     forget()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command left: exit status and both streams."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def record(self) -> dict:
+        return json.loads(self.out)
+
+
+@pytest.fixture
+def conformask(capfd):
+    """Runs the command line in this process."""
+
+    def run(*tokens: object) -> Answer:
+        capfd.readouterr()
+        status = _status(tokens)
+        return Answer(status, *capfd.readouterr())
+
+    return run
+
+
+def _status(tokens) -> int:
+    from conformask.cli import main
+
+    try:
+        main([str(token) for token in tokens])
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    return 0
+
+
+def write_photographs(folder: Path) -> None:
+    """The middle of each packaged photograph as a PNG."""
+    from conformask.images.read import write_image
+    from photographs import packaged_photographs
+
+    for name, pixels in packaged_photographs().items():
+        top, left = ((side - SIDE) // 2 for side in pixels.shape[:2])
+        middle = pixels[top : top + SIDE, left : left + SIDE].astype(np.float32) / 255
+        write_image(folder / f"{name}.png", np.moveaxis(middle, -1, 0))
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory) -> Path:
+    """A folder with images/, data/ and the calibrated run/, by the command line; do not write into it."""
+    ask("make", "train")
+    folder = tmp_path_factory.mktemp("made")
+    write_photographs(folder / "images")
+    tiles = ["--task", "super_resolution", "--size", "32", "--stride", "32", "--split", "tile"]
+    images, data, run = (str(folder / name) for name in ("images", "data", "run"))
+    for tokens in (
+        ["triplets", images, data, "--predictor", "bicubic", *tiles],
+        ["train", data, run, "--scorer", "mask", "--width", "4", "--epochs", "1"],
+        ["calibrate", run, data, "--threshold", "q0.3", "--confidence", "0.8"],
+    ):
+        assert _status([*tokens, "--json"]) == 0
+    return folder
+
+
+@pytest.fixture
+def own(made, tmp_path) -> Path:
+    """A copy of it that a test may spoil."""
+    for name in ("data", "run"):
+        shutil.copytree(made / name, tmp_path / name)
+    return tmp_path

@@ -124,7 +124,14 @@ def __getattr__(name: str) -> Any:
         return version("conformask")
     if name not in _HOMES:
         raise AttributeError(f"module 'conformask' has no attribute {name!r}")
-    return getattr(import_module(f"conformask.{_HOMES[name]}"), name)
+    try:
+        return getattr(import_module(f"conformask.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        if not (error.name or "").startswith("conformask."):
+            raise
+        raise AttributeError(
+            f"conformask.{name} needs {error.name}, which is not there: install conformask again"
+        ) from error
 
 
 def __dir__() -> list[str]:

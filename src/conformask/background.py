@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from conformask.errors import InvalidArgumentError
+from conformask.extensions import required
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -137,12 +138,15 @@ def launch(compute: Compute) -> Processes:
     if compute.is_one_process:
         check_processes(1)
         return Processes()
-    from lightning.fabric import Fabric
-
-    fabric = Fabric(devices=compute.devices or 1, num_nodes=compute.nodes)
+    fabric = _fabric()(devices=compute.devices or 1, num_nodes=compute.nodes)
     check_processes(fabric.world_size)
     fabric.launch()
     return Processes(fabric.global_rank, fabric.world_size, fabric.barrier)
+
+
+def _fabric() -> Any:
+    """Return what starts processes."""
+    return required("lightning.fabric", "work on several devices", "train").Fabric
 
 
 def check_processes(processes: int) -> None:
@@ -167,13 +171,13 @@ def check_devices(devices: int | str | None) -> None:
     """Refuse devices that Lightning would fail on, or more than this machine has."""
     if devices in (None, "auto", 1, "1"):
         return
+    fabric = _fabric()
     import torch
-    from lightning.fabric import Fabric
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
     available = torch.accelerator.device_count() or os.cpu_count() or 1
     try:
-        requested = Fabric(devices=devices).world_size
+        requested = fabric(devices=devices).world_size
     except (TypeError, ValueError, MisconfigurationException):
         requested = 0
     if not 0 < requested <= available:

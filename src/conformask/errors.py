@@ -96,6 +96,8 @@ def failure_of_system(error: BaseException) -> str | None:
             return f"{seen.strerror}: {SYSTEM[seen.errno]}"
         if _is_out_of_memory(seen):
             return MEMORY
+        if isinstance(seen, ModuleNotFoundError) and (seen.name or "").startswith("conformask."):
+            return f"this needs {seen.name}, which is not there: install conformask again"
         seen = seen.__cause__ or seen.__context__
     return None
 

@@ -6,7 +6,9 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, distribution, entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -106,8 +108,15 @@ def _claims(group: str) -> Mapping[str, tuple[Claim, ...]]:
     _check_installed()
     claims: dict[str, tuple[Claim, ...]] = {}
     for claim in sorted(map(_claim, entry_points(group=group)), key=Claim.order):
-        claims[claim.name] = (*claims.get(claim.name, ()), claim)
+        if claim.package != PACKAGE or _leaf(claim.place).is_dir():
+            claims[claim.name] = (*claims.get(claim.name, ()), claim)
     return claims
+
+
+def _leaf(place: str) -> Path:
+    """Return the folder of a module of conformask; one that was deleted leaves its entry points behind."""
+    *folders, _ = place.partition(":")[0].split(".")
+    return Path(__file__).parents[1].joinpath(*folders)
 
 
 def _claim(entry_point: Any) -> Claim:
@@ -147,6 +156,21 @@ def pip_install(extra: str) -> str:
         source = f"{url2pathname(urlsplit(origin['url']).path)}[{extra}]"
         editable = "--editable " * origin.get("dir_info", {}).get("editable", False)
     return f"pip install {editable}{shlex.quote(source)}"
+
+
+def required(module: str, needed_by: object, extra: str) -> Any:
+    """Return a module of a library that an extra of conformask installs.
+
+    Raises:
+        MissingFileError: it cannot be imported; the message says what needs it and what installs it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        library = module.partition(".")[0]
+        raise MissingFileError(
+            f"{needed_by} needs {library}, which cannot be imported ({error}): {pip_install(extra)}"
+        ) from error
 
 
 def _load(claim: Claim, kind: type[T]) -> T:

@@ -119,6 +119,7 @@ def test_a_missing_partner(refused, data):
     refused(["check", data], "x: 03.npy", "y_hat;", "add the missing files")
 
 
+@pytest.mark.leaf("train")
 def test_different_shapes(refused, data, tmp_path):
     np.save(data / "y" / "04.npy", noise(0, (32, 30, 3)))
     for verb in (["check", data], ["train", data, tmp_path / "run", "--epochs", "1"]):
@@ -150,6 +151,7 @@ def test_an_unreadable_true_image(refused, made, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.leaf("train")
 def test_mixed_channels(refused, data, tmp_path):
     for role in ("x", "y_hat", "y"):
         np.save(data / role / "06.npy", noise(1, (32, 32)))
@@ -162,6 +164,7 @@ def test_values_outside_the_range(refused, data):
     refused(["check", data], "x/07.npy", "4.5", "(0, 1)", "--data-range")
 
 
+@pytest.mark.leaf("make")
 def test_empty_folders(refused, tmp_path):
     (tmp_path / "none").mkdir()
     refused(["check", tmp_path / "none"], tmp_path / "none", "x/", "manifest.csv")
@@ -318,6 +321,7 @@ def test_a_run_that_is_not_calibrated(refused, own):
     assert not (own / "out").exists()
 
 
+@pytest.mark.leaf("train")
 def test_train_needs_the_truth(refused, data, tmp_path):
     shutil.rmtree(data / "y")
     refused(["train", data, tmp_path / "run", "--epochs", "1"], "no y")
@@ -361,6 +365,7 @@ def test_two_processes_do_not_share_a_folder(refused, own):
         holder.communicate()
 
 
+@pytest.mark.leaf("train")
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -394,6 +399,7 @@ def test_tiles_without_pixels(refused, made, tmp_path, size):
     refused(["predictor", made / "images", tmp_path / "net", *tiles], "at least 1 pixel")
 
 
+@pytest.mark.leaf("train")
 @pytest.mark.parametrize("count", ["1.5", "1e3", "0x1", "two", ""])
 def test_what_is_no_whole_number_is_bad_usage(conformask, data, tmp_path, count):
     for option in ("--epochs", "--patience", "--batch-size", "--seed", "--width", "--nodes"):

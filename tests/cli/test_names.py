@@ -4,8 +4,6 @@ from typing import Any, get_args
 
 import pytest
 
-from conformask.extras.make.regressor import KINDS
-from conformask.extras.make.tasks import TASKS
 from conformask.losses import loss
 from conformask.losses.distances import BUILT_IN as DISTANCES
 from conformask.losses.distances import MAPS
@@ -22,10 +20,8 @@ from conformask.scores.network_scorer import HEADS
         (names.Unit, UNITS),
         (names.Family, FAMILIES),
         (names.Scorer, HEADS),
-        (names.Task, TASKS),
-        (names.Predictor, KINDS),
     ],
-    ids=["guarantees", "units", "families", "scorers", "tasks", "predictors"],
+    ids=["guarantees", "units", "families", "scorers"],
 )
 def test_what_is_listed_is_what_there_is(listed: Any, made: dict[str, object]) -> None:
     assert set(get_args(listed)) == set(made)

@@ -8,8 +8,11 @@ import sys
 import pytest
 
 from conformask.cli import COMMON, EXAMPLES, GROUPS, RENAMED, VERBS, build, main
+from conformask.extensions import COMMANDS, places
 from terminal import drawn
 
+INSTALLED = [verb for verb in VERBS if verb in places(COMMANDS)]
+"""The verbs of this tree; those of a leaf that was deleted are not there."""
 LOOK = """
 import sys
 from conformask.cli import main
@@ -33,18 +36,19 @@ def fresh(*tokens: object) -> subprocess.CompletedProcess[str]:
 def test_help_lists_every_verb_in_one_line(conformask):
     answer = conformask("--help")
     assert answer.status == 0
-    for verb in VERBS:
+    for verb in INSTALLED:
         assert any(f" {verb} " in line for line in answer.out.splitlines()), verb
 
 
 def test_verbs_stand_in_groups_in_the_order_of_the_work(conformask):
     shown = conformask("--help").out
-    verbs = [verb for group in GROUPS.values() for verb in group]
-    assert verbs == sorted(VERBS, key=lambda verb: shown.index(f"│ {verb} "))
-    assert list(GROUPS) == sorted(GROUPS, key=lambda title: shown.index(f"─ {title} "))
+    verbs = [verb for group in GROUPS.values() for verb in group if verb in INSTALLED]
+    assert verbs == sorted(INSTALLED, key=lambda verb: shown.index(f"│ {verb} "))
+    titles = [title for title, group in GROUPS.items() if set(group) & set(INSTALLED)]
+    assert titles == sorted(titles, key=lambda title: shown.index(f"─ {title} "))
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", INSTALLED)
 def test_every_verb_has_an_example(conformask, verb, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     shown = " ".join(conformask(verb, "--help").out.split())
@@ -52,6 +56,7 @@ def test_every_verb_has_an_example(conformask, verb, tmp_path, monkeypatch):
     build().parse_args(EXAMPLES[verb].split(), print_error=False, exit_on_error=False)
 
 
+@pytest.mark.leaf("view")
 def test_a_description_is_one_paragraph(conformask, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     lines = [line.strip("│ ") for line in conformask("view", "--help").out.splitlines()]
@@ -70,6 +75,7 @@ def test_a_terminal_gets_sentences_by_words_and_commands_whole():
     assert (" ".join(shown[:-1]), shown[-1]) == (sentence.strip(), command)
 
 
+@pytest.mark.leaf("make")
 def test_help_ends_with_what_to_do_next(conformask):
     said = " ".join(conformask("--help").out.split())
     assert said.endswith("For options and an example: conformask COMMAND --help")
@@ -80,13 +86,13 @@ REPOSITORY = ("docs/", "examples/", "research/", "benchmarks/", "README.md", "SE
 """What an installed user does not have."""
 
 
-@pytest.mark.parametrize("verb", ["", *VERBS])
+@pytest.mark.parametrize("verb", ["", *INSTALLED])
 def test_help_points_to_nothing_that_is_not_installed(conformask, verb):
     said = conformask(*filter(None, [verb]), "--help").out
     assert [name for name in REPOSITORY if name in said] == []
 
 
-@pytest.mark.parametrize("verb", ["", *VERBS])
+@pytest.mark.parametrize("verb", ["", *INSTALLED])
 def test_help_breaks_no_word_and_fits_the_terminal(conformask, monkeypatch, verb):
     pages = {}
     for width in (60, 80, 120, 1000):
@@ -96,13 +102,14 @@ def test_help_breaks_no_word_and_fits_the_terminal(conformask, monkeypatch, verb
     assert len({tuple(sorted(re.findall(r"[^\s─╭╮╰╯│]+", page))) for page in pages.values()}) == 1
 
 
+@pytest.mark.leaf("train")
 def test_a_missing_argument_is_answered_with_an_example(conformask):
     answer = conformask("train")
     assert answer.status == 2
     assert f"for example: conformask {EXAMPLES['train']}" in answer.err
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", INSTALLED)
 def test_every_verb_describes_describes_its_parameters(conformask, verb):
     answer = conformask(verb, "--help")
     assert answer.status == 0
@@ -152,6 +159,7 @@ RENAMED_IN = {
 """For each renamed option, a verb that has it."""
 
 
+@pytest.mark.leaf("export", "make", "train", "view")
 @pytest.mark.parametrize("old", RENAMED)
 def test_an_old_option_is_answered_with_its_new_name(conformask, old):
     folders = [] if RENAMED_IN[old] == "plan" else ["folder"]
@@ -168,7 +176,7 @@ def test_a_verb_that_has_no_such_option_names_none(conformask):
     assert "--tiled" not in answer.err
 
 
-@pytest.mark.parametrize("tokens", [("--help",), ("--version",), *((verb, "--help") for verb in VERBS)])
+@pytest.mark.parametrize("tokens", [("--help",), ("--version",), *((verb, "--help") for verb in INSTALLED)])
 def test_help_and_version_load_nothing_heavy(tokens):
     answer = fresh(*tokens)
     assert answer.stderr.strip() == "[]"
@@ -326,6 +334,7 @@ def _words(lines):
     return sorted(word for word in " ".join(lines).split() if not set(word) <= set("█▉▊▋▌▍▎▏"))
 
 
+@pytest.mark.leaf("make")
 def test_what_a_network_prints_is_no_part_of_the_json(tmp_path, monkeypatch):
     """Neither from Python nor from a library that prints by itself."""
     monkeypatch.chdir(tmp_path)
@@ -367,7 +376,7 @@ def test_what_stops_a_command_is_json_too(capfd, monkeypatch, raised, status):
     assert json.loads(capfd.readouterr().out)["error"] in ("stopped", "ZeroDivisionError: ")
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", INSTALLED)
 def test_help_fits_a_screen_and_the_rest_stands_under_help_all(conformask, monkeypatch, verb):
     monkeypatch.setenv("COLUMNS", "80")
     brief, whole = (conformask(verb, flag).out for flag in ("--help", "--help-all"))

@@ -58,6 +58,7 @@ def parts(data: Path, tmp_path_factory) -> dict[str, Path]:
     return made
 
 
+@pytest.mark.leaf("formats", "train", "view")
 def test_a_promise_for_every_volume_of_a_new_subject(conformask, parts, tmp_path: Path) -> None:
     checked = conformask("check", parts["train"], *READ, "--json").record
     assert (checked["n"], checked["groups"], checked["has_regions"]) == (20, 10, True)
@@ -87,6 +88,7 @@ def test_a_promise_for_every_volume_of_a_new_subject(conformask, parts, tmp_path
     assert sum(1 for _ in (tmp_path / "masks" / "overlays").iterdir()) == 16
 
 
+@pytest.mark.leaf("formats", "train")
 def test_in_three_dimensions(conformask, parts: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"
     tokens = ("train", parts["train"], run, *READ, "--volume-mode", "volume", "--width", "4", "--epochs", "1")
@@ -113,6 +115,7 @@ def test_windows_as_lengths_need_a_spacing(conformask, made: Path, tmp_path: Pat
         assert said in answer.err
 
 
+@pytest.mark.leaf("formats", "make")
 def test_outputs_of_a_network_lie_where_x_does(conformask, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "smooth.py").write_text(
         "from scipy.ndimage import gaussian_filter\n"

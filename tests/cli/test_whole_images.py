@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import zarr
 
-from conformask.extras.make.look import packaged_photographs
 from conformask.images.read import write_image
+from photographs import packaged_photographs
 
 AXES = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
 LARGE = (1100, 96)

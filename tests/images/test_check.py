@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from conformask.extras.make.look import packaged_photographs
 from conformask.images.check import CheckReport, check_triplets
 from conformask.images.read import write_image
 from conformask.images.scan import RoleDistances, swap_question
 from conformask.images.triplets import Triplets
 from conformask.records.reading import Reading
+from photographs import packaged_photographs
 
 SIDE = 96
 

@@ -503,6 +503,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
         write_image(tmp_path / "file" / "a.png", np.zeros((1, 2, 2)))
 
 
+@pytest.mark.leaf("formats")
 def test_listing_is_sorted_and_passes_over_hidden_files(tmp_path):
     for name in ("b.PNG", "a.tif", ".hidden.png", "notes.txt", "deep/c.jpg", ".trash/d.png"):
         path = tmp_path / name

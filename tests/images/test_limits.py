@@ -17,6 +17,7 @@ from PIL import Image as Pillow
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images.read import decode, image_and_header, open_raster, read_header, read_image
 from hand_made_tiff import tiff
+from leaves import asking
 
 VARIABLE = "CONFORMASK_MAX_IMAGE_BYTES"
 PIXELS = np.random.default_rng(0).integers(0, 256, (60, 50, 3)).astype(np.uint8)
@@ -50,7 +51,7 @@ def write_zarr(path: Path, array: np.ndarray, chunks: tuple[int, ...]) -> None:
     group.create_array("0", data=array, chunks=chunks)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS[:-1], asking("formats", "zarr")])
 def test_the_limit_counts_bytes_of_float32(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -71,7 +72,7 @@ def test_the_limit_counts_bytes_of_float32(
     assert read_image(path).shape == (3, 60, 50)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS[:-1], asking("formats", "zarr")])
 def test_windows_need_no_room_for_the_whole(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
@@ -152,6 +153,7 @@ def test_a_tile_that_is_larger_than_memory(tmp_path: Path) -> None:
             read(path)
 
 
+@pytest.mark.leaf("formats")
 @pytest.mark.parametrize(
     ("change", "message"),
     [

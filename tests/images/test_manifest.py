@@ -10,6 +10,7 @@ import pytest
 from conformask.errors import InvalidArgumentError, MissingFileError
 from conformask.images.read import write_image
 from conformask.images.triplets import Triplets
+from leaves import asking
 
 LINES = [
     ["name", "x", "y_hat", "group", "category", "weight"],
@@ -98,7 +99,9 @@ def test_what_is_no_manifest_is_refused_with_its_line(folder: Path, content: byt
         read(folder, content)
 
 
-@pytest.mark.parametrize("path", ["x" * 300 + ".png", "x/" * 3000, "none.zarr", "x/\n.png"])
+@pytest.mark.parametrize(
+    "path", [f"{300 * 'x'}.png", "x/" * 3000, asking("formats", "none.zarr"), "x/\n.png"]
+)
 def test_a_path_that_cannot_be_is_missing(folder: Path, path: str) -> None:
     with pytest.raises(MissingFileError, match=r"line \d: x names"):
         read(folder, f'x,y_hat\n"{path}",y_hat/b.png\n'.encode())

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from conformask.errors import ImageError
-from conformask.extras.make.look import packaged_photographs
 from conformask.images.noise import estimate_noise, in_blocks, photon_transfer_plot, split
 from conformask.records.reading import NoiseModel
 from fmd import clean, repeats
+from photographs import packaged_photographs
 
 
 def taken(y: np.ndarray, model: NoiseModel, generator: np.random.Generator) -> np.ndarray:

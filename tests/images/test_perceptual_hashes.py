@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from conformask.extras.make.look import packaged_photographs
 from conformask.images.read import Image
 from conformask.images.scan import find_copies, perceptual_hash
+from photographs import packaged_photographs
 
 SIDE = 96
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

@@ -182,6 +182,7 @@ def test_nan_is_outside_the_region(tmp_path: Path) -> None:
         triplets[0]
 
 
+@pytest.mark.leaf("formats")
 def test_images_that_lie_in_other_places(tmp_path: Path) -> None:
     y = volumes(1)[0]
     for role in ("x", "y_hat", "y"):
@@ -241,6 +242,7 @@ def test_groups_are_found_as_before_where_nothing_states_them(tmp_path: Path) ->
     assert arrays.groups == ("a", "b", "b")
 
 
+@pytest.mark.leaf("formats")
 def test_check_shows_spacing_orientation_and_what_does_not_fit(tmp_path: Path) -> None:
     for index, y in enumerate(volumes(4)):
         affine = np.diag([2.0, 2.0, 3.0 if index else 6.0, 1.0])

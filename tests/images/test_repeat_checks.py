@@ -11,7 +11,6 @@ from scipy.ndimage import gaussian_filter
 from skimage import restoration
 
 import conformask as cm
-from conformask.extras.make.look import packaged_photographs
 from conformask.images.noise import (
     FARTHEST,
     SHARED,
@@ -28,6 +27,7 @@ from conformask.images.noise import (
     with_reach,
 )
 from fmd import clean, repeats
+from photographs import packaged_photographs
 
 FIELDS = ["confocal_fish", "confocal_mice", "twophoton_bpae_r", "twophoton_mice"]
 

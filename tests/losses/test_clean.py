@@ -291,6 +291,7 @@ def test_it_is_evaluated_on_repeats_or_on_a_clean_image_and_kept(tmp_path: Path)
     assert json.loads((tmp_path / "calibration.json").read_text())["loss"]["allowance"] == "clt"
 
 
+@pytest.mark.leaf("train")
 def test_a_score_learns_from_repeats_what_it_learns_from_the_truth(tmp_path: Path) -> None:
     training = cm.TrainingConfig(epochs=30)
     sizes = {}

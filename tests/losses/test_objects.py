@@ -288,6 +288,7 @@ def test_a_masker_is_saved_and_read(tmp_path) -> None:
         assert np.array_equal(loaded(x, y_hat, labels=labels), masker(x, y_hat, labels=labels))
 
 
+@pytest.mark.leaf("train")
 def test_training_ignores_objects(tmp_path) -> None:
     images = triplets(40, 12)
     scorer = cm.fit_scorer(images, out=tmp_path / "run", scorer="residual", loss="l1")

@@ -150,6 +150,7 @@ def test_gradients_agree_with_the_clean_ones_on_average() -> None:
     assert ((biased.mean(dim=0) - truly).mean() / truly.mean()).abs() > 0.5
 
 
+@pytest.mark.leaf("train")
 def test_a_score_is_trained_by_one_repeat(tmp_path: Path) -> None:
     with warnings.catch_warnings(action="ignore"):
         scorer = cm.fit_scorer(
@@ -227,6 +228,7 @@ def test_clean_and_noisy_references_are_not_mixed() -> None:
 # what is said
 
 
+@pytest.mark.leaf("view")
 def test_sentence_card_json_and_evaluation_say_by_what(tmp_path: Path) -> None:
     masker = masker_by(0)
     by = "from one noisy repeat and a noise model of gain 0.004, offset 0.05, read noise 0.01"
@@ -270,6 +272,7 @@ def test_two_repeats_are_said_to_be_two() -> None:
     assert "The noise of one repeat must be independent of that of the other" in masker._repr_html_()
 
 
+@pytest.mark.leaf("view")
 def test_a_strip_says_that_its_reference_is_noisy_and_measures_as_evaluate_does() -> None:
     masker, test = masker_by(0), repeated(3, 7)
     losses = cm.evaluate(masker, test).images.loss

@@ -11,15 +11,10 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+import conformask as cm
 from conformask.arrays import Images
 from conformask.background import Compute
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
-from conformask.extras.paper.resplits import resplit
-from conformask.extras.view import words
-from conformask.extras.view.figures import gauge
-from conformask.extras.view.page import methods_text
-from conformask.extras.view.words import caveats, doubts
-from conformask.extras.watch.monitor import monitor
 from conformask.images.read import pixel_hash
 from conformask.images.rows import Provenance
 from conformask.images.triplets import Triplets
@@ -39,6 +34,7 @@ from conformask.records.selection import ScoreComparison
 from conformask.records.words import measurement_text
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import scored_batches
+from leaves import asking
 from simulation import simulated
 
 KEYS = (
@@ -67,14 +63,14 @@ def killed_after_a_part(out: Path, run: Callable[[], object]) -> None:
     assert len(list(out.rglob("part-*"))) == 1
 
 
-def measured_by(run: Callable[..., object], masker: Masker, images: Triplets, **more) -> object:
-    found = run(masker, images, **more)
+def measured_by(run: str, masker: Masker, images: Triplets, **more) -> object:
+    found = getattr(cm, run)(masker, images, **more)
     return found.images.columns() if isinstance(found, Evaluation) else repr(found)
 
 
-@pytest.mark.parametrize("run", [evaluate, monitor])
+@pytest.mark.parametrize("run", ["evaluate", asking("watch", "monitor")])
 @pytest.mark.parametrize("other", ["images", "categories", "masker"])
-def test_nothing_is_resumed_of_another_run(run: Callable, other: str, tmp_path: Path, monkeypatch) -> None:
+def test_nothing_is_resumed_of_another_run(run: str, other: str, tmp_path: Path, monkeypatch) -> None:
     """Parts of a killed run do not count for other images of the same names, nor for another masker."""
     monkeypatch.setattr("conformask.scores.scoring.PART", 16)
     categories = {"categories": ["a", "b"] * 20}
@@ -91,20 +87,20 @@ def test_nothing_is_resumed_of_another_run(run: Callable, other: str, tmp_path: 
         resumed_by = masker.recalibrate(threshold=2 * THRESHOLD)
     out = tmp_path / "out"
     compute = Compute(parts=out)
-    killed_after_a_part(out, lambda: run(masker, images, compute=compute))
+    killed_after_a_part(out, lambda: getattr(cm, run)(masker, images, compute=compute))
     resumed = measured_by(run, resumed_by, after, compute=compute)
     anew = measured_by(run, resumed_by, after)
     np.testing.assert_equal(resumed, anew)
     assert measured_by(run, masker, images) != anew
 
 
-@pytest.mark.parametrize("run", [evaluate, monitor])
-def test_a_killed_run_resumes(run: Callable, tmp_path: Path, monkeypatch) -> None:
+@pytest.mark.parametrize("run", ["evaluate", asking("watch", "monitor")])
+def test_a_killed_run_resumes(run: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr("conformask.scores.scoring.PART", 16)
     masker = calibrate(SCORER, world(40, 0), threshold=THRESHOLD, loss="l1", selection=world(30, 1))
     out, scored_names = tmp_path / "out", []
     compute = Compute(parts=out)
-    killed_after_a_part(out, lambda: run(masker, world(40, 5), compute=compute))
+    killed_after_a_part(out, lambda: getattr(cm, run)(masker, world(40, 5), compute=compute))
 
     def noted(scorer, part, batch_size):
         scored_names.extend(part.names)
@@ -225,8 +221,11 @@ def upside_down(x: Images, y_hat: Images) -> Images:
     return (0.3 - x).clamp(min=0)
 
 
+@pytest.mark.leaf("view")
 def test_a_score_that_hides_the_better_pixels_is_doubted() -> None:
     """It keeps the promise all the same."""
+    from conformask.extras.view.words import caveats, doubts
+
     wrong = calibrate(Heuristic(upside_down, 1), CALIBRATION, threshold=THRESHOLD, loss="l1")
     measured, right = evaluate(wrong, TEST), evaluate(made(family="binary"), TEST)
     assert measured.coverage > 0.75
@@ -421,9 +420,15 @@ def test_each_category_is_measured_where_the_promise_is_for_each(tmp_path) -> No
     assert found.p_worse > 0.01
 
 
+@pytest.mark.leaf("view", "watch")
 @pytest.mark.parametrize("guarantee", ["marginal", "expected"])
 def test_the_worst_category_is_judged_and_named(guarantee: str, tmp_path: Path) -> None:
     """Of many good images in one category and a few bad ones in another, all together keep the promise."""
+    from conformask.extras.view import words
+    from conformask.extras.view.figures import gauge
+    from conformask.extras.view.page import methods_text
+    from conformask.extras.watch.monitor import monitor
+
     stains = ["H&E"] * 60 + ["IHC"] * 60
     masker = calibrate(
         SCORER,
@@ -457,6 +462,7 @@ def test_the_worst_category_is_judged_and_named(guarantee: str, tmp_path: Path) 
     assert "worst category, IHC" in repr(monitor(masker, test))
 
 
+@pytest.mark.leaf("view")
 @pytest.mark.parametrize(
     ("promise", "threshold", "n"),
     [
@@ -469,6 +475,8 @@ def test_a_masker_that_keeps_its_promise_is_rarely_called_broken(
     promise: Promise, threshold: float, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without an interval of the mean, seven of 25 were; without the law of both samples, a third."""
+    from conformask.extras.view import words
+
     monkeypatch.setattr(law, "DRAWS", 59)
     monkeypatch.setattr("conformask.masker.evaluate.examples_of", lambda *_: ())
 
@@ -566,8 +574,11 @@ def test_what_else_is_refused() -> None:
         evaluate(masker, Triplets.from_arrays(*[[t.x[0] for t in TEST]] * 2))
 
 
+@pytest.mark.leaf("paper")
 @pytest.mark.parametrize("chosen", ["reciprocal", "water_filling"])
 def test_resplits_follow_the_law(chosen: str) -> None:
+    from conformask.extras.paper.resplits import resplit
+
     masker = made(family=chosen)
     found = resplit(masker, CALIBRATION, TEST, n=400)
     # rank floor(.1 * 61) = 6, so that coverage is 1 - 6/61 on average
@@ -586,7 +597,10 @@ def test_resplits_follow_the_law(chosen: str) -> None:
     assert not np.array_equal(other.coverage, found.coverage[:20])
 
 
+@pytest.mark.leaf("paper")
 def test_a_resplit_is_what_calibrating_and_evaluating_anew_gives() -> None:
+    from conformask.extras.paper.resplits import resplit
+
     masker = made()
     found = resplit(masker, CALIBRATION, TEST, n=1, seed=3)
     order = np.random.default_rng(3).permutation(105).tolist()
@@ -598,13 +612,19 @@ def test_a_resplit_is_what_calibrating_and_evaluating_anew_gives() -> None:
     assert found.size[0] == pytest.approx(judged.mask_size, abs=1e-6)
 
 
+@pytest.mark.leaf("paper")
 def test_gridded_resplits_are_at_or_above_the_law() -> None:
+    from conformask.extras.paper.resplits import resplit
+
     found = resplit(made(signed, 0.004), CALIBRATION, TEST, n=200)
     assert found.coverage.mean() >= found.law_mean - 4 * found.law_std / math.sqrt(200)
 
 
+@pytest.mark.leaf("paper")
 @pytest.mark.parametrize(("distance", "threshold"), [("l1", THRESHOLD), (signed, 0.004)])
 def test_resplits_take_up_what_an_evaluation_measured(distance: object, threshold: float) -> None:
+    from conformask.extras.paper.resplits import resplit
+
     masker = made(distance, threshold)
     judged = evaluate(masker, TEST)
     found = resplit(masker, CALIBRATION, TEST, n=50, evaluated=judged.images)

@@ -257,6 +257,7 @@ def test_a_killed_run_of_masks_is_resumed(folder: Path, tmp_path: Path) -> None:
         np.testing.assert_allclose(now, before, rtol=0, atol=BOUNDARY)
 
 
+@pytest.mark.leaf("watch")
 def test_a_stream_is_watched_on(folder: Path, tmp_path: Path) -> None:
     state = shutil.copy(folder / "stream.json", tmp_path)
     watch = cm.StreamMonitor.load(cm.load(folder / "mask_network"), state)
@@ -270,6 +271,7 @@ def test_a_stream_is_watched_on(folder: Path, tmp_path: Path) -> None:
     assert cm.StreamMonitor.load(watch.masker, state).stream == watch.stream
 
 
+@pytest.mark.leaf("watch")
 def test_truths_that_come_later_are_learnt_from(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "online", tmp_path / "online")
     online = cm.OnlineMasker.load(cm.load(folder / "mask_network"), tmp_path / "online")

@@ -11,9 +11,6 @@ import torch
 from torch import Tensor
 
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
-from conformask.extras.view.words import numbers
-from conformask.extras.watch.monitor import monitor
-from conformask.extras.watch.online import OnlineMasker
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.losses.distances import CustomErrorMap
@@ -293,7 +290,12 @@ def test_what_is_kept_of_a_loss(calibrated: Masker, tmp_path: Path) -> None:
     assert other.formula.startswith("P(masked_window(l1, 3 px) <= 0.1)")
 
 
+@pytest.mark.leaf("view", "watch")
 def test_evaluation_monitor_and_stream_measure_the_loss(calibrated: Masker, tmp_path: Path) -> None:
+    from conformask.extras.view.words import numbers
+    from conformask.extras.watch.monitor import monitor
+    from conformask.extras.watch.online import OnlineMasker
+
     test = triplets(80, 9)
     found = evaluate(calibrated, test, out=tmp_path)
     batch = next(test.batches(80))

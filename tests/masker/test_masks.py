@@ -9,7 +9,6 @@ import pytest
 import tifffile
 
 from conformask.errors import MismatchError, MissingFileError, OutputError
-from conformask.extras.watch.monitor import monitor
 from conformask.images.read import read_image, write_image
 from conformask.images.triplets import Triplets
 from conformask.masker import write as masks_module
@@ -238,9 +237,12 @@ def test_truth_that_comes_later_is_measured(masker: Masker, data: Path, tmp_path
     assert write_masks(masker, Triplets.from_folder(data), tmp_path / "out").measurement is not None
 
 
+@pytest.mark.leaf("watch")
 @pytest.mark.parametrize("whole", [False, True])
 def test_images_that_made_the_promise_are_no_test(whole: bool, tmp_path: Path, monkeypatch) -> None:
     """They are recognised by their pixels or their group, in one pass and by tiles."""
+    from conformask.extras.watch.monitor import monitor
+
     if whole:
         monkeypatch.setattr(Tiled, "holds", lambda *_: False)
     groups = [f"g{index}" for index in range(20)]

@@ -65,6 +65,7 @@ def masker_of(scorer: Heuristic | Tiled) -> cm.Masker:
 SCORER = Heuristic(expected_error, channels=1)
 
 
+@pytest.mark.leaf("formats")
 @pytest.mark.parametrize("scorer", [SCORER, Tiled(SCORER, 128, 32)], ids=["one pass", "tiles"])
 def test_a_parametric_map_refers_to_the_series_of_x(tmp_path: Path, scorer: Heuristic | Tiled) -> None:
     """In one pass, and tile by tile."""
@@ -94,6 +95,7 @@ FLIPPED = AFFINE @ np.array([[1, 0, 0, 0], [0, -1, 0, SPACE[1] - 1], [0, 0, 1, 0
 """Rows from back to front, as dcm2niix turns them."""
 
 
+@pytest.mark.leaf("formats")
 @pytest.mark.parametrize(
     ("array", "affine", "message"),
     [

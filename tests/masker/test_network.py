@@ -11,16 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import conformask as cm
 from conformask.cli import main
 from conformask.errors import MismatchError
-from conformask.extras.make.predictors import custom_predictor
-from conformask.extras.make.triplets import add_outputs
-from conformask.extras.train import NetworkOptions, TrainingConfig
-from conformask.extras.train.fit import fit_scorer
-from conformask.extras.view.page import render
-from conformask.extras.view.session import Session
-from conformask.extras.view.words import verdict
-from conformask.extras.watch.monitor import monitor
 from conformask.images.read import write_image
 from conformask.images.rows import Provenance
 from conformask.images.triplets import Triplets
@@ -32,6 +25,7 @@ from conformask.masker.release import release
 from conformask.masker.write import write_masks
 from conformask.records.reading import Network, check_network
 from conformask.scores.scorer import Heuristic
+from leaves import asking
 from synthetic_triplets import scale_of, triplets
 
 A, B = Network("net", "aaaa"), Network("net", "bbbb")
@@ -77,6 +71,12 @@ def masker() -> Masker:
     return calibrate(SCORER, made_by(A, 0), selection=made_by(A, 1), threshold=0.03, loss="l1")
 
 
+def session(masker: Masker, data: Triplets, **how) -> object:
+    from conformask.extras.view.session import Session
+
+    return Session(masker, data, **how)
+
+
 def masked(masker: Masker, data: Triplets, folder: Path, **how) -> object:
     return write_masks(masker, data, folder / "out", **how)
 
@@ -84,13 +84,15 @@ def masked(masker: Masker, data: Triplets, folder: Path, **how) -> object:
 USES: dict[str, Callable[..., object]] = {
     "mask": masked,
     "evaluate": lambda masker, data, _, **how: evaluate(masker, data, **how),
-    "monitor": lambda masker, data, _, **how: monitor(masker, data, **how),
+    "monitor": lambda masker, data, _, **how: cm.monitor(masker, data, **how),
     "release": lambda masker, data, _, **how: release(masker, data, 0.2, **how),
-    "view": lambda masker, data, _, **how: Session(masker, data, **how),
+    "view": lambda masker, data, _, **how: session(masker, data, **how),
 }
+LEAVES = {"monitor": "watch", "view": "view"}
+BY_LEAF = [asking(LEAVES[use], use) if use in LEAVES else use for use in USES]
 
 
-@pytest.mark.parametrize("use", USES)
+@pytest.mark.parametrize("use", BY_LEAF)
 def test_every_use_asks(masker: Masker, tmp_path: Path, use: str) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -104,7 +106,11 @@ def test_every_use_asks(masker: Masker, tmp_path: Path, use: str) -> None:
         USES[use](masker, made_by(None, 2), tmp_path / "unknown")
 
 
+@pytest.mark.leaf("train")
 def test_calibration_asks_for_the_network_of_the_training(tmp_path: Path) -> None:
+    from conformask.extras.train import NetworkOptions, TrainingConfig
+    from conformask.extras.train.fit import fit_scorer
+
     scorer = fit_scorer(
         made_by(A, 3),
         out=tmp_path / "run",
@@ -132,8 +138,13 @@ def test_calibration_asks_for_the_network_of_the_training(tmp_path: Path) -> Non
         )
 
 
+@pytest.mark.leaf("view")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_no_green_for_another_network(masker: Masker) -> None:
+    from conformask.extras.view.page import render
+    from conformask.extras.view.session import Session
+    from conformask.extras.view.words import verdict
+
     other = evaluate(masker, made_by(B, 2), allow_network_mismatch=True)
     assert verdict(other).status == "open"
     assert "Not about these images" in render(other)
@@ -145,11 +156,15 @@ def test_no_green_for_another_network(masker: Masker) -> None:
     assert Session(masker, made_by(A, 2)).doubt is None
 
 
+@pytest.mark.leaf("train", "view", "watch")
 @pytest.mark.parametrize("verb", ["mask", "monitor", "evaluate", "release"])
 def test_the_command_line_repeats_no_promise_for_another_network(
     verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A measurement is told, but as one of nothing that was promised."""
+    from conformask.extras.train import NetworkOptions, TrainingConfig
+    from conformask.extras.train.fit import fit_scorer
+
     calibration, selection = made_by(A, 0, 40), made_by(A, 1, 40)
     scorer = fit_scorer(
         selection,
@@ -205,7 +220,11 @@ def inputs(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.leaf("make")
 def test_outputs_say_who_made_them(inputs: Path) -> None:
+    from conformask.extras.make.predictors import custom_predictor
+    from conformask.extras.make.triplets import add_outputs
+
     one, other = (custom_predictor(str(inputs.parent / f"{name}.pt")) for name in ("one", "other"))
     add_outputs(inputs, one)
     assert Triplets.from_folder(inputs).network == Network("one.pt", one.fingerprint)
@@ -222,13 +241,20 @@ def test_outputs_say_who_made_them(inputs: Path) -> None:
         add_outputs(inputs, one)
 
 
+@pytest.mark.leaf("make")
 def test_a_run_that_was_killed_before_its_first_output_goes_on(inputs: Path) -> None:
+    from conformask.extras.make.predictors import custom_predictor
+    from conformask.extras.make.triplets import add_outputs
+
     (inputs / "y_hat").mkdir()
     (inputs / "y").mkdir()
     assert add_outputs(inputs, custom_predictor(str(inputs.parent / "one.pt"))) == 3
 
 
+@pytest.mark.leaf("make")
 def test_a_function_is_known_by_its_code(tmp_path: Path, monkeypatch) -> None:
+    from conformask.extras.make.predictors import custom_predictor
+
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     code = "FACTOR = {}\ndef run(x):\n    return x * FACTOR\n"

@@ -113,6 +113,7 @@ def test_masks_come_with_labels_tables_and_outlines(tmp_path: Path) -> None:
     assert 0 < trusted < len(rows)
 
 
+@pytest.mark.leaf("view")
 def test_objects_are_spoken_of_in_the_numbers_and_words_of_their_user(tmp_path: Path) -> None:
     """Of objects with a confidence, which is 1 in the background; nothing is said of pixels."""
     known, new = tmp_path / "known", tmp_path / "new"
@@ -170,6 +171,7 @@ def test_a_second_run_makes_what_is_missing_and_leaves_what_is_not_ours(tmp_path
         cm.write_masks(masker, triplets, tmp_path / "other")
 
 
+@pytest.mark.leaf("formats")
 def test_labels_of_a_volume_keep_their_values_in_nifti(tmp_path: Path) -> None:
     nibabel = pytest.importorskip("nibabel")
     generator = np.random.default_rng(0)
@@ -192,6 +194,7 @@ def test_labels_of_a_volume_keep_their_values_in_nifti(tmp_path: Path) -> None:
     assert np.allclose(read_image(files.labels, cm.Reading((0, 1000)))[0] * 1000, labels)
 
 
+@pytest.mark.leaf("view")
 def test_the_command_line_promises_objects(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_folder(tmp_path / "data", 40, 1)
     write_folder(tmp_path / "new", 20, 2)

@@ -11,7 +11,6 @@ import pytest
 import conformask as cm
 from conformask.arrays import Images
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
-from conformask.extras.view.page import render
 from conformask.images.read import pixel_hash
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
@@ -570,7 +569,10 @@ def test_masks_are_written_with_what_is_released(tmp_path: Path) -> None:
         cm.write_masks(masker, new.select(range(5)), tmp_path / "fewer", released=found)
 
 
+@pytest.mark.leaf("view")
 def test_an_evaluation_and_its_report_say_what_would_be_released(tmp_path: Path) -> None:
+    from conformask.extras.view.page import render
+
     generator = np.random.default_rng(13)
     masker, new = calibrated(world(generator, 400), 0.7), world(generator, 30)
     found = release(masker, new)
@@ -591,7 +593,10 @@ def test_an_evaluation_and_its_report_say_what_would_be_released(tmp_path: Path)
     assert "".join(f"<td>{cell}</td>" for cell in cells) in text
 
 
+@pytest.mark.leaf("view")
 def test_the_share_of_an_evaluation_is_one_that_the_calibration_set_allows() -> None:
+    from conformask.extras.view.page import render
+
     generator = np.random.default_rng(14)
     few, new = calibrated(world(generator, 19), 0.7), world(generator, 12)
     assert cm.evaluate(few, new).release_share == 0.05
@@ -605,7 +610,10 @@ def test_the_share_of_an_evaluation_is_one_that_the_calibration_set_allows() -> 
         assert "<h2>Which images</h2>" not in render(evaluation)
 
 
+@pytest.mark.leaf("view")
 def test_why_nothing_is_released_is_said_first() -> None:
+    from conformask.extras.view.page import render
+
     generator = np.random.default_rng(0)
     masker = calibrated(world(generator, 4 * 60, group=4), unit="group", group_name="patient")
     new = world(generator, 4 * 88, group=4)

@@ -10,9 +10,6 @@ from scipy import stats
 from torch import Tensor
 
 from conformask.errors import CalibrationError, InvalidArgumentError
-from conformask.extras.view.page import methods_text, render
-from conformask.extras.view.words import numbers
-from conformask.extras.watch.monitor import monitor
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.masker.evaluate import evaluate
@@ -111,7 +108,10 @@ def test_saved_loaded_and_recalibrated(masker: Masker, tmp_path: Path) -> None:
     assert again.recalibrate() is again
 
 
+@pytest.mark.leaf("view")
 def test_evaluated_and_reported(masker: Masker, tmp_path: Path) -> None:
+    from conformask.extras.view.page import render
+
     evaluation = evaluate(masker, TEST, out=tmp_path)
     assert evaluation.n_groups == 60
     again = Evaluation.load(tmp_path)
@@ -123,7 +123,10 @@ def test_evaluated_and_reported(masker: Masker, tmp_path: Path) -> None:
     assert low <= evaluation.coverage <= high
 
 
+@pytest.mark.leaf("view")
 def test_a_share_of_each_patient_is_measured_as_it_is_promised() -> None:
+    from conformask.extras.view.words import numbers
+
     masker = made({"unit": "group", "share": 0.7})
     distances, groups = distances_of(masker, TEST), np.array(TEST.groups)
     fine = [np.mean(distances[groups == each] <= THRESHOLD * (1 + 1e-6)) >= 0.7 for each in np.unique(groups)]
@@ -164,9 +167,13 @@ def test_what_is_said_of_patients() -> None:
     assert "for each group of a category or for all categories at once" in meaning_of(sure.card).silent
 
 
+@pytest.mark.leaf("view")
 @pytest.mark.parametrize("asked", ASKED, ids=lambda asked: "-".join(map(str, asked.values())))
 def test_groups_are_called_what_the_user_calls_them(asked: dict, tmp_path: Path) -> None:
     """A word is no term of the promise: masks and fingerprint are the same, and it can be changed later."""
+    from conformask.extras.view.page import methods_text
+    from conformask.extras.view.words import numbers
+
     plain = made(asked)
     named = plain.recalibrate(promise=plain.card.promise.changed(group_name="biopsy"))
     assert named.fingerprint == plain.fingerprint
@@ -193,7 +200,10 @@ def test_groups_are_called_what_the_user_calls_them(asked: dict, tmp_path: Path)
     assert "biops" in again.sentence + meaning.holds
 
 
+@pytest.mark.leaf("view")
 def test_the_methods_paragraph_counts_patients() -> None:
+    from conformask.extras.view.page import methods_text
+
     masker = made({"unit": "group", "group_name": "patient"})
     evaluation = evaluate(masker, TEST)
     met = round(60 * evaluation.coverage)
@@ -271,7 +281,10 @@ def test_the_promise_is_kept_on_new_patients() -> None:
     assert np.mean(kept) <= 0.8 + 1 / 31 + 4 * np.std(kept) / np.sqrt(len(kept))
 
 
+@pytest.mark.leaf("watch")
 def test_new_images_are_watched_as_before() -> None:
+    from conformask.extras.watch.monitor import monitor
+
     found = monitor(made({"unit": "group", "share": 0.7}), TEST)
     assert not found.shifted
     assert found.measurement is not None

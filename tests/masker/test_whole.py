@@ -25,6 +25,7 @@ from conformask.masker.masker import Masker
 from conformask.masker.write import write_masks
 from conformask.scores.scorer import Heuristic
 from conformask.scores.steps import Tiled
+from leaves import asking
 from levels import levelled
 from synthetic_triplets import arrays, scale_of, triplets
 
@@ -100,7 +101,7 @@ def with_levels(masker: Masker) -> Masker:
 
 
 @pytest.mark.parametrize("of", [lambda masker: masker, with_levels])
-@pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif", ".tif"])
+@pytest.mark.parametrize("suffix", [asking("formats", ".ome.zarr"), ".ome.tif", ".tif"])
 def test_masks_are_those_of_one_call(
     masker: Masker, tmp_path: Path, suffix: str, recwarn, of, monkeypatch
 ) -> None:
@@ -137,6 +138,7 @@ def test_masks_lie_on_the_upright_image(masker: Masker, tmp_path: Path) -> None:
         assert 274 not in tifffile.TiffFile(path).pages[0].tags
 
 
+@pytest.mark.leaf("formats")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_image_that_fits_a_tile_is_one_pass(family: str, tmp_path: Path) -> None:
     """By Masker.masks with the scorer alone; a zarr goes by blocks whatever its size."""
@@ -205,6 +207,7 @@ def test_saved_and_loaded_it_scores_by_the_same_tiles(masker: Masker, tmp_path: 
     assert cm.load(tmp_path, scorer=masker.scorer).scorer == masker.scorer
 
 
+@pytest.mark.leaf("formats")
 def test_overviews_are_means(masker: Masker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("conformask.masker.whole.LONGEST", 50)
     monkeypatch.setattr("conformask.images.read.BLOCK_SIDE", 64)
@@ -234,6 +237,7 @@ def test_the_loss_of_colours_under_partly_open_masks(tmp_path: Path, monkeypatch
     assert found == pytest.approx(np.mean((mask[..., None] * (y[0] - y_hat[0])) ** 2), rel=1e-3)
 
 
+@pytest.mark.leaf("formats")
 def test_nothing_is_lost_when_an_image_is_bad(masker: Masker, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, ".ome.zarr", 3)
     zarr.open_array(folder / "y_hat" / "1.ome.zarr" / "0", mode="r+")[250, 150] = np.nan
@@ -243,6 +247,7 @@ def test_nothing_is_lost_when_an_image_is_bad(masker: Masker, tmp_path: Path) ->
     assert (tmp_path / "out" / "sizes.csv").read_text().splitlines()[1].startswith("0,")
 
 
+@pytest.mark.leaf("formats")
 def test_missing_chunks_come_before_any_work(masker: Masker, tmp_path: Path) -> None:
     folder = folder_of(tmp_path, ".ome.zarr", 2)
     (folder / "x" / "1.ome.zarr" / "0" / "c" / "2" / "1").unlink()
@@ -299,6 +304,7 @@ def test_a_category_is_read_from_the_manifest(tmp_path: Path) -> None:
         write_masks(masker, Triplets.from_arrays(x, y_hat), tmp_path)
 
 
+@pytest.mark.leaf("formats")
 def test_an_input_larger_than_an_output_in_one_tile_is_seen_whole(tmp_path: Path) -> None:
     """An OME-Zarr is masked as whole images are, however small."""
     masker = calibrated(Heuristic(resized, channels=1))

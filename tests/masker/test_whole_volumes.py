@@ -15,6 +15,7 @@ from conformask.masker.write import write_masks
 from conformask.records.reading import Reading
 from conformask.scores.scorer import Heuristic
 from conformask.scores.steps import Tiled
+from leaves import asking
 
 zarr = pytest.importorskip("zarr")
 ZYX = Reading(axes="ZYX")
@@ -73,6 +74,7 @@ def masker() -> cm.Masker:
     return cm.calibrate(scorer, triplets(10, (20, 150, 140), 0), threshold=0.02, loss="l1")
 
 
+@pytest.mark.leaf("formats")
 def test_from_zarr_to_zarr(masker: cm.Masker, tmp_path: Path) -> None:
     images = dict(zip(("x", "y_hat"), pair((20, 200, 170), seed=77), strict=True))
     for role, image in images.items():
@@ -91,7 +93,7 @@ def test_from_zarr_to_zarr(masker: cm.Masker, tmp_path: Path) -> None:
     assert written.sizes["a"] == pytest.approx(float(1 - expected.mean()), abs=1e-6)
 
 
-@pytest.mark.parametrize("suffix", [".npy", ".nii.gz", ".ome.tif"])
+@pytest.mark.parametrize("suffix", [".npy", asking("formats", ".nii.gz"), ".ome.tif"])
 def test_of_any_type_a_mask_is_that_of_the_arrays(masker: cm.Masker, tmp_path: Path, suffix: str) -> None:
     small = cm.calibrate(
         Heuristic(smoothed, channels=1), triplets(10, (5, 20, 30), 0), threshold=0.02, loss="l1"
@@ -122,6 +124,7 @@ def save(path: Path, array: np.ndarray) -> None:
         nibabel.Nifti1Image(array.T, np.eye(4)).to_filename(path)
 
 
+@pytest.mark.leaf("formats")
 def test_another_spacing_is_said_by_name_wherever_it_comes(tmp_path: Path) -> None:
     """Of new NIfTI volumes the second has slices twice as thick."""
     rng = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from conformask.promises.rules import (
     ImageCovariates,
     Rule,
 )
-from promises import CONFIDENCE, falls_short, goes_beyond
+from promised import CONFIDENCE, falls_short, goes_beyond
 from simulation import simulated
 
 WANTED = Promise("adaptive", CONFIDENCE)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from conformask.promises.procedures import Certifies, hoeffding_bentkus, waudby_smith_ramdas
-from promises import too_often
+from promised import too_often
 from simulation import simulated
 
 DELTA = 0.1

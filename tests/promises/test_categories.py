@@ -6,7 +6,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.promises.data import CalibrationData
 from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, ImageCovariates, Rule
-from promises import falls_short, goes_beyond
+from promised import falls_short, goes_beyond
 from simulation import simulated
 
 

@@ -12,7 +12,7 @@ from conformask.promises.axes import tail_risk
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda, ImageCovariates
-from promises import CONFIDENCE, Deploy, falls_short
+from promised import CONFIDENCE, Deploy, falls_short
 from simulation import simulated
 
 GRID = np.array([0.0, *np.geomspace(0.01, 20, 40), math.inf])

@@ -8,7 +8,7 @@ from conformask.promises import coverage_test as law
 from conformask.promises.axes import Image, ImageOfNewGroup, first_of_each, group_means
 from conformask.promises.coverage_test import PValues, coverage_p_values, resampled_p_values
 from conformask.promises.promise import Promise
-from promises import too_often
+from promised import too_often
 from simulation import simulated
 
 LEVEL = 0.05

@@ -17,7 +17,7 @@ from conformask.promises.order import (
 )
 from conformask.promises.promise import Promise
 from conformask.promises.rules import Rule
-from promises import Deploy, breaks_coverage
+from promised import Deploy, breaks_coverage
 
 
 def brute_force(grid: np.ndarray, curve: np.ndarray, threshold: float) -> float:

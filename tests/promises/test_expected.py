@@ -9,7 +9,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.promise import Promise
 from conformask.promises.rules import BoundedRisk, ConstantLambda
-from promises import Deploy, breaks_mean, goes_beyond, risk, sigma
+from promised import Deploy, breaks_mean, goes_beyond, risk, sigma
 
 EXPECTED = Promise("expected").rule
 

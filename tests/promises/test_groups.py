@@ -7,7 +7,7 @@ from conformask.promises.data import CalibrationData
 from conformask.promises.order import largest_lambda
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
-from promises import CONFIDENCE, Deploy, falls_short, goes_beyond
+from promised import CONFIDENCE, Deploy, falls_short, goes_beyond
 from simulation import simulated
 
 

@@ -7,7 +7,7 @@ from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import binomial_rank, meets_threshold
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
-from promises import Deploy, breaks_pac
+from promised import Deploy, breaks_pac
 from simulation import simulated
 
 

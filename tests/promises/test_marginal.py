@@ -13,7 +13,7 @@ from conformask.promises.data import CalibrationData
 from conformask.promises.order import coverage_range
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
-from promises import breaks_coverage
+from promised import breaks_coverage
 from simulation import simulated
 
 DRAWS = 10_000

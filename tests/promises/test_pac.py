@@ -7,7 +7,7 @@ from conformask.promises.data import CalibrationData
 from conformask.promises.order import binomial_rank, coverage_range, smallest
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
-from promises import Deploy, breaks_pac, coverage
+from promised import Deploy, breaks_pac, coverage
 from simulation import simulated
 
 

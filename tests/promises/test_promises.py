@@ -11,7 +11,7 @@ import pytest
 from worlds import CERTAIN, GRID, RANDOM, THRESHOLD, Fields, World
 
 from conformask.promises.promise import GUARANTEES, Promise, takes
-from promises import (
+from promised import (
     CONFIDENCE,
     DELTA,
     Deploy,

@@ -16,7 +16,7 @@ from conformask.promises.procedures import (
 )
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
-from promises import Deploy, breaks_rcps
+from promised import Deploy, breaks_rcps
 
 
 def naive(losses: np.ndarray, level: float, delta: float) -> bool:

@@ -12,7 +12,7 @@ from conformask.promises import axes as certainty
 from conformask.promises.axes import THRESHOLDS
 from conformask.promises.order import binomial_rank, coverage_range, pointwise_delta, rank_bounds
 from conformask.promises.promise import Promise
-from promises import too_often
+from promised import too_often
 
 CONFIDENCES = np.linspace(0.3, 0.99, 70)
 DELTA = 0.1

@@ -23,7 +23,7 @@ from conformask.promises.data import CalibrationData
 from conformask.promises.procedures import SplitConformal, hashed_order
 from conformask.promises.promise import Promise
 from conformask.promises.rules import BoundedRisk, ConstantLambda, Rule
-from promises import falls_short, goes_beyond, too_often
+from promised import falls_short, goes_beyond, too_often
 from simulation import simulated
 
 CONFIDENCE, DELTA = 0.9, 0.1

@@ -10,7 +10,7 @@ from conformask.promises.data import CalibrationData
 from conformask.promises.order import ROUNDING
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ImageCovariates, WeightedLambda
-from promises import Deploy, breaks_coverage, coverage, goes_beyond
+from promised import Deploy, breaks_coverage, coverage, goes_beyond
 
 
 def reweighed(evidence: CalibrationData, weight: np.ndarray) -> CalibrationData:

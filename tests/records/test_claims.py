@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 from conformask.errors import OutputError
-from conformask.extras.view.page import png
 from conformask.records.files import (
     atomic_write,
     is_claimed,
@@ -121,7 +120,10 @@ def test_a_damaged_list_claims_what_can_be_read(tmp_path: Path, files: object) -
     assert is_claimed(tmp_path / "a") == isinstance(files, dict)
 
 
+@pytest.mark.leaf("view")
 def test_pages_and_pictures_say_who_made_them(tmp_path: Path) -> None:
+    from conformask.extras.view.page import png
+
     path = tmp_path / "picture.png"
     path.write_bytes(png(Image.new("L", (4, 4))))
     assert is_claimed(path)

@@ -12,7 +12,6 @@ import torch
 
 import conformask as cm
 from conformask.arrays import Score
-from conformask.extras.train.training import Budget, Record
 from conformask.losses import loss
 from conformask.masks.critical import ScoredBatch
 from conformask.masks.families import family
@@ -40,6 +39,7 @@ def told_by_x(count: int, seed: int) -> cm.Triplets:
     return cm.Triplets.from_arrays(x, y + x * generator.uniform(-0.3, 0.3, y.shape).astype(np.float32), y)
 
 
+@pytest.mark.leaf("train")
 def test_a_score_that_learnt_nothing_says_so(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="not useful yet.*scorer spread"):
         scorer = cm.fit_scorer(
@@ -81,6 +81,7 @@ def test_the_worth_that_conformask_0_2_kept_is_read(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.leaf("train")
 def test_a_score_that_learnt_is_smaller_than_those_that_learn_nothing(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -163,6 +164,7 @@ def test_images_come_from_as_many_groups_as_there_are() -> None:
     assert len(spread_over_groups(triplets, 100)) == 60
 
 
+@pytest.mark.leaf("train")
 def test_its_size_is_that_of_calibration(tmp_path: Path) -> None:
     """The masks of the local spread at that promise, made by the ordinary way on the same images."""
     selection = textured(40, 1)
@@ -183,6 +185,7 @@ def test_its_size_is_that_of_calibration(tmp_path: Path) -> None:
     assert float((1 - masks).mean()) == pytest.approx(comparison.others["spread"], abs=0.01)
 
 
+@pytest.mark.leaf("train")
 def test_time_that_was_up_too_early_is_told(tmp_path: Path) -> None:
     with (
         pytest.warns(UserWarning, match="not useful yet"),
@@ -198,6 +201,7 @@ def test_time_that_was_up_too_early_is_told(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.leaf("train")
 @pytest.mark.parametrize(
     ("losses", "settled"),
     [
@@ -209,11 +213,14 @@ def test_time_that_was_up_too_early_is_told(tmp_path: Path) -> None:
     ],
 )
 def test_settled(tmp_path: Path, losses: list[float], settled: bool) -> None:
+    from conformask.extras.train.training import Budget, Record
+
     record = Record(tmp_path, Budget(epochs=None, max_minutes=1.0, learning_rate=1.0))
     record.rows = [{"selection_loss": loss} for loss in losses]
     assert record.settled() is settled
 
 
+@pytest.mark.leaf("train")
 def test_while_it_trains_it_says_how_it_stands(
     tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

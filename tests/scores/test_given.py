@@ -256,6 +256,7 @@ def test_images_without_maps_are_refused() -> None:
         masker(x[0], y_hat[0], cues=cues[0, :7])
 
 
+@pytest.mark.leaf("view")
 def test_a_triplet_is_shown_under_its_mask() -> None:
     masker, triplet = calibrated(triplets(30, 0)), triplets(1, 1)[0]
     strip = cm.show(masker, triplet)
@@ -399,6 +400,7 @@ def test_items_of_a_dataset_may_have_them() -> None:
         cm.Triplets.from_dataset([{"x": item["x"], "y": item["y"]} for item in items])
 
 
+@pytest.mark.leaf("watch")
 def test_a_stream_of_images_brings_its_maps() -> None:
     masker = calibrated(triplets(40, 0))
     stream = cm.OnlineMasker(masker)

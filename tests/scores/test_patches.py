@@ -15,8 +15,6 @@ from skimage.morphology import area_closing
 
 import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.extras.export.onnx import export
-from conformask.extras.view import viewed_image
 from conformask.images.read import read_image
 from conformask.losses import loss
 from conformask.masker import whole
@@ -261,9 +259,12 @@ def whole_images(folder: Path, size: tuple[int, int] = (300, 200)) -> tuple[cm.M
     return masker, cm.Triplets.from_folder(folder)
 
 
+@pytest.mark.leaf("view")
 def test_whole_images_have_no_specks_at_the_borders_of_tiles(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from conformask.extras.view import viewed_image
+
     masker, new = whole_images(tmp_path / "new")
     assert masker.card.tiles == (128, 32)
     assert masker.card.patches == 40
@@ -295,6 +296,7 @@ def test_layers_have_no_specks_at_the_borders_of_tiles(tmp_path: Path) -> None:
     np.testing.assert_array_equal(masker.open(layer.item)[0, 0].numpy(), masker(new[0]))
 
 
+@pytest.mark.leaf("export")
 def test_what_cannot_be_computed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     masker, new = whole_images(tmp_path / "new")
     monkeypatch.setattr(whole, "IN_MEMORY", 1000)
@@ -307,7 +309,10 @@ def test_what_cannot_be_computed_is_refused(tmp_path: Path, monkeypatch: pytest.
         cm.masked(masker, x, y_hat)
 
 
+@pytest.mark.leaf("export")
 def test_a_graph_is_refused(masker: cm.Masker, tmp_path: Path) -> None:
+    from conformask.extras.export.onnx import export
+
     with pytest.raises(InvalidArgumentError, match="graph cannot find the connected parts"):
         export(masker, tmp_path / "a.onnx")
 

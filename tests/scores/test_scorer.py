@@ -8,7 +8,6 @@ from torch import Tensor
 
 from conformask.arrays import Score
 from conformask.errors import MismatchError
-from conformask.extras.export.onnx_graph import Graph
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
@@ -63,10 +62,13 @@ def test_defaults() -> None:
     assert scorer.fingerprint == Derived().fingerprint != Derived(2.0).fingerprint
 
 
+@pytest.mark.leaf("export")
 @pytest.mark.parametrize(
     ("make", "family"), [(Derived, "reciprocal"), pytest.param(Members, "power", marks=UNTYPED)]
 )
 def test_it_is_calibrated_saved_loaded_and_traced(make: type, family: str, tmp_path: Path) -> None:
+    from conformask.extras.export.onnx_graph import Graph
+
     heuristic = Heuristic(lambda x, y_hat: x.abs(), channels=1, family=family)
     expected, masker = (
         calibrate(scorer, CALIBRATION, threshold=0.03, loss="l1") for scorer in (heuristic, make())

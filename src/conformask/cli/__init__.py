@@ -9,14 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from cyclopts import (
-    App,
-    CycloptsError,
-    CycloptsPanel,
-    Group,
-    MissingArgumentError,
-    UnknownOptionError,
-)
+from cyclopts import App, CycloptsError, CycloptsPanel, Group, MissingArgumentError, UnknownOptionError
 from cyclopts.help import (
     ColumnSpec,
     DefaultFormatter,
@@ -250,12 +243,12 @@ RENAMED: Mapping[str, str] = {
 """New names of options by the names that they had up to 0.2, for the errors about these."""
 
 HELP_ALL = "--help-all"
-NEXT = """To try it: conformask demo
-
-With your own images: conformask look X Y_HAT Y, the folders of input, output and truth.
-
-For options and an example: conformask COMMAND --help"""
-"""End of the help, where the eye is when it has been printed."""
+NEXT = {
+    "demo": "To try it: conformask demo",
+    "look": "With your own images: conformask look X Y_HAT Y, the folders of input, output and truth.",
+    "info": "For options and an example: conformask COMMAND --help",
+}
+"""End of the help, where the eye is when it has been printed; each paragraph needs a verb."""
 
 WITH_RESUME = "stopped; to resume, repeat the command with --resume"
 AGAIN = "stopped; to resume, repeat the command"
@@ -275,18 +268,18 @@ def build(*, every_option: bool = True) -> App:
 
     Its help has every option, or those that are often needed.
     """
+    verbs_of = places(COMMANDS)
     app = App(
         name="conformask",
         help="Masks with a promise for image-to-image networks.",
         version_flags=["--version"],
         suppress_keyboard_interrupt=False,
-        help_epilogue=NEXT,
+        help_epilogue="\n\n".join(text for verb, text in NEXT.items() if verb in verbs_of),
         help_format="plaintext",
         group_commands=Group("More", sort_key=len(GROUPS)),
         default_parameter=DEFAULTS,
         error_formatter=_error_panel,
     )
-    verbs_of = places(COMMANDS)
     app.register_install_completion_command(help="Enable completion of conformask commands in this shell.")
     for place, (title, verbs) in enumerate(GROUPS.items()):
         group = Group(title, sort_key=place)

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import scipy
-from skimage.measure import find_contours, regionprops
 
 from conformask.errors import InvalidArgumentError
+from conformask.extensions import required
 from conformask.images.formats import SegmentationWriter, SourceImage, at_time
 from conformask.images.read import OF_VOLUMES, format_of, write_blocks
 from conformask.images.rows import Role
@@ -63,7 +63,7 @@ class ObjectFiles:
         write_blocks(
             self.labels, (1, *labels.shape), iter([(whole, trusted[None])]), replace(under, is_labels=True)
         )
-        objects = regionprops(labels)
+        objects = measure().regionprops(labels)
         rows = [_row(name, group, each, score, mask, under.geometry) for each in objects]
         write_csv(self.table, rows, columns(labels.ndim))
         if self.outlines is not None:
@@ -71,6 +71,11 @@ class ObjectFiles:
             collection = {"type": "FeatureCollection", "features": features}
             with atomic_write(self.outlines) as aside:
                 aside.write_text(json.dumps(collection), encoding="utf-8")
+
+
+def measure() -> Any:
+    """Return what measures objects."""
+    return required("skimage.measure", "a table of objects", "skimage")
 
 
 def columns(dimensions: int) -> list[str]:
@@ -131,7 +136,7 @@ def _polygons(found: Any) -> Iterator[list[Json]]:
     """
     parts, count = scipy.ndimage.label(found.image)
     for part in range(1, count + 1):
-        rings = find_contours(np.pad(parts == part, 1).astype(float), 0.5)
+        rings = measure().find_contours(np.pad(parts == part, 1).astype(float), 0.5)
         rings.sort(key=lambda ring: -float(np.ptp(ring, axis=0).prod()))
         yield [(ring - 0.5 + found.bbox[:2])[:, ::-1].tolist() for ring in rings]
 

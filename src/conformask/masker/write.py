@@ -34,7 +34,14 @@ from conformask.losses.objects import labels_of
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.folder import MASKS, OBJECT_TABLE, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
 from conformask.masker.masker import Masker
-from conformask.masker.objects import ObjectFiles, check_seg, promise_of_cut, segmentation_writer, write_table
+from conformask.masker.objects import (
+    ObjectFiles,
+    check_seg,
+    measure,
+    promise_of_cut,
+    segmentation_writer,
+    write_table,
+)
 from conformask.masker.resolve import has_theorem
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
@@ -200,6 +207,8 @@ def write_masks(
         _check_over_x(triplets)
     if dicom_seg:
         check_seg(triplets, mask_geometry)
+    if masker.card.loss.of_objects:
+        measure()  # a library that is missing is not found after the first images
     caveat = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn().caveat
     promise = {
         "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,

@@ -1,6 +1,7 @@
 """Folders for bioimage.io, read by its own library."""
 
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def test_what_bioimageio_refuses(masker: Masker, tmp_path: Path, monkeypatch) ->
         export_bioimageio(reads_maps, tmp_path / "model")
     with pytest.raises(MismatchError, match="finds the description invalid: format_version"):
         bioimageio.package({"type": "model"}, tmp_path, tmp_path / "model")
-    monkeypatch.setattr(bioimageio, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "bioimageio.spec", None)
     with pytest.raises(MissingFileError, match=re.escape(f"{pip_install('bioimageio')}")):
         export_bioimageio(masker, tmp_path / "model")
     assert not list(tmp_path.iterdir())

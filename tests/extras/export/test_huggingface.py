@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +16,6 @@ import torch
 from conformask.arrays import Images
 from conformask.errors import MissingFileError, OutputError
 from conformask.extensions import pip_install
-from conformask.extras.export import huggingface
 from conformask.extras.export.folders import Credits
 from conformask.extras.export.huggingface import export_huggingface
 from conformask.masker.calibrate import calibrate
@@ -144,7 +144,7 @@ def test_what_huggingface_refuses(masker: Masker, tmp_path: Path, monkeypatch) -
     for taken in (tmp_path, tmp_path / "file"):
         with pytest.raises(OutputError, match="exists already: choose another folder"):
             export_huggingface(masker, taken)
-    monkeypatch.setattr(huggingface, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(MissingFileError, match=re.escape(f"{pip_install('hub')}")):
         export_huggingface(masker, tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -190,11 +190,11 @@ def test_pydicom_is_needed_only_for_dicom(tmp_path: Path, monkeypatch: pytest.Mo
     folder = series(tmp_path / "s", volume())
     mask, under = random_mask((5, 6, 4)), SourceImage(folder, None, PLAIN)
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(MissingFileError, match=re.escape(f"needs highdicom: {pip_install('dicom')}")):
+    with pytest.raises(MissingFileError, match=rf"needs highdicom.*: {re.escape(pip_install('dicom'))}"):
         write_segmentation(tmp_path / "m.dcm", mask, under, PROMISE)
     monkeypatch.setitem(sys.modules, "pydicom", None)
     assert is_image(folder)
-    with pytest.raises(MissingFileError, match=re.escape(f"s needs pydicom: {pip_install('dicom')}")):
+    with pytest.raises(MissingFileError, match=rf"s needs pydicom.*: {re.escape(pip_install('dicom'))}"):
         decode(folder)
     code = "import sys, conformask.images.read; assert not {'pydicom', 'highdicom'} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -441,7 +441,7 @@ def test_the_memory_of_a_compressed_file_that_is_read_in_windows(
 def test_without_nibabel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "a.nii", field())
     monkeypatch.setitem(sys.modules, "nibabel", None)
-    with pytest.raises(MissingFileError, match=re.escape(f"a.nii needs nibabel: {pip_install('nifti')}")):
+    with pytest.raises(MissingFileError, match=rf"a.nii needs nibabel.*: {re.escape(pip_install('nifti'))}"):
         read_header(path)
 
 

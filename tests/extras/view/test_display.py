@@ -2,6 +2,7 @@ import importlib
 import io
 import json
 import re
+import sys
 from base64 import b64decode
 from dataclasses import replace
 from html import escape
@@ -19,7 +20,6 @@ import conformask as cm
 from conformask.arrays import Batch, Images
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.extensions import pip_install
-from conformask.extras.view import display
 from conformask.extras.view.display import show
 from conformask.extras.view.page import Strip, StripRow
 from conformask.images.pictures import as_bytes, in_colors
@@ -287,8 +287,8 @@ def test_without_their_libraries_frames_and_plots_name_them(monkeypatch) -> None
     evaluation = evaluate(replace(masker_of(1), curves=None), halved(10, 3, 1))
     with pytest.raises(MismatchError, match="no curves are stored"):
         cm.plot(evaluation)
-    for module in (records, display):
-        monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(records, "find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingFileError, match=r"pandas or polars: pip install pandas; table\(\) gives"):
         evaluation.to_frame()
     with pytest.raises(MissingFileError, match=re.escape(f"{pip_install('plot')}")):

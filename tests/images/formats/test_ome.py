@@ -24,6 +24,7 @@ from conformask.images.read import (
 )
 from conformask.records.geometry import Geometry
 from conformask.records.reading import PLAIN, Reading
+from leaves import asking
 from stacks import (
     GEOMETRY,
     UM,
@@ -451,8 +452,10 @@ def test_a_large_mask_is_a_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPat
             assert file.is_bigtiff is big
 
 
-@pytest.mark.parametrize("name", ["nucleus_czyx_v04.ome.zarr", "nucleus_zcyx.ome.tif", "golgi_zyx.ome.tif"])
-@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+@pytest.mark.parametrize(
+    "name", [asking("formats", "nucleus_czyx_v04.ome.zarr"), "nucleus_zcyx.ome.tif", "golgi_zyx.ome.tif"]
+)
+@pytest.mark.parametrize("suffix", [".ome.tif", asking("formats", ".ome.zarr")])
 def test_a_mask_has_the_spacing_of_its_source(tmp_path: Path, name: str, suffix: str) -> None:
     header = read_header(shared(f"ome/{name}"))
     path = written(tmp_path / f"m{suffix}", mask(1, *header.space), header.geometry)
@@ -460,7 +463,7 @@ def test_a_mask_has_the_spacing_of_its_source(tmp_path: Path, name: str, suffix:
     assert header.geometry is not None
 
 
-@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+@pytest.mark.parametrize("suffix", [".ome.tif", asking("formats", ".ome.zarr")])
 @pytest.mark.parametrize("space", [(20, 1100), (3, 20, 1100)])
 def test_films_of_colours_have_a_pyramid_of_each_time_point(
     tmp_path: Path, suffix: str, space: tuple[int, ...]
@@ -500,7 +503,7 @@ def test_halvings_end() -> None:
     assert list(halvings((600, 10, 513), (1e-9, 1.0, 1.0)))[-1] == (1, 2, 2)
 
 
-@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+@pytest.mark.parametrize("suffix", [".ome.tif", asking("formats", ".ome.zarr")])
 def test_masks_are_written_in_bounded_memory(tmp_path: Path, suffix: str) -> None:
     shape = (1, 48, 1100, 1100)
     block = mask(1, 128, 128, 128)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
@@ -11,8 +10,8 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
-from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, one_line
-from conformask.extensions import pip_install
+from conformask.errors import InvalidArgumentError, MismatchError, one_line
+from conformask.extensions import required
 from conformask.extras.export.folders import (
     NOTHING,
     TAGS,
@@ -88,8 +87,7 @@ def export_bioimageio(
         MismatchError: as in `export`, or bioimageio.spec finds the folder invalid; the message quotes it.
         OutputError: the folder holds something already, or cannot be written.
     """
-    if find_spec("bioimageio") is None:
-        raise MissingFileError(f"this export needs bioimageio.spec: {pip_install('bioimageio')}")
+    required("bioimageio.spec", "this export", "bioimageio")
     check_free(Path(folder))
     refuse(masker)
     refuse_further_inputs(masker)

@@ -1,10 +1,9 @@
 """A masker as a model repository of the Hugging Face Hub: what load() reads, and a model card."""
 
-from importlib.util import find_spec
 from pathlib import Path
 
-from conformask.errors import ConformaskError, MissingFileError
-from conformask.extensions import pip_install
+from conformask.errors import ConformaskError
+from conformask.extensions import required
 from conformask.extras.export.folders import (
     NOTHING,
     TAGS,
@@ -41,8 +40,7 @@ def export_huggingface(masker: Masker, folder: str | Path, *, credits: Credits =
         MissingFileError: huggingface_hub is not installed.
         OutputError: the folder holds something already, or cannot be written.
     """
-    if find_spec("huggingface_hub") is None:
-        raise MissingFileError(f"this export needs huggingface_hub: {pip_install('hub')}")
+    required("huggingface_hub", "this export", "hub")
     with whole_folder(Path(folder)) as target:
         masker.save(target)
         (target / LOCK).unlink(missing_ok=True)

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 
 from conformask.arrays import Images
-from conformask.errors import MismatchError, MissingFileError, one_line
-from conformask.extensions import pip_install
+from conformask.errors import MismatchError, one_line
+from conformask.extensions import required
 from conformask.extras.make.predictors import CustomPredictor, NetworkFormat, Outputs, Run, existing_file
 from conformask.records.record import hash_of
 from conformask.records.sealed import path_hash
@@ -25,10 +25,7 @@ def open_onnx(name: str, providers: Sequence[str] | None = None) -> CustomPredic
 def onnx_run(name: str, providers: Sequence[str] | None = None) -> Run:
     """Return a function that runs an ONNX file, on the best provider that onnxruntime has, or on these."""
     path = existing_file(name)
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise MissingFileError(f"{name} needs onnxruntime: {pip_install('onnx')}") from error
+    onnxruntime = required("onnxruntime", name, "onnx")
     try:
         usable_providers = providers or onnxruntime.get_available_providers()
         session = onnxruntime.InferenceSession(path, providers=usable_providers)

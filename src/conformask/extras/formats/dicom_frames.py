@@ -19,8 +19,8 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from conformask.errors import ConformaskWarning, ImageError, MissingFileError, one_line
-from conformask.extensions import pip_install
+from conformask.errors import ConformaskWarning, ImageError, one_line
+from conformask.extensions import required
 from conformask.images.formats import check_memory, time_point
 from conformask.records.files import hash_of_text
 from conformask.records.geometry import Geometry, affine_of
@@ -250,11 +250,7 @@ def frames_of(path: Path) -> list[DicomFrame]:
 
 def import_pydicom(path: Path) -> Any:
     """Import pydicom, with the codecs that conformask adds to it."""
-    try:
-        import pydicom
-    except ImportError as error:
-        raise MissingFileError(f"{path} needs pydicom: {pip_install('dicom')}") from error
-
+    pydicom = required("pydicom", path, "dicom")
     add_codecs()
     return pydicom
 

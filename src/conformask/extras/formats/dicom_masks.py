@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import ConformaskError, ImageError, MissingFileError, one_line
-from conformask.extensions import pip_install
+from conformask.errors import ConformaskError, ImageError, one_line
+from conformask.extensions import required
 from conformask.extras.formats.dicom_frames import DicomFrame, SortedSlices, quiet, read_stack
 from conformask.images.formats import Blocks, Shape, SourceImage, check_memory
 from conformask.records.record import Array
@@ -147,13 +147,7 @@ def write_segmentation(path: Path, mask: Array, under: SourceImage, promise: str
 
 
 def _highdicom(under: SourceImage) -> Any:
-    try:
-        import highdicom
-    except ImportError as error:
-        raise MissingFileError(
-            f"a DICOM mask over {under.path} needs highdicom: {pip_install('dicom')}"
-        ) from error
-    return highdicom
+    return required("highdicom", f"a DICOM mask over {under.path}", "dicom")
 
 
 def _check_size(shape: Shape, under: SourceImage) -> None:

@@ -15,8 +15,8 @@ from typing import IO, Any
 
 import numpy as np
 
-from conformask.errors import ImageError, MissingFileError
-from conformask.extensions import pip_install
+from conformask.errors import ImageError
+from conformask.extensions import required
 from conformask.images.formats import (
     Blocks,
     DataRange,
@@ -58,11 +58,7 @@ CHUNK = 2**22
 
 def nibabel_for(path: Path) -> Any:
     """Import nibabel."""
-    try:
-        import nibabel
-    except ImportError as error:
-        raise MissingFileError(f"{path} needs nibabel: {pip_install('nifti')}") from error
-    return nibabel
+    return required("nibabel", path, "nifti")
 
 
 def load_nifti(path: Path) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import ImageError, MissingFileError, failure_of_system
-from conformask.extensions import pip_install
+from conformask.extensions import pip_install, required
 from conformask.images.formats import (
     Blocks,
     Factors,
@@ -320,10 +320,7 @@ def _check_codecs(level: ZarrLevel) -> None:
 
 
 def _group(path: Path) -> Any:
-    try:
-        import zarr
-    except ImportError as error:
-        raise MissingFileError(f"{path} needs zarr: {pip_install('zarr')}") from error
+    zarr = required("zarr", path, "zarr")
     try:
         return zarr.open_group(path, mode="r")
     except Exception as error:  # of many types, for a folder that is damaged or something else

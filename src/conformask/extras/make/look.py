@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 from conformask.errors import CalibrationError
+from conformask.extensions import required
 from conformask.extras.make.triplets import ROLES
 from conformask.extras.view.page import write_report
 from conformask.images.check import SOURCE, CheckReport, check_triplets, suggested_groups
@@ -74,7 +75,7 @@ def packaged_photographs(names: tuple[str, ...] = COLOUR + GREY) -> dict[str, Ar
     Grey ones are repeated to three channels. Left out by default: drawings, text and masks of scikit-image,
     the right view of the motorcycle (nearly the left one), and photographs that are mostly black.
     """
-    folder = Path(str(files("skimage"))) / "data"
+    folder = Path(str(files(required("skimage", "the demonstration", "skimage")))) / "data"
     return {Path(name).stem: _three_channels(decode(folder / name)) for name in names}
 
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import import_module, metadata
+from importlib import metadata
 from itertools import product
 from pathlib import Path
 from typing import Any, get_args
@@ -86,9 +86,7 @@ class Biharmonic:
 
 
 def _fill(plane: Array, hole: Array) -> Array:
-    from skimage.restoration import inpaint_biharmonic
-
-    filled: Array = inpaint_biharmonic(plane, hole)
+    filled: Array = required("skimage.restoration").inpaint_biharmonic(plane, hole)
     return filled
 
 
@@ -529,14 +527,8 @@ PLAIN = (bool, int, float, str, list, tuple, dict, Tensor)
 
 
 def required(module: str) -> Any:
-    """Import a module of a library."""
-    try:
-        return import_module(module)
-    except ImportError as error:
-        library = module.partition(".")[0]
-        raise MissingFileError(
-            f"{module} cannot be imported ({error}): {extensions.pip_install(library)}"
-        ) from error
+    """Return a module of a library that the extra with its name installs."""
+    return extensions.required(module, module, module.partition(".")[0])
 
 
 def predictor_of(network: nn.Module, run: Run, library: str, *decisive: object) -> CustomPredictor:

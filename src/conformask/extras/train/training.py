@@ -18,12 +18,10 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 from zipfile import ZipFile
 
-import lightning as L
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from lightning.pytorch.core.optimizer import LightningOptimizer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
@@ -33,11 +31,18 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from conformask.arithmetic import full_precision, per_image, to_channels_last
 from conformask.arrays import Images
 from conformask.background import DEFAULT_DEVICES, SECONDS, Compute, Lines, check_processes
-from conformask.errors import ConformaskWarning, MismatchError
+from conformask.errors import ConformaskWarning, MismatchError, MissingFileError
+from conformask.extensions import pip_install
 from conformask.extras.train import FROM_SCRATCH, TrainingConfig
 from conformask.records.files import atomic_write
 from conformask.records.record import Json, read_json, to_jsonable, write_csv, write_json
 from conformask.scores.network_scorer import load_into, save_weights
+
+try:
+    import lightning as L
+    from lightning.pytorch.core.optimizer import LightningOptimizer
+except ImportError as error:
+    raise MissingFileError(f"training needs lightning: {pip_install('train')}") from error
 
 TensorBatch = list[Tensor]
 Objective = Callable[[nn.Module, TensorBatch], Tensor]

@@ -2,15 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from conformask.arrays import Batch, Images, Triplet
-from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
-from conformask.extensions import pip_install
+from conformask.errors import InvalidArgumentError, MismatchError, expect
+from conformask.extensions import required
 from conformask.extras.view.page import LONGEST, Strip, StripRow, error_label
 from conformask.images.pictures import (
     TITLES,
@@ -136,8 +135,7 @@ def plot(evaluation: Evaluation, ax: Any = None) -> Any:
         'threshold on L1'
     """
     expect(evaluation, Evaluation, "evaluation", "what evaluate() returned")
-    if find_spec("matplotlib") is None:
-        raise MissingFileError(f"plot needs matplotlib: {pip_install('plot')}")
+    required("matplotlib", "plot", "plot")
     if not evaluation.size_by_threshold:
         raise MismatchError(
             "no curves are stored, because an earlier version of conformask kept none here: calibrate again"

@@ -8,7 +8,7 @@ import pytest
 
 from conformask.extras.watch.monitor import ExchangeabilityMartingale, FailureMartingale, StreamTest
 from conformask.records.record import from_dict, to_jsonable
-from promises import too_often
+from promised import too_often
 from simulation import simulated
 
 LEVEL = 0.05
