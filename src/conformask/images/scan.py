@@ -75,8 +75,8 @@ def _agreement(new: PerceptualHashes, known: PerceptualHashes) -> Float[np.ndarr
     """Return the largest mean product of signs over turned whole images and over windows, mirrored or not."""
     fewest = np.full((len(new), len(known)), SIGNS // 2)
     for left, right in _compared(new, known):
-        words = (np.ascontiguousarray(each).view(np.uint64) for each in (left, right))
-        _count_unlike(*words, _counts(left), _counts(right), fewest)
+        words, known_words = (np.ascontiguousarray(each).view(np.uint64) for each in (left, right))
+        _count_unlike(words, known_words, _counts(left), _counts(right), fewest)
     return 1 - 2 * fewest / SIGNS
 
 

@@ -354,6 +354,15 @@ def selection(score: Array, weight: Array, goal: float) -> tuple[float, float, f
     return pivot, fraction, sum_below(score, pivot), pivot * count if count else 0.0
 
 
+def medians(values: Tensor, counted: Tensor) -> PerImage:
+    """Return the lower median of each image's values >= 0 where `counted` is 1, not 0; 0 if it is nowhere."""
+    rows = []
+    for row, weight in zip(images(values, "values"), images(counted, "counted"), strict=True):
+        count = weight.sum(dtype=np.float64)
+        rows.append(boundaries(row, weight, np.array([(count - 1) // 2]))[0, 0] if count else 0.0)
+    return torch.tensor(rows, dtype=torch.float64)
+
+
 def images(batch: Tensor, name: str) -> Iterator[Array]:
     """Yield each image's pixels, flat float32 on the CPU, checked; memory of one image at a time."""
     for index, image in enumerate(batch.detach()):
