@@ -67,8 +67,8 @@ may be chance. {excluded}
 Could a level come with the packaged score, for those who have fewer than 20 selection images? Fitted on
 {some} images of each of the other five tasks, with logarithms of λ relative to the mean of their task
 (`research/levels.py --without-user-images`), it hides about as much as one λ: {others} times on average at
-the 0.1-quantile, {others_median} at the median, up to {worst} times on a task. Which images of a task are hard
-is not learnt from other tasks in this way, so no such level is packaged.
+the 0.1-quantile, {others_median} at the median, up to {worst} times on a task. Which images of a task are
+hard is not learnt from other tasks in this way, so no such level is packaged.
 
 {without}
 
