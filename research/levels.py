@@ -1,6 +1,6 @@
 """What a level for each image hides less, and how far from the best possible masks that is.
 
-    python research/levels.py WORK DATA [--tasks NAME ...] [--trained]
+    python research/levels.py WORK DATA [--tasks NAME ...] [--trained | --without-user-images]
 
 Denoising, an enlargement and undersampled MR slices of DATA's nuclei, photographs, heads and eyes, and the
 pairs of minute.py (its networks' outputs in WORK, from minute_networks.py). The packaged score of all
@@ -13,14 +13,20 @@ unmasked losses: with one lambda, with the guarantee `adaptive`, and with a leve
 if each image has its own best lambda with the same score, and by the best masks of the truth: from the
 first to the second the level costs, from there to the best masks the order of the pixels.
 research/results/levels.json keeps it, task by task; research/levels_page.py writes docs/results/levels.md.
+
+With --without-user-images the level of a task is fitted on the images of the other tasks named, and its own
+selection images only state the threshold: what a level could be that is packaged with the score. The
+logarithms of critical lambdas are relative to their mean over a task. It is fitted where that predicts tasks
+that are left out better than one value does. research/results/levels_without.json keeps the results.
 """
 
 import argparse
 import json
+import pickle
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +40,20 @@ import conformask as cm
 from conformask.losses.of_images import exact_oracle
 from conformask.masks.critical import calibration_data
 from conformask.masks.families import family
+from conformask.promises import kernel_ridge
 from conformask.promises.data import Curves
 from conformask.promises.order import marginal_rank, smallest
 from conformask.promises.rules import covariates_of
 from conformask.records.record import Array
 from conformask.records.selection import Selection
 from conformask.scores import scoring
-from conformask.scores.level import fit_level
+from conformask.scores.level import LevelModel, fit_level, log_lambdas
 from conformask.scores.steps import for_loss
 
 RESULTS = Path(__file__).parent / "results" / "levels.json"
+WITHOUT = RESULTS.with_name("levels_without.json")
+OF_A_TASK, COUNT = 150, 40
+"""Images of each of the other tasks to fit on, and selection images, without a user's images."""
 CONFIDENCE, DEALS, QUANTILES, COUNTS = 0.9, 10, (0.1, 0.5), (20, 40, 100)
 MOST, FEWEST, TENTH = 500, 30, 0.1
 """Of images, of groups to divide, and the share of the hardest images."""
@@ -126,8 +136,18 @@ TASKS: dict[str, Callable[[Path, Path], Made]] = {
 }
 
 
-def measured(made: Made, *, trained: bool, folder: Path) -> dict[str, Any]:
-    """What is hidden and kept of the images of a task, by number of selection images and quantile."""
+@dataclass(frozen=True)
+class Task:
+    """The images of a task, scored, with all that the divisions need."""
+
+    record: Selection
+    groups: tuple[str, ...]
+    errors: torch.Tensor
+    """|y - y_hat|, (n, 1, H, W)."""
+
+
+def scored(made: Made, *, trained: bool, folder: Path) -> Task | dict[str, int]:
+    """Score the images of a task; their number and that of their groups where these are too few."""
     rows = list(made)
     rows = [rows[at] for at in np.random.default_rng(0).permutation(len(rows))]
     names = [f"{row[0]}-{at}" for at, row in enumerate(rows)]
@@ -150,16 +170,51 @@ def measured(made: Made, *, trained: bool, folder: Path) -> dict[str, Any]:
     scoring.QUARTERED = len(images)  # any of them may be dealt to selection
     record = scoring.selection_record(scorer, images, loss, [masks], 256)
     errors = torch.stack([torch.from_numpy(np.abs(t.y - t.y_hat)).mean(dim=0, keepdim=True) for t in images])
+    return Task(record, images.groups, errors)
+
+
+def measured(made: Made, *, trained: bool, folder: Path) -> dict[str, Any]:
+    """What is hidden and kept of the images of a task, by number of selection images and quantile."""
+    task = scored(made, trained=trained, folder=folder)
+    if isinstance(task, dict):
+        return task
+    n = len(task.groups)
     return {
         f"{quantile:g}": {
-            str(count): summary(
-                [deal(seed, count, quantile, record, masks, loss, errors) for seed in range(DEALS)]
-            )
+            str(count): summary([deal(seed, count, quantile, task) for seed in range(DEALS)])
             for count in COUNTS
-            if count <= len(images) / 3
+            if count <= n / 3
         }
         for quantile in QUANTILES
-    } | {"n": len(images), "groups": len(set(images.groups))}
+    } | {"n": n, "groups": len(set(task.groups))}
+
+
+def measured_without(name: str, tasks: dict[str, Task]) -> dict[str, Any]:
+    """What is hidden of the images of a task with a level of the other tasks, and with its own."""
+    results: dict[str, Any] = {"n": len(tasks[name].groups)}
+    for quantile in QUANTILES:
+        model = fitted_on([task for other, task in tasks.items() if other != name], quantile)
+        of_level = {"others": model, "own": None}
+        results[f"{quantile:g}"] = {
+            key: summary([deal(seed, COUNT, quantile, tasks[name], level) for seed in range(DEALS)])
+            for key, level in of_level.items()
+        } | {"fitted": bool(model.ridge.weights.any())}
+    return results
+
+
+def fitted_on(tasks: Sequence[Task], quantile: float) -> LevelModel:
+    """The level of images of several tasks, each relative to the mean of its task."""
+    rows, logs, of_task = [], [], []
+    for at, task in enumerate(tasks):
+        curves = task.record.curves["binary"].take(np.arange(min(OF_A_TASK, len(task.groups))))
+        of_images = log_lambdas(curves, task.record.threshold(quantile))
+        rows.append(task.record.level_features[: len(of_images)])
+        logs.append(of_images - of_images.mean())
+        of_task += [at] * len(of_images)
+    ridge, left_out = kernel_ridge.fitted(
+        np.concatenate(rows), np.concatenate(logs), np.array(of_task), np.ones(len(of_task), bool)
+    )
+    return LevelModel(ridge, left_out)
 
 
 def first_groups(groups: Sequence[str], count: int) -> Iterator[str]:
@@ -172,9 +227,10 @@ def first_groups(groups: Sequence[str], count: int) -> Iterator[str]:
 
 
 def deal(
-    seed: int, count: int, quantile: float, record: Selection, masks: Any, loss: Any, errors: torch.Tensor
+    seed: int, count: int, quantile: float, task: Task, model: LevelModel | None = None
 ) -> dict[str, float]:
-    """One division of the images, and what is measured of its test images."""
+    """One division of the images, and what is measured of its test images; without a model, it is fitted."""
+    record, masks, loss = task.record, family("binary"), cm.losses.loss("l1")
     generator, curves, quarters = (
         np.random.default_rng(seed),
         record.curves["binary"],
@@ -198,7 +254,7 @@ def deal(
     )
     threshold, promise = part.threshold(quantile), cm.Promise()
     critical = calibration_data(curves, threshold, loss).critical_lambdas
-    model = fit_level(part, masks, loss, promise, threshold)
+    model = model or fit_level(part, masks, loss, promise, threshold)
     factors = np.ones(len(critical))
     if model is not None:
         levels = model(torch.from_numpy(record.level_features)).numpy().astype(float)
@@ -221,7 +277,7 @@ def deal(
         found[f"{way} kept"] = float(met[test].mean())
         found[f"{way} kept of the hardest"] = float(met[hard].mean())
     found["own best"] = float(hidden_at(curves, critical)[test].mean())
-    found["best"] = 1 - float(exact_oracle(errors[test], threshold, 1.0).mean())
+    found["best"] = 1 - float(exact_oracle(task.errors[test], threshold, 1.0).mean())
     return found
 
 
@@ -243,14 +299,34 @@ def summary(deals: list[dict[str, float]]) -> dict[str, float]:
     return means | {"ratio": round(float(np.mean(ratios)), 4), "standard error": round(error, 4)}
 
 
+def without_user_images(names: Sequence[str], work: Path, data: Path) -> None:
+    """Measure each task with a level of the others; scored tasks are kept in WORK."""
+    (work / "scored").mkdir(parents=True, exist_ok=True)
+    tasks = {}
+    for name in names:
+        kept = work / "scored" / f"{name}.pickle"
+        if not kept.exists():
+            kept.write_bytes(pickle.dumps(scored(TASKS[name](work, data), trained=False, folder=work)))
+        tasks[name] = pickle.loads(kept.read_bytes())
+        print(name, len(tasks[name].groups), "images", flush=True)
+    kernel_ridge.PAYS = 1.0  # the question is what is hidden with any function that predicts better
+    results = {name: measured_without(name, tasks) for name in names}
+    WITHOUT.write_text(json.dumps(results, indent=1) + "\n")
+    print(json.dumps(results))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("work", type=Path)
     parser.add_argument("data", type=Path)
     parser.add_argument("--tasks", nargs="*", default=list(TASKS))
     parser.add_argument("--trained", action="store_true")
+    parser.add_argument("--without-user-images", action="store_true")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
+    if options.without_user_images:
+        without_user_images(options.tasks, options.work, options.data)
+        return
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     for name in options.tasks:
         key = f"{name}, trained" if options.trained else name

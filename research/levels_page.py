@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "research" / "results" / "levels.json", ROOT / "docs" / "results" / "levels.md"
+WITHOUT, OF_A_TASK = RESULTS.with_name("levels_without.json"), 150
 COUNT, TRAINED, EPOCHS = "40", ", trained", 12
 TRAINED_ON = ("nuclei", "photographs", "MR slices", "eyes")
 """Beginnings of the names of tasks whose images the packaged network was trained on."""
@@ -59,6 +61,16 @@ The ratio of the hidden shares with a level and with one λ, by the number of se
 
 A level is used where its error without an image's group is at most 0.8 times that of one value; smaller gains
 may be chance. {excluded}
+
+## Without images of your own
+
+Could a level come with the packaged score, for those who have fewer than 20 selection images? Fitted on
+{some} images of each of the other five tasks, with logarithms of λ relative to the mean of their task
+(`research/levels.py --without-user-images`), it hides about as much as one λ: {others} times on average at
+the 0.1-quantile, {others_median} at the median, up to {worst} times on a task. Which images of a task are
+hard is not learnt from other tasks in this way, so no such level is packaged.
+
+{without}
 
 ## Coverage
 
@@ -130,6 +142,18 @@ def counts(results: dict[str, Any]) -> str:
     return table(["task", *numbers], rows)
 
 
+def without(results: dict[str, Any]) -> str:
+    rows = []
+    for name, task in results.items():
+        cells = [percent(task["0.1"]["others"]["one hidden"])]
+        for quantile in ("0.1", "0.5"):
+            others, own = (task[quantile][key] for key in ("others", "own"))
+            cells += [f"{others['ratio']:.2f} ± {others['standard error']:.2f}", f"{own['ratio']:.2f}"]
+        rows.append([name, *cells])
+    head = ["task", "one λ hides", "level of other tasks", f"of {COUNT} own images"]
+    return table([*head, "at the median, of other tasks", "of own"], rows)
+
+
 def coverage(results: dict[str, Any]) -> str:
     ways = ("one", "level", "adaptive")
     rows = []
@@ -179,7 +203,11 @@ def mean_ratio(results: dict[str, Any], quantile: str) -> float:
 
 
 def main() -> None:
-    results = json.loads(RESULTS.read_text())
+    results, of_others = (json.loads(path.read_text()) for path in (RESULTS, WITHOUT))
+    ratios = {
+        quantile: [task[quantile]["others"]["ratio"] for task in of_others.values()]
+        for quantile in ("0.1", "0.5")
+    }
     packaged, trained = (
         {
             name.removesuffix(TRAINED): task
@@ -196,6 +224,11 @@ def main() -> None:
             median=hidden(packaged, "0.5"),
             parts=parts(packaged),
             counts=counts(packaged),
+            some=OF_A_TASK,
+            others=f"{mean(ratios['0.1']):.2f}",
+            others_median=f"{mean(ratios['0.5']):.2f}",
+            worst=f"{max(ratios['0.1'] + ratios['0.5']):.2f}",
+            without=without(of_others),
             coverage=coverage(packaged),
             unseen=mean_unseen(packaged, "0.1"),
             unseen_median=mean_unseen(packaged, "0.5"),

@@ -164,6 +164,20 @@ def test_products_of_zero_that_are_shown_are_allowed_for_mask_by_mask_or_not() -
     assert (quick[0][:, 1] > 0).all()
 
 
+@pytest.mark.parametrize(("kind", "reach"), [("clt", 1), ("clt", 2), ("exact", 1), ("exact", 2)])
+@pytest.mark.parametrize("masks", [family("water_filling"), BINARY])
+def test_curves_of_a_constant_score_are_those_mask_by_mask(kind: str, reach: int, masks) -> None:
+    """The second image has a region, the third one too small for an allowance."""
+    batch, loss = next(repeated(3, 0).batches(3)), cm.CleanMean("l2", kind, reach=reach)
+    region = torch.ones_like(batch.y)
+    region[1, :, 20:], region[2, :, 1:], region[2, :, :, 1:] = 0, 0, 0
+    values = torch.tensor([0.5, 0.1, 2.0])[:, None, None, None]
+    item = ScoredBatch(replace(batch, region=region), cm.Score(values.expand_as(batch.y_hat)))
+    grid = np.array([0.0, 0.01, 0.2, 0.5, 1.0, np.inf])
+    quick, slow = batch_curves(item, masks, loss, grid), measured_curves(item, masks, loss, grid)
+    np.testing.assert_allclose(quick, slow, rtol=1e-5, atol=1e-7)
+
+
 def test_too_few_pixels_with_noise_have_the_largest_loss_that_there_is() -> None:
     """16 pixels cannot be the 20 that the central limit theorem needs, nor can any number without noise."""
     batch, loss = next(repeated(2, 0).batches(2)), cm.CleanMean("l2", reach=1)

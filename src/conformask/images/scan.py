@@ -23,6 +23,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.images.noise import ReferenceMeasures, measure_triplet
 from conformask.images.read import Image, hash_unless_constant
 from conformask.images.triplets import Triplets
+from conformask.masks.kernels import compiled
 from conformask.promises.data import Curves
 from conformask.records.geometry import Geometry, Size
 from conformask.records.record import Array
@@ -40,7 +41,9 @@ FAINT = 5e-4
 CHUNK = 512
 """Number of images compared at once."""
 PerceptualHashes = UInt8[np.ndarray, "_ w b"]
-Signs = Float[np.ndarray, "_ s"]
+PackedSigns = UInt8[np.ndarray, "_ b"]
+_ONE, _TWO, _FOUR, _LAST = map(np.uint64, (1, 2, 4, 56))
+_PAIRS, _FOURS, _BYTES, _SUMMED = (np.uint64(byte * (2**64 // 255)) for byte in (0x55, 0x33, 0x0F, 0x01))
 
 
 def perceptual_hash(image: Image) -> UInt8[np.ndarray, "w b"]:
@@ -70,34 +73,56 @@ def find_copies(
 
 def _agreement(new: PerceptualHashes, known: PerceptualHashes) -> Float[np.ndarray, "n m"]:
     """Return the largest mean product of signs over turned whole images and over windows, mirrored or not."""
-    best = np.zeros((len(new), len(known)), np.float32)
+    fewest = np.full((len(new), len(known)), SIGNS // 2)
     for left, right in _compared(new, known):
-        np.maximum(best, left @ right.T / left.shape[1], out=best)
-    return best
+        words, known_words = (np.ascontiguousarray(each).view(np.uint64) for each in (left, right))
+        _count_unlike(words, known_words, _counts(left), _counts(right), fewest)
+    return 1 - 2 * fewest / SIGNS
 
 
-def _compared(new: PerceptualHashes, known: PerceptualHashes) -> Iterator[tuple[Signs, Signs]]:
-    whole, known_whole = _signs(new[:, 0]), _signs(known[:, 0])
+def _compared(new: PerceptualHashes, known: PerceptualHashes) -> Iterator[tuple[PackedSigns, PackedSigns]]:
+    whole, known_whole = new[:, 0], known[:, 0]
     yield from ((turned, known_whole) for turned in _turns(whole))
     # a cropped copy resembles a window of the original
     for window in range(1, WINDOWS):
-        known_window = _signs(known[:, window])
-        for mirrored in (1.0, _MIRROR):
-            yield _signs(new[:, window]) * mirrored, known_whole
-            yield whole * mirrored, known_window
+        new_window, known_window = new[:, window], known[:, window]
+        for mirrored in (0, _MIRROR):
+            yield new_window ^ mirrored, known_whole
+            yield whole ^ mirrored, known_window
 
 
-def _turns(signs: Signs) -> Iterator[Signs]:
+def _turns(packed: PackedSigns) -> Iterator[PackedSigns]:
     """Yield the signs under the eight symmetries of a square."""
-    for oriented in (signs, signs[:, _TRANSPOSED]):
-        for flip in (1.0, _MIRROR, _UPSIDE_DOWN, _MIRROR * _UPSIDE_DOWN):
-            yield (oriented * flip).astype(np.float32)
+    transposed = np.packbits(np.unpackbits(packed, axis=1)[:, _TRANSPOSED], axis=1)
+    for oriented in (packed, transposed):
+        for flip in (0, _MIRROR, _UPSIDE_DOWN, _MIRROR ^ _UPSIDE_DOWN):
+            yield oriented ^ flip
 
 
-def _signs(packed: UInt8[np.ndarray, "n b"]) -> Signs:
-    """Unpack signs as 1 and -1; 0 for images whose signs do not count."""
-    bits = np.unpackbits(packed, axis=1)[:, : _BAND.sum() + 1].astype(np.float32)
-    return (2 * bits[:, :-1] - 1) * bits[:, -1:]
+def _counts(packed: PackedSigns) -> Bool[np.ndarray, "n"]:
+    """Return whether the signs of each image count."""
+    return np.asarray(np.unpackbits(packed[:, -1:], axis=1)[:, SIGNS % 8] > 0)
+
+
+@compiled
+def _count_unlike(new: Array, known: Array, new_counts: Array, known_counts: Array, fewest: Array) -> None:
+    """Lower `fewest` (n, m) to the number of bits in which two images differ, where the signs of both count.
+
+    new (n, words) and known (m, words) are uint64. The bits of each word are added in pairs, fours and
+    bytes, and the bytes by a product.
+    """
+    for i in range(len(new)):
+        for j in range(len(known)):
+            if not (new_counts[i] and known_counts[j]):
+                continue
+            unlike = np.uint64(0)
+            for word in range(new.shape[1]):
+                bits = new[i, word] ^ known[j, word]
+                bits = bits - ((bits >> _ONE) & _PAIRS)
+                bits = (bits & _FOURS) + ((bits >> _TWO) & _FOURS)
+                bits = (bits + (bits >> _FOUR)) & _BYTES
+                unlike += (bits * _SUMMED) >> _LAST
+            fewest[i, j] = min(fewest[i, j], np.int64(unlike))
 
 
 def _reduced(grey: Float[np.ndarray, "h w"], side: int) -> Float[np.ndarray, "s s"]:
@@ -130,9 +155,10 @@ _COLUMNS = np.stack([_projection(share, left).T for share, _, left in _WINDOWS])
 # mirroring an image changes the signs of its odd frequencies, and transposing it swaps the two frequencies
 _DOWN, _ACROSS = np.indices((FREQUENCIES, FREQUENCIES))
 _BAND: Bool[np.ndarray, "f f"] = _DOWN + _ACROSS >= SLOWEST
-_MIRROR = (1.0 - 2 * (_ACROSS % 2))[_BAND]
-_UPSIDE_DOWN = (1.0 - 2 * (_DOWN % 2))[_BAND]
-_TRANSPOSED = np.cumsum(_BAND).reshape(_BAND.shape).T[_BAND] - 1
+SIGNS = int(_BAND.sum())
+"""Number of signs of an image, or of a window of it; the bit after them says whether they count."""
+_MIRROR, _UPSIDE_DOWN = (np.packbits(np.append(axis[_BAND] % 2 > 0, False)) for axis in (_ACROSS, _DOWN))
+_TRANSPOSED = np.append(np.cumsum(_BAND).reshape(_BAND.shape).T[_BAND] - 1, SIGNS)
 
 
 SWAPPED = 0.9

@@ -539,6 +539,21 @@ class Products(LossOfImages):
         losses = losses.where(enough.cummax(dim=1).values | ~enough.any(dim=1, keepdim=True), first)
         return losses.where(sums.pixels > 0, 0.0)
 
+    def of_constant(self, values: Float[Tensor, "n g"]) -> Float[Tensor, "n g"]:
+        """Compute the losses of masks that have one of these values at all pixels of an image."""
+        powers = Moments((values > 0).double(), *(values**power for power in (2, 4, 4, 2, 4)))
+
+        def summed(mask: Images) -> Moments:
+            sums = map(_image_sums, self.maps(mask))
+            return Moments(*(each[:, None] * power for each, power in zip(sums, powers, strict=True)))
+
+        shown = torch.ones_like(self.products)
+        allowed = torch.zeros((), dtype=torch.float64)
+        for grid in self.grids(shown):
+            allowed = allowed + self.allowed(summed(grid), self.ranges[:, None])
+        losses = (summed(shown).product + allowed) / _image_sums(self.weights)[:, None]
+        return torch.where(allowed.isfinite(), losses, self.most[:, None]).where(values > 0, 0.0)
+
     def take(self, places: Tensor) -> "Products":
         """Return the loss on the images at these places."""
         parts = ("products", "spread", "noise", "weights", "ranges", "most")
@@ -547,7 +562,17 @@ class Products(LossOfImages):
     def curve(
         self, score: Images, family: Family, grid: Float[np.ndarray, "g"]
     ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """Compute (loss, mask size), for binary masks from the sums of what each level shows."""
+        """Compute (loss, mask size), for binary masks from the sums of what each level shows.
+
+        The masks of a constant score are constant, too, so that the sums are those of the open mask times
+        powers of its values.
+        """
+        first = score.flatten(1)[:, :1, None]
+        if bool((score.flatten(1) == first[..., 0]).all()):
+            levels = family.level(score, torch.as_tensor(grid, device=score.device).expand(len(score), -1))
+            masks = family.apply(first.repeat_interleave(len(grid), dim=0), levels.flatten(0, 1))
+            values = masks.reshape(len(score), -1).double()
+            return self.of_constant(values).cpu().numpy(), 1 - values.cpu().numpy()
         if not (isinstance(family, Binary) and self.loss.in_one_grid):
             return super().curve(score, family, grid)
         sums = family.shown_sums(score, grid)

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arrays import Batch, Images
+from conformask.masks.kernels import medians
 from conformask.promises.data import Curves
 from conformask.records.evaluation import Change
 from conformask.records.record import Array
@@ -104,8 +105,7 @@ def _noise(images: Images, inside: Images) -> Float[Tensor, "n"]:
         before, here, after = (inside.narrow(axis, start, length) for start in range(3))
         inside = before * here * after
         scale *= OF_DIFFERENCE
-    residual = images.abs().masked_fill(inside == 0, torch.nan).flatten(1)
-    return residual.nanmedian(dim=1).values.nan_to_num() / scale
+    return medians(images.abs(), inside.expand_as(images)).to(images) / scale
 
 
 FAR = 0.5

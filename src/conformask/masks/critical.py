@@ -14,6 +14,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss
 from conformask.losses.of_images import LossOfImages, with_channels
 from conformask.masks.family import LARGEST, SMALLEST, Family, sizes_of
+from conformask.masks.kernels import medians
 from conformask.promises.axes import Group, Simultaneous
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import SLACK, best_start, first_crossing
@@ -186,7 +187,7 @@ def features_of(score: Score) -> Float[np.ndarray, "n f"]:
     """
     values = score.map.flatten(1).double()
     mean = values.mean(dim=1) + TINY
-    shapes = (values.std(dim=1, correction=0), values.median(dim=1).values)
+    shapes = (values.std(dim=1, correction=0), medians(score.map, torch.ones_like(score.map)).to(mean))
     log_features = [mean.log(), *((shape / mean + TINY).log() for shape in shapes)]
     own_features = [] if score.features is None else [score.features.double()]
     return torch.cat([torch.stack(log_features, dim=1), *own_features], dim=1).cpu().numpy()

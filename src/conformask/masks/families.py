@@ -21,6 +21,7 @@ from conformask.masks.kernels import (
     LARGEST_KEY,
     NEGLIGIBLE,
     NOISE,
+    ascending_of,
     beyond_tops,
     boundaries,
     boundary_curve,
@@ -234,7 +235,7 @@ class _Search(Search):
 
 def _boundary(s: Array, budgets: Array) -> Array:
     """Return the boundary score and its fraction for each budget, (G, 2)."""
-    ascending = np.sort(s)
+    ascending = ascending_of(s)
     sums = np.concatenate([[0.0], ascending.cumsum(dtype=np.float64)])
     # running means of ascending scores rise; rounding must not break the order that a search needs
     means = np.maximum.accumulate(sums[1:] / np.arange(1, s.size + 1))

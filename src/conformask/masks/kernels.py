@@ -43,6 +43,8 @@ NEGLIGIBLE = 1e-200
 LARGEST_KEY = np.float32(np.finfo(np.float32).max).view(np.uint32)
 DIGITS = ((20, 11), (9, 11), (0, 9))
 """Radix digits of a non-negative float32, as (shift, bits)."""
+BUCKETS = 2**14
+"""Number of equal ranges of bits of keys in which `places_of` looks for edges."""
 STREAMS = 4
 """Number of distant places that `histogram` reads in turn."""
 THIN = 16
@@ -278,6 +280,14 @@ def by_digit(keys: Array, weight: Array, shift: int, bits: int) -> tuple[Array, 
     return sorted_keys, sorted_weights, starts
 
 
+def ascending_of(score: Array) -> Array:
+    """Sort scores (n,) float32 >= 0 digit by digit, several times faster than np.sort."""
+    keys = score.view(np.uint32)
+    for digit in reversed(DIGITS):
+        keys, *_ = by_digit(keys, keys, *digit)
+    return keys.view(np.float32)
+
+
 @compiled
 def boundary_in_place(
     keys: Array, weight: Array, digit: int, below: float, goal: float
@@ -344,6 +354,15 @@ def selection(score: Array, weight: Array, goal: float) -> tuple[float, float, f
     return pivot, fraction, sum_below(score, pivot), pivot * count if count else 0.0
 
 
+def medians(values: Tensor, counted: Tensor) -> PerImage:
+    """Return the lower median of each image's values >= 0 where `counted` is 1, not 0; 0 if it is nowhere."""
+    rows = []
+    for row, weight in zip(images(values, "values"), images(counted, "counted"), strict=True):
+        count = weight.sum(dtype=np.float64)
+        rows.append(boundaries(row, weight, np.array([(count - 1) // 2]))[0, 0] if count else 0.0)
+    return torch.tensor(rows, dtype=torch.float64)
+
+
 def images(batch: Tensor, name: str) -> Iterator[Array]:
     """Yield each image's pixels, flat float32 on the CPU, checked; memory of one image at a time."""
     for index, image in enumerate(batch.detach()):
@@ -394,18 +413,27 @@ def rounded_down(values: Array) -> Array:
 
 @compiled
 def places_of(keys: Array, edges: Array, closed: bool) -> Array:
-    """Return the number of ascending edges below each key, or if `closed` not above it; as np.searchsorted.
+    """Return the number of ascending edges below each key >= 0, or if `closed` not above it; as searchsorted.
 
-    All keys take a step of the bisection before any takes the next: several times faster, without branches.
+    Keys are put into BUCKETS of float32 between the least and the largest, few of which have an edge.
     """
-    places, length = np.zeros(keys.size, np.int64), edges.size
-    while length > 0:
-        half = (length + 1) // 2
-        ahead = edges[half - 1 :]
-        for i in range(keys.size):
-            edge = ahead[places[i]]
-            places[i] += half if edge < keys[i] or (closed and edge == keys[i]) else 0
-        length -= half
+    bits = (keys + np.float32(0)).astype(np.float32).view(np.uint32)
+    of_edges = (edges + np.float32(0)).astype(np.float32).view(np.uint32)
+    least, largest, shift = bits.min(), bits.max(), np.uint32(0)
+    while (largest - least) >> shift >= BUCKETS:
+        shift += np.uint32(1)
+    first = np.zeros(BUCKETS + 1, np.int64)
+    for bit in of_edges:
+        first[((min(max(bit, least), largest) - least) >> shift) + 1] += 1
+    first, places = first.cumsum(), np.empty(keys.size, np.int64)
+    for i in range(keys.size):
+        bucket = (bits[i] - least) >> shift
+        place, last = first[bucket], first[bucket + 1]
+        while place < last:
+            half = (place + last) // 2
+            below = edges[half] < keys[i] or (closed and edges[half] == keys[i])
+            place, last = (half + 1, last) if below else (place, half)
+        places[i] = place
     return places
 
 

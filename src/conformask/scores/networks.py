@@ -380,8 +380,8 @@ def cues(x: Images, y_hat: Images) -> Images:
     near = averaged(torch.cat([steps, change, steps_of(x)], dim=1), NEAR)
     wide = averaged(near[:, :2], WIDE)
     detail = channel_mean((y_hat - averaged(y_hat, 3)).abs())
-    differences = torch.cat([steps, change, near, wide, detail], dim=1) / 2
-    return (differences + FAINT).log() - USUAL
+    differences = torch.cat([steps, change, near, wide, detail], dim=1)
+    return differences.div_(2).add_(FAINT).log_().sub_(USUAL)  # in place: several times less memory
 
 
 def finer(x: Images, y_hat: Images) -> Images:

@@ -440,7 +440,7 @@ def averaged(score: Images, sides: tuple[int, ...]) -> Images:
         padding = [length for side in reversed(sides) for length in (side // 2, (side - 1) // 2)]
         return POOL[values.ndim](pad(values, padding), sides, stride=1)
 
-    return means(score) / means(torch.ones_like(score[:, :1]))
+    return means(score) / means(torch.ones_like(score[:1, :1]))
 
 
 @dataclass(frozen=True)
