@@ -23,6 +23,7 @@ LOSSES: Mapping[str, str] = {
     "trusted": "means:MeanShown",
     "missed": "means:MissRate",
     "wrong": "means:FalseOmissionRate",
+    "border": "border:BorderMean",
     "masked_window": "window:MaskedWindow",
     "clean": "clean:CleanMean",
     "clean_local": "clean:CleanLocal",
