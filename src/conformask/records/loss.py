@@ -23,7 +23,6 @@ LOSSES: Mapping[str, str] = {
     "trusted": "means:MeanShown",
     "missed": "means:MissRate",
     "wrong": "means:FalseOmissionRate",
-    "border": "border:BorderMean",
     "masked_window": "window:MaskedWindow",
     "clean": "clean:CleanMean",
     "clean_local": "clean:CleanLocal",
