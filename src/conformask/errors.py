@@ -1,8 +1,11 @@
 """Exceptions and warnings of conformask: each is also the builtin one that it specialises."""
 
 import errno
+import sys
+import warnings
 from collections.abc import Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from types import UnionType
 from typing import TypeVar
 
@@ -124,3 +127,15 @@ def chosen(choices: Mapping[str, T], name: str, what: str) -> T:
     near = get_close_matches(name, choices, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise InvalidArgumentError(f"{what} {name!r} is unknown; choose from {list(choices)}{hint}")
+
+
+INSIDE = str(Path(__file__).parent)
+"""Folder of conformask's own code: a warning names the line outside of it."""
+
+
+def warn(text: str) -> None:
+    """Give a ConformaskWarning that names the line of the caller outside of conformask."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_code.co_filename.startswith(INSIDE):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, category=ConformaskWarning, stacklevel=level)

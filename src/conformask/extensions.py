@@ -2,7 +2,6 @@
 
 import json
 import shlex
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +11,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from conformask.errors import ConformaskError, ConformaskWarning, MismatchError, MissingFileError, one_line
+from conformask.errors import (
+    ConformaskError,
+    MismatchError,
+    MissingFileError,
+    one_line,
+    warn,
+)
 
 T = TypeVar("T")
 PACKAGE = "conformask"
@@ -90,7 +95,7 @@ class Extensions(Mapping[str, T]):
             try:
                 choices[name] = self[name]
             except ConformaskError as error:
-                warnings.warn(str(error), category=ConformaskWarning, stacklevel=2)
+                warn(str(error))
         return choices
 
 

@@ -1,6 +1,5 @@
 """The verbs that make and change a promise: calibrate, recalibrate, thresholds, plan."""
 
-import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -39,7 +38,7 @@ from conformask.cli.options import (
     opened,
 )
 from conformask.cli.output import bad_usage, range_text, show, table
-from conformask.errors import ConformaskWarning, chosen
+from conformask.errors import chosen, warn
 from conformask.losses.objects import Objects
 from conformask.records import names
 
@@ -435,11 +434,7 @@ def recalibrate(
     wanted = masker.card.promise.changed(**vars(promise))
     recalibrated = masker.recalibrate(threshold=level, promise=wanted)
     if level is not None and recalibrated.card.threshold < level:
-        warnings.warn(
-            f"{level:g} was lowered to the declared threshold {recalibrated.card.threshold:g}",
-            category=ConformaskWarning,
-            stacklevel=1,
-        )
+        warn(f"{level:g} was lowered to the declared threshold {recalibrated.card.threshold:g}")
     if main_process():
         recalibrated = recalibrated.save(run)
     show_calibration(run, recalibrated, as_json=json)

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import tempfile
-import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError, OutputError
+from conformask.errors import ImageError, InvalidArgumentError, OutputError, warn
 from conformask.records.geometry import MOST_CHANNELS, Geometry, Size
 from conformask.records.reading import Reading
 from conformask.records.record import Array
@@ -165,11 +164,9 @@ def warn_transparent(path: Path, alpha: Array) -> None:
     transparent = float((alpha < np.iinfo(alpha.dtype).max).mean()) if alpha.dtype.kind != "b" else 0.0
     if transparent and not _WARNED:
         _WARNED.add("transparent")
-        warnings.warn(
+        warn(
             f"{path}: {transparent:.1%} of its pixels are transparent, but alpha is ignored: their stored "
-            "colours count like any others, in this image and in others like it",
-            category=ConformaskWarning,
-            stacklevel=2,
+            "colours count like any others, in this image and in others like it"
         )
 
 

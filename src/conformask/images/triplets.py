@@ -1,7 +1,6 @@
 """Triplets (x, y_hat, y), an ordered collection: what is known of it unread, and batches of it."""
 
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ import torch
 from conformask.arithmetic import best_device
 from conformask.arrays import Batch, Triplet
 from conformask.background import prefetch
-from conformask.errors import ConformaskError, ConformaskWarning, ImageError, InvalidArgumentError
+from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, warn
 from conformask.images.formats import DataRange, Header
 from conformask.images.layers import LAYERS, OpenedLayer
 from conformask.images.read import DatasetImage, Image, Keys, Raster, images_of, name_and_suffix
@@ -540,11 +539,9 @@ class Triplets(UnreadTriplets):
         try:
             return self.grouped(where)
         except InvalidArgumentError as error:
-            warnings.warn(
+            warn(
                 f"{error}: each image is a group of its own here, unlike those of the run; state the groups "
-                "with --group-from (group_from=), folders or a column of the manifest",
-                category=ConformaskWarning,
-                stacklevel=3,
+                "with --group-from (group_from=), folders or a column of the manifest"
             )
             return self
 

@@ -3,14 +3,12 @@
 `Masker.admit` asks before an image is scored, `Masker.admit_scored` after; nothing else asks.
 """
 
-import sys
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from conformask.arrays import Batch
-from conformask.errors import ConformaskWarning
+from conformask.errors import warn
 from conformask.images.formats import DataRange, Header
 from conformask.images.triplets import Triplets
 from conformask.masker.looks import outliers_text
@@ -101,16 +99,8 @@ class Admission:
     def warn(self, where: str = "") -> "Admission":
         """Warn of `texts`, after the words `where`, and return this."""
         for text in self.texts:
-            warnings.warn(where + text, category=ConformaskWarning, stacklevel=_outside())
+            warn(where + text)
         return self
-
-
-def _outside() -> int:
-    """Return the stack level, for a warning of the caller, of the first line outside of conformask."""
-    frame, level = sys._getframe(1), 1
-    while frame.f_back is not None and frame.f_code.co_filename.startswith(INSIDE):
-        frame, level = frame.f_back, level + 1
-    return level
 
 
 def admitted(card: CalibrationCard, tiled: Tiled, images: Iterable[NewImage]) -> Admission:

@@ -1,6 +1,5 @@
 """Calibration: making a masker from a scorer and triplets that the scorer has not seen."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import compress
@@ -11,7 +10,7 @@ import torch
 from jaxtyping import Float
 
 from conformask.background import DEFAULT_DEVICES, Compute
-from conformask.errors import CalibrationError, ConformaskWarning, MismatchError
+from conformask.errors import CalibrationError, MismatchError, warn
 from conformask.images.noise import reference_faults, reference_warnings, refuse_short_reach
 from conformask.images.rows import Role
 from conformask.images.scan import DatasetSummary, labelled, scan
@@ -278,9 +277,9 @@ def _refuse_unfit(
     for fault in reference_faults(seen.references):
         raise CalibrationError(f"nothing can be promised by these repeats: {fault}")
     for text in reference_warnings(seen.references):
-        warnings.warn(text, category=ConformaskWarning, stacklevel=3)
+        warn(text)
     if ungrouped := ungrouped_text(choices.promise, calibration.groups, "calibration "):
-        warnings.warn(ungrouped, category=ConformaskWarning, stacklevel=3)
+        warn(ungrouped)
     chosen_on = None if selection is None else scan(selection, "reading selection images")
     _refuse_used(choices.scorer, calibration, seen, chosen_on)
     refuse_batch_dependence(choices.scorer, choices.loss, choices.weigh, calibration)
@@ -310,9 +309,9 @@ def _refuse_used(
             )
         warn_of_copies_within(seen, calibration.groups)
     if scorer.name == "packaged" and (unseen := extra_text(seen.x_channels, seen.channels)):
-        warnings.warn(unseen, category=ConformaskWarning, stacklevel=3)
+        warn(unseen)
     if seen.swapped is not None:
-        warnings.warn(seen.swapped, category=ConformaskWarning, stacklevel=3)
+        warn(seen.swapped)
     warn_of_spellings(filter(None, calibration.categories))
     if seen.channels != scorer.channels:
         raise MismatchError(

@@ -1,6 +1,5 @@
 """Detection of calibration or test images that were used in training, or that occur twice."""
 
-import warnings
 from collections.abc import Iterable
 from itertools import compress
 
@@ -8,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool
 
 from conformask.arrays import Batch
-from conformask.errors import CalibrationError, ConformaskWarning
+from conformask.errors import CalibrationError, warn
 from conformask.images.read import Image, hash_unless_constant
 from conformask.images.scan import REDUCED, DatasetSummary, find_copies
 from conformask.images.triplets import Triplets
@@ -73,12 +72,10 @@ def warn_of_copies(
     pairs = [] if perceptual_hashes is None else find_copies(seen.perceptual_hashes, perceptual_hashes)
     names = list(dict.fromkeys(seen.names[index] for index, _ in pairs))
     if names:
-        warnings.warn(
+        warn(
             f"{len(names)} of {len(seen.names)} {kind} images, such as {names[0]!r}, look like copies "
             f"(saved again, rotated, scaled or slightly cropped) of images that {reason}. If they are, "
-            "leave them out: masks fit them better than new images",
-            category=ConformaskWarning,
-            stacklevel=stacklevel,
+            "leave them out: masks fit them better than new images"
         )
 
 
@@ -96,13 +93,11 @@ def warn_of_copies_within(seen: DatasetSummary, groups: tuple[str, ...]) -> None
     ]
     if pairs:
         (first, second), count = pairs[0], len({place for pair in pairs for place in pair})
-        warnings.warn(
+        warn(
             f"{count} of {len(seen.names)} calibration images look like copies (saved again, rotated, "
             f"scaled or slightly cropped) of others, such as {seen.names[first]!r} of "
             f"{seen.names[second]!r}. If they are, keep one of each; if they show the same patient or scene "
-            "again, such as at another visit, put them in one group: they are not independent",
-            category=ConformaskWarning,
-            stacklevel=4,
+            "again, such as at another visit, put them in one group: they are not independent"
         )
 
 
@@ -112,9 +107,7 @@ def warn_of_spellings(categories: Iterable[str]) -> None:
     for category in sorted(set(categories)):
         other = by_meaning.setdefault("".join(category.split()).casefold(), category)
         if other != category:
-            warnings.warn(
+            warn(
                 f"categories {other!r} and {category!r} differ only in case or spaces: if they are the same "
-                "category, spell them alike",
-                category=ConformaskWarning,
-                stacklevel=4,
+                "category, spell them alike"
             )

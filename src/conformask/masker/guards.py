@@ -1,6 +1,5 @@
 """What is checked before a promise is made or used: enough images, suitable columns, the same code."""
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from torch import Tensor
 
 from conformask.arithmetic import best_device, window_index
 from conformask.arrays import Batch, Images, Triplet, Weigh
-from conformask.errors import CalibrationError, ConformaskWarning, InvalidArgumentError, MismatchError
+from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of
 from conformask.losses.base import Loss
@@ -313,19 +312,15 @@ def warn_if_hidden(promise: Promise, seen: CalibrationData, rule: Rule, hidden: 
     of_them = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
     if hides is not None:
         why = of_them if fail > 0 else "there are too few images, or their errors vary too much"
-        warnings.warn(
+        warn(
             f"the promise is kept only by hiding {hides} completely: {why}. A larger threshold or a lower "
             "confidence that is chosen now is exploratory: to rely on it, calibrate with it on images that "
-            "no choice has seen",
-            category=ConformaskWarning,
-            stacklevel=4,
+            "no choice has seen"
         )
     elif (chance := chance_of_hiding(promise, seen)) > NEAR:
-        warnings.warn(
+        warn(
             f"{of_them}: about {chance:.0%} of such calibration sets would keep the promise only by hiding "
-            "every image",
-            category=ConformaskWarning,
-            stacklevel=4,
+            "every image"
         )
 
 
@@ -378,11 +373,9 @@ def warn_if_another_hides_less(curves: Curves | None, threshold: float, promise:
         return
     hidden, of_stronger = (size_at(curves, threshold, each, loss) for each in (promise, stronger))
     if of_stronger <= FAR_LESS * hidden:
-        warnings.warn(
+        warn(
             f"guarantee ltt, which promises more, would hide about {of_stronger:.0%} where marginal hides "
-            f"{hidden:.0%}, by {len(curves.names)} selection images: --guarantee ltt (promise='ltt')",
-            category=ConformaskWarning,
-            stacklevel=4,
+            f"{hidden:.0%}, by {len(curves.names)} selection images: --guarantee ltt (promise='ltt')"
         )
 
 
@@ -395,30 +388,24 @@ def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
             if loss.exponent != 1
             else (f"; if the threshold is in 8-bit grey values, give {threshold / GREY:.3g}")
         )
-        warnings.warn(
+        warn(
             f"threshold {threshold:g}: {name} of images in [0, 1] never exceeds {largest:g}, so nothing is "
-            f"hidden{grey}",
-            category=ConformaskWarning,
-            stacklevel=4,
+            f"hidden{grey}"
         )
     elif threshold < PERFECT:
-        warnings.warn(
+        warn(
             f"threshold {threshold:g}: {name} of images in [0, 1] is less than {PERFECT:g} only where "
-            "pixels are equal to the last digit of a float, so nearly everything else is hidden",
-            category=ConformaskWarning,
-            stacklevel=4,
+            "pixels are equal to the last digit of a float, so nearly everything else is hidden"
         )
 
 
 def warn_if_closed(hidden: float, whole: str) -> None:
     """Warn if nearly all of the calibration images, or of their regions, is hidden."""
     if hidden > CLOSED:
-        warnings.warn(
+        warn(
             f"these masks hide {hidden:.0%} of {whole} on average: the threshold is hard to keep with this "
             "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, "
-            "or use another loss or a better score",
-            category=ConformaskWarning,
-            stacklevel=4,
+            "or use another loss or a better score"
         )
 
 
@@ -426,13 +413,11 @@ def warn_if_few_pixels(loss: Loss, unmasked: Array) -> None:
     """Warn of images, by their unmasked losses, with too few noisy pixels for the central limit theorem."""
     few = int((unmasked >= UNKNOWN).sum())
     if loss.lit_within and few:
-        warnings.warn(
+        warn(
             f"{few} of the {len(unmasked)} calibration images are too small or too dark for an allowance by "
             f"the central limit theorem: it takes {LIT} independent pixels in which the repeats differ in "
             f"{loss.lit_within}. Take larger images or windows, or repeats with more counts, or leave what "
-            "is black out of the region; allowance exact takes 200 x 200 pixels",
-            category=ConformaskWarning,
-            stacklevel=4,
+            "is black out of the region; allowance exact takes 200 x 200 pixels"
         )
 
 
@@ -477,9 +462,7 @@ def warn_of_scale(weights: Float[np.ndarray, "n"], calibrated: tuple[float, floa
     low, high = calibrated
     outside = weights[(weights < low * (1 - SLACK)) | (weights > high * (1 + SLACK))]
     if outside.size:
-        warnings.warn(
+        warn(
             f"a weight of {outside[0]:g} is outside the range of the calibration weights, {low:g} to "
-            f"{high:g}: weights are known up to a constant factor, which must be the same for both",
-            category=ConformaskWarning,
-            stacklevel=4,
+            f"{high:g}: weights are known up to a constant factor, which must be the same for both"
         )

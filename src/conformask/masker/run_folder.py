@@ -1,11 +1,10 @@
 """The files of a saved masker: calibration.json and the arrays it names, sealed with the scorer's files."""
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from conformask.errors import ConformaskWarning, MismatchError, MissingFileError
+from conformask.errors import MismatchError, MissingFileError, warn
 from conformask.promises.data import Curves
 from conformask.records.card import CALIBRATION, CalibrationCard
 from conformask.records.record import Array, Json, read_arrays, read_json, to_jsonable
@@ -122,11 +121,9 @@ def _verify_0_1(folder: Path) -> None:
     """Verify the files of a masker sealed by conformask 0.1, by its checksums.json."""
     path = folder / "checksums.json"
     if not path.is_file():
-        warnings.warn(
+        warn(
             f"{folder} was saved without checksums, by an early version of conformask, so it cannot be "
-            "checked whether its files belong together; save it again to seal it",
-            category=ConformaskWarning,
-            stacklevel=5,
+            "checked whether its files belong together; save it again to seal it"
         )
         return
     sums = read_json(path, ["sha256"])["sha256"]

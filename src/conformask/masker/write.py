@@ -1,6 +1,5 @@
 """Masks of a whole folder, resumed image by image, never mixed with masks of another promise."""
 
-import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -14,7 +13,7 @@ import torch
 from conformask.arithmetic import best_device
 from conformask.arrays import Batch
 from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
-from conformask.errors import ConformaskWarning, MismatchError, MissingFileError, OutputError, expect
+from conformask.errors import MismatchError, MissingFileError, OutputError, expect, warn
 from conformask.images.formats import Blocks, Header, SourceImage, at_time
 from conformask.images.npy_png import write_jpeg
 from conformask.images.pictures import as_bytes, in_colors, overlay, planes_of
@@ -483,6 +482,6 @@ def _measurable(masker: Masker, triplets: Triplets) -> bool:
     try:
         masker.loss.on(zeros, zeros, None, 1).of(zeros[:, :1])
     except MissingFileError as error:
-        warnings.warn(f"the masks are not measured: {error}", category=ConformaskWarning, stacklevel=3)
+        warn(f"the masks are not measured: {error}")
         return False
     return True

@@ -20,7 +20,6 @@ import re
 import shutil
 import socket
 import uuid
-import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
@@ -29,7 +28,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
 
 from conformask.background import main_process
-from conformask.errors import ConformaskError, ConformaskWarning, MissingFileError, OutputError
+from conformask.errors import ConformaskError, MissingFileError, OutputError, warn
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -324,11 +323,7 @@ def _locked(path: Path, shown: Path) -> "FileLock | None":
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise OutputError(f"cannot write {shown}: {error.strerror}; choose another folder") from error
-        warnings.warn(
-            (f"{shown} is on a file system that cannot lock files: let only one process write to it"),
-            category=ConformaskWarning,
-            stacklevel=4,
-        )
+        warn(f"{shown} is on a file system that cannot lock files: let only one process write to it")
         return None
     return lock
 

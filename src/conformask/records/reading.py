@@ -2,12 +2,11 @@
 
 import math
 import re
-import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any, Literal
 
-from conformask.errors import ConformaskWarning, InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError, MismatchError, warn
 
 if TYPE_CHECKING:
     from conformask.records.record import Array
@@ -64,7 +63,7 @@ def check_network(
             f"{caveat.text}: calibrate on outputs of that network, or continue without a promise with "
             "--allow-network-mismatch (allow_network_mismatch=True)"
         )
-    warnings.warn(caveat.text, category=ConformaskWarning, stacklevel=4)
+    warn(caveat.text)
     return caveat
 
 

@@ -1,6 +1,5 @@
 """Benchmark of a score: its masks on selection images, compared with the best and with other scores."""
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -9,7 +8,7 @@ import torch
 
 from conformask.arrays import Images
 from conformask.background import tracked
-from conformask.errors import ConformaskWarning
+from conformask.errors import warn
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.masks.critical import (
@@ -230,24 +229,14 @@ def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
     those = f"{where} scorer {best}, which needs no training, hide {times(untrained[best], comparison)}"
     if best in comparison.clearly_less:
         what = "the trained score is not useful yet" if trains else f"scorer {scorer} hides more than another"
-        warnings.warn(
-            f"{what}: {those}; {longer}, or use --scorer {best} (scorer={best!r})",
-            category=ConformaskWarning,
-            stacklevel=3,
-        )
+        warn(f"{what}: {those}; {longer}, or use --scorer {best} (scorer={best!r})")
     elif comparison.hidden >= HARDLY * comparison.others[CONSTANT]:
         what = "the trained score is" if trains else f"scorer {scorer} is"
         those = f"{where} a constant score hide {times(comparison.others[CONSTANT], comparison)}"
-        warnings.warn(
-            f"{what} hardly useful: {those}; {longer}, or choose another threshold",
-            category=ConformaskWarning,
-            stacklevel=3,
-        )
+        warn(f"{what} hardly useful: {those}; {longer}, or choose another threshold")
     elif trains and comparison.hidden >= untrained[best]:
-        warnings.warn(
+        warn(
             f"the trained score may not be useful yet: {those}; with so few images, this may be "
             f"chance. Add selection images to find out; otherwise {longer}, or use --scorer {best} "
-            f"(scorer={best!r})",
-            category=ConformaskWarning,
-            stacklevel=3,
+            f"(scorer={best!r})"
         )

@@ -1,6 +1,5 @@
 """Maps that a network or a user gives, as scores: a confidence, a variance, the spread of samples."""
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from conformask.arrays import Images, Score
 from conformask.background import tracked
-from conformask.errors import ConformaskWarning, InvalidArgumentError
+from conformask.errors import InvalidArgumentError, warn
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss
@@ -125,23 +124,19 @@ def _warn_of_ties(names: Sequence[str], lows: Sequence[float], highs: Sequence[f
     """Warn of constant maps, and of values that most pixels share: these are shown or hidden together."""
     constant = [name for name, low, high in zip(names, lows, highs, strict=True) if low == high]
     if constant:
-        warnings.warn(
+        warn(
             f"{len(constant)} of {len(names)} maps hold one value alone, such as that of {constant[0]!r}: "
-            "all of such an image is shown, or all is hidden",
-            category=ConformaskWarning,
-            stacklevel=4,
+            "all of such an image is shown, or all is hidden"
         )
     distinct, counts = np.unique(values, return_counts=True)
     most = np.argsort(-counts)[:FEW]
     share = float(counts[most].sum() / counts.sum())
     if len(constant) < len(names) and share > MOST:
         held = " or ".join(f"{value:.4g}" for value in sorted(distinct[most].tolist()))
-        warnings.warn(
+        warn(
             f"{share:.0%} of the pixels of the maps hold {held}: pixels with one value are shown or hidden "
             "together. If the maps were rounded, saved in 8 bits or cut off, give them as they were before; "
-            "if not, give their logarithms",
-            category=ConformaskWarning,
-            stacklevel=4,
+            "if not, give their logarithms"
         )
 
 

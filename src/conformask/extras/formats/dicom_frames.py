@@ -19,7 +19,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 
-from conformask.errors import ConformaskWarning, ImageError, one_line
+from conformask.errors import ImageError, one_line, warn
 from conformask.extensions import required
 from conformask.images.formats import check_memory, time_point
 from conformask.records.files import hash_of_text
@@ -447,11 +447,9 @@ def _check_numbers(path: Path, times: Sequence[Sequence[DicomFrame]]) -> None:
     stated = max((int(frame.value("ImagesInAcquisition") or 0) for frame in slices), default=0)
     if skips == {1} and (numbers[0] > 1 or stated > len(slices)):
         more = f" of {stated}" if stated > len(slices) else ""
-        warnings.warn(
+        warn(
             f"{path}: its slices are numbered {numbers[0]} to {numbers[-1]}{more}: if the series has more, "
-            "they are missing, and a promise about whole series does not cover this one",
-            category=ConformaskWarning,
-            stacklevel=2,
+            "they are missing, and a promise about whole series does not cover this one"
         )
 
 

@@ -5,7 +5,6 @@ images here are (C, Z, Y, X) or (C, Y, X).
 """
 
 import sys
-import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,12 +16,12 @@ from torch import Tensor, nn
 from conformask.arithmetic import best_device
 from conformask.arrays import Images
 from conformask.errors import (
-    ConformaskWarning,
     ImageError,
     InvalidArgumentError,
     MismatchError,
     MissingFileError,
     one_line,
+    warn,
 )
 from conformask.extras.make.predictors import (
     CustomPredictor,
@@ -163,11 +162,9 @@ def _value_range(parser: Any, folder: Path, direction: str) -> Range:
 def _warn_of_transforms(parser: Any, folder: Path) -> None:
     names = [name for part in ("preprocessing", "postprocessing") for name in _transforms(parser, part)]
     if names:
-        warnings.warn(
+        warn(
             f"{folder}: its transforms {', '.join(names)} are not run: prepare x as they would, and y as "
-            "the network's output without them",
-            category=ConformaskWarning,
-            stacklevel=3,
+            "the network's output without them"
         )
 
 

@@ -1,7 +1,6 @@
 """Images of counts, split at random into images that do not depend on each other: an x, and repeats of it."""
 
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from statistics import median
 import numpy as np
 
 from conformask.background import tracked
-from conformask.errors import ConformaskWarning, ImageError, InvalidArgumentError, MismatchError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, warn
 from conformask.images.formats import SourceImage, at_time, channels_first, channels_last
 from conformask.images.layers import Repeats
 from conformask.images.noise import in_blocks
@@ -181,12 +180,10 @@ def split_folder(images: Path, out: Path, thinning: Thinning, reading: Reading =
         result = _summary(list(tracked(map(split, files), "images", len(files))))
         write_json(out / RECORD, {**read_json(out / RECORD), **asdict(result), "finished": True})
     if result.noise > MOST_NOISE:
-        warnings.warn(
+        warn(
             f"the noise between neighbouring pixels is {result.noise:.3g} times that of counts: unless the "
             f"images are full of texture, the gain is about {thinning.gain * result.noise:.2g}, and the "
-            "parts depend on each other",
-            category=ConformaskWarning,
-            stacklevel=2,
+            "parts depend on each other"
         )
     return result
 

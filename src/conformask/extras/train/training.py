@@ -31,7 +31,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 from conformask.arithmetic import full_precision, per_image, to_channels_last
 from conformask.arrays import Images
 from conformask.background import DEFAULT_DEVICES, SECONDS, Compute, Lines, check_processes
-from conformask.errors import ConformaskWarning, MismatchError, MissingFileError
+from conformask.errors import MismatchError, MissingFileError, warn
 from conformask.extensions import pip_install
 from conformask.extras.train import FROM_SCRATCH, TrainingConfig
 from conformask.records.files import atomic_write
@@ -622,11 +622,7 @@ def fit(
     )
     if not _mean_loss(module, selection, config) <= loss_before:
         network.load_state_dict(initial_weights)
-        warnings.warn(
-            "no epoch improved on the initial network on the selection images; its weights were restored",
-            category=ConformaskWarning,
-            stacklevel=3,
-        )
+        warn("no epoch improved on the initial network on the selection images; its weights were restored")
 
 
 def _mean_loss(module: TrainingModule, dataset: TensorDataset, config: TrainingConfig) -> float:
@@ -686,19 +682,13 @@ def fit_module(
             weights_only=True,
         )
     if budget.spent_before and trainer.is_global_zero:
-        warnings.warn(
+        warn(
             f"nothing was trained: the {minutes:g} minutes, which include earlier runs, are used up. To "
-            "train for longer, give more minutes",
-            category=ConformaskWarning,
-            stacklevel=4,
+            "train for longer, give more minutes"
         )
     elif budget.out_of_time and trainer.is_global_zero and not record.settled():
         after = f"after epoch {len(record.rows)}"
-        warnings.warn(
-            (f"time ran out {after} while the loss was still falling: train for longer"),
-            category=ConformaskWarning,
-            stacklevel=4,
-        )
+        warn(f"time ran out {after} while the loss was still falling: train for longer")
     load_into(module.network, record.best)
     module.network.eval().requires_grad_(False)
 
