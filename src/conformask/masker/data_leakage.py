@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from itertools import compress
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool
@@ -11,9 +12,11 @@ from conformask.errors import CalibrationError, warn
 from conformask.images.read import Image, hash_unless_constant
 from conformask.images.scan import REDUCED, DatasetSummary, find_copies
 from conformask.images.triplets import Triplets
-from conformask.masker.masker import Masker
 from conformask.records.record import Array
 from conformask.scores.scorer import Scorer
+
+if TYPE_CHECKING:
+    from conformask.masker.masker import Masker
 
 
 def used_images(seen: frozenset[str], images: Triplets, ids: Iterable[str | None]) -> Bool[np.ndarray, "n"]:
@@ -35,7 +38,9 @@ def image_ids(images: Iterable[Image]) -> Array:
     return np.array([hash_unless_constant(image) or "" for image in images], dtype=np.str_)
 
 
-def refuse_used(masker: Masker, images: Triplets, ids: Iterable[str | None], kind: str, purpose: str) -> None:
+def refuse_used(
+    masker: "Masker", images: Triplets, ids: Iterable[str | None], kind: str, purpose: str
+) -> None:
     """Refuse `used_images`: they are not like new ones."""
     used = list(compress(images.names, used_images(masker.seen, images, ids)))
     if used:
@@ -62,12 +67,10 @@ def warn_of_learnt(seen: DatasetSummary, scorer: Scorer, kind: str) -> None:
     """Warn of images that look like copies of images that the scorer knows."""
     packaged = scorer.name == "packaged"
     reason = "the packaged network was trained on" if packaged else "the scorer was trained or selected on"
-    warn_of_copies(seen, scorer.perceptual_hashes, kind, reason, stacklevel=5)
+    warn_of_copies(seen, scorer.perceptual_hashes, kind, reason)
 
 
-def warn_of_copies(
-    seen: DatasetSummary, perceptual_hashes: Array | None, kind: str, reason: str, stacklevel: int = 4
-) -> None:
+def warn_of_copies(seen: DatasetSummary, perceptual_hashes: Array | None, kind: str, reason: str) -> None:
     """Warn of images that look like copies of the images with these perceptual hashes."""
     pairs = [] if perceptual_hashes is None else find_copies(seen.perceptual_hashes, perceptual_hashes)
     names = list(dict.fromkeys(seen.names[index] for index, _ in pairs))

@@ -1,215 +1,188 @@
-"""What is checked before a promise is made or used: enough images, suitable columns, the same code."""
+"""What is checked before a promise is made or used, in the order in which it is said.
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+`CALIBRATION` lists the guards of a calibration by its stages; each looks at a `Case`, and warns or raises.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from itertools import compress
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
 import torch
 from jaxtyping import Float
-from torch import Tensor
 
-from conformask.arithmetic import best_device, window_index
-from conformask.arrays import Batch, Images, Triplet, Weigh
+from conformask.arrays import Batch, Weigh
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
+from conformask.images.noise import reference_faults, reference_warnings, refuse_short_reach
+from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
-from conformask.losses import code_of
 from conformask.losses.base import Loss
 from conformask.losses.of_images import LIT, UNKNOWN
+from conformask.masker.components import refuse_batch_dependence
+from conformask.masker.data_leakage import (
+    refuse_duplicates,
+    used_images,
+    warn_of_copies,
+    warn_of_copies_within,
+    warn_of_learnt,
+    warn_of_spellings,
+)
 from conformask.masks.critical import size_at
-from conformask.masks.families import FAMILIES
-from conformask.masks.family import Family
 from conformask.promises.axes import Columns, Group, SamePopulation, Simultaneous, Weighted
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import SLACK, meets_threshold
 from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, Rule, covariates_of
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
-from conformask.records.fingerprints import fingerprint_of
+from conformask.records.geometry import among, extra_text, size_text
 from conformask.records.record import Array
-from conformask.records.upgrade import named
-from conformask.scores.scorer import Scorer
-from conformask.scores.scoring import score_of
 
-Shape = tuple[int, ...]
-SIDE = 256
-"""Side of a probe image in pixels, where images of any size are scored by tiles."""
-KEPT = 64
-"""Number of values of a probe's score that are kept along each side."""
-PROBE_TOLERANCE = 1e-3
-"""Largest accepted relative difference; scores round differently on other machines, by 1 % of it."""
+if TYPE_CHECKING:
+    from conformask.masker.resolve import Choices
 
 
 @dataclass(frozen=True)
-class Components:
-    """The components that masks and the promise are computed with."""
+class Case:
+    """A calibration as its guards see it: what is known at a stage."""
 
-    scorer: Scorer
-    loss: Loss
-    family: Family
-    weigh: Weigh | None
-
-    def fingerprints(self) -> dict[str, str]:
-        """Return fingerprints of the scorer and of other components from the user, by argument name."""
-        fingerprints = {"scorer": self.scorer.fingerprint, "loss": code_of(self.loss)}
-        if not _ours(self.family):
-            fingerprints["family"] = fingerprint_of(self.family)
-        if self.weigh is not None:
-            fingerprints["weight"] = fingerprint_of(self.weigh)
-        return {name: fingerprint for name, fingerprint in fingerprints.items() if fingerprint is not None}
-
-    def probe(self, x: Shape, y_hat: Shape) -> dict[str, Array]:
-        """Compute the components' values on synthetic images (C, *space), by argument name.
-
-        Built-in losses and families are left out: the card names them, and they may need weights that are not
-        at hand.
-        """
-        images = [waves(shape, place).to(best_device()) for place, shape in enumerate((x, y_hat, y_hat))]
-        counts = [self.scorer.cue_channels if name == "cues" else 1 for name in self.scorer.layers]
-        maps = torch.split(waves((sum(counts), *y_hat[1:]), len(images)).to(best_device()), counts, dim=1)
-        layers = dict(zip(self.scorer.layers, maps, strict=True))
-        score = score_of(self.scorer, images[0], images[1], layers=layers).map
-        scores = {"scorer": score}
-        if code_of(self.loss) is not None:
-            opened = torch.ones_like(images[1][:, :1])
-            scores["loss"] = self.loss.on(images[2], images[1], None, 1).of(opened)
-        if not _ours(self.family):
-            scores["family"] = self._mask(score)
-        if self.weigh is not None:
-            scores["weight"] = self.weigh(images[0], images[1])
-        arrays = {"shape": np.array([x, y_hat])}
-        return arrays | {name: _thinned(value.detach().cpu().numpy()) for name, value in scores.items()}
-
-    def _mask(self, score: Images) -> Images:
-        lam = 1 / score.double().mean().clamp(min=1e-30)
-        return self.family.apply(score, self.family.level(score, lam[None]))
-
-    def refuse_changed(self, fingerprints: Mapping[str, str], probe: Mapping[str, Array]) -> None:
-        """Refuse code that differs from the calibration's, or that gives other values."""
-        now = self.fingerprints()
-        fingerprints, probe = named(fingerprints), named(probe)
-        changed = [name for name, fingerprint in fingerprints.items() if now.get(name) != fingerprint]
-        if changed:
-            raise MismatchError(f"the code or the weights of {_text(changed)} {CHANGED}")
-        if probe:
-            values = self.probe(*map(tuple, probe["shape"].tolist()))
-            other = [name for name in probe if not _same_scores(values.get(name), probe[name])]
-            if other:
-                raise MismatchError(f"the values of {_text(other)} on a test image {CHANGED}")
+    choices: "Choices"
+    calibration: Triplets
+    seen: DatasetSummary
+    """What was read of the calibration images."""
+    selection: DatasetSummary | None
+    """What was read of the selection images; None without."""
+    curves: Curves | None = None
+    losses: CalibrationData | None = None
+    """Critical lambdas and curves at the threshold; None until they are measured."""
+    rule: Rule | None = None
+    hidden: float = 0.0
+    """The mean mask size of the calibration images under the rule."""
 
 
-CHANGED = (
-    "have changed since the calibration, so its promise does not hold: pass the original code, or "
-    "calibrate again"
-)
+def at(stage: str, case: Case) -> None:
+    """Let the guards of a stage of a calibration speak.
 
-
-def probe_shapes(scorer: Scorer, triplet: Triplet) -> tuple[Shape, Shape]:
-    """Return the shapes (C, *space) of x and y_hat of a probe: those of the triplet, smaller for tiles."""
-    shapes = triplet.x.shape, triplet.y_hat.shape
-    part = min(1.0, SIDE / max(shapes[1][1:])) if scorer.tiles is not None else 1.0
-    x, y_hat = ((c, *(max(1, round(side * part)) for side in space)) for c, *space in shapes)
-    return x, y_hat
-
-
-def _ours(family: Family) -> bool:
-    return type(family) in FAMILIES.values()
-
-
-def waves(shape: Shape, place: int) -> Images:
-    """Make a test image (1, C, *space): waves in [0, 1] of several lengths, with a phase set by `place`."""
-    channel, *planes, row, column = np.indices(shape)
-    row = row + 0.5 * sum(planes)
-    phases = (0.9 * row + 0.4 * column, 0.11 * row - 0.07 * column, 2.3 * column - 1.7 * row)
-    waves = sum(np.sin(phase + channel + 1.3 * place) for phase in phases)
-    return torch.from_numpy(0.5 + waves / 6.5).float()[None]
-
-
-def _thinned(values: Array) -> Array:
-    if values.ndim < 4:
-        return values
-    steps = (slice(None, None, max(1, side // KEPT)) for side in values.shape[2:])
-    return np.ascontiguousarray(values[window_index(tuple(steps))])
-
-
-def _same_scores(now: Array | None, then: Array) -> bool:
-    if now is None or now.shape != then.shape:
-        return False
-    return bool(np.abs(now.astype(float) - then).max() <= PROBE_TOLERANCE * np.abs(then).max())
-
-
-def _text(names: list[str]) -> str:
-    return " and ".join(f"{name}=" for name in names)
-
-
-TOLERANCE = 1e-3
-"""Largest accepted relative difference; rounding differs by 1 % of it between batches of different sizes."""
-FAINT = 0.25
-"""Factor on the contrast of a probe image, which changes all of its statistics."""
-LOOKED_AT = 8
-"""Number of calibration images searched for one of the same shape as the first."""
-Values = dict[str, Tensor]
-
-
-def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, triplets: Triplets) -> None:
-    """Compare score, loss and weight of a few images computed one by one and in one batch.
-
-    The images are the first, the next of the same shape, and the first with a quarter of its contrast: a
-    value divided by a maximum or a mean of the batch differs for at least one of them. Calibration and use
-    combine different images in a batch, so such values would not be exchangeable.
+    Raises:
+        CalibrationError: the promise cannot rest on these images.
+        MismatchError: scorer and images do not belong together.
     """
+    for guard in CALIBRATION[stage]:
+        guard(case)
 
-    def values(x: Images, y_hat: Images, y: Images, *layers: Images) -> Values:
-        score = score_of(scorer, x, y_hat, layers=dict(zip(scorer.layers, layers, strict=True)))
-        found = {f"the score {scorer.name!r}": score.map}
-        if score.features is not None:
-            found[f"a feature of the score {scorer.name!r}"] = score.features
-        ones = torch.ones_like(y[:, :1])
-        found[f"the distance {loss.name!r}"] = loss.on(y, y_hat, None, 1).of(ones).detach()
-        return found if weigh is None else found | {"weight=": weigh(x, y_hat)}
 
-    _compare(
-        values,
-        [torch.cat(images).to(best_device()) for images in zip(*_images(scorer, triplets), strict=True)],
+def _spacing(case: Case) -> None:
+    case.choices.loss.check_spacing(case.seen.geometry)
+
+
+def _repeats(case: Case) -> None:
+    references = case.seen.references
+    refuse_short_reach(case.choices.loss, references)
+    for fault in reference_faults(references):
+        raise CalibrationError(f"nothing can be promised by these repeats: {fault}")
+    for text in reference_warnings(references):
+        warn(text)
+
+
+def _groups(case: Case) -> None:
+    if text := ungrouped_text(case.choices.promise, case.calibration.groups, "calibration "):
+        warn(text)
+
+
+def _used(case: Case) -> None:
+    """Refuse images that were used for training or selection."""
+    chosen = () if case.selection is None else case.selection.image_ids
+    known = case.choices.scorer.trained_on.union(chosen)
+    leaked = list(compress(case.seen.names, used_images(known, case.calibration, case.seen.pixels)))
+    if leaked:
+        raise CalibrationError(
+            f"{len(leaked)} of {len(case.calibration)} calibration images were used to train or select the "
+            "scorer or the predictor; the promise needs images that neither has seen. One of them, "
+            f"recognised by its pixels or its group, is {leaked[0]!r}"
+        )
+
+
+def _copies(case: Case) -> None:
+    refuse_duplicates(case.seen, case.calibration.groups)
+    if case.calibration.provenance.population is not None:
+        return  # tiles cut by conformask are not copies
+    warn_of_learnt(case.seen, case.choices.scorer, "calibration")
+    if case.selection is not None:
+        hashes = case.selection.perceptual_hashes
+        warn_of_copies(case.seen, hashes, "calibration", "are used for choices (selection)")
+    warn_of_copies_within(case.seen, case.calibration.groups)
+
+
+def _meaning(case: Case) -> None:
+    """Warn of channels that the packaged score has never seen, of swapped folders, and of spellings."""
+    seen = case.seen
+    if case.choices.scorer.name == "packaged" and (text := extra_text(seen.x_channels, seen.channels)):
+        warn(text)
+    if seen.swapped is not None:
+        warn(seen.swapped)
+    warn_of_spellings(filter(None, case.calibration.categories))
+
+
+def _shapes(case: Case) -> None:
+    """Refuse other channels, or sizes, than those of the scorer."""
+    scorer, seen = case.choices.scorer, case.seen
+    if seen.channels != scorer.channels:
+        raise MismatchError(
+            f"the scorer takes y_hat with {scorer.channels} channels, but these have {seen.channels}"
+        )
+    known = scorer.sizes
+    if known is not None and not all(among(size, known) for size in seen.sizes):
+        raise MismatchError(
+            f"the scorer was trained on images of {', '.join(map(size_text, known))} pixels, but these have "
+            f"{', '.join(map(size_text, seen.sizes))}: crop or scale them to that size, or score them by "
+            "tiles, --tiled (cm.Tiled(scorer))"
+        )
+
+
+def _batches(case: Case) -> None:
+    choices = case.choices
+    refuse_batch_dependence(choices.scorer, choices.loss, choices.weigh, case.calibration)
+
+
+def _closed(case: Case) -> None:
+    """Refuse a loss that is not small on an empty image under the closed mask."""
+    loss, losses = case.choices.loss, []
+    for size in case.seen.sizes:
+        zeros = torch.zeros(1, case.seen.channels, *size)
+        losses.append(float(loss.on(zeros, zeros, torch.ones(1, 1, *size), 1).of(zeros[:, :1])))
+    closed_masks_pass(np.array(losses), case.choices.threshold, loss.name)
+
+
+def _count(case: Case) -> None:
+    assert case.curves is not None
+    choices = case.choices
+    check_sample_size(
+        choices.promise, choices.threshold, choices.loss, len(case.calibration), columns_kept(case.curves)
     )
 
 
-def _images(scorer: Scorer, triplets: Triplets) -> Iterator[tuple[Images, ...]]:
-    """Yield x, y_hat and y of each probe image; only a corner of it if images are scored by tiles."""
-    first, *others = (triplets[index] for index in range(min(LOOKED_AT, len(triplets))))
-    shapes = (first.x.shape, first.y_hat.shape)
-    alike = next((other for other in others if (other.x.shape, other.y_hat.shape) == shapes), None)
-    corner = _corner(scorer, first)
-    yield (images := corner(first))
-    yield tuple(0.5 + FAINT * (image - 0.5) for image in images)
-    if alike is not None:
-        yield corner(alike)
+def _few_pixels(case: Case) -> None:
+    assert case.curves is not None
+    warn_if_few_pixels(case.choices.loss, case.curves.loss[:, -1])
 
 
-def _corner(scorer: Scorer, triplet: Triplet) -> Callable[[Triplet], tuple[Images, ...]]:
-    x, y_hat = probe_shapes(scorer, triplet)
-
-    def corner(triplet: Triplet) -> tuple[Images, ...]:
-        arrays = [(triplet.x, x), (triplet.y_hat, y_hat), (triplet.truth(), y_hat)]
-        layers = [triplet.layers[name] for name in scorer.layers]
-        arrays += [(layer, (len(layer), *y_hat[1:])) for layer in layers]
-        return tuple(torch.from_numpy(array[tuple(map(slice, shape))])[None] for array, shape in arrays)
-
-    return corner
+def _hidden(case: Case) -> None:
+    assert case.losses is not None
+    assert case.rule is not None
+    warn_if_hidden(case.choices.promise, case.losses, case.rule, case.hidden)
+    if case.hidden < 1:
+        warn_if_closed(case.hidden, case.choices.loss.whole)
 
 
-def _compare(values: Callable[..., Values], batch: list[Images]) -> None:
-    together = values(*batch)
-    for place in range(len(batch[0])):
-        for what, alone in values(*(images[place : place + 1] for images in batch)).items():
-            difference = float((together[what][place : place + 1] - alone).abs().max())
-            if not difference <= TOLERANCE * float(alone.abs().max()):
-                raise CalibrationError(
-                    f"{what} of an image differs by {difference:.3g} when there are other images in its "
-                    "batch: compute it for each image separately, without batch statistics or randomness "
-                    "(put a module in eval mode)"
-                )
+CALIBRATION: Mapping[str, tuple[Callable[[Case], None], ...]] = {
+    "scanned": (
+        _spacing, _repeats, _groups, _used, _copies, _meaning, _shapes, _batches, _closed,
+    ),
+    "measured": (_count, _few_pixels),
+    "ruled": (_hidden,),
+}  # fmt: skip
+"""The guards of a calibration by stage: images are read, they are measured, there is a rule."""
 
 
 CLOSED = 0.9

@@ -18,8 +18,8 @@ from conformask.losses.base import Loss
 from conformask.masker.admission import Admission, NewImage, admitted
 from conformask.masker.arguments import given, in_batch, inside
 from conformask.masker.card import card_text, masker_html
+from conformask.masker.components import Components
 from conformask.masker.guards import (
-    Components,
     check_sample_size,
     checked_weights,
     closed_masks_pass,

@@ -44,6 +44,11 @@ from conformask.scores.scoring import scored, selection_record, spread_over_grou
 from conformask.scores.steps import for_loss, in_patches, patch_area
 from conformask.scores.untrained import Untrained, for_images
 
+AnyScorer = Scorer | Untrained | Given
+"""A scorer, or what makes one for given images."""
+AnyFamily = str | Mapping[str, Json] | Family | None
+"""The name of a family, its settings, or itself; None for the one that suits score and loss."""
+
 
 @dataclass(frozen=True)
 class Choices:
@@ -68,12 +73,12 @@ class Choices:
 
 
 def resolve(
-    scorer: Scorer | Untrained | Given,
+    scorer: AnyScorer,
     images: Triplets,
     threshold: float | str,
     loss: AnyLoss | None,
     promise: AnyPromise,
-    family: str | Mapping[str, Json] | Family | None,
+    family: AnyFamily,
     patches: int | str | None,
     level: Level | None,
     selection: Triplets | None,

@@ -35,7 +35,7 @@ from conformask.extras.export.onnx import (
 from conformask.extras.export.onnx_graph import AtLambda, append_masker, calibrated_shapes, translate
 from conformask.images.pictures import as_bytes, in_colors, overlay
 from conformask.masker.card import card_text
-from conformask.masker.guards import waves
+from conformask.masker.components import waves
 from conformask.masker.masker import Masker
 from conformask.records.reading import Caveat
 from conformask.records.record import Array, Json

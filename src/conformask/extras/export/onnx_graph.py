@@ -17,7 +17,7 @@ from conformask.arrays import Images, PerImage
 from conformask.errors import ConformaskError, InvalidArgumentError, MismatchError, one_line
 from conformask.extras.export.onnx_predictor import open_onnx
 from conformask.extras.make.predictors import FAR, CustomPredictor
-from conformask.masker.guards import Shape
+from conformask.masker.components import Shape
 from conformask.masker.masker import Masker
 from conformask.masks.family import Family, refuse_unrelated
 from conformask.promises.order import SLACK
