@@ -31,7 +31,8 @@ test-all: .venv/developing       ## all tests, with those of every plugin that c
 leaves: .venv/testing            ## the heart without each leaf of extras/, and its tests in a copy without any
 	$(BIN)/pytest tests/test_leaves.py
 	rm -rf build/heart && $(BIN)/python tests/leaves.py build/heart
-	cd build/heart && PYTHONPATH=src OMP_NUM_THREADS=1 ../../$(BIN)/pytest -n auto --dist loadgroup -m "not slow" $(HEART) tests/cli
+	cd build/heart && PYTHONPATH=$(CURDIR)/build/heart/src OMP_NUM_THREADS=1 \
+	$(CURDIR)/$(BIN)/pytest -n auto --dist loadgroup -m "not slow" $(HEART) tests/cli
 
 careamics:                       ## tests with CAREamics, whose caps need an environment of its own
 	$(PYTHON) -m venv .venv-careamics

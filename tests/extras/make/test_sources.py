@@ -9,7 +9,7 @@ from conformask.extras.make.triplets import Source, TrueImages
 from conformask.images.read import write_image
 from conformask.images.rows import PARTS, part_of
 
-SHARED = Path(__file__).parents[3] / "shared" / "data"
+SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
 def field(height=40, width=50, channels=1, dtype=np.uint8, seed=0) -> np.ndarray:

@@ -21,7 +21,7 @@ from conformask.scores.untrained import WEIGHTS, packaged_hashes, packaged_netwo
 from synthetic_triplets import triplets
 
 SIZE = (16, 16)
-NUCLEI = Path(__file__).parents[3] / "shared" / "data" / "nuclei"
+NUCLEI = Path(__file__).parents[4] / "shared" / "data" / "nuclei"
 
 
 def test_it_is_small() -> None:
