@@ -13,22 +13,23 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
+# the counting of unlike bits, medians by selection and sums of a constant score made calibrations cheaper
 MOST = {
-    "lines": 46053,
-    "lines of the heart": 28581,
+    "lines": 46130,
+    "lines of the heart": 28657,
     "entries of the first level": 16,
     "files": 167,
     "own imports of a file": 33,
-    "own imports of all files": 1391,
+    "own imports of all files": 1392,
     "getattr and hasattr": 65,
-    "lines of tests": 44674,
+    "lines of tests": 44708,
     "files of tests": 252,
 }
 ENTERED = {
     "files of calibrate": 46,
-    "functions of calibrate": 330,
+    "functions of calibrate": 331,
     "files of mask": 56,
-    "functions of mask": 421,
+    "functions of mask": 422,
 }
 REACH = """
 import os, sys, threading
