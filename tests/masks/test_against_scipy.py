@@ -4,7 +4,7 @@ import torch
 from scipy.optimize import brentq, linprog, minimize
 
 from conformask.masks.families import Power, Reciprocal, TrustedMean, WaterFilling
-from conformask.masks.kernels import LARGE
+from conformask.masks.kernels import LARGE, ascending_of, medians, places_of
 
 SEEDS = range(5)
 
@@ -158,3 +158,23 @@ def test_an_image_too_large_to_copy(ties: bool) -> None:
     level = WaterFilling(1.0, kappa=0.0).level(images(score), torch.tensor([goal / score.size]).double())
     assert float(level[0, 0]) == pytest.approx(boundary, rel=1e-6)
     assert float(level[0, 1]) == pytest.approx((goal - below) / at, abs=1e-5)
+
+
+@pytest.mark.parametrize("spread", [1.0, 1e-4, 0.0])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kernels_search_sort_and_halve_as_numpy_does(spread: float, dtype: type) -> None:
+    """Scores far apart, crowded and all equal, with zeros of both signs; edges at scores and beyond."""
+    scores = np.random.default_rng(0).random(999) * spread + 1 - spread
+    scores = np.concatenate([scores, [0.0, -0.0, 1e-45, 3e38]]).astype(dtype)
+    edges = np.concatenate([np.sort(scores)[::9], [np.inf, np.inf]])
+    for some in (edges, edges[:0], edges[-1:]):
+        for closed, side in ((True, "right"), (False, "left")):
+            expected = np.searchsorted(some, scores, side)
+            np.testing.assert_array_equal(places_of(scores, some, closed), expected)
+    positive = np.abs(scores).astype(np.float32)
+    np.testing.assert_array_equal(ascending_of(positive), np.sort(positive))
+    some = np.append(positive[:-1], np.float32(0)), np.append(positive[:-1] > 0.5, False)
+    values, counted = (torch.from_numpy(each)[None] for each in some)
+    expected = np.sort(some[0][some[1]])[(some[1].sum() - 1) // 2]
+    assert medians(values, counted.float()).item() == expected
+    assert medians(values, torch.zeros_like(values)).item() == 0
