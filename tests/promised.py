@@ -7,11 +7,11 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from worlds import THRESHOLD, World
 
 from conformask.promises.data import CalibrationData
 from conformask.promises.rules import ConstantLambda, Rule
 from simulation import simulated
+from worlds import THRESHOLD, World
 
 SIGMAS = 4
 CONFIDENCE = 0.9

@@ -75,7 +75,7 @@ def test_without_a_leaf_the_heart_runs(leaf: str, tmp_path: Path) -> None:
 
 def test_without_any_leaf_the_heart_runs_and_its_tests_are_found(tmp_path: Path) -> None:
     tree = without(tmp_path, *LEAVES)
-    assert not list((tree / EXTRAS).glob("*/"))
+    assert not [folder for folder in (tree / EXTRAS).glob("*/") if folder.name != "__pycache__"]
     done = python(tree, "-c", RUNS, "", ",".join(conformask._HOMES.keys() - LEAF_OF.keys()))
     assert done.returncode == 0, done.stderr
     assert "demo" not in done.stdout

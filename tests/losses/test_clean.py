@@ -172,7 +172,9 @@ def test_curves_of_a_constant_score_are_those_mask_by_mask(kind: str, reach: int
     region = torch.ones_like(batch.y)
     region[1, :, 20:], region[2, :, 1:], region[2, :, :, 1:] = 0, 0, 0
     values = torch.tensor([0.5, 0.1, 2.0])[:, None, None, None]
-    item = ScoredBatch(replace(batch, region=region), cm.Score(values.expand_as(batch.y_hat)))
+    item = ScoredBatch(
+        replace(batch, layers={**batch.layers, "region": region}), cm.Score(values.expand_as(batch.y_hat))
+    )
     grid = np.array([0.0, 0.01, 0.2, 0.5, 1.0, np.inf])
     quick, slow = batch_curves(item, masks, loss, grid), measured_curves(item, masks, loss, grid)
     np.testing.assert_allclose(quick, slow, rtol=1e-5, atol=1e-7)

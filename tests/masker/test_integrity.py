@@ -159,7 +159,7 @@ def interrupted(out: Path, calibration: Triplets, **more) -> None:
         return measured(item, *arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("conformask.masker.calibrate.measures", once)
+        patch.setattr("conformask.masker.measure.measures", once)
         with pytest.raises(StoppedError):
             calibrated(SCORER, calibration, threshold=0.03, compute=Compute(parts=out), **more)
     assert len(list(out.glob("part-*"))) == 1

@@ -483,7 +483,7 @@ def test_what_load_refuses(tmp_path) -> None:
     with pytest.raises(MismatchError, match=r"'signed'.*loss="):
         load(tmp_path / "own", scorer=SCORER)
     again = load(tmp_path / "own", scorer=SCORER, loss=signed)
-    assert again.loss.distance.name == "signed"
+    assert again.loss.loss.name == "signed"
 
 
 @pytest.mark.parametrize("file", ["calibration.json", "scorer.json"])

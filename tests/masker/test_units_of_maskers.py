@@ -215,7 +215,7 @@ def test_groups_of_one_image_each_are_asked_about() -> None:
     """As where groups were meant and not stated."""
     with pytest.warns(UserWarning, match="each of the 40 calibration images is one by itself: state groups"):
         masker = made({"unit": "group"}, triplets(40, 3))
-    with pytest.warns(UserWarning, match="each of the 20 test images is one by itself"):
+    with pytest.warns(UserWarning, match="each of the 20 images is one by itself"):
         evaluate(masker, triplets(20, 5))
 
 

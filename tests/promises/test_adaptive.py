@@ -3,7 +3,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import optimize
-from worlds import GRID, RANDOM, evidence_of
 
 from conformask.promises.axes import quantile_regression
 from conformask.promises.data import CalibrationData
@@ -17,6 +16,7 @@ from conformask.promises.rules import (
 )
 from promised import CONFIDENCE, falls_short, goes_beyond
 from simulation import simulated
+from worlds import GRID, RANDOM, evidence_of
 
 WANTED = Promise("adaptive", CONFIDENCE)
 

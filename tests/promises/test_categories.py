@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from worlds import evidence_of
 
 from conformask.errors import InvalidArgumentError
 from conformask.promises.data import CalibrationData
@@ -8,6 +7,7 @@ from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, ImageCovariates, Rule
 from promised import falls_short, goes_beyond
 from simulation import simulated
+from worlds import evidence_of
 
 
 def mixed(evidence: CalibrationData) -> Rule:

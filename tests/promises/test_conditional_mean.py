@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from worlds import THRESHOLD
 
 from conformask.promises.axes import tail_risk
 from conformask.promises.data import CalibrationData, Curves
@@ -14,6 +13,7 @@ from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda, ImageCovariates
 from promised import CONFIDENCE, Deploy, falls_short
 from simulation import simulated
+from worlds import THRESHOLD
 
 GRID = np.array([0.0, *np.geomspace(0.01, 20, 40), math.inf])
 

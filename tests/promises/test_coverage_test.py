@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from worlds import RANDOM, THRESHOLD, World
 
 from conformask.promises import coverage_test as law
 from conformask.promises.axes import Image, ImageOfNewGroup, first_of_each, group_means
@@ -10,6 +9,7 @@ from conformask.promises.coverage_test import PValues, coverage_p_values, resamp
 from conformask.promises.promise import Promise
 from promised import too_often
 from simulation import simulated
+from worlds import RANDOM, THRESHOLD, World
 
 LEVEL = 0.05
 NEW = 150

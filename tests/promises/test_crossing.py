@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from worlds import GRID, THRESHOLD, heavy_tailed, last_passing, non_monotone
 
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import (
@@ -18,6 +17,7 @@ from conformask.promises.order import (
 from conformask.promises.promise import Promise
 from conformask.promises.rules import Rule
 from promised import Deploy, breaks_coverage
+from worlds import GRID, THRESHOLD, heavy_tailed, last_passing, non_monotone
 
 
 def brute_force(grid: np.ndarray, curve: np.ndarray, threshold: float) -> float:

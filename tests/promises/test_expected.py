@@ -3,13 +3,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, staircase, swinging
 
 from conformask.errors import InvalidArgumentError
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.promise import Promise
 from conformask.promises.rules import BoundedRisk, ConstantLambda
 from promised import Deploy, breaks_mean, goes_beyond, risk, sigma
+from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, staircase, swinging
 
 EXPECTED = Promise("expected").rule
 

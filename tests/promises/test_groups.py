@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from worlds import RANDOM, Fields, evidence_of
 
 from conformask.errors import MismatchError
 from conformask.promises.data import CalibrationData
@@ -9,6 +8,7 @@ from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from promised import CONFIDENCE, Deploy, falls_short, goes_beyond
 from simulation import simulated
+from worlds import RANDOM, Fields, evidence_of
 
 
 def in_new_groups(fields: Fields, deploy: Deploy, k: int, draws: int) -> np.ndarray:

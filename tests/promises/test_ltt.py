@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from scipy import stats
-from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of
 
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import binomial_rank, meets_threshold
@@ -9,6 +8,7 @@ from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from promised import Deploy, breaks_pac
 from simulation import simulated
+from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of
 
 
 def p_values(evidence: CalibrationData, forgiven: int = 0) -> np.ndarray:

@@ -7,7 +7,6 @@ from fractions import Fraction
 import numpy as np
 import pytest
 from scipy import stats
-from worlds import RANDOM, evidence_of
 
 from conformask.promises.data import CalibrationData
 from conformask.promises.order import coverage_range
@@ -15,6 +14,7 @@ from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from promised import breaks_coverage
 from simulation import simulated
+from worlds import RANDOM, evidence_of
 
 DRAWS = 10_000
 LEVELS = np.array([0.0, 0.1, 0.2, 0.4, math.inf])

@@ -1,7 +1,6 @@
 import numpy as np
 import pytest
 from scipy import stats
-from worlds import RANDOM, evidence_of
 
 from conformask.promises.data import CalibrationData
 from conformask.promises.order import binomial_rank, coverage_range, smallest
@@ -9,6 +8,7 @@ from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from promised import Deploy, breaks_pac, coverage
 from simulation import simulated
+from worlds import RANDOM, evidence_of
 
 
 def with_rank_off_by(step: int, delta: float = 0.1) -> Deploy:

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from worlds import CERTAIN, GRID, RANDOM, THRESHOLD, Fields, World
 
 from conformask.promises.promise import GUARANTEES, Promise, takes
 from promised import (
@@ -24,6 +23,7 @@ from promised import (
     risk,
     simulated,
 )
+from worlds import CERTAIN, GRID, RANDOM, THRESHOLD, Fields, World
 
 DRAWS = {5: 2000, 9: 2000, 20: 2000, 100: 1000, 1000: 250}
 Judge = Callable[[World, Deploy, int, int], bool]

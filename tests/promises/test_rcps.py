@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, staircase, swinging
 
 from conformask.errors import InvalidArgumentError
 from conformask.promises.data import CalibrationData, Curves
@@ -17,6 +16,7 @@ from conformask.promises.procedures import (
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from promised import Deploy, breaks_rcps
+from worlds import GRID, RANDOM, THRESHOLD, World, constant_risk, evidence_of, staircase, swinging
 
 
 def naive(losses: np.ndarray, level: float, delta: float) -> bool:

@@ -7,7 +7,6 @@ from typing import Any, get_args
 
 import numpy as np
 import pytest
-from worlds import GRID, RANDOM
 
 from conformask.errors import MismatchError
 from conformask.promises.axes import LogLinear
@@ -24,6 +23,7 @@ from conformask.promises.rules import (
     rule_from_json,
 )
 from conformask.records.record import to_jsonable
+from worlds import GRID, RANDOM
 
 H = LogLinear(0.1, (1 / 3, -0.7))
 FEATURES = 3 * np.random.default_rng(2).normal(size=(60, 2))

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from worlds import RANDOM, evidence_of
 
 from conformask.errors import InvalidArgumentError
 from conformask.promises import axes as certainty
@@ -13,6 +12,7 @@ from conformask.promises.axes import THRESHOLDS
 from conformask.promises.order import binomial_rank, coverage_range, pointwise_delta, rank_bounds
 from conformask.promises.promise import Promise
 from promised import too_often
+from worlds import RANDOM, evidence_of
 
 CONFIDENCES = np.linspace(0.3, 0.99, 70)
 DELTA = 0.1

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from worlds import RANDOM, THRESHOLD, Fields, evidence_of
 
 from conformask.errors import InvalidArgumentError
 from conformask.promises import procedures as risk_control
@@ -25,6 +24,7 @@ from conformask.promises.promise import Promise
 from conformask.promises.rules import BoundedRisk, ConstantLambda, Rule
 from promised import falls_short, goes_beyond, too_often
 from simulation import simulated
+from worlds import RANDOM, THRESHOLD, Fields, evidence_of
 
 CONFIDENCE, DELTA = 0.9, 0.1
 K = 80

@@ -3,7 +3,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from worlds import RANDOM, evidence_of
 
 from conformask.promises.axes import effective_sample_size
 from conformask.promises.data import CalibrationData
@@ -11,6 +10,7 @@ from conformask.promises.order import ROUNDING
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ImageCovariates, WeightedLambda
 from promised import Deploy, breaks_coverage, coverage, goes_beyond
+from worlds import RANDOM, evidence_of
 
 
 def reweighed(evidence: CalibrationData, weight: np.ndarray) -> CalibrationData:

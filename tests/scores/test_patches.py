@@ -278,7 +278,9 @@ def test_whole_images_have_no_specks_at_the_borders_of_tiles(
     assert smallest_part(in_memory) >= 40
     for most in (viewed_image.MOST_DECODED, 0):
         monkeypatch.setattr(viewed_image, "MOST_DECODED", most)
-        shown = viewed_image.open_image(masker, new, 0, lambda done, total: None)
+        shown = viewed_image.open_image(
+            masker, viewed_image.CollectionImage(new, 0), lambda done, total: None
+        )
         np.testing.assert_array_equal(masker.open(shown.item)[0, 0].numpy(), in_memory)
 
 

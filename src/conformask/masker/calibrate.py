@@ -6,11 +6,10 @@ from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss
-from conformask.masker.card import card_of
 from conformask.masker.components import Components, probe_shapes
 from conformask.masker.guards import Case, at, hidden_share
 from conformask.masker.masker import Masker
-from conformask.masker.measure import measured, own_grid
+from conformask.masker.measure import card_of, measured, own_grid
 from conformask.masker.resolve import AnyFamily, AnyScorer, resolve
 from conformask.masks.critical import calibration_data
 from conformask.promises.promise import AnyPromise

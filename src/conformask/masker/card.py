@@ -4,17 +4,12 @@ import math
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from markupsafe import Markup
 
 from conformask.images import svg
-from conformask.images.rows import Role
-from conformask.images.scan import DatasetSummary
-from conformask.images.triplets import Triplets
-from conformask.masker.guards import Case, declared_thresholds, hidden_by, sample_counts
-from conformask.records.card import CalibrationCard, now
+from conformask.records.card import CalibrationCard
 from conformask.records.geometry import size_text
 from conformask.records.numbers import plural
 from conformask.records.selection import ScoreComparison
@@ -180,63 +175,3 @@ def _lambda(card: CalibrationCard) -> str:
     if card.lam is None:
         return f"of each image, by the rule {card.rule.kind}"
     return f"{card.lam:.6g}, {'exact' if card.exact else 'from a grid, slightly conservative'}"
-
-
-WHOLE = "whole images"
-"""The population of a promise about images that are scored by tiles."""
-
-
-def card_of(case: Case) -> CalibrationCard:
-    """Return the card of a calibration: its promise, and the images that it rests on."""
-    choices, calibration, seen, curves = case.choices, case.calibration, case.seen, case.curves
-    assert curves is not None
-    assert case.rule is not None
-    promise, tiles = choices.promise, choices.scorer.tiles
-    return CalibrationCard(
-        threshold=choices.threshold,
-        promise=promise.as_stated,
-        claim=promise.claim(choices.loss.name, choices.threshold),
-        loss=choices.loss,
-        family=choices.family.settings(),
-        rule=case.rule,
-        exact=choices.loss.monotone and not promise.on_grid,
-        exploratory=False,
-        thresholds=declared_thresholds(promise),
-        start=choices.start,
-        n_calibration=len(calibration),
-        **sample_counts(promise, curves),
-        weights=None if curves.weight is None else (float(curves.weight.min()), float(curves.weight.max())),
-        channels=seen.channels,
-        sizes=seen.sizes,
-        repeats=calibration.reference.repeats,
-        read=calibration.reading,
-        geometry=seen.geometry,
-        clipped=seen.clipped,
-        **_values_of(calibration),
-        population=calibration.provenance.population or (tiles and WHOLE),
-        calibrated=now(),
-        calibrated_on=seen.truth_ids,
-        seen=_seen_beside(seen, case.selection),
-        tiles=tiles,
-        patches=choices.scorer.patches,
-        level="one" if choices.scorer.level_arrays is None else "image",
-        network=calibration.network,
-        cues_made=calibration.provenance.cues if choices.scorer.cue_channels else None,
-        image_errors=choices.image_errors,
-        hides=hidden_by(case.rule, case.hidden),
-        hidden=case.hidden,
-    )
-
-
-def _seen_beside(seen: DatasetSummary, chosen_on: DatasetSummary | None) -> tuple[str, ...]:
-    """Return the hashes of what was seen beside the truths and groups of the calibration images, sorted."""
-    chosen = () if chosen_on is None else chosen_on.image_ids
-    return tuple(sorted({*seen.image_ids, *chosen} - {*seen.truth_ids}))
-
-
-def _values_of(calibration: Triplets) -> dict[str, Any]:
-    """Return the fields of `Domain` about the values of the first x and y_hat, from their headers."""
-    roles: tuple[Role, ...] = ("x", "y_hat")
-    inverted = (role for role in roles if calibration.header(0, role).turned_about is not None)
-    ranges = {f"range_of_{role}": calibration.range_of(role) for role in roles}
-    return {**ranges, "turned": tuple(inverted)}

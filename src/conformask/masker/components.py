@@ -150,7 +150,7 @@ def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, tri
     """
 
     def values(x: Images, y_hat: Images, y: Images, *layers: Images) -> Values:
-        score = score_of(scorer, x, y_hat, layers=dict(zip(scorer.layers, layers, strict=True)))
+        score = score_of(scorer, x, y_hat, layers=dict(zip(scorer.layers, layers, strict=False)))
         found = {f"the score {scorer.name!r}": score.map}
         if score.features is not None:
             found[f"a feature of the score {scorer.name!r}"] = score.features
@@ -181,7 +181,7 @@ def _corner(scorer: Scorer, triplet: Triplet) -> Callable[[Triplet], tuple[Image
 
     def corner(triplet: Triplet) -> tuple[Images, ...]:
         arrays = [(triplet.x, x), (triplet.y_hat, y_hat), (triplet.truth(), y_hat)]
-        layers = [triplet.layers[name] for name in scorer.layers]
+        layers = [triplet.layers[name] for name in scorer.layers if name in triplet.layers]
         arrays += [(layer, (len(layer), *y_hat[1:])) for layer in layers]
         return tuple(torch.from_numpy(array[tuple(map(slice, shape))])[None] for array, shape in arrays)
 

@@ -1,18 +1,20 @@
-"""Losses and mask sizes of the calibration images along a grid of lambdas, part by part."""
+"""What a calibration measures: losses and mask sizes along a grid, part by part; and its card."""
 
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from jaxtyping import Float
 
 from conformask.background import Compute
-from conformask.images.scan import labelled
+from conformask.images.rows import Role
+from conformask.images.scan import DatasetSummary, labelled
 from conformask.images.triplets import Triplets
-from conformask.masker.guards import weights_of
+from conformask.masker.guards import Case, declared_thresholds, hidden_by, sample_counts, weights_of
 from conformask.masker.looks import appearance
 from conformask.masker.resolve import Choices
 from conformask.masks.critical import ScoredBatch, lambda_grid, measures
 from conformask.promises.data import Curves
+from conformask.records.card import CalibrationCard, now
 from conformask.records.record import Array
 from conformask.scores.scoring import gathered, scored
 
@@ -59,3 +61,63 @@ def measured(
     critical = columns.pop("critical_lambda", None)
     curves = Curves.from_arrays(columns | {"grid": grid})
     return labelled(curves, calibration), critical
+
+
+WHOLE = "whole images"
+"""The population of a promise about images that are scored by tiles."""
+
+
+def card_of(case: Case) -> CalibrationCard:
+    """Return the card of a calibration: its promise, and the images that it rests on."""
+    choices, calibration, seen, curves = case.choices, case.calibration, case.seen, case.curves
+    assert curves is not None
+    assert case.rule is not None
+    promise, tiles = choices.promise, choices.scorer.tiles
+    return CalibrationCard(
+        threshold=choices.threshold,
+        promise=promise.as_stated,
+        claim=promise.claim(choices.loss.name, choices.threshold),
+        loss=choices.loss,
+        family=choices.family.settings(),
+        rule=case.rule,
+        exact=choices.loss.monotone and not promise.on_grid,
+        exploratory=False,
+        thresholds=declared_thresholds(promise),
+        start=choices.start,
+        n_calibration=len(calibration),
+        **sample_counts(promise, curves),
+        weights=None if curves.weight is None else (float(curves.weight.min()), float(curves.weight.max())),
+        channels=seen.channels,
+        sizes=seen.sizes,
+        repeats=calibration.reference.repeats,
+        read=calibration.reading,
+        geometry=seen.geometry,
+        clipped=seen.clipped,
+        **_values_of(calibration),
+        population=calibration.provenance.population or (tiles and WHOLE),
+        calibrated=now(),
+        calibrated_on=seen.truth_ids,
+        seen=_seen_beside(seen, case.selection),
+        tiles=tiles,
+        patches=choices.scorer.patches,
+        level="one" if choices.scorer.level_arrays is None else "image",
+        network=calibration.network,
+        cues_made=calibration.provenance.cues if choices.scorer.cue_channels else None,
+        image_errors=choices.image_errors,
+        hides=hidden_by(case.rule, case.hidden),
+        hidden=case.hidden,
+    )
+
+
+def _seen_beside(seen: DatasetSummary, chosen_on: DatasetSummary | None) -> tuple[str, ...]:
+    """Return the hashes of what was seen beside the truths and groups of the calibration images, sorted."""
+    chosen = () if chosen_on is None else chosen_on.image_ids
+    return tuple(sorted({*seen.image_ids, *chosen} - {*seen.truth_ids}))
+
+
+def _values_of(calibration: Triplets) -> dict[str, Any]:
+    """Return the fields of `Domain` about the values of the first x and y_hat, from their headers."""
+    roles: tuple[Role, ...] = ("x", "y_hat")
+    inverted = (role for role in roles if calibration.header(0, role).turned_about is not None)
+    ranges = {f"range_of_{role}": calibration.range_of(role) for role in roles}
+    return {**ranges, "turned": tuple(inverted)}

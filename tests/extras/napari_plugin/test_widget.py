@@ -14,7 +14,6 @@ from runs_of_fields import Run, pair, run_of, spread
 import conformask as cm
 from conformask.extras.napari.words import BAD, TONES
 from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at
-from conformask.masker.arguments import pair_of
 from conformask.records.geometry import Geometry
 from conformask.records.sentence import rounded_share
 
@@ -152,7 +151,7 @@ def test_the_slider_says_how_far_the_promise_can_be_relied_on(widget, masked, pl
     home = widget.threshold.value
     assert "✓ As calibrated" in widget.promise.value
     assert calibrated.sentence in widget.promise.value
-    scored = planes.masker.scored(*pair_of(planes.masker.card, x, y_hat))
+    scored = planes.masker.given(x, y_hat)
     assert bound_text(planes.masker, scored) in widget.about_image.value
     for place in (home // 2, home + (1000 - home) // 2):
         widget.threshold.value = place

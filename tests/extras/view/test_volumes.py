@@ -345,8 +345,7 @@ def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, mon
         np.testing.assert_allclose(read.sources[what].read(places), source.read(places), atol=1e-6)
     assert mask_level(volumes.masker, read) == mask_level(volumes.masker, held)
     assert read.error_scale == pytest.approx(held.error_scale, rel=1e-5)
-    threshold = volumes.masker.card.threshold
-    one, other = (losses_of(volumes.masker, image, threshold) for image in (read, held))
+    one, other = (losses_of(volumes.masker, image) for image in (read, held))
     assert (one.loss, one.unmasked) == pytest.approx((other.loss, other.unmasked), rel=1e-5)
     assert one.met == other.met
     item = held.item
@@ -368,7 +367,7 @@ def test_of_such_an_image_too_only_the_region_counts(regional, monkeypatch):
         mask = masker.family.apply(torch.from_numpy(mask)[None, None], level)[0, 0].numpy()
         assert 0.1 < mask.mean() < 0.9
         assert mask_level(masker, image).size == pytest.approx((region * (1 - mask)).sum() / region.sum())
-        measured = losses_of(masker, image, masker.card.threshold)
+        measured = losses_of(masker, image)
         assert measured.loss == pytest.approx((region * mask * error).sum() / region.sum(), rel=1e-5)
         assert measured.unmasked == pytest.approx((region * error).sum() / region.sum(), rel=1e-5)
     triplet = regional.shown[0]
