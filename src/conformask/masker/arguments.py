@@ -26,7 +26,7 @@ def given(
     card: CalibrationCard,
     x: Tensor | Array | Triplet,
     y_hat: Tensor | Array | None,
-    layers: Mapping[str, Tensor | Array],
+    layers: Mapping[str, Tensor | Array | None],
     **facts: Sequence[str] | Sequence[float] | None,
 ) -> Batch:
     """Return what a call is given as a batch, x (N, Cx, *space) and y_hat (N, C, *space) in [0, 1].
@@ -35,7 +35,7 @@ def given(
         card: of the masker; arrays and tensors are read as its calibration images were.
         x: a tensor of floats (N, Cx, *space), an array (*space) or (*space, Cx), or a Triplet, which has all.
         y_hat: the network's output, of the same kind; None with a Triplet.
-        layers: what lies beside them, by name, of the same kind.
+        layers: what lies beside them, by name, of the same kind; None for what does not.
         facts: weight and category of each image, where they are known.
     """
     if isinstance(x, Triplet):
@@ -49,20 +49,23 @@ def given(
         raise InvalidArgumentError(
             f"x has {len(inputs)} images, but y_hat has {len(outputs)}: give the same number, at least 1"
         )
-    beside = {name: layer_of(card, name, layer, outputs) for name, layer in layers.items()}
+    beside = {
+        name: layer_of(card, name, layer, outputs) for name, layer in layers.items() if layer is not None
+    }
     return in_batch(inputs, outputs, beside, **facts)
 
 
 def in_batch(
     x: Images,
     y_hat: Images,
-    layers: Mapping[str, Tensor],
+    layers: Mapping[str, Tensor | None],
     **facts: Sequence[str] | Sequence[float] | None,
 ) -> Batch:
     """Return images without names as a batch, with their layers, and with the facts that are known."""
     names = ("this image",) if len(x) == 1 else tuple(f"image {index}" for index in range(len(x)))
     known = {name: tuple(values) for name, values in facts.items() if values is not None}
-    return Batch(names, x, y_hat, None, layers, known)
+    beside = {name: layer for name, layer in layers.items() if layer is not None}
+    return Batch(names, x, y_hat, None, beside, known)
 
 
 def layer_of(card: CalibrationCard, name: str, layer: Tensor | Array, y_hat: Images) -> Tensor:

@@ -275,7 +275,7 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
-        **layers: Tensor,
+        **layers: Tensor | None,
     ) -> Masks: ...
 
     @overload
@@ -286,7 +286,7 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
-        **layers: Array,
+        **layers: Array | None,
     ) -> MaskArray: ...
 
     @overload
@@ -299,7 +299,7 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
-        **layers: Tensor | Array,
+        **layers: Tensor | Array | None,
     ) -> Masks | MaskArray:
         """Compute the mask, float32 in [0, 1], 1 = trusted.
 
@@ -340,7 +340,7 @@ class Masker:
         self,
         x: Tensor | Array | Triplet,
         y_hat: Tensor | Array | None = None,
-        **layers: Tensor | Array,
+        **layers: Tensor | Array | None,
     ) -> tuple[str, ...]:
         """Return for each image why it is unlike the calibration images; "" where it looks like them.
 
@@ -426,7 +426,7 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
-        **layers: Tensor,
+        **layers: Tensor | None,
     ) -> Masks:
         """Compute the mask of each image, as __call__ does for tensors; the images must be in [0, 1]."""
         item = self.scored(in_batch(x, y_hat, layers, weight=weight, category=category))
@@ -437,7 +437,7 @@ class Masker:
         self,
         x: Tensor | Array | Triplet,
         y_hat: Tensor | Array | None,
-        layers: Mapping[str, Tensor | Array] = NO_LAYERS,
+        layers: Mapping[str, Tensor | Array | None] = NO_LAYERS,
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,

@@ -43,7 +43,7 @@ def show(
     *,
     weight: Sequence[float] | None = None,
     category: Sequence[str] | None = None,
-    **layers: Tensor | Array,
+    **layers: Tensor | Array | None,
 ) -> Strip:
     """Show output, overlay, mask and input of each image, with the promise; a notebook displays the result.
 
