@@ -17,7 +17,7 @@ from conformask.cli import build
 from conformask.cli.options import MARGINAL
 from conformask.errors import InvalidArgumentError
 from conformask.losses.means import Mean
-from conformask.promises.promise import GUARANTEES, plan
+from conformask.promises.promise import GUARANTEES, plan, promise
 from synthetic_triplets import scale_of, triplets
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -65,7 +65,7 @@ def check_command(choice: Choice) -> None:
     verb, bound, _ = build().parse_args(tokens[1:], print_error=False, exit_on_error=False)
     given = bound.arguments
     assert verb.__name__ == "calibrate"
-    assert given.get("promise", MARGINAL).promise() == choice.promise
+    assert promise(given.get("promise", MARGINAL)) == choice.promise
     assert given["about"].chosen(Mean("l1"), None) == VALUES[choice.loss]
     assert float(given["threshold"]) == choice.threshold
 

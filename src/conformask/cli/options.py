@@ -12,13 +12,13 @@ from conformask.background import Compute
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss
 from conformask.losses.objects import Objects, OfObjects
+from conformask.promises.terms import PromiseTerms
 from conformask.records import names
 from conformask.records.loss import LOSSES, loss_class
 from conformask.records.reading import NoiseModel, Reading
 
 if TYPE_CHECKING:
     from conformask.images.triplets import Triplets
-    from conformask.promises.promise import Promise
     from conformask.records.numbers import Values
 
 
@@ -168,71 +168,8 @@ def family_option(family: names.Family | None, *, grey: bool) -> str | None:
     return "grey" if grey else family
 
 
-@dataclass(frozen=True)
-class PromiseOptions:
-    """The terms of a promise."""
-
-    confidence: Annotated[
-        float | None, Parameter(help="The promised share of new images (the paper's beta); 0.9 if not given.")
-    ] = None
-    guarantee: Annotated[
-        names.Guarantee | None,
-        Parameter(
-            help="The kind of promise, marginal if not given; conformask plan --guarantee shows how many "
-            "images one needs."
-        ),
-    ] = None
-    delta: Annotated[
-        float | None,
-        Parameter(
-            help="Share of calibration sets for which the promise may fail, for guarantees that take one; "
-            "0.05 if not given."
-        ),
-    ] = None
-    unit: Annotated[
-        names.Unit | None,
-        Parameter(
-            help="Unit of the promise: images, groups in which enough images meet the threshold, or images "
-            "of new groups; the guarantee's own if not given."
-        ),
-    ] = None
-    share: Annotated[
-        float | None,
-        Parameter(
-            help="For --unit group: the share of a group's images that must meet the threshold; 1 if not "
-            "given."
-        ),
-    ] = None
-    per_category: Annotated[
-        bool | None,
-        Parameter(name="--per-category", help="Make the promise for each category separately."),
-    ] = None
-    group_name: Annotated[
-        str | None, Parameter(help="The word for a group in sentences, such as patient or slide.")
-    ] = None
-    object_name: Annotated[
-        str | None, Parameter(help="The word for an object in sentences, such as nucleus.")
-    ] = None
-
-    def promise(self) -> "Promise":
-        """Return the promise, with defaults for what is not given."""
-        from conformask.promises.promise import Promise, promise
-
-        stated = Promise(
-            self.guarantee or "marginal",
-            self.confidence,
-            self.delta,
-            self.unit,
-            self.share,
-            per_category=bool(self.per_category),
-            group_name=self.group_name or "group",
-            object_name=self.object_name or "object",
-        )
-        return promise(stated)
-
-
-Promised = Annotated[PromiseOptions, Parameter(name="*", group=PROMISE)]
-MARGINAL = PromiseOptions()
+Promised = Annotated[PromiseTerms, Parameter(name="*", group=PROMISE)]
+MARGINAL = PromiseTerms()
 
 
 def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.json") -> Loss | None:

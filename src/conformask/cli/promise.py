@@ -71,10 +71,11 @@ def thresholds(
     """
     from conformask.masker.load import load
     from conformask.masker.thresholds import threshold_choices
+    from conformask.promises.promise import promise as promise_of
     from conformask.records.card import CALIBRATION
     from conformask.scores.stored import load_scorer
 
-    chosen, stated = family_option(family, grey=grey), promise.promise()
+    chosen, stated = family_option(family, grey=grey), promise_of(promise)
     if (run / CALIBRATION).is_file() and chosen is None:
         masker = load(run)
         stated = masker.card.promise if promise == MARGINAL else stated
@@ -189,6 +190,7 @@ def calibrate(
     from conformask.masker.calibrate import calibrate as calibrate_scorer
     from conformask.masker.resolve import family_for, loss_for
     from conformask.masker.thresholds import threshold_choices
+    from conformask.promises.promise import promise as promise_of
     from conformask.records.card import CALIBRATION
     from conformask.records.files import places, refuse_unclaimed
     from conformask.scores.given import Given
@@ -243,7 +245,7 @@ def calibrate(
     if threshold is None:
         choices = threshold_choices(
             used_scorer,
-            promise=promise.promise(),
+            promise=promise,
             family=chosen_family,
             patches=area,
             loss=loss,
@@ -253,14 +255,14 @@ def calibrate(
         flag += "" if patches is None else f" --patches {patches}"
         flag += "" if objects is None else f" --objects {objects}"
         command = f"calibrate {named}{flag} {data} --threshold T --out {run}"
-        show_choices(choices, loss, promise.promise(), f"Next: conformask {command}", as_json=json)
+        show_choices(choices, loss, promise_of(promise), f"Next: conformask {command}", as_json=json)
         return
     masker = calibrate_scorer(
         used_scorer,
         calibration,
         threshold=threshold,
         loss=loss,
-        promise=promise.promise(),
+        promise=promise,
         family=chosen_family,
         patches=area,
         level=level,
@@ -365,11 +367,12 @@ def plan(
     from conformask.losses.masked_distance import MaskedDistance
     from conformask.losses.means import FalseOmissionRate, Mean
     from conformask.promises.promise import plan as plan_for
+    from conformask.promises.promise import promise as promise_of
     from conformask.records.selection import threshold_in_loss, threshold_of
 
     if n is not None and n < 1:
         bad_usage(f"--n {n}: give at least 1 calibration image")
-    promise = promised.promise()
+    promise = promise_of(promised)
     bounded, kind = chosen(names.BOUNDED, loss, "bounded distance"), KINDS.get(over or "image", Objects)
     about = Mean(loss) if bounded.is_map else MaskedDistance(loss)
     own = promise.own_bounds and about.own_bounds and kind is Mean

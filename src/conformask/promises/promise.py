@@ -26,6 +26,7 @@ from conformask.promises.data import CalibrationData
 from conformask.promises.order import coverage_range, smallest_set
 from conformask.promises.procedures import Axes, Procedure, procedure_for
 from conformask.promises.rules import Rule
+from conformask.promises.terms import PromiseTerms
 from conformask.records import names
 
 SIZES = (1, 2, 5, 10, 20, 50)
@@ -109,7 +110,7 @@ def plural_of(noun: str) -> str:
 
 
 @dataclass(frozen=True)
-class Promise:
+class Promise(PromiseTerms):
     """A promise about losses, checked when it is made, and the theorem behind it.
 
     Args:
@@ -135,14 +136,10 @@ class Promise:
     """
 
     guarantee: names.Guarantee = "marginal"
-    confidence: float | None = None
-    delta: float | None = None
-    unit: names.Unit | None = None
-    share: float | None = None
     per_category: bool = False
     group_name: str = field(default="group", repr=False, compare=False)
-    weight: Callable[[Any, Any], Any] | None = field(default=None, repr=False)
     object_name: str = field(default="object", repr=False, compare=False)
+    weight: Callable[[Any, Any], Any] | None = field(default=None, repr=False)
     t: float = field(default=0.0, repr=False)
     """The start of the tail of conditional_mean, chosen on the selection images."""
     thresholds: tuple[float, ...] = field(default=(), repr=False)
@@ -288,13 +285,15 @@ class Promise:
         return promise(stated) if terms.get("group_name") else stated
 
 
-AnyPromise = Promise | names.Guarantee
-"""A promise, or the name of a guarantee with its default numbers."""
+AnyPromise = PromiseTerms | names.Guarantee
+"""A promise, its terms, or the name of a guarantee with its default numbers."""
 
 
 def promise(choice: AnyPromise) -> Promise:
-    """Return the promise, or that of a guarantee's name with its default numbers."""
-    stated = choice if isinstance(choice, Promise) else Promise(choice)
+    """Return the promise, or that of terms or of a guarantee's name, with its default numbers."""
+    if isinstance(choice, str):
+        choice = PromiseTerms(guarantee=choice)
+    stated = choice if isinstance(choice, Promise) else Promise().changed(**vars(choice))
     if stated.group_name != "group" and isinstance(stated.axes.unit, Image):
         raise InvalidArgumentError(
             f"group_name {stated.group_name!r} is the word for a group, but the promise is about images: "
