@@ -14,19 +14,19 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46640,  # kinds of layers with their extension point; one admission; leaves that may be missing
-    "lines of the heart": 29183,  # the same
+    "lines": 46609,  # kinds of layers with their extension point; one admission; leaves that may be missing
+    "lines of the heart": 29152,  # the same
     "entries of the first level": 16,
-    "files": 170,  # admission, components and measure of a calibration
+    "files": 171,  # admission, components and measure of a calibration
     "own imports of a file": 33,
-    "own imports of all files": 1426,  # the same three
+    "own imports of all files": 1428,  # the same three
     "getattr and hasattr": 58,
     "lines of tests": 45521,  # callers x questions, a layer of a package, leaves deleted from a copy
     "files of tests": 256,  # the same three
 }
 ENTERED = {
     "files of calibrate": 49,
-    "functions of calibrate": 351,  # each kind of layer is asked whether a row has it
+    "functions of calibrate": 352,  # each kind of layer is asked whether a row has it
     "files of mask": 59,
     "functions of mask": 456,  # admission asks the stored range, too, and says what it was asked
 }
