@@ -6,7 +6,7 @@ Torch is loaded when a loss is computed, not when it is made or described.
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.extensions import LOSSES, Extensions
@@ -195,7 +195,7 @@ class MapLoss(Loss):
     def of_errors(self, errors: "Images", region: "Images | None") -> "LossOfImages":
         """Return the loss for masks with the channels of these errors."""
 
-    def in_regions(self, regions: bool) -> Self:
+    def in_regions(self, regions: bool) -> "Loss":
         """Return the loss over the region of each image, or over whole images."""
         return replace(self, regional=regions)
 

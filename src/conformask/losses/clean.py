@@ -10,10 +10,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, Self, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, get_args
 
 from conformask.errors import InvalidArgumentError, chosen
-from conformask.losses.base import AnyMap, MapLoss, NumberOption
+from conformask.losses.base import AnyMap, Loss, MapLoss, NumberOption
 from conformask.losses.means import Mean
 from conformask.losses.window import SHOWN, WINDOW, Local, LocalLoss
 from conformask.records.loss import StatedLoss, Texts
@@ -102,13 +102,13 @@ class CleanLoss(MapLoss):
         """Return the loss on the images of a batch, with the noise of their repeats."""
         return self.on(batch.truth(), batch.y_hat, self.region_of(batch), channels, batch.layers.get("noise"))
 
-    def measured_as(self, kept: StatedLoss) -> Self:
+    def measured_as(self, kept: StatedLoss) -> "Loss":
         """Return the loss with the reach that was measured for the same loss, which a record kept."""
         if not isinstance(kept, CleanLoss) or not replace(kept, reach=self.reach).is_same(self):
             return self
         return replace(self, reach=self.reach or kept.reach)
 
-    def with_reach(self, measured: Callable[[Allowance], float]) -> Self:
+    def with_reach(self, measured: Callable[[Allowance], float]) -> "Loss":
         """Return the loss with the reach of the noise, as it is measured for an allowance, if it has none."""
         return self if self.reach is not None else replace(self, reach=measured(self.allowance))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss
@@ -51,7 +51,7 @@ class CustomLoss(Loss):
     upper_bound: float | None = None
     regional: bool = False
 
-    def in_regions(self, regions: bool) -> Self:
+    def in_regions(self, regions: bool) -> "Loss":
         """Return the loss over the region of each image, or over whole images."""
         return replace(self, regional=regions)
 
@@ -120,7 +120,7 @@ class MaskedDistance(Loss):
 
         return distance(self.loss)
 
-    def in_regions(self, regions: bool) -> Self:
+    def in_regions(self, regions: bool) -> "Loss":
         """Return the loss itself, over whole images.
 
         Raises:

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses.base import TOLERANCE, AnyMap, MapLoss, NumberOption, checked_tolerance
+from conformask.losses.base import TOLERANCE, AnyMap, Loss, MapLoss, NumberOption, checked_tolerance
 from conformask.records.geometry import Geometry, PhysicalWindow, parsed
 from conformask.records.loss import Texts
 from conformask.records.record import Json
@@ -51,7 +51,7 @@ class WindowLoss(MapLoss):
         checked = _checked_window(window, length)
         super().__init__(loss, regional=regional, window=checked, length=length, **numbers)
 
-    def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> Self:
+    def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> "Loss":
         """Return the loss with its length converted to pixels."""
         if self.window is not None or self.length is None:
             return self
