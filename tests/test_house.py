@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46609,  # kinds of layers with their extension point; one admission; leaves that may be missing
-    "lines of the heart": 29152,  # the same
+    "lines": 46608,  # kinds of layers with their extension point; one admission; leaves that may be missing
+    "lines of the heart": 29151,  # the same
     "entries of the first level": 16,
     "files": 171,  # admission, components and measure of a calibration
     "own imports of a file": 33,

@@ -36,7 +36,7 @@ def shown(default: object) -> str | None:
 
 
 DEFAULTS = Parameter(negative=(), converter=converted, show_default=shown)
-"""Of all options."""
+"""How every option is read and shown in the help."""
 
 
 _JSON_STREAM: ContextVar[TextIO | None] = ContextVar("json_stream", default=None)

@@ -191,12 +191,14 @@ class Repeats(LayerKind):
                 f"{folder} has {what} {listed}; give NAME_1 and NAME_2 of each image, NAME_1 alone of each, "
                 "or files NAME with two time points or twice the channels"
             )
+        last = 2 if two else 1
         return [
-            replace(
-                row,
-                y=files[f"{row.name}_1"],
-                layers={**row.layers, **({self.name: files[f"{row.name}_2"]} if two else {})},
-                noisy=True,
+            self.complete(
+                replace(
+                    row,
+                    y=files[f"{row.name}_1"] if two else None,
+                    layers={**row.layers, self.name: files[f"{row.name}_{last}"]},
+                )
             )
             for row in rows
         ]

@@ -5,7 +5,6 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from conformask.arrays import Batch
 from conformask.errors import warn
@@ -18,8 +17,6 @@ from conformask.records.reading import Caveat, Reading
 from conformask.records.words import clipped_text
 from conformask.scores.steps import Tiled
 
-INSIDE = str(Path(__file__).parents[1])
-"""Folder of conformask's own code: a warning names the line outside of it."""
 BY_TILES = "not whole images scored by tiles: calibrate whole images with --tiled for a promise that does"
 """What to add of an image that no tile holds."""
 

@@ -178,7 +178,7 @@ class WrittenMask:
 
 
 def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
-    """Return the masker's scorer with the tiles of `tiled_scorer`, which it reports."""
+    """Return the masker's scorer with the tiles of `Masker.by_tiles`, which it reports."""
 
     def around(scorer: Scorer) -> Scorer:
         if isinstance(scorer, Levelled | Patches):
