@@ -27,7 +27,7 @@ import torch
 from conformask.arrays import Batch
 from conformask.background import Compute
 from conformask.losses import loss
-from conformask.masks.critical import NO_GRID, ScoredBatch, calibration_data, lambda_grid, measures
+from conformask.masks.critical import NO_GRID, calibration_data, lambda_grid, measures
 from conformask.masks.families import family
 from conformask.promises.data import Curves
 from conformask.promises.promise import GUARANTEES, Promise
@@ -87,7 +87,7 @@ def calibrate(name: str, n: int) -> dict[str, float]:
     """Curves and critical lambdas of n images, and the rule of each guarantee."""
     used, chosen = loss(name), family("water_filling")
     selection = next(Stream(10**6, 10**6 + 64).batches(64))
-    grid = lambda_grid(chosen, used, [ScoredBatch(selection, SCORER(selection.x, selection.y_hat))])
+    grid = lambda_grid(chosen, used, [selection.with_score(SCORER(selection.x, selection.y_hat))])
     threshold = float(torch.quantile(used(selection.truth(), selection.y_hat).double(), THRESHOLD_QUANTILE))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MB
     with tempfile.TemporaryDirectory() as folder:
@@ -139,7 +139,7 @@ def plain(name: str) -> float:
     """ms an image of 1000 lambdas one after the other, until the threshold is crossed at the latest."""
     used, chosen, count = loss(name), family("water_filling"), PLAIN_IMAGES[name]
     batch = _batch(0, count)
-    item = ScoredBatch(batch, SCORER(batch.x, batch.y_hat))
+    item = batch.with_score(SCORER(batch.x, batch.y_hat))
     grid = np.geomspace(1e-6, 1, PLAIN_LAMBDAS)
     measures(item, chosen, used, NO_GRID)
     started = time.perf_counter()

@@ -23,7 +23,7 @@ from conformask.losses import loss
 from conformask.losses.base import Loss
 from conformask.losses.means import FalseOmissionRate, MeanShown, MissRate
 from conformask.losses.window import MaskedWindow
-from conformask.masks.critical import ScoredBatch, critical_lambdas, lambda_grid, unmasked_loss
+from conformask.masks.critical import critical_lambdas, lambda_grid, unmasked_loss
 from conformask.masks.families import family
 from conformask.masks.family import HALVINGS
 
@@ -37,14 +37,14 @@ LOSSES = (
 )
 
 
-def simulate(n: int, size: int) -> ScoredBatch:
+def simulate(n: int, size: int) -> Batch:
     """Scores smooth and lognormal, errors score * exponential."""
     generator = np.random.default_rng(0)
     noise = gaussian_filter(generator.normal(size=(n, 1, size, size)), (0, 0, 4, 4))
     score = np.exp(noise / noise.std() - 4).astype(np.float32)
     error = np.minimum(score * generator.standard_exponential(score.shape), 1).astype(np.float32)
     y = torch.zeros(n, 1, size, size)
-    return ScoredBatch(Batch(("",) * n, y, torch.from_numpy(error), y), Score(torch.from_numpy(score)))
+    return Batch(("",) * n, y, torch.from_numpy(error), y).with_score(Score(torch.from_numpy(score)))
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -57,9 +57,9 @@ def seconds(function: Callable[[], object]) -> float:
     return min(times)
 
 
-def measured(used: Loss, item: ScoredBatch, read: float) -> dict[str, object]:
+def measured(used: Loss, item: Batch, read: float) -> dict[str, object]:
     chosen = family(used.family or "water_filling")
-    threshold = float(unmasked_loss(used, item.batch).median()) / 2
+    threshold = float(unmasked_loss(used, item).median()) / 2
     grid = np.array([0.0, np.inf]) if used.monotone else lambda_grid(chosen, used, [item])
     taken = seconds(lambda: critical_lambdas(item, chosen, used, grid, threshold))
     return {
@@ -78,7 +78,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     item = simulate(options.images, options.size)
-    read = seconds(lambda: item.score.map.sum() + item.batch.y_hat.sum())
+    read = seconds(lambda: item.score.map.sum() + item.y_hat.sum())
     rows = [measured(used, item, read) for used in LOSSES]
     result = {"images": options.images, "size": options.size, "read_through_seconds": read, "losses": rows}
     RESULT.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")

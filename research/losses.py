@@ -36,14 +36,7 @@ from conformask.losses.means import FalseOmissionRate, MeanShown, MissRate
 from conformask.losses.of_images import around
 from conformask.losses.perceptual import Ssim
 from conformask.losses.window import MaskedWindow
-from conformask.masks.critical import (
-    ScoredBatch,
-    critical_lambdas,
-    lambda_grid,
-    loss_under,
-    mask_size,
-    unmasked_loss,
-)
+from conformask.masks.critical import critical_lambdas, lambda_grid, loss_under, mask_size, unmasked_loss
 from conformask.masks.families import Power, Reciprocal, TrustedMean, WaterFilling
 from conformask.masks.family import Family
 from conformask.promises.order import marginal_rank, smallest
@@ -188,9 +181,7 @@ def families() -> Iterator[tuple[str, Family]]:
         yield f"trusted_mean {kappa:g}", TrustedMean(kappa)
 
 
-def measured(
-    used: Loss, family: Family, parts: Mapping[str, ScoredBatch], threshold: float
-) -> dict[str, float]:
+def measured(used: Loss, family: Family, parts: Mapping[str, Batch], threshold: float) -> dict[str, float]:
     """Mean sizes and coverage on halves of the selection images, and on the test images."""
     grid = np.array([0.0, np.inf])
     if not used.monotone:
@@ -200,7 +191,7 @@ def measured(
     lam = smallest(critical["calibration"], marginal_rank(len(critical["calibration"]), CONFIDENCE))
     score = parts["test"].score.map
     mask = family.apply(score, family.level(score, torch.full((len(score),), lam, dtype=torch.float64)))
-    met = loss_under(used, mask, parts["test"].batch).numpy() <= threshold * (1 + 1e-6)
+    met = loss_under(used, mask, parts["test"]).numpy() <= threshold * (1 + 1e-6)
     hardest = score.mean(dim=(1, 2, 3)).argsort().numpy()[-max(1, len(score) // 5) :]
     return {
         "size": float(mask_size(mask).mean()),
@@ -232,7 +223,7 @@ def explore(setting: str, parts: Mapping[str, tuple[Batch, Tensor]], results: di
             row["unmasked"] = float((unmasked_loss(used, test).numpy() <= threshold).mean())
             for title, _ in contenders(name, scores, test):
                 scored = {
-                    part: ScoredBatch(batch, Score(dict(contenders(name, of_part, batch))[title]))
+                    part: batch.with_score(Score(dict(contenders(name, of_part, batch))[title]))
                     for part, (batch, of_part) in parts.items()
                 }
                 for family_title, family in families():

@@ -34,7 +34,7 @@ from skimage.restoration import denoise_tv_chambolle
 import conformask as cm
 from conformask.arrays import Batch
 from conformask.losses.of_images import UNKNOWN
-from conformask.masks.critical import ScoredBatch, concatenate, critical_lambdas, lambda_grid, measures
+from conformask.masks.critical import concatenate, critical_lambdas, lambda_grid, measures
 from conformask.masks.families import family
 from conformask.promises.order import first_crossing
 from conformask.scores.scoring import score_of
@@ -151,7 +151,7 @@ def losses_of(kind: str, side: int | None, *, regional: bool) -> dict[str, tuple
     }
 
 
-def with_scores(images: list[Planes], truth: str, loss: Any) -> list[ScoredBatch]:
+def with_scores(images: list[Planes], truth: str, loss: Any) -> list[Batch]:
     """The images one by one, with what is taken for the truth, and their scores."""
     found, score = [], for_loss(cm.Heuristic(cm.local_spread, channels=1), loss)
     for at, planes in enumerate(images):
@@ -159,7 +159,7 @@ def with_scores(images: list[Planes], truth: str, loss: Any) -> list[ScoredBatch
         layers = {"region": region[0]} if region else {}
         layers |= {"noise": ((b - c) / 2).square()} if truth == "repeats" else {}
         batch = Batch((str(at),), x, y_hat, y if truth == "y" else (b + c) / 2, layers)
-        found.append(ScoredBatch(batch, score_of(score, x, y_hat)))
+        found.append(batch.with_score(score_of(score, x, y_hat)))
     return found
 
 

@@ -52,7 +52,7 @@ from conformask.extras.train.fit import LEVELS
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss
-from conformask.masks.critical import GRID_POINTS, ScoredBatch, curves, features_of, lambda_grid
+from conformask.masks.critical import GRID_POINTS, curves, features_of, lambda_grid
 from conformask.masks.families import Power, Reciprocal, WaterFilling
 from conformask.masks.family import Family
 from conformask.masks.kernels import KAPPA
@@ -105,7 +105,7 @@ class Judge:
         return self.judged(score, found, KAPPA / (exponent or 1.0), adaptive=adaptive)
 
     def curves(self, score: Tensor, family: Family) -> Curves:
-        items = [ScoredBatch(self.batch, Score(score))]
+        items = [self.batch.with_score(Score(score))]
         return curves(items, family, self.loss, lambda_grid(family, self.loss, items, self.points))
 
     def judged(

@@ -79,8 +79,23 @@ class Triplet:
 
 
 @dataclass(frozen=True)
+class Score:
+    """A score map >= 0, (N, 1 or C, *space), higher = less trusted; and features (N, F) or none.
+
+    Examples:
+        >>> import torch
+        >>> import conformask as cm
+        >>> cm.Score(torch.rand(2, 1, 8, 8)).map.shape
+        torch.Size([2, 1, 8, 8])
+    """
+
+    map: Images
+    features: Float[Tensor, "n f"] | None = None
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Triplets of one shape, stacked: x (N, Cx, *space), y_hat and y (N, C, *space)."""
+    """Triplets of one shape, stacked: x (N, Cx, *space), y_hat and y (N, C, *space), scored or not."""
 
     names: tuple[str, ...]
     x: Images
@@ -94,6 +109,25 @@ class Batch:
     """Geometry of each image; None where it was not asked for."""
     clipped: tuple[float, ...] = ()
     """The clipped share of each image; empty where it was not asked for."""
+    known_score: Score | None = None
+    """The score of the images; None before they are scored."""
+    known_loss: tuple[Any, Any] | None = None
+    """A loss, and what it is of these images, where it is needed more than once (`critical.loss_on`)."""
+
+    @property
+    def score(self) -> Score:
+        """The score of the images.
+
+        Raises:
+            ValueError: they are not scored.
+        """
+        if self.known_score is None:
+            raise ValueError(f"{self.names[0]!r} is not scored")
+        return self.known_score
+
+    def with_score(self, score: Score) -> "Batch":
+        """Return the same images with their score."""
+        return replace(self, known_score=score)
 
     def to(self, device: torch.device) -> "Batch":
         """Return the same images on a device."""
@@ -109,21 +143,6 @@ class Batch:
         if self.y is None:
             raise ValueError(f"the truth y of {self.names[0]!r} is unknown")
         return self.y
-
-
-@dataclass(frozen=True)
-class Score:
-    """A score map >= 0, (N, 1 or C, *space), higher = less trusted; and features (N, F) or none.
-
-    Examples:
-        >>> import torch
-        >>> import conformask as cm
-        >>> cm.Score(torch.rand(2, 1, 8, 8)).map.shape
-        torch.Size([2, 1, 8, 8])
-    """
-
-    map: Images
-    features: Float[Tensor, "n f"] | None = None
 
 
 @runtime_checkable

@@ -7,7 +7,6 @@ import torch
 from conformask.arrays import Batch, Score
 from conformask.losses import loss
 from conformask.masks.critical import (
-    ScoredBatch,
     critical_lambdas,
     features_of,
     loss_under,
@@ -24,20 +23,18 @@ GRID = np.array([0.0, 1e-3, 0.02, 0.1, 1.0, np.inf])
 
 
 @pytest.fixture(scope="module")
-def scored() -> tuple[ScoredBatch, ScoredBatch]:
+def scored() -> tuple[Batch, Batch]:
     generator = torch.Generator().manual_seed(0)
     y, y_hat, score = (torch.rand(VOLUME, generator=generator) for _ in range(3))
     names = ("a", "b", "c")
-    volume = ScoredBatch(Batch(names, y_hat, y_hat, y), Score(score * score))
+    volume = Batch(names, y_hat, y_hat, y).with_score(Score(score * score))
     images = [images.reshape(FLAT) for images in (y_hat, y_hat, y, score * score)]
-    return volume, ScoredBatch(Batch(names, *images[:3]), Score(images[3]))
+    return volume, Batch(names, *images[:3]).with_score(Score(images[3]))
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("distance", ["l1", "l2", "l1.5"])
-def test_what_calibration_measures(
-    scored: tuple[ScoredBatch, ScoredBatch], family: str, distance: str
-) -> None:
+def test_what_calibration_measures(scored: tuple[Batch, Batch], family: str, distance: str) -> None:
     used = loss(distance)
     masks = family_by_name(family, used.exponent)
     volume, flat = (measures(item, masks, used, GRID, 0.05, bounded=True) for item in scored)
@@ -48,7 +45,7 @@ def test_what_calibration_measures(
     assert opened[0].shape == VOLUME
     assert torch.equal(opened[0].reshape(FLAT), opened[1])
     assert torch.equal(mask_size(opened[0]), mask_size(opened[1]))
-    distances = loss_under(used, opened[0], scored[0].batch)
+    distances = loss_under(used, opened[0], scored[0])
     # a binary mask ends with a whole pixel
     np.testing.assert_allclose(distances, 0.05, rtol=0.05 if family == "binary" else 1e-5)
     assert (distances <= 0.05 * (1 + 1e-6)).all()
@@ -56,11 +53,11 @@ def test_what_calibration_measures(
 
 
 @pytest.mark.parametrize("distance", ["l1", "l2", "l1.5"])
-def test_the_best_masks(scored: tuple[ScoredBatch, ScoredBatch], distance: str) -> None:
+def test_the_best_masks(scored: tuple[Batch, Batch], distance: str) -> None:
     used, found = loss(distance), []
     for item in scored:
-        y, y_hat = item.batch.truth(), item.batch.y_hat
-        exact = used.of_batch(item.batch, y_hat.shape[1]).oracle(0.05)
+        y, y_hat = item.truth(), item.y_hat
+        exact = used.of_batch(item, y_hat.shape[1]).oracle(0.05)
         opt, reached = paper_oracle(used.error_map, y, y_hat, 0.05, per_channel=True)
         assert reached.all()
         found.append((exact.reshape(FLAT), opt.reshape(FLAT)))
@@ -68,10 +65,10 @@ def test_the_best_masks(scored: tuple[ScoredBatch, ScoredBatch], distance: str) 
         torch.testing.assert_close(volume, flat, rtol=0, atol=1e-6)
 
 
-def test_losses(scored: tuple[ScoredBatch, ScoredBatch]) -> None:
+def test_losses(scored: tuple[Batch, Batch]) -> None:
     used = loss("l1")
     losses = []
     for item in scored:
-        y, y_hat = item.batch.truth(), item.batch.y_hat
+        y, y_hat = item.truth(), item.y_hat
         losses.append(torch.stack([mask_loss(item.score.map, y, y_hat, used), pinball(y_hat, y, 0.95)]))
     torch.testing.assert_close(*losses)

@@ -15,7 +15,7 @@ from scipy import stats
 import conformask as cm
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
-from conformask.masks.critical import ScoredBatch, batch_curves, lambda_grid, measured_curves
+from conformask.masks.critical import batch_curves, lambda_grid, measured_curves
 from conformask.masks.families import family
 from conformask.records.loss import read_loss
 from noise_around import by_noise_around
@@ -125,7 +125,7 @@ def test_it_is_what_its_formula_says(kind: str, reach: int) -> None:
 @pytest.mark.parametrize("kind", ["clt", "exact"])
 def test_by_moments_it_is_the_same_as_mask_by_mask(kind: str) -> None:
     batch = next(repeated(4, 0).batches(4))
-    item = ScoredBatch(batch, cm.Score(batch.x.square()))
+    item = batch.with_score(cm.Score(batch.x.square()))
     loss = cm.CleanMean("l2", kind, reach=1)
     grid = lambda_grid(BINARY, loss, [item], 32)
     quick, slow = batch_curves(item, BINARY, loss, grid), measured_curves(item, BINARY, loss, grid)
@@ -156,7 +156,7 @@ def unmasked(loss: cm.CleanMean, batches: list) -> np.ndarray:
 def test_products_of_zero_that_are_shown_are_allowed_for_mask_by_mask_or_not() -> None:
     batch = next(clean(2, 0).batches(2))
     batch = replace(batch, y=batch.y_hat, layers={"noise": torch.zeros_like(batch.y_hat)})
-    item, loss = ScoredBatch(batch, cm.Score(batch.x.square())), cm.CleanMean("l2", "exact", reach=1)
+    item, loss = batch.with_score(cm.Score(batch.x.square())), cm.CleanMean("l2", "exact", reach=1)
     grid = np.array([0.0, np.inf])
     quick, slow = batch_curves(item, BINARY, loss, grid), measured_curves(item, BINARY, loss, grid)
     np.testing.assert_allclose(quick[0], slow[0])
@@ -172,9 +172,8 @@ def test_curves_of_a_constant_score_are_those_mask_by_mask(kind: str, reach: int
     region = torch.ones_like(batch.y)
     region[1, :, 20:], region[2, :, 1:], region[2, :, :, 1:] = 0, 0, 0
     values = torch.tensor([0.5, 0.1, 2.0])[:, None, None, None]
-    item = ScoredBatch(
-        replace(batch, layers={**batch.layers, "region": region}), cm.Score(values.expand_as(batch.y_hat))
-    )
+    item = replace(batch, layers={**batch.layers, "region": region})
+    item = item.with_score(cm.Score(values.expand_as(batch.y_hat)))
     grid = np.array([0.0, 0.01, 0.2, 0.5, 1.0, np.inf])
     quick, slow = batch_curves(item, masks, loss, grid), measured_curves(item, masks, loss, grid)
     np.testing.assert_allclose(quick, slow, rtol=1e-5, atol=1e-7)

@@ -12,13 +12,7 @@ import conformask as cm
 from conformask.errors import InvalidArgumentError
 from conformask.losses import stored_loss
 from conformask.losses.of_images import Products
-from conformask.masks.critical import (
-    ScoredBatch,
-    batch_curves,
-    critical_lambdas,
-    lambda_grid,
-    measured_curves,
-)
+from conformask.masks.critical import batch_curves, critical_lambdas, lambda_grid, measured_curves
 from conformask.masks.families import family
 from conformask.records.loss import read_loss
 from noise_around import by_noise_around
@@ -168,7 +162,7 @@ def test_the_mean_over_a_region_is_what_its_formula_says(allowance: str) -> None
 )
 def test_curves_are_the_same_mask_by_mask(loss: cm.CleanMean | cm.CleanLocal) -> None:
     batch, _ = batch_of(2)
-    item, masks = ScoredBatch(batch, cm.Score(batch.x.square())), family(loss.family)
+    item, masks = batch.with_score(cm.Score(batch.x.square())), family(loss.family)
     grid = lambda_grid(masks, loss, [item], 32)
     quick, slow = batch_curves(item, masks, loss, grid), measured_curves(item, masks, loss, grid)
     np.testing.assert_allclose(quick[0], slow[0], atol=1e-9, rtol=1e-5)
@@ -180,7 +174,7 @@ def test_the_critical_lambda_of_a_window_is_exact() -> None:
     loss = cm.CleanLocal("l2", WINDOW, reach=1)
     masks = family(loss.family)
     score = torch.rand(batch.x.shape)
-    found = critical_lambdas(ScoredBatch(batch, cm.Score(score)), masks, loss, np.array([0, np.inf]), 2e-4)
+    found = critical_lambdas(batch.with_score(cm.Score(score)), masks, loss, np.array([0, np.inf]), 2e-4)
     bounds = loss.on(batch.y, batch.y_hat, None, 1, batch.layers["noise"]).means
     expected = [float(score[at][bounds[at] > 2e-4].min()) for at in range(3)]
     np.testing.assert_allclose(found, expected)

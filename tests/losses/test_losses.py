@@ -19,7 +19,7 @@ from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
 from conformask.losses.of_images import around
 from conformask.losses.perceptual import Ssim
 from conformask.losses.window import Local, LocalShare, MaskedWindow
-from conformask.masks.critical import ScoredBatch, batch_curves, critical_lambdas, measured_curves
+from conformask.masks.critical import batch_curves, critical_lambdas, measured_curves
 from conformask.masks.families import Binary, family
 from conformask.records.geometry import Geometry
 from conformask.records.loss import read_loss
@@ -332,7 +332,7 @@ def test_the_critical_lambda_of_local_is_exact(kappa: float, threshold: float) -
     """At it the mask is within the threshold, just above it is not; equal scores open together."""
     used, masks = Local("l1", 5), Binary("largest", kappa)
     score = (10 * torch.rand(Y[:, :1].shape, generator=torch.Generator().manual_seed(1))).ceil() / 10
-    item = ScoredBatch(Batch(("image",) * len(Y), Y, Y_HAT, Y), Score(score))
+    item = Batch(("image",) * len(Y), Y, Y_HAT, Y).with_score(Score(score))
     critical = critical_lambdas(item, masks, used, np.array([0.0, np.inf]), threshold)
 
     def loss_at(lambdas: np.ndarray) -> np.ndarray:
@@ -347,7 +347,7 @@ def test_the_critical_lambda_of_local_is_exact(kappa: float, threshold: float) -
 def test_curves_of_local_are_those_of_its_masks(kappa: float) -> None:
     used, masks = Local("l1", 5), Binary("largest", kappa)
     score = torch.rand(Y[:, :1].shape, generator=torch.Generator().manual_seed(1))
-    item = ScoredBatch(Batch(("image",) * len(Y), Y, Y_HAT, Y), Score(score))
+    item = Batch(("image",) * len(Y), Y, Y_HAT, Y).with_score(Score(score))
     grid = np.array([0.0, 0.1, 0.3, 0.7, np.inf])
     for found, expected in zip(
         batch_curves(item, masks, used, grid), measured_curves(item, masks, used, grid), strict=True
@@ -407,7 +407,7 @@ def test_just_as_many_wrong_pixels_are_shown_as_may_be(name: str) -> None:
         shown = y_hat.reshape(score.shape)
         batch = Batch(("image",), shown, shown, torch.zeros(score.shape))
         for j in range(1, k):
-            lam = critical_lambdas(ScoredBatch(batch, Score(score)), masks, used, np.array([0.0, 1.0]), j / k)
+            lam = critical_lambdas(batch.with_score(Score(score)), masks, used, np.array([0.0, 1.0]), j / k)
             mask = masks.apply(score, masks.level(score, torch.from_numpy(lam))).flatten()
             assert int((mask[places] > 1 - 1e-5).sum()) == j
             assert int((mask > 1 - 1e-5).sum()) == places[j], "all up to the next wrong one"

@@ -14,17 +14,12 @@ from PIL import Image as Pillow
 from scipy.ndimage import label
 
 import conformask as cm
+from conformask.arrays import Batch
 from conformask.errors import CalibrationError, ImageError, InvalidArgumentError, MismatchError
 from conformask.images.layers import read_labels
 from conformask.losses import stored_loss
 from conformask.losses.objects import LabelledObjects
-from conformask.masks.critical import (
-    ScoredBatch,
-    batch_curves,
-    lambda_grid,
-    measured_curves,
-    measures,
-)
+from conformask.masks.critical import batch_curves, lambda_grid, measured_curves, measures
 from conformask.masks.families import family
 from conformask.promises.order import first_crossing
 from conformask.records.loss import read_loss
@@ -118,7 +113,7 @@ def test_the_next_level_of_the_score_would_break_it(loss: cm.Objects) -> None:
 # the loss and the score
 
 
-def scored(count: int, seed: int, *world) -> ScoredBatch:
+def scored(count: int, seed: int, *world) -> Batch:
     (item,) = scored_batches(ObjectScorer(SCORER), triplets(count, seed, *world), count)
     return item
 

@@ -154,7 +154,7 @@ def interrupted(out: Path, calibration: Triplets, **more) -> None:
     measured = measures
 
     def once(item, *arguments, **named):
-        if item.batch.names[0] != calibration.names[0]:
+        if item.names[0] != calibration.names[0]:
             raise StoppedError
         return measured(item, *arguments, **named)
 

@@ -22,7 +22,7 @@ from conformask.masker.evaluate import evaluate
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import family_for
-from conformask.masks.critical import ScoredBatch, critical_lambdas, loss_under
+from conformask.masks.critical import critical_lambdas, loss_under
 from conformask.promises.order import marginal_rank, smallest
 from conformask.promises.promise import Promise
 from conformask.scores.scorer import Heuristic
@@ -92,7 +92,7 @@ def coverage(used: Loss, world, threshold: float, cheat: float = 1.0) -> tuple[f
     """
     family, generator = family_for(SCORER, used, None), np.random.default_rng(0)
     batch = next(collection(world(POOL, 1000), slice(None)).batches(POOL))
-    item = ScoredBatch(batch, for_loss(SCORER, used)(batch.x, batch.y_hat))
+    item = batch.with_score(for_loss(SCORER, used)(batch.x, batch.y_hat))
     grid = knowing(used, world).selection.curves[family.name].grid
     critical = critical_lambdas(item, family, used, grid, threshold)
     drawn = np.array([generator.choice(POOL, N + TESTED, replace=False) for _ in range(DRAWS)])

@@ -16,7 +16,6 @@ from conformask.losses.of_images import LossOfImages
 from conformask.losses.window import MaskedWindow
 from conformask.masks.critical import (
     GRID_POINTS,
-    ScoredBatch,
     batch_curves,
     bound_curves,
     concatenate,
@@ -47,7 +46,7 @@ NAMES = tuple(f"image {k}" for k in range(COUNT))
 def items(batch_size: int = COUNT, score: Tensor = SCALE):
     for k in range(0, COUNT, batch_size):
         part = slice(k, k + batch_size)
-        yield ScoredBatch(Batch(NAMES[part], Y[part, :1], Y_HAT[part], Y[part]), Score(score[part]))
+        yield Batch(NAMES[part], Y[part, :1], Y_HAT[part], Y[part]).with_score(Score(score[part]))
 
 
 def grid_of(chosen: Family, used: Loss, points: int = GRID_POINTS, score: Tensor = SCALE) -> np.ndarray:
@@ -89,7 +88,7 @@ def test_curves(name: str, p: float) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_exact_solutions_meet_the_threshold_however_small_the_errors(name: str, p: float) -> None:
     y_hat = Y + 1e-4 * SCALE * torch.randn(Y.shape, generator=GENERATOR)
-    (item,) = (ScoredBatch(Batch(NAMES, Y, y_hat, Y), Score(SCALE)),)
+    (item,) = (Batch(NAMES, Y, y_hat, Y).with_score(Score(SCALE)),)
     threshold = 0.5 * float(Lp(p)(Y, y_hat).min())
     chosen = family(name, p)
     critical = torch.from_numpy(
@@ -105,7 +104,7 @@ def test_curves_are_kept_raw() -> None:
     y = torch.full((1, 1, 4, 4), 0.5)
     y_hat = y + torch.tensor([0.1, -0.1]).repeat(8).view(1, 1, 4, 4)
     score = torch.tensor([0.1, 0.9]).repeat(8).view(1, 1, 4, 4)
-    item = ScoredBatch(Batch(("one",), y, y_hat, y), Score(score))
+    item = Batch(("one",), y, y_hat, y).with_score(Score(score))
     chosen = family("reciprocal")
     found = curves([item], chosen, loss(signed), lambda_grid(chosen, loss(signed), [item]))
     assert found.loss.max() > 0.03
@@ -173,9 +172,8 @@ def test_the_grid_lies_where_masks_and_distances_change(name: str, wanted) -> No
 @pytest.mark.parametrize("score", [torch.zeros(3, 1, 4, 4), torch.full((3, 1, 4, 4), 0.25)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_grid_of_flat_scores(name: str, score: Tensor) -> None:
-    flat = ScoredBatch(
-        Batch(NAMES[:3], *(image[:3, :, :4, :4] for image in (Y[:, :1], Y_HAT, Y))), Score(score)
-    )
+    images = (image[:3, :, :4, :4] for image in (Y[:, :1], Y_HAT, Y))
+    flat = Batch(NAMES[:3], *images).with_score(Score(score))
     grid = lambda_grid(family(name), loss(Lp(1.0)), [flat])
     assert (np.diff(grid) > 0).all()
     assert not np.isnan(grid).any()
@@ -246,12 +244,12 @@ def test_no_truth_is_further_than_the_bound(name: str, p: float) -> None:
     chosen = family(name, p)
     grid = grid_of(chosen, loss(Lp(p)))
     bound = bound_curves(item, chosen, loss(Lp(p)), grid)
-    furthest = ScoredBatch(replace(item.batch, y=(Y_HAT < 0.5).float()), item.score)
+    furthest = replace(item, y=(Y_HAT < 0.5).float()).with_score(item.score)
     np.testing.assert_allclose(
         curves([furthest], chosen, loss(Lp(p)), grid).loss, bound, rtol=1e-5, atol=1e-9
     )
     generator = torch.Generator().manual_seed(1)
-    other = ScoredBatch(replace(item.batch, y=torch.rand(Y.shape, generator=generator)), item.score)
+    other = replace(item, y=torch.rand(Y.shape, generator=generator)).with_score(item.score)
     found = curves([other], chosen, loss(Lp(p)), grid)
     assert (found.loss <= bound + 1e-9).all()
     assert (bound <= covariates_of(found).bound_curve + 1e-6).all(), "the mean of the mask is above both"
@@ -288,7 +286,7 @@ def test_size_at_reads_off_the_curves() -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_bisection_comes_from_below_to_what_the_kernels_find(name: str) -> None:
     chosen, item = family(name), next(items())
-    measured = loss("l1").of_batch(item.batch, 1)
+    measured = loss("l1").of_batch(item, 1)
     for threshold in (0.001, 0.01, 0.03, 1.0):
         exact = chosen.critical_lambda(SCALE, measured.error, 1.0, threshold).numpy()
         bisection = LossOfImages.critical_lambda(measured, SCALE, chosen, threshold).numpy()
@@ -302,7 +300,7 @@ def test_bisection_finds_exactly_0_where_no_mask_that_opens_anything_passes() ->
     """Pixels of score 0 are open at every lambda; the smallest that is tried would be no answer."""
     item = next(items(2, torch.cat([torch.zeros_like(SCALE[:1]), SCALE[1:]])))
     used, whole = MaskedWindow("l1", 5), torch.ones_like(item.score.map)
-    threshold = 0.5 * float(masked(used, whole, item.batch.truth(), item.batch.y_hat).min())
+    threshold = 0.5 * float(masked(used, whole, item.truth(), item.y_hat).min())
     found = critical_lambdas(item, family("water_filling"), used, np.array([0.0, np.inf]), threshold)
     assert found[0] == 0
     assert found[1] > 1e-3

@@ -13,7 +13,6 @@ import torch
 import conformask as cm
 from conformask.arrays import Score
 from conformask.losses import loss
-from conformask.masks.critical import ScoredBatch
 from conformask.masks.families import family
 from conformask.records.record import write_arrays
 from conformask.records.selection import ScoreComparison, Selection
@@ -128,7 +127,7 @@ def _worth_when(images: cm.Triplets, right: torch.Tensor) -> HiddenShares:
     error = (batch.y - batch.y_hat).abs()
     score = torch.where(right, error, error.mean((1, 2, 3), keepdim=True).expand_as(error))
     counts = np.random.default_rng(0).multinomial(len(images), np.full(len(images), 1 / len(images)), 400)
-    return hidden_of([ScoredBatch(batch, Score(score))], loss("l1"), family("water_filling"), 0.02, counts)
+    return hidden_of([batch.with_score(Score(score))], loss("l1"), family("water_filling"), 0.02, counts)
 
 
 def test_the_interval_is_that_of_sets_like_this_one() -> None:
@@ -136,7 +135,7 @@ def test_the_interval_is_that_of_sets_like_this_one() -> None:
 
     def hidden(seed: int) -> HiddenShares:
         batch = next(varied(30, seed).batches(30))
-        item = ScoredBatch(batch, Score(cm.local_spread(batch.x, batch.y_hat)))
+        item = batch.with_score(Score(cm.local_spread(batch.x, batch.y_hat)))
         counts = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), 400)
         counts[0] = 1  # the set itself
         return hidden_of([item], loss("l1"), family("water_filling"), 0.02, counts)

@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from conformask.arrays import Images
+from conformask.arrays import Batch, Images
 from conformask.background import Compute, Processes
 from conformask.errors import InvalidArgumentError
 from conformask.images.triplets import Triplets
-from conformask.masks.critical import ScoredBatch
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import gathered, parts_folder
 
@@ -34,13 +33,13 @@ class Measure:
         self.seen: list[str] = []
         self.killed_at = killed_at
 
-    def __call__(self, item: ScoredBatch) -> dict[str, np.ndarray]:
+    def __call__(self, item: Batch) -> dict[str, np.ndarray]:
         if self.killed_at is not None and len(self.seen) >= self.killed_at:
             raise KeyboardInterrupt
-        self.seen += item.batch.names
-        error = (item.score.map * (item.batch.truth() - item.batch.y_hat)).double()
+        self.seen += item.names
+        error = (item.score.map * (item.truth() - item.y_hat)).double()
         rows = torch.stack([error.mean((1, 2, 3)), error.square().mean((1, 2, 3))], dim=1)
-        return {"names": np.array(item.batch.names), "rows": rows.numpy()}
+        return {"names": np.array(item.names), "rows": rows.numpy()}
 
 
 @pytest.fixture(autouse=True)

@@ -31,13 +31,7 @@ from conformask.masker.masker import Masker
 from conformask.masker.release import candidates, facts_for_release, judged, usual_share
 from conformask.masker.resolve import refuse_noisy
 from conformask.masker.validation import category_coverage, compare_with_promise
-from conformask.masks.critical import (
-    ScoredBatch,
-    critical_lambdas,
-    mask_size,
-    paper_oracle,
-    unmasked_loss,
-)
+from conformask.masks.critical import critical_lambdas, loss_on, mask_size, paper_oracle, unmasked_loss
 from conformask.promises.axes import EachCategory
 from conformask.promises.intervals import bootstrap, correlation
 from conformask.records.card import CalibrationCard
@@ -172,7 +166,7 @@ def _left(order: Tensor, errors: Tensor) -> list[float]:
     return [(total - (float(sums[k - 1]) if k else 0.0)) / (len(errors) - k) for k in hidden]
 
 
-def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) -> dict[str, Array]:
+def measures_of(masker: Masker, opt_names: frozenset[str], item: Batch) -> dict[str, Array]:
     """Return the columns of ImageRecords for a batch, risk curves, and facts for what else is evaluated.
 
     The paper's Opt is computed for the names in `opt_names`.
@@ -180,13 +174,13 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
     judged_batch = masker.judge(item)
     assert judged_batch.loss is not None
     mask, region = judged_batch.mask, judged_batch.region
-    noise = item.batch.layers.get("noise")
-    hidden_error, shown_error = _errors(mask, item.batch, region)
+    noise = item.layers.get("noise")
+    hidden_error, shown_error = _errors(mask, item, region)
     return {
-        **masker.loss.measures(mask, item.batch),
-        "name": np.array(item.batch.names),
+        **masker.loss.measures(mask, item),
+        "name": np.array(item.names),
         "loss": judged_batch.loss,
-        "unmasked_loss": _array(unmasked_loss(masker.loss, item.batch)),
+        "unmasked_loss": _array(unmasked_loss(masker.loss, item)),
         "size": judged_batch.size,
         "oracle_size": _oracle_sizes(masker, item, region),
         "paper_oracle_size": _paper_sizes(masker, item, opt_names),
@@ -194,10 +188,10 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: ScoredBatch) ->
         "difficulty": _array(image_means(item.score.map)),
         "hidden_error": hidden_error,
         "shown_error": shown_error,
-        "noise": np.full(len(item.batch), np.nan) if noise is None else _array(image_means(noise)),
+        "noise": np.full(len(item), np.nan) if noise is None else _array(image_means(noise)),
         **({} if masker.card.is_grey else _parts(mask)),
         **facts_for_release(masker, item),
-        "risk": risk_curves(item.score.map, item.batch.truth(), item.batch.y_hat, region),
+        "risk": risk_curves(item.score.map, item.truth(), item.y_hat, region),
     }
 
 
@@ -228,21 +222,21 @@ def _parts(mask: Images) -> dict[str, Array]:
     return {name: np.asarray(values, np.float64) for name, values in columns.items()}
 
 
-def critical_lambdas_of(masker: Masker, item: ScoredBatch) -> Float[np.ndarray, "n"]:
+def critical_lambdas_of(masker: Masker, item: Batch) -> Float[np.ndarray, "n"]:
     """Return critical lambdas as in calibration: exact for monotone losses, else on the masker's grid."""
     return critical_lambdas(item, masker.family, masker.loss, masker.grid, masker.card.threshold)
 
 
-def _oracle_sizes(masker: Masker, item: ScoredBatch, region: Images | None) -> Array:
-    mask = item.loss_of(masker.loss).oracle(masker.card.threshold)
-    return np.full(len(item.batch.names), np.nan) if mask is None else _array(mask_size(mask, region))
+def _oracle_sizes(masker: Masker, item: Batch, region: Images | None) -> Array:
+    mask = loss_on(item, masker.loss).oracle(masker.card.threshold)
+    return np.full(len(item.names), np.nan) if mask is None else _array(mask_size(mask, region))
 
 
-def _paper_sizes(masker: Masker, item: ScoredBatch, opt_names: frozenset[str]) -> Array:
-    distance, sizes = paper_distance(masker.loss), np.full(len(item.batch), np.nan)
-    indices = [place for place, name in enumerate(item.batch.names) if name in opt_names]
+def _paper_sizes(masker: Masker, item: Batch, opt_names: frozenset[str]) -> Array:
+    distance, sizes = paper_distance(masker.loss), np.full(len(item), np.nan)
+    indices = [place for place, name in enumerate(item.names) if name in opt_names]
     if distance is not None and indices:
-        y, y_hat = item.batch.truth()[indices], item.batch.y_hat[indices]
+        y, y_hat = item.truth()[indices], item.y_hat[indices]
         per_channel = item.score.map.shape[1] > 1
         mask, reached = paper_oracle(distance, y, y_hat, masker.card.threshold, per_channel)
         sizes[indices] = np.where(reached.cpu().numpy(), _array(mask_size(mask)), np.nan)

@@ -37,7 +37,6 @@ from conformask.masker.resolve import refuse_unbounded
 from conformask.masker.run_folder import CARD, StoredMasker, mark_exploratory, write_stored
 from conformask.masks.critical import (
     NO_GRID,
-    ScoredBatch,
     bound_curves,
     calibration_data,
     features_of,
@@ -359,7 +358,7 @@ class Masker:
         item = self.given(x, y_hat, layers)
         admission = self.admit_scored(item)
         of_all, far = (*admission.sizes.values(), *admission.spacings.values()), admission.outliers
-        return tuple("; ".join(filter(None, (*of_all, far.get(name)))) for name in item.batch.names)
+        return tuple("; ".join(filter(None, (*of_all, far.get(name)))) for name in item.names)
 
     @property
     def limits_of_means(self) -> dict[str, tuple[float, float]]:
@@ -404,15 +403,15 @@ class Masker:
         groups = ungrouped_text(self.card.promise, images.groups)
         return replace(admitted(self.card, self.by_tiles, of_each), caveat=caveat, groups=groups)
 
-    def admit_scored(self, item: ScoredBatch, known: NewImage | None = None) -> Admission:
+    def admit_scored(self, item: Batch, known: NewImage | None = None) -> Admission:
         """Check scored images, of one shape, and what else is `known` of them than their batch says."""
-        batch, admission = item.batch, self.admit(known or NewImage.of_batch(item.batch))
-        is_comparable = "region" in batch.layers or not self.card.loss.regional
-        looks = appearance(batch) if is_comparable else None
-        texts = zip(batch.names, outliers(self._past, looks, features_of(item.score)), strict=True)
+        admission = self.admit(known or NewImage.of_batch(item))
+        is_comparable = "region" in item.layers or not self.card.loss.regional
+        looks = appearance(item) if is_comparable else None
+        texts = zip(item.names, outliers(self._past, looks, features_of(item.score)), strict=True)
         far = {name: text for name, text in texts if text}
-        admission = replace(admission, names=batch.names, outliers=far)
-        return self.with_clipped(admission, batch.clipped)
+        admission = replace(admission, names=item.names, outliers=far)
+        return self.with_clipped(admission, item.clipped)
 
     def with_clipped(self, admission: Admission, shares: Sequence[float] | Array) -> Admission:
         """Add what is to be said of the share of the values of each image that was clipped, where known."""
@@ -441,16 +440,16 @@ class Masker:
         *,
         weight: Sequence[float] | None = None,
         category: Sequence[str] | None = None,
-    ) -> ScoredBatch:
+    ) -> Batch:
         """Check and score what a call is given; the arguments are its own."""
         return self.scored(given(self.card, x, y_hat, layers, weight=weight, category=category))
 
-    def scored(self, batch: Batch) -> ScoredBatch:
+    def scored(self, batch: Batch) -> Batch:
         """Check new images and return them with their scores."""
         x, y_hat = inside("x", batch.x).float(), inside("y_hat", batch.y_hat).float()
         self.admit(NewImage("", tuple(y_hat.shape[1:])))
         batch = replace(batch, x=x, y_hat=y_hat)
-        return ScoredBatch(batch, score_of_batch(self.scorer, batch))
+        return batch.with_score(score_of_batch(self.scorer, batch))
 
     def error_bounds(self, x: Tensor | Array, y_hat: Tensor | Array) -> Float[np.ndarray, "n"] | None:
         """Bound the unmasked loss of each output: (N,), in units of the loss.
@@ -465,7 +464,7 @@ class Masker:
         """
         return self.bounds_of(self.given(x, y_hat))
 
-    def bounds_of(self, item: ScoredBatch) -> Float[np.ndarray, "n"] | None:
+    def bounds_of(self, item: Batch) -> Float[np.ndarray, "n"] | None:
         """Return the bounds of scored images; see `error_bounds`."""
         if self.image_bound is None:
             return None
@@ -482,24 +481,24 @@ class Masker:
 
     def judge(
         self,
-        item: ScoredBatch,
+        item: Batch,
         lambdas: Float[np.ndarray, "n"] | None = None,
         *,
         measured: bool = True,
     ) -> Judged:
         """Mask scored images, as `open` does, and measure them where y is known, unless not `measured`."""
-        mask, batch = self.open(item, lambdas), item.batch
-        region = batch.layers.get("region") if self.loss.regional else self.loss.region_of(batch)
-        if batch.y is None or not measured:
+        mask = self.open(item, lambdas)
+        region = item.layers.get("region") if self.loss.regional else self.loss.region_of(item)
+        if item.y is None or not measured:
             return Judged(mask, region, None, None)
-        loss = loss_under(self.loss, mask, batch).detach().double().cpu().numpy()
+        loss = loss_under(self.loss, mask, item).detach().double().cpu().numpy()
         return Judged(mask, region, loss, self.within(loss))
 
     def within(self, losses: Float[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
         """Return which losses are within the threshold."""
         return meets_threshold(losses, self.card.threshold)
 
-    def open(self, item: ScoredBatch, lambdas: Float[np.ndarray, "n"] | None = None) -> Masks:
+    def open(self, item: Batch, lambdas: Float[np.ndarray, "n"] | None = None) -> Masks:
         """Compute the masks of scored images: gather the facts that the rule needs, then apply the family.
 
         Args:
@@ -514,7 +513,7 @@ class Masker:
         )
         return self.family.apply(item.score.map, self.family.level(item.score.map, lam))
 
-    def lambdas(self, item: ScoredBatch) -> Float[np.ndarray, "n"]:
+    def lambdas(self, item: Batch) -> Float[np.ndarray, "n"]:
         """Compute the lambda of each scored image.
 
         Raises:
@@ -522,14 +521,14 @@ class Masker:
         """
         return self.rule(self._facts(item))
 
-    def _facts(self, item: ScoredBatch) -> ImageCovariates:
-        needs, batch, bound = self.rule.needs, item.batch, None
-        given_weights, category = (batch.facts.get(name) for name in ("weight", "category"))
+    def _facts(self, item: Batch) -> ImageCovariates:
+        needs, bound = self.rule.needs, None
+        given_weights, category = (item.facts.get(name) for name in ("weight", "category"))
         weight = None
         if given_weights is not None:
-            weight = checked_weights(np.array(given_weights, np.float64), len(batch))
+            weight = checked_weights(np.array(given_weights, np.float64), len(item))
         if "weight" in needs and self.weigh is not None:
-            weight = weights_of(self.weigh, batch)
+            weight = weights_of(self.weigh, item)
         if "bound_curve" in needs:
             bound = bound_curves(item, self.family, self.loss, self.stored_curves().grid)
         if "weight" in needs and weight is not None:
@@ -539,7 +538,7 @@ class Masker:
             if facts[fact] is None:
                 raise InvalidArgumentError(f"this promise needs the {fact} of each image: pass {fact}=")
         return ImageCovariates(
-            n=len(batch.names),
+            n=len(item.names),
             weight=weight,
             category=category,
             features=features_of(item.score) if "features" in needs else None,

@@ -5,6 +5,7 @@ from typing import Any, cast
 import numpy as np
 from jaxtyping import Float
 
+from conformask.arrays import Batch
 from conformask.background import Compute
 from conformask.images.rows import Role
 from conformask.images.scan import DatasetSummary, labelled
@@ -12,7 +13,7 @@ from conformask.images.triplets import Triplets
 from conformask.masker.guards import Case, declared_thresholds, hidden_by, sample_counts, weights_of
 from conformask.masker.looks import appearance
 from conformask.masker.resolve import Choices
-from conformask.masks.critical import ScoredBatch, lambda_grid, measures
+from conformask.masks.critical import lambda_grid, measures
 from conformask.promises.data import Curves
 from conformask.records.card import CalibrationCard, now
 from conformask.records.record import Array
@@ -41,12 +42,12 @@ def measured(
     """
     grid, bounded = cast(Array, choices.grid), choices.promise.own_bounds
 
-    def measure(item: ScoredBatch) -> dict[str, Array]:
+    def measure(item: Batch) -> dict[str, Array]:
         columns = measures(item, choices.family, choices.loss, grid, choices.threshold, bounded=bounded)
-        columns |= {"appearance": appearance(item.batch)}
+        columns |= {"appearance": appearance(item)}
         if choices.weigh is None:
             return columns
-        return columns | {"weight": weights_of(choices.weigh, item.batch)}
+        return columns | {"weight": weights_of(choices.weigh, item)}
 
     key = (
         choices.family.settings(),

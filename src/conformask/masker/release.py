@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from conformask.arrays import Triplet
+from conformask.arrays import Batch, Triplet
 from conformask.background import DEFAULT_DEVICES, tracked
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
 from conformask.images.read import hash_unless_constant, is_constant
@@ -19,7 +19,7 @@ from conformask.masker.data_leakage import refuse_used
 from conformask.masker.looks import appearance, outliers
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import has_theorem
-from conformask.masks.critical import ScoredBatch, features_of
+from conformask.masks.critical import features_of
 from conformask.promises.axes import Group, LogLinear, Simultaneous, fit_log_quantile
 from conformask.promises.data import Curves
 from conformask.promises.order import ROUNDING, between_grid_points, smallest_marginal_set
@@ -351,20 +351,20 @@ def _check(masker: Masker, share: float) -> None:
         )
 
 
-def facts_for_release(masker: Masker, item: ScoredBatch) -> dict[str, Array]:
+def facts_for_release(masker: Masker, item: Batch) -> dict[str, Array]:
     """Return what is known of new images without masks: features of scores, appearance, unknown sizes."""
-    batch, card, size = item.batch, masker.card, tuple(item.batch.y_hat.shape[2:])
+    card, size = masker.card, tuple(item.y_hat.shape[2:])
     is_known = among(size, card.sizes, many=card.tiles is not None, factor=1)
     text = "" if is_known else f"its size, {size_text(size)}, is not among those of the calibration images"
     return {
         "features": features_of(item.score),
-        "appearance": appearance(batch),
-        "unknown_size": np.full(len(batch), text),
-        "clipped": np.array(batch.clipped),
+        "appearance": appearance(item),
+        "unknown_size": np.full(len(item), text),
+        "clipped": np.array(item.clipped),
     }
 
 
-def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, Array]:
+def _measures(masker: Masker, measurable: bool, item: Batch) -> dict[str, Array]:
     judged_batch = masker.judge(item, measured=measurable)
     measures = facts_for_release(masker, item) | {"hidden": judged_batch.size}
     return measures if judged_batch.within is None else measures | {"within": judged_batch.within}

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from conformask.arrays import Weigh
+from conformask.arrays import Batch, Weigh
 from conformask.errors import InvalidArgumentError
 from conformask.images.noise import with_reach
 from conformask.images.scan import columns_of
@@ -14,7 +14,7 @@ from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.base import Loss
 from conformask.masker.guards import check_sample_size, warn_if_another_hides_less, warn_if_meant_otherwise
-from conformask.masks.critical import ScoredBatch, calibration_data, start_of
+from conformask.masks.critical import calibration_data, loss_on, start_of
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.axes import LogLinear
@@ -112,7 +112,7 @@ def resolve(
     if selection is not None:
         levels = may_have_level(scorer, level)
         some = scored(scorer, spread_over_groups(selection), "grids")
-        items = [replace(item, image_loss=item.loss_of(used)) for item in some]
+        items = [replace(item, known_loss=(used, loss_on(item, used))) for item in some]
         record = selection_record(scorer, selection, used, [used_family], levels=levels, items=items)
         is_compared = scorer.name in WITHOUT_TRAINING and scorer.patches is None
         if isinstance(trained, NetworkScorer | GivenScorer) and is_compared:
@@ -167,7 +167,7 @@ def _compared_with_others(
     loss: Loss,
     family: Family,
     threshold: float,
-    known: tuple[str, list[ScoredBatch]],
+    known: tuple[str, list[Batch]],
 ) -> ScoreComparison | None:
     """Compare a score that needs no training with other scores; None if there are too few images."""
     benchmark = ScoreBenchmark.on(selection, loss, family, threshold, known)

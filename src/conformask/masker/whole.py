@@ -30,7 +30,6 @@ from conformask.losses.base import Loss
 from conformask.masker.admission import Admission, NewImage
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.masker import Masker
-from conformask.masks.critical import ScoredBatch
 from conformask.masks.family import Family
 from conformask.records.geometry import Size, size_text
 from conformask.records.record import Array
@@ -44,7 +43,7 @@ from conformask.scores.steps import Places as Window
 class ScoredImage:
     """An image with its score."""
 
-    item: ScoredBatch
+    item: Batch
     """Batch of one image and its score, for rules and families; without pixels where these stay in files.
 
     Its region is the one that the promise is about; None where the promise is about the whole image.
@@ -57,7 +56,7 @@ class ScoredImage:
     @cached_property
     def region_share(self) -> float:
         """Share of the image's pixels in the region that the promise is about; 1 without a region."""
-        region = self.item.batch.layers.get("region")
+        region = self.item.layers.get("region")
         return 1.0 if region is None else float(region.cpu().numpy().mean(dtype=np.float64))
 
     @property
@@ -103,7 +102,7 @@ def mask_size_by_planes(image: ScoredImage, trusted: Array) -> float:
 def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[Array, Array, Array]:
     """Return the mean of the mask in each plane across z, y and x, by blocks; outside a region it is 1."""
     z, y, x = (np.zeros(side) for side in image.deep)
-    region = image.item.batch.layers.get("region")
+    region = image.item.layers.get("region")
     for window, mask in masks_of(family, image, level):
         if region is not None:
             mask = 1 - region[window_index(window)].reshape(1, *mask.shape[1:]) * (1 - mask)
@@ -268,7 +267,7 @@ def admit_whole(masker: Masker, image: WholeImage, score: Array) -> Admission:
     )
     clipped = max(raster.clipped(grid(raster.size)) for raster in (image.x, image.y_hat))
     batch = replace(facts_of_pixels(image, x, y_hat), clipped=(clipped,))
-    middle = ScoredBatch(batch, Score(torch.from_numpy(score[window_index(places)])))
+    middle = batch.with_score(Score(torch.from_numpy(score[window_index(places)])))
     return masker.admit_scored(middle, image.known)
 
 
@@ -361,7 +360,7 @@ class _BlockwiseMask:
 
     def __init__(self, masker: Masker, image: WholeImage, score: Tensor) -> None:
         self._family, self._image, self._score = masker.family, image, score
-        lam = torch.from_numpy(masker.lambdas(ScoredBatch(facts_of(masker, image), Score(score))))
+        lam = torch.from_numpy(masker.lambdas(facts_of(masker, image).with_score(Score(score))))
         self._level = masker.family.level(score, lam)
         self._trusted_sum, self._loss_sum = 0.0, 0.0
         self._exponent = exponent_by_blocks(masker.loss) if image.y is not None else None

@@ -1,7 +1,6 @@
 """Critical lambdas and curves of a calibration set; the best mask given the truth."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -42,23 +41,12 @@ EVEN = 0.25
 """Weight of even spacing in log lambda when grid points are placed, beside changes of size and loss."""
 
 
-@dataclass(frozen=True)
-class ScoredBatch:
-    """A batch of triplets with its score."""
-
-    batch: Batch
-    score: Score
-    image_loss: LossOfImages | None = None
-    """The loss of its images, where it is needed more than once."""
-
-    def __len__(self) -> int:
-        return len(self.batch)
-
-    def loss_of(self, loss: Loss) -> LossOfImages:
-        """Return the loss on its images, for masks with the channels of the score."""
-        if self.image_loss is not None:
-            return self.image_loss
-        return loss.of_batch(self.batch, self.score.map.shape[1])
+def loss_on(item: Batch, loss: Loss) -> LossOfImages:
+    """Return a loss on the images of a scored batch, for masks with the channels of the score."""
+    if item.known_loss is not None and item.known_loss[0] is loss:
+        known: LossOfImages = item.known_loss[1]
+        return known
+    return loss.of_batch(item, item.score.map.shape[1])
 
 
 def loss_under(loss: Loss, mask: Images, batch: Batch) -> PerImage:
@@ -83,7 +71,7 @@ def mask_size(mask: Images, region: Images | None = None) -> Float[Tensor, "n"]:
 
 
 def lambda_grid(
-    family: Family, loss: Loss, items: Sequence[ScoredBatch], points: int = GRID_POINTS
+    family: Family, loss: Loss, items: Sequence[Batch], points: int = GRID_POINTS
 ) -> Float[np.ndarray, "g"]:
     """Return the fixed grid, from selection images: 0, points, inf; independent of any threshold.
 
@@ -97,7 +85,7 @@ def lambda_grid(
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
     even = np.geomspace(low, high, points)
     losses, sizes = zip(*(batch_curves(item, family, loss, even) for item in items), strict=True)
-    names = np.concatenate([item.batch.names for item in items])
+    names = np.concatenate([item.names for item in items])
     return concentrated(Curves(names, even, np.concatenate(losses), np.concatenate(sizes)))
 
 
@@ -120,9 +108,7 @@ def concentrated(curves: Curves) -> Float[np.ndarray, "g"]:
     return np.concatenate([[0.0], points, [np.inf]])
 
 
-def coarse_grid(
-    family: Family, loss: Loss, items: Sequence[ScoredBatch], points: int
-) -> Float[np.ndarray, "g"]:
+def coarse_grid(family: Family, loss: Loss, items: Sequence[Batch], points: int) -> Float[np.ndarray, "g"]:
     """Return 0, points at equal steps of log lambda, and inf: cheap, for comparisons of scores.
 
     They reach from where the first image shows a hundredth to where the last shows all.
@@ -132,7 +118,7 @@ def coarse_grid(
     return np.concatenate([[0.0], np.geomspace(float(low), float(high) * (1 + PRECISION), points), [np.inf]])
 
 
-def _scores_of(items: Sequence[ScoredBatch], loss: Loss) -> list[Tensor]:
+def _scores_of(items: Sequence[Batch], loss: Loss) -> list[Tensor]:
     """Return the scores from which a grid is made; of objects alone, as the background is always shown."""
     scores = [item.score.map for item in items]
     if not loss.of_objects:
@@ -194,7 +180,7 @@ def features_of(score: Score) -> Float[np.ndarray, "n f"]:
 
 
 def measures(
-    item: ScoredBatch,
+    item: Batch,
     family: Family,
     loss: Loss,
     grid: Float[np.ndarray, "g"],
@@ -207,10 +193,10 @@ def measures(
     With a threshold, the exact critical_lambda is added for a monotone loss. If `bounded`, bound is added
     for an lp loss: the largest loss that any truth could give.
     """
-    image_loss = item.loss_of(loss)
+    image_loss = loss_on(item, loss)
     losses, size = image_loss.curve(item.score.map, family, grid)
     columns = {
-        "names": np.array(item.batch.names),
+        "names": np.array(item.names),
         "features": features_of(item.score),
         "distance": losses,
         "size": size,
@@ -227,19 +213,19 @@ def measures(
 
 
 def critical_lambdas(
-    item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"], threshold: float
+    item: Batch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"], threshold: float
 ) -> Float[np.ndarray, "n"]:
     """Return critical lambdas: exact for monotone losses, else the last grid point before a crossing."""
     if not loss.monotone:
         return first_crossing(grid, batch_curves(item, family, loss, grid)[0], threshold)
-    return item.loss_of(loss).critical_lambda(item.score.map, family, threshold).cpu().numpy()
+    return loss_on(item, loss).critical_lambda(item.score.map, family, threshold).cpu().numpy()
 
 
 def hidden_curves(
-    item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
+    item: Batch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"]:
     """Compute the hidden share of each image, or of its region, at every lambda of the grid."""
-    score, region = item.score.map, loss.region_of(item.batch)
+    score, region = item.score.map, loss.region_of(item)
     if region is None:
         return sizes_of(score, family, grid)
     inside = region.expand_as(score)
@@ -253,31 +239,31 @@ def concatenate(parts: Iterable[dict[str, Array]]) -> dict[str, Array]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def curves(scored: Iterable[ScoredBatch], family: Family, loss: Loss, grid: Float[np.ndarray, "g"]) -> Curves:
+def curves(scored: Iterable[Batch], family: Family, loss: Loss, grid: Float[np.ndarray, "g"]) -> Curves:
     """Compute the raw loss and mask size of every image at every lambda of the grid; one batch in memory."""
     columns = concatenate(measures(item, family, loss, grid) for item in scored)
     return Curves.from_arrays(columns | {"grid": grid})
 
 
 def batch_curves(
-    item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
+    item: Batch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G): sums over pixels by the kernels, other losses mask by mask."""
-    return item.loss_of(loss).curve(item.score.map, family, grid)
+    return loss_on(item, loss).curve(item.score.map, family, grid)
 
 
 def measured_curves(
-    item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
+    item: Batch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Compute (loss, size), each (N, G), mask by mask, as many lambdas at once as is efficient."""
-    return LossOfImages.curve(item.loss_of(loss), item.score.map, family, grid)
+    return LossOfImages.curve(loss_on(item, loss), item.score.map, family, grid)
 
 
 def bound_curves(
-    item: ScoredBatch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
+    item: Batch, family: Family, loss: Loss, grid: Float[np.ndarray, "g"]
 ) -> Float[np.ndarray, "n g"] | None:
     """Return the largest lp loss that any truth in [0, 1] could give, None for other losses."""
-    score, furthest = item.score.map, loss.furthest(item.batch.y_hat) if loss.own_bounds else None
+    score, furthest = item.score.map, loss.furthest(item.y_hat) if loss.own_bounds else None
     if furthest is None or loss.exponent is None:
         return None
     return family.curve(score, with_channels(furthest, score.shape[1]), loss.exponent, grid)[0]

@@ -6,17 +6,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from conformask.arrays import Images
+from conformask.arrays import Batch, Images
 from conformask.background import tracked
 from conformask.errors import warn
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.masks.critical import (
     NO_GRID,
-    ScoredBatch,
     coarse_grid,
     critical_lambdas,
     hidden_curves,
+    loss_on,
     mask_size,
 )
 from conformask.masks.families import Binary
@@ -100,7 +100,7 @@ class ScoreBenchmark:
         loss: Loss,
         family: Family,
         threshold: float,
-        known: tuple[str, list[ScoredBatch]] | None = None,
+        known: tuple[str, list[Batch]] | None = None,
     ) -> "ScoreBenchmark | None":
         """Measure the other scores; None where images are too few for the promise or the threshold is 0.
 
@@ -114,12 +114,12 @@ class ScoreBenchmark:
             CONSTANT: Heuristic(constant, 1),
         }
         items = {} if known is None else dict([known])
-        batches = [item.batch for item in known[1]] if known else list(batches_of(first))
-        image_losses = [loss.of_batch(batch, 1) for batch in batches]
+        batches = known[1] if known else list(batches_of(first))
+        batches = [replace(batch, known_loss=(loss, loss.of_batch(batch, 1))) for batch in batches]
         for name in [name for name in scorers if name not in items]:
             scorer, title = for_loss(scorers[name], loss), f"comparing {name}"
             scores = (score_of_batch(scorer, batch) for batch in tracked(batches, title, len(first), len))
-            items[name] = [ScoredBatch(*each) for each in zip(batches, scores, image_losses, strict=True)]
+            items[name] = [batch.with_score(score) for batch, score in zip(batches, scores, strict=True)]
         counts, terms, usual = counts_of(first.groups), (loss, family, threshold), family
         if family.settings() == BY_VALUE and loss.family is not None:
             usual = family_by_name(loss.family, loss.exponent or 1.0)
@@ -132,7 +132,7 @@ class ScoreBenchmark:
             for name, each in items.items()
         }
         constants = items[CONSTANT]
-        losses = [item.loss_of(loss).of(torch.ones_like(item.score.map)) for item in constants]
+        losses = [loss_on(item, loss).of(torch.ones_like(item.score.map)) for item in constants]
         unmasked = torch.cat(losses).cpu().numpy()
         return cls(first, *terms, counts, others, unmasked, _best(constants, loss, threshold))
 
@@ -165,11 +165,11 @@ class ScoreBenchmark:
             of_objects=self.loss.of_objects,
         )
 
-    def hidden(self, items: list[ScoredBatch]) -> HiddenShares:
+    def hidden(self, items: list[Batch]) -> HiddenShares:
         """Return mask sizes of the images with scores, in their order."""
         return hidden_of(items, self.loss, self.family, self.threshold, self.counts)
 
-    def items(self, scorer: Scorer) -> list[ScoredBatch]:
+    def items(self, scorer: Scorer) -> list[Batch]:
         """Score the images."""
         return list(scored_batches(for_loss(scorer, self.loss), self.images))
 
@@ -185,17 +185,17 @@ def counts_of(groups: Sequence[str], seed: int = 0) -> Array:
     return np.asarray(draws[:, of_image])
 
 
-def _critical(items: list[ScoredBatch], loss: Loss, family: Family, threshold: float) -> Array:
+def _critical(items: list[Batch], loss: Loss, family: Family, threshold: float) -> Array:
     grid = NO_GRID if loss.monotone else coarse_grid(family, loss, items, POINTS)
     return np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
 
 
-def _hidden_along(items: list[ScoredBatch], family: Family, loss: Loss, lambdas: Array) -> Array:
+def _hidden_along(items: list[Batch], family: Family, loss: Loss, lambdas: Array) -> Array:
     return np.concatenate([hidden_curves(item, family, loss, lambdas) for item in items])
 
 
 def hidden_of(
-    items: list[ScoredBatch], loss: Loss, family: Family, threshold: float, counts: Array
+    items: list[Batch], loss: Loss, family: Family, threshold: float, counts: Array
 ) -> HiddenShares:
     """Return mask sizes of scored images, and their means in each resampled set of `counts` (DRAWS, n)."""
     critical = _critical(items, loss, family, threshold)
@@ -208,8 +208,8 @@ def hidden_of(
     return HiddenShares(sizes[:, 0], np.where(ranks[1:] > 0, drawn, 1.0))
 
 
-def _best(items: list[ScoredBatch], loss: Loss, threshold: float) -> float | None:
-    masks = [(item.loss_of(loss).oracle(threshold), loss.region_of(item.batch)) for item in items]
+def _best(items: list[Batch], loss: Loss, threshold: float) -> float | None:
+    masks = [(loss_on(item, loss).oracle(threshold), loss.region_of(item)) for item in items]
     known = [mask_size(mask, region) for mask, region in masks if mask is not None]
     return float(torch.cat(known).mean()) if known else None
 

@@ -17,9 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image, resized, window_index
-from conformask.arrays import Images, PerImage, Score
+from conformask.arrays import Batch, Images, PerImage, Score
 from conformask.losses.base import Loss
-from conformask.masks.critical import ScoredBatch, concentrated, start_of
+from conformask.masks.critical import concentrated, start_of
 from conformask.masks.family import Family
 from conformask.masks.kernels import compiled
 from conformask.promises.data import Curves
@@ -260,30 +260,30 @@ BEYOND = 4.0
 """Largest factor by which an image that needs no mask counts as easier than one that just needs none."""
 
 
-def quarters_of(item: ScoredBatch, loss: Loss) -> Iterator[ScoredBatch]:
+def quarters_of(item: Batch, loss: Loss) -> Iterator[Batch]:
     """Yield the quarters of images along their last two axes, by the score of the whole images.
 
     There are none where a quarter would be too small, or where the loss is not one of the errors of pixels.
     """
-    batch, sides = item.batch, [side // 2 for side in item.batch.y_hat.shape[-2:]]
+    sides = [side // 2 for side in item.y_hat.shape[-2:]]
     of_pixels = loss.error_map is not None and not loss.subtracts_noise
-    if batch.y_hat.ndim < 4 or min(sides) < SIDE or not of_pixels:
+    if item.y_hat.ndim < 4 or min(sides) < SIDE or not of_pixels:
         return
-    x = resized(batch.x, batch.y_hat)
+    x = resized(item.x, item.y_hat)
     for starts in product((0, 1), repeat=2):
         corner = zip(starts, sides, strict=True)
         index = window_index(tuple(slice(start * side, (start + 1) * side) for start, side in corner))
-        y, region = (None if each is None else each[index] for each in (batch.y, batch.layers.get("region")))
+        y, region = (None if each is None else each[index] for each in (item.y, item.layers.get("region")))
         if region is not None and not bool((region > 0).flatten(1).any(dim=1).all()):
             continue
         layers = {} if region is None else {"region": region}
-        quarter = replace(batch, x=x[index], y_hat=batch.y_hat[index], y=y, layers=layers)
-        yield ScoredBatch(quarter, Score(item.score.map[index]))
+        quarter = replace(item, x=x[index], y_hat=item.y_hat[index], y=y, layers=layers, known_loss=None)
+        yield quarter.with_score(Score(item.score.map[index]))
 
 
-def level_features_of(item: ScoredBatch) -> Float[np.ndarray, "n f"]:
+def level_features_of(item: Batch) -> Float[np.ndarray, "n f"]:
     """Return the features that the level of each image is predicted from."""
-    return level_features(item.batch.x, item.batch.y_hat, item.score.map).cpu().numpy()
+    return level_features(item.x, item.y_hat, item.score.map).cpu().numpy()
 
 
 def may_have_level(scorer: Scorer, choice: Level | None = None) -> bool:

@@ -21,7 +21,6 @@ from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses.base import Loss
 from conformask.masks.critical import (
     GRID_POINTS,
-    ScoredBatch,
     batch_curves,
     concatenate,
     lambda_grid,
@@ -51,19 +50,15 @@ SOME = 64
 """Number of selection images that determine the points of a grid, and on which scores are compared."""
 
 
-def scored(
-    scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BATCH_SIZE
-) -> Iterator[ScoredBatch]:
+def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
     """Yield each batch of images of one shape with its score, showing a progress bar."""
     return tracked(scored_batches(scorer, triplets, batch_size), title, len(triplets), len)
 
 
-def scored_batches(
-    scorer: Scoring, triplets: Triplets, batch_size: int = BATCH_SIZE
-) -> Iterator[ScoredBatch]:
+def scored_batches(scorer: Scoring, triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
     """Yield batches with their scores without a progress bar; on the accelerator where there is one."""
     for batch in batches_of(triplets, batch_size):
-        yield ScoredBatch(batch, score_of_batch(scorer, batch))
+        yield batch.with_score(score_of_batch(scorer, batch))
 
 
 def batches_of(triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
@@ -147,7 +142,7 @@ def selection_record(
     unmasked: Array | None = None,
     *,
     levels: bool = True,
-    items: list[ScoredBatch] | None = None,
+    items: list[Batch] | None = None,
 ) -> Selection:
     """Compute unmasked losses of the selection images, and for each family a grid and the curves on it.
 
@@ -157,7 +152,7 @@ def selection_record(
     """
     if items is None:
         items = list(scored(scorer, spread_over_groups(selection), "grids"))
-    done = {name for item in items for name in item.batch.names}
+    done = {name for item in items for name in item.names}
     others = [place for place, name in enumerate(selection.names) if name not in done]
     grids = {family.name: lambda_grid(family, loss, items, points) for family in families}
     rest = scored(scorer, selection.select(others), "selection") if others else []
@@ -169,7 +164,7 @@ def selection_record(
             continue
         features.append(level_features_of(item))
         for quarter in quarters_of(item, loss) if sum(map(len, features)) <= QUARTERED else ():
-            columns = {"names": np.array(quarter.batch.names), "features": level_features_of(quarter)}
+            columns = {"names": np.array(quarter.names), "features": level_features_of(quarter)}
             for family in families:
                 losses, size = batch_curves(quarter, family, loss, grids[family.name])
                 quarters[family.name].append(columns | {"distance": losses, "size": size})
@@ -203,7 +198,7 @@ def unmasked_losses(selection: Triplets, loss: Loss) -> Array:
 RECORD, CONTENTS = "parts.json", "contents"
 PART = 64
 """Number of images in a part: at most this many have to be repeated when a run is killed."""
-Measure = Callable[[ScoredBatch], dict[str, Array]]
+Measure = Callable[[Batch], dict[str, Array]]
 
 
 def check_parts(compute: Compute) -> None:
@@ -266,7 +261,7 @@ def gathered(
     return columns
 
 
-def _batches(scorer: Scorer, triplets: Triplets, starts: range) -> Iterator[ScoredBatch]:
+def _batches(scorer: Scorer, triplets: Triplets, starts: range) -> Iterator[Batch]:
     for start in starts:
         yield from scored_batches(scorer, _part(triplets, start), BATCH_SIZE)
 
@@ -275,8 +270,8 @@ def _part(triplets: Triplets, start: int) -> Triplets:
     return triplets.select(range(start, min(start + PART, len(triplets))))
 
 
-def _with_contents(measure: Measure, item: ScoredBatch) -> dict[str, Array]:
-    return {**measure(item), CONTENTS: _contents(item.batch)}
+def _with_contents(measure: Measure, item: Batch) -> dict[str, Array]:
+    return {**measure(item), CONTENTS: _contents(item)}
 
 
 def _contents(batch: Batch) -> Array:

@@ -188,7 +188,7 @@ def test_mixed_sizes_are_cropped(tmp_path) -> None:
         network=cm.NetworkOptions(width=4),
     )
     assert scorer.sizes == ((16, 16), (20, 23))
-    assert {len(item.batch.names) for item in scored(scorer, mixed, "test")} == {6}
+    assert {len(item.names) for item in scored(scorer, mixed, "test")} == {6}
     crops = TripletDataset(mixed, scan(mixed).smallest)
     x, y_hat, y = crops[6 + 12]
     assert x.shape == y_hat.shape == y.shape == (1, 16, 16)

@@ -338,7 +338,7 @@ def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, mon
     monkeypatch.setattr(opened, "MOST_DECODED", 0)
     read = open_image(volumes.masker, CollectionImage(volumes.shown, 0), untold)
     assert (held.in_memory, read.in_memory) == (True, False)
-    assert read.item.batch.x.numel() == 0
+    assert read.item.x.numel() == 0
     assert held.sources.keys() == read.sources.keys()
     for what, source in held.sources.items():
         places = slice(2, 5), slice(0, 14), slice(3, 4)
@@ -350,8 +350,8 @@ def test_an_image_that_stays_in_its_files_is_shown_as_one_in_memory(volumes, mon
     assert one.met == other.met
     item = held.item
     mask = volumes.masker.open(item)
-    assert other.loss == pytest.approx(float(loss_under(volumes.masker.loss, mask, item.batch)[0]))
-    assert other.unmasked == pytest.approx(float(unmasked_loss(volumes.masker.loss, item.batch)[0]))
+    assert other.loss == pytest.approx(float(loss_under(volumes.masker.loss, mask, item)[0]))
+    assert other.unmasked == pytest.approx(float(unmasked_loss(volumes.masker.loss, item)[0]))
 
 
 def test_of_such_an_image_too_only_the_region_counts(regional, monkeypatch):

@@ -28,7 +28,6 @@ from conformask.masker.whole import (
     under_tiles,
     windows_of,
 )
-from conformask.masks.critical import ScoredBatch
 from conformask.masks.family import Family, StreamingLevel, refuse_unrelated
 from conformask.records.geometry import size_text
 from conformask.records.reading import PLAIN, Reading
@@ -231,7 +230,7 @@ def _score_of_block(channels: int, block: Places, tiles: Sequence[Places], parts
 
 def _initial_level(masker: Masker, pixels: int, facts: Batch, score: Tensor) -> StreamingLevel:
     """Return the level before the first pass, with the lambda of the image."""
-    (lam,) = masker.lambdas(ScoredBatch(facts, Score(score)))
+    (lam,) = masker.lambdas(facts.with_score(Score(score)))
     return masker.family.streaming_level(float(lam), pixels)
 
 

@@ -57,7 +57,7 @@ class ConformalMaskd(MapTransform):  # type: ignore[misc]
         x, y_hat, *others = (data[key] for key in self.keys)
         layers = dict(zip(self.masker.scorer.layers, map(self._batch, others), strict=False))
         item = self.masker.given(self._batch(x), self._batch(y_hat), layers)
-        item = replace(item, batch=replace(item.batch, geometry=(self._geometry(y_hat),)))
+        item = replace(item, geometry=(self._geometry(y_hat),))
         self.masker.admit_scored(item).warn()
         mask = self.masker.open(item)
         meta_mask = MetaTensor(reorder_axes(mask, self.reversed_axes)[0].to(y_hat.device))

@@ -35,7 +35,6 @@ from conformask.masker.whole import (
     shape_of_score,
     windows_of,
 )
-from conformask.masks.critical import ScoredBatch
 from conformask.records.card import CALIBRATION, Domain
 from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import PLAIN
@@ -360,5 +359,5 @@ def score_images(masker: Masker, images: Sequence[WholeImage]) -> Generator[int,
 
 
 def _scored_image(masker: Masker, image: WholeImage, score: Array) -> ScoredImage:
-    item = ScoredBatch(facts_of(masker, image), Score(torch.from_numpy(score)))
+    item = facts_of(masker, image).with_score(Score(torch.from_numpy(score)))
     return ScoredImage(item, image.y_hat.size, admit_whole(masker, image, score))

@@ -82,26 +82,26 @@ def show(
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     item = masker.given(x, y_hat, layers, weight=weight, category=category)
-    batch, reference = item.batch, x.reference if isinstance(x, Triplet) else CLEAN
+    reference = x.reference if isinstance(x, Triplet) else CLEAN
     if not isinstance(x, Triplet):
-        batch = replace(batch, y=_truths(masker, y, like=x))
-    if batch.y is not None and batch.y.shape != batch.y_hat.shape:
+        item = replace(item, y=_truths(masker, y, like=x))
+    if item.y is not None and item.y.shape != item.y_hat.shape:
         raise InvalidArgumentError(
-            f"y has shape {tuple(batch.y.shape)}, but y_hat has {tuple(batch.y_hat.shape)} (N, C, H, W): "
+            f"y has shape {tuple(item.y.shape)}, but y_hat has {tuple(item.y_hat.shape)} (N, C, H, W): "
             "they must be the same"
         )
     masker.admit_scored(item).warn()
     truth, shown_maps = (
-        [None] * len(batch) if images is None else images for images in (batch.y, batch.layers.get("cues"))
+        [None] * len(item) if images is None else images for images in (item.y, item.layers.get("cues"))
     )
     measurable = has_theorem(masker.card.promise, masker.loss, reference)
     measurable &= not masker.card.loss.of_objects  # whose labels of y are not known here
-    judged = masker.judge(replace(item, batch=batch), measured=measurable)
-    measures = _measure(masker, judged, batch)
+    judged = masker.judge(item, measured=measurable)
+    measures = _measure(masker, judged, item)
     rows = [
         StripRow(pictures, (*measured, *captions), met)
         for *images, (measured, met) in zip(
-            batch.x, batch.y_hat, judged.mask, truth, shown_maps, measures, strict=True
+            item.x, item.y_hat, judged.mask, truth, shown_maps, measures, strict=True
         )
         for pictures, captions in _pictures(*map(_array, images), domain=masker.card, reference=reference)
     ]

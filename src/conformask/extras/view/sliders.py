@@ -6,9 +6,9 @@ from functools import partial
 
 import numpy as np
 
+from conformask.arrays import Batch
 from conformask.errors import ConformaskError
 from conformask.masker.masker import Masker
-from conformask.masks.critical import ScoredBatch
 from conformask.promises.axes import Simultaneous
 from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard
@@ -207,7 +207,7 @@ def _refused(masker: Masker, threshold: float, confidence: float) -> bool:
         return True
 
 
-def bound_text(masker: Masker, item: ScoredBatch) -> str | None:
+def bound_text(masker: Masker, item: Batch) -> str | None:
     """Say how far an output differs from its truth at most, and for which share of images that holds."""
     rule, bounds = masker.image_bound, masker.bounds_of(item)
     if bounds is None or rule is None:

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from conformask.arithmetic import window_index
-from conformask.arrays import Score
+from conformask.arrays import Batch, Score
 from conformask.background import Tell
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.images.formats import FLOAT32, DataRange, Header, zeros_on_disk
@@ -57,7 +57,7 @@ from conformask.masker.whole import (
     whole_image,
     windows_of,
 )
-from conformask.masks.critical import ScoredBatch, unmasked_loss
+from conformask.masks.critical import unmasked_loss
 from conformask.masks.family import Family
 from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import CLEAN, Reference
@@ -361,8 +361,8 @@ class ViewedImage(ScoredImage):
     @property
     def bytes(self) -> int:
         """Number of bytes that it keeps in memory, or in a temporary file."""
-        batch = self.item.batch
-        tensors = (batch.x, batch.y_hat, batch.y, *batch.layers.values(), self.item.score.map)
+        item = self.item
+        tensors = (item.x, item.y_hat, item.y, *item.layers.values(), item.score.map)
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
     @cached_property
@@ -430,26 +430,22 @@ def decoded_bytes(triplets: Triplets, index: int) -> int:
     return FLOAT32 * (x + y_hat * (2 if triplets.select([index]).has_truth else 1))
 
 
-def _open_in_memory(
-    masker: Masker, item: ScoredBatch, admission: Admission, reference: Reference
-) -> ViewedImage:
-    batch = item.batch
-    loss, layers = masker.loss, dict(batch.layers)
+def _open_in_memory(masker: Masker, item: Batch, admission: Admission, reference: Reference) -> ViewedImage:
+    loss, layers = masker.loss, dict(item.layers)
     if not loss.regional:
         layers.pop("region", None)
     # a promise about regions, or objects, promises nothing for an image without them: nothing is measured
     lacks = (loss.regional and "region" not in layers) or (loss.of_objects and "y_labels" not in layers)
-    batch = replace(batch, y=None if lacks else batch.y, layers=layers)
+    item = replace(item, y=None if lacks else item.y, layers=layers)
     images = {
-        "input": batch.x, "output": batch.y_hat, "score": item.score.map, "truth": batch.y,
+        "input": item.x, "output": item.y_hat, "score": item.score.map, "truth": item.y,
         "region": layers.get("region"), "map": layers.get("cues"), "labels": layers.get("labels"),
     }  # fmt: skip
     sources = {name: _tensor_source(image) for name, image in images.items() if image is not None}
-    region = loss.region_of(batch) if loss.of_objects else None
+    region = loss.region_of(item) if loss.of_objects else None
     if region is not None:  # hidden shares are those of the objects
-        batch = replace(batch, layers=layers | {"region": region})
-    item = replace(item, batch=batch)
-    size = tuple(batch.y_hat.shape[2:])
+        item = replace(item, layers=layers | {"region": region})
+    size = tuple(item.y_hat.shape[2:])
     return ViewedImage(item, size, admission, _add_error(sources), True, reference)
 
 
@@ -481,7 +477,7 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
     if region is not None:
         sources["region"] = _tensor_source(region)
     layers = {} if region is None else {"region": region}
-    item = ScoredBatch(replace(facts_of(masker, whole), layers=layers), Score(score))
+    item = replace(facts_of(masker, whole), layers=layers).with_score(Score(score))
     return ViewedImage(item, y_hat.size, admission, _add_error(sources), False, CLEAN)
 
 
@@ -555,19 +551,18 @@ def truth_id(image: ViewedImage) -> str:
 
 def risk_of(image: ViewedImage) -> dict[str, Json] | None:
     """Return the error that is left at hidden shares, by the score and at best; None if it is not known."""
-    batch = image.item.batch
-    if not image.in_memory or batch.y is None:
+    item = image.item
+    if not image.in_memory or item.y is None:
         return None
-    by_score, best = risk_curves(image.item.score.map, batch.y, batch.y_hat, batch.layers.get("region"))[
-        0
-    ].tolist()
+    curves = risk_curves(item.score.map, item.y, item.y_hat, item.layers.get("region"))
+    by_score, best = curves[0].tolist()
     return {"shares": SHARES, "by_score": by_score, "best": best}
 
 
 def losses_of(masker: Masker, image: ViewedImage) -> ImageLosses:
     """Return the loss of an image, masked and unmasked."""
     if image.in_memory:
-        masked, unmasked = loss_of(masker, image), float(unmasked_loss(masker.loss, image.item.batch)[0])
+        masked, unmasked = loss_of(masker, image), float(unmasked_loss(masker.loss, image.item)[0])
     else:
         masked, unmasked = _measure_by_blocks(masker, image)
     return ImageLosses(masked, unmasked, met=bool(masker.within(np.array(masked))))

@@ -11,6 +11,7 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Float
 
+from conformask.arrays import Batch
 from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import InvalidArgumentError, expect
 from conformask.extras.watch.online import refuse_other_masker
@@ -30,7 +31,7 @@ from conformask.masker.validation import (
     most_failing,
     one_of_each_group,
 )
-from conformask.masks.critical import ScoredBatch, batch_curves, features_of
+from conformask.masks.critical import batch_curves, features_of
 from conformask.promises.axes import Weighted, first_of_each, members
 from conformask.promises.rules import covariates_of
 from conformask.records.evaluation import Change, Measurement, StreamStatus
@@ -302,19 +303,19 @@ def measures_of(
     )
 
 
-def _measures(masker: Masker, measurable: bool, item: ScoredBatch) -> dict[str, Array]:
+def _measures(masker: Masker, measurable: bool, item: Batch) -> dict[str, Array]:
     lambdas, points = np.unique(masker.grid[_grid_points(masker, masker.lambdas(item))], return_inverse=True)
-    without_truth = replace(item, batch=replace(item.batch, y=item.batch.y_hat))
+    without_truth = replace(item, y=item.y_hat)
     # computed like the calibration's curves: sizes of float32 masks would break ties with them
     sizes = batch_curves(without_truth, masker.family, masker.loss, lambdas)[1]
     measures = {
         "features": features_of(item.score),
         "size": sizes[np.arange(len(points)), points.ravel()],
-        "truth": truth_ids(item.batch),
-        "clipped": np.array(item.batch.clipped),
+        "truth": truth_ids(item),
+        "clipped": np.array(item.clipped),
     }
     if masker.stored_curves().appearance is not None:
-        measures["appearance"] = appearance(item.batch)
+        measures["appearance"] = appearance(item)
     loss = masker.judge(item).loss if measurable else None
     return measures if loss is None else measures | {"loss": loss}
 

@@ -16,7 +16,7 @@ from conformask.images.layers import region_of_array
 from conformask.images.read import check_name
 from conformask.masker.arguments import given, image_of
 from conformask.masker.masker import Masker
-from conformask.masks.critical import ScoredBatch, critical_lambdas
+from conformask.masks.critical import critical_lambdas
 from conformask.promises.order import ROUNDING
 from conformask.promises.promise import Promise
 from conformask.records.record import Array, Json, from_dict
@@ -165,8 +165,8 @@ class OnlineMasker:
                 "they must be the same"
             )
         item = self._scored(name, arrays, torch.from_numpy(truth)[None])
-        layers = {**item.batch.layers, **self._region(name, truth, region)}
-        item = replace(item, batch=replace(item.batch, layers=layers))
+        layers = {**item.layers, **self._region(name, truth, region)}
+        item = replace(item, layers=layers)
         judged, masker = self.masker.judge(item, arrays["lam"][None]), self.masker
         assert judged.within is not None
         within = bool(judged.within[0])
@@ -182,7 +182,7 @@ class OnlineMasker:
         array = region_of_array(region, truth.shape[1:], f"region of {name!r}", axes)
         return {"region": torch.from_numpy(array)[None]}
 
-    def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> ScoredBatch:
+    def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> Batch:
         images = {role: torch.from_numpy(array)[None] for role, array in arrays.items() if array.ndim}
         x, y_hat = images.pop("x"), images.pop("y_hat")
         return self.masker.scored(Batch((name,), x, y_hat, y, images))
