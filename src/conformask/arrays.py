@@ -7,7 +7,7 @@ axes, such as (H, W). Only networks, tiles, files, viewer and pictures depend on
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -29,8 +29,34 @@ Weigh = Callable[[Tensor, Tensor], Tensor]
 """A callable (x, y_hat) -> (N,): likelihood ratios of the new population to the calibration's."""
 
 
+ImageT = TypeVar("ImageT")
+LayerT = TypeVar("LayerT")
+
+
 @dataclass(frozen=True)
-class Triplet:
+class TripletOf(Generic[ImageT, LayerT]):
+    """A degraded input, the network's output and the truth of one image, and what is known beside them.
+
+    They are unread files or arrays (`images.rows.TripletRow`), images in memory (`Triplet`), or open files of
+    which windows are read (`images.rows.OpenedTriplet`).
+    """
+
+    name: str
+    x: ImageT
+    y_hat: ImageT
+    y: ImageT | None = None
+    """The truth; None where it is unknown."""
+    layers: Mapping[str, LayerT] = field(default_factory=dict)
+    """What lies beside these images, by its kind (`images.layers`): the `region` that the promise is about,
+    (1, *space) in [0, 1]; `cues`, maps of y_hat, (K, *space) of any range; `labels` and `y_labels` of the
+    objects of y_hat and y, (1, *space), 0 for the background; `repeat`, half the difference of the two
+    repeats whose mean is y, (C, *space); and those that packages add."""
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of the image as a whole: `group`, `category` and `weight`."""
+
+
+@dataclass(frozen=True)
+class Triplet(TripletOf[Float[np.ndarray, "_ ..."], Float[np.ndarray, "_ ..."]]):
     """A degraded input, the network's output and the truth of one image, float32 (C, *space) in [0, 1].
 
     Where nobody has the truth, y is a noisy reference, as `reference` says.
@@ -38,17 +64,6 @@ class Triplet:
     x may differ from y_hat in size and channels; y is None where the truth is unknown.
     """
 
-    name: str
-    x: Float[np.ndarray, "_ ..."]
-    y_hat: Float[np.ndarray, "_ ..."]
-    y: Float[np.ndarray, "_ ..."] | None = None
-    layers: Mapping[str, Float[np.ndarray, "_ ..."]] = field(default_factory=dict)
-    """What lies beside these images, by its kind (`images.layers`): the `region` that the promise is about,
-    (1, *space) in [0, 1]; `cues`, maps of y_hat, (K, *space) of any range; `labels` and `y_labels` of the
-    objects of y_hat and y, (1, *space), 0 for the background; `repeat`, half the difference of the two
-    repeats whose mean is y, (C, *space); and those that packages add."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What is known of the image as a whole: `group`, `category` and `weight`."""
     geometry: Geometry | None = None
     """The position of the pixels of y_hat, if its file states it."""
     patient: str | None = None

@@ -289,7 +289,7 @@ def test_layers_have_no_specks_at_the_borders_of_tiles(tmp_path: Path) -> None:
     from conformask.extras.napari.layers import score_images
 
     masker, new = whole_images(tmp_path / "new")
-    work = score_images(masker, [whole.whole_image(new, 0, new.raster(0, "y_hat"))])
+    work = score_images(masker, [new.opened(0)])
     try:
         while True:
             next(work)

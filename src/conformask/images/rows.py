@@ -7,17 +7,17 @@ import re
 from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from io import StringIO
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from conformask.arrays import Triplet
+from conformask.arrays import Triplet, TripletOf
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.images.formats import Header, at_time
-from conformask.images.layers import LAYERS, SHOWN, LayerKind, check_places
+from conformask.images.layers import LAYERS, SHOWN, LayerKind, OpenedLayer, check_places
 from conformask.images.read import (
     Raster,
     UnreadImage,
@@ -41,21 +41,17 @@ from conformask.records.upgrade import with_network
 Role = Literal["x", "y_hat", "y", "repeat"]
 
 
+OpenedTriplet = TripletOf[Raster, OpenedLayer]
+"""A triplet to be read window by window."""
+
+
 @dataclass(frozen=True, eq=False)
-class TripletRow:
-    """One triplet, not yet read: its images, layers, facts and part.
+class TripletRow(TripletOf[UnreadImage, UnreadImage]):
+    """One triplet, not yet read: the files or arrays of its images and layers, its facts and part.
 
     Whatever reads a file, or only its header, raises an ImageError that names it if that fails.
     """
 
-    name: str
-    x: UnreadImage
-    y_hat: UnreadImage
-    y: UnreadImage | None = None
-    layers: Mapping[str, UnreadImage] = field(default_factory=dict)
-    """The files or arrays of its layers, by their kinds (`images.layers`)."""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    """What is known of it: `group`, `category` and `weight`."""
     part: str | None = None
     noisy: bool = False
     """True if y is an acquisition with noise, even without a second one."""
@@ -102,6 +98,16 @@ class TripletRow:
     def raster(self, role: Role, reading: Reading) -> Raster:
         """Open an image to be read window by window; only its header is read now."""
         return open_raster(self._given(role), reading.of(role), self.text(role))
+
+    def opened(self, reading: Reading) -> OpenedTriplet:
+        """Open the triplet to be read window by window, without y where that is noisy."""
+        has_truth = self.y is not None and not self.reference(reading).is_noisy
+        y = self.raster("y", reading) if has_truth else None
+        layers = {name: LAYERS[name].opened(self, reading) for name in LAYERS}
+        known = {name: layer for name, layer in layers.items() if layer is not None}
+        return TripletOf(
+            self.name, self.raster("x", reading), self.raster("y_hat", reading), y, known, self.facts
+        )
 
     def source(self, reading: Reading) -> str:
         """Return a hash of the files or arrays and of how they are read."""

@@ -18,13 +18,14 @@ from conformask.arrays import Batch, Triplet
 from conformask.background import prefetch
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, warn
 from conformask.images.formats import DataRange, Header
-from conformask.images.layers import LAYERS, OpenedLayer
+from conformask.images.layers import LAYERS
 from conformask.images.read import DatasetImage, Image, Keys, Raster, images_of, name_and_suffix
 from conformask.images.rows import (
     FACTS,
     MANIFEST,
     PARTS,
     UNKNOWN,
+    OpenedTriplet,
     Provenance,
     Role,
     TripletRow,
@@ -208,10 +209,10 @@ class UnreadTriplets:
         """Open an image of a triplet to be read window by window; only its header is read now."""
         return self._rows[index].raster(role, self.reading)
 
-    def opened(self, index: int) -> dict[str, OpenedLayer]:
-        """Open the layers of a triplet, by name, to be read window by window."""
-        opened = {name: LAYERS[name].opened(self._rows[index], self.reading) for name in LAYERS}
-        return {name: layer for name, layer in opened.items() if layer is not None}
+    def opened(self, index: int) -> OpenedTriplet:
+        """Open a triplet to be read window by window, with the truth only if that of all is known."""
+        opened = self._rows[index].opened(self.reading)
+        return opened if self.has_truth else replace(opened, y=None)
 
     def facts(self, index: int) -> Mapping[str, Any]:
         """Return what is known of a triplet as a whole: group, category and weight."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from conformask.arrays import Batch
 from conformask.errors import warn
 from conformask.images.formats import DataRange, Header
+from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
 from conformask.masker.looks import outliers_text
 from conformask.records.card import CalibrationCard
@@ -39,6 +40,12 @@ class NewImage:
         headers = {"x": images.header(index, "x"), "y_hat": header or images.header(index)}
         ranges = {role: _stored(each, images.reading.of(role)) for role, each in headers.items()}
         return cls(images.names[index], headers["y_hat"].shape, headers["y_hat"].geometry, ranges)
+
+    @classmethod
+    def of_opened(cls, image: OpenedTriplet) -> "NewImage":
+        """Return an image that is read window by window."""
+        header = image.y_hat.header
+        return cls(image.name, header.shape, header.geometry)
 
     @classmethod
     def of_batch(cls, batch: Batch) -> "NewImage":

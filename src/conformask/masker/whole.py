@@ -6,11 +6,10 @@ whose pages the system may drop from memory at any time.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,9 +20,8 @@ from conformask.arrays import Batch, Score
 from conformask.background import Tell, prefetch, tracked
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images.formats import Blocks, DiskArray, SourceImage, check_disk
-from conformask.images.layers import OpenedLayer
 from conformask.images.read import Raster, grid, write_blocks
-from conformask.images.rows import Role
+from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
 from conformask.losses import paper_distance
 from conformask.losses.base import Loss
@@ -136,29 +134,6 @@ LONGEST, LONGEST_IN_VOLUMES = 2048, 256
 
 
 @dataclass(frozen=True)
-class WholeImage:
-    """A triplet to be read window by window."""
-
-    name: str
-    x: Raster
-    y_hat: Raster
-    y: Raster | None
-    """Raster of the truth; None where it is unknown."""
-    facts: Mapping[str, Any]
-    """What is known of the image as a whole, as in a `Triplet`."""
-    under: SourceImage
-    """Image that the mask lies over."""
-    layers: Mapping[str, OpenedLayer] = field(default_factory=dict)
-    """Its layers, as in a `Triplet`."""
-
-    @property
-    def known(self) -> NewImage:
-        """What is known of it before it is scored."""
-        header = self.y_hat.header
-        return NewImage(self.name, header.shape, header.geometry)
-
-
-@dataclass(frozen=True)
 class WrittenMask:
     """Summary of a mask that was written to disk."""
 
@@ -187,7 +162,7 @@ def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
     return around(masker.scorer)
 
 
-def finish_score(masker: Masker, image: WholeImage, score: Array) -> None:
+def finish_score(masker: Masker, image: OpenedTriplet, score: Array) -> None:
     """Remove specks from the score of a whole image, (1, C, *space), and divide it by its level, in place."""
     remove_specks(masker.scorer, score)
     if isinstance(masker.scorer, Levelled):
@@ -196,7 +171,7 @@ def finish_score(masker: Masker, image: WholeImage, score: Array) -> None:
             score[window_index(window)] /= level
 
 
-def _level_features(masker: Masker, image: WholeImage, score: Tensor) -> Tensor:
+def _level_features(masker: Masker, image: OpenedTriplet, score: Tensor) -> Tensor:
     factors = _factors(masker, image)
 
     def read(around: Places) -> list[Tensor]:
@@ -211,37 +186,18 @@ def _level_features(masker: Masker, image: WholeImage, score: Tensor) -> Tensor:
     return level_features(x, y_hat, score)
 
 
-def whole_images(masker: Masker, triplets: Triplets, mask_geometry: Role = "y_hat") -> dict[int, WholeImage]:
+def whole_images(masker: Masker, triplets: Triplets) -> dict[int, OpenedTriplet]:
     """Return the triplets, by index, that exceed a tile or are OME-Zarr; all are checked before any work."""
     scorer, images = masker.by_tiles, {}
     for index, suffix in enumerate(triplets.suffixes):
-        y_hat = triplets.raster(index, "y_hat")
-        if not scorer.holds(y_hat.size) or suffix.endswith("zarr"):
-            images[index] = whole_image(triplets, index, y_hat, mask_geometry)
+        if not scorer.holds(triplets.raster(index, "y_hat").size) or suffix.endswith("zarr"):
+            images[index] = triplets.opened(index)
             check_whole(masker, images[index])
     return images
 
 
-def whole_image(triplets: Triplets, index: int, y_hat: Raster, mask_geometry: Role = "y_hat") -> WholeImage:
-    """Return a triplet to be read window by window, whose y_hat is open; with its truth if all have one.
-
-    Noisy references are left out.
-
-    Its mask has the type and the place of `mask_geometry`.
-    """
-    return WholeImage(
-        triplets.names[index],
-        triplets.raster(index, "x"),
-        y_hat,
-        triplets.raster(index, "y") if triplets.has_truth and not triplets.reference.is_noisy else None,
-        triplets.facts(index),
-        SourceImage(triplets.file(index, mask_geometry), y_hat.header.geometry, triplets.reading),
-        triplets.opened(index),
-    )
-
-
-def write_whole(masker: Masker, image: WholeImage, path: Path) -> WrittenMask:
-    """Write the mask of a whole image, 16 bits, rounded down; wholly or not at all."""
+def write_whole(masker: Masker, image: OpenedTriplet, path: Path, under: SourceImage) -> WrittenMask:
+    """Write the mask of a whole image over another, 16 bits, rounded down; wholly or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     shape = shape_of_score(masker, image)
     check_disk(f"the mask {path}", BYTES * math.prod(shape), path.parent, "choose another folder")
@@ -251,11 +207,11 @@ def write_whole(masker: Masker, image: WholeImage, path: Path) -> WrittenMask:
         score[window_index(places)] += part
     finish_score(masker, image, score)
     mask = _BlockwiseMask(masker, image, torch.from_numpy(score))
-    write_blocks(path, score.shape[1:], mask.blocks(), image.under)
+    write_blocks(path, score.shape[1:], mask.blocks(), under)
     return mask.summary(admit_whole(masker, image, score))
 
 
-def admit_whole(masker: Masker, image: WholeImage, score: Array) -> Admission:
+def admit_whole(masker: Masker, image: OpenedTriplet, score: Array) -> Admission:
     """Check a whole image with its score, (1, C, *space): all of its values, and how its middle looks."""
     factors = _factors(masker, image)
     places = _middle(image.y_hat.size, factors)
@@ -268,7 +224,7 @@ def admit_whole(masker: Masker, image: WholeImage, score: Array) -> Admission:
     clipped = max(raster.clipped(grid(raster.size)) for raster in (image.x, image.y_hat))
     batch = replace(facts_of_pixels(image, x, y_hat), clipped=(clipped,))
     middle = batch.with_score(Score(torch.from_numpy(score[window_index(places)])))
-    return masker.admit_scored(middle, image.known)
+    return masker.admit_scored(middle, NewImage.of_opened(image))
 
 
 def _middle(size: Size, factors: Factors) -> Places:
@@ -284,12 +240,12 @@ def _middle(size: Size, factors: Factors) -> Places:
     return tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
 
 
-def shape_of_score(masker: Masker, image: WholeImage) -> tuple[int, ...]:
+def shape_of_score(masker: Masker, image: OpenedTriplet) -> tuple[int, ...]:
     """Return the shape of the score, (1, 1 or C, *space)."""
     return 1, masker.card.channels if masker.scorer.per_channel else 1, *image.y_hat.size
 
 
-def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, Array]]:
+def parts_of_score(masker: Masker, image: OpenedTriplet) -> Iterator[tuple[Places, Array]]:
     """Yield place and weighted score of each tile; added in their places they make the score of the image."""
     device, scorer, windows = best_device(), masker.by_tiles, windows_of(masker, image)
     under = under_tiles(masker, image)
@@ -305,12 +261,12 @@ def parts_of_score(masker: Masker, image: WholeImage) -> Iterator[tuple[Places, 
         yield window.places, part.cpu().numpy()
 
 
-def windows_of(masker: Masker, image: WholeImage) -> list[Tile]:
+def windows_of(masker: Masker, image: OpenedTriplet) -> list[Tile]:
     """Return the tiles of an image."""
     return masker.by_tiles.windows(image.y_hat.size, _factors(masker, image))
 
 
-def under_tiles(masker: Masker, image: WholeImage) -> Callable[[Tile], Places]:
+def under_tiles(masker: Masker, image: OpenedTriplet) -> Callable[[Tile], Places]:
     """Return a function from a tile to the part of x under it: all of x where one tile holds the image."""
     if masker.by_tiles.holds(image.y_hat.size):
         return lambda window: image.x.header.everywhere
@@ -318,7 +274,7 @@ def under_tiles(masker: Masker, image: WholeImage) -> Callable[[Tile], Places]:
     return lambda window: reduced(window.places, factors)
 
 
-def _factors(masker: Masker, image: WholeImage) -> Factors:
+def _factors(masker: Masker, image: OpenedTriplet) -> Factors:
     return masker.by_tiles.factors(image.x.size, image.y_hat.size)
 
 
@@ -358,7 +314,7 @@ class Overview:
 class _BlockwiseMask:
     """The mask of a scored image, block by block, with its size, its loss and overviews."""
 
-    def __init__(self, masker: Masker, image: WholeImage, score: Tensor) -> None:
+    def __init__(self, masker: Masker, image: OpenedTriplet, score: Tensor) -> None:
         self._family, self._image, self._score = masker.family, image, score
         lam = torch.from_numpy(masker.lambdas(facts_of(masker, image).with_score(Score(score))))
         self._level = masker.family.level(score, lam)
@@ -402,7 +358,7 @@ class _BlockwiseMask:
         return float((error**self._exponent).sum())
 
 
-def facts_of(masker: Masker, image: WholeImage) -> Batch:
+def facts_of(masker: Masker, image: OpenedTriplet) -> Batch:
     """Return the facts that the rule may need; the pixels only if it needs them."""
     x = y_hat = torch.empty(1, 1, 0, 0)
     if asks_for_pixels(masker):
@@ -413,7 +369,7 @@ def facts_of(masker: Masker, image: WholeImage) -> Batch:
     return facts_of_pixels(image, x, y_hat)
 
 
-def facts_of_pixels(image: WholeImage, x: Tensor, y_hat: Tensor) -> Batch:
+def facts_of_pixels(image: OpenedTriplet, x: Tensor, y_hat: Tensor) -> Batch:
     """Return a batch of the pixels, with the image's name and facts."""
     return Batch((image.name,), x, y_hat, None, {}, {name: (fact,) for name, fact in image.facts.items()})
 
@@ -430,7 +386,7 @@ def asks_for_pixels(masker: Masker) -> bool:
     return bool(needs & {"features", "bound_curve"}) or ("weight" in needs and masker.weigh is not None)
 
 
-def check_whole(masker: Masker, image: WholeImage) -> None:
+def check_whole(masker: Masker, image: OpenedTriplet) -> None:
     """Raise for a whole image that cannot be masked, before any work."""
     size, card = image.y_hat.size, masker.card
     if card.loss.of_objects:

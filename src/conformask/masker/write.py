@@ -27,7 +27,7 @@ from conformask.images.read import (
     times_of,
     write_blocks,
 )
-from conformask.images.rows import Role
+from conformask.images.rows import OpenedTriplet, Role
 from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses.objects import labels_of
 from conformask.masker.data_leakage import truth_ids, used_images
@@ -43,7 +43,7 @@ from conformask.masker.objects import (
 )
 from conformask.masker.resolve import has_theorem
 from conformask.masker.validation import measurement_of_unused
-from conformask.masker.whole import WholeImage, exponent_by_blocks, whole_images, write_whole
+from conformask.masker.whole import exponent_by_blocks, whole_images, write_whole
 from conformask.masks.critical import features_of
 from conformask.records.evaluation import Measurement
 from conformask.records.files import atomic_write, exclusive_folder, remove
@@ -249,7 +249,7 @@ class _Work:
 
     def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder, mask_geometry: Role) -> None:
         self.masker, self.triplets, self.folder, self._mask_geometry = masker, triplets, folder, mask_geometry
-        self._whole = whole_images(masker, triplets, mask_geometry)
+        self._whole = whole_images(masker, triplets)
         by_blocks = exponent_by_blocks(masker.loss) is not None or not self._whole
         self._is_measured = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
@@ -368,10 +368,11 @@ class _Work:
             self.folder.add(self._line(name, size, loss, bound, used, masked.outliers.get(name, "")))
         return batch
 
-    def _write_whole(self, image: WholeImage) -> None:
+    def _write_whole(self, image: OpenedTriplet) -> None:
         self.folder.check_claimed()
-        summary = write_whole(self.masker, image, self.places[image.name])
-        self._write_overlay(image.name, summary.y_hat, summary.mask, image.under.geometry)
+        under = self._source_image(image.name, image.y_hat.header.geometry)
+        summary = write_whole(self.masker, image, self.places[image.name], under)
+        self._write_overlay(image.name, summary.y_hat, summary.mask, under.geometry)
         self.clipped |= summary.admission.clipped
         used = None if summary.loss is None else self._used([image.name], [summary.truth])[0]
         outlier = summary.admission.outliers.get(image.name, "")

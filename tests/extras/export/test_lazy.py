@@ -7,6 +7,7 @@ import torch
 import conformask as cm
 from conformask.arrays import Images
 from conformask.errors import ImageError, MismatchError
+from conformask.extras.export.dask import masked
 from conformask.scores.steps import Tiled
 
 da = pytest.importorskip("dask.array", reason="the extra dask is not installed")
@@ -63,7 +64,7 @@ def images(*shape: int) -> tuple[np.ndarray, np.ndarray]:
 def test_threads_give_the_mask_of_the_same_tiles(family: str, channels: int) -> None:
     masker = masker_of(family, channels)
     x, y_hat = images(*SIZE, channels)
-    mask = cm.masked(masker, da.from_array(x, (70, 70, 1)), da.from_array(y_hat, 64))
+    mask = masked(masker, da.from_array(x, (70, 70, 1)), da.from_array(y_hat, 64))
     assert mask.shape[:2] == SIZE
     assert max(mask.chunks[0]) == 64
     expected = masker(x, y_hat)
@@ -87,7 +88,7 @@ def test_promises_that_ask_for_more_of_an_image(guarantee: str) -> None:
         masker = masker_of(count=48, **asked)  # the regression of adaptive holds a new image with 40
     x, y_hat = images(*SIZE, 1)
     x = y_hat if guarantee == "adaptive" else x  # as in calibration: it hides what looks unlike that
-    mask = cm.masked(masker, da.from_array(x, (70, 70, 1)), da.from_array(y_hat, 64), **facts)
+    mask = masked(masker, da.from_array(x, (70, 70, 1)), da.from_array(y_hat, 64), **facts)
     expected = masker(x, y_hat, **facts)
     assert 0.05 < expected.mean() < 0.95
     np.testing.assert_array_equal(mask.compute(scheduler="threads"), expected)
@@ -98,7 +99,7 @@ def test_more_blocks_than_one_task_adds_up() -> None:
     masker, (x, y_hat) = masker_of(), images(*SIZE, 1)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("conformask.extras.export.dask.SIDES", {2: 32, 3: 32})
-        mask = cm.masked(masker, da.from_array(x, (70, 70, 1)), da.from_array(y_hat, 64))
+        mask = masked(masker, da.from_array(x, (70, 70, 1)), da.from_array(y_hat, 64))
     assert mask.npartitions == 35
     np.testing.assert_array_equal(mask.compute(scheduler="threads"), masker(x, y_hat))
 
@@ -111,7 +112,7 @@ def test_processes_of_a_cluster_give_the_same_bits() -> None:
     triplets = cm.Triplets.from_arrays(y_hat, y_hat, y_hat**1.5)
     masker = cm.calibrate(Tiled(packaged, 128, 32), triplets, threshold=0.05, loss="l1")
     x, y_hat = images(*SIZE)
-    mask = cm.masked(masker, da.from_array(x, 80), da.from_array(y_hat, 80))
+    mask = masked(masker, da.from_array(x, 80), da.from_array(y_hat, 80))
     cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None)
     with cluster, distributed.Client(cluster):
         by_processes = mask.compute()
@@ -126,7 +127,7 @@ def test_volumes_of_bytes() -> None:
     masker = cm.calibrate(scorer, triplets, threshold=0.05, loss="l1")
     x, y_hat = GENERATOR.integers(0, 256, (2, 20, 150, 40), dtype=np.uint8)
     with pytest.warns(UserWarning, match="the promise covers"):
-        mask = cm.masked(masker, da.from_array(x, 33), da.from_array(y_hat, 50))
+        mask = masked(masker, da.from_array(x, 33), da.from_array(y_hat, 50))
     np.testing.assert_array_equal(mask.compute(), masker(x, y_hat))
 
 
@@ -141,14 +142,14 @@ def test_maps_beside_y_hat() -> None:
     (x, y_hat), cues = images(*SIZE), generator.integers(0, 4096, SIZE).astype(np.uint16)
     arrays = da.from_array(x, 70), da.from_array(y_hat, 64)
     with pytest.warns(UserWarning, match="the promise covers"):
-        mask = cm.masked(masker, *arrays, cues=da.from_array(cues, 50))
+        mask = masked(masker, *arrays, cues=da.from_array(cues, 50))
     expected = masker(x, y_hat, cues=cues)
     assert 0.05 < expected.mean() < 0.95
     np.testing.assert_array_equal(mask.compute(scheduler="threads"), expected)
     with pytest.raises(MismatchError, match=r"read from maps beside y_hat: give them, cues="):
-        cm.masked(masker, *arrays)
+        masked(masker, *arrays)
     with pytest.raises(ImageError, match="cues has 150 x 200 pixels, but y_hat has 150 x 210"):
-        cm.masked(masker, *arrays, cues=da.from_array(cues[:, :200], 50))
+        masked(masker, *arrays, cues=da.from_array(cues[:, :200], 50))
 
 
 def test_nothing_is_read_before_it_is_computed() -> None:
@@ -159,7 +160,7 @@ def test_nothing_is_read_before_it_is_computed() -> None:
         return block
 
     x, y_hat = (da.from_array(image, 64).map_blocks(noted, meta=image[:0]) for image in images(*SIZE))
-    mask = cm.masked(masker_of(), x, y_hat)
+    mask = masked(masker_of(), x, y_hat)
     assert not read
     mask.compute(scheduler="synchronous")
     assert read
@@ -176,16 +177,16 @@ def test_an_x_that_is_smaller() -> None:
         Tiled(cm.Heuristic(enlarged, channels=1), 128, 32), triplets, threshold=0.05, loss="l1"
     )
     x, y_hat = GENERATOR.random((75, 105), dtype=np.float32), GENERATOR.random(SIZE, dtype=np.float32)
-    mask = cm.masked(masker, da.from_array(x, 30), da.from_array(y_hat, 60))
+    mask = masked(masker, da.from_array(x, 30), da.from_array(y_hat, 60))
     np.testing.assert_array_equal(mask.compute(), masker(x, y_hat))
 
 
 def test_what_is_refused_before_any_work() -> None:
     x, y_hat = (da.from_array(image) for image in images(*SIZE))
     with pytest.raises(MismatchError, match="channel"):
-        cm.masked(masker_of(), x, da.stack([y_hat] * 3, axis=-1))
+        masked(masker_of(), x, da.stack([y_hat] * 3, axis=-1))
     with pytest.raises(MismatchError, match="3 times smaller"):
-        cm.masked(masker_of(), x[:50, :70], y_hat)
+        masked(masker_of(), x[:50, :70], y_hat)
 
 
 def scores() -> list[np.ndarray]:

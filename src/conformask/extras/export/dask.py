@@ -13,13 +13,14 @@ from conformask.arithmetic import best_device, window_index
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install
-from conformask.images.formats import Header, SourceImage, arranged, header_of
+from conformask.images.formats import Header, arranged, header_of
 from conformask.images.layers import OpenedLayer
 from conformask.images.read import Image, Raster, grid, to_unit
+from conformask.images.rows import OpenedTriplet
+from conformask.masker.admission import NewImage
 from conformask.masker.masker import Masker
 from conformask.masker.whole import (
     IN_MEMORY,
-    WholeImage,
     asks_for_pixels,
     check_whole,
     facts_of,
@@ -109,9 +110,8 @@ def masked(
     layers = {"cues": OpenedLayer.of(_raster("cues", maps[0], masker))} if maps else {}
     known = {"category": category, "weight": weight}
     facts = {name: fact for name, fact in known.items() if fact is not None}
-    under = SourceImage(None, None, reading)
-    image = WholeImage("the image", *rasters, None, facts, under, layers)
-    masker.admit(image.known).warn()
+    image = OpenedTriplet("the image", *rasters, None, layers, facts)
+    masker.admit(NewImage.of_opened(image)).warn()
     if masker.card.patches is not None:
         raise InvalidArgumentError(
             f"masks in {masker.card.parts} need the whole score at once: mask the image in memory, masker(x, "
@@ -167,7 +167,7 @@ def _raster(role: str, array: "dask.array.Array", masker: Masker) -> Raster:
 
 
 def _scores(
-    masker: Masker, image: WholeImage, x: "dask.array.Array", *over_y_hat: "dask.array.Array"
+    masker: Masker, image: OpenedTriplet, x: "dask.array.Array", *over_y_hat: "dask.array.Array"
 ) -> list["Delayed"]:
     """Return the score of each block of the mask, (1 or C, *space): its overlapping tiles added in order.
 
@@ -235,7 +235,7 @@ def _initial_level(masker: Masker, pixels: int, facts: Batch, score: Tensor) -> 
 
 
 def _level_by_pixels(
-    image: WholeImage,
+    image: OpenedTriplet,
     initial: Callable[[Batch, Tensor], StreamingLevel],
     x: Array,
     y_hat: Array,
@@ -246,13 +246,15 @@ def _level_by_pixels(
     return initial(facts_of_pixels(image, *images), score)
 
 
-def _image_level(masker: Masker, image: WholeImage, x: Array, y_hat: Array, parts: Sequence[Array]) -> Array:
+def _image_level(
+    masker: Masker, image: OpenedTriplet, x: Array, y_hat: Array, parts: Sequence[Array]
+) -> Array:
     """Return the level of an image, (1,); parts are the blocks' scores."""
     assert isinstance(masker.scorer, Levelled)
     return masker.scorer.model(level_features(*_in_memory(image, x, y_hat, parts))).numpy()
 
 
-def _in_memory(image: WholeImage, x: Array, y_hat: Array, parts: Sequence[Array]) -> list[Tensor]:
+def _in_memory(image: OpenedTriplet, x: Array, y_hat: Array, parts: Sequence[Array]) -> list[Tensor]:
     """Return x, y_hat and score of an image, each (1, C, *space); parts are the blocks' scores."""
     score = np.empty((len(parts[0]), *image.y_hat.size), np.float32)
     for block, part in zip(_blocks(image), parts, strict=True):
@@ -287,7 +289,7 @@ def _mask_block(family: Family, score: Array, last: StreamingLevel) -> Array:
     return mask
 
 
-def _blocks(image: WholeImage) -> Iterator[Places]:
+def _blocks(image: OpenedTriplet) -> Iterator[Places]:
     size = image.y_hat.size
     return grid(size, SIDES[len(size)])
 

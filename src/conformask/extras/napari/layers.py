@@ -16,17 +16,17 @@ from napari.utils import Colormap
 from conformask.arithmetic import window_index
 from conformask.arrays import Score
 from conformask.errors import ConformaskError, MismatchError
-from conformask.images.formats import DataRange, Header, Places, SourceImage, bits_of, range_of, zeros_on_disk
+from conformask.images.formats import DataRange, Header, Places, bits_of, range_of, zeros_on_disk
 from conformask.images.layers import OpenedLayer
 from conformask.images.pictures import HATCH
 from conformask.images.read import Raster
-from conformask.images.rows import Role
+from conformask.images.rows import OpenedTriplet, Role
+from conformask.masker.admission import NewImage
 from conformask.masker.folder import CLAIM, MASKS
 from conformask.masker.masker import Masker
 from conformask.masker.run_folder import SCORER_FILES, read_promise
 from conformask.masker.whole import (
     ScoredImage,
-    WholeImage,
     admit_whole,
     check_whole,
     facts_of,
@@ -311,7 +311,7 @@ class Frames:
 
 def images_of(
     masker: Masker, x: Image, y_hat: Image, data_range: DataRange | None, cues: Image | None = None
-) -> list[WholeImage]:
+) -> list[OpenedTriplet]:
     """Return the images of layers in order, checked as far as possible without reading them.
 
     Args:
@@ -332,20 +332,20 @@ def images_of(
     images = [
         _image(inputs, outputs, index, masker.card, data_range, *maps) for index in np.ndindex(outputs.lead)
     ]
-    masker.admit(images[0].known)
+    masker.admit(NewImage.of_opened(images[0]))
     check_whole(masker, images[0])
     return images
 
 
 def _image(
     inputs: Frames, outputs: Frames, index: Index, card: Domain, data_range: DataRange | None, *maps: Frames
-) -> WholeImage:
+) -> OpenedTriplet:
     x, y_hat = inputs.raster(index, "x", card, data_range), outputs.raster(index, "y_hat", card, data_range)
     layers = {"cues": OpenedLayer.of(maps[0].plain_raster(index))} if maps else {}
-    return WholeImage(y_hat.name, x, y_hat, None, {}, SourceImage(None, None, y_hat.reading), layers)
+    return OpenedTriplet(y_hat.name, x, y_hat, None, layers)
 
 
-def score_images(masker: Masker, images: Sequence[WholeImage]) -> Generator[int, None, list[ScoredImage]]:
+def score_images(masker: Masker, images: Sequence[OpenedTriplet]) -> Generator[int, None, list[ScoredImage]]:
     """Score images of one size into one temporary file; yield, at each tile, the total number of tiles."""
     _, *shape = shape_of_score(masker, images[0])
     scores = zeros_on_disk(f"the score of {images[0].name}", (len(images), *shape))
@@ -358,6 +358,6 @@ def score_images(masker: Masker, images: Sequence[WholeImage]) -> Generator[int,
     return [_scored_image(masker, image, scores[index : index + 1]) for index, image in enumerate(images)]
 
 
-def _scored_image(masker: Masker, image: WholeImage, score: Array) -> ScoredImage:
+def _scored_image(masker: Masker, image: OpenedTriplet, score: Array) -> ScoredImage:
     item = facts_of(masker, image).with_score(Score(torch.from_numpy(score)))
     return ScoredImage(item, image.y_hat.size, admit_whole(masker, image, score))

@@ -33,6 +33,7 @@ from conformask.images.pictures import (
     views_of,
 )
 from conformask.images.read import grid
+from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
 from conformask.losses.objects import LabelledObjects
 from conformask.masker.admission import Admission, NewImage
@@ -43,7 +44,6 @@ from conformask.masker.resolve import has_theorem
 from conformask.masker.whole import (
     IN_MEMORY,
     ScoredImage,
-    WholeImage,
     add_depth,
     admit_whole,
     exponent_by_blocks,
@@ -54,7 +54,6 @@ from conformask.masker.whole import (
     parts_of_score,
     scorer_of_whole,
     shape_of_score,
-    whole_image,
     windows_of,
 )
 from conformask.masks.critical import unmasked_loss
@@ -458,8 +457,7 @@ def _tensor_source(images: Tensor) -> PlaneSource:
 
 def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell) -> ViewedImage:
     """Score by tiles to a temporary file, whose pages the system may drop; keep the region in another."""
-    triplet = triplets.select([index])
-    whole = whole_image(triplet, 0, triplet.raster(0, "y_hat"))
+    whole = triplets.select([index]).opened(0)
     y_hat, y = whole.y_hat, whole.y
     if y is not None and y.header.shape != y_hat.header.shape:
         raise ImageError(
@@ -481,7 +479,7 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
     return ViewedImage(item, y_hat.size, admission, _add_error(sources), False, CLEAN)
 
 
-def _region(image: WholeImage) -> Tensor | None:
+def _region(image: OpenedTriplet) -> Tensor | None:
     """Return the region of an image, (1, 1, *size), in a temporary file; None where it has none."""
     if "region" not in image.layers:
         return None
@@ -516,7 +514,7 @@ def _add_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:
     return all_sources
 
 
-def _scores(masker: Masker, image: WholeImage, report: Tell) -> Array:
+def _scores(masker: Masker, image: OpenedTriplet, report: Tell) -> Array:
     """Return the score of an image, (1, C, *size), computed tile by tile."""
     score = zeros_on_disk(f"the score of {image.name}", shape_of_score(masker, image))
     count = len(windows_of(masker, image))
