@@ -369,7 +369,7 @@ def test_what_cannot_be_promised_of_objects_is_refused() -> None:
         lambda_grid(
             family(WRONG.family),
             WRONG,
-            [replace(scored(2, 1), score=cm.Score(torch.zeros(2, 1, 15, 15)))],
+            [scored(2, 1).with_score(cm.Score(torch.zeros(2, 1, 15, 15)))],
         )
     with pytest.raises(InvalidArgumentError, match="above 0 and at most 1"):
         cm.Objects("any", 1.5)
