@@ -26,6 +26,7 @@ FORMATS = "conformask.formats"
 EXPORTS = "conformask.exports"
 LAYERS = "conformask.layers"
 LOSSES = "conformask.losses"
+OVER = "conformask.over"
 PREDICTORS = "conformask.predictors"
 
 

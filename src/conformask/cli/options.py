@@ -14,7 +14,7 @@ from conformask.losses.base import Loss
 from conformask.losses.objects import Objects, OfObjects
 from conformask.promises.terms import PromiseTerms
 from conformask.records import names
-from conformask.records.loss import LOSSES, loss_class
+from conformask.records.loss import LOSSES
 from conformask.records.reading import NoiseModel, Reading
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ AS_FILES_SAY, DEFAULT_DEVICES = Reading(), Compute()
 """What is meant where no option of images or devices is given."""
 
 
-KINDS: Mapping[str, type[Loss]] = {name: cast("type[Loss]", loss_class(name)) for name in LOSSES}
+KINDS: Mapping[str, type[Loss]] = LOSSES.usable()
 """The classes of all losses by name."""
 if TYPE_CHECKING:
     OverName = str

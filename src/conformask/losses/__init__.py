@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
+from conformask.extensions import PACKAGE
 from conformask.losses.base import CHOICES, Loss, MapLoss
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.losses.means import Mean
-from conformask.records.loss import LOSSES, OwnLoss, StatedLoss, is_built_in, loss_class
+from conformask.records.loss import LOSSES, OwnLoss, StatedLoss, is_built_in
 from conformask.records.record import Json
 
 if TYPE_CHECKING:
@@ -71,8 +72,8 @@ def loss_over(
         _refuse_numbers(given, f"loss {plain.of!r}", ())
         return plain
     over = over or "image"
-    chosen({name: name for name in LOSSES if issubclass(loss_class(name), MapLoss)}, over, "over")
-    kind = cast("type[MapLoss]", loss_class(over))
+    kinds = {name: kind for name, kind in LOSSES.usable().items() if issubclass(kind, MapLoss)}
+    kind: type[MapLoss] = chosen(kinds, over, "over")
     _refuse_numbers(given, f"over {over!r}", signature(kind).parameters)
     for name, option in kind.options.items():
         if option.example is not None and name not in given:
@@ -122,8 +123,8 @@ def code_of(used: Loss) -> str | None:
     from conformask.records.fingerprints import fingerprint_of
 
     function = getattr(used.part, "function", used.part)
-    own = type(function).__module__.split(".")[0] != __package__.split(".")[0]
-    return fingerprint_of(function) if own else None
+    own = [each for each in (used, function) if type(each).__module__.split(".")[0] != PACKAGE]
+    return fingerprint_of(own[0]) if own else None
 
 
 def paper_distance(used: Loss) -> "Distance | None":

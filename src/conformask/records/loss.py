@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from conformask.errors import MismatchError
+from conformask.extensions import OVER, Extensions
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import DIGITS, Values, rounded_up, written
 from conformask.records.record import Json, from_dict, to_jsonable
@@ -16,20 +17,6 @@ from conformask.records.record import Json, from_dict, to_jsonable
 if TYPE_CHECKING:
     from conformask.records.card import CalibrationCard
 
-LOSSES: Mapping[str, str] = {
-    "image": "means:Mean",
-    "local": "window:Local",
-    "local_share": "window:LocalShare",
-    "trusted": "means:MeanShown",
-    "missed": "means:MissRate",
-    "wrong": "means:FalseOmissionRate",
-    "masked_window": "window:MaskedWindow",
-    "clean": "clean:CleanMean",
-    "clean_local": "clean:CleanLocal",
-    "objects": "objects:Objects",
-    "distance": "masked_distance:MaskedDistance",
-}
-"""The classes of all losses, as MODULE:CLASS of `conformask.losses`: those of error maps by their `over`."""
 PARTS = ("loss", "function")
 """Fields that hold an error map, a distance or a function: records have its name."""
 LP = re.compile(r"l(\d+(?:\.\d+)?(?:e[+-]?\d+)?)")
@@ -216,11 +203,41 @@ def is_built_in(name: str) -> bool:
     return name in DISTANCES or LP.fullmatch(name) is not None
 
 
-def loss_class(name: str) -> type[StatedLoss]:
-    """Return the class with this name in `LOSSES`."""
-    module, kind = LOSSES[name].split(":")
-    found: type[StatedLoss] = vars(import_module(f"conformask.losses.{module}"))[kind]
-    return found
+class LossClasses(Extensions[Any]):
+    """The classes of losses by name, each imported when it is looked up."""
+
+    def __getitem__(self, name: str) -> type[StatedLoss]:
+        """Return a class, of which a built-in one is stated as MODULE:CLASS."""
+        kind = super().__getitem__(name)
+        if isinstance(kind, str):
+            module, _, attribute = kind.partition(":")
+            kind = vars(import_module(module))[attribute]
+        if isinstance(kind, type) and issubclass(kind, StatedLoss):
+            return kind
+        raise MismatchError(
+            f"over {name!r} is {kind!r}, which is not a class of losses: update the package that adds it, or "
+            "uninstall it"
+        )
+
+
+LOSSES = LossClasses(
+    OVER,
+    object,
+    {
+        "image": "conformask.losses.means:Mean",
+        "local": "conformask.losses.window:Local",
+        "local_share": "conformask.losses.window:LocalShare",
+        "trusted": "conformask.losses.means:MeanShown",
+        "missed": "conformask.losses.means:MissRate",
+        "wrong": "conformask.losses.means:FalseOmissionRate",
+        "masked_window": "conformask.losses.window:MaskedWindow",
+        "clean": "conformask.losses.clean:CleanMean",
+        "clean_local": "conformask.losses.clean:CleanLocal",
+        "objects": "conformask.losses.objects:Objects",
+        "distance": "conformask.losses.masked_distance:MaskedDistance",
+    },
+)
+"""The classes of all losses: those of error maps by their `over`, others by the name that records have."""
 
 
 def read_loss(stored: Mapping[str, Json], path: Path) -> StatedLoss:
@@ -230,6 +247,9 @@ def read_loss(stored: Mapping[str, Json], path: Path) -> StatedLoss:
         return OwnLoss({name: value for name, value in stored.items() if value is not None or name == "over"})
     kind = of if of in LOSSES else over or "distance"
     if kind not in LOSSES:
-        raise MismatchError(f"{path} contains the unknown loss {of!r} over {over!r}: it is damaged")
+        raise MismatchError(
+            f"{path} contains the unknown loss {of!r} over {over!r}: install the package that adds it, or "
+            "conformask again; without one, the file is damaged"
+        )
     part = of if is_built_in(of) else OwnLoss({"loss": of})
-    return from_dict(loss_class(kind), {**stored, "loss": part}, path)
+    return from_dict(LOSSES[kind], {**stored, "loss": part}, path)
