@@ -18,6 +18,7 @@ from conformask.errors import CalibrationError, InvalidArgumentError, MismatchEr
 from conformask.images.noise import reference_faults, reference_warnings, refuse_short_reach
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
+from conformask.losses import code_of
 from conformask.losses.base import Loss
 from conformask.losses.of_images import LIT, UNKNOWN
 from conformask.masker.components import refuse_batch_dependence
@@ -141,7 +142,10 @@ def _shapes(case: Case) -> None:
 
 
 def _batches(case: Case) -> None:
+    """Look for code that mixes the images of a batch; that of conformask is tested, and scoring it costs."""
     choices = case.choices
+    if choices.scorer.name == "packaged" and code_of(choices.loss) is None and choices.weigh is None:
+        return
     refuse_batch_dependence(choices.scorer, choices.loss, choices.weigh, case.calibration)
 
 
