@@ -1,5 +1,12 @@
-"""How beartype checks types and shapes while tests run: an int may stand where a float is wanted."""
+"""How beartype checks types and shapes while tests run: an int may stand where a float is wanted.
 
-from beartype import BeartypeConf, beartype
+The streams with which pytest captures output are text streams that lack an attribute of `TextIO`.
+"""
 
-typechecked = beartype(conf=BeartypeConf(is_pep484_tower=True))
+from io import TextIOBase
+from typing import TextIO
+
+from beartype import BeartypeConf, BeartypeHintOverrides, beartype
+
+STREAMS = BeartypeHintOverrides({TextIO: TextIOBase})
+typechecked = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=STREAMS))
