@@ -166,7 +166,7 @@ def test_what_is_shown_is_stated_in_values_of_the_map() -> None:
     for higher, side in (("trusted", "above"), ("distrusted", "below")):
         scorer = cm.Given(higher).of(triplets(5, 0))
         for value in (-2500.0, -3.125, -1e-3, 0.0, 1e-6, 0.5, 1.0, 1.25, 7e5):
-            (lam,) = scorer(torch.ones(1), torch.ones(1), torch.tensor([value])).map.double().tolist()
+            lam = scorer(torch.ones(1, 1), torch.ones(1, 1), torch.tensor([[value]])).map.double().item()
             text = scorer.shown_text(lam)
             stated = float(text.removeprefix(f"Shown are the pixels whose map is {side} ").removesuffix("."))
             assert stated == pytest.approx(value, rel=1e-5, abs=1e-7)
