@@ -24,8 +24,6 @@ from conformask.extras.view.share import page as share_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
-    "benchmarks/README.md": "benchmarks.md",
-    "research/README.md": "research.md",
     "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
     "docs/results/paper.md": "results/table-1.md",
@@ -43,21 +41,7 @@ STEPS = (
 ITEMS = re.compile(r"^\* .*\n(?:(?:\* | {4}).*\n)*", re.MULTILINE)
 ITEM = re.compile(r"\* `(?P<name>[^`]+)`: (?P<text>.*?)(?P<tags>(?: \*+\[[^]]*\]\*+)*)$")
 TAG = re.compile(r"\*+\[(?:(\w+): )?([^]]*)\]\*+")
-PAPER = (
-    "ratios-of-mask-sizes-beside-the-papers",
-    "differences",
-    "coverage",
-    "coverage-by-field",
-    "where-our-reading-of-the-paper-had-a-choice",
-    "settings",
-)
-FOLDED = {
-    "results/losses.html": ("what-was-chosen-by",),
-    "results/smaller-masks.html": ("what-was-tried-on-the-selection-images",),
-    "results/table-1.html": PAPER,
-    "results/paper-cpu.html": PAPER,
-    "changelog.html": ("010-unreleased",),
-}
+FOLDED = {"changelog.html": ("010-unreleased",)}
 """Sections by page that are shown when they are clicked on."""
 UNSEARCHED = "results/"
 """Pages that the search leaves out: their tables name all tasks and losses."""

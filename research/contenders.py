@@ -1,6 +1,6 @@
 """Scores that were tried against the mask network and lost, and one training loop for all of them.
 
-They stay here so that the table of docs/results/smaller-masks.md can be made again.
+They stay here so that the table of research/results/smaller-masks.md can be made again.
 """
 
 import math

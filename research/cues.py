@@ -8,7 +8,7 @@ its output. Each pair has a map such as its users have. Measured are simple scor
 score, and networks trained on 30, 100 and 300 triplets, without the map and with it: all calibrated on
 the same images, at the 0.1-quantile of the selection images' L1 and 90 %, with the default masks. WORK keeps
 triplets and run folders; research/results/cues what was measured, a file for each pair; a killed run goes on.
-research/cues_page.py makes docs/results/cues.md of it.
+research/cues_page.py makes research/results/cues.md of it.
 """
 
 import argparse

@@ -1,11 +1,11 @@
-"""Writes docs/results/cues.md from research/results/cues/*.json."""
+"""Writes research/results/cues.md from research/results/cues/*.json."""
 
 import json
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-RESULTS, PAGE = ROOT / "research" / "results", ROOT / "docs" / "results" / "cues.md"
+RESULTS = Path(__file__).parent / "results"
+PAGE = RESULTS / "cues.md"
 SIMPLE, COUNTS = ("residual", "gradient", "spread"), (30, 100, 300)
 TEXT = """# Training on few triplets, and what a map is worth
 

@@ -6,7 +6,7 @@ After minute.py, whose tiles of photographs by Real-CUGAN get another truth: y_h
 and 1, of a scale that y_hat tells, times a factor of each image that nothing tells. So the mean error that is
 to be expected of each pixel is known, and no score is better. WORK keeps run folders;
 research/results/known_world.json what was measured; a killed run goes on. research/minute_page.py makes a
-section of docs/results/minute.md of it.
+section of research/results/minute.md of it.
 """
 
 import argparse

@@ -12,7 +12,7 @@ Measured are the hidden share and the coverage of test images, of all and of the
 unmasked losses: with one lambda, with the guarantee `adaptive`, and with a level. Beside it what is hidden
 if each image has its own best lambda with the same score, and by the best masks of the truth: from the
 first to the second the level costs, from there to the best masks the order of the pixels.
-research/results/levels.json keeps it, task by task; research/levels_page.py writes docs/results/levels.md.
+results/levels.json keeps it, task by task; levels_page.py writes results/levels.md.
 
 With --without-user-images the level of a task is fitted on the images of the other tasks named, and its own
 selection images only state the threshold: what a level could be that is packaged with the score. The

@@ -1,12 +1,12 @@
-"""Writes docs/results/levels.md from research/results/levels.json."""
+"""Writes research/results/levels.md from research/results/levels.json."""
 
 import json
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-RESULTS, PAGE = ROOT / "research" / "results" / "levels.json", ROOT / "docs" / "results" / "levels.md"
+RESULTS = Path(__file__).parent / "results" / "levels.json"
+PAGE = RESULTS.with_suffix(".md")
 WITHOUT, OF_A_TASK = RESULTS.with_name("levels_without.json"), 150
 COUNT, TRAINED, EPOCHS = "40", ", trained", 12
 TRAINED_ON = ("nuclei", "photographs", "MR slices", "eyes")
@@ -20,7 +20,7 @@ typed by hand.
 
 L1 over the image, the default masks, confidence 0.9; the threshold is the 0.1-quantile of the losses of the
 selection images without a mask, or their median. Ten divisions of each task into selection (whole groups),
-calibration and test. *One λ* is `--level one`; *a level* is the [default](../promises/level.md), fitted on
+calibration and test. *One λ* is `--level one`; *a level* is the [default](../../docs/promises.md), fitted on
 the selection images; *own best λ* gives each image the largest λ with which it is within the threshold, by
 the same score; *best possible* are the smallest masks of the truth. These two leave no image out, the others
 one in ten.

@@ -6,7 +6,7 @@ DATA has the folders photos, cells, nuclei, polyu, mr_t1 and hippocampus. Networ
 enlargement, Gaussian denoising); the score is the packaged one. Half of the images, groups whole, calibrate
 and choose, the others are tested. A fifth of the images keep the threshold of the local error without a mask.
 Writes research/results/local/TASK.json after each task, goes on there, and in the end writes the page
-docs/results/local.md.
+research/results/local.md.
 """
 
 import argparse
@@ -25,7 +25,7 @@ import conformask as cm
 from conformask.records.record import Array
 
 RESULTS = Path(__file__).parent / "results" / "local"
-PAGE = Path(__file__).parents[1] / "docs" / "results" / "local.md"
+PAGE = Path(__file__).parent / "results" / "local.md"
 SIDE, WINDOW, SCANS, SLICES = 128, 9, 60, 6
 Pair = tuple[Array, Array, Array, Array | None, str]
 """x, y_hat, y as (H, W, C) or (D, H, W) in [0, 1], the region, and the group."""

@@ -7,7 +7,7 @@ select, 30 % calibrate, 25 % test. From the packaged network's weights, the same
 the error of each pixel (the score is then averaged over the window, which is what conformask does), the mean
 error in the window around it, and the 0.9-quantile of that mean (pinball loss).
 Writes research/results/local_scores/TASK.json after each task, goes on there, and in the end writes the page
-docs/results/local-scores.md.
+research/results/local-scores.md.
 """
 
 import copy
@@ -30,7 +30,7 @@ from conformask.scores.network_scorer import network_input, ready
 from conformask.scores.untrained import packaged_network
 
 RESULTS = Path(__file__).parent / "results" / "local_scores"
-PAGE = Path(__file__).parents[1] / "docs" / "results" / "local-scores.md"
+PAGE = Path(__file__).parent / "results" / "local-scores.md"
 STEPS, BATCH, LEVEL, FLOOR = 800, 8, 0.9, 1e-4
 ROLES = ("x", "y_hat", "y")
 LEARNED_FROM = ("photos", "cells", "nuclei", "polyu", "mr_t1")

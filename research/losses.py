@@ -8,7 +8,7 @@ probability that a pixel is wrong, the mean and an upper quantile of the error a
 same network for all, so that nothing but what is learnt differs. Scores are crossed with families: on the
 selection images, dealt to two halves, to choose by; and on the test images, after calibration on others, to
 report. WORK keeps networks and scores; research/results/losses.json what was measured, loss by loss, and a
-killed run goes on there. research/losses_page.py makes docs/results/losses.md of it. About an hour on two
+killed run goes on there. research/losses_page.py makes research/results/losses.md of it. About an hour on two
 cores.
 """
 

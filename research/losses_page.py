@@ -1,12 +1,12 @@
-"""Writes docs/results/losses.md from research/results/losses.json: python research/losses_page.py."""
+"""Writes research/results/losses.md from research/results/losses.json: python research/losses_page.py."""
 
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-RESULTS, PAGE = ROOT / "research" / "results" / "losses.json", ROOT / "docs" / "results" / "losses.md"
+RESULTS = Path(__file__).parent / "results" / "losses.json"
+PAGE = RESULTS.with_suffix(".md")
 Row = Mapping[str, Any]
 DEFAULTS = {
     "image": ("mean error", "water_filling -0.25"),

@@ -8,7 +8,7 @@ electron microscope with missing pixels or out of focus. Whole scenes, subjects 
 training and to selection; tiles of the others to calibration and test, one by one. Every score is calibrated
 on the same images, at the 0.1-quantile of the selection images' losses and 90 %. WORK keeps triplets and run
 folders; research/results/minute.json what was measured; a killed run goes on. research/minute_page.py makes
-docs/results/minute.md of it.
+research/results/minute.md of it.
 """
 
 import argparse

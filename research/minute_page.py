@@ -1,4 +1,4 @@
-"""Writes docs/results/minute.md from research/results/minute.json and known_world.json."""
+"""Writes research/results/minute.md from research/results/minute.json and known_world.json."""
 
 import json
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from pathlib import Path
 from statistics import geometric_mean
 from typing import Any
 
-ROOT = Path(__file__).parents[1]
-RESULTS, PAGE = ROOT / "research" / "results", ROOT / "docs" / "results" / "minute.md"
+RESULTS = Path(__file__).parent / "results"
+PAGE = RESULTS / "minute.md"
 COUNTS, SIMPLE = (30, 100, 300, 800), ("local spread", "gradient", "change")
 EPOCHS, FULL, NEAR = (2, 4, 8, 15), 30, 1.05
 """Of trainings on the largest count; a size is near the final one up to this factor."""

@@ -4,7 +4,7 @@
 
 DATA has the folders mr_t1, hippocampus and nuclei. Everything is done as a person would: files with their
 spacing, `conformask calibrate --scorer packaged`, `conformask mask`; then the sentence of the promise is
-checked on the files of masks by code that knows only the sentence. Writes docs/results/patients.md.
+checked on the files of masks by code that knows only the sentence. Writes research/results/patients.md.
 """
 
 import argparse
@@ -26,7 +26,7 @@ from skimage.io import imread
 import conformask as cm
 from conformask.records.record import Array
 
-PAGE = Path(__file__).parents[1] / "docs" / "results" / "patients.md"
+PAGE = Path(__file__).parent / "results" / "patients.md"
 SLABS, THICKNESS = (20, 34, 48), 12
 Scan = tuple[str, str, Array, Array, Array, Array | None]
 """Name, group, x, y_hat, y, each (*space) in whole grey levels, and the region."""

@@ -1,4 +1,4 @@
-"""Writes docs/results/promises-issued.md from research/results/promises_issued.json."""
+"""Writes research/results/promises-issued.md from research/results/promises_issued.json."""
 
 import json
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "research" / "results" / "promises_issued.json"
-PAGE = ROOT / "docs" / "results" / "promises-issued.md"
+PAGE = ROOT / "research" / "results" / "promises-issued.md"
 TEXT = """# Promises, measured where they are issued
 
 Every promise that conformask gives, on simulated images whose scores miss some errors: groups of one to four

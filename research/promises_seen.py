@@ -5,7 +5,7 @@
 Cells, nuclei and a slice of a brain from the tasks of local.py, with the packaged score; each promise is
 calibrated on the same images, at a threshold that a fifth of the selection images keep without a mask. The
 image shown is the test image whose error four fifths of them do not exceed. Writes the picture
-docs/images/promises.jpg and the page docs/results/promises-seen.md. Two minutes.
+docs/images/promises.jpg and the page research/results/promises-seen.md. Two minutes.
 """
 
 import argparse
@@ -24,7 +24,8 @@ from conformask.losses.base import Loss
 from conformask.records.record import Array
 
 DOCS = Path(__file__).parents[1] / "docs"
-PAGE, PICTURE = DOCS / "results" / "promises-seen.md", DOCS / "images" / "promises.jpg"
+PAGE = Path(__file__).parent / "results" / "promises-seen.md"
+PICTURE = DOCS / "images" / "promises.jpg"
 SHOWN = {
     "cells": "cells in phase contrast, enlarged four times",
     "nuclei": "nuclei, denoised",
@@ -125,7 +126,7 @@ TEXT = """# The same image under each promise
 What does a promise hide, and what does its sentence say of the picture? Written by
 `research/promises_seen.py`; nothing but the words around is typed by hand.
 
-![Three images, their errors, and the masks of five promises](../images/promises.jpg)
+![Three images, their errors, and the masks of five promises](../../docs/images/promises.jpg)
 
 {captions}.
 

@@ -1,4 +1,4 @@
-"""Writes docs/results/no-clean-truth.md and its figures from research/results/repeats.json."""
+"""Writes research/results/no-clean-truth.md and its figures from research/results/repeats.json."""
 
 import json
 from pathlib import Path
@@ -24,7 +24,7 @@ from conformask.images.svg import (
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = (
     ROOT / "research" / "results" / "repeats.json",
-    ROOT / "docs" / "results" / "no-clean-truth.md",
+    ROOT / "research" / "results" / "no-clean-truth.md",
 )
 TITLES = {
     "sections": "Sections of an electron microscope, noise added",
@@ -45,11 +45,11 @@ MOST = {"clt": 1.10, "exact": 1.25, "trained": 1.10}
 TEXT = """# No clean truth: what it costs
 
 Nobody has the clean image, but there are two noisy repeats of it:
-[what is promised](../how-to/no-clean-truth.md) is about the clean one all the same. How much more is hidden
-than by a clean truth, and does the promise hold? Written by `research/repeats_page.py` from a run of
-`research/repeats_promise.py`; nothing but the words around the tables is typed by hand. Measured before the
-allowance by the central limit theorem counted pixels with noise and knew the noise around each: since then
-masks hide a little more, and where there is too little noise, everything.
+[what is promised](../../docs/how-to/no-clean-truth.md) is about the clean one all the same. How much more
+is hidden than by a clean truth, and does the promise hold? Written by `research/repeats_page.py` from a run
+of `research/repeats_promise.py`; nothing but the words around the tables is typed by hand. Measured before
+the allowance by the central limit theorem counted pixels with noise and knew the noise around each: since
+then masks hide a little more, and where there is too little noise, everything.
 
 y_hat is the input after total-variation denoising, the score its local spread, confidence 0.9. Half of the
 images calibrate, the others test, 200 times. Hidden shares are means; coverage is the share of test images

@@ -1,8 +1,8 @@
-"""docs/results/smaller-masks.md, from smaller_masks.py, loss_of_l2.py and a finished `conformask paper`.
+"""research/results/smaller-masks.md, from smaller_masks.py, loss_of_l2.py and a finished `conformask paper`.
 
     python research/smaller_masks_page.py RUN [--preset long] [--photos DIR] [--cells DIR]
 
-With another preset than long, the tables of that run alone: docs/results/smaller-masks-PRESET.md. RUN's
+With another preset than long, the tables of that run alone: research/results/smaller-masks-PRESET.md. RUN's
 calibration and test images are dealt 200 times anew to sets of the same sizes, from the critical lambdas and
 sizes that the run stored: mean mask sizes, coverage, and coverage by tenth of difficulty (the mean score of
 the row's mask network, for all methods alike).
@@ -28,7 +28,7 @@ from conformask.promises.order import marginal_rank, smallest
 from conformask.records.evaluation import Evaluation
 from conformask.records.record import Array, read_arrays
 
-PAGES = Path(__file__).parents[1] / "docs" / "results"
+PAGES = Path(__file__).parent / "results"
 LONG = "long"
 """The preset of which the page tells."""
 KAPPA_L2 = f"{family('water_filling', 2.0).settings()['kappa']:g}"

@@ -6,7 +6,7 @@ Two tasks: thick slices of brains (every fourth slice of a T1 volume is kept, th
 splines fill in the rest) and noise on small volumes of the hippocampus (Gaussian noise, taken away by total
 variation). Subjects are dealt to training, selection, calibration and test. WORK keeps triplets as NIfTI and
 run folders; research/results/volumes.json what was measured. A killed run goes on. research/volumes_page.py
-makes docs/results/volumes.md of it. About an hour on two cores.
+makes research/results/volumes.md of it. About an hour on two cores.
 """
 
 import argparse

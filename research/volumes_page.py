@@ -1,4 +1,4 @@
-"""Writes docs/results/volumes.md and its picture from a run of research/volumes.py.
+"""Writes research/results/volumes.md and its picture from a run of research/volumes.py.
 
     python research/volumes_page.py WORK
 
@@ -21,7 +21,7 @@ from conformask.images.pictures import as_bytes, error_bytes, heat, overlay
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "research" / "results" / "volumes.json"
-PAGE, PICTURE = ROOT / "docs" / "results" / "volumes.md", ROOT / "docs" / "images" / "volumes.jpg"
+PAGE, PICTURE = ROOT / "research" / "results" / "volumes.md", ROOT / "docs" / "images" / "volumes.jpg"
 TASK, RUN = "thick slices of brains", "mask-None-None"
 WIDTH, GAP = 300, 8
 ALT = "Three planes of a brain: thick slices, cubic splines, what is hidden, the error"
@@ -45,7 +45,7 @@ machine.
 
 ## One volume, in register
 
-![{alt}](../images/volumes.jpg)
+![{alt}](../../docs/images/volumes.jpg)
 
 A test volume of *{task}*, masked by `write_masks` and read back by nibabel: axial, coronal and
 sagittal planes of input, output, overlay and error, those that hide most. The mask beside the output:

@@ -22,7 +22,7 @@ PAGES = (
     "reference/python",
     "reference/python/extending",
     "reference/python/masks",
-    "results/losses",
+    "results/in-short",
     "results/table-1",
     "promises-demonstrated",
 )

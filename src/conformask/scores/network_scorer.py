@@ -146,7 +146,7 @@ class ErrorNetwork(MaskNetwork):
 
     It minimises least squares, which is what equation (6) does for l1. For lp the score of l1 is raised to
     the power p; docs/results/smaller-masks.md compares this with equation (6) for the distance itself, and
-    docs/results/losses.md reports which estimate is best for which loss.
+    docs/results/in-short.md reports which estimate is best for which loss.
     """
 
     name: ClassVar[str] = "error"
