@@ -46,14 +46,6 @@ class Diagram:
 
 EXPORTS = ("masker.onnx", "whole.onnx", "model/", "repository/")
 DIAGRAMS = {
-    "cluster": Diagram((
-        (Box("RUN and DATA", ("on a file system", "of all machines"), ("machine 1", "machine 2")),),
-        (
-            Box("machine 1", ("its share of the images",), ("OUT",)),
-            Box("machine 2", ("its share of the images",), ("OUT",)),
-        ),
-        (Box("OUT", ("bit for bit as written", "by one process")),),
-    )),
     "export": Diagram((
         (Box("masker", ("a run or a saved masker",), EXPORTS),),
         (
@@ -77,11 +69,6 @@ DIAGRAMS = {
             )),
         ),
     ), across=True),
-    "lightning": Diagram((
-        (Box("NAME.ckpt", ("what trainer.fit saves",), ("trainer.test",)),),
-        (Box("trainer.test", ("x, y_hat and y of images", "that it has not seen"), ("NAME.masker",)),),
-        (Box("NAME.masker", ("calibrated on them,", "beside the checkpoint")),),
-    )),
     "your-network": Diagram((
         (
             Box("a Python function", ("module:function",), ("y_hat/",)),
@@ -91,19 +78,6 @@ DIAGRAMS = {
         ),
         (Box("y_hat/", ("beside x/ and y/: what", "train, calibrate, evaluate", "and mask read")),),
     ), across=True),
-    "scale": Diagram((
-        (Box("x and y_hat, 20 TB", ("read in overlapping", "tiles, 23 TB in all"), ("score, 20 TB",)),),
-        (Box("score, 20 TB", ("5.4 million tasks; kept", "until the level is known"), ("mask",)),),
-        (Box("mask", ("20 TB as floats,", "10 TB as 16 bits")),),
-    )),
-    "serve": Diagram((
-        (Box("caller", ("POST /mask", "x.png and y_hat.png"), ("service.py",)),),
-        (Box("service.py", ("one masker, loaded once;", "one image at a time"), ("200", "422")),),
-        (
-            Box("200", ("mask.png; headers hidden,", "sentence, masker")),
-            Box("422", ("why there is no mask, such", "as a size not calibrated")),
-        ),
-    )),
 }  # fmt: skip
 """By page."""
 

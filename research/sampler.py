@@ -7,7 +7,7 @@
 The network takes noise beside x and learns to draw as the truth is distributed (engression, Shen and
 Meinshausen 2023): for two draws s and t, (|y - s| + |y - t| - |s - t|) / 2, where |.| is the norm over a
 patch, is least on average for the right distribution. WORK/samples.npz holds the draws and their spreads.
-Writes research/results/sampler.json and the picture of docs/how-to/generative.md.
+Writes research/results/sampler.json and the picture of docs/how-to/maps-and-samples.md.
 """
 
 import json

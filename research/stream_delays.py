@@ -1,4 +1,4 @@
-"""How soon a stream shows a change: simulated, for docs/how-to/watching.md.
+"""How soon a stream shows a change: simulated, for docs/how-to/watch.md.
 
     python research/stream_delays.py
 

@@ -180,7 +180,7 @@ def test_snippets_of_the_readme_run_on_the_demonstration(
 @pytest.mark.parametrize(
     "page",
     [
-        pytest.param(page, marks=pytest.mark.slow if page.name == "export.md" else (), id=page.name)
+        pytest.param(page, marks=pytest.mark.slow if page.name == "deploy.md" else (), id=page.name)
         for page in PAGES[1:]
         if snippets(page)
     ],
@@ -193,7 +193,7 @@ def test_snippets_run(page: Path, folder: Path, warm: WarmPython) -> None:
         run(warm, VOLUMES, folder)
     if "slide.zarr" in whole:
         run(warm, SLIDE, folder)
-    if page.name == "plugin.md":
+    if page.name == "plugins.md":
         install_example(folder)  # the working folder, where Python looks for packages
         write_example(folder / "pgm", 40, seed=0)
     if page.name == "libraries.md":
@@ -204,7 +204,7 @@ def test_snippets_run(page: Path, folder: Path, warm: WarmPython) -> None:
         (folder / "restore.py").write_text(module)
     # the page about plugins runs cold: the warm process has looked for packages already
     code = "\n".join([*UNATTENDED, "from conformask.cli import main", *steps(page)])
-    run(None if page.name == "plugin.md" else warm, code, folder)
+    run(None if page.name == "plugins.md" else warm, code, folder)
 
 
 def steps(page: Path) -> Iterator[str]:
@@ -228,7 +228,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "conformask_pgm.py"])
 def test_the_example_of_a_plugin_is_the_package_that_is_tested(file: str) -> None:
-    page = (ROOT / "docs" / "how-to" / "plugin.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "plugins.md").read_text(encoding="utf-8")
     assert f"\n{(EXAMPLE / file).read_text(encoding='utf-8')}```\n" in page
 
 

@@ -32,7 +32,7 @@ FIGURES = {
     "volumes": {"figure.png"},
 }
 SERVED = {"lightning_callback", "service"}
-"""To be copied, not read cell by cell: pages of docs/how-to show them."""
+"""To be copied, not read cell by cell."""
 SHARED = EXAMPLES.parents[1] / "shared" / "data"
 NUCLEI, HIPPOCAMPI = SHARED / "nuclei", SHARED / "hippocampus"
 needs_nibabel = pytest.mark.skipif(find_spec("nibabel") is None, reason="nibabel is not installed")
@@ -263,17 +263,3 @@ def test_a_service_refuses_in_the_words_of_conformask(client: "TestClient") -> N
     assert "the promise covers only images of 64 x 64 pixels" in refused("small.png", png("L", 32))
     assert "this masker takes y_hat with 1 channel, not 3" in refused("colour.png", png("RGB", 64))
     assert client.post("/mask", files={"x": ("x.png", png("L", 64))}).status_code == 422
-
-
-@pytest.mark.parametrize(("page", "example"), [("lightning", "lightning_callback"), ("serve", "service")])
-def test_the_page_shows_the_example(page: str, example: str) -> None:
-    text = (DOCS / "how-to" / f"{page}.md").read_text(encoding="utf-8")
-    source = (EXAMPLES / f"{example}.py").read_text(encoding="utf-8")
-    shown = re.findall(r"^```py\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-    assert shown
-    assert all(each in source for each in shown)
-
-
-def test_the_page_shows_all_of_the_service() -> None:
-    page = (DOCS / "how-to" / "serve.md").read_text(encoding="utf-8")
-    assert f"```py\n{(EXAMPLES / 'service.py').read_text(encoding='utf-8')}```" in page

@@ -1,4 +1,4 @@
-"""The lines of docs/how-to/cluster.md, run by two processes on this machine instead of two machines."""
+"""The lines of docs/how-to/large-images.md, run by two processes on this machine instead of two machines."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = Path(__file__).parents[2] / "docs/how-to/cluster.md"
+PAGE = Path(__file__).parents[2] / "docs/how-to/large-images.md"
 BIN = Path(sys.executable).parent
 
 

@@ -53,7 +53,7 @@ def test_the_parts_of_every_promise() -> None:
 
 def test_the_delays_of_a_stream_are_those_of_the_simulation() -> None:
     delays = json.loads((ROOT / "research" / "results" / "stream_delays.json").read_text(encoding="utf-8"))
-    page = (ROOT / "docs" / "how-to" / "watching.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "watch.md").read_text(encoding="utf-8")
     assert f"deviation after {delays['half_a_deviation']:.0f} images" in page
     many, few = (f"{delays[f'twice after {n}']:.0f}" for n in (4000, 400))
     assert f"instead of 10 % after {many} with 4000 calibration images, after {few} with 400:" in page

@@ -25,10 +25,12 @@ def cells(row: str) -> list[str]:
 
 
 RECORDED = [cells(line) for line in SOURCES.splitlines() if line.startswith("|")]
+OTHERWISE = re.compile(r"^## How (?:fast is it|many good images).*?(?=^## |\Z)", re.MULTILINE | re.DOTALL)
+"""Sections whose rows come from JSON alone."""
 ROWS = [
     (name, line)
     for name, page in PAGES.items()
-    for line in page.partition("## How fast is it?")[0].splitlines()
+    for line in OTHERWISE.sub("", page).splitlines()
     if re.match(r"\| .*\d\.\d", line)
 ]
 
@@ -62,7 +64,7 @@ def test_another_row_would_be_noticed() -> None:
 
 def test_the_page_about_maps_has_the_numbers_of_its_record() -> None:
     record = json.loads((RESEARCH / "results" / "given_map.json").read_text(encoding="utf-8"))
-    page = " ".join((DOCS / "how-to" / "confidence-map.md").read_text(encoding="utf-8").split())
+    page = " ".join((DOCS / "how-to" / "maps-and-samples.md").read_text(encoding="utf-8").split())
     hidden = {name: f"{100 * found['hidden']:.0f} %" for name, found in record.items()}
     given = record["its spread over flips"]
     for text in (
@@ -110,7 +112,7 @@ def test_the_page_about_objects_has_the_numbers_of_cells_and_hippocampi() -> Non
 
 def test_the_page_about_samples_has_the_numbers_of_its_record() -> None:
     record = json.loads((RESEARCH / "results" / "sampler.json").read_text(encoding="utf-8"))
-    page = " ".join((DOCS / "how-to" / "generative.md").read_text(encoding="utf-8").split())
+    page = " ".join((DOCS / "how-to" / "maps-and-samples.md").read_text(encoding="utf-8").split())
     two, four, eight = (record["intervals"][count] for count in ("2", "4", "8"))
     covered = [f"{100 * each['normal']:.0f} %" for each in (eight, four, two)]
     perfect = [f"{100 * each['normal_perfect']:.0f}" for each in (eight, four, two)]
@@ -187,7 +189,7 @@ def test_a_page_is_what_its_script_writes(script: str, name: str, tmp_path: Path
 
 def test_the_page_about_releases_has_the_numbers_of_its_record() -> None:
     record = json.loads((RESEARCH / "results" / "release.json").read_text(encoding="utf-8"))
-    page = " ".join((DOCS / "how-to" / "which-images.md").read_text(encoding="utf-8").split())
+    page = " ".join((DOCS / "results" / "in-short.md").read_text(encoding="utf-8").split())
     demonstration = record.pop("demonstration")
     for name, found in record.items():
         assert (found["n_calibration"], found["batch"]) == (300, 60)
@@ -212,7 +214,7 @@ def test_releases_keep_their_promise_on_real_images() -> None:
 
 def test_the_page_about_the_blank_test_has_the_numbers_of_its_record() -> None:
     record = json.loads((RESEARCH / "results" / "probe.json").read_text(encoding="utf-8"))
-    page = (DOCS / "how-to" / "probe.md").read_text(encoding="utf-8")
+    page = (DOCS / "how-to" / "no-clean-truth.md").read_text(encoding="utf-8")
     networks = [record["Real-CUGAN x2"], record["Real-ESRGAN x4plus"]]
     noise, own, shifts = (
         [network[test] for network in networks]
@@ -233,7 +235,7 @@ def test_the_page_about_the_blank_test_has_the_numbers_of_its_record() -> None:
 
 def test_the_page_about_patches_has_the_numbers_of_its_record() -> None:
     record = json.loads((RESEARCH / "results" / "patches.json").read_text(encoding="utf-8"))
-    page = (DOCS / "how-to" / "patches.md").read_text(encoding="utf-8").splitlines()
+    page = (DOCS / "how-to" / "photographs.md").read_text(encoding="utf-8").splitlines()
     for size, mean in record["l1"].items():
         local = record["local"][size]
         row = (

@@ -111,13 +111,13 @@ def test_shapes_are_shown_as_they_are_written(site: Path) -> None:
     [
         ("Hounsfield", "how-to/radiology.html"),
         ("hallucinat", "index.html"),
-        ("hallucination", "how-to/probe.html"),
-        ("super-resolution", "how-to/photo-software.html"),
-        ("inpainting", "how-to/photo-software.html"),
+        ("hallucination", "how-to/no-clean-truth.html"),
+        ("super-resolution", "how-to/photographs.html"),
+        ("inpainting", "how-to/photographs.html"),
         ("denoising", "how-to/microscopy.html"),
         ("virtual staining", "how-to/microscopy.html"),
-        ("confidence map", "how-to/confidence-map.html"),
-        ("uncertainty", "how-to/confidence-map.html"),
+        ("confidence map", "how-to/maps-and-samples.html"),
+        ("uncertainty", "how-to/maps-and-samples.html"),
     ],
 )
 def test_search_finds_what_newcomers_ask_for(site: Path, word: str, page: str) -> None:

@@ -17,7 +17,7 @@ PAGES = (
     "index",
     "promises",
     "gallery",
-    "how-to/export",
+    "how-to/deploy",
     "reference/command-line",
     "reference/python",
     "reference/python/extending",

@@ -221,7 +221,7 @@ def export(
     network: str | None = None,
     allow_network_mismatch: bool = False,
 ) -> Export:
-    """Write a masker as one ONNX file that needs onnxruntime only; see docs/how-to/export.md.
+    """Write a masker as one ONNX file that needs onnxruntime only; see docs/how-to/deploy.md.
 
     Inputs: x (N, Cx, *space) and y_hat (N, C, *space), float32 in [0, 1], lam (N,) float64. Outputs: mask
     (N, 1 or C, *space) and score, float32. Where the score is read from maps beside y_hat, they are one more
