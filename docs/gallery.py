@@ -31,7 +31,7 @@ Five scripts that run from a fresh clone, download nothing and take one to four 
 them in an editor that knows `# %%` cells to walk through them as notebooks; each takes your own images as
 an argument. Their settings (network, distance, number of images) were chosen with earlier runs in view; the
 numbers are from one later run of each, on another split, written here by `docs/gallery.py`; those of the
-GAN, the volumes and the five losses are from before images had [levels](promises/level.md). In the
+GAN, the volumes and the five losses are from before images had [levels](reference/formulas.md). In the
 pictures, hidden pixels are black in the mask and hatched in the last column. For planes, the last row is
 the test image with the largest loss; the rows above it are within the threshold, easy images first. Click on
 a picture to see it large.
@@ -105,7 +105,7 @@ the picture of them.
 
 ![The same images masked for five losses](images/losses.png)
 
-What a mask covers depends on [what it promises](promises/what-may-be-wrong.md). Each of these keeps its own
+What a mask covers depends on [what it promises](promises.md#1-what-may-be-wrong). Each of these keeps its own
 promise at 0.9, at the threshold that half of the images meet without a mask. L1 over the image hides what
 contributes most to the error. `local` hides every place around which the error is large.
 `trusted` hides much, because little of what is shown may be wrong. `ssim_map` covers what is structurally

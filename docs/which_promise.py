@@ -89,7 +89,7 @@ SURE = {
     "categories": "most new images are fine in each category (decides question 2)",
     "weighted": "most new images of another mix are fine (decides question 2)",
 }
-FIRST = ("marginal", "pac", "expected")
+FIRST = ("marginal", "pac", "expected", "adaptive")
 """Guarantees that are shown at once; the others are behind "more"."""
 NUMBERS = {
     "threshold": (0.02, 0.05, 0.1, 0.2),
@@ -348,7 +348,7 @@ def form() -> str:
 </fieldset>
 <fieldset><legend>3. How sure?</legend>
 {radios("guarantee", first)}
-<details><summary>More: nine other guarantees</summary>
+<details><summary>More: eight other guarantees</summary>
 {radios("guarantee", more)}
 </details>
 <p class="unproven" hidden>For grey answers no proof is known together with the other question’s answer.</p>
@@ -360,7 +360,7 @@ def form() -> str:
 <dl>
 <dt>The promise, here with the fewest images</dt><dd class="sentence"></dd>
 <dt>Needed to calibrate</dt>
-<dd><span class="needed"></span> <a href="promises/how-many-images.html">With more, masks hide less.</a></dd>
+<dd><span class="needed"></span> <a href="#how-many-images">With more, masks hide less.</a></dd>
 <dt>The command</dt><dd><code class="command"></code></dd>
 </dl>
 </div>

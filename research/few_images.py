@@ -6,7 +6,7 @@ DATA has the folder nuclei. Half the resolution of each field is enlarged by cub
 score is calibrated on all fields, and from the curves of the calibration n of them are drawn 400 times:
 lambda is that of the n, at the threshold that half of all fields keep without a mask, and what it hides is
 measured on the others. Writes research/results/few_images.csv, the rows of the table in
-docs/promises/how-many-images.md. Three minutes.
+docs/promises.md. Three minutes.
 """
 
 import argparse

@@ -14,7 +14,8 @@ from installed import EXAMPLE, install_example, write_example
 from warm import WarmPython
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DEMONSTRATED = ROOT / "research" / "promises_demonstrated.md"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), DEMONSTRATED]
 # a block of sh or text is run by a test of its own (tests/cli/test_torchrun.py)
 SNIPPET = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SETUP = {"make demo", "make test"}

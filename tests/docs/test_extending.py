@@ -43,7 +43,7 @@ def test_nothing_else_is_touched(kind: str, files: str, example: str) -> None:
 
 
 def test_the_parts_of_every_promise() -> None:
-    page = (ROOT / "docs" / "promises" / "words-and-parts.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "formulas.md").read_text(encoding="utf-8")
     lines = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| `")]
     rows = [row for row in lines if len(row) == 6]
     assert [name.strip("`") for name, *_ in rows] == list(GUARANTEES)

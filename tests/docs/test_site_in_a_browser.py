@@ -24,7 +24,7 @@ PAGES = (
     "reference/python/masks",
     "results/in-short",
     "results/table-1",
-    "promises-demonstrated",
+    "reference/formulas",
 )
 """Pages with a form, pictures, code, wide tables, folded sections and names of objects."""
 WIDTHS = (1280, 390)

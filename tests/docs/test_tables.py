@@ -36,7 +36,7 @@ def test_an_empty_table_would_be_noticed() -> None:
 
 def test_what_few_images_hide_is_what_was_measured() -> None:
     """By research/few_images.py; said in the page and by conformask plan."""
-    page = (ROOT / "docs" / "promises" / "how-many-images.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "promises.md").read_text(encoding="utf-8")
     with (ROOT / "research" / "results" / "few_images.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     for row in rows:
