@@ -9,8 +9,8 @@ from html import escape
 from pathlib import Path
 
 IMAGES = Path(__file__).parent / "images"
-WIDTH, GAP, RISE, LINE, PAD, MARGIN = 208, 52, 36, 19, 12, 14
-"""Of a box; between layers, across and down; of a line, and between boxes; around lines; around all."""
+WIDTH, GAP, LINE, PAD, MARGIN = 208, 52, 19, 12, 14
+"""Of a box; between layers; of a line, and between boxes; around lines; around all."""
 STYLE = """
 svg { background: #fff; font: 14px system-ui, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
 .ground { fill: #fff; } .box { fill: #eef3f6; stroke: #0b2a3c; } .title { fill: #0b2a3c; font-weight: 600; }
@@ -38,10 +38,9 @@ class Box:
 
 @dataclass(frozen=True)
 class Diagram:
-    """Layers of boxes, next to each other (across) or below each other; narrow enough for a phone."""
+    """Layers of boxes, next to each other; narrow enough for a phone."""
 
     layers: tuple[tuple[Box, ...], ...]
-    across: bool = False
 
 
 EXPORTS = ("masker.onnx", "whole.onnx", "model/", "repository/")
@@ -54,7 +53,7 @@ DIAGRAMS = {
             Box("model/", ("for bioimage.io",)),
             Box("repository/", ("for the Hugging Face Hub",)),
         ),
-    ), across=True),
+    )),
     "libraries": Diagram((
         (
             Box("MONAI", ("a bundle, an inferer",), ("predictor",)),
@@ -68,7 +67,7 @@ DIAGRAMS = {
                 "known by a hash of", "weights, settings, code",
             )),
         ),
-    ), across=True),
+    )),
     "your-network": Diagram((
         (
             Box("a Python function", ("module:function",), ("y_hat/",)),
@@ -77,7 +76,7 @@ DIAGRAMS = {
             Box("outputs that you have", ("files or arrays",), ("y_hat/",)),
         ),
         (Box("y_hat/", ("beside x/ and y/: what", "train, calibrate, evaluate", "and mask read")),),
-    ), across=True),
+    )),
 }  # fmt: skip
 """By page."""
 
@@ -94,10 +93,7 @@ def drawn(diagram: Diagram) -> str:
     parts = ['<rect class="ground" width="{}" height="{}"/>'.format(*size)]
     for title, box in boxes.items():
         parts.append(drawn_box(box, *places[title]))
-        parts += [
-            drawn_arrow(box, places[title], boxes[other], places[other], across=diagram.across)
-            for other in box.to
-        ]
+        parts += [drawn_arrow(box, places[title], boxes[other], places[other]) for other in box.to]
     view = 'viewBox="0 0 {0} {1}" width="{0}" height="{1}"'.format(*size)
     lines = [
         f'<svg xmlns="http://www.w3.org/2000/svg" {view}>',
@@ -111,25 +107,16 @@ def drawn(diagram: Diagram) -> str:
 
 def placed(diagram: Diagram) -> tuple[tuple[int, int], dict[str, tuple[float, float]]]:
     """Return width and height, and the left and the top of each box."""
-    count, most = len(diagram.layers), max(map(len, diagram.layers))
-    if diagram.across:
-        width = count * (WIDTH + GAP) - GAP
-        heights = [sum(box.height for box in layer) + LINE * (len(layer) - 1) for layer in diagram.layers]
-        height = max(heights)
-    else:
-        width = most * (WIDTH + LINE) - LINE
-        heights = [max(box.height for box in layer) for layer in diagram.layers]
-        height = sum(heights) + RISE * (count - 1)
-    places, left, top = {}, float(MARGIN), float(MARGIN)
+    width = len(diagram.layers) * (WIDTH + GAP) - GAP
+    heights = [sum(box.height for box in layer) + LINE * (len(layer) - 1) for layer in diagram.layers]
+    height = max(heights)
+    places, left = {}, float(MARGIN)
     for layer, own in zip(diagram.layers, heights, strict=True):
-        if diagram.across:
-            top = MARGIN + (height - own) / 2
-        else:
-            left = MARGIN + (width - len(layer) * (WIDTH + LINE) + LINE) / 2
+        top = MARGIN + (height - own) / 2
         for box in layer:
             places[box.title] = (left, top)
-            left, top = (left, top + box.height + LINE) if diagram.across else (left + WIDTH + LINE, top)
-        left, top = (left + WIDTH + GAP, top) if diagram.across else (left, top + own + RISE)
+            top += box.height + LINE
+        left += WIDTH + GAP
     return (width + 2 * MARGIN, height + 2 * MARGIN), places
 
 
@@ -147,25 +134,13 @@ def drawn_box(box: Box, left: float, top: float) -> str:
     return "\n".join([f'<rect class="box" {place} rx="5"/>', title, *lines])
 
 
-def drawn_arrow(
-    box: Box, place: tuple[float, float], other: Box, there: tuple[float, float], *, across: bool
-) -> str:
-    """Return an arrow from one box to another, which leaves and arrives in the direction of the layers."""
-    if across:
-        x, y, end_x, end_y = (
-            place[0] + WIDTH,
-            place[1] + box.height / 2,
-            there[0],
-            there[1] + other.height / 2,
-        )
-        bend = (x + end_x) / 2
-        path = f"M{x:g} {y:g}C{bend:g} {y:g} {bend:g} {end_y:g} {end_x - 9:g} {end_y:g}"
-        head = f"M{end_x:g} {end_y:g}l-10 -5v10z"
-    else:
-        x, y, end_x, end_y = place[0] + WIDTH / 2, place[1] + box.height, there[0] + WIDTH / 2, there[1]
-        bend = (y + end_y) / 2
-        path = f"M{x:g} {y:g}C{x:g} {bend:g} {end_x:g} {bend:g} {end_x:g} {end_y - 9:g}"
-        head = f"M{end_x:g} {end_y:g}l-5 -10h10z"
+def drawn_arrow(box: Box, place: tuple[float, float], other: Box, there: tuple[float, float]) -> str:
+    """Return an arrow from one box to another, which leaves and arrives from left to right."""
+    x, y = place[0] + WIDTH, place[1] + box.height / 2
+    end_x, end_y = there[0], there[1] + other.height / 2
+    bend = (x + end_x) / 2
+    path = f"M{x:g} {y:g}C{bend:g} {y:g} {bend:g} {end_y:g} {end_x - 9:g} {end_y:g}"
+    head = f"M{end_x:g} {end_y:g}l-10 -5v10z"
     return f'<path class="arrow" d="{path}"/><path class="head" d="{head}"/>'
 
 
