@@ -1,4 +1,4 @@
-"""Photographs the viewer, into docs/images/viewer-*.png, on a demonstration: docs/viewer_pictures.py demo."""
+"""Photographs the viewer into docs/images/viewer-image.png: `python docs/viewer_pictures.py demo`."""
 
 import secrets
 import shutil
@@ -15,7 +15,6 @@ from conformask.extras.view.session import Session
 from conformask.images.triplets import Triplets
 from conformask.masker.load import load
 
-GALLERY = "#/?sort=largest"
 IMAGE = "#/image/astronaut-1?swipe=truth,overlay"
 COLOURS = 256
 """Of a file."""
@@ -31,7 +30,6 @@ def main(demo: Path, out: Path = Path("docs/images")) -> None:
         thread = threading.Thread(target=running.run, args=([bound],))
         thread.start()
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=QUIET)
-        photograph(browser, url + GALLERY, "#image-grid li", out / "viewer-gallery.png", "light")
         photograph(browser, url + IMAGE, "#back-canvas[data-view]", out / "viewer-image.png", "dark")
         browser.close()
         running.should_exit = True
