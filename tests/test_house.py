@@ -14,21 +14,21 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46608,  # kinds of layers with their extension point; one admission; leaves that may be missing
-    "lines of the heart": 29151,  # the same
+    "lines": 46695,  # kinds of layers say what they measure and find
+    "lines of the heart": 29074,
     "entries of the first level": 16,
-    "files": 171,  # admission, components and measure of a calibration
+    "files": 172,  # the layer of repeats is of a leaf
     "own imports of a file": 33,
-    "own imports of all files": 1428,  # the same three
+    "own imports of all files": 1437,  # the same
     "getattr and hasattr": 58,
-    "lines of tests": 45521,  # callers x questions, a layer of a package, leaves deleted from a copy
+    "lines of tests": 45523,  # callers x questions, a layer of a package, leaves deleted from a copy
     "files of tests": 256,  # the same three
 }
 ENTERED = {
-    "files of calibrate": 49,
-    "functions of calibrate": 352,  # each kind of layer is asked whether a row has it
-    "files of mask": 59,
-    "functions of mask": 456,  # admission asks the stored range, too, and says what it was asked
+    "files of calibrate": 50,  # the layer of repeats is of a leaf
+    "functions of calibrate": 358,  # each kind of layer is asked what it measures
+    "files of mask": 60,  # the layer of repeats is of a leaf
+    "functions of mask": 459,  # the same
 }
 REACH = """
 import os, sys, threading

@@ -49,8 +49,7 @@ class TripletOf(Generic[ImageT, LayerT]):
     layers: Mapping[str, LayerT] = field(default_factory=dict)
     """What lies beside these images, by its kind (`images.layers`): the `region` that the promise is about,
     (1, *space) in [0, 1]; `cues`, maps of y_hat, (K, *space) of any range; `labels` and `y_labels` of the
-    objects of y_hat and y, (1, *space), 0 for the background; `repeat`, half the difference of the two
-    repeats whose mean is y, (C, *space); and those that packages add."""
+    objects of y_hat and y, (1, *space), 0 for the background; and those that leaves and packages add."""
     facts: Mapping[str, Any] = field(default_factory=dict)
     """What is known of the image as a whole: `group`, `category` and `weight`."""
 
@@ -72,19 +71,6 @@ class Triplet(TripletOf[Float[np.ndarray, "_ ..."], Float[np.ndarray, "_ ..."]])
     """The share of the values of x, y_hat or y, the largest, that were clipped to the range."""
     reference: Reference = CLEAN
     """What y is: the truth, or repeats with noise."""
-
-    @property
-    def noise(self) -> Float[np.ndarray, "_ ..."] | None:
-        """An estimate of the variance of the noise of y, (C, *space); its mean over draws is that variance.
-
-        It is the square of half the difference of two repeats, or what a model says of one, which may be
-        negative. None where y is the truth, or its noise is not known.
-        """
-        if "repeat" in self.layers:
-            squares: Array = np.square(self.layers["repeat"])
-            return squares
-        model = self.reference.model
-        return None if model is None or self.y is None else model.variance(self.y)
 
     def truth(self) -> Float[np.ndarray, "_ ..."]:
         """Return y; raise ValueError where it is unknown."""
@@ -117,7 +103,7 @@ class Batch:
     y_hat: Images
     y: Images | None
     layers: Mapping[str, Float[Tensor, "n _ ..."]] = field(default_factory=dict)
-    """The layers of the triplets, stacked; instead of repeats `noise`, that of y, (N, C, *space)."""
+    """The layers of the triplets, stacked, as their kinds batch them."""
     facts: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     """The facts that are known of every image."""
     geometry: tuple[Geometry | None, ...] | None = None

@@ -51,7 +51,6 @@ def check(
         Where to draw the variance of the noise of repeats against their mean, an SVG file.
     """
     from conformask.images.check import check_triplets
-    from conformask.images.noise import photon_transfer_plot
     from conformask.promises.promise import Promise
     from conformask.records.files import SVG_SIGNATURE, atomic_write, check_output
     from conformask.records.words import network_label
@@ -61,10 +60,11 @@ def check(
         check_output(noise_plot)
     findings = check_triplets(opened(data, read), needed)
     if noise_plot is not None:
-        if findings.transfer is None:
+        plot = next((each.plot for each in findings.of_layers if each.plot is not None), None)
+        if plot is None:
             bad_usage(f"--noise-plot needs two repeats of each image in {data}: repeats/NAME_1 and NAME_2")
         with atomic_write(noise_plot) as aside:
-            aside.write_text(f"{SVG_SIGNATURE}\n{photon_transfer_plot(findings.transfer)}", encoding="utf-8")
+            aside.write_text(f"{SVG_SIGNATURE}\n{plot}", encoding="utf-8")
     parts = ", ".join(f"{count} {part}" for part, count in findings.parts.items())
     rows = [
         ("triplets", str(findings.n) + (f" in {findings.groups} groups" * (findings.groups < findings.n))),
@@ -76,12 +76,16 @@ def check(
         *([("orientation", _counts_text(findings.orientations))] if findings.orientations else []),
         *([("patients", str(findings.patients))] if findings.patients is not None else []),
         ("mean |y - y_hat|", _errors_text(findings)),
-        *([("noise", _noise_text(findings))] if findings.transfer is not None else []),
+        *(row for each in findings.of_layers for row in each.rows),
         ("y_hat made by", network_label(findings.network)),
         ("parts", parts or "not split: each verb uses all of them for its own purpose"),
     ]
     verdict = [f"warning: {warning}" for warning in findings.warnings] or ["No problems found."]
-    show({"data": str(data), **vars(findings)}, facts(rows), *verdict, as_json=json)
+    fields = {name: value for name, value in vars(findings).items() if name not in ("of_layers", "warnings")}
+    for each in findings.of_layers:
+        fields |= each.fields
+    fields |= {"warnings": findings.warnings}
+    show({"data": str(data), **fields}, facts(rows), *verdict, as_json=json)
 
 
 def _reference_text(findings: "CheckReport") -> str:
@@ -91,23 +95,6 @@ def _reference_text(findings: "CheckReport") -> str:
     if findings.reference.formula is None:
         shares += " only with --noise-model or a second repeat"
     return f"{findings.reference.text}: {shares}, about means with --guarantee expected or rcps"
-
-
-def _noise_text(findings: "CheckReport") -> str:
-    from conformask.images.noise import FARTHEST
-    from conformask.records.numbers import plural
-
-    assert findings.transfer is not None
-    assert findings.reach is not None
-    model, reach = findings.transfer.model, findings.reach
-    independent = f"independent from {plural(reach, 'pixel')} on (--allowance exact --reach {reach})"
-    if reach > FARTHEST:
-        independent = f"shared by pixels more than {FARTHEST} apart (--allowance exact is refused)"
-    return (
-        f"variance gain * (value - offset) + read^2, {model.text}, values from 0 to 1 (--noise-model "
-        f"{model.option} for one repeat); {independent}, by the central limit theorem --reach "
-        f"{findings.clt_reach:g}"
-    )
 
 
 def _counts_text(counts: "Mapping[str, int]") -> str:

@@ -9,17 +9,7 @@ import numpy as np
 
 from conformask.background import tracked
 from conformask.images.formats import DataRange
-from conformask.images.noise import (
-    Pair,
-    PhotonTransfer,
-    ReferenceMeasures,
-    estimate_noise,
-    measure_triplet,
-    pooled_correlation,
-    reference_faults,
-    reference_warnings,
-    repeats_of,
-)
+from conformask.images.layers import LAYERS, Findings, Measures
 from conformask.images.read import is_constant, pixel_hash
 from conformask.images.rows import PARTS
 from conformask.images.scan import (
@@ -35,8 +25,6 @@ from conformask.records.geometry import Geometry, Size, covered, extra_text
 from conformask.records.reading import Network, Reference
 from conformask.records.words import clipped_text
 
-PAIRS = 32
-"""Number of pairs of repeats from which noise is estimated."""
 SLIGHTLY_FILLED = 0.1
 """Share of the range, up to which it is probably not the one that was meant."""
 SOURCE = r"^(.*[^\W\d_].*\d)[-_. ]"
@@ -76,12 +64,8 @@ class CheckReport:
     """Number of images by orientation, such as RAS: x leads right, y anterior, z superior."""
     patients: int | None
     """Number of patients named by the files; None where none is."""
-    transfer: PhotonTransfer | None
-    """The noise of two repeats that stand in the place of the truth; None without them."""
-    reach: int | None
-    """Pixels along each axis from which on that noise is independent; None without two repeats."""
-    clt_reach: float | None
-    """The smaller reach that is enough for allowances by the central limit theorem, see `CleanMean`."""
+    of_layers: tuple[Findings, ...]
+    """What the kinds of layers say of theirs."""
     warnings: tuple[str, ...]
 
 
@@ -95,9 +79,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
     errors, perceptual_hashes, by_hash = [], [], defaultdict(list)
     extremes: dict[str, list[float]] = {"y_hat": [], "y": []}
     geometries, patients, clipped, distances = [], [], {}, []
-    references: dict[str, ReferenceMeasures] = {}
-    pairs_of_repeats: list[Pair] = []
-    reference = triplets.reference
+    measures, reference = Measures(), triplets.reference
     for index, triplet in enumerate(tracked(triplets.checked(), "checking", len(triplets))):
         sizes[triplet.y_hat.shape[1:]] += 1
         geometries.append(triplet.geometry)
@@ -106,10 +88,7 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         if triplet.y is not None:
             errors.append(mean_difference(triplet.y, triplet.y_hat, triplet.layers.get("region")))
             distances.append(role_distances(triplet))
-        if (measures := measure_triplet(triplet)) is not None:
-            references[triplet.name] = measures
-        if (pair := repeats_of(triplet)) is not None and len(pairs_of_repeats) < PAIRS:
-            pairs_of_repeats.append(pair)
+        measures.add(triplet)
         for role, values in extremes.items():
             if (role_image := getattr(triplet, role)) is not None:
                 values += [float(role_image.min()), float(role_image.max())]
@@ -122,7 +101,6 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
     identical = [(a, b) for a, b in pairs if (groups[a], parts[a]) != (groups[b], parts[b])]
     similar = [pair for pair in _copies(np.stack(perceptual_hashes), parts) if pair not in identical]
     names, first = triplets.names, triplets[0]
-    correlation = pooled_correlation(references.values())
     return CheckReport(
         n=len(triplets),
         groups=len(set(triplets.groups)),
@@ -142,12 +120,10 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         spacings=_counts(None if geometry is None else geometry.text for geometry in geometries),
         orientations=_counts(None if geometry is None else geometry.orientation for geometry in geometries),
         patients=len(set(patients) - {None}) if any(patients) else None,
-        transfer=estimate_noise(pairs_of_repeats) if pairs_of_repeats else None,
-        reach=None if correlation is None else correlation.range,
-        clt_reach=None if correlation is None else correlation.rounded_reach,
+        of_layers=tuple(kind.findings(triplets, measures.get(name, {})) for name, kind in LAYERS.items()),
         warnings=(
-            *reference_faults(references),
-            *reference_warnings(references),
+            *(text for _, text in measures.faults()),
+            *measures.warnings(),
             *filter(None, [extra_text(len(first.x), len(first.y_hat))]),
             *_identical_warnings(names, parts, identical),
             *_group_warnings(triplets, parts, by_group=by_group),

@@ -1,14 +1,15 @@
-"""Layers: what lies beside x, y_hat and y, such as the region of a promise, maps, labels and repeats.
+"""Layers: what lies beside x, y_hat and y, such as the region of a promise, maps and labels.
 
-A `LayerKind` says how its layer is found, read, opened window by window and batched; whatever handles images
-asks the kinds in `LAYERS` and knows none of them. Packages add kinds by entry points of `conformask.layers`.
+A `LayerKind` says how its layer is found, read, opened window by window, batched and checked; whatever
+handles images asks the kinds in `LAYERS` and knows none of them. Leaves and packages add kinds by entry
+points of `conformask.layers`.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import scipy
@@ -25,10 +26,7 @@ from conformask.images.read import (
     by_stem,
     decode_with_header,
     header_of_image,
-    image_and_header,
     open_raster,
-    read_header,
-    times_of,
 )
 from conformask.records.geometry import Geometry, Size, size_text
 from conformask.records.reading import PLAIN, Reading
@@ -56,6 +54,18 @@ class OpenedLayer:
     def of(cls, raster: Raster) -> "OpenedLayer":
         """Return a layer with the values of a raster, as its file holds them."""
         return cls(raster.name, raster.size, raster.values)
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What `conformask check` shows of a layer of all images."""
+
+    fields: Mapping[str, Any]
+    """Its entries in the JSON, None where there is nothing to say."""
+    rows: tuple[tuple[str, str], ...] = ()
+    """Its lines in the table, each with a label."""
+    plot: str | None = None
+    """A plot of it, as SVG text."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +98,13 @@ class LayerKind:
     """True if its cells in a manifest may be empty."""
     beside_manifest: ClassVar[bool] = False
     """True if its folder is looked for beside a manifest that has no column for it."""
+    makes_y: ClassVar[bool] = False
+    """True if y is made of it: it is read before other layers, and y stands for it."""
+
+    @property
+    def plural(self) -> str:
+        """The word for those of all images, and their argument of `Triplets.from_arrays`."""
+        return self.name
 
     def place(self, reading: Reading) -> str | None:
         """Return its folder beside y_hat/, and its column in a manifest; None where it is not asked for."""
@@ -149,112 +166,26 @@ class LayerKind:
         """Return what a batch holds of the layer, by name."""
         return {self.name: triplet.layers[self.name]} if self.name in triplet.layers else {}
 
+    def measure(self, triplet: Triplet) -> Any:
+        """Return what is measured of a triplet in the one pass over all images; None if nothing."""
+        return None
+
+    def faults(self, measures: Mapping[str, Any]) -> Iterable[str]:
+        """Return what breaks a promise beyond doubt, by what was measured of each image, by its name."""
+        return ()
+
+    def warnings(self, measures: Mapping[str, Any]) -> Iterable[str]:
+        """Return what may spoil a promise, by what was measured of each image, by its name."""
+        return ()
+
+    def findings(self, triplets: Iterable[Triplet], measures: Mapping[str, Any]) -> Findings:
+        """Return what `conformask check` shows of the layer; the triplets may be read again."""
+        return Findings({})
+
 
 def with_layer(triplet: Triplet, name: str, layer: Image) -> Triplet:
     """Return the triplet with one more layer."""
     return replace(triplet, layers={**triplet.layers, name: layer})
-
-
-@dataclass(frozen=True)
-class Repeats(LayerKind):
-    """Second acquisitions of y, whose noise is independent of that of y and x.
-
-    A triplet has their mean for y and half their difference as a layer, and a batch the noise of y.
-    """
-
-    name: str = "repeat"
-    found_by_stem = False
-    may_be_empty = True
-    folder_name: ClassVar[str] = "repeats"
-    """Folder of one or two repeats of each image, NAME_1 and NAME_2, in the place of y/."""
-
-    def attach(self, rows: "list[TripletRow]", beside: Path, reading: Reading) -> "list[TripletRow]":
-        """Return the rows with the repeats of each: in a folder NAME_1 and NAME_2, or NAME_1 alone for all.
-
-        A file NAME with two time points, or twice the channels of y_hat, holds both. Where there is a y they
-        are left out.
-        """
-        folder = beside / self.folder_name
-        if not folder.is_dir() or any(row.y is not None for row in rows):
-            return rows
-        files = by_stem(folder)
-        for row in rows:
-            if (path := files.pop(row.name, None)) is not None:
-                files |= _repeats_in(path, row, reading)
-        two = any(f"{row.name}_2" in files for row in rows)
-        needed = [f"{row.name}_{place}" for row in rows for place in (1, 2)[: 1 + two]]
-        missing, others = set(needed) - set(files), set(files) - set(needed)
-        if missing or others:
-            listed = ", ".join(sorted(missing or others)[:SHOWN])
-            what = "no file of the name" if missing else "files of no image:"
-            raise MissingFileError(
-                f"{folder} has {what} {listed}; give NAME_1 and NAME_2 of each image, NAME_1 alone of each, "
-                "or files NAME with two time points or twice the channels"
-            )
-        last = 2 if two else 1
-        return [
-            self.complete(
-                replace(
-                    row,
-                    y=files[f"{row.name}_1"] if two else None,
-                    layers={**row.layers, self.name: files[f"{row.name}_{last}"]},
-                )
-            )
-            for row in rows
-        ]
-
-    def complete(self, row: "TripletRow") -> "TripletRow":
-        """Return the row with noisy y; a repeat alone is y."""
-        if self.name not in row.layers:
-            return row
-        if row.y is not None:
-            return replace(row, noisy=True)
-        layers = dict(row.layers)
-        return replace(row, y=layers.pop(self.name), layers=layers, noisy=True)
-
-    def add(self, row: "TripletRow", triplet: Triplet, reading: Reading) -> Triplet:
-        """Return the triplet with the mean of y and its repeat, and half their difference.
-
-        Two of one file are its first and its second half of the channels.
-        """
-        source, y = row.layers[self.name], triplet.truth()
-        repeat, header = image_and_header(source, reading.of(self.name), row.text(self.name))
-        if isinstance(row.y, Path) and row.y == source:
-            y, repeat = np.array_split(y, 2)
-        if repeat.shape != y.shape:
-            raise ImageError(
-                f"triplet {row.name!r}: its repeats have shapes {y.shape} and {repeat.shape}; they must be "
-                "the same"
-            )
-        if np.array_equal(y, repeat):
-            raise ImageError(
-                f"triplet {row.name!r}: its two repeats are the same image; give two acquisitions"
-            )
-        check_places(row.name, {self.name: header}, triplet.y_hat.shape[1:], triplet.geometry)
-        triplet = replace(triplet, y=(y + repeat) / 2)
-        return with_layer(triplet, self.name, (y - repeat) / 2)
-
-    def opened(self, row: "TripletRow", reading: Reading) -> OpenedLayer | None:
-        """Return None: no loss of noisy references is computed window by window."""
-        return None
-
-    def batched(self, triplet: Triplet) -> dict[str, Image]:
-        """Return the noise of y, where it is known."""
-        noise = triplet.noise
-        return {} if noise is None else {"noise": noise}
-
-
-def _repeats_in(path: Path, row: "TripletRow", reading: Reading) -> dict[str, Path]:
-    """Return the file of NAME_1 and NAME_2: two time points of one, or one of which both are channels."""
-    count, names = times_of(path, reading), [f"{row.name}_{place}" for place in (1, 2)]
-    if count == 2:
-        return {name: path.with_name(f"{path.name}#t={time}") for time, name in enumerate(names)}
-    if count is None and read_header(path, reading).channels == 2 * row.header("y_hat", reading).channels:
-        return dict.fromkeys(names, path)
-    raise ImageError(
-        f"{path} has {count or 'no'} time points, and not twice the channels of y_hat: give a file with two, "
-        f"the repeats, or one repeat in a file named {names[0]}"
-    )
 
 
 def check_places(name: str, headers: "dict[str, Header | None]", size: Size, place: Geometry | None) -> None:
@@ -275,6 +206,7 @@ class Regions(LayerKind):
     """The pixels that a promise is about, (1, *space) in [0, 1], without NaN where this may be."""
 
     name: str = "region"
+    plural = "regions"
     without_time = True
 
     def is_known(self, row: "TripletRow", reading: Reading) -> bool:
@@ -596,11 +528,40 @@ LAYERS = extensions.Extensions(
     extensions.LAYERS,
     LayerKind,
     {
-        "repeat": Repeats(),  # first: y is the mean of the two, of which the others are
         "region": Regions(),
         "cues": Cues(),
         "labels": Labels("labels", "y_hat"),
         "y_labels": Labels("y_labels", "y"),
     },
 )
-"""All kinds of layers, by name, in the order in which they are read."""
+"""All kinds of layers, by name."""
+
+
+def as_read() -> list[LayerKind]:
+    """Return all kinds in the order in which they are read: those that make y come first."""
+    return sorted(LAYERS.values(), key=lambda kind: not kind.makes_y)
+
+
+def batched(triplet: Triplet) -> dict[str, Image]:
+    """Return what a batch holds of all layers of a triplet, by name."""
+    return {name: layer for kind in LAYERS.values() for name, layer in kind.batched(triplet).items()}
+
+
+class Measures(dict[str, dict[str, Any]]):
+    """What was measured of layers in one pass over all images, by kind and by the name of the image."""
+
+    def add(self, triplet: Triplet) -> None:
+        """Measure a triplet."""
+        for name, kind in LAYERS.items():
+            if (measured := kind.measure(triplet)) is not None:
+                self.setdefault(name, {})[triplet.name] = measured
+
+    def faults(self) -> Iterator[tuple[str, str]]:
+        """Yield what breaks a promise beyond doubt, each after the word for the layers that do."""
+        for name, measures in self.items():
+            yield from ((LAYERS[name].plural, text) for text in LAYERS[name].faults(measures))
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what may spoil a promise."""
+        for name, measures in self.items():
+            yield from LAYERS[name].warnings(measures)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial, reduce
-from itertools import combinations
+from itertools import combinations, islice
 from operator import add
 from typing import Any, NamedTuple
 
@@ -15,13 +15,17 @@ from conformask.arrays import Triplet
 from conformask.background import tracked
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images import svg
+from conformask.images.layers import Findings
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.records.names import Allowance
+from conformask.records.numbers import plural
 from conformask.records.reading import NoiseModel
 from conformask.records.record import Array
 from conformask.records.sentence import rounded_share
 
+PAIRS = 32
+"""Number of pairs of repeats from which noise is estimated."""
 BLOCK = 8
 """Side of the blocks, in pixels, within which brightness and noise are measured."""
 FEWEST_BINS, MOST_BINS = 5, 40
@@ -619,18 +623,28 @@ def repeats_of(triplet: Triplet) -> tuple[Array, Array] | None:
     return triplet.truth() + half, triplet.truth() - half
 
 
-def measure_triplet(triplet: Triplet) -> ReferenceMeasures | None:
-    """Measure the reference of a triplet; None if it has none with noise."""
-    if triplet.y is None or not triplet.reference.is_noisy:
-        return None
-    b, c = repeats_of(triplet) or (triplet.y, None)
-    return measure_reference(b, triplet.x, triplet.y_hat, c)
-
-
 def pooled_correlation(measures: Iterable[ReferenceMeasures]) -> Correlation | None:
     """Return how the noise of all images with repeats is correlated; None if there are none."""
     correlations = [each.two.correlation for each in measures if each.two is not None]
     return reduce(add, correlations) if correlations else None
+
+
+def findings(pairs: Iterable[Pair], measures: Mapping[str, ReferenceMeasures]) -> Findings:
+    """Return what is known of the noise by the repeats of each image, of which at most PAIRS are read."""
+    pooled = pooled_correlation(measures.values())
+    if pooled is None:
+        return Findings({"transfer": None, "reach": None, "clt_reach": None})
+    transfer, reach, clt_reach = estimate_noise(islice(pairs, PAIRS)), pooled.range, pooled.rounded_reach
+    independent = f"independent from {plural(reach, 'pixel')} on (--allowance exact --reach {reach})"
+    if reach > FARTHEST:
+        independent = f"shared by pixels more than {FARTHEST} apart (--allowance exact is refused)"
+    text = (
+        f"variance gain * (value - offset) + read^2, {transfer.model.text}, values from 0 to 1 "
+        f"(--noise-model {transfer.model.option} for one repeat); {independent}, by the central limit "
+        f"theorem --reach {clt_reach:g}"
+    )
+    fields = {"transfer": transfer, "reach": reach, "clt_reach": clt_reach}
+    return Findings(fields, (("noise", text),), photon_transfer_plot(transfer))
 
 
 def reference_faults(measures: Mapping[str, ReferenceMeasures]) -> list[str]:

@@ -17,7 +17,7 @@ from typing import Any, Literal, get_args
 from conformask.arrays import Triplet, TripletOf
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.images.formats import Header, at_time
-from conformask.images.layers import LAYERS, SHOWN, LayerKind, OpenedLayer, check_places
+from conformask.images.layers import LAYERS, SHOWN, LayerKind, OpenedLayer, as_read, check_places
 from conformask.images.read import (
     Raster,
     UnreadImage,
@@ -34,11 +34,11 @@ from conformask.images.read import (
 from conformask.promises.promise import Promise
 from conformask.records.files import hash_of_text
 from conformask.records.names import Guarantee, Split
-from conformask.records.reading import CLEAN, PLAIN, Network, Reading, Reference
+from conformask.records.reading import PLAIN, Network, Reading, Reference
 from conformask.records.record import Array, Json, claim, from_cell, from_dict, hash_of, read_json, write_json
 from conformask.records.upgrade import with_network
 
-Role = Literal["x", "y_hat", "y", "repeat"]
+Role = Literal["x", "y_hat", "y"]
 
 
 OpenedTriplet = TripletOf[Raster, OpenedLayer]
@@ -53,14 +53,12 @@ class TripletRow(TripletOf[UnreadImage, UnreadImage]):
     """
 
     part: str | None = None
-    noisy: bool = False
-    """True if y is an acquisition with noise, even without a second one."""
+    repeats: Literal[0, 1, 2] = 0
+    """The number of acquisitions with noise in the place of the truth."""
 
     def reference(self, reading: Reading) -> Reference:
         """Return what y is."""
-        if "repeat" in self.layers:
-            return Reference(2)
-        return Reference(1, reading.noise_model) if self.noisy else CLEAN
+        return Reference(self.repeats, reading.noise_model if self.repeats == 1 else None)
 
     def read(self, reading: Reading) -> Triplet:
         """Read the triplet."""
@@ -80,7 +78,7 @@ class TripletRow(TripletOf[UnreadImage, UnreadImage]):
             clipped,
             self.reference(reading),
         )
-        for kind in LAYERS.values():
+        for kind in as_read():
             if kind.is_known(self, reading):
                 triplet = kind.add(self, triplet, reading)
         _check_shapes(triplet)
@@ -111,7 +109,7 @@ class TripletRow(TripletOf[UnreadImage, UnreadImage]):
 
     def source(self, reading: Reading) -> str:
         """Return a hash of the files or arrays and of how they are read."""
-        layers = (self.layers[name] for name in LAYERS if name in self.layers)
+        layers = (self.layers[kind.name] for kind in as_read() if kind.name in self.layers)
         hashes = [
             None if image is None else image_hash(image) for image in (self.x, self.y_hat, self.y, *layers)
         ]
@@ -306,12 +304,9 @@ REQUIRED = ("x", "y_hat")
 SEPARATORS = (",", ";", "\t")
 ROLES = ("x", "y_hat", "y")
 FACTS = ("group", "category", "weight")
-COLUMNS = (*ROLES, "region", "repeat", "name", *FACTS, "split")
-"""Columns of the manifests that conformask writes."""
 LABELS = ("groups", "categories", "names")
 SINGULAR = {
-    "names": "name", "groups": "group", "categories": "category", "weights": "weight", "regions": "region",
-    "repeats": "repeat",
+    "names": "name", "groups": "group", "categories": "category", "weights": "weight",
 }  # fmt: skip
 """What is known of one image, by the name of the column of all."""
 MOST_COLUMNS = 1000
@@ -361,7 +356,8 @@ def rows_of_arrays(
     count = len(columns["x"])
     _check_lengths(columns, count)
     columns.setdefault("names", [f"{index:05d}" for index in range(count)])
-    fields = [SINGULAR.get(name, name) for name in columns]
+    singular = SINGULAR | {kind.plural: kind.name for kind in LAYERS.values()}
+    fields = [singular.get(name, name) for name in columns]
     rows = [_row(dict(zip(fields, values, strict=True))) for values in zip(*columns.values(), strict=True)]
     check_rows(rows)
     return rows
@@ -370,7 +366,8 @@ def rows_of_arrays(
 def _row(known: Mapping[str, Any]) -> TripletRow:
     """Make a row of what is known of one image, by name."""
     if unknown := [name for name in known if name not in ("name", "part", *ROLES, *FACTS, *LAYERS)]:
-        raise InvalidArgumentError(f"layer {unknown[0]!r} is unknown; choose from {', '.join(LAYERS)}")
+        names = ", ".join(kind.name for kind in as_read())
+        raise InvalidArgumentError(f"layer {unknown[0]!r} is unknown; choose from {names}")
     own = {name: known.get(name) for name in ("name", *ROLES, "part")}
     layers, facts = (
         {name: known[name] for name in names if known.get(name) is not None} for names in (LAYERS, FACTS)
@@ -397,10 +394,11 @@ def rows_of_manifest(path: Path, reading: Reading = PLAIN) -> list[TripletRow]:
         raise MissingFileError(f"{path} does not exist")
     text = _text(path)
     kinds = {place: kind for kind in LAYERS.values() if (place := kind.place(reading)) is not None}
-    reader = csv.DictReader(StringIO(text, newline=""), delimiter=_separator(text), strict=True)
+    known = (*ROLES, *kinds, "name", *FACTS, "split")
+    reader = csv.DictReader(StringIO(text, newline=""), delimiter=_separator(text, known), strict=True)
     try:
         reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
-        _check_columns(path, reader.fieldnames, kinds, reading)
+        _check_columns(path, reader.fieldnames, known, kinds, reading)
         rows = list(_parsed(path, reader, kinds))
     except csv.Error as error:
         raise InvalidArgumentError(
@@ -427,19 +425,23 @@ def _text(path: Path) -> str:
     return text
 
 
-def _separator(text: str) -> str:
+def _separator(text: str, known: Collection[str]) -> str:
     """Return the separator that gives the first line the most known columns."""
     first = StringIO(text, newline="").readline()
     columns = {sign: {cell.strip('" \r\n') for cell in first.split(sign)} for sign in SEPARATORS}
-    return max(SEPARATORS, key=lambda sign: len(columns[sign].intersection(COLUMNS)))
+    return max(SEPARATORS, key=lambda sign: len(columns[sign].intersection(known)))
 
 
 def _check_columns(
-    path: Path, columns: Sequence[str], kinds: Mapping[str, LayerKind], reading: Reading
+    path: Path,
+    columns: Sequence[str],
+    known: Collection[str],
+    kinds: Mapping[str, LayerKind],
+    reading: Reading,
 ) -> None:
     if len(columns) > MOST_COLUMNS:
         raise InvalidArgumentError(
-            f"{path} line 1 has {len(columns):,} columns, but only {len(COLUMNS)} of them have known names: "
+            f"{path} line 1 has {len(columns):,} columns, but only {len(known)} of them have known names: "
             "is it a manifest?"
         )
     layers = (place for place, kind in kinds.items() if kind.required(reading) is not None)
@@ -447,11 +449,11 @@ def _check_columns(
     if missing:
         raise InvalidArgumentError(
             f"{path} line 1: no column {missing[0]!r} among {list(columns)}; the allowed columns are "
-            f"{list(COLUMNS)}"
+            f"{list(known)}"
         )
     for column in columns:
-        similar = get_close_matches(column.lower(), COLUMNS, n=1, cutoff=0.8)
-        if column not in (*COLUMNS, *kinds) and similar:
+        similar = get_close_matches(column.lower(), known, n=1, cutoff=0.8)
+        if column not in known and similar:
             raise InvalidArgumentError(
                 f"{path} line 1: unknown column {column!r}; did you mean {similar[0]!r}?"
             )

@@ -6,7 +6,7 @@ reconstructed from it, and images of different things agree in no more signs tha
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -20,7 +20,7 @@ from conformask.arithmetic import resized
 from conformask.arrays import Triplet
 from conformask.background import tracked
 from conformask.errors import InvalidArgumentError
-from conformask.images.noise import ReferenceMeasures, measure_triplet
+from conformask.images.layers import LAYERS, Measures
 from conformask.images.read import Image, hash_unless_constant
 from conformask.images.triplets import Triplets
 from conformask.masks.kernels import compiled
@@ -242,8 +242,8 @@ class DatasetSummary:
     """The question whether two of the folders were swapped; None where nothing suggests it."""
     clipped: float
     """Mean of the shares of values that were clipped."""
-    references: Mapping[str, ReferenceMeasures]
-    """Measures of the noisy references, by name; empty where y is the truth."""
+    measures: Measures
+    """What was measured of layers; empty where nothing is to be."""
 
     @property
     def geometry(self) -> Geometry | None:
@@ -276,7 +276,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         )
     sizes, pixels, outputs = set(), [], []
     perceptual_hashes, contents = [], hashlib.sha256()
-    geometries, distances, clipped, references = [], [], [], {}
+    geometries, distances, clipped, measures = [], [], [], Measures()
     for triplet in tracked(triplets.checked(), title, len(triplets)):
         geometries.append(triplet.geometry)
         clipped.append(triplet.clipped)
@@ -286,9 +286,8 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         outputs.append(hash_unless_constant(triplet.y_hat) if pixels[-1] else None)
         perceptual_hashes.append(perceptual_hash(truth))
         distances.append(role_distances(triplet))
-        if (measures := measure_triplet(triplet)) is not None:
-            references[triplet.name] = measures
-        others = [layer for name, layer in triplet.layers.items() if name != "repeat"]
+        measures.add(triplet)
+        others = [layer for name, layer in triplet.layers.items() if not LAYERS[name].makes_y]
         for image in (triplet.x, triplet.y_hat, truth, *others):
             contents.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
     return DatasetSummary(
@@ -304,7 +303,7 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         contents=contents.hexdigest(),
         swapped=swap_question(distances),
         clipped=float(np.mean(clipped)),
-        references=references,
+        measures=measures,
     )
 
 

@@ -18,7 +18,7 @@ from conformask.arrays import Batch, Triplet
 from conformask.background import prefetch
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, warn
 from conformask.images.formats import DataRange, Header
-from conformask.images.layers import LAYERS
+from conformask.images.layers import LAYERS, batched
 from conformask.images.read import DatasetImage, Image, Keys, Raster, images_of, name_and_suffix
 from conformask.images.rows import (
     FACTS,
@@ -98,10 +98,7 @@ def _shapes(triplet: Triplet) -> Shapes:
 
 def stacked(triplets: Sequence[Triplet]) -> Batch:
     """Return triplets of one shape as a batch."""
-    layers = [
-        {name: layer for kind in LAYERS.values() for name, layer in kind.batched(triplet).items()}
-        for triplet in triplets
-    ]
+    layers = [batched(triplet) for triplet in triplets]
     facts = [triplet.facts for triplet in triplets]
     first = triplets[0]
     return Batch(

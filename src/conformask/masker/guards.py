@@ -15,7 +15,7 @@ from jaxtyping import Float
 
 from conformask.arrays import Batch, Weigh
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
-from conformask.images.noise import reference_faults, reference_warnings, refuse_short_reach
+from conformask.images.noise import refuse_short_reach
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of
@@ -77,12 +77,13 @@ def _spacing(case: Case) -> None:
     case.choices.loss.check_spacing(case.seen.geometry)
 
 
-def _repeats(case: Case) -> None:
-    references = case.seen.references
-    refuse_short_reach(case.choices.loss, references)
-    for fault in reference_faults(references):
-        raise CalibrationError(f"nothing can be promised by these repeats: {fault}")
-    for text in reference_warnings(references):
+def _layers(case: Case) -> None:
+    """Refuse images with layers by which no promise holds, and warn of what may spoil one."""
+    measures = case.seen.measures
+    refuse_short_reach(case.choices.loss, measures.get("repeat", {}))
+    for layers, fault in measures.faults():
+        raise CalibrationError(f"nothing can be promised by these {layers}: {fault}")
+    for text in measures.warnings():
         warn(text)
 
 
@@ -181,7 +182,7 @@ def _hidden(case: Case) -> None:
 
 CALIBRATION: Mapping[str, tuple[Callable[[Case], None], ...]] = {
     "scanned": (
-        _spacing, _repeats, _groups, _used, _copies, _meaning, _shapes, _batches, _closed,
+        _spacing, _layers, _groups, _used, _copies, _meaning, _shapes, _batches, _closed,
     ),
     "measured": (_count, _few_pixels),
     "ruled": (_hidden,),

@@ -205,7 +205,7 @@ AXES = "TCZYX"
 """Letters of axes: time, channel, and the spatial axes."""
 EIGHT_BITS = 8
 """Bits of photographs, whose range is known: a range stated for y_hat and y is not theirs."""
-IMAGES = ("x", "y_hat", "y", "repeat")
+IMAGES = ("x", "y_hat", "y")
 """Roles of images, whose values are in the range."""
 COMPONENTS = "components:"
 """Beginning of `objects` where objects are the parts of an image above a threshold."""

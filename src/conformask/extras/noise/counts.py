@@ -10,8 +10,8 @@ import numpy as np
 
 from conformask.background import tracked
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, warn
+from conformask.extras.noise.repeats import REPEATS
 from conformask.images.formats import SourceImage, at_time, channels_first, channels_last
-from conformask.images.layers import Repeats
 from conformask.images.noise import in_blocks
 from conformask.images.read import (
     OF_VOLUMES,
@@ -235,7 +235,7 @@ def _parts(name: str, path: Path, reading: Reading, count: int) -> list[str]:
         suffix = OF_VOLUMES
     return [
         f"x/{name}{suffix}",
-        *(f"{Repeats.folder_name}/{name}_{part}{suffix}" for part in range(1, count)),
+        *(f"{REPEATS.plural}/{name}_{part}{suffix}" for part in range(1, count)),
     ]
 
 
@@ -253,7 +253,7 @@ def _begin(out: Path, made: Mapping[str, Json], parts: Sequence[str]) -> None:
                 "delete it"
             )
         remove_claimed(path)
-    for folder in ("x", Repeats.folder_name):
+    for folder in ("x", REPEATS.plural):
         refuse_unclaimed_in(out / folder)
     claim(path, {**made, "finished": False}, parts)
 

@@ -59,7 +59,7 @@ def split_counts(
         Seed of the parts, with the name and the content of each image.
     """
     from conformask.extras.noise.counts import Thinning, split_folder
-    from conformask.images.layers import Repeats
+    from conformask.extras.noise.repeats import REPEATS
     from conformask.records.numbers import figure, plural
     from conformask.records.numbers import share as percentage
     from conformask.records.reading import Reading
@@ -75,7 +75,7 @@ def split_counts(
     show(
         {"out": str(out), **vars(thinning), **vars(split)},
         f"{plural(split.n, 'image')} in {out / 'x'}, {plural(parts - 1, 'repeat')} of each in "
-        f"{out / Repeats.folder_name}",
+        f"{out / REPEATS.plural}",
         f"Noise between neighbouring pixels: {figure(split.noise)} times that of counts",
         *([changed] if split.odd or split.negative else []),
         f"Next: conformask triplets {out} --predictor NETWORK --data-range {low:.9g} {high:.9g}",

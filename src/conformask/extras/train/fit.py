@@ -18,6 +18,7 @@ from conformask.background import DEFAULT_DEVICES, Compute, main_process, tracke
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.train import DEFAULT_TRAINING, FROM_SCRATCH, NetworkOptions, TrainingConfig
 from conformask.extras.train.training import CachedReader, Objective, TensorBatch, fit
+from conformask.images.layers import batched
 from conformask.images.noise import with_reach
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets, refuse_others
@@ -85,7 +86,7 @@ class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
     def _tensors(self, index: int) -> tuple[Tensor, ...]:
         triplet = self._triplets[index]
         x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
-        more = [triplet.layers["cues"] if self._cues else None, triplet.noise]
+        more = [triplet.layers["cues"] if self._cues else None, batched(triplet).get("noise")]
         others = [torch.from_numpy(image) for image in more if image is not None]
         return resized(x[None], y_hat[None])[0], y_hat, y, *others
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from noise_around import by_noise_around
 from scipy import ndimage, stats
 
 import conformask as cm
@@ -15,7 +16,6 @@ from conformask.losses.of_images import Products
 from conformask.masks.critical import batch_curves, critical_lambdas, lambda_grid, measured_curves
 from conformask.masks.families import family
 from conformask.records.loss import read_loss
-from noise_around import by_noise_around
 from simulation import simulated
 
 SIDE, WINDOW, SD, ETA, WEAK = 48, 15, 0.04, 0.05, 0.05

@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from noise_around import by_noise_around
 from scipy import stats
 
 import conformask as cm
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
+from conformask.extras.noise.repeats import noise_of
 from conformask.masks.critical import batch_curves, lambda_grid, measured_curves
 from conformask.masks.families import family
 from conformask.records.loss import read_loss
-from noise_around import by_noise_around
 from untyped import UNTYPED
 
 SIDE, SD, THRESHOLD = 64, 0.04, 8e-4
@@ -66,7 +67,7 @@ def test_products_have_no_noise_floor() -> None:
     errors = np.square(arrays["y_hat"] - arrays["y"])
     draws = np.array([[noisy(arrays["y"], 2 * at + of) for of in (0, 1)] for at in range(4000)])
     products = [
-        np.square(triplet.y - triplet.y_hat) - triplet.noise
+        np.square(triplet.y - triplet.y_hat) - noise_of(triplet)
         for b, c in draws
         for triplet in cm.Triplets.from_arrays(arrays["x"], arrays["y_hat"], b, repeats=c)
     ]
@@ -349,7 +350,7 @@ def test_a_folder_of_repeats(tmp_path: Path, capsys: pytest.CaptureFixture) -> N
     expected = dict(zip((f"cell{at}" for at in range(80)), repeated(80, 0), strict=True))
     for triplet in found.select([0, 40]):
         np.testing.assert_allclose(triplet.y, expected[triplet.name].y, atol=1e-6)
-        np.testing.assert_allclose(triplet.noise, expected[triplet.name].noise, atol=1e-6)
+        np.testing.assert_allclose(noise_of(triplet), noise_of(expected[triplet.name]), atol=1e-6)
     for over, reach, window in (("clean", 1, []), ("clean_local", 1.05, ["--window", "21"])):
         out = ["--threshold", "0.005", "--out", str(tmp_path / over), "--json"]
         loss = ["--loss", "l2", "--over", over, "--reach", str(reach), *window]

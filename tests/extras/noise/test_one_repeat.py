@@ -15,6 +15,7 @@ import torch
 import conformask as cm
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
+from conformask.extras.noise.repeats import noise_of
 from conformask.masks.families import family
 from conformask.records.reading import CLEAN
 from conformask.scores.network_scorer import head
@@ -92,9 +93,9 @@ def test_the_noise_of_a_model_is_unbiased_also_where_it_is_negative() -> None:
     b = dark.clip(0, 1).astype(np.float32)
     (triplet,) = cm.Triplets.from_arrays(b, b, repeats=b, reading=cm.Reading(noise_model=model))
     error = 0.01 * 0.01 / 400
-    assert triplet.noise.min() < 0
-    assert abs(triplet.noise.mean() - model.variance(np.array(0.502))) < 4 * error
-    assert abs(triplet.noise.clip(0).mean() - model.variance(np.array(0.502))) > 12 * error
+    assert noise_of(triplet).min() < 0
+    assert abs(noise_of(triplet).mean() - model.variance(np.array(0.502))) < 4 * error
+    assert abs(noise_of(triplet).clip(0).mean() - model.variance(np.array(0.502))) > 12 * error
 
 
 def test_the_loss_is_that_of_the_clean_image_on_average() -> None:
@@ -104,7 +105,7 @@ def test_the_loss_is_that_of_the_clean_image_on_average() -> None:
         draws[:, :8], np.broadcast_to(arrays["y_hat"], draws.shape)[:, :8], repeats=draws[:, :8],
         reading=cm.Reading(noise_model=MODEL),
     )  # fmt: skip
-    products = np.stack([np.square(t.y - t.y_hat) - t.noise for t in triplets])
+    products = np.stack([np.square(t.y - t.y_hat) - noise_of(t) for t in triplets])
     errors = np.square(arrays["y"] - arrays["y_hat"])[:, :8]
     deviation = products.std(axis=0) / math.sqrt(len(draws))
     assert np.abs((products.mean(axis=0) - errors) / deviation).max() < 5
@@ -349,7 +350,7 @@ def test_time_points_or_channels_of_a_file_are_two_repeats(tmp_path: Path, axes:
     assert images.reference == cm.Reference(2)
     for triplet, (b, c) in zip(images, pairs, strict=True):
         np.testing.assert_allclose(triplet.y[0], (b + c) / 2, atol=1e-6)
-        np.testing.assert_allclose(triplet.noise[0], np.square(b - c) / 4, atol=1e-6)
+        np.testing.assert_allclose(noise_of(triplet)[0], np.square(b - c) / 4, atol=1e-6)
     tifffile.imwrite(
         data / "repeats" / "cell1.ome.tif", np.concatenate([pairs[1], pairs[1]]), metadata={"axes": axes}
     )
@@ -382,7 +383,7 @@ def test_a_manifest_and_a_dataset_with_one_repeat(tmp_path: Path) -> None:
     for images in (by_manifest, by_names, by_places):
         assert images.reference == cm.Reference(1, MODEL)
         np.testing.assert_allclose(images[2].y, b[2], atol=1e-6)
-        np.testing.assert_allclose(images[2].noise, MODEL.variance(b[2]), atol=1e-6)
+        np.testing.assert_allclose(noise_of(images[2]), MODEL.variance(b[2]), atol=1e-6)
     assert two.reference == cm.Reference(2)
     np.testing.assert_allclose(two[0].y, (b[0] + b[2]) / 2, atol=1e-6)
     with pytest.raises(InvalidArgumentError, match="name the keys of x"):

@@ -1,0 +1,163 @@
+"""Repeats: acquisitions with noise in the place of the truth, as a layer of images."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from conformask.arrays import Triplet
+from conformask.errors import ImageError, MissingFileError
+from conformask.images.layers import SHOWN, Findings, LayerKind, OpenedLayer, check_places, with_layer
+from conformask.images.read import Image, by_stem, image_and_header, read_header, times_of
+from conformask.records.reading import Reading
+from conformask.records.record import Array
+
+if TYPE_CHECKING:
+    from conformask.images.noise import ReferenceMeasures
+    from conformask.images.rows import TripletRow
+
+
+@dataclass(frozen=True)
+class Repeats(LayerKind):
+    """Second acquisitions of y, whose noise is independent of that of y and x.
+
+    A triplet has their mean for y and half their difference as a layer, and a batch the noise of y.
+    """
+
+    name: str = "repeat"
+    found_by_stem = False
+    plural = "repeats"
+    may_be_empty = True
+    makes_y = True
+
+    def attach(self, rows: "list[TripletRow]", beside: Path, reading: Reading) -> "list[TripletRow]":
+        """Return the rows with the repeats of each: in a folder NAME_1 and NAME_2, or NAME_1 alone for all.
+
+        A file NAME with two time points, or twice the channels of y_hat, holds both. Where there is a y they
+        are left out.
+        """
+        folder = beside / self.plural
+        if not folder.is_dir() or any(row.y is not None for row in rows):
+            return rows
+        files = by_stem(folder)
+        for row in rows:
+            if (path := files.pop(row.name, None)) is not None:
+                files |= _repeats_in(path, row, reading)
+        two = any(f"{row.name}_2" in files for row in rows)
+        needed = [f"{row.name}_{place}" for row in rows for place in (1, 2)[: 1 + two]]
+        missing, others = set(needed) - set(files), set(files) - set(needed)
+        if missing or others:
+            listed = ", ".join(sorted(missing or others)[:SHOWN])
+            what = "no file of the name" if missing else "files of no image:"
+            raise MissingFileError(
+                f"{folder} has {what} {listed}; give NAME_1 and NAME_2 of each image, NAME_1 alone of each, "
+                "or files NAME with two time points or twice the channels"
+            )
+        last = 2 if two else 1
+        return [
+            self.complete(
+                replace(
+                    row,
+                    y=files[f"{row.name}_1"] if two else None,
+                    layers={**row.layers, self.name: files[f"{row.name}_{last}"]},
+                )
+            )
+            for row in rows
+        ]
+
+    def complete(self, row: "TripletRow") -> "TripletRow":
+        """Return the row with noisy y; a repeat alone is y."""
+        if self.name not in row.layers:
+            return row
+        if row.y is not None:
+            return replace(row, repeats=2)
+        layers = dict(row.layers)
+        return replace(row, y=layers.pop(self.name), layers=layers, repeats=1)
+
+    def add(self, row: "TripletRow", triplet: Triplet, reading: Reading) -> Triplet:
+        """Return the triplet with the mean of y and its repeat, and half their difference.
+
+        Two of one file are its first and its second half of the channels.
+        """
+        source, y = row.layers[self.name], triplet.truth()
+        repeat, header = image_and_header(source, reading.of("y"), row.text(self.name))
+        if isinstance(row.y, Path) and row.y == source:
+            y, repeat = np.array_split(y, 2)
+        if repeat.shape != y.shape:
+            raise ImageError(
+                f"triplet {row.name!r}: its repeats have shapes {y.shape} and {repeat.shape}; they must be "
+                "the same"
+            )
+        if np.array_equal(y, repeat):
+            raise ImageError(
+                f"triplet {row.name!r}: its two repeats are the same image; give two acquisitions"
+            )
+        check_places(row.name, {self.name: header}, triplet.y_hat.shape[1:], triplet.geometry)
+        triplet = replace(triplet, y=(y + repeat) / 2)
+        return with_layer(triplet, self.name, (y - repeat) / 2)
+
+    def opened(self, row: "TripletRow", reading: Reading) -> OpenedLayer | None:
+        """Return None: no loss of noisy references is computed window by window."""
+        return None
+
+    def batched(self, triplet: Triplet) -> dict[str, Image]:
+        """Return the noise of y, where it is known."""
+        noise = noise_of(triplet)
+        return {} if noise is None else {"noise": noise}
+
+    def measure(self, triplet: Triplet) -> "ReferenceMeasures | None":
+        """Measure the reference of a triplet, if it has noise."""
+        if triplet.y is None or not triplet.reference.is_noisy:
+            return None
+        from conformask.images.noise import measure_reference, repeats_of
+
+        b, c = repeats_of(triplet) or (triplet.y, None)
+        return measure_reference(b, triplet.x, triplet.y_hat, c)
+
+    def faults(self, measures: "Mapping[str, ReferenceMeasures]") -> Iterable[str]:
+        """Return what breaks a promise about noisy references beyond doubt."""
+        from conformask.images.noise import reference_faults
+
+        return reference_faults(measures)
+
+    def warnings(self, measures: "Mapping[str, ReferenceMeasures]") -> Iterable[str]:
+        """Return what may spoil a promise about noisy references."""
+        from conformask.images.noise import reference_warnings
+
+        return reference_warnings(measures)
+
+    def findings(self, triplets: Iterable[Triplet], measures: "Mapping[str, ReferenceMeasures]") -> Findings:
+        """Return what is known of the noise by two repeats of each image."""
+        from conformask.images.noise import findings, repeats_of
+
+        return findings(filter(None, map(repeats_of, triplets)), measures)
+
+
+REPEATS = Repeats()
+
+
+def noise_of(triplet: Triplet) -> Array | None:
+    """Return an estimate of the variance of the noise of y, (C, *space), whose mean over draws it is.
+
+    It is the square of half the difference of two repeats, or what a model says of one, which may be
+    negative. None where y is the truth, or its noise is not known.
+    """
+    if REPEATS.name in triplet.layers:
+        return np.asarray(np.square(triplet.layers[REPEATS.name]))
+    model = triplet.reference.model
+    return None if model is None or triplet.y is None else model.variance(triplet.y)
+
+
+def _repeats_in(path: Path, row: "TripletRow", reading: Reading) -> dict[str, Path]:
+    """Return the file of NAME_1 and NAME_2: two time points of one, or one of which both are channels."""
+    count, names = times_of(path, reading), [f"{row.name}_{place}" for place in (1, 2)]
+    if count == 2:
+        return {name: path.with_name(f"{path.name}#t={time}") for time, name in enumerate(names)}
+    if count is None and read_header(path, reading).channels == 2 * row.header("y_hat", reading).channels:
+        return dict.fromkeys(names, path)
+    raise ImageError(
+        f"{path} has {count or 'no'} time points, and not twice the channels of y_hat: give a file with two, "
+        f"the repeats, or one repeat in a file named {names[0]}"
+    )
