@@ -4,7 +4,7 @@
 
 DATA has the folder fmd: acquisitions of twelve fields under a microscope, and the mean of 50 of each. Sets of
 crops of one field, and of photographs with simulated noise, are spoilt in several ways. Prints how many sets
-each warning of `conformask.images.noise` is about, by what was done to them; ten minutes.
+each warning of `conformask.extras.noise.checks` is about, by what was done to them; ten minutes.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from scipy.ndimage import shift as shifted
 from skimage import restoration
 
 from conformask.extras.make.look import packaged_photographs
-from conformask.images.noise import measure_reference, reference_faults, reference_warnings
+from conformask.extras.noise.checks import measure_reference, reference_faults, reference_warnings
 from conformask.images.read import read_image
 from conformask.records.record import Array
 

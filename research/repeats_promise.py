@@ -33,7 +33,7 @@ from skimage.restoration import denoise_tv_chambolle
 
 import conformask as cm
 from conformask.arrays import Batch
-from conformask.losses.of_images import UNKNOWN
+from conformask.extras.noise.clean import UNKNOWN
 from conformask.masks.critical import concatenate, critical_lambdas, lambda_grid, measures
 from conformask.masks.families import family
 from conformask.promises.order import first_crossing

@@ -205,6 +205,7 @@ def test_every_entry_point_is_there_and_every_leaf_has_its_tests() -> None:
         folder = ROOT / "src" / Path(*module.split("."))
         file = folder / name if name.endswith(".yaml") else folder.with_suffix(".py")
         assert file.is_file(), place
-        assert name.endswith(".yaml") or re.search(rf"^(def )?{name}\b", file.read_text("utf-8"), re.M), place
+        stated = rf"^(def |class )?{name}\b"
+        assert name.endswith(".yaml") or re.search(stated, file.read_text("utf-8"), re.M), place
     leaves = {path.parent.name for path in (ROOT / "src/conformask/extras").glob("*/__init__.py")}
     assert leaves == {path.name.removesuffix("_plugin") for path in (ROOT / "tests" / "extras").iterdir()}

@@ -14,21 +14,21 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46695,  # kinds of layers say what they measure and find
-    "lines of the heart": 29074,
+    "lines": 46668,  # kinds of layers say what they measure and find; losses what they need of images
+    "lines of the heart": 27665,
     "entries of the first level": 16,
-    "files": 172,  # the layer of repeats is of a leaf
+    "files": 173,  # the layer of repeats, and the products of clean losses, are of a leaf
     "own imports of a file": 33,
-    "own imports of all files": 1437,  # the same
+    "own imports of all files": 1443,  # the same
     "getattr and hasattr": 58,
-    "lines of tests": 45523,  # callers x questions, a layer of a package, leaves deleted from a copy
-    "files of tests": 256,  # the same three
+    "lines of tests": 45624,  # a loss of a package, from calibration to masks
+    "files of tests": 257,  # the same
 }
 ENTERED = {
-    "files of calibrate": 50,  # the layer of repeats is of a leaf
+    "files of calibrate": 49,
     "functions of calibrate": 358,  # each kind of layer is asked what it measures
     "files of mask": 60,  # the layer of repeats is of a leaf
-    "functions of mask": 459,  # the same
+    "functions of mask": 462,  # the same
 }
 REACH = """
 import os, sys, threading

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from conformask.extras.export.dask import masked as masked
     from conformask.extras.export.onnx import export as export
     from conformask.extras.make.probe import probe as probe
+    from conformask.extras.noise.clean import CleanLocal as CleanLocal
+    from conformask.extras.noise.clean import CleanMean as CleanMean
     from conformask.extras.noise.counts import split_counts as split_counts
     from conformask.extras.train import NetworkOptions as NetworkOptions
     from conformask.extras.train import TrainingConfig as TrainingConfig
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from conformask.extras.watch.online import OnlineMasker as OnlineMasker
     from conformask.images.triplets import Splits as Splits
     from conformask.images.triplets import Triplets as Triplets
-    from conformask.losses.clean import CleanLocal as CleanLocal
-    from conformask.losses.clean import CleanMean as CleanMean
     from conformask.losses.distances import CustomErrorMap as CustomErrorMap
     from conformask.losses.masked_distance import CustomLoss as CustomLoss
     from conformask.losses.masked_distance import MaskedDistance as MaskedDistance
@@ -80,8 +80,8 @@ _HOMES = {
     "LocalShare": "losses.window",
     "MaskedWindow": "losses.window",
     "MissRate": "losses.means",
-    "CleanLocal": "losses.clean",
-    "CleanMean": "losses.clean",
+    "CleanLocal": "extras.noise.clean",
+    "CleanMean": "extras.noise.clean",
     "Objects": "losses.objects",
     "FalseOmissionRate": "losses.means",
     "MaskedDistance": "losses.masked_distance",

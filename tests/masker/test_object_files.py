@@ -212,8 +212,8 @@ def test_the_command_line_promises_objects(tmp_path: Path, capsys: pytest.Captur
     assert "objects of the reference the network lacks" in out
     assert "objects of the reference the network lacks" in report.read_text()
     with pytest.raises(SystemExit):
-        main(["calibrate", str(data), *options, "--reach", "2"])
-    assert "--reach is about pixels" in capsys.readouterr().err
+        main(["calibrate", str(data), *options, "--tolerance", "2"])
+    assert "--tolerance is about pixels" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["calibrate", str(data), "--scorer", "residual", "--iou", "0.6"])
     assert "--iou goes with --objects" in capsys.readouterr().err

@@ -4,7 +4,7 @@ Torch is loaded when a loss is computed, not when it is made or described.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -12,14 +12,14 @@ from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.extensions import LOSSES, Extensions
 from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.loss import LP, OwnLoss, StatedLoss
-from conformask.records.names import DISTANCES, Allowance
+from conformask.records.names import DISTANCES
 from conformask.records.numbers import DIGITS, Values, rounded_up, written
 from conformask.records.reading import Reference
 from conformask.records.record import Array, Json
 from conformask.records.selection import tolerance_of
 
 if TYPE_CHECKING:
-    from conformask.arrays import Batch, Distance, ErrorMap, Images
+    from conformask.arrays import Batch, Distance, ErrorMap, Images, Triplet
     from conformask.losses.of_images import LossOfImages
 
     AnyMap = str | ErrorMap | OwnLoss
@@ -48,10 +48,6 @@ class Loss(StatedLoss):
     """The largest value on images in [0, 1], if there is one."""
     relative: bool = False
     """True if the loss is divided by what the mask shows: few pixels decide where little is shown."""
-    allows_exactly: bool = False
-    """True if the allowance for noise is exact."""
-    lit_within: str = ""
-    """Where noisy pixels are needed for an allowance, in words; empty for other losses."""
     convex: bool = False
     """True if the loss is convex in the errors, so that noise of y makes that of lp larger on average."""
     suits_mask_network: bool = True
@@ -113,16 +109,23 @@ class Loss(StatedLoss):
     def check_spacing(self, geometry: Geometry | None) -> None:
         """Refuse images whose spacing makes another loss of a length that was given."""
 
+    def check_reference(self, reference: Reference) -> None:
+        """Refuse noisy references by which the loss cannot be computed."""
+
+    def fitted_to(self, images: "Iterable[Triplet]", reference: Reference) -> "Loss":
+        """Return the loss with what these images, whose y is this reference, show of all."""
+        return self
+
     def measured_as(self, kept: StatedLoss) -> "Loss":
         """Return the loss with what was measured on images for the same loss, which a record kept."""
         return self
 
-    def with_reach(self, measured: Callable[[Allowance], float]) -> "Loss":
-        """Return the loss with the reach of the noise, as it is measured for an allowance, if it has none."""
-        return self
+    def check_measures(self, measures: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse images by what was measured of them, by the kind of layer and the name of the image."""
 
-    def check_reach(self, measured: Callable[[Allowance], float]) -> None:
-        """Refuse images with noise that reaches farther than the loss allows for."""
+    def warnings(self, unmasked: Array) -> Iterable[str]:
+        """Return what may spoil a promise, by the losses of the calibration images without a mask."""
+        return ()
 
     @property
     def error_map(self) -> "ErrorMap | None":

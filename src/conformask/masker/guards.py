@@ -15,12 +15,10 @@ from jaxtyping import Float
 
 from conformask.arrays import Batch, Weigh
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
-from conformask.images.noise import refuse_short_reach
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of
 from conformask.losses.base import Loss
-from conformask.losses.of_images import LIT, UNKNOWN
 from conformask.masker.components import refuse_batch_dependence
 from conformask.masker.data_leakage import (
     refuse_duplicates,
@@ -80,7 +78,7 @@ def _spacing(case: Case) -> None:
 def _layers(case: Case) -> None:
     """Refuse images with layers by which no promise holds, and warn of what may spoil one."""
     measures = case.seen.measures
-    refuse_short_reach(case.choices.loss, measures.get("repeat", {}))
+    case.choices.loss.check_measures(measures)
     for layers, fault in measures.faults():
         raise CalibrationError(f"nothing can be promised by these {layers}: {fault}")
     for text in measures.warnings():
@@ -167,9 +165,10 @@ def _count(case: Case) -> None:
     )
 
 
-def _few_pixels(case: Case) -> None:
+def _unmasked(case: Case) -> None:
     assert case.curves is not None
-    warn_if_few_pixels(case.choices.loss, case.curves.loss[:, -1])
+    for text in case.choices.loss.warnings(case.curves.loss[:, -1]):
+        warn(text)
 
 
 def _hidden(case: Case) -> None:
@@ -184,7 +183,7 @@ CALIBRATION: Mapping[str, tuple[Callable[[Case], None], ...]] = {
     "scanned": (
         _spacing, _layers, _groups, _used, _copies, _meaning, _shapes, _batches, _closed,
     ),
-    "measured": (_count, _few_pixels),
+    "measured": (_count, _unmasked),
     "ruled": (_hidden,),
 }  # fmt: skip
 """The guards of a calibration by stage: images are read, they are measured, there is a rule."""
@@ -384,18 +383,6 @@ def warn_if_closed(hidden: float, whole: str) -> None:
             f"these masks hide {hidden:.0%} of {whole} on average: the threshold is hard to keep with this "
             "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, "
             "or use another loss or a better score"
-        )
-
-
-def warn_if_few_pixels(loss: Loss, unmasked: Array) -> None:
-    """Warn of images, by their unmasked losses, with too few noisy pixels for the central limit theorem."""
-    few = int((unmasked >= UNKNOWN).sum())
-    if loss.lit_within and few:
-        warn(
-            f"{few} of the {len(unmasked)} calibration images are too small or too dark for an allowance by "
-            f"the central limit theorem: it takes {LIT} independent pixels in which the repeats differ in "
-            f"{loss.lit_within}. Take larger images or windows, or repeats with more counts, or leave what "
-            "is black out of the region; allowance exact takes 200 x 200 pixels"
         )
 
 

@@ -8,7 +8,6 @@ from jaxtyping import Float
 
 from conformask.arrays import Batch, Weigh
 from conformask.errors import InvalidArgumentError
-from conformask.images.noise import with_reach
 from conformask.images.scan import columns_of
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss, loss, stored_loss
@@ -91,7 +90,8 @@ def resolve(
     threshold = threshold_in_loss(threshold, used, images.values)
     refuse_unbounded(promise, used)
     refuse_noisy(promise, used, images.reference)
-    used = with_reach(used, images if selection is None else selection)
+    shown = images if selection is None else selection
+    used = used.fitted_to(shown, shown.reference)
     if used.of_objects and not images.has_objects:
         raise InvalidArgumentError(
             "a promise about objects needs labels of the objects of each y_hat and y: labels= and y_labels= "
@@ -282,15 +282,9 @@ def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:
     """
     if not reference.is_noisy:
         return
-    if used.subtracts_noise:
-        reference.refuse_unknown_noise()
-        if used.allows_exactly and reference.model is not None:
-            raise InvalidArgumentError(
-                "allowance exact: a noise model is assumed, not measured, so no allowance for it is exact; "
-                "take allowance clt, or give a second repeat"
-            )
-        return
-    if not (used.convex and used.power and promise.axes.statement.bounds_a_mean):
+    used.check_reference(reference)
+    bounds_clean = used.convex and used.power and promise.axes.statement.bounds_a_mean
+    if not (used.subtracts_noise or bounds_clean):
         needed = ", for which it takes a second repeat or a noise model (--noise-model)"
         raise InvalidArgumentError(
             f"these images have {reference.text} in the place of a truth, and a promise about "

@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from conformask.errors import CalibrationError, InvalidArgumentError
-from conformask.images.noise import with_reach
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
 from conformask.losses.base import Loss
@@ -85,7 +84,7 @@ def threshold_choices(
     used, guarantee = loss_for(scorer, loss, selection), promise_from(promise or "marginal")
     refuse_unbounded(guarantee, used)
     if selection is not None:
-        used = with_reach(used, selection)
+        used = used.fitted_to(selection, selection.reference)
         scorer = for_images(scorer, selection, used, selection)
         scorer = in_patches(for_loss(scorer, used), patch_area(patches, selection))
         used_family = family_for(scorer, used, family)

@@ -231,9 +231,6 @@ LOSSES = LossClasses(
         "missed": "conformask.losses.means:MissRate",
         "wrong": "conformask.losses.means:FalseOmissionRate",
         "masked_window": "conformask.losses.window:MaskedWindow",
-        "clean": "conformask.losses.clean:CleanMean",
-        "clean_local": "conformask.losses.clean:CleanLocal",
-        "objects": "conformask.losses.objects:Objects",
         "distance": "conformask.losses.masked_distance:MaskedDistance",
     },
 )

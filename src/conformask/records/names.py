@@ -23,8 +23,6 @@ VolumeMode = Literal["slices", "volume"]
 Split = Literal["file", "within", "tile"]
 Show = Literal["one", "mean", "all"]
 """What y_hat is where a network draws its outputs."""
-Allowance = Literal["exact", "clt"]
-"""How an allowance for noise is computed: by empirical Bernstein, or by the central limit theorem."""
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from scipy import ndimage, stats
 
 import conformask as cm
 from conformask.errors import InvalidArgumentError
+from conformask.extras.noise.products import Products
 from conformask.losses import stored_loss
-from conformask.losses.of_images import Products
 from conformask.masks.critical import batch_curves, critical_lambdas, lambda_grid, measured_curves
 from conformask.masks.families import family
 from conformask.records.loss import read_loss

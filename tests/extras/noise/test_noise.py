@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from conformask.errors import ImageError
-from conformask.images.noise import estimate_noise, in_blocks, photon_transfer_plot, split
+from conformask.extras.noise.checks import estimate_noise, in_blocks, photon_transfer_plot, split
 from conformask.records.reading import NoiseModel
 from fmd import clean, repeats
 from photographs import packaged_photographs

@@ -11,7 +11,7 @@ from scipy.ndimage import gaussian_filter
 from skimage import restoration
 
 import conformask as cm
-from conformask.images.noise import (
+from conformask.extras.noise.checks import (
     FARTHEST,
     SHARED,
     SIGNIFICANT,
@@ -24,7 +24,6 @@ from conformask.images.noise import (
     reference_warnings,
     shared_noise,
     shift,
-    with_reach,
 )
 from fmd import clean, repeats
 from photographs import packaged_photographs
@@ -159,7 +158,7 @@ def test_drift_is_not_noise() -> None:
     drifted = measure_reference(b, b, b, 0.7 * c + 0.1).two
     assert drifted.correlation.range == correlation(b, c).range == 1
     images = cm.Triplets.from_arrays(b, b, b, repeats=0.7 * c + 0.1)
-    assert with_reach(cm.CleanMean("l2"), images).reach == 1
+    assert cm.CleanMean("l2").fitted_to(images, images.reference).reach == 1
 
 
 def test_what_moved_has_no_range() -> None:

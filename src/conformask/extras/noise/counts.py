@@ -10,9 +10,9 @@ import numpy as np
 
 from conformask.background import tracked
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, warn
+from conformask.extras.noise.checks import in_blocks
 from conformask.extras.noise.repeats import REPEATS
 from conformask.images.formats import SourceImage, at_time, channels_first, channels_last
-from conformask.images.noise import in_blocks
 from conformask.images.read import (
     OF_VOLUMES,
     by_stem,
@@ -195,7 +195,12 @@ def _split(
     values, header = decode_with_header(path, reading)
     counts, odd, negative = thinning.counts(values, str(path))
     counts = channels_first(counts, len(header.space))
-    noise = _checked_noise(counts, str(path))
+    noise = relative_noise(counts)
+    if noise < LEAST_NOISE:
+        raise ImageError(
+            f"{path} has {noise:.2g} times the noise of Poisson counts: its values are not counts at this "
+            "gain, or it was averaged, denoised or compressed; split images as the detector wrote them"
+        )
     drawn = split_counts(counts, thinning.shares, seed)
     images = [
         (thinning.offset + thinning.gain / share * part).astype(np.float32)
@@ -256,17 +261,6 @@ def _begin(out: Path, made: Mapping[str, Json], parts: Sequence[str]) -> None:
     for folder in ("x", REPEATS.plural):
         refuse_unclaimed_in(out / folder)
     claim(path, {**made, "finished": False}, parts)
-
-
-def _checked_noise(counts: Array, name: str) -> float:
-    """Return the relative noise; raise ImageError for an image without the noise that counts have."""
-    noise = relative_noise(counts)
-    if noise < LEAST_NOISE:
-        raise ImageError(
-            f"{name} has {noise:.2g} times the noise of Poisson counts: its values are not counts at this "
-            "gain, or it was averaged, denoised or compressed; split images as the detector wrote them"
-        )
-    return noise
 
 
 def _write(path: Path, image: Array, under: SourceImage) -> None:

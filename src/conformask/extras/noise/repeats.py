@@ -2,21 +2,30 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
+from itertools import islice
+from operator import add, length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from conformask.arrays import Triplet
-from conformask.errors import ImageError, MissingFileError
+from conformask.background import tracked
+from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
+from conformask.extras.noise import checks
+from conformask.extras.noise.clean import Allowance
 from conformask.images.layers import SHOWN, Findings, LayerKind, OpenedLayer, check_places, with_layer
 from conformask.images.read import Image, by_stem, image_and_header, read_header, times_of
-from conformask.records.reading import Reading
+from conformask.records.numbers import plural
+from conformask.records.reading import Reading, Reference
 from conformask.records.record import Array
 
 if TYPE_CHECKING:
-    from conformask.images.noise import ReferenceMeasures
     from conformask.images.rows import TripletRow
+
+PAIRS = 32
+"""Number of pairs of repeats from which the noise is estimated."""
 
 
 @dataclass(frozen=True)
@@ -107,35 +116,51 @@ class Repeats(LayerKind):
         noise = noise_of(triplet)
         return {} if noise is None else {"noise": noise}
 
-    def measure(self, triplet: Triplet) -> "ReferenceMeasures | None":
+    def measure(self, triplet: Triplet) -> checks.ReferenceMeasures | None:
         """Measure the reference of a triplet, if it has noise."""
         if triplet.y is None or not triplet.reference.is_noisy:
             return None
-        from conformask.images.noise import measure_reference, repeats_of
-
         b, c = repeats_of(triplet) or (triplet.y, None)
-        return measure_reference(b, triplet.x, triplet.y_hat, c)
+        return checks.measure_reference(b, triplet.x, triplet.y_hat, c)
 
-    def faults(self, measures: "Mapping[str, ReferenceMeasures]") -> Iterable[str]:
+    def faults(self, measures: Mapping[str, checks.ReferenceMeasures]) -> Iterable[str]:
         """Return what breaks a promise about noisy references beyond doubt."""
-        from conformask.images.noise import reference_faults
+        return checks.reference_faults(measures)
 
-        return reference_faults(measures)
-
-    def warnings(self, measures: "Mapping[str, ReferenceMeasures]") -> Iterable[str]:
+    def warnings(self, measures: Mapping[str, checks.ReferenceMeasures]) -> Iterable[str]:
         """Return what may spoil a promise about noisy references."""
-        from conformask.images.noise import reference_warnings
+        return checks.reference_warnings(measures)
 
-        return reference_warnings(measures)
-
-    def findings(self, triplets: Iterable[Triplet], measures: "Mapping[str, ReferenceMeasures]") -> Findings:
-        """Return what is known of the noise by two repeats of each image."""
-        from conformask.images.noise import findings, repeats_of
-
-        return findings(filter(None, map(repeats_of, triplets)), measures)
+    def findings(
+        self, triplets: Iterable[Triplet], measures: Mapping[str, checks.ReferenceMeasures]
+    ) -> Findings:
+        """Return what is known of the noise by two repeats of each image, of which PAIRS are read again."""
+        pooled = checks.pooled_correlation(measures.values())
+        if pooled is None:
+            return Findings({"transfer": None, "reach": None, "clt_reach": None})
+        transfer = checks.estimate_noise(islice(filter(None, map(repeats_of, triplets)), PAIRS))
+        model, reach, clt_reach = transfer.model, pooled.range, pooled.rounded_reach
+        independent = f"independent from {plural(reach, 'pixel')} on (--allowance exact --reach {reach})"
+        if reach > checks.FARTHEST:
+            independent = f"shared by pixels more than {checks.FARTHEST} apart (--allowance exact is refused)"
+        text = (
+            f"variance gain * (value - offset) + read^2, {model.text}, values from 0 to 1 (--noise-model "
+            f"{model.option} for one repeat); {independent}, by the central limit theorem --reach "
+            f"{clt_reach:g}"
+        )
+        fields = {"transfer": transfer, "reach": reach, "clt_reach": clt_reach}
+        return Findings(fields, (("noise", text),), checks.photon_transfer_plot(transfer))
 
 
 REPEATS = Repeats()
+
+
+def repeats_of(triplet: Triplet) -> tuple[Array, Array] | None:
+    """Return the two repeats b and c of a triplet; None if it has none."""
+    if REPEATS.name not in triplet.layers:
+        return None
+    half = triplet.layers[REPEATS.name]
+    return triplet.truth() + half, triplet.truth() - half
 
 
 def noise_of(triplet: Triplet) -> Array | None:
@@ -148,6 +173,19 @@ def noise_of(triplet: Triplet) -> Array | None:
         return np.asarray(np.square(triplet.layers[REPEATS.name]))
     model = triplet.reference.model
     return None if model is None or triplet.y is None else model.variance(triplet.y)
+
+
+def reach_of(images: Iterable[Triplet], reference: Reference, allowance: Allowance) -> float:
+    """Return the reach that an allowance needs for the noise that the repeats of images show."""
+    if reference.repeats == 1:
+        raise InvalidArgumentError(
+            "one repeat does not show from which distance on its noise is independent: give reach= "
+            "(--reach), 1 if that of neighbouring pixels is, or what `conformask check` measures on a few "
+            "images taken twice"
+        )
+    pairs = map(repeats_of, tracked(images, "measuring noise", length_hint(images)))
+    alike = ((b, checks.without_drift(b, c, checks.drift(b, c).gain)) for b, c in filter(None, pairs))
+    return checks.reach_shown(reduce(add, (checks.correlation(*pair) for pair in alike)), allowance)
 
 
 def _repeats_in(path: Path, row: "TripletRow", reading: Reading) -> dict[str, Path]:

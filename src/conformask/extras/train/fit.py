@@ -19,7 +19,6 @@ from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.train import DEFAULT_TRAINING, FROM_SCRATCH, NetworkOptions, TrainingConfig
 from conformask.extras.train.training import CachedReader, Objective, TensorBatch, fit
 from conformask.images.layers import batched
-from conformask.images.noise import with_reach
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss, code_of
@@ -236,7 +235,7 @@ def fit_scorer(
     used = used.in_regions(selection.has_regions and used.takes_regions)
     for part in (train, selection) if used.subtracts_noise else ():
         part.reference.refuse_unknown_noise()
-    used = with_reach(used, selection)
+    used = used.fitted_to(selection, selection.reference)
     used_head = head(scorer, used)
     _check_loss(used, used_head, train)
     check_network(train.network, selection.network, "training", allow_network_mismatch=False)

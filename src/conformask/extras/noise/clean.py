@@ -7,24 +7,31 @@ under every mask, and no noise floor. It is computed as ((b + c) / 2 - y_hat)^2 
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.losses.base import AnyMap, Loss, MapLoss, NumberOption
 from conformask.losses.means import Mean
 from conformask.losses.window import SHOWN, WINDOW, Local, LocalLoss
 from conformask.records.loss import StatedLoss, Texts
-from conformask.records.names import Allowance
 from conformask.records.numbers import percent
 from conformask.records.reading import Reference
+from conformask.records.record import Array
 
 if TYPE_CHECKING:
-    from conformask.arrays import Batch, Images
-    from conformask.losses.of_images import LossOfImages, Products
+    from conformask.arrays import Batch, Images, Triplet
+    from conformask.extras.noise.products import Products
+    from conformask.losses.of_images import LossOfImages
 
+Allowance = Literal["exact", "clt"]
+"""How an allowance for noise is computed: by empirical Bernstein, or by the central limit theorem."""
+LIT = 20
+"""Independent pixels with noise that an allowance by the central limit theorem needs, see `CleanMean`."""
+UNKNOWN = 0.25
+"""Least loss where there are fewer: (max(y_hat, 1 - y_hat))^2 is never below it."""
 SHORT = 1.2
 """Times that the reach of noise may be longer than that of a loss by the central limit theorem."""
 FEWEST = 32
@@ -88,7 +95,7 @@ class CleanLoss(MapLoss):
 
         Without noise, y is the clean image itself, and nothing is allowed for.
         """
-        from conformask.losses.of_images import products_of
+        from conformask.extras.noise.products import products_of
 
         if noise is None:
             return super().on(y, y_hat, region, channels)
@@ -108,31 +115,53 @@ class CleanLoss(MapLoss):
             return self
         return replace(self, reach=self.reach or kept.reach)
 
-    def with_reach(self, measured: Callable[[Allowance], float]) -> "Loss":
-        """Return the loss with the reach of the noise, as it is measured for an allowance, if it has none."""
-        return self if self.reach is not None else replace(self, reach=measured(self.allowance))
+    def check_reference(self, reference: Reference) -> None:
+        """Refuse noise that is not known and, where the allowance is exact, noise that is not measured."""
+        reference.refuse_unknown_noise()
+        if self.allowance == "exact" and reference.model is not None:
+            raise InvalidArgumentError(
+                "allowance exact: a noise model is assumed, not measured, so no allowance for it is exact; "
+                "take allowance clt, or give a second repeat"
+            )
 
-    def check_reach(self, measured: Callable[[Allowance], float]) -> None:
+    def fitted_to(self, images: "Iterable[Triplet]", reference: Reference) -> "Loss":
+        """Return the loss with the reach of the noise that the repeats of images show, unless it has one.
+
+        A larger reach only makes masks smaller, and clean losses grow with the mask. So a promise holds if
+        the reach is at least that of the noise, on whichever images it was measured.
+        """
+        if self.reach is not None or not reference.is_noisy:
+            return self
+        from conformask.extras.noise.repeats import reach_of
+
+        return replace(self, reach=reach_of(images, reference, self.allowance))
+
+    def check_measures(self, measures: Mapping[str, Mapping[str, Any]]) -> None:
         """Refuse images with noise that reaches farther than the loss allows for."""
-        if self.reach is None:
+        from conformask.extras.noise.checks import pooled_correlation, reach_shown
+        from conformask.extras.noise.repeats import REPEATS
+
+        pooled = pooled_correlation(measures.get(REPEATS.name, {}).values())
+        if self.reach is None or pooled is None:
             return
-        shown = measured(self.allowance)
-        if shown > self.reach * (1 if self.allows_exactly else SHORT):
+        shown = reach_shown(pooled, self.allowance)
+        if shown > self.reach * (1 if self.allowance == "exact" else SHORT):
             raise InvalidArgumentError(
                 f"the noise of the repeats reaches {shown:g} pixels, and reach = {self.reach:g} allows for "
                 f"less: give reach={shown:g} (--reach {shown:g}). It may be chosen now, as it only makes "
                 "masks smaller"
             )
 
-    @property
-    def allows_exactly(self) -> bool:  # type: ignore[override]  # others set it
-        """True if the allowance for noise is exact."""
-        return self.allowance == "exact"
-
-    @property
-    def lit_within(self) -> str:  # type: ignore[override]  # others set it
-        """Where noisy pixels are needed for an allowance, in words; empty if it is exact."""
-        return self.judged_in * (not self.allows_exactly)
+    def warnings(self, unmasked: Array) -> Iterable[str]:
+        """Yield that images have too few noisy pixels for the central limit theorem, by their losses."""
+        few = int((unmasked >= UNKNOWN).sum())
+        if few and self.allowance == "clt":
+            yield (
+                f"{few} of the {len(unmasked)} calibration images are too small or too dark for an allowance "
+                f"by the central limit theorem: it takes {LIT} independent pixels in which the repeats "
+                f"differ in {self.judged_in}. Take larger images or windows, or repeats with more counts, or "
+                "leave what is black out of the region; allowance exact takes 200 x 200 pixels"
+            )
 
     @property
     def in_one_grid(self) -> bool:

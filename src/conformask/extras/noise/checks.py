@@ -3,29 +3,21 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial, reduce
-from itertools import combinations, islice
+from functools import reduce
+from itertools import combinations
 from operator import add
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.fft import irfftn, next_fast_len, rfftn
 
-from conformask.arrays import Triplet
-from conformask.background import tracked
 from conformask.errors import ImageError, InvalidArgumentError
+from conformask.extras.noise.clean import Allowance
 from conformask.images import svg
-from conformask.images.layers import Findings
-from conformask.images.triplets import Triplets
-from conformask.losses.base import Loss
-from conformask.records.names import Allowance
-from conformask.records.numbers import plural
 from conformask.records.reading import NoiseModel
 from conformask.records.record import Array
 from conformask.records.sentence import rounded_share
 
-PAIRS = 32
-"""Number of pairs of repeats from which noise is estimated."""
 BLOCK = 8
 """Side of the blocks, in pixels, within which brightness and noise are measured."""
 FEWEST_BINS, MOST_BINS = 5, 40
@@ -100,7 +92,9 @@ def estimate_noise(pairs: Iterable[Pair], offset: float | None = None) -> Photon
         inside = places == place
         if inside.sum() < FEWEST_BLOCKS or at_end[inside].mean() > MOST_AT_END:
             continue
-        variance = variances[inside][_without_outliers(variances[inside])].mean()
+        distances = np.abs(variances[inside] - np.median(variances[inside]))
+        near = distances <= OUTLIER * MAD_TO_SD * np.median(distances)
+        variance = variances[inside][near].mean()
         points.append((float(means[inside].mean()), float(variance), int(inside.sum())))
     if len(points) < 3:
         raise ImageError(
@@ -122,12 +116,6 @@ def _measured(pair: Pair) -> tuple[Array, Array, Array]:
     both = in_blocks(b), in_blocks(c)
     at_end = sum(((values <= 0) | (values >= 1)).mean(axis=1) for values in both) / 2
     return (both[0] + both[1]).mean(axis=1) / 2, (both[0] - both[1]).var(axis=1, ddof=1) / 2, at_end
-
-
-def _without_outliers(values: Array) -> Array:
-    """Return which values are within OUTLIER robust standard deviations of the median."""
-    distances = np.abs(values - np.median(values))
-    return np.asarray(distances <= OUTLIER * MAD_TO_SD * np.median(distances))
 
 
 def _fitted(mean: Array, variance: Array, count: Array, offset: float | None) -> NoiseModel:
@@ -467,11 +455,6 @@ def shared_noise(b: Array, x: Array, y_hat: Array) -> SharedNoise | None:
     return min((each for each in found if each is not None), default=None)
 
 
-def are_the_same(b: Array, c: Array) -> bool:
-    """Return whether two repeats are one image; c has the brightness of b."""
-    return float(_fine(b - c).var()) < ROUNDING * float(_fine(b).var())
-
-
 def _log_gain_and_level(means: Array) -> Array:
     """Return the logs of the slope of c on b, and of the ratio of their means."""
     across, along = np.linalg.eigh(np.cov(means))[1][:, -1]
@@ -601,50 +584,21 @@ def measure_reference(b: Array, x: Array, y_hat: Array, c: Array | None = None) 
     All images are (C, *space) in [0, 1].
     """
     repeats = [b] if c is None else [b, c]
-    return ReferenceMeasures(
-        Ends(*np.max([ends(each, y_hat) for each in repeats], axis=0).tolist()),
-        any(np.array_equal(each, x) for each in repeats),
-        shared_noise(b, x, y_hat) if c is None else None,
-        None if c is None else _measure_repeats(b, c, x, y_hat),
-    )
-
-
-def _measure_repeats(b: Array, c: Array, x: Array, y_hat: Array) -> RepeatMeasures:
+    at_ends = Ends(*np.max([ends(each, y_hat) for each in repeats], axis=0).tolist())
+    is_input = any(np.array_equal(each, x) for each in repeats)
+    if c is None:
+        return ReferenceMeasures(at_ends, is_input, shared_noise(b, x, y_hat), None)
     drifted = drift(b, c)
     c = without_drift(b, c, drifted.gain)
-    return RepeatMeasures(drifted, are_the_same(b, c), correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat))
-
-
-def repeats_of(triplet: Triplet) -> tuple[Array, Array] | None:
-    """Return the two repeats b and c of a triplet; None if it has none."""
-    if "repeat" not in triplet.layers:
-        return None
-    half = triplet.layers["repeat"]
-    return triplet.truth() + half, triplet.truth() - half
+    same = float(_fine(b - c).var()) < ROUNDING * float(_fine(b).var())
+    two = RepeatMeasures(drifted, same, correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat))
+    return ReferenceMeasures(at_ends, is_input, None, two)
 
 
 def pooled_correlation(measures: Iterable[ReferenceMeasures]) -> Correlation | None:
     """Return how the noise of all images with repeats is correlated; None if there are none."""
     correlations = [each.two.correlation for each in measures if each.two is not None]
     return reduce(add, correlations) if correlations else None
-
-
-def findings(pairs: Iterable[Pair], measures: Mapping[str, ReferenceMeasures]) -> Findings:
-    """Return what is known of the noise by the repeats of each image, of which at most PAIRS are read."""
-    pooled = pooled_correlation(measures.values())
-    if pooled is None:
-        return Findings({"transfer": None, "reach": None, "clt_reach": None})
-    transfer, reach, clt_reach = estimate_noise(islice(pairs, PAIRS)), pooled.range, pooled.rounded_reach
-    independent = f"independent from {plural(reach, 'pixel')} on (--allowance exact --reach {reach})"
-    if reach > FARTHEST:
-        independent = f"shared by pixels more than {FARTHEST} apart (--allowance exact is refused)"
-    text = (
-        f"variance gain * (value - offset) + read^2, {transfer.model.text}, values from 0 to 1 "
-        f"(--noise-model {transfer.model.option} for one repeat); {independent}, by the central limit "
-        f"theorem --reach {clt_reach:g}"
-    )
-    fields = {"transfer": transfer, "reach": reach, "clt_reach": clt_reach}
-    return Findings(fields, (("noise", text),), photon_transfer_plot(transfer))
 
 
 def reference_faults(measures: Mapping[str, ReferenceMeasures]) -> list[str]:
@@ -668,8 +622,15 @@ def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[st
             "images that are neither saturated nor cut at black"
         )
     pooled = pooled_correlation(measures.values())
-    if pooled is not None:
-        yield from _repeat_warnings(two, pooled)
+    if pooled is None:
+        return
+    yield from _drift_warnings({name: each.drift for name, each in two.items()})
+    if pooled.range > FARTHEST:
+        yield (
+            f"the repeats differ by noise that pixels more than {FARTHEST} apart share: did something move "
+            "between them, or does the detector add noise to whole rows? By --allowance clt --reach "
+            f"{pooled.rounded_reach:g} that of rows is allowed for"
+        )
 
 
 def _dependence(measures: Mapping[str, ReferenceMeasures]) -> Iterator[tuple[str, bool]]:
@@ -721,16 +682,6 @@ def _clear_share(leak: Leak) -> float:
     return float(np.where(leak.z > CLEAR, leak.shares, 0.0)[:2].max())
 
 
-def _repeat_warnings(repeats: Mapping[str, RepeatMeasures], pooled: Correlation) -> Iterator[str]:
-    yield from _drift_warnings({name: each.drift for name, each in repeats.items()})
-    if pooled.range > FARTHEST:
-        yield (
-            f"the repeats differ by noise that pixels more than {FARTHEST} apart share: did something move "
-            "between them, or does the detector add noise to whole rows? By --allowance clt --reach "
-            f"{pooled.rounded_reach:g} that of rows is allowed for"
-        )
-
-
 def _drift_warnings(drifts: Mapping[str, Drift]) -> Iterator[str]:
     """Warn of drift in gain, or else in level."""
     for what, place in (("gain", 0), ("mean", 2)):
@@ -758,31 +709,3 @@ def reach_shown(correlation: Correlation, allowance: Allowance) -> float:
             "take allowance clt"
         )
     return correlation.range
-
-
-def with_reach(loss: Loss, images: Triplets) -> Loss:
-    """Return a loss with the reach of the noise that the repeats of images show, unless it has one.
-
-    A larger reach only makes masks smaller, and clean losses grow with the mask. So a promise holds if the
-    reach is at least that of the noise, on whichever images it was measured.
-    """
-    return loss.with_reach(partial(_reach_of, images)) if images.reference.is_noisy else loss
-
-
-def _reach_of(images: Triplets, allowance: Allowance) -> float:
-    if images.reference.repeats == 1:
-        raise InvalidArgumentError(
-            "one repeat does not show from which distance on its noise is independent: give reach= "
-            "(--reach), 1 if that of neighbouring pixels is, or what `conformask check` measures on a few "
-            "images taken twice"
-        )
-    pairs = map(repeats_of, tracked(images, "measuring noise", len(images)))
-    alike = ((b, without_drift(b, c, drift(b, c).gain)) for b, c in filter(None, pairs))
-    return reach_shown(reduce(add, (correlation(*pair) for pair in alike)), allowance)
-
-
-def refuse_short_reach(loss: Loss, measures: Mapping[str, ReferenceMeasures]) -> None:
-    """Refuse a loss whose reach is shorter than that of the noise of these images."""
-    pooled = pooled_correlation(measures.values())
-    if pooled is not None:
-        loss.check_reach(partial(reach_shown, pooled))
