@@ -7,7 +7,7 @@ from conformask.images.scan import scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss
 from conformask.masker.components import Components, probe_shapes
-from conformask.masker.guards import Case, at, hidden_share
+from conformask.masker.guards import CALIBRATION, Case, at, hidden_share
 from conformask.masker.masker import Masker
 from conformask.masker.measure import card_of, measured, own_grid
 from conformask.masker.resolve import AnyFamily, AnyScorer, resolve
@@ -92,7 +92,7 @@ the whole image (hidden pixels count as no error).
         seen = scan(images, "reading calibration images")
         chosen_on = None if selection is None else scan(selection, "reading selection images")
         case = Case(choices, images, seen, chosen_on)
-        at("scanned", case)
+        at(CALIBRATION["scanned"], case)
         code = Components(choices.scorer, choices.loss, choices.family, choices.weigh)
         probe, fingerprints = code.probe(*probe_shapes(choices.scorer, images[0])), code.fingerprints()
         has_own_grid = choices.grid is None
@@ -100,11 +100,11 @@ the whole image (hidden pixels count as no error).
             choices = replace(choices, grid=own_grid(choices, images))
         curves, critical = measured(choices, images, (fingerprints, seen.contents), compute)
     case = replace(case, choices=choices, curves=curves)
-    at("measured", case)
+    at(CALIBRATION["measured"], case)
     losses = calibration_data(curves, choices.threshold, choices.loss, critical, choices.start)
     rule = choices.promise.rule(losses)
     case = replace(case, losses=losses, rule=rule, hidden=hidden_share(curves, rule))
-    at("ruled", case)
+    at(CALIBRATION["ruled"], case)
     card = replace(card_of(case), code=fingerprints, own_grid=has_own_grid)
     return Masker(
         choices.scorer, choices.loss, choices.family, rule, card, losses.critical_lambdas, curves,

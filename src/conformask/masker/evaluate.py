@@ -19,17 +19,16 @@ from torch import Tensor
 from conformask.arithmetic import image_means
 from conformask.arrays import Batch, Images, Triplet
 from conformask.background import DEFAULT_DEVICES, Compute, main_process
-from conformask.errors import MismatchError, expect
+from conformask.errors import expect
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
-from conformask.images.scan import DatasetSummary, scan
+from conformask.images.scan import scan
 from conformask.images.triplets import Triplets, stacked
 from conformask.losses import paper_distance
 from conformask.losses.of_images import with_channels
 from conformask.masker.admission import Admission
-from conformask.masker.data_leakage import refuse_used, warn_of_copies, warn_of_learnt
+from conformask.masker.guards import EVALUATION, Trial, at
 from conformask.masker.masker import Masker
 from conformask.masker.release import candidates, facts_for_release, judged, usual_share
-from conformask.masker.resolve import refuse_noisy
 from conformask.masker.validation import category_coverage, compare_with_promise
 from conformask.masks.critical import critical_lambdas, loss_on, mask_size, paper_oracle, unmasked_loss
 from conformask.promises.axes import EachCategory
@@ -299,11 +298,10 @@ def evaluate(
         compute = replace(compute, parts=Path(out) / PARTS)
     check_parts(compute)
     admission = masker.admit(test, allow_network_mismatch=allow_network_mismatch)
-    if admission.sizes and masker.card.tiles is None:
-        raise MismatchError(next(iter(admission.sizes.values())))
-    admission.warn()
-    refuse_noisy(masker.card.promise, masker.loss, test.reference)
-    summary = _refuse_unfit(masker, test)
+    case = Trial(masker, test, admission)
+    at(EVALUATION["admitted"], case)
+    seen = scan(test, "reading test images")
+    at(EVALUATION["scanned"], replace(case, seen=seen))
     distance = paper_distance(masker.loss)
     if opt_sizes is not None:
         opt_images = 0
@@ -366,7 +364,7 @@ def evaluate(
         caveat=admission.caveat,
         comparison=_comparison(masker, test),
         objects=ObjectCounts(*facts["objects"].sum(axis=0).tolist()) if "objects" in facts else None,
-        made=provenance_of_evaluation(card, summary.contents),
+        made=provenance_of_evaluation(card, seen.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         reference=test.reference,
         noise_floor=_mean(facts["noise"]),
@@ -423,17 +421,6 @@ def _measured(
     by_score, best = columns.pop("risk").mean(axis=0).tolist()
     records = ImageRecords(**{name: columns.pop(name) for name in names if name in columns})
     return records, RiskCurve(SHARES, tuple(by_score), tuple(best)), columns
-
-
-def _refuse_unfit(masker: Masker, test: Triplets) -> DatasetSummary:
-    """Read the test images, and raise if they are not fit for a test."""
-    summary = scan(test, "reading test images")
-    refuse_used(masker, test, summary.pixels, "test", "an evaluation")
-    if test.provenance.population is None:  # tiles cut by conformask are not copies of each other
-        warn_of_learnt(summary, masker.scorer, "test")
-        warn_of_copies(summary, masker.perceptual_hashes, "test", "the masker was calibrated on")
-    masker.loss.check_spacing(summary.geometry)
-    return summary
 
 
 def _mean(values: Array) -> float | None:

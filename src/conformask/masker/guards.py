@@ -1,12 +1,12 @@
-"""What is checked before a promise is made or used, in the order in which it is said.
+"""What is checked before a promise is made, measured or used, in the order in which it is said.
 
-`CALIBRATION` lists the guards of a calibration by its stages; each looks at a `Case`, and warns or raises.
+`CALIBRATION` and `EVALUATION` list guards by the stages of a verb; each looks at a case, and warns or raises.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import scipy
@@ -22,6 +22,7 @@ from conformask.losses.base import Loss
 from conformask.masker.components import refuse_batch_dependence
 from conformask.masker.data_leakage import (
     refuse_duplicates,
+    refuse_used,
     used_images,
     warn_of_copies,
     warn_of_copies_within,
@@ -36,10 +37,16 @@ from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, Rule, covariates_of
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.records.geometry import among, extra_text, size_text
+from conformask.records.reading import Reference
 from conformask.records.record import Array
 
 if TYPE_CHECKING:
+    from conformask.masker.admission import Admission
+    from conformask.masker.masker import Masker
     from conformask.masker.resolve import Choices
+
+CaseT = TypeVar("CaseT")
+Guards = tuple[Callable[[CaseT], None], ...]
 
 
 @dataclass(frozen=True)
@@ -60,14 +67,26 @@ class Case:
     """The mean mask size of the calibration images under the rule."""
 
 
-def at(stage: str, case: Case) -> None:
-    """Let the guards of a stage of a calibration speak.
+@dataclass(frozen=True)
+class Trial:
+    """An evaluation as its guards see it: what is known at a stage."""
+
+    masker: "Masker"
+    images: Triplets
+    admission: "Admission"
+    """What is to be said of the test images before they are read."""
+    seen: DatasetSummary | None = None
+    """What was read of them; None before."""
+
+
+def at(guards: Guards[CaseT], case: CaseT) -> None:
+    """Let the guards of a stage speak.
 
     Raises:
-        CalibrationError: the promise cannot rest on these images.
-        MismatchError: scorer and images do not belong together.
+        CalibrationError: a promise cannot rest on these images, or be measured by them.
+        MismatchError: scorer, masker and images do not belong together.
     """
-    for guard in CALIBRATION[stage]:
+    for guard in guards:
         guard(case)
 
 
@@ -179,7 +198,7 @@ def _hidden(case: Case) -> None:
         warn_if_closed(case.hidden, case.choices.loss.whole)
 
 
-CALIBRATION: Mapping[str, tuple[Callable[[Case], None], ...]] = {
+CALIBRATION: Mapping[str, Guards[Case]] = {
     "scanned": (
         _spacing, _layers, _groups, _used, _copies, _meaning, _shapes, _batches, _closed,
     ),
@@ -187,6 +206,73 @@ CALIBRATION: Mapping[str, tuple[Callable[[Case], None], ...]] = {
     "ruled": (_hidden,),
 }  # fmt: skip
 """The guards of a calibration by stage: images are read, they are measured, there is a rule."""
+
+
+def _sizes(case: Trial) -> None:
+    """Refuse sizes that the promise does not cover, then say what else is to be said of the images."""
+    if case.admission.sizes and case.masker.card.tiles is None:
+        raise MismatchError(next(iter(case.admission.sizes.values())))
+    case.admission.warn()
+
+
+def _noisy(case: Trial) -> None:
+    refuse_noisy(case.masker.card.promise, case.masker.loss, case.images.reference)
+
+
+def _used_before(case: Trial) -> None:
+    assert case.seen is not None
+    refuse_used(case.masker, case.images, case.seen.pixels, "test", "an evaluation")
+
+
+def _copies_of_used(case: Trial) -> None:
+    assert case.seen is not None
+    if case.images.provenance.population is not None:
+        return  # tiles cut by conformask are not copies of each other
+    warn_of_learnt(case.seen, case.masker.scorer, "test")
+    warn_of_copies(case.seen, case.masker.perceptual_hashes, "test", "the masker was calibrated on")
+
+
+def _same_spacing(case: Trial) -> None:
+    assert case.seen is not None
+    case.masker.loss.check_spacing(case.seen.geometry)
+
+
+EVALUATION: Mapping[str, Guards[Trial]] = {
+    "admitted": (_sizes, _noisy),
+    "scanned": (_used_before, _copies_of_used, _same_spacing),
+}
+"""The guards of an evaluation by stage: the masker has looked at the headers of images, they are read."""
+
+
+def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:
+    """Refuse a promise without a theorem for noisy references, in calibration and in tests.
+
+    A loss that is convex in y has a mean over noise of at least its value for the clean image (Jensen), so
+    that a promise about means holds for the clean image too. A loss from which noise is subtracted needs two
+    repeats or a noise model, and by a model it is never exact.
+    """
+    if not reference.is_noisy:
+        return
+    used.check_reference(reference)
+    bounds_clean = used.convex and used.power and promise.axes.statement.bounds_a_mean
+    if not (used.subtracts_noise or bounds_clean):
+        needed = ", for which it takes a second repeat or a noise model (--noise-model)"
+        raise InvalidArgumentError(
+            f"these images have {reference.text} in the place of a truth, and a promise about "
+            f"{used.name} ({promise.guarantee}) needs one: take CleanMean('l2') (--loss l2 --over "
+            f"clean) or CleanLocal (clean_local), the squared error without the noise"
+            f"{needed if reference == Reference(1) else ''}, or promise a mean of l1 or l2, guarantee "
+            "expected or rcps"
+        )
+
+
+def has_theorem(promise: Promise, used: Loss, reference: Reference) -> bool:
+    """Return whether images with these references show how a promise is kept; see `refuse_noisy`."""
+    try:
+        refuse_noisy(promise, used, reference)
+    except InvalidArgumentError:
+        return False
+    return True
 
 
 CLOSED = 0.9

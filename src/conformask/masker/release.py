@@ -16,9 +16,9 @@ from conformask.images.read import hash_unless_constant, is_constant
 from conformask.images.triplets import Triplets
 from conformask.masker.admission import Admission
 from conformask.masker.data_leakage import refuse_used
+from conformask.masker.guards import has_theorem
 from conformask.masker.looks import appearance, outliers
 from conformask.masker.masker import Masker
-from conformask.masker.resolve import has_theorem
 from conformask.masks.critical import features_of
 from conformask.promises.axes import Group, LogLinear, Simultaneous, fit_log_quantile
 from conformask.promises.data import Curves

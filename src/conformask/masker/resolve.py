@@ -12,7 +12,12 @@ from conformask.images.scan import columns_of
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.base import Loss
-from conformask.masker.guards import check_sample_size, warn_if_another_hides_less, warn_if_meant_otherwise
+from conformask.masker.guards import (
+    check_sample_size,
+    refuse_noisy,
+    warn_if_another_hides_less,
+    warn_if_meant_otherwise,
+)
 from conformask.masks.critical import calibration_data, loss_on, start_of
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
@@ -23,7 +28,7 @@ from conformask.promises.promise import DEFAULTS, AnyPromise, Promise
 from conformask.promises.promise import promise as promise_from
 from conformask.promises.rules import fit_loss_quantile
 from conformask.records.names import Level
-from conformask.records.reading import Reference, check_network
+from conformask.records.reading import check_network
 from conformask.records.record import Json
 from conformask.records.selection import (
     ScoreComparison,
@@ -271,37 +276,6 @@ def loss_for(
         used = used.with_pixels(images.window).in_regions(images.has_regions)
     kept = None if scorer.selection is None else scorer.selection.of
     return used if kept is None else used.measured_as(kept)
-
-
-def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:
-    """Refuse a promise without a theorem for noisy references, in calibration and in tests.
-
-    A loss that is convex in y has a mean over noise of at least its value for the clean image (Jensen), so
-    that a promise about means holds for the clean image too. A loss from which noise is subtracted needs two
-    repeats or a noise model, and by a model it is never exact.
-    """
-    if not reference.is_noisy:
-        return
-    used.check_reference(reference)
-    bounds_clean = used.convex and used.power and promise.axes.statement.bounds_a_mean
-    if not (used.subtracts_noise or bounds_clean):
-        needed = ", for which it takes a second repeat or a noise model (--noise-model)"
-        raise InvalidArgumentError(
-            f"these images have {reference.text} in the place of a truth, and a promise about "
-            f"{used.name} ({promise.guarantee}) needs one: take CleanMean('l2') (--loss l2 --over "
-            f"clean) or CleanLocal (clean_local), the squared error without the noise"
-            f"{needed if reference == Reference(1) else ''}, or promise a mean of l1 or l2, guarantee "
-            "expected or rcps"
-        )
-
-
-def has_theorem(promise: Promise, used: Loss, reference: Reference) -> bool:
-    """Return whether images with these references show how a promise is kept; see `refuse_noisy`."""
-    try:
-        refuse_noisy(promise, used, reference)
-    except InvalidArgumentError:
-        return False
-    return True
 
 
 def refuse_unbounded(promise: Promise, used: Loss) -> None:

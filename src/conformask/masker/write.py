@@ -32,6 +32,7 @@ from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses.objects import labels_of
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.folder import MASKS, OBJECT_TABLE, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
+from conformask.masker.guards import has_theorem
 from conformask.masker.masker import Masker
 from conformask.masker.objects import (
     ObjectFiles,
@@ -41,7 +42,6 @@ from conformask.masker.objects import (
     segmentation_writer,
     write_table,
 )
-from conformask.masker.resolve import has_theorem
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import exponent_by_blocks, whole_images, write_whole
 from conformask.masks.critical import features_of

@@ -25,8 +25,8 @@ from conformask.images.pictures import (
     titles_for,
 )
 from conformask.masker.arguments import batch_of
+from conformask.masker.guards import has_theorem
 from conformask.masker.masker import Judged, Masker
-from conformask.masker.resolve import has_theorem
 from conformask.masks.critical import mask_size, unmasked_loss
 from conformask.records.card import Domain
 from conformask.records.evaluation import Evaluation

@@ -39,8 +39,8 @@ from conformask.losses.objects import LabelledObjects
 from conformask.masker.admission import Admission, NewImage
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.evaluate import SHARES, risk_curves
+from conformask.masker.guards import has_theorem
 from conformask.masker.masker import Masker
-from conformask.masker.resolve import has_theorem
 from conformask.masker.whole import (
     IN_MEMORY,
     ScoredImage,

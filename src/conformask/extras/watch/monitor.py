@@ -20,9 +20,9 @@ from conformask.images.rows import uniform
 from conformask.images.triplets import Triplets, hash_of_group
 from conformask.masker.admission import Admission
 from conformask.masker.data_leakage import truth_ids, used_images
+from conformask.masker.guards import has_theorem
 from conformask.masker.looks import ROLES, SCORES, appearance
 from conformask.masker.masker import Masker
-from conformask.masker.resolve import has_theorem
 from conformask.masker.validation import (
     LEVEL,
     bonferroni,
