@@ -80,7 +80,9 @@ def test_maps_labels_and_regions_are_read_as_stored_where_0_is_white(tmp_path: P
         np.testing.assert_array_equal(read_labels(path, SIZE, PLAIN, "labels"), expected)
         np.testing.assert_array_equal(read_values(path, PLAIN.of("cues"), "cues"), expected)
         triplets = cm.Triplets([TripletRow("a", x=path, y_hat=path, layers={"cues": path})])
-        np.testing.assert_array_equal(triplets.opened(0)["cues"].read((slice(0, 6), slice(0, 7))), expected)
+        np.testing.assert_array_equal(
+            triplets.opened(0).layers["cues"].read((slice(0, 6), slice(0, 7))), expected
+        )
         assert triplets[0].y_hat.max() == 1, "images are inverted"
         assert triplets[0].y_hat[0, 0, 0] == 1
 
