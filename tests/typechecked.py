@@ -6,7 +6,7 @@ The streams with which pytest captures output are text streams that lack an attr
 from io import TextIOBase
 from typing import TextIO
 
-from beartype import BeartypeConf, BeartypeHintOverrides, beartype
+from beartype import BeartypeConf, FrozenDict, beartype
 
-STREAMS = BeartypeHintOverrides({TextIO: TextIOBase})
+STREAMS = FrozenDict({TextIO: TextIOBase})
 typechecked = beartype(conf=BeartypeConf(is_pep484_tower=True, hint_overrides=STREAMS))
