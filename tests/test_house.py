@@ -14,21 +14,21 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46668,  # kinds of layers say what they measure and find; losses what they need of images
-    "lines of the heart": 27665,
+    "lines": 46915,  # kinds of layers and losses say what they measure, find and need; two leaves more
+    "lines of the heart": 27163,
     "entries of the first level": 16,
-    "files": 173,  # the layer of repeats, and the products of clean losses, are of a leaf
+    "files": 176,  # repeats, the products of clean losses, labels and scores of objects are of leaves
     "own imports of a file": 33,
-    "own imports of all files": 1443,  # the same
+    "own imports of all files": 1459,  # the same
     "getattr and hasattr": 58,
-    "lines of tests": 45624,  # a loss of a package, from calibration to masks
+    "lines of tests": 45655,  # a loss of a package, from calibration to masks; tests that ask leaves
     "files of tests": 257,  # the same
 }
 ENTERED = {
-    "files of calibrate": 49,
-    "functions of calibrate": 358,  # each kind of layer is asked what it measures
-    "files of mask": 60,  # the layer of repeats is of a leaf
-    "functions of mask": 462,  # the same
+    "files of calibrate": 50,  # labels are a layer of a leaf
+    "functions of calibrate": 360,  # kinds of layers are asked what they measure, losses what they need
+    "files of mask": 61,  # repeats and labels are layers of leaves
+    "functions of mask": 465,  # the same; each loss is asked what it needs
 }
 REACH = """
 import os, sys, threading

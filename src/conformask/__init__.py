@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from conformask.extras.noise.clean import CleanLocal as CleanLocal
     from conformask.extras.noise.clean import CleanMean as CleanMean
     from conformask.extras.noise.counts import split_counts as split_counts
+    from conformask.extras.objects.loss import Objects as Objects
     from conformask.extras.train import NetworkOptions as NetworkOptions
     from conformask.extras.train import TrainingConfig as TrainingConfig
     from conformask.extras.train.fit import fit_scorer as fit_scorer
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from conformask.losses.means import Mean as Mean
     from conformask.losses.means import MeanShown as MeanShown
     from conformask.losses.means import MissRate as MissRate
-    from conformask.losses.objects import Objects as Objects
     from conformask.losses.window import Local as Local
     from conformask.losses.window import LocalShare as LocalShare
     from conformask.losses.window import MaskedWindow as MaskedWindow
@@ -82,7 +82,7 @@ _HOMES = {
     "MissRate": "losses.means",
     "CleanLocal": "extras.noise.clean",
     "CleanMean": "extras.noise.clean",
-    "Objects": "losses.objects",
+    "Objects": "extras.objects.loss",
     "FalseOmissionRate": "losses.means",
     "MaskedDistance": "losses.masked_distance",
     "CustomLoss": "losses.masked_distance",

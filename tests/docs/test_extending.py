@@ -14,7 +14,7 @@ ROW = re.compile(r"^\| ([\w ]+) \| (`.+) \| `(\w+)` \|$", re.MULTILINE)
 ROWS = ROW.findall((ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"))
 USES = {
     "power": {"masks/family.py", "scores/network_scorer.py"},
-    "missed": {"losses/objects.py"},
+    "missed": {"extras/objects/loss.py"},
 }
 """The passes that few families have, and the scorer that it suits; a loss of objects of the same name."""
 

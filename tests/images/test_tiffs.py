@@ -12,7 +12,7 @@ from PIL import Image as Pillow
 
 import conformask as cm
 from conformask.errors import ImageError
-from conformask.images.layers import read_labels, read_region, read_values, region_window
+from conformask.images.layers import read_region, read_values, region_window
 from conformask.images.read import decode, open_raster, read_header, read_image
 from conformask.images.rows import TripletRow
 from conformask.records.reading import PLAIN, Reading
@@ -66,7 +66,7 @@ def test_where_0_is_white_the_largest_number_is_black(tmp_path: Path, bits: int)
         np.testing.assert_allclose(np.asarray(Pillow.open(path).convert("L")) / 255, expected[0], atol=1e-7)
 
 
-def test_maps_labels_and_regions_are_read_as_stored_where_0_is_white(tmp_path: Path) -> None:
+def test_maps_and_regions_are_read_as_stored_where_0_is_white(tmp_path: Path) -> None:
     values = np.zeros(SIZE, bool)
     values[2:4, 3:] = True
     tifffile.imwrite(tmp_path / "bool.tif", values)
@@ -77,7 +77,6 @@ def test_maps_labels_and_regions_are_read_as_stored_where_0_is_white(tmp_path: P
         np.testing.assert_array_equal(read_region(path, SIZE), expected > 0)
         window = region_window(path, SIZE)((slice(1, 4), slice(2, 7)))
         np.testing.assert_array_equal(window, expected[:, 1:4, 2:7] > 0)
-        np.testing.assert_array_equal(read_labels(path, SIZE, PLAIN, "labels"), expected)
         np.testing.assert_array_equal(read_values(path, PLAIN.of("cues"), "cues"), expected)
         triplets = cm.Triplets([TripletRow("a", x=path, y_hat=path, layers={"cues": path})])
         np.testing.assert_array_equal(

@@ -176,7 +176,14 @@ LOSSES: dict[str, tuple[dict[str, Any], str, str]] = {
 }
 
 
-@pytest.mark.parametrize("name", [asking("noise", name) if "clean" in name else name for name in LOSSES])
+LEAF_OF = {name: "noise" for name in LOSSES if "clean" in name} | {
+    name: "objects" for name, (terms, *_) in LOSSES.items() if terms.get("distance") == "objects"
+}
+
+
+@pytest.mark.parametrize(
+    "name", [asking(LEAF_OF[name], name) if name in LEAF_OF else name for name in LOSSES]
+)
 def test_what_is_said_of_each_loss(name: str) -> None:
     terms, event, mean = LOSSES[name]
     terms = {"family": BINARY, **terms}
@@ -267,11 +274,17 @@ def test_what_else_a_sentence_says() -> None:
     ):
         named = replace(made, promise=cm.Promise(group_name="patient"), **changes)
         assert named.sentence == sentence, "a word of the user's stays as it is"
+
+
+@pytest.mark.leaf("objects")
+def test_the_names_of_objects() -> None:
     of_objects = card(distance="objects", over="missed", iou=0.5, threshold=0.1, family=BINARY)
     of_objects = replace(of_objects, promise=cm.Promise(object_name="nucleus"))
     assert of_objects.sentence == f"{OF_10}at most a tenth of the wrong nuclei is shown (IoU below 0.5)."
     any_object = replace(of_objects, loss=replace(of_objects.loss, over="any"))
     assert any_object.sentence == f"{OF_10}no wrong nucleus is shown (IoU below 0.5)."
+    objects = card(distance="objects", over="any", iou=0.5, object_name="nucleus")
+    assert hidden_text(objects, 0.5, 0.0) == "50 % of the nuclei of an image are hidden (best possible: 0 %)"
 
 
 @pytest.mark.parametrize(
@@ -302,8 +315,6 @@ def test_measured_and_hidden() -> None:
     assert hidden_text(card(), 0.112, 0.06) == "11 % of an image is hidden (best possible: 6 %)"
     regional = card(region=True, over="image")
     assert hidden_text(regional, 0.0612) == "6 % of the region of an image is hidden"
-    objects = card(distance="objects", over="any", iou=0.5, object_name="nucleus")
-    assert hidden_text(objects, 0.5, 0.0) == "50 % of the nuclei of an image are hidden (best possible: 0 %)"
 
 
 # what is said is what is computed

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, make_dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_args, get_type_hints
 
@@ -10,8 +11,7 @@ from cyclopts import Group, Parameter, Token
 
 from conformask.background import Compute
 from conformask.errors import InvalidArgumentError
-from conformask.losses.base import Loss
-from conformask.losses.objects import Objects, OfObjects
+from conformask.losses.base import Loss, OwnOption
 from conformask.promises.terms import PromiseTerms
 from conformask.records import names
 from conformask.records.loss import LOSSES
@@ -46,7 +46,7 @@ def _noise_model(_: Any, tokens: Sequence[Token]) -> NoiseModel:
 Parameter(converter=_noise_model, n_tokens=1, accepts_keys=False, metavar="GAIN,OFFSET,READ")(NoiseModel)
 Read = Annotated[
     Reading,
-    # maps and objects have options of their own; the last two are about one role
+    # maps and objects have their own options; the last two are about one role
     Parameter(name="*", group=IMAGES, parse=re.compile("^(?!cues$|objects$|inverted$|role$)")),
 ]
 
@@ -143,15 +143,6 @@ HigherMeans = Annotated[
     Literal["distrusted", "trusted"],
     Parameter(help="What higher values of these maps mean: trusted for a confidence."),
 ]
-ObjectsFrom = Annotated[
-    str | None,
-    Parameter(
-        group=LOSS,
-        help="Promise objects, such as nuclei, shown or hidden whole: the folder beside y_hat/ with labels "
-        "y_hat/NAME and y/NAME, 0 for the background; or components:T, for the parts of y_hat and y above T "
-        "in [0, 1].",
-    ),
-]
 Patches = Annotated[
     str | None,
     Parameter(
@@ -192,11 +183,18 @@ AS_FILES_SAY, DEFAULT_DEVICES = Reading(), Compute()
 
 KINDS: Mapping[str, type[Loss]] = LOSSES.usable()
 """The classes of all losses by name."""
+OWN: Mapping[OwnOption, Any] = {kind.own_option: kind for kind in KINDS.values() if kind.own_option}
+"""The losses that an option of their own chooses."""
+OVER = {name: kind for name, kind in KINDS.items() if kind.aggregate}
+OVER_TEXT = ". ".join(
+    ["; ".join(f"{kind.aggregate} ({name})" for name, kind in OVER.items()), *(own.over_help for own in OWN)]
+)
+OVER |= {name: kind for own, kind in OWN.items() for name in own.over if name not in OVER}
+"""The losses by what --over calls them."""
 if TYPE_CHECKING:
     OverName = str
 else:
-    OverName = Literal[(*(name for name, kind in KINDS.items() if kind.aggregate), *get_args(OfObjects))]
-OVER_TEXT = "; ".join(f"{kind.aggregate} ({name})" for name, kind in KINDS.items() if kind.aggregate)
+    OverName = Literal[tuple(OVER)]
 
 
 @dataclass(frozen=True)
@@ -213,11 +211,7 @@ class LossChoice:
     ] = None
     over: Annotated[
         OverName | None,
-        Parameter(
-            help=f"How an error map becomes one number: {OVER_TEXT}. With --objects: the share "
-            "of the objects shown that is wrong, if not given; of the wrong ones that is shown (missed); "
-            "whether any is (any)."
-        ),
+        Parameter(help=f"How an error map becomes one number: {OVER_TEXT}."),
     ] = None
     weights_path: WeightsPath = None
 
@@ -233,17 +227,23 @@ class LossChoice:
         return self.loss is not None or self.over is not None or bool(self.numbers)
 
     @property
-    def of_objects(self) -> Loss:
-        """The loss of objects that is chosen."""
-        given = ["loss"] * (self.loss is not None) + [
-            name for name in self.numbers if name not in Objects.options
-        ]
-        if given:
-            raise InvalidArgumentError(
-                f"--{given[0]} is about pixels, and --objects counts objects: leave it out"
-            )
-        over = Objects.over if self.over is None else cast("OfObjects", self.over)
-        return Objects(over, **self.numbers)
+    def source(self) -> dict[str, Any]:
+        """The options that choose a loss in the place of --loss, by name, where they are given."""
+        return {own.name: value for own in OWN if (value := vars(self).get(own.name)) is not None}
+
+    @property
+    def own(self) -> Loss | None:
+        """The loss that an option of its own chooses; None where there is none."""
+        for own, kind in OWN.items():
+            if own.name in self.source:
+                numbers = [name for name in self.numbers if name not in kind.options]
+                for name in ["loss"] * (self.loss is not None) + numbers:
+                    raise InvalidArgumentError(
+                        f"--{name} is about pixels, and --{own.name} counts {own.name}: leave it out"
+                    )
+                over = {} if self.over is None else {"over": self.over}
+                return cast("Loss", kind(**over, **self.numbers))
+        return None
 
     def chosen(self, default: Loss, values: "Values | None") -> Loss:
         """Return the loss that is chosen; the error map is the default's where only the rest is given.
@@ -256,10 +256,11 @@ class LossChoice:
         if not self.is_given:
             return default if self.weights_path is None else with_weights(default, self.weights_path)
         of, numbers = self.loss or default.of, self.numbers
-        if "iou" in numbers:
-            raise InvalidArgumentError(
-                "--iou goes with --objects of calibrate, which names labels of the objects"
-            )
+        for own, kind in OWN.items():
+            for name in numbers.keys() & kind.options.keys():
+                raise InvalidArgumentError(
+                    f"--{name} goes with --{own.name} of calibrate, which names {own.read}"
+                )
         if "tolerance" in numbers:
             numbers["tolerance"] = tolerance_of(numbers["tolerance"], loss(of), values)
         return loss_over(of, self.over, numbers, self.weights_path)
@@ -269,8 +270,8 @@ def _number(name: str) -> tuple[str, Any, Any]:
     """Return the option for a number of losses, with those that take it, as a field of a dataclass."""
     kinds = {each: kind for each, kind in KINDS.items() if name in kind.options}
     *others, last = kinds
-    of_objects = kinds[last].of_objects
-    taken = "--objects" if of_objects else f"--over {' and '.join(filter(None, (', '.join(others), last)))}"
+    own = kinds[last].own_option
+    taken = f"--{own.name}" if own else f"--over {' and '.join(filter(None, (', '.join(others), last)))}"
     hint = get_type_hints(kinds[last].__init__)[name]
     option = str if str in get_args(hint) else hint
     help_text = f"For {taken}: {kinds[last].options[name].help}"
@@ -281,13 +282,15 @@ NUMBERS = tuple(dict.fromkeys(name for kind in KINDS.values() for name in kind.o
 """The numbers of all losses."""
 if TYPE_CHECKING:
     LossOptions = LossChoice
+    AllLossOptions = LossChoice
 else:
-    LossOptions = make_dataclass(
-        "LossOptions",
-        map(_number, NUMBERS),
-        bases=(LossChoice,),
-        frozen=True,
-        namespace={"__module__": __name__},
+    _made = partial(make_dataclass, frozen=True, namespace={"__module__": __name__})
+    LossOptions = _made("LossOptions", map(_number, NUMBERS), bases=(LossChoice,))
+    _own = _made(
+        "OwnOptions", [(own.name, Annotated[str | None, Parameter(help=own.help)], None) for own in OWN]
     )
+    AllLossOptions = _made("AllLossOptions", [], bases=(LossOptions, _own))  # those of the last come first
 AboutLoss = Annotated[LossOptions, Parameter(name="*", group=LOSS)]
-SAME_LOSS = LossOptions()
+AboutAnyLoss = Annotated[AllLossOptions, Parameter(name="*", group=LOSS)]
+"""The options of a loss, with those that choose one in the place of --loss."""
+SAME_LOSS = AllLossOptions()

@@ -12,19 +12,18 @@ from conformask.background import main_process
 from conformask.cli.options import (
     AS_FILES_SAY,
     DEFAULT_DEVICES,
-    KINDS,
     LOSS,
     MARGINAL,
+    OVER,
     PROMISE,
     SAME_LOSS,
-    AboutLoss,
+    AboutAnyLoss,
     AsJson,
     Devices,
     FamilyName,
     Grey,
     HigherMeans,
     NetworkName,
-    ObjectsFrom,
     OtherNetwork,
     OverName,
     Patches,
@@ -39,7 +38,6 @@ from conformask.cli.options import (
 )
 from conformask.cli.output import bad_usage, range_text, show, table
 from conformask.errors import chosen, warn
-from conformask.losses.objects import Objects
 from conformask.records import names
 
 if TYPE_CHECKING:
@@ -160,8 +158,7 @@ def calibrate(
             "aside for choices and this predicts better.",
         ),
     ] = None,
-    objects: ObjectsFrom = None,
-    about: AboutLoss = SAME_LOSS,
+    about: AboutAnyLoss = SAME_LOSS,
     read: Read = AS_FILES_SAY,
     network: NetworkName = None,
     allow_network_mismatch: OtherNetwork = False,
@@ -229,9 +226,9 @@ def calibrate(
     else:
         start = load_scorer(run, loss=loss_of(run, about.weights_path, "scorer.json"))
     like = start.card.reading if isinstance(start, NetworkScorer) else None
-    triplets = opened(data, replace(read, cues=score_from, objects=objects), network, like=like)
-    chosen = about.of_objects if objects is not None else None
-    if objects is None and about.is_given:
+    triplets = opened(data, replace(read, cues=score_from, **about.source), network, like=like)
+    chosen = about.own
+    if chosen is None and about.is_given:
         chosen = about.chosen(loss_for(start, None), triplets.values)
     loss = loss_for(start, chosen, triplets)
     area = patch_area(patches, triplets)
@@ -253,7 +250,7 @@ def calibrate(
         )
         flag = "" if higher == "distrusted" else f" --higher {higher}"
         flag += "" if patches is None else f" --patches {patches}"
-        flag += "" if objects is None else f" --objects {objects}"
+        flag += "".join(f" --{name} {value}" for name, value in about.source.items())
         command = f"calibrate {named}{flag} {data} --threshold T --out {run}"
         show_choices(choices, loss, promise_of(promise), f"Next: conformask {command}", as_json=json)
         return
@@ -373,7 +370,7 @@ def plan(
     if n is not None and n < 1:
         bad_usage(f"--n {n}: give at least 1 calibration image")
     promise = promise_of(promised)
-    bounded, kind = chosen(names.BOUNDED, loss, "bounded distance"), KINDS.get(over or "image", Objects)
+    bounded, kind = chosen(names.BOUNDED, loss, "bounded distance"), OVER[over or "image"]
     about = Mean(loss) if bounded.is_map else MaskedDistance(loss)
     own = promise.own_bounds and about.own_bounds and kind is Mean
     bound = 1.0 if kind.is_share else bounded.upper_bound

@@ -5,6 +5,7 @@ handles images asks the kinds in `LAYERS` and knows none of them. Leaves and pac
 points of `conformask.layers`.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,18 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import scipy
 from jaxtyping import Float
 
 from conformask import extensions
-from conformask.arrays import Triplet
+from conformask.arrays import Batch, Triplet
 from conformask.errors import ImageError, MissingFileError
-from conformask.images.formats import Header, Places, arranged, channels_first, image_of_array
+from conformask.images.formats import Header, Places, SourceImage, arranged, channels_first, image_of_array
 from conformask.images.read import (
     Image,
     Raster,
     UnreadImage,
-    by_stem,
     decode_with_header,
     header_of_image,
     open_raster,
@@ -56,6 +55,29 @@ class OpenedLayer:
         return cls(raster.name, raster.size, raster.values)
 
 
+class FilesBesideMasks(ABC):
+    """Files that lie beside masks, of each image and of all."""
+
+    @abstractmethod
+    def of(self, name: str) -> list[Path]:
+        """Return the files of an image."""
+
+    @property
+    @abstractmethod
+    def of_all(self) -> list[Path]:
+        """The files of all images together."""
+
+    @abstractmethod
+    def write(
+        self, batch: Batch, index: int, group: str, score: Array, mask: Array, under: SourceImage
+    ) -> None:
+        """Write the files of an image of a batch, by its score and its mask, (*space)."""
+
+    @abstractmethod
+    def join(self) -> None:
+        """Write the files of all images from those of each."""
+
+
 @dataclass(frozen=True)
 class Findings:
     """What `conformask check` shows of a layer of all images."""
@@ -79,6 +101,7 @@ class LayerKind:
 
     Args:
         name: the key in `Triplet.layers` and `Batch.layers`.
+        role: the image that a function may make it of, y_hat or y; empty where none may.
 
     Examples:
         >>> import numpy as np
@@ -90,6 +113,7 @@ class LayerKind:
     """
 
     name: str
+    role: str = ""
     found_by_stem: ClassVar[bool] = True
     """True if its files have the names of the images, each with exactly one partner."""
     without_time: ClassVar[bool] = False
@@ -100,6 +124,10 @@ class LayerKind:
     """True if its folder is looked for beside a manifest that has no column for it."""
     makes_y: ClassVar[bool] = False
     """True if y is made of it: it is read before other layers, and y stands for it."""
+    trained_with: ClassVar[bool] = True
+    """True if it is read where a score is trained."""
+    said: ClassVar[str] = ""
+    """What images have that have it, such as regions, in words; empty where it is not said of them."""
 
     @property
     def plural(self) -> str:
@@ -156,6 +184,15 @@ class LayerKind:
         """Raise for values that the layer cannot have; messages call it `name`."""
         check_finite(values, name)
 
+    def check_header(self, header: Header, name: str) -> None:
+        """Raise for a file that cannot hold the layer, by its header."""
+
+    def files_beside(
+        self, folder: Path, masks: Mapping[str, Path], dimensions: int
+    ) -> "FilesBesideMasks | None":
+        """Return the files in a folder beside the masks, by name, of a promise about the layer, if any."""
+        return None
+
     def opened(self, row: "TripletRow", reading: Reading) -> OpenedLayer | None:
         """Open the layer of a row, to be read window by window; None where it has none."""
         if self.name not in row.layers:
@@ -208,6 +245,7 @@ class Regions(LayerKind):
     name: str = "region"
     plural = "regions"
     without_time = True
+    said = "regions"
 
     def is_known(self, row: "TripletRow", reading: Reading) -> bool:
         """Return whether a row has a region, or NaN is outside of it."""
@@ -260,6 +298,7 @@ class Cues(LayerKind):
     """Maps beside y_hat that say where it may be wrong, (K, *space) of any range."""
 
     name: str = "cues"
+    said = "cues"
 
     def place(self, reading: Reading) -> str | None:
         """Return the folder, and the column, that the reading names."""
@@ -268,67 +307,6 @@ class Cues(LayerKind):
     def required(self, reading: Reading) -> str | None:
         """Return what to say where the folder is missing."""
         return "which the score needs: one map for each image, in a file of its name"
-
-
-@dataclass(frozen=True)
-class Labels(LayerKind):
-    """Labels of the objects of y_hat or y, (1, *space), 0 for the background; or parts above a threshold.
-
-    Args:
-        name: labels or y_labels.
-        role: the image whose objects they are, y_hat or y.
-    """
-
-    role: str
-    found_by_stem = False
-    beside_manifest = True
-
-    def place(self, reading: Reading) -> str | None:
-        """Return the folder of labels that the reading names, and in it that of the image; None without."""
-        if reading.objects is None or reading.components_above is not None:
-            return None
-        return f"{reading.objects}/{self.role}"
-
-    def attach(self, rows: "list[TripletRow]", beside: Path, reading: Reading) -> "list[TripletRow]":
-        """Return the rows with labels of each image; those of y may be missing."""
-        place = self.place(reading)
-        if place is None or all(self.name in row.layers for row in rows):
-            return rows
-        if self.role == "y" and not (beside / place).is_dir():
-            return rows
-        if not (beside / place).is_dir():
-            raise MissingFileError(
-                f"{beside / place} is not a folder: give labels of the objects of each y_hat, in a file of "
-                f"its name (and in {(beside / place).with_name('y')} those of y), or components:0.5 for "
-                "--objects"
-            )
-        files = by_stem(beside / place)
-        missing = [row.name for row in rows if row.name not in files]
-        if missing:
-            raise MissingFileError(
-                f"{beside / place} has no labels of {', '.join(missing[:SHOWN])}: add them"
-            )
-        return [replace(row, layers={**row.layers, self.name: files[row.name]}) for row in rows]
-
-    def is_known(self, row: "TripletRow", reading: Reading) -> bool:
-        """Return whether the objects of the image are known."""
-        has_image = row.image(self.role) is not None
-        return has_image and (self.name in row.layers or reading.components_above is not None)
-
-    def add(self, row: "TripletRow", triplet: Triplet, reading: Reading) -> Triplet:
-        """Return the triplet with the labels."""
-        image = triplet.y_hat if self.role == "y_hat" else triplet.truth()
-        if self.name in row.layers:
-            name = f"labels of {row.text(self.role)}"
-            labels = read_labels(row.layers[self.name], image.shape[1:], reading, name, triplet.geometry)
-        else:
-            assert reading.components_above is not None
-            labels = components(image, reading.components_above, row.text(self.role))
-        return with_layer(triplet, self.name, labels)
-
-    def check(self, values: Array, name: str) -> None:
-        """Raise for labels that are not whole numbers."""
-        check_labels(values, name)
 
 
 def read_values(image: UnreadImage, reading: Reading, name: str) -> Image:
@@ -471,67 +449,12 @@ def not_nan(images: Iterable[Array], region: Region | None) -> Region:
     return np.asarray(inside, np.float32)
 
 
-LARGEST = 2**16 - 1
-"""The largest label: masks and labels are written with 16 bits."""
-
-
-def read_labels(
-    image: UnreadImage, size: Size, reading: Reading, name: str, geometry: Geometry | None = None
-) -> Image:
-    """Read labels (*space) or (*space, 1) of an image of this size, as float32 (1, *space)."""
-    if isinstance(image, Path):
-        name, (array, header) = str(image), decode_with_header(image, reading.of("labels"))
-        refuse_lossy(header, name)
-        check_place(image, header, size, geometry)
-    else:
-        array = np.asarray(image)
-        if reading.axes is not None and array.ndim == len(reading.axes):
-            array = arranged(array, reading.axes, name)
-    if array.shape not in (size, (*size, 1)):
-        raise ImageError(
-            f"{name} has shape {array.shape}, but its image has {size}: give one label per pixel"
-        )
-    check_labels(array, name)
-    return array.reshape(1, *size).astype(np.float32)
-
-
-def refuse_lossy(header: Header, name: str) -> None:
-    """Raise for labels in a file whose values are not those that were saved."""
-    if header.is_lossy:
-        raise ImageError(f"{name} is compressed as JPEG, which changes labels: save them as PNG or TIFF")
-
-
-def check_labels(array: Array, name: str) -> None:
-    """Raise for labels that are not whole numbers."""
-    if not ((array >= 0) & (array <= LARGEST) & (array == np.floor(array))).all():
-        raise ImageError(
-            f"{name} holds labels that are not whole numbers from 0 to {LARGEST}: give 0 to the background "
-            "and a number to each object, such as by skimage.segmentation.relabel_sequential"
-        )
-
-
-def components(image: Image, threshold: float, name: str) -> Image:
-    """Label the parts of an image (C, *space) above a threshold that hang together, float32 (1, *space).
-
-    Channels are averaged; pixels hang together by a side, not by a corner.
-    """
-    labels, count = scipy.ndimage.label(image.mean(axis=0) > threshold)
-    if count > LARGEST:
-        raise ImageError(
-            f"{name} has {count} parts above {threshold:g}, more than {LARGEST}: segment it by other means, "
-            "and give labels"
-        )
-    return np.asarray(labels[None], np.float32)
-
-
 LAYERS = extensions.Extensions(
     extensions.LAYERS,
     LayerKind,
     {
         "region": Regions(),
         "cues": Cues(),
-        "labels": Labels("labels", "y_hat"),
-        "y_labels": Labels("y_labels", "y"),
     },
 )
 """All kinds of layers, by name."""

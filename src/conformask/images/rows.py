@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from conformask.arrays import Triplet, TripletOf
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, chosen
 from conformask.images.formats import Header, at_time
 from conformask.images.layers import LAYERS, SHOWN, LayerKind, OpenedLayer, as_read, check_places
 from conformask.images.read import (
@@ -341,17 +341,18 @@ def _check_new(name: str, names: set[str], where: str) -> None:
     names.add(name)
 
 
-def rows_of_arrays(
-    arguments: Mapping[str, Iterable[Any] | None], segment: Callable[[Array], Array] | None = None
-) -> list[TripletRow]:
+def rows_of_arrays(arguments: Mapping[str, Any]) -> list[TripletRow]:
     """Make rows from columns named as the arguments of Triplets.from_arrays; names are else numbers.
 
-    `segment` makes the labels of each y_hat and y.
+    A function makes layers of the columns of images before it.
     """
-    columns = {name: list(values) for name, values in arguments.items() if values is not None}
-    if segment is not None:
-        for name, role in (("labels", "y_hat"), ("y_labels", "y")):
-            columns |= {name: list(map(segment, columns[role]))} if role in columns else {}
+    columns: dict[str, list[Any]] = {}
+    for name, values in arguments.items():
+        if callable(values) and chosen(LAYERS, name, "layer").role:
+            made = {kind.name: kind.role for kind in LAYERS.values() if kind.role in columns}
+            columns |= {layer: list(map(values, columns[role])) for layer, role in made.items()}
+        elif values is not None:
+            columns[name] = list(values)
     columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
     count = len(columns["x"])
     _check_lengths(columns, count)

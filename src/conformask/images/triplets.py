@@ -291,11 +291,6 @@ class UnreadTriplets:
         return next(iter(references), CLEAN)
 
     @property
-    def has_objects(self) -> bool:
-        """True if the objects of every y_hat and y are known."""
-        return self.has("labels") and self.has("y_labels")
-
-    @property
     def layer_columns(self) -> dict[str, str]:
         """The columns of a manifest that hold layers of these triplets, and their layers."""
         held = {name for row in self._rows for name in row.layers}
@@ -429,12 +424,11 @@ class Triplets(UnreadTriplets):
         Raises:
             InvalidArgumentError: arguments of different lengths, none at all, or bad names or weights.
         """
-        segment = labels if callable(labels) else None
         rows = rows_of_arrays({
             "x": x, "y_hat": y_hat, "y": y, "groups": groups, "categories": categories, "weights": weights,
             "names": names, "regions": regions, "cues": cues, "repeats": repeats,
-            "labels": None if callable(labels) else labels, "y_labels": y_labels, **(layers or {}),
-        }, segment)  # fmt: skip
+            "labels": labels, "y_labels": y_labels, **(layers or {}),
+        })  # fmt: skip
         provenance = UNKNOWN if network is None else Provenance(network=Network(network))
         return cls(rows, reading or Reading(data_range), provenance)
 
@@ -499,7 +493,10 @@ class Triplets(UnreadTriplets):
         with suppress(ConformaskError):
             if self.reference.is_noisy:
                 yield self.reference.text
-        yield from (f"with {what}" for what in ("regions", "cues", "objects") if getattr(self, f"has_{what}"))
+        known: dict[str, list[bool]] = {}
+        for name, kind in LAYERS.items():
+            known.setdefault(kind.said, []).append(self.has(name))
+        yield from (f"with {said}" for said, has in known.items() if said and all(has))
         if self.has_split:
             yield "split"
 
@@ -547,9 +544,9 @@ class Triplets(UnreadTriplets):
         """Return these triplets with another provenance."""
         return Triplets(self._rows, self.reading, provenance)
 
-    def without_objects(self) -> "Triplets":
-        """Return these triplets without the labels of their objects."""
-        kept = [name for name in LAYERS if name not in ("labels", "y_labels")]
+    def in_training(self) -> "Triplets":
+        """Return these triplets without the layers with which no score is trained."""
+        kept = [name for name, kind in LAYERS.items() if kind.trained_with]
         rows = [
             replace(row, layers={name: row.layers[name] for name in kept if name in row.layers})
             for row in self._rows

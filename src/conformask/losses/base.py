@@ -39,6 +39,20 @@ class NumberOption:
     """An example where the number has to be given; None where it has a default."""
 
 
+@dataclass(frozen=True)
+class OwnOption:
+    """An option of the command line that chooses a loss in the place of --loss."""
+
+    name: str
+    """The name of the option, and of the field of `Reading` that it fills in; also what the loss counts."""
+    help: str
+    read: str
+    """What the option names, in words."""
+    over: tuple[str, ...]
+    """What --over may be beside it."""
+    over_help: str
+
+
 class Loss(StatedLoss):
     """The quantity a promise is about: one number per image and mask, 0 for the closed mask."""
 
@@ -66,6 +80,13 @@ class Loss(StatedLoss):
     """What becomes of an error map, as the help of --over says it; empty for losses without one."""
     options: ClassVar[Mapping[str, "NumberOption"]] = {}
     """The numbers of the loss that are options of the command line."""
+    own_option: ClassVar[OwnOption | None] = None
+    """The option that chooses the loss; None where --loss and --over do."""
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The layers of an image that the loss needs."""
+        return ("region",) if self.regional else ()
 
     @abstractmethod
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":
@@ -101,6 +122,26 @@ class Loss(StatedLoss):
         Raises:
             InvalidArgumentError: `regions` is true, and the loss compares whole masked images.
         """
+
+    def check_images(self, known: Callable[[str], bool], *, in_patches: bool) -> None:
+        """Refuse a calibration without the layers that the loss needs, or with masks that do not suit it.
+
+        `known` says whether the images have a layer.
+        """
+
+    def check_training(self) -> None:
+        """Refuse to train a score for a loss for which none is trained."""
+
+    def check_whole(self, name: str) -> None:
+        """Refuse a loss of images that are masked tile by tile, such as this one, if it needs them whole."""
+
+    def scorer_for(self, scorer: Any) -> Any:
+        """Return a scorer as the loss uses it."""
+        return scorer
+
+    def scores_of_grid(self, scores: "list[Images]") -> "list[Images]":
+        """Return the scores, of those of images, from which a grid of lambdas is made."""
+        return scores
 
     def with_pixels(self, window: Callable[[str], PhysicalWindow]) -> "Loss":
         """Return the loss with each length, such as 5 mm, converted to pixels by this function."""
@@ -153,6 +194,10 @@ class Loss(StatedLoss):
 
     def measures(self, mask: "Images", batch: "Batch") -> dict[str, Array]:
         """Return what an evaluation measures of each image beside the loss, by column."""
+        return {}
+
+    def summary(self, measured: Mapping[str, Array]) -> dict[str, Any]:
+        """Return fields of an evaluation, from what `measures` returned for all images."""
         return {}
 
     def furthest(self, y_hat: "Images") -> "Images | None":

@@ -162,14 +162,6 @@ class Sums(LossOfImages):
         return torch.stack([cheapest_mask(cost) for cost in costs])
 
 
-class SumsOfObjects(Sums):
-    """Sums over one pixel of each object."""
-
-    def oracle(self, threshold: float) -> Images | None:
-        """Return None: the best masks of pixels cut an object in two."""
-        return None
-
-
 def exact_oracle(error_p: Images, threshold: float, exponent: float) -> Images:
     """Return the smallest mask (in mean(1 - m)) with mean(m^p * error) <= threshold: the optimum of (P1).
 

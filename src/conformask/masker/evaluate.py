@@ -39,7 +39,6 @@ from conformask.records.evaluation import (
     EvaluationProvenance,
     Example,
     ImageRecords,
-    ObjectCounts,
     RiskCurve,
 )
 from conformask.records.record import Array
@@ -363,7 +362,6 @@ def evaluate(
         network=test.network,
         caveat=admission.caveat,
         comparison=_comparison(masker, test),
-        objects=ObjectCounts(*facts["objects"].sum(axis=0).tolist()) if "objects" in facts else None,
         made=provenance_of_evaluation(card, seen.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         reference=test.reference,
@@ -371,6 +369,7 @@ def evaluate(
         power=power,
         release_share=release_share,
         again=partial(_recalibrate, masker, test, opt_images, allow_network_mismatch),
+        **masker.loss.summary(facts),
     )
     if out is not None and main_process():
         evaluation.save(Path(out))

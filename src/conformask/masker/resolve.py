@@ -97,15 +97,7 @@ def resolve(
     refuse_noisy(promise, used, images.reference)
     shown = images if selection is None else selection
     used = used.fitted_to(shown, shown.reference)
-    if used.of_objects and not images.has_objects:
-        raise InvalidArgumentError(
-            "a promise about objects needs labels of the objects of each y_hat and y: labels= and y_labels= "
-            "(Python), or the folder of --objects (command line)"
-        )
-    if used.of_objects and patches is not None:
-        raise InvalidArgumentError(
-            "patches go with promises about pixels; objects are shown or hidden whole: leave patches out"
-        )
+    used.check_images(images.has, in_patches=patches is not None)
     trained = for_images(scorer, images, used, selection)
     scorer = in_patches(for_loss(trained, used), patch_area(patches, images))
     if scorer.name not in WITHOUT_TRAINING:

@@ -389,11 +389,7 @@ def asks_for_pixels(masker: Masker) -> bool:
 def check_whole(masker: Masker, image: OpenedTriplet) -> None:
     """Raise for a whole image that cannot be masked, before any work."""
     size, card = image.y_hat.size, masker.card
-    if card.loss.of_objects:
-        raise InvalidArgumentError(
-            f"{image.y_hat.name} is an OME-Zarr or too large for one pass, and by tiles no object is whole: "
-            "cut it into fields of the size of the calibration images, as TIFF or npy"
-        )
+    masker.loss.check_whole(image.y_hat.name)
     _factors(masker, image)
     for layer in (image.layers[name] for name in masker.scorer.layers if name in image.layers):
         if layer.size != size:

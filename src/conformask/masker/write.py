@@ -13,8 +13,9 @@ import torch
 from conformask.arithmetic import best_device
 from conformask.arrays import Batch
 from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
-from conformask.errors import MismatchError, MissingFileError, OutputError, expect, warn
-from conformask.images.formats import Blocks, Header, SourceImage, at_time
+from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError, expect, warn
+from conformask.images.formats import Blocks, Header, SegmentationWriter, SourceImage, at_time
+from conformask.images.layers import LAYERS
 from conformask.images.npy_png import write_jpeg
 from conformask.images.pictures import as_bytes, in_colors, overlay, planes_of
 from conformask.images.read import (
@@ -29,19 +30,10 @@ from conformask.images.read import (
 )
 from conformask.images.rows import OpenedTriplet, Role
 from conformask.images.triplets import BATCH_SIZE, Triplets
-from conformask.losses.objects import labels_of
 from conformask.masker.data_leakage import truth_ids, used_images
-from conformask.masker.folder import MASKS, OBJECT_TABLE, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
+from conformask.masker.folder import MASKS, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
 from conformask.masker.guards import has_theorem
 from conformask.masker.masker import Masker
-from conformask.masker.objects import (
-    ObjectFiles,
-    check_seg,
-    measure,
-    promise_of_cut,
-    segmentation_writer,
-    write_table,
-)
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import exponent_by_blocks, whole_images, write_whole
 from conformask.masks.critical import features_of
@@ -160,7 +152,7 @@ def write_masks(
 ) -> WrittenMasks:
     """Write masks/NAME (16 bits, rounded down), overlays/NAME.jpg, sizes.csv and masks.json; y is not needed.
 
-    Where the promise is about objects, also their files; see `objects.ObjectFiles`. Where all time points of
+    Beside them lie the files of a promise about a layer, such as labels of objects. Where all time points of
     a file are masked, their masks end in one file with its name and its times. Images larger than a tile of
     1024 pixels, and OME-Zarr, are masked whole, tile by tile, in bounded memory; their overlays are reduced.
     Images of the calibration's sizes are always scored in one pass. A killed run resumes with the images that
@@ -206,8 +198,6 @@ def write_masks(
         _check_over_x(triplets)
     if dicom_seg:
         check_seg(triplets, mask_geometry)
-    if masker.card.loss.of_objects:
-        measure()  # a library that is missing is not found after the first images
     caveat = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn().caveat
     promise = {
         "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,
@@ -233,8 +223,8 @@ def write_masks(
         processes.wait()
         if processes.is_first:
             work.folder.write(rows)
-            if work.objects:
-                write_table(work.folder.path, work.objects.values())
+            for files_beside in work.beside:
+                files_beside.join()
             work.join_films()
             if dicom_seg:
                 work.write_segmentations(promised_here(promise_of_cut(masker), caveat))
@@ -260,19 +250,22 @@ class _Work:
             name: folder.path / MASKS / f"{name}{mask_suffix(triplets.suffix(index, mask_geometry), volumes)}"
             for name, index in self._indices.items()
         }
-        masks = self.places if masker.card.loss.of_objects else {}
-        dimensions = triplets.dimensions
-        self.objects = {n: ObjectFiles.of(folder.path, n, mask, dimensions) for n, mask in masks.items()}
+        layers, about = masker.loss.layers, (folder.path, self.places, triplets.dimensions)
+        self.beside = [files for name in layers if (files := LAYERS[name].files_beside(*about)) is not None]
         self._films = time_series_of(triplets, self.places, mask_geometry)
         self._joined_paths = {name: film.path for film in self._films for name in film.names}
 
     @property
     def files(self) -> list[Path]:
-        """All masks, overlays and files about objects that may exist at some time."""
+        """All masks, overlays and files beside them that may exist at some time."""
         overlays = map(self._overlay, self.places)
-        objects = [path for files in self.objects.values() for path in files.paths]
-        table = [self.folder.path / OBJECT_TABLE] if objects else []
-        return [*self.places.values(), *(film.path for film in self._films), *overlays, *objects, *table]
+        others = [path for name in self.places for path in self._beside(name)]
+        others += [path for files in self.beside for path in files.of_all]
+        return [*self.places.values(), *(film.path for film in self._films), *overlays, *others]
+
+    def _beside(self, name: str) -> list[Path]:
+        """Return the files beside the mask of an image, but for its overlay."""
+        return [path for files in self.beside for path in files.of(name)]
 
     @property
     def segmentations(self) -> dict[str, Path]:
@@ -300,8 +293,8 @@ class _Work:
     def _is_done(self, name: str, line: MaskRow | None) -> bool:
         joined_path = self._joined_paths.get(name)
         is_there = self.places[name].exists() or (joined_path is not None and joined_path.exists())
-        objects = self.objects[name].paths if self.objects else []
-        if line is None or not (is_there and all(path.exists() for path in (self._overlay(name), *objects))):
+        others = (self._overlay(name), *self._beside(name))
+        if line is None or not (is_there and all(path.exists() for path in others)):
             return False
         return line.source == self._source(name) and (line.used is not None or not self._is_measured)
 
@@ -357,10 +350,10 @@ class _Work:
             geometry = None if batch.geometry is None else batch.geometry[index]
             under = self._source_image(name, geometry)
             write_blocks(self.places[name], mask.shape, blocks, under)
-            if self.objects:
-                labels, group = labels_of(batch)[index, 0].numpy(), self.triplets.groups[self._indices[name]]
+            for files in self.beside:
                 score = self.masker.scorer.in_map(masked.scores[index, 0])
-                self.objects[name].write(name, group, labels, score, mask[0], under)
+                group = self.triplets.groups[self._indices[name]]
+                files.write(batch, index, group, score, mask[0], under)
             self._write_overlay(name, y_hat, mask, geometry)
             size = float(1 - mask.mean(dtype=np.float64))
             loss, bound = (None if values is None else values[index] for values in (losses, bounds))
@@ -476,8 +469,7 @@ def _measurable(masker: Masker, triplets: Triplets) -> bool:
     """
     if not (triplets.has_truth and has_theorem(masker.card.promise, masker.loss, triplets.reference)):
         return False
-    loss = masker.loss
-    if (loss.regional and not triplets.has_regions) or (loss.of_objects and not triplets.has_objects):
+    if not all(map(triplets.has, masker.loss.layers)):
         return False
     zeros = torch.zeros(1, masker.card.channels, *min(masker.card.sizes))
     try:
@@ -486,3 +478,34 @@ def _measurable(masker: Masker, triplets: Triplets) -> bool:
         warn(f"the masks are not measured: {error}")
         return False
     return True
+
+
+def promise_of_cut(masker: Masker) -> str:
+    """Return what is promised where only the pixels with mask 1 are shown.
+
+    A monotone loss is never larger under a smaller mask: the promise of grey masks covers their pixels of 1.
+    """
+    if masker.card.is_grey and not masker.loss.monotone:
+        return f"NOT PROMISED: grey masks, cut at 1; {masker.card.loss.name} may be larger for the rest"
+    return masker.sentence
+
+
+def check_seg(triplets: Triplets, mask_geometry: Role) -> None:
+    """Raise for images without segmentations."""
+    others = [
+        name
+        for index, name in enumerate(triplets.names)
+        if segmentation_writer(triplets, index, mask_geometry) is None
+    ]
+    if others:
+        raise InvalidArgumentError(
+            f"dicom_seg writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not one: "
+            "leave out dicom_seg (--dicom-seg)"
+        )
+
+
+def segmentation_writer(triplets: Triplets, index: int, mask_geometry: Role) -> SegmentationWriter | None:
+    """Return the writer of segmentations over the file under a mask; None where its type has none."""
+    file = triplets.file(index, mask_geometry)
+    kind = None if file is None else format_of(at_time(file)[0])
+    return None if kind is None else kind.write_segmentation

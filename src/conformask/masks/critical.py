@@ -79,7 +79,7 @@ def lambda_grid(
     at which all masks are 1, and are close together where the mean size or the mean loss of these images
     changes. For a loss relative to what is shown, the first point is the lambda that shows a hundredth.
     """
-    scores = _scores_of(items, loss)
+    scores = loss.scores_of_grid([item.score.map for item in items])
     low = _lambda_of_size(family, scores, A_HUNDREDTH if loss.relative else NEARLY_ALL)
     low = low if loss.relative else low / MARGIN
     high = _lambda_of_size(family, scores, 0.0) * MARGIN
@@ -113,20 +113,9 @@ def coarse_grid(family: Family, loss: Loss, items: Sequence[Batch], points: int)
 
     They reach from where the first image shows a hundredth to where the last shows all.
     """
-    scores = _scores_of(items, loss)
+    scores = loss.scores_of_grid([item.score.map for item in items])
     low, high = _lambdas_of_size(family, scores, A_HUNDREDTH).min(), _lambdas_of_size(family, scores, 0).max()
     return np.concatenate([[0.0], np.geomspace(float(low), float(high) * (1 + PRECISION), points), [np.inf]])
-
-
-def _scores_of(items: Sequence[Batch], loss: Loss) -> list[Tensor]:
-    """Return the scores from which a grid is made; of objects alone, as the background is always shown."""
-    scores = [item.score.map for item in items]
-    if not loss.of_objects:
-        return scores
-    of_objects = torch.cat([score[score > 0] for score in scores])[None, None]
-    if not of_objects.numel():
-        raise InvalidArgumentError("no object of the selection images has a score above 0: add images")
-    return [of_objects]
 
 
 def _lambdas_of_size(family: Family, scores: list[Tensor], size: float) -> Float[Tensor, "n"]:

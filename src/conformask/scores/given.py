@@ -78,7 +78,9 @@ class Given:
         """The default loss: the mean error."""
         return loss("l1")
 
-    def of(self, triplets: Triplets, selection: Triplets | None = None) -> "GivenScorer":
+    def of(
+        self, triplets: Triplets, selection: Triplets | None = None, used: Loss | None = None
+    ) -> "GivenScorer":
         """Return the scorer for triplets with one map each, or one for each channel of y_hat.
 
         Where the score is 0 depends on the selection images alone: a score is fixed before a calibration.
@@ -102,7 +104,7 @@ class Given:
         if selection is not None:
             _, least, largest, _ = _facts(selection)
             zero = median_low(largest) if self.higher == "trusted" else min(zero, median_low(least))
-        if not triplets.has_objects:  # whose scores are means, which hardly ever tie
+        if used is None or not used.of_objects:  # whose scores are means, which hardly ever tie
             # rounded as by the score
             values = (np.concatenate(samples) - np.float32(zero)) + np.float32(zero)
             _warn_of_ties(triplets.names, lows, highs, values)

@@ -1,4 +1,4 @@
-"""Steps on a score: averaged over objects, smoothed over a window, without specks, and tile by tile.
+"""Steps on a score: smoothed over a window, without specks, and tile by tile.
 
 Masks without specks: connected parts, shown or hidden, have at least a number of pixels. The area closing
 raises every basin of the score that has too few pixels to the level at which it has enough, so that no
@@ -25,14 +25,13 @@ from conformask.background import Tell
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
-from conformask.losses.objects import LabelledObjects
 from conformask.losses.window import sides_of
 from conformask.masks.kernels import compiled
 from conformask.records.geometry import Size, ends
 from conformask.records.record import Array
 from conformask.records.selection import Selection
 from conformask.scores.networks import SliceWise
-from conformask.scores.scorer import Scorer, WrappedScorer, as_scorer, called, layers_of, of_scorer
+from conformask.scores.scorer import Scorer, WrappedScorer, as_scorer, called, of_scorer
 from conformask.scores.scoring import score_of
 
 
@@ -443,63 +442,9 @@ def averaged(score: Images, sides: tuple[int, ...]) -> Images:
     return means(score) / means(torch.ones_like(score[:1, :1]))
 
 
-@dataclass(frozen=True)
-class ObjectScorer(WrappedScorer):
-    """A scorer whose score is averaged over each object, and over channels; the background has the score 0.
-
-    The last of its layers are the labels of the objects of y_hat; the scorer gets those before.
-    """
-
-    x_channels = of_scorer("x_channels")
-    per_channel = False
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The names of the layers that the scorer takes, and labels."""
-        return *layers_of(self.scorer), "labels"
-
-    @property
-    def fingerprint(self) -> str:
-        """The scorer's fingerprint, with that it is averaged."""
-        return f"{self.scorer.fingerprint}-of-objects"
-
-    def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
-        """Compute the averaged score of each image."""
-        *others, of_objects = layers
-        score = called(self.scorer, x, y_hat, *others)
-        images, labels = score.map.mean(dim=1).cpu().numpy(), of_objects[:, 0].cpu().numpy()
-        painted = np.stack(list(map(_over_objects, images, labels)))[:, None]
-        return replace(score, map=torch.from_numpy(painted).to(score.map))
-
-    def shown_text(self, lam: float) -> str | None:
-        """Return which objects are shown, by their mean in the map that the scorer reads; None without."""
-        text = self.scorer.shown_text(lam) if isinstance(self.scorer, Scorer) else None
-        return text and text.replace("pixels whose map", "objects whose mean map")
-
-    def in_map(self, scores: Array) -> Array:
-        """Return scores as means of the map that the scorer reads; as they are where it reads none."""
-        return self.scorer.in_map(scores) if isinstance(self.scorer, Scorer) else scores
-
-    def score_map(self, x: Images, y_hat: Images, *layers: Tensor) -> Images:
-        """Raise: no exported graph finds objects."""
-        raise MismatchError("masks of objects cannot be exported: use conformask mask, or write_masks")
-
-
-def _over_objects(image: Array, labels: Array) -> Array:
-    objects = LabelledObjects.of(labels)
-    return objects.painted(objects.means(image))
-
-
 def for_loss(scorer: Scorer, loss: Loss) -> Scorer:
-    """Return the scorer as this loss uses it: averaged around pixels or over objects."""
-    if loss.of_objects:
-        if isinstance(scorer, Tiled):
-            raise InvalidArgumentError(
-                "objects are scored in one pass, not by tiles: leave out --tiled (Tiled), and cut images "
-                "into fields that the score network takes"
-            )
-        return scorer if isinstance(scorer, ObjectScorer) else ObjectScorer(scorer)
-    side = loss.score_window
+    """Return the scorer as this loss uses it, such as averaged around pixels."""
+    scorer, side = loss.scorer_for(scorer), loss.score_window
     if side is None:
         return scorer
     if isinstance(scorer, Tiled | Patches):

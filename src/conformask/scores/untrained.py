@@ -142,5 +142,5 @@ def for_images(
 ) -> Scorer:
     """Return the scorer itself, or the one that it makes for images like these and a loss."""
     if isinstance(scorer, Given):
-        return scorer.of(triplets, selection)
+        return scorer.of(triplets, selection, used)
     return scorer.of(triplets, used) if isinstance(scorer, Untrained) else as_scorer(scorer)

@@ -12,11 +12,10 @@ from conformask.cli.options import (
     DEFAULT_DEVICES,
     IMAGES,
     SAME_LOSS,
-    AboutLoss,
+    AboutAnyLoss,
     AsJson,
     Devices,
     HigherMeans,
-    ObjectsFrom,
     Read,
     ScoreFrom,
     Size,
@@ -54,8 +53,7 @@ def look(
     confidence: Annotated[float, Parameter(help="The promised share of new images.")] = 0.9,
     score_from: ScoreFrom = None,
     higher: HigherMeans = "distrusted",
-    objects: ObjectsFrom = None,
-    about: AboutLoss = SAME_LOSS,
+    about: AboutAnyLoss = SAME_LOSS,
     no_view: NoView = False,
     port: Port = 8000,
     read: Read = AS_FILES_SAY,
@@ -86,16 +84,14 @@ def look(
         {"x": x, "y_hat": y_hat, "y": y},
         out,
         are_groups=_are_groups,
-        reading=replace(read, cues=score_from, objects=objects),
+        reading=replace(read, cues=score_from, **about.source),
         scorer=PACKAGED if score_from is None else Given(higher),
-        loss_of=lambda triplets: (
-            about.chosen(PACKAGED.loss, triplets.values) if objects is None else about.of_objects
-        ),
+        loss_of=lambda triplets: about.own or about.chosen(PACKAGED.loss, triplets.values),
         threshold=HALF if threshold is None else threshold,
         confidence=confidence,
     )
-    has_labels = objects is not None and not objects.startswith(COMPONENTS)
-    more = [f", {each}/" for each in (score_from, has_labels and objects) if each]
+    folders = (score_from, *about.source.values())
+    more = [f", {each}/" for each in folders if each and not each.startswith(COMPONENTS)]
     of_new = f"Next, for new images in x/{''.join(more)} and y_hat/ of a folder NEW:"
     tell(found, out, of_new, f"conformask mask {out / 'run'} NEW masks", as_json=json)
     if not (no_view or json):

@@ -26,10 +26,8 @@ from conformask.extras.napari.layers import (
     with_size,
 )
 from conformask.images.formats import Header, Places, Shape
-from conformask.images.layers import read_labels
 from conformask.images.read import Raster, list_images, name_and_suffix, open_raster, read_header, times_of
 from conformask.masker.folder import CLAIM, MASKS, OBJECTS, MaskFolder
-from conformask.masker.objects import ObjectFiles
 from conformask.records.card import CALIBRATION
 from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import PLAIN
@@ -180,6 +178,8 @@ def _objects_layer(folder: Path, films: Sequence[MaskSeries], properties: dict[s
 
     The features are columns of objects.csv, for hidden objects too.
     """
+    from conformask.extras.objects.files import ObjectFiles
+
     space, first, parts = films[0].header.space, 0, []
     features: dict[str, list[Any]] = {name: [] for name in ("index", *FEATURES)}
     for name, mask in (point for film in films for point in film.points.items()):
@@ -198,6 +198,8 @@ def _objects_layer(folder: Path, films: Sequence[MaskSeries], properties: dict[s
 
 @dask.delayed  # type: ignore[untyped-decorator]
 def _labels_from(file: Path, size: Size, first: int) -> Array:
+    from conformask.extras.objects.labels import read_labels
+
     labels = read_labels(file, size, PLAIN, file.name)[0].astype(np.int32)
     return np.where(labels > 0, first + labels, 0)
 

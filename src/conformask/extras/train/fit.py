@@ -223,13 +223,9 @@ def fit_scorer(
     threshold = threshold_in_loss(threshold, used, train.values)
     is_quantile(threshold)
     seed, per_channel = training.seed, options.per_channel
-    train, selection = train.without_objects(), selection and selection.without_objects()
+    train, selection = train.in_training(), selection and selection.in_training()
     count = len(train)
-    if used.of_objects:
-        raise InvalidArgumentError(
-            "a score is trained for the errors of pixels, such as loss='l1', and promises objects "
-            "afterwards: calibrate(scorer, images, loss=Objects(...))"
-        )
+    used.check_training()
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     used = used.in_regions(selection.has_regions and used.takes_regions)

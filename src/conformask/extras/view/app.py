@@ -51,7 +51,6 @@ from conformask.extras.view.viewed_image import (
     window_of,
 )
 from conformask.images.pictures import HATCH, Point, View, colors_of, heat_between, titles_for
-from conformask.masker.objects import COLORS, extent_of
 from conformask.masker.whole import mask_level
 from conformask.records.geometry import Geometry
 from conformask.records.record import Array, Json, to_jsonable
@@ -332,9 +331,7 @@ def image(name: str, session: SessionDep) -> Response:
         "truth": "truth" in viewed_image.sources,
         "titles": titles_for(viewed_image.reference),
         "region": "region" in viewed_image.sources,
-        "objects": {kind: HEX.format(*color) for kind, color in COLORS.items()}
-        if "labels" in viewed_image.sources
-        else None,
+        "objects": _colors_of_objects() if "labels" in viewed_image.sources else None,
         "error_scale": viewed_image.error_scale,
         "map_range": viewed_image.map_range,
         "measurable": is_measurable(session.masker, viewed_image),
@@ -379,12 +376,21 @@ def values(name: str, x: int, y: int, session: SessionDep, z: int = 0) -> Respon
     return _json({**facts, "object": _object_at(image, geometry, (z, y, x))})
 
 
+def _colors_of_objects() -> dict[str, str]:
+    """Return the colours of the borders of objects, by their class."""
+    from conformask.extras.objects.files import COLORS
+
+    return {kind: HEX.format(*color) for kind, color in COLORS.items()}
+
+
 def _object_at(image: ViewedImage, geometry: Geometry | None, point: Point) -> dict[str, Json] | None:
     """Return what is known of the object at a pixel; None where there is none."""
     objects = image.objects
     place = None if objects is None else objects.of_pixel[point]
     if objects is None or place == len(objects.ids):
         return None
+    from conformask.extras.objects.files import extent_of
+
     pixels = int(objects.areas[place])
     extent, unit = extent_of(pixels, geometry)
     return {"id": int(objects.ids[place]), "pixels": pixels, "extent": extent, "unit": unit}

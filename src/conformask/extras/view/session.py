@@ -37,7 +37,7 @@ from conformask.extras.view.viewed_image import (
     truth_id,
 )
 from conformask.images.formats import FLOAT32, Header, range_of
-from conformask.images.layers import LAYERS, refuse_lossy
+from conformask.images.layers import LAYERS
 from conformask.images.pictures import Point, View, select_slices
 from conformask.images.read import (
     FORMATS,
@@ -560,8 +560,8 @@ def _write(file: UploadFile, stem: Path, name: str) -> Path:
 def _pixels(path: Path, role: str, reading: Reading) -> Array:
     """Read (*space, C), in the file's type, or in [0, 1] if an image has another range, as with 12 bits."""
     array, header = decode_with_header(path, reading.of(role))
-    if role == "labels":
-        refuse_lossy(header, str(path))
+    if role in LAYERS:
+        LAYERS[role].check_header(header, str(path))
     pixels = array[..., None] if array.ndim == len(header.space) else array
     as_stored = reading.of(role).as_stored or reading.data_range is not None
     if as_stored or header.data_range in (None, range_of(array.dtype, str(path))):

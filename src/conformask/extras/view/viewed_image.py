@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
 from threading import Lock
-from typing import Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -35,7 +35,6 @@ from conformask.images.pictures import (
 from conformask.images.read import grid
 from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
-from conformask.losses.objects import LabelledObjects
 from conformask.masker.admission import Admission, NewImage
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.evaluate import SHARES, risk_curves
@@ -63,6 +62,9 @@ from conformask.records.reading import CLEAN, Reference
 from conformask.records.record import Array, Json
 from conformask.scores.scoring import scored_batches
 from conformask.scores.steps import Places as Window
+
+if TYPE_CHECKING:
+    from conformask.extras.objects.loss import LabelledObjects
 
 T = TypeVar("T")
 
@@ -386,10 +388,12 @@ class ViewedImage(ScoredImage):
         return OutputValues(np.histogram(values, BINS, (0, 1))[0].tolist(), (low, high))
 
     @cached_property
-    def objects(self) -> LabelledObjects | None:
+    def objects(self) -> "LabelledObjects | None":
         """Objects of y_hat, with `of_pixel` (D, H, W); None where no promise is about them."""
         if "labels" not in self.sources:
             return None
+        from conformask.extras.objects.loss import LabelledObjects
+
         return LabelledObjects.of(self.sources["labels"].read(tuple(map(slice, self.deep)))[0])
 
     def _sampled(self, source: str) -> Array:
@@ -434,8 +438,8 @@ def _open_in_memory(masker: Masker, item: Batch, admission: Admission, reference
     if not loss.regional:
         layers.pop("region", None)
     # a promise about regions, or objects, promises nothing for an image without them: nothing is measured
-    lacks = (loss.regional and "region" not in layers) or (loss.of_objects and "y_labels" not in layers)
-    item = replace(item, y=None if lacks else item.y, layers=layers)
+    known = all(name in layers for name in loss.layers)
+    item = replace(item, y=item.y if known else None, layers=layers)
     images = {
         "input": item.x, "output": item.y_hat, "score": item.score.map, "truth": item.y,
         "region": layers.get("region"), "map": layers.get("cues"), "labels": layers.get("labels"),

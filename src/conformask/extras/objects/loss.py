@@ -1,19 +1,20 @@
 """Losses of objects, such as nuclei: which of those of y_hat are shown, and which of them are wrong."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 import numpy as np
 
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
-from conformask.losses.base import Loss, NumberOption
+from conformask.losses.base import Loss, NumberOption, OwnOption
 from conformask.records.loss import Texts
 from conformask.records.numbers import Values
 from conformask.records.record import Array, Json
 
 if TYPE_CHECKING:
     from conformask.arrays import Batch, Images
+    from conformask.extras.objects.scorer import ObjectScorer
     from conformask.losses.of_images import LargestShown, Sums
     from conformask.records.card import CalibrationCard
 
@@ -130,6 +131,16 @@ class Objects(Loss):
             "the IoU with an object of y below which an object of y_hat is wrong; 0.5 if not given."
         )
     }
+    own_option = OwnOption(
+        "objects",
+        "Promise objects, such as nuclei, shown or hidden whole: the folder beside y_hat/ with labels "
+        "y_hat/NAME and y/NAME, 0 for the background; or components:T, for the parts of y_hat and y above T "
+        "in [0, 1].",
+        "labels of the objects",
+        get_args(OfObjects),
+        "With --objects: the share of the objects shown that is wrong, if not given; of the wrong ones that "
+        "is shown (missed); whether any is (any)",
+    )
     family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 
     def __post_init__(self) -> None:
@@ -165,13 +176,70 @@ class Objects(Loss):
             )
         return self
 
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The labels of y_hat and y."""
+        return ("labels", "y_labels")
+
+    def check_images(self, known: Callable[[str], bool], *, in_patches: bool) -> None:
+        """Refuse a calibration without labels, or with masks in patches.
+
+        Raises:
+            InvalidArgumentError: labels of y_hat or y are not known, or `in_patches` is true.
+        """
+        if not all(map(known, self.layers)):
+            raise InvalidArgumentError(
+                "a promise about objects needs labels of the objects of each y_hat and y: labels= and "
+                "y_labels= (Python), or the folder of --objects (command line)"
+            )
+        if in_patches:
+            raise InvalidArgumentError(
+                "patches go with promises about pixels; objects are shown or hidden whole: leave patches out"
+            )
+
+    def check_training(self) -> None:
+        """Raise: scores are trained for the errors of pixels."""
+        raise InvalidArgumentError(
+            "a score is trained for the errors of pixels, such as loss='l1', and promises objects "
+            "afterwards: calibrate(scorer, images, loss=Objects(...))"
+        )
+
+    def check_whole(self, name: str) -> None:
+        """Raise for an image that is masked tile by tile."""
+        raise InvalidArgumentError(
+            f"{name} is an OME-Zarr or too large for one pass, and by tiles no object is whole: cut it into "
+            "fields of the size of the calibration images, as TIFF or npy"
+        )
+
+    def scorer_for(self, scorer: Any) -> "ObjectScorer":
+        """Return the scorer averaged over objects."""
+        from conformask.extras.objects.scorer import ObjectScorer
+        from conformask.scores.steps import Tiled
+
+        if isinstance(scorer, Tiled):
+            raise InvalidArgumentError(
+                "objects are scored in one pass, not by tiles: leave out --tiled (Tiled), and cut images "
+                "into fields that the score network takes"
+            )
+        return scorer if isinstance(scorer, ObjectScorer) else ObjectScorer(scorer)
+
+    def scores_of_grid(self, scores: "list[Images]") -> "list[Images]":
+        """Return the scores of objects alone, as the background is always shown."""
+        import torch
+
+        of_objects = torch.cat([score[score > 0] for score in scores])[None, None]
+        if not of_objects.numel():
+            raise InvalidArgumentError("no object of the selection images has a score above 0: add images")
+        return [of_objects]
+
     def on(
         self, y: "Images", y_hat: "Images", region: "Images | None", channels: int
     ) -> "Sums | LargestShown":
         """Return the loss on label images of y and y_hat, (N, 1, *space), for masks of one channel."""
         import torch
 
-        from conformask.losses.of_images import LargestShown, SumsOfObjects, shown_share_of
+        from conformask.extras.objects.scorer import SumsOfObjects
+        from conformask.losses.of_images import LargestShown, shown_share_of
 
         pixels = np.stack([self._pixels(*labels) for labels in zip(_arrays(y), _arrays(y_hat), strict=True)])
         counted, wrong = torch.from_numpy(pixels)[:, :, None].to(y_hat.device).unbind(1)
@@ -237,6 +305,14 @@ class Objects(Loss):
             each = (right | True, right, shown, shown & right, lacking | True, lacking)
             counts.append([int(flags.sum()) for flags in each])
         return {"objects": np.array(counts)}
+
+    def summary(self, measured: Mapping[str, Array]) -> dict[str, Any]:
+        """Return the counts of objects over all images."""
+        if "objects" not in measured:
+            return {}
+        from conformask.records.evaluation import ObjectCounts
+
+        return {"objects": ObjectCounts(*measured["objects"].sum(axis=0).tolist())}
 
     def _pixels(self, y: Array, y_hat: Array) -> Array:
         """Return 1 at one pixel of each object, and of each wrong object, (2, *space) float32.

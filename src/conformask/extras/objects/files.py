@@ -1,8 +1,8 @@
-"""Files about objects under a mask: labels, a table, outlines, and DICOM segmentations."""
+"""Files about objects under a mask: labels, a table and outlines."""
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 import scipy
 
-from conformask.errors import InvalidArgumentError
+from conformask.arrays import Batch
 from conformask.extensions import required
-from conformask.images.formats import SegmentationWriter, SourceImage, at_time
-from conformask.images.read import OF_VOLUMES, format_of, write_blocks
-from conformask.images.rows import Role
-from conformask.images.triplets import Triplets
+from conformask.extras.objects.loss import labels_of
+from conformask.images.formats import SourceImage
+from conformask.images.layers import FilesBesideMasks
+from conformask.images.read import OF_VOLUMES, write_blocks
 from conformask.masker.folder import LABELS, OBJECT_TABLE, OBJECTS
-from conformask.masker.masker import Masker
 from conformask.records.files import atomic_write
 from conformask.records.geometry import Geometry
 from conformask.records.record import Array, Json, write_csv
@@ -93,12 +92,43 @@ def extent_of(pixels: int, geometry: Geometry | None) -> tuple[float | None, str
     return pixels * math.prod(geometry.spacing), geometry.unit + "²³"[len(geometry.spacing) - 2]
 
 
-def write_table(folder: Path, images: Iterable[ObjectFiles]) -> None:
-    """Write the tables of all images as one, objects.csv."""
-    with atomic_write(folder / OBJECT_TABLE) as aside, aside.open("w", newline="", encoding="utf-8") as file:
-        for place, files in enumerate(images):
-            lines = files.table.read_text(encoding="utf-8").splitlines(keepends=True)
-            file.writelines(lines if place == 0 else lines[1:])
+@dataclass(frozen=True)
+class FilesOfObjects(FilesBesideMasks):
+    """The files about the objects of all images, by name."""
+
+    folder: Path
+    images: Mapping[str, ObjectFiles]
+
+    @classmethod
+    def beside(cls, folder: Path, masks: Mapping[str, Path], dimensions: int) -> "FilesOfObjects":
+        """Return the files in a folder beside these masks."""
+        measure()  # a library that is missing is not found after the first images
+        files = {name: ObjectFiles.of(folder, name, mask, dimensions) for name, mask in masks.items()}
+        return cls(folder, files)
+
+    def of(self, name: str) -> list[Path]:
+        """Return the files of an image."""
+        return self.images[name].paths
+
+    @property
+    def of_all(self) -> list[Path]:
+        """The table of all objects."""
+        return [self.folder / OBJECT_TABLE]
+
+    def write(
+        self, batch: Batch, index: int, group: str, score: Array, mask: Array, under: SourceImage
+    ) -> None:
+        """Write the files of an image of a batch, by its score and its mask, (*space)."""
+        name, labels = batch.names[index], labels_of(batch)[index, 0].numpy()
+        self.images[name].write(name, group, labels, score, mask, under)
+
+    def join(self) -> None:
+        """Write the tables of all images as one, objects.csv."""
+        (path,) = self.of_all
+        with atomic_write(path) as aside, aside.open("w", newline="", encoding="utf-8") as file:
+            for place, files in enumerate(self.images.values()):
+                lines = files.table.read_text(encoding="utf-8").splitlines(keepends=True)
+                file.writelines(lines if place == 0 else lines[1:])
 
 
 def _row(
@@ -139,34 +169,3 @@ def _polygons(found: Any) -> Iterator[list[Json]]:
         rings = measure().find_contours(np.pad(parts == part, 1).astype(float), 0.5)
         rings.sort(key=lambda ring: -float(np.ptp(ring, axis=0).prod()))
         yield [(ring - 0.5 + found.bbox[:2])[:, ::-1].tolist() for ring in rings]
-
-
-def promise_of_cut(masker: Masker) -> str:
-    """Return what is promised where only the pixels with mask 1 are shown.
-
-    A monotone loss is never larger under a smaller mask: the promise of grey masks covers their pixels of 1.
-    """
-    if masker.card.is_grey and not masker.loss.monotone:
-        return f"NOT PROMISED: grey masks, cut at 1; {masker.card.loss.name} may be larger for the rest"
-    return masker.sentence
-
-
-def check_seg(triplets: Triplets, mask_geometry: Role) -> None:
-    """Raise for images without segmentations."""
-    others = [
-        name
-        for index, name in enumerate(triplets.names)
-        if segmentation_writer(triplets, index, mask_geometry) is None
-    ]
-    if others:
-        raise InvalidArgumentError(
-            f"dicom_seg writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not one: "
-            "leave out dicom_seg (--dicom-seg)"
-        )
-
-
-def segmentation_writer(triplets: Triplets, index: int, mask_geometry: Role) -> SegmentationWriter | None:
-    """Return the writer of segmentations over the file under a mask; None where its type has none."""
-    file = triplets.file(index, mask_geometry)
-    kind = None if file is None else format_of(at_time(file)[0])
-    return None if kind is None else kind.write_segmentation

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image as Pillow
 from scipy.ndimage import label
@@ -16,9 +17,10 @@ from scipy.ndimage import label
 import conformask as cm
 from conformask.arrays import Batch
 from conformask.errors import CalibrationError, ImageError, InvalidArgumentError, MismatchError
-from conformask.images.layers import read_labels
+from conformask.extras.objects.labels import read_labels
+from conformask.extras.objects.loss import LabelledObjects
+from conformask.extras.objects.scorer import ObjectScorer
 from conformask.losses import stored_loss
-from conformask.losses.objects import LabelledObjects
 from conformask.masks.critical import batch_curves, lambda_grid, measured_curves, measures
 from conformask.masks.families import family
 from conformask.promises.order import first_crossing
@@ -26,7 +28,6 @@ from conformask.records.loss import read_loss
 from conformask.records.names import Level
 from conformask.records.reading import PLAIN
 from conformask.scores.scoring import scored_batches, selection_record
-from conformask.scores.steps import ObjectScorer
 from object_worlds import SCORER, objects, triplets
 from simulation import simulated
 from untyped import UNTYPED
@@ -301,7 +302,7 @@ def test_components_are_objects() -> None:
     assert masker.critical_lambdas == pytest.approx(
         cm.calibrate(SCORER, triplets(40, 6), threshold=0.5, loss=ANY).critical_lambdas
     )
-    assert by_threshold.has_objects
+    assert all(map(by_threshold.has, cm.Objects().layers))
     assert "with objects" in repr(by_threshold)
 
 
@@ -340,6 +341,16 @@ def test_noise_in_the_place_of_labels_is_refused() -> None:
     noise = np.random.default_rng(0).random(images["labels"][0].shape, np.float32)
     with pytest.raises(ImageError, match="holds labels that are not whole numbers"):
         masker(images["x"][0], images["y_hat"][0], labels=noise)
+
+
+def test_labels_of_two_values_are_not_inverted(tmp_path: Path) -> None:
+    values = np.zeros((6, 7), bool)
+    values[2:4, 3:] = True
+    tifffile.imwrite(tmp_path / "bool.tif", values)
+    tifffile.imwrite(tmp_path / "white.tif", 3 * values.astype(np.uint8), photometric="miniswhite")
+    for path, value in (("bool.tif", 1), ("white.tif", 3)):
+        read = read_labels(tmp_path / path, values.shape, PLAIN, "labels")
+        np.testing.assert_array_equal(read[0], value * values)
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.png", "a.tif"])

@@ -13,9 +13,9 @@ from skimage.measure import points_in_poly
 import conformask as cm
 from conformask.cli import main
 from conformask.errors import MissingFileError, OutputError
+from conformask.extras.objects.files import ObjectFiles
 from conformask.images.formats import SourceImage
 from conformask.images.read import read_image
-from conformask.masker.objects import ObjectFiles
 from conformask.records.geometry import Geometry
 from conformask.records.reading import PLAIN
 from conformask.records.sentence import rounded_share
@@ -237,5 +237,5 @@ def test_new_images_need_labels_of_the_output_alone(tmp_path: Path) -> None:
     new = cm.Triplets.from_folder(tmp_path / "data", reading=masker.card.reading)
     written = cm.write_masks(masker, new, tmp_path / "out")
     assert written.measurement is None
-    assert not new.has_objects
+    assert not new.has("y_labels")
     assert (tmp_path / "out" / "objects.csv").exists()

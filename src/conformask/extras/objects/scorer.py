@@ -1,0 +1,69 @@
+"""A score averaged over objects, and losses that are sums over one pixel of each."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from conformask.arrays import Images, Score
+from conformask.errors import MismatchError
+from conformask.extras.objects.loss import LabelledObjects
+from conformask.losses.of_images import Sums
+from conformask.records.record import Array
+from conformask.scores.scorer import Scorer, WrappedScorer, called, layers_of, of_scorer
+
+
+class SumsOfObjects(Sums):
+    """Sums over one pixel of each object."""
+
+    def oracle(self, threshold: float) -> Images | None:
+        """Return None: the best masks of pixels cut an object in two."""
+        return None
+
+
+@dataclass(frozen=True)
+class ObjectScorer(WrappedScorer):
+    """A scorer whose score is averaged over each object, and over channels; the background has the score 0.
+
+    The last of its layers are the labels of the objects of y_hat; the scorer gets those before.
+    """
+
+    x_channels = of_scorer("x_channels")
+    per_channel = False
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The names of the layers that the scorer takes, and labels."""
+        return *layers_of(self.scorer), "labels"
+
+    @property
+    def fingerprint(self) -> str:
+        """The scorer's fingerprint, with that it is averaged."""
+        return f"{self.scorer.fingerprint}-of-objects"
+
+    def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
+        """Compute the averaged score of each image."""
+        *others, of_objects = layers
+        score = called(self.scorer, x, y_hat, *others)
+        images, labels = score.map.mean(dim=1).cpu().numpy(), of_objects[:, 0].cpu().numpy()
+        painted = np.stack(list(map(_over_objects, images, labels)))[:, None]
+        return replace(score, map=torch.from_numpy(painted).to(score.map))
+
+    def shown_text(self, lam: float) -> str | None:
+        """Return which objects are shown, by their mean in the map that the scorer reads; None without."""
+        text = self.scorer.shown_text(lam) if isinstance(self.scorer, Scorer) else None
+        return text and text.replace("pixels whose map", "objects whose mean map")
+
+    def in_map(self, scores: Array) -> Array:
+        """Return scores as means of the map that the scorer reads; as they are where it reads none."""
+        return self.scorer.in_map(scores) if isinstance(self.scorer, Scorer) else scores
+
+    def score_map(self, x: Images, y_hat: Images, *layers: Tensor) -> Images:
+        """Raise: no exported graph finds objects."""
+        raise MismatchError("masks of objects cannot be exported: use conformask mask, or write_masks")
+
+
+def _over_objects(image: Array, labels: Array) -> Array:
+    objects = LabelledObjects.of(labels)
+    return objects.painted(objects.means(image))
