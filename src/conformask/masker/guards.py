@@ -1,6 +1,7 @@
 """What is checked before a promise is made, measured or used, in the order in which it is said.
 
-`CALIBRATION` and `EVALUATION` list guards by the stages of a verb; each looks at a case, and warns or raises.
+`CALIBRATION`, `EVALUATION` and `WRITING` list guards by the stages of a verb; each looks at a case, and warns
+or raises.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +16,9 @@ from jaxtyping import Float
 
 from conformask.arrays import Batch, Weigh
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
+from conformask.images.formats import Header, SegmentationWriter, at_time
+from conformask.images.read import format_of
+from conformask.images.rows import Role
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of
@@ -77,6 +81,16 @@ class Trial:
     """What is to be said of the test images before they are read."""
     seen: DatasetSummary | None = None
     """What was read of them; None before."""
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What is asked of the masks of new images, as its guards see it."""
+
+    images: Triplets
+    mask_geometry: Role
+    """The role whose file type and place the masks have."""
+    dicom_seg: bool
 
 
 def at(guards: Guards[CaseT], case: CaseT) -> None:
@@ -242,6 +256,54 @@ EVALUATION: Mapping[str, Guards[Trial]] = {
     "scanned": (_used_before, _copies_of_used, _same_spacing),
 }
 """The guards of an evaluation by stage: the masker has looked at the headers of images, they are read."""
+
+
+def _over_x(case: Writing) -> None:
+    """Refuse masks over x where files do not say that x lies where y_hat does."""
+    if case.mask_geometry != "x":
+        return
+    triplets = case.images
+    for index, name in enumerate(triplets.names):
+        reason = _placement_difference(triplets.header(index, "x"), triplets.header(index, "y_hat"))
+        if reason:
+            raise MismatchError(
+                f"the mask of {name!r} cannot be placed over x: {reason}; leave out "
+                "mask_geometry='x' (--mask-geometry x)"
+            )
+
+
+def _placement_difference(x: Header, y_hat: Header) -> str | None:
+    """Return why two images may not lie in the same place; None where they do."""
+    one, other = x.geometry, y_hat.geometry
+    if one is None or other is None or one.affine is None or other.affine is None:
+        return "the files of x and y_hat do not both state their position, as DICOM and NIfTI can"
+    if x.space != y_hat.space:
+        return f"x has {x.space} pixels, but y_hat has {y_hat.space}"
+    difference = one.differs(other)
+    return difference and f"x and y_hat have {difference}"
+
+
+def _segmentations(case: Writing) -> None:
+    """Refuse segmentations of files that have none."""
+    images, role = case.images, case.mask_geometry
+    writers = {name: segmentation_writer(images, index, role) for index, name in enumerate(images.names)}
+    others = [name for name, writer in writers.items() if writer is None]
+    if case.dicom_seg and others:
+        raise InvalidArgumentError(
+            f"dicom_seg writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not one: "
+            "leave out dicom_seg (--dicom-seg)"
+        )
+
+
+def segmentation_writer(triplets: Triplets, index: int, mask_geometry: Role) -> SegmentationWriter | None:
+    """Return the writer of segmentations over the file under a mask; None where its type has none."""
+    file = triplets.file(index, mask_geometry)
+    kind = None if file is None else format_of(at_time(file)[0])
+    return None if kind is None else kind.write_segmentation
+
+
+WRITING: Mapping[str, Guards[Writing]] = {"asked": (_over_x, _segmentations)}
+"""The guards of masks of new images by stage; whether the promise is about these, `Masker.admit` says."""
 
 
 def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:

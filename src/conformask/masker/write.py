@@ -13,8 +13,8 @@ import torch
 from conformask.arithmetic import best_device
 from conformask.arrays import Batch
 from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
-from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError, expect, warn
-from conformask.images.formats import Blocks, Header, SegmentationWriter, SourceImage, at_time
+from conformask.errors import MissingFileError, OutputError, expect, warn
+from conformask.images.formats import Blocks, SourceImage, at_time
 from conformask.images.layers import LAYERS
 from conformask.images.npy_png import write_jpeg
 from conformask.images.pictures import as_bytes, in_colors, overlay, planes_of
@@ -32,7 +32,7 @@ from conformask.images.rows import OpenedTriplet, Role
 from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.folder import MASKS, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
-from conformask.masker.guards import has_theorem
+from conformask.masker.guards import WRITING, Writing, at, has_theorem, segmentation_writer
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import exponent_by_blocks, whole_images, write_whole
@@ -194,10 +194,7 @@ def write_masks(
         20
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    if mask_geometry == "x":
-        _check_over_x(triplets)
-    if dicom_seg:
-        check_seg(triplets, mask_geometry)
+    at(WRITING["asked"], Writing(triplets, mask_geometry, dicom_seg=dicom_seg))
     caveat = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn().caveat
     promise = {
         "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,
@@ -423,28 +420,6 @@ def _check_complete(lines: Mapping[str, MaskRow], names: Sequence[str], out: Pat
         )
 
 
-def _check_over_x(triplets: Triplets) -> None:
-    """Raise for images whose files do not say that x lies where y_hat does."""
-    for index, name in enumerate(triplets.names):
-        reason = _placement_difference(triplets.header(index, "x"), triplets.header(index, "y_hat"))
-        if reason:
-            raise MismatchError(
-                f"the mask of {name!r} cannot be placed over x: {reason}; leave out "
-                "mask_geometry='x' (--mask-geometry x)"
-            )
-
-
-def _placement_difference(x: Header, y_hat: Header) -> str | None:
-    """Return why two images may not lie in the same place; None where they do."""
-    one, other = x.geometry, y_hat.geometry
-    if one is None or other is None or one.affine is None or other.affine is None:
-        return "the files of x and y_hat do not both state their position, as DICOM and NIfTI can"
-    if x.space != y_hat.space:
-        return f"x has {x.space} pixels, but y_hat has {y_hat.space}"
-    difference = one.differs(other)
-    return difference and f"x and y_hat have {difference}"
-
-
 def _draw_overlay(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
     """Return the overlay, uint8 (H, W, 3); for a volume, those of its selected slices side by side."""
     pairs = (planes for planes, _ in planes_of(mask, y_hat, geometry=geometry))
@@ -488,24 +463,3 @@ def promise_of_cut(masker: Masker) -> str:
     if masker.card.is_grey and not masker.loss.monotone:
         return f"NOT PROMISED: grey masks, cut at 1; {masker.card.loss.name} may be larger for the rest"
     return masker.sentence
-
-
-def check_seg(triplets: Triplets, mask_geometry: Role) -> None:
-    """Raise for images without segmentations."""
-    others = [
-        name
-        for index, name in enumerate(triplets.names)
-        if segmentation_writer(triplets, index, mask_geometry) is None
-    ]
-    if others:
-        raise InvalidArgumentError(
-            f"dicom_seg writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not one: "
-            "leave out dicom_seg (--dicom-seg)"
-        )
-
-
-def segmentation_writer(triplets: Triplets, index: int, mask_geometry: Role) -> SegmentationWriter | None:
-    """Return the writer of segmentations over the file under a mask; None where its type has none."""
-    file = triplets.file(index, mask_geometry)
-    kind = None if file is None else format_of(at_time(file)[0])
-    return None if kind is None else kind.write_segmentation
