@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --durations=20
 HEART := $(addprefix tests/,images losses masker masks promises records scores)
-QUICK := $(HEART) tests/extras/export tests/extras/formats
+QUICK := $(HEART) $(addprefix tests/extras/,export formats noise objects)
 CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,skimage,train,view,zarr
 TOOLS := crepes hypothesis httpx mapie pandas polars 'pytest<9.2' pytest-xdist scikit-learn
 DEMO ?=

@@ -14,13 +14,13 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46915,  # kinds of layers and losses say what they measure, find and need; two leaves more
-    "lines of the heart": 27163,
+    "lines": 46931,  # kinds of layers and losses say what they measure, find and need; two leaves more
+    "lines of the heart": 27179,
     "entries of the first level": 16,
     "files": 176,  # repeats, the products of clean losses, labels and scores of objects are of leaves
     "own imports of a file": 33,
-    "own imports of all files": 1459,  # the same
-    "getattr and hasattr": 58,
+    "own imports of all files": 1462,  # the same
+    "getattr and hasattr": 57,
     "lines of tests": 45655,  # a loss of a package, from calibration to masks; tests that ask leaves
     "files of tests": 257,  # the same
 }
@@ -28,7 +28,7 @@ ENTERED = {
     "files of calibrate": 50,  # labels are a layer of a leaf
     "functions of calibrate": 360,  # kinds of layers are asked what they measure, losses what they need
     "files of mask": 61,  # repeats and labels are layers of leaves
-    "functions of mask": 465,  # the same; each loss is asked what it needs
+    "functions of mask": 469,  # the same; each loss is asked what it needs
 }
 REACH = """
 import os, sys, threading

@@ -23,6 +23,7 @@ from conformask.promises.axes import (
 from conformask.promises.procedures import Axes, Procedure, procedure_for, words
 from conformask.promises.promise import DEFAULTS, GUARANTEES, Promise, takes
 from conformask.records.words import meaning
+from untyped import UNTYPED
 
 
 @pytest.mark.parametrize("name", GUARANTEES)
@@ -51,6 +52,7 @@ def test_values_that_are_given_are_kept_and_others_refused(name: str) -> None:
                 Promise(name, **{key: 0.8})
 
 
+@UNTYPED
 def test_an_unknown_name_is_corrected() -> None:
     with pytest.raises(InvalidArgumentError, match="did you mean 'marginal'"):
         Promise("margnal", 0.9)
