@@ -91,11 +91,11 @@ again.
 ![Three slices of a denoised MR scan, their errors and masks](images/example-volumes.png)
 
 [examples/volumes.py](../examples/volumes.py) removes noise from MR volumes, from NIfTI to masks in NIfTI that
-lie over the scans. The loss is the largest mean error in a window of 15 mm, here 9 voxels, around a voxel that
-is shown, and the promise is about every scan of a new patient. These are scans of 52 healthy adults, one each,
-to which noise was added. 13 calibrate: for nine of ten new ones, the hardest of 13 alone sets lambda, and by
-the next one 13 % would be hidden on the calibration scans, where it is 51 %; with more patients, one decides
-less. 10 are left to test: a wide interval. Without a folder of yours, the script makes up heads.
+lie over the scans. The loss is the largest mean error in a window of 15 mm, here 9 voxels, around a voxel
+that is shown, and the promise is about every scan of a new patient. These are scans of 52 healthy adults, one
+each, to which noise was added. 13 calibrate: for nine of ten new ones, the hardest of 13 alone sets lambda,
+and hides 51 % of them where the next one would hide 13 %; among more patients, one decides less. 10 are left
+to test: a wide interval. Without a folder of yours, the script makes up heads.
 
 The scans are from the IXI dataset (brain-development.org/ixi-dataset), at 2 mm from the NiChart project, here
 cropped around the head. They are licensed under CC BY-SA 3.0 (creativecommons.org/licenses/by-sa/3.0), as is
