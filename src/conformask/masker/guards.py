@@ -285,10 +285,12 @@ def _placement_difference(x: Header, y_hat: Header) -> str | None:
 
 def _segmentations(case: Writing) -> None:
     """Refuse segmentations of files that have none."""
+    if not case.dicom_seg:
+        return
     images, role = case.images, case.mask_geometry
     writers = {name: segmentation_writer(images, index, role) for index, name in enumerate(images.names)}
     others = [name for name, writer in writers.items() if writer is None]
-    if case.dicom_seg and others:
+    if others:
         raise InvalidArgumentError(
             f"dicom_seg writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not one: "
             "leave out dicom_seg (--dicom-seg)"
