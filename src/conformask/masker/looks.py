@@ -19,6 +19,8 @@ from conformask.promises.data import Curves
 from conformask.records.evaluation import Change
 from conformask.records.record import Array
 
+Ends = Array | np.float64
+"""The least, or the largest, value of one measure or of several."""
 ROLES = ("x", "y_hat")
 MEASURES = ("brightness", "contrast", "noise", "sharpness")
 """What `appearance` measures, in its order."""
@@ -179,7 +181,7 @@ def limits_of_means(past: Curves | None, *, of_images: bool) -> dict[str, tuple[
     return {name: (float(least), float(largest)) for name, (least, largest) in limits.items()}
 
 
-def _limits(low: Array, high: Array) -> tuple[Array, Array]:
+def _limits(low: Ends, high: Ends) -> tuple[Ends, Ends]:
     """Return the least and the largest logarithms that are not far outside of known ones, of this range."""
     margin = FAR * np.maximum(high - low, NARROWEST)
     return low - margin, high + margin
