@@ -14,8 +14,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46933,  # kinds of layers and losses say what they measure, find and need; two leaves more
-    "lines of the heart": 27181,
+    "lines": 46935,  # kinds of layers and losses say what they measure, find and need; two leaves more
+    "lines of the heart": 27183,
     "entries of the first level": 16,
     "files": 176,  # repeats, the products of clean losses, labels and scores of objects are of leaves
     "own imports of a file": 33,
