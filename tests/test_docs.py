@@ -170,6 +170,7 @@ def folder(world: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(world, tmp_path / "docs"))
 
 
+@pytest.mark.thorough
 @pytest.mark.xdist_group("demo")
 def test_snippets_of_the_readme_run_on_the_demonstration(
     demonstration: Path, tmp_path: Path, warm: WarmPython
@@ -178,6 +179,7 @@ def test_snippets_of_the_readme_run_on_the_demonstration(
     run(warm, "\n".join(["from conformask.cli import main", *steps(PAGES[0])]), tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "page",
     [

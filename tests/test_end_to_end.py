@@ -58,6 +58,7 @@ def check_masks(masker, data, out, sizes) -> None:
         assert (out / "overlays" / f"{triplet.name}.jpg").is_file()
 
 
+@pytest.mark.thorough
 def test_the_whole_path_by_command_line(conformask, images, tmp_path):
     predictor = conformask("predictor", "images", "net", *TILES, *SMALL)
     assert 0 < predictor["n_train"] < predictor["n_images"]
@@ -108,6 +109,7 @@ def test_the_whole_path_by_command_line(conformask, images, tmp_path):
     assert not leftovers
 
 
+@pytest.mark.thorough
 def test_ssim_per_channel_masks_as_tiff(conformask, images, tmp_path):
     conformask("triplets", "images", "data", "--predictor", "bicubic", *TILES)
     kind = ["--loss", "ssim", "--scorer", "mask", "--per-channel"]
@@ -126,6 +128,7 @@ def test_ssim_per_channel_masks_as_tiff(conformask, images, tmp_path):
     assert decode(masks[0]).dtype == np.uint16
 
 
+@pytest.mark.thorough
 def test_the_python_path(conformask, images, tmp_path):
     conformask("triplets", "images", "made", "--predictor", "bicubic", *TILES)
     (tmp_path / "made" / "manifest.csv").unlink()

@@ -31,6 +31,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "packages" / "run"
 
 
+@pytest.mark.thorough
 def test_its_format_and_its_loss_are_used_by_name(images: Path, run: Path, tmp_path: Path) -> None:
     masks = tmp_path / "masks"
     commands = (

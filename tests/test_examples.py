@@ -68,6 +68,7 @@ def test_all_examples_are_run() -> None:
         assert cells(EXAMPLES / f"{name}.py")[:2] == ["# %% [markdown]", "# %%"]
 
 
+@pytest.mark.thorough
 @pytest.mark.xdist_group("examples")
 @pytest.mark.parametrize(
     "example",

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -102,6 +104,7 @@ def test_the_house_does_not_grow() -> None:
     assert {name: n for name, n in measured.items() if n > MOST[name]} == {}
 
 
+@pytest.mark.thorough
 def test_a_calibration_and_a_mask_enter_no_more(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-W", "ignore", "-c", REACH]

@@ -61,6 +61,7 @@ def needing(leaf: str) -> set[str]:
     return {leaf} | {one for one, other in PAIRS if other == leaf}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("leaf", LEAVES)
 def test_without_a_leaf_the_heart_runs(leaf: str, tmp_path: Path) -> None:
     tree = without(tmp_path, leaf)
@@ -73,6 +74,7 @@ def test_without_a_leaf_the_heart_runs(leaf: str, tmp_path: Path) -> None:
     assert not verbs_of(leaf) & shown
 
 
+@pytest.mark.thorough
 def test_without_any_leaf_the_heart_runs_and_its_tests_are_found(tmp_path: Path) -> None:
     tree = without(tmp_path, *LEAVES)
     assert not [folder for folder in (tree / EXTRAS).glob("*/") if folder.name != "__pycache__"]

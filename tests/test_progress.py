@@ -97,6 +97,7 @@ def test_a_narrow_terminal_shows_what_matters_most_of_a_training(room: int, line
     assert fitting(facts, room) == line
 
 
+@pytest.mark.thorough
 def test_the_bar_of_a_training_is_as_wide_as_the_terminal() -> None:
     lines = drawn(TRAINING, 60)
     bars = [line for line in lines if line.startswith("scorer ")]

@@ -201,6 +201,7 @@ def _memory() -> Iterator[int]:
             yield int(line.split()[1]) * 1024
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
     not Path("/proc/self/status").is_file(), reason="needs Linux, which says what a process holds"
 )

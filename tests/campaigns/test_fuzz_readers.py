@@ -28,6 +28,7 @@ from tempfile import TemporaryDirectory
 
 import imagecodecs
 import numpy as np
+import pytest
 import tifffile
 import zarr
 from PIL import Image as Pillow
@@ -357,6 +358,7 @@ def campaign(per_seed: int) -> None:
             print(json.dumps({"seed": name, **outcomes}), flush=True)
 
 
+@pytest.mark.thorough
 def test_damaged_files_are_images_or_refused() -> None:
     done = subprocess.run(
         [sys.executable, __file__, str(PER_SEED)],

@@ -306,6 +306,7 @@ def in_two(some: Sequence[str], works: Iterable[str]) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("works", [list(some), others], ids=["some", "others"])
 
 
+@pytest.mark.thorough
 @in_two(["calibrate", "mask"], VERBS)
 def test_nothing_is_lost_by_a_kill(works: list[str], warm: WarmPython) -> None:
     lines = told_by(__file__, works, warm)

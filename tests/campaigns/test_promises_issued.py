@@ -15,6 +15,7 @@ def test_a_promise_is_kept_where_it_is_issued(combination: Combination) -> None:
     assert found["z"] > -4.5
 
 
+@pytest.mark.thorough
 def test_closed_masks_are_part_of_what_is_kept() -> None:
     """Sixty sets of the plainest promise: with open masks where closed ones are due, z is below -4."""
     marginal = next(each for each in SAMPLE if each.name == "marginal")

@@ -179,6 +179,7 @@ def campaign(names: Sequence[str]) -> None:
             print(json.dumps({"verb": name, **outcome}), flush=True)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
 @in_two(SOME, WORKS)
 def test_no_file_of_the_users_is_touched(works: list[str], warm: WarmPython) -> None:

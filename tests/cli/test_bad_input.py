@@ -419,6 +419,7 @@ def test_a_report_that_is_a_folder_is_bad_usage(conformask, own):
     assert snapshot(own / "run") == before, "said before any work"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("encoding", ["ascii", pytest.param("latin-1", marks=pytest.mark.slow)])
 def test_a_terminal_that_is_not_utf_8(made, encoding):
     """The table of thresholds has bars, which neither encoding holds."""
@@ -495,6 +496,7 @@ def test_a_damaged_rule(refused, own, rule):
     refused(["mask", own / "run", own / "data", own / "out"], "lam: it is damaged", "again")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("how", "gone"),
     [

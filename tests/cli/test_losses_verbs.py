@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+import pytest
 from scipy.ndimage import label
 
 from conformask.images.read import read_image, write_image
@@ -12,6 +13,7 @@ from conformask.images.triplets import Triplets
 WINDOW = ("--over", "local", "--window", "5", "--threshold", "0.1", "--confidence", "0.8")
 
 
+@pytest.mark.thorough
 def test_a_promise_about_windows(conformask, own: Path) -> None:
     run, data = own / "run", own / "data"
     record = conformask("calibrate", run, data, *WINDOW, "--json").record
@@ -33,6 +35,7 @@ def test_a_promise_about_windows(conformask, own: Path) -> None:
     assert all(0 < float(row["bound"]) <= 1 for row in rows)
 
 
+@pytest.mark.thorough
 def test_masks_without_specks(conformask, own: Path) -> None:
     run, data = own / "run", own / "data"
     command = ["calibrate", run, data, "--threshold", "0.02", "--confidence", "0.8", "--patches"]
@@ -63,6 +66,7 @@ def test_a_score_for_each_loss(conformask, own: Path) -> None:
     assert promise.out.splitlines()[-1].startswith("P(missed(l1 > 0.05) <= 0.5) >= 0.80")
 
 
+@pytest.mark.thorough
 def test_a_promise_about_regions(conformask, own: Path) -> None:
     """The manifest names one region for each triplet; two thirds of each image do not count."""
     run, data = own / "run", own / "data"
@@ -84,6 +88,7 @@ def test_a_promise_about_regions(conformask, own: Path) -> None:
     assert conformask("mask", run, data, own / "masks").status == 0, "masks need no region"
 
 
+@pytest.mark.thorough
 def test_the_caveat_of_ssim_stands_beside_its_promise(conformask, own: Path) -> None:
     run, data = own / "run", own / "data"
     tokens = ["calibrate", run, data, "--loss", "ssim", "--threshold", "0.3", "--confidence", "0.8"]

@@ -278,6 +278,7 @@ def test_info_tells_of_an_evaluation_that_is_out_of_date(conformask, own, monkey
     assert "earlier promise" in conformask("info", "run").out
 
 
+@pytest.mark.thorough
 def test_what_each_verb_tells_a_person(conformask, own, monkeypatch):
     monkeypatch.chdir(own)
     choices = conformask("thresholds", "run")
@@ -301,6 +302,7 @@ def assert_sentence_first_and_formula_last(out: str) -> None:
     assert last.startswith("P(l1 <= ")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "words",
     [
@@ -334,6 +336,7 @@ def _words(lines):
     return sorted(word for word in " ".join(lines).split() if not set(word) <= set("█▉▊▋▌▍▎▏"))
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("make")
 def test_what_a_network_prints_is_no_part_of_the_json(tmp_path, monkeypatch):
     """Neither from Python nor from a library that prints by itself."""

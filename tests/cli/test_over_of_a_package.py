@@ -70,6 +70,7 @@ def ran(folder: Path, lines: Sequence[str], path: Path | None) -> "subprocess.Co
 CALIBRATE = "calibrate old --scorer residual --loss l1 --over largest --factor 2 --threshold 0.3 --out run"
 
 
+@pytest.mark.thorough
 def test_it_is_chosen_by_name(tmp_path: Path, package: Path) -> None:
     done = ran(tmp_path, [CALIBRATE, "recalibrate run --threshold 0.4", "mask run old masks"], package)
     assert done.returncode == 0, done.stderr

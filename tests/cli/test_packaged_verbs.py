@@ -13,6 +13,7 @@ from conformask.scores.untrained import Untrained
 TERMS = ("--threshold", "0.02", "--confidence", "0.8")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scorer", ["packaged", "spread"])
 def test_a_promise_without_training(conformask, own: Path, scorer: str) -> None:
     data, run = own / "data", own / f"with-{scorer}"
@@ -41,6 +42,7 @@ def test_without_a_threshold_it_shows_what_thresholds_would_mean(conformask, own
     assert sizes[0] > sizes[-1]
 
 
+@pytest.mark.thorough
 def test_a_tenth_is_set_aside_where_the_images_are_not_split(conformask, own: Path) -> None:
     """So that bounds, other thresholds and promises on a grid work after it."""
     run, data = own / "unsplit", own / "data"
@@ -86,6 +88,7 @@ def test_out_is_for_scorers_without_training(conformask, own: Path) -> None:
     assert "--out goes with --scorer" in answer.err
 
 
+@pytest.mark.thorough
 def test_training_says_what_it_is_worth_there_and_in_info_and_report(conformask, own: Path) -> None:
     run = own / "tuned"
     answer = conformask("train", own / "data", run, "--epochs", "1", "--threshold", "q0.5")

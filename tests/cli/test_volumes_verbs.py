@@ -58,6 +58,7 @@ def parts(data: Path, tmp_path_factory) -> dict[str, Path]:
     return made
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("formats", "train", "view")
 def test_a_promise_for_every_volume_of_a_new_subject(conformask, parts, tmp_path: Path) -> None:
     checked = conformask("check", parts["train"], *READ, "--json").record

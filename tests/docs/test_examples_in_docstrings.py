@@ -19,6 +19,7 @@ def examples_of(name: str) -> list[doctest.DocTest]:
     return [test for test in finder.find(attrgetter(name)(conformask), name, globs={}) if test.examples]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_the_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

@@ -46,6 +46,7 @@ def settled(page: Page) -> Page:
     return page
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
@@ -60,6 +61,7 @@ def test_axe_finds_nothing(
     assert page.evaluate(CUT_CODE) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_where_something_is_open(
     page: Page, site: Path, scheme: Literal["light", "dark"]
@@ -91,6 +93,7 @@ class Quiet(SimpleHTTPRequestHandler):
         """Print nothing."""
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_the_search_and_where_an_address_is_wrong(
     page: Page, served: str, scheme: Literal["light", "dark"]

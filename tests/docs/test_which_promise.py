@@ -81,6 +81,7 @@ def test_every_guarantee_has_a_promise(choices: list[Choice]) -> None:
     assert {choice.loss for choice in choices} == set(LOSSES)
 
 
+@pytest.mark.thorough
 def test_the_command_line_takes_every_promise(choices: list[Choice]) -> None:
     for choice in one_of_each(choices):
         check_command(choice)
@@ -127,6 +128,7 @@ def masker_of(choice: Choice) -> cm.Masker:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("scope", SCOPES)
 def test_a_masker_says_the_sentence_of_every_promise(scope: str) -> None:
@@ -164,6 +166,7 @@ def page(browser: Browser, site: Path) -> Iterator[Page]:
     page.close()
 
 
+@pytest.mark.thorough
 def test_the_form_says_the_same_of_every_choice(page: Page) -> None:
     for choice, answer in zip(which_promise.choices(), answers(page), strict=True):
         expected: dict[str, str | None] = {"refused": refusal(choice.scope, choice.guarantee)}

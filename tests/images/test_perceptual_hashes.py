@@ -107,6 +107,7 @@ def test_any_size_has_a_look(size: tuple[int, int]) -> None:
 REAL = {"photos": "*.jpg", "nuclei": "*.png", "cells": "*.png", "oct": "*_clean.png"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", REAL)
 def test_real_images(kind: str) -> None:
     """Of 200 images of a kind copies are found, and at most one pair of others (nuclei repeat a field)."""

@@ -420,6 +420,7 @@ def test_each_category_is_measured_where_the_promise_is_for_each(tmp_path) -> No
     assert found.p_worse > 0.01
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("view", "watch")
 @pytest.mark.parametrize("guarantee", ["marginal", "expected"])
 def test_the_worst_category_is_judged_and_named(guarantee: str, tmp_path: Path) -> None:
@@ -462,6 +463,7 @@ def test_the_worst_category_is_judged_and_named(guarantee: str, tmp_path: Path) 
     assert "worst category, IHC" in repr(monitor(masker, test))
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("view")
 @pytest.mark.parametrize(
     ("promise", "threshold", "n"),

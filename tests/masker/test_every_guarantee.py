@@ -113,6 +113,7 @@ def test_saved_and_loaded_masks_alike(masker: Masker, tmp_path) -> None:
     torch.testing.assert_close(masked(again, batch), masked(masker, batch))
 
 
+@pytest.mark.thorough
 def test_evaluated(masker: Masker) -> None:
     found = evaluate(masker, TEST)
     assert found.card.promise.confidence == masker.card.promise.confidence
@@ -146,6 +147,7 @@ def test_recalibrating_is_calibrating_on_the_grid(masker: Masker) -> None:
     assert float(masked(wider, batch).mean()) > float(after.mean())
 
 
+@pytest.mark.thorough
 def test_conservative_as_they_should_be() -> None:
     size = {name: float(1 - masked(made(name), next(TEST.batches(40))).mean()) for name in GUARANTEES}
     assert size["marginal"] < size["pac"] < size["simultaneous"]

@@ -69,6 +69,7 @@ def coverage(loss: object, draws: int, *, regional: bool = False, cheat: float =
     return float(np.mean(met)), float(np.std(met) / math.sqrt(draws))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("loss", "regional"), [(LOCAL, False), (LOCAL, True), (SHARE, False)], ids=["local", "region", "share"]
 )
@@ -77,6 +78,7 @@ def test_the_sentence_is_true_as_often_as_promised(loss: object, regional: bool)
     assert mean >= 0.9 - 4 * sigma
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("loss", [LOCAL, SHARE], ids=["local", "share"])
 def test_the_simulation_tells_a_lambda_that_is_too_large(loss: object) -> None:
     mean, sigma = coverage(loss, 60, cheat=3.0)

@@ -123,6 +123,7 @@ def test_the_promise_is_kept(over: str, world: str) -> None:
     assert mean >= 0.9 - 4 * sigma
 
 
+@pytest.mark.thorough
 def test_the_promise_is_kept_where_it_is_given() -> None:
     """About a tenth of the images fails under any open mask: many a set of 10 is kept only by closed masks.
 
@@ -179,6 +180,7 @@ def test_the_last_point_that_passes_would_not_do(over: str, monkeypatch) -> None
     assert broken < 0.9 - 4 * sigma
 
 
+@pytest.mark.thorough
 def test_with_probability_of_the_calibration_set() -> None:
     """ltt on a loss that falls: coverage below .9 for at most delta of the calibration sets."""
     used, below, draws, threshold = LOSSES["wrong"], 0, 24, 0.35

@@ -861,6 +861,7 @@ def test_a_grid_is_needed_where_there_is_no_exact_solution() -> None:
     assert not made().card.own_grid
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("guarantee", ["marginal", "pac"])
 def test_a_grid_of_a_few_calibration_images_leaves_coverage_as_promised(guarantee: str) -> None:
     """Recalibrated on it: at least the promise, and hardly more than the exact lambda gives."""
@@ -998,6 +999,7 @@ def coverage(
     return float(np.mean(met)), float(np.std(met) / math.sqrt(draws))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("draws", [60, pytest.param(300, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("wanted", "threshold", "family"),
@@ -1017,6 +1019,7 @@ def test_the_promise_is_kept(wanted: str | Callable, threshold: float, family: F
         assert mean <= 0.9 + 1 / 21 + 4 * sigma
 
 
+@pytest.mark.thorough
 def test_the_simulation_tells_a_lambda_that_is_too_large() -> None:
     mean, sigma = coverage("l1", 0.03, family_by_name("reciprocal"), cheat=1.3, draws=60)
     assert mean < 0.9 - 4 * sigma

@@ -251,6 +251,7 @@ def test_a_run_that_was_killed_before_its_first_output_goes_on(inputs: Path) -> 
     assert add_outputs(inputs, custom_predictor(str(inputs.parent / "one.pt"))) == 3
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("make")
 def test_a_function_is_known_by_its_code(tmp_path: Path, monkeypatch) -> None:
     from conformask.extras.make.predictors import custom_predictor

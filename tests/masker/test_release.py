@@ -84,6 +84,7 @@ def units_of(released: Release, images: Triplets) -> tuple[np.ndarray, np.ndarra
     return np.array([each[0].p_value for each in of_units]), np.array(fails)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("sets", [40, pytest.param(500, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("n", "confidence", "share", "levels", "group", "scorer"),

@@ -45,6 +45,7 @@ def test_no_score_leaves_less_than_the_best_and_every_curve_starts_alike() -> No
     assert risk.by_score[-1] < risk.by_score[0]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("guarantee", ["marginal", "pac"])
 def test_tests_of_a_kept_promise_lie_in_the_expected_range(guarantee: str) -> None:
     inside = []

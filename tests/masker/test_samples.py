@@ -78,6 +78,7 @@ def falls_short(shares: np.ndarray) -> bool:
     return bool(np.mean(shares) < CONFIDENCE - chance(shares))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("made", "unit", "looked_at"),
     [
@@ -93,6 +94,7 @@ def test_each_promise_is_kept_on_deployed_masks(made: str, unit: str, looked_at:
     assert np.mean(shares) <= CONFIDENCE + 1 / (N + 1) + chance(shares)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("made", "unit", "looked_at"),
     [("mean", "image", "one"), ("one", "image", "every"), ("all", "image_of_new_group", "every")],

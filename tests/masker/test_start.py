@@ -79,6 +79,7 @@ def test_masks_open_far_where_first_pixels_would_close_them(over: str, monkeypat
     assert masker.card.hidden < 0.5 * from_zero.card.hidden
 
 
+@pytest.mark.thorough
 def test_the_promise_is_kept_on_new_images_and_more_than_once() -> None:
     """By deployed masks, over draws of the calibration set, with code that knows only the sentence."""
     x, y_hat, y, known = arrays(1000, 3)

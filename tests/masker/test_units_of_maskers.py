@@ -108,6 +108,7 @@ def test_saved_loaded_and_recalibrated(masker: Masker, tmp_path: Path) -> None:
     assert again.recalibrate() is again
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("view")
 def test_evaluated_and_reported(masker: Masker, tmp_path: Path) -> None:
     from conformask.extras.view.page import render
@@ -123,6 +124,7 @@ def test_evaluated_and_reported(masker: Masker, tmp_path: Path) -> None:
     assert low <= evaluation.coverage <= high
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("view")
 def test_a_share_of_each_patient_is_measured_as_it_is_promised() -> None:
     from conformask.extras.view.words import numbers
@@ -167,6 +169,7 @@ def test_what_is_said_of_patients() -> None:
     assert "for each group of a category or for all categories at once" in meaning_of(sure.card).silent
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("view")
 @pytest.mark.parametrize("asked", ASKED, ids=lambda asked: "-".join(map(str, asked.values())))
 def test_groups_are_called_what_the_user_calls_them(asked: dict, tmp_path: Path) -> None:
@@ -270,6 +273,7 @@ def test_too_few_groups_whatever_their_images() -> None:
         made({"guarantee": "weighted", "unit": "group"}, uneven)
 
 
+@pytest.mark.thorough
 def test_the_promise_is_kept_on_new_patients() -> None:
     """Deployed masks of 24 calibration sets of 30 patients; 4 sigma are allowed."""
     kept = []

@@ -143,6 +143,7 @@ def test_newton_recovers_from_any_guess(exponent: float, misled: slice) -> None:
     assert float(found[0]) == pytest.approx(brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13), rel=1e-8)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("ties", [False, True])
 def test_an_image_too_large_to_copy(ties: bool) -> None:
     """Beyond LARGE pixels the kernel reads again instead of copying; the answer is that of a sort."""

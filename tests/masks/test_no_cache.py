@@ -35,6 +35,7 @@ def test_no_folder_for_a_cache(tmp_path: Path) -> None:
     assert done.stdout == "True\n", done.stderr
 
 
+@pytest.mark.thorough
 def test_a_number_of_threads_that_is_none() -> None:
     command = [sys.executable, "-c", "import conformask.masks.kernels"]
     environment = {**os.environ, "NUMBA_NUM_THREADS": "0"}

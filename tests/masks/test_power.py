@@ -12,6 +12,7 @@ SCORES = arrays(np.float32, (3, 3, 4, 5), elements=st.floats(0, 4, width=16))
 GRID = np.concatenate([[0.0], np.geomspace(1e-6, 10, 30), [np.inf]])
 
 
+@pytest.mark.thorough
 @given(SCORES, SCORES, st.floats(0, 8), st.sampled_from([1.0, 1.5, 2.0]), st.sampled_from([1e-6, 1e-3, 0.1]))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_gamma_1_is_reciprocal(s, e, lam, exponent, epsilon) -> None:  # type: ignore[no-untyped-def]

@@ -83,6 +83,7 @@ def with_many_features(rule_of, n: int, draws: int, f: int = 5) -> np.ndarray:
     return found
 
 
+@pytest.mark.thorough
 def test_the_judge_notices_a_regression_without_the_test_point() -> None:
     assert falls_short(with_many_features(without_the_test_point, 60, 300), CONFIDENCE)
     right = with_many_features(WANTED.rule, 60, 600)

@@ -56,6 +56,7 @@ def test_a_binomial_law_would_cry_wolf() -> None:
     assert by_law < LEVEL + 4 * np.sqrt(LEVEL / 400)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("world", ["heavy_tailed", "non_monotone"])
 @pytest.mark.parametrize(
     ("name", "delta"), [("ltt", 0.1), ("expected", None), ("rcps", 0.1), ("adaptive", None)]

@@ -60,6 +60,7 @@ def test_coverage_with_ties(n: int) -> None:
     assert mean >= 0.9 - 4 * sigma
 
 
+@pytest.mark.thorough
 def test_the_bounds_catch_other_ranks() -> None:
     for n in (20, 100, 1000):
         torch_quantile = with_rank(n + 1 - math.ceil(0.9 * n))

@@ -95,6 +95,7 @@ def test_every_guarantee_has_a_judge() -> None:
     assert JUDGES.keys() == GUARANTEES.keys()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("world", "n"),
     [
@@ -137,6 +138,7 @@ def test_lambda_is_the_largest_without_error_and_0_where_nothing_is_feasible(
         assert rule(world)(evidence).is_vacuous == (lam == 0)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", [20, 100, 1000])
 def test_promises_are_not_kept_by_closing_all_masks(n: int) -> None:
     """What is left over is what the theory allows."""

@@ -46,6 +46,7 @@ def test_hardest_worlds(n: int, rule: Deploy) -> None:
         assert not breaks_rcps(world, rule, n, 400)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("broken", "world", "n"),
     [

@@ -139,6 +139,7 @@ def test_means_over_groups(world: str, name: str, unit: str) -> None:
         assert not too_often(values > THRESHOLD + 1e-9, DELTA)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["marginal", "pac", "groups"])
 def test_in_each_category_by_itself(name: str) -> None:
     """Groups of easy and of hard images: each category keeps what is promised for groups of it."""

@@ -80,6 +80,7 @@ def test_the_worth_that_conformask_0_2_kept_is_read(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("train")
 def test_a_score_that_learnt_is_smaller_than_those_that_learn_nothing(tmp_path: Path) -> None:
     with warnings.catch_warnings():

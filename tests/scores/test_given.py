@@ -68,6 +68,7 @@ WORLDS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("change", "higher"), WORLDS.values(), ids=WORLDS)
 def test_the_promise_is_kept_whatever_the_maps_say(change, higher) -> None:
     """P(sum |y - y_hat| over shown pixels / pixels <= threshold) on new images, over calibration sets."""
@@ -310,6 +311,7 @@ def written(folder: Path, count: int, seed: int, *, truth: bool = True) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_from_maps_on_disk_to_masks_in_two_commands(tmp_path: Path, capsys) -> None:
     data, new = written(tmp_path / "data", 120, 0), written(tmp_path / "new", 5, 1, truth=False)
     run, out = tmp_path / "run", tmp_path / "masks"

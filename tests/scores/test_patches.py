@@ -87,6 +87,7 @@ def test_at_every_level_both_kinds_of_parts_are_large_enough(score: np.ndarray, 
     assert found.max() <= score.max()
 
 
+@pytest.mark.thorough
 @given(scores, st.sampled_from(FAMILIES))
 @settings(deadline=None, max_examples=60)
 def test_masks_of_every_binary_family_are_nested_and_have_no_specks(
@@ -149,6 +150,7 @@ def coverage(loss: object, draws: int, n: int, cheat: float = 1.0) -> tuple[floa
 LOSSES = pytest.mark.parametrize("loss", ["l1", cm.Local("l1", 1)], ids=["l1", "local"])
 
 
+@pytest.mark.thorough
 @LOSSES
 @pytest.mark.parametrize("n", [4, 19])
 def test_deployed_masks_keep_the_promise(loss: object, n: int) -> None:
@@ -156,6 +158,7 @@ def test_deployed_masks_keep_the_promise(loss: object, n: int) -> None:
     assert mean >= 0.8 - 3.5 * sigma
 
 
+@pytest.mark.thorough
 @LOSSES
 def test_the_simulation_tells_a_lambda_that_is_too_large(loss: object) -> None:
     mean, sigma = coverage(loss, 60, 19, cheat=2.0)

@@ -57,6 +57,7 @@ def described(folder: Path):
     return description
 
 
+@pytest.mark.thorough
 def test_bioimageio_takes_x_and_y_hat(masker: Masker, tmp_path: Path) -> None:
     done = export_bioimageio(masker, tmp_path / "model")
     assert done.missing == ("authors", "license", "cite")
@@ -77,6 +78,7 @@ def test_bioimageio_takes_x_and_y_hat(masker: Masker, tmp_path: Path) -> None:
         assert np.unique(np.asarray(cover)).size > 100
 
 
+@pytest.mark.thorough
 def test_bioimageio_with_a_predictor_takes_x(masker: Masker, tmp_path: Path) -> None:
     predictor = blurring(tmp_path / "p.onnx", given=(1, 1, SIDE, SIDE))
     about = replace(masker, card=replace(masker.card, network=Network("another")))

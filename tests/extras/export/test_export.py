@@ -143,6 +143,7 @@ def test_any_batch_and_any_size(network: Exported, count: int, size, of_x) -> No
     np.testing.assert_allclose(mask.mean((1, 2, 3)), wanted.mean((1, 2, 3)).numpy(), atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_network_that_halves_its_images_down_to_one_pixel(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = exported(calibrated(scorer(UNet(4, 1, width=4, levels=4))), tmp_path)
@@ -179,6 +180,7 @@ def test_what_pytorch_refuses_is_masked(network: Exported) -> None:
     assert mask[4].min() == 1
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "settings",
     [
@@ -206,6 +208,7 @@ def test_every_family_runs_in_onnxruntime(settings, tmp_path: Path) -> None:
         np.testing.assert_allclose(mask, wanted.numpy(), atol=2e-6, err_msg=str(lam))
 
 
+@pytest.mark.thorough
 def test_levels_are_rounded_down_in_onnxruntime_too(tmp_path: Path) -> None:
     own = Heuristic(scale_of, channels=1, family="reciprocal")
     made = exported(calibrate(own, triplets(40, 0), threshold=0.03, loss="l1"), tmp_path)
@@ -217,6 +220,7 @@ def test_levels_are_rounded_down_in_onnxruntime_too(tmp_path: Path) -> None:
     assert (mask == wanted.numpy()).all(), "to the last bit: a sum and a division"
 
 
+@pytest.mark.thorough
 def test_a_promise_by_category(tmp_path: Path) -> None:
     kinds = triplets(40, 0, categories=["a", "b"] * 20)
     masker = calibrate(
@@ -246,6 +250,7 @@ class Fixed(nn.Module):
         return self.mixed(image.flatten(1)).reshape(-1, 1, SIDE, SIDE)
 
 
+@pytest.mark.thorough
 def test_a_network_of_one_size(tmp_path: Path) -> None:
     made = exported(calibrated(scorer(Fixed())), tmp_path)
     assert made.done.agreement.sizes == ((SIDE, SIDE),)
@@ -263,6 +268,7 @@ class Branching(nn.Module):
 BEFORE = onnx.ModelProto(producer_name="conformask", doc_string="an earlier one").SerializeToString()
 
 
+@pytest.mark.thorough
 def test_a_model_of_the_users_is_not_replaced(plain_masker: Masker, tmp_path: Path) -> None:
     path = tmp_path / "mine.onnx"
     path.write_bytes(onnx.ModelProto(ir_version=10, producer_name="pytorch").SerializeToString())
@@ -294,6 +300,7 @@ def plain_masker() -> Masker:
     return calibrate(Heuristic(scale_of, channels=1), triplets(40, 0), threshold=0.03, loss="l1")
 
 
+@pytest.mark.thorough
 def test_a_file_that_differs_is_not_written(plain_masker: Masker, tmp_path: Path, monkeypatch) -> None:
     def looser(chosen):
         opened = graphs_opening(chosen)

@@ -2,12 +2,14 @@
 
 import numpy as np
 import onnxruntime
+import pytest
 
 from conformask.images.triplets import Triplets
 from conformask.masker.load import load
 from onnx_predictors import enlarging
 
 
+@pytest.mark.thorough
 def test_the_file_gives_the_masks_of_the_run(conformask, made, tmp_path) -> None:
     out = tmp_path / "new" / "masker.onnx"
     answer = conformask("export", made / "run", out, "--json")

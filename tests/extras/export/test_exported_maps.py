@@ -29,6 +29,7 @@ def calibrated(loss: Loss | str) -> cm.Masker:
     return cm.calibrate(cm.Given("trusted"), triplets(40, 0), threshold=threshold, loss=loss)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("loss", ["l1", cm.Local("l1", 3)], ids=["each pixel", "around each pixel"])
 def test_the_masks_are_those_of_the_masker(loss: Loss | str, tmp_path: Path) -> None:
     masker = calibrated(loss)
@@ -58,6 +59,7 @@ def test_the_masks_are_those_of_the_masker(loss: Loss | str, tmp_path: Path) -> 
     assert shown.min((1, 2, 3)).tolist() == shown.max((1, 2, 3)).tolist() == [0, 0, 1]
 
 
+@pytest.mark.thorough
 def test_the_masks_of_a_network_that_takes_maps_are_those_of_the_masker(tmp_path: Path) -> None:
     epoch = cm.TrainingConfig(epochs=1)
     scorer = cm.fit_scorer(

@@ -138,6 +138,7 @@ def drawn(image):
 """
 
 
+@pytest.mark.thorough
 def test_from_a_network_that_draws_to_masks(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sampler_of_cues.py").write_text(MODULE)
@@ -269,6 +270,7 @@ def of_other_size(image):
 """
 
 
+@pytest.mark.thorough
 def test_what_the_network_returns_after_its_output(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "returns_of_cues.py").write_text(RETURNS)
@@ -387,6 +389,7 @@ def test_a_module_by_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
     assert "those of module_of_cues:network (dropout,4 --show mean)" in capsys.readouterr().err
 
 
+@pytest.mark.thorough
 def test_all_samples_are_a_group_under_one_mask(tmp_path: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "every_of_cues.py").write_text(MODULE)

@@ -54,6 +54,7 @@ def test_without_a_terminal_it_ends_and_says_how_to_look(demonstration: Path) ->
     assert "Ctrl-C" not in printed
 
 
+@pytest.mark.thorough
 def test_it_ends_in_a_tested_promise_and_can_be_repeated(demonstration: Path, tmp_path: Path, warm) -> None:
     demo = Path(shutil.copytree(demonstration / "demo", tmp_path / "demo"))
     sentence = cm.load(demo / "run").sentence

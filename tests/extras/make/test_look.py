@@ -38,6 +38,7 @@ def folders(tmp_path_factory) -> list[Path]:
     return write(tmp_path_factory.mktemp("three"), 60)
 
 
+@pytest.mark.thorough
 def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, monkeypatch) -> None:
     opened = []
     monkeypatch.setattr(verb, "is_attended", lambda: True)
@@ -97,6 +98,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", OPTIONS)
 def test_maps_losses_and_objects_as_calibrate_takes_them(conformask, folders, tmp_path, case) -> None:
     options, beside, words = OPTIONS[case]
@@ -132,6 +134,7 @@ def test_a_threshold_that_is_none_is_refused_first(conformask, tmp_path, thresho
     assert "a distance above 0" in answer.err
 
 
+@pytest.mark.thorough
 def test_in_a_terminal_the_viewer_opens_until_ctrl_c(folders, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("BROWSER", "true")
     command = ["look", *map(str, folders), "--out", str(tmp_path / "out"), "--port", "0"]
@@ -140,6 +143,7 @@ def test_in_a_terminal_the_viewer_opens_until_ctrl_c(folders, tmp_path, monkeypa
     assert status in (0, 130), shown  # 130 where the server has not started yet
 
 
+@pytest.mark.thorough
 def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monkeypatch) -> None:
     folders = write(tmp_path, 60, "slide{0:02d}_z1")
     for place in folders:

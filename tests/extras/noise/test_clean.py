@@ -243,6 +243,7 @@ def clean_coverage(masker: cm.Masker, new: cm.Triplets) -> tuple[float, float]:
     return float(np.mean(np.array(losses) <= THRESHOLD)), float(np.mean([1 - mask.mean() for mask in masks]))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("reach", [1, 2])
 def test_the_promise_holds_for_clean_images_that_calibration_never_saw(reach: int) -> None:
     covered, hidden = [], []
@@ -307,6 +308,7 @@ def test_it_is_evaluated_on_repeats_or_on_a_clean_image_and_kept(tmp_path: Path)
     assert json.loads((tmp_path / "calibration.json").read_text())["loss"]["allowance"] == "clt"
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("train")
 def test_a_score_learns_from_repeats_what_it_learns_from_the_truth(tmp_path: Path) -> None:
     training = cm.TrainingConfig(epochs=30)
@@ -343,6 +345,7 @@ def written(folder: Path, count: int, seed: int) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_a_folder_of_repeats(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data = written(tmp_path / "data", 80, 0)
     found = cm.Triplets.from_folder(data)

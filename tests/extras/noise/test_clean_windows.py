@@ -246,6 +246,7 @@ def test_the_clean_loss_is_hardly_ever_above(over: str, kind: str | int) -> None
     assert np.mean(truly > bare) > 0.4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("over", "kind"), CASES)
 def test_the_promise_holds_for_clean_images_that_calibration_never_saw(over: str, kind: str | int) -> None:
     """Of tiny sets of 19 images, with scores that tie."""
@@ -265,6 +266,7 @@ def test_the_promise_holds_for_clean_images_that_calibration_never_saw(over: str
     assert np.mean(shown) > 0.1
 
 
+@pytest.mark.thorough
 def test_without_its_allowance_the_promise_would_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     """15 % of the images are just above the threshold, and seen above it in half of the draws."""
     loss, side, n = cm.CleanMean("l2", eta=0.01, regional=True), 16, 100

@@ -111,6 +111,7 @@ def test_the_loss_is_that_of_the_clean_image_on_average() -> None:
     assert np.abs((products.mean(axis=0) - errors) / deviation).max() < 5
 
 
+@pytest.mark.thorough
 def test_the_promise_holds_for_clean_images_that_calibration_never_saw() -> None:
     """Without the allowance it holds for 0.875 of them; without subtracting noise 0.77 is hidden."""
     covered, _, hidden = deployed(MODEL)
@@ -118,6 +119,7 @@ def test_the_promise_holds_for_clean_images_that_calibration_never_saw() -> None
     assert 0 < hidden < 0.4
 
 
+@pytest.mark.thorough
 def test_a_gain_that_is_wrong_by_a_tenth_breaks_it_or_hides_more() -> None:
     high, low = (cm.NoiseModel(share * MODEL.gain, MODEL.offset, MODEL.read) for share in (1.1, 0.9))
     right, too_high, too_low = map(deployed, (MODEL, high, low))
@@ -300,6 +302,7 @@ def written(folder: Path, count: int, names: str = "cell{}_1") -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_a_folder_with_one_repeat_of_each(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data, run = written(tmp_path / "data", 90), tmp_path / "run"
     assert cm.Triplets.from_folder(data).reference == cm.Reference(1)

@@ -113,6 +113,7 @@ def test_masks_come_with_labels_tables_and_outlines(tmp_path: Path) -> None:
     assert 0 < trusted < len(rows)
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("view")
 def test_objects_are_spoken_of_in_the_numbers_and_words_of_their_user(tmp_path: Path) -> None:
     """Of objects with a confidence, which is 1 in the background; nothing is said of pixels."""

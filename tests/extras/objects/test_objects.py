@@ -92,6 +92,7 @@ def coverage(
     return float(np.mean(met)), float(np.std(met) / math.sqrt(draws))
 
 
+@pytest.mark.thorough
 @LOSSES
 @pytest.mark.parametrize(("n", "levels"), [(9, 6), (29, 2)], ids=["few", "ties"])
 def test_the_sentence_is_true_as_often_as_promised(loss: cm.Objects, n: int, levels: int) -> None:
@@ -99,6 +100,7 @@ def test_the_sentence_is_true_as_often_as_promised(loss: cm.Objects, n: int, lev
     assert mean >= 0.9 - 4 * sigma
 
 
+@pytest.mark.thorough
 def test_every_wrong_object_counts_for_missed() -> None:
     # most sensitive: nine objects in each image, scores without ties, and a confidence of one half
     mean, sigma = coverage(MISSED, 30, 39, 1000, (9,), confidence=0.5)

@@ -94,6 +94,7 @@ def no_opt(result: RowResult) -> RowResult:
     return replace(result, opt_size=nothing, exact_size=nothing, exact_distance=nothing, opt_distance=nothing)
 
 
+@pytest.mark.thorough
 def test_all_rows(rows: list[RowResult]) -> None:
     drawn = figures(rows)
     assert list(drawn) == [3, *range(5, 14)]
@@ -173,6 +174,7 @@ def test_distances_that_dwarf_the_threshold_are_counted() -> None:
     assert len(clouds(text, "quantile")[0]) == 37
 
 
+@pytest.mark.thorough
 def test_no_opt_at_all(rows: list[RowResult]) -> None:
     results = [no_opt(result) for result in rows]
     drawn = figures(results)
@@ -266,6 +268,7 @@ def test_no_examples(rows: list[RowResult]) -> None:
     assert 'href="#row-01"' not in check_page([result])
 
 
+@pytest.mark.thorough
 def test_files(rows: list[RowResult], tmp_path: Path) -> None:
     paths = write_page(rows, tmp_path / "new")
     names = [f"figure-02-row{i:02d}.svg" for i in range(1, 17)]

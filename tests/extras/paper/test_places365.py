@@ -41,6 +41,7 @@ def test_its_images_are_ours(root: Path) -> None:
     assert {Path(path) for path, _ in theirs.imgs} == set(list_images(root, recursive=True))
 
 
+@pytest.mark.thorough
 def test_its_folder_is_taken_as_it_is(root: Path, tmp_path: Path) -> None:
     done = reproduce(tmp_path / "out", preset="smoke", photos=root, rows=[9])
     assert done.finished[0].images["calibration"] == 12

@@ -44,6 +44,7 @@ def quiet(train: cm.Triplets, out: Path, **settings: object) -> Scorer:
         return cm.fit_scorer(train, out=out, **{"training": SHORT, **settings})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("how", [{}, {"scale": 1e-6}, {"inverted": True, "scale": 300.0, "shift": -50.0}])
 def test_a_network_learns_from_a_map_of_any_range(tmp_path: Path, how: dict) -> None:
     """The map is in no way part of x, which alone tells nothing."""
@@ -119,6 +120,7 @@ def written(folder: Path, images: cm.Triplets) -> Path:
     return folder
 
 
+@pytest.mark.thorough
 def test_from_maps_on_disk_to_masks(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     data, new = written(tmp_path / "data", world(120, 0)), written(tmp_path / "new", world(4, 1))
     run, out = tmp_path / "run", tmp_path / "masks"

@@ -29,6 +29,7 @@ def test_it_is_small() -> None:
     assert WEIGHTS.with_name("packaged.md").is_file()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("channels", [1, 3])
 def test_calibrated_without_training_its_masks_keep_the_promise(tmp_path: Path, channels: int) -> None:
     """Over deals of calibration and test images, coverage follows the law."""
@@ -49,6 +50,7 @@ def test_calibrated_without_training_its_masks_keep_the_promise(tmp_path: Path, 
     torch.testing.assert_close(loaded.masks(batch.x, batch.y_hat), masker.masks(batch.x, batch.y_hat))
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not NUCLEI.is_dir(), reason="no images in ../shared/data/nuclei")
 @pytest.mark.parametrize("seen_by_it", [True, False])
 def test_images_that_it_has_learnt_from_are_warned_about(seen_by_it: bool) -> None:
@@ -174,6 +176,7 @@ def with_a_map(count: int, seed: int) -> cm.Triplets:
     return cm.Triplets.from_arrays(x.astype(np.float32), y_hat, y, reading=cm.Reading(axes="YXC"))
 
 
+@pytest.mark.thorough
 def test_channels_of_x_that_are_no_image_leave_it_alone_until_it_is_trained(tmp_path: Path) -> None:
     images = with_a_map(64, 1)
     batch = next(images.batches(64))

@@ -29,6 +29,7 @@ def open_place(page, address, world, place):
         page.locator("summary").click()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", ["gallery", "image", "upload", "help"])
 def test_axe_finds_nothing(page, address, world, place):
     for scheme in ("light", "dark"):

@@ -245,6 +245,7 @@ def test_the_bound_of_an_image_is_the_masker_s(client, world, broken):
     assert doubted.get(f"/api/images/{triplet.name}").json()["bound"] is None
 
 
+@pytest.mark.thorough
 def test_the_caveat_of_ssim_stands_beside_its_promise(world, tiles):
     parts = [tiles.select(range(start, len(tiles), 3)) for start in range(3)]
     ssim = calibrate(

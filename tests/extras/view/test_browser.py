@@ -204,6 +204,7 @@ def test_hidden_pixels_are_hatched_or_outlined_in_a_colour(page, address, world)
     expect(page.locator("#mark-colour")).to_have_value("#00ff00")
 
 
+@pytest.mark.thorough
 def test_the_picture_is_saved_with_its_caption(page, address, world):
     triplet = world.partly
     open_image(page, address, triplet.name)
@@ -225,6 +226,7 @@ def test_the_picture_is_saved_with_its_caption(page, address, world):
     assert 0.01 < (caption < 100).mean() < 0.2, "letters"
 
 
+@pytest.mark.thorough
 def test_channels_are_switched_and_coloured(browser, serving, stained):
     first, second = stained.shown[0].y_hat
     with serving(Session(stained.masker, stained.shown)) as url:
@@ -252,6 +254,7 @@ def test_channels_are_switched_and_coloured(browser, serving, stained):
         page.close()
 
 
+@pytest.mark.thorough
 def test_outside_the_region_all_is_grey_and_nothing_hatched(browser, serving, regional):
     name, outside = regional.shown.names[0], regional.region == 0
     with serving(Session(regional.masker, regional.shown)) as url:
@@ -607,6 +610,7 @@ def test_the_file_that_view_opens_leads_to_the_gallery(browser, address, origin,
     opened.close()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", ["", "#/image/nobody"])
 def test_a_link_on_another_site_opens_the_viewer(browser, address, origin, place):
     """With the token, as from a notebook's terminal, and later without: SameSite=Strict forbids neither."""
@@ -656,6 +660,7 @@ def test_hidden_pixels_can_be_removed(page, address, world):
     expect(page.locator("#mark-remove")).to_have_attribute("aria-pressed", "true")
 
 
+@pytest.mark.thorough
 def test_while_an_image_loads_nothing_of_another_stands_there(page, address, world):
     first, second = world.shown.names[:2]
     open_image(page, address, first)

@@ -205,6 +205,7 @@ def wait_for(happened) -> None:
     raise AssertionError("it did not happen")
 
 
+@pytest.mark.thorough
 def test_who_reads_slowly_does_not_hold_the_others(world, serving):
     """An answer of 16 MiB, which no buffer holds, to twenty clients that do not read."""
     noise = np.random.default_rng(0).random((2048, 2048, 3), np.float32)

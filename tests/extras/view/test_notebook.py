@@ -21,6 +21,7 @@ masker = cm.calibrate(scorer, known, threshold=0.01, loss="l1")
 )
 
 
+@pytest.mark.thorough
 def test_a_kernel_shows_the_figure_and_the_evaluation(tmp_path: Path) -> None:
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
     context = {"metadata": {"path": str(tmp_path)}}

@@ -114,6 +114,7 @@ def test_an_upload_brings_its_labels(world, client) -> None:
     assert "without the labels that its score needs" in answer.json()["error"]
 
 
+@pytest.mark.thorough
 def test_outlines_have_two_colours_and_a_click_shows_facts(world, page, address) -> None:
     triplet = world.shown[0]
     labels, mask = triplet.layers["labels"][0], np.asarray(world.masker(triplet))

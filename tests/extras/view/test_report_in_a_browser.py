@@ -37,6 +37,7 @@ def test_axe_finds_nothing(page: Page, scheme: Literal["light", "dark"]) -> None
     assert violations(page) == []
 
 
+@pytest.mark.thorough
 def test_axe_finds_nothing_in_the_page_of_the_paper(browser: Browser) -> None:
     page = browser.new_page()
     page.goto(PAPER.as_uri())

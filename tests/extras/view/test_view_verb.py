@@ -53,6 +53,7 @@ def names_at(origin: str, asking: urllib.request.OpenerDirector) -> set[str]:
         return {entry["name"] for entry in json.load(answer)["images"]}
 
 
+@pytest.mark.thorough
 def test_it_serves_a_run_and_ends_quietly_with_ctrl_c(viewer, made):
     """Whatever is sent meanwhile: the token is said once, and no warning follows."""
     process = viewer("--port", "0", "--json")
@@ -80,6 +81,7 @@ def test_it_serves_a_run_and_ends_quietly_with_ctrl_c(viewer, made):
     assert (process.returncode, out, err) == (0, "", "")
 
 
+@pytest.mark.thorough
 def test_with_no_token_everybody_is_answered(viewer, made):
     url = url_of(viewer("--port", "0", "--json", "--no-token"))
     assert url == f"http://127.0.0.1:{urlsplit(url).port}/"
@@ -92,6 +94,7 @@ def test_the_help_says_what_no_token_means(conformask):
     assert "everyone with an account on this machine can then see" in words
 
 
+@pytest.mark.thorough
 def test_the_browser_gets_a_private_file_and_may_fail(viewer, monkeypatch, tmp_path):
     """A command line can be read by every account: the address with the token is not in it."""
     browser, asked = tmp_path / "browser", tmp_path / "asked"

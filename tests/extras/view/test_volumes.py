@@ -404,6 +404,7 @@ def test_while_an_image_is_scored_its_tiles_are_counted(world, strip, monkeypatc
     assert client.get("/api/progress").json() is None
 
 
+@pytest.mark.thorough
 def test_other_losses_of_such_an_image_are_not_measured(world, tiles, in_files):
     parts = [tiles.select(range(start, len(tiles), 3)) for start in range(2)]
     masker = calibrate(
@@ -467,6 +468,7 @@ def test_reduced_planes_are_read_once(world, monkeypatch):
         assert len(reads) == count
 
 
+@pytest.mark.thorough
 def test_an_image_larger_than_4096_is_shown(world, tmp_path):
     """By tiles; it used to be refused."""
     strip = np.broadcast_to(np.float32(0.5), (4300, 4100, 1)).copy()

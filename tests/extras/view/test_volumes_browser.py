@@ -301,6 +301,7 @@ def drawn(page, contrast: str) -> None:
     page.wait_for_timeout(100)
 
 
+@pytest.mark.thorough
 def test_a_contrast_window_by_number_preset_and_right_drag(volume_page, volume_address, volumes):
     page, at = volume_page, (7, 5, 11)
     open_volume(page, volume_address, more="?view=output&at=7,5,11")

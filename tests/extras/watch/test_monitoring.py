@@ -60,6 +60,7 @@ def test_one_place_of_each_group_is_compared_with_the_same_place_of_others() -> 
     assert shift_of(masker, features, backwards) is not None
 
 
+@pytest.mark.thorough
 def test_images_like_those_of_the_calibration_are_rarely_called_shifted() -> None:
     level, runs = 0.1, 60
     alarms = [
@@ -85,6 +86,7 @@ def test_medians_of_a_scores_own_features_are_those_of_the_features() -> None:
     assert (mean.measure, mean.new) == (SCORES[0], pytest.approx(expected))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("guarantee", ["expected", "conditional_mean"])
 def test_lambdas_by_image_are_compared_with_those_of_the_calibration(guarantee: str) -> None:
     """With 1 - size for a bound of calibration images, but the tight one for new ones, most alarmed."""
@@ -105,6 +107,7 @@ def test_bounds_that_are_not_stored_are_asked_for() -> None:
         monitor(masker, triplets(40, 1))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("guarantee", ["marginal", "categories", "groups", "expected"])
 def test_failure_is_rarely_seen_where_there_is_none_and_seen_where_there_is(
     guarantee: str, monkeypatch: pytest.MonkeyPatch

@@ -35,6 +35,7 @@ def test_it_starts_as_the_masker() -> None:
     np.testing.assert_allclose(online.mask("first", x, y_hat), MASKER(x, y_hat), atol=1e-6)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("delay", [0, 20])
 def test_it_follows_a_shift_that_a_fixed_lambda_does_not(delay: int) -> None:
     images = stream(100, 1) + stream(300, 2, harder=3.0)

@@ -79,6 +79,7 @@ def test_an_unlucky_calibration_is_not_called_failing(n: int, guarantee: str) ->
         assert naive > 0.05
 
 
+@pytest.mark.thorough
 def test_a_broken_promise_is_called_failing_for_what_chance_does_not_explain() -> None:
     small = made(triplets(30, 2))
     watched = cm.StreamMonitor(small).add(triplets(30, 70))
@@ -96,6 +97,7 @@ def test_a_broken_promise_is_called_failing_for_what_chance_does_not_explain() -
     )
 
 
+@pytest.mark.thorough
 def test_equal_images_all_enter() -> None:
     """A quarter of the images is blank, in the calibration as afterwards: nothing has changed."""
 
@@ -127,6 +129,7 @@ def test_equal_scores_have_equal_sizes(masks: str) -> None:
     assert {each.p_value for each in comparisons} == {1.0}
 
 
+@pytest.mark.thorough
 def test_a_shift_is_seen_and_said(masker: Masker) -> None:
     watch = cm.StreamMonitor(masker)
     quiet = watch.add(triplets(30, 50))

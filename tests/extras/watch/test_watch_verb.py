@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 
+
+@pytest.mark.thorough
 def test_a_stream_from_one_call_to_the_next(conformask, own: Path) -> None:
     asked = ("monitor", own / "run", own / "data", "--state", own / "state.json")
     first = conformask(*asked, "--json").record

@@ -503,6 +503,7 @@ def test_halvings_end() -> None:
     assert list(halvings((600, 10, 513), (1e-9, 1.0, 1.0)))[-1] == (1, 2, 2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("suffix", [".ome.tif", asking("formats", ".ome.zarr")])
 def test_masks_are_written_in_bounded_memory(tmp_path: Path, suffix: str) -> None:
     shape = (1, 48, 1100, 1100)
