@@ -13,7 +13,7 @@ NEWEST ?=
 # Where it is set, as in containers, every process compiles again what it imports: 9 seconds instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test thorough test-all leaves careamics fuzz types lowest check docs dist bench browser format
+.PHONY: help demo test quick test-all leaves careamics fuzz types lowest check docs dist bench browser format
 
 help:                            ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 10
@@ -22,11 +22,11 @@ demo: .venv/installed            ## a first look at packaged photographs, into d
 	@echo "To type the commands below in this shell, first: source .venv/bin/activate"
 	$(BIN)/conformask demo --out demo $(DEMO)
 
-test: .venv/testing              ## the quick tests, in a third of the time of all
-	$(PYTEST) -m "not slow and not thorough"
+test: .venv/testing              ## the tests, but for the slow ones and those of napari, MONAI, deepinv, transformers
+	$(PYTEST) -m "not slow"
 
-thorough: .venv/testing          ## the others, but for the slow ones and those of napari, MONAI, deepinv, transformers
-	$(PYTEST) -m "thorough and not slow"
+quick: .venv/testing             ## those tests that take less than two seconds each
+	$(PYTEST) -m "not slow and not thorough"
 
 test-all: .venv/developing       ## all tests, with those of every plugin that can be installed beside the others
 	CONFORMASK_FUZZ=4 CONFORMASK_RECORDS=25 $(PYTEST)
