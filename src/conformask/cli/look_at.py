@@ -64,7 +64,7 @@ def check(
         if plot is None:
             bad_usage(f"--noise-plot needs two repeats of each image in {data}: repeats/NAME_1 and NAME_2")
         with atomic_write(noise_plot) as aside:
-            aside.write_text(f"{SVG_SIGNATURE}\n{plot}", encoding="utf-8")
+            aside.write_text(f"{SVG_SIGNATURE}\n{plot()}", encoding="utf-8")
     parts = ", ".join(f"{count} {part}" for part, count in findings.parts.items())
     rows = [
         ("triplets", str(findings.n) + (f" in {findings.groups} groups" * (findings.groups < findings.n))),

@@ -86,8 +86,8 @@ class Findings:
     """Its entries in the JSON, None where there is nothing to say."""
     rows: tuple[tuple[str, str], ...] = ()
     """Its lines in the table, each with a label."""
-    plot: str | None = None
-    """A plot of it, as SVG text."""
+    plot: Callable[[], str] | None = None
+    """A function that draws a plot of it, as SVG text; None where there is nothing to draw."""
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,9 @@ from conformask.arithmetic import best_device
 from conformask.arrays import Batch, Triplet
 from conformask.background import prefetch
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, warn
-from conformask.images.formats import DataRange, Header
+from conformask.images.formats import DataRange, Header, SegmentationWriter, at_time
 from conformask.images.layers import LAYERS, batched
-from conformask.images.read import DatasetImage, Image, Keys, Raster, images_of, name_and_suffix
+from conformask.images.read import DatasetImage, Image, Keys, Raster, format_of, images_of, name_and_suffix
 from conformask.images.rows import (
     FACTS,
     MANIFEST,
@@ -152,6 +152,12 @@ class UnreadTriplets:
         """Return the file type of an image, ".npy" for an array."""
         file = self.file(index, role)
         return ".npy" if file is None else name_and_suffix(file)[1]
+
+    def segmentation_writer(self, index: int, role: Role) -> SegmentationWriter | None:
+        """Return the writer of segmentations over the file of an image; None where its type has none."""
+        file = self.file(index, role)
+        kind = None if file is None else format_of(at_time(file)[0])
+        return None if kind is None else kind.write_segmentation
 
     def geometry(self, index: int) -> Geometry | None:
         """Return the geometry of y_hat, where its file states it."""

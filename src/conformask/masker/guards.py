@@ -16,8 +16,7 @@ from jaxtyping import Float
 
 from conformask.arrays import Batch, Weigh
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
-from conformask.images.formats import Header, SegmentationWriter, at_time
-from conformask.images.read import format_of
+from conformask.images.formats import Header
 from conformask.images.rows import Role
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
@@ -287,21 +286,16 @@ def _segmentations(case: Writing) -> None:
     """Refuse segmentations of files that have none."""
     if not case.dicom_seg:
         return
-    images, role = case.images, case.mask_geometry
-    writers = {name: segmentation_writer(images, index, role) for index, name in enumerate(images.names)}
-    others = [name for name, writer in writers.items() if writer is None]
+    others = [
+        name
+        for index, name in enumerate(case.images.names)
+        if case.images.segmentation_writer(index, case.mask_geometry) is None
+    ]
     if others:
         raise InvalidArgumentError(
             f"dicom_seg writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not one: "
             "leave out dicom_seg (--dicom-seg)"
         )
-
-
-def segmentation_writer(triplets: Triplets, index: int, mask_geometry: Role) -> SegmentationWriter | None:
-    """Return the writer of segmentations over the file under a mask; None where its type has none."""
-    file = triplets.file(index, mask_geometry)
-    kind = None if file is None else format_of(at_time(file)[0])
-    return None if kind is None else kind.write_segmentation
 
 
 WRITING: Mapping[str, Guards[Writing]] = {"asked": (_over_x, _segmentations)}

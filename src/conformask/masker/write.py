@@ -32,7 +32,7 @@ from conformask.images.rows import OpenedTriplet, Role
 from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.folder import MASKS, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
-from conformask.masker.guards import WRITING, Writing, at, has_theorem, segmentation_writer
+from conformask.masker.guards import WRITING, Writing, at, has_theorem
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import exponent_by_blocks, whole_images, write_whole
@@ -372,7 +372,7 @@ class _Work:
         """Write segmentations/NAME.dcm of every image: where its mask is below 1, and what that promises."""
         for name, path in tracked(self.segmentations.items(), "segmentations", len(self.places)):
             mask = decode(self.places[name]).astype(np.float32)
-            write = segmentation_writer(self.triplets, self._indices[name], self._mask_geometry)
+            write = self.triplets.segmentation_writer(self._indices[name], self._mask_geometry)
             assert write is not None
             with atomic_write(path) as temporary:
                 write(temporary, mask, self._source_image(name, None), promise)

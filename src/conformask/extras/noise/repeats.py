@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from itertools import islice
 from operator import add, length_hint
 from pathlib import Path
@@ -149,7 +149,7 @@ class Repeats(LayerKind):
             f"{clt_reach:g}"
         )
         fields = {"transfer": transfer, "reach": reach, "clt_reach": clt_reach}
-        return Findings(fields, (("noise", text),), checks.photon_transfer_plot(transfer))
+        return Findings(fields, (("noise", text),), partial(checks.photon_transfer_plot, transfer))
 
 
 REPEATS = Repeats()
