@@ -42,8 +42,13 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Skip what also asks leaves, in a tree from which one of them was deleted: see leaves.py."""
+    """Skip what also asks leaves, in a tree from which one of them was deleted: see leaves.py.
+
+    PyTorch's generator begins anew, so that no test depends on those that ran before it in its process.
+    """
     ask(*(leaf for mark in item.iter_markers("leaf") for leaf in mark.args))
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
 
 
 def ask(*leaves: str) -> None:

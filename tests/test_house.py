@@ -23,7 +23,7 @@ MOST = {
     "own imports of a file": 33,
     "own imports of all files": 1461,  # the same
     "getattr and hasattr": 57,
-    "lines of tests": 45805,  # a loss of a package; tests that ask leaves; marks of thorough tests
+    "lines of tests": 45809,  # a loss of a package; tests that ask leaves; marks of thorough tests; a seed
     "files of tests": 257,  # the same
 }
 ENTERED = {
