@@ -35,6 +35,7 @@ def shortened() -> Iterator[None]:
 def seen_inside(*images: Tensor) -> Tensor:
     assert set(precisions()) == {"ieee"}
     assert not torch.is_autocast_enabled("cpu")
+    assert not torch.backends.cudnn.allow_tf32, "which an export in another thread asks for"
     return images[0]
 
 

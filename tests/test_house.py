@@ -16,14 +16,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46935,  # kinds of layers and losses say what they measure, find and need; two leaves more
-    "lines of the heart": 27183,
+    "lines": 46939,  # kinds of layers and losses say what they measure, find and need; two leaves more
+    "lines of the heart": 27187,
     "entries of the first level": 16,
     "files": 176,  # repeats, the products of clean losses, labels and scores of objects are of leaves
     "own imports of a file": 33,
     "own imports of all files": 1461,  # the same
     "getattr and hasattr": 57,
-    "lines of tests": 45809,  # a loss of a package; tests that ask leaves; marks of thorough tests; a seed
+    "lines of tests": 45811,  # a loss of a package; tests that ask leaves; marks of thorough tests; a seed
     "files of tests": 257,  # the same
 }
 ENTERED = {

@@ -11,14 +11,14 @@ from torch import Tensor, nn
 
 BACKENDS: Any = torch.backends
 SHORTENED = (
-    BACKENDS.cuda.matmul,
     BACKENDS.cudnn.conv,
     BACKENDS.cudnn.rnn,
+    BACKENDS.cuda.matmul,
     BACKENDS.mkldnn.conv,
     BACKENDS.mkldnn.matmul,
     BACKENDS.mkldnn.rnn,
 )
-"""Operations that torch may compute with fewer bits than float32 has (TF32, bfloat16)."""
+"""Operations that torch may compute with fewer bits than float32 has (TF32, bfloat16), cuDNN's first."""
 
 LAYOUTS = {4: torch.channels_last, 5: torch.channels_last_3d}
 """Memory layouts of weights, by their number of axes."""
@@ -34,16 +34,20 @@ class _Full:
         with self.lock:
             if self.threads == 0:
                 self.before = [operation.fp32_precision for operation in SHORTENED]
-                for operation in SHORTENED:
-                    operation.fp32_precision = "ieee"
+                self._set(["ieee"] * len(SHORTENED))
             self.threads += 1
 
     def __exit__(self, *_: object) -> None:
         with self.lock:
             self.threads -= 1
             if self.threads == 0:
-                for operation, precision in zip(SHORTENED, self.before, strict=True):
-                    operation.fp32_precision = precision
+                self._set(self.before)
+
+    def _set(self, precisions: list[str]) -> None:
+        # The older flag as well: where the two disagree, torch refuses exports in other threads.
+        BACKENDS.cudnn.allow_tf32 = "tf32" in precisions[:2]
+        for operation, precision in zip(SHORTENED, precisions, strict=True):
+            operation.fp32_precision = precision
 
 
 _FULL = _Full()
