@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --durations=20
 HEART := $(addprefix tests/,images losses masker masks promises records scores)
-QUICK := $(HEART) $(addprefix tests/extras/,export formats noise objects)
+FILES := $(HEART) $(addprefix tests/extras/,export formats noise objects)
 CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,skimage,train,view,zarr
 TOOLS := crepes hypothesis httpx mapie pandas polars 'pytest<9.2' pytest-xdist scikit-learn
 DEMO ?=
@@ -13,7 +13,7 @@ NEWEST ?=
 # Where it is set, as in containers, every process compiles again what it imports: 9 seconds instead of 4.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help demo test quick test-all leaves careamics fuzz types lowest check docs dist bench browser format
+.PHONY: help demo test thorough test-all leaves careamics fuzz types lowest check docs dist bench browser format
 
 help:                            ## what make can do
 	@sed -n 's/^\([a-z-]*\):.*## */\1\t/p' Makefile | expand -t 10
@@ -22,11 +22,11 @@ demo: .venv/installed            ## a first look at packaged photographs, into d
 	@echo "To type the commands below in this shell, first: source .venv/bin/activate"
 	$(BIN)/conformask demo --out demo $(DEMO)
 
-test: .venv/testing              ## the tests, but for the slow ones and those of napari, MONAI, deepinv, transformers
-	$(PYTEST) -m "not slow"
-
-quick: .venv/testing             ## those tests that take less than two seconds each
+test: .venv/testing              ## the tests, but for those that take seconds each
 	$(PYTEST) -m "not slow and not thorough"
+
+thorough: .venv/testing          ## the others, but for the slow ones and those of napari, MONAI, deepinv, transformers
+	$(PYTEST) -m "thorough and not slow"
 
 test-all: .venv/developing       ## all tests, with those of every plugin that can be installed beside the others
 	CONFORMASK_FUZZ=4 CONFORMASK_RECORDS=25 $(PYTEST)
@@ -47,13 +47,13 @@ fuzz: .venv/testing              ## damaged files and records, requests to the v
 	$(BIN)/pytest tests/campaigns
 
 types: .venv/testing             ## tests with types and shapes checked at every call, but for those that take long
-	CONFORMASK_TYPES=1 $(PYTEST) $(QUICK)
+	CONFORMASK_TYPES=1 $(PYTEST) -m "not slow and not thorough" $(FILES)
 
 lowest:                          ## tests with the oldest versions that are allowed, in an environment of its own
 	$(PYTHON) -m venv .venv-lowest
 	$(PYTHON) tests/lowest.py $(CORE) $(NEWEST) > .venv-lowest/constraints.txt
 	.venv-lowest/bin/pip install --quiet --no-compile --editable '.[$(CORE)]' $(TOOLS) --constraint .venv-lowest/constraints.txt
-	NUMBA_CACHE_DIR=.venv-lowest/numba OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n auto --dist loadgroup $(QUICK)
+	NUMBA_CACHE_DIR=.venv-lowest/numba OMP_NUM_THREADS=1 .venv-lowest/bin/pytest -n auto --dist loadgroup $(FILES)
 
 check: .venv/checking            ## style, types, imports, documentation
 	$(BIN)/ruff check
