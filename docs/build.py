@@ -2,8 +2,7 @@
 
 Zensical runs no hooks, so what it reads is assembled first: the pages of docs/, those that lie elsewhere in
 the repository (with links as in the repository), the reference of the command line, which is written from the
-help of its verbs, and the list of the names in the reference of Python. Afterwards the long tables of some
-pages are folded.
+help of its verbs, and the list of the names in the reference of Python.
 """
 
 import json
@@ -41,11 +40,8 @@ STEPS = (
 ITEMS = re.compile(r"^\* .*\n(?:(?:\* | {4}).*\n)*", re.MULTILINE)
 ITEM = re.compile(r"\* `(?P<name>[^`]+)`: (?P<text>.*?)(?P<tags>(?: \*+\[[^]]*\]\*+)*)$")
 TAG = re.compile(r"\*+\[(?:(\w+): )?([^]]*)\]\*+")
-FOLDED = {"changelog.html": ("010-unreleased",)}
-"""Sections by page that are shown when they are clicked on."""
 UNSEARCHED = "results/"
 """Pages that the search leaves out: their tables name all tasks and losses."""
-SECTION = r'(<h2 id="{}">.*?</h2>)(.*?)(?=<h2 |</article>)'
 
 
 def assemble(folder: Path) -> None:
@@ -122,16 +118,6 @@ def finish(site: Path) -> None:
     for page in site.rglob("*.html"):
         html = page.read_text(encoding="utf-8")
         page.write_text(re.sub(r"<th([^>]*)></th>", r"<td\1></td>", html), encoding="utf-8")
-    for name, sections in FOLDED.items():
-        page = site / name
-        html = page.read_text(encoding="utf-8")
-        for section in sections:
-            folded = r'<details class="fold"><summary>\1</summary>\2</details>'
-            html, count = re.subn(SECTION.format(section), folded, html, flags=re.DOTALL)
-            html = re.sub(r'(<summary><h2[^>]*>.*?)<a class="headerlink".*?</a>(</h2>)', r"\1\2", html)
-            if not count:
-                raise ValueError(f"{page} has no section #{section}: see FOLDED in {__file__}")
-        page.write_text(html, encoding="utf-8")
     (site / "try.html").write_text(share_page(cases(ROOT / "docs" / "try.json")), encoding="utf-8")
     search = site / "search.json"
     index = json.loads(search.read_text(encoding="utf-8"))
