@@ -27,7 +27,7 @@ from torch import Tensor
 from conformask.arrays import Batch, Images, PerImage, Score
 from conformask.extras.make.regressor import fit_predictor
 from conformask.extras.make.tasks import task as task_by_name
-from conformask.extras.make.triplets import true_images, write_triplets
+from conformask.extras.make.triplets import TrueImages, write_triplets
 from conformask.extras.train import TrainingConfig
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
@@ -102,7 +102,7 @@ def triplets_of(work: Path, task: str, data: str, folder: Path) -> Triplets:
     where = work / f"{task}-{data}"
     if not (where / "data" / "manifest.csv").is_file():
         stride, split = (SIZE, "tile") if data == "cells" else (None, "file")
-        images = true_images(folder, SIZE, stride, split, 0)
+        images = TrueImages.from_folder(folder, SIZE, stride, split, 0, colour=True)
         predictor = fit_predictor(
             images.part("train"),
             images.part("selection"),

@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from importlib import metadata
 from itertools import product
 from pathlib import Path
@@ -79,15 +79,10 @@ class Biharmonic:
 
     def __call__(self, x: Images) -> Images:
         """Fill the hole of x (N, 1, H, W), in [0, 1]."""
-        hole = self.task.hole(*x.shape[-2:]).numpy()
+        fill, hole = required("skimage.restoration").inpaint_biharmonic, self.task.hole(*x.shape[-2:]).numpy()
         planes = x.detach().cpu().double().flatten(0, 1).numpy()
-        filled = np.stack([_fill(plane, hole) for plane in planes])
+        filled = np.stack([fill(plane, hole) for plane in planes])
         return self.task.compose(x, torch.from_numpy(filled).reshape(x.shape).to(x))
-
-
-def _fill(plane: Array, hole: Array) -> Array:
-    filled: Array = required("skimage.restoration").inpaint_biharmonic(plane, hole)
-    return filled
 
 
 CLASSICAL = {predictor.name: predictor for predictor in (Bicubic, Biharmonic)}
@@ -327,8 +322,8 @@ NETWORKS = extensions.Extensions(
 ImageFunction = Callable[[Images], Images]
 """A network: x (N, Cx, *space) -> y_hat (N, C, *space)."""
 KINDS = "outputs, flips, residual, residual,package.module:A, or samples,K or dropout,K with K at least 2"
-DRAWN = ("samples", "dropout")
-"""Kinds whose outputs are drawn at random."""
+DRAWN, FIXED = ("samples", "dropout"), ("outputs", "flips", "residual")
+"""Kinds whose outputs are drawn at random, and those whose outputs are the same each time."""
 
 
 @dataclass(frozen=True)
@@ -341,8 +336,9 @@ class CueRecipe:
     |A y_hat - x|, where A is a function of the user's, or makes y_hat as small as x by means.
     """
 
-    kind: str
-    count: int
+    kind: str = ""
+    """Empty where no maps are made."""
+    count: int = 1
     """The number of outputs that a map is made of."""
     show: Show = "one"
     """What y_hat is: one output, as without maps (of samples the first draw); the mean of the draws; or all
@@ -351,25 +347,32 @@ class CueRecipe:
     """The name of A, of a residual: what `custom_predictor` takes; None for means over blocks."""
 
     @classmethod
-    def of(cls, text: str, show: Show = "one") -> "CueRecipe":
-        """Parse flips, outputs, residual, residual,A, samples,K or dropout,K."""
-        kind, _, count = text.partition(",")
+    def of(cls, text: str | None, show: Show = "one") -> "CueRecipe":
+        """Parse flips, outputs, residual, residual,A, samples,K or dropout,K; no maps are made by None."""
         if show not in get_args(Show):
             raise InvalidArgumentError(f"show {show!r}: give {', '.join(get_args(Show))}")
+        kind, _, count = (text or "").partition(",")
         if kind in DRAWN and count.isdecimal() and int(count) >= 2:
             return cls(kind, int(count), show)
-        if kind not in ("outputs", "flips", "residual") or (count and kind != "residual"):
+        if text is not None and (kind not in FIXED or (count and kind != "residual")):
             raise InvalidArgumentError(f"cues {text!r}: give {KINDS}")
+        if show != "one" and text is None:
+            raise InvalidArgumentError("show goes with cues samples,K or dropout,K")
         if show != "one":
             raise InvalidArgumentError(f"show {show!r} goes with cues samples,K or dropout,K, not {text}")
         return cls(kind, 8 if kind == "flips" else 1, degradation=count or None)
 
     @property
-    def text(self) -> str:
-        """The recipe as it is recorded and asked for, such as "samples,8 --show mean"."""
+    def makes_maps(self) -> bool:
+        """Whether maps are made beside y_hat."""
+        return bool(self.kind)
+
+    @property
+    def text(self) -> str | None:
+        """The recipe as it is recorded and asked for, such as "samples,8 --show mean"; None without maps."""
         made_by = str(self.count) if self.kind in DRAWN else self.degradation
         kind = self.kind if made_by is None else f"{self.kind},{made_by}"
-        return kind if self.show == "one" else f"{kind} --show {self.show}"
+        return (kind or None) if self.show == "one" else f"{kind} --show {self.show}"
 
     @property
     def passes(self) -> int:
@@ -386,12 +389,13 @@ class CueRecipe:
             return Network(predictor.name, predictor.fingerprint)
         return Network(f"{predictor.name} ({self.text})", hash_of([predictor.fingerprint, self.text]))
 
-    def __call__(self, predictor: Predictor, x: Images) -> tuple[list[Images], Images]:
-        """Return what is shown of a batch of one size, and its maps (N, K, *space), float32.
+    def __call__(self, predictor: Predictor, x: Images) -> tuple[list[Images], Images | None]:
+        """Return what is shown of a batch of one size, and its maps (N, K, *space), float32, if it makes any.
 
         What is shown is a list of y_hat, (N, C, *space): all samples, or one alone.
         """
-        run: ImageFunction = predictor
+        if self.kind == "":
+            return [predictor(x)], None
         if self.kind == "outputs":
             if not isinstance(predictor, CustomPredictor):
                 raise MismatchError(
@@ -400,15 +404,15 @@ class CueRecipe:
             y_hat, maps = predictor.with_maps(x)
             return [y_hat], maps
         if self.kind == "residual":
-            y_hat = run(x)
+            y_hat = predictor(x)
             return [y_hat], residual(x, y_hat) if self.degradation is None else self._degraded(x, y_hat)
         if self.kind == "flips":
-            return _spread(back(run(turned(x))) for turned, back in symmetries(x.ndim - 2))
+            return _spread(back(predictor(turned(x))) for turned, back in symmetries(x.ndim - 2))
         if self.kind == "samples":
-            return self._drawn(run, x)
+            return self._drawn(predictor, x)
         with _dropout(predictor):
-            shown, spread = self._drawn(run, x)
-        return [run(x)] if self.show == "one" else shown, spread
+            shown, spread = self._drawn(predictor, x)
+        return [predictor(x)] if self.show == "one" else shown, spread
 
     @cached_property
     def _degrade(self) -> CustomPredictor:
@@ -426,14 +430,17 @@ class CueRecipe:
             )
         return (again - x).abs().mean(dim=1, keepdim=True)
 
-    def _drawn(self, run: ImageFunction, x: Images) -> tuple[list[Images], Images]:
-        shown, spread = _spread((run(x) for _ in range(self.count)), self.show)
+    def _drawn(self, predictor: Predictor, x: Images) -> tuple[list[Images], Images]:
+        shown, spread = _spread((predictor(x) for _ in range(self.count)), self.show)
         if not bool(spread.flatten(1).any(dim=1).all()):
             raise MismatchError(
                 f"the network returned the same output {self.count} times: it draws nothing, or sets its "
                 "seed at each call; let it draw afresh"
             )
         return shown, spread
+
+
+NO_MAPS = CueRecipe()
 
 
 @contextmanager
@@ -480,26 +487,21 @@ def _spread(outputs: Iterator[Images], show: Show = "one") -> tuple[list[Images]
 
 def symmetries(dimensions: int) -> Iterator[tuple[ImageFunction, ImageFunction]]:
     """Yield each flip and, of planes, quarter turn, with its inverse; the first leaves images as they are."""
-    axes = range(2, 2 + dimensions)
     if dimensions != 2:
-        for flipped in product((False, True), repeat=dimensions):
-            chosen = [axis for axis, flip in zip(axes, flipped, strict=True) if flip]
-            yield (lambda images, at=chosen: images.flip(at),) * 2
+        for flips in product((False, True), repeat=dimensions):
+            chosen = [axis for axis, flip in enumerate(flips, start=2) if flip]
+            yield (partial(torch.flip, dims=chosen),) * 2
         return
-    for turns, flip in product(range(4), (False, True)):
-        yield _turned(turns, flip), _turned_back(turns, flip)
+    for turns, axes in product(range(4), ((), (3,))):
+        yield partial(_turned, turns=turns, axes=axes), partial(_turned_back, turns=turns, axes=axes)
 
 
-def _turned(turns: int, flip: bool) -> ImageFunction:
-    return lambda images: (images.flip(3) if flip else images).rot90(turns, (2, 3))
+def _turned(images: Images, turns: int, axes: tuple[int, ...]) -> Images:
+    return images.flip(axes).rot90(turns, (2, 3))
 
 
-def _turned_back(turns: int, flip: bool) -> ImageFunction:
-    def back(images: Images) -> Images:
-        images = images.rot90(-turns, (2, 3))
-        return images.flip(3) if flip else images
-
-    return back
+def _turned_back(images: Images, turns: int, axes: tuple[int, ...]) -> Images:
+    return images.rot90(-turns, (2, 3)).flip(axes)
 
 
 def residual(x: Images, y_hat: Images) -> Images:
@@ -597,9 +599,9 @@ class NetworkPredictor:
 
     @torch.no_grad()
     def __call__(self, x: Images) -> Images:
-        """Return y_hat, in [0, 1], in float32; on the device of x."""
-        self.network.to(x.device)
-        return restore(self.network, self.task, x)
+        """Return y_hat, in [0, 1], in float32, on the CPU, from the accelerator if there is one."""
+        device = best_device()
+        return restore(self.network.to(device), self.task, x.to(device)).cpu()
 
     def save(self, folder: Path) -> None:
         """Write predictor.safetensors and predictor.json."""
@@ -626,11 +628,3 @@ def restore(network: nn.Module, task: Task, x: Images) -> Images:
     output: Images = network(2 * task.enlarge(x) - 1)
     with full_precision(x):
         return task.compose(x, straight_through_clip(output.float() + 0.5))
-
-
-class Accelerated(NetworkPredictor):
-    """A trained network on the accelerator that takes and returns images on the CPU."""
-
-    def __call__(self, x: Images) -> Images:
-        """Return the network's output, back on the CPU."""
-        return super().__call__(x.to(best_device())).cpu()

@@ -212,7 +212,7 @@ def _texture(channels: int) -> Array:
 
 def _run(network: Predictor, x: Array, name: str) -> Array:
     """Return the output (C', sH, sW) of one input (C, H, W)."""
-    (((output,), _),) = outputs_of(network, {name: torch.from_numpy(np.ascontiguousarray(x))[None]}, None)
+    (((output,), _),) = outputs_of(network, {name: torch.from_numpy(np.ascontiguousarray(x))[None]})
     size, side = tuple(output.shape[1:]), x.shape[-1]
     if size != (size[0], size[0]) or size[0] % side:
         raise ImageError(

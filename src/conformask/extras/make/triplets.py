@@ -1,12 +1,11 @@
 """Triplets from true images or from inputs that are there: tasks, tiles, outputs of a network."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import numpy as np
 import torch
@@ -24,7 +23,13 @@ from conformask.errors import (
     OutputError,
     one_line,
 )
-from conformask.extras.make.predictors import CLASSICAL, Accelerated, CueRecipe, custom_predictor
+from conformask.extras.make.predictors import (
+    CLASSICAL,
+    NO_MAPS,
+    CueRecipe,
+    NetworkPredictor,
+    custom_predictor,
+)
 from conformask.images.formats import DataRange, Header, SourceImage
 from conformask.images.npy_png import write_npy
 from conformask.images.read import (
@@ -47,7 +52,7 @@ from conformask.images.triplets import BATCH_SIZE
 from conformask.records.files import atomic_write, exclusive_folder, refuse_unclaimed_in, remove_claimed
 from conformask.records.fingerprints import fingerprint_of
 from conformask.records.names import Show
-from conformask.records.reading import Network, Reading
+from conformask.records.reading import Reading
 from conformask.records.record import Array, hash_of, write_csv
 
 
@@ -96,11 +101,15 @@ class _Tiling:
     def cut(self, image: Image, box: tuple[int, int] | None) -> Image:
         if box is not None:
             return image[:, box[0] : box[0] + self.size, box[1] : box[1] + self.size]
-        image = _short_side_to(image, self.size)
+        sides = [round(side * self.size / min(image.shape[1:])) for side in image.shape[1:]]
+        if min(image.shape[1:]) != self.size:
+            resized = F.interpolate(torch.from_numpy(image)[None], sides, mode="bicubic", antialias=True)
+            image = resized[0].clamp(0, 1).numpy()
         top, left = ((side - self.size) // 2 for side in image.shape[1:])
         return image[:, top : top + self.size, left : left + self.size]
 
 
+@dataclass(eq=False)
 class TrueImages:
     """True images of one size and one number of channels, read on demand.
 
@@ -108,21 +117,14 @@ class TrueImages:
     file so that writing it loses nothing.
     """
 
-    def __init__(
-        self,
-        files: Mapping[str, Path | Array],
-        headers: Mapping[str, Header],
-        sources: Sequence[Source],
-        tiling: _Tiling,
-        data_range: DataRange | None,
-        colour: bool,
-    ) -> None:
-        self._files, self._headers, self._tiling = files, headers, tiling
-        self.sources = tuple(sources)
-        self.data_range = data_range
-        self._colour = colour
-        self.channels = _common_channels(headers, colour)
-        self._last: tuple[str, Image] | None = None
+    files: Mapping[str, Path | Array]
+    headers: Mapping[str, Header]
+    sources: tuple[Source, ...]
+    channels: int
+    data_range: DataRange | None
+    tiling: _Tiling
+    _last: tuple[str, Image] | None = None
+    """The image that was read last, since the tiles of an image follow each other."""
 
     @classmethod
     def from_folder(
@@ -142,19 +144,18 @@ class TrueImages:
         says what is assigned to a part: a file, a tile, or a tile within a file that is not for training.
         With `colour`, grey images among colour images are repeated to three channels.
         """
-        folder = Path(folder)
-        files: dict[str, Path | Array] = {}
-        for path in list_images(folder, recursive=True):
+        files: dict[str, Path] = {}
+        for path in list_images(Path(folder), recursive=True):
             name = "__".join(path.relative_to(folder).with_suffix("").parts)
             if name in files:
                 raise ImageError(f"{path} and {files[name]} would both be called {name!r}; rename one")
             files[name] = path
-        return cls._of(files, _Tiling(size, stride, split, seed), data_range, colour)
+        return cls.from_arrays(files, size, stride, split, seed, data_range, colour)
 
     @classmethod
     def from_arrays(
         cls,
-        images: Mapping[str, Array],
+        images: Mapping[str, Path | Array],
         size: int,
         stride: int | None = None,
         split: str = "file",
@@ -162,33 +163,23 @@ class TrueImages:
         data_range: DataRange | None = None,
         colour: bool = False,
     ) -> "TrueImages":
-        """Open true images as from_folder does, from named arrays (H, W) or (H, W, C)."""
-        for name in images:
-            check_name(name, "images")
+        """Open true images as from_folder does, from named files or arrays (H, W) or (H, W, C)."""
         if not images:
             raise InvalidArgumentError("images is empty; give at least one array")
-        return cls._of(dict(images), _Tiling(size, stride, split, seed), data_range, colour)
-
-    @classmethod
-    def _of(
-        cls,
-        files: Mapping[str, Path | Array],
-        tiling: _Tiling,
-        data_range: DataRange | None,
-        colour: bool,
-    ) -> "TrueImages":
-        images = tracked(files.items(), "looking at images", len(files))
-        headers = {name: header_of_image(image, name=_text(name, image)) for name, image in images}
+        tiling = _Tiling(size, stride, split, seed)
+        named = tracked(images.items(), "looking at images", len(images))
+        headers = {name: header_of_image(image, name=_text(name, image)) for name, image in named}
         for name, header in headers.items():
-            if min(header.space) < tiling.size:
+            if min(header.space) < size:
                 raise ImageError(
-                    f"{_text(name, files[name])} is {' x '.join(map(str, header.space))} pixels, smaller "
-                    f"than {tiling.size} x {tiling.size}; use a smaller --size or leave the image out"
+                    f"{_text(name, images[name])} is {' x '.join(map(str, header.space))} pixels, smaller "
+                    f"than {size} x {size}; use a smaller --size or leave the image out"
                 )
         sources = [source for name, header in headers.items() for source in tiling.sources(name, header)]
         for source in sources:
-            check_name(source.name, _text(source.file, files[source.file]))
-        return cls(files, headers, sources, tiling, data_range, colour)
+            check_name(source.name, _text(source.file, images[source.file]))
+        channels = _common_channels(headers, colour)
+        return cls(images, headers, tuple(sources), channels, data_range, tiling)
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -198,63 +189,45 @@ class TrueImages:
 
     def __getitem__(self, index: int) -> tuple[Source, Image]:
         source = self.sources[index]
-        image = self._tiling.cut(self._read(source.file), source.box)
+        image = self.tiling.cut(self._read(source.file), source.box)
         return source, quantised(image, self._bits(source.file))
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The name of each image."""
-        return tuple(source.name for source in self.sources)
-
-    @property
-    def groups(self) -> tuple[str, ...]:
-        """The group of each image: its file, or itself where the split assigns tiles."""
-        return tuple(source.group for source in self.sources)
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """The files that the images come from; none for arrays."""
-        return tuple(file for file in self._files.values() if isinstance(file, Path))
 
     @property
     def bits(self) -> int:
         """Bits that keep all images as they are: 8 if every file holds 8 bits, else 16."""
-        return max(self._bits(file) for file in self._headers)
+        return max(map(self._bits, self.headers))
 
     @property
     def fingerprint(self) -> str:
         """Hash of the files, and of how they are read, cut and split; reads all of them."""
-        files = {name: image_hash(self._files[name]) for name in {source.file for source in self.sources}}
-        tiling = self._tiling
+        files = {name: image_hash(self.files[name]) for name in {source.file for source in self.sources}}
+        tiling = self.tiling
         cut = {"size": tiling.size, "stride": tiling.stride, "how": tiling.split, "seed": tiling.seed}
         settings = cut, self.data_range, self.channels, self.bits
         return hash_of([files, settings, [vars(source) for source in self.sources]])
 
     def select(self, indices: Sequence[int]) -> "TrueImages":
         """Return the images at these places, in this order."""
-        return self._with([self.sources[index] for index in indices])
-
-    def _with(self, sources: Sequence[Source]) -> "TrueImages":
-        return TrueImages(self._files, self._headers, sources, self._tiling, self.data_range, self._colour)
+        return replace(self, sources=tuple(self.sources[index] for index in indices))
 
     def part(self, name: str) -> "TrueImages":
         """Return the images of one part of the split."""
         check_part(name)
         indices = [index for index, source in enumerate(self.sources) if source.part == name]
         if not indices:
+            groups = {source.group for source in self.sources}
             raise InvalidArgumentError(
-                f"the {name} part is empty: {len(set(self.groups))} groups are too few for four parts; add "
+                f"the {name} part is empty: {len(groups)} groups are too few for four parts; add "
                 "images, use another seed, or cut tiles with --stride and --split tile"
             )
         return self.select(indices)
 
     def _bits(self, file: str) -> int:
-        return 16 if self.data_range is not None else self._headers[file].bits
+        return 16 if self.data_range is not None else self.headers[file].bits
 
     def _read(self, name: str) -> Image:
-        """Read an image, or return it again, since the tiles of an image follow each other."""
         if self._last is None or self._last[0] != name:
-            file = self._files[name]
+            file = self.files[name]
             image, _ = image_and_header(file, Reading(self.data_range), _text(name, file))
             image = np.repeat(image, self.channels, axis=0) if len(image) < self.channels else image
             self._last = name, image
@@ -300,17 +273,6 @@ def _common_channels(headers: Mapping[str, Header], colour: bool) -> int:
     )
 
 
-def _short_side_to(image: Image, size: int) -> Image:
-    height, width = image.shape[1:]
-    short = min(height, width)
-    if short == size:
-        return image
-    sides = [round(side * size / short) for side in (height, width)]
-    resized = F.interpolate(torch.from_numpy(image)[None], sides, mode="bicubic", antialias=True)
-    return resized[0].clamp(0, 1).numpy()
-
-
-T = TypeVar("T")
 CUES = "cues"
 """Folder of the maps that conformask makes."""
 VOLUME = ".nii.gz"
@@ -330,7 +292,7 @@ def add_outputs(
 ) -> int:
     """Run the predictor on every image of data/x and write its output to data/y_hat.
 
-    With `cues` (outputs, flips, residual, samples,K or dropout,K; see `predictors.cues`), maps of it are
+    With `cues` (outputs, flips, residual, samples,K or dropout,K; see `CueRecipe`), maps of it are
     written to data/cues, which `Given` takes for a score. `show` says what y_hat is where outputs are drawn:
     "one" of them, their "mean", or "all" of them, NAME_1 to NAME_K. Then manifest.csv states that these are
     the group NAME, with one map.
@@ -342,19 +304,16 @@ def add_outputs(
 
     Returns the number of images.
     """
-    processes = launch(compute)
+    processes, recipe = launch(compute), CueRecipe.of(cues, show)
     folder, reading = Path(data), reading or Reading(data_range)
     inputs, truths, written, mapped = (_images_of(folder / role) for role in ("x", "y", "y_hat", CUES))
     if not inputs:
         raise MissingFileError(f"{folder} has no images in x/ to run the predictor on")
-    if cues is None and show != "one":
-        raise InvalidArgumentError("show goes with cues samples,K or dropout,K")
-    recipe = None if cues is None else CueRecipe.of(cues, show)
-    stems = {name: [name] if recipe is None else recipe.names(name) for name in inputs}
+    stems = {name: recipe.names(name) for name in inputs}
     missing = [
         name
         for name in inputs
-        if not written.keys() >= set(stems[name]) or (recipe is not None and name not in mapped)
+        if not written.keys() >= set(stems[name]) or (recipe.makes_maps and name not in mapped)
     ]
     names = missing[processes.rank :: processes.count]
 
@@ -379,7 +338,7 @@ def add_outputs(
 
     with exclusive_folder(folder):
         processes.wait()
-        if (missing or recipe is not None) and processes.is_first:
+        if (missing or recipe.makes_maps) and processes.is_first:
             _claim(folder, predictor, bool(written), recipe, bool(mapped))
         processes.wait()
         for _ in tracked(prefetch(write, outputs()), "outputs", len(names)):
@@ -408,41 +367,29 @@ def _write_groups(folder: Path, stems: Mapping[str, Sequence[str]]) -> None:
     write_csv(folder / MANIFEST, rows, ("name", "group", "y_hat", *roles))
 
 
-def _named(name: str, run: Callable[[Images], T], image: Images) -> T:
-    """Return what a network makes of an image; its errors name the image."""
-    try:
-        return run(image)
-    except ConformaskError as error:
-        raise type(error)(f"{name}: the predictor failed: {error}") from error
-    except Exception as error:  # a network may raise anything
-        raise ImageError(
-            f"{name}: the predictor failed: {type(error).__name__}: {one_line(error)}"
-        ) from error
-
-
-def _claim(folder: Path, predictor: Predictor, started: bool, recipe: CueRecipe | None, mapped: bool) -> None:
+def _claim(folder: Path, predictor: Predictor, started: bool, recipe: CueRecipe, mapped: bool) -> None:
     """Record in triplets.json what makes y_hat/ and cues/, before the first output is written."""
     provenance = Provenance.load(folder)
-    network = network_of(predictor, recipe)
+    network = recipe.network(predictor)
     if started and (provenance.network is None or provenance.network.is_other(network)):
         whose = "of an unknown network" if provenance.network is None else f"of {provenance.network.name}"
         raise MismatchError(
             f"{folder / 'y_hat'} already contains outputs {whose}, and those of {network.name} would be "
             "mixed with them: move them to another folder"
         )
-    if recipe is not None and mapped and provenance.cues != recipe.text:
+    if recipe.makes_maps and mapped and provenance.cues != recipe.text:
         raise MismatchError(
             f"{folder / CUES} already contains maps made {provenance.cues or 'by you'}, and those by "
             f"{recipe.text} would be mixed with them: move them to another folder"
         )
-    if recipe is not None and recipe.kind == "samples" and started and provenance.cues != recipe.text:
+    if recipe.kind == "samples" and started and provenance.cues != recipe.text:
         raise MismatchError(
             f"{folder / 'y_hat'} already contains outputs that would not be among the samples of their maps: "
             "move them to another folder"
         )
-    cues = provenance.cues if recipe is None else recipe.text
+    cues = recipe.text or provenance.cues
     provenance = replace(provenance, network=network, trained_on=predictor.trained_on, cues=cues)
-    provenance.claim(folder, [MANIFEST] if recipe is not None and recipe.show == "all" else [])
+    provenance.claim(folder, [MANIFEST] if recipe.show == "all" else [])
 
 
 def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
@@ -470,16 +417,11 @@ def _write_values(stem: Path, values: Image, x: Path, reading: Reading) -> None:
 
 def write_array(path: Path, values: Image, axes: str | None = None) -> None:
     """Write values of any range, (C, *space), as npy with these axes, or (*space, C)."""
-    with atomic_write(path) as aside:
-        write_npy(aside, _with_axes(values, axes or "YXC"))
-
-
-def _with_axes(image: Image, axes: str) -> Image:
-    """Convert (C, *space) to an array of these axes, without those that they do not name."""
-    order = "CZYX" if image.ndim == 4 else "CYX"
+    axes, order = axes or "YXC", "CZYX" if values.ndim == 4 else "CYX"
     if "C" not in axes:
-        image, order = image[0], order[1:]
-    return image.transpose([order.index(axis) for axis in axes if axis in order])
+        values, order = values[0], order[1:]
+    with atomic_write(path) as aside:
+        write_npy(aside, values.transpose([order.index(axis) for axis in axes if axis in order]))
 
 
 def _images_of(folder: Path) -> dict[str, Path]:
@@ -488,32 +430,28 @@ def _images_of(folder: Path) -> dict[str, Path]:
     return {}
 
 
-def network_of(predictor: Predictor, recipe: CueRecipe | None) -> Network:
-    """Return what makes y_hat: the predictor alone, or by a recipe."""
-    return Network(predictor.name, predictor.fingerprint) if recipe is None else recipe.network(predictor)
-
-
 def outputs_of(
-    predictor: Predictor, images: Mapping[str, Images], recipe: CueRecipe | None
+    predictor: Predictor, images: Mapping[str, Images], recipe: CueRecipe = NO_MAPS
 ) -> Iterator[tuple[list[Tensor], Tensor | None]]:
-    """Yield what is shown of each image, y_hat (C, *space), and its maps (K, *space) by the recipe.
+    """Yield what is shown of each image, y_hat (C, *space), and its maps (K, *space) if there are any.
 
-    Without a recipe that is one y_hat, and no maps.
+    Without maps, images of one shape are predicted together, else one by one; errors name the image.
     """
-    if recipe is None:
-        yield from (([output], None) for output in _outputs(predictor, images))
-        return
-    for name, image in images.items():
-        shown, maps = _named(name, partial(recipe, predictor), image)
-        yield [y_hat[0] for y_hat in shown], maps[0]
-
-
-def _outputs(predictor: Predictor, images: Mapping[str, Images]) -> list[Tensor]:
-    """Predict images together if they have one shape, else one by one; errors name the image."""
-    if len({image.shape for image in images.values()}) == 1:
+    if not recipe.makes_maps and len({image.shape for image in images.values()}) == 1:
         with suppress(Exception):
-            return list(predictor(torch.cat(list(images.values()))))
-    return [_named(name, predictor, image)[0] for name, image in images.items()]
+            outputs = predictor(torch.cat(list(images.values())))
+            yield from (([output], None) for output in outputs)
+            return
+    for name, image in images.items():
+        try:
+            shown, maps = recipe(predictor, image)
+        except ConformaskError as error:
+            raise type(error)(f"{name}: the predictor failed: {error}") from error
+        except Exception as error:  # a network may raise anything
+            raise ImageError(
+                f"{name}: the predictor failed: {type(error).__name__}: {one_line(error)}"
+            ) from error
+        yield [y_hat[0] for y_hat in shown], None if maps is None else maps[0]
 
 
 def check_output(name: str, output: Tensor, expected: tuple[int, ...]) -> None:
@@ -536,12 +474,12 @@ def write_triplets(
     task: Task,
     predictor: Predictor,
     population: str | None = None,
-    cues: CueRecipe | None = None,
+    cues: CueRecipe = NO_MAPS,
     compute: Compute = DEFAULT_DEVICES,
 ) -> int:
     """Make x and y of every true image, run the predictor, write x/, y_hat/, y/ and the manifest.
 
-    With `cues`, maps beside y_hat are written to cues/ as npy; where all outputs of an input are shown, they
+    Maps by the recipe `cues` are written to cues/ as npy; where all outputs of an input are shown, they
     are images of its group.
 
     Until the end triplets.json says that they are not finished, and from what they are made: a killed run
@@ -553,20 +491,34 @@ def write_triplets(
     if (out / MANIFEST).exists() and not unfinished(out):
         raise MismatchError(f"{out} already contains triplets: choose another folder, or delete it")
     processes = launch(compute)
+    network = cues.network(predictor)
+    provenance = Provenance(task.name, network, predictor.trained_on, population, cues.text)
+
+    def is_written(source: Source) -> bool:
+        return all((out / path).exists() for path in _paths(source, cues))
+
+    def write(image: tuple[Source, list[Image]]) -> None:
+        source, arrays = image
+        if is_written(source):
+            return
+        # all or none: outputs that are drawn belong to the map that is made of them
+        for path, array in zip(_paths(source, cues), arrays, strict=True):
+            if path.startswith(CUES):
+                write_array(out / path, array)
+            else:
+                write_image(out / path, array, bits=images.bits)
+
     with exclusive_folder(out):
-        provenance = provenance_of(predictor, task.name, population, cues)
         if processes.is_first:
             source = hash_of([images.fingerprint, fingerprint_of(task)])
             _begin(out, images, replace(provenance, source=source, finished=False), cues)
         processes.wait()
-        missing = [
-            part
-            for part in _parts(len(images))
-            if not all(_is_written(out, images.sources[place], cues) for place in part)
-        ]
+        missing = [part for part in _parts(images) if not all(map(is_written, images.sources[part]))]
         # nobody writes before everybody has listed what is missing, or the lists would differ
         processes.wait()
-        _write(out, images, task, predictor, cues, missing[processes.rank :: processes.count])
+        made = _made(images, task, predictor, cues, missing[processes.rank :: processes.count])
+        for _ in prefetch(write, made):
+            pass
         processes.wait()
         if processes.is_first:
             rows = (row for source in images.sources for row in _rows(source, cues))
@@ -576,15 +528,15 @@ def write_triplets(
     return len(images)
 
 
-def _begin(out: Path, images: TrueImages, claim: Provenance, cues: CueRecipe | None) -> None:
+def _begin(out: Path, images: TrueImages, claim: Provenance, cues: CueRecipe) -> None:
     """Keep what a killed run with this claim wrote, remove what another's wrote; raise for anything else."""
     folders = [(out / role).resolve() for role in _roles(cues)]
-    endangered = [path for path in images.paths if path.resolve().parent in folders]
-    if endangered:
-        raise OutputError(
-            f"{endangered[0]} is a true image, but {out} is the folder for the triplets: choose another "
-            "folder for them"
-        )
+    for path in images.files.values():
+        if isinstance(path, Path) and path.resolve().parent in folders:
+            raise OutputError(
+                f"{path} is a true image, but {out} is the folder for the triplets: choose another "
+                "folder for them"
+            )
     interrupted = unfinished(out)
     if interrupted == claim:
         return
@@ -595,98 +547,52 @@ def _begin(out: Path, images: TrueImages, claim: Provenance, cues: CueRecipe | N
     claim.claim(out, [MANIFEST, *(path for source in images.sources for path in _paths(source, cues))])
 
 
-def _parts(count: int) -> list[range]:
-    """Return the batches in which the predictor is run, as ranges of places of images.
+def _parts(images: TrueImages) -> list[slice]:
+    """Return the batches in which the predictor is run, as places of images.
 
     The batches are the same however many processes share them and whatever is left, for the last bits of an
     output may depend on the size of its batch.
     """
-    return [range(start, min(start + BATCH_SIZE, count)) for start in range(0, count, BATCH_SIZE)]
+    return [slice(start, start + BATCH_SIZE) for start in range(0, len(images), BATCH_SIZE)]
 
 
-def _is_written(out: Path, source: Source, cues: CueRecipe | None) -> bool:
-    return all((out / path).exists() for path in _paths(source, cues))
+def _roles(cues: CueRecipe) -> tuple[str, ...]:
+    return (*ROLES, CUES) if cues.makes_maps else ROLES
 
 
-def _write(
-    out: Path,
-    images: TrueImages,
-    task: Task,
-    predictor: Predictor,
-    cues: CueRecipe | None,
-    parts: Sequence[range],
-) -> None:
-    def write(image: tuple[Source, list[Image]]) -> None:
-        source, arrays = image
-        # all or none: outputs that are drawn belong to the map that is made of them
-        if not _is_written(out, source, cues):
-            for path, array in zip(_paths(source, cues), arrays, strict=True):
-                if path.startswith(CUES):
-                    write_array(out / path, array)
-                else:
-                    write_image(out / path, array, bits=images.bits)
-
-    for _ in prefetch(write, _made(images, task, predictor, cues, parts)):
-        pass
-
-
-def _roles(cues: CueRecipe | None) -> tuple[str, ...]:
-    return ROLES if cues is None else (*ROLES, CUES)
-
-
-def _rows(source: Source, cues: CueRecipe | None) -> list[dict[str, str]]:
+def _rows(source: Source, cues: CueRecipe) -> list[dict[str, str]]:
     """Return the lines of the manifest about an image, one for each output that is shown."""
-    names = [source.name] if cues is None else cues.names(source.name)
-    facts = {"group": source.group, "split": source.part}
-    return [{"name": name} | facts | _paths_of(source.name, name, cues) for name in names]
+    shared = {"x": f"x/{source.name}.png", "y": f"y/{source.name}.png"}
+    shared |= {CUES: f"{CUES}/{source.name}.npy"} if cues.makes_maps else {}
+    shared |= {"group": source.group, "split": source.part}
+    return [{"name": name, "y_hat": f"y_hat/{name}.png"} | shared for name in cues.names(source.name)]
 
 
-def _paths_of(source: str, name: str, cues: CueRecipe | None) -> dict[str, str]:
-    paths = {"x": f"x/{source}.png", "y_hat": f"y_hat/{name}.png", "y": f"y/{source}.png"}
-    return paths if cues is None else paths | {CUES: f"{CUES}/{source}.npy"}
-
-
-def _paths(source: Source, cues: CueRecipe | None) -> list[str]:
+def _paths(source: Source, cues: CueRecipe) -> list[str]:
     """Return the files of an image, each once, maps last."""
     rows = _rows(source, cues)
     return list(dict.fromkeys(row[role] for role in _roles(cues) for row in rows))
 
 
-def provenance_of(
-    predictor: Predictor,
-    task: str | None = None,
-    population: str | None = None,
-    cues: CueRecipe | None = None,
-) -> Provenance:
-    """Return the provenance of triplets whose y_hat, and maps by a recipe, the predictor makes."""
-    text = None if cues is None else cues.text
-    return Provenance(task, network_of(predictor, cues), predictor.trained_on, population, text)
-
-
 def predicted(images: TrueImages, task: Task, predictor: Predictor) -> Iterator[tuple[Source, Triplet]]:
-    """Yield the triplets of true images, in order.
-
-    Args:
-        images: the true images.
-        task: makes x.
-        predictor: makes y_hat.
-    """
-    for source, (x, y_hat, y) in _made(images, task, predictor, None, _parts(len(images))):
+    """Yield the triplets of true images, in order, x made by the task and y_hat by the predictor."""
+    for source, (x, y_hat, y) in _made(images, task, predictor, NO_MAPS, _parts(images)):
         yield source, Triplet(source.name, x, y_hat, y, facts={"group": source.group})
 
 
 def _made(
-    images: TrueImages, task: Task, predictor: Predictor, cues: CueRecipe | None, parts: Sequence[range]
+    images: TrueImages, task: Task, predictor: Predictor, cues: CueRecipe, parts: Sequence[slice]
 ) -> Iterator[tuple[Source, list[Image]]]:
     """Yield true images with x, each y_hat that is shown, y and maps; those of a part are predicted together.
 
     The images are in the order of `_paths`.
     """
-    pairs, places = Pairs(images, task), [place for part in parts for place in part]
+    batches = [range(len(images))[part] for part in parts]
+    pairs, places = Pairs(images, task), [place for batch in batches for place in batch]
     read = prefetch(pairs.__getitem__, places, lambda pair: 2 * pair[2].nbytes, threads=1)
     reported = tracked(read, "triplets", len(places))
-    for part in parts:
-        batch = list(islice(reported, len(part)))
+    for places_of_batch in batches:
+        batch = list(islice(reported, len(places_of_batch)))
         outputs = outputs_of(predictor, {source.name: x for source, x, _ in batch}, cues)
         for (source, x, y), (shown, maps) in zip(batch, outputs, strict=True):
             for y_hat in shown:
@@ -695,25 +601,13 @@ def _made(
             yield source, [image.float().numpy() for image in made]
 
 
-def true_images(
-    folder: Path,
-    size: int,
-    stride: int | None,
-    split: str,
-    seed: int,
-    data_range: DataRange | None = None,
-) -> TrueImages:
-    """Return the true images of a folder, split as the verbs predictor and triplets both do it."""
-    return TrueImages.from_folder(folder, size, stride, split, seed, data_range, colour=True)
-
-
 def predictor_named(name: str, task: Task, data_range: DataRange | None = None) -> Predictor:
     """Return bicubic, biharmonic, the predictor of a run folder, or `custom_predictor(name)`."""
     if name in CLASSICAL:
         return CLASSICAL[name](task)
     if not Path(name).is_dir():
         return custom_predictor(name, data_range)
-    predictor = Accelerated.load(Path(name))
+    predictor = NetworkPredictor.load(Path(name))
     if predictor.task.name != task.name:
         raise MismatchError(f"the predictor in {name} was trained for {predictor.task.name}, not {task.name}")
     return predictor
@@ -722,15 +616,3 @@ def predictor_named(name: str, task: Task, data_range: DataRange | None = None) 
 def population_of(stride: int | None, split: str) -> str | None:
     """Return the images for which a promise about tiles holds; None if these are all new images."""
     return "new tiles of these files" if stride is not None and split != "file" else None
-
-
-__all__ = [
-    "ROLES",
-    "add_outputs",
-    "population_of",
-    "predicted",
-    "predictor_named",
-    "provenance_of",
-    "true_images",
-    "write_triplets",
-]

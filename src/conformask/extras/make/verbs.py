@@ -217,9 +217,9 @@ def predictor(
     """
     from conformask.extras.make.regressor import fit_predictor
     from conformask.extras.make.tasks import task as task_by_name
-    from conformask.extras.make.triplets import true_images
+    from conformask.extras.make.triplets import TrueImages as Images
 
-    source = true_images(images, size, stride, split, training.seed, data_range)
+    source = Images.from_folder(images, size, stride, split, training.seed, data_range, colour=True)
     train, selection = source.part("train"), source.part("selection")
     fit_predictor(
         train,
@@ -350,18 +350,13 @@ def triplets(
     """
     from conformask.extras.make.predictors import CueRecipe, custom_predictor
     from conformask.extras.make.tasks import task as task_by_name
-    from conformask.extras.make.triplets import (
-        add_outputs,
-        population_of,
-        predictor_named,
-        true_images,
-        write_triplets,
-    )
+    from conformask.extras.make.triplets import TrueImages as Images
+    from conformask.extras.make.triplets import add_outputs, population_of, predictor_named, write_triplets
     from conformask.records.numbers import plural
 
     if cues is None and shown != "one":
         bad_usage("--show goes with --cues samples,K or dropout,K")
-    recipe = None if cues is None else CueRecipe.of(cues, shown)
+    recipe = CueRecipe.of(cues, shown)
     if task is None:
         if (data, size, stride) != (None, None, None):
             bad_usage("DATA, --size and --stride go with --task, which makes x from true images")
@@ -372,26 +367,20 @@ def triplets(
     else:
         if data is None or size is None:
             bad_usage("--task makes x from true images: give DATA and --size as well")
-        source = true_images(images, size, stride, split, seed, read.data_range)
-        made_by = task_by_name(task)
-        network = predictor_named(predictor, made_by, read.data_range)
+        source = Images.from_folder(images, size, stride, split, seed, read.data_range, colour=True)
+        of_task = task_by_name(task)
+        network = predictor_named(predictor, of_task, read.data_range)
         population = population_of(stride, split)
         n = write_triplets(
-            source,
-            data,
-            task=made_by,
-            predictor=network,
-            population=population,
-            cues=recipe,
-            compute=devices,
+            source, data, task=of_task, predictor=network, population=population, cues=recipe, compute=devices
         )
         record = {"data": str(data), "n": n, "task": task, "predictor": predictor, "population": population}
         made, lines = data, [f"{n} {'groups of triplets' if shown == 'all' else 'triplets'} in {data}"]
     following = f"check {made}"
-    if recipe is not None:
+    if recipe.makes_maps:
         unit = "--unit group " if shown == "all" else ""
         following = f"calibrate {made} --score-from cues --threshold T {unit}--out RUN"
         calls = plural(recipe.passes, "call")
         lines.append(f"{n} maps in {made / 'cues'}, by {calls} of the network for each image")
-    record |= {"cues": recipe and recipe.text}
+    record |= {"cues": recipe.text}
     show(record, *lines, f"Next: conformask {following}", as_json=json)

@@ -16,7 +16,7 @@ from conformask.arithmetic import best_device, seeded
 from conformask.arrays import Batch, Distance
 from conformask.background import DEFAULT_DEVICES, Compute, main_process, tracked
 from conformask.errors import ConformaskError, chosen
-from conformask.extras.make.predictors import Accelerated
+from conformask.extras.make.predictors import NetworkPredictor
 from conformask.extras.make.regressor import fit_predictor
 from conformask.extras.make.tasks import task as task_by_name
 from conformask.extras.make.triplets import write_triplets
@@ -187,7 +187,7 @@ class RowStages:
 
     def triplets(self, folder: Path) -> None:
         """Run the network on all images."""
-        predictor = Accelerated.load(self.cache.folder(self.plan.predictor))
+        predictor = NetworkPredictor.load(self.cache.folder(self.plan.predictor))
         write_triplets(
             self.collection.images,
             folder,

@@ -13,7 +13,7 @@ from conformask.arrays import Distance
 from conformask.background import main_process, tracked
 from conformask.errors import ConformaskError, InvalidArgumentError
 from conformask.extras.make.tasks import task as task_by_name
-from conformask.extras.make.triplets import TrueImages, population_of, true_images
+from conformask.extras.make.triplets import TrueImages, population_of
 from conformask.extras.paper.settings import (
     CONFIDENCE,
     METHODS,
@@ -315,7 +315,7 @@ def _collection(data: str, folder: Path, preset: PaperPreset, split: str) -> Col
     stride = preset.stride if data == "cells" else None
     split_name = SPLITS[split] if stride is not None else "file"
     counts: Counts = getattr(preset, data)
-    all_images = true_images(folder, preset.size, stride, split_name, SEED)
+    all_images = TrueImages.from_folder(folder, preset.size, stride, split_name, SEED, colour=True)
     images = limit_parts(all_images, counts)
     _check_counts(data, folder, images, preset.needed)
     settings: dict[str, Json] = {
