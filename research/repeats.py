@@ -22,7 +22,7 @@ from scipy.ndimage import shift as shifted
 from skimage import restoration
 
 from conformask.extras.make.look import packaged_photographs
-from conformask.extras.noise.checks import measure_reference, reference_faults, reference_warnings
+from conformask.extras.noise.checks import measure_reference, verdicts
 from conformask.images.read import read_image
 from conformask.records.record import Array
 
@@ -121,11 +121,9 @@ def warned(triplets: list[tuple[tuple[Array, ...], Array]], network: Callable[[A
         if source.shape != b.shape:  # an enlarger
             x, y_hat = source, np.repeat(np.repeat(y_hat, 2, axis=1), 2, axis=2)
         measures[str(place)] = measure_reference(b, x, y_hat, *second)
-    faults, said = reference_faults(measures), list(reference_warnings(measures))
-    keys = {
-        key for key, words in WARNINGS.items() if words and any(words in text for text in (*faults, *said))
-    }
-    return keys | ({"refused"} if faults else set())
+    said = list(verdicts(measures))
+    keys = {key for key, words in WARNINGS.items() if words and any(words in text for text, _ in said)}
+    return keys | {"refused" for _, breaks in said if breaks}
 
 
 def fields(data: Path) -> Iterator[tuple[str, Images]]:

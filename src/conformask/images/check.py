@@ -120,10 +120,9 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
         spacings=_counts(None if geometry is None else geometry.text for geometry in geometries),
         orientations=_counts(None if geometry is None else geometry.orientation for geometry in geometries),
         patients=len(set(patients) - {None}) if any(patients) else None,
-        of_layers=tuple(kind.findings(triplets, measures.get(name, {})) for name, kind in LAYERS.items()),
+        of_layers=tuple(kind.findings(measures.get(name, {})) for name, kind in LAYERS.items()),
         warnings=(
-            *(text for _, text in measures.faults()),
-            *measures.warnings(),
+            *(text for _, text, _ in measures.verdicts()),
             *filter(None, [extra_text(len(first.x), len(first.y_hat))]),
             *_identical_warnings(names, parts, identical),
             *_group_warnings(triplets, parts, by_group=by_group),

@@ -6,7 +6,7 @@ points of `conformask.layers`.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -203,20 +203,19 @@ class LayerKind:
         """Return what a batch holds of the layer, by name."""
         return {self.name: triplet.layers[self.name]} if self.name in triplet.layers else {}
 
-    def measure(self, triplet: Triplet) -> Any:
-        """Return what is measured of a triplet in the one pass over all images; None if nothing."""
+    def measure(self, triplet: Triplet, place: int) -> Any:
+        """Return what is measured of a triplet in the one pass over all images; None if nothing.
+
+        `place` counts the images that were measured before.
+        """
         return None
 
-    def faults(self, measures: Mapping[str, Any]) -> Iterable[str]:
-        """Return what breaks a promise beyond doubt, by what was measured of each image, by its name."""
+    def verdicts(self, measures: Mapping[str, Any]) -> Iterable[tuple[str, bool]]:
+        """Return what spoils a promise, and whether beyond doubt, by what was measured of each image."""
         return ()
 
-    def warnings(self, measures: Mapping[str, Any]) -> Iterable[str]:
-        """Return what may spoil a promise, by what was measured of each image, by its name."""
-        return ()
-
-    def findings(self, triplets: Iterable[Triplet], measures: Mapping[str, Any]) -> Findings:
-        """Return what `conformask check` shows of the layer; the triplets may be read again."""
+    def findings(self, measures: Mapping[str, Any]) -> Findings:
+        """Return what `conformask check` shows of the layer, by what was measured of each image."""
         return Findings({})
 
 
@@ -476,15 +475,14 @@ class Measures(dict[str, dict[str, Any]]):
     def add(self, triplet: Triplet) -> None:
         """Measure a triplet."""
         for name, kind in LAYERS.items():
-            if (measured := kind.measure(triplet)) is not None:
+            if (measured := kind.measure(triplet, len(self.get(name, ())))) is not None:
                 self.setdefault(name, {})[triplet.name] = measured
 
-    def faults(self) -> Iterator[tuple[str, str]]:
-        """Yield what breaks a promise beyond doubt, each after the word for the layers that do."""
-        for name, measures in self.items():
-            yield from ((LAYERS[name].plural, text) for text in LAYERS[name].faults(measures))
-
-    def warnings(self) -> Iterator[str]:
-        """Yield what may spoil a promise."""
-        for name, measures in self.items():
-            yield from LAYERS[name].warnings(measures)
+    def verdicts(self) -> list[tuple[str, str, bool]]:
+        """Return the word for layers, what spoils a promise by them, and if it is beyond doubt; these first."""
+        found = [
+            (LAYERS[name].plural, text, breaks)
+            for name, measures in self.items()
+            for text, breaks in LAYERS[name].verdicts(measures)
+        ]
+        return sorted(found, key=lambda verdict: not verdict[2])

@@ -111,9 +111,9 @@ def _layers(case: Case) -> None:
     """Refuse images with layers by which no promise holds, and warn of what may spoil one."""
     measures = case.seen.measures
     case.choices.loss.check_measures(measures)
-    for layers, fault in measures.faults():
-        raise CalibrationError(f"nothing can be promised by these {layers}: {fault}")
-    for text in measures.warnings():
+    for layers, text, breaks in measures.verdicts():
+        if breaks:
+            raise CalibrationError(f"nothing can be promised by these {layers}: {text}")
         warn(text)
 
 

@@ -67,8 +67,18 @@ def from_careamist(careamist: Any, data_range: tuple[float, float] = (0, 1)) -> 
     """
     if not isinstance(careamist, required("careamics").CAREamist):
         raise InvalidArgumentError(f"{type(careamist).__name__} is not a CAREamist of CAREamics")
-    _check(careamist, data_range)
     network, (low, high) = careamist.config.algorithm_config.model, data_range
+    normalization = careamist.config.data_config.normalization
+    if normalization.needs_computation():
+        raise MismatchError("this CAREamist is not trained: it has no statistics to normalize images with")
+    statistics = normalization.model_dump()
+    values = np.array([value for name in TYPICAL for value in statistics.get(name) or ()])
+    if values.size and not (low <= values.min() and values.max() <= high):
+        raise InvalidArgumentError(
+            f"this CAREamist was trained on values such as {values.min():.4g}, outside [{low:g}, {high:g}]: "
+            "give black and white in the units of its training images, such as --data-range 0 65535 for 16 "
+            "bits (data_range=)"
+        )
     multiple = 2**network.depth
 
     def run(x: Images) -> Images:
@@ -80,8 +90,7 @@ def from_careamist(careamist: Any, data_range: tuple[float, float] = (0, 1)) -> 
 
     # a trial at a small size, so that what predict cannot do fails before the first image
     _predict(careamist, np.zeros((1, network.in_channels, *[4 * multiple] * network.conv_dims), np.float32))
-    normalization = careamist.config.data_config.normalization.model_dump()
-    settings = network.model_dump(), normalization, [float(low), float(high)]
+    settings = network.model_dump(), statistics, [float(low), float(high)]
     predictor = predictor_of(careamist.model.model, run, "careamics", *settings)
     return replace(predictor, name=careamist.config.experiment_name)
 
@@ -93,20 +102,6 @@ def _predict(careamist: Any, images: Array) -> Array:
     output: Array
     (output,), _ = careamist.predict(images, axes=axes, output_axes=target, data_type="array", batch_size=1)
     return output
-
-
-def _check(careamist: Any, data_range: tuple[float, float]) -> None:
-    normalization = careamist.config.data_config.normalization
-    statistics = normalization.model_dump()
-    if normalization.needs_computation():
-        raise MismatchError("this CAREamist is not trained: it has no statistics to normalize images with")
-    values = np.array([value for name in TYPICAL for value in statistics.get(name) or ()])
-    if values.size and not (data_range[0] <= values.min() and values.max() <= data_range[1]):
-        raise InvalidArgumentError(
-            f"this CAREamist was trained on values such as {values.min():.4g}, outside [{data_range[0]:g}, "
-            f"{data_range[1]:g}]: give black and white in the units of its training images, such as "
-            "--data-range 0 65535 for 16 bits (data_range=)"
-        )
 
 
 CAREAMICS = NetworkFormat(lambda path, data_range: from_checkpoint(path, data_range or (0, 1)), "CHECKPOINT")

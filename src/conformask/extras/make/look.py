@@ -76,24 +76,21 @@ def packaged_photographs(names: tuple[str, ...] = COLOUR + GREY) -> dict[str, Ar
     the right view of the motorcycle (nearly the left one), and photographs that are mostly black.
     """
     folder = Path(str(files(required("skimage", "the demonstration", "skimage")))) / "data"
-    return {Path(name).stem: _three_channels(decode(folder / name)) for name in names}
-
-
-def _three_channels(array: Array) -> Array:
-    return array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
+    arrays = {Path(name).stem: decode(folder / name) for name in names}
+    return {
+        name: array if array.ndim == 3 else np.repeat(array[..., None], 3, axis=2)
+        for name, array in arrays.items()
+    }
 
 
 def middles() -> dict[str, Array]:
     """Return the middles of the enlarged photographs by name, uint8 (H, W, 3), in whole crops."""
-    return {name: _middle(photograph) for name, photograph in packaged_photographs(ENLARGED).items()}
-
-
-def _middle(photograph: Array) -> Array:
-    sides = [min(side // SIDE * SIDE, MOST) for side in photograph.shape[:2]]
-    starts = [(whole - side) // 2 for whole, side in zip(photograph.shape[:2], sides, strict=True)]
-    rows, columns = (slice(start, start + side) for start, side in zip(starts, sides, strict=True))
-    middle: Array = photograph[rows, columns]
-    return middle
+    found = {}
+    for name, photograph in packaged_photographs(ENLARGED).items():
+        height, width = (min(side // SIDE * SIDE, MOST) for side in photograph.shape[:2])
+        top, left = (photograph.shape[0] - height) // 2, (photograph.shape[1] - width) // 2
+        found[name] = photograph[top : top + height, left : left + width]
+    return found
 
 
 def quarter(y: Array) -> Array:

@@ -112,60 +112,43 @@ def from_bundle(folder: str | Path) -> CustomPredictor:
     try:
         parser.read_config(config)
         parser.read_meta(metadata)
-        network, inferer = _parse_parts(parser, folder)
+        if str(folder) not in sys.path:
+            sys.path.insert(1, str(folder))  # network_def and inferer may use code in the bundle
+        parser["bundle_root"], parser["device"] = str(folder), str(best_device())
+        network, inferer = map(parser.get_parsed_content, ("network_def", "inferer"))
     except Exception as error:  # a bundle's configuration may raise anything
         raise MismatchError(
             f"{folder}: its configuration failed with {type(error).__name__}: {one_line(error)}"
         ) from error
-    _load(network, weights)
-    _warn_of_transforms(parser, folder)
-    input_range, output_range = (
-        _value_range(parser, folder, direction) for direction in ("inputs", "outputs")
-    )
+    try:
+        state = torch.load(weights, map_location="cpu", weights_only=True)
+        network.load_state_dict(state.get("model", state))
+    except Exception as error:  # the type depends on where it is damaged
+        raise MismatchError(
+            f"{weights} does not contain the weights of {type(network).__name__}: {one_line(error)}"
+        ) from error
+    if names := [name for part in ("preprocessing", "postprocessing") for name in _transforms(parser, part)]:
+        warn(
+            f"{folder}: its transforms {', '.join(names)} are not run: prepare x as they would, and y as "
+            "the network's output without them"
+        )
+    input_range, output_range = (_value_range(parser, metadata, ends) for ends in ("inputs", "outputs"))
     predictor = from_inferer(
         inferer, network.to(best_device()), input_range=input_range, output_range=output_range
     )
     return replace(predictor, name=folder.name)
 
 
-def _parse_parts(parser: Any, folder: Path) -> tuple[nn.Module, Any]:
-    """Return network_def and inferer, which may use code in the bundle."""
-    if str(folder) not in sys.path:
-        sys.path.insert(1, str(folder))
-    parser["bundle_root"] = str(folder)
-    parser["device"] = str(best_device())
-    return parser.get_parsed_content("network_def"), parser.get_parsed_content("inferer")
-
-
-def _load(network: nn.Module, path: Path) -> None:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict(state.get("model", state))
-    except Exception as error:  # the type depends on where it is damaged
-        raise MismatchError(
-            f"{path} does not contain the weights of {type(network).__name__}: {one_line(error)}"
-        ) from error
-
-
-def _value_range(parser: Any, folder: Path, direction: str) -> Range:
+def _value_range(parser: Any, metadata: Path, direction: str) -> Range:
     """Return the value range of the one input or output."""
     formats = parser["_meta_"].get("network_data_format", {}).get(direction, {})
     if len(formats) != 1 or len(next(iter(formats.values())).get("value_range", ())) != 2:
         raise MismatchError(
-            f"{folder / 'configs' / 'metadata.json'}: network_data_format must have one of {direction}, with "
+            f"{metadata}: network_data_format must have one of {direction}, with "
             f"the value_range that corresponds to [0, 1] here, such as [0, 1] or [-1, 1]; it has {formats}"
         )
     low, high = next(iter(formats.values()))["value_range"]
     return float(low), float(high)
-
-
-def _warn_of_transforms(parser: Any, folder: Path) -> None:
-    names = [name for part in ("preprocessing", "postprocessing") for name in _transforms(parser, part)]
-    if names:
-        warn(
-            f"{folder}: its transforms {', '.join(names)} are not run: prepare x as they would, and y as "
-            "the network's output without them"
-        )
 
 
 def _transforms(parser: Any, part: str) -> list[str]:

@@ -178,15 +178,11 @@ def custom_predictor(name: str, data_range: DataRange | None = None) -> CustomPr
     function = _function(name)
     if isinstance(function, CustomPredictor):
         return function
-    if isinstance(function, nn.Module):
-        module = function.eval()
-        return CustomPredictor(module, name, _hash_of_function(name, module), network=module)
-    return CustomPredictor(_map_images(function), name, _hash_of_function(name, function))
-
-
-def _hash_of_function(spec: str, function: Callable[[Array], Array]) -> str:
-    packages = metadata.packages_distributions().get(spec.partition(":")[0].split(".")[0], [])
-    return hash_of([spec, [[name, metadata.version(name)] for name in packages], fingerprint_of(function)])
+    network = function.eval() if isinstance(function, nn.Module) else None
+    packages = metadata.packages_distributions().get(library.split(".")[0], [])
+    versions = [[package, metadata.version(package)] for package in packages]
+    fingerprint = hash_of([name, versions, fingerprint_of(function)])
+    return CustomPredictor(network or _map_images(function), name, fingerprint, network=network)
 
 
 def _function(name: str) -> Callable[[Array], Array]:
@@ -231,63 +227,40 @@ def _map_images(function: Callable[[Array], Array]) -> Run:
     return run
 
 
-def _stacked(images: Sequence[Any], axes: int) -> Images:
-    """Return a function's images as a batch (N, C, *space)."""
-    arrays = [_image(image, axes) for image in images]
-    planes = [image[..., None] if image.ndim == axes - 1 else image for image in arrays]
-    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.stack(planes), -1, 1), dtype=np.float32))
+def _stacked(outputs: Sequence[Any], axes: int) -> Images:
+    """Return the outputs of a function as a batch (N, C, *space); each has this many axes, or one fewer."""
+    images = []
+    for output in outputs:
+        image = np.asarray(output.detach().cpu() if isinstance(output, torch.Tensor) else output)
+        if image.ndim not in (axes - 1, axes) or image.dtype.kind != "f":
+            expected = "(H, W, C) or (H, W)" if axes == 3 else "(D, H, W, C) or (D, H, W)"
+            raise ImageError(
+                f"it returned {type(output).__name__} of shape {image.shape} and type {image.dtype}, not "
+                f"floats in [0, 1] of shape {expected}"
+            )
+        images.append(image if image.ndim == axes else image[..., None])
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(np.stack(images), -1, 1), dtype=np.float32))
 
 
-def _joined(parts: Sequence[Outputs]) -> Outputs:
-    """Return the outputs of the parts of a batch as those of the batch."""
-    if not isinstance(parts[0], tuple):
-        return torch.cat([part for part in parts if isinstance(part, Tensor)])
-    return tuple(torch.cat(each) for each in zip(*parts, strict=True))
-
-
-def _image(output: Any, axes: int) -> Array:
-    """Return a function's output as an array, if it is an image with this many axes, or one fewer."""
-    image = np.asarray(output.detach().cpu() if isinstance(output, torch.Tensor) else output)
-    if image.ndim not in (axes - 1, axes) or image.dtype.kind != "f":
-        expected = "(H, W, C) or (H, W)" if axes == 3 else "(D, H, W, C) or (D, H, W)"
-        raise ImageError(
-            f"it returned {type(output).__name__} of shape {image.shape} and type {image.dtype}, not "
-            f"floats in [0, 1] of shape {expected}"
-        )
-    return image
-
-
-def _open_exported(name: str) -> Run:
-    path = existing_file(name)
-    try:
-        program = torch.export.load(path)
-        (input_name,) = program.graph_signature.user_inputs
-    except Exception as error:  # the type depends on where it is damaged
-        raise MismatchError(
-            f"{name} is damaged, or is not a torch.export file with one input ({one_line(error)}): copy it "
-            "again, or write the network with torch.export.save(torch.export.export(network, (x,)), path)"
-        ) from error
+def _exported(name: str) -> Run:
+    program = torch.export.load(name)
+    (input_name,) = program.graph_signature.user_inputs
     shape = next(node.meta["val"].shape for node in program.graph.nodes if node.name == input_name)
     module, single = program.module(), shape[0] == 1
 
     def run(x: Images) -> Outputs:
-        return _joined([module(part) for part in torch.split(x, 1 if single else len(x))])
+        outputs = [module(part) for part in torch.split(x, 1 if single else len(x))]
+        if isinstance(outputs[0], Tensor):
+            return torch.cat(outputs)
+        return tuple(map(torch.cat, zip(*outputs, strict=True)))
 
     return run
 
 
-def _open_torchscript(name: str) -> Run:
-    path = existing_file(name)
-    try:
-        with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
-            network = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
-    except Exception as error:  # the type depends on where it is damaged
-        raise MismatchError(
-            f"{name} is damaged, or is not a TorchScript file ({one_line(error).split('. ')[0]}): copy it "
-            "again, or write the network with torch.jit.script(network).save(...), not torch.save"
-        ) from error
-    run: Run = network.eval()
-    return run
+def _torchscript(name: str) -> Run:
+    with warnings.catch_warnings(category=DeprecationWarning, action="ignore"):
+        network: nn.Module = torch.jit.load(name, map_location="cpu")  # type: ignore[no-untyped-call]
+    return network.eval()
 
 
 def existing_file(name: str) -> str:
@@ -297,24 +270,36 @@ def existing_file(name: str) -> str:
     return name
 
 
-def _network_file(open_run: Callable[[str], Run]) -> NetworkFormat:
-    """Return the format of files whose fingerprint is the hash of the file."""
+def _network_file(load: Callable[[str], Run], kind: str, written_by: str) -> NetworkFormat:
+    """Return a format of torch's, whose fingerprint is the hash of the file."""
 
     def opened(name: str, data_range: DataRange | None) -> CustomPredictor:
-        run, fingerprint = open_run(name), hash_of([path_hash(Path(name))])
+        existing_file(name)
+        try:
+            run = load(name)
+        except Exception as error:  # the type depends on where it is damaged
+            raise MismatchError(
+                f"{name} is damaged, or is not a {kind} ({one_line(error).split('. ')[0]}): copy it again, "
+                f"or write the network with {written_by}"
+            ) from error
         network = run if isinstance(run, nn.Module) else None
-        return CustomPredictor(run, Path(name).name, fingerprint, network=network)
+        return CustomPredictor(run, Path(name).name, hash_of([path_hash(Path(name))]), network=network)
 
     return NetworkFormat(opened)
 
 
+EXPORTED = _network_file(
+    _exported,
+    "torch.export file with one input",
+    "torch.export.save(torch.export.export(network, (x,)), path)",
+)
+SCRIPTED = _network_file(
+    _torchscript, "TorchScript file", "torch.jit.script(network).save(...), not torch.save"
+)
 NETWORKS = extensions.Extensions(
     extensions.PREDICTORS,
     NetworkFormat,
-    {
-        ".pt2": _network_file(_open_exported),
-        **dict.fromkeys((".pt", ".pth", ".ts"), _network_file(_open_torchscript)),
-    },
+    {".pt2": EXPORTED, ".pt": SCRIPTED, ".pth": SCRIPTED, ".ts": SCRIPTED},
 )
 """All kinds of networks, by the suffix of their files, or by the library, as in monai:BUNDLE."""
 

@@ -16,7 +16,19 @@ ITU_601 = (0.299, 0.587, 0.114)
 """Weights of red, green and blue in the luma of ITU-R 601."""
 
 
-class Completion:
+class _Task:
+    """What most tasks share: x has the size of y, and no pixel of y is known from it."""
+
+    def enlarge(self, x: Images) -> Images:
+        """Return the input itself."""
+        return x
+
+    def compose(self, x: Images, output: Images) -> Images:
+        """Return the output clipped to [0, 1]."""
+        return output.clamp(0, 1)
+
+
+class Completion(_Task):
     """Task whose x is grey, with 0 in a middle vertical and a middle horizontal stripe; the rest is known."""
 
     name = "completion"
@@ -33,10 +45,6 @@ class Completion:
         """Return the image y with 0 in the hole."""
         return y.masked_fill(self._hole_of(y), 0.0)
 
-    def enlarge(self, x: Images) -> Images:
-        """Return the input itself: it has the size of y."""
-        return x
-
     def compose(self, x: Images, output: Images) -> Images:
         """Return the output, clipped to [0, 1], in the hole and x around it."""
         return torch.where(self._hole_of(x), output.clamp(0, 1), x)
@@ -52,7 +60,7 @@ def _stripe(side: int) -> Bool[Tensor, "side"]:
     return (place >= start) & (place < start + width)
 
 
-class SuperResolution:
+class SuperResolution(_Task):
     """Task whose x is y made four times smaller along each side, by averaging 4x4 pixels."""
 
     name = "super_resolution"
@@ -77,12 +85,8 @@ class SuperResolution:
         """Return the input four times larger, by bicubic interpolation, clipped to [0, 1]."""
         return F.interpolate(x, scale_factor=self.scale, mode="bicubic", align_corners=False).clamp(0, 1)
 
-    def compose(self, x: Images, output: Images) -> Images:
-        """Return the output clipped to [0, 1]; no pixel of y is known from x."""
-        return output.clamp(0, 1)
 
-
-class Colorization:
+class Colorization(_Task):
     """Task whose x is the luma of y, one channel; y has three."""
 
     name = "colorization"
@@ -98,14 +102,6 @@ class Colorization:
     def degrade(self, y: Images) -> Images:
         """Return the luma of y (ITU-R 601), (N, 1, H, W)."""
         return luma(self.truth(y))
-
-    def enlarge(self, x: Images) -> Images:
-        """Return the input itself: it has the size of y."""
-        return x
-
-    def compose(self, x: Images, output: Images) -> Images:
-        """Return the output clipped to [0, 1]."""
-        return output.clamp(0, 1)
 
 
 def luma(image: Images) -> Images:

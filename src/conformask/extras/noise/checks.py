@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
 from operator import add
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from scipy.fft import irfftn, next_fast_len, rfftn
@@ -35,8 +35,8 @@ LEAST = 0.05
 REWEIGHTINGS = 5
 """Fits, each of which takes its weights from the one before."""
 
-Pair = tuple[Array, Array]
-"""Two repeats b and c of one image, each (C, *space) in [0, 1]."""
+Blocks = tuple[Array, Array, Array]
+"""Mean, variance and share of values at an end of the range of each block of two repeats of an image."""
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,27 @@ def in_blocks(image: Array, side: int = BLOCK) -> Array:
     return np.moveaxis(blocks, inner, range(-len(inner), 0)).reshape(-1, size)
 
 
-def estimate_noise(pairs: Iterable[Pair], offset: float | None = None) -> PhotonTransfer:
-    """Measure the noise of images by two repeats of each.
+def noise_blocks(b: Array, c: Array) -> Blocks:
+    """Measure the blocks of two repeats of one image, each (C, *space) in [0, 1], for `estimate_noise`."""
+    both = in_blocks(b), in_blocks(c)
+    at_end = sum(((values <= 0) | (values >= 1)).mean(axis=1) for values in both) / 2
+    return (both[0] + both[1]).mean(axis=1) / 2, (both[0] - both[1]).var(axis=1, ddof=1) / 2, at_end
+
+
+def estimate_noise(blocks: Iterable[Blocks]) -> PhotonTransfer:
+    """Estimate the noise of images by two repeats of each.
 
     In a block of pixels the variance of (b - c) / sqrt(2) is the mean variance of its pixels, whatever the
     image shows, and a linear model of it is one of the block's mean. Blocks are gathered by that mean. Left
     out are intervals with values at an end of the range, and blocks whose variance lies far from that of
     others as bright, where something moved. Noise that neighbouring pixels share is slightly underestimated.
 
-    The line through the points gives the gain and read**2 - gain * offset. `offset`, the mean of a dark
-    image, separates the two; without it the offset is 0, or the read noise is 0 if the line demands an
-    offset. The variances are the same. Pixels without a photon in a detector without an offset count as
-    clipped: of such images only the brighter parts are used.
+    The line through the points gives the gain and read**2 - gain * offset. Only a dark image separates the
+    two: here the offset is 0, or the read noise is 0 if the line demands an offset. The variances are the
+    same. Pixels without a photon in a detector without an offset count as clipped: of such images only the
+    brighter parts are used.
     """
-    means, variances, at_end = (np.concatenate(parts) for parts in zip(*map(_measured, pairs), strict=True))
+    means, variances, at_end = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
     darkest, brightest = np.quantile(means, (0.0005, 0.9995)).tolist()
     bins = min(max(len(means) // (2 * FEWEST_BLOCKS), FEWEST_BINS), MOST_BINS)
     edges = np.linspace(darkest, brightest, bins + 1)
@@ -104,31 +111,19 @@ def estimate_noise(pairs: Iterable[Pair], offset: float | None = None) -> Photon
     mean, variance, count = zip(*points, strict=True)
     if max(variance) == 0:
         raise ImageError("the two repeats are the same image: use two acquisitions")
-    model = _fitted(np.array(mean), np.array(variance), np.array(count), offset)
-    return PhotonTransfer(model, mean, variance, count)
+    return PhotonTransfer(_fitted(*map(np.array, (mean, variance, count))), mean, variance, count)
 
 
-def _measured(pair: Pair) -> tuple[Array, Array, Array]:
-    """Return mean, variance and share of values at an end of the range of each block."""
-    b, c = pair
-    if b.shape != c.shape:
-        raise ImageError(f"repeats of {b.shape} and {c.shape}: they must have one size")
-    both = in_blocks(b), in_blocks(c)
-    at_end = sum(((values <= 0) | (values >= 1)).mean(axis=1) for values in both) / 2
-    return (both[0] + both[1]).mean(axis=1) / 2, (both[0] - both[1]).var(axis=1, ddof=1) / 2, at_end
-
-
-def _fitted(mean: Array, variance: Array, count: Array, offset: float | None) -> NoiseModel:
+def _fitted(mean: Array, variance: Array, count: Array) -> NoiseModel:
     """Fit a line; the standard error of a mean variance is proportional to the variance itself."""
     least = LEAST * variance.max()
     expected = np.maximum(variance, least)
     for _ in range(REWEIGHTINGS):
         gain, constant = np.polyfit(mean, variance, 1, w=np.sqrt(count) / expected)
         expected = np.maximum(gain * mean + constant, least)
-    gain = max(float(gain), 0.0)
-    if offset is None:
-        offset = -float(constant) / gain if constant < 0 < gain else 0.0
-    return NoiseModel(gain, offset, math.sqrt(max(float(constant) + gain * offset, 0.0)))
+    gain, constant = max(float(gain), 0.0), float(constant)
+    offset = -constant / gain if constant < 0 < gain else 0.0
+    return NoiseModel(gain, offset, math.sqrt(max(constant + gain * offset, 0.0)))
 
 
 def photon_transfer_plot(transfer: PhotonTransfer) -> str:
@@ -207,9 +202,17 @@ class SharedNoise(NamedTuple):
     """The coefficient in standard errors."""
 
 
+class Pooled:
+    """Measures of an image; `+` pools those of several."""
+
+    def __add__(self, other: Self) -> Self:
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return type(self)(*(one + another for one, another in pairs))
+
+
 @dataclass(frozen=True)
-class Leak:
-    """How much noise of the repeats b and c an image z carries, x or y_hat; `+` pools that of several images.
+class Leak(Pooled):
+    """How much noise of the repeats b and c an image z carries, x or y_hat.
 
     Let z have the shares k and l of their noises, each of variance s^2, and g times the detail of the image,
     of variance v. Then (b - c) z has the mean (k - l) s^2, and (b + c) z - 2 DETAIL b c that of
@@ -225,10 +228,6 @@ class Leak:
     """What the sums would be if z carried all of the noise: of (b - c)^2 / 2, and of (x - (b + c) / 2)^2."""
     error: float
     """Sum of (b - y_hat)(c - y_hat)."""
-
-    def __add__(self, other: "Leak") -> "Leak":
-        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
-        return Leak(*(one + another for one, another in pairs))
 
     @property
     def shares(self) -> Array:
@@ -253,8 +252,8 @@ class Leak:
 
 
 @dataclass(frozen=True)
-class Correlation:
-    """How the noise of repeats is correlated between pixels; `+` pools that of several images."""
+class Correlation(Pooled):
+    """How the noise of repeats is correlated between pixels."""
 
     products: Array
     """Sums of the products of two values of noise, at each offset from -FARTHEST to FARTHEST."""
@@ -263,11 +262,6 @@ class Correlation:
     parts: Array
     """Sums of t^2, q and q^2 over each kind of part, such as rows (`parts_of`), t the sum of the noise of a
     part and q of its squares."""
-
-    def __add__(self, other: "Correlation") -> "Correlation":
-        return Correlation(
-            self.products + other.products, self.squares + other.squares, self.parts + other.parts
-        )
 
     @property
     def coefficients(self) -> Array:
@@ -557,6 +551,8 @@ class RepeatMeasures:
     in_x: Leak | None
     """Their noise in the network's input; None if it has another size or other channels."""
     in_y_hat: Leak
+    blocks: Blocks | None = None
+    """What the noise is estimated from, where this is an image that it is estimated from."""
 
     @property
     def moved(self) -> bool:
@@ -578,20 +574,19 @@ class ReferenceMeasures:
     """None if there is one repeat."""
 
 
-def measure_reference(b: Array, x: Array, y_hat: Array, c: Array | None = None) -> ReferenceMeasures:
-    """Measure the reference b of an image, and its second repeat c if there is one.
-
-    All images are (C, *space) in [0, 1].
-    """
+def measure_reference(
+    b: Array, x: Array, y_hat: Array, c: Array | None = None, *, with_blocks: bool = False
+) -> ReferenceMeasures:
+    """Measure the reference b of an image, and its second repeat c if there is one; all are (C, *space)."""
     repeats = [b] if c is None else [b, c]
     at_ends = Ends(*np.max([ends(each, y_hat) for each in repeats], axis=0).tolist())
     is_input = any(np.array_equal(each, x) for each in repeats)
     if c is None:
         return ReferenceMeasures(at_ends, is_input, shared_noise(b, x, y_hat), None)
-    drifted = drift(b, c)
+    drifted, blocks = drift(b, c), noise_blocks(b, c) if with_blocks else None
     c = without_drift(b, c, drifted.gain)
     same = float(_fine(b - c).var()) < ROUNDING * float(_fine(b).var())
-    two = RepeatMeasures(drifted, same, correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat))
+    two = RepeatMeasures(drifted, same, correlation(b, c), shift(b, c), *leaks(b, c, x, y_hat), blocks)
     return ReferenceMeasures(at_ends, is_input, None, two)
 
 
@@ -601,21 +596,21 @@ def pooled_correlation(measures: Iterable[ReferenceMeasures]) -> Correlation | N
     return reduce(add, correlations) if correlations else None
 
 
-def reference_faults(measures: Mapping[str, ReferenceMeasures]) -> list[str]:
-    """Return what breaks a promise about noisy references beyond doubt; `measures` are as below."""
-    return [text for text, breaks in _dependence(measures) if breaks]
+def verdicts(measures: Mapping[str, ReferenceMeasures]) -> Iterator[tuple[str, bool]]:
+    """Yield what spoils a promise about noisy references, and whether beyond doubt; `measures` are by name.
 
-
-def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[str]:
-    """Yield what may spoil a promise about noisy references; `measures` are those of each image, by name.
-
-    How often each warning is missed, and given without need, was measured by research/repeats.py.
+    How often each is missed, and given without need, was measured by research/repeats.py.
     """
     two = {name: each.two for name, each in measures.items() if each.two is not None}
-    yield from (text for text, breaks in _dependence(measures) if not breaks)
+    yield from _dependence(measures, two)
+    yield from ((text, False) for text in _doubts(measures, two))
+
+
+def _doubts(measures: Mapping[str, ReferenceMeasures], two: Mapping[str, RepeatMeasures]) -> Iterator[str]:
+    """Yield what may spoil the noise itself: values cut off, drift, and noise that reaches far."""
     shares = {name: max(each.ends) for name, each in measures.items() if max(each.ends) > AT_END}
     if shares:
-        name = max(shares, key=lambda each: shares[each])
+        name = max(shares, key=shares.__getitem__)
         yield (
             f"{len(shares)} of {len(measures)} images have values of the reference at an end of the range "
             f"({rounded_share(shares[name])} in {name}): noise that is cut off does not average to 0. Use "
@@ -624,7 +619,18 @@ def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[st
     pooled = pooled_correlation(measures.values())
     if pooled is None:
         return
-    yield from _drift_warnings({name: each.drift for name, each in two.items()})
+    for what, place in (("gain", 0), ("mean", 2)):
+        logs = {name: math.log(each.drift[place]) for name, each in two.items()}
+        limits = {name: max(DRIFTED, CLEAR * each.drift[place + 1]) for name, each in two.items()}
+        clear = {name: abs(log) for name, log in logs.items() if abs(log) > limits[name]}
+        if clear:
+            name = max(clear, key=clear.__getitem__)
+            yield (
+                f"the {what} of the two repeats differs in {len(clear)} of {len(two)} images, by "
+                f"{100 * math.expm1(logs[name]):+.0f} % from the first to the second in {name}: did the "
+                "lamp drift or the sample bleach? Scale them to one brightness or take them in turns"
+            )
+            break
     if pooled.range > FARTHEST:
         yield (
             f"the repeats differ by noise that pixels more than {FARTHEST} apart share: did something move "
@@ -633,9 +639,11 @@ def reference_warnings(measures: Mapping[str, ReferenceMeasures]) -> Iterator[st
         )
 
 
-def _dependence(measures: Mapping[str, ReferenceMeasures]) -> Iterator[tuple[str, bool]]:
+def _dependence(
+    measures: Mapping[str, ReferenceMeasures], two: Mapping[str, RepeatMeasures]
+) -> Iterator[tuple[str, bool]]:
     """Yield why references are not independent looks at what the input shows, and if that is beyond doubt."""
-    n, two = len(measures), {name: each.two for name, each in measures.items() if each.two is not None}
+    n = len(measures)
     same = [name for name, each in measures.items() if each.is_input]
     shared = {name: each.shared for name, each in measures.items() if each.shared is not None}
     alike = {name: size for name, (size, z) in shared.items() if size > SHARED and z > VISIBLE}
@@ -643,12 +651,12 @@ def _dependence(measures: Mapping[str, ReferenceMeasures]) -> Iterator[tuple[str
     if same:
         yield f"{len(same)} of {n} references are the network's input, as in {same[0]}: {REMEDY}", True
     elif len(alike) > MOST * n:
-        name = max(alike, key=lambda each: alike[each])
+        name = max(alike, key=alike.__getitem__)
         text = f"{len(alike)} of {n} references have the noise of the network's input (correlation "
         yield f"{text}{alike[name]:.2f} in {name}): {REMEDY}", False
     usual = float(np.median([moved.get(name, 0.0) for name in two])) if two else 0.0
     if moved:
-        name = max(moved, key=lambda each: moved[each])
+        name = max(moved, key=moved.__getitem__)
         text = f"the repeats of {len(moved)} of {n} images are apart, by {moved[name]:.1f} pixels in {name}: "
         yield f"{text}register them by whole pixels, or take them of a sample that is still", usual > APART
     twice = [name for name, each in two.items() if each.same]
@@ -680,23 +688,6 @@ def _leaks(repeats: Sequence[RepeatMeasures]) -> Iterator[tuple[str, bool]]:
 def _clear_share(leak: Leak) -> float:
     """Return the share of the noise of one repeat, or of both, that an image clearly carries; 0 if none."""
     return float(np.where(leak.z > CLEAR, leak.shares, 0.0)[:2].max())
-
-
-def _drift_warnings(drifts: Mapping[str, Drift]) -> Iterator[str]:
-    """Warn of drift in gain, or else in level."""
-    for what, place in (("gain", 0), ("mean", 2)):
-        logs = {name: (math.log(each[place]), each[place + 1]) for name, each in drifts.items()}
-        clear = {
-            name: abs(log) for name, (log, error) in logs.items() if abs(log) > max(DRIFTED, CLEAR * error)
-        }
-        if clear:
-            name = max(clear, key=lambda each: clear[each])
-            yield (
-                f"the {what} of the two repeats differs in {len(clear)} of {len(drifts)} images, by "
-                f"{100 * math.expm1(logs[name][0]):+.0f} % from the first to the second in {name}: did the "
-                "lamp drift or the sample bleach? Scale them to one brightness or take them in turns"
-            )
-            return
 
 
 def reach_shown(correlation: Correlation, allowance: Allowance) -> float:

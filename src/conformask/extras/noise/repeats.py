@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial, reduce
-from itertools import islice
 from operator import add, length_hint
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -116,29 +115,24 @@ class Repeats(LayerKind):
         noise = noise_of(triplet)
         return {} if noise is None else {"noise": noise}
 
-    def measure(self, triplet: Triplet) -> checks.ReferenceMeasures | None:
+    def measure(self, triplet: Triplet, place: int) -> checks.ReferenceMeasures | None:
         """Measure the reference of a triplet, if it has noise."""
         if triplet.y is None or not triplet.reference.is_noisy:
             return None
         b, c = repeats_of(triplet) or (triplet.y, None)
-        return checks.measure_reference(b, triplet.x, triplet.y_hat, c)
+        return checks.measure_reference(b, triplet.x, triplet.y_hat, c, with_blocks=place < PAIRS)
 
-    def faults(self, measures: Mapping[str, checks.ReferenceMeasures]) -> Iterable[str]:
-        """Return what breaks a promise about noisy references beyond doubt."""
-        return checks.reference_faults(measures)
+    def verdicts(self, measures: Mapping[str, checks.ReferenceMeasures]) -> Iterable[tuple[str, bool]]:
+        """Return what spoils a promise about noisy references, and whether beyond doubt."""
+        return checks.verdicts(measures)
 
-    def warnings(self, measures: Mapping[str, checks.ReferenceMeasures]) -> Iterable[str]:
-        """Return what may spoil a promise about noisy references."""
-        return checks.reference_warnings(measures)
-
-    def findings(
-        self, triplets: Iterable[Triplet], measures: Mapping[str, checks.ReferenceMeasures]
-    ) -> Findings:
-        """Return what is known of the noise by two repeats of each image, of which PAIRS are read again."""
+    def findings(self, measures: Mapping[str, checks.ReferenceMeasures]) -> Findings:
+        """Return what is known of the noise by two repeats of each image, of PAIRS of them."""
         pooled = checks.pooled_correlation(measures.values())
         if pooled is None:
             return Findings({"transfer": None, "reach": None, "clt_reach": None})
-        transfer = checks.estimate_noise(islice(filter(None, map(repeats_of, triplets)), PAIRS))
+        blocks = (each.two.blocks for each in measures.values() if each.two is not None)
+        transfer = checks.estimate_noise(filter(None, blocks))
         model, reach, clt_reach = transfer.model, pooled.range, pooled.rounded_reach
         independent = f"independent from {plural(reach, 'pixel')} on (--allowance exact --reach {reach})"
         if reach > checks.FARTHEST:
