@@ -117,11 +117,7 @@ class Batch:
 
     @property
     def score(self) -> Score:
-        """The score of the images.
-
-        Raises:
-            ValueError: they are not scored.
-        """
+        """The score of the images; raise ValueError where they are not scored."""
         if self.known_score is None:
             raise ValueError(f"{self.names[0]!r} is not scored")
         return self.known_score

@@ -41,10 +41,6 @@ class Claim:
     load: Callable[[], object]
     """Function that imports the object."""
 
-    def order(self) -> tuple[bool, str, str]:
-        """Return the key by which claims are sorted."""
-        return self.package != PACKAGE, self.package, self.name
-
 
 class Extensions(Mapping[str, T]):
     """Choices by name: the built-in ones, then the plugins of conformask, then those of other packages.
@@ -113,7 +109,11 @@ def _claims(group: str) -> Mapping[str, tuple[Claim, ...]]:
     """Return the claims of a group by name: those of conformask, then those of other packages."""
     _check_installed()
     claims: dict[str, tuple[Claim, ...]] = {}
-    for claim in sorted(map(_claim, entry_points(group=group)), key=Claim.order):
+    found = []
+    for point in entry_points(group=group):
+        package = None if point.dist is None else point.dist.name
+        found.append(Claim(point.name, package or "an unknown package", point.value, point.load))
+    for claim in sorted(found, key=lambda claim: (claim.package != PACKAGE, claim.package, claim.name)):
         if claim.package != PACKAGE or _leaf(claim.place).is_dir():
             claims[claim.name] = (*claims.get(claim.name, ()), claim)
     return claims
@@ -123,12 +123,6 @@ def _leaf(place: str) -> Path:
     """Return the folder of a module of conformask; one that was deleted leaves its entry points behind."""
     *folders, _ = place.partition(":")[0].split(".")
     return Path(__file__).parents[1].joinpath(*folders)
-
-
-def _claim(entry_point: Any) -> Claim:
-    """Return the claim in an entry point, which has another class if a backport of importlib finds it."""
-    package = None if entry_point.dist is None else entry_point.dist.name
-    return Claim(entry_point.name, package or "an unknown package", entry_point.value, entry_point.load)
 
 
 def _check_installed() -> None:
@@ -165,11 +159,7 @@ def pip_install(extra: str) -> str:
 
 
 def required(module: str, needed_by: object, extra: str) -> Any:
-    """Return a module of a library that an extra of conformask installs.
-
-    Raises:
-        MissingFileError: it cannot be imported; the message says what needs it and what installs it.
-    """
+    """Return a module of a library that an extra of conformask installs; else say what installs it."""
     try:
         return import_module(module)
     except ImportError as error:

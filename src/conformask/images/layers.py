@@ -479,7 +479,7 @@ class Measures(dict[str, dict[str, Any]]):
                 self.setdefault(name, {})[triplet.name] = measured
 
     def verdicts(self) -> list[tuple[str, str, bool]]:
-        """Return the word for layers, what spoils a promise by them, and if it is beyond doubt; these first."""
+        """Return the word for layers, what spoils a promise by them, and if beyond doubt; these first."""
         found = [
             (LAYERS[name].plural, text, breaks)
             for name, measures in self.items()

@@ -9,7 +9,6 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
-from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -204,7 +203,12 @@ def look(
         scorer, calibration, threshold=threshold, loss=loss_of(triplets), promise=promise, selection=selection
     ).save(run)
     evaluation = evaluate(masker, test, out=run)
-    write_report(evaluation, report, caveats=_pinned_texts(pinned))
+    shown = " and ".join(f"{name} ({shown})" for name, shown in pinned.items())
+    caveat = (
+        f"{shown} are test images because of what they show, chosen before their losses were measured; the "
+        "others are drawn at random."
+    )
+    write_report(evaluation, report, caveats=[caveat] if pinned else [])
     return Look(findings, masker, evaluation, test, {part: len(images) for part, images in parts.items()})
 
 
@@ -222,15 +226,6 @@ def _grouped(triplets: Triplets, are_groups: Callable[[int, str], bool]) -> Trip
 
 def _without(triplets: Triplets, names: Collection[str]) -> Triplets:
     return triplets.select(index for index, name in enumerate(triplets.names) if name not in names)
-
-
-def _pinned_texts(pinned: Mapping[str, str]) -> Iterator[str]:
-    if pinned:
-        images = " and ".join(f"{name} ({shown})" for name, shown in pinned.items())
-        yield (
-            f"{images} are test images because of what they show, chosen before their losses were measured; "
-            "the others are drawn at random."
-        )
 
 
 def _check_count(triplets: Triplets, folders: Mapping[str, Path], needed: int, *, by_group: bool) -> None:
@@ -257,17 +252,16 @@ def _check_count(triplets: Triplets, folders: Mapping[str, Path], needed: int, *
 def _write_manifest(folder: Path, parts: Mapping[str, Triplets], provenance: Provenance) -> None:
     """List the files of all parts, where they are; those in the folder move with it."""
     provenance.claim(folder, [MANIFEST])
-    lines = list(chain.from_iterable(_lines(part, parts[part], folder.absolute()) for part in parts))
+    lines = []
+    for part, images in parts.items():
+        columns = {role: role for role in ROLES} | images.layer_columns
+        for index, (name, group) in enumerate(zip(images.names, images.groups, strict=True)):
+            paths = {column: images.file(index, role) for column, role in columns.items()}
+            placed = {column: path and _from(folder.absolute(), path) for column, path in paths.items()}
+            lines.append({"name": name, **placed, "group": group, "split": part})
     write_csv(folder / MANIFEST, lines, list(lines[0]))
 
 
-def _lines(part: str, images: Triplets, folder: Path) -> Iterator[dict[str, object]]:
-    columns = {role: role for role in ROLES} | images.layer_columns
-    for index, (name, group) in enumerate(zip(images.names, images.groups, strict=True)):
-        files = {column: _path_from(folder, images.file(index, role)) for column, role in columns.items()}
-        yield {"name": name, **files, "group": group, "split": part}
-
-
-def _path_from(folder: Path, file: Path | None) -> Path | None:
-    path = file and file.absolute()
-    return path.relative_to(folder) if path and path.is_relative_to(folder) else path
+def _from(folder: Path, path: Path) -> Path:
+    path = path.absolute()
+    return path.relative_to(folder) if path.is_relative_to(folder) else path

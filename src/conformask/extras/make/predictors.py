@@ -490,11 +490,7 @@ def _turned_back(images: Images, turns: int, axes: tuple[int, ...]) -> Images:
 
 
 def residual(x: Images, y_hat: Images) -> Images:
-    """Return |A y_hat - x|, (N, 1, *space of x), averaged over channels; A is the mean over blocks.
-
-    Raises:
-        MismatchError: y_hat is not a whole number of times as large as x.
-    """
+    """Return |A y_hat - x|, (N, 1, *space of x), averaged over channels; A is the mean over blocks."""
     factors = tuple(side // part for side, part in zip(y_hat.shape[2:], x.shape[2:], strict=True))
     if tuple(factor * part for factor, part in zip(factors, x.shape[2:], strict=True)) != y_hat.shape[2:]:
         sizes = [size_text(tuple(images.shape[2:])) for images in (y_hat, x)]

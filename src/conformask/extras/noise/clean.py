@@ -376,12 +376,7 @@ class CleanLocal(CleanLoss, LocalLoss):
         super().__init__(loss, allowance=allowance, eta=eta, reach=reach, regional=regional, **sides)
 
     def sides(self, dimensions: int) -> tuple[int, ...]:
-        """Return the sides of the window along each axis, in pixels.
-
-        Raises:
-            InvalidArgumentError: it is unknown, or the window has too few pixels for "clt".
-            MismatchError: the window has another number of axes.
-        """
+        """Return the sides of the window along each axis, in pixels; refuse too few for "clt"."""
         sides = super().sides(dimensions)
         needed = FEWEST * (self.reach or 1) ** dimensions
         if self.allowance == "clt" and math.prod(sides) < needed:

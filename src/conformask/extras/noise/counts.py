@@ -1,7 +1,7 @@
 """Images of counts, split at random into images that do not depend on each other: an x, and repeats of it."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -166,7 +166,11 @@ def split_folder(images: Path, out: Path, thinning: Thinning, reading: Reading =
     image has its own draws, by the seed, its name and its content. A run that was killed resumes; counts.json
     says how parts were made.
     """
-    files = dict(_files(images, reading))
+    files: dict[str, Path] = {}
+    for path in by_stem(images).values():
+        times = times_of(path, reading)
+        points = [path] if times is None else [path.with_name(f"{path.name}#t={t}") for t in range(times)]
+        files |= {name_and_suffix(point)[0]: point for point in points}
     parts = {name: _parts(name, path, reading, len(thinning.shares)) for name, path in files.items()}
     hashes = {name: image_hash(path) for name, path in files.items()}
     made = {**asdict(thinning), "axes": reading.axes, "images": hashes}
@@ -177,7 +181,15 @@ def split_folder(images: Path, out: Path, thinning: Thinning, reading: Reading =
 
     with exclusive_folder(out):
         _begin(out, made, [path for paths in parts.values() for path in paths])
-        result = _summary(list(tracked(map(split, files), "images", len(files))))
+        splits = list(tracked(map(split, files), "images", len(files)))
+        noises = [split.noise for split in splits if math.isfinite(split.noise)]
+        result = CountSplit(
+            n=len(splits),
+            odd=max(split.odd for split in splits),
+            negative=max(split.negative for split in splits),
+            noise=median(noises) if noises else math.nan,
+            data_range=max(split.data_range for split in splits),
+        )
         write_json(out / RECORD, {**read_json(out / RECORD), **asdict(result), "finished": True})
     if result.noise > MOST_NOISE:
         warn(
@@ -214,34 +226,12 @@ def _split(
     return CountSplit(1, odd, negative, noise, (thinning.offset, largest))
 
 
-def _summary(splits: Sequence[CountSplit]) -> CountSplit:
-    noises = [split.noise for split in splits if math.isfinite(split.noise)]
-    return CountSplit(
-        n=len(splits),
-        odd=max(split.odd for split in splits),
-        negative=max(split.negative for split in splits),
-        noise=median(noises) if noises else math.nan,
-        data_range=max(split.data_range for split in splits),
-    )
-
-
-def _files(folder: Path, reading: Reading) -> Iterator[tuple[str, Path]]:
-    """Yield each image, or time point of a file, and its name."""
-    for path in by_stem(folder).values():
-        times = times_of(path, reading)
-        points = [path] if times is None else [path.with_name(f"{path.name}#t={t}") for t in range(times)]
-        yield from ((name_and_suffix(point)[0], point) for point in points)
-
-
 def _parts(name: str, path: Path, reading: Reading, count: int) -> list[str]:
     """Return the paths of the parts of an image, relative to their folder."""
     suffix, kind = name_and_suffix(path)[1], format_of(at_time(path)[0])
     if kind is None or not (kind.write_over or (kind.holds_floats and reading.axes is None)):
         suffix = OF_VOLUMES
-    return [
-        f"x/{name}{suffix}",
-        *(f"{REPEATS.plural}/{name}_{part}{suffix}" for part in range(1, count)),
-    ]
+    return [f"x/{name}{suffix}", *(f"{REPEATS.plural}/{name}_{part}{suffix}" for part in range(1, count))]
 
 
 def _begin(out: Path, made: Mapping[str, Json], parts: Sequence[str]) -> None:

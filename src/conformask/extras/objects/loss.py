@@ -164,11 +164,7 @@ class Objects(Loss):
         return self.over == "wrong"
 
     def in_regions(self, regions: bool) -> "Objects":
-        """Return the loss itself.
-
-        Raises:
-            InvalidArgumentError: `regions` is true.
-        """
+        """Return the loss itself; raise for regions."""
         if regions:
             raise InvalidArgumentError(
                 "a promise about objects takes no regions: leave them out, and give objects outside of them "
@@ -182,11 +178,7 @@ class Objects(Loss):
         return ("labels", "y_labels")
 
     def check_images(self, known: Callable[[str], bool], *, in_patches: bool) -> None:
-        """Refuse a calibration without labels, or with masks in patches.
-
-        Raises:
-            InvalidArgumentError: labels of y_hat or y are not known, or `in_patches` is true.
-        """
+        """Refuse a calibration without labels of y_hat and y, or with masks in patches."""
         if not all(map(known, self.layers)):
             raise InvalidArgumentError(
                 "a promise about objects needs labels of the objects of each y_hat and y: labels= and "
@@ -250,20 +242,21 @@ class Objects(Loss):
         return SumsOfObjects(shown_share_of(wrong).error)
 
     def of_batch(self, batch: "Batch", channels: int) -> "Sums | LargestShown":
-        """Return the loss on the labels of a batch.
-
-        Raises:
-            MismatchError: it has no labels of y_hat or y.
-        """
+        """Return the loss on the labels of a batch."""
         return self.on(labels_of(batch, "y_labels"), labels_of(batch), None, channels)
 
     def region_of(self, batch: "Batch") -> "Images":
-        """Return the weights of pixels with which objects count alike; see `object_weights`.
+        """Return 1 / area at each pixel of an object, so that objects count alike, (N, 1, *space) float32.
 
-        Raises:
-            MismatchError: the batch has no labels of y_hat.
+        An image without objects weights all of its pixels: what is hidden of it is then defined.
         """
-        return object_weights(labels_of(batch))
+        import torch
+
+        labels, weights = labels_of(batch), []
+        for image in _arrays(labels):
+            objects = LabelledObjects.of(image)
+            weights.append(objects.painted(1 / objects.areas) if len(objects.ids) else np.ones(image.shape))
+        return torch.from_numpy(np.stack(weights)[:, None]).to(labels)
 
     @property
     def texts(self) -> Texts:  # type: ignore[override]  # others set it
@@ -337,20 +330,6 @@ def labels_of(batch: "Batch", layer: str = "labels") -> "Images":
             "labels= and y_labels= (Python), or the folder of --objects (command line)"
         )
     return batch.layers[layer]
-
-
-def object_weights(labels: "Images") -> "Images":
-    """Return 1 / area at each pixel of an object, so that objects count alike, (N, 1, *space) float32.
-
-    An image without objects weights all of its pixels: what is hidden of it is then defined.
-    """
-    import torch
-
-    def weights(image: Array) -> Array:
-        objects = LabelledObjects.of(image)
-        return objects.painted(1 / objects.areas) if len(objects.ids) else np.ones(image.shape)
-
-    return torch.from_numpy(np.stack(list(map(weights, _arrays(labels))))[:, None]).to(labels)
 
 
 def _arrays(images: "Images") -> Array:

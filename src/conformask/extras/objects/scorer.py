@@ -46,9 +46,13 @@ class ObjectScorer(WrappedScorer):
         """Compute the averaged score of each image."""
         *others, of_objects = layers
         score = called(self.scorer, x, y_hat, *others)
-        images, labels = score.map.mean(dim=1).cpu().numpy(), of_objects[:, 0].cpu().numpy()
-        painted = np.stack(list(map(_over_objects, images, labels)))[:, None]
-        return replace(score, map=torch.from_numpy(painted).to(score.map))
+        painted = []
+        for image, labels in zip(
+            score.map.mean(dim=1).cpu().numpy(), of_objects[:, 0].cpu().numpy(), strict=True
+        ):
+            objects = LabelledObjects.of(labels)
+            painted.append(objects.painted(objects.means(image)))
+        return replace(score, map=torch.from_numpy(np.stack(painted)[:, None]).to(score.map))
 
     def shown_text(self, lam: float) -> str | None:
         """Return which objects are shown, by their mean in the map that the scorer reads; None without."""
@@ -62,8 +66,3 @@ class ObjectScorer(WrappedScorer):
     def score_map(self, x: Images, y_hat: Images, *layers: Tensor) -> Images:
         """Raise: no exported graph finds objects."""
         raise MismatchError("masks of objects cannot be exported: use conformask mask, or write_masks")
-
-
-def _over_objects(image: Array, labels: Array) -> Array:
-    objects = LabelledObjects.of(labels)
-    return objects.painted(objects.means(image))
