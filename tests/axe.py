@@ -3,14 +3,13 @@
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page
 
 AXE = Path(__file__).parents[1] / "node_modules" / "axe-core" / "axe.min.js"
 VIOLATIONS = """async () => (await axe.run({ resultTypes: ['violations'] })).violations.flatMap(
   ({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 200)} ${node.failureSummary}`))"""
 
 
-def violations(page: Page) -> list[str]:
+def violations(page):
     """One text for each element."""
     if not AXE.exists():
         pytest.skip("no axe-core (make browser, which needs npm)")

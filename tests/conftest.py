@@ -35,13 +35,13 @@ QUIET = (
 )
 
 
-def pytest_collection_finish() -> None:
+def pytest_collection_finish():
     """Collect garbage again, but not what all tests share."""
     gc.freeze()
     gc.enable()
 
 
-def pytest_runtest_setup(item: pytest.Item) -> None:
+def pytest_runtest_setup(item):
     """Skip what also asks leaves, in a tree from which one of them was deleted: see leaves.py.
 
     PyTorch's generator begins anew, so that no test depends on those that ran before it in its process.
@@ -51,7 +51,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
         torch.manual_seed(0)
 
 
-def ask(*leaves: str) -> None:
+def ask(*leaves):
     for leaf in leaves:
         if not (LEAVES / leaf).is_dir():
             pytest.skip(f"without the leaf {leaf}")
@@ -80,7 +80,7 @@ def warm():
 
 
 @pytest.fixture(scope="session")
-def demonstration(tmp_path_factory, warm) -> Path:
+def demonstration(tmp_path_factory, warm):
     """A folder with demo/ as `make demo` leaves it without a terminal, and what that printed.
 
     Do not write into it. Tests with it are in the group `demo`, since it takes a while.
@@ -93,18 +93,18 @@ def demonstration(tmp_path_factory, warm) -> Path:
 
 
 @pytest.fixture
-def found_in(monkeypatch: pytest.MonkeyPatch):
+def found_in(monkeypatch):
     """Lets this process find the packages of a folder, perhaps instead of those of another."""
     from conformask.extensions import _claims
 
     folders: list[Path] = []
 
-    def forget() -> None:
+    def forget():
         _claims.cache_clear()
         for name in {module.stem for folder in folders for module in folder.glob("*.py")}:
             sys.modules.pop(name, None)
 
-    def find(folder: Path, instead_of: Path | None = None) -> None:
+    def find(folder, instead_of=None):
         if instead_of is not None:
             sys.path.remove(str(instead_of))
         monkeypatch.syspath_prepend(str(folder))
@@ -124,7 +124,7 @@ class Answer:
     err: str
 
     @property
-    def record(self) -> dict:
+    def record(self):
         return json.loads(self.out)
 
 
@@ -132,7 +132,7 @@ class Answer:
 def conformask(capfd):
     """Runs the command line in this process."""
 
-    def run(*tokens: object) -> Answer:
+    def run(*tokens):
         capfd.readouterr()
         status = _status(tokens)
         return Answer(status, *capfd.readouterr())
@@ -140,7 +140,7 @@ def conformask(capfd):
     return run
 
 
-def _status(tokens) -> int:
+def _status(tokens):
     from conformask.cli import main
 
     try:
@@ -150,7 +150,7 @@ def _status(tokens) -> int:
     return 0
 
 
-def write_photographs(folder: Path) -> None:
+def write_photographs(folder):
     """The middle of each packaged photograph as a PNG."""
     from conformask.images.read import write_image
     from photographs import packaged_photographs
@@ -162,7 +162,7 @@ def write_photographs(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def made(tmp_path_factory) -> Path:
+def made(tmp_path_factory):
     """A folder with images/, data/ and the calibrated run/, by the command line; do not write into it."""
     ask("make", "train")
     folder = tmp_path_factory.mktemp("made")
@@ -179,7 +179,7 @@ def made(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def own(made, tmp_path) -> Path:
+def own(made, tmp_path):
     """A copy of it that a test may spoil."""
     for name in ("data", "run"):
         shutil.copytree(made / name, tmp_path / name)

@@ -1,14 +1,13 @@
 """TIFF files written by hand, tag by tag, so that no library decides what is in them."""
 
 import struct
-from pathlib import Path
 
 import numpy as np
 
 SHORT, LONG = 3, 4
 
 
-def packed(values: np.ndarray, bits: int) -> bytes:
+def packed(values, bits):
     """Each row as bits, the highest first, filled up to whole bytes."""
     rows = []
     for row in values.reshape(len(values), -1):
@@ -17,9 +16,7 @@ def packed(values: np.ndarray, bits: int) -> bytes:
     return b"".join(rows)
 
 
-def tiff(
-    path: Path, size: tuple[int, int], segments: list[bytes], bits: int = 8, **tags: int | list[int]
-) -> Path:
+def tiff(path, size, segments, bits=8, **tags):
     """A little-endian TIFF of one grey image (H, W): strips, or tiles where their size is among the tags.
 
     A tag given by name, a number or a list, replaces what would be written.

@@ -19,10 +19,10 @@ EntryPoints = Mapping[str, Mapping[str, str]]
 class FoundIn(Protocol):
     """Lets this process find the packages of a folder, perhaps instead of those of another."""
 
-    def __call__(self, folder: Path, instead_of: Path | None = None) -> None: ...
+    def __call__(self, folder, instead_of=None): ...
 
 
-def install(folder: Path, package: str, entry_points: EntryPoints, module: str | None = None) -> None:
+def install(folder, package, entry_points, module=None):
     """Write the metadata of a package, and its module, which has the name of the package."""
     metadata = folder / f"{package.replace('-', '_')}-1.0.dist-info"
     metadata.mkdir(parents=True)
@@ -36,7 +36,7 @@ def install(folder: Path, package: str, entry_points: EntryPoints, module: str |
         (folder / f"{package.replace('-', '_')}.py").write_text(module)
 
 
-def install_example(folder: Path, without: str | None = None) -> None:
+def install_example(folder, without=None):
     """Install the example package, perhaps without a group of its entry points."""
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
     groups = {group: names for group, names in project["entry-points"].items() if group != without}
@@ -44,7 +44,7 @@ def install_example(folder: Path, without: str | None = None) -> None:
     shutil.copy(EXAMPLE / "conformask_pgm.py", folder)
 
 
-def write_example(folder: Path, count: int, seed: int) -> None:
+def write_example(folder, count, seed):
     """Write triplets of 16 x 16 pixels as PGM, which the example package reads."""
     for role, images in zip(("x", "y_hat", "y"), arrays(count, seed, (16, 16)), strict=True):
         (folder / role).mkdir(parents=True)

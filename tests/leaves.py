@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -20,7 +19,7 @@ LEAVES = sorted(path.parent.name for path in (ROOT / EXTRAS).glob("*/__init__.py
 COPIED = ("src", "tests", "docs", "examples", "benchmarks", "pyproject.toml", "CHANGELOG.md", "README.md")
 
 
-def without(folder: Path, *leaves: str) -> Path:
+def without(folder, *leaves):
     """Copy the tree into a folder, and delete these leaves with their tests; compiled code is copied too."""
     for name in COPIED:
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy2
@@ -34,12 +33,12 @@ def without(folder: Path, *leaves: str) -> Path:
     return folder
 
 
-def asking(leaf: str, value: Any) -> Any:
+def asking(leaf, value):
     """Parametrize a test of the heart with what a leaf adds."""
     return pytest.param(value, marks=pytest.mark.leaf(leaf))
 
 
-def python(tree: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
+def python(tree, *arguments):
     """Run Python with a copy of the tree, in it; the entry points are those of the installation."""
     environment = {**os.environ, "PYTHONPATH": f"{tree / 'src'}{os.pathsep}{tree / 'tests'}"}
     command = [sys.executable, "-W", "ignore", *arguments]

@@ -4,13 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from conformask.arrays import Images
-from conformask.masker.masker import Masker
 from conformask.promises.kernel_ridge import KernelRidge
 from conformask.scores.level import Levelled, LevelModel, level_features
 
 
-def levelled(masker: Masker, x: Images, y_hat: Images) -> Masker:
+def levelled(masker, x, y_hat):
     """The masker, with levels up to twice as large or small, by how near an image is to each of these."""
     points = level_features(x, y_hat, masker.scorer(x, y_hat).map).numpy()
     centre, scale = points.mean(axis=0), points.std(axis=0).clip(min=1e-3)

@@ -9,14 +9,13 @@ newest version is at hand.
 import re
 import sys
 import tomllib
-from collections.abc import Iterable
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1] / "pyproject.toml"
 FLOOR = re.compile(r"(?P<name>[A-Za-z0-9._-]+)(\[[^\]]*\])?\s*>=\s*(?P<version>[0-9][^,;\s]*)")
 
 
-def floors(extras: Iterable[str], left_out: Iterable[str] = ()) -> dict[str, str]:
+def floors(extras, left_out=()):
     """The oldest allowed version of each dependency of the core and of some extras, by name."""
     project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]
     found: dict[str, str] = {}

@@ -1,11 +1,9 @@
-from pathlib import Path
-
 import numpy as np
 
 from conformask.images.read import write_image
 
 
-def noisy_pairs(folder: Path, size: tuple[int, int], *, channels: int = 1, factor: int = 1) -> Path:
+def noisy_pairs(folder, size, *, channels=1, factor=1):
     """A folder with three images y of this size, and x, which is noisy and so many times smaller."""
     generator = np.random.default_rng(0)
     for name in "abc":

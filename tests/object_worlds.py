@@ -1,16 +1,13 @@
 """Images of few objects in cells of a grid, with scores that tie and overlaps of exactly one half."""
 
 import numpy as np
-from torch import Tensor
 
 import conformask as cm
 
 CELL, GRID = 5, 3
 
 
-def objects(
-    count: int, seed: int, levels: int = 6, numbers: tuple[int, ...] = (0, 1, 2, GRID**2)
-) -> dict[str, np.ndarray]:
+def objects(count, seed, levels=6, numbers=(0, 1, 2, GRID**2)):
     """x is the score, of so many levels; where it is high, y often lacks the object or hardly meets it.
 
     An image has one of these numbers of objects.
@@ -39,12 +36,12 @@ def objects(
     return {role: image.astype(np.float32) for role, image in images.items()}
 
 
-def triplets(count: int, seed: int, *world, **more) -> cm.Triplets:
+def triplets(count, seed, *world, **more):
     """The objects of a world, as triplets."""
     return cm.Triplets.from_arrays(**objects(count, seed, *world), **more)
 
 
-def of_x(x: Tensor, y_hat: Tensor) -> Tensor:
+def of_x(x, y_hat):
     return x
 
 

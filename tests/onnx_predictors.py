@@ -1,8 +1,5 @@
 """Predictors in ONNX, made node by node."""
 
-from collections.abc import Sequence
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,16 +8,7 @@ onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 FREE = ("n", 1, "h", "w")
 
 
-def saved(
-    path: Path,
-    nodes: Sequence[onnx.NodeProto],
-    *,
-    weights: dict[str, np.ndarray] | None = None,
-    given: Sequence[int | str] = FREE,
-    kind: int = onnx.TensorProto.FLOAT,
-    inputs: Sequence[str] = ("x",),
-    opset: int = 11,
-) -> Path:
+def saved(path, nodes, *, weights=None, given=FREE, kind=onnx.TensorProto.FLOAT, inputs=("x",), opset=11):
     """From x to mask, names that the masker's graph has, too."""
     arrays = [onnx.numpy_helper.from_array(values, name) for name, values in (weights or {}).items()]
     graph = onnx.helper.make_graph(
@@ -35,14 +23,14 @@ def saved(
     return path
 
 
-def blurring(path: Path, channels: int = 3, gain: float = 2.0, **more) -> Path:
+def blurring(path, channels=3, gain=2.0, **more):
     """A mean over 3 x 3 pixels, times a gain, so that some of it lies above 1."""
     weights = {"lam": np.full((channels, 1, 3, 3), gain / 9, np.float32)}
     node = onnx.helper.make_node("Conv", ["x", "lam"], ["mask"], pads=[1, 1, 1, 1])
     return saved(path, [node], weights=weights, **more)
 
 
-def enlarging(path: Path, factor: int, channels: int) -> Path:
+def enlarging(path, factor, channels):
     """Each pixel factor x factor times."""
     weights = {"score": np.array([1, 1, factor, factor], np.float32)}
     node = onnx.helper.make_node("Resize", ["x", "", "score"], ["mask"], mode="nearest")

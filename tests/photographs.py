@@ -13,7 +13,7 @@ NAMES = (
 )  # fmt: skip
 
 
-def packaged_photographs() -> dict[str, np.ndarray]:
+def packaged_photographs():
     """Twelve photographs by name, uint8 (H, W, 3); grey ones are repeated to three channels."""
     read = {Path(name).stem: decode(Path(skimage.__file__).parent / "data" / name) for name in NAMES}
     return {

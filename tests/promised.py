@@ -19,57 +19,48 @@ DELTA = 0.1
 Deploy = Callable[[CalibrationData], Rule]
 
 
-def sigma(values: np.ndarray) -> float:
+def sigma(values):
     """Of the mean."""
     return float(np.std(values) / math.sqrt(len(values)))
 
 
-def falls_short(values: np.ndarray, promised: float) -> bool:
+def falls_short(values, promised):
     """Whether the mean is below what was promised, beyond chance."""
     return float(np.mean(values)) < promised - SIGMAS * sigma(values) - 1e-12
 
 
-def goes_beyond(values: np.ndarray, promised: float) -> bool:
+def goes_beyond(values, promised):
     """Whether the mean is above what was promised, beyond chance."""
     return float(np.mean(values)) > promised + SIGMAS * sigma(values) + 1e-12
 
 
-def too_often(missed: np.ndarray, delta: float) -> bool:
+def too_often(missed, delta):
     """Whether more than a share delta of calibration sets miss, beyond chance."""
     chance = math.sqrt(delta * (1 - delta) / len(missed))
     return float(np.mean(missed)) > delta + SIGMAS * chance
 
 
-def breaks_coverage(world: World, deploy: Deploy, n: int, draws: int, *, tilted: bool = False) -> bool:
+def breaks_coverage(world, deploy, n, draws, *, tilted=False):
     """P(d <= threshold) >= CONFIDENCE over calibration and test image."""
     return falls_short(coverage(world, deploy, n, draws, tilted=tilted), CONFIDENCE)
 
 
-def breaks_pac(world: World, deploy: Deploy, n: int, draws: int, delta: float = DELTA) -> bool:
+def breaks_pac(world, deploy, n, draws, delta=DELTA):
     """With probability 1 - delta over calibration sets, P(d <= threshold) >= CONFIDENCE."""
     return too_often(coverage(world, deploy, n, draws) < CONFIDENCE - 1e-9, delta)
 
 
-def breaks_mean(world: World, deploy: Deploy, n: int, draws: int) -> bool:
+def breaks_mean(world, deploy, n, draws):
     """E d <= THRESHOLD over calibration and test image."""
     return goes_beyond(risk(world, deploy, n, draws), THRESHOLD)
 
 
-def breaks_rcps(world: World, deploy: Deploy, n: int, draws: int, delta: float = DELTA) -> bool:
+def breaks_rcps(world, deploy, n, draws, delta=DELTA):
     """With probability 1 - delta over calibration sets, E d <= THRESHOLD."""
     return too_often(risk(world, deploy, n, draws) > THRESHOLD + 1e-9, delta)
 
 
-def coverage(
-    world: World,
-    deploy: Deploy,
-    n: int,
-    draws: int,
-    *,
-    seed: int = 0,
-    tests: int = 20,
-    tilted: bool = False,
-) -> np.ndarray:
+def coverage(world, deploy, n, draws, *, seed=0, tests=20, tilted=False):
     """For each of many calibration sets the share of images that keep the threshold.
 
     Of the whole population where lambda is constant, of fresh test images otherwise.
@@ -77,22 +68,12 @@ def coverage(
     return _measured(world, deploy, n, draws, seed, tests, tilted, World.coverage_of_all, World.passing)
 
 
-def risk(world: World, deploy: Deploy, n: int, draws: int, *, seed: int = 0, tests: int = 20) -> np.ndarray:
+def risk(world, deploy, n, draws, *, seed=0, tests=20):
     """As coverage: the mean distance."""
     return _measured(world, deploy, n, draws, seed, tests, False, World.risk_of_all, World.risk)
 
 
-def _measured(
-    world: World,
-    deploy: Deploy,
-    n: int,
-    draws: int,
-    seed: int,
-    tests: int,
-    tilted: bool,
-    of_all: Callable[[World, float], float],
-    of_some: Callable[[World, np.ndarray, np.ndarray], np.ndarray],
-) -> np.ndarray:
+def _measured(world, deploy, n, draws, seed, tests, tilted, of_all, of_some):
     generator, found = np.random.default_rng([seed, n]), np.empty(draws)
     names = world.names[:n]  # not the images' own, which would order images drawn twice by what they are
     for place in simulated(draws):

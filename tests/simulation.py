@@ -1,13 +1,11 @@
 """Loops of simulations."""
 
-from collections.abc import Iterator
-
 from jaxtyping import config
 
 CHECKED = 2
 
 
-def simulated(draws: int) -> Iterator[int]:
+def simulated(draws):
     """The numbers of the draws.
 
     Shapes and types are checked in the first ones only: simulations become five times as fast.

@@ -31,6 +31,6 @@ FLAT: dict[str, Any] = {
 TERMS = {*FLAT, "over", "window", "length", "tolerance", "region", "unit", "share", "within", "hides"}
 
 
-def card(**changes: Any) -> CalibrationCard:
+def card(**changes):
     unused = dict.fromkeys({"confidence"} - takes(changes.get("guarantee", FLAT["guarantee"])))
     return CalibrationCard.from_json({**FLAT, **unused, **changes}, Path("a synthetic card"))

@@ -1,11 +1,9 @@
 import numpy as np
-from torch import Tensor
 
-from conformask.arrays import Images
 from conformask.images.triplets import Triplets
 
 
-def arrays(count: int, seed: int, size: tuple[int, int] = (8, 8), channels: int = 1) -> list[np.ndarray]:
+def arrays(count, seed, size=(8, 8), channels=1):
     """x tells the scale of the error, up to a factor with a heavy tail for each image."""
     generator = np.random.default_rng(seed)
     scale = generator.uniform(0.01, 0.1, (count, *size, 1))
@@ -15,14 +13,14 @@ def arrays(count: int, seed: int, size: tuple[int, int] = (8, 8), channels: int 
     return [image.astype(np.float32) for image in (scale, y_hat, y)]
 
 
-def triplets(count: int, seed: int, *shape, **more) -> Triplets:
+def triplets(count, seed, *shape, **more):
     return Triplets.from_arrays(*arrays(count, seed, *shape), **more)
 
 
-def scale_of(x: Images, y_hat: Images) -> Images:
+def scale_of(x, y_hat):
     return x
 
 
-def signed(a: Tensor, b: Tensor) -> Tensor:
+def signed(a, b):
     """Not monotone: errors of both signs cancel until a mask closes some of them."""
     return (a - b).mean((1, 2, 3)).abs()

@@ -8,14 +8,13 @@ import struct
 import subprocess
 import sys
 import termios
-from collections.abc import Iterator
 from contextlib import suppress
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """Colours and moves of the cursor."""
 
 
-def drawn(code: str, width: int) -> list[str]:
+def drawn(code, width):
     """Run Python code with its outputs in a terminal of `width` columns; return what it draws, by line.
 
     A line that is drawn again, as the bar of a progress is, comes again.
@@ -34,7 +33,7 @@ def drawn(code: str, width: int) -> list[str]:
     return [line.rstrip() for line in lines if line.strip()]
 
 
-def stopped(code: str, awaited: str) -> tuple[str, int]:
+def stopped(code, awaited):
     """Run Python code in a terminal until it has shown a text, then stop it as Ctrl-C does.
 
     Returns what it showed and its exit status.
@@ -53,7 +52,7 @@ def stopped(code: str, awaited: str) -> tuple[str, int]:
     return shown.decode(), status
 
 
-def _chunks(terminal: int) -> Iterator[bytes]:
+def _chunks(terminal):
     with suppress(OSError):  # what Linux answers once the other side is closed
         while chunk := os.read(terminal, 2**16):
             yield chunk

@@ -5,7 +5,7 @@ Every caller says the same of images that a promise may not be about, or stands 
 
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -28,9 +28,7 @@ SIDE = 24
 LENGTH = {"PhysicalSizeXUnit": "µm", "PhysicalSizeYUnit": "µm"}
 
 
-def saved(
-    folder: Path, count: int, seed: int, stored=lambda image: image, step=1, side=SIDE, axes="YX"
-) -> Path:
+def saved(folder, count, seed, stored=lambda image: image, step=1, side=SIDE, axes="YX"):
     """Smooth scenes of 8 bits with noise, and their mean over three rows, in pixels of `step` micrometres."""
     generator = np.random.default_rng(seed)
     waves = np.sin(np.arange(side) / 4 + generator.uniform(0, 6, (count, side, 1)))
@@ -55,29 +53,27 @@ class Asked:
     network: str | None = "A"
 
     @property
-    def images(self) -> cm.Triplets:
+    def images(self):
         return cm.Triplets.from_folder(self.folder, reading=self.masker.card.reading, network=self.network)
 
     @property
-    def arrays(self) -> list[np.ndarray]:
+    def arrays(self):
         """x and y_hat of the first, as the files store them."""
         return [tifffile.imread(self.images.file(0, role)) for role in ("x", "y_hat")]
 
 
-def calibrated(
-    folder: Path, promise="marginal", reading=None, groups=lambda images: images, **more
-) -> cm.Masker:
+def calibrated(folder, promise="marginal", reading=None, groups=lambda images: images, **more):
     images = cm.Triplets.from_folder(saved(folder, 60, 0, **more), reading=reading, network="A")
     scorer = cm.Heuristic(cm.residual, channels=1)
     return cm.calibrate(scorer, groups(images), threshold=0.03, loss="l1", promise=promise)
 
 
 @pytest.fixture(scope="module")
-def masker(tmp_path_factory) -> cm.Masker:
+def masker(tmp_path_factory):
     return calibrated(tmp_path_factory.mktemp("masker") / "known")
 
 
-def other_maps(masker: cm.Masker, folder: Path) -> Asked:
+def other_maps(masker, folder):
     asked = Asked(
         replace(masker, card=replace(masker.card, cues_made="samples,8")), saved(folder, 2, 1), None
     )
@@ -85,38 +81,38 @@ def other_maps(masker: cm.Masker, folder: Path) -> Asked:
     return asked
 
 
-def other_channels(masker: cm.Masker, folder: Path) -> Asked:
+def other_channels(masker, folder):
     return Asked(masker, saved(folder, 2, 1, lambda image: np.stack([image] * 3, axis=-1), axes="YXS"))
 
 
-def volumes(masker: cm.Masker, folder: Path) -> Asked:
+def volumes(masker, folder):
     return Asked(masker, saved(folder, 2, 1, lambda image: np.stack([image] * 20), axes="ZYX"))
 
 
-def clipped(masker: cm.Masker, folder: Path) -> Asked:
+def clipped(masker, folder):
     """A sixth of the values of the new images lies above the stated range."""
 
-    def bright(image: np.ndarray) -> np.ndarray:
+    def bright(image):
         return np.where(np.arange(SIDE) < 4, 250, image).astype(np.uint8)
 
     reading = cm.Reading((0, 200), x_range=(0, 200), clip="all")
     return Asked(calibrated(folder / "known", reading=reading), saved(folder / "new", 2, 1, bright))
 
 
-def without_groups(masker: cm.Masker, folder: Path) -> Asked:
+def without_groups(masker, folder):
     promise = cm.Promise(unit="group")
     of_groups = calibrated(folder / "known", promise, groups=lambda images: images.grouped(r"^\d-(\d+)"))
     return Asked(of_groups, saved(folder / "new", 2, 1))
 
 
-def not_a_number(masker: cm.Masker, folder: Path) -> Asked:
-    def holed(image: np.ndarray) -> np.ndarray:
+def not_a_number(masker, folder):
+    def holed(image):
         return np.where(np.eye(SIDE), np.nan, image / np.float32(255)).astype(np.float32)
 
     return Asked(masker, saved(folder, 2, 1, holed))
 
 
-def seen_before(masker: cm.Masker, folder: Path) -> Asked:
+def seen_before(masker, folder):
     return Asked(masker, saved(folder, 60, 0))
 
 
@@ -155,11 +151,11 @@ QUESTIONS: dict[str, tuple[Callable[[cm.Masker, Path], Asked], str]] = {
 }
 
 
-def call(asked: Asked) -> object:
+def call(asked):
     return asked.masker(*asked.arrays)
 
 
-def tensors(asked: Asked) -> Iterator[torch.Tensor]:
+def tensors(asked):
     """x and y_hat of the first, (C, *space), in [0, 1] or in the range that was stated."""
     highest = {"uint8": 255, "uint16": 65535}
     for image in asked.arrays:
@@ -168,19 +164,19 @@ def tensors(asked: Asked) -> Iterator[torch.Tensor]:
         yield torch.from_numpy(channels / np.float32(scale))
 
 
-def call_with_tensors(asked: Asked) -> object:
+def call_with_tensors(asked):
     return asked.masker(*(image[None] for image in tensors(asked)))
 
 
-def call_with_a_triplet(asked: Asked) -> object:
+def call_with_a_triplet(asked):
     return asked.masker(asked.images[0])
 
 
-def show(asked: Asked) -> object:
+def show(asked):
     return cm.show(asked.masker, asked.images[0])
 
 
-def mask(asked: Asked) -> object:
+def mask(asked):
     """What the command line prints beside the warnings."""
     card, out = asked.masker.card, asked.folder.parent / "masks"
     written = cm.write_masks(asked.masker, asked.images, out)
@@ -189,50 +185,50 @@ def mask(asked: Asked) -> object:
     return [measured, outliers, clipped_text(written.clipped, card.clipped)]
 
 
-def release(asked: Asked) -> object:
+def release(asked):
     images = cm.release(asked.masker, asked.images, share=0.1).images
     return [reason for image in images for reason in image.reasons]
 
 
-def evaluate(asked: Asked) -> object:
+def evaluate(asked):
     return cm.evaluate(asked.masker, asked.images).coverage
 
 
-def monitor(asked: Asked) -> object:
+def monitor(asked):
     found = cm.monitor(asked.masker, asked.images)
     return measurement_text(asked.masker.card, found.measurement, found.caveat, found.n_used)
 
 
-def stream(asked: Asked) -> object:
+def stream(asked):
     return cm.StreamMonitor(asked.masker).add(asked.images).n_new
 
 
-def online(asked: Asked) -> object:
+def online(asked):
     return cm.OnlineMasker(asked.masker).mask("a", *asked.arrays)
 
 
-def viewer(asked: Asked) -> object:
+def viewer(asked):
     session = Session(asked.masker, asked.images)
     assert list(session.look_through())
     errors = [entry.error for entry in session.entries() if entry.error is not None]
     return errors or session.notes(asked.images.names[0])
 
 
-def share(asked: Asked) -> object:
+def share(asked):
     return [note for image in shared_case(asked.masker, asked.images, 2).images for note in image.notes]
 
 
-def spacing(asked: Asked) -> tuple[float, ...]:
+def spacing(asked):
     geometry = asked.images.geometry(0)
     return (1.0,) * (asked.arrays[0].ndim) if geometry is None else geometry.spacing
 
 
-def masked(asked: Asked) -> object:
+def masked(asked):
     dask = pytest.importorskip("dask.array")
     return cm.masked(asked.masker, *map(dask.from_array, asked.arrays)).compute()
 
 
-def napari(asked: Asked) -> object:
+def napari(asked):
     """Layers as napari opens them; what the widget shows is in the tests of the widget."""
     layer = pytest.importorskip("napari.layers").Image
     from conformask.extras.napari.layers import images_of, score_images
@@ -249,7 +245,7 @@ def napari(asked: Asked) -> object:
             return [*image.admission.notes, image.admission.caveat]
 
 
-def monai(asked: Asked) -> object:
+def monai(asked):
     data = pytest.importorskip("monai.data")
     from conformask.extras.make.monai_transform import ConformalMaskd
 
@@ -260,7 +256,7 @@ def monai(asked: Asked) -> object:
     return ConformalMaskd(asked.masker, reversed_axes=False)(images)
 
 
-def exported(asked: Asked) -> object:
+def exported(asked):
     """The text beside an exported graph whose predictor is called as the images say."""
     from onnx_predictors import blurring
 
@@ -306,7 +302,7 @@ NOT_ASKED = {
 }
 
 
-def said(caller: Callable[[Asked], object], asked: Asked) -> str:
+def said(caller, asked):
     """All that a caller says: warnings, its error, and what it shows or prints."""
     with warnings.catch_warnings(record=True, action="always") as caught:
         try:
@@ -319,22 +315,20 @@ def said(caller: Callable[[Asked], object], asked: Asked) -> str:
 
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("caller", CALLERS)
-def test_each_caller_asks_each_question(
-    caller: str, question: str, masker: cm.Masker, tmp_path: Path
-) -> None:
+def test_each_caller_asks_each_question(caller, question, masker, tmp_path):
     make, words = QUESTIONS[question]
     answer = said(CALLERS[caller], make(masker, tmp_path / "data"))
     assert (re.search(words, answer) is None) == ((caller, question) in NOT_ASKED), answer
 
 
 @pytest.mark.parametrize("caller", CALLERS)
-def test_of_images_like_those_of_the_calibration_nothing_is_said(caller, masker, tmp_path) -> None:
+def test_of_images_like_those_of_the_calibration_nothing_is_said(caller, masker, tmp_path):
     answer = said(CALLERS[caller], Asked(masker, saved(tmp_path / "new", 2, 1)))
     alike = [question for question, (_, words) in QUESTIONS.items() if re.search(words, answer)]
     assert alike in ([], ["unknown network"]), answer  # which nobody states beside a layer of napari
 
 
-def test_nobody_but_the_admission_asks_the_card() -> None:
+def test_nobody_but_the_admission_asks_the_card():
     """Where arrays are read, their axes say whether they are volumes."""
     home = Path(cm.__file__).parent
     asked = re.compile(r"\.(check_(shape|cues|network)|not_covered|other_(spacing|range)|unknown_network)\b")

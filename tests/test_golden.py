@@ -6,12 +6,10 @@
 import json
 import os
 import re
-from collections.abc import Iterator
 from contextlib import redirect_stdout
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,14 +26,14 @@ from synthetic_card import card
 FOLDER = Path(__file__).parent / "golden"
 
 
-def compare(name: str, lines: list[str]) -> None:
+def compare(name, lines):
     file = FOLDER / name
     if os.environ.get("CONFORMASK_GOLDEN") == "write":
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     assert lines == file.read_text(encoding="utf-8").splitlines()
 
 
-def theorems(terms: dict[str, Any], promise: cm.Promise) -> str:
+def theorems(terms, promise):
     """Return the families of masks with a theorem for the loss of a card under a promise."""
     used = card(**terms).loss
     refuse_unbounded(promise, used)
@@ -44,7 +42,7 @@ def theorems(terms: dict[str, Any], promise: cm.Promise) -> str:
     )
 
 
-def sentences() -> Iterator[str]:
+def sentences():
     for loss, (terms, *_) in LOSSES.items():
         of_loss = card(**terms).loss
         yield f"# {loss}: {of_loss.name}"
@@ -63,11 +61,11 @@ def sentences() -> Iterator[str]:
                 yield f"  {family}: {made.sentence} {replace(made, claim=claim).formula}"
 
 
-def test_sentences() -> None:
+def test_sentences():
     compare("sentences.txt", list(sentences()))
 
 
-def printed(*words: object) -> str:
+def printed(*words):
     """Return what a verb prints on a terminal of 200 columns."""
     out = StringIO()
     with redirect_stdout(out):
@@ -75,7 +73,7 @@ def printed(*words: object) -> str:
     return out.getvalue()
 
 
-def test_options(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options(monkeypatch):
     """Every line that the help of a verb lists as an option."""
     monkeypatch.setenv("COLUMNS", "200")
     lines = []
@@ -85,7 +83,7 @@ def test_options(monkeypatch: pytest.MonkeyPatch) -> None:
     compare("options.txt", lines)
 
 
-def paths(value: Any, at: str = "") -> Iterator[str]:
+def paths(value, at=""):
     """Yield the places of a JSON value: names of fields, and [] for the items of a list."""
     if isinstance(value, dict) and value:
         for key in value:
@@ -98,7 +96,7 @@ def paths(value: Any, at: str = "") -> Iterator[str]:
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     """Return a folder with images to calibrate on, and new ones."""
     for part, images in (("old", small_triplets(60)), ("new", small_triplets(30, seed=1))):
         for role in ("x", "y_hat", "y"):
@@ -108,7 +106,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_fields_of_records(folder: Path) -> None:
+def test_fields_of_records(folder):
     """The fields of each JSON file, and of what verbs print with --json."""
     run, new, loss = folder / "run", folder / "new", ("--loss", "l1", "--threshold", "0.02")
     verbs: dict[str, tuple[object, ...]] = {

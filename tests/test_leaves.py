@@ -1,7 +1,6 @@
 """A leaf of extras/ that is deleted from a copy of the tree leaves all else running; see `make leaves`."""
 
 import tomllib
-from pathlib import Path
 
 import pytest
 
@@ -51,19 +50,19 @@ assert Path("masks", "masks", "0.png").is_file()
 """
 
 
-def verbs_of(leaf: str) -> set[str]:
+def verbs_of(leaf):
     verbs = PROJECT["project"]["entry-points"]["conformask.commands"]
     return {verb for verb, place in verbs.items() if place.startswith(f"conformask.extras.{leaf}.")}
 
 
-def needing(leaf: str) -> set[str]:
+def needing(leaf):
     """A leaf, and those that import it."""
     return {leaf} | {one for one, other in PAIRS if other == leaf}
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("leaf", LEAVES)
-def test_without_a_leaf_the_heart_runs(leaf: str, tmp_path: Path) -> None:
+def test_without_a_leaf_the_heart_runs(leaf, tmp_path):
     tree = without(tmp_path, leaf)
     gone = [name for name, home in LEAF_OF.items() if home == leaf]
     others = [name for name in conformask._HOMES if LEAF_OF.get(name) not in needing(leaf)]
@@ -75,7 +74,7 @@ def test_without_a_leaf_the_heart_runs(leaf: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_without_any_leaf_the_heart_runs_and_its_tests_are_found(tmp_path: Path) -> None:
+def test_without_any_leaf_the_heart_runs_and_its_tests_are_found(tmp_path):
     tree = without(tmp_path, *LEAVES)
     assert not [folder for folder in (tree / EXTRAS).glob("*/") if folder.name != "__pycache__"]
     done = python(tree, "-c", RUNS, "", ",".join(conformask._HOMES.keys() - LEAF_OF.keys()))
@@ -91,7 +90,7 @@ HEART = [
 ]
 
 
-def test_a_verb_whose_leaf_needs_one_that_is_gone_says_which(tmp_path: Path) -> None:
+def test_a_verb_whose_leaf_needs_one_that_is_gone_says_which(tmp_path):
     tree = without(tmp_path, "view")
     call = "from conformask.cli import main; main(['look', 'x', 'y_hat', 'y'])"
     done = python(tree, "-c", call)

@@ -1,7 +1,6 @@
 """What people hand to a public function by mistake is refused in words that say what to give."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,12 +16,12 @@ SCORER = cm.Heuristic(scale_of, channels=1)
 
 
 @pytest.fixture(scope="module")
-def masker() -> cm.Masker:
+def masker():
     return cm.calibrate(SCORER, triplets(40, 0), threshold=0.03, loss="l1")
 
 
 @pytest.mark.parametrize("scorer", [torch.nn.Conv2d(1, 1, 1), scale_of, "packaged", "runs/first"])
-def test_what_is_no_scorer(scorer: object) -> None:
+def test_what_is_no_scorer(scorer):
     with pytest.raises(InvalidArgumentError, match=r"^scorer is a (Conv2d|function|str); give .*\("):
         cm.calibrate(scorer, triplets(40, 0), threshold=0.03)
 
@@ -41,12 +40,12 @@ CALLS: dict[str, Callable[..., object]] = {
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_what_is_no_masker(name: str) -> None:
+def test_what_is_no_masker(name):
     with pytest.raises(InvalidArgumentError, match=r"^masker is a str; give what calibrate\(\) or load\(\)"):
         CALLS[name]("runs/first")
 
 
-def test_what_are_no_triplets(masker: cm.Masker, tmp_path: Path) -> None:
+def test_what_are_no_triplets(masker, tmp_path):
     for call in (
         lambda: cm.evaluate(masker, tmp_path),
         lambda: cm.write_masks(masker, tmp_path, tmp_path / "out"),
@@ -61,14 +60,14 @@ def test_what_are_no_triplets(masker: cm.Masker, tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_report_of_a_masker_and_a_module_to_export(masker: cm.Masker, tmp_path: Path) -> None:
+def test_a_report_of_a_masker_and_a_module_to_export(masker, tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"^evaluation is a Masker; give what evaluate\(\)"):
         cm.write_report(masker, tmp_path / "report.html")
     with pytest.raises(InvalidArgumentError, match=r"^predictor is a Conv2d; give the path of an ONNX file"):
         cm.export(masker, tmp_path / "masker.onnx", predictor=torch.nn.Conv2d(1, 1, 1))
 
 
-def test_volumes_where_planes_were_calibrated(masker: cm.Masker, tmp_path: Path) -> None:
+def test_volumes_where_planes_were_calibrated(masker, tmp_path):
     stack = np.full((3, 4, 8, 8), 0.5, np.float32)
     volumes = cm.Triplets.from_arrays(stack, stack, stack, reading=cm.Reading(axes="ZYX"))
     image = torch.full((1, 1, 4, 8, 8), 0.5)
@@ -81,7 +80,7 @@ def test_volumes_where_planes_were_calibrated(masker: cm.Masker, tmp_path: Path)
             call()
 
 
-def test_a_packaged_score_by_tiles_is_one_of_images_first() -> None:
+def test_a_packaged_score_by_tiles_is_one_of_images_first():
     with pytest.raises(InvalidArgumentError, match=r"Tiled\(packaged_scorer\(\)\.of\(TRIPLETS\)\)"):
         cm.Tiled(cm.packaged_scorer())
     known = triplets(40, 0, (40, 40))
@@ -90,6 +89,6 @@ def test_a_packaged_score_by_tiles_is_one_of_images_first() -> None:
 
 
 @pytest.mark.parametrize("name", ["a\rb", "a\nb", "a\tb", "a\x1b[31mb"])
-def test_control_characters_in_names(name: str) -> None:
+def test_control_characters_in_names(name):
     with pytest.raises(InvalidArgumentError, match="control characters"):
         cm.Triplets.from_arrays(np.zeros((1, 8, 8)), np.zeros((1, 8, 8)), names=[name])

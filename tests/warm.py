@@ -20,12 +20,12 @@ from tempfile import TemporaryDirectory
 class WarmPython:
     """Runs code as `python -c` does, in a working folder."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, __file__]
         self._process = subprocess.Popen(command, env=environment, stdin=PIPE, stdout=PIPE, text=True)
 
-    def run(self, code: str, folder: Path, *arguments: str) -> "CompletedProcess[str]":
+    def run(self, code, folder, *arguments):
         """Run code with these arguments; what it said and its exit status."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
@@ -36,12 +36,12 @@ class WarmPython:
             status = int(self._process.stdout.readline())
             return CompletedProcess(code, status, *(path.read_text() for path in streams))
 
-    def close(self) -> None:
+    def close(self):
         """End the process that waits."""
         self._process.communicate()
 
 
-def import_everything() -> None:
+def import_everything():
     """Import all modules of conformask, but plugins whose library is not installed."""
     import conformask
     from conformask.errors import ConformaskError
@@ -51,7 +51,7 @@ def import_everything() -> None:
             importlib.import_module(module.name)
 
 
-def _serve() -> None:
+def _serve():
     with warnings.catch_warnings(action="ignore"):
         import_everything()
     for line in sys.stdin:
@@ -61,7 +61,7 @@ def _serve() -> None:
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 
 
-def _run(code: str, folder: str, arguments: list[str], out: str, err: str) -> None:
+def _run(code, folder, arguments, out, err):
     os.chdir(folder)
     for stream, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), stream)

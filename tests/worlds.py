@@ -37,88 +37,88 @@ class World:
     monotone: bool = True
 
     @cached_property
-    def names(self) -> np.ndarray:
+    def names(self):
         return np.array([f"image {place}" for place in range(len(self.distance))])
 
     @cached_property
-    def critical_lambdas(self) -> np.ndarray:
+    def critical_lambdas(self):
         exact = self.critical is not None
         return self.critical if exact else first_crossing(GRID, self.distance, THRESHOLD)
 
     @cached_property
-    def features(self) -> np.ndarray:
+    def features(self):
         noise = np.random.default_rng(8).normal(size=(len(self.hardness), 2))
         return np.column_stack([self.hardness + 0.3 * noise[:, 0], noise[:, 1]])
 
     @cached_property
-    def category(self) -> np.ndarray:
+    def category(self):
         return np.where(self.hardness > np.median(self.hardness), "hard", "easy")
 
     @cached_property
-    def weight(self) -> np.ndarray:
+    def weight(self):
         return np.exp(np.clip(self.hardness, -1.5, 1.5))
 
-    def draw(self, generator: np.random.Generator, n: int) -> np.ndarray:
+    def draw(self, generator, n):
         return generator.integers(len(self.distance), size=n)
 
-    def draw_tilted(self, generator: np.random.Generator, n: int) -> np.ndarray:
+    def draw_tilted(self, generator, n):
         """From the population whose likelihood ratio is the weight."""
         cumulated = self.weight.cumsum()
         return np.searchsorted(cumulated, generator.random(n) * cumulated[-1])
 
-    def evidence(self, places: np.ndarray, **columns: np.ndarray) -> CalibrationData:
+    def evidence(self, places, **columns):
         rows = {"features": self.features, "category": self.category, "weight": self.weight}
         given = {name: values[places] for name, values in rows.items()} | columns
         distance, names = self.distance[places], given.pop("names", self.names[places])
         curves = Curves(names, GRID, distance, distance, **given)
         return CalibrationData(THRESHOLD, self.critical_lambdas[places], curves, 1.0, monotone=self.monotone)
 
-    def facts(self, places: np.ndarray) -> ImageCovariates:
+    def facts(self, places):
         category = tuple(self.category[places].tolist())
         known = {"features": self.features[places], "bound_curve": self.bound[places]}
         return ImageCovariates(len(places), weight=self.weight[places], category=category, **known)
 
-    def passing(self, places: np.ndarray, lam: np.ndarray) -> np.ndarray:
+    def passing(self, places, lam):
         """Whether these images keep the threshold at these lambdas."""
         if self.critical is not None:
             return lam <= self.critical[places]
         return meets_threshold(self.risk(places, lam), THRESHOLD)
 
-    def risk(self, places: np.ndarray, lam: np.ndarray) -> np.ndarray:
+    def risk(self, places, lam):
         """The distance of these images at these lambdas."""
         return self.distance[places, np.searchsorted(GRID, lam)]
 
     @cached_property
-    def _sorted(self) -> np.ndarray:
+    def _sorted(self):
         return np.sort(self.critical_lambdas)
 
     @cached_property
-    def _passing(self) -> np.ndarray:
+    def _passing(self):
         return meets_threshold(self.distance, THRESHOLD).mean(axis=0)
 
     @cached_property
-    def mean_risk(self) -> np.ndarray:
+    def mean_risk(self):
         """(G,): the mean distance of the population."""
         return self.distance.mean(axis=0)
 
-    def coverage_of_all(self, lam: float) -> float:
+    def coverage_of_all(self, lam):
         """The share of the population that keeps the threshold at a lambda."""
         if self.critical is not None:
             return 1 - np.searchsorted(self._sorted, lam) / len(self._sorted)
         return float(self._passing[np.searchsorted(GRID, lam)])
 
-    def risk_of_all(self, lam: float) -> float:
+    def risk_of_all(self, lam):
         """The mean distance of the population at a lambda."""
         return float(self.mean_risk[np.searchsorted(GRID, lam)])
 
 
-def smooth_curves(error: np.ndarray, scale: np.ndarray) -> np.ndarray:
+def smooth_curves(error, scale):
     """error * min(1, lam / scale)."""
     return error[:, None] * np.minimum(1, GRID / scale[:, None])
 
 
 @lru_cache
-def heavy_tailed(seed: int = 0) -> World:
+def heavy_tailed(seed=0):
     """Pareto errors with a log-normal score; critical lambdas are exact and continuous."""
     generator = np.random.default_rng(seed)
     hardness = generator.normal(size=IMAGES)
@@ -131,7 +131,7 @@ def heavy_tailed(seed: int = 0) -> World:
 
 
 @lru_cache
-def flat(seed: int = 1) -> World:
+def flat(seed=1):
     """Curves that are constant but for three jumps: nearly all critical lambdas tie, some are 0 or inf."""
     generator = np.random.default_rng(seed)
     hardness = generator.integers(-1, 2, size=IMAGES).astype(float)
@@ -146,7 +146,7 @@ def flat(seed: int = 1) -> World:
 
 
 @lru_cache
-def non_monotone(seed: int = 2) -> World:
+def non_monotone(seed=2):
     """Curves that fail in a window, pass beyond it, and mostly fail for good later."""
     generator = np.random.default_rng(seed)
     hardness = generator.normal(size=IMAGES)
@@ -162,7 +162,7 @@ def non_monotone(seed: int = 2) -> World:
 
 
 @lru_cache
-def flickering(seed: int = 3) -> World:
+def flickering(seed=3):
     """At each grid point another 13 % of images fail: the more are looked at, the better the best seems."""
     generator = np.random.default_rng(seed)
     curves = np.where(generator.random((IMAGES, len(GRID))) < 0.13, 0.5, 0.0)
@@ -172,7 +172,7 @@ def flickering(seed: int = 3) -> World:
 
 
 @lru_cache
-def staircase() -> World:
+def staircase():
     """Distances jump from nothing to everything, evenly along the grid."""
     jump = np.arange(IMAGES) % (3 * len(GRID))
     curves = np.where((np.arange(len(GRID)) > jump[:, None]) & (GRID > 0), 1.0, 0.0)
@@ -180,7 +180,7 @@ def staircase() -> World:
 
 
 @lru_cache
-def constant_risk(rate: float, height: float = 1.0) -> World:
+def constant_risk(rate, height=1.0):
     """From the first lambda to the last the same images fail."""
     fails = np.arange(IMAGES) < rate * IMAGES
     curves = np.where(fails[:, None] & (GRID > 0), height, 0.0)
@@ -188,7 +188,7 @@ def constant_risk(rate: float, height: float = 1.0) -> World:
 
 
 @lru_cache
-def swinging(rate: float) -> World:
+def swinging(rate):
     """Each lambda has unlucky images of its own: the best of many lambdas seems safe."""
     fails = np.random.default_rng(5).random((IMAGES, len(GRID))) < rate
     curves = np.where(fails & (GRID > 0), 1.0, 0.0)
@@ -197,14 +197,14 @@ def swinging(rate: float) -> World:
 
 
 @lru_cache
-def without_error() -> World:
+def without_error():
     """Everything passes unmasked."""
     nothing, bound = np.zeros((IMAGES, len(GRID))), np.where(GRID > 0, np.full((IMAGES, 1), 0.05), 0)
     return World("no error", nothing, bound, np.zeros(IMAGES), np.full(IMAGES, math.inf))
 
 
 @lru_cache
-def hopeless() -> World:
+def hopeless():
     """Everything fails under every mask that opens anything."""
     curves = np.where(GRID > 0, np.ones((IMAGES, 1)), 0)
     return World("nothing feasible", curves, curves, np.zeros(IMAGES))
@@ -229,7 +229,7 @@ class Fields:
     """(M,): 0, 1, 2, ... in the order of the images."""
 
     @classmethod
-    def of(cls, world: World, seed: int = 4) -> "Fields":
+    def of(cls, world, seed=4):
         generator = np.random.default_rng(seed)
         wanted = np.sort(generator.choice([1, 2, 4, 12, 40], size=IMAGES // 10))[::-1]
         group = np.repeat(np.arange(len(wanted)), wanted)[-len(world.distance) :]
@@ -240,17 +240,17 @@ class Fields:
         return cls(world, group[place_of])
 
     @cached_property
-    def members(self) -> list[np.ndarray]:
+    def members(self):
         order = np.argsort(self.group, kind="stable")
         return np.split(order, np.cumsum(np.bincount(self.group))[:-1])
 
-    def evidence(self, generator: np.random.Generator, k: int) -> CalibrationData:
+    def evidence(self, generator, k):
         """All images of k groups."""
         drawn = [self.members[g] for g in generator.integers(len(self.members), size=k)]
         group = np.repeat([f"field {place}" for place in range(k)], [len(images) for images in drawn])
         return self.world.evidence(np.concatenate(drawn), group=group)
 
-    def coverage_of_all(self, lam: float) -> float:
+    def coverage_of_all(self, lam):
         """For an image of a new group: the mean over groups of the mean within."""
         everywhere = np.arange(len(self.group))
         kept = self.world.passing(everywhere, np.full(len(everywhere), lam))
@@ -258,14 +258,14 @@ class Fields:
         return float((np.bincount(self.group, kept) / count).mean())
 
 
-def evidence_of(critical: np.ndarray, **columns: np.ndarray) -> CalibrationData:
+def evidence_of(critical, **columns):
     """Critical lambdas without curves, at a threshold of 1."""
     nothing, ends = np.zeros((len(critical), 4)), np.array([0.0, 1e-9, 1e9, math.inf])
     names = np.full(len(critical), "image")
     return CalibrationData(1.0, critical, Curves(names, ends, nothing, nothing, **columns))
 
 
-def last_passing(grid: np.ndarray, distance: np.ndarray, threshold: float) -> np.ndarray:
+def last_passing(grid, distance, threshold):
     """What a search for the largest lambda that passes finds: wrong."""
     ok = meets_threshold(distance, threshold)
     return grid[len(grid) - 1 - ok[:, ::-1].argmax(axis=1)]

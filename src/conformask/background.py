@@ -113,10 +113,6 @@ class Compute:
         return self.devices in (None, 1, "1") and self.nodes == 1
 
 
-def _nothing() -> None:
-    """Wait for no other process."""
-
-
 @dataclass(frozen=True)
 class Processes:
     """The processes that share the work."""
@@ -124,7 +120,7 @@ class Processes:
     rank: int = 0
     """The number of this process."""
     count: int = 1
-    wait: Callable[[], None] = _nothing
+    wait: Callable[[], None] = lambda: None
     """Function that returns when every process has called it."""
 
     @property

@@ -11,13 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
-from conformask.errors import (
-    ConformaskError,
-    MismatchError,
-    MissingFileError,
-    one_line,
-    warn,
-)
+from conformask.errors import ConformaskError, MismatchError, MissingFileError, one_line, warn
 
 T = TypeVar("T")
 PACKAGE = "conformask"
@@ -114,15 +108,10 @@ def _claims(group: str) -> Mapping[str, tuple[Claim, ...]]:
         package = None if point.dist is None else point.dist.name
         found.append(Claim(point.name, package or "an unknown package", point.value, point.load))
     for claim in sorted(found, key=lambda claim: (claim.package != PACKAGE, claim.package, claim.name)):
-        if claim.package != PACKAGE or _leaf(claim.place).is_dir():
+        folder = Path(__file__).parents[1].joinpath(*claim.place.partition(":")[0].split(".")[:-1])
+        if claim.package != PACKAGE or folder.is_dir():  # a leaf that was deleted leaves its entry points
             claims[claim.name] = (*claims.get(claim.name, ()), claim)
     return claims
-
-
-def _leaf(place: str) -> Path:
-    """Return the folder of a module of conformask; one that was deleted leaves its entry points behind."""
-    *folders, _ = place.partition(":")[0].split(".")
-    return Path(__file__).parents[1].joinpath(*folders)
 
 
 def _check_installed() -> None:
@@ -146,8 +135,7 @@ def pip_install(extra: str) -> str:
     """
     from urllib.request import url2pathname
 
-    source = f"{PACKAGE}[{extra}]"
-    editable = ""
+    source, editable = f"{PACKAGE}[{extra}]", ""
     try:
         origin = json.loads(distribution(PACKAGE).read_text("direct_url.json") or "{}")
     except PackageNotFoundError:

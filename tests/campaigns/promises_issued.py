@@ -22,7 +22,6 @@ import conformask as cm
 from conformask.background import tracked
 from conformask.errors import CalibrationError
 from conformask.losses.means import MeanShown
-from conformask.masker.masker import Masker
 from conformask.masks.families import family as family_by_name
 from conformask.records.record import read_json, write_json
 from conformask.scores.scoring import selection_record
@@ -70,9 +69,7 @@ class Combination:
     """Whether the judge gives a mean loss, at most the threshold, and no share of at least CONFIDENCE."""
 
 
-def world(
-    generator: np.random.Generator, n: int, *, alone: bool, tilted: bool = False, truths: int = 0
-) -> World:
+def world(generator, n, *, alone, tilted=False, truths=0):
     """Errors beyond what the score sees: heavy-tailed, harder in large groups and of the second kind.
 
     About a tenth of the groups is wrong where the score is least, so that no open mask saves them. Where
@@ -88,7 +85,7 @@ def world(
     spread = generator.exponential(0.04, y_hat.shape).clip(0.001, 0.25)
     blind = (generator.random(count) < 0.12)[group][:, None, None]
 
-    def error() -> np.ndarray:
+    def error():
         seen = 0.3 * spread * hard[:, None, None] * np.abs(generator.standard_t(4, y_hat.shape))
         return np.where(blind, 0.2 - 0.5 * spread, seen).clip(0, 0.29)
 
@@ -96,69 +93,69 @@ def world(
     return World(y_hat + spread, y_hat, y_hat - error(), group, kind, more)
 
 
-def trusted(mask: np.ndarray, world_: World, y: np.ndarray | None = None) -> np.ndarray:
+def trusted(mask, world_, y=None):
     """sum(m |y - y_hat|) / sum(m), 0 where nothing is shown: (N,)."""
     error = np.abs((world_.y if y is None else y) - world_.y_hat)
     shown = mask.sum((1, 2))
     return (mask * error).sum((1, 2)) / np.where(shown > 0, shown, 1)
 
 
-def met(mask: np.ndarray, world_: World, threshold: float) -> np.ndarray:
+def met(mask, world_, threshold):
     """Which images are within the threshold."""
     return trusted(mask, world_) <= threshold * (1 + 1e-6)
 
 
-def of_groups(values: np.ndarray, group: np.ndarray, of_one: np.ufunc) -> np.ndarray:
+def of_groups(values, group, of_one):
     """One number of each group, whose images follow each other."""
     return np.asarray(of_one.reduceat(values.astype(float), np.flatnonzero(np.diff(group, prepend=-1))))
 
 
-def means_of_groups(values: np.ndarray, group: np.ndarray) -> np.ndarray:
+def means_of_groups(values, group):
     """The mean of each group."""
     return of_groups(values, group, np.add) / of_groups(np.ones(len(group)), group, np.add)
 
 
-def images_met(world_: World, mask: np.ndarray, threshold: float) -> float:
+def images_met(world_, mask, threshold):
     """The share of images."""
     return float(met(mask, world_, threshold).mean())
 
 
-def groups_met(world_: World, mask: np.ndarray, threshold: float) -> float:
+def groups_met(world_, mask, threshold):
     """The share of groups all of whose images are within the threshold."""
     return float(of_groups(met(mask, world_, threshold), world_.group, np.minimum).mean())
 
 
-def members_met(world_: World, mask: np.ndarray, threshold: float) -> float:
+def members_met(world_, mask, threshold):
     """The mean over groups of the share of their images."""
     return float(means_of_groups(met(mask, world_, threshold), world_.group).mean())
 
 
-def mean_loss(world_: World, mask: np.ndarray, threshold: float) -> float:
+def mean_loss(world_, mask, threshold):
     """Over images."""
     return float(trusted(mask, world_).mean())
 
 
-def largest_loss(world_: World, mask: np.ndarray, threshold: float) -> float:
+def largest_loss(world_, mask, threshold):
     """The mean over groups of their largest loss."""
     return float(of_groups(trusted(mask, world_), world_.group, np.maximum).mean())
 
 
-def member_loss(world_: World, mask: np.ndarray, threshold: float) -> float:
+def member_loss(world_, mask, threshold):
     """The mean over groups of their mean loss."""
     return float(means_of_groups(trusted(mask, world_), world_.group).mean())
 
 
-def conditional_means_met(world_: World, mask: np.ndarray, threshold: float) -> float:
+def conditional_means_met(world_, mask, threshold):
     """The share of inputs whose loss, averaged over their truths, is within the threshold."""
     assert world_.more_truths is not None
     losses = [trusted(mask, world_, truth) for truth in np.moveaxis(world_.more_truths, 1, 0)]
     return float((np.mean(losses, axis=0) <= threshold * (1 + 1e-6)).mean())
 
 
-def worst_category(judge: Judge, kind: int) -> Judge:
+def worst_category(judge, kind):
     """The same, in one category."""
 
-    def within(world_: World, mask: np.ndarray, threshold: float) -> float:
+    def within(world_, mask, threshold):
         own = world_.kind == kind
         names = ("x", "y_hat", "y", "group", "kind")
         return judge(World(**{name: getattr(world_, name)[own] for name in names}), mask[own], threshold)
@@ -166,7 +163,7 @@ def worst_category(judge: Judge, kind: int) -> Judge:
     return within
 
 
-def combinations() -> list[Combination]:
+def combinations():
     """All of the table; of those in each category both categories."""
     made = [
         _one("marginal", images_met, 19),
@@ -210,7 +207,7 @@ def combinations() -> list[Combination]:
     return made + apart
 
 
-def _one(guarantee: str, judge: Judge, n: int, unit: str | None = None, **more: Any) -> Combination:
+def _one(guarantee, judge, n, unit=None, **more):
     asked = {"guarantee": guarantee} | ({} if unit is None else {"unit": unit})
     sure = guarantee in ("pac", "ltt", "simultaneous", "rcps", "rcps_hb")
     asked |= {"delta": DELTA} if sure else {}
@@ -228,7 +225,7 @@ class Found:
     hidden: int = 0
     refused: int = 0
 
-    def of(self, combination: Combination) -> dict[str, Any]:
+    def of(self, combination):
         """In plain numbers: what was promised and measured, and by how many standard errors it is better."""
         values, kept = np.array(self.values), {"sets": len(self.values), "hides": self.hidden}
         kept["refused"] = self.refused
@@ -246,7 +243,7 @@ class Found:
         return {**kept, "promised": DELTA, "broken": broken, "z": float((DELTA - broken) / error)}
 
 
-def measured(combination: Combination, sets: int, seed: int = 0) -> dict[str, Any]:
+def measured(combination, sets, seed=0):
     """Calibrate so many sets, and judge the masks of new images by each."""
     generator, found = np.random.default_rng(seed), Found()
     used = MeanShown("l1")
@@ -278,7 +275,7 @@ def measured(combination: Combination, sets: int, seed: int = 0) -> dict[str, An
     return found.of(combination)
 
 
-def _triplets(images: World, columns: tuple[str, ...] = ()) -> cm.Triplets:
+def _triplets(images, columns=()):
     given = {
         "groups": [f"group {each}" for each in images.group],
         "categories": [f"kind {each}" for each in images.kind],
@@ -288,7 +285,7 @@ def _triplets(images: World, columns: tuple[str, ...] = ()) -> cm.Triplets:
     return cm.Triplets.from_arrays(*arrays, **{name: given[name] for name in columns})
 
 
-def _masks(masker: Masker, images: World) -> np.ndarray:
+def _masks(masker, images):
     x, y_hat = (torch.from_numpy(each.astype(np.float32))[:, None] for each in (images.x, images.y_hat))
     needs = masker.rule.needs
     weight = RATIO[images.kind].tolist() if "weight" in needs else None
@@ -296,7 +293,7 @@ def _masks(masker: Masker, images: World) -> np.ndarray:
     return masker(x, y_hat, weight=weight, category=category)[:, 0].double().numpy()
 
 
-def main() -> None:
+def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

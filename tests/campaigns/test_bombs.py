@@ -10,7 +10,7 @@ import resource
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel
@@ -36,15 +36,15 @@ BOMBS: dict[str, tuple[str, Make, str]] = {}
 """By what it is: suffix, maker, and what the refusal says; nothing of files whose pixels are small."""
 
 
-def bomb(suffix: str, said: str) -> Callable[[Make], Make]:
-    def register(make: Make) -> Make:
+def bomb(suffix, said):
+    def register(make):
         BOMBS[make.__name__] = suffix, make, said
         return make
 
     return register
 
 
-def deflated(kind: int, start: bytes = b"") -> bytes:
+def deflated(kind, start=b""):
     """A stream of HUGE zeros after a start, made of one block again and again; its checksum is wrong."""
     head, block = zlib.compressobj(9, zlib.DEFLATED, kind), zlib.compressobj(9, zlib.DEFLATED, -15)
     first = head.compress(start) + head.flush(zlib.Z_FULL_FLUSH)
@@ -53,7 +53,7 @@ def deflated(kind: int, start: bytes = b"") -> bytes:
     return first + repeated * (HUGE // len(ZEROS)) + end + b"\0" * 8
 
 
-def png(*chunks: bytes) -> bytes:
+def png(*chunks):
     head = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
     return b"\x89PNG\r\n\x1a\n" + head + b"".join(chunks) + chunk(b"IEND", b"")
 
@@ -62,19 +62,19 @@ PIXELS = chunk(b"IDAT", zlib.compress(b"\0" * 72))
 
 
 @bomb(".png", "")
-def png_of_more_pixels_than_its_size(path: Path) -> None:
+def png_of_more_pixels_than_its_size(path):
     path.write_bytes(png(chunk(b"IDAT", deflated(15))))
 
 
 @bomb(".png", "")
-def png_with_text_and_profile(path: Path) -> None:
+def png_with_text_and_profile(path):
     path.write_bytes(
         png(chunk(b"zTXt", b"k\0\0" + deflated(15)), chunk(b"iCCP", b"k\0\0" + deflated(15)), PIXELS)
     )
 
 
 @bomb(".tif", "")
-def tiff_strip(path: Path) -> None:
+def tiff_strip(path):
     tifffile.imwrite(path, np.zeros((8, 8), np.uint8), compression="zlib")
     with tifffile.TiffFile(path) as file:
         at, count = file.pages[0].tags["StripOffsets"], file.pages[0].tags["StripByteCounts"]
@@ -86,7 +86,7 @@ def tiff_strip(path: Path) -> None:
 
 
 @bomb(".npz", "are allowed")
-def npz(path: Path) -> None:
+def npz(path):
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(
         header, {"descr": "|u1", "fortran_order": False, "shape": (2**15, 2**15)}
@@ -97,23 +97,23 @@ def npz(path: Path) -> None:
             member.write(ZEROS)
 
 
-def small_nifti() -> bytes:
+def small_nifti():
     return nibabel.Nifti1Image(np.zeros((8, 8, 2), np.uint8), np.eye(4)).to_bytes()
 
 
 @bomb(".nii.gz", "continues after its last voxel")
-def nifti_that_goes_on(path: Path) -> None:
+def nifti_that_goes_on(path):
     path.write_bytes(deflated(31, small_nifti()))
 
 
 @bomb(".nii.gz", "before its voxels")
-def nifti_with_a_long_header(path: Path) -> None:
+def nifti_with_a_long_header(path):
     content = bytearray(small_nifti()[:352])
     content[108:112], content[348:352] = struct.pack("<f", HUGE), b"\1\0\0\0"
     path.write_bytes(deflated(31, bytes(content) + struct.pack("<ii", HUGE - 352, 6)))
 
 
-def dicom(**more: object) -> Dataset:
+def dicom(**more):
     data = Dataset()
     data.file_meta = FileMetaDataset()
     data.SOPClassUID, data.SOPInstanceUID = MRImageStorage, generate_uid()
@@ -132,12 +132,12 @@ def dicom(**more: object) -> Dataset:
 
 
 @bomb(".dcm", "too short for them")
-def dicom_of_many_frames(path: Path) -> None:
+def dicom_of_many_frames(path):
     dicom(NumberOfFrames=2**31 - 1).save_as(path, enforce_file_format=True)
 
 
 @bomb(".dcm", "deflated, takes")
-def dicom_deflated(path: Path) -> None:
+def dicom_deflated(path):
     data = dicom()
     data.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     data.save_as(path, enforce_file_format=True)
@@ -148,8 +148,8 @@ def dicom_deflated(path: Path) -> None:
     path.write_bytes(content[:start] + deflated(-15, body + endless))
 
 
-def ome_tiff(sides: str) -> Make:
-    def make(path: Path) -> None:
+def ome_tiff(sides):
+    def make(path):
         stated = f'DimensionOrder="XYZCT" Type="uint8" SizeX="8" SizeY="8" {sides}'
         pixels = f'<Pixels ID="Pixels:0" {stated}><TiffData/></Pixels>'
         space = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
@@ -171,7 +171,7 @@ BOMBS["ome-tiff of many times"] = (
 )
 
 
-def in_a_child(path: Path) -> tuple[int, str]:
+def in_a_child(path):
     """How reading it ends where little memory can be had, and what is said."""
     said = path.with_name("said")
     child = os.fork()
@@ -195,7 +195,7 @@ def in_a_child(path: Path) -> tuple[int, str]:
         os._exit(status)
 
 
-def _memory() -> Iterator[int]:
+def _memory():
     for line in Path("/proc/self/status").read_text().splitlines():
         if line.startswith("VmSize"):
             yield int(line.split()[1]) * 1024
@@ -206,7 +206,7 @@ def _memory() -> Iterator[int]:
     not Path("/proc/self/status").is_file(), reason="needs Linux, which says what a process holds"
 )
 @pytest.mark.parametrize("name", BOMBS)
-def test_what_becomes_huge_is_refused(tmp_path: Path, name: str) -> None:
+def test_what_becomes_huge_is_refused(tmp_path, name):
     suffix, make, said = BOMBS[name]
     path = tmp_path / f"bomb{suffix}"
     make(path)
@@ -217,7 +217,7 @@ def test_what_becomes_huge_is_refused(tmp_path: Path, name: str) -> None:
     assert said in told
 
 
-def test_a_manifest_of_many_columns(tmp_path: Path) -> None:
+def test_a_manifest_of_many_columns(tmp_path):
     path = tmp_path / "manifest.csv"
     path.write_text("x,y_hat," + ",".join(f"c{column}" for column in range(100_000)) + "\na,b\n")
     status, told = in_a_child(path)

@@ -14,7 +14,6 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,7 +36,7 @@ class Fault:
     number: int
     after: int
 
-    def begin(self, folder: Path) -> None:
+    def begin(self, folder):
         """Let it fail in this process."""
         os.environ |= {
             "FAIL_OP": self.operation, "FAIL_ERRNO": str(self.number), "FAIL_AFTER": str(self.after),
@@ -51,7 +50,7 @@ class LittleMemory:
 
     more: int
 
-    def begin(self, folder: Path) -> None:
+    def begin(self, folder):
         """Allow no more in this process."""
         status = Path("/proc/self/status").read_text()
         has = next(int(line.split()[1]) * 1024 for line in status.splitlines() if line.startswith("VmSize"))
@@ -78,17 +77,17 @@ STATE = Verb(
 TRIED = {name: verb for name, verb in VERBS.items() if not verb.slow} | {"monitor": STATE}
 
 
-def faults(place: int) -> list[Fault | LittleMemory]:
+def faults(place):
     """Those that a verb of this place is tried with."""
     step = len(FAULTS) // SOME
     return FAULTS if ALL else FAULTS[place % step :: step]
 
 
-def failing(before: Path, folder: Path, verb: Verb, tried: Sequence[Fault | LittleMemory]) -> int:
+def failing(before, folder, verb, tried):
     """Run a verb under each fault and again without; whatever is lost ends it with an AssertionError."""
 
-    def under(fault: Fault | LittleMemory) -> Callable[[Path], None]:
-        def action(folder: Path) -> None:
+    def under(fault):
+        def action(folder):
             warnings.simplefilter("default")
             fault.begin(folder)
             verb.action(folder)
@@ -119,12 +118,12 @@ def failing(before: Path, folder: Path, verb: Verb, tried: Sequence[Fault | Litt
     return len(tried)
 
 
-def fresh(before: Path, folder: Path) -> None:
+def fresh(before, folder):
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(before, folder)
 
 
-def campaign(names: Sequence[str]) -> None:
+def campaign(names):
     """Print what came of each verb, a line of JSON each."""
     with TemporaryDirectory() as temporary:
         before = prepared(Path(temporary).resolve() / "before")
@@ -139,7 +138,7 @@ def campaign(names: Sequence[str]) -> None:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="preloads a library, as Linux does")
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc, which makes the library that fails")
-def test_no_fault_of_the_system_is_a_traceback(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_fault_of_the_system_is_a_traceback(tmp_path, monkeypatch):
     library = tmp_path / "failing.so"
     subprocess.run(["gcc", "-shared", "-fPIC", "-O1", "-o", library, SOURCE, "-ldl"], check=True)
     monkeypatch.setenv("LD_PRELOAD", str(library))

@@ -22,7 +22,6 @@ import time
 import traceback
 import warnings
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -55,13 +54,13 @@ POWERS = (3, 4, 5, 8, 12, 15, 16, 20, 31, 32, 63)
 NUMBERS = [*range(4), *(2**power - less for power in POWERS for less in (0, 1))]
 
 
-def seeds() -> dict[str, Files]:
+def seeds():
     """Valid files of every kind, by name."""
     with TemporaryDirectory() as folder:
         return {path.name: files_of(path) for path in sorted(written(Path(folder)))}
 
 
-def files_of(path: Path) -> Files:
+def files_of(path):
     if path.is_file():
         return {"": path.read_bytes()}
     return {
@@ -69,26 +68,26 @@ def files_of(path: Path) -> Files:
     }
 
 
-def written(folder: Path) -> Iterator[Path]:
+def written(folder):
     for write in (write_pngs, write_jpegs, write_tiffs, write_arrays, write_zarrs, write_manifests):
         write(folder)
     return folder.iterdir()
 
 
-def pixels(*shape: int, dtype: str = "uint8") -> np.ndarray:
+def pixels(*shape, dtype="uint8"):
     smooth = np.add.outer(np.arange(shape[0]) * 7, np.arange(shape[1]) * 3)
     smooth = smooth[..., None] * np.arange(1, shape[2] + 1) if len(shape) == 3 else smooth
     top = 1 if np.dtype(dtype).kind == "f" else np.iinfo(dtype).max
     return (smooth % 251 / 250 * top).astype(dtype)
 
 
-def exif() -> Pillow.Exif:
+def exif():
     tags = Pillow.Exif()
     tags[274] = 6
     return tags
 
 
-def write_pngs(folder: Path) -> None:
+def write_pngs(folder):
     grey, colour = Pillow.fromarray(pixels(20, 17)), Pillow.fromarray(pixels(20, 17, 3))
     grey.convert("1").save(folder / "bits.png")
     grey.save(folder / "grey.png")
@@ -100,7 +99,7 @@ def write_pngs(folder: Path) -> None:
         (folder / f"{name}.png").write_bytes(imagecodecs.png_encode(array.squeeze()))
 
 
-def write_jpegs(folder: Path) -> None:
+def write_jpegs(folder):
     grey, colour = Pillow.fromarray(pixels(20, 17)), Pillow.fromarray(pixels(20, 17, 3))
     grey.save(folder / "grey.jpg")
     colour.save(folder / "turned.jpg", exif=exif())
@@ -108,7 +107,7 @@ def write_jpegs(folder: Path) -> None:
     colour.convert("CMYK").save(folder / "cmyk.jpeg")
 
 
-def write_tiffs(folder: Path) -> None:
+def write_tiffs(folder):
     grey, colour, large = pixels(20, 17), pixels(20, 17, 3), pixels(40, 33, 3)
     palette = np.random.default_rng(0).integers(0, 65536, (3, 256)).astype(np.uint16)
     turned = [(274, "H", 1, 6, True)]
@@ -139,14 +138,14 @@ def write_tiffs(folder: Path) -> None:
     tiff(folder / "bits.tiff", values.shape, [packed(values >> 11, 1)], 1, PHOTOMETRIC=0)
 
 
-def write_arrays(folder: Path) -> None:
+def write_arrays(folder):
     for dtype in ("uint8", "uint16", "float16", "float32", "float64", "int16", "int32"):
         np.save(folder / f"{dtype}.npy", pixels(20, 17, dtype=dtype))
     np.save(folder / "colour.npy", np.asfortranarray(pixels(20, 17, 3)))
     np.save(folder / "truth.npy", pixels(20, 17) > 99)
 
 
-def write_zarrs(folder: Path) -> None:
+def write_zarrs(folder):
     array = np.moveaxis(pixels(20, 17, 3, dtype="uint16"), -1, 0)
     for name, version, how in (
         ("old", 2, {"chunks": (3, 10, 17)}),
@@ -159,7 +158,7 @@ def write_zarrs(folder: Path) -> None:
         group.create_array("0", data=array, **how)
 
 
-def write_manifests(folder: Path) -> None:
+def write_manifests(folder):
     rows = ["name,x,y_hat,y,group,category,weight,split"]
     rows += [f'{name},x/{name}.npy,y_hat/{name}.npy,y/{name}.npy,"p, 1",dark,2.5,train' for name in "ab"]
     text = "\r\n".join(rows)
@@ -175,7 +174,7 @@ def write_manifests(folder: Path) -> None:
         (folder / name / "manifest.csv").write_bytes(content)
 
 
-def damaged(files: Files, others: list[bytes], rng: np.random.Generator) -> Files:
+def damaged(files, others, rng):
     """One of the files, the manifest where there is one, changed in up to three ways; at times it is gone."""
     names = ["manifest.csv"] if "manifest.csv" in files else list(files)
     name = names[rng.integers(len(names))]
@@ -189,18 +188,18 @@ def damaged(files: Files, others: list[bytes], rng: np.random.Generator) -> File
     return {**files, name: content}
 
 
-def flipped(content: bytes, others: list[bytes], rng: np.random.Generator) -> bytes:
+def flipped(content, others, rng):
     changed = bytearray(content)
     for at in rng.integers(0, max(1, len(content)), rng.integers(1, 9)):
         changed[at : at + 1] = bytes([changed[at] ^ 1 << int(rng.integers(8))]) if content else b""
     return bytes(changed)
 
 
-def cut(content: bytes, others: list[bytes], rng: np.random.Generator) -> bytes:
+def cut(content, others, rng):
     return content[: rng.integers(0, len(content) + 1)]
 
 
-def spliced(content: bytes, others: list[bytes], rng: np.random.Generator) -> bytes:
+def spliced(content, others, rng):
     """A piece of another file, or of this one, put in or over."""
     source = others[rng.integers(len(others))] if rng.random() < 0.5 else content
     start, at = rng.integers(0, len(source) + 1), rng.integers(0, len(content) + 1)
@@ -208,7 +207,7 @@ def spliced(content: bytes, others: list[bytes], rng: np.random.Generator) -> by
     return content[:at] + piece + content[at + (len(piece) if rng.random() < 0.5 else 0) :]
 
 
-def renumbered(content: bytes, others: list[bytes], rng: np.random.Generator) -> bytes:
+def renumbered(content, others, rng):
     """A field of the header, or a number in a text, becomes another."""
     places = fields(content)
     if not places:
@@ -225,7 +224,7 @@ MAGIC = (b"\x89PNG", b"\xff\xd8", b"II", b"MM")
 CHANGES = (flipped, cut, spliced, renumbered, renumbered)
 
 
-def fields(content: bytes) -> list[tuple[int, int]]:
+def fields(content):
     """Where the numbers of a header lie."""
     if content.startswith(b"\x89PNG"):
         return [(8, 12), (16, 20), (20, 24), *((at, at + 1) for at in range(24, 29)), (33, 37)]
@@ -241,7 +240,7 @@ def fields(content: bytes) -> list[tuple[int, int]]:
     return [match.span() for match in re.finditer(rb"\d+", content)]
 
 
-def fields_of_tiff(content: bytes) -> list[tuple[int, int]]:
+def fields_of_tiff(content):
     order, big = "<>"[content[:1] == b"M"], content[2:4] in (b"\x2b\0", b"\0\x2b")
     try:
         start = struct.unpack_from(order + ("Q" if big else "I"), content, 8 if big else 4)[0]
@@ -254,7 +253,7 @@ def fields_of_tiff(content: bytes) -> list[tuple[int, int]]:
     return [(4, 8), *((at + start, at + end) for at in entries for start, end in places)]
 
 
-def with_right_sums(content: bytes) -> bytes:
+def with_right_sums(content):
     """A PNG whose checksums fit again, so that what follows them is looked at."""
     parts, at = [content[:8]], 8
     while at + 12 <= len(content):
@@ -265,7 +264,7 @@ def with_right_sums(content: bytes) -> bytes:
     return b"".join(parts)
 
 
-def check_image(path: Path) -> bool:
+def check_image(path):
     """Whether it is read, by the law; a refusal is one, too."""
     read = False
     for data_range in (None, RANGE):
@@ -284,7 +283,7 @@ def check_image(path: Path) -> bool:
     return read
 
 
-def check_windows(path: Path, data_range: tuple[float, float] | None, image: np.ndarray | None) -> None:
+def check_windows(path, data_range, image):
     """As of the whole image; where that was refused, refused or something else, but no other error."""
     try:
         raster = open_raster(path, Reading(data_range))
@@ -299,7 +298,7 @@ def check_windows(path: Path, data_range: tuple[float, float] | None, image: np.
         np.testing.assert_array_equal(raster.read((slice(0, height), slice(0, width))), image)
 
 
-def check_folder(path: Path) -> bool:
+def check_folder(path):
     try:
         triplets = Triplets.from_folder(path)
         assert all(triplet.x.shape == (1, 4, 5) for triplet in triplets)
@@ -308,7 +307,7 @@ def check_folder(path: Path) -> bool:
     return True
 
 
-def attempt(name: str, index: int, known: dict[str, Files], folder: Path) -> str:
+def attempt(name, index, known, folder):
     """read, refused, or what went wrong."""
     rng = np.random.default_rng([zlib.crc32(name.encode()), index])
     others = [content for files in known.values() for content in files.values()]
@@ -333,7 +332,7 @@ def attempt(name: str, index: int, known: dict[str, Files], folder: Path) -> str
     return outcome
 
 
-def peak() -> int:
+def peak():
     """Bytes; macOS counts them, Linux KiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
@@ -341,7 +340,7 @@ def peak() -> int:
 BASE = peak()
 
 
-def campaign(per_seed: int) -> None:
+def campaign(per_seed):
     """Print what came of the damaged files of each seed, a line of JSON each."""
     known = seeds()
     with TemporaryDirectory() as folder:
@@ -359,7 +358,7 @@ def campaign(per_seed: int) -> None:
 
 
 @pytest.mark.thorough
-def test_damaged_files_are_images_or_refused() -> None:
+def test_damaged_files_are_images_or_refused():
     done = subprocess.run(
         [sys.executable, __file__, str(PER_SEED)],
         env={**os.environ, "CONFORMASK_MAX_IMAGE_BYTES": str(LIMIT), "OMP_NUM_THREADS": "1"},
@@ -378,7 +377,7 @@ def test_damaged_files_are_images_or_refused() -> None:
     assert sum(line["read"] for line in lines) > 0
 
 
-def test_seeds_are_read() -> None:
+def test_seeds_are_read():
     with TemporaryDirectory() as folder:
         for path in written(Path(folder)):
             assert (check_image if path.suffix in FORMATS else check_folder)(path), path.name

@@ -7,10 +7,9 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +27,6 @@ from conformask.extras.train import TrainingConfig
 from conformask.images.read import write_image
 from conformask.images.rows import Provenance
 from conformask.records.evaluation import Evaluation
-from conformask.scores.network_scorer import NetworkScorer
 from conformask.scores.stored import load_scorer
 from synthetic_triplets import triplets
 
@@ -44,7 +42,7 @@ Use = Callable[[Path], object]
 SIZE = 8
 
 
-def fitted(out: Path, *, resume: bool) -> NetworkScorer:
+def fitted(out, *, resume):
     training = TrainingConfig(epochs=1, grid_points=8, resume=resume)
     network = cm.NetworkOptions(width=2)
     return cm.fit_scorer(
@@ -52,7 +50,7 @@ def fitted(out: Path, *, resume: bool) -> NetworkScorer:
     )
 
 
-def predictor(out: Path) -> NetworkPredictor:
+def predictor(out):
     grey = {f"{i}": np.random.default_rng(i).integers(0, 256, (SIZE, SIZE, 3), np.uint8) for i in range(40)}
     images = TrueImages.from_arrays(grey, SIZE, None, split="file", seed=0)
     parts = images.part("train"), images.part("selection")
@@ -62,7 +60,7 @@ def predictor(out: Path) -> NetworkPredictor:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory):
     """A folder with every file that conformask leaves in one, with triplets, masks and networks in it."""
     run = tmp_path_factory.mktemp("run")
     masker = cm.calibrate(
@@ -79,33 +77,33 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-def write_data(folder: Path) -> Path:
+def write_data(folder):
     for role in ("x", "y_hat", "y"):
         write_image(folder / role / "a.png", np.zeros((1, SIZE, SIZE), np.float32))
     return folder
 
 
-def masker_as_saved(run: Path) -> object:
+def masker_as_saved(run):
     return cm.load(run).fingerprint
 
 
-def scorer_alone(run: Path) -> object:
+def scorer_alone(run):
     """As before a calibration: nothing seals the scorer's files."""
     return load_scorer(run).name
 
 
-def told(run: Path) -> object:
+def told(run):
     with suppress(SystemExit):  # where a seal is broken, which it says
         info(run)
-    return None
+    return
 
 
-def stream(run: Path) -> object:
+def stream(run):
     online = cm.OnlineMasker.load(cm.load(run), run / "stream")
     return [online.lam, *(online.learn(name, np.zeros((8, 8), np.float32)) for name in list(online.waiting))]
 
 
-def masks_again(run: Path) -> object:
+def masks_again(run):
     return len(cm.write_masks(cm.load(run), triplets(3, 4), run / "new").sizes)
 
 
@@ -135,7 +133,7 @@ USES: dict[str, tuple[Use, ...]] = {
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("pattern", USES)
-def test_damaged_records_are_refused_or_say_the_same(run: Path, tmp_path: Path, pattern: str) -> None:
+def test_damaged_records_are_refused_or_say_the_same(run, tmp_path, pattern):
     (path,) = run.glob(pattern)
     others = [file.read_bytes() for file in sorted(run.rglob("*.*")) if file.is_file()]
     for use in USES[pattern]:
@@ -155,12 +153,12 @@ def test_damaged_records_are_refused_or_say_the_same(run: Path, tmp_path: Path, 
         assert refused or use is told or pattern == REMADE, "nothing was refused: is it damaged at all?"
 
 
-def _copied(run: Path, to: Path) -> Path:
+def _copied(run, to):
     shutil.rmtree(to, ignore_errors=True)
     return shutil.copytree(run, to)
 
 
-def damaged(content: bytes, others: list[bytes], rng: np.random.Generator) -> bytes:
+def damaged(content, others, rng):
     if content.startswith(b"{") and rng.random() < 0.7:
         return rewritten(json.loads(content), rng)
     for _ in range(rng.integers(1, 4)):
@@ -168,7 +166,7 @@ def damaged(content: bytes, others: list[bytes], rng: np.random.Generator) -> by
     return content
 
 
-def rewritten(record: Any, rng: np.random.Generator) -> bytes:
+def rewritten(record, rng):
     """JSON in which a value is another, of a wrong type, or what no JSON holds."""
     places = list(_places(record))
     holder, key = places[rng.integers(len(places))]
@@ -180,7 +178,7 @@ def rewritten(record: Any, rng: np.random.Generator) -> bytes:
     return json.dumps(record).replace('"WRONG"', TEXTS[rng.integers(len(TEXTS))]).encode()
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+def _places(value):
     for key in value if isinstance(value, dict) else range(len(value)):
         yield value, key
         if isinstance(value[key], dict | list) and value[key]:

@@ -12,11 +12,10 @@ import subprocess
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import onnx
@@ -36,7 +35,7 @@ from conformask.records.evaluation import Evaluation
 from conformask.records.files import MARK
 from conformask.records.record import read_json, refuse_unfinished
 from conformask.scores.stored import load_scorer
-from warm import WarmPython, import_everything
+from warm import import_everything
 
 MOST = int(os.environ.get("CONFORMASK_KILLS", "2"))
 SIZE = 16
@@ -47,7 +46,7 @@ KILLED = 9
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
 
 
-def changes(event: str, arguments: Sequence[Any], folder: str) -> bool:
+def changes(event, arguments, folder):
     """Whether an audit event is about to change something in the folder."""
     if event not in WRITES or not isinstance(arguments[0], str | os.PathLike):
         return False
@@ -56,13 +55,13 @@ def changes(event: str, arguments: Sequence[Any], folder: str) -> bool:
     return os.path.abspath(arguments[0]).startswith(folder)
 
 
-def in_child(folder: Path, action: Callable[[Path], None], watch: Callable[[str], None] | None = None) -> int:
+def in_child(folder, action, watch=None):
     """Act in a child process that calls watch before each change in the folder; its exit status."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
-    def hook(event: str, arguments: Sequence[Any]) -> None:
+    def hook(event, arguments):
         if watch is not None and changes(event, arguments, str(folder)):
             watch(f"{event} {os.path.relpath(arguments[0], folder)}")
 
@@ -81,7 +80,7 @@ def in_child(folder: Path, action: Callable[[Path], None], watch: Callable[[str]
     os._exit(0)
 
 
-def done(folder: Path, action: Callable[[Path], None]) -> list[str]:
+def done(folder, action):
     """Act in a child process, to the end; its changes in their order."""
     log = folder.with_name("changes")
     log.unlink(missing_ok=True)
@@ -91,49 +90,49 @@ def done(folder: Path, action: Callable[[Path], None]) -> list[str]:
     return log.read_text().splitlines()
 
 
-def killed_at(point: int, folder: Path, action: Callable[[Path], None]) -> None:
+def killed_at(point, folder, action):
     """Act in a child process that dies before its point-th change."""
     changes = itertools.count(1)
 
-    def watch(_: str) -> None:
+    def watch(_):
         if next(changes) == point:
             os._exit(KILLED)
 
     assert in_child(folder, action, watch) == KILLED
 
 
-def command(*words: str) -> Callable[[Path], None]:
+def command(*words):
     """A command whose words name paths below the folder by a leading slash."""
 
-    def action(folder: Path) -> None:
+    def action(folder):
         main([f"{folder}{word}" if word.startswith("/") else word for word in words])
 
     return action
 
 
-def triplets_of(name: str) -> Callable[[Path], object]:
-    def look(folder: Path) -> object:
+def triplets_of(name):
+    def look(folder):
         return [(t.name, float(t.y_hat.sum())) for t in Triplets.from_folder(folder / name)]
 
     return look
 
 
-def parts_of_counts(folder: Path) -> object:
+def parts_of_counts(folder):
     record = folder / "parts" / RECORD
     refuse_unfinished(record, read_json(record))
     parts = [path for path in (folder / "parts").rglob("*.tif") if not path.name.startswith(MARK)]
     return sorted((path.name, float(read_image(path, COUNTED).sum())) for path in parts)
 
 
-def scorer(folder: Path) -> object:
+def scorer(folder):
     return load_scorer(folder / "new").fingerprint
 
 
-def predictor(folder: Path) -> object:
+def predictor(folder):
     return NetworkPredictor.load(folder / "net").fingerprint
 
 
-def promise(folder: Path) -> object:
+def promise(folder):
     """All that is promised, but for the time; what is on paper has to be the same."""
     card, _ = read_promise(folder / "run")
     paper = folder / "run" / CARD
@@ -143,13 +142,13 @@ def promise(folder: Path) -> object:
     return card.sentence, card.rule.lam, masker.critical_lambdas.tolist()
 
 
-def evaluation(folder: Path) -> object:
+def evaluation(folder):
     found = Evaluation.load(folder / "run")
     assert float(np.mean(found.images.loss)) == pytest.approx(found.mean_loss)
     return found.card.sentence, found.n_test, found.mean_loss
 
 
-def masks(folder: Path) -> object:
+def masks(folder):
     """Whatever sizes.csv says of an image, its mask lies there."""
     new = MaskFolder(folder / "new")
     for name, line in new.lines().items():
@@ -158,7 +157,7 @@ def masks(folder: Path) -> object:
     return sorted(new.lines())
 
 
-def exported(folder: Path) -> object:
+def exported(folder):
     path = folder / "masker.onnx"
     return path.is_file() and len(onnxruntime.InferenceSession(path).get_inputs())
 
@@ -202,7 +201,7 @@ VERBS = {
 }
 
 
-def prepared(folder: Path) -> Path:
+def prepared(folder):
     """What lies there before each verb; all modules are imported, and kernels compiled, for the children."""
     rng = np.random.default_rng(0)
     for index in range(8):
@@ -225,7 +224,7 @@ def prepared(folder: Path) -> Path:
     return folder
 
 
-def _halving(path: Path) -> None:
+def _halving(path):
     shape = ["n", "c", "h", "w"]
     x, y = (onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy")
     half = onnx.helper.make_tensor("half", onnx.TensorProto.FLOAT, [1], [0.5])
@@ -236,7 +235,7 @@ def _halving(path: Path) -> None:
     onnx.save(onnx.helper.make_model(graph, opset_imports=opset, ir_version=8), path)
 
 
-def seen(look: Callable[[Path], object], folder: Path) -> object:
+def seen(look, folder):
     """What a reader sees; None where it is told that there is nothing, or nothing whole."""
     try:
         return look(folder)
@@ -244,7 +243,7 @@ def seen(look: Callable[[Path], object], folder: Path) -> object:
         return None
 
 
-def kills(before: Path, folder: Path, verb: Verb) -> int:
+def kills(before, folder, verb):
     """Kill a verb again and again, and return how often; whatever is lost ends it with an AssertionError."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(before, folder)
@@ -269,7 +268,7 @@ def kills(before: Path, folder: Path, verb: Verb) -> int:
     return len(tried)
 
 
-def campaign(names: Sequence[str]) -> None:
+def campaign(names):
     """Print what came of killing each verb, a line of JSON each."""
     with TemporaryDirectory() as folder:
         before = prepared(Path(folder).resolve() / "before")
@@ -281,7 +280,7 @@ def campaign(names: Sequence[str]) -> None:
             print(json.dumps({"verb": name, **outcome}), flush=True)
 
 
-def told_by(script: str, works: Sequence[str], warm: WarmPython | None = None) -> list[dict[str, Any]]:
+def told_by(script, works, warm=None):
     """What a campaign tells of each of its works, none of which is wrong.
 
     In a process of its own, which forks; the types of all arguments need not be checked there.
@@ -300,7 +299,7 @@ def told_by(script: str, works: Sequence[str], warm: WarmPython | None = None) -
     return lines
 
 
-def in_two(some: Sequence[str], works: Iterable[str]) -> pytest.MarkDecorator:
+def in_two(some, works):
     """Run a campaign on some of its works, and on the others where time does not matter."""
     others = pytest.param([name for name in works if name not in some], marks=pytest.mark.slow)
     return pytest.mark.parametrize("works", [list(some), others], ids=["some", "others"])
@@ -308,7 +307,7 @@ def in_two(some: Sequence[str], works: Iterable[str]) -> pytest.MarkDecorator:
 
 @pytest.mark.thorough
 @in_two(["calibrate", "mask"], VERBS)
-def test_nothing_is_lost_by_a_kill(works: list[str], warm: WarmPython) -> None:
+def test_nothing_is_lost_by_a_kill(works, warm):
     lines = told_by(__file__, works, warm)
     assert sum(line["kills"] for line in lines) >= len(works)
 

@@ -31,28 +31,26 @@ CASES: dict[str, tuple[str, Make, np.ndarray | str, Reading, float]] = {}
 """By what it is: suffix, maker, the pixels (*space[, C]) or what the refusal says, reading, tolerance."""
 
 
-def case(
-    name: str, suffix: str, make: Make, meant: object, reading: Reading = PLAIN, off: float = 1e-4
-) -> None:
+def case(name, suffix, make, meant, reading=PLAIN, off=1e-4):
     assert name not in CASES
     CASES[name] = (suffix, make, meant, reading, off)
 
 
-def unit(array: np.ndarray) -> np.ndarray:
+def unit(array):
     return array / np.iinfo(array.dtype).max
 
 
-def chunk(kind: bytes, content: bytes) -> bytes:
+def chunk(kind, content):
     return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
 
-def png(array: np.ndarray, *chunks: bytes) -> Make:
+def png(array, *chunks):
     """With more chunks behind its header."""
     content = imagecodecs.png_encode(array)
     return lambda path: path.write_bytes(content[:33] + b"".join(chunks) + content[33:])
 
 
-def packed_png(bits: int) -> Make:
+def packed_png(bits):
     values = GREY >> (8 - bits)
     rows = [
         int("".join(f"{v:0{bits}b}" for v in row).ljust(-(-10 * bits // 8) * 8, "0"), 2) for row in values
@@ -63,8 +61,8 @@ def packed_png(bits: int) -> Make:
     return lambda path: path.write_bytes(content)
 
 
-def pillow(array: np.ndarray, kind: str, **how: object) -> Make:
-    def make(path: Path) -> None:
+def pillow(array, kind, **how):
+    def make(path):
         buffer = io.BytesIO()
         Image.fromarray(array).save(buffer, kind, **how)
         path.write_bytes(buffer.getvalue())
@@ -72,7 +70,7 @@ def pillow(array: np.ndarray, kind: str, **how: object) -> Make:
     return make
 
 
-def turned(orientation: int) -> tuple[Image.Exif, np.ndarray]:
+def turned(orientation):
     """The EXIF of an orientation, and the upright image."""
     exif = Image.Exif()
     exif[274] = orientation
@@ -81,12 +79,12 @@ def turned(orientation: int) -> tuple[Image.Exif, np.ndarray]:
     return exif, unit(np.asarray(ImageOps.exif_transpose(Image.open(buffer))))
 
 
-def tiff(array: np.ndarray, **how: object) -> Make:
+def tiff(array, **how):
     return lambda path: tifffile.imwrite(path, array, **how)
 
 
-def tiffs(*pages: tuple[np.ndarray, dict[str, object]]) -> Make:
-    def make(path: Path) -> None:
+def tiffs(*pages):
+    def make(path):
         with tifffile.TiffWriter(path) as writer:
             for array, how in pages:
                 writer.write(array, **how)
@@ -94,7 +92,7 @@ def tiffs(*pages: tuple[np.ndarray, dict[str, object]]) -> Make:
     return make
 
 
-def npy(array: np.ndarray) -> Make:
+def npy(array):
     return lambda path: np.save(path, array)
 
 
@@ -300,12 +298,7 @@ case(
 )
 case("npy of 0 and 1 in bytes", ".npy", npy((GREY > 99).astype(np.uint8)), (GREY > 99) / 255)
 case("npy of int64", ".npy", npy(GREY.astype(np.int64)), "does not define its range")
-case(
-    "npy of a volume that looks like channels",
-    ".npy",
-    npy(np.stack([GREY] * 20, -1)),
-    "name its axes",
-)
+case("npy of a volume that looks like channels", ".npy", npy(np.stack([GREY] * 20, -1)), "name its axes")
 case(
     "npy of a volume with its axes",
     ".npy",
@@ -317,8 +310,8 @@ case("npz of one array", ".npz", lambda path: np.savez_compressed(path, RGB), un
 case("npz of two arrays", ".npz", lambda path: np.savez(path, a=GREY, b=GREY), "contains the arrays")
 
 
-def nifti(offset: float | None = None, scale: tuple[float, float] | None = None) -> Make:
-    def make(path: Path) -> None:
+def nifti(offset=None, scale=None):
+    def make(path):
         image = nibabel.Nifti1Image(np.stack([GREY] * 2, -1), np.eye(4))
         if scale is not None:
             image.header.set_slope_inter(*scale)
@@ -341,10 +334,8 @@ case("nifti of a slope without its range", ".nii", nifti(scale=(2.0, 1.0)), "doe
 case("nifti of a slope with its range", ".nii", nifti(scale=(2.0, 1.0)), unit(VOLUME), Reading((1, 511)))
 
 
-def ome_zarr(
-    levels: tuple[np.ndarray, ...] = (GREY,), names: tuple[str, ...] | None = None, filters: object = None
-) -> Make:
-    def make(path: Path) -> None:
+def ome_zarr(levels=(GREY,), names=None, filters=None):
+    def make(path):
         axes = [{"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
         datasets = [{"path": str(level)} for level in range(len(levels))]
         image = {"axes": axes, "datasets": datasets}
@@ -393,11 +384,11 @@ case(
 )
 
 
-def of_another_file(name: str) -> Make:
+def of_another_file(name):
     """An OME-TIFF that says that its plane lies in another file; its own bytes are something else."""
     own, other = (f"urn:uuid:00000000-0000-0000-0000-00000000000{number}" for number in (1, 2))
 
-    def xml(uuid: str, name: str) -> str:
+    def xml(uuid, name):
         where = f'<TiffData IFD="0" PlaneCount="1"><UUID FileName="{name}">{other}</UUID></TiffData>'
         sides = 'SizeX="10" SizeY="12" SizeZ="1" SizeC="1" SizeT="1"'
         pixels = f'<Pixels ID="Pixels:0" DimensionOrder="XYZCT" Type="uint8" {sides}>{where}</Pixels>'
@@ -405,7 +396,7 @@ def of_another_file(name: str) -> Make:
         image = f'<Image ID="Image:0">{pixels}</Image>'
         return f'<?xml version="1.0"?><OME xmlns="{space}" UUID="{uuid}">{image}</OME>'
 
-    def make(path: Path) -> None:
+    def make(path):
         there = path.parent / name
         there.parent.mkdir(exist_ok=True)
         how = {"metadata": None, "ome": False}
@@ -431,7 +422,7 @@ case(
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_what_a_file_means(tmp_path: Path, name: str) -> None:
+def test_what_a_file_means(tmp_path, name):
     suffix, make, meant, reading, off = CASES[name]
     (tmp_path / "images").mkdir()
     path = tmp_path / "images" / f"odd{suffix}"
@@ -449,5 +440,5 @@ def test_what_a_file_means(tmp_path: Path, name: str) -> None:
     assert np.abs(found - expected).max() <= off
 
 
-def test_there_are_as_many_as_the_campaign_had() -> None:
+def test_there_are_as_many_as_the_campaign_had():
     assert len(CASES) >= 90

@@ -9,7 +9,6 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
@@ -82,7 +81,7 @@ LENGTHS = ("0", "1", "-1", str(10**9), str(10**30), "x")
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"%s\r\n\r\n%s\r\n'
 
 
-def cookie(port: int) -> str:
+def cookie(port):
     return f"conformask-{port}={TOKEN}"
 
 
@@ -97,24 +96,24 @@ class Asked:
     has_token: bool
 
     @property
-    def encoded_headers(self) -> list[tuple[bytes, bytes]]:
+    def encoded_headers(self):
         return [(name.encode(), value.encode()) for name, value in self.headers]
 
 
 class Requests:
     """The random requests of a seed."""
 
-    def __init__(self, seed: int, port: int) -> None:
+    def __init__(self, seed, port):
         self._draw = np.random.default_rng(seed)
         self._port = port
 
     def _one(self, choices):
         return choices[self._draw.integers(len(choices))]
 
-    def _often(self, share: float) -> bool:
+    def _often(self, share):
         return bool(self._draw.random() < share)
 
-    def request(self) -> Asked:
+    def request(self):
         uploads_one, has_token = self._often(0.4), self._often(0.7)
         method, place = ("POST", "/api/uploads") if uploads_one else (self._one(METHODS), self._one(PLACES))
         path = place.format("00000" if self._often(0.5) else self._one(NAMES)) + self._query()
@@ -124,7 +123,7 @@ class Requests:
         headers.append(("Content-Type", FORM if self._often(0.7) else self._one(TYPES)))
         return Asked(method, path, tuple(headers), self._form(), has_token)
 
-    def wire(self) -> tuple[Asked, bytes]:
+    def wire(self):
         """A request with its bytes, now and then broken."""
         asked = self.request()
         length = str(len(asked.body)) if self._often(0.9) else self._one(LENGTHS)
@@ -134,27 +133,27 @@ class Requests:
         whole = "\r\n".join(lines).encode() + asked.body
         return asked, self._mutated(whole) if self._often(0.4) else whole
 
-    def _query(self) -> str:
+    def _query(self):
         if self._often(0.4):
             return ""
         count = self._draw.integers(1, 5) if self._often(0.95) else 2000
         pairs = [f"{self._one(KEYS)}={self._one(VALUES)}" for _ in range(count)]
         return "?" + "&".join(["image=00001"] * self._often(0.5) + pairs)[:50_000]
 
-    def _headers(self) -> list[tuple[str, str]]:
+    def _headers(self):
         host = f"127.0.0.1:{self._port}" if self._often(0.9) else self._one(HOSTS)
         origin = f"http://{host}" if self._often(0.9) else self._one(ORIGINS)
         strange = [(name, self._one(values)) for name, values in HEADERS.items() if self._often(0.1)]
         return [("Host", host), ("Origin", origin), *strange]
 
-    def _form(self) -> bytes:
+    def _form(self):
         roles = ["x", "y_hat"] + ["y"] * self._often(0.5)
         if self._often(0.3):
             roles += [self._one(ROLES) for _ in range(self._draw.integers(1, 4) if self._often(0.9) else 500)]
         form = b"".join(map(self._part, roles)) + b"--b--\r\n"
         return self._mutated(form) if self._often(0.4) else form
 
-    def _part(self, role: str) -> bytes:
+    def _part(self, role):
         if role in ("category", "weight"):
             return PART % (role.encode(), b"", self._one(VALUES).encode())
         suffix, content = IMAGES[0] if self._often(0.5) else self._one(IMAGES)
@@ -163,7 +162,7 @@ class Requests:
             content = self._mutated(content) if self._often(0.9) else self._form()
         return PART % (role.encode(), b'; filename="%s"' % name.encode(), content)
 
-    def _mutated(self, content: bytes) -> bytes:
+    def _mutated(self, content):
         """Some bytes of its head changed, a piece cut out or doubled, or the end cut off."""
         changed = bytearray(content)
         start, stop = sorted(self._draw.integers(0, len(content) + 1, 2))
@@ -181,7 +180,7 @@ class Requests:
         return bytes(changed)
 
 
-def _images() -> list[tuple[str, bytes]]:
+def _images():
     """Suffix and content: first what the masker takes."""
     grey = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE), np.uint8)
     deep, colour = grey.astype(np.uint16) * 257, np.repeat(grey[..., None], 3, axis=2)
@@ -195,7 +194,7 @@ def _images() -> list[tuple[str, bytes]]:
     return [(suffix, _file(suffix, content)) for suffix, content in (*images, *arrays)]
 
 
-def _file(suffix: str, content) -> bytes:
+def _file(suffix, content):
     buffer = io.BytesIO()
     if suffix == "npy":
         np.save(buffer, content)
@@ -215,7 +214,7 @@ def masker():
 
 
 @pytest.fixture
-def session(masker) -> Session:
+def session(masker):
     return Session(masker, triplets(3, 2))
 
 
@@ -226,7 +225,7 @@ def nothing_is_left(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def check(asked: Asked, status: int, content: bytes, refusals: tuple[int, ...]) -> None:
+def check(asked, status, content, refusals):
     """A refusal without the token, and never a failure."""
     assert status < 500 or status == BUSY, (asked, content)
     assert asked.has_token or (status in refusals and TOKEN.encode() not in content), (asked, status, content)
@@ -268,13 +267,13 @@ def test_no_bytes_break_the_server(session, seed, monkeypatch, capfd):
     assert "Exception" not in capfd.readouterr().err
 
 
-def promised(client: TestClient, mine: dict[str, str]) -> dict[str, object]:
+def promised(client, mine):
     """The answer but for what was measured, which grows with the images that were opened."""
     answer = client.get(QUESTION, headers=mine).json()
     return {name: value for name, value in answer.items() if name != "measured"}
 
 
-def all_of(client: socket.socket) -> bytes:
+def all_of(client):
     """What comes until the connection is closed."""
     content = b""
     with client, suppress(ConnectionError):
@@ -284,7 +283,7 @@ def all_of(client: socket.socket) -> bytes:
 
 
 @contextmanager
-def served(session: Session) -> Iterator[int]:
+def served(session):
     """The port of a real server."""
     with listening(0) as bound:
         running = server(session, bound, TOKEN)

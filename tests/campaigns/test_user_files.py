@@ -10,14 +10,12 @@ import shutil
 import sys
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 from test_kills import TILES, VERBS, command, done, in_child, in_two, prepared, told_by
-
-from warm import WarmPython
 
 MINE = b"mine"
 ALL = bool(int(os.environ.get("CONFORMASK_PLACES", "0")))
@@ -55,7 +53,7 @@ SOME = ["mask", *ORIGINALS, "mask --overwrite", "demo"]
 """What deletes most where it is wrong."""
 
 
-def files(folder: Path) -> dict[str, bytes]:
+def files(folder):
     """All files but the hidden ones, by their names relative to the folder."""
     paths = [path for path in folder.rglob("*") if path.is_file()]
     return {
@@ -65,13 +63,13 @@ def files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def kinds(places: Sequence[str]) -> list[str]:
+def kinds(places):
     """The first place of each kind in a folder, or all."""
     first = {(place if ALL else (Path(place).parent, Path(place).suffix)): place for place in places[::-1]}
     return sorted(first.values())
 
 
-def attempts(places: Sequence[str], before: dict[str, bytes]) -> Iterator[tuple[str, bool]]:
+def attempts(places, before):
     """Where the user's file lies, and whether the verb would write just there."""
     for place in kinds(places):
         yield place, True
@@ -80,7 +78,7 @@ def attempts(places: Sequence[str], before: dict[str, bytes]) -> Iterator[tuple[
             yield f"{parent}/notes_of_mine.txt", False
 
 
-def spoilt(before: Path, folder: Path, place: str, action: Callable[[Path], None]) -> tuple[int, str]:
+def spoilt(before, folder, place, action):
     """Run a verb where a user's file lies in a place; its exit status, and what it said."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(before, folder)
@@ -93,7 +91,7 @@ def spoilt(before: Path, folder: Path, place: str, action: Callable[[Path], None
     return status, folder.with_name("said").read_text()
 
 
-def walk(before: Path, folder: Path, action: Callable[[Path], None]) -> int:
+def walk(before, folder, action):
     """Put a user's file into each place of a verb, one by one; how many."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(before, folder)
@@ -115,7 +113,7 @@ def walk(before: Path, folder: Path, action: Callable[[Path], None]) -> int:
     return len(tried)
 
 
-def overwritten(before: Path, folder: Path) -> int:
+def overwritten(before, folder):
     """Masks of another promise go with --overwrite; nothing else does."""
     for place in MASKS:
         status, said = spoilt(
@@ -127,7 +125,7 @@ def overwritten(before: Path, folder: Path) -> int:
     return len(MASKS)
 
 
-def refused_at_once(before: Path, folder: Path, words: Sequence[str], places: Sequence[str]) -> int:
+def refused_at_once(before, folder, words, places):
     """As walk, of a verb that takes minutes unless it looks before it begins."""
     for place in places:
         status, said = spoilt(before, folder, f"new/{place}", command(*words))
@@ -136,7 +134,7 @@ def refused_at_once(before: Path, folder: Path, words: Sequence[str], places: Se
     return len(places)
 
 
-def keeps_originals(before: Path, folder: Path, words: Sequence[str]) -> int:
+def keeps_originals(before, folder, words):
     """True images in a folder that triplets would be written to."""
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(before, folder)
@@ -150,7 +148,7 @@ def keeps_originals(before: Path, folder: Path, words: Sequence[str]) -> int:
     return 1
 
 
-def campaign(names: Sequence[str]) -> None:
+def campaign(names):
     """Print what came of each verb, a line of JSON each."""
     with TemporaryDirectory() as temporary:
         before = prepared(Path(temporary).resolve() / "before")
@@ -182,7 +180,7 @@ def campaign(names: Sequence[str]) -> None:
 @pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a system that forks")
 @in_two(SOME, WORKS)
-def test_no_file_of_the_users_is_touched(works: list[str], warm: WarmPython) -> None:
+def test_no_file_of_the_users_is_touched(works, warm):
     lines = told_by(__file__, works, warm)
     assert sum(line["places"] for line in lines) >= (22 if works == SOME else 45)
 

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def site(tmp_path_factory):
     pytest.importorskip("zensical", reason="zensical is not installed: pip install 'conformask[check]'")
     built: Path = tmp_path_factory.mktemp("site")
     command = [sys.executable, str(ROOT / "docs" / "build.py"), str(built)]

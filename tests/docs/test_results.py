@@ -20,7 +20,7 @@ SOURCES = "\n".join(
 )
 
 
-def cells(row: str) -> list[str]:
+def cells(row):
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:-1]]
 
 
@@ -35,34 +35,34 @@ ROWS = [
 ]
 
 
-def recorded(row: str) -> bool:
+def recorded(row):
     """Some recorded row has its cells, in this order, and perhaps more."""
     return any(all(cell in rest for cell in cells(row)) for rest in map(iter, RECORDED))
 
 
-def test_rows_are_found() -> None:
+def test_rows_are_found():
     assert {name for name, _ in ROWS} == {"in-short", "paper", "smaller-masks"}
     assert len(ROWS) > 70
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
-def test_rows_stand_in_the_records(name: str) -> None:
+def test_rows_stand_in_the_records(name):
     assert [row for page, row in ROWS if page == name and not recorded(row)] == []
 
 
 @pytest.mark.parametrize("name", sorted(PAGES))
-def test_numbers_stand_in_the_records(name: str) -> None:
+def test_numbers_stand_in_the_records(name):
     numbers = set(re.findall(r"\d+%|\d+\.\d+", PAGES[name]))
     assert [each for each in numbers if not re.search(rf"(?<![\d.]){re.escape(each)}", SOURCES)] == []
 
 
-def test_another_row_would_be_noticed() -> None:
+def test_another_row_would_be_noticed():
     _, row = ROWS[0]
     assert recorded(row)
     assert not recorded(re.sub(r"\d\.\d", "8.9", row))
 
 
-def test_the_page_about_maps_has_the_numbers_of_its_record() -> None:
+def test_the_page_about_maps_has_the_numbers_of_its_record():
     record = json.loads((RESEARCH / "results" / "given_map.json").read_text(encoding="utf-8"))
     page = " ".join((DOCS / "how-to" / "maps-and-samples.md").read_text(encoding="utf-8").split())
     hidden = {name: f"{100 * found['hidden']:.0f} %" for name, found in record.items()}
@@ -76,7 +76,7 @@ def test_the_page_about_maps_has_the_numbers_of_its_record() -> None:
         assert text in page
 
 
-def test_the_page_about_objects_has_the_numbers_of_its_record() -> None:
+def test_the_page_about_objects_has_the_numbers_of_its_record():
     record = json.loads((RESEARCH / "results" / "objects.json").read_text(encoding="utf-8"))
     page = " ".join((DOCS / "how-to" / "objects.md").read_text(encoding="utf-8").split())
     wrong = record["wrong"]
@@ -92,7 +92,7 @@ def test_the_page_about_objects_has_the_numbers_of_its_record() -> None:
     assert wrong["threshold"] == 0.1
 
 
-def test_the_page_about_objects_has_the_numbers_of_cells_and_hippocampi() -> None:
+def test_the_page_about_objects_has_the_numbers_of_cells_and_hippocampi():
     cells, parts = (
         json.loads((RESEARCH / "results" / f"objects-of-{name}.json").read_text(encoding="utf-8"))
         for name in ("cells", "hippocampi")
@@ -110,7 +110,7 @@ def test_the_page_about_objects_has_the_numbers_of_cells_and_hippocampi() -> Non
     assert (wrong["threshold"], none["threshold"]) == (0.1, 0.5)
 
 
-def test_the_page_about_samples_has_the_numbers_of_its_record() -> None:
+def test_the_page_about_samples_has_the_numbers_of_its_record():
     record = json.loads((RESEARCH / "results" / "sampler.json").read_text(encoding="utf-8"))
     page = " ".join((DOCS / "how-to" / "maps-and-samples.md").read_text(encoding="utf-8").split())
     two, four, eight = (record["intervals"][count] for count in ("2", "4", "8"))
@@ -132,7 +132,7 @@ def test_the_page_about_samples_has_the_numbers_of_its_record() -> None:
         assert row in page
 
 
-def test_masks_of_samples_keep_to_the_law_and_intervals_fall_short() -> None:
+def test_masks_of_samples_keep_to_the_law_and_intervals_fall_short():
     """200 resplits, and three of them with deployed masks; 4 sigma are allowed."""
     record = json.loads((RESEARCH / "results" / "sampler.json").read_text(encoding="utf-8"))
     assert max(each["normal"] for each in record["intervals"].values()) < 0.9
@@ -143,7 +143,7 @@ def test_masks_of_samples_keep_to_the_law_and_intervals_fall_short() -> None:
         assert all(abs(each - measured["law_mean"]) < 4 * sigma for each in measured["deployed"]), name
 
 
-def test_the_page_without_truth_has_the_numbers_of_its_record() -> None:
+def test_the_page_without_truth_has_the_numbers_of_its_record():
     record = json.loads((RESEARCH / "results" / "repeats.json").read_text(encoding="utf-8"))
     page = (DOCS / "how-to" / "no-clean-truth.md").read_text(encoding="utf-8")
     for kind, noise in (("FMD", "real repeats"), ("photographs", "noise added")):
@@ -155,12 +155,12 @@ def test_the_page_without_truth_has_the_numbers_of_its_record() -> None:
         assert f"| {kind}, {noise}, {found['n']} of {found['side']} pixels | {' | '.join(cells)} |" in page
 
 
-def test_the_page_without_truth_has_the_numbers_of_one_repeat() -> None:
+def test_the_page_without_truth_has_the_numbers_of_one_repeat():
     record = json.loads((RESEARCH / "results" / "one_repeat.json").read_text(encoding="utf-8"))
     page = " ".join((DOCS / "how-to" / "no-clean-truth.md").read_text(encoding="utf-8").split())
     kinds = [record[kind] for kind in ("sections, noise added", "cells, noise added")]
 
-    def percents(gain: str, what: str) -> list[str]:
+    def percents(gain, what):
         return [f"{100 * kind[gain][what]:.0f} %" for kind in kinds]
 
     hidden, covered = percents("right", "hidden"), percents("right", "coverage")
@@ -173,7 +173,7 @@ def test_the_page_without_truth_has_the_numbers_of_one_repeat() -> None:
     ("script", "name"),
     [("cues_page", "cues.md"), ("repeats_page", "no-clean-truth.md"), ("levels_page", "levels.md")],
 )
-def test_a_page_is_what_its_script_writes(script: str, name: str, tmp_path: Path) -> None:
+def test_a_page_is_what_its_script_writes(script, name, tmp_path):
     before = (RESEARCH / "results" / name).read_text(encoding="utf-8")
     spec = importlib.util.spec_from_file_location("page", RESEARCH / f"{script}.py")
     module = importlib.util.module_from_spec(spec)
@@ -187,7 +187,7 @@ def test_a_page_is_what_its_script_writes(script: str, name: str, tmp_path: Path
         assert figure.read_text(encoding="utf-8") == committed
 
 
-def test_the_page_about_releases_has_the_numbers_of_its_record() -> None:
+def test_the_page_about_releases_has_the_numbers_of_its_record():
     record = json.loads((RESEARCH / "results" / "release.json").read_text(encoding="utf-8"))
     page = " ".join((DOCS / "results" / "in-short.md").read_text(encoding="utf-8").split())
     demonstration = record.pop("demonstration")
@@ -203,7 +203,7 @@ def test_the_page_about_releases_has_the_numbers_of_its_record() -> None:
     assert text in page
 
 
-def test_releases_keep_their_promise_on_real_images() -> None:
+def test_releases_keep_their_promise_on_real_images():
     """Means over 300 deals of each task, with a standard error of some hundredths of the share."""
     record = json.loads((RESEARCH / "results" / "release.json").read_text(encoding="utf-8"))
     for share in ("0.01", "0.02", "0.05", "0.1"):
@@ -212,7 +212,7 @@ def test_releases_keep_their_promise_on_real_images() -> None:
         assert max(missing) <= 1.05 * float(share)
 
 
-def test_the_page_about_the_blank_test_has_the_numbers_of_its_record() -> None:
+def test_the_page_about_the_blank_test_has_the_numbers_of_its_record():
     record = json.loads((RESEARCH / "results" / "probe.json").read_text(encoding="utf-8"))
     page = (DOCS / "how-to" / "no-clean-truth.md").read_text(encoding="utf-8")
     networks = [record["Real-CUGAN x2"], record["Real-ESRGAN x4plus"]]
@@ -233,7 +233,7 @@ def test_the_page_about_the_blank_test_has_the_numbers_of_its_record() -> None:
         assert line.endswith(f"| {values[0]} | {values[1]} |")
 
 
-def test_the_page_about_patches_has_the_numbers_of_its_record() -> None:
+def test_the_page_about_patches_has_the_numbers_of_its_record():
     record = json.loads((RESEARCH / "results" / "patches.json").read_text(encoding="utf-8"))
     page = (DOCS / "how-to" / "photographs.md").read_text(encoding="utf-8").splitlines()
     for size, mean in record["l1"].items():

@@ -1,14 +1,11 @@
 """The built site, opened from its folder: axe-core finds nothing wrong, and pictures open large."""
 
-from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 from threading import Thread
-from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import expect
 
 from axe import violations
 
@@ -33,13 +30,13 @@ CUT_CODE = """[...document.querySelectorAll("pre > code")]
 
 
 @pytest.fixture(scope="module")
-def page(browser: Browser) -> Iterator[Page]:
+def page(browser):
     page = browser.new_page(reduced_motion="reduce")
     yield page
     page.close()
 
 
-def settled(page: Page) -> Page:
+def settled(page):
     """The page when scripts have run: bars over code and boxes around tables have their roles."""
     has_roles = "document.querySelector('.md-code__nav[role]')"
     page.wait_for_function(f"!document.querySelector('pre > code') || {has_roles}")
@@ -50,9 +47,7 @@ def settled(page: Page) -> Page:
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
-def test_axe_finds_nothing(
-    page: Page, site: Path, name: str, scheme: Literal["light", "dark"], width: int
-) -> None:
+def test_axe_finds_nothing(page, site, name, scheme, width):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": width, "height": 900})
     page.goto((site / f"{name}.html").as_uri())
@@ -63,9 +58,7 @@ def test_axe_finds_nothing(
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_where_something_is_open(
-    page: Page, site: Path, scheme: Literal["light", "dark"]
-) -> None:
+def test_axe_finds_nothing_where_something_is_open(page, site, scheme):
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto((site / "gallery.html").as_uri())
@@ -79,7 +72,7 @@ def test_axe_finds_nothing_where_something_is_open(
 
 
 @pytest.fixture
-def served(site: Path) -> Iterator[str]:
+def served(site):
     """The address of the site, whose search does not work from a folder."""
     handler = partial(Quiet, directory=str(site))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
@@ -89,15 +82,13 @@ def served(site: Path) -> Iterator[str]:
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_):
         """Print nothing."""
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_in_the_search_and_where_an_address_is_wrong(
-    page: Page, served: str, scheme: Literal["light", "dark"]
-) -> None:
+def test_axe_finds_nothing_in_the_search_and_where_an_address_is_wrong(page, served, scheme):
     page.emulate_media(color_scheme=scheme)
     page.goto(f"{served}/promises.html")
     settled(page).keyboard.press("Control+k")
@@ -108,7 +99,7 @@ def test_axe_finds_nothing_in_the_search_and_where_an_address_is_wrong(
     assert violations(page) == []
 
 
-def test_code_is_copied_as_it_is_written(browser: Browser, served: str) -> None:
+def test_code_is_copied_as_it_is_written(browser, served):
     """Its lines wrap as blocks of their own, which must not become empty lines."""
     context = browser.new_context(permissions=["clipboard-read", "clipboard-write"])
     page = context.new_page()
@@ -122,13 +113,13 @@ def test_code_is_copied_as_it_is_written(browser: Browser, served: str) -> None:
 
 
 @pytest.fixture
-def gallery(page: Page, site: Path) -> Page:
+def gallery(page, site):
     page.set_viewport_size({"width": 1280, "height": 900})
     page.goto((site / "gallery.html").as_uri())
     return page
 
 
-def test_a_picture_opens_by_enter_and_focus_comes_back(gallery: Page) -> None:
+def test_a_picture_opens_by_enter_and_focus_comes_back(gallery):
     button, dialog = gallery.locator(".enlarge").nth(1), gallery.get_by_role("dialog", name="Picture: ")
     button.focus()
     gallery.keyboard.press("Enter")
@@ -142,7 +133,7 @@ def test_a_picture_opens_by_enter_and_focus_comes_back(gallery: Page) -> None:
     expect(button).to_be_focused()
 
 
-def test_arrows_lead_from_picture_to_picture(gallery: Page) -> None:
+def test_arrows_lead_from_picture_to_picture(gallery):
     buttons = gallery.locator(".enlarge")
     many, alternatives = buttons.count(), buttons.locator("img").evaluate_all("all => all.map((e) => e.alt)")
     assert many == 6
@@ -157,7 +148,7 @@ def test_arrows_lead_from_picture_to_picture(gallery: Page) -> None:
     expect(caption).to_have_text(f"{many - 1} of {many}: {alternatives[-2]}")
 
 
-def test_a_click_closes_it(gallery: Page) -> None:
+def test_a_click_closes_it(gallery):
     dialog = gallery.locator(".lightbox")
     for place in (".lightbox img", ".lightbox [aria-label=Close]"):
         gallery.locator(".enlarge").first.click()
@@ -166,7 +157,7 @@ def test_a_click_closes_it(gallery: Page) -> None:
         expect(dialog).to_be_hidden()
 
 
-def test_wide_tables_are_reached_and_scrolled_by_keys(page: Page, site: Path) -> None:
+def test_wide_tables_are_reached_and_scrolled_by_keys(page, site):
     page.set_viewport_size({"width": 390, "height": 844})
     page.goto((site / "results" / "table-1.html").as_uri())
     box = page.locator(".md-typeset__scrollwrap[tabindex]").first

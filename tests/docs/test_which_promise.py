@@ -4,13 +4,12 @@ import itertools
 import json
 import re
 import sys
-from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import expect
 
 import conformask as cm
 from conformask.cli import build
@@ -30,7 +29,7 @@ pytestmark = pytest.mark.xdist_group("site")
 
 
 @cache
-def refusal(scope: str, guarantee: str) -> str | None:
+def refusal(scope, guarantee):
     """Why there is no such promise; the numbers do not matter."""
     try:
         _ = Choice("local", scope, guarantee, 0.1, 0.9, 0.05).promise
@@ -39,16 +38,16 @@ def refusal(scope: str, guarantee: str) -> str | None:
     return None
 
 
-def possible(choice: Choice) -> bool:
+def possible(choice):
     return refusal(choice.scope, choice.guarantee) is None
 
 
 @pytest.fixture(scope="module")
-def choices() -> list[Choice]:
+def choices():
     return list(filter(possible, which_promise.choices()))
 
 
-def one_of_each(choices: list[Choice]) -> Iterator[Choice]:
+def one_of_each(choices):
     """Every promise once, the losses and thresholds in turn."""
     promises = {(choice.scope, choice.named, *choice.levels.values()) for choice in choices}
     pairs = itertools.cycle(itertools.product(LOSSES, which_promise.NUMBERS["threshold"]))
@@ -58,7 +57,7 @@ def one_of_each(choices: list[Choice]) -> Iterator[Choice]:
         yield Choice(loss, scope, named, threshold, **{**which_promise.DEFAULTS, **taken})
 
 
-def check_command(choice: Choice) -> None:
+def check_command(choice):
     """The command line reads it as the promise, the loss and the threshold that were chosen."""
     tokens = choice.command.split()
     assert tokens[:4] == ["conformask", "calibrate", "RUN", "DATA"]
@@ -70,25 +69,25 @@ def check_command(choice: Choice) -> None:
     assert float(given["threshold"]) == choice.threshold
 
 
-def test_all_guarantees_are_there() -> None:
+def test_all_guarantees_are_there():
     assert set(SURE) == set(GUARANTEES)
     assert len(SURE) - len(which_promise.FIRST) == 8
 
 
-def test_every_guarantee_has_a_promise(choices: list[Choice]) -> None:
+def test_every_guarantee_has_a_promise(choices):
     assert {choice.guarantee for choice in choices} == set(SURE)
     assert {choice.scope for choice in choices} == set(SCOPES)
     assert {choice.loss for choice in choices} == set(LOSSES)
 
 
 @pytest.mark.thorough
-def test_the_command_line_takes_every_promise(choices: list[Choice]) -> None:
+def test_the_command_line_takes_every_promise(choices):
     for choice in one_of_each(choices):
         check_command(choice)
 
 
 @pytest.mark.slow
-def test_the_command_line_takes_every_command(choices: list[Choice]) -> None:
+def test_the_command_line_takes_every_command(choices):
     for choice in choices:
         check_command(choice)
 
@@ -97,7 +96,7 @@ TAKE_LONG = set(itertools.product(["simultaneous"], (0.8, 0.95, 0.99), (0.01, 0.
 """Promises whose smallest calibration set is found in seconds."""
 
 
-def test_the_numbers_are_those_of_plan(choices: list[Choice]) -> None:
+def test_the_numbers_are_those_of_plan(choices):
     for choice in one_of_each(choices):
         if (choice.named, choice.confidence, choice.delta) in TAKE_LONG:
             continue
@@ -107,7 +106,7 @@ def test_the_numbers_are_those_of_plan(choices: list[Choice]) -> None:
         assert choice.needed == f"{planned.n_calibration} {planned.unit}", choice
 
 
-def masker_of(choice: Choice) -> cm.Masker:
+def masker_of(choice):
     """A masker from the smallest calibration set."""
     promise, units = choice.promise, choice.n_units
     n = units * which_promise.images_per_unit(promise)
@@ -131,7 +130,7 @@ def masker_of(choice: Choice) -> cm.Masker:
 @pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("scope", SCOPES)
-def test_a_masker_says_the_sentence_of_every_promise(scope: str) -> None:
+def test_a_masker_says_the_sentence_of_every_promise(scope):
     for name in SURE:
         choice = Choice("local", scope, name, 0.1, 0.9, 0.05)
         if possible(choice):
@@ -141,25 +140,25 @@ def test_a_masker_says_the_sentence_of_every_promise(scope: str) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", ["marginal", "expected"])
-def test_a_masker_says_the_sentence_of_every_loss(name: str, loss: str) -> None:
+def test_a_masker_says_the_sentence_of_every_loss(name, loss):
     check_words(Choice(loss, "image", name, 0.05, 0.8, 0.1))
 
 
-def check_words(choice: Choice) -> None:
+def check_words(choice):
     """The form says what a masker says; that so few images hide everything is left out."""
     masker = masker_of(choice)
     assert f"{masker.sentence.partition('; this is kept only by')[0].rstrip('.')}." == choice.card.sentence
     assert masker.formula.partition(", kept only by")[0] == choice.card.formula
 
 
-def test_the_tables_of_the_page_have_the_same_arguments() -> None:
+def test_the_tables_of_the_page_have_the_same_arguments():
     page = (DOCS / "promises.md").read_text(encoding="utf-8")
     for option in (*LOSSES.values(), *SCOPES.values()):
         assert not option.arguments or f"`{option.arguments}`" in page
 
 
 @pytest.fixture(scope="module")
-def page(browser: Browser, site: Path) -> Iterator[Page]:
+def page(browser, site):
     page = browser.new_page()
     page.goto((site / "promises.html").as_uri())
     yield page
@@ -167,7 +166,7 @@ def page(browser: Browser, site: Path) -> Iterator[Page]:
 
 
 @pytest.mark.thorough
-def test_the_form_says_the_same_of_every_choice(page: Page) -> None:
+def test_the_form_says_the_same_of_every_choice(page):
     for choice, answer in zip(which_promise.choices(), answers(page), strict=True):
         expected: dict[str, str | None] = {"refused": refusal(choice.scope, choice.guarantee)}
         if possible(choice):
@@ -176,7 +175,7 @@ def test_the_form_says_the_same_of_every_choice(page: Page) -> None:
         assert {key: answer[key] for key in expected} == expected
 
 
-def answers(page: Page) -> list[dict[str, str]]:
+def answers(page):
     given = [
         {key: f"{value:g}" if isinstance(value, float) else value for key, value in vars(choice).items()}
         for choice in which_promise.choices()
@@ -187,7 +186,7 @@ def answers(page: Page) -> list[dict[str, str]]:
     return found
 
 
-def test_it_is_answered_with_the_keyboard(page: Page) -> None:
+def test_it_is_answered_with_the_keyboard(page):
     page.reload()
     form = page.get_by_role("form", name="Which promise?")
     command, sentence = form.locator(".command"), form.locator(".sentence")
@@ -206,7 +205,7 @@ def test_it_is_answered_with_the_keyboard(page: Page) -> None:
     page.keyboard.press("Shift+Tab")
 
 
-def test_what_has_no_theorem_cannot_be_chosen(page: Page) -> None:
+def test_what_has_no_theorem_cannot_be_chosen(page):
     page.reload()
     form = page.get_by_role("form", name="Which promise?")
     form.get_by_text("More: eight other guarantees").click()
@@ -223,7 +222,7 @@ def test_what_has_no_theorem_cannot_be_chosen(page: Page) -> None:
     expect(form.locator(".command")).to_have_text(re.compile("--guarantee adaptive$"))
 
 
-def test_without_scripts_the_tables_are_there_and_the_form_is_not(browser: Browser, site: Path) -> None:
+def test_without_scripts_the_tables_are_there_and_the_form_is_not(browser, site):
     page = browser.new_page(java_script_enabled=False)
     page.goto((site / "promises.html").as_uri())
     expect(page.locator("#promise-form")).to_be_hidden()

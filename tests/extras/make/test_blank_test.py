@@ -1,14 +1,13 @@
 """The blank test finds what networks that are made for it add, and nothing where they add nothing."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from scipy.ndimage import gaussian_filter
-from torch import Tensor, nn
+from torch import nn
 
 import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError, OutputError
@@ -20,37 +19,37 @@ NOISE = "white noise of 0.1"
 OWN, SHIFTS = "own output of a smooth texture", "shifts of a smooth texture"
 
 
-def numbers(predictor: object, *given: object) -> dict[str, dict[str, float]]:
+def numbers(predictor, *given):
     return cm.probe(predictor, *given).to_json()["tests"]
 
 
-def blurred(x: Tensor) -> Tensor:
+def blurred(x):
     return torch.from_numpy(gaussian_filter(x.numpy(), (0, 0, 1.5, 1.5), mode="nearest"))
 
 
-def enlarged(x: Tensor) -> Tensor:
+def enlarged(x):
     return x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
 
 
-def with_a_square(x: Tensor) -> Tensor:
+def with_a_square(x):
     y = x.clone()
     y[..., 50:60, 70:77] += 0.05
     return y
 
 
-def blotchy(x: Tensor) -> Tensor:
+def blotchy(x):
     """Coarse structure that follows the input, but not linearly."""
     rough = torch.from_numpy(gaussian_filter(x.numpy(), (0, 0, 4, 4), mode="wrap")) - 0.5
     return 0.5 + 0.2 * torch.sign(rough) * (rough.abs() > 0.004)
 
 
-def on_a_grid(x: Tensor) -> Tensor:
+def on_a_grid(x):
     """Means of 4 x 4 pixels: it matters where the grid lies."""
     return nn.functional.avg_pool2d(x, 4).repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
 
 
 @pytest.mark.parametrize("network", [lambda x: x, enlarged])
-def test_nothing_is_found_where_nothing_is_added(network: object) -> None:
+def test_nothing_is_found_where_nothing_is_added(network):
     found = numbers(network)
     for name in (f"flat field {level}" for level in (0.25, 0.5, 0.75)):
         assert found[name] == {"deviation": 0.0, "offset": 0.0, "patch": 0.0}
@@ -60,7 +59,7 @@ def test_nothing_is_found_where_nothing_is_added(network: object) -> None:
     assert max(found[SHIFTS].values()) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_filter_adds_nothing_to_noise_but_changes_its_own_output() -> None:
+def test_a_filter_adds_nothing_to_noise_but_changes_its_own_output():
     found = numbers(blurred)
     assert found[NOISE]["unexplained"] < 0.02
     assert found[NOISE]["coarse"] > 0.5  # as a filter does, it takes the fine half away
@@ -69,21 +68,21 @@ def test_a_filter_adds_nothing_to_noise_but_changes_its_own_output() -> None:
     assert max(found[SHIFTS].values()) < 1e-5
 
 
-def grey(x: Tensor) -> Tensor:
+def grey(x):
     return (x * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(dim=1, keepdim=True)
 
 
-def swapped(x: Tensor) -> Tensor:
+def swapped(x):
     return x.flip(1)
 
 
 @pytest.mark.parametrize("network", [grey, lambda x: x[:, :1], swapped])
-def test_a_filter_that_mixes_channels_adds_nothing_either(network: object) -> None:
+def test_a_filter_that_mixes_channels_adds_nothing_either(network):
     """Of the mean of the channels alone no filter makes one of them: two thirds were called added."""
     assert numbers(network)[NOISE]["unexplained"] == pytest.approx(0, abs=1e-9)
 
 
-def test_a_square_of_its_own_is_measured() -> None:
+def test_a_square_of_its_own_is_measured():
     found = numbers(with_a_square)
     for level in ("0.25", "0.5", "0.75"):
         assert found[f"flat field {level}"]["patch"] == 70
@@ -91,25 +90,25 @@ def test_a_square_of_its_own_is_measured() -> None:
     assert found[SHIFTS]["shift_4"] > found[SHIFTS]["shift_1"] > 0
 
 
-def test_what_is_invented_from_noise_is_no_filtered_noise() -> None:
+def test_what_is_invented_from_noise_is_no_filtered_noise():
     found = numbers(blotchy)
     assert found[FLAT]["deviation"] == 0
     assert found[NOISE]["unexplained"] > 0.2
     assert found[NOISE]["coarse"] > 0.5 > 0.1 > found[NOISE]["coarse_of_input"]
 
 
-def test_a_grid_shows_when_the_input_is_shifted() -> None:
+def test_a_grid_shows_when_the_input_is_shifted():
     found = numbers(on_a_grid)[SHIFTS]
     assert found["shift_2"] > found["shift_1"] > 0.005
     assert found["shift_4"] == pytest.approx(0, abs=1e-7)
 
 
-def test_of_what_is_not_there_nothing_is_said() -> None:
+def test_of_what_is_not_there_nothing_is_said():
     found = numbers(lambda x: 0.5 + 0 * x + 1e-7 * torch.rand_like(x))[NOISE]
     assert found.keys() == {"deviation", "deviation_of_input"}
 
 
-def test_a_module_with_one_channel_and_weights() -> None:
+def test_a_module_with_one_channel_and_weights():
     torch.manual_seed(0)
     module = nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="replicate"), nn.Sigmoid())
     found = cm.probe(module)
@@ -118,7 +117,7 @@ def test_a_module_with_one_channel_and_weights() -> None:
     assert found.rows[0].pictures["input"].ndim == 2
 
 
-def folder_of(folder: Path, *sizes: tuple[int, int], channels: int = 3) -> Path:
+def folder_of(folder, *sizes, channels=3):
     for place, size in enumerate(sizes):
         image = np.random.default_rng(place).random((channels, *size), dtype=np.float32)
         (folder / "x").mkdir(parents=True, exist_ok=True)
@@ -126,14 +125,14 @@ def folder_of(folder: Path, *sizes: tuple[int, int], channels: int = 3) -> Path:
     return folder
 
 
-def test_images_of_a_folder_are_used(tmp_path: Path) -> None:
+def test_images_of_a_folder_are_used(tmp_path):
     folder = folder_of(tmp_path / "data", (70, 90), (80, 100), (90, 75), (200, 200))
     found = numbers(on_a_grid, folder)
     assert [name for name in found if name.startswith("shifts")] == [f"shifts of {n}" for n in "012"]
     assert numbers(on_a_grid, folder / "x") == found
 
 
-def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+def test_images_that_do_not_fit_are_refused(tmp_path):
     with pytest.raises(InvalidArgumentError, match="at least 36 pixels, but these have 35 x 60"):
         cm.probe(blurred, folder_of(tmp_path, (35, 60)))
 
@@ -146,12 +145,12 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         (lambda x: 255 * x, "3 channels .*divide by their range.* nor with 1"),
     ],
 )
-def test_outputs_that_cannot_be_compared_are_refused(network: object, message: str) -> None:
+def test_outputs_that_cannot_be_compared_are_refused(network, message):
     with pytest.raises((ImageError, InvalidArgumentError), match=message):
         cm.probe(network)
 
 
-def test_the_page_and_the_sheet_are_signed_and_replace_only_their_own(tmp_path: Path) -> None:
+def test_the_page_and_the_sheet_are_signed_and_replace_only_their_own(tmp_path):
     found = cm.probe(with_a_square)
     assert isinstance(found, Probe)
     page = found.save(tmp_path / "probe.html").read_text(encoding="utf-8")
@@ -166,9 +165,7 @@ def test_the_page_and_the_sheet_are_signed_and_replace_only_their_own(tmp_path: 
         found.save(tmp_path / "mine.html")
 
 
-def test_on_the_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     from conformask.cli import main
 
     monkeypatch.chdir(tmp_path)

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +26,7 @@ COMMON = {"data_type": "array", "patch_size": (32, 32), "batch_size": 8, "num_ep
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 
-def trained(folder: Path, kind: str = "care", white: float = 255) -> Any:
+def trained(folder, kind="care", white=255):
     """A CAREamist that has seen two batches of images from 0 to white."""
     images = np.random.default_rng(0).uniform(0, white, (4, 64, 64)).astype(np.float32)
     create = {"care": create_care_config, "n2v": create_n2v_config}[kind]
@@ -38,7 +37,7 @@ def trained(folder: Path, kind: str = "care", white: float = 255) -> Any:
     return careamist
 
 
-def test_the_snippets_of_the_documentation_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_snippets_of_the_documentation_run(tmp_path, monkeypatch):
     trained(tmp_path / "first")
     (checkpoint,) = (tmp_path / "first").rglob("*_last.ckpt")
     (tmp_path / "work").mkdir()
@@ -57,7 +56,7 @@ def test_the_snippets_of_the_documentation_run(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("kind", ["care", "n2v"])
-def test_a_checkpoint_by_command_line(tmp_path: Path, kind: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_by_command_line(tmp_path, kind, capfd):
     careamist = trained(tmp_path / "work", kind)
     (checkpoint,) = (tmp_path / "work").rglob("*_last.ckpt")
     data = noisy_pairs(tmp_path / "data", (16, 20))
@@ -75,7 +74,7 @@ def test_a_checkpoint_by_command_line(tmp_path: Path, kind: str, capfd: pytest.C
     assert made.network.name == checkpoint.name
 
 
-def test_sides_that_the_network_cannot_halve(tmp_path: Path) -> None:
+def test_sides_that_the_network_cannot_halve(tmp_path):
     careamist = trained(tmp_path, white=1)
     x = torch.rand(2, 1, 15, 18)
     padded = np.pad(x.numpy(), ((0, 0), (0, 0), (0, 1), (0, 2)), mode="reflect")
@@ -84,7 +83,7 @@ def test_sides_that_the_network_cannot_halve(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, expected[:, :, :15, :18].clip(0, 1), atol=1e-5)
 
 
-def test_a_careamist_is_known_by_its_weights(tmp_path: Path) -> None:
+def test_a_careamist_is_known_by_its_weights(tmp_path):
     careamist = trained(tmp_path / "one")
     made = from_careamist(careamist, (0, 255))
     (checkpoint,) = (path for path in tmp_path.rglob("*.ckpt") if "_last" not in path.name)
@@ -94,7 +93,7 @@ def test_a_careamist_is_known_by_its_weights(tmp_path: Path) -> None:
     assert from_careamist(careamist, (0, 300)).fingerprint != made.fingerprint
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_what_is_refused(tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"trained on values such as 12\d.*--data-range 0 65535"):
         from_careamist(trained(tmp_path))
     config = create_care_config(experiment_name="new", axes="YX", **COMMON)

@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 from functools import partial
-from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -23,19 +22,19 @@ from conformask.records.reading import Reading
 from untyped import UNTYPED
 
 
-def network(run) -> CustomPredictor:
+def network(run):
     return CustomPredictor(run, "network", "1f")
 
 
 PLANE, VOLUME = (2, 3, 6, 8), (1, 1, 4, 6, 8)
 
 
-def images(shape, seed: int = 0) -> torch.Tensor:
+def images(shape, seed=0):
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("shape", [PLANE, VOLUME], ids=["planes", "volumes"])
-def test_each_symmetry_is_undone_and_none_comes_twice(shape) -> None:
+def test_each_symmetry_is_undone_and_none_comes_twice(shape):
     x = images(shape)
     pairs = list(symmetries(len(shape) - 2))
     assert len(pairs) == 8
@@ -45,14 +44,14 @@ def test_each_symmetry_is_undone_and_none_comes_twice(shape) -> None:
     assert len({(turn(x).shape, tuple(turn(x).flatten().tolist())) for turn, _ in pairs}) == 8
 
 
-def test_a_network_that_turns_with_its_input_has_no_spread() -> None:
+def test_a_network_that_turns_with_its_input_has_no_spread():
     (y_hat,), spread = CueRecipe.of("flips")(network(lambda x: x**2), images(PLANE))
     assert torch.equal(y_hat, images(PLANE) ** 2)
     assert spread.abs().max() < 1e-6
     assert spread.shape == (2, 1, 6, 8)
 
 
-def test_flips_are_the_deviation_over_eight_outputs() -> None:
+def test_flips_are_the_deviation_over_eight_outputs():
     """By numpy alone, of a network that looks at its left neighbour."""
 
     def left(x):
@@ -69,35 +68,31 @@ def test_flips_are_the_deviation_over_eight_outputs() -> None:
     np.testing.assert_allclose(spread[0, 0], np.std(outputs, axis=0), atol=1e-6)
 
 
-def test_samples_are_the_deviation_over_draws_and_the_first_is_shown() -> None:
+def test_samples_are_the_deviation_over_draws_and_the_first_is_shown():
     draws = [images(PLANE, seed) for seed in range(5)]
     left = iter(draws)
     (y_hat,), spread = CueRecipe.of("samples,5")(network(lambda _: next(left)), images(PLANE))
     assert torch.equal(y_hat, draws[0])
     expected = np.std([draw.numpy() for draw in draws], axis=0).mean(axis=1, keepdims=True)
     np.testing.assert_allclose(spread, expected, atol=1e-6)
-    with pytest.raises(MismatchError, match="the same output 4 times: it draws nothing"):
-        CueRecipe.of("samples,4")(network(lambda x: x), images(PLANE))
 
 
-def test_a_residual_has_the_size_of_the_input() -> None:
+def test_a_residual_has_the_size_of_the_input():
     x, y_hat = images((1, 1, 3, 4)), images((1, 1, 6, 12), 1)
     _, found = CueRecipe.of("residual")(network(lambda _: y_hat), x)
     means = y_hat.numpy()[0, 0].reshape(3, 2, 4, 3).mean(axis=(1, 3))
     np.testing.assert_allclose(found[0, 0], abs(means - x.numpy()[0, 0]), atol=1e-6)
-    with pytest.raises(MismatchError, match="6 x 12 and x of 4 x 4 pixels"):
-        CueRecipe.of("residual")(network(lambda _: y_hat), images((1, 1, 4, 4)))
 
 
 @pytest.mark.parametrize("text", ["residual", "outputs"])
-def test_a_network_may_change_its_input_in_place(text: str) -> None:
+def test_a_network_may_change_its_input_in_place(text):
     """Its residual was 0, and images were spoilt for all that reads them afterwards."""
 
-    def changing(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def changing(x):
         x *= 0.5
         return x, x
 
-    def keeping(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def keeping(x):
         return 0.5 * x, 0.5 * x
 
     x, recipe = images(PLANE), CueRecipe.of(text)
@@ -106,18 +101,47 @@ def test_a_network_may_change_its_input_in_place(text: str) -> None:
     assert torch.equal(x, images(PLANE))
 
 
-def test_a_network_that_changes_its_input_in_place_draws_nothing() -> None:
-    with pytest.raises(MismatchError, match="it draws nothing"):
-        CueRecipe.of("samples,3")(network(lambda x: x.mul_(0.5)), images(PLANE))
+class Plain(torch.nn.Module):
+    def forward(self, x):
+        return x
 
 
-@pytest.mark.parametrize("text", ["samples", "samples,1", "samples,x", "dropout", "flips,3", "noise"])
-def test_what_is_no_recipe(text: str) -> None:
-    with pytest.raises(InvalidArgumentError, match="give outputs, flips, residual"):
-        CueRecipe.of(text)
+X = images(PLANE)
+REFUSED = [
+    *(
+        (partial(CueRecipe.of, text), "give outputs, flips, residual")
+        for text in ("samples", "samples,1", "samples,x", "dropout", "flips,3", "noise")
+    ),
+    pytest.param(
+        lambda: CueRecipe.of("samples,3", "median"), "show 'median': give one, mean, all", marks=UNTYPED
+    ),
+    (lambda: CueRecipe.of("flips", "mean"), "goes with cues samples,K or dropout,K, not flips"),
+    (lambda: add_outputs("", network(lambda x: x), show="mean"), "show goes with cues"),
+    (lambda: CueRecipe.of("samples,4")(network(lambda x: x), X), "same output 4 times: it draws nothing"),
+    # nor does one that changes its input in place
+    (lambda: CueRecipe.of("samples,3")(network(lambda x: x.mul_(0.5)), X), "it draws nothing"),
+    (
+        lambda: CueRecipe.of("residual")(network(lambda _: images((1, 1, 6, 12))), images((1, 1, 4, 4))),
+        "6 x 12 and x of 4 x 4 pixels",
+    ),
+    (
+        lambda: CueRecipe.of("dropout,4")(network(lambda x: x), X),
+        "is not a torch module whose layers can be reached",
+    ),
+    (
+        lambda: CueRecipe.of("dropout,4")(CustomPredictor(Plain(), "own", "1f", network=Plain()), X),
+        "has no dropout layers",
+    ),
+]
 
 
-def pairs(folder: Path, count: int, seed: int) -> Path:
+@pytest.mark.parametrize(("call", "message"), REFUSED)
+def test_what_is_refused(call, message):
+    with pytest.raises((InvalidArgumentError, MismatchError), match=message):
+        call()
+
+
+def pairs(folder, count, seed):
     """Smooth images, and what a camera made of them."""
     generator = np.random.default_rng(seed)
     for index in range(count):
@@ -139,7 +163,7 @@ def drawn(image):
 
 
 @pytest.mark.thorough
-def test_from_a_network_that_draws_to_masks(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_from_a_network_that_draws_to_masks(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sampler_of_cues.py").write_text(MODULE)
     pairs(tmp_path / "data", 60, 0)
@@ -169,7 +193,7 @@ def test_from_a_network_that_draws_to_masks(tmp_path: Path, monkeypatch, capsys)
         write_masks(masker, cm.Triplets.from_folder(other, reading=reading), tmp_path / "refused")
 
 
-def test_maps_of_another_recipe_are_not_mixed(tmp_path: Path) -> None:
+def test_maps_of_another_recipe_are_not_mixed(tmp_path):
     data, shift = pairs(tmp_path, 3, 0), network(lambda x: x.roll(1, dims=-1))
     add_outputs(data, shift, cues="flips")
     (data / "cues" / "001.npy").unlink()
@@ -180,7 +204,7 @@ def test_maps_of_another_recipe_are_not_mixed(tmp_path: Path) -> None:
     assert triplets.provenance.cues == "flips"
 
 
-def test_an_output_is_drawn_together_with_its_map(tmp_path: Path) -> None:
+def test_an_output_is_drawn_together_with_its_map(tmp_path):
     data, drawing = pairs(tmp_path, 2, 0), network(lambda x: x * torch.rand(()))
     add_outputs(data, drawing)
     with pytest.raises(MismatchError, match="would not be among the samples of their maps"):
@@ -188,7 +212,7 @@ def test_an_output_is_drawn_together_with_its_map(tmp_path: Path) -> None:
     add_outputs(data, drawing, cues="residual")
 
 
-def test_a_residual_of_a_degradation_of_ones_own(tmp_path: Path, monkeypatch) -> None:
+def test_a_residual_of_a_degradation_of_ones_own(tmp_path, monkeypatch):
     (tmp_path / "optics.py").write_text("def halved(image):\n    return image / 2\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     opened = Mock(wraps=custom_predictor)
@@ -205,13 +229,13 @@ def test_a_residual_of_a_degradation_of_ones_own(tmp_path: Path, monkeypatch) ->
         recipe(network(lambda x: x.repeat_interleave(2, dim=2)), x)
 
 
-def true_images(folder: Path, count: int) -> TrueImages:
+def true_images(folder, count):
     for number in range(count):
         write_image(folder / "true" / f"{number}.png", images((3, 24, 24), number).numpy())
     return TrueImages.from_folder(folder / "true", 16, 8, colour=True)
 
 
-def test_true_images_get_maps_too(tmp_path: Path) -> None:
+def test_true_images_get_maps_too(tmp_path):
     (tmp_path / "true").mkdir()
     task, turning = Completion(), network(lambda x: x[:, :1].cummax(dim=3).values)
     made = write_triplets(
@@ -227,12 +251,12 @@ def test_true_images_get_maps_too(tmp_path: Path) -> None:
     )
 
 
-def test_a_killed_run_keeps_no_map_of_other_draws(tmp_path: Path) -> None:
+def test_a_killed_run_keeps_no_map_of_other_draws(tmp_path):
     """Each map is the deviation of the very outputs beside it, also after a kill in between."""
     (tmp_path / "true").mkdir()
     source, calls = true_images(tmp_path, 5), iter(range(1000))
 
-    def run(x: torch.Tensor, last: int) -> torch.Tensor:
+    def run(x, last):
         if next(calls) == last:
             raise KeyboardInterrupt
         return torch.rand(len(x), 1, *x.shape[2:])
@@ -252,10 +276,10 @@ def test_a_killed_run_keeps_no_map_of_other_draws(tmp_path: Path) -> None:
         assert np.abs(spread - three[0].layers["cues"]).max() < 0.005
 
 
-def test_what_is_shown_goes_with_maps(tmp_path: Path, capsys) -> None:
-    with pytest.raises(SystemExit):
-        main(f"triplets {tmp_path} new --task completion --predictor bicubic --show all".split())
-    assert "--show goes with --cues samples,K or dropout,K" in capsys.readouterr().err
+def test_what_is_shown_goes_with_maps(conformask):
+    words = "triplets", "data", "new", "--task", "completion", "--predictor", "bicubic", "--show", "all"
+    answer = conformask(*words)
+    assert "--show goes with --cues samples,K or dropout,K" in answer.err
 
 
 RETURNS = """
@@ -271,7 +295,7 @@ def of_other_size(image):
 
 
 @pytest.mark.thorough
-def test_what_the_network_returns_after_its_output(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_what_the_network_returns_after_its_output(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "returns_of_cues.py").write_text(RETURNS)
     pairs(tmp_path / "data", 3, 0)
@@ -290,7 +314,7 @@ def test_what_the_network_returns_after_its_output(tmp_path: Path, monkeypatch, 
         assert told in capsys.readouterr().err
 
 
-def test_a_file_of_pytorch_that_returns_two(tmp_path: Path) -> None:
+def test_a_file_of_pytorch_that_returns_two(tmp_path):
     class Both(torch.nn.Module):
         def forward(self, x):
             return x * 0.5, x.mean(dim=1, keepdim=True) * 7
@@ -308,7 +332,7 @@ def test_a_file_of_pytorch_that_returns_two(tmp_path: Path) -> None:
     torch.testing.assert_close(maps, 7 * x.mean(dim=1, keepdim=True))
 
 
-def test_the_mean_of_draws_and_all_of_them() -> None:
+def test_the_mean_of_draws_and_all_of_them():
     draws = [images(PLANE, seed) for seed in range(3)]
 
     def shown(show):
@@ -322,23 +346,10 @@ def test_the_mean_of_draws_and_all_of_them() -> None:
     assert torch.equal(spread, of_all)
 
 
-@UNTYPED
-def test_what_is_shown_has_a_name() -> None:
-    with pytest.raises(InvalidArgumentError, match="show 'median': give one, mean, all"):
-        CueRecipe.of("samples,3", "median")
-
-
-def test_what_is_shown_goes_with_draws(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArgumentError, match="goes with cues samples,K or dropout,K, not flips"):
-        CueRecipe.of("flips", "mean")
-    with pytest.raises(InvalidArgumentError, match="show goes with cues"):
-        add_outputs(pairs(tmp_path, 1, 0), network(lambda x: x), show="mean")
-
-
 class Dropping(torch.nn.Module):
     """Its batch norm would change with every call in training."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.norm, self.drop = torch.nn.BatchNorm2d(1), torch.nn.Dropout(0.5)
 
@@ -346,7 +357,7 @@ class Dropping(torch.nn.Module):
         return 0.5 * self.drop(self.norm(x))
 
 
-def test_dropout_alone_is_turned_on_and_off_again(tmp_path: Path) -> None:
+def test_dropout_alone_is_turned_on_and_off_again(tmp_path):
     module = Dropping().eval()
     torch.jit.script(module).save(str(tmp_path / "scripted.pt"))
     x = images((1, 1, 12, 12))
@@ -364,15 +375,7 @@ def test_dropout_alone_is_turned_on_and_off_again(tmp_path: Path) -> None:
         assert torch.equal(own(x), plain), "dropout is off again, and the batch norm as it was"
 
 
-def test_networks_without_dropout_are_refused() -> None:
-    recipe, x = CueRecipe.of("dropout,4"), images((1, 1, 6, 6))
-    with pytest.raises(MismatchError, match="is not a torch module whose layers can be reached"):
-        recipe(network(lambda x: x), x)
-    with pytest.raises(MismatchError, match="has no dropout layers"):
-        recipe(CustomPredictor(torch.nn.ReLU(), "own", "1f", network=torch.nn.ReLU()), x)
-
-
-def test_a_module_by_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_a_module_by_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "module_of_cues.py").write_text(
         "import torch\nnetwork = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Dropout(0.2))\n"
@@ -390,7 +393,7 @@ def test_a_module_by_command_line(tmp_path: Path, monkeypatch, capsys) -> None:
 
 
 @pytest.mark.thorough
-def test_all_samples_are_a_group_under_one_mask(tmp_path: Path, monkeypatch, capsys) -> None:
+def test_all_samples_are_a_group_under_one_mask(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "every_of_cues.py").write_text(MODULE)
     pairs(tmp_path / "data", 20, 0)
@@ -430,7 +433,7 @@ def test_all_samples_are_a_group_under_one_mask(tmp_path: Path, monkeypatch, cap
         assert "about maps made by --cues samples,3 --show all" in capsys.readouterr().err
 
 
-def test_a_manifest_of_yours_is_kept(tmp_path: Path) -> None:
+def test_a_manifest_of_yours_is_kept(tmp_path):
     data = pairs(tmp_path, 2, 0)
     (data / "manifest.csv").write_text("mine")
     with pytest.raises(OutputError, match=r"manifest\.csv is in the way"):

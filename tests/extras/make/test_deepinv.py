@@ -1,7 +1,6 @@
 """Denoisers and reconstructors of deepinv, held to what deepinv returns."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,14 +26,12 @@ restore = from_denoiser(dinv.models.MedianFilter(kernel_size=3), sigma=0.05)
 """
 
 
-def network(seed: int = 0) -> torch.nn.Module:
+def network(seed=0):
     torch.manual_seed(seed)
     return dinv.models.DnCNN(in_channels=1, out_channels=1, depth=3, nf=4, pretrained=None)
 
 
-def test_a_denoiser_by_command_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_denoiser_by_command_line(tmp_path, monkeypatch, capsys):
     data = noisy_pairs(tmp_path / "data", (12, 20))
     (tmp_path / "mine_of_deepinv.py").write_text(MODULE)
     monkeypatch.chdir(tmp_path)
@@ -49,7 +46,7 @@ def test_a_denoiser_by_command_line(
     assert made.network.name == "MedianFilter"
 
 
-def test_a_reconstructor_of_smaller_images(tmp_path: Path) -> None:
+def test_a_reconstructor_of_smaller_images(tmp_path):
     data = noisy_pairs(tmp_path / "data", (12, 20), factor=2)
     physics = dinv.physics.Downsampling(img_size=(1, 12, 20), factor=2, filter="bicubic")
     model = dinv.models.ArtifactRemoval(network(), mode="pinv").eval()
@@ -61,7 +58,7 @@ def test_a_reconstructor_of_smaller_images(tmp_path: Path) -> None:
         np.testing.assert_allclose(triplet.y_hat, expected, atol=2e-5)
 
 
-def test_samplers_draw_as_any_other_network(tmp_path: Path) -> None:
+def test_samplers_draw_as_any_other_network(tmp_path):
     """With a denoiser that needs no weights."""
     sampler = dinv.sampling.DDRM(dinv.models.TVDenoiser(n_it_max=5), sigmas=np.linspace(1, 0, 5))
     physics = dinv.physics.Denoising(dinv.physics.GaussianNoise(0.1))
@@ -73,7 +70,7 @@ def test_samplers_draw_as_any_other_network(tmp_path: Path) -> None:
     assert all(triplet.layers["cues"].min() > 0 for triplet in made)
 
 
-def test_they_are_known_by_what_decides_their_outputs() -> None:
+def test_they_are_known_by_what_decides_their_outputs():
     median = dinv.models.MedianFilter
     removal = dinv.models.ArtifactRemoval(network())
     blur = [
@@ -90,7 +87,7 @@ def test_they_are_known_by_what_decides_their_outputs() -> None:
     assert from_denoiser(network(), 0.1).fingerprint == made[0].fingerprint
 
 
-def test_one_is_not_the_other() -> None:
+def test_one_is_not_the_other():
     with pytest.raises(InvalidArgumentError, match=r"DnCNN is not a deepinv\.models\.Reconstructor"):
         from_reconstructor(network(), dinv.physics.Denoising())
     with pytest.raises(InvalidArgumentError, match=r"ArtifactRemoval is not a deepinv\.models\.Denoiser"):

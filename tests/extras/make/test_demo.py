@@ -15,18 +15,18 @@ from conformask.extras.make.look import PINNED, POPULATION, middles, output_file
 pytestmark = pytest.mark.xdist_group("demo")
 
 
-def opened(path: Path) -> np.ndarray:
+def opened(path):
     return np.asarray(Image.open(path)).astype(float)
 
 
 @pytest.fixture(scope="module")
-def crops(tmp_path_factory) -> Path:
+def crops(tmp_path_factory):
     folder: Path = tmp_path_factory.mktemp("crops")
     write_crops(folder)
     return folder
 
 
-def test_outputs_are_what_a_network_made_of_the_inputs() -> None:
+def test_outputs_are_what_a_network_made_of_the_inputs():
     for name, y in middles().items():
         y_hat, x = opened(output_file(name)), quarter(y).astype(float)
         assert y_hat.shape == y.shape
@@ -36,7 +36,7 @@ def test_outputs_are_what_a_network_made_of_the_inputs() -> None:
         assert abs(y_hat - enlarged).mean() > 0.5, f"{name}: its output is its input, enlarged"
 
 
-def test_crops_are_triplets_of_photographs(crops: Path) -> None:
+def test_crops_are_triplets_of_photographs(crops):
     triplets = cm.Triplets.from_folder(crops)
     assert len(triplets) == 40
     assert triplets.provenance.population == POPULATION
@@ -48,14 +48,14 @@ def test_crops_are_triplets_of_photographs(crops: Path) -> None:
     np.testing.assert_array_equal(opened(crops / "x" / "astronaut-2.png"), small[:64, 64:])
 
 
-def test_without_a_terminal_it_ends_and_says_how_to_look(demonstration: Path) -> None:
+def test_without_a_terminal_it_ends_and_says_how_to_look(demonstration):
     printed = " ".join((demonstration / "printed.txt").read_text(encoding="utf-8").split())
     assert "conformask view demo/run demo/data" in printed
     assert "Ctrl-C" not in printed
 
 
 @pytest.mark.thorough
-def test_it_ends_in_a_tested_promise_and_can_be_repeated(demonstration: Path, tmp_path: Path, warm) -> None:
+def test_it_ends_in_a_tested_promise_and_can_be_repeated(demonstration, tmp_path, warm):
     demo = Path(shutil.copytree(demonstration / "demo", tmp_path / "demo"))
     sentence = cm.load(demo / "run").sentence
     again = warm.run("from conformask.cli import main; main(['demo', '--out', 'demo', '--json'])", tmp_path)
@@ -68,21 +68,21 @@ def test_it_ends_in_a_tested_promise_and_can_be_repeated(demonstration: Path, tm
     assert np.mean(np.array(losses) <= masker.card.threshold) == pytest.approx(record["coverage"])
 
 
-def test_telling_images_are_tested_and_the_report_says_so(demonstration: Path) -> None:
+def test_telling_images_are_tested_and_the_report_says_so(demonstration):
     split = cm.Triplets.from_folder(demonstration / "demo" / "data").split()
     assert set(PINNED) < set(split.test.names)
     report = (demonstration / "demo" / "report.html").read_text(encoding="utf-8")
     assert "astronaut-1 (a face) and chelsea-1 (the eyes of a cat) are test images because" in report
 
 
-def test_its_folder_can_be_moved(demonstration: Path, tmp_path: Path) -> None:
+def test_its_folder_can_be_moved(demonstration, tmp_path):
     moved = Path(shutil.copytree(demonstration / "demo", tmp_path / "elsewhere"))
     triplets = cm.Triplets.from_folder(moved / "data")
     files = {triplets.file(index, role) for index in range(40) for role in ("x", "y_hat", "y")}
     assert all(file.is_relative_to(moved) for file in files)
 
 
-def test_pictures_of_others_stay(tmp_path: Path) -> None:
+def test_pictures_of_others_stay(tmp_path):
     mine = tmp_path / "y" / "mine.png"
     mine.parent.mkdir()
     mine.write_bytes(b"mine")

@@ -4,9 +4,7 @@ import csv
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
@@ -28,7 +26,7 @@ TRAINING = TrainingConfig(epochs=3, batch_size=4, learning_rate=2e-3)
 COLUMNS = ["loss", "adversarial_loss", "discriminator_loss", "selection_loss"]
 
 
-def images(channels: int = 3) -> TrueImages:
+def images(channels=3):
     """Slopes in two colours."""
     generator = np.random.default_rng(0)
     rows, columns = np.mgrid[:SIZE, :SIZE] / SIZE
@@ -43,9 +41,7 @@ ALL = images()
 TRAIN, SELECTION = ALL.part("train"), ALL.part("selection")
 
 
-def train(
-    out: Path, kind: str = "gan", name: str = "completion", training: TrainingConfig = TRAINING, **settings
-):
+def train(out, kind="gan", name="completion", training=TRAINING, **settings):
     return fit_predictor(
         TRAIN,
         SELECTION,
@@ -59,19 +55,19 @@ def train(
     )
 
 
-def rows(out: Path) -> list[dict[str, str]]:
+def rows(out):
     with (out / "metrics.csv").open() as file:
         return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(file)]
 
 
-def assert_same(one: torch.nn.Module, other: torch.nn.Module) -> None:
+def assert_same(one, other):
     for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["completion", "super_resolution", "colorization"])
-def test_every_kind_for_every_task(tmp_path: Path, kind: str, name: str) -> None:
+def test_every_kind_for_every_task(tmp_path, kind, name):
     predictor = train(tmp_path, kind, name, TrainingConfig(epochs=1, batch_size=8))
     assert (predictor.name, predictor.kind, predictor.task.name) == (kind, kind, name)
     card = json.loads((tmp_path / "predictor.json").read_text())
@@ -87,7 +83,7 @@ def test_every_kind_for_every_task(tmp_path: Path, kind: str, name: str) -> None
     assert len(again.trained_on) == len(TRAIN)
 
 
-def test_both_losses_are_recorded_and_the_generator_learns(tmp_path: Path) -> None:
+def test_both_losses_are_recorded_and_the_generator_learns(tmp_path):
     train(tmp_path, training=TrainingConfig(epochs=8, batch_size=4, learning_rate=2e-3))
     written = rows(tmp_path)
     assert list(written[0]) == ["epoch", "step", *COLUMNS, "learning_rate"]
@@ -101,7 +97,7 @@ def test_both_losses_are_recorded_and_the_generator_learns(tmp_path: Path) -> No
         assert 0 < float(row["discriminator_loss"]) < 3
 
 
-def test_only_the_generator_is_stored_for_use(tmp_path: Path) -> None:
+def test_only_the_generator_is_stored_for_use(tmp_path):
     predictor = train(tmp_path)
     weights = load_file(tmp_path / "predictor.safetensors")
     assert set(weights) == set(predictor.network.state_dict())
@@ -118,10 +114,10 @@ def test_only_the_generator_is_stored_for_use(tmp_path: Path) -> None:
     ]
 
 
-def test_the_last_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_last_epoch_is_kept(tmp_path, monkeypatch):
     original = Adversarial.validation_step
 
-    def growing(self: Adversarial, batch: list[torch.Tensor], index: int) -> None:
+    def growing(self, batch, index):
         original(self, batch, index)
         self.log("selection_loss", float(self.current_epoch), on_epoch=True, batch_size=len(batch[0]))
 
@@ -132,10 +128,10 @@ def test_the_last_epoch_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert torch.equal(kept[f"network.{name}"], weight), name
 
 
-def test_a_killed_gan_resumes_to_the_same_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_killed_gan_resumes_to_the_same_state(tmp_path, monkeypatch):
     original = Budget.on_train_batch_start
 
-    def killed(self: Budget, trainer: L.Trainer, module: L.LightningModule, batch, index: int) -> None:
+    def killed(self, trainer, module, batch, index):
         if trainer.current_epoch == 1 and index == 1:
             raise KeyboardInterrupt
         original(self, trainer, module, batch, index)
@@ -161,14 +157,14 @@ def test_a_killed_gan_resumes_to_the_same_state(tmp_path: Path, monkeypatch: pyt
             assert all(torch.equal(state[k], other["state"][key][k]) for k in state)
 
 
-def test_patience_of_a_gan_is_by_the_l1_of_the_generator(tmp_path: Path) -> None:
+def test_patience_of_a_gan_is_by_the_l1_of_the_generator(tmp_path):
     train(tmp_path, training=TrainingConfig(epochs=12, patience=1, batch_size=4, learning_rate=0.1))
     losses = [float(row["selection_loss"]) for row in rows(tmp_path)]
     assert len(losses) < 12
     assert losses[-1] >= min(losses[:-1])
 
 
-def test_the_discriminator_sees_what_the_task_composes() -> None:
+def test_the_discriminator_sees_what_the_task_composes():
     completion = task("completion")
     module = adversarial(UNet(1, 1, width=4, levels=2), completion, TRAINING)
     y = torch.rand(2, 1, SIZE, SIZE)
@@ -184,7 +180,7 @@ def test_the_discriminator_sees_what_the_task_composes() -> None:
     torch.testing.assert_close(real, 2 * torch.cat([x, y], 1) - 1)
 
 
-def test_realness_loss_is_in_float32() -> None:
+def test_realness_loss_is_in_float32():
     logits = torch.tensor([-2.0, 3.0]).view(2, 1, 1, 1).bfloat16()
     assert float(realness_loss(logits, real=True)) == pytest.approx((math.log(1 + math.e**2) + 0.0485874) / 2)
     fake = realness_loss(logits, real=False)
@@ -192,14 +188,14 @@ def test_realness_loss_is_in_float32() -> None:
     assert fake.dtype == torch.float32
 
 
-def test_losses_are_finite_in_bfloat16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_losses_are_finite_in_bfloat16(tmp_path, monkeypatch):
     monkeypatch.setattr("conformask.extras.train.training.best_precision", lambda: "bf16-mixed")
     predictor = train(tmp_path)
     assert all(math.isfinite(float(row[column])) for row in rows(tmp_path) for column in COLUMNS)
     assert {weight.dtype for weight in predictor.network.parameters()} == {torch.float32}
 
 
-def test_what_is_refused(tmp_path: Path) -> None:
+def test_what_is_refused(tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"kind 'gna' is unknown.*did you mean 'gan'"):
         train(tmp_path / "a", "gna")
     training = TrainingConfig(epochs=1)
@@ -208,7 +204,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
         train(tmp_path / "b", "regressor", training=replace(training, resume=True))
 
 
-def test_a_card_without_a_kind_is_a_regressor(tmp_path: Path) -> None:
+def test_a_card_without_a_kind_is_a_regressor(tmp_path):
     train(tmp_path, "regressor", training=TrainingConfig(epochs=1), paper_form=True)
     card = json.loads((tmp_path / "predictor.json").read_text())
     assert card["network"]["paper_form"]
@@ -217,7 +213,7 @@ def test_a_card_without_a_kind_is_a_regressor(tmp_path: Path) -> None:
     assert NetworkPredictor.load(tmp_path).kind == "regressor"
 
 
-def test_on_the_command_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_on_the_command_line(tmp_path, capfd):
     for index in range(len(ALL)):
         write_image(tmp_path / "images" / f"{index}.png", ALL[index][1])
     verb = ["predictor", str(tmp_path / "images"), str(tmp_path / "run"), "--task", "super_resolution"]

@@ -20,7 +20,7 @@ from terminal import stopped
 ROLES = ("x", "y_hat", "y")
 
 
-def write(folder: Path, count: int, name: str = "{:03d}") -> list[Path]:
+def write(folder, count, name="{:03d}"):
     """Noisy images, smoothed, in folders that are called as people call them."""
     generator = np.random.default_rng(0)
     folders = [folder / each for each in ("noisy", "denoised", "clean")]
@@ -34,12 +34,12 @@ def write(folder: Path, count: int, name: str = "{:03d}") -> list[Path]:
 
 
 @pytest.fixture(scope="module")
-def folders(tmp_path_factory) -> list[Path]:
+def folders(tmp_path_factory):
     return write(tmp_path_factory.mktemp("three"), 60)
 
 
 @pytest.mark.thorough
-def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, monkeypatch) -> None:
+def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, monkeypatch):
     opened = []
     monkeypatch.setattr(verb, "is_attended", lambda: True)
     monkeypatch.setattr(verb, "open_viewer", lambda masker, shown, **how: opened.append((masker, shown, how)))
@@ -100,7 +100,7 @@ OPTIONS = {
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("case", OPTIONS)
-def test_maps_losses_and_objects_as_calibrate_takes_them(conformask, folders, tmp_path, case) -> None:
+def test_maps_losses_and_objects_as_calibrate_takes_them(conformask, folders, tmp_path, case):
     options, beside, words = OPTIONS[case]
     data = {role: tmp_path / role for role in ROLES}
     for folder, role in zip(folders, ROLES, strict=True):
@@ -122,20 +122,20 @@ def test_maps_losses_and_objects_as_calibrate_takes_them(conformask, folders, tm
     assert (again.status, again.record["n_test"]) == (0, 21), "the list of files names all of them"
 
 
-def test_what_maps_mean_needs_maps(conformask, folders) -> None:
+def test_what_maps_mean_needs_maps(conformask, folders):
     answer = conformask("look", *folders, "--higher", "trusted")
     assert (answer.status, "--higher goes with --score-from" in answer.err) == (2, True)
 
 
 @pytest.mark.parametrize("threshold", ["nan", "0", "q2", "much"])
-def test_a_threshold_that_is_none_is_refused_first(conformask, tmp_path, threshold) -> None:
+def test_a_threshold_that_is_none_is_refused_first(conformask, tmp_path, threshold):
     answer = conformask("look", *[tmp_path / "nothing"] * 3, "--threshold", threshold)
     assert answer.status == 1
     assert "a distance above 0" in answer.err
 
 
 @pytest.mark.thorough
-def test_in_a_terminal_the_viewer_opens_until_ctrl_c(folders, tmp_path, monkeypatch) -> None:
+def test_in_a_terminal_the_viewer_opens_until_ctrl_c(folders, tmp_path, monkeypatch):
     monkeypatch.setenv("BROWSER", "true")
     command = ["look", *map(str, folders), "--out", str(tmp_path / "out"), "--port", "0"]
     shown, status = stopped(f"from conformask.cli import main; main({command})", "press Ctrl-C to stop")
@@ -144,7 +144,7 @@ def test_in_a_terminal_the_viewer_opens_until_ctrl_c(folders, tmp_path, monkeypa
 
 
 @pytest.mark.thorough
-def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monkeypatch) -> None:
+def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monkeypatch):
     folders = write(tmp_path, 60, "slide{0:02d}_z1")
     for place in folders:
         for index in range(60):
@@ -164,7 +164,7 @@ def test_names_that_look_like_groups_are_asked_about(conformask, tmp_path, monke
     assert len(set(cm.Triplets.from_folder(tmp_path / "apart" / "data").groups)) == 60
 
 
-def test_what_is_wrong_is_said_before_any_work(conformask, folders, tmp_path) -> None:
+def test_what_is_wrong_is_said_before_any_work(conformask, folders, tmp_path):
     few = write(tmp_path / "few", 12)
     answer = conformask("look", *few, "--out", tmp_path / "out", "--no-view")
     assert answer.status == 1

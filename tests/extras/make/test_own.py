@@ -1,6 +1,5 @@
 import json
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -70,7 +69,7 @@ X = torch.rand(3, 3, 6, 5, generator=torch.Generator().manual_seed(0))
 
 
 @pytest.fixture
-def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def mine(tmp_path, monkeypatch):
     """The name of a module in the working folder, new for each test."""
     name = f"mine_{tmp_path.name}".replace("-", "_")
     (tmp_path / f"{name}.py").write_text(MODULE)
@@ -79,7 +78,7 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return name
 
 
-def halving(path: Path, batch: int | str, kind: int = TensorProto.FLOAT, channels: int = 3) -> str:
+def halving(path, batch, kind=TensorProto.FLOAT, channels=3):
     value = helper.make_tensor("half", kind, [1], [0.5])
     shape = [batch, channels, "height", "width"]
     graph = helper.make_graph(
@@ -94,23 +93,23 @@ def halving(path: Path, batch: int | str, kind: int = TensorProto.FLOAT, channel
 
 
 class Halving(torch.nn.Module):
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x):
         return 0.5 * x
 
 
-def test_a_function_on_arrays(mine: str) -> None:
+def test_a_function_on_arrays(mine):
     torch.testing.assert_close(custom_predictor(f"{mine}:dimmed")(X), 0.5 * X)
     torch.testing.assert_close(custom_predictor(f"{mine}:grey")(X), X.mean(1, keepdim=True))
     torch.testing.assert_close(custom_predictor(f"{mine}:loud")(X), (3 * X - 1).clamp(0, 1))
 
 
-def test_torchscript(tmp_path: Path) -> None:
+def test_torchscript(tmp_path):
     torch.jit.trace(Halving(), X).save(str(tmp_path / "net.pt"))
     torch.testing.assert_close(custom_predictor(str(tmp_path / "net.pt"))(X), 0.5 * X)
 
 
 @pytest.mark.parametrize("batch", [3, 1])
-def test_a_file_of_torch_export_with_any_batch_and_with_one(tmp_path: Path, batch: int) -> None:
+def test_a_file_of_torch_export_with_any_batch_and_with_one(tmp_path, batch):
     free = dict.fromkeys((0, 2, 3) if batch > 1 else (2, 3), torch.export.Dim.AUTO)
     program = torch.export.export(Halving(), (X[:batch],), dynamic_shapes=(free,))
     torch.export.save(program, tmp_path / "net.pt2")
@@ -119,17 +118,17 @@ def test_a_file_of_torch_export_with_any_batch_and_with_one(tmp_path: Path, batc
 
 
 @pytest.mark.parametrize("batch", ["batch", 1])
-def test_onnx_with_any_batch_and_with_one(tmp_path: Path, batch: int | str) -> None:
+def test_onnx_with_any_batch_and_with_one(tmp_path, batch):
     torch.testing.assert_close(custom_predictor(halving(tmp_path / "net.onnx", batch))(X), 0.5 * X)
 
 
-def test_onnx_in_half_precision(tmp_path: Path) -> None:
+def test_onnx_in_half_precision(tmp_path):
     found = custom_predictor(halving(tmp_path / "net.onnx", "batch", TensorProto.FLOAT16))(X)
     torch.testing.assert_close(found, 0.5 * X, rtol=1e-3, atol=1e-3)
     assert found.dtype == torch.float32
 
 
-def test_what_is_no_network_is_refused(tmp_path: Path, mine: str) -> None:
+def test_what_is_no_network_is_refused(tmp_path, mine):
     for suffix in (".pt", ".pt2", ".onnx"):
         damaged = tmp_path / f"damaged{suffix}"
         damaged.write_bytes(b"no network")
@@ -146,7 +145,7 @@ def test_what_is_no_network_is_refused(tmp_path: Path, mine: str) -> None:
             custom_predictor(f"{mine}:{name}")
 
 
-def pairs(folder: Path, levels: tuple[float, ...] = (0.2, 0.5, 0.9)) -> Path:
+def pairs(folder, levels=(0.2, 0.5, 0.9)):
     for index, level in enumerate(levels):
         image = np.full((3, 8, 8), level, np.float32)
         image[0] = 0
@@ -165,7 +164,7 @@ def pairs(folder: Path, levels: tuple[float, ...] = (0.2, 0.5, 0.9)) -> Path:
         ("blinding", "returned NaN or infinity"),
     ],
 )
-def test_what_is_no_output_is_refused(mine: str, tmp_path: Path, function: str, told: str) -> None:
+def test_what_is_no_output_is_refused(mine, tmp_path, function, told):
     data = pairs(tmp_path / "data")
     with pytest.raises(ImageError, match=f"^0: the predictor .*{told}"):
         add_outputs(data, custom_predictor(f"{mine}:{function}"))
@@ -180,13 +179,13 @@ def test_what_is_no_output_is_refused(mine: str, tmp_path: Path, function: str, 
         ("raise RuntimeError('no GPU here')", "RuntimeError: no GPU here"),
     ],
 )
-def test_a_module_that_cannot_be_imported(mine: str, tmp_path: Path, code: str, told: str) -> None:
+def test_a_module_that_cannot_be_imported(mine, tmp_path, code, told):
     (tmp_path / f"{mine}_spoilt.py").write_text(code)
     with pytest.raises(MismatchError, match=f"importing {mine}_spoilt failed with {told}"):
         custom_predictor(f"{mine}_spoilt:f")
 
 
-def test_files_of_the_working_folder_take_no_package_s_place(tmp_path: Path, monkeypatch) -> None:
+def test_files_of_the_working_folder_take_no_package_s_place(tmp_path, monkeypatch):
     (tmp_path / "colorsys.py").write_text("def enhance(image):\n    return image\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [each for each in sys.path if each != str(tmp_path)])
@@ -195,22 +194,20 @@ def test_files_of_the_working_folder_take_no_package_s_place(tmp_path: Path, mon
         custom_predictor("colorsys:enhance")
 
 
-def test_the_error_of_other_code_is_told_in_one_line(tmp_path: Path) -> None:
+def test_the_error_of_other_code_is_told_in_one_line(tmp_path):
     grey = custom_predictor(halving(tmp_path / "net.onnx", "batch", channels=1))
     with pytest.raises(ImageError, match=r"^0: .* Got: 3 Expected: 1") as stop:
         add_outputs(pairs(tmp_path / "data"), grey)
     assert "\n" not in str(stop.value)
 
 
-def test_weights_instead_of_torchscript(tmp_path: Path) -> None:
+def test_weights_instead_of_torchscript(tmp_path):
     torch.save(Halving().state_dict(), tmp_path / "net.pt")
     with pytest.raises(MismatchError, match=r"with torch\.jit\.script\(network\)\.save"):
         custom_predictor(str(tmp_path / "net.pt"))
 
 
-def test_outputs_are_added_by_command_line_and_not_made_twice(
-    mine: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_outputs_are_added_by_command_line_and_not_made_twice(mine, tmp_path, capsys):
     data = pairs(tmp_path / "data")
     main(["triplets", str(data), "--predictor", f"{mine}:dimmed"])
     capsys.readouterr()
@@ -226,7 +223,7 @@ def test_outputs_are_added_by_command_line_and_not_made_twice(
     assert len(__import__(mine).calls) == 3 + 2
 
 
-def test_other_channels_go_to_npy(tmp_path: Path) -> None:
+def test_other_channels_go_to_npy(tmp_path):
     (tmp_path / "x").mkdir()
     np.save(tmp_path / "x" / "a.npy", np.random.default_rng(0).random((8, 8, 5)))
     assert add_outputs(tmp_path, CustomPredictor(lambda x: 0.5 * x, "half", "1f")) == 1
@@ -235,7 +232,7 @@ def test_other_channels_go_to_npy(tmp_path: Path) -> None:
     )
 
 
-def test_outputs_are_in_the_units_of_the_data_range(tmp_path: Path) -> None:
+def test_outputs_are_in_the_units_of_the_data_range(tmp_path):
     counts = np.random.default_rng(0).integers(0, 4096, (8, 9)).astype(np.uint16)
     for role in ("x", "y"):
         (tmp_path / role).mkdir()
@@ -246,7 +243,7 @@ def test_outputs_are_in_the_units_of_the_data_range(tmp_path: Path) -> None:
     np.testing.assert_allclose(triplet.y_hat, 0.5 * triplet.x, rtol=1e-6)
 
 
-def test_what_fails_is_named_and_the_rest_is_kept(mine: str, tmp_path: Path) -> None:
+def test_what_fails_is_named_and_the_rest_is_kept(mine, tmp_path):
     predictor = custom_predictor(f"{mine}:broken")
     with pytest.raises(ImageError, match=r"^2: the predictor failed: ValueError: too bright"):
         add_outputs(pairs(tmp_path / "loud"), predictor)
@@ -269,16 +266,12 @@ def test_what_fails_is_named_and_the_rest_is_kept(mine: str, tmp_path: Path) -> 
         (["in", "--predictor", "bicubic", "--task", "super_resolution"], "give DATA and --size"),
     ],
 )
-def test_half_a_command_is_refused(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with pytest.raises(SystemExit) as stop:
-        main(["triplets", *words])
-    assert stop.value.code == 2
-    assert message in capsys.readouterr().err
+def test_half_a_command_is_refused(words, message, conformask):
+    answer = conformask("triplets", *words)
+    assert (answer.status, message in answer.err) == (2, True)
 
 
-def onnx_with_weights_beside(folder: Path, value: float) -> Path:
+def onnx_with_weights_beside(folder, value):
     """y = w x, where w lies in a file whose name has nothing of the network's."""
     (folder / "weights.bin").write_bytes(np.float32(value).tobytes())
     weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[1])
@@ -297,7 +290,7 @@ def onnx_with_weights_beside(folder: Path, value: float) -> Path:
     return path
 
 
-def test_weights_in_a_file_of_another_name_are_part_of_the_fingerprint(tmp_path: Path) -> None:
+def test_weights_in_a_file_of_another_name_are_part_of_the_fingerprint(tmp_path):
     one = custom_predictor(str(onnx_with_weights_beside(tmp_path, 0.5)))
     assert torch.equal(one(X), 0.5 * X)
     other = custom_predictor(str(onnx_with_weights_beside(tmp_path, 0.75)))

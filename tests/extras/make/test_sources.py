@@ -1,18 +1,28 @@
+"""Triplets of a task by a killed run, several processes and an interrupted one: what one alone writes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.extras.make.look import COLOUR, packaged_photographs
-from conformask.extras.make.triplets import Source, TrueImages
-from conformask.images.read import write_image
+from conformask.extras.make.tasks import SuperResolution
+from conformask.extras.make.triplets import Source, TrueImages, write_triplets
+from conformask.images.read import read_image, write_image
 from conformask.images.rows import PARTS, part_of
 
 SHARED = Path(__file__).parents[4] / "shared" / "data"
 
 
-def field(height=40, width=50, channels=1, dtype=np.uint8, seed=0) -> np.ndarray:
+def field(height=40, width=50, channels=1, dtype=np.uint8, seed=0):
     top = np.iinfo(dtype).max
     shape = (height, width) if channels == 1 else (height, width, channels)
     return np.random.default_rng(seed).integers(0, top, shape, endpoint=True).astype(dtype)
@@ -38,8 +48,6 @@ def test_overlapping_tiles():
     np.testing.assert_array_equal(images[0][1][:, :, 8:], images[1][1][:, :, :8])
     assert {source.group for source in images.sources} == {"f"}
     TrueImages.from_arrays({"f": field()}, 16, 8, split="within")
-    with pytest.raises(InvalidArgumentError, match="stride 8 below size 16 makes tiles overlap"):
-        TrueImages.from_arrays({"f": field()}, 16, 8, split="tile")
 
 
 def test_the_tile_is_its_own_group_where_tiles_are_dealt():
@@ -62,14 +70,6 @@ def test_parts_do_not_depend_on_the_other_files_and_cover_all():
     parts = [images.part(name) for name in PARTS]
     assert sorted(name for part in parts for name in names(part)) == sorted(names(images))
     assert images.select([3, 1]).sources == (images.sources[3], images.sources[1])
-
-
-def test_an_empty_part_is_an_error():
-    images = TrueImages.from_arrays({"f": field()}, 16)
-    with pytest.raises(InvalidArgumentError, match=r"part is empty: 1 groups"):
-        [images.part(name) for name in PARTS]
-    with pytest.raises(InvalidArgumentError, match="'all' is unknown"):
-        images.part("all")
 
 
 def test_without_a_stride_the_short_side_is_resized_and_the_centre_cut():
@@ -153,24 +153,27 @@ def test_mixed_channels():
         TrueImages.from_arrays({**arrays, "two": field(20, 20, 2)}, 16, colour=True)
 
 
+def of(images, *cut, part=None, **more):
+    made = TrueImages.from_arrays(images, *cut, **more)
+    return [made.part(name) for name in part or ()]
+
+
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    ("call", "message"),
     [
-        ({"size": 0}, "size 0"),
-        ({"size": 4, "stride": 0}, "stride 0"),
-        ({"size": 4, "split": "slide"}, "'slide' is unknown"),
+        (lambda: of({"a": field()}, 0), "size 0"),
+        (lambda: of({"a": field()}, 4, 0), "stride 0"),
+        (lambda: of({"a": field()}, 4, split="slide"), "'slide' is unknown"),
+        (lambda: of({"f": field()}, 16, 8, split="tile"), "stride 8 below size 16 makes tiles overlap"),
+        (lambda: of({"f": field()}, 16, part=PARTS), "part is empty: 1 groups"),
+        (lambda: of({"f": field()}, 16, part=["all"]), "'all' is unknown"),
+        (lambda: of({}, 4), "empty"),
+        (lambda: of({"a/b": field()}, 4), "a/b"),
     ],
 )
-def test_bad_settings(settings, message):
+def test_what_is_refused(call, message):
     with pytest.raises(InvalidArgumentError, match=message):
-        TrueImages.from_arrays({"a": field()}, **settings)
-
-
-def test_no_arrays_and_bad_names():
-    with pytest.raises(InvalidArgumentError, match="empty"):
-        TrueImages.from_arrays({}, 4)
-    with pytest.raises(InvalidArgumentError, match="a/b"):
-        TrueImages.from_arrays({"a/b": field()}, 4)
+        call()
 
 
 def test_packaged_photographs_are_real_and_in_colour():
@@ -203,3 +206,95 @@ def test_making_images_smaller_leaves_no_aliases():
     checkerboard = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
     image = TrueImages.from_arrays({"a": checkerboard}, 20)[0][1]
     np.testing.assert_allclose(image[:, 3:-3, 3:-3], 0.5, atol=0.03)
+
+
+# Triplets of a task by a killed run, several processes and an interrupted one: what one alone writes
+
+
+COMMAND = Path(sys.executable).with_name("conformask")
+NETWORK = """
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+
+
+def enlarge(x):
+    if Path("deadly").exists() and len(list(Path("killed/y").glob("[!.]*"))) > 20:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return np.kron(x, np.ones((4, 4, 1), np.float32))
+"""
+TILES = 40
+"""Three batches."""
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    image = np.random.default_rng(0).random((3, 128, 80), dtype=np.float32)
+    write_image(tmp_path / "images" / "0.png", image)
+    (tmp_path / "network_of_processes.py").write_text(NETWORK)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def words(out):
+    cut = ["--size", "16", "--stride", "16", "--split", "tile"]
+    return [
+        *("triplets", "images", out, "--task", "super_resolution"),
+        *("--predictor", "network_of_processes:enlarge", *cut),
+    ]
+
+
+def status(*words):
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run([COMMAND, *words], env=environment, check=False).returncode
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("[!.]*") if p.is_file()}
+
+
+@pytest.mark.slow
+def test_two_processes_resume_a_killed_run(folder):
+    main(words("alone"))
+    (folder / "deadly").touch()
+    assert status(*words("killed")) == -signal.SIGKILL
+    (folder / "deadly").unlink()
+    assert not (folder / "killed" / "manifest.csv").exists()
+    times = {path: path.stat().st_mtime_ns for path in (folder / "killed" / "y").glob("[!.]*")}
+    assert status(*words("killed"), "--devices", "2") == 0
+    assert len(files(folder / "alone")) == 3 * TILES + 2
+    assert files(folder / "killed") == files(folder / "alone")
+    assert {path: path.stat().st_mtime_ns for path in times} == times, "what is there is not written again"
+
+
+class Enlarging:
+    """Stopped by hand at one of its batches."""
+
+    name, fingerprint, trained_on = "enlarging", None, ()
+
+    def __init__(self, stopped_at=None):
+        self.batches, self.stopped_at = 0, stopped_at
+
+    def __call__(self, x):
+        self.batches += 1
+        if self.batches == self.stopped_at:
+            raise KeyboardInterrupt
+        return torch.nn.functional.interpolate(x, scale_factor=4)
+
+
+def test_only_what_would_be_the_same_is_kept(folder):
+    def write(out, size, network):
+        images = TrueImages.from_folder("images", size, 16, "tile")
+        return write_triplets(images, out, task=SuperResolution(), predictor=network)
+
+    with pytest.raises(KeyboardInterrupt):
+        write("stopped", 16, Enlarging(stopped_at=3))
+    shutil.copytree("stopped", "smaller")
+    same, smaller = Enlarging(), Enlarging()
+    assert write("stopped", 16, same) == TILES
+    assert 1 <= same.batches <= 2, "what is there is not predicted again"
+    assert write("smaller", 8, smaller) == TILES
+    assert smaller.batches == 3
+    assert {read_image(path).shape for path in Path("smaller/y").iterdir()} == {(3, 8, 8)}

@@ -3,6 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from conformask.errors import ImageError, InvalidArgumentError
+from conformask.extras.make.predictors import Bicubic, Biharmonic
 from conformask.extras.make.tasks import TASKS, Completion, SuperResolution, luma, task
 
 
@@ -27,19 +28,29 @@ def test_every_task_keeps_the_promises_of_its_protocol(name):
     assert torch.equal(made.degrade(y[1:]), x[1:])
 
 
-def test_unknown_task():
-    with pytest.raises(InvalidArgumentError, match="did you mean 'super_resolution'"):
-        task("superresolution")
-    with pytest.raises(InvalidArgumentError, match="choose from"):
-        task("denoise")
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: task("superresolution"), "did you mean 'super_resolution'"),
+        (lambda: task("denoise"), "choose from"),
+        (lambda: luma(images(2)), "2 channels"),
+        (lambda: SuperResolution().truth(images(1, 30, 33)), r"30 x 33 pixels.*--size 28"),
+        (lambda: SuperResolution().degrade(images(1, 30, 33)), r"30 x 33 pixels.*--size 28"),
+        (lambda: task("colorization").truth(images(1)), "1 channels; colorization needs colour"),
+        (lambda: task("colorization").degrade(images(1)), "1 channels; colorization needs colour"),
+        (lambda: Biharmonic(task("colorization")), "biharmonic fills holes.*use it with --task completion"),
+        (lambda: Bicubic(task("completion")), "bicubic enlarges.*use it with --task super_resolution"),
+    ],
+)
+def test_what_is_refused(call, message):
+    with pytest.raises((ImageError, InvalidArgumentError), match=message):
+        call()
 
 
 def test_luma_is_itu_601():
     primaries = torch.eye(3)[:, :, None, None]
     assert luma(primaries).flatten().tolist() == pytest.approx([0.299, 0.587, 0.114])
     assert luma(torch.ones(1, 3, 2, 2)).max() <= 1
-    with pytest.raises(ImageError, match="2 channels"):
-        luma(images(2))
 
 
 def test_the_hole_of_the_paper():
@@ -74,14 +85,37 @@ def test_super_resolution_averages_four_by_four():
     assert SuperResolution().scale == 4
 
 
-def test_super_resolution_needs_sides_that_divide_by_four():
-    for act in (SuperResolution().truth, SuperResolution().degrade):
-        with pytest.raises(ImageError, match=r"30 x 33 pixels.*--size 28"):
-            act(images(1, 30, 33))
-
-
-def test_colorization_needs_colour():
-    for act in (task("colorization").truth, task("colorization").degrade):
-        with pytest.raises(ImageError, match="1 channels; colorization needs colour"):
-            act(images(1))
+def test_colorization_takes_the_luma_away():
     assert torch.equal(task("colorization").degrade(images()), luma(images()))
+
+
+def waves(height=32, width=32, channels=1):
+    rows, columns = torch.arange(height)[:, None] / height, torch.arange(width)[None] / width
+    plane = 0.5 + 0.2 * torch.sin(3 * rows) + 0.2 * torch.cos(4 * columns)
+    return torch.stack([plane, 1 - plane])[:, None].repeat(1, channels, 1, 1)
+
+
+def test_biharmonic_fills_smooth_images_well_and_only_the_hole():
+    completion = task("completion")
+    y = waves()
+    x = completion.degrade(y)
+    y_hat = Biharmonic(completion)(x)
+    hole = completion.hole(32, 32)
+    assert y_hat.dtype == torch.float32
+    assert torch.equal(y_hat[..., ~hole], y[..., ~hole])
+    assert (y_hat - y).abs().max() < 0.02
+    assert torch.allclose(Biharmonic(completion)(x[1:]), y_hat[1:])
+
+
+def test_bicubic_enlarges_smooth_images_well():
+    super_resolution = task("super_resolution")
+    y = waves(channels=3)
+    y_hat = Bicubic(super_resolution)(super_resolution.degrade(y))
+    assert y_hat.shape == y.shape
+    assert (y_hat - y).abs()[..., 4:-4, 4:-4].max() < 0.02
+    assert Bicubic(super_resolution)(torch.eye(8)[None, None]).min() >= 0
+
+
+def test_names():
+    assert Biharmonic(task("completion")).name == "biharmonic"
+    assert Bicubic(task("super_resolution")).name == "bicubic"

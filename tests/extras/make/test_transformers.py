@@ -1,7 +1,6 @@
 """Image-to-image models of transformers, held to what processor and model make of the same images."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,7 @@ from noisy_pairs import noisy_pairs
 transformers = pytest.importorskip("transformers", reason="the extra transformers is not installed")
 
 
-def swin2sr(seed: int = 0) -> torch.nn.Module:
+def swin2sr(seed=0):
     torch.manual_seed(seed)
     config = transformers.Swin2SRConfig(
         image_size=16, embed_dim=8, depths=[1], num_heads=[2], window_size=4, upscale=2
@@ -25,13 +24,13 @@ def swin2sr(seed: int = 0) -> torch.nn.Module:
     return transformers.Swin2SRForImageSuperResolution(config).eval()
 
 
-def saved(folder: Path, model: torch.nn.Module) -> Path:
+def saved(folder, model):
     model.save_pretrained(folder)
     transformers.Swin2SRImageProcessor().save_pretrained(folder)
     return folder
 
 
-def test_super_resolution_by_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_super_resolution_by_command_line(tmp_path, capsys):
     model, processor = swin2sr(), transformers.Swin2SRImageProcessor()
     data = noisy_pairs(tmp_path / "data", (26, 36), channels=3, factor=2)
     main(["triplets", str(data), "--predictor", f"transformers:{saved(tmp_path / 'sr', model)}", "--json"])
@@ -48,7 +47,7 @@ def test_super_resolution_by_command_line(tmp_path: Path, capsys: pytest.Capture
     assert made.network.name == "sr"
 
 
-def test_a_model_is_known_by_its_weights_wherever_it_lies(tmp_path: Path) -> None:
+def test_a_model_is_known_by_its_weights_wherever_it_lies(tmp_path):
     here, there = (from_folder(saved(tmp_path / name, swin2sr())) for name in ("here", "there"))
     processor = transformers.Swin2SRImageProcessor()
     assert here.fingerprint == there.fingerprint == from_model(swin2sr(), processor).fingerprint
@@ -57,17 +56,17 @@ def test_a_model_is_known_by_its_weights_wherever_it_lies(tmp_path: Path) -> Non
     assert from_model(swin2sr(), wider).fingerprint != here.fingerprint
 
 
-def test_a_model_in_half_precision_runs_in_float32(tmp_path: Path) -> None:
+def test_a_model_in_half_precision_runs_in_float32(tmp_path):
     predictor = from_folder(saved(tmp_path, swin2sr().half()))
     assert predictor(torch.rand(1, 3, 8, 8)).dtype == torch.float32
 
 
-def bert() -> torch.nn.Module:
+def bert():
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1, "intermediate_size": 8}
     return transformers.BertModel(transformers.BertConfig(vocab_size=20, **sizes))
 
 
-def test_other_models_are_refused(tmp_path: Path) -> None:
+def test_other_models_are_refused(tmp_path):
     with pytest.raises(MissingFileError, match=r"contains no config\.json"):
         from_folder(tmp_path)
     with pytest.raises(MismatchError, match=r"contains no image-to-image model .*BertConfig"):
@@ -78,7 +77,7 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
         from_model(swin2sr(), transformers.Swin2SRImageProcessor())(torch.rand(1, 3, 4, 8, 8))
 
 
-def test_code_in_the_folder_is_not_run(tmp_path: Path) -> None:
+def test_code_in_the_folder_is_not_run(tmp_path):
     saved(tmp_path, swin2sr())
     config = json.loads((tmp_path / "config.json").read_text())
     auto = {"AutoConfig": "mine.Config", "AutoModelForImageToImage": "mine.Model"}
@@ -89,7 +88,7 @@ def test_code_in_the_folder_is_not_run(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_weights_are_not_made_up(tmp_path: Path) -> None:
+def test_missing_weights_are_not_made_up(tmp_path):
     from safetensors.torch import load_file, save_file
 
     path = saved(tmp_path, swin2sr()) / "model.safetensors"

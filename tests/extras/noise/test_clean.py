@@ -28,7 +28,7 @@ BY_X = cm.Heuristic(lambda x, y_hat: x.square(), channels=1)
 BINARY = family({"name": "binary", "bounds": "total"})
 
 
-def images(count: int, seed: int, side: int = SIDE) -> dict[str, np.ndarray]:
+def images(count, seed, side=SIDE):
     """Clean y, y_hat with errors whose scale x knows, larger to the right and in some images."""
     generator = np.random.default_rng(seed)
     y = np.full((count, side, side), 0.5)
@@ -38,7 +38,7 @@ def images(count: int, seed: int, side: int = SIDE) -> dict[str, np.ndarray]:
     return {role: array.clip(0, 1).astype(np.float32) for role, array in arrays.items()}
 
 
-def noisy(y: np.ndarray, seed: int, reach: int = 1) -> np.ndarray:
+def noisy(y, seed, reach=1):
     """A repeat, whose noise is independent of pixels `reach` apart and has the deviation SD."""
     generator = np.random.default_rng(seed)
     count, height, width = y.shape
@@ -48,20 +48,20 @@ def noisy(y: np.ndarray, seed: int, reach: int = 1) -> np.ndarray:
     return (y + SD * noise).astype(np.float32)
 
 
-def repeated(count: int, seed: int, side: int = SIDE, reach: int = 1) -> cm.Triplets:
+def repeated(count, seed, side=SIDE, reach=1):
     arrays = images(count, seed, side)
     b, c = (noisy(arrays["y"], 1000 * seed + place, reach) for place in (1, 2))
     return cm.Triplets.from_arrays(arrays["x"], arrays["y_hat"], b, repeats=c)
 
 
-def clean(count: int, seed: int, side: int = SIDE) -> cm.Triplets:
+def clean(count, seed, side=SIDE):
     return cm.Triplets.from_arrays(**images(count, seed, side))
 
 
 # the loss
 
 
-def test_products_have_no_noise_floor() -> None:
+def test_products_have_no_noise_floor():
     """Their mean over draws is the clean squared error; that of one repeat is larger by its variance."""
     arrays = images(1, 0, 16)
     errors = np.square(arrays["y_hat"] - arrays["y"])
@@ -77,7 +77,7 @@ def test_products_have_no_noise_floor() -> None:
     assert alone == pytest.approx(errors.mean() + SD**2, rel=0.02)
 
 
-def by_hand(b, c, y_hat, mask, kind: str, eta: float, reach: int) -> float:
+def by_hand(b, c, y_hat, mask, kind, eta, reach):
     """The formula of the loss, in numpy."""
     products = mask**2 * (b - y_hat) * (c - y_hat)
     if kind == "clt":
@@ -97,7 +97,7 @@ def by_hand(b, c, y_hat, mask, kind: str, eta: float, reach: int) -> float:
 
 @pytest.mark.parametrize("kind", ["clt", "exact"])
 @pytest.mark.parametrize("reach", [1, 3])
-def test_it_is_what_its_formula_says(kind: str, reach: int) -> None:
+def test_it_is_what_its_formula_says(kind, reach):
     loss = cm.CleanMean("l2", kind, eta=0.01, reach=reach)
     arrays = images(3, 0)
     b, c = (noisy(arrays["y"], seed) for seed in (1, 2))
@@ -124,7 +124,7 @@ def test_it_is_what_its_formula_says(kind: str, reach: int) -> None:
 
 
 @pytest.mark.parametrize("kind", ["clt", "exact"])
-def test_by_moments_it_is_the_same_as_mask_by_mask(kind: str) -> None:
+def test_by_moments_it_is_the_same_as_mask_by_mask(kind):
     batch = next(repeated(4, 0).batches(4))
     item = batch.with_score(cm.Score(batch.x.square()))
     loss = cm.CleanMean("l2", kind, reach=1)
@@ -137,7 +137,7 @@ def test_by_moments_it_is_the_same_as_mask_by_mask(kind: str) -> None:
 DRAWS, ETA = 400, 0.05
 
 
-def drawn(reach: int) -> tuple[np.ndarray, list]:
+def drawn(reach):
     """The clean loss of an image that is too bright everywhere, and batches of DRAWS pairs of its repeats."""
     y = np.full((DRAWS, SIDE, SIDE), 0.5, np.float32)
     arrays = {"x": y, "y_hat": y + np.float32(0.03), "y": y}
@@ -146,7 +146,7 @@ def drawn(reach: int) -> tuple[np.ndarray, list]:
     return np.square(arrays["y_hat"] - arrays["y"]).mean(axis=(1, 2)), list(pairs.batches(50))
 
 
-def unmasked(loss: cm.CleanMean, batches: list) -> np.ndarray:
+def unmasked(loss, batches):
     of_batches = [
         loss.on(batch.y, batch.y_hat, None, 1, batch.layers["noise"]).of(torch.ones_like(batch.y_hat))
         for batch in batches
@@ -154,7 +154,7 @@ def unmasked(loss: cm.CleanMean, batches: list) -> np.ndarray:
     return torch.cat(of_batches).numpy()
 
 
-def test_products_of_zero_that_are_shown_are_allowed_for_mask_by_mask_or_not() -> None:
+def test_products_of_zero_that_are_shown_are_allowed_for_mask_by_mask_or_not():
     batch = next(clean(2, 0).batches(2))
     batch = replace(batch, y=batch.y_hat, layers={"noise": torch.zeros_like(batch.y_hat)})
     item, loss = batch.with_score(cm.Score(batch.x.square())), cm.CleanMean("l2", "exact", reach=1)
@@ -167,7 +167,7 @@ def test_products_of_zero_that_are_shown_are_allowed_for_mask_by_mask_or_not() -
 
 @pytest.mark.parametrize(("kind", "reach"), [("clt", 1), ("clt", 2), ("exact", 1), ("exact", 2)])
 @pytest.mark.parametrize("masks", [family("water_filling"), BINARY])
-def test_curves_of_a_constant_score_are_those_mask_by_mask(kind: str, reach: int, masks) -> None:
+def test_curves_of_a_constant_score_are_those_mask_by_mask(kind, reach, masks):
     """The second image has a region, the third one too small for an allowance."""
     batch, loss = next(repeated(3, 0).batches(3)), cm.CleanMean("l2", kind, reach=reach)
     region = torch.ones_like(batch.y)
@@ -180,7 +180,7 @@ def test_curves_of_a_constant_score_are_those_mask_by_mask(kind: str, reach: int
     np.testing.assert_allclose(quick, slow, rtol=1e-5, atol=1e-7)
 
 
-def test_too_few_pixels_with_noise_have_the_largest_loss_that_there_is() -> None:
+def test_too_few_pixels_with_noise_have_the_largest_loss_that_there_is():
     """16 pixels cannot be the 20 that the central limit theorem needs, nor can any number without noise."""
     batch, loss = next(repeated(2, 0).batches(2)), cm.CleanMean("l2", reach=1)
     largest = torch.maximum(batch.y_hat, 1 - batch.y_hat).square().amax(dim=(1, 2, 3)).double()
@@ -194,7 +194,7 @@ def test_too_few_pixels_with_noise_have_the_largest_loss_that_there_is() -> None
 
 
 @pytest.mark.parametrize(("kind", "reach"), [("clt", 1), ("clt", 2), ("clt", 4), ("exact", 1), ("exact", 2)])
-def test_the_clean_loss_is_hardly_ever_above(kind: str, reach: int) -> None:
+def test_the_clean_loss_is_hardly_ever_above(kind, reach):
     """In at most a share eta of images; without its allowance it is in about half of them."""
     truly, batches = drawn(reach)
     found = unmasked(cm.CleanMean("l2", kind, eta=ETA, reach=reach), batches)
@@ -203,7 +203,7 @@ def test_the_clean_loss_is_hardly_ever_above(kind: str, reach: int) -> None:
     assert np.mean(truly > bare.mean(dim=(1, 2, 3)).numpy()) > 0.35
 
 
-def test_noise_that_reaches_further_than_said_is_not_allowed_for() -> None:
+def test_noise_that_reaches_further_than_said_is_not_allowed_for():
     """Why the reach counts: with 1 for noise of 4 the share is well above eta."""
     truly, batches = drawn(4)
     assert np.mean(truly > unmasked(cm.CleanMean("l2", "clt", ETA, 1), batches)) > 2 * ETA
@@ -218,12 +218,12 @@ def test_noise_that_reaches_further_than_said_is_not_allowed_for() -> None:
         (("l2", "clt", 0.01, 0), "reach = 0"),
     ],
 )
-def test_what_cannot_be_is_refused(arguments: tuple, words: str) -> None:
+def test_what_cannot_be_is_refused(arguments, words):
     with pytest.raises(InvalidArgumentError, match=words):
         cm.CleanMean(*arguments)
 
 
-def test_its_terms_give_it_back() -> None:
+def test_its_terms_give_it_back():
     loss = cm.CleanMean("l2", "exact", 0.01, 2)
     assert read_loss(loss.to_json(), Path()) == loss
     assert loss.name == "clean(l2, exact)"
@@ -236,7 +236,7 @@ def test_its_terms_give_it_back() -> None:
 # promises
 
 
-def clean_coverage(masker: cm.Masker, new: cm.Triplets) -> tuple[float, float]:
+def clean_coverage(masker, new):
     """By the sentence alone: the mean of m^2 (y - y_hat)^2 is at most the threshold; and the hidden share."""
     masks = [masker(triplet) for triplet in new]
     losses = [np.mean(mask**2 * np.square(t.y - t.y_hat)) for mask, t in zip(masks, new, strict=True)]
@@ -245,7 +245,7 @@ def clean_coverage(masker: cm.Masker, new: cm.Triplets) -> tuple[float, float]:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("reach", [1, 2])
-def test_the_promise_holds_for_clean_images_that_calibration_never_saw(reach: int) -> None:
+def test_the_promise_holds_for_clean_images_that_calibration_never_saw(reach):
     covered, hidden = [], []
     loss = cm.CleanMean("l2", reach=reach)
     for seed in range(6):
@@ -260,7 +260,7 @@ def test_the_promise_holds_for_clean_images_that_calibration_never_saw(reach: in
     assert np.mean(hidden) < 0.6
 
 
-def test_repeats_taken_for_the_truth_would_hide_everything() -> None:
+def test_repeats_taken_for_the_truth_would_hide_everything():
     arrays = images(60, 0)
     for_truth = cm.Triplets.from_arrays(arrays["x"], arrays["y_hat"], noisy(arrays["y"], 1))
     masker = cm.calibrate(BY_X, for_truth, threshold=THRESHOLD, loss="l2")
@@ -273,7 +273,7 @@ def test_repeats_taken_for_the_truth_would_hide_everything() -> None:
     assert sizes[1] <= sizes[0] < 0.6
 
 
-def test_what_needs_a_truth_is_refused_with_what_does_not() -> None:
+def test_what_needs_a_truth_is_refused_with_what_does_not():
     with pytest.raises(InvalidArgumentError, match=r"CleanMean\('l2'\) .*guarantee expected or rcps"):
         cm.calibrate(BY_X, repeated(60, 0), threshold=0.05, loss="l1")
     with pytest.raises(InvalidArgumentError, match="noisy repeats"):
@@ -283,7 +283,7 @@ def test_what_needs_a_truth_is_refused_with_what_does_not() -> None:
         )  # fmt: skip
 
 
-def test_means_hold_by_jensen() -> None:
+def test_means_hold_by_jensen():
     """E of the loss against the mean of two repeats is at least that against the clean image."""
     masker = cm.calibrate(
         BY_X, repeated(60, 0), threshold=0.03, loss="l1", promise=cm.Promise("expected"),
@@ -294,7 +294,7 @@ def test_means_hold_by_jensen() -> None:
     assert np.mean(losses) <= 0.03
 
 
-def test_it_is_evaluated_on_repeats_or_on_a_clean_image_and_kept(tmp_path: Path) -> None:
+def test_it_is_evaluated_on_repeats_or_on_a_clean_image_and_kept(tmp_path):
     masker = cm.calibrate(
         BY_X, repeated(60, 0), threshold=THRESHOLD, loss=cm.CleanMean("l2"), selection=repeated(20, 1)
     )
@@ -310,7 +310,7 @@ def test_it_is_evaluated_on_repeats_or_on_a_clean_image_and_kept(tmp_path: Path)
 
 @pytest.mark.thorough
 @pytest.mark.leaf("train")
-def test_a_score_learns_from_repeats_what_it_learns_from_the_truth(tmp_path: Path) -> None:
+def test_a_score_learns_from_repeats_what_it_learns_from_the_truth(tmp_path):
     training = cm.TrainingConfig(epochs=30)
     sizes = {}
     for name, make in (("clean", clean), ("repeats", repeated)):
@@ -332,7 +332,7 @@ def test_a_score_learns_from_repeats_what_it_learns_from_the_truth(tmp_path: Pat
 # files
 
 
-def written(folder: Path, count: int, seed: int) -> Path:
+def written(folder, count, seed):
     arrays = images(count, seed)
     for role in ("x", "y_hat", "repeats"):
         (folder / role).mkdir(parents=True)
@@ -346,7 +346,7 @@ def written(folder: Path, count: int, seed: int) -> Path:
 
 
 @pytest.mark.thorough
-def test_a_folder_of_repeats(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_folder_of_repeats(tmp_path, capsys):
     data = written(tmp_path / "data", 80, 0)
     found = cm.Triplets.from_folder(data)
     assert found.reference == cm.Reference(2)
@@ -369,7 +369,7 @@ def test_a_folder_of_repeats(tmp_path: Path, capsys: pytest.CaptureFixture) -> N
         list(cm.Triplets.from_folder(data))
 
 
-def test_columns_of_a_manifest(tmp_path: Path) -> None:
+def test_columns_of_a_manifest(tmp_path):
     data = written(tmp_path, 3, 0)
     lines = [f"x/cell{a}.tif,y_hat/cell{a}.tif,repeats/cell{a}_1.tif,repeats/cell{a}_2.tif" for a in range(3)]
     (data / "manifest.csv").write_text("\n".join(["x,y_hat,y,repeat", *lines]))

@@ -23,7 +23,7 @@ BY_X = cm.Heuristic(lambda x, y_hat: x.square(), channels=1)
 """A score that knows how large the error of each pixel is, up to eight values: ties."""
 
 
-def images(count: int, side: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+def images(count, side, generator):
     """Clean y, x and y_hat, which is too bright by x: smooth, with eight values, largest inside the image."""
     places = np.linspace(-1, 1, side)
     bump = np.exp(-3 * (places[:, None] ** 2 + places**2))
@@ -32,7 +32,7 @@ def images(count: int, side: int, generator: np.random.Generator) -> dict[str, n
     return {"x": x, "y_hat": y + x, "y": y}
 
 
-def noisy(y: np.ndarray, generator: np.random.Generator, kind: str | int) -> np.ndarray:
+def noisy(y, generator, kind):
     """A repeat: counts of about 150 and read noise, or normal noise that reaches over so many pixels.
 
     If photons, a pixel has the noise of half of one.
@@ -55,21 +55,21 @@ def noisy(y: np.ndarray, generator: np.random.Generator, kind: str | int) -> np.
     return y + SD * noise
 
 
-def triplets(arrays: dict[str, np.ndarray], generator: np.random.Generator, kind: str | int) -> cm.Triplets:
+def triplets(arrays, generator, kind):
     """The images with two repeats; their middle half is the region."""
     b, c = (noisy(arrays["y"], generator, kind).astype(np.float32) for _ in range(2))
     x, y_hat = (arrays[role].astype(np.float32) for role in ("x", "y_hat"))
     return cm.Triplets.from_arrays(x, y_hat, b, repeats=c, regions=regions(x))
 
 
-def regions(images: np.ndarray) -> np.ndarray:
+def regions(images):
     region = np.zeros(images.shape, np.float32)
     quarter = images.shape[1] // 4
     region[:, quarter:-quarter, : -quarter // 2] = 1
     return region
 
 
-def batch_of(seed: int, side: int = 40, count: int = 3, kind: str | int = 1, region: bool = False):
+def batch_of(seed, side=40, count=3, kind=1, region=False):
     generator = np.random.default_rng(seed)
     found = triplets(images(count, side, generator), generator, kind)
     batch = next(found.batches(count))
@@ -79,7 +79,7 @@ def batch_of(seed: int, side: int = 40, count: int = 3, kind: str | int = 1, reg
 # formulas
 
 
-def bounds_by_hand(batch, region, loss: cm.CleanLocal) -> np.ndarray:
+def bounds_by_hand(batch, region, loss):
     """p_j + t_j of the first image, window by window."""
     b, c = ((batch.y + sign * batch.layers["noise"].sqrt())[0, 0].double().numpy() for sign in (1, -1))
     y_hat, half = batch.y_hat[0, 0].double().numpy(), loss.window // 2
@@ -110,7 +110,7 @@ def bounds_by_hand(batch, region, loss: cm.CleanLocal) -> np.ndarray:
 
 @pytest.mark.parametrize(("allowance", "reach"), [("clt", 1), ("clt", 1.06), ("exact", 1), ("exact", 2)])
 @pytest.mark.parametrize("kind", ["image", "region", "weights"])
-def test_it_is_what_its_formula_says(allowance: str, reach: float, kind: str) -> None:
+def test_it_is_what_its_formula_says(allowance, reach, kind):
     batch, region = batch_of(0, region=kind != "image")
     region = region * torch.rand(region.shape) if kind == "weights" else region
     loss = cm.CleanLocal("l2", WINDOW + 2, allowance, ETA, reach, regional=region is not None)
@@ -128,7 +128,7 @@ def test_it_is_what_its_formula_says(allowance: str, reach: float, kind: str) ->
 
 
 @pytest.mark.parametrize("allowance", ["clt", "exact"])
-def test_the_mean_over_a_region_is_what_its_formula_says(allowance: str) -> None:
+def test_the_mean_over_a_region_is_what_its_formula_says(allowance):
     """Weights have the mean and variance of w m^2 p over the pixels of the region."""
     batch, region = batch_of(1, region=True)
     loss = cm.CleanMean("l2", allowance, ETA, 1, regional=True)
@@ -160,7 +160,7 @@ def test_the_mean_over_a_region_is_what_its_formula_says(allowance: str) -> None
 @pytest.mark.parametrize(
     "loss", [cm.CleanMean("l2", reach=1, regional=True), cm.CleanLocal("l2", 15, reach=1, regional=True)]
 )
-def test_curves_are_the_same_mask_by_mask(loss: cm.CleanMean | cm.CleanLocal) -> None:
+def test_curves_are_the_same_mask_by_mask(loss):
     batch, _ = batch_of(2)
     item, masks = batch.with_score(cm.Score(batch.x.square())), family(loss.family)
     grid = lambda_grid(masks, loss, [item], 32)
@@ -168,7 +168,7 @@ def test_curves_are_the_same_mask_by_mask(loss: cm.CleanMean | cm.CleanLocal) ->
     np.testing.assert_allclose(quick[0], slow[0], atol=1e-9, rtol=1e-5)
 
 
-def test_the_critical_lambda_of_a_window_is_exact() -> None:
+def test_the_critical_lambda_of_a_window_is_exact():
     """The smallest score of a pixel around which the bound is above the threshold."""
     batch, _ = batch_of(3)
     loss = cm.CleanLocal("l2", WINDOW, reach=1)
@@ -188,14 +188,14 @@ CASES = [
 ]  # fmt: skip
 
 
-def loss_for(over: str, kind: str | int, eta: float = ETA) -> cm.CleanMean | cm.CleanLocal:
+def loss_for(over, kind, eta=ETA):
     reach = {"counts": 1, "photons": 1, "weak": (1 + WEAK) ** 2 / (1 + WEAK**2)}.get(kind, kind)
     if over == "region":
         return cm.CleanMean("l2", eta=eta, reach=reach, regional=True)
     return cm.CleanLocal("l2", math.ceil(WINDOW * reach), eta=eta, reach=reach, regional=True)
 
 
-def local_means(errors: np.ndarray, side: int) -> np.ndarray:
+def local_means(errors, side):
     """Means over windows cut off at image and region, (N, H, W); 0 outside the region."""
     inside = regions(errors)
     filtered = (
@@ -205,9 +205,7 @@ def local_means(errors: np.ndarray, side: int) -> np.ndarray:
     return np.where(inside > 0, np.divide(*filtered, where=inside > 0, out=np.zeros(errors.shape)), 0)
 
 
-def clean_losses(
-    masks: np.ndarray, arrays: dict[str, np.ndarray], loss: cm.CleanMean | cm.CleanLocal
-) -> np.ndarray:
+def clean_losses(masks, arrays, loss):
     """Of masks (N, H, W), with the clean image."""
     errors, inside = np.square(arrays["y"] - arrays["y_hat"]), regions(arrays["y"])
     if isinstance(loss, cm.CleanLocal):
@@ -215,13 +213,13 @@ def clean_losses(
     return (masks**2 * errors * inside).sum(axis=(1, 2)) / inside.sum(axis=(1, 2))
 
 
-def deployed(masker: cm.Masker, images: cm.Triplets) -> np.ndarray:
+def deployed(masker, images):
     """The masks of images, (N, H, W)."""
     return np.concatenate([masker.masks(each.x, each.y_hat)[:, 0].numpy() for each in images.batches(50)])
 
 
 @pytest.mark.parametrize(("over", "kind"), CASES)
-def test_the_clean_loss_is_hardly_ever_above(over: str, kind: str | int) -> None:
+def test_the_clean_loss_is_hardly_ever_above(over, kind):
     """Of a mask that shows all, or the worst pixel, in a share eta at most; in half without its allowance."""
     generator, draws, loss = np.random.default_rng(0), 400, loss_for(over, kind)
     arrays = {role: np.repeat(each, draws, axis=0) for role, each in images(1, SIDE, generator).items()}
@@ -248,7 +246,7 @@ def test_the_clean_loss_is_hardly_ever_above(over: str, kind: str | int) -> None
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("over", "kind"), CASES)
-def test_the_promise_holds_for_clean_images_that_calibration_never_saw(over: str, kind: str | int) -> None:
+def test_the_promise_holds_for_clean_images_that_calibration_never_saw(over, kind):
     """Of tiny sets of 19 images, with scores that tie."""
     covered, shown, loss = [], [], loss_for(over, kind, eta=0.01)
     threshold = {"region": 8e-4, "window": 2e-3}[over]
@@ -267,14 +265,14 @@ def test_the_promise_holds_for_clean_images_that_calibration_never_saw(over: str
 
 
 @pytest.mark.thorough
-def test_without_its_allowance_the_promise_would_not_hold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_its_allowance_the_promise_would_not_hold(monkeypatch):
     """15 % of the images are just above the threshold, and seen above it in half of the draws."""
     loss, side, n = cm.CleanMean("l2", eta=0.01, regional=True), 16, 100
 
-    def coverage(seed: int) -> float:
+    def coverage(seed):
         generator = np.random.default_rng(seed)
 
-        def drawn(count: int) -> dict[str, np.ndarray]:
+        def drawn(count):
             bad = generator.random((count, 1, 1)) < 0.15
             x = np.where(bad, 0.0301, 0.005) * np.ones((count, side, side))
             return {"x": x, "y_hat": 0.5 + x, "y": np.full(x.shape, 0.5)}
@@ -301,12 +299,12 @@ def test_without_its_allowance_the_promise_would_not_hold(monkeypatch: pytest.Mo
         (("l2", 0), "window = 0"),
     ],
 )
-def test_what_cannot_be_is_refused(arguments: tuple, words: str) -> None:
+def test_what_cannot_be_is_refused(arguments, words):
     with pytest.raises(InvalidArgumentError, match=words):
         cm.CleanLocal(*arguments)
 
 
-def test_windows_too_small_for_the_central_limit_theorem_are_refused() -> None:
+def test_windows_too_small_for_the_central_limit_theorem_are_refused():
     batch, _ = batch_of(0)
     for loss, least in ((cm.CleanLocal("l2", 5, reach=1), 6), (cm.CleanLocal("l2", 11, reach=2), 12)):
         with pytest.raises(InvalidArgumentError, match=f"take one of {least} x {least} or more"):
@@ -316,7 +314,7 @@ def test_windows_too_small_for_the_central_limit_theorem_are_refused() -> None:
     assert cm.CleanLocal("l2", 4).sides(3) == (4, 4, 4)
 
 
-def test_its_terms_give_it_back_and_say_what_is_computed() -> None:
+def test_its_terms_give_it_back_and_say_what_is_computed():
     loss = cm.CleanLocal("l2", 29, "clt", 0.01, 1.05, regional=True)
     assert stored_loss(read_loss(loss.to_json(), Path())) == loss
     assert "k = 2^d grids of pixels 2 apart" in cm.CleanLocal("l2", 15, "exact", reach=2.0).formula

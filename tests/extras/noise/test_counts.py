@@ -2,7 +2,7 @@
 
 import json
 import math
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +11,8 @@ import tifffile
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
 from conformask.extras.noise.counts import RECORD, Thinning, relative_noise, split_counts, split_folder
 from conformask.images.formats import SourceImage
-from conformask.images.read import decode_with_header, write_image
+from conformask.images.read import decode_with_header, read_image, write_image
 from conformask.images.tiff import write_tiff_over
-from conformask.records.geometry import Geometry
 from conformask.records.reading import PLAIN, Reading
 from stacks import GEOMETRY, shared
 
@@ -24,7 +23,7 @@ PHOTONS = Thinning()
 SHARES = [(0.5, 0.5), (0.8, 0.2), (0.5, 0.25, 0.25)]
 
 
-def counts_of(*space: int, seed: int = 0, mean: float = 30) -> np.ndarray:
+def counts_of(*space, seed=0, mean=30):
     """Poisson counts of a scene that is darker on the left, (*space)."""
     slope = np.linspace(0.2, 1, space[-1])
     return np.random.default_rng(seed).poisson(mean * np.broadcast_to(slope, space))
@@ -33,7 +32,7 @@ def counts_of(*space: int, seed: int = 0, mean: float = 30) -> np.ndarray:
 # ---------------------------------------------------------------------------- the law of parts
 
 
-def correlation(first: np.ndarray, second: np.ndarray, expected: np.ndarray) -> float:
+def correlation(first, second, expected):
     """The correlation of two parts beyond their means (1, pixels), in its standard errors."""
     errors = (first - expected) * (second - expected) / expected
     return float(errors.sum() / np.sqrt((errors**2).sum()))
@@ -83,22 +82,26 @@ def test_parts_of_floats_booleans_and_of_one_number():
     assert split_counts(np.array(7), (0.2, 0.3, 0.5)).shape == (3,)
 
 
-@pytest.mark.parametrize("counts", [[0.5], [-1], [np.nan], [np.inf]])
-def test_what_are_no_counts_is_refused(counts):
-    with pytest.raises(ImageError, match="counts contains"):
-        split_counts(np.array(counts))
-
-
-@pytest.mark.parametrize("shares", [(), (1.0,), (0.5, 0.6), (1.0, 0.0), (1.5, -0.5), (0.5, math.nan)])
-def test_shares_that_are_none_are_refused(shares):
-    with pytest.raises(InvalidArgumentError, match="with sum 1"):
-        split_counts(np.array([3]), shares)
-
-
-@pytest.mark.parametrize("terms", [{"gain": 0}, {"gain": math.inf}, {"offset": math.nan}, {"seed": -1}])
-def test_terms_that_are_none_are_refused(terms):
-    with pytest.raises(InvalidArgumentError, match=f"{next(iter(terms))} (is )?-?[0-9in]"):
-        Thinning(**terms)
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        *(
+            (partial(split_counts, np.array([value])), "counts contains")
+            for value in (0.5, -1, np.nan, np.inf)
+        ),
+        *(
+            (partial(split_counts, np.array([3]), shares), "with sum 1")
+            for shares in ((), (1.0,), (0.5, 0.6), (1.0, 0.0), (1.5, -0.5), (0.5, math.nan))
+        ),
+        (lambda: Thinning(gain=0), "gain is 0"),
+        (lambda: Thinning(gain=math.inf), "gain is inf"),
+        (lambda: Thinning(offset=math.nan), "offset nan"),
+        (lambda: Thinning(seed=-1), "seed is -1"),
+    ],
+)
+def test_what_are_no_counts_shares_or_terms_is_refused(call, message):
+    with pytest.raises((ImageError, InvalidArgumentError), match=message):
+        call()
 
 
 # ---------------------------------------------------------------------------- how noisy images are
@@ -127,16 +130,14 @@ def test_images_too_dark_or_small_have_no_noise_to_measure():
 # ---------------------------------------------------------------------------- folders
 
 
-def split_one(folder: Path, thinning: Thinning = PHOTONS, reading: Reading = PLAIN):
+def split_one(folder, thinning=PHOTONS, reading=PLAIN):
     """Split the images of folder/images; the parts of each by name, (*space[, C]), and the headers."""
     result = split_folder(folder / "images", folder / "out", thinning, reading)
     paths = sorted(path for path in (folder / "out").rglob("*") if path.suffix not in (".json", ".lock", ""))
     return result, {path.relative_to(folder / "out").as_posix(): decode_with_header(path) for path in paths}
 
 
-def check_parts(
-    folder: Path, counts: np.ndarray, thinning: Thinning, suffix: str, **how: Reading
-) -> Geometry:
+def check_parts(folder, counts, thinning, suffix, **how):
     """The parts of image a add up to its counts; the geometry that they all have."""
     result, parts = split_one(folder, thinning, **how)
     names = [f"repeats/a_{part}{suffix}" for part in range(1, len(thinning.shares))] + [f"x/a{suffix}"]
@@ -233,7 +234,7 @@ def test_each_image_has_its_own_draws(tmp_path):
 # ---------------------------------------------------------------------------- what is refused
 
 
-def refused(folder: Path, values: np.ndarray, thinning: Thinning = PHOTONS) -> str:
+def refused(folder, values, thinning=PHOTONS):
     """The error about values in a file, which is named; nothing of it is written."""
     (folder / "images").mkdir()
     np.save(folder / "images/a.npy", values)
@@ -362,3 +363,66 @@ def test_the_images_themselves_are_not_written_to(tmp_path):
     write_image(tmp_path / "out/x/a.png", (counts_of(40, 64) / 255)[None].astype(np.float32))
     with pytest.raises(OutputError, match="is in the way"):
         split_folder(tmp_path / "out/x", tmp_path / "out", Thinning())
+
+
+# conformask split-counts, and what follows it
+
+
+@pytest.fixture
+def photons(tmp_path):
+    """A folder of three images of Poisson counts, times 3, on an offset of 100."""
+    (tmp_path / "photons").mkdir()
+    scene = np.broadcast_to(np.linspace(5, 30, 48), (40, 48))
+    for index in range(3):
+        counts = np.random.default_rng(index).poisson(scene)
+        tifffile.imwrite(tmp_path / f"photons/{index}.tif", (100 + 3 * counts).astype(np.uint16))
+    return tmp_path / "photons"
+
+
+def test_what_it_says_and_what_comes_next(conformask, photons, tmp_path, monkeypatch):
+    out = tmp_path / "parts"
+    answer = conformask("split-counts", photons, out, "--gain", 3, "--offset", 100, "--parts", 3)
+    assert answer.status == 0, answer.err
+    first, noise, following = answer.out.splitlines()
+    assert first == f"3 images in {out / 'x'}, 2 repeats of each in {out / 'repeats'}"
+    assert 0.8 < float(noise.removeprefix("Noise between neighbouring pixels: ").split()[0]) < 1.2
+    assert sorted(path.name for path in (out / "repeats").iterdir()) == [
+        f"{index}_{part}.tif" for index in range(3) for part in (1, 2)
+    ]
+    # the range that is printed holds every value of x
+    (tmp_path / "network_for_counts.py").write_text("def halved(x):\n    return x / 2\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    words = following.removeprefix("Next: conformask ").replace("NETWORK", "network_for_counts:halved")
+    answer = conformask(*words.split())
+    assert answer.status == 0, answer.err
+    assert len(list((out / "y_hat").glob("*.npy"))) == 3
+
+
+def test_json_and_shares(conformask, photons, tmp_path):
+    scale = ("--gain", 3, "--offset", 100, "--share", 0.8, "--seed", 5, "--json")
+    record = conformask("split-counts", photons, tmp_path / "parts", *scale).record
+    assert record["shares"] == pytest.approx([0.8, 0.2])
+    assert (record["n"], record["odd"], record["negative"], record["seed"]) == (3, 0, 0, 5)
+    low, high = record["data_range"]
+    x, repeat = (
+        100 + (high - low) * read_image(tmp_path / "parts" / name, Reading((low, high)))
+        for name in ("x/0.tif", "repeats/0_1.tif")
+    )
+    whole = tifffile.imread(photons / "0.tif")
+    np.testing.assert_allclose(0.8 * x[0] + 0.2 * repeat[0], whole, atol=0.01)
+
+
+def test_rounding_is_said(conformask, photons, tmp_path):
+    refused = conformask("split-counts", photons, tmp_path / "parts", "--gain", 3.7, "--offset", 100)
+    assert refused.status == 1
+    assert "not whole counts at gain 3.7 and offset 100" in refused.err
+    scale = ("--gain", 3.7, "--offset", 100, "--round")
+    answer = conformask("split-counts", photons, tmp_path / "parts", *scale)
+    assert "values of an image were rounded, and 0.0\N{NO-BREAK SPACE}% were negative" in answer.out
+
+
+@pytest.mark.parametrize("share", [0, 1, -0.5, "nan"])
+def test_a_share_that_is_none_is_bad_usage(conformask, photons, tmp_path, share):
+    answer = conformask("split-counts", photons, tmp_path / "parts", f"--share={share}")
+    assert (answer.status, answer.out) == (2, "")
+    assert "between 0 and 1" in answer.err

@@ -5,7 +5,6 @@ import math
 import warnings
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -29,7 +28,7 @@ ANY = cm.Heuristic(lambda x, y_hat: SHUFFLED.expand(len(x), -1, -1, -1).float(),
 """A score that hides pixels in one order, so that a mask of every image hides the same share."""
 
 
-def clean(count: int, seed: int) -> dict[str, np.ndarray]:
+def clean(count, seed):
     """15 % of the images are a little beyond the threshold without a mask, the others well within it."""
     generator = np.random.default_rng(seed)
     y = generator.uniform(0.25, 0.65, (count, 1, 1)) + 0.1 * generator.random((count, SIDE, SIDE))
@@ -39,7 +38,7 @@ def clean(count: int, seed: int) -> dict[str, np.ndarray]:
     return {role: each.astype(np.float32) for role, each in arrays.items()}
 
 
-def taken(y: np.ndarray, seed: int) -> np.ndarray:
+def taken(y, seed):
     """An acquisition with the noise of MODEL: photons, an offset and read noise."""
     generator = np.random.default_rng(seed)
     photons = generator.poisson((y - MODEL.offset) / MODEL.gain) * MODEL.gain
@@ -49,26 +48,26 @@ def taken(y: np.ndarray, seed: int) -> np.ndarray:
     return b.astype(np.float32)
 
 
-def repeated(count: int, seed: int, model: cm.NoiseModel | None = MODEL) -> cm.Triplets:
+def repeated(count, seed, model=MODEL):
     arrays = clean(count, seed)
     b = taken(arrays.pop("y"), 1000 + seed)
     return cm.Triplets.from_arrays(**arrays, repeats=b, reading=cm.Reading(noise_model=model))
 
 
-def masker_by(seed: int, model: cm.NoiseModel = MODEL) -> cm.Masker:
+def masker_by(seed, model=MODEL):
     scorer, loss = with_selection(model), cm.CleanMean("l2", reach=1)
     return cm.calibrate(scorer, repeated(150, 3 * seed, model), threshold=THRESHOLD, loss=loss)
 
 
 @cache
-def with_selection(model: cm.NoiseModel) -> cm.Heuristic:
+def with_selection(model):
     """The score with what the selection images say, measured once for all calibrations."""
     loss = cm.CleanMean("l2", reach=1)
     record = selection_record(ANY, repeated(20, 1, model), loss, [family(loss.family)])
     return replace(ANY, selection=record)
 
 
-def clean_coverage(masker: cm.Masker, seed: int) -> tuple[float, float]:
+def clean_coverage(masker, seed):
     """By the sentence alone: the mean of m^2 (y - y_hat)^2 is at most the threshold; and the hidden share."""
     new = cm.Triplets.from_arrays(**clean(100, seed))
     batches = list(new.batches(50))
@@ -79,14 +78,14 @@ def clean_coverage(masker: cm.Masker, seed: int) -> tuple[float, float]:
 
 
 @cache
-def deployed(model: cm.NoiseModel, seeds: int = 6) -> tuple[float, float, float]:
+def deployed(model, seeds=6):
     """Mean clean coverage of masks calibrated by noisy images, its standard error, and the hidden share."""
     found = [clean_coverage(masker_by(seed, model), 3 * seed + 2) for seed in simulated(seeds)]
     covered, hidden = np.transpose(found)
     return float(covered.mean()), float(covered.std() / math.sqrt(seeds)), float(hidden.mean())
 
 
-def test_the_noise_of_a_model_is_unbiased_also_where_it_is_negative() -> None:
+def test_the_noise_of_a_model_is_unbiased_also_where_it_is_negative():
     """Of a dark image, whose noise takes it below the offset; cut off at 0 it would be too large."""
     model, generator = cm.NoiseModel(0.01, 0.5, 0.01), np.random.default_rng(0)
     dark = 0.502 + 0.01 * generator.standard_normal((1, 400, 400))
@@ -98,7 +97,7 @@ def test_the_noise_of_a_model_is_unbiased_also_where_it_is_negative() -> None:
     assert abs(noise_of(triplet).clip(0).mean() - model.variance(np.array(0.502))) > 12 * error
 
 
-def test_the_loss_is_that_of_the_clean_image_on_average() -> None:
+def test_the_loss_is_that_of_the_clean_image_on_average():
     arrays = clean(1, 0)
     draws = np.concatenate([taken(arrays["y"], seed) for seed in range(3000)])
     triplets = cm.Triplets.from_arrays(
@@ -112,7 +111,7 @@ def test_the_loss_is_that_of_the_clean_image_on_average() -> None:
 
 
 @pytest.mark.thorough
-def test_the_promise_holds_for_clean_images_that_calibration_never_saw() -> None:
+def test_the_promise_holds_for_clean_images_that_calibration_never_saw():
     """Without the allowance it holds for 0.875 of them; without subtracting noise 0.77 is hidden."""
     covered, _, hidden = deployed(MODEL)
     assert covered >= CONFIDENCE - 0.002
@@ -120,7 +119,7 @@ def test_the_promise_holds_for_clean_images_that_calibration_never_saw() -> None
 
 
 @pytest.mark.thorough
-def test_a_gain_that_is_wrong_by_a_tenth_breaks_it_or_hides_more() -> None:
+def test_a_gain_that_is_wrong_by_a_tenth_breaks_it_or_hides_more():
     high, low = (cm.NoiseModel(share * MODEL.gain, MODEL.offset, MODEL.read) for share in (1.1, 0.9))
     right, too_high, too_low = map(deployed, (MODEL, high, low))
     assert too_high[0] < CONFIDENCE - 0.002 - 2 * too_high[1]
@@ -128,13 +127,13 @@ def test_a_gain_that_is_wrong_by_a_tenth_breaks_it_or_hides_more() -> None:
     assert too_low[2] > right[2] + 0.05
 
 
-def test_gradients_agree_with_the_clean_ones_on_average() -> None:
+def test_gradients_agree_with_the_clean_ones_on_average():
     """The error head, whose loss is linear in the squared error: mean gradient over draws of the noise."""
     arrays = clean(1, 0)
     y, y_hat = (torch.from_numpy(arrays[role])[None] for role in ("y", "y_hat"))
     fitted = head("error", cm.CleanMean("l2", reach=1))
 
-    def gradient(y: torch.Tensor, noise: torch.Tensor | None) -> torch.Tensor:
+    def gradient(y, noise):
         output = torch.full_like(y_hat, 0.05).requires_grad_()
         fitted.loss(output, y, y_hat, noise).sum().backward()
         return output.grad
@@ -154,7 +153,7 @@ def test_gradients_agree_with_the_clean_ones_on_average() -> None:
 
 
 @pytest.mark.leaf("train")
-def test_a_score_is_trained_by_one_repeat(tmp_path: Path) -> None:
+def test_a_score_is_trained_by_one_repeat(tmp_path):
     with warnings.catch_warnings(action="ignore"):
         scorer = cm.fit_scorer(
             repeated(24, 0), selection=repeated(12, 1), out=tmp_path / "run", scorer="error",
@@ -171,7 +170,7 @@ def test_a_score_is_trained_by_one_repeat(tmp_path: Path) -> None:
 # what is refused, with what is not
 
 
-def test_one_repeat_alone_promises_means_and_nothing_else() -> None:
+def test_one_repeat_alone_promises_means_and_nothing_else():
     images, selection = repeated(60, 0, None), repeated(20, 1, None)
     masker = cm.calibrate(
         ANY, images, threshold=0.04, loss="l1", promise=cm.Promise("expected"), selection=selection
@@ -189,7 +188,7 @@ def test_one_repeat_alone_promises_means_and_nothing_else() -> None:
         )
 
 
-def test_by_a_model_nothing_is_exact() -> None:
+def test_by_a_model_nothing_is_exact():
     with pytest.raises(InvalidArgumentError, match=r"assumed, not measured.*take allowance clt"):
         cm.calibrate(
             ANY, repeated(60, 0), threshold=THRESHOLD, loss=cm.CleanMean("l2", "exact", reach=1),
@@ -205,19 +204,19 @@ def test_by_a_model_nothing_is_exact() -> None:
         (lambda: cm.Reference(2, MODEL), "is for one repeat, not for 2"),
     ],
 )
-def test_values_that_mean_nothing_are_refused(make, words: str) -> None:
+def test_values_that_mean_nothing_are_refused(make, words):
     with pytest.raises(InvalidArgumentError, match=words):
         make()
 
 
-def test_a_test_by_references_without_a_theorem_is_refused() -> None:
+def test_a_test_by_references_without_a_theorem_is_refused():
     arrays = clean(60, 0)
     masker = cm.calibrate(ANY, cm.Triplets.from_arrays(**arrays), threshold=0.04, loss="l1")
     with pytest.raises(InvalidArgumentError, match="one noisy repeat in the place of a truth"):
         cm.evaluate(masker, repeated(30, 3, None))
 
 
-def test_clean_and_noisy_references_are_not_mixed() -> None:
+def test_clean_and_noisy_references_are_not_mixed():
     noisy, sure = repeated(30, 0), cm.Triplets.from_arrays(**clean(30, 1), names=[f"c{n}" for n in range(30)])
     mixed = cm.Triplets([*noisy._rows, *sure._rows], noisy.reading)
     with pytest.raises(
@@ -232,7 +231,7 @@ def test_clean_and_noisy_references_are_not_mixed() -> None:
 
 
 @pytest.mark.leaf("view")
-def test_sentence_card_json_and_evaluation_say_by_what(tmp_path: Path) -> None:
+def test_sentence_card_json_and_evaluation_say_by_what(tmp_path):
     masker = masker_by(0)
     by = "from one noisy repeat and a noise model of gain 0.004, offset 0.05, read noise 0.01"
     assert masker.formula.endswith(f"(marginal, {by})")
@@ -262,7 +261,7 @@ def test_sentence_card_json_and_evaluation_say_by_what(tmp_path: Path) -> None:
     assert (sure.reference, sure.noise_floor) == (CLEAN, None)
 
 
-def test_two_repeats_are_said_to_be_two() -> None:
+def test_two_repeats_are_said_to_be_two():
     arrays = clean(30, 0)
     y = arrays.pop("y")
     images = cm.Triplets.from_arrays(**arrays, y=taken(y, 1), repeats=taken(y, 2))
@@ -276,7 +275,7 @@ def test_two_repeats_are_said_to_be_two() -> None:
 
 
 @pytest.mark.leaf("view")
-def test_a_strip_says_that_its_reference_is_noisy_and_measures_as_evaluate_does() -> None:
+def test_a_strip_says_that_its_reference_is_noisy_and_measures_as_evaluate_does():
     masker, test = masker_by(0), repeated(3, 7)
     losses = cm.evaluate(masker, test).images.loss
     for triplet, loss in zip(test, losses, strict=True):
@@ -288,7 +287,7 @@ def test_a_strip_says_that_its_reference_is_noisy_and_measures_as_evaluate_does(
 # where it comes from
 
 
-def written(folder: Path, count: int, names: str = "cell{}_1") -> Path:
+def written(folder, count, names="cell{}_1"):
     arrays = clean(count, 0)
     b = taken(arrays["y"], 1)
     for role, images, name in (
@@ -303,7 +302,7 @@ def written(folder: Path, count: int, names: str = "cell{}_1") -> Path:
 
 
 @pytest.mark.thorough
-def test_a_folder_with_one_repeat_of_each(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_folder_with_one_repeat_of_each(tmp_path, capsys):
     data, run = written(tmp_path / "data", 90), tmp_path / "run"
     assert cm.Triplets.from_folder(data).reference == cm.Reference(1)
     option = f"--noise-model={MODEL.option}"
@@ -323,13 +322,11 @@ def test_a_folder_with_one_repeat_of_each(tmp_path: Path, capsys: pytest.Capture
     assert "of 20 images kept it" in capsys.readouterr().out
 
 
-def test_a_bad_noise_model_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit):
-        main(["check", str(tmp_path), "--noise-model", "0.01,0"])
-    assert "is not GAIN,OFFSET,READ" in capsys.readouterr().err
+def test_a_bad_noise_model_on_the_command_line(tmp_path, conformask):
+    assert "is not GAIN,OFFSET,READ" in conformask("check", tmp_path, "--noise-model", "0.01,0").err
 
 
-def test_check_prints_the_model_as_the_option_takes_it(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_check_prints_the_model_as_the_option_takes_it(tmp_path, capsys):
     data = written(tmp_path, 12)
     for at, image in enumerate(taken(clean(12, 0)["y"], 2)):
         tifffile.imwrite(data / "repeats" / f"cell{at}_2.tif", image)
@@ -341,7 +338,7 @@ def test_check_prints_the_model_as_the_option_takes_it(tmp_path: Path, capsys: p
 
 
 @pytest.mark.parametrize(("axes", "told"), [("TYX", "4 time points"), ("CYX", "no time points")])
-def test_time_points_or_channels_of_a_file_are_two_repeats(tmp_path: Path, axes: str, told: str) -> None:
+def test_time_points_or_channels_of_a_file_are_two_repeats(tmp_path, axes, told):
     data = written(tmp_path, 3)
     for path in (data / "repeats").iterdir():
         path.unlink()
@@ -361,14 +358,14 @@ def test_time_points_or_channels_of_a_file_are_two_repeats(tmp_path: Path, axes:
         cm.Triplets.from_folder(data)
 
 
-def test_one_repeat_of_some_and_two_of_others_are_refused(tmp_path: Path) -> None:
+def test_one_repeat_of_some_and_two_of_others_are_refused(tmp_path):
     data = written(tmp_path, 3)
     (data / "repeats" / "cell1_1.tif").rename(data / "repeats" / "cell1_2.tif")
     with pytest.raises(MissingFileError, match="cell0_2, cell1_1, cell2_2"):
         cm.Triplets.from_folder(data)
 
 
-def test_a_manifest_and_a_dataset_with_one_repeat(tmp_path: Path) -> None:
+def test_a_manifest_and_a_dataset_with_one_repeat(tmp_path):
     data = written(tmp_path, 3)
     lines = [f"x/cell{at}.tif,y_hat/cell{at}.tif,repeats/cell{at}_1.tif" for at in range(3)]
     (data / "manifest.csv").write_text("\n".join(["x,y_hat,repeat", *lines]))

@@ -21,14 +21,7 @@ from conformask.extras.make.triplets import ROLES
 from conformask.extras.view.page import write_report
 from conformask.images.check import SOURCE, CheckReport, check_triplets, suggested_groups
 from conformask.images.read import decode, write_image
-from conformask.images.rows import (
-    MANIFEST,
-    UNKNOWN,
-    Provenance,
-    n_set_aside,
-    rows_of_folders,
-    with_layers,
-)
+from conformask.images.rows import MANIFEST, UNKNOWN, Provenance, n_set_aside, rows_of_folders, with_layers
 from conformask.images.triplets import SET_ASIDE, Triplets
 from conformask.losses import AnyLoss
 from conformask.masker.calibrate import calibrate

@@ -24,6 +24,7 @@ from conformask.arrays import Images, Predictor, Task
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.extras.make.tasks import Completion, SuperResolution
 from conformask.extras.make.tasks import task as task_by_name
+from conformask.images.formats import DataRange
 from conformask.records.files import BESIDE
 from conformask.records.fingerprints import fingerprint_of, name_of
 from conformask.records.geometry import size_text
@@ -91,7 +92,6 @@ CLASSICAL = {predictor.name: predictor for predictor in (Bicubic, Biharmonic)}
 Outputs = Tensor | tuple[Tensor, ...]
 """y_hat, or y_hat and what else a network returns."""
 Run = Callable[[Images], Outputs]
-DataRange = tuple[float, float]
 FAR = 4.0
 """Largest magnitude of an output; a larger one is rejected as wrongly scaled."""
 
@@ -115,8 +115,7 @@ class CustomPredictor:
         Raises:
             ImageError: values far outside [0, 1], such as 0 to 255.
         """
-        outputs = self.run(x.clone())  # networks may change their input in place
-        return self._image(outputs[0] if isinstance(outputs, tuple) else outputs)
+        return self._image(self._outputs(x)[0])
 
     @torch.no_grad()
     def with_maps(self, x: Images) -> tuple[Images, Images]:
@@ -125,8 +124,8 @@ class CustomPredictor:
         Raises:
             ImageError: it returns nothing else, or no maps of the size of y_hat.
         """
-        outputs = self.run(x.clone())
-        if not isinstance(outputs, tuple) or len(outputs) < 2:
+        outputs = self._outputs(x)
+        if len(outputs) < 2:
             raise ImageError("it returns y_hat alone, and no map after it")
         y_hat, maps = self._image(outputs[0]), outputs[1].detach().cpu().float()
         if maps.ndim != y_hat.ndim or maps.shape[2:] != y_hat.shape[2:]:
@@ -134,6 +133,10 @@ class CustomPredictor:
                 f"its second output has shape {tuple(maps.shape)}, but y_hat has {tuple(y_hat.shape)}"
             )
         return y_hat, maps
+
+    def _outputs(self, x: Images) -> tuple[Tensor, ...]:
+        outputs = self.run(x.clone())  # networks may change their input in place
+        return outputs if isinstance(outputs, tuple) else (outputs,)
 
     def _image(self, output: Tensor) -> Images:
         output = output.detach().cpu().float()
@@ -547,12 +550,11 @@ def device_of(network: nn.Module) -> torch.device:
 
 @dataclass(frozen=True)
 class PredictorCard:
-    """Content of predictor.json."""
+    """Content of predictor.json; `network` are the settings of the U-Net."""
 
     task: str
     size: int
     network: Mapping[str, Json]
-    """Settings of the U-Net."""
     trained_on: tuple[str, ...]
     kind: str = "regressor"
 

@@ -144,10 +144,19 @@ def probe(
         >>> cm.probe(lambda x: x).rows[0].numbers["deviation"]
         0.0
     """
-    network = _network(predictor)
+    if isinstance(predictor, str):
+        network: Predictor = custom_predictor(predictor)
+    elif isinstance(predictor, Predictor):
+        network = predictor
+    else:
+        run = predictor.eval() if isinstance(predictor, torch.nn.Module) else predictor
+        network = CustomPredictor(run, name_of(run), "")
     inputs = {} if images is None else _middles(Path(images), reading)
     channels = len(next(iter(inputs.values()))) if inputs else _channels(network)
-    inputs = inputs or {"a smooth texture": _texture(channels)}
+    if not inputs:  # smoothed white noise, the same in all channels
+        smooth = gaussian_filter(np.random.default_rng(0).normal(size=(SIDE + SHIFTS, SIDE + SHIFTS)), 3)
+        texture = (0.5 + 0.15 * smooth / smooth.std()).clip(0, 1).astype(np.float32)
+        inputs = {"a smooth texture": np.broadcast_to(texture, (channels, *texture.shape))}
     side = next(iter(inputs.values())).shape[-1] - SHIFTS
     tests: list[Callable[[], ProbeRow | None]] = [
         *(partial(_flat, network, channels, side, level) for level in LEVELS),
@@ -156,16 +165,6 @@ def probe(
     ]
     rows = [test() for test in tracked(tests, "blank test", len(tests))]
     return Probe(network.name, network.fingerprint or None, tuple(row for row in rows if row is not None))
-
-
-def _network(predictor: str | Predictor | Callable[[Tensor], Tensor]) -> Predictor:
-    if isinstance(predictor, str):
-        return custom_predictor(predictor)
-    if isinstance(predictor, Predictor):
-        return predictor
-    if isinstance(predictor, torch.nn.Module):
-        predictor = predictor.eval()
-    return CustomPredictor(predictor, name_of(predictor), "")
 
 
 def _middles(folder: Path, reading: Reading) -> dict[str, Array]:
@@ -201,13 +200,6 @@ def _channels(network: Predictor) -> int:
         f"{network.name} takes neither squares of {GRAIN} pixels with 3 channels ({failures[3]}) nor with 1 "
         f"({failures[1]}): give a folder of its inputs, --images (images=)"
     )
-
-
-def _texture(channels: int) -> Array:
-    """Return smoothed white noise, the same in all channels."""
-    smooth = gaussian_filter(np.random.default_rng(0).normal(size=(SIDE + SHIFTS, SIDE + SHIFTS)), 3)
-    texture = (0.5 + 0.15 * smooth / smooth.std()).clip(0, 1).astype(np.float32)
-    return np.broadcast_to(texture, (channels, *texture.shape))
 
 
 def _run(network: Predictor, x: Array, name: str) -> Array:

@@ -31,17 +31,13 @@ class PairDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
 
     def __init__(self, pairs: Pairs) -> None:
         self.pairs = pairs
-        self._read = CachedReader(self._pair)
+        self._read = CachedReader(lambda index: tuple(image[0] for image in pairs[index][1:]))
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def __getitem__(self, index: int) -> tuple[Tensor, ...]:
         return self._read(index % len(self))
-
-    def _pair(self, index: int) -> tuple[Tensor, ...]:
-        _, x, y = self.pairs[index]
-        return x[0], y[0]
 
 
 def regression(network: UNet, task: Task, training: TrainingConfig) -> TrainingModule:
@@ -92,39 +88,28 @@ def fit_predictor(
 ) -> NetworkPredictor:
     """Train a U-Net on the true images' pairs; out receives a run folder that a killed run resumes from.
 
-    Args:
-        train: the images to learn from.
-        selection: images whose L1 decides which epoch of a regressor is kept, and when patience is lost.
-        task: the task, which makes x from y.
-        size: the side of the images, which decides the levels of the U-Net.
-        out: the run folder.
-        training: length and settings; the paper's are epochs=10, batch_size=50, learning_rate=1e-5.
-        compute: the devices.
-        kind: "regressor" (L1) or "gan" (adversarial loss + 20 * L1; its last epoch is kept).
-        width: number of channels of the U-Net's first level.
-        paper_form: whether to use the U-Net of the paper, with transposed convolutions.
+    The L1 of the selection images decides which epoch of a regressor is kept, and when patience is lost; of
+    a gan (adversarial loss + 20 * L1) the last epoch is kept. The settings of the paper are epochs=10,
+    batch_size=50 and learning_rate=1e-5, and paper_form, its U-Net with transposed convolutions.
     """
     make_module = chosen(KINDS, kind, "kind")
     refuse_unclaimed(places(out, "training.json", "predictor.json"))
     pairs, held_out = (PairDataset(Pairs(images, task)) for images in (train, selection))
-    trained_on = []
-    for index in tracked(range(len(pairs)), "reading images", len(pairs)):
-        truth = pairs[index][1].numpy()
-        trained_on += [] if is_constant(truth) else [pixel_hash(truth)]
+    indices = tracked(range(len(pairs)), "reading images", len(pairs))
+    truths = (pairs[index][1].numpy() for index in indices)
+    trained_on = tuple(pixel_hash(truth) for truth in truths if not is_constant(truth))
     x, y = pairs[0]
     channels = len(task.enlarge(x[None])[0])
     with seeded(training.seed):
-        network = UNet(
-            channels, len(y), width=width, levels=levels_for(size), paper_form=paper_form
-        ).start_at(0.0)
-        module = make_module(network, task, training)
+        network = UNet(channels, len(y), width=width, levels=levels_for(size), paper_form=paper_form)
+        module = make_module(network.start_at(0.0), task, training)
     identity: dict[str, Json] = {
         "kind": kind, "task": task.name, "size": size, "width": width, "paper_form": paper_form,
-        "trained_on": tuple(trained_on),
+        "trained_on": trained_on,
     }  # fmt: skip
     with exclusive_folder(out):
         fit_module(module, pairs, held_out, out, training, compute, title="predictor", identity=identity)
-        predictor = NetworkPredictor(network, task, size, tuple(trained_on), kind)
+        predictor = NetworkPredictor(network, task, size, trained_on, kind)
         if main_process():
             predictor.save(out)
     return predictor

@@ -236,7 +236,7 @@ class CleanMean(CleanLoss):
     The allowance for their mean is z sqrt(V r^d / N) by the central limit theorem, z the quantile at 1 - eta
     of Student's law with N / r^d - 1 degrees of freedom; exactly it is sqrt(2 V l / N) + 7 R l / (3 (N - 1))
     (Maurer and Pontil 2009, theorem 11), l = ln(2 / eta), R the length of one interval that
-    holds all products of the image, see `ranges_of`. For r > 1 that is the mean over the r^d grids of
+    holds all products of the image, see `Products.ranges`. For r > 1 that is the mean over the r^d grids of
     pixels r apart, with eta / r^d. In a region with weights w in [0, 1] the products are
     w m^2 (b - y_hat)(c - y_hat), and the mean and its allowance are divided by the mean of w.
 

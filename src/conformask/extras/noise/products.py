@@ -69,8 +69,11 @@ def products_of(
     noise = with_channels(noise, channels)
     products = with_channels(errors, channels) - noise
     noise, weights = noise.clamp(min=0).sqrt(), within(region, products)
-    ranges, most = ranges_of(y_hat, channels), largest_squares(y_hat, channels)
-    return Products(products, spread, noise, weights, ranges, most, loss)
+    most, below = (
+        with_channels(ends, channels).flatten(1).amax(dim=1).double()
+        for ends in (torch.maximum(y_hat, 1 - y_hat).square(), y_hat * (1 - y_hat))
+    )
+    return Products(products, spread, noise, weights, most + below, most, loss)
 
 
 @dataclass(frozen=True)
@@ -87,9 +90,14 @@ class Products(LossOfImages):
     weights: Images
     """The region, with the shape of the products."""
     ranges: PerImage
-    """Length of the interval that holds all products of each image."""
+    """Length of the interval that holds all products of each image, at most 1.25, float64.
+
+    For images in [0, 1] the product at a pixel lies between -y_hat (1 - y_hat) and max(y_hat, 1 - y_hat)^2.
+    The proof of the exact allowance takes one interval for all pixels: from the least of the lower ends to
+    the largest of the upper ones.
+    """
     most: PerImage
-    """Largest max(y_hat, 1 - y_hat)^2 of each image."""
+    """Largest squared error that a truth in [0, 1] can have: of max(y_hat, 1 - y_hat)^2, float64."""
     loss: CleanLoss
 
     @property
@@ -212,25 +220,6 @@ class Products(LossOfImages):
 
         losses = self.of_nested(Moments(*map(of_means, self.maps(torch.ones_like(score)))))
         return losses.numpy(), sizes_of(score, family, grid)
-
-
-def largest_squares(y_hat: Images, channels: int) -> PerImage:
-    """Return the largest squared error that a truth in [0, 1] can have in each image, float64."""
-    return _largest(torch.maximum(y_hat, 1 - y_hat).square(), channels)
-
-
-def ranges_of(y_hat: Images, channels: int) -> PerImage:
-    """Return the length of the interval that holds all products of two errors of each image, float64.
-
-    For images in [0, 1] the product at a pixel lies between -y_hat (1 - y_hat) and max(y_hat, 1 - y_hat)^2.
-    The proof of the exact allowance takes one interval for all pixels: from the least of the lower ends to
-    the largest of the upper ones, at most 1.25 long.
-    """
-    return largest_squares(y_hat, channels) + _largest(y_hat * (1 - y_hat), channels)
-
-
-def _largest(values: Images, channels: int) -> PerImage:
-    return with_channels(values, channels).flatten(1).amax(dim=1).double()
 
 
 def _image_sums(values: Images) -> PerImage:

@@ -47,11 +47,6 @@ class ObjectFiles:
         table, outlines = (folder / OBJECTS / f"{name}{ending}" for ending in (".csv", ".geojson"))
         return cls(labels, table, outlines if dimensions == 2 else None)
 
-    @property
-    def paths(self) -> list[Path]:
-        """All of the files."""
-        return [path for path in (self.labels, self.table, self.outlines) if path is not None]
-
     def write(
         self, name: str, group: str, labels: Array, score: Array, mask: Array, under: SourceImage
     ) -> None:
@@ -108,7 +103,8 @@ class FilesOfObjects(FilesBesideMasks):
 
     def of(self, name: str) -> list[Path]:
         """Return the files of an image."""
-        return self.images[name].paths
+        files = self.images[name]
+        return [path for path in (files.labels, files.table, files.outlines) if path is not None]
 
     @property
     def of_all(self) -> list[Path]:

@@ -119,6 +119,9 @@ class Objects(Loss):
 
     over: OfObjects = "wrong"
     iou: float = 0.5
+    of = "objects"
+    where = " of the objects"
+    layers = ("labels", "y_labels")
     upper_bound = 1.0
     is_share = True
     of_objects = True
@@ -149,11 +152,6 @@ class Objects(Loss):
             raise InvalidArgumentError(f"iou = {self.iou:g}: must be above 0 and at most 1, such as 0.5")
 
     @property
-    def of(self) -> str:
-        """The name under which records state losses of objects."""
-        return "objects"
-
-    @property
     def monotone(self) -> bool:  # type: ignore[override]  # others set it
         """True unless the loss is divided by what is shown."""
         return not self.relative
@@ -171,11 +169,6 @@ class Objects(Loss):
                 "the label 0"
             )
         return self
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The labels of y_hat and y."""
-        return ("labels", "y_labels")
 
     def check_images(self, known: Callable[[str], bool], *, in_patches: bool) -> None:
         """Refuse a calibration without labels of y_hat and y, or with masks in patches."""
@@ -274,11 +267,6 @@ class Objects(Loss):
         words = super().words(card)
         are = "is" if words["threshold"].startswith("a ") else "are"
         return words | {"are": are, "if_wrong": f"(IoU below {self.iou:g})"}
-
-    @property
-    def where(self) -> str:
-        """The words that say what is counted."""
-        return " of the objects"
 
     def limit(self, threshold: float, values: Values | None) -> str:
         """Return the threshold in words."""
