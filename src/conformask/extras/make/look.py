@@ -196,12 +196,11 @@ def look(
         scorer, calibration, threshold=threshold, loss=loss_of(triplets), promise=promise, selection=selection
     ).save(run)
     evaluation = evaluate(masker, test, out=run)
-    shown = " and ".join(f"{name} ({shown})" for name, shown in pinned.items())
-    caveat = (
-        f"{shown} are test images because of what they show, chosen before their losses were measured; the "
-        "others are drawn at random."
+    images = " and ".join(f"{name} ({shown})" for name, shown in pinned.items())
+    why = (
+        "because of what they show, chosen before their losses were measured; the others are drawn at random."
     )
-    write_report(evaluation, report, caveats=[caveat] if pinned else [])
+    write_report(evaluation, report, caveats=[f"{images} are test images {why}"] if pinned else [])
     return Look(findings, masker, evaluation, test, {part: len(images) for part, images in parts.items()})
 
 

@@ -370,23 +370,21 @@ def _write_groups(folder: Path, stems: Mapping[str, Sequence[str]]) -> None:
 def _claim(folder: Path, predictor: Predictor, started: bool, recipe: CueRecipe, mapped: bool) -> None:
     """Record in triplets.json what makes y_hat/ and cues/, before the first output is written."""
     provenance = Provenance.load(folder)
-    network = recipe.network(predictor)
-    if started and (provenance.network is None or provenance.network.is_other(network)):
-        whose = "of an unknown network" if provenance.network is None else f"of {provenance.network.name}"
-        raise MismatchError(
-            f"{folder / 'y_hat'} already contains outputs {whose}, and those of {network.name} would be "
-            "mixed with them: move them to another folder"
+    network, known = recipe.network(predictor), provenance.network
+    outputs, other_maps = f"{folder / 'y_hat'} already contains outputs", provenance.cues != recipe.text
+    mixed = ""
+    if started and (known is None or known.is_other(network)):
+        whose = "an unknown network" if known is None else known.name
+        mixed = f"{outputs} of {whose}, and those of {network.name} would be mixed with them"
+    elif recipe.makes_maps and mapped and other_maps:
+        made = f"maps made {provenance.cues or 'by you'}"
+        mixed = (
+            f"{folder / CUES} already contains {made}, and those by {recipe.text} would be mixed with them"
         )
-    if recipe.makes_maps and mapped and provenance.cues != recipe.text:
-        raise MismatchError(
-            f"{folder / CUES} already contains maps made {provenance.cues or 'by you'}, and those by "
-            f"{recipe.text} would be mixed with them: move them to another folder"
-        )
-    if recipe.kind == "samples" and started and provenance.cues != recipe.text:
-        raise MismatchError(
-            f"{folder / 'y_hat'} already contains outputs that would not be among the samples of their maps: "
-            "move them to another folder"
-        )
+    elif recipe.kind == "samples" and started and other_maps:
+        mixed = f"{outputs} that would not be among the samples of their maps"
+    if mixed:
+        raise MismatchError(f"{mixed}: move them to another folder")
     cues = recipe.text or provenance.cues
     provenance = replace(provenance, network=network, trained_on=predictor.trained_on, cues=cues)
     provenance.claim(folder, [MANIFEST] if recipe.show == "all" else [])
