@@ -24,7 +24,6 @@ from conformask.arrays import Images, Predictor, Task
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.extras.make.tasks import Completion, SuperResolution
 from conformask.extras.make.tasks import task as task_by_name
-from conformask.images.formats import DataRange
 from conformask.records.files import BESIDE
 from conformask.records.fingerprints import fingerprint_of, name_of
 from conformask.records.geometry import size_text
@@ -153,13 +152,13 @@ class CustomPredictor:
 class NetworkFormat:
     """A kind of network that `custom_predictor` opens: files with a suffix, or networks of a library."""
 
-    open: Callable[[str, DataRange | None], CustomPredictor]
+    open: Callable[[str, tuple[float, float] | None], CustomPredictor]
     """Function that opens the network at a path; the range is black and white in the units of its images."""
     what: str = "PATH"
     """Word for what follows the colon after the name of a library."""
 
 
-def custom_predictor(name: str, data_range: DataRange | None = None) -> CustomPredictor:
+def custom_predictor(name: str, data_range: tuple[float, float] | None = None) -> CustomPredictor:
     """Open the network with this name. It is code: opening its file may run it, see SECURITY.md.
 
     package.module:function, found from the working folder too, takes an array (*space, C), float32 in [0, 1],
@@ -276,7 +275,7 @@ def existing_file(name: str) -> str:
 def _network_file(load: Callable[[str], Run], kind: str, written_by: str) -> NetworkFormat:
     """Return a format of torch's, whose fingerprint is the hash of the file."""
 
-    def opened(name: str, data_range: DataRange | None) -> CustomPredictor:
+    def opened(name: str, data_range: tuple[float, float] | None) -> CustomPredictor:
         existing_file(name)
         try:
             run = load(name)
