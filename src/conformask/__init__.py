@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from conformask.extras.export.dask import masked as masked
     from conformask.extras.export.onnx import export as export
     from conformask.extras.make.probe import probe as probe
+    from conformask.extras.measure.interval import measure as measure
     from conformask.extras.noise.clean import CleanLocal as CleanLocal
     from conformask.extras.noise.clean import CleanMean as CleanMean
     from conformask.extras.noise.counts import split_counts as split_counts
@@ -101,6 +102,7 @@ _HOMES = {
     "load": "masker.load",
     "OnlineMasker": "extras.watch.online",
     "release": "masker.release",
+    "measure": "extras.measure.interval",
     "show": "extras.view.display",
     "plot": "extras.view.display",
     "write_masks": "masker.write",
