@@ -18,7 +18,7 @@ from objects import hippocampi
 
 import conformask as cm
 
-DIVISIONS, CALIBRATION = 60, 36
+DIVISIONS, CALIBRATION = 40, 36
 LABELS = {"anterior": 1, "posterior": 2, "both": None}
 RECORD = Path(__file__).parent / "results" / "volumes_measured.json"
 
@@ -26,7 +26,7 @@ RECORD = Path(__file__).parent / "results" / "volumes_measured.json"
 def main(folder: Path) -> None:
     images, record = hippocampi(folder), {}
     generator = np.random.default_rng(0)
-    masker = cm.calibrate(cm.Heuristic(cm.residual, channels=1), images, threshold=0.1)
+    masker = cm.calibrate(cm.Heuristic(cm.residual, channels=1), images, threshold=0.1, loss="l1")
     for (name, label), symmetric in ((each, sided) for each in LABELS.items() for sided in (False, True)):
         kept, widths = [], []
         for _ in range(DIVISIONS):
