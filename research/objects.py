@@ -184,8 +184,8 @@ def _volume(path: Path, generator: np.random.Generator) -> tuple[Array, Array, A
     return x, y_hat.astype(np.float32), y, labels.astype(np.uint16)
 
 
-def measure_hippocampi(folder: Path) -> None:
-    """Train the forest on some volumes, and promise on the others that no wrong part is shown."""
+def hippocampi(folder: Path) -> cm.Triplets:
+    """Train the forest on some volumes, and return the others with its labels."""
     generator = np.random.default_rng(0)
     volumes = [_volume(path, generator) for path in sorted(folder.glob("*_image.nii.gz"))]
     known = np.concatenate([labels.ravel() for *_, labels in volumes[:TRAINED]])
@@ -196,10 +196,15 @@ def measure_hippocampi(folder: Path) -> None:
     labels, shares = (
         list(images) for images in zip(*(parts_of(forest, each) for each in y_hat), strict=True)
     )
-    images = cm.Triplets.from_arrays(
+    return cm.Triplets.from_arrays(
         x, y_hat, y, cues=shares, labels=labels, y_labels=y_labels, reading=cm.Reading(axes="ZYX"),
         groups=[str(place) for place in range(len(x))],
     )  # fmt: skip
+
+
+def measure_hippocampi(folder: Path) -> None:
+    """Promise on the volumes without training that no wrong part is shown."""
+    images = hippocampi(folder)
     calibration, test = images.holdout(TEST)
     masker = cm.calibrate(
         cm.Given("trusted"), calibration, threshold=0.5, loss=cm.Objects("any", IOU_OF_MR),

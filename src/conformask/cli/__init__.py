@@ -136,6 +136,9 @@ VERBS = {
     and a CSV file of mask sizes. Images larger than 1024 pixels, and OME-Zarr images, are masked whole, by
     overlapping tiles, with bounded memory. A promise calibrated on tiles does not cover whole images; a
     promise calibrated with --tiled does.""",
+    "measure": """Give a number of each output, such as a volume, and an interval that holds the true one.
+
+    The interval is calibrated: it holds the number of the truth for a promised share of new images.""",
     "release": """Choose which new images to use under their masks, and which to look at.
 
     Of the images released, at most a share misses the threshold, in expectation (conformal selection). The
@@ -178,7 +181,7 @@ GROUPS = {
     "Prepare": ("predictor", "split-counts", "probe", "triplets", "check"),
     "Train": ("train",),
     "Promise": ("plan", "thresholds", "recalibrate", "evaluate"),
-    "Use": ("release", "monitor", "export"),
+    "Use": ("measure", "release", "monitor", "export"),
     "Look": ("demo", "share", "info"),
     "Research": ("paper",),
 }
@@ -201,6 +204,7 @@ COMMON = {
     "thresholds": ("--confidence", "--guarantee", "--unit"),
     "calibrate": ("--scorer", "--out", "--threshold", "--confidence", "--over", "--window"),
     "recalibrate": ("--threshold", "--confidence", "--guarantee", "--delta", "--unit"),
+    "measure": ("--of", "--objects", "--label", "--relative", "--out", "--confidence", "--unit"),
     "export": ("--format", "--predictor"),
 }
 """The options in the help of verbs that have many."""
@@ -219,6 +223,7 @@ EXAMPLES = {
     "recalibrate": "recalibrate runs/first --threshold 0.1",
     "evaluate": "evaluate runs/first images --report report.html",
     "mask": "mask runs/first new-images masks",
+    "measure": "measure runs/first images --of volume --objects labels",
     "release": "release runs/first new-images --share 0.05 --out released.csv",
     "monitor": "monitor runs/first new-images",
     "export": "export runs/first masker.onnx",

@@ -18,10 +18,21 @@ FEW = 0.2
 
 def sentence_of(card: "CalibrationCard") -> str:
     """Return the promise of a card as an English sentence."""
-    promise = card.promise
-    share = card.promise.confidence
+    promise, named = card.promise, card.promise.named
+    event, limit_of_mean = card.loss.phrases(card)
+    text = beginning_of(promise, card.population)
+    text += f", {named(limit_of_mean if promise.axes.statement.bounds_a_mean else event)}"
+    if card.hides is not None:
+        text += f"; this is kept only by hiding {card.hides} completely"
+    text = f"if this had been fixed beforehand: {text}" if card.exploratory else text
+    return f"{text[0].upper()}{text[1:]}."
+
+
+def beginning_of(promise: Promise, population: str | None = None) -> str:
+    """Return the beginning of a sentence: of how many images, and with which certainty."""
+    share = promise.confidence
     beginning = promise.axes.population.by_itself + promise.axes.lam.under + promise.axes.certainty.sure
-    if promised_share(card.promise) is not None:
+    if promised_share(promise) is not None:
         beginning += promise.axes.unit.event
     elif share is not None:
         beginning += (
@@ -29,19 +40,12 @@ def sentence_of(card: "CalibrationCard") -> str:
         )
     else:
         beginning += promise.axes.unit.average
-    event, limit_of_mean = card.loss.phrases(card)
-    named = card.promise.named
-    text = named(beginning).format(
+    return promise.named(beginning).format(
         share="" if share is None else OF.get(share, f"{written(100 * share)} % of"),
         certainty=f"{written(100 - 100 * (promise.delta or 0.0))} %",
-        whom=_whom(card.population),
+        whom=_whom(population),
         origin=promise.axes.population.origin,
     )
-    text += f", {named(limit_of_mean if promise.axes.statement.bounds_a_mean else event)}"
-    if card.hides is not None:
-        text += f"; this is kept only by hiding {card.hides} completely"
-    text = f"if this had been fixed beforehand: {text}" if card.exploratory else text
-    return f"{text[0].upper()}{text[1:]}."
 
 
 def promised_share(promise: Promise) -> float | None:

@@ -1,0 +1,1 @@
+"""A number with a promise: an interval around what is computed from an output, such as a volume."""

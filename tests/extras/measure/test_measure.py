@@ -1,0 +1,280 @@
+"""Intervals of numbers: the promise by Monte Carlo on deployed ones, reference values, refusals, files."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from crepes import WrapRegressor
+
+import conformask as cm
+from conformask.cli import main
+from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
+from conformask.extras.measure import interval
+from conformask.extras.measure.interval import Number, measure
+from conformask.extras.measure.stored import load_all, save
+from conformask.testing import small_masker, small_triplets
+
+MASKER = small_masker()
+SIDE = 16
+
+
+def triplets(y_hat, y, **facts) -> cm.Triplets:
+    """Images of one value each, so that their mean is that value."""
+    flat = [np.full((SIDE, SIDE), value, np.float32) for value in y_hat]
+    truths = [np.full((SIDE, SIDE), value, np.float32) for value in y]
+    return cm.Triplets.from_arrays(flat, flat, truths, **facts)
+
+
+def world(generator: np.random.Generator, n: int, ties: bool = False, **facts) -> cm.Triplets:
+    """Outputs that are biased, by more where they are bright; with ties, by one of three amounts."""
+    y_hat = generator.uniform(0.2, 0.6, n)
+    noise = generator.integers(0, 3, n) / 2 if ties else generator.exponential(size=n).clip(max=4)
+    return triplets(y_hat, (y_hat * (1 + 0.1 * noise)).clip(0, 1), **facts)
+
+
+def coverage(number: Number, new: cm.Triplets) -> float:
+    """By the sentence alone: the true number lies from the one to the other end."""
+    truths = [float(each.truth().mean(dtype=np.float64)) for each in new]
+    found = number.intervals(new)
+    return float(np.mean([each.low <= y <= each.high for each, y in zip(found, truths, strict=True)]))
+
+
+@pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize(
+    ("n", "symmetric", "promise"),
+    [(9, True, "marginal"), (19, False, "marginal"), (40, False, "marginal"), (60, True, "pac")],
+)
+def test_nine_of_ten_intervals_hold_the_true_number(n, symmetric, promise, ties) -> None:
+    generator = np.random.default_rng(n)
+    shares = []
+    for _ in range(120):
+        number = measure(MASKER, world(generator, n, ties), "mean", symmetric=symmetric, promise=promise)
+        shares.append(coverage(number, world(generator, 30, ties)))
+    error = np.std(shares) / np.sqrt(len(shares))
+    if promise == "pac":
+        assert np.mean(np.array(shares) >= 0.9 - 0.1) >= 0.95, "nearly all calibration sets, and 30 images"
+    assert np.mean(shares) >= 0.9 - 3 * error
+    assert ties or np.mean(shares) <= 0.9 + 2 / (n + 1) + 3 * error + 0.1 * (promise == "pac")
+
+
+def test_an_end_that_is_one_image_too_near_breaks_the_promise(monkeypatch) -> None:
+    limits = interval.Side.limits
+
+    def too_near(side, n, categories=None):
+        shifted = interval.Side(side.rule, (*side.residuals[2:], side.residuals[-1], side.residuals[-1]))
+        return limits(shifted, n, categories)
+
+    monkeypatch.setattr(interval.Side, "limits", too_near)
+    generator = np.random.default_rng(0)
+    shares = [
+        coverage(measure(MASKER, world(generator, 19), "mean"), world(generator, 30)) for _ in range(100)
+    ]
+    assert np.mean(shares) < 0.85
+
+
+def test_each_category_has_its_own_interval() -> None:
+    generator = np.random.default_rng(3)
+    category = ["a", "b"] * 30
+    scale = np.array([0.01, 0.3] * 30)
+    shares = []
+    for _ in range(60):
+        y_hat = generator.uniform(0.2, 0.5, 120)
+        y = y_hat * (1 + np.tile(scale, 2) * generator.random(120))
+        calibration = triplets(y_hat[:60], y[:60], categories=category)
+        number = measure(MASKER, calibration, "mean", promise=cm.Promise(per_category=True), symmetric=True)
+        shares.append(coverage(number, triplets(y_hat[60:], y[60:], categories=category)))
+        narrow, wide = number.intervals(triplets(y_hat[60:62], y[60:62], categories=["a", "b"]))
+        assert (wide.high - wide.low) > 3 * (narrow.high - narrow.low)
+    assert np.mean(shares) >= 0.9
+    assert "For each category by itself" in number.sentence
+    assert "interval that is given for it" in number.sentence
+
+
+def test_patients_count_once() -> None:
+    generator = np.random.default_rng(4)
+
+    def patients(k: int) -> cm.Triplets:
+        effect = np.repeat(generator.exponential(size=k).clip(max=4), 3)
+        y_hat = generator.uniform(0.2, 0.5, 3 * k)
+        return triplets(
+            y_hat, y_hat * (1 + 0.1 * effect), groups=[str(each) for each in np.repeat(range(k), 3)]
+        )
+
+    kept = []
+    for _ in range(80):
+        calibration, new = patients(19), patients(10)
+        with pytest.raises(CalibrationError, match="dependent"):
+            measure(MASKER, calibration, "mean")
+        number = measure(MASKER, calibration, "mean", promise=cm.Promise(unit="group", group_name="patient"))
+        within = np.array([each.within for each in number.intervals(new)]).reshape(10, 3)
+        kept.append(within.all(axis=1).mean())
+    assert np.mean(kept) >= 0.9 - 3 * np.std(kept) / np.sqrt(len(kept))
+    assert number.sentence.startswith("For at least 9 of 10 new patients, in every image, the true mean")
+
+
+def test_ends_are_those_of_crepes() -> None:
+    generator = np.random.default_rng(5)
+    images = world(generator, 95)  # where no product of crepes is rounded: 0.1 * 96
+    y_hat, y = (np.array([float(getattr(each, role).mean()) for each in images]) for role in ("y_hat", "y"))
+
+    class AsIs:
+        def fit(self, *_):
+            return self
+
+        def predict(self, values):
+            return values[:, 0]
+
+    wrapped = WrapRegressor(AsIs())
+    wrapped.fit(y_hat[:, None], y)
+    wrapped.calibrate(y_hat[:, None], y)
+    low, high = wrapped.predict_int(np.array([[0.5]]), confidence=0.9)[0]
+    number = measure(MASKER, images, "mean", symmetric=True)
+    found = number.intervals(triplets([0.5], [0.5]))[0]
+    np.testing.assert_allclose((found.low, found.high), (low, high), atol=1e-6)
+
+
+def test_uncertain_images_have_wider_intervals_where_that_pays() -> None:
+    generator = np.random.default_rng(6)
+
+    def noisy(n: int) -> cm.Triplets:
+        """The score of the masker is |x - y_hat|, which is here the error of the mean."""
+        spread = generator.choice([0.005, 0.1], n)
+        y_hat = generator.uniform(0.3, 0.5, n)
+        x = [np.full((SIDE, SIDE), value, np.float32) for value in y_hat + spread]
+        flat = [np.full((SIDE, SIDE), value, np.float32) for value in y_hat]
+        y = y_hat + spread * generator.uniform(-1, 1, n)
+        return cm.Triplets.from_arrays(x, flat, [np.full((SIDE, SIDE), value, np.float32) for value in y])
+
+    number = measure(MASKER, noisy(60), "mean", selection=noisy(40))
+    assert number.power > 0
+    assert "the true mean lies in the interval that is given for it" in number.sentence
+    assert "(mean score)" in number.formula
+    plain = measure(MASKER, noisy(60), "mean")
+    new = noisy(400)
+    by_score, of_all = (
+        np.mean([each.high - each.low for each in each_number.intervals(new)])
+        for each_number in (number, plain)
+    )
+    assert by_score < 0.7 * of_all
+    assert coverage(number, new) > 0.85
+
+
+def test_a_sentence_and_its_formula() -> None:
+    y_hat = np.full(39, 0.4)
+    number = measure(MASKER, triplets(y_hat, 0.4 * (1 + np.linspace(-0.05, 0.1, 39))), "sum")
+    assert number.sentence == (
+        "In at least 9 of 10 new images, the true sum lies between 4.61 % below and 9.61 % above that of the "
+        "output."
+    )
+    assert number.formula == (
+        "P(-0.0461 <= (sum(y) - sum(y_hat)) / |sum(y_hat)| <= 0.0961) >= 0.9 for new images like the 39 "
+        "calibration images (marginal)"
+    )
+    inside, outside = number.intervals(triplets([0.4, 0.4], [0.4 * 1.096, 0.4 * 1.0965]))
+    assert (inside.within, outside.within) == (True, False)
+
+
+def labelled(n: int = 25, seed: int = 0) -> cm.Triplets:
+    """Squares, and how many pixels of them the output has."""
+    generator = np.random.default_rng(seed)
+    y = generator.random((n, SIDE, SIDE), np.float32)
+    labels, y_labels = (np.zeros((n, SIDE, SIDE), np.uint16) for _ in range(2))
+    for index in range(n):
+        labels[index, 2:8, 2 : 8 + generator.integers(0, 3)] = 1
+        y_labels[index, 2:8, 2:9] = 1
+        labels[index, 10:12, 10:12] = y_labels[index, 10:12, 10:12] = 2
+    return cm.Triplets.from_arrays(y, y, y, labels=labels, y_labels=y_labels)
+
+
+def test_numbers_of_labels() -> None:
+    images = labelled()
+    for of, label, truth in (("area", None, 46), ("area", 1, 42), ("area", 2, 4), ("count", None, 2)):
+        found = measure(MASKER, images, of, label=label).intervals(images.select([0]))[0]
+        assert found.truth == truth
+    means = measure(MASKER, images, "mean", label=2).intervals(images.select([0]))[0]
+    assert means.value == pytest.approx(float(images[0].y_hat[0, 10:12, 10:12].mean()), abs=1e-6)
+    assert means.used, "it is one of the calibration images"
+
+    def brightest(image, labels):
+        return image[0][labels == 1].max()
+
+    own = measure(MASKER, images, brightest)
+    assert own.quantity.name == "brightest"
+    assert own.intervals(labelled(3, seed=1))[0].within
+
+
+def test_what_cannot_be_measured_is_refused() -> None:
+    images = small_triplets(40, seed=1)
+    flat = triplets([0.3] * 30, [0.3] * 30)
+    for arguments, error, message in (
+        ({"of": "weight"}, InvalidArgumentError, "no number is called 'weight': give volume, area"),
+        ({"of": "volume"}, InvalidArgumentError, "have 2 axes: measure their area"),
+        ({"of": "area"}, InvalidArgumentError, "some images have no labels"),
+        ({"of": "mean", "promise": "expected"}, InvalidArgumentError, "takes the guarantees marginal, pac"),
+        ({"of": lambda image, labels: np.nan}, cm.ConformaskError, "must be a finite number"),
+    ):
+        with pytest.raises(error, match=message):
+            measure(MASKER, images, **arguments)
+    with pytest.raises(CalibrationError, match=r"symmetric ones \(--symmetric\) need about half as many"):
+        measure(MASKER, images.select(range(18)), "mean")
+    with pytest.raises(CalibrationError, match="at least 9 calibration images"):
+        measure(MASKER, images.select(range(8)), "mean", symmetric=True)
+    assert measure(MASKER, flat, "mean").intervals(flat)[0].within, "no error at all"
+    without = cm.Triplets.from_arrays(*([each.x[0] for each in images] for _ in range(2)))
+    with pytest.raises(InvalidArgumentError, match="with y, and some have none"):
+        measure(MASKER, without, "mean")
+
+
+def test_outputs_of_nothing() -> None:
+    """A relative interval around 0 is 0; where the truth is not 0, the image counts as failing."""
+    y = np.r_[np.zeros(5), np.full(1, 0.2), np.linspace(0.2, 0.4, 60)]
+    y_hat = np.r_[np.zeros(6), np.linspace(0.2, 0.4, 60)]
+    number = measure(MASKER, triplets(y_hat, y), "sum", symmetric=True)
+    zero, wrong = number.intervals(triplets([0, 0], [0, 0.3]))
+    assert (zero.low, zero.high, zero.within, wrong.within) == (0, 0, True, False)
+
+
+def test_a_number_is_kept_with_its_run(tmp_path: Path) -> None:
+    masker = MASKER.save(tmp_path / "run")
+    images, new = small_triplets(40, seed=1), small_triplets(5, seed=2)
+    number = save(measure(masker, images, "mean"), tmp_path / "run")
+    (loaded,) = load_all(masker, tmp_path / "run")
+    assert loaded.intervals(new) == number.intervals(new)
+    assert (loaded.sentence, loaded.formula) == (number.sentence, number.formula)
+    assert not save(number, tmp_path / "run").exploratory, "the same settings give the same number"
+    again = save(measure(masker, images, "mean", symmetric=True), tmp_path / "run")
+    assert again.sentence.startswith("If this had been fixed beforehand: in at least 9 of 10 new images")
+    assert not save(measure(masker, small_triplets(40, seed=3), "mean"), tmp_path / "run").exploratory
+    path = tmp_path / "run" / "numbers" / "mean.json"
+    path.write_text(path.read_text().replace(masker.fingerprint, "0" * len(masker.fingerprint)))
+    with pytest.raises(MismatchError, match="a number of another masker"):
+        load_all(masker, tmp_path / "run")
+    path.unlink()
+    with pytest.raises(MissingFileError, match="no number is calibrated"):
+        load_all(masker, tmp_path / "run")
+
+
+def test_the_verb(tmp_path: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder, part in (("data", small_triplets(60, seed=1)), ("new", small_triplets(4, seed=2))):
+        for index, triplet in enumerate(part):
+            for role in ("x", "y_hat", "y"):
+                if folder == "data" or role != "y":
+                    (tmp_path / folder / role).mkdir(parents=True, exist_ok=True)
+                    np.save(tmp_path / folder / role / f"{index}.npy", getattr(triplet, role)[0])
+    main(["calibrate", "data", "--scorer", "residual", "--threshold", "0.05", "--out", "run"])
+    main(["measure", "run", "data", "--of", "mean"])
+    assert "the true mean lies between" in capsys.readouterr().out
+    main(["measure", "run", "new", "--out", "numbers.csv"])
+    printed = capsys.readouterr().out
+    assert "Written: numbers.csv" in printed
+    header, *rows = Path("numbers.csv").read_text().splitlines()
+    assert header == "name,mean,mean_low,mean_high"
+    assert len(rows) == 4
+    main(["measure", "run", "new", "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert [each["number"] for each in record["numbers"]] == ["mean"]
+    assert len(record["intervals"]["mean"]) == 4
+    with pytest.raises(SystemExit):
+        main(["measure", "run", "new", "--symmetric"])
