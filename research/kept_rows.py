@@ -14,7 +14,7 @@ from pathlib import Path
 
 from smaller_masks import run_options, shops
 
-from conformask.extras.paper.reproduce import RowStages
+from conformask.extras.paper.rows import Row
 from conformask.extras.paper.stages import Cache
 from conformask.masker.run_folder import read_stored
 from conformask.records.evaluation import Evaluation
@@ -30,7 +30,7 @@ def calibrated(folder: Path) -> dict[str, Array]:
     return {"critical_lambda": stored.critical_lambdas} | ({} if features is None else {"features": features})
 
 
-def keep(shop: RowStages, kept: Cache) -> None:
+def keep(shop: Row, kept: Cache) -> None:
     """Copy what a row's goals left, but for the example images, and its critical lambdas."""
     for stage in shop.plan.goals():
         found, folder = shop.cache.folder(stage), kept.folder(stage)

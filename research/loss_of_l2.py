@@ -26,7 +26,8 @@ from smaller_masks import (
     whole,
 )
 
-from conformask.extras.paper.reproduce import RowStages, threshold_of
+from conformask.extras.paper.oracles import threshold_of
+from conformask.extras.paper.rows import Row
 from conformask.losses import loss as loss_by_name
 from conformask.masks.families import WaterFilling
 from conformask.masks.kernels import KAPPA
@@ -40,7 +41,7 @@ SEEDS = range(3)
 KAPPAS = (0.0, KAPPA / 2, KAPPA)
 
 
-def explore(shop: RowStages) -> None:
+def explore(shop: Row) -> None:
     """Every training with each loss, with each kappa."""
     l2, data = loss_by_name("l2"), shop.data()
     threshold = threshold_of(l2, data.part("selection"))

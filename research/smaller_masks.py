@@ -45,9 +45,12 @@ from torch import Tensor
 from conformask.arrays import Batch, Score
 from conformask.background import Compute
 from conformask.extras.make.predictors import NetworkPredictor
-from conformask.extras.paper.reproduce import RowStages, threshold_of
-from conformask.extras.paper.settings import CONFIDENCE, PRESETS, QUANTILE
-from conformask.extras.paper.stages import Cache, collections_of, distances_of, plan_row, points, rows_of
+from conformask.extras.paper.images import collections_of
+from conformask.extras.paper.oracles import threshold_of
+from conformask.extras.paper.rows import Row, distances_of
+from conformask.extras.paper.scorers import trained_scorer
+from conformask.extras.paper.settings import CONFIDENCE, PRESETS, QUANTILE, rows_of
+from conformask.extras.paper.stages import Cache, plan_row, points
 from conformask.extras.train.fit import LEVELS
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
@@ -288,7 +291,7 @@ def by_default(judge: Judge, head: Head, held: Data, network: UNet, **how: bool)
     return {"default": judge.default(scored(network, head, held, **how))}
 
 
-def networks(notebook: Notebook, judge: Judge, train: Batch, shop: RowStages) -> None:
+def networks(notebook: Notebook, judge: Judge, train: Batch, shop: Row) -> None:
     """Other networks for the same score, with the default family."""
     mask, plain = MaskNetwork(judge.loss), (data_of(train), data_of(judge.batch))
     predictor = NetworkPredictor.load(shop.cache.folder(shop.plan.predictor))
@@ -332,7 +335,7 @@ def networks(notebook: Notebook, judge: Judge, train: Batch, shop: RowStages) ->
         notebook.once(title, made)
 
 
-def networks_of_the_run(judge: Judge, shop: RowStages) -> Iterator[tuple[str, dict[str, object]]]:
+def networks_of_the_run(judge: Judge, shop: Row) -> Iterator[tuple[str, dict[str, object]]]:
     """The U-Net and the default's network, each trained to its end, both with the default family."""
     for title, method in (("U-Net", "mask"), ("own network", "default")):
         yield title, judge.default(_scores_of_the_run(shop, method, judge.batch))
@@ -415,7 +418,7 @@ def _with_gradients(made: Callable[..., UNet], *what: object, **how: object) -> 
         return made(*what, **how)
 
 
-def judge_of(shop: RowStages) -> Judge:
+def judge_of(shop: Row) -> Judge:
     """The selection images of a row, and how hard the run's mask network finds them."""
     images = shop.data().part("selection")
     if shop.distance.exponent is None and len(images) > MEASURED:
@@ -428,13 +431,13 @@ def judge_of(shop: RowStages) -> Judge:
     )
 
 
-def _scores_of_the_run(shop: RowStages, method: str, batch: Batch) -> Tensor:
-    network = shop._load_scorer(method)
+def _scores_of_the_run(shop: Row, method: str, batch: Batch) -> Tensor:
+    network = trained_scorer(shop, method)
     pairs = zip(batch.x.split(16), batch.y_hat.split(16), strict=True)
     return torch.cat([network(x, y_hat).map for x, y_hat in pairs])
 
 
-def explore(shop: RowStages) -> None:
+def explore(shop: Row) -> None:
     """All that is asked of a row."""
     row, judge = shop.row, judge_of(shop)
     notebook = Notebook(RESULTS / f"row-{row.number}.json")
@@ -457,7 +460,7 @@ def explore(shop: RowStages) -> None:
         known_world(notebook, judge, train)
 
 
-def shops(given: argparse.Namespace) -> Iterator[RowStages]:
+def shops(given: argparse.Namespace) -> Iterator[Row]:
     """The rows of the run."""
     rows = rows_of([int(number) for number in given.rows.split(",")] if given.rows else None)
     how, cache = PRESETS[given.preset], Cache(given.run / "stages")
@@ -465,7 +468,7 @@ def shops(given: argparse.Namespace) -> Iterator[RowStages]:
     collections, distances = collections_of(rows, how, folders, "within"), distances_of(rows, how, None)
     for row in rows:
         plan = plan_row(row, how, collections[row.data].stage(row.data))
-        yield RowStages(plan, how, cache, collections[row.data], distances[row.distance], Compute("auto"))
+        yield Row(plan, how, cache, collections[row.data], distances[row.distance], Compute("auto"))
 
 
 def run_options() -> argparse.ArgumentParser:

@@ -21,7 +21,7 @@ from loss_of_l2 import DEFAULT, KAPPAS, LOSSES, SEEDS
 from loss_of_l2 import RESULTS as OF_L2
 from smaller_masks import AS_DEFAULT, DEALS, KAPPA, RESULTS, run_options, shops
 
-from conformask.extras.paper.reproduce import RESPLITS, RowStages
+from conformask.extras.paper.rows import RESPLITS, Row
 from conformask.extras.paper.settings import CONFIDENCE, METHODS, ROWS
 from conformask.masks.families import family
 from conformask.promises.order import marginal_rank, smallest
@@ -58,7 +58,7 @@ def confirmed(given: argparse.Namespace) -> Iterator[Confirmed]:
             yield _confirmed(shop, table)
 
 
-def _confirmed(shop: RowStages, table: dict[tuple[int, str], dict[str, str]]) -> Confirmed:
+def _confirmed(shop: Row, table: dict[tuple[int, str], dict[str, str]]) -> Confirmed:
     number, folder = shop.row.number, shop.cache.folder
     stored = {name: vars(Evaluation.load(folder(shop.plan.evaluations[name])).images) for name in METHODS}
     curves = {name: calibrated(folder(shop.plan.calibrations[name])) for name in METHODS}

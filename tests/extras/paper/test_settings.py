@@ -4,8 +4,8 @@ import pytest
 from real_images import SHARED
 
 from conformask.errors import InvalidArgumentError
-from conformask.extras.paper.settings import METHODS, PRESETS, ROWS
-from conformask.extras.paper.stages import Stage, plan_row, rows_of
+from conformask.extras.paper.settings import METHODS, PRESETS, ROWS, rows_of
+from conformask.extras.paper.stages import Stage, plan_row
 
 EACH = {"Regression": "regressor", "GAN": "gan"}
 BLOCKS = (("completion", "photos"), ("super_resolution", "cells"), ("super_resolution", "photos"))

@@ -3,24 +3,33 @@
 import base64
 import io
 from dataclasses import dataclass, replace
-from html import escape
 
 import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
-from conformask.extras.paper.pictures import DEFAULT, MASK, TASKS, MethodStyle, distance_name, row_title
+from conformask.extras.paper.pictures import (
+    DEFAULT,
+    MASK,
+    STYLE,
+    TASKS,
+    MethodStyle,
+    distance_name,
+    with_threshold,
+)
 from conformask.extras.paper.settings import RowResult
 from conformask.extras.view.page import Picture, pictures
-from conformask.images import svg
 from conformask.images.pictures import TITLES
 from conformask.promises.order import meets_threshold
 from conformask.records.evaluation import Example
 from conformask.records.numbers import figure
 
-EACH, LONGEST, LIGHT = 3, 160, 5_000
+EACH, LONGEST, HEAVY = 3, 160, 5_000
 """Examples per row; longest side of a picture; length above which PNG URIs become JPEG, for a small page."""
 SIDE, GAP, TEXT = 154.0, 11.0, 56.0
-"""Sizes in a strip drawn as SVG: box of a picture, space between two, and height of the lines under them."""
+"""Sizes in a drawn strip: box of a picture, space between two, and height of the lines under them."""
 
 
 @dataclass(frozen=True)
@@ -53,31 +62,30 @@ def strips(result: RowResult) -> list[ExampleStrip]:
     ]
 
 
-def draw_strips(result: RowResult) -> str | None:
-    """Draw the strips of a row as one SVG image with embedded pictures; None if there are none."""
+def draw_strips(result: RowResult) -> Figure | None:
+    """Draw the strips of a row; None if there are none."""
     rows = strips(result)
     if not rows:
         return None
-    marks = [svg.text(4, 18, title(result), style="font-weight:600;font-size:14.5px")]
-    y = 32.0
-    for strip in rows:
-        height = max(SIDE * _aspect(cell.picture) for cell in strip.cells if cell)
-        for i, cell in enumerate(strip.cells):
-            marks.append(_cell(4 + i * (SIDE + GAP), y, height, cell) if cell else "")
-        y += height + TEXT + GAP
+    pictures_by_strip = [[cell.picture for cell in strip.cells if cell] for strip in rows]
+    heights = [SIDE * max(p.height / p.width for p in shown) + TEXT for shown in pictures_by_strip]
+    with rc_context(STYLE):
+        figure = Figure((6 * (SIDE + GAP) / 72, (sum(heights) + 32) / 72), layout="constrained")
+        figure.suptitle(title(result), x=0.01, ha="left", fontweight="bold")
+        axes = figure.subplots(len(rows), 6, squeeze=False, height_ratios=heights)
+        for ax, cell in zip(axes.flat, (cell for strip in rows for cell in strip.cells), strict=True):
+            ax.set_axis_off()
+            if cell:
+                _draw(ax, cell)
     names = ", ".join(strip.name for strip in rows)
-    return svg.document(
-        f"{title(result)}: inputs, truths, outputs, masks and errors of {names}",
-        marks,
-        y,
-        8 + 6 * SIDE + 5 * GAP,
-    )
+    figure.set_label(f"{title(result)}: inputs, truths, outputs, masks and errors of {names}")
+    return figure
 
 
 def title(result: RowResult) -> str:
     """Return the title of a row with its task and threshold."""
     task = TASKS.get(result.row.task, result.row.task)
-    return f"{task} · {row_title(result)}, threshold {result.threshold:.3g}"
+    return f"{task} · {with_threshold(result)}"
 
 
 def _examples(result: RowResult, method: MethodStyle) -> dict[str, Example]:
@@ -115,32 +123,24 @@ def _picture(picture: Picture, label: str, *notes: str) -> Cell:
 
 def shrink_uri(src: str) -> str:
     """Return a PNG URI, or the same picture as JPEG if that keeps the page small."""
-    if len(src) <= LIGHT:
+    if len(src) <= HEAVY:
         return src
     buffer = io.BytesIO()
-    with Image.open(io.BytesIO(base64.b64decode(src.split(",", 1)[1]))) as image:
-        image.save(buffer, "JPEG", quality=80, optimize=True)
+    _decoded(src).save(buffer, "JPEG", quality=80, optimize=True)
     jpeg = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
     return min(src, jpeg, key=len)
 
 
-def _aspect(picture: Picture) -> float:
-    return picture.height / picture.width
+def _decoded(src: str) -> Image.Image:
+    return Image.open(io.BytesIO(base64.b64decode(src.split(",", 1)[1])))
 
 
-def _cell(x: float, y: float, height: float, cell: Cell) -> str:
-    """Draw a picture in its box, with its label and notes below."""
-    box = f'x="{x:g}" y="{y:g}" width="{SIDE:g}" height="{SIDE * _aspect(cell.picture):g}"'
-    rendering = "image-rendering:pixelated" if cell.picture.pixelated else ""
-    image = (
-        f'<image {box} href="{escape(cell.picture.src)}" style="{rendering}"/>'
-        f'<rect {box} style="fill:none;stroke:{svg.RULE}"/>'
-    )
-    note_lines = [
-        svg.text(x, y + height + 32 + 15 * i, _shorten(note), style=f"fill:{svg.QUIET};font-size:11.5px")
-        for i, note in enumerate(cell.notes)
-    ]
-    return image + svg.text(x, y + height + 16, cell.label, style="font-size:12.5px") + "".join(note_lines)
+def _draw(ax: Axes, cell: Cell) -> None:
+    """Draw a picture with its label and notes below."""
+    interpolation = "nearest" if cell.picture.pixelated else "none"
+    ax.imshow(_decoded(cell.picture.src), cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
+    words = "\n".join((cell.label, *map(_shorten, cell.notes)))
+    ax.text(0, -0.03, words, va="top", fontsize=11, transform=ax.transAxes)
 
 
 def _shorten(words: str, limit: int = 22) -> str:

@@ -1,21 +1,25 @@
 """Files of the figures of the paper's experiments: an SVG file each, and one HTML page with all of them."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+import base64
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from markupsafe import Markup
+from matplotlib.figure import Figure
 
 from conformask.extras.paper import examples
 from conformask.extras.paper.pictures import (
+    HALF,
     METHODS,
     OPT,
+    PALETTE,
+    REPORT,
     RIVALS,
     TASKS,
     MethodStyle,
+    as_svg,
     figures,
     finite_values,
     row_title,
@@ -23,27 +27,20 @@ from conformask.extras.paper.pictures import (
     sizes_of,
 )
 from conformask.extras.paper.settings import RowResult
-from conformask.extras.paper.table import RECORD
-from conformask.extras.view import page as report
+from conformask.extras.paper.table import FIGURES, PAGE, RECORD
+from conformask.extras.view.page import heat_gradient
 from conformask.images.svg import template
 from conformask.records.files import atomic_write
 from conformask.records.numbers import figure, share
 from conformask.records.record import claim
 
-REPORT = Path(report.__file__).parent
-FONT = "system-ui,-apple-system,'Segoe UI','Helvetica Neue','Noto Sans',Arial,sans-serif"
-MARGIN = 16
-"""Margin around a figure in its own file."""
-PALETTE = {"quantile": ("#6f7783", "#a3abb7"), "default": ("#9a6500", "#e0ab45")}
-"""Colours that the report does not have, on light and on dark ground."""
-
-KINDS = {
-    "summary": (
+KINDS = (
+    (
         "Figure 3: the summary",
         "One row for each task: the regressor, with L1. From top to bottom: masked distances, mask sizes, "
         "mask sizes against Opt’s. Each kind of figure is explained below, where it shows all rows.",
     ),
-    "distances": (
+    (
         "Figures 5 to 7: is the threshold kept?",
         "Each dot is a test image, at the distance that remains after masking. Look for how few dots lie "
         "above the dashed threshold: one in ten is allowed, and the share is given below each method. Opt "
@@ -51,18 +48,19 @@ KINDS = {
         "was masked unnecessarily. Numbers in brackets count the images with an Opt, where not all have "
         "one.",
     ),
-    "histograms": (
+    (
         "Figures 8 to 10: how much is masked?",
         "Mask sizes of the test images, one lane per method; the vertical line is the mean, and each lane "
         "is scaled to its own highest bin. Further left is better: less is hidden for the same promise.",
     ),
-    "scatter": (
+    (
         "Figures 11 to 13: do masks grow where they must?",
         "Each mark is a test image: its mask size against Opt’s, which knows the truth. A narrow cloud "
         "along the dotted diagonal means that the method masks much only where it is needed; height above "
         "the diagonal is waste. r is Pearson’s correlation.",
     ),
-}
+)
+"""Kinds of figures, in the order of the paper: the title, and what to look for."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +83,9 @@ class PageFigure:
 
     number: int
     title: str
-    svg: Markup
-
-
-PAGE, FIGURES = "paper.html", "figures"
+    src: str
+    alt: str
+    narrow: bool
 
 
 @dataclass(frozen=True)
@@ -106,9 +103,15 @@ def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
     Unfinished rows are simply not in `results`; a figure without any data is not written.
     """
     results = sorted(results, key=lambda result: result.row.number)
-    figure_svgs = figures(results)
-    files = {out / FIGURES / name: standalone(text) for name, text in _figure_files(results, figure_svgs)}
-    files[out / PAGE] = render(results, figure_svgs)
+    svgs = {
+        f"figure-02-row{result.row.number:02d}.svg": as_svg(drawn)
+        for result in results
+        if (drawn := examples.draw_strips(result))
+    }
+    by_number = figures(results)
+    svgs |= {f"figure-{number:02d}.svg": as_svg(drawn) for number, drawn in by_number.items()}
+    files = {out / FIGURES / name: text for name, text in svgs.items()}
+    files[out / PAGE] = render(results, by_number)
     claim(out / RECORD, {}, [path.relative_to(out).as_posix() for path in files])
     for path, text in files.items():
         with atomic_write(path) as temporary:
@@ -116,7 +119,7 @@ def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
     return list(files)
 
 
-def render(results: Sequence[RowResult], figure_svgs: Mapping[int, str]) -> str:
+def render(results: Sequence[RowResult], by_number: Mapping[int, Figure]) -> str:
     """Return the page as HTML; names are escaped, every picture is embedded."""
     galleries = [
         Gallery(_anchor(result), examples.title(result), strips)
@@ -127,76 +130,36 @@ def render(results: Sequence[RowResult], figure_svgs: Mapping[int, str]) -> str:
         entries=[_entry(result) for result in results],
         methods=METHODS,
         rivals=RIVALS,
-        sections=_sections(figure_svgs),
+        sections=_sections(by_number),
         galleries=galleries,
         palette=PALETTE,
-        heat_gradient=report.heat_gradient(),
+        heat_gradient=heat_gradient(),
         version=version("conformask"),
         today=datetime.now(UTC).date().isoformat(),
     )
 
 
-def standalone(text: str) -> str:
-    """Make a figure its own file: plain colours that any program reads, darker ones where preferred."""
-    light, dark = _palettes()
-    text = re.sub(r"var\(--(\w+), (#\w+)\)", lambda match: light.get(match[1], match[2]), text)
-    width, height = map(float, re.findall(r'viewBox="0 0 (\S+) (\S+)"', text)[0])
-    full_width, full_height = width + 2 * MARGIN, height + 2 * MARGIN
-    text = re.sub(
-        r'viewBox="[^"]+"', f'viewBox="{-MARGIN} {-MARGIN} {full_width:g} {full_height:g}"', text, count=1
-    )
-    text = text.replace("width:100%;height:auto;", "", 1).replace(
-        "font-family:inherit", f"font-family:{FONT}", 1
-    )
-    text = text.replace('role="img"', f'width="{full_width:g}" height="{full_height:g}" role="img"', 1)
-    rules = "".join(
-        f'[style*="{attribute}:{light[name]}"]{{{attribute}:{shade}!important}}'
-        for name, shade in dark.items()
-        for attribute in ("fill", "stroke")
-    )
-    ground = (
-        f"<style>@media (prefers-color-scheme:dark){{{rules}}}</style>"
-        f'<rect x="{-MARGIN}" y="{-MARGIN}" width="100%" height="100%" style="fill:{light["card"]}"/>'
-    )
-    # the style goes inside the svg element, behind its first tag
-    head, rest = text.split(">", 1)
-    return f"{head}>{ground}{rest}\n"
-
-
-def _palettes() -> tuple[dict[str, str], dict[str, str]]:
-    """Return the colours of the report's style sheet and of PALETTE, light and dark."""
-    light, dark, *_ = (REPORT / "palette.css").read_text(encoding="utf-8").split("@media")
-    palettes = [dict(re.findall(r"--(\w+): (#\w+)", part)) for part in (light, dark)]
-    for name, shades in PALETTE.items():
-        for palette, shade in zip(palettes, shades, strict=True):
-            palette[name] = shade
-    return palettes[0], palettes[1]
-
-
-def _figure_files(results: Sequence[RowResult], figure_svgs: Mapping[int, str]) -> Iterator[tuple[str, str]]:
-    """Yield the file names of figures with the figures."""
-    for result in results:
-        if text := examples.draw_strips(result):
-            yield f"figure-02-row{result.row.number:02d}.svg", text
-    for number, text in figure_svgs.items():
-        yield f"figure-{number:02d}.svg", text
-
-
-def _sections(figure_svgs: Mapping[int, str]) -> list[tuple[str, str, list[PageFigure]]]:
+def _sections(by_number: Mapping[int, Figure]) -> list[tuple[str, str, list[PageFigure]]]:
     """Return the kinds of figures that have data, with title, what to look for, and a figure per task."""
-    numbers = dict(zip(KINDS, ((3,), (5, 6, 7), (8, 9, 10), (11, 12, 13)), strict=True))
-    names = [*TASKS.values()]
-    titles = {
-        n: f"Figure {n}: {names[(n - 5) % 3]}" if n > 3 else "" for group in numbers.values() for n in group
-    }
-    sections = [
-        (
-            *KINDS[kind],
-            [PageFigure(n, titles[n], Markup(figure_svgs[n])) for n in numbers[kind] if n in figure_svgs],
-        )
-        for kind in KINDS
-    ]
-    return [section for section in sections if section[2]]
+    sections = []
+    for (title, caption), numbers in zip(KINDS, ((3,), (5, 6, 7), (8, 9, 10), (11, 12, 13)), strict=True):
+        drawn = []
+        for number, task in zip(numbers, TASKS.values(), strict=False):
+            if number in by_number:
+                shown = by_number[number]
+                src = base64.b64encode(as_svg(shown).encode()).decode("ascii")
+                drawn.append(
+                    PageFigure(
+                        number,
+                        title="" if number == 3 else f"Figure {number}: {task}",
+                        src=f"data:image/svg+xml;base64,{src}",
+                        alt=str(shown.get_label()),
+                        narrow=shown.get_figwidth() <= HALF[0] / 72,
+                    )
+                )
+        if drawn:
+            sections.append((title, caption, drawn))
+    return sections
 
 
 def _anchor(result: RowResult) -> str:

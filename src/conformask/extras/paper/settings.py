@@ -1,9 +1,11 @@
 """The paper's sixteen rows as data, four sizes at which to run them, and their results."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from conformask.errors import InvalidArgumentError
+from conformask.extras.train import TrainingConfig
 from conformask.records import names
 from conformask.records.evaluation import Evaluation
 from conformask.records.record import Array
@@ -60,11 +62,27 @@ ROWS = (
     _row(16, "colorization", "photos", "gan", "l2", 0.18, 0.36, 0.38, 0.42, 0.28, 0.59, 0.49),
 )
 
+
+def rows_of(numbers: Sequence[int] | None) -> tuple[TableRow, ...]:
+    """Return the rows with these numbers, all if None."""
+    by_number = {row.number: row for row in ROWS}
+    row_numbers = list(by_number) if numbers is None else list(dict.fromkeys(numbers))
+    unknown_numbers = [number for number in row_numbers if number not in by_number]
+    if unknown_numbers or not row_numbers:
+        numbers_text = ", ".join(map(str, unknown_numbers)) or "none"
+        raise InvalidArgumentError(
+            f"rows: {numbers_text}; the table has rows {min(by_number)} to {max(by_number)}"
+        )
+    return tuple(by_number[number] for number in sorted(row_numbers))
+
+
 CONFIDENCE = 0.9
 QUANTILE = 0.1
 THRESHOLD = f"q{QUANTILE}"
 """Threshold: this quantile of the unmasked distance on the selection images."""
 SEED = 0
+SPLITS = {"within": "within", "paper": "paper"}
+"""Splits of the tiles of the cells: whole fields kept for training, or all at random as in the paper."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +115,18 @@ class TrainingSettings:
     patience: int | None = None
     batch_size: int = 16
     learning_rate: float = 5e-4
+
+    def config(self, grid_points: int | None = None) -> TrainingConfig:
+        """Return the settings in the form of fit_predictor and fit_scorer."""
+        return TrainingConfig(
+            epochs=self.epochs,
+            patience=self.patience,
+            batch_size=self.batch_size,
+            learning_rate=self.learning_rate,
+            seed=SEED,
+            grid_points=grid_points,
+            resume=True,
+        )
 
 
 @dataclass(frozen=True)

@@ -355,6 +355,8 @@ class TableLine:
 RECORD = "paper.json"
 """Record that claims what the experiments write beside their stages."""
 FILES = ("paper.csv", "paper.md")
+PAGE, FIGURES = "paper.html", "figures"
+"""The page of the figures, and the folder of their files."""
 COLUMNS = tuple(field.name for field in fields(TableLine))
 
 

@@ -1,0 +1,79 @@
+"""The score networks of the methods: trained, and read with a selection record that fits their row."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from conformask.arithmetic import seeded
+from conformask.arrays import Distance
+from conformask.extras.paper.rows import Row
+from conformask.extras.paper.settings import METHODS, SEED
+from conformask.extras.paper.stages import FREE, points
+from conformask.extras.train import NetworkOptions
+from conformask.extras.train.fit import fit_scorer
+from conformask.images.triplets import Triplets
+from conformask.losses import loss
+from conformask.masks.critical import GRID_POINTS
+from conformask.masks.families import family
+from conformask.scores.network_scorer import NetworkScorer, head
+from conformask.scores.networks import UNet, levels_for
+from conformask.scores.scoring import selection_record
+from conformask.scores.stored import load_scorer
+
+
+def train_scorer(row: Row, method: str, folder: Path) -> None:
+    """Train the score network of a method."""
+    data, settings, distance = row.data(), row.preset.scorer, _training_distance(row, method)
+    fit_scorer(
+        data.part("train"),
+        selection=data.part("selection"),
+        loss=distance or FREE,
+        out=folder,
+        scorer=METHODS[method].scorer,
+        network=NetworkOptions(
+            module=None if METHODS[method].own_network else _unet(row, method, data),
+            per_channel=True,
+            width=settings.width,
+        ),
+        training=settings.config(points(row.row, row.preset) if distance else None),
+        compute=row.compute,
+    )
+
+
+def _unet(row: Row, method: str, data: Triplets) -> UNet:
+    """Return a U-Net whose levels halve an image to one pixel, eight at most, as in the paper."""
+    first, score_head = data[0], head(METHODS[method].scorer, loss(row.distance))
+    channels = len(first.y_hat)
+    with seeded(SEED):
+        return UNet(
+            len(first.x) + channels,
+            score_head.outputs(channels, per_channel=True),
+            width=row.preset.scorer.width,
+            levels=levels_for(row.preset.size),
+            paper_form=row.preset.scorer.paper_form,
+        ).start_at(score_head.start)
+
+
+def _training_distance(row: Row, method: str) -> Distance | None:
+    """Return the distance that a method is trained for; Quantile is trained for none."""
+    return None if METHODS[method].scorer == "quantile" else row.distance
+
+
+def trained_scorer(row: Row, method: str) -> NetworkScorer:
+    """Load the score network of a method."""
+    return load_scorer(row.cache.folder(row.plan.scorers[method]), loss=_training_distance(row, method))
+
+
+def family_name(row: Row, method: str) -> str:
+    """Return the method's family, or the one of grey masks that suits its scorer."""
+    return METHODS[method].family or head(METHODS[method].scorer, loss(row.distance)).family
+
+
+def scorer_with_selection(row: Row, method: str, selection: Triplets) -> NetworkScorer:
+    """Return the scorer, with a selection record for this row's distance and the method's family."""
+    scorer, name, row_loss = trained_scorer(row, method), family_name(row, method), loss(row.distance)
+    record = scorer.selection
+    if record is not None and record.of.is_same(row_loss) and name in record.curves:
+        return scorer
+    families = [family(name, row.distance.exponent or 1.0)]
+    count = points(row.row, row.preset) or GRID_POINTS
+    return replace(scorer, selection=selection_record(scorer, selection, row_loss, families, count))
