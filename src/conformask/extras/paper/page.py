@@ -88,15 +88,6 @@ class PageFigure:
     narrow: bool
 
 
-@dataclass(frozen=True)
-class Gallery:
-    """The example images of a row."""
-
-    anchor: str
-    title: str
-    strips: list[examples.ExampleStrip]
-
-
 def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
     """Write out/figures/*.svg and out/paper.html, each wholly or not at all, and return their paths.
 
@@ -122,7 +113,7 @@ def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
 def render(results: Sequence[RowResult], by_number: Mapping[int, Figure]) -> str:
     """Return the page as HTML; names are escaped, every picture is embedded."""
     galleries = [
-        Gallery(_anchor(result), examples.title(result), strips)
+        (_anchor(result), examples.title(result), strips)
         for result in results
         if (strips := examples.strips(result))
     ]

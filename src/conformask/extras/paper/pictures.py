@@ -346,30 +346,20 @@ def _by_row(
     return _grid(label, lines, HALF)
 
 
-def _against_opt(label: str, rows: Sequence[RowResult]) -> Figure | None:
-    """Draw a figure of a task: a line for each row, a panel for each method, on common axes."""
-    lines = [
-        [("" if i else with_threshold(result), scatter(result, (method,))) for i, method in enumerate(RIVALS)]
-        for result in rows
-    ]
-    return _grid(label, lines, THIRD)
-
-
 def _summary(results: Sequence[RowResult]) -> Figure | None:
-    """Draw figure 3: distances, mask sizes and their relation to Opt's for one row of each task."""
-    rows = [row for task in TASKS if (row := _summary_row(task, results))]
+    """Draw figure 3: for each task the regressor's L1 row, of photographs if there are any."""
+    rows = []
+    for task in TASKS:
+        of_task = [
+            r for r in results if (r.row.task, r.row.network, r.row.distance) == (task, "regressor", "l1")
+        ]
+        rows += sorted(of_task, key=lambda result: result.row.data != "photos")[:1]
     lines = [
         [(f"{TASKS[row.row.task]}\n{row_title(row)}", distances(row)) for row in rows],
         [("", histograms(row)) for row in rows],
         [("", scatter(row)) for row in rows],
     ]
     return _grid("Summary: masked distances, mask sizes, and mask sizes against Opt's", lines, THIRD)
-
-
-def _summary_row(task: str, results: Sequence[RowResult]) -> RowResult | None:
-    """Return the regressor's L1 row of a task, for photographs if there are any."""
-    rows = [r for r in results if (r.row.task, r.row.network, r.row.distance) == (task, "regressor", "l1")]
-    return min(rows, key=lambda result: result.row.data != "photos", default=None)
 
 
 def figures(results: Sequence[RowResult]) -> Mapping[int, Figure]:
@@ -381,9 +371,14 @@ def figures(results: Sequence[RowResult]) -> Mapping[int, Figure]:
     by_number = {3: _summary(results)}
     for i, (task, name) in enumerate(TASKS.items()):
         rows = [result for result in results if result.row.task == task]
-        by_number[5 + i] = _by_row(f"{name}: masked distances and the threshold", distances, row_title, rows)
+        label = f"{name}: masked distances and the threshold"
+        by_number[5 + i] = _by_row(label, distances, row_title, rows)
         by_number[8 + i] = _by_row(f"{name}: histograms of mask sizes", histograms, with_threshold, rows)
-        by_number[11 + i] = _against_opt(f"{name}: mask sizes against Opt's", rows)
+        lines = [
+            [("" if j else with_threshold(row), scatter(row, (method,))) for j, method in enumerate(RIVALS)]
+            for row in rows
+        ]
+        by_number[11 + i] = _grid(f"{name}: mask sizes against Opt's", lines, THIRD)
     return {number: figure for number, figure in sorted(by_number.items()) if figure}
 
 

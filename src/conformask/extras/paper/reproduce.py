@@ -38,17 +38,13 @@ class Display:
         """Show which stage begins."""
         number = len(self.stages) - len(self._missing()) + 1
         left = clock(self.remaining())
-        self._print(
+        self.show(
             f"[{number}/{len(self.stages)}] row {plan.row.number}: {stage.kind} {stage.name}, {left} left"
         )
 
-    def report_failure(self, plan: RowPlan, error: Exception) -> None:
-        """Show that a row cannot be finished."""
-        self._print(f"row {plan.row.number} failed: {error}")
-
     def report_finished(self, plan: RowPlan) -> None:
         """Show that a row is finished."""
-        self._print(f"row {plan.row.number} finished, {clock(time.monotonic() - self.started)} so far")
+        self.show(f"row {plan.row.number} finished, {clock(time.monotonic() - self.started)} so far")
         if self.console.is_terminal and main_process():
             self.console.print(self.matrix())
 
@@ -78,7 +74,8 @@ class Display:
     def _missing(self) -> list[Stage]:
         return self.cache.missing(goal for plan in self.plans for goal in plan.goals())
 
-    def _print(self, text: str) -> None:
+    def show(self, text: str) -> None:
+        """Print a line, in the first process."""
         if main_process():
             self.console.print(text, markup=False, soft_wrap=True)
 
@@ -168,7 +165,7 @@ def _run(
             finished.append(row.finished())
         except ConformaskError as error:
             errors[row.row.number] = error
-            display.report_failure(row.plan, error)
+            display.show(f"row {row.row.number} failed: {error}")
             continue
         display.report_finished(row.plan)
         if main_process():

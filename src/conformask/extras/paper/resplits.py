@@ -1,8 +1,6 @@
 """Coverage and mask size over random calibration/test resplits, against the theoretical law of coverage."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import scipy
@@ -70,7 +68,9 @@ def resplit(
         )
     critical = _critical(masker, calibration, test, evaluated)
     rank = promise.axes.certainty.rank(len(calibration), promise.confidence)
-    splits = list(_splits(len(critical), len(calibration), n, seed))
+    generator = np.random.default_rng(seed)
+    orders = [generator.permutation(len(critical)) for _ in range(n)]
+    splits = [(order[: len(calibration)], order[len(calibration) :]) for order in orders]
     lambdas = np.array([smallest(critical[drawn], rank) for drawn, _ in splits])
     grid, columns = np.unique(lambdas, return_inverse=True)
     curves_by_part = [
@@ -114,10 +114,3 @@ def _measured(
     items = (item for part in parts for item in scored(masker.scorer, part, "resplits"))
     losses = [measured_curves(item, masker.family, masker.loss, lambdas)[0] for item in items]
     return np.concatenate(losses)
-
-
-def _splits(total: int, n_calibration: int, n: int, seed: int) -> Iterator[tuple[Any, Any]]:
-    generator = np.random.default_rng(seed)
-    for _ in range(n):
-        order = generator.permutation(total)
-        yield order[:n_calibration], order[n_calibration:]

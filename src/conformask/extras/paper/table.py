@@ -2,7 +2,7 @@
 
 import csv
 import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -13,7 +13,7 @@ from conformask.extras.paper import statistics
 from conformask.extras.paper.settings import CONFIDENCE, METHODS, ROWS, THRESHOLD, Finished, Run
 from conformask.promises.order import meets_threshold
 from conformask.records.files import atomic_write
-from conformask.records.record import Array, claim
+from conformask.records.record import claim
 
 TITLES = {
     "completion": "Image completion of photographs",
@@ -120,51 +120,34 @@ the folder figures.
 
 
 def _tables(finished: Sequence[Finished]) -> str:
+    names = [NAMES[method] for method in METHODS]
+    against = [f"C(M, {other}) {name}" for other in ("D", "M_opt") for name in names]
     parts = []
-    for title, entries in _by_task(finished):
-        columns = ("row", "network", "distance", "threshold", *NAMES.values())
-        sizes = _table(columns, [[*_key(entry), *map(_estimate_text, _sizes(entry))] for entry in entries])
-        names = [NAMES[method] for method in METHODS]
-        columns = ("row", "network", "distance", *(f"C(M, D) {name}" for name in names))
-        columns += tuple(f"C(M, M_opt) {name}" for name in names)
-        correlations = _table(
-            columns, [[*_key(entry)[:3], *map(_estimate_text, _correlations(entry))] for entry in entries]
-        )
-        parts.append(f"## {title}\n\nMean mask size:\n\n{sizes}\nCorrelations:\n\n{correlations}")
+    for kind, title in TITLES.items():
+        sizes, correlations = [], []
+        for entry in finished:
+            result, row = entry.result, entry.result.row
+            if kind != (row.task if row.data == "photos" else f"{row.task} of {row.data}"):
+                continue
+            key = [str(row.number), row.network, row.distance]
+            images = [result.methods[method].images for method in METHODS]
+            columns = (result.opt_size, result.exact_size, *(each.size for each in images))
+            means = [statistics.mean(column) for column in columns]
+            sizes.append([*key, f"{result.threshold:.4g}", *map(_estimate_text, means)])
+            estimates = [statistics.correlation(each.size, each.unmasked_loss) for each in images]
+            estimates += [statistics.correlation(each.size, result.opt_size) for each in images]
+            correlations.append([*key, *map(_estimate_text, estimates)])
+        if sizes:
+            head = ("row", "network", "distance")
+            sizes_text = _table((*head, "threshold", *NAMES.values()), sizes)
+            correlations_text = _table((*head, *against), correlations)
+            parts.append(
+                f"## {title}\n\nMean mask size:\n\n{sizes_text}\nCorrelations:\n\n{correlations_text}"
+            )
     return "\n".join(parts)
 
 
 NAMES = {"opt": "Opt", "exact": "exact", "mask": "ours", "quantile": "Quantile", "default": "default"}
-
-
-def _by_task(finished: Sequence[Finished]) -> Iterator[tuple[str, list[Finished]]]:
-    for key, title in TITLES.items():
-        entries = [entry for entry in finished if _task(entry) == key]
-        if entries:
-            yield title, entries
-
-
-def _task(entry: Finished) -> str:
-    row = entry.result.row
-    return row.task if row.data == "photos" else f"{row.task} of {row.data}"
-
-
-def _key(entry: Finished) -> list[str]:
-    row = entry.result.row
-    return [str(row.number), row.network, row.distance, f"{entry.result.threshold:.4g}"]
-
-
-def _sizes(entry: Finished) -> list[statistics.Estimate]:
-    result = entry.result
-    columns = [result.opt_size, result.exact_size]
-    columns += [result.methods[method].images.size for method in METHODS]
-    return [statistics.mean(column) for column in columns]
-
-
-def _correlations(entry: Finished) -> list[statistics.Estimate]:
-    images = [entry.result.methods[method].images for method in METHODS]
-    correlations = [statistics.correlation(image.size, image.unmasked_loss) for image in images]
-    return correlations + [statistics.correlation(image.size, entry.result.opt_size) for image in images]
 
 
 def _ratios(finished: Sequence[Finished]) -> str:
@@ -216,9 +199,12 @@ def _coverage_text(finished: Sequence[Finished]) -> str:
     columns = ("row", "method", "test images", "resplits", "law", "measured on masks", "as promised")
     rows = []
     for entry in finished:
-        for method in METHODS:
-            resplits, evaluation = entry.resplits[method], entry.result.methods[method]
+        is_exact = np.isfinite(entry.result.exact_size).any()
+        for method, evaluation in entry.result.methods.items():
+            resplits = entry.resplits[method]
             coverage, law, spread = resplits["coverage"], resplits["law_mean"], resplits["law_std"]
+            deviation = (float(coverage.mean()) - law) / (spread / np.sqrt(len(coverage)))
+            as_promised = "yes" if deviation >= -3 and (deviation <= 3 or not is_exact) else "NO"
             rows.append(
                 [
                     str(entry.result.row.number),
@@ -227,7 +213,7 @@ def _coverage_text(finished: Sequence[Finished]) -> str:
                     f"{coverage.mean():.3f} ± {coverage.std():.3f}",
                     f"{law:.3f} ± {spread:.3f}",
                     f"{resplits['measured'].mean():.3f}",
-                    _verdict(entry, coverage, law, spread),
+                    f"{as_promised} ({deviation:+.1f} standard errors)",
                 ]
             )
     return (
@@ -239,65 +225,41 @@ def _coverage_text(finished: Sequence[Finished]) -> str:
     )
 
 
-def _verdict(entry: Finished, coverage: np.ndarray, law: float, spread: float) -> str:
-    deviation = (float(coverage.mean()) - law) / (spread / np.sqrt(len(coverage)))
-    exact = np.isfinite(entry.result.exact_size).any()
-    as_promised = abs(deviation) <= 3 if exact else deviation >= -3
-    return ("yes" if as_promised else "NO") + f" ({deviation:+.1f} standard errors)"
-
-
 def _fields(finished: Sequence[Finished]) -> str:
-    entries = [entry for entry in finished if entry.result.row.data == "cells"]
-    if not entries:
-        return ""
-    columns = ("row", "method", "lowest", "median", "highest", "by field")
     rows = []
-    for entry in entries:
-        for method in METHODS:
-            coverages = coverage_by_field(entry, method)
-            values = [value for value, _ in coverages.values()]
-            coverages_text = ", ".join(f"{value:.2f} ({count})" for value, count in coverages.values())
-            numbers = [f"{f(values):.2f}" for f in _summaries]
-            rows.append([str(entry.result.row.number), NAMES[method], *numbers, coverages_text])
+    for entry in finished:
+        if entry.result.row.data != "cells":
+            continue
+        for method, evaluation in entry.result.methods.items():
+            files = np.array([str(name).rsplit("_r", 1)[0] for name in evaluation.images.name])
+            met = meets_threshold(evaluation.images.loss, evaluation.card.threshold)
+            by_field = [met[files == file] for file in np.unique(files)]
+            values = [float(field.mean()) for field in by_field]
+            texts = [f"{value:.2f} ({len(field)})" for value, field in zip(values, by_field, strict=True)]
+            numbers = [f"{number:.2f}" for number in (min(values), float(np.median(values)), max(values))]
+            rows.append([str(entry.result.row.number), NAMES[method], *numbers, ", ".join(texts)])
+    if not rows:
+        return ""
     return (
         "## Coverage by field\n\nDescriptive: the promise is about new tiles of these fields, not about each "
-        "field. Coverage of the test tiles of each field, and how many there are.\n\n" + _table(columns, rows)
+        "field. Coverage of the test tiles of each field, and how many there are.\n\n"
+        + _table(("row", "method", "lowest", "median", "highest", "by field"), rows)
     )
-
-
-_summaries: tuple[Callable[[list[float]], float], ...] = (min, lambda v: float(np.median(v)), max)
-
-
-def coverage_by_field(entry: Finished, method: str) -> dict[str, tuple[float, int]]:
-    """Return the coverage of the test tiles of each file, and their number."""
-    evaluation = entry.result.methods[method]
-    files = np.array([str(name).rsplit("_r", 1)[0] for name in evaluation.images.name])
-    met = meets_threshold(evaluation.images.loss, evaluation.card.threshold)
-    return {
-        str(file): (float(met[files == file].mean()), int((files == file).sum())) for file in np.unique(files)
-    }
 
 
 def _choices(run: Run) -> str:
-    preset = run.preset
-    sizes = f"images of {preset.size} pixels, networks of width {preset.predictor.width}, and "
-    sizes += _how_long(run)
-    scale = (
-        f"{sizes}. The paper: 256 pixels, width 64, ten epochs of Adam at 1e-5. The stripes that completion "
-        "fills are an eighth of the side, 32 of 256 pixels in the paper."
-    )
-    rows = [("Scale", scale), *CHOICES]
-    lines = "\n".join(f"- **{name}**: {text}" for name, text in rows)
-    return f"## Where our reading of the paper had a choice\n\n{lines}\n"
-
-
-def _how_long(run: Run) -> str:
-    lengths = []
-    for name, plan in (("predictors", run.preset.predictor), ("scorers", run.preset.scorer)):
+    preset, lengths = run.preset, []
+    for name, plan in (("predictors", preset.predictor), ("scorers", preset.scorer)):
         limits = ((plan.epochs, "epochs"), (plan.patience, "epochs of patience"))
         limits_text = ", ".join(f"{value:g} {unit}" for value, unit in limits if value is not None)
         lengths.append(f"{name} trained for {limits_text} at {plan.learning_rate:g}")
-    return " and ".join(lengths)
+    scale = (
+        f"images of {preset.size} pixels, networks of width {preset.predictor.width}, and "
+        f"{' and '.join(lengths)}. The paper: 256 pixels, width 64, ten epochs of Adam at 1e-5. The stripes "
+        "that completion fills are an eighth of the side, 32 of 256 pixels in the paper."
+    )
+    texts = "\n".join(f"- **{name}**: {text}" for name, text in (("Scale", scale), *CHOICES))
+    return f"## Where our reading of the paper had a choice\n\n{texts}\n"
 
 
 def _settings(finished: Sequence[Finished], run: Run) -> str:
@@ -322,9 +284,6 @@ def _estimate_text(estimate: statistics.Estimate) -> str:
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-ORACLES = ("exact", "opt")
 
 
 @dataclass(frozen=True)
@@ -368,7 +327,11 @@ def write_table(finished: Sequence[Finished], run: Run, out: Path) -> tuple[Path
         writer = csv.DictWriter(file, fieldnames=COLUMNS)
         writer.writeheader()
         for line in lines(finished):
-            writer.writerow({name: _cell(value) for name, value in vars(line).items()})
+            cells = {
+                name: f"{value:.6g}" if isinstance(value, float) else value
+                for name, value in vars(line).items()
+            }
+            writer.writerow({name: "" if cell == "nan" else cell for name, cell in cells.items()})
     with atomic_write(text) as temporary:
         temporary.write_text(page(finished, run), encoding="utf-8")
     return table, text
@@ -377,80 +340,26 @@ def write_table(finished: Sequence[Finished], run: Run, out: Path) -> tuple[Path
 def lines(finished: Sequence[Finished]) -> Iterator[TableLine]:
     """Yield the lines of each row: exact, opt, mask, quantile and default."""
     for entry in finished:
-        for oracle in ORACLES:
-            yield _oracle_line(entry, oracle)
-        for method in METHODS:
-            yield _method_line(entry, method)
-
-
-def _method_line(entry: Finished, method: str) -> TableLine:
-    evaluation = entry.result.methods[method]
-    images = evaluation.images
-    return _line(
-        entry,
-        method,
-        statistics.mean(images.size),
-        float(entry.resplits[method]["coverage"].mean()),
-        statistics.correlation(images.size, images.unmasked_loss),
-        statistics.correlation(images.size, entry.result.opt_size),
-        (evaluation.card.n_calibration, evaluation.n_test),
-    )
-
-
-def _oracle_line(entry: Finished, oracle: str) -> TableLine:
-    result = entry.result
-    size, distance = {
-        "exact": (result.exact_size, result.exact_distance),
-        "opt": (result.opt_size, result.opt_distance),
-    }[oracle]
-    unmasked = result.methods["mask"].images.unmasked_loss
-    against_opt = statistics.correlation(size, result.opt_size) if oracle == "exact" else statistics.NOTHING
-    return _line(
-        entry,
-        oracle,
-        statistics.mean(size),
-        _share_within(distance, result.threshold),
-        statistics.correlation(size, unmasked),
-        against_opt,
-        (0, int(np.isfinite(size).sum())),
-    )
-
-
-def _share_within(distance: Array, threshold: float) -> float:
-    """Return the share of an oracle's images that it brought below the threshold."""
-    met = meets_threshold(distance[np.isfinite(distance)], threshold)
-    return float(met.mean()) if len(met) else np.nan
-
-
-def _line(
-    entry: Finished,
-    method: str,
-    size: statistics.Estimate,
-    coverage: float,
-    with_distance: statistics.Estimate,
-    with_opt: statistics.Estimate,
-    counts: tuple[int, int],
-) -> TableLine:
-    row = entry.result.row
-    return TableLine(
-        row=row.number,
-        task=row.task,
-        data=row.data,
-        network=row.network,
-        distance=row.distance,
-        method=method,
-        mask_size=size.value,
-        mask_size_low=size.low,
-        mask_size_high=size.high,
-        coverage=coverage,
-        c_size_distance=with_distance.value,
-        c_size_opt=with_opt.value,
-        n_calibration=counts[0],
-        n_test=counts[1],
-    )
-
-
-def _cell(value: object) -> object:
-    if not isinstance(value, float):
-        return value
-    return "" if np.isnan(value) else f"{value:.6g}"
+        result, row = entry.result, entry.result.row
+        oracles = {
+            "exact": (result.exact_size, result.exact_distance),
+            "opt": (result.opt_size, result.opt_distance),
+        }
+        for method in (*oracles, *METHODS):
+            evaluation = result.methods.get(method, result.methods["mask"])
+            if method in oracles:
+                sizes, distances = oracles[method]
+                met = meets_threshold(distances[np.isfinite(distances)], result.threshold)
+                coverage = float(met.mean()) if len(met) else np.nan
+                counts = 0, int(np.isfinite(sizes).sum())
+            else:
+                sizes = evaluation.images.size
+                coverage = float(entry.resplits[method]["coverage"].mean())
+                counts = evaluation.card.n_calibration, evaluation.n_test
+            size = statistics.mean(sizes)
+            with_opt = np.nan if method == "opt" else statistics.correlation(sizes, result.opt_size).value
+            yield TableLine(
+                row.number, row.task, row.data, row.network, row.distance, method,
+                size.value, size.low, size.high, coverage,
+                statistics.correlation(sizes, evaluation.images.unmasked_loss).value, with_opt, *counts,
+            )  # fmt: skip
