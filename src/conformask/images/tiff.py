@@ -48,8 +48,6 @@ from conformask.records.geometry import OTHER, UNITS, Geometry
 from conformask.records.reading import Reading
 from conformask.records.record import Array
 
-LETTERS = {"time": "t", "channel": "c"}
-"""Letters of NGFF axes by their types, whatever their names."""
 NGFF_UNITS = {"mm": "millimeter", "\u00b5m": "micrometer", "nm": "nanometer", "m": "meter"}
 """Units of a Geometry, as OME-Zarr spells them."""
 SPELLINGS = {
@@ -94,31 +92,6 @@ def _number(value: Any) -> float:
     return math.nan
 
 
-def steps_of_xml(xml: str, axes: str) -> list[Step]:
-    """Return the physical size along each axis, letters of ZYX, that OME-XML states for its first image."""
-    pixels = _pixels_of_xml(xml)
-    names = [f"PhysicalSize{axis}" for axis in axes]
-    return [(pixels.get(name), pixels.get(f"{name}Unit", "\u00b5m")) for name in names]
-
-
-def significant_bits(xml: str) -> int | None:
-    """Return the bits per value that OME-XML states for its first image; None where it states none."""
-    bits = _number(_pixels_of_xml(xml).get("SignificantBits"))
-    return int(bits) if bits >= 1 and bits.is_integer() else None
-
-
-def interval_of_xml(xml: str) -> dict[str, str]:
-    """Return the time between time points that OME-XML states for its first image, as attributes."""
-    attributes = _pixels_of_xml(xml).attrib
-    return {name: attributes[name] for name in INTERVAL if name in attributes}
-
-
-def interval_of_imagej(metadata: Mapping[str, Any]) -> dict[str, str]:
-    """Return the time between time points that ImageJ states, as OME-XML attributes; {} for unknown units."""
-    step, unit = metadata.get("finterval"), TIME_UNITS.get(metadata.get("tunit", "s"))
-    return {} if step is None or unit is None else dict(zip(INTERVAL, (str(step), unit), strict=True))
-
-
 def other_files(path: Path, xml: str) -> list[Path]:
     """Return the files beside a TIFF file, or in folders there, where its OME-XML says that planes lie."""
     folder = path.parent.resolve()
@@ -154,7 +127,9 @@ def check_depths(path: Path, xml: str, time: int, geometry: Geometry, count: int
     stood still while the focus moved.
     """
     planes, unit, spacing = planes_of_xml(xml), geometry.unit, geometry.spacing[0]
-    depths = np.array([_depth(planes.get((str(time), str(z)), {}), unit) for z in range(count)])
+    stated = [planes.get((str(time), str(z)), {}) for z in range(count)]
+    units = [UNITS.get(SPELLINGS.get(plane.get("PositionZUnit", ""), ""), math.nan) for plane in stated]
+    depths = np.array([_number(plane.get("PositionZ")) for plane in stated]) * units / UNITS[unit]
     if not (np.ptp(depths) >= spacing / 2):  # also where one is NaN
         return
     steps = np.diff(depths)
@@ -173,12 +148,6 @@ def check_depths(path: Path, xml: str, time: int, geometry: Geometry, count: int
         )
 
 
-def _depth(plane: Mapping[str, str], unit: str) -> float:
-    """Return the position along z in this unit; NaN where no length is stated."""
-    own_unit = SPELLINGS.get(plane.get("PositionZUnit", ""))
-    return math.nan if own_unit is None else _number(plane.get("PositionZ")) * UNITS[own_unit] / UNITS[unit]
-
-
 @lru_cache(maxsize=1)
 def _root_of_xml(xml: str) -> ElementTree.Element:
     """Parse OME-XML; return an empty element where that fails."""
@@ -191,70 +160,6 @@ def _pixels_of_xml(xml: str) -> ElementTree.Element:
     """Return the Pixels of the first image; an empty element where there are none."""
     pixels = _root_of_xml(xml).find("{*}Image/{*}Pixels")
     return ElementTree.Element("Pixels") if pixels is None else pixels
-
-
-def steps_of_imagej(metadata: Mapping[str, Any], tags: Any, axes: str) -> list[Step]:
-    """Return ImageJ's spacing along each axis, letters of ZYX; in x and y it states pixels per unit."""
-    steps: dict[str, Step] = {"Z": (metadata.get("spacing"), metadata.get("zunit", metadata.get("unit")))}
-    for axis, unit in (("X", "unit"), ("Y", "yunit")):
-        pixels, length = tags.valueof(f"{axis}Resolution", (0, 0))
-        size = length / pixels if pixels else math.nan
-        steps[axis] = (size, metadata.get(unit, metadata.get("unit")))
-    return [steps[axis] for axis in axes]
-
-
-@dataclass(frozen=True)
-class Placement:
-    """Step, origin and unit of each axis of an NGFF image; the unit is None where none is stated."""
-
-    scale: tuple[float, ...]
-    translation: tuple[float, ...]
-    units: tuple[str | None, ...]
-
-    def of(self, axes: Sequence[str], subset: Sequence[str]) -> "Placement":
-        """Return the placement of a subset of the axes."""
-        places = [axes.index(axis) for axis in subset]
-        return Placement(
-            tuple(self.scale[place] for place in places),
-            tuple(self.translation[place] for place in places),
-            tuple(self.units[place] for place in places),
-        )
-
-
-def image_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the first of the multiscales in the attributes of a group, of NGFF 0.4 or 0.5."""
-    image: Mapping[str, Any] = attributes.get("ome", attributes)["multiscales"][0]
-    return image
-
-
-def axes_of(image: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return t, c, z, y or x for each axis; the name for others."""
-    return tuple(axis if isinstance(axis, str) else _letter(axis) for axis in image["axes"])
-
-
-def _letter(axis: Mapping[str, Any]) -> str:
-    name = str(axis["name"])
-    return LETTERS.get(str(axis.get("type")), name.lower() if axis.get("type") == "space" else name)
-
-
-def placement_of(image: Mapping[str, Any]) -> Placement:
-    """Return the placement of the highest resolution, by its dataset's transformations, then the image's."""
-    axes = image["axes"]
-    scale, translation, scaled = [1.0] * len(axes), [0.0] * len(axes), False
-    for holder in (image["datasets"][0], image):
-        for transformation in holder.get("coordinateTransformations") or ():
-            if "scale" in transformation:
-                scaled, scale = True, _axis_by_axis(float.__mul__, scale, transformation["scale"])
-                translation = _axis_by_axis(float.__mul__, translation, transformation["scale"])
-            elif "translation" in transformation:
-                translation = _axis_by_axis(float.__add__, translation, transformation["translation"])
-    # units mean nothing for steps that are only counted
-    units = (axis.get("unit") if scaled and isinstance(axis, Mapping) else None for axis in axes)
-    return Placement(tuple(scale), tuple(translation), tuple(unit and str(unit) for unit in units))
-
-
-def _axis_by_axis(operation: Any, values: list[float], others: Sequence[Any]) -> list[float]:
-    return [operation(value, float(other)) for value, other in zip(values, others, strict=True)]
 
 
 LARGEST = 2**32 - 2**25
@@ -362,13 +267,17 @@ def _times_and_places(under: SourceImage, shape: Shape) -> Mapping[str, Any]:
         return {}
     with tifffile.TiffFile(source) as file:
         if not file.is_ome:
-            return interval_of_imagej(file.imagej_metadata or {}) if under.is_film else {}
+            stated = file.imagej_metadata or {}
+            step, unit = stated.get("finterval"), TIME_UNITS.get(stated.get("tunit", "s"))
+            is_known = under.is_film and step is not None and unit is not None
+            return {"TimeIncrement": str(step), "TimeIncrementUnit": unit} if is_known else {}
         xml = file.ome_metadata or ""
-    times, stated = range(shape[1]) if under.is_film else [time or 0], planes_of_xml(xml)
+    times, by_place = range(shape[1]) if under.is_film else [time or 0], planes_of_xml(xml)
     depth = prod(shape[1:-2]) // len(times)
-    attributes = [stated.get((str(time), str(z)), {}) for time in times for z in range(depth)]
+    attributes = [by_place.get((str(time), str(z)), {}) for time in times for z in range(depth)]
     planes = [{name: plane[name] for name in PLANE if name in plane} for plane in attributes]
-    interval = interval_of_xml(xml) if under.is_film else {}
+    pixels = _pixels_of_xml(xml).attrib if under.is_film else {}
+    interval = {name: pixels[name] for name in INTERVAL if name in pixels}
     return {**interval, "Plane": planes} if any(planes) else interval
 
 
@@ -691,8 +600,8 @@ def times_of_tiff(path: Path, reading: Reading) -> int | None:
     import tifffile
 
     with tifffile.TiffFile(path) as file:
-        times = stack_of(path, file, reading.axes).times
-    return times if times is not None and times > 1 else None
+        times = stack_of(path, file, reading.axes).times or 1
+    return times if times > 1 else None
 
 
 def _upright(stack: PageStack, image: Array, orientation: int) -> Array:
@@ -748,10 +657,11 @@ def _black(stack: PageStack) -> Any:
 
 def _bits(stack: PageStack) -> int:
     """Return the bits of one sample, by the OME-XML or else the TIFF; RGB of 5, 6 and 5 bits decodes to 8."""
-    bits = stack.page.bitspersample
-    if stack.series.kind == "ome" and stack.series.dtype.kind == "u":
-        return significant_bits(stack.series.parent.ome_metadata or "") or 8 * stack.series.dtype.itemsize
-    return bits if isinstance(bits, int) else 8 * stack.series.dtype.itemsize
+    bits, series = stack.page.bitspersample, stack.series
+    if series.kind == "ome" and series.dtype.kind == "u":
+        stated = _number(_pixels_of_xml(series.parent.ome_metadata or "").get("SignificantBits"))
+        bits = int(stated) if stated >= 1 and stated.is_integer() else None
+    return bits if isinstance(bits, int) else int(8 * series.dtype.itemsize)
 
 
 def _header(stack: PageStack, channels: int, sideways: bool) -> Header:
@@ -772,13 +682,22 @@ def _geometry(stack: PageStack, axes: str) -> Geometry | None:
     file, kind = stack.series.parent, stack.series.kind
     if kind == "ome":
         xml = file.ome_metadata or ""
-        geometry = geometry_of(steps_of_xml(xml, axes))
+        names, pixels = [f"PhysicalSize{axis}" for axis in axes], _pixels_of_xml(xml)
+        geometry = geometry_of([(pixels.get(name), pixels.get(f"{name}Unit", "\u00b5m")) for name in names])
         if geometry is not None and stack.is_volume:
             check_depths(stack.path, xml, stack.time, geometry, stack.sides["Z"])
         return geometry
-    if kind == "imagej":
-        return geometry_of(steps_of_imagej(file.imagej_metadata or {}, stack.page.tags, axes))
-    return None
+    if kind != "imagej":
+        return None
+    stated = file.imagej_metadata or {}
+    units = {axis: stated.get(f"{axis.lower()}unit", stated.get("unit")) for axis in "YZ"} | {
+        "X": stated.get("unit")
+    }
+    sizes = {"Z": stated.get("spacing")}
+    for axis in "XY":  # pixels per unit
+        pixels, length = stack.page.tags.valueof(f"{axis}Resolution", (0, 0))
+        sizes[axis] = length / pixels if pixels else math.nan
+    return geometry_of([(sizes[axis], units[axis]) for axis in axes])
 
 
 def write_tiff(path: Path, array: Array) -> None:

@@ -31,15 +31,7 @@ from conformask.images.formats import (
     rounded_down,
     time_point,
 )
-from conformask.images.tiff import (
-    LETTERS,
-    NGFF_UNITS,
-    Placement,
-    axes_of,
-    geometry_of,
-    image_of,
-    placement_of,
-)
+from conformask.images.tiff import NGFF_UNITS, geometry_of
 from conformask.records.reading import Reading
 from conformask.records.record import Array
 
@@ -47,8 +39,53 @@ COLOURS = ("FF0000", "00FF00", "0000FF")
 """Colours of three channels; any other number of channels is shown in white."""
 WINDOW = {"min": 0, "max": 65535, "start": 0, "end": 65535}
 """Display range, from black to white, for viewers."""
+LETTERS = {"time": "t", "channel": "c"}
+"""Letters of NGFF axes by their types, whatever their names."""
 TYPES = {letter: kind for kind, letter in LETTERS.items()}
 """Types of the axes that are not spatial."""
+
+
+@dataclass(frozen=True)
+class AxisPlacement:
+    """Step, origin and unit of an axis of an NGFF image; the unit is None where none is stated."""
+
+    step: float = 1.0
+    origin: float = 0.0
+    unit: str | None = None
+
+
+def image_of(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the first of the multiscales in the attributes of a group, of NGFF 0.4 or 0.5."""
+    image: Mapping[str, Any] = attributes.get("ome", attributes)["multiscales"][0]
+    return image
+
+
+def axes_of(image: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return t, c, z, y or x for each axis; the name for others."""
+    letters = []
+    for axis in image["axes"]:
+        stated = {"name": axis} if isinstance(axis, str) else axis
+        name, kind = str(stated["name"]), stated.get("type")
+        letters.append(LETTERS.get(str(kind), name.lower() if kind == "space" else name))
+    return tuple(letters)
+
+
+def placements_of(image: Mapping[str, Any]) -> dict[str, AxisPlacement]:
+    """Return the placement of the highest resolution, by its dataset's transformations, then the image's."""
+    axes = image["axes"]
+    scale, translation, scaled = np.ones(len(axes)), np.zeros(len(axes)), False
+    for holder in (image["datasets"][0], image):
+        for transformation in holder.get("coordinateTransformations") or ():
+            if "scale" in transformation:
+                factors = np.reshape([float(factor) for factor in transformation["scale"]], len(axes))
+                scale, translation, scaled = scale * factors, translation * factors, True
+            elif "translation" in transformation:
+                shift = [float(origin) for origin in transformation["translation"]]
+                translation = translation + np.reshape(shift, len(axes))
+    # units mean nothing for steps that are only counted
+    units = [axis.get("unit") if scaled and isinstance(axis, Mapping) else None for axis in axes]
+    columns = zip(axes_of(image), scale.tolist(), translation.tolist(), units, strict=True)
+    return {axis: AxisPlacement(step, origin, unit and str(unit)) for axis, step, origin, unit in columns}
 
 
 def write_zarr_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
@@ -95,17 +132,20 @@ def _metadata(axes: list[str], count: int, steps: list[Factors], under: SourceIm
     """Return the NGFF metadata of a mask and its levels, validated by yaozarrs."""
     from yaozarrs.v05 import Image
 
-    base = _placement(under, axes)
-    units = ({} if unit is None else {"unit": unit} for unit in base.units)
+    places = _placements(under, axes)
     totals = accumulate(steps, lambda total, step: tuple(map(mul, total, step)), initial=(1,) * len(axes))
     image = {
         "name": f"mask of {under.path.name}, 1 = trusted" if under.path else "mask, 1 = trusted",
         "axes": [
-            {"name": axis, "type": TYPES.get(axis, "space"), **unit}
-            for axis, unit in zip(axes, units, strict=True)
+            {
+                "name": axis,
+                "type": TYPES.get(axis, "space"),
+                **({} if place.unit is None else {"unit": place.unit}),
+            }
+            for axis, place in zip(axes, places, strict=True)
         ],
         "datasets": [
-            {"path": str(number), "coordinateTransformations": _transformations(base, factors)}
+            {"path": str(number), "coordinateTransformations": _transformations(places, factors)}
             for number, factors in enumerate(totals)
         ],
         "type": "mean",
@@ -118,44 +158,30 @@ def _metadata(axes: list[str], count: int, steps: list[Factors], under: SourceIm
     return metadata
 
 
-def _placement(under: SourceImage, axes: list[str]) -> Placement:
-    """Return the placement of the image under a mask, by its geometry and, for an OME-Zarr, its metadata."""
-    source = _placement_of_zarr(under.file_and_time[0], axes)
-    if under.geometry is None:
-        return source
-    spacing, unit = under.geometry.spacing, NGFF_UNITS[under.geometry.unit]
-    lead = len(axes) - len(spacing)
-    units = (*source.units[:lead], *(unit,) * len(spacing))
-    return Placement((*source.scale[:lead], *spacing), source.translation, units)
-
-
-def _placement_of_zarr(folder: Path | None, axes: list[str]) -> Placement:
-    """Return the placement stated by an OME-Zarr, but for c; scale 1, origin 0, no unit if it is unknown."""
+def _placements(under: SourceImage, axes: list[str]) -> list[AxisPlacement]:
+    """Return the placement of each axis of a mask, by the geometry and the metadata of its image."""
     import zarr
 
-    unknown = Placement((1.0,) * len(axes), (0.0,) * len(axes), (None,) * len(axes))
-    if folder is None or not (folder.suffix == ".zarr" and folder.is_dir()):
-        return unknown
-    image = image_of(zarr.open_group(folder, mode="r").attrs)
-    letters, others = axes_of(image), [axis for axis in axes if axis != "c"]
-    if not set(others) <= set(letters):
-        return unknown
-    source, c = placement_of(image).of(letters, others), axes.index("c")
-    return Placement(
-        (*source.scale[:c], 1.0, *source.scale[c:]),
-        (*source.translation[:c], 0.0, *source.translation[c:]),
-        (*source.units[:c], None, *source.units[c:]),
-    )
+    places, folder = dict.fromkeys(axes, AxisPlacement()), under.file_and_time[0]
+    if folder is not None and folder.suffix == ".zarr" and folder.is_dir():
+        source = placements_of(image_of(zarr.open_group(folder, mode="r").attrs))
+        shared = [axis for axis in axes if axis != "c"]
+        if set(shared) <= set(source):
+            places |= {axis: source[axis] for axis in shared}
+    if under.geometry is not None:
+        unit = NGFF_UNITS[under.geometry.unit]
+        for axis, step in zip(reversed(axes), reversed(under.geometry.spacing), strict=False):
+            places[axis] = replace(places[axis], step=step, unit=unit)
+    return list(places.values())
 
 
-def _transformations(base: Placement, factors: Factors) -> list[dict[str, Any]]:
+def _transformations(places: Sequence[AxisPlacement], factors: Factors) -> list[dict[str, Any]]:
     """Return the transformations of a level; the centre of its first pixel, a mean, lies further in."""
-    scale = [step * factor for step, factor in zip(base.scale, factors, strict=True)]
-    centre = [
-        origin + step * (factor - 1) / 2
-        for origin, step, factor in zip(base.translation, base.scale, factors, strict=True)
+    pairs = list(zip(places, factors, strict=True))
+    centre = [place.origin + place.step * (factor - 1) / 2 for place, factor in pairs]
+    steps: list[dict[str, Any]] = [
+        {"type": "scale", "scale": [place.step * factor for place, factor in pairs]}
     ]
-    steps: list[dict[str, Any]] = [{"type": "scale", "scale": scale}]
     return steps + ([{"type": "translation", "translation": centre}] if any(centre) else [])
 
 
@@ -175,8 +201,8 @@ class ZarrLevel:
     array: Any
     """The zarr array."""
     axes: tuple[str, ...]
-    placement: Placement
-    """Placement of all axes."""
+    places: Mapping[str, AxisPlacement]
+    """Placement of each axis."""
     time: int = 0
 
     @property
@@ -197,8 +223,8 @@ class ZarrLevel:
     @property
     def header(self) -> Header:
         """Header of the image, known without its pixels."""
-        dtype, sides, places = self.array.dtype, self.sides, self.placement.of(self.axes, self.spatial)
-        geometry = geometry_of(list(zip(places.scale, places.units, strict=True)))
+        dtype, sides, places = self.array.dtype, self.sides, self.places
+        geometry = geometry_of([(places[axis].step, places[axis].unit) for axis in self.spatial])
         space = tuple(sides[axis] for axis in self.spatial)
         data_range = range_of(dtype, str(self.path))
         return Header(sides.get("c", 1), space, bits_of(dtype), data_range, geometry)
@@ -286,7 +312,7 @@ def _open_level(path: Path) -> ZarrLevel:
         image = image_of(group.attrs)
         array, *coarser = (group[dataset["path"]] for dataset in image["datasets"])
         _check_largest(path, array, coarser)
-        level = ZarrLevel(path, array, axes_of(image), placement_of(image))
+        level = ZarrLevel(path, array, axes_of(image), placements_of(image))
     except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise ImageError(
             f"{path} is not an OME-Zarr image: it has no multiscales with axes and datasets ({error}); "
