@@ -56,14 +56,9 @@ CHUNK = 2**22
 """Number of bytes that are decompressed at once."""
 
 
-def nibabel_for(path: Path) -> Any:
-    """Import nibabel."""
-    return required("nibabel", path, "nifti")
-
-
 def load_nifti(path: Path) -> Any:
     """Return nibabel's image, of which only the header is read."""
-    nibabel = nibabel_for(path)
+    nibabel = required("nibabel", path, "nifti")
     _check_extensions(path)
     image = nibabel.load(path)
     if not isinstance(image, nibabel.Nifti1Image):
@@ -199,11 +194,9 @@ def open_nifti(path: Path, reading: Reading, time: int | None) -> AbstractContex
     stored = NiftiImage(path, image, axes, time_point(path, count, time, "XYZT"))
     header = stored.header()
     _check_extent(stored)
-
-    def decode() -> Array:
-        return _in_memory(stored)(header.everywhere)
-
-    return nullcontext(ImageHandle(header, decode, lambda: _window(stored)))
+    return nullcontext(
+        ImageHandle(header, lambda: _in_memory(stored)(header.everywhere), lambda: _window(stored))
+    )
 
 
 def times_of_nifti(path: Path, reading: Reading) -> int | None:
@@ -235,7 +228,10 @@ def _axes(path: Path, shape: tuple[int, ...], stated: str | None) -> str:
             f"{path}: axes {stated} are not in the order of a NIfTI file, X, Y, Z, times and channels; "
             f"{ADVICE}"
         )
-    letters = stated or _usual_axes(path, sides)
+    if stated is None and len(sides) > 3 and not (len(sides) == 5 and sides[3] == 1):
+        letters = "XYZT or XYZC" if len(sides) == 4 else "XYZTC"
+        raise ImageError(f"{path} has shape {sides}: name its axes, --axes {letters}; {ADVICE}")
+    letters = stated or ("XYZC" if len(sides) == 5 else "XYZ")
     places = list(range(len(sides)))
     for place, axis in ((3, "T"), (2, "Z")):  # NIfTI leaves a place for them where they are missing
         if len(places) > max(len(letters), place) and sides[place] == 1 and axis not in letters:
@@ -248,16 +244,6 @@ def _axes(path: Path, shape: tuple[int, ...], stated: str | None) -> str:
     for place, axis in zip(places, letters, strict=False):  # letters left over are axes of length 1
         axes[place] = axis if axis in "XY" or sides[place] > 1 else "."
     return "".join(axes)
-
-
-def _usual_axes(path: Path, sides: tuple[int, ...]) -> str:
-    """Return the axes of a file for which none are stated."""
-    if len(sides) < 4:
-        return "XYZ"
-    if len(sides) == 5 and sides[3] == 1:
-        return "XYZC"
-    letters = "XYZT or XYZC" if len(sides) == 4 else "XYZTC"
-    raise ImageError(f"{path} has shape {sides}: name its axes, --axes {letters}; {ADVICE}")
 
 
 def _check_extent(stored: NiftiImage) -> None:
@@ -291,28 +277,20 @@ def _in_memory(stored: NiftiImage) -> Window:
     part = (*shape[:axis], 1, *shape[axis + 1 :]) if contiguous else shape
     size = prod(part) * stored.dtype.itemsize
     check_memory(f"{stored.path}, {part} of {stored.dtype},", size)
-    numbers = np.empty(prod(part), stored.dtype)
     skipped, time = (stored.time * size, 0) if contiguous else (0, stored.time)
-    _fill(numbers, stored.path, stored.offset + skipped, stored.end)
-    array = numbers.reshape(part, order="F")
+    compressed = is_compressed(stored.path)
+    with gzip.open(stored.path) if compressed else stored.path.open("rb") as file:
+        file.seek(stored.offset + skipped)
+        content = file.read(size)
+        if len(content) < size:
+            raise EOFError(f"{len(content)} bytes of {size}")
+        while compressed and file.read(CHUNK):  # to its end, where gzip checks its checksum
+            if file.tell() > stored.end + CHUNK:
+                raise ImageError(
+                    f"{stored.path} continues after its last voxel: it is damaged; write it again"
+                )
+    array = np.frombuffer(content, stored.dtype).reshape(part, order="F")
     return lambda places: stored.window(array, places, time)
-
-
-def _fill(numbers: Array, path: Path, offset: int, end: int) -> None:
-    """Read numbers from a file; read a compressed one to its end, where gzip checks its checksum."""
-    buffer, filled = numbers.view(np.uint8).data, 0
-    compressed = is_compressed(path)
-    with gzip.open(path) if compressed else path.open("rb") as file:
-        file.seek(offset)
-        while filled < len(buffer):
-            content = file.read(min(CHUNK, len(buffer) - filled))
-            if not content:
-                raise EOFError(f"{filled} bytes of {len(buffer)}")
-            buffer[filled : filled + len(content)] = content
-            filled += len(content)
-        while compressed and file.read(CHUNK):
-            if file.tell() > end + CHUNK:
-                raise ImageError(f"{path} continues after its last voxel: it is damaged; write it again")
 
 
 LEVELS = 2**15
@@ -365,7 +343,7 @@ def _writing(path: Path) -> Iterator[IO[bytes] | gzip.GzipFile]:
 
 def _header(path: Path, shape: Shape, under: SourceImage) -> Any:
     """Return the header of the image under the mask, adapted to this shape; a new one if it is not NIfTI."""
-    nibabel = nibabel_for(path)
+    nibabel = required("nibabel", path, "nifti")
     file, _ = under.file_and_time
     if file is not None and file.name.lower().endswith(SUFFIXES):
         image = load_nifti(file)
@@ -375,7 +353,13 @@ def _header(path: Path, shape: Shape, under: SourceImage) -> Any:
     else:
         new = nibabel.Nifti2Header if max(shape) > LONGEST else nibabel.Nifti1Header
         header, axes = new(), 3
-        _place(header, under.geometry)
+        if under.geometry is not None:
+            in_mm = UNITS[under.geometry.unit] / UNITS["mm"]
+            steps = [step * in_mm for step in reversed(under.geometry.spacing)]
+            header["pixdim"][1 : 1 + len(steps)] = steps
+            header.set_xyzt_units("mm")
+            if under.geometry.affine is not None:
+                header.set_sform(np.array(under.geometry.affine), code=1)
     times, sides = (shape[1:2], shape[:1:-1]) if under.is_film else ((), shape[:0:-1])
     if axes == 3 or shape[0] > 1 or under.is_film:
         sides = (*sides, 1)[:3]
@@ -388,17 +372,6 @@ def _header(path: Path, shape: Shape, under: SourceImage) -> Any:
     if not times:
         header["pixdim"][4] = 1
     return header
-
-
-def _place(header: Any, geometry: Geometry | None) -> None:
-    """Write spacing and affine to a new header."""
-    if geometry is None:
-        return
-    steps = [step * UNITS[geometry.unit] / UNITS["mm"] for step in reversed(geometry.spacing)]
-    header["pixdim"][1 : 1 + len(steps)] = steps
-    header.set_xyzt_units("mm")
-    if geometry.affine is not None:
-        header.set_sform(np.array(geometry.affine), code=1)
 
 
 NIFTI = Format(
