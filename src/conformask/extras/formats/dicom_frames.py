@@ -243,16 +243,18 @@ def _is_listed(name: str) -> bool:
 
 def frames_of(path: Path) -> list[DicomFrame]:
     """Return the slices of a DICOM file, or of all DICOM files of a folder by name; pixels are not read."""
-    pydicom = import_pydicom(path)
-    files = _files(path) if path.is_dir() else [path]
-    return [frame for file in files for frame in _frames(file, _header(file, pydicom))]
-
-
-def import_pydicom(path: Path) -> Any:
-    """Import pydicom, with the codecs that conformask adds to it."""
     pydicom = required("pydicom", path, "dicom")
     add_codecs()
-    return pydicom
+    frames = []
+    for file in _files(path) if path.is_dir() else [path]:
+        data = _header(file, pydicom)
+        count, largest = int(data.get("NumberOfFrames") or 1), file.stat().st_size // LEAST_FRAME
+        if _is_deflated(data.file_meta.get("TransferSyntaxUID")):
+            largest *= DEFLATED
+        if count > max(largest, 1):
+            raise ImageError(f"{file} states {count:,} frames but is too short for them: copy it again")
+        frames += [DicomFrame(file, None if count == 1 else index, data) for index in range(count)]
+    return frames
 
 
 def _files(folder: Path) -> list[Path]:
@@ -357,15 +359,6 @@ def _check_image(path: Path, data: Any) -> None:
         )
 
 
-def _frames(path: Path, data: Any) -> list[DicomFrame]:
-    count, largest = int(data.get("NumberOfFrames") or 1), path.stat().st_size // LEAST_FRAME
-    if _is_deflated(data.file_meta.get("TransferSyntaxUID")):
-        largest *= DEFLATED
-    if count > max(largest, 1):
-        raise ImageError(f"{path} states {count:,} frames but is too short for them: copy it again")
-    return [DicomFrame(path, None if count == 1 else index, data) for index in range(count)]
-
-
 SAME = 1e-3
 """Tolerance of equal positions, in pixels."""
 PARALLEL = 1e-4
@@ -412,8 +405,10 @@ def read_stack(path: Path, reading: Reading) -> SortedSlices:
     frames = frames_of(path)
     _check_alike(path, frames)
     axes = reading.axes or ""
-    arrange = _times_by_place if _are_placed(path, frames) else _unplaced
-    times = arrange(path, frames, axes)
+    without = [frame for frame in frames if frame.place is None]
+    if without and len(without) < len(frames):
+        raise ImageError(f"{path}: {without[0].name} has no position and orientation, but other slices do")
+    times = _unplaced(path, frames, axes) if without else _times_by_place(path, frames, axes)
     depth = len(times[0])
     if axes and "Z" not in axes and depth > 1:
         raise ImageError(
@@ -435,9 +430,12 @@ def _check_numbers(path: Path, times: Sequence[Sequence[DicomFrame]]) -> None:
     if len(numbers) < len(slices) or len(set(numbers)) < len(numbers) or len(numbers) < 2:
         return
     skips = {later - earlier for earlier, later in pairwise(numbers)}
-    step, thickness = _step_of(slices), slices[0].thickness
-    if len(times) == len(skips) == 1 and step is not None and thickness is not None:
+    thickness = slices[0].thickness
+    are_placed = all(frame.place is not None for frame in slices)
+    if len(times) == len(skips) == 1 and are_placed and thickness is not None:
         (skip,) = skips
+        length = float(np.linalg.norm(_place(slices[-1])[0] - _place(slices[0])[0]))
+        step = length / (len(slices) - 1)  # the mean
         if skip > 1 and abs(step - skip * thickness) <= SKIPPED * thickness:
             raise ImageError(
                 f"{path}: its slices lie {step:.4g} mm apart, are {thickness:.4g} mm thick, and their "
@@ -451,14 +449,6 @@ def _check_numbers(path: Path, times: Sequence[Sequence[DicomFrame]]) -> None:
             f"{path}: its slices are numbered {numbers[0]} to {numbers[-1]}{more}: if the series has more, "
             "they are missing, and a promise about whole series does not cover this one"
         )
-
-
-def _step_of(slices: Sequence[DicomFrame]) -> float | None:
-    """Return the mean step from slice to slice, in mm; None where slices have no position."""
-    if any(frame.place is None for frame in slices):
-        return None
-    first, last = _place(slices[0])[0], _place(slices[-1])[0]
-    return float(np.linalg.norm(last - first)) / (len(slices) - 1)
 
 
 def _check_alike(path: Path, frames: Sequence[DicomFrame]) -> None:
@@ -487,14 +477,6 @@ def _check_alike(path: Path, frames: Sequence[DicomFrame]) -> None:
                 "one of them"
             )
         files_by_uid[uid] = frame
-
-
-def _are_placed(path: Path, frames: Sequence[DicomFrame]) -> bool:
-    """Return whether the frames have positions; raise if only some do."""
-    without = [frame for frame in frames if frame.place is None]
-    if without and len(without) < len(frames):
-        raise ImageError(f"{path}: {without[0].name} has no position and orientation, but other slices do")
-    return not without
 
 
 def _unplaced(path: Path, frames: Sequence[DicomFrame], axes: str) -> tuple[tuple[DicomFrame, ...], ...]:
@@ -548,10 +530,10 @@ def _at_places(path: Path, frames: Sequence[DicomFrame]) -> list[list[DicomFrame
     for frame in frames:
         if abs(_place(frame)[1:] - directions).max() > PARALLEL:
             raise ImageError(f"{path}: {first.name} and {frame.name} differ in orientation")
-        if not _close(frame.pixel_spacing, first.pixel_spacing):
+        one, other = frame.pixel_spacing, first.pixel_spacing
+        if one != other and not (one and other and np.allclose(one, other, rtol=SAME, atol=0)):
             raise ImageError(f"{path}: {first.name} and {frame.name} differ in pixel spacing")
-    normal = _normal(first)
-    same = SAME * min(first.pixel_spacing or (1.0, 1.0))
+    normal, same = _normal(first), SAME * min(first.pixel_spacing or (1.0, 1.0))
     places: list[list[DicomFrame]] = []
     # frames are compared with the first at a position, so that small errors do not add up along the stack
     for frame in sorted(frames, key=lambda frame: float(_place(frame)[0] @ normal)):
@@ -563,10 +545,6 @@ def _at_places(path: Path, frames: Sequence[DicomFrame]) -> list[list[DicomFrame
         else:
             places[-1].append(frame)
     return places
-
-
-def _close(one: tuple[float, float] | None, other: tuple[float, float] | None) -> bool:
-    return one == other or bool(one and other and np.allclose(one, other, rtol=SAME, atol=0))
 
 
 def _check_steps(path: Path, slices: Sequence[DicomFrame]) -> None:

@@ -63,11 +63,6 @@ class MaskSources:
     has_reference: bool
     """True if the slices name their frame of reference; if not, a new one is used."""
 
-    @property
-    def positions(self) -> list[Any]:
-        """Position of each slice, three numbers in LPS."""
-        return [(0.0, 0.0, 0.0) if frame.place is None else frame.place[0] for frame in self.frames]
-
 
 def write_dicom_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, under: SourceImage) -> None:
     """Write a mask of one channel as a Parametric Map, assembled in memory first.
@@ -179,8 +174,8 @@ def _common(hd: Any, sources: MaskSources, description: str) -> dict[str, Any]:
     }
     if sources.has_frames:
         patient = hd.CoordinateSystemNames.PATIENT
-        places = [hd.PlanePositionSequence(patient, position) for position in sources.positions]
-        common["plane_positions"] = places
+        positions = [(0.0,) * 3 if frame.place is None else frame.place[0] for frame in sources.frames]
+        common["plane_positions"] = [hd.PlanePositionSequence(patient, position) for position in positions]
     return common
 
 
@@ -203,19 +198,15 @@ def _finish(image: Any, sources: MaskSources) -> None:
     """Restore what highdicom could not take."""
     for name, value in sources.patient.items():
         setattr(image, name, value)
-    if sources.has_frames:
-        _refer_to_one_time(image, {(frame.index or 0) + 1 for frame in sources.frames})
+    if sources.has_frames:  # refer only to the frames of the time point under the mask, if there are such
+        numbers = {(frame.index or 0) + 1 for frame in sources.frames}
+        for item in image.PerFrameFunctionalGroupsSequence:
+            for derivation in item.get("DerivationImageSequence") or ():
+                images = derivation.SourceImageSequence
+                of_time = [image for image in images if image.get("ReferencedFrameNumber", 0) in numbers]
+                derivation.SourceImageSequence = of_time or images
     if not sources.is_placed:
         _without_place(image, sources)
-
-
-def _refer_to_one_time(image: Any, numbers: set[int]) -> None:
-    """Keep references only to the frames of the time point that the mask lies over, if there are such."""
-    for item in image.PerFrameFunctionalGroupsSequence:
-        for derivation in item.get("DerivationImageSequence") or ():
-            images = derivation.SourceImageSequence
-            of_time = [image for image in images if image.get("ReferencedFrameNumber", 0) in numbers]
-            derivation.SourceImageSequence = of_time or images
 
 
 def _without_place(image: Any, sources: MaskSources) -> None:
@@ -257,8 +248,10 @@ def _sources(hd: Any, under: SourceImage, shape: tuple[int, ...]) -> MaskSources
             f"{stack.path} consists of several multi-frame files, but a DICOM mask can refer to only one"
         )
     reference = images[0].FrameOfReferenceUID if sources.has_reference else hd.UID()
+    # from slice to slice, in mm; for one slice its thickness
+    step = stack.geometry.spacing[0] if stack.is_volume and stack.geometry else first.thickness or 1.0
     for frame in frames:
-        _complete(frame, first, _step(stack), reference)
+        _complete(frame, first, step, reference)
     if sources.has_frames:
         images[0].SharedFunctionalGroupsSequence = [_shared(first)]
     return sources
@@ -294,13 +287,6 @@ def _check_sources(stack: SortedSlices, frames: Sequence[DicomFrame], shape: tup
         missing = [keyword for keyword in REFERENCES if not frame.data.get(keyword)]
         if missing:
             raise ImageError(f"{frame.path} has no {', '.join(missing)}: a DICOM mask cannot refer to it")
-
-
-def _step(stack: SortedSlices) -> float:
-    """Return the step from slice to slice, in mm; for one slice its thickness, else 1."""
-    if stack.is_volume and stack.geometry is not None:
-        return stack.geometry.spacing[0]
-    return stack.times[0][0].thickness or 1.0
 
 
 def _complete(frame: DicomFrame, first: DicomFrame, step: float, reference: str) -> None:
