@@ -171,7 +171,9 @@ def test_the_discriminator_sees_what_the_task_composes():
     x = completion.degrade(y)
     seen = []
     module.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    module._real_or_made(*module.generate(module.network, [x, y]))
+    composed, y_hat, truth = module.generate(module.network, [x, y])
+    for image in (truth, y_hat):
+        module._logits(composed, image)
     real, made = seen
     known = ~completion.hole(SIZE, SIZE)
     assert torch.equal(real[:, :1], made[:, :1]), "conditioned on the same x"

@@ -141,6 +141,14 @@ def describe(
     opset = next(entry.version for entry in model.opset_import if entry.domain == "")
     dimensions = inputs["x"].ndim - 2
     single = model.graph.input[0].type.tensor_type.shape.dim[0].dim_value == 1
+    tolerances = [
+        {
+            "relative_tolerance": TOLERANCE,
+            "absolute_tolerance": TOLERANCE * float(tensor.max()),
+            "output_ids": [name],
+        }
+        for name, tensor in outputs.items()
+    ]
     return {
         "type": "model",
         "format_version": ModelDescr.implemented_format_version,
@@ -151,15 +159,8 @@ def describe(
         "inputs": [_tensor(name, tensor, single) for name, tensor in inputs.items()],
         "outputs": [_tensor(name, tensor, single) for name, tensor in outputs.items()],
         "weights": {"onnx": {"source": WEIGHTS, "opset_version": opset}},
-        "config": {
-            "bioimageio": {"reproducibility_tolerance": [_tolerance(*entry) for entry in outputs.items()]}
-        },
+        "config": {"bioimageio": {"reproducibility_tolerance": tolerances}},
     }
-
-
-def _tolerance(name: str, tensor: Array) -> dict[str, Json]:
-    largest = float(tensor.max())
-    return {"relative_tolerance": TOLERANCE, "absolute_tolerance": TOLERANCE * largest, "output_ids": [name]}
 
 
 def _tensor(name: str, tensor: Array, single: bool) -> dict[str, Json]:

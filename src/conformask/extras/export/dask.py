@@ -189,7 +189,11 @@ def _scores(
     ]
     blocks, channels = [], shape_of_score(masker, image)[1]
     for block in _blocks(image):
-        overlapping = [index for index, window in enumerate(windows) if _overlap(window.places, block)]
+        overlapping = [
+            index
+            for index, window in enumerate(windows)
+            if all(a.start < b.stop and b.start < a.stop for a, b in zip(window.places, block, strict=True))
+        ]
         places = [windows[index].places for index in overlapping]
         parts = [tiles[index] for index in overlapping]
         blocks.append(delayed(partial(_score_of_block, channels, block, places))(parts))
@@ -272,14 +276,10 @@ def _level(before: "Delayed", passes: int, scores: Sequence["Delayed"]) -> "Dela
     for _ in range(passes):
         sums = [level.sums_of(score) for score in scores]
         while len(sums) > 1:
-            sums = [delayed(_add)(sums[start : start + FAN_IN]) for start in range(0, len(sums), FAN_IN)]
+            add = delayed(partial(np.sum, axis=0))
+            sums = [add(sums[start : start + FAN_IN]) for start in range(0, len(sums), FAN_IN)]
         level = level.after(sums[0])
     return level
-
-
-def _add(sums: Sequence[Array]) -> Array:
-    total: Array = np.sum(sums, axis=0)
-    return total
 
 
 def _mask_block(family: Family, score: Array, last: StreamingLevel) -> Array:
@@ -302,10 +302,6 @@ def _relative_places(places: Places, window: Places) -> Places:
     """Return the places, counted from the start of a window."""
     sides = zip(places, window, strict=True)
     return tuple(slice(side.start - origin.start, side.stop - origin.start) for side, origin in sides)
-
-
-def _overlap(one: Places, other: Places) -> bool:
-    return all(a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True))
 
 
 def _nested(blocks: Sequence[Any], counts: Sequence[int]) -> Any:

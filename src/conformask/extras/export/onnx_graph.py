@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -194,7 +194,11 @@ def translate(masker: Masker, kind: type[Graph] | type[AtLambda] = Graph, opset:
             raise MismatchError(
                 f"{masker.scorer.name!r} cannot be exported to ONNX; torch reports: {first_line(error)}"
             ) from error
-    return name_axes(without_traces(model))
+    # torch records source code lines, with their paths, at each node and value
+    del model.graph.value_info[:]
+    for part in (model.graph, *model.graph.node):
+        del part.metadata_props[:]
+    return name_axes(model)
 
 
 def _example(masker: Masker) -> tuple[Tensor, ...]:
@@ -204,14 +208,6 @@ def _example(masker: Masker) -> tuple[Tensor, ...]:
         with suppress(MismatchError):
             return noise(masker, 2, tuple(2 * side for side in size))
     return noise(masker, 2, size)
-
-
-def without_traces(model: "ModelProto") -> "ModelProto":
-    """Remove the source code lines, and their paths, that torch records at each node and value."""
-    del model.graph.value_info[:]
-    for part in (model.graph, *model.graph.node):
-        del part.metadata_props[:]
-    return model
 
 
 def name_axes(model: "ModelProto") -> "ModelProto":
@@ -224,13 +220,8 @@ def name_axes(model: "ModelProto") -> "ModelProto":
     for tensor in (*model.graph.input, *model.graph.output):
         for dim in tensor.type.tensor_type.shape.dim:
             if dim.dim_param:
-                dim.dim_param = replace_symbols(dim.dim_param, names)
+                dim.dim_param = re.sub(r"\w+", lambda symbol: names.get(symbol[0], symbol[0]), dim.dim_param)
     return model
-
-
-def replace_symbols(expression: str, names: Mapping[str, str]) -> str:
-    """Replace each symbol of the expression by its name."""
-    return re.sub(r"\w+", lambda symbol: names.get(symbol[0], symbol[0]), expression)
 
 
 def first_line(error: BaseException) -> str:

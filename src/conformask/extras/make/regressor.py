@@ -16,6 +16,7 @@ from conformask.extras.train import FROM_SCRATCH, TrainingConfig
 from conformask.extras.train.training import (
     Adversarial,
     CachedReader,
+    NetworkModule,
     TensorBatch,
     TrainingModule,
     fit_module,
@@ -67,7 +68,7 @@ def adversarial(network: UNet, task: Task, training: TrainingConfig) -> Adversar
     return Adversarial(network, discriminator, generate, learning_rate=rate, seed=training.seed)
 
 
-KINDS: Mapping[str, Callable[[UNet, Task, TrainingConfig], TrainingModule | Adversarial]] = {
+KINDS: Mapping[str, Callable[[UNet, Task, TrainingConfig], NetworkModule]] = {
     "regressor": regression,
     "gan": adversarial,
 }

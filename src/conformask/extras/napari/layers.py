@@ -329,35 +329,28 @@ def images_of(
                 f"layer {other.layer.name!r} has {other.lead} images along its first axes, but layer "
                 f"{y_hat.name!r} has {outputs.lead}: each output needs its own"
             )
-    images = [
-        _image(inputs, outputs, index, masker.card, data_range, *maps) for index in np.ndindex(outputs.lead)
-    ]
+    images = []
+    for index in np.ndindex(outputs.lead):
+        x_raster = inputs.raster(index, "x", masker.card, data_range)
+        output = outputs.raster(index, "y_hat", masker.card, data_range)
+        beside = {"cues": OpenedLayer.of(maps[0].plain_raster(index))} if maps else {}
+        images.append(OpenedTriplet(output.name, x_raster, output, None, beside))
     masker.admit(NewImage.of_opened(images[0]))
     check_whole(masker, images[0])
     return images
-
-
-def _image(
-    inputs: Frames, outputs: Frames, index: Index, card: Domain, data_range: DataRange | None, *maps: Frames
-) -> OpenedTriplet:
-    x, y_hat = inputs.raster(index, "x", card, data_range), outputs.raster(index, "y_hat", card, data_range)
-    layers = {"cues": OpenedLayer.of(maps[0].plain_raster(index))} if maps else {}
-    return OpenedTriplet(y_hat.name, x, y_hat, None, layers)
 
 
 def score_images(masker: Masker, images: Sequence[OpenedTriplet]) -> Generator[int, None, list[ScoredImage]]:
     """Score images of one size into one temporary file; yield, at each tile, the total number of tiles."""
     _, *shape = shape_of_score(masker, images[0])
     scores = zeros_on_disk(f"the score of {images[0].name}", (len(images), *shape))
-    total = len(images) * len(windows_of(masker, images[0]))
+    total, scored_images = len(images) * len(windows_of(masker, images[0])), []
     for index, image in enumerate(images):
+        score = scores[index : index + 1]
         for window, part in parts_of_score(masker, image):
-            scores[index : index + 1][window_index(window)] += part
+            score[window_index(window)] += part
             yield total
-        finish_score(masker, image, scores[index : index + 1])
-    return [_scored_image(masker, image, scores[index : index + 1]) for index, image in enumerate(images)]
-
-
-def _scored_image(masker: Masker, image: OpenedTriplet, score: Array) -> ScoredImage:
-    item = facts_of(masker, image).with_score(Score(torch.from_numpy(score)))
-    return ScoredImage(item, image.y_hat.size, admit_whole(masker, image, score))
+        finish_score(masker, image, score)
+        item = facts_of(masker, image).with_score(Score(torch.from_numpy(score)))
+        scored_images.append(ScoredImage(item, image.y_hat.size, admit_whole(masker, image, score)))
+    return scored_images

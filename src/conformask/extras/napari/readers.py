@@ -110,8 +110,7 @@ def _mask_layers(folder: Path, files: Sequence[Path]) -> list[LayerData]:
             "names": [film.name for film in films],
             "mask_sizes": {name: sizes[name].mask_size for name in names if name in sizes},
         }
-        placement = _placement(films)
-        properties = {**placement, "visible": not layers, "metadata": metadata}
+        properties = {**_placement(films), "visible": not layers, "metadata": metadata}
         layers.append(_layer(films, properties))
         if (folder / OBJECTS).is_dir():
             layers.append(_objects_layer(folder, films, properties))
@@ -126,19 +125,19 @@ def _natural_sort_key(file: Path) -> list[str | int]:
 def _films(files: Sequence[Path]) -> list[MaskSeries]:
     """Return masks by name; the time points of one file stay together, in order, joined or not."""
     films: dict[tuple[str, Shape, Geometry | None], MaskSeries] = {}
-    for point in (point for file in files for point in _time_points(file)):
+    points: list[Path] = []
+    for path in files:
+        times = times_of(path)
+        points += (
+            [path] if times is None else [path.with_name(f"{path.name}#t={time}") for time in range(times)]
+        )
+    for point in points:
         header, name = read_header(point), name_and_suffix(point)[0]
         match = TIME.fullmatch(name)
         file = name if match is None else match[1]
         film = films.setdefault((file, header.shape, header.geometry), MaskSeries(file, {}, header))
         film.points[name] = point
     return list(films.values())
-
-
-def _time_points(file: Path) -> list[Path]:
-    """Return the time points of a file; the file where it has no axis of time."""
-    times = times_of(file)
-    return [file] if times is None else [file.with_name(f"{file.name}#t={time}") for time in range(times)]
 
 
 def _sides(films: Sequence[MaskSeries]) -> dict[str, int]:
@@ -149,12 +148,6 @@ def _sides(films: Sequence[MaskSeries]) -> dict[str, int]:
 
 def _name(films: Sequence[MaskSeries]) -> str:
     return films[0].name if len(films) == 1 else f"{len(films)} images"
-
-
-def _placement(films: Sequence[MaskSeries]) -> dict[str, Any]:
-    header = films[0].header
-    placement = placement_from_geometry(header.geometry, tuple(_sides(films)), header.space)
-    return _align(placement, header, films[0].name)
 
 
 def _layer(films: Sequence[MaskSeries], properties: dict[str, Any]) -> LayerData:
@@ -204,15 +197,17 @@ def _labels_from(file: Path, size: Size, first: int) -> Array:
     return np.where(labels > 0, first + labels, 0)
 
 
-def _align(placement: dict[str, Any], header: Header, name: str) -> dict[str, Any]:
+def _placement(films: Sequence[MaskSeries]) -> dict[str, Any]:
     """Place masks over an open layer of their size, best with their name; else as their files say."""
-    viewer = current_viewer()
+    header, viewer = films[0].header, current_viewer()
+    placement = placement_from_geometry(header.geometry, tuple(_sides(films)), header.space)
     images = with_size(images_in(viewer.layers), header.space) if viewer is not None else []
     if not images:
         return placement
     # max returns the first of equals: reversed, so that the topmost layer wins
     layer = max(
-        reversed(images), key=lambda candidate: name_and_suffix(Path(candidate.source.path or ""))[0] == name
+        reversed(images),
+        key=lambda candidate: name_and_suffix(Path(candidate.source.path or ""))[0] == films[0].name,
     )
     aligned = align_to(layer, placement)
     if header.geometry is not None and not np.allclose(aligned["scale"], placement["scale"]):

@@ -2,7 +2,6 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -63,31 +62,6 @@ KINDS = (
 """Kinds of figures, in the order of the paper: the title, and what to look for."""
 
 
-@dataclass(frozen=True)
-class RowEntry:
-    """A row in the table at the head of the page."""
-
-    number: int
-    anchor: str | None
-    title: str
-    task: str
-    threshold: str
-    tested: str
-    sizes: tuple[str, ...]
-    beyond: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class PageFigure:
-    """A figure on the page."""
-
-    number: int
-    title: str
-    src: str
-    alt: str
-    narrow: bool
-
-
 def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
     """Write out/figures/*.svg and out/paper.html, each wholly or not at all, and return their paths.
 
@@ -112,13 +86,25 @@ def write_page(results: Sequence[RowResult], out: Path) -> list[Path]:
 
 def render(results: Sequence[RowResult], by_number: Mapping[int, Figure]) -> str:
     """Return the page as HTML; names are escaped, every picture is embedded."""
-    galleries = [
-        (_anchor(result), examples.title(result), strips)
+    galleries = {
+        result.row.number: (examples.title(result), strips)
         for result in results
         if (strips := examples.strips(result))
+    }
+    entries = [
+        {
+            "number": result.row.number,
+            "title": row_title(result).split(" · ", 1)[1],
+            "task": TASKS.get(result.row.task, result.row.task),
+            "threshold": figure(result.threshold),
+            "tested": f"{max((each.n_test for each in result.methods.values()), default=0):,}",
+            "sizes": [_mean(result, method) for method in METHODS],
+            "beyond": [share(share_beyond(result, method)) for method in RIVALS],
+        }
+        for result in results
     ]
     return template(Path(__file__).with_name("page.html"), REPORT).render(
-        entries=[_entry(result) for result in results],
+        entries=entries,
         methods=METHODS,
         rivals=RIVALS,
         sections=_sections(by_number),
@@ -130,45 +116,24 @@ def render(results: Sequence[RowResult], by_number: Mapping[int, Figure]) -> str
     )
 
 
-def _sections(by_number: Mapping[int, Figure]) -> list[tuple[str, str, list[PageFigure]]]:
+def _sections(by_number: Mapping[int, Figure]) -> list[tuple[str, str, list[dict[str, object]]]]:
     """Return the kinds of figures that have data, with title, what to look for, and a figure per task."""
     sections = []
     for (title, caption), numbers in zip(KINDS, ((3,), (5, 6, 7), (8, 9, 10), (11, 12, 13)), strict=True):
-        drawn = []
-        for number, task in zip(numbers, TASKS.values(), strict=False):
-            if number in by_number:
-                shown = by_number[number]
-                src = base64.b64encode(as_svg(shown).encode()).decode("ascii")
-                drawn.append(
-                    PageFigure(
-                        number,
-                        title="" if number == 3 else f"Figure {number}: {task}",
-                        src=f"data:image/svg+xml;base64,{src}",
-                        alt=str(shown.get_label()),
-                        narrow=shown.get_figwidth() <= HALF[0] / 72,
-                    )
-                )
-        if drawn:
-            sections.append((title, caption, drawn))
+        shown: list[dict[str, object]] = [
+            {
+                "number": number,
+                "title": "" if number == 3 else f"Figure {number}: {task}",
+                "src": base64.b64encode(as_svg(drawn).encode()).decode("ascii"),
+                "alt": drawn.get_label(),
+                "narrow": drawn.get_figwidth() <= HALF[0] / 72,
+            }
+            for number, task in zip(numbers, TASKS.values(), strict=False)
+            if (drawn := by_number.get(number))
+        ]
+        if shown:
+            sections.append((title, caption, shown))
     return sections
-
-
-def _anchor(result: RowResult) -> str:
-    return f"row-{result.row.number:02d}"
-
-
-def _entry(result: RowResult) -> RowEntry:
-    counts = [evaluation.n_test for evaluation in result.methods.values()]
-    return RowEntry(
-        number=result.row.number,
-        anchor=_anchor(result) if examples.strips(result) else None,
-        title=row_title(result).split(" · ", 1)[1],
-        task=TASKS.get(result.row.task, result.row.task),
-        threshold=figure(result.threshold),
-        tested=f"{max(counts, default=0):,}",
-        sizes=tuple(_mean(result, method) for method in METHODS),
-        beyond=tuple(share(share_beyond(result, method)) for method in RIVALS),
-    )
 
 
 def _mean(result: RowResult, method: MethodStyle) -> str:

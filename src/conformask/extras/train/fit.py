@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 
 from conformask.arithmetic import full_precision, resized, seeded
-from conformask.arrays import Images
 from conformask.background import DEFAULT_DEVICES, Compute, main_process, tracked
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.train import DEFAULT_TRAINING, FROM_SCRATCH, NetworkOptions, TrainingConfig
@@ -129,11 +128,6 @@ def network_for(
         return unet_for(seen, outputs, options, used_head.start, more)
 
 
-def rate_for(network: nn.Module) -> float:
-    """Return the default learning rate, which is larger for the packaged network."""
-    return FROM_PACKAGED if is_packaged(network) else FROM_SCRATCH
-
-
 def is_packaged(network: nn.Module) -> bool:
     """Return whether it is the packaged network, or one trained from it."""
     return isinstance(network.planes if isinstance(network, SliceWise) else network, AnyChannels)
@@ -236,7 +230,8 @@ def fit_scorer(
     _check_loss(used, used_head, train)
     check_network(train.network, selection.network, "training", allow_network_mismatch=False)
     seen, held_out = scan(train), scan(selection, "reading selection images")
-    _check_channels(seen, held_out)
+    if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
+        raise ImageError("the selection images and the training images have different channels")
     trains = used_head.name not in names.UNTRAINED
     surveys = [seen, held_out] if trains else [held_out]
     ranges = cue_ranges(train) if trains and train.has_cues and selection.has_cues else ()
@@ -247,12 +242,12 @@ def fit_scorer(
         sizes=seen.sizes if trains else (),
         cue_ranges=ranges,
     )
-    known = [packaged_hashes()] if is_packaged(module) else []
+    known, rate = ([packaged_hashes()], FROM_PACKAGED) if is_packaged(module) else ([], FROM_SCRATCH)
     start = NetworkScorer(
         module, used_head, card,
         perceptual_hashes=np.concatenate([*known, *(each.perceptual_hashes for each in surveys)]),
     )  # fmt: skip
-    training = training.resolved(count, rate_for(module))
+    training = training.resolved(count, rate)
     turns = options.module is None and not options.paper_form
     with exclusive_folder(out):
         unmasked = unmasked_losses(selection, used)
@@ -381,20 +376,13 @@ def _check_loss(loss: Loss, used_head: Head, train: Triplets) -> None:
     zeros = torch.zeros(1, *train[0].y_hat.shape)
     if not float(loss.on(zeros, zeros, None, 1).of(zeros[:, :1])) <= 1e-6:
         raise InvalidArgumentError(f"distance {loss.name!r} is not 0 between two empty images")
-    by_itself = used_head.fitted_for is not None and loss.error_map is None
-    if by_itself and not _differentiable(loss, zeros):
+    if used_head.fitted_for is None or loss.error_map is not None:
+        return
+    has_gradient = False
+    with contextlib.suppress(RuntimeError):  # such as .numpy() on a tensor that requires a gradient
+        has_gradient = loss.on(zeros, zeros, None, 1).of(zeros[:, :1].clone().requires_grad_()).requires_grad
+    if not has_gradient:
         raise InvalidArgumentError(
             f"distance {loss.name!r} has no gradient in torch, which scorer {used_head.name!r} "
             "needs for training: use scorer 'quantile', which is fitted for no distance"
         )
-
-
-def _differentiable(loss: Loss, images: Images) -> bool:
-    with contextlib.suppress(RuntimeError):  # such as .numpy() on a tensor that requires a gradient
-        return loss.on(images, images, None, 1).of(images[:, :1].clone().requires_grad_()).requires_grad
-    return False
-
-
-def _check_channels(seen: DatasetSummary, held_out: DatasetSummary) -> None:
-    if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
-        raise ImageError("the selection images and the training images have different channels")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 from zipfile import ZipFile
 
 import numpy as np
@@ -49,13 +49,21 @@ Objective = Callable[[nn.Module, TensorBatch], Tensor]
 """A callable (network, batch) -> loss of each image, (N,)."""
 
 
-class TrainingModule(L.LightningModule):
-    """AdamW on mean(objective), with random flips that depend only on seed, step and process: see flipped."""
+class NetworkModule(L.LightningModule):
+    """A network in training; the budget sets the learning rate step by step."""
 
     losses: ClassVar[tuple[str, ...]] = ("loss",)
     """Losses logged once per epoch, in addition to selection_loss."""
     keeps_last: ClassVar[bool] = False
     """True if training ends with the last epoch's weights, not with those of the lowest selection loss."""
+
+    def __init__(self, network: nn.Module, *, learning_rate: float, seed: int) -> None:
+        super().__init__()
+        self.network, self.learning_rate, self.seed = network, learning_rate, seed
+
+
+class TrainingModule(NetworkModule):
+    """AdamW on mean(objective), with random flips that depend only on seed, step and process: see flipped."""
 
     def __init__(
         self,
@@ -66,12 +74,8 @@ class TrainingModule(L.LightningModule):
         seed: int,
         turns: bool = False,
     ) -> None:
-        super().__init__()
-        self.network = network
-        self.objective = objective
-        self.learning_rate = learning_rate
-        self.seed = seed
-        self.turns = turns
+        super().__init__(network, learning_rate=learning_rate, seed=seed)
+        self.objective, self.turns = objective, turns
 
     def training_step(self, batch: TensorBatch, index: int) -> Tensor:
         """Compute the loss of one batch."""
@@ -86,7 +90,7 @@ class TrainingModule(L.LightningModule):
         self.log("selection_loss", loss, on_epoch=True, sync_dist=True, batch_size=len(batch[0]))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Return AdamW; the budget sets its learning rate step by step."""
+        """Return AdamW."""
         return torch.optim.AdamW(self.network.parameters(), lr=self.learning_rate, weight_decay=1e-4)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
@@ -127,7 +131,7 @@ BETAS = (0.5, 0.999)
 """Momentum parameters of Adam, as usual for GANs."""
 
 
-class Adversarial(L.LightningModule):
+class Adversarial(NetworkModule):
     """Minimises adversarial loss + 20 * L1, alternating with the discriminator's halved loss; Adam.
 
     The discriminator gets (x, y) or (x, y_hat) on the channel axis, scaled to [-1, 1], and returns a logit
@@ -135,10 +139,8 @@ class Adversarial(L.LightningModule):
     training keeps the last epoch's weights.
     """
 
-    losses: ClassVar[tuple[str, ...]] = ("loss", "adversarial_loss", "discriminator_loss")
-    """Losses logged once per epoch, in addition to selection_loss."""
-    keeps_last: ClassVar[bool] = True
-    """True if training ends with the last epoch's weights, not with those of the lowest selection loss."""
+    losses = ("loss", "adversarial_loss", "discriminator_loss")
+    keeps_last = True
 
     def __init__(
         self,
@@ -149,20 +151,17 @@ class Adversarial(L.LightningModule):
         learning_rate: float,
         seed: int,
     ) -> None:
-        super().__init__()
+        super().__init__(network, learning_rate=learning_rate, seed=seed)
         self.automatic_optimization = False
-        self.network = network
-        self.discriminator = discriminator
-        self.generate = generate
-        self.learning_rate = learning_rate
-        self.seed = seed
+        self.discriminator, self.generate = discriminator, generate
 
     def training_step(self, batch: TensorBatch, index: int) -> Tensor:
         """Take one step of the discriminator, then one of the generator."""
         batch = flipped(batch, self.seed, self.global_step, self.global_rank)
         x, y_hat, y = self.generate(self.network, batch)
         generator, discriminator = self.optimizers()  # type: ignore[attr-defined]
-        real_or_made = self._real_or_made(x, y_hat.detach(), y)
+        real = realness_loss(self._logits(x, y), real=True)
+        real_or_made = (real + realness_loss(self._logits(x, y_hat.detach()), real=False)) / 2
         self._step(discriminator, real_or_made)
         self.discriminator.requires_grad_(False)
         adversarial = realness_loss(self._logits(x, y_hat), real=True)
@@ -179,15 +178,11 @@ class Adversarial(L.LightningModule):
         self.log("selection_loss", (y - y_hat).abs().mean(), on_epoch=True, sync_dist=True, batch_size=len(y))
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        """Return Adam for the generator and the discriminator; the budget sets their rate."""
+        """Return Adam for the generator and the discriminator."""
         return [
             torch.optim.Adam(network.parameters(), lr=self.learning_rate, betas=BETAS)
             for network in (self.network, self.discriminator)
         ]
-
-    def _real_or_made(self, x: Images, y_hat: Images, y: Images) -> Tensor:
-        real = realness_loss(self._logits(x, y), real=True)
-        return (real + realness_loss(self._logits(x, y_hat), real=False)) / 2
 
     def _logits(self, x: Images, y: Images) -> Images:
         logits: Images = self.discriminator(2 * torch.cat([x, y], dim=1) - 1)
@@ -231,30 +226,18 @@ class Budget(L.Callback):
         learning_rate: float,
         patience: int | None = None,
     ) -> None:
-        self.epochs = epochs
+        self.epochs, self.patience, self.learning_rate = epochs, patience, learning_rate
         self.seconds = None if max_minutes is None else 60 * max_minutes
-        self.learning_rate = learning_rate
-        self.patience = patience
-        self.best = math.inf
-        self.waited = 0
-        self.share = 1.0
-        self.spent = 0.0
-        self.elapsed_before = 0.0
-        self.started = 0.0
+        self.best, self.waited, self.share = math.inf, 0, 1.0
+        self.spent = self.elapsed_before = self.started = 0.0
 
     def elapsed(self) -> float:
         """Return the seconds of training so far."""
         return self.elapsed_before + time.monotonic() - self.started
 
-    @property
-    def out_of_time(self) -> bool:
-        """True if max_minutes ended training."""
-        return self.seconds is not None and self.elapsed() >= self.seconds
-
-    @property
-    def spent_before(self) -> bool:
-        """True if nothing was left of max_minutes when the run was resumed."""
-        return self.seconds is not None and self.elapsed_before >= self.seconds
+    def is_over(self, elapsed: float) -> bool:
+        """Return whether this many seconds are all of max_minutes."""
+        return self.seconds is not None and elapsed >= self.seconds
 
     def remaining(self) -> float:
         """Estimate the seconds that remain from the share of the budget that is spent."""
@@ -323,6 +306,7 @@ TensorDataset = Dataset[tuple[Tensor, ...]]
 LIMIT = 2 << 30
 """Bytes of images that are cached."""
 WORKERS = 4
+"""Most reading processes beside training."""
 
 
 class CachedReader:
@@ -344,13 +328,6 @@ class CachedReader:
         return item
 
 
-def workers_for(dataset: TensorDataset) -> int:
-    """Return the number of reading processes beside training: none if all images fit into memory."""
-    sized: Any = dataset
-    bytes_of_all = len(sized) * sum(tensor.nbytes for tensor in dataset[0])
-    return 0 if bytes_of_all <= LIMIT else min(WORKERS, max(1, (os.cpu_count() or 1) - 1))
-
-
 class ShuffledByEpoch(Sampler[int]):
     """A permutation that depends on seed and epoch only, so that a resumed run gets the same.
 
@@ -358,9 +335,7 @@ class ShuffledByEpoch(Sampler[int]):
     """
 
     def __init__(self, n: int, seed: int) -> None:
-        self.n = n
-        self.seed = seed
-        self.epoch = 0
+        self.n, self.seed, self.epoch = n, seed, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch; Lightning calls this before each epoch."""
@@ -378,7 +353,9 @@ def loader(
     dataset: TensorDataset, batch_size: int, seed: int, processes: int, *, shuffle: bool
 ) -> DataLoader[tuple[Tensor, ...]]:
     """Return the batches of a process; Lightning assigns the sampler's indices to the processes in turn."""
-    n, workers = len(dataset), workers_for(dataset)  # type: ignore[arg-type]
+    n = len(dataset)  # type: ignore[arg-type]
+    fit_into_memory = n * sum(tensor.nbytes for tensor in dataset[0]) <= LIMIT
+    workers = 0 if fit_into_memory else min(WORKERS, max(1, (os.cpu_count() or 1) - 1))
     return DataLoader(
         dataset,
         num_workers=workers,
@@ -406,13 +383,10 @@ class ProgressBar(L.Callback):
     """A bar on standard error; where that is not a terminal, a line now and then, and the last state."""
 
     def __init__(self, title: str, budget: Budget, status_callback: StatusCallback | None = None) -> None:
-        self.budget = budget
-        self.status_callback = status_callback
+        self.title, self.budget, self.status_callback = title, budget, status_callback
         self.stands, self.due = "", time.monotonic() + SECONDS
-        self.title = title
         self.lines = Lines()
-        self.loss = math.nan
-        self.selection_loss = math.nan
+        self.loss = self.selection_loss = math.nan
         self.progress = Progress(
             TextColumn(title),
             BarColumn(None, table_column=Column(min_width=BAR)),
@@ -496,8 +470,7 @@ class Record(L.Callback):
     """
 
     def __init__(self, folder: Path, budget: Budget) -> None:
-        self.folder = folder
-        self.budget = budget
+        self.folder, self.budget = folder, budget
         self.rows: list[dict[str, float]] = []
         self.best_weights: dict[str, torch.Tensor] = {}
         self.written = -math.inf
@@ -535,12 +508,10 @@ class Record(L.Callback):
             weights = pl_module.network.state_dict()
             self.best_weights = {name: value.clone() for name, value in weights.items()}
         if trainer.is_global_zero:
-            self._write_metrics()
+            write_csv(self.folder / "metrics.csv", self.rows, list(self.rows[0]))
         due = self.budget.spent >= 1 or self.budget.elapsed() - self.written >= SAVE_SECONDS
-        if trainer.strategy.broadcast(due):
-            self._write_weights(trainer)
-
-    def _write_weights(self, trainer: L.Trainer) -> None:
+        if not trainer.strategy.broadcast(due):
+            return
         self.written = self.budget.elapsed()
         if trainer.is_global_zero and self.best_weights:
             save_weights(self.best_weights, self.best)
@@ -557,9 +528,6 @@ class Record(L.Callback):
             "seconds": round(self.budget.elapsed(), 2),
         }
 
-    def _write_metrics(self) -> None:
-        write_csv(self.folder / "metrics.csv", self.rows, list(self.rows[0]))
-
     def state_dict(self) -> dict[str, Any]:
         """Return the rows so far."""
         return {"rows": self.rows}
@@ -568,8 +536,6 @@ class Record(L.Callback):
         """Continue from saved rows."""
         self.rows = state_dict["rows"]
 
-
-T = TypeVar("T")
 
 RESULTS = ("scorer.json", "predictor.json", "calibration.json")
 """Files that training, or a step after it, leaves in its run folder at the end."""
@@ -625,25 +591,20 @@ def fit(
         warn("no epoch improved on the initial network on the selection images; its weights were restored")
 
 
+@torch.no_grad()
 def _mean_loss(module: TrainingModule, dataset: TensorDataset, config: TrainingConfig) -> float:
+    """Return the mean loss in evaluation mode, and restore the modes of all parts."""
+    modes = {part: part.training for part in module.modules()}
+    module.eval()
     batches = loader(dataset, config.batch_size, config.seed, 1, shuffle=False)
-    losses = _in_use(module, lambda: [module.objective(module.network, batch) for batch in batches])
+    losses = [module.objective(module.network, batch) for batch in batches]
+    for part, training in modes.items():
+        part.training = training
     return float(torch.cat(losses).mean())
 
 
-@torch.no_grad()
-def _in_use(module: TrainingModule, measure: Callable[[], T]) -> T:
-    """Measure in evaluation mode, then restore the previous modes."""
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    measured = measure()
-    for part, training in modes.items():
-        part.training = training
-    return measured
-
-
 def fit_module(
-    module: TrainingModule | Adversarial,
+    module: NetworkModule,
     train: TensorDataset,
     selection: TensorDataset,
     out: Path,
@@ -681,12 +642,12 @@ def fit_module(
             ckpt_path=record.to_resume(),
             weights_only=True,
         )
-    if budget.spent_before and trainer.is_global_zero:
+    if budget.is_over(budget.elapsed_before) and trainer.is_global_zero:
         warn(
             f"nothing was trained: the {minutes:g} minutes, which include earlier runs, are used up. To "
             "train for longer, give more minutes"
         )
-    elif budget.out_of_time and trainer.is_global_zero and not record.settled():
+    elif budget.is_over(budget.elapsed()) and trainer.is_global_zero and not record.settled():
         after = f"after epoch {len(record.rows)}"
         warn(f"time ran out {after} while the loss was still falling: train for longer")
     load_into(module.network, record.best)
