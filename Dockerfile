@@ -2,7 +2,7 @@
 # TORCH_INDEX is an index of CPU builds of PyTorch, which are a tenth of the size: --build-arg TORCH_INDEX=URL
 FROM python:3.12-slim
 ARG TORCH_INDEX=""
-ARG EXTRAS="skimage,train,view,onnx,perceptual,nifti,dicom,zarr"
+ARG EXTRAS="skimage,train,view,plot,onnx,perceptual,nifti,dicom,zarr"
 COPY pyproject.toml README.md LICENSE /conformask/
 COPY src /conformask/src
 # the versions are those that pyproject.toml allows

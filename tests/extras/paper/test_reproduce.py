@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from real_images import WEIGHTS, Folders
 
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
+from conformask.extensions import pip_install
 from conformask.extras.paper.reproduce import Reproduction, reproduce
 from conformask.extras.paper.settings import ROWS
 from conformask.extras.paper.table import COLUMNS
@@ -195,6 +197,15 @@ def test_the_folders_of_places365_work_as_they_are(made_photos: Path, tmp_path: 
 def test_a_missing_network_is_told_before_any_training(made_photos: Path, tmp_path: Path) -> None:
     with pytest.raises(MissingFileError, match="squeezenet"):
         reproduce(tmp_path / "out", preset="smoke", photos=made_photos, rows=[1, 2])
+    assert not (tmp_path / "out").exists()
+
+
+def test_matplotlib_is_needed_before_any_training(
+    made_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(MissingFileError, match=f"paper needs matplotlib.*{re.escape(pip_install('plot'))}"):
+        reproduce(tmp_path / "out", preset="smoke", photos=made_photos, rows=[9])
     assert not (tmp_path / "out").exists()
 
 
