@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib import rc_context
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -15,7 +14,6 @@ from conformask.extras.paper.pictures import (
     MASK,
     STYLE,
     TASKS,
-    MethodStyle,
     distance_name,
     with_threshold,
 )
@@ -51,15 +49,26 @@ class ExampleStrip:
 
 def strips(result: RowResult) -> list[ExampleStrip]:
     """Return a few test images of a row with their pictures, starting with examples of both methods."""
-    ours, default = (_examples(result, method) for method in (MASK, DEFAULT))
+    evaluations = (result.methods.get(method.key) for method in (MASK, DEFAULT))
+    ours, default = ({e.name: e for e in each.examples} if each else {} for each in evaluations)
     names = sorted({**ours, **default}, key=lambda name: not (name in ours and name in default))
     examples_by_name = {name: ours.get(name) or default[name] for name in names}
     first_by_kind = {example.kind: name for name, example in reversed(examples_by_name.items())}
     order = [first_by_kind[kind] for kind in ("typical", "best", "worst") if kind in first_by_kind]
-    chosen_names = list(dict.fromkeys([*order, *names]))[:EACH]
-    return [
-        _strip(result, examples_by_name[name], ours.get(name), default.get(name)) for name in chosen_names
-    ]
+    strips = []
+    for name in list(dict.fromkeys([*order, *names]))[:EACH]:
+        example = examples_by_name[name]
+        tiles = pictures(example, LONGEST)
+        cells = (
+            _cell(tiles["input"], TITLES["input"], name),
+            _cell(tiles["truth"], TITLES["truth"]),
+            _cell(tiles["output"], TITLES["output"]),
+            _mask(result, "Mask: network", ours.get(name)),
+            _mask(result, "Mask: default", default.get(name)),
+            _cell(tiles["error"], "Error |y − ŷ|", f"0 to {example.error_scale:.2g}"),
+        )
+        strips.append(ExampleStrip(name, cells))
+    return strips
 
 
 def draw_strips(result: RowResult) -> Figure | None:
@@ -76,7 +85,10 @@ def draw_strips(result: RowResult) -> Figure | None:
         for ax, cell in zip(axes.flat, (cell for strip in rows for cell in strip.cells), strict=True):
             ax.set_axis_off()
             if cell:
-                _draw(ax, cell)
+                style = "nearest" if cell.picture.pixelated else "none"
+                ax.imshow(_decoded(cell.picture.src), cmap="gray", vmin=0, vmax=255, interpolation=style)
+                words = "\n".join((cell.label, *map(_shorten, cell.notes)))
+                ax.text(0, -0.03, words, va="top", fontsize=11, transform=ax.transAxes)
     names = ", ".join(strip.name for strip in rows)
     figure.set_label(f"{title(result)}: inputs, truths, outputs, masks and errors of {names}")
     return figure
@@ -88,59 +100,27 @@ def title(result: RowResult) -> str:
     return f"{task} · {with_threshold(result)}"
 
 
-def _examples(result: RowResult, method: MethodStyle) -> dict[str, Example]:
-    evaluation = result.methods.get(method.key)
-    return {e.name: e for e in evaluation.examples} if evaluation else {}
-
-
-def _strip(
-    result: RowResult, example: Example, ours: Example | None, default: Example | None
-) -> ExampleStrip:
-    tiles = pictures(example, LONGEST)
-    cells = (
-        _picture(tiles["input"], TITLES["input"], example.name),
-        _picture(tiles["truth"], TITLES["truth"]),
-        _picture(tiles["output"], TITLES["output"]),
-        _mask(result, MASK, ours),
-        _mask(result, DEFAULT, default),
-        _picture(tiles["error"], "Error |y − ŷ|", f"0 to {example.error_scale:.2g}"),
-    )
-    return ExampleStrip(example.name, cells)
-
-
-def _mask(result: RowResult, method: MethodStyle, example: Example | None) -> Cell | None:
+def _mask(result: RowResult, label: str, example: Example | None) -> Cell | None:
     if example is None:
         return None
     met = "✓" if meets_threshold(np.array(example.loss), result.threshold) else "✗"
     distance = f"{distance_name(result)} {figure(example.loss)} {met}"
-    label = "Mask: default" if method is DEFAULT else "Mask: network"
-    return _picture(pictures(example, LONGEST)["mask"], label, f"size {figure(example.size)}", distance)
+    return _cell(pictures(example, LONGEST)["mask"], label, f"size {figure(example.size)}", distance)
 
 
-def _picture(picture: Picture, label: str, *notes: str) -> Cell:
-    return Cell(replace(picture, src=shrink_uri(picture.src)), label, notes)
-
-
-def shrink_uri(src: str) -> str:
-    """Return a PNG URI, or the same picture as JPEG if that keeps the page small."""
-    if len(src) <= HEAVY:
-        return src
-    buffer = io.BytesIO()
-    _decoded(src).save(buffer, "JPEG", quality=80, optimize=True)
-    jpeg = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
-    return min(src, jpeg, key=len)
+def _cell(picture: Picture, label: str, *notes: str) -> Cell:
+    """Return a picture with its label and notes, as JPEG if that keeps the page small."""
+    src = picture.src
+    if len(src) > HEAVY:
+        buffer = io.BytesIO()
+        _decoded(src).save(buffer, "JPEG", quality=80, optimize=True)
+        jpeg = "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")
+        src = min(src, jpeg, key=len)
+    return Cell(replace(picture, src=src), label, notes)
 
 
 def _decoded(src: str) -> Image.Image:
     return Image.open(io.BytesIO(base64.b64decode(src.split(",", 1)[1])))
-
-
-def _draw(ax: Axes, cell: Cell) -> None:
-    """Draw a picture with its label and notes below."""
-    interpolation = "nearest" if cell.picture.pixelated else "none"
-    ax.imshow(_decoded(cell.picture.src), cmap="gray", vmin=0, vmax=255, interpolation=interpolation)
-    words = "\n".join((cell.label, *map(_shorten, cell.notes)))
-    ax.text(0, -0.03, words, va="top", fontsize=11, transform=ax.transAxes)
 
 
 def _shorten(words: str, limit: int = 22) -> str:

@@ -6,6 +6,7 @@ Each panel shows one row of the table, with the methods named beside their marks
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -387,7 +388,8 @@ def as_svg(figure: Figure) -> str:
     """Return a figure as SVG, titled by its label, with darker colours where they are preferred."""
     buffer = io.StringIO()
     unnamed = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    with rc_context(STYLE):
+    # letters that its fonts lack are those of the viewer
+    with rc_context(STYLE), warnings.catch_warnings(action="ignore"):
         figure.savefig(buffer, format="svg", metadata={"Title": figure.get_label(), **unnamed})
     rules = "".join(
         f'[style*="{attribute}: {LIGHT[name]}"]{{{attribute}:{shade}!important}}'
