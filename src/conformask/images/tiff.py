@@ -189,10 +189,10 @@ def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
     for places, values in blocks:
         level[:, *places] = rounded_down(values)
     steps = list(plane_halvings(shape[1:])) if max(shape[-2:]) > FLAT and not under.is_labels else []
-    film = "T" if under.is_film else ""
+    film, of = "T" if under.is_film else "", f" of {under.path.name}" if under.path else ""
     metadata = {
         "axes": film + "ZYX"[len(film) - len(shape) + 1 :] + ("S" if shape[0] > 1 else ""),
-        "Name": _name(under),
+        "Name": f"trusted objects{of}" if under.is_labels else f"mask{of}, 1 = trusted",
         **_sizes(under.geometry),
         **_times_and_places(under, shape),
     }
@@ -204,11 +204,6 @@ def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
             fill_level(smaller, level, (1, *factors), (shape[0], *_block(smaller)))
             level = smaller
             file.write(**_arguments(level), subfiletype=1)
-
-
-def _name(under: SourceImage) -> str:
-    of = f" of {under.path.name}" if under.path else ""
-    return f"trusted objects{of}" if under.is_labels else f"mask{of}, 1 = trusted"
 
 
 def write_tiff_over(path: Path, image: Array, under: SourceImage) -> None:
@@ -459,7 +454,12 @@ def _open(pages: Sequence[Any]) -> Iterator[None]:
 def stack_of(path: Path, file: Any, named_axes: str | None) -> PageStack:
     """Return the only image of an open TIFF file, with the named axes if there are as many as stored ones."""
     _check_chain(path, file)
-    _check_images(path, file)
+    stated = (file.imagej_metadata or {}).get("images", 1)
+    # of a truncated ImageJ stack tifffile reads only the first plane
+    if stated > len(file.pages) and file.series[0].kind not in ("imagej", "ome"):
+        raise ImageError(
+            f"{path} states {stated} images but ends before the last one: it is truncated; copy it again"
+        )
     if file.ome_metadata:
         check_planes(path, file.ome_metadata, len(file.pages))
     series = file.series[0]
@@ -504,15 +504,6 @@ def _check_chain(path: Path, file: Any) -> None:
             count = struct.unpack(kind.tagnoformat, handle.read(kind.tagnosize))[0]
             handle.seek(count * kind.tagsize, os.SEEK_CUR)
             offset = struct.unpack(kind.offsetformat, handle.read(kind.offsetsize))[0]
-
-
-def _check_images(path: Path, file: Any) -> None:
-    """Raise for a truncated ImageJ stack, of which tifffile reads only the first plane."""
-    stated = (file.imagej_metadata or {}).get("images", 1)
-    if stated > len(file.pages) and file.series[0].kind not in ("imagej", "ome"):
-        raise ImageError(
-            f"{path} states {stated} images but ends before the last one: it is truncated; copy it again"
-        )
 
 
 def check_segments(stack: PageStack) -> None:
@@ -629,7 +620,13 @@ def _colours(stack: PageStack, *, as_stored: bool) -> tuple[int, Callable[[Array
     if kind not in ("MINISBLACK", "MINISWHITE") and not becomes_rgb:
         raise ImageError(f"{stack.path} has {kind} colours; save it as grey or RGB")
     with_alpha = samples == 2 and any(extra in ALPHA for extra in page.extrasamples[:1])
-    black = _black(stack) if kind == "MINISWHITE" and not as_stored else None
+    black, dtype = None, stack.series.dtype
+    if kind == "MINISWHITE" and not as_stored:
+        if dtype.kind not in "bu":
+            raise ImageError(
+                f"{stack.path} contains {dtype} and states that 0 is white; save it with 0 as black"
+            )
+        black = dtype.type(2 ** _bits(stack) - 1)
 
     def grey(array: Array) -> Array:
         planes = _without_alpha(stack.path, array, [0], [1])[..., 0] if with_alpha else array
@@ -645,14 +642,6 @@ def _without_alpha(path: Path, array: Array, colours: list[int], alpha: list[int
     warn_transparent(path, array[..., alpha])
     alpha_is_last = colours == list(range(len(colours)))
     return array[..., : len(colours)] if alpha_is_last else array[..., colours]
-
-
-def _black(stack: PageStack) -> Any:
-    """Return the number that means black, where 0 is white."""
-    dtype = stack.series.dtype
-    if dtype.kind not in "bu":
-        raise ImageError(f"{stack.path} contains {dtype} and states that 0 is white; save it with 0 as black")
-    return dtype.type(2 ** _bits(stack) - 1)
 
 
 def _bits(stack: PageStack) -> int:

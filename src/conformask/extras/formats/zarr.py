@@ -307,7 +307,11 @@ def times_of_zarr(path: Path, reading: Reading) -> int | None:
 
 def _open_level(path: Path) -> ZarrLevel:
     """Open the highest resolution of an OME-Zarr folder."""
-    group = _group(path)
+    zarr = required("zarr", path, "zarr")
+    try:
+        group = zarr.open_group(path, mode="r")
+    except Exception as error:  # of many types, for a folder that is damaged or something else
+        raise ImageError(f"{path} is not an OME-Zarr image ({error}); copy the folder again") from error
     try:
         image = image_of(group.attrs)
         array, *coarser = (group[dataset["path"]] for dataset in image["datasets"])
@@ -345,14 +349,6 @@ def _check_codecs(level: ZarrLevel) -> None:
         )
 
 
-def _group(path: Path) -> Any:
-    zarr = required("zarr", path, "zarr")
-    try:
-        return zarr.open_group(path, mode="r")
-    except Exception as error:  # of many types, for a folder that is damaged or something else
-        raise ImageError(f"{path} is not an OME-Zarr image ({error}); copy the folder again") from error
-
-
 def _check_axes(level: ZarrLevel) -> None:
     axes, shape = level.axes, level.array.shape
     in_order = len(axes) == len(shape) and list(axes) == [axis for axis in AXES if axis in axes]
@@ -372,7 +368,8 @@ def _check_axes(level: ZarrLevel) -> None:
 def _check_chunks(level: ZarrLevel, places: Places, empty: bool) -> None:
     files = ((key, level.folder / key) for key in level.keys(places))
     # an empty file is a failed copy; a chunk that has no file may be empty
-    lost = (key for key, file in files if not _holds_bytes(file) and (file.exists() or not empty))
+    holding = ((key, file, file.is_file() and file.stat().st_size > 0) for key, file in files)
+    lost = (key for key, file, holds_bytes in holding if not holds_bytes and (file.exists() or not empty))
     missing = list(islice(lost, SHOWN + 1))
     if missing:
         more = " and more" if len(missing) > SHOWN else ""
@@ -381,10 +378,6 @@ def _check_chunks(level: ZarrLevel, places: Places, empty: bool) -> None:
             f"{level.array.path!r}: copy it again. If its writer left out empty chunks, write it with "
             "write_empty_chunks=True, or have them read as empty, --empty-chunks (empty_chunks=True)"
         )
-
-
-def _holds_bytes(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
 
 
 def _places(spans: Sequence[range]) -> Iterator[tuple[int, ...]]:
