@@ -26,7 +26,7 @@ from smaller_masks import (
     whole,
 )
 
-from conformask.extras.paper.oracles import threshold_of
+from conformask.extras.paper.measures import threshold_of
 from conformask.extras.paper.rows import Row
 from conformask.losses import loss as loss_by_name
 from conformask.masks.families import WaterFilling

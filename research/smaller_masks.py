@@ -46,7 +46,7 @@ from conformask.arrays import Batch, Score
 from conformask.background import Compute
 from conformask.extras.make.predictors import NetworkPredictor
 from conformask.extras.paper.images import collections_of
-from conformask.extras.paper.oracles import threshold_of
+from conformask.extras.paper.measures import threshold_of
 from conformask.extras.paper.rows import Row, distances_of
 from conformask.extras.paper.scorers import trained_scorer
 from conformask.extras.paper.settings import CONFIDENCE, PRESETS, QUANTILE, rows_of
