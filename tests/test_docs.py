@@ -106,6 +106,31 @@ for role in ("x", "y_hat"):
     image = np.random.default_rng(0).integers(0, 256, (70, 90, 3), np.uint8)
     slide.create_array(role, data=image, chunks=(64, 64, 3))
 """
+TOMOGRAMS = """
+from pathlib import Path
+import mrcfile
+import numpy as np
+from scipy.ndimage import gaussian_filter
+generator = np.random.default_rng(0)
+def write(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with mrcfile.new(path) as file:
+        file.set_data(array.astype(np.float32))
+        file.voxel_size = 13.68
+for part, n in (("calibration", 30), ("new", 2)):
+    for number in range(n):
+        truth = gaussian_filter(generator.standard_normal((16, 48, 48)), 2)
+        x, b, c = (truth + 0.1 * generator.standard_normal(truth.shape) for _ in range(3))
+        images = {"x/t": x, "y_hat/t": gaussian_filter(x, 1)}
+        for name, image in images.items():
+            write(Path(f"tomograms-{part}", f"{name}{number:02d}.mrc"), image)
+        if part == "calibration":
+            for half, image in (("even", b), ("odd", c)):
+                write(Path(f"tomograms-{part}", f"repeats/t{number:02d}_{half}.mrc"), image)
+write(Path("aligned.mrc"), generator.poisson(2, (10, 48, 48)))
+"""
+"""Volumes in the place of tomograms, and the frames of a movie."""
+
 LIBRARIES = """
 import json
 from pathlib import Path
@@ -195,6 +220,9 @@ def test_snippets_run(page, folder, warm):
     if page.name == "plugins.md":
         install_example(folder)  # the working folder, where Python looks for packages
         write_example(folder / "pgm", 40, seed=0)
+    if page.name == "tomograms.md":
+        pytest.importorskip("mrcfile", reason="the extra mrc is not installed")
+        run(warm, TOMOGRAMS, folder)
     if page.name == "libraries.md":
         for library in ("monai", "deepinv", "transformers"):
             pytest.importorskip(library, reason=f"the extra {library} is not installed")

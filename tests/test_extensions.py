@@ -45,10 +45,13 @@ assert not [name for name in sys.modules if name.startswith("conformask.extras")
 
 def test_what_conformask_adds_itself():
     assert image_suffixes() == (
-        ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz", ".dcm", ".nii", ".nii.gz", ".zarr",
+        ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz", ".dcm", ".map", ".mrc", ".mrcs", ".nii",
+        ".nii.gz", ".rec", ".st", ".zarr",
     )  # fmt: skip
     assert set(FORMATS) - set(image_suffixes()) == {FOLDER}
-    assert set(NETWORKS) == {".pt2", ".pt", ".pth", ".ts", ".onnx", "monai", "careamics", "transformers"}
+    assert set(NETWORKS) == {
+        ".pt2", ".pt", ".pth", ".ts", ".onnx", "monai", "careamics", "transformers",
+    }  # fmt: skip
     assert set(EXPORTS) == {"onnx", "bioimageio", "huggingface"}
     with warnings.catch_warnings(action="error"):
         for choices in (FORMATS, NETWORKS, EXPORTS):

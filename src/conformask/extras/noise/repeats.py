@@ -23,6 +23,8 @@ from conformask.records.record import Array
 if TYPE_CHECKING:
     from conformask.images.rows import TripletRow
 
+HALVES = ("_even", "_EVN", "_half1", "_odd", "_ODD", "_half2")
+"""Endings of halves of electron micrographs, which stand for _1 and _2, the first before the second."""
 PAIRS = 32
 """Number of pairs of repeats from which the noise is estimated."""
 
@@ -43,8 +45,9 @@ class Repeats(LayerKind):
     def attach(self, rows: "list[TripletRow]", beside: Path, reading: Reading) -> "list[TripletRow]":
         """Return the rows with the repeats of each: in a folder NAME_1 and NAME_2, or NAME_1 alone for all.
 
-        A file NAME with two time points, or twice the channels of y_hat, holds both. Where there is a y they
-        are left out.
+        Halves may keep the names that programs give them, such as NAME_even and NAME_odd; see HALVES. A file
+        NAME with two time points, or twice the channels of y_hat, holds both. Where there is a y they are
+        left out.
         """
         folder = beside / self.plural
         if not folder.is_dir() or any(row.y is not None for row in rows):
@@ -53,6 +56,9 @@ class Repeats(LayerKind):
         for row in rows:
             if (path := files.pop(row.name, None)) is not None:
                 files |= _repeats_in(path, row, reading)
+            if f"{row.name}_1" not in files:
+                halves = [files.pop(f"{row.name}{end}") for end in HALVES if f"{row.name}{end}" in files]
+                files |= {f"{row.name}_{place}": path for place, path in enumerate(halves, start=1)}
         two = any(f"{row.name}_2" in files for row in rows)
         needed = [f"{row.name}_{place}" for row in rows for place in (1, 2)[: 1 + two]]
         missing, others = set(needed) - set(files), set(files) - set(needed)
@@ -61,7 +67,7 @@ class Repeats(LayerKind):
             what = "no file of the name" if missing else "files of no image:"
             raise MissingFileError(
                 f"{folder} has {what} {listed}; give NAME_1 and NAME_2 of each image, NAME_1 alone of each, "
-                "or files NAME with two time points or twice the channels"
+                "halves NAME_even and NAME_odd, or files NAME with two time points or twice the channels"
             )
         last = 2 if two else 1
         return [
