@@ -284,7 +284,7 @@ class Format:
     """Suffix of the mask of an image of this type; None for the image's own."""
     is_folder: bool = False
     recognises: Callable[[Path], bool] | None = None
-    """Function that says whether a folder without a suffix is an image of this type; None for other types."""
+    """Function that says whether a folder, or a file that shares its suffix, is of this type; else None."""
     companions: Callable[[Path], list[Path]] | None = None
     """Function that lists the other files with pixels of a file; None where all lie in the file."""
     times: Callable[[Path, Reading], int | None] | None = None

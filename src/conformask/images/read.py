@@ -134,7 +134,10 @@ def _text(item: Any) -> str:
 
 
 FOLDER = "folder"
-"""Name of the format of folders without a suffix, which are recognised by what they hold."""
+"""Name of the format of folders without a suffix, which are recognised by what they hold.
+
+A name such as geotiff.tif is a format of those files with the suffix .tif that it recognises.
+"""
 FORMATS = extensions.Extensions(
     extensions.FORMATS,
     Format,
@@ -149,8 +152,15 @@ def image_suffixes() -> tuple[str, ...]:
 
 
 def format_of(path: Path) -> Format | None:
-    """Return the type of a file, by its name, or of a folder, by what it holds; None for others."""
-    return FORMATS[FOLDER] if _is_recognised(path) else FORMATS.get(known_suffix(path))
+    """Return the type of a file or folder: one that recognises it, else that of its name, or None."""
+    if _is_recognised(path):
+        return FORMATS[FOLDER]
+    suffix = known_suffix(path)
+    names = [name for name in FORMATS if suffix and name.endswith(suffix) and not name.startswith(".")]
+    recognising = (
+        kind for kind in map(FORMATS.__getitem__, names) if kind.recognises and kind.recognises(path)
+    )
+    return next(recognising, FORMATS.get(suffix))
 
 
 def _is_recognised(path: Path) -> bool:
@@ -603,10 +613,12 @@ def grid(size: Size, block: int | None = None) -> Iterator[Places]:
 
 def write_blocks(path: Path, shape: Shape, blocks: Blocks, under: SourceImage) -> None:
     """Write a mask (C, *space), or (C, T, *space) of a time series, from its blocks, wholly or not at all."""
-    kind = FORMATS.get(known_suffix(path))
+    source, suffix = under.file_and_time[0], known_suffix(path)
+    is_alike = source is not None and known_suffix(source) == suffix
+    kind = format_of(source) if source is not None and is_alike else FORMATS.get(suffix)
     if kind is None or kind.write_blocks is None:
         writers = {suffix: kind for suffix, kind in FORMATS.usable().items() if kind.write_blocks}
-        kind = chosen(writers, known_suffix(path), "suffix")
+        kind = chosen(writers, suffix, "suffix")
     assert kind.write_blocks is not None
     if shape[0] not in (1, 3) and not kind.any_channels:
         raise ImageError(
