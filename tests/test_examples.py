@@ -25,6 +25,7 @@ FIGURES = {
     "microscopy": {"figure.png"},
     "own_onnx": {"figure.png", "new-image.png"},
     "volumes": {"figure.png"},
+    "satellites": set(),
 }
 SERVED = {"lightning_callback", "service"}
 """To be copied, not read cell by cell."""

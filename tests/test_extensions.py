@@ -8,6 +8,7 @@ import tomllib
 import warnings
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -48,7 +49,7 @@ def test_what_conformask_adds_itself():
         ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".npy", ".npz", ".dcm", ".map", ".mrc", ".mrcs", ".nii",
         ".nii.gz", ".rec", ".st", ".zarr",
     )  # fmt: skip
-    assert set(FORMATS) - set(image_suffixes()) == {FOLDER}
+    assert set(FORMATS) - set(image_suffixes()) == {FOLDER, "geotiff.tif", "geotiff.tiff"}
     assert set(NETWORKS) == {
         ".pt2", ".pt", ".pth", ".ts", ".onnx", "monai", "careamics", "transformers",
     }  # fmt: skip
@@ -69,6 +70,19 @@ def test_built_in_choices_come_first_then_packages_by_name(tmp_path, found_in):
     found_in(tmp_path)
     assert image_suffixes()[0] == ".png"
     assert image_suffixes()[-4:] == (".zarr", ".zzz", ".bbb", ".aaa")
+
+
+def test_a_format_may_share_a_suffix(tmp_path, found_in):
+    module = """
+        from conformask.images.formats import Format
+        ONE = Format(print, recognises=lambda path: path.name.startswith("acme"))
+    """
+    install(tmp_path, "acme", {"conformask.formats": {"acme.npy": "acme:ONE"}}, dedent(module))
+    found_in(tmp_path)
+    assert format_of(Path("acme1.npy")) == FORMATS["acme.npy"]
+    assert format_of(Path("other.npy")) == FORMATS[".npy"]
+    assert format_of(Path("acme1.png")) == FORMATS[".png"]
+    assert format_of(Path("acme")) is None
 
 
 def test_the_longest_suffix_decides(tmp_path, found_in):

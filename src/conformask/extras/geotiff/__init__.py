@@ -1,0 +1,1 @@
+"""GeoTIFF and COG of satellites and aerial cameras."""
