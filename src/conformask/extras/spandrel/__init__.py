@@ -1,0 +1,1 @@
+"""Networks that enlarge and restore photographs, as spandrel reads them."""
