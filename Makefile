@@ -4,7 +4,7 @@ BIN := .venv/bin
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist loadgroup --durations=20
 HEART := $(addprefix tests/,images losses masker masks promises records scores)
 FILES := $(HEART) $(addprefix tests/extras/,export formats noise objects)
-CORE := bioimageio,dask,dicom,hub,nifti,onnx,perceptual,plot,skimage,train,view,zarr
+CORE := bioimageio,dask,dicom,geotiff,hub,mrc,nifti,onnx,perceptual,plot,skimage,spandrel,train,view,zarr
 TOOLS := crepes hypothesis httpx mapie pandas polars 'pytest<9.2' pytest-xdist scikit-learn
 DEMO ?=
 NEWEST ?=

@@ -297,8 +297,8 @@ def triplets(
             help="Your network. It is code: run only what you would run as a program. One of: "
             "package.module:function on arrays (H, W, C), or (D, H, W, C), in [0, 1], or a torch.nn.Module; "
             "a file of torch.export (.pt2), TorchScript (.pt) or ONNX (.onnx); from a library, monai:BUNDLE, "
-            "careamics:CHECKPOINT (in the units of --data-range) or transformers:FOLDER; bicubic; "
-            "biharmonic; or the run folder of a predictor."
+            "careamics:CHECKPOINT (in the units of --data-range), transformers:FOLDER or spandrel:FILE; "
+            "bicubic; biharmonic; or the run folder of a predictor."
         ),
     ],
     task: TaskName | None = None,
