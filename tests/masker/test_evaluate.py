@@ -224,7 +224,7 @@ def upside_down(x: Images, y_hat: Images) -> Images:
 @pytest.mark.leaf("view")
 def test_a_score_that_hides_the_better_pixels_is_doubted() -> None:
     """It keeps the promise all the same."""
-    from conformask.extras.view.words import caveats, doubts
+    from conformask.records.facts import caveats, doubts
 
     wrong = calibrate(Heuristic(upside_down, 1), CALIBRATION, threshold=THRESHOLD, loss="l1")
     measured, right = evaluate(wrong, TEST), evaluate(made(family="binary"), TEST)
@@ -425,10 +425,10 @@ def test_each_category_is_measured_where_the_promise_is_for_each(tmp_path) -> No
 @pytest.mark.parametrize("guarantee", ["marginal", "expected"])
 def test_the_worst_category_is_judged_and_named(guarantee: str, tmp_path: Path) -> None:
     """Of many good images in one category and a few bad ones in another, all together keep the promise."""
-    from conformask.extras.view import words
     from conformask.extras.view.figures import gauge
     from conformask.extras.view.page import methods_text
     from conformask.extras.watch.monitor import monitor
+    from conformask.records import facts
 
     stains = ["H&E"] * 60 + ["IHC"] * 60
     masker = calibrate(
@@ -453,8 +453,8 @@ def test_the_worst_category_is_judged_and_named(guarantee: str, tmp_path: Path) 
     measured = agreement.measurement_of(
         masker, found.images.loss, np.array(test.groups), np.array(test.categories)
     )
-    texts = [words.verdict(found).text, measurement_text(masker.card, measured), methods_text(found)]
-    assert words.verdict(found).status == "below"
+    texts = [facts.verdict(found).text, measurement_text(masker.card, measured), methods_text(found)]
+    assert facts.verdict(found).status == "below"
     assert measured.broken
     assert all("worst category, IHC" in text for text in texts)
     if not bounds_a_mean:
@@ -477,7 +477,7 @@ def test_a_masker_that_keeps_its_promise_is_rarely_called_broken(
     promise: Promise, threshold: float, n: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without an interval of the mean, seven of 25 were; without the law of both samples, a third."""
-    from conformask.extras.view import words
+    from conformask.records import facts
 
     monkeypatch.setattr(law, "DRAWS", 59)
     monkeypatch.setattr("conformask.masker.evaluate.examples_of", lambda *_: ())
@@ -491,12 +491,12 @@ def test_a_masker_that_keeps_its_promise_is_rarely_called_broken(
         masker = calibrate(
             SCORER, calibration, threshold=threshold, loss="l1", promise=promise, selection=SELECTION
         )
-        below.append(words.verdict(evaluate(masker, of_two(150, 500 + run))).status == "below")
+        below.append(facts.verdict(evaluate(masker, of_two(150, 500 + run))).status == "below")
     assert sum(below) <= 3
     x, y_hat, y = (np.stack([getattr(t, role)[0] for t in of_two(150, 9)]) for role in ROLES)
     far = (y + 3 * (y_hat - y)).clip(0, 1)
     worse = Triplets.from_arrays(x, far, y, categories=["a", "b"] * 75)
-    assert words.verdict(evaluate(masker, worse)).status == "below"
+    assert facts.verdict(evaluate(masker, worse)).status == "below"
 
 
 def test_leaks_are_refused() -> None:

@@ -294,9 +294,9 @@ def test_what_is_kept_of_a_loss(calibrated: Masker, tmp_path: Path) -> None:
 
 @pytest.mark.leaf("view", "watch")
 def test_evaluation_monitor_and_stream_measure_the_loss(calibrated: Masker, tmp_path: Path) -> None:
-    from conformask.extras.view.words import numbers
     from conformask.extras.watch.monitor import monitor
     from conformask.extras.watch.online import OnlineMasker
+    from conformask.records.facts import facts
 
     test = triplets(80, 9)
     found = evaluate(calibrated, test, out=tmp_path)
@@ -304,10 +304,9 @@ def test_evaluation_monitor_and_stream_measure_the_loss(calibrated: Masker, tmp_
     losses = loss_under(calibrated.loss, calibrated.masks(batch.x, batch.y_hat), batch).numpy()
     np.testing.assert_allclose(found.images.loss, losses)
     assert (found.card.loss.over, found.card.loss.window) == ("masked_window", 3)
-    assert (
-        dict(numbers(found))["Loss, threshold"]
-        == "mean L1 in any 3 x 3 pixels, what is hidden counted as right, 0.08"
-    )
+    assert {fact.label: fact.value for fact in facts(found)}[
+        "Loss, threshold"
+    ] == "mean L1 in any 3 x 3 pixels, what is hidden counted as right, 0.08"
     assert found.n_paper_oracle == 0
     assert 0 < found.mask_size_oracle < found.mask_size
     report = monitor(calibrated, test)

@@ -127,7 +127,7 @@ def test_evaluated_and_reported(masker: Masker, tmp_path: Path) -> None:
 @pytest.mark.thorough
 @pytest.mark.leaf("view")
 def test_a_share_of_each_patient_is_measured_as_it_is_promised() -> None:
-    from conformask.extras.view.words import numbers
+    from conformask.records.facts import facts
 
     masker = made({"unit": "group", "share": 0.7})
     distances, groups = distances_of(masker, TEST), np.array(TEST.groups)
@@ -140,7 +140,7 @@ def test_a_share_of_each_patient_is_measured_as_it_is_promised() -> None:
     text = measurement_text(masker.card, found)
     assert f"{np.sum(fine)} of 60 groups kept it in at least 70 % of the images (" in text
     assert any(
-        "groups within the threshold in at least 70 %" in name for name, _ in numbers(evaluate(masker, TEST))
+        "groups within the threshold in at least 70 %" in fact.label for fact in facts(evaluate(masker, TEST))
     )
 
 
@@ -175,7 +175,7 @@ def test_what_is_said_of_patients() -> None:
 def test_groups_are_called_what_the_user_calls_them(asked: dict, tmp_path: Path) -> None:
     """A word is no term of the promise: masks and fingerprint are the same, and it can be changed later."""
     from conformask.extras.view.page import methods_text
-    from conformask.extras.view.words import numbers
+    from conformask.records.facts import facts
 
     plain = made(asked)
     named = plain.recalibrate(promise=plain.card.promise.changed(group_name="biopsy"))
@@ -196,7 +196,7 @@ def test_groups_are_called_what_the_user_calls_them(asked: dict, tmp_path: Path)
         found,
         methods_text(evaluation),
     ]
-    told += [text for row in numbers(evaluation) for text in row]
+    told += [text for fact in facts(evaluation) for text in (fact.label, fact.value)]
     for text in told:
         without_its_name = re.sub(r"guarantee groups|\(groups\)|^groups, ", "", text)
         assert not re.search(r"\bgroups?\b", without_its_name), text

@@ -424,6 +424,11 @@ class Evaluation:
         return f'<div style="{edge}">{title}<p>{escape(self.card.sentence)}</p>{measured}{formula}</div>'
 
     @property
+    def errors_of_pixels(self) -> tuple[float, float, int] | None:
+        """`hidden_and_shown_error`; None where objects are hidden, which are not wrong by their pixels."""
+        return None if self.card.loss.of_objects else self.images.hidden_and_shown_error
+
+    @property
     def _verdict(self) -> str:
         confidence = promised_share(self.card.promise)
         is_other = self.caveat is not None and self.caveat.other

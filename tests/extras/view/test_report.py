@@ -18,13 +18,14 @@ from rich.console import Console
 from synthetic_evaluation import THRESHOLD, evaluation, example, records, smooth
 
 from conformask.errors import OutputError
-from conformask.extras.view import figures, words
+from conformask.extras.view import figures
 from conformask.extras.view import page as gallery
 from conformask.extras.view.page import FIGURES, references, render, write_report
 from conformask.extras.view.verbs import summary_table
 from conformask.images import svg
 from conformask.images.pictures import TITLES
 from conformask.promises.promise import GUARANTEES
+from conformask.records import facts
 from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance
 from conformask.records.loss import OwnLoss
 from conformask.records.numbers import share
@@ -194,7 +195,7 @@ def test_what_sits_on_the_threshold_has_met_it() -> None:
 )
 def test_verdict(interval: tuple[float, float], status: str) -> None:
     record = evaluation(coverage_interval=interval, coverage=sum(interval) / 2)
-    verdict = words.verdict(record)
+    verdict = facts.verdict(record)
     assert verdict.status == status
     assert ("Are these images like" in verdict.text) == (status == "below")
 
@@ -219,7 +220,7 @@ def test_the_law_of_chance_decides_where_one_is_known(
     record = evaluation(
         coverage=coverage, coverage_interval=narrow, p_worse=p_worse, p_better=p_better, examples=()
     )
-    assert words.verdict(record).status == status
+    assert facts.verdict(record).status == status
     text = check(record)
     assert (f"{100 * p_worse:.1f}\N{NO-BREAK SPACE}% of evaluations" in text) == (coverage < 0.9)
 
@@ -243,7 +244,7 @@ def test_a_mean_is_judged_by_its_interval_or_law(mean: float, p_worse: float | N
         p_worse=p_worse,
         examples=(),
     )
-    assert words.verdict(record).status == status
+    assert facts.verdict(record).status == status
     assert f"{mean * THRESHOLD:.3g}" in check(record)
 
 

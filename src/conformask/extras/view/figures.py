@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from conformask.extras.view import words
 from conformask.images import svg
 from conformask.masker.card import size_curve
 from conformask.promises.intervals import clopper_pearson
 from conformask.promises.order import meets_threshold
 from conformask.records import numbers
 from conformask.records.evaluation import Evaluation, judged_coverage
+from conformask.records.facts import by_tenths
 from conformask.records.record import Array
 from conformask.records.sentence import promised_share, rounded_share
 
@@ -126,7 +126,7 @@ def size_against_oracle(evaluation: Evaluation) -> str | None:
 def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
     """Draw coverage by tenths of predicted difficulty, with Clopper-Pearson intervals, and the promise."""
     deciles = _enumerate_finite(evaluation.coverage_by_difficulty)
-    if not deciles or not words.by_tenths(evaluation):
+    if not deciles or not by_tenths(evaluation):
         return None
     count = max(round(evaluation.n_test / len(evaluation.coverage_by_difficulty)), 1)
     intervals = [clopper_pearson(round(share * count), count) for _, share in deciles]
@@ -154,7 +154,7 @@ def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
 def size_by_difficulty(evaluation: Evaluation) -> str | None:
     """Draw the mean hidden share in each tenth of predicted difficulty."""
     deciles = _enumerate_finite(evaluation.size_by_difficulty)
-    if not deciles or not words.by_tenths(evaluation):
+    if not deciles or not by_tenths(evaluation):
         return None
     top = min(1.0, 1.1 * max(max(y for _, y in deciles), 0.05))
     plot = svg.plot((0.5, len(evaluation.size_by_difficulty) + 0.5), (0, top))

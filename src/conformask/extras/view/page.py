@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from conformask.errors import InvalidArgumentError, expect
-from conformask.extras.view import figures, words
+from conformask.extras.view import figures
 from conformask.images.pictures import (
     HATCH,
     INFERNO,
@@ -31,12 +31,13 @@ from conformask.images.pictures import (
 from conformask.images.svg import template
 from conformask.promises.axes import EachCategory
 from conformask.promises.order import meets_threshold
+from conformask.records import facts
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, Example
 from conformask.records.files import atomic_write, check_output
 from conformask.records.numbers import figure, interval_text, plural, share
 from conformask.records.reading import CLEAN, Reference
-from conformask.records.record import Array, Json, as_cell
+from conformask.records.record import Array, as_cell
 from conformask.records.sentence import rounded_share, worst_text
 from conformask.records.words import (
     EXPLORATORY_TEXT,
@@ -106,11 +107,6 @@ def heat_gradient() -> str:
     return f"linear-gradient(to right, {stops})"
 
 
-def data_uri(image: Array) -> str:
-    """Encode a uint8 image, (H, W) or (H, W, 3), as a PNG inside a URI."""
-    return "data:image/png;base64," + base64.b64encode(png(Image.fromarray(image.squeeze()))).decode("ascii")
-
-
 def png(image: Image.Image) -> bytes:
     """Return the content of a PNG file, which names conformask as its software."""
     buffer, info = io.BytesIO(), PngInfo()
@@ -123,7 +119,8 @@ def picture(label: str, name: str, image: Array, longest: int, pixelated: bool) 
     """Make a picture of a uint8 image, no side longer than `longest`, described as the label of the name."""
     image = shrink(image, longest)
     height, width = image.shape[:2]
-    return Picture(label, f"{label} of {name}", data_uri(image), width, height, pixelated)
+    uri = "data:image/png;base64," + base64.b64encode(png(Image.fromarray(image.squeeze()))).decode("ascii")
+    return Picture(label, f"{label} of {name}", uri, width, height, pixelated)
 
 
 MASKS = (
@@ -189,42 +186,39 @@ def references(evaluation: Evaluation) -> Sequence[str]:
 def methods_text(evaluation: Evaluation) -> str:
     """Return a paragraph for a methods section; numbers in brackets count the references."""
     proofs = ", ".join(str(number) for number in range(2, len(references(evaluation)) + 1))
-    card = evaluation.card
-    images = plural(card.n_calibration, "image")
+    card, network, made = evaluation.card, evaluation.network, evaluation.made
+    outputs = "an image-to-image network" if network is None else f"the network {network_label(network)}"
+    version = "" if made is None else f" {made.versions['conformask']}"
     operands = " between masked output and masked reference" * card.loss.of_masked_images
+    oracle, whole = evaluation.mask_size_oracle, card.loss.whole
+    best = "" if oracle is None else f"; the smallest masks that the reference allows hid {share(oracle)}"
     sentences = [
-        f"{_outputs(evaluation)} were masked with conformask{_version(evaluation)} [1]: a mask "
-        f"{_values(card)}, computed from the input and the output of the network by the scorer "
-        f"{evaluation.scorer}.",
-        f"Masks were calibrated on {images}, separate from the training images, with the guarantee "
-        f"{card.promise.guarantee} [{proofs}]. {card.sentence} As a formula: {card.formula}; the loss is "
-        f"{card.loss.label}{operands}.",
+        f"Outputs of {outputs} were masked with conformask{version} [1]: a mask {_values(card)}, computed "
+        f"from the input and the output of the network by the scorer {evaluation.scorer}.",
+        f"Masks were calibrated on {plural(card.n_calibration, 'image')}, separate from the training images, "
+        f"with the guarantee {card.promise.guarantee} [{proofs}]. {card.sentence} As a formula: "
+        f"{card.formula}; the loss is {card.loss.label}{operands}.",
         *([EXPLORATORY_TEXT] if card.exploratory else []),
         _measurement_sentence(evaluation),
-        _size_sentence(evaluation),
+        f"Masks hid {share(evaluation.mask_size)} of {whole} on average (bootstrap, "
+        f"{interval_text(evaluation.mask_size_interval)}){best}.",
     ]
     return " ".join(sentences)
 
 
-def facts(evaluation: Evaluation) -> list[tuple[str, str]]:
+def provenance(evaluation: Evaluation) -> list[tuple[str, str]]:
     """Return the facts that identify network, masker, images and software."""
-    rows = [("Network", _network(evaluation)), ("Masker", evaluation.fingerprint or "–")]
-    provenance = evaluation.made
-    if provenance is None:
+    network, made = evaluation.network, evaluation.made
+    name = "unknown" if network is None else f"{network.name} {network.fingerprint or ''}".rstrip()
+    rows = [("Network", name), ("Masker", evaluation.fingerprint or "–")]
+    if made is None:
         return rows
-    versions = ", ".join(f"{name} {version}" for name, version in provenance.versions.items())
     return [
         *rows,
-        ("Test images", f"{evaluation.n_test:,}, SHA-256 of their pixels {provenance.images}"),
-        ("Calibrated", provenance.calibrated),
-        ("Versions", versions),
+        ("Test images", f"{evaluation.n_test:,}, SHA-256 of their pixels {made.images}"),
+        ("Calibrated", made.calibrated),
+        ("Versions", ", ".join(f"{name} {version}" for name, version in made.versions.items())),
     ]
-
-
-def _outputs(evaluation: Evaluation) -> str:
-    if evaluation.network is None:
-        return "Outputs of an image-to-image network"
-    return f"Outputs of the network {network_label(evaluation.network)}"
 
 
 def _values(card: CalibrationCard) -> str:
@@ -234,15 +228,6 @@ def _values(card: CalibrationCard) -> str:
         return f"shows a pixel (1) or hides it (0){parts}{level}"
     family = f"by the family {card.family_name}{level}"
     return f"assigns each pixel a number between 0 (hidden) and 1 (shown), {family}"
-
-
-def _version(evaluation: Evaluation) -> str:
-    return "" if evaluation.made is None else f" {evaluation.made.versions['conformask']}"
-
-
-def _network(evaluation: Evaluation) -> str:
-    network = evaluation.network
-    return "unknown" if network is None else f"{network.name} {network.fingerprint or ''}".rstrip()
 
 
 def _measurement_sentence(evaluation: Evaluation) -> str:
@@ -259,19 +244,9 @@ def _measurement_sentence(evaluation: Evaluation) -> str:
     if promise.axes.unit.is_group or not promise.by_group:  # otherwise the coverage is not a share of a count
         counted = evaluation.n_units
         met = f"{evaluation.coverage * counted:.0f} of {counted} ({met})"
-    within = evaluation.card.promise.named(f"within the threshold{promise.axes.unit.judged}")
+    within = promise.named(f"within the threshold{promise.axes.unit.judged}")
     worst = worst_text(evaluation.worst)
     return f"{start} {met} were {within} (Clopper-Pearson, {interval}){worst}."
-
-
-def _size_sentence(evaluation: Evaluation) -> str:
-    interval, oracle = interval_text(evaluation.mask_size_interval), evaluation.mask_size_oracle
-    oracle_clause = (
-        "" if oracle is None else f"; the smallest masks that the reference allows hid {share(oracle)}"
-    )
-    whole = evaluation.card.loss.whole
-    average = f"{share(evaluation.mask_size)} of {whole} on average (bootstrap, {interval})"
-    return f"Masks hid {average}{oracle_clause}."
 
 
 GALLERY, STRIP = 640, 180
@@ -296,45 +271,14 @@ SHARES = ("size", "oracle_size")
 
 
 @dataclass(frozen=True)
-class FigureCard:
-    """A figure with its title and a caption that says what to look for."""
-
-    title: str
-    caption: str
-    svg: Markup
-
-
-@dataclass(frozen=True)
-class GalleryRow:
-    """An example with its pictures and numbers."""
-
-    name: str
-    pictures: dict[str, Picture]
-    hidden: str
-    best: str | None
-    loss: str
-    met: bool
-    release: str
-
-
-@dataclass(frozen=True)
-class ImageRow:
-    """Row of an image in the table: its names and its measures."""
-
-    names: list[str]
-    """Name, group and category of the image; without columns that are empty for all images."""
-    met: bool
-    numbers: list[tuple[str, str]]
-    """Pairs of a number to sort by and its text."""
-
-
-@dataclass(frozen=True)
 class ImageTable:
     """Table of all test images."""
 
     names: list[str]
     measures: list[str]
-    rows: list[ImageRow]
+    rows: list[tuple[list[str], bool, list[tuple[str, str]]]]
+    """Name, group and category of an image, without columns that are empty for all; whether it is within the
+    threshold; and pairs of a number to sort by and its text."""
     csv: str
     """CSV file of the whole record as a data URI."""
 
@@ -369,113 +313,88 @@ def write_report(evaluation: Evaluation, path: Path | str, *, caveats: Iterable[
 
 def render(evaluation: Evaluation, caveats: Iterable[str] = ()) -> str:
     """Return the report as HTML; every name in it is escaped, every picture is embedded."""
-    gauge = figures.gauge(evaluation)
+    gauge, card, shared = figures.gauge(evaluation), evaluation.card, evaluation.release_share
+    examples = sorted(evaluation.examples, key=lambda example: -example.size)  # the most hidden first
+    known = [example for example in examples if example.kind in KINDS]
+    noun = evaluation.reference.noun
+    charts = [(title, caption.format(noun=noun), draw(evaluation)) for title, caption, draw in FIGURES]
     return template(Path(__file__).with_name("template.html")).render(
         evaluation=evaluation,
-        verdict=words.verdict(evaluation),
-        caveats=[*words.caveats(evaluation), *caveats],
-        meaning=meaning_of(evaluation.card),
-        loss=evaluation.card.loss.label,
+        verdict=facts.verdict(evaluation),
+        caveats=[*facts.caveats(evaluation), *caveats],
+        meaning=meaning_of(card),
+        loss=card.loss.label,
         sample=evaluation.units_text,
         gauge=Markup(gauge) if gauge else None,
-        tiles=words.tiles(evaluation),
-        cards=_cards(evaluation),
+        tiles=facts.key_numbers(evaluation),
+        cards=[(title, caption, Markup(svg)) for title, caption, svg in charts if svg],
         comparison=evaluation.comparison
         and comparison_text(evaluation.comparison, best=evaluation.mask_size_oracle is None),
-        gallery=_gallery(evaluation),
-        strip=_strip(evaluation),
-        pictured={example.name for example in evaluation.examples if example.kind in KINDS},
+        gallery=_gallery(evaluation, examples),
+        strip=[(each.name, pictures(each, STRIP)["overlay"]) for each in known[:MOST]],
+        pictured={example.name for example in known},
         images=image_table(evaluation),
         methods=methods_text(evaluation),
         references=references(evaluation),
-        facts=facts(evaluation),
+        provenance=provenance(evaluation),
+        figure=figure,
+        rounded_share=rounded_share,
         heat_gradient=heat_gradient(),
         hatch=HATCH,
-        numbers=words.numbers(evaluation),
-        release=evaluation.release_share
-        and release_promise(evaluation.card, evaluation.release_share, evaluation.caveat),
-        releases=words.releases(evaluation),
-        none_released=evaluation.release_share and words.none_released_text(evaluation),
+        numbers=[(fact.label, fact.value) for fact in facts.facts(evaluation) if fact.label],
+        release=shared and release_promise(card, shared, evaluation.caveat),
+        releases=facts.releases(evaluation),
+        none_released=facts.why_none_released(evaluation),
         version=version("conformask"),
         today=datetime.now(UTC).date().isoformat(),
     )
 
 
-def _gallery(evaluation: Evaluation) -> list[tuple[str, list[GalleryRow]]]:
-    """Return rows under the heading of their kind, known kinds first, the most hidden first."""
-    examples = sorted(evaluation.examples, key=lambda example: -example.size)
-    kinds = dict.fromkeys([*KINDS, *(example.kind for example in evaluation.examples)])
-    rows = {
-        KINDS.get(kind, kind): [_row(evaluation, e, GALLERY) for e in examples if e.kind == kind]
-        for kind in kinds
-    }
-    return [(heading, section) for heading, section in rows.items() if section]
+def _gallery(
+    evaluation: Evaluation, examples: Sequence[Example]
+) -> list[tuple[str, list[tuple[Example, dict[str, Picture], bool]]]]:
+    """Return rows under the heading of their kind, known kinds first.
 
-
-def _strip(evaluation: Evaluation) -> list[tuple[str, Picture]]:
-    """Return small overlays with their names, the most hidden first."""
-    ordered = sorted((e for e in evaluation.examples if e.kind in KINDS), key=lambda example: -example.size)
-    return [(example.name, pictures(example, STRIP)["overlay"]) for example in ordered[:MOST]]
-
-
-def _row(evaluation: Evaluation, example: Example, longest: int) -> GalleryRow:
-    return GalleryRow(
-        name=example.name,
-        pictures=pictures(example, longest, evaluation.card.range_of_y_hat, evaluation.reference),
-        hidden=rounded_share(example.size),
-        best=None if example.oracle_size is None else rounded_share(example.oracle_size),
-        loss=figure(example.loss),
-        met=bool(meets_threshold(np.array(example.loss), evaluation.card.threshold)),
-        release=example.release,
-    )
-
-
-def _cards(evaluation: Evaluation) -> list[FigureCard]:
-    """Return the figures that have data, in reading order."""
-    noun = evaluation.reference.noun
-    charts = [(title, caption.format(noun=noun), draw(evaluation)) for title, caption, draw in FIGURES]
-    return [FigureCard(title, caption, Markup(svg)) for title, caption, svg in charts if svg]
+    A row is an example with its pictures, and whether it is within the threshold.
+    """
+    data_range, threshold = evaluation.card.range_of_y_hat, evaluation.card.threshold
+    sections: dict[str, list[tuple[Example, dict[str, Picture], bool]]] = {kind: [] for kind in KINDS}
+    for example in evaluation.examples:
+        sections.setdefault(example.kind, [])
+    for example in examples:
+        shown = pictures(example, GALLERY, data_range, evaluation.reference)
+        met = bool(meets_threshold(np.array(example.loss), threshold))
+        sections[example.kind].append((example, shown, met))
+    return [(KINDS.get(kind, kind), rows) for kind, rows in sections.items() if rows]
 
 
 def image_table(evaluation: Evaluation) -> ImageTable:
     """Return rows in the order of the record, without columns that are empty for all images."""
     columns = evaluation.images.columns()
-    label_names = [name for name in ("name", "group", "category") if any(columns[name])]
-    measure_names = [name for name in MEASURES if not np.isnan(columns[name]).all()]
+    labels = [name for name in ("name", "group", "category") if any(columns[name])]
+    measures = [name for name in MEASURES if not np.isnan(columns[name]).all()]
     met = meets_threshold(evaluation.images.loss, evaluation.card.threshold).tolist()
-    labels_by_row = zip(*(columns[name] for name in label_names), strict=True)
-    measures_by_row = zip(*(columns[name] for name in measure_names), strict=True)
     rows = [
-        ImageRow(
-            [str(name or "") for name in labels],
+        (
+            [str(columns[name][index] or "") for name in labels],
             within,
-            [
-                (_sortable_text(value), rounded_share(value) if name in SHARES else figure(value))
-                for name, value in zip(measure_names, measures, strict=True)
-            ],
+            [_number(columns[name][index], is_share=name in SHARES) for name in measures],
         )
-        for labels, within, measures in zip(labels_by_row, met, measures_by_row, strict=True)
+        for index, within in enumerate(met)
     ]
-    return ImageTable(
-        ["image", *label_names[1:]],
-        [MEASURES[name] for name in measure_names],
-        rows,
-        _csv({**columns, "passed": met}),
-    )
-
-
-def _sortable_text(value: float) -> str:
-    """Return a number for scripts to sort by; empty for NaN."""
-    # JavaScript reads Infinity, not inf
-    return "" if math.isnan(value) else f"{value:.6g}".replace("inf", "Infinity")
-
-
-def _csv(columns: Mapping[str, Sequence[Json]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
-    writer.writerow(columns)
-    writer.writerows(map(as_cell, row) for row in zip(*columns.values(), strict=True))
-    return "data:text/csv;base64," + base64.b64encode(text.getvalue().encode()).decode("ascii")
+    writer.writerow([*columns])
+    writer.writerows(map(as_cell, row) for row in zip(*(columns | {"passed": met}).values(), strict=True))
+    uri = "data:text/csv;base64," + base64.b64encode(text.getvalue().encode()).decode("ascii")
+    return ImageTable(["image", *labels[1:]], [MEASURES[name] for name in measures], rows, uri)
+
+
+def _number(value: float, *, is_share: bool) -> tuple[str, str]:
+    """Return a number for scripts to sort by, empty for NaN, and its text."""
+    # JavaScript reads Infinity, not inf
+    sortable = "" if math.isnan(value) else f"{value:.6g}".replace("inf", "Infinity")
+    return sortable, rounded_share(value) if is_share else figure(value)
 
 
 FIGURES: tuple[tuple[str, str, figures.Figure], ...] = (

@@ -85,91 +85,18 @@ def evaluate(
 
 def judgement(evaluation: "Evaluation") -> list[str]:
     """Return whether the promise was kept, counts of objects, and what speaks against the score."""
-    from conformask.extras.view.words import doubts, verdict
+    from conformask.records.facts import doubts, objects_texts, verdict
 
     judged = verdict(evaluation)
-    objects = evaluation.objects
-    counts = [] if objects is None else [objects.shown_text, objects.lacking_text]
-    counts = [evaluation.card.promise.named(f"{text[0].upper()}{text[1:]}.") for text in counts]
+    counts = [f"{text[0].upper()}{text[1:]}." for text in objects_texts(evaluation)]
     return [f"{judged.title}. {judged.text}", *counts, *doubts(evaluation)]
 
 
 def summary_table(evaluation: "Evaluation") -> Table:
     """Return a table of the most important numbers."""
-    from conformask.extras.view.words import hardest_tenth
-    from conformask.records.numbers import figure
-    from conformask.records.sentence import rounded_share
+    from conformask.records.facts import facts
 
-    hardest, knows = hardest_tenth(evaluation), f"with the {evaluation.reference.noun} known"
-    low, high = map(rounded_share, evaluation.mask_size_interval)
-    rows = [
-        ("test images", f"{evaluation.n_test}", _groups(evaluation)),
-        ("coverage", f"{evaluation.coverage:.3f}", _between(evaluation.coverage_interval)),
-        *([] if hardest is None else [("of the hardest tenth", f"{hardest:.3f}", "by the mean score")]),
-        ("mean loss", figure(evaluation.mean_loss), f"threshold {evaluation.card.threshold:.4g}"),
-        ("hidden", rounded_share(evaluation.mask_size), f"{low} to {high} (95 %)"),
-        ("best possible", _share(evaluation.mask_size_oracle), knows),
-        ("by the paper's Opt", _share(evaluation.mask_size_paper_oracle), knows),
-        *_parts(evaluation),
-        *_errors(evaluation),
-        *_reference(evaluation),
-        *(
-            (f"good released, {each.share:g}", f"{each.of_good:.3f}", "see conformask release")
-            for each in evaluation.power
-            if each.released
-        ),
-        ("C(M, D)", _text(evaluation.correlation_size_loss), "mask size and loss without a mask"),
-        ("C(M, M_opt)", _text(evaluation.correlation_size_oracle), "mask size and Opt's"),
-    ]
-    return table(("", "value", ""), rows)
-
-
-def _parts(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
-    from conformask.extras.view.words import parts_text
-    from conformask.records.numbers import figure
-
-    parts, text = evaluation.images.parts, parts_text(evaluation)
-    return [] if parts is None or text is None else [("connected parts", figure(sum(parts[:2])), text)]
-
-
-def _errors(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
-    from conformask.extras.view.words import errors_of_pixels
-
-    errors = errors_of_pixels(evaluation)
-    if errors is None:
-        return []
-    hidden, shown, count = errors
-    what = f"mean {evaluation.reference.error} of {count} images"
-    return [("error of what is hidden", f"{hidden:.4f}", what), ("of what is shown", f"{shown:.4f}", what)]
-
-
-def _reference(evaluation: "Evaluation") -> "list[tuple[str, str, str]]":
-    from conformask.records.numbers import figure
-
-    reference = evaluation.reference
-    if not reference.is_noisy:
-        return []
-    what = f"mean of v, {reference.formula}" if reference.formula else "not known: the noise of one repeat"
-    floor = ("noise floor", figure(evaluation.noise_floor), what)
-    return [("reference y", "noisy", reference.text), floor]
-
-
-def _between(interval: tuple[float, float]) -> str:
-    return f"{interval[0]:.3f} to {interval[1]:.3f} (95 %)"
-
-
-def _groups(evaluation: "Evaluation") -> str:
-    return "" if evaluation.n_groups is None else f"in {evaluation.n_groups} groups"
-
-
-def _share(value: float | None) -> str:
-    from conformask.records.sentence import rounded_share
-
-    return "none" if value is None else rounded_share(value)
-
-
-def _text(value: float | None) -> str:
-    return "none" if value is None else f"{value:.3f}"
+    return table(("", "value", ""), [fact.short for fact in facts(evaluation) if fact.short])
 
 
 def share(
