@@ -3,6 +3,7 @@
 Each certainty says which order statistic of the critical lambdas is deployed, where one is.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
@@ -387,18 +388,14 @@ def kth_smallest(
     values: Float[np.ndarray, "n *g"], groups: Labels, share: float
 ) -> Float[np.ndarray, "k *g"]:
     """Return the k-th smallest value of each group, which at least this share of its values do not exceed."""
-    ranks = [(places, _rank(share, len(places)) - 1) for places in members(groups)]
+    # tolerant of rounding: 0.9 * 10 must not become 10
+    ranks = [(places, max(0, math.ceil(share * len(places) - 1e-9) - 1)) for places in members(groups)]
     return np.stack([np.partition(values[places], rank, axis=0)[rank] for places, rank in ranks])
 
 
 def kth_largest(values: Float[np.ndarray, "n"], groups: Labels, share: float) -> Float[np.ndarray, "k"]:
     """Return the k-th largest value of each group, which at least this share of its values reach."""
     return -kth_smallest(-values, groups, share)
-
-
-def _rank(share: float, n: int) -> int:
-    """Return ceil(share * n), at least 1, tolerant of rounding."""
-    return max(1, int(np.ceil(share * n - 1e-9)))
 
 
 @dataclass(frozen=True)
@@ -645,13 +642,11 @@ class EachCategory(_Words):
         """Return the number of units of the smallest category, and their name."""
         if (category := columns.get("category")) is None:
             return unit.count(n, columns), self.plural(unit)
-        counts = {}
+        counts, group = {}, columns.get("group")
         for name in np.unique(category):
-            members = category == name
-            group = columns.get("group")
-            counts[str(name)] = unit.count(
-                int(members.sum()), {"group": None if group is None else group[members]}
-            )
+            own = category == name
+            columns_of_own = {"group": None if group is None else group[own]}
+            counts[str(name)] = unit.count(int(own.sum()), columns_of_own)
         smallest_category = min(counts, key=counts.__getitem__)
         return counts[smallest_category], f"{unit.plural} of category {smallest_category}"
 
@@ -685,8 +680,7 @@ class Weighted(_Words):
         weight, group = columns.get("weight"), columns.get("group")
         if weight is None:
             return None
-        weights = weight if group is None else weight[first_of_each(group)]
-        return effective_sample_size(weights)
+        return effective_sample_size(weight if group is None else weight[first_of_each(group)])
 
 
 Population = SamePopulation | EachCategory | Weighted

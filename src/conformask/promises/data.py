@@ -12,6 +12,9 @@ from conformask.records.record import Array
 STORED_AS = {"loss": "distance"}
 """Names of arrays in files, where they are not those of fields; a masker's fingerprint hashes them."""
 
+ALONG_GRID = ("loss", "size", "bound", "hidden")
+"""Arrays with a column for each point of the grid."""
+
 
 @dataclass(frozen=True)
 class Curves:
@@ -45,22 +48,24 @@ class Curves:
         """Shares that masks hide, (n, G): of the regions that the loss is about, or of whole images."""
         return self.size if self.hidden is None else self.hidden
 
+    @property
+    def known(self) -> dict[str, Array]:
+        """The arrays that there are, by the names of their fields."""
+        return {name: values for name, values in vars(self).items() if values is not None}
+
     def arrays(self, prefix: str = "") -> dict[str, Array]:
         """Return the curves as named arrays for an npz."""
-        values = {prefix + _stored_as(field.name): getattr(self, field.name) for field in fields(self)}
-        return {name: value for name, value in values.items() if value is not None}
+        return {prefix + STORED_AS.get(name, name): values for name, values in self.known.items()}
 
     def take(self, places: Array) -> "Curves":
         """Return the curves of the images at these places."""
-        columns = {field.name: getattr(self, field.name) for field in fields(self)}
-        rows = {key: value[places] for key, value in columns.items() if key != "grid" and value is not None}
+        rows = {name: values[places] for name, values in self.known.items() if name != "grid"}
         return replace(self, **rows)
 
     def from_start(self, start: float) -> "Curves":
         """Return the curves without the grid points between 0 and `start`."""
         kept = (self.grid == 0) | (self.grid >= start)
-        columns = {name: getattr(self, name) for name in ("loss", "size", "bound", "hidden")}
-        rows = {name: values[:, kept] for name, values in columns.items() if values is not None}
+        rows = {name: values[:, kept] for name, values in self.known.items() if name in ALONG_GRID}
         return self if kept.all() else replace(self, grid=self.grid[kept], **rows)
 
     def along(self, factors: Array, grid: Array) -> "Curves":
@@ -70,26 +75,20 @@ class Curves:
         """
         lambdas = np.multiply.outer(factors, grid)
         places = np.searchsorted(self.grid, lambdas, side="right") - 1
-        columns = {name: getattr(self, name) for name in ("loss", "size", "bound", "hidden")}
-        rows = {
-            name: np.take_along_axis(each, places, 1) for name, each in columns.items() if each is not None
-        }
+        known = self.known
+        rows = {name: np.take_along_axis(known[name], places, 1) for name in ALONG_GRID if name in known}
         return replace(self, grid=grid, **rows)
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Array], prefix: str = "") -> "Curves":
         """Read curves from the arrays that arrays() returned."""
-        names = {field.name: prefix + _stored_as(field.name) for field in fields(cls)}
+        names = {field.name: prefix + STORED_AS.get(field.name, field.name) for field in fields(cls)}
         columns = {name: arrays[stored] for name, stored in names.items() if stored in arrays}
         missing = [f.name for f in fields(cls) if f.default is MISSING and f.name not in columns]
         shapes = {len(values) for name, values in columns.items() if name != "grid" and values.ndim}
         if missing or len(shapes) > 1:
             raise MismatchError(f"these curves are damaged: {missing or shapes}; copy the file again")
         return cls(**columns)
-
-
-def _stored_as(name: str) -> str:
-    return STORED_AS.get(name, name)
 
 
 @dataclass(frozen=True)
@@ -130,7 +129,7 @@ class CalibrationData:
 
     def column(self, name: str) -> Array:
         """Return a column of the curves that the guarantee needs, by the name of its field."""
-        values: Array | None = getattr(self.curves, name)
+        values = self.curves.known.get(name)
         if values is None:
             raise MismatchError(
                 f"the stored curves have no {name}, which this promise needs: calibrate the images again"

@@ -4,10 +4,11 @@ Other combinations are refused.
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 import scipy
@@ -101,8 +102,51 @@ def _relative_entropy(a: float, b: float) -> float:
     return first + ((1 - a) * math.log((1 - a) / (1 - b)) if a < 1 else 0.0)
 
 
+class Procedure(ABC):
+    """A theorem: makes a rule that keeps a promise from the evidence of calibration images."""
+
+    @property
+    def on_grid(self) -> bool:
+        """True if lambda is a point of the grid, even where critical lambdas are exact."""
+        return False
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """The columns read for each image: group, category, weight, features, or its bound_curve."""
+        return frozenset()
+
+    @abstractmethod
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """Return the smallest number of units that can suffice.
+
+        The threshold and the constant upper bound of the loss matter for promises about a mean.
+        """
+
+    def rank(self, n: int) -> int | None:
+        """Return which of n ascending critical lambdas is deployed; None where it is not one of them.
+
+        If there is a rank, coverage has a known law: see `order.coverage_range` and `coverage_test`.
+        """
+        return None
+
+    @abstractmethod
+    def rule(self, evidence: CalibrationData) -> Rule:
+        """Return the rule; it is void, and masks everything, where the promise cannot be given."""
+
+
 @dataclass(frozen=True)
-class RCPS:
+class _OfMarginalShare(Procedure):
+    """Common part of theorems for a share on average over calibration sets."""
+
+    confidence: float
+
+    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
+        """Return confidence / (1 - confidence), rounded up; masks that are not too large take many more."""
+        return smallest_marginal_set(self.confidence)
+
+
+@dataclass(frozen=True)
+class RCPS(Procedure):
     """The largest grid point up to which the mean risk is certified, for most calibration sets.
 
     These are risk-controlling sets (Bates et al. 2021), for independent images and a bounded loss.
@@ -110,8 +154,7 @@ class RCPS:
 
     delta: float
     certifies: Certifies = waudby_smith_ramdas
-    on_grid: ClassVar[bool] = True
-    reads: ClassVar[frozenset[str]] = frozenset()
+    on_grid = True
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """Return the smallest n that suffices without any error; 1 if the loss has no bound."""
@@ -119,9 +162,6 @@ class RCPS:
             return 1
         level = require_threshold(threshold) / upper_bound
         return smallest_set(lambda n: self.certifies(np.zeros(n), level, self.delta))
-
-    def rank(self, n: int) -> None:
-        """Return None: a mean is not a rank."""
 
     def rule(self, evidence: CalibrationData) -> ConstantLambda:
         """Return the largest grid point up to which the mean risk is certified at every step."""
@@ -143,7 +183,7 @@ def hashed_order(names: Sequence[str] | np.ndarray) -> list[int]:
 
 
 @dataclass(frozen=True)
-class GroupShareBound:
+class GroupShareBound(Procedure):
     """The largest lambda at which the mean of F_g(lam), group g's share with lam_i < lam, is certified.
 
     F_g is nondecreasing and changes only at critical lambdas, so no grid is needed. Groups are independent
@@ -152,15 +192,11 @@ class GroupShareBound:
 
     confidence: float
     delta: float
-    on_grid: ClassVar[bool] = False
-    reads: ClassVar[frozenset[str]] = frozenset({"group"})
+    reads = frozenset({"group"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """Return the smallest number of groups that suffices if no image fails."""
         return smallest_set(lambda k: self._certifies(np.zeros(k)))
-
-    def rank(self, n: int) -> None:
-        """Return None: images of a group count together."""
 
     def rule(self, evidence: CalibrationData) -> ConstantLambda:
         """Return the largest critical lambda up to which the mean share is certified at every step."""
@@ -180,7 +216,7 @@ class GroupShareBound:
 
 
 @dataclass(frozen=True)
-class LearnThenTest:
+class LearnThenTest(Procedure):
     """Learn then test: the grid is ascended until a test fails (Angelopoulos et al. 2021).
 
     It needs no monotonicity: images may fail at smaller and pass at larger lambdas.
@@ -188,15 +224,11 @@ class LearnThenTest:
 
     confidence: float
     delta: float
-    on_grid: ClassVar[bool] = True
-    reads: ClassVar[frozenset[str]] = frozenset()
+    on_grid = True
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """Return the smallest n with confidence^n <= delta."""
         return smallest_binomial_set(self.confidence, self.delta)
-
-    def rank(self, n: int) -> None:
-        """Return None: a grid point is deployed."""
 
     def rule(self, evidence: CalibrationData) -> ConstantLambda:
         """Return the last grid point before the first with too many failures; 0 if the first has too many."""
@@ -208,15 +240,15 @@ class LearnThenTest:
 
 
 @dataclass(frozen=True)
-class ConformalRiskControl:
+class ConformalRiskControl(Procedure):
     """The rule max{lam on the grid : (sum of tail risks + that of the bound) / (n + 1) <= threshold}.
 
     The bound is that of the loss, or the image's own where it has one (Angelopoulos et al. 2024).
     """
 
     statement: ExpectedLoss | ConditionalExpectedLoss
-    on_grid: ClassVar[bool] = True
-    reads: ClassVar[frozenset[str]] = frozenset({"bound_curve"})
+    on_grid = True
+    reads = frozenset({"bound_curve"})
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """Return the least n for which closed masks suffice; 1 if images have their own bounds."""
@@ -225,9 +257,6 @@ class ConformalRiskControl:
         t, steepness = self.statement.t, self.statement.steepness
         needed = (tail_risk(np.array(upper_bound), t, steepness) - t) / (require_threshold(threshold) - t)
         return max(1, math.ceil(float(needed) * (1 - ROUNDING)) - 1)
-
-    def rank(self, n: int) -> None:
-        """Return None: a mean is not a rank."""
 
     def rule(self, evidence: CalibrationData) -> ConstantLambda | BoundedRisk:
         """Return a rule by the bound of each image, or one lambda for all."""
@@ -241,7 +270,7 @@ class ConformalRiskControl:
 
 
 @dataclass(frozen=True)
-class SplitConformal:
+class SplitConformal(Procedure):
     """The j-th smallest critical lambda: coverage is at least Beta(n + 1 - j, j), whatever the errors.
 
     The certainty determines j (Papadopoulos et al. 2002).
@@ -249,8 +278,6 @@ class SplitConformal:
 
     confidence: float
     certainty: Certainty
-    on_grid: ClassVar[bool] = False
-    reads: ClassVar[frozenset[str]] = frozenset()
 
     def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
         """Return the smallest n whose rank is at least 1."""
@@ -266,22 +293,13 @@ class SplitConformal:
 
 
 @dataclass(frozen=True)
-class WeightedConformal:
+class WeightedConformal(_OfMarginalShare):
     """Critical lambdas weighted by their images' weights, the new image by its own (Tibshirani et al. 2019).
 
     The weights are the likelihood ratios of a known covariate shift.
     """
 
-    confidence: float
-    on_grid: ClassVar[bool] = False
-    reads: ClassVar[frozenset[str]] = frozenset({"weight"})
-
-    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Return the number of effective images: confidence / (1 - confidence), rounded up."""
-        return smallest_marginal_set(self.confidence)
-
-    def rank(self, n: int) -> None:
-        """Return None: images count by their weights."""
+    reads = frozenset({"weight"})
 
     def rule(self, evidence: CalibrationData) -> WeightedLambda:
         """Return for each image max{lam : weight of critical lambdas below and its own <= 1 - confidence}."""
@@ -289,25 +307,13 @@ class WeightedConformal:
 
 
 @dataclass(frozen=True)
-class Hierarchical:
+class Hierarchical(_OfMarginalShare):
     """The promise for an image of a new group: all groups weigh alike, and the new one counts as failing.
 
     This is hierarchical conformal prediction (Lee, Barber and Willett 2023).
     """
 
-    confidence: float
-    on_grid: ClassVar[bool] = False
-    reads: ClassVar[frozenset[str]] = frozenset({"group"})
-
-    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Return the least number of groups, confidence / (1 - confidence) rounded up.
-
-        Masks that are not too large take many more.
-        """
-        return smallest_marginal_set(self.confidence)
-
-    def rank(self, n: int) -> None:
-        """Return None: images of a group count together."""
+    reads = frozenset({"group"})
 
     def rule(self, evidence: CalibrationData) -> ConstantLambda:
         """Return max{lam : sum_g mean_{i in g} 1{lam_gi < lam} + 1 <= (1 - confidence)(K + 1)}, K groups."""
@@ -318,7 +324,7 @@ class Hierarchical:
 
 
 @dataclass(frozen=True)
-class ConditionalConformal:
+class ConditionalConformal(_OfMarginalShare):
     """Regress a quantile of log critical lambdas on features of the scores, with the new image.
 
     Coverage is at least the confidence not only over all images, but weighted by any non-negative function
@@ -326,16 +332,7 @@ class ConditionalConformal:
     the grid, which comes from selection images, count as these ends.
     """
 
-    confidence: float
-    on_grid: ClassVar[bool] = False
-    reads: ClassVar[frozenset[str]] = frozenset({"features"})
-
-    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Return the number without features, confidence / (1 - confidence) rounded up; they take more."""
-        return smallest_marginal_set(self.confidence)
-
-    def rank(self, n: int) -> None:
-        """Return None: each image has its own."""
+    reads = frozenset({"features"})
 
     def rule(self, evidence: CalibrationData) -> ConditionalLambda:
         """Return the rule of the images' features and critical lambdas; on a grid if not monotone."""
@@ -348,35 +345,7 @@ class ConditionalConformal:
         return ConditionalLambda(features, logs, ends, self.confidence, None if evidence.monotone else grid)
 
 
-@runtime_checkable
-class Procedure(Protocol):
-    """Makes a rule that keeps a promise from the evidence of calibration images."""
-
-    @property
-    def on_grid(self) -> bool:
-        """True if lambda is a point of the grid, even where critical lambdas are exact."""
-
-    @property
-    def reads(self) -> frozenset[str]:
-        """The columns read for each image: group, category, weight, features, or its bound_curve."""
-
-    def smallest_calibration_set(self, threshold: float | None, upper_bound: float | None) -> int:
-        """Return the smallest number of units that can suffice.
-
-        The threshold and the constant upper bound of the loss matter for promises about a mean.
-        """
-
-    def rank(self, n: int) -> int | None:
-        """Return which of n ascending critical lambdas is deployed; None where it is not one of them.
-
-        If there is a rank, coverage has a known law: see `order.coverage_range` and `coverage_test`.
-        """
-
-    def rule(self, evidence: CalibrationData) -> Rule:
-        """Return the rule; it is void, and masks everything, where the promise cannot be given."""
-
-
-class _OfUnits:
+class _OfUnits(Procedure):
     """Common part of theorems that are applied to parts of the calibration images, or to groups of them."""
 
     inner: Procedure
@@ -404,9 +373,6 @@ class Mondrian(_OfUnits):
     def reads(self) -> frozenset[str]:
         """The columns of the inner theorem, without the bound of an image, and the category."""
         return (self.inner.reads - {"bound_curve"}) | {"category"}
-
-    def rank(self, n: int) -> None:
-        """Return None: each category has its own rank."""
 
     def rule(self, evidence: CalibrationData) -> CategoryLambda:
         """Return a lambda for each category; 0 for one with too few images."""
@@ -471,63 +437,41 @@ def procedure_for(axes: Axes) -> Procedure:
 def _find_procedure(axes: Axes) -> Procedure | None:
     """Look up the theorem in the table; None where there is none."""
     match axes:
-        case (
-            Coverage(c),
-            TrainingConditional(delta, "fixed_sequence"),
-            Image(),
-            SamePopulation(),
-            Constant(),
-        ):
-            return LearnThenTest(c, delta)
-        case (
-            Coverage(c),
-            Marginal() | Simultaneous() | TrainingConditional(test=None) as certainty,
-            Image(),
-            SamePopulation(),
-            Constant(),
-        ):
-            return SplitConformal(c, certainty)
+        case (statement, certainty, Image(), SamePopulation(), Constant()):
+            return _of_images(statement, certainty)
         case (Coverage(c), Marginal(), Image(), SamePopulation(), Adaptive()):
             return ConditionalConformal(c)
-        case (statement, certainty, unit, EachCategory(), Constant() as lam):
-            inner = _find_procedure(Axes(statement, certainty, unit, SamePopulation(), lam))
-            return (
-                None if inner is None or isinstance(statement, ConditionalExpectedLoss) else Mondrian(inner)
-            )
+        case (ConditionalExpectedLoss(), _, _, EachCategory(), _):
+            return None
+        case (_, _, _, EachCategory(), Constant()):
+            inner = _find_procedure(axes._replace(population=SamePopulation()))
+            return None if inner is None else Mondrian(inner)
         case (Coverage(c), Marginal(), Image(), Weighted(), Constant()):
             return WeightedConformal(c)
         case (Coverage(c), Marginal(), ImageOfNewGroup(), SamePopulation(), Constant()):
             return Hierarchical(c)
         case (Coverage(c), TrainingConditional(delta, None), ImageOfNewGroup(), SamePopulation(), Constant()):
             return GroupShareBound(c, delta)
-        case (
-            ExpectedLoss() | ConditionalExpectedLoss() as statement,
-            Marginal(),
-            Image(),
-            SamePopulation(),
-            Constant(),
-        ):
+        case (Coverage() | ExpectedLoss(), _, Group() as unit, SamePopulation() | Weighted(), Constant()):
+            return _over_units(unit, axes)
+        case (ExpectedLoss(), _, ImageOfNewGroup() as unit, SamePopulation(), Constant()):
+            return _over_units(unit, axes)
+    return None
+
+
+def _of_images(statement: Statement, certainty: Certainty) -> Procedure | None:
+    """Return the theorem with one lambda for images of the same population."""
+    match statement, certainty:
+        case Coverage(c), TrainingConditional(delta, "fixed_sequence"):
+            return LearnThenTest(c, delta)
+        case Coverage(c), Marginal() | Simultaneous() | TrainingConditional(test=None):
+            return SplitConformal(c, certainty)
+        case ExpectedLoss() | ConditionalExpectedLoss(), Marginal():
             return ConformalRiskControl(statement)
-        case (ExpectedLoss(), TrainingConditional(delta, None), Image(), SamePopulation(), Constant()):
+        case ExpectedLoss(), TrainingConditional(delta, None):
             return RCPS(delta)
-        case (
-            ExpectedLoss(),
-            TrainingConditional(delta, "hoeffding_bentkus"),
-            Image(),
-            SamePopulation(),
-            Constant(),
-        ):
+        case ExpectedLoss(), TrainingConditional(delta, "hoeffding_bentkus"):
             return RCPS(delta, hoeffding_bentkus)
-        case (
-            Coverage() | ExpectedLoss(),
-            certainty,
-            Group() as unit,
-            SamePopulation() | Weighted(),
-            Constant(),
-        ):
-            return _over_units(unit, axes)
-        case (ExpectedLoss(), certainty, ImageOfNewGroup() as unit, SamePopulation(), Constant()):
-            return _over_units(unit, axes)
     return None
 
 
@@ -552,13 +496,8 @@ def _find_nearest(axes: Axes) -> Axes:
     provable = [candidate for candidate in candidates if _find_procedure(candidate) is not None]
 
     def differences(candidate: Axes) -> tuple[int, bool, bool, bool]:
-        differing = [a != b for a, b in zip(axes, candidate, strict=True)]
-        return (
-            sum(differing),
-            candidate.unit != axes.unit,
-            candidate.population != axes.population,
-            differing[0],
-        )
+        statement, certainty, unit, population, lam = (a != b for a, b in zip(axes, candidate, strict=True))
+        return statement + certainty + unit + population + lam, unit, population, statement
 
     return min(provable, key=differences)
 

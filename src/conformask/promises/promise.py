@@ -30,7 +30,7 @@ from conformask.promises.terms import PromiseTerms
 from conformask.records import names
 
 SIZES = (1, 2, 5, 10, 20, 50)
-"""Multiples of the smallest set that a plan lists."""
+"""Ranks whose smallest sets a plan lists, or without ranks multiples of the smallest set."""
 
 
 DEFAULTS = {"confidence": 0.9, "delta": 0.05}
@@ -213,11 +213,8 @@ class Promise(PromiseTerms):
     @property
     def needs_selection(self) -> bool:
         """True if the promise needs choices made on selection images; see `fixed`."""
-        return (
-            self.axes.statement.needs_selection
-            or self.axes.certainty.needs_selection
-            or self.axes.lam.needs_selection
-        )
+        statement, certainty, _, _, lam = self.axes
+        return statement.needs_selection or certainty.needs_selection or lam.needs_selection
 
     @property
     def plural(self) -> str:
@@ -326,20 +323,19 @@ def plan(
     promise: Promise, threshold: float | None = None, upper_bound: float | None = None, n: int | None = None
 ) -> CalibrationPlan:
     """Return the smallest calibration set, and coverage for it and larger ones (or for n)."""
+
+    def smallest_with(rank: int) -> int:
+        return smallest_set(lambda size: (promise.rank(size) or 0) >= rank)
+
     smallest_size = promise.smallest_calibration_set(threshold, upper_bound)
-    sizes = [_size(promise, smallest_size, factor) for factor in SIZES] if n is None else [n]
+    if n is not None:
+        sizes = [n]
+    elif promise.rank(smallest_size) is None:
+        sizes = [smallest_size * factor for factor in SIZES]
+    else:  # between the smallest sizes with these ranks more is hidden, until the rank rises
+        sizes = [smallest_with(rank) for rank in SIZES]
     prospects = tuple(
         Prospect(size, None if size < smallest_size else coverage_range(size, promise.rank(size)))
         for size in sizes
     )
     return CalibrationPlan(smallest_size, promise.plural, prospects)
-
-
-def _size(promise: Promise, smallest_size: int, factor: int) -> int:
-    """Return about `factor` times the smallest size: where a rank is known, the smallest with that rank.
-
-    From one such size to the next the rank stays the same and more is hidden, until the rank rises.
-    """
-    if promise.rank(smallest_size) is None:
-        return smallest_size * factor
-    return smallest_set(lambda n: (promise.rank(n) or 0) >= factor)

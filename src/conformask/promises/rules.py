@@ -23,7 +23,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.promises.axes import LogLinear, fit_log_quantile, tail_risk, zero
 from conformask.promises.data import Curves
 from conformask.promises.order import ROUNDING
-from conformask.records.record import Array, Json, value_as
+from conformask.records.record import Json, value_as
 
 DEPENDENT = 1e-9
 """Relative singular value below which features depend on each other."""
@@ -218,23 +218,15 @@ def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float
     quantile = h or zero(calibration.features)
     with np.errstate(divide="ignore"):
         excess = np.log(calibration.loss[:, -1]) - quantile(calibration.features)
-    shift = _quantile(excess, _equal_group_weights(calibration.group, len(excess)), confidence)
-    return ImageBound(quantile, shift, confidence) if shift < np.inf else None
-
-
-def _quantile(values: PerImage, weights: PerImage, confidence: float) -> float:
-    """Return the least value up to which weights, with one more unit at infinity, reach the confidence."""
-    order = np.argsort(values, kind="stable")
+    weights = np.ones(len(excess))
+    if calibration.group is not None:  # those of a group add up to 1
+        _, group, counts = np.unique(calibration.group, return_inverse=True, return_counts=True)
+        weights = 1 / counts[group]
+    # one more unit lies at infinity
+    order = np.argsort(excess, kind="stable")
     reached = weights[order].cumsum() >= confidence * (weights.sum() + 1) - ROUNDING
-    return float(values[order[reached.argmax()]]) if reached.any() else np.inf
-
-
-def _equal_group_weights(groups: Array | None, n: int) -> PerImage:
-    """Return weights of the images that add up to 1 in each group."""
-    if groups is None:
-        return np.ones(n)
-    _, group_index, counts = np.unique(groups, return_inverse=True, return_counts=True)
-    return np.asarray(1 / counts[group_index])
+    shift = float(excess[order[reached.argmax()]]) if reached.any() else np.inf
+    return ImageBound(quantile, shift, confidence) if shift < np.inf else None
 
 
 Lambdas = Float[np.ndarray, "n"]
