@@ -61,7 +61,7 @@ def test_nothing_is_said_of_other_masks_and_other_images(judged, world):
 
 
 def test_nothing_is_released_where_the_truth_says_otherwise(broken, released):
-    broken = Session(broken.masker, broken._triplets, released=released)
+    broken = Session(broken.masker, broken.triplets, released=released)
     assert asked(broken, "/api/images")["release"] is not None
     list(broken.look_through())
     told = asked(broken, "/api/images")

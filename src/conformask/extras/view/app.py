@@ -1,6 +1,7 @@
 """The web application: its routes, who may ask, and how it is served on this machine."""
 
 import asyncio
+import math
 import socket
 import threading
 import webbrowser
@@ -198,10 +199,6 @@ class PlaneRequest:
         return view, self.at, part
 
 
-async def _contrast(low: float = 0.0, high: float = 1.0) -> Contrast:
-    return Contrast(low, high)
-
-
 async def _colors(colors: str = "") -> Array | None:
     """Parse rrggbb,rrggbb,... into a colour for each channel, (C, 3) in [0, 1]; return None for no text."""
     if not colors:
@@ -212,10 +209,6 @@ async def _colors(colors: str = "") -> Array | None:
         raise InvalidArgumentError(
             f"colors={colors}: give rrggbb for each channel, such as 00ff00,ff00ff"
         ) from error
-
-
-async def _setting(threshold: float | None = None, confidence: float | None = None) -> SliderSetting:
-    return SliderSetting(threshold, confidence)
 
 
 async def _refusal_response(request: Request, error: Exception) -> Response:
@@ -230,16 +223,11 @@ def _json(record: Any, status: int = 200, headers: Mapping[str, str] | None = No
     return JSONResponse(to_jsonable(record), status, headers)
 
 
-def _format_colors(colors: Array) -> list[str]:
-    """Return rrggbb for each colour, from (C, 3) in [0, 1]."""
-    return [bytes(color).hex() for color in np.rint(255 * colors).astype(np.uint8)]
-
-
 router = APIRouter()
 SessionDep = Annotated[Session, Depends(_session)]
-SettingDep = Annotated[SliderSetting, Depends(_setting)]
-PlaneDep = Annotated[PlaneRequest, Depends(PlaneRequest)]
-ContrastDep = Annotated[Contrast, Depends(_contrast)]
+SettingDep = Annotated[SliderSetting, Depends()]
+PlaneDep = Annotated[PlaneRequest, Depends()]
+ContrastDep = Annotated[Contrast, Depends()]
 ColorsDep = Annotated[Array | None, Depends(_colors)]
 
 
@@ -268,7 +256,7 @@ def about(session: SessionDep, request: Request) -> Response:
         "loss_over": masker.card.loss.averaged_over,
         "where_hidden": masker.card.promise.named(masker.card.loss.where),
         "family": masker.family.settings(),
-        "maps": session.has_maps,
+        "maps": session.triplets.has_cues,
         "veil": VEIL,
         "hatch": HEX.format(*HATCH),
         "upload": {
@@ -278,7 +266,7 @@ def about(session: SessionDep, request: Request) -> Response:
             + [
                 layer
                 for layer in masker.scorer.layers
-                if layer != "labels" or session.reading.components_above is None
+                if layer != "labels" or session.triplets.reading.components_above is None
             ],
         },
     }
@@ -310,6 +298,7 @@ def image(name: str, session: SessionDep) -> Response:
     viewed_image = session.viewed_image(name)
     collection_image = session.collection_image(name)
     colors, values = colors_of(collection_image.header.channels), viewed_image.output_values
+    bytes_of_colors = None if colors is None else np.rint(255 * colors).astype(np.uint8)
     facts = {
         "name": name,
         "size": viewed_image.deep,
@@ -322,7 +311,7 @@ def image(name: str, session: SessionDep) -> Response:
         "most_hidden": session.most_hidden(name),
         "range": collection_image.data_range,
         "x_range": collection_image.x_range,
-        "colors": None if colors is None else _format_colors(colors),
+        "colors": None if bytes_of_colors is None else [bytes(color).hex() for color in bytes_of_colors],
         "window": default_window(collection_image.data_range, values.most),
         "most_values": window_of(collection_image.data_range, values.most),
         "histogram": values.counts,
@@ -452,7 +441,7 @@ async def upload(request: Request, session: SessionDep) -> Response:
     """Add a pair of images; return the name under which it is shown."""
     receiver: UploadReceiver = request.app.state.intake
     async with receiver.receive(request) as files:
-        pair = await run_in_threadpool(pair_of, files, session.reading)
+        pair = await run_in_threadpool(pair_of, files, session.triplets.reading)
         return _json({"name": await run_in_threadpool(session.add, pair)})
 
 
@@ -472,7 +461,10 @@ class PromptProtocol(H11Protocol):
         super().connection_made(transport)
         self._watch()
         if len(self.connections) > MOST_CONNECTIONS:
-            self._make_room()
+            waiting = [each for each in self.connections if isinstance(each, PromptProtocol) and each._clock]
+            longest = min(waiting, key=lambda each: each._clock.when() if each._clock else math.inf)
+            longest._stop()
+            longest.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         """Continue with a request."""
@@ -500,16 +492,6 @@ class PromptProtocol(H11Protocol):
         if self._clock is not None:
             self._clock.cancel()
             self._clock = None
-
-    def _make_room(self) -> None:
-        waiting = {
-            connection: connection._clock.when()
-            for connection in self.connections
-            if isinstance(connection, PromptProtocol) and connection._clock is not None
-        }
-        longest = min(waiting, key=waiting.__getitem__)
-        longest._stop()
-        longest.transport.abort()
 
 
 HOST = "127.0.0.1"
@@ -565,7 +547,13 @@ def serve(session: Session, listener: socket.socket, token: str | None, *, opene
     """Serve until Ctrl-C, computing mask sizes and thumbnails meanwhile; a browser opens `opened`, if any."""
     uvicorn_server = server(session, listener, token)
     stop = threading.Event()
-    scan_thread = threading.Thread(target=_look_through, args=(session, stop), daemon=True)
+
+    def look_through() -> None:
+        for _ in tracked(session.look_through(), "mask sizes", len(session.entries())):
+            if stop.is_set():
+                return
+
+    scan_thread = threading.Thread(target=look_through, daemon=True)
     scan_thread.start()
     if opened is not None:
         threading.Thread(target=open_browser, args=(opened, stop), daemon=True).start()
@@ -585,9 +573,3 @@ def open_browser(url: str, stop: threading.Event) -> None:
         page.write_text(f'<!doctype html><meta http-equiv="refresh" content="0; url={url}">')
         webbrowser.open(page.as_uri())
         stop.wait()
-
-
-def _look_through(session: Session, stop: threading.Event) -> None:
-    for _ in tracked(session.look_through(), "mask sizes", len(session.entries())):
-        if stop.is_set():
-            return

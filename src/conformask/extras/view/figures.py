@@ -27,25 +27,15 @@ MOST_POINTS = 1500
 
 def distances(evaluation: Evaluation) -> str | None:
     """Draw histograms of the loss with and without a mask, against the threshold."""
-    masked, unmasked = (
-        _finite_values(evaluation.images.loss),
-        _finite_values(evaluation.images.unmasked_loss),
-    )
+    masked, unmasked = map(_finite_values, (evaluation.images.loss, evaluation.images.unmasked_loss))
     if not masked.size:
         return None
     threshold, missed = evaluation.card.threshold, numbers.share(1 - evaluation.coverage)
     edges = _edges(masked, unmasked, threshold)
     unmasked_counts, masked_counts = _counts(unmasked, edges, threshold), _counts(masked, edges, threshold)
     plot = svg.plot((max(edges[0], 0), edges[-1]), (0, max(*unmasked_counts, *masked_counts) * 1.05), top=68)
-    beyond_threshold = [left >= threshold * (1 - 1e-9) for left in edges[:-1]]
-    counts_by_colour = {
-        svg.OURS: [
-            0 if beyond else count for count, beyond in zip(masked_counts, beyond_threshold, strict=True)
-        ],
-        svg.LIMIT: [
-            count if beyond else 0 for count, beyond in zip(masked_counts, beyond_threshold, strict=True)
-        ],
-    }
+    beyond = np.array(edges[:-1]) >= threshold * (1 - 1e-9)
+    within_counts, beyond_counts = (np.where(here, masked_counts, 0).tolist() for here in (~beyond, beyond))
     keys = [
         ("masked, within the threshold", svg.OURS, ""),
         ("beyond", svg.LIMIT, ""),
@@ -54,15 +44,16 @@ def distances(evaluation: Evaluation) -> str | None:
     marks = [
         svg.key(keys),
         svg.axes(plot, f"{evaluation.card.loss.label}, of an image", "images", (svg.plain, svg.whole)),
-        svg.bars(plot, edges, unmasked_counts, _bar_titles(edges, unmasked_counts, "unmasked"), svg.BEHIND),
-        *(
-            svg.bars(plot, edges, counts, _bar_titles(edges, counts, "masked"), fill)
-            for fill, counts in counts_by_colour.items()
-        ),
+        _bars(plot, edges, unmasked_counts, "unmasked", svg.BEHIND),
+        _bars(plot, edges, within_counts, "masked", svg.OURS),
+        _bars(plot, edges, beyond_counts, "masked", svg.LIMIT),
         svg.upright(plot, threshold, f"threshold {svg.plain(threshold)}"),
         svg.text(plot.x.end, plot.y.end + 16, f"{missed} beyond", "end", f"fill:{svg.LIMIT};font-weight:600"),
-        _overflow_note(plot, int((unmasked > edges[-1]).sum())),
     ]
+    further = int((unmasked > edges[-1]).sum())
+    if further:
+        note = f"{further} unmasked further right →"
+        marks.append(svg.text(plot.x.end, plot.y.end + 34, note, "end", f"fill:{svg.QUIET}"))
     label = f"Histogram of loss: {missed} of {masked.size} images lie beyond the threshold"
     return svg.document(label, marks)
 
@@ -86,13 +77,12 @@ def sizes(evaluation: Evaluation) -> str | None:
     marks = [
         svg.key(keys),
         svg.axes(plot, f"hidden of {evaluation.card.loss.whole}", "images", (svg.percent, svg.whole)),
+        svg.group([_bars(plot, edges, counts[0], "hidden %", svg.OURS, unit=100)], "fill-opacity:.55"),
+        *(
+            svg.outline(plot, edges, count, colour, dash)
+            for (_, _, colour, dash), count in zip(series[1:], counts[1:], strict=True)
+        ),
     ]
-    ours = svg.bars(
-        plot, edges, counts[0], _bar_titles([100 * edge for edge in edges], counts[0], "hidden %"), svg.OURS
-    )
-    marks.append(svg.group([ours], "fill-opacity:.55"))
-    for (_, _, colour, dash), count in zip(series[1:], counts[1:], strict=True):
-        marks.append(svg.outline(plot, edges, count, colour, dash))
     return svg.document("Histograms of hidden shares: " + "; ".join(label for label, _, _ in keys), marks)
 
 
@@ -144,10 +134,9 @@ def coverage_by_difficulty(evaluation: Evaluation) -> str | None:
         "" if confidence is None else svg.band(plot, confidence, 1.0, svg.OURS),
         svg.whiskers(plot, xs, intervals, svg.OURS),
         svg.points(plot, xs, ys, titles, svg.OURS, 5.5),
-        ""
-        if confidence is None
-        else svg.level(plot, confidence, f"promised on average, {svg.percent(confidence)}"),
     ]
+    if confidence is not None:
+        marks.append(svg.level(plot, confidence, f"promised on average, {svg.percent(confidence)}"))
     return svg.document("Coverage by difficulty: " + "; ".join(titles), marks)
 
 
@@ -160,9 +149,13 @@ def size_by_difficulty(evaluation: Evaluation) -> str | None:
     plot = svg.plot((0.5, len(evaluation.size_by_difficulty) + 0.5), (0, top))
     titles = [f"tenth {x}: {rounded_share(y)} hidden" for x, y in deciles]
     ticks = [x for x, _ in deciles]
-    marks = [svg.axes(plot, DIFFICULTY, "hidden on average", (svg.plain, svg.percent), ticks)]
-    for (x, y), title in zip(deciles, titles, strict=True):
-        marks.append(svg.bars(plot, (x - 0.32, x + 0.32), (y,), (title,), svg.OURS))
+    marks = [
+        svg.axes(plot, DIFFICULTY, "hidden on average", (svg.plain, svg.percent), ticks),
+        *(
+            svg.bars(plot, (x - 0.32, x + 0.32), (y,), (title,), svg.OURS)
+            for (x, y), title in zip(deciles, titles, strict=True)
+        ),
+    ]
     return svg.document("Hidden share by difficulty: " + "; ".join(titles), marks)
 
 
@@ -188,17 +181,11 @@ def risk(evaluation: Evaluation) -> str | None:
         svg.line(plot, shares, curve.best, svg.ORACLE),
         svg.line(plot, shares, curve.by_score, svg.OURS),
         svg.points(plot, shares, curve.by_score, titles, svg.OURS, 2.5),
-        ""
-        if shown is None
-        else svg.points(
-            plot,
-            (evaluation.mask_size,),
-            (min(shown, plot.y.high),),
-            (f"our masks: {rounded_share(evaluation.mask_size)} hidden, {shown:.3g} left",),
-            svg.LIMIT,
-            5.5,
-        ),
     ]
+    if shown is not None:
+        size, left = evaluation.mask_size, min(shown, plot.y.high)
+        title = f"our masks: {rounded_share(size)} hidden, {shown:.3g} left"
+        marks.append(svg.points(plot, (size,), (left,), (title,), svg.LIMIT, 5.5))
     return svg.document(
         f"Error left against the share hidden: from {worst:.3g} to {curve.by_score[-1]:.3g} by the score, "
         f"to {curve.best[-1]:.3g} at best",
@@ -228,6 +215,7 @@ def gauge(evaluation: Evaluation) -> str | None:
     plot = svg.Plot(x, svg.Scale(0, 1, 90, 30))
     labels = [svg.text(x(v), 110, svg.percent(v), "middle") for v in svg.ticks(x.low, x.high, 6)]
     title = f"measured {coverage:.1%}, 95 % interval {low:.1%} to {high:.1%}"
+    measured = f"measured {numbers.share(coverage)}"
     notes = [f"{units} within the threshold; bar: 95 % interval"]
     if expected is not None:
         notes.append("band: 95 of 100 tests of a promise that is kept")
@@ -236,19 +224,13 @@ def gauge(evaluation: Evaluation) -> str | None:
         svg.group([svg.segment(x.start, 90, x.end, 90)], f"stroke:{svg.QUIET}"),
         svg.group(labels, f"fill:{svg.QUIET};font-size:12.5px"),
         svg.group([svg.segment(x(low), 72, x(high), 72)], f"stroke:{svg.OURS};stroke-width:5;opacity:.45"),
-        *(
-            svg.text(x.end, 132 + 18 * row, line, "end", f"fill:{svg.QUIET}")
-            for row, line in enumerate(notes)
-        ),
+        *(svg.text(x.end, 132 + 18 * i, note, "end", f"fill:{svg.QUIET}") for i, note in enumerate(notes)),
         svg.upright(plot, confidence, f"promised {svg.percent(confidence)}"),
         svg.points(plot, (coverage,), (0.3,), (title,), svg.OURS, 7),
-        svg.text(
-            x(coverage), 56, f"measured {numbers.share(coverage)}", svg.anchor(plot, x(coverage)), MEASURED
-        ),
+        svg.text(x(coverage), 56, measured, svg.anchor(plot, x(coverage)), MEASURED),
     ]
-    return svg.document(
-        f"Coverage: {title}; promised {svg.percent(confidence)}", marks, 122 + 18 * len(notes)
-    )
+    label = f"Coverage: {title}; promised {svg.percent(confidence)}"
+    return svg.document(label, marks, 122 + 18 * len(notes))
 
 
 def _finite_values(values: Array) -> Array:
@@ -283,12 +265,10 @@ def _counts(values: Array, edges: Sequence[float], threshold: float) -> list[flo
     return _histogram(np.maximum(clipped, edges[0]), edges)
 
 
-def _overflow_note(plot: svg.Plot, count: int) -> str:
-    """Return a note on the unmasked images that the axis leaves out."""
-    note = f"{count} unmasked further right →"
-    return svg.text(plot.x.end, plot.y.end + 34, note, "end", f"fill:{svg.QUIET}") if count else ""
-
-
-def _bar_titles(edges: Sequence[float], counts: Sequence[float], word: str) -> list[str]:
+def _bars(
+    plot: svg.Plot, edges: Sequence[float], counts: Sequence[float], word: str, fill: str, unit: float = 1
+) -> str:
+    """Draw bars with tooltips such as "masked 0.1 to 0.2: 7 images", the ends of bins in this unit."""
     bins = zip(edges, edges[1:], counts, strict=False)
-    return [f"{word} {a:.4g} to {b:.4g}: {count:.0f} images" for a, b, count in bins]
+    titles = [f"{word} {unit * a:.4g} to {unit * b:.4g}: {count:.0f} images" for a, b, count in bins]
+    return svg.bars(plot, edges, counts, titles, fill)

@@ -496,14 +496,14 @@ class Strip:
         """
         path = Path(path)
         check_strip_file(path)
-        content = self._repr_png_() if path.suffix.lower() == ".png" else self._page()
+        if path.suffix.lower() == ".png":
+            content = self._repr_png_()
+        else:
+            page, fragment = template(FOLDER / "strip_page.html"), Markup(self._repr_html_())
+            content = page.render(sentence=self.sentence, fragment=fragment).encode()
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)
         return path
-
-    def _page(self) -> bytes:
-        fragment = Markup(self._repr_html_())
-        return template(FOLDER / "strip_page.html").render(sentence=self.sentence, fragment=fragment).encode()
 
 
 def check_strip_file(path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
 from time import monotonic
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ from starlette.types import Message, Receive
 from torch import Tensor
 
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
-from conformask.extras.view.sliders import PromiseStatus, broken_status, other_network_status
+from conformask.extras.view.sliders import PromiseStatus
 from conformask.extras.view.viewed_image import (
     MOST_DECODED,
     ByteCache,
@@ -57,7 +57,7 @@ from conformask.masks.family import Family
 from conformask.records.evaluation import Measurement
 from conformask.records.reading import Reading
 from conformask.records.record import Array, Json
-from conformask.records.release import JudgedImage, Release
+from conformask.records.release import Release
 from conformask.records.words import measurement_text
 
 OPENED_BYTES = 512 * 2**20
@@ -129,7 +129,7 @@ class Session:
         self._admission = masker.admit(
             triplets, allow_network_mismatch=allow_network_mismatch, headers=False
         ).warn()
-        self._triplets = triplets
+        self.triplets = triplets
         self._released = released
         self._judged = {} if released is None else {image.name: image for image in released.images}
         self._losses: dict[str, float] = {}
@@ -151,31 +151,27 @@ class Session:
         self.progress: Progress | None = None
         """Progress of the image that is being scored by tiles."""
 
-    @property
-    def reading(self) -> Reading:
-        """Reading of the images, used for uploads too."""
-        return self._triplets.reading
-
-    @property
-    def has_maps(self) -> bool:
-        """True if every image of the collection, without uploads, has a map beside y_hat."""
-        return self._triplets.has_cues
-
     def entries(self) -> list[GalleryEntry]:
         """Return the entries of the gallery, uploads first."""
         names = [*reversed(self._uploads), *(name for name in self._images if name not in self._uploads)]
         judged = {} if self.released is None else self._judged
-        return [self._entry(name, judged.get(name)) for name in names]
-
-    def _entry(self, name: str, judged: JudgedImage | None) -> GalleryEntry:
-        image = self.collection_image(name)
-        truth = image.triplets.select([image.index]).has_truth
-        uploaded = name in self._uploads
-        loss = self._losses.get(name)
-        met = None if loss is None else bool(self.masker.within(np.array(loss)))
-        size, error = self._sizes.get(name), self._errors.get(name)
-        released = None if judged is None else judged.released
-        return GalleryEntry(name, truth, uploaded, size, loss, met, error, self._parts.get(name), released)
+        entries = []
+        for name in names:
+            image, loss = self._images[name], self._losses.get(name)
+            entries.append(
+                GalleryEntry(
+                    name=name,
+                    truth=image.triplets.select([image.index]).has_truth,
+                    uploaded=name in self._uploads,
+                    size=self._sizes.get(name),
+                    loss=loss,
+                    met=None if loss is None else bool(self.masker.within(np.array(loss))),
+                    error=self._errors.get(name),
+                    part=self._parts.get(name),
+                    released=judged[name].released if name in judged else None,
+                )
+            )
+        return entries
 
     def look_through(self) -> Iterator[str]:
         """Compute mask size and thumbnail of every image, as calibrated; yield each name when it is done.
@@ -263,8 +259,8 @@ class Session:
         return self._cached_measurement[1]
 
     def _measure(self) -> Measurement | None:
-        indices = [index for index, name in enumerate(self._triplets.names) if name in self._losses]
-        with_loss = self._triplets.select(indices)
+        indices = [index for index, name in enumerate(self.triplets.names) if name in self._losses]
+        with_loss = self.triplets.select(indices)
         losses = np.array([self._losses[name] for name in with_loss.names])
         used = np.array([name in self._parts for name in with_loss.names], dtype=bool)
         return measurement_of_unused(self.masker, with_loss, losses, used)
@@ -286,13 +282,12 @@ class Session:
         """Standing of every promise if the images contradict all of them, such as broken; else None."""
         caveat = self._admission.caveat
         if caveat is not None and caveat.other:
-            return other_network_status(caveat.text)
+            nothing = f"{caveat.text}. Nothing is promised for them."
+            return PromiseStatus("broken", "Not about these images", nothing)
         measurement = self.measurement()
-        return (
-            broken_status(measurement_text(self.masker.card, measurement))
-            if measurement and measurement.broken
-            else None
-        )
+        if measurement is None or not measurement.broken:
+            return None
+        return PromiseStatus("broken", "Broken here", measurement_text(self.masker.card, measurement))
 
     @property
     def released(self) -> Release | None:
@@ -404,8 +399,7 @@ ROLES = (*IMAGES, *LAYERS)
 FACTS = ("category", "weight")
 
 
-@dataclass(frozen=True)
-class Upload:
+class Upload(NamedTuple):
     """Files by role, and facts stated about the image."""
 
     files: Mapping[str, UploadFile]
@@ -425,9 +419,14 @@ class UploadReceiver:
         with self._reserve(request) as size:
             form = await _read_form(Request(request.scope, _limit(request.receive, size)))
             try:
-                upload = _upload_of(form)
+                files = {role: file for role in ROLES if isinstance(file := form.get(role), UploadFile)}
+                missing = [role for role in ("x", "y_hat") if role not in files]
+                if missing:
+                    raise InvalidArgumentError(
+                        f"the file {missing[0]} is missing: an upload needs x and y_hat"
+                    )
                 async with self._decoding:
-                    yield upload
+                    yield Upload(files, {fact: str(form[fact]) for fact in FACTS if form.get(fact)})
             finally:
                 await form.close()
 
@@ -486,14 +485,6 @@ async def _read_form(request: Request) -> FormData:
     except (HTTPException, ValueError) as error:  # which of them depends on Starlette's version
         reason = error.detail if isinstance(error, HTTPException) else error
         raise InvalidArgumentError(f"the upload cannot be read: {reason}") from error
-
-
-def _upload_of(form: FormData) -> Upload:
-    files = {role: file for role in ROLES if isinstance(file := form.get(role), UploadFile)}
-    for role in ROLES[:2]:
-        if role not in files:
-            raise InvalidArgumentError(f"the file {role} is missing: an upload needs x and y_hat")
-    return Upload(files, {fact: str(form[fact]) for fact in FACTS if form.get(fact)})
 
 
 def pair_of(upload: Upload, reading: Reading) -> CollectionImage:

@@ -2,7 +2,6 @@
 
 from bisect import bisect_left
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 
@@ -53,16 +52,6 @@ SIMULTANEOUS = PromiseStatus(
 EXPLORATORY = PromiseStatus("exploratory", "Exploratory", EXPLORATORY_TEXT)
 
 
-def broken_status(text: str) -> PromiseStatus:
-    """Return the standing of a promise that images with truth contradict."""
-    return PromiseStatus("broken", "Broken here", text)
-
-
-def other_network_status(text: str) -> PromiseStatus:
-    """Return the standing of a promise for images that another network made."""
-    return PromiseStatus("broken", "Not about these images", f"{text}. Nothing is promised for them.")
-
-
 def promise_status(card: CalibrationCard) -> PromiseStatus:
     """Return the standing: everything hidden, changed afterwards, covering all settings, or as calibrated."""
     if card.hides is not None:
@@ -101,11 +90,11 @@ class SliderState:
     threshold_text: str
     """The threshold in words."""
     status: PromiseStatus
-    sentence: str | None
-    formula: str | None
+    sentence: str | None = None
+    formula: str | None = None
     """The promise as a formula."""
-    holds: str | None
-    silent: str | None
+    holds: str | None = None
+    silent: str | None = None
     about_masks: str | None = None
     """A caveat on masks of this loss: errors that they need not cover."""
     loss: str | None = None
@@ -123,51 +112,40 @@ def recalibrated_at(
 
     `doubt` is the evidence of the images shown against every promise.
     """
-    moved_to, calibrated = (
-        (setting.threshold, setting.confidence),
-        (masker.card.threshold, masker.card.promise.confidence),
-    )
-    if all(want is None or want == have for want, have in zip(moved_to, calibrated, strict=True)):
+    card = masker.card
+    same = setting.threshold in (None, card.threshold)
+    if same and setting.confidence in (None, card.promise.confidence):
         return masker, _promised(masker, doubt)
     try:
         moved = masker.recalibrate(threshold=setting.threshold, confidence=setting.confidence)
     except ConformaskError as error:
-        state = _impossible(masker, setting, error)
-        card = replace(masker.card, threshold=state.threshold)
-        return replace(masker, rule=ConstantLambda(0.0), card=card), state
+        threshold = card.threshold if setting.threshold is None else setting.threshold
+        state = SliderState(
+            threshold=threshold,
+            threshold_text=card.loss.limit(threshold, card.values),
+            confidence=card.promise.confidence if setting.confidence is None else setting.confidence,
+            status=PromiseStatus("impossible", "No promise here", f"{error}. Everything is masked."),
+        )
+        return replace(masker, rule=ConstantLambda(0.0), card=replace(card, threshold=threshold)), state
     return moved, _promised(moved, doubt)
 
 
 def _promised(masker: Masker, doubt: PromiseStatus | None) -> SliderState:
     card, meaning, comparison = masker.card, meaning_of(masker.card), masker.comparison
-    return SliderState(
+    state = SliderState(
         threshold=card.threshold,
         confidence=card.promise.confidence,
         threshold_text=card.loss.limit(card.threshold, card.values),
         status=doubt or promise_status(card),
-        sentence=None if doubt else card.sentence,
         formula=card.formula,
         loss=card.loss.formula,
-        holds=None if doubt else meaning.holds,
-        silent=None if doubt else meaning.silent,
-        about_masks=None if doubt else about_masks(card) or None,
         score=None if comparison is None else comparison_text(comparison),
         useless=None if comparison is None else useless_text(comparison),
     )
-
-
-def _impossible(masker: Masker, setting: SliderSetting, error: ConformaskError) -> SliderState:
-    threshold = masker.card.threshold if setting.threshold is None else setting.threshold
-    return SliderState(
-        threshold=threshold,
-        threshold_text=masker.card.loss.limit(threshold, masker.card.values),
-        confidence=masker.card.promise.confidence if setting.confidence is None else setting.confidence,
-        status=PromiseStatus("impossible", "No promise here", f"{error}. Everything is masked."),
-        sentence=None,
-        formula=None,
-        holds=None,
-        silent=None,
-    )
+    if doubt is not None:
+        return state
+    about, said = about_masks(card) or None, vars(meaning)
+    return replace(state, sentence=card.sentence, about_masks=about, **said)
 
 
 def sliders(masker: Masker) -> SliderLimits:
@@ -178,33 +156,31 @@ def sliders(masker: Masker) -> SliderLimits:
         unmasked = masker.stored_curves().loss[:, -1]
     except ConformaskError as error:
         return SliderLimits((card.threshold, card.threshold), fixed, str(error))
-    low, high = _ends(unmasked, card.threshold, card.thresholds)
+    if card.thresholds:
+        low, high = card.thresholds[0], card.thresholds[-1]
+    else:
+        low, high = np.quantile(unmasked, [BELOW, ABOVE]).tolist()
+        low, high = min(card.threshold, low or card.threshold) / ROOM, max(card.threshold, high)
     return SliderLimits((low, high), None if fixed is None else _confidences(masker, high), None)
-
-
-def _ends(unmasked: np.ndarray, threshold: float, declared: tuple[float, ...] | None) -> tuple[float, float]:
-    if declared:
-        return declared[0], declared[-1]
-    low, high = np.quantile(unmasked, [BELOW, ABOVE])
-    return min(threshold, float(low) or threshold) / ROOM, max(threshold, float(high))
 
 
 def _confidences(masker: Masker, threshold: float) -> tuple[float, float]:
     """Return 0.5 and the highest confidence that the calibration images support at a generous threshold."""
+
+    def is_refused(confidence: float) -> bool:
+        try:
+            moved = masker.recalibrate(threshold=threshold, confidence=confidence)
+        except ConformaskError:
+            return True
+        return moved.card.hides is not None
+
     n = masker.card.n_units
     least, most = round(LEAST_CONFIDENCE * STEPS), round(STEPS * n / (n + 1))
     tried = [step / STEPS for step in range(least, most + 1)]
-    refused = bisect_left(tried, True, key=partial(_refused, masker, threshold))
+    refused = bisect_left(tried, True, key=is_refused)
     calibrated = masker.card.promise.confidence or LEAST_CONFIDENCE
     highest = tried[refused - 1] if refused else calibrated
     return min(LEAST_CONFIDENCE, calibrated), max(highest, calibrated)
-
-
-def _refused(masker: Masker, threshold: float, confidence: float) -> bool:
-    try:
-        return masker.recalibrate(threshold=threshold, confidence=confidence).card.hides is not None
-    except ConformaskError:
-        return True
 
 
 def bound_text(masker: Masker, item: Batch) -> str | None:

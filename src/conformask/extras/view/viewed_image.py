@@ -3,7 +3,7 @@
 import io
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from math import isfinite
@@ -169,14 +169,12 @@ def presets(data_range: DataRange) -> tuple[ContrastPreset, ...]:
     low, high = data_range
     if not (LOWEST[0] <= low <= LOWEST[1] and HIGHEST[0] <= high <= HIGHEST[1]):
         return ()
-    return tuple(_visible_presets(low, high))
-
-
-def _visible_presets(low: float, high: float) -> Iterator[ContrastPreset]:
-    for preset in PRESETS:
-        start, end = preset.level - preset.width / 2, preset.level + preset.width / 2
-        if min(end, high) - max(start, low) >= preset.width / 2:
-            yield preset
+    halves = ((preset, preset.width / 2) for preset in PRESETS)
+    return tuple(
+        preset
+        for preset, half in halves
+        if min(preset.level + half, high) - max(preset.level - half, low) >= half
+    )
 
 
 @dataclass(frozen=True)
@@ -419,18 +417,13 @@ def open_image(masker: Masker, image: CollectionImage, report: Tell) -> ViewedIm
     """Score an image as `conformask mask` would: large ones by tiles, `report` is called for each."""
     triplets, index = image.triplets, image.index
     masker.admit(image.known)
-    if decoded_bytes(triplets, index) > MOST_DECODED:
-        return _open_in_files(masker, triplets, index, report)
-    scorer = scorer_of_whole(masker, report)
     one = triplets.select([index])
+    x, y_hat = (triplets.raster(index, role).header.values for role in ("x", "y_hat"))
+    if FLOAT32 * (x + y_hat * (2 if one.has_truth else 1)) > MOST_DECODED:
+        return _open_in_files(masker, one.opened(0), report)
+    scorer = scorer_of_whole(masker, report)
     item = next(scored_batches(scorer, one, 1))
     return _open_in_memory(masker, item, masker.admit_scored(item, image.known), one.reference)
-
-
-def decoded_bytes(triplets: Triplets, index: int) -> int:
-    """Return the bytes of x, y_hat and y as float32, without decoding them."""
-    x, y_hat = (triplets.raster(index, role).header.values for role in ("x", "y_hat"))
-    return FLOAT32 * (x + y_hat * (2 if triplets.select([index]).has_truth else 1))
 
 
 def _open_in_memory(masker: Masker, item: Batch, admission: Admission, reference: Reference) -> ViewedImage:
@@ -459,9 +452,8 @@ def _tensor_source(images: Tensor) -> PlaneSource:
     return PlaneSource(deep.shape[1:], lambda places: deep[:, *places])
 
 
-def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell) -> ViewedImage:
+def _open_in_files(masker: Masker, whole: OpenedTriplet, report: Tell) -> ViewedImage:
     """Score by tiles to a temporary file, whose pages the system may drop; keep the region in another."""
-    whole = triplets.select([index]).opened(0)
     y_hat, y = whole.y_hat, whole.y
     if y is not None and y.header.shape != y_hat.header.shape:
         raise ImageError(
@@ -635,13 +627,14 @@ def thumbnail(
     output, score = (
         plane(image.sources[name], image.deep, view, index, part) for name in ("output", "score")
     )
-    output_pixels, mask = (
-        in_colors(output),
-        family.apply(torch.from_numpy(score)[None], level.cpu())[0].numpy(),
-    )
+    output_pixels = in_colors(output)
+    mask = family.apply(torch.from_numpy(score)[None], level.cpu())[0].numpy()
     if "region" in image.sources:
         region = plane(image.sources["region"], image.deep, view, index, part)
-        output_pixels, mask = grey_out(output_pixels, region), 1 - region * (1 - mask)
+        mask = 1 - region * (1 - mask)
+        veil = VEIL * (1 - region.reshape(*output.shape[1:], *[1] * (output_pixels.ndim - 2)))
+        output_pixels = np.rint(output_pixels + veil * (OUTSIDE - output_pixels.astype(np.float32)))
+        output_pixels = output_pixels.astype(np.uint8)
     height, width = rows * steps[view.down.axis], columns * steps[view.right.axis]
     sides = [max(1, round(side * THUMBNAIL / max(height, width))) for side in (width, height)]
     small_output, small_mask = (
@@ -652,13 +645,6 @@ def thumbnail(
     # the hatch is drawn after shrinking, or its stripes would blur into a tint
     Image.fromarray(overlay(small_output, small_mask)).save(buffer, "JPEG", quality=QUALITY)
     return buffer.getvalue()
-
-
-def grey_out(image: Array, region: Array) -> Array:
-    """Draw grey over an image, uint8 (H, W) or (H, W, 3), outside a region (1, H, W)."""
-    veil = VEIL * (1 - region.reshape(*image.shape[:2], *[1] * (image.ndim - 2)))
-    pixels: Array = np.rint(image + veil * (OUTSIDE - image.astype(np.float32))).astype(np.uint8)
-    return pixels
 
 
 def png(pixels: Array) -> bytes:
