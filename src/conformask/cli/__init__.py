@@ -25,7 +25,7 @@ from conformask.errors import ConformaskError, failure_of_system
 from conformask.extensions import COMMANDS, places
 
 if TYPE_CHECKING:
-    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.console import Console, ConsoleOptions
 
 RARE = ("Images", "Devices")
 """Groups of options that few need."""
@@ -41,20 +41,12 @@ def option_columns(
     return (
         *first,
         names.copy(renderer=NameRenderer(max_width=width), max_width=width),
-        descriptions.copy(renderer=_describe),
+        descriptions.copy(renderer=lambda entry: DescriptionRenderer()(entry.copy(description=_text(entry)))),
     )
 
 
-def _describe(entry: HelpEntry) -> "RenderableType":
-    """Return the description as one paragraph, without the line breaks of the docstring it is from."""
-    return DescriptionRenderer()(entry.copy(description=_text(entry)))
-
-
-def _beginning(entry: HelpEntry) -> str:
-    return re.split(r"[.:](?: |$)", _text(entry))[0] + "."
-
-
 def _text(entry: HelpEntry) -> str:
+    """Return the description as one paragraph, without the line breaks of the docstring it is from."""
     text = getattr(entry.description, "primary_renderable", entry.description)
     return " ".join(getattr(text, "plain", text or "").split())
 
@@ -65,20 +57,19 @@ class CommonOptions(DefaultFormatter):
     def __init__(self, common: Collection[str]) -> None:
         """Take the names of the options beside --json; none for all but those of images and devices."""
         super().__init__(column_specs=option_columns)
-        self._common = common and {*common, "--json"}
+        self._common = {*common, "--json"} if common else set()
 
     def __call__(self, console: "Console", options: "ConsoleOptions", panel: HelpPanel) -> None:
         """Show a panel, unless nothing of it is common."""
-        entries = [entry for entry in panel.entries if self._is_common(entry, str(panel.title))]
+        entries = panel.entries if str(panel.title) not in RARE else []
         if self._common:
-            entries = [entry.copy(description=_beginning(entry)) for entry in entries]
+            entries = [
+                entry.copy(description=re.split(r"[.:](?: |$)", _text(entry))[0] + ".")
+                for entry in panel.entries
+                if not entry.names or self._common & {*entry.names}
+            ]
         if entries:
             super().__call__(console, options, panel.copy(entries=entries))
-
-    def _is_common(self, entry: HelpEntry, title: str) -> bool:
-        if self._common:
-            return not entry.names or any(name in self._common for name in entry.names)
-        return title not in RARE
 
 
 VERBS = {
@@ -247,6 +238,7 @@ RENAMED: Mapping[str, str] = {
 }
 """New names of options by the names that they had up to 0.2, for the errors about these."""
 
+USAGE = {"calibrate": {"usage": "Usage: conformask calibrate [OPTIONS] RUN [DATA]"}}
 HELP_ALL = "--help-all"
 NEXT = {
     "demo": "To try it: conformask demo",
@@ -289,29 +281,25 @@ def build(*, every_option: bool = True) -> App:
     for place, (title, verbs) in enumerate(GROUPS.items()):
         group = Group(title, sort_key=place)
         for order, verb in enumerate(verb for verb in verbs if verb in verbs_of):
-            usage = (
-                {"usage": "Usage: conformask calibrate [OPTIONS] RUN [DATA]"} if verb == "calibrate" else {}
-            )
+            paragraphs = (" ".join(paragraph.split()) for paragraph in VERBS[verb].split("\n\n"))
+            epilogue = f"Example: conformask {EXAMPLES[verb]}"
+            formatter = DefaultFormatter(column_specs=option_columns)
+            if not every_option:
+                epilogue += f"\n\nAll options: conformask {verb} {HELP_ALL}"
+                formatter = CommonOptions(COMMON.get(verb, ()))
             app.command(
                 verbs_of[verb],
                 name=verb,
-                help=_help(verb),
-                help_formatter=DefaultFormatter(column_specs=option_columns)
-                if every_option
-                else CommonOptions(COMMON.get(verb, ())),
-                help_epilogue=f"Example: conformask {EXAMPLES[verb]}"
-                + f"\n\nAll options: conformask {verb} {HELP_ALL}" * (not every_option),
+                help="\n\n".join(paragraphs),
+                help_formatter=formatter,
+                help_epilogue=epilogue,
                 group=group,
                 sort_key=order,
-                **usage,
+                **USAGE.get(verb, {}),
             )
     for verb in sorted(verbs_of.keys() - VERBS.keys()):
         app.command(verbs_of[verb], name=verb)
     return app
-
-
-def _help(verb: str) -> str:
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in VERBS[verb].split("\n\n"))
 
 
 def _error_panel(error: CycloptsError) -> Any:

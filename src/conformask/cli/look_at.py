@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +13,6 @@ from conformask.cli.options import AS_FILES_SAY, AsJson, Read, opened
 from conformask.cli.output import bad_usage, facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.run_folder import read_promise
-from conformask.records.card import CalibrationCard
 from conformask.records.loss import StatedLoss
 from conformask.records.record import Json, read_json
 from conformask.records.selection import Selection
@@ -22,8 +21,6 @@ from conformask.records.upgrade import with_loss, with_promise
 from conformask.records.words import comparison_text, judged_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from conformask.images.check import CheckReport
 
 MOST = 5
@@ -66,15 +63,16 @@ def check(
         with atomic_write(noise_plot) as aside:
             aside.write_text(f"{SVG_SIGNATURE}\n{plot()}", encoding="utf-8")
     parts = ", ".join(f"{count} {part}" for part, count in findings.parts.items())
+    patients = "" if findings.patients is None else str(findings.patients)
     rows = [
         ("triplets", str(findings.n) + (f" in {findings.groups} groups" * (findings.groups < findings.n))),
         (findings.reference.noun, _reference_text(findings)),
-        *([("regions", "promises are about them alone")] if findings.has_regions else []),
+        ("regions", "promises are about them alone" * findings.has_regions),
         ("channels", f"x {findings.x_channels}, y_hat {findings.channels}"),
         ("sizes", sizes_text(findings.sizes)),
-        *([("spacing", _counts_text(findings.spacings))] if findings.spacings else []),
-        *([("orientation", _counts_text(findings.orientations))] if findings.orientations else []),
-        *([("patients", str(findings.patients))] if findings.patients is not None else []),
+        ("spacing", _counts_text(findings.spacings)),
+        ("orientation", _counts_text(findings.orientations)),
+        ("patients", patients),
         ("mean |y - y_hat|", _errors_text(findings)),
         *(row for each in findings.of_layers for row in each.rows),
         ("y_hat made by", network_label(findings.network)),
@@ -85,7 +83,8 @@ def check(
     for each in findings.of_layers:
         fields |= each.fields
     fields |= {"warnings": findings.warnings}
-    show({"data": str(data), **fields}, facts(rows), *verdict, as_json=json)
+    known = [row for row in rows if row[1]]
+    show({"data": str(data), **fields}, facts(known), *verdict, as_json=json)
 
 
 def _reference_text(findings: "CheckReport") -> str:
@@ -97,8 +96,8 @@ def _reference_text(findings: "CheckReport") -> str:
     return f"{findings.reference.text}: {shares}, about means with --guarantee expected or rcps"
 
 
-def _counts_text(counts: "Mapping[str, int]") -> str:
-    """Return the values with their counts; a single value without its count."""
+def _counts_text(counts: Mapping[str, int]) -> str:
+    """Return the values with their counts; a single value without its count; empty without any."""
     if len(counts) == 1:
         return next(iter(counts))
     return ", ".join(f"{value} ({count})" for value, count in list(counts.items())[:MOST])
@@ -193,7 +192,7 @@ def info(
         A run folder or a saved masker.
     """
     if fingerprint:
-        _, stored = read_promise(run)
+        stored = read_promise(run)[1]
         if not stored:
             raise MismatchError(
                 f"{run} has no fingerprint, because conformask 0.1 saved it: calibrate it again"
@@ -201,15 +200,19 @@ def info(
         show({"fingerprint": stored}, stored, as_json=json)
         return
     held = {name: read_json(run / file) for name, file in HELD.items() if (run / file).is_file()}
-    held |= {
-        name: with_loss(held[name], run / HELD[name]) for name in ("scorer", "calibration") if name in held
-    }
-    held |= {"calibration": with_promise(held["calibration"])} if "calibration" in held else {}
     if not held and not (run / TRAINING).is_file():
         files = ", ".join([*HELD.values(), TRAINING])
         raise MissingFileError(f"{run} is not a run folder: it contains none of {files}")
-    card, void = _promised(run) if "calibration" in held else (None, None)
-    sentence, formula = (None, None) if card is None else (card.sentence, card.formula)
+    for name in held.keys() & {"scorer", "calibration"}:
+        held[name] = with_loss(held[name], run / HELD[name])
+    sentence = formula = void = None
+    if "calibration" in held:
+        held["calibration"] = with_promise(held["calibration"])
+        try:
+            card = read_promise(run)[0]
+            sentence, formula = card.sentence, card.formula
+        except MismatchError as error:  # a file that was not saved with the others
+            void = str(error)
     if {"scorer", "calibration"} <= held.keys():  # a scorer without training knows less of the images
         held["scorer"] = {key: held["calibration"].get(key) for key in OF_IMAGES} | held["scorer"]
     record = {
@@ -219,9 +222,17 @@ def info(
     }
     comparison = Selection.load(run).comparison if (run / "selection.npz").is_file() else None
     keys = BRIEF if "calibration" in record and not research else SHOWN
-    rows = [row for name in record for row in _rows(run / HELD[name], keys.get(name, ()), name, record[name])]
-    if "evaluation" in record:  # which has the share of the test images
-        rows = [row for row in rows if row[0] != SHOWN["calibration"]["hidden"]]
+    rows = []
+    for name, part in record.items():
+        labels = {key: label for key, label in SHOWN[name].items() if label and key in keys.get(name, ())}
+        if "evaluation" in record and name == "calibration":  # it has the share of the test images
+            del labels["hidden"]
+        try:
+            rows += [(label, _text(key, part[key], part)) for key, label in labels.items() if key in part]
+        except (AttributeError, LookupError, TypeError, ValueError) as error:
+            raise MismatchError(
+                f"{run / HELD[name]} has contents that conformask does not write: copy the file again"
+            ) from error
     show(
         {
             "run": str(run),
@@ -231,12 +242,12 @@ def info(
             "comparison": comparison and asdict(comparison),
             **{name: _as_json(part) for name, part in record.items()},
         },
-        *([sentence] if sentence else []),
+        *filter(None, [sentence]),
         facts(rows),
         *([] if comparison is None or sentence else [judged_text(comparison)]),
         *([] if comparison is None or keys is BRIEF else [comparison_text(comparison)]),
         *([void] if void else _notes(record, sentence, run)),
-        *([formula] if formula else []),
+        *filter(None, [formula]),
         as_json=json,
     )
     if void:
@@ -247,24 +258,6 @@ def _as_json(part: Mapping[str, Json]) -> dict[str, Json]:
     """Return a part of what is shown, its loss as records keep it."""
     loss = part.get("loss")
     return {**part, "loss": loss.to_json()} if isinstance(loss, StatedLoss) else dict(part)
-
-
-def _rows(path: Path, keys: Iterable[str], name: str, part: Mapping[str, Json]) -> list[tuple[str, str]]:
-    labels = SHOWN[name]
-    try:
-        return [(labels[key], _text(key, part[key], part)) for key in keys if labels[key] and key in part]
-    except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise MismatchError(
-            f"{path} has contents that conformask does not write: copy the file again"
-        ) from error
-
-
-def _promised(run: Path) -> tuple[CalibrationCard | None, str | None]:
-    """Return the card, or the reason why it is none: a file that was not saved with the others."""
-    try:
-        return read_promise(run)[0], None
-    except MismatchError as error:
-        return None, str(error)
 
 
 def _notes(record: Mapping[str, Mapping[str, Json]], sentence: str | None, run: Path) -> list[str]:

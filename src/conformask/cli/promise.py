@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 from rich.bar import Bar
@@ -95,11 +95,7 @@ def show_choices(
 
     exploratory = any(choice.exploratory for choice in choices)
     images = f"{'calibration' if exploratory else 'selection'} images"
-    at = (
-        stated.guarantee
-        if stated.confidence is None
-        else f"{stated.guarantee}, confidence {stated.confidence:g}"
-    )
+    confidence = "" if stated.confidence is None else f", confidence {stated.confidence:g}"
     rows = [
         (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", rounded_share(c.mask_size), Bar(1, 0, c.mask_size))
         for c in choices
@@ -112,7 +108,7 @@ def show_choices(
     }  # fmt: skip
     show(
         record,
-        f"What a threshold on {loss.name} would mean ({at}), on the {images}:",
+        f"What a threshold on {loss.name} would mean ({stated.guarantee}{confidence}), on the {images}:",
         "",
         drawn,
         "",
@@ -172,9 +168,7 @@ def calibrate(
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
-    """Calibrate a scorer on triplets that it has not seen.
-
-    If a calibration is killed, the same command resumes it.
+    """Calibrate a scorer on triplets that it has not seen; if it is killed, the same command resumes it.
 
     Parameters
     ----------
@@ -288,9 +282,8 @@ def _replaced_text(run: Path) -> str:
 
     earlier = CalibrationCard.from_json(read_json(run / CALIBRATION), run / CALIBRATION)
     confidence = earlier.promise.confidence
-    terms = f"threshold {earlier.threshold:.4g}" + (
-        "" if confidence is None else f", confidence {confidence:g}"
-    )
+    terms = f"threshold {earlier.threshold:.4g}"
+    terms += "" if confidence is None else f", confidence {confidence:g}"
     return (
         f"{run} was calibrated already ({terms}); this calibration has replaced that one. conformask "
         f"recalibrate {run} changes threshold and confidence without images."
@@ -303,36 +296,28 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     from conformask.records.words import EXPLORATORY_TEXT, comparison_text, useless_text
     from conformask.scores.given import BY_VALUE
 
-    hashes = ("calibrated_on", "seen")
-    card = {key: value for key, value in masker.card.to_json().items() if key not in hashes}
-    lam = masker.card.lam
-    coverage = masker.coverage_range
-    exactness = "exact" if masker.card.exact else "on a grid, slightly conservative"
-    rule = f"lambda by image ({masker.card.rule.kind})" if lam is None else f"lambda = {lam:.6g}"
-    lines = [
-        masker.sentence,
-        *filter(None, [hidden_of(masker.card)]),
-        f"{rule} (masks: {masker.card.masks}; {exactness})",
-    ]
-    if lam is not None and masker.card.family == BY_VALUE:
-        lines += map(masker.card.promise.named, filter(None, [masker.scorer.shown_text(lam)]))
-    if masker.card.n_effective is not None:
-        lines.append(f"effective calibration images: {masker.card.n_effective:.1f}")
+    card, lam, coverage, comparison = masker.card, masker.card.lam, masker.coverage_range, masker.comparison
+    exactness = "exact" if card.exact else "on a grid, slightly conservative"
+    rule = f"lambda by image ({card.rule.kind})" if lam is None else f"lambda = {lam:.6g}"
+    lines = [card.sentence, hidden_of(card), f"{rule} (masks: {card.masks}; {exactness})"]
+    if lam is not None and card.family == BY_VALUE:
+        lines.append(card.promise.named(masker.scorer.shown_text(lam) or ""))
+    if card.n_effective is not None:
+        lines.append(f"effective calibration images: {card.n_effective:.1f}")
     if coverage is not None:
-        units = masker.card.promise.named(f"{masker.card.promise.axes.unit.singular}s")
+        units = card.promise.named(f"{card.promise.axes.unit.singular}s")
         lines.append(
             f"For 90 % of such calibration sets, the coverage of new {units} is {range_text(coverage)}."
         )
-    comparison = masker.comparison
     lines += notes
     if comparison is not None:
-        lines += filter(None, [comparison_text(comparison), useless_text(comparison)])
-    lines += [EXPLORATORY_TEXT] if masker.card.exploratory else []
-    lines.append(masker.formula)
-    said = {"run": str(run), "sentence": masker.sentence, "formula": masker.formula}
-    record = {**said, **card, "lam": lam, "coverage_range": coverage}
-    record["comparison"] = comparison and asdict(comparison)
-    show(record, *lines, as_json=as_json)
+        lines += [comparison_text(comparison), useless_text(comparison)]
+    lines += [EXPLORATORY_TEXT] if card.exploratory else []
+    record: dict[str, Any] = {"run": str(run), "sentence": card.sentence, "formula": card.formula}
+    hashes = ("calibrated_on", "seen")
+    record |= {key: value for key, value in card.to_json().items() if key not in hashes}
+    record |= {"lam": lam, "coverage_range": coverage, "comparison": comparison and asdict(comparison)}
+    show(record, *filter(None, lines), card.formula, as_json=as_json)
 
 
 FEW_HIDE_MORE = (
@@ -377,15 +362,8 @@ def plan(
     stated = FalseOmissionRate(loss, 0.0) if kind.is_share else about
     level = None if threshold is None else threshold_of(threshold_in_loss(threshold, stated, None), None)
     planned = plan_for(promise, level, None if own else bound, n)
-    record = {
-        "guarantee": promise.guarantee,
-        "confidence": promise.confidence,
-        "delta": promise.delta,
-        "n_calibration": planned.n_calibration,
-        "unit": planned.unit,
-        "prospects": [vars(prospect) for prospect in planned.prospects],
-    }
     levels = {"confidence": promise.confidence, "delta": promise.delta}
+    record = {"guarantee": promise.guarantee, **levels, **asdict(planned)}
     terms = [promise.guarantee, *(f"{key} {value:g}" for key, value in levels.items() if value is not None)]
     needed = f"{planned.unit} needed to calibrate: at least {planned.n_calibration}"
     text: list[str | Table] = [f"{', '.join(terms)}: {needed}"]

@@ -65,10 +65,6 @@ def mask(
 ) -> None:
     """Write a mask (16-bit PNG, or TIFF or OME-Zarr if y_hat is) and an overlay per image, and mask sizes.
 
-    Images larger than a tile of 1024 pixels, and OME-Zarr folders, are masked whole, by overlapping tiles,
-    with bounded memory. A promise that was calibrated on tiles does not cover them, and the output says so;
-    calibrate with --tiled for one that does.
-
     Parameters
     ----------
     run
@@ -101,24 +97,24 @@ def mask(
         compute=devices,
     )
     n, mean = len(written.sizes), sum(written.sizes.values()) / len(written.sizes)
-    record = {
-        "out": str(out), "n": n, "mask_size": mean, "sentence": masker.sentence, "formula": masker.formula,
-    }  # fmt: skip
-    measured = written.measurement
-    lines = [measurement_text(masker.card, measured, written.caveat, written.n_used)]
-    lines = [line for line in lines if line]
-    if released is not None:
-        lines.append(released.summary)
     shift = shift_of(masker, written.features, triplets)
-    lines += [] if shift is None else [f"{shift} conformask monitor {run} {data} describes the change."]
-    lines += [outliers_text(written.outliers, n)] if written.outliers else []
     clipped = clipped_text(written.clipped, masker.card.clipped)
-    lines += [] if clipped is None else [f"warning: {clipped}"]
+    lines = [
+        measurement_text(masker.card, written.measurement, written.caveat, written.n_used),
+        None if released is None else released.summary,
+        shift and f"{shift} conformask monitor {run} {data} describes the change.",
+        outliers_text(written.outliers, n) if written.outliers else None,
+        clipped and f"warning: {clipped}",
+    ]
     show(
         {
-            **record,
+            "out": str(out),
+            "n": n,
+            "mask_size": mean,
+            "sentence": masker.sentence,
+            "formula": masker.formula,
             "fingerprint": masker.fingerprint,
-            "measurement": measured,
+            "measurement": written.measurement,
             "used": written.n_used,
             "caveat": written.caveat,
             "released": None if released is None else released.n_released,
@@ -128,7 +124,7 @@ def mask(
         },
         promised_here(masker.sentence, written.caveat),
         f"{n} masks in {out}: {rounded_share(mean)} of their pixels are hidden",
-        *lines,
+        *filter(None, lines),
         *formula_here(masker.formula, written.caveat),
         as_json=json,
     )
