@@ -54,14 +54,11 @@ class Change:
         if self.measure == "sharpness":  # its ratio has no familiar unit
             return word
         if self.measure == "brightness" and 0.1 < self.ratio < 2:
-            return f"{word} by {_fraction_text(abs(self.ratio - 1))}"
+            percent = 100 * abs(self.ratio - 1)
+            nearest = min(FRACTIONS, key=lambda candidate: abs(candidate - percent))
+            is_near, exactly = abs(nearest - percent) <= NEAR, f"{percent:.0f}\N{NO-BREAK SPACE}%"
+            return f"{word} by {FRACTIONS[nearest] if is_near else exactly}"
         return f"{word} ({self.ratio:.2g} times)"
-
-
-def _fraction_text(fraction: float) -> str:
-    percent = 100 * fraction
-    nearest = min(FRACTIONS, key=lambda candidate: abs(candidate - percent))
-    return FRACTIONS[nearest] if abs(nearest - percent) <= NEAR else f"{percent:.0f}\N{NO-BREAK SPACE}%"
 
 
 def card_of(record: Mapping[str, Json], path: Path) -> CalibrationCard:
@@ -416,7 +413,10 @@ class Evaluation:
         return f"Evaluation({self.card.sentence} {self.kept_text}. {self.hidden_text}.)"
 
     def _repr_html_(self) -> str:
-        verdict = self._verdict
+        confidence, verdict = promised_share(self.card.promise), ""
+        is_other = self.caveat is not None and self.caveat.other
+        if confidence is not None and not is_other and self.card.hides is None:
+            verdict = VERDICTS[standing(confidence, self)]
         edge = f"border-left:4px solid {TONES[verdict]};padding:2px 0 2px 14px"
         title = f"<p><b>{verdict.capitalize()}</b></p>" if verdict else ""
         measured = f"<p>{escape(self.kept_text)}. {escape(self.hidden_text)}.</p>"
@@ -427,14 +427,6 @@ class Evaluation:
     def errors_of_pixels(self) -> tuple[float, float, int] | None:
         """`hidden_and_shown_error`; None where objects are hidden, which are not wrong by their pixels."""
         return None if self.card.loss.of_objects else self.images.hidden_and_shown_error
-
-    @property
-    def _verdict(self) -> str:
-        confidence = promised_share(self.card.promise)
-        is_other = self.caveat is not None and self.caveat.other
-        if confidence is None or is_other or self.card.hides is not None:
-            return ""
-        return VERDICTS[standing(confidence, self)]
 
     @property
     def n_units(self) -> int:

@@ -63,7 +63,8 @@ def refuse_unclaimed(paths: Iterable[Path]) -> None:
     claimed = cache(claimed_in)  # a folder is asked once per file in it
     for path in paths:
         refuse_unwritable(path)
-        if os.path.lexists(path) and not _is_empty_folder(path) and not is_claimed(path, claimed):
+        is_empty = path.is_dir() and not path.is_symlink() and not any(path.iterdir())
+        if os.path.lexists(path) and not is_empty and not is_claimed(path, claimed):
             raise OutputError(
                 f"{path} is in the way: no record of conformask claims it, so it is neither replaced nor "
                 "removed; move it, or choose another folder"
@@ -146,10 +147,6 @@ def _is_signed(path: Path) -> bool:
     return False
 
 
-def _is_empty_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink() and not any(path.iterdir())
-
-
 def hash_of_parts(parts: Iterable[bytes]) -> str:
     """Return the SHA-256 of parts one after another, which need not be in memory together."""
     digest = hashlib.sha256()
@@ -219,10 +216,8 @@ def _here() -> str:
 def _alive(process: int) -> bool:
     try:
         os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:  # another user's process
-        return True
+    except OSError as error:
+        return not isinstance(error, ProcessLookupError)  # otherwise it is another user's
     return True
 
 
@@ -319,7 +314,10 @@ def _locked(path: Path, shown: Path) -> "FileLock | None":
         lock.acquire()
         _owner_file(path).write_text(f"process {os.getpid()} on {socket.gethostname()}", encoding="utf-8")
     except Timeout as error:
-        raise OutputError(f"{shown} is being written by {_owner(path)}: wait, or choose another") from error
+        owner = "another process"
+        with suppress(OSError):
+            owner = _owner_file(path).read_text(encoding="utf-8")
+        raise OutputError(f"{shown} is being written by {owner}: wait, or choose another") from error
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in NO_LOCKS:
             raise OutputError(f"cannot write {shown}: {error.strerror}; choose another folder") from error
@@ -330,10 +328,3 @@ def _locked(path: Path, shown: Path) -> "FileLock | None":
 
 def _owner_file(lock: Path) -> Path:
     return lock.with_name(f"{lock.name}{OWNER_SUFFIX}")
-
-
-def _owner(lock: Path) -> str:
-    try:
-        return _owner_file(lock).read_text(encoding="utf-8")
-    except OSError:
-        return "another process"

@@ -63,16 +63,14 @@ FORMULAS = ("=", "+", "-", "@")
 
 def as_cell(value: object) -> object:
     """Return a text that a spreadsheet would run behind an apostrophe, and anything else as it is."""
-    return f"'{value}" if isinstance(value, str) and _is_formula(value) else value
+    is_formula = isinstance(value, str) and value.lstrip("'").startswith(FORMULAS)
+    return f"'{value}" if is_formula else value
 
 
 def from_cell(text: str) -> str:
     """Return the text for which `as_cell` gave this one."""
-    return text[1:] if text.startswith("'") and _is_formula(text) else text
-
-
-def _is_formula(text: str) -> bool:
-    return text.lstrip("'").startswith(FORMULAS)
+    is_formula = text.startswith("'") and text.lstrip("'").startswith(FORMULAS)
+    return text[1:] if is_formula else text
 
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, object]], columns: Sequence[str]) -> None:
@@ -164,11 +162,6 @@ def hash_of(value: Json) -> str:
     return hash_of_text(json.dumps(to_jsonable(value), sort_keys=True))
 
 
-def number(value: float | str | None) -> float:
-    """Return a number that JSON may hold as the string "inf", or NaN as null."""
-    return math.nan if value is None else float(value)
-
-
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
@@ -209,10 +202,12 @@ def value_as(hint: Any, value: Any, path: Path | str) -> Any:
         return _one_of([kind for kind in arguments if kind is not NoneType], value, path)
     if origin is Literal:
         return arguments[arguments.index(value)]
-    if hint is float:
-        return _float(value)
+    if hint is float:  # JSON holds infinities as strings, and NaN as null
+        return math.nan if value is None else float(_expected(value, (int, float, str)))
     if origin is tuple:
-        return _tuple(arguments, _expected(value, list), path)
+        items = _expected(value, list)
+        kinds = [arguments[0]] * len(items) if Ellipsis in arguments else arguments
+        return tuple(value_as(kind, item, path) for kind, item in zip(kinds, items, strict=True))
     if origin in (list, set):
         return origin(value_as(arguments[0], item, path) for item in _expected(value, list))
     if origin in (dict, Mapping):
@@ -241,18 +236,7 @@ def _one_of(kinds: list[Any], value: Any, path: Path | str) -> Any:
     return value_as(kinds[-1], value, path)
 
 
-def _float(value: Any) -> float:
-    if isinstance(value, bool):
-        raise TypeError
-    return number(value)
-
-
-def _tuple(arguments: tuple[Any, ...], value: list[Any], path: Path | str) -> tuple[Any, ...]:
-    kinds = [arguments[0]] * len(value) if Ellipsis in arguments else arguments
-    return tuple(value_as(kind, item, path) for kind, item in zip(kinds, value, strict=True))
-
-
-def _expected(value: Any, kind: type) -> Any:
+def _expected(value: Any, kind: type | tuple[type, ...]) -> Any:
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise TypeError
     return value

@@ -87,8 +87,12 @@ def publish(
         if not _holds(path.parent / name, content):
             write_arrays(path.parent / name, content)
     files = {name: path_hash(path.parent / name) for name in (*named, *sealed)}
-    replaced = [name for name in claimed if _is_array_file(name, arrays) and name not in files]
-    replaced = [name for name in replaced if (path.parent / name).is_file()]
+    of_arrays = re.compile(rf"({'|'.join(arrays)})-[0-9a-f]{{8}}\.npz")
+    replaced = [
+        name
+        for name in claimed
+        if of_arrays.fullmatch(name) and name not in files and (path.parent / name).is_file()
+    ]
     content = to_jsonable({**record, "files": files, "replaced": replaced})
     if outdated is not None:
         remove(outdated)
@@ -127,7 +131,10 @@ def verify(path: Path, record: Mapping[str, Json]) -> None:
 def verify_files(folder: Path, hashes: Mapping[str, Json]) -> None:
     """Raise for files whose hashes are not these."""
     for name, expected in hashes.items():
-        if _hash_if_there(folder / name) != expected:
+        found = None
+        with suppress(FileNotFoundError):  # a writer may remove it at any moment
+            found = path_hash(folder / name)
+        if found != expected:
             raise MismatchError(not_as_written(folder / name))
 
 
@@ -148,18 +155,8 @@ def not_as_written(path: Path) -> str:
     )
 
 
-def _hash_if_there(path: Path) -> str | None:
-    with suppress(FileNotFoundError):  # a writer may remove it at any moment
-        return path_hash(path)
-    return None
-
-
 def _named(record: Mapping[str, Json], stem: str) -> str:
     return next((name for name in record["files"] if name.startswith(f"{stem}-")), f"{stem}.npz")
-
-
-def _is_array_file(name: str, stems: Iterable[str]) -> bool:
-    return any(re.fullmatch(rf"{stem}-[0-9a-f]{{8}}\.npz", name) for stem in stems)
 
 
 def _holds(path: Path, content: Mapping[str, Array]) -> bool:

@@ -10,7 +10,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import NoReturn
 
 import numpy as np
 
@@ -93,14 +92,14 @@ class Selection:
     @classmethod
     def load(cls, folder: Path) -> "Selection":
         """Read the record that save wrote."""
-        arrays = read_arrays(folder / "selection.npz")
-        if "of" not in arrays:
-            raise MismatchError(
-                f"{folder / 'selection.npz'} was written by an older version of conformask: train again"
-            )
-        curves, quarters = (_by_family(arrays, prefix) for prefix in (WHOLE, QUARTERS))
         path = folder / "selection.npz"
-        of = _loss(str(arrays["of"]), path)
+        arrays = read_arrays(path)
+        if "of" not in arrays:
+            raise MismatchError(f"{path} was written by an older version of conformask: train again")
+        curves, quarters = (_by_family(arrays, prefix) for prefix in (WHOLE, QUARTERS))
+        name = str(arrays["of"])  # conformask 0.1 kept the name of a distance
+        is_json = name.startswith("{")
+        of = with_loss({"loss": json.loads(name)}, path)["loss"] if is_json else loss_named(name, path)
         stored = arrays.get("comparison", arrays.get("worth"))
         comparison = None if stored is None else compared(json.loads(str(stored)))
         kept = None if comparison is None else from_dict(ScoreComparison, comparison, path)
@@ -111,14 +110,6 @@ def _by_family(arrays: Mapping[str, Array], prefix: str) -> dict[str, Curves]:
     inside = (key.removeprefix(prefix) for key in arrays if key.startswith(prefix))
     families = sorted({key.split("/")[0] for key in inside if key.count("/") == 1})
     return {family: Curves.from_arrays(arrays, f"{prefix}{family}/") for family in families}
-
-
-def _loss(stored: str, path: Path) -> StatedLoss:
-    """Parse a loss from JSON, or from the name of a distance, as conformask 0.1 kept it."""
-    if not stored.startswith("{"):
-        return loss_named(stored, path)
-    loss: StatedLoss = with_loss({"loss": json.loads(stored)}, path)["loss"]
-    return loss
 
 
 PLAIN = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
@@ -212,19 +203,17 @@ def is_quantile(choice: float | str) -> bool:
         return False
     if _with_unit(choice) is not None:
         return False
+    is_quantile = choice.startswith("q")
     try:
         number = float(choice.removeprefix("q"))
+        is_valid = 0 < number < 1 or not is_quantile
     except ValueError:
-        _refuse(choice)
-    if not choice.startswith("q"):
+        is_valid = False
+    if not is_valid:
+        raise InvalidArgumentError(
+            f"threshold {choice!r}: give a distance above 0, a percentage such as 5%, or a quantile such as "
+            "q0.1"
+        )
+    if not is_quantile:
         positive(number)
-        return False
-    if not 0 < number < 1:
-        _refuse(choice)
-    return True
-
-
-def _refuse(choice: str) -> NoReturn:
-    raise InvalidArgumentError(
-        f"threshold {choice!r}: give a distance above 0, a percentage such as 5%, or a quantile such as q0.1"
-    )
+    return is_quantile

@@ -40,10 +40,11 @@ def beginning_of(promise: Promise, population: str | None = None) -> str:
         )
     else:
         beginning += promise.axes.unit.average
+    whom = population or "new images"
     return promise.named(beginning).format(
         share="" if share is None else OF.get(share, f"{written(100 * share)} % of"),
         certainty=f"{written(100 - 100 * (promise.delta or 0.0))} %",
-        whom=_whom(population),
+        whom=whom if whom.startswith("new ") else f"new {whom}",
         origin=promise.axes.population.origin,
     )
 
@@ -99,9 +100,3 @@ def rounded_share(share: float) -> str:
     if math.isnan(share):
         return "–"
     return f"{round(100 * share, 1 if share < 0.05 or share > 0.99 else 0):g} %"
-
-
-def _whom(population: str | None) -> str:
-    if population is None:
-        return "new images"
-    return population if population.startswith("new ") else f"new {population}"

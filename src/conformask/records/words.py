@@ -95,9 +95,7 @@ def changes_text(changes: Iterable[Change], images: str = "these images") -> str
         texts[change.role].append(change.text)
     if not any(texts.values()):
         return f"Brightness, contrast, noise and sharpness of {images} are as before (no clear change)."
-    by_role = "; ".join(
-        f"{role} {', '.join(descriptions) or 'as before'}" for role, descriptions in texts.items()
-    )
+    by_role = "; ".join(f"{role} {', '.join(changed) or 'as before'}" for role, changed in texts.items())
     return f"What changed in {images}: {by_role}."
 
 
@@ -108,20 +106,16 @@ def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
     lines = []
     if confidence is not None and status.failure_evidence is not None and status.n_judged:
         finding = f"{figure(status.n_failed)} of {plural(status.n_judged, unit.singular)} failed"
-        limit, odds = (
-            status.most_failing or 1 - confidence,
-            f"odds {figure(status.failure_evidence)} to 1",
-        )
-        by_chance = f", which happens by chance under {percent(status.level / 2)} of calibration sets"
-        evidence = (
-            f"{odds} that more than {share(limit)} fail{by_chance if limit > 1 - confidence else ''}; {level}"
-        )
-        lines.append(
-            f"BROKEN: {finding}, at most {percent(1 - confidence)} was promised ({evidence}). Do not rely on "
-            "these masks."
-            if status.failing
-            else f"Measured: {finding}; at most {percent(1 - confidence)} was promised ({evidence})."
-        )
+        limit, promised = status.most_failing or 1 - confidence, f"at most {percent(1 - confidence)}"
+        by_chance = ""
+        if limit > 1 - confidence:
+            by_chance = f", which happens by chance under {percent(status.level / 2)} of calibration sets"
+        odds = f"odds {figure(status.failure_evidence)} to 1 that more than {share(limit)} fail"
+        evidence = f"was promised ({odds}{by_chance}; {level})."
+        if status.failing:
+            lines.append(f"BROKEN: {finding}, {promised} {evidence} Do not rely on these masks.")
+        else:
+            lines.append(f"Measured: {finding}; {promised} {evidence}")
     odds = f"odds {figure(status.evidence)} to 1, {level}"
     counts = f"of {status.n_seen:,} so far, {status.n_new:,} new"
     if status.shifted:
@@ -178,7 +172,8 @@ def meaning(promise: Promise) -> Meaning:
     population = promise.axes.population
     beginning = promise.axes.certainty.begins.format(drawn=population.drawn(promise.axes.unit))
     if promise.delta is not None and population.by_itself:
-        beginning = _capital(population.by_itself) + beginning[0].lower() + beginning[1:]
+        beginning = population.by_itself + beginning[0].lower() + beginning[1:]
+        beginning = beginning[0].upper() + beginning[1:]
     ending = promise.axes.certainty.ends + population.ends + promise.axes.lam.ends
     holds = beginning + _event_text(promise) + ending + "."
     return Meaning(holds + NO_MODEL, f"Not {_unpromised_text(promise)}; {ELSEWHERE}")
@@ -195,64 +190,49 @@ def _event_text(promise: Promise) -> str:
 
 
 def _unpromised_text(promise: Promise) -> str:
-    statement, population, conditional = (
-        promise.axes.statement,
-        promise.axes.population,
-        promise.delta is not None,
-    )
+    statement, population = promise.axes.statement, promise.axes.population
+    conditional = promise.delta is not None
     at_once = ["for all categories at once"] if conditional and population.by_itself else []
     this_set = [] if conditional else ["for this one calibration set"]
-    if not isinstance(statement, Coverage):
-        return _join_alternatives([statement.silent, *this_set, *at_once])
-    return f"{{c}} {_join_alternatives([*population.each(promise.axes.unit), *this_set, *at_once])}"
-
-
-def _join_alternatives(phrases: list[str]) -> str:
-    """Join the parts as "a, b or c"."""
-    return " or ".join(filter(None, (", ".join(phrases[:-1]), phrases[-1])))
-
-
-def _capital(text: str) -> str:
-    return text[0].upper() + text[1:]
+    if isinstance(statement, Coverage):
+        share, first = "{c} ", population.each(promise.axes.unit)
+    else:
+        share, first = "", (statement.silent,)
+    *others, last = *first, *this_set, *at_once
+    return share + " or ".join(filter(None, (", ".join(others), last)))
 
 
 def meaning_of(card: CalibrationCard) -> Meaning:
     """Return what the promise says, and what it does not say."""
-    share, sentences = card.promise.confidence, meaning(card.promise)
-    confidence = "" if share is None else percent(share)
-    silent = sentences.silent.format(c=confidence)
-    named = card.promise.named
-    return Meaning(
-        named(sentences.holds.format(c=confidence)), f"{named(silent)} {about_masks(card)}".rstrip()
-    )
+    promise, sentences = card.promise, meaning(card.promise)
+    confidence = "" if promise.confidence is None else percent(promise.confidence)
+    holds, silent = (promise.named(text.format(c=confidence)) for text in vars(sentences).values())
+    return Meaning(holds, f"{silent} {about_masks(card)}".rstrip())
 
 
 def about_masks(card: CalibrationCard) -> str:
     """Return what readers of the masks may take for granted and must not; empty if there is nothing."""
-    knew_truth = card.loss.subtracts_noise and not card.reference.is_noisy
-    of_loss = None if knew_truth else card.loss.caveat
-    of_parts = None if card.patches is None else f"The masks consist of {card.parts}, shown or hidden."
-    grey = GREY_TEXT if card.is_grey else None
-    return card.promise.named(" ".join(filter(None, (of_parts, grey, of_loss, _about_noise(card)))))
-
-
-def _about_noise(card: CalibrationCard) -> str | None:
-    """Return what a promise by noisy references takes for granted; None if y was the truth."""
-    reference = card.reference
-    if not reference.is_noisy:
-        return None
-    if not card.loss.subtracts_noise:
-        return (
+    loss, reference, texts = card.loss, card.reference, []
+    if card.patches is not None:
+        texts.append(f"The masks consist of {card.parts}, shown or hidden.")
+    if card.is_grey:
+        texts.append(GREY_TEXT)
+    if loss.caveat is not None and (reference.is_noisy or not loss.subtracts_noise):
+        texts.append(loss.caveat)
+    if reference.is_noisy and not loss.subtracts_noise:
+        texts.append(
             f"The calibration images have {reference.text} in the place of a truth. Where the noise has mean "
             "0 and is independent of the input, the loss to it is on average at least that to the clean "
             "image, for which the promise then holds too."
         )
-    if reference.repeats == 2:
-        return "The noise of one repeat must be independent of that of the other."
-    return (
-        "The noise model is assumed, not measured: if it says too much noise, more is subtracted than there "
-        "is, and the promise does not hold."
-    )
+    elif reference.repeats == 2:
+        texts.append("The noise of one repeat must be independent of that of the other.")
+    elif reference.is_noisy:
+        texts.append(
+            "The noise model is assumed, not measured: if it says too much noise, more is subtracted than "
+            "there is, and the promise does not hold."
+        )
+    return card.promise.named(" ".join(texts))
 
 
 def all_hidden_text(hides: str) -> str:
@@ -322,15 +302,11 @@ LABELS = {
 }
 
 
-def label_of(score: str) -> str:
-    """Return a score in words."""
-    return LABELS.get(score, score)
-
-
 def comparison_text(comparison: ScoreComparison, *, best: bool = True) -> str:
     """Return how much other scores would hide beside the masks of a score, and the best possible masks."""
     known = [*LABELS, *comparison.others]
-    others = {label_of(name): comparison.others[name] for name in sorted(comparison.others, key=known.index)}
+    in_order = sorted(comparison.others, key=known.index)
+    others = {LABELS.get(name, name): comparison.others[name] for name in in_order}
     if best and comparison.oracle is not None:
         others["the best possible masks"] = comparison.oracle
     (first, hidden), *rest = others.items()

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -180,9 +180,8 @@ def changes_of(
         for row, role in enumerate(ROLES)
         for change in _changes_of_role(role, calibration[:, row], new[:, row], level / COMPARISONS)
     ]
-    return tuple(
-        ranked.change for ranked in sorted(changes, key=lambda ranked: ranked.strength, reverse=True)
-    )
+    changes.sort(key=lambda ranked: ranked.strength, reverse=True)
+    return tuple(ranked.change for ranked in changes)
 
 
 def _changes_of_role(
@@ -207,17 +206,17 @@ def _explain_noise_and_sharpness(
     reported. A change of gain changes noise alone, a duller scene noise divided by the signal: noise has
     changed where both have.
     """
-    if to_signal is not None and sharpness is not None and _same_direction(to_signal, sharpness):
+
+    def same_direction(one: _RankedChange, other: _RankedChange) -> bool:
+        return (one.change.ratio > 1) == (other.change.ratio > 1)
+
+    if to_signal is not None and sharpness is not None and same_direction(to_signal, sharpness):
         if sharpness.change.ratio < 1 or sharpness.strength > to_signal.strength:
             return None, sharpness
         sharpness = None
-    if noise is None or to_signal is None or not _same_direction(noise, to_signal):
+    if noise is None or to_signal is None or not same_direction(noise, to_signal):
         return None, sharpness
     return min(noise, to_signal, key=lambda change: change.strength), sharpness
-
-
-def _same_direction(one: _RankedChange, other: _RankedChange) -> bool:
-    return (one.change.ratio > 1) == (other.change.ratio > 1)
 
 
 def _compare(
@@ -290,10 +289,11 @@ def measures_of(
     masker.with_clipped(Admission(new.names), measures["clipped"]).warn()
     points = _grid_points(masker, masker.rule(covariates_of(curves)))
     old_measures = np.column_stack([features, curves.size[np.arange(len(points)), points]])
+    more = old_measures.shape[1] - len(SCORES) - 1
     first = one_of_each_group(curves)
     old_appearance = curves.appearance
     return Measures(
-        names=tuple(_names(old_measures.shape[1])),
+        names=(*SCORES, *(f"feature {k + 1} of the score" for k in range(more)), SIZE),
         calibration=old_measures[first],
         new=np.column_stack([measures["features"], measures["size"]]),
         appearance=None if old_appearance is None else (old_appearance[first], measures["appearance"]),
@@ -323,12 +323,6 @@ def _measures(masker: Masker, measurable: bool, item: Batch) -> dict[str, Array]
 def _grid_points(masker: Masker, lam: Float[np.ndarray, "n"]) -> Array:
     """Return the grid points at or below lambda."""
     return np.searchsorted(masker.grid, lam, side="right") - 1
-
-
-def _names(count: int) -> Iterator[str]:
-    yield from SCORES
-    yield from (f"feature {k + 1} of the score" for k in range(count - len(SCORES) - 1))
-    yield SIZE
 
 
 @dataclass(frozen=True)
@@ -375,18 +369,15 @@ class Monitoring:
         ]
         if self.changes is not None:
             facts.insert(1, changes_text(self.changes))
-        if self.measurement is not None:
-            facts.insert(0, self._measured(self.measurement))
+        measured = self.measurement
+        if measured is not None:
+            low, high = (share(end) for end in measured.coverage_interval)
+            status, mean = "BROKEN" if measured.broken else "Measured", figure(measured.mean_loss)
+            coverage = f"coverage {share(measured.coverage)} (95 % interval {low} to {high})"
+            facts.insert(0, f"{status}: {coverage}{worst_text(measured.worst)}, mean loss {mean}.")
         if self.caveat is not None:
             facts.insert(0, f"{self.caveat.text}.")
         return f"Monitoring({' '.join(facts)})"
-
-    def _measured(self, measurement: Measurement) -> str:
-        low, high = (share(end) for end in measurement.coverage_interval)
-        status = "BROKEN" if measurement.broken else "Measured"
-        mean = f"mean loss {figure(measurement.mean_loss)}"
-        coverage = f"coverage {share(measurement.coverage)} (95 % interval {low} to {high})"
-        return f"{status}: {coverage}{worst_text(measurement.worst)}, {mean}."
 
     @property
     def shifted(self) -> bool:
@@ -557,14 +548,9 @@ class StreamMonitor:
         if measures.appearance is not None:
             looks = measures.appearance[1][new_places].tolist()
             self.latest = [*self.latest, *looks][-max(LATEST, len(looks)) :]
-        return self._status(len(stream.seen) - n_before, measures)
-
-    def _status(self, n_new: int, measures: Measures) -> StreamStatus:
-        stream = self.stream
-        assert stream is not None
         failures = stream.failures
         status = StreamStatus(
-            n_new=n_new,
+            n_new=len(stream.seen) - n_before,
             n_seen=len(stream.seen),
             evidence=stream.peak,
             n_judged=0 if failures is None else failures.images,

@@ -164,23 +164,18 @@ class OnlineMasker:
                 f"y of {name!r} has shape {truth.shape}, but y_hat has {arrays['y_hat'].shape} (C, *space); "
                 "they must be the same"
             )
-        item = self._scored(name, arrays, torch.from_numpy(truth)[None])
-        layers = {**item.layers, **self._region(name, truth, region)}
-        item = replace(item, layers=layers)
-        judged, masker = self.masker.judge(item, arrays["lam"][None]), self.masker
+        item, masker = self._scored(name, arrays, torch.from_numpy(truth)[None]), self.masker
+        if region is not None:
+            axes = masker.card.read.axes
+            array = region_of_array(region, truth.shape[1:], f"region of {name!r}", axes)
+            item = replace(item, layers={**item.layers, "region": torch.from_numpy(array)[None]})
+        judged = masker.judge(item, arrays["lam"][None])
         assert judged.within is not None
         within = bool(judged.within[0])
         critical = critical_lambdas(item, masker.family, masker.loss, masker.grid, masker.card.threshold)
         self.state.learn(float(critical[0]), failed=not within)
         del self.waiting[name]
         return within
-
-    def _region(self, name: str, truth: Array, region: Array | None) -> dict[str, Tensor]:
-        if region is None:
-            return {}
-        axes = self.masker.card.read.axes
-        array = region_of_array(region, truth.shape[1:], f"region of {name!r}", axes)
-        return {"region": torch.from_numpy(array)[None]}
 
     def _scored(self, name: str, arrays: Mapping[str, Array], y: Tensor | None) -> Batch:
         images = {role: torch.from_numpy(array)[None] for role, array in arrays.items() if array.ndim}

@@ -23,11 +23,10 @@ from conformask.cli.options import (
     opened,
 )
 from conformask.cli.output import show, table
+from conformask.errors import InvalidArgumentError, OutputError
 from conformask.records.files import check_output, exclusive_folder
 
 if TYPE_CHECKING:
-    from conformask.extras.watch.monitor import Monitoring
-    from conformask.records.card import CalibrationCard
     from conformask.records.release import Release
 
 PARTS = "monitoring"
@@ -76,7 +75,14 @@ def monitor(
     from conformask.extras.watch.monitor import monitor as monitor_batch
     from conformask.masker.load import load
     from conformask.records.evaluation import StreamStatus
-    from conformask.records.words import formula_here, promised_here, stream_text
+    from conformask.records.words import (
+        changes_text,
+        formula_here,
+        measurement_text,
+        promised_here,
+        shift_text,
+        stream_text,
+    )
 
     masker = load(run, loss=loss_of(run, weights_path))
     new = opened(data, read, network, like=masker.card.reading)
@@ -90,7 +96,17 @@ def monitor(
             allow_network_mismatch=allow_network_mismatch,
             compute=compute,
         )
-        text: list[str | Table] = [*_verdicts(found, masker.card), "", _comparisons(found)]
+        rows = [
+            (each.measure, f"{each.calibration:.4g}", f"{each.new:.4g}", f"{each.p_value:.3g}")
+            for each in found.comparisons
+        ]
+        columns = "", f"median of {found.n_calibration} calibration", f"of {found.n_new} new", "p"
+        # measurements with truth first, because scores can look the same while the masks fail
+        measured = measurement_text(masker.card, found.measurement, found.caveat, found.n_used)
+        text: list[str | Table] = [measured] if measured else []
+        text.append(shift_text(found.p_value, level, shifted=found.shifted))
+        text += [] if found.changes is None else [changes_text(found.changes)]
+        text += ["", table(columns, rows)]
     else:
         check_output(state)
         with exclusive_folder(state.parent, state.name):
@@ -108,26 +124,6 @@ def monitor(
     show(record, sentence, "", *text, "", *formula, as_json=json)
     if strict and (found.shifted or found.failing):
         sys.exit(WRONG)
-
-
-def _comparisons(monitoring: "Monitoring") -> Table:
-    rows = [
-        (each.measure, f"{each.calibration:.4g}", f"{each.new:.4g}", f"{each.p_value:.3g}")
-        for each in monitoring.comparisons
-    ]
-    columns = ("", f"median of {monitoring.n_calibration} calibration", f"of {monitoring.n_new} new", "p")
-    return table(columns, rows)
-
-
-def _verdicts(monitoring: "Monitoring", card: "CalibrationCard") -> Iterator[str]:
-    """Yield measurements with truth first, because scores can look the same while the masks fail."""
-    from conformask.records.words import changes_text, measurement_text, shift_text
-
-    if measured := measurement_text(card, monitoring.measurement, monitoring.caveat, monitoring.n_used):
-        yield measured
-    yield shift_text(monitoring.p_value, monitoring.level, shifted=monitoring.shifted)
-    if monitoring.changes is not None:
-        yield changes_text(monitoring.changes)
 
 
 MOST = 20
@@ -180,8 +176,12 @@ def release(
     from conformask.masker.release import release_once
     from conformask.records.record import write_csv
 
-    if out is not None:
-        _refuse_other_files(out)
+    if out is not None:  # no record of a run is ever replaced
+        if out.suffix.lower() != ".csv":
+            raise InvalidArgumentError(f"--out {out}: give the name of a CSV file, such as released.csv")
+        check_output(out)
+        if os.path.lexists(out):
+            raise OutputError(f"{out} is in the way: choose another name, or remove it first")
     masker = load(run, loss=loss_of(run, weights_path))
     new = opened(data, read, network, like=masker.card.reading).part("test")
     found = release_once(run, masker, new, share, each=each, allow_network_mismatch=allow_network_mismatch)
@@ -197,18 +197,6 @@ def release(
     written = [] if out is None else ["", f"Written: {out}"]
     formula = ["", found.formula] if found.formula else []
     show({"run": str(run), **record}, *text, *written, *formula, as_json=json)
-
-
-def _refuse_other_files(out: Path) -> None:
-    """Raise unless a path ends in .csv and nothing lies there: no record of a run is ever replaced."""
-    from conformask.errors import InvalidArgumentError, OutputError
-    from conformask.records.files import check_output
-
-    if out.suffix.lower() != ".csv":
-        raise InvalidArgumentError(f"--out {out}: give the name of a CSV file, such as released.csv")
-    check_output(out)
-    if os.path.lexists(out):
-        raise OutputError(f"{out} is in the way: choose another name, or remove it first")
 
 
 def _tables(found: "Release") -> Iterator[str | Table]:
