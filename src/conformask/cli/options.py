@@ -19,6 +19,7 @@ from conformask.records.reading import NoiseModel, Reading
 
 if TYPE_CHECKING:
     from conformask.images.triplets import Triplets
+    from conformask.masker.masker import Masker
     from conformask.records.numbers import Values
 
 
@@ -179,6 +180,28 @@ Devices = Annotated[
 ]
 AS_FILES_SAY, DEFAULT_DEVICES = Reading(), Compute()
 """What is meant where no option of images or devices is given."""
+
+
+@dataclass(frozen=True)
+class NewImages:
+    """Images that a run is applied to: how they are read, what made y_hat, and the weights of the loss."""
+
+    read: Read = AS_FILES_SAY
+    network: NetworkName = None
+    allow_network_mismatch: OtherNetwork = False
+    weights_path: WeightsPath = None
+
+    def opened(self, run: Path, data: Path) -> "tuple[Masker, Triplets]":
+        """Return the masker of a run, and the triplets of a folder, read as its own where nothing is said."""
+        from conformask.masker.load import load
+
+        masker = load(run, loss=loss_of(run, self.weights_path))
+        return masker, opened(data, self.read, self.network, like=masker.card.reading)
+
+
+New = Annotated[NewImages, Parameter(name="*")]
+ALIKE = NewImages()
+"""New images like those of the calibration."""
 
 
 KINDS: Mapping[str, type[Loss]] = LOSSES.usable()

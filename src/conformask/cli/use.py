@@ -5,18 +5,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
-from conformask.cli.options import (
-    AS_FILES_SAY,
-    DEFAULT_DEVICES,
-    AsJson,
-    Devices,
-    NetworkName,
-    OtherNetwork,
-    Read,
-    WeightsPath,
-    loss_of,
-    opened,
-)
+from conformask.cli.options import ALIKE, DEFAULT_DEVICES, AsJson, Devices, New
 from conformask.cli.output import show
 
 
@@ -32,9 +21,6 @@ def mask(
     out: Path,
     /,
     *,
-    read: Read = AS_FILES_SAY,
-    network: NetworkName = None,
-    allow_network_mismatch: OtherNetwork = False,
     overwrite: Annotated[
         bool, Parameter(help="Remove masks of another promise or of other images from OUT.")
     ] = False,
@@ -59,7 +45,7 @@ def mask(
             "expectation: see conformask release."
         ),
     ] = None,
-    weights_path: WeightsPath = None,
+    new: New = ALIKE,
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
@@ -72,7 +58,6 @@ def mask(
     out
         The folder for masks/, overlays/, sizes.csv and masks.json; a killed run resumes there.
     """
-    from conformask.masker.load import load
     from conformask.masker.looks import outliers_text
     from conformask.masker.release import release_once
     from conformask.masker.validation import shift_of
@@ -80,16 +65,15 @@ def mask(
     from conformask.records.sentence import rounded_share
     from conformask.records.words import clipped_text, formula_here, measurement_text, promised_here
 
-    masker = load(run, loss=loss_of(run, weights_path))
-    triplets = opened(data, read, network, like=masker.card.reading)
-    released = None
+    masker, triplets = new.opened(run, data)
+    released, others = None, new.allow_network_mismatch
     if release is not None:
-        released = release_once(run, masker, triplets, release, allow_network_mismatch=allow_network_mismatch)
+        released = release_once(run, masker, triplets, release, allow_network_mismatch=others)
     written = write_masks(
         masker,
         triplets,
         out,
-        allow_network_mismatch=allow_network_mismatch,
+        allow_network_mismatch=others,
         overwrite=overwrite,
         dicom_seg=dicom_seg,
         mask_geometry=mask_geometry,

@@ -1,5 +1,6 @@
 """The verbs view, share and evaluate."""
 
+import re
 import secrets
 import sys
 from pathlib import Path
@@ -10,18 +11,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from conformask.background import main_process
-from conformask.cli.options import (
-    AS_FILES_SAY,
-    DEFAULT_DEVICES,
-    AsJson,
-    Devices,
-    NetworkName,
-    OtherNetwork,
-    Read,
-    WeightsPath,
-    loss_of,
-    opened,
-)
+from conformask.cli.options import ALIKE, DEFAULT_DEVICES, AsJson, Devices, New, NewImages
 from conformask.cli.output import bad_usage, show, table
 
 if TYPE_CHECKING:
@@ -37,10 +27,7 @@ def evaluate(
     /,
     *,
     report: Annotated[Path | None, Parameter(help="Write a report to this HTML file.")] = None,
-    read: Read = AS_FILES_SAY,
-    network: NetworkName = None,
-    allow_network_mismatch: OtherNetwork = False,
-    weights_path: WeightsPath = None,
+    new: New = ALIKE,
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
@@ -55,7 +42,6 @@ def evaluate(
     """
     from conformask.extras.view.page import write_report
     from conformask.masker.evaluate import evaluate as evaluate_masker
-    from conformask.masker.load import load
     from conformask.records.evaluation import FILE
     from conformask.records.files import check_output, refuse_unclaimed
     from conformask.records.words import formula_here, promised_here
@@ -67,11 +53,9 @@ def evaluate(
     refuse_unclaimed([run / FILE])
     if report is not None:
         check_output(report)
-    masker = load(run, loss=loss_of(run, weights_path))
-    test = opened(data, read, network, like=masker.card.reading).part("test")
-    evaluation = evaluate_masker(
-        masker, test, out=run, allow_network_mismatch=allow_network_mismatch, compute=devices
-    )
+    masker, triplets = new.opened(run, data)
+    test, others = triplets.part("test"), new.allow_network_mismatch
+    evaluation = evaluate_masker(masker, test, out=run, allow_network_mismatch=others, compute=devices)
     written = f"{run / 'evaluation.json'}"
     if report is not None and main_process():
         write_report(evaluation, report)
@@ -106,9 +90,7 @@ def share(
     *,
     out: Annotated[Path, Parameter(help="The HTML file.")] = Path("look.html"),
     images: Annotated[int, Parameter(help="Number of images that are shown.")] = 6,
-    read: Read = AS_FILES_SAY,
-    network: NetworkName = None,
-    weights_path: WeightsPath = None,
+    new: Annotated[NewImages, Parameter(name="*", parse=re.compile("^(?!allow_network_mismatch$)"))] = ALIKE,
     json: AsJson = False,
 ) -> None:
     """Write one HTML file that shows images under their masks, with a threshold that moves, to anybody.
@@ -123,12 +105,11 @@ def share(
         A folder with x/ and y_hat/, and with y/ if the truth is known; its test part is used if it is split.
     """
     from conformask.extras.view.share import share as write
-    from conformask.masker.load import load
     from conformask.records.files import check_output
 
     check_output(out)
-    masker = load(run, loss=loss_of(run, weights_path))
-    write(masker, opened(data, read, network, like=masker.card.reading), out, images=images)
+    masker, triplets = new.opened(run, data)
+    write(masker, triplets, out, images=images)
     show(
         {"out": str(out), "sentence": masker.sentence, "formula": masker.formula},
         masker.sentence,
@@ -150,10 +131,7 @@ def view(
     port: Port = 8000,
     headless: Annotated[bool, Parameter(help="Do not open a browser.")] = False,
     no_token: Annotated[bool, Parameter(help=NO_TOKEN)] = False,
-    read: Read = AS_FILES_SAY,
-    network: NetworkName = None,
-    allow_network_mismatch: OtherNetwork = False,
-    weights_path: WeightsPath = None,
+    new: New = ALIKE,
     release: Annotated[
         float | None,
         Parameter(
@@ -173,15 +151,13 @@ def view(
         A folder with x/ and y_hat/, and with y/ if the truth is known, or with a manifest.csv. Of one that
         is split, the test part is measured and shown first.
     """
-    from conformask.masker.load import load
     from conformask.masker.release import release_once
 
-    masker = load(run, loss=loss_of(run, weights_path))
-    triplets = opened(data, read, network, like=masker.card.reading)
-    released = None
+    masker, triplets = new.opened(run, data)
+    released, others = None, new.allow_network_mismatch
     if release is not None:
-        new = triplets.part("test")
-        released = release_once(run, masker, new, release, allow_network_mismatch=allow_network_mismatch)
+        test = triplets.part("test")
+        released = release_once(run, masker, test, release, allow_network_mismatch=others)
     open_viewer(
         masker,
         triplets,
@@ -189,7 +165,7 @@ def view(
         port=port,
         browser=not headless,
         token=not no_token,
-        allow_network_mismatch=allow_network_mismatch,
+        allow_network_mismatch=others,
         as_json=json,
     )
 

@@ -10,18 +10,7 @@ from cyclopts import Parameter
 from rich.table import Table
 
 from conformask.background import main_process
-from conformask.cli.options import (
-    AS_FILES_SAY,
-    DEFAULT_DEVICES,
-    AsJson,
-    Devices,
-    NetworkName,
-    OtherNetwork,
-    Read,
-    WeightsPath,
-    loss_of,
-    opened,
-)
+from conformask.cli.options import ALIKE, DEFAULT_DEVICES, AsJson, Devices, New
 from conformask.cli.output import show, table
 from conformask.errors import InvalidArgumentError, OutputError
 from conformask.records.files import check_output, exclusive_folder
@@ -53,10 +42,7 @@ def monitor(
             "not lead to more false alarms."
         ),
     ] = None,
-    read: Read = AS_FILES_SAY,
-    network: NetworkName = None,
-    allow_network_mismatch: OtherNetwork = False,
-    weights_path: WeightsPath = None,
+    new: New = ALIKE,
     devices: Devices = DEFAULT_DEVICES,
     json: AsJson = False,
 ) -> None:
@@ -73,7 +59,6 @@ def monitor(
 
     from conformask.extras.watch.monitor import Monitoring, StreamMonitor
     from conformask.extras.watch.monitor import monitor as monitor_batch
-    from conformask.masker.load import load
     from conformask.records.evaluation import StreamStatus
     from conformask.records.words import (
         changes_text,
@@ -84,18 +69,12 @@ def monitor(
         stream_text,
     )
 
-    masker = load(run, loss=loss_of(run, weights_path))
-    new = opened(data, read, network, like=masker.card.reading)
+    masker, images = new.opened(run, data)
+    others = new.allow_network_mismatch
     found: Monitoring | StreamStatus
     compute = devices if devices == DEFAULT_DEVICES else replace(devices, parts=run / PARTS)
     if state is None:
-        found = monitor_batch(
-            masker,
-            new,
-            level=level,
-            allow_network_mismatch=allow_network_mismatch,
-            compute=compute,
-        )
+        found = monitor_batch(masker, images, level=level, allow_network_mismatch=others, compute=compute)
         rows = [
             (each.measure, f"{each.calibration:.4g}", f"{each.new:.4g}", f"{each.p_value:.3g}")
             for each in found.comparisons
@@ -111,7 +90,7 @@ def monitor(
         check_output(state)
         with exclusive_folder(state.parent, state.name):
             watch = StreamMonitor.load(masker, state) if state.is_file() else StreamMonitor(masker, level)
-            found = watch.add(new, allow_network_mismatch=allow_network_mismatch, compute=compute)
+            found = watch.add(images, allow_network_mismatch=others, compute=compute)
             if main_process():
                 watch.save(state)
         text = [*stream_text(masker.card, found)]
@@ -151,10 +130,7 @@ def release(
     out: Annotated[
         Path | None, Parameter(help="Write a new file, NAME.csv, of all images, the riskiest first.")
     ] = None,
-    read: Read = AS_FILES_SAY,
-    network: NetworkName = None,
-    allow_network_mismatch: OtherNetwork = False,
-    weights_path: WeightsPath = None,
+    new: New = ALIKE,
     json: AsJson = False,
 ) -> None:
     """Release new images such that, in expectation, at most a share of them misses the threshold.
@@ -172,7 +148,6 @@ def release(
     """
     from dataclasses import asdict
 
-    from conformask.masker.load import load
     from conformask.masker.release import release_once
     from conformask.records.record import write_csv
 
@@ -182,9 +157,9 @@ def release(
         check_output(out)
         if os.path.lexists(out):
             raise OutputError(f"{out} is in the way: choose another name, or remove it first")
-    masker = load(run, loss=loss_of(run, weights_path))
-    new = opened(data, read, network, like=masker.card.reading).part("test")
-    found = release_once(run, masker, new, share, each=each, allow_network_mismatch=allow_network_mismatch)
+    masker, triplets = new.opened(run, data)
+    test, others = triplets.part("test"), new.allow_network_mismatch
+    found = release_once(run, masker, test, share, each=each, allow_network_mismatch=others)
     images = found.riskiest_first
     if out is not None:
         rows = [vars(image) | {"reasons": "; ".join(image.reasons)} for image in images]
