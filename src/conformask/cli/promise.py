@@ -390,8 +390,6 @@ def recalibrate(
 ) -> None:
     """Change the promise of a run, from the curves that its calibration stored, in milliseconds.
 
-    Terms that are not given stay as they are.
-
     Parameters
     ----------
     run

@@ -27,9 +27,8 @@ def grouped_proportion(
     groups: Shaped[np.ndarray, "n"],
     *,
     each_group_alike: bool = False,
-    level: float = 0.95,
 ) -> tuple[float, tuple[float, float]]:
-    """Return a proportion and its interval if images of a group are dependent (Korn and Graubard 1998).
+    """Return a proportion and its 95 % interval if images of a group are dependent (Korn and Graubard 1998).
 
     It is the Clopper-Pearson interval with the effective number of images, from the variance between groups;
     exact where each image is its own group. Groups count by their images, or alike with each_group_alike.
@@ -40,15 +39,14 @@ def grouped_proportion(
     means = np.bincount(index, successes / sizes[index])
     share = float(means.mean()) if each_group_alike else float(successes.mean())
     if k == n:
-        return share, clopper_pearson(int(successes.sum()), n, level)
+        return share, clopper_pearson(int(successes.sum()), n)
     variance = float(((means - share * counts / sizes) ** 2).sum()) / (k * max(k - 1, 1))
     if variance < NOTHING:
-        return share, clopper_pearson(share * k, k, level)
-    tail = (1 - level) / 2
+        return share, clopper_pearson(share * k, k)
     # the variance has the degrees of freedom of k groups, not of n images (Korn and Graubard 1998)
-    t_ratio = (scipy.stats.t.ppf(tail, n - 1) / scipy.stats.t.ppf(tail, k - 1)) ** 2
+    t_ratio = (scipy.stats.t.ppf(0.025, n - 1) / scipy.stats.t.ppf(0.025, k - 1)) ** 2
     n_effective = min(n, t_ratio * share * (1 - share) / variance)
-    return share, clopper_pearson(share * n_effective, n_effective, level)
+    return share, clopper_pearson(share * n_effective, n_effective)
 
 
 def resampled(
@@ -70,22 +68,18 @@ def percentiles(values: Values, level: float = 0.95) -> tuple[float, float]:
 
 
 def bootstrap(
-    values: Values,
-    *,
-    groups: Shaped[np.ndarray, "n"] | None = None,
-    level: float = 0.95,
-    draws: int = 2000,
-    seed: int = 0,
+    values: Values, *, groups: Shaped[np.ndarray, "n"] | None = None, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """Return the percentile bootstrap interval of the mean; groups, if any, are drawn whole."""
     _, index = np.unique(np.arange(len(values)) if groups is None else groups, return_inverse=True)
     sums, counts = np.bincount(index, values), np.bincount(index)
     if len(sums) == 1:
         return float(values.mean()), float(values.mean())
-    means = resampled(
-        lambda sums, counts: sums.sum(axis=-1) / counts.sum(axis=-1), sums, counts, draws=draws, seed=seed
-    )
-    return percentiles(means, level)
+
+    def mean(sums: Float[np.ndarray, "d k"], counts: Float[np.ndarray, "d k"]) -> Float[np.ndarray, "d"]:
+        return np.asarray(sums.sum(axis=-1) / counts.sum(axis=-1))
+
+    return percentiles(resampled(mean, sums, counts, seed=seed), level)
 
 
 def correlation(a: Values, b: Values, *, of_ranks: bool = False) -> float | None:

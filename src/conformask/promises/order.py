@@ -122,8 +122,8 @@ def largest_lambda(critical: Float[np.ndarray, "n"], weights: Float[np.ndarray, 
     return float(critical[order[index]]) if index < len(critical) else math.inf
 
 
-def coverage_range(n: int, rank: int | None, level: float = 0.9) -> tuple[float, float] | None:
-    """Return the range of coverage for this share of calibration sets: Beta(n + 1 - j, j).
+def coverage_range(n: int, rank: int | None) -> tuple[float, float] | None:
+    """Return the range of coverage for 90 % of calibration sets: Beta(n + 1 - j, j).
 
     The law is exact where critical lambdas are distinct, else coverage is at or above it. It is (1, 1) where
     everything is masked, None where the deployed lambda has no rank.
@@ -132,8 +132,7 @@ def coverage_range(n: int, rank: int | None, level: float = 0.9) -> tuple[float,
         return None
     if rank < 1:
         return 1.0, 1.0
-    tail = (1 - level) / 2
-    low, high = scipy.stats.beta.ppf([tail, 1 - tail], n + 1 - rank, rank)
+    low, high = scipy.stats.beta.ppf([0.05, 0.95], n + 1 - rank, rank)
     return float(low), float(high)
 
 

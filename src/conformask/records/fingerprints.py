@@ -81,15 +81,6 @@ def _class(kind: type, seen: Seen) -> Iterator[bytes]:
             yield from _parts(base, seen)
 
 
-def _method(method: types.MethodType, seen: Seen) -> Iterator[bytes]:
-    yield from _parts(method.__func__, seen)
-    yield from _parts(method.__self__, seen)
-
-
-def _partial(partial: functools.partial[Any], seen: Seen) -> Iterator[bytes]:
-    yield from _parts((partial.func, partial.args, partial.keywords), seen)
-
-
 def _sequence(values: Any, seen: Seen) -> Iterator[bytes]:
     for value in values:
         yield from _parts(value, seen)
@@ -119,8 +110,8 @@ def _object(thing: object, seen: Seen) -> Iterator[bytes]:
 
 _READERS: Mapping[type, Callable[[Any, Seen], Iterator[bytes]]] = {
     types.FunctionType: _function,
-    types.MethodType: _method,
-    functools.partial: _partial,
+    types.MethodType: lambda method, seen: _sequence((method.__func__, method.__self__), seen),
+    functools.partial: lambda partial, seen: _sequence((partial.func, partial.args, partial.keywords), seen),
     torch.nn.Module: _network,
     type: _class,
     list: _sequence,

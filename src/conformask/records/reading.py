@@ -41,20 +41,21 @@ def check_network(
 ) -> Caveat | None:
     """Check that y_hat was made by the network that a promise, or a scorer, is about.
 
-    Args:
-        promised: the network that the promise or scorer is about; None where unknown.
-        shown: the network of the images.
-        what: the name of the subject in messages, such as "the promise".
-        allow_network_mismatch: whether to continue with a warning if it was another network.
+    `what` names the subject in messages, such as "the promise". A network is None where it is unknown;
+    another one is refused, or with `allow_network_mismatch` warned of.
     """
-    if promised is None and shown is None:
-        return None
-    if promised is None or shown is None:
-        caveat = Caveat(_unknown(promised, shown, what), other=False)
+    if promised is None:
+        if shown is None:
+            return None
+        by = f"and these outputs were made by {shown.name}"
+        caveat = Caveat(f"{what} does not record which network it is about, {by}", other=False)
+    elif shown is None:
+        unknown = "but it is not recorded which network made these: name it with --network (network=)"
+        caveat = Caveat(f"{what} is about outputs of {promised.name}, {unknown}", other=False)
     elif promised.is_other(shown):
         by = "another network with that name" if shown.name == promised.name else shown.name
         caveat = Caveat(
-            (f"{what} is about outputs of {promised.name}, but these were made by {by}"), other=True
+            f"{what} is about outputs of {promised.name}, but these were made by {by}", other=True
         )
     else:
         return None
@@ -65,18 +66,6 @@ def check_network(
         )
     warn(caveat.text)
     return caveat
-
-
-def _unknown(promised: Network | None, shown: Network | None, what: str) -> str:
-    if promised is None and shown is not None:
-        return (
-            f"{what} does not record which network it is about, and these outputs were made by {shown.name}"
-        )
-    about = "" if promised is None else promised.name
-    return (
-        f"{what} is about outputs of {about}, but it is not recorded which network made these: name it with "
-        "--network (network=)"
-    )
 
 
 @dataclass(frozen=True)

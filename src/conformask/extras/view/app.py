@@ -162,7 +162,7 @@ def application(session: Session, port: int, token: str | None) -> FastAPI:
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC))
     app.add_exception_handler(ConformaskError, _refusal_response)
-    app.add_exception_handler(RequestValidationError, _malformed_response)
+    app.add_exception_handler(RequestValidationError, _refusal_response)
     app.add_middleware(Guard, port=port, token=token)
     return app
 
@@ -212,11 +212,9 @@ async def _colors(colors: str = "") -> Array | None:
 
 
 async def _refusal_response(request: Request, error: Exception) -> Response:
+    if isinstance(error, RequestValidationError):
+        return _json({"error": f"this address is not understood: {request.url.query}"}, MALFORMED)
     return _json({"error": str(error)}, MISSING if isinstance(error, MissingFileError) else REFUSED)
-
-
-async def _malformed_response(request: Request, error: Exception) -> Response:
-    return _json({"error": f"this address is not understood: {request.url.query}"}, MALFORMED)
 
 
 def _json(record: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
@@ -298,6 +296,11 @@ def image(name: str, session: SessionDep) -> Response:
     viewed_image = session.viewed_image(name)
     collection_image = session.collection_image(name)
     colors, values = colors_of(collection_image.header.channels), viewed_image.output_values
+    objects = None
+    if "labels" in viewed_image.sources:  # the colours of their borders, by their class
+        from conformask.extras.objects.files import COLORS
+
+        objects = {kind: HEX.format(*color) for kind, color in COLORS.items()}
     bytes_of_colors = None if colors is None else np.rint(255 * colors).astype(np.uint8)
     facts = {
         "name": name,
@@ -320,7 +323,7 @@ def image(name: str, session: SessionDep) -> Response:
         "truth": "truth" in viewed_image.sources,
         "titles": titles_for(viewed_image.reference),
         "region": "region" in viewed_image.sources,
-        "objects": _colors_of_objects() if "labels" in viewed_image.sources else None,
+        "objects": objects,
         "error_scale": viewed_image.error_scale,
         "map_range": viewed_image.map_range,
         "measurable": is_measurable(session.masker, viewed_image),
@@ -363,13 +366,6 @@ def values(name: str, x: int, y: int, session: SessionDep, z: int = 0) -> Respon
     image, geometry = session.viewed_image(name), session.collection_image(name).geometry
     facts = values_at(image.sources, image.deep, (z, y, x))
     return _json({**facts, "object": _object_at(image, geometry, (z, y, x))})
-
-
-def _colors_of_objects() -> dict[str, str]:
-    """Return the colours of the borders of objects, by their class."""
-    from conformask.extras.objects.files import COLORS
-
-    return {kind: HEX.format(*color) for kind, color in COLORS.items()}
 
 
 def _object_at(image: ViewedImage, geometry: Geometry | None, point: Point) -> dict[str, Json] | None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from conformask.arrays import Batch, Images, Triplet
+from conformask.arrays import Batch, Triplet
 from conformask.errors import InvalidArgumentError, MismatchError, expect
 from conformask.extensions import required
 from conformask.extras.view.page import LONGEST, Strip, StripRow, error_label
@@ -84,7 +84,9 @@ def show(
     item = masker.given(x, y_hat, layers, weight=weight, category=category)
     reference = x.reference if isinstance(x, Triplet) else CLEAN
     if not isinstance(x, Triplet):
-        item = replace(item, y=_truths(masker, y, like=x))
+        if y is not None and isinstance(y, Tensor) != isinstance(x, Tensor):
+            raise InvalidArgumentError("x, y_hat and y must all be tensors or all be arrays")
+        item = replace(item, y=None if y is None else batch_of(masker.card, "y", y))
     if item.y is not None and item.y.shape != item.y_hat.shape:
         raise InvalidArgumentError(
             f"y has shape {tuple(item.y.shape)}, but y_hat has {tuple(item.y_hat.shape)} (N, C, H, W): "
@@ -156,26 +158,16 @@ def plot(evaluation: Evaluation, ax: Any = None) -> Any:
     return ax
 
 
-def _truths(masker: Masker, y: Tensor | Array | None, like: Tensor | Array) -> Images | None:
-    if y is None:
-        return None
-    if isinstance(y, Tensor) != isinstance(like, Tensor):
-        raise InvalidArgumentError("x, y_hat and y must all be tensors or all be arrays")
-    return batch_of(masker.card, "y", y)
-
-
 def _measure(masker: Masker, judged: Judged, batch: Batch) -> list[tuple[tuple[str, ...], bool | None]]:
     """Return the facts of each image, and whether it is within the threshold."""
-    counted = batch.layers.get("region") if masker.card.loss.regional else None
+    card = masker.card
+    counted = batch.layers.get("region") if card.loss.regional else None
     sizes = [f"hidden {rounded_share(size)}" for size in mask_size(judged.mask, counted).tolist()]
     if judged.loss is None or judged.within is None:
         return [((size,), None) for size in sizes]
-    threshold, label = masker.card.threshold, masker.card.loss.label
-    unmasked_losses = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
-    facts = [
-        (size, f"{label} masked {masked:.4g} of at most {threshold:.4g}", f"unmasked {unmasked:.4g}")
-        for size, masked, unmasked in zip(sizes, judged.loss, unmasked_losses, strict=True)
-    ]
+    masked = [f"{card.loss.label} masked {loss:.4g} of at most {card.threshold:.4g}" for loss in judged.loss]
+    losses = unmasked_loss(masker.loss, batch).detach().cpu().numpy()
+    facts = zip(sizes, masked, (f"unmasked {loss:.4g}" for loss in losses), strict=True)
     return list(zip(facts, judged.within.tolist(), strict=True))
 
 

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -124,10 +123,7 @@ def page(cases: Sequence[SharedCase]) -> str:
     return template(FOLDER / "share.html").render(
         title=first.states[first.calibrated]["sentence"] or first.title,
         count=sum(len(case.images) for case in cases),
-        data=_data({
-            "cases": [asdict(case) for case in cases],
-            "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH),
-        }),
+        data=to_jsonable({"cases": cases, "hatch": "#{:02x}{:02x}{:02x}".format(*HATCH)}),
         scripts=[_script("hidden_marks.js"), _script("share.js")],
     )  # fmt: skip
 
@@ -238,12 +234,6 @@ def _uri(pixels: Array, size: tuple[int, int], kind: Literal["JPEG", "PNG"]) -> 
     buffer = io.BytesIO()
     Image.fromarray(pixels).resize(size, resampling).save(buffer, kind, quality=QUALITY)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
-
-
-def _data(content: Json) -> Markup:
-    """Return JSON for a script element, which no text in it can end."""
-    text = json.dumps(to_jsonable(content), allow_nan=False)
-    return Markup(text.replace("<", "\\u003c"))
 
 
 def _script(name: str) -> Markup:

@@ -95,8 +95,6 @@ def share(
 ) -> None:
     """Write one HTML file that shows images under their masks, with a threshold that moves, to anybody.
 
-    It needs no installation and no connection. Whoever has the file has the pictures in it.
-
     Parameters
     ----------
     run

@@ -135,8 +135,6 @@ def release(
 ) -> None:
     """Release new images such that, in expectation, at most a share of them misses the threshold.
 
-    The others are held back.
-
     Parameters
     ----------
     run
