@@ -43,10 +43,8 @@ def fitted(
     """Fit the width and penalty that predict the counted rows best, each without the rows of its group.
 
     It is one value for all rows, without weights, unless the error is at most PAYS of that of one value.
-
-    Returns:
-        the function, and its prediction for each row if the rows of its group are left out, both relative to
-        the mean of the target.
+    Returns the function, and its prediction for each row if the rows of its group are left out, both relative
+    to the mean of the target.
     """
     centre, scale = features.mean(axis=0), features.std(axis=0)
     scale = np.where(scale > EVEN, scale, 1.0)

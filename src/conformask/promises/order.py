@@ -196,14 +196,7 @@ def best_start(
     that fails at the start has the critical lambda 0. The start is where the lambdas that the first crossings
     from there on give hide least, on average over the numbers of failures that the confidence allows: at one
     number alone, a start would be chosen at which many other images fail. It is valid if these are no
-    calibration images.
-
-    Args:
-        grid: 0, lambdas in ascending order, and inf.
-        losses: the losses of the images at these.
-        hidden: the mean hidden share at these.
-        threshold: the largest loss wanted.
-        confidence: the share of images that are to be within it.
+    calibration images. The grid goes from 0 to inf; `hidden` are mean hidden shares at its points.
     """
     allowed = max(1, math.floor((1 - confidence) * (len(losses) + 1) + ROUNDING))
     points = np.arange(len(grid))

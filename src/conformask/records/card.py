@@ -310,10 +310,8 @@ class CalibrationCard(Domain, Sample, Terms):
         if self.n_groups is not None:
             images += f" in {self.n_groups} groups"
         if self.promise.unit == "group":
-            images, new = (
-                f"the {self.n_groups} calibration groups of {self.n_calibration} images",
-                "new groups",
-            )
+            images = f"the {self.n_groups} calibration groups of {self.n_calibration} images"
+            new = "new groups"
         named = self.promise.named
         whom = f"{self.population or named(new)}{',' * bool(self.population)} like {named(images)}"
         exploratory = ", exploratory" if self.exploratory else ""

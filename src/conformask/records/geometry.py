@@ -99,9 +99,6 @@ class Geometry:
         """Convert a length such as 5mm or 20 um to the next odd number of pixels along each axis, at least 1.
 
         A window of odd sides has a pixel in its middle.
-
-        Raises:
-            InvalidArgumentError: it is not a length.
         """
         number, unit = parsed(length)
         steps = [step * UNITS[self.unit] / UNITS[unit] for step in self.spacing]
@@ -114,11 +111,7 @@ class Geometry:
         return PhysicalWindow(sides, f"{text} {unit}")
 
     def spans(self, sides: tuple[int, ...], length: str) -> bool:
-        """Return whether these sides in pixels are the length of a `PhysicalWindow`, to half a pixel.
-
-        Raises:
-            InvalidArgumentError: it is not such a length.
-        """
+        """Return whether these sides in pixels are the length of a `PhysicalWindow`, to half a pixel."""
         numbers, _, unit = length.rpartition(" ")
         lengths = [parsed(f"{number} {unit}") for number in numbers.split(" x ")]
         if len(sides) != len(self.spacing) or len(lengths) not in (1, len(sides)):
@@ -128,11 +121,7 @@ class Geometry:
         return bool((abs(sides - exact.clip(min=1)) <= 0.5 + CLOSE * exact).all())
 
     def pixels(self, extent: str) -> int:
-        """Convert an area such as 25mm2 of planes, or a volume such as 8mm3, to whole pixels, at least 1.
-
-        Raises:
-            InvalidArgumentError: it is neither, or one of the other number of axes.
-        """
+        """Convert an area such as 25mm2 of planes, or a volume such as 8mm3, to whole pixels, at least 1."""
         match, axes = EXTENT.fullmatch(extent.strip()), len(self.spacing)
         power = match and (match[3] or {"\u00b2": "2", "\u00b3": "3"}[match[4]])
         if match is None or power != str(axes):

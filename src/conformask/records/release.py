@@ -135,11 +135,7 @@ class Release:
         return f"{self.counts} {self.sentence}"
 
     def columns(self, fingerprint: str, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-        """Return what a table of these images says of each, by name.
-
-        Raises:
-            MismatchError: the release is of other images, or by the masker with another fingerprint.
-        """
+        """Return what a table of these images says of each, by name; refuse others, or another masker."""
         if fingerprint != self.batch.fingerprint or {image.name for image in self.images} != set(names):
             raise MismatchError(
                 "released is about other images, or by another masker: pass release(masker, triplets) of the "

@@ -259,8 +259,7 @@ def release_promise(
 ) -> tuple[str, str]:
     """Return what is promised of the images released, as a condition if it was chosen after looking.
 
-    Returns:
-        a sentence, and a formula: empty where nothing is promised, for images that another network made.
+    It is a sentence and a formula, which is empty for images that another network made.
     """
     unit, misses = card.promise.axes.unit, "miss the threshold"
     if isinstance(unit, Group):

@@ -37,7 +37,6 @@ from conformask.extras.view.viewed_image import (
     VEIL,
     Contrast,
     Part,
-    ViewedImage,
     check_part,
     default_window,
     is_measurable,
@@ -51,9 +50,8 @@ from conformask.extras.view.viewed_image import (
     values_at,
     window_of,
 )
-from conformask.images.pictures import HATCH, Point, View, colors_of, heat_between, titles_for
+from conformask.images.pictures import HATCH, View, colors_of, heat_between, titles_for
 from conformask.masker.whole import mask_level
-from conformask.records.geometry import Geometry
 from conformask.records.record import Array, Json, to_jsonable
 
 HOSTS = ("127.0.0.1", "localhost")
@@ -363,22 +361,16 @@ def _values_of(plane: Array) -> Response:
 @router.get("/api/images/{name}/values")
 def values(name: str, x: int, y: int, session: SessionDep, z: int = 0) -> Response:
     """Return the values of the images at a pixel, channel by channel, in [0, 1], its score and its object."""
-    image, geometry = session.viewed_image(name), session.collection_image(name).geometry
-    facts = values_at(image.sources, image.deep, (z, y, x))
-    return _json({**facts, "object": _object_at(image, geometry, (z, y, x))})
+    image = session.viewed_image(name)
+    facts: dict[str, Json] = dict(values_at(image.sources, image.deep, (z, y, x)))
+    objects, facts["object"] = image.objects, None
+    if objects is not None and (place := objects.of_pixel[z, y, x]) < len(objects.ids):
+        from conformask.extras.objects.files import extent_of
 
-
-def _object_at(image: ViewedImage, geometry: Geometry | None, point: Point) -> dict[str, Json] | None:
-    """Return what is known of the object at a pixel; None where there is none."""
-    objects = image.objects
-    place = None if objects is None else objects.of_pixel[point]
-    if objects is None or place == len(objects.ids):
-        return None
-    from conformask.extras.objects.files import extent_of
-
-    pixels = int(objects.areas[place])
-    extent, unit = extent_of(pixels, geometry)
-    return {"id": int(objects.ids[place]), "pixels": pixels, "extent": extent, "unit": unit}
+        pixels = int(objects.areas[place])
+        extent, unit = extent_of(pixels, session.collection_image(name).geometry)
+        facts["object"] = {"id": int(objects.ids[place]), "pixels": pixels, "extent": extent, "unit": unit}
+    return _json(facts)
 
 
 @router.get("/api/images/{name}/outside.png")

@@ -66,13 +66,9 @@ def pictures(
     data_range: tuple[float, float] | None = None,
     reference: Reference = CLEAN,
 ) -> dict[str, Picture]:
-    """Return all pictures of an example, by name, in the order of TITLES.
+    """Return all pictures of an example, no side longer than `longest`, by name, in the order of TITLES.
 
-    Args:
-        example: one image of the gallery.
-        longest: the longest side of a picture.
-        data_range: the values of black and white in y and y_hat, for the unit of the error.
-        reference: what y is.
+    `data_range` are the values of black and white in y and y_hat, for the unit of the error.
     """
     small = max(example.y_hat.shape[:2]) <= SMALL
     hatched = shrunk_overlay(example.y_hat, example.mask, longest)
@@ -488,12 +484,7 @@ class Strip:
         return png(_draw_sheet(self))
 
     def save(self, path: Path | str) -> Path:
-        """Write a .png or a self-contained .html, and return its path.
-
-        Raises:
-            InvalidArgumentError: another suffix.
-            OutputError: the folder cannot be written to, or the disk is full.
-        """
+        """Write a .png or a self-contained .html, and return its path; refuse another suffix."""
         path = Path(path)
         check_strip_file(path)
         if path.suffix.lower() == ".png":
