@@ -174,20 +174,17 @@ def _images(session: Session, maskers: list[Masker]) -> Iterator[SharedImage]:
     for name in tracked(names, "images", len(names)):
         image = session.viewed_image(name)
         levels = [level_of(masker, image)[1] for masker in maskers]
-        losses = None
-        if is_measurable(session.masker, image):
-            losses = [losses_of(masker, image) for masker in maskers]
+        measured = maskers if is_measurable(session.masker, image) else []
+        losses = [losses_of(masker, image) for masker in measured]
         views, codes = _pictures(session, name, maskers, levels)
+        hidden = [mask_size_of(each.family, image, at) for each, at in zip(maskers, levels, strict=True)]
         yield SharedImage(
             name=name,
             views=views,
             codes=codes,
-            hidden=[
-                mask_size_of(masker.family, image, level)
-                for masker, level in zip(maskers, levels, strict=True)
-            ],
-            loss=None if losses is None else [each.loss for each in losses],
-            met=None if losses is None else [each.met for each in losses],
+            hidden=hidden,
+            loss=[each.loss for each in losses] or None,
+            met=[each.met for each in losses] or None,
             notes=session.notes(name),
         )
 

@@ -462,15 +462,11 @@ def _open_in_files(masker: Masker, whole: OpenedTriplet, report: Tell) -> Viewed
     region = _region(whole) if masker.card.loss.regional else None
     values = _scores(masker, whole, report)
     admission, score = admit_whole(masker, whole, values), torch.from_numpy(values)
-    rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
-    sources = {name: _window_source(raster.size, raster.read) for name, raster in rasters.items()} | {
-        "score": _tensor_source(score)
-    }
-    if "cues" in whole.layers:
-        sources["map"] = _window_source(whole.layers["cues"].size, whole.layers["cues"].read)
-    if region is not None:
-        sources["region"] = _tensor_source(region)
+    rasters = {"input": whole.x, "output": y_hat, "truth": y, "map": whole.layers.get("cues")}
+    sources = {name: _window_source(each.size, each.read) for name, each in rasters.items() if each}
     layers = {} if region is None else {"region": region}
+    tensors = {"score": score, **layers}
+    sources |= {name: _tensor_source(tensor) for name, tensor in tensors.items()}
     item = replace(facts_of(masker, whole), layers=layers).with_score(Score(score))
     return ViewedImage(item, y_hat.size, admission, _add_error(sources), False, CLEAN)
 
