@@ -285,8 +285,11 @@ def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
         return f"{value.name}: {value.formula}"
     if key == "family":
         return str(value["name"]) + ("" if value["name"] == "binary" else ": values between 0 and 1")
-    if key == "promise":
-        return ", ".join([str(value["guarantee"]), *_set_terms(value)])
+    if key == "promise":  # the terms that are set: marginal, confidence 0.9, unit group
+        unsaid = {"guarantee": value["guarantee"], "group_name": "group", "object_name": "object"}
+        terms = {name: term for name, term in value.items() if term and term != unsaid.get(name)}
+        texts = [name if term is True else f"{name} {term}" for name, term in terms.items()]
+        return ", ".join([str(value["guarantee"]), *texts])
     if isinstance(value, Mapping):
         return _text(key, value.get("lam", value.get("name")), part)
     if value == math.inf:
@@ -294,10 +297,3 @@ def _text(key: str, value: Any, part: Mapping[str, Json]) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _set_terms(promise: Mapping[str, Json]) -> list[str]:
-    """Return the terms of a promise that are set, but its guarantee: confidence 0.9, unit group."""
-    unsaid = {"guarantee": promise["guarantee"], "group_name": "group", "object_name": "object"}
-    given = {name: value for name, value in promise.items() if value and value != unsaid.get(name)}
-    return [name if value is True else f"{name} {value}" for name, value in given.items()]

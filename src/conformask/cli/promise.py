@@ -41,7 +41,6 @@ from conformask.errors import chosen, warn
 from conformask.records import names
 
 if TYPE_CHECKING:
-    from conformask.images.triplets import Triplets
     from conformask.masker.masker import Masker
     from conformask.masker.thresholds import ThresholdChoice
     from conformask.promises.promise import Promise
@@ -263,16 +262,14 @@ def calibrate(
     )
     if main_process():
         masker = masker.save(run)
-    apart = None if set_aside is None or triplets.has_split else _set_aside_text(calibration, set_aside)
-    show_calibration(run, masker, *filter(None, (replaced, apart)), as_json=json)
-
-
-def _set_aside_text(calibration: "Triplets", set_aside: "Triplets") -> str:
-    total = len(calibration) + len(set_aside)
-    return (
-        f"{len(set_aside)} of the {total} images were set aside for choices that the {len(calibration)} "
-        "calibration images must not see, such as another threshold."
-    )
+    notes = [] if replaced is None else [replaced]
+    if set_aside is not None and not triplets.has_split:
+        n, n_aside = len(calibration), len(set_aside)
+        notes.append(
+            f"{n_aside} of the {n + n_aside} images were set aside for choices that the {n} calibration "
+            "images must not see, such as another threshold."
+        )
+    show_calibration(run, masker, *notes, as_json=json)
 
 
 def _replaced_text(run: Path) -> str:
