@@ -189,17 +189,11 @@ def _of(count: int, whole: int) -> str:
 FILE = "evaluation.json"
 STEMS = ("evaluation", "examples")
 VERDICTS = {
-    "agrees": "agrees with the promise",
-    "above": "above the promise",
-    "below": "below the promise",
+    "agrees": ("Agrees with the promise", "#00735a"),
+    "above": ("Above the promise", "#0072b2"),
+    "below": ("Below the promise", "#b84500"),
 }
-TONES = {
-    VERDICTS["agrees"]: "#00735a",
-    VERDICTS["above"]: "#0072b2",
-    VERDICTS["below"]: "#b84500",
-    "": "#5d6470",
-}
-"""Colours of verdicts in a notebook, those of the report."""
+"""Titles of verdicts by `standing`, and their colours in a notebook, those of the report."""
 FRAMES = ("pandas", "polars")
 """Libraries whose DataFrame an evaluation can become; the first that is installed is used."""
 
@@ -413,12 +407,12 @@ class Evaluation:
         return f"Evaluation({self.card.sentence} {self.kept_text}. {self.hidden_text}.)"
 
     def _repr_html_(self) -> str:
-        confidence, verdict = promised_share(self.card.promise), ""
+        confidence, title, tone = promised_share(self.card.promise), "", "#5d6470"
         is_other = self.caveat is not None and self.caveat.other
         if confidence is not None and not is_other and self.card.hides is None:
-            verdict = VERDICTS[standing(confidence, self)]
-        edge = f"border-left:4px solid {TONES[verdict]};padding:2px 0 2px 14px"
-        title = f"<p><b>{verdict.capitalize()}</b></p>" if verdict else ""
+            title, tone = VERDICTS[standing(confidence, self)]
+        edge = f"border-left:4px solid {tone};padding:2px 0 2px 14px"
+        title = f"<p><b>{title}</b></p>" if title else ""
         measured = f"<p>{escape(self.kept_text)}. {escape(self.hidden_text)}.</p>"
         formula = f"<p><small><code>{escape(self.card.formula)}</code></small></p>"
         return f'<div style="{edge}">{title}<p>{escape(self.card.sentence)}</p>{measured}{formula}</div>'

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from conformask.promises.order import meets_threshold
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
-from conformask.records.evaluation import Evaluation, is_rare, judged_coverage, standing
+from conformask.records.evaluation import VERDICTS, Evaluation, is_rare, judged_coverage, standing
 from conformask.records.numbers import figure, percent, plural, share
 from conformask.records.release import none_released
 from conformask.records.sentence import promised_share, rounded_share, worst_text
@@ -56,15 +56,15 @@ def verdict(evaluation: Evaluation) -> Verdict:
     chance *= judged_coverage(evaluation)[0] < confidence
     text, stands = evaluation.kept_text, standing(confidence, evaluation)
     if stands == "above":
-        return Verdict("above", "Above the promise", f"{text}: the masks are more careful than promised.")
-    if stands == "below":
-        too_few = f"{text}, fewer than chance alone explains.{chance}{ALIKE}"
-        return Verdict("below", "Below the promise", too_few)
-    expected = ""
-    if evaluation.expected is not None:
+        text += ": the masks are more careful than promised."
+    elif stands == "below":
+        text += f", fewer than chance alone explains.{chance}{ALIKE}"
+    elif evaluation.expected is None:
+        text += f".{chance}"
+    else:
         low, high = map(rounded_share, evaluation.expected)
-        expected = f" Where a promise is kept, 95 of 100 such tests lie between {low} and {high}."
-    return Verdict("agrees", "Agrees with the promise", f"{text}.{expected}{chance}")
+        text += f". Where a promise is kept, 95 of 100 such tests lie between {low} and {high}.{chance}"
+    return Verdict(stands, VERDICTS[stands][0], text)
 
 
 def _verdict_on_mean(evaluation: Evaluation, chance: str) -> Verdict:
