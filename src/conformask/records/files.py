@@ -63,8 +63,10 @@ def refuse_unclaimed(paths: Iterable[Path]) -> None:
     claimed = cache(claimed_in)  # a folder is asked once per file in it
     for path in paths:
         refuse_unwritable(path)
+        if not os.path.lexists(path):
+            continue
         is_empty = path.is_dir() and not path.is_symlink() and not any(path.iterdir())
-        if os.path.lexists(path) and not is_empty and not is_claimed(path, claimed):
+        if not is_empty and not is_claimed(path, claimed):
             raise OutputError(
                 f"{path} is in the way: no record of conformask claims it, so it is neither replaced nor "
                 "removed; move it, or choose another folder"
