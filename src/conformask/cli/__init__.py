@@ -195,7 +195,7 @@ COMMON = {
     "thresholds": ("--confidence", "--guarantee", "--unit"),
     "calibrate": ("--scorer", "--out", "--threshold", "--confidence", "--over", "--window"),
     "recalibrate": ("--threshold", "--confidence", "--guarantee", "--delta", "--unit"),
-    "measure": ("--of", "--objects", "--label", "--relative", "--out", "--confidence", "--unit"),
+    "measure": ("--of", "--objects", "--label", "--ends", "--out", "--confidence", "--unit"),
     "export": ("--format", "--predictor"),
 }
 """The options in the help of verbs that have many."""

@@ -10,6 +10,7 @@ about critical lambdas that looks at their order alone holds for residuals: the 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -31,6 +32,8 @@ from conformask.records.numbers import rounded_up, written
 from conformask.records.sentence import beginning_of, kept_text
 
 Numbers = Float[np.ndarray, "n"]
+RELATIVE = ("volume", "area", "sum")
+"""Numbers whose intervals are relative if nothing is said."""
 GUARANTEES = ("marginal", "pac", "groups", "categories")
 """Guarantees whose theorems look at the order of critical lambdas alone, and give one for all images."""
 POWERS = (0.0, 0.5, 1.0)
@@ -195,7 +198,7 @@ def measure(
     *,
     label: int | None = None,
     promise: AnyPromise = "marginal",
-    relative: bool | None = None,
+    ends: Literal["relative", "absolute"] | None = None,
     symmetric: bool = False,
     selection: Triplets | None = None,
 ) -> Number:
@@ -210,7 +213,8 @@ def measure(
             function of an image, (C, *space) in the values of the files, and its labels, (*space) or None.
         label: the label that the number is about; all that are not 0 if None.
         promise: marginal, pac, groups or categories, or a `Promise` with its numbers and units.
-        relative: whether the ends are shares of the number of the output; if None, for volume, area and sum.
+        ends: relative, as shares of the number of the output, or absolute; if None, relative for volume, area
+            and sum.
         symmetric: whether the ends lie equally far; otherwise each has half of the miscoverage, for which
             about twice as many images are needed.
         selection: images by which it is decided whether intervals are wider where the score is higher; they
@@ -232,11 +236,7 @@ def measure(
         raise InvalidArgumentError(
             f"a number takes the guarantees {', '.join(GUARANTEES)}, not {stated.guarantee}: choose one"
         )
-    relative = (
-        (what.about == "labels" and what.name != "count") or what.name == "sum"
-        if relative is None
-        else relative
-    )
+    relative = what.name in RELATIVE if ends is None else ends == "relative"
     of_side = stated if symmetric else _half(stated)
     columns = _columns(images)
     _check_count(of_side, masker, columns, symmetric=symmetric)

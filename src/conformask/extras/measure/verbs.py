@@ -5,18 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from conformask.cli.options import (
-    AS_FILES_SAY,
-    MARGINAL,
-    AsJson,
-    NetworkName,
-    OtherNetwork,
-    Promised,
-    Read,
-    WeightsPath,
-    loss_of,
-    opened,
-)
+from conformask.cli.options import ALIKE, MARGINAL, AsJson, New, Promised
 from conformask.cli.output import bad_usage, show, table
 
 if TYPE_CHECKING:
@@ -51,12 +40,11 @@ def measure(
     label: Annotated[
         int | None, Parameter(help="The label that the number is about; all if not given.")
     ] = None,
-    relative: Annotated[
-        bool | None,
+    ends: Annotated[
+        Literal["relative", "absolute"] | None,
         Parameter(
-            negative="--absolute",
-            help="Intervals in percent of the number of the output, or --absolute; if not given, in percent "
-            "for volume, area and sum.",
+            help="Ends of an interval in percent of the number of the output (relative), or in its unit "
+            "(absolute); if not given, relative for volume, area and sum."
         ),
     ] = None,
     symmetric: Annotated[
@@ -65,10 +53,7 @@ def measure(
     ] = False,
     out: Annotated[Path | None, Parameter(help="Write the intervals to a CSV file.")] = None,
     promise: Promised = MARGINAL,
-    read: Read = AS_FILES_SAY,
-    network: NetworkName = None,
-    allow_network_mismatch: OtherNetwork = False,
-    weights_path: WeightsPath = None,
+    new: New = ALIKE,
     json: AsJson = False,
 ) -> None:
     """Give a number of each output, such as a volume, and an interval that holds the true one.
@@ -85,30 +70,27 @@ def measure(
 
     from conformask.extras.measure.interval import measure as calibrated
     from conformask.extras.measure.stored import load_all, save
-    from conformask.masker.load import load
     from conformask.records.files import check_output
     from conformask.records.record import write_csv
 
-    if of is None and (label, relative, symmetric, promise) != (None, None, False, MARGINAL):
+    if of is None and (label, ends, symmetric, promise) != (None, None, False, MARGINAL):
         bad_usage("the settings of a number go with --of, which calibrates it")
     if out is not None:
         check_output(out)
-    masker = load(run, loss=loss_of(run, weights_path))
-    images = opened(data, replace(read, objects=objects), network, like=masker.card.reading)
-    numbers, new = [], images.part("test")
+    masker, images = replace(new, read=replace(new.read, objects=objects)).opened(run, data)
+    test = images.part("test") if of is None or images.has_split else images.select([])
     if of is None:
         numbers = load_all(masker, run)
     else:
         calibration, selection = images.set_aside()
         number = calibrated(
-            masker, calibration, of, label=label, promise=promise, relative=relative, symmetric=symmetric,
+            masker, calibration, of, label=label, promise=promise, ends=ends, symmetric=symmetric,
             selection=selection,
         )  # fmt: skip
         numbers = [save(number, run)]
-        new = new if images.has_split else new.select([])
     found = {
-        each.quantity.name: each.intervals(new, allow_network_mismatch=allow_network_mismatch)
-        for each in (numbers if len(new) else ())
+        each.quantity.name: each.intervals(test, allow_network_mismatch=new.allow_network_mismatch)
+        for each in (numbers if len(test) else ())
     }
     rows = _rows(found)
     if out is not None and rows:
