@@ -23,7 +23,7 @@ from conformask.errors import expect
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets, stacked
-from conformask.losses import paper_distance
+from conformask.losses import exponent_by_blocks, paper_distance
 from conformask.losses.of_images import with_channels
 from conformask.masker.admission import Admission
 from conformask.masker.guards import EVALUATION, Trial, at
@@ -301,10 +301,9 @@ def evaluate(
     at(EVALUATION["admitted"], case)
     seen = scan(test, "reading test images")
     at(EVALUATION["scanned"], replace(case, seen=seen))
-    distance = paper_distance(masker.loss)
     if opt_sizes is not None:
         opt_images = 0
-    elif distance is not None and distance.exponent is not None:
+    elif exponent_by_blocks(masker.loss) is not None:
         opt_images = len(test)
     with parts_folder(compute):
         records, risk, facts = _measured(masker, test, opt_images, compute)

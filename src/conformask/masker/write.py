@@ -28,14 +28,15 @@ from conformask.images.read import (
     times_of,
     write_blocks,
 )
-from conformask.images.rows import OpenedTriplet, Role
+from conformask.images.rows import Role
 from conformask.images.triplets import BATCH_SIZE, Triplets
+from conformask.losses import exponent_by_blocks
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.folder import MASKS, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
 from conformask.masker.guards import WRITING, Writing, at, has_theorem
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused
-from conformask.masker.whole import exponent_by_blocks, whole_images, write_whole
+from conformask.masker.whole import WholeImage, whole_images
 from conformask.masks.critical import features_of
 from conformask.records.evaluation import Measurement
 from conformask.records.files import atomic_write, exclusive_folder, remove
@@ -358,10 +359,10 @@ class _Work:
             self.folder.add(self._line(name, size, loss, bound, used, masked.outliers.get(name, "")))
         return batch
 
-    def _write_whole(self, image: OpenedTriplet) -> None:
+    def _write_whole(self, image: WholeImage) -> None:
         self.folder.check_claimed()
-        under = self._source_image(image.name, image.y_hat.header.geometry)
-        summary = write_whole(self.masker, image, self.places[image.name], under)
+        under = self._source_image(image.name, image.image.y_hat.header.geometry)
+        summary = image.write(self.places[image.name], under)
         self._write_overlay(image.name, summary.y_hat, summary.mask, under.geometry)
         self.clipped |= summary.admission.clipped
         used = None if summary.loss is None else self._used([image.name], [summary.truth])[0]

@@ -177,7 +177,7 @@ def _images(session: Session, maskers: list[Masker]) -> Iterator[SharedImage]:
     names = [entry.name for entry in session.entries()]
     for name in tracked(names, "images", len(names)):
         image = session.viewed_image(name)
-        levels = [level_of(masker, image)[1] for masker in maskers]
+        levels = [level_of(masker, image.item)[1] for masker in maskers]
         losses = None
         if is_measurable(session.masker, image):
             losses = [losses_of(masker, image) for masker in maskers]

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from conformask.arithmetic import window_index
-from conformask.arrays import Batch, Score
+from conformask.arrays import Batch
 from conformask.background import Tell
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.images.formats import FLOAT32, DataRange, Header, zeros_on_disk
@@ -35,6 +35,7 @@ from conformask.images.pictures import (
 from conformask.images.read import grid
 from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
+from conformask.losses import exponent_by_blocks
 from conformask.masker.admission import Admission, NewImage
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.evaluate import SHARES, risk_curves
@@ -43,17 +44,11 @@ from conformask.masker.masker import Masker
 from conformask.masker.whole import (
     IN_MEMORY,
     ScoredImage,
+    WholeImage,
     add_depth,
-    admit_whole,
-    exponent_by_blocks,
-    facts_of,
-    finish_score,
     level_of,
     masks_of,
-    parts_of_score,
     scorer_of_whole,
-    shape_of_score,
-    windows_of,
 )
 from conformask.masks.critical import unmasked_loss
 from conformask.masks.family import Family
@@ -468,8 +463,13 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
             f"{y.name} has shape {y.header.shape}, but y_hat has {y_hat.header.shape}: they must agree"
         )
     region = _region(whole) if masker.card.loss.regional else None
-    values = _scores(masker, whole, report)
-    admission, score = admit_whole(masker, whole, values), torch.from_numpy(values)
+    engine = WholeImage(masker, whole)
+    values = zeros_on_disk(f"the score of {whole.name}", engine.shape)
+    count = len(engine.windows)
+    report(0, count)
+    for done in engine.score_into(values):
+        report(done, count)
+    scored, score = engine.scored(values), torch.from_numpy(values)
     rasters = {"input": whole.x, "output": y_hat} | ({} if y is None else {"truth": y})
     sources = {name: _window_source(raster.size, raster.read) for name, raster in rasters.items()} | {
         "score": _tensor_source(score)
@@ -479,8 +479,8 @@ def _open_in_files(masker: Masker, triplets: Triplets, index: int, report: Tell)
     if region is not None:
         sources["region"] = _tensor_source(region)
     layers = {} if region is None else {"region": region}
-    item = replace(facts_of(masker, whole), layers=layers).with_score(Score(score))
-    return ViewedImage(item, y_hat.size, admission, _add_error(sources), False, CLEAN)
+    item = replace(scored.item, layers=layers)
+    return ViewedImage(item, scored.size, scored.admission, _add_error(sources), False, CLEAN)
 
 
 def _region(image: OpenedTriplet) -> Tensor | None:
@@ -516,18 +516,6 @@ def _add_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:
             lambda window: np.abs(y(window) - y_hat(window)).mean(axis=0, keepdims=True),
         )
     return all_sources
-
-
-def _scores(masker: Masker, image: OpenedTriplet, report: Tell) -> Array:
-    """Return the score of an image, (1, C, *size), computed tile by tile."""
-    score = zeros_on_disk(f"the score of {image.name}", shape_of_score(masker, image))
-    count = len(windows_of(masker, image))
-    report(0, count)
-    for done, (window, part) in enumerate(parts_of_score(masker, image), start=1):
-        report(done, count)
-        score[window_index(window)] += part
-    finish_score(masker, image, score)
-    return score
 
 
 def _pixels(window: Window) -> int:
@@ -589,7 +577,7 @@ def _measure_by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float
         )
     y, y_hat, region = image.sources["truth"], image.sources["output"], image.sources.get("region")
     masked = unmasked = values = 0.0
-    for window, mask in masks_of(masker.family, image, level_of(masker, image)[1]):
+    for window, mask in masks_of(masker.family, image.item.score.map, level_of(masker, image.item)[1]):
         error = np.abs(y.read(add_depth(window)).astype(np.float64) - y_hat.read(add_depth(window)))
         inside = np.ones_like(error) if region is None else region.read(add_depth(window))
         masked += float((inside * (error * mask.cpu().numpy()) ** exponent).sum())
