@@ -19,7 +19,7 @@ from conformask.arithmetic import best_device, window_index
 from conformask.arrays import Batch, Score
 from conformask.background import Tell, prefetch, tracked
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.images.formats import Blocks, DiskArray, SourceImage, check_disk
+from conformask.images.formats import Blocks, DiskArray, Places, SourceImage, check_disk
 from conformask.images.read import Raster, grid, write_blocks
 from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
@@ -32,7 +32,7 @@ from conformask.records.geometry import Size, size_text
 from conformask.records.record import Array
 from conformask.scores.level import Levelled, features_by_blocks, floors_of, level_features
 from conformask.scores.scorer import Scorer
-from conformask.scores.steps import Factors, Patches, Places, Tile, reduced, remove_specks
+from conformask.scores.steps import Factors, Patches, Tile, Tiled, reduced, remove_specks
 
 
 @dataclass(frozen=True)
@@ -198,18 +198,23 @@ class WholeImage:
         return 1, self.masker.card.channels if self.masker.scorer.per_channel else 1, *self.size
 
     @cached_property
+    def scorer(self) -> Tiled:
+        """The scorer of tiles."""
+        return self.masker.by_tiles
+
+    @cached_property
     def factors(self) -> Factors:
         """How many times smaller x is than y_hat along each axis; 1 where one tile holds the image."""
-        return self.masker.by_tiles.factors(self.image.x.size, self.size)
+        return self.scorer.factors(self.image.x.size, self.size)
 
     @cached_property
     def windows(self) -> list[Tile]:
         """The tiles of the image."""
-        return self.masker.by_tiles.windows(self.size, self.factors)
+        return self.scorer.windows(self.size, self.factors)
 
     def under(self, window: Tile) -> Places:
         """Return the part of x under a tile: all of x where one tile holds the image."""
-        if self.masker.by_tiles.holds(self.size):
+        if self.scorer.holds(self.size):
             return self.image.x.header.everywhere
         return reduced(window.places, self.factors)
 
@@ -256,7 +261,7 @@ class WholeImage:
 
     def _parts(self) -> Iterator[tuple[Places, Array]]:
         """Yield place and weighted score of each tile; added in their places they make the score."""
-        image, device, scorer = self.image, best_device(), self.masker.by_tiles
+        image, device, scorer = self.image, best_device(), self.scorer
         names = [name for name in scorer.layers if name in image.layers]
 
         def read(window: Tile) -> list[Array]:
@@ -270,7 +275,7 @@ class WholeImage:
             yield window.places, part.cpu().numpy()
 
     def _level_features(self, score: Tensor) -> Tensor:
-        if self.masker.by_tiles.holds(self.size):
+        if self.scorer.holds(self.size):
             return level_features(*self._pixels(), score)
 
         def read(around: Places) -> list[Tensor]:

@@ -13,7 +13,7 @@ from conformask.arithmetic import best_device, window_index
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install
-from conformask.images.formats import Header, arranged, header_of
+from conformask.images.formats import Header, Places, arranged, header_of
 from conformask.images.layers import OpenedLayer
 from conformask.images.read import Image, Raster, grid, to_unit
 from conformask.images.rows import OpenedTriplet
@@ -29,7 +29,7 @@ from conformask.records.geometry import size_text
 from conformask.records.reading import PLAIN, Reading
 from conformask.records.record import Array
 from conformask.scores.level import Levelled, level_features
-from conformask.scores.steps import Places, Tile, Tiled
+from conformask.scores.steps import Tile, Tiled
 
 if TYPE_CHECKING:
     import dask.array
@@ -168,7 +168,7 @@ def _scores(whole: WholeImage, x: "dask.array.Array", *over_y_hat: "dask.array.A
     from dask.delayed import delayed
 
     image, windows = whole.image, whole.windows
-    scorer = delayed(whole.masker.by_tiles, traverse=False)
+    scorer = delayed(whole.scorer, traverse=False)
     decoders: list[Callable[[Array], Image]] = [
         partial(_to_unit, raster.header, raster.reading, raster.name) for raster in (image.x, image.y_hat)
     ]

@@ -19,10 +19,9 @@ from conformask.arithmetic import window_index
 from conformask.arrays import Batch
 from conformask.background import Tell
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
-from conformask.images.formats import FLOAT32, DataRange, Header, zeros_on_disk
+from conformask.images.formats import FLOAT32, DataRange, Header, Places, zeros_on_disk
 from conformask.images.layers import check_not_empty
 from conformask.images.pictures import (
-    Places,
     Point,
     View,
     as_bytes,
@@ -56,7 +55,6 @@ from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import CLEAN, Reference
 from conformask.records.record import Array, Json
 from conformask.scores.scoring import scored_batches
-from conformask.scores.steps import Places as Window
 
 if TYPE_CHECKING:
     from conformask.extras.objects.loss import LabelledObjects
@@ -495,7 +493,7 @@ def _region(image: OpenedTriplet) -> Tensor | None:
     return torch.from_numpy(region)
 
 
-def _window_source(size: Size, read: Callable[[Window], Array]) -> PlaneSource:
+def _window_source(size: Size, read: Callable[[Places], Array]) -> PlaneSource:
     """Return a source of an image in a file, of this size, from a reader of its windows (C, *space)."""
 
     def read_deep(places: Places) -> Array:
@@ -518,7 +516,7 @@ def _add_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:
     return all_sources
 
 
-def _pixels(window: Window) -> int:
+def _pixels(window: Places) -> int:
     return math.prod(place.stop - place.start for place in window)
 
 
