@@ -21,7 +21,6 @@ from conformask.images.formats import SourceImage
 from conformask.images.read import read_image
 from conformask.images.triplets import Triplets
 from conformask.masker import whole
-from conformask.masker import write as masks
 from conformask.masker.masker import Masker
 from conformask.masker.write import write_masks
 from conformask.records.reading import PLAIN
@@ -82,8 +81,8 @@ def test_what_an_image_has_decoded_is_freed_with_its_mask(
         )
         return written(*given)
 
-    written = masks.write_whole
-    monkeypatch.setattr(masks, "write_whole", counted)
+    written = whole.WholeImage.write
+    monkeypatch.setattr(whole.WholeImage, "write", counted)
     write_masks(masker, Triplets.from_folder(folder_of(tmp_path, ".tif", 6)), tmp_path / "out")
     assert len(held) == 6
     assert max(held) <= held[0] + 1, held
@@ -215,8 +214,8 @@ def test_overviews_are_means(masker: Masker, tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("conformask.images.read.BLOCK_SIDE", 64)
     data = Triplets.from_folder(folder_of(tmp_path, ".tif", 1))
     image = whole.whole_images(masker, data)[0]
-    under = SourceImage(data.file(0), image.y_hat.header.geometry, data.reading)
-    written = whole.write_whole(masker, image, tmp_path / "m.ome.zarr", under)
+    under = SourceImage(data.file(0), image.image.y_hat.header.geometry, data.reading)
+    written = image.write(tmp_path / "m.ome.zarr", under)
     for found, full in ((written.y_hat, data[0].y_hat[0]), (written.mask, mask_of(tmp_path / "m.ome.zarr"))):
         means = full[:300, :198].reshape(50, 6, 33, 6).mean(axis=(1, 3))
         np.testing.assert_allclose(found[0, :, :33], means, atol=1e-4)
@@ -235,7 +234,7 @@ def test_the_loss_of_colours_under_partly_open_masks(tmp_path: Path, monkeypatch
     masker = cm.calibrate(scorer, triplets(10, 0, (90, 80), 3), **how)
     x, y_hat, y = arrays(1, 9, (140, 100), 3)
     (image,) = whole.whole_images(masker, Triplets.from_arrays(x, y_hat, y)).values()
-    found = whole.write_whole(masker, image, tmp_path / "mask.tif", SourceImage(None, None, PLAIN)).loss
+    found = image.write(tmp_path / "mask.tif", SourceImage(None, None, PLAIN)).loss
     mask = mask_of(tmp_path / "mask.tif")
     assert ((mask > 0.1) & (mask < 0.9)).any()
     assert found == pytest.approx(np.mean((mask[..., None] * (y[0] - y_hat[0])) ** 2), rel=1e-3)

@@ -13,7 +13,6 @@ from conformask.images.layers import LAYERS, Findings, Measures
 from conformask.images.read import is_constant, pixel_hash
 from conformask.images.rows import PARTS
 from conformask.images.scan import (
-    PerceptualHashes,
     find_copies,
     mean_difference,
     perceptual_hash,
@@ -89,9 +88,9 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
             errors.append(mean_difference(triplet.y, triplet.y_hat, triplet.layers.get("region")))
             distances.append(role_distances(triplet))
         measures.add(triplet)
-        for role, values in extremes.items():
-            if (role_image := getattr(triplet, role)) is not None:
-                values += [float(role_image.min()), float(role_image.max())]
+        for role, role_image in (("y_hat", triplet.y_hat), ("y", triplet.y)):
+            if role_image is not None:
+                extremes[role] += [float(role_image.min()), float(role_image.max())]
         image = triplet.y_hat if triplet.y is None else triplet.y
         perceptual_hashes.append(perceptual_hash(image))
         if not is_constant(image):
@@ -99,7 +98,9 @@ def check_triplets(triplets: Triplets, needed: int, *, by_group: bool = False) -
     parts, groups = triplets.parts, triplets.groups
     pairs = [(indices[0], index) for indices in by_hash.values() for index in indices[1:]]
     identical = [(a, b) for a, b in pairs if (groups[a], parts[a]) != (groups[b], parts[b])]
-    similar = [pair for pair in _copies(np.stack(perceptual_hashes), parts) if pair not in identical]
+    hashes = np.stack(perceptual_hashes)
+    alike = find_copies(hashes, hashes) if len(set(parts)) > 1 else []
+    similar = [(a, b) for a, b in alike if a < b and parts[a] != parts[b] and (a, b) not in identical]
     names, first = triplets.names, triplets[0]
     return CheckReport(
         n=len(triplets),
@@ -141,15 +142,6 @@ def _counts(values: Iterable[str | None]) -> dict[str, int]:
     """Count the values, the most frequent first; return an empty dict where none is known."""
     counts = Counter(value or "unknown" for value in values)
     return {} if set(counts) == {"unknown"} else dict(counts.most_common())
-
-
-def _copies(perceptual_hashes: PerceptualHashes, parts: Sequence[str | None]) -> list[tuple[int, int]]:
-    """Return pairs of places of copies that lie in different parts."""
-    if len(set(parts)) < 2:
-        return []
-    return [
-        (a, b) for a, b in find_copies(perceptual_hashes, perceptual_hashes) if a < b and parts[a] != parts[b]
-    ]
 
 
 def _count_warnings(triplets: Triplets, needed: int, sizes: Collection[Size]) -> Iterator[str]:

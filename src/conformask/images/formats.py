@@ -73,6 +73,14 @@ class Header:
         """Window of the whole image."""
         return tuple(slice(0, side) for side in self.space)
 
+    def stored_ends(self, reading: Reading) -> DataRange | None:
+        """Return the least and the largest stored value that become 0 and 1, where they are known.
+
+        Of an inverted file the largest becomes 0.
+        """
+        ends, about = reading.ends(self.data_range, self.bits), self.turned_about
+        return ends if ends is None or about is None else (about - ends[1], about - ends[0])
+
     def turned(self, orientation: int) -> "Header":
         """Return the header of the upright image, from that of the stored pixels."""
         return self if orientation < SIDEWAYS else replace(self, space=self.space[::-1])
@@ -298,12 +306,12 @@ Factors = tuple[int, ...]
 
 
 def halvings(space: tuple[int, ...], spacing: tuple[float, ...] | None) -> Iterator[Factors]:
-    """Yield factors from level to level, of (D, H, W) or (H, W), until a plane fits into SMALLEST pixels.
+    """Yield factors from level to level, of (*others, H, W), until a plane fits into SMALLEST pixels.
 
-    The finest axes are halved first, so that the spacing becomes isotropic; z is not halved if the spacing is
-    unknown.
+    The finest axes are halved first, so that the spacing becomes isotropic; without a spacing only y and x
+    are halved.
     """
-    steps = spacing or (math.inf, 1.0, 1.0)[-len(space) :]
+    steps = spacing or (*[math.inf] * (len(space) - 2), 1.0, 1.0)
     while max(space[-2:]) > SMALLEST:
         finest = min(step for step, side in zip(steps, space, strict=True) if side > 1)
         factors = tuple(
@@ -311,14 +319,6 @@ def halvings(space: tuple[int, ...], spacing: tuple[float, ...] | None) -> Itera
         )
         yield factors
         steps = tuple(step * factor for step, factor in zip(steps, factors, strict=True))
-        space = halved(space, factors)
-
-
-def plane_halvings(space: tuple[int, ...]) -> Iterator[Factors]:
-    """Yield factors that halve y and x whatever the spacing, until the plane fits into SMALLEST pixels."""
-    while max(space[-2:]) > SMALLEST:
-        factors = (*(1,) * (len(space) - 2), *(min(2, side) for side in space[-2:]))
-        yield factors
         space = halved(space, factors)
 
 
@@ -435,7 +435,7 @@ class DiskArray:
         self.mapped()[places] = values
 
 
-def zeros_on_disk(item: str, shape: tuple[int, ...], folder: Path | None = None) -> Array:
+def zeros_on_disk(item: str, shape: tuple[int, ...]) -> Array:
     """Return zeros, float32, in a temporary file, whose pages the system may drop from memory."""
-    check_disk(item, FLOAT32 * prod(shape), folder)
-    return DiskArray(shape, np.dtype(np.float32), folder).mapped()
+    check_disk(item, FLOAT32 * prod(shape))
+    return DiskArray(shape, np.dtype(np.float32)).mapped()

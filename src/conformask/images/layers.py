@@ -169,8 +169,11 @@ class LayerKind:
 
     def add(self, row: "TripletRow", triplet: Triplet, reading: Reading) -> Triplet:
         """Read the layer of a row, and return the triplet with it."""
-        layer = at_size(triplet.y_hat.shape[1:], self.values(row, reading), row.text(self.name))
-        return with_layer(triplet, self.name, layer)
+        values, size = self.values(row, reading), triplet.y_hat.shape[1:]
+        check_size(size, values.shape[1:], row.text(self.name))
+        for axis, (side, part) in enumerate(zip(size, values.shape[1:], strict=True), start=1):
+            values = values if side == part else values.repeat(side // part, axis=axis)
+        return with_layer(triplet, self.name, np.ascontiguousarray(values))
 
     def values(self, row: "TripletRow", reading: Reading) -> Image:
         """Read the layer as it is, (K, *space); that of a file only if its header says the size."""
@@ -325,14 +328,6 @@ def check_finite(values: Array, name: str) -> None:
         raise ImageError(
             f"{name} holds NaN, or values that are infinite in float32: give a finite value at every pixel"
         )
-
-
-def at_size(size: Size, values: Image, name: str) -> Image:
-    """Return values at the size of y_hat; those of a whole fraction of it are repeated."""
-    check_size(size, values.shape[1:], name)
-    for axis, (side, part) in enumerate(zip(size, values.shape[1:], strict=True), start=1):
-        values = values if side == part else values.repeat(side // part, axis=axis)
-    return np.ascontiguousarray(values)
 
 
 def check_size(size: Size, space: Size, name: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
+from conformask.images.formats import Places
 from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import CLEAN, Reference
 from conformask.records.record import Array
@@ -154,8 +155,6 @@ def as_bytes(image: Array) -> Array:
     return mean
 
 
-Places = tuple[slice, ...]
-"""Position of a window: a slice along z, y and x."""
 Point = tuple[int, int, int]
 """Position of a pixel: its z, y and x."""
 

@@ -236,15 +236,6 @@ def times_of(path: Path, reading: Reading = PLAIN) -> int | None:
         return None
 
 
-def companions_of(path: Path) -> list[Path]:
-    """Return the other files in which pixels of a file lie."""
-    kind = format_of(path)
-    if kind is None or kind.companions is None:
-        return []
-    with _readable(path):
-        return kind.companions(path)
-
-
 def name_and_suffix(path: Path) -> tuple[str, str]:
     """Return ("NAME", ".ome.tif") for NAME.ome.tif, ("NAME_t003", ".tif") for one time, NAME.tif#t=3."""
     file, time = at_time(path)
@@ -370,7 +361,11 @@ def image_hash(image: UnreadImage) -> str:
     if not isinstance(image, Path):
         return hash_of_arrays({"image": np.asarray(image)})
     file, time = at_time(image)
-    hashes = [path_hash(part) for part in (file, *companions_of(file))]
+    kind, companions = format_of(file), []
+    if kind is not None and kind.companions is not None:
+        with _readable(file):
+            companions = kind.companions(file)
+    hashes = [path_hash(part) for part in (file, *companions)]
     digest = hashes[0] if len(hashes) == 1 else hash_of(hashes)
     return digest if time is None else f"{digest}-{time}"
 
@@ -513,7 +508,11 @@ def list_images(folder: Path | str, recursive: bool = False) -> list[Path]:
     if not folder.is_dir():
         raise MissingFileError(f"{folder} is not a folder")
     paths = folder.rglob("*") if recursive else folder.iterdir()
-    candidates = {path for path in paths if _is_image(path, folder)}
+    candidates = {
+        path
+        for path in paths
+        if is_image(path) and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
     # a zarr or a series is one image, whatever lies in its folder
     images = sorted(path for path in candidates if candidates.isdisjoint(path.parents))
     if not images:
@@ -536,11 +535,6 @@ def by_stem(folder: Path) -> dict[str, Path]:
             raise ImageError(f"{path} and {files[stem].name} have the same stem; keep one of them")
         files[stem] = path
     return files
-
-
-def _is_image(path: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-    return not hidden and is_image(path)
 
 
 def check_name(name: str, where: str) -> None:

@@ -66,22 +66,22 @@ class TripletRow(TripletOf[UnreadImage, UnreadImage]):
         y, y_header = (None, None) if self.y is None else self._image("y", reading)
         headers, geometry = (x_header, y_hat_header, y_header), y_hat_header.geometry
         clipped = max(header.clipped for header in headers if header is not None)
-        triplet = Triplet(
-            self.name,
-            x,
-            y_hat,
-            y,
-            {},
-            self.facts,
-            geometry,
-            y_hat_header.patient,
-            clipped,
-            self.reference(reading),
-        )
+        known = geometry, y_hat_header.patient, clipped, self.reference(reading)
+        triplet = Triplet(self.name, x, y_hat, y, {}, self.facts, *known)
         for kind in as_read():
             if kind.is_known(self, reading):
                 triplet = kind.add(self, triplet, reading)
-        _check_shapes(triplet)
+        y = triplet.y
+        if y is not None and y.shape != y_hat.shape:
+            raise ImageError(
+                f"triplet {self.name!r}: y has shape {y.shape}, but y_hat has {y_hat.shape} (C, *space); "
+                "they must be the same"
+            )
+        if x.ndim != y_hat.ndim:
+            raise ImageError(
+                f"triplet {self.name!r}: x has shape {x.shape}, but y_hat has {y_hat.shape} (C, *space); one "
+                "is a volume, the other is not"
+            )
         check_places(self.name, {"x": x_header, "y": y_header}, y_hat.shape[1:], geometry)
         return triplet
 
@@ -127,21 +127,6 @@ class TripletRow(TripletOf[UnreadImage, UnreadImage]):
 
     def _image(self, role: Role, reading: Reading) -> tuple[Array, Header]:
         return image_and_header(self._given(role), reading.of(role), self.text(role))
-
-
-def _check_shapes(triplet: Triplet) -> None:
-    """Raise for images of one triplet that do not belong together."""
-    x, y_hat, y = triplet.x, triplet.y_hat, triplet.y
-    if y is not None and y.shape != y_hat.shape:
-        raise ImageError(
-            f"triplet {triplet.name!r}: y has shape {y.shape}, but y_hat has {y_hat.shape} (C, *space); "
-            "they must be the same"
-        )
-    if x.ndim != y_hat.ndim:
-        raise ImageError(
-            f"triplet {triplet.name!r}: x has shape {x.shape}, but y_hat has {y_hat.shape} (C, *space); one "
-            "is a volume, the other is not"
-        )
 
 
 def grouping(where: str, reading: Reading) -> Callable[[TripletRow], str]:
@@ -312,16 +297,6 @@ SINGULAR = {
 MOST_COLUMNS = 1000
 
 
-def check_rows(rows: Sequence[TripletRow]) -> None:
-    """Raise for bad or repeated names, and weights that are not finite and above 0."""
-    names: set[str] = set()
-    for index, row in enumerate(rows):
-        check_name(row.name, f"triplet {index}")
-        _check_new(row.name, names, f"triplet {index}")
-        if "weight" in row.facts:
-            parse_weight(row.facts["weight"], f"triplet {row.name!r}")
-
-
 def parse_weight(value: str | float, where: str) -> float:
     """Return a finite weight above 0, or raise InvalidArgumentError naming `where`."""
     try:
@@ -355,12 +330,23 @@ def rows_of_arrays(arguments: Mapping[str, Any]) -> list[TripletRow]:
             columns[name] = list(values)
     columns |= {name: list(map(str, columns[name])) for name in LABELS if name in columns}
     count = len(columns["x"])
-    _check_lengths(columns, count)
+    if count == 0:
+        raise InvalidArgumentError("x is empty; give at least one image")
+    for name, values in columns.items():
+        if len(values) != count:
+            raise InvalidArgumentError(
+                f"{name} has {len(values)} items but x has {count}; give one for each image"
+            )
     columns.setdefault("names", [f"{index:05d}" for index in range(count)])
     singular = SINGULAR | {kind.plural: kind.name for kind in LAYERS.values()}
     fields = [singular.get(name, name) for name in columns]
     rows = [_row(dict(zip(fields, values, strict=True))) for values in zip(*columns.values(), strict=True)]
-    check_rows(rows)
+    names: set[str] = set()
+    for index, row in enumerate(rows):
+        check_name(row.name, f"triplet {index}")
+        _check_new(row.name, names, f"triplet {index}")
+        if "weight" in row.facts:
+            parse_weight(row.facts["weight"], f"triplet {row.name!r}")
     return rows
 
 
@@ -379,16 +365,6 @@ def _row(known: Mapping[str, Any]) -> TripletRow:
     return row
 
 
-def _check_lengths(columns: Mapping[str, Sequence[Any]], count: int) -> None:
-    if count == 0:
-        raise InvalidArgumentError("x is empty; give at least one image")
-    for name, values in columns.items():
-        if len(values) != count:
-            raise InvalidArgumentError(
-                f"{name} has {len(values)} items but x has {count}; give one for each image"
-            )
-
-
 def rows_of_manifest(path: Path, reading: Reading = PLAIN) -> list[TripletRow]:
     """Read and check every line of a manifest, as an editor or Excel saves it."""
     if not os.path.isfile(path):
@@ -396,7 +372,10 @@ def rows_of_manifest(path: Path, reading: Reading = PLAIN) -> list[TripletRow]:
     text = _text(path)
     kinds = {place: kind for kind in LAYERS.values() if (place := kind.place(reading)) is not None}
     known = (*ROLES, *kinds, "name", *FACTS, "split")
-    reader = csv.DictReader(StringIO(text, newline=""), delimiter=_separator(text, known), strict=True)
+    first_line = StringIO(text, newline="").readline()
+    columns = {sign: {cell.strip('" \r\n') for cell in first_line.split(sign)} for sign in SEPARATORS}
+    separator = max(SEPARATORS, key=lambda sign: len(columns[sign].intersection(known)))
+    reader = csv.DictReader(StringIO(text, newline=""), delimiter=separator, strict=True)
     try:
         reader.fieldnames = [column.strip() for column in reader.fieldnames or ()]
         _check_columns(path, reader.fieldnames, known, kinds, reading)
@@ -424,13 +403,6 @@ def _text(path: Path) -> str:
         line = len(f"{text_before}.".splitlines())
         raise InvalidArgumentError(f'{path} line {line} is not text in UTF-8; save it as "CSV UTF-8"')
     return text
-
-
-def _separator(text: str, known: Collection[str]) -> str:
-    """Return the separator that gives the first line the most known columns."""
-    first = StringIO(text, newline="").readline()
-    columns = {sign: {cell.strip('" \r\n') for cell in first.split(sign)} for sign in SEPARATORS}
-    return max(SEPARATORS, key=lambda sign: len(columns[sign].intersection(known)))
 
 
 def _check_columns(
@@ -495,9 +467,13 @@ def _parsed_line(
         known["y"] = _file(folder, line, "y", where)
     known["name"] = line.get("name") or name_and_suffix(known["y_hat"])[0]
     check_name(known["name"], where)
-    known |= {"group": line.get("group") or None, "category": _filled(line, "category", where)}
+    category, part = line.get("category"), line.get("split")
+    if category == "":
+        raise InvalidArgumentError(f"{where}: category is empty; fill it on every line or drop the column")
     known |= {"weight": parse_weight(line["weight"], where)} if "weight" in line else {}
-    return _row(known | {"part": _part(line, where)})
+    if part is not None and part not in PARTS:
+        raise InvalidArgumentError(f"{where}: split is {part!r}; choose from {list(PARTS)}")
+    return _row(known | {"group": line.get("group") or None, "category": category, "part": part})
 
 
 def _file(folder: Path, line: Mapping[str, str], role: str, where: str) -> Path:
@@ -508,19 +484,6 @@ def _file(folder: Path, line: Mapping[str, str], role: str, where: str) -> Path:
     if not (os.path.isfile(file) or is_image(file)):
         raise MissingFileError(f"{where}: {role} names {path}, which does not exist")
     return path
-
-
-def _filled(line: Mapping[str, str], column: str, where: str) -> str | None:
-    if column in line and not line[column]:
-        raise InvalidArgumentError(f"{where}: {column} is empty; fill it on every line or drop the column")
-    return line.get(column)
-
-
-def _part(line: Mapping[str, str], where: str) -> str | None:
-    part = line.get("split")
-    if part is not None and part not in PARTS:
-        raise InvalidArgumentError(f"{where}: split is {part!r}; choose from {list(PARTS)}")
-    return part
 
 
 def rows_of_folder(folder: Path, reading: Reading = PLAIN) -> list[TripletRow]:

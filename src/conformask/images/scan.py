@@ -320,4 +320,4 @@ def columns_of(triplets: Triplets) -> dict[str, Array | None]:
 def labelled(curves: Curves, triplets: Triplets) -> Curves:
     """Add the columns of these triplets to their curves, except those that the curves already have."""
     columns: dict[str, Any] = columns_of(triplets)
-    return replace(curves, **{name: columns[name] for name in columns if getattr(curves, name) is None})
+    return replace(curves, **{name: columns[name] for name in columns if vars(curves)[name] is None})

@@ -35,8 +35,8 @@ from conformask.images.formats import (
     check_memory,
     fill_level,
     halved,
+    halvings,
     orientation_of,
-    plane_halvings,
     range_of,
     range_of_bits,
     rounded_down,
@@ -188,7 +188,7 @@ def write_tiff_blocks(path: Path, shape: Shape, blocks: Blocks, block: int, unde
     level = _level(path, shape)
     for places, values in blocks:
         level[:, *places] = rounded_down(values)
-    steps = list(plane_halvings(shape[1:])) if max(shape[-2:]) > FLAT and not under.is_labels else []
+    steps = list(halvings(shape[1:], None)) if max(shape[-2:]) > FLAT and not under.is_labels else []
     film, of = "T" if under.is_film else "", f" of {under.path.name}" if under.path else ""
     metadata = {
         "axes": film + "ZYX"[len(film) - len(shape) + 1 :] + ("S" if shape[0] > 1 else ""),

@@ -72,25 +72,6 @@ def batches_of(triplets: Iterable[Triplet], batch_size: int = BATCH_SIZE) -> Ite
             yield stacked([triplet for _, triplet in batch])
 
 
-def of_same_channels(triplets: Iterable[Triplet]) -> Iterator[Triplet]:
-    """Yield the triplets in order."""
-    first: Triplet | None = None
-    for triplet in triplets:
-        first = first or triplet
-        _check_channels(first, triplet)
-        yield triplet
-
-
-def _check_channels(first: Triplet, triplet: Triplet) -> None:
-    expected, shapes = _shapes(first), _shapes(triplet)
-    for role in ("x", "y_hat", *first.layers):
-        if role in shapes and shapes[role][0] != expected[role][0]:
-            raise ImageError(
-                f"mixed channels: {role} of {triplet.name!r} has {shapes[role][0]}, but {role} of "
-                f"{first.name!r} has {expected[role][0]}; use images of one kind"
-            )
-
-
 def _shapes(triplet: Triplet) -> Shapes:
     images = {"x": triplet.x, "y_hat": triplet.y_hat, "y": triplet.y, **triplet.layers}
     return {role: image.shape for role, image in images.items() if image is not None}
@@ -122,10 +103,24 @@ def hash_of_group(group: str) -> str:
     return f"group-{hash_of_text(group)[:16]}"
 
 
-class UnreadTriplets:
-    """An ordered collection of triplets of which no image is read yet.
+SET_ASIDE = 0.1
+"""Fraction of the groups that are set aside for choices, where nothing else decides it."""
 
-    Whatever reads a header raises an ImageError that names the file if that fails.
+
+class Triplets:
+    """An ordered collection of triplets; indexing reads one, float32 (C, *space) in [0, 1].
+
+    Whatever reads a file, or only its header, raises an ImageError that names it if that fails.
+
+    Examples:
+        >>> import numpy as np
+        >>> from conformask import Triplets
+        >>> y = np.random.default_rng(0).random((20, 8, 8), np.float32)
+        >>> triplets = Triplets.from_arrays(x=y / 2, y_hat=y, y=y)
+        >>> triplets
+        Triplets(20 images, first x 8 x 8 with 1 channel, y_hat 8 x 8 with 1 channel, with y)
+        >>> triplets[0].y_hat.shape
+        (1, 8, 8)
     """
 
     def __init__(
@@ -187,13 +182,8 @@ class UnreadTriplets:
         return self._rows[index].header(role, self.reading)
 
     def range_of(self, role: Role) -> DataRange | None:
-        """Return the least and the largest value of the first image: as stated, or from its header.
-
-        For a file with inverted values, they are the range of the values stored in the file.
-        """
-        header, about = self.header(0, role), self.header(0, role).turned_about
-        used = self.reading.of(role).ends(header.data_range, header.bits)
-        return used if used is None or about is None else (about - used[1], about - used[0])
+        """Return the least and the largest value of the first image: as stated, or from its header."""
+        return self.header(0, role).stored_ends(self.reading.of(role))
 
     @property
     def values(self) -> Values | None:
@@ -312,27 +302,6 @@ class UnreadTriplets:
     def network(self) -> Network | None:
         """The network that made y_hat; None if not recorded."""
         return self.provenance.network
-
-
-SET_ASIDE = 0.1
-"""Fraction of the groups that are set aside for choices, where nothing else decides it."""
-
-
-class Triplets(UnreadTriplets):
-    """An ordered collection of triplets; indexing reads one, float32 (C, *space) in [0, 1].
-
-    Whatever reads a file, or only its header, raises an ImageError that names it if that fails.
-
-    Examples:
-        >>> import numpy as np
-        >>> from conformask import Triplets
-        >>> y = np.random.default_rng(0).random((20, 8, 8), np.float32)
-        >>> triplets = Triplets.from_arrays(x=y / 2, y_hat=y, y=y)
-        >>> triplets
-        Triplets(20 images, first x 8 x 8 with 1 channel, y_hat 8 x 8 with 1 channel, with y)
-        >>> triplets[0].y_hat.shape
-        (1, 8, 8)
-    """
 
     @classmethod
     def from_folder(
@@ -655,7 +624,18 @@ class Triplets(UnreadTriplets):
             ImageError: an image cannot be used, or its channels differ from those of the first.
         """
         in_files = all(isinstance(row.y_hat, Path) for row in self._rows)
-        return of_same_channels(prefetch(self.__getitem__, range(len(self)), _bytes_of) if in_files else self)
+        triplets = prefetch(self.__getitem__, range(len(self)), _bytes_of) if in_files else iter(self)
+        first: Shapes = {}
+        for triplet in triplets:
+            shapes = _shapes(triplet)
+            first = first or {role: shape for role, shape in shapes.items() if role != "y"}
+            for role in first:
+                if role in shapes and shapes[role][0] != first[role][0]:
+                    raise ImageError(
+                        f"mixed channels: {role} of {triplet.name!r} has {shapes[role][0]}, but {role} of "
+                        f"{self.names[0]!r} has {first[role][0]}; use images of one kind"
+                    )
+            yield triplet
 
 
 def _counts_text(triplets: Triplets) -> str:

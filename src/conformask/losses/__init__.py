@@ -133,3 +133,9 @@ def paper_distance(used: Loss) -> "Distance | None":
 
     part = used.part
     return part if used.of_masked_images and not used.regional and isinstance(part, Distance) else None
+
+
+def exponent_by_blocks(used: Loss) -> float | None:
+    """Return p if a loss can be summed over the blocks of a whole image; else None."""
+    distance = paper_distance(used)
+    return None if distance is None else distance.exponent

@@ -120,10 +120,18 @@ def distance(
             by default torch hub's. It is looked for at the first call.
     """
     if weights_path is not None:
-        return _perceptual(choice)(weights_path=weights_path)
+        if isinstance(choice, str) and choice in PERCEPTUAL:
+            return PERCEPTUAL[choice](weights_path=weights_path)
+        raise InvalidArgumentError(
+            f"weights_path= applies only to the distances {list(PERCEPTUAL)}, not to "
+            f"{distance(choice).name!r}"
+        )
     choice = installed(choice)
     if isinstance(choice, str):
-        return _maker(choice)()
+        power = LP.fullmatch(choice)
+        if power and choice not in BUILT_IN:
+            return Lp(float(power[1]))
+        return chosen(BUILT_IN, choice, "distance")()
     if isinstance(choice, Distance):
         return choice
     if callable(choice):
@@ -145,21 +153,6 @@ def installed(choice: Any) -> Any:
             "the same, since a run folder keeps only names"
         )
     return added
-
-
-def _maker(name: str) -> Callable[[], Distance]:
-    power = LP.fullmatch(name)
-    if power and name not in BUILT_IN:
-        return partial(Lp, float(power[1]))
-    return chosen(BUILT_IN, name, "distance")
-
-
-def _perceptual(choice: str | Distance | Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Distance]:
-    if isinstance(choice, str) and choice in PERCEPTUAL:
-        return PERCEPTUAL[choice]
-    raise InvalidArgumentError(
-        f"weights_path= applies only to the distances {list(PERCEPTUAL)}, not to {distance(choice).name!r}"
-    )
 
 
 def _own(function: Callable[[Tensor, Tensor], Tensor]) -> CustomDistance:

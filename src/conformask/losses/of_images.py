@@ -209,13 +209,9 @@ def weighted(errors: Images, region: Images | None) -> Images:
 def shown_share_of(weights: Images) -> Sums:
     """Return the loss sum(m w) / sum(w), 0 where all weights are 0."""
     mean = per_image(image_means(weights, torch.float64), weights)
-    return Sums(_rounded_down(weights / mean.where(mean > 0, 1.0)))
-
-
-def _rounded_down(weights: Tensor) -> Images:
-    """Round to float32 and down by one digit: j of k wrong pixels must not exceed j / k by rounding."""
-    rounded = weights.float()
-    return rounded.nextafter(torch.zeros_like(rounded))
+    rounded = (weights / mean.where(mean > 0, 1.0)).float()
+    # down by one digit: j of k wrong pixels must not exceed j / k by rounding
+    return Sums(rounded.nextafter(torch.zeros_like(rounded)))
 
 
 @dataclass(frozen=True)

@@ -98,11 +98,6 @@ def packaged(name: str, file: str) -> dict[str, Tensor]:
     return state
 
 
-def frozen(network: nn.Module, device: torch.device) -> nn.Module:
-    """Return the network ready for use: float32, eval mode, no gradients of its weights, on this device."""
-    return network.float().eval().requires_grad_(False).to(device)
-
-
 def _torchvision(name: str) -> Any:
     """Import torchvision.models when it is first needed."""
     try:
@@ -134,18 +129,6 @@ def three_channels(name: str, images: Images) -> Images:
 def slices_of(images: Images) -> Tensor:
     """Return the slices of volumes as images, (N, C, D, H, W) -> (N D, C, H, W); planes unchanged."""
     return images if images.ndim == 4 else images.transpose(1, 2).flatten(0, 1)
-
-
-def volumes_of(slices: Tensor, images: Images) -> Images:
-    """Return slices (N D, C, H, W) as volumes like `images`, the inverse of slices_of; planes unchanged."""
-    if images.ndim == 4:
-        return slices
-    return slices.reshape(len(images), images.shape[2], *slices.shape[1:]).transpose(1, 2)
-
-
-def means_over_slices(values: Tensor, n: int) -> Tensor:
-    """Return the mean over the slices of each of n volumes, (N D,) -> (N,)."""
-    return values.reshape(n, -1).mean(dim=1)
 
 
 NETS: Mapping[str, Backbone] = {"squeeze": SQUEEZENET, "alex": ALEXNET, "vgg": VGG16}
@@ -186,7 +169,8 @@ class Lpips:
         For a volume it is the mean over its slices.
         """
         layers = self._layers(slices_of(a), slices_of(b))
-        return means_over_slices(torch.stack([image_means(layer) for layer in layers]).sum(dim=0), len(a))
+        of_slices = torch.stack([image_means(layer) for layer in layers]).sum(dim=0)
+        return of_slices.reshape(len(a), -1).mean(dim=1)
 
     def error_map(self, y: Images, y_hat: Images) -> Images:
         """Return LPIPS' own map, >= 0: the layers' maps, resized bilinearly to full size and summed.
@@ -197,7 +181,10 @@ class Lpips:
             interpolate(layer, tuple(y.shape[-2:]), mode="bilinear", align_corners=False)
             for layer in self._layers(slices_of(y), slices_of(y_hat))
         ]
-        return volumes_of(torch.stack(maps).sum(dim=0), y).expand_as(y)
+        of_slices = torch.stack(maps).sum(dim=0)
+        if y.ndim > 4:  # the inverse of slices_of
+            of_slices = of_slices.reshape(len(y), y.shape[2], *of_slices.shape[1:]).transpose(1, 2)
+        return of_slices.expand_as(y)
 
     def _layers(self, a: Images, b: Images) -> list[Tensor]:
         """Return the weighted difference at each layer, (N, 1, H_k, W_k)."""
@@ -229,12 +216,9 @@ class LpipsNetwork(nn.Module):
 
     def _unit_features(self, images: Images) -> list[Tensor]:
         images = images.contiguous(memory_format=torch.channels_last)  # faster on a CPU
-        return [_unit(feature) for feature in self.taps((2 * images - 1 - self.shift) / self.scale)]
-
-
-def _unit(feature: Tensor) -> Tensor:
-    """Normalise to length 1 over the channels; the epsilon below the root keeps the gradient finite at 0."""
-    return feature / (feature.square().sum(dim=1, keepdim=True) + 1e-8).sqrt()
+        features = self.taps((2 * images - 1 - self.shift) / self.scale)
+        # of length 1 over the channels; the epsilon below the root keeps the gradient finite at 0
+        return [each / (each.square().sum(dim=1, keepdim=True) + 1e-8).sqrt() for each in features]
 
 
 @cache
@@ -245,7 +229,7 @@ def _network(net: str, path: Path, device: torch.device) -> nn.Module:
         taps = Taps(list(features(NAMES[net], backbone, path)), backbone.taps)
         own = packaged(NAMES[net], f"lpips_models/{net}.pth")
         weights = [own[f"lin{k}.model.1.weight"] for k in range(len(backbone.taps))]
-        return frozen(LpipsNetwork(taps, weights), device)
+        return LpipsNetwork(taps, weights).float().eval().requires_grad_(False).to(device)
 
 
 WINDOW = 11

@@ -14,7 +14,7 @@ from conformask.images.triplets import Triplets
 from conformask.masker.looks import outliers_text
 from conformask.records.card import CalibrationCard
 from conformask.records.geometry import Geometry
-from conformask.records.reading import Caveat, Reading
+from conformask.records.reading import Caveat
 from conformask.records.words import clipped_text
 from conformask.scores.steps import Tiled
 
@@ -38,7 +38,7 @@ class NewImage:
     def of(cls, images: Triplets, index: int, header: Header | None = None) -> "NewImage":
         """Return an image of a collection, by its headers or, for y_hat, by this one."""
         headers = {"x": images.header(index, "x"), "y_hat": header or images.header(index)}
-        ranges = {role: _stored(each, images.reading.of(role)) for role, each in headers.items()}
+        ranges = {role: each.stored_ends(images.reading.of(role)) for role, each in headers.items()}
         return cls(images.names[index], headers["y_hat"].shape, headers["y_hat"].geometry, ranges)
 
     @classmethod
@@ -52,12 +52,6 @@ class NewImage:
         """Return what the images of a batch have in common; one by itself has its name."""
         geometry = batch.geometry[0] if batch.geometry else None
         return cls(batch.names[0] if geometry else "", tuple(batch.y_hat.shape[1:]), geometry)
-
-
-def _stored(header: Header, reading: Reading) -> DataRange | None:
-    """Return the least and the largest stored value, of which an inverted file has the largest become 0."""
-    used, about = reading.ends(header.data_range, header.bits), header.turned_about
-    return used if used is None or about is None else (about - used[1], about - used[0])
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,18 @@
 from dataclasses import replace
 
 from conformask.background import DEFAULT_DEVICES, Compute
+from conformask.errors import warn
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss
 from conformask.masker.components import Components, probe_shapes
-from conformask.masker.guards import CALIBRATION, Case, at, hidden_share
+from conformask.masker.guards import (
+    check_sample_size,
+    check_scanned,
+    columns_kept,
+    hidden_share,
+    warn_if_hidden,
+)
 from conformask.masker.masker import Masker
 from conformask.masker.measure import card_of, measured, own_grid
 from conformask.masker.resolve import AnyFamily, AnyScorer, resolve
@@ -91,22 +98,23 @@ the whole image (hidden pixels count as no error).
     with parts_folder(compute):
         seen = scan(images, "reading calibration images")
         chosen_on = None if selection is None else scan(selection, "reading selection images")
-        case = Case(choices, images, seen, chosen_on)
-        at(CALIBRATION["scanned"], case)
-        code = Components(choices.scorer, choices.loss, choices.family, choices.weigh)
+        check_scanned(choices, images, seen, chosen_on)
+        code = Components(choices.scorer, choices.loss, choices.family, choices.promise.weight)
         probe, fingerprints = code.probe(*probe_shapes(choices.scorer, images[0])), code.fingerprints()
         has_own_grid = choices.grid is None
         if has_own_grid:
             choices = replace(choices, grid=own_grid(choices, images))
         curves, critical = measured(choices, images, (fingerprints, seen.contents), compute)
-    case = replace(case, choices=choices, curves=curves)
-    at(CALIBRATION["measured"], case)
+    check_sample_size(choices.promise, choices.threshold, choices.loss, len(images), columns_kept(curves))
+    for text in choices.loss.warnings(curves.loss[:, -1]):
+        warn(text)
     losses = calibration_data(curves, choices.threshold, choices.loss, critical, choices.start)
     rule = choices.promise.rule(losses)
-    case = replace(case, losses=losses, rule=rule, hidden=hidden_share(curves, rule))
-    at(CALIBRATION["ruled"], case)
-    card = replace(card_of(case), code=fingerprints, own_grid=has_own_grid)
+    hidden = hidden_share(curves, rule)
+    warn_if_hidden(choices, losses, rule, hidden)
+    card = card_of(choices, images, seen, chosen_on, curves, rule, hidden)
+    card = replace(card, code=fingerprints, own_grid=has_own_grid)
     return Masker(
         choices.scorer, choices.loss, choices.family, rule, card, losses.critical_lambdas, curves,
-        choices.weigh, seen.perceptual_hashes, probe,
+        choices.promise.weight, seen.perceptual_hashes, probe,
     )  # fmt: skip

@@ -33,8 +33,12 @@ def card_text(
     exactness = (
         "exact critical lambdas" if card.exact else "critical lambdas on a grid, slightly conservative"
     )
+    tiles = ""
+    if card.tiles is not None:
+        tile, overlap = (side if isinstance(side, int) else size_text(side) for side in card.tiles)
+        tiles = f"; they are scored by tiles of {tile} that overlap by {overlap}"
     limits = [
-        f"The promise covers only {card.covered}, of {plural(card.channels, 'channel')}{_tiles_text(card)}.",
+        f"The promise covers only {card.covered}, of {plural(card.channels, 'channel')}{tiles}.",
         "Images of another source need another calibration; `conformask monitor` watches for them.",
         "A mask says nothing about what it hides: 0 means not trusted, not wrong.",
     ]
@@ -99,13 +103,6 @@ def _levels(card: CalibrationCard) -> str:
     return confidence + ("" if card.promise.delta is None else f", delta {card.promise.delta:g}")
 
 
-def _tiles_text(card: CalibrationCard) -> str:
-    if card.tiles is None:
-        return ""
-    tile, overlap = (side if isinstance(side, int) else size_text(side) for side in card.tiles)
-    return f"; they are scored by tiles of {tile} that overlap by {overlap}"
-
-
 def masker_html(
     card: CalibrationCard,
     scorer: str,
@@ -148,11 +145,14 @@ def _rows(card: CalibrationCard, scorer: str, comparison: ScoreComparison | None
     sizes = ", ".join(map(size_text, card.sizes))
     images = f"{plural(card.n_calibration, 'image')} of {sizes}, {plural(card.channels, 'channel')}"
     groups = "" if card.n_groups is None else f", in {plural(card.n_groups, 'group')}"
+    lam = f"of each image, by the rule {card.rule.kind}"
+    if card.lam is not None:
+        lam = f"{card.lam:.6g}, {'exact' if card.exact else 'from a grid, slightly conservative'}"
     return [
         ("what holds", meaning.holds),
         ("what does not", meaning.silent),
         ("threshold", f"{card.loss.label} at most {_threshold(card)}{_levels(card)}"),
-        ("lambda", _lambda(card)),
+        ("lambda", lam),
         ("masks", f"{card.masks}, scorer {scorer}{_comparison_text(comparison)}"),
         *_reference(card),
         ("calibration", f"{images}{groups}; {card.calibrated}"),
@@ -168,10 +168,3 @@ def _reference(card: CalibrationCard) -> list[tuple[str, str]]:
         return []
     formula = f": {reference.formula}" if card.loss.subtracts_noise else ""
     return [("reference y", f"{reference.text}{formula}")]
-
-
-def _lambda(card: CalibrationCard) -> str:
-    """Return the lambda of all images, or what it depends on."""
-    if card.lam is None:
-        return f"of each image, by the rule {card.rule.kind}"
-    return f"{card.lam:.6g}, {'exact' if card.exact else 'from a grid, slightly conservative'}"

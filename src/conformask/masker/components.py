@@ -1,6 +1,6 @@
 """The code of a masker: its fingerprints, and what it computes on test images, alone and in a batch."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -158,40 +158,24 @@ def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, tri
         found[f"the distance {loss.name!r}"] = loss.on(y, y_hat, None, 1).of(ones).detach()
         return found if weigh is None else found | {"weight=": weigh(x, y_hat)}
 
-    _compare(
-        values,
-        [torch.cat(images).to(best_device()) for images in zip(*_images(scorer, triplets), strict=True)],
-    )
-
-
-def _images(scorer: Scorer, triplets: Triplets) -> Iterator[tuple[Images, ...]]:
-    """Yield x, y_hat and y of each probe image; only a corner of it if images are scored by tiles."""
     first, *others = (triplets[index] for index in range(min(LOOKED_AT, len(triplets))))
     shapes = (first.x.shape, first.y_hat.shape)
     alike = next((other for other in others if (other.x.shape, other.y_hat.shape) == shapes), None)
-    corner = _corner(scorer, first)
-    yield (images := corner(first))
-    yield tuple(0.5 + FAINT * (image - 0.5) for image in images)
-    if alike is not None:
-        yield corner(alike)
-
-
-def _corner(scorer: Scorer, triplet: Triplet) -> Callable[[Triplet], tuple[Images, ...]]:
-    x, y_hat = probe_shapes(scorer, triplet)
+    of_x, of_y_hat = probe_shapes(scorer, first)
 
     def corner(triplet: Triplet) -> tuple[Images, ...]:
-        arrays = [(triplet.x, x), (triplet.y_hat, y_hat), (triplet.truth(), y_hat)]
+        arrays = [(triplet.x, of_x), (triplet.y_hat, of_y_hat), (triplet.truth(), of_y_hat)]
         layers = [triplet.layers[name] for name in scorer.layers if name in triplet.layers]
-        arrays += [(layer, (len(layer), *y_hat[1:])) for layer in layers]
+        arrays += [(layer, (len(layer), *of_y_hat[1:])) for layer in layers]
         return tuple(torch.from_numpy(array[tuple(map(slice, shape))])[None] for array, shape in arrays)
 
-    return corner
-
-
-def _compare(values: Callable[..., Values], batch: list[Images]) -> None:
+    images = [corner(first)]
+    images.append(tuple(0.5 + FAINT * (image - 0.5) for image in images[0]))
+    images += [] if alike is None else [corner(alike)]
+    batch = [torch.cat(each).to(best_device()) for each in zip(*images, strict=True)]
     together = values(*batch)
     for place in range(len(batch[0])):
-        for what, alone in values(*(images[place : place + 1] for images in batch)).items():
+        for what, alone in values(*(each[place : place + 1] for each in batch)).items():
             difference = float((together[what][place : place + 1] - alone).abs().max())
             if not difference <= TOLERANCE * float(alone.abs().max()):
                 raise CalibrationError(

@@ -19,14 +19,14 @@ from torch import Tensor
 from conformask.arithmetic import image_means
 from conformask.arrays import Batch, Images, Triplet
 from conformask.background import DEFAULT_DEVICES, Compute, main_process
-from conformask.errors import expect
+from conformask.errors import MismatchError, expect
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets, stacked
-from conformask.losses import paper_distance
+from conformask.losses import exponent_by_blocks, paper_distance
 from conformask.losses.of_images import with_channels
 from conformask.masker.admission import Admission
-from conformask.masker.guards import EVALUATION, Trial, at
+from conformask.masker.guards import check_test_images, refuse_noisy
 from conformask.masker.masker import Masker
 from conformask.masker.release import candidates, facts_for_release, judged, usual_share
 from conformask.masker.validation import category_coverage, compare_with_promise
@@ -172,7 +172,8 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: Batch) -> dict[
     judged_batch = masker.judge(item)
     assert judged_batch.loss is not None
     mask, region = judged_batch.mask, judged_batch.region
-    noise = item.layers.get("noise")
+    noise, unknown = item.layers.get("noise"), np.full(len(item), np.nan)
+    oracle = loss_on(item, masker.loss).oracle(masker.card.threshold)
     hidden_error, shown_error = _errors(mask, item, region)
     return {
         **masker.loss.measures(mask, item),
@@ -180,13 +181,13 @@ def measures_of(masker: Masker, opt_names: frozenset[str], item: Batch) -> dict[
         "loss": judged_batch.loss,
         "unmasked_loss": _array(unmasked_loss(masker.loss, item)),
         "size": judged_batch.size,
-        "oracle_size": _oracle_sizes(masker, item, region),
+        "oracle_size": unknown if oracle is None else _array(mask_size(oracle, region)),
         "paper_oracle_size": _paper_sizes(masker, item, opt_names),
         "critical_lambda": critical_lambdas_of(masker, item),
         "difficulty": _array(image_means(item.score.map)),
         "hidden_error": hidden_error,
         "shown_error": shown_error,
-        "noise": np.full(len(item), np.nan) if noise is None else _array(image_means(noise)),
+        "noise": unknown if noise is None else _array(image_means(noise)),
         **({} if masker.card.is_grey else _parts(mask)),
         **facts_for_release(masker, item),
         "risk": risk_curves(item.score.map, item.truth(), item.y_hat, region),
@@ -223,11 +224,6 @@ def _parts(mask: Images) -> dict[str, Array]:
 def critical_lambdas_of(masker: Masker, item: Batch) -> Float[np.ndarray, "n"]:
     """Return critical lambdas as in calibration: exact for monotone losses, else on the masker's grid."""
     return critical_lambdas(item, masker.family, masker.loss, masker.grid, masker.card.threshold)
-
-
-def _oracle_sizes(masker: Masker, item: Batch, region: Images | None) -> Array:
-    mask = loss_on(item, masker.loss).oracle(masker.card.threshold)
-    return np.full(len(item.names), np.nan) if mask is None else _array(mask_size(mask, region))
 
 
 def _paper_sizes(masker: Masker, item: Batch, opt_names: frozenset[str]) -> Array:
@@ -297,14 +293,15 @@ def evaluate(
         compute = replace(compute, parts=Path(out) / PARTS)
     check_parts(compute)
     admission = masker.admit(test, allow_network_mismatch=allow_network_mismatch)
-    case = Trial(masker, test, admission)
-    at(EVALUATION["admitted"], case)
+    if admission.sizes and masker.card.tiles is None:
+        raise MismatchError(next(iter(admission.sizes.values())))
+    admission.warn()
+    refuse_noisy(masker.card.promise, masker.loss, test.reference)
     seen = scan(test, "reading test images")
-    at(EVALUATION["scanned"], replace(case, seen=seen))
-    distance = paper_distance(masker.loss)
+    check_test_images(masker, test, seen)
     if opt_sizes is not None:
         opt_images = 0
-    elif distance is not None and distance.exponent is not None:
+    elif exponent_by_blocks(masker.loss) is not None:
         opt_images = len(test)
     with parts_folder(compute):
         records, risk, facts = _measured(masker, test, opt_images, compute)
@@ -430,14 +427,10 @@ def _mean(values: Array) -> float | None:
 def provenance_of_evaluation(card: CalibrationCard, images: str) -> EvaluationProvenance:
     """Return the provenance of an evaluation by this process, on images with this hash."""
     versions = {"Python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
-    return EvaluationProvenance(card.calibrated, images, versions, _command())
-
-
-def _command() -> str | None:
-    """Return the command that started this process; None in a notebook or an interactive session."""
     program, *arguments = sys.argv or [""]
+    command = None  # in a notebook or an interactive session
     if Path(program).stem == "conformask":
-        return shlex.join(["conformask", *arguments])
-    if program.endswith(".py") and "ipykernel" not in sys.modules:
-        return shlex.join(["python", program, *arguments])
-    return None
+        command = shlex.join(["conformask", *arguments])
+    elif program.endswith(".py") and "ipykernel" not in sys.modules:
+        command = shlex.join(["python", program, *arguments])
+    return EvaluationProvenance(card.calibrated, images, versions, command)

@@ -117,7 +117,7 @@ class MaskFolder:
                 suppress(FileNotFoundError, csv.Error),
                 sizes.open(newline="", encoding="utf-8", errors="replace") as file,
             ):
-                for row in csv.DictReader(_whole_lines(file)):
+                for row in csv.DictReader(line for line in file if line.endswith("\n")):
                     with suppress(ValueError, KeyError, TypeError):
                         line = _line(row)
                         lines[line.name] = line
@@ -154,10 +154,6 @@ def _write(path: Path, lines: Sequence[MaskRow]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows(map(_row, lines))
-
-
-def _whole_lines(lines: Iterable[str]) -> Iterable[str]:
-    return (line for line in lines if line.endswith("\n"))
 
 
 def _row(line: MaskRow) -> list[str]:

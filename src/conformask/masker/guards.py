@@ -1,13 +1,8 @@
-"""What is checked before a promise is made, measured or used, in the order in which it is said.
+"""What is checked before a promise is made, measured or used, in the order in which it is said."""
 
-`CALIBRATION`, `EVALUATION` and `WRITING` list guards by the stages of a verb; each looks at a case, and warns
-or raises.
-"""
-
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from itertools import compress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy
@@ -33,7 +28,7 @@ from conformask.masker.data_leakage import (
     warn_of_spellings,
 )
 from conformask.masks.critical import size_at
-from conformask.promises.axes import Columns, Group, SamePopulation, Simultaneous, Weighted
+from conformask.promises.axes import Columns, Group, SamePopulation, Weighted
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import SLACK, meets_threshold
 from conformask.promises.promise import Promise
@@ -42,123 +37,69 @@ from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.records.geometry import among, extra_text, size_text
 from conformask.records.reading import Reference
 from conformask.records.record import Array
+from conformask.scores.scorer import Scorer
 
 if TYPE_CHECKING:
-    from conformask.masker.admission import Admission
     from conformask.masker.masker import Masker
     from conformask.masker.resolve import Choices
 
-CaseT = TypeVar("CaseT")
-Guards = tuple[Callable[[CaseT], None], ...]
 
-
-@dataclass(frozen=True)
-class Case:
-    """A calibration as its guards see it: what is known at a stage."""
-
-    choices: "Choices"
-    calibration: Triplets
-    seen: DatasetSummary
-    """What was read of the calibration images."""
-    selection: DatasetSummary | None
-    """What was read of the selection images; None without."""
-    curves: Curves | None = None
-    losses: CalibrationData | None = None
-    """Critical lambdas and curves at the threshold; None until they are measured."""
-    rule: Rule | None = None
-    hidden: float = 0.0
-    """The mean mask size of the calibration images under the rule."""
-
-
-@dataclass(frozen=True)
-class Trial:
-    """An evaluation as its guards see it: what is known at a stage."""
-
-    masker: "Masker"
-    images: Triplets
-    admission: "Admission"
-    """What is to be said of the test images before they are read."""
-    seen: DatasetSummary | None = None
-    """What was read of them; None before."""
-
-
-@dataclass(frozen=True)
-class Writing:
-    """What is asked of the masks of new images, as its guards see it."""
-
-    images: Triplets
-    mask_geometry: Role
-    """The role whose file type and place the masks have."""
-    dicom_seg: bool
-
-
-def at(guards: Guards[CaseT], case: CaseT) -> None:
-    """Let the guards of a stage speak.
+def check_scanned(
+    choices: "Choices", calibration: Triplets, seen: DatasetSummary, selection: DatasetSummary | None
+) -> None:
+    """Check the calibration images once they are read: `seen` of them, `selection` of those for choices.
 
     Raises:
-        CalibrationError: a promise cannot rest on these images, or be measured by them.
-        MismatchError: scorer, masker and images do not belong together.
+        CalibrationError: a promise cannot rest on these images.
+        MismatchError: scorer and images do not belong together.
     """
-    for guard in guards:
-        guard(case)
-
-
-def _spacing(case: Case) -> None:
-    case.choices.loss.check_spacing(case.seen.geometry)
-
-
-def _layers(case: Case) -> None:
-    """Refuse images with layers by which no promise holds, and warn of what may spoil one."""
-    measures = case.seen.measures
-    case.choices.loss.check_measures(measures)
-    for layers, text, breaks in measures.verdicts():
+    scorer, loss = choices.scorer, choices.loss
+    loss.check_spacing(seen.geometry)
+    loss.check_measures(seen.measures)
+    for layers, text, breaks in seen.measures.verdicts():
         if breaks:
             raise CalibrationError(f"nothing can be promised by these {layers}: {text}")
         warn(text)
+    if ungrouped := ungrouped_text(choices.promise, calibration.groups, "calibration "):
+        warn(ungrouped)
+    _refuse_chosen_on(scorer, calibration, seen, selection)
+    refuse_duplicates(seen, calibration.groups)
+    if calibration.provenance.population is None:  # tiles cut by conformask are not copies
+        warn_of_learnt(seen, scorer, "calibration")
+        if selection is not None:
+            hashes = selection.perceptual_hashes
+            warn_of_copies(seen, hashes, "calibration", "are used for choices (selection)")
+        warn_of_copies_within(seen, calibration.groups)
+    if scorer.name == "packaged" and (extra := extra_text(seen.x_channels, seen.channels)):
+        warn(extra)
+    if seen.swapped is not None:
+        warn(seen.swapped)
+    warn_of_spellings(filter(None, calibration.categories))
+    _refuse_other_shapes(scorer, seen)
+    # code that mixes the images of a batch; that of conformask is tested, and scoring it costs
+    if scorer.name != "packaged" or code_of(loss) is not None or choices.promise.weight is not None:
+        refuse_batch_dependence(scorer, loss, choices.promise.weight, calibration)
+    zeros = (torch.zeros(1, seen.channels, *size) for size in seen.sizes)
+    closed = [float(loss.on(each, each, torch.ones_like(each[:, :1]), 1).of(each[:, :1])) for each in zeros]
+    closed_masks_pass(np.array(closed), choices.threshold, loss.name)
 
 
-def _groups(case: Case) -> None:
-    if text := ungrouped_text(case.choices.promise, case.calibration.groups, "calibration "):
-        warn(text)
-
-
-def _used(case: Case) -> None:
+def _refuse_chosen_on(
+    scorer: Scorer, calibration: Triplets, seen: DatasetSummary, selection: DatasetSummary | None
+) -> None:
     """Refuse images that were used for training or selection."""
-    chosen = () if case.selection is None else case.selection.image_ids
-    known = case.choices.scorer.trained_on.union(chosen)
-    leaked = list(compress(case.seen.names, used_images(known, case.calibration, case.seen.pixels)))
+    known = scorer.trained_on.union(() if selection is None else selection.image_ids)
+    leaked = list(compress(seen.names, used_images(known, calibration, seen.pixels)))
     if leaked:
         raise CalibrationError(
-            f"{len(leaked)} of {len(case.calibration)} calibration images were used to train or select the "
+            f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the "
             "scorer or the predictor; the promise needs images that neither has seen. One of them, "
             f"recognised by its pixels or its group, is {leaked[0]!r}"
         )
 
 
-def _copies(case: Case) -> None:
-    refuse_duplicates(case.seen, case.calibration.groups)
-    if case.calibration.provenance.population is not None:
-        return  # tiles cut by conformask are not copies
-    warn_of_learnt(case.seen, case.choices.scorer, "calibration")
-    if case.selection is not None:
-        hashes = case.selection.perceptual_hashes
-        warn_of_copies(case.seen, hashes, "calibration", "are used for choices (selection)")
-    warn_of_copies_within(case.seen, case.calibration.groups)
-
-
-def _meaning(case: Case) -> None:
-    """Warn of channels that the packaged score has never seen, of swapped folders, and of spellings."""
-    seen = case.seen
-    if case.choices.scorer.name == "packaged" and (text := extra_text(seen.x_channels, seen.channels)):
-        warn(text)
-    if seen.swapped is not None:
-        warn(seen.swapped)
-    warn_of_spellings(filter(None, case.calibration.categories))
-
-
-def _shapes(case: Case) -> None:
+def _refuse_other_shapes(scorer: Scorer, seen: DatasetSummary) -> None:
     """Refuse other channels, or sizes, than those of the scorer."""
-    scorer, seen = case.choices.scorer, case.seen
     if seen.channels != scorer.channels:
         raise MismatchError(
             f"the scorer takes y_hat with {scorer.channels} channels, but these have {seen.channels}"
@@ -172,96 +113,22 @@ def _shapes(case: Case) -> None:
         )
 
 
-def _batches(case: Case) -> None:
-    """Look for code that mixes the images of a batch; that of conformask is tested, and scoring it costs."""
-    choices = case.choices
-    if choices.scorer.name == "packaged" and code_of(choices.loss) is None and choices.weigh is None:
-        return
-    refuse_batch_dependence(choices.scorer, choices.loss, choices.weigh, case.calibration)
+def check_test_images(masker: "Masker", images: Triplets, seen: DatasetSummary) -> None:
+    """Check test images once they are read: `seen` of them.
+
+    Raises:
+        CalibrationError: an earlier step has used one of them.
+        MismatchError: their spacing makes another loss of the masker's.
+    """
+    refuse_used(masker, images, seen.pixels, "test", "an evaluation")
+    if images.provenance.population is None:  # tiles cut by conformask are not copies of each other
+        warn_of_learnt(seen, masker.scorer, "test")
+        warn_of_copies(seen, masker.perceptual_hashes, "test", "the masker was calibrated on")
+    masker.loss.check_spacing(seen.geometry)
 
 
-def _closed(case: Case) -> None:
-    """Refuse a loss that is not small on an empty image under the closed mask."""
-    loss, losses = case.choices.loss, []
-    for size in case.seen.sizes:
-        zeros = torch.zeros(1, case.seen.channels, *size)
-        losses.append(float(loss.on(zeros, zeros, torch.ones(1, 1, *size), 1).of(zeros[:, :1])))
-    closed_masks_pass(np.array(losses), case.choices.threshold, loss.name)
-
-
-def _count(case: Case) -> None:
-    assert case.curves is not None
-    choices = case.choices
-    check_sample_size(
-        choices.promise, choices.threshold, choices.loss, len(case.calibration), columns_kept(case.curves)
-    )
-
-
-def _unmasked(case: Case) -> None:
-    assert case.curves is not None
-    for text in case.choices.loss.warnings(case.curves.loss[:, -1]):
-        warn(text)
-
-
-def _hidden(case: Case) -> None:
-    assert case.losses is not None
-    assert case.rule is not None
-    warn_if_hidden(case.choices.promise, case.losses, case.rule, case.hidden)
-    if case.hidden < 1:
-        warn_if_closed(case.hidden, case.choices.loss.whole)
-
-
-CALIBRATION: Mapping[str, Guards[Case]] = {
-    "scanned": (
-        _spacing, _layers, _groups, _used, _copies, _meaning, _shapes, _batches, _closed,
-    ),
-    "measured": (_count, _unmasked),
-    "ruled": (_hidden,),
-}  # fmt: skip
-"""The guards of a calibration by stage: images are read, they are measured, there is a rule."""
-
-
-def _sizes(case: Trial) -> None:
-    """Refuse sizes that the promise does not cover, then say what else is to be said of the images."""
-    if case.admission.sizes and case.masker.card.tiles is None:
-        raise MismatchError(next(iter(case.admission.sizes.values())))
-    case.admission.warn()
-
-
-def _noisy(case: Trial) -> None:
-    refuse_noisy(case.masker.card.promise, case.masker.loss, case.images.reference)
-
-
-def _used_before(case: Trial) -> None:
-    assert case.seen is not None
-    refuse_used(case.masker, case.images, case.seen.pixels, "test", "an evaluation")
-
-
-def _copies_of_used(case: Trial) -> None:
-    assert case.seen is not None
-    if case.images.provenance.population is not None:
-        return  # tiles cut by conformask are not copies of each other
-    warn_of_learnt(case.seen, case.masker.scorer, "test")
-    warn_of_copies(case.seen, case.masker.perceptual_hashes, "test", "the masker was calibrated on")
-
-
-def _same_spacing(case: Trial) -> None:
-    assert case.seen is not None
-    case.masker.loss.check_spacing(case.seen.geometry)
-
-
-EVALUATION: Mapping[str, Guards[Trial]] = {
-    "admitted": (_sizes, _noisy),
-    "scanned": (_used_before, _copies_of_used, _same_spacing),
-}
-"""The guards of an evaluation by stage: the masker has looked at the headers of images, they are read."""
-
-
-def _over_x(case: Writing) -> None:
+def refuse_other_places(triplets: Triplets) -> None:
     """Refuse masks over x where files do not say that x lies where y_hat does."""
-    if case.mask_geometry != "x":
-        return
-    triplets = case.images
     for index, name in enumerate(triplets.names):
         reason = _placement_difference(triplets.header(index, "x"), triplets.header(index, "y_hat"))
         if reason:
@@ -282,24 +149,14 @@ def _placement_difference(x: Header, y_hat: Header) -> str | None:
     return difference and f"x and y_hat have {difference}"
 
 
-def _segmentations(case: Writing) -> None:
-    """Refuse segmentations of files that have none."""
-    if not case.dicom_seg:
-        return
-    others = [
-        name
-        for index, name in enumerate(case.images.names)
-        if case.images.segmentation_writer(index, case.mask_geometry) is None
-    ]
-    if others:
-        raise InvalidArgumentError(
-            f"dicom_seg writes a DICOM SEG beside the mask of a DICOM series, but {others[0]!r} is not one: "
-            "leave out dicom_seg (--dicom-seg)"
-        )
-
-
-WRITING: Mapping[str, Guards[Writing]] = {"asked": (_over_x, _segmentations)}
-"""The guards of masks of new images by stage; whether the promise is about these, `Masker.admit` says."""
+def refuse_segmentations(triplets: Triplets, mask_geometry: Role) -> None:
+    """Refuse segmentations over files, of this role, that have none."""
+    for index, name in enumerate(triplets.names):
+        if triplets.segmentation_writer(index, mask_geometry) is None:
+            raise InvalidArgumentError(
+                f"dicom_seg writes a DICOM SEG beside the mask of a DICOM series, but {name!r} is not one: "
+                "leave out dicom_seg (--dicom-seg)"
+            )
 
 
 def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:
@@ -359,9 +216,21 @@ def check_sample_size(
                 f"the {promise.guarantee} guarantee needs the {need} of each image: add a column {need} to "
                 f"the manifest, or {PLURALS[need]}= to the arrays"
             )
-    _independent(promise, n, columns.get("group"))
-    if {"group", "weight"} <= promise.columns:
-        _refuse_unequal_weights(columns["weight"], columns["group"])
+    group, weight = columns.get("group"), columns.get("weight")
+    groups = n if group is None else len(np.unique(group))
+    if groups < n and not promise.by_group:
+        raise CalibrationError(
+            f"{n} images in {groups} groups are dependent: the {promise.guarantee} promise needs one image "
+            "per group; choose the unit group (every image of a new group) or image_of_new_group, keep one "
+            "image per group, or make the promise about new tiles of these files (triplets --stride with "
+            "--split within)"
+        )
+    if {"group", "weight"} <= promise.columns and group is not None and weight is not None:
+        pairs = len(np.unique(np.column_stack([group, weight.astype(str)]), axis=0))
+        if pairs > len(np.unique(group)):
+            raise InvalidArgumentError(
+                "the images of a group have different weights: give them all the weight of the group"
+            )
     count, unit = promise.counted(n, columns)
     own = loss.own_bounds and promise.own_bounds
     needed = promise.smallest_calibration_set(threshold, None if own else loss.upper_bound)
@@ -371,27 +240,6 @@ def check_sample_size(
         raise CalibrationError(
             f"{count} {unit} are too few for {level} ({promise.guarantee}): it needs at least {needed} "
             f"{part} {unit}; add some or ask for less"
-        )
-
-
-def _refuse_unequal_weights(weight: Array | None, group: Array | None) -> None:
-    if weight is None or group is None:
-        return
-    pairs = len(np.unique(np.column_stack([group, weight.astype(str)]), axis=0))
-    if pairs > len(np.unique(group)):
-        raise InvalidArgumentError(
-            "the images of a group have different weights: give them all the weight of the group"
-        )
-
-
-def _independent(promise: Promise, n: int, group: Array | None) -> None:
-    groups = n if group is None else len(np.unique(group))
-    if groups < n and not promise.by_group:
-        raise CalibrationError(
-            f"{n} images in {groups} groups are dependent: the {promise.guarantee} promise needs one image "
-            "per group; choose the unit group (every image of a new group) or image_of_new_group, keep one "
-            "image per group, or make the promise about new tiles of these files (triplets --stride with "
-            "--split within)"
         )
 
 
@@ -422,8 +270,8 @@ def hidden_by(rule: Rule, hidden: float) -> str | None:
     return f"{EVERY_IMAGE} of category {', '.join(closed)}"
 
 
-def warn_if_hidden(promise: Promise, seen: CalibrationData, rule: Rule, hidden: float) -> None:
-    """Warn if only closed masks keep the promise, or if that was close.
+def warn_if_hidden(choices: "Choices", seen: CalibrationData, rule: Rule, hidden: float) -> None:
+    """Warn if only closed masks keep the promise, if that was close, or if nearly all is hidden.
 
     Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
     lucky calibration sets, and be kept less often than they say.
@@ -438,10 +286,16 @@ def warn_if_hidden(promise: Promise, seen: CalibrationData, rule: Rule, hidden: 
             "confidence that is chosen now is exploratory: to rely on it, calibrate with it on images that "
             "no choice has seen"
         )
-    elif (chance := chance_of_hiding(promise, seen)) > NEAR:
+    elif (chance := chance_of_hiding(choices.promise, seen)) > NEAR:
         warn(
             f"{of_them}: about {chance:.0%} of such calibration sets would keep the promise only by hiding "
             "every image"
+        )
+    if CLOSED < hidden < 1:
+        warn(
+            f"these masks hide {hidden:.0%} of {choices.loss.whole} on average: the threshold is hard to "
+            "keep with this score, or the loss grows where pixels are hidden; raise the threshold, lower "
+            "the confidence, or use another loss or a better score"
         )
 
 
@@ -520,19 +374,9 @@ def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
         )
 
 
-def warn_if_closed(hidden: float, whole: str) -> None:
-    """Warn if nearly all of the calibration images, or of their regions, is hidden."""
-    if hidden > CLOSED:
-        warn(
-            f"these masks hide {hidden:.0%} of {whole} on average: the threshold is hard to keep with this "
-            "score, or the loss grows where pixels are hidden; raise the threshold, lower the confidence, "
-            "or use another loss or a better score"
-        )
-
-
 def columns_kept(curves: Curves) -> Columns:
     """Return the columns that the curves keep."""
-    return {name: getattr(curves, name) for name in PLURALS}
+    return {"group": curves.group, "category": curves.category, "weight": curves.weight}
 
 
 def sample_counts(promise: Promise, curves: Curves) -> dict[str, Any]:
@@ -542,11 +386,6 @@ def sample_counts(promise: Promise, curves: Curves) -> dict[str, Any]:
         "n_groups": promise.axes.unit.count(len(curves.names), columns) if promise.by_group else None,
         "n_effective": population.effective_size(columns) if isinstance(population, Weighted) else None,
     }
-
-
-def declared_thresholds(promise: Promise) -> tuple[float, ...] | None:
-    """Return the thresholds declared before calibration for a whole table of promises; None for others."""
-    return promise.axes.certainty.thresholds if isinstance(promise.axes.certainty, Simultaneous) else None
 
 
 def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:

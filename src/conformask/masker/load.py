@@ -1,6 +1,5 @@
 """Reading of a saved masker."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,13 +7,10 @@ from torch import nn
 
 from conformask.arrays import Weigh
 from conformask.losses import AnyLoss, stored_loss
-from conformask.losses.base import Loss
 from conformask.masker.masker import Masker
 from conformask.masker.run_folder import read_stored
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
-from conformask.records.card import CalibrationCard
-from conformask.records.record import Array
 from conformask.scores.level import Levelled, LevelModel, along_levels
 from conformask.scores.network_scorer import stored_card
 from conformask.scores.scorer import Scorer, as_scorer
@@ -61,8 +57,18 @@ def load(
         same = stored_card(folder).loss.to_json() == {**card.loss.to_json(), "regional": False}
         scorer = load_scorer(folder, loss=loss if same else None, network=network)
     family = family or family_by_name(card.family)
+    # wrapped as at calibration
+    scorer = for_loss(as_scorer(scorer), used)
+    scorer = scorer if card.tiles in (None, scorer.tiles) else Tiled(scorer, *card.tiles)
+    scorer = in_patches(scorer, card.patches)
+    if stored.level is not None:
+        model, record = LevelModel.from_arrays(stored.level), scorer.selection
+        if record is not None and family.name in record.curves:
+            curves = along_levels(record.curves[family.name], model, family)
+            record = replace(record, curves={family.name: curves})
+        scorer = Levelled(scorer, model, record)
     masker = Masker(
-        scorer=as_calibrated(scorer, card, used, family, stored.level),
+        scorer=scorer,
         loss=used,
         family=family,
         rule=card.rule,
@@ -75,23 +81,3 @@ def load(
     )
     masker.code.refuse_changed(card.code, stored.probe or {})
     return masker
-
-
-def as_calibrated(
-    scorer: Scorer,
-    card: CalibrationCard,
-    loss: Loss,
-    family: Family,
-    level: Mapping[str, Array] | None = None,
-) -> Scorer:
-    """Return the scorer as the loss uses it, wrapped in Tiled, Patches and Levelled as at calibration."""
-    scorer = for_loss(as_scorer(scorer), loss)
-    scorer = scorer if card.tiles in (None, scorer.tiles) else Tiled(scorer, *card.tiles)
-    scorer = in_patches(scorer, card.patches)
-    if level is None:
-        return scorer
-    model, record = LevelModel.from_arrays(level), scorer.selection
-    if record is not None and family.name in record.curves:
-        curves = along_levels(record.curves[family.name], model, family)
-        record = replace(record, curves={family.name: curves})
-    return Levelled(scorer, model, record)

@@ -49,7 +49,7 @@ from conformask.masks.family import Family
 from conformask.promises.axes import Simultaneous, Weighted
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import coverage_range, meets_threshold
-from conformask.promises.promise import DEFAULTS, WORDS, AnyPromise, Promise
+from conformask.promises.promise import DEFAULTS, AnyPromise, Promise
 from conformask.promises.rules import ImageBound, ImageCovariates, Rule, calibrated_bound
 from conformask.records.card import CalibrationCard, now
 from conformask.records.files import atomic_write, exclusive_folder
@@ -80,95 +80,6 @@ class Judged:
         """Mask size of each image, mean(1 - m) in its region, float64."""
         sizes: Float[np.ndarray, "n"] = mask_size(self.mask, self.region).cpu().numpy()
         return sizes
-
-
-@dataclass(frozen=True)
-class Recalibrated:
-    """The parts of a masker that recalibration replaces."""
-
-    rule: Rule
-    card: CalibrationCard
-    critical_lambdas: Float[np.ndarray, "n"]
-
-
-def recalibrated(
-    card: CalibrationCard,
-    curves: Curves,
-    loss: Loss,
-    selection: Curves | None,
-    threshold: float,
-    promise: Promise,
-) -> Recalibrated | None:
-    """Return the card, rule and critical lambdas under another promise; None where it is the same.
-
-    `selection` are the curves of the selection images, used for choices that must not see the calibration
-    images.
-    """
-    before, threshold_before = card.promise, card.threshold
-    threshold, columns = positive(threshold), columns_kept(curves)
-    refuse_unbounded(promise, loss)
-    warn_if_meant_otherwise(threshold, loss)
-    if card.own_grid and promise.on_grid:
-        raise InvalidArgumentError(
-            f"guarantee {promise.guarantee!r} needs a grid from selection images, but there were none: "
-            "calibrate with this guarantee and selection="
-        )
-    same = (promise.guarantee, promise.axes) == (before.guarantee, before.axes)
-    table = isinstance(promise.axes.certainty, Simultaneous)
-    if table:
-        promise, threshold = _declared(promise, card.thresholds, threshold)
-    if same and threshold == threshold_before:
-        return None
-    start = card.start if selection is None else start_of(selection, threshold, promise, loss)
-    if promise.needs_selection and not table:
-        if selection is None:
-            raise InvalidArgumentError(
-                f"guarantee {promise.guarantee} needs choices on selection images, but none are kept: "
-                "calibrate with selection="
-            )
-        units, _ = promise.counted(card.n_calibration, columns)
-        promise = promise.fit_on_selection(calibration_data(selection, threshold, loss, start=start), units)
-    covered = table and _whose(promise) == _whose(before)
-    check_sample_size(promise, threshold, loss, card.n_calibration, columns)
-    closed_masks_pass(curves.loss[:, 0], threshold, card.loss.name)
-    seen = calibration_data(curves, threshold, loss, start=start)
-    rule = promise.rule(seen)
-    hidden = hidden_share(curves, rule)
-    card = replace(
-        card,
-        threshold=threshold,
-        promise=promise.as_stated,
-        claim=promise.claim(card.loss.name, threshold),
-        rule=rule,
-        start=start,
-        exact=False,
-        exploratory=card.exploratory or not covered,
-        hides=hidden_by(rule, hidden),
-        # maskers of conformask 0.2 kept the shares of images alone
-        hidden=hidden if card.loss.of_part == (curves.hidden is not None) else None,
-        **sample_counts(promise, curves),
-        calibrated=now(),
-    )
-    return Recalibrated(rule, card, seen.critical_lambdas)
-
-
-def _whose(promise: Promise) -> tuple[object, ...]:
-    """Return the terms that a whole table of promises leaves fixed: all but threshold and confidence."""
-    return promise.guarantee, promise.delta, promise.axes.unit, promise.axes.population
-
-
-def _declared(
-    promise: Promise, thresholds: tuple[float, ...] | None, threshold: float
-) -> tuple[Promise, float]:
-    """Return the promise with the declared thresholds, and the largest of them up to `threshold`."""
-    declared = replace(promise, thresholds=thresholds or ())
-    certainty = declared.axes.certainty
-    if thresholds is None or not isinstance(certainty, Simultaneous):
-        raise InvalidArgumentError(
-            "the thresholds of a simultaneous promise are declared before a calibration: calibrate "
-            "images with this guarantee"
-        )
-    return declared, certainty.snapped(threshold)
 
 
 THRESHOLDS = 40
@@ -243,7 +154,7 @@ class Masker:
     def by_tiles(self) -> Tiled:
         """The scorer for whole images; unless calibrated by tiles, a tile holds its images.
 
-        Its scores are finished by `finish_score`, once that of a whole image is there.
+        Its scores are finished by `WholeImage.score_into`, once that of a whole image is there.
         """
         inner = self.scorer
         while isinstance(inner, Levelled | Patches):
@@ -599,20 +510,82 @@ class Masker:
             InvalidArgumentError: a promise that needs what the curves do not hold.
             CalibrationError: too few images for the promise; says how many it needs.
         """
-        kept = self.scorer.selection
-        selection = None if kept is None else kept.curves.get(self.family.name)
-        stored = self.card, self.stored_curves(), self.loss, selection
+        curves = self.stored_curves()
         stated = promise if isinstance(promise, Promise) else self.card.promise.changed(guarantee=promise)
         stated = stated.changed(confidence=confidence)
         level = self.card.threshold if threshold is None else self.threshold_of(threshold)
-        made = recalibrated(*stored, level, stated)
+        made = self._under(curves, positive(level), stated)
         if made is not None:
-            return replace(self, **vars(made))
-        words = {name: getattr(stated, name) for name in WORDS}
-        renamed = replace(self.card.promise, **words)
-        if vars(renamed) == vars(self.card.promise):
+            return made
+        before = self.card.promise
+        renamed = replace(before, group_name=stated.group_name, object_name=stated.object_name)
+        if vars(renamed) == vars(before):
             return self
         return replace(self, card=replace(self.card, promise=renamed))
+
+    def _under(self, curves: Curves, threshold: float, promise: Promise) -> "Masker | None":
+        """Return the masker under another promise; None where it is the same."""
+        card, loss, before = self.card, self.loss, self.card.promise
+        refuse_unbounded(promise, loss)
+        warn_if_meant_otherwise(threshold, loss)
+        if card.own_grid and promise.on_grid:
+            raise InvalidArgumentError(
+                f"guarantee {promise.guarantee!r} needs a grid from selection images, but there were none: "
+                "calibrate with this guarantee and selection="
+            )
+        same = (promise.guarantee, promise.axes) == (before.guarantee, before.axes)
+        table = isinstance(promise.axes.certainty, Simultaneous)
+        if table:
+            # the thresholds are those declared before the calibration, of which one not above is taken
+            promise = replace(promise, thresholds=card.thresholds or ())
+            certainty = promise.axes.certainty
+            if card.thresholds is None or not isinstance(certainty, Simultaneous):
+                raise InvalidArgumentError(
+                    "the thresholds of a simultaneous promise are declared before a calibration: calibrate "
+                    "images with this guarantee"
+                )
+            threshold = certainty.snapped(threshold)
+        if same and threshold == card.threshold:
+            return None
+        kept = self.scorer.selection
+        selection = None if kept is None else kept.curves.get(self.family.name)
+        start = card.start if selection is None else start_of(selection, threshold, promise, loss)
+        columns = columns_kept(curves)
+        if promise.needs_selection and not table:
+            if selection is None:
+                raise InvalidArgumentError(
+                    f"guarantee {promise.guarantee} needs choices on selection images, but none are kept: "
+                    "calibrate with selection="
+                )
+            units, _ = promise.counted(card.n_calibration, columns)
+            evidence = calibration_data(selection, threshold, loss, start=start)
+            promise = promise.fit_on_selection(evidence, units)
+        # a table of promises leaves threshold and confidence open, and nothing else
+        fixed_terms = [
+            (each.guarantee, each.delta, each.axes.unit, each.axes.population) for each in (promise, before)
+        ]
+        covered = table and fixed_terms[0] == fixed_terms[1]
+        check_sample_size(promise, threshold, loss, card.n_calibration, columns)
+        closed_masks_pass(curves.loss[:, 0], threshold, card.loss.name)
+        seen = calibration_data(curves, threshold, loss, start=start)
+        rule = promise.rule(seen)
+        hidden = hidden_share(curves, rule)
+        card = replace(
+            card,
+            threshold=threshold,
+            promise=promise.as_stated,
+            claim=promise.claim(card.loss.name, threshold),
+            rule=rule,
+            start=start,
+            exact=False,
+            exploratory=card.exploratory or not covered,
+            hides=hidden_by(rule, hidden),
+            # maskers of conformask 0.2 kept the shares of images alone
+            hidden=hidden if card.loss.of_part == (curves.hidden is not None) else None,
+            **sample_counts(promise, curves),
+            calibrated=now(),
+        )
+        return replace(self, rule=rule, card=card, critical_lambdas=seen.critical_lambdas)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -630,7 +603,8 @@ class Masker:
     def stored(self) -> StoredMasker:
         """The parts of this masker that are saved, without its scorer."""
         arrays = self.critical_lambdas, self.curves, self.perceptual_hashes, self.probe
-        return StoredMasker(self.card, self.fingerprint, *arrays, self.scorer.level_arrays)
+        level = self.scorer.model.arrays() if isinstance(self.scorer, Levelled) else None
+        return StoredMasker(self.card, self.fingerprint, *arrays, level)
 
     def save(self, folder: str | Path) -> "Masker":
         """Write a run folder: the scorer's files, calibration.json and files it names, CARD.md. No pickle.

@@ -1,6 +1,6 @@
 """What a calibration measures: losses and mask sizes along a grid, part by part; and its card."""
 
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 from jaxtyping import Float
@@ -10,13 +10,16 @@ from conformask.background import Compute
 from conformask.images.rows import Role
 from conformask.images.scan import DatasetSummary, labelled
 from conformask.images.triplets import Triplets
-from conformask.masker.guards import Case, declared_thresholds, hidden_by, sample_counts, weights_of
+from conformask.masker.guards import hidden_by, sample_counts, weights_of
 from conformask.masker.looks import appearance
 from conformask.masker.resolve import Choices
 from conformask.masks.critical import lambda_grid, measures
+from conformask.promises.axes import Simultaneous
 from conformask.promises.data import Curves
+from conformask.promises.rules import Rule
 from conformask.records.card import CalibrationCard, now
 from conformask.records.record import Array
+from conformask.scores.level import Levelled
 from conformask.scores.scoring import gathered, scored
 
 GRID_FROM = 8
@@ -45,9 +48,9 @@ def measured(
     def measure(item: Batch) -> dict[str, Array]:
         columns = measures(item, choices.family, choices.loss, grid, choices.threshold, bounded=bounded)
         columns |= {"appearance": appearance(item)}
-        if choices.weigh is None:
+        if choices.promise.weight is None:
             return columns
-        return columns | {"weight": weights_of(choices.weigh, item)}
+        return columns | {"weight": weights_of(choices.promise.weight, item)}
 
     key = (
         choices.family.settings(),
@@ -64,26 +67,35 @@ def measured(
     return labelled(curves, calibration), critical
 
 
+ROLES: tuple[Role, ...] = ("x", "y_hat")
+"""The images of which a card keeps the range."""
 WHOLE = "whole images"
 """The population of a promise about images that are scored by tiles."""
 
 
-def card_of(case: Case) -> CalibrationCard:
+def card_of(
+    choices: Choices,
+    calibration: Triplets,
+    seen: DatasetSummary,
+    chosen_on: DatasetSummary | None,
+    curves: Curves,
+    rule: Rule,
+    hidden: float,
+) -> CalibrationCard:
     """Return the card of a calibration: its promise, and the images that it rests on."""
-    choices, calibration, seen, curves = case.choices, case.calibration, case.seen, case.curves
-    assert curves is not None
-    assert case.rule is not None
     promise, tiles = choices.promise, choices.scorer.tiles
+    certainty = promise.axes.certainty
+    seen_ids = {*seen.image_ids, *(() if chosen_on is None else chosen_on.image_ids)}
     return CalibrationCard(
         threshold=choices.threshold,
         promise=promise.as_stated,
         claim=promise.claim(choices.loss.name, choices.threshold),
         loss=choices.loss,
         family=choices.family.settings(),
-        rule=case.rule,
+        rule=rule,
         exact=choices.loss.monotone and not promise.on_grid,
         exploratory=False,
-        thresholds=declared_thresholds(promise),
+        thresholds=certainty.thresholds if isinstance(certainty, Simultaneous) else None,
         start=choices.start,
         n_calibration=len(calibration),
         **sample_counts(promise, curves),
@@ -94,31 +106,19 @@ def card_of(case: Case) -> CalibrationCard:
         read=calibration.reading,
         geometry=seen.geometry,
         clipped=seen.clipped,
-        **_values_of(calibration),
+        range_of_x=calibration.range_of("x"),
+        range_of_y_hat=calibration.range_of("y_hat"),
+        turned=tuple(role for role in ROLES if calibration.header(0, role).turned_about is not None),
         population=calibration.provenance.population or (tiles and WHOLE),
         calibrated=now(),
         calibrated_on=seen.truth_ids,
-        seen=_seen_beside(seen, case.selection),
+        seen=tuple(sorted(seen_ids - {*seen.truth_ids})),
         tiles=tiles,
         patches=choices.scorer.patches,
-        level="one" if choices.scorer.level_arrays is None else "image",
+        level="image" if isinstance(choices.scorer, Levelled) else "one",
         network=calibration.network,
         cues_made=calibration.provenance.cues if choices.scorer.cue_channels else None,
         image_errors=choices.image_errors,
-        hides=hidden_by(case.rule, case.hidden),
-        hidden=case.hidden,
+        hides=hidden_by(rule, hidden),
+        hidden=hidden,
     )
-
-
-def _seen_beside(seen: DatasetSummary, chosen_on: DatasetSummary | None) -> tuple[str, ...]:
-    """Return the hashes of what was seen beside the truths and groups of the calibration images, sorted."""
-    chosen = () if chosen_on is None else chosen_on.image_ids
-    return tuple(sorted({*seen.image_ids, *chosen} - {*seen.truth_ids}))
-
-
-def _values_of(calibration: Triplets) -> dict[str, Any]:
-    """Return the fields of `Domain` about the values of the first x and y_hat, from their headers."""
-    roles: tuple[Role, ...] = ("x", "y_hat")
-    inverted = (role for role in roles if calibration.header(0, role).turned_about is not None)
-    ranges = {f"range_of_{role}": calibration.range_of(role) for role in roles}
-    return {**ranges, "turned": tuple(inverted)}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from conformask.arrays import Batch, Triplet
+from conformask.arrays import Batch
 from conformask.background import DEFAULT_DEVICES, tracked
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
 from conformask.images.read import hash_unless_constant, is_constant
@@ -48,20 +48,15 @@ def identified(masker: Masker, images: Triplets) -> tuple[tuple[str, ...], tuple
         names, tracked(images.checked(), "reading new images", len(images)), strict=True
     ):
         ids.append(hash_unless_constant(triplet.y_hat if triplet.y is None else triplet.y))
-        pixels, contents = _hashes(triplet)
+        # by its pixels an image is recognised, "" if all is constant; by its contents it is judged
+        known = {"x": triplet.x, "y_hat": triplet.y_hat, **triplet.layers}
+        contents = hash_of_arrays(known)
+        is_blank = all(is_constant(image) for role, image in known.items() if role != "region")
         of_units[name].append(contents)
-        batch.append((pixels, name))
+        batch.append((hash_unless_constant(triplet.y_hat) or ("" if is_blank else contents), name))
     refuse_used(masker, images, ids, "new", "a release")
     hashes = sorted((pixels, hash_of(sorted(of_units[name]))) for pixels, name in batch)
     return tuple(pixels for pixels, _ in hashes), tuple(unit for _, unit in hashes)
-
-
-def _hashes(triplet: Triplet) -> tuple[str, str]:
-    """Return a hash to recognise an image by, "" if all is constant, and one of all that it is judged by."""
-    known = {"x": triplet.x, "y_hat": triplet.y_hat, **triplet.layers}
-    contents = hash_of_arrays(known)
-    is_blank = all(is_constant(image) for role, image in known.items() if role != "region")
-    return hash_unless_constant(triplet.y_hat) or ("" if is_blank else contents), contents
 
 
 def remember(run: Path, released: Release) -> None:

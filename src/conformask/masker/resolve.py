@@ -6,7 +6,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
-from conformask.arrays import Batch, Weigh
 from conformask.errors import InvalidArgumentError
 from conformask.images.scan import columns_of
 from conformask.images.triplets import Triplets
@@ -22,7 +21,6 @@ from conformask.masks.critical import calibration_data, loss_on, start_of
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.axes import LogLinear
-from conformask.promises.data import Curves
 from conformask.promises.order import between_grid_points, refined
 from conformask.promises.promise import DEFAULTS, AnyPromise, Promise
 from conformask.promises.promise import promise as promise_from
@@ -31,7 +29,6 @@ from conformask.records.names import Level
 from conformask.records.reading import check_network
 from conformask.records.record import Json
 from conformask.records.selection import (
-    ScoreComparison,
     Selection,
     is_quantile,
     level_of,
@@ -69,11 +66,6 @@ class Choices:
     start: float
     """The lambda from which on masks open, see `start_of`."""
     image_errors: LogLinear | None
-
-    @property
-    def weigh(self) -> Weigh | None:
-        """The likelihood ratio of a weighted promise, where it is a callable."""
-        return self.promise.weight
 
 
 def resolve(
@@ -113,9 +105,12 @@ def resolve(
         record = selection_record(scorer, selection, used, [used_family], levels=levels, items=items)
         is_compared = scorer.name in WITHOUT_TRAINING and scorer.patches is None
         if isinstance(trained, NetworkScorer | GivenScorer) and is_compared:
-            stated_threshold = level_of(threshold, record.unmasked_loss)
-            known = trained.name, items
-            comparison = _compared_with_others(trained, selection, used, used_family, stated_threshold, known)
+            stated, known = level_of(threshold, record.unmasked_loss), (trained.name, items)
+            # none where there are too few images
+            benchmark = ScoreBenchmark.on(selection, used, used_family, stated, known)
+            comparison = None if benchmark is None else benchmark.compare(trained)
+            if comparison is not None:
+                warn_if_useless(comparison, trained.name)
             record = replace(record, comparison=comparison)
             scorer = for_loss(replace(trained, selection=record), used)
     elif record is not None and not record.of.is_same(used):
@@ -158,23 +153,6 @@ def _levelled(
     return scorer, record
 
 
-def _compared_with_others(
-    scorer: Scorer,
-    selection: Triplets,
-    loss: Loss,
-    family: Family,
-    threshold: float,
-    known: tuple[str, list[Batch]],
-) -> ScoreComparison | None:
-    """Compare a score that needs no training with other scores; None if there are too few images."""
-    benchmark = ScoreBenchmark.on(selection, loss, family, threshold, known)
-    if benchmark is None:
-        return None
-    comparison = benchmark.compare(scorer)
-    warn_if_useless(comparison, scorer.name)
-    return comparison
-
-
 def _made_on_selection(
     scorer: Scorer,
     loss: Loss,
@@ -198,27 +176,18 @@ def _made_on_selection(
     start = start_of(curves, level, promise, loss)
     if curves is not None and promise.needs_selection:
         promise = promise.fit_on_selection(calibration_data(curves, level, loss, start=start), units)
-    grid = _grid(curves, promise, loss, level, start)
-    return Choices(scorer, loss, family, promise, level, grid, start, _image_errors(curves, promise))
-
-
-def _image_errors(curves: Curves | None, promise: Promise) -> LogLinear | None:
-    """Regress the unmasked loss of the selection images on the features of their scores."""
-    if curves is None or curves.features is None:
-        return None
-    return fit_loss_quantile(
-        curves.features, curves.loss[:, -1], promise.confidence or DEFAULTS["confidence"]
-    )
-
-
-def _grid(
-    curves: Curves | None, promise: Promise, loss: Loss, threshold: float, start: float
-) -> Float[np.ndarray, "g"] | None:
-    """Return the grid of the selection images, refined near the expected lambda if that must be on it."""
-    if curves is None or promise.confidence is None or (loss.monotone and not promise.on_grid):
-        return None if curves is None else curves.grid
-    begun = curves.from_start(start)
-    return refined(curves.grid, between_grid_points(begun.grid, begun.loss, threshold), promise.confidence)
+    grid = None if curves is None else curves.grid
+    if curves is not None and promise.confidence is not None and (promise.on_grid or not loss.monotone):
+        # finer near the expected lambda, which is one of its points
+        begun = curves.from_start(start)
+        expected = between_grid_points(begun.grid, begun.loss, level)
+        grid = refined(curves.grid, expected, promise.confidence)
+    image_errors = None
+    if curves is not None and curves.features is not None:
+        # the unmasked loss of the selection images, regressed on the features of their scores
+        confidence = promise.confidence or DEFAULTS["confidence"]
+        image_errors = fit_loss_quantile(curves.features, curves.loss[:, -1], confidence)
+    return Choices(scorer, loss, family, promise, level, grid, start, image_errors)
 
 
 def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Family | None) -> Family:

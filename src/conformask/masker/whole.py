@@ -6,7 +6,7 @@ whose pages the system may drop from memory at any time.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -19,12 +19,11 @@ from conformask.arithmetic import best_device, window_index
 from conformask.arrays import Batch, Score
 from conformask.background import Tell, prefetch, tracked
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.images.formats import Blocks, DiskArray, SourceImage, check_disk
+from conformask.images.formats import Blocks, DiskArray, Places, SourceImage, check_disk
 from conformask.images.read import Raster, grid, write_blocks
 from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
-from conformask.losses import paper_distance
-from conformask.losses.base import Loss
+from conformask.losses import exponent_by_blocks
 from conformask.masker.admission import Admission, NewImage
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.masker import Masker
@@ -33,8 +32,7 @@ from conformask.records.geometry import Size, size_text
 from conformask.records.record import Array
 from conformask.scores.level import Levelled, features_by_blocks, floors_of, level_features
 from conformask.scores.scorer import Scorer
-from conformask.scores.steps import Factors, Patches, Places, Tile, reduced, remove_specks
-from conformask.scores.steps import Places as Window
+from conformask.scores.steps import Factors, Patches, Tile, Tiled, reduced, remove_specks
 
 
 @dataclass(frozen=True)
@@ -76,15 +74,14 @@ class MaskLevel:
 
 def mask_level(masker: Masker, image: ScoredImage) -> MaskLevel:
     """Return lambda, level and mask size that the masker gives an image."""
-    lam, level = level_of(masker, image)
+    lam, level = level_of(masker, image.item)
     return MaskLevel(lam, tuple(level[0].tolist()), mask_size_of(masker.family, image, level))
 
 
-def level_of(masker: Masker, image: ScoredImage) -> tuple[float, Tensor]:
+def level_of(masker: Masker, item: Batch) -> tuple[float, Tensor]:
     """Return the lambda of an image, and the family's level for it, from the whole score."""
-    score = image.item.score.map
-    lam = torch.as_tensor(masker.lambdas(image.item), device=score.device)
-    return float(lam[0]), masker.family.level(score, lam)
+    lam = torch.as_tensor(masker.lambdas(item), device=item.score.map.device)
+    return float(lam[0]), masker.family.level(item.score.map, lam)
 
 
 def mask_size_of(family: Family, image: ScoredImage, level: Tensor) -> float:
@@ -100,25 +97,25 @@ def mask_size_by_planes(image: ScoredImage, trusted: Array) -> float:
 def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[Array, Array, Array]:
     """Return the mean of the mask in each plane across z, y and x, by blocks; outside a region it is 1."""
     z, y, x = (np.zeros(side) for side in image.deep)
-    region = image.item.layers.get("region")
-    for window, mask in masks_of(family, image, level):
+    score, region = image.item.score.map, image.item.layers.get("region")
+    for window, mask in masks_of(family, score, level):
         if region is not None:
             mask = 1 - region[window_index(window)].reshape(1, *mask.shape[1:]) * (1 - mask)
         for axis, (sums, places) in enumerate(zip((z, y, x), add_depth(window), strict=True), start=1):
             other_axes = tuple(other for other in range(4) if other != axis)
             sums[places] += mask.sum(dim=other_axes, dtype=torch.float64).cpu().numpy()
-    values = image.item.score.map.numel()
+    values = score.numel()
     return z * len(z) / values, y * len(y) / values, x * len(x) / values
 
 
-def masks_of(family: Family, image: ScoredImage, level: Tensor) -> Iterator[tuple[Window, Tensor]]:
-    """Yield each block of the mask, (C, D, H, W), with its place."""
-    for window in grid(image.size):
-        (mask,) = family.apply(image.item.score.map[window_index(window)], level)
+def masks_of(family: Family, score: Tensor, level: Tensor) -> Iterator[tuple[Places, Tensor]]:
+    """Yield each block of the mask, (C, D, H, W), with its place, from the score of an image."""
+    for window in grid(tuple(score.shape[2:])):
+        (mask,) = family.apply(score[window_index(window)], level)
         yield window, mask.reshape(len(mask), *(1, *mask.shape[1:])[-3:])
 
 
-def add_depth(window: Window) -> Window:
+def add_depth(window: Places) -> Places:
     """Return the window with three axes, the first one plane deep if it has only two."""
     return (slice(0, 1), *window)[-3:]
 
@@ -151,6 +148,22 @@ class WrittenMask:
     """Hash by which y is recognised; "" where it is not measured, or too large for one pass."""
 
 
+def whole_images(masker: Masker, triplets: Triplets) -> "dict[int, WholeImage]":
+    """Return the triplets, by index, that exceed a tile or are OME-Zarr; all are checked before any work."""
+    scorer, images = masker.by_tiles, {}
+    for index, suffix in enumerate(triplets.suffixes):
+        if not scorer.holds(triplets.raster(index, "y_hat").size) or suffix.endswith("zarr"):
+            images[index] = WholeImage(masker, triplets.opened(index))
+            images[index].check()
+    return images
+
+
+def needs_pixels(masker: Masker) -> bool:
+    """Return whether the rule needs more of an image than its category and weight."""
+    needs = masker.rule.needs
+    return bool(needs & {"features", "bound_curve"}) or ("weight" in needs and masker.weigh is not None)
+
+
 def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
     """Return the masker's scorer with the tiles of `Masker.by_tiles`, which it reports."""
 
@@ -162,126 +175,166 @@ def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
     return around(masker.scorer)
 
 
-def finish_score(masker: Masker, image: OpenedTriplet, score: Array) -> None:
-    """Remove specks from the score of a whole image, (1, C, *space), and divide it by its level, in place."""
-    remove_specks(masker.scorer, score)
-    if isinstance(masker.scorer, Levelled):
-        level = masker.scorer.model(_level_features(masker, image, torch.from_numpy(score))).numpy()
-        for window in grid(image.y_hat.size):
-            score[window_index(window)] /= level
+@dataclass(frozen=True)
+class WholeImage:
+    """An image of which only windows are in memory: its score goes to disk by tiles, its mask by blocks."""
 
+    masker: Masker
+    image: OpenedTriplet
 
-def _level_features(masker: Masker, image: OpenedTriplet, score: Tensor) -> Tensor:
-    factors = _factors(masker, image)
+    @property
+    def name(self) -> str:
+        """The name of the image."""
+        return self.image.name
 
-    def read(around: Places) -> list[Tensor]:
-        rasters = (image.x, reduced(around, factors)), (image.y_hat, around)
-        x, y_hat = (torch.from_numpy(_read(raster, places))[None] for raster, places in rasters)
-        return [x, y_hat, score[window_index(around)]]
+    @property
+    def size(self) -> Size:
+        """Size of y_hat and of the mask."""
+        return self.image.y_hat.size
 
-    if not masker.by_tiles.holds(image.y_hat.size):
-        return features_by_blocks(image.y_hat.size, read, floors_of(score), factors)
-    whole = (_read(raster, raster.header.everywhere) for raster in (image.x, image.y_hat))
-    x, y_hat = (torch.from_numpy(each)[None] for each in whole)
-    return level_features(x, y_hat, score)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the score, (1, 1 or C, *space)."""
+        return 1, self.masker.card.channels if self.masker.scorer.per_channel else 1, *self.size
 
+    @cached_property
+    def scorer(self) -> Tiled:
+        """The scorer of tiles."""
+        return self.masker.by_tiles
 
-def whole_images(masker: Masker, triplets: Triplets) -> dict[int, OpenedTriplet]:
-    """Return the triplets, by index, that exceed a tile or are OME-Zarr; all are checked before any work."""
-    scorer, images = masker.by_tiles, {}
-    for index, suffix in enumerate(triplets.suffixes):
-        if not scorer.holds(triplets.raster(index, "y_hat").size) or suffix.endswith("zarr"):
-            images[index] = triplets.opened(index)
-            check_whole(masker, images[index])
-    return images
+    @cached_property
+    def factors(self) -> Factors:
+        """How many times smaller x is than y_hat along each axis; 1 where one tile holds the image."""
+        return self.scorer.factors(self.image.x.size, self.size)
 
+    @cached_property
+    def windows(self) -> list[Tile]:
+        """The tiles of the image."""
+        return self.scorer.windows(self.size, self.factors)
 
-def write_whole(masker: Masker, image: OpenedTriplet, path: Path, under: SourceImage) -> WrittenMask:
-    """Write the mask of a whole image over another, 16 bits, rounded down; wholly or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    shape = shape_of_score(masker, image)
-    check_disk(f"the mask {path}", BYTES * math.prod(shape), path.parent, "choose another folder")
-    score = DiskArray(shape, np.dtype(np.float32), path.parent).mapped()
-    count = len(windows_of(masker, image))
-    for places, part in tracked(parts_of_score(masker, image), f"score of {image.name}", count):
-        score[window_index(places)] += part
-    finish_score(masker, image, score)
-    mask = _BlockwiseMask(masker, image, torch.from_numpy(score))
-    write_blocks(path, score.shape[1:], mask.blocks(), under)
-    return mask.summary(admit_whole(masker, image, score))
+    def under(self, window: Tile) -> Places:
+        """Return the part of x under a tile: all of x where one tile holds the image."""
+        if self.scorer.holds(self.size):
+            return self.image.x.header.everywhere
+        return reduced(window.places, self.factors)
 
+    def check(self) -> None:
+        """Raise for an image that cannot be masked, before any work."""
+        masker, image, size, card = self.masker, self.image, self.size, self.masker.card
+        masker.loss.check_whole(image.y_hat.name)
+        _ = self.factors  # refuses an x that tiles cannot follow
+        for layer in (image.layers[name] for name in masker.scorer.layers if name in image.layers):
+            if layer.size != size:
+                raise ImageError(
+                    f"{layer.name} has {size_text(layer.size)} pixels, but y_hat has {size_text(size)}: by "
+                    "tiles they must agree"
+                )
+        if image.y is not None and image.y.size != size:
+            raise ImageError(
+                f"{image.y.name} has {image.y.size} pixels, but y_hat has {size}; they must agree"
+            )
+        if math.prod(size) <= IN_MEMORY:
+            return
+        many = f"{image.y_hat.name} has {size_text(size)} pixels"
+        if card.patches is not None:
+            raise InvalidArgumentError(
+                f"{many}: masks in {card.parts} are computed in memory, for up to {IN_MEMORY} pixels; "
+                "calibrate without --patches (patches=None)"
+            )
+        if needs_pixels(masker):
+            raise InvalidArgumentError(
+                f"{many}: the {card.promise.guarantee} promise needs {', '.join(sorted(masker.rule.needs))} "
+                f"of a whole image, which are computed in memory for up to {IN_MEMORY} pixels; calibrate "
+                "with another guarantee, such as marginal or pac"
+            )
 
-def admit_whole(masker: Masker, image: OpenedTriplet, score: Array) -> Admission:
-    """Check a whole image with its score, (1, C, *space): all of its values, and how its middle looks."""
-    factors = _factors(masker, image)
-    places = _middle(image.y_hat.size, factors)
-    is_all = places == image.y_hat.header.everywhere
-    under = image.x.header.everywhere if is_all else reduced(places, factors)
-    x, y_hat = (
-        torch.from_numpy(_read(raster, window))[None]
-        for raster, window in ((image.x, under), (image.y_hat, places))
-    )
-    clipped = max(raster.clipped(grid(raster.size)) for raster in (image.x, image.y_hat))
-    batch = replace(facts_of_pixels(image, x, y_hat), clipped=(clipped,))
-    middle = batch.with_score(Score(torch.from_numpy(score[window_index(places)])))
-    return masker.admit_scored(middle, NewImage.of_opened(image))
+    def score_into(self, score: Array) -> Iterator[int]:
+        """Score the image into zeros (1, C, *space); yield the number of tiles that are done."""
+        for done, (places, part) in enumerate(self._parts(), start=1):
+            score[window_index(places)] += part
+            yield done
+        remove_specks(self.masker.scorer, score)
+        if isinstance(self.masker.scorer, Levelled):
+            level = self.masker.scorer.model(self._level_features(torch.from_numpy(score))).numpy()
+            for window in grid(self.size):
+                score[window_index(window)] /= level
 
+    def _parts(self) -> Iterator[tuple[Places, Array]]:
+        """Yield place and weighted score of each tile; added in their places they make the score."""
+        image, device, scorer = self.image, best_device(), self.scorer
+        names = [name for name in scorer.layers if name in image.layers]
 
-def _middle(size: Size, factors: Factors) -> Places:
-    """Return a window in the middle of an image, at borders of pixels of x, or all of a small one."""
-    if math.prod(size) <= MIDDLE:
-        return tuple(slice(0, side) for side in size)
-    longest = int(MIDDLE ** (1 / len(size)))
-    sides = [min(side, longest) // factor * factor for side, factor in zip(size, factors, strict=True)]
-    starts = [
-        (whole - side) // 2 // factor * factor
-        for whole, side, factor in zip(size, sides, factors, strict=True)
-    ]
-    return tuple(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
+        def read(window: Tile) -> list[Array]:
+            layers = (image.layers[name].read(window.places) for name in names)
+            return [_read(image.x, self.under(window)), _read(image.y_hat, window.places), *layers]
 
+        images = prefetch(read, self.windows, lambda arrays: sum(array.nbytes for array in arrays), threads=1)
+        for window, arrays in zip(self.windows, images, strict=True):
+            x, y_hat, *layers = (torch.from_numpy(array)[None].to(device) for array in arrays)
+            part = scorer.part(window, x, y_hat, image.name, dict(zip(names, layers, strict=True)))
+            yield window.places, part.cpu().numpy()
 
-def shape_of_score(masker: Masker, image: OpenedTriplet) -> tuple[int, ...]:
-    """Return the shape of the score, (1, 1 or C, *space)."""
-    return 1, masker.card.channels if masker.scorer.per_channel else 1, *image.y_hat.size
+    def _level_features(self, score: Tensor) -> Tensor:
+        if self.scorer.holds(self.size):
+            return level_features(*self._pixels(), score)
 
+        def read(around: Places) -> list[Tensor]:
+            return [*self._pixels(around), score[window_index(around)]]
 
-def parts_of_score(masker: Masker, image: OpenedTriplet) -> Iterator[tuple[Places, Array]]:
-    """Yield place and weighted score of each tile; added in their places they make the score of the image."""
-    device, scorer, windows = best_device(), masker.by_tiles, windows_of(masker, image)
-    under = under_tiles(masker, image)
+        return features_by_blocks(self.size, read, floors_of(score), self.factors)
 
-    def read(window: Tile) -> list[Array]:
-        layers = (image.layers[name].read(window.places) for name in scorer.layers if name in image.layers)
-        return [_read(image.x, under(window)), _read(image.y_hat, window.places), *layers]
+    def _pixels(self, places: Places | None = None) -> tuple[Tensor, Tensor]:
+        """Return x and y_hat, each (1, C, *space), in a window of y_hat, or all of them."""
+        x, y_hat = self.image.x, self.image.y_hat
+        under, window = x.header.everywhere, y_hat.header.everywhere
+        if places is not None and places != window:
+            under, window = reduced(places, self.factors), places
+        images = _read(x, under), _read(y_hat, window)
+        return torch.from_numpy(images[0])[None], torch.from_numpy(images[1])[None]
 
-    images = prefetch(read, windows, lambda arrays: sum(array.nbytes for array in arrays), threads=1)
-    for window, arrays in zip(windows, images, strict=True):
-        x, y_hat, *layers = (torch.from_numpy(array)[None].to(device) for array in arrays)
-        part = scorer.part(window, x, y_hat, image.name, dict(zip(scorer.layers, layers, strict=False)))
-        yield window.places, part.cpu().numpy()
+    def facts(self, pixels: tuple[Tensor, Tensor] | None = None) -> Batch:
+        """Return the facts that the rule may need; the pixels, x and y_hat, only if it needs them."""
+        none = torch.empty(1, 1, 0, 0)
+        if pixels is None:
+            pixels = self._pixels() if needs_pixels(self.masker) else (none, none)
+        facts = {name: (fact,) for name, fact in self.image.facts.items()}
+        return Batch((self.name,), *pixels, None, {}, facts)
 
+    def admission(self, score: Array) -> Admission:
+        """Check the image with its score, (1, C, *space): all of its values, and how its middle looks."""
+        places = self._middle()
+        rasters = self.image.x, self.image.y_hat
+        clipped = max(raster.clipped(grid(raster.size)) for raster in rasters)
+        batch = replace(self.facts(self._pixels(places)), clipped=(clipped,))
+        middle = batch.with_score(Score(torch.from_numpy(score[window_index(places)])))
+        return self.masker.admit_scored(middle, NewImage.of_opened(self.image))
 
-def windows_of(masker: Masker, image: OpenedTriplet) -> list[Tile]:
-    """Return the tiles of an image."""
-    return masker.by_tiles.windows(image.y_hat.size, _factors(masker, image))
+    def _middle(self) -> Places:
+        """Return a window in the middle of the image, at borders of pixels of x, or all of a small one."""
+        if math.prod(self.size) <= MIDDLE:
+            return self.image.y_hat.header.everywhere
+        longest, places = int(MIDDLE ** (1 / len(self.size))), []
+        for whole, factor in zip(self.size, self.factors, strict=True):
+            side = min(whole, longest) // factor * factor
+            start = (whole - side) // 2 // factor * factor
+            places.append(slice(start, start + side))
+        return tuple(places)
 
+    def scored(self, score: Array) -> ScoredImage:
+        """Return the image with its score, (1, C, *space)."""
+        item = self.facts().with_score(Score(torch.from_numpy(score)))
+        return ScoredImage(item, self.size, self.admission(score))
 
-def under_tiles(masker: Masker, image: OpenedTriplet) -> Callable[[Tile], Places]:
-    """Return a function from a tile to the part of x under it: all of x where one tile holds the image."""
-    if masker.by_tiles.holds(image.y_hat.size):
-        return lambda window: image.x.header.everywhere
-    factors = _factors(masker, image)
-    return lambda window: reduced(window.places, factors)
-
-
-def _factors(masker: Masker, image: OpenedTriplet) -> Factors:
-    return masker.by_tiles.factors(image.x.size, image.y_hat.size)
-
-
-def exponent_by_blocks(loss: Loss) -> float | None:
-    """Return p if a loss can be summed over the blocks of a whole image; else None."""
-    distance = paper_distance(loss)
-    return None if distance is None else distance.exponent
+    def write(self, path: Path, under: SourceImage) -> WrittenMask:
+        """Write the mask over another image, 16 bits, rounded down; wholly or not at all."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        check_disk(f"the mask {path}", BYTES * math.prod(self.shape), path.parent, "choose another folder")
+        score = DiskArray(self.shape, np.dtype(np.float32), path.parent).mapped()
+        for _ in tracked(self.score_into(score), f"score of {self.name}", len(self.windows)):
+            pass
+        mask = _BlockwiseMask(self, self.facts().with_score(Score(torch.from_numpy(score))))
+        write_blocks(path, score.shape[1:], mask.blocks(), under)
+        return mask.summary(self.admission(score))
 
 
 class Overview:
@@ -314,99 +367,44 @@ class Overview:
 class _BlockwiseMask:
     """The mask of a scored image, block by block, with its size, its loss and overviews."""
 
-    def __init__(self, masker: Masker, image: OpenedTriplet, score: Tensor) -> None:
-        self._family, self._image, self._score = masker.family, image, score
-        lam = torch.from_numpy(masker.lambdas(facts_of(masker, image).with_score(Score(score))))
-        self._level = masker.family.level(score, lam)
+    def __init__(self, whole: WholeImage, item: Batch) -> None:
+        self._whole, self._score = whole, item.score.map
+        self._level = level_of(whole.masker, item)[1]
         self._trusted_sum, self._loss_sum = 0.0, 0.0
-        self._exponent = exponent_by_blocks(masker.loss) if image.y is not None else None
-        self._y_hat = Overview(image.y_hat.header.channels, image.y_hat.size)
-        self._mask = Overview(score.shape[1], image.y_hat.size)
+        y = whole.image.y
+        self._exponent = None if y is None else exponent_by_blocks(whole.masker.loss)
+        self._y = None if self._exponent is None else y
+        self._y_hat = Overview(whole.image.y_hat.header.channels, whole.size)
+        self._mask = Overview(self._score.shape[1], whole.size)
 
     def blocks(self) -> Blocks:
-        places = list(grid(self._image.y_hat.size))
-        y_hats = prefetch(partial(_read, self._image.y_hat), places, lambda block: block.nbytes, threads=1)
-        title = f"mask of {self._image.name}"
-        for window, y_hat in tracked(zip(places, y_hats, strict=True), title, len(places)):
-            mask = self._family.apply(self._score[window_index(window)], self._level)[0].numpy()
+        places = list(grid(self._whole.size))
+        read = partial(_read, self._whole.image.y_hat)
+        y_hats = prefetch(read, places, lambda block: block.nbytes, threads=1)
+        masks = masks_of(self._whole.masker.family, self._score, self._level)
+        title = f"mask of {self._whole.name}"
+        for (window, deep), y_hat in tracked(zip(masks, y_hats, strict=True), title, len(places)):
+            mask = deep.reshape(len(deep), *y_hat.shape[1:]).numpy()
             self._trusted_sum += float(mask.sum(dtype=np.float64))
-            self._loss_sum += self._block_loss(window, mask, y_hat)
+            if self._y is not None:  # the sum of m^p |y - y_hat|^p
+                error = np.abs(self._y.read(window).astype(np.float64) - y_hat) * mask
+                self._loss_sum += float((error**self._exponent).sum())
             self._mask.add(window, mask)
             self._y_hat.add(window, y_hat)
             yield window, mask
 
     def summary(self, admission: Admission) -> WrittenMask:
         """Return the summary of the mask, of an image of which this is to be said."""
-        header = self._image.y_hat.header
-        loss = None if self._exponent is None else self._loss_sum / header.values
+        loss, truth, y = None, "", self._y
+        if y is not None:
+            loss = self._loss_sum / self._whole.image.y_hat.header.values
+            if math.prod(y.size) <= IN_MEMORY:
+                truth = str(image_ids([_read(y, y.header.everywhere)])[0])
         size = 1 - self._trusted_sum / self._score.numel()
-        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, admission, self._truth())
-
-    def _truth(self) -> str:
-        y = self._image.y
-        if self._exponent is None or y is None or math.prod(y.size) > IN_MEMORY:
-            return ""
-        (truth,) = image_ids([_read(y, y.header.everywhere)]).tolist()
-        return str(truth)
-
-    def _block_loss(self, window: Places, mask: Array, y_hat: Array) -> float:
-        """Return the sum of m^p |y - y_hat|^p over a block."""
-        if self._exponent is None or self._image.y is None:
-            return 0.0
-        y = self._image.y.read(window)
-        error = np.abs(y.astype(np.float64) - y_hat) * mask
-        return float((error**self._exponent).sum())
-
-
-def facts_of(masker: Masker, image: OpenedTriplet) -> Batch:
-    """Return the facts that the rule may need; the pixels only if it needs them."""
-    x = y_hat = torch.empty(1, 1, 0, 0)
-    if asks_for_pixels(masker):
-        x, y_hat = (
-            torch.from_numpy(_read(raster, raster.header.everywhere))[None]
-            for raster in (image.x, image.y_hat)
-        )
-    return facts_of_pixels(image, x, y_hat)
-
-
-def facts_of_pixels(image: OpenedTriplet, x: Tensor, y_hat: Tensor) -> Batch:
-    """Return a batch of the pixels, with the image's name and facts."""
-    return Batch((image.name,), x, y_hat, None, {}, {name: (fact,) for name, fact in image.facts.items()})
+        return WrittenMask(size, loss, self._y_hat.image, self._mask.image, admission, truth)
 
 
 def _read(raster: Raster, places: Places) -> Array:
     """Read a window, with 0 for NaN where NaN is allowed, as in images that are read whole."""
     window: Array = np.nan_to_num(raster.read(places))
     return window
-
-
-def asks_for_pixels(masker: Masker) -> bool:
-    """Return whether the rule needs more of an image than its category and weight."""
-    needs = masker.rule.needs
-    return bool(needs & {"features", "bound_curve"}) or ("weight" in needs and masker.weigh is not None)
-
-
-def check_whole(masker: Masker, image: OpenedTriplet) -> None:
-    """Raise for a whole image that cannot be masked, before any work."""
-    size, card = image.y_hat.size, masker.card
-    masker.loss.check_whole(image.y_hat.name)
-    _factors(masker, image)
-    for layer in (image.layers[name] for name in masker.scorer.layers if name in image.layers):
-        if layer.size != size:
-            raise ImageError(
-                f"{layer.name} has {size_text(layer.size)} pixels, but y_hat has {size_text(size)}: by "
-                "tiles they must agree"
-            )
-    if image.y is not None and image.y.size != size:
-        raise ImageError(f"{image.y.name} has {image.y.size} pixels, but y_hat has {size}; they must agree")
-    if card.patches is not None and math.prod(size) > IN_MEMORY:
-        raise InvalidArgumentError(
-            f"{image.y_hat.name} has {size_text(size)} pixels: masks in {card.parts} are computed in memory, "
-            f"for up to {IN_MEMORY} pixels; calibrate without --patches (patches=None)"
-        )
-    if asks_for_pixels(masker) and math.prod(size) > IN_MEMORY:
-        raise InvalidArgumentError(
-            f"{image.y_hat.name} has {size_text(size)} pixels: the {card.promise.guarantee} promise needs "
-            f"{', '.join(sorted(masker.rule.needs))} of a whole image, which are computed in memory for up "
-            f"to {IN_MEMORY} pixels; calibrate with another guarantee, such as marginal or pac"
-        )

@@ -28,14 +28,15 @@ from conformask.images.read import (
     times_of,
     write_blocks,
 )
-from conformask.images.rows import OpenedTriplet, Role
+from conformask.images.rows import Role
 from conformask.images.triplets import BATCH_SIZE, Triplets
+from conformask.losses import exponent_by_blocks
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.folder import MASKS, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
-from conformask.masker.guards import WRITING, Writing, at, has_theorem
+from conformask.masker.guards import has_theorem, refuse_other_places, refuse_segmentations
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused
-from conformask.masker.whole import exponent_by_blocks, whole_images, write_whole
+from conformask.masker.whole import WholeImage, whole_images
 from conformask.masks.critical import features_of
 from conformask.records.evaluation import Measurement
 from conformask.records.files import atomic_write, exclusive_folder, remove
@@ -69,10 +70,6 @@ class TimeSeries:
         for part in self.parts:
             remove(part)
 
-    def remove(self) -> None:
-        """Remove the joined mask, if it exists."""
-        remove(self.path)
-
     def _blocks(self) -> Blocks:
         for time, part in enumerate(self.parts):
             raster = open_raster(part)
@@ -97,25 +94,16 @@ def time_series_of(triplets: Triplets, places: Mapping[str, Path], mask_geometry
             file, time = at_time(path)
             if time is not None:
                 files[file][time] = name
-    return [
-        _film(file, [names[time] for time in sorted(names)], places)
-        for file, names in files.items()
-        if _is_film(file, len(names), triplets)
-    ]
-
-
-def _is_film(file: Path, count: int, triplets: Triplets) -> bool:
-    name, suffix = name_and_suffix(file)
-    kind = format_of(Path(f"mask{mask_suffix(suffix, volume=True)}"))
-    joinable = kind is not None and kind.films and name not in triplets.names
-    return joinable and times_of(file, triplets.reading) == count
-
-
-def _film(file: Path, names: list[str], places: Mapping[str, Path]) -> TimeSeries:
-    name, suffix = name_and_suffix(file)
-    parts = tuple(places[name] for name in names)
-    path = parts[0].with_name(f"{name}{mask_suffix(suffix, volume=True)}")
-    return TimeSeries(file, path, tuple(names), parts)
+    films = []
+    for file, of_times in files.items():
+        name, suffix = name_and_suffix(file)
+        joined = f"{name}{mask_suffix(suffix, volume=True)}"
+        kind, names = format_of(Path(joined)), [of_times[time] for time in sorted(of_times)]
+        joinable = kind is not None and kind.films and name not in triplets.names
+        if joinable and times_of(file, triplets.reading) == len(names):
+            parts = tuple(places[name] for name in names)
+            films.append(TimeSeries(file, parts[0].with_name(joined), tuple(names), parts))
+    return films
 
 
 @dataclass(frozen=True)
@@ -194,7 +182,10 @@ def write_masks(
         20
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
-    at(WRITING["asked"], Writing(triplets, mask_geometry, dicom_seg=dicom_seg))
+    if mask_geometry == "x":
+        refuse_other_places(triplets)
+    if dicom_seg:
+        refuse_segmentations(triplets, mask_geometry)
     caveat = masker.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn().caveat
     promise = {
         "fingerprint": masker.fingerprint, "sentence": masker.sentence, "formula": masker.formula,
@@ -208,27 +199,47 @@ def write_masks(
             files = [*work.files, *(work.segmentations.values() if dicom_seg else ())]
             record = {**promise, "caveat": caveat, "release": released and released.sentence}
             work.folder.claim(record, files, overwrite=overwrite)
-            work.remove_outdated_films()
+            work.remove_outdated()
         processes.wait()
         unfinished = work.unfinished()
         processes.wait()
         work.write(unfinished, processes.rank, processes.count)
         processes.wait()
         lines = work.folder.lines()
-        _check_complete(lines, triplets.names, work.folder.path)
+        if missing := [name for name in triplets.names if name not in lines]:
+            raise OutputError(
+                f"{work.folder.path} was changed during the run: {SIZES} has no line for {missing[0]!r}, "
+                "which was masked; repeat the command"
+            )
         rows = [replace(lines[name], **columns.get(name, {})) for name in triplets.names]
         processes.wait()
         if processes.is_first:
             work.folder.write(rows)
             for files_beside in work.beside:
                 files_beside.join()
-            work.join_films()
+            for film in tracked(work.films, "films", len(work.films)):
+                film.join(triplets.reading)
             if dicom_seg:
-                work.write_segmentations(promised_here(promise_of_cut(masker), caveat))
-    sizes = {line.name: line.mask_size for line in rows}
-    n_used, outliers = sum(row.used is True for row in rows), {r.name: r.outlier for r in rows if r.outlier}
-    facts = work.features, outliers, work.clipped
-    return WrittenMasks(sizes, _measurement(work, rows), n_used, caveat, *facts)
+                # a monotone loss is never larger under a smaller mask: the promise of grey masks covers
+                # their pixels of 1, which a segmentation shows
+                promised = masker.sentence
+                if masker.card.is_grey and not masker.loss.monotone:
+                    name = masker.card.loss.name
+                    promised = f"NOT PROMISED: grey masks, cut at 1; {name} may be larger for the rest"
+                work.write_segmentations(promised_here(promised, caveat))
+    losses, used = [row.loss for row in rows if row.loss is not None], [row.used is True for row in rows]
+    measurement = None
+    if len(losses) == len(rows):
+        measurement = measurement_of_unused(masker, triplets, np.array(losses), np.array(used))
+    return WrittenMasks(
+        sizes={row.name: row.mask_size for row in rows},
+        measurement=measurement,
+        n_used=sum(used),
+        caveat=caveat,
+        features=work.features,
+        outliers={row.name: row.outlier for row in rows if row.outlier},
+        clipped=work.clipped,
+    )
 
 
 class _Work:
@@ -249,8 +260,8 @@ class _Work:
         }
         layers, about = masker.loss.layers, (folder.path, self.places, triplets.dimensions)
         self.beside = [files for name in layers if (files := LAYERS[name].files_beside(*about)) is not None]
-        self._films = time_series_of(triplets, self.places, mask_geometry)
-        self._joined_paths = {name: film.path for film in self._films for name in film.names}
+        self.films = time_series_of(triplets, self.places, mask_geometry)
+        self._joined_paths = {name: film.path for film in self.films for name in film.names}
 
     @property
     def files(self) -> list[Path]:
@@ -258,7 +269,7 @@ class _Work:
         overlays = map(self._overlay, self.places)
         others = [path for name in self.places for path in self._beside(name)]
         others += [path for files in self.beside for path in files.of_all]
-        return [*self.places.values(), *(film.path for film in self._films), *overlays, *others]
+        return [*self.places.values(), *(film.path for film in self.films), *overlays, *others]
 
     def _beside(self, name: str) -> list[Path]:
         """Return the files beside the mask of an image, but for its overlay."""
@@ -269,17 +280,12 @@ class _Work:
         """Path of the DICOM SEG of each image, by name."""
         return {name: self.folder.path / SEGMENTATIONS / f"{name}.dcm" for name in self.places}
 
-    def remove_outdated_films(self) -> None:
+    def remove_outdated(self) -> None:
         """Remove joined masks with a time point that has to be masked again, so that the others are whole."""
         lines = self.folder.lines()
-        for film in self._films:
+        for film in self.films:
             if not all(self._is_done(name, lines.get(name)) for name in film.names):
-                film.remove()
-
-    def join_films(self) -> None:
-        """Join the masks of the time points of each film."""
-        for film in tracked(self._films, "films", len(self._films)):
-            film.join(self.triplets.reading)
+                remove(film.path)
 
     def unfinished(self) -> list[int]:
         """Return the images whose masks are missing, or that have changed since."""
@@ -358,10 +364,10 @@ class _Work:
             self.folder.add(self._line(name, size, loss, bound, used, masked.outliers.get(name, "")))
         return batch
 
-    def _write_whole(self, image: OpenedTriplet) -> None:
+    def _write_whole(self, image: WholeImage) -> None:
         self.folder.check_claimed()
-        under = self._source_image(image.name, image.y_hat.header.geometry)
-        summary = write_whole(self.masker, image, self.places[image.name], under)
+        under = self._source_image(image.name, image.image.y_hat.header.geometry)
+        summary = image.write(self.places[image.name], under)
         self._write_overlay(image.name, summary.y_hat, summary.mask, under.geometry)
         self.clipped |= summary.admission.clipped
         used = None if summary.loss is None else self._used([image.name], [summary.truth])[0]
@@ -394,8 +400,13 @@ class _Work:
         return self.folder.path / OVERLAYS / f"{name}.jpg"
 
     def _write_overlay(self, name: str, y_hat: Array, mask: Array, geometry: Geometry | None) -> None:
+        # of a volume, those of its selected slices side by side
+        pictures = [
+            overlay(in_colors(plane), as_bytes(mask_plane))
+            for (mask_plane, plane), _ in planes_of(mask, y_hat, geometry=geometry)
+        ]
         with atomic_write(self._overlay(name)) as temporary:
-            write_jpeg(temporary, _draw_overlay(y_hat, mask, geometry))
+            write_jpeg(temporary, np.concatenate(pictures, axis=1))
 
 
 @dataclass(frozen=True)
@@ -409,32 +420,6 @@ class _MaskedBatch:
     bounds: list[float] | None
     used: list[bool] | None
     outliers: Mapping[str, str]
-
-
-def _check_complete(lines: Mapping[str, MaskRow], names: Sequence[str], out: Path) -> None:
-    missing = [name for name in names if name not in lines]
-    if missing:
-        raise OutputError(
-            f"{out} was changed during the run: {SIZES} has no line for {missing[0]!r}, which was masked; "
-            "repeat the command"
-        )
-
-
-def _draw_overlay(y_hat: Array, mask: Array, geometry: Geometry | None) -> Array:
-    """Return the overlay, uint8 (H, W, 3); for a volume, those of its selected slices side by side."""
-    pairs = (planes for planes, _ in planes_of(mask, y_hat, geometry=geometry))
-    return np.concatenate(
-        [overlay(in_colors(plane), as_bytes(mask_plane)) for mask_plane, plane in pairs], axis=1
-    )
-
-
-def _measurement(work: _Work, lines: Sequence[MaskRow]) -> Measurement | None:
-    """Return how the masks of unused images agree with the promise, if all were measured; else None."""
-    losses = [line.loss for line in lines if line.loss is not None]
-    if len(losses) < len(lines):
-        return None
-    used = np.array([line.used is True for line in lines])
-    return measurement_of_unused(work.masker, work.triplets, np.array(losses), used)
 
 
 def _measurable(masker: Masker, triplets: Triplets) -> bool:
@@ -453,13 +438,3 @@ def _measurable(masker: Masker, triplets: Triplets) -> bool:
         warn(f"the masks are not measured: {error}")
         return False
     return True
-
-
-def promise_of_cut(masker: Masker) -> str:
-    """Return what is promised where only the pixels with mask 1 are shown.
-
-    A monotone loss is never larger under a smaller mask: the promise of grey masks covers their pixels of 1.
-    """
-    if masker.card.is_grey and not masker.loss.monotone:
-        return f"NOT PROMISED: grey masks, cut at 1; {masker.card.loss.name} may be larger for the rest"
-    return masker.sentence

@@ -373,13 +373,9 @@ def _descend(
         reached |= masked.detach() <= threshold * (1 + SLACK)
         if reached.all():
             break
-        _step(optimizer, loss.sum(), mask)
+        optimizer.zero_grad()
+        loss.sum().backward()
+        optimizer.step()
+        with torch.no_grad():
+            mask.clamp_(0, 1)
     return masks, reached
-
-
-def _step(optimizer: torch.optim.Optimizer, loss: Float[Tensor, ""], mask: Tensor) -> None:
-    optimizer.zero_grad()
-    loss.backward()  # type: ignore[no-untyped-call]
-    optimizer.step()
-    with torch.no_grad():
-        mask.clamp_(0, 1)

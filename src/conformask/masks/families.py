@@ -1,6 +1,7 @@
 """Nested families of masks: level, pixelwise apply, exact critical lambda."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, get_args
@@ -45,12 +46,60 @@ from conformask.masks.kernels import (
 )
 from conformask.records.record import Array, Json
 
+
+class Budgeted(Family):
+    """A family whose masks spend the budget lam * mean(score)^kappa."""
+
+    kappa: float
+
+    def __post_init__(self) -> None:
+        check_kappa(self.kappa)
+
+    @property
+    def degree(self) -> float:
+        """The power of a factor on the score by which lambda has to grow to leave a mask as it is."""
+        return 1.0 - self.kappa
+
+    def critical_lambda(
+        self, score: Images, error: Images, exponent: float, threshold: float
+    ) -> Float[Tensor, "n"]:
+        """Return sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact.
+
+        error = |y - y_hat|^p, where p is the distance's exponent, which need not be the family's.
+        """
+        budgets = [self._critical(s, e, exponent, threshold) for s, e in pairs(score, error, threshold)]
+        return torch.from_numpy(np.array(budgets, dtype=np.float64) / shares(score, self.kappa))
+
+    @abstractmethod
+    def _critical(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
+        """Return the largest budget of one image that keeps the threshold."""
+
+    def curve(
+        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
+    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
+        """Return mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
+        levels = self._levels(score, lam)
+        return of_each_image(score, error, levels, lambda s, e, level: self._curve(s, e, level, exponent))
+
+    def _levels(self, score: Images, lam: Float[np.ndarray, "g"]) -> Array:
+        levels: Array = self.level(score, torch.from_numpy(lam).expand(len(score), -1)).cpu().numpy()
+        return levels
+
+    @abstractmethod
+    def _curve(self, s: Array, e: Array, level: Array, exponent: float) -> tuple[Array, Array]:
+        """Return the curve of one image at its levels, (G, L)."""
+
+    def settings(self) -> dict[str, Json]:
+        """Return the name and the numbers of the family."""
+        return {"name": self.name, **vars(self)}
+
+
 GENTLEST, STEEPEST = 0.1, 10.0
 """Limits of gamma: beyond them powers of the score leave the range of floats."""
 
 
 @dataclass(frozen=True)
-class Power(Family):
+class Power(Budgeted):
     """The mask min(1, (lam * mean(score)^kappa / (epsilon + score))^gamma); `Reciprocal` at gamma 1, kappa 0.
 
     The level is lam * mean(score)^kappa. A large gamma comes near a threshold at epsilon + score = level, a
@@ -69,7 +118,7 @@ class Power(Family):
             raise InvalidArgumentError(
                 f"epsilon: {self.epsilon}; it must be finite and above 0, such as 1e-3"
             )
-        check_kappa(self.kappa)
+        super().__post_init__()
         if not GENTLEST <= self.gamma <= STEEPEST:
             raise InvalidArgumentError(
                 f"gamma: {self.gamma}; {self.name} takes {GENTLEST} to {STEEPEST} (beyond these limits, "
@@ -95,35 +144,16 @@ class Power(Family):
         share = (lam / (self.epsilon + score.float())).clamp(max=1)
         return share if self.gamma == 1 else share**self.gamma  # no pass for a power of 1
 
-    def critical_lambda(
-        self, score: Images, error: Images, exponent: float, threshold: float
-    ) -> Float[Tensor, "n"]:
-        """Return sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact.
+    def _critical(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
+        # concave and piecewise linear in lam^(gamma p), with the pixel full at (epsilon + score)^(gamma p)
+        goals = np.array([threshold * s.size])
+        return float(full_below(s, e, self.epsilon, self.gamma * exponent, goals)[0])
 
-        error = |y - y_hat|^p. The curve is concave and piecewise linear in lam^(gamma p), with the pixel full
-        at (epsilon + score)^(gamma p).
-        """
-        levels = np.empty(len(score))
-        for index, (s, e) in enumerate(pairs(score, error, threshold)):
-            goals = np.array([threshold * s.size])
-            (levels[index],) = full_below(s, e, self.epsilon, self.gamma * exponent, goals)
-        return torch.from_numpy(levels / shares(score, self.kappa))
+    def _levels(self, score: Images, lam: Float[np.ndarray, "g"]) -> Array:
+        return np.asarray(np.multiply.outer(shares(score, self.kappa), lam))
 
-    def curve(
-        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
-    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """Return mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
-        levels = np.multiply.outer(shares(score, self.kappa), lam)
-        return of_each_image(
-            score,
-            error,
-            levels,
-            lambda s, e, edges: saturating_curve(s + self.epsilon, e, edges, self.gamma, exponent),
-        )
-
-    def settings(self) -> dict[str, Json]:
-        """Return name, gamma, epsilon and kappa."""
-        return {"name": self.name, "gamma": self.gamma, "epsilon": self.epsilon, "kappa": self.kappa}
+    def _curve(self, s: Array, e: Array, level: Array, exponent: float) -> tuple[Array, Array]:
+        return saturating_curve(s + self.epsilon, e, level, self.gamma, exponent)
 
 
 @dataclass(frozen=True)
@@ -143,7 +173,7 @@ class Reciprocal(Power):
 
 
 @dataclass(frozen=True)
-class TrustedMean(Family):
+class TrustedMean(Budgeted):
     """The mask argmax sum(m) with sum(m * score) <= lam * mean(score)^kappa * sum(m) and 0 <= m <= 1.
 
     It shows the pixels with the smallest scores as long as their mean is within the budget: the optimum for
@@ -154,9 +184,6 @@ class TrustedMean(Family):
 
     kappa: float = KAPPA
     name = "trusted_mean"
-
-    def __post_init__(self) -> None:
-        check_kappa(self.kappa)
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g 2"]:
         """Return the level that spends the budget, (N, 2) or (N, G, 2); rounded down."""
@@ -187,28 +214,16 @@ class TrustedMean(Family):
         fraction = torch.where((beyond > 0) & below.any(1, keepdim=True), slack / beyond, 0.0).clamp(0, 1)
         return torch.stack((edge[:, 0], rounded_down_in_graph(fraction[:, 0])), dim=1)
 
-    def critical_lambda(
-        self, score: Images, error: Images, exponent: float, threshold: float
-    ) -> Float[Tensor, "n"]:
-        """Return sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact.
+    def _critical(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
+        boundary, fraction, below, at = selection(s, e, threshold * s.size)
+        if np.isinf(boundary):
+            return float(boundary)
+        shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error
+        shown = float((s < boundary).sum()) + shared * float((s == boundary).sum())
+        return float((below + shared * at) / shown) if shown else float(boundary)
 
-        error = |y - y_hat|^p.
-        """
-        budgets = [_critical(s, e, exponent, threshold) for s, e in pairs(score, error, threshold)]
-        return torch.from_numpy(np.array(budgets, dtype=np.float64) / shares(score, self.kappa))
-
-    def curve(
-        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
-    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """Return mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
-        levels = self.level(score, torch.from_numpy(lam).expand(len(score), -1)).cpu().numpy()
-        return of_each_image(
-            score, error, levels, lambda s, e, level: boundary_curve(s, e, level[:, 0], level[:, 1], exponent)
-        )
-
-    def settings(self) -> dict[str, Json]:
-        """Return name and kappa."""
-        return {"name": self.name, "kappa": self.kappa}
+    def _curve(self, s: Array, e: Array, level: Array, exponent: float) -> tuple[Array, Array]:
+        return boundary_curve(s, e, level[:, 0], level[:, 1], exponent)
 
 
 @dataclass(frozen=True)
@@ -252,17 +267,8 @@ def _boundary(s: Array, budgets: Array) -> Array:
     return levels
 
 
-def _critical(s: Array, e: Array, exponent: float, threshold: float) -> float:
-    boundary, fraction, below, at = selection(s, e, threshold * s.size)
-    if np.isinf(boundary):
-        return float(boundary)
-    shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error
-    shown = float((s < boundary).sum()) + shared * float((s == boundary).sum())
-    return float((below + shared * at) / shown) if shown else float(boundary)
-
-
 @dataclass(frozen=True)
-class WaterFilling(Family):
+class WaterFilling(Budgeted):
     """The mask argmax sum(m) with mean(m^p * score) <= lam * mean(score)^kappa and 0 <= m <= 1.
 
     p is the exponent. p = 1: the pixels with the smallest scores are shown until the budget is spent; the
@@ -281,7 +287,7 @@ class WaterFilling(Family):
                 f"exponent: {self.exponent}; water_filling takes 1, or 1.1 and above (in between, powers of "
                 "the score leave the range of floats)"
             )
-        check_kappa(self.kappa)
+        super().__post_init__()
 
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:
         """Return the level that spends the budget, (N, L) or (N, G, L), L = 2 if p = 1, else 1."""
@@ -320,40 +326,20 @@ class WaterFilling(Family):
         fill = boundary_in_graph if self.exponent == 1 else self._sigma_in_graph
         return torch.where(budgets > 0, fill(ascending, budgets * ascending.shape[1]), 0.0)
 
-    def critical_lambda(
-        self, score: Images, error: Images, exponent: float, threshold: float
-    ) -> Float[Tensor, "n"]:
-        """Return sup{lam : mean(mask^p * error) <= threshold}, (N,) float64, exact.
-
-        error = |y - y_hat|^p, where p is the distance's exponent, which need not be the family's.
-        """
-        critical = self._critical_boundary if self.exponent == 1 else self._critical_sigma
-        budgets = [critical(s, e, exponent, threshold) for s, e in pairs(score, error, threshold)]
-        return torch.from_numpy(np.array(budgets, dtype=np.float64) / shares(score, self.kappa))
-
-    def curve(
-        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
-    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """Return mean(mask^p * error) and mask size at ascending lambdas, each (N, G) float64."""
-        levels = self.level(score, torch.from_numpy(lam).expand(len(score), -1)).cpu().numpy()
-        return of_each_image(score, error, levels, lambda s, e, level: self._curve(s, e, level.T, exponent))
-
-    def _curve(self, s: Array, e: Array, level: Array, exponent: float) -> tuple[Array, Array]:
-        if self.exponent == 1:
-            return boundary_curve(s, e, level[0], level[1], exponent)
-        return saturating_curve(s, e, level[0], 1 / (self.exponent - 1), exponent)
-
-    def settings(self) -> dict[str, Json]:
-        """Return name, exponent and kappa."""
-        return {"name": self.name, "exponent": self.exponent, "kappa": self.kappa}
-
-    def _boundary(self, s: Array, budgets: Array) -> Array:
-        return boundaries(s, s, budgets * s.size)[:, :2]
-
-    def _critical_boundary(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
+    def _critical(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
+        if self.exponent > 1:
+            return self._critical_sigma(s, e, exponent, threshold)
         boundary, fraction, below, at = selection(s, e, threshold * s.size)
         shared = fraction ** (1 / exponent)  # a mask value f spends f^p of the error
         return math.inf if math.isinf(boundary) else float((below + shared * at) / s.size)
+
+    def _curve(self, s: Array, e: Array, level: Array, exponent: float) -> tuple[Array, Array]:
+        if self.exponent == 1:
+            return boundary_curve(s, e, level[:, 0], level[:, 1], exponent)
+        return saturating_curve(s, e, level[:, 0], 1 / (self.exponent - 1), exponent)
+
+    def _boundary(self, s: Array, budgets: Array) -> Array:
+        return boundaries(s, s, budgets * s.size)[:, :2]
 
     def _sigma(self, s: Array, budgets: Array) -> Array:
         order = np.argsort(budgets)  # the kernel takes ascending goals, and starts each at the last
@@ -471,7 +457,7 @@ FULL = 1 / (4 * NOISE)
 
 
 @dataclass(frozen=True)
-class Binary(Family):
+class Binary(Budgeted):
     """The mask [score < boundary]: 1 where the score is below the boundary of its image, else 0.
 
     The boundary is the largest at which the scores s that are shown stay below the budget lam *
@@ -487,7 +473,7 @@ class Binary(Family):
 
     def __post_init__(self) -> None:
         chosen({name: name for name in get_args(Bounded)}, self.bounds, "bounds")
-        check_kappa(self.kappa)
+        super().__post_init__()
 
     @property
     def grey(self) -> Family:
@@ -506,8 +492,7 @@ class Binary(Family):
 
     def first_shown(self, score: Images, grid: Float[np.ndarray, "g"]) -> list[Array]:
         """Return the place in the grid of the first lambda that shows each pixel, for each image."""
-        levels = self.level(score, torch.from_numpy(grid).expand(len(score), -1)).cpu().numpy()[..., 0]
-        scores = score.flatten(1).cpu().numpy()
+        levels, scores = self._levels(score, grid)[..., 0], score.flatten(1).cpu().numpy()
         return [places_of(values, edges, True) for edges, values in zip(levels, scores, strict=True)]
 
     def shown_sums(
@@ -538,36 +523,16 @@ class Binary(Family):
         boundary = per_image(level[:, 0].to(score.device, torch.float32), score)
         return (score.float() < boundary).float()
 
-    def critical_lambda(
-        self, score: Images, error: Images, exponent: float, threshold: float
-    ) -> Float[Tensor, "n"]:
-        """Return sup{lam : mean(mask * error) <= threshold}, (N,) float64, exact.
-
-        error = |y - y_hat|^p; the exponent does not matter, since 0 and 1 are their own powers.
-        """
-        budgets = [self._critical(s, e, threshold) for s, e in pairs(score, error, threshold)]
-        return torch.from_numpy(np.array(budgets, dtype=np.float64) / shares(score, self.kappa))
-
-    def _critical(self, s: Array, e: Array, threshold: float) -> float:
-        """Return the budget that shows up to the first score with which the error exceeds the threshold."""
+    def _critical(self, s: Array, e: Array, exponent: float, threshold: float) -> float:
+        # the first score with which the error exceeds; 0 and 1 are their own powers
         boundary, _, below, at = selection(s, e, threshold * s.size)
         if self.bounds == "largest" or np.isinf(boundary):
             return float(boundary)
         count = s.size if self.bounds == "total" else np.count_nonzero(s <= boundary)
         return float((below + at) / count)
 
-    def curve(
-        self, score: Images, error: Images, exponent: float, lam: Float[np.ndarray, "g"]
-    ) -> tuple[Float[np.ndarray, "n g"], Float[np.ndarray, "n g"]]:
-        """Return mean(mask * error) and mask size at ascending lambdas, each (N, G) float64."""
-        levels = self.level(score, torch.from_numpy(lam).expand(len(score), -1)).cpu().numpy()[..., 0]
-        return of_each_image(
-            score, error, levels, lambda s, e, edges: boundary_curve(s, e, edges, np.zeros_like(edges), 1.0)
-        )
-
-    def settings(self) -> dict[str, Json]:
-        """Return name, what lambda bounds, and kappa."""
-        return {"name": self.name, "bounds": self.bounds, "kappa": self.kappa}
+    def _curve(self, s: Array, e: Array, level: Array, exponent: float) -> tuple[Array, Array]:
+        return boundary_curve(s, e, level[:, 0], np.zeros(len(level)), 1.0)
 
 
 FAMILIES: Mapping[str, type[Binary | Reciprocal | WaterFilling | Power | TrustedMean]] = {

@@ -184,7 +184,7 @@ class Family(ABC):
     @property
     def degree(self) -> float:
         """The power of a factor on the score by which lambda has to grow to leave a mask as it is."""
-        return 1.0 - getattr(self, "kappa", 0.0)
+        return 1.0
 
     @abstractmethod
     def level(self, score: Images, lam: Float[Tensor, "n *g"]) -> Float[Tensor, "n *g l"]:

@@ -369,17 +369,13 @@ def images(batch: Tensor, name: str) -> Iterator[Array]:
         pixels: Array = image.to("cpu", torch.float32).contiguous().view(-1).numpy()
         if pixels.size and pixels.view(np.uint32).max() > LARGEST_KEY:
             pixels = pixels + np.float32(0)  # turns -0.0 into 0.0
-            _check(pixels, name, index)
+            wrong = pixels[~((pixels >= 0) & np.isfinite(pixels))]
+            if wrong.size:
+                raise InvalidArgumentError(
+                    f"{name}: image {index} contains {wrong[0]}; every value must be finite and at least 0. "
+                    "Clip it or fix its source"
+                )
         yield pixels
-
-
-def _check(pixels: Array, name: str, index: int) -> None:
-    wrong = pixels[~((pixels >= 0) & np.isfinite(pixels))]
-    if wrong.size:
-        raise InvalidArgumentError(
-            f"{name}: image {index} contains {wrong[0]}; every value must be finite and at least 0. Clip it "
-            "or fix its source"
-        )
 
 
 def pairs(score: Tensor, error: Tensor, threshold: float) -> Iterator[tuple[Array, Array]]:

@@ -134,19 +134,22 @@ class ScoreBenchmark:
         constants = items[CONSTANT]
         losses = [loss_on(item, loss).of(torch.ones_like(item.score.map)) for item in constants]
         unmasked = torch.cat(losses).cpu().numpy()
-        return cls(first, *terms, counts, others, unmasked, _best(constants, loss, threshold))
+        masks = [(loss_on(item, loss).oracle(threshold), loss.region_of(item)) for item in constants]
+        best = [mask_size(mask, region) for mask, region in masks if mask is not None]
+        oracle = float(torch.cat(best).mean()) if best else None
+        return cls(first, *terms, counts, others, unmasked, oracle)
 
     def share(self, scorer: Scorer) -> float:
         """Return the hidden share alone, for use during training."""
-        return self.hidden(self.items(scorer)).share
+        return self.hidden(scorer).share
 
     def compare(self, scorer: Scorer) -> ScoreComparison:
         """Compare the hidden share of a score with those of all others, and of itself without patches."""
         if isinstance(scorer, Patches):
-            alone = self.others.get(scorer.name) or self.hidden(self.items(scorer.scorer))
+            alone = self.others.get(scorer.name) or self.hidden(scorer.scorer)
             beside = replace(self, others={**self.others, ANY_SIZE: alone})
-            return beside.comparison(scorer.name, self.hidden(self.items(scorer)))
-        return self.comparison(scorer.name, self.others.get(scorer.name) or self.hidden(self.items(scorer)))
+            return beside.comparison(scorer.name, self.hidden(scorer))
+        return self.comparison(scorer.name, self.others.get(scorer.name) or self.hidden(scorer))
 
     def comparison(self, name: str, hidden: HiddenShares) -> ScoreComparison:
         """Compare mask sizes under a score with those under all others."""
@@ -165,13 +168,10 @@ class ScoreBenchmark:
             of_objects=self.loss.of_objects,
         )
 
-    def hidden(self, items: list[Batch]) -> HiddenShares:
-        """Return mask sizes of the images with scores, in their order."""
+    def hidden(self, scorer: Scorer) -> HiddenShares:
+        """Score the images, and return their mask sizes, in their order."""
+        items = list(scored_batches(for_loss(scorer, self.loss), self.images))
         return hidden_of(items, self.loss, self.family, self.threshold, self.counts)
-
-    def items(self, scorer: Scorer) -> list[Batch]:
-        """Score the images."""
-        return list(scored_batches(for_loss(scorer, self.loss), self.images))
 
 
 _TAILS = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
@@ -185,33 +185,20 @@ def counts_of(groups: Sequence[str], seed: int = 0) -> Array:
     return np.asarray(draws[:, of_image])
 
 
-def _critical(items: list[Batch], loss: Loss, family: Family, threshold: float) -> Array:
-    grid = NO_GRID if loss.monotone else coarse_grid(family, loss, items, POINTS)
-    return np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
-
-
-def _hidden_along(items: list[Batch], family: Family, loss: Loss, lambdas: Array) -> Array:
-    return np.concatenate([hidden_curves(item, family, loss, lambdas) for item in items])
-
-
 def hidden_of(
     items: list[Batch], loss: Loss, family: Family, threshold: float, counts: Array
 ) -> HiddenShares:
     """Return mask sizes of scored images, and their means in each resampled set of `counts` (DRAWS, n)."""
-    critical = _critical(items, loss, family, threshold)
+    grid = NO_GRID if loss.monotone else coarse_grid(family, loss, items, POINTS)
+    critical = np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
     order = np.argsort(critical)
     before = np.concatenate([np.ones((1, len(order)), int), counts[:, order]]).cumsum(axis=1)
     ranks = np.array([marginal_rank(int(n), CONFIDENCE) for n in before[:, -1]])
     used, places = np.unique((before < ranks[:, None]).sum(axis=1), return_inverse=True)
-    sizes = _hidden_along(items, family, loss, critical[order[used]])[:, places]
+    along = [hidden_curves(item, family, loss, critical[order[used]]) for item in items]
+    sizes = np.concatenate(along)[:, places]
     drawn = (counts * sizes[:, 1:].T).sum(axis=1) / before[1:, -1]
     return HiddenShares(sizes[:, 0], np.where(ranks[1:] > 0, drawn, 1.0))
-
-
-def _best(items: list[Batch], loss: Loss, threshold: float) -> float | None:
-    masks = [(loss_on(item, loss).oracle(threshold), loss.region_of(item)) for item in items]
-    known = [mask_size(mask, region) for mask, region in masks if mask is not None]
-    return float(torch.cat(known).mean()) if known else None
 
 
 def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:

@@ -160,7 +160,7 @@ class GivenScorer(Scorer):
     by_value = True
 
     @property
-    def per_channel(self) -> bool:
+    def per_channel(self) -> bool:  # type: ignore[override]
         """True if there is a map for each channel of y_hat."""
         return self.cue_channels > 1
 
@@ -184,12 +184,14 @@ class GivenScorer(Scorer):
         """Return which values are shown at this lambda, where masks show the scores below it; None for 0."""
         if lam == 0:
             return None
-        return shown_text(self.zero, float(_distance(np.asarray(lam))), self.higher)
+        side = "above" if self.higher == "trusted" else "below"
+        return f"Shown are the pixels whose map is {side} {float(self.in_map(np.asarray(lam))):.6g}."
 
     def in_map(self, scores: Array) -> Array:
         """Return scores as values of the map."""
-        distances = _distance(scores)
-        return self.zero - distances if self.higher == "trusted" else self.zero + distances
+        beyond = 2 * BEYOND - BEYOND**2 / np.where(scores > 0, scores, BEYOND)
+        distances = np.where(scores < BEYOND, beyond, scores)
+        return np.asarray(self.zero - distances if self.higher == "trusted" else self.zero + distances)
 
     def save(self, folder: Path) -> None:
         """Write scorer.json to a run folder."""
@@ -199,15 +201,3 @@ class GivenScorer(Scorer):
         write_json(
             folder / "scorer.json", {"scorer": self.name, **self._record, "fingerprint": self.fingerprint}
         )
-
-
-def _distance(scores: Array) -> Array:
-    """Return the distances from zero that have these scores, where they are positive."""
-    beyond = 2 * BEYOND - BEYOND**2 / np.where(scores > 0, scores, BEYOND)
-    return np.where(scores < BEYOND, beyond, scores)
-
-
-def shown_text(zero: float, distance: float, higher: Higher) -> str:
-    """Return which values of a map are shown, those nearer to zero than `distance`."""
-    side, value = ("above", zero - distance) if higher == "trusted" else ("below", zero + distance)
-    return f"Shown are the pixels whose map is {side} {value:.6g}."

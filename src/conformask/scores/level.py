@@ -18,6 +18,7 @@ from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image, resized, window_index
 from conformask.arrays import Batch, Images, PerImage, Score
+from conformask.images.formats import Places
 from conformask.losses.base import Loss
 from conformask.masks.critical import concentrated, start_of
 from conformask.masks.family import Family
@@ -31,7 +32,7 @@ from conformask.records.names import Level
 from conformask.records.record import Array, hash_of_arrays
 from conformask.records.selection import Selection
 from conformask.scores.networks import FAINT, averaged, channel_mean, compared, cues
-from conformask.scores.scorer import Scorer, WrappedScorer, called, of_scorer
+from conformask.scores.scorer import Scorer, Step, called
 
 SIDES = (3, 7, 15)
 """Sides of the windows, in pixels, that separate details of one pixel, of a few and of many."""
@@ -44,7 +45,6 @@ FLOOR, TINY = 1e-3, 1e-12
 STEPS = 2**16
 """Levels are rounded to exp(k / STEPS), so that they do not depend on the order of sums."""
 Features = Float[Tensor, "n f"]
-Places = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -77,20 +77,11 @@ class LevelModel:
 
 
 @dataclass(frozen=True)
-class Levelled(WrappedScorer):
+class Levelled(Step):
     """A scorer whose score is divided by the level of each image."""
 
     model: LevelModel
     selection: Selection | None = None
-    tiles = of_scorer("tiles")
-    patches = of_scorer("patches")
-    network = of_scorer("network")
-    x_channels = of_scorer("x_channels")
-
-    @property
-    def level_arrays(self) -> Mapping[str, Array]:
-        """The model of the level, as arrays."""
-        return self.model.arrays()
 
     @property
     def without_level(self) -> Scorer:
@@ -100,7 +91,7 @@ class Levelled(WrappedScorer):
     @property
     def fingerprint(self) -> str:
         """The scorer's fingerprint, followed by a hash of the model."""
-        return f"{self.scorer.fingerprint}-level-{hash_of_arrays(self.level_arrays)[:16]}"
+        return f"{self.scorer.fingerprint}-level-{hash_of_arrays(self.model.arrays())[:16]}"
 
     def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
         """Compute the score of each image, divided by its level."""

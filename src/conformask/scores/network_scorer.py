@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from conformask.arithmetic import full_precision, image_means, resized, to_channels_last
 from conformask.arrays import Images, PerImage, Score
 from conformask.errors import InvalidArgumentError, MismatchError, chosen, failure_of_system
-from conformask.losses import AnyLoss, stored_loss
 from conformask.losses.base import Loss
 from conformask.losses.distances import Lp
 from conformask.losses.of_images import Sums, errors_for, with_channels
@@ -38,7 +37,7 @@ from conformask.records.record import (
 from conformask.records.selection import Selection
 from conformask.records.upgrade import as_hashed, with_loss, with_unet
 from conformask.scores.given import NAME as GIVEN
-from conformask.scores.scorer import Scorer
+from conformask.scores.scorer import Scorer, of
 from conformask.scores.simple import RECIPES, SIMPLE, Simple
 
 
@@ -285,11 +284,6 @@ def suited(loss: Loss) -> str:
     return "mask" if loss.of_masked_images and (loss.exponent or 1.0) == 1 else "error"
 
 
-def stored_head(name: str, stored: StatedLoss, given: AnyLoss | None, code: str | None) -> Head:
-    """Return the head of a run folder for the loss named by `stored`; a loss that is given must match it."""
-    return FREE[name] if name in FREE else head(name, stored_loss(stored, given, code))
-
-
 def save_weights(state: dict[str, torch.Tensor], path: Path) -> None:
     """Write a state dict as safetensors."""
     with atomic_write(path) as aside:
@@ -370,25 +364,13 @@ class NetworkScorer(Scorer):
         card = self.card
         return f"NetworkScorer({card.scorer} for {card.loss.name}, {card.channels} channels of y_hat)"
 
-    @property
-    def name(self) -> str:
-        """The name of the head: mask, error, packaged, quantile, spread, residual or gradient."""
-        return self.card.scorer
-
-    @property
-    def loss(self) -> Loss | None:
-        """The loss that the scorer was fitted for; None if it was fitted for none."""
-        return self.head.fitted_for
-
-    @property
-    def channels(self) -> int:  # type: ignore[override]  # other scorers are given theirs
-        """Number of channels of y_hat."""
-        return self.card.channels
-
-    @property
-    def x_channels(self) -> int:
-        """Number of channels of x."""
-        return self.card.x_channels
+    name = of("card.scorer")
+    channels = of("card.channels")
+    x_channels = of("card.x_channels")
+    per_channel = of("card.per_channel")
+    about = of("card.network")
+    loss = of("head.fitted_for")
+    family = of("head.family")
 
     @property
     def cue_channels(self) -> int:  # type: ignore[override]
@@ -396,29 +378,14 @@ class NetworkScorer(Scorer):
         return len(self.card.cue_ranges)
 
     @property
-    def per_channel(self) -> bool:
-        """True if the score has the channels of y_hat."""
-        return self.card.per_channel
-
-    @property
-    def sizes(self) -> tuple[Size, ...] | None:
+    def sizes(self) -> tuple[Size, ...] | None:  # type: ignore[override]
         """Sizes of the training images; None where it was not trained on images of the user."""
         return self.card.sizes or None
 
     @property
-    def trained_on(self) -> frozenset[str]:
+    def trained_on(self) -> frozenset[str]:  # type: ignore[override]
         """Hashes of pixels and groups of the images that the scorer or the predictor was trained on."""
         return frozenset(self.card.trained_on)
-
-    @property
-    def about(self) -> Network | None:
-        """The network that made the y_hat of the training images."""
-        return self.card.network
-
-    @property
-    def family(self) -> str:
-        """The family that suits the score."""
-        return self.head.family
 
     @property
     def fingerprint(self) -> str:
@@ -475,13 +442,15 @@ def network_input(
     A map (N, 1, *space) gives two channels, its values within its range and the same upside down: a network
     that takes their logarithms resolves a spread near 0 and a confidence near 1 alike.
     """
-    maps = [] if cues is None else [_within(cues[:, at : at + 1], *ends) for at, ends in enumerate(ranges)]
+    maps = (
+        []
+        if cues is None
+        else [
+            ((cues[:, at : at + 1] - low) / (high - low)).clamp(0, 1) for at, (low, high) in enumerate(ranges)
+        ]
+    )
     both = [way for values in maps for way in (values, 1 - values)]
     return 2 * torch.cat([resized(x, y_hat), *both, y_hat], dim=1) - 1
-
-
-def _within(values: Tensor, low: float, high: float) -> Tensor:
-    return ((values - low) / (high - low)).clamp(0, 1)
 
 
 def stored_card(folder: Path) -> ScorerCard:

@@ -1,7 +1,7 @@
-"""The base class of scorers, your own function as a scorer, and a wrapper of other scorers and objects."""
+"""The base class of scorers, your own function as a scorer, and wrappers of other scorers and objects."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -25,7 +25,6 @@ class Scorer(ABC):
     A scorer of your own needs a name, channels and `__call__`.
     """
 
-    # No properties: dataclasses would take them for defaults of their fields.
     channels: int
     """Number of channels of the y_hat that it takes."""
     cue_channels: int = 0
@@ -34,6 +33,26 @@ class Scorer(ABC):
     """True if only the order of its values counts, over all images: they are no estimates of errors."""
     network: nn.Module | None = None
     """The network behind `score_map`, whose weights an exported graph holds; None where there is none."""
+    loss: Loss | None = None
+    """The loss that the scorer was fitted for; None if it was fitted for none."""
+    per_channel: bool = False
+    """True if the score has the channels of y_hat."""
+    family: str = "reciprocal"
+    """The name of the family of grey masks that suits the scorer."""
+    sizes: tuple[Size, ...] | None = None
+    """Sizes of the images that it was trained on; None if it was trained on none."""
+    tiles: tuple[int | Size, int | Size] | None = None
+    """Tile and overlap by which it scores large images; None where it scores each image in one pass."""
+    patches: int | None = None
+    """The least number of pixels of a connected part of its masks; None where parts have any size."""
+    trained_on: frozenset[str] = frozenset()
+    """Hashes of pixels and groups of the images that it, or the predictor, was trained or selected on."""
+    perceptual_hashes: Array | None = None
+    """Perceptual hashes of the images that it was trained on, (n, w, b) uint8; None if on none."""
+    about: Network | None = None
+    """The network that made the y_hat of its training images; None where unknown, or without training."""
+    selection: Selection | None = None
+    """The record of the selection images."""
 
     @property
     @abstractmethod
@@ -46,69 +65,14 @@ class Scorer(ABC):
         return ("cues",) if self.cue_channels else ()
 
     @property
-    def loss(self) -> Loss | None:
-        """The loss that the scorer was fitted for; None if it was fitted for none."""
-        return None
-
-    @property
     def x_channels(self) -> int:
         """Number of channels of the x that it takes; those of y_hat unless stated."""
         return self.channels
 
     @property
-    def per_channel(self) -> bool:
-        """True if the score has the channels of y_hat."""
-        return False
-
-    @property
-    def family(self) -> str:
-        """The name of the family of grey masks that suits the scorer."""
-        return "reciprocal"
-
-    @property
-    def sizes(self) -> tuple[Size, ...] | None:
-        """Sizes of the images that it was trained on; None if it was trained on none."""
-        return None
-
-    @property
-    def tiles(self) -> tuple[int | Size, int | Size] | None:
-        """Tile and overlap by which it scores large images; None where it scores each image in one pass."""
-        return None
-
-    @property
-    def patches(self) -> int | None:
-        """The least number of pixels of a connected part of its masks; None where parts have any size."""
-        return None
-
-    @property
-    def level_arrays(self) -> Mapping[str, Array] | None:
-        """The model of the level that divides its score, as arrays; None where all images have one lambda."""
-        return None
-
-    @property
     def without_level(self) -> "Scorer":
         """The scorer whose score a level divides; the scorer itself where all images have one lambda."""
         return self
-
-    @property
-    def trained_on(self) -> frozenset[str]:
-        """Hashes of pixels and groups of the images that it, or the predictor, was trained or selected on."""
-        return frozenset()
-
-    @property
-    def perceptual_hashes(self) -> Array | None:
-        """Perceptual hashes of the images that it was trained on, (n, w, b) uint8; None if on none."""
-        return None
-
-    @property
-    def about(self) -> Network | None:
-        """The network that made the y_hat of its training images; None where unknown, or without training."""
-        return None
-
-    @property
-    def selection(self) -> Selection | None:
-        """The record of the selection images."""
-        return None
 
     @property
     def fingerprint(self) -> str:
@@ -141,42 +105,27 @@ class Scorer(ABC):
         )
 
 
-def of_scorer(name: str) -> Any:
-    """Make a property that returns an attribute of the wrapped scorer."""
-    return property(attrgetter(f"scorer.{name}"), doc=f"The scorer's {name}.")
+def of(path: str) -> Any:
+    """Make a property that returns an attribute of a field, such as `card.channels`."""
+    return property(attrgetter(path), doc=f"The attribute `{path}`.")
 
 
 @dataclass(frozen=True)
 class WrappedScorer(Scorer):
-    """A scorer that passes on what another one, or an object with its members, states about itself."""
+    """A scorer that passes on what an object with the members of a scorer states about itself."""
 
     scorer: Scorer
-    name = of_scorer("name")
-    loss = of_scorer("loss")
-    channels = of_scorer("channels")
-    per_channel = of_scorer("per_channel")
-    family = of_scorer("family")
-    sizes = of_scorer("sizes")
-    trained_on = of_scorer("trained_on")
-    perceptual_hashes = of_scorer("perceptual_hashes")
-    about = of_scorer("about")
-    selection = of_scorer("selection")
-    fingerprint = of_scorer("fingerprint")
-
-    @property
-    def by_value(self) -> bool:  # type: ignore[override]
-        """True if only the order of the scorer's values counts."""
-        return getattr(self.scorer, "by_value", False)
-
-    @property
-    def cue_channels(self) -> int:  # type: ignore[override]
-        """Number of maps beside y_hat that the scorer takes."""
-        return getattr(self.scorer, "cue_channels", 0)
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The names of the layers that the scorer takes."""
-        return layers_of(self.scorer)
+    name = of("scorer.name")
+    loss = of("scorer.loss")
+    channels = of("scorer.channels")
+    per_channel = of("scorer.per_channel")
+    family = of("scorer.family")
+    sizes = of("scorer.sizes")
+    trained_on = of("scorer.trained_on")
+    perceptual_hashes = of("scorer.perceptual_hashes")
+    about = of("scorer.about")
+    selection = of("scorer.selection")
+    fingerprint = of("scorer.fingerprint")
 
     def __call__(self, x: Images, y_hat: Images, *layers: Tensor) -> Score:
         """Return the score that the scorer computes."""
@@ -187,16 +136,22 @@ class WrappedScorer(Scorer):
         self.scorer.save(folder)
 
 
+@dataclass(frozen=True)
+class Step(WrappedScorer):
+    """A step on the score of a scorer: what it does not change is the scorer's."""
+
+    layers = of("scorer.layers")
+    cue_channels = of("scorer.cue_channels")
+    by_value = of("scorer.by_value")
+    network = of("scorer.network")
+    x_channels = of("scorer.x_channels")
+    tiles = of("scorer.tiles")
+    patches = of("scorer.patches")
+
+
 def called(scorer: Callable[..., Score], x: Images, y_hat: Images, *layers: Tensor) -> Score:
     """Call a scorer with the layers that it takes; one of a user's own need not be made to take any."""
     return scorer(x, y_hat, *layers)
-
-
-def layers_of(scorer: Callable[..., Score]) -> tuple[str, ...]:
-    """Return the names of the layers that a scorer takes, or an object with the members of one."""
-    if isinstance(scorer, Scorer):
-        return scorer.layers
-    return ("cues",) if getattr(scorer, "cue_channels", 0) else ()
 
 
 def as_scorer(scorer: Scorer) -> Scorer:

@@ -40,10 +40,8 @@ from conformask.records.files import (
 from conformask.records.record import Array, claim, read_arrays, write_arrays
 from conformask.records.selection import Selection
 from conformask.scores.level import QUARTERED, level_features_of, quarters_of
-from conformask.scores.scorer import Scorer, called, layers_of
+from conformask.scores.scorer import Scorer, called
 
-Scoring = Callable[..., Score]
-"""A function from (x, y_hat), or (x, y_hat, cues), to a score."""
 MAPS = {"cues": "maps"}
 """What messages call a layer that is not called by its name."""
 SOME = 64
@@ -55,7 +53,7 @@ def scored(scorer: Scorer, triplets: Triplets, title: str, batch_size: int = BAT
     return tracked(scored_batches(scorer, triplets, batch_size), title, len(triplets), len)
 
 
-def scored_batches(scorer: Scoring, triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
+def scored_batches(scorer: Scorer, triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Batch]:
     """Yield batches with their scores without a progress bar; on the accelerator where there is one."""
     for batch in batches_of(triplets, batch_size):
         yield batch.with_score(score_of_batch(scorer, batch))
@@ -68,13 +66,13 @@ def batches_of(triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Bat
         yield batch.to(device)
 
 
-def score_of_batch(scorer: Scoring, batch: Batch) -> Score:
+def score_of_batch(scorer: Scorer, batch: Batch) -> Score:
     """Compute the score of a batch, see score_of."""
     return score_of(scorer, batch.x, batch.y_hat, batch.names, batch.layers)
 
 
 def score_of(
-    scorer: Scoring,
+    scorer: Scorer,
     x: Images,
     y_hat: Images,
     names: Sequence[str] = ("the images",),
@@ -102,10 +100,10 @@ def score_of(
     return score
 
 
-def _taken(scorer: Scoring, layers: Mapping[str, Tensor], y_hat: Images, name: str) -> list[Tensor]:
+def _taken(scorer: Scorer, layers: Mapping[str, Tensor], y_hat: Images, name: str) -> list[Tensor]:
     """Return the layers that the scorer takes, once checked."""
     taken = []
-    for layer in layers_of(scorer):
+    for layer in scorer.layers:
         if layer not in layers:
             raise MismatchError(
                 f"{name!r} comes without the {MAPS.get(layer, layer)} that its score needs: give them as in "
@@ -113,7 +111,7 @@ def _taken(scorer: Scoring, layers: Mapping[str, Tensor], y_hat: Images, name: s
                 "(command line)"
             )
         shape = tuple(layers[layer].shape)
-        channels = getattr(scorer, "cue_channels", 0) if layer == "cues" else shape[1]
+        channels = scorer.cue_channels if layer == "cues" else shape[1]
         if shape != (expected := (len(y_hat), channels, *y_hat.shape[2:])):
             raise MismatchError(
                 f"the {MAPS.get(layer, layer)} of {name!r} have shape {shape}, but the score is read from "
@@ -241,8 +239,8 @@ def gathered(
     if compute.parts is None:
         items = _batches(scorer, triplets, starts)
         return concatenate(measure(item) for item in tracked(items, title, len(triplets), len))
-    fingerprint = _fingerprint(scorer, triplets, key)
-    folder = Path(compute.parts)
+    made_of = repr((scorer.fingerprint, triplets.names, *triplets.reading.facts, key))
+    fingerprint, folder = hash_of_text(made_of)[:16], Path(compute.parts)
     files = [folder / f"part-{fingerprint}-{start:08d}.npz" for start in starts]
     processes = launch(compute)
     if processes.is_first:
@@ -253,7 +251,8 @@ def gathered(
         own = starts[place : place + 1]
         if not _is_of(files[place], _part(triplets, own[0])):
             items = _batches(scorer, triplets, own)
-            write_arrays(files[place], concatenate(_with_contents(measure, item) for item in items))
+            measured = ({**measure(item), CONTENTS: _contents(item)} for item in items)
+            write_arrays(files[place], concatenate(measured))
     processes.wait()
     columns = concatenate(map(read_arrays, files))
     processes.wait()
@@ -268,10 +267,6 @@ def _batches(scorer: Scorer, triplets: Triplets, starts: range) -> Iterator[Batc
 
 def _part(triplets: Triplets, start: int) -> Triplets:
     return triplets.select(range(start, min(start + PART, len(triplets))))
-
-
-def _with_contents(measure: Measure, item: Batch) -> dict[str, Array]:
-    return {**measure(item), CONTENTS: _contents(item)}
 
 
 def _contents(batch: Batch) -> Array:
@@ -297,8 +292,3 @@ def _is_of(file: Path, images: Triplets) -> bool:
             each for batch in images.batches() for each in _contents(batch).tolist()
         ]
     return False
-
-
-def _fingerprint(scorer: Scorer, triplets: Triplets, key: object) -> str:
-    parts = repr((scorer.fingerprint, triplets.names, *triplets.reading.facts, key))
-    return hash_of_text(parts)[:16]

@@ -23,6 +23,7 @@ from conformask.arithmetic import window_index
 from conformask.arrays import NO_LAYERS, Images, Score
 from conformask.background import Tell
 from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.images.formats import Places
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.losses.window import sides_of
@@ -31,12 +32,12 @@ from conformask.records.geometry import Size, ends
 from conformask.records.record import Array
 from conformask.records.selection import Selection
 from conformask.scores.networks import SliceWise
-from conformask.scores.scorer import Scorer, WrappedScorer, as_scorer, called, of_scorer
+from conformask.scores.scorer import Scorer, Step, as_scorer, called, of
 from conformask.scores.scoring import score_of
 
 
 @dataclass(frozen=True)
-class Patches(WrappedScorer):
+class Patches(Step):
     """A scorer whose masks consist, in each channel, of connected parts of at least `area` pixels.
 
     Pixels are connected along sides. The masks of any nested family remain nested, and the parts of an image
@@ -44,12 +45,7 @@ class Patches(WrappedScorer):
     """
 
     area: int
-    tiles = of_scorer("tiles")
-
-    @property
-    def patches(self) -> int:
-        """The least number of pixels of a connected part of a mask."""
-        return self.area
+    patches = of("area")
 
     @property
     def fingerprint(self) -> str:
@@ -57,7 +53,7 @@ class Patches(WrappedScorer):
         return f"{self.scorer.fingerprint}-patches-{self.area}"
 
     @property
-    def selection(self) -> Selection | None:
+    def selection(self) -> Selection | None:  # type: ignore[override]
         """The record of the selection images, without what is known of masks of parts of any size."""
         kept = self.scorer.selection
         return None if kept is None else replace(kept, curves={}, comparison=None)
@@ -149,8 +145,6 @@ SLICES_TILE, SLICES_OVERLAP = (64, 1024, 1024), (4, 64, 64)
 """Tile and overlap of volumes that are scored slice by slice, in pixels."""
 GRAIN = 32
 """Tiles start at multiples of this many pixels, so that networks that halve their input see the same grid."""
-Places = tuple[slice, ...]
-"""The position of a window: a slice along each spatial axis of y_hat."""
 Factors = tuple[int, ...]
 """Ratios of y_hat's size to x's, along each axis."""
 
@@ -184,7 +178,7 @@ class Tile:
 
 
 @dataclass(frozen=True)
-class Tiled(WrappedScorer):
+class Tiled(Step):
     """A scorer of images of any size: one pass where a tile holds the image, else blended tiles.
 
     Neighbouring tiles share at least `overlap` pixels. Their scores are blended by raised cosines over half
@@ -221,14 +215,18 @@ class Tiled(WrappedScorer):
             )
         object.__setattr__(self, "scorer", as_scorer(self.scorer))
         dimensions = next((len(each) for each in self.tiles if isinstance(each, tuple)), 1)
-        if not all(map(_is_usable, *self._along(dimensions))):
+        usable = (
+            tile % grain == 0 and overlap % grain == 0 and 0 < 4 * overlap <= tile
+            for tile, overlap, grain in zip(*self._along(dimensions), strict=True)
+        )
+        if not all(usable):
             raise InvalidArgumentError(
                 f"tile {self.tile} and overlap {self.overlap} must be multiples of {GRAIN} pixels, and the "
                 f"overlap at most a quarter of the tile, such as {TILE} and {OVERLAP}"
             )
 
     @property
-    def tiles(self) -> tuple[int | Size, int | Size]:
+    def tiles(self) -> tuple[int | Size, int | Size]:  # type: ignore[override]
         """Tile and overlap, as the card of a masker keeps them."""
         return self.tile, self.overlap
 
@@ -361,10 +359,6 @@ def _by_slices(scorer: Scorer) -> bool:
     return isinstance(scorer.network, SliceWise)
 
 
-def _is_usable(tile: int, overlap: int, grain: int) -> bool:
-    return tile % grain == 0 and overlap % grain == 0 and 0 < 4 * overlap <= tile
-
-
 def spans(length: int, tile: int, overlap: int, grain: int = GRAIN, factor: int = 1) -> list[TileSpan]:
     """Return the fewest tiles along a side, equally long but for the last; starts are multiples of the grain.
 
@@ -379,8 +373,10 @@ def spans(length: int, tile: int, overlap: int, grain: int = GRAIN, factor: int 
     step = math.ceil((length - overlap) / fewest / grain) * grain
     starts = range(0, length - overlap, step)
     ends = [min(start + step + overlap, length) for start in starts]
-    middles = [(start + end) // 2 for start, end in zip(starts[1:], ends[:-1], strict=True)]
-    ramps = [_ramp(length, middle, overlap // 2) for middle in middles]
+    ramps = []  # raised cosines from 0 to 1
+    for start, end in zip(starts[1:], ends[:-1], strict=True):
+        place = ((np.arange(length) + 0.5 - (start + end) // 2) / (overlap // 2)).clip(-0.5, 0.5)
+        ramps.append((0.5 + 0.5 * np.sin(np.pi * place)).astype(np.float32))
     steps = [np.ones(length, np.float32), *ramps, np.zeros(length, np.float32)]
     weights = [up - down for up, down in pairwise(steps)]
     return [TileSpan(s, e, w[s:e]) for s, e, w in zip(starts, ends, weights, strict=True)]
@@ -392,26 +388,18 @@ def reduced(places: Places, factors: Factors) -> Places:
     return tuple(slice(side.start // factor, side.stop // factor) for side, factor in sides)
 
 
-def _ramp(length: int, middle: int, width: int) -> Array:
-    """Return a raised cosine from 0 to 1 around the middle, (length,) float32."""
-    place = ((np.arange(length) + 0.5 - middle) / width).clip(-0.5, 0.5)
-    return (0.5 + 0.5 * np.sin(np.pi * place)).astype(np.float32)
-
-
 POOL = {3: avg_pool1d, 4: avg_pool2d, 5: avg_pool3d}
 """Pooling functions by the number of axes of a batch."""
 
 
 @dataclass(frozen=True)
-class Smoothed(WrappedScorer):
+class Smoothed(Step):
     """A scorer whose score is averaged over the window around each pixel, cut off at the border.
 
     Where a score estimates the error of each pixel, this estimates its local mean.
     """
 
     side: int | tuple[int, ...]
-    network = of_scorer("network")
-    x_channels = of_scorer("x_channels")
 
     @property
     def fingerprint(self) -> str:

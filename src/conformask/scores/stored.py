@@ -6,11 +6,11 @@ from pathlib import Path
 from torch import nn
 
 from conformask.errors import MismatchError
-from conformask.losses import AnyLoss
+from conformask.losses import AnyLoss, stored_loss
 from conformask.records.record import from_dict, read_arrays, read_json, refuse_unfinished
 from conformask.records.selection import Selection
 from conformask.scores.given import NAME, GivenScorer
-from conformask.scores.network_scorer import LOOKS, NetworkScorer, load_into, ready, stored_card, stored_head
+from conformask.scores.network_scorer import FREE, LOOKS, NetworkScorer, head, load_into, ready, stored_card
 from conformask.scores.networks import stored_network
 from conformask.scores.scorer import Scorer, WrappedScorer
 from conformask.scores.simple import Simple, SimpleNetwork
@@ -40,7 +40,7 @@ def load_scorer(
     """
     folder = Path(folder)
     card = stored_card(folder)
-    stored = stored_head(card.scorer, card.loss, loss, card.distance_code)
+    stored = FREE.get(card.scorer) or head(card.scorer, stored_loss(card.loss, loss, card.distance_code))
     if network is None and isinstance(stored, Simple):
         network = SimpleNetwork(stored.name, card.channels)
     if network is None:

@@ -13,7 +13,7 @@ from conformask.arithmetic import best_device, window_index
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install
-from conformask.images.formats import Header, arranged, header_of
+from conformask.images.formats import Header, Places, arranged, header_of
 from conformask.images.layers import OpenedLayer
 from conformask.images.read import Image, Raster, grid, to_unit
 from conformask.images.rows import OpenedTriplet
@@ -21,20 +21,15 @@ from conformask.masker.admission import NewImage
 from conformask.masker.masker import Masker
 from conformask.masker.whole import (
     IN_MEMORY,
-    asks_for_pixels,
-    check_whole,
-    facts_of,
-    facts_of_pixels,
-    shape_of_score,
-    under_tiles,
-    windows_of,
+    WholeImage,
+    needs_pixels,
 )
 from conformask.masks.family import Family, StreamingLevel, refuse_unrelated
 from conformask.records.geometry import size_text
 from conformask.records.reading import PLAIN, Reading
 from conformask.records.record import Array
 from conformask.scores.level import Levelled, level_features
-from conformask.scores.steps import Places, Tile, Tiled
+from conformask.scores.steps import Tile, Tiled
 
 if TYPE_CHECKING:
     import dask.array
@@ -117,27 +112,26 @@ def masked(
             f"masks in {masker.card.parts} need the whole score at once: mask the image in memory, masker(x, "
             "y_hat), or calibrate without --patches (patches=None)"
         )
-    check_whole(masker, image)
-    has_level = masker.scorer.level_arrays is not None
+    whole = WholeImage(masker, image)
+    whole.check()
+    has_level = isinstance(masker.scorer, Levelled)
     if has_level and math.prod(image.y_hat.size) > IN_MEMORY:
         raise InvalidArgumentError(
             f"y_hat has {size_text(image.y_hat.size)} pixels: its level is computed in memory, here for up "
             f"to {IN_MEMORY} pixels; use conformask mask, or calibrate with --level one (level='one')"
         )
-    _, channels, *size = shape_of_score(masker, image)
-    scores = _scores(masker, image, x, y_hat, *maps)
+    _, channels, *size = whole.shape
+    scores = _scores(whole, x, y_hat, *maps)
     if has_level:
         level = delayed(partial(_image_level, masker, image))(x, y_hat, scores)
         scores = [delayed(np.divide)(score, level) for score in scores]
     initial = partial(_initial_level, masker, channels * math.prod(size))
     refuse_unrelated(masker.family)
     passes = masker.family.streaming_level(1.0, math.prod(size)).count
-    if asks_for_pixels(masker):
-        before = delayed(partial(_level_by_pixels, image, initial))(x, y_hat, scores)
+    if needs_pixels(masker):
+        before = delayed(partial(_level_by_pixels, whole, initial))(x, y_hat, scores)
     else:
-        before = delayed(
-            initial(facts_of(masker, image), torch.empty(1, 1, *size, device="meta")), traverse=False
-        )
+        before = delayed(initial(whole.facts(), torch.empty(1, 1, *size, device="meta")), traverse=False)
     level = _level(before, passes, scores)
     blocks = [
         from_delayed(
@@ -166,28 +160,26 @@ def _raster(role: str, array: "dask.array.Array", masker: Masker) -> Raster:
     return Raster(role, header, reading, lambda places: np.asarray(array[places]))
 
 
-def _scores(
-    masker: Masker, image: OpenedTriplet, x: "dask.array.Array", *over_y_hat: "dask.array.Array"
-) -> list["Delayed"]:
+def _scores(whole: WholeImage, x: "dask.array.Array", *over_y_hat: "dask.array.Array") -> list["Delayed"]:
     """Return the score of each block of the mask, (1 or C, *space): its overlapping tiles added in order.
 
     Arrays over y_hat are y_hat itself and, where the score is read from them, the maps beside it.
     """
     from dask.delayed import delayed
 
-    windows, under = windows_of(masker, image), under_tiles(masker, image)
-    scorer = delayed(masker.by_tiles, traverse=False)
+    image, windows = whole.image, whole.windows
+    scorer = delayed(whole.scorer, traverse=False)
     decoders: list[Callable[[Array], Image]] = [
         partial(_to_unit, raster.header, raster.reading, raster.name) for raster in (image.x, image.y_hat)
     ]
     decoders += [_as_it_is] * (len(over_y_hat) - 1)
     tiles = [
         delayed(partial(_score_of_tile, window, decoders))(
-            scorer, x[under(window)], *(array[window.places] for array in over_y_hat)
+            scorer, x[whole.under(window)], *(array[window.places] for array in over_y_hat)
         )
         for window in windows
     ]
-    blocks, channels = [], shape_of_score(masker, image)[1]
+    blocks, channels = [], whole.shape[1]
     for block in _blocks(image):
         overlapping = [
             index
@@ -239,15 +231,15 @@ def _initial_level(masker: Masker, pixels: int, facts: Batch, score: Tensor) -> 
 
 
 def _level_by_pixels(
-    image: OpenedTriplet,
+    whole: WholeImage,
     initial: Callable[[Batch, Tensor], StreamingLevel],
     x: Array,
     y_hat: Array,
     parts: Sequence[Array],
 ) -> StreamingLevel:
     """Return the level before the first pass for a rule that needs pixels; parts are the blocks' scores."""
-    *images, score = _in_memory(image, x, y_hat, parts)
-    return initial(facts_of_pixels(image, *images), score)
+    *images, score = _in_memory(whole.image, x, y_hat, parts)
+    return initial(whole.facts((images[0], images[1])), score)
 
 
 def _image_level(

@@ -9,12 +9,9 @@ from uuid import uuid4
 
 import dask.array as da
 import numpy as np
-import torch
 from napari.layers import Image, Layer
 from napari.utils import Colormap
 
-from conformask.arithmetic import window_index
-from conformask.arrays import Score
 from conformask.errors import ConformaskError, MismatchError
 from conformask.images.formats import DataRange, Header, Places, bits_of, range_of, zeros_on_disk
 from conformask.images.layers import OpenedLayer
@@ -27,13 +24,7 @@ from conformask.masker.masker import Masker
 from conformask.masker.run_folder import SCORER_FILES, read_promise
 from conformask.masker.whole import (
     ScoredImage,
-    admit_whole,
-    check_whole,
-    facts_of,
-    finish_score,
-    parts_of_score,
-    shape_of_score,
-    windows_of,
+    WholeImage,
 )
 from conformask.records.card import CALIBRATION, Domain
 from conformask.records.geometry import Geometry, Size
@@ -336,21 +327,16 @@ def images_of(
         beside = {"cues": OpenedLayer.of(maps[0].plain_raster(index))} if maps else {}
         images.append(OpenedTriplet(output.name, x_raster, output, None, beside))
     masker.admit(NewImage.of_opened(images[0]))
-    check_whole(masker, images[0])
+    WholeImage(masker, images[0]).check()
     return images
 
 
 def score_images(masker: Masker, images: Sequence[OpenedTriplet]) -> Generator[int, None, list[ScoredImage]]:
     """Score images of one size into one temporary file; yield, at each tile, the total number of tiles."""
-    _, *shape = shape_of_score(masker, images[0])
-    scores = zeros_on_disk(f"the score of {images[0].name}", (len(images), *shape))
-    total, scored_images = len(images) * len(windows_of(masker, images[0])), []
-    for index, image in enumerate(images):
-        score = scores[index : index + 1]
-        for window, part in parts_of_score(masker, image):
-            score[window_index(window)] += part
+    wholes = [WholeImage(masker, image) for image in images]
+    scores = zeros_on_disk(f"the score of {images[0].name}", (len(images), *wholes[0].shape[1:]))
+    total = len(images) * len(wholes[0].windows)
+    for index, whole in enumerate(wholes):
+        for _ in whole.score_into(scores[index : index + 1]):
             yield total
-        finish_score(masker, image, score)
-        item = facts_of(masker, image).with_score(Score(torch.from_numpy(score)))
-        scored_images.append(ScoredImage(item, image.y_hat.size, admit_whole(masker, image, score)))
-    return scored_images
+    return [whole.scored(scores[index : index + 1]) for index, whole in enumerate(wholes)]

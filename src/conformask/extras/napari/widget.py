@@ -165,7 +165,7 @@ class MasksOfLayer:
     def _level(self, index: Index) -> Tensor:
         with self._lock:
             if index not in self._levels:
-                self._levels[index] = level_of(self._masker, self.image(index))[1]
+                self._levels[index] = level_of(self._masker, self.image(index).item)[1]
             return self._levels[index]
 
     def _read(self, index: Index, places: Places) -> Array:

@@ -11,7 +11,7 @@ from conformask.errors import MismatchError
 from conformask.extras.objects.loss import LabelledObjects
 from conformask.losses.of_images import Sums
 from conformask.records.record import Array
-from conformask.scores.scorer import Scorer, WrappedScorer, called, layers_of, of_scorer
+from conformask.scores.scorer import Step, called
 
 
 class SumsOfObjects(Sums):
@@ -23,19 +23,18 @@ class SumsOfObjects(Sums):
 
 
 @dataclass(frozen=True)
-class ObjectScorer(WrappedScorer):
+class ObjectScorer(Step):
     """A scorer whose score is averaged over each object, and over channels; the background has the score 0.
 
     The last of its layers are the labels of the objects of y_hat; the scorer gets those before.
     """
 
-    x_channels = of_scorer("x_channels")
     per_channel = False
 
     @property
     def layers(self) -> tuple[str, ...]:
         """The names of the layers that the scorer takes, and labels."""
-        return *layers_of(self.scorer), "labels"
+        return *self.scorer.layers, "labels"
 
     @property
     def fingerprint(self) -> str:
@@ -56,12 +55,12 @@ class ObjectScorer(WrappedScorer):
 
     def shown_text(self, lam: float) -> str | None:
         """Return which objects are shown, by their mean in the map that the scorer reads; None without."""
-        text = self.scorer.shown_text(lam) if isinstance(self.scorer, Scorer) else None
+        text = self.scorer.shown_text(lam)
         return text and text.replace("pixels whose map", "objects whose mean map")
 
     def in_map(self, scores: Array) -> Array:
         """Return scores as means of the map that the scorer reads; as they are where it reads none."""
-        return self.scorer.in_map(scores) if isinstance(self.scorer, Scorer) else scores
+        return self.scorer.in_map(scores)
 
     def score_map(self, x: Images, y_hat: Images, *layers: Tensor) -> Images:
         """Raise: no exported graph finds objects."""

@@ -187,7 +187,7 @@ class Session:
     def _look_at(self, name: str) -> bytes:
         try:
             image = self._viewed_images.get(name) or self._read(self.collection_image(name))
-            level = level_of(self.masker, image)[1]
+            level = level_of(self.masker, image.item)[1]
         except ConformaskError as error:
             self._errors[name] = str(error)
             raise
@@ -215,7 +215,7 @@ class Session:
         """Return the most hidden plane along each axis, as calibrated."""
         if name not in self._most_hidden_points:
             image = self.viewed_image(name)
-            level = level_of(self.masker, image)[1]
+            level = level_of(self.masker, image.item)[1]
             self._most_hidden_points[name] = _most_hidden(trusted_shares(self.masker.family, image, level))
         return self._most_hidden_points[name]
 
@@ -224,7 +224,10 @@ class Session:
 
         Marks that repeat at a larger period are not seen in them. None where nothing is hidden.
         """
-        level, step = level_of(self.masker, self.viewed_image(name))[1], self.most_hidden_plane(name)[2].step
+        level, step = (
+            level_of(self.masker, self.viewed_image(name).item)[1],
+            self.most_hidden_plane(name)[2].step,
+        )
         (hidden,) = self.hidden_pixels(name, [(self.masker.family, level)])
         starts = hidden[:, 0].sum() + (hidden[:, 1:] & ~hidden[:, :-1]).sum()
         return float(step * hidden.sum() / starts) if starts else None

@@ -173,7 +173,7 @@ def _images(session: Session, maskers: list[Masker]) -> Iterator[SharedImage]:
     names = [entry.name for entry in session.entries()]
     for name in tracked(names, "images", len(names)):
         image = session.viewed_image(name)
-        levels = [level_of(masker, image)[1] for masker in maskers]
+        levels = [level_of(masker, image.item)[1] for masker in maskers]
         measured = maskers if is_measurable(session.masker, image) else []
         losses = [losses_of(masker, image) for masker in measured]
         views, codes = _pictures(session, name, maskers, levels)

@@ -16,13 +16,12 @@ from PIL import Image
 from torch import Tensor
 
 from conformask.arithmetic import window_index
-from conformask.arrays import Batch, Score
+from conformask.arrays import Batch
 from conformask.background import Tell
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
-from conformask.images.formats import FLOAT32, DataRange, Header, zeros_on_disk
+from conformask.images.formats import FLOAT32, DataRange, Header, Places, zeros_on_disk
 from conformask.images.layers import check_not_empty
 from conformask.images.pictures import (
-    Places,
     Point,
     View,
     as_bytes,
@@ -35,6 +34,7 @@ from conformask.images.pictures import (
 from conformask.images.read import grid
 from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
+from conformask.losses import exponent_by_blocks
 from conformask.masker.admission import Admission, NewImage
 from conformask.masker.data_leakage import image_ids
 from conformask.masker.evaluate import SHARES, risk_curves
@@ -43,17 +43,11 @@ from conformask.masker.masker import Masker
 from conformask.masker.whole import (
     IN_MEMORY,
     ScoredImage,
+    WholeImage,
     add_depth,
-    admit_whole,
-    exponent_by_blocks,
-    facts_of,
-    finish_score,
     level_of,
     masks_of,
-    parts_of_score,
     scorer_of_whole,
-    shape_of_score,
-    windows_of,
 )
 from conformask.masks.critical import unmasked_loss
 from conformask.masks.family import Family
@@ -61,7 +55,6 @@ from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import CLEAN, Reference
 from conformask.records.record import Array, Json
 from conformask.scores.scoring import scored_batches
-from conformask.scores.steps import Places as Window
 
 if TYPE_CHECKING:
     from conformask.extras.objects.loss import LabelledObjects
@@ -460,15 +453,19 @@ def _open_in_files(masker: Masker, whole: OpenedTriplet, report: Tell) -> Viewed
             f"{y.name} has shape {y.header.shape}, but y_hat has {y_hat.header.shape}: they must agree"
         )
     region = _region(whole) if masker.card.loss.regional else None
-    values = _scores(masker, whole, report)
-    admission, score = admit_whole(masker, whole, values), torch.from_numpy(values)
+    engine = WholeImage(masker, whole)
+    values = zeros_on_disk(f"the score of {whole.name}", engine.shape)
+    count = len(engine.windows)
+    report(0, count)
+    for done in engine.score_into(values):
+        report(done, count)
+    scored, score = engine.scored(values), torch.from_numpy(values)
     rasters = {"input": whole.x, "output": y_hat, "truth": y, "map": whole.layers.get("cues")}
     sources = {name: _window_source(each.size, each.read) for name, each in rasters.items() if each}
     layers = {} if region is None else {"region": region}
-    tensors = {"score": score, **layers}
-    sources |= {name: _tensor_source(tensor) for name, tensor in tensors.items()}
-    item = replace(facts_of(masker, whole), layers=layers).with_score(Score(score))
-    return ViewedImage(item, y_hat.size, admission, _add_error(sources), False, CLEAN)
+    sources |= {name: _tensor_source(tensor) for name, tensor in {"score": score, **layers}.items()}
+    item = replace(scored.item, layers=layers)
+    return ViewedImage(item, scored.size, scored.admission, _add_error(sources), False, CLEAN)
 
 
 def _region(image: OpenedTriplet) -> Tensor | None:
@@ -483,7 +480,7 @@ def _region(image: OpenedTriplet) -> Tensor | None:
     return torch.from_numpy(region)
 
 
-def _window_source(size: Size, read: Callable[[Window], Array]) -> PlaneSource:
+def _window_source(size: Size, read: Callable[[Places], Array]) -> PlaneSource:
     """Return a source of an image in a file, of this size, from a reader of its windows (C, *space)."""
 
     def read_deep(places: Places) -> Array:
@@ -506,19 +503,7 @@ def _add_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:
     return all_sources
 
 
-def _scores(masker: Masker, image: OpenedTriplet, report: Tell) -> Array:
-    """Return the score of an image, (1, C, *size), computed tile by tile."""
-    score = zeros_on_disk(f"the score of {image.name}", shape_of_score(masker, image))
-    count = len(windows_of(masker, image))
-    report(0, count)
-    for done, (window, part) in enumerate(parts_of_score(masker, image), start=1):
-        report(done, count)
-        score[window_index(window)] += part
-    finish_score(masker, image, score)
-    return score
-
-
-def _pixels(window: Window) -> int:
+def _pixels(window: Places) -> int:
     return math.prod(place.stop - place.start for place in window)
 
 
@@ -577,7 +562,7 @@ def _measure_by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float
         )
     y, y_hat, region = image.sources["truth"], image.sources["output"], image.sources.get("region")
     masked = unmasked = values = 0.0
-    for window, mask in masks_of(masker.family, image, level_of(masker, image)[1]):
+    for window, mask in masks_of(masker.family, image.item.score.map, level_of(masker, image.item)[1]):
         error = np.abs(y.read(add_depth(window)).astype(np.float64) - y_hat.read(add_depth(window)))
         inside = np.ones_like(error) if region is None else region.read(add_depth(window))
         masked += float((inside * (error * mask.cpu().numpy()) ** exponent).sum())
