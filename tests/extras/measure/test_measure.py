@@ -147,7 +147,7 @@ def test_uncertain_images_have_wider_intervals_where_that_pays() -> None:
         return cm.Triplets.from_arrays(x, flat, [np.full((SIDE, SIDE), value, np.float32) for value in y])
 
     number = measure(MASKER, noisy(60), "mean", selection=noisy(40))
-    assert number.power > 0
+    assert number.exponent > 0
     assert "the true mean lies in the interval that is given for it" in number.sentence
     assert "(mean score)" in number.formula
     plain = measure(MASKER, noisy(60), "mean")

@@ -36,10 +36,10 @@ RELATIVE = ("volume", "area", "sum")
 """Numbers whose intervals are relative if nothing is said."""
 GUARANTEES = ("marginal", "pac", "groups", "categories")
 """Guarantees whose theorems look at the order of critical lambdas alone, and give one for all images."""
-POWERS = (0.0, 0.5, 1.0)
+EXPONENTS = (0.0, 0.5, 1.0)
 """Powers of what the score says of an image, by which its interval may be wider."""
 PAYS, FEWEST = 0.95, 20
-"""The largest ratio of mean widths, on at least so many selection images, at which a power is taken."""
+"""The largest ratio of mean widths, on at least so many selection images, at which an exponent is taken."""
 TINY = 1e-12
 """Added to the mean score of an image."""
 
@@ -107,8 +107,8 @@ class Number:
     promise: Promise
     relative: bool
     symmetric: bool
-    power: float
-    """The power of the mean score in the width of an interval."""
+    exponent: float
+    """The exponent of the mean score in the width of an interval."""
     unit: str
     sides: tuple[Side, Side]
     """The upper and the lower end, the latter with residuals of the opposite sign."""
@@ -122,7 +122,7 @@ class Number:
     @property
     def is_constant(self) -> bool:
         """True if the intervals of all images have the same ends, relative to the number."""
-        return self.power == 0 and all(isinstance(side.rule, ConstantLambda) for side in self.sides)
+        return self.exponent == 0 and all(isinstance(side.rule, ConstantLambda) for side in self.sides)
 
     @property
     def ends(self) -> tuple[float, float]:
@@ -150,8 +150,8 @@ class Number:
         """The promise as a formula."""
         f, parts = self.quantity.name, []
         parts += [f"|{f}(y_hat)|"] * self.relative
-        if self.power:
-            parts.append("(mean score)" + (f"^{self.power:g}" if self.power != 1 else ""))
+        if self.exponent:
+            parts.append("(mean score)" + (f"^{self.exponent:g}" if self.exponent != 1 else ""))
         residual = f"{f}(y) - {f}(y_hat)"
         width = " ".join(parts)
         residual = f"({residual}) / {f'({width})' if len(parts) > 1 else width}" if parts else residual
@@ -176,7 +176,7 @@ class Number:
         measured = _measured(self.masker, triplets, self.quantity, self.label, self.unit)
         categories = None if None in triplets.categories else [str(each) for each in triplets.categories]
         high, low = (side.limits(len(triplets), categories) for side in self.sides)
-        widths = _widths(measured, relative=self.relative, power=self.power)
+        widths = _widths(measured, relative=self.relative, exponent=self.exponent)
         lows, highs = measured.outputs - _times(widths, low), measured.outputs + _times(widths, high)
         columns = zip(
             triplets.names, *(map(float, each) for each in (measured.outputs, lows, highs)), strict=True
@@ -251,15 +251,15 @@ def measure(
             f"{int(used.sum())} of {len(images)} images were used for training or selection, such as "
             f"{images.names[int(used.argmax())]!r}: calibrate a number on others"
         )
-    power = 0.0
+    exponent = 0.0
     if selection is not None and len(selection) >= FEWEST:
         of_selection = _measured(masker, selection, what, label, unit)
-        power = _best_power(
+        exponent = _best_exponent(
             of_selection, of_side, _columns(selection), relative=relative, symmetric=symmetric
         )
-    sides = _sides(measured, of_side, columns, relative=relative, symmetric=symmetric, power=power)
+    sides = _sides(measured, of_side, columns, relative=relative, symmetric=symmetric, exponent=exponent)
     seen = frozenset({*measured.ids, *filter(None, images.group_ids)} - {""})
-    return Number(masker, what, label, stated, relative, symmetric, power, unit, sides, len(images), seen)
+    return Number(masker, what, label, stated, relative, symmetric, exponent, unit, sides, len(images), seen)
 
 
 def _half(promise: Promise) -> Promise:
@@ -336,9 +336,9 @@ def _check(triplets: Triplets, of: Quantity) -> None:
             )
 
 
-def _widths(measured: Measured, *, relative: bool, power: float) -> Numbers:
+def _widths(measured: Measured, *, relative: bool, exponent: float) -> Numbers:
     """Return u of each image."""
-    return (np.abs(measured.outputs) if relative else 1.0) * measured.scores**power
+    return (np.abs(measured.outputs) if relative else 1.0) * measured.scores**exponent
 
 
 def _times(widths: Numbers, limits: Numbers) -> Numbers:
@@ -346,33 +346,36 @@ def _times(widths: Numbers, limits: Numbers) -> Numbers:
     return np.where(np.isfinite(limits), widths * np.where(np.isfinite(limits), limits, 0.0), limits)
 
 
-def _residuals(measured: Measured, *, relative: bool, power: float) -> Numbers:
+def _residuals(measured: Measured, *, relative: bool, exponent: float) -> Numbers:
     assert measured.truths is not None
-    difference, widths = measured.truths - measured.outputs, _widths(measured, relative=relative, power=power)
+    difference, widths = (
+        measured.truths - measured.outputs,
+        _widths(measured, relative=relative, exponent=exponent),
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(difference == 0, 0.0, difference / widths)
 
 
 def _sides(
-    measured: Measured, promise: Promise, columns: Curves, *, relative: bool, symmetric: bool, power: float
+    measured: Measured, promise: Promise, columns: Curves, *, relative: bool, symmetric: bool, exponent: float
 ) -> tuple[Side, Side]:
-    residuals = _residuals(measured, relative=relative, power=power)
+    residuals = _residuals(measured, relative=relative, exponent=exponent)
     signed = [np.abs(residuals)] * 2 if symmetric else [residuals, -residuals]
     high, low = (Side.of(promise, each, columns) for each in signed)
     return high, low
 
 
-def _best_power(
+def _best_exponent(
     measured: Measured, promise: Promise, columns: Curves, *, relative: bool, symmetric: bool
 ) -> float:
-    """Return the power whose intervals are the narrowest on the selection images, 0 unless one pays."""
+    """Return the exponent whose intervals are the narrowest on the selection images, 0 unless one pays."""
     means = {}
-    for power in POWERS:
-        sides = _sides(measured, promise, columns, relative=relative, symmetric=symmetric, power=power)
-        widths = _widths(measured, relative=relative, power=power)
+    for exponent in EXPONENTS:
+        sides = _sides(measured, promise, columns, relative=relative, symmetric=symmetric, exponent=exponent)
+        widths = _widths(measured, relative=relative, exponent=exponent)
         categories = None if columns.category is None else columns.category.tolist()
-        means[power] = float(sum((widths * side.limits(len(widths), categories)).mean() for side in sides))
-    best = min(means, key=lambda power: means[power])
+        means[exponent] = float(sum((widths * side.limits(len(widths), categories)).mean() for side in sides))
+    best = min(means, key=lambda exponent: means[exponent])
     return best if means[best] <= PAYS * means[0.0] else 0.0
 
 

@@ -15,7 +15,7 @@ NUMBERS = "numbers"
 """Subfolder of the run folder."""
 SETTINGS = ("label", "relative", "symmetric")
 """Settings of a number; a second calibration with others is exploratory."""
-KEPT = (*SETTINGS, "power", "unit", "n", "exploratory")
+KEPT = (*SETTINGS, "exponent", "unit", "n", "exploratory")
 
 
 def file_of(run: Path, of: Quantity) -> Path:
