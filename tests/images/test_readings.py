@@ -178,7 +178,7 @@ def test_nan_is_outside_the_region(tmp_path: Path) -> None:
     assert role_distances(triplet).y_hat_to_y == pytest.approx(error, rel=1e-5)
     assert all(np.isfinite(image).all() for image in (triplet.x, triplet.y_hat, triplet.truth()))
     np.save(folder / "y" / "sub-00_a.npy", np.full(SHAPE, np.nan, np.float32))
-    with pytest.raises(ImageError, match="sub-00_a' is NaN everywhere"):
+    with pytest.raises(ImageError, match="sub-00_a' is NaN or without truth everywhere"):
         triplets[0]
 
 

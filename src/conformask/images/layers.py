@@ -242,7 +242,7 @@ def check_places(name: str, headers: "dict[str, Header | None]", size: Size, pla
 
 @dataclass(frozen=True)
 class Regions(LayerKind):
-    """The pixels that a promise is about, (1, *space) in [0, 1], without NaN where this may be."""
+    """The pixels that a promise is about, (1, *space) in [0, 1], without NaN where that may be."""
 
     name: str = "region"
     plural = "regions"
@@ -250,15 +250,15 @@ class Regions(LayerKind):
     said = "regions"
 
     def is_known(self, row: "TripletRow", reading: Reading) -> bool:
-        """Return whether a row has a region, or NaN is outside of it."""
-        return self.name in row.layers or reading.nan is not None
+        """Return whether a row has a region, or pixels are outside of it by their values."""
+        return self.name in row.layers or reading.leaves_out
 
     def add(self, row: "TripletRow", triplet: Triplet, reading: Reading) -> Triplet:
         """Return the triplet with its region, and 0 in the place of NaN."""
         if self.name not in row.layers:
             return without_nan(triplet, None)
         region = self._read(row, reading, triplet.y_hat.shape[1:], triplet.geometry)
-        return with_layer(triplet, self.name, region) if reading.nan is None else without_nan(triplet, region)
+        return without_nan(triplet, region) if reading.leaves_out else with_layer(triplet, self.name, region)
 
     def _read(self, row: "TripletRow", reading: Reading, size: Size, geometry: Geometry | None) -> "Region":
         source = row.layers[self.name]
@@ -278,7 +278,7 @@ class Regions(LayerKind):
         elif source is not None:
             region = self._read(row, reading, size, y_hat.header.geometry)
             read = partial(_window_of, region)
-        if reading.nan is None:
+        if not reading.leaves_out:
             return read and OpenedLayer(name, size, read)
         images = (row.raster(role, reading) for role in ("x", "y_hat", "y") if row.image(role) is not None)
         rasters = [image for image in images if image.size == size]
@@ -289,6 +289,19 @@ class Regions(LayerKind):
                 (image.read(places) for image in rasters), None if read is None else read(places)
             ),
         )
+
+    def measure(self, triplet: Triplet, place: int) -> float | None:
+        """Return the share of the pixels that are in the region."""
+        return float(triplet.layers[self.name].mean()) if self.name in triplet.layers else None
+
+    def findings(self, measures: Mapping[str, float]) -> Findings:
+        """Return the share of the pixels that are in the region, on average, and of which images."""
+        if not measures:
+            return Findings({"region_share": None})
+        shares = list(measures.values())
+        mean, *ends = (100 * each for each in (sum(shares) / len(shares), min(shares), max(shares)))
+        text = "{:.3g} % of the pixels of an image ({:.3g} to {:.3g} %)".format(mean, *ends)
+        return Findings({"region_share": mean / 100}, (("in the region", text),))
 
 
 def _window_of(region: "Region", places: Places) -> "Region":
@@ -423,7 +436,8 @@ def without_nan(triplet: Triplet, region: Region | None) -> Triplet:
     inside = not_nan([image for image in images if image is not None and image.shape[1:] == size], region)
     if not inside.any():
         raise ImageError(
-            f"triplet {triplet.name!r} is NaN everywhere, so nothing can be promised: leave it out"
+            f"triplet {triplet.name!r} is NaN or without truth everywhere, so nothing can be promised: "
+            "leave it out"
         )
     layers = {name: np.nan_to_num(layer) for name, layer in triplet.layers.items()}
     return replace(

@@ -346,7 +346,10 @@ def image_and_header(
 def count_clipped(array: Array, header: Header, reading: Reading, name: str) -> int:
     """Return how many values lie outside the range, and are clipped to it by `to_unit`."""
     low, high = _ends(array, header, reading, name)
-    return sum(int(((block < low) | (block > high)).sum()) for block in _blocks(array, 0))
+    highest = -math.inf if reading.highest_without_truth is None else reading.highest_without_truth
+    return sum(
+        int((((block < low) | (block > high)) & (block > highest)).sum()) for block in _blocks(array, 0)
+    )
 
 
 def header_of_image(image: UnreadImage, reading: Reading = PLAIN, name: str = "the array") -> Header:
@@ -375,14 +378,14 @@ def to_unit(array: Array, header: Header, reading: Reading, name: str) -> Image:
     """Map (low, high), else the range of the header, to [0, 1]: (*space[, C]) to float32 (C, *space).
 
     It works block by block, so that only the result is in memory besides the array. NaN stays if reading.nan
-    is set.
+    is set, and stands where y has no truth.
     """
     low, high = _ends(array, header, reading, name)
     pixels = array[..., None] if array.ndim == len(header.space) else array
     unit = np.empty((pixels.shape[-1], *pixels.shape[:-1]), np.float32)
     lowest, highest = math.inf, -math.inf
     for part, block in zip(_blocks(unit, 1), _blocks(pixels, 0), strict=True):
-        values = _finite(block, name, nan=reading.nan is not None)
+        values = _finite(block, name, reading)
         lowest = min(lowest, float(np.fmin.reduce(values, axis=None)))
         highest = max(highest, float(np.fmax.reduce(values, axis=None)))
         inside = np.clip((values - low) / (high - low), 0, 1)
@@ -400,10 +403,12 @@ def _blocks(image: Array, first: int) -> list[Array]:
     return [image] if parts == 1 else np.array_split(image, parts, axis)
 
 
-def _finite(block: Array, name: str, *, nan: bool) -> Array:
-    """Return the block as float64; raise ImageError for infinite values, and for NaN unless `nan` is set."""
+def _finite(block: Array, name: str, reading: Reading) -> Array:
+    """Return the block as float64, NaN where y has no truth; raise ImageError for infinity, and other NaN."""
     values: Array = block.astype(np.float64)
-    if not nan and np.isnan(values).any():
+    if (highest := reading.highest_without_truth) is not None:
+        values[values <= highest] = np.nan
+    elif reading.nan is None and np.isnan(values).any():
         raise ImageError(
             f"{name} contains NaN: replace it before use, or declare it to be outside the region that the "
             "promise is about, nan='outside' (--nan outside)"

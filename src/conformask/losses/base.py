@@ -3,12 +3,12 @@
 Torch is loaded when a loss is computed, not when it is made or described.
 """
 
-from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from conformask.errors import InvalidArgumentError, MismatchError
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.extensions import LOSSES, Extensions
 from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.loss import LP, OwnLoss, StatedLoss
@@ -129,6 +129,9 @@ class Loss(StatedLoss):
         `known` says whether the images have a layer.
         """
 
+    def check_values(self, values: Values | None) -> None:
+        """Refuse images by the values that become 0 and 1, where they are known."""
+
     def check_training(self) -> None:
         """Refuse to train a score for a loss for which none is trained."""
 
@@ -205,6 +208,54 @@ class Loss(StatedLoss):
         return None
 
 
+class RatioMap(ABC):
+    """An error map of ratios to the truth: percentages are shares of it, not of the range.
+
+    So the range of the images has to begin at 0, and where y is 0 in the region, they are refused.
+    """
+
+    name: ClassVar[str]
+    formula: ClassVar[str]
+    """The error of a pixel, of y and ŷ."""
+    exponent: ClassVar[float] = 1.0
+    upper_bound: ClassVar[float | None] = None
+
+    @abstractmethod
+    def error_map(self, y: "Images", y_hat: "Images") -> "Images":
+        """Compute errors >= 0, finite also where y is 0, which counts nowhere."""
+
+    @abstractmethod
+    def text(self, error: float, digits: int) -> str:
+        """Return an error in words, after "off by more than", rounded up."""
+
+    def symbol(self, error: float) -> str:
+        """Return an error in formulas."""
+        return f"{error:g}"
+
+    def error_of(self, share: float) -> float:
+        """Return the error of a pixel that is off by this share of the truth."""
+        return share
+
+    def check_values(self, values: Values | None) -> None:
+        """Refuse images whose 0 is not the least value of the range."""
+        if values is not None and (values.low != 0 or values.high <= 0):
+            raise InvalidArgumentError(
+                f"loss {self.name!r} divides by the truth, but the range of the images is {values.low:g} to "
+                f"{values.high:g}: give one that begins at 0 (--data-range 0 HIGH)"
+            )
+
+    def check_truth(self, names: Sequence[str], y: "Images", region: "Images | None") -> None:
+        """Refuse images with these names where y is 0 in the region."""
+        zero = (y <= 0).any(dim=1, keepdim=True)
+        inside = zero if region is None else zero & (region > 0)
+        for name, image in zip(names, inside, strict=True):
+            if bool(image.any()):
+                raise ImageError(
+                    f"triplet {name!r}: y is 0 at {int(image.sum()):,} pixels, and loss {self.name!r} "
+                    "divides by it: if 0 means that there is no truth, say --no-truth 0 (Reading(no_truth=0))"
+                )
+
+
 def stated_map(loss: AnyMap) -> AnyMap:
     """Return the name of a built-in error map, or the object of another one."""
     known = DISTANCES.get(loss) if isinstance(loss, str) else None
@@ -233,6 +284,17 @@ class MapLoss(Loss):
         """The name of the error map."""
         return self.loss if isinstance(self.loss, str) else self.loss.name
 
+    def of_batch(self, batch: "Batch", channels: int) -> "LossOfImages":
+        """Return the loss on the images of a batch, for masks with this many channels.
+
+        Raises:
+            ImageError: the errors are ratios to the truth, and y is 0 in the region.
+            MismatchError: the loss is about regions, and the images have none.
+        """
+        if self.ratio is not None:
+            self.ratio.check_truth(batch.names, batch.truth(), self.region_of(batch))
+        return super().of_batch(batch, channels)
+
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":
         """Return the loss on images, for masks with this many channels; region (N, 1, *space) in [0, 1]."""
         from conformask.losses.of_images import errors_for
@@ -255,6 +317,21 @@ class MapLoss(Loss):
         return error_map(self.loss)
 
     @property
+    def ratio(self) -> RatioMap | None:
+        """The error map where it is one of ratios to the truth."""
+        part = CHOICES.get(self.of) if isinstance(self.loss, OwnLoss) else self.loss
+        return part if isinstance(part, RatioMap) else None
+
+    def check_values(self, values: Values | None) -> None:
+        """Refuse images by the values that become 0 and 1, where they are known."""
+        if self.ratio is not None:
+            self.ratio.check_values(values)
+
+    def error_of(self, share: float) -> float | None:
+        """Return the error of a pixel that is off by this share of the range, or of the truth."""
+        return super().error_of(share) if self.ratio is None else self.ratio.error_of(share)
+
+    @property
     def upper_bound(self) -> float | None:  # type: ignore[override]  # others set it
         """The largest value of the error map, if it has one."""
         return self.error_map.upper_bound
@@ -274,7 +351,11 @@ class MapLoss(Loss):
         """What stands for the parts of the loss in templates."""
         p = "" if self.power in (None, 1) else f"^{self.of[1:]}"
         error = f"e = |y − ŷ|{p}" if self.power else f"e = {self.of_label} at the pixel"
-        return super().symbols | {"p": p, "e": error, "of_image": self.where or " of the image"}
+        symbols = super().symbols
+        if self.ratio is not None:
+            error = f"e = {self.ratio.formula}"
+            symbols |= {"tolerance": self.ratio.symbol(vars(self).get("tolerance", 0.0))}
+        return symbols | {"p": p, "e": error, "of_image": self.where or " of the image"}
 
     def raised(self, error: str) -> str:
         """Return a mean of the errors of pixels, each to the exponent, in words; `error` is their root."""
@@ -288,6 +369,8 @@ class MapLoss(Loss):
 
     def error_text(self, error: float, values: Values | None, digits: int = DIGITS) -> str:
         """Return an error of pixels in words, in percent of the range where it is one of the images."""
+        if self.ratio is not None:
+            return self.ratio.text(error, digits)
         if self.power is None:
             label = self.of_label.replace("−", "-")  # not all files can hold a minus sign
             name = f"the {label}" if label.endswith(" map") else f"the map {label}"

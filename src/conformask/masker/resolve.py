@@ -90,6 +90,7 @@ def resolve(
     shown = images if selection is None else selection
     used = used.fitted_to(shown, shown.reference)
     used.check_images(images.has, in_patches=patches is not None)
+    used.check_values(images.values)
     trained = for_images(scorer, images, used, selection)
     scorer = in_patches(for_loss(trained, used), patch_area(patches, images))
     if scorer.name not in WITHOUT_TRAINING:

@@ -109,6 +109,10 @@ class StatedLoss(ABC):
         """The exponent p where the error of a pixel is |y - y_hat|^p; None for other errors and distances."""
         return None
 
+    def error_of(self, share: float) -> float | None:
+        """Return the error of a pixel that is off by this share of the range; None for other errors."""
+        return None if self.power is None else float(share**self.power)
+
     @property
     def whole(self) -> str:
         """What hidden shares are shares of."""

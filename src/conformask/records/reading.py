@@ -229,6 +229,8 @@ class Reading:
     """Clip values outside the range, in x or in all images; otherwise they are refused."""
     nan: Literal["outside"] | None = None
     """Treat NaN pixels as outside the region that the promise is about; otherwise they are refused."""
+    no_truth: float | None = None
+    """Treat pixels where y is NaN, or at most this value, as outside that region: 0 for sparse depth."""
     empty_chunks: bool = False
     """Read chunks missing from a zarr as empty."""
     group_from: str | None = None
@@ -292,7 +294,17 @@ class Reading:
 
     def over(self, other: "Reading") -> "Reading":
         """Return these settings, and where they are not made those of the other."""
-        return replace(other, **{name: value for name, value in vars(self).items() if value})
+        return replace(other, **{name: value for name, value in vars(self).items() if is_set(value)})
+
+    @property
+    def leaves_out(self) -> bool:
+        """True if pixels of images are outside the region by their values."""
+        return self.nan is not None or self.no_truth is not None
+
+    @property
+    def highest_without_truth(self) -> float | None:
+        """The value up to which pixels of y have no truth; None for other images, and where all have."""
+        return self.no_truth if self.role == "y" else None
 
     @property
     def as_stored(self) -> bool:
@@ -313,7 +325,7 @@ class Reading:
     def facts(self) -> list[object]:
         """Settings that determine pixel values: the range, and the others only if any are set."""
         ours = ("data_range", "group_from", "cues", "units")
-        others = {name: value for name, value in asdict(self).items() if name not in ours and value}
+        others = {name: value for name, value in asdict(self).items() if name not in ours and is_set(value)}
         return [self.data_range, *([others] if others else [])]
 
     @property
@@ -321,6 +333,11 @@ class Reading:
         """The settings that new images need too: records keep them among their own fields."""
         left_out = ("empty_chunks", "inverted", "role")
         return {name: value for name, value in vars(self).items() if name not in left_out}
+
+
+def is_set(value: object) -> bool:
+    """Return whether a setting is made; a number may be 0."""
+    return value is not None and value is not False
 
 
 PLAIN = Reading()

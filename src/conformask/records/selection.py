@@ -157,12 +157,14 @@ def _with_unit(choice: float | str) -> re.Match[str] | None:
 
 def _error_of(match: re.Match[str], what: str, loss: StatedLoss, values: Values | None) -> float:
     number, unit = float(match[1]), match[2]
+    of_share = loss.error_of(number / 100)
+    if unit == "%" and of_share is not None:
+        return of_share
     if loss.power is None:
+        without = "in percent" if of_share is not None else "without a unit"
         raise InvalidArgumentError(
-            f"{what}: {loss.of_label} is not in the values of the images: give a number without a unit"
+            f"{what}: {loss.of_label} is not in the values of the images: give a number {without}"
         )
-    if unit == "%":
-        return float((number / 100) ** loss.power)
     if values is None or values.units is None:
         raise InvalidArgumentError(
             f"{what}: the unit of the calibration images is not stated: state it, --units {unit} "
