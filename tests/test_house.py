@@ -16,19 +16,19 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46323,  # the leaves measure, mrc, geotiff and spandrel have 1,200
-    "lines of the heart": 26562,
+    "lines": 46529,  # the leaves measure, mrc, geotiff, spandrel and depth have 1,300; ratios as error maps
+    "lines of the heart": 26688,  # ratios to the truth, and pixels without truth
     "entries of the first level": 16,
-    "files": 191,  # the same leaves; the paper's stages, none of which imports more than 15
+    "files": 193,  # the same leaves; the paper's stages, none of which imports more than 15
     "own imports of a file": 29,
-    "own imports of all files": 1526,  # the same
+    "own imports of all files": 1529,  # the same
     "getattr and hasattr": 46,
-    "lines of tests": 46711,  # those of the new leaves
-    "files of tests": 242,
+    "lines of tests": 46975,  # those of the new leaves
+    "files of tests": 243,
 }
 ENTERED = {
     "files of calibrate": 50,  # labels are a layer of a leaf
-    "functions of calibrate": 334,
+    "functions of calibrate": 340,  # losses are asked about the values of images, ratios about the truth
     "files of mask": 61,  # repeats and labels are layers of leaves
     "functions of mask": 449,
 }
