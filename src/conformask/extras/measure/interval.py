@@ -225,8 +225,9 @@ def measure(
         CalibrationError: too few images, or some that an earlier step than a calibration has seen.
 
     Examples:
+        >>> import conformask as cm
         >>> from conformask.testing import small_masker, small_triplets
-        >>> brightness = measure(small_masker(), small_triplets(40, seed=1), "mean")
+        >>> brightness = cm.measure(small_masker(), small_triplets(40, seed=1), "mean")
         >>> brightness.intervals(small_triplets(1, seed=2))[0].within
         True
     """
