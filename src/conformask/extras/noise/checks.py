@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import reduce
 from itertools import combinations
 from operator import add
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from scipy.fft import irfftn, next_fast_len, rfftn
@@ -202,10 +202,13 @@ class SharedNoise(NamedTuple):
     """The coefficient in standard errors."""
 
 
+PooledT = TypeVar("PooledT", bound="Pooled")
+
+
 class Pooled:
     """Measures of an image; `+` pools those of several."""
 
-    def __add__(self, other: Self) -> Self:
+    def __add__(self: PooledT, other: PooledT) -> PooledT:
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return type(self)(*(one + another for one, another in pairs))
 
