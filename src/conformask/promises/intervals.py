@@ -76,7 +76,7 @@ def bootstrap(
     if len(sums) == 1:
         return float(values.mean()), float(values.mean())
 
-    def mean(sums: Float[np.ndarray, "d k"], counts: Float[np.ndarray, "d k"]) -> Float[np.ndarray, "d"]:
+    def mean(sums: Float[np.ndarray, "d k"], counts: Shaped[np.ndarray, "d k"]) -> Float[np.ndarray, "d"]:
         return np.asarray(sums.sum(axis=-1) / counts.sum(axis=-1))
 
     return percentiles(resampled(mean, sums, counts, seed=seed), level)

@@ -192,7 +192,7 @@ def level_maps(x: Images, y_hat: Images, score: Images, floors: PerImage) -> Ima
     return maps.reshape(n, -1, *maps.shape[1:]).transpose(1, 2).reshape(n, maps.shape[1], *space)
 
 
-def _planes(images: Images) -> Images:
+def _planes(images: Images) -> Float[Tensor, "planes _ h w"]:
     """Return the planes of images (N, C, *space) one after the other, (N P, C, H, W)."""
     if images.ndim == 3:
         return images[:, :, None]
