@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46533,  # the leaves measure, mrc, geotiff, spandrel and depth have 1,300; ratios as error maps
+    "lines": 46537,  # the leaves measure, mrc, geotiff, spandrel and depth have 1,300; ratios as error maps
     "lines of the heart": 26688,  # ratios to the truth, and pixels without truth
     "entries of the first level": 16,
     "files": 193,  # the same leaves; the paper's stages, none of which imports more than 15

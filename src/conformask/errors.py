@@ -133,6 +133,17 @@ INSIDE = str(Path(__file__).parent)
 """Folder of conformask's own code: a warning names the line outside of it."""
 
 
+_SAID: set[str] = set()
+"""What this process has been warned about."""
+
+
+def warn_once(about: str, text: str) -> None:
+    """Warn as `warn` does, unless this process has been warned about it."""
+    if about not in _SAID:
+        _SAID.add(about)
+        warn(text)
+
+
 def warn(text: str) -> None:
     """Give a ConformaskWarning that names the line of the caller outside of conformask."""
     frame, level = sys._getframe(1), 2

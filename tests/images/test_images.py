@@ -13,8 +13,8 @@ import pytest
 import tifffile
 from PIL import Image as Pillow
 
+from conformask import errors
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, OutputError
-from conformask.images import formats as opened
 from conformask.images.formats import SourceImage
 from conformask.images.layers import region_of_array
 from conformask.images.read import (
@@ -566,7 +566,7 @@ def test_is_constant_looks_at_each_channel():
 
 
 def test_transparent_pixels_are_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opened, "_WARNED", set())
+    monkeypatch.setattr(errors, "_SAID", set())
     for name, alpha in (("opaque", 255), ("clear", 0), ("half", 128)):
         rgba = np.full((4, 4, 4), 100, np.uint8)
         rgba[..., 3] = 255

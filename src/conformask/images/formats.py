@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import ImageError, InvalidArgumentError, OutputError, warn
+from conformask.errors import ImageError, InvalidArgumentError, OutputError, warn_once
 from conformask.records.geometry import MOST_CHANNELS, Geometry, Size
 from conformask.records.reading import Reading
 from conformask.records.record import Array
@@ -32,8 +32,6 @@ ORIENTATION = 274
 """Tag, of TIFF and EXIF, that says how to turn the stored pixels."""
 SIDEWAYS = 5
 """Smallest orientation that swaps height and width."""
-_WARNED: set[str] = set()
-"""Warnings that this process has given."""
 
 
 @dataclass(frozen=True)
@@ -170,11 +168,11 @@ def warn_transparent(path: Path, alpha: Array) -> None:
     if alpha.dtype.kind not in "bui":
         return
     transparent = float((alpha < np.iinfo(alpha.dtype).max).mean()) if alpha.dtype.kind != "b" else 0.0
-    if transparent and not _WARNED:
-        _WARNED.add("transparent")
-        warn(
+    if transparent:
+        warn_once(
+            "transparency",
             f"{path}: {transparent:.1%} of its pixels are transparent, but alpha is ignored: their stored "
-            "colours count like any others, in this image and in others like it"
+            "colours count like any others, in this image and in others like it",
         )
 
 

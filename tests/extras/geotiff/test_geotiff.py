@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import conformask as cm
+from conformask import errors
 from conformask.errors import ConformaskWarning, ImageError
 from conformask.extensions import pip_install
 from conformask.extras.geotiff import geotiff
@@ -280,7 +281,7 @@ def test_several_images_are_refused(tmp_path):
 def test_without_rasterio_a_scene_is_a_plain_tiff_and_that_is_said_once(tmp_path, monkeypatch, recwarn):
     paths = [save(tmp_path / f"{name}.tif", field()) for name in "ab"]
     monkeypatch.setitem(sys.modules, "rasterio", None)
-    monkeypatch.setattr(geotiff, "_WARNED", set())
+    monkeypatch.setattr(errors, "_SAID", set())
     for path in paths:
         np.testing.assert_array_equal(decode(path), field()[0])
     (said,) = [str(warning.message) for warning in recwarn if warning.category is ConformaskWarning]

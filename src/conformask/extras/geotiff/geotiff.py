@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from conformask.errors import ImageError, one_line, warn
+from conformask.errors import ImageError, one_line, warn_once
 from conformask.extensions import pip_install, required
 from conformask.images.formats import (
     Blocks,
@@ -39,8 +39,6 @@ STRETCHED = 3857
 """EPSG code of web maps, whose metres are longer than those on the ground, but at the equator."""
 ALONE = {"GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR", "GDAL_PAM_ENABLED": "NO"}
 """Settings of GDAL by which it neither reads nor writes files beside an image."""
-_WARNED: set[str] = set()
-"""Warnings that this process has given."""
 
 
 def is_geotiff(path: Path) -> bool:
@@ -57,12 +55,11 @@ def is_geotiff(path: Path) -> bool:
         return False
     if find_spec("rasterio") is not None:
         return True
-    if not _WARNED:
-        _WARNED.add("rasterio")
-        warn(
-            f"{path} is a GeoTIFF, and read as a plain TIFF: coordinates and nodata are ignored, in this "
-            f"image and in others, and masks have no coordinates. To keep them: {pip_install('geotiff')}"
-        )
+    warn_once(
+        "rasterio",
+        f"{path} is a GeoTIFF, and read as a plain TIFF: coordinates and nodata are ignored, in this image "
+        f"and in others, and masks have no coordinates. To keep them: {pip_install('geotiff')}",
+    )
     return False
 
 
