@@ -16,14 +16,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46537,  # the leaves measure, mrc, geotiff, spandrel and depth have 1,300; ratios as error maps
-    "lines of the heart": 26688,  # ratios to the truth, and pixels without truth
+    "lines": 46536,  # the leaves measure, mrc, geotiff, spandrel and depth have 1,300; ratios as error maps
+    "lines of the heart": 26699,  # ratios to the truth, and pixels without truth
     "entries of the first level": 16,
     "files": 193,  # the same leaves; the paper's stages, none of which imports more than 15
     "own imports of a file": 29,
-    "own imports of all files": 1529,  # the same
+    "own imports of all files": 1531,  # the same
     "getattr and hasattr": 46,
-    "lines of tests": 46975,  # those of the new leaves
+    "lines of tests": 46976,  # those of the new leaves
     "files of tests": 243,
 }
 ENTERED = {

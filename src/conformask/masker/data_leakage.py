@@ -38,6 +38,17 @@ def image_ids(images: Iterable[Image]) -> Array:
     return np.array([hash_unless_constant(image) or "" for image in images], dtype=np.str_)
 
 
+def refuse_known(known: frozenset[str], images: Triplets, ids: Iterable[str | None]) -> None:
+    """Refuse calibration images, recognised as by `used_images`, that were used for training or selection."""
+    leaked = list(compress(images.names, used_images(known, images, ids)))
+    if leaked:
+        raise CalibrationError(
+            f"{len(leaked)} of {len(images)} calibration images were used to train or select the scorer or "
+            "the predictor; the promise needs images that neither has seen. One of them, recognised by its "
+            f"pixels or its group, is {leaked[0]!r}"
+        )
+
+
 def refuse_used(
     masker: "Masker", images: Triplets, ids: Iterable[str | None], kind: str, purpose: str
 ) -> None:

@@ -1,7 +1,6 @@
 """What is checked before a promise is made, measured or used, in the order in which it is said."""
 
 from collections.abc import Sequence
-from itertools import compress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +19,8 @@ from conformask.losses.base import Loss
 from conformask.masker.components import refuse_batch_dependence
 from conformask.masker.data_leakage import (
     refuse_duplicates,
+    refuse_known,
     refuse_used,
-    used_images,
     warn_of_copies,
     warn_of_copies_within,
     warn_of_learnt,
@@ -62,7 +61,8 @@ def check_scanned(
         warn(text)
     if ungrouped := ungrouped_text(choices.promise, calibration.groups, "calibration "):
         warn(ungrouped)
-    _refuse_chosen_on(scorer, calibration, seen, selection)
+    known = scorer.trained_on.union(() if selection is None else selection.image_ids)
+    refuse_known(known, calibration, seen.pixels)
     refuse_duplicates(seen, calibration.groups)
     if calibration.provenance.population is None:  # tiles cut by conformask are not copies
         warn_of_learnt(seen, scorer, "calibration")
@@ -82,20 +82,6 @@ def check_scanned(
     zeros = (torch.zeros(1, seen.channels, *size) for size in seen.sizes)
     closed = [float(loss.on(each, each, torch.ones_like(each[:, :1]), 1).of(each[:, :1])) for each in zeros]
     closed_masks_pass(np.array(closed), choices.threshold, loss.name)
-
-
-def _refuse_chosen_on(
-    scorer: Scorer, calibration: Triplets, seen: DatasetSummary, selection: DatasetSummary | None
-) -> None:
-    """Refuse images that were used for training or selection."""
-    known = scorer.trained_on.union(() if selection is None else selection.image_ids)
-    leaked = list(compress(seen.names, used_images(known, calibration, seen.pixels)))
-    if leaked:
-        raise CalibrationError(
-            f"{len(leaked)} of {len(calibration)} calibration images were used to train or select the "
-            "scorer or the predictor; the promise needs images that neither has seen. One of them, "
-            f"recognised by its pixels or its group, is {leaked[0]!r}"
-        )
 
 
 def _refuse_other_shapes(scorer: Scorer, seen: DatasetSummary) -> None:

@@ -64,9 +64,9 @@ class Values:
 
 def rounded_up(value: float, digits: int = DIGITS) -> float:
     """Return the value, rounded up to a number of significant digits, tolerant of the rounding of floats."""
-    if not 0 < value < math.inf:
+    if value == 0 or not math.isfinite(value):
         return value
-    places = digits - 1 - math.floor(math.log10(value))
+    places = digits - 1 - math.floor(math.log10(abs(value)))
     return math.ceil(value * 10.0**places - 1e-6) / 10.0**places
 
 

@@ -24,7 +24,12 @@ def sentence_of(card: "CalibrationCard") -> str:
     text += f", {named(limit_of_mean if promise.axes.statement.bounds_a_mean else event)}"
     if card.hides is not None:
         text += f"; this is kept only by hiding {card.hides} completely"
-    text = f"if this had been fixed beforehand: {text}" if card.exploratory else text
+    return as_sentence(text, exploratory=card.exploratory)
+
+
+def as_sentence(text: str, *, exploratory: bool) -> str:
+    """Return a promise in words as a sentence, which says so where it was chosen after looking."""
+    text = f"if this had been fixed beforehand: {text}" if exploratory else text
     return f"{text[0].upper()}{text[1:]}."
 
 

@@ -11,7 +11,7 @@ from conformask.records.numbers import figure, percent, plural, share
 from conformask.records.reading import Caveat, Network
 from conformask.records.release import ReleasePower
 from conformask.records.selection import ScoreComparison
-from conformask.records.sentence import kept_text, promised_share, rounded_share, worst_text
+from conformask.records.sentence import as_sentence, kept_text, promised_share, rounded_share, worst_text
 
 CLIPPED = 0.01
 """Share of clipped values, above that of the calibration images, from which a warning is given."""
@@ -267,13 +267,13 @@ def release_promise(
             f"do not keep the threshold on {unit.images}" if unit.share < 1 else f"{misses} on some image"
         )
     drawn = f"in expectation over calibration {unit.plural} and new {unit.plural}"
-    text = f"Of the {unit.plural} released under their masks, at most {percent(share)} {misses}, {drawn}."
+    text = f"of the {unit.plural} released under their masks, at most {percent(share)} {misses}, {drawn}"
     failure = f"{unit.statistic_of(card.loss.name)} > {card.threshold:.4g}"
     left = f"E[#{{released, {failure}}} / max(1, #released)]"
     if each:
-        text = f"Of all new {unit.plural}, at most {percent(share)} are released and {misses}, {drawn}."
+        text = f"of all new {unit.plural}, at most {percent(share)} are released and {misses}, {drawn}"
         left = f"P(released, {failure})"
-    text = f"If this had been fixed beforehand: o{text[1:]}" if card.exploratory else text
+    text = as_sentence(text, exploratory=card.exploratory)
     if card.loss.subtracts_noise and card.reference.is_noisy:
         more = card.loss.images_left_out
         text += f" The noise of the references adds {more} of all new {unit.plural} to those that {misses}."

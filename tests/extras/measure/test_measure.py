@@ -61,9 +61,9 @@ def test_nine_of_ten_intervals_hold_the_true_number(n, symmetric, promise, ties)
 def test_an_end_that_is_one_image_too_near_breaks_the_promise(monkeypatch) -> None:
     limits = interval.Side.limits
 
-    def too_near(side, n, categories=None):
+    def too_near(side, facts):
         shifted = interval.Side(side.rule, (*side.residuals[2:], side.residuals[-1], side.residuals[-1]))
-        return limits(shifted, n, categories)
+        return limits(shifted, facts)
 
     monkeypatch.setattr(interval.Side, "limits", too_near)
     generator = np.random.default_rng(0)

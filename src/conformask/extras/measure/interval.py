@@ -18,18 +18,19 @@ from jaxtyping import Float
 from conformask.arithmetic import best_device
 from conformask.background import tracked
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
-from conformask.extras.measure.quantities import Function, Quantity, Role, part_of, quantity
+from conformask.extras.measure.quantities import Function, Quantity, part_of, quantity
+from conformask.images.rows import Role
 from conformask.images.triplets import Triplets
-from conformask.masker.data_leakage import truth_ids, used_images
-from conformask.masker.guards import check_sample_size
+from conformask.masker.data_leakage import refuse_known, truth_ids, used_images
+from conformask.masker.guards import check_sample_size, columns_kept
 from conformask.masker.masker import Masker
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.intervals import clopper_pearson
 from conformask.promises.promise import AnyPromise, Promise
 from conformask.promises.promise import promise as promise_of
-from conformask.promises.rules import CategoryLambda, ConstantLambda, ImageCovariates
+from conformask.promises.rules import CategoryLambda, ConstantLambda, ImageCovariates, covariates_of
 from conformask.records.numbers import rounded_up, written
-from conformask.records.sentence import beginning_of, kept_text
+from conformask.records.sentence import as_sentence, beginning_of, kept_text
 
 Numbers = Float[np.ndarray, "n"]
 RELATIVE = ("volume", "area", "sum")
@@ -39,7 +40,7 @@ GUARANTEES = ("marginal", "pac", "groups", "categories")
 EXPONENTS = (0.0, 0.5, 1.0)
 """Powers of what the score says of an image, by which its interval may be wider."""
 PAYS, FEWEST = 0.95, 20
-"""The largest ratio of mean widths, on at least so many selection images, at which an exponent is taken."""
+"""An exponent is taken if it makes intervals at most this wide, as a share, on this many selection images."""
 TINY = 1e-12
 """Added to the mean score of an image."""
 
@@ -61,9 +62,9 @@ class Side:
         assert isinstance(rule, ConstantLambda | CategoryLambda)
         return cls(rule, tuple(map(float, -ascending)))
 
-    def limits(self, n: int, categories: Sequence[str] | None = None) -> Numbers:
-        """Return the largest residual that each of n images may have; inf where nothing is promised."""
-        places = self.rule(ImageCovariates(n, category=categories)).clip(max=len(self.residuals))
+    def limits(self, facts: ImageCovariates) -> Numbers:
+        """Return the largest residual that each image may have; inf where nothing is promised."""
+        places = self.rule(facts).clip(max=len(self.residuals))
         limits: Numbers = np.array([math.inf, *self.residuals])[places.astype(int)]
         return limits
 
@@ -75,7 +76,7 @@ class Measured:
     outputs: Numbers
     truths: Numbers | None
     scores: Numbers
-    """Mean score where the number is computed, above 0."""
+    """Mean score where the number is computed, above 0; 1 where it is not needed."""
     ids: tuple[str, ...]
     """Hashes of the truths, by which images are recognised; "" where they are not known."""
 
@@ -127,8 +128,8 @@ class Number:
     @property
     def ends(self) -> tuple[float, float]:
         """The least and the largest residual, rounded outwards to three digits; of those of all images."""
-        high, low = (float(side.limits(1)[0]) for side in self.sides)
-        return -_rounded_up(low), _rounded_up(high)
+        high, low = (float(side.limits(ImageCovariates(1))[0]) for side in self.sides)
+        return -rounded_up(low), rounded_up(high)
 
     @property
     def sentence(self) -> str:
@@ -137,9 +138,7 @@ class Number:
         event = f"{named} lies in the interval that is given for it"
         if self.is_constant:
             event = f"{named} lies between {' and '.join(map(self._offset, self.ends))} that of the output"
-        text = f"{beginning_of(self.promise)}, {event}"
-        text = f"if this had been fixed beforehand: {text}" if self.exploratory else text
-        return f"{text[0].upper()}{text[1:]}."
+        return as_sentence(f"{beginning_of(self.promise)}, {event}", exploratory=self.exploratory)
 
     def _offset(self, end: float) -> str:
         size = f"{written(abs(100 * end))} %" if self.relative else f"{written(abs(end))} {self.unit}".strip()
@@ -173,9 +172,10 @@ class Number:
             MismatchError: outputs of another network; other channels; no labels, or another unit.
         """
         self.masker.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn()
-        measured = _measured(self.masker, triplets, self.quantity, self.label, self.unit)
-        categories = None if None in triplets.categories else [str(each) for each in triplets.categories]
-        high, low = (side.limits(len(triplets), categories) for side in self.sides)
+        scored = self.exponent > 0
+        measured = _measured(self.masker, triplets, self.quantity, self.label, self.unit, scored=scored)
+        facts = covariates_of(_columns(triplets))
+        high, low = (side.limits(facts) for side in self.sides)
         widths = _widths(measured, relative=self.relative, exponent=self.exponent)
         lows, highs = measured.outputs - _times(widths, low), measured.outputs + _times(widths, high)
         columns = zip(
@@ -185,9 +185,10 @@ class Number:
         if measured.truths is None:
             return found
         used = used_images(self.masker.seen | self.seen, triplets, measured.ids)
-        facts = zip(found, map(float, measured.truths), map(bool, used), strict=True)
+        pairs = zip(measured.truths.tolist(), used.tolist(), strict=True)
         return [
-            replace(each, truth=y, within=each.low <= y <= each.high, used=seen) for each, y, seen in facts
+            replace(each, truth=y, within=each.low <= y <= each.high, used=is_used)
+            for each, (y, is_used) in zip(found, pairs, strict=True)
         ]
 
 
@@ -201,6 +202,7 @@ def measure(
     ends: Literal["relative", "absolute"] | None = None,
     symmetric: bool = False,
     selection: Triplets | None = None,
+    allow_network_mismatch: bool = False,
 ) -> Number:
     """Calibrate a number of the outputs: an interval around it that contains the number of the truth.
 
@@ -219,9 +221,11 @@ def measure(
             about twice as many images are needed.
         selection: images by which it is decided whether intervals are wider where the score is higher; they
             are not, without 20 of them.
+        allow_network_mismatch: continue with a warning where another network made y_hat.
 
     Raises:
         InvalidArgumentError: an unknown number or promise; no truth; no labels.
+        MismatchError: outputs of another network; other channels.
         CalibrationError: too few images, or some that an earlier step than a calibration has seen.
 
     Examples:
@@ -239,25 +243,20 @@ def measure(
         )
     relative = what.name in RELATIVE if ends is None else ends == "relative"
     of_side = stated if symmetric else _half(stated)
+    masker.admit(images, allow_network_mismatch=allow_network_mismatch).warn()
     columns = _columns(images)
     _check_count(of_side, masker, columns, symmetric=symmetric)
     unit = what.unit(images.geometry(0), images.values)
-    measured = _measured(masker, images, what, label, unit)
-    if measured.truths is None:
+    if not images.has_truth:
         raise InvalidArgumentError("a number is calibrated on images with y, and some have none: add them")
-    before = frozenset(masker.seen) - frozenset(masker.card.calibrated_on)
-    used = used_images(before, images, measured.ids)
-    if used.any():
-        raise CalibrationError(
-            f"{int(used.sum())} of {len(images)} images were used for training or selection, such as "
-            f"{images.names[int(used.argmax())]!r}: calibrate a number on others"
-        )
     exponent = 0.0
     if selection is not None and len(selection) >= FEWEST:
-        of_selection = _measured(masker, selection, what, label, unit)
+        of_selection = _measured(masker, selection, what, label, unit, scored=True)
         exponent = _best_exponent(
             of_selection, of_side, _columns(selection), relative=relative, symmetric=symmetric
         )
+    measured = _measured(masker, images, what, label, unit, scored=exponent > 0)
+    refuse_known(masker.seen.difference(masker.card.calibrated_on), images, measured.ids)
     sides = _sides(measured, of_side, columns, relative=relative, symmetric=symmetric, exponent=exponent)
     seen = frozenset({*measured.ids, *filter(None, images.group_ids)} - {""})
     return Number(masker, what, label, stated, relative, symmetric, exponent, unit, sides, len(images), seen)
@@ -283,7 +282,7 @@ def _columns(images: Triplets) -> Curves:
 
 def _check_count(promise: Promise, masker: Masker, columns: Curves, *, symmetric: bool) -> None:
     try:
-        check_sample_size(promise, 0.0, masker.loss, len(columns.names), vars(columns))
+        check_sample_size(promise, 0.0, masker.loss, len(columns.names), columns_kept(columns))
     except CalibrationError as error:
         if symmetric:
             raise
@@ -293,8 +292,10 @@ def _check_count(promise: Promise, masker: Masker, columns: Curves, *, symmetric
         ) from error
 
 
-def _measured(masker: Masker, triplets: Triplets, of: Quantity, label: int | None, unit: str) -> Measured:
-    """Compute the number of y_hat and y of each image, and its mean score where they are computed."""
+def _measured(
+    masker: Masker, triplets: Triplets, of: Quantity, label: int | None, unit: str, *, scored: bool
+) -> Measured:
+    """Compute the number of y_hat and y of each image, and if `scored` its mean score where they are."""
     _check(triplets, of)
     values = triplets.values
     numbers: dict[Role, list[float]] = {"y_hat": []}
@@ -303,7 +304,9 @@ def _measured(masker: Masker, triplets: Triplets, of: Quantity, label: int | Non
     scores: list[float] = []
     ids: list[str] = []
     for batch in tracked(triplets.batches(), of.name, len(triplets), len):
-        maps = masker.scored(batch.to(best_device())).score.map.mean(dim=1).cpu().numpy()
+        maps = np.ones((len(batch), *batch.y_hat.shape[2:]))
+        if scored:
+            maps = masker.scored(batch.to(best_device())).score.map.mean(dim=1).cpu().numpy()
         ids += truth_ids(batch).tolist()
         for index, name in enumerate(batch.names):
             parts = {role: part_of(batch, index, role, values, label) for role in numbers}
@@ -374,18 +377,10 @@ def _best_exponent(
     for exponent in EXPONENTS:
         sides = _sides(measured, promise, columns, relative=relative, symmetric=symmetric, exponent=exponent)
         widths = _widths(measured, relative=relative, exponent=exponent)
-        categories = None if columns.category is None else columns.category.tolist()
-        means[exponent] = float(sum((widths * side.limits(len(widths), categories)).mean() for side in sides))
+        limits = (side.limits(covariates_of(columns)) for side in sides)
+        means[exponent] = float(sum((widths * each).mean() for each in limits))
     best = min(means, key=lambda exponent: means[exponent])
     return best if means[best] <= PAYS * means[0.0] else 0.0
-
-
-def _rounded_up(end: float) -> float:
-    """Return a residual rounded up to three digits, so that no sentence says more than is promised."""
-    if end >= 0:
-        return rounded_up(end)
-    digits = 2 - math.floor(math.log10(-end))
-    return -math.floor(-end * 10.0**digits + 1e-6) / 10.0**digits
 
 
 def kept(number: Number, intervals: Sequence[Interval]) -> str | None:

@@ -8,11 +8,11 @@ import numpy as np
 
 from conformask.arrays import Batch
 from conformask.errors import ImageError, InvalidArgumentError
+from conformask.images.rows import Role
 from conformask.records.geometry import Geometry
 from conformask.records.numbers import Values
 from conformask.records.record import Array
 
-Role = Literal["y_hat", "y"]
 Function = Callable[[Array, Array | None], float]
 """A number of an image (C, *space), in the values of the files, and its labels (*space), None without."""
 

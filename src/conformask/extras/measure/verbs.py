@@ -85,7 +85,7 @@ def measure(
         calibration, selection = images.set_aside()
         number = calibrated(
             masker, calibration, of, label=label, promise=promise, ends=ends, symmetric=symmetric,
-            selection=selection,
+            selection=selection, allow_network_mismatch=new.allow_network_mismatch,
         )  # fmt: skip
         numbers = [save(number, run)]
     found = {
