@@ -23,7 +23,7 @@ MOST = {
     "own imports of a file": 29,
     "own imports of all files": 1531,  # the same
     "getattr and hasattr": 46,
-    "lines of tests": 46976,  # those of the new leaves
+    "lines of tests": 47016,  # those of the new leaves
     "files of tests": 243,
 }
 ENTERED = {

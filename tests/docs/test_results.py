@@ -56,6 +56,35 @@ def test_numbers_stand_in_the_records(name):
     assert [each for each in numbers if not re.search(rf"(?<![\d.]){re.escape(each)}", SOURCES)] == []
 
 
+def how_to(name, record):
+    """Return a page of how-to, and a record of research."""
+    page = (DOCS / "how-to" / f"{name}.md").read_text(encoding="utf-8")
+    return " ".join(page.split()), json.loads((RESEARCH / "results" / f"{record}.json").read_text())
+
+
+def test_the_table_of_depth_is_measured():
+    page, measured = how_to("depth", "depth")
+    assert len(measured) == 6
+    for name, each in measured.items():
+        assert f"| {name} | {100 * each['hidden']:.0f} % | {each['kept']} of {each['of']} |" in page
+
+
+def test_the_shares_of_satellites_are_measured():
+    page, measured = how_to("satellites", "satellites")
+    of_patches, without = measured.values()
+    assert f"{100 * of_patches['hidden']:.0f} % of the pixels with data are hidden" in page
+    assert f"{of_patches['kept']} of the {of_patches['of']} new tiles keep the promise" in page
+    assert f"and {without['kept']} tiles keep it" in page
+
+
+def test_the_table_of_numbers_is_measured():
+    page, measured = how_to("numbers", "volumes_measured")
+    for part in ("anterior", "posterior", "both"):
+        sides = (measured[f"{part}, {ends}"] for ends in ("two ends", "symmetric"))
+        cells = [f"{100 * each['coverage']:.0f} ± 1 % | {100 * each['width']:.0f} %" for each in sides]
+        assert f"| {part} | {' | '.join(cells)} |" in page
+
+
 def test_another_row_would_be_noticed():
     _, row = ROWS[0]
     assert recorded(row)

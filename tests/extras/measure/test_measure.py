@@ -204,6 +204,17 @@ def test_numbers_of_labels() -> None:
     assert own.intervals(labelled(3, seed=1))[0].within
 
 
+def test_images_are_scored_only_where_the_width_follows_the_score(monkeypatch) -> None:
+    def scored(masker, batch):
+        raise AssertionError("scored")
+
+    monkeypatch.setattr(cm.Masker, "scored", scored)
+    images = small_triplets(40, seed=1)
+    measure(MASKER, images, "mean").intervals(small_triplets(2, seed=2))
+    with pytest.raises(AssertionError, match="scored"):
+        measure(MASKER, images, "mean", selection=small_triplets(20, seed=3))
+
+
 def test_what_cannot_be_measured_is_refused() -> None:
     images = small_triplets(40, seed=1)
     flat = triplets([0.3] * 30, [0.3] * 30)
