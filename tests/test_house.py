@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46536,  # the leaves measure, mrc, geotiff, spandrel and depth have 1,300; ratios as error maps
-    "lines of the heart": 26699,  # ratios to the truth, and pixels without truth
+    "lines": 46543,  # the leaves measure, mrc, geotiff, spandrel and depth have 1,300; ratios as error maps
+    "lines of the heart": 26706,  # ratios to the truth, and pixels without truth
     "entries of the first level": 16,
     "files": 193,  # the same leaves; the paper's stages, none of which imports more than 15
     "own imports of a file": 29,

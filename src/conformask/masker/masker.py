@@ -82,6 +82,25 @@ class Judged:
         return sizes
 
 
+def _declared(
+    promise: Promise, thresholds: tuple[float, ...] | None, threshold: float
+) -> tuple[Promise, float]:
+    """Return the promise with the declared thresholds, and the largest of them up to `threshold`."""
+    declared = replace(promise, thresholds=thresholds or ())
+    certainty = declared.axes.certainty
+    if thresholds is None or not isinstance(certainty, Simultaneous):
+        raise InvalidArgumentError(
+            "the thresholds of a simultaneous promise are declared before a calibration: calibrate "
+            "images with this guarantee"
+        )
+    return declared, certainty.snapped(threshold)
+
+
+def _fixed_terms(promise: Promise) -> tuple[object, ...]:
+    """Return the terms that a whole table of promises leaves fixed: all but threshold and confidence."""
+    return promise.guarantee, promise.delta, promise.axes.unit, promise.axes.population
+
+
 THRESHOLDS = 40
 """Number of points of the curve of mask size against threshold."""
 
@@ -536,15 +555,7 @@ class Masker:
         same = (promise.guarantee, promise.axes) == (before.guarantee, before.axes)
         table = isinstance(promise.axes.certainty, Simultaneous)
         if table:
-            # the thresholds are those declared before the calibration, of which one not above is taken
-            promise = replace(promise, thresholds=card.thresholds or ())
-            certainty = promise.axes.certainty
-            if card.thresholds is None or not isinstance(certainty, Simultaneous):
-                raise InvalidArgumentError(
-                    "the thresholds of a simultaneous promise are declared before a calibration: calibrate "
-                    "images with this guarantee"
-                )
-            threshold = certainty.snapped(threshold)
+            promise, threshold = _declared(promise, card.thresholds, threshold)
         if same and threshold == card.threshold:
             return None
         kept = self.scorer.selection
@@ -560,11 +571,7 @@ class Masker:
             units, _ = promise.counted(card.n_calibration, columns)
             evidence = calibration_data(selection, threshold, loss, start=start)
             promise = promise.fit_on_selection(evidence, units)
-        # a table of promises leaves threshold and confidence open, and nothing else
-        fixed_terms = [
-            (each.guarantee, each.delta, each.axes.unit, each.axes.population) for each in (promise, before)
-        ]
-        covered = table and fixed_terms[0] == fixed_terms[1]
+        covered = table and _fixed_terms(promise) == _fixed_terms(before)
         check_sample_size(promise, threshold, loss, card.n_calibration, columns)
         closed_masks_pass(curves.loss[:, 0], threshold, card.loss.name)
         seen = calibration_data(curves, threshold, loss, start=start)
