@@ -15,8 +15,8 @@ FACTOR = 4
 
 
 def make(data: Path, work: Path) -> Made:
-    """Yield the middles of a fourth of the photographs."""
-    for name, y in photographs(data, 1, 4):
+    """Yield the middles of half of the photographs."""
+    for name, y in photographs(data, 1, 2):
         small = Image.fromarray(as_bytes(y)).resize((SIDE // FACTOR,) * 2, Image.Resampling.BOX)
         large = small.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         x, y_hat = (np.asarray(each, np.float32) / 255 for each in (small, large))
