@@ -2,20 +2,23 @@
 
     python research/kept_rows.py RUN KEPT.tar.xz [--preset long] [--photos DIR] [--cells DIR]
 
-`long` takes more hours than a small machine may have at a stretch. The archive receives what the table, the
-figures and the page of smaller_masks_page.py are made of, beside the rows that it holds already. Unpacked in
-a RUN on another machine (tar -xJf KEPT.tar.xz -C RUN), these rows count as finished there.
+`long` takes more hours than a small machine may have at a stretch. The archive receives what the table and
+the figures are made of, beside the rows that it holds already. Unpacked in a RUN on another machine
+(tar -xJf KEPT.tar.xz -C RUN), these rows count as finished there.
 """
 
+import argparse
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from smaller_masks import run_options, shops
-
-from conformask.extras.paper.rows import Row
-from conformask.extras.paper.stages import Cache
+from conformask.background import Compute
+from conformask.extras.paper.images import collections_of
+from conformask.extras.paper.rows import Row, distances_of
+from conformask.extras.paper.settings import PRESETS, rows_of
+from conformask.extras.paper.stages import Cache, plan_row
 from conformask.masker.run_folder import read_stored
 from conformask.records.evaluation import Evaluation
 from conformask.records.record import Array, read_arrays, write_arrays
@@ -40,6 +43,28 @@ def keep(shop: Row, kept: Cache) -> None:
             replace(Evaluation.load(found), examples=()).save(folder)
     for stage in shop.plan.calibrations.values():
         write_arrays(kept.folder(stage) / "curves.npz", calibrated(shop.cache.folder(stage)))
+
+
+def shops(given: argparse.Namespace) -> Iterator[Row]:
+    """The rows of the run."""
+    rows = rows_of([int(number) for number in given.rows.split(",")] if given.rows else None)
+    how, cache = PRESETS[given.preset], Cache(given.run / "stages")
+    folders = {"photos": given.photos, "cells": given.cells}
+    collections, distances = collections_of(rows, how, folders, "within"), distances_of(rows, how, None)
+    for row in rows:
+        plan = plan_row(row, how, collections[row.data].stage(row.data))
+        yield Row(plan, how, cache, collections[row.data], distances[row.distance], Compute("auto"))
+
+
+def run_options() -> argparse.ArgumentParser:
+    """What tells which rows of which run, and on which images."""
+    options = argparse.ArgumentParser()
+    options.add_argument("run", type=Path)
+    options.add_argument("--photos", type=Path)
+    options.add_argument("--cells", type=Path)
+    options.add_argument("--rows")
+    options.add_argument("--preset", choices=PRESETS, default="long")
+    return options
 
 
 def main() -> None:
