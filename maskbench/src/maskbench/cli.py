@@ -54,12 +54,18 @@ def run(
     from maskbench.cell import measured  # loads torch
 
     warnings.simplefilter("ignore")
+    failed = []
     for task_name in task or tasks.names():
         for name in method or methods.names():
             path = results / task_name / f"{name}.json"
             if path.exists():
                 continue
-            record = measured(task_name, name, data, work)
+            try:
+                record = measured(task_name, name, data, work)
+            except Exception as error:  # of one method: the others go on
+                print(f"{task_name}: {name} failed: {error!r}", flush=True)
+                failed.append(f"{task_name}/{name}")
+                continue
             if record is None:
                 continue
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +74,8 @@ def run(
             unfinished.replace(path)
             hidden, coverage = (100 * record[key] for key in ("hidden", "coverage"))
             print(f"{task_name}: {name} hides {hidden:.1f} %, keeps {coverage:.1f} %", flush=True)
+    if failed:
+        raise SystemExit(f"{len(failed)} cells failed: {', '.join(failed)}")
 
 
 @app.command

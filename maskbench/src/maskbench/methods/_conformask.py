@@ -18,28 +18,31 @@ BATCH = 32
 
 
 def parts(learn: Triplets) -> tuple[Triplets, Triplets, Triplets]:
-    """Return images to train on, for choices, and spare ones."""
+    """Return images to train on, for choices, and spare ones; groups are whole, but for one at each cut."""
     cuts = len(learn) - SPARE - SELECTION, len(learn) - SPARE
-    return tuple(learn.take(part) for part in np.split(np.arange(len(learn)), cuts))  # type: ignore[return-value]
+    order = np.argsort(learn.groups, kind="stable")
+    return tuple(learn.take(part) for part in np.split(order, cuts))  # type: ignore[return-value]
 
 
-def triplets_of(images: Triplets, title: str, *, cues: bool = False) -> cm.Triplets:
+def triplets_of(images: Triplets, title: str, *, cues: bool = False, groups: bool = True) -> cm.Triplets:
     """Return images as conformask takes them, with the network's map where it is asked for."""
     maps: dict[str, Any] = {"cues": list(images.cues["network"])} if cues else {}
     return cm.Triplets.from_arrays(
         list(images.x), list(images.y_hat), list(images.y),
-        groups=list(images.groups), names=[f"{title}-{at}" for at in range(len(images))], **maps,
+        groups=list(images.groups) if groups else None, names=[f"{title}-{at}" for at in range(len(images))], **maps,
     )  # fmt: skip
 
 
-def levelled(scorer: object, learn: Triplets, aim: Aim, *, cues: bool = False) -> Score:
-    """Return the score divided by the level of each image, which the images for choices fit."""
-    _, selection, spare = (
-        triplets_of(part, title, cues=cues) for part, title in zip(parts(learn), "tsc", strict=True)
-    )
+def levelled(scorer: object, selected: Triplets, spare: Triplets, aim: Aim, *, cues: bool = False) -> Score:
+    """Return the score divided by the level of each image, which the selected images fit.
+
+    The call needs calibration images, the spare ones, whose lambda is not used: the benchmark finds its own.
+    """
+    selection = triplets_of(selected, "s", cues=cues)
+    images = triplets_of(spare, "c", cues=cues, groups=False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        masker = cm.calibrate(scorer, spare, threshold=aim.threshold, loss="l1", selection=selection)  # type: ignore[arg-type]
+        masker = cm.calibrate(scorer, images, threshold=aim.threshold, loss="l1", selection=selection)  # type: ignore[arg-type]
 
     def score(x: Floats, y_hat: Floats, maps: Maps) -> Floats:
         return scores_of(masker.scorer, x, y_hat, maps["network"] if cues else None)

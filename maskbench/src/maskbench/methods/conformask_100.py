@@ -13,4 +13,5 @@ TITLE, PAPER, IMAGES = "conformask, 100 triplets", "conformask 0.3", COUNT + SEL
 
 def fit(learn: Triplets, aim: Aim, work: Path) -> Score:
     """Train on the first hundred images that are for training."""
-    return levelled(trained(parts(learn)[0].take(range(COUNT)), work), learn, aim)
+    train, selected, spare = parts(learn)
+    return levelled(trained(train.take(range(COUNT)), work), selected, spare, aim)

@@ -13,4 +13,5 @@ TITLE, PAPER, IMAGES = "conformask, all triplets", "conformask 0.3", LEARN
 
 def fit(learn: Triplets, aim: Aim, work: Path) -> Score:
     """Train on all images that are for training."""
-    return levelled(trained(parts(learn)[0], work), learn, aim)
+    train, selected, spare = parts(learn)
+    return levelled(trained(train, work), selected, spare, aim)

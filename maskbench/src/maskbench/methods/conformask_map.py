@@ -13,4 +13,5 @@ TITLE, PAPER, IMAGES, CUE = "conformask, all triplets and the map", "conformask 
 
 def fit(learn: Triplets, aim: Aim, work: Path) -> Score:
     """Train on all images that are for training, the map among the channels of x."""
-    return levelled(trained(parts(learn)[0], work, cues=True), learn, aim, cues=True)
+    train, selected, spare = parts(learn)
+    return levelled(trained(train, work, cues=True), selected, spare, aim, cues=True)
