@@ -26,11 +26,11 @@ def parts(learn: Triplets) -> tuple[Triplets, Triplets, Triplets]:
 
 def triplets_of(images: Triplets, title: str, *, cues: bool = False, groups: bool = True) -> cm.Triplets:
     """Return images as conformask takes them, with the network's map where it is asked for."""
-    maps: dict[str, Any] = {"cues": list(images.cues["network"])} if cues else {}
-    return cm.Triplets.from_arrays(
-        list(images.x), list(images.y_hat), list(images.y),
-        groups=list(images.groups) if groups else None, names=[f"{title}-{at}" for at in range(len(images))], **maps,
-    )  # fmt: skip
+    further: dict[str, Any] = {"cues": list(images.cues["network"])} if cues else {}
+    if groups:
+        further["groups"] = list(images.groups)
+    names = [f"{title}-{at}" for at in range(len(images))]
+    return cm.Triplets.from_arrays(list(images.x), list(images.y_hat), list(images.y), names=names, **further)
 
 
 def levelled(scorer: object, selected: Triplets, spare: Triplets, aim: Aim, *, cues: bool = False) -> Score:

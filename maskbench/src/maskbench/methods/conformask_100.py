@@ -14,4 +14,4 @@ TITLE, PAPER, IMAGES = "conformask, 100 triplets", "conformask 0.3", COUNT + SEL
 def fit(learn: Triplets, aim: Aim, work: Path) -> Score:
     """Train on the first hundred images that are for training."""
     train, selected, spare = parts(learn)
-    return levelled(trained(train.take(range(COUNT)), work), selected, spare, aim)
+    return levelled(trained(train.take(range(min(COUNT, len(train)))), work), selected, spare, aim)
