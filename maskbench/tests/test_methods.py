@@ -1,5 +1,6 @@
-"""Methods of the literature: their losses against the papers' formulas, and what they find in a small world."""
+"""Methods of the literature: their losses against the papers' formulas, and what they find of known noise."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,17 @@ from maskbench.methods import (
     residual_head,
     softmax_head,
 )
-from maskbench.methods._heads import HIGH, LOW, fitted, inputs, pinball, residuals, unet
+from maskbench.methods._heads import HIGH, LOW, fitted, inputs, pinball, residuals, unet, width_around
 from maskbench.triplets import Floats, Triplets
 
-COUNT, SIDE = 24, 32
+COUNT, SIDE = 24, 16
 STEPS = {
-    "quantile_head": 40,
+    "quantile_head": 60,
     "gaussian_head": 40,
-    "softmax_head": 200,
+    "softmax_head": 220,
     "residual_head": 40,
-    "any_quantile_head": 100,
-    "ensemble": 30,
+    "any_quantile_head": 80,
+    "ensemble": 40,
     "failure_net": 40,
 }
 """Enough for the small world."""
@@ -45,13 +46,13 @@ def _one_thread() -> None:
 
 
 def world(channels: int = 1, bias: float = 0) -> Triplets:
-    """Return ramps in random directions, of x in [0.15, 0.85], with noise of sd 0.1 x and an offset of bias x."""
+    """Return ramps in random directions, with noise of sd 0.15 x and an offset of bias x."""
     generator = np.random.default_rng(0)
     angle = generator.uniform(0, 2 * np.pi, (COUNT, 1, 1, 1))
     down, right = np.meshgrid(*(np.linspace(-0.25, 0.25, SIDE),) * 2, indexing="ij")
-    x = 0.5 + np.cos(angle) * down[..., None] + np.sin(angle) * right[..., None]
+    x = 0.4 + np.cos(angle) * down[..., None] + np.sin(angle) * right[..., None]
     x = np.repeat(x, channels, axis=3).astype(np.float32)
-    y = x * (1 + bias + 0.1 * generator.standard_normal(x.shape))
+    y = (x * (1 + bias + 0.15 * generator.standard_normal(x.shape))).clip(0, 1)
     return Triplets(x, x, y.astype(np.float32), np.arange(COUNT).astype(str))
 
 
@@ -70,13 +71,13 @@ def said(output: Tensor) -> nn.Module:
     return Fixed()
 
 
-def drawn(*shape: int) -> Tensor:
-    """Return random numbers, the same for the same shape."""
-    return torch.randn(shape, generator=torch.Generator().manual_seed(len(shape)))
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    """Return random numbers."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
 def test_pinball_weighs_what_is_above_a_quantile_by_its_level() -> None:
-    output, target = drawn(2, 3, 4, 4), 2 * drawn(2, 3, 4, 5)[..., :4]
+    output, target = drawn(2, 3, 4, 4), 2 * drawn(2, 3, 4, 4, seed=1)
     terms = [
         0.05 * (t - q) if t > q else 0.95 * (q - t)
         for q, t in zip(output.ravel().tolist(), target.ravel().tolist(), strict=True)
@@ -85,19 +86,19 @@ def test_pinball_weighs_what_is_above_a_quantile_by_its_level() -> None:
 
 
 def test_quantile_head_has_a_pinball_loss_for_each_end() -> None:
-    output, target = drawn(2, 4, 4, 4), drawn(2, 2, 4, 4)
+    output, target = drawn(2, 4, 4, 4), drawn(2, 2, 4, 4, seed=1)
     expected = pinball(output[:, :2], target, 0.05) + pinball(output[:, 2:], target, 0.95)
     assert quantile_head.loss(said(output), target, target) == expected
 
 
 def test_gaussian_loss_is_that_of_torch() -> None:
-    output, target = drawn(2, 4, 4, 4), drawn(2, 2, 4, 4)
+    output, target = drawn(2, 4, 4, 4), drawn(2, 2, 4, 4, seed=1)
     expected = nn.GaussianNLLLoss()(output[:, :2], target, output[:, 2:].exp())
     assert gaussian_head.loss(said(output), target, target).item() == pytest.approx(expected.item(), rel=1e-5)
 
 
 def test_softmax_loss_is_the_cross_entropy_of_the_bin_of_y() -> None:
-    output, y = drawn(2, 3 * softmax_head.BINS, 2, 2), drawn(2, 3, 2, 2).sigmoid()
+    output, y = drawn(2, 3 * softmax_head.BINS, 2, 2), drawn(2, 3, 2, 2, seed=1).sigmoid()
     shares = output.reshape(2, softmax_head.BINS, 3, 2, 2).softmax(dim=1).numpy()
     bins = np.floor(y.numpy() * softmax_head.BINS).astype(int)
     expected = -np.log(np.take_along_axis(shares, bins[:, None], axis=1)).mean()
@@ -117,7 +118,7 @@ def test_quantiles_of_bins_are_those_of_the_distribution() -> None:
 
 
 def test_residual_head_regresses_the_absolute_error() -> None:
-    output, target = drawn(2, 1, 4, 4), 3 * drawn(2, 1, 4, 5)[..., :4]
+    output, target = drawn(2, 1, 4, 4), 3 * drawn(2, 1, 4, 4, seed=1)
     expected = ((output.abs() - target.abs()) ** 2).mean()
     assert residual_head.loss(said(output), target, target) == expected
 
@@ -126,20 +127,26 @@ def test_any_quantile_head_tells_the_network_the_level_that_it_pays_for() -> Non
     seen: list[Tensor] = []
 
     class Seeing(nn.Module):
-        def forward(self, images: Tensor) -> Tensor:
-            seen.append((images[:, -1:, :1, :1] + 1) / 2)
-            return images[:, :1] * 0
+        def forward(self, images: Tensor, level: Tensor) -> list[Tensor]:
+            seen.append(level)
+            return [images * 0]
 
-    images = drawn(5, 2, 4, 4)
-    loss = any_quantile_head.loss(Seeing(), images, images[:, :1])
-    above, level = images[:, :1], seen[0]
-    assert level.flatten().unique().numel() == len(images)
+    above = drawn(5, 2, 4, 4)
+    loss = any_quantile_head.loss(Seeing(), above, above)
+    level = seen[0][:, :, None, None]
+    assert level.flatten().unique().numel() == len(above)
     expected = torch.where(above > 0, level * above, (level - 1) * above).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_intervals_reach_to_the_prediction_as_in_the_public_code() -> None:
+    lower, upper, prediction = drawn(3, 50)
+    expected = torch.maximum(upper, prediction) - torch.minimum(lower, prediction)
+    torch.testing.assert_close(width_around(lower, upper, prediction), expected)
+
+
 def test_failure_net_regresses_the_squared_error_over_channels() -> None:
-    output, target = drawn(2, 1, 4, 4), drawn(2, 3, 4, 4)
+    output, target = drawn(2, 1, 4, 4), drawn(2, 3, 4, 4, seed=1)
     expected = ((output[:, 0] - (target**2).sum(dim=1) / 3) ** 2).mean()
     assert failure_net.loss(said(output), target, target).item() == pytest.approx(expected.item(), rel=1e-5)
 
@@ -150,12 +157,14 @@ def test_failure_net_has_the_layers_of_the_paper() -> None:
     assert [type(layer).__name__ for layer in layers] == ["BatchNorm2d", *block, *block, "Conv2d"]
 
 
-def test_spread_of_an_ensemble_is_that_of_draws_from_all_members() -> None:
+def test_mixture_of_an_ensemble_is_that_of_draws_from_all_members() -> None:
     means, variances = torch.tensor([[0.0], [1.0], [3.0]]), torch.tensor([[1.0], [4.0], [0.25]])
-    draws = means + variances.sqrt() * torch.randn(3, 200_000, generator=torch.Generator().manual_seed(0))
-    assert ensemble.variance_of_mixture(means, variances).item() == pytest.approx(
-        draws.var().item(), rel=0.02
-    )
+    draws = means + variances.sqrt() * drawn(3, 200_000)
+    mean, variance = ensemble.mixture(means, variances)
+    assert mean.item() == pytest.approx(draws.mean().item(), rel=0.02)
+    assert variance.item() == pytest.approx(draws.var().item(), rel=0.02)
+    around = gaussian_head.spread_around_y_hat(mean, variance).item()
+    assert around == pytest.approx(draws.square().mean().sqrt().item(), rel=0.02)
 
 
 @pytest.mark.parametrize(("name", "steps"), STEPS.items())
@@ -165,10 +174,10 @@ def test_heads_find_the_scale_of_noise(name: str, steps: int, tmp_path: Path) ->
     assert spearmanr(score.ravel(), learn.x.ravel()).statistic > 0.8
 
 
-def test_dropout_spreads_where_corrections_are_large(tmp_path: Path) -> None:
-    learn = world(bias=0.5)
+def test_dropout_spreads_more_where_corrections_are_larger(tmp_path: Path) -> None:
+    learn = world(bias=-0.5)
     score = score_of("mc_dropout", learn, tmp_path, 60)
-    assert spearmanr(score.ravel(), learn.x.ravel()).statistic > 0.8
+    assert spearmanr(score.ravel(), learn.x.ravel()).statistic > 0.3
 
 
 @pytest.mark.parametrize("name", [*STEPS, "mc_dropout"])
@@ -217,7 +226,7 @@ def test_failure_masks_control_the_mean_over_all_pixels() -> None:
 def test_masks_of_the_paper_are_reciprocal_and_keep_their_promise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    images = world()
+    images = replace(world(), groups=np.array(["a", "b"] * (COUNT // 2)))
     scorer = cm.Heuristic(cm.local_spread, channels=1)
     monkeypatch.setattr(paper, "trained", lambda learn, work: scorer)
     aim = Aim(0.02)

@@ -44,9 +44,9 @@ def residuals(learn: Triplets) -> Tensor:
     return planes(learn.y - learn.y_hat) / unit_of(learn)
 
 
-def unet(learn: Triplets, outputs: int, extra: int = 0) -> UNet:
-    """Return a U-Net with this number of outputs, all 0 at first; `extra` counts further inputs."""
-    channels = learn.x.shape[3] + learn.y.shape[3] + extra
+def unet(learn: Triplets, outputs: int) -> UNet:
+    """Return a U-Net on x and y_hat with this number of outputs, all 0 at first."""
+    channels = learn.x.shape[3] + learn.y.shape[3]
     return UNet(channels, outputs, width=WIDTH, levels=LEVELS, residual=True).start_at(0)
 
 
@@ -120,3 +120,11 @@ def pinball(quantile: Tensor, values: Tensor, level: float | Tensor) -> Tensor:
     """Return the mean of level (v - q) where v >= q, else of (1 - level) (q - v)."""
     above = values - quantile
     return torch.maximum(level * above, (level - 1) * above).mean()
+
+
+def width_around(lower: Tensor, upper: Tensor, prediction: float | Tensor = 0.0) -> Tensor:
+    """Return the width of the smallest interval of both quantiles and the prediction, as in im2im-uq.
+
+    A quantile on the wrong side of the prediction is moved onto it.
+    """
+    return (upper - prediction).clamp(min=0) + (prediction - lower).clamp(min=0)

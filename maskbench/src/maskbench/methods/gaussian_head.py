@@ -1,8 +1,11 @@
-"""Mean and variance of y by the likelihood of a normal distribution: heteroscedastic regression."""
+"""Mean and variance of y by the likelihood of a normal distribution: heteroscedastic regression.
+
+In the papers the mean is the output of the network itself. Here the output is y_hat, and the mean that is
+learned may lie elsewhere: the score is the spread around y_hat.
+"""
 
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 
 from maskbench.aim import Aim
@@ -23,6 +26,11 @@ def mean_and_variance(output: Tensor) -> tuple[Tensor, Tensor]:
     return mean, logarithm.clamp(-LIMIT, LIMIT).exp()
 
 
+def spread_around_y_hat(mean: Tensor, variance: Tensor) -> Tensor:
+    """Return the root of the expected square of y - y_hat, by the mean and variance of y - y_hat."""
+    return (variance + mean**2).sqrt()
+
+
 def loss(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
     """Return the mean of ((y - mean)^2 / variance + log variance) / 2."""
     mean, variance = mean_and_variance(network(images))
@@ -36,11 +44,11 @@ def trained(learn: Triplets, work: Path, steps: int, seed: int = 0) -> nn.Module
 
 
 def fit(learn: Triplets, aim: Aim, work: Path, steps: int = STEPS) -> Score:
-    """Learn mean and variance around y_hat; the score is the standard deviation."""
+    """Learn mean and variance; the score is the spread around y_hat."""
     network, unit = trained(learn, work, steps), unit_of(learn)
 
     def score(x: Floats, y_hat: Floats, cues: Maps) -> Floats:
-        _, variance = mean_and_variance(outputs(network, x, y_hat))
-        return unit * torch.sqrt(variance).mean(dim=1).numpy()
+        spread = spread_around_y_hat(*mean_and_variance(outputs(network, x, y_hat)))
+        return unit * spread.mean(dim=1).numpy()
 
     return score

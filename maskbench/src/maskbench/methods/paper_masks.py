@@ -1,5 +1,6 @@
 """The masks of "What's Behind the Mask": the reciprocal of the score, and the paper's lambda."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,14 @@ TITLE, PAPER, IMAGES = "masks of the paper, its own calibration", paper.PAPER, p
 
 
 def masks(learn: Triplets, calibration: Triplets, aim: Aim, work: Path) -> Score:
-    """Find lambda for min(1, lambda / (epsilon + score)); the network is that of `paper`."""
+    """Find lambda for min(1, lambda / (epsilon + score)); the network is that of `paper`.
+
+    Each image is a group: the benchmark has dealt images that are independent of each other.
+    """
     scorer = paper.trained(learn, work.with_name("paper"))
+    dealt = replace(calibration, groups=np.array([f"c-{at}" for at in range(len(calibration))]))
     masker = cm.calibrate(
-        scorer, triplets_of(calibration, "c"), threshold=aim.threshold, loss="l1", family="reciprocal",
+        scorer, triplets_of(dealt, "c"), threshold=aim.threshold, loss="l1", family="reciprocal",
         promise=cm.Promise(confidence=aim.confidence), level="one",
     )  # fmt: skip
 

@@ -6,7 +6,18 @@ from torch import Tensor, nn
 
 from maskbench.aim import Aim
 from maskbench.methods import Score
-from maskbench.methods._heads import HIGH, LOW, STEPS, fitted, outputs, pinball, residuals, unet, unit_of
+from maskbench.methods._heads import (
+    HIGH,
+    LOW,
+    STEPS,
+    fitted,
+    outputs,
+    pinball,
+    residuals,
+    unet,
+    unit_of,
+    width_around,
+)
 from maskbench.splits import LEARN
 from maskbench.triplets import Floats, Maps, Triplets
 
@@ -20,12 +31,12 @@ def loss(network: nn.Module, images: Tensor, targets: Tensor) -> Tensor:
 
 
 def fit(learn: Triplets, aim: Aim, work: Path, steps: int = STEPS) -> Score:
-    """Learn the 0.05 and 0.95 quantiles; the score is their distance, 0 where they cross."""
+    """Learn the 0.05 and 0.95 quantiles; the score is the width of the interval of both and y_hat."""
     channels, unit = learn.y.shape[3], unit_of(learn)
     network = fitted(lambda: unet(learn, 2 * channels), loss, learn, residuals(learn), work, steps)
 
     def score(x: Floats, y_hat: Floats, cues: Maps) -> Floats:
         lower, upper = outputs(network, x, y_hat).chunk(2, dim=1)
-        return unit * (upper - lower).clamp(min=0).mean(dim=1).numpy()
+        return unit * width_around(lower, upper).mean(dim=1).numpy()
 
     return score

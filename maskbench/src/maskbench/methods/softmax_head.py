@@ -8,7 +8,7 @@ from torch.nn.functional import cross_entropy
 
 from maskbench.aim import Aim
 from maskbench.methods import Score
-from maskbench.methods._heads import HIGH, LOW, STEPS, fitted, outputs, planes, unet
+from maskbench.methods._heads import HIGH, LOW, STEPS, fitted, outputs, planes, unet, width_around
 from maskbench.splits import LEARN
 from maskbench.triplets import Floats, Maps, Triplets
 
@@ -44,7 +44,7 @@ def quantile(shares: Tensor, level: float) -> Tensor:
 
 
 def fit(learn: Triplets, aim: Aim, work: Path, steps: int = STEPS) -> Score:
-    """Learn the distribution of y; the score is the distance of its 0.05 and 0.95 quantiles."""
+    """Learn the distribution of y; the score is the width of the interval of both quantiles and y_hat."""
 
     def make() -> nn.Module:
         last = nn.Conv2d(FEATURES, BINS * learn.y.shape[3], 1)
@@ -56,9 +56,10 @@ def fit(learn: Triplets, aim: Aim, work: Path, steps: int = STEPS) -> Score:
 
     def widths(images: Tensor) -> Tensor:
         shares = logits(network, images).softmax(dim=1)
-        return quantile(shares, HIGH) - quantile(shares, LOW)
+        y_hat = (images[:, -shares.shape[2] :] + 1) / 2
+        return width_around(quantile(shares, LOW), quantile(shares, HIGH), y_hat)
 
     def score(x: Floats, y_hat: Floats, cues: Maps) -> Floats:
-        return outputs(widths, x, y_hat).clamp(min=0).mean(dim=1).numpy()
+        return outputs(widths, x, y_hat).mean(dim=1).numpy()
 
     return score
