@@ -7,9 +7,12 @@ import numpy as np
 import tifffile
 from PIL import Image
 
+from maskbench.tasks import Made
 from maskbench.triplets import Floats
 
 SIDE = 64
+FLAT = 0.01
+"""A truth with a smaller standard deviation is nearly constant."""
 
 
 def read(path: Path, mode: str) -> Floats:
@@ -40,6 +43,13 @@ def tiles(*images: Floats, side: int = SIDE, step: int | None = None) -> Iterato
                 for image in images
                 for by in [height // image.shape[0]]
             )
+
+
+def cut(group: str, x: Floats, y_hat: Floats, y: Floats, cue: Floats, step: int = SIDE) -> Made:
+    """Yield rows of a task: tiles with the network's map, but none whose truth is nearly constant."""
+    for small, made, truth, spread in tiles(x, y_hat, y, cue, step=step):
+        if truth.std(axis=(0, 1)).mean() >= FLAT:
+            yield group, small, made, truth, {"network": spread}
 
 
 def sections(data: Path) -> Iterator[tuple[str, Floats, np.random.Generator]]:
