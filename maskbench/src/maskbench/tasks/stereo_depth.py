@@ -8,6 +8,7 @@ promise is about new places of this one scene.
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import uniform_filter
 from skimage.data import stereo_motorcycle
 
 from maskbench.tasks import Made
@@ -18,16 +19,16 @@ from maskbench.triplets import BYTE, Floats
 TITLE, NETWORK = "disparities of two photographs", "semi-global matching"
 DEGRADATION, LICENCE, VERSION = "real", "CC0 (Middlebury 2014, Scharstein et al.)", 1
 DISPARITIES, WINDOW, SIXTEENTHS = 80, 5, 16
-SIDE, BLOCK = 32, 64
+SIDE, BLOCK = 32, 96
 
 
 def make(data: Path, work: Path) -> Made:
-    """Yield tiles, in blocks of four, with the difference of the disparities from left and from right."""
+    """Yield tiles, in blocks of nine, with the left-right check averaged over the window of the matching."""
     left, right, true_disparity = stereo_motorcycle()
     disparity, mirrored = matched(left, right), matched(right[:, ::-1], left[:, ::-1])[:, ::-1]
     rows, columns = np.mgrid[: disparity.shape[0], : disparity.shape[1]]
     seen_from_right = mirrored[rows, (columns - np.rint(disparity).astype(int)).clip(min=0)]
-    cue = np.abs(disparity - seen_from_right)
+    cue = uniform_filter(np.abs(disparity - seen_from_right), WINDOW)
     known = np.isfinite(true_disparity)
     largest = true_disparity[known].max()
     y_hat = (disparity / largest).clip(0, 1)
