@@ -1,4 +1,4 @@
-"""Photographs with the noise of a camera, and Open Image Denoise."""
+"""Photographs with the noise of a camera, and Open Image Denoise, which takes it for texture."""
 
 from pathlib import Path
 
