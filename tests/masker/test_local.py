@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch.nn.functional import avg_pool2d, avg_pool3d, pad
 
 import conformask as cm
-from conformask.scores.steps import Smoothed
+from conformask.scores.steps import Smoothed, averaged
 from synthetic_triplets import arrays, scale_of
 
 SIDE, THRESHOLD = 3, 0.05
@@ -100,6 +102,20 @@ def test_what_is_hidden_does_not_count_as_right() -> None:
     )
     assert masked == pytest.approx(0.04)
     assert local == pytest.approx(0.08)
+
+
+@pytest.mark.parametrize("side", [3, 4, 9, 40])
+def test_means_around_pixels_are_bit_for_bit_those_of_pooling(side: int) -> None:
+    """An exported graph pools, a processor adds shifted images: both give the same masks."""
+    generator, ends = torch.Generator().manual_seed(0), (side // 2, (side - 1) // 2)
+    plane = torch.rand(2, 3, 30, 41, generator=generator) ** 6
+    sums, counts = (avg_pool2d(pad(each, ends * 2), side, 1) for each in (plane, torch.ones_like(plane)))
+    assert torch.equal(averaged(plane, (side, side)), sums / counts)
+    volume, sides = torch.rand(1, 1, 9, 20, 21, generator=generator) ** 6, (3, side, side)
+    sums, counts = (
+        avg_pool3d(pad(each, (*ends, *ends, 1, 1)), sides, 1) for each in (volume, torch.ones_like(volume))
+    )
+    assert torch.equal(averaged(volume, sides), sums / counts)
 
 
 def test_a_masker_is_stored_with_its_window(tmp_path: Path) -> None:

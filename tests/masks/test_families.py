@@ -173,6 +173,15 @@ def test_binary_masks_show_or_hide_ties_together(bounds: str, critical: float) -
     assert torch.equal(each.apply(score, each.level(score, found)), images(1, 0, 0, 0))
 
 
+@pytest.mark.parametrize("bounds", ["largest", "total", "mean"])
+def test_sizes_of_binary_masks_are_those_of_their_curve(bounds: str) -> None:
+    each = family({"name": "binary", "bounds": bounds})
+    score = torch.rand(3, 2, 20, 20, generator=torch.Generator().manual_seed(0)) ** 4
+    score[:, :, :5] = score[:, :, 5:10]  # ties
+    grid = np.concatenate([[0.0], np.geomspace(1e-6, 10, 50), [np.inf]])
+    np.testing.assert_array_equal(each.sizes(score, grid), each.curve(score, score, 1.0, grid)[1])
+
+
 def test_zero_score_is_open_above_zero_and_critical_at_zero() -> None:
     score, error = images(0, 0, 1), images(1, 1, 0)
     for each in (WaterFilling(1.0), WaterFilling(2.0)):

@@ -14,7 +14,7 @@ from conformask.arithmetic import image_means, per_image
 from conformask.arrays import Array, ErrorMap, Images, PerImage
 from conformask.losses.window import sides_of
 from conformask.masks.families import Binary, Reciprocal, WaterFilling
-from conformask.masks.family import Family, largest_lambda, sizes_of
+from conformask.masks.family import Family, largest_lambda
 from conformask.masks.kernels import compiled, pairs
 
 VALUES_A_CALL = 2**16
@@ -140,11 +140,12 @@ class Sums(LossOfImages):
         if self.shown is None:
             return family.curve(score, self.error, self.exponent, grid)
         if isinstance(family, Binary):
-            sums, maps = family.shown_sums(score, grid), (self.error, self.shown, torch.ones_like(score))
-            total, shown, opened = (
-                sums(values for _, values in pairs(score, each, 0.0)) / score[0].numel() for each in maps
+            of_masks = family.shown(score, grid)
+            total, shown = (
+                of_masks.sums(values for _, values in pairs(score, each, 0.0)) / score[0].numel()
+                for each in (self.error, self.shown)
             )
-            size = 1 - opened
+            size = of_masks.sizes
         else:
             total, size = family.curve(score, self.error, self.exponent, grid)
             shown = family.curve(score, self.shown, 1.0, grid)[0]
@@ -244,10 +245,10 @@ class LargestShown(LossOfImages):
         if not isinstance(family, Binary):
             return super().curve(score, family, grid)
         means = self.means.flatten(1).cpu().numpy()
-        largest = np.zeros((len(score), len(grid) + 1))
-        for row, places, values in zip(largest, family.first_shown(score, grid), means, strict=True):
-            np.maximum.at(row, places, values)
-        return np.maximum.accumulate(largest, axis=1)[:, :-1], sizes_of(score, family, grid)
+        largest, shown = np.zeros((len(score), len(grid) + 1)), family.shown(score, grid)
+        for row, first, values in zip(largest, shown.first, means, strict=True):
+            np.maximum.at(row, first, values)
+        return np.maximum.accumulate(largest, axis=1)[:, :-1], shown.sizes
 
     def critical_lambda(self, score: Images, family: Family, threshold: float) -> Float[Tensor, "n"]:
         """Return the exact critical lambda: none of the pixels that must be hidden is shown."""

@@ -48,10 +48,10 @@ def appearance(batch: Batch) -> Float[np.ndarray, "n 2 4"]:
 
 
 def _inside(batch: Batch, images: Images) -> Images:
-    """Return 1 inside the region and 0 outside, (N, 1, *space)."""
+    """Return 1 inside the region and 0 outside, (N, 1, *space), or one image of 1 for all without regions."""
     region = batch.layers.get("region")
     if region is None or region.shape[2:] != images.shape[2:]:
-        return torch.ones_like(images[:, :1])
+        return torch.ones_like(images[:1, :1])
     return (region > 0).to(images.dtype)
 
 

@@ -12,7 +12,7 @@ from conformask.arrays import Batch, Distance, Images, PerImage, Score
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss
 from conformask.losses.of_images import LossOfImages, with_channels
-from conformask.masks.family import LARGEST, SMALLEST, Family, sizes_of
+from conformask.masks.family import LARGEST, SMALLEST, Family
 from conformask.masks.kernels import medians
 from conformask.promises.axes import Group, Simultaneous
 from conformask.promises.data import CalibrationData, Curves
@@ -151,7 +151,7 @@ def _lambda_of_size(family: Family, scores: list[Tensor], size: float) -> float:
 
 def _mean_sizes(family: Family, scores: list[Tensor], lambdas: Array) -> Array:
     """Compute the mean mask size of all images of these batches of scores, at each lambda."""
-    sizes = np.concatenate([sizes_of(score, family, lambdas) for score in scores])
+    sizes = np.concatenate([family.sizes(score, lambdas) for score in scores])
     return np.asarray(sizes.mean(axis=0))
 
 
@@ -216,7 +216,7 @@ def hidden_curves(
     """Compute the hidden share of each image, or of its region, at every lambda of the grid."""
     score, region = item.score.map, loss.region_of(item)
     if region is None:
-        return sizes_of(score, family, grid)
+        return family.sizes(score, grid)
     inside = region.expand_as(score)
     shown, share = family.curve(score, inside, 1.0, grid)[0], image_means(inside, torch.float64)
     return np.asarray(1 - shown / share.cpu().numpy()[:, None])

@@ -2,7 +2,7 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Literal, get_args
 
@@ -451,6 +451,28 @@ def boundary_in_graph(ascending: Float[Tensor, "n p"], budget: Float[Tensor, "n 
     return torch.stack((edge[:, 0], rounded_down_in_graph(fraction[:, 0])), dim=1)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What binary masks of images show at ascending lambdas; levels are found once."""
+
+    first: list[Array]
+    """For each pixel of each image the place of the first lambda that shows it."""
+    lambdas: int
+    """The number of lambdas, which is the place of pixels that none shows."""
+
+    @property
+    def sizes(self) -> Float[np.ndarray, "n g"]:
+        """The mask size of each image at each lambda."""
+        counts = np.stack([np.bincount(first, minlength=self.lambdas + 1)[:-1] for first in self.first])
+        return np.asarray(1 - counts.cumsum(axis=1) / self.first[0].size)
+
+    def sums(self, values: Iterable[Array]) -> Float[np.ndarray, "n g"]:
+        """Return the sum of the values, those of each image flat, over what each lambda shows."""
+        rows = zip(self.first, values, strict=True)
+        parts = np.stack([np.bincount(*row, minlength=self.lambdas + 1)[:-1] for row in rows])
+        return np.asarray(parts.cumsum(axis=1))
+
+
 Bounded = Literal["largest", "total", "mean"]
 FULL = 1 / (4 * NOISE)
 """A budget minus 1 / FULL of itself is spent where the sum of scores is the budget up to rounding."""
@@ -490,23 +512,14 @@ class Binary(Budgeted):
         """Return the boundary in operations that an ONNX graph has."""
         return self.grey.level_in_graph(score, self._below(lam))[:, :1]
 
-    def first_shown(self, score: Images, grid: Float[np.ndarray, "g"]) -> list[Array]:
-        """Return the place in the grid of the first lambda that shows each pixel, for each image."""
-        levels, scores = self._levels(score, grid)[..., 0], score.flatten(1).cpu().numpy()
-        return [places_of(values, edges, True) for edges, values in zip(levels, scores, strict=True)]
+    def shown(self, score: Images, lam: Float[np.ndarray, "g"]) -> "Shown":
+        """Return what the masks at ascending lambdas show."""
+        rows = zip(images(score, "score"), self._levels(score, lam)[..., 0], strict=True)
+        return Shown([places_of(pixels, edges, True) for pixels, edges in rows], len(lam))
 
-    def shown_sums(
-        self, score: Images, grid: Float[np.ndarray, "g"]
-    ) -> Callable[[Iterable[Array]], Float[np.ndarray, "n g"]]:
-        """Return a function that sums values over what each lambda shows; levels are found once."""
-        places = self.first_shown(score, grid)
-
-        def sums(values: Iterable[Array]) -> Float[np.ndarray, "n g"]:
-            rows = zip(places, values, strict=True)
-            parts = np.stack([np.bincount(*row, minlength=len(grid) + 1)[:-1] for row in rows])
-            return np.asarray(parts.cumsum(axis=1))
-
-        return sums
+    def sizes(self, score: Images, lam: Float[np.ndarray, "g"]) -> Float[np.ndarray, "n g"]:
+        """Return the mask size at ascending lambdas, float64."""
+        return self.shown(score, lam).sizes
 
     def streaming_level(self, lam: float, pixels: int) -> StreamingLevel:
         """Return the passes to the level of one image; its first number is the boundary."""

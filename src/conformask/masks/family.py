@@ -222,6 +222,10 @@ class Family(ABC):
         losses, sizes = torch.stack(columns, dim=2).cpu().numpy()
         return losses, sizes
 
+    def sizes(self, score: Images, lam: Float[np.ndarray, "g"]) -> Float[np.ndarray, "n g"]:
+        """Return the mask size at ascending lambdas from 0 to inf, float64."""
+        return self.curve(score, torch.zeros_like(score), 1.0, lam)[1]
+
     def settings(self) -> dict[str, Json]:
         """Return the family's parameters as JSON, including its name."""
         return {"name": self.name}
@@ -247,11 +251,6 @@ class Family(ABC):
             f"your own family {self.name!r} needs a method streaming_level(lam, pixels), which computes its "
             "level by sums over the blocks of an image"
         )
-
-
-def sizes_of(score: Images, family: Family, grid: Float[np.ndarray, "g"]) -> Float[np.ndarray, "n g"]:
-    """Compute the mask size of each image at every lambda of the grid; no error is summed."""
-    return family.curve(score, torch.zeros_like(score), 1.0, grid)[1]
 
 
 def refuse_unrelated(family: Family) -> None:

@@ -13,6 +13,7 @@ from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.masks.critical import (
     NO_GRID,
+    batch_curves,
     coarse_grid,
     critical_lambdas,
     hidden_curves,
@@ -23,7 +24,7 @@ from conformask.masks.families import Binary
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.intervals import correlation
-from conformask.promises.order import marginal_rank, smallest_marginal_set
+from conformask.promises.order import first_crossing, marginal_rank, smallest_marginal_set
 from conformask.records import names
 from conformask.records.record import Array
 from conformask.records.selection import ScoreComparison
@@ -189,14 +190,25 @@ def hidden_of(
     items: list[Batch], loss: Loss, family: Family, threshold: float, counts: Array
 ) -> HiddenShares:
     """Return mask sizes of scored images, and their means in each resampled set of `counts` (DRAWS, n)."""
-    grid = NO_GRID if loss.monotone else coarse_grid(family, loss, items, POINTS)
-    critical = np.concatenate([critical_lambdas(item, family, loss, grid, threshold) for item in items])
+    if loss.monotone:
+        critical = np.concatenate(
+            [critical_lambdas(item, family, loss, NO_GRID, threshold) for item in items]
+        )
+    else:
+        grid = coarse_grid(family, loss, items, POINTS)
+        along_grid = [batch_curves(item, family, loss, grid) for item in items]
+        critical = first_crossing(grid, np.concatenate([losses for losses, _ in along_grid]), threshold)
     order = np.argsort(critical)
     before = np.concatenate([np.ones((1, len(order)), int), counts[:, order]]).cumsum(axis=1)
     ranks = np.array([marginal_rank(int(n), CONFIDENCE) for n in before[:, -1]])
     used, places = np.unique((before < ranks[:, None]).sum(axis=1), return_inverse=True)
-    along = [hidden_curves(item, family, loss, critical[order[used]]) for item in items]
-    sizes = np.concatenate(along)[:, places]
+    lambdas = critical[order[used]]
+    if loss.monotone or loss.of_part or not isinstance(family, Binary):
+        along = np.concatenate([hidden_curves(item, family, loss, lambdas) for item in items])
+    else:
+        # critical lambdas are points of the grid, and sizes of binary masks along it are exact
+        along = np.concatenate([sizes for _, sizes in along_grid])[:, np.searchsorted(grid, lambdas)]
+    sizes = along[:, places]
     drawn = (counts * sizes[:, 1:].T).sum(axis=1) / before[1:, -1]
     return HiddenShares(sizes[:, 0], np.where(ranks[1:] > 0, drawn, 1.0))
 

@@ -21,6 +21,7 @@ from conformask.extras.noise.checks import (
     drift,
     ends,
     estimate_noise,
+    gain_of,
     in_blocks,
     leaks,
     measure_reference,
@@ -178,6 +179,7 @@ def test_what_moved_has_no_range():
 def test_drift_and_its_inverse(gain):
     b, c = noisy(truth(), 1), noisy(gain * truth() + 0.01, 2)
     there, back = drift(b, c), drift(c, b)
+    assert gain_of(b, c) == there.gain
     assert there.gain == pytest.approx(gain, abs=4 * there.gain_error)
     assert there.gain * back.gain == pytest.approx(1)
     assert there.level * back.level == pytest.approx(1)
@@ -194,6 +196,7 @@ def test_flat_images_show_a_level_but_no_gain():
     flat = np.full((1, 128, 128), 0.5)
     found = drift(noisy(flat, 0), noisy(0.9 * flat, 1))
     assert (found.gain, found.gain_error) == (1, np.inf)
+    assert gain_of(flat, 0.9 * flat) == gain_of(flat[:, :16, :16], flat[:, :16, :16]) == 1
     assert found.level == pytest.approx(0.9, abs=4 * found.level_error)
     assert drift(flat[:, :16, :16], flat[:, :16, :16]).level_error == np.inf
 

@@ -351,18 +351,23 @@ def drift(b: Array, c: Array) -> Drift:
     The line has the smallest distances at right angles, as both have noise: exchanged, b and c have one over
     the gain. Blocks with a value at the upper end of the range are left out.
     """
-    both = in_blocks(b), in_blocks(c)
-    unsaturated = np.maximum(*(values.max(axis=1) for values in both)) < 1
-    means = np.stack([values[unsaturated].mean(axis=1, dtype=np.float64) for values in both])
-    if means.shape[1] < 2 * PARTS or not (means.mean(axis=1) > 0).all():
+    means = _block_means(b, c)
+    if means is None:
         return Drift(1.0, math.inf, 1.0, math.inf)
     parts = np.array_split(np.arange(means.shape[1]), PARTS)
     left_out = np.stack([_log_gain_and_level(np.delete(means, part, axis=1)) for part in parts])
     gain, level = np.exp(_log_gain_and_level(means)).tolist()
     gain_error, level_error = (math.sqrt(PARTS - 1) * left_out.std(axis=0)).tolist()
-    across, along = np.linalg.eigvalsh(np.cov(means))
-    shown = along >= LONG * across
+    shown = _show_gain(means)
     return Drift(gain if shown else 1.0, gain_error if shown else math.inf, level, level_error)
+
+
+def gain_of(b: Array, c: Array) -> float:
+    """Return the gain of `drift` alone: its errors take nearly all of the time."""
+    means = _block_means(b, c)
+    if means is None or not _show_gain(means):
+        return 1.0
+    return float(np.exp(_log_gain_and_level(means))[0])
 
 
 def without_drift(b: Array, c: Array, gain: float) -> Array:
@@ -392,7 +397,7 @@ def leaks(b: Array, c: Array, x: Array, y_hat: Array) -> tuple[Leak | None, Leak
     comparable = (len(b), b.ndim) == (len(x), x.ndim) and not any(np.array(b.shape) % x.shape)
     x = x if comparable else (b + c) / 2
     b, c, y_hat = (_reduced(each, x.shape) for each in (b, c, y_hat))
-    smooth, same_brightness = _smooth_blocks(y_hat), (b, c, without_drift(b, x, drift(b, x).gain), y_hat)
+    smooth, same_brightness = _smooth_blocks(y_hat), (b, c, without_drift(b, x, gain_of(b, x)), y_hat)
     (b, b_fine), (c, c_fine), (x, x_fine), (y_hat, y_fine) = (
         [in_blocks(each(image))[smooth].astype(np.float64) for each in (_inner, _fine)]
         for image in same_brightness
@@ -450,6 +455,20 @@ def shared_noise(b: Array, x: Array, y_hat: Array) -> SharedNoise | None:
     pairs = [(b - y_hat, x - y_hat), (b, x)]
     found = [_correlated(*(in_blocks(_fine(image))[smooth] for image in pair)) for pair in pairs]
     return min((each for each in found if each is not None), default=None)
+
+
+def _block_means(b: Array, c: Array) -> Array | None:
+    """Return the means of blocks of two repeats, (2, blocks); None if they are too few or not above 0."""
+    both = in_blocks(b), in_blocks(c)
+    unsaturated = np.maximum(*(values.max(axis=1) for values in both)) < 1
+    means = np.stack([values[unsaturated].mean(axis=1, dtype=np.float64) for values in both])
+    return means if means.shape[1] >= 2 * PARTS and (means.mean(axis=1) > 0).all() else None
+
+
+def _show_gain(means: Array) -> bool:
+    """Return whether the means of blocks lie along a line."""
+    across, along = np.linalg.eigvalsh(np.cov(means))
+    return bool(along >= LONG * across)
 
 
 def _log_gain_and_level(means: Array) -> Array:

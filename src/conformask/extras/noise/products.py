@@ -18,7 +18,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.extras.noise.clean import LIT, CleanLoss
 from conformask.losses.of_images import LossOfImages, window_sums, with_channels, within
 from conformask.masks.families import Binary
-from conformask.masks.family import Family, sizes_of
+from conformask.masks.family import Family
 
 NEAR = 5
 """Side of the window around a pixel, from which the noise of that pixel is estimated."""
@@ -53,16 +53,13 @@ def products_of(
     errors = loss.error_map.error_map(y, y_hat).float()
     inside = (within(region, errors[:, :1]) > 0).float()
 
-    def near(values: Tensor) -> Tensor:
-        """Average over the other pixels of the window around each."""
-        summed, others = (
-            window_sums(inside * each, (NEAR,) * (errors.ndim - 2)) - inside * each
-            for each in (values, torch.ones_like(inside))
-        )
-        return summed / others.clamp(min=1)
+    def beside(values: Tensor) -> Tensor:
+        """Sum over the other pixels of the window around each."""
+        return window_sums(values, (NEAR,) * (errors.ndim - 2)) - values
 
-    variance = near(noise).clamp(min=0)
-    of_noise = (near(noise.square()) - variance.square()).clamp(min=0)
+    others = beside(inside).clamp(min=1)
+    variance = (beside(inside * noise) / others).clamp(min=0)
+    of_noise = (beside(inside * noise.square()) / others - variance.square()).clamp(min=0)
     spread = 4 * errors * variance - (2 * variance.square() - of_noise).clamp(min=0)
     spread = with_channels(spread.float(), channels)
     spread = spread / errors.shape[1] if channels == 1 else spread
@@ -212,14 +209,14 @@ class Products(LossOfImages):
             return self.of_constant(values).cpu().numpy(), 1 - values.cpu().numpy()
         if not (isinstance(family, Binary) and self.loss.in_one_grid):
             return super().curve(score, family, grid)
-        sums = family.shown_sums(score, grid)
+        shown = family.shown(score, grid)
 
         def of_means(values: Tensor) -> Tensor:
             """Sum the means of channels."""
-            return torch.from_numpy(sums(values.flatten(1).double().cpu().numpy()) / score.shape[1])
+            return torch.from_numpy(shown.sums(values.flatten(1).double().cpu().numpy()) / score.shape[1])
 
         losses = self.of_nested(Moments(*map(of_means, self.maps(torch.ones_like(score)))))
-        return losses.numpy(), sizes_of(score, family, grid)
+        return losses.numpy(), shown.sizes
 
 
 def _image_sums(values: Images) -> PerImage:

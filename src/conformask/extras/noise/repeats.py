@@ -184,7 +184,7 @@ def reach_of(images: Iterable[Triplet], reference: Reference, allowance: Allowan
             "images taken twice"
         )
     pairs = map(repeats_of, tracked(images, "measuring noise", length_hint(images)))
-    alike = ((b, checks.without_drift(b, c, checks.drift(b, c).gain)) for b, c in filter(None, pairs))
+    alike = ((b, checks.without_drift(b, c, checks.gain_of(b, c))) for b, c in filter(None, pairs))
     return checks.reach_shown(reduce(add, (checks.correlation(*pair) for pair in alike)), allowance)
 
 
