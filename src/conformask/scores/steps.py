@@ -420,7 +420,7 @@ def averaged(score: Images, sides: tuple[int, ...]) -> Images:
     """Average over the window around each pixel, (N, C, *space), in operations that an exporter can trace.
 
     `losses.window.around` gives the same means within 2e-6, on the processor by running sums, whose time does
-    not grow with the window: a window of 51 pixels takes it about a hundredth of the time.
+    not grow with the window: it takes a small part of the time for a window of 51 pixels.
     """
 
     def means(values: Tensor) -> Tensor:
