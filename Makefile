@@ -22,7 +22,7 @@ demo: .venv/installed            ## a first look at packaged photographs, into d
 	@echo "To type the commands below in this shell, first: source .venv/bin/activate"
 	$(BIN)/conformask demo --out demo $(DEMO)
 
-test: .venv/testing              ## the tests, but for those that take seconds each
+test: .venv/testing              ## the heart, one quick test a behaviour, and the main path of each leaf
 	$(PYTEST) -m "not slow and not thorough"
 
 thorough: .venv/testing          ## the others, but for the slow ones and those of napari, MONAI, deepinv, transformers

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,6 +34,19 @@ QUIET = (
     "--disable-component-update",
     "--disable-sync",
 )
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m takes its choice
+def pytest_collection_modifyitems(items):
+    """Of a table marked `quick(n)`, the rows after the first n are thorough."""
+    rows = Counter()
+    for item in items:
+        if (mark := item.get_closest_marker("quick")) is None or not mark.args:
+            continue
+        table = item.nodeid.partition("[")[0]
+        rows[table] += 1
+        if rows[table] > mark.args[0]:
+            item.add_marker("thorough")
 
 
 def pytest_collection_finish():

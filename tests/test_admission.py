@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import product
 from pathlib import Path
 
@@ -313,11 +314,23 @@ def said(caller, asked):
     return " ".join(map(str, [*texts, *(warning.message for warning in caught)]))
 
 
+@pytest.fixture(scope="module")
+def asked(masker, tmp_path_factory):
+    """The images of a question, made once for all callers."""
+
+    @cache
+    def made(question):
+        make, _ = QUESTIONS[question]
+        return make(masker, tmp_path_factory.mktemp("asked") / "data")
+
+    return made
+
+
 @pytest.mark.parametrize("question", QUESTIONS)
 @pytest.mark.parametrize("caller", CALLERS)
-def test_each_caller_asks_each_question(caller, question, masker, tmp_path):
-    make, words = QUESTIONS[question]
-    answer = said(CALLERS[caller], make(masker, tmp_path / "data"))
+def test_each_caller_asks_each_question(caller, question, asked):
+    words = QUESTIONS[question][1]
+    answer = said(CALLERS[caller], asked(question))
     assert (re.search(words, answer) is None) == ((caller, question) in NOT_ASKED), answer
 
 

@@ -106,6 +106,7 @@ def test_it_measures_both_devices_and_compares_their_masks(tmp_path):
     assert results["paper_row"]["seconds"] > 0
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("part", "change"), [("score", 1.01), ("mask", 0.99)])
 def test_other_masks_are_noticed(part, change, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")

@@ -66,6 +66,7 @@ for title in ("masks", "losses without a mask of {these} [images]", "score of " 
 """
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("width", [60, 80, 120])
 def test_a_bar_is_as_wide_as_the_terminal(width):
     lines = drawn(BARS, width)

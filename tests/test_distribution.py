@@ -54,6 +54,7 @@ def test_every_text_names_extras_that_there_are_in_one_form(built):
     assert f"Would install conformask-{PROJECT['version']}" in released
 
 
+@pytest.mark.thorough
 def test_what_a_message_says_installs_from_this_clone():
     *command, source = shlex.split(pip_install("onnx"))
     assert command in (["pip", "install"], ["pip", "install", "--editable"])

@@ -176,6 +176,7 @@ def test_a_callback_refuses_a_test_without_a_checkpoint():
         trainer.test(names["Denoiser"](), names["images"](8, seed=1))
 
 
+@pytest.mark.thorough
 @pytest.mark.xdist_group("served")
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_a_service_answers_with_the_mask(suffix, client, tested, tmp_path):
@@ -205,6 +206,7 @@ def png(mode, side, colour="gray"):
     return content.getvalue()
 
 
+@pytest.mark.thorough
 @pytest.mark.xdist_group("served")
 def test_a_service_warns_of_an_image_unlike_the_calibration_images(client, caplog, recwarn):
     for _ in range(2):
@@ -219,6 +221,7 @@ def test_a_service_warns_of_an_image_unlike_the_calibration_images(client, caplo
     assert not [each for each in recwarn if issubclass(each.category, cm.ConformaskWarning)], "nothing twice"
 
 
+@pytest.mark.thorough
 @pytest.mark.xdist_group("served")
 def test_a_service_does_not_warn_of_an_image_like_them(client, tested, tmp_path, caplog):
     names = runpy.run_path(str(EXAMPLES / "lightning_callback.py"))
@@ -231,6 +234,7 @@ def test_a_service_does_not_warn_of_an_image_like_them(client, tested, tmp_path,
     assert (answer.status_code, answer.headers["warnings"], caplog.record_tuples) == (200, "[]", [])
 
 
+@pytest.mark.thorough
 @pytest.mark.xdist_group("served")
 def test_a_service_says_its_promise(client, tested):
     masker = cm.load(tested)
@@ -240,6 +244,7 @@ def test_a_service_says_its_promise(client, tested):
     assert said["network"]["name"] == tested.stem
 
 
+@pytest.mark.thorough
 @pytest.mark.xdist_group("served")
 def test_a_service_refuses_in_the_words_of_conformask(client):
     def refused(name, content):

@@ -41,6 +41,7 @@ def test_promises_are_not_empty():
     assert {"promise", "procedures", "order"} < set(PROMISES)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "arguments", [["--help"], ["info", "RUN"], ["info", "RUN", "--json"], ["plan"], ["plan", "--json"]]
 )

@@ -131,6 +131,7 @@ USES: dict[str, tuple[Use, ...]] = {
 }
 
 
+@pytest.mark.quick(3)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("pattern", USES)
 def test_damaged_records_are_refused_or_say_the_same(run, tmp_path, pattern):

@@ -8,6 +8,7 @@ WITHIN = ("marginal, in category 0", "pac, in category 1", "marginal, group, in 
 SAMPLE = [each for each in combinations() if "category" not in each.name or each.name in WITHIN]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("combination", SAMPLE, ids=lambda each: each.name)
 def test_a_promise_is_kept_where_it_is_issued(combination):
     found = measured(combination, SETS)

@@ -231,6 +231,7 @@ def check(asked, status, content, refusals):
     assert asked.has_token or (status in refusals and TOKEN.encode() not in content), (asked, status, content)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_request_breaks_the_application(session, seed):
     origin, mine = f"http://127.0.0.1:{PORT}", {"Cookie": cookie(PORT)}
@@ -248,6 +249,7 @@ def test_no_request_breaks_the_application(session, seed):
     assert [entry["name"] for entry in entries if not entry["uploaded"]] == list(triplets(3, 2).names)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_bytes_break_the_server(session, seed, monkeypatch, capfd):
     for module in (connections, uploads):

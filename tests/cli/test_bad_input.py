@@ -195,6 +195,7 @@ def test_images_that_the_predictor_was_trained_on(refused, own):
     refused(calibrating(own / "run", own / "data"), "predictor", "neither has seen")
 
 
+@pytest.mark.thorough
 def test_another_size_or_number_of_channels(refused, made, tmp_path):
     small = write_data(tmp_path / "small", shape=(3, 24, 24))
     grey = write_data(tmp_path / "grey", shape=(1, 32, 32))
@@ -223,12 +224,14 @@ def test_losses_that_are_none(refused, conformask, made):
         assert (answer.status, "Unknown option: --over" in answer.err) == (2, True)
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("threshold", ["0", "-1", "nan", "inf", "abc", "q0", "q2", "q"])
 def test_bad_thresholds(refused, made, threshold):
     refused(["calibrate", made / "run", made / "data", f"--threshold={threshold}"], "threshold", "above 0")
     refused(["recalibrate", made / "run", f"--threshold={threshold}"], "threshold", "above 0")
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("confidence", ["0", "1", "1.5", "-0.1", "nan"])
 def test_bad_confidences(refused, made, confidence):
     for tokens in (
@@ -240,6 +243,7 @@ def test_bad_confidences(refused, made, confidence):
     refused(["check", made / "data", f"--confidence={confidence}"], "confidence", "between 0 and 1")
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     "error", [OSError(errno.ENOSPC, "No space left on device"), PermissionError(errno.EACCES, "denied")]
 )
@@ -335,6 +339,7 @@ def test_nothing_is_overwritten(refused, made):
     )
 
 
+@pytest.mark.thorough
 def test_a_saved_masker_is_not_trained_over(refused, made, tmp_path):
     cm.load(made / "run").save(tmp_path / "masker")
     before = snapshot(tmp_path / "masker")
@@ -342,6 +347,7 @@ def test_a_saved_masker_is_not_trained_over(refused, made, tmp_path):
     assert snapshot(tmp_path / "masker") == before
 
 
+@pytest.mark.thorough
 def test_two_processes_do_not_share_a_folder(refused, own):
     """One that trains, calibrates, evaluates or writes masks there is waited for."""
     (own / "out").mkdir()
@@ -430,6 +436,7 @@ def test_a_terminal_that_is_not_utf_8(made, encoding):
     assert b"\\u2588" in done.stdout
 
 
+@pytest.mark.thorough
 def test_a_damaged_checkpoint(refused, own):
     checkpoint = own / "run" / "checkpoints" / "last.ckpt"
     settings = ["--scorer", "mask", "--width", "4", "--epochs", "1", "--resume"]

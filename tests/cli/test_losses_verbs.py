@@ -53,6 +53,7 @@ def test_masks_without_specks(conformask, own: Path) -> None:
         assert conformask(*command, wrong).status == 1
 
 
+@pytest.mark.thorough
 def test_a_score_for_each_loss(conformask, own: Path) -> None:
     tokens = ["train", own / "data", own / "missed", "--over", "missed", "--tolerance", "0.05"]
     record = conformask(*tokens, "--scorer", "error", "--width", "4", "--epochs", "1", "--json").record

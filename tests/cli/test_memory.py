@@ -23,6 +23,7 @@ print(before, faults())
 """
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
 def test_layers_of_the_last_batch_are_kept_for_the_next() -> None:
     """A fresh page is a fault: without it, all of a layer of 16 MiB are, every time."""

@@ -92,6 +92,7 @@ def test_help_points_to_nothing_that_is_not_installed(conformask, verb):
     assert [name for name in REPOSITORY if name in said] == []
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("verb", ["", *INSTALLED])
 def test_help_breaks_no_word_and_fits_the_terminal(conformask, monkeypatch, verb):
     pages = {}
@@ -176,6 +177,7 @@ def test_a_verb_that_has_no_such_option_names_none(conformask):
     assert "--tiled" not in answer.err
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("tokens", [("--help",), ("--version",), *((verb, "--help") for verb in INSTALLED)])
 def test_help_and_version_load_nothing_heavy(tokens):
     answer = fresh(*tokens)
@@ -189,6 +191,7 @@ def test_info_loads_no_torch(made):
     assert json.loads(answer.stdout)["formula"].startswith("P(l1 <= ")
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("tokens", "keys"),
     [
@@ -252,6 +255,7 @@ def test_thresholds_tells_whether_anything_is_calibrated(conformask, own):
     )
 
 
+@pytest.mark.thorough
 def test_calibrate_says_what_it_replaces(conformask, own, monkeypatch):
     monkeypatch.chdir(own)
     (old,) = re.findall(r"threshold +(\S+)", conformask("info", "run", "--research").out)
@@ -379,6 +383,7 @@ def test_what_stops_a_command_is_json_too(capfd, monkeypatch, raised, status):
     assert json.loads(capfd.readouterr().out)["error"] in ("stopped", "ZeroDivisionError: ")
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("verb", INSTALLED)
 def test_help_fits_a_screen_and_the_rest_stands_under_help_all(conformask, monkeypatch, verb):
     monkeypatch.setenv("COLUMNS", "80")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from conformask.images.read import write_image
 from conformask.images.triplets import Triplets
@@ -17,6 +18,7 @@ def new_images(data: Path, out: Path, *, factor: float) -> Path:
     return out
 
 
+@pytest.mark.thorough
 def test_masks_of_other_images_say_that_they_are_other_images(conformask, own: Path) -> None:
     alike = new_images(own / "data", own / "alike", factor=1)
     record = conformask("mask", own / "run", alike, own / "masks", "--json").record

@@ -89,6 +89,7 @@ def test_a_promise_for_every_volume_of_a_new_subject(conformask, parts, tmp_path
     assert sum(1 for _ in (tmp_path / "masks" / "overlays").iterdir()) == 16
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("formats", "train")
 def test_in_three_dimensions(conformask, parts: dict[str, Path], tmp_path: Path) -> None:
     run = tmp_path / "run"

@@ -44,6 +44,7 @@ def read(path):
     return path.read_text(encoding="utf-8")
 
 
+@pytest.mark.thorough
 def test_nothing_comes_from_another_host(site):
     pages, styles = list(site.rglob("*.html")), list(site.rglob("*.css"))
     assert len(pages) > 10
@@ -51,6 +52,7 @@ def test_nothing_comes_from_another_host(site):
     assert {style.name: found for style in styles if (found := foreign_in_style(read(style)))} == {}
 
 
+@pytest.mark.thorough
 def test_no_page_needs_the_script_that_the_theme_fetches(site):
     assert not [page for page in site.rglob("*.html") if 'class="mermaid"' in read(page)]
 
@@ -75,6 +77,7 @@ def test_another_host_in_a_style_would_be_noticed():
     assert foreign_in_style("@font-face { src: url(https://fonts.example/a.woff2) }")
 
 
+@pytest.mark.thorough
 def test_every_verb_is_in_the_reference(site):
     page = read(site / "reference" / "command-line.html")
     assert [verb for verb in VERBS if f'id="conformask-{verb}"' not in page] == []
@@ -87,11 +90,13 @@ def reference_of_python(site):
     return "\n".join(map(read, sorted((site / "reference" / "python").glob("*.html"))))
 
 
+@pytest.mark.thorough
 def test_every_public_name_is_in_the_reference(site):
     pages = reference_of_python(site)
     assert [name for name in conformask.__all__ if f'id="conformask.{name}"' not in pages] == []
 
 
+@pytest.mark.thorough
 def test_the_reference_begins_with_ten_functions_and_leads_to_every_name(site):
     page = read(site / "reference" / "python.html")
     first, every = page.split('<h2 id="every-step">')
@@ -101,11 +106,13 @@ def test_the_reference_begins_with_ten_functions_and_leads_to_every_name(site):
     assert set(re.findall(r'href="python/(\w+)\.html"', every.split("</table>")[0])) == steps
 
 
+@pytest.mark.thorough
 def test_shapes_are_shown_as_they_are_written(site):
     page = html.unescape(re.sub(r"<[^>]+>", "", reference_of_python(site)))
     assert 'Float[Tensor, "n *g"]' in page
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("word", "page"),
     [
@@ -127,16 +134,19 @@ def test_search_finds_what_newcomers_ask_for(site, word, page):
     assert not [name for name in found if name.startswith("results/")]
 
 
+@pytest.mark.thorough
 def test_examples_of_the_reference_are_code(site):
     pages = reference_of_python(site)
     assert pages.count("Examples:</") == pages.count('class="language-pycon highlight"') > 40
     assert 'class="example"' not in pages, "a section called Example is an admonition"
 
 
+@pytest.mark.thorough
 def test_the_papers_figures_lead_home(site):
     assert 'href="../index.html">conformask</a>' in read(site / "results" / "paper.html")
 
 
+@pytest.mark.thorough
 def test_a_wrong_address_leads_somewhere(site):
     content = read(site / "404.html").partition("<h1>")[2].partition("</article>")[0]
     targets = re.findall(r'href="/([^"]+)"', content)
@@ -144,6 +154,7 @@ def test_a_wrong_address_leads_somewhere(site):
     assert [target for target in targets if not (site / target).exists()] == []
 
 
+@pytest.mark.thorough
 def test_links_lead_to_headings(site):
     """A missing page is an error of zensical build --strict, a missing heading is none."""
     names = {page: set(re.findall(r'\bid="([^"]+)"', read(page))) for page in site.rglob("*.html")}

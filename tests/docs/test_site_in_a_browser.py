@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from axe import violations
 
-pytestmark = pytest.mark.xdist_group("site")
+pytestmark = [pytest.mark.xdist_group("site"), pytest.mark.thorough]
 PAGES = (
     "index",
     "promises",
@@ -43,7 +43,6 @@ def settled(page):
     return page
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("name", PAGES)
@@ -56,7 +55,6 @@ def test_axe_finds_nothing(page, site, name, scheme, width):
     assert page.evaluate(CUT_CODE) == []
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_where_something_is_open(page, site, scheme):
     page.emulate_media(color_scheme=scheme)
@@ -86,7 +84,6 @@ class Quiet(SimpleHTTPRequestHandler):
         """Print nothing."""
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_in_the_search_and_where_an_address_is_wrong(page, served, scheme):
     page.emulate_media(color_scheme=scheme)

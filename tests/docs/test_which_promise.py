@@ -96,6 +96,7 @@ TAKE_LONG = set(itertools.product(["simultaneous"], (0.8, 0.95, 0.99), (0.01, 0.
 """Promises whose smallest calibration set is found in seconds."""
 
 
+@pytest.mark.thorough
 def test_the_numbers_are_those_of_plan(choices):
     for choice in one_of_each(choices):
         if (choice.named, choice.confidence, choice.delta) in TAKE_LONG:
@@ -137,6 +138,7 @@ def test_a_masker_says_the_sentence_of_every_promise(scope):
             check_words(choice)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("name", ["marginal", "expected"])
@@ -186,6 +188,7 @@ def answers(page):
     return found
 
 
+@pytest.mark.thorough
 def test_it_is_answered_with_the_keyboard(page):
     page.reload()
     form = page.get_by_role("form", name="Which promise?")
@@ -205,6 +208,7 @@ def test_it_is_answered_with_the_keyboard(page):
     page.keyboard.press("Shift+Tab")
 
 
+@pytest.mark.thorough
 def test_what_has_no_theorem_cannot_be_chosen(page):
     page.reload()
     form = page.get_by_role("form", name="Which promise?")
@@ -222,6 +226,7 @@ def test_what_has_no_theorem_cannot_be_chosen(page):
     expect(form.locator(".command")).to_have_text(re.compile("--guarantee adaptive$"))
 
 
+@pytest.mark.thorough
 def test_without_scripts_the_tables_are_there_and_the_form_is_not(browser, site):
     page = browser.new_page(java_script_enabled=False)
     page.goto((site / "promises.html").as_uri())

@@ -68,6 +68,7 @@ def measured_by(run: str, masker: Masker, images: Triplets, **more) -> object:
     return found.images.columns() if isinstance(found, Evaluation) else repr(found)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("run", ["evaluate", asking("watch", "monitor")])
 @pytest.mark.parametrize("other", ["images", "categories", "masker"])
 def test_nothing_is_resumed_of_another_run(run: str, other: str, tmp_path: Path, monkeypatch) -> None:

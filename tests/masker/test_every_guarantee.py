@@ -123,6 +123,7 @@ def test_evaluated(masker: Masker) -> None:
     assert sizes[-1] <= sizes[0]
 
 
+@pytest.mark.quick(3)
 def test_the_order_does_not_matter(masker: Masker) -> None:
     order = np.random.default_rng(3).permutation(COUNT)
     shuffled = made(
@@ -200,6 +201,7 @@ def test_what_a_simultaneous_promise_leaves_open_is_no_choice_after_looking(tmp_
     assert masker.recalibrate(promise=masker.card.promise.changed(delta=0.01)).save(tmp_path).card.exploratory
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("detour", [{"delta": 0.5}, {"delta": 0.04}, {"guarantee": "pac"}])
 def test_what_was_chosen_after_looking_stays_exploratory(detour: dict[str, Any]) -> None:
     before = made("simultaneous")
@@ -301,6 +303,7 @@ def shifted(a: Tensor, b: Tensor) -> Tensor:
     return 0.25 + (a - b).abs().mean((1, 2, 3))
 
 
+@pytest.mark.quick(3)
 def test_a_distance_that_closed_masks_do_not_keep_is_refused(masker: Masker) -> None:
     with pytest.raises(CalibrationError, match=r"'shifted' is 0\.25 for fully masked images"):
         made(
@@ -331,6 +334,7 @@ def test_a_mask_needs_its_category_and_weight() -> None:
     assert one.shape == (8, 8)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("bad", [math.nan, -1.0, 0.0, math.inf])
 def test_a_weight_that_is_none_opens_nothing(bad: float) -> None:
     batch = next(TEST.batches(40))

@@ -88,6 +88,7 @@ IN_REGIONS = {
 }
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize("grey", [False, True], ids=["default", "grey"])
 @pytest.mark.parametrize("regional", [False, True], ids=["whole", "regions"])
 @pytest.mark.parametrize("text", CASES)

@@ -206,6 +206,7 @@ def test_it_is_recalibrated_to_the_same_rule(kept: Path) -> None:
     np.testing.assert_allclose(sizes_of(masks_of(again, expected)), expected["again_size"], rtol=0, atol=1e-6)
 
 
+@pytest.mark.quick(6)
 def test_it_is_saved_again(kept: Path, tmp_path: Path) -> None:
     masker, expected, copy = loaded(kept), expected_of(kept), tmp_path / "copy"
     masks = masks_of(masker, expected)

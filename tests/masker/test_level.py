@@ -79,6 +79,7 @@ def measured(masker: cm.Masker, count: int, seed: int, **facts) -> tuple[np.ndar
     return losses, 1 - mask.mean(dim=(1, 2, 3)).numpy()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("of", [{}, {"family": BELOW}])
 def test_it_hides_less_at_the_same_coverage(of) -> None:
     own, one = calibrated(**of), calibrated(**of, level="one")
@@ -188,6 +189,7 @@ GUARANTEES = [
 ]
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("guarantee", GUARANTEES)
 def test_every_guarantee_takes_it(guarantee: str) -> None:
     columns = {
@@ -231,6 +233,7 @@ def lambda_of(criticals: np.ndarray) -> float:
     return float(np.sort(criticals)[math.floor(0.1 * (len(criticals) + 1)) - 1])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("n", [9, 19, 60])
 def test_the_promise_is_kept_over_calibration_sets(criticals: np.ndarray, n: int) -> None:
     generator, population = np.random.default_rng(13), images(POPULATION, 14)
@@ -250,6 +253,7 @@ def test_the_promise_is_kept_over_calibration_sets(criticals: np.ndarray, n: int
     assert np.mean(coverages) >= 0.9 - 4 * np.std(coverages) / math.sqrt(4000)
 
 
+@pytest.mark.thorough
 def test_a_level_fitted_on_the_calibration_images_would_break_the_promise() -> None:
     """Why selection images are needed: 20 images that fit it are easier to themselves than others are."""
     coverages, below = [], family(BELOW)

@@ -113,6 +113,7 @@ def typical(used: Loss, world) -> float:
     return 0.3 if used.over == "missed" else max(raw, 1e-3)
 
 
+@pytest.mark.quick(5)
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("over", LOSSES)
 def test_the_promise_is_kept(over: str, world: str) -> None:
@@ -150,6 +151,7 @@ def test_the_promise_is_kept_where_it_is_given() -> None:
     assert shares[chosen].mean() < 0.9 - 3 * shares[chosen].std() / math.sqrt(chosen.sum())
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("over", LOSSES)
 def test_the_simulation_shows_a_lambda_that_is_too_large(over: str) -> None:
     used = LOSSES[over]
@@ -165,6 +167,7 @@ def falling(count: int, seed: int) -> list[np.ndarray]:
     return [x, (y + 0.2 * wrong).astype(np.float32), y]
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("over", ["trusted", "wrong"])
 def test_the_last_point_that_passes_would_not_do(over: str, monkeypatch) -> None:
     used, threshold = LOSSES[over], {"trusted": 0.1, "wrong": 0.5}[over]
@@ -194,6 +197,7 @@ def test_with_probability_of_the_calibration_set() -> None:
     assert below <= 9
 
 
+@pytest.mark.thorough
 def test_means_are_bounded_by_the_aggregates_bound() -> None:
     for over in ("image", "window", "missed", "wrong", "trusted"):
         used = LOSSES[over]
@@ -219,6 +223,7 @@ def hidden_inside(masker: Masker, images: Triplets, inside: np.ndarray) -> float
     return float(np.mean(shares))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("over", ["image", "local", "local_share", "trusted", "window", "missed"])
 def test_a_promise_about_a_region(over: str) -> None:
     """Errors lie in the region only: the promise about it needs larger masks than one about the image."""
@@ -359,6 +364,7 @@ def test_a_score_for_one_loss_serves_another() -> None:
 # the bound of each image
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("over", ["image", "window"])
 def test_the_bound_of_each_image_is_kept_on_new_images(over: str, tmp_path: Path) -> None:
     used, kept = LOSSES[over], []

@@ -104,6 +104,7 @@ def test_masks_are_rounded_down(masker: Masker, data: Path, tmp_path: Path) -> N
     assert np.concatenate(below).max() > 0.6 / 65535, "rounding to the nearest would not be seen"
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("after", [0, 1, 7, N - 1])
 def test_a_killed_run_goes_on(
     masker: Masker, data: Path, tmp_path: Path, killed_after, monkeypatch, after
@@ -237,6 +238,7 @@ def test_truth_that_comes_later_is_measured(masker: Masker, data: Path, tmp_path
     assert write_masks(masker, Triplets.from_folder(data), tmp_path / "out").measurement is not None
 
 
+@pytest.mark.quick(1)
 @pytest.mark.leaf("watch")
 @pytest.mark.parametrize("whole", [False, True])
 def test_images_that_made_the_promise_are_no_test(whole: bool, tmp_path: Path, monkeypatch) -> None:

@@ -156,6 +156,7 @@ def test_no_green_for_another_network(masker: Masker) -> None:
     assert Session(masker, made_by(A, 2)).doubt is None
 
 
+@pytest.mark.quick(1)
 @pytest.mark.leaf("train", "view", "watch")
 @pytest.mark.parametrize("verb", ["mask", "monitor", "evaluate", "release"])
 def test_the_command_line_repeats_no_promise_for_another_network(

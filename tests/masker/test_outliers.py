@@ -46,6 +46,7 @@ def warned(mask, *given) -> list[str]:
     return [str(warning.message) for warning in caught]
 
 
+@pytest.mark.thorough
 def test_images_like_the_calibration_images_are_hardly_ever_called_far(masker: cm.Masker) -> None:
     called = [bool(warned(masker, triplet.x[0], triplet.y_hat[0])) for triplet in images(300, 1)]
     assert np.mean(called) <= 0.02
@@ -209,6 +210,7 @@ def test_volumes_given_to_a_masker_of_planes_and_the_reverse(masker: cm.Masker) 
         of_volumes(volume[0], volume[0])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("most", [2**22, 100 * 100], ids=["all", "the middle"])
 def test_whole_images_masked_by_tiles_are_told_too(tmp_path: Path, monkeypatch, most: int) -> None:
     monkeypatch.setattr("conformask.masker.whole.MIDDLE", most)

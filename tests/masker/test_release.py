@@ -412,6 +412,7 @@ def test_what_no_theorem_covers_is_refused() -> None:
             release(other, new, 0.1)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("part", ["calibration", "selection"])
 def test_images_that_calibration_has_seen_are_refused(part: str) -> None:
     """By their truth or, without it, by y_hat; by their group where both are new."""
@@ -478,6 +479,7 @@ def given(images: Triplets, factor: float = 1, **more) -> Triplets:
     return Triplets.from_arrays(x, y_hat, y, cues=factor * x, **more)
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize("each", [False, True])
 @pytest.mark.parametrize("changed", ["x", "maps", "regions", "blanks", "groups"])
 def test_nothing_beside_the_outputs_is_changed_after_looking(
@@ -611,6 +613,7 @@ def test_the_share_of_an_evaluation_is_one_that_the_calibration_set_allows() -> 
         assert "<h2>Which images</h2>" not in render(evaluation)
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("view")
 def test_why_nothing_is_released_is_said_first() -> None:
     from conformask.extras.view.page import render

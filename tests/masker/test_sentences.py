@@ -367,6 +367,7 @@ def is_true(sentence: str, m: np.ndarray, y: np.ndarray, y_hat: np.ndarray, regi
     return bool(((m * error)[inside] ** p).mean() ** (1 / p) <= shares[0])
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize(
     ("loss", "threshold", "how"),
     [

@@ -108,6 +108,7 @@ def test_the_promise_is_kept_on_new_images_and_more_than_once() -> None:
         assert np.mean(coverages) >= 0.9 - 4 * np.std(coverages) / math.sqrt(2000), n
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("guarantee", ["pac", "ltt", "expected", "groups", "categories", "simultaneous"])
 def test_every_promise_begins_there(guarantee: str) -> None:
     columns = {

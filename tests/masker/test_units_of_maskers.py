@@ -88,6 +88,7 @@ def distances_of(masker: Masker, images: Triplets) -> np.ndarray:
     return np.concatenate(found)
 
 
+@pytest.mark.quick(2)
 def test_it_counts_groups(masker: Masker) -> None:
     assert masker.card.n_groups == masker.card.n_units == 150
     assert "150 calibration groups" in masker.formula or "in 150 groups" in masker.formula
@@ -95,6 +96,7 @@ def test_it_counts_groups(masker: Masker) -> None:
     assert float(distances_of(masker, TEST).mean()) > 0
 
 
+@pytest.mark.quick(2)
 def test_saved_loaded_and_recalibrated(masker: Masker, tmp_path: Path) -> None:
     masker.save(tmp_path)
     again = load(tmp_path, scorer=KNOWING)
@@ -203,6 +205,7 @@ def test_groups_are_called_what_the_user_calls_them(asked: dict, tmp_path: Path)
     assert "biops" in again.sentence + meaning.holds
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("view")
 def test_the_methods_paragraph_counts_patients() -> None:
     from conformask.extras.view.page import methods_text
@@ -247,6 +250,7 @@ def test_a_name_for_groups_without_a_promise_about_them_is_refused() -> None:
     assert Promise().changed(unit="group", group_name="slide").group_name == "slide"
 
 
+@pytest.mark.thorough
 def test_a_changed_unit_is_another_promise(tmp_path: Path) -> None:
     made({"unit": "group"}, FEW).save(tmp_path)
     assert made({"unit": "group", "share": 0.5}, FEW).save(tmp_path).card.exploratory
@@ -285,6 +289,7 @@ def test_the_promise_is_kept_on_new_patients() -> None:
     assert np.mean(kept) <= 0.8 + 1 / 31 + 4 * np.std(kept) / np.sqrt(len(kept))
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("watch")
 def test_new_images_are_watched_as_before() -> None:
     from conformask.extras.watch.monitor import monitor

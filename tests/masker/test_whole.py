@@ -276,6 +276,7 @@ def test_a_full_disk_is_said_first(masker: Masker, tmp_path: Path, monkeypatch: 
         write_masks(masker, data, tmp_path / "out")
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("guarantee", ["adaptive", "expected"])
 def test_rules_that_look_at_the_image(
     guarantee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -234,6 +234,7 @@ def test_budget_is_spent() -> None:
         torch.testing.assert_close(spent, lam(1e-4, 0.1, 0.4), rtol=1e-5, atol=0)
 
 
+@pytest.mark.thorough
 @given(
     values=arrays(np.float32, (2, 7), elements=st.floats(0, 4, width=16)),
     share=st.floats(0.01, 1.2),
@@ -351,6 +352,7 @@ def test_gamma_1_is_reciprocal(s, e, lam, exponent, epsilon) -> None:  # type: i
         np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.thorough
 @given(SCORES, st.floats(1e-6, 8), st.floats(0.1, 10))
 @settings(max_examples=60, deadline=None, derandomize=True)
 def test_the_mask_is_the_reciprocal_one_to_the_gamma(s, lam, gamma) -> None:  # type: ignore[no-untyped-def]

@@ -91,6 +91,7 @@ def test_the_judge_notices_a_regression_without_the_test_point() -> None:
     assert not goes_beyond(right, CONFIDENCE + 6 / 61)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("n", [30, 100])
 def test_groups_in_the_span_keep_the_promise_each(n: int) -> None:
     """Indicators of groups as features: coverage is that of each group, though one lambda would miss one."""

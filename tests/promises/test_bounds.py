@@ -76,6 +76,7 @@ def floored(losses: np.ndarray, level: float, delta: float) -> bool:
     return math.e * float(stats.binom.cdf(math.floor(losses.sum()), len(losses), level)) <= delta
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("broken", "losses", "n", "mean"),
     [

@@ -42,6 +42,7 @@ def test_every_category_keeps_its_promise_tightly() -> None:
         assert not goes_beyond(values, 0.9 + 1 / (n + 1))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("broken", [mixed, swapped])
 def test_the_judge_notices_mixed_categories(broken) -> None:
     values = coverages(broken)

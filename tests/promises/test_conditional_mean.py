@@ -97,6 +97,7 @@ def fixed(world: Truths, n: int, own_bound: bool = False) -> Promise:
     return chosen
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize("n", [5, 99, 150, 400, 1000])
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("own_bound", [False, True])

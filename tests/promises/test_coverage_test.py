@@ -21,6 +21,7 @@ def losses_on(world: World, wanted: Promise, places: np.ndarray, lambdas: np.nda
     return (~world.passing(places, lambdas)).astype(float)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("world", ["heavy_tailed", "flat", "non_monotone"])
 @pytest.mark.parametrize(("name", "delta"), [("marginal", None), ("pac", 0.1)])
 def test_a_rank_is_rarely_called_worse_than_chance(world: str, name: str, delta: float | None) -> None:
@@ -40,6 +41,7 @@ def test_a_rank_is_rarely_called_worse_than_chance(world: str, name: str, delta:
         assert worse.mean() > LEVEL / 2, "the law is that of the masks"
 
 
+@pytest.mark.thorough
 def test_a_binomial_law_would_cry_wolf() -> None:
     """As it was before: the calibration set taken for the population."""
     images, generator = RANDOM["heavy_tailed"](), np.random.default_rng(0)
@@ -84,6 +86,7 @@ def of_groups(world: World, generator: np.random.Generator, k: int) -> tuple[np.
     return order[(centres[groups] + spread).clip(0, len(order) - 1)], groups
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("shift", [False, True])
 def test_groups_count_together(shift: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(law, "DRAWS", 39)

@@ -37,6 +37,7 @@ def last_within(evidence: CalibrationData) -> ConstantLambda:
     return ConstantLambda(float(GRID[np.flatnonzero(within).max(initial=0)]))
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("broken", "world", "n"),
     [

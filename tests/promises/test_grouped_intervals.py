@@ -19,6 +19,7 @@ def met_of_groups(
     return generator.random(len(groups)) < own[groups], groups
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("each_group_alike", [False, True])
 @pytest.mark.parametrize(("k", "alike"), [(12, 0.05), (30, 0.05), (30, 0.3), (60, 0.6)])
 def test_they_hold_the_true_share_as_often_as_they_say(k: int, alike: float, each_group_alike: bool) -> None:

@@ -24,6 +24,7 @@ def without_the_new_group(evidence: CalibrationData) -> ConstantLambda:
     return ConstantLambda(largest_lambda(evidence.critical_lambdas, weights, 1 - CONFIDENCE))
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("k", [12, 30, 100])
 @pytest.mark.parametrize(
     "broken", [Promise("marginal", CONFIDENCE).rule, without_the_new_group], ids=["pooled", "K for K + 1"]

@@ -34,6 +34,7 @@ def smallest_risk(evidence: CalibrationData) -> ConstantLambda:
     return ConstantLambda(float(GRID[np.flatnonzero(rate <= 0.1).max()]))
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("n", [20, 22, 50, 100, 1000])
 @pytest.mark.parametrize("rate", [0.101, 0.13])
 def test_hardest_worlds(n: int, rate: float) -> None:

@@ -46,6 +46,7 @@ def tied_coverage(n: int, deploy: Deploy) -> tuple[float, float]:
     return float(coverage.mean()), float(coverage.std() / math.sqrt(DRAWS))
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("n", [9, 19, 20, 100, 1000])
 def test_coverage_of_continuous_lambdas(n: int) -> None:
     mean, sigma = uniform_coverage(n, deployed)
@@ -54,6 +55,7 @@ def test_coverage_of_continuous_lambdas(n: int) -> None:
     assert mean == pytest.approx(1 - rank / (n + 1), abs=4 * sigma)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("n", [9, 20, 100, 1000])
 def test_coverage_with_ties(n: int) -> None:
     mean, sigma = tied_coverage(n, deployed)

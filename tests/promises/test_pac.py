@@ -19,6 +19,7 @@ def with_rank_off_by(step: int, delta: float = 0.1) -> Deploy:
     return deploy
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("n", [22, 50, 100, 1000])
 @pytest.mark.parametrize("delta", [0.1, 0.01])
 def test_misses_are_exactly_as_frequent_as_the_law_says(n: int, delta: float) -> None:
@@ -34,6 +35,7 @@ def test_misses_are_exactly_as_frequent_as_the_law_says(n: int, delta: float) ->
     assert np.mean(uniform[:, rank] > 0.1) > delta
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("n", [22, 100, 1000])
 def test_the_judge_notices_broken_ranks(n: int) -> None:
     world, draws = RANDOM["heavy_tailed"](), 1500

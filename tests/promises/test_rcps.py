@@ -39,6 +39,7 @@ def of_raw_means(evidence: CalibrationData) -> ConstantLambda:
     return ConstantLambda(float(GRID[np.flatnonzero(certain).max(initial=0)]))
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("n", [20, 100, 500])
 @pytest.mark.parametrize("rule", [RCPS(0.1).rule, Promise("rcps_hb", delta=0.1).rule], ids=["wsr", "hb"])
 def test_hardest_worlds(n: int, rule: Deploy) -> None:

@@ -42,6 +42,7 @@ def images(generator: np.random.Generator, count: int, levels: int | None) -> tu
     return np.round(critical * levels) / levels, np.round(risks * levels) / levels
 
 
+@pytest.mark.quick(6)
 @pytest.mark.parametrize("levels", [None, 1])
 @pytest.mark.parametrize("n", [30, 100])
 @pytest.mark.parametrize("failing", [0.02, 0.1, 0.3])

@@ -42,6 +42,7 @@ def test_every_confidence_holds_at_once_tightly(n: int, monkeypatch: pytest.Monk
     assert too_often(any_missed(single, n), DELTA), "a single pac rank holds at all confidences?"
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("n", [100, 300])
 def test_every_threshold_and_confidence_holds_at_once(n: int) -> None:
     """The lambda of a threshold under smooth heavy-tailed curves: scale * threshold / error."""

@@ -76,6 +76,7 @@ def off_by_one(evidence: CalibrationData) -> ConstantLambda:
     return SplitConformal(CONFIDENCE, Marginal()).rule(evidence_of(np.array(values)))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("share", [1.0, 0.8, 0.5])
 @pytest.mark.parametrize("world", WORLDS)
 def test_a_share_of_each_group_on_average(world: str, share: float) -> None:
@@ -96,6 +97,7 @@ def test_the_judge_notices_broken_units(broken: Deploy, share: float) -> None:
     assert falls_short(over_sets(fields, broken, lambda lam: fine(fields, lam, share), 300), CONFIDENCE)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("world", WORLDS)
 @pytest.mark.parametrize("name", ["pac", "ltt", "simultaneous"])
 def test_a_share_of_each_group_for_most_sets(world: str, name: str) -> None:
@@ -109,6 +111,7 @@ def test_a_share_of_each_group_for_most_sets(world: str, name: str) -> None:
         assert too_often(images < CONFIDENCE - 1e-9, DELTA), "images do not protect groups"
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("world", WORLDS)
 def test_an_image_of_a_new_group_for_most_sets(world: str) -> None:
     fields = mixed(world)
@@ -120,6 +123,7 @@ def test_an_image_of_a_new_group_for_most_sets(world: str) -> None:
         assert too_often(pooled < CONFIDENCE - 1e-9, DELTA)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("unit", ["group", "image_of_new_group"])
 @pytest.mark.parametrize("name", ["expected", "rcps", "rcps_hb"])
 @pytest.mark.parametrize("world", ["heavy_tailed", "non_monotone"])

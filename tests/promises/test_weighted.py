@@ -32,6 +32,7 @@ def inverted(evidence: CalibrationData) -> WeightedLambda:
     return Promise("weighted", 0.9).rule(reweighed(evidence, 1 / evidence.column("weight")))
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("broken", "n"),
     [

@@ -117,6 +117,7 @@ PROMISES = {
 }
 
 
+@pytest.mark.quick(2)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(("n", "higher"), [(9, "trusted"), (19, "distrusted")])
 @pytest.mark.parametrize(("terms", "loss_of", "family"), PROMISES.values(), ids=PROMISES)

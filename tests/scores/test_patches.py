@@ -74,6 +74,7 @@ scores = array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=7).flatmap(
 )
 
 
+@pytest.mark.thorough
 @given(scores, st.integers(2, 12))
 @settings(deadline=None, max_examples=80)
 def test_at_every_level_both_kinds_of_parts_are_large_enough(score: np.ndarray, area: int) -> None:
@@ -188,6 +189,7 @@ def test_a_run_keeps_the_size_of_parts(masker: cm.Masker, tmp_path: Path) -> Non
     assert free.save(tmp_path).card.exploratory  # the same images after another choice
 
 
+@pytest.mark.thorough
 def test_parts_are_counted_as_by_hand_and_hidden_shares_stand_beside_those_of_any_size() -> None:
     test = cm.Triplets.from_arrays(*coarse(12, 2))
     images = cm.Triplets.from_arrays(*coarse(30, 1))

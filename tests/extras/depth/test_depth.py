@@ -190,6 +190,7 @@ def folder(path, images):
     return str(path)
 
 
+@pytest.mark.thorough
 def test_the_command_line_remembers_where_there_is_no_truth(tmp_path: Path, capsys):
     data, run = folder(tmp_path / "data", triplets(40, 0)), str(tmp_path / "run")
     read = ["--data-range", "0", "80", "--units", "m", "--no-truth", "0"]

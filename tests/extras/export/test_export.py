@@ -85,6 +85,7 @@ def network(tmp_path_factory) -> Exported:
     return exported(calibrated(scorer(unet()), selection=SELECTION), tmp_path_factory.mktemp("network"))
 
 
+@pytest.mark.thorough
 def test_the_calibrated_lambda_gives_the_maskers_masks(network: Exported) -> None:
     lam = float(network.session.get_modelmeta().custom_metadata_map["lambda"])
     assert lam == network.done.lam == network.masker.rule.lam
@@ -106,6 +107,7 @@ def test_a_level_for_each_image_is_in_the_graph(network: Exported, tmp_path: Pat
     assert ratios.max() > 1.5 * ratios.min()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("gain", [1.0, 1 / 255])
 def test_a_file_says_which_means_are_far_outside_as_the_masker_does(network: Exported, gain: float) -> None:
     limits = json.loads(network.session.get_modelmeta().custom_metadata_map["limits_of_means"])
@@ -117,6 +119,7 @@ def test_a_file_says_which_means_are_far_outside_as_the_masker_does(network: Exp
     assert bool(network.masker.check(x[:1], TEST.y_hat[:1])[0]) == bool(far)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("threshold", [0.02, 0.04])
 def test_recalibration_needs_no_new_export(network: Exported, threshold: float) -> None:
     again = network.masker.recalibrate(threshold=threshold, confidence=0.8)
@@ -127,6 +130,7 @@ def test_recalibration_needs_no_new_export(network: Exported, threshold: float) 
     np.testing.assert_allclose(found.mean((1, 2, 3)), wanted.mean((1, 2, 3)), atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("count", "size", "of_x"), [(1, (16, 16), (16, 16)), (3, (21, 35), (5, 70)), (7, (8, 130), (8, 130))]
 )
@@ -153,6 +157,7 @@ def test_a_network_that_halves_its_images_down_to_one_pixel(tmp_path: Path) -> N
         np.testing.assert_allclose(found, network.masker.scorer(x, y_hat).map.numpy(), atol=1e-5)
 
 
+@pytest.mark.thorough
 def test_the_file_says_what_it_is(network: Exported) -> None:
     told = network.session.get_modelmeta().custom_metadata_map
     assert told["promise"] == network.masker.sentence
@@ -169,6 +174,7 @@ def test_the_file_says_what_it_is(network: Exported) -> None:
     assert b".py" not in network.done.path.read_bytes(), "no path of the machine that made it"
 
 
+@pytest.mark.thorough
 def test_what_pytorch_refuses_is_masked(network: Exported) -> None:
     x, y_hat, lam = TEST.x.clone(), TEST.y_hat.clone(), np.full(5, math.inf)
     x[0, 0, 3, 3] = math.nan

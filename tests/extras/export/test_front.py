@@ -20,6 +20,7 @@ from synthetic_triplets import scale_of, triplets
 
 onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+pytestmark = pytest.mark.xdist_group("export")
 SIDE = 16
 
 

@@ -46,6 +46,7 @@ def images(*shape: int) -> tuple[np.ndarray, np.ndarray]:
     return x, y_hat
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "family",
     [
@@ -74,6 +75,7 @@ def test_threads_give_the_mask_of_the_same_tiles(family: str, channels: int) -> 
     np.testing.assert_allclose(mask.compute(scheduler="threads"), expected, rtol=tolerance, atol=0)
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("guarantee", ["adaptive", "expected", "categories"])
 def test_promises_that_ask_for_more_of_an_image(guarantee: str) -> None:
     asked = {"promise": guarantee, "selection": known()} if guarantee != "categories" else {}

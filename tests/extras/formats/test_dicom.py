@@ -372,6 +372,7 @@ def test_larger_is_brighter_of_monochrome1(tmp_path: Path, dtype: type) -> None:
     np.testing.assert_array_equal(array, sum_of_ends - (2 * plane.astype(int) - 1000))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("more", [{}, {"RescaleSlope": "2", "RescaleIntercept": "-1000"}])
 def test_arrays_of_monochrome1_are_turned_as_their_files_are(tmp_path: Path, more: dict[str, str]) -> None:
     """A mask of what a file holds is that of the file; floats in [0, 1] are as they are."""

@@ -511,6 +511,7 @@ def check_in_place(mask: Path, image: Path) -> None:
     assert len(one.header.extensions) == 0
 
 
+@pytest.mark.quick(3)
 @pytest.mark.parametrize("name", [*VOLUMES, *SERIES])
 def test_masks_of_real_volumes_lie_where_these_lie(tmp_path: Path, name: str) -> None:
     reading = Reading(axes="XYZT" if name in SERIES else None)

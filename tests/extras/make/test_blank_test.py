@@ -165,6 +165,7 @@ def test_the_page_and_the_sheet_are_signed_and_replace_only_their_own(tmp_path):
         found.save(tmp_path / "mine.html")
 
 
+@pytest.mark.thorough
 def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     from conformask.cli import main
 

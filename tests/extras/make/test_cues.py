@@ -375,6 +375,7 @@ def test_dropout_alone_is_turned_on_and_off_again(tmp_path):
         assert torch.equal(own(x), plain), "dropout is off again, and the batch norm as it was"
 
 
+@pytest.mark.thorough
 def test_a_module_by_command_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "module_of_cues.py").write_text(

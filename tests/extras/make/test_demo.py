@@ -48,6 +48,7 @@ def test_crops_are_triplets_of_photographs(crops):
     np.testing.assert_array_equal(opened(crops / "x" / "astronaut-2.png"), small[:64, 64:])
 
 
+@pytest.mark.thorough
 def test_without_a_terminal_it_ends_and_says_how_to_look(demonstration):
     printed = " ".join((demonstration / "printed.txt").read_text(encoding="utf-8").split())
     assert "conformask view demo/run demo/data" in printed
@@ -68,6 +69,7 @@ def test_it_ends_in_a_tested_promise_and_can_be_repeated(demonstration, tmp_path
     assert np.mean(np.array(losses) <= masker.card.threshold) == pytest.approx(record["coverage"])
 
 
+@pytest.mark.thorough
 def test_telling_images_are_tested_and_the_report_says_so(demonstration):
     split = cm.Triplets.from_folder(demonstration / "demo" / "data").split()
     assert set(PINNED) < set(split.test.names)
@@ -75,6 +77,7 @@ def test_telling_images_are_tested_and_the_report_says_so(demonstration):
     assert "astronaut-1 (a face) and chelsea-1 (the eyes of a cat) are test images because" in report
 
 
+@pytest.mark.thorough
 def test_its_folder_can_be_moved(demonstration, tmp_path):
     moved = Path(shutil.copytree(demonstration / "demo", tmp_path / "elsewhere"))
     triplets = cm.Triplets.from_folder(moved / "data")

@@ -154,6 +154,7 @@ def pairs(folder, levels=(0.2, 0.5, 0.9)):
     return folder
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("function", "told"),
     [

@@ -40,6 +40,7 @@ def coverage(number: Number, new: cm.Triplets) -> float:
     return float(np.mean([each.low <= y <= each.high for each, y in zip(found, truths, strict=True)]))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize(
     ("n", "symmetric", "promise"),
@@ -58,6 +59,7 @@ def test_nine_of_ten_intervals_hold_the_true_number(n, symmetric, promise, ties)
     assert ties or np.mean(shares) <= 0.9 + 2 / (n + 1) + 3 * error + 0.1 * (promise == "pac")
 
 
+@pytest.mark.thorough
 def test_an_end_that_is_one_image_too_near_breaks_the_promise(monkeypatch) -> None:
     limits = interval.Side.limits
 
@@ -73,6 +75,7 @@ def test_an_end_that_is_one_image_too_near_breaks_the_promise(monkeypatch) -> No
     assert np.mean(shares) < 0.85
 
 
+@pytest.mark.thorough
 def test_each_category_has_its_own_interval() -> None:
     generator = np.random.default_rng(3)
     category = ["a", "b"] * 30
@@ -91,6 +94,7 @@ def test_each_category_has_its_own_interval() -> None:
     assert "interval that is given for it" in number.sentence
 
 
+@pytest.mark.thorough
 def test_patients_count_once() -> None:
     generator = np.random.default_rng(4)
 

@@ -61,6 +61,7 @@ def clean(count, seed, side=SIDE):
 # the loss
 
 
+@pytest.mark.thorough
 def test_products_have_no_noise_floor():
     """Their mean over draws is the clean squared error; that of one repeat is larger by its variance."""
     arrays = images(1, 0, 16)
@@ -193,6 +194,7 @@ def test_too_few_pixels_with_noise_have_the_largest_loss_that_there_is():
     assert (loss.of_batch(batch, 1).of(most) < largest).all()
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("kind", "reach"), [("clt", 1), ("clt", 2), ("clt", 4), ("exact", 1), ("exact", 2)])
 def test_the_clean_loss_is_hardly_ever_above(kind, reach):
     """In at most a share eta of images; without its allowance it is in about half of them."""
@@ -260,6 +262,7 @@ def test_the_promise_holds_for_clean_images_that_calibration_never_saw(reach):
     assert np.mean(hidden) < 0.6
 
 
+@pytest.mark.thorough
 def test_repeats_taken_for_the_truth_would_hide_everything():
     arrays = images(60, 0)
     for_truth = cm.Triplets.from_arrays(arrays["x"], arrays["y_hat"], noisy(arrays["y"], 1))
@@ -283,6 +286,7 @@ def test_what_needs_a_truth_is_refused_with_what_does_not():
         )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_means_hold_by_jensen():
     """E of the loss against the mean of two repeats is at least that against the clean image."""
     masker = cm.calibrate(
@@ -294,6 +298,7 @@ def test_means_hold_by_jensen():
     assert np.mean(losses) <= 0.03
 
 
+@pytest.mark.thorough
 def test_it_is_evaluated_on_repeats_or_on_a_clean_image_and_kept(tmp_path):
     masker = cm.calibrate(
         BY_X, repeated(60, 0), threshold=THRESHOLD, loss=cm.CleanMean("l2"), selection=repeated(20, 1)

@@ -108,6 +108,7 @@ def bounds_by_hand(batch, region, loss):
     return bounds
 
 
+@pytest.mark.quick(4)
 @pytest.mark.parametrize(("allowance", "reach"), [("clt", 1), ("clt", 1.06), ("exact", 1), ("exact", 2)])
 @pytest.mark.parametrize("kind", ["image", "region", "weights"])
 def test_it_is_what_its_formula_says(allowance, reach, kind):
@@ -218,6 +219,7 @@ def deployed(masker, images):
     return np.concatenate([masker.masks(each.x, each.y_hat)[:, 0].numpy() for each in images.batches(50)])
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(("over", "kind"), CASES)
 def test_the_clean_loss_is_hardly_ever_above(over, kind):
     """Of a mask that shows all, or the worst pixel, in a share eta at most; in half without its allowance."""

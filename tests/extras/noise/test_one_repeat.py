@@ -97,6 +97,7 @@ def test_the_noise_of_a_model_is_unbiased_also_where_it_is_negative():
     assert abs(noise_of(triplet).clip(0).mean() - model.variance(np.array(0.502))) > 12 * error
 
 
+@pytest.mark.thorough
 def test_the_loss_is_that_of_the_clean_image_on_average():
     arrays = clean(1, 0)
     draws = np.concatenate([taken(arrays["y"], seed) for seed in range(3000)])
@@ -274,6 +275,7 @@ def test_two_repeats_are_said_to_be_two():
     assert "The noise of one repeat must be independent of that of the other" in masker._repr_html_()
 
 
+@pytest.mark.thorough
 @pytest.mark.leaf("view")
 def test_a_strip_says_that_its_reference_is_noisy_and_measures_as_evaluate_does():
     masker, test = masker_by(0), repeated(3, 7)

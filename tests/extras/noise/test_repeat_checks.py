@@ -317,6 +317,7 @@ LEAKS: dict[str, tuple[Callable[..., tuple[np.ndarray, ...]], str | None, str | 
 """x and what y_hat is made of; what is said of it, and why it is refused whatever the network."""
 
 
+@pytest.mark.quick(8)
 @pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("fault", LEAKS)
 def test_each_leak_is_named(fault, network):
@@ -364,6 +365,7 @@ def test_the_input_as_the_reference_is_named():
     assert warnings({"one": (x, b)}) == []
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("kind", FIELDS)
 def test_real_repeats_and_what_was_made_of_them(kind):
     """Networks of all kinds raise no alarm; leaks do, whichever network it is."""

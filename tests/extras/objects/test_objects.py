@@ -117,6 +117,7 @@ def test_every_wrong_object_counts_for_missed():
     assert abs(mean - 0.5) <= 1 / 40 + 4 * sigma
 
 
+@pytest.mark.quick(1)
 @LOSSES
 def test_the_next_level_of_the_score_would_break_it(loss):
     mean, sigma = coverage(loss, 15, 29, cheat=2.5)
@@ -536,6 +537,7 @@ def test_objects_are_spoken_of_in_the_numbers_and_words_of_their_user(tmp_path):
         assert of_pixels not in page.split("</style>")[1].split("<h3>The numbers")[0]
 
 
+@pytest.mark.thorough
 def test_a_second_run_makes_what_is_missing_and_leaves_what_is_not_ours(tmp_path):
     write_folder(tmp_path / "data", 20, 1)
     masker, out = calibrated_by(tmp_path / "data", cm.Objects("any")), tmp_path / "out"

@@ -211,6 +211,7 @@ def test_no_rows(tmp_path: Path) -> None:
     assert [path.name for path in write_page([], tmp_path)] == ["paper.html"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", [1, 2])
 def test_few_images(n: int) -> None:
     results = [row_result(row, n) for row in ROWS]

@@ -67,6 +67,7 @@ def test_a_network_learns_from_a_map_of_any_range(tmp_path: Path, how: dict) -> 
     assert told < 0.8 * untold
 
 
+@pytest.mark.thorough
 def test_what_a_run_keeps_of_maps(tmp_path: Path) -> None:
     scorer = quiet(world(45, 0), tmp_path, scorer="mask", selection=world(20, 1))
     again, batch = load_scorer(tmp_path), next(world(5, 2).batches(5))

@@ -128,6 +128,7 @@ def volumes(count: int) -> cm.Triplets:
     return cm.Triplets.from_arrays(*images, reading=cm.Reading(axes="ZYX"))
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     ("asked", "kind"),
     [
@@ -256,6 +257,7 @@ def test_nobody_asks_whose_outputs_a_score_without_training_is_about() -> None:
     assert masker.card.network == Network("unet")
 
 
+@pytest.mark.thorough
 def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
     settings = {
         "selection": triplets(9, 1, SIZE), "out": tmp_path, "scorer": "mask",

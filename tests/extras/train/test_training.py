@@ -227,6 +227,7 @@ def test_images_are_read_once_while_they_fit(monkeypatch: pytest.MonkeyPatch) ->
     assert read == [0, 1, 1, 1]
 
 
+@pytest.mark.thorough
 def test_processes_read_what_does_not_fit_and_change_nothing(tmp_path: Path, monkeypatch) -> None:
     network, loaders = train(tmp_path / "in memory"), []
     monkeypatch.setattr("conformask.extras.train.training.LIMIT", 1)
@@ -358,6 +359,7 @@ def test_resume_with_other_settings_names_them(tmp_path: Path) -> None:
     train(tmp_path, TrainingConfig(epochs=1), resume=True)
 
 
+@pytest.mark.thorough
 def test_minutes_stop_within_an_epoch_and_everything_is_written(tmp_path: Path) -> None:
     def slow(network: nn.Module, batch: TensorBatch) -> Tensor:
         time.sleep(0.05)

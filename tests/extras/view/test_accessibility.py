@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from axe import violations
 
-pytestmark = pytest.mark.xdist_group("viewer")
+pytestmark = [pytest.mark.xdist_group("viewer"), pytest.mark.thorough]
 
 SMALL = """least => [...document.querySelectorAll(
     'button, select, summary, a[href], label:has([type=checkbox]), input:not([type=checkbox])')]
@@ -29,7 +29,6 @@ def open_place(page, address, world, place):
         page.locator("summary").click()
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("place", ["gallery", "image", "upload", "help"])
 def test_axe_finds_nothing(page, address, world, place):
     for scheme in ("light", "dark"):

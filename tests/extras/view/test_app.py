@@ -181,6 +181,7 @@ def columns(*parts):
     return ([pixels(getattr(t, role)) for part in parts for t in part] for role in ("x", "y_hat", "y"))
 
 
+@pytest.mark.thorough
 def test_a_simultaneous_promise_says_so_and_takes_declared_thresholds(world, tiles):
     parts = [tiles.select(range(start, len(tiles), 3)) for start in range(3)]
     wide = calibrate(

@@ -19,7 +19,7 @@ from conformask.extras.view.session import MOST_BYTES, Session
 from conformask.extras.view.viewed_image import OUTSIDE, VEIL
 from conformask.images.pictures import as_bytes, gray
 
-pytestmark = pytest.mark.xdist_group("viewer")
+pytestmark = [pytest.mark.xdist_group("viewer"), pytest.mark.quick(0)]
 
 DRAWN = "#front-canvas[data-view={}]"
 SLID = "() => performance.getEntriesByName('slider to redraw').length"
@@ -86,6 +86,7 @@ def names(page) -> list[str]:
     return page.locator("#image-grid .card-title").all_text_contents()
 
 
+@pytest.mark.quick
 def test_the_gallery_opens(page, address, world):
     page.goto(f"{address}#/?sort=name")
     expect(page.locator("#image-grid li")).to_have_count(len(world.shown))
@@ -152,6 +153,7 @@ def test_images_beyond_the_threshold_are_found(page, address, world):
     assert names(page) == sorted(losses, key=lambda name: -losses[name])
 
 
+@pytest.mark.quick
 def test_the_mask_is_the_library_s(page, address, world):
     triplet = world.partly
     open_image(page, address, triplet.name, "mask")
@@ -287,6 +289,7 @@ def test_outside_the_region_all_is_grey_and_nothing_hatched(browser, serving, re
         page.close()
 
 
+@pytest.mark.quick
 def test_a_slider_moves_mask_and_promise_as_python_does(page, address, world):
     triplet = world.partly
     open_image(page, address, triplet.name, "mask")
@@ -435,6 +438,7 @@ def give(page, role: str, name: str, content: bytes) -> None:
     page.locator(f"[name={role}]").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
 
 
+@pytest.mark.quick
 def test_an_upload_is_opened_and_joins_the_gallery(page, address, world):
     triplet = world.partly
     triplet = replace(

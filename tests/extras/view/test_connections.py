@@ -99,6 +99,7 @@ WHOLE = "a whole request first"
 BEGUN = "a whole request and a byte of the next"
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("rest", [b"", b"GET / HTTP/1.1\r\nX: " + b"a" * 1000], ids=["nothing", "dribble"])
 @pytest.mark.parametrize("first", ["", WHOLE, BEGUN])
 def test_who_does_not_finish_a_head_is_dropped(wire, monkeypatch, first, rest):
@@ -143,6 +144,7 @@ def test_of_too_many_connections_those_that_wait_for_longest_go(wire, monkeypatc
     assert open_ones == [False] * 13 + [True] * 7
 
 
+@pytest.mark.thorough
 def test_an_upload_at_a_mebibyte_a_second_is_taken(wire, pair, monkeypatch):
     """It takes longer than the patience with a client that sends nothing."""
     monkeypatch.setattr(uploads, "PATIENCE", 0.3)
@@ -160,6 +162,7 @@ def test_an_upload_at_a_mebibyte_a_second_is_taken(wire, pair, monkeypatch):
         assert answer.endswith(b'{"name":"wire"}')
 
 
+@pytest.mark.thorough
 def test_an_upload_byte_by_byte_is_refused_and_gives_its_room_back(wire, pair, monkeypatch):
     for module in (uploads, connections):
         monkeypatch.setattr(module, "PATIENCE", PATIENCE)

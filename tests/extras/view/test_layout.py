@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.xdist_group("viewer")
+pytestmark = [pytest.mark.xdist_group("viewer"), pytest.mark.thorough]
 
 UNNAMED = """[...document.querySelectorAll('button, select, input, a[href]')]
   .filter((e) => !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).map((e) => e.outerHTML)"""

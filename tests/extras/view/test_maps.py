@@ -74,6 +74,7 @@ def opened_page(page, address, world):
     return page
 
 
+@pytest.mark.quick(1)
 def test_the_map_is_a_view_of_the_page(world, opened_page) -> None:
     page, triplet = opened_page, world.shown[1]
     page.keyboard.press("7")
@@ -91,6 +92,7 @@ def test_the_map_is_a_view_of_the_page(world, opened_page) -> None:
     expect(page.locator("#right-view")).to_have_value("map")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
 def test_the_view_fits_into_the_toolbar(opened_page, width: int, height: int) -> None:
     page = opened_page

@@ -30,6 +30,7 @@ def test_no_family_is_left_out():
     assert {settings["name"] for settings in SETTINGS} == set(FAMILIES)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize(
     "settings",
     SETTINGS,

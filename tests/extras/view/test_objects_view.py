@@ -74,6 +74,7 @@ def test_a_pixel_is_known_by_its_object(world, client) -> None:
         assert facts["labels"] == [label]
 
 
+@pytest.mark.thorough
 def test_hidden_shares_are_called_those_of_objects(world, page, address, tmp_path) -> None:
     page.goto(address)
     expect(page.locator(".mask-size").first).to_contain_text("% hidden of the objects")

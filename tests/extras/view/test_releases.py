@@ -70,6 +70,7 @@ def test_nothing_is_released_where_the_truth_says_otherwise(broken, released):
     assert asked(broken, "/api/promise", image=told["images"][0]["name"])["release"] is None
 
 
+@pytest.mark.thorough
 def test_without_a_release_the_page_says_nothing(page, address, world):
     page.goto(f"{address}#/?held=true")
     expect(page.locator("#image-grid li")).to_have_count(len(world.shown))
@@ -85,6 +86,7 @@ def release_page(browser, serving, watching, judged):
         yield page, address
 
 
+@pytest.mark.thorough
 def test_the_gallery_marks_them_and_shows_those_held_back(release_page, released, world):
     page, address = release_page
     page.goto(f"{address}#/?sort=name")
@@ -106,6 +108,7 @@ def test_the_gallery_marks_them_and_shows_those_held_back(release_page, released
         assert violations(page) == [], scheme
 
 
+@pytest.mark.thorough
 def test_an_image_has_its_reasons_beside_its_facts(release_page, released):
     page, address = release_page
     worst = next(image for image in released.images if not image.released)

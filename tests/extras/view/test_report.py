@@ -350,6 +350,7 @@ def test_unwritable(tmp_path: Path) -> None:
         write_report(evaluation(n=3, examples=()), tmp_path / "file" / "report.html")
 
 
+@pytest.mark.thorough
 def test_loads_no_torch() -> None:
     code = (
         "import sys; sys.path.append('../..');"  # where synthetic_card lies

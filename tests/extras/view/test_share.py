@@ -98,6 +98,7 @@ def test_pictures_appear_on_a_page_that_is_shown_late(browser, shared: Path, tmp
     page.close()
 
 
+@pytest.mark.thorough
 def test_a_page_of_several_cases_shows_each(world, browser, tmp_path: Path) -> None:
     other = world.masker.recalibrate(threshold=2 * world.masker.card.threshold)
     cases = [

@@ -22,7 +22,7 @@ from conformask.records.reading import Reading
 from conformask.scores.scoring import scored_batches
 from conformask.scores.steps import Tiled
 
-pytestmark = pytest.mark.xdist_group("viewer")
+pytestmark = [pytest.mark.xdist_group("viewer"), pytest.mark.quick(0)]
 
 VIEWS = ("Axial", "Coronal", "Sagittal")
 AXES = {"Axial": 1, "Coronal": 2, "Sagittal": 0}
@@ -95,6 +95,7 @@ def place_in(url: str) -> list[int]:
     return [int(at) for text in written for at in text.split(",")]
 
 
+@pytest.mark.quick
 def test_three_views_show_the_library_s_mask_in_true_proportions(volume_page, volume_address, volumes):
     page, mask, at = volume_page, mask_of(volumes), start(volumes)
     open_volume(page, volume_address)

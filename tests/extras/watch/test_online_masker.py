@@ -95,6 +95,7 @@ def test_a_truth_is_judged_by_the_lambda_of_its_mask() -> None:
     assert online.lam == 0, "it has learnt from the first failure on that the next mask must be smaller"
 
 
+@pytest.mark.thorough
 def test_where_nothing_drifts_it_neither_fails_nor_hides_more_than_promised() -> None:
     """A share of failures that is far below what is allowed would be paid for with masks."""
     kept = run(OnlineMasker(MASKER, eta=0.05), stream(400, 6))

@@ -46,6 +46,7 @@ def harder(count: int, seed: int) -> cm.Triplets:
     return cm.Triplets.from_arrays(np.clip(1.6 * x, 0, 1), np.clip(y + 4 * (y_hat - y), 0, 1), y)
 
 
+@pytest.mark.thorough
 def test_weeks_like_the_calibration_raise_no_alarm(masker: Masker) -> None:
     alarms = []
     for stream in range(20):
@@ -57,6 +58,7 @@ def test_weeks_like_the_calibration_raise_no_alarm(masker: Masker) -> None:
     assert np.mean(alarms) <= 0.1 + 4 * np.sqrt(0.09 / len(alarms))
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize(
     ("n", "guarantee"), [(9, "marginal"), (30, "marginal"), (100, "marginal"), (100, "pac")]
 )

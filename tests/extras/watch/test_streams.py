@@ -55,6 +55,7 @@ def constant(generator: np.random.Generator, n: int) -> np.ndarray:
     return np.zeros(n)
 
 
+@pytest.mark.quick(2)
 @pytest.mark.parametrize("n", [1, 10, 60])
 @pytest.mark.parametrize("draw", [normal, tied, constant])
 def test_a_stream_like_its_past_is_rarely_called_shifted(draw: Callable, n: int) -> None:
@@ -77,6 +78,7 @@ def test_a_shift_of_half_a_standard_deviation_is_seen_soon() -> None:
     assert 40 < np.median(delays) < 110
 
 
+@pytest.mark.quick(1)
 @pytest.mark.parametrize("allowed", [0.05, 0.1, 0.5])
 def test_failures_as_often_as_allowed_are_rarely_called_too_many(allowed: float) -> None:
     generator, alarms = np.random.default_rng(1), []
