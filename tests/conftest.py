@@ -4,6 +4,7 @@ import gc
 import json
 import os
 import shutil
+import subprocess
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -106,6 +107,17 @@ def demonstration(tmp_path_factory, warm):
     return folder
 
 
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The built site; tests with it are in the group `site`, so that it is built once."""
+    pytest.importorskip("zensical", reason="zensical is not installed: pip install 'conformask[check]'")
+    built: Path = tmp_path_factory.mktemp("site")
+    command = [sys.executable, str(Path(__file__).parents[1] / "docs" / "build.py"), str(built)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return built
+
+
 @pytest.fixture
 def found_in(monkeypatch):
     """Lets this process find the packages of a folder, perhaps instead of those of another."""
@@ -167,7 +179,7 @@ def _status(tokens):
 def write_photographs(folder):
     """The middle of each packaged photograph as a PNG."""
     from conformask.images.read import write_image
-    from photographs import packaged_photographs
+    from real_images import packaged_photographs
 
     for name, pixels in packaged_photographs().items():
         top, left = ((side - SIDE) // 2 for side in pixels.shape[:2])

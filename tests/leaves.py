@@ -26,9 +26,8 @@ def without(folder, *leaves):
         copy(ROOT / name, folder / name)
     for leaf in leaves:
         shutil.rmtree(folder / EXTRAS / leaf)
-        (tests,) = (folder / "tests" / "extras").glob(
-            f"{leaf}*"
-        )  # a folder named napari would hide the package
+        # a folder named napari would hide the package
+        (tests,) = (folder / "tests" / "extras").glob(f"{leaf}*")
         shutil.rmtree(tests)
     return folder
 

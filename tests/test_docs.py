@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 SATELLITES, DEPTH = (ROOT / "examples" / f"{name}.py" for name in ("satellites", "depth"))
 DEMONSTRATED = ROOT / "research" / "promises_demonstrated.md"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), DEMONSTRATED]
-# a block of sh or text is run by a test of its own (tests/cli/test_torchrun.py)
+# a block of sh or text is run by a test of its own (tests/cli/test_two_processes.py)
 SNIPPET = re.compile(r"^```(python|bash)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 SETUP = {"make demo", "make test"}
 """Run by .ci/run itself."""

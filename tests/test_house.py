@@ -7,7 +7,6 @@ import ast
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -74,17 +73,17 @@ print(*of_calibrate, *of_mask)
 """
 
 
-def lines(files: list[Path]) -> int:
+def lines(files):
     return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
 
 
-def own_imports(tree: ast.Module) -> Iterator[str]:
+def own_imports(tree):
     for node in ast.walk(tree):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("conformask"):
             yield node.module or ""
 
 
-def test_the_house_does_not_grow() -> None:
+def test_the_house_does_not_grow():
     tests, first = sorted((ROOT / "tests").rglob("*.py")), list(SOURCE.glob("*.py"))
     first += [path for path in SOURCE.iterdir() if path.is_dir() and any(path.rglob("*.py"))]
     trees = {file: ast.parse(file.read_text(encoding="utf-8")) for file in FILES}
@@ -105,7 +104,7 @@ def test_the_house_does_not_grow() -> None:
 
 
 @pytest.mark.thorough
-def test_a_calibration_and_a_mask_enter_no_more(tmp_path: Path) -> None:
+def test_a_calibration_and_a_mask_enter_no_more(tmp_path):
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-W", "ignore", "-c", REACH]
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

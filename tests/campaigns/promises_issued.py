@@ -257,8 +257,7 @@ def measured(combination, sets, seed=0):
         tilted, count = "weights" in combination.columns, NEW if not truths else NEW // 2
         new = world(generator, count, alone=alone, tilted=tilted, truths=truths)
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of closed masks
+            with warnings.catch_warnings(action="ignore", category=UserWarning):  # of closed masks
                 masker = cm.calibrate(
                     scorer,
                     _triplets(calibration, combination.columns),

@@ -426,8 +426,7 @@ def test_what_a_file_means(tmp_path, name):
     suffix, make, meant, reading, off = CASES[name]
     (tmp_path / "images").mkdir()
     path = tmp_path / "images" / f"odd{suffix}"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         make(path)
         if isinstance(meant, str):
             with pytest.raises(ImageError, match=meant):

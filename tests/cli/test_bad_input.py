@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -21,11 +20,11 @@ from conformask.records.record import hash_of, write_json
 from conformask.records.sealed import UNSEALED, path_hash
 
 
-def noise(seed: int, shape=(3, 32, 32)) -> np.ndarray:
+def noise(seed, shape=(3, 32, 32)):
     return (np.random.default_rng(seed).integers(0, 256, shape) / 255).astype(np.float32)
 
 
-def write_data(folder: Path, count: int = 12, shape=(3, 32, 32), suffix: str = ".npy") -> Path:
+def write_data(folder, count=12, shape=(3, 32, 32), suffix=".npy"):
     """Unsplit triplets of noise."""
     for index in range(count):
         for place, role in enumerate(("x", "y_hat", "y")):
@@ -42,7 +41,7 @@ def data(tmp_path):
 def refused(conformask):
     """Asserts that a command is refused in one line that holds all the words."""
 
-    def check(tokens, *words: object) -> None:
+    def check(tokens, *words):
         answer = conformask(*tokens)
         assert answer.status == 1, answer
         assert answer.out == ""
@@ -54,7 +53,7 @@ def refused(conformask):
     return check
 
 
-def snapshot(folder: Path) -> dict[str, bytes]:
+def snapshot(folder):
     files = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK)
     return {str(path): path.read_bytes() for path in files}
 
@@ -92,7 +91,7 @@ INTO_A_FOLDER = (
     ],
 )
 def test_what_cannot_be_written_is_refused_before_the_work(words, way, refused, made, tmp_path, monkeypatch):
-    def never(*_: object) -> None:
+    def never(*_):
         raise AssertionError("it works first")
 
     for work in (
@@ -206,7 +205,7 @@ def test_another_size_or_number_of_channels(refused, made, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def reseal(run: Path, change: Callable[[dict[str, object]], dict[str, object]]) -> None:
+def reseal(run, change):
     """Write a changed calibration.json and seal it anew, as only a newer or a broken conformask would."""
     path = run / "calibration.json"
     record = {key: v for key, v in json.loads(path.read_text()).items() if key not in UNSEALED}
@@ -339,7 +338,6 @@ def test_nothing_is_overwritten(refused, made):
     )
 
 
-@pytest.mark.thorough
 def test_a_saved_masker_is_not_trained_over(refused, made, tmp_path):
     cm.load(made / "run").save(tmp_path / "masker")
     before = snapshot(tmp_path / "masker")

@@ -4,12 +4,20 @@ import json
 import re
 import subprocess
 import sys
+from typing import get_args
 
 import pytest
 
 from conformask.cli import COMMON, EXAMPLES, GROUPS, RENAMED, VERBS, build, main
 from conformask.extensions import COMMANDS, places
-from terminal import drawn
+from conformask.losses import loss
+from conformask.losses.distances import BUILT_IN as DISTANCES
+from conformask.losses.distances import MAPS
+from conformask.masks.families import FAMILIES
+from conformask.promises.promise import GUARANTEES, UNITS
+from conformask.records import names
+from conformask.scores.network_scorer import HEADS
+from screens import drawn
 
 INSTALLED = [verb for verb in VERBS if verb in places(COMMANDS)]
 """The verbs of this tree; those of a leaf that was deleted are not there."""
@@ -27,7 +35,7 @@ print([name for name in heavy if name in sys.modules], file=sys.stderr)
 """
 
 
-def fresh(*tokens: object) -> subprocess.CompletedProcess[str]:
+def fresh(*tokens):
     return subprocess.run(
         [sys.executable, "-c", LOOK, *map(str, tokens)], capture_output=True, text=True, check=True
     )
@@ -255,7 +263,6 @@ def test_thresholds_tells_whether_anything_is_calibrated(conformask, own):
     )
 
 
-@pytest.mark.thorough
 def test_calibrate_says_what_it_replaces(conformask, own, monkeypatch):
     monkeypatch.chdir(own)
     (old,) = re.findall(r"threshold +(\S+)", conformask("info", "run", "--research").out)
@@ -300,7 +307,7 @@ def test_what_each_verb_tells_a_person(conformask, own, monkeypatch):
         assert_sentence_first_and_formula_last(shown.out)
 
 
-def assert_sentence_first_and_formula_last(out: str) -> None:
+def assert_sentence_first_and_formula_last(out):
     first, *_, last = out.splitlines()
     assert first.startswith("If this had been fixed beforehand: in at least ")
     assert last.startswith("P(l1 <= ")
@@ -373,7 +380,7 @@ def test_a_failure_is_json_too(conformask, tokens, status, error):
 
 @pytest.mark.parametrize(("raised", "status"), [(KeyboardInterrupt, 130), (ZeroDivisionError, None)])
 def test_what_stops_a_command_is_json_too(capfd, monkeypatch, raised, status):
-    def stopped(*_: object) -> None:
+    def stopped(*_):
         raise raised
 
     monkeypatch.setattr("conformask.promises.promise.plan", stopped)
@@ -405,3 +412,20 @@ def test_info_says_the_least_and_everything_for_research(conformask, own):
     for line in brief.splitlines():
         assert line in whole or line.split("  ")[0] in whole
     assert re.search("lambda +[0-9.]+", whole)
+
+
+@pytest.mark.parametrize(
+    ("listed", "made"),
+    [(names.Guarantee, GUARANTEES), (names.Unit, UNITS), (names.Family, FAMILIES), (names.Scorer, HEADS)],
+    ids=["guarantees", "units", "families", "scorers"],
+)
+def test_what_is_listed_is_what_there_is(listed, made):
+    assert set(get_args(listed)) == set(made)
+
+
+def test_distances_are_listed_with_what_bounds_them():
+    assert set(names.DISTANCES) == {*DISTANCES, *MAPS}
+    for name, known in names.DISTANCES.items():
+        made = loss(name)
+        assert (made.upper_bound, made.own_bounds) == (known.upper_bound, name in ("l1", "l2"))
+        assert (made.error_map is not None) == known.is_map

@@ -4,8 +4,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +12,7 @@ import conformask as cm
 from conformask.errors import ConformaskError
 from conformask.losses import code_of, loss_over
 from conformask.records.loss import LOSSES
-from installed import FoundIn, install
+from installed import install
 from synthetic_triplets import arrays
 
 OVER = "conformask.over"
@@ -44,7 +42,7 @@ class Largest(MapLoss):
 
 
 @pytest.fixture
-def package(tmp_path: Path) -> Path:
+def package(tmp_path):
     install(tmp_path / "site", "acme", {OVER: {"largest": "acme:Largest"}}, MODULE)
     for role, images in zip(("x", "y_hat", "y"), arrays(40, 0, (16, 16)), strict=True):
         (tmp_path / "old" / role).mkdir(parents=True)
@@ -53,7 +51,7 @@ def package(tmp_path: Path) -> Path:
     return tmp_path / "site"
 
 
-def ran(folder: Path, lines: Sequence[str], path: Path | None) -> "subprocess.CompletedProcess[str]":
+def ran(folder, lines, path):
     """Run verbs in a process that finds the package in `path`: it reads options when it starts."""
     script = "\n".join(f"main({line.split()})" for line in lines)
     places = [str(path)] * (path is not None) + [os.environ.get("PYTHONPATH", "")]
@@ -71,7 +69,7 @@ CALIBRATE = "calibrate old --scorer residual --loss l1 --over largest --factor 2
 
 
 @pytest.mark.thorough
-def test_it_is_chosen_by_name(tmp_path: Path, package: Path) -> None:
+def test_it_is_chosen_by_name(tmp_path, package):
     done = ran(tmp_path, [CALIBRATE, "recalibrate run --threshold 0.4", "mask run old masks"], package)
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "calibration.json").read_text())
@@ -90,7 +88,7 @@ def test_it_is_chosen_by_name(tmp_path: Path, package: Path) -> None:
     assert "the code or the weights of loss= have changed" in done.stderr
 
 
-def test_it_is_known_in_python(package: Path, found_in: FoundIn) -> None:
+def test_it_is_known_in_python(package, found_in):
     found_in(package)
     assert list(LOSSES)[-1] == "largest"
     used = loss_over("l1", "largest", {"factor": 3.0})
@@ -99,7 +97,7 @@ def test_it_is_known_in_python(package: Path, found_in: FoundIn) -> None:
     assert code_of(cm.Mean("l1")) is None
 
 
-def test_what_is_no_loss_is_refused(tmp_path: Path, found_in: FoundIn) -> None:
+def test_what_is_no_loss_is_refused(tmp_path, found_in):
     install(tmp_path, "acme", {OVER: {"largest": "acme:LARGEST"}}, "LARGEST = 1\n")
     found_in(tmp_path)
     with pytest.raises(ConformaskError, match="over 'largest' is 1, which is not a class of losses"):

@@ -1,22 +1,31 @@
+"""Images of any format: read, written, refused before they fill memory, and shown in pictures."""
+
 import gc
+import io
+import json
 import os
 import struct
 import time
+import tracemalloc
 import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import imagecodecs
+import nibabel
 import numpy as np
 import pytest
 import tifffile
+import zarr
 from PIL import Image as Pillow
 
 from conformask import errors
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, OutputError
+from conformask.images import pictures as pixels
+from conformask.images import svg
 from conformask.images.formats import SourceImage
 from conformask.images.layers import region_of_array
+from conformask.images.pictures import planes_of, select_slices
 from conformask.images.read import (
     LONGEST_NAME,
     check_name,
@@ -24,6 +33,7 @@ from conformask.images.read import (
     image_and_header,
     is_constant,
     list_images,
+    open_raster,
     pixel_hash,
     quantised,
     read_header,
@@ -31,18 +41,20 @@ from conformask.images.read import (
     write_blocks,
     write_image,
 )
+from conformask.records.geometry import Geometry, affine_of
 from conformask.records.reading import PLAIN, Reading
-from hand_made_tiff import packed
+from leaves import asking
+from stacks import packed, tiff
 
 SUFFIXES = (".png", ".tif", ".tiff")
 
 
-def read_array(array: np.ndarray, *more: object, **named: object) -> np.ndarray:
+def read_array(array, *more, **named):
     """What a user's array becomes, (C, *space) in [0, 1]."""
     return image_and_header(array, *more, **named)[0]
 
 
-def levels(channels: int, bits: int, seed: int = 0) -> np.ndarray:
+def levels(channels, bits, seed=0):
     """All extremes and every kind of level, as a file would hold them."""
     rng = np.random.default_rng(seed)
     top = 2**bits - 1
@@ -360,15 +372,7 @@ def test_extremes_outside_the_range_are_refused(values, data_range, message):
 
 @pytest.mark.parametrize(
     "bad",
-    [
-        (1, 0),
-        (0, 0),
-        (0, float("nan")),
-        (0, float("inf")),
-        (-1e308, 1e308),
-        (2**62, 2**62 + 9),
-        (0, 10**400),
-    ],
+    [(1, 0), (0, 0), (0, float("nan")), (0, float("inf")), (-1e308, 1e308), (2**62, 2**62 + 9), (0, 10**400)],
 )
 def test_bad_ranges(bad):
     with pytest.raises(InvalidArgumentError, match="data_range"):
@@ -565,22 +569,21 @@ def test_is_constant_looks_at_each_channel():
     assert not is_constant(flat)
 
 
-def test_transparent_pixels_are_said_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_transparent_pixels_are_said_once(tmp_path, monkeypatch):
     monkeypatch.setattr(errors, "_SAID", set())
     for name, alpha in (("opaque", 255), ("clear", 0), ("half", 128)):
         rgba = np.full((4, 4, 4), 100, np.uint8)
         rgba[..., 3] = 255
         rgba[0, :2, 3] = alpha
         Pillow.fromarray(rgba).save(tmp_path / f"{name}.png")
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True, action="always") as said:
         for name in ("opaque", "clear", "half"):
             assert read_image(tmp_path / f"{name}.png").shape == (3, 4, 4)
     (only,) = said
     assert "clear.png: 12.5% of its pixels are transparent, but alpha is ignored" in str(only.message)
 
 
-def test_labels_that_are_floats_are_a_region() -> None:
+def test_labels_that_are_floats_are_a_region():
     """As NIfTI often keeps them; other floats are weights, and above 1 they are none."""
     labels = np.array([[0.0, 1.0], [2.0, 35.0]])
     np.testing.assert_array_equal(region_of_array(labels, (2, 2), "labels"), [[[0, 1], [1, 1]]])
@@ -589,3 +592,266 @@ def test_labels_that_are_floats_are_a_region() -> None:
     for wrong in ([[0.0, 0.5], [1.0, 2.0]], [[-1.0, 0.0], [1.0, 1.0]], [[np.nan, 0.0], [1.0, 2.0]]):
         with pytest.raises(ImageError, match=r"regions has values outside \[0, 1\], or NaN"):
             region_of_array(np.array(wrong), (2, 2), "regions")
+
+
+VARIABLE = "CONFORMASK_MAX_IMAGE_BYTES"
+PIXELS = np.random.default_rng(0).integers(0, 256, (60, 50, 3)).astype(np.uint8)
+NEEDED = 4 * 60 * 50 * 3
+"""As float32."""
+KINDS = ("png", "deep.png", "jpg", "tif", "zlib.tif", "tiles.tif", "npy", "zarr")
+BY_ROWS = ("tif", "zlib.tif", "tiles.tif", "npy", "zarr")
+
+
+def write(folder, kind):
+    path = folder / f"a.{kind}"
+    if kind.endswith("png"):
+        path.write_bytes(imagecodecs.png_encode(PIXELS.astype(np.uint16) if kind == "deep.png" else PIXELS))
+    elif kind == "jpg":
+        Pillow.fromarray(PIXELS).save(path)
+    elif kind.endswith("tif"):
+        how = {"tile": (16, 16)} if kind == "tiles.tif" else {"rowsperstrip": 4}
+        compression = None if kind == "tif" else "zlib"
+        tifffile.imwrite(path, PIXELS, photometric="rgb", compression=compression, **how)
+    elif kind == "npy":
+        np.save(path, PIXELS)
+    else:
+        write_zarr(path, np.moveaxis(PIXELS, -1, 0), (1, 20, 20))
+    return path
+
+
+def write_zarr(path, array, chunks):
+    axes = [{"name": name} for name in "cyx"]
+    image = {"axes": axes, "datasets": [{"path": "0"}]}
+    group = zarr.create_group(path, attributes={"ome": {"version": "0.5", "multiscales": [image]}})
+    group.create_array("0", data=array, chunks=chunks)
+
+
+@pytest.mark.parametrize("kind", [*KINDS[:-1], asking("formats", "zarr")])
+def test_the_limit_counts_bytes_of_float32(tmp_path, monkeypatch, kind):
+    path = write(tmp_path, kind)
+    monkeypatch.setenv(VARIABLE, str(NEEDED - 1))
+    message = (
+        rf"a\.{kind}, \(3, 60, 50\) \(C, \*space\) in float32, takes {NEEDED} bytes .* {VARIABLE} to {NEEDED}"
+    )
+    for read in (read_image, decode):
+        with pytest.raises(ImageError, match=message):
+            read(path)
+    if kind in BY_ROWS:
+        assert read_header(path).space == (60, 50)
+    else:
+        with pytest.raises(ImageError, match=message):
+            read_header(path)
+    monkeypatch.setenv(VARIABLE, str(NEEDED))
+    assert read_image(path).shape == (3, 60, 50)
+
+
+@pytest.mark.parametrize("kind", [*KINDS[:-1], asking("formats", "zarr")])
+def test_windows_need_no_room_for_the_whole(tmp_path, monkeypatch, kind):
+    """But for the formats that are decoded whole."""
+    path = write(tmp_path, kind)
+    whole = read_image(path)
+    monkeypatch.setenv(VARIABLE, str(4 * 10 * 50 * 3))
+    message = rf"a\.{kind}.* bytes of memory, but only 6000 are allowed"
+    if kind not in BY_ROWS:
+        with pytest.raises(ImageError, match=message):
+            open_raster(path)
+        return
+    raster = open_raster(path)
+    np.testing.assert_array_equal(raster.read((slice(20, 30), slice(0, 50))), whole[:, 20:30])
+    with pytest.raises(ImageError, match=message):
+        raster.read((slice(20, 31), slice(0, 50)))
+
+
+@pytest.mark.parametrize("value", ["2GB", "-1", "", "1e9", "²"])
+def test_the_variable_is_a_number(tmp_path, monkeypatch, value):
+    path = write(tmp_path, "png")
+    monkeypatch.setenv(VARIABLE, value)
+    with pytest.raises(InvalidArgumentError, match=f"{VARIABLE} is .*; give a number of bytes, such as"):
+        read_image(path)
+
+
+def png_that_declares(width, height, depth, colour_type):
+    """All black, said in a few bytes."""
+    chunks = [(b"IHDR", struct.pack(">IIBBBBB", width, height, depth, colour_type, 0, 0, 0))]
+    chunks += [(b"IDAT", zlib.compress(bytes(10000))), (b"IEND", b"")]
+    parts = [b"\x89PNG\r\n\x1a\n"]
+    for kind, content in chunks:
+        sums = struct.pack(">I", len(content)), struct.pack(">I", zlib.crc32(kind + content))
+        parts += [sums[0], kind, content, sums[1]]
+    return b"".join(parts)
+
+
+def jpeg(width, height):
+    file = io.BytesIO()
+    Pillow.new("RGB", (8, 8)).save(file, "JPEG")
+    content = bytearray(file.getvalue())
+    at = content.index(b"\xff\xc0") + 5
+    content[at : at + 4] = struct.pack(">HH", height, width)
+    return bytes(content)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.png", png_that_declares(30000, 30000, 8, 0)),
+        ("a.png", png_that_declares(30000, 30000, 16, 2)),
+        ("a.png", png_that_declares(2**31 - 1, 2**31 - 1, 16, 6)),
+        ("a.jpg", jpeg(65500, 65500)),
+        ("a.png", jpeg(30000, 30000)),
+    ],
+)
+def test_pixels_that_are_only_declared(tmp_path, name, content):
+    path = tmp_path / name
+    path.write_bytes(content)
+    for read in (read_image, lambda path: open_raster(path).read((slice(0, 9), slice(0, 9)))):
+        with pytest.raises(ImageError, match=rf"{name}, .* bytes of memory, but only {2**31} are allowed"):
+            read(path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_pillow_would_warn_of_is_read(tmp_path):
+    Pillow.new("L", (10000, 9000)).save(tmp_path / "a.jpg")
+    assert decode(tmp_path / "a.jpg").shape == (9000, 10000)
+
+
+def test_a_tile_that_is_larger_than_memory(tmp_path):
+    tile = imagecodecs.zlib_encode(bytes(1000))
+    tags = {"TILE_WIDTH": 2**20, "TILE_HEIGHT": 2**20, "COMPRESSION": 8}
+    path = tiff(tmp_path / "a.tif", (6, 7), [tile], **tags)
+    for read in (read_image, read_header, open_raster):
+        with pytest.raises(ImageError, match=rf"a tile of .*a\.tif takes {2**40} bytes"):
+            read(path)
+
+
+@pytest.mark.leaf("formats")
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"chunk_shape": [1, 10**6, 10**6]}, rf"a chunk of .*a\.zarr takes {10**12} bytes"),
+        ({"shape": [3, 10**12, 10**12]}, r"a\.zarr is missing chunks c/0/0/3, c/0/0/4, c/0/0/5 and more"),
+        ({"shape": [10**15, 60, 50]}, r"a\.zarr is missing chunks c/3/0/0"),
+    ],
+)
+def test_a_zarr_of_absurd_shapes(tmp_path, change, message):
+    file = write(tmp_path, "zarr") / "0" / "zarr.json"
+    metadata = json.loads(file.read_text())
+    if "chunk_shape" in change:
+        metadata["chunk_grid"]["configuration"] |= change
+    else:
+        metadata |= change
+    file.write_text(json.dumps(metadata))
+    for read in (read_image, read_header, open_raster):
+        with pytest.raises(ImageError, match=message):
+            read(tmp_path / "a.zarr")
+
+
+def test_an_npy_that_only_declares_its_numbers(tmp_path):
+    for shape in ("(60, 50, 90)", f"({2**40}, {2**40})", f"({2**62}, 4)", "(-1, 50, 3)", "(9000,)", "(0, 9)"):
+        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}".ljust(117).encode() + b"\n"
+        path = tmp_path / "a.npy"
+        path.write_bytes(b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(9000))
+        for read in (read_image, read_header, open_raster):
+            with pytest.raises(ImageError, match=r"a\.npy"):
+                read(path)
+
+
+def test_reading_takes_little_more_than_the_image():
+    pixels = np.zeros((2048, 2048, 3), np.uint8)
+    tracemalloc.start()
+    try:
+        image, _ = image_and_header(pixels)
+        assert tracemalloc.get_traced_memory()[1] < 1.8 * image.nbytes
+    finally:
+        tracemalloc.stop()
+
+
+def test_hidden_pixels_are_hatched_the_stronger_the_less_trusted():
+    gray = np.full((200, 180), 100, np.uint8)
+    assert (pixels.overlay(gray, np.full_like(gray, 255)) == 100).all()
+    hidden = pixels.overlay(gray, np.zeros((200, 180, 3), np.uint8)).astype(int)
+    assert np.abs(hidden[0, 0] - 0.9 * np.array(pixels.HATCH) - 0.1 * 100).max() <= 0.5
+    assert hidden[0, 3].max() < 100, "a dark edge"
+    assert (hidden[0, 5:8] == 100).all(), "what is between stripes is seen"
+    np.testing.assert_array_equal(hidden[0, 7:], hidden[7, :-7])
+    np.testing.assert_array_equal(hidden[:, :-12], hidden[:, 12:])
+    half = pixels.overlay(gray, np.full_like(gray, 127)).astype(int)
+    np.testing.assert_allclose(half - 100, (hidden - 100) / 2, atol=1.5)
+
+
+@pytest.mark.parametrize(("side", "drawn", "period"), [(64, 320, 12), (900, 640, 24)])
+def test_stripes_are_drawn_at_the_size_of_the_page(side, drawn, period):
+    gray = np.zeros((side, side), np.uint8)
+    row = pixels.shrunk_overlay(gray, gray, 640)[0, :, 0]
+    assert len(row) == drawn
+    np.testing.assert_array_equal(row[:-period], row[period:])
+    assert row[0] > row[period // 2] == 0, "no more stripes than that"
+
+
+def test_heat():
+    assert pixels.heat(np.zeros((4, 5, 3), np.uint8)).max() <= 4
+    assert (pixels.heat(np.full((4, 5), 255, np.uint8))[0, 0] == [252, 255, 164]).all()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (0.013, 0.0171), (-5, 7), (0, 12345), (0.3, 0.3)])
+def test_ticks_are_few_and_inside(low, high):
+    found = svg.ticks(low, high)
+    assert 1 <= len(found) <= 7
+    assert all(low - 1e-9 <= tick <= high + 1e-9 for tick in found)
+
+
+SIDES = {"R": 5, "A": 6, "S": 7}
+"""Voxels from left to right, from posterior to anterior, from inferior to superior."""
+
+
+def volume_in(orientation):
+    """One body stored another way, (1, D, H, W): how far superior each voxel lies, and which it is."""
+    body = np.arange(np.prod(list(SIDES.values())), dtype=np.float32).reshape(tuple(SIDES.values()))
+    superior = np.broadcast_to(np.arange(SIDES["S"], dtype=np.float32), body.shape)
+    images = []
+    for values in (superior, body):
+        there = nibabel.orientations.axcodes2ornt(orientation)
+        moved = nibabel.orientations.ornt_transform(nibabel.orientations.axcodes2ornt("RAS"), there)
+        image = nibabel.Nifti1Image(values, np.eye(4)).as_reoriented(moved)
+        images.append(image.get_fdata(dtype=np.float32).T[None])
+    return images[0], images[1], Geometry((1.0, 1.0, 1.0), "mm", affine_of(image.affine))
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LPS", "PSR", "ILA"])
+def test_slices_are_axial_and_upright_however_they_are_stored(orientation):
+    superior, body, geometry = volume_in(orientation)
+    mask = np.where(superior == 5, 0.25, 1.0).astype(np.float32)
+    error = (superior == 2).astype(np.float32)
+    shown = {what: planes for planes, what in planes_of(mask, body, geometry=geometry, error=error)}
+    straight = np.arange(5 * 6 * 7).reshape(5, 6, 7)
+    for level, what in ((5, "most hidden"), (2, "largest error"), (3, "middle")):
+        (planes,) = (planes for text, planes in shown.items() if text.endswith(what))
+        np.testing.assert_array_equal(planes[1][0], straight[::-1, ::-1, level].T)
+
+
+def test_without_a_place_they_are_as_stored():
+    mask = np.ones((1, 4, 3, 2), np.float32)
+    mask[:, 1] = 0
+    image = np.random.default_rng(0).random((2, 4, 3, 2))
+    shown = list(planes_of(mask, image, geometry=Geometry((2.0, 1.0, 1.0), "µm")))
+    assert [what for _, what in shown] == ["slice 2 of 4, most hidden", "slice 3 of 4, middle"]
+    np.testing.assert_array_equal(shown[0][0][1], image[:, 1])
+
+
+def test_of_an_image_with_fewer_slices_the_nearest():
+    mask = np.ones((1, 8, 3, 2), np.float32)
+    mask[:, 6] = 0
+    thick = np.arange(4.0).reshape(1, 4, 1, 1) * np.ones((1, 4, 3, 2))
+    (hidden, _), _ = planes_of(mask, thick, geometry=None)
+    assert (hidden[1] == 3).all()
+
+
+def test_planes_are_shown_as_they_are():
+    mask = np.ones((1, 3, 2), np.float32)
+    assert list(planes_of(mask, None, geometry=None)) == [([mask, None], None)]
+
+
+def test_one_slice_may_be_telling_in_several_ways():
+    mask = np.ones((1, 3, 2, 2), np.float32)
+    mask[:, 1] = 0.5
+    assert select_slices(mask, 1 - mask) == {1: "most hidden, largest error, middle"}

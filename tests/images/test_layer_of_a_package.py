@@ -1,7 +1,5 @@
 """A kind of layer that another package adds: found, read, batched, tiled and scored without a change here."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -12,7 +10,7 @@ from conformask.errors import ImageError, MismatchError
 from conformask.images.read import read_image
 from conformask.masker.write import write_masks
 from conformask.scores.scorer import Scorer
-from installed import FoundIn, install
+from installed import install
 from synthetic_triplets import arrays
 
 MODULE = "from conformask.images.layers import LayerKind\n\nDEPTH = LayerKind('depth')\n"
@@ -26,7 +24,7 @@ class ByDepth(Scorer):
     channels = 1
     layers = ("depth",)
 
-    def __call__(self, x: torch.Tensor, y_hat: torch.Tensor, *layers: torch.Tensor) -> cm.Score:
+    def __call__(self, x, y_hat, *layers):
         (depth,) = layers
         return cm.Score(depth)
 
@@ -34,18 +32,18 @@ class ByDepth(Scorer):
 class Items(Dataset):
     """Items with all images by name."""
 
-    def __init__(self, columns: dict) -> None:
+    def __init__(self, columns):
         self.columns = columns
 
-    def __len__(self) -> int:
+    def __len__(self):
         return len(self.columns["x"])
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index):
         return {role: torch.from_numpy(images[index])[None] for role, images in self.columns.items()}
 
 
 @pytest.fixture
-def columns(tmp_path: Path, found_in: FoundIn) -> dict[str, np.ndarray]:
+def columns(tmp_path, found_in):
     install(
         tmp_path / "site",
         "depth-of-images",
@@ -58,7 +56,7 @@ def columns(tmp_path: Path, found_in: FoundIn) -> dict[str, np.ndarray]:
     return images | {"depth": 5 + 100 * np.abs(images["y"] - images["y_hat"])}
 
 
-def write(folder: Path, columns: dict[str, np.ndarray]) -> Path:
+def write(folder, columns):
     for role, images in columns.items():
         (folder / role).mkdir(parents=True)
         for index, image in enumerate(images):
@@ -66,7 +64,7 @@ def write(folder: Path, columns: dict[str, np.ndarray]) -> Path:
     return folder
 
 
-def test_all_ways_to_give_it_read_the_same(tmp_path: Path, columns: dict[str, np.ndarray]) -> None:
+def test_all_ways_to_give_it_read_the_same(tmp_path, columns):
     data = write(tmp_path / "data", columns)
     lines = [f"{role}/{{0:03d}}.npy" for role in columns]
     manifest = data.parent / "manifest.csv"
@@ -86,7 +84,7 @@ def test_all_ways_to_give_it_read_the_same(tmp_path: Path, columns: dict[str, np
         assert batch.to(torch.device("cpu")).layers["depth"].shape == (3, 1, SIDE, SIDE)
 
 
-def test_faults_name_it(tmp_path: Path, columns: dict[str, np.ndarray]) -> None:
+def test_faults_name_it(tmp_path, columns):
     data = write(tmp_path / "data", columns)
     np.save(data / "depth" / "003.npy", columns["depth"][3][:5])
     with pytest.raises(ImageError, match=r"depth/003.npy has 5 x 32 pixels, but y_hat has 32 x 32"):
@@ -96,7 +94,7 @@ def test_faults_name_it(tmp_path: Path, columns: dict[str, np.ndarray]) -> None:
         cm.Triplets.from_folder(data)[3]
 
 
-def test_a_score_takes_it_in_one_pass_and_by_tiles(tmp_path: Path, columns: dict[str, np.ndarray]) -> None:
+def test_a_score_takes_it_in_one_pass_and_by_tiles(tmp_path, columns):
     x, y_hat, y, depth = columns.values()
     images = cm.Triplets.from_arrays(x, y_hat, y, layers={"depth": depth})
     masker = cm.calibrate(ByDepth(), images, threshold=0.02, loss="l1", family="binary", level="one")

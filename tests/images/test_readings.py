@@ -1,31 +1,48 @@
 """What is told of images beside their files: axes, ranges, NaN, groups; and datasets of torch."""
 
 import csv
+import struct
+import zlib
 from dataclasses import replace
-from pathlib import Path
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
 import torch
+from PIL import Image as Pillow
+from PIL import ImageOps
 
 import conformask as cm
+from conformask.arrays import Batch, Score
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images.check import check_triplets
-from conformask.images.read import read_image, write_image
+from conformask.images.read import decode, open_raster, read_header, read_image, write_image
 from conformask.images.scan import role_distances
 from conformask.images.triplets import Triplets
+from conformask.losses import loss
+from conformask.masks.critical import (
+    critical_lambdas,
+    features_of,
+    loss_under,
+    mask_size,
+    measures,
+    paper_oracle,
+)
+from conformask.masks.families import FAMILIES
+from conformask.masks.families import family as family_by_name
 from conformask.records.reading import Reading
+from conformask.scores.network_scorer import mask_loss, pinball
 
 SHAPE = (4, 6, 5)
 
 
-def volumes(count: int = 3, seed: int = 0) -> list[np.ndarray]:
+def volumes(count=3, seed=0):
     generator = np.random.default_rng(seed)
     return [generator.random(SHAPE, dtype=np.float32) for _ in range(count)]
 
 
-def write(folder: Path, arrays: dict[str, list[np.ndarray]], suffix: str = ".npy") -> Path:
+def write(folder, arrays, suffix=".npy"):
     for role, images in arrays.items():
         (folder / role).mkdir(parents=True)
         for index, image in enumerate(images):
@@ -33,14 +50,14 @@ def write(folder: Path, arrays: dict[str, list[np.ndarray]], suffix: str = ".npy
     return folder
 
 
-def nifti(folder: Path, role: str, name: str, array: np.ndarray, affine=None) -> None:
+def nifti(folder, role, name, array, affine=None):
     nibabel = pytest.importorskip("nibabel")
     (folder / role).mkdir(parents=True, exist_ok=True)
     image = nibabel.Nifti1Image(array, np.diag([2.0, 2.0, 3.0, 1.0]) if affine is None else affine)
     image.to_filename(folder / role / f"{name}.nii.gz")
 
 
-def test_axes_are_brought_to_ours(tmp_path: Path) -> None:
+def test_axes_are_brought_to_ours(tmp_path):
     y = volumes()
     moved = [np.stack([image, 1 - image], axis=-1).transpose(2, 3, 0, 1) for image in y]
     folder = write(tmp_path, {"x": moved, "y_hat": moved})
@@ -53,12 +70,12 @@ def test_axes_are_brought_to_ours(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("axes", ["ZY", "ZYXX", "zyx", "ABYX", ""])
-def test_axes_that_are_none(axes: str) -> None:
+def test_axes_that_are_none(axes):
     with pytest.raises(InvalidArgumentError, match="letters of TCZYX"):
         Reading(axes=axes)
 
 
-def test_a_stack_without_axes_is_no_image_of_many_channels(tmp_path: Path) -> None:
+def test_a_stack_without_axes_is_no_image_of_many_channels(tmp_path):
     folder = write(tmp_path, {"x": [np.zeros((12, 96, 112))], "y_hat": [np.zeros((12, 96, 112))]})
     with pytest.raises(ImageError, match=r"sub-00_a\.npy has shape \(12, 96, 112\).*--axes ZYX.*YXC"):
         Triplets.from_folder(folder)[0]
@@ -66,13 +83,13 @@ def test_a_stack_without_axes_is_no_image_of_many_channels(tmp_path: Path) -> No
     assert Triplets.from_folder(folder, reading=Reading(axes="YXC"))[0].y_hat.shape == (112, 12, 96)
 
 
-def test_other_axes_than_the_array_has(tmp_path: Path) -> None:
+def test_other_axes_than_the_array_has(tmp_path):
     folder = write(tmp_path, {"x": volumes(1), "y_hat": volumes(1)})
     with pytest.raises(ImageError, match=r"shape \(4, 6, 5\), which does not match the given axes CZYX"):
         Triplets.from_folder(folder, reading=Reading(axes="CZYX"))[0]
 
 
-def test_each_time_point_is_an_image_of_one_group(tmp_path: Path) -> None:
+def test_each_time_point_is_an_image_of_one_group(tmp_path):
     films = [np.stack(volumes(3, seed)) for seed in (0, 1)]
     folder = write(tmp_path, {"x": films, "y_hat": films, "y": films})
     triplets = Triplets.from_folder(folder, reading=Reading(axes="TZYX"))
@@ -87,13 +104,13 @@ def test_each_time_point_is_an_image_of_one_group(tmp_path: Path) -> None:
     np.testing.assert_array_equal(one[0].y_hat[0], films[0][2])
 
 
-def test_times_that_do_not_agree(tmp_path: Path) -> None:
+def test_times_that_do_not_agree(tmp_path):
     folder = write(tmp_path, {"x": [np.zeros((3, 8, 8))], "y_hat": [np.zeros((2, 8, 8))]})
     with pytest.raises(ImageError, match=r"x/sub-00_a\.npy has 3 time points, but .*y_hat.* has 2"):
         Triplets.from_folder(folder, reading=Reading(axes="TYX"))
 
 
-def test_a_time_that_is_not_there(tmp_path: Path) -> None:
+def test_a_time_that_is_not_there(tmp_path):
     folder = write(tmp_path, {"x": [np.zeros((3, 8, 8))], "y_hat": [np.zeros((3, 8, 8))]})
     row = ["x/sub-00_a.npy#t=3", "y_hat/sub-00_a.npy#t=3"]
     with (folder / "manifest.csv").open("w") as file:
@@ -105,7 +122,7 @@ def test_a_time_that_is_not_there(tmp_path: Path) -> None:
         read_image(folder / "a.png#t=7")
 
 
-def test_values_beyond_the_range_of_x_alone(tmp_path: Path) -> None:
+def test_values_beyond_the_range_of_x_alone(tmp_path):
     y = volumes(1)
     folder = write(tmp_path, {"x": [3 * y[0] - 1], "y_hat": y})
     with pytest.raises(ImageError, match="outside its range"):
@@ -120,7 +137,7 @@ def test_values_beyond_the_range_of_x_alone(tmp_path: Path) -> None:
     assert Triplets.from_folder(folder, reading=Reading(axes="ZYX", clip="all"))[0].y_hat.max() == 1
 
 
-def test_a_range_for_x_alone(tmp_path: Path) -> None:
+def test_a_range_for_x_alone(tmp_path):
     """Counts of a camera before the network, floats in [0, 1] after it."""
     y = volumes(2)
     folder = write(tmp_path, {"x": [4000 * image - 200 for image in y], "y_hat": y, "y": y})
@@ -141,7 +158,7 @@ def test_a_range_for_x_alone(tmp_path: Path) -> None:
         Triplets.from_folder(folder, reading=Reading(axes="ZYX"))[0]
 
 
-def test_a_stated_range_leaves_x_of_8_bits_alone() -> None:
+def test_a_stated_range_leaves_x_of_8_bits_alone():
     """A photograph whose depth a network estimates, in metres."""
     generator = np.random.default_rng(0)
     x = generator.integers(0, 256, (30, 16, 16, 3), dtype=np.uint8)
@@ -161,7 +178,7 @@ def test_a_stated_range_leaves_x_of_8_bits_alone() -> None:
     assert before.reading.x_range == (0, 22)
 
 
-def test_nan_is_outside_the_region(tmp_path: Path) -> None:
+def test_nan_is_outside_the_region(tmp_path):
     x, y_hat, y = volumes(3)
     y_hat[0], y[:, 0] = np.nan, np.nan
     folder = write(tmp_path, {"x": [x], "y_hat": [y_hat], "y": [y]})
@@ -183,7 +200,7 @@ def test_nan_is_outside_the_region(tmp_path: Path) -> None:
 
 
 @pytest.mark.leaf("formats")
-def test_images_that_lie_in_other_places(tmp_path: Path) -> None:
+def test_images_that_lie_in_other_places(tmp_path):
     y = volumes(1)[0]
     for role in ("x", "y_hat", "y"):
         nifti(tmp_path, role, "a", y)
@@ -203,7 +220,7 @@ def test_images_that_lie_in_other_places(tmp_path: Path) -> None:
         Triplets.from_folder(tmp_path)[0]
 
 
-def test_a_volume_beside_a_plane(tmp_path: Path) -> None:
+def test_a_volume_beside_a_plane(tmp_path):
     (tmp_path / "x").mkdir()
     (tmp_path / "y_hat").mkdir()
     tifffile.imwrite(tmp_path / "x" / "a.ome.tif", np.zeros(SHAPE, np.uint8), metadata={"axes": "ZYX"})
@@ -212,7 +229,7 @@ def test_a_volume_beside_a_plane(tmp_path: Path) -> None:
         Triplets.from_folder(tmp_path)[0]
 
 
-def test_groups_from_names(tmp_path: Path) -> None:
+def test_groups_from_names(tmp_path):
     folder = write(tmp_path, {"x": volumes(), "y_hat": volumes()})
     reading = Reading(axes="ZYX")
     grouped = Triplets.from_folder(folder, reading=reading, group_from=r"sub-(\d)")
@@ -229,7 +246,7 @@ def test_groups_from_names(tmp_path: Path) -> None:
             Triplets.from_folder(folder, reading=reading, group_from=wrong)
 
 
-def test_groups_are_found_as_before_where_nothing_states_them(tmp_path: Path) -> None:
+def test_groups_are_found_as_before_where_nothing_states_them(tmp_path):
     folder = write(tmp_path, {"x": volumes(), "y_hat": volumes()})
     kept = Triplets.from_folder(folder, reading=Reading(axes="ZYX"), group_from=r"sub-(\d)").reading
     assert kept.group_from == r"sub-(\d)"
@@ -243,7 +260,7 @@ def test_groups_are_found_as_before_where_nothing_states_them(tmp_path: Path) ->
 
 
 @pytest.mark.leaf("formats")
-def test_check_shows_spacing_orientation_and_what_does_not_fit(tmp_path: Path) -> None:
+def test_check_shows_spacing_orientation_and_what_does_not_fit(tmp_path):
     for index, y in enumerate(volumes(4)):
         affine = np.diag([2.0, 2.0, 3.0 if index else 6.0, 1.0])
         affine[0, 0] *= -1 if index == 2 else 1
@@ -260,13 +277,13 @@ def test_check_shows_spacing_orientation_and_what_does_not_fit(tmp_path: Path) -
 class Pairs(torch.utils.data.Dataset):
     """Tensors in [-1, 1]."""
 
-    def __init__(self, images: list[torch.Tensor]) -> None:
+    def __init__(self, images):
         self.images, self.asked = images, []
 
-    def __len__(self) -> int:
+    def __len__(self):
         return len(self.images)
 
-    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+    def __getitem__(self, index):
         self.asked.append(index)
         y = self.images[index]
         return {"degraded": y, "output": (0.5 * y).requires_grad_(), "truth": y}
@@ -275,7 +292,7 @@ class Pairs(torch.utils.data.Dataset):
 KEYS = ("degraded", "output", "truth")
 
 
-def test_a_dataset_of_torch_is_asked_only_when_needed() -> None:
+def test_a_dataset_of_torch_is_asked_only_when_needed():
     dataset = Pairs([2 * torch.rand(2, *SHAPE) - 1 for _ in range(3)])
     triplets = Triplets.from_dataset(dataset, keys=KEYS, data_range=(-1, 1), groups=["a", "b", "b"])
     assert set(dataset.asked) <= {0}
@@ -287,7 +304,7 @@ def test_a_dataset_of_torch_is_asked_only_when_needed() -> None:
     assert len(list(triplets.batches(2))) == 2
 
 
-def test_sequences_of_tuples() -> None:
+def test_sequences_of_tuples():
     items = [(torch.rand(1, 8, 8), torch.rand(1, 8, 8)) for _ in range(2)]
     triplets = Triplets.from_dataset(items)
     assert not triplets.has_truth
@@ -296,7 +313,7 @@ def test_sequences_of_tuples() -> None:
     np.testing.assert_array_equal(swapped[1].x, items[1][1].numpy())
 
 
-def test_datasets_that_cannot_be_used() -> None:
+def test_datasets_that_cannot_be_used():
     items = [(torch.rand(1, 8, 8),) * 3]
     loader = torch.utils.data.DataLoader(items)
     for bad, match in (
@@ -312,3 +329,152 @@ def test_datasets_that_cannot_be_used() -> None:
     items = [dict.fromkeys(("x", "y_hat"), torch.rand(1, 8, 8))]
     with pytest.raises(ImageError, match="item 0 of the dataset has no 'truth'"):
         Triplets.from_dataset(items, keys=("x", "y_hat", "truth"))[0]
+
+
+VOLUME, FLAT = (3, 2, 4, 6, 8), (3, 2, 24, 8)
+GRID = np.array([0.0, 1e-3, 0.02, 0.1, 1.0, np.inf])
+
+
+@pytest.fixture(scope="module")
+def scored():
+    generator = torch.Generator().manual_seed(0)
+    y, y_hat, score = (torch.rand(VOLUME, generator=generator) for _ in range(3))
+    names = ("a", "b", "c")
+    volume = Batch(names, y_hat, y_hat, y).with_score(Score(score * score))
+    images = [images.reshape(FLAT) for images in (y_hat, y_hat, y, score * score)]
+    return volume, Batch(names, *images[:3]).with_score(Score(images[3]))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("distance", ["l1", "l2", "l1.5"])
+def test_what_calibration_measures(scored, family, distance):
+    used = loss(distance)
+    masks = family_by_name(family, used.exponent)
+    volume, flat = (measures(item, masks, used, GRID, 0.05, bounded=True) for item in scored)
+    for name in volume:
+        np.testing.assert_array_equal(volume[name], flat[name])
+    lambdas = torch.from_numpy(critical_lambdas(scored[0], masks, used, GRID, 0.05))
+    opened = [masks.apply(item.score.map, masks.level(item.score.map, lambdas)) for item in scored]
+    assert opened[0].shape == VOLUME
+    assert torch.equal(opened[0].reshape(FLAT), opened[1])
+    assert torch.equal(mask_size(opened[0]), mask_size(opened[1]))
+    distances = loss_under(used, opened[0], scored[0])
+    # a binary mask ends with a whole pixel
+    np.testing.assert_allclose(distances, 0.05, rtol=0.05 if family == "binary" else 1e-5)
+    assert (distances <= 0.05 * (1 + 1e-6)).all()
+    np.testing.assert_array_equal(*(features_of(item.score) for item in scored))
+
+
+@pytest.mark.parametrize("distance", ["l1", "l2", "l1.5"])
+def test_the_best_masks(scored, distance):
+    used, found = loss(distance), []
+    for item in scored:
+        y, y_hat = item.truth(), item.y_hat
+        exact = used.of_batch(item, y_hat.shape[1]).oracle(0.05)
+        opt, reached = paper_oracle(used.error_map, y, y_hat, 0.05, per_channel=True)
+        assert reached.all()
+        found.append((exact.reshape(FLAT), opt.reshape(FLAT)))
+    for volume, flat in zip(*found, strict=True):
+        torch.testing.assert_close(volume, flat, rtol=0, atol=1e-6)
+
+
+def test_losses(scored):
+    used = loss("l1")
+    losses = []
+    for item in scored:
+        y, y_hat = item.truth(), item.y_hat
+        losses.append(torch.stack([mask_loss(item.score.map, y, y_hat, used), pinball(y_hat, y, 0.95)]))
+    torch.testing.assert_close(*losses)
+
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (48, 32, 3)).astype(np.uint8)
+DEEP = PIXELS.astype(np.uint16) * 257 ^ 3
+PALETTE = np.random.default_rng(1).integers(0, 65536, (3, 256)).astype(np.uint16)
+
+
+def exif(orientation):
+    tags = Pillow.Exif()
+    tags[274] = orientation
+    return tags
+
+
+def turned(pixels, orientation):
+    """By Pillow, channel by channel."""
+    planes = []
+    for plane in np.moveaxis(np.atleast_3d(pixels), -1, 0):
+        image = Pillow.fromarray(plane)
+        image.getexif()[274] = orientation
+        planes.append(np.asarray(ImageOps.exif_transpose(image)))
+    return np.stack(planes)
+
+
+def png(pixels, orientation, late=False):
+    """With the orientation before or after the pixels."""
+    content, tags = imagecodecs.png_encode(pixels), b"eXIf" + exif(orientation).tobytes()[6:]
+    at = len(content) - 12 if late else 33
+    chunk = struct.pack(">I", len(tags) - 4) + tags + struct.pack(">I", zlib.crc32(tags))
+    return content[:at] + chunk + content[at:]
+
+
+def tiff(path, pixels, orientation, **more):
+    tifffile.imwrite(path, pixels, extratags=[(274, "H", 1, orientation, True)], **more)
+
+
+def write_turned(folder, kind, orientation):
+    """A file of that kind, and the pixels that are stored in it."""
+    path = folder / f"a.{kind.split()[-1]}"
+    stored = PIXELS[..., 0].copy() if kind in ("grey png", "palette tif", "white tif") else PIXELS
+    if kind == "jpg":
+        Pillow.fromarray(PIXELS).save(path, exif=exif(orientation))
+        stored = np.asarray(Pillow.open(path))
+    elif kind.endswith("png"):
+        stored = DEEP if kind == "deep png" else stored
+        path.write_bytes(png(stored, orientation, kind == "late png"))
+    elif kind == "tif":
+        stored = DEEP
+        tiff(path, DEEP, orientation, photometric="rgb", byteorder=">")
+    elif kind == "tiles tif":
+        tiff(path, PIXELS, orientation, photometric="rgb", tile=(16, 16), compression="zlib")
+    elif kind == "planes tif":
+        tiff(path, np.moveaxis(PIXELS, -1, 0), orientation, photometric="rgb", planarconfig="separate")
+    elif kind == "white tif":
+        tiff(path, 255 - stored, orientation, photometric="miniswhite")
+    else:
+        tiff(path, stored, orientation, photometric="palette", colormap=PALETTE)
+        stored = np.moveaxis((PALETTE >> 8).astype(np.uint8)[:, stored], 0, -1)
+    return path, stored
+
+
+KINDS = ("jpg", "png", "grey png", "late png", "deep png", "tif", "tiles tif", "planes tif", "palette tif")
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", [*KINDS, "white tif"])
+def test_every_format_is_turned_upright(tmp_path, kind, orientation):
+    path, stored = write_turned(tmp_path, kind, orientation)
+    expected = turned(stored, orientation)
+    array, header, raster = decode(path), read_header(path), open_raster(path)
+    np.testing.assert_array_equal(np.moveaxis(np.atleast_3d(array), -1, 0), expected)
+    assert header.shape == expected.shape
+    assert raster.size == expected.shape[1:]
+    whole = read_image(path)
+    np.testing.assert_array_equal(raster.read((slice(5, 21), slice(3, 30))), whole[:, 5:21, 3:30])
+    np.testing.assert_array_equal(raster.read(header.everywhere), whole)
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+@pytest.mark.parametrize("kind", ["jpg", "png", "tif"])
+def test_a_value_that_is_no_orientation_turns_nothing(tmp_path, kind, value):
+    path, stored = write_turned(tmp_path, kind, value)
+    np.testing.assert_array_equal(decode(path), stored)
+
+
+def test_the_same_photograph_in_two_formats_is_the_same_image(tmp_path):
+    """x as the camera saved it, y_hat as another program did."""
+    flat = np.repeat(np.repeat([[[200, 40, 90], [20, 200, 10]]], 32, 0), 16, 1).astype(np.uint8)
+    Pillow.fromarray(flat).save(tmp_path / "a.jpg", exif=exif(6), quality=95, subsampling=0)
+    (tmp_path / "a.png").write_bytes(png(flat, 6))
+    tiff(tmp_path / "a.tif", flat, 6, photometric="rgb")
+    camera = read_image(tmp_path / "a.jpg")
+    for name in ("a.png", "a.tif"):
+        np.testing.assert_allclose(read_image(tmp_path / name), camera, atol=0.1)

@@ -12,7 +12,7 @@ from conformask.images.rows import FRACTIONS, PARTS, part_of, part_of_tile, unif
 from conformask.images.triplets import Triplets, refuse_others
 
 
-def image(seed: int, shape=(1, 8, 8)) -> np.ndarray:
+def image(seed, shape=(1, 8, 8)):
     return (np.random.default_rng(seed).integers(0, 255, shape) / 255).astype(np.float32)
 
 
@@ -30,7 +30,7 @@ def manifest(folder, text):
     return folder
 
 
-def arrays(count: int, **more) -> Triplets:
+def arrays(count, **more):
     stack = np.zeros((count, 4, 4), np.uint8)
     return Triplets.from_arrays(stack, stack, stack, **more)
 
@@ -278,7 +278,7 @@ def test_a_holdout_is_of_whole_groups_and_independent_of_the_split():
 
 
 @pytest.mark.parametrize(("groups", "fraction", "expected"), [(2, 0.1, 1), (16, 0.1, 2), (3, 0.9, 2)])
-def test_a_holdout_of_few_groups_has_some_on_both_sides(groups: int, fraction: float, expected: int) -> None:
+def test_a_holdout_of_few_groups_has_some_on_both_sides(groups, fraction, expected):
     for seed in range(20):
         kept, aside = arrays(groups, groups=list(map(str, range(groups)))).holdout(fraction, seed)
         assert (len(kept), len(aside)) == (groups - expected, expected)
@@ -319,7 +319,7 @@ def test_validate_tells_its_progress(folder):
     assert seen == [1, 2, 3]
 
 
-def test_what_is_no_triplets_is_told_what_to_give() -> None:
+def test_what_is_no_triplets_is_told_what_to_give():
     refuse_others(arrays(2), None)
     with pytest.raises(InvalidArgumentError, match=r"not a DataLoader: .*from_dataset\(LOADER.dataset\)"):
         refuse_others(torch.utils.data.DataLoader([1, 2]))

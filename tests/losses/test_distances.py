@@ -4,11 +4,8 @@ import math
 
 import pytest
 import torch
-from torch import Tensor
 from torchmetrics.functional import mean_absolute_error, mean_squared_error
-from torchmetrics.functional.image import (
-    structural_similarity_index_measure,
-)
+from torchmetrics.functional.image import structural_similarity_index_measure
 
 from conformask.errors import InvalidArgumentError
 from conformask.losses.distances import BUILT_IN as DISTANCES
@@ -23,7 +20,7 @@ Y_HAT = (
 ).clamp(0, 1)
 
 
-def brightness(a: Tensor, b: Tensor) -> Tensor:
+def brightness(a, b):
     return (a - b).mean((1, 2, 3)).abs()
 
 
@@ -56,7 +53,7 @@ class TestCustom(DistanceContract):
 class Wrong(DistanceContract):
     """Distances that break a law, to see that the contract tells."""
 
-    def broken(self) -> set[str]:
+    def broken(self):
         found = set()
         for law in (name for name in dir(self) if name.startswith("test_")):
             try:
@@ -78,21 +75,21 @@ class Wrong(DistanceContract):
         (CustomDistance(lambda a, b: (a - b).mean((1, 2, 3))), "test_one_number_an_image"),
     ],
 )
-def test_the_contract_tells(wrong: CustomDistance, law: str) -> None:
+def test_the_contract_tells(wrong, law):
     contract = Wrong()
     contract.distance = wrong
     assert law in contract.broken()
 
 
 @pytest.mark.parametrize(("name", "reference"), [("l1", mean_absolute_error), ("l2", mean_squared_error)])
-def test_lp_against_torchmetrics_one_by_one(name: str, reference) -> None:
+def test_lp_against_torchmetrics_one_by_one(name, reference):
     expected = torch.stack([reference(b.contiguous(), a) for a, b in zip(Y, Y_HAT, strict=True)])
     found = distance(name)(Y, Y_HAT)
     assert found.dtype == torch.float64
     torch.testing.assert_close(found.float(), expected, rtol=1e-5, atol=1e-8)
 
 
-def test_ssim_against_torchmetrics_one_by_one() -> None:
+def test_ssim_against_torchmetrics_one_by_one():
     expected = [
         1 - structural_similarity_index_measure(b[None], a[None], data_range=1.0)
         for a, b in zip(Y, Y_HAT, strict=True)
@@ -102,7 +99,7 @@ def test_ssim_against_torchmetrics_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 1, 11, 11), (2, 3, 40, 23), (1, 1, 128, 70), (1, 1, 530, 16)])
-def test_ssim_and_its_gradient_are_torchmetrics_at_any_size(shape: tuple[int, ...]) -> None:
+def test_ssim_and_its_gradient_are_torchmetrics_at_any_size(shape):
     generator = torch.Generator().manual_seed(0)
     a, noise = torch.rand(2, *shape, generator=generator)
     b = (a + 0.3 * (noise - 0.5)).clamp(0, 1)
@@ -115,7 +112,7 @@ def test_ssim_and_its_gradient_are_torchmetrics_at_any_size(shape: tuple[int, ..
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-3, atol=1e-6)
 
 
-def test_ssim_is_not_monotone() -> None:
+def test_ssim_is_not_monotone():
     y, y_hat = torch.full((1, 1, 32, 32), 0.5), torch.full((1, 1, 32, 32), 0.4)
     half = torch.ones_like(y)
     half[..., 16:] = 0
@@ -124,12 +121,12 @@ def test_ssim_is_not_monotone() -> None:
     assert any(Ssim()(m * y, m * y_hat) > Ssim()(y, y_hat) for m in (half, rough))
 
 
-def large(seed: int) -> Tensor:
+def large(seed):
     return torch.rand(4, 3, 180, 177, generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("name", ["l1", "l1.5", "l2", "ssim"])
-def test_gradient_between_black_images(name: str) -> None:
+def test_gradient_between_black_images(name):
     a, b = torch.zeros(2, 1, 1, 180, 180, requires_grad=True)
     a.retain_grad()
     value = distance(name)(a, b)
@@ -139,7 +136,7 @@ def test_gradient_between_black_images(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["l1", "ssim"])
-def test_values_above_1_and_autocast(name: str) -> None:
+def test_values_above_1_and_autocast(name):
     y, y_hat = 1.05 * large(0), 1.05 * large(1)
     expected = distance(name)(y, y_hat)
     assert expected.isfinite().all()
@@ -148,18 +145,18 @@ def test_values_above_1_and_autocast(name: str) -> None:
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
-def test_gradcheck_away_from_zero(p: float) -> None:
+def test_gradcheck_away_from_zero(p):
     a = torch.rand(2, 1, 3, 4, dtype=torch.float64, generator=GENERATOR)
     b = a + 0.2 + torch.rand(a.shape, dtype=torch.float64, generator=GENERATOR)
     assert torch.autograd.gradcheck(Lp(p), (a.requires_grad_(), b.requires_grad_()))
 
 
-def test_sums_do_not_lose_small_errors() -> None:
+def test_sums_do_not_lose_small_errors():
     y, y_hat = torch.zeros(1, 1, 2000, 2000), torch.full((1, 1, 2000, 2000), 1e-4)
     assert float(Lp(1.0)(y, y_hat)) == pytest.approx(float(torch.tensor(1e-4)), rel=1e-9)
 
 
-def test_by_name() -> None:
+def test_by_name():
     names = ["l1", "l2", "ssim", "lpips", "lpips_alex", "lpips_vgg"]
     assert [distance(name).name for name in DISTANCES] == list(DISTANCES) == names
     assert [distance(name).exponent for name in DISTANCES] == [1.0, 2.0, *[None] * 4]
@@ -173,16 +170,16 @@ def test_by_name() -> None:
 
 
 @pytest.mark.parametrize("p", [1.0, 1.5, 2.0, 3.0, 1.0000001, 1 / 0.3, 1e20])
-def test_any_exponent_by_name(p: float) -> None:
+def test_any_exponent_by_name(p):
     assert distance(Lp(p).name) == Lp(p)
 
 
-def test_names_of_exponents() -> None:
+def test_names_of_exponents():
     assert [Lp(p).name for p in (1.0, 2.0, 1.5, 10.0)] == ["l1", "l2", "l1.5", "l10"]
     assert distance("l1.50").name == "l1.5"
 
 
-def test_what_is_refused() -> None:
+def test_what_is_refused():
     with pytest.raises(InvalidArgumentError, match=r"'sim' is unknown; choose from .*did you mean 'ssim'"):
         distance("sim")
     with pytest.raises(InvalidArgumentError, match=r"choose from \['l1', 'l2', 'ssim', .*\]$"):
@@ -199,7 +196,7 @@ def test_what_is_refused() -> None:
 
 
 @pytest.mark.parametrize("choice", ["l1", "l1.5", "ssim", brightness, Ssim()])
-def test_weights_for_a_distance_without_a_network(choice) -> None:
+def test_weights_for_a_distance_without_a_network(choice):
     with pytest.raises(InvalidArgumentError, match=rf"\['lpips', .*not to '{distance(choice).name}'"):
         distance(choice, weights_path="folder")
     with pytest.raises(InvalidArgumentError, match="did you mean 'lpips'"):
@@ -207,8 +204,8 @@ def test_weights_for_a_distance_without_a_network(choice) -> None:
 
 
 @pytest.mark.parametrize("name", [*PERCEPTUAL, "ssim", "l3"])
-def test_a_callable_with_the_name_of_another_distance(name: str) -> None:
-    def own(a: Tensor, b: Tensor) -> Tensor:
+def test_a_callable_with_the_name_of_another_distance(name):
+    def own(a, b):
         return brightness(a, b)
 
     own.__name__ = name
@@ -228,18 +225,18 @@ def test_a_callable_with_the_name_of_another_distance(name: str) -> None:
         (lambda a, b: (a - b).mean((1, 2, 3)) + math.inf, "NaN or infinity"),
     ],
 )
-def test_callables_that_are_no_distance(function, message: str) -> None:
+def test_callables_that_are_no_distance(function, message):
     with pytest.raises(InvalidArgumentError, match=message):
         distance(function)(Y, Y_HAT)
 
 
-def pair(*size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def pair(*size):
     generator = torch.Generator().manual_seed(0)
     y = torch.rand(2, 1, *size, generator=generator)
     return y, (y + 0.2 * torch.rand(2, 1, *size, generator=generator)).clamp(0, 1)
 
 
-def test_ssim_is_that_of_torchmetrics() -> None:
+def test_ssim_is_that_of_torchmetrics():
     y, y_hat = pair(12, 17, 14)
     expected = [
         1 - structural_similarity_index_measure(a[None], b[None], sigma=1.5, data_range=1.0)
@@ -248,7 +245,7 @@ def test_ssim_is_that_of_torchmetrics() -> None:
     torch.testing.assert_close(distance("ssim")(y, y_hat), torch.stack(expected), rtol=1e-4, atol=1e-5)
 
 
-def test_the_map_of_ssim_has_the_volume_s_shape() -> None:
+def test_the_map_of_ssim_has_the_volume_s_shape():
     y, y_hat = pair(12, 17, 14)
     errors = MapOf(Ssim()).error_map(y, y_hat)
     assert errors.shape == y.shape
@@ -258,12 +255,12 @@ def test_the_map_of_ssim_has_the_volume_s_shape() -> None:
 class OneSlice(torch.nn.Module):
     """A network that gives each slice its own mean difference."""
 
-    def forward(self, a: torch.Tensor, b: torch.Tensor) -> list[torch.Tensor]:
+    def forward(self, a, b):
         assert a.ndim == 4
         return [(a - b).abs().mean(dim=1, keepdim=True)]
 
 
-def test_lpips_is_the_mean_over_slices(monkeypatch) -> None:
+def test_lpips_is_the_mean_over_slices(monkeypatch):
     monkeypatch.setattr("conformask.losses.perceptual._network", lambda *_: OneSlice())
     monkeypatch.setattr("conformask.losses.perceptual.weights_file", lambda *_: None)
     y, y_hat = pair(3, 20, 24)

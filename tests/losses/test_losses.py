@@ -1,18 +1,15 @@
 """Each loss against its formula, computed another way; and what its names, numbers and regions mean."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import uniform_filter
-from torch import Tensor
 
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses import code_of, loss, loss_over, paper_distance, stored_loss
-from conformask.losses.base import Loss
 from conformask.losses.distances import CustomErrorMap, Lp
 from conformask.losses.masked_distance import CustomLoss
 from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
@@ -46,15 +43,15 @@ ALL = [
 SUMS_OF_ERRORS = [used for used in ALL if used.error_map is not None]
 
 
-def name_of(used: Loss) -> str:
+def name_of(used):
     return used.name
 
 
-def under(used: Loss, mask: Tensor, region: Tensor | None = None) -> np.ndarray:
+def under(used, mask, region=None):
     return used.on(Y, Y_HAT, region, mask.shape[1]).of(mask).numpy()
 
 
-def by_formula(used: Loss, m: np.ndarray, e: np.ndarray, r: np.ndarray) -> float:
+def by_formula(used, m, e, r):
     """Of one image: arrays (H, W), float64."""
     w = e > (vars(used).get("tolerance", 0))
     if used.over == "trusted":
@@ -77,7 +74,7 @@ def by_formula(used: Loss, m: np.ndarray, e: np.ndarray, r: np.ndarray) -> float
     return float((r * m ** (used.exponent or 1) * e).sum() / r.sum())
 
 
-def local_by_formula(e: np.ndarray, r: np.ndarray, k: int) -> np.ndarray:
+def local_by_formula(e, r, k):
     """The mean of e in the region and the window of side k around each pixel, pixel by pixel."""
     found = np.zeros_like(e)
     for i, j in np.ndindex(e.shape):
@@ -88,7 +85,7 @@ def local_by_formula(e: np.ndarray, r: np.ndarray, k: int) -> np.ndarray:
 
 @pytest.mark.parametrize("regional", [False, True])
 @pytest.mark.parametrize("used", SUMS_OF_ERRORS, ids=name_of)
-def test_each_is_its_formula(used: Loss, regional: bool) -> None:
+def test_each_is_its_formula(used, regional):
     errors = used.error_map.error_map(Y, Y_HAT).double().mean(dim=1).numpy()
     region = REGION if regional else torch.ones_like(REGION)
     found = under(used.in_regions(True) if regional else used, MASK, region if regional else None)
@@ -98,7 +95,7 @@ def test_each_is_its_formula(used: Loss, regional: bool) -> None:
 
 
 @pytest.mark.parametrize("used", ALL, ids=name_of)
-def test_the_closed_mask_loses_nothing_and_the_bound_is_one(used: Loss) -> None:
+def test_the_closed_mask_loses_nothing_and_the_bound_is_one(used):
     assert (under(used, torch.zeros_like(MASK)) == 0).all()
     if used.upper_bound is not None:
         far = used.on(torch.zeros_like(Y), torch.ones_like(Y), None, 1).of(torch.ones_like(MASK))
@@ -106,14 +103,14 @@ def test_the_closed_mask_loses_nothing_and_the_bound_is_one(used: Loss) -> None:
 
 
 @pytest.mark.parametrize("used", [used for used in SUMS_OF_ERRORS if used.monotone], ids=name_of)
-def test_monotone_ones_never_fall_as_the_mask_opens(used: Loss) -> None:
+def test_monotone_ones_never_fall_as_the_mask_opens(used):
     masks = [MASK * share for share in (0.1, 0.5, 0.9, 1.0)] + [MASK.pow(0.3), torch.ones_like(MASK)]
     values = np.array([under(used, mask) for mask in masks])
     assert (np.diff(values, axis=0) >= -1e-12).all()
 
 
 @pytest.mark.parametrize("over", ["trusted", "wrong"])
-def test_relative_ones_fall_where_right_pixels_open(over: str) -> None:
+def test_relative_ones_fall_where_right_pixels_open(over):
     used = loss_over("l1", over, {"tolerance": 0.1 if over == "wrong" else None})
     error = (Y - Y_HAT).abs().mean(dim=1, keepdim=True)
     worst = (error >= error.amax(dim=(2, 3), keepdim=True)).float()
@@ -122,7 +119,7 @@ def test_relative_ones_fall_where_right_pixels_open(over: str) -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_mask_of_one_channel_sees_the_mean_error_and_of_many_each(channels: int) -> None:
+def test_a_mask_of_one_channel_sees_the_mean_error_and_of_many_each(channels):
     error = (Y - Y_HAT).abs()
     error = error.mean(dim=1, keepdim=True) if channels == 1 else error
     mask = torch.ones_like(error)
@@ -131,7 +128,7 @@ def test_a_mask_of_one_channel_sees_the_mean_error_and_of_many_each(channels: in
 
 
 @pytest.mark.parametrize(("over", "share"), [("wrong", 1 / 2), ("missed", 1 / 4)])
-def test_outside_the_region_nothing_is_wrong(over: str, share: float) -> None:
+def test_outside_the_region_nothing_is_wrong(over, share):
     """Of four pixels in the region two are wrong; half of one of these is shown, and half of a right one."""
     y = torch.zeros(1, 1, 1, 6)
     y_hat, region, mask = (
@@ -148,43 +145,43 @@ def test_outside_the_region_nothing_is_wrong(over: str, share: float) -> None:
 
 @pytest.mark.parametrize("tolerance", [0.0, 0.25])
 @pytest.mark.parametrize("of", [FalseOmissionRate, lambda errors, tol: LocalShare(errors, 1, tol)])
-def test_an_error_at_the_tolerance_is_not_wrong(of: Callable[..., Loss], tolerance: float) -> None:
+def test_an_error_at_the_tolerance_is_not_wrong(of, tolerance):
     y_hat = torch.tensor([0.0, tolerance, 0.5, 0.75]).reshape(1, 1, 2, 2)
     used = of("l1", tolerance)
     assert used.on(torch.zeros_like(y_hat), y_hat, None, 1).of(torch.ones_like(y_hat)).tolist() == [0.5]
 
 
-def test_without_any_wrong_pixel_nothing_is_missed() -> None:
+def test_without_any_wrong_pixel_nothing_is_missed():
     for over in ("missed", "wrong"):
         used = loss_over("l1", over, {"tolerance": 0.5})
         assert (used.on(Y, Y, None, 1).of(torch.ones_like(MASK)) == 0).all()
 
 
-def test_an_image_repeated_is_itself() -> None:
+def test_an_image_repeated_is_itself():
     places = torch.tensor([2, 0, 0])
     for used in ALL:
         some = used.on(Y, Y_HAT, None, 1).take(places).of(MASK[places]).double().numpy()
         np.testing.assert_allclose(some, under(used, MASK)[places], rtol=1e-6)
 
 
-def test_a_window_larger_than_the_image_is_the_image() -> None:
+def test_a_window_larger_than_the_image_is_the_image():
     np.testing.assert_allclose(under(MaskedWindow("l1", 99), MASK), under(loss("l1"), MASK), rtol=1e-6)
 
 
-def test_around_is_the_mean_of_what_lies_in_the_window() -> None:
+def test_around_is_the_mean_of_what_lies_in_the_window():
     values = torch.arange(5.0).reshape(1, 1, 1, 5)
     assert around(values, 3).flatten().tolist() == [0.5, 1, 2, 3, 3.5]
     assert around(values, 2).flatten().tolist() == [0, 0.5, 1.5, 2.5, 3.5]
 
 
-def test_a_volume_has_windows_of_cubes() -> None:
+def test_a_volume_has_windows_of_cubes():
     y, y_hat = torch.zeros(1, 1, 6, 8, 8), torch.zeros(1, 1, 6, 8, 8)
     y_hat[..., 2:4, 3:5, 5:7] = 0.5
     found = MaskedWindow("l1", 2).on(y, y_hat, None, 1).of(torch.ones(1, 1, 6, 8, 8))
     assert found.tolist() == [0.5]
 
 
-def test_names_and_labels() -> None:
+def test_names_and_labels():
     assert [name_of(used) for used in ALL] == [
         "l1", "l2", "ssim_map", "ssim", "trusted(l1)", "trusted(ssim_map)", "masked_window(l1, 5 px)",
         "local(l1, 5 px)", "local(ssim_map, 4 px)", "local_share(l1, 5 px > 0.12)", "missed(l1 > 0.1)",
@@ -196,7 +193,7 @@ def test_names_and_labels() -> None:
     assert Local("l1", 9).label == "largest mean L1 over 9 x 9 pixels around a pixel that is shown"
 
 
-def test_what_the_paper_knows() -> None:
+def test_what_the_paper_knows():
     assert paper_distance(loss("l2")) == Lp(2.0)
     assert paper_distance(loss("ssim")) == Ssim()
     assert all(paper_distance(used) is None for used in [*ALL[4:], ALL[2], loss("l1").in_regions(True)])
@@ -220,7 +217,7 @@ def test_what_the_paper_knows() -> None:
         (("ssim_mapp",), "did you mean 'ssim_map'"),
     ],
 )
-def test_what_is_refused(words: tuple, message: str) -> None:
+def test_what_is_refused(words, message):
     distance, over, *numbers = (*words, None, None)
     with pytest.raises(InvalidArgumentError, match=message):
         loss_over(distance, over, dict(zip(("window", "tolerance"), numbers, strict=False)))
@@ -247,12 +244,12 @@ def test_what_is_refused(words: tuple, message: str) -> None:
         (lambda: loss("ssim_mapp"), "did you mean 'ssim_map'"),
     ],
 )
-def test_values_are_checked_when_they_are_made(make: Callable[[], Loss], message: str) -> None:
+def test_values_are_checked_when_they_are_made(make, message):
     with pytest.raises(InvalidArgumentError, match=message):
         make()
 
 
-def test_a_window_by_length_waits_for_the_spacing() -> None:
+def test_a_window_by_length_waits_for_the_spacing():
     used = MaskedWindow("l1", "5mm")
     assert (used.window, used.length) == (None, "5mm")
     with pytest.raises(InvalidArgumentError, match="no number of pixels yet"):
@@ -274,14 +271,14 @@ def test_a_window_by_length_waits_for_the_spacing() -> None:
         ("1mm", (3.0, 3.0), "mm", (1, 1), "3 mm"),
     ],
 )
-def test_a_window_by_length_is_the_next_odd_number_of_pixels(length, spacing, unit, sides, true) -> None:
+def test_a_window_by_length_is_the_next_odd_number_of_pixels(length, spacing, unit, sides, true):
     geometry = Geometry(spacing, unit)
     window = geometry.window(length)
     assert (window.sides, window.length) == (sides, true)
     MaskedWindow("l1", window.sides, length=window.length).check_spacing(geometry)
 
 
-def test_a_window_is_checked_at_the_spacing_of_new_images() -> None:
+def test_a_window_is_checked_at_the_spacing_of_new_images():
     used = MaskedWindow("l1", (2, 5, 5), length="5 mm")  # as conformask 0.2 rounded it
     used.check_spacing(Geometry((2.5, 1.005, 1.005), "mm"))
     for other in (Geometry((2.5, 1.2, 1.005), "mm"), Geometry((1.005, 1.005), "mm"), None):
@@ -289,20 +286,20 @@ def test_a_window_is_checked_at_the_spacing_of_new_images() -> None:
             used.check_spacing(other)
 
 
-def test_a_region_takes_a_map() -> None:
+def test_a_region_takes_a_map():
     with pytest.raises(InvalidArgumentError, match="cannot use a region: use ssim_map, or leave"):
         loss("ssim").in_regions(True)
 
 
-def squared(y: Tensor, y_hat: Tensor) -> Tensor:
+def squared(y, y_hat):
     return (y - y_hat).square().mean(dim=1, keepdim=True)
 
 
-def shown_edges(mask: Tensor, y: Tensor, y_hat: Tensor, region: Tensor) -> Tensor:
+def shown_edges(mask, y, y_hat, region):
     return (region * mask * (y - y_hat).abs()).amax(dim=(1, 2, 3))
 
 
-def test_ones_own() -> None:
+def test_ones_own():
     used = MeanShown(CustomErrorMap(squared, upper_bound=1.0))
     assert (used.name, used.upper_bound) == ("trusted(squared)", 1.0)
     own = CustomLoss(shown_edges, monotone=True)
@@ -321,21 +318,21 @@ def test_ones_own() -> None:
         (lambda y, y_hat: (y - y_hat).abs()[..., :-1], "expected"),
     ],
 )
-def test_a_map_of_ones_own_that_is_none(function: Callable, message: str) -> None:
+def test_a_map_of_ones_own_that_is_none(function, message):
     with pytest.raises(InvalidArgumentError, match=message):
         under(MeanShown(CustomErrorMap(function)), MASK)
 
 
 @pytest.mark.parametrize("kappa", [0.0, -0.25])
 @pytest.mark.parametrize("threshold", [0.0, 0.05, 0.1, 0.12, 1.0])
-def test_the_critical_lambda_of_local_is_exact(kappa: float, threshold: float) -> None:
+def test_the_critical_lambda_of_local_is_exact(kappa, threshold):
     """At it the mask is within the threshold, just above it is not; equal scores open together."""
     used, masks = Local("l1", 5), Binary("largest", kappa)
     score = (10 * torch.rand(Y[:, :1].shape, generator=torch.Generator().manual_seed(1))).ceil() / 10
     item = Batch(("image",) * len(Y), Y, Y_HAT, Y).with_score(Score(score))
     critical = critical_lambdas(item, masks, used, np.array([0.0, np.inf]), threshold)
 
-    def loss_at(lambdas: np.ndarray) -> np.ndarray:
+    def loss_at(lambdas):
         return under(used, masks.apply(score, masks.level(score, torch.from_numpy(lambdas))))
 
     assert (loss_at(critical) <= threshold).all()
@@ -344,7 +341,7 @@ def test_the_critical_lambda_of_local_is_exact(kappa: float, threshold: float) -
 
 
 @pytest.mark.parametrize("kappa", [0.0, -0.25])
-def test_curves_of_local_are_those_of_its_masks(kappa: float) -> None:
+def test_curves_of_local_are_those_of_its_masks(kappa):
     used, masks = Local("l1", 5), Binary("largest", kappa)
     score = torch.rand(Y[:, :1].shape, generator=torch.Generator().manual_seed(1))
     item = Batch(("image",) * len(Y), Y, Y_HAT, Y).with_score(Score(score))
@@ -356,12 +353,12 @@ def test_curves_of_local_are_those_of_its_masks(kappa: float) -> None:
 
 
 @pytest.mark.parametrize("value", [torch.zeros(()), torch.full((4,), float("nan"))])
-def test_a_loss_of_ones_own_that_is_none(value: Tensor) -> None:
+def test_a_loss_of_ones_own_that_is_none(value):
     with pytest.raises(InvalidArgumentError, match="returned"):
         under(CustomLoss(lambda *_: value), MASK)
 
 
-def test_stored() -> None:
+def test_stored():
     for used in ALL:
         assert stored_loss(read_loss(used.to_json(), Path())) == used
     own = MeanShown(CustomErrorMap(squared))
@@ -377,8 +374,8 @@ def test_stored() -> None:
     assert code_of(MaskedWindow("l1", 9)) is None
 
 
-def test_names_of_ours_are_taken() -> None:
-    def ssim_map(y: Tensor, y_hat: Tensor) -> Tensor:
+def test_names_of_ours_are_taken():
+    def ssim_map(y, y_hat):
         return (y - y_hat).abs()
 
     with pytest.raises(InvalidArgumentError, match="has the name of a built-in one, 'ssim_map'"):
@@ -386,7 +383,7 @@ def test_names_of_ours_are_taken() -> None:
 
 
 @pytest.mark.parametrize("name", ["l1", "l2", "l1.5", "ssim_map"])
-def test_error_maps(name: str) -> None:
+def test_error_maps(name):
     used = loss(name).error_map
     for y_hat in (Y_HAT, Y, torch.zeros_like(Y), 1 - Y):
         errors = used.error_map(Y, y_hat)
@@ -396,7 +393,7 @@ def test_error_maps(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["water_filling", "trusted_mean"])
-def test_just_as_many_wrong_pixels_are_shown_as_may_be(name: str) -> None:
+def test_just_as_many_wrong_pixels_are_shown_as_may_be(name):
     """j of k are j / k, though float32 weights of 1 / k summed exceeded it in a third of the cases."""
     generator, used, masks = np.random.default_rng(0), MissRate("l1", 0.5), family(name)
     score = torch.arange(1, 401, dtype=torch.float32).reshape(1, 1, 20, 20) / 400

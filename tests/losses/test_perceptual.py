@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torchmetrics.functional.image import learned_perceptual_image_patch_similarity
 
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
 from conformask.extensions import pip_install
 from conformask.losses import perceptual as lpips
 from conformask.losses.distances import PERCEPTUAL, distance
-from conformask.losses.perceptual import ALEXNET, SQUEEZENET, VGG16, Backbone, Lpips, features, packaged
+from conformask.losses.perceptual import ALEXNET, SQUEEZENET, VGG16, Lpips, features, packaged
 from conformask.testing import DistanceContract
 
 models = pytest.importorskip("torchvision.models")
@@ -34,7 +34,7 @@ Y_HAT = (
 ).clamp(0, 1)
 
 
-def random_weights(backbone: Backbone) -> dict[str, Tensor]:
+def random_weights(backbone):
     """What torchvision's checkpoint holds below `features`, drawn as for training, and some of the rest."""
     with torch.device("meta"):
         network = models.get_model(backbone.architecture, weights=None)
@@ -47,7 +47,7 @@ def random_weights(backbone: Backbone) -> dict[str, Tensor]:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("checkpoints")
     for backbone, file in FILES.items():
         torch.save(random_weights(backbone), folder / file)
@@ -55,7 +55,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch) -> None:
+def published(monkeypatch):
     """Torch hub's folder with SqueezeNet's real weights."""
     if not (PUBLISHED / "hub" / "checkpoints" / FILES[SQUEEZENET]).exists():
         pytest.skip(f"no published weights of SqueezeNet in {PUBLISHED.parent.name}/{PUBLISHED.name}")
@@ -67,7 +67,7 @@ class TestLpips(DistanceContract):
     shapes = ((1, 17, 17), (3, 24, 35))
 
     @pytest.fixture(autouse=True)
-    def made(self, published: None) -> None:
+    def made(self, published):
         self.distance = distance("lpips")
 
 
@@ -75,7 +75,7 @@ class TestLpipsRandom(DistanceContract):
     shapes = ((1, 17, 17), (3, 24, 35))
 
     @pytest.fixture(autouse=True)
-    def made(self, weights: Path) -> None:
+    def made(self, weights):
         self.distance = Lpips(weights_path=weights)
 
 
@@ -83,24 +83,24 @@ class TestLpipsAlex(DistanceContract):
     shapes = ((1, 31, 31), (3, 37, 40))
 
     @pytest.fixture(autouse=True)
-    def made(self, weights: Path) -> None:
+    def made(self, weights):
         self.distance = Lpips("alex", str(weights))
 
 
 class TestLpipsVgg(DistanceContract):
     @pytest.fixture(autouse=True)
-    def made(self, weights: Path) -> None:
+    def made(self, weights):
         self.distance = Lpips("vgg", weights / FILES[VGG16])
 
 
-def test_lpips_against_torchmetrics_with_the_published_weights(published: None) -> None:
+def test_lpips_against_torchmetrics_with_the_published_weights(published):
     expected = learned_perceptual_image_patch_similarity(Y_HAT, Y, "squeeze", "none", normalize=True)
     torch.testing.assert_close(distance("lpips")(Y, Y_HAT), expected, rtol=1e-5, atol=1e-7)
     assert expected.argsort().tolist() == [3, 0, 1, 2]
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_lpips_against_torchmetrics(name: str, weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lpips_against_torchmetrics(name, weights, monkeypatch):
     monkeypatch.setattr(
         "torchmetrics.functional.image.lpips._get_tv_model_features",
         lambda *_: features(name, BACKBONES[name], weights / FILES[BACKBONES[name]]),
@@ -111,7 +111,7 @@ def test_lpips_against_torchmetrics(name: str, weights: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("name", PERCEPTUAL)
-def test_grey_is_repeated(name: str, weights: Path) -> None:
+def test_grey_is_repeated(name, weights):
     used, grey, other = distance(name, weights), Y[:, :1], Y_HAT[:, :1]
     torch.testing.assert_close(used(grey, other), used(grey.repeat(1, 3, 1, 1), other.repeat(1, 3, 1, 1)))
     with pytest.raises(InvalidArgumentError, match=f"{name} needs grey or colour images .* these have 2"):
@@ -119,7 +119,7 @@ def test_grey_is_repeated(name: str, weights: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PERCEPTUAL)
-def test_one_image_values_above_1_and_autocast(name: str, weights: Path) -> None:
+def test_one_image_values_above_1_and_autocast(name, weights):
     used = distance(name, weights)
     value = used(1.05 * Y[:1], 1.05 * Y_HAT[:1])
     assert value.shape == (1,)
@@ -130,14 +130,14 @@ def test_one_image_values_above_1_and_autocast(name: str, weights: Path) -> None
 
 
 @pytest.mark.parametrize("name", PERCEPTUAL)
-def test_gradient_between_black_images(name: str, weights: Path) -> None:
+def test_gradient_between_black_images(name, weights):
     a, b = torch.zeros(2, 1, 1, 32, 32), torch.zeros(1, 1, 32, 32, requires_grad=True)
     distance(name, weights)(a[0], b).sum().backward()
     assert b.grad.isfinite().all()
 
 
 @pytest.mark.parametrize("name", PERCEPTUAL)
-def test_the_smallest_size(name: str, weights: Path) -> None:
+def test_the_smallest_size(name, weights):
     used, side = distance(name, weights), BACKBONES[name].smallest_side
     used(torch.zeros(1, 1, side, side), torch.ones(1, 1, side, side))
     with pytest.raises(InvalidArgumentError, match=rf"{name} needs .* {side} pixels .* \(40, {side - 1}\)"):
@@ -145,7 +145,7 @@ def test_the_smallest_size(name: str, weights: Path) -> None:
 
 
 @pytest.mark.parametrize("backbone", [SQUEEZENET, ALEXNET])
-def test_a_smaller_size_would_fail(backbone: Backbone) -> None:
+def test_a_smaller_size_would_fail(backbone):
     with torch.device("meta"):
         layers = models.get_model(backbone.architecture, weights=None).features[: backbone.taps[-1] + 1]
     layers(torch.zeros(1, 3, backbone.smallest_side, backbone.smallest_side, device="meta"))
@@ -153,7 +153,7 @@ def test_a_smaller_size_would_fail(backbone: Backbone) -> None:
         layers(torch.zeros(1, 3, backbone.smallest_side - 1, backbone.smallest_side - 1, device="meta"))
 
 
-def test_the_map_of_lpips_is_large_where_the_error_is(weights: Path) -> None:
+def test_the_map_of_lpips_is_large_where_the_error_is(weights):
     y = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(2))
     y_hat = y.clone()
     y_hat[..., 40:] = 1 - y_hat[..., 40:]
@@ -164,7 +164,7 @@ def test_the_map_of_lpips_is_large_where_the_error_is(weights: Path) -> None:
 
 
 @pytest.mark.parametrize("name", PERCEPTUAL)
-def test_missing_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_weights(name, tmp_path, monkeypatch):
     monkeypatch.delenv("TORCH_HUB", raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "home"))
     used, file = distance(name), FILES[BACKBONES[name]]
@@ -179,7 +179,7 @@ def test_missing_weights(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
             distance(name, given)(Y, Y_HAT)
 
 
-def test_missing_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_torchvision(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torchvision.models", None)
     used = distance("lpips")
     with pytest.raises(InvalidArgumentError, match=re.escape(f"torchvision: {pip_install('perceptual')}")):
@@ -189,14 +189,14 @@ def test_missing_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
 class Malicious:
     """Makes a folder when it is unpickled."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder):
         self.folder = folder
 
-    def __reduce__(self) -> tuple[object, tuple[Path]]:
+    def __reduce__(self):
         return Path.mkdir, (self.folder,)
 
 
-def test_files_that_are_not_the_weights(tmp_path: Path, weights: Path) -> None:
+def test_files_that_are_not_the_weights(tmp_path, weights):
     torch.save({"features.0.weight": Malicious(tmp_path / "harm")}, tmp_path / "code.pth")
     torch.save([1, 2], tmp_path / "list.pth")
     (tmp_path / "text.pth").write_text("no weights")
@@ -211,12 +211,12 @@ def test_files_that_are_not_the_weights(tmp_path: Path, weights: Path) -> None:
     assert not (tmp_path / "harm").exists()
 
 
-def test_an_older_torchmetrics() -> None:
+def test_an_older_torchmetrics():
     with pytest.raises(MissingFileError, match=r"torchmetrics>=1.7"):
         packaged("lpips", "no_models/weights.pt")
 
 
-def test_the_network_is_read_once_and_frozen(tmp_path: Path, weights: Path) -> None:
+def test_the_network_is_read_once_and_frozen(tmp_path, weights):
     shutil.copy(weights / FILES[SQUEEZENET], tmp_path)
     random_numbers, misses = torch.get_rng_state(), lpips._network.cache_info().misses
     with torch.inference_mode():
@@ -233,6 +233,6 @@ def test_the_network_is_read_once_and_frozen(tmp_path: Path, weights: Path) -> N
     assert not any(parameter.requires_grad for parameter in network.parameters())
 
 
-def test_unknown_net() -> None:
+def test_unknown_net():
     with pytest.raises(InvalidArgumentError, match=r"net 'squeezed' is unknown.*did you mean 'squeeze'"):
         Lpips("squeezed")

@@ -1,18 +1,16 @@
+"""Evaluations: what is measured and resumed, and the range of coverage that a kept promise measures."""
+
 import json
 import math
 import sys
-from collections.abc import Callable
 from dataclasses import fields, replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy import stats
-from torch import Tensor
 
 import conformask as cm
-from conformask.arrays import Images
 from conformask.background import Compute
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.images.read import pixel_hash
@@ -20,10 +18,9 @@ from conformask.images.rows import Provenance
 from conformask.images.triplets import Triplets
 from conformask.masker import validation as agreement
 from conformask.masker.calibrate import calibrate
-from conformask.masker.evaluate import evaluate, gain_of, measures_of
+from conformask.masker.evaluate import SHARES, evaluate, gain_of, measures_of, risk_curves
 from conformask.masker.evaluate import provenance_of_evaluation as made_by
 from conformask.masker.load import load
-from conformask.masker.masker import Masker
 from conformask.promises import coverage_test as law
 from conformask.promises.intervals import bootstrap, clopper_pearson
 from conformask.promises.promise import Promise
@@ -35,7 +32,9 @@ from conformask.records.words import measurement_text
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import scored_batches
 from leaves import asking
-from simulation import simulated
+from made_maskers import calibrated
+from promised import simulated
+from synthetic_triplets import scale_of, signed, triplets
 
 KEYS = (
     "coverage", "coverage_interval", "mask_size", "mask_size_interval", "mask_size_oracle",
@@ -51,8 +50,8 @@ class StoppedError(Exception):
     """Stands for a kill."""
 
 
-def killed_after_a_part(out: Path, run: Callable[[], object]) -> None:
-    def write_and_stop(path: Path, arrays: dict[str, np.ndarray]) -> None:
+def killed_after_a_part(out, run):
+    def write_and_stop(path, arrays):
         write_arrays(path, arrays)
         raise StoppedError
 
@@ -63,7 +62,7 @@ def killed_after_a_part(out: Path, run: Callable[[], object]) -> None:
     assert len(list(out.rglob("part-*"))) == 1
 
 
-def measured_by(run: str, masker: Masker, images: Triplets, **more) -> object:
+def measured_by(run, masker, images, **more):
     found = getattr(cm, run)(masker, images, **more)
     return found.images.columns() if isinstance(found, Evaluation) else repr(found)
 
@@ -71,7 +70,7 @@ def measured_by(run: str, masker: Masker, images: Triplets, **more) -> object:
 @pytest.mark.quick(2)
 @pytest.mark.parametrize("run", ["evaluate", asking("watch", "monitor")])
 @pytest.mark.parametrize("other", ["images", "categories", "masker"])
-def test_nothing_is_resumed_of_another_run(run: str, other: str, tmp_path: Path, monkeypatch) -> None:
+def test_nothing_is_resumed_of_another_run(run, other, tmp_path, monkeypatch):
     """Parts of a killed run do not count for other images of the same names, nor for another masker."""
     monkeypatch.setattr("conformask.scores.scoring.PART", 16)
     categories = {"categories": ["a", "b"] * 20}
@@ -96,7 +95,7 @@ def test_nothing_is_resumed_of_another_run(run: str, other: str, tmp_path: Path,
 
 
 @pytest.mark.parametrize("run", ["evaluate", asking("watch", "monitor")])
-def test_a_killed_run_resumes(run: str, tmp_path: Path, monkeypatch) -> None:
+def test_a_killed_run_resumes(run, tmp_path, monkeypatch):
     monkeypatch.setattr("conformask.scores.scoring.PART", 16)
     masker = calibrate(SCORER, world(40, 0), threshold=THRESHOLD, loss="l1", selection=world(30, 1))
     out, scored_names = tmp_path / "out", []
@@ -113,7 +112,7 @@ def test_a_killed_run_resumes(run: str, tmp_path: Path, monkeypatch) -> None:
     np.testing.assert_equal(resumed, measured_by(run, masker, world(40, 5)))
 
 
-def world(count: int, seed: int, size: tuple[int, int] = (8, 9), **more) -> Triplets:
+def world(count, seed, size=(8, 9), **more):
     generator = np.random.default_rng(seed)
     scale = generator.uniform(0.01, 0.1, (count, *size)) * generator.uniform(0.5, 1.5, (count, 1, 1))
     factor = generator.lognormal(0, 0.5, (count, 1, 1))
@@ -122,33 +121,25 @@ def world(count: int, seed: int, size: tuple[int, int] = (8, 9), **more) -> Trip
     return Triplets.from_arrays(*(image.astype(np.float32) for image in (scale, y_hat, y)), **more)
 
 
-def scale_of(x: Images, y_hat: Images) -> Images:
-    return x
-
-
-def signed(a: Tensor, b: Tensor) -> Tensor:
-    return (a - b).mean((1, 2, 3)).abs()
-
-
 SCORER = Heuristic(scale_of, channels=1)
 CALIBRATION, SELECTION, TEST = world(60, 0), world(20, 1), world(45, 2)
 
 
-def made(distance="l1", threshold: float = THRESHOLD, **more) -> Masker:
+def made(distance="l1", threshold=THRESHOLD, **more):
     return calibrate(SCORER, CALIBRATION, threshold=threshold, loss=distance, selection=SELECTION, **more)
 
 
 @pytest.fixture(scope="module", params=["reciprocal", "water_filling"])
-def masker(request) -> Masker:
+def masker(request):
     return made(family=request.param)
 
 
 @pytest.fixture(scope="module")
-def found(masker: Masker) -> Evaluation:
+def found(masker):
     return evaluate(masker, TEST)
 
 
-def greedy(error: np.ndarray, threshold: float) -> float:
+def greedy(error, threshold):
     """Mask size of the exact oracle for l1: keep the smallest errors while the budget lasts."""
     budget, kept = threshold * error.size, 0.0
     for value in np.sort(error.astype(np.float64).ravel()):
@@ -159,7 +150,7 @@ def greedy(error: np.ndarray, threshold: float) -> float:
     return 1 - kept / error.size
 
 
-def paper(error: np.ndarray, threshold: float) -> float:
+def paper(error, threshold):
     """Mask size of m = max(0, 1 - c e) with c such that mean(m e) = threshold, by bisection."""
     if error.mean() <= threshold:
         return 0.0
@@ -170,7 +161,7 @@ def paper(error: np.ndarray, threshold: float) -> float:
     return float(1 - np.maximum(0, 1 - high * error).mean())
 
 
-def test_every_image_against_numpy(masker: Masker, found: Evaluation) -> None:
+def test_every_image_against_numpy(masker, found):
     images = found.images
     assert images.name.tolist() == list(TEST.names)
     for k, triplet in enumerate(TEST):
@@ -191,7 +182,7 @@ def test_every_image_against_numpy(masker: Masker, found: Evaluation) -> None:
     assert 0 < met.sum() < 45
 
 
-def test_summaries_against_numpy(masker: Masker, found: Evaluation) -> None:
+def test_summaries_against_numpy(masker, found):
     images = found.images
     met = images.loss <= THRESHOLD * (1 + 1e-6)
     assert found.coverage == met.mean()
@@ -218,12 +209,12 @@ def test_summaries_against_numpy(masker: Masker, found: Evaluation) -> None:
         assert getattr(found, f"spearman_{name}") == pytest.approx(ranks)
 
 
-def upside_down(x: Images, y_hat: Images) -> Images:
+def upside_down(x, y_hat):
     return (0.3 - x).clamp(min=0)
 
 
 @pytest.mark.leaf("view")
-def test_a_score_that_hides_the_better_pixels_is_doubted() -> None:
+def test_a_score_that_hides_the_better_pixels_is_doubted():
     """It keeps the promise all the same."""
     from conformask.records.facts import caveats, doubts
 
@@ -243,7 +234,7 @@ def test_a_score_that_hides_the_better_pixels_is_doubted() -> None:
     assert "one value everywhere, which on 20 selection images would hide 0.8 times as much. Train" in doubt
 
 
-def test_deciles_by_difficulty(found: Evaluation) -> None:
+def test_deciles_by_difficulty(found):
     order = np.argsort(found.images.difficulty)
     met = found.images.loss <= THRESHOLD * (1 + 1e-6)
     parts = np.array_split(order, 10)
@@ -252,7 +243,7 @@ def test_deciles_by_difficulty(found: Evaluation) -> None:
     assert found.size_by_difficulty[0] < found.size_by_difficulty[-1], "the hardest are masked most"
 
 
-def test_what_was_evaluated(masker: Masker, found: Evaluation) -> None:
+def test_what_was_evaluated(masker, found):
     assert found.card.sentence == masker.card.sentence
     assert (found.card.threshold, found.card.promise.confidence, found.card.promise.guarantee) == (
         THRESHOLD,
@@ -267,7 +258,7 @@ def test_what_was_evaluated(masker: Masker, found: Evaluation) -> None:
     assert (found.card.n_calibration, found.n_test) == (60, 45)
 
 
-def test_sizes_against_thresholds(masker: Masker, found: Evaluation) -> None:
+def test_sizes_against_thresholds(masker, found):
     thresholds, sizes = np.array(found.size_by_threshold).T
     assert (np.diff(thresholds) > 0).all()
     assert (np.diff(sizes) <= 1e-12).all()
@@ -278,7 +269,7 @@ def test_sizes_against_thresholds(masker: Masker, found: Evaluation) -> None:
     assert sizes[15] == pytest.approx(curves.size[:, curves.grid == again.card.rule.lam].mean())
 
 
-def test_the_gallery(found: Evaluation) -> None:
+def test_the_gallery(found):
     by_kind = {kind: [e for e in found.examples if e.kind == kind] for kind in ("best", "typical", "worst")}
     assert {kind: len(examples) for kind, examples in by_kind.items()} == {
         "best": 3,
@@ -300,7 +291,7 @@ def test_the_gallery(found: Evaluation) -> None:
         assert np.abs(shown - error.clip(max=example.error_scale)).max() < 0.01
 
 
-def test_saved_and_loaded(found: Evaluation, tmp_path) -> None:
+def test_saved_and_loaded(found, tmp_path):
     found.save(tmp_path)
     names = {path.name.split("-")[0] for path in tmp_path.glob("[!.]*")}
     assert names == {"evaluation.json", "evaluation", "examples"}
@@ -319,7 +310,7 @@ def test_saved_and_loaded(found: Evaluation, tmp_path) -> None:
         Evaluation.load(tmp_path / "none")
 
 
-def test_recalibrated_on_the_same_images(masker: Masker, found: Evaluation, tmp_path) -> None:
+def test_recalibrated_on_the_same_images(masker, found, tmp_path):
     threshold = 0.7 * masker.card.threshold
     again, by_hand = found.recalibrate(threshold=threshold), masker.recalibrate(threshold=threshold)
     assert again.card.exploratory
@@ -331,12 +322,12 @@ def test_recalibrated_on_the_same_images(masker: Masker, found: Evaluation, tmp_
         Evaluation.load(tmp_path).recalibrate(threshold=threshold)
 
 
-def test_out_receives_the_files(masker: Masker, tmp_path) -> None:
+def test_out_receives_the_files(masker, tmp_path):
     evaluate(masker, TEST.select(range(5)), out=tmp_path / "run")
     assert read_json(tmp_path / "run" / "evaluation.json")["n_test"] == 5
 
 
-def test_nothing_is_made_up_for_a_distance_of_ones_own(tmp_path) -> None:
+def test_nothing_is_made_up_for_a_distance_of_ones_own(tmp_path):
     found = evaluate(made(signed, 0.004), TEST, out=tmp_path, opt_images=2)
     text = json.loads((tmp_path / "evaluation.json").read_text())
     assert text["mask_size_oracle"] is None
@@ -351,7 +342,7 @@ def test_nothing_is_made_up_for_a_distance_of_ones_own(tmp_path) -> None:
     assert all(example.oracle_size is None for example in again.examples)
 
 
-def test_everything_passes_unmasked(tmp_path) -> None:
+def test_everything_passes_unmasked(tmp_path):
     found = evaluate(made(threshold=1.0), TEST, out=tmp_path)
     assert (found.coverage, found.mask_size, found.mask_size_oracle) == (1.0, 0.0, 0.0)
     assert found.ratio_to_oracle is None
@@ -361,7 +352,7 @@ def test_everything_passes_unmasked(tmp_path) -> None:
     assert np.isinf(again.images.critical_lambda).all()
 
 
-def test_groups_widen_the_interval() -> None:
+def test_groups_widen_the_interval():
     """Nine slides of five almost equal images each."""
     few = TEST.select(range(9))
     x, y_hat, y = (np.repeat([getattr(t, role)[0] for t in few], 5, axis=0) for role in ("x", "y_hat", "y"))
@@ -376,7 +367,7 @@ def test_groups_widen_the_interval() -> None:
         assert np.ptp(getattr(grouped, interval)) > 1.5 * np.ptp(getattr(alone, interval)), interval
 
 
-def test_groups_count_alike_where_the_promise_is_about_them() -> None:
+def test_groups_count_alike_where_the_promise_is_about_them():
     groups = [f"slide {k}" for k in range(30) for _ in range(1 + k % 3)]
     calibration, test = (
         world(len(groups), 7, groups=groups),
@@ -392,7 +383,7 @@ def test_groups_count_alike_where_the_promise_is_about_them() -> None:
     assert found.coverage != met.mean()
 
 
-def test_each_category_is_measured_where_the_promise_is_for_each(tmp_path) -> None:
+def test_each_category_is_measured_where_the_promise_is_for_each(tmp_path):
     stains = ["H&E" if k % 3 else "IHC" for k in range(60)]
     calibration, test = world(60, 7, categories=stains), world(60, 8, categories=stains)
     masker = calibrate(
@@ -424,7 +415,7 @@ def test_each_category_is_measured_where_the_promise_is_for_each(tmp_path) -> No
 @pytest.mark.thorough
 @pytest.mark.leaf("view", "watch")
 @pytest.mark.parametrize("guarantee", ["marginal", "expected"])
-def test_the_worst_category_is_judged_and_named(guarantee: str, tmp_path: Path) -> None:
+def test_the_worst_category_is_judged_and_named(guarantee, tmp_path):
     """Of many good images in one category and a few bad ones in another, all together keep the promise."""
     from conformask.extras.view.figures import gauge
     from conformask.extras.view.page import methods_text
@@ -474,16 +465,14 @@ def test_the_worst_category_is_judged_and_named(guarantee: str, tmp_path: Path) 
         pytest.param(Promise("expected", per_category=True), 2 * THRESHOLD, 80, marks=pytest.mark.slow),
     ],
 )
-def test_a_masker_that_keeps_its_promise_is_rarely_called_broken(
-    promise: Promise, threshold: float, n: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_masker_that_keeps_its_promise_is_rarely_called_broken(promise, threshold, n, monkeypatch):
     """Without an interval of the mean, seven of 25 were; without the law of both samples, a third."""
     from conformask.records import facts
 
     monkeypatch.setattr(law, "DRAWS", 59)
     monkeypatch.setattr("conformask.masker.evaluate.examples_of", lambda *_: ())
 
-    def of_two(count: int, seed: int) -> Triplets:
+    def of_two(count, seed):
         return world(count, seed, categories=["a", "b"] * (count // 2))
 
     below = []
@@ -500,7 +489,7 @@ def test_a_masker_that_keeps_its_promise_is_rarely_called_broken(
     assert facts.verdict(evaluate(masker, worse)).status == "below"
 
 
-def test_leaks_are_refused() -> None:
+def test_leaks_are_refused():
     masker = made()
     with pytest.raises(CalibrationError, match="60 of 60 test images were used"):
         evaluate(masker, CALIBRATION)
@@ -509,14 +498,14 @@ def test_leaks_are_refused() -> None:
         evaluate(replace(masker, scorer=learnt), TEST)
 
 
-def test_images_that_the_predictor_learnt_from_are_refused() -> None:
+def test_images_that_the_predictor_learnt_from_are_refused():
     told = Provenance(trained_on=(pixel_hash(TEST[7].truth()),))
     with pytest.raises(CalibrationError, match="1 of 45 test images were used for training"):
         evaluate(made(), TEST.described(told))
 
 
 @pytest.mark.parametrize(("above", "met"), [(0.9e-6, True), (1.1e-6, False)])
-def test_a_distance_on_the_threshold_meets_it(above: float, met: bool, monkeypatch) -> None:
+def test_a_distance_on_the_threshold_meets_it(above, met, monkeypatch):
     """Exact solutions lie on the threshold, but for rounding."""
     measured = measures_of
 
@@ -533,19 +522,19 @@ def test_a_distance_on_the_threshold_meets_it(above: float, met: bool, monkeypat
     assert told.broken is not met
 
 
-def saturated(a: Tensor, b: Tensor) -> Tensor:
+def saturated(a, b):
     """Flat where it is large, so that no gradient leads Opt to a mask that meets the threshold."""
     return (60 * (a - b).abs().mean((1, 2, 3))).clamp(max=1)
 
 
-def test_images_on_which_opt_failed_do_not_count_as_its_masks() -> None:
+def test_images_on_which_opt_failed_do_not_count_as_its_masks():
     found = evaluate(made(saturated, threshold=0.5), TEST, opt_images=3)
     assert found.n_paper_oracle == 0
     assert found.mask_size_paper_oracle is None
     assert np.isnan(found.images.paper_oracle_size).all()
 
 
-def test_groups_of_the_calibration_are_no_new_groups() -> None:
+def test_groups_of_the_calibration_are_no_new_groups():
     groups = [f"slide {k // 3}" for k in range(60)]
     masker = calibrate(SCORER, world(60, 0, groups=groups), threshold=THRESHOLD, loss="l1", promise="groups")
     with pytest.raises(CalibrationError, match=r"6 of 45 test images .* One of them, .* is '00000'"):
@@ -553,7 +542,7 @@ def test_groups_of_the_calibration_are_no_new_groups() -> None:
     evaluate(masker, world(45, 2, groups=[f"slide {k // 3 + 100}" for k in range(45)]))
 
 
-def test_copies_of_calibration_images_are_warned_about(tmp_path) -> None:
+def test_copies_of_calibration_images_are_warned_about(tmp_path):
     images = world(60, 0, (32, 32)), world(20, 2, (32, 32))
     x, y_hat, y = (np.stack([getattr(t, role)[0] for t in images[1]]) for role in ("x", "y_hat", "y"))
     y[4] = 0.9 * images[0][7].truth()[0, ::-1] + 0.05
@@ -564,7 +553,7 @@ def test_copies_of_calibration_images_are_warned_about(tmp_path) -> None:
             evaluate(again, Triplets.from_arrays(x, y_hat, y))
 
 
-def test_what_else_is_refused() -> None:
+def test_what_else_is_refused():
     masker = made()
     with pytest.raises(
         MismatchError, match="of 9 x 9 pixels: the promise covers only images of 8 x 9 pixels"
@@ -579,7 +568,7 @@ def test_what_else_is_refused() -> None:
 
 @pytest.mark.leaf("paper")
 @pytest.mark.parametrize("chosen", ["reciprocal", "water_filling"])
-def test_resplits_follow_the_law(chosen: str) -> None:
+def test_resplits_follow_the_law(chosen):
     from conformask.extras.paper.resplits import resplit
 
     masker = made(family=chosen)
@@ -601,7 +590,7 @@ def test_resplits_follow_the_law(chosen: str) -> None:
 
 
 @pytest.mark.leaf("paper")
-def test_a_resplit_is_what_calibrating_and_evaluating_anew_gives() -> None:
+def test_a_resplit_is_what_calibrating_and_evaluating_anew_gives():
     from conformask.extras.paper.resplits import resplit
 
     masker = made()
@@ -616,7 +605,7 @@ def test_a_resplit_is_what_calibrating_and_evaluating_anew_gives() -> None:
 
 
 @pytest.mark.leaf("paper")
-def test_gridded_resplits_are_at_or_above_the_law() -> None:
+def test_gridded_resplits_are_at_or_above_the_law():
     from conformask.extras.paper.resplits import resplit
 
     found = resplit(made(signed, 0.004), CALIBRATION, TEST, n=200)
@@ -625,7 +614,7 @@ def test_gridded_resplits_are_at_or_above_the_law() -> None:
 
 @pytest.mark.leaf("paper")
 @pytest.mark.parametrize(("distance", "threshold"), [("l1", THRESHOLD), (signed, 0.004)])
-def test_resplits_take_up_what_an_evaluation_measured(distance: object, threshold: float) -> None:
+def test_resplits_take_up_what_an_evaluation_measured(distance, threshold):
     from conformask.extras.paper.resplits import resplit
 
     masker = made(distance, threshold)
@@ -636,7 +625,7 @@ def test_resplits_take_up_what_an_evaluation_measured(distance: object, threshol
         np.testing.assert_array_equal(getattr(found, name), getattr(anew, name))
 
 
-def test_sizes_of_opt_that_are_known_are_taken_as_they_are() -> None:
+def test_sizes_of_opt_that_are_known_are_taken_as_they_are():
     masker = made()
     judged = evaluate(masker, TEST)
     sizes = judged.images.paper_oracle_size.copy()
@@ -647,14 +636,14 @@ def test_sizes_of_opt_that_are_known_are_taken_as_they_are() -> None:
     assert evaluate(masker, TEST, opt_sizes=judged.images.paper_oracle_size).summary() == judged.summary()
 
 
-def test_the_masks_are_torch_free_of_gradients() -> None:
+def test_the_masks_are_torch_free_of_gradients():
     masker = made()
     batch = next(TEST.batches(45))
     assert not masker(batch.x, batch.y_hat).requires_grad
     assert torch.isfinite(masker(batch.x, batch.y_hat)).all()
 
 
-def test_the_best_masks_are_neither_empty_nor_full_nor_failures() -> None:
+def test_the_best_masks_are_neither_empty_nor_full_nor_failures():
     measured = {"unmasked_loss": [0.01, 0.9, 0.1, 0.1, 0.5], "size": [0, 1, 0.5, 0.5, 0.1]}
     nothing = np.zeros(5)
     images = ImageRecords(
@@ -676,12 +665,62 @@ def test_the_best_masks_are_neither_empty_nor_full_nor_failures() -> None:
         ([""], None),
     ],
 )
-def test_the_command_that_repeats_it(
-    typed: list[str], command: str | None, monkeypatch: pytest.MonkeyPatch, found: Evaluation, masker: Masker
-) -> None:
+def test_the_command_that_repeats_it(typed, command, monkeypatch, found, masker):
     monkeypatch.setattr("sys.argv", typed)
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
     again = made_by(masker.card, "f00d")
     assert (again.command, again.images) == (command, "f00d")
     assert found.made is not None
     assert found.made.versions == again.versions
+
+
+def left(order, errors, share):
+    """The mean error of what is shown, by definition: pixels are hidden from the largest of `order` on."""
+    places = sorted(range(len(errors)), key=lambda place: -order[place])[int(share * len(errors)) :]
+    return float(np.mean([errors[place] for place in places]))
+
+
+@pytest.mark.parametrize("with_region", [False, True])
+def test_curves_are_what_their_name_says(with_region):
+    generator = np.random.default_rng(0)
+    score, y, y_hat = (generator.random((3, channels, 9, 7)) for channels in (1, 3, 3))
+    region = generator.random((3, 1, 9, 7)) < 0.5 if with_region else np.ones((3, 1, 9, 7), bool)
+    given = torch.from_numpy(region).float() if with_region else None
+    curves = risk_curves(*(torch.from_numpy(image).float() for image in (score, y, y_hat)), given)
+    for index in range(3):
+        here = region[index, 0]
+        errors = np.abs(y - y_hat).mean(axis=1)[index][here]
+        for row, order in enumerate((score[index, 0][here], errors)):
+            expected = [left(order, errors, share) for share in SHARES]
+            np.testing.assert_allclose(curves[index, row], expected, rtol=1e-5)
+
+
+def test_no_score_leaves_less_than_the_best_and_every_curve_starts_alike():
+    evaluation = cm.evaluate(
+        cm.calibrate(SCORER, triplets(40, 0), threshold=0.03, loss="l1"), triplets(40, 1)
+    )
+    risk = evaluation.risk
+    assert risk.shares == SHARES
+    assert risk.by_score[0] == pytest.approx(risk.best[0])
+    assert all(ours >= best - 1e-12 for ours, best in zip(risk.by_score, risk.best, strict=True))
+    assert risk.by_score[-1] < risk.by_score[0]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("guarantee", ["marginal", "pac"])
+def test_tests_of_a_kept_promise_lie_in_the_expected_range(guarantee):
+    inside = []
+    for k in simulated(120):
+        masker = calibrated(
+            SCORER,
+            triplets(30, 1000 + k, (4, 4)),
+            threshold=0.03,
+            guarantee=guarantee,
+            **({"confidence": 0.8} if guarantee == "pac" else {}),
+        )
+        evaluation = cm.evaluate(masker, triplets(30, 5000 + k, (4, 4)))
+        low, high = evaluation.expected
+        inside.append(low - 1e-9 <= evaluation.coverage <= high + 1e-9)
+        assert 0 <= low < high <= 1
+    assert np.mean(inside) >= 0.9  # 0.95, but for the discreteness of 30 images, and chance
+    assert np.mean(inside) < 1 or guarantee == "pac"

@@ -2,30 +2,24 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from conformask.arrays import Batch
-from conformask.errors import CalibrationError, ConformaskError, InvalidArgumentError
-from conformask.images.triplets import Triplets
+from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.losses import loss
 from conformask.losses.distances import CustomDistance
 from conformask.masker.calibrate import calibrate
 from conformask.masker.evaluate import evaluate
 from conformask.masker.load import load
-from conformask.masker.masker import Masker
 from conformask.masks.critical import loss_under
 from conformask.masks.families import family as family_by_name
 from conformask.promises.promise import GUARANTEES
 from conformask.records.record import to_jsonable
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import selection_record
-from stated import calibrated
+from made_maskers import calibrated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
 COUNT = 120
@@ -35,8 +29,7 @@ WEIGHTS = [0.5 + (k % 5) / 4 for k in range(COUNT)]
 SELECTION = triplets(60, 1)
 SCORER = Heuristic(scale_of, channels=1)
 KNOWING = replace(
-    SCORER,
-    selection=selection_record(SCORER, SELECTION, loss("l1"), [family_by_name("binary")]),
+    SCORER, selection=selection_record(SCORER, SELECTION, loss("l1"), [family_by_name("binary")])
 )
 COLUMNS = {
     "groups": {"groups": GROUPS},
@@ -46,28 +39,28 @@ COLUMNS = {
 TEST = triplets(40, 2, categories=["stain A"] * 40, weights=[1.0] * 40)
 
 
-def calibration_for(guarantee: str) -> Triplets:
+def calibration_for(guarantee):
     return triplets(COUNT, 0, **COLUMNS.get(guarantee, {}))
 
 
-def made(guarantee: str, calibration: Triplets | None = None, **more) -> Masker:
+def made(guarantee, calibration=None, **more):
     given = {"threshold": 0.04, "distance": "l1", **more}
     images = calibration_for(guarantee) if calibration is None else calibration
     return calibrated(KNOWING, images, guarantee=guarantee, **given)
 
 
-def masked(masker: Masker, batch: Batch) -> Tensor:
+def masked(masker, batch):
     return masker(
         batch.x, batch.y_hat, weight=batch.facts.get("weight"), category=batch.facts.get("category")
     )
 
 
 @pytest.fixture(scope="module", params=sorted(GUARANTEES))
-def masker(request: pytest.FixtureRequest) -> Masker:
+def masker(request):
     return made(request.param)
 
 
-def test_what_is_said(masker: Masker) -> None:
+def test_what_is_said(masker):
     card = masker.card
     assert masker.formula.startswith(card.claim)
     assert f"({card.promise.guarantee})" in masker.formula
@@ -96,7 +89,7 @@ def test_what_is_said(masker: Masker) -> None:
     assert card.n_effective == (pytest.approx(effective) if card.promise.guarantee == "weighted" else None)
 
 
-def test_masks_open_and_keep_the_threshold_mostly(masker: Masker) -> None:
+def test_masks_open_and_keep_the_threshold_mostly(masker):
     (batch,) = TEST.batches(40)
     mask = masked(masker, batch)
     assert 0.02 < float(mask.mean()) < 1
@@ -104,7 +97,7 @@ def test_masks_open_and_keep_the_threshold_mostly(masker: Masker) -> None:
     assert float(kept.float().mean()) >= (0.6 if masker.card.promise.confidence is None else 0.75)
 
 
-def test_saved_and_loaded_masks_alike(masker: Masker, tmp_path) -> None:
+def test_saved_and_loaded_masks_alike(masker, tmp_path):
     masker.save(tmp_path)
     again = load(tmp_path, scorer=KNOWING)
     assert again.sentence == masker.sentence
@@ -114,7 +107,7 @@ def test_saved_and_loaded_masks_alike(masker: Masker, tmp_path) -> None:
 
 
 @pytest.mark.thorough
-def test_evaluated(masker: Masker) -> None:
+def test_evaluated(masker):
     found = evaluate(masker, TEST)
     assert found.card.promise.confidence == masker.card.promise.confidence
     assert found.card.promise.guarantee == masker.card.promise.guarantee
@@ -124,7 +117,7 @@ def test_evaluated(masker: Masker) -> None:
 
 
 @pytest.mark.quick(3)
-def test_the_order_does_not_matter(masker: Masker) -> None:
+def test_the_order_does_not_matter(masker):
     order = np.random.default_rng(3).permutation(COUNT)
     shuffled = made(
         masker.card.promise.guarantee, calibration_for(masker.card.promise.guarantee).select(order.tolist())
@@ -133,7 +126,7 @@ def test_the_order_does_not_matter(masker: Masker) -> None:
     torch.testing.assert_close(masked(shuffled, batch), masked(masker, batch))
 
 
-def test_recalibrating_is_calibrating_on_the_grid(masker: Masker) -> None:
+def test_recalibrating_is_calibrating_on_the_grid(masker):
     name = masker.card.promise.guarantee
     again = masker.recalibrate(threshold=0.04 * (1 - 1e-9))
     (batch,) = TEST.batches(40)
@@ -149,7 +142,7 @@ def test_recalibrating_is_calibrating_on_the_grid(masker: Masker) -> None:
 
 
 @pytest.mark.thorough
-def test_conservative_as_they_should_be() -> None:
+def test_conservative_as_they_should_be():
     size = {name: float(1 - masked(made(name), next(TEST.batches(40))).mean()) for name in GUARANTEES}
     assert size["marginal"] < size["pac"] < size["simultaneous"]
     assert size["expected"] < size["marginal"], "a mean is less than a quantile"
@@ -157,7 +150,7 @@ def test_conservative_as_they_should_be() -> None:
     assert size["conditional_mean"] > size["expected"]
 
 
-def test_from_one_promise_to_another() -> None:
+def test_from_one_promise_to_another():
     masker = made("marginal")
     assert (
         masker.recalibrate(promise=masker.card.promise.changed(guarantee="pac", delta=0.2)).card.promise.delta
@@ -178,7 +171,7 @@ def test_from_one_promise_to_another() -> None:
         masker.recalibrate(promise="categories")
 
 
-def test_a_simultaneous_promise_stays_one() -> None:
+def test_a_simultaneous_promise_stays_one():
     masker = made("simultaneous")
     declared = masker.card.thresholds
     assert declared is not None
@@ -194,7 +187,7 @@ def test_a_simultaneous_promise_stays_one() -> None:
     )
 
 
-def test_what_a_simultaneous_promise_leaves_open_is_no_choice_after_looking(tmp_path: Path) -> None:
+def test_what_a_simultaneous_promise_leaves_open_is_no_choice_after_looking(tmp_path):
     masker = made("simultaneous")
     masker.save(tmp_path)
     assert not masker.recalibrate(threshold=0.0512, confidence=0.8).save(tmp_path).card.exploratory
@@ -203,7 +196,7 @@ def test_what_a_simultaneous_promise_leaves_open_is_no_choice_after_looking(tmp_
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("detour", [{"delta": 0.5}, {"delta": 0.04}, {"guarantee": "pac"}])
-def test_what_was_chosen_after_looking_stays_exploratory(detour: dict[str, Any]) -> None:
+def test_what_was_chosen_after_looking_stays_exploratory(detour):
     before = made("simultaneous")
     masker = before.recalibrate(promise=before.card.promise.changed(**detour))
     for again in (
@@ -217,7 +210,7 @@ def test_what_was_chosen_after_looking_stays_exploratory(detour: dict[str, Any])
         assert again.sentence.startswith("If this had been fixed beforehand: ")
 
 
-def test_unchanged_settings_change_nothing(masker: Masker) -> None:
+def test_unchanged_settings_change_nothing(masker):
     card = masker.card
     same = masker.recalibrate(
         threshold=card.threshold,
@@ -233,29 +226,29 @@ def test_unchanged_settings_change_nothing(masker: Masker) -> None:
 # what they need
 
 
-def refused(error: type[ConformaskError], message: str, guarantee: str, **more) -> None:
+def refused(error, message, guarantee, **more):
     with pytest.raises(error, match=message):
         made(guarantee, **more)
 
 
 @pytest.mark.parametrize("guarantee", sorted(set(GUARANTEES) - {"groups"}))
-def test_dependent_images_are_refused(guarantee: str) -> None:
+def test_dependent_images_are_refused(guarantee):
     dependent = triplets(COUNT, 0, groups=GROUPS, categories=CATEGORIES, weights=WEIGHTS)
     refused(CalibrationError, "120 images in 30 groups are dependent", guarantee, calibration=dependent)
 
 
 @pytest.mark.parametrize(("guarantee", "column"), [("categories", "category"), ("weighted", "weight")])
-def test_missing_columns(guarantee: str, column: str) -> None:
+def test_missing_columns(guarantee, column):
     refused(InvalidArgumentError, f"add a column {column}", guarantee, calibration=triplets(COUNT, 0))
 
 
 @pytest.mark.parametrize("guarantee", ["expected", "conditional_mean", "rcps", "rcps_hb"])
-def test_means_of_unbounded_distances_are_refused(guarantee: str) -> None:
+def test_means_of_unbounded_distances_are_refused(guarantee):
     message = "needs a loss with an upper bound, but 'signed' declares none: choose a guarantee about a share"
     refused(InvalidArgumentError, message, guarantee, distance=signed, selection=SELECTION)
 
 
-def test_too_few_of_what_counts() -> None:
+def test_too_few_of_what_counts():
     few = triplets(COUNT, 0, groups=[f"slide {k % 8}" for k in range(COUNT)])
     refused(CalibrationError, "8 groups are too few.*9 calibration groups", "groups", calibration=few)
     rare = triplets(COUNT, 0, categories=["rare" if k < 5 else "common" for k in range(COUNT)])
@@ -266,7 +259,7 @@ def test_too_few_of_what_counts() -> None:
     refused(CalibrationError, "at least 150", "rcps_hb", threshold=0.0199)
 
 
-def test_conditional_mean_says_how_many_it_needs() -> None:
+def test_conditional_mean_says_how_many_it_needs():
     ssim = {
         "distance": "ssim",
         "selection": triplets(60, 1, (16, 16)),
@@ -281,13 +274,13 @@ def test_conditional_mean_says_how_many_it_needs() -> None:
     )
 
 
-def test_levels_that_are_not_taken() -> None:
+def test_levels_that_are_not_taken():
     refused(InvalidArgumentError, "the expected guarantee takes no confidence", "expected", confidence=0.9)
     refused(InvalidArgumentError, "the marginal guarantee takes no delta", "marginal", delta=0.1)
     refused(InvalidArgumentError, r"delta = 1: must be between 0 and 1", "pac", delta=1.0)
 
 
-def test_no_selection_images_for_a_choice() -> None:
+def test_no_selection_images_for_a_choice():
     for guarantee in ("expected", "conditional_mean", "adaptive", "ltt", "simultaneous", "rcps"):
         with pytest.raises(InvalidArgumentError, match="needs selection images"):
             calibrate(SCORER, calibration_for(guarantee), threshold=0.04, loss="l1", promise=guarantee)
@@ -299,12 +292,12 @@ def test_no_selection_images_for_a_choice() -> None:
 # facts
 
 
-def shifted(a: Tensor, b: Tensor) -> Tensor:
+def shifted(a, b):
     return 0.25 + (a - b).abs().mean((1, 2, 3))
 
 
 @pytest.mark.quick(3)
-def test_a_distance_that_closed_masks_do_not_keep_is_refused(masker: Masker) -> None:
+def test_a_distance_that_closed_masks_do_not_keep_is_refused(masker):
     with pytest.raises(CalibrationError, match=r"'shifted' is 0\.25 for fully masked images"):
         made(
             masker.card.promise.guarantee,
@@ -314,13 +307,13 @@ def test_a_distance_that_closed_masks_do_not_keep_is_refused(masker: Masker) -> 
         )
 
 
-def test_recalibration_refuses_it_too() -> None:
+def test_recalibration_refuses_it_too():
     masker = made("marginal", threshold=0.29, distance=shifted, selection=SELECTION)
     with pytest.raises(CalibrationError, match="fully masked"):
         masker.recalibrate(threshold=0.24)
 
 
-def test_a_mask_needs_its_category_and_weight() -> None:
+def test_a_mask_needs_its_category_and_weight():
     (batch,) = triplets(3, 2).batches(3)
     with pytest.raises(InvalidArgumentError, match="category of each image: pass category="):
         made("categories")(batch.x, batch.y_hat)
@@ -336,7 +329,7 @@ def test_a_mask_needs_its_category_and_weight() -> None:
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("bad", [math.nan, -1.0, 0.0, math.inf])
-def test_a_weight_that_is_none_opens_nothing(bad: float) -> None:
+def test_a_weight_that_is_none_opens_nothing(bad):
     batch = next(TEST.batches(40))
     by_column = made("weighted")
     by_callable = made("weighted", triplets(COUNT, 0), weight=lambda x, y_hat: y_hat.mean((1, 2, 3)))
@@ -347,8 +340,8 @@ def test_a_weight_that_is_none_opens_nothing(bad: float) -> None:
         broken(batch.x, batch.y_hat)
 
 
-def test_weights_by_a_callable() -> None:
-    def brightness(x: Tensor, y_hat: Tensor) -> Tensor:
+def test_weights_by_a_callable():
+    def brightness(x, y_hat):
         return y_hat.mean((1, 2, 3))
 
     masker = made("weighted", triplets(COUNT, 0), weight=brightness)
@@ -361,19 +354,19 @@ def test_weights_by_a_callable() -> None:
         made("weighted", triplets(COUNT, 0), weight=lambda x, y_hat: -brightness(x, y_hat))
 
 
-def test_weights_that_leave_few_effective_images_are_refused() -> None:
+def test_weights_that_leave_few_effective_images_are_refused():
     """Known only when all images are scored: one of them outweighs the others."""
     first = triplets(COUNT, 0)[0]
     heaviest = float(first.y_hat.mean())
 
-    def one(x: Tensor, y_hat: Tensor) -> Tensor:
+    def one(x, y_hat):
         return torch.where((y_hat.mean((1, 2, 3)) - heaviest).abs() < 1e-6, 1e9, 1.0)
 
     with pytest.raises(CalibrationError, match="effective"):
         made("weighted", triplets(COUNT, 0), weight=one)
 
 
-def test_heavier_images_get_smaller_lambdas() -> None:
+def test_heavier_images_get_smaller_lambdas():
     masker = made("weighted")
     (batch,) = TEST.batches(40)
     sizes = [float(masker(batch.x, batch.y_hat, weight=[w] * 40).mean()) for w in (0.01, 1.0, 10.0, 1e6)]
@@ -382,13 +375,13 @@ def test_heavier_images_get_smaller_lambdas() -> None:
     assert sizes[3] == 0, "a new image that outweighs the calibration set is masked"
 
 
-def test_an_adaptive_lambda_of_a_gridded_distance_is_on_the_grid() -> None:
+def test_an_adaptive_lambda_of_a_gridded_distance_is_on_the_grid():
     masker = made("adaptive", distance=signed, selection=SELECTION, threshold=0.004)
     assert masker.card.rule.grid[-1] == math.inf
     assert not masker.card.exact
 
 
-def test_ranges_of_coverage() -> None:
+def test_ranges_of_coverage():
     low, high = made("marginal").coverage_range
     assert low < 0.9 < high
     low, high = made("pac").coverage_range

@@ -22,19 +22,19 @@ from conformask.records.words import meaning_of
 KEPT = Path(__file__).parent / "kept"
 
 
-def unpacked(name: str, folder: Path) -> Path:
+def unpacked(name, folder):
     with tarfile.open(KEPT / f"{name}.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     return folder / name
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(tmp_path_factory):
     """Trained, calibrated and evaluated by conformask 0.1; expected.npz holds what it computed."""
     return unpacked("run_of_0_1", tmp_path_factory.mktemp("kept"))
 
 
-def test_a_run_of_0_1_gives_the_same_masks(run: Path) -> None:
+def test_a_run_of_0_1_gives_the_same_masks(run):
     masker, expected = cm.load(run), np.load(run / "expected.npz")
     assert masker.rule.lam == expected["lam"]
     mask = masker(expected["x"], expected["y_hat"])
@@ -43,14 +43,14 @@ def test_a_run_of_0_1_gives_the_same_masks(run: Path) -> None:
     assert masker.recalibrate(threshold=0.009).rule.lam == expected["again"]
 
 
-def test_its_evaluation_and_its_promise_are_read(run: Path) -> None:
+def test_its_evaluation_and_its_promise_are_read(run):
     evaluation, masker = Evaluation.load(run), cm.load(run)
     assert evaluation.card.sentence == masker.card.sentence
     assert evaluation.n_test == len(evaluation.images.name) == 20
     assert masker.formula.startswith("P(l1 <= 0.006) >= 0.90 for new images like the 40 calibration images")
 
 
-def test_it_is_saved_in_the_form_of_today(run: Path, tmp_path: Path) -> None:
+def test_it_is_saved_in_the_form_of_today(run, tmp_path):
     before = cm.load(run)
     before.save(tmp_path)
     again, expected = cm.load(tmp_path), np.load(run / "expected.npz")
@@ -112,7 +112,7 @@ NETWORK = "denoiser 1"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory):
     """The runs of 0.2, with the packaged weights, which are not in the archive: they have 4 MB."""
     folder = unpacked("runs_of_0_2", tmp_path_factory.mktemp("kept"))
     (packaged,) = Path(cm.__file__).parent.rglob("packaged.safetensors")
@@ -127,20 +127,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=RUNS)
-def kept(request: pytest.FixtureRequest, folder: Path) -> Path:
+def kept(request, folder):
     return folder / request.param
 
 
-def expected_of(run: Path) -> dict[str, np.ndarray]:
+def expected_of(run):
     with np.load(run / "expected.npz") as arrays:
         return dict(arrays)
 
 
-def loaded(run: Path, name: str | None = None) -> cm.Masker:
+def loaded(run, name=None):
     return cm.load(run, **OWN.get(name or run.name, dict)())
 
 
-def masks_of(masker: cm.Masker, expected: Mapping[str, np.ndarray]) -> np.ndarray:
+def masks_of(masker, expected):
     facts = [fact for fact in ("category", "weight") if fact in expected]
     pairs = zip(expected["x"], expected["y_hat"], strict=True)
     return np.stack([
@@ -149,18 +149,18 @@ def masks_of(masker: cm.Masker, expected: Mapping[str, np.ndarray]) -> np.ndarra
     ])  # fmt: skip
 
 
-def sizes_of(masks: np.ndarray) -> np.ndarray:
+def sizes_of(masks):
     return np.array([1 - mask.mean(dtype=float) for mask in masks])
 
 
-def flat(value: Any) -> list[Any]:
+def flat(value):
     """All numbers and words of a rule, in order."""
     if isinstance(value, Mapping):
         return [part for key in sorted(value) for part in flat(value[key])]
     return [part for each in value for part in flat(each)] if isinstance(value, list) else [value]
 
 
-def test_a_run_of_0_2_gives_the_same_masks(kept: Path) -> None:
+def test_a_run_of_0_2_gives_the_same_masks(kept):
     expected = expected_of(kept)
     masks = masks_of(loaded(kept), expected)
     assert masks.dtype == expected["mask"].dtype
@@ -171,27 +171,27 @@ def test_a_run_of_0_2_gives_the_same_masks(kept: Path) -> None:
     assert ((masks > 0) & (masks < 1)).any(), "masks that hide everything or nothing would test little"
 
 
-def test_it_says_that_its_masks_are_grey(kept: Path) -> None:
+def test_it_says_that_its_masks_are_grey(kept):
     card = loaded(kept).card
     assert card.is_grey
     assert "nothing is promised for masks that are cut at a value" in meaning_of(card).silent
 
 
-def test_a_promise_about_windows_says_what_it_counts(folder: Path) -> None:
+def test_a_promise_about_windows_says_what_it_counts(folder):
     card = loaded(folder / "groups_of_windows").card
     assert "in any 5 x 5 pixels what stays visible in the region is off by at most" in card.sentence
     assert "multiplied by the mask: pixels hidden or outside it count as no error" in card.sentence
     assert card.loss.formula.startswith("max Σ m e / n, ")
 
 
-def test_it_has_the_same_rule_promise_and_fingerprint(kept: Path) -> None:
+def test_it_has_the_same_rule_promise_and_fingerprint(kept):
     masker, expected = loaded(kept), expected_of(kept)
     assert to_jsonable(masker.rule) == to_jsonable(json.loads(str(expected["rule"])))
     assert masker.formula == str(expected["promise"])
     assert masker.fingerprint == str(expected["fingerprint"])
 
 
-def test_it_is_recalibrated_to_the_same_rule(kept: Path) -> None:
+def test_it_is_recalibrated_to_the_same_rule(kept):
     expected = expected_of(kept)
     again = loaded(kept).recalibrate(**json.loads(str(expected["again"])))
     if kept.name == "quantile_adaptive":  # found by another theorem since then; as it is, it stays as it was
@@ -207,7 +207,7 @@ def test_it_is_recalibrated_to_the_same_rule(kept: Path) -> None:
 
 
 @pytest.mark.quick(6)
-def test_it_is_saved_again(kept: Path, tmp_path: Path) -> None:
+def test_it_is_saved_again(kept, tmp_path):
     masker, expected, copy = loaded(kept), expected_of(kept), tmp_path / "copy"
     masks = masks_of(masker, expected)
     shutil.copytree(kept, copy)
@@ -223,7 +223,7 @@ def test_it_is_saved_again(kept: Path, tmp_path: Path) -> None:
         )
 
 
-def test_info_says_what_it_holds(kept: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_says_what_it_holds(kept, capsys):
     main(["info", str(kept)])
     out, err = capsys.readouterr()
     assert str(expected_of(kept)["promise"]) in " ".join(out.split())
@@ -232,7 +232,7 @@ def test_info_says_what_it_holds(kept: Path, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.mark.parametrize("name", EVALUATED)
-def test_its_evaluation_is_read(folder: Path, name: str) -> None:
+def test_its_evaluation_is_read(folder, name):
     evaluation, expected = Evaluation.load(folder / name), expected_of(folder / name)
     numbers = [evaluation.coverage, evaluation.mask_size, evaluation.mean_loss]
     assert numbers == expected["evaluation"].tolist()
@@ -242,7 +242,7 @@ def test_its_evaluation_is_read(folder: Path, name: str) -> None:
     assert len(evaluation.examples) == len(evaluation.table()) == len(expected["names"])
 
 
-def test_a_killed_run_of_masks_is_resumed(folder: Path, tmp_path: Path) -> None:
+def test_a_killed_run_of_masks_is_resumed(folder, tmp_path):
     masks = tmp_path / "masks"
     shutil.copytree(folder / "masks", masks)
     finished = masks / "masks" / "one.png"
@@ -259,7 +259,7 @@ def test_a_killed_run_of_masks_is_resumed(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.leaf("watch")
-def test_a_stream_is_watched_on(folder: Path, tmp_path: Path) -> None:
+def test_a_stream_is_watched_on(folder, tmp_path):
     state = shutil.copy(folder / "stream.json", tmp_path)
     watch = cm.StreamMonitor.load(cm.load(folder / "mask_network"), state)
     watched = watch.add(cm.Triplets.from_folder(folder / "later", network=NETWORK))
@@ -273,7 +273,7 @@ def test_a_stream_is_watched_on(folder: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.leaf("watch")
-def test_truths_that_come_later_are_learnt_from(folder: Path, tmp_path: Path) -> None:
+def test_truths_that_come_later_are_learnt_from(folder, tmp_path):
     shutil.copytree(folder / "online", tmp_path / "online")
     online = cm.OnlineMasker.load(cm.load(folder / "mask_network"), tmp_path / "online")
     expected = np.load(folder / "expected_of_streams.npz")

@@ -2,12 +2,10 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import conformask as cm
 from conformask.errors import InvalidArgumentError
@@ -17,7 +15,7 @@ from conformask.masker.load import load
 from conformask.masks.families import family
 from conformask.scores.level import FEWEST, features_by_blocks, fit_level, floors_of, level_features
 from conformask.scores.scoring import scored, selection_record
-from simulation import simulated
+from promised import simulated
 
 SIDE, THRESHOLD, SPREAD = 32, 0.02, 0.8
 L1, PROMISE = loss("l1"), cm.Promise()
@@ -25,7 +23,7 @@ BELOW = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 """Masks that show what is below lambda."""
 
 
-def score(x: Tensor, y_hat: Tensor) -> Tensor:
+def score(x, y_hat):
     """It orders the pixels of an image, and knows nothing about how hard the image is."""
     return x
 
@@ -33,7 +31,7 @@ def score(x: Tensor, y_hat: Tensor) -> Tensor:
 SCORER = cm.Heuristic(score, channels=1)
 
 
-def arrays(count: int, seed: int, knows: float = 1.0) -> list[np.ndarray]:
+def arrays(count, seed, knows=1.0):
     """Errors are those of pixels times the level of the image, which its contrast tells, if `knows`."""
     generator = np.random.default_rng(seed)
     scale = generator.uniform(0.01, 0.1, (count, SIDE, SIDE, 1))
@@ -44,11 +42,11 @@ def arrays(count: int, seed: int, knows: float = 1.0) -> list[np.ndarray]:
     return [image.clip(0, 1).astype(np.float32) for image in (scale, y_hat, y)]
 
 
-def images(count: int, seed: int, knows: float = 1.0, **more) -> Triplets:
+def images(count, seed, knows=1.0, **more):
     return Triplets.from_arrays(*arrays(count, seed, knows), **more)
 
 
-def tensors(count: int, seed: int) -> list[Tensor]:
+def tensors(count, seed):
     return [torch.from_numpy(each).permute(0, 3, 1, 2) for each in arrays(count, seed)]
 
 
@@ -60,18 +58,18 @@ KNOWING = replace(SCORER, selection=selection_record(SCORER, SELECTION, L1, [BIN
 """With what the selection images say for the default family, measured once."""
 
 
-def calibrated(n: int = 100, seed: int = 2, **more) -> cm.Masker:
+def calibrated(n=100, seed=2, **more):
     scorer = SCORER if {"selection", "family", "loss"} & more.keys() else KNOWING
     more = {"selection": SELECTION} | more if scorer is SCORER else more
     return cm.calibrate(scorer, images(n, seed), **{"threshold": THRESHOLD, "loss": "l1"} | more)
 
 
 @pytest.fixture(scope="module")
-def masker() -> cm.Masker:
+def masker():
     return calibrated()
 
 
-def measured(masker: cm.Masker, count: int, seed: int, **facts) -> tuple[np.ndarray, np.ndarray]:
+def measured(masker, count, seed, **facts):
     """The mean errors of images under their masks, and what is hidden of them."""
     x, y_hat, y = tensors(count, seed)
     mask = masker(x, y_hat, **facts)
@@ -81,7 +79,7 @@ def measured(masker: cm.Masker, count: int, seed: int, **facts) -> tuple[np.ndar
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("of", [{}, {"family": BELOW}])
-def test_it_hides_less_at_the_same_coverage(of) -> None:
+def test_it_hides_less_at_the_same_coverage(of):
     own, one = calibrated(**of), calibrated(**of, level="one")
     assert (own.card.level, one.card.level) == ("image", "one")
     (losses, hidden), (by_one, hidden_by_one) = (measured(each, 400, 3) for each in (own, one))
@@ -89,7 +87,7 @@ def test_it_hides_less_at_the_same_coverage(of) -> None:
     assert abs((losses <= THRESHOLD).mean() - (by_one <= THRESHOLD).mean()) < 0.08
 
 
-def test_the_mask_is_what_is_below_lambda_times_the_level(tmp_path: Path) -> None:
+def test_the_mask_is_what_is_below_lambda_times_the_level(tmp_path):
     """By the arrays of the run and the formula of the documentation alone."""
     masker = calibrated(family=BELOW)
     masker.save(tmp_path)
@@ -105,7 +103,7 @@ def test_the_mask_is_what_is_below_lambda_times_the_level(tmp_path: Path) -> Non
     assert (expected != (masker(x, y_hat).numpy() > 0)).mean() < 1e-3
 
 
-def test_one_lambda_is_kept_where_nothing_tells_the_level() -> None:
+def test_one_lambda_is_kept_where_nothing_tells_the_level():
     selection = images(40, 5, knows=0.0)
     assert calibrated(selection=selection).card.level == "one"
     with pytest.raises(
@@ -114,24 +112,24 @@ def test_one_lambda_is_kept_where_nothing_tells_the_level() -> None:
         calibrated(selection=selection, level="image")
 
 
-def test_one_lambda_is_kept_for_masks_that_a_factor_on_the_score_leaves_as_they_are() -> None:
+def test_one_lambda_is_kept_for_masks_that_a_factor_on_the_score_leaves_as_they_are():
     assert calibrated(loss=cm.MissRate("l1", 0.05), threshold=0.1).card.level == "one"
 
 
-def test_it_takes_twenty_groups_of_selection_images() -> None:
+def test_it_takes_twenty_groups_of_selection_images():
     assert calibrated(selection=images(FEWEST - 1, 6)).card.level == "one"
     groups = [f"patient {k % (FEWEST - 1)}" for k in range(40)]
     assert calibrated(selection=images(40, 6, groups=groups)).card.level == "one"
     assert calibrated(selection=images(FEWEST, 6)).card.level == "image"
 
 
-def test_calibration_images_change_lambda_alone(masker: cm.Masker) -> None:
+def test_calibration_images_change_lambda_alone(masker):
     other = calibrated(seed=7)
     assert other.scorer.fingerprint == masker.scorer.fingerprint
     assert other.card.rule.lam != masker.card.rule.lam
 
 
-def test_a_run_gives_the_same_masks(masker: cm.Masker, tmp_path: Path) -> None:
+def test_a_run_gives_the_same_masks(masker, tmp_path):
     masker.save(tmp_path)
     again, (x, y_hat, _) = load(tmp_path, scorer=SCORER), tensors(5, 8)
     assert again.card.level == "image"
@@ -142,19 +140,19 @@ def test_a_run_gives_the_same_masks(masker: cm.Masker, tmp_path: Path) -> None:
     assert other(x, y_hat).mean() > again(x, y_hat).mean()
 
 
-def test_a_level_is_never_fitted_on_top_of_another(masker: cm.Masker) -> None:
+def test_a_level_is_never_fitted_on_top_of_another(masker):
     again = cm.calibrate(masker.scorer, images(100, 2), threshold=THRESHOLD, loss="l1")
     assert again.scorer.fingerprint == masker.scorer.fingerprint
     assert cm.threshold_choices(masker.scorer, loss="l1") == cm.threshold_choices(KNOWING, loss="l1")
 
 
-def test_a_mask_does_not_depend_on_the_images_beside_it(masker: cm.Masker) -> None:
+def test_a_mask_does_not_depend_on_the_images_beside_it(masker):
     x, y_hat, _ = tensors(8, 9)
     alone = torch.cat([masker(x[k : k + 1], y_hat[k : k + 1]) for k in range(8)])
     torch.testing.assert_close(masker(x, y_hat), alone, rtol=0, atol=0)
 
 
-def test_scores_are_those_of_the_scorer_over_the_level(masker: cm.Masker) -> None:
+def test_scores_are_those_of_the_scorer_over_the_level(masker):
     test = images(4, 15)
     (levelled,), (plain,) = scored(masker.scorer, test, ""), scored(SCORER, test, "")
     ratios = (plain.score.map / levelled.score.map).flatten(1)
@@ -162,7 +160,7 @@ def test_scores_are_those_of_the_scorer_over_the_level(masker: cm.Masker) -> Non
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 40, 70), (1, 1, 6, 40, 45), (3, 1, 50)])
-def test_features_by_blocks_are_those_of_the_whole(shape: tuple[int, ...], monkeypatch) -> None:
+def test_features_by_blocks_are_those_of_the_whole(shape, monkeypatch):
     generator = torch.Generator().manual_seed(0)
     x, y_hat, scores = (torch.rand(shape, generator=generator) for _ in range(3))
     whole = level_features(x, y_hat, scores)
@@ -191,7 +189,7 @@ GUARANTEES = [
 
 @pytest.mark.quick(2)
 @pytest.mark.parametrize("guarantee", GUARANTEES)
-def test_every_guarantee_takes_it(guarantee: str) -> None:
+def test_every_guarantee_takes_it(guarantee):
     columns = {
         "groups": {"groups": [f"patient {k // 2}" for k in range(240)]},
         "categories": {"categories": [f"stain {k % 2}" for k in range(240)]},
@@ -212,14 +210,14 @@ POPULATION = 2000
 
 
 @pytest.fixture(scope="module")
-def criticals() -> np.ndarray:
+def criticals():
     """The critical lambdas of a population, by the scores of one masker and code of these tests."""
     masker, population = calibrated(9, family=BELOW), images(POPULATION, 14)
     scores = [item.score.map.numpy()[:, 0] for item in scored(masker.scorer, population, "")]
     return critical_lambdas(np.concatenate(scores), np.stack([np.abs(t.y - t.y_hat)[0] for t in population]))
 
 
-def critical_lambdas(scores: np.ndarray, errors: np.ndarray) -> np.ndarray:
+def critical_lambdas(scores, errors):
     """The largest lambda at which errors of the pixels below it, over all pixels, are at most THRESHOLD."""
     scores, errors = (each.reshape(len(each), -1) for each in (scores, errors))
     order = np.argsort(scores, axis=1)
@@ -228,22 +226,17 @@ def critical_lambdas(scores: np.ndarray, errors: np.ndarray) -> np.ndarray:
     return np.where(means[:, -1] > THRESHOLD, first, np.inf)
 
 
-def lambda_of(criticals: np.ndarray) -> float:
+def lambda_of(criticals):
     """Split conformal prediction for a confidence of 0.9."""
     return float(np.sort(criticals)[math.floor(0.1 * (len(criticals) + 1)) - 1])
 
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("n", [9, 19, 60])
-def test_the_promise_is_kept_over_calibration_sets(criticals: np.ndarray, n: int) -> None:
+def test_the_promise_is_kept_over_calibration_sets(criticals, n):
     generator, population = np.random.default_rng(13), images(POPULATION, 14)
     masker = cm.calibrate(
-        SCORER,
-        population.select(range(n)),
-        threshold=THRESHOLD,
-        loss="l1",
-        family=BELOW,
-        selection=SELECTION,
+        SCORER, population.select(range(n)), threshold=THRESHOLD, loss="l1", family=BELOW, selection=SELECTION
     )
     assert masker.card.rule.lam == pytest.approx(lambda_of(criticals[:n]), rel=1e-5)
     coverages = [
@@ -254,7 +247,7 @@ def test_the_promise_is_kept_over_calibration_sets(criticals: np.ndarray, n: int
 
 
 @pytest.mark.thorough
-def test_a_level_fitted_on_the_calibration_images_would_break_the_promise() -> None:
+def test_a_level_fitted_on_the_calibration_images_would_break_the_promise():
     """Why selection images are needed: 20 images that fit it are easier to themselves than others are."""
     coverages, below = [], family(BELOW)
     for seed in range(100, 112):
@@ -277,7 +270,7 @@ def test_a_level_fitted_on_the_calibration_images_would_break_the_promise() -> N
     assert np.mean(coverages) < 0.87
 
 
-def test_levels_on_selection_images_are_those_of_fits_without_them() -> None:
+def test_levels_on_selection_images_are_those_of_fits_without_them():
     record = KNOWING.selection
     model = fit_level(record, BINARY, L1, PROMISE, THRESHOLD)
     assert model is not None

@@ -3,9 +3,7 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +12,9 @@ from scipy import stats
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
-from conformask.arrays import Distance, Images, Score
+from conformask.arrays import Score
 from conformask.errors import (
     CalibrationError,
-    ConformaskError,
     ImageError,
     InvalidArgumentError,
     MismatchError,
@@ -32,20 +29,17 @@ from conformask.losses import loss as loss_by_name
 from conformask.masker.calibrate import calibrate
 from conformask.masker.card import card_text
 from conformask.masker.load import load
-from conformask.masker.masker import Masker
 from conformask.masker.thresholds import threshold_choices
 from conformask.masks.critical import loss_under
 from conformask.masks.families import Reciprocal
 from conformask.masks.families import family as family_by_name
-from conformask.masks.family import Family
 from conformask.promises.promise import Promise
 from conformask.records.reading import Reading
 from conformask.records.record import read_arrays, write_arrays
-from conformask.records.selection import Selection
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import score_of, selection_record
-from simulation import simulated
-from stated import calibrated
+from made_maskers import calibrated
+from promised import simulated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 from untyped import UNTYPED
 
@@ -61,22 +55,22 @@ KEPT = selection_record(
 KNOWING = replace(SCORER, selection=KEPT)
 
 
-def made(scorer=KNOWING, calibration=CALIBRATION, threshold=0.03, distance="l1", **more) -> Masker:
+def made(scorer=KNOWING, calibration=CALIBRATION, threshold=0.03, distance="l1", **more):
     more = {"level": "one"} | more
     return calibrated(scorer, calibration, threshold=threshold, distance=distance, **more)
 
 
-def far(a: Images, b: Images) -> Distance:
+def far(a, b):
     """1 where anything that is shown differs."""
     return (a - b).abs().mean((1, 2, 3)).gt(0).float()
 
 
-def distances(masker: Masker, batch=TEST) -> Tensor:
+def distances(masker, batch=TEST):
     mask = masker(batch.x, batch.y_hat)
     return loss_under(masker.loss, mask, batch)
 
 
-def test_the_promise() -> None:
+def test_the_promise():
     assert made().formula == "P(l1 <= 0.03) >= 0.90 for new images like the 40 calibration images (marginal)"
     told = CALIBRATION.described(Provenance(population="new tiles of these files"))
     assert made(calibration=told, confidence=0.8).formula == (
@@ -84,7 +78,7 @@ def test_the_promise() -> None:
     )
 
 
-def test_the_card_says_what_was_calibrated() -> None:
+def test_the_card_says_what_was_calibrated():
     masker = made(family="water_filling")
     card = masker.card
     assert (card.n_calibration, card.channels, card.sizes) == (40, 1, ((8, 8),))
@@ -97,7 +91,7 @@ def test_the_card_says_what_was_calibrated() -> None:
 
 @pytest.mark.parametrize("chosen", ["reciprocal", "water_filling"])
 @pytest.mark.parametrize("wanted", ["l1", "l2"])
-def test_calibration_images_but_three_keep_an_exact_threshold(wanted: str, chosen: str) -> None:
+def test_calibration_images_but_three_keep_an_exact_threshold(wanted, chosen):
     threshold = 0.03 if wanted == "l1" else 0.002
     masker = made(threshold=threshold, distance=wanted, family=chosen, selection=SELECTION)
     own = next(CALIBRATION.batches(40))
@@ -107,14 +101,14 @@ def test_calibration_images_but_three_keep_an_exact_threshold(wanted: str, chose
     assert 0 < float(mask.mean()) < 1
 
 
-def test_masks_are_the_family_at_lambda() -> None:
+def test_masks_are_the_family_at_lambda():
     masker = made(family="reciprocal")
     lam = masker.card.rule.lam
     expected = (lam / (Reciprocal().epsilon + TEST.x)).clamp(max=1)
     torch.testing.assert_close(masker(TEST.x, TEST.y_hat), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_other_promises_move_the_masks_as_they_should() -> None:
+def test_other_promises_move_the_masks_as_they_should():
     size = {
         key: float(1 - made(threshold=key[0], confidence=key[1])(TEST.x, TEST.y_hat).mean())
         for key in ((0.03, 0.9), (0.05, 0.9), (0.03, 0.7))
@@ -123,13 +117,13 @@ def test_other_promises_move_the_masks_as_they_should() -> None:
     assert size[0.03, 0.7] < size[0.03, 0.9]
 
 
-def test_nothing_is_masked_where_all_pass() -> None:
+def test_nothing_is_masked_where_all_pass():
     masker = made(threshold=1.0)
     assert masker.card.rule.lam == math.inf
     assert (masker(TEST.x, TEST.y_hat) == 1).all()
 
 
-def photographs(count: int, seed: int, size: int = 40) -> list[np.ndarray]:
+def photographs(count, seed, size=40):
     """Images that look like something, (N, H, W): blurred noise, seen through noise and denoised."""
     generator = np.random.default_rng(seed)
     y = 0.5 + gaussian_filter(generator.normal(0, 0.6, (count, size, size)), (0, 2, 2))
@@ -137,17 +131,16 @@ def photographs(count: int, seed: int, size: int = 40) -> list[np.ndarray]:
     return [image.clip(0, 1).astype(np.float32) for image in (y + noise, y + 0.3 * noise, y)]
 
 
-def told(images: list[np.ndarray], **more) -> list[str]:
+def told(images, **more):
     """What a calibration on these warns of."""
     scorer = Heuristic(lambda x, y_hat: (x - y_hat).abs(), channels=1)
     asked = {name: more.pop(name) for name in ("selection", "guarantee") if name in more}
-    with warnings.catch_warnings(record=True) as said:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True, action="always") as said:
         made(scorer, Triplets.from_arrays(*images, **more), **asked)
     return [str(each.message) for each in said]
 
 
-def test_copies_within_the_calibration_set_are_warned_of() -> None:
+def test_copies_within_the_calibration_set_are_warned_of():
     images = photographs(20, 0)
     assert told(images) == []
     turned = [np.concatenate([each, np.rot90(each[:3], 1, (1, 2))]) for each in images]
@@ -159,7 +152,7 @@ def test_copies_within_the_calibration_set_are_warned_of() -> None:
     assert told(brighter)[0].startswith("2 of 21 calibration images look like copies")
 
 
-def test_selection_images_that_are_nearly_calibration_images_are_warned_of() -> None:
+def test_selection_images_that_are_nearly_calibration_images_are_warned_of():
     images, nearly = photographs(20, 0), photographs(20, 1)
     assert told(images, selection=Triplets.from_arrays(*nearly)) == []
     nearly = [
@@ -173,7 +166,7 @@ def test_selection_images_that_are_nearly_calibration_images_are_warned_of() -> 
     )
 
 
-def test_swapped_folders_are_asked_about_as_by_check() -> None:
+def test_swapped_folders_are_asked_about_as_by_check():
     x, y_hat, y = photographs(20, 0)
     for roles in ([y_hat, x, y], [x, y, y_hat], [x, y_hat, y]):
         warned = check_triplets(Triplets.from_arrays(*roles), 9).warnings
@@ -182,7 +175,7 @@ def test_swapped_folders_are_asked_about_as_by_check() -> None:
         assert len(checked) == (roles[2] is not y or roles[0] is not x)
 
 
-def test_categories_that_are_spelt_in_two_ways_are_warned_of() -> None:
+def test_categories_that_are_spelt_in_two_ways_are_warned_of():
     (text,) = told(photographs(40, 0), categories=["a"] * 20 + ["A "] * 20, guarantee="categories")
     assert (
         text
@@ -191,13 +184,12 @@ def test_categories_that_are_spelt_in_two_ways_are_warned_of() -> None:
     )
 
 
-def test_weights_on_another_scale_are_warned_of() -> None:
+def test_weights_on_another_scale_are_warned_of():
     weights = [0.5, 2.0] * 20
     labelled = Triplets.from_arrays(*arrays(40, 0), weights=weights)
     masker = made(SCORER, labelled, guarantee="weighted")
     assert masker.card.weights == (0.5, 2.0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         masker(TEST.x, TEST.y_hat, weight=[0.5, 2.0] * 6)
     with pytest.warns(
         UserWarning, match=r"a weight of 0\.05 is outside the range of the calibration weights, 0\.5 to 2"
@@ -208,12 +200,12 @@ def test_weights_on_another_scale_are_warned_of() -> None:
 # arrays and tensors
 
 
-def twelve_bits(count: int, seed: int, top: float = 4095) -> list[np.ndarray]:
+def twelve_bits(count, seed, top=4095):
     return [np.round(image * top).astype(np.uint16) for image in arrays(count, seed)]
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_masks_have_no_axis_for_one_channel(channels: int) -> None:
+def test_masks_have_no_axis_for_one_channel(channels):
     """Those of arrays and of triplets, so that numpy broadcasts them over the images of either alike."""
     images = triplets(40, 0, (8, 8), channels)
     of_all = Heuristic(lambda x, y_hat: x.mean(dim=1, keepdim=True), channels=channels)
@@ -227,7 +219,7 @@ def test_masks_have_no_axis_for_one_channel(channels: int) -> None:
     assert of_channels.shape == (triplet.y_hat.shape if channels > 1 else triplet.y_hat.shape[1:])
 
 
-def test_arrays_are_read_in_the_range_of_the_calibration() -> None:
+def test_arrays_are_read_in_the_range_of_the_calibration():
     """Whoever stated it: a uint16 array of 12 bits is not one of 16."""
     images = Triplets.from_arrays(*twelve_bits(40, 0), reading=Reading((0, 4095)))
     stated = made(SCORER, images)
@@ -253,7 +245,7 @@ def test_arrays_are_read_in_the_range_of_the_calibration() -> None:
         (65535, np.int16, True),
     ],
 )
-def test_integers_of_another_type_are_refused(top: int, dtype: type, refused: bool) -> None:
+def test_integers_of_another_type_are_refused(top, dtype, refused):
     masker = made(SCORER)
     masker = replace(masker, card=replace(masker.card, range_of_x=(0, top), range_of_y_hat=(0, top)))
     image = np.full((8, 8), 100, dtype)
@@ -266,14 +258,14 @@ def test_integers_of_another_type_are_refused(top: int, dtype: type, refused: bo
         assert masker(image, image).shape == (8, 8)
 
 
-def test_integers_for_a_calibration_on_floats() -> None:
+def test_integers_for_a_calibration_on_floats():
     masker, image = made(SCORER), np.full((8, 8), 100, np.uint8)
     assert masker(image, image).shape == (8, 8)
     with pytest.raises(MismatchError, match=r"x contains uint16, .* values from 0 to 1: give arrays"):
         masker(image.astype(np.uint16), image)
 
 
-def test_arrays_in_arrays_out() -> None:
+def test_arrays_in_arrays_out():
     masker = made()
     x, y_hat = TEST.x[0, 0].numpy(), TEST.y_hat[0, 0].numpy()
     expected = masker(TEST.x, TEST.y_hat)
@@ -291,8 +283,8 @@ def test_arrays_in_arrays_out() -> None:
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_colour_arrays(per_channel: bool) -> None:
-    def of_colour(x: Images, y_hat: Images) -> Images:
+def test_colour_arrays(per_channel):
+    def of_colour(x, y_hat):
         return x.expand(-1, 3, -1, -1) * torch.tensor([0.5, 1, 2]).view(3, 1, 1) if per_channel else x
 
     scorer = Heuristic(of_colour, channels=3, per_channel=per_channel)
@@ -306,7 +298,7 @@ def test_colour_arrays(per_channel: bool) -> None:
     np.testing.assert_allclose(np.atleast_3d(mask).transpose(2, 0, 1), expected[0].numpy(), rtol=1e-6)
 
 
-def test_integers_are_mapped_by_their_type() -> None:
+def test_integers_are_mapped_by_their_type():
     masker = made()
     x, y_hat = ((TEST.x[0, 0] * 255).byte().numpy(), (TEST.y_hat[0, 0] * 255).byte().numpy())
     np.testing.assert_allclose(
@@ -314,7 +306,7 @@ def test_integers_are_mapped_by_their_type() -> None:
     )
 
 
-def test_arrays_are_mapped_by_the_range_of_the_calibration(tmp_path) -> None:
+def test_arrays_are_mapped_by_the_range_of_the_calibration(tmp_path):
     x, y_hat, y = ((image * 4095).round().astype(np.uint16) for image in arrays(20, 0))
     stated = Triplets.from_arrays(x, y_hat, y, data_range=(0, 4095))
     masker = made(SCORER, stated, selection=SELECTION)
@@ -325,7 +317,7 @@ def test_arrays_are_mapped_by_the_range_of_the_calibration(tmp_path) -> None:
     np.testing.assert_allclose(load(tmp_path, scorer=SCORER)(x[0], y_hat[0]), expected, rtol=1e-6)
 
 
-def test_tensors_and_arrays_follow_one_convention() -> None:
+def test_tensors_and_arrays_follow_one_convention():
     x, y_hat, y = (2 * image - 1 for image in arrays(20, 0))
     masker = made(SCORER, Triplets.from_arrays(x, y_hat, y, data_range=(-1, 1)), selection=SELECTION)
     given = [torch.from_numpy(image[:1, None, ..., 0]) for image in (x, y_hat)]
@@ -349,7 +341,7 @@ def test_tensors_and_arrays_follow_one_convention() -> None:
         (1e-9, None, "threshold 1e-09: l1 .* less than 1e-06 only where pixels are equal"),
     ],
 )
-def test_thresholds_that_cannot_be_meant_are_asked_about(threshold, over, asked) -> None:
+def test_thresholds_that_cannot_be_meant_are_asked_about(threshold, over, asked):
     tolerance = None if over is None else 0.1
     with pytest.warns(UserWarning, match=asked):
         masker = made(threshold=threshold, over=over, tolerance=tolerance, selection=SELECTION)
@@ -360,16 +352,15 @@ def test_thresholds_that_cannot_be_meant_are_asked_about(threshold, over, asked)
     assert masker.card.threshold == threshold
 
 
-def test_thresholds_that_can_be_meant_are_not() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+def test_thresholds_that_can_be_meant_are_not():
+    with warnings.catch_warnings(action="error"):
         made(threshold=0.03)
         made(threshold=0.9)
 
 
 @pytest.mark.parametrize("scorer", [SCORER, KNOWING])
 @pytest.mark.parametrize("threshold", [0.03, 0.9])
-def test_the_hidden_share_is_that_of_the_calibration_images(scorer, threshold: float) -> None:
+def test_the_hidden_share_is_that_of_the_calibration_images(scorer, threshold):
     """To the next point of the grid of curves."""
     masker = made(scorer, triplets(32, 0), threshold)
     for each in (masker, masker.recalibrate(threshold=2 * threshold)):
@@ -377,7 +368,7 @@ def test_the_hidden_share_is_that_of_the_calibration_images(scorer, threshold: f
         assert each.card.hidden == pytest.approx(hidden, abs=0.02)
 
 
-def test_a_triplet_has_its_weight_and_category() -> None:
+def test_a_triplet_has_its_weight_and_category():
     x, y_hat, y = arrays(40, 0)
     known = Triplets.from_arrays(x, y_hat, y, categories=["a", "b"] * 20)
     masker = made(SCORER, known, guarantee="categories", confidence=0.8, selection=SELECTION)
@@ -385,7 +376,7 @@ def test_a_triplet_has_its_weight_and_category() -> None:
     np.testing.assert_array_equal(masker(known[1]), expected)
 
 
-def test_x_is_read_by_its_own_range(tmp_path) -> None:
+def test_x_is_read_by_its_own_range(tmp_path):
     x, y_hat, y = arrays(20, 0)
     counts = 1000 * x + 100
     stated = Triplets.from_arrays(counts, y_hat, y, reading=Reading(x_range=(100, 1100)))
@@ -399,7 +390,7 @@ def test_x_is_read_by_its_own_range(tmp_path) -> None:
         masker(tensors[0] + 1000, tensors[1])
 
 
-def test_the_mask_of_an_image_does_not_depend_on_the_others() -> None:
+def test_the_mask_of_an_image_does_not_depend_on_the_others():
     for chosen in ("reciprocal", "water_filling"):
         masker = made(family=chosen)
         alone = torch.cat([masker(TEST.x[k : k + 1], TEST.y_hat[k : k + 1]) for k in range(12)])
@@ -408,8 +399,8 @@ def test_the_mask_of_an_image_does_not_depend_on_the_others() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, -0.5, math.inf])
 @pytest.mark.parametrize("guarantee", ["marginal", "adaptive"])
-def test_an_image_with_one_pixel_that_has_no_score(bad: float, guarantee: str) -> None:
-    def broken(x: Images, y_hat: Images) -> Images:
+def test_an_image_with_one_pixel_that_has_no_score(bad, guarantee):
+    def broken(x, y_hat):
         return x.index_put((torch.tensor([5]), *(torch.tensor([0]),) * 3), torch.tensor(bad))
 
     for chosen in ("reciprocal", "water_filling"):
@@ -418,9 +409,9 @@ def test_an_image_with_one_pixel_that_has_no_score(bad: float, guarantee: str) -
             masker(TEST.x, TEST.y_hat)
 
 
-def test_a_score_of_another_number_of_images_or_with_features_that_are_none() -> None:
+def test_a_score_of_another_number_of_images_or_with_features_that_are_none():
     class WithFeatures(Heuristic):
-        def __call__(self, x: Images, y_hat: Images) -> Score:
+        def __call__(self, x, y_hat):
             return Score(x, x.flatten(1)[:, :2] / 0)
 
     with pytest.raises(ImageError, match="negative, NaN or infinite"):
@@ -429,7 +420,7 @@ def test_a_score_of_another_number_of_images_or_with_features_that_are_none() ->
         score_of(Heuristic(lambda x, y_hat: x[:1], channels=1), TEST.x, TEST.y_hat)
 
 
-def test_another_size_is_warned_about() -> None:
+def test_another_size_is_warned_about():
     masker = made()
     with pytest.warns(UserWarning, match=r"6 x 7 pixels: the promise covers only images of"):
         mask = masker(torch.rand(1, 1, 6, 7), torch.rand(1, 1, 6, 7))
@@ -442,7 +433,7 @@ def test_another_size_is_warned_about() -> None:
 
 
 @pytest.mark.parametrize("chosen", ["reciprocal", "water_filling"])
-def test_saved_and_loaded(tmp_path, chosen: str) -> None:
+def test_saved_and_loaded(tmp_path, chosen):
     masker = made(family=chosen)
     masker.save(tmp_path / "masker")
     names = {path.name.split("-")[0] for path in (tmp_path / "masker").glob("[!.]*")}
@@ -465,13 +456,13 @@ def test_saved_and_loaded(tmp_path, chosen: str) -> None:
     assert torch.equal(one(TEST.x, TEST.y_hat), other(TEST.x, TEST.y_hat))
 
 
-def test_an_infinite_lambda_survives(tmp_path) -> None:
+def test_an_infinite_lambda_survives(tmp_path):
     made(threshold=1.0).save(tmp_path)
     assert json.loads((tmp_path / "calibration.json").read_text())["rule"]["lam"] == "inf"
     assert (load(tmp_path, scorer=SCORER)(TEST.x, TEST.y_hat) == 1).all()
 
 
-def test_what_load_refuses(tmp_path) -> None:
+def test_what_load_refuses(tmp_path):
     with pytest.raises(MissingFileError):
         load(tmp_path)
     made().save(tmp_path / "l1")
@@ -487,7 +478,7 @@ def test_what_load_refuses(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("file", ["calibration.json", "scorer.json"])
-def test_a_newer_schema_is_refused(tmp_path, file: str) -> None:
+def test_a_newer_schema_is_refused(tmp_path, file):
     made().save(tmp_path)
     record = json.loads((tmp_path / file).read_text())
     (tmp_path / file).write_text(json.dumps({**record, "schema": 99}))
@@ -500,7 +491,7 @@ def test_a_newer_schema_is_refused(tmp_path, file: str) -> None:
 
 
 @pytest.mark.parametrize("file", ["curves-*.npz", "critical-*.npz", "scorer.json", "selection.npz"])
-def test_a_file_of_another_masker_is_refused(tmp_path, file: str) -> None:
+def test_a_file_of_another_masker_is_refused(tmp_path, file):
     made().save(tmp_path / "own")
     (path,) = (tmp_path / "own").glob(file)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
@@ -511,7 +502,7 @@ def test_a_file_of_another_masker_is_refused(tmp_path, file: str) -> None:
         load(tmp_path / "own", scorer=SCORER)
 
 
-def test_the_promise_of_another_masker_is_refused(tmp_path) -> None:
+def test_the_promise_of_another_masker_is_refused(tmp_path):
     made().save(tmp_path / "own")
     made(calibration=triplets(40, 9)).save(tmp_path / "other")
     path = tmp_path / "own" / "calibration.json"
@@ -525,7 +516,7 @@ def test_the_promise_of_another_masker_is_refused(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["seal", "files"])
-def test_a_masker_without_its_seal_is_refused(tmp_path, lost: str) -> None:
+def test_a_masker_without_its_seal_is_refused(tmp_path, lost):
     made().save(tmp_path)
     path = tmp_path / "calibration.json"
     record = json.loads(path.read_text())
@@ -535,7 +526,7 @@ def test_a_masker_without_its_seal_is_refused(tmp_path, lost: str) -> None:
         load(tmp_path, scorer=SCORER)
 
 
-def as_0_1(folder: Path) -> None:
+def as_0_1(folder):
     """Rewrite a saved masker as conformask 0.1 wrote it."""
     path = folder / "calibration.json"
     record = json.loads(path.read_text())
@@ -551,7 +542,7 @@ def as_0_1(folder: Path) -> None:
     (folder / "checksums.json").write_text(json.dumps({"schema": 1, "sha256": sums}))
 
 
-def test_a_masker_of_0_1(tmp_path) -> None:
+def test_a_masker_of_0_1(tmp_path):
     masker = made().save(tmp_path)
     as_0_1(tmp_path)
     again = load(tmp_path, scorer=SCORER)
@@ -561,20 +552,19 @@ def test_a_masker_of_0_1(tmp_path) -> None:
         load(tmp_path, scorer=SCORER)
 
 
-def test_a_masker_of_0_1_without_checksums_says_so_until_it_is_sealed(tmp_path) -> None:
+def test_a_masker_of_0_1_without_checksums_says_so_until_it_is_sealed(tmp_path):
     made().save(tmp_path)
     as_0_1(tmp_path)
     (tmp_path / "checksums.json").unlink()
     with pytest.warns(UserWarning, match="without checksums"):
         masker = load(tmp_path, scorer=SCORER)
     masker.save(tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         assert load(tmp_path, scorer=SCORER).fingerprint == masker.fingerprint
 
 
-def test_another_scorer_in_the_folder_is_left_alone(tmp_path) -> None:
-    def other(x: Tensor, y_hat: Tensor) -> Tensor:
+def test_another_scorer_in_the_folder_is_left_alone(tmp_path):
+    def other(x, y_hat):
         return (y_hat - 0.5).abs()
 
     made().save(tmp_path)
@@ -584,7 +574,7 @@ def test_another_scorer_in_the_folder_is_left_alone(tmp_path) -> None:
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_second_calibration_on_the_same_images_is_exploratory(tmp_path) -> None:
+def test_a_second_calibration_on_the_same_images_is_exploratory(tmp_path):
     assert not made().save(tmp_path).card.exploratory
     assert not made().save(tmp_path).card.exploratory
     assert made(threshold=0.04).save(tmp_path).card.exploratory
@@ -607,36 +597,35 @@ def test_a_second_calibration_on_the_same_images_is_exploratory(tmp_path) -> Non
     ],
     ids=str,
 )
-def test_whatever_is_chosen_again_is_exploratory(other: dict, tmp_path) -> None:
+def test_whatever_is_chosen_again_is_exploratory(other, tmp_path):
     made(SCORER).save(tmp_path)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # nearly everything is hidden
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # nearly everything is hidden
         assert made(SCORER, **other).save(tmp_path).card.exploratory
 
 
 @pytest.mark.parametrize(
     ("over", "term", "values"), [("masked_window", "window", (3, 5)), ("missed", "tolerance", (0.05, 0.1))]
 )
-def test_another_window_or_tolerance_is_exploratory(over: str, term: str, values: tuple, tmp_path) -> None:
+def test_another_window_or_tolerance_is_exploratory(over, term, values, tmp_path):
     before, after = (made(SCORER, over=over, **{term: value}) for value in values)
     assert not before.save(tmp_path).card.exploratory
     assert not before.save(tmp_path).card.exploratory
     assert after.save(tmp_path).card.exploratory
 
 
-def test_another_region_is_exploratory(tmp_path) -> None:
+def test_another_region_is_exploratory(tmp_path):
     region = np.ones((40, 8, 8), np.float32)
     region[:, :2] = 0
     made(SCORER).save(tmp_path)
     assert made(SCORER, Triplets.from_arrays(*arrays(40, 0), regions=region)).save(tmp_path).card.exploratory
 
 
-def test_more_images_are_no_choice_of_images(tmp_path) -> None:
+def test_more_images_are_no_choice_of_images(tmp_path):
     made(SCORER, CALIBRATION.select(range(36))).save(tmp_path)
     assert not made(SCORER).save(tmp_path).card.exploratory
 
 
-def test_the_fingerprint_is_that_of_the_whole_masker(tmp_path) -> None:
+def test_the_fingerprint_is_that_of_the_whole_masker(tmp_path):
     masker = made()
     others = [made(threshold=0.04), made(calibration=triplets(40, 9)), made(family="water_filling")]
     assert len({masker.fingerprint, *(other.fingerprint for other in others)}) == 4
@@ -646,7 +635,7 @@ def test_the_fingerprint_is_that_of_the_whole_masker(tmp_path) -> None:
     assert masker.fingerprint in (tmp_path / "CARD.md").read_text()
 
 
-def test_the_card_for_people(tmp_path) -> None:
+def test_the_card_for_people(tmp_path):
     masker = made(calibration=CALIBRATION.described(Provenance(population="new tiles of these files")))
     masker.save(tmp_path)
     text = (tmp_path / "CARD.md").read_text()
@@ -665,7 +654,7 @@ def test_the_card_for_people(tmp_path) -> None:
     )
 
 
-def test_a_broken_file_is_refused(tmp_path) -> None:
+def test_a_broken_file_is_refused(tmp_path):
     made().save(tmp_path)
     text = (tmp_path / "calibration.json").read_text()
     (tmp_path / "calibration.json").write_text(text[: len(text) // 2])
@@ -674,7 +663,7 @@ def test_a_broken_file_is_refused(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("chosen", ["reciprocal", "water_filling"])
-def test_recalibration_is_conservative(chosen: str) -> None:
+def test_recalibration_is_conservative(chosen):
     masker = made(family=chosen)
     for threshold in (0.02, 0.031, 0.06):
         for confidence in (0.7, 0.9):
@@ -689,7 +678,7 @@ def test_recalibration_is_conservative(chosen: str) -> None:
     assert masker.card.threshold == 0.03, "the masker itself changed"
 
 
-def test_recalibration_on_a_grid_is_what_calibration_gives() -> None:
+def test_recalibration_on_a_grid_is_what_calibration_gives():
     for wanted in (signed,):
         masker = made(distance=wanted, selection=SELECTION, threshold=0.004)
         other = made(distance=wanted, selection=SELECTION, threshold=0.01, confidence=0.8)
@@ -699,7 +688,7 @@ def test_recalibration_on_a_grid_is_what_calibration_gives() -> None:
 
 
 @UNTYPED
-def test_what_recalibration_refuses() -> None:
+def test_what_recalibration_refuses():
     masker = made()
     with pytest.raises(InvalidArgumentError, match="above 0"):
         masker.recalibrate(threshold=0.0)
@@ -716,12 +705,12 @@ def test_what_recalibration_refuses() -> None:
 # refusals
 
 
-def refused(error: type[ConformaskError], message: str, **settings) -> None:
+def refused(error, message, **settings):
     with pytest.raises(error, match=message):
         made(**settings)
 
 
-def test_too_few_images() -> None:
+def test_too_few_images():
     refused(
         CalibrationError, "8 images are too few for confidence 0.9.*at least 9", calibration=triplets(8, 0)
     )
@@ -729,14 +718,14 @@ def test_too_few_images() -> None:
     refused(CalibrationError, "40 images.*0.99.*at least 99", confidence=0.99)
 
 
-def test_images_that_were_learnt_from() -> None:
+def test_images_that_were_learnt_from():
     leaked = frozenset([pixel_hash(CALIBRATION[7].truth()), pixel_hash(CALIBRATION[9].truth()), "0"])
     refused(CalibrationError, "2 of 40 calibration images", scorer=replace(KNOWING, trained_on=leaked))
     made(replace(KNOWING, trained_on=frozenset([pixel_hash(SELECTION[0].truth())])))
     refused(CalibrationError, "2 of 40", scorer=SCORER, selection=CALIBRATION.select([3, 5]))
 
 
-def test_groups_that_were_learnt_from() -> None:
+def test_groups_that_were_learnt_from():
     grouped = triplets(20, 0, groups=[f"patient {k}" for k in range(20)])
     learnt = frozenset([hash_of_group("patient 3")])
     refused(
@@ -751,13 +740,13 @@ def test_groups_that_were_learnt_from() -> None:
     refused(CalibrationError, "5 of 20", scorer=SCORER, calibration=grouped, selection=selection)
 
 
-def test_groups_stay_unnamed_on_disk(tmp_path) -> None:
+def test_groups_stay_unnamed_on_disk(tmp_path):
     grouped = triplets(20, 0, groups=[f"patient {k}" for k in range(20)])
     made(calibration=grouped).save(tmp_path)
     assert "patient" not in (tmp_path / "calibration.json").read_text()
 
 
-def test_two_calibration_images_of_one_truth() -> None:
+def test_two_calibration_images_of_one_truth():
     x, y_hat, y = arrays(20, 0)
     y[7], y_hat[7] = y[3], y_hat[3] + np.float32(1e-3)
     twice = Triplets.from_arrays(x, y_hat.clip(0, 1), y)
@@ -768,7 +757,7 @@ def test_two_calibration_images_of_one_truth() -> None:
     made(calibration=Triplets.from_arrays(x, y_hat.clip(0, 1), y))
 
 
-def test_copies_of_training_images_are_warned_about() -> None:
+def test_copies_of_training_images_are_warned_about():
     x, y_hat, y = arrays(20, 0, (32, 32))
     learnt = scan(Triplets.from_arrays(x[:5], y_hat[:5], y[:5, ::-1] * 0.9))
 
@@ -779,25 +768,25 @@ def test_copies_of_training_images_are_warned_about() -> None:
         made(Trained(scale_of, channels=1), Triplets.from_arrays(x, y_hat, y))
 
 
-def test_images_that_the_predictor_learnt_from() -> None:
+def test_images_that_the_predictor_learnt_from():
     told = Provenance(trained_on=(pixel_hash(CALIBRATION[7].truth()),))
     refused(CalibrationError, "1 of 40 calibration images", calibration=CALIBRATION.described(told))
 
 
-def test_constant_images_are_no_leak() -> None:
+def test_constant_images_are_no_leak():
     x, y_hat, y = arrays(20, 0)
     y[3] = 0.5
     constant = frozenset([pixel_hash(y[3].transpose(2, 0, 1))])
     made(replace(KNOWING, trained_on=constant), Triplets.from_arrays(x, y_hat, y))
 
 
-def test_groups_of_several_images() -> None:
+def test_groups_of_several_images():
     grouped = triplets(40, 0, groups=[f"patient {k // 2}" for k in range(40)])
     refused(CalibrationError, "40 images in 20 groups are dependent", calibration=grouped)
     made(calibration=triplets(40, 0, groups=[f"patient {k}" for k in range(40)]))
 
 
-def test_other_channels_or_sizes() -> None:
+def test_other_channels_or_sizes():
     refused(MismatchError, "y_hat with 1 channels, but these have 3", calibration=triplets(20, 0, (8, 8), 3))
 
     class Trained(Heuristic):
@@ -806,7 +795,7 @@ def test_other_channels_or_sizes() -> None:
     refused(MismatchError, "trained on images of 16 x 16 pixels", scorer=Trained(scale_of, channels=1))
 
 
-def test_another_distance() -> None:
+def test_another_distance():
     class Fitted(Heuristic):
         loss = loss_by_name("l1")
 
@@ -821,22 +810,22 @@ def test_another_distance() -> None:
 @pytest.mark.parametrize(
     "threshold", [0.0, -0.1, math.nan, math.inf, "0", "-1", "q0", "q1.5", "qq", "soon", ""]
 )
-def test_thresholds_that_are_none(threshold: float | str) -> None:
+def test_thresholds_that_are_none(threshold):
     refused(InvalidArgumentError, "threshold.*distance above 0", threshold=threshold)
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0, -0.5, 90.0, math.nan])
-def test_confidences_that_are_none(confidence: float) -> None:
+def test_confidences_that_are_none(confidence):
     refused(InvalidArgumentError, "confidence.*between 0 and 1", confidence=confidence)
 
 
 @UNTYPED
-def test_names_that_are_unknown() -> None:
+def test_names_that_are_unknown():
     refused(InvalidArgumentError, "did you mean 'reciprocal'", family="reciprocol")
     refused(InvalidArgumentError, "did you mean 'marginal'", guarantee="margin")
 
 
-def test_quantile_thresholds() -> None:
+def test_quantile_thresholds():
     refused(InvalidArgumentError, "selection=", scorer=SCORER, threshold="q0.1")
     expected = float(np.quantile([np.abs(t.truth() - t.y_hat).mean() for t in SELECTION], 0.1))
     assert made(threshold="q0.1").card.threshold == pytest.approx(expected, rel=1e-5)
@@ -846,7 +835,7 @@ def test_quantile_thresholds() -> None:
     assert made(threshold="0.05").card.threshold == 0.05
 
 
-def test_a_grid_is_needed_where_there_is_no_exact_solution() -> None:
+def test_a_grid_is_needed_where_there_is_no_exact_solution():
     refused(
         InvalidArgumentError,
         "'signed' needs selection images .* for reciprocal: pass selection=",
@@ -863,7 +852,7 @@ def test_a_grid_is_needed_where_there_is_no_exact_solution() -> None:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("guarantee", ["marginal", "pac"])
-def test_a_grid_of_a_few_calibration_images_leaves_coverage_as_promised(guarantee: str) -> None:
+def test_a_grid_of_a_few_calibration_images_leaves_coverage_as_promised(guarantee):
     """Recalibrated on it: at least the promise, and hardly more than the exact lambda gives."""
     terms = {"guarantee": guarantee, "confidence": 0.8} | ({"delta": 0.1} if guarantee == "pac" else {})
     exact, on_grid = [], []
@@ -884,7 +873,7 @@ def test_a_grid_of_a_few_calibration_images_leaves_coverage_as_promised(guarante
     assert np.mean(on_grid) - np.mean(exact) < 0.03
 
 
-def test_a_threshold_that_no_mask_meets() -> None:
+def test_a_threshold_that_no_mask_meets():
     """The theorem hides everything: to refuse would leave the promise to lucky calibration sets."""
     told = "the promise is kept only by hiding every image completely: 100% of the 40 "
     with pytest.warns(UserWarning, match=told):
@@ -898,7 +887,7 @@ def test_a_threshold_that_no_mask_meets() -> None:
     assert made(family="reciprocal").recalibrate(threshold=1e-12).card.hides == "every image"
 
 
-def test_a_category_that_no_mask_saves() -> None:
+def test_a_category_that_no_mask_saves():
     x, y_hat, y = arrays(40, 0)
     y[:20] = y_hat[:20]
     labelled = Triplets.from_arrays(x, y_hat, y, categories=["easy"] * 20 + ["hard"] * 20)
@@ -910,7 +899,7 @@ def test_a_category_that_no_mask_saves() -> None:
     assert not masks[1::2].any()
 
 
-def test_near_a_threshold_that_no_mask_meets() -> None:
+def test_near_a_threshold_that_no_mask_meets():
     """Of 40 sets of images of which 2 fail, the third smallest but one is deployed: P(Bin(40, .05) >= 4)."""
     x, y_hat, y = arrays(40, 0)
     y[2:] = y_hat[2:]
@@ -919,17 +908,16 @@ def test_near_a_threshold_that_no_mask_meets() -> None:
     with pytest.warns(UserWarning, match="5% of the 40 calibration images exceed .* about 14% of such"):
         made(SCORER, Triplets.from_arrays(x, y_hat, y), 0.5, far, selection=SELECTION)
     y[1:] = y_hat[1:]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         made(SCORER, Triplets.from_arrays(x, y_hat, y), 0.5, far, selection=SELECTION)
 
 
-def test_unknown_truth() -> None:
+def test_unknown_truth():
     x, y_hat, _ = arrays(20, 0)
     refused(InvalidArgumentError, "no y", calibration=Triplets.from_arrays(x, y_hat))
 
 
-def test_threshold_choices() -> None:
+def test_threshold_choices():
     class Fitted(Heuristic):
         loss = loss_by_name("l1")
 
@@ -946,7 +934,7 @@ def test_threshold_choices() -> None:
         threshold_choices(Fitted(scale_of, channels=1, selection=KEPT), promise=Promise(confidence=0.99))
 
 
-def test_threshold_choices_of_a_masker_with_few_selection_images() -> None:
+def test_threshold_choices_of_a_masker_with_few_selection_images():
     """After `look`, which keeps a handful, its calibration images are used, as exploratory."""
     few = selection_record(SCORER, triplets(5, 3), loss_by_name("l1"), [family_by_name("binary")])
     masker = made(replace(SCORER, selection=few), triplets(40, 0), family="binary", confidence=0.9)
@@ -965,7 +953,7 @@ def test_threshold_choices_of_a_masker_with_few_selection_images() -> None:
 # the promise itself
 
 
-def coarse(used: Distance, family: Family) -> Selection:
+def coarse(used, family):
     """A grid of every eighth point, for speed."""
     kept = selection_record(SCORER, triplets(30, 999), used, [family])
     curves = kept.curves[family.name]
@@ -976,9 +964,7 @@ def coarse(used: Distance, family: Family) -> Selection:
     return replace(kept, curves={family.name: fewer})
 
 
-def coverage(
-    wanted: str | Callable, threshold: float, family: Family, cheat: float, draws: int = 300, n: int = 20
-) -> tuple[float, float]:
+def coverage(wanted, threshold, family, cheat, draws=300, n=20):
     """P(d_m <= threshold) of deployed maskers, each of its own calibration set; and sigma of the mean.
 
     cheat multiplies the deployed lambda, to see that the simulation tells.
@@ -1010,7 +996,7 @@ def coverage(
     ],
     ids=["l1 water_filling", "l1 reciprocal", "not monotone"],
 )
-def test_the_promise_is_kept(wanted: str | Callable, threshold: float, family: Family, draws: int) -> None:
+def test_the_promise_is_kept(wanted, threshold, family, draws):
     """Deployed masks of calibration sets of 20 on 8 new images each; 4 sigma are allowed."""
     mean, sigma = coverage(wanted, threshold, family, cheat=1.0, draws=draws)
     assert sigma < 0.01 * math.sqrt(300 / draws)
@@ -1020,14 +1006,14 @@ def test_the_promise_is_kept(wanted: str | Callable, threshold: float, family: F
 
 
 @pytest.mark.thorough
-def test_the_simulation_tells_a_lambda_that_is_too_large() -> None:
+def test_the_simulation_tells_a_lambda_that_is_too_large():
     mean, sigma = coverage("l1", 0.03, family_by_name("reciprocal"), cheat=1.3, draws=60)
     assert mean < 0.9 - 4 * sigma
 
 
 @pytest.mark.parametrize("bad", [-0.5, 1.5, math.nan])
 @pytest.mark.parametrize("role", ["x", "y_hat"])
-def test_tensors_outside_the_unit_range_get_no_masks(role: str, bad: float) -> None:
+def test_tensors_outside_the_unit_range_get_no_masks(role, bad):
     """Masker.masks takes them as they are; no range of the calibration maps them."""
     images = {"x": TEST.x, "y_hat": TEST.y_hat}
     images[role] = images[role].clone()

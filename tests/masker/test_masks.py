@@ -1,20 +1,27 @@
-"""A folder of masks: resumed image by image, never of two promises, whole at the end."""
+"""A folder of masks: resumed never of two promises, whole at the end, by any number of processes."""
 
 import csv
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
 
+import conformask as cm
+from conformask.cli import main
 from conformask.errors import MismatchError, MissingFileError, OutputError
 from conformask.images.read import read_image, write_image
 from conformask.images.triplets import Triplets
 from conformask.masker import write as masks_module
 from conformask.masker.calibrate import calibrate
 from conformask.masker.folder import COLUMNS, MaskFolder, MaskRow
-from conformask.masker.masker import Masker
 from conformask.masker.write import write_masks
 from conformask.records.record import read_json, write_csv, write_json
 from conformask.records.words import measurement_text
@@ -27,7 +34,7 @@ N = 20
 
 
 @pytest.fixture(scope="module")
-def masker() -> Masker:
+def masker():
     """Of grey masks, whose values show how they are rounded."""
     return calibrate(
         SCORER, triplets(40, 0), selection=triplets(30, 1), threshold=0.03, loss="l1", family="grey"
@@ -35,18 +42,18 @@ def masker() -> Masker:
 
 
 @pytest.fixture
-def data(tmp_path: Path) -> Path:
+def data(tmp_path):
     for role, images in zip(("x", "y_hat", "y"), arrays(N, 5), strict=True):
         for index, image in enumerate(images):
             write_image(tmp_path / "data" / role / f"{index:02d}.npy", image[..., 0][None])
     return tmp_path / "data"
 
 
-def snapshot(folder: Path) -> dict[str, bytes]:
+def snapshot(folder):
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.suffix}
 
 
-def rows(folder: Path) -> list[dict[str, str]]:
+def rows(folder):
     with (folder / "sizes.csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -59,7 +66,7 @@ class Killed(BaseException):
 def killed_after(monkeypatch):
     """Masks are written until so many are there."""
 
-    def kill(count: int) -> None:
+    def kill(count):
         original, seen = masks_module.write_blocks, iter(range(count))
 
         def write(*given, **how):
@@ -73,7 +80,7 @@ def killed_after(monkeypatch):
     monkeypatch.undo()
 
 
-def test_what_lies_there_in_the_end(masker: Masker, data: Path, tmp_path: Path) -> None:
+def test_what_lies_there_in_the_end(masker, data, tmp_path):
     written = write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     found = rows(tmp_path / "out")
     assert tuple(found[0]) == COLUMNS
@@ -92,7 +99,7 @@ def test_what_lies_there_in_the_end(masker: Masker, data: Path, tmp_path: Path) 
     assert written.measurement.coverage == np.mean([row["within"] == "True" for row in found])
 
 
-def test_masks_are_rounded_down(masker: Masker, data: Path, tmp_path: Path) -> None:
+def test_masks_are_rounded_down(masker, data, tmp_path):
     """A mask that opens a little more than it was calibrated to would break the promise."""
     write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     below = []
@@ -106,9 +113,7 @@ def test_masks_are_rounded_down(masker: Masker, data: Path, tmp_path: Path) -> N
 
 @pytest.mark.quick(2)
 @pytest.mark.parametrize("after", [0, 1, 7, N - 1])
-def test_a_killed_run_goes_on(
-    masker: Masker, data: Path, tmp_path: Path, killed_after, monkeypatch, after
-) -> None:
+def test_a_killed_run_goes_on(masker, data, tmp_path, killed_after, monkeypatch, after):
     killed_after(after)
     with pytest.raises(Killed):
         write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
@@ -124,7 +129,7 @@ def test_a_killed_run_goes_on(
     assert snapshot(tmp_path / "out") == snapshot(tmp_path / "whole")
 
 
-def companions(folder: Path, value: int) -> None:
+def companions(folder, value):
     """An OME-TIFF of two planes, the second of which lies in another file."""
     names = ("a.ome.tif", ".second.ome.tif")
     uuids = [f"urn:uuid:00000000-0000-0000-0000-00000000000{place}" for place in range(2)]
@@ -142,7 +147,7 @@ def companions(folder: Path, value: int) -> None:
         tifffile.imwrite(folder / name, pixels, description=xml, metadata=None, ome=False)
 
 
-def test_an_image_of_several_files_is_another_where_one_of_them_changed(tmp_path: Path) -> None:
+def test_an_image_of_several_files_is_another_where_one_of_them_changed(tmp_path):
     sources = []
     for value in (100, 200, 100):
         for role in ("x", "y_hat"):
@@ -153,7 +158,7 @@ def test_an_image_of_several_files_is_another_where_one_of_them_changed(tmp_path
     assert sources[0] == sources[2] != sources[1]
 
 
-def test_an_image_that_changed_is_masked_anew(masker: Masker, data: Path, tmp_path: Path) -> None:
+def test_an_image_that_changed_is_masked_anew(masker, data, tmp_path):
     write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     x, y_hat, _ = arrays(1, 77)
     for role, image in (("x", x), ("y_hat", y_hat)):
@@ -169,7 +174,7 @@ def test_an_image_that_changed_is_masked_anew(masker: Masker, data: Path, tmp_pa
     }
 
 
-def test_a_mask_or_overlay_that_is_gone_is_made_again(masker: Masker, data: Path, tmp_path: Path) -> None:
+def test_a_mask_or_overlay_that_is_gone_is_made_again(masker, data, tmp_path):
     write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     before = snapshot(tmp_path / "out")
     (tmp_path / "out" / "masks" / "03.png").unlink()
@@ -178,9 +183,7 @@ def test_a_mask_or_overlay_that_is_gone_is_made_again(masker: Masker, data: Path
     assert snapshot(tmp_path / "out") == before
 
 
-def test_masks_of_another_promise_are_never_mixed_in(
-    masker: Masker, data: Path, tmp_path: Path, killed_after, monkeypatch
-) -> None:
+def test_masks_of_another_promise_are_never_mixed_in(masker, data, tmp_path, killed_after, monkeypatch):
     out = tmp_path / "out"
     write_masks(masker, Triplets.from_folder(data), out)
     before = snapshot(out)
@@ -199,7 +202,7 @@ def test_masks_of_another_promise_are_never_mixed_in(
     assert snapshot(out) == snapshot(tmp_path / "whole")
 
 
-def test_masks_of_images_that_are_gone(masker: Masker, data: Path, tmp_path: Path) -> None:
+def test_masks_of_images_that_are_gone(masker, data, tmp_path):
     out = tmp_path / "out"
     write_masks(masker, Triplets.from_folder(data), out)
     some = Triplets.from_folder(data).select(range(5))
@@ -212,9 +215,7 @@ def test_masks_of_images_that_are_gone(masker: Masker, data: Path, tmp_path: Pat
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_masks_that_no_record_claims_stay(
-    masker: Masker, data: Path, tmp_path: Path, overwrite: bool
-) -> None:
+def test_masks_that_no_record_claims_stay(masker, data, tmp_path, overwrite):
     out = tmp_path / "out"
     write_masks(masker, Triplets.from_folder(data), out)
     (out / "masks.json").unlink()
@@ -224,14 +225,14 @@ def test_masks_that_no_record_claims_stay(
     assert {path: path.read_bytes() for path in out.rglob("*.*") if path.is_file()} == before
 
 
-def test_without_truth_nothing_is_measured(masker: Masker, data: Path, tmp_path: Path) -> None:
+def test_without_truth_nothing_is_measured(masker, data, tmp_path):
     shutil.rmtree(data / "y")
     written = write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     assert written.measurement is None
     assert {(row["loss"], row["within"]) for row in rows(tmp_path / "out")} == {("", "")}
 
 
-def test_truth_that_comes_later_is_measured(masker: Masker, data: Path, tmp_path: Path) -> None:
+def test_truth_that_comes_later_is_measured(masker, data, tmp_path):
     (data / "y").rename(tmp_path / "y")
     write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     (tmp_path / "y").rename(data / "y")
@@ -241,7 +242,7 @@ def test_truth_that_comes_later_is_measured(masker: Masker, data: Path, tmp_path
 @pytest.mark.quick(1)
 @pytest.mark.leaf("watch")
 @pytest.mark.parametrize("whole", [False, True])
-def test_images_that_made_the_promise_are_no_test(whole: bool, tmp_path: Path, monkeypatch) -> None:
+def test_images_that_made_the_promise_are_no_test(whole, tmp_path, monkeypatch):
     """They are recognised by their pixels or their group, in one pass and by tiles."""
     from conformask.extras.watch.monitor import monitor
 
@@ -270,10 +271,8 @@ def test_images_that_made_the_promise_are_no_test(whole: bool, tmp_path: Path, m
     assert (monitored.n_used, monitored.measurement.n) == (11, 19)
 
 
-def test_a_distance_without_its_weights_is_not_measured(
-    masker: Masker, data: Path, tmp_path: Path, monkeypatch
-) -> None:
-    def missing(*_: object) -> None:
+def test_a_distance_without_its_weights_is_not_measured(masker, data, tmp_path, monkeypatch):
+    def missing(*_):
         raise MissingFileError("no weights here")
 
     monkeypatch.setattr(type(masker.loss), "on", missing)
@@ -281,7 +280,7 @@ def test_a_distance_without_its_weights_is_not_measured(
         assert write_masks(masker, Triplets.from_folder(data), tmp_path / "out").measurement is None
 
 
-def test_names_that_a_spreadsheet_would_run_stand_behind_an_apostrophe(tmp_path: Path) -> None:
+def test_names_that_a_spreadsheet_would_run_stand_behind_an_apostrophe(tmp_path):
     names = ["=1+1", "+a", "-5C", "@b", "'=c", "plain"]
     folder = MaskFolder(tmp_path)
     write_json(tmp_path / "masks.json", {"files": ["sizes.csv"]})
@@ -302,7 +301,7 @@ LINES = [MaskRow("a", 0.25, "00", 0.125, True), MaskRow("b, c", 0.5, "11")]
 
 
 @pytest.mark.parametrize("torn", ["c,0.5", 'c,0.5,"', "c,0.5,22,0.1,Tr", "c"])
-def test_a_torn_line_does_not_count(tmp_path: Path, torn: str) -> None:
+def test_a_torn_line_does_not_count(tmp_path, torn):
     write_json(tmp_path / "masks.json", {"files": ["sizes.csv"]})
     folder = MaskFolder(tmp_path)
     for line in LINES:
@@ -315,5 +314,61 @@ def test_a_torn_line_does_not_count(tmp_path: Path, torn: str) -> None:
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch) -> None:
+def quick(monkeypatch):
     monkeypatch.setattr(masks_module, "BATCH_SIZE", 4)
+
+
+COMMAND = Path(sys.executable).with_name("conformask")
+SHARED = 53
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A run of the packaged network, and images of two sizes, so that batches differ."""
+    folder = tmp_path_factory.mktemp("processes")
+    generator = np.random.default_rng(0)
+    y_hat = generator.random((30, 40, 40), dtype=np.float32)
+    known = cm.Triplets.from_arrays(y_hat, y_hat, y_hat**2)
+    cm.calibrate(cm.packaged_scorer(), known, threshold=0.05, loss="l1").save(folder / "run")
+    for index in range(SHARED):
+        side = 40 if index % 5 else 33
+        for role in ("x", "y_hat"):
+            image = generator.random((1, side, side), dtype=np.float32)
+            write_image(folder / "data" / role / f"{index:02d}.png", image)
+    main(["mask", str(folder / "run"), str(folder / "data"), str(folder / "alone")])
+    return folder
+
+
+def started(folder, out, *options):
+    words: Sequence[str | Path] = ("mask", folder / "run", folder / "data", folder / out, *options)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen([COMMAND, *map(str, words)], env=environment)
+
+
+def files(folder):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("[!.]*") if p.is_file()}
+
+
+def names(sizes):
+    with sizes.open(newline="") as file:
+        return [row["name"] for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_masks_as_one(folder):
+    assert started(folder, "two", "--devices", "2").wait() == 0
+    assert len(files(folder / "alone")) == 2 * SHARED + 2
+    assert files(folder / "two") == files(folder / "alone")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_ends_as_if_it_had_not_been(folder):
+    sizes = folder / "killed" / "sizes.csv"
+    process = started(folder, "killed")
+    while process.poll() is None and (not sizes.exists() or len(names(sizes)) < 20):
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert started(folder, "killed").wait() == 0
+    assert names(sizes) == [f"{index:02d}" for index in range(SHARED)]
+    assert files(folder / "killed") == files(folder / "alone")

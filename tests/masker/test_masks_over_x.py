@@ -1,13 +1,10 @@
 """Masks of a NIfTI that a network made of a DICOM series, written over the series."""
 
-from pathlib import Path
-
 import nibabel
 import numpy as np
 import pytest
 
 import conformask as cm
-from conformask.arrays import Images
 from conformask.errors import MismatchError
 from conformask.images.triplets import Triplets
 from conformask.records.reading import Reading
@@ -24,15 +21,15 @@ AFFINE = np.array([[-0.75, 0, 0, -10], [0, -0.5, 0, 20], [0, 0, 2.5, 30], [0, 0,
 """From (column, row, slice) to right, anterior, superior, of the series."""
 
 
-def expected_error(x: Images, y_hat: Images) -> Images:
+def expected_error(x, y_hat):
     return (x - y_hat).abs()
 
 
-def volume(seed: int) -> np.ndarray:
+def volume(seed):
     return np.random.default_rng(seed).integers(-1000, 3000, SPACE).astype(np.int16)
 
 
-def write_series(folder: Path) -> str:
+def write_series(folder):
     """CT slices from the feet up, written from the head down; the UID of the series."""
     folder.mkdir(parents=True)
     data = pydicom.dcmread(pydicom.data.get_testdata_file("CT_small.dcm"))
@@ -51,12 +48,12 @@ def write_series(folder: Path) -> str:
     return str(data.SeriesInstanceUID)
 
 
-def write_y_hat(path: Path, array: np.ndarray, affine: np.ndarray = AFFINE) -> None:
+def write_y_hat(path, array, affine=AFFINE):
     path.parent.mkdir(exist_ok=True)
     nibabel.save(nibabel.Nifti1Image(array.T, affine), path)
 
 
-def masker_of(scorer: Heuristic | Tiled) -> cm.Masker:
+def masker_of(scorer):
     known = [[volume(seed + step) for seed in range(10)] for step in (100, 200, 300)]
     triplets = Triplets.from_arrays(*known, reading=Reading(HU.data_range, axes="ZYX"))
     return cm.calibrate(scorer, triplets, threshold=0.1, loss="l1")
@@ -67,7 +64,7 @@ SCORER = Heuristic(expected_error, channels=1)
 
 @pytest.mark.leaf("formats")
 @pytest.mark.parametrize("scorer", [SCORER, Tiled(SCORER, 128, 32)], ids=["one pass", "tiles"])
-def test_a_parametric_map_refers_to_the_series_of_x(tmp_path: Path, scorer: Heuristic | Tiled) -> None:
+def test_a_parametric_map_refers_to_the_series_of_x(tmp_path, scorer):
     """In one pass, and tile by tile."""
     masker = masker_of(scorer)
     uid = write_series(tmp_path / "x" / "p1")
@@ -105,9 +102,7 @@ FLIPPED = AFFINE @ np.array([[1, 0, 0, 0], [0, -1, 0, SPACE[1] - 1], [0, 0, 1, 0
         (volume(1), None, "do not both state their position"),
     ],
 )
-def test_masks_over_an_x_elsewhere_are_refused(
-    tmp_path: Path, array: np.ndarray, affine: np.ndarray | None, message: str
-) -> None:
+def test_masks_over_an_x_elsewhere_are_refused(tmp_path, array, affine, message):
     write_series(tmp_path / "x" / "p1")
     write_y_hat(tmp_path / "y_hat" / "p1.nii.gz", array, affine)
     masker = masker_of(SCORER)

@@ -20,9 +20,7 @@ from conformask.testing import small_masker, small_triplets
 FAR = "far outside of the calibration images"
 
 
-def images(
-    count: int, seed: int, gain: float | np.ndarray = 1.0, noise: float = 0.08, side: int = 24, **more
-) -> cm.Triplets:
+def images(count, seed, gain=1.0, noise=0.08, side=24, **more):
     """Smooth scenes of various brightness, with noise, and their mean over three rows."""
     generator = np.random.default_rng(seed)
     waves = np.sin(np.arange(side) / 4 + generator.uniform(0, 6, (count, side, 1)))
@@ -34,11 +32,11 @@ def images(
 
 
 @pytest.fixture(scope="module")
-def masker() -> cm.Masker:
+def masker():
     return cm.calibrate(cm.Heuristic(cm.residual, channels=1), images(100, 0), threshold=0.03, loss="l1")
 
 
-def warned(mask, *given) -> list[str]:
+def warned(mask, *given):
     with warnings.catch_warnings(record=True, action="always") as caught:
         mask(*given)
     inside = Path(cm.__file__).parent
@@ -47,14 +45,14 @@ def warned(mask, *given) -> list[str]:
 
 
 @pytest.mark.thorough
-def test_images_like_the_calibration_images_are_hardly_ever_called_far(masker: cm.Masker) -> None:
+def test_images_like_the_calibration_images_are_hardly_ever_called_far(masker):
     called = [bool(warned(masker, triplet.x[0], triplet.y_hat[0])) for triplet in images(300, 1)]
     assert np.mean(called) <= 0.02
 
 
 @pytest.mark.parametrize(("width", "margin"), [(0.0, np.log(2) / 2), (0.2, np.log(2) / 2), (4.0, 2.0)])
 @pytest.mark.parametrize("end", ["low", "high"])
-def test_far_is_half_of_the_range_and_at_least_a_factor_of_the_root_of_two(width, margin, end: str) -> None:
+def test_far_is_half_of_the_range_and_at_least_a_factor_of_the_root_of_two(width, margin, end):
     """Features are logarithms; narrow ranges count as a factor of two, since all may be equally bright."""
     past = np.zeros((2, 3))
     past[1] = width
@@ -69,10 +67,9 @@ def test_far_is_half_of_the_range_and_at_least_a_factor_of_the_root_of_two(width
 
 
 @pytest.mark.parametrize(
-    ("gain", "noise", "how"),
-    [(1 / 255, 0.08, "x: darker"), (1, 0.6, "x: noisier"), (4, 0.08, "x: brighter")],
+    ("gain", "noise", "how"), [(1 / 255, 0.08, "x: darker"), (1, 0.6, "x: noisier"), (4, 0.08, "x: brighter")]
 )
-def test_a_single_image_of_another_kind_is_told(masker: cm.Masker, gain, noise, how: str) -> None:
+def test_a_single_image_of_another_kind_is_told(masker, gain, noise, how):
     told = [warned(masker, other.x[0], other.y_hat[0]) for other in images(20, 2, gain, noise)]
     assert sum(bool(each) for each in told) >= 19
     texts = [text for each in told for text in each]
@@ -81,7 +78,7 @@ def test_a_single_image_of_another_kind_is_told(masker: cm.Masker, gain, noise, 
 
 
 @pytest.mark.parametrize("call", ["__call__", "masks"])
-def test_in_a_batch_each_of_them_is_named(masker: cm.Masker, call: str) -> None:
+def test_in_a_batch_each_of_them_is_named(masker, call):
     batch, dark = (next(iter(images(3, seed, gain).batches())) for seed, gain in ((3, 1), (4, 1 / 255)))
     mixed = [torch.cat([getattr(batch, role), getattr(dark, role)[:2]]) for role in ("x", "y_hat")]
     (text,) = warned(getattr(masker, call), *mixed)
@@ -95,7 +92,7 @@ def test_in_a_batch_each_of_them_is_named(masker: cm.Masker, call: str) -> None:
     assert "of 100), and 2 others. The promise" in text
 
 
-def test_a_triplet_is_called_by_its_name(masker: cm.Masker) -> None:
+def test_a_triplet_is_called_by_its_name(masker):
     dark = images(1, 4, 1 / 255, names=["lamp off"])[0]
     (text,) = warned(masker, dark)
     (reason,) = masker.check(dark)
@@ -103,13 +100,13 @@ def test_a_triplet_is_called_by_its_name(masker: cm.Masker) -> None:
     assert masker.check(images(1, 4)[0]) == ("",)
 
 
-def test_a_check_says_that_no_promise_covers_a_size(masker: cm.Masker) -> None:
+def test_a_check_says_that_no_promise_covers_a_size(masker):
     small = images(1, 4, side=16)[0]
     (reason,) = masker.check(small)
     assert reason.startswith("images of 16 x 16 pixels: the promise covers only images of 24 x 24 pixels")
 
 
-def test_arrays_without_their_region_are_not_compared_with_what_was_in_regions() -> None:
+def test_arrays_without_their_region_are_not_compared_with_what_was_in_regions():
     """Outside of the regions all is black, so that whole images are darker than what was calibrated."""
     region = np.zeros((24, 24), np.float32)
     region[8:16, 8:16] = 1
@@ -121,7 +118,7 @@ def test_arrays_without_their_region_are_not_compared_with_what_was_in_regions()
     assert masker.check(dark)[0].startswith("x: darker")
 
 
-def test_a_folder_of_masks_says_it_too_also_when_it_is_resumed(masker: cm.Masker, tmp_path) -> None:
+def test_a_folder_of_masks_says_it_too_also_when_it_is_resumed(masker, tmp_path):
     assert write_masks(masker, images(30, 5), tmp_path / "alike").outliers == {}
     for _ in range(2):
         written = write_masks(masker, images(30, 5, 1 / 255), tmp_path / "dark")
@@ -133,7 +130,7 @@ def test_a_folder_of_masks_says_it_too_also_when_it_is_resumed(masker: cm.Masker
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_masks_are_of_32_bits(channels: int) -> None:
+def test_masks_are_of_32_bits(channels):
     y = np.random.default_rng(0).random((20, 8, 8, channels))
     known = cm.Triplets.from_arrays(y, y**1.1, y)
     masker = cm.calibrate(cm.Heuristic(cm.residual, channels=channels), known, threshold=0.5, loss="l1")
@@ -146,7 +143,7 @@ def test_masks_are_of_32_bits(channels: int) -> None:
     assert "float32" in str(annotated["__call__"])
 
 
-def test_the_small_masker_for_tests_is_always_the_same() -> None:
+def test_the_small_masker_for_tests_is_always_the_same():
     one, again = small_masker(), small_masker()
     assert one.fingerprint == again.fingerprint
     new = small_triplets(100, seed=1)
@@ -156,7 +153,7 @@ def test_the_small_masker_for_tests_is_always_the_same() -> None:
     assert cm.evaluate(one, new).coverage > 0.8
 
 
-def test_weighted_promises_are_about_other_images(masker: cm.Masker) -> None:
+def test_weighted_promises_are_about_other_images(masker):
     promise = cm.Promise("weighted", confidence=0.8)
     weighted = cm.calibrate(
         cm.Heuristic(cm.residual, channels=1),
@@ -164,12 +161,11 @@ def test_weighted_promises_are_about_other_images(masker: cm.Masker) -> None:
         threshold=0.03, loss="l1", promise=promise,
     )  # fmt: skip
     dark = images(1, 6, 1 / 255)[0]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         weighted(dark.x[0], dark.y_hat[0], weight=[1.0])
 
 
-def test_clipped_values_are_told_where_the_calibration_had_few(tmp_path) -> None:
+def test_clipped_values_are_told_where_the_calibration_had_few(tmp_path):
     reading = cm.Reading((0, 0.6), clip="all")
     masker = cm.calibrate(
         cm.Heuristic(cm.residual, channels=1), images(60, 0, reading=reading), threshold=0.05, loss="l1"
@@ -191,7 +187,7 @@ def test_clipped_values_are_told_where_the_calibration_had_few(tmp_path) -> None
     assert sum(share_text in text for text in warned(masker, *tensors)) == 2
 
 
-def test_volumes_given_to_a_masker_of_planes_and_the_reverse(masker: cm.Masker) -> None:
+def test_volumes_given_to_a_masker_of_planes_and_the_reverse(masker):
     volume = np.zeros((20, 24, 24), np.float32)
     for array in (volume, volume[None]):
         with pytest.raises(MismatchError, match="give the planes of a volume one by one"):
@@ -212,7 +208,7 @@ def test_volumes_given_to_a_masker_of_planes_and_the_reverse(masker: cm.Masker) 
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("most", [2**22, 100 * 100], ids=["all", "the middle"])
-def test_whole_images_masked_by_tiles_are_told_too(tmp_path: Path, monkeypatch, most: int) -> None:
+def test_whole_images_masked_by_tiles_are_told_too(tmp_path, monkeypatch, most):
     monkeypatch.setattr("conformask.masker.whole.MIDDLE", most)
     scorer = cm.Tiled(cm.Heuristic(cm.residual, channels=1), 128, 32)
     reading = cm.Reading(data_range=(0, 0.9), clip="all")

@@ -3,19 +3,16 @@
 import csv
 from dataclasses import replace
 from html import unescape
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import conformask as cm
-from conformask.arrays import Images
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError
 from conformask.images.read import pixel_hash
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.masker.data_leakage import used_images
-from conformask.masker.masker import Masker
 from conformask.masker.release import RECORD, candidates, release, release_once, remember
 from conformask.masks.families import family as family_by_name
 from conformask.promises.axes import members
@@ -26,16 +23,15 @@ from conformask.promises.selection import benjamini_hochberg
 from conformask.records.evaluation import Evaluation
 from conformask.records.numbers import share as percentage
 from conformask.records.record import read_json, write_json
-from conformask.records.release import Release
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import selection_record
-from simulation import simulated
+from promised import simulated
 from synthetic_triplets import scale_of
 
 SCORER = Heuristic(scale_of, channels=1)
 
 
-def world(generator: np.random.Generator, count: int, levels: int | None = None, group: int = 1) -> Triplets:
+def world(generator, count, levels=None, group=1):
     """Images whose score says how hard they are, but for an unknown factor, which may be that of a group.
 
     With levels, hard images and factors come in few kinds, so that risks and critical lambdas tie.
@@ -52,19 +48,19 @@ def world(generator: np.random.Generator, count: int, levels: int | None = None,
     return Triplets.from_arrays(x, y_hat, y, groups=None if group == 1 else patients)
 
 
-def knowing(scorer: Heuristic = SCORER) -> Heuristic:
+def knowing(scorer=SCORER):
     """The scorer with selection images, which risks are fitted on."""
     selection = world(np.random.default_rng(8), 60)
     record = selection_record(scorer, selection, loss("l1"), [family_by_name("binary")])
     return replace(scorer, selection=record)
 
 
-def uneven(x: Images, y_hat: Images) -> Images:
+def uneven(x, y_hat):
     """The scale, and some of the content: its features differ in more than their mean."""
     return x + (y_hat - 0.5).abs() / 5
 
 
-def calibrated(images: Triplets, confidence: float = 0.9, scorer: Heuristic = SCORER, **promise) -> Masker:
+def calibrated(images, confidence=0.9, scorer=SCORER, **promise):
     return cm.calibrate(
         scorer, images, threshold=0.03, loss="l1", promise=cm.Promise(confidence=confidence, **promise)
     )
@@ -73,7 +69,7 @@ def calibrated(images: Triplets, confidence: float = 0.9, scorer: Heuristic = SC
 BATCH, BATCHES = 20, 8
 
 
-def units_of(released: Release, images: Triplets) -> tuple[np.ndarray, np.ndarray]:
+def units_of(released, images):
     """The p-value of each unit, and whether an image of it misses the threshold, in the order of units."""
     by_name = {image.name: image for image in released.images}
     places = sorted(members(np.array(images.groups)), key=lambda of_unit: int(of_unit[0]))
@@ -97,8 +93,8 @@ def units_of(released: Release, images: Triplets) -> tuple[np.ndarray, np.ndarra
     ids=["tenth-fails", "ties", "risk-of-selection-images", "groups"],
 )
 def test_of_what_is_released_at_most_the_share_misses_the_threshold(
-    n: int, confidence: float, share: float, levels: int | None, group: int, scorer: Heuristic, sets: int
-) -> None:
+    n, confidence, share, levels, group, scorer, sets
+):
     """Deployed masks on new images, in batches; lambda comes from the images that p-values are counted on."""
     generator, shares, alone, good = np.random.default_rng(3), [], [], []
     promise = {} if group == 1 else {"unit": "group"}
@@ -121,7 +117,7 @@ PATTERNS = np.random.default_rng(5).normal(size=(2, SIDE, SIDE)), np.sin(np.indi
 """Those of noise, of x and y_hat, and of contrast."""
 
 
-def kinds(generator: np.random.Generator, count: int, centres: float) -> Triplets:
+def kinds(generator, count, centres):
     """Images that pass and look extreme in one of twelve ways, and a share of centres, which look like all.
 
     Brightness, noise or contrast of x or y_hat are far below or above those of all others. The score of
@@ -143,7 +139,7 @@ def kinds(generator: np.random.Generator, count: int, centres: float) -> Triplet
     return Triplets.from_arrays(x, y_hat, y, cues=maps)
 
 
-def of_given(images: Triplets, confidence: float) -> Masker:
+def of_given(images, confidence):
     return cm.calibrate(
         cm.Given(), images, threshold=0.1, loss="l1", promise=cm.Promise(confidence=confidence)
     )
@@ -157,9 +153,7 @@ HOLDING_BACK = pytest.mark.parametrize(
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @HOLDING_BACK
-def test_the_share_is_kept_where_passing_images_are_held_back(
-    n: int, confidence: float, share: float
-) -> None:
+def test_the_share_is_kept_where_passing_images_are_held_back(n, confidence, share):
     """Deployed masks: what is held back leaves the released, but not the batch."""
     generator, shares, released = np.random.default_rng(4), [], []
     for _ in simulated(300):
@@ -175,14 +169,12 @@ def test_the_share_is_kept_where_passing_images_are_held_back(
 
 
 @HOLDING_BACK
-def test_it_is_kept_by_the_same_rule_for_known_critical_lambdas(
-    n: int, confidence: float, share: float
-) -> None:
+def test_it_is_kept_by_the_same_rule_for_known_critical_lambdas(n, confidence, share):
     """As above with more draws and without masks: images are known by critical lambda, features and looks."""
     generator, shares, released = np.random.default_rng(6), [], []
     masker, grid = calibrated(world(generator, 19), 0.9), np.array([0, np.inf])
 
-    def drawn(count: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    def drawn(count):
         critical, looks, features = (
             np.exp(generator.random(count)),
             np.zeros((count, 8)),
@@ -208,7 +200,7 @@ def test_it_is_kept_by_the_same_rule_for_known_critical_lambdas(
     assert np.mean(released) > 0.02, "not by holding everything back"
 
 
-def test_a_batch_is_released_by_benjamini_and_hochberg_in_its_order() -> None:
+def test_a_batch_is_released_by_benjamini_and_hochberg_in_its_order():
     generator = np.random.default_rng(4)
     masker, new = calibrated(world(generator, 80), 0.7), world(generator, 30)
     found = release(masker, new, 0.1)
@@ -228,7 +220,7 @@ def test_a_batch_is_released_by_benjamini_and_hochberg_in_its_order() -> None:
     assert "riskier than" in " ".join(found.riskiest_first[0].reasons)
 
 
-def test_p_values_count_calibration_images_that_miss_the_threshold_under_deployed_masks() -> None:
+def test_p_values_count_calibration_images_that_miss_the_threshold_under_deployed_masks():
     """Not the one on the threshold, whose critical lambda is the deployed one; risks are mean scores."""
     generator = np.random.default_rng(16)
     images, new = world(generator, 80), world(generator, 30)
@@ -240,7 +232,7 @@ def test_p_values_count_calibration_images_that_miss_the_threshold_under_deploye
     assert [image.p_value for image in release(masker, new, 0.1).images] == pytest.approx(expected)
 
 
-def test_risks_that_differ_in_their_last_bits_tie() -> None:
+def test_risks_that_differ_in_their_last_bits_tie():
     """As those of one image may, in batches of different sizes: the calibration images are judged again."""
     masker = calibrated(world(np.random.default_rng(16), 80), 0.7)
     features = masker.evidence().column("features")
@@ -251,7 +243,7 @@ def test_risks_that_differ_in_their_last_bits_tie() -> None:
     assert same.p_values.tolist() == lower.p_values.tolist()
 
 
-def test_without_truth_nothing_is_measured_and_the_same_is_released() -> None:
+def test_without_truth_nothing_is_measured_and_the_same_is_released():
     generator = np.random.default_rng(5)
     masker, new = calibrated(world(generator, 80), 0.7), world(generator, 30)
     blind = Triplets.from_arrays([t.x[0] for t in new], [t.y_hat[0] for t in new])
@@ -261,7 +253,7 @@ def test_without_truth_nothing_is_measured_and_the_same_is_released() -> None:
     assert [replace(image, within=None) for image in measured.images] == list(found.images)
 
 
-def dark(images: Triplets, *places: int, y_too: bool = False) -> Triplets:
+def dark(images, *places, y_too=False):
     """These images, some of them very dark: y_hat of all is far from 0."""
     arrays = [[getattr(each, role)[0].copy() for each in images] for role in ("x", "y_hat", "y")]
     for place in places:
@@ -271,7 +263,7 @@ def dark(images: Triplets, *places: int, y_too: bool = False) -> Triplets:
     return Triplets.from_arrays(*arrays, groups=images.groups if is_grouped else None)
 
 
-def test_an_image_unlike_all_others_is_held_back_with_its_reason_and_counts_in_the_batch() -> None:
+def test_an_image_unlike_all_others_is_held_back_with_its_reason_and_counts_in_the_batch():
     generator = np.random.default_rng(6)
     masker, new = calibrated(world(generator, 80), 0.7), world(generator, 12)
     found = release(masker, dark(new, 3), 0.3).images
@@ -284,7 +276,7 @@ def test_an_image_unlike_all_others_is_held_back_with_its_reason_and_counts_in_t
 
 
 @pytest.mark.parametrize("fails", [True, False])
-def test_images_are_compared_with_calibration_images_that_meet_the_threshold(fails: bool) -> None:
+def test_images_are_compared_with_calibration_images_that_meet_the_threshold(fails):
     """A failing one may be new in the next draw: ranges must not depend on which of those that fail is."""
     generator = np.random.default_rng(6)
     masker = calibrated(dark(world(generator, 80), 5, y_too=not fails), 0.7)
@@ -294,7 +286,7 @@ def test_images_are_compared_with_calibration_images_that_meet_the_threshold(fai
 
 
 @pytest.mark.parametrize("of_images", [None, 0.5])
-def test_a_group_is_held_back_for_one_image(of_images: float | None) -> None:
+def test_a_group_is_held_back_for_one_image(of_images):
     """Also where half of its images would be enough for the promise."""
     generator, of_groups = np.random.default_rng(17), {"unit": "group", "group_name": "patient"}
     masker = calibrated(world(generator, 160, group=2), 0.7, **of_groups, share=of_images)
@@ -309,11 +301,11 @@ def test_a_group_is_held_back_for_one_image(of_images: float | None) -> None:
     ("sides", "side", "held_back"),
     [((4, 8), 8, False), ((4, 8), 6, True), ((4, 5, 7, 8), 6, False), ((4, 5, 7, 8), 9, True)],
 )
-def test_images_of_other_sizes_are_held_back(sides: tuple[int, ...], side: int, held_back: bool) -> None:
+def test_images_of_other_sizes_are_held_back(sides, side, held_back):
     """Without the margin of what a promise covers, which depends on the most extreme calibration image."""
     generator = np.random.default_rng(18)
 
-    def cut(images: Triplets, sides: tuple[int, ...]) -> Triplets:
+    def cut(images, sides):
         wide = [[np.tile(getattr(each, role)[0], (1, 3)) for each in images] for role in ("x", "y_hat", "y")]
         return Triplets.from_arrays(
             *[[image[:, : sides[place % len(sides)]] for place, image in enumerate(role)] for role in wide]
@@ -325,7 +317,7 @@ def test_images_of_other_sizes_are_held_back(sides: tuple[int, ...], side: int, 
     assert ("its size" in " ".join(image.reasons)) == held_back
 
 
-def test_no_reason_is_that_as_much_is_hidden_of_others() -> None:
+def test_no_reason_is_that_as_much_is_hidden_of_others():
     generator = np.random.default_rng(15)
     masker, new = calibrated(world(generator, 80), 0.7), world(generator, 12)
     held_back = [image for image in release(masker, new, 0.1).images if not image.released]
@@ -334,17 +326,17 @@ def test_no_reason_is_that_as_much_is_hidden_of_others() -> None:
         assert image.hidden > 0 or not any("hidden, more than" in reason for reason in image.reasons)
 
 
-def risks_of(masker: Masker, new: Triplets) -> np.ndarray:
+def risks_of(masker, new):
     """The rank of each new image's risk, which the calibration images only divide into steps."""
     return np.array([image.risk for image in release(masker, new, 0.1).images])
 
 
-def disagree(a: np.ndarray, b: np.ndarray) -> bool:
+def disagree(a, b):
     """Whether some two images are in one order by the one, and in the other by the other."""
     return bool((np.sign(np.subtract.outer(a, a)) * np.sign(np.subtract.outer(b, b)) < 0).any())
 
 
-def test_calibration_images_have_no_say_in_the_order() -> None:
+def test_calibration_images_have_no_say_in_the_order():
     generator, mean = np.random.default_rng(12), Heuristic(uneven, channels=1)
     scorer, new = knowing(mean), world(generator, 40)
     of_selection, again, of_mean = (
@@ -354,7 +346,7 @@ def test_calibration_images_have_no_say_in_the_order() -> None:
     assert disagree(of_selection, of_mean), "the selection images have one"
 
 
-def test_selection_images_scored_for_another_loss_have_no_say_in_the_order() -> None:
+def test_selection_images_scored_for_another_loss_have_no_say_in_the_order():
     generator, mean = np.random.default_rng(12), Heuristic(uneven, channels=1)
     images, new = world(generator, 60), world(generator, 40)
     known, unknown = (
@@ -377,7 +369,7 @@ def test_selection_images_scored_for_another_loss_have_no_say_in_the_order() -> 
         ),
     ],
 )
-def test_the_sentence_says_what_is_counted(promise: dict, text: str) -> None:
+def test_the_sentence_says_what_is_counted(promise, text):
     generator, group = np.random.default_rng(7), 2 if promise else 1
     name = {"group_name": "patient"} if promise else {}
     masker = calibrated(world(generator, 80, None, group), 0.7, **name, **promise)
@@ -394,7 +386,7 @@ def test_the_sentence_says_what_is_counted(promise: dict, text: str) -> None:
     assert alone.formula.startswith("P(released, ")
 
 
-def test_what_no_theorem_covers_is_refused() -> None:
+def test_what_no_theorem_covers_is_refused():
     generator = np.random.default_rng(9)
     images, new = world(generator, 60), world(generator, 5)
     masker = calibrated(images)
@@ -414,7 +406,7 @@ def test_what_no_theorem_covers_is_refused() -> None:
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("part", ["calibration", "selection"])
-def test_images_that_calibration_has_seen_are_refused(part: str) -> None:
+def test_images_that_calibration_has_seen_are_refused(part):
     """By their truth or, without it, by y_hat; by their group where both are new."""
     generator = np.random.default_rng(20)
     seen, other = world(generator, 60, group=1), world(generator, 60)
@@ -438,11 +430,11 @@ def test_images_that_calibration_has_seen_are_refused(part: str) -> None:
     assert release(masker, Triplets.from_arrays(*new), 0.1)
 
 
-def parts(images: Triplets) -> list[np.ndarray]:
+def parts(images):
     return [np.stack([getattr(each, role)[0] for each in images]) for role in ("x", "y_hat", "y")]
 
 
-def test_outputs_for_empty_fields_are_alike_and_are_not_recognised() -> None:
+def test_outputs_for_empty_fields_are_alike_and_are_not_recognised():
     """A network makes the same pattern of each empty field."""
     generator = np.random.default_rng(21)
     x, y_hat, y = parts(world(generator, 60))
@@ -451,7 +443,7 @@ def test_outputs_for_empty_fields_are_alike_and_are_not_recognised() -> None:
     assert release(masker, Triplets.from_arrays(x[:1], y_hat[:1]), 0.1)
 
 
-def test_a_batch_that_was_looked_at_is_not_judged_otherwise(tmp_path: Path) -> None:
+def test_a_batch_that_was_looked_at_is_not_judged_otherwise(tmp_path):
     generator = np.random.default_rng(10)
     masker, new = calibrated(world(generator, 60)), world(generator, 10)
     release_once(tmp_path, masker, new, 0.1)
@@ -473,7 +465,7 @@ def test_a_batch_that_was_looked_at_is_not_judged_otherwise(tmp_path: Path) -> N
     release_once(tmp_path, masker, stream.select(range(3)), 0.1, each=True)
 
 
-def given(images: Triplets, factor: float = 1, **more) -> Triplets:
+def given(images, factor=1, **more):
     """These images with maps, which are the score."""
     x, y_hat, y = parts(images)
     return Triplets.from_arrays(x, y_hat, y, cues=factor * x, **more)
@@ -482,9 +474,7 @@ def given(images: Triplets, factor: float = 1, **more) -> Triplets:
 @pytest.mark.quick(4)
 @pytest.mark.parametrize("each", [False, True])
 @pytest.mark.parametrize("changed", ["x", "maps", "regions", "blanks", "groups"])
-def test_nothing_beside_the_outputs_is_changed_after_looking(
-    tmp_path: Path, changed: str, each: bool
-) -> None:
+def test_nothing_beside_the_outputs_is_changed_after_looking(tmp_path, changed, each):
     generator = np.random.default_rng(22)
     promise = {"unit": "group"} if changed == "groups" else {}
     groups = [str(place // 2) for place in range(60)] if promise else None
@@ -516,7 +506,7 @@ def test_nothing_beside_the_outputs_is_changed_after_looking(
         release_once(tmp_path, masker, other, 0.1, each=each)
 
 
-def test_a_constant_output_is_recognised_by_its_input_and_an_empty_field_is_not(tmp_path: Path) -> None:
+def test_a_constant_output_is_recognised_by_its_input_and_an_empty_field_is_not(tmp_path):
     generator = np.random.default_rng(23)
     masker, (x, y_hat, y) = calibrated(world(generator, 60)), parts(world(generator, 4))
     y_hat[:] = 0.5
@@ -528,7 +518,7 @@ def test_a_constant_output_is_recognised_by_its_input_and_an_empty_field_is_not(
         release_once(tmp_path, masker, Triplets.from_arrays(x, y_hat), share)
 
 
-def test_records_of_earlier_versions_refuse_what_they_refused(tmp_path: Path) -> None:
+def test_records_of_earlier_versions_refuse_what_they_refused(tmp_path):
     """They hold y_hat alone, of images that are not constant."""
     generator = np.random.default_rng(24)
     masker, new = calibrated(world(generator, 60)), world(generator, 10)
@@ -546,7 +536,7 @@ def test_records_of_earlier_versions_refuse_what_they_refused(tmp_path: Path) ->
     "content",
     ["{", '{"schema": 2}', '{"schema": 2, "batches": 3}', '{"schema": 2, "batches": [{"share": 0.05}]}'],
 )
-def test_a_damaged_record_is_said_to_be_damaged(tmp_path: Path, content: str) -> None:
+def test_a_damaged_record_is_said_to_be_damaged(tmp_path, content):
     generator = np.random.default_rng(25)
     masker, new = calibrated(world(generator, 60)), world(generator, 10)
     (tmp_path / RECORD).write_text(content.replace("2,", '2, "conformask": "0.2.0",'), encoding="utf-8")
@@ -556,7 +546,7 @@ def test_a_damaged_record_is_said_to_be_damaged(tmp_path: Path, content: str) ->
         release_once(tmp_path, masker, new, 0.1)
 
 
-def test_masks_are_written_with_what_is_released(tmp_path: Path) -> None:
+def test_masks_are_written_with_what_is_released(tmp_path):
     generator = np.random.default_rng(11)
     masker, new = calibrated(world(generator, 80), 0.7), world(generator, 30)
     found = release(masker, new, 0.1)
@@ -573,7 +563,7 @@ def test_masks_are_written_with_what_is_released(tmp_path: Path) -> None:
 
 
 @pytest.mark.leaf("view")
-def test_an_evaluation_and_its_report_say_what_would_be_released(tmp_path: Path) -> None:
+def test_an_evaluation_and_its_report_say_what_would_be_released(tmp_path):
     from conformask.extras.view.page import render
 
     generator = np.random.default_rng(13)
@@ -597,7 +587,7 @@ def test_an_evaluation_and_its_report_say_what_would_be_released(tmp_path: Path)
 
 
 @pytest.mark.leaf("view")
-def test_the_share_of_an_evaluation_is_one_that_the_calibration_set_allows() -> None:
+def test_the_share_of_an_evaluation_is_one_that_the_calibration_set_allows():
     from conformask.extras.view.page import render
 
     generator = np.random.default_rng(14)
@@ -613,9 +603,8 @@ def test_the_share_of_an_evaluation_is_one_that_the_calibration_set_allows() -> 
         assert "<h2>Which images</h2>" not in render(evaluation)
 
 
-@pytest.mark.thorough
 @pytest.mark.leaf("view")
-def test_why_nothing_is_released_is_said_first() -> None:
+def test_why_nothing_is_released_is_said_first():
     from conformask.extras.view.page import render
 
     generator = np.random.default_rng(0)

@@ -2,7 +2,6 @@
 
 import re
 import warnings
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,7 @@ from conformask.promises.promise import plural_of
 from conformask.records.sentence import hidden_text, kept_text
 from conformask.scores.scoring import selection_record
 from leaves import asking
-from synthetic_card import card
+from made_maskers import card
 from synthetic_triplets import arrays, scale_of
 
 OF_10, ON_AVERAGE = "In at least 9 of 10 new images, ", "On average over new images, "
@@ -184,7 +183,7 @@ LEAF_OF = {name: "noise" for name in LOSSES if "clean" in name} | {
 @pytest.mark.parametrize(
     "name", [asking(LEAF_OF[name], name) if name in LEAF_OF else name for name in LOSSES]
 )
-def test_what_is_said_of_each_loss(name: str) -> None:
+def test_what_is_said_of_each_loss(name):
     terms, event, mean = LOSSES[name]
     terms = {"family": BINARY, **terms}
     assert card(**terms).sentence == f"{OF_10}{event}."
@@ -253,7 +252,7 @@ PROMISES: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("name", PROMISES)
-def test_to_whom_it_is_said(name: str) -> None:
+def test_to_whom_it_is_said(name):
     terms, beginning = PROMISES[name]
     promise = cm.Promise(**{"guarantee": "marginal", **terms})
     made = replace(card(over="trusted", threshold=0.0300001, family=BINARY), promise=promise)
@@ -261,7 +260,7 @@ def test_to_whom_it_is_said(name: str) -> None:
     assert made.sentence == f"{beginning}{MEAN if mean else EVENT}."
 
 
-def test_what_else_a_sentence_says() -> None:
+def test_what_else_a_sentence_says():
     made = card(over="trusted", threshold=0.0300001, family=BINARY)
     for changes, sentence in (
         ({"exploratory": True}, f"If this had been fixed beforehand: i{OF_10[1:]}{EVENT}."),
@@ -277,7 +276,7 @@ def test_what_else_a_sentence_says() -> None:
 
 
 @pytest.mark.leaf("objects")
-def test_the_names_of_objects() -> None:
+def test_the_names_of_objects():
     of_objects = card(distance="objects", over="missed", iou=0.5, threshold=0.1, family=BINARY)
     of_objects = replace(of_objects, promise=cm.Promise(object_name="nucleus"))
     assert of_objects.sentence == f"{OF_10}at most a tenth of the wrong nuclei is shown (IoU below 0.5)."
@@ -292,11 +291,11 @@ def test_the_names_of_objects() -> None:
     [("patient", "patients"), ("biopsy", "biopsies"), ("day", "days"), ("mass", "masses"), ("fish", "fishes"),
      ("nucleus", "nuclei"), ("mitosis", "mitoses"), ("series", "series")],
 )  # fmt: skip
-def test_plurals(noun: str, plural: str) -> None:
+def test_plurals(noun, plural):
     assert plural_of(noun) == plural
 
 
-def test_measured_and_hidden() -> None:
+def test_measured_and_hidden():
     marginal, few = cm.Promise(), (0.661, 0.9982)
     assert kept_text(marginal, "14 test images", 14, 13 / 14, few) == (
         "13 of 14 test images kept it (few: between 66 and 99.8 % would)"
@@ -324,7 +323,7 @@ REGION = np.zeros((SIDE, SIDE), np.float32)
 REGION[2:, 3:] = 1
 
 
-def windows(values: np.ndarray, side: int, *, whole: bool) -> np.ndarray:
+def windows(values, side, *, whole):
     """The values in the window around each pixel, or in each window inside the image; NaN outside of it."""
     before, after = side // 2, (side - 1) // 2
     padded = np.pad(values, ((before, after), (before, after)), constant_values=np.nan)
@@ -332,7 +331,7 @@ def windows(values: np.ndarray, side: int, *, whole: bool) -> np.ndarray:
     return found.reshape(*found.shape[:2], -1)
 
 
-def is_true(sentence: str, m: np.ndarray, y: np.ndarray, y_hat: np.ndarray, region: np.ndarray) -> bool:
+def is_true(sentence, m, y, y_hat, region):
     """Whether a sentence is true of one image under its mask, by its words alone."""
     event = sentence.split(" new images, ")[1]
     shares = [float(number) / 100 for number in re.findall(r"([\d.]+) %", event)]
@@ -349,8 +348,7 @@ def is_true(sentence: str, m: np.ndarray, y: np.ndarray, y_hat: np.ndarray, regi
         return bool((squared.mean(axis=2) ** (1 / p)).max() <= shares[0])
     if pixels:
         around = windows(np.where(inside, error**p, np.nan), int(pixels[1]), whole=False)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # windows outside the region
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # windows outside the region
             local = np.nanmean(around, axis=2)[shown] ** (1 / p)
         if event.startswith("around every"):
             return bool((local <= shares[0]).all())
@@ -392,13 +390,11 @@ def is_true(sentence: str, m: np.ndarray, y: np.ndarray, y_hat: np.ndarray, regi
     ids=str,
 )
 @pytest.mark.filterwarnings("ignore:these masks hide")
-def test_the_sentence_is_true_where_the_loss_meets_the_threshold(
-    loss: Any, threshold: float, how: str
-) -> None:
+def test_the_sentence_is_true_where_the_loss_meets_the_threshold(loss, threshold, how):
     """On deployed masks, image by image: what counts as kept is what a reader of the sentence would count."""
     regions = {"regions": [REGION] * 60} if how == "region" else {}
 
-    def images(seed: int) -> cm.Triplets:
+    def images(seed):
         x, y_hat, y = arrays(60, seed, (SIDE, SIDE))
         if regions:
             y_hat = np.where(REGION[..., None] > 0, y_hat, 1 - y)  # wrong outside, which does not count
@@ -425,7 +421,7 @@ def test_the_sentence_is_true_where_the_loss_meets_the_threshold(
 # numbers as people give them
 
 
-def units(**how: Any) -> cm.Triplets:
+def units(**how):
     depth = [22 * image for image in arrays(40, 0)]
     return cm.Triplets.from_arrays(*depth, reading=cm.Reading((0, 22), **how))
 
@@ -439,7 +435,7 @@ def units(**how: Any) -> cm.Triplets:
     ],
 )  # fmt: skip
 @pytest.mark.filterwarnings("ignore:these masks hide")
-def test_thresholds_in_percent_and_in_units(loss: Any, given: str, threshold: float) -> None:
+def test_thresholds_in_percent_and_in_units(loss, given, threshold):
     scorer = cm.Heuristic(scale_of, channels=1)
     masker = cm.calibrate(scorer, units(units="m"), threshold=given, loss=loss)
     assert masker.card.threshold == pytest.approx(threshold, rel=1e-12)
@@ -450,7 +446,7 @@ def test_thresholds_in_percent_and_in_units(loss: Any, given: str, threshold: fl
         assert "(1.1 m of 0 to 22 m)" in masker.sentence
 
 
-def test_tolerances_in_percent() -> None:
+def test_tolerances_in_percent():
     assert cm.MissRate("l2", "10%").tolerance == pytest.approx(0.01)
     assert cm.LocalShare("l1", 3, "10 %").tolerance == 0.1
 
@@ -458,10 +454,7 @@ def test_tolerances_in_percent() -> None:
 @pytest.mark.parametrize(
     ("make", "told"),
     [
-        (
-            lambda: ("l1", "0.5m", {}),
-            "threshold '0.5m': the unit of the calibration images is not stated",
-        ),
+        (lambda: ("l1", "0.5m", {}), "threshold '0.5m': the unit of the calibration images is not stated"),
         (lambda: ("l1", "50cm", {"units": "m"}), "the values of the images are in m: give it in m"),
         (lambda: (cm.MissRate("l1", 0.1), "0.5m", {"units": "m"}), "is a share, not an error: give 5%"),
         (lambda: ("ssim", "5%", {}), "1 − SSIM is not in the values of the images: give a number"),
@@ -474,13 +467,13 @@ def test_tolerances_in_percent() -> None:
         (lambda: ("l1", "5%", {"units": "5m"}), "units '5m': give a unit such as m, HU or µm"),
     ],
 )
-def test_what_is_wrong_with_a_number_is_said(make: Callable[[], Any], told: str) -> None:
+def test_what_is_wrong_with_a_number_is_said(make, told):
     with pytest.raises(InvalidArgumentError, match=re.escape(told)):  # noqa: PT012
         loss, threshold, how = make()
         cm.calibrate(cm.Heuristic(scale_of, channels=1), units(**how), threshold=threshold, loss=loss)
 
 
-def test_words_and_units_change_no_fingerprint() -> None:
+def test_words_and_units_change_no_fingerprint():
     scorer = cm.Heuristic(scale_of, channels=1)
     plain, named = (
         cm.calibrate(scorer, units(**how), threshold=0.05, loss="l1") for how in ({}, {"units": "m"})

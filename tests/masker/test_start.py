@@ -4,7 +4,6 @@ import math
 import warnings
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,14 +17,14 @@ from conformask.masks.families import family
 from conformask.promises.data import Curves
 from conformask.promises.promise import Promise
 from conformask.scores.scoring import selection_record
-from simulation import simulated
+from promised import simulated
 from synthetic_triplets import scale_of
 
 SIDE, THRESHOLD, KNOWN = 24, 0.05, 0.05
 SCORER = cm.Heuristic(scale_of, channels=1)
 
 
-def arrays(count: int, seed: int) -> list[np.ndarray]:
+def arrays(count, seed):
     """Errors grow with x; the truth is known at a twentieth of the pixels, so that few of the first are."""
     generator = np.random.default_rng(seed)
     x = generator.random((count, SIDE, SIDE))
@@ -35,7 +34,7 @@ def arrays(count: int, seed: int) -> list[np.ndarray]:
     return [each.astype(np.float32) for each in (x, y_hat, y_hat + error.clip(max=0.8), known)]
 
 
-def images(count: int, seed: int, **more) -> Triplets:
+def images(count, seed, **more):
     *roles, known = arrays(count, seed)
     return Triplets.from_arrays(*roles, regions=known, **more)
 
@@ -48,20 +47,20 @@ LOSSES = {
 
 
 @cache
-def knowing(over: str) -> cm.Heuristic:
+def knowing(over):
     """The scorer with what the selection images say, measured once for all calibrations."""
     record = selection_record(SCORER, SELECTION, LOSSES[over][0], [FAMILY], levels=False)
     return replace(SCORER, selection=record)
 
 
-def calibrated(over: str = "trusted", n: int = 60, seed: int = 2, **more) -> cm.Masker:
+def calibrated(over="trusted", n=60, seed=2, **more):
     loss, threshold = LOSSES[over]
     more = {"threshold": threshold, "level": "one"} | more
     columns = {name: more.pop(name) for name in ("groups", "categories") if name in more}
     return cm.calibrate(knowing(over), images(n, seed, **columns), loss=loss, **more)
 
 
-def losses_of(masker: cm.Masker, count: int, seed: int, **facts) -> tuple[np.ndarray, float]:
+def losses_of(masker, count, seed, **facts):
     """The mean error of the known pixels that are shown, of new images, and the hidden share."""
     x, y_hat, y, known = arrays(count, seed)
     mask = masker(*(torch.from_numpy(each)[:, None] for each in (x, y_hat)), **facts)[:, 0].numpy()
@@ -70,7 +69,7 @@ def losses_of(masker: cm.Masker, count: int, seed: int, **facts) -> tuple[np.nda
 
 
 @pytest.mark.parametrize("over", LOSSES)
-def test_masks_open_far_where_first_pixels_would_close_them(over: str, monkeypatch) -> None:
+def test_masks_open_far_where_first_pixels_would_close_them(over, monkeypatch):
     masker = calibrated(over)
     assert masker.card.start > 0
     assert masker.grid[1] >= masker.card.start
@@ -80,7 +79,7 @@ def test_masks_open_far_where_first_pixels_would_close_them(over: str, monkeypat
 
 
 @pytest.mark.thorough
-def test_the_promise_is_kept_on_new_images_and_more_than_once() -> None:
+def test_the_promise_is_kept_on_new_images_and_more_than_once():
     """By deployed masks, over draws of the calibration set, with code that knows only the sentence."""
     x, y_hat, y, known = arrays(1000, 3)
     masker = calibrated(n=19)
@@ -110,7 +109,7 @@ def test_the_promise_is_kept_on_new_images_and_more_than_once() -> None:
 
 @pytest.mark.quick(3)
 @pytest.mark.parametrize("guarantee", ["pac", "ltt", "expected", "groups", "categories", "simultaneous"])
-def test_every_promise_begins_there(guarantee: str) -> None:
+def test_every_promise_begins_there(guarantee):
     columns = {
         "groups": {"groups": [f"patient {k // 2}" for k in range(120)]},
         "categories": {"categories": [f"stain {k % 2}" for k in range(120)]},
@@ -124,7 +123,7 @@ def test_every_promise_begins_there(guarantee: str) -> None:
     assert (losses <= THRESHOLD).mean() > 0.85 or masker.card.promise.axes.statement.bounds_a_mean
 
 
-def test_another_threshold_begins_elsewhere_and_a_run_begins_where_it_did(tmp_path: Path) -> None:
+def test_another_threshold_begins_elsewhere_and_a_run_begins_where_it_did(tmp_path):
     masker = calibrated()
     masker.save(tmp_path)
     again = load(tmp_path, scorer=SCORER)
@@ -139,14 +138,13 @@ def test_another_threshold_begins_elsewhere_and_a_run_begins_where_it_did(tmp_pa
 @pytest.mark.parametrize(
     ("n", "loss", "warns"), [(100, "ssim", True), (28, "ssim", False), (100, "l1", False)]
 )
-def test_a_guarantee_that_hides_far_less_is_named(n: int, loss: str, warns: bool) -> None:
+def test_a_guarantee_that_hides_far_less_is_named(n, loss, warns):
     grid = np.concatenate([[0], np.geomspace(0.01, 1, 64), [np.inf]])
     losses = np.zeros((n, len(grid)))
     losses[np.arange(n), 1 + np.arange(n) % 64] = 1  # each image fails at one lambda of its own
     sizes = np.tile(np.linspace(1, 0, len(grid)), (n, 1))
     selection = Curves(np.arange(n).astype(str), grid, losses, sizes)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True, action="always") as caught:
         warn_if_another_hides_less(selection, 0.5, Promise("marginal", 0.9), cm.losses.loss(loss))
     said = [str(each.message) for each in caught]
     expected = "ltt, which promises more, would hide about 0% where marginal hides 94%, by 100 selection"

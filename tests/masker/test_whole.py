@@ -14,20 +14,19 @@ import zarr
 from PIL import Image
 
 import conformask as cm
-import stated
+import made_maskers
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, OutputError
 from conformask.images import formats as memory
 from conformask.images.formats import SourceImage
 from conformask.images.read import read_image
 from conformask.images.triplets import Triplets
 from conformask.masker import whole
-from conformask.masker.masker import Masker
 from conformask.masker.write import write_masks
 from conformask.records.reading import PLAIN
 from conformask.scores.scorer import Heuristic
 from conformask.scores.steps import Tiled
 from leaves import asking
-from levels import levelled
+from made_maskers import levelled
 from synthetic_triplets import arrays, scale_of, triplets
 
 SIZE = (300, 200)
@@ -36,30 +35,30 @@ SCORER = Heuristic(scale_of, channels=1)
 FAMILIES = ["reciprocal", "water_filling", "power"]
 
 
-def calibrated(scorer=None, count: int = 40, size: tuple[int, int] = (150, 140), **how) -> Masker:
+def calibrated(scorer=None, count=40, size=(150, 140), **how):
     """On images of one size, by tiles of 128 unless a scorer is given."""
     how = {"threshold": 0.03, "confidence": 0.8, "distance": "l1", "family": "water_filling"} | how
-    return stated.calibrated(scorer or Tiled(SCORER, 128, 32), triplets(count, 0, size), **how)
+    return made_maskers.calibrated(scorer or Tiled(SCORER, 128, 32), triplets(count, 0, size), **how)
 
 
 @pytest.fixture(scope="module")
-def masker() -> Masker:
+def masker():
     return calibrated()
 
 
-def write_zarr(path: Path, array: np.ndarray) -> None:
+def write_zarr(path, array):
     axes = [{"name": "y"}, {"name": "x"}]
     image = {"axes": axes, "datasets": [{"path": "0"}]}
     group = zarr.create_group(path, attributes={"ome": {"version": "0.5", "multiscales": [image]}})
     group.create_array("0", data=array, chunks=(64, 64))
 
 
-def write_tiff(path: Path, array: np.ndarray) -> None:
+def write_tiff(path, array):
     path.parent.mkdir(parents=True, exist_ok=True)
     tifffile.imwrite(path, array, compression="zlib")
 
 
-def folder_of(folder: Path, suffix: str, count: int = 2) -> Path:
+def folder_of(folder, suffix, count=2):
     x, y_hat, _ = arrays(count, 9, SIZE)
     write = write_zarr if suffix.endswith("zarr") else write_tiff
     for index in range(count):
@@ -69,9 +68,7 @@ def folder_of(folder: Path, suffix: str, count: int = 2) -> Path:
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="needs Linux, which lists open files")
-def test_what_an_image_has_decoded_is_freed_with_its_mask(
-    masker: Masker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_an_image_has_decoded_is_freed_with_its_mask(masker, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "SMALL", 0)  # every decoded array has a file
     held = []
 
@@ -88,7 +85,7 @@ def test_what_an_image_has_decoded_is_freed_with_its_mask(
     assert max(held) <= held[0] + 1, held
 
 
-def mask_of(path: Path) -> np.ndarray:
+def mask_of(path):
     """As zarr and tifffile read it."""
     if path.suffix != ".zarr":
         return tifffile.imread(path) / 65535
@@ -96,16 +93,14 @@ def mask_of(path: Path) -> np.ndarray:
     return group[group.attrs["ome"]["multiscales"][0]["datasets"][0]["path"]][0] / 65535
 
 
-def with_levels(masker: Masker) -> Masker:
+def with_levels(masker):
     (batch,) = triplets(3, 5, SIZE).batches(3)
     return levelled(masker, batch.x, batch.y_hat)
 
 
 @pytest.mark.parametrize("of", [lambda masker: masker, with_levels])
 @pytest.mark.parametrize("suffix", [asking("formats", ".ome.zarr"), ".ome.tif", ".tif"])
-def test_masks_are_those_of_one_call(
-    masker: Masker, tmp_path: Path, suffix: str, recwarn, of, monkeypatch
-) -> None:
+def test_masks_are_those_of_one_call(masker, tmp_path, suffix, recwarn, of, monkeypatch):
     monkeypatch.setattr("conformask.scores.level.BLOCK", 64)
     masker = of(masker)
     data = Triplets.from_folder(folder_of(tmp_path, suffix))
@@ -123,7 +118,7 @@ def test_masks_are_those_of_one_call(
     assert left == {f"0{suffix}", f"1{suffix}"}
 
 
-def test_masks_lie_on_the_upright_image(masker: Masker, tmp_path: Path) -> None:
+def test_masks_lie_on_the_upright_image(masker, tmp_path):
     """Large and small, of files that state how to turn them: the mask states nothing."""
     for name, size in (("large", SIZE), ("small", (100, 80))):
         x, y_hat, _ = arrays(1, 9, size)
@@ -141,7 +136,7 @@ def test_masks_lie_on_the_upright_image(masker: Masker, tmp_path: Path) -> None:
 
 @pytest.mark.leaf("formats")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_an_image_that_fits_a_tile_is_one_pass(family: str, tmp_path: Path) -> None:
+def test_an_image_that_fits_a_tile_is_one_pass(family, tmp_path):
     """By Masker.masks with the scorer alone; a zarr goes by blocks whatever its size."""
     masker = calibrated(Tiled(SCORER), family=family)
     alone = replace(masker, scorer=SCORER, card=replace(masker.card, tiles=None))
@@ -153,7 +148,7 @@ def test_an_image_that_fits_a_tile_is_one_pass(family: str, tmp_path: Path) -> N
     assert np.abs(found - expected).max() < ROUNDING
 
 
-def test_tiles_and_whole_images_side_by_side_keep_their_order(masker: Masker, tmp_path: Path) -> None:
+def test_tiles_and_whole_images_side_by_side_keep_their_order(masker, tmp_path):
     x, y_hat, _ = arrays(1, 9, SIZE)
     x_small, y_small, _ = arrays(1, 8, (100, 100))
     data = Triplets.from_arrays([x[0], x_small[0]], [y_hat[0], y_small[0]], names=["large", "small"])
@@ -162,7 +157,7 @@ def test_tiles_and_whole_images_side_by_side_keep_their_order(masker: Masker, tm
         assert read_image(tmp_path / "masks" / f"{name}.png").shape[1:] == image.shape[:2]
 
 
-def test_calibrated_on_tiles_it_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calibrated_on_tiles_it_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr("conformask.masker.masker.tiled", lambda scorer, _: Tiled(scorer, 256))
     masker = calibrated(SCORER, 8)
     with pytest.warns(UserWarning, match=r"300 x 200 .* covers only images of 150 x 140 .*--tiled"):
@@ -170,9 +165,7 @@ def test_calibrated_on_tiles_it_says_so(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("size", [(310, 140), (150, 60)])
-def test_calibrated_on_whole_images_of_quite_other_sizes_it_says_so(
-    masker: Masker, tmp_path: Path, size: tuple[int, int]
-) -> None:
+def test_calibrated_on_whole_images_of_quite_other_sizes_it_says_so(masker, tmp_path, size):
     x, y_hat, _ = arrays(1, 9, size)
     reason = (
         f"images of {size[0]} x {size[1]} pixels: .* whole images of 150 x 140 pixels, with sides up to 2"
@@ -181,7 +174,7 @@ def test_calibrated_on_whole_images_of_quite_other_sizes_it_says_so(
         write_masks(masker, Triplets.from_arrays(x, y_hat), tmp_path)
 
 
-def test_images_of_the_calibrations_size_are_one_pass(tmp_path: Path, monkeypatch, recwarn) -> None:
+def test_images_of_the_calibrations_size_are_one_pass(tmp_path, monkeypatch, recwarn):
     """The promise was calibrated on scores of one pass, so tiles would void it."""
     monkeypatch.setattr("conformask.masker.masker.tiled", lambda scorer, _: Tiled(scorer, 256))
     calls = []
@@ -199,7 +192,7 @@ def test_images_of_the_calibrations_size_are_one_pass(tmp_path: Path, monkeypatc
     assert not recwarn
 
 
-def test_saved_and_loaded_it_scores_by_the_same_tiles(masker: Masker, tmp_path: Path) -> None:
+def test_saved_and_loaded_it_scores_by_the_same_tiles(masker, tmp_path):
     masker.save(tmp_path)
     loaded = cm.load(tmp_path, scorer=SCORER)
     assert loaded.scorer == Tiled(SCORER, 128, 32)
@@ -209,7 +202,7 @@ def test_saved_and_loaded_it_scores_by_the_same_tiles(masker: Masker, tmp_path: 
 
 
 @pytest.mark.leaf("formats")
-def test_overviews_are_means(masker: Masker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_overviews_are_means(masker, tmp_path, monkeypatch):
     monkeypatch.setattr("conformask.masker.whole.LONGEST", 50)
     monkeypatch.setattr("conformask.images.read.BLOCK_SIDE", 64)
     data = Triplets.from_folder(folder_of(tmp_path, ".tif", 1))
@@ -226,7 +219,7 @@ def test_overviews_are_means(masker: Masker, tmp_path: Path, monkeypatch: pytest
     assert Image.open(tmp_path / "overlays" / "0.jpg").size == (6 * 34, 6 * 50)
 
 
-def test_the_loss_of_colours_under_partly_open_masks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_loss_of_colours_under_partly_open_masks(tmp_path, monkeypatch):
     """mean((m |y - y_hat|)^2) over the values of all channels, of a mask that has one."""
     monkeypatch.setattr("conformask.images.read.BLOCK_SIDE", 64)
     how = {"threshold": 0.002, "promise": cm.Promise(confidence=0.8), "loss": "l2", "family": "reciprocal"}
@@ -241,7 +234,7 @@ def test_the_loss_of_colours_under_partly_open_masks(tmp_path: Path, monkeypatch
 
 
 @pytest.mark.leaf("formats")
-def test_nothing_is_lost_when_an_image_is_bad(masker: Masker, tmp_path: Path) -> None:
+def test_nothing_is_lost_when_an_image_is_bad(masker, tmp_path):
     folder = folder_of(tmp_path, ".ome.zarr", 3)
     zarr.open_array(folder / "y_hat" / "1.ome.zarr" / "0", mode="r+")[250, 150] = np.nan
     with pytest.raises(ImageError, match=r"1\.ome\.zarr \(rows .* contains NaN"):
@@ -251,7 +244,7 @@ def test_nothing_is_lost_when_an_image_is_bad(masker: Masker, tmp_path: Path) ->
 
 
 @pytest.mark.leaf("formats")
-def test_missing_chunks_come_before_any_work(masker: Masker, tmp_path: Path) -> None:
+def test_missing_chunks_come_before_any_work(masker, tmp_path):
     folder = folder_of(tmp_path, ".ome.zarr", 2)
     (folder / "x" / "1.ome.zarr" / "0" / "c" / "2" / "1").unlink()
     with pytest.raises(ImageError, match=r"x/1\.ome\.zarr is missing chunks c/2/1"):
@@ -259,7 +252,7 @@ def test_missing_chunks_come_before_any_work(masker: Masker, tmp_path: Path) -> 
     assert not (tmp_path / "out").exists()
 
 
-def test_other_channels_and_sizes_come_before_any_work(masker: Masker, tmp_path: Path) -> None:
+def test_other_channels_and_sizes_come_before_any_work(masker, tmp_path):
     y_hat = np.zeros((300, 200, 3), np.float32)
     with pytest.raises(MismatchError, match="1 channel, not 3"):
         write_masks(masker, Triplets.from_arrays([y_hat], [y_hat]), tmp_path / "out")
@@ -268,7 +261,7 @@ def test_other_channels_and_sizes_come_before_any_work(masker: Masker, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_full_disk_is_said_first(masker: Masker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_first(masker, tmp_path, monkeypatch):
     data = Triplets.from_folder(folder_of(tmp_path, ".tif", 1))
     free = shutil.disk_usage(tmp_path)._replace(free=1000)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: free)
@@ -278,9 +271,7 @@ def test_a_full_disk_is_said_first(masker: Masker, tmp_path: Path, monkeypatch: 
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("guarantee", ["adaptive", "expected"])
-def test_rules_that_look_at_the_image(
-    guarantee: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rules_that_look_at_the_image(guarantee, tmp_path, monkeypatch):
     """In memory up to a size, then refused, before any work."""
     how = {"guarantee": guarantee, "selection": triplets(40, 5, (150, 140)), "threshold": 0.05}
     masker = calibrated(**how, **({"confidence": None} if guarantee == "expected" else {}))
@@ -294,7 +285,7 @@ def test_rules_that_look_at_the_image(
         write_masks(masker, data, tmp_path / "out")
 
 
-def test_a_category_is_read_from_the_manifest(tmp_path: Path) -> None:
+def test_a_category_is_read_from_the_manifest(tmp_path):
     x, y_hat, y = arrays(40, 0, (20, 20))
     kinds = ["a", "b"] * 20
     labelled = Triplets.from_arrays(x, y_hat, y, categories=kinds)
@@ -309,7 +300,7 @@ def test_a_category_is_read_from_the_manifest(tmp_path: Path) -> None:
 
 
 @pytest.mark.leaf("formats")
-def test_an_input_larger_than_an_output_in_one_tile_is_seen_whole(tmp_path: Path) -> None:
+def test_an_input_larger_than_an_output_in_one_tile_is_seen_whole(tmp_path):
     """An OME-Zarr is masked as whole images are, however small."""
     masker = calibrated(Heuristic(resized, channels=1))
     x, y_hat, _ = arrays(1, 9, (150, 140))
@@ -322,12 +313,12 @@ def test_an_input_larger_than_an_output_in_one_tile_is_seen_whole(tmp_path: Path
     np.testing.assert_allclose(found, expected, atol=ROUNDING)
 
 
-def resized(x: torch.Tensor, y_hat: torch.Tensor) -> torch.Tensor:
+def resized(x, y_hat):
     """A score of x alone, at the size of y_hat."""
     return torch.nn.functional.interpolate(x, y_hat.shape[2:])
 
 
-def test_nan_outside_the_region_of_a_whole_image_is_zero(tmp_path: Path) -> None:
+def test_nan_outside_the_region_of_a_whole_image_is_zero(tmp_path):
     x, y_hat, _ = arrays(1, 9, SIZE)
     masker = calibrated()
     masker = replace(masker, card=replace(masker.card, read=cm.Reading(nan="outside")))

@@ -108,10 +108,10 @@ class OnlyMasks(Family):
 
     name = "only_masks"
 
-    def level(self, score: torch.Tensor, lam: torch.Tensor) -> torch.Tensor:
+    def level(self, score, lam):
         return Power(2.0, 1e-2).level(score, lam)
 
-    def apply(self, score: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    def apply(self, score, level):
         return Power(2.0, 1e-2).apply(score, level)
 
 
@@ -120,7 +120,7 @@ class TestOnlyMasks(FamilyContract):
     smallest = 1e-18
 
 
-def test_defaults_are_near_the_exact_solution() -> None:
+def test_defaults_are_near_the_exact_solution():
     generator = torch.Generator().manual_seed(0)
     score, error = torch.rand(2, 4, 1, 9, 8, generator=generator)
     exact, default = Power(2.0, 1e-2), OnlyMasks()
@@ -146,15 +146,15 @@ ALL = (
 )
 
 
-def images(*values: float) -> torch.Tensor:
+def images(*values):
     return torch.tensor(values, dtype=torch.float32).reshape(1, 1, 1, -1)
 
 
-def lam(*values: float) -> torch.Tensor:
+def lam(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-def test_ties_share_the_fraction() -> None:
+def test_ties_share_the_fraction():
     score, each = images(0.1, 0.2, 0.2, 0.5), EVEN
     mask = each.apply(score, each.level(score, lam(0.3 / 4)))
     torch.testing.assert_close(mask, images(1, 0.5, 0.5, 0))
@@ -163,7 +163,7 @@ def test_ties_share_the_fraction() -> None:
 
 
 @pytest.mark.parametrize(("bounds", "critical"), [("largest", 0.2), ("total", 0.5 / 4), ("mean", 0.5 / 3)])
-def test_binary_masks_show_or_hide_ties_together(bounds: str, critical: float) -> None:
+def test_binary_masks_show_or_hide_ties_together(bounds, critical):
     score, each = images(0.1, 0.2, 0.2, 0.5), family({"name": "binary", "bounds": bounds, "kappa": 0.0})
     for budget, shown in ((1 - 1e-6, 0), (1 + 1e-6, 1)):
         mask = each.apply(score, each.level(score, lam(critical * budget)))
@@ -174,7 +174,7 @@ def test_binary_masks_show_or_hide_ties_together(bounds: str, critical: float) -
 
 
 @pytest.mark.parametrize("bounds", ["largest", "total", "mean"])
-def test_sizes_of_binary_masks_are_those_of_their_curve(bounds: str) -> None:
+def test_sizes_of_binary_masks_are_those_of_their_curve(bounds):
     each = family({"name": "binary", "bounds": bounds})
     score = torch.rand(3, 2, 20, 20, generator=torch.Generator().manual_seed(0)) ** 4
     score[:, :, :5] = score[:, :, 5:10]  # ties
@@ -182,7 +182,7 @@ def test_sizes_of_binary_masks_are_those_of_their_curve(bounds: str) -> None:
     np.testing.assert_array_equal(each.sizes(score, grid), each.curve(score, score, 1.0, grid)[1])
 
 
-def test_zero_score_is_open_above_zero_and_critical_at_zero() -> None:
+def test_zero_score_is_open_above_zero_and_critical_at_zero():
     score, error = images(0, 0, 1), images(1, 1, 0)
     for each in (WaterFilling(1.0), WaterFilling(2.0)):
         assert each.apply(score, each.level(score, lam(1e-9)))[0, 0, 0].tolist()[:2] == [1, 1]
@@ -190,27 +190,27 @@ def test_zero_score_is_open_above_zero_and_critical_at_zero() -> None:
         assert each.critical_lambda(score, error, each.exponent, 2 / 3) == math.inf
 
 
-def test_total_on_the_threshold_is_infinite_though_pixels_beyond_have_no_error() -> None:
+def test_total_on_the_threshold_is_infinite_though_pixels_beyond_have_no_error():
     score, error = images(0.1, 0.2, 5, 9), images(0.3, 0.1, 0, 0)
     for each in ALL:
         assert each.critical_lambda(score, error, 1.0, float(error.double().mean())) == math.inf
 
 
 @pytest.mark.parametrize("each", ALL, ids=str)
-def test_a_total_a_little_above_the_threshold_is_too_much(each: Family) -> None:
+def test_a_total_a_little_above_the_threshold_is_too_much(each):
     """Only rounding is forgiven, not a hundred-thousandth."""
     score, error = images(0.1, 0.2, 5, 9), images(0.3, 0.1, 0.2, 0.4)
     found = each.critical_lambda(score, error, 1.0, (1 - 1e-5) * float(error.double().mean()))
     assert math.isfinite(found)
 
 
-def test_water_filling_skips_ahead_over_pixels_without_error() -> None:
+def test_water_filling_skips_ahead_over_pixels_without_error():
     score, error = images(1, 2, 3, 4), images(0, 0, 0, 1)
     assert EVEN.critical_lambda(score, error, 1.0, 0.0) == 6 / 4
 
 
 @pytest.mark.parametrize("each", [WaterFilling(1.0, -0.5), WaterFilling(2.0, -0.5), Power(2.0, 1e-9, -0.5)])
-def test_an_image_of_four_times_the_score_gets_half_the_lambda(each) -> None:  # type: ignore[no-untyped-def]
+def test_an_image_of_four_times_the_score_gets_half_the_lambda(each):
     easy, error = (torch.rand(1, 1, 8, 8, generator=torch.Generator().manual_seed(k)) for k in (0, 1))
     power = Power(each.gamma, each.epsilon, 0.0) if isinstance(each, Power) else None
     even = power or WaterFilling(each.exponent, 0.0)
@@ -224,7 +224,7 @@ def test_an_image_of_four_times_the_score_gets_half_the_lambda(each) -> None:  #
     torch.testing.assert_close(second, 8 * first, rtol=1e-5, atol=0)  # 4 times the lambda at half the share
 
 
-def test_budget_is_spent() -> None:
+def test_budget_is_spent():
     score = torch.rand(3, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     for exponent in (1.0, 1.3, 2.0, 4.0):
         each = WaterFilling(exponent, kappa=0.0)
@@ -242,12 +242,12 @@ def test_budget_is_spent() -> None:
     exponent=st.sampled_from([1.0, 2.0]),
 )
 @settings(max_examples=150, deadline=None, derandomize=True)
-def test_critical_lambda_is_the_supremum(values, share, each, exponent) -> None:  # type: ignore[no-untyped-def]
+def test_critical_lambda_is_the_supremum(values, share, each, exponent):
     score, error = images(*values[0]), images(*values[1])
     threshold = share * float(error.double().mean())
     found = each.critical_lambda(score, error, exponent, threshold)
 
-    def distance(at: torch.Tensor) -> float:
+    def distance(at):
         mask = each.apply(score, each.level(score, at))
         return float((mask.double() ** exponent * error.double()).mean())
 
@@ -256,7 +256,7 @@ def test_critical_lambda_is_the_supremum(values, share, each, exponent) -> None:
         assert distance(found * 1.01 + 1e-30) > threshold * (1 - 1e-6)
 
 
-def test_negative_zero_is_zero() -> None:
+def test_negative_zero_is_zero():
     score = images(-0.0, 0.0, 1.0)
     torch.testing.assert_close(EVEN.apply(score, EVEN.level(score, lam(0.1))), images(1, 1, 0.3))
     error = images(1, 1, 1)
@@ -266,7 +266,7 @@ def test_negative_zero_is_zero() -> None:
 
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, math.inf])
-def test_values_outside_the_contract_are_refused(bad: float) -> None:
+def test_values_outside_the_contract_are_refused(bad):
     for each in ALL:
         with pytest.raises(InvalidArgumentError, match="score: image 0"):
             each.critical_lambda(images(bad, 1), images(1, 1), 1.0, 0.1)
@@ -274,7 +274,7 @@ def test_values_outside_the_contract_are_refused(bad: float) -> None:
             each.critical_lambda(images(1, 1), images(bad, 1), 1.0, 0.1)
 
 
-def test_arguments_are_refused() -> None:
+def test_arguments_are_refused():
     for each in ALL:
         with pytest.raises(InvalidArgumentError, match="shape"):
             each.critical_lambda(images(1, 1), images(1), 1.0, 0.1)
@@ -301,7 +301,7 @@ def test_arguments_are_refused() -> None:
 
 
 @UNTYPED
-def test_family_by_name_and_settings() -> None:
+def test_family_by_name_and_settings():
     assert family("reciprocal") == Reciprocal()
     assert family("water_filling") == WaterFilling(1.0, -0.25)
     assert family("water_filling", 2.0) == WaterFilling(2.0, -0.125)
@@ -323,7 +323,7 @@ def test_family_by_name_and_settings() -> None:
     assert set(FAMILIES) == {"binary", "reciprocal", "water_filling", "power", "trusted_mean"}
 
 
-def test_empty_batch() -> None:
+def test_empty_batch():
     for each in ALL:
         empty = torch.empty(0, 3, 4, 4)
         assert each.critical_lambda(empty, empty, 1.0, 0.1).shape == (0,)
@@ -337,7 +337,7 @@ GRID = np.concatenate([[0.0], np.geomspace(1e-6, 10, 30), [np.inf]])
 @pytest.mark.thorough
 @given(SCORES, SCORES, st.floats(0, 8), st.sampled_from([1.0, 1.5, 2.0]), st.sampled_from([1e-6, 1e-3, 0.1]))
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_gamma_1_is_reciprocal(s, e, lam, exponent, epsilon) -> None:  # type: ignore[no-untyped-def]
+def test_gamma_1_is_reciprocal(s, e, lam, exponent, epsilon):
     score, error, lams = torch.from_numpy(s), torch.from_numpy(e), torch.full((3,), lam, dtype=torch.float64)
     one, other = Power(1.0, epsilon, kappa=0.0), Reciprocal(epsilon)
     level = one.level(score, lams)
@@ -355,7 +355,7 @@ def test_gamma_1_is_reciprocal(s, e, lam, exponent, epsilon) -> None:  # type: i
 @pytest.mark.thorough
 @given(SCORES, st.floats(1e-6, 8), st.floats(0.1, 10))
 @settings(max_examples=60, deadline=None, derandomize=True)
-def test_the_mask_is_the_reciprocal_one_to_the_gamma(s, lam, gamma) -> None:  # type: ignore[no-untyped-def]
+def test_the_mask_is_the_reciprocal_one_to_the_gamma(s, lam, gamma):
     score, lams = torch.from_numpy(s), torch.full((3,), lam, dtype=torch.float64)
     mask = Power(gamma, kappa=0.0).apply(score, Power(gamma, kappa=0.0).level(score, lams))
     expected = np.minimum(1, lam / (1e-3 + s.astype(float))) ** gamma
@@ -363,7 +363,7 @@ def test_the_mask_is_the_reciprocal_one_to_the_gamma(s, lam, gamma) -> None:  # 
 
 
 @pytest.mark.parametrize("gamma", [0.1, 0.5, 0.7, 1.3, 2.0, 4.0, 10.0])
-def test_neighbouring_lambdas_are_nested(gamma: float) -> None:
+def test_neighbouring_lambdas_are_nested(gamma):
     score = torch.rand(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     lam = torch.from_numpy(np.arange(500, dtype=np.int32) + np.float32(0.4).view(np.int32)).view(
         torch.float32
@@ -375,7 +375,7 @@ def test_neighbouring_lambdas_are_nested(gamma: float) -> None:
 
 @pytest.mark.parametrize("exponent", [1.0, 2.0])
 @pytest.mark.parametrize("gamma", [0.5, 2.0, 4.0, 10.0])
-def test_flat_scores_stay_within_float32_of_the_threshold(gamma: float, exponent: float) -> None:
+def test_flat_scores_stay_within_float32_of_the_threshold(gamma, exponent):
     values = torch.rand(500, generator=torch.Generator().manual_seed(0)) + 0.01
     score, error = values[:, None, None, None].expand(-1, 1, 2, 2).contiguous(), torch.ones(500, 1, 2, 2)
     threshold = 0.3
@@ -386,7 +386,7 @@ def test_flat_scores_stay_within_float32_of_the_threshold(gamma: float, exponent
 
 
 @pytest.mark.parametrize("power", [0.1, 1.0, 2.0, 10.0, 100.0])
-def test_curves_keep_slopes_too_steep_for_floats(power: float) -> None:
+def test_curves_keep_slopes_too_steep_for_floats(power):
     """Keys over thirty decades, some 0: their powers leave the range of floats, the masks do not."""
     generator = np.random.default_rng(0)
     keys, error = 10.0 ** generator.uniform(-30, 0, 60), generator.random(60)

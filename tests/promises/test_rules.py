@@ -3,13 +3,14 @@
 import json
 import math
 from dataclasses import replace
-from typing import Any, get_args
+from typing import get_args
 
 import numpy as np
 import pytest
 
 from conformask.errors import MismatchError
 from conformask.promises.axes import LogLinear
+from conformask.promises.data import Curves
 from conformask.promises.promise import GUARANTEES, Promise
 from conformask.promises.rules import (
     AdaptiveLambda,
@@ -20,6 +21,8 @@ from conformask.promises.rules import (
     ImageCovariates,
     Rule,
     WeightedLambda,
+    calibrated_bound,
+    fit_loss_quantile,
     rule_from_json,
 )
 from conformask.records.record import to_jsonable
@@ -49,12 +52,12 @@ FACTS = ImageCovariates(
 )
 
 
-def through_json(rule: Rule) -> Any:
+def through_json(rule):
     return json.loads(json.dumps(to_jsonable(rule), allow_nan=False))
 
 
 @pytest.mark.parametrize("rule", MANY, ids=lambda rule: type(rule).__name__)
-def test_the_lambdas_are_the_same_after_json(rule: Rule) -> None:
+def test_the_lambdas_are_the_same_after_json(rule):
     again = rule_from_json(through_json(rule))
     assert type(again) is type(rule)
     lam = rule(FACTS)
@@ -84,20 +87,20 @@ def test_the_lambdas_are_the_same_after_json(rule: Rule) -> None:
     ],
     ids=["adaptive", "adaptive on a grid", "conditional", "weighted", "bounded risk"],
 )
-def test_an_image_whose_facts_are_none_is_masked(rule: Rule, facts: dict[str, Any]) -> None:
+def test_an_image_whose_facts_are_none_is_masked(rule, facts):
     lambdas = rule(ImageCovariates(2, **facts))
     assert lambdas[0] == 0
     assert not np.isnan(lambdas).any()
 
 
-def test_all_kinds_are_tested() -> None:
+def test_all_kinds_are_tested():
     assert {type(rule) for rule in MANY} == {*get_args(Rule)}
     assert len({rule.kind for rule in get_args(Rule)}) == len(get_args(Rule))
 
 
 @pytest.mark.parametrize("own_bound", [False, True])
 @pytest.mark.parametrize("name", GUARANTEES)
-def test_what_guarantees_make_of_a_world_survives_json(name: str, own_bound: bool) -> None:
+def test_what_guarantees_make_of_a_world_survives_json(name, own_bound):
     for world in (RANDOM["heavy_tailed"](), RANDOM["non_monotone"]()):
         places = np.arange(400)
         groups = (places // 3).astype(str)
@@ -112,7 +115,7 @@ def test_what_guarantees_make_of_a_world_survives_json(name: str, own_bound: boo
         np.testing.assert_array_equal(again(facts), rule(facts))
 
 
-def test_void() -> None:
+def test_void():
     """Whether some images are masked wholly, whatever they look like."""
     assert ConstantLambda(0.0).is_vacuous
     assert not ConstantLambda(1e-300).is_vacuous
@@ -127,7 +130,7 @@ def test_void() -> None:
     assert BoundedRisk(GRID, np.ones(20), 9, 0.1, 0.05, 10.0).is_vacuous
 
 
-def test_a_bounded_risk_is_the_more_careful_the_larger_the_bound() -> None:
+def test_a_bounded_risk_is_the_more_careful_the_larger_the_bound():
     rule = BoundedRisk(GRID, np.linspace(0, 3, 20), 29, 0.1, 0.0, 1.0)
     shape = np.linspace(0, 1, 20)
     lam = rule.lambdas(np.linspace(0, 1, 30)[:, None] * shape)
@@ -138,7 +141,7 @@ def test_a_bounded_risk_is_the_more_careful_the_larger_the_bound() -> None:
     assert rule.lambdas(with_hole)[0] == GRID[3], "a bound that is not monotone stops at its first excess"
 
 
-def test_a_bounded_risk_allows_exact_equality_and_no_more() -> None:
+def test_a_bounded_risk_allows_exact_equality_and_no_more():
     total = np.array([0.0, 2.0, 2.9, 3.0, 4.0])
     rule = BoundedRisk(np.array([0.0, 1, 2, 3, np.inf]), total, 29, 0.1, 0.0, 1.0)
     assert rule.lambdas(np.full((1, 5), 0.1))[0] == 2, "2.9 + .1 = 30 * .1"
@@ -146,15 +149,100 @@ def test_a_bounded_risk_allows_exact_equality_and_no_more() -> None:
     assert rule.lambdas(np.full((1, 5), 0.0))[0] == 3
 
 
-def test_nothing_that_is_not_a_number_opens_a_mask() -> None:
+def test_nothing_that_is_not_a_number_opens_a_mask():
     total = np.array([0.0, 0.1, np.nan, 0.1, 0.1])
     rule = BoundedRisk(np.array([0.0, 1, 2, 3, np.inf]), total, 29, 0.1, 0.0, 1.0)
     assert rule.lambdas(np.zeros((1, 5)))[0] == 1
     assert rule.lambdas(np.full((1, 5), np.nan))[0] == 0
 
 
-def test_unknown_rules_are_refused() -> None:
+def test_unknown_rules_are_refused():
     with pytest.raises(MismatchError, match="upgrade"):
         rule_from_json({"kind": "oracle"})
     with pytest.raises(MismatchError, match=r"the rule contains .* for grid"):
         rule_from_json({**through_json(MANY[-1]), "grid": [[0.5], [1, 2]]})
+
+
+CONFIDENCE, DRAWS = 0.9, 600
+
+
+def curves_of(losses, features, group=None):
+    n = len(losses)
+    along = np.column_stack([np.zeros(n), losses])
+    return Curves(np.arange(n).astype(str), np.array([0.0, np.inf]), along, along, features, group=group)
+
+
+def images(n, generator, world):
+    """(losses, features): the log of the loss follows the first feature."""
+    features = generator.normal(size=(n, 3))
+    losses = np.exp(features[:, 0] - 3 + 0.5 * generator.normal(size=n))
+    if world == "tied":
+        losses = np.ceil(losses * 20) / 20
+    if world == "without error":
+        losses = np.where(generator.random(n) < 0.6, 0.0, losses)
+    return losses, features
+
+
+def kept(world, n, *, forget=False):
+    """P(loss <= bound), and sigma; forget takes the plain quantile, as if no image were to come."""
+    generator, met = np.random.default_rng(0), []
+    losses, features = images(200, generator, world)
+    h = fit_loss_quantile(features, losses, CONFIDENCE)
+    for _ in range(DRAWS):
+        losses, features = images(n + 20, generator, world)
+        confidence = CONFIDENCE * n / (n + 1) if forget else CONFIDENCE
+        bound = calibrated_bound(curves_of(losses[:n], features[:n]), h, confidence)
+        assert bound is not None
+        met.append((losses[n:] <= bound(features[n:]) * (1 + 1e-9)).mean())
+    return float(np.mean(met)), float(np.std(met) / np.sqrt(DRAWS))
+
+
+@pytest.mark.parametrize("n", [9, 25, 100])
+@pytest.mark.parametrize("world", ["plain", "tied", "without error"])
+def test_it_is_kept(world, n):
+    mean, sigma = kept(world, n)
+    assert mean >= CONFIDENCE - 4 * sigma
+    if world == "plain":
+        assert mean <= CONFIDENCE + 1 / (n + 1) + 4 * sigma
+
+
+def test_the_simulation_shows_a_plain_quantile():
+    mean, sigma = kept("plain", 10, forget=True)
+    assert mean < CONFIDENCE - 4 * sigma
+
+
+def test_of_groups_for_an_image_of_a_new_one():
+    """Images of a group share a factor: counted as independent, the bound would be too low."""
+    generator, met, pooled = np.random.default_rng(1), [], []
+    for _ in range(DRAWS):
+        sizes = generator.integers(1, 12, 21)
+        group = np.repeat(np.arange(21), sizes)
+        factor = generator.normal(size=21) + 0.15 * sizes
+        losses = np.exp(factor[group] + 0.2 * generator.normal(size=len(group)))
+        known, features = group < 20, np.zeros((len(group), 1))
+        labels = group[known].astype(str)
+        for found, columns in ((met, labels), (pooled, None)):
+            bound = calibrated_bound(curves_of(losses[known], features[known], columns), None, CONFIDENCE)
+            assert bound is not None
+            found.append((losses[~known] <= bound(features[~known])).mean())
+    sigma = float(np.std(met) / np.sqrt(DRAWS))
+    assert np.mean(met) >= CONFIDENCE - 4 * sigma
+    assert np.mean(pooled) < np.mean(met)
+
+
+def test_it_follows_what_the_score_looks_like():
+    generator = np.random.default_rng(2)
+    losses, features = images(400, generator, "plain")
+    h = fit_loss_quantile(features, losses, CONFIDENCE)
+    assert h.coefficients[0] == pytest.approx(1, abs=0.15)
+    bound = calibrated_bound(curves_of(*images(400, generator, "plain")), h, CONFIDENCE)
+    easy, hard = bound(np.array([[-1.0, 0, 0], [1.0, 0, 0]]))
+    assert hard > 4 * easy
+
+
+def test_where_none_is_known():
+    losses, features = images(8, np.random.default_rng(3), "plain")
+    assert calibrated_bound(curves_of(losses, features), None, CONFIDENCE) is None, "8 are too few for .9"
+    assert calibrated_bound(curves_of(losses, None), None, 0.5) is None
+    few = fit_loss_quantile(features, losses, CONFIDENCE)
+    assert few == LogLinear(0.0, (0.0, 0.0, 0.0)), "too few to learn more from"

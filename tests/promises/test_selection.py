@@ -5,19 +5,19 @@ import pytest
 
 from conformask.promises.order import smallest
 from conformask.promises.selection import benjamini_hochberg, p_values
-from simulation import simulated
+from promised import simulated
 
 DRAWS, NEW = 4000, 20
 
 
-def test_p_values_by_hand() -> None:
+def test_p_values_by_hand():
     failed = np.array([True, False, True, True])
     risks = np.array([1.0, 0.0, 2.0, 3.0])
     found = p_values(failed, risks, np.array([0.5, 1.0, 2.5, 9.0]))
     np.testing.assert_allclose(found, [1 / 5, 2 / 5, 3 / 5, 4 / 5])
 
 
-def test_benjamini_and_hochberg_by_hand() -> None:
+def test_benjamini_and_hochberg_by_hand():
     p = np.array([0.04, 0.011, 0.2, 0.03, 0.9])
     # sorted .011 .03 .04 .2 .9 beside .02 .04 .06 .08 .1
     assert benjamini_hochberg(p, 0.1).tolist() == [True, True, False, True, False]
@@ -25,13 +25,13 @@ def test_benjamini_and_hochberg_by_hand() -> None:
     assert not benjamini_hochberg(np.array([]), 0.1).any()
 
 
-def test_equal_p_values_are_released_together() -> None:
+def test_equal_p_values_are_released_together():
     """All of them have 1 / (n + 1), so that n = 1 / share - 1 is enough, whatever the batch."""
     assert benjamini_hochberg(np.full(30, 1 / 50), 0.02).all()
     assert not benjamini_hochberg(np.full(30, 1 / 49), 0.02).any()
 
 
-def images(generator: np.random.Generator, count: int, levels: int | None) -> tuple[np.ndarray, np.ndarray]:
+def images(generator, count, levels):
     """Critical lambdas and risks that know something of them; with levels both tie."""
     hardness = generator.normal(size=count)
     critical = np.exp(-hardness - generator.normal(size=count))
@@ -47,9 +47,7 @@ def images(generator: np.random.Generator, count: int, levels: int | None) -> tu
 @pytest.mark.parametrize("n", [30, 100])
 @pytest.mark.parametrize("failing", [0.02, 0.1, 0.3])
 @pytest.mark.parametrize("share", [0.01, 0.05, 0.1])
-def test_of_the_released_at_most_the_share_fails(
-    share: float, failing: float, n: int, levels: int | None
-) -> None:
+def test_of_the_released_at_most_the_share_fails(share, failing, n, levels):
     """Lambda is the rank-th smallest critical lambda of the same images that p-values are counted on."""
     rank, generator = int(failing * (n + 1)), np.random.default_rng(1)
     shares, alone, one_of = [], [], 0

@@ -2,7 +2,6 @@
 
 import json
 import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,12 +20,12 @@ from conformask.records.record import claim, write_arrays, write_json
 from conformask.records.sealed import State, publish
 
 
-def write(path: Path, text: str = "new") -> None:
+def write(path, text="new"):
     with atomic_write(path) as aside:
         aside.write_text(text)
 
 
-def test_a_file_of_the_users_is_not_replaced(tmp_path: Path) -> None:
+def test_a_file_of_the_users_is_not_replaced(tmp_path):
     path = tmp_path / "report.html"
     path.write_text("mine")
     with pytest.raises(OutputError, match=r"report\.html is in the way: no record"):
@@ -37,7 +36,7 @@ def test_a_file_of_the_users_is_not_replaced(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_record_claims_itself_and_what_it_lists(tmp_path: Path) -> None:
+def test_a_record_claims_itself_and_what_it_lists(tmp_path):
     for name in ("masks/a.png", "masks/b.png"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
     claim(tmp_path / "masks.json", {"promise": "p"}, ["masks/a.png"])
@@ -57,7 +56,7 @@ def test_a_record_claims_itself_and_what_it_lists(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["b.png", "masks"]
 
 
-def test_what_was_claimed_before_stays_claimed_while_it_is_there(tmp_path: Path) -> None:
+def test_what_was_claimed_before_stays_claimed_while_it_is_there(tmp_path):
     claim(tmp_path / "parts.json", {}, ["one", "two"])
     write(tmp_path / "one")
     claim(tmp_path / "parts.json", {}, ["three"])
@@ -65,7 +64,7 @@ def test_what_was_claimed_before_stays_claimed_while_it_is_there(tmp_path: Path)
 
 
 @pytest.mark.parametrize("name", ["../mine", "/etc/mine", "masks/../../mine"])
-def test_a_record_claims_nothing_outside_its_folder(tmp_path: Path, name: str) -> None:
+def test_a_record_claims_nothing_outside_its_folder(tmp_path, name):
     (tmp_path / "mine").write_text("mine")
     folder = tmp_path / "folder"
     write_json(folder / "masks.json", {"files": [name, str(tmp_path / "mine")]})
@@ -76,7 +75,7 @@ def test_a_record_claims_nothing_outside_its_folder(tmp_path: Path, name: str) -
         write(tmp_path / "mine")
 
 
-def test_a_record_claims_nothing_behind_a_link(tmp_path: Path) -> None:
+def test_a_record_claims_nothing_behind_a_link(tmp_path):
     photos, folder = tmp_path / "photos", tmp_path / "folder"
     photos.mkdir()
     (photos / "holiday.png").write_text("mine")
@@ -87,7 +86,7 @@ def test_a_record_claims_nothing_behind_a_link(tmp_path: Path) -> None:
     assert (photos / "holiday.png").read_text() == "mine"
 
 
-def test_a_folder_of_many_files_is_asked_about_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_of_many_files_is_asked_about_once(tmp_path, monkeypatch):
     names = [f"masks/{index}.png" for index in range(50)]
     claim(tmp_path / "masks.json", {}, names)
     for name in names:
@@ -105,7 +104,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize("text", FOREIGN)
-def test_a_record_of_somebody_else_claims_nothing(tmp_path: Path, text: str) -> None:
+def test_a_record_of_somebody_else_claims_nothing(tmp_path, text):
     (tmp_path / "masks.json").write_text(text)
     (tmp_path / "a").write_text("mine")
     for name in ("a", "masks.json"):
@@ -114,14 +113,14 @@ def test_a_record_of_somebody_else_claims_nothing(tmp_path: Path, text: str) -> 
 
 
 @pytest.mark.parametrize("files", [3, "a", None, [3, None, {}], {"a": 1}])
-def test_a_damaged_list_claims_what_can_be_read(tmp_path: Path, files: object) -> None:
+def test_a_damaged_list_claims_what_can_be_read(tmp_path, files):
     write_json(tmp_path / "record.json", {"files": files})
     (tmp_path / "a").write_text("?")
     assert is_claimed(tmp_path / "a") == isinstance(files, dict)
 
 
 @pytest.mark.leaf("view")
-def test_pages_and_pictures_say_who_made_them(tmp_path: Path) -> None:
+def test_pages_and_pictures_say_who_made_them(tmp_path):
     from conformask.extras.view.page import png
 
     path = tmp_path / "picture.png"
@@ -132,7 +131,7 @@ def test_pages_and_pictures_say_who_made_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("to", ["precious.html", "nothing.html"])
-def test_a_link_of_the_users_is_not_replaced(tmp_path: Path, to: str) -> None:
+def test_a_link_of_the_users_is_not_replaced(tmp_path, to):
     (tmp_path / "precious.html").write_text("mine")
     link = tmp_path / "report.html"
     link.symlink_to(tmp_path / to)
@@ -142,7 +141,7 @@ def test_a_link_of_the_users_is_not_replaced(tmp_path: Path, to: str) -> None:
     assert (tmp_path / "precious.html").read_text() == "mine"
 
 
-def test_a_folder_is_a_file_where_a_record_says_so(tmp_path: Path) -> None:
+def test_a_folder_is_a_file_where_a_record_says_so(tmp_path):
     mask = tmp_path / "mask.zarr"
     mask.mkdir()
     (mask / "chunk").write_text("mine")
@@ -155,7 +154,7 @@ def test_a_folder_is_a_file_where_a_record_says_so(tmp_path: Path) -> None:
     assert not list(mask.iterdir())
 
 
-def test_only_what_the_record_before_named_is_swept(tmp_path: Path) -> None:
+def test_only_what_the_record_before_named_is_swept(tmp_path):
     mine = tmp_path / "curves-20261128.npz"
     mine.write_text("mine")
     for number in (1.0, 2.0):
@@ -164,7 +163,7 @@ def test_only_what_the_record_before_named_is_swept(tmp_path: Path) -> None:
     assert len(list(tmp_path.glob("curves-*"))) == 2
 
 
-def test_arrays_that_a_killed_process_left_are_taken(tmp_path: Path) -> None:
+def test_arrays_that_a_killed_process_left_are_taken(tmp_path):
     publish(tmp_path / "record.json", {}, {"curves": {"a": np.ones(3)}})
     (left,) = tmp_path.glob("curves-*")
     (tmp_path / "record.json").unlink()
@@ -175,7 +174,7 @@ def test_arrays_that_a_killed_process_left_are_taken(tmp_path: Path) -> None:
         publish(tmp_path / "record.json", {}, {"curves": {"a": np.ones(3)}})
 
 
-def test_of_two_processes_neither_loses_what_it_knows(tmp_path: Path) -> None:
+def test_of_two_processes_neither_loses_what_it_knows(tmp_path):
     path, first, second = tmp_path / "state.json", State(), State()
     first.publish(path, {"seen": 1}, {})
     second.read(path, ())
@@ -189,7 +188,7 @@ def test_of_two_processes_neither_loses_what_it_knows(tmp_path: Path) -> None:
     State().publish(tmp_path / "other.json", {"seen": 1}, {})
 
 
-def test_what_does_not_exist_is_removed_without_a_word(tmp_path: Path) -> None:
+def test_what_does_not_exist_is_removed_without_a_word(tmp_path):
     remove(tmp_path / "nothing")
     remove_claimed(tmp_path / "nothing.json")
     write_arrays(tmp_path / "a.npz", {"a": np.ones(1)})

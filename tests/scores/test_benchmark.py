@@ -4,7 +4,6 @@ import json
 import re
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,11 +16,11 @@ from conformask.masks.families import family
 from conformask.records.record import write_arrays
 from conformask.records.selection import ScoreComparison, Selection
 from conformask.records.words import comparison_text, judged_text
-from conformask.scores.benchmark import HiddenShares, hidden_of, spread_over_groups
+from conformask.scores.benchmark import hidden_of, spread_over_groups
 from synthetic_triplets import triplets
 
 
-def textured(count: int, seed: int) -> cm.Triplets:
+def textured(count, seed):
     """The left half of y_hat is rough and wrong, the right half flat and right; x tells nothing."""
     generator = np.random.default_rng(seed)
     y = np.full((count, 16, 16, 1), 0.5, np.float32)
@@ -30,7 +29,7 @@ def textured(count: int, seed: int) -> cm.Triplets:
     return cm.Triplets.from_arrays(np.zeros_like(y), y_hat, y)
 
 
-def told_by_x(count: int, seed: int) -> cm.Triplets:
+def told_by_x(count, seed):
     """y_hat is rough everywhere, and wrong where x is 1."""
     generator = np.random.default_rng(seed)
     y = generator.uniform(0.3, 0.7, (count, 16, 16, 1)).astype(np.float32)
@@ -39,7 +38,7 @@ def told_by_x(count: int, seed: int) -> cm.Triplets:
 
 
 @pytest.mark.leaf("train")
-def test_a_score_that_learnt_nothing_says_so(tmp_path: Path) -> None:
+def test_a_score_that_learnt_nothing_says_so(tmp_path):
     with pytest.warns(UserWarning, match="not useful yet.*scorer spread"):
         scorer = cm.fit_scorer(
             textured(32, 0),
@@ -56,7 +55,7 @@ def test_a_score_that_learnt_nothing_says_so(tmp_path: Path) -> None:
     assert Selection.load(tmp_path).comparison == comparison
 
 
-def test_the_worth_that_conformask_0_2_kept_is_read(tmp_path: Path) -> None:
+def test_the_worth_that_conformask_0_2_kept_is_read(tmp_path):
     old = {"n": 64, "threshold": 0.1, "trained": 0.4, "packaged": 0.3, "local_spread": 0.35, "constant": 0.9}
     old |= {"oracle": 0.1, "correlation": None}
     write_arrays(
@@ -82,9 +81,8 @@ def test_the_worth_that_conformask_0_2_kept_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.leaf("train")
-def test_a_score_that_learnt_is_smaller_than_those_that_learn_nothing(tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+def test_a_score_that_learnt_is_smaller_than_those_that_learn_nothing(tmp_path):
+    with warnings.catch_warnings(action="error"):
         scorer = cm.fit_scorer(
             told_by_x(128, 0),
             selection=told_by_x(64, 1),
@@ -103,7 +101,7 @@ def test_a_score_that_learnt_is_smaller_than_those_that_learn_nothing(tmp_path: 
     assert comparison.correlation > 0.5
 
 
-def test_a_difference_that_is_chance_is_not_clear() -> None:
+def test_a_difference_that_is_chance_is_not_clear():
     """Scores of one worth, each right about half of the images: rarely does one hide clearly less."""
     clear = []
     for seed in range(30):
@@ -114,7 +112,7 @@ def test_a_difference_that_is_chance_is_not_clear() -> None:
     assert sum(clear) <= 5, "one of twenty, and the same of the other"
 
 
-def test_a_difference_that_is_none_of_chance_is_clear() -> None:
+def test_a_difference_that_is_none_of_chance_is_clear():
     images = varied(12, 0)
     always, seldom = torch.ones(12, 1, 1, 1, dtype=torch.bool), torch.zeros(12, 1, 1, 1, dtype=torch.bool)
     seldom[0] = True
@@ -122,7 +120,7 @@ def test_a_difference_that_is_none_of_chance_is_clear() -> None:
     assert not _worth_when(images, seldom).is_clearly_less(_worth_when(images, always))
 
 
-def _worth_when(images: cm.Triplets, right: torch.Tensor) -> HiddenShares:
+def _worth_when(images, right):
     """What a score hides that knows the errors of these images, and of the others nothing."""
     batch = next(images.batches(len(images)))
     error = (batch.y - batch.y_hat).abs()
@@ -131,10 +129,10 @@ def _worth_when(images: cm.Triplets, right: torch.Tensor) -> HiddenShares:
     return hidden_of([batch.with_score(Score(score))], loss("l1"), family("water_filling"), 0.02, counts)
 
 
-def test_the_interval_is_that_of_sets_like_this_one() -> None:
+def test_the_interval_is_that_of_sets_like_this_one():
     """It has the hidden share of nine of ten other selection sets, give or take."""
 
-    def hidden(seed: int) -> HiddenShares:
+    def hidden(seed):
         batch = next(varied(30, seed).batches(30))
         item = batch.with_score(Score(cm.local_spread(batch.x, batch.y_hat)))
         counts = np.random.default_rng(0).multinomial(30, np.full(30, 1 / 30), 400)
@@ -148,7 +146,7 @@ def test_the_interval_is_that_of_sets_like_this_one() -> None:
     assert np.ptp(shares) / 4 < high - low < 3 * np.ptp(shares)
 
 
-def varied(count: int, seed: int) -> cm.Triplets:
+def varied(count, seed):
     """Some images err ten times as much as others."""
     generator = np.random.default_rng(seed)
     y = np.full((count, 16, 16, 1), 0.5, np.float32)
@@ -156,7 +154,7 @@ def varied(count: int, seed: int) -> cm.Triplets:
     return cm.Triplets.from_arrays(np.zeros_like(y), (y + errors).clip(0, 1).astype(np.float32), y)
 
 
-def test_images_come_from_as_many_groups_as_there_are() -> None:
+def test_images_come_from_as_many_groups_as_there_are():
     images = np.zeros((60, 4, 4), np.float32)
     groups = [f"patient {at % 12}" for at in range(60)]
     triplets = cm.Triplets.from_arrays(images, images, images, groups=groups)
@@ -165,7 +163,7 @@ def test_images_come_from_as_many_groups_as_there_are() -> None:
 
 
 @pytest.mark.leaf("train")
-def test_its_size_is_that_of_calibration(tmp_path: Path) -> None:
+def test_its_size_is_that_of_calibration(tmp_path):
     """The masks of the local spread at that promise, made by the ordinary way on the same images."""
     selection = textured(40, 1)
     scorer = cm.fit_scorer(
@@ -186,7 +184,7 @@ def test_its_size_is_that_of_calibration(tmp_path: Path) -> None:
 
 
 @pytest.mark.leaf("train")
-def test_time_that_was_up_too_early_is_told(tmp_path: Path) -> None:
+def test_time_that_was_up_too_early_is_told(tmp_path):
     with (
         pytest.warns(UserWarning, match="not useful yet"),
         pytest.warns(UserWarning, match="time ran out after epoch 1 while the loss was still falling"),
@@ -212,7 +210,7 @@ def test_time_that_was_up_too_early_is_told(tmp_path: Path) -> None:
         ([1.0, 1.0], True),
     ],
 )
-def test_settled(tmp_path: Path, losses: list[float], settled: bool) -> None:
+def test_settled(tmp_path, losses, settled):
     from conformask.extras.train.training import Budget, Record
 
     record = Record(tmp_path, Budget(epochs=None, max_minutes=1.0, learning_rate=1.0))
@@ -221,9 +219,7 @@ def test_settled(tmp_path: Path, losses: list[float], settled: bool) -> None:
 
 
 @pytest.mark.leaf("train")
-def test_while_it_trains_it_says_how_it_stands(
-    tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_while_it_trains_it_says_how_it_stands(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("conformask.extras.train.training.SECONDS", 0.0)
     monkeypatch.setattr("conformask.background.SECONDS", 0.0)
     with warnings.catch_warnings(action="ignore"):

@@ -5,7 +5,6 @@ import shutil
 import warnings
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ SIDE = 16
 THRESHOLD = 0.03
 
 
-def arrays(count: int, seed: int, side: int = SIDE) -> dict[str, np.ndarray]:
+def arrays(count, seed, side=SIDE):
     """Images whose error is up to what a map says at each pixel."""
     generator = np.random.default_rng(seed)
     y = generator.random((count, side, side), np.float32)
@@ -33,14 +32,14 @@ def arrays(count: int, seed: int, side: int = SIDE) -> dict[str, np.ndarray]:
     return {"x": x.clip(0, 1), "y_hat": y_hat.clip(0, 1), "y": y, "cues": spread}
 
 
-def triplets(count: int, seed: int, change=None, **more) -> cm.Triplets:
+def triplets(count, seed, change=None, **more):
     columns = arrays(count, seed)
     if change is not None:
         columns["cues"] = change(columns["cues"]).astype(np.float32)
     return cm.Triplets.from_arrays(**columns, **more)
 
 
-def calibrated(images: cm.Triplets, higher="distrusted", **more) -> cm.Masker:
+def calibrated(images, higher="distrusted", **more):
     return cm.calibrate(cm.Given(higher), images, threshold=THRESHOLD, loss="l1", **more)
 
 
@@ -53,7 +52,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize(("change", "higher"), CHANGES.values(), ids=CHANGES)
-def test_only_the_order_of_the_values_counts(change, higher) -> None:
+def test_only_the_order_of_the_values_counts(change, higher):
     plain, changed = calibrated(triplets(40, 0)), calibrated(triplets(40, 0, change), higher)
     for one, other in zip(triplets(20, 1), triplets(20, 1, change), strict=True):
         assert np.mean(plain(one) != changed(other)) < 2e-3, "but for values that float32 makes equal"
@@ -70,12 +69,11 @@ WORLDS = {
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("change", "higher"), WORLDS.values(), ids=WORLDS)
-def test_the_promise_is_kept_whatever_the_maps_say(change, higher) -> None:
+def test_the_promise_is_kept_whatever_the_maps_say(change, higher):
     """P(sum |y - y_hat| over shown pixels / pixels <= threshold) on new images, over calibration sets."""
     kept = []
     for seed in range(60):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
             masker = calibrated(triplets(19, 2 * seed, change), higher)
         for triplet in triplets(10, 2 * seed + 1, change):
             shown = np.asarray(masker(triplet)) == 1
@@ -83,7 +81,7 @@ def test_the_promise_is_kept_whatever_the_maps_say(change, higher) -> None:
     assert np.mean(kept) >= 0.9 - 3 * np.sqrt(0.09 / 60)
 
 
-def with_a_spike(count: int, seed: int) -> dict[str, np.ndarray]:
+def with_a_spike(count, seed):
     """Images that are wrong where a confidence is 0; one is wrong where it is 1, with one value of 1e6."""
     generator = np.random.default_rng(seed)
     y = (0.2 + 0.01 * generator.random((count, 8, 8))).astype(np.float32)
@@ -95,21 +93,17 @@ def with_a_spike(count: int, seed: int) -> dict[str, np.ndarray]:
     return {"x": y, "y_hat": y + error, "y": y, "cues": confidence}
 
 
-def largest_mean(mask: np.ndarray, error: np.ndarray) -> float:
+def largest_mean(mask, error):
     return float(np.lib.stride_tricks.sliding_window_view(mask * error, (3, 3)).mean(axis=(2, 3)).max())
 
 
-def mean(mask: np.ndarray, error: np.ndarray) -> float:
+def mean(mask, error):
     return float((mask * error).mean())
 
 
 PROMISES = {
     "binary by value": ({"loss": "l1", "threshold": 0.05}, mean, "binary"),
-    "reciprocal": (
-        {"loss": cm.MaskedWindow("l1", 3), "threshold": 0.1},
-        largest_mean,
-        "reciprocal",
-    ),
+    "reciprocal": ({"loss": cm.MaskedWindow("l1", 3), "threshold": 0.1}, largest_mean, "reciprocal"),
     **{
         family: ({"loss": "l1", "threshold": 0.05, "family": family}, mean, family)
         for family in ("water_filling", "trusted_mean")
@@ -121,7 +115,7 @@ PROMISES = {
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(("n", "higher"), [(9, "trusted"), (19, "distrusted")])
 @pytest.mark.parametrize(("terms", "loss_of", "family"), PROMISES.values(), ids=PROMISES)
-def test_of_exchangeable_images_no_more_fail_than_promised(terms, loss_of, family, n, higher) -> None:
+def test_of_exchangeable_images_no_more_fail_than_promised(terms, loss_of, family, n, higher):
     """Each of n + 1 images is the new one in turn: at most a tenth of them may fail, whatever the maps."""
     columns = with_a_spike(n + 1, n)
     if higher == "distrusted":
@@ -138,7 +132,7 @@ def test_of_exchangeable_images_no_more_fail_than_promised(terms, loss_of, famil
 
 @pytest.mark.parametrize("zero", [-3.0, 0.25, 100.0])
 @pytest.mark.parametrize("higher", ["trusted", "distrusted"])
-def test_where_scores_are_0_does_not_change_masks_by_value(higher, zero) -> None:
+def test_where_scores_are_0_does_not_change_masks_by_value(higher, zero):
     """Nor for values beyond it; they are multiples of 1/256, so that float32 holds all differences."""
     change = lambda spread: np.round(256 * (3 * spread - 1)) / 256  # noqa: E731
     scorer, masks = cm.Given(higher).of(triplets(20, 0, change)), []
@@ -149,7 +143,7 @@ def test_where_scores_are_0_does_not_change_masks_by_value(higher, zero) -> None
     assert 0 < np.mean(masks) < 1
 
 
-def test_scores_start_at_the_most_trusted_value_of_a_typical_selection_image() -> None:
+def test_scores_start_at_the_most_trusted_value_of_a_typical_selection_image():
     known, others = triplets(20, 0, lambda spread: -spread), triplets(20, 1, lambda spread: -spread)
     lows, highs = ([float(end(each.layers["cues"])) for each in others] for end in (np.min, np.max))
     assert cm.Given().of(known, others).zero == sorted(lows)[9]
@@ -164,7 +158,7 @@ def test_scores_start_at_the_most_trusted_value_of_a_typical_selection_image() -
     assert masker.scorer.zero == sorted(lows)[9]
 
 
-def test_what_is_shown_is_stated_in_values_of_the_map() -> None:
+def test_what_is_shown_is_stated_in_values_of_the_map():
     for higher, side in (("trusted", "above"), ("distrusted", "below")):
         scorer = cm.Given(higher).of(triplets(5, 0))
         for value in (-2500.0, -3.125, -1e-3, 0.0, 1e-6, 0.5, 1.0, 1.25, 7e5):
@@ -175,7 +169,7 @@ def test_what_is_shown_is_stated_in_values_of_the_map() -> None:
         assert scorer.shown_text(0.0) is None
 
 
-def test_grey_masks_do_not_depend_on_the_scale_of_maps() -> None:
+def test_grey_masks_do_not_depend_on_the_scale_of_maps():
     how = {"threshold": 0.1, "loss": cm.MaskedWindow("l1", 3)}
     plain = cm.calibrate(cm.Given(), triplets(20, 0), **how)
     small = cm.calibrate(cm.Given(), triplets(20, 0, lambda spread: 1e-6 * spread), **how)
@@ -183,7 +177,7 @@ def test_grey_masks_do_not_depend_on_the_scale_of_maps() -> None:
         np.testing.assert_allclose(plain(one), small(other), rtol=1e-4)
 
 
-def test_a_run_of_0_2_whose_scores_started_at_an_extreme_gives_the_same_masks(tmp_path: Path) -> None:
+def test_a_run_of_0_2_whose_scores_started_at_an_extreme_gives_the_same_masks(tmp_path):
     scorer = replace(cm.Given().of(triplets(20, 0)), zero=0.25)
     masker = cm.calibrate(scorer, triplets(20, 0), threshold=THRESHOLD, loss="l1")
     masker.save(tmp_path)
@@ -194,7 +188,7 @@ def test_a_run_of_0_2_whose_scores_started_at_an_extreme_gives_the_same_masks(tm
         )
 
 
-def test_constant_and_saturated_maps_are_named() -> None:
+def test_constant_and_saturated_maps_are_named():
     with pytest.warns(UserWarning, match="40 of 40 maps hold one value alone, such as that of '00000'"):
         calibrated(triplets(40, 0, np.zeros_like))
     saturated = triplets(40, 0, lambda spread: np.where(spread > 0.2, 0.9999, 0.0001))
@@ -204,7 +198,7 @@ def test_constant_and_saturated_maps_are_named() -> None:
         cm.Given("trusted").of(triplets(40, 0, lambda spread: 1e-9 * spread))
 
 
-def test_an_inverted_map_is_noticed() -> None:
+def test_an_inverted_map_is_noticed():
     with pytest.warns(
         UserWarning, match=r"hides more than another.*are higher values trusted \(--higher trusted\)"
     ):
@@ -219,7 +213,7 @@ def test_an_inverted_map_is_noticed() -> None:
     assert masker.comparison.others["packaged"] == packaged.comparison.hidden, "as it would be by itself"
 
 
-def test_maps_of_a_fraction_of_the_size_are_repeated_and_others_refused() -> None:
+def test_maps_of_a_fraction_of_the_size_are_repeated_and_others_refused():
     coarse = triplets(30, 0, lambda spread: spread[:, ::4, ::2])
     fine = triplets(30, 0, lambda spread: spread[:, ::4, ::2].repeat(4, axis=1).repeat(2, axis=2))
     np.testing.assert_array_equal(coarse[0].layers["cues"], fine[0].layers["cues"])
@@ -233,7 +227,7 @@ def test_maps_of_a_fraction_of_the_size_are_repeated_and_others_refused() -> Non
         calibrated(triplets(30, 0, three))
 
 
-def test_each_channel_may_have_its_own_map() -> None:
+def test_each_channel_may_have_its_own_map():
     columns = {role: np.stack([image, image[:, ::-1]], axis=-1) for role, image in arrays(30, 0).items()}
     masker = calibrated(cm.Triplets.from_arrays(**columns))
     assert (masker.scorer.per_channel, calibrated(triplets(30, 0)).scorer.per_channel) == (True, False)
@@ -241,7 +235,7 @@ def test_each_channel_may_have_its_own_map() -> None:
     np.testing.assert_array_equal(mask, columns["cues"][0] < np.float32(masker.card.rule.lam))
 
 
-def test_images_without_maps_are_refused() -> None:
+def test_images_without_maps_are_refused():
     masker, without = calibrated(triplets(30, 0)), {**arrays(2, 1), "cues": None}
     with pytest.raises(InvalidArgumentError, match="these triplets have none"):
         calibrated(cm.Triplets.from_arrays(**{**arrays(30, 0), "cues": None}))
@@ -259,7 +253,7 @@ def test_images_without_maps_are_refused() -> None:
 
 
 @pytest.mark.leaf("view")
-def test_a_triplet_is_shown_under_its_mask() -> None:
+def test_a_triplet_is_shown_under_its_mask():
     masker, triplet = calibrated(triplets(30, 0)), triplets(1, 1)[0]
     strip = cm.show(masker, triplet)
     low, high = np.quantile(triplet.layers["cues"], [0.005, 0.995])
@@ -272,7 +266,7 @@ def test_a_triplet_is_shown_under_its_mask() -> None:
     )
 
 
-def test_a_score_of_ones_own_receives_the_maps() -> None:
+def test_a_score_of_ones_own_receives_the_maps():
     class Twice(cm.Heuristic):
         cue_channels = 1
 
@@ -286,7 +280,7 @@ def test_a_score_of_ones_own_receives_the_maps() -> None:
         np.testing.assert_array_equal(own(triplet), given(triplet))
 
 
-def test_by_tiles_the_masks_are_the_same(tmp_path: Path) -> None:
+def test_by_tiles_the_masks_are_the_same(tmp_path):
     calibration = cm.Triplets.from_arrays(**arrays(30, 0, 64))
     spec = cm.Given().of(calibration)
     tiled = cm.calibrate(cm.Tiled(spec, 128, 32), calibration, threshold=THRESHOLD, loss="l1")
@@ -299,7 +293,7 @@ def test_by_tiles_the_masks_are_the_same(tmp_path: Path) -> None:
         np.testing.assert_array_equal(tiled(triplet), whole(triplet))
 
 
-def written(folder: Path, count: int, seed: int, *, truth: bool = True) -> Path:
+def written(folder, count, seed, *, truth=True):
     """Files as people have them: maps as float TIFF of any range, in a folder of their own."""
     columns = arrays(count, seed)
     for role in ("x", "y_hat", *["y"] * truth):
@@ -313,7 +307,7 @@ def written(folder: Path, count: int, seed: int, *, truth: bool = True) -> Path:
 
 
 @pytest.mark.thorough
-def test_from_maps_on_disk_to_masks_in_two_commands(tmp_path: Path, capsys) -> None:
+def test_from_maps_on_disk_to_masks_in_two_commands(tmp_path, capsys):
     data, new = written(tmp_path / "data", 120, 0), written(tmp_path / "new", 5, 1, truth=False)
     run, out = tmp_path / "run", tmp_path / "masks"
     options = ("--threshold", "0.03", "--data-range", "0", "1", "--out", str(run), "--json")
@@ -346,7 +340,7 @@ def test_from_maps_on_disk_to_masks_in_two_commands(tmp_path: Path, capsys) -> N
         cm.Triplets.from_folder(data, reading=cm.Reading(cues="uncertainty"))
 
 
-def test_a_map_that_is_too_large_is_refused_before_it_is_decoded(tmp_path: Path, monkeypatch) -> None:
+def test_a_map_that_is_too_large_is_refused_before_it_is_decoded(tmp_path, monkeypatch):
     new = written(tmp_path / "new", 1, 1)
     (new / "confidence" / "000.tif").unlink()
     np.savez(new / "confidence" / "000.npz", np.zeros((2 * SIDE, SIDE)))
@@ -358,7 +352,7 @@ def test_a_map_that_is_too_large_is_refused_before_it_is_decoded(tmp_path: Path,
 
 
 @pytest.mark.parametrize("field", ["cues", "objects"])
-def test_a_folder_elsewhere_which_new_images_would_share_is_refused(tmp_path, capsys, field) -> None:
+def test_a_folder_elsewhere_which_new_images_would_share_is_refused(tmp_path, capsys, field):
     """Also if a run of 0.2 names it."""
     for path in (str(tmp_path / "confidence"), "../confidence"):
         with pytest.raises(InvalidArgumentError, match=r"name a folder beside y_hat/.*calibrated again"):
@@ -374,7 +368,7 @@ def test_a_folder_elsewhere_which_new_images_would_share_is_refused(tmp_path, ca
         shutil.rmtree(tmp_path)
 
 
-def test_a_column_of_a_manifest_names_them(tmp_path: Path) -> None:
+def test_a_column_of_a_manifest_names_them(tmp_path):
     data = written(tmp_path / "data", 3, 0)
     lines = [f"x/{i:03d}.tif,y_hat/{i:03d}.tif,y/{i:03d}.tif,confidence/{i:03d}.tif" for i in range(3)]
     (data / "manifest.csv").write_text("\n".join(["x,y_hat,y,map", *lines]))
@@ -388,7 +382,7 @@ def test_a_column_of_a_manifest_names_them(tmp_path: Path) -> None:
     assert not cm.Triplets.from_folder(data).has_cues
 
 
-def test_items_of_a_dataset_may_have_them() -> None:
+def test_items_of_a_dataset_may_have_them():
     columns = arrays(5, 0)
     items = [
         {role: image[index][None] for role, image in columns.items()} for index in range(len(columns["x"]))
@@ -404,7 +398,7 @@ def test_items_of_a_dataset_may_have_them() -> None:
 
 
 @pytest.mark.leaf("watch")
-def test_a_stream_of_images_brings_its_maps() -> None:
+def test_a_stream_of_images_brings_its_maps():
     masker = calibrated(triplets(40, 0))
     stream = cm.OnlineMasker(masker)
     for index, triplet in enumerate(triplets(5, 1)):

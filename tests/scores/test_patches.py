@@ -3,7 +3,6 @@
 import math
 import warnings
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,7 +22,7 @@ from conformask.masks.families import family
 from conformask.records.geometry import Geometry
 from conformask.scores.scoring import selection_record
 from conformask.scores.steps import Patches, _closed, remove_specks
-from simulation import simulated
+from promised import simulated
 from synthetic_triplets import arrays as arrays_of
 from synthetic_triplets import scale_of
 from synthetic_triplets import triplets as independent
@@ -38,7 +37,7 @@ FAMILIES = [
 ]
 
 
-def parts(mask: np.ndarray) -> list[tuple[bool, int]]:
+def parts(mask):
     """Whether each connected part of a mask is shown, and its number of pixels; neighbours share a side."""
     left, found = set(np.ndindex(mask.shape)), []
     while left:
@@ -56,11 +55,11 @@ def parts(mask: np.ndarray) -> list[tuple[bool, int]]:
     return found
 
 
-def smallest_part(mask: np.ndarray) -> int:
+def smallest_part(mask):
     return min(size for _, size in parts(mask))
 
 
-def filtered(score: np.ndarray, area: int) -> np.ndarray:
+def filtered(score, area):
     found = score.copy()
     remove_specks(Patches(SCORER, area), found)
     return found
@@ -77,7 +76,7 @@ scores = array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=7).flatmap(
 @pytest.mark.thorough
 @given(scores, st.integers(2, 12))
 @settings(deadline=None, max_examples=80)
-def test_at_every_level_both_kinds_of_parts_are_large_enough(score: np.ndarray, area: int) -> None:
+def test_at_every_level_both_kinds_of_parts_are_large_enough(score, area):
     found = filtered(score, area)
     least = min(area, math.prod(score.shape[2:]))
     for image in found.reshape(-1, *score.shape[2:]):
@@ -91,9 +90,7 @@ def test_at_every_level_both_kinds_of_parts_are_large_enough(score: np.ndarray, 
 @pytest.mark.thorough
 @given(scores, st.sampled_from(FAMILIES))
 @settings(deadline=None, max_examples=60)
-def test_masks_of_every_binary_family_are_nested_and_have_no_specks(
-    score: np.ndarray, settings_of: dict[str, object]
-) -> None:
+def test_masks_of_every_binary_family_are_nested_and_have_no_specks(score, settings_of):
     chosen, maps = family(settings_of), torch.from_numpy(filtered(score, AREA))
     least, before = min(AREA, math.prod(score.shape[2:])), torch.zeros(maps.shape)
     for lam in (0.0, 1e-6, 0.1, 0.5, 1.0, 2.0, 1e3, math.inf):
@@ -106,13 +103,13 @@ def test_masks_of_every_binary_family_are_nested_and_have_no_specks(
 
 @pytest.mark.parametrize("shape", [(40, 37), (9, 8, 7), (3, 50), (64, 3)])
 @pytest.mark.parametrize("values", [3, 10**6])
-def test_the_closing_is_that_of_scikit_image(shape: tuple[int, ...], values: int) -> None:
+def test_the_closing_is_that_of_scikit_image(shape, values):
     image = np.random.default_rng(0).integers(0, values, shape).astype(np.float32)
     found = _closed(image.ravel(), np.argsort(image.ravel()), np.array(shape), AREA)
     np.testing.assert_array_equal(found.reshape(shape), area_closing(image, AREA, 1))
 
 
-def coarse(count: int, seed: int) -> list[np.ndarray]:
+def coarse(count, seed):
     """Images whose x has six values, so that scores and critical lambdas have ties, and bounds the error."""
     x, _, y = arrays_of(count, seed, (10, 9))
     x = np.ceil(x * 60) / 60
@@ -120,22 +117,21 @@ def coarse(count: int, seed: int) -> list[np.ndarray]:
     return [image.astype(np.float32) for image in (x, y + x * signed, y)]
 
 
-def keeps(loss: object, mask: np.ndarray, error: np.ndarray) -> bool:
+def keeps(loss, mask, error):
     """Whether the sentence is true of this mask: its mean error, or the largest error shown."""
     if loss == "l1":
         return float((mask * error).mean()) <= THRESHOLD * (1 + 1e-6)
     return float((mask * error).max()) <= 0.07 * (1 + 1e-6)
 
 
-def coverage(loss: object, draws: int, n: int, cheat: float = 1.0) -> tuple[float, float]:
+def coverage(loss, draws, n, cheat=1.0):
     """How often the sentence is true of deployed masks, on average over draws; and sigma."""
     met, threshold = [], THRESHOLD if loss == "l1" else 0.07
     for draw in simulated(draws):
         x, y_hat, y = coarse(n + 4, draw)
         images = cm.Triplets.from_arrays(x[:n], y_hat[:n], y[:n])
         promise = cm.Promise(confidence=0.8)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
+        with warnings.catch_warnings(action="ignore", category=UserWarning):
             masker = cm.calibrate(
                 SCORER, images, threshold=threshold, loss=loss, promise=promise, patches=AREA
             )
@@ -154,26 +150,26 @@ LOSSES = pytest.mark.parametrize("loss", ["l1", cm.Local("l1", 1)], ids=["l1", "
 @pytest.mark.thorough
 @LOSSES
 @pytest.mark.parametrize("n", [4, 19])
-def test_deployed_masks_keep_the_promise(loss: object, n: int) -> None:
+def test_deployed_masks_keep_the_promise(loss, n):
     mean, sigma = coverage(loss, 100, n)
     assert mean >= 0.8 - 3.5 * sigma
 
 
 @pytest.mark.thorough
 @LOSSES
-def test_the_simulation_tells_a_lambda_that_is_too_large(loss: object) -> None:
+def test_the_simulation_tells_a_lambda_that_is_too_large(loss):
     mean, sigma = coverage(loss, 60, 19, cheat=2.0)
     assert mean < 0.8 - 4 * sigma
 
 
 @pytest.fixture(scope="module")
-def masker() -> cm.Masker:
+def masker():
     return cm.calibrate(
         SCORER, cm.Triplets.from_arrays(*coarse(30, 1)), threshold=THRESHOLD, loss="l1", patches=AREA
     )
 
 
-def test_a_run_keeps_the_size_of_parts(masker: cm.Masker, tmp_path: Path) -> None:
+def test_a_run_keeps_the_size_of_parts(masker, tmp_path):
     masker.save(tmp_path)
     again = cm.load(tmp_path, scorer=SCORER)
     assert again.card.patches == AREA
@@ -189,8 +185,7 @@ def test_a_run_keeps_the_size_of_parts(masker: cm.Masker, tmp_path: Path) -> Non
     assert free.save(tmp_path).card.exploratory  # the same images after another choice
 
 
-@pytest.mark.thorough
-def test_parts_are_counted_as_by_hand_and_hidden_shares_stand_beside_those_of_any_size() -> None:
+def test_parts_are_counted_as_by_hand_and_hidden_shares_stand_beside_those_of_any_size():
     test = cm.Triplets.from_arrays(*coarse(12, 2))
     images = cm.Triplets.from_arrays(*coarse(30, 1))
     for area in (None, AREA):
@@ -212,7 +207,7 @@ def test_parts_are_counted_as_by_hand_and_hidden_shares_stand_beside_those_of_an
     assert found.comparison.hidden != pytest.approx(hidden, abs=1e-4)
 
 
-def test_sizes_of_masks_with_specks_say_nothing_about_those_without() -> None:
+def test_sizes_of_masks_with_specks_say_nothing_about_those_without():
     """A threshold is not chosen, nor a grid made, on what selection images were under masks with specks."""
     record = selection_record(SCORER, cm.Triplets.from_arrays(*coarse(20, 3)), loss("l1"), [family("binary")])
     scorer = replace(SCORER, selection=record)
@@ -221,7 +216,7 @@ def test_sizes_of_masks_with_specks_say_nothing_about_those_without() -> None:
         cm.threshold_choices(Patches(scorer, AREA), loss="l1")
 
 
-def test_areas_and_volumes_become_pixels() -> None:
+def test_areas_and_volumes_become_pixels():
     plane, volume = Geometry((0.5, 0.25), "mm"), Geometry((2.0, 0.5, 0.5), "mm")
     assert plane.pixels("25mm2") == 200
     assert plane.pixels("1 mm²") == plane.pixels("1mm^2") == plane.pixels("1000000 um2") == 8
@@ -245,13 +240,13 @@ def test_areas_and_volumes_become_pixels() -> None:
         ("1" + 20 * "0", "no image has that many"),
     ],
 )
-def test_what_is_no_area_is_refused(patches: int | str, message: str) -> None:
+def test_what_is_no_area_is_refused(patches, message):
     images = cm.Triplets.from_arrays(*coarse(30, 1))
     with pytest.raises(InvalidArgumentError, match=message):
         cm.calibrate(SCORER, images, threshold=THRESHOLD, loss="l1", patches=patches)
 
 
-def whole_images(folder: Path, size: tuple[int, int] = (300, 200)) -> tuple[cm.Masker, cm.Triplets]:
+def whole_images(folder, size=(300, 200)):
     """A masker of whole images by tiles of 128, and a new image in a folder."""
     images = independent(30, 0, (150, 140))
     masker = cm.calibrate(
@@ -265,9 +260,7 @@ def whole_images(folder: Path, size: tuple[int, int] = (300, 200)) -> tuple[cm.M
 
 
 @pytest.mark.leaf("view")
-def test_whole_images_have_no_specks_at_the_borders_of_tiles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_whole_images_have_no_specks_at_the_borders_of_tiles(tmp_path, monkeypatch):
     from conformask.extras.view import viewed_image
 
     masker, new = whole_images(tmp_path / "new")
@@ -289,7 +282,7 @@ def test_whole_images_have_no_specks_at_the_borders_of_tiles(
         np.testing.assert_array_equal(masker.open(shown.item)[0, 0].numpy(), in_memory)
 
 
-def test_layers_have_no_specks_at_the_borders_of_tiles(tmp_path: Path) -> None:
+def test_layers_have_no_specks_at_the_borders_of_tiles(tmp_path):
     pytest.importorskip("napari")
     from conformask.extras.napari.layers import score_images
 
@@ -304,7 +297,7 @@ def test_layers_have_no_specks_at_the_borders_of_tiles(tmp_path: Path) -> None:
 
 
 @pytest.mark.leaf("export")
-def test_what_cannot_be_computed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_cannot_be_computed_is_refused(tmp_path, monkeypatch):
     masker, new = whole_images(tmp_path / "new")
     monkeypatch.setattr(whole, "IN_MEMORY", 1000)
     with pytest.raises(InvalidArgumentError, match="connected parts of at least 40 pixels are computed in"):
@@ -317,7 +310,7 @@ def test_what_cannot_be_computed_is_refused(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.leaf("export")
-def test_a_graph_is_refused(masker: cm.Masker, tmp_path: Path) -> None:
+def test_a_graph_is_refused(masker, tmp_path):
     from conformask.extras.export.onnx import export
 
     with pytest.raises(InvalidArgumentError, match="graph cannot find the connected parts"):
@@ -325,7 +318,7 @@ def test_a_graph_is_refused(masker: cm.Masker, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [math.nan, math.inf, -1.0])
-def test_a_wrong_score_is_still_refused_by_name(wrong: float) -> None:
+def test_a_wrong_score_is_still_refused_by_name(wrong):
     def broken(x, y_hat):
         score = x.clone()
         score[..., 4, 4] = wrong

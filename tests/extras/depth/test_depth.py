@@ -3,7 +3,6 @@
 import json
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,7 +190,7 @@ def folder(path, images):
 
 
 @pytest.mark.thorough
-def test_the_command_line_remembers_where_there_is_no_truth(tmp_path: Path, capsys):
+def test_the_command_line_remembers_where_there_is_no_truth(tmp_path, capsys):
     data, run = folder(tmp_path / "data", triplets(40, 0)), str(tmp_path / "run")
     read = ["--data-range", "0", "80", "--units", "m", "--no-truth", "0"]
     main(["check", data, *read, "--json"])

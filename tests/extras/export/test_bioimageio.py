@@ -3,7 +3,6 @@
 import re
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -11,14 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from conformask.arrays import Images
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError
 from conformask.extensions import pip_install
 from conformask.extras.export import bioimageio
 from conformask.extras.export.bioimageio import citation, export_bioimageio
 from conformask.extras.export.folders import Credits
 from conformask.masker.calibrate import calibrate
-from conformask.masker.masker import Masker
 from conformask.records.reading import Network
 from conformask.scores.given import GivenScorer
 from conformask.scores.scorer import Heuristic
@@ -31,18 +28,18 @@ GIVEN = Credits(("Ada L.", "Bo M."), "CC-BY-4.0", "Doe et al., 2026, https://doi
 FILES = {"README.md", "cover.png", "rdf.yaml", "weights.onnx", "x.npy", "y_hat.npy", "mask.npy", "score.npy"}
 
 
-def faint(x: Images, y_hat: Images) -> Images:
+def faint(x, y_hat):
     """Far smaller than a mask, as scores are."""
     return x / 100
 
 
 @pytest.fixture(scope="module")
-def masker() -> Masker:
+def masker():
     known = triplets(40, 0, (SIDE, SIDE), 3)
     return calibrate(Heuristic(faint, channels=3), known, threshold=0.03, loss="l1")
 
 
-def described(folder: Path):
+def described(folder):
     """The description, valid, with every file that it names there; bioimageio.core, which runs the test
     tensors, is not installed, so onnxruntime does it here."""
     description = spec.load_model_description(folder / "rdf.yaml")
@@ -58,7 +55,7 @@ def described(folder: Path):
 
 
 @pytest.mark.thorough
-def test_bioimageio_takes_x_and_y_hat(masker: Masker, tmp_path: Path) -> None:
+def test_bioimageio_takes_x_and_y_hat(masker, tmp_path):
     done = export_bioimageio(masker, tmp_path / "model")
     assert done.missing == ("authors", "license", "cite")
     description = described(done.path)
@@ -79,7 +76,7 @@ def test_bioimageio_takes_x_and_y_hat(masker: Masker, tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_bioimageio_with_a_predictor_takes_x(masker: Masker, tmp_path: Path) -> None:
+def test_bioimageio_with_a_predictor_takes_x(masker, tmp_path):
     predictor = blurring(tmp_path / "p.onnx", given=(1, 1, SIDE, SIDE))
     about = replace(masker, card=replace(masker.card, network=Network("another")))
     more = {"predictor": predictor, "credits": GIVEN}
@@ -107,11 +104,11 @@ def test_bioimageio_with_a_predictor_takes_x(masker: Masker, tmp_path: Path) -> 
         ("Doe, https://example.org/a", {"text": "Doe", "url": "https://example.org/a"}),
     ],
 )
-def test_citations(cite: str, found: dict[str, str]) -> None:
+def test_citations(cite, found):
     assert citation(cite) == found
 
 
-def test_what_bioimageio_refuses(masker: Masker, tmp_path: Path, monkeypatch) -> None:
+def test_what_bioimageio_refuses(masker, tmp_path, monkeypatch):
     with pytest.raises(InvalidArgumentError, match="ends with a DOI or an address"):
         export_bioimageio(masker, tmp_path / "model", credits=Credits(cite="Doe 2026"))
     reads_maps = replace(masker, scorer=GivenScorer("distrusted", zero=0.0, channels=3, cue_channels=1))

@@ -4,7 +4,6 @@ import json
 import re
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha1
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -13,14 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from conformask.arrays import Images
 from conformask.errors import MissingFileError, OutputError
 from conformask.extensions import pip_install
 from conformask.extras.export.folders import Credits
 from conformask.extras.export.huggingface import export_huggingface
 from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
-from conformask.masker.masker import Masker
 from conformask.scores.scorer import Heuristic
 from conformask.scores.untrained import Untrained
 from synthetic_triplets import triplets
@@ -30,19 +27,19 @@ SIDE = 16
 GIVEN = Credits(("Ada L.", "Bo M."), "CC-BY-4.0", "Doe et al., 2026, https://doi.org/10.1000/182")
 
 
-def faint(x: Images, y_hat: Images) -> Images:
+def faint(x, y_hat):
     """Far smaller than a mask, as scores are."""
     return x / 100
 
 
 @pytest.fixture(scope="module")
-def masker() -> Masker:
+def masker():
     known = triplets(40, 0, (SIDE, SIDE), 3)
     return calibrate(Heuristic(faint, channels=3), known, threshold=0.03, loss="l1")
 
 
 @pytest.fixture(scope="module")
-def uploaded(tmp_path_factory) -> tuple[Masker, Path]:
+def uploaded(tmp_path_factory):
     """A masker of a network, which its folder holds."""
     masker = calibrate(Untrained("spread"), triplets(40, 0, (SIDE, SIDE)), threshold=0.03, loss="l1")
     folder = tmp_path_factory.mktemp("hub") / "folder"
@@ -50,7 +47,7 @@ def uploaded(tmp_path_factory) -> tuple[Masker, Path]:
     return masker, folder
 
 
-def test_the_card_as_huggingface_hub_reads_it(uploaded) -> None:
+def test_the_card_as_huggingface_hub_reads_it(uploaded):
     masker, folder = uploaded
     card = hub.ModelCard.load(folder / "README.md")
     assert card.data.to_dict() == {
@@ -79,10 +76,10 @@ class Stub(BaseHTTPRequestHandler):
     folder: Path
     commit = "0" * 40
 
-    def do_HEAD(self) -> None:
+    def do_HEAD(self):
         self.do_GET()
 
-    def do_GET(self) -> None:
+    def do_GET(self):
         files = list(self.folder.iterdir())
         if "/tree/" in self.path:
             tree = [{"type": "file", "path": path.name, "oid": "0", "size": 1} for path in files]
@@ -93,7 +90,7 @@ class Stub(BaseHTTPRequestHandler):
         else:
             self.answer((self.folder / self.path.split("/")[-1]).read_bytes())
 
-    def answer(self, content: bytes) -> None:
+    def answer(self, content):
         self.send_response(200)
         for name, value in {"ETag": f'"{sha1(content).hexdigest()}"', "X-Repo-Commit": self.commit}.items():
             self.send_header(name, value)
@@ -102,12 +99,12 @@ class Stub(BaseHTTPRequestHandler):
         if self.command == "GET":
             self.wfile.write(content)
 
-    def log_message(self, *_: object) -> None:
+    def log_message(self, *_):
         pass
 
 
 @contextmanager
-def serving(folder: Path) -> Iterator[str]:
+def serving(folder):
     handler = type("OfFolder", (Stub,), {"folder": folder})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -118,7 +115,7 @@ def serving(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-def test_load_reads_what_snapshot_download_fetches_from_a_stub_of_the_hub(uploaded, tmp_path: Path) -> None:
+def test_load_reads_what_snapshot_download_fetches_from_a_stub_of_the_hub(uploaded, tmp_path):
     masker, folder = uploaded
     with serving(folder) as endpoint:
         found = hub.snapshot_download("me/mine", endpoint=endpoint, cache_dir=tmp_path)
@@ -129,7 +126,7 @@ def test_load_reads_what_snapshot_download_fetches_from_a_stub_of_the_hub(upload
     assert torch.equal(again.masks(batch.x, batch.y_hat), masker.masks(batch.x, batch.y_hat))
 
 
-def test_a_masker_that_rests_on_code_says_so(masker: Masker, tmp_path: Path) -> None:
+def test_a_masker_that_rests_on_code_says_so(masker, tmp_path):
     (tmp_path / "folder").mkdir()
     done = export_huggingface(masker, tmp_path / "folder")
     assert done.missing == ("authors", "license", "cite")
@@ -139,7 +136,7 @@ def test_a_masker_that_rests_on_code_says_so(masker: Masker, tmp_path: Path) -> 
     assert load(done.path, scorer=masker.scorer).fingerprint == masker.fingerprint
 
 
-def test_what_huggingface_refuses(masker: Masker, tmp_path: Path, monkeypatch) -> None:
+def test_what_huggingface_refuses(masker, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("mine")
     for taken in (tmp_path, tmp_path / "file"):
         with pytest.raises(OutputError, match="exists already: choose another folder"):

@@ -5,7 +5,6 @@ import pytest
 import torch
 
 import conformask as cm
-from conformask.arrays import Images
 from conformask.errors import ImageError, MismatchError
 from conformask.extras.export.dask import masked
 from conformask.scores.steps import Tiled
@@ -18,30 +17,28 @@ SIZE = (150, 210)
 ROLES = ("x", "y_hat", "y")
 
 
-def rough(x: Images, y_hat: Images) -> Images:
+def rough(x, y_hat):
     """Sees its neighbours, so that the seams of tiles show."""
     blurred = torch.nn.functional.avg_pool2d(y_hat, 5, 1, 2)
     return (y_hat - blurred).abs() + 0.1 * (x - y_hat).square()
 
 
-def known(channels: int = 1, count: int = 20) -> cm.Triplets:
+def known(channels=1, count=20):
     y_hat = GENERATOR.random((count, 160, 220, channels)).astype(np.float32)
     return cm.Triplets.from_arrays(y_hat, y_hat, y_hat**1.5)
 
 
-def masker_of(
-    family: str = "power", channels: int = 1, score=rough, count: int = 20, **promise: object
-) -> cm.Masker:
+def masker_of(family="power", channels=1, score=rough, count=20, **promise):
     scorer = Tiled(cm.Heuristic(score, channels=channels, per_channel=channels > 1), 128, 32)
     return cm.calibrate(scorer, known(channels, count), threshold=0.05, loss="l1", family=family, **promise)
 
 
 @pytest.fixture(autouse=True)
-def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_blocks(monkeypatch):
     monkeypatch.setattr("conformask.extras.export.dask.SIDES", {2: 64, 3: 32})
 
 
-def images(*shape: int) -> tuple[np.ndarray, np.ndarray]:
+def images(*shape):
     x, y_hat = GENERATOR.random((2, *shape), dtype=np.float32)
     return x, y_hat
 
@@ -62,7 +59,7 @@ def images(*shape: int) -> tuple[np.ndarray, np.ndarray]:
     ids=str,
 )
 @pytest.mark.parametrize("channels", [1, 3])
-def test_threads_give_the_mask_of_the_same_tiles(family: str, channels: int) -> None:
+def test_threads_give_the_mask_of_the_same_tiles(family, channels):
     masker = masker_of(family, channels)
     x, y_hat = images(*SIZE, channels)
     mask = masked(masker, da.from_array(x, (70, 70, 1)), da.from_array(y_hat, 64))
@@ -77,7 +74,7 @@ def test_threads_give_the_mask_of_the_same_tiles(family: str, channels: int) -> 
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("guarantee", ["adaptive", "expected", "categories"])
-def test_promises_that_ask_for_more_of_an_image(guarantee: str) -> None:
+def test_promises_that_ask_for_more_of_an_image(guarantee):
     asked = {"promise": guarantee, "selection": known()} if guarantee != "categories" else {}
     facts = {}
     if guarantee == "categories":
@@ -96,7 +93,7 @@ def test_promises_that_ask_for_more_of_an_image(guarantee: str) -> None:
     np.testing.assert_array_equal(mask.compute(scheduler="threads"), expected)
 
 
-def test_more_blocks_than_one_task_adds_up() -> None:
+def test_more_blocks_than_one_task_adds_up():
     """150 x 210 pixels in blocks of 32 are 35: their sums are added up twice."""
     masker, (x, y_hat) = masker_of(), images(*SIZE, 1)
     with pytest.MonkeyPatch.context() as patched:
@@ -107,7 +104,7 @@ def test_more_blocks_than_one_task_adds_up() -> None:
 
 
 @pytest.mark.slow
-def test_processes_of_a_cluster_give_the_same_bits() -> None:
+def test_processes_of_a_cluster_give_the_same_bits():
     generator = np.random.default_rng(1)
     y_hat = generator.random((20, 160, 220), dtype=np.float32)
     packaged = cm.packaged_scorer().of(cm.Triplets.from_arrays(y_hat, y_hat, y_hat**1.5))
@@ -122,7 +119,7 @@ def test_processes_of_a_cluster_give_the_same_bits() -> None:
     np.testing.assert_array_equal(by_processes, masker(x, y_hat))
 
 
-def test_volumes_of_bytes() -> None:
+def test_volumes_of_bytes():
     volumes = GENERATOR.integers(0, 256, (10, 40, 70, 70), dtype=np.uint8)
     triplets = cm.Triplets.from_arrays(volumes, volumes, volumes // 2, reading=cm.Reading(axes="ZYX"))
     scorer = Tiled(cm.Heuristic(lambda x, y_hat: (x - y_hat).abs() + y_hat, channels=1), 128, 32)
@@ -133,7 +130,7 @@ def test_volumes_of_bytes() -> None:
     np.testing.assert_array_equal(mask.compute(), masker(x, y_hat))
 
 
-def test_maps_beside_y_hat() -> None:
+def test_maps_beside_y_hat():
     """Of any range and type, in their own chunks."""
     generator = np.random.default_rng(2)
     y = generator.random((40, 64, 64), dtype=np.float32)
@@ -154,10 +151,10 @@ def test_maps_beside_y_hat() -> None:
         masked(masker, *arrays, cues=da.from_array(cues[:, :200], 50))
 
 
-def test_nothing_is_read_before_it_is_computed() -> None:
+def test_nothing_is_read_before_it_is_computed():
     read = []
 
-    def noted(block: np.ndarray) -> np.ndarray:
+    def noted(block):
         read.append(block.shape)
         return block
 
@@ -168,8 +165,8 @@ def test_nothing_is_read_before_it_is_computed() -> None:
     assert read
 
 
-def test_an_x_that_is_smaller() -> None:
-    def enlarged(x: Images, y_hat: Images) -> Images:
+def test_an_x_that_is_smaller():
+    def enlarged(x, y_hat):
         return (torch.nn.functional.interpolate(x, scale_factor=2) - y_hat).abs()
 
     small, y_hat = GENERATOR.random((20, 80, 110), dtype=np.float32), GENERATOR.random((20, 160, 220))
@@ -183,7 +180,7 @@ def test_an_x_that_is_smaller() -> None:
     np.testing.assert_array_equal(mask.compute(), masker(x, y_hat))
 
 
-def test_what_is_refused_before_any_work() -> None:
+def test_what_is_refused_before_any_work():
     x, y_hat = (da.from_array(image) for image in images(*SIZE))
     with pytest.raises(MismatchError, match="channel"):
         masked(masker_of(), x, da.stack([y_hat] * 3, axis=-1))
@@ -191,7 +188,7 @@ def test_what_is_refused_before_any_work() -> None:
         masked(masker_of(), x[:50, :70], y_hat)
 
 
-def scores() -> list[np.ndarray]:
+def scores():
     heavy = np.exp(6 * GENERATOR.standard_normal(500)).astype(np.float32)
     ties = (GENERATOR.integers(0, 4, 400) / 8).astype(np.float32)
     holes = np.where(GENERATOR.random(300) < 0.5, 0, GENERATOR.random(300)).astype(np.float32)

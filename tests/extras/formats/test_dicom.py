@@ -6,7 +6,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -57,14 +56,13 @@ TZYX = Reading(axes="TZYX")
 
 
 @pytest.fixture(autouse=True)
-def _no_warnings() -> Any:
+def _no_warnings():
     """Nothing on users' screens."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         yield
 
 
-def header(pixels: np.ndarray, **more: Any) -> Dataset:
+def header(pixels, **more):
     """A slice of MR without a place."""
     data = Dataset()
     data.file_meta = FileMetaDataset()
@@ -88,7 +86,7 @@ def header(pixels: np.ndarray, **more: Any) -> Dataset:
     return data
 
 
-def placed(pixels: np.ndarray, position: np.ndarray, **more: Any) -> Dataset:
+def placed(pixels, position, **more):
     place = {
         "ImagePositionPatient": [float(f"{each:.8g}") for each in position],
         "ImageOrientationPatient": [*ROW.tolist(), *COLUMN.tolist()],
@@ -98,13 +96,13 @@ def placed(pixels: np.ndarray, position: np.ndarray, **more: Any) -> Dataset:
     return header(pixels, **(place | more))
 
 
-def write(path: Path, data: Dataset) -> Path:
+def write(path, data):
     path.parent.mkdir(parents=True, exist_ok=True)
     data.save_as(path, enforce_file_format=True)
     return path
 
 
-def volume(deep: int = 5, dtype: type = np.int16) -> np.ndarray:
+def volume(deep=5, dtype=np.int16):
     top = min(np.iinfo(dtype).max, 4000)
     return np.random.default_rng(0).integers(0, top, (deep, 6, 4), endpoint=True).astype(dtype)
 
@@ -112,7 +110,7 @@ def volume(deep: int = 5, dtype: type = np.int16) -> np.ndarray:
 Change = Callable[[int, Dataset], None]
 
 
-def series(folder: Path, pixels: np.ndarray, change: Change = lambda index, data: None) -> Path:
+def series(folder, pixels, change=lambda index, data: None):
     """A folder of slices, whose names and instance numbers are not in their order."""
     order = np.random.default_rng(1).permutation(len(pixels))
     for index, plane in enumerate(pixels):
@@ -122,19 +120,19 @@ def series(folder: Path, pixels: np.ndarray, change: Change = lambda index, data
     return folder
 
 
-def affine() -> np.ndarray:
+def affine():
     """From (column, row, slice) to right, anterior, superior, of `series`."""
     columns = np.column_stack([ROW * 0.75, COLUMN * 0.5, STEP, ORIGIN])
     return np.vstack([np.diag([-1, -1, 1]) @ columns, [0, 0, 0, 1]])
 
 
-def written(path: Path, mask: np.ndarray, under: Path, reading: Reading = PLAIN) -> Path:
+def written(path, mask, under, reading=PLAIN):
     blocks = ((places, mask[:, *places]) for places in grid(mask.shape[1:]))
     write_blocks(path, mask.shape, blocks, SourceImage(under, None, reading))
     return path
 
 
-def random_mask(space: tuple[int, ...]) -> np.ndarray:
+def random_mask(space):
     mask = np.random.default_rng(2).random((1, *space), dtype=np.float32)
     mask.flat[:3] = 1, 0, 0.3
     return mask
@@ -143,7 +141,7 @@ def random_mask(space: tuple[int, ...]) -> np.ndarray:
 # ------------------------------------------------------------------ recognised, listed, named
 
 
-def test_a_folder_of_slices_is_one_image(tmp_path: Path) -> None:
+def test_a_folder_of_slices_is_one_image(tmp_path):
     folder = series(tmp_path / "patient.1", volume())
     write(tmp_path / "single.dcm", placed(volume()[0], ORIGIN))
     assert is_image(folder)
@@ -156,14 +154,14 @@ def test_a_folder_of_slices_is_one_image(tmp_path: Path) -> None:
     assert mask_suffix("", volume=True) == mask_suffix(".dcm", volume=True) == mask_suffix("") == ".dcm"
 
 
-def test_the_name_of_a_folder_may_end_like_a_file(tmp_path: Path) -> None:
+def test_the_name_of_a_folder_may_end_like_a_file(tmp_path):
     folder = series(tmp_path / "a.dcm", volume())
     assert is_image(folder)
     assert name_and_suffix(folder) == ("a.dcm", "")
     assert decode(folder).shape == (5, 6, 4)
 
 
-def test_names_without_suffix_and_other_files_in_between(tmp_path: Path) -> None:
+def test_names_without_suffix_and_other_files_in_between(tmp_path):
     pixels = volume()
     for index, name in enumerate(("1.2.840.5", "IM1", "b", "a", "x.IMA")):
         write(tmp_path / "s" / name, placed(pixels[index], ORIGIN + index * STEP))
@@ -176,7 +174,7 @@ def test_names_without_suffix_and_other_files_in_between(tmp_path: Path) -> None
     np.testing.assert_array_equal(decode(tmp_path / "s"), pixels)
 
 
-def test_other_folders_are_no_series(tmp_path: Path) -> None:
+def test_other_folders_are_no_series(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "text").mkdir()
     (tmp_path / "text" / "a.dcm").write_text("not DICOM, whatever its name says")
@@ -186,7 +184,7 @@ def test_other_folders_are_no_series(tmp_path: Path) -> None:
     assert name_and_suffix(tmp_path / "text") == ("text", "")
 
 
-def test_pydicom_is_needed_only_for_dicom(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pydicom_is_needed_only_for_dicom(tmp_path, monkeypatch):
     folder = series(tmp_path / "s", volume())
     mask, under = random_mask((5, 6, 4)), SourceImage(folder, None, PLAIN)
     monkeypatch.setitem(sys.modules, "highdicom", None)
@@ -203,7 +201,7 @@ def test_pydicom_is_needed_only_for_dicom(tmp_path: Path, monkeypatch: pytest.Mo
 # ------------------------------------------------------------------ order, place
 
 
-def test_slices_are_in_the_order_of_their_positions(tmp_path: Path) -> None:
+def test_slices_are_in_the_order_of_their_positions(tmp_path):
     pixels = volume()
     array, found = decode_with_header(series(tmp_path / "s", pixels))
     np.testing.assert_array_equal(array, pixels)
@@ -215,10 +213,10 @@ def test_slices_are_in_the_order_of_their_positions(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.geometry.affine, affine(), atol=1e-6)
 
 
-def test_the_order_runs_along_the_normal_however_the_series_was_taken(tmp_path: Path) -> None:
+def test_the_order_runs_along_the_normal_however_the_series_was_taken(tmp_path):
     pixels = volume()
 
-    def down(index: int, data: Dataset) -> None:
+    def down(index, data):
         data.ImagePositionPatient = [float(f"{each:.8g}") for each in ORIGIN - index * STEP]
 
     array, found = decode_with_header(series(tmp_path / "s", pixels, down))
@@ -229,19 +227,18 @@ def test_the_order_runs_along_the_normal_however_the_series_was_taken(tmp_path: 
     np.testing.assert_allclose(found.geometry.affine, expected, atol=1e-6)
 
 
-def test_highdicom_finds_the_same_volume(tmp_path: Path) -> None:
+def test_highdicom_finds_the_same_volume(tmp_path):
     pixels = volume()
     folder = series(tmp_path / "s", pixels)
     read = [pydicom.dcmread(path) for path in folder.iterdir()]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         theirs = hd.get_volume_from_series(read)
     array, found = decode_with_header(folder)
     assert found.geometry is not None
     check_same_volume(theirs, array, np.array(found.geometry.affine))
 
 
-def check_same_volume(theirs: Any, array: np.ndarray, ours: np.ndarray) -> None:
+def check_same_volume(theirs, array, ours):
     """Their affine maps (slice, row, column) to LPS, and they may count the slices from the other end."""
     to_lps = np.diag([-1, -1, 1, 1]) @ ours @ np.eye(4)[[2, 1, 0, 3]]
     values = theirs.array
@@ -253,10 +250,10 @@ def check_same_volume(theirs: Any, array: np.ndarray, ours: np.ndarray) -> None:
     np.testing.assert_array_equal(values, array)
 
 
-def test_a_tilted_gantry_becomes_shear(tmp_path: Path) -> None:
+def test_a_tilted_gantry_becomes_shear(tmp_path):
     shift = 0.3 * COLUMN
 
-    def tilt(index: int, data: Dataset) -> None:
+    def tilt(index, data):
         data.ImagePositionPatient = [float(f"{each:.8g}") for each in ORIGIN + index * (STEP + shift)]
 
     found = read_header(series(tmp_path / "s", volume(), tilt)).geometry
@@ -267,7 +264,7 @@ def test_a_tilted_gantry_becomes_shear(tmp_path: Path) -> None:
     np.testing.assert_allclose(found.affine, expected, atol=1e-6)
 
 
-def test_a_single_slice_is_a_plane(tmp_path: Path) -> None:
+def test_a_single_slice_is_a_plane(tmp_path):
     plane = volume()[0]
     array, found = decode_with_header(write(tmp_path / "a.dcm", placed(plane, ORIGIN)))
     np.testing.assert_array_equal(array, plane)
@@ -284,7 +281,7 @@ def test_a_single_slice_is_a_plane(tmp_path: Path) -> None:
     np.testing.assert_array_equal(decode(tmp_path / "s"), plane)
 
 
-def test_a_single_slice_needs_no_position(tmp_path: Path) -> None:
+def test_a_single_slice_needs_no_position(tmp_path):
     with_spacing = write(tmp_path / "a.dcm", header(volume()[0], PixelSpacing=[0.5, 0.75]))
     without = write(tmp_path / "b.dcm", header(volume()[0]))
     found = read_header(with_spacing).geometry
@@ -293,7 +290,7 @@ def test_a_single_slice_needs_no_position(tmp_path: Path) -> None:
     assert read_header(without).geometry is None
 
 
-def test_windows_are_as_the_whole_and_read_only_their_slices(tmp_path: Path) -> None:
+def test_windows_are_as_the_whole_and_read_only_their_slices(tmp_path):
     folder = series(tmp_path / "s", volume())
     whole, places = decode(folder), (slice(1, 3), slice(2, 5), slice(0, 4))
     np.testing.assert_array_equal(open_window(folder)(places), whole[places])
@@ -312,8 +309,8 @@ def test_windows_are_as_the_whole_and_read_only_their_slices(tmp_path: Path) -> 
 # ------------------------------------------------------------------ values
 
 
-def test_values_are_rescaled_slice_by_slice(tmp_path: Path) -> None:
-    def to_hu(index: int, data: Dataset) -> None:
+def test_values_are_rescaled_slice_by_slice(tmp_path):
+    def to_hu(index, data):
         data.SOPClassUID, data.Modality = CT, "CT"
         data.RescaleSlope, data.RescaleIntercept = "1", "-1024"
 
@@ -327,7 +324,7 @@ def test_values_are_rescaled_slice_by_slice(tmp_path: Path) -> None:
     unit = read_image(tmp_path / "hu", Reading(data_range=(-1024, 3071)))
     np.testing.assert_allclose(unit[0], pixels / 4095, rtol=1e-6)
 
-    def by_index(index: int, data: Dataset) -> None:
+    def by_index(index, data):
         data.RescaleSlope, data.RescaleIntercept = f"{0.25 * (index + 1)}", f"{index}"
 
     array, found = decode_with_header(series(tmp_path / "pet", pixels, by_index))
@@ -338,7 +335,7 @@ def test_values_are_rescaled_slice_by_slice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("bits", "dtype"), [(12, np.int16), (16, np.int32)])
-def test_whole_numbers_stay_whole(tmp_path: Path, bits: int, dtype: type) -> None:
+def test_whole_numbers_stay_whole(tmp_path, bits, dtype):
     plane = volume(dtype=np.uint16)[0]
     data = placed(
         plane, ORIGIN, BitsStored=bits, HighBit=bits - 1, RescaleSlope="2", RescaleIntercept="-4096"
@@ -348,7 +345,7 @@ def test_whole_numbers_stay_whole(tmp_path: Path, bits: int, dtype: type) -> Non
     np.testing.assert_array_equal(array, plane.astype(int) * 2 - 4096)
 
 
-def test_unsigned_numbers_say_their_range_but_not_those_of_ct(tmp_path: Path) -> None:
+def test_unsigned_numbers_say_their_range_but_not_those_of_ct(tmp_path):
     plane = volume(dtype=np.uint16)[0]
     twelve = {"BitsStored": 12, "HighBit": 11}
     assert read_header(write(tmp_path / "a.dcm", placed(plane, ORIGIN, **twelve))).data_range == (0, 4095)
@@ -360,7 +357,7 @@ def test_unsigned_numbers_say_their_range_but_not_those_of_ct(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.int16])
-def test_larger_is_brighter_of_monochrome1(tmp_path: Path, dtype: type) -> None:
+def test_larger_is_brighter_of_monochrome1(tmp_path, dtype):
     plane = volume(dtype=dtype)[0] // 2
     more = {"BitsStored": 12, "HighBit": 11, "PhotometricInterpretation": "MONOCHROME1"}
     array, found = decode_with_header(write(tmp_path / "a.dcm", placed(plane, ORIGIN, **more)))
@@ -374,7 +371,7 @@ def test_larger_is_brighter_of_monochrome1(tmp_path: Path, dtype: type) -> None:
 
 @pytest.mark.quick(1)
 @pytest.mark.parametrize("more", [{}, {"RescaleSlope": "2", "RescaleIntercept": "-1000"}])
-def test_arrays_of_monochrome1_are_turned_as_their_files_are(tmp_path: Path, more: dict[str, str]) -> None:
+def test_arrays_of_monochrome1_are_turned_as_their_files_are(tmp_path, more):
     """A mask of what a file holds is that of the file; floats in [0, 1] are as they are."""
     kind = {"BitsStored": 12, "HighBit": 11, "PhotometricInterpretation": "MONOCHROME1"}
     slope, intercept = (2, -1000) if more else (1, 0)
@@ -401,7 +398,7 @@ def test_arrays_of_monochrome1_are_turned_as_their_files_are(tmp_path: Path, mor
     np.testing.assert_allclose(masker(*tensors)[:, 0], of_files, atol=1e-5)
 
 
-def test_colours_become_rgb(tmp_path: Path) -> None:
+def test_colours_become_rgb(tmp_path):
     rgb = np.random.default_rng(0).integers(0, 256, (6, 4, 3), dtype=np.uint8)
     more = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "SOPClassUID": SECONDARY}
     data = header(rgb, **more, PhotometricInterpretation="RGB")
@@ -417,7 +414,7 @@ def test_colours_become_rgb(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bits", [8, 16])
-def test_palettes_are_looked_up(tmp_path: Path, bits: int) -> None:
+def test_palettes_are_looked_up(tmp_path, bits):
     indices = np.random.default_rng(0).integers(0, 4, (6, 4), dtype=np.uint8)
     palette = np.random.default_rng(1).integers(0, 2**bits, (4, 3)).astype(f"u{bits // 8}")
     data = header(indices, PhotometricInterpretation="PALETTE COLOR", SOPClassUID=SECONDARY)
@@ -429,7 +426,7 @@ def test_palettes_are_looked_up(tmp_path: Path, bits: int) -> None:
     assert (found.channels, found.bits, found.data_range) == (3, bits, (0, 2**bits - 1))
 
 
-def test_floats_are_maps_in_0_1(tmp_path: Path) -> None:
+def test_floats_are_maps_in_0_1(tmp_path):
     plane = np.random.default_rng(0).random((6, 4), dtype=np.float32)
     data = placed(plane, ORIGIN, SOPClassUID="1.2.840.10008.5.1.4.1.1.30", FloatPixelData=plane.tobytes())
     for keyword in ("PixelData", "PixelRepresentation", "BitsStored", "HighBit"):
@@ -442,7 +439,7 @@ def test_floats_are_maps_in_0_1(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ several times, several frames
 
 
-def twice(folder: Path, pixels: np.ndarray, **keys: Any) -> Path:
+def twice(folder, pixels, **keys):
     """Two times, (2, D, H, W), the later with the smaller instance numbers; keys tell them apart."""
     for time in (0, 1):
         for index, plane in enumerate(pixels[time]):
@@ -454,7 +451,7 @@ def twice(folder: Path, pixels: np.ndarray, **keys: Any) -> Path:
     return folder
 
 
-def test_repeated_positions_are_times(tmp_path: Path) -> None:
+def test_repeated_positions_are_times(tmp_path):
     pixels = volume(6).reshape(2, 3, 6, 4)
     folder = twice(tmp_path / "s", pixels, AcquisitionTime=lambda time: f"0{8 + time}0000.5")
     with pytest.raises(
@@ -484,13 +481,13 @@ def test_repeated_positions_are_times(tmp_path: Path) -> None:
         ("AcquisitionNumber", lambda time: 9 + time),
     ],
 )
-def test_what_tells_times_apart(tmp_path: Path, keyword: str, of: Callable[[int], Any]) -> None:
+def test_what_tells_times_apart(tmp_path, keyword, of):
     pixels = volume(6).reshape(2, 3, 6, 4)
     folder = twice(tmp_path / "s", pixels, **{keyword: of})
     np.testing.assert_array_equal(decode(Path(f"{folder}#t=0"), TZYX), pixels[0])
 
 
-def test_instance_numbers_are_the_last_resort(tmp_path: Path) -> None:
+def test_instance_numbers_are_the_last_resort(tmp_path):
     pixels = volume(6).reshape(2, 3, 6, 4)
     folder = twice(tmp_path / "s", pixels)
     np.testing.assert_array_equal(decode(Path(f"{folder}#t=0"), TZYX), pixels[1])
@@ -499,7 +496,7 @@ def test_instance_numbers_are_the_last_resort(tmp_path: Path) -> None:
         decode(Path(f"{folder}#t=0"), TZYX)
 
 
-def test_one_time_has_an_axis_of_time_if_told(tmp_path: Path) -> None:
+def test_one_time_has_an_axis_of_time_if_told(tmp_path):
     folder = series(tmp_path / "s", volume())
     assert times_of(folder, TZYX) == 1
     assert times_of(folder) is None
@@ -508,7 +505,7 @@ def test_one_time_has_an_axis_of_time_if_told(tmp_path: Path) -> None:
         decode(Path(f"{folder}#t=0"))
 
 
-def enhanced(pixels: np.ndarray, order: list[int], times: int = 1) -> Dataset:
+def enhanced(pixels, order, times=1):
     """A multi-frame file, whose frames lie at the positions of `order`."""
     frames = pixels.reshape(-1, *pixels.shape[-2:])
     data = header(frames, SOPClassUID=ENHANCED_MR, NumberOfFrames=len(frames), InstanceNumber=1)
@@ -531,7 +528,7 @@ def enhanced(pixels: np.ndarray, order: list[int], times: int = 1) -> Dataset:
 
 
 @pytest.mark.parametrize("compressed", [False, True])
-def test_frames_are_in_the_order_of_their_positions(tmp_path: Path, compressed: bool) -> None:
+def test_frames_are_in_the_order_of_their_positions(tmp_path, compressed):
     pixels, order = volume(), [3, 0, 4, 1, 2]
     data = enhanced(pixels, order)
     if compressed:
@@ -544,7 +541,7 @@ def test_frames_are_in_the_order_of_their_positions(tmp_path: Path, compressed: 
     np.testing.assert_array_equal(open_window(tmp_path / "a.dcm")(places), array[places])
 
 
-def test_per_frame_groups_go_before_shared_ones(tmp_path: Path) -> None:
+def test_per_frame_groups_go_before_shared_ones(tmp_path):
     pixels = volume(3)
     data = enhanced(pixels, [0, 1, 2])
     values = Dataset()
@@ -555,7 +552,7 @@ def test_per_frame_groups_go_before_shared_ones(tmp_path: Path) -> None:
     np.testing.assert_array_equal(array[2], 2 * pixels[2].astype(int) - 10)
 
 
-def test_times_of_frames(tmp_path: Path) -> None:
+def test_times_of_frames(tmp_path):
     pixels = volume(6)
     path = write(tmp_path / "a.dcm", enhanced(pixels, [0, 0, 1, 1, 2, 2], times=2))
     assert times_of(path, TZYX) == 2
@@ -569,7 +566,7 @@ def test_times_of_frames(tmp_path: Path) -> None:
     assert sorted(numbers) == [[2], [4], [6]]
 
 
-def test_frames_without_positions_need_axes(tmp_path: Path) -> None:
+def test_frames_without_positions_need_axes(tmp_path):
     pixels = volume()
     path = write(tmp_path / "a.dcm", header(pixels, NumberOfFrames=5))
     with pytest.raises(ImageError, match=r"5 frames without positions: --axes ZYX .* --axes TYX as times"):
@@ -586,8 +583,8 @@ def test_frames_without_positions_need_axes(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ who
 
 
-def test_the_patient_is_a_hash(tmp_path: Path) -> None:
-    def patient(name: str, **more: Any) -> str | None:
+def test_the_patient_is_a_hash(tmp_path):
+    def patient(name, **more):
         return read_header(write(tmp_path / name, header(volume()[0], **more))).patient
 
     first = patient("a.dcm")
@@ -604,10 +601,10 @@ def test_the_patient_is_a_hash(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ refused
 
 
-def set_of(number: int, **values: Any) -> Change:
+def set_of(number, **values):
     """Change one slice."""
 
-    def change(index: int, data: Dataset) -> None:
+    def change(index, data):
         if index == number:
             for keyword, value in values.items():
                 setattr(data, keyword, value)
@@ -615,12 +612,12 @@ def set_of(number: int, **values: Any) -> Change:
     return change
 
 
-def moved(number: int, offset: np.ndarray) -> Change:
+def moved(number, offset):
     return set_of(number, ImagePositionPatient=[float(f"{x:.8g}") for x in ORIGIN + number * STEP + offset])
 
 
-def without(*keywords: str, only: int | None = None) -> Change:
-    def change(index: int, data: Dataset) -> None:
+def without(*keywords, only=None):
+    def change(index, data):
         for keyword in keywords if only in (None, index) else ():
             delattr(data, keyword)
 
@@ -657,7 +654,7 @@ BAD: dict[str, tuple[Change, str]] = {
 
 
 @pytest.mark.parametrize("what", list(BAD))
-def test_bad_series_are_refused_by_name(tmp_path: Path, what: str) -> None:
+def test_bad_series_are_refused_by_name(tmp_path, what):
     change, message = BAD[what]
     folder = series(tmp_path / "s", volume(), change)
     with pytest.raises(ImageError, match=message) as caught:
@@ -666,7 +663,7 @@ def test_bad_series_are_refused_by_name(tmp_path: Path, what: str) -> None:
     assert not any(word in str(caught.value) for word in ("4711", "4712", "Secret"))
 
 
-def test_names_say_where_the_gap_is(tmp_path: Path) -> None:
+def test_names_say_where_the_gap_is(tmp_path):
     folder = series(tmp_path / "s", volume(7))
     by_place = {
         float(np.array(pydicom.dcmread(path).ImagePositionPatient) @ STEP): path for path in folder.iterdir()
@@ -678,7 +675,7 @@ def test_names_say_where_the_gap_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("offset", "fits"), [(0.009, True), (0.05, False)])
-def test_rounded_positions_are_tolerated(tmp_path: Path, offset: float, fits: bool) -> None:
+def test_rounded_positions_are_tolerated(tmp_path, offset, fits):
     folder = series(tmp_path / "s", volume(), moved(2, offset * STEP / 2.5))
     if fits:
         read_header(folder)
@@ -687,10 +684,10 @@ def test_rounded_positions_are_tolerated(tmp_path: Path, offset: float, fits: bo
             read_header(folder)
 
 
-def numbered(start: int = 1, by: int = 1, **more: Any) -> Change:
+def numbered(start=1, by=1, **more):
     """Slices as thick as they lie apart, with instance numbers in their order."""
 
-    def change(index: int, data: Dataset) -> None:
+    def change(index, data):
         data.InstanceNumber, data.SliceThickness = start + by * index, 2.5 / by
         for keyword, value in more.items():
             setattr(data, keyword, value)
@@ -698,7 +695,7 @@ def numbered(start: int = 1, by: int = 1, **more: Any) -> Change:
     return change
 
 
-def test_every_second_slice_is_missing(tmp_path: Path) -> None:
+def test_every_second_slice_is_missing(tmp_path):
     with pytest.raises(ImageError, match=r"2\.5 mm apart, are 1\.25 mm thick, .* numbers increase by 2"):
         read_header(series(tmp_path / "halved", volume(), numbered(by=2)))
     read_header(series(tmp_path / "whole", volume(), numbered()))
@@ -706,15 +703,15 @@ def test_every_second_slice_is_missing(tmp_path: Path) -> None:
     read_header(series(tmp_path / "gaps", volume(), gaps))  # thin slices with gaps, as their header says
 
 
-def test_the_ends_of_a_series_that_may_be_missing_are_said(tmp_path: Path) -> None:
+def test_the_ends_of_a_series_that_may_be_missing_are_said(tmp_path):
     for name, change in {"first": numbered(start=2), "last": numbered(ImagesInAcquisition=7)}.items():
         with pytest.warns(UserWarning, match=r"are numbered .* if the series has more"):
             read_header(series(tmp_path / name, volume(), change))
     read_header(series(tmp_path / "all", volume(), numbered(ImagesInAcquisition=5)))
 
 
-def test_missing_slices_of_tiny_steps_are_noticed(tmp_path: Path) -> None:
-    def micro(index: int, data: Dataset) -> None:
+def test_missing_slices_of_tiny_steps_are_noticed(tmp_path):
+    def micro(index, data):
         at = index + (index > 2)
         data.ImagePositionPatient = [float(f"{x:.10g}") for x in at * STEP / 500]
         data.PixelSpacing = [0.005, 0.005]
@@ -723,14 +720,14 @@ def test_missing_slices_of_tiny_steps_are_noticed(tmp_path: Path) -> None:
         read_header(series(tmp_path / "s", volume(), micro))
 
 
-def test_the_same_image_twice(tmp_path: Path) -> None:
+def test_the_same_image_twice(tmp_path):
     folder = series(tmp_path / "s", volume())
     (folder / "copy.dcm").write_bytes((folder / "000.dcm").read_bytes())
     with pytest.raises(ImageError, match=r"000.dcm and copy.dcm are the same image"):
         read_header(folder)
 
 
-def test_other_objects_are_no_images(tmp_path: Path) -> None:
+def test_other_objects_are_no_images(tmp_path):
     data = header(volume()[0], SOPClassUID="1.2.840.10008.5.1.4.1.1.481.3", Modality="RTSTRUCT")
     for keyword in ("Rows", "Columns", "PixelData", "BitsAllocated", "PhotometricInterpretation"):
         delattr(data, keyword)
@@ -742,7 +739,7 @@ def test_other_objects_are_no_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [0, 100, 131, 400, 900])
-def test_truncated_slices_are_named(tmp_path: Path, size: int) -> None:
+def test_truncated_slices_are_named(tmp_path, size):
     folder = series(tmp_path / "s", volume())
     path = folder / "003.dcm"
     path.write_bytes(path.read_bytes()[:size])
@@ -751,14 +748,14 @@ def test_truncated_slices_are_named(tmp_path: Path, size: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["zz", "zz.5", "zz.dcm"])
-def test_damaged_files_are_not_passed_over(tmp_path: Path, name: str) -> None:
+def test_damaged_files_are_not_passed_over(tmp_path, name):
     folder = series(tmp_path / "s", volume())
     (folder / name).write_bytes(bytes(500))
     with pytest.raises(ImageError, match=f"{name} lacks the DICOM signature"):
         read_header(folder)
 
 
-def test_truncated_pixels_are_named(tmp_path: Path) -> None:
+def test_truncated_pixels_are_named(tmp_path):
     folder = series(tmp_path / "s", volume())
     path = folder / "003.dcm"
     path.write_bytes(path.read_bytes()[:-10])
@@ -770,7 +767,7 @@ def test_truncated_pixels_are_named(tmp_path: Path) -> None:
         decode(alone)
 
 
-def test_a_missing_codec_is_named(tmp_path: Path) -> None:
+def test_a_missing_codec_is_named(tmp_path):
     data = placed(volume()[0], ORIGIN)
     data.PixelData = pydicom.encaps.encapsulate([b"\xff\x4f\xff\x51" + bytes(60)])
     data["PixelData"].VR = "OB"
@@ -783,7 +780,7 @@ def test_a_missing_codec_is_named(tmp_path: Path) -> None:
 # ------------------------------------------------------------------ masks
 
 
-def test_a_mask_lies_where_its_series_lies(tmp_path: Path) -> None:
+def test_a_mask_lies_where_its_series_lies(tmp_path):
     folder = series(tmp_path / "s", volume())
     mask = random_mask((5, 6, 4))
     path = written(tmp_path / "masks" / "s.dcm", mask, folder)
@@ -802,7 +799,7 @@ def test_a_mask_lies_where_its_series_lies(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(path), array[None])
 
 
-def test_a_mask_refers_to_each_slice_under_it(tmp_path: Path) -> None:
+def test_a_mask_refers_to_each_slice_under_it(tmp_path):
     folder = series(tmp_path / "s", volume())
     data = pydicom.dcmread(written(tmp_path / "m.dcm", random_mask((5, 6, 4)), folder))
     slices = {read.SOPInstanceUID: read for read in map(pydicom.dcmread, folder.iterdir())}
@@ -826,7 +823,7 @@ def test_a_mask_refers_to_each_slice_under_it(tmp_path: Path) -> None:
     assert again.SOPInstanceUID != data.SOPInstanceUID
 
 
-def test_a_segmentation_of_what_is_not_wholly_shown(tmp_path: Path) -> None:
+def test_a_segmentation_of_what_is_not_wholly_shown(tmp_path):
     folder = series(tmp_path / "s", volume())
     mask = random_mask((5, 6, 4))
     mask[0, 1], mask[mask > 0.5] = 1, 1
@@ -844,7 +841,7 @@ def test_a_segmentation_of_what_is_not_wholly_shown(tmp_path: Path) -> None:
         decode(tmp_path / "seg.dcm")
 
 
-def test_masks_over_frames(tmp_path: Path) -> None:
+def test_masks_over_frames(tmp_path):
     order = [3, 0, 4, 1, 2]
     source = enhanced(volume(), order)
     shared = source.SharedFunctionalGroupsSequence[0]
@@ -863,7 +860,7 @@ def test_masks_over_frames(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("place", [True, False])
 @pytest.mark.parametrize("reference", [True, False])
-def test_masks_over_single_slices(tmp_path: Path, place: bool, reference: bool) -> None:
+def test_masks_over_single_slices(tmp_path, place, reference):
     plane = volume()[0]
     data = placed(plane, ORIGIN) if place else header(plane, SOPClassUID=SECONDARY)
     if not reference:
@@ -880,8 +877,8 @@ def test_masks_over_single_slices(tmp_path: Path, place: bool, reference: bool) 
     np.testing.assert_array_equal(seg.pixel_array.reshape(6, 4), mask[0] < 1)
 
 
-def test_a_tilted_mask(tmp_path: Path) -> None:
-    def tilt(index: int, data: Dataset) -> None:
+def test_a_tilted_mask(tmp_path):
+    def tilt(index, data):
         data.ImagePositionPatient = [float(f"{x:.8g}") for x in ORIGIN + index * (STEP + 0.3 * COLUMN)]
 
     folder = series(tmp_path / "s", volume(), tilt)
@@ -889,7 +886,7 @@ def test_a_tilted_mask(tmp_path: Path) -> None:
     assert found == read_header(folder).geometry
 
 
-def test_colours_have_a_grey_mask(tmp_path: Path) -> None:
+def test_colours_have_a_grey_mask(tmp_path):
     rgb = np.zeros((6, 4, 3), np.uint8)
     more = {"SamplesPerPixel": 3, "PlanarConfiguration": 0, "SOPClassUID": SECONDARY}
     path = write(tmp_path / "a.dcm", header(rgb, **more, PhotometricInterpretation="RGB"))
@@ -899,7 +896,7 @@ def test_colours_have_a_grey_mask(tmp_path: Path) -> None:
         written(tmp_path / "n.dcm", np.repeat(mask, 3, 0), path)
 
 
-def test_masks_that_cannot_be(tmp_path: Path) -> None:
+def test_masks_that_cannot_be(tmp_path):
     folder, mask = series(tmp_path / "s", volume()), random_mask((5, 6, 4))
     with pytest.raises(ImageError, match=r"must have shape \(1, 5, 6, 4\).*but this one has \(1, 4, 6, 4\)"):
         written(tmp_path / "m.dcm", mask[:, 1:], folder)
@@ -925,15 +922,12 @@ def test_masks_that_cannot_be(tmp_path: Path) -> None:
         ("mr_t1_oblique", (6.5, 0.6875, 0.6875), 0, 2040),
     ],
 )
-def test_real_series(
-    tmp_path: Path, name: str, spacing: tuple[float, ...], lowest: int, highest: int
-) -> None:
+def test_real_series(tmp_path, name, spacing, lowest, highest):
     array, found = decode_with_header(SHARED / name)
     assert found.geometry is not None
     np.testing.assert_allclose(found.geometry.spacing, spacing, rtol=1e-4)
     assert (array.min(), array.max()) == (lowest, highest)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with warnings.catch_warnings(action="ignore"):
         read = [pydicom.dcmread(path) for path in (SHARED / name).iterdir()]
         theirs = hd.get_volume_from_series(read, apply_modality_transform=None)
     check_same_volume(theirs, array, np.array(found.geometry.affine))
@@ -948,7 +942,7 @@ def test_real_series(
 
 
 @real
-def test_the_oblique_series_by_hand() -> None:
+def test_the_oblique_series_by_hand():
     """Its files are shuffled on purpose; the normal points up, so z grows from slice to slice."""
     read = [pydicom.dcmread(path) for path in (SHARED / "mr_t1_oblique").iterdir()]
     read.sort(key=lambda data: float(data.ImagePositionPatient[2]))
@@ -957,14 +951,14 @@ def test_the_oblique_series_by_hand() -> None:
 
 
 @real
-def test_the_irregular_series_is_refused_with_names() -> None:
+def test_the_irregular_series_is_refused_with_names():
     message = r"between 00\d.dcm and 00\d.dcm the step is [\d.]+ mm, elsewhere 4.002 mm"
     with pytest.raises(ImageError, match=message):
         read_header(SHARED / "ct_gantry_tilt")
 
 
 @real
-def test_the_series_of_three_times(tmp_path: Path) -> None:
+def test_the_series_of_three_times(tmp_path):
     folder = SHARED / "mr_4d_ge"
     with pytest.raises(ImageError, match="15 positions, each 3 times"):
         read_header(folder)
@@ -980,14 +974,14 @@ def test_the_series_of_three_times(tmp_path: Path) -> None:
 
 
 @real
-def test_the_mosaic_is_refused() -> None:
+def test_the_mosaic_is_refused():
     with pytest.raises(ImageError, match=r"00\d.dcm is a Siemens mosaic"):
         read_header(SHARED / "mr_mosaic_siemens")
 
 
 @real
 @pytest.mark.parametrize("kind", ["RLE", "big_endian", "jpeg_2k_lossless", "jpeg_ls_lossless"])
-def test_compressed_frames(kind: str) -> None:
+def test_compressed_frames(kind):
     reading = Reading(axes="ZYX")
     plain = decode(SHARED / "single" / "emri_small.dcm", reading)
     assert (plain.shape, int(plain.max())) == ((10, 64, 64), 467)
@@ -997,7 +991,7 @@ def test_compressed_frames(kind: str) -> None:
 
 
 @real
-def test_lossless_jpeg_needs_no_plugin() -> None:
+def test_lossless_jpeg_needs_no_plugin():
     imagecodecs = pytest.importorskip("imagecodecs")
     path = SHARED / "single" / "JPEG-LL.dcm"
     array = decode(path)
@@ -1008,7 +1002,7 @@ def test_lossless_jpeg_needs_no_plugin() -> None:
 
 
 @real
-def test_a_modality_table_is_looked_up() -> None:
+def test_a_modality_table_is_looked_up():
     path = SHARED / "single" / "mlut_18.dcm"
     array, found = decode_with_header(path)
     data = pydicom.dcmread(path)
@@ -1020,14 +1014,14 @@ def test_a_modality_table_is_looked_up() -> None:
 
 
 @real
-def test_a_series_with_a_real_supplemental_palette() -> None:
+def test_a_series_with_a_real_supplemental_palette():
     with pytest.raises(ImageError, match="supplemental palette"):
         read_header(SHARED / "single" / "eCT_Supplemental.dcm")
 
 
 @real
 @pytest.mark.parametrize("name", ["parametric_map_float", "parametric_map_double_float"])
-def test_real_parametric_maps(name: str) -> None:
+def test_real_parametric_maps(name):
     path = SHARED / "single" / f"{name}.dcm"
     array, found = decode_with_header(path)
     np.testing.assert_array_equal(array, pydicom.dcmread(path).pixel_array)
@@ -1036,7 +1030,7 @@ def test_real_parametric_maps(name: str) -> None:
 
 @real
 @pytest.mark.parametrize("name", ["693_J2KR", "JPEG-LL", "MR2_J2KR", "SC_rgb", "explicit_VR-UN", "vlut_04"])
-def test_masks_over_real_single_files(tmp_path: Path, name: str) -> None:
+def test_masks_over_real_single_files(tmp_path, name):
     path = SHARED / "single" / f"{name}.dcm"
     found = read_header(path)
     mask = random_mask(found.space)
@@ -1048,7 +1042,7 @@ def test_masks_over_real_single_files(tmp_path: Path, name: str) -> None:
 
 
 @real
-def test_every_other_real_file_is_refused_by_name() -> None:
+def test_every_other_real_file_is_refused_by_name():
     single, read = SHARED / "single", []
     for path in sorted(single.iterdir()):
         if path.name.startswith(("emri", "eCT", "liver")):

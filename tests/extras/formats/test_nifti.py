@@ -6,14 +6,13 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError, OutputError
 from conformask.extensions import pip_install
-from conformask.images.formats import Header, SourceImage
+from conformask.images.formats import SourceImage
 from conformask.images.read import (
     decode,
     decode_with_header,
@@ -54,13 +53,13 @@ OBLIQUE = np.array(
 MICRONS = 3
 
 
-def real(name: str) -> Path:
+def real(name):
     if not (REAL / name).is_file():
         pytest.skip(f"no {name} in ../shared/data/nifti")
     return REAL / name
 
 
-def field(shape: tuple[int, ...] = SIZE, dtype: Any = np.uint8) -> np.ndarray:
+def field(shape=SIZE, dtype=np.uint8):
     generator = np.random.default_rng(0)
     if np.dtype(dtype).kind == "f":
         return generator.random(shape).astype(dtype)
@@ -69,13 +68,13 @@ def field(shape: tuple[int, ...] = SIZE, dtype: Any = np.uint8) -> np.ndarray:
 
 
 def save(
-    path: Path,
-    array: np.ndarray,
-    affine: np.ndarray | None = OBLIQUE,
-    scaling: tuple[float, float] = (1, 0),
-    version: int = 1,
-    endian: str = "<",
-) -> Path:
+    path,
+    array,
+    affine=OBLIQUE,
+    scaling=(1, 0),
+    version=1,
+    endian="<",
+):
     """As nibabel writes stored numbers."""
     kind = nibabel.Nifti1Image if version == 1 else nibabel.Nifti2Image
     image = kind(array, affine, kind.header_class(endianness=endian), dtype=array.dtype)
@@ -84,14 +83,12 @@ def save(
     return path
 
 
-def ours(array: np.ndarray) -> np.ndarray:
+def ours(array):
     """(X, Y, ...) as (..., Y, X)."""
     return array.transpose(range(array.ndim - 1, -1, -1))
 
 
-def mask_over(
-    path: Path, header: Header, to: Path, reading: Reading = PLAIN, channels: int = 1
-) -> np.ndarray:
+def mask_over(path, header, to, reading=PLAIN, channels=1):
     """Write the mask of an image, and return its values (C, *space)."""
     values = np.random.default_rng(1).random((channels, *header.space), np.float32)
     values[:, 0], values[:, -1] = 0, 1
@@ -104,7 +101,7 @@ def mask_over(
 
 
 @pytest.mark.parametrize("name", VOLUMES)
-def test_real_volumes_have_the_values_and_the_place_that_nibabel_reads(name: str) -> None:
+def test_real_volumes_have_the_values_and_the_place_that_nibabel_reads(name):
     image = nibabel.load(real(name))
     array, header = decode_with_header(REAL / name)
     np.testing.assert_array_equal(array, ours(image.get_fdata()).astype(np.float32))
@@ -117,7 +114,7 @@ def test_real_volumes_have_the_values_and_the_place_that_nibabel_reads(name: str
 
 
 @pytest.mark.parametrize("name", SERIES)
-def test_real_series_by_time_point(name: str) -> None:
+def test_real_series_by_time_point(name):
     values, reading = nibabel.load(real(name)).get_fdata(), Reading(axes="XYZT")
     assert times_of_file(REAL / name, reading) == SERIES[name] == values.shape[3]
     assert times_of_file(REAL / name) is None
@@ -135,7 +132,7 @@ def test_real_series_by_time_point(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERIES)
-def test_real_series_as_channels(name: str) -> None:
+def test_real_series_as_channels(name):
     values, reading = nibabel.load(real(name)).get_fdata(), Reading(axes="XYZC")
     array, header = decode_with_header(REAL / name, reading)
     np.testing.assert_array_equal(array, values.transpose(2, 1, 0, 3).astype(np.float32))
@@ -148,7 +145,7 @@ def test_real_series_as_channels(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [*VOLUMES, *SERIES])
-def test_windows_equal_the_whole(name: str) -> None:
+def test_windows_equal_the_whole(name):
     reading = Reading(axes="XYZC" if name in SERIES else None)
     whole, read = decode(real(name), reading), open_window(REAL / name, reading)
     for window in ((slice(1, 3), slice(2, 9), slice(0, 5)), (slice(0, 1), slice(5, 6), slice(3, 17))):
@@ -156,7 +153,7 @@ def test_windows_equal_the_whole(name: str) -> None:
     np.testing.assert_array_equal(read(read_header(REAL / name, reading).everywhere), whole)
 
 
-def test_a_series_has_to_say_its_axes(tmp_path: Path) -> None:
+def test_a_series_has_to_say_its_axes(tmp_path):
     save(tmp_path / "a.nii", field((7, 6, 5, 4)))
     with pytest.raises(ImageError, match=r"a\.nii has shape \(7, 6, 5, 4\): .* --axes XYZT or XYZC; XYZ is"):
         read_header(tmp_path / "a.nii")
@@ -189,9 +186,7 @@ def test_a_series_has_to_say_its_axes(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_axes_of_length_1_are_dropped(
-    tmp_path: Path, shape: tuple[int, ...], axes: str | None, expected: str, suffix: str
-) -> None:
+def test_axes_of_length_1_are_dropped(tmp_path, shape, axes, expected, suffix):
     array = field(shape)
     path = save(tmp_path / f"a{suffix}", array)
     x, y, z, c = (shape[0], shape[1], shape[2] if "z" in expected else 1, shape[-1])
@@ -216,7 +211,7 @@ def test_axes_of_length_1_are_dropped(
         ((7, 6, 5, 1, 1, 3), "XYZC"),
     ],
 )
-def test_axes_that_do_not_fit(tmp_path: Path, shape: tuple[int, ...], axes: str) -> None:
+def test_axes_that_do_not_fit(tmp_path, shape, axes):
     path = save(tmp_path / "a.nii", field(shape))
     with pytest.raises(
         ImageError, match=r"a\.nii has shape .* does not match the given axes .*; XYZ is a volume"
@@ -225,7 +220,7 @@ def test_axes_that_do_not_fit(tmp_path: Path, shape: tuple[int, ...], axes: str)
 
 
 @pytest.mark.parametrize("axes", ["ZYX", "YX", "TZYX", "YXC", "CXYZ", "XYCZ"])
-def test_axes_in_another_order(tmp_path: Path, axes: str) -> None:
+def test_axes_in_another_order(tmp_path, axes):
     path = save(tmp_path / "a.nii", field())
     with pytest.raises(ImageError, match=rf"axes {axes} are not in the order of a NIfTI file, X, Y, Z"):
         decode(path, Reading(axes=axes))
@@ -233,7 +228,7 @@ def test_axes_in_another_order(tmp_path: Path, axes: str) -> None:
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("axes", ["XYZTC", "XYZCT"])
-def test_times_of_channels(tmp_path: Path, axes: str, suffix: str) -> None:
+def test_times_of_channels(tmp_path, axes, suffix):
     array, reading = field((7, 6, 5, 4, 3)), Reading(axes=axes)
     path = save(tmp_path / f"a{suffix}", array)
     at = axes.index("T")
@@ -243,7 +238,7 @@ def test_times_of_channels(tmp_path: Path, axes: str, suffix: str) -> None:
     assert header.shape == (array.shape[7 - at], 5, 6, 7)
 
 
-def test_a_file_of_one_time_point_may_be_asked_for_it(tmp_path: Path) -> None:
+def test_a_file_of_one_time_point_may_be_asked_for_it(tmp_path):
     array, reading = field(), Reading(axes="XYZT")
     save(tmp_path / "a.nii", array)
     assert times_of_file(tmp_path / "a.nii", reading) == 1
@@ -258,7 +253,7 @@ TYPES = ("u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8")
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("endian", "<>")
 @pytest.mark.parametrize("dtype", TYPES)
-def test_every_type_as_it_is(tmp_path: Path, dtype: str, endian: str, version: int) -> None:
+def test_every_type_as_it_is(tmp_path, dtype, endian, version):
     array = field(dtype=dtype)
     path = save(tmp_path / "a.nii.gz", array, version=version, endian=endian)
     pixels, header = decode_with_header(path)
@@ -271,7 +266,7 @@ def test_every_type_as_it_is(tmp_path: Path, dtype: str, endian: str, version: i
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("scaling", [(1, -1024), (0.1, 0), (-3.7, 12.5)])
 @pytest.mark.parametrize("dtype", TYPES)
-def test_scaled_numbers(tmp_path: Path, dtype: str, scaling: tuple[float, float], suffix: str) -> None:
+def test_scaled_numbers(tmp_path, dtype, scaling, suffix):
     path = save(tmp_path / f"a{suffix}", field(dtype=dtype), scaling=scaling)
     expected = ours(nibabel.load(path).get_fdata())
     assert np.ptp(expected) > 0
@@ -283,7 +278,7 @@ def test_scaled_numbers(tmp_path: Path, dtype: str, scaling: tuple[float, float]
     assert (header.bits, header.data_range) == (16, None)
 
 
-def test_int16_with_a_slope_needs_a_range(tmp_path: Path) -> None:
+def test_int16_with_a_slope_needs_a_range(tmp_path):
     path = save(tmp_path / "a.nii.gz", field(dtype=np.int16), scaling=(0.5, 100))
     with pytest.raises(ImageError, match=r"give it as data_range=\(low, high\) or --data-range LOW HIGH"):
         read_image(path)
@@ -294,7 +289,7 @@ def test_int16_with_a_slope_needs_a_range(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("slope", [0.0, np.nan])
-def test_a_slope_that_means_none(tmp_path: Path, slope: float) -> None:
+def test_a_slope_that_means_none(tmp_path, slope):
     array = field()
     path = save(tmp_path / "a.nii", array)
     with path.open("r+b") as file:
@@ -307,7 +302,7 @@ def test_a_slope_that_means_none(tmp_path: Path, slope: float) -> None:
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("colours", ["RGB", "RGBA"])
-def test_colours(tmp_path: Path, colours: str, suffix: str) -> None:
+def test_colours(tmp_path, colours, suffix):
     planes = field((*SIZE, len(colours)))
     array = np.empty(SIZE, [(colour, "u1") for colour in colours])
     for at, colour in enumerate(colours):
@@ -321,7 +316,7 @@ def test_colours(tmp_path: Path, colours: str, suffix: str) -> None:
     np.testing.assert_array_equal(read_image(path), np.moveaxis(pixels / 255, -1, 0).astype(np.float32))
 
 
-def test_complex_numbers_are_refused(tmp_path: Path) -> None:
+def test_complex_numbers_are_refused(tmp_path):
     path = save(tmp_path / "a.nii", field(dtype=np.float32).astype(np.complex64), scaling=(2, 0))
     with pytest.raises(
         ImageError, match=r"a\.nii contains complex64; an image must contain integers or floats"
@@ -329,7 +324,7 @@ def test_complex_numbers_are_refused(tmp_path: Path) -> None:
         read_header(path)
 
 
-def test_nan_outside_the_body(tmp_path: Path) -> None:
+def test_nan_outside_the_body(tmp_path):
     array = field(dtype=np.float32)
     array[:2] = np.nan
     path = save(tmp_path / "a.nii.gz", array)
@@ -340,13 +335,13 @@ def test_nan_outside_the_body(tmp_path: Path) -> None:
         read_image(path)
 
 
-def test_names_in_capital_letters(tmp_path: Path) -> None:
+def test_names_in_capital_letters(tmp_path):
     for suffix in (".nii", ".nii.gz"):
         path = save(tmp_path / f"a{suffix}", field()).rename(tmp_path / f"A{suffix.upper()}")
         np.testing.assert_array_equal(decode(path), ours(field()))
 
 
-def test_a_raster_of_a_volume(tmp_path: Path) -> None:
+def test_a_raster_of_a_volume(tmp_path):
     array = field()
     for suffix in (".nii", ".nii.gz"):
         raster = open_raster(save(tmp_path / f"a{suffix}", array))
@@ -358,7 +353,7 @@ def test_a_raster_of_a_volume(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", [1, 100])
-def test_a_truncated_file_is_noticed_when_it_is_opened(tmp_path: Path, missing: int) -> None:
+def test_a_truncated_file_is_noticed_when_it_is_opened(tmp_path, missing):
     path = save(tmp_path / "a.nii", field())
     size = path.stat().st_size
     os.truncate(path, size - missing)
@@ -369,7 +364,7 @@ def test_a_truncated_file_is_noticed_when_it_is_opened(tmp_path: Path, missing: 
 
 
 @pytest.mark.parametrize("missing", [1, 8, 100])
-def test_a_truncated_compressed_file_is_noticed_when_it_is_decoded(tmp_path: Path, missing: int) -> None:
+def test_a_truncated_compressed_file_is_noticed_when_it_is_decoded(tmp_path, missing):
     path = save(tmp_path / "a.nii.gz", field(LARGE))
     os.truncate(path, path.stat().st_size - missing)
     assert read_header(path).space == LARGE
@@ -378,14 +373,14 @@ def test_a_truncated_compressed_file_is_noticed_when_it_is_decoded(tmp_path: Pat
             read(path)
 
 
-def test_compressed_pixels_that_end_too_early(tmp_path: Path) -> None:
+def test_compressed_pixels_that_end_too_early(tmp_path):
     whole = save(tmp_path / "whole.nii", field(LARGE)).read_bytes()
     (tmp_path / "a.nii.gz").write_bytes(gzip.compress(whole[:-10]))
     with pytest.raises(ImageError, match=r"a\.nii\.gz cannot be read .*26990 bytes of 27000.*truncated"):
         decode(tmp_path / "a.nii.gz")
 
 
-def test_damage_that_still_decompresses(tmp_path: Path) -> None:
+def test_damage_that_still_decompresses(tmp_path):
     content = bytearray(gzip.compress(save(tmp_path / "whole.nii", field(LARGE)).read_bytes(), 0))
     content[-50] ^= 1
     (tmp_path / "a.nii.gz").write_bytes(content)
@@ -395,13 +390,13 @@ def test_damage_that_still_decompresses(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"", b"not a volume" * 100])
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-def test_what_is_not_nifti(tmp_path: Path, name: str, content: bytes) -> None:
+def test_what_is_not_nifti(tmp_path, name, content):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ImageError, match=rf"{name} cannot be read as an image"):
         read_header(tmp_path / name)
 
 
-def test_what_is_not_an_image(tmp_path: Path) -> None:
+def test_what_is_not_an_image(tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.zeros(5, np.uint8), None), tmp_path / "a.nii")
     with pytest.raises(ImageError, match=r"a\.nii has shape \(5,\); an image has X and Y"):
         read_header(tmp_path / "a.nii")
@@ -414,7 +409,7 @@ def test_what_is_not_an_image(tmp_path: Path) -> None:
         read_header(tmp_path / "a.dscalar.nii")
 
 
-def test_a_header_that_states_too_much(tmp_path: Path) -> None:
+def test_a_header_that_states_too_much(tmp_path):
     path = save(tmp_path / "whole.nii", field())
     content = bytearray(path.read_bytes())
     content[42:48] = np.array([30000, 30000, 30000], "<i2").tobytes()
@@ -424,9 +419,7 @@ def test_a_header_that_states_too_much(tmp_path: Path) -> None:
             read(tmp_path / "a.nii.gz")
 
 
-def test_the_memory_of_a_compressed_file_that_is_read_in_windows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_memory_of_a_compressed_file_that_is_read_in_windows(tmp_path, monkeypatch):
     array = field((7, 6, 5, 4))
     reading, name = Reading(axes="XYZT"), "a.nii.gz#t=3"
     save(tmp_path / "a.nii.gz", array)
@@ -438,7 +431,7 @@ def test_the_memory_of_a_compressed_file_that_is_read_in_windows(
         open_window(tmp_path / name, reading)
 
 
-def test_without_nibabel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_nibabel(tmp_path, monkeypatch):
     path = save(tmp_path / "a.nii", field())
     monkeypatch.setitem(sys.modules, "nibabel", None)
     with pytest.raises(MissingFileError, match=rf"a.nii needs nibabel.*: {re.escape(pip_install('nifti'))}"):
@@ -448,7 +441,7 @@ def test_without_nibabel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 # places
 
 
-def test_a_file_without_codes_has_spacing_only(tmp_path: Path) -> None:
+def test_a_file_without_codes_has_spacing_only(tmp_path):
     image = nibabel.Nifti1Image(field(), None)
     image.header["pixdim"][1:4] = (0.5, 0.75, 3)
     nibabel.save(image, tmp_path / "a.nii")
@@ -456,7 +449,7 @@ def test_a_file_without_codes_has_spacing_only(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("code", "unit", "scale"), [(1, "m", 1000), (2, "mm", 1), (MICRONS, "µm", 1e-3)])
-def test_units(tmp_path: Path, code: int, unit: str, scale: float) -> None:
+def test_units(tmp_path, code, unit, scale):
     image = nibabel.Nifti1Image(field(), OBLIQUE)
     image.header["xyzt_units"] = code | 8
     nibabel.save(image, tmp_path / "a.nii")
@@ -467,7 +460,7 @@ def test_units(tmp_path: Path, code: int, unit: str, scale: float) -> None:
     np.testing.assert_allclose(geometry.affine, np.diag([scale] * 3 + [1]) @ OBLIQUE, rtol=1e-6)
 
 
-def test_only_a_qform(tmp_path: Path) -> None:
+def test_only_a_qform(tmp_path):
     image = nibabel.Nifti1Image(field(), None)
     image.header.set_qform(np.diag([-2.0, 2, 3, 1]), code=1)
     nibabel.save(image, tmp_path / "a.nii")
@@ -477,7 +470,7 @@ def test_only_a_qform(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("step", [np.nan, np.inf])
-def test_a_spacing_that_is_none(tmp_path: Path, step: float) -> None:
+def test_a_spacing_that_is_none(tmp_path, step):
     path = save(tmp_path / "a.nii", field())
     with path.open("r+b") as file:
         file.seek(76 + 4 * 2)
@@ -498,7 +491,7 @@ PLACE = (
 """What of a header says where its pixels lie, beside pixdim."""
 
 
-def check_in_place(mask: Path, image: Path) -> None:
+def check_in_place(mask, image):
     """The mask lies where its image lies, to the last bit."""
     one, other = nibabel.load(mask), nibabel.load(image)
     np.testing.assert_array_equal(one.affine, other.affine)
@@ -513,7 +506,7 @@ def check_in_place(mask: Path, image: Path) -> None:
 
 @pytest.mark.quick(3)
 @pytest.mark.parametrize("name", [*VOLUMES, *SERIES])
-def test_masks_of_real_volumes_lie_where_these_lie(tmp_path: Path, name: str) -> None:
+def test_masks_of_real_volumes_lie_where_these_lie(tmp_path, name):
     reading = Reading(axes="XYZT" if name in SERIES else None)
     path = real(name).with_name(f"{name}#t=1") if name in SERIES else REAL / name
     to = tmp_path / f"mask{mask_suffix(name_and_suffix(path)[1], volume=True)}"
@@ -528,7 +521,7 @@ def test_masks_of_real_volumes_lie_where_these_lie(tmp_path: Path, name: str) ->
     np.testing.assert_array_equal(read_image(to, Reading(data_range=(0, 1)))[0], back)
 
 
-def test_what_a_mask_says_of_itself(tmp_path: Path) -> None:
+def test_what_a_mask_says_of_itself(tmp_path):
     image = nibabel.Nifti1Image(field(), OBLIQUE)
     header = image.header
     header["descrip"], header["aux_file"], header["intent_name"] = "Jane Doe", "jane.txt", "t"
@@ -554,9 +547,7 @@ def test_what_a_mask_says_of_itself(tmp_path: Path) -> None:
 @pytest.mark.parametrize("endian", "<>")
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 @pytest.mark.parametrize("shape", [SIZE, (7, 6), (7, 6, 1)])
-def test_masks_of_several_channels(
-    tmp_path: Path, shape: tuple[int, ...], suffix: str, endian: str, version: int
-) -> None:
+def test_masks_of_several_channels(tmp_path, shape, suffix, endian, version):
     path = save(tmp_path / f"a{suffix}", field(shape), version=version, endian=endian)
     one, three = tmp_path / f"one{suffix}", tmp_path / f"three{suffix}"
     mask_over(path, read_header(path), one)
@@ -573,7 +564,7 @@ def test_masks_of_several_channels(
     np.testing.assert_array_equal(back.reshape(3, -1), image.get_fdata().reshape(-1, 3, order="F").T)
 
 
-def test_films_of_colours(tmp_path: Path) -> None:
+def test_films_of_colours(tmp_path):
     """Their masks say their axes and range themselves."""
     save(tmp_path / "a.nii", field((7, 6, 5, 4, 3)))
     values = np.random.default_rng(0).random((3, 4, 5, 6, 7), np.float32)
@@ -589,7 +580,7 @@ def test_films_of_colours(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_image(tmp_path / f"m.nii#t={time}"), back[:, time])
 
 
-def test_the_smallest_steps_of_a_mask(tmp_path: Path) -> None:
+def test_the_smallest_steps_of_a_mask(tmp_path):
     one = np.float32(1)
     values = np.array(
         [0, 1e-9, 2**-15, np.nextafter(one * 2**-15, 0), 0.1, np.nextafter(one, 0), 1], np.float32
@@ -604,8 +595,8 @@ def test_the_smallest_steps_of_a_mask(tmp_path: Path) -> None:
     assert (back.astype(np.float32) <= values).all()
 
 
-def test_masks_of_arrays_and_other_files(tmp_path: Path) -> None:
-    def written(geometry: Geometry | None, space: tuple[int, ...] = SIZE[::-1]) -> Any:
+def test_masks_of_arrays_and_other_files(tmp_path):
+    def written(geometry, space=SIZE[::-1]):
         values = np.ones((1, *space), np.float32)
         places = tuple(slice(0, side) for side in space)
         under = SourceImage(tmp_path / "a.npy", geometry, PLAIN)
@@ -628,7 +619,7 @@ def test_masks_of_arrays_and_other_files(tmp_path: Path) -> None:
     assert type(written(None, (2, 40000))) is nibabel.Nifti2Image
 
 
-def test_the_same_mask_has_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_same_mask_has_the_same_bytes(tmp_path, monkeypatch):
     path = save(tmp_path / "a.nii.gz", field())
     hashes = []
     for seconds, name in enumerate(("first.nii.gz", "second.nii.gz")):
@@ -638,7 +629,7 @@ def test_the_same_mask_has_the_same_bytes(tmp_path: Path, monkeypatch: pytest.Mo
     assert hashes[0] == hashes[1]
 
 
-def test_a_mask_does_not_replace_its_image(tmp_path: Path) -> None:
+def test_a_mask_does_not_replace_its_image(tmp_path):
     path = save(tmp_path / "a.nii", field())
     content = path.read_bytes()
     with pytest.raises(OutputError, match=r"a\.nii is in the way"):
@@ -646,7 +637,7 @@ def test_a_mask_does_not_replace_its_image(tmp_path: Path) -> None:
     assert path.read_bytes() == content
 
 
-def test_other_suffixes_that_are_not_nifti(tmp_path: Path) -> None:
+def test_other_suffixes_that_are_not_nifti(tmp_path):
     assert name_and_suffix(tmp_path / "sub-01.T1w.nii.gz") == ("sub-01.T1w", ".nii.gz")
     assert mask_suffix(".nii.gz", volume=True) == ".nii.gz"
     assert mask_suffix(".nii") == ".nii"

@@ -1,7 +1,5 @@
 """Large images, read by windows, and OME-Zarr, against what zarr and tifffile themselves read and write."""
 
-from pathlib import Path
-
 import imagecodecs
 import numcodecs
 import numpy as np
@@ -21,14 +19,12 @@ ALONE = SourceImage(None, None, PLAIN)
 CYX = [{"name": "c", "type": "channel"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
 
 
-def pixels(seed: int, *shape: int, dtype: str = "uint8") -> np.ndarray:
+def pixels(seed, *shape, dtype="uint8"):
     top = 1 if dtype == "float32" else np.iinfo(dtype).max
     return (np.random.default_rng(seed).random(shape) * top).astype(dtype)
 
 
-def write_zarr(
-    path: Path, array: np.ndarray, axes: list | str = "yx", version: str = "0.5", **more
-) -> zarr.Array:
+def write_zarr(path, array, axes="yx", version="0.5", **more):
     """OME-Zarr by zarr alone, as others write it."""
     named = [{"name": axis, "type": "space"} for axis in axes] if isinstance(axes, str) else axes
     image = {"axes": named, "datasets": [{"path": "s0"}, {"path": "s1"}]}
@@ -44,9 +40,7 @@ def write_zarr(
 @pytest.mark.parametrize(
     ("axes", "shape"), [("yx", (40, 50)), (CYX, (3, 40, 50)), ("tczyx", (1, 2, 1, 40, 50))]
 )
-def test_zarr_of_both_versions(
-    tmp_path: Path, version: str, axes: list | str, shape: tuple[int, ...]
-) -> None:
+def test_zarr_of_both_versions(tmp_path, version, axes, shape):
     array = pixels(0, *shape, dtype="uint16")
     write_zarr(tmp_path / "a.ome.zarr", array, axes, version)
     expected = array.reshape(-1, 40, 50) / 65535
@@ -57,7 +51,7 @@ def test_zarr_of_both_versions(
     np.testing.assert_allclose(window, expected[:, 3:30, 17:50], atol=1e-7)
 
 
-def test_few_rows_of_many_channels(tmp_path: Path) -> None:
+def test_few_rows_of_many_channels(tmp_path):
     """They are no array with its channels first."""
     array = pixels(0, 6, 40, 50)
     write_zarr(tmp_path / "a.zarr", array, CYX)
@@ -69,14 +63,14 @@ def test_few_rows_of_many_channels(tmp_path: Path) -> None:
     np.testing.assert_allclose(read_image(tmp_path / "flat.zarr"), array[:, :3] / 255, atol=1e-7)
 
 
-def test_sharded_zarr(tmp_path: Path) -> None:
+def test_sharded_zarr(tmp_path):
     array = pixels(0, 40, 50)
     write_zarr(tmp_path / "a.zarr", array, chunks=(8, 8), shards=(32, 32))
     np.testing.assert_allclose(read_image(tmp_path / "a.zarr")[0], array / 255, atol=1e-7)
 
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
-def test_missing_chunks_are_named(tmp_path: Path, version: str) -> None:
+def test_missing_chunks_are_named(tmp_path, version):
     """zarr itself reads them as black, without a word."""
     array = write_zarr(tmp_path / "a.ome.zarr", pixels(0, 40, 50) | 1, "yx", version)
     key = array.metadata.encode_chunk_key((1, 2))
@@ -89,7 +83,7 @@ def test_missing_chunks_are_named(tmp_path: Path, version: str) -> None:
 
 
 @pytest.mark.parametrize("how", [{}, {"chunks": (8, 8), "shards": (16, 16)}], ids=["chunks", "shards"])
-def test_empty_chunks_are_missing(tmp_path: Path, how: dict) -> None:
+def test_empty_chunks_are_missing(tmp_path, how):
     """zarr itself reads an empty shard as black."""
     array = write_zarr(tmp_path / "a.zarr", pixels(0, 40, 50) | 1, **how)
     key = array.metadata.encode_chunk_key((1, 2))
@@ -99,7 +93,7 @@ def test_empty_chunks_are_missing(tmp_path: Path, how: dict) -> None:
             read(tmp_path / "a.zarr")
 
 
-def test_a_truncated_chunk_says_which_rows(tmp_path: Path) -> None:
+def test_a_truncated_chunk_says_which_rows(tmp_path):
     array = write_zarr(tmp_path / "a.ome.zarr", pixels(0, 40, 50))
     chunk = tmp_path / "a.ome.zarr" / "s0" / array.metadata.encode_chunk_key((1, 0))
     chunk.write_bytes(chunk.read_bytes()[:20])
@@ -109,7 +103,7 @@ def test_a_truncated_chunk_says_which_rows(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("version", ["0.4", "0.5"])
 @pytest.mark.parametrize("kept", [10, 200, -1])
-def test_a_truncated_blosc_chunk_is_not_filled_from_memory(tmp_path: Path, version: str, kept: int) -> None:
+def test_a_truncated_blosc_chunk_is_not_filled_from_memory(tmp_path, version, kept):
     """Blosc itself reads past its end."""
     codec = numcodecs.Blosc() if version == "0.4" else zarr.codecs.BloscCodec()
     noise = pixels(0, 40, 50, dtype="uint16")
@@ -119,10 +113,7 @@ def test_a_truncated_blosc_chunk_is_not_filled_from_memory(tmp_path: Path, versi
     chunk.write_bytes(chunk.read_bytes()[:kept])
     raster = open_raster(tmp_path / "a.ome.zarr")
     assert raster.read((slice(0, 16), slice(0, 50))).shape == (1, 16, 50)
-    with pytest.raises(
-        ImageError,
-        match=r"rows 10 to 20 cannot be read \(chunk .* header states \d+\)",
-    ):
+    with pytest.raises(ImageError, match=r"rows 10 to 20 cannot be read \(chunk .* header states \d+\)"):
         raster.read((slice(10, 20), slice(0, 50)))
 
 
@@ -136,13 +127,13 @@ def test_a_truncated_blosc_chunk_is_not_filled_from_memory(tmp_path: Path, versi
         ("yx", (1, 20, 20)),
     ],
 )
-def test_other_axes_are_refused(tmp_path: Path, axes: str, shape: tuple[int, ...]) -> None:
+def test_other_axes_are_refused(tmp_path, axes, shape):
     write_zarr(tmp_path / "a.ome.zarr", pixels(0, *shape), axes)
     with pytest.raises(ImageError, match=f"axes {', '.join(axes)} of shape"):
         open_raster(tmp_path / "a.ome.zarr")
 
 
-def test_folders_that_are_no_images(tmp_path: Path) -> None:
+def test_folders_that_are_no_images(tmp_path):
     (tmp_path / "a.zarr").mkdir()
     zarr.create_group(tmp_path / "b.zarr")
     for name in "ab":
@@ -151,7 +142,7 @@ def test_folders_that_are_no_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["plain", "zlib", "tiled", "rgb", "palette", "white", "planes", "bigtiff"])
-def test_tiffs_by_windows_as_whole(tmp_path: Path, kind: str) -> None:
+def test_tiffs_by_windows_as_whole(tmp_path, kind):
     grey, colour = pixels(0, 70, 90), pixels(1, 70, 90, 3)
     palette = np.random.default_rng(2).integers(0, 65535, (3, 256)).astype(np.uint16)
     array, how = {
@@ -172,7 +163,7 @@ def test_tiffs_by_windows_as_whole(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".png", ".npy"])
-def test_other_files_and_arrays_by_windows(tmp_path: Path, suffix: str) -> None:
+def test_other_files_and_arrays_by_windows(tmp_path, suffix):
     array, path = pixels(0, 40, 50, 3), tmp_path / f"a{suffix}"
     if suffix == ".png":
         path.write_bytes(imagecodecs.png_encode(array))
@@ -183,7 +174,7 @@ def test_other_files_and_arrays_by_windows(tmp_path: Path, suffix: str) -> None:
         np.testing.assert_allclose(raster.read((slice(5, 21), slice(7, 9))), expected, atol=1e-7)
 
 
-def test_nan_is_found_where_it_is(tmp_path: Path) -> None:
+def test_nan_is_found_where_it_is(tmp_path):
     array = pixels(0, 40, 50, dtype="float32")
     array[25, 44] = np.nan
     write_zarr(tmp_path / "a.ome.zarr", array)
@@ -193,7 +184,7 @@ def test_nan_is_found_where_it_is(tmp_path: Path) -> None:
         raster.read((slice(20, 40), slice(32, 50)))
 
 
-def test_a_stated_range_and_one_that_is_missing(tmp_path: Path) -> None:
+def test_a_stated_range_and_one_that_is_missing(tmp_path):
     write_zarr(tmp_path / "a.ome.zarr", np.full((20, 20), 1000, np.int32))
     assert (
         open_raster(tmp_path / "a.ome.zarr", Reading((0, 4000))).read((slice(0, 9), slice(0, 9))).max()
@@ -203,7 +194,7 @@ def test_a_stated_range_and_one_that_is_missing(tmp_path: Path) -> None:
         open_raster(tmp_path / "a.ome.zarr").read((slice(0, 9), slice(0, 9)))
 
 
-def test_folders_of_zarr_and_ome_tiff_are_triplets(tmp_path: Path) -> None:
+def test_folders_of_zarr_and_ome_tiff_are_triplets(tmp_path):
     array = pixels(0, 40, 50)
     for name in ("one", "two"):
         write_zarr(tmp_path / "x" / f"{name}.ome.zarr", array)
@@ -219,18 +210,18 @@ def test_folders_of_zarr_and_ome_tiff_are_triplets(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def mask() -> np.ndarray:
+def mask():
     """In 16 bits."""
     return pixels(3, 1, BLOCK + 100, BLOCK + 50, dtype="uint16")
 
 
-def blocks(mask: np.ndarray):
+def blocks(mask):
     return ((places, (mask[:, *places] / 65535).astype(np.float32)) for places in grid(mask.shape[1:]))
 
 
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif", ".png"])
 @pytest.mark.parametrize("channels", [1, 3])
-def test_masks_come_back_as_written(tmp_path: Path, mask: np.ndarray, suffix: str, channels: int) -> None:
+def test_masks_come_back_as_written(tmp_path, mask, suffix, channels):
     mask = np.concatenate([mask, mask[:, ::-1], mask[..., ::-1]])[:channels]
     mask[:, :BLOCK, :BLOCK] = 0  # a chunk that zarr would leave out
     path, record = tmp_path / f"m{suffix}", tmp_path / "masks.json"
@@ -256,9 +247,7 @@ def test_masks_come_back_as_written(tmp_path: Path, mask: np.ndarray, suffix: st
 
 
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif", ".png"])
-def test_an_interrupted_mask_leaves_nothing_or_the_old_one(
-    tmp_path: Path, mask: np.ndarray, suffix: str
-) -> None:
+def test_an_interrupted_mask_leaves_nothing_or_the_old_one(tmp_path, mask, suffix):
     path, record = tmp_path / f"m{suffix}", tmp_path / "masks.json"
     write_json(record, {"files": [path.name]})
 
@@ -276,7 +265,7 @@ def test_an_interrupted_mask_leaves_nothing_or_the_old_one(
     np.testing.assert_allclose(read_image(path), mask / 65535, atol=1e-7)
 
 
-def test_what_cannot_be_written(tmp_path: Path) -> None:
+def test_what_cannot_be_written(tmp_path):
     with pytest.raises(InvalidArgumentError, match=r"suffix '\.jpg' is unknown"):
         write_blocks(tmp_path / "a.jpg", (1, 4, 4), iter(()), ALONE)
     with pytest.raises(ImageError, match="2 channels"):

@@ -2,8 +2,6 @@
 
 import re
 import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -39,11 +37,11 @@ NORTH_UP = rasterio.Affine(10, 0, 500_000, 0, -10, 5_400_000)
 TURNED = NORTH_UP * rasterio.Affine.rotation(30)
 
 
-def field(bands: int = 1, dtype: Any = np.uint16, sides: tuple[int, ...] = SIDES) -> np.ndarray:
+def field(bands=1, dtype=np.uint16, sides=SIDES):
     return (np.random.default_rng(0).random((bands, *sides)) * 250 + 1).astype(dtype)
 
 
-def save(path: Path, array: np.ndarray, overviews: tuple[int, ...] = (), **profile: Any) -> Path:
+def save(path, array, overviews=(), **profile):
     """As rasterio writes an array (C, H, W)."""
     count, height, width = array.shape
     plain = {"driver": "GTiff", "crs": UTM, "transform": NORTH_UP, "dtype": array.dtype}
@@ -55,11 +53,11 @@ def save(path: Path, array: np.ndarray, overviews: tuple[int, ...] = (), **profi
     return path
 
 
-def tiled(path: Path, array: np.ndarray, **profile: Any) -> Path:
+def tiled(path, array, **profile):
     return save(path, array, tiled=True, blockxsize=32, blockysize=16, compress="deflate", **profile)
 
 
-def mask_over(path: Path, to: Path, **source: bool) -> np.ndarray:
+def mask_over(path, to, **source):
     """Write the mask of a scene, and return its values (C, H, W)."""
     header = read_header(path, OUTSIDE)
     values = np.random.default_rng(1).random(header.shape, np.float32)

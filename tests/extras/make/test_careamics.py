@@ -14,7 +14,7 @@ from conformask.errors import InvalidArgumentError, MismatchError, MissingFileEr
 from conformask.extras.make.careamics import from_careamist, from_checkpoint
 from conformask.images.read import read_image
 from conformask.images.triplets import Triplets
-from noisy_pairs import noisy_pairs
+from synthetic_triplets import noisy_pairs
 
 pytest.importorskip("careamics", reason="CAREamics is not installed: make careamics")
 

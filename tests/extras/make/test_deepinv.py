@@ -12,7 +12,7 @@ from conformask.extras.make.deepinv import from_denoiser, from_reconstructor
 from conformask.extras.make.triplets import add_outputs
 from conformask.images.triplets import Triplets
 from conformask.records.reading import Reading
-from noisy_pairs import noisy_pairs
+from synthetic_triplets import noisy_pairs
 
 dinv = pytest.importorskip("deepinv", reason="the extra deepinv is not installed")
 

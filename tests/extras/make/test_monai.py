@@ -19,7 +19,7 @@ from conformask.masker.calibrate import calibrate
 from conformask.records.reading import Reading
 from conformask.scores.given import GivenScorer
 from conformask.scores.scorer import Heuristic
-from noisy_pairs import noisy_pairs
+from synthetic_triplets import noisy_pairs
 
 pytest.importorskip("monai", reason="the extra monai is not installed")
 

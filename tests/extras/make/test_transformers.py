@@ -11,7 +11,7 @@ from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.extras.make.transformers import from_folder, from_model
 from conformask.images.triplets import Triplets
-from noisy_pairs import noisy_pairs
+from synthetic_triplets import noisy_pairs
 
 transformers = pytest.importorskip("transformers", reason="the extra transformers is not installed")
 

@@ -11,7 +11,7 @@ import conformask as cm
 from conformask.cli import main
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.extras.measure import interval
-from conformask.extras.measure.interval import Number, measure
+from conformask.extras.measure.interval import measure
 from conformask.extras.measure.stored import load_all, save
 from conformask.testing import small_masker, small_triplets
 
@@ -19,21 +19,21 @@ MASKER = small_masker()
 SIDE = 16
 
 
-def triplets(y_hat, y, **facts) -> cm.Triplets:
+def triplets(y_hat, y, **facts):
     """Images of one value each, so that their mean is that value."""
     flat = [np.full((SIDE, SIDE), value, np.float32) for value in y_hat]
     truths = [np.full((SIDE, SIDE), value, np.float32) for value in y]
     return cm.Triplets.from_arrays(flat, flat, truths, **facts)
 
 
-def world(generator: np.random.Generator, n: int, ties: bool = False, **facts) -> cm.Triplets:
+def world(generator, n, ties=False, **facts):
     """Outputs that are biased, by more where they are bright; with ties, by one of three amounts."""
     y_hat = generator.uniform(0.2, 0.6, n)
     noise = generator.integers(0, 3, n) / 2 if ties else generator.exponential(size=n).clip(max=4)
     return triplets(y_hat, (y_hat * (1 + 0.1 * noise)).clip(0, 1), **facts)
 
 
-def coverage(number: Number, new: cm.Triplets) -> float:
+def coverage(number, new):
     """By the sentence alone: the true number lies from the one to the other end."""
     truths = [float(each.truth().mean(dtype=np.float64)) for each in new]
     found = number.intervals(new)
@@ -46,7 +46,7 @@ def coverage(number: Number, new: cm.Triplets) -> float:
     ("n", "symmetric", "promise"),
     [(9, True, "marginal"), (19, False, "marginal"), (40, False, "marginal"), (60, True, "pac")],
 )
-def test_nine_of_ten_intervals_hold_the_true_number(n, symmetric, promise, ties) -> None:
+def test_nine_of_ten_intervals_hold_the_true_number(n, symmetric, promise, ties):
     generator = np.random.default_rng(n)
     shares = []
     for _ in range(120):
@@ -60,7 +60,7 @@ def test_nine_of_ten_intervals_hold_the_true_number(n, symmetric, promise, ties)
 
 
 @pytest.mark.thorough
-def test_an_end_that_is_one_image_too_near_breaks_the_promise(monkeypatch) -> None:
+def test_an_end_that_is_one_image_too_near_breaks_the_promise(monkeypatch):
     limits = interval.Side.limits
 
     def too_near(side, facts):
@@ -76,7 +76,7 @@ def test_an_end_that_is_one_image_too_near_breaks_the_promise(monkeypatch) -> No
 
 
 @pytest.mark.thorough
-def test_each_category_has_its_own_interval() -> None:
+def test_each_category_has_its_own_interval():
     generator = np.random.default_rng(3)
     category = ["a", "b"] * 30
     scale = np.array([0.01, 0.3] * 30)
@@ -95,10 +95,10 @@ def test_each_category_has_its_own_interval() -> None:
 
 
 @pytest.mark.thorough
-def test_patients_count_once() -> None:
+def test_patients_count_once():
     generator = np.random.default_rng(4)
 
-    def patients(k: int) -> cm.Triplets:
+    def patients(k):
         effect = np.repeat(generator.exponential(size=k).clip(max=4), 3)
         y_hat = generator.uniform(0.2, 0.5, 3 * k)
         return triplets(
@@ -117,7 +117,7 @@ def test_patients_count_once() -> None:
     assert number.sentence.startswith("For at least 9 of 10 new patients, in every image, the true mean")
 
 
-def test_ends_are_those_of_crepes() -> None:
+def test_ends_are_those_of_crepes():
     generator = np.random.default_rng(5)
     images = world(generator, 95)  # where no product of crepes is rounded: 0.1 * 96
     y_hat, y = (np.array([float(getattr(each, role).mean()) for each in images]) for role in ("y_hat", "y"))
@@ -138,10 +138,10 @@ def test_ends_are_those_of_crepes() -> None:
     np.testing.assert_allclose((found.low, found.high), (low, high), atol=1e-6)
 
 
-def test_uncertain_images_have_wider_intervals_where_that_pays() -> None:
+def test_uncertain_images_have_wider_intervals_where_that_pays():
     generator = np.random.default_rng(6)
 
-    def noisy(n: int) -> cm.Triplets:
+    def noisy(n):
         """The score of the masker is |x - y_hat|, which is here the error of the mean."""
         spread = generator.choice([0.005, 0.1], n)
         y_hat = generator.uniform(0.3, 0.5, n)
@@ -164,7 +164,7 @@ def test_uncertain_images_have_wider_intervals_where_that_pays() -> None:
     assert coverage(number, new) > 0.85
 
 
-def test_a_sentence_and_its_formula() -> None:
+def test_a_sentence_and_its_formula():
     y_hat = np.full(39, 0.4)
     number = measure(MASKER, triplets(y_hat, 0.4 * (1 + np.linspace(-0.05, 0.1, 39))), "sum")
     assert number.sentence == (
@@ -179,7 +179,7 @@ def test_a_sentence_and_its_formula() -> None:
     assert (inside.within, outside.within) == (True, False)
 
 
-def labelled(n: int = 25, seed: int = 0) -> cm.Triplets:
+def labelled(n=25, seed=0):
     """Squares, and how many pixels of them the output has."""
     generator = np.random.default_rng(seed)
     y = generator.random((n, SIDE, SIDE), np.float32)
@@ -191,7 +191,7 @@ def labelled(n: int = 25, seed: int = 0) -> cm.Triplets:
     return cm.Triplets.from_arrays(y, y, y, labels=labels, y_labels=y_labels)
 
 
-def test_numbers_of_labels() -> None:
+def test_numbers_of_labels():
     images = labelled()
     for of, label, truth in (("area", None, 46), ("area", 1, 42), ("area", 2, 4), ("count", None, 2)):
         found = measure(MASKER, images, of, label=label).intervals(images.select([0]))[0]
@@ -208,7 +208,7 @@ def test_numbers_of_labels() -> None:
     assert own.intervals(labelled(3, seed=1))[0].within
 
 
-def test_images_are_scored_only_where_the_width_follows_the_score(monkeypatch) -> None:
+def test_images_are_scored_only_where_the_width_follows_the_score(monkeypatch):
     def scored(masker, batch):
         raise AssertionError("scored")
 
@@ -219,7 +219,7 @@ def test_images_are_scored_only_where_the_width_follows_the_score(monkeypatch) -
         measure(MASKER, images, "mean", selection=small_triplets(20, seed=3))
 
 
-def test_what_cannot_be_measured_is_refused() -> None:
+def test_what_cannot_be_measured_is_refused():
     images = small_triplets(40, seed=1)
     flat = triplets([0.3] * 30, [0.3] * 30)
     for arguments, error, message in (
@@ -241,7 +241,7 @@ def test_what_cannot_be_measured_is_refused() -> None:
         measure(MASKER, without, "mean")
 
 
-def test_outputs_of_nothing() -> None:
+def test_outputs_of_nothing():
     """A relative interval around 0 is 0; where the truth is not 0, the image counts as failing."""
     y = np.r_[np.zeros(5), np.full(1, 0.2), np.linspace(0.2, 0.4, 60)]
     y_hat = np.r_[np.zeros(6), np.linspace(0.2, 0.4, 60)]
@@ -250,7 +250,7 @@ def test_outputs_of_nothing() -> None:
     assert (zero.low, zero.high, zero.within, wrong.within) == (0, 0, True, False)
 
 
-def test_a_number_is_kept_with_its_run(tmp_path: Path) -> None:
+def test_a_number_is_kept_with_its_run(tmp_path):
     masker = MASKER.save(tmp_path / "run")
     images, new = small_triplets(40, seed=1), small_triplets(5, seed=2)
     number = save(measure(masker, images, "mean"), tmp_path / "run")
@@ -270,7 +270,7 @@ def test_a_number_is_kept_with_its_run(tmp_path: Path) -> None:
         load_all(masker, tmp_path / "run")
 
 
-def test_the_verb(tmp_path: Path, capsys, monkeypatch) -> None:
+def test_the_verb(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for folder, part in (("data", small_triplets(60, seed=1)), ("new", small_triplets(4, seed=2))):
         for index, triplet in enumerate(part):

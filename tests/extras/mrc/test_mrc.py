@@ -2,8 +2,6 @@
 
 import re
 import sys
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +32,7 @@ STEP = 13.68
 """Ångström."""
 
 
-def field(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
+def field(shape, dtype=np.float32):
     generator = np.random.default_rng(0)
     if np.dtype(dtype).kind == "f":
         return generator.random(shape).astype(dtype)
@@ -42,7 +40,7 @@ def field(shape: tuple[int, ...], dtype: Any = np.float32) -> np.ndarray:
     return generator.integers(most.min, most.max, shape, dtype, endpoint=True)
 
 
-def save(path: Path, array: np.ndarray, kind: str = "volume", **header: Any) -> Path:
+def save(path, array, kind="volume", **header):
     """As mrcfile writes an array; `header` are entries that are changed afterwards."""
     with mrcfile.new(path, overwrite=True) as file:
         file.set_data(array)
@@ -55,12 +53,12 @@ def save(path: Path, array: np.ndarray, kind: str = "volume", **header: Any) -> 
     return path
 
 
-def header_of(path: Path) -> Any:
+def header_of(path):
     with mrcfile.open(path, header_only=True) as file:
         return file.header.copy()
 
 
-def mask_over(path: Path, to: Path, reading: Reading = PLAIN, **source: bool) -> np.ndarray:
+def mask_over(path, to, reading=PLAIN, **source):
     """Write the mask of an image, and return its values (*space)."""
     header = read_header(path, reading)
     values = np.random.default_rng(1).random(header.shape, np.float32)

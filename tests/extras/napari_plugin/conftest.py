@@ -2,11 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable
 from time import monotonic
 
 import pytest
-from runs_of_fields import Run, run_of
+from runs_of_fields import run_of
 
 import conformask as cm
 
@@ -15,29 +14,29 @@ PATIENCE = 60
 
 
 @pytest.fixture(scope="session")
-def planes(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def planes(tmp_path_factory):
     return run_of(tmp_path_factory.mktemp("planes"), (48, 40))
 
 
 @pytest.fixture(scope="session")
-def volumes(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def volumes(tmp_path_factory):
     return run_of(tmp_path_factory.mktemp("volumes"), (6, 32, 24))
 
 
 @pytest.fixture(scope="session")
-def colour(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def colour(tmp_path_factory):
     return run_of(tmp_path_factory.mktemp("colour"), (48, 40), channels=3)
 
 
 @pytest.fixture(scope="session")
-def tiled(tmp_path_factory: pytest.TempPathFactory, planes: Run) -> Run:
+def tiled(tmp_path_factory, planes):
     """Whole images by tiles of 128 pixels."""
     scorer = cm.Tiled(planes.masker.scorer, 128, 32)
     return run_of(tmp_path_factory.mktemp("tiled"), (160, 100), scorer=scorer)
 
 
 @pytest.fixture(scope="session")
-def qt() -> Callable[[], None]:
+def qt():
     """Lets Qt handle what has happened."""
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     pytest.importorskip("napari", reason="napari is not installed: pip install 'conformask[napari]'")
@@ -72,7 +71,7 @@ def widget(qt, monkeypatch):
 def masked(widget, qt):
     """Computes the masks of two layers with a run; gives the mask layer."""
 
-    def compute(run: Run, x, y_hat, data_range: str = ""):
+    def compute(run, x, y_hat, data_range=""):
         widget.reset_choices()
         widget.run.value, widget.x.value, widget.y_hat.value = run.folder, x, y_hat
         widget.data_range.value = data_range

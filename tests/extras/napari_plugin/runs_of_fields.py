@@ -1,6 +1,5 @@
 """Runs of planes and volumes on smooth fields, noisy where they are bright."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +8,9 @@ from scipy.ndimage import gaussian_filter
 
 import conformask as cm
 from conformask.masker.masker import Masker
-from conformask.records.record import Array
 
 
-def pair(seed: int, shape: tuple[int, ...], channels: int = 1) -> tuple[Array, Array, Array]:
+def pair(seed, shape, channels=1):
     """x, y_hat and y, uint8 (*space) or (*space, C): smooth fields, noisy where they are bright."""
     generator = np.random.default_rng(seed)
     whole = shape if channels == 1 else (*shape, channels)
@@ -25,7 +23,7 @@ def pair(seed: int, shape: tuple[int, ...], channels: int = 1) -> tuple[Array, A
     return x, y_hat, y
 
 
-def spread(y_hat: Array) -> Array:
+def spread(y_hat):
     """A map beside y_hat, far from [0, 1]: high where it changes."""
     return np.hypot(*np.gradient(y_hat.astype(np.float32))) - 3
 
@@ -38,13 +36,7 @@ class Run:
     masker: Masker
 
 
-def run_of(
-    folder: Path,
-    shape: tuple[int, ...],
-    channels: int = 1,
-    maps: Callable[[Array], Array] | None = None,
-    **asked: object,
-) -> Run:
+def run_of(folder, shape, channels=1, maps=None, **asked):
     x, y_hat, y = zip(*(pair(seed, shape, channels) for seed in range(24)), strict=True)
     axes = "ZYX"[-len(shape) :] + ("C" if channels > 1 else "")
     cues = None if maps is None else [maps(image) for image in y_hat]

@@ -16,7 +16,7 @@ from conformask.losses import stored_loss
 from conformask.masks.critical import batch_curves, critical_lambdas, lambda_grid, measured_curves
 from conformask.masks.families import family
 from conformask.records.loss import read_loss
-from simulation import simulated
+from promised import simulated
 
 SIDE, WINDOW, SD, ETA, WEAK = 48, 15, 0.04, 0.05, 0.05
 BY_X = cm.Heuristic(lambda x, y_hat: x.square(), channels=1)

@@ -19,7 +19,7 @@ from conformask.masks.families import family
 from conformask.records.reading import CLEAN
 from conformask.scores.network_scorer import head
 from conformask.scores.scoring import selection_record
-from simulation import simulated
+from promised import simulated
 
 SIDE, THRESHOLD, CONFIDENCE = 64, 8e-4, 0.9
 MODEL = cm.NoiseModel(0.004, 0.05, 0.01)

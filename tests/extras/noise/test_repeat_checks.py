@@ -33,8 +33,7 @@ from conformask.extras.noise.checks import (
     verdicts,
 )
 from conformask.records.reading import NoiseModel
-from fmd import clean, repeats
-from photographs import packaged_photographs
+from real_images import clean, packaged_photographs, repeats
 
 FIELDS = ["confocal_fish", "confocal_mice", "twophoton_bpae_r", "twophoton_mice"]
 

@@ -43,7 +43,7 @@ from conformask.records.reading import PLAIN
 from conformask.records.sentence import rounded_share
 from conformask.scores.scoring import scored_batches, selection_record
 from object_worlds import SCORER, objects, triplets
-from simulation import simulated
+from promised import simulated
 from untyped import UNTYPED
 
 ANY, MISSED, WRONG = (cm.Objects(over) for over in ("any", "missed", "wrong"))
@@ -234,8 +234,7 @@ def test_an_image_without_objects_hides_nothing_and_has_no_loss():
 @LOSSES
 def test_an_evaluation_counts_objects(loss):
     masker, images = calibrated(loss, triplets(40, 6), level="one"), objects(60, 7)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
         counts = cm.evaluate(masker, triplets(60, 7)).objects
     expected = np.zeros(6, int)
     for x, labels, y_labels in zip(images["x"], images["labels"], images["y_labels"], strict=True):
@@ -429,8 +428,7 @@ def write_folder(folder, count, seed, suffix=".tif"):
 
 def calibrated_by(folder, loss):
     images = cm.Triplets.from_folder(folder, reading=cm.Reading(objects="cells"))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
         return cm.calibrate(SCORER, images, threshold=0.5, loss=loss)
 
 
@@ -590,8 +588,7 @@ def test_the_command_line_promises_objects(tmp_path, capfd, conformask):
     write_folder(tmp_path / "new", 20, 2)
     data, new, run = (tmp_path / name for name in ("data", "new", "run"))
     options = ["--scorer", "residual", "--objects", "cells", "--over", "any", "--iou", "0.6"]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
+    with warnings.catch_warnings(action="ignore", category=UserWarning):
         assert main(["calibrate", str(data), *options, "--threshold", "0.5", "--out", str(run)]) in (0, None)
         assert "P(any(objects, IoU < 0.6) <= 0.5) >= 0.90" in capfd.readouterr().out
         assert main(["mask", str(run), str(new), str(tmp_path / "out")]) in (0, None)

@@ -1,7 +1,5 @@
 """A few real images in folders of their own, and made ones in the folders of Places365."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from PIL import Image
@@ -9,13 +7,13 @@ from real_images import CELLS, PHOTOS, Folders, some
 
 
 @pytest.fixture(scope="session")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Folders:
+def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("images")
     return Folders(some("photos", PHOTOS, root / "photos"), some("cells", CELLS, root / "cells"))
 
 
 @pytest.fixture(scope="session")
-def made_photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_photos(tmp_path_factory):
     """Coloured noise over gradients, in the nested folders of Places365: always at hand."""
     root = tmp_path_factory.mktemp("places")
     for index in range(90):

@@ -1,24 +1,22 @@
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import replace
 from html.parser import HTMLParser
-from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from synthetic_rows import Array, all_rows, row_result
+from PIL import Image
 
 from conformask.errors import OutputError
 from conformask.extras.paper import examples
 from conformask.extras.paper import pictures as panels
 from conformask.extras.paper.page import render, write_page
-from conformask.extras.paper.pictures import LIGHT, MethodStyle, as_svg, figures
+from conformask.extras.paper.pictures import LIGHT, as_svg, figures
 from conformask.extras.paper.settings import ROWS, RowResult
-from conformask.records.evaluation import Evaluation
+from conformask.records.evaluation import Evaluation, Example, ImageRecords
+from made_maskers import card
 
 SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -27,7 +25,7 @@ VOID = {"meta", "img", "br", "link", "input", "hr"}
 class Page(HTMLParser):
     """Checks that tags nest, and collects what the page would load and where its links go."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text):
         super().__init__()
         self.open: list[str] = []
         self.sources: list[str] = []
@@ -36,7 +34,7 @@ class Page(HTMLParser):
         self.feed(text)
         self.close()
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         found = {name: value or "" for name, value in attrs}
         self.sources += [found[name] for name in ("src", "srcset") if name in found]
         self.links += [found["href"]] if "href" in found else []
@@ -44,24 +42,24 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_startendtag(self, tag, attrs):
         pass
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
 
 @pytest.fixture(scope="module")
-def rows() -> list[RowResult]:
+def rows():
     return all_rows()
 
 
-def clouds(figure: Figure, method: MethodStyle) -> list[Array]:
+def clouds(figure, method):
     """The places of a method's marks, (k, 2) in points, for each of its clouds."""
     return [ax.transData.transform(cloud) for ax in figure.axes for cloud in marks(ax, method)]
 
 
-def marks(ax: Axes, method: MethodStyle) -> list[Array]:
+def marks(ax, method):
     """The values of a method's marks, (k, 2)."""
     colour = LIGHT[method.colour]
     return [
@@ -71,17 +69,17 @@ def marks(ax: Axes, method: MethodStyle) -> list[Array]:
     ]
 
 
-def words_in(figure: Figure) -> str:
+def words_in(figure):
     return "\n".join(re.findall("<text.*?>([^<]*)", as_svg(figure)))
 
 
-def drawn_alone(panel: panels.Panel | None) -> Axes:
+def drawn_alone(panel):
     figure = panels._grid("", [[("", panel)]], panels.HALF)
     assert figure
     return figure.axes[0]
 
 
-def check_page(results: Sequence[RowResult]) -> str:
+def check_page(results):
     text = render(results, figures(results))
     page = Page(text)
     assert page.open == []
@@ -93,18 +91,18 @@ def check_page(results: Sequence[RowResult]) -> str:
     return text
 
 
-def without(result: RowResult, *methods: str) -> RowResult:
+def without(result, *methods):
     kept = {key: value for key, value in result.methods.items() if key not in methods}
     return replace(result, methods=kept)
 
 
-def no_opt(result: RowResult) -> RowResult:
+def no_opt(result):
     nothing = np.full(len(result.opt_size), np.nan)
     return replace(result, opt_size=nothing, exact_size=nothing, exact_distance=nothing, opt_distance=nothing)
 
 
 @pytest.mark.thorough
-def test_all_rows(rows: list[RowResult]) -> None:
+def test_all_rows(rows):
     drawn = figures(rows)
     assert list(drawn) == [3, *range(5, 14)]
     assert [len(figure.axes) for figure in drawn.values()] == [9, 4, 8, 4, 4, 8, 4, 12, 24, 12]
@@ -112,7 +110,7 @@ def test_all_rows(rows: list[RowResult]) -> None:
     check_page(list(reversed(rows)))
 
 
-def test_a_mark_for_each_image(rows: list[RowResult]) -> None:
+def test_a_mark_for_each_image(rows):
     drawn = figures(rows)
     for method in panels.RIVALS:
         assert [len(cloud) for cloud in clouds(drawn[5], method)] == [40] * 4
@@ -122,12 +120,12 @@ def test_a_mark_for_each_image(rows: list[RowResult]) -> None:
     assert len(clouds(drawn[3], panels.QUANTILE)) == 6
 
 
-def test_many_images_are_thinned() -> None:
+def test_many_images_are_thinned():
     cloud = clouds(figures([row_result(ROWS[0], 1000)])[5], panels.MASK)[0]
     assert len(cloud) == panels.MOST_POINTS
 
 
-def test_the_threshold_line_is_at_the_threshold(rows: list[RowResult]) -> None:
+def test_the_threshold_line_is_at_the_threshold(rows):
     for result in rows:
         ax = drawn_alone(panels.distances(result))
         dashed = [line for line in ax.lines if line.get_linestyle() == "--"]
@@ -138,7 +136,7 @@ def test_the_threshold_line_is_at_the_threshold(rows: list[RowResult]) -> None:
         assert f"{100 * missed.mean():.1f}" in ax.get_xticklabels()[1].get_text()
 
 
-def test_scatter_places(rows: list[RowResult]) -> None:
+def test_scatter_places(rows):
     """On common axes, an image masked as much as Opt masks it lies on the diagonal."""
     result = rows[0]
     same = replace(result.methods["mask"].images, size=result.opt_size)
@@ -150,13 +148,13 @@ def test_scatter_places(rows: list[RowResult]) -> None:
     assert x == pytest.approx(y)
 
 
-def test_dots_of_a_swarm_do_not_touch(rows: list[RowResult]) -> None:
+def test_dots_of_a_swarm_do_not_touch(rows):
     dots = clouds(figures(rows[:1])[5], panels.QUANTILE)[0]
     apart = np.hypot(*(dots[:, None] - dots[None]).transpose(2, 0, 1)) + 99 * np.eye(len(dots))
     assert apart.min() > panels.DOT - 0.01
 
 
-def test_distances_that_dwarf_the_threshold_are_counted() -> None:
+def test_distances_that_dwarf_the_threshold_are_counted():
     result = row_result(ROWS[0])
     far = result.methods["quantile"].images.loss.copy()
     far[:3] = 100.0
@@ -168,7 +166,7 @@ def test_distances_that_dwarf_the_threshold_are_counted() -> None:
 
 
 @pytest.mark.thorough
-def test_no_opt_at_all(rows: list[RowResult]) -> None:
+def test_no_opt_at_all(rows):
     results = [no_opt(result) for result in rows]
     drawn = figures(results)
     assert list(drawn) == [3, *range(5, 11)]
@@ -178,7 +176,7 @@ def test_no_opt_at_all(rows: list[RowResult]) -> None:
     check_page(results)
 
 
-def test_one_row_only(tmp_path: Path) -> None:
+def test_one_row_only(tmp_path):
     result = row_result(ROWS[13])
     drawn = figures([result])
     assert list(drawn) == [7, 10, 13]
@@ -189,13 +187,13 @@ def test_one_row_only(tmp_path: Path) -> None:
     assert 'href="#row-14"' in check_page([result])
 
 
-def test_summary_of_cells_where_photographs_are_not_finished() -> None:
+def test_summary_of_cells_where_photographs_are_not_finished():
     drawn = figures([row_result(ROWS[i]) for i in (4, 6)])
     assert len(drawn[3].axes) == 3
     assert "Row 5 · cells, regressor, L1" in words_in(drawn[3])
 
 
-def test_methods_and_networks_left_out(rows: list[RowResult]) -> None:
+def test_methods_and_networks_left_out(rows):
     results = [without(rows[2], "default"), without(rows[3], "mask", "quantile", "default")]
     drawn = figures(results)
     assert len(drawn[5].axes) == 2
@@ -205,7 +203,7 @@ def test_methods_and_networks_left_out(rows: list[RowResult]) -> None:
     check_page(results)
 
 
-def test_no_rows(tmp_path: Path) -> None:
+def test_no_rows(tmp_path):
     assert figures([]) == {}
     assert "No row is finished yet" in check_page([])
     assert [path.name for path in write_page([], tmp_path)] == ["paper.html"]
@@ -213,14 +211,14 @@ def test_no_rows(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("n", [1, 2])
-def test_few_images(n: int) -> None:
+def test_few_images(n):
     results = [row_result(row, n) for row in ROWS]
     check_page(results)
     assert n > 1 or "r = not defined" in words_in(figures(results)[11])
 
 
-def test_all_images_alike(rows: list[RowResult]) -> None:
-    def flat(evaluation: Evaluation) -> Evaluation:
+def test_all_images_alike(rows):
+    def flat(evaluation):
         zero: Array = np.zeros(40)
         return replace(evaluation, images=replace(evaluation.images, size=zero, loss=zero))
 
@@ -229,7 +227,7 @@ def test_all_images_alike(rows: list[RowResult]) -> None:
     check_page([replace(result, opt_size=np.zeros(40), opt_distance=np.zeros(40))])
 
 
-def test_names_are_escaped() -> None:
+def test_names_are_escaped():
     evil = "<script>alert('x')</script>&\""
     result = row_result(ROWS[0])
     methods = {
@@ -246,7 +244,7 @@ def test_names_are_escaped() -> None:
     ElementTree.fromstring(as_svg(drawn))
 
 
-def test_examples_are_those_that_both_methods_have(rows: list[RowResult]) -> None:
+def test_examples_are_those_that_both_methods_have(rows):
     result = rows[0]
     ours = result.methods["mask"].examples
     methods = {**result.methods, "default": replace(result.methods["default"], examples=ours[3:])}
@@ -258,7 +256,7 @@ def test_examples_are_those_that_both_methods_have(rows: list[RowResult]) -> Non
     assert sum(len(ax.images) for ax in drawing.axes) == 3 * 5 + 1
 
 
-def test_no_examples(rows: list[RowResult]) -> None:
+def test_no_examples(rows):
     bare = {key: replace(value, examples=()) for key, value in rows[0].methods.items()}
     result = replace(rows[0], methods=bare)
     assert examples.draw_strips(result) is None
@@ -266,7 +264,7 @@ def test_no_examples(rows: list[RowResult]) -> None:
 
 
 @pytest.mark.thorough
-def test_files(rows: list[RowResult], tmp_path: Path) -> None:
+def test_files(rows, tmp_path):
     paths = write_page(rows, tmp_path / "new")
     names = [f"figure-02-row{i:02d}.svg" for i in range(1, 17)]
     names += [f"figure-{i:02d}.svg" for i in (3, *range(5, 14))]
@@ -286,25 +284,105 @@ def test_files(rows: list[RowResult], tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_stays_small() -> None:
+def test_the_page_stays_small():
     """At the size of the paper's images, all of them full of detail."""
     results = [row_result(row, 205, side=256) for row in ROWS]
     size = len(render(results, figures(results)).encode())
     assert size < 10e6
 
 
-def test_large_pictures_are_lighter_as_jpeg() -> None:
+def test_large_pictures_are_lighter_as_jpeg():
     strip = examples.strips(row_result(ROWS[0], side=200))[0]
     cells = [cell for cell in strip.cells if cell]
     assert any(cell.picture.src.startswith("data:image/jpeg") for cell in cells)
     assert all(max(cell.picture.width, cell.picture.height) <= examples.LONGEST for cell in cells)
 
 
-def test_a_share_beyond_is_absent_without_a_method(rows: list[RowResult]) -> None:
+def test_a_share_beyond_is_absent_without_a_method(rows):
     assert math.isnan(panels.share_beyond(without(rows[0], "mask"), panels.MASK))
 
 
-def test_unwritable(tmp_path: Path) -> None:
+def test_unwritable(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         write_page([], tmp_path / "file")
+
+
+Array = np.ndarray[Any, np.dtype[Any]]
+THRESHOLDS = {"l1": 0.02, "l2": 0.002, "ssim": 0.15, "lpips": 0.08}
+NOISE = {"mask": (1.2, 0.02), "quantile": (1.7, 0.05), "default": (1.1, 0.015)}
+"""How much larger than the oracle's a method's masks are, and how scattered."""
+
+
+def example(rng, name, kind, side=24):
+    coarse = rng.integers(0, 256, (side // 4, side // 4, 3), dtype=np.uint8)
+    y = np.asarray(Image.fromarray(coarse).resize((side, side), Image.Resampling.BICUBIC))
+    flat = y[..., 0]
+    return Example(name, kind, y[::2, ::2], y, y[::-1], flat, flat, 0.3, 0.2, 0.019, None)
+
+
+def evaluation(row, method, images, examples):
+    threshold = THRESHOLDS[row.distance]
+    coverage, size = float((images.loss <= threshold).mean()), float(images.size.mean())
+    return Evaluation(
+        card=card(threshold=threshold, distance=row.distance, n_calibration=100),
+        fingerprint="",
+        scorer=method,
+        n_test=len(images.size),
+        coverage=coverage,
+        coverage_interval=(max(coverage - 0.05, 0.0), min(coverage + 0.05, 1.0)),
+        mask_size=size,
+        mask_size_interval=(0.9 * size, 1.1 * size),
+        mask_size_oracle=None,
+        mask_size_paper_oracle=None,
+        n_paper_oracle=0,
+        ratio_to_oracle=None,
+        correlation_size_loss=None,
+        correlation_size_oracle=None,
+        spearman_size_loss=None,
+        spearman_size_oracle=None,
+        coverage_by_difficulty=(),
+        size_by_difficulty=(),
+        size_by_threshold=(),
+        images=images,
+        examples=examples,
+    )
+
+
+def row_result(row, n=40, opt=1.0, side=24):
+    """A finished row; `opt` is the share of test images on which Opt was computed."""
+    rng, threshold = np.random.default_rng(row.number), THRESHOLDS[row.distance]
+    unmasked = threshold * rng.gamma(6, 0.35, n)
+    exact = np.clip(0.5 * (1 - np.minimum(threshold / unmasked, 1) ** 0.5), 0, 1)
+    names = np.array([f"image-{i:04d}.png" for i in range(n)])
+    methods = {}
+    for method, (larger, noise) in NOISE.items():
+        size = np.clip(larger * exact + 0.01 + rng.normal(0, noise, n), 0, 1)
+        spread = 0.16 if method != "quantile" else 0.3
+        masked = np.where(
+            unmasked < threshold, unmasked, threshold * np.exp(rng.normal(-1.28 * spread, spread, n))
+        )
+        nothing = np.full(n, np.nan)
+        records = ImageRecords(names, masked, unmasked, size, nothing, nothing, nothing, unmasked)
+        pictures = np.random.default_rng(row.number)
+        shown = tuple(
+            example(pictures, str(names[i]), kind, side)
+            for i, kind in enumerate(("best", "typical", "worst", "typical")[:n])
+        )
+        methods[method] = evaluation(row, method, records, shown)
+    there = np.arange(n) < math.ceil(opt * n)
+    oracle = row.distance in ("l1", "l2")
+    return RowResult(
+        row=row,
+        threshold=threshold,
+        methods=methods,
+        opt_size=np.where(there, np.clip(1.05 * exact, 0, 1), np.nan),
+        exact_size=exact if oracle else np.full(n, np.nan),
+        exact_distance=np.minimum(unmasked, threshold) if oracle else np.full(n, np.nan),
+        opt_distance=np.where(there, np.minimum(unmasked, threshold), np.nan),
+    )
+
+
+def all_rows(n=40):
+    """All sixteen; Opt on half of the images where the distance is costly."""
+    return [row_result(row, n, 1.0 if row.distance in ("l1", "l2") else 0.5) for row in ROWS]

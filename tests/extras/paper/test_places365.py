@@ -21,7 +21,7 @@ class Made(Places365):
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path):
     """The validation images of the small version, as torchvision unpacks them, and its lists."""
     root = tmp_path / "places"
     (root / "val_256").mkdir(parents=True)
@@ -36,12 +36,12 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def test_its_images_are_ours(root: Path) -> None:
+def test_its_images_are_ours(root):
     theirs = Made(str(root), split="val", small=True)
     assert {Path(path) for path, _ in theirs.imgs} == set(list_images(root, recursive=True))
 
 
 @pytest.mark.thorough
-def test_its_folder_is_taken_as_it_is(root: Path, tmp_path: Path) -> None:
+def test_its_folder_is_taken_as_it_is(root, tmp_path):
     done = reproduce(tmp_path / "out", preset="smoke", photos=root, rows=[9])
     assert done.finished[0].images["calibration"] == 12

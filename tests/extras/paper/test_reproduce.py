@@ -12,15 +12,15 @@ import time
 from pathlib import Path
 
 import pytest
-from real_images import WEIGHTS, Folders
 
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.extensions import pip_install
-from conformask.extras.paper.reproduce import Reproduction, reproduce
+from conformask.extras.paper.reproduce import reproduce
 from conformask.extras.paper.settings import ROWS
 from conformask.extras.paper.table import COLUMNS
 from conformask.masker.run_folder import read_promise
+from real_images import WEIGHTS
 
 SMOKE = [row for row in ROWS if row.number in (1, 4, 6, 7, 9, 12, 13, 16)]
 """Each task, set of images, network and distance is among them."""
@@ -29,7 +29,7 @@ METHODS = ["exact", "opt", "mask", "quantile", "default"]
 
 
 @pytest.fixture
-def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def no_network(monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "nowhere"))
 
 
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.xdist_group("paper")
 
 
 @pytest.fixture(scope="module")
-def smoke(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reproduction]:
+def smoke(folders, tmp_path_factory):
     """The rows SMOKE; without those of LPIPS where the network under it is not at hand."""
     out = tmp_path_factory.mktemp("smoke")
     rows = [row.number for row in SMOKE if WEIGHTS.is_dir() or row.distance != "lpips"]
@@ -49,14 +49,14 @@ def smoke(folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> tuple[P
     return out, done
 
 
-def read(out: Path) -> list[dict[str, str]]:
+def read(out):
     with (out / "paper.csv").open(encoding="utf-8") as file:
         reader = csv.DictReader(file)
         assert tuple(reader.fieldnames or ()) == COLUMNS
         return list(reader)
 
 
-def test_columns_are_those_of_the_issue() -> None:
+def test_columns_are_those_of_the_issue():
     assert ", ".join(COLUMNS) == (
         "row, task, data, network, distance, method, mask_size, mask_size_low, mask_size_high, coverage, "
         "c_size_distance, c_size_opt, n_calibration, n_test"
@@ -64,7 +64,7 @@ def test_columns_are_those_of_the_issue() -> None:
 
 
 @pytest.mark.slow
-def test_every_row_has_a_line_for_every_method(smoke: tuple[Path, Reproduction]) -> None:
+def test_every_row_has_a_line_for_every_method(smoke):
     out, done = smoke
     lines = read(out)
     rows = [each.result.row for each in done.finished]
@@ -94,7 +94,7 @@ def test_every_row_has_a_line_for_every_method(smoke: tuple[Path, Reproduction])
 
 
 @pytest.mark.slow
-def test_the_page_tells_all(smoke: tuple[Path, Reproduction]) -> None:
+def test_the_page_tells_all(smoke):
     text = (smoke[0] / "paper.md").read_text(encoding="utf-8")
     for heading in (
         "Image completion",
@@ -109,9 +109,7 @@ def test_the_page_tells_all(smoke: tuple[Path, Reproduction]) -> None:
 
 
 @pytest.mark.slow
-def test_again_nothing_is_done_again(
-    smoke: tuple[Path, Reproduction], folders: Folders, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_again_nothing_is_done_again(smoke, folders, capfd):
     out, _ = smoke
     before = {path: path.stat().st_mtime_ns for path in (out / "stages").rglob("*")}
     table = (out / "paper.csv").read_bytes()
@@ -125,9 +123,7 @@ def test_again_nothing_is_done_again(
 
 
 @pytest.mark.slow
-def test_rows_that_were_run_elsewhere_need_their_evaluations_and_oracles_alone(
-    smoke: tuple[Path, Reproduction], folders: Folders, tmp_path: Path
-) -> None:
+def test_rows_that_were_run_elsewhere_need_their_evaluations_and_oracles_alone(smoke, folders, tmp_path):
     out, _ = smoke
     reproduce(out, preset="smoke", photos=folders.photos, rows=[9])
     table = (out / "paper.csv").read_bytes()
@@ -141,7 +137,7 @@ def test_rows_that_were_run_elsewhere_need_their_evaluations_and_oracles_alone(
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on(made_photos: Path, tmp_path: Path) -> None:
+def test_a_killed_run_goes_on(made_photos, tmp_path):
     command = [*PAPER, "--photos", made_photos, "--out", tmp_path, "--rows", "9"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
@@ -160,14 +156,14 @@ def test_a_killed_run_goes_on(made_photos: Path, tmp_path: Path) -> None:
     assert len(read(tmp_path)) == len(METHODS)
 
 
-def lambdas(out: Path) -> dict[str, float]:
+def lambdas(out):
     """The lambda of each method."""
     cards = {path.name: read_promise(path)[0] for path in (out / "stages").glob("calibration-*")}
     return {name: float(card.rule.lam) for name, card in cards.items()}
 
 
 @pytest.mark.slow
-def test_two_processes_calibrate_as_one(made_photos: Path, tmp_path: Path) -> None:
+def test_two_processes_calibrate_as_one(made_photos, tmp_path):
     """They train, score and calibrate together; then one process calibrates the same networks again."""
     command = [*PAPER, "--photos", made_photos, "--out", tmp_path, "--rows", "9", "--devices", "2", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -187,29 +183,27 @@ def test_two_processes_calibrate_as_one(made_photos: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_folders_of_places365_work_as_they_are(made_photos: Path, tmp_path: Path) -> None:
+def test_the_folders_of_places365_work_as_they_are(made_photos, tmp_path):
     done = reproduce(tmp_path, preset="smoke", photos=made_photos, rows=[14])
     assert sum(done.finished[0].images.values()) <= 24 + 8 + 12 + 8
     assert done.finished[0].images["calibration"] == 12
 
 
 @pytest.mark.usefixtures("no_network")
-def test_a_missing_network_is_told_before_any_training(made_photos: Path, tmp_path: Path) -> None:
+def test_a_missing_network_is_told_before_any_training(made_photos, tmp_path):
     with pytest.raises(MissingFileError, match="squeezenet"):
         reproduce(tmp_path / "out", preset="smoke", photos=made_photos, rows=[1, 2])
     assert not (tmp_path / "out").exists()
 
 
-def test_matplotlib_is_needed_before_any_training(
-    made_photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_matplotlib_is_needed_before_any_training(made_photos, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(MissingFileError, match=f"paper needs matplotlib.*{re.escape(pip_install('plot'))}"):
         reproduce(tmp_path / "out", preset="smoke", photos=made_photos, rows=[9])
     assert not (tmp_path / "out").exists()
 
 
-def test_what_cannot_work_is_refused_before_any_training(made_photos: Path, tmp_path: Path) -> None:
+def test_what_cannot_work_is_refused_before_any_training(made_photos, tmp_path):
     out = tmp_path / "out"
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -228,14 +222,12 @@ def test_what_cannot_work_is_refused_before_any_training(made_photos: Path, tmp_
     ):
         given = {"preset": "smoke", "photos": made_photos, "rows": [9], **settings}
         with pytest.raises(error, match=match):
-            reproduce(out, **given)  # type: ignore[arg-type]
+            reproduce(out, **given)
     assert not out.exists()
 
 
 @pytest.mark.parametrize("content", [b"no image", None], ids=["no image", "truncated"])
-def test_a_damaged_image_is_told_before_any_training(
-    made_photos: Path, tmp_path: Path, content: bytes | None
-) -> None:
+def test_a_damaged_image_is_told_before_any_training(made_photos, tmp_path, content):
     folder = tmp_path / "photos"
     folder.mkdir()
     for index, path in enumerate(sorted(made_photos.rglob("*.jpg"))):
@@ -247,7 +239,7 @@ def test_a_damaged_image_is_told_before_any_training(
     assert not list((tmp_path / "out").glob("stages/predictor-*"))
 
 
-def test_grey_photographs_cannot_be_colourised(tmp_path: Path) -> None:
+def test_grey_photographs_cannot_be_colourised(tmp_path):
     import numpy as np
     from PIL import Image
 

@@ -1,34 +1,38 @@
+"""Stages of the reproduction of the paper: their folders, settings and results."""
+
+import re
 from dataclasses import replace
 from io import StringIO
-from pathlib import Path
 
 import pytest
 from rich.console import Console
 
+from conformask.errors import InvalidArgumentError
 from conformask.extras.paper.reproduce import Display
-from conformask.extras.paper.settings import METHODS, PRESETS, ROWS, PaperPreset
-from conformask.extras.paper.stages import Cache, RowPlan, Stage, plan_row, unique
+from conformask.extras.paper.settings import METHODS, PRESETS, ROWS, rows_of
+from conformask.extras.paper.stages import Cache, Stage, plan_row, unique
+from real_images import SHARED
 
 SMOKE = PRESETS["smoke"]
 
 
-def planned(number: int, preset: PaperPreset = SMOKE, files: str = "a") -> RowPlan:
+def planned(number, preset=SMOKE, files="a"):
     return plan_row(ROWS[number - 1], preset, Stage("images", "photos", {"files": files}))
 
 
-def fingerprints(plan: RowPlan) -> dict[str, set[str]]:
+def fingerprints(plan):
     found: dict[str, set[str]] = {}
     for stage in plan.stages():
         found.setdefault(stage.kind, set()).add(stage.fingerprint)
     return found
 
 
-def changed(before: RowPlan, after: RowPlan) -> set[str]:
+def changed(before, after):
     a, b = fingerprints(before), fingerprints(after)
     return {kind for kind in a if a[kind] != b[kind]}
 
 
-def test_fingerprints_follow_the_settings_that_a_stage_depends_on() -> None:
+def test_fingerprints_follow_the_settings_that_a_stage_depends_on():
     plan = planned(10)
     everything = set(fingerprints(plan))
     assert changed(plan, planned(10)) == set()
@@ -41,14 +45,14 @@ def test_fingerprints_follow_the_settings_that_a_stage_depends_on() -> None:
     assert changed(plan, planned(10, replace(SMOKE, opt_images=3))) == {"opt", "evaluation"}
 
 
-def test_a_grid_of_ssim_is_no_business_of_l1() -> None:
+def test_a_grid_of_ssim_is_no_business_of_l1():
     assert changed(planned(9), planned(9, replace(SMOKE, ssim_points=9))) == set()
     assert changed(planned(10), planned(10, replace(SMOKE, ssim_points=9))) == {
         "scorer", "calibration", "evaluation",
     }  # fmt: skip
 
 
-def test_rows_of_one_network_share_it_and_its_quantile_scorer() -> None:
+def test_rows_of_one_network_share_it_and_its_quantile_scorer():
     plans = [planned(row.number) for row in ROWS]
     counts: dict[str, int] = {}
     for stage in unique(stage for plan in plans for stage in plan.stages()):
@@ -60,10 +64,10 @@ def test_rows_of_one_network_share_it_and_its_quantile_scorer() -> None:
     assert counts["calibration"] == counts["evaluation"] == 16 * len(METHODS)
 
 
-def test_a_stage_is_done_once(tmp_path: Path) -> None:
+def test_a_stage_is_done_once(tmp_path):
     cache, stage, calls = Cache(tmp_path), Stage("opt", "some", {"a": 1}), []
 
-    def make(folder: Path) -> None:
+    def make(folder):
         folder.mkdir(parents=True)
         calls.append(folder)
 
@@ -75,10 +79,10 @@ def test_a_stage_is_done_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["scorer", "evaluation"])
-def test_what_was_killed_is_made_again_in_its_folder(tmp_path: Path, kind: str) -> None:
+def test_what_was_killed_is_made_again_in_its_folder(tmp_path, kind):
     cache, stage = Cache(tmp_path), Stage(kind, "some")
 
-    def killed(folder: Path) -> None:
+    def killed(folder):
         folder.mkdir(parents=True)
         (folder / "half").touch()
         raise KeyboardInterrupt
@@ -93,7 +97,7 @@ def test_what_was_killed_is_made_again_in_its_folder(tmp_path: Path, kind: str) 
 
 
 @pytest.mark.parametrize("width", [60, 80, 120])
-def test_the_table_of_stages_breaks_no_word(tmp_path: Path, width: int) -> None:
+def test_the_table_of_stages_breaks_no_word(tmp_path, width):
     display = Display([planned(number) for number in (1, 16)], Cache(tmp_path))
     pages = {}
     for columns in (width, 1000):
@@ -103,3 +107,54 @@ def test_the_table_of_stages_breaks_no_word(tmp_path: Path, width: int) -> None:
     assert max(map(len, pages[width].splitlines())) <= width
     assert sorted(pages[width].split()) == sorted(pages[1000].split())
     assert " predictor 0/1, triplets 0/1, " in pages[1000]
+
+
+EACH = {"Regression": "regressor", "GAN": "gan"}
+BLOCKS = (("completion", "photos"), ("super_resolution", "cells"), ("super_resolution", "photos"))
+
+
+def test_sixteen_rows_in_the_order_of_the_table():
+    assert [row.number for row in ROWS] == list(range(1, 17))
+    blocks = [BLOCKS[i // 4] if i < 12 else ("colorization", "photos") for i in range(16)]
+    assert [(row.task, row.data) for row in ROWS] == blocks
+    assert {row.distance for row in ROWS if row.task == "completion"} == {"l1", "lpips"}
+    assert {row.distance for row in ROWS if row.task == "super_resolution"} == {"l1", "ssim"}
+    assert {row.distance for row in ROWS if row.task == "colorization"} == {"l1", "l2"}
+
+
+def test_published_numbers_are_those_of_the_paper():
+    paper = SHARED / "docs" / "paper.md"
+    if not paper.is_file():
+        pytest.skip("the paper is not at hand")
+    table = re.findall(r"^(Regression|GAN)\t(\w+)\t(.+)$", paper.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(table) == len(ROWS)
+    for row, (network, distance, cells) in zip(ROWS, table, strict=True):
+        numbers = [float(text) for text in re.findall(r"\d\.\d+", cells)]
+        assert (row.network, row.distance) == (EACH[network], distance.lower())
+        assert list(vars(row.published).values()) == numbers
+
+
+def test_the_paper_preset_is_the_papers():
+    paper = PRESETS["paper"]
+    assert (paper.size, paper.stride) == (256, 32)
+    assert paper.photos.calibration == paper.cells.calibration == 1000
+    for how, batch in ((paper.predictor, 50), (paper.scorer, 25)):
+        assert (how.width, how.epochs, how.learning_rate, how.batch_size) == (64, 10, 1e-5, batch)
+        assert how.paper_form
+    assert set(METHODS) == {"mask", "quantile", "default"}
+
+
+def test_only_the_default_learns_l2_as_l1():
+    images = Stage("images", "photos")
+    plans = [plan_row(row, PRESETS["cpu"], images).scorers for row in rows_of([15, 16])]
+    of_l1, of_l2 = ({name: stage.settings["scorer"] for name, stage in each.items()} for each in plans)
+    assert of_l1 == {"mask": "mask", "quantile": "quantile", "default": "mask"}
+    assert of_l2 == {"mask": "mask", "quantile": "quantile", "default": "error"}
+
+
+def test_rows_by_number():
+    assert [row.number for row in rows_of([5, 2, 5])] == [2, 5]
+    assert len(rows_of(None)) == 16
+    for wrong in ([17], [0], []):
+        with pytest.raises(InvalidArgumentError, match="rows 1 to 16"):
+            rows_of(wrong)

@@ -4,7 +4,6 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,19 +20,19 @@ from conformask.images.read import read_image, write_image
 spandrel = pytest.importorskip("spandrel", reason="the extra spandrel is not installed")
 
 
-def esrgan() -> Any:
+def esrgan():
     from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
 
     return RRDBNet(num_filters=8, num_blocks=1, scale=4), 3, 4
 
 
-def compact() -> Any:
+def compact():
     from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
     return SRVGGNetCompact(num_feat=8, num_conv=2, upscale=2), 3, 2
 
 
-def dncnn() -> Any:
+def dncnn():
     from spandrel.architectures.DnCNN import DnCNN
 
     return DnCNN(in_nc=1, out_nc=1, nc=8, nb=8, act_mode="R"), 1, 1
@@ -42,7 +41,7 @@ def dncnn() -> Any:
 NETWORKS = (esrgan, compact, dncnn)
 
 
-def saved(make: Any, folder: Path, suffix: str = ".pth") -> tuple[Path, torch.nn.Module, int, int]:
+def saved(make, folder, suffix=".pth"):
     torch.manual_seed(0)
     network, channels, scale = make()
     path = folder / f"{make.__name__}{suffix}"
@@ -54,7 +53,7 @@ def saved(make: Any, folder: Path, suffix: str = ".pth") -> tuple[Path, torch.nn
     return path, network.eval(), channels, scale
 
 
-def images(channels: int, *size: int) -> torch.Tensor:
+def images(channels, *size):
     return torch.rand(2, channels, *size, generator=torch.Generator().manual_seed(1))
 
 
@@ -109,7 +108,7 @@ def test_other_images_are_refused(tmp_path):
 class Runs:
     """Pickled, a call."""
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self):
         return os.mkdir, ("ran",)
 
 

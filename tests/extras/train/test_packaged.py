@@ -6,14 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 import torch
 
 import conformask as cm
+from conformask.cli import main
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.read import read_image
 from conformask.images.rows import Provenance
 from conformask.images.scan import WINDOWS
 from conformask.records.reading import Network
+from conformask.scores.network_scorer import network_input
 from conformask.scores.networks import AnyChannels, SliceWise, UNet
 from conformask.scores.steps import Tiled
 from conformask.scores.stored import load_scorer
@@ -24,14 +27,14 @@ SIZE = (16, 16)
 NUCLEI = Path(__file__).parents[4] / "shared" / "data" / "nuclei"
 
 
-def test_it_is_small() -> None:
+def test_it_is_small():
     assert WEIGHTS.stat().st_size <= 3_000_000
     assert WEIGHTS.with_name("packaged.md").is_file()
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("channels", [1, 3])
-def test_calibrated_without_training_its_masks_keep_the_promise(tmp_path: Path, channels: int) -> None:
+def test_calibrated_without_training_its_masks_keep_the_promise(tmp_path, channels):
     """Over deals of calibration and test images, coverage follows the law."""
     met = []
     for seed in range(12):
@@ -53,21 +56,20 @@ def test_calibrated_without_training_its_masks_keep_the_promise(tmp_path: Path, 
 @pytest.mark.thorough
 @pytest.mark.skipif(not NUCLEI.is_dir(), reason="no images in ../shared/data/nuclei")
 @pytest.mark.parametrize("seen_by_it", [True, False])
-def test_images_that_it_has_learnt_from_are_warned_about(seen_by_it: bool) -> None:
+def test_images_that_it_has_learnt_from_are_warned_about(seen_by_it):
     """Saved again, mirrored and darker; of those kept for its validation, every sixteenth, none."""
     paths = [path for k, path in enumerate(sorted(NUCLEI.glob("*.png"))) if (k % 16 > 0) == seen_by_it][:10]
     y = [0.8 * read_image(path)[0, :, ::-1] for path in paths]
     y_hat = [np.clip(0.9 * image, 0, 1) for image in y]
     images = cm.Triplets.from_arrays(y, y_hat, y)
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with warnings.catch_warnings(record=True, action="always") as caught:
         cm.calibrate(cm.packaged_scorer(), images, threshold=0.1)
     told = [str(each.message) for each in caught if "packaged network" in str(each.message)]
     assert len(told) == seen_by_it
     assert all(each.startswith("10 of 10 calibration images, such as '00000', look like") for each in told)
 
 
-def test_a_training_from_it_knows_what_it_has_learnt_from(tmp_path: Path) -> None:
+def test_a_training_from_it_knows_what_it_has_learnt_from(tmp_path):
     perceptual_hashes = packaged_hashes()
     assert perceptual_hashes.shape[1] == WINDOWS
     for scratch, known in [(False, len(perceptual_hashes)), (True, 0)]:
@@ -82,7 +84,7 @@ def test_a_training_from_it_knows_what_it_has_learnt_from(tmp_path: Path) -> Non
         assert len(made.perceptual_hashes) == known + 10
 
 
-def test_a_calibrated_one_takes_its_channels_only() -> None:
+def test_a_calibrated_one_takes_its_channels_only():
     masker = cm.calibrate(
         cm.packaged_scorer(), triplets(19, 0, SIZE), threshold=0.05, promise=cm.Promise(confidence=0.8)
     )
@@ -90,7 +92,7 @@ def test_a_calibrated_one_takes_its_channels_only() -> None:
         masker.masks(torch.rand(1, 1, *SIZE), torch.rand(1, 3, *SIZE))
 
 
-def test_by_tiles() -> None:
+def test_by_tiles():
     known = triplets(19, 0, SIZE)
     masker = cm.calibrate(
         Tiled(cm.packaged_scorer().of(known), 128, 32),
@@ -102,7 +104,7 @@ def test_by_tiles() -> None:
     assert masker.masks(torch.rand(1, 1, 200, 150), torch.rand(1, 1, 200, 150)).shape == (1, 1, 200, 150)
 
 
-def test_of_volumes_it_sees_slices() -> None:
+def test_of_volumes_it_sees_slices():
     scorer = cm.packaged_scorer().of(volumes(1))
     assert isinstance(scorer.network, SliceWise)
     x, y_hat = torch.rand(1, 1, 5, 16, 16), torch.rand(1, 1, 5, 16, 16)
@@ -111,7 +113,7 @@ def test_of_volumes_it_sees_slices() -> None:
     torch.testing.assert_close(scorer(x, y_hat).map, torch.stack(expected, dim=2))
 
 
-def test_lp_takes_its_power(tmp_path: Path) -> None:
+def test_lp_takes_its_power(tmp_path):
     known = triplets(12, 0, SIZE)
     batch = next(known.batches(12))
     of_l1 = cm.packaged_scorer().of(known)(batch.x, batch.y_hat).map
@@ -122,7 +124,7 @@ def test_lp_takes_its_power(tmp_path: Path) -> None:
     assert "packaged" not in of_l2.selection.comparison.others, "it is not compared with itself"
 
 
-def volumes(count: int) -> cm.Triplets:
+def volumes(count):
     generator = np.random.default_rng(0)
     images = generator.random((3, count, 5, 16, 16), dtype=np.float32)
     return cm.Triplets.from_arrays(*images, reading=cm.Reading(axes="ZYX"))
@@ -142,7 +144,7 @@ def volumes(count: int) -> cm.Triplets:
         ({"network": cm.NetworkOptions(per_channel=True)}, AnyChannels),
     ],
 )
-def test_training_goes_on_from_it_where_it_fits(tmp_path: Path, asked: dict, kind: type) -> None:
+def test_training_goes_on_from_it_where_it_fits(tmp_path, asked, kind):
     with warnings.catch_warnings(action="ignore"):
         scorer = cm.fit_scorer(
             triplets(16, 0, SIZE),
@@ -155,7 +157,7 @@ def test_training_goes_on_from_it_where_it_fits(tmp_path: Path, asked: dict, kin
     assert type(load_scorer(tmp_path).network) is kind
 
 
-def test_a_score_for_each_of_several_channels_is_from_scratch(tmp_path: Path) -> None:
+def test_a_score_for_each_of_several_channels_is_from_scratch(tmp_path):
     with warnings.catch_warnings(action="ignore"):
         scorer = cm.fit_scorer(
             triplets(16, 0, SIZE, 2),
@@ -167,7 +169,7 @@ def test_a_score_for_each_of_several_channels_is_from_scratch(tmp_path: Path) ->
     assert type(scorer.network) is UNet
 
 
-def with_a_map(count: int, seed: int) -> cm.Triplets:
+def with_a_map(count, seed):
     """Rough images that err where a map says so, the second channel of x."""
     generator = np.random.default_rng(seed)
     y = generator.uniform(0.3, 0.7, (count, 16, 16, 1)).astype(np.float32)
@@ -178,7 +180,7 @@ def with_a_map(count: int, seed: int) -> cm.Triplets:
 
 
 @pytest.mark.thorough
-def test_channels_of_x_that_are_no_image_leave_it_alone_until_it_is_trained(tmp_path: Path) -> None:
+def test_channels_of_x_that_are_no_image_leave_it_alone_until_it_is_trained(tmp_path):
     images = with_a_map(64, 1)
     batch = next(images.batches(64))
     alone = cm.packaged_scorer().of(triplets(1, 0, SIZE))
@@ -205,7 +207,7 @@ def test_channels_of_x_that_are_no_image_leave_it_alone_until_it_is_trained(tmp_
     assert torch.equal(again(batch.x, batch.y_hat).map, trained(batch.x, batch.y_hat).map)
 
 
-def test_of_a_colour_image_whose_y_hat_is_grey_it_sees_the_mean() -> None:
+def test_of_a_colour_image_whose_y_hat_is_grey_it_sees_the_mean():
     generator = torch.Generator().manual_seed(0)
     x, y_hat = torch.rand(2, 3, *SIZE, generator=generator), torch.rand(2, 1, *SIZE, generator=generator)
     of_colour, of_grey = packaged_network(3, 1, 2).eval(), packaged_network(1, 1, 2).eval()
@@ -213,7 +215,7 @@ def test_of_a_colour_image_whose_y_hat_is_grey_it_sees_the_mean() -> None:
     torch.testing.assert_close(of_colour(torch.cat([x, y_hat], dim=1)), of_grey(mean))
 
 
-def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
+def test_training_that_makes_it_worse_is_undone(tmp_path):
     selection = triplets(9, 1, SIZE)
     with pytest.warns(UserWarning, match="no epoch improved"):
         scorer = cm.fit_scorer(
@@ -228,7 +230,7 @@ def test_training_that_makes_it_worse_is_undone(tmp_path: Path) -> None:
     assert scorer.selection.comparison.hidden == pytest.approx(scorer.selection.comparison.others["packaged"])
 
 
-def test_minutes_that_were_spent_before_are_told(tmp_path: Path) -> None:
+def test_minutes_that_were_spent_before_are_told(tmp_path):
     settings = {
         "selection": triplets(9, 1, SIZE), "out": tmp_path, "scorer": "mask",
         "network": cm.NetworkOptions(width=4),
@@ -247,10 +249,9 @@ def test_minutes_that_were_spent_before_are_told(tmp_path: Path) -> None:
         )
 
 
-def test_nobody_asks_whose_outputs_a_score_without_training_is_about() -> None:
+def test_nobody_asks_whose_outputs_a_score_without_training_is_about():
     images = triplets(19, 0, SIZE).described(Provenance(network=Network("unet")))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(action="error"):
         masker = cm.calibrate(
             cm.packaged_scorer(), images, threshold=0.05, promise=cm.Promise(confidence=0.8)
         )
@@ -258,13 +259,13 @@ def test_nobody_asks_whose_outputs_a_score_without_training_is_about() -> None:
 
 
 @pytest.mark.thorough
-def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
+def test_a_finished_training_can_be_made_longer(tmp_path):
     settings = {
         "selection": triplets(9, 1, SIZE), "out": tmp_path, "scorer": "mask",
         "network": cm.NetworkOptions(width=4),
     }  # fmt: skip
 
-    def epochs() -> list[int]:
+    def epochs():
         with (tmp_path / "metrics.csv").open(newline="") as file:
             return [int(row["epoch"]) for row in csv.DictReader(file)]
 
@@ -284,19 +285,17 @@ def test_a_finished_training_can_be_made_longer(tmp_path: Path) -> None:
     assert load_scorer(tmp_path).fingerprint == longer.fingerprint != first.fingerprint
     with pytest.raises(MismatchError, match=r"different settings \(batch_size\)"):
         cm.fit_scorer(
-            triplets(16, 0, SIZE),
-            training=cm.TrainingConfig(epochs=6, batch_size=4, resume=True),
-            **settings,
+            triplets(16, 0, SIZE), training=cm.TrainingConfig(epochs=6, batch_size=4, resume=True), **settings
         )
 
 
-def test_a_threshold_that_is_none_is_refused_before_any_work(tmp_path: Path) -> None:
+def test_a_threshold_that_is_none_is_refused_before_any_work(tmp_path):
     with pytest.raises(InvalidArgumentError, match="threshold 'q2'"):
         cm.fit_scorer(triplets(16, 0), out=tmp_path, threshold="q2")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_score_is_judged_at_the_threshold_asked_for(tmp_path: Path) -> None:
+def test_the_score_is_judged_at_the_threshold_asked_for(tmp_path):
     with warnings.catch_warnings(action="ignore"):
         scorer = cm.fit_scorer(
             triplets(16, 0, SIZE),
@@ -310,3 +309,129 @@ def test_the_score_is_judged_at_the_threshold_asked_for(tmp_path: Path) -> None:
     assert comparison.threshold == 0.03
     assert 0 < comparison.oracle <= 1
     assert 0 < comparison.hidden <= 1
+
+
+SHORT = cm.TrainingConfig(epochs=4)
+
+
+def world(count, seed, groups=None, **more):
+    """Rough images that err where a map says so, in blocks; neither x nor y_hat tells where.
+
+    `scale` and `shift` change the map's range, `inverted` its direction, `told` leaves it out.
+    """
+    generator = np.random.default_rng(seed)
+    y = generator.uniform(0.3, 0.7, (count, 16, 16)).astype(np.float32)
+    wrong = (generator.random((count, 4, 4)) < 0.3).repeat(4, axis=1).repeat(4, axis=2).astype(np.float32)
+    y_hat = y + wrong * generator.uniform(-0.2, 0.2, y.shape).astype(np.float32)
+    x = generator.uniform(0.3, 0.7, y.shape).astype(np.float32)
+    spread = wrong + 0.1 * generator.random(y.shape, dtype=np.float32)
+    spread = (1.1 - spread if more.get("inverted") else spread) * more.get("scale", 1.0) + more.get(
+        "shift", 0
+    )
+    return cm.Triplets.from_arrays(
+        x, y_hat, y, cues=None if more.get("told") is False else spread.astype(np.float32),
+        groups=None if groups is None else [f"patient {at % groups}" for at in range(count)],
+    )  # fmt: skip
+
+
+def quiet(train, out, **settings):
+    with warnings.catch_warnings(action="ignore"):
+        return cm.fit_scorer(train, out=out, **{"training": SHORT, **settings})
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("how", [{}, {"scale": 1e-6}, {"inverted": True, "scale": 300.0, "shift": -50.0}])
+def test_a_network_learns_from_a_map_of_any_range(tmp_path, how):
+    """The map is in no way part of x, which alone tells nothing."""
+    train, new = world(64, 0, **how), world(64, 2, **how)
+    scorer = quiet(
+        train, tmp_path, scorer="mask", selection=world(20, 1, **how), training=cm.TrainingConfig(epochs=20)
+    )
+    blind = quiet(
+        world(64, 0, told=False),
+        tmp_path / "blind",
+        scorer="mask",
+        selection=world(20, 1, told=False),
+        training=cm.TrainingConfig(epochs=20),
+    )
+    assert (scorer.cue_channels, blind.cue_channels) == (1, 0)
+    told, untold = (
+        cm.calibrate(each, images, threshold=0.01).card.hidden
+        for each, images in ((scorer, new), (blind, world(64, 2, told=False)))
+    )
+    assert told < 0.8 * untold
+
+
+@pytest.mark.thorough
+def test_what_a_run_keeps_of_maps(tmp_path):
+    scorer = quiet(world(45, 0), tmp_path, scorer="mask", selection=world(20, 1))
+    again, batch = load_scorer(tmp_path), next(world(5, 2).batches(5))
+    expected = scorer(batch.x, batch.y_hat, batch.layers["cues"]).map
+    assert torch.equal(again(batch.x, batch.y_hat, batch.layers["cues"]).map, expected)
+    assert again.fingerprint == scorer.fingerprint
+    masker = cm.calibrate(scorer, world(45, 3), threshold=0.02)
+    masks = masker(batch.x, batch.y_hat, cues=batch.layers["cues"])
+    assert masks.shape == batch.y_hat.shape
+    with pytest.raises(MismatchError, match="maps"):
+        masker(batch.x, batch.y_hat)
+    with pytest.raises(MismatchError, match="maps"):
+        cm.calibrate(scorer, world(45, 3, told=False), threshold=0.02)
+
+
+def test_packaged_weights_know_nothing_of_maps_until_they_are_trained():
+    images = torch.rand(2, 1, 16, 16), torch.rand(2, 1, 16, 16), torch.rand(2, 1, 16, 16)
+    x, y_hat, cues = images
+    plain, with_maps = packaged_network(1, 1, 2).eval(), packaged_network(1, 1, 2, 2).eval()
+    both = network_input(x, y_hat, cues, [(0.0, 1.0)])
+    assert both.shape == (2, 4, 16, 16)
+    torch.testing.assert_close(both[:, 1], -both[:, 2])
+    assert torch.equal(plain(network_input(x, y_hat)), with_maps(both))
+
+
+@pytest.mark.parametrize("network", [None, cm.NetworkOptions(from_scratch=True, width=4)])
+def test_of_volumes_too(tmp_path, network):
+    generator = np.random.default_rng(0)
+    x, y_hat, y, spread = generator.random((4, 12, 6, 16, 16), dtype=np.float32)
+    images = cm.Triplets.from_arrays(x, y_hat, y, cues=spread, reading=cm.Reading(axes="ZYX"))
+    scorer = quiet(images, tmp_path, scorer="mask", network=network, training=cm.TrainingConfig(epochs=1))
+    batch = next(images.batches(2))
+    assert scorer(batch.x, batch.y_hat, batch.layers["cues"]).map.shape == (2, 1, 6, 16, 16)
+
+
+def test_maps_from_which_nothing_can_be_learnt_are_refused(tmp_path):
+    flat = world(45, 0, scale=0.0, shift=3.0)
+    with pytest.raises(InvalidArgumentError, match="map 1 holds 3 at nearly every pixel"):
+        cm.fit_scorer(flat, out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def written(folder, images):
+    """Files as people have them: the maps in a folder of their own."""
+    for role in ("x", "y_hat", "y", "uncertainty"):
+        (folder / role).mkdir(parents=True)
+    for triplet in images:
+        for role, image in (("x", triplet.x), ("y_hat", triplet.y_hat), ("y", triplet.truth())):
+            tifffile.imwrite(folder / role / f"{triplet.name}.tif", image[0])
+        np.save(folder / "uncertainty" / f"{triplet.name}.npy", triplet.layers["cues"][0])
+    return folder
+
+
+@pytest.mark.thorough
+def test_from_maps_on_disk_to_masks(tmp_path, capsys):
+    data, new = written(tmp_path / "data", world(120, 0)), written(tmp_path / "new", world(4, 1))
+    run, out = tmp_path / "run", tmp_path / "masks"
+    with warnings.catch_warnings(action="ignore"):
+        main(["train", str(data), str(run), "--cues", "uncertainty", "--scorer", "mask", "--epochs", "2"])
+        main(["calibrate", str(run), str(written(tmp_path / "more", world(40, 2))), "--threshold", "0.02"])
+        main(["mask", str(run), str(new), str(out), "--json"])
+    masker = cm.load(run)
+    assert (masker.scorer.cue_channels, masker.card.read.cues) == (1, "uncertainty")
+    for triplet in cm.Triplets.from_folder(new, reading=masker.card.reading):
+        mask = tifffile.imread(out / "masks" / f"{triplet.name}.tif") / 65535
+        np.testing.assert_array_equal(mask, masker(triplet))
+    for file in (new / "uncertainty").iterdir():
+        file.unlink()
+    (new / "uncertainty").rmdir()
+    with pytest.raises(SystemExit):
+        main(["mask", str(run), str(new), str(tmp_path / "more-masks")])
+    assert "no folder uncertainty/, which the score needs" in " ".join(capsys.readouterr().err.split())

@@ -63,7 +63,7 @@ pytestmark = pytest.mark.xdist_group("processes")
 """Two runs of two processes beside each other would wait for each other's turns on two cores."""
 
 
-def run(command: list[object]) -> str:
+def run(command):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [str(word) for word in command],
@@ -77,12 +77,12 @@ def run(command: list[object]) -> str:
     return done.stdout
 
 
-def columns(path: Path) -> list[str]:
+def columns(path):
     return path.read_text().splitlines()[0].split(",")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory):
     folder: Path = tmp_path_factory.mktemp("data")
     generator = np.random.default_rng(0)
     for index in range(8):
@@ -94,7 +94,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_run_of_two_processes_is_like_that_of_one(data: Path, tmp_path: Path) -> None:
+def test_a_run_of_two_processes_is_like_that_of_one(data, tmp_path):
     verb = ["train", data, "--epochs", "1", "--width", "4", "--seed", "4", "--json"]
     main([str(word) for word in (*verb, tmp_path / "one")])
     told = run([COMMAND, *verb, tmp_path / "two", "--devices", "2"])
@@ -120,7 +120,7 @@ def test_a_run_of_two_processes_is_like_that_of_one(data: Path, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_processes_share_the_images_and_end_with_the_same_weights(tmp_path: Path) -> None:
+def test_processes_share_the_images_and_end_with_the_same_weights(tmp_path):
     script = tmp_path / "script.py"
     script.write_text(SCRIPT)
     run([sys.executable, script, tmp_path])
@@ -136,11 +136,11 @@ def test_processes_share_the_images_and_end_with_the_same_weights(tmp_path: Path
         assert {i % 11 for share in dealt for i in share} == set(range(11))
 
 
-def test_alone_it_is_the_first() -> None:
+def test_alone_it_is_the_first():
     assert main_process()
 
 
-def test_one_that_is_not_the_first_is_refused_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_that_is_not_the_first_is_refused_before_the_work(monkeypatch):
     check_processes(1)
     monkeypatch.setenv("NODE_RANK", "1")
     check_processes(2)

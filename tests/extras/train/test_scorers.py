@@ -1,8 +1,10 @@
+"""Scorers on worlds whose errors or quantiles are known."""
+
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import generic_filter
-from torch import Tensor, nn
+from torch import nn
 
 import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
@@ -17,7 +19,7 @@ from conformask.losses.means import FalseOmissionRate, MeanShown, MissRate
 from conformask.losses.window import MaskedWindow
 from conformask.masks.families import FAMILIES
 from conformask.records.record import read_json
-from conformask.scores.network_scorer import NetworkScorer, head, network_input, suited
+from conformask.scores.network_scorer import head, network_input, pinball, suited
 from conformask.scores.networks import UNet, levels_for
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import scored
@@ -32,7 +34,7 @@ SHORT = {
 }
 
 
-def world(count: int, seed: int, size: tuple[int, int] = (16, 16), channels: int = 1) -> Triplets:
+def world(count, seed, size=(16, 16), channels=1):
     """x says where the error is large: a bright right half of random width."""
     generator = np.random.default_rng(seed)
     x, y_hat, y = [], [], []
@@ -51,16 +53,16 @@ TRAIN, HELD_OUT, TEST = world(40, 0), world(8, 1), world(6, 2)
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory) -> tuple[NetworkScorer, object]:
+def fitted(tmp_path_factory):
     out = tmp_path_factory.mktemp("mask")
     return fit_scorer(TRAIN, selection=HELD_OUT, loss="l1", out=out, **SHORT), out
 
 
-def batch(triplets: Triplets):
+def batch(triplets):
     return next(triplets.batches(len(triplets)))
 
 
-def test_the_score_knows_where_the_error_is(fitted) -> None:
+def test_the_score_knows_where_the_error_is(fitted):
     scorer, _ = fitted
     test = batch(TEST)
     score = scorer(test.x, test.y_hat).map
@@ -74,7 +76,7 @@ def test_the_score_knows_where_the_error_is(fitted) -> None:
     assert float(quiet) < LOUD / 6
 
 
-def test_the_score_does_not_depend_on_the_batch(fitted) -> None:
+def test_the_score_does_not_depend_on_the_batch(fitted):
     scorer, _ = fitted
     test = batch(TEST)
     together = scorer(test.x, test.y_hat).map
@@ -83,7 +85,7 @@ def test_the_score_does_not_depend_on_the_batch(fitted) -> None:
         torch.testing.assert_close(together[k : k + 1], alone, rtol=1e-4, atol=1e-6)
 
 
-def test_saved_and_loaded(fitted, tmp_path) -> None:
+def test_saved_and_loaded(fitted, tmp_path):
     scorer, out = fitted
     scorer.save(tmp_path)
     test = batch(TEST)
@@ -101,7 +103,7 @@ def test_saved_and_loaded(fitted, tmp_path) -> None:
         load_scorer(tmp_path / "none")
 
 
-def test_a_run_that_is_not_calibrated_yet_is_loaded_to_be(fitted, tmp_path) -> None:
+def test_a_run_that_is_not_calibrated_yet_is_loaded_to_be(fitted, tmp_path):
     scorer, out = fitted
     with pytest.raises(MissingFileError, match="is not calibrated"):
         cm.load(out)
@@ -109,7 +111,7 @@ def test_a_run_that_is_not_calibrated_yet_is_loaded_to_be(fitted, tmp_path) -> N
     assert masker.scorer.fingerprint == scorer.fingerprint
 
 
-def test_what_it_keeps_of_the_selection(fitted) -> None:
+def test_what_it_keeps_of_the_selection(fitted):
     scorer, _ = fitted
     held = batch(HELD_OUT)
     expected = (held.y - held.y_hat).abs().mean((1, 2, 3)).numpy()
@@ -120,25 +122,25 @@ def test_what_it_keeps_of_the_selection(fitted) -> None:
         np.testing.assert_allclose(curves.loss[:, -1], expected, rtol=1e-5)
 
 
-def test_it_remembers_every_image_that_it_learnt_from(fitted) -> None:
+def test_it_remembers_every_image_that_it_learnt_from(fitted):
     scorer, _ = fitted
     images = [(triplet.truth(), triplet.y_hat) for triplet in (*TRAIN, *HELD_OUT)]
     assert {pixel_hash(image) for both in images for image in both} == scorer.trained_on
 
 
-def test_other_channels_are_refused(fitted) -> None:
+def test_other_channels_are_refused(fitted):
     scorer, _ = fitted
     with pytest.raises(MismatchError, match="x with 1 and y_hat with 1 channels, not 3 and 1"):
         scorer(torch.zeros(1, 3, 16, 16), torch.zeros(1, 1, 16, 16))
 
 
-def test_families_that_suit() -> None:
+def test_families_that_suit():
     assert head("mask", loss(Lp(1.0))).family == head("mask", loss(Lp(2.0))).family == "water_filling"
     assert head("mask", loss("ssim")).family == "power"
     assert head("quantile", loss("l1")).family == "reciprocal"
 
 
-def test_the_score_of_the_mask_network_keeps_its_order_and_never_is_0() -> None:
+def test_the_score_of_the_mask_network_keeps_its_order_and_never_is_0():
     output = torch.tensor([-1e4, -1.0, -0.01, 0.0, 1e-4, 0.5, 1.0, 7.0]).view(1, 1, 2, 4)
     score = head("mask", loss(Lp(1.0))).score(output).flatten()
     assert (score > 0).all()
@@ -147,7 +149,7 @@ def test_the_score_of_the_mask_network_keeps_its_order_and_never_is_0() -> None:
     torch.testing.assert_close(score[:4], torch.zeros(4), rtol=0, atol=1e-4)
 
 
-def test_the_scorer_that_suits_a_distance() -> None:
+def test_the_scorer_that_suits_a_distance():
     suits = {name: suited(loss(name)) for name in ("l1", "l1.5", "l2", "ssim")}
     assert suits == {"l1": "mask", "l1.5": "error", "l2": "error", "ssim": "mask"}
     assert head("error", loss(Lp(2.0))).family == "water_filling"
@@ -156,7 +158,7 @@ def test_the_scorer_that_suits_a_distance() -> None:
 
 
 @pytest.mark.parametrize("exponent", [1.0, 2.0, 8.0])
-def test_the_error_network_is_the_mask_network_of_l1_to_a_power(exponent: float) -> None:
+def test_the_error_network_is_the_mask_network_of_l1_to_a_power(exponent):
     output = torch.tensor([-1e4, -1.0, -0.01, 0.0, 1e-4, 0.5, 1.0, 7.0]).view(1, 1, 2, 4)
     y, y_hat = torch.rand(2, 1, 1, 2, 4, generator=torch.Generator().manual_seed(0))
     error, mask = head("error", loss(Lp(exponent))), head("mask", loss(Lp(1.0)))
@@ -165,7 +167,7 @@ def test_the_error_network_is_the_mask_network_of_l1_to_a_power(exponent: float)
     torch.testing.assert_close(error.score(output), mask.score(output) ** exponent, rtol=1e-6, atol=1e-37)
 
 
-def test_l2_is_learnt_as_l1(fitted, tmp_path) -> None:
+def test_l2_is_learnt_as_l1(fitted, tmp_path):
     of_l1, _ = fitted
     scorer = fit_scorer(TRAIN, selection=HELD_OUT, loss="l2", out=tmp_path, **SHORT)
     test = batch(TEST)
@@ -175,7 +177,7 @@ def test_l2_is_learnt_as_l1(fitted, tmp_path) -> None:
     assert torch.equal(load_scorer(tmp_path)(test.x, test.y_hat).map, found)
 
 
-def test_mixed_sizes_are_cropped(tmp_path) -> None:
+def test_mixed_sizes_are_cropped(tmp_path):
     parts = [world(6, 3), world(6, 4, (20, 23))]
     both = [[getattr(t, role).transpose(1, 2, 0) for p in parts for t in p] for role in ("x", "y_hat", "y")]
     mixed = Triplets.from_arrays(*both)
@@ -202,7 +204,7 @@ def test_mixed_sizes_are_cropped(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_a_network_of_ones_own_and_a_small_x(tmp_path, per_channel: bool) -> None:
+def test_a_network_of_ones_own_and_a_small_x(tmp_path, per_channel):
     generator = np.random.default_rng(5)
     y = generator.random((8, 16, 16, 3)).astype(np.float32)
     y_hat = (y + 0.1 * generator.random(y.shape)).clip(0, 1).astype(np.float32)
@@ -225,13 +227,13 @@ def test_a_network_of_ones_own_and_a_small_x(tmp_path, per_channel: bool) -> Non
     assert network_input(small.x, small.y_hat).shape == (8, 4, 16, 16)
 
 
-def test_a_unet_of_ones_own_needs_no_handing_in(tmp_path) -> None:
+def test_a_unet_of_ones_own_needs_no_handing_in(tmp_path):
     network = UNet(2, 1, width=4, levels=5)
     fit_scorer(TEST, selection=HELD_OUT, out=tmp_path, network=network, training=cm.TrainingConfig(epochs=1))
     assert load_scorer(tmp_path).card.unet == network.settings
 
 
-def test_the_default_network_has_four_levels_and_residual_blocks(tmp_path) -> None:
+def test_the_default_network_has_four_levels_and_residual_blocks(tmp_path):
     scorer = fit_scorer(
         TEST,
         selection=HELD_OUT,
@@ -250,8 +252,8 @@ def test_the_default_network_has_four_levels_and_residual_blocks(tmp_path) -> No
     assert kinds == [(4, True), (levels_for(TEST[0].y.shape[-1]), False)]
 
 
-def test_a_distance_of_ones_own(tmp_path) -> None:
-    def brightness(a: Tensor, b: Tensor) -> Tensor:
+def test_a_distance_of_ones_own(tmp_path):
+    def brightness(a, b):
         return (a - b).mean((1, 2, 3)).square()
 
     scorer = fit_scorer(
@@ -269,8 +271,8 @@ def test_a_distance_of_ones_own(tmp_path) -> None:
 
 
 @UNTYPED
-def test_what_fit_refuses_before_it_trains(tmp_path) -> None:
-    def refused(error: type[Exception], message: str, train: Triplets = TEST, **settings) -> None:
+def test_what_fit_refuses_before_it_trains(tmp_path):
+    def refused(error, message, train=TEST, **settings):
         with pytest.raises(error, match=message):
             fit_scorer(train, **{"selection": HELD_OUT, "out": tmp_path / "out", **settings})
         assert not (tmp_path / "out").exists()
@@ -291,7 +293,7 @@ def test_what_fit_refuses_before_it_trains(tmp_path) -> None:
     refused(InvalidArgumentError, "at least 11 pixels", train=world(3, 0, (8, 8)), loss="ssim")
 
 
-def test_without_selection_a_tenth_is_set_aside(tmp_path) -> None:
+def test_without_selection_a_tenth_is_set_aside(tmp_path):
     scorer = fit_scorer(
         TRAIN, out=tmp_path, training=cm.TrainingConfig(epochs=1), network=cm.NetworkOptions(width=4)
     )
@@ -299,7 +301,7 @@ def test_without_selection_a_tenth_is_set_aside(tmp_path) -> None:
     assert len(scorer.trained_on) == 80, "truths and outputs"
 
 
-def test_survey_of_mixed_channels_and_constant_images() -> None:
+def test_survey_of_mixed_channels_and_constant_images():
     white = np.ones((4, 4), np.float32)
     noise = np.random.default_rng(0).random((4, 4)).astype(np.float32)
     found = scan(Triplets.from_arrays([white, white], [white, white], [white, noise]))
@@ -310,8 +312,8 @@ def test_survey_of_mixed_channels_and_constant_images() -> None:
                                     [white, np.ones((4, 4, 3), np.float32)]))  # fmt: skip
 
 
-def test_heuristic(tmp_path) -> None:
-    def distrust(x: Tensor, y_hat: Tensor) -> Tensor:
+def test_heuristic(tmp_path):
+    def distrust(x, y_hat):
         return x
 
     scorer = Heuristic(distrust, channels=1)
@@ -339,17 +341,17 @@ def test_heuristic(tmp_path) -> None:
         (lambda x, y_hat: x.expand(-1, 2, -1, -1), "one channel or as many as y_hat"),
     ],
 )
-def test_scores_that_are_refused(function, message: str) -> None:
+def test_scores_that_are_refused(function, message):
     with pytest.raises(ImageError, match=message):
         list(scored(Heuristic(function, channels=1), TEST, "test"))
 
 
-def test_what_a_score_learns_for_each_loss() -> None:
+def test_what_a_score_learns_for_each_loss():
     output = torch.full((1, 1, 2, 4), 0.3)
     y, y_hat = torch.rand(2, 1, 1, 2, 4, generator=torch.Generator().manual_seed(0))
     error = (y - y_hat).abs()
 
-    def least(target: Tensor) -> Tensor:
+    def least(target):
         return ((0.3 - target) ** 2 + 2 * target - target**2).mean((1, 2, 3))
 
     for used in (MeanShown("l1"), MaskedWindow("l1", 3), FalseOmissionRate("l1", 0.3), MeanShown("l2")):
@@ -364,7 +366,7 @@ def test_what_a_score_learns_for_each_loss() -> None:
         head("mask", MeanShown("l1"))
 
 
-def test_the_local_spread_needs_no_training(tmp_path) -> None:
+def test_the_local_spread_needs_no_training(tmp_path):
     scorer = fit_scorer(TRAIN, selection=HELD_OUT, out=tmp_path, scorer="spread")
     test = batch(TEST)
     torch.testing.assert_close(scorer(test.x, test.y_hat).map, local_spread(test.x, test.y_hat))
@@ -387,3 +389,129 @@ def test_the_local_spread_needs_no_training(tmp_path) -> None:
     assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)
     assert again.fingerprint == scorer.fingerprint
     assert again.loss is None, "it serves any loss"
+
+
+WIDE, NARROW, BIAS = 0.2, 0.05, 0.1
+SIZE = 16
+
+
+def biased(count, seed, channels=1):
+    """y - y_hat is uniform around a bias, wide where x is bright; channel k is k + 1 times quieter."""
+    generator = np.random.default_rng(seed)
+    x, y_hat, y = [], [], []
+    for _ in range(count):
+        bright = np.zeros((SIZE, SIZE, 1), np.float32)
+        bright[:, generator.integers(4, SIZE - 3) :] = 1
+        predicted = generator.uniform(0.35, 0.55, (SIZE, SIZE, channels)).astype(np.float32)
+        spread = np.where(bright > 0, WIDE, NARROW) / np.arange(1, channels + 1)
+        x.append(bright)
+        y_hat.append(predicted)
+        y.append((predicted + BIAS + spread * generator.uniform(-1, 1, predicted.shape)).astype(np.float32))
+    return Triplets.from_arrays(x, y_hat, y)
+
+
+def fit_quantiles(out, channels=1, *, per_channel=False, module=None, epochs=25):
+    return fit_scorer(
+        biased(32, 0, channels),
+        selection=biased(8, 1, channels),
+        loss="l1",
+        network=NetworkOptions(module, per_channel=per_channel, width=8),
+        training=TrainingConfig(epochs=epochs, batch_size=8, learning_rate=5e-3),
+        out=out,
+        scorer="quantile",
+    )
+
+
+@pytest.fixture(scope="module")
+def learnt(tmp_path_factory):
+    out = tmp_path_factory.mktemp("quantile")
+    return fit_quantiles(out), out
+
+
+@pytest.mark.parametrize("level", [0.05, 0.5, 0.95])
+def test_pinball_is_least_at_the_quantile(level):
+    y = torch.randn(1, 1, 60, 70, generator=torch.Generator().manual_seed(0)).exp()
+    quantile = torch.quantile(y, level)
+    places = quantile + torch.linspace(-0.5, 0.5, 101)
+    losses = torch.stack([pinball(place.expand_as(y), y, level)[0] for place in places])
+    assert float(places[losses.argmin()]) == pytest.approx(float(quantile), abs=0.02)
+
+
+def test_pinball_is_per_image():
+    y, bound = torch.rand(2, 3, 2, 5, 5)
+    assert pinball(bound, y, 0.1).shape == (3,)
+    torch.testing.assert_close(pinball(bound, y, 0.1)[1:2], pinball(bound[1:2], y[1:2], 0.1))
+    torch.testing.assert_close(pinball(y - 0.1, y, 0.05), torch.full((3,), 0.005))
+    torch.testing.assert_close(pinball(y + 0.1, y, 0.05), torch.full((3,), 0.095))
+
+
+def test_it_recovers_the_quantiles(learnt):
+    scorer, _ = learnt
+    test = batch(biased(16, 2))
+    with torch.no_grad():
+        below, above = scorer.network(network_input(test.x, test.y_hat)).float().chunk(2, dim=1)
+    for bright, spread in ((0, NARROW), (1, WIDE)):
+        here = test.x == bright
+        assert float(-below[here].mean()) == pytest.approx(BIAS - 0.9 * spread, abs=0.02)
+        assert float(above[here].mean()) == pytest.approx(BIAS + 0.9 * spread, abs=0.02)
+        inside = (test.y >= test.y_hat - below) & (test.y <= test.y_hat + above)
+        assert float(inside[here].float().mean()) == pytest.approx(0.9, abs=0.06)
+
+
+def test_the_score_is_the_width(learnt):
+    scorer, _ = learnt
+    test = batch(biased(6, 2))
+    score = scorer(test.x, test.y_hat).map
+    assert score.shape == (6, 1, SIZE, SIZE)
+    assert float(score.min()) >= 0
+    assert float(score[test.x == 1].mean()) == pytest.approx(1.8 * WIDE, abs=0.04)
+    assert float(score[test.x == 0].mean()) == pytest.approx(1.8 * NARROW, abs=0.04)
+
+
+def test_widths_are_clipped_and_crossing_bounds_have_none():
+    quantile = head("quantile", loss("l1"))
+    output = torch.tensor([[0.2, 3.0, -0.4], [0.3, 3.0, 0.1]]).reshape(1, 6, 1, 1)
+    torch.testing.assert_close(quantile.score(output).flatten(), torch.tensor([0.5, 1.0, 0.0]))
+    start = torch.full((1, 6, 1, 1), quantile.start)
+    torch.testing.assert_close(quantile.score(start), torch.full((1, 3, 1, 1), 0.14))
+
+
+def test_it_is_fitted_for_no_distance_and_saved_and_loaded(learnt, tmp_path):
+    scorer, out = learnt
+    assert (scorer.name, scorer.family, scorer.loss) == ("quantile", "reciprocal", None)
+    assert scorer.selection.of.name == "l1"
+    scorer.save(tmp_path)
+    test = batch(biased(6, 2))
+    for folder, given in ((out, None), (tmp_path, loss("l1")), (tmp_path, loss("ssim"))):
+        again = load_scorer(folder, loss=given)
+        assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)
+        assert (again.card, again.loss, again.selection.of.name) == (scorer.card, None, "l1")
+        np.testing.assert_array_equal(again.selection.unmasked_loss, scorer.selection.unmasked_loss)
+
+
+def test_the_record_of_the_selection_is_about_the_given_distance(learnt):
+    scorer, _ = learnt
+    held = batch(biased(8, 1))
+    expected = (held.y - held.y_hat).abs().mean((1, 2, 3)).numpy()
+    np.testing.assert_allclose(scorer.selection.unmasked_loss, expected, rtol=1e-5)
+
+
+def test_every_channel_has_an_interval_and_one_score_is_their_mean(tmp_path):
+    test = batch(biased(8, 2, 3))
+    one = fit_quantiles(tmp_path / "one", 3, epochs=2)
+    each = fit_quantiles(tmp_path / "each", 3, per_channel=True, epochs=2)
+    assert one.network.settings["out_channels"] == each.network.settings["out_channels"] == 6
+    assert each(test.x, test.y_hat).map.shape == (8, 3, SIZE, SIZE)
+    torch.testing.assert_close(
+        one(test.x, test.y_hat).map, each(test.x, test.y_hat).map.mean(1, keepdim=True)
+    )
+
+
+def test_a_network_of_ones_own_has_two_outputs_a_channel(tmp_path):
+    network = nn.Conv2d(4, 6, 3, padding=1)
+    scorer = fit_quantiles(tmp_path, 3, module=network, epochs=1)
+    with pytest.raises(MismatchError, match="load it with network="):
+        load_scorer(tmp_path)
+    again = load_scorer(tmp_path, network=nn.Conv2d(4, 6, 3, padding=1))
+    test = batch(biased(4, 2, 3))
+    assert torch.equal(again(test.x, test.y_hat).map, scorer(test.x, test.y_hat).map)

@@ -1,3 +1,5 @@
+"""Training: what it writes and resumes, its losses, and when it stops because nothing improves."""
+
 import csv
 import math
 import os
@@ -7,25 +9,24 @@ import sys
 import time
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
-import lightning as L
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from conformask.arithmetic import seeded
 from conformask.cli import main
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.extras.train import TrainingConfig
+from conformask.extras.train import DEFAULT_EPOCHS, TrainingConfig
 from conformask.extras.train.training import (
+    CUT,
+    MARGIN,
     Budget,
     CachedReader,
     ShuffledByEpoch,
-    TensorBatch,
     clock,
     fit,
     flipped,
@@ -39,7 +40,7 @@ from conformask.scores.network_scorer import mask_loss, straight_through_clip
 class Counting(TensorDataset):
     """Indices count on from epoch to epoch, as training gives them."""
 
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+    def __getitem__(self, index):
         return super().__getitem__(index % len(self))
 
 
@@ -50,40 +51,38 @@ HELD_OUT = Counting(X[:5], 1 - X[:5])
 PLAN = TrainingConfig(epochs=4, batch_size=8, learning_rate=0.02)
 
 
-def small_network() -> nn.Module:
+def small_network():
     with seeded(7):
         return nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Conv2d(4, 1, 1))
 
 
-def squares(network: nn.Module, batch: TensorBatch) -> Tensor:
+def squares(network, batch):
     return (network(batch[0]) - batch[1]).square().mean((1, 2, 3))
 
 
-def train(out: Path, plan: TrainingConfig = PLAN, *, resume: bool = False, data: str = "world") -> nn.Module:
+def train(out, plan=PLAN, *, resume=False, data="world"):
     network = small_network()
     config = replace(plan, resume=resume)
     fit(network, squares, WORLD, HELD_OUT, out, config, title="test", identity={"data": data})
     return network
 
 
-def rows(out: Path) -> list[dict[str, str]]:
+def rows(out):
     with (out / "metrics.csv").open() as file:
         return list(csv.DictReader(file))
 
 
-def without_seconds(out: Path) -> list[dict[str, str]]:
+def without_seconds(out):
     return [{key: value for key, value in row.items() if key != "seconds"} for row in rows(out)]
 
 
-def assert_same_weights(one: nn.Module, other: nn.Module) -> None:
+def assert_same_weights(one, other):
     for (name, a), b in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
         assert torch.equal(a, b), name
 
 
 # losses
-
-
-def optimum(loss, start: float) -> float:
+def optimum(loss, start):
     value = torch.tensor(start, requires_grad=True)
     adam = torch.optim.Adam([value], lr=0.02)
     for _ in range(600):
@@ -93,7 +92,7 @@ def optimum(loss, start: float) -> float:
     return float(value.detach())
 
 
-def test_losses_are_per_image() -> None:
+def test_losses_are_per_image():
     y, y_hat = torch.rand(2, 3, 1, 5, 5, generator=GENERATOR)
     both = mask_loss(0.5 * y, y, y_hat, loss("l1"))
     assert both.shape == (3,)
@@ -101,7 +100,7 @@ def test_losses_are_per_image() -> None:
 
 
 @pytest.mark.parametrize(("error", "expected"), [(0.3, 0.7), (0.0, 1.0), (0.9, 0.3)])
-def test_mask_loss_is_least_at_one_minus_the_error(error: float, expected: float) -> None:
+def test_mask_loss_is_least_at_one_minus_the_error(error, expected):
     y = torch.full((1, 1, 4, 4), 0.95)
     spread = torch.tensor([0.5, 1.5]).repeat(8).view(1, 1, 4, 4)
     y_hat = y - error * spread.clamp(max=0.95 / max(error, 1e-9))
@@ -113,14 +112,14 @@ def test_mask_loss_is_least_at_one_minus_the_error(error: float, expected: float
     assert 1 - mean == pytest.approx(expected, abs=0.15)
 
 
-def test_mask_loss_of_l1_is_least_squares_of_the_error() -> None:
+def test_mask_loss_of_l1_is_least_squares_of_the_error():
     mask, y, y_hat = torch.rand(3, 4, 1, 5, 5, generator=GENERATOR)
     error = (y - y_hat).abs()
     squares = ((1 - mask - error) ** 2 + 2 * error - error**2).mean((1, 2, 3))
     torch.testing.assert_close(mask_loss(mask, y, y_hat, loss("l1")), squares)
 
 
-def test_mask_loss_clips_to_zero_where_mu_is_large() -> None:
+def test_mask_loss_clips_to_zero_where_mu_is_large():
     y, y_hat = torch.ones(1, 1, 4, 4), torch.full((1, 1, 4, 4), 0.5)
     found = optimum(
         lambda v: mask_loss(straight_through_clip(v.expand_as(y)), y, y_hat, loss("l1"), 8.0).sum(), 1.0
@@ -128,16 +127,14 @@ def test_mask_loss_clips_to_zero_where_mu_is_large() -> None:
     assert found <= 0.01
 
 
-def test_mask_loss_is_equation_6() -> None:
+def test_mask_loss_is_equation_6():
     y, y_hat, mask = torch.rand(3, 2, 3, 5, 5, generator=GENERATOR)
     expected = ((mask - 1) ** 2).mean((1, 2, 3)) + 3 * (mask * (y - y_hat)).pow(2).mean((1, 2, 3))
     torch.testing.assert_close(mask_loss(mask, y, y_hat, loss("l2"), mu=3.0), expected)
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(1.0, [0.0, 1.0, 1.0]), (-1.0, [-1.0, -1.0, 0.0])])
-def test_straight_through_clip_lets_what_lies_outside_come_back_only(
-    sign: float, expected: list[float]
-) -> None:
+def test_straight_through_clip_lets_what_lies_outside_come_back_only(sign, expected):
     value = torch.tensor([-1.0, 0.5, 2.0], requires_grad=True)
     clipped = straight_through_clip(value)
     torch.testing.assert_close(clipped.detach(), torch.tensor([0.0, 0.5, 1.0]))
@@ -146,8 +143,6 @@ def test_straight_through_clip_lets_what_lies_outside_come_back_only(
 
 
 # the plan and its pieces
-
-
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
@@ -158,13 +153,13 @@ def test_straight_through_clip_lets_what_lies_outside_come_back_only(
         ({"epochs": 1, "learning_rate": math.nan}, "learning_rate"),
     ],
 )
-def test_plans_that_are_refused(settings: dict, message: str) -> None:
+def test_plans_that_are_refused(settings, message):
     with pytest.raises(InvalidArgumentError, match=message):
         TrainingConfig(**settings)
 
 
-def test_the_order_depends_on_seed_and_epoch_only() -> None:
-    def order(seed: int, epoch: int) -> list[int]:
+def test_the_order_depends_on_seed_and_epoch_only():
+    def order(seed, epoch):
         sampler = ShuffledByEpoch(10, seed)
         sampler.set_epoch(epoch)
         return list(sampler)
@@ -175,7 +170,7 @@ def test_the_order_depends_on_seed_and_epoch_only() -> None:
     assert order(0, 3) != order(1, 3)
 
 
-def test_flips_depend_on_seed_and_step_and_treat_a_triplet_as_one() -> None:
+def test_flips_depend_on_seed_and_step_and_treat_a_triplet_as_one():
     images = torch.arange(64.0).view(16, 1, 1, 4)
     one, two = flipped([images, images + 1], 0, 0, 0)
     torch.testing.assert_close(one + 1, two)
@@ -187,7 +182,7 @@ def test_flips_depend_on_seed_and_step_and_treat_a_triplet_as_one() -> None:
         assert not torch.equal(flipped([images], *other)[0], one)
 
 
-def test_turns_are_the_symmetries_of_the_image() -> None:
+def test_turns_are_the_symmetries_of_the_image():
     square = torch.arange(9.0).view(1, 1, 3, 3).expand(400, 1, 3, 3)
     turned = flipped([square], 0, 0, 0, turns=True)[0]
     expected = {
@@ -202,7 +197,7 @@ def test_turns_are_the_symmetries_of_the_image() -> None:
     torch.testing.assert_close(one + 1, two)
 
 
-def test_schedule_warms_up_and_falls() -> None:
+def test_schedule_warms_up_and_falls():
     values = [schedule(spent) for spent in np.linspace(0, 1, 101)]
     assert values[0] == pytest.approx(0.1)
     assert max(values) == values[3] == pytest.approx(1.0)
@@ -210,7 +205,7 @@ def test_schedule_warms_up_and_falls() -> None:
     assert values[-1] == pytest.approx(0.01)
 
 
-def test_seeded_leaves_the_generator_alone() -> None:
+def test_seeded_leaves_the_generator_alone():
     torch.manual_seed(3)
     expected = torch.rand(4)
     torch.manual_seed(3)
@@ -219,7 +214,7 @@ def test_seeded_leaves_the_generator_alone() -> None:
     assert torch.equal(torch.rand(4), expected)
 
 
-def test_images_are_read_once_while_they_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_are_read_once_while_they_fit(monkeypatch):
     read: list[int] = []
     monkeypatch.setattr("conformask.extras.train.training.LIMIT", 12 * 4)
     remembered = CachedReader(lambda index: (read.append(index), (torch.full((10,), float(index)),))[1])
@@ -228,14 +223,14 @@ def test_images_are_read_once_while_they_fit(monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.thorough
-def test_processes_read_what_does_not_fit_and_change_nothing(tmp_path: Path, monkeypatch) -> None:
+def test_processes_read_what_does_not_fit_and_change_nothing(tmp_path, monkeypatch):
     network, loaders = train(tmp_path / "in memory"), []
     monkeypatch.setattr("conformask.extras.train.training.LIMIT", 1)
     monkeypatch.setattr("conformask.extras.train.training.WORKERS", 2)
     monkeypatch.setattr("conformask.extras.train.training.os.cpu_count", lambda: 4)
     original = DataLoader.__init__
 
-    def noted(loader: DataLoader[object], *given: object, **how: object) -> None:
+    def noted(loader, *given, **how):
         original(loader, *given, **how)
         loaders.append(loader.num_workers)
 
@@ -244,14 +239,12 @@ def test_processes_read_what_does_not_fit_and_change_nothing(tmp_path: Path, mon
     assert set(loaders) == {2}
 
 
-def test_clock() -> None:
+def test_clock():
     assert [clock(seconds) for seconds in (0, 61.9, 3600)] == ["0:00", "1:01", "60:00"]
 
 
 # whole trainings
-
-
-def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
+def test_the_same_seed_gives_the_same_weights(tmp_path):
     one, two = train(tmp_path / "a"), train(tmp_path / "b")
     assert_same_weights(one, two)
     assert without_seconds(tmp_path / "a") == without_seconds(tmp_path / "b")
@@ -259,7 +252,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path: Path) -> None:
     assert not torch.equal(other[0].weight, one[0].weight)
 
 
-def test_what_a_training_leaves(tmp_path: Path) -> None:
+def test_what_a_training_leaves(tmp_path):
     network = train(tmp_path)
     written = rows(tmp_path)
     assert [int(row["epoch"]) for row in written] == [0, 1, 2, 3]
@@ -277,20 +270,20 @@ def test_what_a_training_leaves(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob(".*")), "unfinished files are left"
 
 
-def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
+def test_the_best_epoch_is_kept(tmp_path):
     """Weights of the lowest selection loss, not the last ones."""
 
-    def moving(network: nn.Module, batch: TensorBatch) -> Tensor:
+    def moving(network, batch):
         if network.training:
             return -network(batch[0]).mean((1, 2, 3))
         return (network(batch[0]) - 0.1).square().mean((1, 2, 3))
 
     class Level(nn.Module):
-        def __init__(self) -> None:
+        def __init__(self):
             super().__init__()
             self.level = nn.Parameter(torch.zeros(()))
 
-        def forward(self, image: Tensor) -> Tensor:
+        def forward(self, image):
             return self.level.expand_as(image)
 
     network = Level()
@@ -302,11 +295,11 @@ def test_the_best_epoch_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch):
+def killed(monkeypatch):
     """Presses Ctrl-C in the middle of the third epoch."""
     original = Budget.on_train_batch_start
 
-    def start(self: Budget, trainer: L.Trainer, module: L.LightningModule, batch, index: int) -> None:
+    def start(self, trainer, module, batch, index):
         if trainer.current_epoch == 2 and index == 1:
             raise KeyboardInterrupt
         original(self, trainer, module, batch, index)
@@ -316,7 +309,7 @@ def killed(monkeypatch: pytest.MonkeyPatch):
         yield patch
 
 
-def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, killed: pytest.MonkeyPatch) -> None:
+def test_a_killed_run_resumes_to_the_same_weights(tmp_path, killed):
     handler = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         train(tmp_path / "killed")
@@ -330,19 +323,19 @@ def test_a_killed_run_resumes_to_the_same_weights(tmp_path: Path, killed: pytest
     assert seconds == sorted(seconds)
 
 
-def test_resuming_a_finished_run_changes_nothing(tmp_path: Path) -> None:
+def test_resuming_a_finished_run_changes_nothing(tmp_path):
     first = train(tmp_path)
     before = without_seconds(tmp_path)
     assert_same_weights(train(tmp_path, resume=True), first)
     assert without_seconds(tmp_path) == before
 
 
-def test_resume_where_nothing_was_begun(tmp_path: Path) -> None:
+def test_resume_where_nothing_was_begun(tmp_path):
     train(tmp_path, resume=True)
     assert len(rows(tmp_path)) == 4
 
 
-def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(tmp_path):
     train(tmp_path, TrainingConfig(epochs=1))
     before = (tmp_path / "metrics.csv").read_bytes()
     with pytest.raises(MismatchError, match="already contains a training run: resume it"):
@@ -350,7 +343,7 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.csv").read_bytes() == before
 
 
-def test_resume_with_other_settings_names_them(tmp_path: Path) -> None:
+def test_resume_with_other_settings_names_them(tmp_path):
     train(tmp_path, TrainingConfig(epochs=1))
     with pytest.raises(MismatchError, match=r"different settings \(learning_rate, seed\): use the same"):
         train(tmp_path, TrainingConfig(epochs=1, learning_rate=1.0, seed=4), resume=True)
@@ -360,8 +353,8 @@ def test_resume_with_other_settings_names_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.thorough
-def test_minutes_stop_within_an_epoch_and_everything_is_written(tmp_path: Path) -> None:
-    def slow(network: nn.Module, batch: TensorBatch) -> Tensor:
+def test_minutes_stop_within_an_epoch_and_everything_is_written(tmp_path):
+    def slow(network, batch):
         time.sleep(0.05)
         return squares(network, batch)
 
@@ -377,7 +370,7 @@ def test_minutes_stop_within_an_epoch_and_everything_is_written(tmp_path: Path) 
     assert (tmp_path / "checkpoints" / "last.ckpt").exists()
 
 
-def test_fewer_images_than_a_batch(tmp_path: Path) -> None:
+def test_fewer_images_than_a_batch(tmp_path):
     few = Counting(X[:3], X[:3])
     plan = TrainingConfig(epochs=2, batch_size=16)
     fit(small_network(), squares, few, few, tmp_path, plan, title="test", identity={})
@@ -385,7 +378,7 @@ def test_fewer_images_than_a_batch(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
+def test_ctrl_c_on_the_command_line(tmp_path):
     generator = np.random.default_rng(0)
     for index in range(24):
         y = generator.random((1, 8, 8)).astype(np.float32)
@@ -412,3 +405,136 @@ def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
     main([*verb, "--resume"])
     assert [int(row["epoch"]) for row in rows(run)] == list(range(60))
     assert (run / "scorer.safetensors").exists()
+
+
+PATIENCE = 3
+RATE = 0.03
+PATIENT = TrainingConfig(patience=PATIENCE, batch_size=8, learning_rate=RATE)
+
+
+BLANK = Counting(torch.zeros(24, 1, 2, 2))
+
+
+class Level(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.level = nn.Parameter(torch.zeros(()))
+
+    def forward(self, image):
+        return self.level.expand_as(image)
+
+
+def rising(network, batch):
+    """Training lets the level rise without end; the selection loss is least where it passes 0.2."""
+    level = network(batch[0]).mean((1, 2, 3))
+    return -level if network.training else (level - 0.2).square()
+
+
+def train_patiently(out, plan=PATIENT, *, resume=False):
+    network = Level()
+    fit(
+        network,
+        rising,
+        BLANK,
+        BLANK,
+        out,
+        replace(plan, resume=resume),
+        title="test",
+        identity={},
+    )
+    return network
+
+
+def column(out, name):
+    with (out / "metrics.csv").open() as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
+
+
+def test_it_stops_when_the_loss_has_not_improved_and_keeps_the_best(tmp_path):
+    network = train_patiently(tmp_path)
+    losses = column(tmp_path, "selection_loss")
+    best = losses.index(min(losses))
+    assert best > 0
+    assert len(losses) == best + 1 + PATIENCE
+    assert (float(network.level) - 0.2) ** 2 == pytest.approx(min(losses), rel=0.1)
+
+
+def test_the_learning_rate_is_cut_after_each_third_of_patience_without_improvement(tmp_path):
+    train_patiently(tmp_path)
+    losses, rates = column(tmp_path, "selection_loss"), column(tmp_path, "learning_rate")
+    best, cuts = math.inf, 0
+    for value, rate in zip(losses, rates, strict=True):
+        assert rate == pytest.approx(RATE * CUT**cuts)  # a third of the patience of 3 is one epoch
+        cuts += value > best
+        best = min(best, value)
+    assert cuts >= PATIENCE
+
+
+def test_an_improvement_too_small_to_tell_is_none(tmp_path):
+    def flat(network, batch):
+        level = network(batch[0]).mean((1, 2, 3))
+        return -level if network.training else 1 - MARGIN / 100 * level
+
+    fit(
+        Level(),
+        flat,
+        BLANK,
+        BLANK,
+        tmp_path,
+        PATIENT,
+        title="test",
+        identity={},
+    )
+    losses = column(tmp_path, "selection_loss")
+    assert losses == sorted(losses, reverse=True)
+    assert losses[-1] < losses[0]
+    assert len(losses) == 1 + PATIENCE
+
+
+def test_epochs_are_a_cap(tmp_path):
+    train_patiently(tmp_path, TrainingConfig(epochs=2, patience=PATIENCE, batch_size=8, learning_rate=RATE))
+    assert len(column(tmp_path, "epoch")) == 2
+
+
+def test_a_run_that_lost_patience_is_finished(tmp_path):
+    first = train_patiently(tmp_path)
+    before = (tmp_path / "metrics.csv").read_bytes()
+    again = train_patiently(tmp_path, resume=True)
+    assert (tmp_path / "metrics.csv").read_bytes() == before
+    assert torch.equal(first.level, again.level)
+
+
+def test_a_killed_run_remembers_how_long_it_waited(tmp_path, monkeypatch):
+    whole = train_patiently(tmp_path / "whole")
+    losses = column(tmp_path / "whole", "selection_loss")
+    original = Budget.on_train_batch_start
+
+    def killed(self, trainer, module, batch, index):
+        if trainer.current_epoch == len(losses) - 1:
+            raise KeyboardInterrupt
+        original(self, trainer, module, batch, index)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Budget, "on_train_batch_start", killed)
+        patch.setattr("conformask.extras.train.training.SAVE_SECONDS", 0)
+        with pytest.raises(KeyboardInterrupt):
+            train_patiently(tmp_path / "killed")
+    resumed = train_patiently(tmp_path / "killed", resume=True)
+    assert column(tmp_path / "killed", "selection_loss") == losses
+    assert torch.equal(resumed.level, whole.level)
+
+
+def test_a_finished_run_by_minutes_is_finished(tmp_path):
+    plan = TrainingConfig(max_minutes=0.2 / 60, batch_size=8)
+    train_patiently(tmp_path, plan)
+    before = column(tmp_path, "step")
+    train_patiently(tmp_path, plan, resume=True)
+    assert column(tmp_path, "step") == before
+
+
+def test_epochs_are_thirty_only_where_nothing_else_is_said():
+    assert TrainingConfig().resolved(1000).epochs == DEFAULT_EPOCHS
+    assert TrainingConfig().resolved(100).epochs == 64
+    assert TrainingConfig(max_minutes=1.0).resolved(100).epochs is None
+    assert TrainingConfig(patience=5).resolved(100).epochs is None
+    assert TrainingConfig(7, 1.0, patience=5).resolved(100).epochs == 7

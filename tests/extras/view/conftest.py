@@ -1,7 +1,6 @@
 """A viewer of bicubic super-resolution of packaged photographs, with a score that needs no training."""
 
 import threading
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +9,8 @@ import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from hand_made_volumes import AFFINE, HU, write_volumes
-from torch import Tensor
+from view_worlds import AFFINE, HU, write_volumes
 
-from conformask.arrays import Triplet
 from conformask.extras.make.look import packaged_photographs
 from conformask.extras.make.predictors import Bicubic
 from conformask.extras.make.tasks import task
@@ -34,7 +31,7 @@ TOKEN = "the-token-of-these-tests"
 SIDE = 48
 
 
-def edges(x: Tensor, y_hat: Tensor) -> Tensor:
+def edges(x, y_hat):
     """Errors of super-resolution are large where the output changes."""
     down, right = (torch.diff(y_hat, dim=axis, append=y_hat.narrow(axis, -1, 1)) for axis in (2, 3))
     return (down.abs() + right.abs()).mean(dim=1, keepdim=True)
@@ -48,18 +45,18 @@ class World:
     shown: Triplets
 
     @property
-    def partly(self) -> Triplet:
+    def partly(self):
         """The image whose mask is nearest to half open."""
         sizes = [abs(0.5 - float(self.masker(x, y_hat).mean())) for x, y_hat in map(_pair, self.shown)]
         return self.shown[int(np.argmin(sizes))]
 
 
-def _pair(triplet: Triplet) -> tuple[Tensor, Tensor]:
+def _pair(triplet):
     return torch.from_numpy(triplet.x)[None], torch.from_numpy(triplet.y_hat)[None]
 
 
 @pytest.fixture(scope="session")
-def tiles() -> Triplets:
+def tiles():
     photographs = {name: pixels[:144, :144] for name, pixels in packaged_photographs().items()}
     sr = task("super_resolution")
     made = [
@@ -73,7 +70,7 @@ def tiles() -> Triplets:
 
 
 @pytest.fixture(scope="session")
-def world(tiles) -> World:
+def world(tiles):
     """Every third tile is shown, the others select and calibrate."""
     parts = [tiles.select(range(start, len(tiles), 3)) for start in range(3)]
     masker = calibrate(
@@ -90,7 +87,7 @@ def world(tiles) -> World:
 
 
 @pytest.fixture(scope="session")
-def stained(tiles) -> World:
+def stained(tiles):
     """Images of two channels, such as two stains."""
     columns = ([np.moveaxis(getattr(t, role)[:2], 0, -1) for t in tiles] for role in ("x", "y_hat", "y"))
     images = Triplets.from_arrays(*columns, names=list(tiles.names))
@@ -110,7 +107,7 @@ class Regional(World):
 
 
 @pytest.fixture(scope="session")
-def regional(tiles, tmp_path_factory) -> Regional:
+def regional(tiles, tmp_path_factory):
     """A promise about most rows, without a corner."""
     folder, region = tmp_path_factory.mktemp("regional"), np.zeros((SIDE, SIDE), np.uint8)
     region[:36] = 255
@@ -136,12 +133,12 @@ def regional(tiles, tmp_path_factory) -> Regional:
 
 
 @pytest.fixture
-def session(world) -> Session:
+def session(world):
     return Session(world.masker, world.shown)
 
 
 @pytest.fixture
-def broken(world) -> Session:
+def broken(world):
     """The same images after the network went wrong: the scores are as before, the errors are not."""
     x, y_hat, y = (
         [np.moveaxis(getattr(t, role), 0, -1) for t in world.shown] for role in ("x", "y_hat", "y")
@@ -151,7 +148,7 @@ def broken(world) -> Session:
 
 
 @pytest.fixture
-def client(session) -> TestClient:
+def client(session):
     """As the page asks: from its own origin, once the address with the token was opened."""
     asking = TestClient(application(session, PORT, TOKEN), base_url=OURS, headers={"Origin": OURS})
     asking.get("/", params={"token": TOKEN})
@@ -166,7 +163,7 @@ class Volumes(World):
 
 
 @pytest.fixture(scope="session")
-def volumes(tmp_path_factory) -> Volumes:
+def volumes(tmp_path_factory):
     """Two volumes of a patient, written with the affine; a score without training."""
     folder, reading = tmp_path_factory.mktemp("volumes"), Reading(HU, clip="all")
     write_volumes(folder / "calibration", range(40), AFFINE)
@@ -185,7 +182,7 @@ def volumes(tmp_path_factory) -> Volumes:
 
 
 @pytest.fixture
-def volume_client(volumes) -> TestClient:
+def volume_client(volumes):
     """As the page asks of the volumes."""
     shown = Session(volumes.masker, volumes.shown)
     return TestClient(application(shown, PORT, None), base_url=OURS, headers={"Origin": OURS})
@@ -201,7 +198,7 @@ def volume_address(volumes):
 
 
 @contextmanager
-def served(session: Session) -> Iterator[str]:
+def served(session):
     """The address that conformask view would print, of a real server."""
     with listening(0) as bound:
         running = server(session, bound, TOKEN)
@@ -270,10 +267,10 @@ def watched(browser, origin):
     assert wrong == []
 
 
-def _is_wrong(said) -> bool:
+def _is_wrong(said):
     """Chromium tells refused requests twice; the response tells which."""
     return said.type in ("error", "warning") and "Failed to load resource" not in said.text
 
 
-def _is_refused(got) -> bool:
+def _is_refused(got):
     return got.status >= 400 and not got.url.endswith("/api/uploads")

@@ -1,12 +1,14 @@
-"""For those who do not see the page, have no mouse, or hold it in a hand: axe-core finds nothing wrong."""
+"""The pages of the viewer fit, can be read, and axe-core finds nothing wrong in them."""
 
+import re
+
+import numpy as np
 import pytest
 from playwright.sync_api import expect
 
-from axe import violations
+from screens import violations
 
 pytestmark = [pytest.mark.xdist_group("viewer"), pytest.mark.thorough]
-
 SMALL = """least => [...document.querySelectorAll(
     'button, select, summary, a[href], label:has([type=checkbox]), input:not([type=checkbox])')]
   .filter((e) => e.checkVisibility()).map((e) => [e.getBoundingClientRect(), e.outerHTML])
@@ -70,3 +72,30 @@ def test_a_link_to_an_image_leads_to_the_image(page, address, world):
     expect(page.locator("#image-name")).not_to_have_text(world.partly.name)
     expect(page.locator("#loading")).to_be_hidden()
     expect(page.locator("#next")).to_be_focused()
+
+
+UNNAMED = """[...document.querySelectorAll('button, select, input, a[href]')]
+  .filter((e) => !(e.ariaLabel || e.textContent.trim() || e.labels?.length)).map((e) => e.outerHTML)"""
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (820, 1180)])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_and_can_be_read(page, address, world, size, scheme):
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.emulate_media(color_scheme=scheme)
+    for place in ("", f"#/image/{world.shown.names[0]}"):
+        page.goto(address + place)
+        page.wait_for_selector("#image-grid li" if not place else "#plane:not([hidden])", state="visible")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        paper, ink = (brightness(page, what) for what in ("background-color", "color"))
+        assert paper - ink > 0.5 if scheme == "light" else ink - paper > 0.5
+    for what in ("#threshold-slider", "#confidence-slider", "#viewport", "#image .sentence"):
+        box = page.locator(what).bounding_box()
+        assert box["y"] + min(box["height"], 60) <= size[1], what
+        assert box["width"] > 150, what
+    assert page.evaluate(UNNAMED) == []
+
+
+def brightness(page, what):
+    colour = page.evaluate(f"getComputedStyle(document.body).getPropertyValue('{what}')")
+    return np.mean([float(value) for value in re.findall(r"[\d.]+", colour)[:3]]) / 255

@@ -13,11 +13,11 @@ import pytest
 from PIL import Image
 from playwright.sync_api import expect
 
-from axe import violations
 from conformask.extras.view.app import open_browser
 from conformask.extras.view.session import MOST_BYTES, Session
 from conformask.extras.view.viewed_image import OUTSIDE, VEIL
 from conformask.images.pictures import as_bytes, gray
+from screens import violations
 
 pytestmark = [pytest.mark.xdist_group("viewer"), pytest.mark.quick(0)]
 
@@ -42,11 +42,11 @@ LEVEL = 1
 """How far a byte may be off, by rounding."""
 
 
-def pixels(image: np.ndarray) -> np.ndarray:
+def pixels(image):
     return np.moveaxis(image, 0, -1)
 
 
-def mask_bytes(masker, triplet) -> np.ndarray:
+def mask_bytes(masker, triplet):
     mask = np.asarray(masker(pixels(triplet.x), pixels(triplet.y_hat)))
     return as_bytes(mask[None])
 
@@ -56,19 +56,19 @@ def open_image(page, address, name, view="overlay", more=""):
     page.wait_for_selector(f"#plane:not([hidden]) {DRAWN.format(view)}")
 
 
-def canvas(page, which="front") -> np.ndarray:
+def canvas(page, which="front"):
     """What a canvas shows, (H, W, 3)."""
     url = page.locator(f"#{which}-canvas").evaluate("canvas => canvas.toDataURL('image/png')")
     shown = Image.open(io.BytesIO(b64decode(url.partition(",")[2])))
     return np.asarray(shown.convert("RGB")).astype(np.int64)
 
 
-def close(shown: np.ndarray, expected: np.ndarray) -> None:
+def close(shown, expected):
     expected = expected[..., None] if expected.ndim == 2 else expected
     assert np.abs(shown - expected.astype(np.int64)).max() <= LEVEL
 
 
-def slide(page, slider: str, share: float) -> None:
+def slide(page, slider, share):
     """Drag a slider with the mouse, and wait for the redraw."""
     before = page.evaluate(SLID)
     box = page.locator(slider).bounding_box()
@@ -76,13 +76,13 @@ def slide(page, slider: str, share: float) -> None:
     page.wait_for_function(f"before => ({SLID})() > before", arg=before)
 
 
-def setting(page) -> dict[str, float]:
+def setting(page):
     """Threshold and confidence in the address."""
     given = parse_qs(page.url.partition("?")[2])
     return {key: float(given[key][0]) for key in ("threshold", "confidence") if key in given}
 
 
-def names(page) -> list[str]:
+def names(page):
     return page.locator("#image-grid .card-title").all_text_contents()
 
 
@@ -170,7 +170,7 @@ def test_the_mask_is_the_library_s(page, address, world):
         close(canvas(page), expected)
 
 
-def marks(page) -> np.ndarray:
+def marks(page):
     """The canvas over the plane, (H, W, 4)."""
     url = page.evaluate("document.querySelector('#viewport .hidden-marks').toDataURL('image/png')")
     return np.asarray(Image.open(io.BytesIO(b64decode(url.partition(",")[2])))).astype(np.int64)
@@ -392,11 +392,11 @@ def test_swipe_shows_one_view_left_and_the_other_right(page, address, world):
     assert min(sides.values()) > 10
 
 
-def screen(page) -> np.ndarray:
+def screen(page):
     return np.asarray(Image.open(io.BytesIO(page.screenshot())).convert("RGB"))
 
 
-def where(page, size) -> dict[tuple[int, int], tuple[float, float]]:
+def where(page, size):
     """The middles of some pixels of the image on the screen."""
     box = page.locator("#plane").bounding_box()
     scale = box["width"] / size[1]
@@ -428,13 +428,13 @@ def test_zoom_and_pan(page, address, world):
     assert plane.bounding_box() == fitted
 
 
-def png(image: np.ndarray) -> bytes:
+def png(image):
     buffer = io.BytesIO()
     Image.fromarray(as_bytes(image)).save(buffer, "PNG")
     return buffer.getvalue()
 
 
-def give(page, role: str, name: str, content: bytes) -> None:
+def give(page, role, name, content):
     page.locator(f"[name={role}]").set_input_files({"name": name, "mimeType": "image/png", "buffer": content})
 
 
@@ -579,7 +579,7 @@ def test_a_page_of_another_origin_reads_and_writes_nothing(browser, address, ori
     context.close()
 
 
-def elsewhere(page, body: str) -> None:
+def elsewhere(page, body):
     page.route("http://evil.example/", lambda route: route.fulfill(body=body, content_type="text/html"))
     page.goto("http://evil.example/")
 
@@ -683,7 +683,7 @@ def test_while_an_image_loads_nothing_of_another_stands_there(page, address, wor
     expect(page.locator("#save-png")).to_be_enabled()
 
 
-def test_there_is_no_such_view_without_maps(page, address, world) -> None:
+def test_there_is_no_such_view_without_maps(page, address, world):
     page.goto(f"{address}#/image/{world.shown.names[0]}?view=map")
     page.wait_for_selector("#front-canvas[data-view=output]")
     assert page.locator("[data-view=map], option[value=map]").count() == 0

@@ -1,24 +1,30 @@
-"""Clients that send slowly, read slowly, or not at all: the others do not notice."""
+"""Who may ask the server, and what slow, silent and broken connections do to it."""
 
 import io
 import json
 import os
 import socket
 import tempfile
+import threading
 import time
+import webbrowser
 from contextlib import suppress
 from http.client import HTTPConnection
+from pathlib import Path
+from queue import Queue
 
 import numpy as np
 import pytest
+from fastapi.testclient import TestClient
 
+from conformask.errors import InvalidArgumentError
 from conformask.extras.view import app as connections
 from conformask.extras.view import session as uploads
+from conformask.extras.view.app import application, listening, open_browser, url_of
 from conformask.extras.view.session import Session
 from conformask.images.triplets import Triplets
 
 pytestmark = pytest.mark.xdist_group("viewer")
-
 PATIENCE, TICK = 0.4, 0.05
 FORM = "multipart/form-data; boundary=b"
 PART = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="wire.npy"\r\n\r\n%s\r\n'
@@ -28,24 +34,24 @@ END = b"--b--\r\n"
 class Wire:
     """Raw connections to a viewer, with its token."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address):
         self.origin, _, query = address.partition("/?")
         self.host = self.origin.partition("//")[2]
         self.place = ("127.0.0.1", int(self.host.partition(":")[2]))
         self.cookie = f"conformask-{self.place[1]}={query.removeprefix('token=')}"
 
-    def connect(self) -> socket.socket:
+    def connect(self):
         return socket.create_connection(self.place, timeout=5)
 
-    def head(self, method: str, path: str, **more: object) -> bytes:
+    def head(self, method, path, **more):
         headers = {"Host": self.host, "Origin": self.origin, "Cookie": self.cookie} | more
         lines = [f"{name.replace('_', '-')}: {value}" for name, value in headers.items()]
         return "\r\n".join([f"{method} {path} HTTP/1.1", *lines, "", ""]).encode()
 
-    def upload_of(self, size: int) -> bytes:
+    def upload_of(self, size):
         return self.head("POST", "/api/uploads", Content_Type=FORM, Content_Length=size)
 
-    def ask(self, method: str, path: str, body: bytes | None = None, timeout: float = 2) -> tuple[int, bytes]:
+    def ask(self, method, path, body=None, timeout=2):
         """What a prompt client is answered within two seconds, or another time."""
         asking = HTTPConnection(*self.place, timeout=timeout)
         try:
@@ -57,28 +63,28 @@ class Wire:
         finally:
             asking.close()
 
-    def answers(self) -> bool:
+    def answers(self):
         return self.ask("GET", "/api/images")[0] == 200
 
 
 @pytest.fixture
-def wire(address) -> Wire:
+def wire(address):
     return Wire(address)
 
 
 @pytest.fixture
-def pair(world) -> bytes:
+def pair(world):
     """The parts of a good upload."""
     return b"".join(PART % (role.encode(), npy(getattr(world.shown[0], role))) for role in ("x", "y_hat"))
 
 
-def npy(image: np.ndarray) -> bytes:
+def npy(image):
     buffer = io.BytesIO()
     np.save(buffer, np.moveaxis(image, 0, -1))
     return buffer.getvalue()
 
 
-def dribbled(client: socket.socket, rest: bytes) -> tuple[float, bytes]:
+def dribbled(client, rest):
     """Send the rest byte by byte until the connection is closed; after how long it was, and what came."""
     client.settimeout(TICK)
     started, got = time.monotonic(), b""
@@ -191,7 +197,7 @@ def test_an_upload_that_breaks_off_leaves_nothing(capfd, wire, pair, monkeypatch
     assert capfd.readouterr().err == ""
 
 
-def spooled(folder) -> list[str]:
+def spooled(folder):
     """Open files there, which have no name any more."""
     opened = []
     for descriptor in os.listdir("/proc/self/fd"):
@@ -200,7 +206,7 @@ def spooled(folder) -> list[str]:
     return [file for file in opened if file.startswith(str(folder))]
 
 
-def wait_for(happened) -> None:
+def wait_for(happened):
     for _ in range(100):
         if happened():
             return
@@ -223,3 +229,181 @@ def test_who_reads_slowly_does_not_hold_the_others(world, serving):
         for client in clients:
             client.close()
         assert wire.answers()
+
+
+def test_it_listens_on_this_machine_only_and_answers_without_delay():
+    with listening(0) as bound:
+        assert bound.getsockname()[0] == "127.0.0.1"
+        assert bound.proto == socket.IPPROTO_TCP  # what asyncio looks at before it sets TCP_NODELAY
+        with socket.create_connection(bound.getsockname(), timeout=5):
+            assert url_of(bound, None) == f"http://127.0.0.1:{bound.getsockname()[1]}/"
+            assert url_of(bound, "abc") == f"http://127.0.0.1:{bound.getsockname()[1]}/?token=abc"
+
+
+def test_two_viewers_do_not_share_a_port():
+    with listening(0) as bound:
+        port = bound.getsockname()[1]
+        with pytest.raises(InvalidArgumentError, match=f"port {port} cannot be used.*another viewer"):
+            listening(port)
+    with listening(port):
+        pass
+
+
+def test_the_browser_s_command_line_holds_no_token(monkeypatch):
+    """It gets a file that only its owner can read, gone when the viewer stops."""
+    opened, stopped = Queue(), threading.Event()
+    monkeypatch.setattr(webbrowser, "open", opened.put)
+    thread = threading.Thread(target=open_browser, args=("http://127.0.0.1:8000/?token=secret", stopped))
+    thread.start()
+    page = Path(opened.get(timeout=5).removeprefix("file://"))
+    assert "secret" not in str(page)
+    assert "url=http://127.0.0.1:8000/?token=secret" in page.read_text()
+    assert page.parent.stat().st_mode & 0o777 == 0o700
+    stopped.set()
+    thread.join(5)
+    assert not page.parent.exists()
+
+
+@pytest.mark.parametrize("error", [webbrowser.Error("no runnable browser"), OSError("no such file")])
+@pytest.mark.parametrize("what", ["webbrowser.open", "tempfile.mkdtemp"])
+def test_a_browser_that_cannot_be_opened_breaks_nothing(monkeypatch, what, error):
+    def fail(*given):
+        raise error
+
+    monkeypatch.setattr(what, fail)
+    open_browser("http://127.0.0.1:8000/", threading.Event())
+
+
+PORT = 8000
+OURS = f"http://127.0.0.1:{PORT}"
+EVIL = "https://evil.example"
+TOKEN = "another-token"
+PATHS = ("/", "/api/images", "/api/session", "/static/app.js", "/palette.css", "/nowhere")
+
+
+@pytest.fixture
+def stranger(session):
+    """From the right origin, without the token."""
+    return TestClient(
+        application(session, PORT, TOKEN), base_url=OURS, headers={"Origin": OURS}, follow_redirects=False
+    )
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_without_the_token_nothing_is_answered(stranger, path):
+    answer = stranger.get(path)
+    assert answer.status_code == 403
+    assert "open the address that conformask view printed" in answer.json()["error"]
+    assert list(answer.json()) == ["error"]
+    assert stranger.post("/api/uploads").status_code == 403
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_the_token_becomes_a_cookie_and_leaves_the_address(stranger, path):
+    answer = stranger.get(path, params={"image": "a b", "token": TOKEN})
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"{OURS}{path}?image=a+b"
+    assert answer.content == b""
+    value, *attributes = answer.headers["set-cookie"].lower().split("; ")
+    assert value == f"conformask-8000={TOKEN}"
+    assert set(attributes) == {"httponly", "samesite=strict", "path=/"}  # ends with the browser
+    assert stranger.get(path).status_code == (404 if path == "/nowhere" else 200)
+    assert stranger.get("/", params={"token": TOKEN}).status_code == 303
+
+
+@pytest.mark.parametrize("wrong", ["", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "ü", "\0", "a" * 50_000])
+def test_another_token_is_refused(stranger, wrong):
+    assert stranger.get("/", params={"token": wrong}).status_code == 403
+    for cookie in (f"conformask-8000={wrong}", f"conformask-8001={TOKEN}", f"token={TOKEN}"):
+        answer = stranger.get("/api/images", headers={b"Cookie": cookie.encode()})
+        assert answer.status_code == 403
+
+
+def test_the_token_in_the_address_of_a_write_is_not_enough(stranger):
+    assert stranger.post("/api/uploads", params={"token": TOKEN}).status_code == 403
+
+
+def test_a_refusal_ends_the_connection(stranger):
+    assert stranger.post("/api/uploads").headers["connection"] == "close"
+
+
+def test_a_browser_is_refused_in_a_page(stranger):
+    answer = stranger.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert answer.status_code == 403
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "open the address that conformask view printed" in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_link_of_another_site_is_asked_once_more_without_end(stranger):
+    """The browser keeps a SameSite=Strict cookie from it, but not from the page of the refusal."""
+    assert stranger.get("/", headers={"Sec-Fetch-Site": "cross-site"}).headers["refresh"] == "0; url=/"
+    for site in ("same-origin", "same-site", "none"):
+        assert "refresh" not in stranger.get("/", headers={"Sec-Fetch-Site": site}).headers
+    assert "refresh" not in stranger.get("/api/images", headers={"Sec-Fetch-Site": "cross-site"}).headers
+
+
+def test_a_viewer_without_a_token_asks_for_none(session):
+    everybody = TestClient(application(session, PORT, None), base_url=OURS)
+    for path in PATHS[:-1]:
+        answer = everybody.get(path)
+        assert answer.status_code == 200
+        assert "set-cookie" not in answer.headers
+    assert everybody.get("/api/images", headers={"Host": "evil.example"}).status_code == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8000", "127.0.0.1:8001", "127.0.0.1", "[::1]:8000", ""]
+)
+def test_another_host_is_refused(client, host):
+    for path in ("/", "/api/images", "/static/app.js"):
+        answer = client.get(path, headers={"Host": host})
+        assert answer.status_code == 403
+        assert "answers at 127.0.0.1:8000 and localhost:8000 only" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000"])
+def test_its_own_names_are_answered(client, host):
+    assert client.get("/", headers={"Host": host}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin", [EVIL, "null", "http://127.0.0.1:8001", "http://localhost:8000", "https://127.0.0.1:8000"]
+)
+def test_writes_from_another_origin_are_refused(client, origin):
+    answer = client.post("/api/uploads", headers={"Origin": origin})
+    assert answer.status_code == 403
+    assert "own page only" in answer.json()["error"]
+
+
+def test_writes_without_an_origin_are_refused(client):
+    del client.headers["Origin"]
+    assert client.post("/api/uploads").status_code == 403
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_other_pages_read_nothing(client, site):
+    for path in ("/api/images", "/api/session"):
+        assert client.get(path, headers={"Sec-Fetch-Site": site}).status_code == 403
+    assert client.get("/", headers={"Sec-Fetch-Site": site}).status_code == 200
+
+
+def test_no_answer_is_shared_with_other_origins(client):
+    for path in ("/", "/api/images", "/static/app.js", "/palette.css", "/nowhere"):
+        headers = client.get(path, headers={"Origin": OURS}).headers
+        assert headers["content-security-policy"].startswith("default-src 'self'")
+        assert headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["x-content-type-options"] == "nosniff"
+        assert not [name for name in headers if name.startswith("access-control")]
+    preflight = client.options(
+        "/api/uploads", headers={"Origin": EVIL, "Access-Control-Request-Method": "POST"}
+    )
+    assert preflight.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "path", ["/static/../app.py", "/static/%2e%2e/app.py", "/static//etc/passwd", "/docs", "/openapi.json"]
+)
+def test_only_the_page_s_own_files_are_served(client, path):
+    assert client.get(path).status_code == 404

@@ -7,17 +7,15 @@ from base64 import b64decode
 from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
-from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
 import torch
 from PIL import Image
-from synthetic_evaluation import evaluation as synthetic
+from view_worlds import evaluation as synthetic
 
 import conformask as cm
-from conformask.arrays import Batch, Images
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.extensions import pip_install
 from conformask.extras.view.display import show
@@ -26,7 +24,6 @@ from conformask.images.pictures import as_bytes, in_colors
 from conformask.images.read import write_image
 from conformask.masker.calibrate import calibrate
 from conformask.masker.evaluate import evaluate
-from conformask.masker.masker import Masker
 from conformask.records import evaluation as records
 from conformask.records.evaluation import Evaluation
 from conformask.records.sentence import rounded_share
@@ -39,14 +36,14 @@ PLACES = {"Output ŷ", "Overlay", "Mask", "Input x"}
 class Pictures(HTMLParser):
     """The pictures of a piece of HTML, and whether its tags nest."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text):
         super().__init__()
         self.open: list[str] = []
         self.found: list[tuple[int, int]] = []
         self.feed(text)
         assert self.open == []
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         if tag != "img":
             self.open += [tag] if tag != "meta" else []
             return
@@ -54,31 +51,31 @@ class Pictures(HTMLParser):
         assert source.startswith("data:image/png;base64,"), "nothing is loaded from elsewhere"
         self.found.append(Image.open(io.BytesIO(b64decode(source.split(",")[1]))).size)
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
 
-def enlarged(x: Images, y_hat: Images) -> Images:
+def enlarged(x, y_hat):
     return torch.nn.functional.interpolate(x.mean(dim=1, keepdim=True), size=y_hat.shape[-2:])
 
 
-def halved(count: int, seed: int, channels: int, **more) -> cm.Triplets:
+def halved(count, seed, channels, **more):
     """x has half the sides of y_hat."""
     x, y_hat, y = arrays(count, seed, (8, 12), channels)
     return cm.Triplets.from_arrays(np.repeat(x[:, ::2, ::2], channels, axis=-1), y_hat, y, **more)
 
 
-def masker_of(channels: int, **more) -> Masker:
+def masker_of(channels, **more):
     scorer = Heuristic(enlarged, channels=channels)
     return calibrate(scorer, halved(40, 0, channels), threshold=0.03, loss="l1", **more)
 
 
-def batch_of(channels: int, count: int = 3) -> Batch:
+def batch_of(channels, count=3):
     return next(halved(count, 2, channels).batches(count))
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_batch_with_its_truth(channels: int) -> None:
+def test_a_batch_with_its_truth(channels):
     masker, batch = masker_of(channels), batch_of(channels)
     strip = show(masker, batch.x, batch.y_hat, batch.y)
     mask = masker(batch.x, batch.y_hat)
@@ -105,7 +102,7 @@ def test_a_batch_with_its_truth(channels: int) -> None:
         assert row.met is (distance <= 0.03)
 
 
-def test_an_array_without_truth_is_the_same_image() -> None:
+def test_an_array_without_truth_is_the_same_image():
     masker, batch = masker_of(3), batch_of(3)
     x, y_hat = (np.moveaxis(image[1].numpy(), 0, -1) for image in (batch.x, batch.y_hat))
     (row,) = show(masker, x, y_hat).rows
@@ -117,7 +114,7 @@ def test_an_array_without_truth_is_the_same_image() -> None:
         np.testing.assert_array_equal(row.pictures[label], same.pictures[label])
 
 
-def test_arrays_are_read_in_the_calibrations_range() -> None:
+def test_arrays_are_read_in_the_calibrations_range():
     x, y_hat, y = (np.rint(1000 * image).astype(np.uint16) for image in arrays(40, 0, (8, 8)))
     calibration = cm.Triplets.from_arrays(x, y_hat, y, data_range=(0, 1000))
     masker = calibrate(Heuristic(scale_of, channels=1), calibration, threshold=0.03, loss="l1")
@@ -129,7 +126,7 @@ def test_arrays_are_read_in_the_calibrations_range() -> None:
     assert float(largest) == pytest.approx(np.quantile(error, 0.995), rel=0.01)
 
 
-def test_facts_that_the_rule_needs_are_handed_on() -> None:
+def test_facts_that_the_rule_needs_are_handed_on():
     kinds = ["a", "b"] * 20
     scorer = Heuristic(enlarged, channels=1)
     calibration = halved(40, 0, 1, categories=kinds)
@@ -143,7 +140,7 @@ def test_facts_that_the_rule_needs_are_handed_on() -> None:
     assert [row.facts[0] for row in strip.rows] == told
 
 
-def test_a_notebook_gets_html_and_a_png() -> None:
+def test_a_notebook_gets_html_and_a_png():
     batch = batch_of(1)
     strip = show(masker_of(1), batch.x, batch.y_hat, batch.y)
     html = strip._repr_html_()
@@ -159,18 +156,18 @@ def test_a_notebook_gets_html_and_a_png() -> None:
     assert len(repr(strip)) < 600
 
 
-def test_many_pixels_are_shrunk_in_the_page() -> None:
+def test_many_pixels_are_shrunk_in_the_page():
     image = np.zeros((600, 1200), np.uint8)
     strip = strip_of(image)
     assert Pictures(strip._repr_html_()).found == [(480, 240)]
     assert "pixelated" not in strip._repr_html_().split("</style>")[1]
 
 
-def strip_of(image: np.ndarray) -> Strip:
+def strip_of(image):
     return Strip("a <promise>", (StripRow({"Input x": image}, ("a fact",), None),))
 
 
-def test_it_is_saved_whole_as_png_or_html(tmp_path: Path) -> None:
+def test_it_is_saved_whole_as_png_or_html(tmp_path):
     batch = batch_of(3)
     strip = show(masker_of(3), batch.x, batch.y_hat)
     assert strip.save(tmp_path / "new" / "figure.png").read_bytes() == strip._repr_png_()
@@ -185,13 +182,13 @@ def test_it_is_saved_whole_as_png_or_html(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.rglob("*.*")) == ["figure.HTML", "figure.png"]
 
 
-def test_names_are_escaped() -> None:
+def test_names_are_escaped():
     html = strip_of(np.zeros((2, 2), np.uint8))._repr_html_()
     assert "a &lt;promise&gt;" in html
     assert "<promise>" not in html
 
 
-def test_what_does_not_belong_together_is_refused() -> None:
+def test_what_does_not_belong_together_is_refused():
     masker, batch = masker_of(1), batch_of(1)
     with pytest.raises(InvalidArgumentError, match="x has 2 images, but y_hat has 3"):
         show(masker, batch.x[:2], batch.y_hat, batch.y)
@@ -206,9 +203,7 @@ def test_what_does_not_belong_together_is_refused() -> None:
 
 
 # what tells itself
-
-
-def test_a_masker_tells_its_promise() -> None:
+def test_a_masker_tells_its_promise():
     masker = masker_of(1, selection=halved(30, 1, 1))
     assert repr(masker) == f"Masker({masker.sentence} Scorer enlarged, family binary.)"
     html = masker._repr_html_()
@@ -225,14 +220,14 @@ def test_a_masker_tells_its_promise() -> None:
     assert "<svg" not in bare._repr_html_()
 
 
-def test_a_rule_by_category_tells_what_lambda_depends_on() -> None:
+def test_a_rule_by_category_tells_what_lambda_depends_on():
     calibration = halved(40, 0, 1, categories=["a", "b"] * 20)
     scorer = Heuristic(enlarged, channels=1)
     masker = calibrate(scorer, calibration, threshold=0.05, loss="l1", promise="categories")
     assert f"of each image, by the rule {masker.card.rule.kind}" in masker._repr_html_()
 
 
-def test_an_evaluation_tells_itself_and_its_records() -> None:
+def test_an_evaluation_tells_itself_and_its_records():
     evaluation = evaluate(masker_of(1), halved(10, 3, 1))
     met = round(10 * evaluation.coverage)
     html = evaluation._repr_html_()
@@ -254,7 +249,7 @@ def test_an_evaluation_tells_itself_and_its_records() -> None:
 LABELLED = {"groups": [1, 1, 2, 2, 3] * 2, "categories": ["a", "b"] * 5}
 
 
-def test_rows_name_group_and_category_and_are_saved(tmp_path: Path) -> None:
+def test_rows_name_group_and_category_and_are_saved(tmp_path):
     evaluate(masker_of(1), halved(10, 3, 1, **LABELLED), out=tmp_path)
     table = Evaluation.load(tmp_path).table()
     assert [record["group"] for record in table] == ["1", "1", "2", "2", "3"] * 2
@@ -262,7 +257,7 @@ def test_rows_name_group_and_category_and_are_saved(tmp_path: Path) -> None:
     assert list(table[0])[:5] == ["name", "group", "category", "passed", "loss"]
 
 
-def test_an_evaluation_of_earlier_versions_knows_no_groups() -> None:
+def test_an_evaluation_of_earlier_versions_knows_no_groups():
     evaluation = evaluate(masker_of(1), halved(10, 3, 1, **LABELLED))
     earlier = replace(evaluation, images=replace(evaluation.images, group=None, category=None, passed=None))
     unknown = {(row["group"], row["category"], row["passed"]) for row in earlier.table()}
@@ -270,7 +265,7 @@ def test_an_evaluation_of_earlier_versions_knows_no_groups() -> None:
 
 
 @pytest.mark.parametrize("library", ["pandas", "polars"])
-def test_an_evaluation_becomes_a_frame(library: str, monkeypatch) -> None:
+def test_an_evaluation_becomes_a_frame(library, monkeypatch):
     frames = pytest.importorskip(library, reason=f"{library} is not installed")
     monkeypatch.setattr(records, "FRAMES", (library,))
     evaluation = evaluate(masker_of(1), halved(10, 3, 1, **LABELLED))
@@ -283,7 +278,7 @@ def test_an_evaluation_becomes_a_frame(library: str, monkeypatch) -> None:
         assert list(made["category"]) == ["a", "b"] * 5
 
 
-def test_without_their_libraries_frames_and_plots_name_them(monkeypatch) -> None:
+def test_without_their_libraries_frames_and_plots_name_them(monkeypatch):
     evaluation = evaluate(replace(masker_of(1), curves=None), halved(10, 3, 1))
     with pytest.raises(MismatchError, match="no curves are stored"):
         cm.plot(evaluation)
@@ -295,7 +290,7 @@ def test_without_their_libraries_frames_and_plots_name_them(monkeypatch) -> None
         cm.plot(evaluation)
 
 
-def test_a_plot_shows_the_curve_of_the_report_and_what_was_measured() -> None:
+def test_a_plot_shows_the_curve_of_the_report_and_what_was_measured():
     matplotlib = pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     matplotlib.use("Agg")
     figure = importlib.import_module("matplotlib.figure").Figure()
@@ -314,7 +309,7 @@ def test_a_plot_shows_the_curve_of_the_report_and_what_was_measured() -> None:
     assert cm.plot(evaluation) is not axes
 
 
-def test_triplets_tell_what_is_known_without_reading(tmp_path: Path) -> None:
+def test_triplets_tell_what_is_known_without_reading(tmp_path):
     assert repr(halved(4, 0, 3)) == (
         "Triplets(4 images, first x 4 x 6 with 3 channels, y_hat 8 x 12 with 3 channels, with y)"
     )
@@ -329,7 +324,7 @@ def test_triplets_tell_what_is_known_without_reading(tmp_path: Path) -> None:
     assert repr(found.select([])) == "Triplets(0 images, with y)"
 
 
-def test_volumes_that_lie_in_a_patient_are_shown_axial_and_upright(tmp_path: Path) -> None:
+def test_volumes_that_lie_in_a_patient_are_shown_axial_and_upright(tmp_path):
     """As calibrated: RAS files, of which the arrays are (S, A, R)."""
     generator = np.random.default_rng(0)
     for index in range(12):
@@ -351,7 +346,7 @@ def test_volumes_that_lie_in_a_patient_are_shown_axial_and_upright(tmp_path: Pat
             np.testing.assert_array_equal(row.pictures["Output ŷ"], expected)
 
 
-def test_channels_without_a_colour_each_have_one() -> None:
+def test_channels_without_a_colour_each_have_one():
     """Where it was the mean of both, a red and a green stain looked alike."""
     two = np.eye(2, dtype=np.float32)[:, None]
     np.testing.assert_array_equal(in_colors(two), [[[0, 255, 0], [255, 0, 255]]])
@@ -359,3 +354,35 @@ def test_channels_without_a_colour_each_have_one() -> None:
     eight = in_colors(np.eye(8, dtype=np.float32)[:, None])[0]
     assert len({tuple(color) for color in eight.tolist()}) == 6
     assert in_colors(np.full((1, 4, 5), 0.2, np.float32)).tolist() == [[51] * 5] * 4
+
+
+CELLS = (
+    """
+import numpy as np
+import conformask as cm
+y = np.random.default_rng(0).uniform(0.2, 0.8, (30, 16, 16, 1)).astype(np.float32)
+known = cm.Triplets.from_arrays(y, y + 0.02, y)
+scorer = cm.Heuristic(cm.local_spread, channels=1)
+masker = cm.calibrate(scorer, known, threshold=0.01, loss="l1")
+""",
+    "cm.show(masker, y[0, ..., 0], y[0, ..., 0] + np.float32(0.02), y[0, ..., 0])",
+    "cm.evaluate(masker, cm.Triplets.from_arrays(y[:, ::-1], y[:, ::-1] + 0.02, y[:, ::-1]))",
+)
+
+
+@pytest.mark.thorough
+def test_a_kernel_shows_the_figure_and_the_evaluation(tmp_path):
+    """What a person sees in a notebook with a real kernel."""
+    nbformat, nbclient, _ = map(pytest.importorskip, ("nbformat", "nbclient", "ipykernel"))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(cell) for cell in CELLS])
+    context = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3", resources=context).execute()
+    strip, evaluation = (
+        next(each["data"] for each in cell["outputs"] if each["output_type"] == "execute_result")
+        for cell in notebook.cells[1:]
+    )
+    assert strip["text/html"].count("<img") == len(("x", "output", "truth", "error", "mask", "overlay"))
+    sentence = "In at least 9 of 10 new images, what stays visible is off by at most 1 % of the range"
+    assert sentence in strip["text/html"]
+    assert "image/png" in strip
+    assert evaluation["text/html"].index(sentence) < evaluation["text/html"].index("P(l1 &lt;= 0.01)")

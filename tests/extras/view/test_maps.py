@@ -9,16 +9,16 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import conformask as cm
-from axe import violations
 from conformask.extras.view import viewed_image as opened
 from conformask.images.pictures import as_bytes, heat
 from conformask.images.triplets import Triplets
+from screens import violations
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
 
 @pytest.fixture(scope="module", params=[1, 3], ids=["one map", "a map for each channel"])
-def world(request, tiles) -> SimpleNamespace:
+def world(request, tiles):
     """Maps far from [0, 1]: confidences that are low where the output changes."""
     x, y_hat, y = ([np.moveaxis(getattr(t, role), 0, -1) for t in tiles] for role in ("x", "y_hat", "y"))
     changes = [np.hypot(*np.gradient(image, axis=(0, 1))) for image in y_hat]
@@ -30,7 +30,7 @@ def world(request, tiles) -> SimpleNamespace:
 
 
 @pytest.mark.parametrize("most", [opened.MOST_DECODED, 0], ids=["in memory", "in files"])
-def test_the_map_is_drawn_between_its_quantiles(world, client, monkeypatch, most) -> None:
+def test_the_map_is_drawn_between_its_quantiles(world, client, monkeypatch, most):
     monkeypatch.setattr(opened, "MOST_DECODED", most)
     triplet = world.shown[1]
     address = f"/api/images/{triplet.name}"
@@ -43,13 +43,13 @@ def test_the_map_is_drawn_between_its_quantiles(world, client, monkeypatch, most
     np.testing.assert_allclose(values["map"], triplet.layers["cues"][:, 7, 5])
 
 
-def npy(image: np.ndarray) -> bytes:
+def npy(image):
     buffer = io.BytesIO()
     np.save(buffer, np.moveaxis(image, 0, -1))
     return buffer.getvalue()
 
 
-def test_an_upload_brings_its_map(world, client) -> None:
+def test_an_upload_brings_its_map(world, client):
     """With the values of its file, and the mask that the image has in the collection."""
     assert client.get("/api/session").json()["upload"]["needs"] == ["cues"]
     triplet = world.shown[1]
@@ -75,7 +75,7 @@ def opened_page(page, address, world):
 
 
 @pytest.mark.quick(1)
-def test_the_map_is_a_view_of_the_page(world, opened_page) -> None:
+def test_the_map_is_a_view_of_the_page(world, opened_page):
     page, triplet = opened_page, world.shown[1]
     page.keyboard.press("7")
     page.wait_for_selector("#front-canvas[data-view=map]")
@@ -94,7 +94,7 @@ def test_the_map_is_a_view_of_the_page(world, opened_page) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("width", "height"), [(1280, 800), (390, 844)])
-def test_the_view_fits_into_the_toolbar(opened_page, width: int, height: int) -> None:
+def test_the_view_fits_into_the_toolbar(opened_page, width, height):
     page = opened_page
     page.set_viewport_size({"width": width, "height": height})
     page.locator("#view-buttons [data-view=map]").click()

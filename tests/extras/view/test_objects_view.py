@@ -19,7 +19,7 @@ pytestmark = [
 PLANES, VOLUMES = "planes", "volumes"
 
 
-def shown_images(count: int, seed: int, kind: str) -> dict[str, np.ndarray]:
+def shown_images(count, seed, kind):
     """Images with nine objects; volumes have three planes, the last one without objects."""
     images = objects(count, seed, 6, (9,))
     if kind == PLANES:
@@ -31,7 +31,7 @@ def shown_images(count: int, seed: int, kind: str) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module", params=[PLANES, VOLUMES])
-def world(request) -> SimpleNamespace:
+def world(request):
     reading = cm.Reading(axes="ZYX" if request.param == VOLUMES else "YX")
     sets = (shown_images(count, seed, request.param) for count, seed in ((60, 1), (4, 2)))
     calibration, shown = (cm.Triplets.from_arrays(**images, reading=reading) for images in sets)
@@ -39,11 +39,11 @@ def world(request) -> SimpleNamespace:
     return SimpleNamespace(masker=masker, shown=shown, kind=request.param)
 
 
-def plane_of(client, name: str, kind: str, **place: int) -> np.ndarray:
+def plane_of(client, name, kind, **place):
     return np.frombuffer(client.get(f"/api/images/{name}/{kind}", params=place).content, "<f4")
 
 
-def test_the_mask_and_the_labels_are_those_of_the_masker(world, client) -> None:
+def test_the_mask_and_the_labels_are_those_of_the_masker(world, client):
     sizes = cm.evaluate(world.masker, world.shown).images.size
     for triplet, size in zip(world.shown, sizes, strict=True):
         labels, mask = triplet.layers["labels"][0], np.asarray(world.masker(triplet))
@@ -63,7 +63,7 @@ def test_the_mask_and_the_labels_are_those_of_the_masker(world, client) -> None:
     assert 0 < sizes.min() < sizes.max()
 
 
-def test_a_pixel_is_known_by_its_object(world, client) -> None:
+def test_a_pixel_is_known_by_its_object(world, client):
     triplet = world.shown[0]
     labels = triplet.layers["labels"][0]
     for y, x in ((0, 0), (7, 6), (4, 4)):
@@ -75,20 +75,20 @@ def test_a_pixel_is_known_by_its_object(world, client) -> None:
 
 
 @pytest.mark.thorough
-def test_hidden_shares_are_called_those_of_objects(world, page, address, tmp_path) -> None:
+def test_hidden_shares_are_called_those_of_objects(world, page, address, tmp_path):
     page.goto(address)
     expect(page.locator(".mask-size").first).to_contain_text("% hidden of the objects")
     shared = cm.share(world.masker, world.shown, tmp_path / "look.html").read_text(encoding="utf-8")
     assert "Hidden of the objects" in shared
 
 
-def npy(image: np.ndarray) -> bytes:
+def npy(image):
     buffer = io.BytesIO()
     np.save(buffer, image)
     return buffer.getvalue()
 
 
-def test_an_upload_brings_its_labels(world, client) -> None:
+def test_an_upload_brings_its_labels(world, client):
     assert client.get("/api/session").json()["upload"]["needs"] == ["labels"]
     triplet = world.shown[1]
     images = {
@@ -116,7 +116,7 @@ def test_an_upload_brings_its_labels(world, client) -> None:
 
 
 @pytest.mark.thorough
-def test_outlines_have_two_colours_and_a_click_shows_facts(world, page, address) -> None:
+def test_outlines_have_two_colours_and_a_click_shows_facts(world, page, address):
     triplet = world.shown[0]
     labels, mask = triplet.layers["labels"][0], np.asarray(world.masker(triplet))
     if world.kind == VOLUMES:

@@ -15,21 +15,22 @@ import numpy as np
 import pytest
 from PIL import Image
 from rich.console import Console
-from synthetic_evaluation import THRESHOLD, evaluation, example, records, smooth
+from view_worlds import THRESHOLD, evaluation, example, records, smooth
 
 from conformask.errors import OutputError
+from conformask.extras import view
 from conformask.extras.view import figures
 from conformask.extras.view import page as gallery
 from conformask.extras.view.page import FIGURES, references, render, write_report
 from conformask.extras.view.verbs import summary_table
 from conformask.images import svg
-from conformask.images.pictures import TITLES
+from conformask.images.pictures import TITLES, titles_for
 from conformask.promises.promise import GUARANTEES
 from conformask.records import facts
 from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance
 from conformask.records.loss import OwnLoss
 from conformask.records.numbers import share
-from conformask.records.reading import Caveat, Network
+from conformask.records.reading import Caveat, Network, Reference
 from conformask.records.sentence import promised_share
 from conformask.records.words import EXPLORATORY_TEXT, meaning_of
 
@@ -41,33 +42,33 @@ SHAPES = {"rect", "circle", "line", "polyline"}
 class Page(HTMLParser):
     """Checks that tags nest, and collects what the page would load."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text):
         super().__init__()
         self.open: list[str] = []
         self.loads: list[str] = []
         self.feed(text)
         self.close()
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         self.loads += [
             value or "" for name, value in attrs if name in {"src", "href", "srcset", "xlink:href"}
         ]
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_startendtag(self, tag, attrs):
         assert tag in VOID | SHAPES
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
 
-def drawn(record: Evaluation) -> list[str]:
+def drawn(record):
     found = [draw(record) for _, _, draw in FIGURES] + [figures.gauge(record)]
     return [figure for figure in found if figure]
 
 
-def check(record: Evaluation) -> str:
+def check(record):
     """Render, and check what holds for every report."""
     text = render(record)
     page = Page(text)
@@ -81,7 +82,7 @@ def check(record: Evaluation) -> str:
     return text
 
 
-def test_everything_is_there() -> None:
+def test_everything_is_there():
     text = check(evaluation())
     assert text.startswith("<!doctype html>")
     for words_of_it in (
@@ -96,7 +97,7 @@ def test_everything_is_there() -> None:
     assert text.count("<svg") == 7
 
 
-def test_the_most_hidden_images_come_first() -> None:
+def test_the_most_hidden_images_come_first():
     plain = evaluation().examples[0]
     shown = {"a.png": ("best", 0.1), "b.png": ("worst", 0.2), "c.png": ("best", 0.3), "d.png": ("worst", 0.9)}
     examples = [replace(plain, name=name, kind=kind, size=size) for name, (kind, size) in shown.items()]
@@ -106,7 +107,7 @@ def test_the_most_hidden_images_come_first() -> None:
     assert rows == ["c.png", "a.png", "d.png", "b.png"], "within each kind"
 
 
-def test_pictures_decode() -> None:
+def test_pictures_decode():
     found = gallery.pictures(evaluation().examples[0], 640)
     assert list(found) == [name for name in TITLES if name != "map"]
     for name, picture in found.items():
@@ -115,7 +116,7 @@ def test_pictures_decode() -> None:
         assert picture.pixelated == (name != "overlay")
 
 
-def test_names_are_escaped() -> None:
+def test_names_are_escaped():
     evil = "<script>alert('x')</script>&\""
     record = evaluation(n=3)
     images = replace(record.images, name=np.array([evil] * 3))
@@ -126,7 +127,7 @@ def test_names_are_escaped() -> None:
     assert "&lt;script&gt;alert" in text
 
 
-def test_no_exact_oracle() -> None:
+def test_no_exact_oracle():
     record = evaluation(
         distance="ssim", mask_size_oracle=None, ratio_to_oracle=None, correlation_size_oracle=None
     )
@@ -136,7 +137,7 @@ def test_no_exact_oracle() -> None:
     assert "the paper&#x27;s Opt" in (figures.size_against_oracle(replace(record, images=images)) or "")
 
 
-def test_no_oracle_at_all() -> None:
+def test_no_oracle_at_all():
     record = evaluation(
         mask_size_oracle=None, ratio_to_oracle=None, mask_size_paper_oracle=None, n_paper_oracle=0
     )
@@ -148,11 +149,11 @@ def test_no_oracle_at_all() -> None:
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_few_images(n: int) -> None:
+def test_few_images(n):
     check(evaluation(n=n, examples=()))
 
 
-def test_nothing_measured_by_parts() -> None:
+def test_nothing_measured_by_parts():
     record = evaluation(
         coverage_by_difficulty=(),
         size_by_difficulty=(math.nan,) * 10,
@@ -163,24 +164,24 @@ def test_nothing_measured_by_parts() -> None:
     assert len(drawn(record)) == 4
 
 
-def test_all_images_alike() -> None:
+def test_all_images_alike():
     images = records(20, np.random.default_rng(0))
     same = {name: np.full(20, value) for name, value in (("loss", THRESHOLD), ("unmasked_loss", 0.03))}
     same |= {name: np.full(20, 0.0) for name in ("size", "oracle_size", "paper_oracle_size")}
     check(evaluation(n=20, images=replace(images, **same)))
 
 
-def test_infinite_numbers() -> None:
+def test_infinite_numbers():
     images = replace(records(20, np.random.default_rng(0)), critical_lambda=np.full(20, np.inf))
     check(evaluation(n=20, images=images, size_by_threshold=((0.01, 0.2), (0.02, 0.1), (math.inf, 0.0))))
 
 
 @pytest.mark.parametrize("threshold", [1e-9, 1e-3, 0.5, 30.0])
-def test_thresholds_far_from_the_data(threshold: float) -> None:
+def test_thresholds_far_from_the_data(threshold):
     check(evaluation(threshold=threshold, examples=()))
 
 
-def test_what_sits_on_the_threshold_has_met_it() -> None:
+def test_what_sits_on_the_threshold_has_met_it():
     images = replace(records(10, np.random.default_rng(0)), loss=np.full(10, THRESHOLD * (1 + 1e-7)))
     figure = figures.distances(evaluation(n=10, images=images)) or ""
     within, beyond = (
@@ -193,7 +194,7 @@ def test_what_sits_on_the_threshold_has_met_it() -> None:
 @pytest.mark.parametrize(
     ("interval", "status"), [((0.85, 0.95), "agrees"), ((0.92, 0.99), "above"), ((0.7, 0.8), "below")]
 )
-def test_verdict(interval: tuple[float, float], status: str) -> None:
+def test_verdict(interval, status):
     record = evaluation(coverage_interval=interval, coverage=sum(interval) / 2)
     verdict = facts.verdict(record)
     assert verdict.status == status
@@ -213,9 +214,7 @@ def test_verdict(interval: tuple[float, float], status: str) -> None:
         (0.9, 0.001, 1.0, "agrees"),
     ],
 )
-def test_the_law_of_chance_decides_where_one_is_known(
-    coverage: float, p_worse: float, p_better: float, status: str
-) -> None:
+def test_the_law_of_chance_decides_where_one_is_known(coverage, p_worse, p_better, status):
     narrow = (coverage - 1e-3, coverage + 1e-3)
     record = evaluation(
         coverage=coverage, coverage_interval=narrow, p_worse=p_worse, p_better=p_better, examples=()
@@ -235,7 +234,7 @@ def test_the_law_of_chance_decides_where_one_is_known(
         (1.1, 0.01, "below"),
     ],
 )
-def test_a_mean_is_judged_by_its_interval_or_law(mean: float, p_worse: float | None, status: str) -> None:
+def test_a_mean_is_judged_by_its_interval_or_law(mean, p_worse, status):
     record = evaluation(
         guarantee="expected",
         confidence=None,
@@ -248,7 +247,7 @@ def test_a_mean_is_judged_by_its_interval_or_law(mean: float, p_worse: float | N
     assert f"{mean * THRESHOLD:.3g}" in check(record)
 
 
-def test_each_category_has_its_coverage() -> None:
+def test_each_category_has_its_coverage():
     each = (CategoryCoverage("H&E", 120, 0.9, (0.8, 0.95)), CategoryCoverage("IHC", 40, 0.75, (0.6, 0.9)))
     text = check(evaluation(guarantee="categories", coverage_by_category=each, examples=()))
     assert "Coverage of H&amp;E" in text
@@ -256,7 +255,7 @@ def test_each_category_has_its_coverage() -> None:
 
 
 @pytest.mark.parametrize("guarantee", sorted(set(GUARANTEES) - {"marginal"}))
-def test_other_guarantees(guarantee: str) -> None:
+def test_other_guarantees(guarantee):
     record = evaluation(guarantee=guarantee, examples=())
     text = check(record)
     assert "hidden pixels count as no error" in text
@@ -267,7 +266,7 @@ def test_other_guarantees(guarantee: str) -> None:
 
 
 @pytest.mark.parametrize(("n", "shown"), [(5, False), (199, False), (200, True)])
-def test_tenths_are_shown_where_each_holds_twenty_images(n: int, shown: bool) -> None:
+def test_tenths_are_shown_where_each_holds_twenty_images(n, shown):
     record = evaluation(n=n, examples=())
     assert ("hardest tenth" in check(record)) is shown
     page = io.StringIO()
@@ -277,13 +276,13 @@ def test_tenths_are_shown_where_each_holds_twenty_images(n: int, shown: bool) ->
 
 
 @pytest.mark.parametrize("guarantee", sorted(GUARANTEES))
-def test_what_proves_a_promise_is_what_the_documentation_cites(guarantee: str) -> None:
+def test_what_proves_a_promise_is_what_the_documentation_cites(guarantee):
     cited = " ".join((DOCS / "reference" / "formulas.md").read_text(encoding="utf-8").split())
     for reference in references(evaluation(guarantee=guarantee, examples=()))[1:]:
         assert reference in cited
 
 
-def test_a_methods_paragraph_with_the_numbers() -> None:
+def test_a_methods_paragraph_with_the_numbers():
     versions = {"Python": "3.13.1", "conformask": "1.2.3"}
     made = EvaluationProvenance("2030-01-01T00:00:00+00:00", "f00d", versions, "conformask demo")
     network = Network("enlarge", "0123456789abcdef")
@@ -302,14 +301,14 @@ def test_a_methods_paragraph_with_the_numbers() -> None:
     assert "Versions" not in check(evaluation(examples=())), "an evaluation of an earlier conformask"
 
 
-def test_caveats_stand_before_the_numbers() -> None:
+def test_caveats_stand_before_the_numbers():
     text = check(evaluation(exploratory=True, caveat=Caveat("does not record which network", other=False)))
     for caveat in (EXPLORATORY_TEXT, "Does not record which network."):
         assert 0 < text.index(caveat) < text.index('<dl class="tiles">')
     assert EXPLORATORY_TEXT not in check(evaluation())
 
 
-def test_all_images_as_a_table_and_as_csv() -> None:
+def test_all_images_as_a_table_and_as_csv():
     nothing = np.full(3, np.nan)
     images = replace(records(3, np.random.default_rng(0)), oracle_size=nothing, group=np.array(["=a,b"] * 3))
     page = check(evaluation(n=3, images=replace(images, loss=np.array([0.5, 0.01, np.inf]))))
@@ -325,18 +324,18 @@ def test_all_images_as_a_table_and_as_csv() -> None:
     assert table.count("✓ within") == 1
 
 
-def test_grey_and_per_channel_examples() -> None:
+def test_grey_and_per_channel_examples():
     grey = example(smooth(np.random.default_rng(0), 64, 80)[..., 0], "typical", "grey", None)
     colour = example(smooth(np.random.default_rng(0), 64, 80), "best", "colour")
     colour = replace(colour, mask=np.repeat(colour.mask[..., None], 3, axis=-1))
     assert check(evaluation(examples=[grey, colour])).count(" (best possible: ") == 1, "known of one"
 
 
-def test_large_pictures_shrink() -> None:
+def test_large_pictures_shrink():
     assert gallery.pictures(evaluation().examples[-1], 100)["mask"].width == 100
 
 
-def test_written_whole_after_loading(tmp_path: Path) -> None:
+def test_written_whole_after_loading(tmp_path):
     record = evaluation()
     record.save(tmp_path)
     path = write_report(Evaluation.load(tmp_path), tmp_path / "deep" / "report.html")
@@ -344,17 +343,17 @@ def test_written_whole_after_loading(tmp_path: Path) -> None:
     assert [found.name for found in path.parent.iterdir()] == ["report.html"]
 
 
-def test_unwritable(tmp_path: Path) -> None:
+def test_unwritable(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError):
         write_report(evaluation(n=3, examples=()), tmp_path / "file" / "report.html")
 
 
 @pytest.mark.thorough
-def test_loads_no_torch() -> None:
+def test_loads_no_torch():
     code = (
-        "import sys; sys.path.append('../..');"  # where synthetic_card lies
-        "from synthetic_evaluation import evaluation; from conformask.extras.view.page import render;"
+        "import sys; sys.path.append('../..');"  # where made_maskers lies
+        "from view_worlds import evaluation; from conformask.extras.view.page import render;"
         "render(evaluation()); print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     )
     run = subprocess.run(
@@ -363,7 +362,7 @@ def test_loads_no_torch() -> None:
     assert run.stdout.strip() == "[]"
 
 
-def test_nothing_agrees_where_everything_is_hidden() -> None:
+def test_nothing_agrees_where_everything_is_hidden():
     """Closed masks keep every promise, which is no merit of the network."""
     text = check(evaluation(hides="every image"))
     assert "Everything is hidden" in text
@@ -372,3 +371,27 @@ def test_nothing_agrees_where_everything_is_hidden() -> None:
     some = check(evaluation(hides="every image of category b"))
     assert "hiding every image of category b completely" in some
     assert "Everything is hidden" not in some
+
+
+STATIC = Path(view.__file__).parent / "static"
+
+
+def test_titles_are_those_of_the_viewer():
+    text = (STATIC / "pane.js").read_text(encoding="utf-8")
+    inside = re.search(r"TITLES = \{(.*?)\}", text, re.DOTALL)
+    assert inside is not None
+    assert re.findall(r'(\w+): "(.*?)"', inside[1]) == list(TITLES.items())
+
+
+def test_views_are_in_the_order_of_the_titles():
+    text = (STATIC / "state.js").read_text(encoding="utf-8")
+    inside = re.search(r"VIEWS = \[(.*?)\]", text)
+    assert inside is not None
+    assert re.findall(r'"(\w+)"', inside[1]) == list(TITLES)
+
+
+def test_a_noisy_reference_is_not_called_the_truth():
+    titles = titles_for(Reference(2))
+    assert list(titles) == list(TITLES)
+    assert (titles["truth"], titles["error"]) == ("Noisy reference y", "Error to the noisy reference")
+    assert titles_for() == TITLES

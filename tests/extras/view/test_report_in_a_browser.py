@@ -1,25 +1,23 @@
 """What scripts add to a report: saving figures, and sorting and searching the images."""
 
-from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
-from typing import Literal
 from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Locator, Page, expect
-from synthetic_evaluation import evaluation
+from playwright.sync_api import expect
+from view_worlds import evaluation
 
-from axe import violations
 from conformask.extras.view.page import write_report
 from conformask.records.release import ReleasePower
+from screens import violations
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
 
 @pytest.fixture(scope="module")
-def page(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+def page(browser, tmp_path_factory):
     shown = evaluation(n=60, examples=(), power=(ReleasePower(0.02, 40, 1, 0.8),), release_share=0.02)
     report = write_report(shown, tmp_path_factory.mktemp("report") / "report.html")
     page = browser.new_page(color_scheme="dark")
@@ -33,13 +31,13 @@ PAPER = Path(__file__).parents[3] / "docs" / "results" / "paper.html"
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing(page: Page, scheme: Literal["light", "dark"]) -> None:
+def test_axe_finds_nothing(page, scheme):
     page.emulate_media(color_scheme=scheme)
     assert violations(page) == []
 
 
 @pytest.mark.thorough
-def test_axe_finds_nothing_in_the_page_of_the_paper(browser: Browser) -> None:
+def test_axe_finds_nothing_in_the_page_of_the_paper(browser):
     page = browser.new_page()
     page.goto(PAPER.as_uri())
     for scheme in ("light", "dark"):
@@ -48,13 +46,13 @@ def test_axe_finds_nothing_in_the_page_of_the_paper(browser: Browser) -> None:
     page.close()
 
 
-def saved(page: Page, button: Locator) -> tuple[str, bytes]:
+def saved(page, button):
     with page.expect_download() as download:
         button.click()
     return download.value.suggested_filename, Path(download.value.path()).read_bytes()
 
 
-def test_figures_are_saved_as_they_stand_on_white(page: Page) -> None:
+def test_figures_are_saved_as_they_stand_on_white(page):
     name, content = saved(page, page.get_by_label("Save How much is hidden, beside the best possible as SVG"))
     assert name == "how-much-is-hidden-beside-the-best-possible.svg"
     assert ElementTree.fromstring(content).get("width") == "480"
@@ -65,7 +63,7 @@ def test_figures_are_saved_as_they_stand_on_white(page: Page) -> None:
         assert image.getpixel((0, 0))[:3] == (255, 255, 255)
 
 
-def test_images_are_sorted_and_searched(page: Page) -> None:
+def test_images_are_sorted_and_searched(page):
     page.get_by_text("All test images").click()
     rows = page.locator(".images tbody tr")
     size = page.locator(".images th button").get_by_text("hidden", exact=True)

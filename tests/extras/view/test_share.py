@@ -4,7 +4,6 @@ import io
 import json
 import re
 from base64 import b64decode
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,30 +11,30 @@ from PIL import Image
 from playwright.sync_api import expect
 
 import conformask as cm
-from axe import violations
 from conformask.errors import InvalidArgumentError, OutputError
 from conformask.extras.view.share import page as page_of
 from conformask.extras.view.share import picture_size, shared_case
+from screens import violations
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
 
-def data_of(path: Path) -> dict:
+def data_of(path):
     text = path.read_text(encoding="utf-8")
     assert not re.search(r"(src|href)=\"(?!data:)", text), "nothing is loaded from elsewhere"
     return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', text)[1])
 
 
-def decoded(uri: str) -> np.ndarray:
+def decoded(uri):
     return np.asarray(Image.open(io.BytesIO(b64decode(uri.partition(",")[2]))))
 
 
 @pytest.fixture(scope="module")
-def shared(world, tmp_path_factory) -> Path:
+def shared(world, tmp_path_factory):
     return cm.share(world.masker, world.shown, tmp_path_factory.mktemp("share") / "look.html", images=3)
 
 
-def test_masks_in_the_file_are_those_of_the_maskers_at_every_threshold(world, shared: Path) -> None:
+def test_masks_in_the_file_are_those_of_the_maskers_at_every_threshold(world, shared):
     (data,) = data_of(shared)["cases"]
     assert data["states"][data["calibrated"]]["threshold"] == world.masker.card.threshold
     assert data["states"][data["calibrated"]]["sentence"] == world.masker.sentence
@@ -56,7 +55,7 @@ def test_masks_in_the_file_are_those_of_the_maskers_at_every_threshold(world, sh
             assert state["sentence"].startswith("If this had been fixed beforehand") == exploratory
 
 
-def test_a_browser_shows_it_without_a_server(browser, shared: Path) -> None:
+def test_a_browser_shows_it_without_a_server(browser, shared):
     page = browser.new_page(viewport={"width": 390, "height": 800})
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
@@ -82,7 +81,7 @@ def test_a_browser_shows_it_without_a_server(browser, shared: Path) -> None:
     page.close()
 
 
-def test_pictures_appear_on_a_page_that_is_shown_late(browser, shared: Path, tmp_path: Path) -> None:
+def test_pictures_appear_on_a_page_that_is_shown_late(browser, shared, tmp_path):
     """A page without a layout when its pictures are loaded, as in a tab in the background."""
     late = tmp_path / "late.html"
     text = shared.read_text(encoding="utf-8")
@@ -99,7 +98,7 @@ def test_pictures_appear_on_a_page_that_is_shown_late(browser, shared: Path, tmp
 
 
 @pytest.mark.thorough
-def test_a_page_of_several_cases_shows_each(world, browser, tmp_path: Path) -> None:
+def test_a_page_of_several_cases_shows_each(world, browser, tmp_path):
     other = world.masker.recalibrate(threshold=2 * world.masker.card.threshold)
     cases = [
         shared_case(masker, world.shown, 2, title, note)
@@ -120,7 +119,7 @@ def test_a_page_of_several_cases_shows_each(world, browser, tmp_path: Path) -> N
     page.close()
 
 
-def test_names_cannot_end_the_script(world, tmp_path: Path) -> None:
+def test_names_cannot_end_the_script(world, tmp_path):
     name = "x<!--<script>"
     renamed = cm.Triplets.from_arrays(
         *([np.moveaxis(getattr(world.shown[0], role), 0, -1)] for role in ("x", "y_hat", "y")), names=[name]
@@ -129,7 +128,7 @@ def test_names_cannot_end_the_script(world, tmp_path: Path) -> None:
     assert data_of(path)["cases"][0]["images"][0]["name"] == name
 
 
-def test_files_of_others_are_not_replaced(world, tmp_path: Path) -> None:
+def test_files_of_others_are_not_replaced(world, tmp_path):
     path = tmp_path / "mine.html"
     path.write_text("mine")
     with pytest.raises(OutputError):

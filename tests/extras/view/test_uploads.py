@@ -14,10 +14,10 @@ import pydicom.data
 import pytest
 import tifffile
 from fastapi.testclient import TestClient
-from hand_made_volumes import AFFINE, volume
 from PIL import Image
 from starlette.datastructures import Headers, UploadFile
 from starlette.requests import Request
+from view_worlds import AFFINE, volume
 
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.view import session as uploads
@@ -26,19 +26,19 @@ from conformask.extras.view.session import Session
 from conformask.images.read import read_image
 from conformask.images.triplets import Triplets
 from conformask.records.reading import Reading
-from hand_made_tiff import packed, tiff
+from stacks import packed, tiff
 
 pytestmark = pytest.mark.xdist_group("viewer")
 
 
-def png(array: np.ndarray) -> bytes:
+def png(array):
     buffer = io.BytesIO()
     Image.fromarray(array).save(buffer, "PNG")
     return buffer.getvalue()
 
 
 @pytest.fixture
-def pair(world) -> dict[str, bytes]:
+def pair(world):
     """The files of a photograph's tile."""
     triplet = world.shown[3]
     return {
@@ -47,7 +47,7 @@ def pair(world) -> dict[str, bytes]:
     }
 
 
-def send(client, files: dict[str, bytes], names: dict[str, str] | None = None, **more):
+def send(client, files, names=None, **more):
     names = names or {}
     sent = {role: (names.get(role, "mine.png"), content) for role, content in files.items()}
     return client.post("/api/uploads", files=sent, **more)
@@ -179,7 +179,7 @@ def test_too_much_is_refused_while_it_is_read():
 FORM = "multipart/form-data; boundary=b"
 
 
-def request_of(body: bytes, **more: str) -> Request:
+def request_of(body, **more):
     """A request whose body comes at once."""
 
     async def receive():
@@ -189,7 +189,7 @@ def request_of(body: bytes, **more: str) -> Request:
     return Request({"type": "http", "headers": headers.raw}, receive)
 
 
-def form_of(pair: dict[str, bytes]) -> bytes:
+def form_of(pair):
     part = b'--b\r\nContent-Disposition: form-data; name="%s"; filename="mine.png"\r\n\r\n%s\r\n'
     return b"".join(part % (role.encode(), content) for role, content in pair.items()) + b"--b--\r\n"
 
@@ -200,7 +200,7 @@ def test_uploads_share_one_limit_and_are_decoded_one_by_one(pair):
     intake = uploads.UploadReceiver(3 * len(body))
     now, together = 0, []
 
-    async def take() -> None:
+    async def take():
         nonlocal now
         async with intake.receive(request_of(body)):
             now += 1
@@ -208,7 +208,7 @@ def test_uploads_share_one_limit_and_are_decoded_one_by_one(pair):
             await asyncio.sleep(0.01)
             now -= 1
 
-    async def all_of_them() -> list:
+    async def all_of_them():
         return [*await asyncio.gather(*(take() for _ in range(4)), return_exceptions=True), await take()]
 
     *taken, refused, afterwards = run(all_of_them())
@@ -221,7 +221,7 @@ def test_uploads_share_one_limit_and_are_decoded_one_by_one(pair):
 def test_an_upload_that_does_not_say_its_length_takes_all_the_room(pair, length):
     intake, body = uploads.UploadReceiver(2**20), form_of(pair)
 
-    async def two() -> None:
+    async def two():
         async with (
             intake.receive(request_of(body, **{"content-length": length})),
             intake.receive(request_of(body)),
@@ -256,12 +256,12 @@ def test_images_of_too_many_values_are_refused_by_their_headers(client, monkeypa
     )
 
 
-def nifti(image: np.ndarray) -> bytes:
+def nifti(image):
     """A volume (D, H, W) as .nii.gz, with the affine of the volumes."""
     return gzip.compress(nibabel.Nifti1Image(image.T, AFFINE).to_bytes())
 
 
-def ome_tiff(image: np.ndarray) -> bytes:
+def ome_tiff(image):
     buffer = io.BytesIO()
     about = {"axes": "ZYX", "PhysicalSizeZ": 3, "PhysicalSizeY": 1.5, "PhysicalSizeX": 2}
     about |= {f"PhysicalSize{axis}Unit": "mm" for axis in "ZYX"}
@@ -269,7 +269,7 @@ def ome_tiff(image: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
-def npy(image: np.ndarray) -> bytes:
+def npy(image):
     buffer = io.BytesIO()
     np.save(buffer, image)
     return buffer.getvalue()

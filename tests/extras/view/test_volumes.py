@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from fastapi.testclient import TestClient
-from hand_made_volumes import AFFINE, HU, SPACE
 from PIL import Image
+from view_worlds import AFFINE, HU, SPACE
 
 import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError
@@ -43,28 +43,24 @@ TURNED = {
     "Sagittal": (0, lambda v, k: v[k, ::-1, :]),
 }
 """How planes of a volume (R, S, P) are shown: the patient's right on the left, superior at the top."""
-STORED = {
-    "XY": (0, lambda v, k: v[k]),
-    "XZ": (1, lambda v, k: v[:, k]),
-    "YZ": (2, lambda v, k: v[:, :, k]),
-}
+STORED = {"XY": (0, lambda v, k: v[k]), "XZ": (1, lambda v, k: v[:, k]), "YZ": (2, lambda v, k: v[:, :, k])}
 
 
-def untold(done: int, total: int) -> None:
+def untold(done, total):
     """Nobody waits for the tiles."""
 
 
-def asking(masker, triplets) -> TestClient:
+def asking(masker, triplets):
     return TestClient(application(Session(masker, triplets), 8000, None), base_url=OURS)
 
 
-def picture(client, name: str, what: str, **asked) -> np.ndarray:
+def picture(client, name, what, **asked):
     answer = client.get(f"/api/images/{name}/{what}.png", params=asked)
     assert answer.status_code == 200, answer.text
     return np.asarray(Image.open(io.BytesIO(answer.content)))
 
 
-def score(client, name: str, **asked) -> np.ndarray:
+def score(client, name, **asked):
     return np.frombuffer(client.get(f"/api/images/{name}/score", params=asked).content, "<f4")
 
 
@@ -89,7 +85,7 @@ def test_planes_are_turned_as_a_radiologist_expects(volume_client, volumes, name
     np.testing.assert_array_equal(score(volume_client, "v50", axis=axis, at=at), expected.ravel())
 
 
-def rotation(degrees: float, axes: tuple[int, int]) -> np.ndarray:
+def rotation(degrees, axes):
     turned, (a, b) = np.eye(3), axes
     turned[[a, a, b, b], [a, b, a, b]] = np.cos(np.deg2rad(degrees)) * np.array([1, 0, 0, 1]) + np.sin(
         np.deg2rad(degrees)
@@ -97,7 +93,7 @@ def rotation(degrees: float, axes: tuple[int, int]) -> np.ndarray:
     return turned
 
 
-def geometry(steps: np.ndarray) -> Geometry:
+def geometry(steps):
     affine = np.eye(4)
     affine[:3, :3] = steps
     lengths = np.linalg.norm(steps, axis=0)[::-1]
@@ -124,8 +120,7 @@ def test_each_axis_is_turned_round_where_it_rises_to_right_anterior_or_superior(
 def test_without_an_affine_planes_are_shown_as_stored(volumes):
     y_hat = np.moveaxis(volumes.shown[0].y_hat, 0, -1)[..., 0]
     client = asking(
-        volumes.masker,
-        Triplets.from_arrays([y_hat], [y_hat], names=["stack"], reading=Reading(axes="ZYX")),
+        volumes.masker, Triplets.from_arrays([y_hat], [y_hat], names=["stack"], reading=Reading(axes="ZYX"))
     )
     told = client.get("/api/images/stack").json()
     assert [(view["name"], view["letters"]) for view in told["views"]] == [(name, "") for name in STORED]
@@ -278,7 +273,7 @@ def test_a_thumbnail_is_the_most_hidden_slice_in_true_proportions(volume_client,
     assert small.width / small.height == pytest.approx(columns / rows, rel=0.06)
     mask = volumes.masker.open(scored(volumes.masker, volumes.shown))[0].numpy()
 
-    def far(place: int) -> float:
+    def far(place):
         images = (volumes.shown[0].y_hat[:, place], mask[:, place])
         y_hat, opened = (
             np.asarray(Image.fromarray(as_bytes(image)[::-1]).resize(small.size, Image.Resampling.BOX))
@@ -383,7 +378,7 @@ def test_of_such_an_image_too_only_the_region_counts(regional, monkeypatch):
 
 
 @pytest.fixture
-def strip() -> Triplets:
+def strip():
     """An image of two tiles."""
     image = np.zeros((1100, 48, 3), np.float32)
     return Triplets.from_arrays([image], [image], names=["strip"])

@@ -9,11 +9,10 @@ from urllib.parse import parse_qs
 import nibabel
 import numpy as np
 import pytest
-from hand_made_volumes import HU, POSTERIOR, RIGHT, SPACE, SUPERIOR
 from PIL import Image
 from playwright.sync_api import expect
+from view_worlds import HU, POSTERIOR, RIGHT, SPACE, SUPERIOR
 
-from axe import violations
 from conformask.extras.view import viewed_image as planes
 from conformask.extras.view.session import Session
 from conformask.images.pictures import as_bytes
@@ -21,6 +20,7 @@ from conformask.images.triplets import Triplets
 from conformask.records.reading import Reading
 from conformask.scores.scoring import scored_batches
 from conformask.scores.steps import Tiled
+from screens import violations
 
 pytestmark = [pytest.mark.xdist_group("viewer"), pytest.mark.quick(0)]
 
@@ -31,11 +31,7 @@ TURNED = {
     "Coronal": lambda v, at: v[::-1, ::-1, at[2]].T,
     "Sagittal": lambda v, at: v[at[0], ::-1, :],
 }
-STEPS = {
-    "Axial": (POSTERIOR, RIGHT),
-    "Coronal": (SUPERIOR, RIGHT),
-    "Sagittal": (SUPERIOR, POSTERIOR),
-}
+STEPS = {"Axial": (POSTERIOR, RIGHT), "Coronal": (SUPERIOR, RIGHT), "Sagittal": (SUPERIOR, POSTERIOR)}
 """Of a row and of a column."""
 DRAWN = "#front-canvas[data-view={}]"
 LEVEL = 1
@@ -51,45 +47,45 @@ def pane(page, name):
     return page.locator(".pane").filter(has=page.locator(".orientation-name", has_text=name))
 
 
-def canvas(where, selector="canvas.front:not(.detail)") -> np.ndarray:
+def canvas(where, selector="canvas.front:not(.detail)"):
     """What a canvas shows, (H, W, 3)."""
     url = where.locator(selector).evaluate("canvas => canvas.toDataURL('image/png')")
     shown = Image.open(io.BytesIO(b64decode(url.partition(",")[2])))
     return np.asarray(shown.convert("RGB")).astype(np.int64)
 
 
-def close(shown: np.ndarray, expected: np.ndarray) -> None:
+def close(shown, expected):
     expected = expected[..., None] if expected.ndim == 2 else expected
     assert shown.shape[:2] == expected.shape[:2]
     assert np.abs(shown - expected.astype(np.int64)).max() <= LEVEL
 
 
-def mask_of(volumes, index=0) -> np.ndarray:
+def mask_of(volumes, index=0):
     item = next(scored_batches(volumes.masker.scorer, volumes.shown.select([index]), 1))
     return volumes.masker.open(item)[0, 0].numpy()
 
 
-def most_hidden(mask: np.ndarray) -> int:
+def most_hidden(mask):
     return int(mask.mean(axis=(1, 2)).argmin())
 
 
-def start(volumes) -> tuple[int, int, int]:
+def start(volumes):
     """Where the crosshair is at first."""
     return most_hidden(mask_of(volumes)), SPACE[1] // 2, SPACE[2] // 2
 
 
-def wait_for(page, name: str, at: int) -> None:
+def wait_for(page, name, at):
     front = pane(page, name).locator("canvas.front:not(.detail)")
     expect(front).to_have_attribute("data-slice", str(at))
 
 
-def place(page) -> list[int]:
+def place(page):
     """The crosshair in the address, once it is written there."""
     page.wait_for_url(re.compile("at="))
     return place_in(page.url)
 
 
-def place_in(url: str) -> list[int]:
+def place_in(url):
     """Empty where none is written."""
     written = parse_qs(url.partition("?")[2]).get("at", [])
     return [int(at) for text in written for at in text.split(",")]
@@ -131,7 +127,7 @@ def test_a_swipe_is_in_every_view(volume_page, volume_address, volumes):
         expect(pane(volume_page, name).locator(".swipe-handle")).to_be_visible()
 
 
-def middle_of(where, row: int, column: int, shape: tuple[int, int]) -> tuple[float, float]:
+def middle_of(where, row, column, shape):
     """Where a pixel of a plane is on the screen."""
     box = where.locator(".plane").bounding_box()
     return (
@@ -291,12 +287,12 @@ def test_the_mask_s_value_follows_the_slider_and_the_wheel_the_place(volume_page
     expect(values.nth(2)).to_have_text(f"z {z}")
 
 
-def windowed(volumes, at, level, width) -> np.ndarray:
+def windowed(volumes, at, level, width):
     stored = nibabel.load(volumes.folder / "y_hat" / "v50.nii.gz").get_fdata().T
     return 255 * np.clip((TURNED["Axial"](stored, at) - (level - width / 2)) / width, 0, 1)
 
 
-def drawn(page, contrast: str) -> None:
+def drawn(page, contrast):
     page.wait_for_url(re.compile(f"contrast={contrast}"))
     page.wait_for_load_state("networkidle")
     page.wait_for_timeout(100)

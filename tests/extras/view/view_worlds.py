@@ -1,32 +1,59 @@
-"""A synthetic evaluation: gamma-like errors, masks near the oracle's, and pictures of any size."""
+"""What the viewer's tests show: an evaluation, and volumes of a patient that lies oddly in its files."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
+import nibabel
 import numpy as np
 from PIL import Image
 
 from conformask.records.evaluation import Evaluation, Example, ImageRecords
-from synthetic_card import TERMS, card
+from made_maskers import TERMS, card
+
+HU = (-1024.0, 3071.0)
+SPACE = (10, 14, 18)
+"""(D, H, W) of the volumes."""
+RIGHT, SUPERIOR, POSTERIOR = 3.0, 1.5, 2.0
+"""Their steps along z, y and x, in mm."""
+AFFINE = np.array([[0, 0, RIGHT, 5], [-POSTERIOR, 0, 0, 7], [0, SUPERIOR, 0, 9], [0, 0, 0, 1]])
+"""x runs to posterior, y to superior, z to right."""
+
+
+def volume(seed):
+    """y and y_hat in HU, int16 (D, H, W): structures that are smooth in y_hat, most of them in one slice."""
+    generator = np.random.default_rng(seed)
+    y = generator.normal(0, 60, SPACE)
+    y[7] += generator.normal(0, 400, SPACE[1:])
+    y_hat = (y + np.roll(y, 1, 1) + np.roll(y, 1, 2)) / 3
+    return y.round().astype(np.int16), y_hat.round().astype(np.int16)
+
+
+def write_volumes(folder, seeds, affine):
+    for seed in seeds:
+        y, y_hat = volume(seed)
+        for role, image in (("x", y_hat), ("y_hat", y_hat), ("y", y)):
+            path = folder / role / f"v{seed}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nibabel.Nifti1Image(image.T, affine).to_filename(path)
+
 
 Array = np.ndarray[Any, np.dtype[Any]]
 THRESHOLD = 0.02
 
 
-def smooth(rng: np.random.Generator, height: int, width: int) -> Array:
+def smooth(rng, height, width):
     coarse = rng.integers(0, 256, (height // 8 + 2, width // 8 + 2, 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
-def blurred(y: Array, factor: int = 6) -> tuple[Array, Array]:
+def blurred(y, factor=6):
     """A low-resolution input and its enlargement."""
     height, width = y.shape[:2]
     x = Image.fromarray(y).resize((width // factor, height // factor), Image.Resampling.BOX)
     return np.asarray(x), np.asarray(x.resize((width, height), Image.Resampling.BICUBIC))
 
 
-def example(y: Array, kind: str, name: str, oracle_size: float | None = 0.09, strict: float = 1.0) -> Example:
+def example(y, kind, name, oracle_size=0.09, strict=1.0):
     x, y_hat = blurred(y)
     error = np.abs(y.astype(float) - y_hat).reshape(*y.shape[:2], -1).mean(axis=-1) / 255
     scale = float(np.quantile(error, 0.99)) + 1e-6
@@ -51,7 +78,7 @@ def example(y: Array, kind: str, name: str, oracle_size: float | None = 0.09, st
     )
 
 
-def records(n: int, rng: np.random.Generator) -> ImageRecords:
+def records(n, rng):
     unmasked = rng.gamma(6, 0.007, n)
     exact = np.clip(1 - (THRESHOLD / unmasked) ** 0.55, 0, 1) * 0.5
     size = np.clip(exact * 1.15 + 0.02 + rng.normal(0, 0.022, n), 0, 1)
@@ -68,14 +95,12 @@ def records(n: int, rng: np.random.Generator) -> ImageRecords:
     )
 
 
-def deciles(values: Array, difficulty: Array) -> tuple[float, ...]:
+def deciles(values, difficulty):
     parts = np.array_split(values[np.argsort(difficulty)], 10)
     return tuple(float(part.mean()) if part.size else math.nan for part in parts)
 
 
-def evaluation(
-    n: int = 400, seed: int = 0, examples: Sequence[Example] | None = None, **changes: Any
-) -> Evaluation:
+def evaluation(n=400, seed=0, examples=None, **changes):
     rng = np.random.default_rng(seed)
     terms = {name: changes.pop(name) for name in TERMS & changes.keys()}
     images: ImageRecords = changes.pop("images", None) or records(n, rng)

@@ -1,4 +1,4 @@
-"""What a command draws on a terminal of a given width."""
+"""What a command draws on a terminal of a given width, and what axe-core finds wrong in a page."""
 
 import fcntl
 import os
@@ -9,6 +9,9 @@ import subprocess
 import sys
 import termios
 from contextlib import suppress
+from pathlib import Path
+
+import pytest
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 """Colours and moves of the cursor."""
@@ -56,3 +59,17 @@ def _chunks(terminal):
     with suppress(OSError):  # what Linux answers once the other side is closed
         while chunk := os.read(terminal, 2**16):
             yield chunk
+
+
+AXE = Path(__file__).parents[1] / "node_modules" / "axe-core" / "axe.min.js"
+VIOLATIONS = """async () => (await axe.run({ resultTypes: ['violations'] })).violations.flatMap(
+  ({ id, nodes }) => nodes.map((node) => `${id}: ${node.html.slice(0, 200)} ${node.failureSummary}`))"""
+
+
+def violations(page):
+    """One text for each element."""
+    if not AXE.exists():
+        pytest.skip("no axe-core (make browser, which needs npm)")
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    found: list[str] = page.evaluate(VIOLATIONS)
+    return found

@@ -1,21 +1,23 @@
+"""Critical lambdas, and the smallest mask that keeps the threshold, found with the truth."""
+
 import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from scipy.optimize import linprog
 
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError
-from conformask.losses import loss
-from conformask.losses.base import Loss
-from conformask.losses.distances import Lp
+from conformask.losses import loss, loss_over
+from conformask.losses.distances import Lp, distance
 from conformask.losses.means import FalseOmissionRate, MeanShown
-from conformask.losses.of_images import LossOfImages
+from conformask.losses.of_images import LossOfImages, exact_oracle
 from conformask.losses.window import MaskedWindow
 from conformask.masks.critical import (
     GRID_POINTS,
+    _descend,
     batch_curves,
     bound_curves,
     concatenate,
@@ -26,10 +28,10 @@ from conformask.masks.critical import (
     mask_size,
     measured_curves,
     measures,
+    paper_oracle,
     size_at,
 )
 from conformask.masks.families import FAMILIES, family
-from conformask.masks.family import Family
 from conformask.masks.kernels import KAPPA
 from conformask.promises.order import first_crossing, meets_threshold
 from conformask.promises.promise import Promise
@@ -43,27 +45,27 @@ Y_HAT = (Y + SCALE * torch.randn(Y.shape, generator=GENERATOR)).clamp(0, 1)
 NAMES = tuple(f"image {k}" for k in range(COUNT))
 
 
-def items(batch_size: int = COUNT, score: Tensor = SCALE):
+def items(batch_size=COUNT, score=SCALE):
     for k in range(0, COUNT, batch_size):
         part = slice(k, k + batch_size)
         yield Batch(NAMES[part], Y[part, :1], Y_HAT[part], Y[part]).with_score(Score(score[part]))
 
 
-def grid_of(chosen: Family, used: Loss, points: int = GRID_POINTS, score: Tensor = SCALE) -> np.ndarray:
+def grid_of(chosen, used, points=GRID_POINTS, score=SCALE):
     return lambda_grid(chosen, used, list(items(score=score)), points)
 
 
-def masked(used: Loss, mask: Tensor, y: Tensor, y_hat: Tensor) -> Tensor:
+def masked(used, mask, y, y_hat):
     return used.on(y, y_hat, None, mask.shape[1]).of(mask)
 
 
-def signed(a: Tensor, b: Tensor) -> Tensor:
+def signed(a, b):
     return (a - b).mean((1, 2, 3)).abs()
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("p", [1.0, 2.0])
-def test_curves(name: str, p: float) -> None:
+def test_curves(name, p):
     chosen = family(name, p)
     grid = grid_of(chosen, loss(Lp(p)))
     found = curves(items(), chosen, loss(Lp(p)), grid)
@@ -86,7 +88,7 @@ def test_curves(name: str, p: float) -> None:
 
 @pytest.mark.parametrize("p", [1.0, 2.0])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_exact_solutions_meet_the_threshold_however_small_the_errors(name: str, p: float) -> None:
+def test_exact_solutions_meet_the_threshold_however_small_the_errors(name, p):
     y_hat = Y + 1e-4 * SCALE * torch.randn(Y.shape, generator=GENERATOR)
     (item,) = (Batch(NAMES, Y, y_hat, Y).with_score(Score(SCALE)),)
     threshold = 0.5 * float(Lp(p)(Y, y_hat).min())
@@ -100,7 +102,7 @@ def test_exact_solutions_meet_the_threshold_however_small_the_errors(name: str, 
         assert (meets_threshold(distances, threshold) == met).all(), distances / threshold - 1
 
 
-def test_curves_are_kept_raw() -> None:
+def test_curves_are_kept_raw():
     y = torch.full((1, 1, 4, 4), 0.5)
     y_hat = y + torch.tensor([0.1, -0.1]).repeat(8).view(1, 1, 4, 4)
     score = torch.tensor([0.1, 0.9]).repeat(8).view(1, 1, 4, 4)
@@ -114,7 +116,7 @@ def test_curves_are_kept_raw() -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_grid_covers_all_sizes(name: str) -> None:
+def test_the_grid_covers_all_sizes(name):
     chosen = family(name)
     scores = [SCALE[:5], 3 * SCALE[5:]]
     uneven = items(score=torch.cat(scores))
@@ -124,7 +126,7 @@ def test_the_grid_covers_all_sizes(name: str) -> None:
     assert len(grid) == GRID_POINTS + 2
     assert (np.diff(grid) > 0).all()
 
-    def size(lam: float) -> float:
+    def size(lam):
         found = [
             mask_size(chosen.apply(s, chosen.level(s, torch.full((len(s),), lam, dtype=torch.float64))))
             for s in scores
@@ -139,7 +141,7 @@ def test_the_grid_covers_all_sizes(name: str) -> None:
 
 
 @pytest.mark.parametrize("factor", [1e-20, 1e10, 1e25])
-def test_the_grid_follows_scores_of_any_size(factor: float) -> None:
+def test_the_grid_follows_scores_of_any_size(factor):
     chosen = family("water_filling")
     usual, scaled = (grid_of(chosen, loss(Lp(1.0)), score=score) for score in (SCALE, factor * SCALE))
     np.testing.assert_allclose(scaled, factor ** (1 - KAPPA) * usual, rtol=1e-3)
@@ -150,17 +152,17 @@ def test_the_grid_follows_scores_of_any_size(factor: float) -> None:
     assert np.abs(np.diff(sizes.mean(axis=0))).max() < 0.1
 
 
-def test_scores_too_large_for_any_grid_are_refused() -> None:
+def test_scores_too_large_for_any_grid_are_refused():
     with pytest.raises(InvalidArgumentError, match=r"reaches 1\.\d+e\+37.*scale it"):
         grid_of(family("reciprocal"), loss(Lp(1.0)), score=1e38 * SCALE)
 
 
 @pytest.mark.parametrize("wanted", ["l1", "ssim"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_grid_lies_where_masks_and_distances_change(name: str, wanted) -> None:
+def test_the_grid_lies_where_masks_and_distances_change(name, wanted):
     chosen, used = family(name), loss(wanted)
 
-    def longest_steps(points: int) -> tuple[float, float]:
+    def longest_steps(points):
         found = curves(items(), chosen, used, grid_of(chosen, used, points))
         risk = np.maximum.accumulate(found.loss, axis=1).mean(axis=0)
         return float(-np.diff(found.size.mean(axis=0)).min()), float(np.diff(risk).max() / risk[-1])
@@ -171,7 +173,7 @@ def test_the_grid_lies_where_masks_and_distances_change(name: str, wanted) -> No
 
 @pytest.mark.parametrize("score", [torch.zeros(3, 1, 4, 4), torch.full((3, 1, 4, 4), 0.25)])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_the_grid_of_flat_scores(name: str, score: Tensor) -> None:
+def test_the_grid_of_flat_scores(name, score):
     images = (image[:3, :, :4, :4] for image in (Y[:, :1], Y_HAT, Y))
     flat = Batch(NAMES[:3], *images).with_score(Score(score))
     grid = lambda_grid(family(name), loss(Lp(1.0)), [flat])
@@ -182,7 +184,7 @@ def test_the_grid_of_flat_scores(name: str, score: Tensor) -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("p", [1.0, 2.0])
 @pytest.mark.parametrize("per_channel", [False, True])
-def test_exact_against_the_grid(name: str, p: float, per_channel: bool) -> None:
+def test_exact_against_the_grid(name, p, per_channel):
     score = SCALE.expand(-1, 3, -1, -1).contiguous() if per_channel else SCALE
     chosen = family(name, p)
     grid = grid_of(chosen, loss(Lp(p)), score=score)
@@ -209,7 +211,7 @@ def test_exact_against_the_grid(name: str, p: float, per_channel: bool) -> None:
 
 
 @pytest.mark.parametrize("wanted", ["l1", "l2", "ssim", signed])
-def test_the_batch_size_does_not_matter(wanted) -> None:
+def test_the_batch_size_does_not_matter(wanted):
     used = loss(wanted)
     chosen = family("reciprocal")
     grid = grid_of(chosen, used)
@@ -227,7 +229,7 @@ def test_the_batch_size_does_not_matter(wanted) -> None:
         assert len(np.unique(whole["critical_lambda"])) >= 3
 
 
-def test_lambdas_a_call_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lambdas_a_call_do_not_matter(monkeypatch):
     (item,) = items()
     chosen, used = family("reciprocal"), loss("ssim")
     grid = grid_of(chosen, used)[::9]
@@ -239,7 +241,7 @@ def test_lambdas_a_call_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("p", [1.0, 2.0])
-def test_no_truth_is_further_than_the_bound(name: str, p: float) -> None:
+def test_no_truth_is_further_than_the_bound(name, p):
     (item,) = items()
     chosen = family(name, p)
     grid = grid_of(chosen, loss(Lp(p)))
@@ -255,7 +257,7 @@ def test_no_truth_is_further_than_the_bound(name: str, p: float) -> None:
     assert (bound <= covariates_of(found).bound_curve + 1e-6).all(), "the mean of the mask is above both"
 
 
-def test_features_are_finite_and_tell_scores_apart() -> None:
+def test_features_are_finite_and_tell_scores_apart():
     maps = torch.stack([torch.zeros(1, 6, 7), torch.ones(1, 6, 7), torch.rand(1, 6, 7), SCALE[0, :, :6, :7]])
     found = features_of(Score(maps))
     assert found.shape == (4, 3)
@@ -266,12 +268,12 @@ def test_features_are_finite_and_tell_scores_apart() -> None:
     np.testing.assert_allclose(features_of(Score(100 * maps[1:]))[:, 1:], found[1:, 1:], atol=1e-6)
 
 
-def test_a_fully_masked_image_passes_any_distance() -> None:
+def test_a_fully_masked_image_passes_any_distance():
     for used in (loss("l1"), loss("l2"), loss("ssim")):
         assert (masked(used, torch.zeros(COUNT, 1, 12, 13), Y, Y_HAT) <= 1e-6).all()
 
 
-def test_size_at_reads_off_the_curves() -> None:
+def test_size_at_reads_off_the_curves():
     chosen = family("water_filling", 1.0)
     found = curves(items(), chosen, loss(Lp(1.0)), grid_of(chosen, loss(Lp(1.0))))
     wanted = Promise("marginal", 0.9)
@@ -284,7 +286,7 @@ def test_size_at_reads_off_the_curves() -> None:
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_bisection_comes_from_below_to_what_the_kernels_find(name: str) -> None:
+def test_bisection_comes_from_below_to_what_the_kernels_find(name):
     chosen, item = family(name), next(items())
     measured = loss("l1").of_batch(item, 1)
     for threshold in (0.001, 0.01, 0.03, 1.0):
@@ -296,7 +298,7 @@ def test_bisection_comes_from_below_to_what_the_kernels_find(name: str) -> None:
         np.testing.assert_allclose(bisection[finite], exact[finite], rtol=2e-6)
 
 
-def test_bisection_finds_exactly_0_where_no_mask_that_opens_anything_passes() -> None:
+def test_bisection_finds_exactly_0_where_no_mask_that_opens_anything_passes():
     """Pixels of score 0 are open at every lambda; the smallest that is tried would be no answer."""
     item = next(items(2, torch.cat([torch.zeros_like(SCALE[:1]), SCALE[1:]])))
     used, whole = MaskedWindow("l1", 5), torch.ones_like(item.score.map)
@@ -308,7 +310,7 @@ def test_bisection_finds_exactly_0_where_no_mask_that_opens_anything_passes() ->
 
 @pytest.mark.parametrize("over", ["trusted", "wrong"])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_curves_of_what_is_relative_to_the_shown_are_those_of_the_masks(name: str, over: str) -> None:
+def test_curves_of_what_is_relative_to_the_shown_are_those_of_the_masks(name, over):
     chosen, item = family(name), next(items())
     used = FalseOmissionRate("l1", 0.1) if over == "wrong" else MeanShown("l1")
     grid = grid_of(chosen, used, 24)
@@ -318,3 +320,129 @@ def test_curves_of_what_is_relative_to_the_shown_are_those_of_the_masks(name: st
     assert (by_kernels[0][:, 0] == 0).all()
     first = by_masks[1][:, 1].mean()
     assert first == pytest.approx(0.99, abs=0.006), "its first point shows a hundredth"
+
+
+SEEDED = torch.Generator().manual_seed(0)
+TRUTHS = torch.rand(4, 3, 16, 16, generator=SEEDED)
+OUTPUTS = (TRUTHS + 0.1 * torch.randn(TRUTHS.shape, generator=SEEDED)).clamp(0, 1)
+OUTPUTS[3] = TRUTHS[3]
+
+
+def size(mask):
+    return (1 - mask.double()).mean((1, 2, 3))
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_paper_is_on_the_threshold_and_exact_is_smaller(p, per_channel):
+    lp = Lp(p)
+    error = lp.error_map(TRUTHS, OUTPUTS)
+    error = error if per_channel else error.mean(1, keepdim=True)
+    threshold = 0.3 * float(error[:3].mean())
+    paper, reached = paper_oracle(lp, TRUTHS, OUTPUTS, threshold, per_channel)
+    exact = exact_oracle(error, threshold, p)
+    assert reached.all()
+    assert paper.shape == exact.shape == error.shape
+    for mask in (paper, exact):
+        masked = (mask.double() ** p * error.double()).mean((1, 2, 3))
+        torch.testing.assert_close(masked[:3], torch.full_like(masked[:3], threshold), rtol=1e-6, atol=0)
+        assert (masked <= threshold * (1 + 1e-6)).all()
+        assert (mask[3] == 1).all()
+    assert (size(exact)[:3] < size(paper)[:3]).all()
+
+
+def test_exact_oracle_of_l1_is_binary_but_for_the_boundary():
+    mask = exact_oracle((TRUTHS - OUTPUTS).abs(), 0.02, 1.0)
+    assert (((mask != 0) & (mask != 1)).sum((1, 2, 3)) <= 1).all()
+
+
+@pytest.mark.parametrize(("p", "mu"), [(1.0, 20.0), (2.0, 200.0)])
+def test_closed_form_agrees_with_adam_on_equation_9(p, mu):
+    lp, mask = Lp(p), torch.ones_like(TRUTHS[:1], requires_grad=True)
+    adam = torch.optim.Adam([mask], lr=0.01)
+    for _ in range(600):
+        adam.zero_grad()
+        loss = ((mask - 1) ** 2).mean() + mu * lp(mask * TRUTHS[:1], mask * OUTPUTS[:1]).sum()
+        loss.backward()
+        adam.step()
+        mask.data.clamp_(0, 1)
+    mask = mask.detach()
+    threshold = float(lp(mask * TRUTHS[:1], mask * OUTPUTS[:1]))
+    closed, _ = paper_oracle(lp, TRUTHS[:1], OUTPUTS[:1], threshold, per_channel=True)
+    assert float((mask - closed).abs().mean()) < 2e-3
+
+
+@pytest.mark.parametrize("p", [1.0, 2.0])
+def test_closed_form_is_near_the_descent_with_doubling(p):
+    lp = Lp(p)
+    threshold = 0.3 * float(lp(TRUTHS, OUTPUTS)[0])
+    closed, _ = paper_oracle(lp, TRUTHS[:1], OUTPUTS[:1], threshold, per_channel=True)
+    adam, reached = _descend(lp, TRUTHS[:1], OUTPUTS[:1], threshold, per_channel=True)
+    assert reached.all()
+    assert float(size(adam)[0]) == pytest.approx(float(size(closed)[0]), abs=0.06)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_other_distances_descend(per_channel):
+    ssim = distance("ssim")
+    y, y_hat = TRUTHS[2:], OUTPUTS[2:]
+    threshold = 0.8 * float(ssim(y, y_hat)[0])
+    mask, reached = paper_oracle(ssim, y, y_hat, threshold, per_channel)
+    assert mask.shape == (2, 3 if per_channel else 1, 16, 16)
+    assert reached.all()
+    assert float(ssim(mask * y, mask * y_hat)[0]) <= threshold * (1 + 1e-5)
+    assert (mask[1] == 1).all()
+    assert ((mask >= 0) & (mask <= 1)).all()
+
+
+def test_failure_is_reported():
+    _, reached = paper_oracle(
+        distance(lambda a, b: (a - b).mean((1, 2, 3)) * 0 + 1), TRUTHS, OUTPUTS, 0.1, False
+    )
+    assert not reached.any()
+
+
+def test_threshold_zero():
+    assert (exact_oracle((TRUTHS - OUTPUTS).abs()[:3], 0.0, 1.0) == 0).all()
+    with pytest.raises(InvalidArgumentError, match="above 0"):
+        paper_oracle(Lp(1.0), TRUTHS, OUTPUTS, 0.0, True)
+
+
+def of_loss(used, threshold, region=None):
+    batch = Batch(
+        ("a", "b", "c", "d"),
+        TRUTHS,
+        OUTPUTS,
+        TRUTHS,
+        {} if region is None else {"region": region},
+    )
+    mask = used.of_batch(batch, 1).oracle(threshold)
+    assert mask is not None
+    assert (used.on(TRUTHS, OUTPUTS, region, 1).of(mask) <= threshold * (1 + 1e-5)).all()
+    return mask
+
+
+@pytest.mark.parametrize("regional", [False, True])
+@pytest.mark.parametrize("over", ["trusted", "wrong", "missed"])
+def test_of_losses_the_linear_program(over, regional):
+    used = loss_over("l1", over, {"tolerance": None if over == "trusted" else 0.1})
+    threshold = {"missed": 0.3}.get(over, 0.05)
+    region = torch.rand(TRUTHS[:, :1].shape, generator=torch.Generator().manual_seed(1)) if regional else None
+    mask = of_loss(used.in_regions(True) if regional else used, threshold, region)
+    error = (TRUTHS - OUTPUTS).abs().mean(dim=1, keepdim=True).double().flatten(1).numpy()
+    r = np.ones_like(error) if region is None else region.double().flatten(1).numpy()
+    e = error if over == "trusted" else (error > 0.1).astype(float)
+    for k in range(len(TRUTHS)):
+        bound = r[k] * (e[k] - threshold) if over != "missed" else r[k] * e[k]
+        most = 0.0 if over != "missed" else threshold * (r[k] * e[k]).sum()
+        best = linprog(-np.ones(len(bound)), A_ub=bound[None], b_ub=[most], bounds=(0, 1))
+        assert float(mask[k].sum()) == pytest.approx(-best.fun, rel=2e-3 if over == "missed" else 1e-4)
+
+
+def test_of_a_window_keeps_the_threshold_and_hides_less_than_everything():
+    mask = of_loss(MaskedWindow("l1", 5), 0.05)
+    assert 0 < float(size(mask).mean()) < 1
+
+
+def test_of_the_paper_form_of_other_distances_none_is_known():
+    assert loss("ssim").of_batch(Batch(("a",) * len(TRUTHS), TRUTHS, OUTPUTS, TRUTHS), 1).oracle(0.1) is None
