@@ -377,7 +377,6 @@ def test_layers_of_the_last_batch_are_kept_for_the_next():
     assert after < before / 100
 
 
-nibabel = pytest.importorskip("nibabel")
 AFFINE = np.array([[0.0, 0.0, 2.5, -20.0], [-1.0, 0.1, 0.0, 11.5], [0.1, 1.0, 0.0, 7.25], [0, 0, 0, 1]])
 """Oblique, with axes of its own order."""
 LENGTHS = "7.5 x 5.025 x 5.025 mm"
@@ -391,6 +390,7 @@ def volume(generator, size):
 
 
 def write(path, values, dtype=np.float32):
+    nibabel = pytest.importorskip("nibabel")
     path.parent.mkdir(parents=True, exist_ok=True)
     nibabel.Nifti1Image(values.astype(dtype), AFFINE).to_filename(path)
 
@@ -431,6 +431,8 @@ def parts(data, tmp_path_factory):
 @pytest.mark.thorough
 @pytest.mark.leaf("formats", "train", "view")
 def test_a_promise_for_every_volume_of_a_new_subject(conformask, parts, tmp_path):
+    import nibabel
+
     checked = conformask("check", parts["train"], *READ, "--json").record
     assert (checked["n"], checked["groups"], checked["has_regions"]) == (20, 10, True)
     assert checked["spacings"] == {"2.5 x 1.005 x 1.005 mm": 20}
@@ -500,6 +502,8 @@ def test_outputs_of_a_network_lie_where_x_does(conformask, tmp_path, monkeypatch
         write(tmp_path / "d" / "x" / f"{name}.nii.gz", 100 * volume(generator, SIZES[0]))
     answer = conformask("triplets", tmp_path / "d", "--predictor", "smooth:denoise", "--data-range", 0, 100)
     assert answer.status == 0, answer.err
+    import nibabel
+
     made = nibabel.load(tmp_path / "d" / "y_hat" / "a.nii.gz")
     given = nibabel.load(tmp_path / "d" / "x" / "a.nii.gz")
     np.testing.assert_array_equal(made.affine, given.affine)

@@ -77,32 +77,25 @@ def test_p_above_1_is_the_convex_optimum(seed, exponent):
     np.testing.assert_allclose(ours, best.x, atol=1e-3)
 
 
-@pytest.mark.parametrize("exponent", [1.0, 1.7, 2.0])
-@pytest.mark.parametrize("seed", SEEDS)
-def test_reciprocal_newton_is_the_root(seed, exponent):
-    score, error = problem(seed, 5000)
-    threshold = 0.4 * error.mean()
+def root(score, error, exponent, threshold):
+    """Where the mean of the error under min(1, lam / score)^exponent is the threshold, by scipy."""
 
     def excess(lam):
-        return float(np.mean(np.minimum(1, lam / (1e-3 + score)) ** exponent * error) - threshold)
+        return float(np.mean(np.minimum(1, lam / score) ** exponent * error) - threshold)
 
-    found = Reciprocal().critical_lambda(images(score), images(error), exponent, threshold)
-    assert float(found[0]) == pytest.approx(brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13), rel=1e-11)
+    return brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13)
 
 
-@pytest.mark.parametrize("gamma", [0.5, 1.0, 2.0, 4.0, 10.0])
+@pytest.mark.parametrize("gamma", [None, 0.5, 1.0, 2.0, 4.0, 10.0])
 @pytest.mark.parametrize("exponent", [1.0, 1.7, 2.0])
 @pytest.mark.parametrize("seed", SEEDS)
-def test_power_critical_lambda_is_the_root(seed, exponent, gamma):
+def test_the_critical_lambda_is_the_root(seed, exponent, gamma):
     score, error = problem(seed, 5000)
     threshold = 0.4 * error.mean()
-
-    def excess(lam):
-        mask = np.minimum(1, lam / (1e-3 + score)) ** gamma
-        return float(np.mean(mask**exponent * error) - threshold)
-
-    found = Power(gamma, kappa=0.0).critical_lambda(images(score), images(error), exponent, threshold)
-    assert float(found[0]) == pytest.approx(brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13), rel=1e-11)
+    chosen = Reciprocal() if gamma is None else Power(gamma, kappa=0.0)
+    found = chosen.critical_lambda(images(score), images(error), exponent, threshold)
+    expected = root(1e-3 + score, error, exponent * (gamma or 1), threshold)
+    assert float(found[0]) == pytest.approx(expected, rel=1e-11)
 
 
 @pytest.mark.parametrize("exponent", [1.0, 1.5, 2.0])
@@ -110,11 +103,7 @@ def test_power_critical_lambda_is_the_root(seed, exponent, gamma):
 def test_water_filling_critical_lambda_is_the_root(seed, exponent):
     score, error = problem(seed, 5000)
     threshold = 0.4 * error.mean()
-
-    def excess(sigma):
-        return float(np.mean(np.minimum(1, sigma / score) ** (exponent / 0.7) * error) - threshold)
-
-    sigma = brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13)
+    sigma = root(score, error, exponent / 0.7, threshold)
     budget = np.mean(np.minimum(1, sigma / score) ** (1.7 / 0.7) * score)
     found = WaterFilling(1.7, kappa=0.0).critical_lambda(images(score), images(error), exponent, threshold)
     assert float(found[0]) == pytest.approx(budget, rel=1e-9)
@@ -147,12 +136,8 @@ def test_newton_recovers_from_any_guess(exponent, misled):
     score, error = problem(0, 8192)
     error.reshape(-1, 1024)[:, misled] *= 1e-6
     threshold = 0.5 * error.mean()
-
-    def excess(lam):
-        return float(np.mean(np.minimum(1, lam / (1e-3 + score)) ** exponent * error) - threshold)
-
     found = Reciprocal().critical_lambda(images(score), images(error), exponent, threshold)
-    assert float(found[0]) == pytest.approx(brentq(excess, 1e-9, 10, xtol=1e-15, rtol=1e-13), rel=1e-8)
+    assert float(found[0]) == pytest.approx(root(1e-3 + score, error, exponent, threshold), rel=1e-8)
 
 
 @pytest.mark.thorough

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
+
 from real_images import CELLS, PHOTOS, Folders, some
 
 

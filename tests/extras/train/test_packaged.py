@@ -132,41 +132,30 @@ def volumes(count):
 
 @pytest.mark.quick(2)
 @pytest.mark.parametrize(
-    ("asked", "kind"),
+    ("asked", "channels", "kind"),
     [
-        ({"scorer": "mask"}, AnyChannels),
-        ({"scorer": "error"}, AnyChannels),
-        ({"scorer": "error", "loss": cm.MissRate("l1", 0.05)}, AnyChannels),
-        ({"scorer": "mask", "network": cm.NetworkOptions(from_scratch=True)}, UNet),
-        ({"scorer": "mask", "network": cm.NetworkOptions(width=4)}, UNet),
-        ({"scorer": "mask", "network": cm.NetworkOptions(paper_form=True, width=4)}, UNet),
-        ({"scorer": "quantile", "network": cm.NetworkOptions(width=4)}, UNet),
-        ({"network": cm.NetworkOptions(per_channel=True)}, AnyChannels),
+        ({"scorer": "mask"}, 1, AnyChannels),
+        ({"scorer": "error"}, 1, AnyChannels),
+        ({"scorer": "error", "loss": cm.MissRate("l1", 0.05)}, 1, AnyChannels),
+        ({"scorer": "mask", "network": cm.NetworkOptions(from_scratch=True)}, 1, UNet),
+        ({"scorer": "mask", "network": cm.NetworkOptions(width=4)}, 1, UNet),
+        ({"scorer": "mask", "network": cm.NetworkOptions(paper_form=True, width=4)}, 1, UNet),
+        ({"scorer": "quantile", "network": cm.NetworkOptions(width=4)}, 1, UNet),
+        ({"network": cm.NetworkOptions(per_channel=True)}, 1, AnyChannels),
+        ({"network": cm.NetworkOptions(per_channel=True)}, 2, UNet),
     ],
 )
-def test_training_goes_on_from_it_where_it_fits(tmp_path, asked, kind):
+def test_training_goes_on_from_it_where_it_fits(tmp_path, asked, channels, kind):
     with warnings.catch_warnings(action="ignore"):
         scorer = cm.fit_scorer(
-            triplets(16, 0, SIZE),
-            selection=triplets(9, 1, SIZE),
+            triplets(16, 0, SIZE, channels),
+            selection=triplets(9, 1, SIZE, channels),
             out=tmp_path,
             training=cm.TrainingConfig(epochs=1),
             **asked,
         )
     assert type(scorer.network) is kind
     assert type(load_scorer(tmp_path).network) is kind
-
-
-def test_a_score_for_each_of_several_channels_is_from_scratch(tmp_path):
-    with warnings.catch_warnings(action="ignore"):
-        scorer = cm.fit_scorer(
-            triplets(16, 0, SIZE, 2),
-            selection=triplets(9, 1, SIZE, 2),
-            out=tmp_path,
-            training=cm.TrainingConfig(epochs=1),
-            network=cm.NetworkOptions(per_channel=True),
-        )
-    assert type(scorer.network) is UNet
 
 
 def with_a_map(count, seed):

@@ -376,18 +376,11 @@ def test_nothing_agrees_where_everything_is_hidden():
 STATIC = Path(view.__file__).parent / "static"
 
 
-def test_titles_are_those_of_the_viewer():
-    text = (STATIC / "pane.js").read_text(encoding="utf-8")
-    inside = re.search(r"TITLES = \{(.*?)\}", text, re.DOTALL)
-    assert inside is not None
-    assert re.findall(r'(\w+): "(.*?)"', inside[1]) == list(TITLES.items())
-
-
-def test_views_are_in_the_order_of_the_titles():
-    text = (STATIC / "state.js").read_text(encoding="utf-8")
-    inside = re.search(r"VIEWS = \[(.*?)\]", text)
-    assert inside is not None
-    assert re.findall(r'"(\w+)"', inside[1]) == list(TITLES)
+def test_titles_and_their_order_are_those_of_the_viewer():
+    pane, state = ((STATIC / name).read_text(encoding="utf-8") for name in ("pane.js", "state.js"))
+    titles, views = re.search(r"TITLES = \{(.*?)\}", pane, re.DOTALL), re.search(r"VIEWS = \[(.*?)\]", state)
+    assert re.findall(r'(\w+): "(.*?)"', titles[1]) == list(TITLES.items())
+    assert re.findall(r'"(\w+)"', views[1]) == list(TITLES)
 
 
 def test_a_noisy_reference_is_not_called_the_truth():
