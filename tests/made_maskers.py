@@ -1,16 +1,13 @@
-"""Maskers and cards for tests that are about something else: from words, with levels, from flat terms."""
+"""Maskers for tests that are about something else: from words, and with levels."""
 
 from dataclasses import fields, replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from conformask.losses import loss_over
 from conformask.masker.calibrate import calibrate
 from conformask.promises.kernel_ridge import KernelRidge
-from conformask.promises.promise import Promise, takes
-from conformask.records.card import CalibrationCard
+from conformask.promises.promise import Promise
 from conformask.scores.level import Levelled, LevelModel, level_features
 
 
@@ -30,33 +27,3 @@ def levelled(masker, x, y_hat):
     weights = np.resize([0.7, -0.7, 0.5], len(points))
     ridge = KernelRidge(centre, scale, (points - centre) / scale, weights, 1.0)
     return replace(masker, scorer=Levelled(masker.scorer, LevelModel(ridge, np.zeros(len(points)))))
-
-
-FLAT: dict[str, Any] = {
-    "threshold": 0.02,
-    "confidence": 0.9,
-    "delta": None,
-    "guarantee": "marginal",
-    "claim": "P(l1 <= 0.02) >= 0.90",
-    "distance": "l1",
-    "family": {"name": "reciprocal"},
-    "rule": {"kind": "constant", "lam": 0.5},
-    "exact": True,
-    "exploratory": False,
-    "thresholds": None,
-    "n_calibration": 400,
-    "n_groups": None,
-    "n_effective": None,
-    "channels": 1,
-    "sizes": [[8, 8]],
-    "data_range": None,
-    "population": None,
-    "calibrated": "2025-01-01T00:00:00+00:00",
-    "calibrated_on": ["0"],
-}
-TERMS = {*FLAT, "over", "window", "length", "tolerance", "region", "unit", "share", "within", "hides"}
-
-
-def card(**changes):
-    unused = dict.fromkeys({"confidence"} - takes(changes.get("guarantee", FLAT["guarantee"])))
-    return CalibrationCard.from_json({**FLAT, **unused, **changes}, Path("a synthetic card"))

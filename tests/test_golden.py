@@ -20,8 +20,8 @@ from conformask.errors import InvalidArgumentError
 from conformask.masker.resolve import family_for, refuse_unbounded
 from conformask.masks.families import FAMILIES
 from conformask.testing import small_triplets
-from made_maskers import card
 from masker.test_sentences import LOSSES, PROMISES
+from synthetic_card import card
 
 FOLDER = Path(__file__).parent / "golden"
 

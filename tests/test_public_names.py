@@ -14,7 +14,7 @@ import conformask
 import conformask as cm
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.masker.run_folder import StoredMasker, write_stored
-from made_maskers import card
+from synthetic_card import card
 from synthetic_triplets import scale_of, triplets
 from untyped import UNTYPED
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import avg_pool2d, avg_pool3d, pad
 
 import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
@@ -24,7 +25,7 @@ from conformask.promises.order import marginal_rank, smallest
 from conformask.promises.promise import Promise
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import selection_record
-from conformask.scores.steps import Smoothed, for_loss
+from conformask.scores.steps import Smoothed, averaged, for_loss
 from promised import simulated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 
@@ -471,8 +472,6 @@ def test_what_is_hidden_does_not_count_as_right():
     y_hat[:, 2:5, 2:5] = 0.12
     mask = np.ones((1, 1, 8, 8), np.float32)
     mask[..., 2:5, 3:5] = 0
-    import torch
-
     images = [torch.from_numpy(each)[:, None] for each in (y, y_hat)]
     masked, local = (
         float(loss.on(*images, None, 1).of(torch.from_numpy(mask))[0])
@@ -480,6 +479,20 @@ def test_what_is_hidden_does_not_count_as_right():
     )
     assert masked == pytest.approx(0.04)
     assert local == pytest.approx(0.08)
+
+
+@pytest.mark.parametrize("side", [3, 4, 9, 40])
+def test_means_around_pixels_are_bit_for_bit_those_of_pooling(side):
+    """An exported graph pools, a processor adds shifted images: both give the same masks."""
+    generator, ends = torch.Generator().manual_seed(0), (side // 2, (side - 1) // 2)
+    plane = torch.rand(2, 3, 30, 41, generator=generator) ** 6
+    sums, counts = (avg_pool2d(pad(each, ends * 2), side, 1) for each in (plane, torch.ones_like(plane)))
+    assert torch.equal(averaged(plane, (side, side)), sums / counts)
+    volume, sides = torch.rand(1, 1, 9, 20, 21, generator=generator) ** 6, (3, side, side)
+    sums, counts = (
+        avg_pool3d(pad(each, (*ends, *ends, 1, 1)), sides, 1) for each in (volume, torch.ones_like(volume))
+    )
+    assert torch.equal(averaged(volume, sides), sums / counts)
 
 
 def test_a_masker_is_stored_with_its_window(tmp_path):

@@ -18,7 +18,7 @@ from conformask.promises.promise import plural_of
 from conformask.records.sentence import hidden_text, kept_text
 from conformask.scores.scoring import selection_record
 from leaves import asking
-from made_maskers import card
+from synthetic_card import card
 from synthetic_triplets import arrays, scale_of
 
 OF_10, ON_AVERAGE = "In at least 9 of 10 new images, ", "On average over new images, "

@@ -16,7 +16,7 @@ from conformask.extras.paper.page import render, write_page
 from conformask.extras.paper.pictures import LIGHT, as_svg, figures
 from conformask.extras.paper.settings import ROWS, RowResult
 from conformask.records.evaluation import Evaluation, Example, ImageRecords
-from made_maskers import card
+from synthetic_card import card
 
 SVG = "{http://www.w3.org/2000/svg}"
 VOID = {"meta", "img", "br", "link", "input", "hr"}

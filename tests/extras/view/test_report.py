@@ -352,7 +352,7 @@ def test_unwritable(tmp_path):
 @pytest.mark.thorough
 def test_loads_no_torch():
     code = (
-        "import sys; sys.path.append('../..');"  # where made_maskers lies
+        "import sys; sys.path.append('../..');"  # where synthetic_card lies
         "from view_worlds import evaluation; from conformask.extras.view.page import render;"
         "render(evaluation()); print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     )

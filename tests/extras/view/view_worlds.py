@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from conformask.records.evaluation import Evaluation, Example, ImageRecords
-from made_maskers import TERMS, card
+from synthetic_card import TERMS, card
 
 HU = (-1024.0, 3071.0)
 SPACE = (10, 14, 18)
