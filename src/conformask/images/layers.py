@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 
 from conformask import extensions
-from conformask.arrays import Batch, Triplet
+from conformask.arrays import Array, Batch, Triplet
 from conformask.errors import ImageError, MissingFileError
 from conformask.images.formats import Header, Places, SourceImage, arranged, channels_first, image_of_array
 from conformask.images.read import (
@@ -29,7 +29,6 @@ from conformask.images.read import (
 )
 from conformask.records.geometry import Geometry, Size, size_text
 from conformask.records.reading import PLAIN, Reading
-from conformask.records.record import Array
 
 if TYPE_CHECKING:
     from conformask.images.rows import TripletRow

@@ -14,7 +14,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from conformask.arrays import Triplet, TripletOf
+from conformask.arrays import Array, Triplet, TripletOf
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, chosen
 from conformask.images.formats import Header, at_time
 from conformask.images.layers import LAYERS, SHOWN, LayerKind, OpenedLayer, as_read, check_places
@@ -35,7 +35,7 @@ from conformask.promises.promise import Promise
 from conformask.records.files import hash_of_text
 from conformask.records.names import Guarantee, Split
 from conformask.records.reading import PLAIN, Network, Reading, Reference
-from conformask.records.record import Array, Json, claim, from_cell, from_dict, hash_of, read_json, write_json
+from conformask.records.record import Json, claim, from_cell, from_dict, hash_of, read_json, write_json
 from conformask.records.upgrade import with_network
 
 Role = Literal["x", "y_hat", "y"]

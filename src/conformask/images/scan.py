@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, UInt8
 from scipy.fft import dct
 
 from conformask.arithmetic import resized
-from conformask.arrays import Triplet
+from conformask.arrays import Array, Triplet
 from conformask.background import tracked
 from conformask.errors import InvalidArgumentError
 from conformask.images.layers import LAYERS, Measures
@@ -26,7 +26,6 @@ from conformask.images.triplets import Triplets
 from conformask.masks.kernels import compiled
 from conformask.promises.data import Curves
 from conformask.records.geometry import Geometry, Size
-from conformask.records.record import Array
 
 SIDE, REDUCED, FREQUENCIES = 64, 32, 16
 """Pixels of the small image, pixels of a window of it, and frequencies along each side of a window."""

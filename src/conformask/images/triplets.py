@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from conformask.arithmetic import best_device
-from conformask.arrays import Batch, Triplet
+from conformask.arrays import Array, Batch, Triplet
 from conformask.background import prefetch
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, warn
 from conformask.images.formats import DataRange, Header, SegmentationWriter, at_time
@@ -42,7 +42,6 @@ from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.names import Guarantee
 from conformask.records.numbers import Values
 from conformask.records.reading import CLEAN, PLAIN, Network, Reading, Reference
-from conformask.records.record import Array
 
 BATCH_SIZE = 16
 """Images that are scored at once."""

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arrays import Batch, Images, Triplet
+from conformask.arrays import Array, Batch, Images, Triplet
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, chosen
 from conformask.images.layers import LAYERS
 from conformask.images.read import Image, image_and_header
@@ -16,7 +16,6 @@ from conformask.images.triplets import stacked
 from conformask.masker.admission import Admission
 from conformask.promises.order import SLACK
 from conformask.records.card import KINDS, CalibrationCard
-from conformask.records.record import Array
 
 UNIT = (0.0, 1.0)
 """The range of images inside conformask."""

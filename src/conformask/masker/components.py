@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import best_device, window_index
-from conformask.arrays import Images, Triplet, Weigh
+from conformask.arrays import Array, Images, Triplet, Weigh
 from conformask.errors import CalibrationError, MismatchError
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of
@@ -16,7 +16,6 @@ from conformask.losses.base import Loss
 from conformask.masks.families import FAMILIES
 from conformask.masks.family import Family
 from conformask.records.fingerprints import fingerprint_of
-from conformask.records.record import Array
 from conformask.records.upgrade import named
 from conformask.scores.scorer import Scorer
 from conformask.scores.scoring import score_of

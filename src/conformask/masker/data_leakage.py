@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Bool
 
-from conformask.arrays import Batch
+from conformask.arrays import Array, Batch
 from conformask.errors import CalibrationError, warn
 from conformask.images.read import Image, hash_unless_constant
 from conformask.images.scan import REDUCED, DatasetSummary, find_copies
 from conformask.images.triplets import Triplets
-from conformask.records.record import Array
 from conformask.scores.scorer import Scorer
 
 if TYPE_CHECKING:

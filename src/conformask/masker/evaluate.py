@@ -17,7 +17,7 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from conformask.arithmetic import image_means
-from conformask.arrays import Batch, Images, Triplet
+from conformask.arrays import Array, Batch, Images, Triplet
 from conformask.background import DEFAULT_DEVICES, Compute, main_process
 from conformask.errors import MismatchError, expect
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
@@ -41,7 +41,6 @@ from conformask.records.evaluation import (
     ImageRecords,
     RiskCurve,
 )
-from conformask.records.record import Array
 from conformask.records.release import ReleasePower
 from conformask.records.selection import ScoreComparison
 from conformask.scores.benchmark import WITHOUT_TRAINING, ScoreBenchmark

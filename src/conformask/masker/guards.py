@@ -8,7 +8,7 @@ import scipy
 import torch
 from jaxtyping import Float
 
-from conformask.arrays import Batch, Weigh
+from conformask.arrays import Array, Batch, Weigh
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
 from conformask.images.formats import Header
 from conformask.images.rows import Role
@@ -35,7 +35,6 @@ from conformask.promises.rules import CategoryLambda, Rule, covariates_of
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
 from conformask.records.geometry import among, extra_text, size_text
 from conformask.records.reading import Reference
-from conformask.records.record import Array
 from conformask.scores.scorer import Scorer
 
 if TYPE_CHECKING:

@@ -13,11 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.arrays import Batch, Images
+from conformask.arrays import Array, Batch, Images
 from conformask.masks.kernels import medians
 from conformask.promises.data import Curves
 from conformask.records.evaluation import Change
-from conformask.records.record import Array
 
 Ends = Array | np.float64
 """The least, or the largest, value of one measure or of several."""

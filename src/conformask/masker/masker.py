@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from conformask.arrays import NO_LAYERS, Batch, Images, MaskArray, Masks, Triplet, Weigh
+from conformask.arrays import NO_LAYERS, Array, Batch, Images, MaskArray, Masks, Triplet, Weigh
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses.base import Loss
@@ -54,7 +54,7 @@ from conformask.promises.rules import ImageBound, ImageCovariates, Rule, calibra
 from conformask.records.card import CalibrationCard, now
 from conformask.records.files import atomic_write, exclusive_folder
 from conformask.records.reading import Caveat
-from conformask.records.record import Array, hash_of, hash_of_arrays
+from conformask.records.record import hash_of, hash_of_arrays
 from conformask.records.selection import ScoreComparison, positive, threshold_in_loss, threshold_of
 from conformask.scores.level import Levelled
 from conformask.scores.scorer import Scorer

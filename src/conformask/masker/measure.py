@@ -5,7 +5,7 @@ from typing import cast
 import numpy as np
 from jaxtyping import Float
 
-from conformask.arrays import Batch
+from conformask.arrays import Array, Batch
 from conformask.background import Compute
 from conformask.images.rows import Role
 from conformask.images.scan import DatasetSummary, labelled
@@ -18,7 +18,6 @@ from conformask.promises.axes import Simultaneous
 from conformask.promises.data import Curves
 from conformask.promises.rules import Rule
 from conformask.records.card import CalibrationCard, now
-from conformask.records.record import Array
 from conformask.scores.level import Levelled
 from conformask.scores.scoring import gathered, scored
 

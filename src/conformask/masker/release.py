@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from conformask.arrays import Batch
+from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, tracked
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
 from conformask.images.read import hash_unless_constant, is_constant
@@ -29,7 +29,7 @@ from conformask.records.files import exclusive_folder
 from conformask.records.geometry import among, size_text
 from conformask.records.numbers import plural
 from conformask.records.reading import Caveat
-from conformask.records.record import Array, from_dict, hash_of, hash_of_arrays, read_json, write_json
+from conformask.records.record import from_dict, hash_of, hash_of_arrays, read_json, write_json
 from conformask.records.release import JudgedBatch, JudgedBatches, JudgedImage, Release, ReleasePower
 from conformask.records.sentence import rounded_share
 from conformask.records.words import release_promise

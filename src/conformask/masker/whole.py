@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import best_device, window_index
-from conformask.arrays import Batch, Score
+from conformask.arrays import Array, Batch, Score
 from conformask.background import Tell, prefetch, tracked
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images.formats import Blocks, DiskArray, Places, SourceImage, check_disk
@@ -29,7 +29,6 @@ from conformask.masker.data_leakage import image_ids
 from conformask.masker.masker import Masker
 from conformask.masks.family import Family
 from conformask.records.geometry import Size, size_text
-from conformask.records.record import Array
 from conformask.scores.level import Levelled, features_by_blocks, floors_of, level_features
 from conformask.scores.scorer import Scorer
 from conformask.scores.steps import Factors, Patches, Tile, Tiled, reduced, remove_specks

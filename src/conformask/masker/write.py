@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from conformask.arithmetic import best_device
-from conformask.arrays import Batch
+from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
 from conformask.errors import MissingFileError, OutputError, expect, warn
 from conformask.images.formats import Blocks, SourceImage, at_time
@@ -42,7 +42,6 @@ from conformask.records.evaluation import Measurement
 from conformask.records.files import atomic_write, exclusive_folder, remove
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Caveat, Reading
-from conformask.records.record import Array
 from conformask.records.release import Release
 from conformask.records.words import promised_here
 

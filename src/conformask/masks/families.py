@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arithmetic import per_image
-from conformask.arrays import Images, PerImage
+from conformask.arrays import Array, Images, PerImage
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.masks.family import Family, Search, StreamingLevel, Total, flat
 from conformask.masks.kernels import (
@@ -44,7 +44,7 @@ from conformask.masks.kernels import (
     up_to,
     within_noise,
 )
-from conformask.records.record import Array, Json
+from conformask.records.record import Json
 
 
 class Budgeted(Family):

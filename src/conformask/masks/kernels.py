@@ -23,9 +23,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from conformask.arithmetic import image_means, per_image
-from conformask.arrays import Images, PerImage
+from conformask.arrays import Array, Images, PerImage
 from conformask.errors import InvalidArgumentError
-from conformask.records.record import Array as Array
 
 try:
     import numba

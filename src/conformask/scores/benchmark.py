@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from conformask.arrays import Batch, Images
+from conformask.arrays import Array, Batch, Images
 from conformask.background import tracked
 from conformask.errors import warn
 from conformask.images.triplets import Triplets
@@ -26,7 +26,6 @@ from conformask.masks.family import Family
 from conformask.promises.intervals import correlation
 from conformask.promises.order import first_crossing, marginal_rank, smallest_marginal_set
 from conformask.records import names
-from conformask.records.record import Array
 from conformask.records.selection import ScoreComparison
 from conformask.records.words import ANY_SIZE, times
 from conformask.scores.given import BY_VALUE

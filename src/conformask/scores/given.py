@@ -11,21 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arrays import Images, Score
+from conformask.arrays import Array, Images, Score
 from conformask.background import tracked
 from conformask.errors import InvalidArgumentError, warn
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss
 from conformask.records.files import BESIDE
-from conformask.records.record import (
-    Array,
-    Json,
-    claim,
-    hash_of,
-    vars_but,
-    write_json,
-)
+from conformask.records.record import Json, claim, hash_of, vars_but, write_json
 from conformask.records.selection import Selection
 from conformask.scores.scorer import Scorer
 from conformask.scores.simple import Higher

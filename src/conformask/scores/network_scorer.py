@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from conformask.arithmetic import full_precision, image_means, resized, to_channels_last
-from conformask.arrays import Images, PerImage, Score
+from conformask.arrays import Array, Images, PerImage, Score
 from conformask.errors import InvalidArgumentError, MismatchError, chosen, failure_of_system
 from conformask.losses.base import Loss
 from conformask.losses.distances import Lp
@@ -22,7 +22,6 @@ from conformask.records.geometry import Size
 from conformask.records.loss import StatedLoss
 from conformask.records.reading import PLAIN, Network, Reading
 from conformask.records.record import (
-    Array,
     Json,
     claim,
     from_dict,

@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, pad
 
 from conformask.arithmetic import window_index
-from conformask.arrays import NO_LAYERS, Images, Score
+from conformask.arrays import NO_LAYERS, Array, Images, Score
 from conformask.background import Tell
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.formats import Places
@@ -29,7 +29,6 @@ from conformask.losses.base import Loss
 from conformask.losses.window import sides_of
 from conformask.masks.kernels import compiled
 from conformask.records.geometry import Size, ends
-from conformask.records.record import Array
 from conformask.records.selection import Selection
 from conformask.scores.networks import SliceWise, mean_of
 from conformask.scores.scorer import Scorer, Step, as_scorer, called, of

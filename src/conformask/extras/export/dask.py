@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from conformask.arithmetic import best_device, window_index
-from conformask.arrays import Batch, Score
+from conformask.arrays import Array, Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install
 from conformask.images.formats import Header, Places, arranged, header_of
@@ -27,7 +27,6 @@ from conformask.masker.whole import (
 from conformask.masks.family import Family, StreamingLevel, refuse_unrelated
 from conformask.records.geometry import size_text
 from conformask.records.reading import PLAIN, Reading
-from conformask.records.record import Array
 from conformask.scores.level import Levelled, level_features
 from conformask.scores.steps import Tile, Tiled
 

@@ -8,10 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from conformask.arrays import Images
+from conformask.arrays import Array, Images
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.extras.make.predictors import CustomPredictor, NetworkFormat, predictor_of, required
-from conformask.records.record import Array
 
 TYPICAL = (
     "input_means",

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from conformask import extensions
 from conformask.arithmetic import best_device, full_precision, to_channels_last
-from conformask.arrays import Images, Predictor, Task
+from conformask.arrays import Array, Images, Predictor, Task
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.extras.make.tasks import Completion, SuperResolution
 from conformask.extras.make.tasks import task as task_by_name
@@ -30,7 +30,6 @@ from conformask.records.geometry import size_text
 from conformask.records.names import Show
 from conformask.records.reading import Network
 from conformask.records.record import (
-    Array,
     Json,
     claim,
     from_dict,

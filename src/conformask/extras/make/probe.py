@@ -15,7 +15,7 @@ from scipy.ndimage import gaussian_filter, label
 from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
-from conformask.arrays import Predictor
+from conformask.arrays import Array, Predictor
 from conformask.background import tracked
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, one_line
 from conformask.extras.make.predictors import CustomPredictor, custom_predictor
@@ -26,7 +26,7 @@ from conformask.images.read import list_images, name_and_suffix, read_image
 from conformask.records.fingerprints import name_of
 from conformask.records.geometry import size_text
 from conformask.records.reading import PLAIN, Reading
-from conformask.records.record import Array, Json
+from conformask.records.record import Json
 
 LEVELS = (0.25, 0.5, 0.75)
 """Values of the flat fields."""

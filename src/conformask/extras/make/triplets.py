@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from conformask.arrays import Images, Predictor, Task, Triplet
+from conformask.arrays import Array, Images, Predictor, Task, Triplet
 from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
 from conformask.errors import (
     ConformaskError,
@@ -53,7 +53,7 @@ from conformask.records.files import atomic_write, exclusive_folder, refuse_uncl
 from conformask.records.fingerprints import fingerprint_of
 from conformask.records.names import Show
 from conformask.records.reading import Reading
-from conformask.records.record import Array, hash_of, write_csv
+from conformask.records.record import hash_of, write_csv
 
 
 @dataclass(frozen=True)

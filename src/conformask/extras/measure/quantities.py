@@ -6,12 +6,11 @@ from typing import Literal
 
 import numpy as np
 
-from conformask.arrays import Batch
+from conformask.arrays import Array, Batch
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images.rows import Role
 from conformask.records.geometry import Geometry
 from conformask.records.numbers import Values
-from conformask.records.record import Array
 
 Function = Callable[[Array, Array | None], float]
 """A number of an image (C, *space), in the values of the files, and its labels (*space), None without."""

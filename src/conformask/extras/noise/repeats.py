@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from conformask.arrays import Triplet
+from conformask.arrays import Array, Triplet
 from conformask.background import tracked
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.extras.noise import checks
@@ -18,7 +18,6 @@ from conformask.images.layers import SHOWN, Findings, LayerKind, OpenedLayer, ch
 from conformask.images.read import Image, by_stem, image_and_header, read_header, times_of
 from conformask.records.numbers import plural
 from conformask.records.reading import Reading, Reference
-from conformask.records.record import Array
 
 if TYPE_CHECKING:
     from conformask.images.rows import TripletRow

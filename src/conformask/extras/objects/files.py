@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from conformask.arrays import Batch
+from conformask.arrays import Array, Batch
 from conformask.extensions import required
 from conformask.extras.objects.loss import labels_of
 from conformask.images.formats import SourceImage
@@ -19,7 +19,7 @@ from conformask.images.read import OF_VOLUMES, write_blocks
 from conformask.masker.folder import LABELS, OBJECT_TABLE, OBJECTS
 from conformask.records.files import atomic_write
 from conformask.records.geometry import Geometry
-from conformask.records.record import Array, Json, write_csv
+from conformask.records.record import Json, write_csv
 
 COLORS = {"trusted": [0, 158, 115], "hidden": [213, 94, 0]}
 """Colours of the classes of objects, (red, green, blue)."""

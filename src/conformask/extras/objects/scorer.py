@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arrays import Images, Score
+from conformask.arrays import Array, Images, Score
 from conformask.errors import MismatchError
 from conformask.extras.objects.loss import LabelledObjects
 from conformask.losses.of_images import Sums
-from conformask.records.record import Array
 from conformask.scores.scorer import Step, called
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from conformask.arrays import Distance
+from conformask.arrays import Array, Distance
 from conformask.background import Compute
 from conformask.extras.paper.images import Collection
 from conformask.extras.paper.settings import METHODS, Finished, PaperPreset, RowResult, TableRow
@@ -15,7 +15,7 @@ from conformask.extras.paper.stages import Cache, RowPlan
 from conformask.images.triplets import Triplets
 from conformask.losses.distances import distance as distance_by_name
 from conformask.records.evaluation import Evaluation
-from conformask.records.record import Array, read_arrays, read_json
+from conformask.records.record import read_arrays, read_json
 
 OPT = "opt.npz"
 RESPLITS = "resplits"

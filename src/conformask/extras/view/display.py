@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from conformask.arrays import Batch, Triplet
+from conformask.arrays import Array, Batch, Triplet
 from conformask.errors import InvalidArgumentError, MismatchError, expect
 from conformask.extensions import required
 from conformask.extras.view.page import LONGEST, Strip, StripRow, error_label
@@ -31,7 +31,6 @@ from conformask.masks.critical import mask_size, unmasked_loss
 from conformask.records.card import Domain
 from conformask.records.evaluation import Evaluation
 from conformask.records.reading import CLEAN, Reference
-from conformask.records.record import Array
 from conformask.records.sentence import rounded_share
 
 

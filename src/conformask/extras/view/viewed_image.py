@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from conformask.arithmetic import window_index
-from conformask.arrays import Batch
+from conformask.arrays import Array, Batch
 from conformask.background import Tell
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.images.formats import FLOAT32, DataRange, Header, Places, zeros_on_disk
@@ -53,7 +53,7 @@ from conformask.masks.critical import unmasked_loss
 from conformask.masks.family import Family
 from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import CLEAN, Reference
-from conformask.records.record import Array, Json
+from conformask.records.record import Json
 from conformask.scores.scoring import scored_batches
 
 if TYPE_CHECKING:

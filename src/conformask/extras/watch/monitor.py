@@ -11,7 +11,7 @@ import numpy as np
 import scipy
 from jaxtyping import Bool, Float
 
-from conformask.arrays import Batch
+from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import InvalidArgumentError, expect
 from conformask.extras.watch.online import refuse_other_masker
@@ -37,7 +37,7 @@ from conformask.promises.rules import covariates_of
 from conformask.records.evaluation import Change, Measurement, StreamStatus
 from conformask.records.numbers import figure, plural, share
 from conformask.records.reading import Caveat
-from conformask.records.record import Array, from_dict
+from conformask.records.record import from_dict
 from conformask.records.sealed import State
 from conformask.records.sentence import worst_text
 from conformask.records.words import changes_text, shift_text

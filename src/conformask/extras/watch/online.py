@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arrays import Batch
+from conformask.arrays import Array, Batch
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, expect
 from conformask.images.layers import region_of_array
 from conformask.images.read import check_name
@@ -19,7 +19,7 @@ from conformask.masker.masker import Masker
 from conformask.masks.critical import critical_lambdas
 from conformask.promises.order import ROUNDING
 from conformask.promises.promise import Promise
-from conformask.records.record import Array, Json, from_dict
+from conformask.records.record import Json, from_dict
 from conformask.records.sealed import State
 
 
