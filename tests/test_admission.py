@@ -21,7 +21,7 @@ from conformask.extras.export.onnx import load_predictor, metadata
 from conformask.extras.view.session import Session
 from conformask.extras.view.share import shared_case
 from conformask.images.rows import Provenance
-from conformask.masker.looks import outliers_text
+from conformask.masker.admission import outliers_text
 from conformask.records.reading import Network
 from conformask.records.words import clipped_text, measurement_text
 

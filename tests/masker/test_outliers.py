@@ -12,7 +12,7 @@ import torch
 
 import conformask as cm
 from conformask.errors import MismatchError
-from conformask.masker.looks import outliers
+from conformask.masker.admission import outliers
 from conformask.masker.write import write_masks
 from conformask.promises.data import Curves
 from conformask.testing import small_masker, small_triplets

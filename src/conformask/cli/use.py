@@ -58,7 +58,7 @@ def mask(
     out
         The folder for masks/, overlays/, sizes.csv and masks.json; a killed run resumes there.
     """
-    from conformask.masker.looks import outliers_text
+    from conformask.masker.admission import outliers_text
     from conformask.masker.release import release_once
     from conformask.masker.validation import shift_of
     from conformask.masker.write import write_masks

@@ -1,20 +1,23 @@
-"""What a user gives to a masker, arrays, tensors or a triplet, as batches in [0, 1]."""
+"""What a user gives to a masker: images as batches in [0, 1], and the facts that its rule needs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from conformask.arrays import Array, Batch, Images, Triplet
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError, chosen
+from conformask.arrays import Array, Batch, Images, Triplet, Weigh
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError, chosen, warn
 from conformask.images.layers import LAYERS
 from conformask.images.read import Image, image_and_header
 from conformask.images.rows import TripletRow
 from conformask.images.triplets import stacked
 from conformask.masker.admission import Admission
+from conformask.masks.critical import features_of
 from conformask.promises.order import SLACK
+from conformask.promises.rules import ImageCovariates
 from conformask.records.card import KINDS, CalibrationCard
 
 UNIT = (0.0, 1.0)
@@ -125,4 +128,64 @@ def inside(role: str, image: Images, data_range: tuple[float, float] = UNIT) -> 
 
 
 def _warn_of_clipped(card: CalibrationCard, role: str, clipped: float) -> None:
-    Admission((role,), clipped={role: clipped}, clipped_before=card.clipped).warn(f"{role}: ")
+    Admission.of_clipped((role,), [clipped], card.clipped).warn(f"{role}: ")
+
+
+def covariates(
+    item: Batch,
+    needs: frozenset[str],
+    weigh: Weigh | None,
+    calibrated: tuple[float, float] | None,
+    bound_curve: Array | None,
+) -> ImageCovariates:
+    """Return what a rule needs of scored images, whose weights `weigh` computes, if given.
+
+    `calibrated` are the smallest and the largest weight of the calibration images.
+
+    Raises:
+        InvalidArgumentError: the rule needs a weight or category, and it is not given.
+    """
+    weight, category = item.facts.get("weight"), item.facts.get("category")
+    weights = None if weight is None else checked_weights(np.array(weight, np.float64), len(item))
+    if "weight" in needs and weigh is not None:
+        weights = weights_of(weigh, item)
+    if "weight" in needs and weights is not None:
+        warn_of_scale(weights, calibrated)
+    for name, fact in (("weight", weights), ("category", category)):
+        if name in needs and fact is None:
+            raise InvalidArgumentError(f"this promise needs the {name} of each image: pass {name}=")
+    return ImageCovariates(
+        n=len(item),
+        weight=weights,
+        category=category,
+        features=features_of(item.score) if "features" in needs else None,
+        bound_curve=bound_curve,
+    )
+
+
+def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:
+    """Compute the likelihood ratios of a batch with the user's callable."""
+    return checked_weights(weigh(batch.x, batch.y_hat).detach().double().cpu().numpy(), len(batch.names))
+
+
+def checked_weights(values: Array, n: int) -> Float[np.ndarray, "n"]:
+    """Return the values after checking that they are weights of n images."""
+    if values.shape != (n,) or not (np.isfinite(values) & (values > 0)).all():
+        raise InvalidArgumentError(
+            f"weight= must give a finite number above 0 for each of {n} images, "
+            f"not {values.shape} values from {values.min():g} to {values.max():g}"
+        )
+    return values
+
+
+def warn_of_scale(weights: Float[np.ndarray, "n"], calibrated: tuple[float, float] | None) -> None:
+    """Warn of weights outside the range of the calibration's, which may be on another scale."""
+    if calibrated is None:
+        return
+    low, high = calibrated
+    outside = weights[(weights < low * (1 - SLACK)) | (weights > high * (1 + SLACK))]
+    if outside.size:
+        warn(
+            f"a weight of {outside[0]:g} is outside the range of the calibration weights, {low:g} to "
+            f"{high:g}: weights are known up to a constant factor, which must be the same for both"
+        )

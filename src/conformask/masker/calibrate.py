@@ -11,13 +11,12 @@ from conformask.masker.components import Components, probe_shapes
 from conformask.masker.guards import (
     check_sample_size,
     check_scanned,
-    columns_kept,
-    hidden_share,
     warn_if_hidden,
 )
 from conformask.masker.masker import Masker
-from conformask.masker.measure import card_of, measured, own_grid
+from conformask.masker.measure import measured, own_grid
 from conformask.masker.resolve import AnyFamily, AnyScorer, resolve
+from conformask.masker.terms import card_of
 from conformask.masks.critical import calibration_data
 from conformask.promises.promise import AnyPromise
 from conformask.records.names import Level
@@ -105,15 +104,14 @@ the whole image (hidden pixels count as no error).
         if has_own_grid:
             choices = replace(choices, grid=own_grid(choices, images))
         curves, critical = measured(choices, images, (fingerprints, seen.contents), compute)
-    check_sample_size(choices.promise, choices.threshold, choices.loss, len(images), columns_kept(curves))
+    check_sample_size(choices.promise, choices.threshold, choices.loss, len(images), curves.columns)
     for text in choices.loss.warnings(curves.loss[:, -1]):
         warn(text)
     losses = calibration_data(curves, choices.threshold, choices.loss, critical, choices.start)
     rule = choices.promise.rule(losses)
-    hidden = hidden_share(curves, rule)
-    warn_if_hidden(choices, losses, rule, hidden)
-    card = card_of(choices, images, seen, chosen_on, curves, rule, hidden)
+    card = card_of(choices, images, seen, chosen_on, curves, rule)
     card = replace(card, code=fingerprints, own_grid=has_own_grid)
+    warn_if_hidden(card, choices.promise, losses)
     return Masker(
         choices.scorer, choices.loss, choices.family, rule, card, losses.critical_lambdas, curves,
         choices.promise.weight, seen.perceptual_hashes, probe,

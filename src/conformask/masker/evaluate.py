@@ -304,7 +304,7 @@ def evaluate(
         opt_images = len(test)
     with parts_folder(compute):
         records, risk, facts = _measured(masker, test, opt_images, compute)
-    masker.with_clipped(Admission(test.names), facts["clipped"]).warn()
+    Admission.of_clipped(test.names, facts["clipped"], masker.card.clipped).warn()
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)

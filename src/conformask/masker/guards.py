@@ -1,14 +1,12 @@
 """What is checked before a promise is made, measured or used, in the order in which it is said."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import scipy
 import torch
 from jaxtyping import Float
 
-from conformask.arrays import Array, Batch, Weigh
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
 from conformask.images.formats import Header
 from conformask.images.rows import Role
@@ -27,14 +25,14 @@ from conformask.masker.data_leakage import (
     warn_of_spellings,
 )
 from conformask.masks.critical import size_at
-from conformask.promises.axes import Columns, Group, SamePopulation, Weighted
+from conformask.promises.axes import Columns, Group, SamePopulation
 from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.order import SLACK, meets_threshold
+from conformask.promises.order import meets_threshold
 from conformask.promises.promise import Promise
-from conformask.promises.rules import CategoryLambda, Rule, covariates_of
-from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE
+from conformask.records.card import CalibrationCard
 from conformask.records.geometry import among, extra_text, size_text
 from conformask.records.reading import Reference
+from conformask.records.words import ungrouped_text
 from conformask.scores.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -228,6 +226,16 @@ def check_sample_size(
         )
 
 
+def refuse_unbounded(promise: Promise, used: Loss) -> None:
+    """Refuse a promise about the mean of a loss without an upper bound."""
+    if promise.axes.statement.bounds_a_mean and used.upper_bound is None:
+        raise InvalidArgumentError(
+            f"the {promise.guarantee} guarantee bounds a mean and needs a loss with an upper bound, but "
+            f"{used.name!r} declares none: choose a guarantee about a share of images, such as "
+            "marginal"
+        )
+
+
 def closed_masks_pass(losses: Float[np.ndarray, "n"], threshold: float, loss: str) -> None:
     """Refuse a loss that exceeds the threshold even where everything is masked.
 
@@ -241,44 +249,29 @@ def closed_masks_pass(losses: Float[np.ndarray, "n"], threshold: float, loss: st
         )
 
 
-def hidden_by(rule: Rule, hidden: float) -> str | None:
-    """Describe the images that a rule hides completely; None if there are none.
-
-    `hidden` is the mean mask size of the calibration images; the others it hides whatever they look like.
-    """
-    if not rule.is_vacuous:
-        return EVERY_CALIBRATION_IMAGE if hidden == 1 else None
-    lambdas = rule.lambdas if isinstance(rule, CategoryLambda) else {}
-    closed = [category for category, lam in lambdas.items() if lam <= 0]
-    if len(closed) == len(lambdas):
-        return EVERY_IMAGE
-    return f"{EVERY_IMAGE} of category {', '.join(closed)}"
-
-
-def warn_if_hidden(choices: "Choices", seen: CalibrationData, rule: Rule, hidden: float) -> None:
+def warn_if_hidden(card: CalibrationCard, promise: Promise, seen: CalibrationData) -> None:
     """Warn if only closed masks keep the promise, if that was close, or if nearly all is hidden.
 
     Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
     lucky calibration sets, and be kept less often than they say.
     """
-    hides = hidden_by(rule, hidden)
     fail = float((seen.critical_lambdas <= 0).mean())
     of_them = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
-    if hides is not None:
+    if card.hides is not None:
         why = of_them if fail > 0 else "there are too few images, or their errors vary too much"
         warn(
-            f"the promise is kept only by hiding {hides} completely: {why}. A larger threshold or a lower "
-            "confidence that is chosen now is exploratory: to rely on it, calibrate with it on images that "
-            "no choice has seen"
+            f"the promise is kept only by hiding {card.hides} completely: {why}. A larger threshold or a "
+            "lower confidence that is chosen now is exploratory: to rely on it, calibrate with it on images "
+            "that no choice has seen"
         )
-    elif (chance := chance_of_hiding(choices.promise, seen)) > NEAR:
+    elif (chance := chance_of_hiding(promise, seen)) > NEAR:
         warn(
             f"{of_them}: about {chance:.0%} of such calibration sets would keep the promise only by hiding "
             "every image"
         )
-    if CLOSED < hidden < 1:
+    if card.hidden is not None and CLOSED < card.hidden < 1:
         warn(
-            f"these masks hide {hidden:.0%} of {choices.loss.whole} on average: the threshold is hard to "
+            f"these masks hide {card.hidden:.0%} of {card.loss.whole} on average: the threshold is hard to "
             "keep with this score, or the loss grows where pixels are hidden; raise the threshold, lower "
             "the confidence, or use another loss or a better score"
         )
@@ -293,26 +286,6 @@ def chance_of_hiding(promise: Promise, seen: CalibrationData) -> float:
     rank = promise.rank(units.n) if isinstance(promise.axes.population, SamePopulation) else None
     share = float((units.critical_lambdas <= 0).mean())
     return 0.0 if rank is None else float(scipy.stats.binom.sf(rank - 1, units.n, share))
-
-
-def hidden_share(curves: Curves, rule: Rule) -> float:
-    """Return the mean share of the calibration images, or regions, that is hidden, on the grid of curves."""
-    places = np.searchsorted(curves.grid, rule(covariates_of(curves)), side="right") - 1
-    return float(curves.hidden_shares[np.arange(len(places)), places].mean())
-
-
-def ungrouped_text(promise: Promise, groups: Sequence[str], kind: str = "") -> str | None:
-    """Return what to say where a promise counts groups and every image is one by itself; else None.
-
-    `kind` is a word for the images, with a blank after it.
-    """
-    if not promise.by_group or len(groups) < 2 or len(set(groups)) < len(groups):
-        return None
-    return (
-        f"the promise counts groups, but each of the {len(groups)} {kind}images is one by itself: state "
-        "groups with --group-from (group_from=), folders or a column of the manifest, unless each group has "
-        "one image"
-    )
 
 
 FAR_LESS = 0.8
@@ -356,46 +329,4 @@ def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
         warn(
             f"threshold {threshold:g}: {name} of images in [0, 1] is less than {PERFECT:g} only where "
             "pixels are equal to the last digit of a float, so nearly everything else is hidden"
-        )
-
-
-def columns_kept(curves: Curves) -> Columns:
-    """Return the columns that the curves keep."""
-    return {"group": curves.group, "category": curves.category, "weight": curves.weight}
-
-
-def sample_counts(promise: Promise, curves: Curves) -> dict[str, Any]:
-    """Return the number of groups or effective images for the card; None where images are counted."""
-    population, columns = promise.axes.population, columns_kept(curves)
-    return {
-        "n_groups": promise.axes.unit.count(len(curves.names), columns) if promise.by_group else None,
-        "n_effective": population.effective_size(columns) if isinstance(population, Weighted) else None,
-    }
-
-
-def weights_of(weigh: Weigh, batch: Batch) -> Float[np.ndarray, "n"]:
-    """Compute the likelihood ratios of a batch with the user's callable."""
-    return checked_weights(weigh(batch.x, batch.y_hat).detach().double().cpu().numpy(), len(batch.names))
-
-
-def checked_weights(values: Array, n: int) -> Float[np.ndarray, "n"]:
-    """Return the values after checking that they are weights of n images."""
-    if values.shape != (n,) or not (np.isfinite(values) & (values > 0)).all():
-        raise InvalidArgumentError(
-            f"weight= must give a finite number above 0 for each of {n} images, "
-            f"not {values.shape} values from {values.min():g} to {values.max():g}"
-        )
-    return values
-
-
-def warn_of_scale(weights: Float[np.ndarray, "n"], calibrated: tuple[float, float] | None) -> None:
-    """Warn of weights outside the range of the calibration's, which may be on another scale."""
-    if calibrated is None:
-        return
-    low, high = calibrated
-    outside = weights[(weights < low * (1 - SLACK)) | (weights > high * (1 + SLACK))]
-    if outside.size:
-        warn(
-            f"a weight of {outside[0]:g} is outside the range of the calibration weights, {low:g} to "
-            f"{high:g}: weights are known up to a constant factor, which must be the same for both"
         )

@@ -1,4 +1,4 @@
-"""Reading of a saved masker."""
+"""Saving and reading of maskers."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,15 +7,18 @@ from torch import nn
 
 from conformask.arrays import Weigh
 from conformask.losses import AnyLoss, stored_loss
+from conformask.masker.card import card_text
+from conformask.masker.components import Components
 from conformask.masker.masker import Masker
-from conformask.masker.run_folder import read_stored
+from conformask.masker.run_folder import CARD, StoredMasker, mark_exploratory, read_stored, write_stored
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
+from conformask.records.files import atomic_write, exclusive_folder
 from conformask.scores.level import Levelled, LevelModel, along_levels
 from conformask.scores.network_scorer import stored_card
 from conformask.scores.scorer import Scorer, as_scorer
 from conformask.scores.steps import Tiled, for_loss, in_patches
-from conformask.scores.stored import load_given, load_scorer
+from conformask.scores.stored import load_given, load_scorer, save_scorer
 
 
 def load(
@@ -49,9 +52,9 @@ def load(
         True
     """
     folder = Path(folder)
-    stored = read_stored(folder)
-    used = stored_loss(stored.card.loss, loss)
-    card = replace(stored.card, loss=used)
+    kept = read_stored(folder)
+    used = stored_loss(kept.card.loss, loss)
+    card = replace(kept.card, loss=used)
     scorer = scorer or load_given(folder)
     if scorer is None:
         same = stored_card(folder).loss.to_json() == {**card.loss.to_json(), "regional": False}
@@ -61,8 +64,8 @@ def load(
     scorer = for_loss(as_scorer(scorer), used)
     scorer = scorer if card.tiles in (None, scorer.tiles) else Tiled(scorer, *card.tiles)
     scorer = in_patches(scorer, card.patches)
-    if stored.level is not None:
-        model, record = LevelModel.from_arrays(stored.level), scorer.selection
+    if kept.level is not None:
+        model, record = LevelModel.from_arrays(kept.level), scorer.selection
         if record is not None and family.name in record.curves:
             curves = along_levels(record.curves[family.name], model, family)
             record = replace(record, curves={family.name: curves})
@@ -73,11 +76,35 @@ def load(
         family=family,
         rule=card.rule,
         card=card,
-        critical_lambdas=stored.critical_lambdas,
-        curves=stored.curves,
+        critical_lambdas=kept.critical_lambdas,
+        curves=kept.curves,
         weigh=weight,
-        perceptual_hashes=stored.perceptual_hashes,
-        probe=stored.probe,
+        perceptual_hashes=kept.perceptual_hashes,
+        probe=kept.probe,
     )
-    masker.code.refuse_changed(card.code, stored.probe or {})
+    _code(masker).refuse_changed(card.code, kept.probe or {})
     return masker
+
+
+def save(masker: Masker, folder: Path) -> Masker:
+    """Write a run folder as `Masker.save` does, and return the masker as it was saved."""
+    _code(masker).refuse_changed(masker.card.code, {})
+    with exclusive_folder(folder):
+        masker = replace(masker, card=mark_exploratory(masker.card, folder))
+        save_scorer(masker.scorer, folder)
+        write_stored(folder, stored(masker))
+        text = card_text(masker.card, masker.scorer.name, masker.fingerprint, masker.comparison)
+        with atomic_write(folder / CARD) as aside:
+            aside.write_text(text, encoding="utf-8")
+    return masker
+
+
+def stored(masker: Masker) -> StoredMasker:
+    """Return the parts of a masker that are saved, without its scorer."""
+    arrays = masker.critical_lambdas, masker.curves, masker.perceptual_hashes, masker.probe
+    level = masker.scorer.model.arrays() if isinstance(masker.scorer, Levelled) else None
+    return StoredMasker(masker.card, masker.fingerprint, *arrays, level)
+
+
+def _code(masker: Masker) -> Components:
+    return Components(masker.scorer, masker.loss, masker.family, masker.weigh)

@@ -12,29 +12,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conformask.arrays import NO_LAYERS, Array, Batch, Images, MaskArray, Masks, Triplet, Weigh
-from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.images.triplets import Triplets, refuse_others
+from conformask.errors import MismatchError
+from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
-from conformask.masker.admission import Admission, NewImage, admitted
-from conformask.masker.arguments import given, in_batch, inside
-from conformask.masker.card import card_text, masker_html
-from conformask.masker.components import Components
-from conformask.masker.guards import (
-    check_sample_size,
-    checked_weights,
-    closed_masks_pass,
-    columns_kept,
-    hidden_by,
-    hidden_share,
-    sample_counts,
-    ungrouped_text,
-    warn_if_meant_otherwise,
-    warn_of_scale,
-    weights_of,
-)
-from conformask.masker.looks import appearance, limits_of_means, outliers
-from conformask.masker.resolve import refuse_unbounded
-from conformask.masker.run_folder import CARD, StoredMasker, mark_exploratory, write_stored
+from conformask.masker.admission import Admission, NewImage, admitted, admitted_by_looks
+from conformask.masker.arguments import covariates, given, in_batch, inside
+from conformask.masker.card import masker_html
+from conformask.masker.terms import recalibrated
 from conformask.masks.critical import (
     NO_GRID,
     bound_curves,
@@ -43,24 +27,19 @@ from conformask.masks.critical import (
     loss_under,
     mask_size,
     size_at,
-    start_of,
 )
 from conformask.masks.family import Family
-from conformask.promises.axes import Simultaneous, Weighted
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import coverage_range, meets_threshold
 from conformask.promises.promise import DEFAULTS, AnyPromise, Promise
-from conformask.promises.rules import ImageBound, ImageCovariates, Rule, calibrated_bound
-from conformask.records.card import CalibrationCard, now
-from conformask.records.files import atomic_write, exclusive_folder
-from conformask.records.reading import Caveat
+from conformask.promises.rules import ImageBound, Rule, calibrated_bound
+from conformask.records.card import CalibrationCard
 from conformask.records.record import hash_of, hash_of_arrays
 from conformask.records.selection import ScoreComparison, positive, threshold_in_loss, threshold_of
 from conformask.scores.level import Levelled
 from conformask.scores.scorer import Scorer
 from conformask.scores.scoring import score_of_batch
 from conformask.scores.steps import Patches, Tiled, tiled
-from conformask.scores.stored import save_scorer
 
 
 @dataclass(frozen=True)
@@ -80,25 +59,6 @@ class Judged:
         """Mask size of each image, mean(1 - m) in its region, float64."""
         sizes: Float[np.ndarray, "n"] = mask_size(self.mask, self.region).cpu().numpy()
         return sizes
-
-
-def _declared(
-    promise: Promise, thresholds: tuple[float, ...] | None, threshold: float
-) -> tuple[Promise, float]:
-    """Return the promise with the declared thresholds, and the largest of them up to `threshold`."""
-    declared = replace(promise, thresholds=thresholds or ())
-    certainty = declared.axes.certainty
-    if thresholds is None or not isinstance(certainty, Simultaneous):
-        raise InvalidArgumentError(
-            "the thresholds of a simultaneous promise are declared before a calibration: calibrate "
-            "images with this guarantee"
-        )
-    return declared, certainty.snapped(threshold)
-
-
-def _fixed_terms(promise: Promise) -> tuple[object, ...]:
-    """Return the terms that a whole table of promises leaves fixed: all but threshold and confidence."""
-    return promise.guarantee, promise.delta, promise.axes.unit, promise.axes.population
 
 
 THRESHOLDS = 40
@@ -290,16 +250,6 @@ class Masker:
         of_all, far = (*admission.sizes.values(), *admission.spacings.values()), admission.outliers
         return tuple("; ".join(filter(None, (*of_all, far.get(name)))) for name in item.names)
 
-    @property
-    def limits_of_means(self) -> dict[str, tuple[float, float]]:
-        """Limits beyond which the mean of score, x or y_hat is far outside of the calibration's, by name."""
-        return limits_of_means(self._past, of_images=not self.card.loss.regional)
-
-    @property
-    def _past(self) -> Curves | None:
-        """The calibration images, to compare new ones with; None for a promise about images unlike them."""
-        return None if isinstance(self.card.promise.axes.population, Weighted) else self.curves
-
     def admit(
         self, images: Triplets | NewImage, *, allow_network_mismatch: bool = False, headers: bool = True
     ) -> Admission:
@@ -321,32 +271,13 @@ class Masker:
             MismatchError: maps that were made in another way, outputs of another network, other channels, or
                 volumes for a promise about planes, or the reverse.
         """
-        if isinstance(images, NewImage):
-            unknown = self.card.unknown_network
-            by_whom = None if unknown is None else Caveat(unknown, other=False)
-            return replace(admitted(self.card, self.by_tiles, [images]), caveat=by_whom)
-        refuse_others(images)
-        self.card.check_cues(images.provenance.cues)
-        caveat = self.card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
-        indices = range(len(images)) if headers else ()
-        of_each = (NewImage.of(images, index) for index in indices)
-        groups = ungrouped_text(self.card.promise, images.groups)
-        return replace(admitted(self.card, self.by_tiles, of_each), caveat=caveat, groups=groups)
+        mismatch = allow_network_mismatch
+        return admitted(self.card, self.by_tiles, images, allow_network_mismatch=mismatch, headers=headers)
 
     def admit_scored(self, item: Batch, known: NewImage | None = None) -> Admission:
         """Check scored images, of one shape, and what else is `known` of them than their batch says."""
         admission = self.admit(known or NewImage.of_batch(item))
-        is_comparable = "region" in item.layers or not self.card.loss.regional
-        looks = appearance(item) if is_comparable else None
-        texts = zip(item.names, outliers(self._past, looks, features_of(item.score)), strict=True)
-        far = {name: text for name, text in texts if text}
-        admission = replace(admission, names=item.names, outliers=far)
-        return self.with_clipped(admission, item.clipped)
-
-    def with_clipped(self, admission: Admission, shares: Sequence[float] | Array) -> Admission:
-        """Add what is to be said of the share of the values of each image that was clipped, where known."""
-        clipped = dict(zip(admission.names, map(float, shares), strict=False))
-        return replace(admission, clipped=clipped, clipped_before=self.card.clipped)
+        return admitted_by_looks(admission, self.card, self.curves, item)
 
     def masks(
         self,
@@ -404,7 +335,7 @@ class Masker:
     @cached_property
     def image_bound(self) -> ImageBound | None:
         """The bound of an image as a rule; None where it is not known."""
-        if self.curves is None or isinstance(self.card.promise.axes.population, Weighted):
+        if self.curves is None or self.card.promise.is_weighted:
             return None
         confidence = self.card.promise.confidence or DEFAULTS["confidence"]
         return calibrated_bound(self.curves, self.card.image_errors, confidence)
@@ -449,31 +380,10 @@ class Masker:
         Raises:
             InvalidArgumentError: the rule needs a weight or category, and it is not given.
         """
-        return self.rule(self._facts(item))
-
-    def _facts(self, item: Batch) -> ImageCovariates:
-        needs, bound = self.rule.needs, None
-        given_weights, category = (item.facts.get(name) for name in ("weight", "category"))
-        weight = None
-        if given_weights is not None:
-            weight = checked_weights(np.array(given_weights, np.float64), len(item))
-        if "weight" in needs and self.weigh is not None:
-            weight = weights_of(self.weigh, item)
-        if "bound_curve" in needs:
+        bound = None
+        if "bound_curve" in self.rule.needs:
             bound = bound_curves(item, self.family, self.loss, self.stored_curves().grid)
-        if "weight" in needs and weight is not None:
-            warn_of_scale(weight, self.card.weights)
-        facts = {"weight": weight, "category": category}
-        for fact in facts.keys() & needs:
-            if facts[fact] is None:
-                raise InvalidArgumentError(f"this promise needs the {fact} of each image: pass {fact}=")
-        return ImageCovariates(
-            n=len(item.names),
-            weight=weight,
-            category=category,
-            features=features_of(item.score) if "features" in needs else None,
-            bound_curve=bound,
-        )
+        return self.rule(covariates(item, self.rule.needs, self.weigh, self.card.weights, bound))
 
     def stored_curves(self) -> Curves:
         """Return the curves of the calibration images.
@@ -533,66 +443,17 @@ class Masker:
         stated = promise if isinstance(promise, Promise) else self.card.promise.changed(guarantee=promise)
         stated = stated.changed(confidence=confidence)
         level = self.card.threshold if threshold is None else self.threshold_of(threshold)
-        made = self._under(curves, positive(level), stated)
+        kept = self.scorer.selection
+        selection = None if kept is None else kept.curves.get(self.family.name)
+        made = recalibrated(self.card, self.loss, curves, selection, positive(level), stated)
         if made is not None:
-            return made
+            card, critical_lambdas = made
+            return replace(self, rule=card.rule, card=card, critical_lambdas=critical_lambdas)
         before = self.card.promise
         renamed = replace(before, group_name=stated.group_name, object_name=stated.object_name)
         if vars(renamed) == vars(before):
             return self
         return replace(self, card=replace(self.card, promise=renamed))
-
-    def _under(self, curves: Curves, threshold: float, promise: Promise) -> "Masker | None":
-        """Return the masker under another promise; None where it is the same."""
-        card, loss, before = self.card, self.loss, self.card.promise
-        refuse_unbounded(promise, loss)
-        warn_if_meant_otherwise(threshold, loss)
-        if card.own_grid and promise.on_grid:
-            raise InvalidArgumentError(
-                f"guarantee {promise.guarantee!r} needs a grid from selection images, but there were none: "
-                "calibrate with this guarantee and selection="
-            )
-        same = (promise.guarantee, promise.axes) == (before.guarantee, before.axes)
-        table = isinstance(promise.axes.certainty, Simultaneous)
-        if table:
-            promise, threshold = _declared(promise, card.thresholds, threshold)
-        if same and threshold == card.threshold:
-            return None
-        kept = self.scorer.selection
-        selection = None if kept is None else kept.curves.get(self.family.name)
-        start = card.start if selection is None else start_of(selection, threshold, promise, loss)
-        columns = columns_kept(curves)
-        if promise.needs_selection and not table:
-            if selection is None:
-                raise InvalidArgumentError(
-                    f"guarantee {promise.guarantee} needs choices on selection images, but none are kept: "
-                    "calibrate with selection="
-                )
-            units, _ = promise.counted(card.n_calibration, columns)
-            evidence = calibration_data(selection, threshold, loss, start=start)
-            promise = promise.fit_on_selection(evidence, units)
-        covered = table and _fixed_terms(promise) == _fixed_terms(before)
-        check_sample_size(promise, threshold, loss, card.n_calibration, columns)
-        closed_masks_pass(curves.loss[:, 0], threshold, card.loss.name)
-        seen = calibration_data(curves, threshold, loss, start=start)
-        rule = promise.rule(seen)
-        hidden = hidden_share(curves, rule)
-        card = replace(
-            card,
-            threshold=threshold,
-            promise=promise.as_stated,
-            claim=promise.claim(card.loss.name, threshold),
-            rule=rule,
-            start=start,
-            exact=False,
-            exploratory=card.exploratory or not covered,
-            hides=hidden_by(rule, hidden),
-            # maskers of conformask 0.2 kept the shares of images alone
-            hidden=hidden if card.loss.of_part == (curves.hidden is not None) else None,
-            **sample_counts(promise, curves),
-            calibrated=now(),
-        )
-        return replace(self, rule=rule, card=card, critical_lambdas=seen.critical_lambdas)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -600,18 +461,6 @@ class Masker:
         arrays = {"critical_lambda": self.critical_lambdas, **(self.curves.arrays() if self.curves else {})}
         digest = hash_of([self.card.hashed, self.scorer.fingerprint, hash_of_arrays(arrays)])
         return "-".join(digest[place : place + 4] for place in range(0, 16, 4))
-
-    @property
-    def code(self) -> Components:
-        """The components that masks and the promise are computed with."""
-        return Components(self.scorer, self.loss, self.family, self.weigh)
-
-    @property
-    def stored(self) -> StoredMasker:
-        """The parts of this masker that are saved, without its scorer."""
-        arrays = self.critical_lambdas, self.curves, self.perceptual_hashes, self.probe
-        level = self.scorer.model.arrays() if isinstance(self.scorer, Levelled) else None
-        return StoredMasker(self.card, self.fingerprint, *arrays, level)
 
     def save(self, folder: str | Path) -> "Masker":
         """Write a run folder: the scorer's files, calibration.json and files it names, CARD.md. No pickle.
@@ -626,13 +475,6 @@ class Masker:
             MismatchError: the folder holds another scorer, or an unfinished training run.
             OutputError: another process writes it, or it cannot be written to.
         """
-        folder = Path(folder)
-        self.code.refuse_changed(self.card.code, {})
-        with exclusive_folder(folder):
-            masker = replace(self, card=mark_exploratory(self.card, folder))
-            save_scorer(self.scorer, folder)
-            write_stored(folder, masker.stored)
-            text = card_text(masker.card, self.scorer.name, masker.fingerprint, self.comparison)
-            with atomic_write(folder / CARD) as aside:
-                aside.write_text(text, encoding="utf-8")
-        return masker
+        from conformask.masker.load import save  # which makes maskers
+
+        return save(self, Path(folder))

@@ -1,4 +1,4 @@
-"""What a calibration measures: losses and mask sizes along a grid, part by part; and its card."""
+"""What a calibration measures: losses and mask sizes along a grid, part by part."""
 
 from typing import cast
 
@@ -7,18 +7,13 @@ from jaxtyping import Float
 
 from conformask.arrays import Array, Batch
 from conformask.background import Compute
-from conformask.images.rows import Role
-from conformask.images.scan import DatasetSummary, labelled
+from conformask.images.scan import labelled
 from conformask.images.triplets import Triplets
-from conformask.masker.guards import hidden_by, sample_counts, weights_of
-from conformask.masker.looks import appearance
+from conformask.masker.admission import appearance
+from conformask.masker.arguments import weights_of
 from conformask.masker.resolve import Choices
 from conformask.masks.critical import lambda_grid, measures
-from conformask.promises.axes import Simultaneous
 from conformask.promises.data import Curves
-from conformask.promises.rules import Rule
-from conformask.records.card import CalibrationCard, now
-from conformask.scores.level import Levelled
 from conformask.scores.scoring import gathered, scored
 
 GRID_FROM = 8
@@ -64,60 +59,3 @@ def measured(
     critical = columns.pop("critical_lambda", None)
     curves = Curves.from_arrays(columns | {"grid": grid})
     return labelled(curves, calibration), critical
-
-
-ROLES: tuple[Role, ...] = ("x", "y_hat")
-"""The images of which a card keeps the range."""
-WHOLE = "whole images"
-"""The population of a promise about images that are scored by tiles."""
-
-
-def card_of(
-    choices: Choices,
-    calibration: Triplets,
-    seen: DatasetSummary,
-    chosen_on: DatasetSummary | None,
-    curves: Curves,
-    rule: Rule,
-    hidden: float,
-) -> CalibrationCard:
-    """Return the card of a calibration: its promise, and the images that it rests on."""
-    promise, tiles = choices.promise, choices.scorer.tiles
-    certainty = promise.axes.certainty
-    seen_ids = {*seen.image_ids, *(() if chosen_on is None else chosen_on.image_ids)}
-    return CalibrationCard(
-        threshold=choices.threshold,
-        promise=promise.as_stated,
-        claim=promise.claim(choices.loss.name, choices.threshold),
-        loss=choices.loss,
-        family=choices.family.settings(),
-        rule=rule,
-        exact=choices.loss.monotone and not promise.on_grid,
-        exploratory=False,
-        thresholds=certainty.thresholds if isinstance(certainty, Simultaneous) else None,
-        start=choices.start,
-        n_calibration=len(calibration),
-        **sample_counts(promise, curves),
-        weights=None if curves.weight is None else (float(curves.weight.min()), float(curves.weight.max())),
-        channels=seen.channels,
-        sizes=seen.sizes,
-        repeats=calibration.reference.repeats,
-        read=calibration.reading,
-        geometry=seen.geometry,
-        clipped=seen.clipped,
-        range_of_x=calibration.range_of("x"),
-        range_of_y_hat=calibration.range_of("y_hat"),
-        turned=tuple(role for role in ROLES if calibration.header(0, role).turned_about is not None),
-        population=calibration.provenance.population or (tiles and WHOLE),
-        calibrated=now(),
-        calibrated_on=seen.truth_ids,
-        seen=tuple(sorted(seen_ids - {*seen.truth_ids})),
-        tiles=tiles,
-        patches=choices.scorer.patches,
-        level="image" if isinstance(choices.scorer, Levelled) else "one",
-        network=calibration.network,
-        cues_made=calibration.provenance.cues if choices.scorer.cue_channels else None,
-        image_errors=choices.image_errors,
-        hides=hidden_by(rule, hidden),
-        hidden=hidden,
-    )

@@ -14,10 +14,9 @@ from conformask.background import DEFAULT_DEVICES, tracked
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
 from conformask.images.read import hash_unless_constant, is_constant
 from conformask.images.triplets import Triplets
-from conformask.masker.admission import Admission
+from conformask.masker.admission import Admission, appearance, outliers
 from conformask.masker.data_leakage import refuse_used
 from conformask.masker.guards import has_theorem
-from conformask.masker.looks import appearance, outliers
 from conformask.masker.masker import Masker
 from conformask.masks.critical import features_of
 from conformask.promises.axes import Group, LogLinear, Simultaneous, fit_log_quantile
@@ -189,7 +188,7 @@ def _released(masker: Masker, images: Triplets, batch: JudgedBatch, caveat: Cave
     measurable = images.has_truth and has_theorem(masker.card.promise, masker.loss, images.reference)
     measure = partial(_measures, masker, measurable)
     measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, DEFAULT_DEVICES)
-    masker.with_clipped(Admission(images.names), measured["clipped"]).warn()
+    Admission.of_clipped(images.names, measured["clipped"], masker.card.clipped).warn()
     new = candidates(masker, images.groups, measured)
     sentence, formula = release_promise(masker.card, share, caveat, each=each)
     return Release(

@@ -14,6 +14,7 @@ from conformask.losses.base import Loss
 from conformask.masker.guards import (
     check_sample_size,
     refuse_noisy,
+    refuse_unbounded,
     warn_if_another_hides_less,
     warn_if_meant_otherwise,
 )
@@ -238,13 +239,3 @@ def loss_for(
         used = used.with_pixels(images.window).in_regions(images.has_regions)
     kept = None if scorer.selection is None else scorer.selection.of
     return used if kept is None else used.measured_as(kept)
-
-
-def refuse_unbounded(promise: Promise, used: Loss) -> None:
-    """Refuse a promise about the mean of a loss without an upper bound."""
-    if promise.axes.statement.bounds_a_mean and used.upper_bound is None:
-        raise InvalidArgumentError(
-            f"the {promise.guarantee} guarantee bounds a mean and needs a loss with an upper bound, but "
-            f"{used.name!r} declares none: choose a guarantee about a share of images, such as "
-            "marginal"
-        )

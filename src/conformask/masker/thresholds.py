@@ -8,9 +8,9 @@ from conformask.errors import CalibrationError, InvalidArgumentError
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
 from conformask.losses.base import Loss
-from conformask.masker.guards import check_sample_size, columns_kept
+from conformask.masker.guards import check_sample_size, refuse_unbounded
 from conformask.masker.masker import Masker
-from conformask.masker.resolve import family_for, loss_for, refuse_unbounded
+from conformask.masker.resolve import family_for, loss_for
 from conformask.masks.critical import size_at
 from conformask.masks.family import Family
 from conformask.promises.data import Curves
@@ -132,7 +132,7 @@ def _choices(
     thresholds += [level_of(f"q{quantile}", unmasked) for quantile in LISTED_QUANTILES]
     choices = []
     for level in sorted({t for t in thresholds if t > 0}):
-        check_sample_size(guarantee, level, used, len(unmasked), columns_kept(curves), part)
+        check_sample_size(guarantee, level, used, len(unmasked), curves.columns, part)
         size = size_at(curves if along is None else along(level), level, guarantee, used)
         choices.append(ThresholdChoice(level, float((unmasked <= level).mean()), size))
     return choices

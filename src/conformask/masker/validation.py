@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from conformask.images.triplets import Triplets
 from conformask.masker.masker import Masker
-from conformask.promises.axes import EachCategory, Labels, Places, Weighted, first_of_each
+from conformask.promises.axes import EachCategory, Labels, Places, first_of_each
 from conformask.promises.coverage_test import (
     PerImage,
     PValues,
@@ -155,7 +155,7 @@ def _tails(
     rank = promise.rank(n)
     if rank is not None:
         return coverage_p_values(n, rank, losses == 0)
-    if calibration is None or isinstance(promise.axes.population, Weighted):
+    if calibration is None or promise.is_weighted:
         return None
     fixed = promise.fit_on_selection(calibration, n)
     return resampled_p_values(fixed, calibration, losses, comparisons)
@@ -197,8 +197,7 @@ def shift_of(masker: Masker, features: Mapping[str, Array], new: Triplets) -> st
     None is returned where no shift is seen, and where the calibration has nothing to compare with.
     """
     curves = masker.curves
-    weighted = isinstance(masker.card.promise.axes.population, Weighted)
-    if not features or weighted or curves is None or curves.features is None:
+    if not features or masker.card.promise.is_weighted or curves is None or curves.features is None:
         return None
     by_group: dict[str, Array] = {}  # with its first image, as on the other side
     for name, group in zip(new.names, new.groups, strict=True):

@@ -53,6 +53,11 @@ class Curves:
         """The arrays that there are, by the names of their fields."""
         return {name: values for name, values in vars(self).items() if values is not None}
 
+    @property
+    def columns(self) -> dict[str, Array | None]:
+        """What promises need of each image, as far as it is known: group, category and weight."""
+        return {"group": self.group, "category": self.category, "weight": self.weight}
+
     def arrays(self, prefix: str = "") -> dict[str, Array]:
         """Return the curves as named arrays for an npz."""
         return {prefix + STORED_AS.get(name, name): values for name, values in self.known.items()}

@@ -201,6 +201,11 @@ class Promise(PromiseTerms):
         return "group" in self.axes.unit.reads
 
     @property
+    def is_weighted(self) -> bool:
+        """True if the promise is about another population than that of the calibration images."""
+        return isinstance(self.axes.population, Weighted)
+
+    @property
     def on_grid(self) -> bool:
         """True if lambda is a point of the grid, even where critical lambdas are exact."""
         return self.procedure.on_grid

@@ -19,6 +19,7 @@ from conformask.extras.watch.monitor import SIZE, Monitoring, changes_of, monito
 from conformask.images.read import write_image
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
+from conformask.masker.admission import SCORES
 from conformask.masker.calibrate import calibrate
 from conformask.masker.looks import SCORES, appearance
 from conformask.masker.validation import shift_of

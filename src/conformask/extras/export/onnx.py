@@ -30,6 +30,7 @@ from conformask.extras.export.onnx_graph import (
 )
 from conformask.images.rows import Provenance
 from conformask.images.triplets import Triplets
+from conformask.masker.admission import limits_of_means
 from conformask.masker.masker import Masker
 from conformask.records.files import atomic_write, check_output
 from conformask.records.geometry import Size
@@ -331,7 +332,7 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
         "calibration": json.dumps(to_jsonable(masker.card.to_json())),
         "scorer": masker.scorer.name,
         "tolerance": repr(TOLERANCE),
-        "limits_of_means": json.dumps(masker.limits_of_means),
+        "limits_of_means": json.dumps(limits_of_means(masker.card, masker.curves)),
     }
     for formula in formula_here(masker.formula, caveat):
         entries["formula"] = formula

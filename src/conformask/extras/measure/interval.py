@@ -22,7 +22,7 @@ from conformask.extras.measure.quantities import Function, Quantity, part_of, qu
 from conformask.images.rows import Role
 from conformask.images.triplets import Triplets
 from conformask.masker.data_leakage import refuse_known, truth_ids, used_images
-from conformask.masker.guards import check_sample_size, columns_kept
+from conformask.masker.guards import check_sample_size
 from conformask.masker.masker import Masker
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.intervals import clopper_pearson
@@ -282,7 +282,7 @@ def _columns(images: Triplets) -> Curves:
 
 def _check_count(promise: Promise, masker: Masker, columns: Curves, *, symmetric: bool) -> None:
     try:
-        check_sample_size(promise, 0.0, masker.loss, len(columns.names), columns_kept(columns))
+        check_sample_size(promise, 0.0, masker.loss, len(columns.names), columns.columns)
     except CalibrationError as error:
         if symmetric:
             raise

@@ -16,7 +16,7 @@ from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses import AnyLoss, loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.evaluate import evaluate, examples_of
-from conformask.masker.load import load
+from conformask.masker.load import load, stored
 from conformask.masker.run_folder import write_stored
 from conformask.masks.critical import loss_under, mask_size, paper_oracle, unmasked_loss
 from conformask.promises.promise import Promise
@@ -83,7 +83,7 @@ def calibrate_method(row: Row, method: str, folder: Path) -> None:
         compute=replace(row.compute, parts=folder / "parts"),
     )
     if main_process():
-        write_stored(folder, masker.stored)
+        write_stored(folder, stored(masker))
 
 
 def evaluate_method(row: Row, method: str, folder: Path) -> None:

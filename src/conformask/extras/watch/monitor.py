@@ -18,10 +18,9 @@ from conformask.extras.watch.online import refuse_other_masker
 from conformask.images.read import is_constant, pixel_hash
 from conformask.images.rows import uniform
 from conformask.images.triplets import Triplets, hash_of_group
-from conformask.masker.admission import Admission
+from conformask.masker.admission import ROLES, SCORES, Admission, appearance
 from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.guards import has_theorem
-from conformask.masker.looks import ROLES, SCORES, appearance
 from conformask.masker.masker import Masker
 from conformask.masker.validation import (
     LEVEL,
@@ -32,7 +31,7 @@ from conformask.masker.validation import (
     one_of_each_group,
 )
 from conformask.masks.critical import batch_curves, features_of
-from conformask.promises.axes import Weighted, first_of_each, members
+from conformask.promises.axes import first_of_each, members
 from conformask.promises.rules import covariates_of
 from conformask.records.evaluation import Change, Measurement, StreamStatus
 from conformask.records.numbers import figure, plural, share
@@ -272,7 +271,7 @@ def measures_of(
     """
     expect(masker, Masker, "masker", "what calibrate() or load() returned")
     check_parts(compute)
-    if isinstance(masker.card.promise.axes.population, Weighted):
+    if masker.card.promise.is_weighted:
         raise InvalidArgumentError(
             "a weighted promise is, by design, about images other than its calibration images: "
             "monitoring cannot compare the two"
@@ -286,7 +285,7 @@ def measures_of(
         measurable = has_theorem(masker.card.promise, masker.loss, new.reference)
         measure, key = partial(_measures, masker, measurable), masker.fingerprint
         measures = gathered(masker.scorer, new, measure, "monitoring", key, compute)
-    masker.with_clipped(Admission(new.names), measures["clipped"]).warn()
+    Admission.of_clipped(new.names, measures["clipped"], masker.card.clipped).warn()
     points = _grid_points(masker, masker.rule(covariates_of(curves)))
     old_measures = np.column_stack([features, curves.size[np.arange(len(points)), points]])
     more = old_measures.shape[1] - len(SCORES) - 1
