@@ -73,7 +73,7 @@ def test_masks_open_far_where_first_pixels_would_close_them(over, monkeypatch):
     masker = calibrated(over)
     assert masker.card.start > 0
     assert masker.grid[1] >= masker.card.start
-    monkeypatch.setattr("conformask.masker.resolve.start_of", lambda *_: 0.0)
+    monkeypatch.setattr("conformask.masker.choices.start_of", lambda *_: 0.0)
     from_zero = calibrated(over)
     assert masker.card.hidden < 0.5 * from_zero.card.hidden
 

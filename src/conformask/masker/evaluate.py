@@ -26,9 +26,9 @@ from conformask.images.triplets import Triplets, stacked
 from conformask.losses import exponent_by_blocks, paper_distance
 from conformask.losses.of_images import with_channels
 from conformask.masker.admission import Admission
+from conformask.masker.candidates import candidates, facts_for_release, judged, usual_share
 from conformask.masker.guards import check_test_images, refuse_noisy
 from conformask.masker.masker import Masker
-from conformask.masker.release import candidates, facts_for_release, judged, usual_share
 from conformask.masker.validation import category_coverage, compare_with_promise
 from conformask.masks.critical import critical_lambdas, loss_on, mask_size, paper_oracle, unmasked_loss
 from conformask.promises.axes import EachCategory

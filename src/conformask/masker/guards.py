@@ -36,8 +36,8 @@ from conformask.records.words import ungrouped_text
 from conformask.scores.scorer import Scorer
 
 if TYPE_CHECKING:
+    from conformask.masker.choices import Choices
     from conformask.masker.masker import Masker
-    from conformask.masker.resolve import Choices
 
 
 def check_scanned(

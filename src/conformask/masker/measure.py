@@ -11,7 +11,7 @@ from conformask.images.scan import labelled
 from conformask.images.triplets import Triplets
 from conformask.masker.admission import appearance
 from conformask.masker.arguments import weights_of
-from conformask.masker.resolve import Choices
+from conformask.masker.choices import Choices
 from conformask.masks.critical import lambda_grid, measures
 from conformask.promises.data import Curves
 from conformask.scores.scoring import gathered, scored

@@ -11,13 +11,13 @@ from conformask.images.rows import Role
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
+from conformask.masker.choices import Choices
 from conformask.masker.guards import (
     check_sample_size,
     closed_masks_pass,
     refuse_unbounded,
     warn_if_meant_otherwise,
 )
-from conformask.masker.resolve import Choices
 from conformask.masks.critical import calibration_data, start_of
 from conformask.promises.axes import Simultaneous, Weighted
 from conformask.promises.data import Curves
