@@ -159,13 +159,6 @@ def are_dependent(masker: Masker, images: Triplets) -> bool:
     return not masker.card.promise.by_group and len(set(images.groups)) < len(images)
 
 
-def usual_share(masker: Masker, images: Triplets) -> float | None:
-    """Return 2 %, or the smallest of SHARES that the calibration set allows; None if a release is refused."""
-    n = masker.card.n_units
-    allowed = [share for share in (0.02, *SHARES) if n >= smallest_marginal_set(1 - share)]
-    return allowed[0] if allowed and can_release(masker) and not are_dependent(masker, images) else None
-
-
 def judged(
     masker: Masker,
     names: Sequence[str],
@@ -209,3 +202,19 @@ def _power(share: float, released: Flags, failed: Flags) -> ReleasePower:
     good = released[~failed]
     of_good = float(good.mean()) if len(good) else math.nan
     return ReleasePower(share, int(released.sum()), int((released & failed).sum()), of_good)
+
+
+def usual_release(
+    masker: Masker, images: Triplets, measured: Mapping[str, Array]
+) -> tuple[float | None, tuple[ReleasePower, ...], dict[str, str]]:
+    """Return a usual share, what a release keeps at several shares, and of each image if it is released.
+
+    The share is 2 %, or the smallest of SHARES that the calibration set allows; None if a release is refused.
+    """
+    n = masker.card.n_units
+    allowed = [share for share in (0.02, *SHARES) if n >= smallest_marginal_set(1 - share)]
+    if not allowed or not can_release(masker) or are_dependent(masker, images):
+        return None, (), {}
+    share, new = allowed[0], candidates(masker, images.groups, measured)
+    verdicts = judged(masker, images.names, measured, new, new.released(share))
+    return share, new.power(), {image.name: image.verdict for image in verdicts}

@@ -8,8 +8,6 @@ import torch
 from jaxtyping import Float
 
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
-from conformask.images.formats import Header
-from conformask.images.rows import Role
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of
@@ -108,38 +106,6 @@ def check_test_images(masker: "Masker", images: Triplets, seen: DatasetSummary) 
         warn_of_learnt(seen, masker.scorer, "test")
         warn_of_copies(seen, masker.perceptual_hashes, "test", "the masker was calibrated on")
     masker.loss.check_spacing(seen.geometry)
-
-
-def refuse_other_places(triplets: Triplets) -> None:
-    """Refuse masks over x where files do not say that x lies where y_hat does."""
-    for index, name in enumerate(triplets.names):
-        reason = _placement_difference(triplets.header(index, "x"), triplets.header(index, "y_hat"))
-        if reason:
-            raise MismatchError(
-                f"the mask of {name!r} cannot be placed over x: {reason}; leave out "
-                "mask_geometry='x' (--mask-geometry x)"
-            )
-
-
-def _placement_difference(x: Header, y_hat: Header) -> str | None:
-    """Return why two images may not lie in the same place; None where they do."""
-    one, other = x.geometry, y_hat.geometry
-    if one is None or other is None or one.affine is None or other.affine is None:
-        return "the files of x and y_hat do not both state their position, as DICOM and NIfTI can"
-    if x.space != y_hat.space:
-        return f"x has {x.space} pixels, but y_hat has {y_hat.space}"
-    difference = one.differs(other)
-    return difference and f"x and y_hat have {difference}"
-
-
-def refuse_segmentations(triplets: Triplets, mask_geometry: Role) -> None:
-    """Refuse segmentations over files, of this role, that have none."""
-    for index, name in enumerate(triplets.names):
-        if triplets.segmentation_writer(index, mask_geometry) is None:
-            raise InvalidArgumentError(
-                f"dicom_seg writes a DICOM SEG beside the mask of a DICOM series, but {name!r} is not one: "
-                "leave out dicom_seg (--dicom-seg)"
-            )
 
 
 def refuse_noisy(promise: Promise, used: Loss, reference: Reference) -> None:

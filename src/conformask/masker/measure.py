@@ -1,18 +1,34 @@
-"""What a calibration measures: losses and mask sizes along a grid, part by part."""
+"""What is measured of images: along a grid of lambdas to calibrate, under their masks to evaluate."""
 
 from typing import cast
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from scipy.ndimage import label
+from torch import Tensor
 
-from conformask.arrays import Array, Batch
+from conformask.arithmetic import image_means
+from conformask.arrays import Array, Batch, Images
 from conformask.background import Compute
 from conformask.images.scan import labelled
 from conformask.images.triplets import Triplets
+from conformask.losses import paper_distance
+from conformask.losses.of_images import with_channels
 from conformask.masker.admission import appearance
 from conformask.masker.arguments import weights_of
+from conformask.masker.candidates import facts_for_release
 from conformask.masker.choices import Choices
-from conformask.masks.critical import lambda_grid, measures
+from conformask.masker.masker import Masker
+from conformask.masks.critical import (
+    critical_lambdas,
+    lambda_grid,
+    loss_on,
+    mask_size,
+    measures,
+    paper_oracle,
+    unmasked_loss,
+)
 from conformask.promises.data import Curves
 from conformask.scores.scoring import gathered, scored
 
@@ -59,3 +75,110 @@ def measured(
     critical = columns.pop("critical_lambda", None)
     curves = Curves.from_arrays(columns | {"grid": grid})
     return labelled(curves, calibration), critical
+
+
+SHARES = tuple(round(0.05 * step, 2) for step in range(20))
+"""Hidden shares at which the error is measured."""
+
+
+def risk_curves(
+    score: Images, y: Images, y_hat: Images, region: Images | None
+) -> Float[np.ndarray, "n 2 shares"]:
+    """Return the mean |y - y_hat| of what is shown at each of SHARES, float64.
+
+    First with the pixels of the largest scores hidden, then with those of the largest errors, which is the
+    least that any score can leave (the sparsification curves of Ilg et al. 2018). With a region, shares and
+    means are those of its pixels.
+    """
+    errors = with_channels((y - y_hat).abs(), score.shape[1]).double()
+    inside = torch.ones_like(score) if region is None else region.expand_as(score)
+    curves = []
+    for of_image, error, weight in zip(score, errors, inside, strict=True):
+        here = weight > 0
+        curves.append([_left(order, error[here]) for order in (of_image[here], error[here])])
+    return np.array(curves)
+
+
+def _left(order: Tensor, errors: Tensor) -> list[float]:
+    """Return the mean of the errors that are left at each share, the largest of `order` hidden first."""
+    sums = errors[order.argsort(descending=True, stable=True)].cumsum(0)
+    hidden = [int(share * len(errors)) for share in SHARES]
+    total = float(sums[-1])
+    return [(total - (float(sums[k - 1]) if k else 0.0)) / (len(errors) - k) for k in hidden]
+
+
+def measures_of(masker: Masker, opt_names: frozenset[str], item: Batch) -> dict[str, Array]:
+    """Return the columns of ImageRecords for a batch, risk curves, and facts for what else is evaluated.
+
+    The paper's Opt is computed for the names in `opt_names`.
+    """
+    judged_batch = masker.judge(item)
+    assert judged_batch.loss is not None
+    mask, region = judged_batch.mask, judged_batch.region
+    noise, unknown = item.layers.get("noise"), np.full(len(item), np.nan)
+    oracle = loss_on(item, masker.loss).oracle(masker.card.threshold)
+    hidden_error, shown_error = _errors(mask, item, region)
+    return {
+        **masker.loss.measures(mask, item),
+        "name": np.array(item.names),
+        "loss": judged_batch.loss,
+        "unmasked_loss": _array(unmasked_loss(masker.loss, item)),
+        "size": judged_batch.size,
+        "oracle_size": unknown if oracle is None else _array(mask_size(oracle, region)),
+        "paper_oracle_size": _paper_sizes(masker, item, opt_names),
+        "critical_lambda": critical_lambdas_of(masker, item),
+        "difficulty": _array(image_means(item.score.map)),
+        "hidden_error": hidden_error,
+        "shown_error": shown_error,
+        "noise": unknown if noise is None else _array(image_means(noise)),
+        **({} if masker.card.is_grey else _parts(mask)),
+        **facts_for_release(masker, item),
+        "risk": risk_curves(item.score.map, item.truth(), item.y_hat, region),
+    }
+
+
+def _errors(mask: Images, batch: Batch, region: Images | None) -> tuple[Array, Array]:
+    """Return the means of |y - y_hat| over what is hidden and over what is shown; NaN where nothing is."""
+    error = with_channels((batch.truth() - batch.y_hat).abs(), mask.shape[1])
+    inside = torch.ones_like(mask) if region is None else region.expand_as(mask)
+    means = []
+    for weight in ((1 - mask) * inside, mask * inside):
+        total, share = (image_means(each, torch.float64) for each in (weight * error, weight))
+        means.append(_array(torch.where(share > 0, total / share, torch.nan)))
+    hidden, shown = means
+    return hidden, shown
+
+
+def _parts(mask: Images) -> dict[str, Array]:
+    """Return numbers of connected parts of masks of 0 and 1, and of the sides of pixels between them.
+
+    Pixels are neighbours along sides, within a channel.
+    """
+    shown = mask.cpu().numpy() > 0
+    axes = range(2, shown.ndim)
+    boundary = sum(np.diff(shown, axis=axis).sum(axis=(1, *axes)) for axis in axes)
+    shown_parts, hidden_parts = (
+        np.array([sum(label(channel)[1] for channel in image) for image in each]) for each in (shown, ~shown)
+    )
+    columns = {"shown_parts": shown_parts, "hidden_parts": hidden_parts, "boundary": boundary}
+    return {name: np.asarray(values, np.float64) for name, values in columns.items()}
+
+
+def critical_lambdas_of(masker: Masker, item: Batch) -> Float[np.ndarray, "n"]:
+    """Return critical lambdas as in calibration: exact for monotone losses, else on the masker's grid."""
+    return critical_lambdas(item, masker.family, masker.loss, masker.grid, masker.card.threshold)
+
+
+def _paper_sizes(masker: Masker, item: Batch, opt_names: frozenset[str]) -> Array:
+    distance, sizes = paper_distance(masker.loss), np.full(len(item), np.nan)
+    indices = [place for place, name in enumerate(item.names) if name in opt_names]
+    if distance is not None and indices:
+        y, y_hat = item.truth()[indices], item.y_hat[indices]
+        per_channel = item.score.map.shape[1] > 1
+        mask, reached = paper_oracle(distance, y, y_hat, masker.card.threshold, per_channel)
+        sizes[indices] = np.where(reached.cpu().numpy(), _array(mask_size(mask)), np.nan)
+    return sizes
+
+
+def _array(values: Tensor) -> Array:
+    return values.detach().to(torch.float64).cpu().numpy()

@@ -1,6 +1,5 @@
 """Masks of a whole folder, resumed image by image, never mixed with masks of another promise."""
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,95 +13,21 @@ from conformask.arithmetic import best_device
 from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
 from conformask.errors import MissingFileError, OutputError, expect, warn
-from conformask.images.formats import Blocks, SourceImage, at_time
-from conformask.images.layers import LAYERS
-from conformask.images.npy_png import write_jpeg
-from conformask.images.pictures import as_bytes, in_colors, overlay, planes_of
-from conformask.images.read import (
-    decode,
-    format_of,
-    grid,
-    mask_suffix,
-    name_and_suffix,
-    open_raster,
-    times_of,
-    write_blocks,
-)
-from conformask.images.rows import Role
 from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses import exponent_by_blocks
 from conformask.masker.data_leakage import truth_ids, used_images
-from conformask.masker.folder import MASKS, OVERLAYS, SEGMENTATIONS, SIZES, MaskFolder, MaskRow
-from conformask.masker.guards import has_theorem, refuse_other_places, refuse_segmentations
+from conformask.masker.folder import SIZES, MaskFolder, MaskRow
+from conformask.masker.guards import has_theorem
+from conformask.masker.mask_files import MaskFiles, refuse_other_places, refuse_segmentations
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import WholeImage, whole_images
 from conformask.masks.critical import features_of
 from conformask.records.evaluation import Measurement
-from conformask.records.files import atomic_write, exclusive_folder, remove
-from conformask.records.geometry import Geometry
-from conformask.records.reading import Caveat, Reading
+from conformask.records.files import exclusive_folder
+from conformask.records.reading import Caveat
 from conformask.records.release import Release
 from conformask.records.words import promised_here
-
-
-@dataclass(frozen=True)
-class TimeSeries:
-    """A file whose time points are all masked, its joined mask and the masks of its time points."""
-
-    file: Path
-    """File of the image."""
-    path: Path
-    """Path of the joined mask, which appears only after all of `parts`; these are then removed."""
-    names: tuple[str, ...]
-    """Names of the time points, in their order."""
-    parts: tuple[Path, ...]
-    """Paths of the masks of the time points."""
-
-    def join(self, reading: Reading) -> None:
-        """Write the joined mask from its parts, wholly or not at all, unless it exists; remove the parts."""
-        if not self.path.exists():
-            header = open_raster(self.parts[0]).header
-            under = SourceImage(self.file, header.geometry, reading, is_film=True)
-            shape = (header.channels, len(self.parts), *header.space)
-            write_blocks(self.path, shape, self._blocks(), under)
-        for part in self.parts:
-            remove(part)
-
-    def _blocks(self) -> Blocks:
-        for time, part in enumerate(self.parts):
-            raster = open_raster(part)
-            for places in grid(raster.size):
-                yield (slice(time, time + 1), *places), raster.read(places)[:, None]
-
-
-def time_series_of(triplets: Triplets, places: Mapping[str, Path], mask_geometry: Role) -> list[TimeSeries]:
-    """Return the files whose time points are all among the images, with the names that the file gives them.
-
-    Time points of other files, and of types whose masks have no axis of time, keep their own masks.
-
-    Args:
-        triplets: the images.
-        places: the path of the mask of each image, by name.
-        mask_geometry: the role whose file type and place the masks have.
-    """
-    files: dict[Path, dict[int, str]] = defaultdict(dict)
-    for index, name in enumerate(triplets.names):
-        path = triplets.file(index, mask_geometry)
-        if path is not None and name == name_and_suffix(path)[0]:
-            file, time = at_time(path)
-            if time is not None:
-                files[file][time] = name
-    films = []
-    for file, of_times in files.items():
-        name, suffix = name_and_suffix(file)
-        joined = f"{name}{mask_suffix(suffix, volume=True)}"
-        kind, names = format_of(Path(joined)), [of_times[time] for time in sorted(of_times)]
-        joinable = kind is not None and kind.films and name not in triplets.names
-        if joinable and times_of(file, triplets.reading) == len(names):
-            parts = tuple(places[name] for name in names)
-            films.append(TimeSeries(file, parts[0].with_name(joined), tuple(names), parts))
-    return films
 
 
 @dataclass(frozen=True)
@@ -192,32 +117,32 @@ def write_masks(
     }  # fmt: skip
     columns = {} if released is None else released.columns(masker.fingerprint, triplets.names)
     processes = launch(compute)
-    work = _Work(masker, triplets, MaskFolder(Path(out), processes.rank), mask_geometry)
-    with exclusive_folder(work.folder.path):
+    folder = MaskFolder(Path(out), processes.rank)
+    files = MaskFiles(folder.path, masker, triplets, mask_geometry)
+    work = _Work(masker, triplets, folder, files)
+    with exclusive_folder(folder.path):
         if processes.is_first:
-            files = [*work.files, *(work.segmentations.values() if dicom_seg else ())]
+            claimed = [*files.of_all, *(files.segmentations.values() if dicom_seg else ())]
             record = {**promise, "caveat": caveat, "release": released and released.sentence}
-            work.folder.claim(record, files, overwrite=overwrite)
-            work.remove_outdated()
+            folder.claim(record, claimed, overwrite=overwrite)
+            lines = folder.lines()
+            files.remove_outdated(lambda name: work.is_done(name, lines.get(name)))
         processes.wait()
         unfinished = work.unfinished()
         processes.wait()
         work.write(unfinished, processes.rank, processes.count)
         processes.wait()
-        lines = work.folder.lines()
+        lines = folder.lines()
         if missing := [name for name in triplets.names if name not in lines]:
             raise OutputError(
-                f"{work.folder.path} was changed during the run: {SIZES} has no line for {missing[0]!r}, "
+                f"{folder.path} was changed during the run: {SIZES} has no line for {missing[0]!r}, "
                 "which was masked; repeat the command"
             )
         rows = [replace(lines[name], **columns.get(name, {})) for name in triplets.names]
         processes.wait()
         if processes.is_first:
-            work.folder.write(rows)
-            for files_beside in work.beside:
-                files_beside.join()
-            for film in tracked(work.films, "films", len(work.films)):
-                film.join(triplets.reading)
+            folder.write(rows)
+            files.join()
             if dicom_seg:
                 # a monotone loss is never larger under a smaller mask: the promise of grey masks covers
                 # their pixels of 1, which a segmentation shows
@@ -225,7 +150,7 @@ def write_masks(
                 if masker.card.is_grey and not masker.loss.monotone:
                     name = masker.card.loss.name
                     promised = f"NOT PROMISED: grey masks, cut at 1; {name} may be larger for the rest"
-                work.write_segmentations(promised_here(promised, caveat))
+                files.write_segmentations(promised_here(promised, caveat))
     losses, used = [row.loss for row in rows if row.loss is not None], [row.used is True for row in rows]
     measurement = None
     if len(losses) == len(rows):
@@ -244,59 +169,23 @@ def write_masks(
 class _Work:
     """A run of write_masks: what is to be masked, and where it goes."""
 
-    def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder, mask_geometry: Role) -> None:
-        self.masker, self.triplets, self.folder, self._mask_geometry = masker, triplets, folder, mask_geometry
+    def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder, files: MaskFiles) -> None:
+        self.masker, self.triplets, self.folder, self.files = masker, triplets, folder, files
         self._whole = whole_images(masker, triplets)
         by_blocks = exponent_by_blocks(masker.loss) is not None or not self._whole
         self._is_measured = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
         self.features: dict[str, Array] = {}
         self.clipped: dict[str, float] = {}
-        volumes = triplets.dimensions == 3
-        self.places = {
-            name: folder.path / MASKS / f"{name}{mask_suffix(triplets.suffix(index, mask_geometry), volumes)}"
-            for name, index in self._indices.items()
-        }
-        layers, about = masker.loss.layers, (folder.path, self.places, triplets.dimensions)
-        self.beside = [files for name in layers if (files := LAYERS[name].files_beside(*about)) is not None]
-        self.films = time_series_of(triplets, self.places, mask_geometry)
-        self._joined_paths = {name: film.path for film in self.films for name in film.names}
-
-    @property
-    def files(self) -> list[Path]:
-        """All masks, overlays and files beside them that may exist at some time."""
-        overlays = map(self._overlay, self.places)
-        others = [path for name in self.places for path in self._beside(name)]
-        others += [path for files in self.beside for path in files.of_all]
-        return [*self.places.values(), *(film.path for film in self.films), *overlays, *others]
-
-    def _beside(self, name: str) -> list[Path]:
-        """Return the files beside the mask of an image, but for its overlay."""
-        return [path for files in self.beside for path in files.of(name)]
-
-    @property
-    def segmentations(self) -> dict[str, Path]:
-        """Path of the DICOM SEG of each image, by name."""
-        return {name: self.folder.path / SEGMENTATIONS / f"{name}.dcm" for name in self.places}
-
-    def remove_outdated(self) -> None:
-        """Remove joined masks with a time point that has to be masked again, so that the others are whole."""
-        lines = self.folder.lines()
-        for film in self.films:
-            if not all(self._is_done(name, lines.get(name)) for name in film.names):
-                remove(film.path)
 
     def unfinished(self) -> list[int]:
         """Return the images whose masks are missing, or that have changed since."""
         lines = self.folder.lines()
-        names = enumerate(self.triplets.names)
-        return [index for index, name in names if not self._is_done(name, lines.get(name))]
+        return [index for name, index in self._indices.items() if not self.is_done(name, lines.get(name))]
 
-    def _is_done(self, name: str, line: MaskRow | None) -> bool:
-        joined_path = self._joined_paths.get(name)
-        is_there = self.places[name].exists() or (joined_path is not None and joined_path.exists())
-        others = (self._overlay(name), *self._beside(name))
-        if line is None or not (is_there and all(path.exists() for path in others)):
+    def is_done(self, name: str, line: MaskRow | None) -> bool:
+        """Return whether the mask of an image is there, as this line says, and the image as it was then."""
+        if line is None or not self.files.are_there(name):
             return False
         return line.source == self._source(name) and (line.used is not None or not self._is_measured)
 
@@ -347,16 +236,8 @@ class _Work:
             if name not in names:
                 continue
             self.folder.check_claimed()
-            mask, y_hat = masked.masks[index], batch.y_hat[index].numpy()
-            blocks = ((window, mask[:, *window]) for window in grid(mask.shape[1:]))
-            geometry = None if batch.geometry is None else batch.geometry[index]
-            under = self._source_image(name, geometry)
-            write_blocks(self.places[name], mask.shape, blocks, under)
-            for files in self.beside:
-                score = self.masker.scorer.in_map(masked.scores[index, 0])
-                group = self.triplets.groups[self._indices[name]]
-                files.write(batch, index, group, score, mask[0], under)
-            self._write_overlay(name, y_hat, mask, geometry)
+            mask = masked.masks[index]
+            self.files.write(batch, index, mask, masked.scores[index])
             size = float(1 - mask.mean(dtype=np.float64))
             loss, bound = (None if values is None else values[index] for values in (losses, bounds))
             used = None if masked.used is None else masked.used[index]
@@ -365,22 +246,13 @@ class _Work:
 
     def _write_whole(self, image: WholeImage) -> None:
         self.folder.check_claimed()
-        under = self._source_image(image.name, image.image.y_hat.header.geometry)
-        summary = image.write(self.places[image.name], under)
-        self._write_overlay(image.name, summary.y_hat, summary.mask, under.geometry)
+        geometry = image.image.y_hat.header.geometry
+        summary = image.write(self.files.masks[image.name], self.files.under(image.name, geometry))
+        self.files.write_overlay(image.name, summary.y_hat, summary.mask, geometry)
         self.clipped |= summary.admission.clipped
         used = None if summary.loss is None else self._used([image.name], [summary.truth])[0]
         outlier = summary.admission.outliers.get(image.name, "")
         self.folder.add(self._line(image.name, summary.size, summary.loss, None, used, outlier))
-
-    def write_segmentations(self, promise: str) -> None:
-        """Write segmentations/NAME.dcm of every image: where its mask is below 1, and what that promises."""
-        for name, path in tracked(self.segmentations.items(), "segmentations", len(self.places)):
-            mask = decode(self.places[name]).astype(np.float32)
-            write = self.triplets.segmentation_writer(self._indices[name], self._mask_geometry)
-            assert write is not None
-            with atomic_write(path) as temporary:
-                write(temporary, mask, self._source_image(name, None), promise)
 
     def _line(
         self, name: str, size: float, loss: float | None, bound: float | None, used: bool | None, outlier: str
@@ -390,22 +262,6 @@ class _Work:
 
     def _source(self, name: str) -> str:
         return self.triplets.source(self._indices[name])
-
-    def _source_image(self, name: str, geometry: Geometry | None) -> SourceImage:
-        file = self.triplets.file(self._indices[name], self._mask_geometry)
-        return SourceImage(file, geometry, self.triplets.reading)
-
-    def _overlay(self, name: str) -> Path:
-        return self.folder.path / OVERLAYS / f"{name}.jpg"
-
-    def _write_overlay(self, name: str, y_hat: Array, mask: Array, geometry: Geometry | None) -> None:
-        # of a volume, those of its selected slices side by side
-        pictures = [
-            overlay(in_colors(plane), as_bytes(mask_plane))
-            for (mask_plane, plane), _ in planes_of(mask, y_hat, geometry=geometry)
-        ]
-        with atomic_write(self._overlay(name)) as temporary:
-            write_jpeg(temporary, np.concatenate(pictures, axis=1))
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from jaxtyping import Float
 
 from conformask.errors import InvalidArgumentError
 from conformask.images.triplets import Triplets
-from conformask.masker.evaluate import critical_lambdas_of
 from conformask.masker.masker import Masker
+from conformask.masker.measure import critical_lambdas_of
 from conformask.masks.critical import curves, measured_curves
 from conformask.promises.order import meets_threshold, smallest
 from conformask.promises.promise import Promise

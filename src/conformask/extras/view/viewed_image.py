@@ -37,9 +37,9 @@ from conformask.images.triplets import Triplets
 from conformask.losses import exponent_by_blocks
 from conformask.masker.admission import Admission, NewImage
 from conformask.masker.data_leakage import image_ids
-from conformask.masker.evaluate import SHARES, risk_curves
 from conformask.masker.guards import has_theorem
 from conformask.masker.masker import Masker
+from conformask.masker.measure import SHARES, risk_curves
 from conformask.masker.whole import (
     IN_MEMORY,
     ScoredImage,
