@@ -7,6 +7,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from contextvars import ContextVar
+from dataclasses import asdict
+from pathlib import Path
 from shutil import get_terminal_size
 from textwrap import fill
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
@@ -18,6 +20,11 @@ from conformask.background import main_process
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
+
+    from conformask.masker.masker import Masker
+    from conformask.masker.thresholds import ThresholdChoice
+    from conformask.promises.promise import Promise
+    from conformask.records.loss import StatedLoss
 
 STDOUT, STDERR = 1, 2
 """Descriptors of the standard streams, to which C libraries print."""
@@ -151,3 +158,86 @@ def sizes_text(sizes: Sequence[Sequence[int]], most: int = 5) -> str:
     """Return image sizes as text, such as 64x64, 128x128."""
     shown = ["x".join(map(str, size)) for size in sizes[:most]]
     return ", ".join(shown) + (", ..." if len(sizes) > most else "")
+
+
+BAR = 30
+"""Length of the bar of a mask of size 1, in characters; less on a terminal that is too narrow for it."""
+
+
+def show_choices(
+    choices: "list[ThresholdChoice]", loss: "StatedLoss", stated: "Promise", step: str, *, as_json: bool
+) -> None:
+    """Print a table of thresholds with their masks, and the next step."""
+    from rich.bar import Bar
+
+    from conformask.records.sentence import rounded_share
+    from conformask.records.words import CHOSEN_ON_CALIBRATION
+
+    exploratory = any(choice.exploratory for choice in choices)
+    images = f"{'calibration' if exploratory else 'selection'} images"
+    confidence = "" if stated.confidence is None else f", confidence {stated.confidence:g}"
+    rows = [
+        (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", rounded_share(c.mask_size), Bar(1, 0, c.mask_size))
+        for c in choices
+    ]
+    drawn = table(("threshold", "pass unmasked", "hidden", ""), rows)
+    drawn.columns[-1].max_width = BAR
+    record = {
+        "loss": loss.to_json(), "confidence": stated.confidence,
+        "choices": [vars(choice) for choice in choices],
+    }  # fmt: skip
+    show(
+        record,
+        f"What a threshold on {loss.name} would mean ({stated.guarantee}{confidence}), on the {images}:",
+        "",
+        drawn,
+        "",
+        *([CHOSEN_ON_CALIBRATION] if exploratory else []),
+        step,
+        as_json=as_json,
+    )
+
+
+def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) -> None:
+    """Print the promise, how much its masks hide, what it rests on, notes, and the promise as a formula."""
+    from conformask.masker.card import hidden_of
+    from conformask.records.words import EXPLORATORY_TEXT, comparison_text, useless_text
+    from conformask.scores.given import BY_VALUE
+
+    card, lam, coverage, comparison = masker.card, masker.card.lam, masker.coverage_range, masker.comparison
+    exactness = "exact" if card.exact else "on a grid, slightly conservative"
+    rule = f"lambda by image ({card.rule.kind})" if lam is None else f"lambda = {lam:.6g}"
+    lines = [card.sentence, hidden_of(card), f"{rule} (masks: {card.masks}; {exactness})"]
+    if lam is not None and card.family == BY_VALUE:
+        lines.append(card.promise.named(masker.scorer.shown_text(lam) or ""))
+    if card.n_effective is not None:
+        lines.append(f"effective calibration images: {card.n_effective:.1f}")
+    if coverage is not None:
+        units = card.promise.named(f"{card.promise.axes.unit.singular}s")
+        lines.append(
+            f"For 90 % of such calibration sets, the coverage of new {units} is {range_text(coverage)}."
+        )
+    lines += notes
+    if comparison is not None:
+        lines += [comparison_text(comparison), useless_text(comparison)]
+    lines += [EXPLORATORY_TEXT] if card.exploratory else []
+    record: dict[str, Any] = {"run": str(run), "sentence": card.sentence, "formula": card.formula}
+    hashes = ("calibrated_on", "seen")
+    record |= {key: value for key, value in card.to_json().items() if key not in hashes}
+    record |= {"lam": lam, "coverage_range": coverage, "comparison": comparison and asdict(comparison)}
+    show(record, *filter(None, lines), card.formula, as_json=as_json)
+
+
+def replaced_text(run: Path) -> str:
+    """Return what a calibration of a calibrated run replaces."""
+    from conformask.records.card import CALIBRATION, CalibrationCard
+    from conformask.records.record import read_json
+
+    earlier = CalibrationCard.from_json(read_json(run / CALIBRATION), run / CALIBRATION)
+    confidence = earlier.promise.confidence
+    terms = f"threshold {earlier.threshold:.4g}"
+    terms += "" if confidence is None else f", confidence {confidence:g}"
+    return (
+        f"{run} was calibrated already ({terms}); this calibration has replaced that one. conformask "
+        f"recalibrate {run} changes threshold and confidence without images."
+    )

@@ -2,10 +2,9 @@
 
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from cyclopts import Parameter
-from rich.bar import Bar
 from rich.table import Table
 
 from conformask.background import main_process
@@ -36,18 +35,17 @@ from conformask.cli.options import (
     loss_of,
     opened,
 )
-from conformask.cli.output import bad_usage, range_text, show, table
+from conformask.cli.output import (
+    bad_usage,
+    range_text,
+    replaced_text,
+    show,
+    show_calibration,
+    show_choices,
+    table,
+)
 from conformask.errors import chosen, warn
 from conformask.records import names
-
-if TYPE_CHECKING:
-    from conformask.masker.masker import Masker
-    from conformask.masker.thresholds import ThresholdChoice
-    from conformask.promises.promise import Promise
-    from conformask.records.loss import StatedLoss
-
-BAR = 30
-"""Length of the bar of a mask of size 1, in characters; less on a terminal that is too narrow for it."""
 
 
 def thresholds(
@@ -83,38 +81,6 @@ def thresholds(
         choices, terms = threshold_choices(scorer, promise=stated, family=chosen), scorer.card.loss
         step = f"Nothing is calibrated yet. Next: conformask calibrate {run} DATA --threshold T"
     show_choices(choices, terms, stated, step, as_json=json)
-
-
-def show_choices(
-    choices: "list[ThresholdChoice]", loss: "StatedLoss", stated: "Promise", step: str, *, as_json: bool
-) -> None:
-    """Print a table of thresholds with their masks, and the next step."""
-    from conformask.records.sentence import rounded_share
-    from conformask.records.words import CHOSEN_ON_CALIBRATION
-
-    exploratory = any(choice.exploratory for choice in choices)
-    images = f"{'calibration' if exploratory else 'selection'} images"
-    confidence = "" if stated.confidence is None else f", confidence {stated.confidence:g}"
-    rows = [
-        (f"{c.threshold:.4g}", f"{c.pass_rate:.0%}", rounded_share(c.mask_size), Bar(1, 0, c.mask_size))
-        for c in choices
-    ]
-    drawn = table(("threshold", "pass unmasked", "hidden", ""), rows)
-    drawn.columns[-1].max_width = BAR
-    record = {
-        "loss": loss.to_json(), "confidence": stated.confidence,
-        "choices": [vars(choice) for choice in choices],
-    }  # fmt: skip
-    show(
-        record,
-        f"What a threshold on {loss.name} would mean ({stated.guarantee}{confidence}), on the {images}:",
-        "",
-        drawn,
-        "",
-        *([CHOSEN_ON_CALIBRATION] if exploratory else []),
-        step,
-        as_json=as_json,
-    )
 
 
 PARTS = "calibrating"
@@ -210,7 +176,7 @@ def calibrate(
         bad_usage(f"give --threshold; conformask thresholds {run} shows what thresholds would mean")
     if threshold is not None:
         refuse_unclaimed(places(run, CALIBRATION, *(["scorer.json"] if is_new else [])))
-    replaced = _replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
+    replaced = replaced_text(run) if threshold is not None and (run / CALIBRATION).is_file() else None
     start: NetworkScorer | Untrained | Given
     if score_from is not None:
         start = Given(higher)
@@ -270,51 +236,6 @@ def calibrate(
             "images must not see, such as another threshold."
         )
     show_calibration(run, masker, *notes, as_json=json)
-
-
-def _replaced_text(run: Path) -> str:
-    """Return what a calibration of a calibrated run replaces."""
-    from conformask.records.card import CALIBRATION, CalibrationCard
-    from conformask.records.record import read_json
-
-    earlier = CalibrationCard.from_json(read_json(run / CALIBRATION), run / CALIBRATION)
-    confidence = earlier.promise.confidence
-    terms = f"threshold {earlier.threshold:.4g}"
-    terms += "" if confidence is None else f", confidence {confidence:g}"
-    return (
-        f"{run} was calibrated already ({terms}); this calibration has replaced that one. conformask "
-        f"recalibrate {run} changes threshold and confidence without images."
-    )
-
-
-def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) -> None:
-    """Print the promise, how much its masks hide, what it rests on, notes, and the promise as a formula."""
-    from conformask.masker.card import hidden_of
-    from conformask.records.words import EXPLORATORY_TEXT, comparison_text, useless_text
-    from conformask.scores.given import BY_VALUE
-
-    card, lam, coverage, comparison = masker.card, masker.card.lam, masker.coverage_range, masker.comparison
-    exactness = "exact" if card.exact else "on a grid, slightly conservative"
-    rule = f"lambda by image ({card.rule.kind})" if lam is None else f"lambda = {lam:.6g}"
-    lines = [card.sentence, hidden_of(card), f"{rule} (masks: {card.masks}; {exactness})"]
-    if lam is not None and card.family == BY_VALUE:
-        lines.append(card.promise.named(masker.scorer.shown_text(lam) or ""))
-    if card.n_effective is not None:
-        lines.append(f"effective calibration images: {card.n_effective:.1f}")
-    if coverage is not None:
-        units = card.promise.named(f"{card.promise.axes.unit.singular}s")
-        lines.append(
-            f"For 90 % of such calibration sets, the coverage of new {units} is {range_text(coverage)}."
-        )
-    lines += notes
-    if comparison is not None:
-        lines += [comparison_text(comparison), useless_text(comparison)]
-    lines += [EXPLORATORY_TEXT] if card.exploratory else []
-    record: dict[str, Any] = {"run": str(run), "sentence": card.sentence, "formula": card.formula}
-    hashes = ("calibrated_on", "seen")
-    record |= {key: value for key, value in card.to_json().items() if key not in hashes}
-    record |= {"lam": lam, "coverage_range": coverage, "comparison": comparison and asdict(comparison)}
-    show(record, *filter(None, lines), card.formula, as_json=as_json)
 
 
 FEW_HIDE_MORE = (
