@@ -4,13 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from conformask.losses.base import (
-    TOLERANCE,
-    AnyMap,
-    MapLoss,
-    NumberOption,
-    checked_tolerance,
-)
+from conformask.losses.base import TOLERANCE, AnyMap, MapLoss, NumberOption, checked_tolerance
 from conformask.records.loss import Texts
 from conformask.records.names import DISTANCES
 from conformask.records.record import Json

@@ -8,11 +8,7 @@ from conformask.images.scan import scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss
 from conformask.masker.components import Components, probe_shapes
-from conformask.masker.guards import (
-    check_sample_size,
-    check_scanned,
-    warn_if_hidden,
-)
+from conformask.masker.guards import check_sample_size, check_scanned, warn_if_hidden
 from conformask.masker.masker import Masker
 from conformask.masker.measure import measured, own_grid
 from conformask.masker.resolve import AnyFamily, AnyScorer, resolve

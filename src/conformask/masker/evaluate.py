@@ -27,12 +27,7 @@ from conformask.masker.measure import SHARES, measures_of
 from conformask.masker.validation import category_coverage, compare_with_promise
 from conformask.promises.intervals import bootstrap, correlation
 from conformask.records.card import CalibrationCard
-from conformask.records.evaluation import (
-    Evaluation,
-    EvaluationProvenance,
-    ImageRecords,
-    RiskCurve,
-)
+from conformask.records.evaluation import Evaluation, EvaluationProvenance, ImageRecords, RiskCurve
 from conformask.records.selection import ScoreComparison
 from conformask.scores.benchmark import WITHOUT_TRAINING, ScoreBenchmark
 from conformask.scores.scoring import check_parts, gathered, parts_folder

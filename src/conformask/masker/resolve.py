@@ -10,11 +10,7 @@ from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.base import Loss
 from conformask.masker.choices import Choices, levelled, made_on_selection, on_selection
-from conformask.masker.guards import (
-    check_sample_size,
-    refuse_noisy,
-    refuse_unbounded,
-)
+from conformask.masker.guards import check_sample_size, refuse_noisy, refuse_unbounded
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.promise import AnyPromise
@@ -22,10 +18,7 @@ from conformask.promises.promise import promise as promise_from
 from conformask.records.names import Level
 from conformask.records.reading import check_network
 from conformask.records.record import Json
-from conformask.records.selection import (
-    is_quantile,
-    threshold_in_loss,
-)
+from conformask.records.selection import is_quantile, threshold_in_loss
 from conformask.scores.benchmark import WITHOUT_TRAINING
 from conformask.scores.given import BY_VALUE, GREY, Given
 from conformask.scores.given import NAME as GIVEN

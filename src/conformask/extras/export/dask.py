@@ -19,11 +19,7 @@ from conformask.images.read import Image, Raster, grid, to_unit
 from conformask.images.rows import OpenedTriplet
 from conformask.masker.admission import NewImage
 from conformask.masker.masker import Masker
-from conformask.masker.whole import (
-    IN_MEMORY,
-    WholeImage,
-    needs_pixels,
-)
+from conformask.masker.whole import IN_MEMORY, WholeImage, needs_pixels
 from conformask.masks.family import Family, StreamingLevel, refuse_unrelated
 from conformask.records.geometry import size_text
 from conformask.records.reading import PLAIN, Reading

@@ -22,10 +22,7 @@ from conformask.masker.admission import NewImage
 from conformask.masker.folder import CLAIM, MASKS
 from conformask.masker.masker import Masker
 from conformask.masker.run_folder import SCORER_FILES, read_promise
-from conformask.masker.whole import (
-    ScoredImage,
-    WholeImage,
-)
+from conformask.masker.whole import ScoredImage, WholeImage
 from conformask.records.card import CALIBRATION, Domain
 from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import PLAIN

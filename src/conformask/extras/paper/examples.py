@@ -9,14 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from PIL import Image
 
-from conformask.extras.paper.pictures import (
-    DEFAULT,
-    MASK,
-    STYLE,
-    TASKS,
-    distance_name,
-    with_threshold,
-)
+from conformask.extras.paper.pictures import DEFAULT, MASK, STYLE, TASKS, distance_name, with_threshold
 from conformask.extras.paper.settings import RowResult
 from conformask.extras.view.page import Picture, pictures
 from conformask.images.pictures import TITLES

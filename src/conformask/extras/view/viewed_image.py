@@ -21,16 +21,7 @@ from conformask.background import Tell
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.images.formats import FLOAT32, DataRange, Header, Places, zeros_on_disk
 from conformask.images.layers import check_not_empty
-from conformask.images.pictures import (
-    Point,
-    View,
-    as_bytes,
-    gray,
-    in_colors,
-    map_ends,
-    overlay,
-    views_of,
-)
+from conformask.images.pictures import Point, View, as_bytes, gray, in_colors, map_ends, overlay, views_of
 from conformask.images.read import grid
 from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
