@@ -12,7 +12,6 @@ from cyclopts import Group, Parameter, Token
 from conformask.background import Compute
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss, OwnOption
-from conformask.promises.terms import PromiseTerms
 from conformask.records import names
 from conformask.records.loss import LOSSES
 from conformask.records.reading import NoiseModel, Reading
@@ -160,8 +159,8 @@ def family_option(family: names.Family | None, *, grey: bool) -> str | None:
     return "grey" if grey else family
 
 
-Promised = Annotated[PromiseTerms, Parameter(name="*", group=PROMISE)]
-MARGINAL = PromiseTerms()
+Promised = Annotated[names.PromiseTerms, Parameter(name="*", group=PROMISE)]
+MARGINAL = names.PromiseTerms()
 
 
 def loss_of(run: Path, weights_path: Path | None, record: str = "calibration.json") -> Loss | None:

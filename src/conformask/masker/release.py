@@ -17,8 +17,7 @@ from conformask.masker.candidates import (
     facts_for_release,
     judged,
 )
-from conformask.masker.data_leakage import refuse_used
-from conformask.masker.guards import has_theorem
+from conformask.masker.guards import has_theorem, refuse_used
 from conformask.masker.masker import Masker
 from conformask.promises.order import smallest_marginal_set
 from conformask.records.files import exclusive_folder

@@ -25,7 +25,7 @@ from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
 from conformask.losses import exponent_by_blocks
 from conformask.masker.admission import Admission, NewImage
-from conformask.masker.data_leakage import image_ids
+from conformask.masker.guards import image_ids
 from conformask.masker.masker import Masker
 from conformask.masks.family import Family
 from conformask.records.geometry import Size, size_text

@@ -15,9 +15,8 @@ from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tr
 from conformask.errors import MissingFileError, OutputError, expect, warn
 from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses import exponent_by_blocks
-from conformask.masker.data_leakage import truth_ids, used_images
 from conformask.masker.folder import SIZES, MaskFolder, MaskRow
-from conformask.masker.guards import has_theorem
+from conformask.masker.guards import has_theorem, truth_ids, used_images
 from conformask.masker.mask_files import MaskFiles, refuse_other_places, refuse_segmentations
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused

@@ -26,7 +26,6 @@ from conformask.promises.data import CalibrationData
 from conformask.promises.order import coverage_range, smallest_set
 from conformask.promises.procedures import Axes, Procedure, procedure_for
 from conformask.promises.rules import Rule
-from conformask.promises.terms import PromiseTerms
 from conformask.records import names
 
 SIZES = (1, 2, 5, 10, 20, 50)
@@ -110,7 +109,7 @@ def plural_of(noun: str) -> str:
 
 
 @dataclass(frozen=True)
-class Promise(PromiseTerms):
+class Promise(names.PromiseTerms):
     """A promise about losses, checked when it is made, and the theorem behind it.
 
     Args:
@@ -287,14 +286,14 @@ class Promise(PromiseTerms):
         return promise(stated) if terms.get("group_name") else stated
 
 
-AnyPromise = PromiseTerms | names.Guarantee
+AnyPromise = names.PromiseTerms | names.Guarantee
 """A promise, its terms, or the name of a guarantee with its default numbers."""
 
 
 def promise(choice: AnyPromise) -> Promise:
     """Return the promise, or that of terms or of a guarantee's name, with its default numbers."""
     if isinstance(choice, str):
-        choice = PromiseTerms(guarantee=choice)
+        choice = names.PromiseTerms(guarantee=choice)
     stated = choice if isinstance(choice, Promise) else Promise().changed(**vars(choice))
     if stated.group_name != "group" and isinstance(stated.axes.unit, Image):
         raise InvalidArgumentError(

@@ -21,8 +21,7 @@ from conformask.errors import CalibrationError, InvalidArgumentError, MismatchEr
 from conformask.extras.measure.quantities import Function, Quantity, part_of, quantity
 from conformask.images.rows import Role
 from conformask.images.triplets import Triplets
-from conformask.masker.data_leakage import refuse_known, truth_ids, used_images
-from conformask.masker.guards import check_sample_size
+from conformask.masker.guards import check_sample_size, refuse_known, truth_ids, used_images
 from conformask.masker.masker import Masker
 from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.intervals import clopper_pearson

@@ -49,7 +49,7 @@ from conformask.images.read import (
 )
 from conformask.images.rows import parse_weight
 from conformask.images.triplets import Triplets
-from conformask.masker.data_leakage import used_images
+from conformask.masker.guards import used_images
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import level_of, mask_size_by_planes, trusted_shares

@@ -27,8 +27,7 @@ from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
 from conformask.losses import exponent_by_blocks
 from conformask.masker.admission import Admission, NewImage
-from conformask.masker.data_leakage import image_ids
-from conformask.masker.guards import has_theorem
+from conformask.masker.guards import has_theorem, image_ids
 from conformask.masker.masker import Masker
 from conformask.masker.measure import SHARES, risk_curves
 from conformask.masker.whole import (

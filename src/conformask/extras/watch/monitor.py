@@ -19,8 +19,7 @@ from conformask.images.read import is_constant, pixel_hash
 from conformask.images.rows import uniform
 from conformask.images.triplets import Triplets, hash_of_group
 from conformask.masker.admission import ROLES, SCORES, Admission, appearance
-from conformask.masker.data_leakage import truth_ids, used_images
-from conformask.masker.guards import has_theorem
+from conformask.masker.guards import has_theorem, truth_ids, used_images
 from conformask.masker.masker import Masker
 from conformask.masker.validation import (
     LEVEL,
