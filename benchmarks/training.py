@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from conformask.extras.train import TrainingConfig
-from conformask.extras.train.fit import objective_of
+from conformask.extras.train.score import objective_of
 from conformask.extras.train.training import best_precision, fit
 from conformask.losses import loss as loss_by_name
 from conformask.scores.network_scorer import head

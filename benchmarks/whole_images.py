@@ -18,7 +18,8 @@ from conformask.extras.make.predictors import Bicubic
 from conformask.extras.make.tasks import task
 from conformask.extras.make.triplets import TrueImages, predicted
 from conformask.extras.train import NetworkOptions, TrainingConfig
-from conformask.extras.train.fit import LEVELS, fit_scorer
+from conformask.extras.train.fit import fit_scorer
+from conformask.extras.train.score import LEVELS
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.means import Mean

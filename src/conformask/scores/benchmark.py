@@ -139,10 +139,6 @@ class ScoreBenchmark:
         oracle = float(torch.cat(best).mean()) if best else None
         return cls(first, *terms, counts, others, unmasked, oracle)
 
-    def share(self, scorer: Scorer) -> float:
-        """Return the hidden share alone, for use during training."""
-        return self.hidden(scorer).share
-
     def compare(self, scorer: Scorer) -> ScoreComparison:
         """Compare the hidden share of a score with those of all others, and of itself without patches."""
         if isinstance(scorer, Patches):

@@ -9,7 +9,8 @@ from torch import nn
 import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.extras.train import NetworkOptions, TrainingConfig
-from conformask.extras.train.fit import TripletDataset, fit_scorer
+from conformask.extras.train.fit import fit_scorer
+from conformask.extras.train.score import TripletDataset
 from conformask.images.read import pixel_hash
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets

@@ -1,7 +1,6 @@
 """Training of a score network on triplets, and its comparison with scores that need no training."""
 
 import contextlib
-import math
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
@@ -10,151 +9,43 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from conformask.arithmetic import full_precision, resized, seeded
-from conformask.background import DEFAULT_DEVICES, Compute, main_process, tracked
+from conformask.background import DEFAULT_DEVICES, Compute, main_process
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.train import DEFAULT_TRAINING, FROM_SCRATCH, NetworkOptions, TrainingConfig
-from conformask.extras.train.training import CachedReader, Objective, TensorBatch, fit
-from conformask.images.layers import batched
+from conformask.extras.train.score import (
+    FROM_PACKAGED,
+    TripletDataset,
+    cue_ranges,
+    families_of,
+    is_packaged,
+    network_for,
+    objective_of,
+    status,
+)
+from conformask.extras.train.training import fit
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss, code_of
 from conformask.losses import loss as loss_from
 from conformask.losses.base import Loss
 from conformask.masks.critical import GRID_POINTS
-from conformask.masks.families import FAMILIES, family
-from conformask.masks.family import Family
 from conformask.records import names
 from conformask.records.files import exclusive_folder, places, refuse_unclaimed
-from conformask.records.geometry import Size
 from conformask.records.reading import check_network
 from conformask.records.selection import is_quantile, level_of, threshold_in_loss
-from conformask.records.sentence import rounded_share
 from conformask.scores.benchmark import ScoreBenchmark, warn_if_useless
-from conformask.scores.given import SAMPLE
-from conformask.scores.network_scorer import Head, NetworkScorer, ScorerCard, head, network_input, ready
+from conformask.scores.network_scorer import Head, NetworkScorer, ScorerCard, head, ready
 from conformask.scores.networks import (
-    AnyChannels,
-    SliceWise,
-    UNet,
-    channels_of,
-    halvings_for,
-    levels_for,
     settings_of,
 )
 from conformask.scores.scoring import selection_record, unmasked_losses
 from conformask.scores.steps import for_loss
-from conformask.scores.untrained import NETWORKS, packaged_hashes
-
-CROP = 2**15
-"""Largest number of pixels in a crop of a volume."""
-THICK = 16
-"""Largest number of slices in a crop of a volume."""
-
-
-class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
-    """(x at y_hat's size, y_hat, y), maps if asked for, the noise of y if known; crops of one size.
-
-    An index stands for an image, modulo their number, and for a random crop of it: indices count on from
-    epoch to epoch. A volume gives as many crops as would fill the smallest volume.
-    """
-
-    def __init__(self, triplets: Triplets, smallest: Size, seed: int = 0, *, cues: bool = False) -> None:
-        self.seed = seed
-        self._cues = cues
-        self.crop = crop_of(smallest)
-        self._n = len(triplets)
-        self._crops = math.ceil(math.prod(smallest) / math.prod(self.crop))
-        self._triplets = triplets
-        self._read = CachedReader(self._tensors)
-
-    def __len__(self) -> int:
-        return self._n * self._crops
-
-    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
-        images = self._read(index % self._n)
-        generator = np.random.default_rng((self.seed, index))
-        sides = zip(images[1].shape[1:], self.crop, strict=True)
-        starts = [int(generator.integers(side - crop + 1)) for side, crop in sides]
-        part = tuple(slice(s, s + crop) for s, crop in zip(starts, self.crop, strict=True))
-        return tuple(image[:, *part] for image in images)
-
-    def _tensors(self, index: int) -> tuple[Tensor, ...]:
-        triplet = self._triplets[index]
-        x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
-        more = [triplet.layers["cues"] if self._cues else None, batched(triplet).get("noise")]
-        others = [torch.from_numpy(image) for image in more if image is not None]
-        return resized(x[None], y_hat[None])[0], y_hat, y, *others
-
-
-def crop_of(smallest: Size) -> Size:
-    """Return the size of a training crop: whole planes; of volumes at most THICK slices and CROP pixels."""
-    if len(smallest) == 2:
-        return smallest
-    depth = min(smallest[0], THICK)
-    side = math.isqrt(CROP // depth) // 8 * 8
-    height, width = (min(length, side) for length in smallest[1:])
-    return depth, min(smallest[1], CROP // (depth * width)), min(smallest[2], CROP // (depth * height))
-
-
-FROM_PACKAGED = 1e-2
-"""Learning rate from the packaged network."""
-WIDTH, LEVELS = 32, 4
-"""Width and levels of a U-Net from scratch; a larger field of view memorises how hard training images are."""
-
-
-def network_for(
-    seen: DatasetSummary, used_head: Head, options: NetworkOptions, seed: int, more: int = 0
-) -> nn.Module:
-    """Return the user's network, else the packaged one where it fits, else one from scratch.
-
-    `more` is the number of channels between x and y_hat, of maps beside y_hat.
-    """
-    module: nn.Module | None = options.module
-    if module is not None:
-        return module
-    dimensions = len(seen.smallest)
-    if options.volume_mode is not None and dimensions == 2:
-        raise InvalidArgumentError(
-            f"volume_mode {options.volume_mode!r} is for volumes, but these images are planes: leave it out"
-        )
-    outputs = used_head.outputs(seen.channels, options.per_channel)
-    name = "packaged" if options.fits_packaged(used_head.name, outputs) else used_head.name
-    if name in NETWORKS:
-        return NETWORKS[name](seen.x_channels, seen.channels, dimensions, more)
-    with seeded(seed):
-        return unet_for(seen, outputs, options, used_head.start, more)
-
-
-def is_packaged(network: nn.Module) -> bool:
-    """Return whether it is the packaged network, or one trained from it."""
-    return isinstance(network.planes if isinstance(network, SliceWise) else network, AnyChannels)
-
-
-def unet_for(
-    seen: DatasetSummary, outputs: int, options: NetworkOptions, start: float, more: int = 0
-) -> UNet | SliceWise:
-    """Make a U-Net whose initial output is `start` everywhere; `more` as in `network_for`."""
-    volumes, channels = len(seen.smallest) == 3, seen.x_channels + more + seen.channels
-    width = WIDTH if options.width is None else options.width
-    unet = partial(UNet, width=width, paper_form=options.paper_form, residual=not options.paper_form)
-    if options.volume_mode == "volume":
-        spacing = None if seen.geometry is None else seen.geometry.spacing
-        halvings = halvings_for(crop_of(seen.smallest), spacing, LEVELS)
-        return unet(channels, outputs, halvings=halvings).start_at(start)
-    levels = levels_for(min(crop_of(seen.smallest)[-2:]))
-    levels = levels if options.paper_form else min(LEVELS, levels)
-    planes = unet(channels_of(channels) if volumes else channels, outputs, levels=levels)
-    planes.start_at(start)
-    return SliceWise(planes) if volumes else planes
-
+from conformask.scores.untrained import packaged_hashes
 
 HELD_OUT = 0.1
 """Share of the training images held out for selection where no selection images are given."""
-ENDS = (0.001, 0.999)
-"""The quantiles of a map that become 0 and 1 for a network."""
 
 
 def fit_scorer(
@@ -252,17 +143,19 @@ def fit_scorer(
     turns = options.module is None and not options.paper_form
     with exclusive_folder(out):
         unmasked = unmasked_losses(selection, used)
-        usual = _families(used_head, used)[0]
+        usual = families_of(used_head, used)[0]
         benchmark = ScoreBenchmark.on(selection, used, usual, level_of(threshold, unmasked))
-        sizes = seen.smallest, held_out.smallest
+        with_cues = bool(ranges)
+        learnt = TripletDataset(train, seen.smallest, seed, cues=with_cues)
+        judged = TripletDataset(selection, held_out.smallest, seed, cues=with_cues)
         fitted = (
-            _trained(start, train, selection, sizes, out, training, compute, benchmark, turns=turns)
+            _trained(start, learnt, judged, out, training, compute, benchmark, turns=turns)
             if trains
             else replace(start, network=ready(module))
         )
         comparison = None if benchmark is None else benchmark.compare(fitted)
         record = selection_record(
-            for_loss(fitted, used), selection, used, _families(fitted.head, used),
+            for_loss(fitted, used), selection, used, families_of(fitted.head, used),
             training.grid_points or GRID_POINTS, unmasked,
         )  # fmt: skip
         fitted = replace(fitted, selection=replace(record, comparison=comparison))
@@ -275,9 +168,8 @@ def fit_scorer(
 
 def _trained(
     start: NetworkScorer,
-    train: Triplets,
-    selection: Triplets,
-    sizes: tuple[Size, Size],
+    train: TripletDataset,
+    selection: TripletDataset,
     out: Path,
     training: TrainingConfig,
     compute: Compute,
@@ -285,67 +177,16 @@ def _trained(
     *,
     turns: bool,
 ) -> NetworkScorer:
-    """Return the scorer with a trained copy of its network.
-
-    `sizes` are those of the crops of training and selection images; on the images of `benchmark` the hidden
-    share is shown meanwhile.
-    """
+    """Return the scorer with a trained copy of its network; `benchmark` shows meanwhile what it hides."""
     card, network = start.card, deepcopy(start.network)
-    train_dataset, selection_dataset = (
-        TripletDataset(part, size, training.seed, cues=bool(card.cue_ranges))
-        for part, size in zip((train, selection), sizes, strict=True)
-    )
     identity = {name: value for name, value in card.to_json().items() if name != "cue_ranges" or value}
+
     fit(
-        network, objective_of(start.head, card.cue_ranges), train_dataset, selection_dataset, out, training,
-        compute, title="scorer", identity=identity, turns=turns,
-        status_callback=None if benchmark is None else partial(_status, benchmark, start),
+        network, objective_of(start.head, card.cue_ranges), train, selection, out, training, compute,
+        title="scorer", identity=identity, turns=turns,
+        status_callback=None if benchmark is None else partial(status, benchmark, start),
     )  # fmt: skip
     return replace(start, network=ready(network))
-
-
-def _status(benchmark: ScoreBenchmark, start: NetworkScorer, network: nn.Module) -> str:
-    """Return how much a network in training hides."""
-    best = "" if benchmark.oracle is None else f", best {rounded_share(benchmark.oracle)}"
-    return f"hides {rounded_share(benchmark.share(replace(start, network=network)))}{best}"
-
-
-def cue_ranges(train: Triplets) -> tuple[tuple[float, float], ...]:
-    """Return for each map beside y_hat the values that become 0 and 1: its quantiles at .001 and .999."""
-    samples = []
-    for cues in tracked(map(partial(train.layer, "cues"), range(len(train))), "reading maps", len(train)):
-        flat = cues.reshape(len(cues), -1)
-        samples.append(flat[:, :: max(1, flat.shape[1] // SAMPLE)])
-    counts = sorted({len(sample) for sample in samples})
-    if len(counts) > 1:
-        raise InvalidArgumentError(f"the images come with {counts} maps: give each of them the same number")
-    lows, highs = np.quantile(np.concatenate(samples, axis=1), ENDS, axis=1)
-    for place in np.flatnonzero(lows == highs):
-        raise InvalidArgumentError(
-            f"map {place + 1} holds {lows[place]:.6g} at nearly every pixel of the training images, so that "
-            "nothing can be learnt from it: leave it out"
-        )
-    return tuple(zip(lows.tolist(), highs.tolist(), strict=True))
-
-
-def _families(used_head: Head, loss: Loss) -> list[Family]:
-    """Return the family that suits; where the kernels serve the loss, all others too, at little cost."""
-    suited = family(loss.family or used_head.family, loss.exponent or 1.0)
-    others = [] if loss.exponent is None else [family(name, loss.exponent) for name in FAMILIES]
-    return [suited, *(other for other in others if other.name != suited.name)]
-
-
-def objective_of(used_head: Head, ranges: Sequence[tuple[float, float]]) -> Objective:
-    """Return the training objective of a score network on batches; see TripletDataset."""
-
-    def objective(network: nn.Module, batch: TensorBatch) -> Tensor:
-        x, y_hat, y, *others = batch
-        cues = others.pop(0) if ranges else None
-        output = network(network_input(x, y_hat, cues, ranges)).float()
-        with full_precision(y_hat):
-            return used_head.loss(output, y, y_hat, *others)
-
-    return objective
 
 
 def _card(

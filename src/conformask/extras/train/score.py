@@ -1,0 +1,180 @@
+"""What a score network learns from and for: crops of triplets, its layers, its objective."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from conformask.arithmetic import full_precision, resized, seeded
+from conformask.background import tracked
+from conformask.errors import InvalidArgumentError
+from conformask.extras.train import NetworkOptions
+from conformask.extras.train.training import CachedReader, Objective, TensorBatch
+from conformask.images.layers import batched
+from conformask.images.scan import DatasetSummary
+from conformask.images.triplets import Triplets
+from conformask.losses.base import Loss
+from conformask.masks.families import FAMILIES, family
+from conformask.masks.family import Family
+from conformask.records.geometry import Size
+from conformask.records.sentence import rounded_share
+from conformask.scores.benchmark import ScoreBenchmark
+from conformask.scores.given import SAMPLE
+from conformask.scores.network_scorer import Head, NetworkScorer, network_input
+from conformask.scores.networks import AnyChannels, SliceWise, UNet, channels_of, halvings_for, levels_for
+from conformask.scores.untrained import NETWORKS
+
+CROP = 2**15
+"""Largest number of pixels in a crop of a volume."""
+THICK = 16
+"""Largest number of slices in a crop of a volume."""
+
+
+class TripletDataset(torch.utils.data.Dataset[tuple[Tensor, ...]]):
+    """(x at y_hat's size, y_hat, y), maps if asked for, the noise of y if known; crops of one size.
+
+    An index stands for an image, modulo their number, and for a random crop of it: indices count on from
+    epoch to epoch. A volume gives as many crops as would fill the smallest volume.
+    """
+
+    def __init__(self, triplets: Triplets, smallest: Size, seed: int = 0, *, cues: bool = False) -> None:
+        self.seed = seed
+        self._cues = cues
+        self.crop = crop_of(smallest)
+        self._n = len(triplets)
+        self._crops = math.ceil(math.prod(smallest) / math.prod(self.crop))
+        self._triplets = triplets
+        self._read = CachedReader(self._tensors)
+
+    def __len__(self) -> int:
+        return self._n * self._crops
+
+    def __getitem__(self, index: int) -> tuple[Tensor, ...]:
+        images = self._read(index % self._n)
+        generator = np.random.default_rng((self.seed, index))
+        sides = zip(images[1].shape[1:], self.crop, strict=True)
+        starts = [int(generator.integers(side - crop + 1)) for side, crop in sides]
+        part = tuple(slice(s, s + crop) for s, crop in zip(starts, self.crop, strict=True))
+        return tuple(image[:, *part] for image in images)
+
+    def _tensors(self, index: int) -> tuple[Tensor, ...]:
+        triplet = self._triplets[index]
+        x, y_hat, y = map(torch.from_numpy, (triplet.x, triplet.y_hat, triplet.truth()))
+        more = [triplet.layers["cues"] if self._cues else None, batched(triplet).get("noise")]
+        others = [torch.from_numpy(image) for image in more if image is not None]
+        return resized(x[None], y_hat[None])[0], y_hat, y, *others
+
+
+def crop_of(smallest: Size) -> Size:
+    """Return the size of a training crop: whole planes; of volumes at most THICK slices and CROP pixels."""
+    if len(smallest) == 2:
+        return smallest
+    depth = min(smallest[0], THICK)
+    side = math.isqrt(CROP // depth) // 8 * 8
+    height, width = (min(length, side) for length in smallest[1:])
+    return depth, min(smallest[1], CROP // (depth * width)), min(smallest[2], CROP // (depth * height))
+
+
+FROM_PACKAGED = 1e-2
+"""Learning rate from the packaged network."""
+WIDTH, LEVELS = 32, 4
+"""Width and levels of a U-Net from scratch; a larger field of view memorises how hard training images are."""
+
+
+def network_for(
+    seen: DatasetSummary, used_head: Head, options: NetworkOptions, seed: int, more: int = 0
+) -> nn.Module:
+    """Return the user's network, else the packaged one where it fits, else one from scratch.
+
+    `more` is the number of channels between x and y_hat, of maps beside y_hat.
+    """
+    module: nn.Module | None = options.module
+    if module is not None:
+        return module
+    dimensions = len(seen.smallest)
+    if options.volume_mode is not None and dimensions == 2:
+        raise InvalidArgumentError(
+            f"volume_mode {options.volume_mode!r} is for volumes, but these images are planes: leave it out"
+        )
+    outputs = used_head.outputs(seen.channels, options.per_channel)
+    name = "packaged" if options.fits_packaged(used_head.name, outputs) else used_head.name
+    if name in NETWORKS:
+        return NETWORKS[name](seen.x_channels, seen.channels, dimensions, more)
+    with seeded(seed):
+        return unet_for(seen, outputs, options, used_head.start, more)
+
+
+def is_packaged(network: nn.Module) -> bool:
+    """Return whether it is the packaged network, or one trained from it."""
+    return isinstance(network.planes if isinstance(network, SliceWise) else network, AnyChannels)
+
+
+def unet_for(
+    seen: DatasetSummary, outputs: int, options: NetworkOptions, start: float, more: int = 0
+) -> UNet | SliceWise:
+    """Make a U-Net whose initial output is `start` everywhere; `more` as in `network_for`."""
+    volumes, channels = len(seen.smallest) == 3, seen.x_channels + more + seen.channels
+    width = WIDTH if options.width is None else options.width
+    unet = partial(UNet, width=width, paper_form=options.paper_form, residual=not options.paper_form)
+    if options.volume_mode == "volume":
+        spacing = None if seen.geometry is None else seen.geometry.spacing
+        halvings = halvings_for(crop_of(seen.smallest), spacing, LEVELS)
+        return unet(channels, outputs, halvings=halvings).start_at(start)
+    levels = levels_for(min(crop_of(seen.smallest)[-2:]))
+    levels = levels if options.paper_form else min(LEVELS, levels)
+    planes = unet(channels_of(channels) if volumes else channels, outputs, levels=levels)
+    planes.start_at(start)
+    return SliceWise(planes) if volumes else planes
+
+
+ENDS = (0.001, 0.999)
+"""The quantiles of a map that become 0 and 1 for a network."""
+
+
+def cue_ranges(train: Triplets) -> tuple[tuple[float, float], ...]:
+    """Return for each map beside y_hat the values that become 0 and 1: its quantiles at .001 and .999."""
+    samples = []
+    for cues in tracked(map(partial(train.layer, "cues"), range(len(train))), "reading maps", len(train)):
+        flat = cues.reshape(len(cues), -1)
+        samples.append(flat[:, :: max(1, flat.shape[1] // SAMPLE)])
+    counts = sorted({len(sample) for sample in samples})
+    if len(counts) > 1:
+        raise InvalidArgumentError(f"the images come with {counts} maps: give each of them the same number")
+    lows, highs = np.quantile(np.concatenate(samples, axis=1), ENDS, axis=1)
+    for place in np.flatnonzero(lows == highs):
+        raise InvalidArgumentError(
+            f"map {place + 1} holds {lows[place]:.6g} at nearly every pixel of the training images, so that "
+            "nothing can be learnt from it: leave it out"
+        )
+    return tuple(zip(lows.tolist(), highs.tolist(), strict=True))
+
+
+def objective_of(used_head: Head, ranges: Sequence[tuple[float, float]]) -> Objective:
+    """Return the training objective of a score network on batches; see TripletDataset."""
+
+    def objective(network: nn.Module, batch: TensorBatch) -> Tensor:
+        x, y_hat, y, *others = batch
+        cues = others.pop(0) if ranges else None
+        output = network(network_input(x, y_hat, cues, ranges)).float()
+        with full_precision(y_hat):
+            return used_head.loss(output, y, y_hat, *others)
+
+    return objective
+
+
+def families_of(used_head: Head, loss: Loss) -> list[Family]:
+    """Return the family that suits; where the kernels serve the loss, all others too, at little cost."""
+    suited = family(loss.family or used_head.family, loss.exponent or 1.0)
+    others = [] if loss.exponent is None else [family(name, loss.exponent) for name in FAMILIES]
+    return [suited, *(other for other in others if other.name != suited.name)]
+
+
+def status(benchmark: ScoreBenchmark, start: NetworkScorer, network: nn.Module) -> str:
+    """Return how much a network in training hides."""
+    best = "" if benchmark.oracle is None else f", best {rounded_share(benchmark.oracle)}"
+    hidden = benchmark.hidden(replace(start, network=network))
+    return f"hides {rounded_share(hidden.share)}{best}"
