@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conformask.extras.watch.monitor import ExchangeabilityMartingale, FailureMartingale
+from conformask.extras.watch.stream import ExchangeabilityMartingale, FailureMartingale
 from conformask.promises.coverage_test import largest_failing_share
 from conformask.promises.order import marginal_rank
 from conformask.records.record import write_json

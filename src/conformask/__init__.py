@@ -24,9 +24,9 @@ if TYPE_CHECKING:
     from conformask.extras.view.display import show as show
     from conformask.extras.view.page import write_report as write_report
     from conformask.extras.view.share import share as share
-    from conformask.extras.watch.monitor import StreamMonitor as StreamMonitor
     from conformask.extras.watch.monitor import monitor as monitor
     from conformask.extras.watch.online import OnlineMasker as OnlineMasker
+    from conformask.extras.watch.stream import StreamMonitor as StreamMonitor
     from conformask.images.triplets import Splits as Splits
     from conformask.images.triplets import Triplets as Triplets
     from conformask.losses.distances import CustomErrorMap as CustomErrorMap
@@ -96,7 +96,8 @@ _NAMES = {
     "masker.evaluate": "evaluate",
     "records.evaluation": "Evaluation",
     "extras.view.page": "write_report",
-    "extras.watch.monitor": "monitor StreamMonitor",
+    "extras.watch.monitor": "monitor",
+    "extras.watch.stream": "StreamMonitor",
     "extras.export.onnx": "export",
     "errors": "ConformaskError ConformaskWarning",
     "scores.steps": "Tiled",

@@ -57,8 +57,9 @@ def monitor(
     """
     from dataclasses import asdict, replace
 
-    from conformask.extras.watch.monitor import Monitoring, StreamMonitor
+    from conformask.extras.watch.monitor import Monitoring
     from conformask.extras.watch.monitor import monitor as monitor_batch
+    from conformask.extras.watch.stream import StreamMonitor
     from conformask.records.evaluation import StreamStatus
     from conformask.records.words import (
         changes_text,
