@@ -176,7 +176,7 @@ def test_calibrated_on_whole_images_of_quite_other_sizes_it_says_so(masker, tmp_
 
 def test_images_of_the_calibrations_size_are_one_pass(tmp_path, monkeypatch, recwarn):
     """The promise was calibrated on scores of one pass, so tiles would void it."""
-    monkeypatch.setattr("conformask.masker.masker.tiled", lambda scorer, _: Tiled(scorer, 256))
+    monkeypatch.setattr("conformask.masker.admission.tiled", lambda scorer, _: Tiled(scorer, 256))
     calls = []
 
     def looking(x, y_hat):

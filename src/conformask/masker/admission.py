@@ -7,6 +7,7 @@ contrast, noise and sharpness, and the score. Nothing else asks.
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,7 +27,9 @@ from conformask.records.evaluation import Change
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Caveat
 from conformask.records.words import clipped_text, ungrouped_text
-from conformask.scores.steps import Tiled
+from conformask.scores.level import Levelled
+from conformask.scores.scorer import Scorer
+from conformask.scores.steps import Patches, Tiled, tiled
 
 BY_TILES = "not whole images scored by tiles: calibrate whole images with --tiled for a promise that does"
 """What to add of an image that no tile holds."""
@@ -135,6 +138,15 @@ def admitted(
     of_each = (NewImage.of(images, index) for index in (range(len(images)) if headers else ()))
     groups = ungrouped_text(card.promise, images.groups)
     return replace(_by_headers(card, tiled, of_each), caveat=caveat, groups=groups)
+
+
+def by_tiles(scorer: Scorer, card: CalibrationCard) -> Tiled:
+    """Return the scorer of tiles of whole images; see `Masker.by_tiles`."""
+    while isinstance(scorer, Levelled | Patches):
+        scorer = scorer.scorer
+    if card.tiles is not None:
+        return cast(Tiled, scorer)
+    return tiled(scorer, len(card.sizes[0])).holding(card.sizes)
 
 
 def _by_headers(card: CalibrationCard, tiled: Tiled, images: Iterable[NewImage]) -> Admission:

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast, overload
+from typing import overload
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from conformask.arrays import NO_LAYERS, Array, Batch, Images, MaskArray, Masks,
 from conformask.errors import MismatchError
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
-from conformask.masker.admission import Admission, NewImage, admitted, admitted_by_looks
+from conformask.masker.admission import Admission, NewImage, admitted, admitted_by_looks, by_tiles
 from conformask.masker.arguments import covariates, given, in_batch, inside
 from conformask.masker.card import masker_html
 from conformask.masker.terms import recalibrated
@@ -36,10 +36,9 @@ from conformask.promises.rules import ImageBound, Rule, calibrated_bound
 from conformask.records.card import CalibrationCard
 from conformask.records.record import hash_of, hash_of_arrays
 from conformask.records.selection import ScoreComparison, positive, threshold_in_loss, threshold_of
-from conformask.scores.level import Levelled
 from conformask.scores.scorer import Scorer
 from conformask.scores.scoring import score_of_batch
-from conformask.scores.steps import Patches, Tiled, tiled
+from conformask.scores.steps import Tiled
 
 
 @dataclass(frozen=True)
@@ -135,12 +134,7 @@ class Masker:
 
         Its scores are finished by `WholeImage.score_into`, once that of a whole image is there.
         """
-        inner = self.scorer
-        while isinstance(inner, Levelled | Patches):
-            inner = inner.scorer
-        if self.card.tiles is not None:
-            return cast(Tiled, inner)
-        return tiled(inner, len(self.card.sizes[0])).holding(self.card.sizes)
+        return by_tiles(self.scorer, self.card)
 
     @cached_property
     def seen(self) -> frozenset[str]:

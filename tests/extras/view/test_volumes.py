@@ -18,9 +18,10 @@ from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.view import viewed_image as opened
 from conformask.extras.view import viewed_image as planes
 from conformask.extras.view.app import application
+from conformask.extras.view.measured import is_measurable, losses_of
 from conformask.extras.view.session import Session
 from conformask.extras.view.share import shared_case
-from conformask.extras.view.viewed_image import CollectionImage, Contrast, is_measurable, losses_of, presets
+from conformask.extras.view.viewed_image import CollectionImage, Contrast, presets
 from conformask.extras.view.viewed_image import open_image as open_image
 from conformask.images.pictures import AS_STORED, as_bytes, overlay, views_of
 from conformask.images.read import read_image

@@ -30,6 +30,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from conformask.background import tracked
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
+from conformask.extras.view.measured import is_measurable, losses_of, risk_of
 from conformask.extras.view.session import FACTS, MOST_BYTES, SUFFIXES, Session, UploadReceiver, pair_of
 from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.extras.view.viewed_image import (
@@ -39,14 +40,11 @@ from conformask.extras.view.viewed_image import (
     Part,
     check_part,
     default_window,
-    is_measurable,
-    losses_of,
     outside_layer,
     picture,
     png,
     presets,
     reduction,
-    risk_of,
     values_at,
     window_of,
 )

@@ -21,6 +21,7 @@ from starlette.types import Message, Receive
 from torch import Tensor
 
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
+from conformask.extras.view.measured import is_measurable, loss_of, truth_id
 from conformask.extras.view.sliders import PromiseStatus
 from conformask.extras.view.viewed_image import (
     MOST_DECODED,
@@ -28,13 +29,10 @@ from conformask.extras.view.viewed_image import (
     CollectionImage,
     Part,
     ViewedImage,
-    is_measurable,
-    loss_of,
     open_image,
     plane,
     reduction,
     thumbnail,
-    truth_id,
 )
 from conformask.images.formats import FLOAT32, Header, range_of
 from conformask.images.layers import LAYERS

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from conformask.background import tracked
 from conformask.errors import InvalidArgumentError, expect
+from conformask.extras.view.measured import is_measurable, losses_of
 from conformask.extras.view.session import Session
 from conformask.extras.view.sliders import SliderSetting, SliderState, recalibrated_at, sliders
-from conformask.extras.view.viewed_image import Contrast, default_window, is_measurable, losses_of
+from conformask.extras.view.viewed_image import Contrast, default_window
 from conformask.images.formats import DataRange
 from conformask.images.pictures import HATCH, in_colors
 from conformask.images.svg import template

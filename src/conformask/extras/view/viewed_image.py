@@ -25,25 +25,17 @@ from conformask.images.pictures import Point, View, as_bytes, gray, in_colors, m
 from conformask.images.read import grid
 from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
-from conformask.losses import exponent_by_blocks
 from conformask.masker.admission import Admission, NewImage
-from conformask.masker.guards import has_theorem, image_ids
 from conformask.masker.masker import Masker
-from conformask.masker.measure import SHARES, risk_curves
 from conformask.masker.whole import (
-    IN_MEMORY,
     ScoredImage,
     WholeImage,
     add_depth,
-    level_of,
-    masks_of,
     scorer_of_whole,
 )
-from conformask.masks.critical import unmasked_loss
 from conformask.masks.family import Family
 from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import CLEAN, Reference
-from conformask.records.record import Json
 from conformask.scores.scoring import scored_batches
 
 if TYPE_CHECKING:
@@ -386,16 +378,6 @@ class ViewedImage(ScoredImage):
         return np.concatenate([read(add_depth(block)).ravel()[::step] for block in blocks])
 
 
-@dataclass(frozen=True)
-class ImageLosses:
-    """Loss of an image, and whether it is within the threshold."""
-
-    loss: float
-    """Loss under the mask."""
-    unmasked: float
-    met: bool
-
-
 def open_image(masker: Masker, image: CollectionImage, report: Tell) -> ViewedImage:
     """Score an image as `conformask mask` would: large ones by tiles, `report` is called for each."""
     triplets, index = image.triplets, image.index
@@ -495,70 +477,6 @@ def _add_error(sources: Mapping[str, PlaneSource]) -> dict[str, PlaneSource]:
 
 def _pixels(window: Places) -> int:
     return math.prod(place.stop - place.start for place in window)
-
-
-def is_measurable(masker: Masker, image: ViewedImage) -> bool:
-    """Return whether the loss of an image is computed; for images in files only an lp distance, by blocks."""
-    if "truth" not in image.sources or (masker.card.loss.regional and "region" not in image.sources):
-        return False
-    if not has_theorem(masker.card.promise, masker.loss, image.reference):
-        return False
-    return image.in_memory or _exponent(masker) is not None
-
-
-def truth_id(image: ViewedImage) -> str:
-    """Return the hash by which the truth of an image is recognised; "" if it is too large for one pass."""
-    if math.prod(image.size) > IN_MEMORY:
-        return ""
-    y = image.sources["truth"].read(tuple(map(slice, image.deep)))
-    return str(image_ids([y.reshape(len(y), *image.size)])[0])
-
-
-def risk_of(image: ViewedImage) -> dict[str, Json] | None:
-    """Return the error that is left at hidden shares, by the score and at best; None if it is not known."""
-    item = image.item
-    if not image.in_memory or item.y is None:
-        return None
-    curves = risk_curves(item.score.map, item.y, item.y_hat, item.layers.get("region"))
-    by_score, best = curves[0].tolist()
-    return {"shares": SHARES, "by_score": by_score, "best": best}
-
-
-def losses_of(masker: Masker, image: ViewedImage) -> ImageLosses:
-    """Return the loss of an image, masked and unmasked."""
-    if image.in_memory:
-        masked, unmasked = loss_of(masker, image), float(unmasked_loss(masker.loss, image.item)[0])
-    else:
-        masked, unmasked = _measure_by_blocks(masker, image)
-    return ImageLosses(masked, unmasked, met=bool(masker.within(np.array(masked))))
-
-
-def loss_of(masker: Masker, image: ViewedImage) -> float:
-    """Return the loss of an image with truth under its mask."""
-    loss = masker.judge(image.item).loss if image.in_memory else None
-    return _measure_by_blocks(masker, image)[0] if loss is None else float(loss[0])
-
-
-def _exponent(masker: Masker) -> float | None:
-    """Return p if the loss of an image, or of its region, is summed over blocks; else None."""
-    return exponent_by_blocks(masker.loss.in_regions(False))
-
-
-def _measure_by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float]:
-    exponent = _exponent(masker)
-    if exponent is None:
-        raise InvalidArgumentError(
-            "the loss of an image that is too large for memory is computed for lp distances only"
-        )
-    y, y_hat, region = image.sources["truth"], image.sources["output"], image.sources.get("region")
-    masked = unmasked = values = 0.0
-    for window, mask in masks_of(masker.family, image.item.score.map, level_of(masker, image.item)[1]):
-        error = np.abs(y.read(add_depth(window)).astype(np.float64) - y_hat.read(add_depth(window)))
-        inside = np.ones_like(error) if region is None else region.read(add_depth(window))
-        masked += float((inside * (error * mask.cpu().numpy()) ** exponent).sum())
-        unmasked += float((inside * error**exponent).sum())
-        values += len(error) * float(inside[:1].sum(dtype=np.float64))
-    return masked / values, unmasked / values
 
 
 PICTURES = ("input", "output", "truth", "error", "map")
