@@ -347,4 +347,4 @@ def test_nobody_but_the_admission_asks_the_card():
     asked = re.compile(r"\.(check_(shape|cues|network)|not_covered|other_(spacing|range)|unknown_network)\b")
     texts = {str(path.relative_to(home)): path.read_text("utf-8") for path in home.rglob("*.py")}
     files = {name for name, text in texts.items() if asked.search(text)}
-    assert files == {f"masker/{name}.py" for name in ("admission", "arguments", "masker")}
+    assert files == {f"masker/{name}.py" for name in ("admission", "arguments")}

@@ -216,7 +216,7 @@ def upside_down(x, y_hat):
 @pytest.mark.leaf("view")
 def test_a_score_that_hides_the_better_pixels_is_doubted():
     """It keeps the promise all the same."""
-    from conformask.records.facts import caveats, doubts
+    from conformask.extras.view.facts import caveats, doubts
 
     wrong = calibrate(Heuristic(upside_down, 1), CALIBRATION, threshold=THRESHOLD, loss="l1")
     measured, right = evaluate(wrong, TEST), evaluate(made(family="binary"), TEST)
@@ -417,10 +417,10 @@ def test_each_category_is_measured_where_the_promise_is_for_each(tmp_path):
 @pytest.mark.parametrize("guarantee", ["marginal", "expected"])
 def test_the_worst_category_is_judged_and_named(guarantee, tmp_path):
     """Of many good images in one category and a few bad ones in another, all together keep the promise."""
+    from conformask.extras.view import facts
     from conformask.extras.view.figures import gauge
     from conformask.extras.view.page import methods_text
     from conformask.extras.watch.monitor import monitor
-    from conformask.records import facts
 
     stains = ["H&E"] * 60 + ["IHC"] * 60
     masker = calibrate(
@@ -467,7 +467,7 @@ def test_the_worst_category_is_judged_and_named(guarantee, tmp_path):
 )
 def test_a_masker_that_keeps_its_promise_is_rarely_called_broken(promise, threshold, n, monkeypatch):
     """Without an interval of the mean, seven of 25 were; without the law of both samples, a third."""
-    from conformask.records import facts
+    from conformask.extras.view import facts
 
     monkeypatch.setattr(law, "DRAWS", 59)
     monkeypatch.setattr("conformask.masker.evaluate.examples_of", lambda *_: ())

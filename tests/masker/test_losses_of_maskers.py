@@ -294,7 +294,6 @@ def test_what_is_kept_of_a_loss(calibrated, tmp_path):
 def test_evaluation_monitor_and_stream_measure_the_loss(calibrated, tmp_path):
     from conformask.extras.watch.monitor import monitor
     from conformask.extras.watch.online import OnlineMasker
-    from conformask.records.facts import facts
 
     test = triplets(80, 9)
     found = evaluate(calibrated, test, out=tmp_path)

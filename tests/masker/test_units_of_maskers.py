@@ -176,8 +176,8 @@ def test_what_is_said_of_patients():
 @pytest.mark.parametrize("asked", ASKED, ids=lambda asked: "-".join(map(str, asked.values())))
 def test_groups_are_called_what_the_user_calls_them(asked, tmp_path):
     """A word is no term of the promise: masks and fingerprint are the same, and it can be changed later."""
+    from conformask.extras.view.facts import facts
     from conformask.extras.view.page import methods_text
-    from conformask.records.facts import facts
 
     plain = made(asked)
     named = plain.recalibrate(promise=plain.card.promise.changed(group_name="biopsy"))

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from conformask.arithmetic import best_device, window_index
 from conformask.arrays import Array, Batch, Score
-from conformask.background import Tell, prefetch, tracked
+from conformask.background import prefetch, tracked
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images.formats import Blocks, DiskArray, Places, SourceImage, check_disk
 from conformask.images.read import Raster, grid, write_blocks
@@ -30,8 +30,7 @@ from conformask.masker.masker import Masker
 from conformask.masks.family import Family
 from conformask.records.geometry import Size, size_text
 from conformask.scores.level import Levelled, features_by_blocks, floors_of, level_features
-from conformask.scores.scorer import Scorer
-from conformask.scores.steps import Factors, Patches, Tile, Tiled, reduced, remove_specks
+from conformask.scores.steps import Factors, Tile, Tiled, reduced, remove_specks
 
 
 @dataclass(frozen=True)
@@ -60,51 +59,10 @@ class ScoredImage:
         return (1, *self.size)[-3:]
 
 
-@dataclass(frozen=True)
-class MaskLevel:
-    """Mask of an image at one lambda: its level and its size."""
-
-    lam: float
-    level: tuple[float, ...]
-    """Level, as the family's apply takes it."""
-    size: float
-    """Mask size, mean(1 - m), in the region that the promise is about."""
-
-
-def mask_level(masker: Masker, image: ScoredImage) -> MaskLevel:
-    """Return lambda, level and mask size that the masker gives an image."""
-    lam, level = level_of(masker, image.item)
-    return MaskLevel(lam, tuple(level[0].tolist()), mask_size_of(masker.family, image, level))
-
-
 def level_of(masker: Masker, item: Batch) -> tuple[float, Tensor]:
     """Return the lambda of an image, and the family's level for it, from the whole score."""
     lam = torch.as_tensor(masker.lambdas(item), device=item.score.map.device)
     return float(lam[0]), masker.family.level(item.score.map, lam)
-
-
-def mask_size_of(family: Family, image: ScoredImage, level: Tensor) -> float:
-    """Return mean(1 - m) in the region that the promise is about, computed block by block."""
-    return mask_size_by_planes(image, trusted_shares(family, image, level)[0])
-
-
-def mask_size_by_planes(image: ScoredImage, trusted: Array) -> float:
-    """Return mean(1 - m) in the region that the promise is about, from the shown shares along one axis."""
-    return float(1 - trusted.mean()) / image.region_share
-
-
-def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[Array, Array, Array]:
-    """Return the mean of the mask in each plane across z, y and x, by blocks; outside a region it is 1."""
-    z, y, x = (np.zeros(side) for side in image.deep)
-    score, region = image.item.score.map, image.item.layers.get("region")
-    for window, mask in masks_of(family, score, level):
-        if region is not None:
-            mask = 1 - region[window_index(window)].reshape(1, *mask.shape[1:]) * (1 - mask)
-        for axis, (sums, places) in enumerate(zip((z, y, x), add_depth(window), strict=True), start=1):
-            other_axes = tuple(other for other in range(4) if other != axis)
-            sums[places] += mask.sum(dim=other_axes, dtype=torch.float64).cpu().numpy()
-    values = score.numel()
-    return z * len(z) / values, y * len(y) / values, x * len(x) / values
 
 
 def masks_of(family: Family, score: Tensor, level: Tensor) -> Iterator[tuple[Places, Tensor]]:
@@ -161,17 +119,6 @@ def needs_pixels(masker: Masker) -> bool:
     """Return whether the rule needs more of an image than its category and weight."""
     needs = masker.rule.needs
     return bool(needs & {"features", "bound_curve"}) or ("weight" in needs and masker.weigh is not None)
-
-
-def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
-    """Return the masker's scorer with the tiles of `Masker.by_tiles`, which it reports."""
-
-    def around(scorer: Scorer) -> Scorer:
-        if isinstance(scorer, Levelled | Patches):
-            return replace(scorer, scorer=around(scorer.scorer))
-        return replace(masker.by_tiles, tell=tell)
-
-    return around(masker.scorer)
 
 
 @dataclass(frozen=True)

@@ -1,13 +1,13 @@
 """Promises, measurements and scores in sentences; neither torch nor pages."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from conformask.promises.axes import Coverage, Group, Marginal
 from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard
-from conformask.records.evaluation import Change, Measurement, StreamStatus, standing
-from conformask.records.numbers import figure, percent, plural, share
+from conformask.records.evaluation import Measurement, standing
+from conformask.records.numbers import percent, plural, share
 from conformask.records.reading import Caveat, Network
 from conformask.records.release import ReleasePower
 from conformask.records.selection import ScoreComparison
@@ -100,48 +100,6 @@ def clipped_text(shares: Mapping[str, float], before: float | None = None) -> st
     beside = "" if before is None else f"; of the calibration images' {share(before)}"
     clipped = f"{share(mean)} of the values lay outside the range and were clipped"
     return f"{clipped}{most}{beside}. Is the range right?"
-
-
-def changes_text(changes: Iterable[Change], images: str = "these images") -> str:
-    """Return how images differ from the calibration images, separately for x and y_hat."""
-    texts: dict[str, list[str]] = {"x": [], "y_hat": []}
-    for change in changes:
-        texts[change.role].append(change.text)
-    if not any(texts.values()):
-        return f"Brightness, contrast, noise and sharpness of {images} are as before (no clear change)."
-    by_role = "; ".join(f"{role} {', '.join(changed) or 'as before'}" for role, changed in texts.items())
-    return f"What changed in {images}: {by_role}."
-
-
-def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
-    """Return the state of a stream: failures first, since scores can look the same while masks fail."""
-    unit, confidence = card.promise.axes.unit, promised_share(card.promise)
-    level = f"level {status.level:g}"
-    lines = []
-    if confidence is not None and status.failure_evidence is not None and status.n_judged:
-        finding = f"{figure(status.n_failed)} of {plural(status.n_judged, unit.singular)} failed"
-        limit, promised = status.most_failing or 1 - confidence, f"at most {percent(1 - confidence)}"
-        by_chance = ""
-        if limit > 1 - confidence:
-            by_chance = f", which happens by chance under {percent(status.level / 2)} of calibration sets"
-        odds = f"odds {figure(status.failure_evidence)} to 1 that more than {share(limit)} fail"
-        evidence = f"was promised ({odds}{by_chance}; {level})."
-        if status.failing:
-            lines.append(f"BROKEN: {finding}, {promised} {evidence} Do not rely on these masks.")
-        else:
-            lines.append(f"Measured: {finding}; {promised} {evidence}")
-    odds = f"odds {figure(status.evidence)} to 1, {level}"
-    counts = f"of {status.n_seen:,} so far, {status.n_new:,} new"
-    if status.shifted:
-        lines.append(
-            f"SHIFTED: the images ({counts}) no longer look like the calibration images ({odds}). The "
-            "promise does not cover them: calibrate on images like these."
-        )
-    else:
-        lines.append(f"No shift is seen in scores and mask sizes ({counts}; {odds}).")
-    if status.changes is not None:
-        lines.append(changes_text(status.changes, f"the latest {plural(status.n_latest, 'image')}"))
-    return [card.promise.named(line) for line in lines]
 
 
 def release_table(

@@ -496,14 +496,6 @@ def settings_of(network: nn.Module) -> dict[str, Json] | None:
     return network.settings if isinstance(network, UNet | AnyChannels | SliceWise) else None
 
 
-def stored_unet(settings: Mapping[str, Json], path: Path) -> UNet:
-    """Return the U-Net with the settings that a file holds; refuse networks of slices."""
-    network = stored_network(settings, path)
-    if not isinstance(network, UNet):
-        raise MismatchError(f"{path} contains the settings of another network: copy it again")
-    return network
-
-
 def stored_network(settings: Mapping[str, Json], path: Path) -> UNet | AnyChannels | SliceWise:
     """Return the network with the settings that a file holds."""
     of_planes = {name: value for name, value in settings.items() if name != "neighbours"}

@@ -18,7 +18,7 @@ from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.view import viewed_image as opened
 from conformask.extras.view import viewed_image as planes
 from conformask.extras.view.app import application
-from conformask.extras.view.measured import is_measurable, losses_of
+from conformask.extras.view.measured import is_measurable, losses_of, mask_level
 from conformask.extras.view.session import Session
 from conformask.extras.view.share import shared_case
 from conformask.extras.view.viewed_image import CollectionImage, Contrast, presets
@@ -27,7 +27,6 @@ from conformask.images.pictures import AS_STORED, as_bytes, overlay, views_of
 from conformask.images.read import read_image
 from conformask.images.triplets import Triplets
 from conformask.masker.calibrate import calibrate
-from conformask.masker.whole import mask_level
 from conformask.masks.critical import loss_under, mask_size, unmasked_loss
 from conformask.promises.promise import Promise
 from conformask.records.geometry import Geometry

@@ -40,7 +40,7 @@ from conformask.records.record import (
 )
 from conformask.records.sealed import path_hash
 from conformask.scores.network_scorer import hash_of_state, load_into, save_weights, straight_through_clip
-from conformask.scores.networks import UNet, stored_unet
+from conformask.scores.networks import UNet, stored_network
 
 
 class Bicubic:
@@ -609,3 +609,11 @@ def restore(network: nn.Module, task: Task, x: Images) -> Images:
     output: Images = network(2 * task.enlarge(x) - 1)
     with full_precision(x):
         return task.compose(x, straight_through_clip(output.float() + 0.5))
+
+
+def stored_unet(settings: Mapping[str, Json], path: Path) -> UNet:
+    """Return the U-Net with the settings that a file holds; refuse networks of slices."""
+    network = stored_network(settings, path)
+    if not isinstance(network, UNet):
+        raise MismatchError(f"{path} contains the settings of another network: copy it again")
+    return network

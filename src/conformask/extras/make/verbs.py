@@ -100,7 +100,7 @@ def look(
 
 def tell(found: "Look", out: Path, *next_step: str, as_json: bool) -> None:
     """Print how many test images kept the promise, the promise, what is hidden, and the next command."""
-    from conformask.records.facts import caveats
+    from conformask.extras.view.facts import caveats
 
     evaluation = found.evaluation
     show(

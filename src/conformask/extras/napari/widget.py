@@ -47,12 +47,13 @@ from conformask.extras.napari.layers import (
     with_size,
 )
 from conformask.extras.napari.words import image_html, promise_html, trouble_html
+from conformask.extras.view.measured import mask_size_of
 from conformask.extras.view.sliders import SliderLimits, SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.images.formats import DataRange, Places
 from conformask.images.pictures import TITLES
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.masker.whole import ScoredImage, level_of, mask_size_of
+from conformask.masker.whole import ScoredImage, level_of
 from conformask.records.geometry import Size
 from conformask.records.numbers import figure
 from conformask.records.record import Array

@@ -30,7 +30,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from conformask.background import tracked
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
-from conformask.extras.view.measured import is_measurable, losses_of, risk_of
+from conformask.extras.view.measured import is_measurable, losses_of, mask_level, risk_of
 from conformask.extras.view.session import FACTS, MOST_BYTES, SUFFIXES, Session, UploadReceiver, pair_of
 from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at, sliders
 from conformask.extras.view.viewed_image import (
@@ -49,7 +49,6 @@ from conformask.extras.view.viewed_image import (
     window_of,
 )
 from conformask.images.pictures import HATCH, View, colors_of, heat_between, titles_for
-from conformask.masker.whole import mask_level
 from conformask.records.record import Array, Json, to_jsonable
 
 HOSTS = ("127.0.0.1", "localhost")

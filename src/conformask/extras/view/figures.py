@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from conformask.extras.view.facts import by_tenths
 from conformask.images import svg
 from conformask.masker.card import size_curve
 from conformask.promises.intervals import clopper_pearson
 from conformask.promises.order import meets_threshold
 from conformask.records import numbers
 from conformask.records.evaluation import Evaluation, judged_coverage
-from conformask.records.facts import by_tenths
 from conformask.records.record import Array
 from conformask.records.sentence import promised_share, rounded_share
 

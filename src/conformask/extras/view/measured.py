@@ -1,18 +1,23 @@
-"""What is measured of an image in the viewer: its loss with and without a mask, and what a score leaves."""
+"""What is measured of an image in the viewer: hidden shares, its loss with and without a mask."""
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from conformask.arithmetic import window_index
+from conformask.arrays import Array
 from conformask.errors import InvalidArgumentError
 from conformask.extras.view.viewed_image import ViewedImage
 from conformask.losses import exponent_by_blocks
 from conformask.masker.guards import has_theorem, image_ids
 from conformask.masker.masker import Masker
 from conformask.masker.measure import SHARES, risk_curves
-from conformask.masker.whole import IN_MEMORY, add_depth, level_of, masks_of
+from conformask.masker.whole import IN_MEMORY, ScoredImage, add_depth, level_of, masks_of
 from conformask.masks.critical import unmasked_loss
+from conformask.masks.family import Family
 from conformask.records.record import Json
 
 
@@ -88,3 +93,44 @@ def _measure_by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float
         unmasked += float((inside * error**exponent).sum())
         values += len(error) * float(inside[:1].sum(dtype=np.float64))
     return masked / values, unmasked / values
+
+
+@dataclass(frozen=True)
+class MaskLevel:
+    """Mask of an image at one lambda: its level and its size."""
+
+    lam: float
+    level: tuple[float, ...]
+    """Level, as the family's apply takes it."""
+    size: float
+    """Mask size, mean(1 - m), in the region that the promise is about."""
+
+
+def mask_level(masker: Masker, image: ScoredImage) -> MaskLevel:
+    """Return lambda, level and mask size that the masker gives an image."""
+    lam, level = level_of(masker, image.item)
+    return MaskLevel(lam, tuple(level[0].tolist()), mask_size_of(masker.family, image, level))
+
+
+def mask_size_of(family: Family, image: ScoredImage, level: Tensor) -> float:
+    """Return mean(1 - m) in the region that the promise is about, computed block by block."""
+    return mask_size_by_planes(image, trusted_shares(family, image, level)[0])
+
+
+def mask_size_by_planes(image: ScoredImage, trusted: Array) -> float:
+    """Return mean(1 - m) in the region that the promise is about, from the shown shares along one axis."""
+    return float(1 - trusted.mean()) / image.region_share
+
+
+def trusted_shares(family: Family, image: ScoredImage, level: Tensor) -> tuple[Array, Array, Array]:
+    """Return the mean of the mask in each plane across z, y and x, by blocks; outside a region it is 1."""
+    z, y, x = (np.zeros(side) for side in image.deep)
+    score, region = image.item.score.map, image.item.layers.get("region")
+    for window, mask in masks_of(family, score, level):
+        if region is not None:
+            mask = 1 - region[window_index(window)].reshape(1, *mask.shape[1:]) * (1 - mask)
+        for axis, (sums, places) in enumerate(zip((z, y, x), add_depth(window), strict=True), start=1):
+            other_axes = tuple(other for other in range(4) if other != axis)
+            sums[places] += mask.sum(dim=other_axes, dtype=torch.float64).cpu().numpy()
+    values = score.numel()
+    return z * len(z) / values, y * len(y) / values, x * len(x) / values

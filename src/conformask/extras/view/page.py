@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from conformask.errors import InvalidArgumentError, expect
-from conformask.extras.view import figures
+from conformask.extras.view import facts, figures
 from conformask.images.pictures import (
     HATCH,
     INFERNO,
@@ -31,7 +31,6 @@ from conformask.images.pictures import (
 from conformask.images.svg import template
 from conformask.promises.axes import EachCategory
 from conformask.promises.order import meets_threshold
-from conformask.records import facts
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, Example
 from conformask.records.files import atomic_write, check_output

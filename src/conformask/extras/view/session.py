@@ -21,7 +21,13 @@ from starlette.types import Message, Receive
 from torch import Tensor
 
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError
-from conformask.extras.view.measured import is_measurable, loss_of, truth_id
+from conformask.extras.view.measured import (
+    is_measurable,
+    loss_of,
+    mask_size_by_planes,
+    trusted_shares,
+    truth_id,
+)
 from conformask.extras.view.sliders import PromiseStatus
 from conformask.extras.view.viewed_image import (
     MOST_DECODED,
@@ -50,7 +56,7 @@ from conformask.images.triplets import Triplets
 from conformask.masker.guards import used_images
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused
-from conformask.masker.whole import level_of, mask_size_by_planes, trusted_shares
+from conformask.masker.whole import level_of
 from conformask.masks.family import Family
 from conformask.records.evaluation import Measurement
 from conformask.records.reading import Reading

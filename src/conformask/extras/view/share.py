@@ -15,7 +15,7 @@ from torch import Tensor
 
 from conformask.background import tracked
 from conformask.errors import InvalidArgumentError, expect
-from conformask.extras.view.measured import is_measurable, losses_of
+from conformask.extras.view.measured import is_measurable, losses_of, mask_size_of
 from conformask.extras.view.session import Session
 from conformask.extras.view.sliders import SliderSetting, SliderState, recalibrated_at, sliders
 from conformask.extras.view.viewed_image import Contrast, default_window
@@ -24,7 +24,7 @@ from conformask.images.pictures import HATCH, in_colors
 from conformask.images.svg import template
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.masker.masker import Masker
-from conformask.masker.whole import level_of, mask_size_of
+from conformask.masker.whole import level_of
 from conformask.records.files import atomic_write
 from conformask.records.reading import CLEAN, Reference
 from conformask.records.record import Array, Json, to_jsonable

@@ -69,7 +69,7 @@ def evaluate(
 
 def judgement(evaluation: "Evaluation") -> list[str]:
     """Return whether the promise was kept, counts of objects, and what speaks against the score."""
-    from conformask.records.facts import doubts, objects_texts, verdict
+    from conformask.extras.view.facts import doubts, objects_texts, verdict
 
     judged = verdict(evaluation)
     counts = [f"{text[0].upper()}{text[1:]}." for text in objects_texts(evaluation)]
@@ -78,7 +78,7 @@ def judgement(evaluation: "Evaluation") -> list[str]:
 
 def summary_table(evaluation: "Evaluation") -> Table:
     """Return a table of the most important numbers."""
-    from conformask.records.facts import facts
+    from conformask.extras.view.facts import facts
 
     return table(("", "value", ""), [fact.short for fact in facts(evaluation) if fact.short])
 

@@ -1,5 +1,6 @@
 """Monitoring of batches: whether new images look like those of the calibration, and how they differ."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -28,7 +29,7 @@ from conformask.records.evaluation import Change, Measurement
 from conformask.records.numbers import figure, plural, share
 from conformask.records.reading import Caveat
 from conformask.records.sentence import worst_text
-from conformask.records.words import changes_text, shift_text
+from conformask.records.words import shift_text
 from conformask.scores.scoring import check_parts, gathered, parts_folder
 
 SMALLEST = {"brightness": 1.05, "contrast": 1.1, "noise": 1.25, "sharpness": 1.05}
@@ -343,3 +344,14 @@ def _comparison_of(name: str, old: Array, new: Array) -> Comparison:
     if name in SCORES:  # as logarithms
         medians = [float(np.exp(median)) for median in medians]
     return Comparison(name, medians[0], medians[1], ks_p_value(old, new))
+
+
+def changes_text(changes: Iterable[Change], images: str = "these images") -> str:
+    """Return how images differ from the calibration images, separately for x and y_hat."""
+    texts: dict[str, list[str]] = {"x": [], "y_hat": []}
+    for change in changes:
+        texts[change.role].append(change.text)
+    if not any(texts.values()):
+        return f"Brightness, contrast, noise and sharpness of {images} are as before (no clear change)."
+    by_role = "; ".join(f"{role} {', '.join(changed) or 'as before'}" for role, changed in texts.items())
+    return f"What changed in {images}: {by_role}."

@@ -10,7 +10,7 @@ import numpy as np
 
 from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import InvalidArgumentError, expect
-from conformask.extras.watch.monitor import changes_of, check_level, measures_of
+from conformask.extras.watch.monitor import changes_of, changes_text, check_level, measures_of
 from conformask.extras.watch.online import refuse_other_masker
 from conformask.images.read import is_constant, pixel_hash
 from conformask.images.rows import uniform
@@ -21,9 +21,13 @@ from conformask.masker.validation import (
     most_failing,
 )
 from conformask.promises.axes import members
-from conformask.records.evaluation import StreamStatus
+from conformask.records.card import CalibrationCard
+from conformask.records.evaluation import Change
+from conformask.records.numbers import figure, percent, plural, share
+from conformask.records.reading import Caveat
 from conformask.records.record import from_dict
 from conformask.records.sealed import State
+from conformask.records.sentence import promised_share
 
 RATES = (-1.0, 0.0, 1.0)
 """Betting rates of the simple jumper: on p-values too small, as they should be, and too large."""
@@ -131,6 +135,50 @@ class StreamTest:
     def value(self) -> float:
         """The mean wealth of the measures: a mean of martingales is a martingale."""
         return math.fsum(measure.value for measure in self.measures.values()) / len(self.measures)
+
+
+@dataclass(frozen=True)
+class StreamStatus:
+    """The state of a stream after its latest images."""
+
+    n_new: int
+    """Number of images, or groups, that were new in the latest batch; none enters twice."""
+    n_seen: int
+    """Number of all that have entered."""
+    evidence: float
+    """Evidence that images differ from the calibration's: the largest wealth so far of bets on it."""
+    n_judged: int
+    """Number of images or groups whose truth was known."""
+    n_failed: float
+    """Number of those that failed; for a promise about members the sum of their shares."""
+    failure_evidence: float | None
+    """Evidence that more than `most_failing` fail; None for a promise about a mean."""
+    most_failing: float | None
+    """The largest plausible share of failures if the promise is true: at least 1 - confidence.
+
+    A share level / 2 of calibration sets may exceed it. None for a promise about a mean.
+    """
+    changes: tuple[Change, ...] | None
+    """Changes of the latest images, strongest first; None if no shift, or if the calibration is too old."""
+    n_latest: int
+    """Number of the latest images that the changes describe."""
+    level: float
+    """Probability of ever calling an unchanged stream shifted, or failing (over calibration sets)."""
+    caveat: Caveat | None
+    """A caveat where the promise may not be about these images."""
+
+    @property
+    def shifted(self) -> bool:
+        """True if images ever differed from the calibration's by more than chance explains."""
+        return self.evidence >= 1 / self.level
+
+    @property
+    def failing(self) -> bool:
+        """True if more images ever failed than promised, by more than chance explains.
+
+        The other half of the level is for calibration sets under which more than `most_failing` fail.
+        """
+        return self.failure_evidence is not None and self.failure_evidence >= 2 / self.level
 
 
 LATEST = 32
@@ -272,3 +320,34 @@ def _key(new: Triplets, index: int) -> str:
         return hash_of_group(group)
     y_hat = new[index].y_hat
     return hash_of_group(f"constant {name}") if is_constant(y_hat) else pixel_hash(y_hat)
+
+
+def stream_text(card: CalibrationCard, status: StreamStatus) -> list[str]:
+    """Return the state of a stream: failures first, since scores can look the same while masks fail."""
+    unit, confidence = card.promise.axes.unit, promised_share(card.promise)
+    level = f"level {status.level:g}"
+    lines = []
+    if confidence is not None and status.failure_evidence is not None and status.n_judged:
+        finding = f"{figure(status.n_failed)} of {plural(status.n_judged, unit.singular)} failed"
+        limit, promised = status.most_failing or 1 - confidence, f"at most {percent(1 - confidence)}"
+        by_chance = ""
+        if limit > 1 - confidence:
+            by_chance = f", which happens by chance under {percent(status.level / 2)} of calibration sets"
+        odds = f"odds {figure(status.failure_evidence)} to 1 that more than {share(limit)} fail"
+        evidence = f"was promised ({odds}{by_chance}; {level})."
+        if status.failing:
+            lines.append(f"BROKEN: {finding}, {promised} {evidence} Do not rely on these masks.")
+        else:
+            lines.append(f"Measured: {finding}; {promised} {evidence}")
+    odds = f"odds {figure(status.evidence)} to 1, {level}"
+    counts = f"of {status.n_seen:,} so far, {status.n_new:,} new"
+    if status.shifted:
+        lines.append(
+            f"SHIFTED: the images ({counts}) no longer look like the calibration images ({odds}). The "
+            "promise does not cover them: calibrate on images like these."
+        )
+    else:
+        lines.append(f"No shift is seen in scores and mask sizes ({counts}; {odds}).")
+    if status.changes is not None:
+        lines.append(changes_text(status.changes, f"the latest {plural(status.n_latest, 'image')}"))
+    return [card.promise.named(line) for line in lines]

@@ -57,18 +57,10 @@ def monitor(
     """
     from dataclasses import asdict, replace
 
-    from conformask.extras.watch.monitor import Monitoring
+    from conformask.extras.watch.monitor import Monitoring, changes_text
     from conformask.extras.watch.monitor import monitor as monitor_batch
-    from conformask.extras.watch.stream import StreamMonitor
-    from conformask.records.evaluation import StreamStatus
-    from conformask.records.words import (
-        changes_text,
-        formula_here,
-        measurement_text,
-        promised_here,
-        shift_text,
-        stream_text,
-    )
+    from conformask.extras.watch.stream import StreamMonitor, StreamStatus, stream_text
+    from conformask.records.words import formula_here, measurement_text, promised_here, shift_text
 
     masker, images = new.opened(run, data)
     others = new.allow_network_mismatch
