@@ -20,7 +20,7 @@ from untyped import UNTYPED
 
 FOLDER = Path(__file__).parents[1] / "src" / "conformask" / "promises"
 PROMISES = sorted(path.stem for path in FOLDER.glob("[!_]*.py"))
-LIGHT = ("conformask.records.evaluation", "conformask.records.sealed", "conformask.errors")
+LIGHT = ("conformask.records.evaluation", "conformask.records.record", "conformask.errors")
 MODULES = (*(f"conformask.promises.{name}" for name in PROMISES), *LIGHT)
 REPORT = ("conformask.extras.view.page", "conformask.extras.view.figures", "conformask.images.pictures")
 
@@ -66,7 +66,7 @@ import logging, os, random, sys
 import numpy
 before = set(os.listdir("."))
 states = random.getstate(), numpy.random.get_state()[1].tolist()
-import conformask, conformask.cli, conformask.records.evaluation, conformask.records.sealed
+import conformask, conformask.cli, conformask.records.evaluation, conformask.records.record
 import conformask.extras.view.page, conformask.promises.promise
 assert (random.getstate(), numpy.random.get_state()[1].tolist()) == states
 assert set(os.listdir(".")) == before

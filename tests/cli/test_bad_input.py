@@ -16,8 +16,7 @@ from conformask.images.read import pixel_hash, write_image
 from conformask.images.triplets import Triplets
 from conformask.masker.folder import MaskFolder
 from conformask.records.files import LOCK
-from conformask.records.record import hash_of, write_json
-from conformask.records.sealed import UNSEALED, path_hash
+from conformask.records.record import UNSEALED, hash_of, path_hash, write_json
 
 
 def noise(seed, shape=(3, 32, 32)):

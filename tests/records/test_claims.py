@@ -16,8 +16,7 @@ from conformask.records.files import (
     remove,
     remove_claimed,
 )
-from conformask.records.record import claim, write_arrays, write_json
-from conformask.records.sealed import State, publish
+from conformask.records.record import State, claim, publish, write_arrays, write_json
 
 
 def write(path, text="new"):

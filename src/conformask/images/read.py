@@ -51,8 +51,7 @@ from conformask.images.tiff import TIFF
 from conformask.records.files import atomic_write, hash_of_parts
 from conformask.records.geometry import Size
 from conformask.records.reading import PLAIN, Reading
-from conformask.records.record import Array, hash_of, hash_of_arrays
-from conformask.records.sealed import path_hash
+from conformask.records.record import Array, hash_of, hash_of_arrays, path_hash
 
 ROLES = ("x", "y_hat", "y", "cues", "repeat")
 """Images in an item of a dataset, in the order of a tuple."""

@@ -7,8 +7,18 @@ from pathlib import Path
 from conformask.errors import MismatchError, MissingFileError, warn
 from conformask.promises.data import Curves
 from conformask.records.card import CALIBRATION, CalibrationCard
-from conformask.records.record import Array, Json, read_arrays, read_json, to_jsonable
-from conformask.records.sealed import not_as_written, publish, read_published, verify, verify_files
+from conformask.records.record import (
+    Array,
+    Json,
+    not_as_written,
+    publish,
+    read_arrays,
+    read_json,
+    read_published,
+    to_jsonable,
+    verify,
+    verify_files,
+)
 
 CARD = "CARD.md"
 LEVEL = "level/"

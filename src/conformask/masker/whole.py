@@ -17,7 +17,7 @@ from torch import Tensor
 
 from conformask.arithmetic import best_device, window_index
 from conformask.arrays import Array, Batch, Score
-from conformask.background import prefetch, tracked
+from conformask.background import Tell, prefetch, tracked
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images.formats import Blocks, DiskArray, Places, SourceImage, check_disk
 from conformask.images.read import Raster, grid, write_blocks
@@ -30,7 +30,8 @@ from conformask.masker.masker import Masker
 from conformask.masks.family import Family
 from conformask.records.geometry import Size, size_text
 from conformask.scores.level import Levelled, features_by_blocks, floors_of, level_features
-from conformask.scores.steps import Factors, Tile, Tiled, reduced, remove_specks
+from conformask.scores.scorer import Scorer
+from conformask.scores.steps import Factors, Patches, Tile, Tiled, reduced, remove_specks
 
 
 @dataclass(frozen=True)
@@ -354,3 +355,14 @@ def _read(raster: Raster, places: Places) -> Array:
     """Read a window, with 0 for NaN where NaN is allowed, as in images that are read whole."""
     window: Array = np.nan_to_num(raster.read(places))
     return window
+
+
+def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
+    """Return the masker's scorer with the tiles of `Masker.by_tiles`, which it reports."""
+
+    def around(scorer: Scorer) -> Scorer:
+        if isinstance(scorer, Levelled | Patches):
+            return replace(scorer, scorer=around(scorer.scorer))
+        return replace(masker.by_tiles, tell=tell)
+
+    return around(masker.scorer)

@@ -16,9 +16,18 @@ from conformask.promises.coverage_test import UNLIKELY
 from conformask.records.card import CALIBRATION, CalibrationCard
 from conformask.records.files import exclusive_folder
 from conformask.records.reading import CLEAN, Caveat, Network, Reference
-from conformask.records.record import Array, Json, from_dict, read_arrays, read_json, vars_but
+from conformask.records.record import (
+    Array,
+    Json,
+    SealedRecord,
+    from_dict,
+    publish,
+    read_arrays,
+    read_json,
+    read_published,
+    vars_but,
+)
 from conformask.records.release import ReleasePower
-from conformask.records.sealed import SealedRecord, publish, read_published
 from conformask.records.selection import ScoreComparison
 from conformask.records.sentence import hidden_text, kept_text, promised_share, worst_text
 from conformask.records.upgrade import named

@@ -11,8 +11,7 @@ from conformask.arrays import Images
 from conformask.errors import MismatchError, one_line
 from conformask.extensions import required
 from conformask.extras.make.predictors import CustomPredictor, NetworkFormat, Outputs, Run, existing_file
-from conformask.records.record import hash_of
-from conformask.records.sealed import path_hash
+from conformask.records.record import hash_of, path_hash
 
 
 def open_onnx(name: str, providers: Sequence[str] | None = None) -> CustomPredictor:

@@ -34,11 +34,11 @@ from conformask.records.record import (
     claim,
     from_dict,
     hash_of,
+    path_hash,
     read_json,
     refuse_unfinished,
     write_json,
 )
-from conformask.records.sealed import path_hash
 from conformask.scores.network_scorer import hash_of_state, load_into, save_weights, straight_through_clip
 from conformask.scores.networks import UNet, stored_network
 

@@ -27,14 +27,11 @@ from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
 from conformask.masker.admission import Admission, NewImage
 from conformask.masker.masker import Masker
-from conformask.masker.whole import ScoredImage, WholeImage, add_depth
+from conformask.masker.whole import ScoredImage, WholeImage, add_depth, scorer_of_whole
 from conformask.masks.family import Family
 from conformask.records.geometry import Geometry, Size
 from conformask.records.reading import CLEAN, Reference
-from conformask.scores.level import Levelled
-from conformask.scores.scorer import Scorer
 from conformask.scores.scoring import scored_batches
-from conformask.scores.steps import Patches
 
 if TYPE_CHECKING:
     from conformask.extras.objects.loss import LabelledObjects
@@ -539,14 +536,3 @@ def png(pixels: Array) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()
-
-
-def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
-    """Return the masker's scorer with the tiles of `Masker.by_tiles`, which it reports."""
-
-    def around(scorer: Scorer) -> Scorer:
-        if isinstance(scorer, Levelled | Patches):
-            return replace(scorer, scorer=around(scorer.scorer))
-        return replace(masker.by_tiles, tell=tell)
-
-    return around(masker.scorer)

@@ -19,8 +19,7 @@ from conformask.masker.masker import Masker
 from conformask.masks.critical import critical_lambdas
 from conformask.promises.order import ROUNDING
 from conformask.promises.promise import Promise
-from conformask.records.record import Json, from_dict
-from conformask.records.sealed import State
+from conformask.records.record import Json, State, from_dict
 
 
 @dataclass

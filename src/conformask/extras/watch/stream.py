@@ -25,8 +25,7 @@ from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Change
 from conformask.records.numbers import figure, percent, plural, share
 from conformask.records.reading import Caveat
-from conformask.records.record import from_dict
-from conformask.records.sealed import State
+from conformask.records.record import State, from_dict
 from conformask.records.sentence import promised_share
 
 RATES = (-1.0, 0.0, 1.0)
