@@ -6,7 +6,7 @@ has several time points of which none is named, or takes more memory than allowe
 
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -129,7 +129,7 @@ def images_of(
 def _text(item: Any) -> str:
     if isinstance(item, Mapping):
         return f"a mapping with {list(item)}"
-    return f"{type(item).__name__} of {len(item)}" if hasattr(item, "__len__") else type(item).__name__
+    return f"{type(item).__name__} of {len(item)}" if isinstance(item, Sized) else type(item).__name__
 
 
 FOLDER = "folder"

@@ -87,7 +87,7 @@ class TripletRow(TripletOf[UnreadImage, UnreadImage]):
 
     def image(self, role: str) -> UnreadImage | None:
         """Return the file or array of x, y_hat, y or a layer; None where there is none."""
-        return getattr(self, role) if role in ROLES else self.layers.get(role)
+        return vars(self)[role] if role in ROLES else self.layers.get(role)
 
     def header(self, role: Role, reading: Reading) -> Header:
         """Return the header of an image, which is not decoded."""

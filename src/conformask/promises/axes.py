@@ -568,7 +568,7 @@ def _reduce_to_first(
     """Reduce groups to one image each, with the facts of its first image and without its own bound."""
     first_places = np.unique(groups, return_index=True)[1]
     curves = evidence.curves
-    columns = {name: getattr(curves, name) for name in ("category", "weight")}
+    columns = {name: curves.columns[name] for name in ("category", "weight")}
     reduced_curves = Curves(
         names=groups[first_places].astype(str),
         grid=curves.grid,

@@ -146,13 +146,14 @@ class Promise(names.PromiseTerms):
 
     def __post_init__(self) -> None:
         for name, example in WORDS.items():
-            if not re.fullmatch(r"[^\W\d_]+", getattr(self, name)):
+            word = vars(self)[name]
+            if not re.fullmatch(r"[^\W\d_]+", word):
                 raise InvalidArgumentError(
-                    f"{name} = {getattr(self, name)!r}: give one word in the singular, such as {example}"
+                    f"{name} = {word!r}: give one word in the singular, such as {example}"
                 )
         taken = takes(self.guarantee)
         for name, default in DEFAULTS.items():
-            value = getattr(self, name)
+            value = vars(self)[name]
             if value is not None and not 0 < value < 1:
                 raise InvalidArgumentError(f"{name} = {value:g}: must be between 0 and 1, such as {default}")
             if value is not None and name not in taken:
@@ -166,9 +167,7 @@ class Promise(names.PromiseTerms):
     @property
     def axes(self) -> Axes:
         """The promise by its axes."""
-        axes = GUARANTEES[self.guarantee](
-            **{name: getattr(self, name) for name in _parameters(self.guarantee)}
-        )
+        axes = GUARANTEES[self.guarantee](**{name: vars(self)[name] for name in _parameters(self.guarantee)})
         if self.unit is not None or self.share is not None:
             counted = unit_of(self.unit, self.share)
             if axes.unit not in (Image(), counted):

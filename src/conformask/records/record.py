@@ -152,7 +152,7 @@ def read_json(path: Path, needed: Iterable[str] = ()) -> dict[str, Any]:
 def to_jsonable(value: Any) -> Json:
     """Convert a value to JSON types: lists for tuples, sets and arrays, objects for records, null for NaN."""
     if is_dataclass(value) and not isinstance(value, type):
-        value = {field.name: getattr(value, field.name) for field in fields(value)}
+        value = {field.name: vars(value)[field.name] for field in fields(value)}
     if isinstance(value, Mapping):
         return {str(key): to_jsonable(item) for key, item in value.items()}
     if isinstance(value, set):

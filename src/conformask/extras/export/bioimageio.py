@@ -128,7 +128,7 @@ def run_on_waves(masker: Masker, weights: Path) -> tuple[dict[str, Array], dict[
     """Run the file on waves, one image of the calibration's size; return inputs and outputs by name."""
     x, y_hat = (waves(shape, place) for place, shape in enumerate(calibrated_shapes(masker)))
     run, case = InferenceSession(weights), Case(x, y_hat, torch.ones(1, dtype=torch.float64))
-    inputs = {name: getattr(case, name).numpy() for name in run.inputs}
+    inputs = {name: vars(case)[name].numpy() for name in run.inputs}
     return inputs, {name: tensor.numpy() for name, tensor in run(case).items()}
 
 

@@ -110,7 +110,7 @@ class InferenceSession:
 
     def __call__(self, case: Case) -> dict[str, Tensor]:
         """Return the outputs by name."""
-        inputs = {name: getattr(case, name).numpy() for name in self.inputs}
+        inputs = {name: vars(case)[name].numpy() for name in self.inputs}
         try:
             outputs = self._session.run(None, inputs)
         except Exception as error:

@@ -7,7 +7,7 @@ under the GPL. The module has the names that pydicom expects of a plugin.
 import os
 import warnings
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence, Sized
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -206,14 +206,14 @@ class DicomFrame:
     def _numbers(self, keyword: str, count: int) -> Array | None:
         value = self.value(keyword)
         values = [value] if count == 1 else value
-        if isinstance(values, str) or not hasattr(values, "__len__") or len(values) != count:
+        if isinstance(values, str) or not isinstance(values, Collection) or len(values) != count:
             return None
         numbers = [float("nan") if value in (None, "") else float(value) for value in values]
         return np.array(numbers, np.float64) if all(map(isfinite, numbers)) else None
 
 
 def _is_empty(value: Any) -> bool:
-    return value is None or (hasattr(value, "__len__") and len(value) == 0)
+    return value is None or (isinstance(value, Sized) and len(value) == 0)
 
 
 def is_series(path: Path) -> bool:

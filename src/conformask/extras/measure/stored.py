@@ -32,7 +32,7 @@ def save(number: Number, run: Path) -> Number:
     refuse_unclaimed([path])
     if path.exists():
         before = load(number.masker, path, number.quantity)
-        changed = any(getattr(before, name) != getattr(number, name) for name in ("promise", *SETTINGS))
+        changed = any(vars(before)[name] != vars(number)[name] for name in ("promise", *SETTINGS))
         overlap = not before.seen.isdisjoint(number.seen)
         number = replace(number, exploratory=overlap and (changed or before.exploratory))
     path.parent.mkdir(exist_ok=True)
@@ -40,7 +40,7 @@ def save(number: Number, run: Path) -> Number:
     record: dict[str, Json] = {
         "number": number.quantity.name, "sentence": number.sentence, "formula": number.formula,
         "fingerprint": number.masker.fingerprint, "promise": promise,
-        **{name: getattr(number, name) for name in KEPT}, "sides": number.sides, "seen": sorted(number.seen),
+        **{name: vars(number)[name] for name in KEPT}, "sides": number.sides, "seen": sorted(number.seen),
     }  # fmt: skip
     write_json(path, record)
     return number

@@ -191,7 +191,7 @@ class Products(LossOfImages):
     def take(self, places: Tensor) -> "Products":
         """Return the loss on the images at these places."""
         parts = ("products", "spread", "noise", "weights", "ranges", "most")
-        return replace(self, **{part: getattr(self, part)[places] for part in parts})
+        return replace(self, **{part: vars(self)[part][places] for part in parts})
 
     def curve(
         self, score: Images, family: Family, grid: Float[np.ndarray, "g"]

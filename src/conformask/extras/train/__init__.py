@@ -50,7 +50,7 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "max_minutes", "batch_size", "learning_rate", "patience", "grid_points"):
-            value = getattr(self, name)
+            value = vars(self)[name]
             if value is not None and not 0 < value < math.inf:
                 raise InvalidArgumentError(f"{name} = {value}: must be a number above 0")
         if not 0 <= self.seed <= LARGEST_SEED:

@@ -40,8 +40,8 @@ class OnlineLambda:
 
     def __post_init__(self) -> None:
         for name in ("confidence", "eta"):
-            if not 0 < getattr(self, name) < 1:
-                raise InvalidArgumentError(f"{name} = {getattr(self, name):g}: must be between 0 and 1")
+            if not 0 < (value := vars(self)[name]) < 1:
+                raise InvalidArgumentError(f"{name} = {value:g}: must be between 0 and 1")
         self.past = sorted(self.past)
         self.gamma = 1 - self.confidence if self.gamma is None else self.gamma
 
