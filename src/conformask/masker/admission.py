@@ -26,7 +26,7 @@ from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Change
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Caveat
-from conformask.records.words import clipped_text, ungrouped_text
+from conformask.records.words import clipped_text
 from conformask.scores.level import Levelled
 from conformask.scores.scorer import Scorer
 from conformask.scores.steps import Patches, Tiled, tiled
@@ -128,16 +128,30 @@ def admitted(
     headers: bool = True,
 ) -> Admission:
     """Check new images as `Masker.admit` does; `tiled` scores those that no tile holds."""
+    groups: str | None = None
     if isinstance(images, NewImage):
-        unknown = card.unknown_network
+        unknown, of_each = card.unknown_network, iter([images])
         caveat = None if unknown is None else Caveat(unknown, other=False)
-        return replace(_by_headers(card, tiled, [images]), caveat=caveat)
-    refuse_others(images)
-    card.check_cues(images.provenance.cues)
-    caveat = card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
-    of_each = (NewImage.of(images, index) for index in (range(len(images)) if headers else ()))
-    groups = ungrouped_text(card.promise, images.groups)
-    return replace(_by_headers(card, tiled, of_each), caveat=caveat, groups=groups)
+    else:
+        refuse_others(images)
+        card.check_cues(images.provenance.cues)
+        caveat = card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
+        groups = card.promise.ungrouped_text(images.groups)
+        of_each = (NewImage.of(images, index) for index in (range(len(images)) if headers else ()))
+    names: list[str] = []
+    sizes, spacings, ranges = dict[str, str](), dict[str, str](), dict[str, str]()
+    for image in of_each:
+        name, size = image.name, image.shape[1:]
+        card.check_shape(image.shape, f"{name}: " if name else "")
+        names += [name] if name else []
+        if (reason := card.not_covered(size)) is not None:
+            one_pass = card.tiles is not None or tiled.holds(size)
+            sizes[name] = reason if one_pass else f"{reason}, {BY_TILES}"
+        if spacing := card.other_spacing(image.geometry):
+            spacings[name] = spacing
+        if others := [text for role in image.ranges if (text := card.other_range(role, image.ranges[role]))]:
+            ranges[name] = "; ".join(others)
+    return Admission(tuple(names), caveat, groups, sizes, spacings, ranges)
 
 
 def by_tiles(scorer: Scorer, card: CalibrationCard) -> Tiled:
@@ -149,43 +163,21 @@ def by_tiles(scorer: Scorer, card: CalibrationCard) -> Tiled:
     return tiled(scorer, len(card.sizes[0])).holding(card.sizes)
 
 
-def _by_headers(card: CalibrationCard, tiled: Tiled, images: Iterable[NewImage]) -> Admission:
-    names: list[str] = []
-    sizes, spacings, ranges = dict[str, str](), dict[str, str](), dict[str, str]()
-    for image in images:
-        name, size = image.name, image.shape[1:]
-        card.check_shape(image.shape, f"{name}: " if name else "")
-        names += [name] if name else []
-        if (reason := card.not_covered(size)) is not None:
-            one_pass = card.tiles is not None or tiled.holds(size)
-            sizes[name] = reason if one_pass else f"{reason}, {BY_TILES}"
-        if spacing := card.other_spacing(image.geometry):
-            spacings[name] = spacing
-        if others := [text for role in image.ranges if (text := card.other_range(role, image.ranges[role]))]:
-            ranges[name] = "; ".join(others)
-    return Admission(tuple(names), sizes=sizes, spacings=spacings, ranges=ranges)
-
-
 def admitted_by_looks(
     admission: Admission, card: CalibrationCard, past: Curves | None, item: Batch
 ) -> Admission:
     """Add what is to be said of scored images beside the calibration images, whose curves are `past`."""
     is_comparable = "region" in item.layers or not card.loss.regional
     looks = appearance(item) if is_comparable else None
-    texts = zip(item.names, outliers(_alike(card, past), looks, features_of(item.score)), strict=True)
-    of_clipped = Admission.of_clipped(item.names, item.clipped, card.clipped)
+    past = None if card.promise.is_weighted else past  # the promise is about images unlike them
+    texts = zip(item.names, outliers(past, looks, features_of(item.score)), strict=True)
     return replace(
         admission,
         names=item.names,
         outliers={name: text for name, text in texts if text},
-        clipped=of_clipped.clipped,
-        clipped_before=of_clipped.clipped_before,
+        clipped=dict(zip(item.names, item.clipped, strict=False)),  # empty where it was not asked for
+        clipped_before=card.clipped,
     )
-
-
-def _alike(card: CalibrationCard, past: Curves | None) -> Curves | None:
-    """Return the calibration images where new ones should look like them; None for a weighted promise."""
-    return None if card.promise.is_weighted else past
 
 
 Ends = Array | np.float64
@@ -345,7 +337,7 @@ def limits_of_means(card: CalibrationCard, curves: Curves | None) -> dict[str, t
     They are empty where nothing is known to compare with. The mean of x and y_hat is their brightness, where
     the promise is about whole images.
     """
-    past = _alike(card, curves)
+    past = None if card.promise.is_weighted else curves
     if past is None or past.features is None:
         return {}
     logs = {"score": past.features[:, 0]}

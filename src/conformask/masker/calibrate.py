@@ -1,22 +1,30 @@
 """Calibration: making a masker from a scorer and triplets that the scorer has not seen."""
 
 from dataclasses import replace
+from typing import cast
 
+import numpy as np
+from jaxtyping import Float
+
+from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import warn
-from conformask.images.scan import scan
+from conformask.images.scan import labelled, scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss
+from conformask.masker.admission import appearance
+from conformask.masker.arguments import weights_of
+from conformask.masker.choices import Choices
 from conformask.masker.components import Components, probe_shapes
 from conformask.masker.guards import check_sample_size, check_scanned, warn_if_hidden
 from conformask.masker.masker import Masker
-from conformask.masker.measure import measured, own_grid
 from conformask.masker.resolve import AnyFamily, AnyScorer, resolve
 from conformask.masker.terms import card_of
-from conformask.masks.critical import calibration_data
+from conformask.masks.critical import calibration_data, lambda_grid, measures
+from conformask.promises.data import Curves
 from conformask.promises.promise import AnyPromise
 from conformask.records.names import Level
-from conformask.scores.scoring import check_parts, parts_folder
+from conformask.scores.scoring import check_parts, gathered, parts_folder, scored
 from conformask.scores.untrained import check_scorer
 
 
@@ -112,3 +120,48 @@ the whole image (hidden pixels count as no error).
         choices.scorer, choices.loss, choices.family, rule, card, losses.critical_lambdas, curves,
         choices.promise.weight, seen.perceptual_hashes, probe,
     )  # fmt: skip
+
+
+GRID_FROM = 8
+"""Number of calibration images that a grid is made from if there are no selection images."""
+
+
+def own_grid(choices: Choices, calibration: Triplets) -> Array:
+    """Make a grid from a few calibration images, where there are no selection images.
+
+    The grid does not determine lambda here. For a monotone loss and a promise that deploys an order
+    statistic, any lambda below the exact one keeps the promise, so a grid point may also be deployed later.
+    """
+    some = calibration.select(range(min(len(calibration), GRID_FROM)))
+    return lambda_grid(choices.family, choices.loss, list(scored(choices.scorer, some, "grid")))
+
+
+def measured(
+    choices: Choices, calibration: Triplets, made_of: object, compute: Compute
+) -> tuple[Curves, Float[np.ndarray, "n"] | None]:
+    """Return the curves of the calibration images and, where the loss gives them, exact critical lambdas.
+
+    `made_of` is what parts of a killed calibration must have been made of to be taken up.
+    """
+    grid, bounded = cast(Array, choices.grid), choices.promise.own_bounds
+
+    def measure(item: Batch) -> dict[str, Array]:
+        columns = measures(item, choices.family, choices.loss, grid, choices.threshold, bounded=bounded)
+        columns |= {"appearance": appearance(item)}
+        if choices.promise.weight is None:
+            return columns
+        return columns | {"weight": weights_of(choices.promise.weight, item)}
+
+    key = (
+        choices.family.settings(),
+        choices.loss.to_json(),
+        grid.tolist(),
+        choices.threshold,
+        bounded,
+        "appearance",  # missing in parts written by earlier versions
+        made_of,
+    )
+    columns = gathered(choices.scorer, calibration, measure, "calibrating", key, compute)
+    critical = columns.pop("critical_lambda", None)
+    curves = Curves.from_arrays(columns | {"grid": grid})
+    return labelled(curves, calibration), critical

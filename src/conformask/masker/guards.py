@@ -28,7 +28,6 @@ from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard
 from conformask.records.geometry import among, extra_text, size_text
 from conformask.records.reading import Reference
-from conformask.records.words import ungrouped_text
 from conformask.scores.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -52,7 +51,7 @@ def check_scanned(
         if breaks:
             raise CalibrationError(f"nothing can be promised by these {layers}: {text}")
         warn(text)
-    if ungrouped := ungrouped_text(choices.promise, calibration.groups, "calibration "):
+    if ungrouped := choices.promise.ungrouped_text(calibration.groups, "calibration "):
         warn(ungrouped)
     known = scorer.trained_on.union(() if selection is None else selection.image_ids)
     refuse_known(known, calibration, seen.pixels)

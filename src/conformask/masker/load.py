@@ -82,13 +82,14 @@ def load(
         perceptual_hashes=kept.perceptual_hashes,
         probe=kept.probe,
     )
-    _code(masker).refuse_changed(card.code, kept.probe or {})
+    Components(scorer, used, family, weight).refuse_changed(card.code, kept.probe or {})
     return masker
 
 
 def save(masker: Masker, folder: Path) -> Masker:
     """Write a run folder as `Masker.save` does, and return the masker as it was saved."""
-    _code(masker).refuse_changed(masker.card.code, {})
+    code = Components(masker.scorer, masker.loss, masker.family, masker.weigh)
+    code.refuse_changed(masker.card.code, {})
     with exclusive_folder(folder):
         masker = replace(masker, card=mark_exploratory(masker.card, folder))
         save_scorer(masker.scorer, folder)
@@ -104,7 +105,3 @@ def stored(masker: Masker) -> StoredMasker:
     arrays = masker.critical_lambdas, masker.curves, masker.perceptual_hashes, masker.probe
     level = masker.scorer.model.arrays() if isinstance(masker.scorer, Levelled) else None
     return StoredMasker(masker.card, masker.fingerprint, *arrays, level)
-
-
-def _code(masker: Masker) -> Components:
-    return Components(masker.scorer, masker.loss, masker.family, masker.weigh)

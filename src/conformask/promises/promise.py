@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -227,6 +227,19 @@ class Promise(names.PromiseTerms):
     def counted(self, n: int, columns: Columns) -> tuple[int, str]:
         """Return the number of units in n images with these groups, categories and weights, and a name."""
         return self.axes.population.count(self.axes.unit, n, columns)
+
+    def ungrouped_text(self, groups: Sequence[str], kind: str = "") -> str | None:
+        """Return what to say where the promise counts groups and every image is one by itself; else None.
+
+        `kind` is a word for the images, with a blank after it.
+        """
+        if not self.by_group or len(groups) < 2 or len(set(groups)) < len(groups):
+            return None
+        return (
+            f"the promise counts groups, but each of the {len(groups)} {kind}images is one by itself: state "
+            "groups with --group-from (group_from=), folders or a column of the manifest, unless each group "
+            "has one image"
+        )
 
     def claim(self, loss: str, threshold: float) -> str:
         """Return the promise as a formula."""

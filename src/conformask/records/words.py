@@ -73,20 +73,6 @@ def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
     return f"No shift is seen in scores and mask sizes ({p_text})."
 
 
-def ungrouped_text(promise: Promise, groups: Sequence[str], kind: str = "") -> str | None:
-    """Return what to say where a promise counts groups and every image is one by itself; else None.
-
-    `kind` is a word for the images, with a blank after it.
-    """
-    if not promise.by_group or len(groups) < 2 or len(set(groups)) < len(groups):
-        return None
-    return (
-        f"the promise counts groups, but each of the {len(groups)} {kind}images is one by itself: state "
-        "groups with --group-from (group_from=), folders or a column of the manifest, unless each group has "
-        "one image"
-    )
-
-
 def clipped_text(shares: Mapping[str, float], before: float | None = None) -> str | None:
     """Return a warning if clearly more values were clipped to the range than in the calibration images.
 
