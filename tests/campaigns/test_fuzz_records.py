@@ -27,7 +27,7 @@ from conformask.extras.train import TrainingConfig
 from conformask.images.read import write_image
 from conformask.images.rows import Provenance
 from conformask.records.evaluation import Evaluation
-from conformask.scores.stored import load_scorer
+from conformask.scores.network_scorer import load_scorer
 from synthetic_triplets import triplets
 
 REMADE = "new/sizes.csv"

@@ -34,7 +34,7 @@ from conformask.masker.run_folder import CARD, read_promise
 from conformask.records.evaluation import Evaluation
 from conformask.records.files import MARK
 from conformask.records.record import read_json, refuse_unfinished
-from conformask.scores.stored import load_scorer
+from conformask.scores.network_scorer import load_scorer
 from warm import import_everything
 
 MOST = int(os.environ.get("CONFORMASK_KILLS", "2"))

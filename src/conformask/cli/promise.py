@@ -68,7 +68,7 @@ def thresholds(
     from conformask.masker.thresholds import threshold_choices
     from conformask.promises.promise import promise as promise_of
     from conformask.records.card import CALIBRATION
-    from conformask.scores.stored import load_scorer
+    from conformask.scores.network_scorer import load_scorer
 
     chosen, stated = family_option(family, grey=grey), promise_of(promise)
     if (run / CALIBRATION).is_file() and chosen is None:
@@ -150,10 +150,9 @@ def calibrate(
     from conformask.records.card import CALIBRATION
     from conformask.records.files import places, refuse_unclaimed
     from conformask.scores.given import Given
-    from conformask.scores.network_scorer import NetworkScorer
+    from conformask.scores.network_scorer import NetworkScorer, load_scorer
     from conformask.scores.steps import patch_area
     from conformask.scores.steps import tiled as tiled_scorer
-    from conformask.scores.stored import load_scorer
     from conformask.scores.untrained import Untrained, for_images
 
     if scorer is not None and score_from is not None:

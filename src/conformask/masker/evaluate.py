@@ -20,10 +20,9 @@ from conformask.images.triplets import Triplets
 from conformask.losses import exponent_by_blocks
 from conformask.masker.admission import Admission
 from conformask.masker.candidates import usual_release
-from conformask.masker.examples import examples_of, gain_of
 from conformask.masker.guards import check_test_images, refuse_noisy
 from conformask.masker.masker import Masker
-from conformask.masker.measure import SHARES, measures_of
+from conformask.masker.measure import SHARES, examples_of, gain_of, measures_of
 from conformask.masker.validation import category_coverage, compare_with_promise
 from conformask.promises.intervals import bootstrap, correlation
 from conformask.records.card import CalibrationCard

@@ -1,4 +1,7 @@
-"""What an evaluation measures of images under their masks."""
+"""What an evaluation measures of images under their masks, and the examples that it shows."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -7,7 +10,9 @@ from scipy.ndimage import label
 from torch import Tensor
 
 from conformask.arithmetic import image_means
-from conformask.arrays import Array, Batch, Images
+from conformask.arrays import Array, Batch, Images, Triplet
+from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
+from conformask.images.triplets import Triplets, stacked
 from conformask.losses import paper_distance
 from conformask.losses.of_images import with_channels
 from conformask.masker.candidates import facts_for_release
@@ -19,6 +24,7 @@ from conformask.masks.critical import (
     paper_oracle,
     unmasked_loss,
 )
+from conformask.records.evaluation import Example, ImageRecords
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(20))
 """Hidden shares at which the error is measured."""
@@ -125,3 +131,90 @@ def _paper_sizes(masker: Masker, item: Batch, opt_names: frozenset[str]) -> Arra
 
 def _array(values: Tensor) -> Array:
     return values.detach().to(torch.float64).cpu().numpy()
+
+
+EACH = 3
+"""Number of images of each kind."""
+
+
+def gain_of(records: ImageRecords, met: Array) -> Array:
+    """Return how much less loss each mask leaves than a uniform mask of its size.
+
+    It is -inf where a mask failed, or hides nothing. Images that are hidden altogether gain nothing.
+    """
+    uniform_loss = (1 - records.size) * records.unmasked_loss
+    return np.where(met & (records.size > 0), uniform_loss - records.loss, -np.inf)
+
+
+def examples_of(
+    masker: Masker,
+    test: Triplets,
+    records: ImageRecords,
+    by: Array,
+    gain: Array,
+    releases: Mapping[str, str],
+) -> tuple[Example, ...]:
+    """Return three of each kind: best by the largest gain, (n_test,), worst by the largest `by`, typical.
+
+    The best hide something. For volumes it takes one of each kind, and shows selected slices of it.
+    `releases` says by name whether an image would be released.
+    """
+    order, best = np.argsort(by, kind="stable"), np.argsort(-gain, kind="stable")
+    count = EACH if test.dimensions == 2 else 1
+    middle = max(0, (len(order) - count) // 2)
+    kinds = {
+        "best": best[:count][gain[best[:count]] > -np.inf],
+        "typical": order[middle : middle + count],
+        "worst": order[::-1][:count],
+    }
+    kind_by_index: dict[int, str] = {}
+    # an image is shown once; one that is among the worst must not be shown as typical
+    for kind in ("worst", "best", "typical"):
+        for index in kinds[kind]:
+            kind_by_index.setdefault(int(index), kind)
+    return tuple(
+        replace(example, release=releases.get(test.names[index], ""))
+        for index, kind in kind_by_index.items()
+        for example in _examples(masker, test[index], kind, records, index)
+    )
+
+
+def _examples(
+    masker: Masker, triplet: Triplet, kind: str, records: ImageRecords, index: int
+) -> Iterator[Example]:
+    item = masker.scored(stacked([triplet]))
+    mask = masker.open(item)[0].numpy()
+    oracle = float(records.oracle_size[index])
+    truth = triplet.truth()
+    error = np.abs(truth - triplet.y_hat)
+    images = triplet.x, triplet.y_hat, truth
+    for (mask_plane, x, y_hat, y), plane in planes_of(mask, *images, geometry=triplet.geometry, error=error):
+        name = triplet.name if plane is None else f"{triplet.name}, {plane}"
+        yield picture_of(
+            replace(triplet, name=name, x=x, y_hat=y_hat, y=y, layers={}),
+            mask_plane,
+            kind=kind,
+            size=float(records.size[index]),
+            loss=float(records.loss[index]),
+            oracle_size=None if np.isnan(oracle) else oracle,
+        )
+
+
+def picture_of(
+    triplet: Triplet, mask: Array, *, kind: str, size: float, loss: float, oracle_size: float | None
+) -> Example:
+    """Return the pictures of a triplet and its mask (1 or C, H, W), ready to show."""
+    error, scale = error_bytes(triplet.truth(), triplet.y_hat)
+    return Example(
+        name=triplet.name,
+        kind=kind,
+        x=in_colors(triplet.x),
+        y=in_colors(triplet.truth()),
+        y_hat=in_colors(triplet.y_hat),
+        mask=as_bytes(mask),
+        error=error,
+        error_scale=scale,
+        size=size,
+        loss=loss,
+        oracle_size=oracle_size,
+    )

@@ -1,7 +1,7 @@
 """Maps that a network or a user gives, as scores: a confidence, a variance, the spread of samples."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import median_low
@@ -18,7 +18,16 @@ from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss
 from conformask.records.files import BESIDE
-from conformask.records.record import Json, claim, hash_of, vars_but, write_json
+from conformask.records.record import (
+    Json,
+    claim,
+    from_dict,
+    hash_of,
+    read_json,
+    refuse_unfinished,
+    vars_but,
+    write_json,
+)
 from conformask.records.selection import Selection
 from conformask.scores.scorer import Scorer
 from conformask.scores.simple import Higher
@@ -194,3 +203,14 @@ class GivenScorer(Scorer):
         write_json(
             folder / "scorer.json", {"scorer": self.name, **self._record, "fingerprint": self.fingerprint}
         )
+
+
+def load_given(folder: Path) -> GivenScorer | None:
+    """Read a scorer of maps beside y_hat; None where the folder holds another one."""
+    path = folder / "scorer.json"
+    record = read_json(path) if path.is_file() else {}
+    if record.get("scorer") != NAME:
+        return None
+    refuse_unfinished(path, record)
+    selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
+    return replace(from_dict(GivenScorer, record, path), selection=selection)

@@ -1,4 +1,4 @@
-"""A trained score network: what its outputs mean, its files of weights, and the scorer that it is."""
+"""A trained score network: what its outputs mean, its files, and the scorer that it is, saved and loaded."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from conformask.arithmetic import full_precision, image_means, resized, to_channels_last
 from conformask.arrays import Array, Images, PerImage, Score
 from conformask.errors import InvalidArgumentError, MismatchError, chosen, failure_of_system
+from conformask.losses import AnyLoss, stored_loss
 from conformask.losses.base import Loss
 from conformask.losses.distances import Lp
 from conformask.losses.of_images import Sums, errors_for, with_channels
@@ -27,6 +28,7 @@ from conformask.records.record import (
     from_dict,
     hash_of,
     hash_of_arrays,
+    read_arrays,
     read_json,
     refuse_unfinished,
     vars_but,
@@ -36,8 +38,9 @@ from conformask.records.record import (
 from conformask.records.selection import Selection
 from conformask.records.upgrade import as_hashed, with_loss, with_unet
 from conformask.scores.given import NAME as GIVEN
-from conformask.scores.scorer import Scorer, of
-from conformask.scores.simple import RECIPES, SIMPLE, Simple
+from conformask.scores.networks import stored_network
+from conformask.scores.scorer import Scorer, WrappedScorer, of
+from conformask.scores.simple import RECIPES, SIMPLE, Simple, SimpleNetwork
 
 
 class _InwardClip(torch.autograd.Function):
@@ -476,3 +479,52 @@ def _fingerprint(card: ScorerCard, state: Mapping[str, Tensor]) -> str:
     read += [loss["length"]] if "length" in loss else []
     read += [card.cue_ranges] if card.cue_ranges else []
     return hash_of([*read, hash_of_state(state)])
+
+
+def load_scorer(
+    folder: str | Path, *, loss: AnyLoss | None = None, network: nn.Module | None = None
+) -> NetworkScorer:
+    """Load the scorer of a run folder, which need not be calibrated yet: `calibrate` takes it.
+
+    Components that a user brought as code (loss, network) are passed as arguments, never imported from a
+    file.
+
+    Raises:
+        MissingFileError: the folder holds no scorer.
+        MismatchError: the training was not finished, or the folder needs a loss or module that was not
+            given, or that does not fit; a scorer that was fitted for no loss takes any.
+
+    Examples:
+        >>> import numpy as np
+        >>> import conformask as cm
+        >>> y = np.random.default_rng(0).random((30, 16, 16), dtype=np.float32)
+        >>> images = cm.Triplets.from_arrays(y**2, y**1.5, y)
+        >>> fitted = cm.fit_scorer(images, out="run", scorer="residual")
+        >>> cm.load_scorer("run").fingerprint == fitted.fingerprint
+        True
+    """
+    folder = Path(folder)
+    card = stored_card(folder)
+    stored = FREE.get(card.scorer) or head(card.scorer, stored_loss(card.loss, loss, card.distance_code))
+    if network is None and isinstance(stored, Simple):
+        network = SimpleNetwork(stored.name, card.channels)
+    if network is None:
+        if card.unet is None:
+            raise MismatchError(f"{folder} contains a user's own network: load it with network=")
+        network = stored_network(card.unet, folder / "scorer.json")
+    load_into(network, folder / "scorer.safetensors")
+    ready(network)
+    selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
+    perceptual_hashes = read_arrays(folder / LOOKS).get("looks") if (folder / LOOKS).exists() else None
+    return NetworkScorer(network, stored, card, selection, perceptual_hashes)
+
+
+def save_scorer(scorer: Scorer, folder: Path) -> None:
+    """Write a scorer into a folder that holds none; if the folder already holds it, leave its files alone."""
+    while isinstance(scorer, WrappedScorer):
+        scorer = scorer.scorer
+    record = read_json(folder / "scorer.json") if (folder / "scorer.json").is_file() else {"finished": False}
+    if record.get("finished") is False:
+        scorer.save(folder)
+    elif (record.get("fingerprint") or NetworkScorer.stored_fingerprint(folder)) != scorer.fingerprint:
+        raise MismatchError(f"{folder} contains another scorer: choose another folder")

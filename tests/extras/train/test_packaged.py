@@ -19,7 +19,6 @@ from conformask.records.reading import Network
 from conformask.scores.network_scorer import network_input
 from conformask.scores.networks import AnyChannels, SliceWise, UNet
 from conformask.scores.steps import Tiled
-from conformask.scores.stored import load_scorer
 from conformask.scores.untrained import WEIGHTS, packaged_hashes, packaged_network
 from synthetic_triplets import triplets
 

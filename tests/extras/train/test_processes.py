@@ -16,7 +16,7 @@ from conformask.cli import main
 from conformask.errors import InvalidArgumentError
 from conformask.images.read import write_image
 from conformask.records.selection import Selection
-from conformask.scores.stored import load_scorer
+from conformask.scores.network_scorer import load_scorer
 
 COMMAND = Path(sys.executable).with_name("conformask")
 SCRIPT = """

@@ -25,7 +25,6 @@ from conformask.scores.networks import UNet, levels_for
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import scored
 from conformask.scores.simple import local_spread
-from conformask.scores.stored import load_scorer
 from untyped import UNTYPED
 
 LOUD, QUIET = 0.3, 0.02

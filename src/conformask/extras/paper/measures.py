@@ -16,8 +16,8 @@ from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses import AnyLoss, loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.evaluate import evaluate
-from conformask.masker.examples import examples_of
 from conformask.masker.load import load, stored
+from conformask.masker.measure import examples_of
 from conformask.masker.run_folder import write_stored
 from conformask.masks.critical import loss_under, mask_size, paper_oracle, unmasked_loss
 from conformask.promises.promise import Promise

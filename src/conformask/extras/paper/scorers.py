@@ -14,10 +14,9 @@ from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.masks.critical import GRID_POINTS
 from conformask.masks.families import family
-from conformask.scores.network_scorer import NetworkScorer, head
+from conformask.scores.network_scorer import NetworkScorer, head, load_scorer
 from conformask.scores.networks import UNet, levels_for
 from conformask.scores.scoring import selection_record
-from conformask.scores.stored import load_scorer
 
 
 def train_scorer(row: Row, method: str, folder: Path) -> None:
