@@ -220,7 +220,8 @@ def info(
         for name, keys in SHOWN.items()
         if name in held
     }
-    comparison = Selection.load(run).comparison if (run / "selection.npz").is_file() else None
+    selection = Selection.load(run)
+    comparison = None if selection is None else selection.comparison
     keys = BRIEF if "calibration" in record and not research else SHOWN
     rows = []
     for name, part in record.items():

@@ -90,9 +90,11 @@ class Selection:
         write_arrays(folder / "selection.npz", arrays)
 
     @classmethod
-    def load(cls, folder: Path) -> "Selection":
-        """Read the record that save wrote."""
+    def load(cls, folder: Path) -> "Selection | None":
+        """Read the record that save wrote; None where the folder keeps none."""
         path = folder / "selection.npz"
+        if not path.exists():
+            return None
         arrays = read_arrays(path)
         if "of" not in arrays:
             raise MismatchError(f"{path} was written by an older version of conformask: train again")

@@ -17,16 +17,13 @@ from conformask.errors import InvalidArgumentError, warn
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss
-from conformask.records.files import BESIDE
 from conformask.records.record import (
     Json,
-    claim,
     from_dict,
     hash_of,
     read_json,
     refuse_unfinished,
     vars_but,
-    write_json,
 )
 from conformask.records.selection import Selection
 from conformask.scores.scorer import Scorer
@@ -195,15 +192,6 @@ class GivenScorer(Scorer):
         distances = np.where(scores < BEYOND, beyond, scores)
         return np.asarray(self.zero - distances if self.higher == "trusted" else self.zero + distances)
 
-    def save(self, folder: Path) -> None:
-        """Write scorer.json to a run folder."""
-        claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
-        if self.selection is not None:
-            self.selection.save(folder)
-        write_json(
-            folder / "scorer.json", {"scorer": self.name, **self._record, "fingerprint": self.fingerprint}
-        )
-
 
 def load_given(folder: Path) -> GivenScorer | None:
     """Read a scorer of maps beside y_hat; None where the folder holds another one."""
@@ -212,5 +200,4 @@ def load_given(folder: Path) -> GivenScorer | None:
     if record.get("scorer") != NAME:
         return None
     refuse_unfinished(path, record)
-    selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
-    return replace(from_dict(GivenScorer, record, path), selection=selection)
+    return replace(from_dict(GivenScorer, record, path), selection=Selection.load(folder))

@@ -514,7 +514,7 @@ def load_scorer(
         network = stored_network(card.unet, folder / "scorer.json")
     load_into(network, folder / "scorer.safetensors")
     ready(network)
-    selection = Selection.load(folder) if (folder / "selection.npz").exists() else None
+    selection = Selection.load(folder)
     perceptual_hashes = read_arrays(folder / LOOKS).get("looks") if (folder / LOOKS).exists() else None
     return NetworkScorer(network, stored, card, selection, perceptual_hashes)
 
