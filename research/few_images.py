@@ -17,8 +17,8 @@ from local import enlarged
 from skimage.io import imread
 
 import conformask as cm
-from conformask.masker.guards import hidden_share
 from conformask.masker.masker import Masker
+from conformask.masker.terms import hidden_share
 from conformask.masks.critical import calibration_data
 
 TABLE = Path(__file__).parent / "results" / "few_images.csv"

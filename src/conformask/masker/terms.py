@@ -79,8 +79,7 @@ def _terms(
 ) -> dict[str, Any]:
     """Return what a card says of a promise that this rule keeps, made from these curves."""
     population = promise.axes.population
-    places = np.searchsorted(curves.grid, rule(covariates_of(curves)), side="right") - 1
-    hidden = float(curves.hidden_shares[np.arange(len(places)), places].mean())
+    hidden = hidden_share(curves, rule)
     n_groups = promise.axes.unit.count(len(curves.names), curves.columns) if promise.by_group else None
     n_effective = population.effective_size(curves.columns) if isinstance(population, Weighted) else None
     return {
@@ -95,6 +94,12 @@ def _terms(
         "hidden": hidden,
         "calibrated": now(),
     }
+
+
+def hidden_share(curves: Curves, rule: Rule) -> float:
+    """Return the mean share of the calibration images, or regions, that is hidden, on the grid of curves."""
+    places = np.searchsorted(curves.grid, rule(covariates_of(curves)), side="right") - 1
+    return float(curves.hidden_shares[np.arange(len(places)), places].mean())
 
 
 def _hidden_by(rule: Rule, hidden: float) -> str | None:
