@@ -39,7 +39,7 @@ class Curves:
     weight: Array | None = None
     """Likelihood ratios, (n,) float64."""
     appearance: Array | None = None
-    """Logarithms of image statistics of x and y_hat, (n, 2, 4) float64; see `masker.appearance`."""
+    """Logarithms of image statistics of x and y_hat, (n, 2, 4) float64; see `masker.admission`."""
     hidden: Array | None = None
     """Shares of the regions that masks hide, (n, G) float64; None where the loss is about whole images."""
 

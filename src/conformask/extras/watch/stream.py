@@ -190,7 +190,7 @@ class StreamMonitor:
     A comparison that is repeated every week raises a false alarm sooner or later. Here, over all looks
     together, an unchanged stream is called shifted with probability at most `level`, and also failing with
     probability at most `level` where units are independent: both over calibration set and stream, since a set
-    may be unlucky, see `Watched.most_failing`. The calibration images are the past of the stream.
+    may be unlucky, see `StreamStatus.most_failing`. The calibration images are the past of the stream.
 
     Raises:
         InvalidArgumentError: a level outside (0, 1).
