@@ -23,7 +23,7 @@ from conformask.masker.candidates import usual_release
 from conformask.masker.guards import check_test_images, refuse_noisy
 from conformask.masker.masker import Masker
 from conformask.masker.measure import SHARES, examples_of, gain_of, measures_of
-from conformask.masker.validation import category_coverage, compare_with_promise
+from conformask.masker.validation import category_coverage, measurement_of
 from conformask.promises.intervals import bootstrap, correlation
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, EvaluationProvenance, ImageRecords, RiskCurve
@@ -108,10 +108,8 @@ def evaluate(
     opt = records.paper_oracle_size
     size, oracle = float(records.size.mean()), _mean(records.oracle_size)
     card, promise = masker.card, masker.card.promise
-    held = compare_with_promise(masker, records.loss, groups, categories)
-    tails = held.tails
-    by_category = () if held.worst is None else category_coverage(masker, records.loss, groups, categories)
-    coverage, interval = promise.axes.unit.coverage(met, groups)
+    measurement = measurement_of(masker, records.loss, groups, categories)
+    by_category = measurement.worst is not None
     measured = facts | {"hidden": records.size, "within": met}
     release_share, power, verdicts = usual_release(masker, test, measured)
     evaluation = Evaluation(
@@ -119,8 +117,8 @@ def evaluate(
         fingerprint=masker.fingerprint,
         scorer=masker.scorer.name,
         n_test=len(test),
-        coverage=coverage,
-        coverage_interval=interval,
+        coverage=measurement.coverage,
+        coverage_interval=measurement.coverage_interval,
         mask_size=size,
         mask_size_interval=bootstrap(records.size, groups=groups),
         mask_size_oracle=oracle,
@@ -136,14 +134,16 @@ def evaluate(
         size_by_threshold=masker.size_by_threshold(),
         images=records,
         examples=examples_of(masker, test, records, records.loss, gain_of(records, met), verdicts),
-        mean_loss=float(records.loss.mean()),
+        mean_loss=measurement.mean_loss,
         mean_loss_interval=bootstrap(records.loss, groups=groups),
-        p_worse=None if tails is None else tails.worse,
-        p_better=None if tails is None else tails.better,
-        expected=held.expected(promise),
+        p_worse=measurement.p_worse,
+        p_better=measurement.p_better,
+        expected=measurement.expected,
         risk=risk,
-        coverage_by_category=by_category,
-        worst=held.worst,
+        coverage_by_category=category_coverage(masker, records.loss, groups, categories)
+        if by_category
+        else (),
+        worst=measurement.worst,
         network=test.network,
         caveat=admission.caveat,
         comparison=_comparison(masker, test),
