@@ -15,7 +15,7 @@ from conformask.errors import InvalidArgumentError
 from conformask.losses import loss as loss_from
 from conformask.masker.resolve import family_for
 from conformask.promises.promise import plural_of
-from conformask.records.sentence import hidden_text, kept_text
+from conformask.records.card import hidden_text, kept_text
 from conformask.scores.scoring import selection_record
 from leaves import asking
 from synthetic_card import card

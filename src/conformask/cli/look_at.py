@@ -14,9 +14,9 @@ from conformask.cli.output import bad_usage, facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
 from conformask.masker.run_folder import read_promise
 from conformask.records.loss import StatedLoss
+from conformask.records.numbers import rounded_share
 from conformask.records.record import Json, read_json
 from conformask.records.selection import Selection
-from conformask.records.sentence import rounded_share
 from conformask.records.upgrade import with_loss, with_promise
 from conformask.records.words import comparison_text, judged_text
 

@@ -170,7 +170,7 @@ def show_choices(
     """Print a table of thresholds with their masks, and the next step."""
     from rich.bar import Bar
 
-    from conformask.records.sentence import rounded_share
+    from conformask.records.numbers import rounded_share
     from conformask.records.words import CHOSEN_ON_CALIBRATION
 
     exploratory = any(choice.exploratory for choice in choices)

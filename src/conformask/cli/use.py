@@ -62,7 +62,7 @@ def mask(
     from conformask.masker.release import release_once
     from conformask.masker.validation import shift_of
     from conformask.masker.write import write_masks
-    from conformask.records.sentence import rounded_share
+    from conformask.records.numbers import rounded_share
     from conformask.records.words import clipped_text, formula_here, measurement_text, promised_here
 
     masker, triplets = new.opened(run, data)

@@ -18,8 +18,8 @@ from conformask.promises.order import ROUNDING, between_grid_points, smallest_ma
 from conformask.promises.rules import covariates_of
 from conformask.promises.selection import benjamini_hochberg, p_values
 from conformask.records.geometry import among, size_text
+from conformask.records.numbers import rounded_share
 from conformask.records.release import JudgedImage, ReleasePower
-from conformask.records.sentence import rounded_share
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
 """Shares at which the power is measured where the truth is known."""

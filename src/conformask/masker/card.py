@@ -9,11 +9,10 @@ import numpy as np
 from markupsafe import Markup
 
 from conformask.images import svg
-from conformask.records.card import CalibrationCard
+from conformask.records.card import CalibrationCard, hidden_text
 from conformask.records.geometry import size_text
-from conformask.records.numbers import plural
+from conformask.records.numbers import plural, rounded_share
 from conformask.records.selection import ScoreComparison
-from conformask.records.sentence import hidden_text, rounded_share
 from conformask.records.words import (
     EXPLORATORY_TEXT,
     all_hidden_text,

@@ -13,7 +13,14 @@ import numpy as np
 
 from conformask.errors import MismatchError, MissingFileError
 from conformask.promises.coverage_test import UNLIKELY
-from conformask.records.card import CALIBRATION, CalibrationCard
+from conformask.records.card import (
+    CALIBRATION,
+    CalibrationCard,
+    hidden_text,
+    kept_text,
+    promised_share,
+    worst_text,
+)
 from conformask.records.files import exclusive_folder
 from conformask.records.reading import CLEAN, Caveat, Network, Reference
 from conformask.records.record import (
@@ -29,7 +36,6 @@ from conformask.records.record import (
 )
 from conformask.records.release import ReleasePower
 from conformask.records.selection import ScoreComparison
-from conformask.records.sentence import hidden_text, kept_text, promised_share, worst_text
 from conformask.records.upgrade import named
 
 WORDS = {

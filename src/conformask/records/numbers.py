@@ -73,3 +73,10 @@ def rounded_up(value: float, digits: int = DIGITS) -> float:
 def written(value: float) -> str:
     """Return a number with all of its digits, without those that only the rounding of floats adds."""
     return f"{value:.12g}"
+
+
+def rounded_share(share: float) -> str:
+    """Return a measured share in percent, whole unless it is below 5 % or above 99 %."""
+    if math.isnan(share):
+        return "–"
+    return f"{round(100 * share, 1 if share < 0.05 or share > 0.99 else 0):g} %"

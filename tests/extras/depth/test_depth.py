@@ -13,9 +13,9 @@ from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.depth.ratios import LOG_RATIO, RELATIVE
 from conformask.losses.base import RatioMap
+from conformask.records.card import sentence_of
 from conformask.records.loss import read_loss
 from conformask.records.reading import Reading
-from conformask.records.sentence import sentence_of
 from promised import falls_short
 
 METRES = Reading((0, 80), no_truth=0, units="m")

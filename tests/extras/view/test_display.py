@@ -26,7 +26,7 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.evaluate import evaluate
 from conformask.records import evaluation as records
 from conformask.records.evaluation import Evaluation
-from conformask.records.sentence import rounded_share
+from conformask.records.numbers import rounded_share
 from conformask.scores.scorer import Heuristic
 from synthetic_triplets import arrays, scale_of, triplets
 

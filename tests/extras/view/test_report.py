@@ -26,6 +26,7 @@ from conformask.extras.view.verbs import summary_table
 from conformask.images import svg
 from conformask.images.pictures import TITLES, titles_for
 from conformask.promises.promise import GUARANTEES
+from conformask.records.card import promised_share
 from conformask.records.evaluation import CategoryCoverage, Evaluation, EvaluationProvenance
 from conformask.records.loss import OwnLoss
 from conformask.records.numbers import share

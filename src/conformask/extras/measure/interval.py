@@ -28,8 +28,8 @@ from conformask.promises.intervals import clopper_pearson
 from conformask.promises.promise import AnyPromise, Promise
 from conformask.promises.promise import promise as promise_of
 from conformask.promises.rules import CategoryLambda, ConstantLambda, ImageCovariates, covariates_of
+from conformask.records.card import as_sentence, beginning_of, kept_text
 from conformask.records.numbers import rounded_up, written
-from conformask.records.sentence import as_sentence, beginning_of, kept_text
 
 Numbers = Float[np.ndarray, "n"]
 RELATIVE = ("volume", "area", "sum")

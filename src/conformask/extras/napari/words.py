@@ -3,7 +3,7 @@
 from html import escape
 
 from conformask.extras.view.sliders import SliderState
-from conformask.records.sentence import rounded_share
+from conformask.records.numbers import rounded_share
 
 TONES = {"calibrated": "#00735a", "simultaneous": "#00735a", "exploratory": "#ad4d06"}
 BAD = "#b84500"

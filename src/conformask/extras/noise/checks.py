@@ -14,9 +14,9 @@ from scipy.fft import irfftn, next_fast_len, rfftn
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.noise.clean import Allowance
 from conformask.images import svg
+from conformask.records.numbers import rounded_share
 from conformask.records.reading import NoiseModel
 from conformask.records.record import Array
-from conformask.records.sentence import rounded_share
 
 BLOCK = 8
 """Side of the blocks, in pixels, within which brightness and noise are measured."""

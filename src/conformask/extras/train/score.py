@@ -21,7 +21,7 @@ from conformask.losses.base import Loss
 from conformask.masks.families import FAMILIES, family
 from conformask.masks.family import Family
 from conformask.records.geometry import Size
-from conformask.records.sentence import rounded_share
+from conformask.records.numbers import rounded_share
 from conformask.scores.benchmark import ScoreBenchmark
 from conformask.scores.given import SAMPLE
 from conformask.scores.network_scorer import Head, NetworkScorer, network_input

@@ -30,8 +30,8 @@ from conformask.masker.masker import Judged, Masker
 from conformask.masks.critical import mask_size, unmasked_loss
 from conformask.records.card import Domain
 from conformask.records.evaluation import Evaluation
+from conformask.records.numbers import rounded_share
 from conformask.records.reading import CLEAN, Reference
-from conformask.records.sentence import rounded_share
 
 
 def show(

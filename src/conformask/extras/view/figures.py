@@ -11,9 +11,10 @@ from conformask.masker.card import size_curve
 from conformask.promises.intervals import clopper_pearson
 from conformask.promises.order import meets_threshold
 from conformask.records import numbers
+from conformask.records.card import promised_share
 from conformask.records.evaluation import Evaluation, judged_coverage
+from conformask.records.numbers import rounded_share
 from conformask.records.record import Array
-from conformask.records.sentence import promised_share, rounded_share
 
 Figure = Callable[[Evaluation], str | None]
 

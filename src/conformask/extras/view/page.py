@@ -31,13 +31,12 @@ from conformask.images.pictures import (
 from conformask.images.svg import template
 from conformask.promises.axes import EachCategory
 from conformask.promises.order import meets_threshold
-from conformask.records.card import CalibrationCard
+from conformask.records.card import CalibrationCard, worst_text
 from conformask.records.evaluation import Evaluation, Example
 from conformask.records.files import atomic_write, check_output
-from conformask.records.numbers import figure, interval_text, plural, share
+from conformask.records.numbers import figure, interval_text, plural, rounded_share, share
 from conformask.records.reading import CLEAN, Reference
 from conformask.records.record import Array, as_cell
-from conformask.records.sentence import rounded_share, worst_text
 from conformask.records.words import (
     EXPLORATORY_TEXT,
     comparison_text,

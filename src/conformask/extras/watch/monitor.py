@@ -25,10 +25,10 @@ from conformask.masker.validation import (
 from conformask.masks.critical import batch_curves, features_of
 from conformask.promises.axes import first_of_each
 from conformask.promises.rules import covariates_of
+from conformask.records.card import worst_text
 from conformask.records.evaluation import Change, Measurement
 from conformask.records.numbers import figure, plural, share
 from conformask.records.reading import Caveat
-from conformask.records.sentence import worst_text
 from conformask.records.words import shift_text
 from conformask.scores.scoring import check_parts, gathered, parts_folder
 
