@@ -19,6 +19,7 @@ from conformask.cli import main
 from conformask.errors import MismatchError, MissingFileError, OutputError
 from conformask.images.read import read_image, write_image
 from conformask.images.triplets import Triplets
+from conformask.masker import mask_files
 from conformask.masker import write as masks_module
 from conformask.masker.calibrate import calibrate
 from conformask.masker.folder import COLUMNS, MaskFolder, MaskRow
@@ -74,7 +75,7 @@ def killed_after(monkeypatch):
                 raise Killed
             return original(*given, **how)
 
-        monkeypatch.setattr(masks_module, "write_blocks", write)
+        monkeypatch.setattr(mask_files, "write_blocks", write)
 
     yield kill
     monkeypatch.undo()
@@ -119,9 +120,9 @@ def test_a_killed_run_goes_on(masker, data, tmp_path, killed_after, monkeypatch,
         write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     monkeypatch.undo()
     made = []
-    original = masks_module.write_blocks
+    original = mask_files.write_blocks
     monkeypatch.setattr(
-        masks_module, "write_blocks", lambda path, *a, **k: (made.append(path), original(path, *a, **k))
+        mask_files, "write_blocks", lambda path, *a, **k: (made.append(path), original(path, *a, **k))
     )
     write_masks(masker, Triplets.from_folder(data), tmp_path / "out")
     assert len(made) == N - after
