@@ -17,13 +17,16 @@ from conformask.errors import InvalidArgumentError, warn
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss
+from conformask.records.files import BESIDE
 from conformask.records.record import (
     Json,
+    claim,
     from_dict,
     hash_of,
     read_json,
     refuse_unfinished,
     vars_but,
+    write_json,
 )
 from conformask.records.selection import Selection
 from conformask.scores.scorer import Scorer
@@ -191,6 +194,15 @@ class GivenScorer(Scorer):
         beyond = 2 * BEYOND - BEYOND**2 / np.where(scores > 0, scores, BEYOND)
         distances = np.where(scores < BEYOND, beyond, scores)
         return np.asarray(self.zero - distances if self.higher == "trusted" else self.zero + distances)
+
+    def save(self, folder: Path) -> None:
+        """Write scorer.json to a run folder."""
+        claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
+        if self.selection is not None:
+            self.selection.save(folder)
+        write_json(
+            folder / "scorer.json", {"scorer": self.name, **self._record, "fingerprint": self.fingerprint}
+        )
 
 
 def load_given(folder: Path) -> GivenScorer | None:

@@ -15,7 +15,7 @@ from conformask.records.files import BESIDE
 from conformask.records.fingerprints import fingerprint_of, name_of
 from conformask.records.geometry import Size
 from conformask.records.reading import Network
-from conformask.records.record import Json, claim, write_json
+from conformask.records.record import claim, write_json
 from conformask.records.selection import Selection
 
 
@@ -100,13 +100,9 @@ class Scorer(ABC):
         claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
         if self.selection is not None:
             self.selection.save(folder)
-        record = {"scorer": self.name, **self._record, "fingerprint": self.fingerprint}
-        write_json(folder / "scorer.json", record)
-
-    @property
-    def _record(self) -> dict[str, Json]:
-        """What scorer.json says of it, beside its name and its fingerprint."""
-        return {"heuristic": True}
+        write_json(
+            folder / "scorer.json", {"scorer": self.name, "heuristic": True, "fingerprint": self.fingerprint}
+        )
 
 
 def of(path: str) -> Any:
