@@ -68,8 +68,8 @@ def measure(
     """
     from dataclasses import asdict, replace
 
+    from conformask.extras.measure.interval import load_all, save
     from conformask.extras.measure.interval import measure as calibrated
-    from conformask.extras.measure.stored import load_all, save
     from conformask.records.files import check_output
     from conformask.records.record import write_csv
 
