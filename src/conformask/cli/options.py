@@ -71,10 +71,7 @@ Size = Annotated[
 Stride = Annotated[
     int | None, Parameter(help="Instead of scaling, cut tiles of --size at this stride, in pixels.")
 ]
-TaskName = Annotated[
-    names.Task,
-    Parameter(help="How x is made from a true image."),
-]
+TaskName = Annotated[names.Task, Parameter(help="How x is made from a true image.")]
 Split = Annotated[
     names.Split,
     Parameter(

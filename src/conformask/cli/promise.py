@@ -97,7 +97,7 @@ def calibrate(
         Parameter(
             help="A score that needs no training: packaged (the score network that comes with conformask), "
             "residual (|x - y_hat|), gradient (of y_hat, between neighbours) or spread (of y_hat, in a "
-            "window).",
+            "window)."
         ),
     ] = None,
     score_from: ScoreFrom = None,
@@ -127,7 +127,7 @@ def calibrate(
         bool,
         Parameter(
             help="DATA holds whole images of any size: score them by overlapping tiles of 1024 pixels. The "
-            "promise is then about whole images.",
+            "promise is then about whole images."
         ),
     ] = False,
     devices: Devices = DEFAULT_DEVICES,

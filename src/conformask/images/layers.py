@@ -456,14 +456,7 @@ def not_nan(images: Iterable[Array], region: Region | None) -> Region:
     return np.asarray(inside, np.float32)
 
 
-LAYERS = extensions.Extensions(
-    extensions.LAYERS,
-    LayerKind,
-    {
-        "region": Regions(),
-        "cues": Cues(),
-    },
-)
+LAYERS = extensions.Extensions(extensions.LAYERS, LayerKind, {"region": Regions(), "cues": Cues()})
 """All kinds of layers, by name."""
 
 

@@ -160,11 +160,7 @@ def are_dependent(masker: Masker, images: Triplets) -> bool:
 
 
 def judged(
-    masker: Masker,
-    names: Sequence[str],
-    measured: Mapping[str, Array],
-    new: Candidates,
-    released: Flags,
+    masker: Masker, names: Sequence[str], measured: Mapping[str, Array], new: Candidates, released: Flags
 ) -> tuple[JudgedImage, ...]:
     """Return all images, in their order, where `candidates` returned `new` for what was measured."""
     group, judged_images = masker.card.promise.group_name, []

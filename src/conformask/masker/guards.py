@@ -148,12 +148,7 @@ PLURALS = {"group": "groups", "category": "categories", "weight": "weights"}
 
 
 def check_sample_size(
-    promise: Promise,
-    threshold: float,
-    loss: Loss,
-    n: int,
-    columns: Columns,
-    part: str = "calibration",
+    promise: Promise, threshold: float, loss: Loss, n: int, columns: Columns, part: str = "calibration"
 ) -> None:
     """Refuse a promise that n images with these groups, categories and weights cannot support."""
     for need in promise.columns:

@@ -335,11 +335,7 @@ class Masker:
         return calibrated_bound(self.curves, self.card.image_errors, confidence)
 
     def judge(
-        self,
-        item: Batch,
-        lambdas: Float[np.ndarray, "n"] | None = None,
-        *,
-        measured: bool = True,
+        self, item: Batch, lambdas: Float[np.ndarray, "n"] | None = None, *, measured: bool = True
     ) -> Judged:
         """Mask scored images, as `open` does, and measure them where y is known, unless not `measured`."""
         mask = self.open(item, lambdas)

@@ -17,13 +17,7 @@ from conformask.losses import paper_distance
 from conformask.losses.of_images import with_channels
 from conformask.masker.candidates import facts_for_release
 from conformask.masker.masker import Masker
-from conformask.masks.critical import (
-    critical_lambdas,
-    loss_on,
-    mask_size,
-    paper_oracle,
-    unmasked_loss,
-)
+from conformask.masks.critical import critical_lambdas, loss_on, mask_size, paper_oracle, unmasked_loss
 from conformask.records.evaluation import Example, ImageRecords
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(20))
@@ -147,12 +141,7 @@ def gain_of(records: ImageRecords, met: Array) -> Array:
 
 
 def examples_of(
-    masker: Masker,
-    test: Triplets,
-    records: ImageRecords,
-    by: Array,
-    gain: Array,
-    releases: Mapping[str, str],
+    masker: Masker, test: Triplets, records: ImageRecords, by: Array, gain: Array, releases: Mapping[str, str]
 ) -> tuple[Example, ...]:
     """Return three of each kind: best by the largest gain, (n_test,), worst by the largest `by`, typical.
 

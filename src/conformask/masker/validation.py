@@ -67,11 +67,7 @@ def measurement_of_unused(
 
 
 def measurement_of(
-    masker: Masker,
-    losses: PerImage,
-    groups: Labels,
-    categories: Labels | None = None,
-    level: float = LEVEL,
+    masker: Masker, losses: PerImage, groups: Labels, categories: Labels | None = None, level: float = LEVEL
 ) -> Measurement:
     """Summarise the losses of images with truth and compare them with the promise."""
     promise = masker.card.promise

@@ -23,10 +23,7 @@ def clopper_pearson(successes: float, n: float, level: float = 0.95) -> tuple[fl
 
 
 def grouped_proportion(
-    successes: Bool[np.ndarray, "n"],
-    groups: Shaped[np.ndarray, "n"],
-    *,
-    each_group_alike: bool = False,
+    successes: Bool[np.ndarray, "n"], groups: Shaped[np.ndarray, "n"], *, each_group_alike: bool = False
 ) -> tuple[float, tuple[float, float]]:
     """Return a proportion and its 95 % interval if images of a group are dependent (Korn and Graubard 1998).
 

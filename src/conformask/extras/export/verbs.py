@@ -18,21 +18,20 @@ def export(
         str,
         Parameter(
             help="What to write: an ONNX file (onnx), a model folder for bioimage.io (bioimageio) or the "
-            "Hugging Face Hub (huggingface), or what an installed package adds.",
+            "Hugging Face Hub (huggingface), or what an installed package adds."
         ),
     ] = "onnx",
     predictor: Annotated[
         Path | None,
         Parameter(
             help="Your network, an ONNX file: the export then takes x alone, and returns y_hat, mask and "
-            "score.",
+            "score."
         ),
     ] = None,
     network: NetworkName = None,
     allow_network_mismatch: OtherNetwork = False,
     author: Annotated[
-        tuple[str, ...],
-        Parameter(help="For a folder: its author; repeat the option to name several."),
+        tuple[str, ...], Parameter(help="For a folder: its author; repeat the option to name several.")
     ] = (),
     license: Annotated[
         str | None, Parameter(help="For a folder: its licence, an SPDX identifier such as CC-BY-4.0.")

@@ -75,14 +75,8 @@ CHOICES = (
         "By default (--split within) whole fields are kept for training and selection, and the tiles of "
         "all others are assigned to calibration and test: the promise is about new tiles of these fields.",
     ),
-    (
-        "Super-resolution",
-        "x is the mean of 4 x 4 pixels; the paper scales down without saying how.",
-    ),
-    (
-        "GAN",
-        "the generator's last epoch is kept: one chosen by its L1 would be a regressor again.",
-    ),
+    ("Super-resolution", "x is the mean of 4 x 4 pixels; the paper scales down without saying how."),
+    ("GAN", "the generator's last epoch is kept: one chosen by its L1 would be a regressor again."),
     (
         "Regressors and scorers",
         "end with the weights of the lowest selection loss; optimised by AdamW (weight decay 1e-4).",

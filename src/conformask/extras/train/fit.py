@@ -37,9 +37,7 @@ from conformask.records.reading import check_network
 from conformask.records.selection import is_quantile, level_of, threshold_in_loss
 from conformask.scores.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scores.network_scorer import Head, NetworkScorer, ScorerCard, head, ready
-from conformask.scores.networks import (
-    settings_of,
-)
+from conformask.scores.networks import settings_of
 from conformask.scores.scoring import selection_record, unmasked_losses
 from conformask.scores.steps import for_loss
 from conformask.scores.untrained import packaged_hashes

@@ -45,7 +45,7 @@ def train(
             "or with --over missed of whether a pixel is wrong; quantile, the width of intervals, fitted "
             "without a distance. Scores that need no training: packaged, the network that comes with "
             "conformask; residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask is trained "
-            "for l1 and for distances of the paper's form, else error.",
+            "for l1 and for distances of the paper's form, else error."
         ),
     ] = None,
     score_network: Annotated[

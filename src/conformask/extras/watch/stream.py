@@ -16,10 +16,7 @@ from conformask.images.read import is_constant, pixel_hash
 from conformask.images.rows import uniform
 from conformask.images.triplets import Triplets, hash_of_group
 from conformask.masker.masker import Masker
-from conformask.masker.validation import (
-    LEVEL,
-    most_failing,
-)
+from conformask.masker.validation import LEVEL, most_failing
 from conformask.promises.axes import members
 from conformask.records.card import CalibrationCard, promised_share
 from conformask.records.evaluation import Change
@@ -219,11 +216,7 @@ class StreamMonitor:
         self._stored = State()
 
     def add(
-        self,
-        new: Triplets,
-        *,
-        allow_network_mismatch: bool = False,
-        compute: Compute = DEFAULT_DEVICES,
+        self, new: Triplets, *, allow_network_mismatch: bool = False, compute: Compute = DEFAULT_DEVICES
     ) -> StreamStatus:
         """Take in images (x, y_hat), with y where it is known, in order.
 
