@@ -407,9 +407,9 @@ def test_calibration_asks_for_the_network_of_the_training(tmp_path):
 @pytest.mark.leaf("view")
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_no_green_for_another_network(masker):
+    from conformask.extras.view.facts import verdict
     from conformask.extras.view.page import render
     from conformask.extras.view.session import Session
-    from conformask.records.facts import verdict
 
     other = evaluate(masker, made_by(B, 2), allow_network_mismatch=True)
     assert verdict(other).status == "open"

@@ -68,7 +68,7 @@ def killed_after(monkeypatch):
     """Masks are written until so many are there."""
 
     def kill(count):
-        original, seen = masks_module.write_blocks, iter(range(count))
+        original, seen = mask_files.write_blocks, iter(range(count))
 
         def write(*given, **how):
             if next(seen, None) is None:

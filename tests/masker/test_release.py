@@ -12,7 +12,7 @@ from conformask.errors import CalibrationError, InvalidArgumentError, MismatchEr
 from conformask.images.read import pixel_hash
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.masker.data_leakage import used_images
+from conformask.masker.guards import used_images
 from conformask.masker.release import RECORD, candidates, release, release_once, remember
 from conformask.masks.families import family as family_by_name
 from conformask.promises.axes import members

@@ -129,7 +129,7 @@ def test_evaluated_and_reported(masker, tmp_path):
 @pytest.mark.thorough
 @pytest.mark.leaf("view")
 def test_a_share_of_each_patient_is_measured_as_it_is_promised():
-    from conformask.records.facts import facts
+    from conformask.extras.view.facts import facts
 
     masker = made({"unit": "group", "share": 0.7})
     distances, groups = distances_of(masker, TEST), np.array(TEST.groups)

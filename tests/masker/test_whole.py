@@ -158,7 +158,7 @@ def test_tiles_and_whole_images_side_by_side_keep_their_order(masker, tmp_path):
 
 
 def test_calibrated_on_tiles_it_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr("conformask.masker.masker.tiled", lambda scorer, _: Tiled(scorer, 256))
+    monkeypatch.setattr("conformask.masker.admission.tiled", lambda scorer, _: Tiled(scorer, 256))
     masker = calibrated(SCORER, 8)
     with pytest.warns(UserWarning, match=r"300 x 200 .* covers only images of 150 x 140 .*--tiled"):
         write_masks(masker, Triplets.from_folder(folder_of(tmp_path, ".tif", 1)), tmp_path / "out")

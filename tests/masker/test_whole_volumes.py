@@ -14,7 +14,7 @@ from torch.nn.functional import avg_pool3d, pad
 import conformask as cm
 from conformask.images.read import decode, read_header
 from conformask.images.triplets import Triplets
-from conformask.masker import write as masks_module
+from conformask.masker import mask_files as masks_module
 from conformask.masker.write import write_masks
 from conformask.records.reading import PLAIN, Reading
 from conformask.scores.scorer import Heuristic

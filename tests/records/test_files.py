@@ -13,8 +13,7 @@ import pytest
 
 from conformask.errors import MismatchError, OutputError
 from conformask.records.files import MARK, atomic_write, exclusive_folder, sweep
-from conformask.records.record import read_json, write_json
-from conformask.records.sealed import publish, read_published, verify
+from conformask.records.record import publish, read_json, read_published, verify, write_json
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):

@@ -11,8 +11,7 @@ import conformask as cm
 from conformask.cli import main
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.extras.measure import interval
-from conformask.extras.measure.interval import measure
-from conformask.extras.measure.stored import load_all, save
+from conformask.extras.measure.interval import load_all, measure, save
 from conformask.testing import small_masker, small_triplets
 
 MASKER = small_masker()

@@ -17,7 +17,7 @@ from conformask.extras.napari.words import BAD, TONES
 from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at
 from conformask.images.read import read_image
 from conformask.records.geometry import Geometry
-from conformask.records.sentence import rounded_share
+from conformask.records.numbers import rounded_share
 from object_worlds import SCORER, objects, triplets
 
 pytestmark = pytest.mark.xdist_group("napari")

@@ -31,7 +31,6 @@ from conformask.records.evaluation import CategoryCoverage, Evaluation, Evaluati
 from conformask.records.loss import OwnLoss
 from conformask.records.numbers import share
 from conformask.records.reading import Caveat, Network, Reference
-from conformask.records.sentence import promised_share
 from conformask.records.words import EXPLORATORY_TEXT, meaning_of
 
 DOCS = Path(__file__).parents[3] / "docs"

@@ -21,8 +21,8 @@ import conformask as cm
 from conformask.extensions import pip_install
 from conformask.extras.view import verbs as verb
 from conformask.images.triplets import Triplets
+from conformask.records.numbers import rounded_share
 from conformask.records.reading import Reading
-from conformask.records.sentence import rounded_share
 from untyped import UNTYPED
 
 BROWSER = """#!/bin/sh

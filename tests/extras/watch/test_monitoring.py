@@ -15,20 +15,18 @@ from conformask.cli import main
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.extras.train import NetworkOptions, TrainingConfig
 from conformask.extras.train.fit import fit_scorer
-from conformask.extras.watch.monitor import SIZE, Monitoring, changes_of, monitor
+from conformask.extras.watch.monitor import SIZE, Monitoring, changes_of, changes_text, monitor
+from conformask.extras.watch.stream import stream_text
 from conformask.images.read import write_image
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.masker.admission import SCORES
+from conformask.masker.admission import SCORES, appearance
 from conformask.masker.calibrate import calibrate
-from conformask.masker.looks import SCORES, appearance
 from conformask.masker.validation import shift_of
 from conformask.masks.critical import features_of, loss_under
 from conformask.masks.families import family
 from conformask.promises import coverage_test as law
-from conformask.records.record import to_jsonable
-from conformask.records.sealed import State
-from conformask.records.words import changes_text, stream_text
+from conformask.records.record import State, to_jsonable
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import selection_record
 from made_maskers import calibrated

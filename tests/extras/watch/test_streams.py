@@ -10,13 +10,17 @@ from scipy import stats
 
 import conformask as cm
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, OutputError
-from conformask.extras.watch.monitor import ExchangeabilityMartingale, FailureMartingale, StreamTest
+from conformask.extras.watch.stream import (
+    ExchangeabilityMartingale,
+    FailureMartingale,
+    StreamTest,
+    stream_text,
+)
 from conformask.losses import loss
 from conformask.masks.families import family
 from conformask.promises.coverage_test import largest_failing_share
 from conformask.promises.promise import Promise
 from conformask.records.record import from_dict, to_jsonable
-from conformask.records.words import stream_text
 from conformask.scores.scoring import selection_record
 from made_maskers import calibrated
 from promised import simulated, too_often
