@@ -15,20 +15,20 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46543,  # the leaves measure, mrc, geotiff, spandrel and depth have 1,300; ratios as error maps
-    "lines of the heart": 26706,  # ratios to the truth, and pixels without truth
+    "lines": 46603,  # calibrations that do less (48), smaller steps from the packaged network
+    "lines of the heart": 26302,
     "entries of the first level": 16,
     "files": 193,  # the same leaves; the paper's stages, none of which imports more than 15
-    "own imports of a file": 29,
-    "own imports of all files": 1531,  # the same
-    "getattr and hasattr": 46,
-    "lines of tests": 47016,  # those of the new leaves
-    "files of tests": 243,
+    "own imports of a file": 21,
+    "own imports of all files": 1530,
+    "getattr and hasattr": 27,
+    "lines of tests": 46220,
+    "files of tests": 157,
 }
 ENTERED = {
     "files of calibrate": 50,  # labels are a layer of a leaf
     "functions of calibrate": 340,  # losses are asked about the values of images, ratios about the truth
-    "files of mask": 61,  # repeats and labels are layers of leaves
+    "files of mask": 58,  # repeats and labels are layers of leaves
     "functions of mask": 449,
 }
 REACH = """

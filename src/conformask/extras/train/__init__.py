@@ -14,6 +14,8 @@ SEEN = 6400
 """Least number of images seen in total by default, where few images make an epoch short."""
 FROM_SCRATCH = 5e-4
 """Learning rate from random weights."""
+BATCH_SIZE = 16
+"""Images per step from random weights."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +27,8 @@ class TrainingConfig:
 
     Examples:
         >>> import conformask as cm
-        >>> cm.TrainingConfig(max_minutes=20, seed=1).batch_size
-        16
+        >>> cm.TrainingConfig(max_minutes=20, seed=1).epochs is None
+        True
     """
 
     epochs: int | None = None
@@ -34,8 +36,8 @@ class TrainingConfig:
     few images."""
     max_minutes: float | None = None
     """Time limit for training, in minutes; for a resumed run, including the time before."""
-    batch_size: int = 16
-    """Images per step, on each device."""
+    batch_size: int | None = None
+    """Images per step, on each device: 16 from random weights and 4 from the packaged network."""
     learning_rate: float | None = None
     """The largest learning rate, 5e-4 from random weights and 1e-2 from the packaged network; it decays as a
     cosine, or with a patience in steps."""
@@ -56,9 +58,15 @@ class TrainingConfig:
         if not 0 <= self.seed <= LARGEST_SEED:
             raise InvalidArgumentError(f"seed = {self.seed}: must be from 0 to 2**63 - 1")
 
-    def resolved(self, n: int, learning_rate: float = FROM_SCRATCH) -> "TrainingConfig":
-        """Return the settings for n training images, with epochs and learning rate where none are given."""
-        used = self if self.learning_rate is not None else replace(self, learning_rate=learning_rate)
+    def resolved(
+        self, n: int, learning_rate: float = FROM_SCRATCH, batch_size: int = BATCH_SIZE
+    ) -> "TrainingConfig":
+        """Return the settings for n training images, with all numbers that are not given."""
+        used = replace(
+            self,
+            learning_rate=self.learning_rate or learning_rate,
+            batch_size=self.batch_size or batch_size,
+        )
         if (self.epochs, self.max_minutes, self.patience) == (None, None, None):
             return replace(used, epochs=max(DEFAULT_EPOCHS, math.ceil(SEEN / n)))
         return used

@@ -13,7 +13,13 @@ from torch import nn
 
 from conformask.background import DEFAULT_DEVICES, Compute, main_process
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.extras.train import DEFAULT_TRAINING, FROM_SCRATCH, NetworkOptions, TrainingConfig
+from conformask.extras.train import (
+    BATCH_SIZE,
+    DEFAULT_TRAINING,
+    FROM_SCRATCH,
+    NetworkOptions,
+    TrainingConfig,
+)
 from conformask.extras.train.score import (
     FROM_PACKAGED,
     TripletDataset,
@@ -132,12 +138,13 @@ def fit_scorer(
         sizes=seen.sizes if trains else (),
         cue_ranges=ranges,
     )
-    known, rate = ([packaged_hashes()], FROM_PACKAGED) if is_packaged(module) else ([], FROM_SCRATCH)
+    packaged = is_packaged(module)
+    known = [packaged_hashes()] if packaged else []
     start = NetworkScorer(
         module, used_head, card,
         perceptual_hashes=np.concatenate([*known, *(each.perceptual_hashes for each in surveys)]),
     )  # fmt: skip
-    training = training.resolved(count, rate)
+    training = training.resolved(count, *(FROM_PACKAGED if packaged else (FROM_SCRATCH, BATCH_SIZE)))
     turns = options.module is None and not options.paper_form
     with exclusive_folder(out):
         unmasked = unmasked_losses(selection, used)

@@ -33,7 +33,7 @@ from conformask.arrays import Images
 from conformask.background import DEFAULT_DEVICES, SECONDS, Compute, Lines, check_processes
 from conformask.errors import MismatchError, MissingFileError, warn
 from conformask.extensions import pip_install
-from conformask.extras.train import FROM_SCRATCH, TrainingConfig
+from conformask.extras.train import BATCH_SIZE, FROM_SCRATCH, TrainingConfig
 from conformask.records.files import atomic_write
 from conformask.records.record import Json, read_json, to_jsonable, write_csv, write_json
 from conformask.scores.network_scorer import load_into, save_weights
@@ -596,7 +596,7 @@ def _mean_loss(module: TrainingModule, dataset: TensorDataset, config: TrainingC
     """Return the mean loss in evaluation mode, and restore the modes of all parts."""
     modes = {part: part.training for part in module.modules()}
     module.eval()
-    batches = loader(dataset, config.batch_size, config.seed, 1, shuffle=False)
+    batches = loader(dataset, config.batch_size or BATCH_SIZE, config.seed, 1, shuffle=False)
     losses = [module.objective(module.network, batch) for batch in batches]
     for part, training in modes.items():
         part.training = training
@@ -634,7 +634,7 @@ def fit_module(
             out, {**identity, "plan": config.settings()}, record, config.resume, writes=trainer.is_global_zero
         )
         to_channels_last(module)
-        settings = config.batch_size, config.seed, trainer.world_size
+        settings = config.batch_size or BATCH_SIZE, config.seed, trainer.world_size
         trainer.fit(
             module,
             loader(train, *settings, shuffle=True),
