@@ -17,6 +17,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import torch
 from scipy import ndimage
 from skimage.io import imread
 from skimage.transform import rescale, resize

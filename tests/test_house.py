@@ -15,19 +15,19 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46603,  # calibrations that do less (48), smaller steps from the packaged network
+    "lines": 46610,  # calibrations that do less (48), smaller steps from the packaged network
     "lines of the heart": 26302,
     "entries of the first level": 16,
     "files": 193,  # the same leaves; the paper's stages, none of which imports more than 15
     "own imports of a file": 21,
     "own imports of all files": 1530,
     "getattr and hasattr": 27,
-    "lines of tests": 46220,
+    "lines of tests": 46222,
     "files of tests": 157,
 }
 ENTERED = {
     "files of calibrate": 50,  # labels are a layer of a leaf
-    "functions of calibrate": 340,  # losses are asked about the values of images, ratios about the truth
+    "functions of calibrate": 342,  # losses are asked about values of images; binary masks are counted
     "files of mask": 58,  # repeats and labels are layers of leaves
     "functions of mask": 449,
 }

@@ -178,6 +178,7 @@ SOURCES = "\n".join(
     for page in (
         DOCS / "gallery.md",
         DOCS.parent / "benchmarks" / "README.md",
+        DOCS.parent / "maskbench" / "TRIED.md",
         *sorted((RESEARCH / "results").glob("*.md")),
     )
 )

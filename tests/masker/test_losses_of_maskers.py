@@ -11,6 +11,7 @@ from torch.nn.functional import avg_pool2d, avg_pool3d, pad
 
 import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.extras.view.facts import facts
 from conformask.images.triplets import Triplets
 from conformask.losses.distances import CustomErrorMap
 from conformask.losses.masked_distance import CustomLoss

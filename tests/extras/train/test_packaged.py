@@ -16,7 +16,7 @@ from conformask.images.read import read_image
 from conformask.images.rows import Provenance
 from conformask.images.scan import WINDOWS
 from conformask.records.reading import Network
-from conformask.scores.network_scorer import network_input
+from conformask.scores.network_scorer import load_scorer, network_input
 from conformask.scores.networks import AnyChannels, SliceWise, UNet
 from conformask.scores.steps import Tiled
 from conformask.scores.untrained import WEIGHTS, packaged_hashes, packaged_network

@@ -20,7 +20,7 @@ from conformask.losses.means import FalseOmissionRate, MeanShown, MissRate
 from conformask.losses.window import MaskedWindow
 from conformask.masks.families import FAMILIES
 from conformask.records.record import read_json
-from conformask.scores.network_scorer import head, network_input, pinball, suited
+from conformask.scores.network_scorer import head, load_scorer, network_input, pinball, suited
 from conformask.scores.networks import UNet, levels_for
 from conformask.scores.scorer import Heuristic
 from conformask.scores.scoring import scored

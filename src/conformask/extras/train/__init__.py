@@ -37,7 +37,8 @@ class TrainingConfig:
     max_minutes: float | None = None
     """Time limit for training, in minutes; for a resumed run, including the time before."""
     batch_size: int | None = None
-    """Images per step, on each device: 16 from random weights and 4 from the packaged network."""
+    """Images per step, on each device: 16 from random weights; from the packaged network 4, or more of images
+    smaller than 64 x 64 pixels."""
     learning_rate: float | None = None
     """The largest learning rate, 5e-4 from random weights and 1e-2 from the packaged network; it decays as a
     cosine, or with a patience in steps."""

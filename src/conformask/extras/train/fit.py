@@ -13,22 +13,17 @@ from torch import nn
 
 from conformask.background import DEFAULT_DEVICES, Compute, main_process
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.extras.train import (
-    BATCH_SIZE,
-    DEFAULT_TRAINING,
-    FROM_SCRATCH,
-    NetworkOptions,
-    TrainingConfig,
-)
+from conformask.extras.train import DEFAULT_TRAINING, NetworkOptions, TrainingConfig
 from conformask.extras.train.score import (
-    FROM_PACKAGED,
     TripletDataset,
+    crop_of,
     cue_ranges,
     families_of,
     is_packaged,
     network_for,
     objective_of,
     status,
+    steps_for,
 )
 from conformask.extras.train.training import fit
 from conformask.images.scan import DatasetSummary, scan
@@ -144,7 +139,7 @@ def fit_scorer(
         module, used_head, card,
         perceptual_hashes=np.concatenate([*known, *(each.perceptual_hashes for each in surveys)]),
     )  # fmt: skip
-    training = training.resolved(count, *(FROM_PACKAGED if packaged else (FROM_SCRATCH, BATCH_SIZE)))
+    training = training.resolved(count, *steps_for(packaged, crop_of(seen.smallest)))
     turns = options.module is None and not options.paper_form
     with exclusive_folder(out):
         unmasked = unmasked_losses(selection, used)

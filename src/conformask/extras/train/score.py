@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from conformask.arithmetic import full_precision, resized, seeded
 from conformask.background import tracked
 from conformask.errors import InvalidArgumentError
-from conformask.extras.train import NetworkOptions
+from conformask.extras.train import BATCH_SIZE, FROM_SCRATCH, NetworkOptions
 from conformask.extras.train.training import CachedReader, Objective, TensorBatch
 from conformask.images.layers import batched
 from conformask.images.scan import DatasetSummary
@@ -79,10 +79,21 @@ def crop_of(smallest: Size) -> Size:
     return depth, min(smallest[1], CROP // (depth * width)), min(smallest[2], CROP // (depth * height))
 
 
-FROM_PACKAGED = 1e-2, 4
-"""Learning rate and images per step from the packaged network: many small steps order pixels better."""
+FROM_PACKAGED = 1e-2
+"""Learning rate from the packaged network."""
+FEWEST_A_STEP, PIXELS_A_STEP = 4, 2**14
+"""Images and pixels of a step from it, at least: many small steps order pixels better, but its batch norms
+need some values at their deepest."""
 WIDTH, LEVELS = 32, 4
 """Width and levels of a U-Net from scratch; a larger field of view memorises how hard training images are."""
+
+
+def steps_for(packaged: bool, size: Size) -> tuple[float, int]:
+    """Return the usual learning rate and number of images, of this size, per step."""
+    if not packaged:
+        return FROM_SCRATCH, BATCH_SIZE
+    filling = -(-PIXELS_A_STEP // math.prod(size))
+    return FROM_PACKAGED, min(BATCH_SIZE, max(FEWEST_A_STEP, filling))
 
 
 def network_for(
