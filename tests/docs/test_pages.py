@@ -362,11 +362,8 @@ def test_the_page_without_truth_has_the_numbers_of_one_repeat():
     assert f"too small hides {' and '.join(percents('too small', 'hidden'))}" in page
 
 
-@pytest.mark.parametrize(
-    ("script", "name"),
-    [("cues_page", "cues.md"), ("repeats_page", "no-clean-truth.md"), ("levels_page", "levels.md")],
-)
-def test_a_page_is_what_its_script_writes(script, name, tmp_path):
+def test_a_page_is_what_its_script_writes(tmp_path):
+    script, name = "repeats_page", "no-clean-truth.md"
     before = (RESEARCH / "results" / name).read_text(encoding="utf-8")
     spec = importlib.util.spec_from_file_location("page", RESEARCH / f"{script}.py")
     module = importlib.util.module_from_spec(spec)
