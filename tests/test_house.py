@@ -22,7 +22,7 @@ MOST = {
     "own imports of a file": 21,
     "own imports of all files": 1530,
     "getattr and hasattr": 27,
-    "lines of tests": 46222,
+    "lines of tests": 46221,
     "files of tests": 157,
 }
 ENTERED = {
