@@ -11,7 +11,6 @@ from torch.nn.functional import avg_pool2d, avg_pool3d, pad
 
 import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
-from conformask.extras.view.facts import facts
 from conformask.images.triplets import Triplets
 from conformask.losses.distances import CustomErrorMap
 from conformask.losses.masked_distance import CustomLoss
@@ -293,6 +292,7 @@ def test_what_is_kept_of_a_loss(calibrated, tmp_path):
 
 @pytest.mark.leaf("view", "watch")
 def test_evaluation_monitor_and_stream_measure_the_loss(calibrated, tmp_path):
+    from conformask.extras.view.facts import facts
     from conformask.extras.watch.monitor import monitor
     from conformask.extras.watch.online import OnlineMasker
 
