@@ -196,3 +196,9 @@ def test_every_method_says_what_it_is(name):
 def test_every_task_says_what_it_is(name):
     module = tasks.task(name)
     assert all((module.TITLE, module.NETWORK, module.DEGRADATION, module.LICENCE, module.VERSION))
+
+
+def test_the_committed_table_is_that_of_the_cells(tmp_path):
+    written(cli.RESULTS, tmp_path)
+    committed = (cli.ROOT / "RESULTS.md").read_text(encoding="utf-8")
+    assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == committed

@@ -205,8 +205,8 @@ def picture(cells: Cells, path: Path) -> None:
     axes.set_xlabel("hidden share, times that of the smallest masks of the truth")
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="0.92")
-    figure.legend(loc="lower center", ncols=3, frameon=False, fontsize=8)
-    figure.tight_layout(rect=(0, 0.07, 1, 1))
+    figure.legend(loc="upper center", ncols=3, frameon=False, fontsize=8)
+    figure.tight_layout(rect=(0, 0, 1, 0.84))
     matplotlib.rcParams["svg.hashsalt"] = "maskbench"
     figure.savefig(path, metadata={"Date": None})
     plt.close(figure)
