@@ -524,14 +524,13 @@ def test_a_killed_run_remembers_how_long_it_waited(tmp_path, monkeypatch):
     assert torch.equal(resumed.level, whole.level)
 
 
-def test_a_finished_run_by_minutes_is_finished(tmp_path):
+def test_a_finished_run_by_minutes_is_finished(tmp_path, monkeypatch):
     plan = TrainingConfig(max_minutes=0.2 / 60, batch_size=8)
     train_patiently(tmp_path, plan)
     before = column(tmp_path, "step")
+    monkeypatch.setattr("conformask.extras.train.training.PASSES_AFTER", 0)  # measured anew, it is less
     train_patiently(tmp_path, plan, resume=True)
-    after = column(tmp_path, "step")
-    assert after[: len(before)] == before
-    assert len(after) <= len(before) + 1  # one more epoch may fit into the time that was left
+    assert column(tmp_path, "step") == before
 
 
 def test_epochs_are_thirty_only_where_nothing_else_is_said():

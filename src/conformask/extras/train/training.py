@@ -225,11 +225,18 @@ class Budget(L.Callback):
         max_minutes: float | None,
         learning_rate: float,
         patience: int | None = None,
+        minutes_after: float = 0.0,
     ) -> None:
         self.epochs, self.patience, self.learning_rate = epochs, patience, learning_rate
-        self.seconds = None if max_minutes is None else 60 * max_minutes
+        self.max_minutes, self.minutes_after = max_minutes, minutes_after
         self.best, self.waited, self.share = math.inf, 0, 1.0
         self.spent = self.elapsed_before = self.started = 0.0
+
+    @property
+    def seconds(self) -> float | None:
+        """The seconds of training: all of max_minutes but those kept back for the work that follows."""
+        minutes = self.max_minutes
+        return None if minutes is None else 60 * (minutes - min(self.minutes_after, MOST_AFTER * minutes))
 
     def elapsed(self) -> float:
         """Return the seconds of training so far."""
@@ -285,11 +292,12 @@ class Budget(L.Callback):
     def state_dict(self) -> dict[str, float]:
         """Return the state that a resumed run starts from."""
         state = {"best": self.best, "waited": self.waited, "share": self.share}
-        return {"elapsed": self.elapsed(), **state}
+        return {"elapsed": self.elapsed(), "minutes_after": self.minutes_after, **state}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Continue from a saved state."""
+        """Continue from a saved state, with the minutes it kept back: measured anew, they could be fewer."""
         self.elapsed_before = state_dict["elapsed"]
+        self.minutes_after = state_dict.get("minutes_after", self.minutes_after)  # older files lack it
         self.best = state_dict["best"]
         self.waited = int(state_dict["waited"])
         self.share = state_dict["share"]
@@ -575,17 +583,9 @@ def fit(
     loss_before = _mean_loss(module, selection, config)
     after = PASSES_AFTER * (time.monotonic() - started) / 60
     fit_module(
-        module,
-        train,
-        selection,
-        out,
-        config,
-        compute,
-        title=title,
-        identity=identity,
-        minutes_after=after,
+        module, train, selection, out, config, compute, title=title, identity=identity, minutes_after=after,
         status_callback=status_callback,
-    )
+    )  # fmt: skip
     if not _mean_loss(module, selection, config) <= loss_before:
         network.load_state_dict(initial_weights)
         warn("no epoch improved on the initial network on the selection images; its weights were restored")
@@ -618,12 +618,12 @@ def fit_module(
 ) -> None:
     """Train module.network in place, like fit; a GAN ends with the weights of its last epoch."""
     config = config.resolved(len(train))  # type: ignore[arg-type]
-    minutes = config.max_minutes
     budget = Budget(
         epochs=config.epochs,
-        max_minutes=None if minutes is None else minutes - min(minutes_after, MOST_AFTER * minutes),
+        max_minutes=config.max_minutes,
         learning_rate=config.learning_rate or FROM_SCRATCH,
         patience=config.patience,
+        minutes_after=minutes_after,
     )
     record = Record(out, budget)
     with _quiet(), _interruptible():
@@ -644,8 +644,8 @@ def fit_module(
         )
     if budget.is_over(budget.elapsed_before) and trainer.is_global_zero:
         warn(
-            f"nothing was trained: the {minutes:g} minutes, which include earlier runs, are used up. To "
-            "train for longer, give more minutes"
+            f"nothing was trained: the {config.max_minutes:g} minutes, which include earlier runs, are used "
+            "up. To train for longer, give more minutes"
         )
     elif budget.is_over(budget.elapsed()) and trainer.is_global_zero and not record.settled():
         after = f"after epoch {len(record.rows)}"
