@@ -4,16 +4,14 @@
     python research/sampler.py draw PHOTOS WORK     # eight samples of each photograph that it has not seen
     python research/sampler.py measure WORK         # what intervals cover, and masks; the picture of the page
 
-The network takes noise beside x and learns to draw as the truth is distributed (engression, Shen and
-Meinshausen 2023): for two draws s and t, (|y - s| + |y - t| - |s - t|) / 2, where |.| is the norm over a
-patch, is least on average for the right distribution. WORK/samples.npz holds the draws and their spreads.
+The network is that of maskbench/src/maskbench/sampler.py (pip install ./maskbench), of another width.
+WORK/samples.npz holds the draws and their spreads.
 Writes research/results/sampler.json and the picture of docs/how-to/maps-and-samples.md.
 """
 
 import json
 import sys
 from collections.abc import Mapping
-from itertools import pairwise
 from pathlib import Path
 from time import process_time
 
@@ -22,18 +20,19 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from scipy import stats
-from torch import Tensor, nn
+from torch import Tensor
 
 import conformask as cm
 from conformask.extras.make.look import packaged_photographs
 from conformask.extras.make.predictors import CueRecipe, CustomPredictor
 from conformask.images.pictures import as_bytes, heat, overlay
+from maskbench.sampler import FACTOR, Sampler, energy_score
 
-FACTOR, SIDE, CROP = 4, 128, 96
-"""Of the enlargement; sides of the images that are measured, and of those that are learned from."""
+SIDE, CROP = 128, 96
+"""Sides of the images that are measured, and of those that are learned from."""
 LEARNED = 1000
 """Photographs to learn from, the first by name; the others are measured."""
-WIDTHS, NOISE, PATCHES = (48, 96, 144), 8, (1, 4, 16)
+WIDTHS = (48, 96, 144)
 BATCH, RATE, MINUTES, KEEP_EVERY = 12, 5e-4, 32, 100
 COUNTS = (2, 4, 8)
 """Numbers of samples."""
@@ -51,53 +50,6 @@ RECORD = Path(__file__).parent / "results" / "sampler.json"
 PICTURE = Path(__file__).parents[1] / "docs" / "images" / "generative.png"
 
 
-class Sampler(nn.Module):
-    """x (N, 1, h, w) -> a draw of y, (N, 1, 4 h, 4 w): a U-Net with noise at each of its levels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.down = nn.ModuleList(map(_block, (1, *WIDTHS[:-1]), WIDTHS))
-        self.up = nn.ModuleList(_block(fine + wide, fine) for fine, wide in pairwise(WIDTHS))
-        self.last = nn.Conv2d(WIDTHS[0] + NOISE, FACTOR**2, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        features, kept = x - 0.5, []
-        for level, block in enumerate(self.down):
-            features = block(_noisy(F.avg_pool2d(features, 2) if level else features))
-            kept.append(features)
-        for block, fine in zip(reversed(self.up), reversed(kept[:-1]), strict=True):
-            wide = F.interpolate(features, size=fine.shape[2:], mode="nearest")
-            features = block(_noisy(torch.cat([fine, wide], dim=1)))
-        details = F.pixel_shuffle(self.last(_noisy(features)), FACTOR)
-        smooth = F.interpolate(x, scale_factor=FACTOR, mode="bicubic")
-        return smooth + details
-
-
-def _block(channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels + NOISE, width, 3, padding=1),
-        nn.SiLU(),
-        nn.Conv2d(width, width, 3, padding=1),
-        nn.SiLU(),
-    )
-
-
-def _noisy(features: Tensor) -> Tensor:
-    return torch.cat([features, torch.randn(len(features), NOISE, *features.shape[2:])], dim=1)
-
-
-def energy_score(y: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """Of two draws, averaged over patches of several sides."""
-    total = torch.zeros(())
-    for side in PATCHES:
-
-        def norm(difference: Tensor, side: int = side) -> Tensor:
-            return (F.avg_pool2d(difference**2, side) + 1e-8).sqrt().mean()
-
-        total = total + (norm(y - one) + norm(y - other) - norm(one - other)) / 2
-    return total / len(PATCHES)
-
-
 def shrunk(y: Tensor) -> Tensor:
     return F.avg_pool2d(y, FACTOR)
 
@@ -109,7 +61,7 @@ def photographs(folder: Path) -> list[np.ndarray]:
 
 def train(photos: Path, work: Path) -> None:
     images, generator = photographs(photos)[:LEARNED], np.random.default_rng()
-    network, path = Sampler(), work / "sampler.pt"
+    network, path = Sampler(WIDTHS), work / "sampler.pt"
     optimizer = torch.optim.Adam(network.parameters(), lr=RATE)
     minutes, step = 0.0, 0
     if path.exists():
@@ -147,7 +99,7 @@ def _crop(images: list[np.ndarray], generator: np.random.Generator) -> np.ndarra
 
 def draw(photos: Path, work: Path) -> None:
     """Draw samples of the photographs that the network has not seen, as --cues samples,K does."""
-    network = Sampler().eval()
+    network = Sampler(WIDTHS).eval()
     network.load_state_dict(torch.load(work / "sampler.pt")["network"])
     predictor, recipe = CustomPredictor(network, "sampler", ""), CueRecipe.of(f"samples,{COUNTS[-1]}", "all")
     shown = Image.fromarray(packaged_photographs()["coffee"]).convert("L").resize((408, 272))

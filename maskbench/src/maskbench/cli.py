@@ -1,12 +1,12 @@
 """The command line: `maskbench run`, `page`, `add` and `list`."""
 
 import json
-import os
 import warnings
 from pathlib import Path
 
 import cyclopts
 
+from conformask.records.files import atomic_write
 from maskbench import methods, tasks
 
 ROOT = Path(__file__).parents[2]
@@ -68,10 +68,8 @@ def run(
                 continue
             if record is None:
                 continue
-            path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(f".{os.getpid()}.unfinished")
-            unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-            unfinished.replace(path)
+            with atomic_write(path) as unfinished:
+                unfinished.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
             hidden, coverage = (100 * record[key] for key in ("hidden", "coverage"))
             print(f"{task_name}: {name} hides {hidden:.1f} %, keeps {coverage:.1f} %", flush=True)
     if failed:

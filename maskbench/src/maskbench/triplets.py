@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from conformask.records.files import atomic_write
+
 Floats = NDArray[Any]
 Maps = Mapping[str, NDArray[Any]]
 BYTE = 255
@@ -59,10 +61,8 @@ class Triplets:
 
     def save(self, path: Path) -> None:
         """Write the images as bytes and the maps as float32; the file is complete or not there."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished.npz")
-        np.savez_compressed(unfinished, allow_pickle=False, **self._arrays())
-        unfinished.replace(path)
+        with atomic_write(path) as unfinished:
+            np.savez_compressed(unfinished, allow_pickle=False, **self._arrays())
 
     @classmethod
     def load(cls, path: Path) -> "Triplets":

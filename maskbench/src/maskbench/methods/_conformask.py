@@ -10,6 +10,7 @@ import torch
 import conformask as cm
 from maskbench.aim import Aim
 from maskbench.methods import Score
+from maskbench.methods._images import planes
 from maskbench.triplets import Floats, Maps, Triplets
 
 SELECTION, SPARE = 40, 12
@@ -53,7 +54,7 @@ def levelled(scorer: object, selected: Triplets, spare: Triplets, aim: Aim, *, c
 @torch.inference_mode()
 def scores_of(scorer: object, x: Floats, y_hat: Floats, cue: Floats | None = None) -> Floats:
     """Return the score of each image, (n, H, W)."""
-    images = [torch.from_numpy(np.ascontiguousarray(each)).movedim(3, 1) for each in (x, y_hat)]
+    images = [planes(x), planes(y_hat)]
     if cue is not None:
         images.append(torch.from_numpy(cue)[:, None])
     batches = zip(*(torch.split(each, BATCH) for each in images), strict=True)

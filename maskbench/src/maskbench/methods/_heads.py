@@ -3,13 +3,13 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from conformask.records.files import atomic_write
 from conformask.scores.networks import UNet
-from maskbench.methods._images import enlarged
+from maskbench.methods._images import enlarged, planes
 from maskbench.triplets import Floats, Triplets
 
 WIDTH, LEVELS = 12, 4
@@ -22,11 +22,6 @@ LOW, HIGH = 0.05, 0.95
 """Levels of the quantiles of intervals."""
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 """The loss of a network on images (N, channels of x and y_hat, H, W) and what is to be learned of them."""
-
-
-def planes(images: Floats) -> Tensor:
-    """Return images (n, H, W, C) as a tensor (n, C, H, W)."""
-    return torch.from_numpy(np.ascontiguousarray(images)).movedim(3, 1).float()
 
 
 def inputs(x: Floats, y_hat: Floats) -> Tensor:
@@ -78,9 +73,8 @@ def fitted(
             network.load_state_dict(load_file(path))
         else:
             _train(network, loss, inputs(learn.x, learn.y_hat), targets, steps)
-            unfinished = path.with_suffix(".unfinished")
-            save_file(network.state_dict(), unfinished)
-            unfinished.replace(path)
+            with atomic_write(path) as unfinished:
+                save_file(network.state_dict(), unfinished)
     return network.eval()
 
 

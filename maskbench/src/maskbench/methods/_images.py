@@ -6,9 +6,14 @@ import torch
 from maskbench.triplets import Floats
 
 
+def planes(images: Floats) -> torch.Tensor:
+    """Return images (n, H, W, C) as a tensor (n, C, H, W)."""
+    return torch.from_numpy(np.ascontiguousarray(images)).movedim(3, 1).float()
+
+
 def enlarged(x: Floats, y_hat: Floats) -> Floats:
     """Return x with the sides of y_hat, by bilinear interpolation; one channel stands for all of them."""
-    planes = torch.from_numpy(np.ascontiguousarray(x)).movedim(3, 1)
-    if planes.shape[2:] != y_hat.shape[1:3]:
-        planes = torch.nn.functional.interpolate(planes, size=y_hat.shape[1:3], mode="bilinear")
-    return planes.movedim(1, 3).numpy()
+    images = planes(x)
+    if images.shape[2:] != y_hat.shape[1:3]:
+        images = torch.nn.functional.interpolate(images, size=y_hat.shape[1:3], mode="bilinear")
+    return images.movedim(1, 3).numpy()

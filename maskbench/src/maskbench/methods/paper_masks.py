@@ -10,7 +10,8 @@ import conformask as cm
 from maskbench.aim import Aim
 from maskbench.methods import Score, paper
 from maskbench.methods._conformask import triplets_of
-from maskbench.methods._heads import AT_ONCE, planes
+from maskbench.methods._heads import AT_ONCE
+from maskbench.methods._images import planes
 from maskbench.triplets import Floats, Maps, Triplets
 
 TITLE, PAPER, IMAGES = "masks of the paper, its own calibration", paper.PAPER, paper.IMAGES

@@ -8,7 +8,8 @@ from torch.nn.functional import cross_entropy
 
 from maskbench.aim import Aim
 from maskbench.methods import Score
-from maskbench.methods._heads import HIGH, LOW, STEPS, fitted, outputs, planes, unet, width_around
+from maskbench.methods._heads import HIGH, LOW, STEPS, fitted, outputs, unet, width_around
+from maskbench.methods._images import planes
 from maskbench.splits import LEARN
 from maskbench.triplets import Floats, Maps, Triplets
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from conformask.records.files import atomic_write
 from maskbench.triplets import BYTE, Floats, as_bytes
 
 CPU = -1
@@ -27,10 +28,8 @@ def package(name: str) -> Any:
 def kept(path: Path, make: Callable[[], Floats]) -> Floats:
     """Return an array of values in [0, 1] that is made once and kept as float16, exact enough for bytes."""
     if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished.npy")
-        np.save(unfinished, make().astype(np.float16))
-        unfinished.replace(path)
+        with atomic_write(path) as unfinished:
+            np.save(unfinished, make().astype(np.float16))
     return np.load(path).astype(np.float32)
 
 
@@ -77,10 +76,8 @@ def trained(network: nn.Module, path: Path, train: Callable[[], None]) -> nn.Mod
     """Return the network with the weights that lie at the path; train it first where there are none."""
     if not path.exists():
         train()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_suffix(".unfinished")
-        torch.save(network.state_dict(), unfinished)
-        unfinished.replace(path)
+        with atomic_write(path) as unfinished:
+            torch.save(network.state_dict(), unfinished)
     network.load_state_dict(torch.load(path))
     return network.eval()
 

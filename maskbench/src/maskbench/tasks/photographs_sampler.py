@@ -1,18 +1,13 @@
-"""Photographs in grey, enlarged four times by a network that draws samples.
+"""Photographs in grey, enlarged four times by a network that draws samples (see `maskbench.sampler`)."""
 
-It takes noise beside x and learns to draw as the truth is distributed (engression, Shen and Meinshausen
-2023): for two draws s and t, (|y - s| + |y - t| - |s - t|) / 2, where |.| is the norm over a patch, is least
-on average for the right distribution.
-"""
-
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
+from maskbench.sampler import FACTOR, Sampler, energy_score
 from maskbench.tasks import Made
 from maskbench.tasks._images import photographs
 from maskbench.tasks._networks import crops, stepped, trained
@@ -20,31 +15,8 @@ from maskbench.triplets import BYTE, as_bytes
 
 TITLE, NETWORK = "photographs in grey, a quarter of the side", "engression, one draw"
 DEGRADATION, LICENCE, VERSION = "means of 4 x 4 pixels", "research use", 1
-FACTOR, DRAWS, SIDE = 4, 8, 64
-WIDTHS, NOISE, PATCHES = (32, 64, 96), 8, (1, 4, 16)
+DRAWS, SIDE, WIDTHS = 8, 64, (32, 64, 96)
 STEPS, BATCH, RATE, SEEN_SIDE = 2000, 16, 5e-4, 128
-
-
-class Sampler(nn.Module):
-    """x (N, 1, h, w) -> a draw of y, (N, 1, 4 h, 4 w): a U-Net with noise at each of its levels."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.down = nn.ModuleList(map(_block, (1, *WIDTHS[:-1]), WIDTHS))
-        self.up = nn.ModuleList(_block(fine + wide, fine) for fine, wide in pairwise(WIDTHS))
-        self.last = nn.Conv2d(WIDTHS[0] + NOISE, FACTOR**2, 3, padding=1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Compute one draw for each image."""
-        features, skips = x - 0.5, []
-        for level, block in enumerate(self.down):
-            features = block(_noisy(F.avg_pool2d(features, 2) if level else features))
-            skips.append(features)
-        for block, fine in zip(reversed(self.up), reversed(skips[:-1]), strict=True):
-            wide = F.interpolate(features, size=fine.shape[2:], mode="nearest")
-            features = block(_noisy(torch.cat([fine, wide], dim=1)))
-        details = F.pixel_shuffle(self.last(_noisy(features)), FACTOR)
-        return F.interpolate(x, scale_factor=FACTOR, mode="bicubic") + details
 
 
 def make(data: Path, work: Path) -> Made:
@@ -54,7 +26,7 @@ def make(data: Path, work: Path) -> Made:
     largest of eight draws.
     """
     torch.manual_seed(0)
-    network = Sampler()
+    network = Sampler(WIDTHS)
     trained(network, work / "networks" / "photographs_sampler.pt", lambda: train(network, data))
     for name, y in photographs(data, 0, 3):
         grey = y.mean(axis=2)
@@ -75,26 +47,3 @@ def train(network: nn.Module, data: Path) -> None:
         (y,) = crops(images, BATCH, SIDE, generator)
         one, other = network(F.avg_pool2d(y, FACTOR).repeat(2, 1, 1, 1)).chunk(2)
         stepped(optimizer, energy_score(y, one, other))
-
-
-def energy_score(y: Tensor, one: Tensor, other: Tensor) -> Tensor:
-    """Return the energy score of two draws, averaged over patches of several sides."""
-
-    def norm(difference: Tensor, side: int) -> Tensor:
-        return (F.avg_pool2d(difference**2, side) + 1e-8).sqrt().mean()
-
-    of_sides = [(norm(y - one, k) + norm(y - other, k) - norm(one - other, k)) / 2 for k in PATCHES]
-    return torch.stack(of_sides).mean()
-
-
-def _block(channels: int, width: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Conv2d(channels + NOISE, width, 3, padding=1),
-        nn.SiLU(),
-        nn.Conv2d(width, width, 3, padding=1),
-        nn.SiLU(),
-    )
-
-
-def _noisy(features: Tensor) -> Tensor:
-    return torch.cat([features, torch.randn(len(features), NOISE, *features.shape[2:])], dim=1)
