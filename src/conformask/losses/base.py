@@ -186,6 +186,11 @@ class Loss(StatedLoss):
         """The power to which a score network raises what it learns."""
         return self.power or 1.0
 
+    @property
+    def of_differences(self) -> bool:
+        """True if a score network may learn how y lies around y_hat: its errors are |y - y_hat|^p, p >= 1."""
+        return False
+
     def target(self, y: "Images", y_hat: "Images", channels: int) -> "Images":
         """Return the errors that a score network learns, for losses with an error map."""
         from conformask.losses.distances import Lp
@@ -341,6 +346,11 @@ class MapLoss(Loss):
         """The exponent p where the error of a pixel is |y - y_hat|^p; None for other error maps."""
         power = LP.fullmatch(self.of)
         return None if power is None else float(power[1])
+
+    @property
+    def of_differences(self) -> bool:
+        """True for lp, p >= 1, unless the noise of y is subtracted from its errors."""
+        return (self.power or 0.0) >= 1 and not self.subtracts_noise
 
     name_text: ClassVar[str] = "{over}({of})"
     digits: ClassVar[int] = DIGITS

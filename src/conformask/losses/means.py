@@ -164,6 +164,7 @@ class MissRate(WrongPixelLoss):
     family: ClassVar[Mapping[str, Json]] = {"name": "binary", "bounds": "total", "kappa": 1.0}
     exponent = 1.0
     target_power = 1.0
+    of_differences = False
 
     def of_errors(self, errors: "Images", region: "Images | None") -> "Sums":
         """Return the loss for masks with the channels of these errors."""

@@ -12,7 +12,7 @@ Unit = Literal["image", "image_of_new_group", "group"]
 Level = Literal["one", "image"]
 """Whether all images have one lambda, or each has one in proportion to its own level."""
 Family = Literal["binary", "reciprocal", "water_filling", "power", "trusted_mean"]
-Scorer = Literal["mask", "error", "quantile", "packaged", "spread", "residual", "gradient"]
+Scorer = Literal["laplace", "mask", "error", "quantile", "packaged", "spread", "residual", "gradient"]
 Untrained = Literal["packaged", "spread", "residual", "gradient"]
 """Scorers that need no training."""
 UNTRAINED: tuple[Untrained, ...] = get_args(Untrained)

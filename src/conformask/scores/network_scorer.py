@@ -191,6 +191,41 @@ class ErrorNetwork(MaskNetwork):
 
 
 @dataclass(frozen=True)
+class LaplaceNetwork(MaskNetwork):
+    """A network that says how y lies around y_hat: by a Laplace law at each pixel, fitted by its likelihood.
+
+    Its outputs are the law's width b > 0, one for all channels, and the shift s of each channel: where an
+    error is systematic, its sign is known, and a network learns it sooner than its size. The score is the
+    expected error, E|y - y_hat| = |s| + b exp(-|s| / b), averaged over channels, and for lp its power p.
+    """
+
+    name: ClassVar[str] = "laplace"
+    family: ClassVar[str] = "water_filling"
+
+    def __post_init__(self) -> None:
+        if not self.fitted_for.of_differences:
+            raise InvalidArgumentError(
+                "scorer 'laplace' learns where y lies around y_hat, for losses of |y - y_hat|, but "
+                f"{self.fitted_for.name!r} is not one: use scorer 'error'"
+            )
+
+    def outputs(self, channels: int, per_channel: bool) -> int:
+        """Return the width and a shift of each channel."""
+        return 1 + channels
+
+    def loss(self, output: Images, y: Images, y_hat: Images, noise: Images | None = None) -> PerImage:
+        """Compute the mean of |y - y_hat - s| / b + log b."""
+        width, shifts = output[:, :1], output[:, 1:]
+        return image_means((y - y_hat - shifts).abs() / width + width.log())
+
+    def score(self, output: Images) -> Images:
+        """Return the expected error, in (0, 1], or its power."""
+        width, shifts = output[:, :1], output[:, 1:].abs()
+        expected = (shifts + width * torch.exp(-shifts / width)).mean(dim=1, keepdim=True)
+        return to_power(super().score(expected), self.fitted_for.target_power)
+
+
+@dataclass(frozen=True)
 class Packaged(MaskNetwork):
     """Head of the packaged network: the mean error, or for lp its power p."""
 
@@ -266,6 +301,7 @@ def _whatever(name: str, loss: Loss) -> Head:
 HEADS: Mapping[str, Callable[[Loss], Head]] = {
     "mask": MaskNetwork,
     "error": ErrorNetwork,
+    "laplace": LaplaceNetwork,
     "packaged": Packaged,
     **{name: partial(_whatever, name) for name in FREE},
 }

@@ -257,6 +257,9 @@ NEAR, WIDE = 5, 13
 """Sides in pixels of the windows in which differences are averaged, one after the other."""
 CUES, EXTRA_CUES = 8, 4
 """Number of cues from images, and from each channel of x that is not part of the image."""
+SHIFT, SMALL, LARGE = 16, 0.05, 4.0
+"""Channels of the layer before shifts; the unit of shifts, in which usual ones are near 1; a factor that
+brings differences of y_hat from what is around it near 1 too."""
 COARSE, SURE = 7, 8.0
 """Side of the window that separates fine from coarse details; slope of the sigmoid in `finer`."""
 LEAST, MOST = -9.0, 1.0
@@ -265,6 +268,9 @@ LEAST, MOST = -9.0, 1.0
 
 class AnyChannels(nn.Module):
     """Maps 2 * (x, y_hat) - 1, (N, x_channels + channels, H, W), to the expected error, (N, 1, H, W).
+
+    With `shifts` it gives a width in its place, and behind it the shift of each channel of y from y_hat, 0
+    at first: (N, 1 + channels, H, W).
 
     H and W are arbitrary. Each channel of y_hat is paired with that of x, or with the mean of x where x has
     another number of channels, and with the mean of y_hat; the outputs of the first layer are averaged over
@@ -276,15 +282,22 @@ class AnyChannels(nn.Module):
     """
 
     def __init__(
-        self, x_channels: int, channels: int, widths: Sequence[int] = WIDTHS, extra: int = 0
+        self,
+        x_channels: int,
+        channels: int,
+        widths: Sequence[int] = WIDTHS,
+        extra: int = 0,
+        *,
+        shifts: bool = False,
     ) -> None:
         super().__init__()
-        self.x_channels, self.channels, self.extra = x_channels, channels, extra
+        self.x_channels, self.channels, self.extra, self.shifts = x_channels, channels, extra, shifts
         self.settings: dict[str, Json] = {
             "x_channels": x_channels,
             "channels": channels,
             "widths": list(widths),
             **({"extra": extra} if extra else {}),
+            **({"shifts": True} if shifts else {}),
         }
         self.multiple = 2 ** len(widths)
         self.first = nn.Conv2d(3, widths[0], 4, stride=2, padding=1)
@@ -308,9 +321,14 @@ class AnyChannels(nn.Module):
             self.extra_powers = nn.Conv2d(EXTRA_CUES * extra, 1, 1, bias=False)
             nn.init.zeros_(self.first_extra.weight)
             nn.init.zeros_(self.extra_powers.weight)
+        if shifts:
+            self.before_shift = nn.Conv2d(FINE + 3, SHIFT, 3, padding=1)
+            self.shift = nn.Conv2d(SHIFT, 1, 3, padding=1)
+            nn.init.zeros_(self.shift.weight)
+            nn.init.zeros_(self.shift.bias)  # type: ignore[arg-type]
 
     def forward(self, inputs: Images) -> Images:
-        """Compute the expected mean error over channels, above 0."""
+        """Compute the expected mean error over channels, above 0; with shifts, a width and them."""
         height, width = inputs.shape[2:]
         inputs = padded(inputs, (self.multiple,) * 2)
         planes = self._planes(inputs)
@@ -330,13 +348,27 @@ class AnyChannels(nn.Module):
             features = down(features)
         for up in self.up:
             features = torch.cat([up(features), skips.pop()], dim=1)
-        fine = F.pixel_shuffle(F.relu(self.four_pixels(features)), 2)
-        fine = F.leaky_relu(self.fine(torch.cat([fine, self._differing(planes), image_cues / 2], dim=1)), 0.2)
+        of_pixels = F.pixel_shuffle(F.relu(self.four_pixels(features)), 2)
+        fine = F.leaky_relu(
+            self.fine(torch.cat([of_pixels, self._differing(planes), image_cues / 2], dim=1)), 0.2
+        )
         powers = self.powers(torch.cat([image_cues, image_cues * finer(x, y_hat)], dim=1))
         logarithm: Tensor = self.out(fine) + powers
         if self.extra:
             logarithm = logarithm + self.extra_powers(more_cues)
-        return logarithm[..., :height, :width].float().clamp(LEAST, MOST).exp()
+        output = logarithm.float().clamp(LEAST, MOST).exp()
+        if self.shifts:
+            output = torch.cat([output, self._shifts(of_pixels, planes)], dim=1)
+        return output[..., :height, :width]
+
+    def _shifts(self, of_pixels: Tensor, planes: Tensor) -> Images:
+        """Return the shift of each channel, by features of all and by signed differences of its own."""
+        x, y_hat, mean = planes.unbind(dim=2)
+        differences = torch.stack([x - y_hat, y_hat - averaged(y_hat, NEAR), y_hat - mean], dim=2)
+        of_channels = of_pixels[:, None].expand(-1, self.channels, -1, -1, -1)
+        features = torch.cat([of_channels, LARGE * differences], dim=2)
+        shifts: Tensor = self.shift(F.leaky_relu(self.before_shift(features.flatten(0, 1)), 0.2))
+        return SMALL * shifts.float().reshape(-1, self.channels, *shifts.shape[2:])
 
     def _planes(self, inputs: Images) -> Tensor:
         """Return triples of x, y_hat and mean y_hat, (N, channels, 3, H, W)."""

@@ -33,14 +33,14 @@ LOOKS = Path(__file__).with_name("packaged_looks.npz")
 
 
 def packaged_network(
-    x_channels: int, channels: int, dimensions: int, more: int = 0
+    x_channels: int, channels: int, dimensions: int, more: int = 0, *, shifts: bool = False
 ) -> AnyChannels | SliceWise:
     """Return the network with its weights; volumes are processed slice by slice, each by itself.
 
-    Of `more` channels between x and y_hat the weights know nothing until it is trained.
+    Of `more` channels between x and y_hat, and of shifts, the weights know nothing until it is trained.
     """
     extra = extra_channels(x_channels, channels) + more
-    network = AnyChannels(x_channels + more, channels, extra=extra)
+    network = AnyChannels(x_channels + more, channels, extra=extra, shifts=shifts)
     network.load_state_dict(network.state_dict() | _weights())
     return network if dimensions == 2 else SliceWise(network, neighbours=0)
 

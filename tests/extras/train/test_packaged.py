@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
+from scipy.ndimage import gaussian_filter
 
 import conformask as cm
 from conformask.cli import main
@@ -16,7 +17,7 @@ from conformask.images.read import read_image
 from conformask.images.rows import Provenance
 from conformask.images.scan import WINDOWS
 from conformask.records.reading import Network
-from conformask.scores.network_scorer import load_scorer, network_input
+from conformask.scores.network_scorer import head, load_scorer, network_input
 from conformask.scores.networks import AnyChannels, SliceWise, UNet
 from conformask.scores.steps import Tiled
 from conformask.scores.untrained import WEIGHTS, packaged_hashes, packaged_network
@@ -133,6 +134,7 @@ def volumes(count):
 @pytest.mark.parametrize(
     ("asked", "channels", "kind"),
     [
+        ({}, 3, AnyChannels),
         ({"scorer": "mask"}, 1, AnyChannels),
         ({"scorer": "error"}, 1, AnyChannels),
         ({"scorer": "error", "loss": cm.MissRate("l1", 0.05)}, 1, AnyChannels),
@@ -155,6 +157,61 @@ def test_training_goes_on_from_it_where_it_fits(tmp_path, asked, channels, kind)
         )
     assert type(scorer.network) is kind
     assert type(load_scorer(tmp_path).network) is kind
+
+
+def test_laplace_starts_as_the_packaged_score():
+    x, y_hat = torch.rand(2, 2, 3, 20, 24, generator=torch.Generator().manual_seed(0))
+    images = network_input(x, y_hat)
+    law = packaged_network(3, 3, 2, shifts=True).eval()(images)
+    assert law.shape == (2, 4, 20, 24)
+    assert not law[:, 1:].any()
+    packaged = head("packaged", cm.losses.loss("l1")).score(packaged_network(3, 3, 2).eval()(images))
+    torch.testing.assert_close(head("laplace", cm.losses.loss("l1")).score(law), packaged)
+
+
+@pytest.mark.parametrize(
+    ("asked", "name"),
+    [
+        ({}, "laplace"),
+        ({"loss": cm.Local("l2", 3)}, "laplace"),
+        ({"loss": cm.MissRate("l1", 0.05)}, "error"),
+        ({"loss": "ssim_map"}, "error"),
+        ({"network": cm.NetworkOptions(width=4)}, "mask"),
+    ],
+)
+def test_the_score_that_is_trained_by_default(tmp_path, asked, name):
+    with warnings.catch_warnings(action="ignore"):
+        scorer = cm.fit_scorer(
+            triplets(8, 0, SIZE), out=tmp_path, training=cm.TrainingConfig(epochs=1), **asked
+        )
+    assert scorer.name == load_scorer(tmp_path).name == name
+
+
+def test_laplace_takes_no_other_network(tmp_path):
+    for options in (cm.NetworkOptions(from_scratch=True), torch.nn.Conv2d(2, 2, 1)):
+        with pytest.raises(InvalidArgumentError, match="'laplace' is trained from the packaged network"):
+            cm.fit_scorer(triplets(8, 0, SIZE), out=tmp_path, scorer="laplace", network=options)
+
+
+def sharpened_too_much(count, seed):
+    """y_hat exaggerates details of y, and has noise."""
+    generator = np.random.default_rng(seed)
+    y = gaussian_filter(generator.normal(size=(count, 32, 32)), (0, 1, 1)) * 0.3 + 0.5
+    y_hat = 1.7 * y - 0.7 * gaussian_filter(y, (0, 2, 2)) + generator.normal(0, 0.01, y.shape)
+    return cm.Triplets.from_arrays(*(each.clip(0, 1).astype(np.float32) for each in (y_hat, y_hat, y)))
+
+
+@pytest.mark.thorough
+def test_laplace_learns_where_y_lies(tmp_path):
+    """Of new images it knows the shifts, and the errors on average."""
+    train, selection, new = (sharpened_too_much(count, seed) for seed, count in enumerate((64, 30, 30)))
+    training = cm.TrainingConfig(epochs=30)
+    scorer = cm.fit_scorer(train, selection=selection, out=tmp_path, training=training)
+    batch = next(new.batches(30))
+    shifts = scorer.network(network_input(batch.x, batch.y_hat))[:, 1:]
+    assert np.corrcoef(shifts.flatten(), (batch.y - batch.y_hat).flatten())[0, 1] > 0.9
+    scores, errors = scorer(batch.x, batch.y_hat).map, (batch.y - batch.y_hat).abs()
+    assert float(scores.mean()) == pytest.approx(float(errors.mean()), rel=0.1)
 
 
 def with_a_map(count, seed):
@@ -188,7 +245,7 @@ def test_channels_of_x_that_are_no_image_leave_it_alone_until_it_is_trained(tmp_
         threshold=0.01,
     )
     assert type(trained.network) is AnyChannels
-    assert trained.name == "mask"
+    assert trained.name == "laplace"
     comparison = trained.selection.comparison
     assert comparison.oracle < comparison.hidden < 0.85 * min(comparison.others.values())
     again = load_scorer(tmp_path)

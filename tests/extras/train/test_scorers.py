@@ -167,6 +167,29 @@ def test_the_error_network_is_the_mask_network_of_l1_to_a_power(exponent):
     torch.testing.assert_close(error.score(output), mask.score(output) ** exponent, rtol=1e-6, atol=1e-37)
 
 
+def test_laplace_gives_the_expected_error_and_is_fitted_best_by_the_true_law():
+    """Of draws from laws of other shifts and widths; both channels of y have the same width."""
+    widths, shifts = torch.tensor([0.01, 0.05, 0.1]), torch.tensor([[0.0, 0.02, 0.2], [-0.01, -0.1, 0.05]])
+    law, used = torch.cat([widths[None], shifts]).reshape(1, 3, 1, 3), head("laplace", loss("l1"))
+    draws = np.random.default_rng(0).laplace(shifts, widths, (200_000, 2, 3))
+    expected = torch.tensor(np.abs(draws).mean(axis=(0, 1)), dtype=torch.float32)
+    torch.testing.assert_close(used.score(law).flatten(), expected, rtol=0.01, atol=0)
+    assert torch.equal(head("laplace", loss("l2")).score(law), used.score(law) ** 2)
+    y = torch.from_numpy(draws[:50_000]).float()[:, :, None]
+    values = {
+        (by, off): float(used.loss(law * torch.tensor([by, 1, 1]).view(1, 3, 1, 1) + off, y, 0 * y).mean())
+        for by in (0.8, 1.0, 1.25)
+        for off in (-0.003, 0.0, 0.003)
+    }
+    assert min(values, key=values.__getitem__) == (1.0, 0.0)
+
+
+def test_laplace_is_about_differences_alone():
+    for other in (loss("ssim_map"), cm.MissRate("l1", 0.05), loss("ssim")):
+        with pytest.raises(InvalidArgumentError, match=r"losses of \|y - y_hat\|, but .* use scorer 'error'"):
+            head("laplace", other)
+
+
 def test_l2_is_learnt_as_l1(fitted, tmp_path):
     of_l1, _ = fitted
     scorer = fit_scorer(TRAIN, selection=HELD_OUT, loss="l2", out=tmp_path, **SHORT)

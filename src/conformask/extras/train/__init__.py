@@ -104,7 +104,8 @@ class NetworkOptions:
     """Use the U-Net of the paper, of up to eight levels and with transposed convolutions."""
     from_scratch: bool = False
     """Train a U-Net from random weights. Otherwise, training starts from the packaged network where it fits:
-    for the scorers mask and error, unless a width, a mask per channel or volume mode volume is asked for."""
+    for the scorers laplace, mask and error, unless a width, a mask per channel or volume mode volume is asked
+    for."""
 
     def __post_init__(self) -> None:
         modes = get_args(names.VolumeMode)
@@ -113,10 +114,11 @@ class NetworkOptions:
                 f"volume_mode {self.volume_mode!r} is unknown; choose from {list(modes)}"
             )
 
-    def fits_packaged(self, scorer: str, outputs: int) -> bool:
-        """Return whether training can start from the packaged network."""
-        other = self.from_scratch or self.paper_form or self.width is not None or self.volume_mode == "volume"
-        return not other and outputs == 1 and scorer in ("mask", "error")
+    def fits_packaged(self, channels: int) -> bool:
+        """Return whether the packaged network is one as described here, for y_hat with these channels."""
+        given = self.module is not None or self.width is not None
+        other = given or self.from_scratch or self.paper_form or self.volume_mode == "volume"
+        return not other and not (self.per_channel and channels > 1)
 
 
 DEFAULT_TRAINING = TrainingConfig()

@@ -19,6 +19,7 @@ from conformask.extras.train.score import (
     crop_of,
     cue_ranges,
     families_of,
+    head_for,
     is_packaged,
     network_for,
     objective_of,
@@ -37,7 +38,7 @@ from conformask.records.files import exclusive_folder, places, refuse_unclaimed
 from conformask.records.reading import check_network
 from conformask.records.selection import is_quantile, level_of, threshold_in_loss
 from conformask.scores.benchmark import ScoreBenchmark, warn_if_useless
-from conformask.scores.network_scorer import Head, NetworkScorer, ScorerCard, head, ready
+from conformask.scores.network_scorer import Head, NetworkScorer, ScorerCard, ready
 from conformask.scores.networks import settings_of
 from conformask.scores.scoring import selection_record, unmasked_losses
 from conformask.scores.steps import for_loss
@@ -67,15 +68,16 @@ def fit_scorer(
         selection: triplets for every choice (best epoch, grids, q-thresholds); a tenth of train if None.
         loss: a loss such as `Local("l1", 9)`, or what `conformask.losses.loss` takes; the scorer is fitted
             for it ("quantile" ignores it in training, and uses it for the record of the selection images).
-        scorer: "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for
-            a miss rate of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged",
-            "residual" (|x - y_hat|), "gradient" and "spread" (of y_hat, between neighbours and in a window)
-            train nothing. If None, "error" is trained for losses of error maps and "mask" for l1 and for
-            distances of the paper's form.
+        scorer: "laplace" (how y lies around y_hat: a Laplace law at each pixel, from the packaged network),
+            "mask" (the paper's mask network, equation 6), "error" (least squares of the error map, for a miss
+            rate of whether a pixel is wrong) or "quantile" (the paper's baseline); "packaged", "residual"
+            (|x - y_hat|), "gradient" and "spread" (of y_hat, between neighbours and in a window) train
+            nothing. If None, "laplace" is trained for losses of |y - y_hat|^p, where the network is not
+            another one; else "error" for losses of error maps and "mask" for distances of the paper's form.
         network: `NetworkOptions`, or a module from 2 * (x, y_hat) - 1 on the channel axis to 1 channel; maps
-            beside y_hat lie between x and y_hat, each as it is and upside down. The
-            default, for one-channel scores of mask or error, is the packaged network with its weights; else a
-            U-Net of four levels with residual blocks, from scratch.
+            beside y_hat lie between x and y_hat, each as it is and upside down. The default, for one-channel
+            scores of laplace, mask or error, is the packaged network with its weights; else a U-Net of four
+            levels with residual blocks, from scratch.
         threshold: the threshold at which the score is judged on the selection images; as for calibrate.
         training: how long to train, and its settings.
         compute: the devices; all processes run this program to its end, and the first writes.
@@ -117,7 +119,7 @@ def fit_scorer(
     for part in (train, selection) if used.subtracts_noise else ():
         part.reference.refuse_unknown_noise()
     used = used.fitted_to(selection, selection.reference)
-    used_head = head(scorer, used)
+    used_head = head_for(scorer, used, options, len(train[0].y_hat))
     _check_loss(used, used_head, train)
     check_network(train.network, selection.network, "training", allow_network_mismatch=False)
     seen, held_out = scan(train), scan(selection, "reading selection images")

@@ -20,13 +20,14 @@ from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.masks.families import FAMILIES, family
 from conformask.masks.family import Family
+from conformask.records import names
 from conformask.records.geometry import Size
 from conformask.records.numbers import rounded_share
 from conformask.scores.benchmark import ScoreBenchmark
 from conformask.scores.given import SAMPLE
-from conformask.scores.network_scorer import Head, NetworkScorer, network_input
+from conformask.scores.network_scorer import Head, NetworkScorer, head, network_input
 from conformask.scores.networks import AnyChannels, SliceWise, UNet, channels_of, halvings_for, levels_for
-from conformask.scores.untrained import NETWORKS
+from conformask.scores.untrained import NETWORKS, packaged_network
 
 CROP = 2**15
 """Largest number of pixels in a crop of a volume."""
@@ -79,8 +80,10 @@ def crop_of(smallest: Size) -> Size:
     return depth, min(smallest[1], CROP // (depth * width)), min(smallest[2], CROP // (depth * height))
 
 
+FROM_IT = ("laplace", "mask", "error")
+"""Scorers that are trained from the packaged network."""
 FROM_PACKAGED = 1e-2
-"""Learning rate from the packaged network."""
+"""Learning rate from it."""
 FEWEST_A_STEP, PIXELS_A_STEP = 4, 2**14
 """Images and pixels of a step from it, at least: many small steps order pixels better, but its batch norms
 need some values at their deepest."""
@@ -111,12 +114,25 @@ def network_for(
         raise InvalidArgumentError(
             f"volume_mode {options.volume_mode!r} is for volumes, but these images are planes: leave it out"
         )
-    outputs = used_head.outputs(seen.channels, options.per_channel)
-    name = "packaged" if options.fits_packaged(used_head.name, outputs) else used_head.name
-    if name in NETWORKS:
-        return NETWORKS[name](seen.x_channels, seen.channels, dimensions, more)
+    if used_head.name in NETWORKS:
+        return NETWORKS[used_head.name](seen.x_channels, seen.channels, dimensions, more)
     with seeded(seed):
+        if used_head.name in FROM_IT and options.fits_packaged(seen.channels):
+            shifts = used_head.name == "laplace"
+            return packaged_network(seen.x_channels, seen.channels, dimensions, more, shifts=shifts)
+        outputs = used_head.outputs(seen.channels, options.per_channel)
         return unet_for(seen, outputs, options, used_head.start, more)
+
+
+def head_for(scorer: names.Scorer | None, loss: Loss, options: NetworkOptions, channels: int) -> Head:
+    """Return the head that is asked for; by default laplace, where it suits the loss and the network."""
+    packaged = options.fits_packaged(channels)
+    if scorer == "laplace" and not packaged:
+        raise InvalidArgumentError(
+            "scorer 'laplace' is trained from the packaged network, with a mask of one channel: leave out "
+            "the other network, or use scorer 'mask' or 'error'"
+        )
+    return head("laplace" if scorer is None and packaged and loss.of_differences else scorer, loss)
 
 
 def is_packaged(network: nn.Module) -> bool:

@@ -41,11 +41,12 @@ def train(
     scorer: Annotated[
         names.Scorer | None,
         Parameter(
-            help="The score to train: mask, the paper's mask network; error, least squares of the error map, "
-            "or with --over missed of whether a pixel is wrong; quantile, the width of intervals, fitted "
-            "without a distance. Scores that need no training: packaged, the network that comes with "
-            "conformask; residual, |x - y_hat|; gradient and spread, of y_hat. If not given, mask is trained "
-            "for l1 and for distances of the paper's form, else error."
+            help="The score to train: laplace, how the truth lies around the output, from the packaged "
+            "network; mask, the paper's mask network; error, least squares of the error map, or with --over "
+            "missed of whether a pixel is wrong; quantile, widths of intervals, fitted without a distance. "
+            "Scores that need no training: packaged, the network that comes with conformask; residual, "
+            "|x - y_hat|; gradient and spread, of y_hat. If not given, laplace is trained for losses of "
+            "|y - y_hat|, else error, or mask for distances of the paper's form."
         ),
     ] = None,
     score_network: Annotated[
