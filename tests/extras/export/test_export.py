@@ -27,8 +27,8 @@ from conformask.masks.family import Family
 from conformask.promises.promise import Promise
 from conformask.records.reading import Network
 from conformask.records.record import to_jsonable
-from conformask.scores.network_scorer import NetworkScorer, ScorerCard, head
-from conformask.scores.networks import UNet
+from conformask.scores.network_scorer import NetworkScorer, ScorerCard, head, network_input
+from conformask.scores.networks import AnyChannels, UNet
 from conformask.scores.scorer import Heuristic
 from conformask.scores.steps import Tiled
 from made_maskers import levelled
@@ -98,6 +98,19 @@ def test_the_calibrated_lambda_gives_the_maskers_masks(network):
     assert mask.dtype == np.float32
     np.testing.assert_allclose(found, score.map.numpy(), atol=1e-6)
     np.testing.assert_allclose(mask.mean((1, 2, 3)), wanted.mean((1, 2, 3)).numpy(), atol=1e-5)
+
+
+@pytest.mark.thorough
+def test_a_score_with_shifts(tmp_path):
+    torch.manual_seed(0)
+    network = AnyChannels(1, 3, widths=(4, 6), shifts=True)
+    torch.nn.init.normal_(network.shift.weight)
+    card = replace(scorer(unet()).card, scorer="laplace", unet=network.settings)
+    law = NetworkScorer(network.eval().requires_grad_(False), head("laplace", loss("l1")), card)
+    file = exported(calibrated(law, selection=SELECTION), tmp_path)
+    assert (network(network_input(TEST.x, TEST.y_hat))[:, 1:].abs() > 1e-3).float().mean() > 0.9
+    found = file(TEST.x, TEST.y_hat, file.done.lam)[1]
+    np.testing.assert_allclose(found, law(TEST.x, TEST.y_hat).map.numpy(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.slow  # test_graph_families.py exports a level too, and the export itself compares
