@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46610,  # calibrations that do less (48), smaller steps from the packaged network
-    "lines of the heart": 26302,
+    "lines": 46710,  # a score that learns where y lies around y_hat (100)
+    "lines of the heart": 26381,
     "entries of the first level": 16,
     "files": 193,  # the same leaves; the paper's stages, none of which imports more than 15
     "own imports of a file": 21,
-    "own imports of all files": 1530,
+    "own imports of all files": 1531,
     "getattr and hasattr": 27,
-    "lines of tests": 46221,
+    "lines of tests": 46320,
     "files of tests": 157,
 }
 ENTERED = {
