@@ -68,7 +68,10 @@ def table_of_methods(cells: Cells) -> str:
     chosen = [method for method in ranked if method in ranked[:MOST] or method == BASE]
     heads = ["method", "hidden / best possible", "coverage", "hardest tenth", "images", "minutes"]
     rows = {method: row_of_method(cells, method, names) for method in chosen}
-    return table(heads, ([methods.method(key).TITLE, *(row[at] for at in (1, 3, 4, 8, 9))] for key, row in rows.items()))
+    return table(
+        heads,
+        ([methods.method(key).TITLE, *(row[at] for at in (1, 3, 4, 8, 9))] for key, row in rows.items()),
+    )
 
 
 def table_of_tasks(cells: Cells) -> str:
@@ -82,7 +85,7 @@ def table_of_tasks(cells: Cells) -> str:
         for name in names:
             last = cells[name, steps[-1]]
             shares = [*(cells[name, method]["hidden"] for method in steps), last["own best"], last["oracle"]]
-            yield [tasks.task(name).TITLE, *(f"{100 * share:.0f} %" for share in shares)]
+            yield [tasks.task(name).TITLE, *(f"{100 * share:.0f}" for share in shares)]
 
     return table(heads, rows())
 
