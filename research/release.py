@@ -3,8 +3,8 @@
     python research/release.py WORK
 
 WORK is that of `maskbench run DATA WORK` (pip install ./maskbench), whose triplets it reads. Writes
-research/results/release.json and the picture of the how-to page; ten minutes of a core. Every score is the
-packaged one, the threshold the median loss, and the confidence 0.9; images are divided at random SPLITS times.
+research/results/release.json and the picture of the how-to page; two minutes of a core. Every score is the
+packaged one, the threshold the median loss, the confidence 0.9; images are divided at random SPLITS times.
 """
 
 import json

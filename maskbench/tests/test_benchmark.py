@@ -212,7 +212,7 @@ def test_the_committed_table_is_that_of_the_cells(tmp_path):
 def test_numbers_of_the_documentation_are_those_of_the_cells(path):
     """After new cells: `maskbench page`."""
     text = path.read_text(encoding="utf-8")
-    assert updated(text, CELLS) == text
+    assert updated(text, CELLS, cli.ROOT.parent) == text
 
 
 def test_there_are_such_numbers_and_a_wrong_one_is_put_right():
@@ -222,4 +222,4 @@ def test_there_are_such_numbers_and_a_wrong_one_is_put_right():
     wrong, right = (
         f"{each}<!--nuclei_noise/conformask_all/hidden--> %" for each in ("1.0", f"{100 * hidden:.1f}")
     )
-    assert updated(wrong, CELLS) == right
+    assert updated(wrong, CELLS, cli.ROOT.parent) == right
