@@ -2,7 +2,7 @@
 
     python research/release.py WORK
 
-WORK is that of `maskbench run DATA WORK` (pip install ./maskbench), whose triplets it reads. Writes
+WORK is that of `maskbench run DATA WORK` (pip install -e ./maskbench), whose triplets it reads. Writes
 research/results/release.json and the picture of the how-to page; two minutes of a core. Every score is the
 packaged one, the threshold the median loss, the confidence 0.9; images are divided at random SPLITS times.
 """

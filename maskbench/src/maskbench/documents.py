@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from maskbench import methods, tasks
-from maskbench.page import BASE, Cells, complete, row_of_method, table
+from maskbench.page import Cells, complete, row_of_method, table
 
 NUMBER = re.compile(r"\d+(?P<decimals>\.\d+)?(?P<comment><!--(\w+)/(\w+)/([\w ./]+)-->)(?P<percent> %)?")
 BLOCK = re.compile(r"(?<=<!--cells: )(\w+)-->\n.*?(?=<!--end-->)", re.DOTALL)
@@ -38,7 +38,13 @@ def pages(repository: Path) -> list[Path]:
 
 
 def updated(text: str, cells: Cells, repository: Path) -> str:
-    """Return a page with the numbers and tables that cells and records give."""
+    """Return a page with the numbers and tables that cells and records give.
+
+    Tasks whose first and last step are not measured yet are left out, so that means are over the same ones.
+    """
+    cells = {
+        key: cell for key, cell in cells.items() if {(key[0], STEPS[0]), (key[0], STEPS[-1])} <= set(cells)
+    }
 
     def number(match: re.Match[str]) -> str:
         decimals = len(match["decimals"] or ".") - 1
@@ -65,11 +71,10 @@ def of_record(path: Path, field: str) -> float:
 
 
 def of_cells(cells: Cells, task: str, method: str, field: str) -> float:
-    """Return the value of a field, of one cell or the mean over the tasks that are measured."""
+    """Return the value of a field, of one cell or the mean over the tasks."""
     other = field.removeprefix("over ")
-    compared = {method, STEPS[-1], BASE} | ({other} if other not in (field, "oracle") else set())
-    measured = [name for name in tasks.names() if all((name, each) in cells for each in compared)]
-    own = {name: cells[name, method] for name in (measured if task == "mean" else [task])}
+    names = complete(cells)[0] if task == "mean" else [task]
+    own = {name: cells[name, method] for name in names}
     if field == other:
         values = [cell[field] for cell in own.values()]
     elif other == "oracle":
@@ -82,7 +87,7 @@ def of_cells(cells: Cells, task: str, method: str, field: str) -> float:
 def table_of_methods(cells: Cells) -> str:
     """Return those of all tasks that hide least, and the base."""
     names, ranked = complete(cells)
-    chosen = [method for method in ranked if method in ranked[:MOST] or method == BASE]
+    chosen = [method for method in ranked if method in ranked[:MOST] or method == STEPS[0]]
     heads = ["method", "hidden / best possible", "coverage", "hardest tenth", "images", "minutes"]
 
     def rows() -> Iterator[list[str]]:
