@@ -146,8 +146,8 @@ class ErrorNetwork(MaskNetwork):
     """A network that estimates the loss's error map; for missed the probability that a pixel is wrong.
 
     It minimises least squares, which is what equation (6) does for l1. For lp the score of l1 is raised to
-    the power p; research/results/smaller-masks.md compares this with equation (6) for the distance itself, and
-    docs/results/in-short.md reports which estimate is best for which loss.
+    the power p; research/results/smaller-masks.md compares this with equation (6) for the distance itself,
+    and docs/results/in-short.md reports which estimate is best for which loss.
     """
 
     name: ClassVar[str] = "error"
