@@ -23,15 +23,19 @@ from conformask.extras.view.share import page as share_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
+    "README.md": "index.md",
     "ARCHITECTURE.md": "architecture.md",
     "CONTRIBUTING.md": "contributing.md",
     "docs/results/paper.md": "results/table-1.md",
     "CHANGELOG.md": "changelog.md",
     "SECURITY.md": "security.md",
     "src/conformask/scores/packaged.md": "packaged-scorer.md",
+    "maskbench/RESULTS.md": "results/maskbench.md",
+    "maskbench/results.svg": "images/maskbench.svg",
 }
 """Places in the repository, and in the site; paper.md lies beside a file that would get its name."""
-LINK = re.compile(r"(?<=\]\()([^)#:]+\.md)(?=[)#])")
+LINK = re.compile(r"\[([^]]*)\]\(([^)#:]+)(#[^)]*)?\)")
+TRY_BY_CLONE, TRY_HERE = "`make docs`, then open `site/try.html`", '<a href="try.html">try them</a>'
 VERBS_HERE, NAMES_HERE, FORM_HERE = "<!-- verbs -->", "<!-- names -->", "<!-- form -->"
 STEPS = (
     "triplets", "losses", "scores", "calibration", "masks", "monitoring", "libraries", "extending", "errors",
@@ -58,18 +62,26 @@ def assemble(folder: Path) -> None:
         if VERBS_HERE in text:
             whole = build().generate_docs(heading_level=1)
             text = text.replace(VERBS_HERE, "\n".join(reference(verb, whole) for verb in VERBS))
-        text = text.replace(NAMES_HERE, "\n".join(names_by_step()))
+        text = text.replace(NAMES_HERE, "\n".join(names_by_step())).replace(TRY_BY_CLONE, TRY_HERE)
         path.write_text(with_links_of_site(text, place), encoding="utf-8")
 
 
 def with_links_of_site(text: str, place: str) -> str:
-    """The text of a page of the repository, with links to the places that pages have in the site."""
+    """The text of a page of the repository, with links to the places that pages have in the site.
+
+    What the site does not have, such as a script, is named in place of the link.
+    """
     name = PAGES.get(place, place.removeprefix("docs/"))
 
     def in_site(link: re.Match[str]) -> str:
-        target = posixpath.normpath(posixpath.join(posixpath.dirname(place), link[0]))
-        called = PAGES.get(target, target.removeprefix("docs/"))
-        return posixpath.relpath(called, posixpath.dirname(name) or ".")
+        text, target, heading = link.groups(default="")
+        target = posixpath.normpath(posixpath.join(posixpath.dirname(place), target))
+        if not (ROOT / target).exists():
+            return link[0]  # code, or another page's part
+        if target in PAGES or (target.startswith("docs/") and not target.endswith(".py")):
+            called = PAGES.get(target, target.removeprefix("docs/"))
+            return f"[{text}]({posixpath.relpath(called, posixpath.dirname(name) or '.')}{heading})"
+        return f"`{target}`" if text == target else f"{text} (`{target}`)"
 
     return LINK.sub(in_site, text)
 

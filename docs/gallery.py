@@ -23,21 +23,19 @@ LOSSES = DOCS / "results" / "losses_picture.json"
 LARGE = 420_000
 """Bytes above which a picture is made smaller."""
 KEPT = (
-    "sentence", "formula", "n_test", "coverage", "coverage_interval", "mask_size", "mask_size_oracle",
+    "sentence", "n_test", "coverage", "coverage_interval", "mask_size", "mask_size_oracle",
 )  # fmt: skip
 TEXT = """# Gallery
 
 Five scripts that run from a fresh clone, download nothing and take one to four minutes on two cores. Open
 them in an editor that knows `# %%` cells to walk through them as notebooks; each takes your own images as
-an argument. Their settings (network, distance, number of images) were chosen with earlier runs in view; the
-numbers are from one later run of each, on another split, written here by `docs/gallery.py`; those of the
-five losses are from before images had [levels](reference/formulas.md). In the
-pictures, hidden pixels are black in the mask and hatched in the last column. For planes, the last row is
-the test image with the largest loss; the rows above it are within the threshold, easy images first. Click on
-a picture to see it large.
+an argument. Their settings were chosen with earlier runs in view; the numbers are from one later run of
+each, on another split, written here by `docs/gallery.py`. In the pictures, hidden pixels are black in the
+mask and hatched in the last column. For planes, the last row is the test image with the largest loss; the
+rows above it are within the threshold, easy images first. Click on a picture to see it large.
 
-A promise is about an average over calibration sets and new images, so the coverage of one run may lie above
-or below it; an interval that contains the promised 90 % agrees with the promise.
+The coverage of one run may lie above or below the promise; an interval that contains the promised 90 %
+agrees with it.
 
 ## Photographs
 
@@ -93,13 +91,13 @@ again.
 [examples/volumes.py](../examples/volumes.py) removes noise from MR volumes, from NIfTI to masks in NIfTI that
 lie over the scans. The loss is the largest mean error in a window of 15 mm, here 9 voxels, around a voxel
 that is shown, and the promise is about every scan of a new patient. These are scans of 52 healthy adults, one
-each, to which noise was added. 13 calibrate: for nine of ten new ones, the hardest of 13 alone sets lambda,
-and hides 51 % of them where the next one would hide 13 %; among more patients, one decides less. 10 are left
-to test: a wide interval. Without a folder of yours, the script makes up heads.
+each, to which noise was added. With 13 to calibrate, the hardest alone sets lambda, and hides 51 % where the
+next one would hide 13 %. 10 are left to test: a wide interval. Without a folder of yours, the script makes up
+heads.
 
-The scans are from the IXI dataset (brain-development.org/ixi-dataset), at 2 mm from the NiChart project, here
-cropped around the head. They are licensed under CC BY-SA 3.0 (creativecommons.org/licenses/by-sa/3.0), as is
-the picture of them.
+The scans are from the IXI dataset (brain-development.org/ixi-dataset), at 2 mm from the NiChart project,
+cropped around the head; they and the picture of them are licensed under CC BY-SA 3.0
+(creativecommons.org/licenses/by-sa/3.0).
 
 {volumes}
 
@@ -113,8 +111,8 @@ contributes most to the error. `local` hides every place around which the error 
 `trusted` hides much, because little of what is shown may be wrong. `ssim_map` covers what is structurally
 wrong, however faint.
 **`ssim` compares the masked images, and a few hidden dots make them similar: its masks keep their promise
-but cover little of what is wrong.** Bicubic enlargement of packaged photographs, by
-`docs/losses_picture.py`.
+but cover little of what is wrong.** Bicubic enlargement of packaged photographs, from before images had
+[levels](reference/formulas.md#one-lambda-or-a-level-for-each-image), by `docs/losses_picture.py`.
 
 | loss | in at least 9 of 10 new images, | measured | hidden | best possible |
 | --- | --- | --- | --- | --- |
@@ -131,8 +129,7 @@ def told(record: Mapping[str, Any]) -> str:
         f"- promised: {record['sentence']}\n"
         f"- measured on {record['n_test']} test images: {record['coverage']:.1%} within the threshold "
         f"(95 % interval {low:.1%} to {high:.1%}), {record['mask_size']:.0%} hidden on average;\n"
-        f"  the best possible masks, with the truth known, would hide {best};\n"
-        f"- as a formula: `{record['formula']}`"
+        f"  the best possible masks, with the truth known, would hide {best}."
     )
 
 

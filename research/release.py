@@ -1,10 +1,10 @@
-"""How many good images does a release keep? On the demonstration's crops, and on tasks of research/minute.py.
+"""How many good images does a release keep? On the demonstration's crops, and on tasks of MaskBench.
 
     python research/release.py WORK
 
-WORK is that of minute.py, whose triplets it reads. Writes research/results/release.json and the picture of
-the how-to page; ten minutes of a core. Every score is the packaged one, the threshold the median loss, and
-the confidence 0.9; images are divided at random SPLITS times.
+WORK is that of `maskbench run DATA WORK` (pip install -e ./maskbench), whose triplets it reads. Writes
+research/results/release.json and the picture of the how-to page; two minutes of a core. Every score is the
+packaged one, the threshold the median loss, the confidence 0.9; images are divided at random SPLITS times.
 """
 
 import json
@@ -24,12 +24,16 @@ from conformask.promises.axes import fit_log_quantile
 from conformask.promises.selection import benjamini_hochberg, p_values
 from conformask.records.release import Release
 from conformask.scores.untrained import Untrained
+from maskbench import tasks
+from maskbench.triplets import Triplets
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "which-images.png"
 RECORD = Path(__file__).parent / "results" / "release.json"
-SHARES, SPLITS, BATCH, CONFIDENCE = (0.01, 0.02, 0.05, 0.1), 300, 60, 0.9
+SHARES, SPLITS, BATCH, CONFIDENCE = (0.01, 0.02, 0.05, 0.1), 1000, 60, 0.9
 PARTS, DEMONSTRATION = {"selection": 100, "calibration": 300}, {"selection": 0, "calibration": 28}
-SHOWN, SIDE, FRAME, GAP = "a quarter of the side, Real-ESRGAN", 72, 5, 6
+LEAST = sum(PARTS.values()) + 3 * BATCH
+"""Images that a task must have."""
+SHOWN, SIDE, FRAME, GAP = "enlarged_esrgan", 72, 5, 6
 COLOURS = {True: "#00735a", False: "#b84500"}
 """Of frames: released, held back."""
 
@@ -87,7 +91,7 @@ def risk(features: np.ndarray, critical: np.ndarray, selection: np.ndarray) -> n
 def draw(images: cm.Triplets) -> None:
     """Write a batch under its masks, the riskiest first; dots say where the threshold is missed."""
     parts = [images.select(places.tolist()) for places in dealt(len(images), PARTS, 0)]
-    masker, batch = calibrated(parts[1], "q0.5", parts[0]), parts[2].select(range(40))
+    masker, batch = calibrated(parts[1], "q0.5", parts[0]), parts[2].select(range(BATCH))
     found: Release = cm.release(masker, batch, 0.05)
     print(found.sentence, found.n_released, "released")
     by_name = dict(zip(batch.names, batch, strict=True))
@@ -116,13 +120,16 @@ def main(work: Path) -> None:
     crops = cm.Triplets.from_folder(work / "crops")
     print(len(crops), "crops")
     record = {"demonstration": measure(crops, DEMONSTRATION, 0.025, len(crops) - 28)}
-    for path in sorted((work / "triplets").glob("*, *.npz")):
-        arrays = np.load(path)
-        images = cm.Triplets.from_arrays(*(arrays[role] for role in ("x", "y_hat", "y")))
-        median = float(np.median([np.abs(image.y - image.y_hat).mean() for image in images]))
-        record[path.stem] = measure(images, PARTS, median, BATCH)
-        print(path.stem, record[path.stem])
-        if path.stem == SHOWN:
+    for name in tasks.names():
+        path = work / "triplets" / f"{name}-{tasks.task(name).VERSION}.npz"
+        frozen = Triplets.load(path) if path.exists() else None
+        if frozen is None or len(frozen) < LEAST:
+            continue
+        images = cm.Triplets.from_arrays(*map(list, (frozen.x, frozen.y_hat, frozen.y)))
+        title, median = tasks.task(name).TITLE, float(np.median(frozen.errors.mean(axis=(1, 2))))
+        record[title] = measure(images, PARTS, median, BATCH)
+        print(title, record[title])
+        if name == SHOWN:
             draw(images)
         RECORD.write_text(json.dumps(record, indent=2) + "\n")
 

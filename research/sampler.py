@@ -4,7 +4,7 @@
     python research/sampler.py draw PHOTOS WORK     # eight samples of each photograph that it has not seen
     python research/sampler.py measure WORK         # what intervals cover, and masks; the picture of the page
 
-The network is that of maskbench/src/maskbench/sampler.py (pip install ./maskbench), of another width.
+The network is that of maskbench/src/maskbench/sampler.py (pip install -e ./maskbench), of another width.
 WORK/samples.npz holds the draws and their spreads.
 Writes research/results/sampler.json and the picture of docs/how-to/maps-and-samples.md.
 """

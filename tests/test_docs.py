@@ -223,7 +223,7 @@ def test_snippets_run(page, folder, warm):
         run(warm, VOLUMES, folder)
     if "slide.zarr" in whole:
         run(warm, SLIDE, folder)
-    if page.name == "plugins.md":
+    if page.name == "extending.md":
         install_example(folder)  # the working folder, where Python looks for packages
         write_example(folder / "pgm", 40, seed=0)
     if page.name == "tomograms.md":
@@ -245,7 +245,7 @@ def test_snippets_run(page, folder, warm):
         (folder / "restore.py").write_text(module)
     # the page about plugins runs cold: the warm process has looked for packages already
     code = "\n".join([*UNATTENDED, "from conformask.cli import main", *steps(page)])
-    run(None if page.name == "plugins.md" else warm, code, folder)
+    run(None if page.name == "extending.md" else warm, code, folder)
 
 
 def steps(page):
@@ -269,7 +269,7 @@ def test_links_lead_somewhere(page):
 
 @pytest.mark.parametrize("file", ["pyproject.toml", "conformask_pgm.py"])
 def test_the_example_of_a_plugin_is_the_package_that_is_tested(file):
-    page = (ROOT / "docs" / "reference" / "plugins.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "python" / "extending.md").read_text(encoding="utf-8")
     assert f"\n{(EXAMPLE / file).read_text(encoding='utf-8')}```\n" in page
 
 

@@ -13,8 +13,9 @@ import conformask as cm
 from maskbench import cell, cli, methods, tasks
 from maskbench.aim import Aim, unmasked_losses
 from maskbench.calibration import READINGS, Scored
+from maskbench.documents import NUMBER, pages, updated
 from maskbench.methods import gradient
-from maskbench.page import written
+from maskbench.page import cells_of, written
 from maskbench.slabs import worst_slab
 from maskbench.splits import deals, learn_and_pool
 from maskbench.triplets import Triplets
@@ -150,7 +151,7 @@ def test_cells_pages_and_what_is_there_already(small_bench, capsys):
     capsys.readouterr()
     cli.run(Path(), small_bench, results=results)
     assert capsys.readouterr().out == ""
-    written(results, small_bench)
+    written(cells_of(results), small_bench)
     page = (small_bench / "RESULTS.md").read_text()
     assert f"| ramp | **{ramp['hidden'] / ramp['oracle']:.2f}** |" in page
     assert f"| all shown | toy | 0.00 | 0.0 | {everything['coverage']:.3f} |" in page
@@ -198,7 +199,27 @@ def test_every_task_says_what_it_is(name):
     assert all((module.TITLE, module.NETWORK, module.DEGRADATION, module.LICENCE, module.VERSION))
 
 
+CELLS = cells_of(cli.RESULTS)
+
+
 def test_the_committed_table_is_that_of_the_cells(tmp_path):
-    written(cli.RESULTS, tmp_path)
+    written(CELLS, tmp_path)
     committed = (cli.ROOT / "RESULTS.md").read_text(encoding="utf-8")
     assert (tmp_path / "RESULTS.md").read_text(encoding="utf-8") == committed
+
+
+@pytest.mark.parametrize("path", pages(cli.ROOT.parent), ids=lambda path: path.stem)
+def test_numbers_of_the_documentation_are_those_of_the_cells(path):
+    """After new cells: `maskbench page`."""
+    text = path.read_text(encoding="utf-8")
+    assert updated(text, CELLS, cli.ROOT.parent) == text
+
+
+def test_there_are_such_numbers_and_a_wrong_one_is_put_right():
+    text = "".join(path.read_text(encoding="utf-8") for path in pages(cli.ROOT.parent))
+    assert len(NUMBER.findall(text)) > 10
+    hidden = CELLS["nuclei_noise", "conformask_all"]["hidden"]
+    wrong, right = (
+        f"{each}<!--nuclei_noise/conformask_all/hidden--> %" for each in ("1.0", f"{100 * hidden:.1f}")
+    )
+    assert updated(wrong, CELLS, cli.ROOT.parent) == right

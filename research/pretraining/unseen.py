@@ -3,7 +3,7 @@
     python research/pretraining/unseen.py DATA [WORK]
 
 WORK holds what unseen_networks.py wrote. Choices about the packaged score were made on these: the pairs of
-research/minute.py stay untouched for the table. Beside the score: the steepness of y_hat, the local spread,
+research/results/minute.md stay untouched. Beside the score: the steepness of y_hat, the local spread,
 |x - y_hat| and a constant, all calibrated on the same half of the images at 90 % and the 0.1-quantile of the
 losses. Writes research/pretraining/results/unseen.json.
 """

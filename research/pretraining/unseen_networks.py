@@ -4,7 +4,7 @@
     python research/pretraining/unseen_networks.py WORK DATA
 
 They are installed apart. Real-CUGAN that takes noise away too enlarges half of the side, Real-ESRGAN for
-films half of it and the one for drawings a quarter: research/minute_networks.py has none of these. The middle
+films half of it and the one for drawings a quarter: MaskBench has none of these. The middle
 of photographs and four places of every clean micrograph; WORK/NETWORK, IMAGES.npz. Files that are there stay.
 A few minutes on one core.
 """

@@ -172,7 +172,12 @@ def test_the_delays_of_a_stream_are_those_of_the_simulation():
 
 DOCS = Path(__file__).parents[2] / "docs"
 RESEARCH = DOCS.parent / "research"
-RESULTS = {page.stem: page.read_text(encoding="utf-8") for page in sorted((DOCS / "results").glob("*.md"))}
+OF_CELLS = re.compile(r"<!--cells: .*?<!--end-->|\S+<!--\w+/.*?-->", re.DOTALL)
+"""What MaskBench writes, and a test of its own compares."""
+RESULTS = {
+    page.stem: OF_CELLS.sub("", page.read_text(encoding="utf-8"))
+    for page in sorted((DOCS / "results").glob("*.md"))
+}
 SOURCES = "\n".join(
     page.read_text(encoding="utf-8")
     for page in (
@@ -205,8 +210,8 @@ def recorded(row):
 
 
 def test_rows_are_found():
-    assert {name for name, _ in MEASURED} == {"in-short", "paper", "smaller-masks"}
-    assert len(MEASURED) > 70
+    assert {name for name, _ in MEASURED} == {"in-short", "paper"}
+    assert len(MEASURED) > 40
 
 
 @pytest.mark.parametrize("name", sorted(RESULTS))
@@ -383,7 +388,7 @@ def test_the_page_about_releases_has_the_numbers_of_its_record():
     demonstration = record.pop("demonstration")
     for name, found in record.items():
         assert (found["n_calibration"], found["batch"]) == (300, 60)
-        assert found["batches"] >= 300 * 10
+        assert found["batches"] >= 1000 * 3
         good = [f"{100 * found['good_released'][share]:.0f} %" for share in ("0.01", "0.02", "0.05")]
         missing = f"{100 * found['missing']['0.05']:.1f} %"
         assert f"| {name} | {100 * found['hidden']:.0f} % | {' | '.join(good)} | {missing} |" in page
@@ -394,7 +399,7 @@ def test_the_page_about_releases_has_the_numbers_of_its_record():
 
 
 def test_releases_keep_their_promise_on_real_images():
-    """Means over 300 deals of each task, with a standard error of some hundredths of the share."""
+    """Means over 1000 deals of each task, with a standard error of some hundredths of the share."""
     record = json.loads((RESEARCH / "results" / "release.json").read_text(encoding="utf-8"))
     for share in ("0.01", "0.02", "0.05", "0.1"):
         missing = [found["missing"][share] for found in record.values()]

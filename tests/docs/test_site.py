@@ -179,6 +179,7 @@ PAGES = (
     "reference/python/extending",
     "reference/python/masks",
     "results/in-short",
+    "results/maskbench",
     "results/table-1",
     "reference/formulas",
 )

@@ -235,5 +235,5 @@ def test_without_scripts_the_tables_are_there_and_the_form_is_not(browser, site)
     assert page.content().index('id="promise-form"') < page.content().index(
         "A masker comes with one sentence"
     )
-    expect(page.get_by_role("table")).to_have_count(5)
+    expect(page.get_by_role("table")).to_have_count(6)
     page.close()

@@ -77,16 +77,20 @@ def run(
 
 
 @app.command
-def page(results: Path = RESULTS, out: Path = ROOT) -> None:
-    """Write the table, and its picture, of all cells.
+def page(results: Path = RESULTS, out: Path = ROOT, repository: Path = ROOT.parent) -> None:
+    """Write the table, and its picture, of all cells, and their numbers into the documentation.
 
     Args:
         results: the folder of the cells.
         out: the folder for RESULTS.md and results.svg.
+        repository: the folder of README.md and docs/ of conformask.
     """
-    from maskbench.page import written  # loads matplotlib
+    from maskbench.documents import update  # loads matplotlib
+    from maskbench.page import cells_of, written
 
-    written(results, out)
+    cells = cells_of(results)
+    written(cells, out)
+    update(repository, cells)
 
 
 @app.command

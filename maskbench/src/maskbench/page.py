@@ -42,12 +42,16 @@ methods differ in how much they hide, for whom, and in what they cost.
 """
 
 
-def written(results: Path, out: Path) -> None:
-    """Write RESULTS.md and results.svg."""
-    cells = {
+def cells_of(results: Path) -> Cells:
+    """Return all cells of a folder."""
+    return {
         (path.parent.name, path.stem): json.loads(path.read_text(encoding="utf-8"))
         for path in sorted(results.glob("*/*.json"))
     }
+
+
+def written(cells: Cells, out: Path) -> None:
+    """Write RESULTS.md and results.svg."""
     parts = [INTRODUCTION.format(splits=SPLITS), *sections(cells)]
     (out / "RESULTS.md").write_text("\n".join(parts), encoding="utf-8")
     picture(cells, out / "results.svg")
@@ -57,7 +61,7 @@ def sections(cells: Cells) -> Iterator[str]:
     """Yield the parts of the page."""
     scores = {key: cell for key, cell in cells.items() if "own best" in cell}
     emitted = {key: cell for key, cell in cells.items() if "own best" not in cell}
-    names = [name for name in tasks.names() if (name, BASE) in scores]
+    names, everywhere = complete(scores)
     ranked = sorted({method for _, method in scores}, key=lambda method: over_oracle(scores, method, names))
     yield "## Methods\n"
     yield (
@@ -68,7 +72,6 @@ def sections(cells: Cells) -> Iterator[str]:
         "share hidden; seconds are those of one core for a megapixel, *images* those with a truth that it\n"
         "learnt from, at most, and *minutes* how long that took.\n"
     )
-    everywhere = [method for method in ranked if all((name, method) in scores for name in names)]
     some = [method for method in ranked if method not in everywhere]
     yield table(HEADS, (row_of_method(scores, method, names) for method in everywhere))
     if some:
@@ -102,6 +105,14 @@ def sections(cells: Cells) -> Iterator[str]:
             ["method", "task", "hidden / oracle", "hidden", "coverage", "hardest tenth"],
             rows_of_emitted(emitted),
         )
+
+
+def complete(cells: Cells) -> tuple[list[str], list[str]]:
+    """Return the names of the tasks, and of the methods that all of them have, the best first."""
+    names = [name for name in tasks.names() if (name, BASE) in cells]
+    everywhere = {method for _, method in cells if all((name, method) in cells for name in names)}
+    scores = (method for method in everywhere if all("own best" in cells[name, method] for name in names))
+    return names, sorted(scores, key=lambda method: over_oracle(cells, method, names))
 
 
 def over_oracle(cells: Cells, method: str, names: Iterable[str]) -> float:

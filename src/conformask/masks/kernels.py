@@ -4,8 +4,8 @@ Both kernels take one image's pixels, flat float32, and run on one thread; sums 
 
 The budget of a level is lambda times a power of the mean score. With one lambda for all images, mostly the
 hard ones exceed the threshold. A lambda that falls slowly with the mean score restores their coverage and
-costs hardly any mask size (docs/results/smaller-masks.md). Any factor that depends on the score alone keeps
-masks nested, and so keeps the promise.
+costs hardly any mask size (research/results/smaller-masks.md). Any factor that depends on the score alone
+keeps masks nested, and so keeps the promise.
 
 An ONNX graph has no compiled kernels, no loops, no branches on values. Sums are float64 and levels are
 rounded down to float32, as in the kernels. The exporter writes constants in float32, in which 1e-200 would

@@ -60,7 +60,7 @@ def straight_through_clip(value: Tensor) -> Tensor:
     """Return clip(value, 0, 1) with the identity's gradient, without steps further outside.
 
     So clipped pixels still learn to come back, and none drifts away for ever: where a pixel is open, SSIM and
-    LPIPS may gain by opening it further (docs/results/smaller-masks.md).
+    LPIPS may gain by opening it further (research/results/smaller-masks.md).
     """
     clipped: Tensor = _InwardClip.apply(value)  # type: ignore[no-untyped-call]
     return clipped
@@ -146,8 +146,8 @@ class ErrorNetwork(MaskNetwork):
     """A network that estimates the loss's error map; for missed the probability that a pixel is wrong.
 
     It minimises least squares, which is what equation (6) does for l1. For lp the score of l1 is raised to
-    the power p; docs/results/smaller-masks.md compares this with equation (6) for the distance itself, and
-    docs/results/in-short.md reports which estimate is best for which loss.
+    the power p; research/results/smaller-masks.md compares this with equation (6) for the distance itself,
+    and docs/results/in-short.md reports which estimate is best for which loss.
     """
 
     name: ClassVar[str] = "error"
