@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from conformask.extras.export.dask import masked as masked
     from conformask.extras.export.onnx import export as export
     from conformask.extras.make.probe import probe as probe
-    from conformask.extras.measure.interval import measure as measure
+    from conformask.extras.measure.calibrate import measure as measure
     from conformask.extras.noise.clean import CleanLocal as CleanLocal
     from conformask.extras.noise.clean import CleanMean as CleanMean
     from conformask.extras.noise.counts import split_counts as split_counts
@@ -64,7 +64,7 @@ if TYPE_CHECKING:
 
 _NAMES = {
     "images.triplets": "Triplets Splits",
-    "extras.measure.interval": "measure",
+    "extras.measure.calibrate": "measure",
     "extras.noise.counts": "split_counts",
     "extras.make.probe": "probe",
     "records.reading": "Reading NoiseModel Reference",

@@ -22,7 +22,8 @@ from conformask.images.triplets import Triplets, refuse_others
 from conformask.masks.critical import features_of
 from conformask.masks.kernels import medians
 from conformask.promises.data import Curves
-from conformask.records.card import CalibrationCard
+from conformask.promises.promise import Promise
+from conformask.records.card import CalibrationCard, Domain
 from conformask.records.evaluation import Change
 from conformask.records.geometry import Geometry
 from conformask.records.reading import Caveat
@@ -120,47 +121,52 @@ class Admission:
 
 
 def admitted(
-    card: CalibrationCard,
+    domain: Domain,
+    promise: Promise,
     tiled: Tiled,
     images: Triplets | NewImage,
     *,
     allow_network_mismatch: bool = False,
     headers: bool = True,
 ) -> Admission:
-    """Check new images as `Masker.admit` does; `tiled` scores those that no tile holds."""
+    """Check new images as `Masker.admit` does, by what a promise is about.
+
+    `tiled` scores those that no tile holds.
+    """
     groups: str | None = None
     if isinstance(images, NewImage):
-        unknown, of_each = card.unknown_network, iter([images])
+        unknown, of_each = domain.unknown_network, iter([images])
         caveat = None if unknown is None else Caveat(unknown, other=False)
     else:
         refuse_others(images)
-        card.check_cues(images.provenance.cues)
-        caveat = card.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
-        groups = card.promise.ungrouped_text(images.groups)
+        domain.check_cues(images.provenance.cues)
+        caveat = domain.check_network(images.network, allow_network_mismatch=allow_network_mismatch)
+        groups = promise.ungrouped_text(images.groups)
         of_each = (NewImage.of(images, index) for index in (range(len(images)) if headers else ()))
     names: list[str] = []
     sizes, spacings, ranges = dict[str, str](), dict[str, str](), dict[str, str]()
     for image in of_each:
         name, size = image.name, image.shape[1:]
-        card.check_shape(image.shape, f"{name}: " if name else "")
+        domain.check_shape(image.shape, f"{name}: " if name else "")
         names += [name] if name else []
-        if (reason := card.not_covered(size)) is not None:
-            one_pass = card.tiles is not None or tiled.holds(size)
+        if (reason := domain.not_covered(size)) is not None:
+            one_pass = domain.tiles is not None or tiled.holds(size)
             sizes[name] = reason if one_pass else f"{reason}, {BY_TILES}"
-        if spacing := card.other_spacing(image.geometry):
+        if spacing := domain.other_spacing(image.geometry):
             spacings[name] = spacing
-        if others := [text for role in image.ranges if (text := card.other_range(role, image.ranges[role]))]:
+        of_roles = (domain.other_range(role, stored) for role, stored in image.ranges.items())
+        if others := [text for text in of_roles if text]:
             ranges[name] = "; ".join(others)
     return Admission(tuple(names), caveat, groups, sizes, spacings, ranges)
 
 
-def by_tiles(scorer: Scorer, card: CalibrationCard) -> Tiled:
+def by_tiles(scorer: Scorer, domain: Domain) -> Tiled:
     """Return the scorer of tiles of whole images; see `Masker.by_tiles`."""
     while isinstance(scorer, Levelled | Patches):
         scorer = scorer.scorer
-    if card.tiles is not None:
+    if domain.tiles is not None:
         return cast(Tiled, scorer)
-    return tiled(scorer, len(card.sizes[0])).holding(card.sizes)
+    return tiled(scorer, len(domain.sizes[0])).holding(domain.sizes)
 
 
 def admitted_by_looks(

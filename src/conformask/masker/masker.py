@@ -265,8 +265,10 @@ class Masker:
             MismatchError: maps that were made in another way, outputs of another network, other channels, or
                 volumes for a promise about planes, or the reverse.
         """
-        mismatch = allow_network_mismatch
-        return admitted(self.card, self.by_tiles, images, allow_network_mismatch=mismatch, headers=headers)
+        return admitted(
+            self.card, self.card.promise, self.by_tiles, images,
+            allow_network_mismatch=allow_network_mismatch, headers=headers,
+        )  # fmt: skip
 
     def admit_scored(self, item: Batch, known: NewImage | None = None) -> Admission:
         """Check scored images, of one shape, and what else is `known` of them than their batch says."""

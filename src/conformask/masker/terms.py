@@ -23,13 +23,33 @@ from conformask.promises.axes import Simultaneous, Weighted
 from conformask.promises.data import Curves
 from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, Rule, covariates_of
-from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE, CalibrationCard, now
+from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE, CalibrationCard, Domain, now
 from conformask.scores.level import Levelled
+from conformask.scores.scorer import Scorer
 
 ROLES: tuple[Role, ...] = ("x", "y_hat")
 """The images of which a card keeps the range."""
 WHOLE = "whole images"
 """The population of a promise about images that are scored by tiles."""
+
+
+def domain_of(calibration: Triplets, seen: DatasetSummary, scorer: Scorer) -> Domain:
+    """Return the images that a promise is about: those like the calibration images, `seen` of them."""
+    tiles = scorer.tiles
+    return Domain(
+        read=calibration.reading,
+        channels=seen.channels,
+        sizes=seen.sizes,
+        population=calibration.provenance.population or (tiles and WHOLE),
+        tiles=tiles,
+        network=calibration.network,
+        geometry=seen.geometry,
+        range_of_x=calibration.range_of("x"),
+        range_of_y_hat=calibration.range_of("y_hat"),
+        clipped=seen.clipped,
+        cues_made=calibration.provenance.cues if scorer.cue_channels else None,
+        turned=tuple(role for role in ROLES if calibration.header(0, role).turned_about is not None),
+    )
 
 
 def card_of(
@@ -41,10 +61,11 @@ def card_of(
     rule: Rule,
 ) -> CalibrationCard:
     """Return the card of a calibration: its promise, and the images that it rests on."""
-    promise, tiles = choices.promise, choices.scorer.tiles
+    promise = choices.promise
     certainty = promise.axes.certainty
     seen_ids = {*seen.image_ids, *(() if chosen_on is None else chosen_on.image_ids)}
     return CalibrationCard(
+        **vars(domain_of(calibration, seen, choices.scorer)),
         **_terms(promise, choices.loss, choices.threshold, choices.start, curves, rule),
         loss=choices.loss,
         family=choices.family.settings(),
@@ -53,23 +74,11 @@ def card_of(
         thresholds=certainty.thresholds if isinstance(certainty, Simultaneous) else None,
         n_calibration=len(calibration),
         weights=None if curves.weight is None else (float(curves.weight.min()), float(curves.weight.max())),
-        channels=seen.channels,
-        sizes=seen.sizes,
         repeats=calibration.reference.repeats,
-        read=calibration.reading,
-        geometry=seen.geometry,
-        clipped=seen.clipped,
-        range_of_x=calibration.range_of("x"),
-        range_of_y_hat=calibration.range_of("y_hat"),
-        turned=tuple(role for role in ROLES if calibration.header(0, role).turned_about is not None),
-        population=calibration.provenance.population or (tiles and WHOLE),
         calibrated_on=seen.truth_ids,
         seen=tuple(sorted(seen_ids - {*seen.truth_ids})),
-        tiles=tiles,
         patches=choices.scorer.patches,
         level="image" if isinstance(choices.scorer, Levelled) else "one",
-        network=calibration.network,
-        cues_made=calibration.provenance.cues if choices.scorer.cue_channels else None,
         image_errors=choices.image_errors,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -56,6 +56,15 @@ class Domain:
     """How the maps from which the score is read were made, such as "samples,8"; None if not by conformask."""
     turned: tuple[str, ...] = ()
     """Roles (x, y_hat) whose files were MONOCHROME1, least value brightest, and were inverted."""
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Json], path: Path) -> Self:
+        """Read what `to_json` returned."""
+        return from_dict(cls, {"read": record, **record}, path)
+
+    def to_json(self) -> dict[str, Json]:
+        """Return it as JSON, with the settings of reading among its own."""
+        return {**self.read.kept, **vars_but(self, "read")}
 
     @property
     def reading(self) -> Reading:
@@ -325,14 +334,14 @@ class CalibrationCard(Domain, Sample, Terms):
         return f"{named(self.claim)} for {whom} ({self.promise.guarantee}{exploratory}{by}){hides}"
 
     @classmethod
-    def from_json(cls, record: Mapping[str, Json], path: Path) -> "CalibrationCard":
+    def from_json(cls, record: Mapping[str, Json], path: Path) -> Self:
         """Read the content of calibration.json."""
-        return from_dict(cls, {"read": record, **with_promise(with_loss(record, path))}, path)
+        return super().from_json(with_promise(with_loss(record, path)), path)
 
     def to_json(self) -> dict[str, Json]:
         """Return the content of calibration.json."""
         stated = {"loss": self.loss.to_json(), "promise": vars_but(self.promise, "weight", "t", "thresholds")}
-        return {**self.read.kept, **vars_but(self, "read"), **stated}
+        return {**super().to_json(), **stated}
 
     @property
     def hashed(self) -> dict[str, Json]:

@@ -559,8 +559,15 @@ def save_scorer(scorer: Scorer, folder: Path) -> None:
     """Write a scorer into a folder that holds none; if the folder already holds it, leave its files alone."""
     while isinstance(scorer, WrappedScorer):
         scorer = scorer.scorer
+    if not holds_scorer(folder, scorer):
+        scorer.save(folder)
+
+
+def holds_scorer(folder: Path, scorer: Scorer) -> bool:
+    """Return whether a folder holds a scorer; raise if it holds another one."""
     record = read_json(folder / "scorer.json") if (folder / "scorer.json").is_file() else {"finished": False}
     if record.get("finished") is False:
-        scorer.save(folder)
-    elif (record.get("fingerprint") or NetworkScorer.stored_fingerprint(folder)) != scorer.fingerprint:
+        return False
+    if (record.get("fingerprint") or NetworkScorer.stored_fingerprint(folder)) != scorer.fingerprint:
         raise MismatchError(f"{folder} contains another scorer: choose another folder")
+    return True

@@ -1,6 +1,7 @@
 """Intervals of numbers: the promise by Monte Carlo on deployed ones, reference values, refusals, files."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ from crepes import WrapRegressor
 import conformask as cm
 from conformask.cli import main
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, MissingFileError
-from conformask.extras.measure import interval
-from conformask.extras.measure.interval import load_all, measure, save
+from conformask.extras.measure import calibrate, interval, quantities
+from conformask.extras.measure.calibrate import measure
+from conformask.extras.measure.files import load_all, save
+from conformask.extras.measure.interval import kept
 from conformask.testing import small_masker, small_triplets
 
 MASKER = small_masker()
@@ -93,27 +96,87 @@ def test_each_category_has_its_own_interval():
     assert "interval that is given for it" in number.sentence
 
 
-@pytest.mark.thorough
-def test_patients_count_once():
+IN_EACH = 10
+"""Images of a patient."""
+
+
+def patients(generator, k):
+    """Patients with 4 images that are too dark, 4 that are too bright, and 2 that are right, each nearly."""
+    size = np.repeat(generator.exponential(size=k).clip(max=3), IN_EACH)
+    effect = size * np.tile([-1] * 4 + [0] * 2 + [1] * 4, k) + 0.1 * generator.normal(size=IN_EACH * k)
+    y_hat = generator.uniform(0.4, 0.5, IN_EACH * k)
+    groups = generator.integers(10**9, size=k)
+    return triplets(y_hat, y_hat + 0.1 * effect, groups=np.repeat(groups, IN_EACH))
+
+
+def of_patients(share=None):
+    return cm.Promise(unit="group", group_name="patient", share=share)
+
+
+def patients_kept(share, n=25):
+    """The share of new patients of whose images at least `share` have their true mean in the interval."""
     generator = np.random.default_rng(4)
+    shares = []
+    for _ in range(n):
+        number = measure(MASKER, patients(generator, 19), "mean", promise=of_patients(share))
+        new = patients(generator, 10)
+        truths = np.array([float(each.truth().mean(dtype=np.float64)) for each in new])
+        found = number.intervals(new)
+        within = [each.low <= y <= each.high for each, y in zip(found, truths, strict=True)]
+        shares.append(np.mean(np.reshape(within, (10, IN_EACH)).mean(axis=1) >= share))
+    return np.mean(shares), np.std(shares) / np.sqrt(n)
 
-    def patients(k):
-        effect = np.repeat(generator.exponential(size=k).clip(max=4), 3)
-        y_hat = generator.uniform(0.2, 0.5, 3 * k)
-        return triplets(
-            y_hat, y_hat * (1 + 0.1 * effect), groups=[str(each) for each in np.repeat(range(k), 3)]
-        )
 
-    kept = []
-    for _ in range(80):
-        calibration, new = patients(19), patients(10)
-        with pytest.raises(CalibrationError, match="dependent"):
-            measure(MASKER, calibration, "mean")
-        number = measure(MASKER, calibration, "mean", promise=cm.Promise(unit="group", group_name="patient"))
-        within = np.array([each.within for each in number.intervals(new)]).reshape(10, 3)
-        kept.append(within.all(axis=1).mean())
-    assert np.mean(kept) >= 0.9 - 3 * np.std(kept) / np.sqrt(len(kept))
+@pytest.mark.thorough
+@pytest.mark.parametrize("share", [0.6, 1.0])
+def test_nine_of_ten_patients_have_as_many_true_intervals_as_promised(share):
+    mean, error = patients_kept(share)
+    assert mean >= 0.9 - 3 * error
+
+
+@pytest.mark.thorough
+def test_ends_that_each_leave_out_all_that_both_may_break_the_promise(monkeypatch):
+    half = calibrate._half
+    monkeypatch.setattr(calibrate, "_half", lambda promise: replace(half(promise), share=promise.share))
+    mean, error = patients_kept(0.6)
+    assert mean < 0.9 - 3 * error
+
+
+def test_what_is_measured_is_counted_as_it_is_promised():
+    generator = np.random.default_rng(4)
+    calibration, new = patients(generator, 19), patients(generator, 60)
+    with pytest.raises(CalibrationError, match="dependent"):
+        measure(MASKER, calibration, "mean")
+    number = measure(MASKER, calibration, "mean", promise=of_patients())
     assert number.sentence.startswith("For at least 9 of 10 new patients, in every image, the true mean")
+    found = number.intervals(new)
+    in_all = np.reshape([each.within for each in found], (60, IN_EACH)).all(axis=1).sum()
+    assert 40 < in_all < 60
+    assert kept(number, found, new).startswith(f"Measured: {in_all} of 60 patients kept it in every image (")
+    of_images = measure(MASKER, calibration, "mean", promise="groups")
+    found = of_images.intervals(new)
+    text = kept(of_images, found, new)
+    assert " % of 600 images kept it, each group counting alike (" in text
+    both = cm.Triplets(calibration._rows + new._rows)
+    in_one = of_images.intervals(both)
+    assert sum(each.used for each in in_one) == len(calibration)
+    assert kept(of_images, in_one, both) == text, "patients of the calibration are left out"
+    assert kept(of_images, of_images.intervals(calibration), calibration) is None
+
+
+def test_of_a_promise_for_each_category_the_worst_is_named():
+    generator = np.random.default_rng(5)
+    category = ["a", "b"] * 30
+    number = measure(
+        MASKER, world(generator, 60, categories=category), "mean",
+        promise=cm.Promise(per_category=True), symmetric=True,
+    )  # fmt: skip
+    y_hat = np.full(60, 0.4)
+    y = 0.4 * (1 + np.where(np.arange(60) % 4 == 1, 0.9, 0.05))  # every second image of b is far off
+    new = triplets(y_hat, y, categories=category)
+    text = kept(number, number.intervals(new), new)
+    assert text.startswith("Measured: 45 of 60 images kept it (")
+    assert "; in the worst category, b, 50 % of 30 (between " in text
 
 
 def test_ends_are_those_of_crepes():
@@ -208,10 +271,10 @@ def test_numbers_of_labels():
 
 
 def test_images_are_scored_only_where_the_width_follows_the_score(monkeypatch):
-    def scored(masker, batch):
+    def scored(scorer, batch):
         raise AssertionError("scored")
 
-    monkeypatch.setattr(cm.Masker, "scored", scored)
+    monkeypatch.setattr(quantities, "score_of_batch", scored)
     images = small_triplets(40, seed=1)
     measure(MASKER, images, "mean").intervals(small_triplets(2, seed=2))
     with pytest.raises(AssertionError, match="scored"):
@@ -253,23 +316,25 @@ def test_a_number_is_kept_with_its_run(tmp_path):
     masker = MASKER.save(tmp_path / "run")
     images, new = small_triplets(40, seed=1), small_triplets(5, seed=2)
     number = save(measure(masker, images, "mean"), tmp_path / "run")
-    (loaded,) = load_all(masker, tmp_path / "run")
+    (loaded,) = load_all(tmp_path / "run", scorer=masker.scorer)
     assert loaded.intervals(new) == number.intervals(new)
     assert (loaded.sentence, loaded.formula) == (number.sentence, number.formula)
     assert not save(number, tmp_path / "run").exploratory, "the same settings give the same number"
     again = save(measure(masker, images, "mean", symmetric=True), tmp_path / "run")
     assert again.sentence.startswith("If this had been fixed beforehand: in at least 9 of 10 new images")
     assert not save(measure(masker, small_triplets(40, seed=3), "mean"), tmp_path / "run").exploratory
-    path = tmp_path / "run" / "numbers" / "mean.json"
-    path.write_text(path.read_text().replace(masker.fingerprint, "0" * len(masker.fingerprint)))
-    with pytest.raises(MismatchError, match="a number of another masker"):
-        load_all(masker, tmp_path / "run")
-    path.unlink()
+    masker.recalibrate(threshold=0.2).save(tmp_path / "run")
+    assert load_all(tmp_path / "run", scorer=masker.scorer), "masks of another promise leave it as it is"
+    with pytest.raises(MismatchError, match="a number with another score"):
+        load_all(tmp_path / "run", scorer=cm.Heuristic(cm.gradient, channels=1))
+    (tmp_path / "run" / "numbers" / "mean.json").unlink()
     with pytest.raises(MissingFileError, match="no number is calibrated"):
-        load_all(masker, tmp_path / "run")
+        load_all(tmp_path / "run", scorer=masker.scorer)
 
 
-def test_the_verb(tmp_path, capsys, monkeypatch):
+@pytest.fixture
+def folders(tmp_path, monkeypatch):
+    """A folder data with y and a folder new without, which lie in the folder of this process."""
     monkeypatch.chdir(tmp_path)
     for folder, part in (("data", small_triplets(60, seed=1)), ("new", small_triplets(4, seed=2))):
         for index, triplet in enumerate(part):
@@ -277,6 +342,9 @@ def test_the_verb(tmp_path, capsys, monkeypatch):
                 if folder == "data" or role != "y":
                     (tmp_path / folder / role).mkdir(parents=True, exist_ok=True)
                     np.save(tmp_path / folder / role / f"{index}.npy", getattr(triplet, role)[0])
+
+
+def test_the_verb(folders, capsys):
     main(["calibrate", "data", "--scorer", "residual", "--threshold", "0.05", "--out", "run"])
     main(["measure", "run", "data", "--of", "mean"])
     assert "the true mean lies between" in capsys.readouterr().out
@@ -292,3 +360,58 @@ def test_the_verb(tmp_path, capsys, monkeypatch):
     assert len(record["intervals"]["mean"]) == 4
     with pytest.raises(SystemExit):
         main(["measure", "run", "new", "--symmetric"])
+
+
+def test_a_number_needs_no_masks(folders, capsys):
+    main(["measure", "data", "--of", "mean"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("In at least 9 of 10 new images, the true mean ")
+    assert "It was not kept: with --out RUN" in printed
+    main(["measure", "data", "--of", "mean", "--out", "run"])
+    assert "Next: conformask measure run NEW --out numbers.csv" in capsys.readouterr().out
+    main(["measure", "run", "data", "--of", "sum", "--symmetric"])
+    capsys.readouterr()
+    main(["measure", "run", "new", "--out", "numbers.csv", "--json"])
+    record = json.loads(capsys.readouterr().out)
+    assert [each["number"] for each in record["numbers"]] == ["mean", "sum"]
+    assert Path("numbers.csv").read_text().startswith("name,mean,mean_low,mean_high,sum,sum_low,sum_high\n")
+    in_python = measure(cm.packaged_scorer(), cm.Triplets.from_folder("data"), "mean")
+    assert cm.load_scorer("run").fingerprint == in_python.scorer.fingerprint
+    for arguments, message in (
+        (["measure", "data"], "give RUN and DATA; or DATA alone with --of"),
+        (["mask", "run", "new", "masks"], "run is not calibrated"),
+    ):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert message in capsys.readouterr().err
+    main(["calibrate", "run", "data", "--threshold", "0.05"])
+    main(["measure", "run", "new"])
+    assert "the true mean" in capsys.readouterr().out, "its numbers stay where a run gets masks"
+
+
+def test_a_new_run_is_no_place_of_another_score(folders, capsys):
+    main(["calibrate", "data", "--scorer", "residual", "--threshold", "0.05", "--out", "run"])
+    with pytest.raises(SystemExit):
+        main(["measure", "data", "--of", "mean", "--out", "run"])
+    assert "run contains another scorer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"network": "other"}, "is about outputs of ours, but these were made by other"),
+        ({"channels": 3}, "takes y_hat with 1 channel, not 3"),
+    ],
+)
+def test_a_number_is_about_images_like_those_of_its_calibration(changed, message):
+    def images(n, seed, channels=1, network="ours"):
+        y = np.random.default_rng(seed).random((n, SIDE, SIDE, channels), dtype=np.float32)
+        return cm.Triplets.from_arrays(y**2, y**1.5, y, network=network)
+
+    number = measure(cm.packaged_scorer(), images(30, seed=0), "mean")
+    assert len(number.intervals(images(3, seed=1))) == 3
+    with pytest.raises(MismatchError, match=message):
+        number.intervals(images(3, seed=1, **changed))
+    y = np.random.default_rng(2).random((3, 8, 8), dtype=np.float32)
+    with pytest.warns(cm.ConformaskWarning, match="images of 8 x 8 pixels: the promise covers only"):
+        number.intervals(cm.Triplets.from_arrays(y, y, y, network="ours"))

@@ -1,16 +1,25 @@
 """Numbers of an image: a volume, an area, a count, a mean, a sum, or a function of somebody's own."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
+from conformask.arithmetic import best_device
 from conformask.arrays import Array, Batch
-from conformask.errors import ImageError, InvalidArgumentError
+from conformask.background import tracked
+from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.rows import Role
+from conformask.images.triplets import Triplets
+from conformask.masker.guards import truth_ids
+from conformask.promises.data import Curves
 from conformask.records.geometry import Geometry
 from conformask.records.numbers import Values
+from conformask.scores.scorer import Scorer
+from conformask.scores.scoring import score_of_batch
 
 Function = Callable[[Array, Array | None], float]
 """A number of an image (C, *space), in the values of the files, and its labels (*space), None without."""
@@ -120,3 +129,85 @@ def part_of(batch: Batch, index: int, role: Role, values: Values | None, label: 
         return Part(image, None, geometry)
     labels = place[index, 0].cpu().numpy()
     return Part(image, labels if label is None else np.where(labels == label, labels, 0), geometry)
+
+
+Numbers = Float[np.ndarray, "n"]
+TINY = 1e-12
+"""Added to the mean score of an image."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Numbers of images, and what the score says of each."""
+
+    outputs: Numbers
+    truths: Numbers | None
+    scores: Numbers
+    """Mean score where the number is computed, above 0; 1 where it is not needed."""
+    ids: tuple[str, ...]
+    """Hashes of the truths, by which images are recognised; "" where they are not known."""
+
+
+def facts_of(images: Triplets) -> Curves:
+    """Return the groups and categories of images, as the theorems take them."""
+    known = None not in images.categories
+    category = np.array(images.categories, dtype=np.str_) if known else None
+    empty = np.zeros((len(images), 2))
+    return Curves(
+        np.array(images.names), np.array([0.0, math.inf]), empty, empty,
+        group=np.array(images.groups), category=category,
+    )  # fmt: skip
+
+
+def measured_of(
+    scorer: Scorer, triplets: Triplets, of: Quantity, label: int | None, unit: str, *, scored: bool
+) -> Measured:
+    """Compute the number of y_hat and y of each image, and if `scored` its mean score where they are."""
+    check_measurable(triplets, of)
+    values = triplets.values
+    numbers: dict[Role, list[float]] = {"y_hat": []}
+    if triplets.has_truth:
+        numbers["y"] = []
+    scores: list[float] = []
+    ids: list[str] = []
+    for batch in tracked(triplets.batches(), of.name, len(triplets), len):
+        maps = np.ones((len(batch), *batch.y_hat.shape[2:]))
+        if scored:
+            score = score_of_batch(scorer, batch.to(best_device()))
+            maps = score.map.mean(dim=1).cpu().numpy()
+        ids += truth_ids(batch).tolist()
+        for index, name in enumerate(batch.names):
+            parts = {role: part_of(batch, index, role, values, label) for role in numbers}
+            if (own := of.unit(parts["y_hat"].geometry, values)) != unit:
+                raise MismatchError(
+                    f"{name!r} has a spacing in {own or 'no unit'}, but the {of.name} is in {unit}"
+                )
+            for role, part in parts.items():
+                numbers[role].append(of.of(part, f"{role} of {name!r}"))
+            labels = parts["y_hat"].labels
+            inside = maps[index] if labels is None or not labels.any() else maps[index][labels > 0]
+            scores.append(float(inside.mean(dtype=np.float64)) + TINY)
+    truths = np.array(numbers["y"]) if "y" in numbers else None
+    return Measured(np.array(numbers["y_hat"]), truths, np.array(scores), tuple(ids))
+
+
+def check_measurable(triplets: Triplets, of: Quantity) -> None:
+    """Raise where the images lack what the number is computed from."""
+    if of.dimensions not in (None, triplets.dimensions):
+        other = "area" if of.name == "volume" else "volume"
+        raise InvalidArgumentError(
+            f"the images have {triplets.dimensions} axes: measure their {other}, not {of.name}"
+        )
+    needed = ["labels", *["y_labels"] * triplets.has_truth] if of.about == "labels" else []
+    for name in needed:
+        if not triplets.has(name):
+            raise InvalidArgumentError(
+                f"the {of.name} is that of labels of y_hat and of y, and some images have no {name}: name "
+                "their folder with --objects (objects= of a Reading), or give labels= and y_labels= to "
+                "from_arrays"
+            )
+
+
+def widths_of(measured: Measured, *, relative: bool, exponent: float) -> Numbers:
+    """Return u of each image."""
+    return (np.abs(measured.outputs) if relative else 1.0) * measured.scores**exponent

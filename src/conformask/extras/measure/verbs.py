@@ -1,17 +1,21 @@
 """The verb measure."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from conformask.cli.options import ALIKE, MARGINAL, AsJson, New, Promised
+from conformask.cli.options import ALIKE, MARGINAL, AsJson, New, NewImages, Promised, opened
 from conformask.cli.output import bad_usage, show, table
 
 if TYPE_CHECKING:
     from rich.table import Table
 
     from conformask.extras.measure.interval import Interval, Number
+    from conformask.images.triplets import Triplets
+    from conformask.masker.masker import Masker
+    from conformask.scores.scorer import Scorer
 
 SHOWN = 10
 """Number of intervals that are printed."""
@@ -19,7 +23,7 @@ SHOWN = 10
 
 def measure(
     run: Path,
-    data: Path,
+    data: Path | None = None,
     /,
     *,
     of: Annotated[
@@ -34,7 +38,7 @@ def measure(
         str | None,
         Parameter(
             help="Labels of y_hat and y: the folder beside y_hat/ with y_hat/ and y/ in it, or components:T "
-            "for the parts above T in [0, 1]."
+            "for the parts above T in [0, 1]. New images are read as those of the calibration."
         ),
     ] = None,
     label: Annotated[
@@ -51,7 +55,13 @@ def measure(
         bool,
         Parameter(help="Ends that are equally far from the number, for which half as many images suffice."),
     ] = False,
-    out: Annotated[Path | None, Parameter(help="Write the intervals to a CSV file.")] = None,
+    out: Annotated[
+        Path | None,
+        Parameter(
+            help="With RUN: write the intervals to this CSV file. Without: the new run folder, which keeps "
+            "the number, and no masks."
+        ),
+    ] = None,
     promise: Promised = MARGINAL,
     new: New = ALIKE,
     json: AsJson = False,
@@ -61,44 +71,51 @@ def measure(
     Parameters
     ----------
     run
-        A calibrated run folder, which keeps the numbers.
+        A run folder, which keeps the numbers; without one, give DATA in its place, and --of.
     data
         A folder of triplets: with --of, its calibration part calibrates the number, and its test part, if
         there is one, measures the promise. Without --of, a folder of new images, with x/ and y_hat/.
     """
-    from dataclasses import asdict, replace
+    from dataclasses import asdict
 
-    from conformask.extras.measure.interval import load_all, save
-    from conformask.extras.measure.interval import measure as calibrated
+    from conformask.extras.measure.calibrate import measure as calibrated
+    from conformask.extras.measure.files import load_all, save
     from conformask.records.files import check_output
     from conformask.records.record import write_csv
 
     if of is None and (label, ends, symmetric, promise) != (None, None, False, MARGINAL):
         bad_usage("the settings of a number go with --of, which calibrates it")
-    if out is not None:
-        check_output(out)
-    masker, images = replace(new, read=replace(new.read, objects=objects)).opened(run, data)
-    test = images.part("test") if of is None or images.has_split else images.select([])
+    if of is None and data is None:
+        bad_usage("give RUN and DATA; or DATA alone with --of, the number to calibrate on it")
+    folder, keeps, csv = (run, out, None) if data is None else (data, run, out)
+    if csv is not None:
+        check_output(csv)
+    new = replace(new, read=replace(new.read, objects=objects))
     if of is None:
-        numbers = load_all(masker, run)
+        numbers = load_all(run)
+        opened_like = (opened(folder, new.read, new.network, like=each.domain.reading) for each in numbers)
+        tests = [images.part("test") for images in opened_like]
     else:
+        scorer, images = _packaged(folder, new, out) if data is None else _of_run(run, folder, new)
         calibration, selection = images.set_aside()
         number = calibrated(
-            masker, calibration, of, label=label, promise=promise, ends=ends, symmetric=symmetric,
+            scorer, calibration, of, label=label, promise=promise, ends=ends, symmetric=symmetric,
             selection=selection, allow_network_mismatch=new.allow_network_mismatch,
         )  # fmt: skip
-        numbers = [save(number, run)]
+        numbers = [number if keeps is None else save(number, keeps)]
+        tests = [images.part("test") if images.has_split else images.select([])]
     found = {
         each.quantity.name: each.intervals(test, allow_network_mismatch=new.allow_network_mismatch)
-        for each in (numbers if len(test) else ())
+        for each, test in zip(numbers, tests, strict=True)
+        if len(test)
     }
     rows = _rows(found)
-    if out is not None and rows:
-        write_csv(out, rows, list(rows[0]))
-    text = [line for each in numbers for line in _text(each, found.get(each.quantity.name, []))]
-    written = [] if out is None or not rows else [f"Written: {out}"]
+    if csv is not None and rows:
+        write_csv(csv, rows, list(rows[0]))
+    pairs = zip(numbers, tests, strict=True)
+    text = [line for each, test in pairs for line in _text(each, found.get(each.quantity.name, []), test)]
     record = {
-        "run": str(run),
+        "run": keeps and str(keeps),
         "numbers": [
             {
                 "number": each.quantity.name,
@@ -110,7 +127,43 @@ def measure(
         ],
         "intervals": {name: [asdict(interval) for interval in each] for name, each in found.items()},
     }
-    show(record, *text, *written, as_json=json)
+    show(record, *text, *_ending(keeps, csv if rows else None, is_new=data is None), as_json=json)
+
+
+def _of_run(run: Path, data: Path, new: NewImages) -> "tuple[Masker | Scorer, Triplets]":
+    """Return the masker or the score of a run, and triplets that are read as its own."""
+    from conformask.extras.measure.files import scorer_of
+    from conformask.records.card import CALIBRATION
+    from conformask.scores.network_scorer import NetworkScorer
+
+    if (run / CALIBRATION).is_file():
+        return new.opened(run, data)
+    scorer = scorer_of(run)
+    like = scorer.card.reading if isinstance(scorer, NetworkScorer) else None
+    return scorer, opened(data, new.read, new.network, like=like)
+
+
+def _packaged(data: Path, new: NewImages, out: Path | None) -> "tuple[Scorer, Triplets]":
+    """Return the packaged score, which a new run may keep, and triplets."""
+    from conformask.records.files import places, refuse_unclaimed
+    from conformask.scores.network_scorer import holds_scorer
+    from conformask.scores.untrained import packaged_scorer
+
+    images = opened(data, new.read, new.network)
+    scorer = packaged_scorer().of(images)
+    if out is not None:
+        refuse_unclaimed(places(out, "scorer.json"))
+        holds_scorer(out, scorer)  # refuses the folder of another one before the work
+    return scorer, images
+
+
+def _ending(keeps: Path | None, csv: Path | None, *, is_new: bool) -> list[str]:
+    """Return what was written, or what to do next."""
+    if csv is not None:
+        return [f"Written: {csv}"]
+    if keeps is None:
+        return ["It was not kept: with --out RUN, a run folder keeps it for the intervals of new images."]
+    return [f"Next: conformask measure {keeps} NEW --out numbers.csv"] if is_new else []
 
 
 def _rows(found: "dict[str, list[Interval]]") -> list[dict[str, object]]:
@@ -125,14 +178,14 @@ def _rows(found: "dict[str, list[Interval]]") -> list[dict[str, object]]:
     return list(rows.values())
 
 
-def _text(number: "Number", intervals: "list[Interval]") -> "list[str | Table]":
+def _text(number: "Number", intervals: "list[Interval]", images: "Triplets") -> "list[str | Table]":
     from conformask.extras.measure.interval import kept
 
     unit = f" ({number.unit})" if number.unit else ""
     rows = [
         (each.name, *(f"{value:.6g}" for value in (each.value, each.low, each.high))) for each in intervals
     ]
-    lines: list[str | Table] = [] if (measured := kept(number, intervals)) is None else [measured, ""]
+    lines: list[str | Table] = [] if (measured := kept(number, intervals, images)) is None else [measured, ""]
     if rows:
         columns = ("", f"{number.quantity.name}{unit}", "at least", "at most")
         lines += [table(columns, rows[:SHOWN]), ""]
