@@ -22,6 +22,7 @@ LAYERS = "conformask.layers"
 LOSSES = "conformask.losses"
 OVER = "conformask.over"
 PREDICTORS = "conformask.predictors"
+REMARKS = "conformask.remarks"
 
 
 @dataclass(frozen=True)

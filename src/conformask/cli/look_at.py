@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from conformask.cli.options import AS_FILES_SAY, AsJson, Read, opened
 from conformask.cli.output import bad_usage, facts, show, sizes_text
 from conformask.errors import MismatchError, MissingFileError
+from conformask.masker.remarks import remarks_on_run
 from conformask.masker.run_folder import read_promise
 from conformask.records.loss import StatedLoss
 from conformask.records.numbers import rounded_share
@@ -220,7 +221,7 @@ def info(
         for name, keys in SHOWN.items()
         if name in held
     }
-    selection = Selection.load(run)
+    remarks, selection = remarks_on_run(run), Selection.load(run)
     comparison = None if selection is None else selection.comparison
     keys = BRIEF if "calibration" in record and not research else SHOWN
     rows = []
@@ -241,13 +242,14 @@ def info(
             "formula": formula,
             "void": void,
             "comparison": comparison and asdict(comparison),
+            "remarks": remarks,
             **{name: _as_json(part) for name, part in record.items()},
         },
-        *filter(None, [sentence]),
+        *filter(None, [sentence, *remarks]),
         facts(rows),
         *([] if comparison is None or sentence else [judged_text(comparison)]),
         *([] if comparison is None or keys is BRIEF else [comparison_text(comparison)]),
-        *([void] if void else _notes(record, sentence, run)),
+        *([void] if void else _notes(record, sentence or remarks, run)),
         *filter(None, [formula]),
         as_json=json,
     )
@@ -261,11 +263,13 @@ def _as_json(part: Mapping[str, Json]) -> dict[str, Json]:
     return {**part, "loss": loss.to_json()} if isinstance(loss, StatedLoss) else dict(part)
 
 
-def _notes(record: Mapping[str, Mapping[str, Json]], sentence: str | None, run: Path) -> list[str]:
+def _notes(
+    record: Mapping[str, Mapping[str, Json]], promised: str | list[str] | None, run: Path
+) -> list[str]:
     notes = []
     if not {"predictor", "scorer"} & set(record):
         notes.append("Training is not finished: resume it with --resume.")
-    if "scorer" in record and not sentence:
+    if "scorer" in record and not promised:
         notes.append(f"Nothing is promised yet: conformask calibrate {run} DATA --threshold T")
     evaluated, now = record.get("evaluation"), record.get("calibration", {}).get("fingerprint")
     if evaluated and evaluated["fingerprint"] != now:

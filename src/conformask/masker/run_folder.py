@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from conformask.errors import MismatchError, MissingFileError, warn
+from conformask.masker.remarks import remarks_on_run
 from conformask.promises.data import Curves
 from conformask.records.card import CALIBRATION, CalibrationCard
 from conformask.records.record import (
@@ -119,7 +120,9 @@ def read_promise(folder: Path) -> tuple[CalibrationCard, str]:
 def _calibration(folder: Path) -> Mapping[str, Json]:
     path = folder / CALIBRATION
     if folder.is_dir() and not path.is_file():
-        raise MissingFileError(f"{folder} is not calibrated ({path.name} is missing): calibrate it first")
+        promised = [f"It promises no masks, but this: {text}" for text in remarks_on_run(folder)]
+        missing = f"{folder} is not calibrated ({path.name} is missing): calibrate it first"
+        raise MissingFileError(". ".join([missing, *promised]))
     return read_json(path)
 
 

@@ -301,6 +301,11 @@ class Example:
     release: str = ""
     """Whether the image would be released at `Evaluation.release_share`, or why not; empty without one."""
 
+    @property
+    def image(self) -> str:
+        """The name of the image, of which it may be a slice."""
+        return self.name.partition(", slice ")[0]
+
 
 @dataclass(frozen=True)
 class RiskCurve:

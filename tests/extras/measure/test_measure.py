@@ -1,6 +1,7 @@
 """Intervals of numbers: the promise by Monte Carlo on deployed ones, reference values, refusals, files."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from conformask.extras.measure import calibrate, interval, quantities
 from conformask.extras.measure.calibrate import measure
 from conformask.extras.measure.files import load_all, save
 from conformask.extras.measure.interval import kept
+from conformask.masker.remarks import remarks_on_images
 from conformask.testing import small_masker, small_triplets
 
 MASKER = small_masker()
@@ -415,3 +417,97 @@ def test_a_number_is_about_images_like_those_of_its_calibration(changed, message
     y = np.random.default_rng(2).random((3, 8, 8), dtype=np.float32)
     with pytest.warns(cm.ConformaskWarning, match="images of 8 x 8 pixels: the promise covers only"):
         number.intervals(cm.Triplets.from_arrays(y, y, y, network="ours"))
+
+
+@pytest.fixture
+def run(folders, capsys):
+    """A run with masks and the numbers mean, and area of labels of data, of which new has none."""
+    for role in ("y_hat", "y"):
+        place = Path("data", "labels", role)
+        place.mkdir(parents=True)
+        for index in range(60):
+            labels = np.zeros((SIDE, SIDE), np.uint8)
+            labels[2 : 6 + index % 3, 2 : 6 + (role == "y")] = 1
+            np.save(place / f"{index}.npy", labels)
+    main(["calibrate", "data", "--scorer", "residual", "--threshold", "0.05", "--out", "run"])
+    main(["measure", "run", "data", "--of", "mean"])
+    main(["measure", "run", "data", "--of", "area", "--objects", "labels"])
+    capsys.readouterr()
+    return Path("run")
+
+
+def test_each_image_that_is_shown_has_its_intervals_beside_its_mask(run):
+    images = cm.Triplets.from_folder("data").select([7, 3])
+    said = remarks_on_images(run, Path("data"))(images)
+    assert list(said) == list(images.names)
+    (number,) = load_all(run, names=["mean"])
+    for name, found in zip(images.names, number.intervals(images), strict=True):
+        (_, area), (title, mean) = said[name]
+        numbers = re.fullmatch(
+            r"(.+), true (.+) to (.+) in at least 9 of 10 new images; here it is (.+)", mean
+        )
+        value, low, high, truth = map(float, numbers.groups())
+        assert title == "Mean"
+        assert low <= found.low < found.high <= high, "rounded outwards"
+        assert (value, truth) == pytest.approx((found.value, found.truth), abs=1e-3)
+        true_area = 4 * (4 + int(name) % 3)
+        assert area.startswith(f"{true_area} pixels, true ") or area.endswith(
+            f"; here it is {true_area} pixels"
+        )
+    new = cm.Triplets.from_folder("new")
+    area, mean = remarks_on_images(run, Path("new"))(new)[new.names[0]]
+    assert area == ("Area", "not known: there are no labels")
+    assert mean[1].endswith(" in at least 9 of 10 new images")
+
+
+def test_remarks_say_where_nothing_is_promised(run):
+    small = cm.Triplets.from_arrays(*([np.zeros((8, 8), np.float32) + 0.4] for _ in range(2)))
+    ((title, text),) = remarks_on_images(run, Path("new"))(small)["00000"]
+    assert (title, text.partition("; but ")[2][:24]) == ("Mean", "images of 8 x 8 pixels: ")
+    colour = cm.Triplets.from_arrays(*([np.zeros((16, 16, 3), np.float32) + 0.4] for _ in range(2)))
+    assert remarks_on_images(run, Path("new"))(colour) == {"00000": []}
+
+
+def test_masks_in_a_run_of_a_number_of_labels_need_no_labels(run, capsys):
+    main(["measure", "data", "--of", "area", "--objects", "labels", "--out", "alone"])
+    main(["calibrate", "alone", "data", "--threshold", "0.05"])
+    main(["mask", "alone", "new", "masks"])
+    assert len(list(Path("masks", "masks").iterdir())) == 4
+    assert "y_hat is not a folder" in refused(["measure", "alone", "new"], capsys)
+
+
+def refused(arguments, capsys):
+    with pytest.raises(SystemExit):
+        main(arguments)
+    return capsys.readouterr().err
+
+
+def test_a_run_of_a_number_alone_says_what_it_promises(folders, capsys):
+    main(["measure", "data", "--of", "mean", "--out", "run"])
+    capsys.readouterr()
+    for arguments in (["mask", "run", "new", "masks"], ["evaluate", "run", "data"], ["view", "run", "data"]):
+        assert "It promises no masks, but this: In at least 9 of 10 new" in refused(arguments, capsys)
+    main(["info", "run"])
+    printed = capsys.readouterr().out
+    assert printed.startswith("In at least 9 of 10 new images, the true mean lies ")
+    assert "Nothing is promised" not in printed
+    main(["info", "run", "--json"])
+    assert json.loads(capsys.readouterr().out)["remarks"][0].startswith("In at least 9 of 10 new images")
+
+
+@pytest.mark.leaf("view")
+def test_report_and_viewer_show_the_interval_of_each_image(run):
+    from conformask.extras.view.session import Session
+
+    for role in ("x", "y_hat", "y"):
+        Path("test", role).mkdir(parents=True)
+        for index, triplet in enumerate(small_triplets(10, seed=5)):
+            np.save(Path("test", role, f"t{index}.npy"), getattr(triplet, role)[0])
+    main(["evaluate", "run", "test", "--report", "report.html"])
+    report = Path("report.html").read_text()
+    shown = report.count('<article class="row"')
+    assert report.count("Mean <b>") == report.count("Area <b>not known: there are no labels</b>") == shown > 0
+    images, says = cm.Triplets.from_folder("test"), remarks_on_images(run, Path("test"))
+    session = Session(cm.load(run), images, remarks=says)
+    assert session.remarks("t3") == says(images)["t3"]
+    assert Session(cm.load(run), images).remarks("t3") == []

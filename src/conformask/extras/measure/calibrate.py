@@ -97,7 +97,7 @@ def measure(
     unit = what.unit(images.geometry(0), images.values)
     if not images.has_truth:
         raise InvalidArgumentError("a number is calibrated on images with y, and some have none: add them")
-    check_measurable(images, what)
+    check_measurable(images, what, with_truth=True)
     used = _score_for(scorer, images, selection, allow_network_mismatch=allow_network_mismatch)
     summary = scan(images, "reading calibration images")
     exponent, chosen_on = 0.0, frozenset[str]()

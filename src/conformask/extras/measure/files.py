@@ -1,5 +1,6 @@
 """The numbers of a run folder: numbers/NAME.json, one for each, beside the score; no masks are needed."""
 
+from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
@@ -72,8 +73,13 @@ def scorer_of(run: Path) -> Scorer:
     return load_given(run) or load_scorer(run)
 
 
-def load_all(run: Path, functions: tuple[Function, ...] = (), scorer: Scorer | None = None) -> list[Number]:
-    """Read all numbers of a run; functions of somebody's own are given again.
+def load_all(
+    run: Path,
+    functions: tuple[Function, ...] = (),
+    scorer: Scorer | None = None,
+    names: Container[str] | None = None,
+) -> list[Number]:
+    """Read all numbers of a run, or those with these names; functions of somebody's own are given again.
 
     Raises:
         MissingFileError: there is none.
@@ -86,4 +92,8 @@ def load_all(run: Path, functions: tuple[Function, ...] = (), scorer: Scorer | N
             f"no number is calibrated in {run}: conformask measure {run} DATA --of volume calibrates one"
         )
     scorer = scorer or scorer_of(run)
-    return [load(scorer, path, own.get(path.stem) or quantity(path.stem)) for path in paths]
+    return [
+        load(scorer, path, own.get(path.stem) or quantity(path.stem))
+        for path in paths
+        if names is None or path.stem in names
+    ]

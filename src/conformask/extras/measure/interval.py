@@ -16,7 +16,7 @@ from jaxtyping import Bool
 
 from conformask.extras.measure.quantities import Numbers, Quantity, facts_of, measured_of, widths_of
 from conformask.images.triplets import Triplets
-from conformask.masker.admission import admitted, by_tiles
+from conformask.masker.admission import Admission, admitted, by_tiles
 from conformask.masker.guards import used_images
 from conformask.promises.axes import EachCategory
 from conformask.promises.data import CalibrationData, Curves
@@ -137,6 +137,11 @@ class Number:
         whom = f"new images like the {self.n} calibration images ({self.promise.guarantee})"
         return self.promise.named(f"{self.promise.axes.certainty.claim(rate)} for {whom}")
 
+    def admit(self, triplets: Triplets, *, allow_network_mismatch: bool = False) -> Admission:
+        """Check, before a number is computed, that new images are those that the promise is about."""
+        tiled, other = by_tiles(self.scorer, self.domain), allow_network_mismatch
+        return admitted(self.domain, self.promise, tiled, triplets, allow_network_mismatch=other)
+
     def intervals(self, triplets: Triplets, *, allow_network_mismatch: bool = False) -> list[Interval]:
         """Return the interval of each image, and whether it holds the true number where that is known.
 
@@ -146,10 +151,7 @@ class Number:
         Raises:
             MismatchError: outputs of another network; other channels; no labels, or another unit.
         """
-        admitted(
-            self.domain, self.promise, by_tiles(self.scorer, self.domain), triplets,
-            allow_network_mismatch=allow_network_mismatch,
-        ).warn()  # fmt: skip
+        self.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn()
         scored = self.exponent > 0
         measured = measured_of(self.scorer, triplets, self.quantity, self.label, self.unit, scored=scored)
         facts = covariates_of(facts_of(triplets))

@@ -166,7 +166,7 @@ def measured_of(
     check_measurable(triplets, of)
     values = triplets.values
     numbers: dict[Role, list[float]] = {"y_hat": []}
-    if triplets.has_truth:
+    if triplets.has_truth and (of.about == "values" or triplets.has("y_labels")):
         numbers["y"] = []
     scores: list[float] = []
     ids: list[str] = []
@@ -191,14 +191,14 @@ def measured_of(
     return Measured(np.array(numbers["y_hat"]), truths, np.array(scores), tuple(ids))
 
 
-def check_measurable(triplets: Triplets, of: Quantity) -> None:
-    """Raise where the images lack what the number is computed from."""
+def check_measurable(triplets: Triplets, of: Quantity, *, with_truth: bool = False) -> None:
+    """Raise where the images lack what the number of y_hat, and perhaps that of y, is computed from."""
     if of.dimensions not in (None, triplets.dimensions):
         other = "area" if of.name == "volume" else "volume"
         raise InvalidArgumentError(
             f"the images have {triplets.dimensions} axes: measure their {other}, not {of.name}"
         )
-    needed = ["labels", *["y_labels"] * triplets.has_truth] if of.about == "labels" else []
+    needed = ["labels", *["y_labels"] * with_truth] if of.about == "labels" else []
     for name in needed:
         if not triplets.has(name):
             raise InvalidArgumentError(

@@ -150,7 +150,7 @@ def _packaged(data: Path, new: NewImages, out: Path | None) -> "tuple[Scorer, Tr
     from conformask.scores.untrained import packaged_scorer
 
     images = opened(data, new.read, new.network)
-    scorer = packaged_scorer().of(images)
+    scorer = packaged_scorer().of(images.in_training())  # masks of it need no labels
     if out is not None:
         refuse_unclaimed(places(out, "scorer.json"))
         holds_scorer(out, scorer)  # refuses the folder of another one before the work

@@ -324,6 +324,7 @@ def image(name: str, session: SessionDep) -> Response:
         "measurable": is_measurable(session.masker, viewed_image),
         "risk": risk_of(viewed_image),
         "notes": session.notes(name),
+        "remarks": session.remarks(name),
         "bound": None
         if session.doubt or not viewed_image.in_memory
         else bound_text(session.masker, viewed_image.item),

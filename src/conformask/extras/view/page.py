@@ -277,10 +277,17 @@ class ImageTable:
     """CSV file of the whole record as a data URI."""
 
 
-def write_report(evaluation: Evaluation, path: Path | str, *, caveats: Iterable[str] = ()) -> Path:
+def write_report(
+    evaluation: Evaluation,
+    path: Path | str,
+    *,
+    caveats: Iterable[str] = (),
+    remarks: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+) -> Path:
     """Write the report of an evaluation to one HTML file, wholly or not at all, and return its path.
 
-    `caveats` are sentences about the test images that it states beside its own.
+    `caveats` are sentences about the test images that it states beside its own; `remarks` are lines about
+    single images by their names, each a title and a text.
 
     Raises:
         OutputError: the folder cannot be written to, or the disk is full.
@@ -299,13 +306,17 @@ def write_report(evaluation: Evaluation, path: Path | str, *, caveats: Iterable[
     """
     expect(evaluation, Evaluation, "evaluation", "what evaluate() returned")
     path = Path(path)
-    page = render(evaluation, caveats)
+    page = render(evaluation, caveats, remarks)
     with atomic_write(path) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def render(evaluation: Evaluation, caveats: Iterable[str] = ()) -> str:
+def render(
+    evaluation: Evaluation,
+    caveats: Iterable[str] = (),
+    remarks: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+) -> str:
     """Return the report as HTML; every name in it is escaped, every picture is embedded."""
     gauge, card, shared = figures.gauge(evaluation), evaluation.card, evaluation.release_share
     examples = sorted(evaluation.examples, key=lambda example: -example.size)  # the most hidden first
@@ -325,6 +336,7 @@ def render(evaluation: Evaluation, caveats: Iterable[str] = ()) -> str:
         comparison=evaluation.comparison
         and comparison_text(evaluation.comparison, best=evaluation.mask_size_oracle is None),
         gallery=_gallery(evaluation, examples),
+        remarks=remarks or {},
         strip=[(each.name, pictures(each, STRIP)["overlay"]) for each in known[:MOST]],
         pictured={example.name for example in known},
         images=image_table(evaluation),

@@ -55,6 +55,7 @@ from conformask.images.rows import parse_weight
 from conformask.images.triplets import Triplets
 from conformask.masker.guards import used_images
 from conformask.masker.masker import Masker
+from conformask.masker.remarks import Remark, SaysOfImages, no_remarks
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import level_of
 from conformask.masks.family import Family
@@ -123,10 +124,12 @@ class Session:
         *,
         allow_network_mismatch: bool = False,
         released: Release | None = None,
+        remarks: SaysOfImages = no_remarks,
     ) -> None:
         """Show triplets; outputs of a network other than the calibration's need `allow_network_mismatch`.
 
-        `released` is what release() returned for those of them that are one batch.
+        `released` is what release() returned for those of them that are one batch; `remarks` say something of
+        images beside their masks.
         """
         self.masker = masker
         # each image is asked when it is opened: one that cannot be read must not keep others from being shown
@@ -134,7 +137,7 @@ class Session:
             triplets, allow_network_mismatch=allow_network_mismatch, headers=False
         ).warn()
         self.triplets = triplets
-        self._released = released
+        self._released, self._remarks = released, remarks
         self._judged = {} if released is None else {image.name: image for image in released.images}
         self._losses: dict[str, float] = {}
         self._cached_measurement: tuple[int, Measurement | None] = 0, None
@@ -317,6 +320,15 @@ class Session:
         collection = image.admission if name in self._uploads else self._admission
         caveat = None if collection.caveat is None else collection.caveat.text
         return list(filter(None, (self.use(name), *image.admission.notes, collection.groups, caveat)))
+
+    def remarks(self, name: str) -> list[Remark]:
+        """Return what is said of an image beside its mask; nothing of one that is too large for memory."""
+        image, known = self.collection_image(name), self.viewed_image(name)
+        if not known.in_memory:
+            return []
+        with self._network:  # numbers may be scored
+            said = self._remarks(image.triplets.select([image.index]))
+        return list(said.get(image.triplets.names[image.index], ()))
 
     def thumbnail(self, name: str) -> bytes:
         """Return a small JPEG of the output, hatched where hidden."""

@@ -17,6 +17,7 @@ from conformask.cli.output import bad_usage, show, table
 if TYPE_CHECKING:
     from conformask.images.triplets import Triplets
     from conformask.masker.masker import Masker
+    from conformask.masker.remarks import SaysOfImages
     from conformask.records.evaluation import Evaluation
     from conformask.records.release import Release
 
@@ -42,6 +43,7 @@ def evaluate(
     """
     from conformask.extras.view.page import write_report
     from conformask.masker.evaluate import evaluate as evaluate_masker
+    from conformask.masker.remarks import remarks_on_images
     from conformask.records.evaluation import FILE
     from conformask.records.files import check_output, refuse_unclaimed
     from conformask.records.words import formula_here, promised_here
@@ -58,7 +60,9 @@ def evaluate(
     evaluation = evaluate_masker(masker, test, out=run, allow_network_mismatch=others, compute=devices)
     written = f"{run / 'evaluation.json'}"
     if report is not None and main_process():
-        write_report(evaluation, report)
+        names = {example.image for example in evaluation.examples}
+        shown = test.select(place for place, name in enumerate(test.names) if name in names)
+        write_report(evaluation, report, remarks=remarks_on_images(run, data)(shown))
         written += f" and {report}"
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
     promise = promised_here(evaluation.card.sentence, evaluation.caveat)
@@ -150,6 +154,7 @@ def view(
         is split, the test part is measured and shown first.
     """
     from conformask.masker.release import release_once
+    from conformask.masker.remarks import remarks_on_images
 
     masker, triplets = new.opened(run, data)
     released, others = None, new.allow_network_mismatch
@@ -160,6 +165,7 @@ def view(
         masker,
         triplets,
         released=released,
+        remarks=remarks_on_images(run, data),
         port=port,
         browser=not headless,
         token=not no_token,
@@ -173,6 +179,7 @@ def open_viewer(
     triplets: "Triplets",
     *,
     released: "Release | None" = None,
+    remarks: "SaysOfImages | None" = None,
     port: int,
     browser: bool = True,
     token: bool = True,
@@ -184,7 +191,7 @@ def open_viewer(
     """Serve the viewer until Ctrl-C, and print its address, by default with the promise.
 
     It opens on the gallery, or on the image of this name, and the images are sorted by their hidden share.
-    `released` is what release() returned.
+    `released` is what release() returned, `remarks` say something of images beside their masks.
     """
     from conformask.errors import MissingFileError
     from conformask.extensions import pip_install
@@ -194,8 +201,15 @@ def open_viewer(
     except ModuleNotFoundError as error:
         raise MissingFileError(f"the viewer needs {error.name}: {pip_install('view')}") from error
     from conformask.extras.view.session import Session
+    from conformask.masker.remarks import no_remarks
 
-    session = Session(masker, triplets, allow_network_mismatch=allow_network_mismatch, released=released)
+    session = Session(
+        masker,
+        triplets,
+        allow_network_mismatch=allow_network_mismatch,
+        released=released,
+        remarks=remarks or no_remarks,
+    )
     secret = secrets.token_urlsafe() if token else None
     with listening(port) as bound:
         url = url_of(bound, secret) + ("" if image is None else f"#/image/{quote(image)}")

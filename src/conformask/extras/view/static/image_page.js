@@ -337,7 +337,7 @@ export class ImagePage {
   // losses: { loss, unmasked, met }, texts and whether the threshold is met, or null before that is known; null
   // for an image whose losses cannot be measured.
   #renderFacts(losses) {
-    const { region, bound } = this.#image;
+    const { region, bound, remarks } = this.#image;
     const facts = [[`Hidden${this.#whereHidden}`, formatPercent(this.#promise.opening.size)]];
     if (losses !== null)
       facts.push(
@@ -345,6 +345,7 @@ export class ImagePage {
         ["Without a mask", losses.unmasked],
       );
     if (bound !== null) facts.push(["Promised without a mask", bound]); // of the output; needs no truth
+    facts.push(...remarks);
     const judged = this.#promise.release?.image;
     if (judged) facts.push(["Release", `${releaseText(judged.released)}, p = ${formatNumber(judged.p_value)}`]);
     if (judged && !judged.released) facts.push(["Why", judged.reasons.join("; ")]);
