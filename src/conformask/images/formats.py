@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import ImageError, InvalidArgumentError, OutputError, warn_once
-from conformask.records.geometry import MOST_CHANNELS, Geometry, Size
+from conformask.records.geometry import MOST_CHANNELS, Geometry, Ground, Size
 from conformask.records.reading import Reading
 from conformask.records.record import Array
 
@@ -53,6 +53,8 @@ class Header:
     """Constant t of an inverted file, in which a stored value v is read as t - v; else None."""
     clipped: float = 0.0
     """Share of the values that were clipped to the range; known once the image is read."""
+    ground: Ground | None = None
+    """Where the image lies on a map; None where the file does not say."""
     is_lossy: bool = False
     """True if the file was compressed as JPEG, so that its values are not those that were saved."""
 
@@ -276,6 +278,8 @@ class Format:
     """True if images are written as float32 of any axes and channels; else 8 or 16 bits, 1 or 3 channels."""
     write_over: Callable[[Path, Array, SourceImage], None] | None = None
     """Function that writes an image (C, *space) as float32 in the place of its source; None without it."""
+    rescales: bool = False
+    """True if `write_over` fits the size of pixels to an image that has more or fewer than its source."""
     write_segmentation: SegmentationWriter | None = None
     """Function that writes a segmentation; None for types without it."""
     write_blocks: Callable[[Path, Shape, Blocks, int, SourceImage], None] | None = None

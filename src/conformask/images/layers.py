@@ -239,6 +239,19 @@ def check_places(name: str, headers: "dict[str, Header | None]", size: Size, pla
             )
 
 
+def check_ground(name: str, headers: "dict[str, Header | None]", y_hat: Header) -> None:
+    """Raise for images that cover other ground than y_hat, whatever the size of their pixels."""
+    for role, header in headers.items():
+        if header is None or header.ground is None or y_hat.ground is None:
+            continue
+        if difference := y_hat.ground.differs(header.ground, y_hat.space):
+            raise ImageError(
+                f"triplet {name!r}: {role} and y_hat have {difference}; they must cover the same ground, "
+                "with pixels of whatever size: cut them to it, or write y_hat with the coordinates of its "
+                "input"
+            )
+
+
 @dataclass(frozen=True)
 class Regions(LayerKind):
     """The pixels that a promise is about, (1, *space) in [0, 1], without NaN where that may be."""

@@ -17,7 +17,15 @@ from typing import Any, Literal, get_args
 from conformask.arrays import Array, Triplet, TripletOf
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, chosen
 from conformask.images.formats import Header, at_time
-from conformask.images.layers import LAYERS, SHOWN, LayerKind, OpenedLayer, as_read, check_places
+from conformask.images.layers import (
+    LAYERS,
+    SHOWN,
+    LayerKind,
+    OpenedLayer,
+    as_read,
+    check_ground,
+    check_places,
+)
 from conformask.images.read import (
     Raster,
     UnreadImage,
@@ -83,6 +91,7 @@ class TripletRow(TripletOf[UnreadImage, UnreadImage]):
                 "is a volume, the other is not"
             )
         check_places(self.name, {"x": x_header, "y": y_header}, y_hat.shape[1:], geometry)
+        check_ground(self.name, {"x": x_header, "y": y_header}, y_hat_header)
         return triplet
 
     def image(self, role: str) -> UnreadImage | None:
@@ -101,11 +110,11 @@ class TripletRow(TripletOf[UnreadImage, UnreadImage]):
         """Open the triplet to be read window by window, without y where that is noisy."""
         has_truth = self.y is not None and not self.reference(reading).is_noisy
         y = self.raster("y", reading) if has_truth else None
+        x, y_hat = self.raster("x", reading), self.raster("y_hat", reading)
+        check_ground(self.name, {"x": x.header, "y": None if y is None else y.header}, y_hat.header)
         layers = {name: LAYERS[name].opened(self, reading) for name in LAYERS}
         known = {name: layer for name, layer in layers.items() if layer is not None}
-        return TripletOf(
-            self.name, self.raster("x", reading), self.raster("y_hat", reading), y, known, self.facts
-        )
+        return TripletOf(self.name, x, y_hat, y, known, self.facts)
 
     def source(self, reading: Reading) -> str:
         """Return a hash of the files or arrays and of how they are read."""

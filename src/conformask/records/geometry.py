@@ -142,6 +142,25 @@ class Geometry:
         return any(not 1 / OTHER <= ratio <= OTHER for ratio in ratios)
 
 
+@dataclass(frozen=True)
+class Ground:
+    """Where an image lies in a coordinate system, such as that of a map."""
+
+    system: int | None
+    """The EPSG code of the system; None where it has none."""
+    corners: tuple[tuple[float, float], ...]
+    """The outer corners of the first pixel, of the last of its row, and of the last of its column."""
+
+    def differs(self, other: "Ground", space: tuple[int, ...]) -> str | None:
+        """Return how another image lies elsewhere than this one of H x W pixels; None where it does not."""
+        if None not in (self.system, other.system) and self.system != other.system:
+            return f"the coordinate systems EPSG:{other.system} and EPSG:{self.system}"
+        first, right, down = mine = np.array(self.corners)
+        pixel = min(np.linalg.norm(right - first) / space[1], np.linalg.norm(down - first) / space[0])
+        offset = float(abs(mine - np.array(other.corners)).max() / pixel)
+        return None if offset <= CLOSE else f"corners that lie up to {offset:.4g} pixels of y_hat apart"
+
+
 def parsed(length: str) -> tuple[float, str]:
     """Parse a length: 5mm gives (5.0, "mm")."""
     match = LENGTH.fullmatch(length.strip())

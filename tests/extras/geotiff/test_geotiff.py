@@ -5,12 +5,15 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 import conformask as cm
 from conformask import errors
 from conformask.errors import ConformaskWarning, ImageError
 from conformask.extensions import pip_install
 from conformask.extras.geotiff import geotiff
+from conformask.extras.make.predictors import CustomPredictor
+from conformask.extras.make.triplets import add_outputs
 from conformask.images.formats import SourceImage
 from conformask.images.layers import read_region
 from conformask.images.read import (
@@ -23,6 +26,7 @@ from conformask.images.read import (
     read_header,
     read_image,
     write_blocks,
+    write_image,
 )
 from conformask.images.tiff import TIFF
 from conformask.records.geometry import Geometry
@@ -354,3 +358,83 @@ def test_an_output_with_smaller_pixels_covers_the_same_ground(tmp_path):
     with rasterio.open(path) as scene, rasterio.open(tmp_path / "sr.tif") as file:
         assert file.bounds == scene.bounds
         assert file.res == (2.5, 2.5)
+
+
+SMALLER, LARGER = (NORTH_UP * rasterio.Affine.scale(factor) for factor in (0.25, 2))
+"""Pixels of a quarter and of twice the side, which begin at the same corner."""
+BESIDE = NORTH_UP * rasterio.Affine.translation(1, 0)
+NEXT_ZONE = "EPSG:32632"
+
+
+def scene(folder, role, sides, transform=NORTH_UP, **profile):
+    (folder / role).mkdir(exist_ok=True)
+    return save(folder / role / "a.tif", field(sides=sides), transform=transform, **profile)
+
+
+@pytest.mark.parametrize(
+    ("sides", "changed", "message"),
+    [
+        ((16, 16), {}, None),
+        ((64, 64), {"transform": SMALLER}, None),
+        (
+            (16, 16),
+            {"transform": NORTH_UP * rasterio.Affine.translation(1, 0)},
+            "up to 1 pixels of y_hat apart",
+        ),
+        ((64, 64), {"transform": NORTH_UP}, "up to 48 pixels of y_hat apart"),
+        ((64, 64), {"transform": SMALLER * rasterio.Affine.rotation(1)}, "pixels of y_hat apart"),
+        ((16, 16), {"crs": NEXT_ZONE}, "the coordinate systems EPSG:32633 and EPSG:32632"),
+        (
+            (16, 16),
+            {"transform": NORTH_UP * rasterio.Affine.scale(2)},
+            "different spacings, 10 x 10 m and 20",
+        ),
+    ],
+)
+def test_x_covers_the_ground_of_y_hat(sides, changed, message, tmp_path):
+    scene(tmp_path, "x", (16, 16))
+    scene(tmp_path, "y_hat", sides, **changed)
+    images = cm.Triplets.from_folder(tmp_path)
+    for read in (images.__getitem__, images.opened):
+        if message is None or ("spacings" in message and read == images.opened):
+            continue
+        with pytest.raises(ImageError, match=re.escape(message)):
+            read(0)
+    if message is None:
+        assert images[0].y_hat.shape[1:] == images.opened(0).y_hat.size == sides
+
+
+def test_a_file_without_coordinates_may_lie_anywhere(tmp_path):
+    scene(tmp_path, "x", (16, 16))
+    (tmp_path / "y_hat").mkdir()
+    write_image(tmp_path / "y_hat" / "a.png", np.zeros((1, 16, 16)))
+    assert cm.Triplets.from_folder(tmp_path)[0].y_hat.shape == (1, 16, 16)
+
+
+def test_pixels_of_another_size_are_said_to_be_others(tmp_path):
+    y = np.random.default_rng(0).random((30, 1, 16, 16), dtype=np.float32)
+    for folder, step in (("old", 1), ("new", 3)):
+        for role in ("x", "y_hat", "y"):
+            (tmp_path / folder / role).mkdir(parents=True)
+            for index, image in enumerate(y ** {"x": 2, "y_hat": 1.5, "y": 1}[role]):
+                to = tmp_path / folder / role / f"{index}.tif"
+                save(to, image, transform=NORTH_UP * rasterio.Affine.scale(step))
+    old, new = (cm.Triplets.from_folder(tmp_path / folder) for folder in ("old", "new"))
+    masker = cm.calibrate(cm.Heuristic(cm.residual, channels=1), old, threshold=0.1, loss="l1")
+    assert masker.admit(old).spacings == {}
+    assert (
+        masker.admit(new).spacings["0"].startswith("a spacing of 30 x 30 m: the promise was calibrated on 10")
+    )
+
+
+@pytest.mark.parametrize("factor", [1, 4])
+def test_outputs_lie_where_their_scene_lies(factor, tmp_path):
+    path = scene(tmp_path, "x", (16, 16))
+    enlarge = CustomPredictor(torch.nn.Upsample(scale_factor=factor), "enlarge", "1")
+    assert add_outputs(tmp_path, enlarge, (0, 300)) == 1
+    with rasterio.open(path) as x, rasterio.open(tmp_path / "y_hat" / "a.tif") as y_hat:
+        assert (y_hat.crs, y_hat.bounds, y_hat.width) == (x.crs, x.bounds, 16 * factor)
+        assert y_hat.dtypes == ("float32",)
+        np.testing.assert_allclose(y_hat.read(1)[::factor, ::factor], x.read(1), atol=1e-3)
+    images = cm.Triplets.from_folder(tmp_path, (0, 300))
+    np.testing.assert_allclose(images[0].y_hat[:, ::factor, ::factor], images[0].x, atol=1e-6)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import tifffile
 import torch
 import torch.nn.functional as F
 from onnx import TensorProto, helper
@@ -703,3 +704,25 @@ def test_bicubic_enlarges_smooth_images_well():
 def test_names():
     assert Biharmonic(task("completion")).name == "biharmonic"
     assert Bicubic(task("super_resolution")).name == "bicubic"
+
+
+@pytest.mark.parametrize(
+    ("sides", "metadata", "factor", "written"),
+    [
+        ((8, 9), {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}, 1, "a.ome.tif"),
+        ((4, 8, 9), {"axes": "ZYX", **{f"PhysicalSize{axis}": 2 for axis in "XYZ"}}, 1, "a.ome.tif"),
+        ((8, 9), {"axes": "YX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}, 2, "a.png"),
+        ((8, 9), {"axes": "YX"}, 1, "a.png"),
+    ],
+)
+def test_outputs_keep_the_physical_size_that_x_states(sides, metadata, factor, written, tmp_path):
+    (tmp_path / "x").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 2**16, sides, np.uint16)
+    tifffile.imwrite(tmp_path / "x" / "a.ome.tif", pixels, metadata=metadata)
+    made = CustomPredictor(torch.nn.Upsample(scale_factor=factor), "enlarge", "1")
+    assert add_outputs(tmp_path, made) == 1
+    assert [path.name for path in (tmp_path / "y_hat").iterdir()] == [written]
+    images = Triplets.from_folder(tmp_path)
+    assert images.geometry(0) == (images.header(0, "x").geometry if written == "a.ome.tif" else None)
+    near = tuple(slice(None, None, factor) for _ in sides)
+    np.testing.assert_allclose(images[0].y_hat[(slice(None), *near)], images[0].x, atol=1e-5)

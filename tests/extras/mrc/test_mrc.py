@@ -9,6 +9,8 @@ import pytest
 from conformask import Triplets
 from conformask.errors import ImageError, MissingFileError
 from conformask.extensions import pip_install
+from conformask.extras.make.predictors import CustomPredictor
+from conformask.extras.make.triplets import add_outputs
 from conformask.images.formats import SourceImage
 from conformask.images.read import (
     decode,
@@ -277,3 +279,15 @@ def test_halves_are_repeats_under_the_names_that_programs_give_them(ends, tmp_pa
     (tmp_path / "repeats" / f"t1{ends[0]}.mrc").unlink()
     if ends[0] != "_1":
         assert Triplets.from_folder(tmp_path).reference.repeats == 1
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((4, 5, 6), "volume"), ((5, 6), "image")])
+def test_outputs_have_the_header_of_their_input(shape, kind, tmp_path):
+    (tmp_path / "x").mkdir()
+    x = save(tmp_path / "x" / "a.mrc", field(shape), kind)
+    assert add_outputs(tmp_path, CustomPredictor(lambda image: image / 2, "half", "1"), (0, 1)) == 1
+    written = tmp_path / "y_hat" / "a.mrc"
+    for entry in ("cella", "origin", "nx", "ny", "nz", "mx", "my", "mz", "ispg"):
+        assert header_of(written)[entry] == header_of(x)[entry]
+    images = Triplets.from_folder(tmp_path, (0, 1))
+    np.testing.assert_allclose(images[0].y_hat, images[0].x / 2, atol=1e-6)

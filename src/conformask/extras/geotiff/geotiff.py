@@ -29,7 +29,7 @@ from conformask.images.formats import (
     range_of,
     rounded_down,
 )
-from conformask.records.geometry import Geometry
+from conformask.records.geometry import Geometry, Ground
 from conformask.records.reading import Reading
 from conformask.records.record import Array
 
@@ -95,6 +95,7 @@ def open_geotiff(path: Path, reading: Reading, time: int | None) -> AbstractCont
             bits_of(dtype),
             range_of(dtype, str(path)),
             _geometry(dataset),
+            ground=_ground(dataset),
             is_lossy="JPEG" in str(dataset.profile.get("compress", "")).upper(),
         )
     read = partial(_window, path, reading)
@@ -158,6 +159,15 @@ def _geometry(dataset: Any) -> Geometry | None:
         return None
     metres = crs.linear_units_factor[1]
     return Geometry((metres * hypot(matrix.b, matrix.e), metres * hypot(matrix.a, matrix.d)), "m")
+
+
+def _ground(dataset: Any) -> Ground | None:
+    """Return where an image lies; None where its file has no matrix, as with ground control points."""
+    matrix, (height, width) = dataset.transform, dataset.shape
+    if matrix.is_identity:
+        return None
+    corners = tuple(matrix * pixel for pixel in ((0, 0), (width, 0), (0, height)))
+    return Ground(dataset.crs.to_epsg() if dataset.crs else None, corners)
 
 
 def _window(path: Path, reading: Reading, places: Places) -> Array:
@@ -272,6 +282,7 @@ def _copy_as_cog(plain: Path, path: Path, profile: dict[str, Any]) -> None:
 GEOTIFF = Format(
     open_geotiff,
     write_over=write_geotiff,
+    rescales=True,
     write_blocks=write_geotiff_blocks,
     any_channels=True,
     mask_suffix=None,

@@ -1,6 +1,6 @@
 """Triplets from true images or from inputs that are there: tasks, tiles, outputs of a network."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -36,6 +36,7 @@ from conformask.images.read import (
     FORMATS,
     Image,
     check_name,
+    format_of,
     header_of_image,
     image_and_header,
     image_hash,
@@ -297,8 +298,9 @@ def add_outputs(
     "one" of them, their "mean", or "all" of them, NAME_1 to NAME_K. Then manifest.csv states that these are
     the group NAME, with one map.
 
-    All three folders are then read with the same data_range, or reading. Outputs of volumes are NIfTI in the
-    place of x, or npy if the axes were given. Existing outputs are kept, so that a killed run resumes;
+    All three folders are then read with the same data_range, or reading. Outputs have the
+    format and the place of x, such as GeoTIFF or MRC; or they are PNG, for volumes NIfTI, or npy if the axes
+    were given. Existing outputs are kept, so that a killed run resumes;
     triplets.json says which network made them. Threads read and write beside the predictor; several devices
     of `compute` are processes that share the images.
 
@@ -391,15 +393,30 @@ def _claim(folder: Path, predictor: Predictor, started: bool, recipe: CueRecipe,
 
 
 def _write_output(stem: Path, output: Image, x: Path, reading: Reading) -> None:
-    """Write a 16-bit PNG; NIfTI for volumes; npy if a range or axes are given, or for other channels.
+    """Write in the format of x if it says where x lies; else a 16-bit PNG, or npy for a given range or axes.
 
-    NIfTI and npy have the units of the given range.
+    Other volumes are NIfTI, other channels npy. All but PNG have the units of the given range.
     """
+    low, high = reading.data_range or (0.0, 1.0)
+    header = read_header(x, reading)
+    if (write_over := _writer_over(x, header, output)) is not None:
+        with atomic_write(stem.with_name(f"{stem.name}{name_and_suffix(x)[1]}")) as aside:
+            write_over(aside, low + (high - low) * output, SourceImage(x, header.geometry, reading))
+        return
     if reading.data_range is None and output.ndim == 3 and len(output) in (1, 3) and reading.axes is None:
         write_image(stem.with_name(f"{stem.name}.png"), output, bits=16)
         return
-    low, high = reading.data_range or (0.0, 1.0)
     _write_values(stem, low + (high - low) * output, x, reading)
+
+
+def _writer_over(x: Path, header: Header, output: Image) -> Callable[[Path, Image, SourceImage], None] | None:
+    """Return what writes an output in the format of x, if files of it say where they lie; else None."""
+    kind = format_of(x)
+    if kind is None or len(output) != header.channels:
+        return None
+    says_where = kind.write is None or header.geometry is not None
+    fits = kind.rescales or output.shape[1:] == header.space
+    return kind.write_over if says_where and fits else None
 
 
 def _write_values(stem: Path, values: Image, x: Path, reading: Reading) -> None:
