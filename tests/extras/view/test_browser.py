@@ -687,3 +687,17 @@ def test_there_is_no_such_view_without_maps(page, address, world):
     page.goto(f"{address}#/image/{world.shown.names[0]}?view=map")
     page.wait_for_selector("#front-canvas[data-view=output]")
     assert page.locator("[data-view=map], option[value=map]").count() == 0
+
+
+@pytest.mark.quick
+def test_what_leaves_say_of_an_image_stands_beside_its_mask(browser, world, serving):
+    text = "3100 mm\u00b3, true 2900 to 3400 mm\u00b3 in at least 9 of 10 new images"
+    says = {world.partly.name: [("Volume", text)]}
+    with serving(Session(world.masker, world.shown, remarks=lambda images: says)) as url:
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        page.goto(url)
+        open_image(page, url.partition("?")[0], world.partly.name)
+        row = page.locator("#facts div", has_text="Volume")
+        expect(row).to_have_text(f"Volume{text}")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        page.close()
