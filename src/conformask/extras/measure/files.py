@@ -1,12 +1,11 @@
 """The numbers of a run folder: numbers/NAME.json, one for each, beside the score; no masks are needed."""
 
-from collections.abc import Container
 from dataclasses import replace
 from pathlib import Path
 
 from conformask.errors import MismatchError, MissingFileError
 from conformask.extras.measure.interval import Number, Side, alone
-from conformask.extras.measure.quantities import Function, Quantity, quantity
+from conformask.extras.measure.quantities import Quantity, quantity
 from conformask.promises.promise import Promise
 from conformask.records.card import Domain
 from conformask.records.files import exclusive_folder, refuse_unclaimed
@@ -73,27 +72,17 @@ def scorer_of(run: Path) -> Scorer:
     return load_given(run) or load_scorer(run)
 
 
-def load_all(
-    run: Path,
-    functions: tuple[Function, ...] = (),
-    scorer: Scorer | None = None,
-    names: Container[str] | None = None,
-) -> list[Number]:
-    """Read all numbers of a run, or those with these names; functions of somebody's own are given again.
+def load_all(run: Path, scorer: Scorer | None = None) -> list[Number]:
+    """Read all numbers of a run; the scorer is given where a run does not hold it.
 
     Raises:
         MissingFileError: there is none.
-        InvalidArgumentError: a number that is no function of these, and has no name of its own.
+        InvalidArgumentError: the number of a function of somebody's own, which no file holds.
     """
-    own = {each.name: each for each in map(quantity, functions)}
     paths = sorted((run / NUMBERS).glob("*.json"))
     if not paths:
         raise MissingFileError(
             f"no number is calibrated in {run}: conformask measure {run} DATA --of volume calibrates one"
         )
     scorer = scorer or scorer_of(run)
-    return [
-        load(scorer, path, own.get(path.stem) or quantity(path.stem))
-        for path in paths
-        if names is None or path.stem in names
-    ]
+    return [load(scorer, path, quantity(path.stem)) for path in paths]

@@ -24,13 +24,15 @@ def sentences(run: Path) -> list[str]:
 
 def says_of_images(run: Path, data: Path) -> SaysOfImages:
     """Return the function that gives the intervals of images; functions of somebody's own are left out."""
-    if not any(run.glob("numbers/*.json")):
-        return no_remarks
-    from conformask.extras.measure.files import load_all
+    from conformask.extras.measure.files import file_of, load, scorer_of
     from conformask.extras.measure.quantities import QUANTITIES
     from conformask.images.triplets import Triplets
 
-    numbers, folders = load_all(run, names=tuple(QUANTITIES)), dict[str, Triplets]()
+    known = [each for each in QUANTITIES.values() if file_of(run, each).is_file()]
+    if not known:
+        return no_remarks
+    scorer, folders = scorer_of(run), dict[str, Triplets]()
+    numbers = [load(scorer, file_of(run, each), each) for each in known]
 
     def as_calibrated(number: "Number", images: Triplets) -> Triplets:
         """Return images of the folder as the number reads them: masks may need no labels."""
@@ -60,7 +62,7 @@ def says_of_images(run: Path, data: Path) -> SaysOfImages:
                     found[each.name].append((title, "; but ".join([_text(number, each), *notes])))
         return found
 
-    return says if numbers else no_remarks
+    return says
 
 
 def _text(number: "Number", interval: "Interval") -> str:
