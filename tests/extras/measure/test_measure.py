@@ -468,6 +468,20 @@ def test_remarks_say_where_nothing_is_promised(run):
     assert remarks_on_images(run, Path("new"))(colour) == {"00000": []}
 
 
+def test_numbers_of_a_score_that_was_replaced_are_not_said(folders, capsys):
+    number = measure(MASKER, small_triplets(40, seed=1), "mean")
+    main(["measure", "data", "--of", "mean", "--out", "run"])
+    path = Path("run", "numbers", "mean.json")
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "fingerprint": number.scorer.fingerprint}))
+    capsys.readouterr()
+    main(["info", "run"])
+    assert "true mean" not in capsys.readouterr().out
+    with pytest.warns(cm.ConformaskWarning, match="a number with another score than that of its run"):
+        says = remarks_on_images(Path("run"), Path("new"))
+    assert set(map(len, says(cm.Triplets.from_folder("new")).values())) == {0}
+
+
 def test_masks_in_a_run_of_a_number_of_labels_need_no_labels(run, capsys):
     main(["measure", "data", "--of", "area", "--objects", "labels", "--out", "alone"])
     main(["calibrate", "alone", "data", "--threshold", "0.05"])

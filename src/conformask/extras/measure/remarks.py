@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from conformask.errors import ConformaskError, MissingFileError
+from conformask.errors import ConformaskError, MismatchError, MissingFileError, warn
 from conformask.masker.remarks import Remark, Remarks, SaysOfImages, no_remarks
 from conformask.records.card import beginning_of
 from conformask.records.numbers import rounded_up, written
@@ -18,8 +18,11 @@ DIGITS = 4
 
 
 def sentences(run: Path) -> list[str]:
-    """Return the sentence of each number of a run folder."""
-    return [read_json(path, ("sentence",))["sentence"] for path in sorted(run.glob("numbers/*.json"))]
+    """Return the sentence of each number of a run folder, but for those of a score that was replaced."""
+    paths, scorer = sorted(run.glob("numbers/*.json")), run / "scorer.json"
+    score = read_json(scorer).get("fingerprint", "") if paths and scorer.is_file() else ""
+    records = (read_json(path, ("sentence", "fingerprint")) for path in paths)
+    return [record["sentence"] for record in records if record["fingerprint"].startswith(score)]
 
 
 def says_of_images(run: Path, data: Path) -> SaysOfImages:
@@ -32,7 +35,12 @@ def says_of_images(run: Path, data: Path) -> SaysOfImages:
     if not known:
         return no_remarks
     scorer, folders = scorer_of(run), dict[str, Triplets]()
-    numbers = [load(scorer, file_of(run, each), each) for each in known]
+    numbers: list[Number] = []
+    for each in known:
+        try:
+            numbers.append(load(scorer, file_of(run, each), each))
+        except MismatchError as error:  # masks are shown without it
+            warn(str(error))
 
     def as_calibrated(number: "Number", images: Triplets) -> Triplets:
         """Return images of the folder as the number reads them: masks may need no labels."""
