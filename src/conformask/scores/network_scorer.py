@@ -214,9 +214,14 @@ class LaplaceNetwork(MaskNetwork):
         return 1 + channels
 
     def loss(self, output: Images, y: Images, y_hat: Images, noise: Images | None = None) -> PerImage:
-        """Compute the mean of |y - y_hat - s| / b + log b."""
+        """Compute the mean of |y - y_hat - s| / b + log b; the gradient of each pixel is multiplied by its b.
+
+        Without this, pixels that are right for certain, such as those that x knows, would decide alone
+        (Seitzer et al. 2022, arXiv 2203.09168).
+        """
         width, shifts = output[:, :1], output[:, 1:]
-        return image_means((y - y_hat - shifts).abs() / width + width.log())
+        values = (y - y_hat - shifts).abs() / width + width.log()
+        return image_means(values.detach() + width.detach() * (values - values.detach()))
 
     def score(self, output: Images) -> Images:
         """Return the expected error, in (0, 1], or its power."""

@@ -258,7 +258,7 @@ NEAR, WIDE = 5, 13
 CUES, EXTRA_CUES = 8, 4
 """Number of cues from images, and from each channel of x that is not part of the image."""
 SHIFT, SMALL, LARGE = 16, 0.05, 4.0
-"""Channels of the layer before shifts; the unit of shifts, in which usual ones are near 1; a factor that
+"""Channels of the layers before shifts; the unit of shifts, in which usual ones are near 1; a factor that
 brings differences of y_hat from what is around it near 1 too."""
 COARSE, SURE = 7, 8.0
 """Side of the window that separates fine from coarse details; slope of the sigmoid in `finer`."""
@@ -322,7 +322,8 @@ class AnyChannels(nn.Module):
             nn.init.zeros_(self.first_extra.weight)
             nn.init.zeros_(self.extra_powers.weight)
         if shifts:
-            self.before_shift = nn.Conv2d(FINE + 3, SHIFT, 3, padding=1)
+            self.four_shifts = nn.Conv2d(2 * widths[0], 4 * SHIFT, 3, padding=1)
+            self.before_shift = nn.Conv2d(SHIFT + 3, SHIFT, 3, padding=1)
             self.shift = nn.Conv2d(SHIFT, 1, 3, padding=1)
             nn.init.zeros_(self.shift.weight)
             nn.init.zeros_(self.shift.bias)  # type: ignore[arg-type]
@@ -358,11 +359,12 @@ class AnyChannels(nn.Module):
             logarithm = logarithm + self.extra_powers(more_cues)
         output = logarithm.float().clamp(LEAST, MOST).exp()
         if self.shifts:
-            output = torch.cat([output, self._shifts(of_pixels, planes)], dim=1)
+            output = torch.cat([output, self._shifts(features, planes)], dim=1)
         return output[..., :height, :width]
 
-    def _shifts(self, of_pixels: Tensor, planes: Tensor) -> Images:
+    def _shifts(self, features: Tensor, planes: Tensor) -> Images:
         """Return the shift of each channel, by features of all and by signed differences of its own."""
+        of_pixels = F.pixel_shuffle(F.relu(self.four_shifts(features)), 2)
         x, y_hat, mean = planes.unbind(dim=2)
         differences = torch.stack([x - y_hat, y_hat - averaged(y_hat, NEAR), y_hat - mean], dim=2)
         of_channels = of_pixels[:, None].expand(-1, self.channels, -1, -1, -1)
