@@ -15,21 +15,21 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 46710,  # a score that learns where y lies around y_hat (100)
-    "lines of the heart": 26381,
+    "lines": 47189,  # where y lies around y_hat (107); numbers without masks, remarks, formats of outputs (472)
+    "lines of the heart": 26533,
     "entries of the first level": 16,
-    "files": 193,  # the same leaves; the paper's stages, none of which imports more than 15
+    "files": 197,  # measure has a file for each of its steps; remarks
     "own imports of a file": 21,
-    "own imports of all files": 1531,
+    "own imports of all files": 1586,
     "getattr and hasattr": 27,
-    "lines of tests": 46320,
+    "lines of tests": 46687,
     "files of tests": 157,
 }
 ENTERED = {
     "files of calibrate": 50,  # labels are a layer of a leaf
-    "functions of calibrate": 342,  # losses are asked about values of images; binary masks are counted
+    "functions of calibrate": 344,  # formats are asked whether x is elsewhere
     "files of mask": 58,  # repeats and labels are layers of leaves
-    "functions of mask": 449,
+    "functions of mask": 452,  # remarks, ground of files
 }
 REACH = """
 import os, sys, threading

@@ -80,6 +80,7 @@ def sections(cells: Cells) -> Iterator[str]:
             "other tasks do not compare, the columns of the next table do:\n"
         )
         yield table(HEADS, (row_of_method(scores, method, names) for method in some))
+    yield sources(ranked)
     yield "## Hidden share, task by task\n"
     yield "In percent, and half the range of 95 % of the splits. The least of each column is bold.\n"
     letters = [chr(ord("A") + at) for at in range(len(names))]
@@ -130,9 +131,8 @@ def row_of_method(cells: Cells, method: str, names: Sequence[str]) -> list[str]:
         return float(np.mean([cell[key] for cell in own.values()]))
 
     beside = np.mean([cell["hidden"] / cells[name, BASE]["hidden"] for name, cell in own.items()])
-    paper = f" ({module.PAPER})" if module.PAPER else ""
     return [
-        f"{module.TITLE}{paper}",
+        module.TITLE,
         f"**{over_oracle(cells, method, names):.2f}**",
         f"{beside:.2f}",
         *(f"{mean(key):.3f}" for key in ("coverage", "hardest tenth", "worst slab", "area")),
@@ -141,6 +141,13 @@ def row_of_method(cells: Cells, method: str, names: Sequence[str]) -> list[str]:
         f"{mean('minutes'):.1f}",
         f"{len(own)}",
     ]
+
+
+def sources(ranked: Sequence[str]) -> str:
+    """Return where the methods are from, in a line each."""
+    modules = [methods.method(method) for method in ranked]
+    lines = [f"- {module.TITLE}: {module.PAPER}\n" for module in modules if module.PAPER]
+    return "Where they are from:\n\n" + "".join(lines)
 
 
 def rows_of_shares(cells: Cells, ranked: Sequence[str], names: Sequence[str]) -> Iterator[list[str]]:

@@ -26,9 +26,12 @@ def parts(learn: Triplets) -> tuple[Triplets, Triplets, Triplets]:
 
 
 def triplets_of(images: Triplets, title: str, *, cues: bool = False, groups: bool = True) -> cm.Triplets:
-    """Return images as conformask takes them, with the network's map where it is asked for."""
+    """Return images as conformask takes them, with the network's map where it is asked for.
+
+    Images of a single group are dealt one by one, or nothing could be held out.
+    """
     further: dict[str, Any] = {"cues": list(images.cues["network"])} if cues else {}
-    if groups:
+    if groups and len(np.unique(images.groups)) > 1:
         further["groups"] = list(images.groups)
     names = [f"{title}-{at}" for at in range(len(images))]
     return cm.Triplets.from_arrays(list(images.x), list(images.y_hat), list(images.y), names=names, **further)
