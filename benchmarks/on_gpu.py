@@ -25,8 +25,7 @@ import torch
 from torch.nn.functional import interpolate
 
 import conformask as cm
-from conformask.arithmetic import best_device
-from conformask.arrays import Batch
+from conformask.arrays import Batch, best_device
 from conformask.extras.export.onnx import TOLERANCE, Case, Difference, difference
 from conformask.extras.make.look import packaged_photographs
 from conformask.images.read import write_image

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from conformask.arithmetic import full_precision
+from conformask.arrays import full_precision
 from conformask.cli import keep_memory
 from conformask.records.record import write_json
 from conformask.scores.network_scorer import network_input, ready

@@ -12,7 +12,7 @@ import torch
 from fastapi import FastAPI, HTTPException, Response, UploadFile
 
 import conformask as cm
-from conformask.arithmetic import best_device
+from conformask.arrays import best_device
 from conformask.images.read import read_image, write_image
 
 masker = cm.load(os.environ.get("MASKER", "masker"))

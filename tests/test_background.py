@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from conformask import background as progress
-from conformask.arithmetic import SHORTENED, best_device, full_precision
+from conformask.arrays import SHORTENED, best_device, full_precision
 from conformask.background import BYTES, DEPTH, THREADS, prefetch, tracked
 from conformask.extras.train import NetworkOptions, TrainingConfig
 from conformask.extras.train.fit import fit_scorer

@@ -8,8 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import image_means
-from conformask.arrays import Distance
+from conformask.arrays import Distance, image_means
 from conformask.images.triplets import Triplets
 from conformask.masker.calibrate import calibrate
 from conformask.masker.masker import Masker

@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from scipy.fft import dct
 
-from conformask.arithmetic import resized
-from conformask.arrays import Array, Triplet
+from conformask.arrays import Array, Triplet, resized
 from conformask.background import tracked
 from conformask.errors import InvalidArgumentError
 from conformask.images.layers import LAYERS, Measures

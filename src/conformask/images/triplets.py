@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conformask.arithmetic import best_device
-from conformask.arrays import Array, Batch, Triplet
+from conformask.arrays import Array, Batch, Triplet, best_device
 from conformask.background import prefetch
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, warn
 from conformask.images.formats import DataRange, Header, SegmentationWriter, at_time

@@ -10,8 +10,7 @@ from typing import Any, TypeGuard
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import full_precision, image_means
-from conformask.arrays import Distance, ErrorMap, Images, PerImage
+from conformask.arrays import Distance, ErrorMap, Images, PerImage, full_precision, image_means
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.losses.base import CHOICES
 from conformask.losses.perceptual import Lpips, Ssim

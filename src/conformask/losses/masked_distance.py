@@ -75,7 +75,7 @@ class CustomLoss(Loss):
 
     def _checked(self, mask: "Images", y: "Images", y_hat: "Images", region: "Images") -> "PerImage":
         """Check and return the callable's value."""
-        from conformask.arithmetic import full_precision
+        from conformask.arrays import full_precision
         from conformask.losses.distances import one_per_image
 
         with full_precision(mask):

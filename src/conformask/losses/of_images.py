@@ -10,8 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from conformask.arithmetic import image_means, per_image
-from conformask.arrays import Array, ErrorMap, Images, PerImage
+from conformask.arrays import Array, ErrorMap, Images, PerImage, image_means, per_image
 from conformask.losses.window import sides_of
 from conformask.masks.families import Binary, Reciprocal, WaterFilling
 from conformask.masks.family import Family, largest_lambda

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, interpolate
 
-from conformask.arithmetic import full_precision, image_means
-from conformask.arrays import Images, PerImage
+from conformask.arrays import Images, PerImage, full_precision, image_means
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, chosen
 from conformask.extensions import pip_install
 from conformask.records.names import DISTANCES

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import best_device, window_index
-from conformask.arrays import Array, Images, Triplet, Weigh
+from conformask.arrays import Array, Images, Triplet, Weigh, best_device, window_index
 from conformask.errors import CalibrationError, MismatchError
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of

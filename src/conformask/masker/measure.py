@@ -9,8 +9,7 @@ from jaxtyping import Float
 from scipy.ndimage import label
 from torch import Tensor
 
-from conformask.arithmetic import image_means
-from conformask.arrays import Array, Batch, Images, Triplet
+from conformask.arrays import Array, Batch, Images, Triplet, image_means
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
 from conformask.images.triplets import Triplets, stacked
 from conformask.losses import paper_distance

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import best_device, window_index
-from conformask.arrays import Array, Batch, Score
+from conformask.arrays import Array, Batch, Score, best_device, window_index
 from conformask.background import Tell, prefetch, tracked
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images.formats import Blocks, DiskArray, Places, SourceImage, check_disk

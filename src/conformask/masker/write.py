@@ -9,8 +9,7 @@ from typing import Literal
 import numpy as np
 import torch
 
-from conformask.arithmetic import best_device
-from conformask.arrays import Array, Batch
+from conformask.arrays import Array, Batch, best_device
 from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
 from conformask.errors import MissingFileError, OutputError, expect, warn
 from conformask.images.triplets import BATCH_SIZE, Triplets

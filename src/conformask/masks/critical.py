@@ -7,8 +7,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from conformask.arithmetic import image_means, per_image
-from conformask.arrays import Batch, Distance, Images, PerImage, Score
+from conformask.arrays import Batch, Distance, Images, PerImage, Score, image_means, per_image
 from conformask.errors import InvalidArgumentError
 from conformask.losses.base import Loss
 from conformask.losses.of_images import LossOfImages, with_channels

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.arithmetic import per_image
-from conformask.arrays import Array, Images, PerImage
+from conformask.arrays import Array, Images, PerImage, per_image
 from conformask.errors import InvalidArgumentError, chosen
 from conformask.masks.family import Family, Search, StreamingLevel, Total, flat
 from conformask.masks.kernels import (

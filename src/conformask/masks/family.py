@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from conformask.arithmetic import image_means
-from conformask.arrays import Array, Images, PerImage
+from conformask.arrays import Array, Images, PerImage, image_means
 from conformask.errors import MismatchError
 from conformask.masks.kernels import DIGITS, histogram, histogram_within, rounded_down, share_of_total
 from conformask.records.record import Json

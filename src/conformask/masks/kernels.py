@@ -22,8 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.arithmetic import image_means, per_image
-from conformask.arrays import Array, Images, PerImage
+from conformask.arrays import Array, Images, PerImage, image_means, per_image
 from conformask.errors import InvalidArgumentError
 
 try:

@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from conformask.arithmetic import image_means, per_image, resized, window_index
-from conformask.arrays import Batch, Images, PerImage, Score
+from conformask.arrays import Batch, Images, PerImage, Score, image_means, per_image, resized, window_index
 from conformask.images.formats import Places
 from conformask.losses.base import Loss
 from conformask.masks.critical import concentrated, start_of

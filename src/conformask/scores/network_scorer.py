@@ -11,8 +11,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from conformask.arithmetic import full_precision, image_means, resized, to_channels_last
-from conformask.arrays import Array, Images, PerImage, Score
+from conformask.arrays import (
+    Array,
+    Images,
+    PerImage,
+    Score,
+    full_precision,
+    image_means,
+    resized,
+    to_channels_last,
+)
 from conformask.errors import InvalidArgumentError, MismatchError, chosen, failure_of_system
 from conformask.losses import AnyLoss, stored_loss
 from conformask.losses.base import Loss

@@ -15,8 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conformask.arithmetic import window_index
-from conformask.arrays import Images
+from conformask.arrays import Images, window_index
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.records.geometry import Size, extra_channels
 from conformask.records.record import Json

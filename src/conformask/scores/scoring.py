@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import best_device, full_precision
-from conformask.arrays import NO_LAYERS, Batch, Images, Score
+from conformask.arrays import NO_LAYERS, Batch, Images, Score, best_device, full_precision
 from conformask.background import Compute, launch, main_process, tracked
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.rows import uniform

@@ -8,8 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conformask.arithmetic import image_means, resized
-from conformask.arrays import Images, PerImage
+from conformask.arrays import Images, PerImage, image_means, resized
 from conformask.scores.networks import compared
 
 Higher = Literal["distrusted", "trusted"]

@@ -19,8 +19,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool1d, avg_pool2d, avg_pool3d, pad
 
-from conformask.arithmetic import window_index
-from conformask.arrays import NO_LAYERS, Array, Images, Score
+from conformask.arrays import NO_LAYERS, Array, Images, Score, window_index
 from conformask.background import Tell
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.formats import Places

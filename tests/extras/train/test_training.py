@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from conformask.arithmetic import seeded
+from conformask.arrays import seeded
 from conformask.cli import main
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.extras.train import DEFAULT_EPOCHS, TrainingConfig

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import best_device, window_index
-from conformask.arrays import Array, Batch, Score
+from conformask.arrays import Array, Batch, Score, best_device, window_index
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install
 from conformask.images.formats import Header, Places, arranged, header_of

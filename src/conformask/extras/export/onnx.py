@@ -13,8 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import image_means, per_image
-from conformask.arrays import Images
+from conformask.arrays import Images, image_means, per_image
 from conformask.background import tracked
 from conformask.errors import InvalidArgumentError, MismatchError, MissingFileError, expect
 from conformask.extensions import pip_install

@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.export import Dim
 
-from conformask.arithmetic import per_image
-from conformask.arrays import Images, PerImage
+from conformask.arrays import Images, PerImage, per_image
 from conformask.errors import ConformaskError, InvalidArgumentError, MismatchError, one_line
 from conformask.extras.export.onnx_predictor import open_onnx
 from conformask.extras.make.predictors import FAR, CustomPredictor

@@ -13,8 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from conformask.arithmetic import best_device
-from conformask.arrays import Images
+from conformask.arrays import Images, best_device
 from conformask.errors import (
     ImageError,
     InvalidArgumentError,

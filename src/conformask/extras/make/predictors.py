@@ -19,8 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from conformask import extensions
-from conformask.arithmetic import best_device, full_precision, to_channels_last
-from conformask.arrays import Array, Images, Predictor, Task
+from conformask.arrays import Array, Images, Predictor, Task, best_device, full_precision, to_channels_last
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.extras.make.tasks import Completion, SuperResolution
 from conformask.extras.make.tasks import task as task_by_name

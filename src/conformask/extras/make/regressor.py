@@ -6,8 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from conformask.arithmetic import image_means, seeded
-from conformask.arrays import Images, Task
+from conformask.arrays import Images, Task, image_means, seeded
 from conformask.background import DEFAULT_DEVICES, Compute, main_process, tracked
 from conformask.errors import chosen
 from conformask.extras.make.predictors import NetworkPredictor, restore

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from conformask.arithmetic import best_device
-from conformask.arrays import Images
+from conformask.arrays import Images, best_device
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.extras.make.predictors import (
     CustomPredictor,

@@ -8,8 +8,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from conformask.arithmetic import best_device
-from conformask.arrays import Array, Batch
+from conformask.arrays import Array, Batch, best_device
 from conformask.background import tracked
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.rows import Role

@@ -21,7 +21,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QScrollArea
 from torch import Tensor
 
-from conformask.arithmetic import window_index
+from conformask.arrays import window_index
 from conformask.errors import (
     ConformaskError,
     InvalidArgumentError,

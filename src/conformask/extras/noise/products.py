@@ -12,8 +12,7 @@ from jaxtyping import Float
 from scipy.special import stdtrit
 from torch import Tensor
 
-from conformask.arithmetic import per_image, window_index
-from conformask.arrays import Images, PerImage
+from conformask.arrays import Images, PerImage, per_image, window_index
 from conformask.errors import InvalidArgumentError
 from conformask.extras.noise.clean import LIT, CleanLoss
 from conformask.losses.of_images import LossOfImages, window_sums, with_channels, within

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from conformask.arithmetic import best_device
+from conformask.arrays import best_device
 from conformask.background import main_process, tracked
 from conformask.extras.paper.resplits import resplit
 from conformask.extras.paper.rows import OPT, RESPLITS, Row

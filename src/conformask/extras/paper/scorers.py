@@ -3,8 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from conformask.arithmetic import seeded
-from conformask.arrays import Distance
+from conformask.arrays import Distance, seeded
 from conformask.extras.paper.rows import Row
 from conformask.extras.paper.settings import METHODS, SEED
 from conformask.extras.paper.stages import FREE, points

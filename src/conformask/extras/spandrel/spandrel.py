@@ -9,8 +9,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from conformask.arithmetic import best_device
-from conformask.arrays import Images
+from conformask.arrays import Images, best_device
 from conformask.errors import ImageError, MismatchError, one_line
 from conformask.extras.make.predictors import (
     CustomPredictor,

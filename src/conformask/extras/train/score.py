@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from conformask.arithmetic import full_precision, resized, seeded
+from conformask.arrays import full_precision, resized, seeded
 from conformask.background import tracked
 from conformask.errors import InvalidArgumentError
 from conformask.extras.train import BATCH_SIZE, FROM_SCRATCH, NetworkOptions

@@ -28,8 +28,7 @@ from rich.table import Column
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
-from conformask.arithmetic import full_precision, per_image, to_channels_last
-from conformask.arrays import Images
+from conformask.arrays import Images, full_precision, per_image, to_channels_last
 from conformask.background import DEFAULT_DEVICES, SECONDS, Compute, Lines, check_processes
 from conformask.errors import MismatchError, MissingFileError, warn
 from conformask.extensions import pip_install

@@ -7,8 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from conformask.arithmetic import window_index
-from conformask.arrays import Array
+from conformask.arrays import Array, window_index
 from conformask.errors import InvalidArgumentError
 from conformask.extras.view.viewed_image import ViewedImage
 from conformask.losses import exponent_by_blocks

@@ -15,8 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from conformask.arithmetic import window_index
-from conformask.arrays import Array, Batch
+from conformask.arrays import Array, Batch, window_index
 from conformask.background import Tell
 from conformask.errors import ImageError, InvalidArgumentError, MissingFileError
 from conformask.images.formats import FLOAT32, DataRange, Header, Places, zeros_on_disk
