@@ -9,8 +9,7 @@ import zarr
 
 from conformask.images.formats import SourceImage
 from conformask.images.read import decode, grid, open_window, read_header, write_blocks
-from conformask.records.geometry import Geometry
-from conformask.records.reading import PLAIN
+from conformask.records.reading import PLAIN, Geometry
 
 SHARED = Path(__file__).parents[2] / "shared" / "data"
 UM = "\u00b5m"

@@ -11,7 +11,7 @@ import conformask as cm
 from conformask.cli import main
 from conformask.extras.make.look import packaged_photographs
 from conformask.images.read import decode, pixel_hash, write_image
-from conformask.records.files import LOCK
+from conformask.records.record import LOCK
 
 SIDE = 128
 TILES = ["--task", "super_resolution", "--size", "32", "--stride", "32", "--split", "tile"]

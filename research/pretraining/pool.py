@@ -22,7 +22,7 @@ from torch import nn
 from trained import trained_networks
 from truths import Truths
 
-from conformask.records.files import atomic_write
+from conformask.records.record import atomic_write
 
 PARTS, VALIDATION_PARTS, PART, BATCH = 180, 8, 256, 8
 ENLARGED = 0.4

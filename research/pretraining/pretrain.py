@@ -20,8 +20,7 @@ import torch.nn.functional as F
 from degradations import normal
 from pool import LARGEST
 
-from conformask.records.files import atomic_write
-from conformask.records.record import write_json
+from conformask.records.record import atomic_write, write_json
 from conformask.scores.network_scorer import save_weights
 from conformask.scores.networks import CUES, AnyChannels
 from conformask.scores.untrained import WEIGHTS

@@ -20,8 +20,7 @@ from jaxtyping import Float, Float32
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from conformask.records.geometry import Geometry
-from conformask.records.reading import CLEAN, Reference
+from conformask.records.reading import CLEAN, Geometry, Reference
 from conformask.records.record import Array as Array
 
 Images = Float[Tensor, "n _ ..."]

@@ -21,7 +21,7 @@ from tempfile import TemporaryDirectory
 import pytest
 from test_kills import VERBS, Verb, command, done, in_child, prepared, seen, told_by
 
-from conformask.records.files import MARK
+from conformask.records.record import MARK
 
 SOURCE = Path(__file__).with_name("failing.c")
 ALL = os.environ.get("CONFORMASK_FAULTS") == "0"

@@ -32,8 +32,7 @@ from conformask.images.triplets import Triplets
 from conformask.masker.folder import MaskFolder
 from conformask.masker.run_folder import CARD, read_promise
 from conformask.records.evaluation import Evaluation
-from conformask.records.files import MARK
-from conformask.records.record import read_json, refuse_unfinished
+from conformask.records.record import MARK, read_json, refuse_unfinished
 from conformask.scores.network_scorer import load_scorer
 from warm import import_everything
 

@@ -15,8 +15,7 @@ import conformask as cm
 from conformask.images.read import pixel_hash, write_image
 from conformask.images.triplets import Triplets
 from conformask.masker.folder import MaskFolder
-from conformask.records.files import LOCK
-from conformask.records.record import UNSEALED, hash_of, path_hash, write_json
+from conformask.records.record import LOCK, UNSEALED, hash_of, path_hash, write_json
 
 
 def noise(seed, shape=(3, 32, 32)):
@@ -354,7 +353,7 @@ def test_two_processes_do_not_share_a_folder(refused, own):
         "out": ["mask", own / "run", own / "data", own / "out"],
     }
     commands["run/"] = ["evaluate", own / "run", own / "data"]
-    hold = "import sys; from pathlib import Path; from conformask.records.files import exclusive_folder\n"
+    hold = "import sys; from pathlib import Path; from conformask.records.record import exclusive_folder\n"
     hold += "with exclusive_folder(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     for folder, command in commands.items():
         holder = subprocess.Popen(

@@ -41,8 +41,7 @@ from conformask.images.read import (
     write_blocks,
     write_image,
 )
-from conformask.records.geometry import Geometry, affine_of
-from conformask.records.reading import PLAIN, Reading
+from conformask.records.reading import PLAIN, Geometry, Reading, affine_of
 from leaves import asking
 from stacks import packed, tiff
 

@@ -28,8 +28,7 @@ from conformask.images.read import (
     write_blocks,
 )
 from conformask.images.rows import TripletRow
-from conformask.records.geometry import Geometry
-from conformask.records.reading import PLAIN, Reading
+from conformask.records.reading import PLAIN, Geometry, Reading
 from leaves import asking
 from stacks import (
     GEOMETRY,

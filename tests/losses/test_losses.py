@@ -18,8 +18,8 @@ from conformask.losses.perceptual import Ssim
 from conformask.losses.window import Local, LocalShare, MaskedWindow
 from conformask.masks.critical import batch_curves, critical_lambdas, measured_curves
 from conformask.masks.families import Binary, family
-from conformask.records.geometry import Geometry
 from conformask.records.loss import read_loss
+from conformask.records.reading import Geometry
 from untyped import UNTYPED
 
 GENERATOR = torch.Generator().manual_seed(0)

@@ -8,15 +8,19 @@ import pytest
 from PIL import Image
 
 from conformask.errors import OutputError
-from conformask.records.files import (
+from conformask.records.record import (
+    State,
     atomic_write,
+    claim,
     is_claimed,
+    publish,
     refuse_unclaimed,
     refuse_unclaimed_in,
     remove,
     remove_claimed,
+    write_arrays,
+    write_json,
 )
-from conformask.records.record import State, claim, publish, write_arrays, write_json
 
 
 def write(path, text="new"):

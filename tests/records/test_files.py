@@ -12,8 +12,17 @@ import numpy as np
 import pytest
 
 from conformask.errors import MismatchError, OutputError
-from conformask.records.files import MARK, atomic_write, exclusive_folder, sweep
-from conformask.records.record import publish, read_json, read_published, verify, write_json
+from conformask.records.record import (
+    MARK,
+    atomic_write,
+    exclusive_folder,
+    publish,
+    read_json,
+    read_published,
+    sweep,
+    verify,
+    write_json,
+)
 
 
 def test_a_file_is_whole_or_not_there(tmp_path):
@@ -56,7 +65,7 @@ def test_a_full_disk(tmp_path):
 KILLED = """
 import os, sys
 from pathlib import Path
-from conformask.records.files import atomic_write
+from conformask.records.record import atomic_write
 with atomic_write(Path(sys.argv[1]) / "file") as aside:
     aside.write_text("half") if len(sys.argv) < 3 else (aside.mkdir(), (aside / "chunk").write_text("half"))
     os._exit(9)
@@ -167,7 +176,7 @@ def test_a_reader_sees_one_of_them(tmp_path):
 HOLD = """
 import sys, time
 from pathlib import Path
-from conformask.records.files import exclusive_folder
+from conformask.records.record import exclusive_folder
 with exclusive_folder(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

@@ -19,7 +19,7 @@ from conformask.losses import loss
 from conformask.masker import whole
 from conformask.masker.write import write_masks
 from conformask.masks.families import family
-from conformask.records.geometry import Geometry
+from conformask.records.reading import Geometry
 from conformask.scores.scoring import selection_record
 from conformask.scores.steps import Patches, _closed, remove_specks
 from promised import simulated

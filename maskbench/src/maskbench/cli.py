@@ -6,7 +6,7 @@ from pathlib import Path
 
 import cyclopts
 
-from conformask.records.files import atomic_write
+from conformask.records.record import atomic_write
 from maskbench import methods, tasks
 
 ROOT = Path(__file__).parents[2]

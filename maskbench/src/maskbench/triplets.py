@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from conformask.records.files import atomic_write
+from conformask.records.record import atomic_write
 
 Floats = NDArray[Any]
 Maps = Mapping[str, NDArray[Any]]

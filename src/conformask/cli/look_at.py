@@ -50,7 +50,7 @@ def check(
     """
     from conformask.images.check import check_triplets
     from conformask.promises.promise import Promise
-    from conformask.records.files import SVG_SIGNATURE, atomic_write, check_output
+    from conformask.records.record import SVG_SIGNATURE, atomic_write, check_output
     from conformask.records.words import network_label
 
     needed = Promise("marginal", confidence).smallest_calibration_set(None, None)

@@ -148,7 +148,7 @@ def calibrate(
     from conformask.masker.thresholds import threshold_choices
     from conformask.promises.promise import promise as promise_of
     from conformask.records.card import CALIBRATION
-    from conformask.records.files import places, refuse_unclaimed
+    from conformask.records.record import places, refuse_unclaimed
     from conformask.scores.given import Given
     from conformask.scores.network_scorer import NetworkScorer, load_scorer
     from conformask.scores.steps import patch_area

@@ -20,8 +20,7 @@ from conformask.images.scan import (
     swap_question,
 )
 from conformask.images.triplets import Triplets
-from conformask.records.geometry import Geometry, Size, covered, extra_text
-from conformask.records.reading import Network, Reference
+from conformask.records.reading import Geometry, Network, Reference, Size, covered, extra_text
 from conformask.records.words import clipped_text
 
 SLIGHTLY_FILLED = 0.1

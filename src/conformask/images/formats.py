@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 
 from conformask.errors import ImageError, InvalidArgumentError, OutputError, warn_once
-from conformask.records.geometry import MOST_CHANNELS, Geometry, Ground, Size
-from conformask.records.reading import Reading
+from conformask.records.reading import MOST_CHANNELS, Geometry, Ground, Reading, Size
 from conformask.records.record import Array
 
 DataRange = tuple[float, float]

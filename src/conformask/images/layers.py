@@ -27,8 +27,7 @@ from conformask.images.read import (
     header_of_image,
     open_raster,
 )
-from conformask.records.geometry import Geometry, Size, size_text
-from conformask.records.reading import PLAIN, Reading
+from conformask.records.reading import PLAIN, Geometry, Reading, Size, size_text
 
 if TYPE_CHECKING:
     from conformask.images.rows import TripletRow

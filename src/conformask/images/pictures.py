@@ -12,8 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image
 
 from conformask.images.formats import Places
-from conformask.records.geometry import Geometry, Size
-from conformask.records.reading import CLEAN, Reference
+from conformask.records.reading import CLEAN, Geometry, Reference, Size
 from conformask.records.record import Array
 
 HATCH = (255, 214, 64)

@@ -48,10 +48,8 @@ from conformask.images.formats import at_time as at_time
 from conformask.images.formats import channels_last as channels_last
 from conformask.images.npy_png import JPEG, NPY, NPZ, PNG
 from conformask.images.tiff import TIFF
-from conformask.records.files import atomic_write, hash_of_parts
-from conformask.records.geometry import Size
-from conformask.records.reading import PLAIN, Reading
-from conformask.records.record import Array, hash_of, hash_of_arrays, path_hash
+from conformask.records.reading import PLAIN, Reading, Size
+from conformask.records.record import Array, atomic_write, hash_of, hash_of_arrays, hash_of_parts, path_hash
 
 ROLES = ("x", "y_hat", "y", "cues", "repeat")
 """Images in an item of a dataset, in the order of a tuple."""

@@ -40,10 +40,18 @@ from conformask.images.read import (
     times_of,
 )
 from conformask.promises.promise import Promise
-from conformask.records.files import hash_of_text
 from conformask.records.names import Guarantee, Split
 from conformask.records.reading import PLAIN, Network, Reading, Reference
-from conformask.records.record import Json, claim, from_cell, from_dict, hash_of, read_json, write_json
+from conformask.records.record import (
+    Json,
+    claim,
+    from_cell,
+    from_dict,
+    hash_of,
+    hash_of_text,
+    read_json,
+    write_json,
+)
 from conformask.records.upgrade import with_network
 
 Role = Literal["x", "y_hat", "y"]

@@ -24,7 +24,7 @@ from conformask.images.read import Image, hash_unless_constant
 from conformask.images.triplets import Triplets
 from conformask.masks.kernels import compiled
 from conformask.promises.data import Curves
-from conformask.records.geometry import Geometry, Size
+from conformask.records.reading import Geometry, Size
 
 SIDE, REDUCED, FREQUENCIES = 64, 32, 16
 """Pixels of the small image, pixels of a window of it, and frequencies along each side of a window."""

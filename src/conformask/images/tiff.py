@@ -44,8 +44,7 @@ from conformask.images.formats import (
     upright,
     warn_transparent,
 )
-from conformask.records.geometry import OTHER, UNITS, Geometry
-from conformask.records.reading import Reading
+from conformask.records.reading import OTHER, UNITS, Geometry, Reading
 from conformask.records.record import Array
 
 NGFF_UNITS = {"mm": "millimeter", "\u00b5m": "micrometer", "nm": "nanometer", "m": "meter"}

@@ -36,11 +36,10 @@ from conformask.images.rows import (
     rows_of_manifest,
     set_aside,
 )
-from conformask.records.files import hash_of_text
-from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.names import Guarantee
 from conformask.records.numbers import Values
-from conformask.records.reading import CLEAN, PLAIN, Network, Reading, Reference
+from conformask.records.reading import CLEAN, PLAIN, Geometry, Network, PhysicalWindow, Reading, Reference
+from conformask.records.record import hash_of_text
 
 BATCH_SIZE = 16
 """Images that are scored at once."""

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.extensions import LOSSES, Extensions
-from conformask.records.geometry import Geometry, PhysicalWindow
 from conformask.records.loss import LP, OwnLoss, StatedLoss
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import DIGITS, Values, rounded_up, written
-from conformask.records.reading import Reference
+from conformask.records.reading import Geometry, PhysicalWindow, Reference
 from conformask.records.record import Array, Json
 from conformask.records.selection import tolerance_of
 

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.losses.base import TOLERANCE, AnyMap, Loss, MapLoss, NumberOption, checked_tolerance
-from conformask.records.geometry import Geometry, PhysicalWindow, parsed
 from conformask.records.loss import Texts
+from conformask.records.reading import Geometry, PhysicalWindow, parsed
 from conformask.records.record import Json
 
 if TYPE_CHECKING:

@@ -25,8 +25,7 @@ from conformask.promises.data import Curves
 from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard, Domain
 from conformask.records.evaluation import Change
-from conformask.records.geometry import Geometry
-from conformask.records.reading import Caveat
+from conformask.records.reading import Caveat, Geometry
 from conformask.records.words import clipped_text
 from conformask.scores.level import Levelled
 from conformask.scores.scorer import Scorer

@@ -17,8 +17,8 @@ from conformask.promises.data import Curves
 from conformask.promises.order import ROUNDING, between_grid_points, smallest_marginal_set
 from conformask.promises.rules import covariates_of
 from conformask.promises.selection import benjamini_hochberg, p_values
-from conformask.records.geometry import among, size_text
 from conformask.records.numbers import rounded_share
+from conformask.records.reading import among, size_text
 from conformask.records.release import JudgedImage, ReleasePower
 
 SHARES = (0.01, 0.02, 0.05, 0.1)

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from conformask.images import svg
 from conformask.records.card import CalibrationCard, hidden_text
-from conformask.records.geometry import size_text
 from conformask.records.numbers import plural, rounded_share
+from conformask.records.reading import size_text
 from conformask.records.selection import ScoreComparison
 from conformask.records.words import (
     EXPLORATORY_TEXT,

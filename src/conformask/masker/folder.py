@@ -12,16 +12,20 @@ from pathlib import Path
 from threading import Lock
 
 from conformask.errors import MismatchError, OutputError
-from conformask.records.files import (
+from conformask.records.record import (
     OWN_NAME,
+    Json,
+    as_cell,
     atomic_write,
+    claim,
     claimed_by,
+    from_cell,
+    read_json,
     refuse_unclaimed,
     refuse_unclaimed_in,
     remove,
     remove_claimed,
 )
-from conformask.records.record import Json, as_cell, claim, from_cell, read_json
 from conformask.records.upgrade import named
 
 CLAIM, SIZES, MASKS, OVERLAYS = "masks.json", "sizes.csv", "masks", "overlays"

@@ -26,8 +26,7 @@ from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import meets_threshold
 from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard
-from conformask.records.geometry import among, extra_text, size_text
-from conformask.records.reading import Reference
+from conformask.records.reading import Reference, among, extra_text, size_text
 from conformask.scores.scorer import Scorer
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from conformask.masker.masker import Masker
 from conformask.masker.run_folder import CARD, StoredMasker, mark_exploratory, read_stored, write_stored
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
-from conformask.records.files import atomic_write, exclusive_folder
+from conformask.records.record import atomic_write, exclusive_folder
 from conformask.scores.given import load_given
 from conformask.scores.level import Levelled, LevelModel, along_levels
 from conformask.scores.network_scorer import load_scorer, save_scorer, stored_card

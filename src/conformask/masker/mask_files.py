@@ -28,9 +28,8 @@ from conformask.images.rows import Role
 from conformask.images.triplets import Triplets
 from conformask.masker.folder import MASKS, OVERLAYS, SEGMENTATIONS
 from conformask.masker.masker import Masker
-from conformask.records.files import atomic_write, remove
-from conformask.records.geometry import Geometry
-from conformask.records.reading import Reading
+from conformask.records.reading import Geometry, Reading
+from conformask.records.record import atomic_write, remove
 
 
 class MaskFiles:

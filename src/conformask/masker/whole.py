@@ -27,7 +27,7 @@ from conformask.masker.admission import Admission, NewImage
 from conformask.masker.guards import image_ids
 from conformask.masker.masker import Masker
 from conformask.masks.family import Family
-from conformask.records.geometry import Size, size_text
+from conformask.records.reading import Size, size_text
 from conformask.scores.level import Levelled, features_by_blocks, floors_of, level_features
 from conformask.scores.scorer import Scorer
 from conformask.scores.steps import Factors, Patches, Tile, Tiled, reduced, remove_specks

@@ -58,7 +58,7 @@ from conformask.promises.rules import (
     WeightedLambda,
     covariates_of,
 )
-from conformask.records.files import hash_of_text
+from conformask.records.record import hash_of_text
 
 Certifies = Callable[[Float[np.ndarray, "n"], float, float], bool]
 """A test (losses, level, delta) -> bool that the mean is <= level; wrongly true with probability <= delta."""

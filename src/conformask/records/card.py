@@ -15,11 +15,24 @@ from conformask.errors import MismatchError
 from conformask.promises.axes import LogLinear
 from conformask.promises.promise import WORDS, Promise
 from conformask.promises.rules import ConstantLambda, Rule
-from conformask.records.geometry import MOST_CHANNELS, OTHER, Geometry, Size, among, covered, size_text
 from conformask.records.loss import StatedLoss
 from conformask.records.names import Level
 from conformask.records.numbers import UNIT, Values, rounded_share, written
-from conformask.records.reading import PLAIN, Caveat, Network, Reading, Reference, check_network
+from conformask.records.reading import (
+    MOST_CHANNELS,
+    OTHER,
+    PLAIN,
+    Caveat,
+    Geometry,
+    Network,
+    Reading,
+    Reference,
+    Size,
+    among,
+    check_network,
+    covered,
+    size_text,
+)
 from conformask.records.record import Json, from_dict, vars_but
 from conformask.records.upgrade import SPELT, as_hashed, with_loss, with_promise
 

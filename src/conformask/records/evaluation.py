@@ -21,12 +21,12 @@ from conformask.records.card import (
     promised_share,
     worst_text,
 )
-from conformask.records.files import exclusive_folder
 from conformask.records.reading import CLEAN, Caveat, Network, Reference
 from conformask.records.record import (
     Array,
     Json,
     SealedRecord,
+    exclusive_folder,
     from_dict,
     publish,
     read_arrays,

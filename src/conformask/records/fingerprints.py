@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from conformask.records.files import hash_of_parts
+from conformask.records.record import hash_of_parts
 
 _PARSER = Lock()
 """Lock for the parser: in Python 3.11 two threads parsing at once corrupt its depth count."""

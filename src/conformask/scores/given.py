@@ -17,8 +17,8 @@ from conformask.errors import InvalidArgumentError, warn
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss
-from conformask.records.files import BESIDE
 from conformask.records.record import (
+    BESIDE,
     Json,
     claim,
     from_dict,

@@ -26,8 +26,8 @@ from conformask.promises.data import Curves
 from conformask.promises.kernel_ridge import KernelRidge, fitted
 from conformask.promises.order import between_grid_points
 from conformask.promises.promise import Promise
-from conformask.records.geometry import Size
 from conformask.records.names import Level
+from conformask.records.reading import Size
 from conformask.records.record import Array, hash_of_arrays
 from conformask.records.selection import Selection
 from conformask.scores.networks import FAINT, averaged, channel_mean, compared, cues

@@ -26,13 +26,14 @@ from conformask.losses import AnyLoss, stored_loss
 from conformask.losses.base import Loss
 from conformask.losses.distances import Lp
 from conformask.losses.of_images import Sums, errors_for, with_channels
-from conformask.records.files import BESIDE, atomic_write, existing
-from conformask.records.geometry import Size
 from conformask.records.loss import StatedLoss
-from conformask.records.reading import PLAIN, Network, Reading
+from conformask.records.reading import PLAIN, Network, Reading, Size
 from conformask.records.record import (
+    BESIDE,
     Json,
+    atomic_write,
     claim,
+    existing,
     from_dict,
     hash_of,
     hash_of_arrays,

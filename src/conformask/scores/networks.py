@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from conformask.arrays import Images, window_index
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.records.geometry import Size, extra_channels
+from conformask.records.reading import Size, extra_channels
 from conformask.records.record import Json
 
 PAPER_LEVELS = 8

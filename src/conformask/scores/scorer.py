@@ -11,11 +11,9 @@ from torch import Tensor, nn
 
 from conformask.arrays import Array, Images, Score
 from conformask.losses.base import Loss
-from conformask.records.files import BESIDE
 from conformask.records.fingerprints import fingerprint_of, name_of
-from conformask.records.geometry import Size
-from conformask.records.reading import Network
-from conformask.records.record import claim, write_json
+from conformask.records.reading import Network, Size
+from conformask.records.record import BESIDE, claim, write_json
 from conformask.records.selection import Selection
 
 

@@ -28,15 +28,18 @@ from conformask.masks.critical import (
 )
 from conformask.masks.family import Family
 from conformask.promises.data import Curves
-from conformask.records.files import (
+from conformask.records.record import (
+    Array,
+    claim,
     exclusive_folder,
     hash_of_parts,
     hash_of_text,
+    read_arrays,
     refuse_unclaimed_in,
     remove_claimed,
     remove_if_empty,
+    write_arrays,
 )
-from conformask.records.record import Array, claim, read_arrays, write_arrays
 from conformask.records.selection import Selection
 from conformask.scores.level import QUARTERED, level_features_of, quarters_of
 from conformask.scores.scorer import Scorer, called

@@ -27,7 +27,7 @@ from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.losses.window import sides_of
 from conformask.masks.kernels import compiled
-from conformask.records.geometry import Size, ends
+from conformask.records.reading import Size, ends
 from conformask.records.selection import Selection
 from conformask.scores.networks import SliceWise, mean_of
 from conformask.scores.scorer import Scorer, Step, as_scorer, called, of

@@ -17,8 +17,8 @@ from conformask.images.scan import WINDOWS, PerceptualHashes
 from conformask.images.triplets import Triplets
 from conformask.losses import code_of, loss
 from conformask.losses.base import Loss
-from conformask.records.geometry import extra_channels
 from conformask.records.names import Untrained as Name
+from conformask.records.reading import extra_channels
 from conformask.records.record import read_arrays
 from conformask.scores.given import Given
 from conformask.scores.network_scorer import NetworkScorer, ScorerCard, head, read_weights, ready

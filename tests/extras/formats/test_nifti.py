@@ -26,8 +26,7 @@ from conformask.images.read import (
     write_blocks,
 )
 from conformask.images.read import times_of as times_of_file
-from conformask.records.geometry import Geometry
-from conformask.records.reading import PLAIN, Reading
+from conformask.records.reading import PLAIN, Geometry, Reading
 
 nibabel = pytest.importorskip("nibabel", reason="needs the extra nifti")
 

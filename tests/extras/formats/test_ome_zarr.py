@@ -5,8 +5,7 @@ import pytest
 
 from conformask.errors import ImageError
 from conformask.images.read import decode, open_window, read_header, read_image, times_of
-from conformask.records.geometry import Geometry
-from conformask.records.reading import Reading
+from conformask.records.reading import Geometry, Reading
 from stacks import (
     GEOMETRY,
     UM,

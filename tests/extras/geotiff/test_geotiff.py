@@ -29,8 +29,7 @@ from conformask.images.read import (
     write_image,
 )
 from conformask.images.tiff import TIFF
-from conformask.records.geometry import Geometry
-from conformask.records.reading import PLAIN, Reading
+from conformask.records.reading import PLAIN, Geometry, Reading
 
 rasterio = pytest.importorskip("rasterio", reason="needs the extra geotiff")
 

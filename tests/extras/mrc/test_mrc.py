@@ -23,8 +23,7 @@ from conformask.images.read import (
     times_of,
     write_blocks,
 )
-from conformask.records.geometry import Geometry
-from conformask.records.reading import PLAIN, Reading
+from conformask.records.reading import PLAIN, Geometry, Reading
 
 mrcfile = pytest.importorskip("mrcfile", reason="needs the extra mrc")
 

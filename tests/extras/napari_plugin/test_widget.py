@@ -16,8 +16,8 @@ import conformask as cm
 from conformask.extras.napari.words import BAD, TONES
 from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at
 from conformask.images.read import read_image
-from conformask.records.geometry import Geometry
 from conformask.records.numbers import rounded_share
+from conformask.records.reading import Geometry
 from object_worlds import SCORER, objects, triplets
 
 pytestmark = pytest.mark.xdist_group("napari")

@@ -37,10 +37,9 @@ from conformask.losses import stored_loss
 from conformask.masks.critical import batch_curves, lambda_grid, measured_curves, measures
 from conformask.masks.families import family
 from conformask.promises.order import first_crossing
-from conformask.records.geometry import Geometry
 from conformask.records.loss import read_loss
 from conformask.records.numbers import rounded_share
-from conformask.records.reading import PLAIN
+from conformask.records.reading import PLAIN, Geometry
 from conformask.scores.scoring import scored_batches, selection_record
 from object_worlds import SCORER, objects, triplets
 from promised import simulated

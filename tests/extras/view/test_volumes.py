@@ -29,8 +29,7 @@ from conformask.images.triplets import Triplets
 from conformask.masker.calibrate import calibrate
 from conformask.masks.critical import loss_under, mask_size, unmasked_loss
 from conformask.promises.promise import Promise
-from conformask.records.geometry import Geometry
-from conformask.records.reading import Reading
+from conformask.records.reading import Geometry, Reading
 from conformask.scores.scoring import scored_batches
 from conformask.scores.steps import Tiled
 

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from conformask.records.files import atomic_write
+from conformask.records.record import atomic_write
 from conformask.scores.networks import UNet
 from maskbench.methods._images import enlarged, planes
 from maskbench.triplets import Floats, Triplets

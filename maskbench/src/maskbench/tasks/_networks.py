@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from conformask.records.files import atomic_write
+from conformask.records.record import atomic_write
 from maskbench.triplets import BYTE, Floats, as_bytes
 
 CPU = -1

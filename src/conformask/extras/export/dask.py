@@ -20,8 +20,7 @@ from conformask.masker.admission import NewImage
 from conformask.masker.masker import Masker
 from conformask.masker.whole import IN_MEMORY, WholeImage, needs_pixels
 from conformask.masks.family import Family, StreamingLevel, refuse_unrelated
-from conformask.records.geometry import size_text
-from conformask.records.reading import PLAIN, Reading
+from conformask.records.reading import PLAIN, Reading, size_text
 from conformask.scores.level import Levelled, level_features
 from conformask.scores.steps import Tile, Tiled
 

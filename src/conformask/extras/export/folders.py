@@ -8,8 +8,8 @@ from pathlib import Path
 from conformask import extensions
 from conformask.errors import OutputError
 from conformask.masker.masker import Masker
-from conformask.records.files import atomic_write, refuse_unwritable
 from conformask.records.reading import Caveat
+from conformask.records.record import atomic_write, refuse_unwritable
 
 TAGS = ("uncertainty", "conformal-prediction", "image-to-image")
 """Tags by which people find the model."""

@@ -18,7 +18,7 @@ from conformask.extras.export.folders import (
 from conformask.masker.card import card_text
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
-from conformask.records.files import LOCK
+from conformask.records.record import LOCK
 
 README = "README.md"
 CODE = """

@@ -31,10 +31,8 @@ from conformask.images.rows import Provenance
 from conformask.images.triplets import Triplets
 from conformask.masker.admission import limits_of_means
 from conformask.masker.masker import Masker
-from conformask.records.files import atomic_write, check_output
-from conformask.records.geometry import Size
-from conformask.records.reading import Caveat
-from conformask.records.record import to_jsonable
+from conformask.records.reading import Caveat, Size
+from conformask.records.record import atomic_write, check_output, to_jsonable
 from conformask.records.words import formula_here, network_label, promised_here
 from conformask.scores.scoring import score_of
 

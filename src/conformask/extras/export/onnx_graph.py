@@ -21,8 +21,7 @@ from conformask.masker.masker import Masker
 from conformask.masks.family import Family, refuse_unrelated
 from conformask.promises.order import SLACK
 from conformask.promises.rules import ImageCovariates
-from conformask.records.geometry import Size
-from conformask.records.reading import Network
+from conformask.records.reading import Network, Size
 from conformask.scores.scoring import score_of
 
 if TYPE_CHECKING:

@@ -22,10 +22,8 @@ import numpy as np
 from conformask.errors import ImageError, one_line, warn
 from conformask.extensions import required
 from conformask.images.formats import check_memory, time_point
-from conformask.records.files import hash_of_text
-from conformask.records.geometry import Geometry, affine_of
-from conformask.records.reading import Reading
-from conformask.records.record import Array
+from conformask.records.reading import Geometry, Reading, affine_of
+from conformask.records.record import Array, hash_of_text
 
 LABEL = "imagecodecs"
 DECODER_DEPENDENCIES: dict[str, tuple[str, ...]] = {

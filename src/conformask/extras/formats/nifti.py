@@ -34,8 +34,7 @@ from conformask.images.formats import (
     range_of_bits,
     time_point,
 )
-from conformask.records.geometry import UNITS, Geometry, affine_of
-from conformask.records.reading import Reading
+from conformask.records.reading import UNITS, Geometry, Reading, affine_of
 from conformask.records.record import Array
 
 SUFFIXES = (".nii.gz", ".nii")

@@ -29,8 +29,7 @@ from conformask.images.formats import (
     range_of,
     rounded_down,
 )
-from conformask.records.geometry import Geometry, Ground
-from conformask.records.reading import Reading
+from conformask.records.reading import Geometry, Ground, Reading
 from conformask.records.record import Array
 
 COORDINATES = (33550, 34264, 34735)

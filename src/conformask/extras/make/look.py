@@ -31,9 +31,8 @@ from conformask.promises.promise import Promise
 from conformask.records.card import CALIBRATION
 from conformask.records.evaluation import FILE as EVALUATION
 from conformask.records.evaluation import Evaluation
-from conformask.records.files import places, refuse_unclaimed, refuse_unclaimed_in
 from conformask.records.reading import Network, Reading
-from conformask.records.record import Array, write_csv
+from conformask.records.record import Array, places, refuse_unclaimed, refuse_unclaimed_in, write_csv
 from conformask.records.selection import is_quantile
 from conformask.scores.given import Given
 from conformask.scores.untrained import Untrained

@@ -11,7 +11,7 @@ from conformask.arrays import Images
 from conformask.extras.make.monai import reorder_axes
 from conformask.extras.make.predictors import required
 from conformask.masker.masker import Masker
-from conformask.records.geometry import Geometry
+from conformask.records.reading import Geometry
 
 required("monai.transforms")
 ORIGINAL = "original_affine"

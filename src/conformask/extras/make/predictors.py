@@ -23,12 +23,11 @@ from conformask.arrays import Array, Images, Predictor, Task, best_device, full_
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
 from conformask.extras.make.tasks import Completion, SuperResolution
 from conformask.extras.make.tasks import task as task_by_name
-from conformask.records.files import BESIDE
 from conformask.records.fingerprints import fingerprint_of, name_of
-from conformask.records.geometry import size_text
 from conformask.records.names import Show
-from conformask.records.reading import Network
+from conformask.records.reading import Network, size_text
 from conformask.records.record import (
+    BESIDE,
     Json,
     claim,
     from_dict,

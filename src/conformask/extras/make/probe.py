@@ -24,8 +24,7 @@ from conformask.extras.view.page import Strip, StripRow
 from conformask.images.pictures import in_colors
 from conformask.images.read import list_images, name_and_suffix, read_image
 from conformask.records.fingerprints import name_of
-from conformask.records.geometry import size_text
-from conformask.records.reading import PLAIN, Reading
+from conformask.records.reading import PLAIN, Reading, size_text
 from conformask.records.record import Json
 
 LEVELS = (0.25, 0.5, 0.75)

@@ -21,8 +21,7 @@ from conformask.extras.train.training import (
     fit_module,
 )
 from conformask.images.read import is_constant, pixel_hash
-from conformask.records.files import exclusive_folder, places, refuse_unclaimed
-from conformask.records.record import Json
+from conformask.records.record import Json, exclusive_folder, places, refuse_unclaimed
 from conformask.scores.networks import PatchGAN, UNet, levels_for
 
 

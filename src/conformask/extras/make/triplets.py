@@ -50,11 +50,17 @@ from conformask.images.read import (
 from conformask.images.rows import FILE as PROVENANCE
 from conformask.images.rows import MANIFEST, Provenance, check_part, check_split, part_of_tile, unfinished
 from conformask.images.triplets import BATCH_SIZE
-from conformask.records.files import atomic_write, exclusive_folder, refuse_unclaimed_in, remove_claimed
 from conformask.records.fingerprints import fingerprint_of
 from conformask.records.names import Show
 from conformask.records.reading import Reading
-from conformask.records.record import hash_of, write_csv
+from conformask.records.record import (
+    atomic_write,
+    exclusive_folder,
+    hash_of,
+    refuse_unclaimed_in,
+    remove_claimed,
+    write_csv,
+)
 
 
 @dataclass(frozen=True)

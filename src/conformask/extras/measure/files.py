@@ -8,8 +8,16 @@ from conformask.extras.measure.interval import Number, Side, alone
 from conformask.extras.measure.quantities import Quantity, quantity
 from conformask.promises.promise import Promise
 from conformask.records.card import Domain
-from conformask.records.files import exclusive_folder, refuse_unclaimed
-from conformask.records.record import Json, from_dict, read_json, value_as, vars_but, write_json
+from conformask.records.record import (
+    Json,
+    exclusive_folder,
+    from_dict,
+    read_json,
+    refuse_unclaimed,
+    value_as,
+    vars_but,
+    write_json,
+)
 from conformask.scores.given import load_given
 from conformask.scores.network_scorer import load_scorer, save_scorer
 from conformask.scores.scorer import Scorer

@@ -24,8 +24,8 @@ from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, ConstantLambda, ImageCovariates, covariates_of
 from conformask.records.card import Domain, as_sentence, beginning_of, kept_text, worst_text
 from conformask.records.evaluation import CategoryCoverage
-from conformask.records.geometry import Size
 from conformask.records.numbers import plural, rounded_up, written
+from conformask.records.reading import Size
 from conformask.scores.scorer import Scorer, Step
 from conformask.scores.steps import Tiled
 

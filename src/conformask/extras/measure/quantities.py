@@ -15,8 +15,8 @@ from conformask.images.rows import Role
 from conformask.images.triplets import Triplets
 from conformask.masker.guards import truth_ids
 from conformask.promises.data import Curves
-from conformask.records.geometry import Geometry
 from conformask.records.numbers import Values
+from conformask.records.reading import Geometry
 from conformask.scores.scorer import Scorer
 from conformask.scores.scoring import score_of_batch
 

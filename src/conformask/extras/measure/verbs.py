@@ -80,8 +80,7 @@ def measure(
 
     from conformask.extras.measure.calibrate import measure as calibrated
     from conformask.extras.measure.files import load_all, save
-    from conformask.records.files import check_output
-    from conformask.records.record import write_csv
+    from conformask.records.record import check_output, write_csv
 
     if of is None and (label, ends, symmetric, promise) != (None, None, False, MARGINAL):
         bad_usage("the settings of a number go with --of, which calibrates it")
@@ -145,7 +144,7 @@ def _of_run(run: Path, data: Path, new: NewImages) -> "tuple[Masker | Scorer, Tr
 
 def _packaged(data: Path, new: NewImages, out: Path | None) -> "tuple[Scorer, Triplets]":
     """Return the packaged score, which a new run may keep, and triplets."""
-    from conformask.records.files import places, refuse_unclaimed
+    from conformask.records.record import places, refuse_unclaimed
     from conformask.scores.network_scorer import holds_scorer
     from conformask.scores.untrained import packaged_scorer
 

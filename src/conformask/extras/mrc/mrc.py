@@ -27,8 +27,7 @@ from conformask.images.formats import (
     time_point,
     window_of,
 )
-from conformask.records.geometry import UNITS, Geometry
-from conformask.records.reading import Reading
+from conformask.records.reading import UNITS, Geometry, Reading
 from conformask.records.record import Array
 
 SUFFIXES = (".mrc", ".mrcs", ".map", ".rec", ".st")

@@ -24,8 +24,7 @@ from conformask.masker.masker import Masker
 from conformask.masker.run_folder import SCORER_FILES, read_promise
 from conformask.masker.whole import ScoredImage, WholeImage
 from conformask.records.card import CALIBRATION, Domain
-from conformask.records.geometry import Geometry, Size
-from conformask.records.reading import PLAIN
+from conformask.records.reading import PLAIN, Geometry, Size
 from conformask.records.record import Array, read_json
 
 Index = tuple[int, ...]

@@ -29,8 +29,7 @@ from conformask.images.formats import Header, Places, Shape
 from conformask.images.read import Raster, list_images, name_and_suffix, open_raster, read_header, times_of
 from conformask.masker.folder import CLAIM, MASKS, OBJECTS, MaskFolder
 from conformask.records.card import CALIBRATION
-from conformask.records.geometry import Geometry, Size
-from conformask.records.reading import PLAIN
+from conformask.records.reading import PLAIN, Geometry, Size
 from conformask.records.record import Array, read_json
 
 LayerData = tuple[Any, ...]

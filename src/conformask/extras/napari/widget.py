@@ -54,8 +54,8 @@ from conformask.images.pictures import TITLES
 from conformask.masker.load import load
 from conformask.masker.masker import Masker
 from conformask.masker.whole import ScoredImage, level_of
-from conformask.records.geometry import Size
 from conformask.records.numbers import figure
+from conformask.records.reading import Size
 from conformask.records.record import Array
 
 STEPS = 1000

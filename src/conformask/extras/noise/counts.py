@@ -22,10 +22,21 @@ from conformask.images.read import (
     name_and_suffix,
     times_of,
 )
-from conformask.records.files import atomic_write, exclusive_folder, refuse_unclaimed_in, remove_claimed
 from conformask.records.numbers import share as percentage
 from conformask.records.reading import PLAIN, Reading
-from conformask.records.record import Array, Json, claim, hash_of, read_json, to_jsonable, write_json
+from conformask.records.record import (
+    Array,
+    Json,
+    atomic_write,
+    claim,
+    exclusive_folder,
+    hash_of,
+    read_json,
+    refuse_unclaimed_in,
+    remove_claimed,
+    to_jsonable,
+    write_json,
+)
 
 RECORD = "counts.json"
 WHOLE = 0.25

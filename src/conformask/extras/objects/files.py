@@ -17,9 +17,8 @@ from conformask.images.formats import SourceImage
 from conformask.images.layers import FilesBesideMasks
 from conformask.images.read import OF_VOLUMES, write_blocks
 from conformask.masker.folder import LABELS, OBJECT_TABLE, OBJECTS
-from conformask.records.files import atomic_write
-from conformask.records.geometry import Geometry
-from conformask.records.record import Json, write_csv
+from conformask.records.reading import Geometry
+from conformask.records.record import Json, atomic_write, write_csv
 
 COLORS = {"trusted": [0, 158, 115], "hidden": [213, 94, 0]}
 """Colours of the classes of objects, (red, green, blue)."""

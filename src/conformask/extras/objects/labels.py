@@ -13,8 +13,7 @@ from conformask.errors import ImageError, MissingFileError
 from conformask.images.formats import Header, arranged
 from conformask.images.layers import SHOWN, FilesBesideMasks, LayerKind, check_place, with_layer
 from conformask.images.read import Image, UnreadImage, by_stem, decode_with_header
-from conformask.records.geometry import Geometry, Size
-from conformask.records.reading import Reading
+from conformask.records.reading import Geometry, Reading, Size
 
 if TYPE_CHECKING:
     from conformask.images.rows import TripletRow

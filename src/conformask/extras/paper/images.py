@@ -16,8 +16,7 @@ from conformask.extras.paper.settings import SEED, Counts, PaperPreset, TableRow
 from conformask.extras.paper.stages import Stage
 from conformask.images.read import list_images
 from conformask.images.rows import PARTS, uniform
-from conformask.records.files import hash_of_text
-from conformask.records.record import Json
+from conformask.records.record import Json, hash_of_text
 
 
 @dataclass(frozen=True)

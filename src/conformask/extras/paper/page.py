@@ -29,9 +29,8 @@ from conformask.extras.paper.settings import RowResult
 from conformask.extras.paper.table import FIGURES, PAGE, RECORD
 from conformask.extras.view.page import heat_gradient
 from conformask.images.svg import template
-from conformask.records.files import atomic_write
 from conformask.records.numbers import figure, share
-from conformask.records.record import claim
+from conformask.records.record import atomic_write, claim
 
 KINDS = (
     (

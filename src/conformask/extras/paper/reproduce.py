@@ -19,7 +19,7 @@ from conformask.extras.paper.scorers import train_scorer
 from conformask.extras.paper.settings import PRESETS, SPLITS, Finished, PaperPreset, Run, rows_of
 from conformask.extras.paper.stages import Cache, RowPlan, Stage, plan_row, unique
 from conformask.extras.paper.table import FIGURES, FILES, PAGE, write_table
-from conformask.records.files import refuse_unclaimed, refuse_unclaimed_in
+from conformask.records.record import refuse_unclaimed, refuse_unclaimed_in
 
 
 @dataclass

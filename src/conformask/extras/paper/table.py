@@ -12,8 +12,7 @@ import numpy as np
 from conformask.extras.paper import statistics
 from conformask.extras.paper.settings import CONFIDENCE, METHODS, ROWS, THRESHOLD, Finished, Run
 from conformask.promises.order import meets_threshold
-from conformask.records.files import atomic_write
-from conformask.records.record import claim
+from conformask.records.record import atomic_write, claim
 
 TITLES = {
     "completion": "Image completion of photographs",

@@ -34,8 +34,8 @@ from conformask.losses import loss as loss_from
 from conformask.losses.base import Loss
 from conformask.masks.critical import GRID_POINTS
 from conformask.records import names
-from conformask.records.files import exclusive_folder, places, refuse_unclaimed
 from conformask.records.reading import check_network
+from conformask.records.record import exclusive_folder, places, refuse_unclaimed
 from conformask.records.selection import is_quantile, level_of, threshold_in_loss
 from conformask.scores.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scores.network_scorer import Head, NetworkScorer, ScorerCard, ready

@@ -21,8 +21,8 @@ from conformask.losses.base import Loss
 from conformask.masks.families import FAMILIES, family
 from conformask.masks.family import Family
 from conformask.records import names
-from conformask.records.geometry import Size
 from conformask.records.numbers import rounded_share
+from conformask.records.reading import Size
 from conformask.scores.benchmark import ScoreBenchmark
 from conformask.scores.given import SAMPLE
 from conformask.scores.network_scorer import Head, NetworkScorer, head, network_input

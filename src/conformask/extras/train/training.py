@@ -33,8 +33,7 @@ from conformask.background import DEFAULT_DEVICES, SECONDS, Compute, Lines, chec
 from conformask.errors import MismatchError, MissingFileError, warn
 from conformask.extensions import pip_install
 from conformask.extras.train import BATCH_SIZE, FROM_SCRATCH, TrainingConfig
-from conformask.records.files import atomic_write
-from conformask.records.record import Json, read_json, to_jsonable, write_csv, write_json
+from conformask.records.record import Json, atomic_write, read_json, to_jsonable, write_csv, write_json
 from conformask.scores.network_scorer import load_into, save_weights
 
 try:

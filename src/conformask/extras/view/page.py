@@ -33,10 +33,9 @@ from conformask.promises.axes import EachCategory
 from conformask.promises.order import meets_threshold
 from conformask.records.card import CalibrationCard, worst_text
 from conformask.records.evaluation import Evaluation, Example
-from conformask.records.files import atomic_write, check_output
 from conformask.records.numbers import figure, interval_text, plural, rounded_share, share
 from conformask.records.reading import CLEAN, Reference
-from conformask.records.record import Array, as_cell
+from conformask.records.record import Array, as_cell, atomic_write, check_output
 from conformask.records.words import (
     EXPLORATORY_TEXT,
     comparison_text,

@@ -25,9 +25,8 @@ from conformask.images.svg import template
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.masker.masker import Masker
 from conformask.masker.whole import level_of
-from conformask.records.files import atomic_write
 from conformask.records.reading import CLEAN, Reference
-from conformask.records.record import Array, Json, to_jsonable
+from conformask.records.record import Array, Json, atomic_write, to_jsonable
 
 FOLDER = Path(__file__).parent
 POSITIONS = 24

@@ -45,7 +45,7 @@ def evaluate(
     from conformask.masker.evaluate import evaluate as evaluate_masker
     from conformask.masker.remarks import remarks_on_images
     from conformask.records.evaluation import FILE
-    from conformask.records.files import check_output, refuse_unclaimed
+    from conformask.records.record import check_output, refuse_unclaimed
     from conformask.records.words import formula_here, promised_here
 
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
@@ -107,7 +107,7 @@ def share(
         A folder with x/ and y_hat/, and with y/ if the truth is known; its test part is used if it is split.
     """
     from conformask.extras.view.share import share as write
-    from conformask.records.files import check_output
+    from conformask.records.record import check_output
 
     check_output(out)
     masker, triplets = new.opened(run, data)

@@ -28,8 +28,7 @@ from conformask.masker.admission import Admission, NewImage
 from conformask.masker.masker import Masker
 from conformask.masker.whole import ScoredImage, WholeImage, add_depth, scorer_of_whole
 from conformask.masks.family import Family
-from conformask.records.geometry import Geometry, Size
-from conformask.records.reading import CLEAN, Reference
+from conformask.records.reading import CLEAN, Geometry, Reference, Size
 from conformask.scores.scoring import scored_batches
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from conformask.background import main_process
 from conformask.cli.options import ALIKE, DEFAULT_DEVICES, AsJson, Devices, New
 from conformask.cli.output import show, table
 from conformask.errors import InvalidArgumentError, OutputError
-from conformask.records.files import check_output, exclusive_folder
+from conformask.records.record import check_output, exclusive_folder
 
 if TYPE_CHECKING:
     from conformask.records.release import Release
