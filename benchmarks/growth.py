@@ -29,7 +29,7 @@ from conformask.background import Compute
 from conformask.losses import loss
 from conformask.masks.critical import NO_GRID, calibration_data, lambda_grid, measures
 from conformask.masks.families import family
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.promises.promise import GUARANTEES, Promise
 from conformask.records.reading import PLAIN, Reading
 from conformask.scores.scorer import Heuristic

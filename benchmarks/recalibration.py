@@ -13,7 +13,7 @@ from conformask.losses import loss
 from conformask.losses.means import Mean
 from conformask.masker.masker import Masker
 from conformask.masks.families import family
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.promises.promise import Promise
 from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard

@@ -22,7 +22,7 @@ from conformask.images.pictures import as_bytes, in_colors, overlay
 from conformask.masker.masker import Masker
 from conformask.promises.axes import fit_log_quantile
 from conformask.promises.selection import benjamini_hochberg, p_values
-from conformask.records.release import Release
+from conformask.records.evaluation import Release
 from conformask.scores.untrained import Untrained
 from maskbench import tasks
 from maskbench.triplets import Triplets

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import config
 
-from conformask.promises.data import CalibrationData
+from conformask.promises.order import CalibrationData
 from conformask.promises.rules import ConstantLambda, Rule
 from worlds import THRESHOLD, World
 

@@ -12,8 +12,7 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.order import first_crossing, meets_threshold
+from conformask.promises.order import CalibrationData, Curves, first_crossing, meets_threshold
 from conformask.promises.rules import ImageCovariates
 
 THRESHOLD = 0.1

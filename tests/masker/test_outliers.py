@@ -14,7 +14,7 @@ import conformask as cm
 from conformask.errors import MismatchError
 from conformask.masker.admission import outliers
 from conformask.masker.write import write_masks
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.testing import small_masker, small_triplets
 
 FAR = "far outside of the calibration images"

@@ -16,8 +16,7 @@ from conformask.masker.guards import used_images
 from conformask.masker.release import RECORD, candidates, release, release_once, remember
 from conformask.masks.families import family as family_by_name
 from conformask.promises.axes import members
-from conformask.promises.data import Curves
-from conformask.promises.order import smallest
+from conformask.promises.order import Curves, smallest
 from conformask.promises.rules import ConstantLambda
 from conformask.promises.selection import benjamini_hochberg
 from conformask.records.evaluation import Evaluation

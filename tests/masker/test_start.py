@@ -14,7 +14,7 @@ from conformask.images.triplets import Triplets
 from conformask.masker.guards import warn_if_another_hides_less
 from conformask.masker.load import load
 from conformask.masks.families import family
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.promises.promise import Promise
 from conformask.scores.scoring import selection_record
 from promised import simulated

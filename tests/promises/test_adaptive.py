@@ -10,8 +10,8 @@ from scipy import optimize
 from sklearn.kernel_ridge import KernelRidge as Sklearn
 
 from conformask.promises.axes import LogLinear, quantile_regression, tail_risk, zero
-from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.kernel_ridge import PENALTIES, WIDTHS, _candidates, _kernel, fitted
+from conformask.promises.order import CalibrationData, Curves
 from conformask.promises.promise import Promise
 from conformask.promises.rules import (
     AdaptiveLambda,

@@ -10,8 +10,9 @@ from scipy import stats
 from conformask.errors import InvalidArgumentError
 from conformask.promises import axes as certainty
 from conformask.promises.axes import THRESHOLDS
-from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.order import (
+    CalibrationData,
+    Curves,
     best_start,
     between_grid_points,
     binomial_rank,

@@ -9,8 +9,7 @@ import pytest
 from scipy import stats
 
 from conformask.errors import InvalidArgumentError
-from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.order import binomial_rank, meets_threshold
+from conformask.promises.order import CalibrationData, Curves, binomial_rank, meets_threshold
 from conformask.promises.procedures import RCPS, hashed_order, hoeffding_bentkus, waudby_smith_ramdas
 from conformask.promises.promise import Promise
 from conformask.promises.rules import BoundedRisk, ConstantLambda

@@ -10,7 +10,7 @@ import pytest
 
 from conformask.errors import MismatchError
 from conformask.promises.axes import LogLinear
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.promises.promise import GUARANTEES, Promise
 from conformask.promises.rules import (
     AdaptiveLambda,

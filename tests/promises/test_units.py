@@ -18,8 +18,7 @@ from conformask.promises.axes import (
     kth_largest,
     kth_smallest,
 )
-from conformask.promises.data import CalibrationData
-from conformask.promises.order import largest_lambda
+from conformask.promises.order import CalibrationData, largest_lambda
 from conformask.promises.procedures import SplitConformal, hashed_order
 from conformask.promises.promise import Promise
 from conformask.promises.rules import BoundedRisk, ConstantLambda, Rule

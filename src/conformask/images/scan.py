@@ -23,7 +23,7 @@ from conformask.images.layers import LAYERS, Measures
 from conformask.images.read import Image, hash_unless_constant
 from conformask.images.triplets import Triplets
 from conformask.masks.kernels import compiled
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.records.reading import Geometry, Size
 
 SIDE, REDUCED, FREQUENCIES = 64, 32, 16

@@ -21,7 +21,7 @@ from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.masks.critical import features_of
 from conformask.masks.kernels import medians
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard, Domain
 from conformask.records.evaluation import Change

@@ -21,7 +21,7 @@ from conformask.masker.masker import Masker
 from conformask.masker.resolve import AnyFamily, AnyScorer, resolve
 from conformask.masker.terms import card_of
 from conformask.masks.critical import calibration_data, lambda_grid, measures
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.promises.promise import AnyPromise
 from conformask.records.names import Level
 from conformask.scores.scoring import check_parts, gathered, parts_folder, scored

@@ -13,13 +13,12 @@ from conformask.masker.admission import appearance, outliers
 from conformask.masker.masker import Masker
 from conformask.masks.critical import features_of
 from conformask.promises.axes import Group, LogLinear, Simultaneous, fit_log_quantile
-from conformask.promises.data import Curves
-from conformask.promises.order import ROUNDING, between_grid_points, smallest_marginal_set
+from conformask.promises.order import ROUNDING, Curves, between_grid_points, smallest_marginal_set
 from conformask.promises.rules import covariates_of
 from conformask.promises.selection import benjamini_hochberg, p_values
+from conformask.records.evaluation import JudgedImage, ReleasePower
 from conformask.records.numbers import rounded_share
 from conformask.records.reading import among, size_text
-from conformask.records.release import JudgedImage, ReleasePower
 
 SHARES = (0.01, 0.02, 0.05, 0.1)
 """Shares at which the power is measured where the truth is known."""

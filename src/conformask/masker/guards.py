@@ -22,8 +22,7 @@ from conformask.losses.base import Loss
 from conformask.masker.components import refuse_batch_dependence
 from conformask.masks.critical import size_at
 from conformask.promises.axes import Columns, Group, SamePopulation
-from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.order import meets_threshold
+from conformask.promises.order import CalibrationData, Curves, meets_threshold
 from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard
 from conformask.records.reading import Reference, among, extra_text, size_text

@@ -29,8 +29,7 @@ from conformask.masks.critical import (
     size_at,
 )
 from conformask.masks.family import Family
-from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.order import coverage_range, meets_threshold
+from conformask.promises.order import CalibrationData, Curves, coverage_range, meets_threshold
 from conformask.promises.promise import DEFAULTS, AnyPromise, Promise
 from conformask.promises.rules import ImageBound, Rule, calibrated_bound
 from conformask.records.card import CalibrationCard

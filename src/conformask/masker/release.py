@@ -20,6 +20,7 @@ from conformask.masker.candidates import (
 from conformask.masker.guards import has_theorem, refuse_used
 from conformask.masker.masker import Masker
 from conformask.promises.order import smallest_marginal_set
+from conformask.records.evaluation import JudgedBatch, JudgedBatches, Release
 from conformask.records.numbers import plural, rounded_share
 from conformask.records.reading import Caveat
 from conformask.records.record import (
@@ -30,7 +31,6 @@ from conformask.records.record import (
     read_json,
     write_json,
 )
-from conformask.records.release import JudgedBatch, JudgedBatches, Release
 from conformask.records.words import release_promise
 from conformask.scores.scoring import gathered
 

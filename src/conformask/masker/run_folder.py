@@ -6,7 +6,7 @@ from pathlib import Path
 
 from conformask.errors import MismatchError, MissingFileError, warn
 from conformask.masker.remarks import remarks_on_run
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.records.card import CALIBRATION, CalibrationCard
 from conformask.records.record import (
     Array,

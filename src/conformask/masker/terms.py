@@ -20,7 +20,7 @@ from conformask.masker.guards import (
 )
 from conformask.masks.critical import calibration_data, start_of
 from conformask.promises.axes import Simultaneous, Weighted
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, Rule, covariates_of
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE, CalibrationCard, Domain, now

@@ -13,7 +13,7 @@ from conformask.masker.masker import Masker
 from conformask.masker.resolve import family_for, loss_for
 from conformask.masks.critical import size_at
 from conformask.masks.family import Family
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.promises.promise import AnyPromise, Promise
 from conformask.promises.promise import promise as promise_from
 from conformask.records.record import Array

@@ -18,8 +18,7 @@ from conformask.promises.coverage_test import (
     resampled_failing_share,
     resampled_p_values,
 )
-from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.order import SLACK
+from conformask.promises.order import SLACK, CalibrationData, Curves
 from conformask.promises.promise import Promise
 from conformask.records.evaluation import CategoryCoverage, Measurement
 from conformask.records.record import Array

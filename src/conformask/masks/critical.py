@@ -14,8 +14,7 @@ from conformask.losses.of_images import LossOfImages, with_channels
 from conformask.masks.family import LARGEST, SMALLEST, Family
 from conformask.masks.kernels import medians
 from conformask.promises.axes import Group, Simultaneous
-from conformask.promises.data import CalibrationData, Curves
-from conformask.promises.order import SLACK, best_start, first_crossing
+from conformask.promises.order import SLACK, CalibrationData, Curves, best_start, first_crossing
 from conformask.promises.promise import DEFAULTS, Promise
 from conformask.promises.rules import covariates_of
 from conformask.records.record import Array

@@ -13,10 +13,11 @@ import scipy
 from jaxtyping import Bool, Float, Int, Shaped
 
 from conformask.errors import InvalidArgumentError
-from conformask.promises.data import CalibrationData, Curves
 from conformask.promises.intervals import clopper_pearson, grouped_proportion
 from conformask.promises.order import (
     ROUNDING,
+    CalibrationData,
+    Curves,
     binomial_rank,
     marginal_rank,
     meets_threshold,

@@ -12,7 +12,7 @@ import scipy
 from jaxtyping import Bool, Float
 
 from conformask.promises.axes import Places, members
-from conformask.promises.data import CalibrationData
+from conformask.promises.order import CalibrationData
 from conformask.promises.promise import Promise
 from conformask.promises.rules import Rule, covariates_of
 

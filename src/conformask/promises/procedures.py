@@ -39,9 +39,9 @@ from conformask.promises.axes import (
     require_threshold,
     tail_risk,
 )
-from conformask.promises.data import CalibrationData
 from conformask.promises.order import (
     ROUNDING,
+    CalibrationData,
     largest_lambda,
     meets_threshold,
     smallest,

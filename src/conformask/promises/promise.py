@@ -22,8 +22,7 @@ from conformask.promises.axes import (
     Unit,
     Weighted,
 )
-from conformask.promises.data import CalibrationData
-from conformask.promises.order import coverage_range, smallest_set
+from conformask.promises.order import CalibrationData, coverage_range, smallest_set
 from conformask.promises.procedures import Axes, Procedure, procedure_for
 from conformask.promises.rules import Rule
 from conformask.records import names

@@ -21,8 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from conformask.errors import InvalidArgumentError
 from conformask.promises.axes import LogLinear, fit_log_quantile, tail_risk, zero
-from conformask.promises.data import Curves
-from conformask.promises.order import ROUNDING
+from conformask.promises.order import ROUNDING, Curves
 from conformask.records.record import Json, value_as
 
 DEPENDENT = 1e-9

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.records.loss import StatedLoss, whole_of
 from conformask.records.numbers import Values
 from conformask.records.record import Array, from_dict, read_arrays, to_jsonable, write_arrays

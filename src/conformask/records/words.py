@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from conformask.promises.axes import Coverage, Group, Marginal
 from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard, as_sentence, kept_text, promised_share, worst_text
-from conformask.records.evaluation import Measurement, standing
+from conformask.records.evaluation import Measurement, ReleasePower, standing
 from conformask.records.numbers import percent, plural, rounded_share, share
 from conformask.records.reading import Caveat, Network
-from conformask.records.release import ReleasePower
 from conformask.records.selection import ScoreComparison
 
 CLIPPED = 0.01

@@ -22,9 +22,8 @@ from conformask.losses.base import Loss
 from conformask.masks.critical import concentrated, start_of
 from conformask.masks.family import Family
 from conformask.masks.kernels import compiled
-from conformask.promises.data import Curves
 from conformask.promises.kernel_ridge import KernelRidge, fitted
-from conformask.promises.order import between_grid_points
+from conformask.promises.order import Curves, between_grid_points
 from conformask.promises.promise import Promise
 from conformask.records.names import Level
 from conformask.records.reading import Size

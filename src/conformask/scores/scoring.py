@@ -27,7 +27,7 @@ from conformask.masks.critical import (
     unmasked_loss,
 )
 from conformask.masks.family import Family
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.records.record import (
     Array,
     claim,

@@ -10,7 +10,7 @@ from playwright.sync_api import expect
 from view_worlds import evaluation
 
 from conformask.extras.view.page import write_report
-from conformask.records.release import ReleasePower
+from conformask.records.evaluation import ReleasePower
 from screens import violations
 
 pytestmark = pytest.mark.xdist_group("viewer")

@@ -24,7 +24,7 @@ from conformask.masker.guards import check_sample_size, refuse_duplicates, refus
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import AnyScorer
 from conformask.masker.terms import domain_of
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.promises.promise import AnyPromise, Promise
 from conformask.promises.promise import promise as promise_of
 from conformask.promises.rules import covariates_of

@@ -19,7 +19,7 @@ from conformask.images.triplets import Triplets
 from conformask.masker.admission import Admission, admitted, by_tiles
 from conformask.masker.guards import used_images
 from conformask.promises.axes import EachCategory
-from conformask.promises.data import CalibrationData, Curves
+from conformask.promises.order import CalibrationData, Curves
 from conformask.promises.promise import Promise
 from conformask.promises.rules import CategoryLambda, ConstantLambda, ImageCovariates, covariates_of
 from conformask.records.card import Domain, as_sentence, beginning_of, kept_text, worst_text

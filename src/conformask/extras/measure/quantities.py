@@ -14,7 +14,7 @@ from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.rows import Role
 from conformask.images.triplets import Triplets
 from conformask.masker.guards import truth_ids
-from conformask.promises.data import Curves
+from conformask.promises.order import Curves
 from conformask.records.numbers import Values
 from conformask.records.reading import Geometry
 from conformask.scores.scorer import Scorer

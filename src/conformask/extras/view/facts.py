@@ -6,9 +6,15 @@ from dataclasses import dataclass
 
 from conformask.promises.order import meets_threshold
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE, promised_share, worst_text
-from conformask.records.evaluation import VERDICTS, Evaluation, is_rare, judged_coverage, standing
+from conformask.records.evaluation import (
+    VERDICTS,
+    Evaluation,
+    is_rare,
+    judged_coverage,
+    none_released,
+    standing,
+)
 from conformask.records.numbers import figure, percent, plural, rounded_share, share
-from conformask.records.release import none_released
 from conformask.records.words import (
     EXPLORATORY_TEXT,
     all_hidden_text,

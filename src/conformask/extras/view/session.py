@@ -59,10 +59,9 @@ from conformask.masker.remarks import Remark, SaysOfImages, no_remarks
 from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import level_of
 from conformask.masks.family import Family
-from conformask.records.evaluation import Measurement
+from conformask.records.evaluation import Measurement, Release
 from conformask.records.reading import Reading
 from conformask.records.record import Array, Json
-from conformask.records.release import Release
 from conformask.records.words import measurement_text
 
 OPENED_BYTES = 512 * 2**20

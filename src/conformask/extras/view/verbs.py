@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from conformask.images.triplets import Triplets
     from conformask.masker.masker import Masker
     from conformask.masker.remarks import SaysOfImages
-    from conformask.records.evaluation import Evaluation
-    from conformask.records.release import Release
+    from conformask.records.evaluation import Evaluation, Release
 
 
 def evaluate(

@@ -16,7 +16,7 @@ from conformask.errors import InvalidArgumentError, OutputError
 from conformask.records.record import check_output, exclusive_folder
 
 if TYPE_CHECKING:
-    from conformask.records.release import Release
+    from conformask.records.evaluation import Release
 
 PARTS = "monitoring"
 """Subfolder of the run folder for the finished parts of several processes."""
