@@ -51,13 +51,13 @@ if TYPE_CHECKING:
     from conformask.records.reading import NoiseModel as NoiseModel
     from conformask.records.reading import Reading as Reading
     from conformask.records.reading import Reference as Reference
-    from conformask.scores.given import Given as Given
     from conformask.scores.network_scorer import load_scorer as load_scorer
     from conformask.scores.scorer import Heuristic as Heuristic
     from conformask.scores.simple import gradient as gradient
     from conformask.scores.simple import local_spread as local_spread
     from conformask.scores.simple import residual as residual
     from conformask.scores.steps import Tiled as Tiled
+    from conformask.scores.untrained import Given as Given
     from conformask.scores.untrained import packaged_scorer as packaged_scorer
 
     __version__: str
@@ -81,8 +81,7 @@ _NAMES = {
     "extras.train": "TrainingConfig NetworkOptions",
     "background": "Compute",
     "extras.train.fit": "fit_scorer",
-    "scores.untrained": "packaged_scorer",
-    "scores.given": "Given",
+    "scores.untrained": "packaged_scorer Given",
     "scores.network_scorer": "load_scorer",
     "masker.thresholds": "threshold_choices",
     "masker.calibrate": "calibrate",

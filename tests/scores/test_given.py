@@ -16,7 +16,7 @@ import conformask as cm
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
 from conformask.masker.write import write_masks
-from conformask.scores.given import BY_VALUE
+from conformask.scores.untrained import BY_VALUE
 
 SIDE = 16
 THRESHOLD = 0.03

@@ -202,7 +202,7 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
     """Print the promise, how much its masks hide, what it rests on, notes, and the promise as a formula."""
     from conformask.masker.card import hidden_of
     from conformask.records.words import EXPLORATORY_TEXT, comparison_text, useless_text
-    from conformask.scores.given import BY_VALUE
+    from conformask.scores.untrained import BY_VALUE
 
     card, lam, coverage, comparison = masker.card, masker.card.lam, masker.coverage_range, masker.comparison
     exactness = "exact" if card.exact else "on a grid, slightly conservative"

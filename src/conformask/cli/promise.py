@@ -149,11 +149,10 @@ def calibrate(
     from conformask.promises.promise import promise as promise_of
     from conformask.records.card import CALIBRATION
     from conformask.records.record import places, refuse_unclaimed
-    from conformask.scores.given import Given
     from conformask.scores.network_scorer import NetworkScorer, load_scorer
     from conformask.scores.steps import patch_area
     from conformask.scores.steps import tiled as tiled_scorer
-    from conformask.scores.untrained import Untrained, for_images
+    from conformask.scores.untrained import Given, Untrained, for_images
 
     if scorer is not None and score_from is not None:
         bad_usage("give --scorer or --score-from, not both")

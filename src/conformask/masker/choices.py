@@ -15,15 +15,15 @@ from conformask.promises.axes import LogLinear
 from conformask.promises.order import between_grid_points, refined
 from conformask.promises.promise import DEFAULTS, Promise
 from conformask.promises.rules import fit_loss_quantile
-from conformask.records.names import Level
+from conformask.records.names import WITHOUT_TRAINING, Level
 from conformask.records.selection import Selection, level_of, threshold_of
-from conformask.scores.benchmark import WITHOUT_TRAINING, ScoreBenchmark, warn_if_useless
-from conformask.scores.given import GivenScorer
+from conformask.scores.benchmark import ScoreBenchmark, warn_if_useless
 from conformask.scores.level import FEWEST, Levelled, along_levels, fit_level, may_have_level
 from conformask.scores.network_scorer import NetworkScorer
 from conformask.scores.scorer import Scorer
 from conformask.scores.scoring import scored, selection_record, spread_over_groups
 from conformask.scores.steps import for_loss
+from conformask.scores.untrained import GivenScorer
 
 
 @dataclass(frozen=True)

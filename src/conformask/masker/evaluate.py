@@ -27,8 +27,9 @@ from conformask.masker.validation import category_coverage, measurement_of
 from conformask.promises.intervals import bootstrap, correlation
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, EvaluationProvenance, ImageRecords, RiskCurve
+from conformask.records.names import WITHOUT_TRAINING
 from conformask.records.selection import ScoreComparison
-from conformask.scores.benchmark import WITHOUT_TRAINING, ScoreBenchmark
+from conformask.scores.benchmark import ScoreBenchmark
 from conformask.scores.scoring import check_parts, gathered, parts_folder
 
 DECILES = 10

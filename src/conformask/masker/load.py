@@ -14,11 +14,11 @@ from conformask.masker.run_folder import CARD, StoredMasker, mark_exploratory, r
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
 from conformask.records.record import atomic_write, exclusive_folder
-from conformask.scores.given import load_given
 from conformask.scores.level import Levelled, LevelModel, along_levels
 from conformask.scores.network_scorer import load_scorer, save_scorer, stored_card
 from conformask.scores.scorer import Scorer, as_scorer
 from conformask.scores.steps import Tiled, for_loss, in_patches
+from conformask.scores.untrained import load_given
 
 
 def load(

@@ -15,16 +15,13 @@ from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.promise import AnyPromise
 from conformask.promises.promise import promise as promise_from
-from conformask.records.names import Level
+from conformask.records.names import GIVEN, WITHOUT_TRAINING, Level
 from conformask.records.reading import check_network
 from conformask.records.record import Json
 from conformask.records.selection import is_quantile, threshold_in_loss
-from conformask.scores.benchmark import WITHOUT_TRAINING
-from conformask.scores.given import BY_VALUE, GREY, Given
-from conformask.scores.given import NAME as GIVEN
 from conformask.scores.scorer import Scorer
 from conformask.scores.steps import for_loss, in_patches, patch_area
-from conformask.scores.untrained import Untrained, for_images
+from conformask.scores.untrained import BY_VALUE, GREY, Given, Untrained, for_images
 
 AnyScorer = Scorer | Untrained | Given
 """A scorer, or what makes one for given images."""

@@ -18,12 +18,11 @@ from conformask.promises.promise import AnyPromise, Promise
 from conformask.promises.promise import promise as promise_from
 from conformask.records.record import Array
 from conformask.records.selection import level_of
-from conformask.scores.given import Given
 from conformask.scores.level import along_levels, fit_level, may_have_level
 from conformask.scores.scorer import Scorer, as_scorer
 from conformask.scores.scoring import selection_record
 from conformask.scores.steps import for_loss, in_patches, patch_area
-from conformask.scores.untrained import Untrained, for_images
+from conformask.scores.untrained import Given, Untrained, for_images
 
 LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 

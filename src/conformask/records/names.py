@@ -16,6 +16,9 @@ Scorer = Literal["laplace", "mask", "error", "quantile", "packaged", "spread", "
 Untrained = Literal["packaged", "spread", "residual", "gradient"]
 """Scorers that need no training."""
 UNTRAINED: tuple[Untrained, ...] = get_args(Untrained)
+GIVEN = "given"
+"""The name of scores that are maps of a user's."""
+WITHOUT_TRAINING = (*UNTRAINED, GIVEN)
 Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
 VolumeMode = Literal["slices", "volume"]

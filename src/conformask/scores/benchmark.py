@@ -28,12 +28,10 @@ from conformask.promises.order import first_crossing, marginal_rank, smallest_ma
 from conformask.records import names
 from conformask.records.selection import ScoreComparison
 from conformask.records.words import ANY_SIZE, times
-from conformask.scores.given import BY_VALUE
-from conformask.scores.given import NAME as GIVEN
 from conformask.scores.scorer import Heuristic, Scorer
 from conformask.scores.scoring import batches_of, score_of_batch, scored_batches, spread_over_groups
 from conformask.scores.steps import Patches, for_loss
-from conformask.scores.untrained import Untrained
+from conformask.scores.untrained import BY_VALUE, Untrained
 
 CONFIDENCE = 0.9
 """Confidence of the promise at which scores are compared."""
@@ -44,8 +42,6 @@ DRAWS, LEVEL = 1000, 0.9
 HARDLY = 0.95
 """A score is hardly useful if its masks are at least this fraction of those of a constant score."""
 CONSTANT = "constant"
-WITHOUT_TRAINING = (*names.UNTRAINED, GIVEN)
-"""Names of the scores that need no training."""
 
 
 def constant(x: Images, y_hat: Images) -> Images:
@@ -213,9 +209,9 @@ def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
 
     Another score is recommended only where it hides clearly less: in nineteen of twenty resampled sets.
     """
-    trains = scorer not in WITHOUT_TRAINING
+    trains = scorer not in names.WITHOUT_TRAINING
     longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
-    if scorer == GIVEN:
+    if scorer == names.GIVEN:
         longer = "are higher values trusted (--higher trusted), and are the maps those of these images?"
     where = f"on {comparison.n} selection images the masks of"
     untrained = {name: share for name, share in comparison.others.items() if name != CONSTANT}

@@ -27,6 +27,7 @@ from conformask.losses.base import Loss
 from conformask.losses.distances import Lp
 from conformask.losses.of_images import Sums, errors_for, with_channels
 from conformask.records.loss import StatedLoss
+from conformask.records.names import GIVEN
 from conformask.records.reading import PLAIN, Network, Reading, Size
 from conformask.records.record import (
     BESIDE,
@@ -46,7 +47,6 @@ from conformask.records.record import (
 )
 from conformask.records.selection import Selection
 from conformask.records.upgrade import as_hashed, with_loss, with_unet
-from conformask.scores.given import NAME as GIVEN
 from conformask.scores.networks import stored_network
 from conformask.scores.scorer import Scorer, WrappedScorer, of
 from conformask.scores.simple import RECIPES, SIMPLE, Simple, SimpleNetwork

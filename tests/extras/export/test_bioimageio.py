@@ -17,8 +17,8 @@ from conformask.extras.export.bioimageio import citation, export_bioimageio
 from conformask.extras.export.folders import Credits
 from conformask.masker.calibrate import calibrate
 from conformask.records.reading import Network
-from conformask.scores.given import GivenScorer
 from conformask.scores.scorer import Heuristic
+from conformask.scores.untrained import GivenScorer
 from onnx_predictors import blurring
 from synthetic_triplets import triplets
 

@@ -17,8 +17,8 @@ from conformask.extras.make.triplets import add_outputs
 from conformask.images.triplets import Triplets
 from conformask.masker.calibrate import calibrate
 from conformask.records.reading import Reading
-from conformask.scores.given import GivenScorer
 from conformask.scores.scorer import Heuristic
+from conformask.scores.untrained import GivenScorer
 from synthetic_triplets import noisy_pairs
 
 pytest.importorskip("monai", reason="the extra monai is not installed")

@@ -34,8 +34,7 @@ from conformask.records.evaluation import Evaluation
 from conformask.records.reading import Network, Reading
 from conformask.records.record import Array, places, refuse_unclaimed, refuse_unclaimed_in, write_csv
 from conformask.records.selection import is_quantile
-from conformask.scores.given import Given
-from conformask.scores.untrained import Untrained
+from conformask.scores.untrained import Given, Untrained
 
 COLOUR = ("astronaut.png", "chelsea.png", "coffee.png", "ihc.png", "motorcycle_left.png", "rocket.jpg")
 GREY = ("brick.png", "camera.png", "coins.png", "grass.png", "gravel.png", "moon.png")

@@ -76,7 +76,7 @@ def look(
     from conformask.extras.make.look import HALF, PACKAGED
     from conformask.extras.make.look import look as look_at
     from conformask.records.reading import COMPONENTS
-    from conformask.scores.given import Given
+    from conformask.scores.untrained import Given
 
     if higher != "distrusted" and score_from is None:
         bad_usage("--higher goes with --score-from, which names the maps")

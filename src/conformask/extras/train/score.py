@@ -24,10 +24,9 @@ from conformask.records import names
 from conformask.records.numbers import rounded_share
 from conformask.records.reading import Size
 from conformask.scores.benchmark import ScoreBenchmark
-from conformask.scores.given import SAMPLE
 from conformask.scores.network_scorer import Head, NetworkScorer, head, network_input
 from conformask.scores.networks import AnyChannels, SliceWise, UNet, channels_of, halvings_for, levels_for
-from conformask.scores.untrained import NETWORKS, packaged_network
+from conformask.scores.untrained import NETWORKS, SAMPLE, packaged_network
 
 CROP = 2**15
 """Largest number of pixels in a crop of a volume."""
