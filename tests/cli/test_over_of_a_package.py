@@ -10,7 +10,7 @@ import pytest
 
 import conformask as cm
 from conformask.errors import ConformaskError
-from conformask.losses import code_of, loss_over
+from conformask.losses import loss_over
 from conformask.records.loss import LOSSES
 from installed import install
 from synthetic_triplets import arrays
@@ -93,8 +93,8 @@ def test_it_is_known_in_python(package, found_in):
     assert list(LOSSES)[-1] == "largest"
     used = loss_over("l1", "largest", {"factor": 3.0})
     assert used.name == "largest(l1)"
-    assert code_of(used) is not None
-    assert code_of(cm.Mean("l1")) is None
+    assert used.code is not None
+    assert cm.Mean("l1").code is None
 
 
 def test_what_is_no_loss_is_refused(tmp_path, found_in):

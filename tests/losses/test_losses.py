@@ -9,7 +9,7 @@ from scipy.ndimage import uniform_filter
 
 from conformask.arrays import Batch, Score
 from conformask.errors import InvalidArgumentError, MismatchError
-from conformask.losses import code_of, loss, loss_over, paper_distance, stored_loss
+from conformask.losses import loss, loss_over, stored_loss
 from conformask.losses.distances import CustomErrorMap, Lp
 from conformask.losses.masked_distance import CustomLoss
 from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
@@ -194,9 +194,9 @@ def test_names_and_labels():
 
 
 def test_what_the_paper_knows():
-    assert paper_distance(loss("l2")) == Lp(2.0)
-    assert paper_distance(loss("ssim")) == Ssim()
-    assert all(paper_distance(used) is None for used in [*ALL[4:], ALL[2], loss("l1").in_regions(True)])
+    assert loss("l2").paper_distance == Lp(2.0)
+    assert loss("ssim").paper_distance == Ssim()
+    assert all(used.paper_distance is None for used in [*ALL[4:], ALL[2], loss("l1").in_regions(True)])
 
 
 @pytest.mark.parametrize(
@@ -370,8 +370,8 @@ def test_stored():
         stored_loss(loss("l1.5"), "l1")
     with pytest.raises(MismatchError, match="the code of distance 'squared' has changed"):
         stored_loss(terms, CustomErrorMap(squared), "0123")
-    assert code_of(stored_loss(terms, CustomErrorMap(squared))) is not None
-    assert code_of(MaskedWindow("l1", 9)) is None
+    assert stored_loss(terms, CustomErrorMap(squared)).code is not None
+    assert MaskedWindow("l1", 9).code is None
 
 
 def test_names_of_ours_are_taken():

@@ -12,7 +12,6 @@ from conformask.errors import CalibrationError, InvalidArgumentError, MismatchEr
 from conformask.images.read import pixel_hash
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.masker.guards import used_images
 from conformask.masker.release import RECORD, candidates, release, release_once, remember
 from conformask.masks.families import family as family_by_name
 from conformask.promises.axes import members
@@ -423,7 +422,7 @@ def test_images_that_calibration_has_seen_are_refused(part):
     with pytest.raises(CalibrationError, match=r"1 of 60 new images were used.*is '00007'"):
         release(masker, Triplets.from_arrays(*new, groups=groups), 0.1)
     alone = Triplets.from_arrays(*new, names=groups, groups=groups)  # groups of one image with its name
-    assert used_images(masker.seen, alone, [""] * 60).tolist() == [place == 7 for place in range(60)]
+    assert alone.used(masker.seen, [""] * 60).tolist() == [place == 7 for place in range(60)]
     with pytest.raises(CalibrationError, match="60 of 60 test images were used"):
         cm.evaluate(masker, Triplets.from_arrays(x, y_hat, y))
     assert release(masker, Triplets.from_arrays(*new), 0.1)

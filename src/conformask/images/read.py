@@ -575,6 +575,11 @@ def hash_unless_constant(image: Image | None) -> str | None:
     return None if image is None or is_constant(image) else pixel_hash(image)
 
 
+def image_ids(images: Iterable[Image]) -> Array:
+    """Return the hash of each image; "" for constant ones, which are all alike."""
+    return np.array([hash_unless_constant(image) or "" for image in images], dtype=np.str_)
+
+
 def is_constant(image: Image) -> bool:
     """Return whether every channel has one value only (an empty field, a black tile)."""
     first = image.reshape(len(image), -1)[:, :1]

@@ -7,9 +7,9 @@ reconstructed from it, and images of different things agree in no more signs tha
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import product
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,7 +23,6 @@ from conformask.images.layers import LAYERS, Measures
 from conformask.images.read import Image, hash_unless_constant
 from conformask.images.triplets import Triplets
 from conformask.masks.kernels import compiled
-from conformask.promises.order import Curves
 from conformask.records.reading import Geometry, Size
 
 SIDE, REDUCED, FREQUENCIES = 64, 32, 16
@@ -303,19 +302,3 @@ def scan(triplets: Triplets, title: str = "reading images") -> DatasetSummary:
         clipped=float(np.mean(clipped)),
         measures=measures,
     )
-
-
-def columns_of(triplets: Triplets) -> dict[str, Array | None]:
-    """Return group, category and weight of the triplets; None for what they do not have."""
-    category, weight = triplets.categories, triplets.weights
-    return {
-        "group": np.array(triplets.groups),
-        "category": None if None in category else np.array(category),
-        "weight": None if None in weight else np.array(weight, dtype=np.float64),
-    }
-
-
-def labelled(curves: Curves, triplets: Triplets) -> Curves:
-    """Add the columns of these triplets to their curves, except those that the curves already have."""
-    columns: dict[str, Any] = columns_of(triplets)
-    return replace(curves, **{name: columns[name] for name in columns if vars(curves)[name] is None})

@@ -12,13 +12,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
 from conformask.arrays import Array, Batch, Triplet, best_device
 from conformask.background import prefetch
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, warn
 from conformask.images.formats import DataRange, Header, SegmentationWriter, at_time
 from conformask.images.layers import LAYERS, batched
-from conformask.images.read import DatasetImage, Image, Keys, Raster, format_of, images_of, name_and_suffix
+from conformask.images.read import (
+    DatasetImage,
+    Image,
+    Keys,
+    Raster,
+    format_of,
+    image_ids,
+    images_of,
+    name_and_suffix,
+)
 from conformask.images.rows import (
     FACTS,
     MANIFEST,
@@ -38,7 +48,17 @@ from conformask.images.rows import (
 )
 from conformask.records.names import Guarantee
 from conformask.records.numbers import Values
-from conformask.records.reading import CLEAN, PLAIN, Geometry, Network, PhysicalWindow, Reading, Reference
+from conformask.records.reading import (
+    CLEAN,
+    PLAIN,
+    Caveat,
+    Geometry,
+    Network,
+    PhysicalWindow,
+    Reading,
+    Reference,
+    check_network,
+)
 from conformask.records.record import hash_of_text
 
 BATCH_SIZE = 16
@@ -93,6 +113,11 @@ def stacked(triplets: Sequence[Triplet]) -> Batch:
 
 def _stack(images: Iterable[Image]) -> torch.Tensor:
     return torch.from_numpy(np.stack(list(images)))
+
+
+def truth_ids(batch: Batch) -> Array:
+    """Return the hash by which each image is recognised; "" where the truth is not known."""
+    return np.full(len(batch), "") if batch.y is None else image_ids(batch.y.cpu().numpy())
 
 
 def hash_of_group(group: str) -> str:
@@ -232,6 +257,14 @@ class Triplets:
         groups = (row.facts.get("group") for row in self._rows)
         return tuple(None if group is None else hash_of_group(group) for group in groups)
 
+    def used(self, seen: frozenset[str], ids: Iterable[str | None]) -> Bool[np.ndarray, "n"]:
+        """Return which triplets an earlier step has `seen`, such as `Masker.seen`, or the predictor.
+
+        They are recognised by `ids`, hashes of their pixels (see `truth_ids`), or by their group.
+        """
+        seen, pairs = seen.union(self.provenance.trained_on), zip(ids, self.group_ids, strict=True)
+        return np.array([not seen.isdisjoint(each) for each in pairs], dtype=bool)
+
     @property
     def parts(self) -> tuple[str | None, ...]:
         """The part of the manifest's split that each triplet belongs to."""
@@ -251,6 +284,15 @@ class Triplets:
     def weights(self) -> tuple[float | None, ...]:
         """The weight of each triplet."""
         return tuple(row.facts.get("weight") for row in self._rows)
+
+    @property
+    def columns(self) -> dict[str, Array | None]:
+        """Group, category and weight of each triplet, for promises; None for what they do not have."""
+        return {
+            "group": np.array(self.groups),
+            "category": None if None in self.categories else np.array(self.categories),
+            "weight": None if None in self.weights else np.array(self.weights, dtype=np.float64),
+        }
 
     @property
     def has_truth(self) -> bool:
@@ -299,6 +341,12 @@ class Triplets:
     def network(self) -> Network | None:
         """The network that made y_hat; None if not recorded."""
         return self.provenance.network
+
+    def check_made_by(
+        self, promised: Network | None, what: str, *, allow_network_mismatch: bool = False
+    ) -> Caveat | None:
+        """Check that y_hat was made by the network that `what` is about, see `check_network`."""
+        return check_network(promised, self.network, what, allow_network_mismatch=allow_network_mismatch)
 
     @classmethod
     def from_folder(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
-from conformask.extensions import PACKAGE
 from conformask.losses.base import CHOICES, Loss, MapLoss
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.losses.means import Mean
@@ -102,7 +101,7 @@ def stored_loss(stored: StatedLoss, given: AnyLoss | None = None, code: str | No
         used = replace(stored, loss=used.loss)
     if not used.is_same(stored):
         raise MismatchError(f"this was made for {stored.name!r}, not {used.name!r}")
-    if code is not None and code_of(used) != code:
+    if code is not None and used.code != code:
         raise MismatchError(
             f"the code of distance {stored.of!r} has changed since this was made: pass the original "
             "code, or train or calibrate again"
@@ -116,26 +115,3 @@ def with_weights(stored: StatedLoss, weights_path: str | Path) -> Loss:
     if isinstance(used, MapLoss) and isinstance(stored, MapLoss):
         return replace(stored, loss=used.loss)
     return used
-
-
-def code_of(used: Loss) -> str | None:
-    """Return a hash of a user's own distance, map or loss; None for built-in ones, which have names."""
-    from conformask.records.fingerprints import fingerprint_of
-
-    function = getattr(used.part, "function", used.part)
-    own = [each for each in (used, function) if type(each).__module__.split(".")[0] != PACKAGE]
-    return fingerprint_of(own[0]) if own else None
-
-
-def paper_distance(used: Loss) -> "Distance | None":
-    """Return the distance d if the loss is the paper's d(m*y, m*y_hat), else None."""
-    from conformask.arrays import Distance
-
-    part = used.part
-    return part if used.of_masked_images and not used.regional and isinstance(part, Distance) else None
-
-
-def exponent_by_blocks(used: Loss) -> float | None:
-    """Return p if a loss can be summed over the blocks of a whole image; else None."""
-    distance = paper_distance(used)
-    return None if distance is None else distance.exponent

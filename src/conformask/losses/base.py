@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
-from conformask.extensions import LOSSES, Extensions
+from conformask.extensions import LOSSES, PACKAGE, Extensions
 from conformask.records.loss import LP, OwnLoss, StatedLoss
 from conformask.records.names import DISTANCES
 from conformask.records.numbers import DIGITS, Values, rounded_up, written
@@ -86,6 +86,28 @@ class Loss(StatedLoss):
     def layers(self) -> tuple[str, ...]:
         """The layers of an image that the loss needs."""
         return ("region",) if self.regional else ()
+
+    @property
+    def code(self) -> str | None:
+        """A hash of a user's own distance, map or loss; None for built-in ones, which have names."""
+        from conformask.records.fingerprints import fingerprint_of
+
+        function = getattr(self.part, "function", self.part)
+        own = [each for each in (self, function) if type(each).__module__.split(".")[0] != PACKAGE]
+        return fingerprint_of(own[0]) if own else None
+
+    @property
+    def paper_distance(self) -> "Distance | None":
+        """The distance d if the loss is the paper's d(m*y, m*y_hat), else None."""
+        from conformask.arrays import Distance
+
+        part = self.part
+        return part if self.of_masked_images and not self.regional and isinstance(part, Distance) else None
+
+    @property
+    def exponent_by_blocks(self) -> float | None:
+        """The exponent p if the loss can be summed over the blocks of a whole image; else None."""
+        return None if self.paper_distance is None else self.paper_distance.exponent
 
     @abstractmethod
     def on(self, y: "Images", y_hat: "Images", region: "Images | None", channels: int) -> "LossOfImages":

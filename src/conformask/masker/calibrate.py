@@ -9,7 +9,7 @@ from jaxtyping import Float
 from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import warn
-from conformask.images.scan import labelled, scan
+from conformask.images.scan import scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss
 from conformask.masker.admission import appearance
@@ -164,4 +164,4 @@ def measured(
     columns = gathered(choices.scorer, calibration, measure, "calibrating", key, compute)
     critical = columns.pop("critical_lambda", None)
     curves = Curves.from_arrays(columns | {"grid": grid})
-    return labelled(curves, calibration), critical
+    return curves.labelled(calibration.columns), critical

@@ -17,7 +17,6 @@ from conformask.background import DEFAULT_DEVICES, Compute, main_process
 from conformask.errors import MismatchError, expect
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets
-from conformask.losses import exponent_by_blocks
 from conformask.masker.admission import Admission
 from conformask.masker.candidates import usual_release
 from conformask.masker.guards import check_test_images, refuse_noisy
@@ -92,7 +91,7 @@ def evaluate(
     check_test_images(masker, test, seen)
     if opt_sizes is not None:
         opt_images = 0
-    elif exponent_by_blocks(masker.loss) is not None:
+    elif masker.loss.exponent_by_blocks is not None:
         opt_images = len(test)
     with parts_folder(compute):
         records, risk, facts = _measured(masker, test, opt_images, compute)

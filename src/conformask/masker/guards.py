@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import scipy
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
-from conformask.arrays import Array, Batch
+from conformask.arrays import Array
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, warn
-from conformask.images.read import Image, hash_unless_constant
 from conformask.images.scan import REDUCED, DatasetSummary, find_copies
 from conformask.images.triplets import Triplets
-from conformask.losses import code_of
 from conformask.losses.base import Loss
 from conformask.masker.components import refuse_batch_dependence
 from conformask.masks.critical import size_at
@@ -67,7 +65,7 @@ def check_scanned(
     warn_of_spellings(filter(None, calibration.categories))
     _refuse_other_shapes(scorer, seen)
     # code that mixes the images of a batch; that of conformask is tested, and scoring it costs
-    if scorer.name != "packaged" or code_of(loss) is not None or choices.promise.weight is not None:
+    if scorer.name != "packaged" or loss.code is not None or choices.promise.weight is not None:
         refuse_batch_dependence(scorer, loss, choices.promise.weight, calibration)
     zeros = (torch.zeros(1, seen.channels, *size) for size in seen.sizes)
     closed = [float(loss.on(each, each, torch.ones_like(each[:, :1]), 1).of(each[:, :1])) for each in zeros]
@@ -288,28 +286,9 @@ def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
         )
 
 
-def used_images(seen: frozenset[str], images: Triplets, ids: Iterable[str | None]) -> Bool[np.ndarray, "n"]:
-    """Return which images an earlier step has `seen`, such as `Masker.seen`, or the predictor's training.
-
-    They are recognised by `ids`, hashes of their pixels (see `truth_ids`), or by a group where one is stated.
-    """
-    seen, pairs = seen.union(images.provenance.trained_on), zip(ids, images.group_ids, strict=True)
-    return np.array([not seen.isdisjoint(each) for each in pairs], dtype=bool)
-
-
-def truth_ids(batch: Batch) -> Array:
-    """Return the hash by which each image is recognised; "" where the truth is not known."""
-    return np.full(len(batch), "") if batch.y is None else image_ids(batch.y.cpu().numpy())
-
-
-def image_ids(images: Iterable[Image]) -> Array:
-    """Return the hash of each image; "" for constant ones, which are all alike."""
-    return np.array([hash_unless_constant(image) or "" for image in images], dtype=np.str_)
-
-
 def refuse_known(known: frozenset[str], images: Triplets, ids: Iterable[str | None]) -> None:
-    """Refuse calibration images, recognised as by `used_images`, that were used for training or selection."""
-    leaked = list(compress(images.names, used_images(known, images, ids)))
+    """Refuse calibration images, recognised as by `Triplets.used`, that were used to train or select."""
+    leaked = list(compress(images.names, images.used(known, ids)))
     if leaked:
         raise CalibrationError(
             f"{len(leaked)} of {len(images)} calibration images were used to train or select the scorer or "
@@ -321,8 +300,8 @@ def refuse_known(known: frozenset[str], images: Triplets, ids: Iterable[str | No
 def refuse_used(
     masker: "Masker", images: Triplets, ids: Iterable[str | None], kind: str, purpose: str
 ) -> None:
-    """Refuse `used_images`: they are not like new ones."""
-    used = list(compress(images.names, used_images(masker.seen, images, ids)))
+    """Refuse images that `Triplets.used` finds: they are not like new ones."""
+    used = list(compress(images.names, images.used(masker.seen, ids)))
     if used:
         raise CalibrationError(
             f"{len(used)} of {len(images)} {kind} images were used for training, selection or calibration: "

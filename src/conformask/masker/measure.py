@@ -12,7 +12,6 @@ from torch import Tensor
 from conformask.arrays import Array, Batch, Images, Triplet, image_means
 from conformask.images.pictures import as_bytes, error_bytes, in_colors, planes_of
 from conformask.images.triplets import Triplets, stacked
-from conformask.losses import paper_distance
 from conformask.losses.of_images import with_channels
 from conformask.masker.candidates import facts_for_release
 from conformask.masker.masker import Masker
@@ -112,7 +111,7 @@ def critical_lambdas_of(masker: Masker, item: Batch) -> Float[np.ndarray, "n"]:
 
 
 def _paper_sizes(masker: Masker, item: Batch, opt_names: frozenset[str]) -> Array:
-    distance, sizes = paper_distance(masker.loss), np.full(len(item), np.nan)
+    distance, sizes = masker.loss.paper_distance, np.full(len(item), np.nan)
     indices = [place for place, name in enumerate(item.names) if name in opt_names]
     if distance is not None and indices:
         y, y_hat = item.truth()[indices], item.y_hat[indices]

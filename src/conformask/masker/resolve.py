@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from conformask.errors import InvalidArgumentError
-from conformask.images.scan import columns_of
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.base import Loss
@@ -16,7 +15,6 @@ from conformask.masks.family import Family
 from conformask.promises.promise import AnyPromise
 from conformask.promises.promise import promise as promise_from
 from conformask.records.names import GIVEN, WITHOUT_TRAINING, Level
-from conformask.records.reading import check_network
 from conformask.records.record import Json
 from conformask.records.selection import is_quantile, threshold_in_loss
 from conformask.scores.scorer import Scorer
@@ -55,9 +53,7 @@ def resolve(
     trained = for_images(scorer, images, used, selection)
     scorer = in_patches(for_loss(trained, used), patch_area(patches, images))
     if scorer.name not in WITHOUT_TRAINING:
-        check_network(
-            scorer.about, images.network, "the scorer", allow_network_mismatch=allow_network_mismatch
-        )
+        images.check_made_by(scorer.about, "the scorer", allow_network_mismatch=allow_network_mismatch)
     used_family = family_for(scorer, used, family)
     record = scorer.selection
     if selection is not None:
@@ -65,7 +61,7 @@ def resolve(
     elif record is not None and not record.of.is_same(used):
         record = None
     scorer, record = levelled(scorer, used, used_family, promise, record, threshold, level)
-    columns = columns_of(images) | ({} if promise.weight is None else {"weight": np.ones(len(images))})
+    columns = images.columns | ({} if promise.weight is None else {"weight": np.ones(len(images))})
     units, _ = promise.counted(len(images), columns)
     choices = made_on_selection(scorer, used, used_family, promise, threshold, record, units)
     check_sample_size(choices.promise, choices.threshold, used, len(images), columns)

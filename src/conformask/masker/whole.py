@@ -19,12 +19,10 @@ from conformask.arrays import Array, Batch, Score, best_device, window_index
 from conformask.background import Tell, prefetch, tracked
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images.formats import Blocks, DiskArray, Places, SourceImage, check_disk
-from conformask.images.read import Raster, grid, write_blocks
+from conformask.images.read import Raster, grid, image_ids, write_blocks
 from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
-from conformask.losses import exponent_by_blocks
 from conformask.masker.admission import Admission, NewImage
-from conformask.masker.guards import image_ids
 from conformask.masker.masker import Masker
 from conformask.masks.family import Family
 from conformask.records.reading import Size, size_text
@@ -318,7 +316,7 @@ class _BlockwiseMask:
         self._level = level_of(whole.masker, item)[1]
         self._trusted_sum, self._loss_sum = 0.0, 0.0
         y = whole.image.y
-        self._exponent = None if y is None else exponent_by_blocks(whole.masker.loss)
+        self._exponent = None if y is None else whole.masker.loss.exponent_by_blocks
         self._y = None if self._exponent is None else y
         self._y_hat = Overview(whole.image.y_hat.header.channels, whole.size)
         self._mask = Overview(self._score.shape[1], whole.size)

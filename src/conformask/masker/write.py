@@ -12,10 +12,9 @@ import torch
 from conformask.arrays import Array, Batch, best_device
 from conformask.background import DEFAULT_DEVICES, Compute, launch, prefetch, tracked
 from conformask.errors import MissingFileError, OutputError, expect, warn
-from conformask.images.triplets import BATCH_SIZE, Triplets
-from conformask.losses import exponent_by_blocks
+from conformask.images.triplets import BATCH_SIZE, Triplets, truth_ids
 from conformask.masker.folder import SIZES, MaskFolder, MaskRow
-from conformask.masker.guards import has_theorem, truth_ids, used_images
+from conformask.masker.guards import has_theorem
 from conformask.masker.mask_files import MaskFiles, refuse_other_places, refuse_segmentations
 from conformask.masker.masker import Masker
 from conformask.masker.validation import measurement_of_unused
@@ -169,7 +168,7 @@ class _Work:
     def __init__(self, masker: Masker, triplets: Triplets, folder: MaskFolder, files: MaskFiles) -> None:
         self.masker, self.triplets, self.folder, self.files = masker, triplets, folder, files
         self._whole = whole_images(masker, triplets)
-        by_blocks = exponent_by_blocks(masker.loss) is not None or not self._whole
+        by_blocks = masker.loss.exponent_by_blocks is not None or not self._whole
         self._is_measured = by_blocks and _measurable(masker, triplets)
         self._indices = {name: index for index, name in enumerate(triplets.names)}
         self.features: dict[str, Array] = {}
@@ -223,7 +222,7 @@ class _Work:
     def _used(self, names: Sequence[str], truths: Sequence[str]) -> list[bool]:
         """Return which of the images with these names and truths an earlier step has seen."""
         images = self.triplets.select(self._indices[name] for name in names)
-        used: list[bool] = used_images(self.masker.seen, images, truths).tolist()
+        used: list[bool] = images.used(self.masker.seen, truths).tolist()
         return used
 
     def _write_batch(self, names: set[str], masked: "_MaskedBatch") -> Batch:

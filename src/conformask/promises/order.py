@@ -74,6 +74,11 @@ class Curves:
         rows = {name: values[places] for name, values in self.known.items() if name != "grid"}
         return replace(self, **rows)
 
+    def labelled(self, columns: Mapping[str, Array | None]) -> "Curves":
+        """Return the curves with these columns of their images, except those that they already have."""
+        known = {name: values for name, values in columns.items() if values is not None}
+        return replace(self, **{name: known[name] for name in known if vars(self)[name] is None})
+
     def from_start(self, start: float) -> "Curves":
         """Return the curves without the grid points between 0 and `start`."""
         kept = (self.grid == 0) | (self.grid >= start)

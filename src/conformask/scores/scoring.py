@@ -15,7 +15,6 @@ from conformask.arrays import NO_LAYERS, Batch, Images, Score, best_device, full
 from conformask.background import Compute, launch, main_process, tracked
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.rows import uniform
-from conformask.images.scan import labelled
 from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses.base import Loss
 from conformask.masks.critical import (
@@ -177,7 +176,7 @@ def selection_record(
 
     measured, place_of = curves(parts), {name: place for place, name in enumerate(selection.names)}
     in_order = np.argsort([place_of[name] for name in next(iter(measured.values())).names])
-    of_images = {name: labelled(each.take(in_order), selection) for name, each in measured.items()}
+    of_images = {name: each.take(in_order).labelled(selection.columns) for name, each in measured.items()}
     group_of = dict(zip(selection.names, selection.groups, strict=True))
     of_quarters = {
         name: replace(of_family, group=np.array([group_of[each] for each in of_family.names]))

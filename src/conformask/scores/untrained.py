@@ -22,7 +22,7 @@ from conformask.background import tracked
 from conformask.errors import InvalidArgumentError, warn
 from conformask.images.scan import WINDOWS, PerceptualHashes
 from conformask.images.triplets import Triplets
-from conformask.losses import code_of, loss
+from conformask.losses import loss
 from conformask.losses.base import Loss
 from conformask.records.names import GIVEN
 from conformask.records.names import Untrained as Name
@@ -301,7 +301,7 @@ class Untrained:
             reading=triplets.reading,
             unet=settings_of(network),
             trained_on=(),
-            distance_code=code_of(used),
+            distance_code=used.code,
         )
         perceptual_hashes = packaged_hashes() if self.name == "packaged" else None
         return NetworkScorer(ready(network), head(self.name, used), card, perceptual_hashes=perceptual_hashes)

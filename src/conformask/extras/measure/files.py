@@ -18,9 +18,9 @@ from conformask.records.record import (
     vars_but,
     write_json,
 )
-from conformask.scores.given import load_given
 from conformask.scores.network_scorer import load_scorer, save_scorer
 from conformask.scores.scorer import Scorer
+from conformask.scores.untrained import load_given
 
 NUMBERS = "numbers"
 """Subfolder of the run folder."""

@@ -17,7 +17,6 @@ from jaxtyping import Bool
 from conformask.extras.measure.quantities import Numbers, Quantity, facts_of, measured_of, widths_of
 from conformask.images.triplets import Triplets
 from conformask.masker.admission import Admission, admitted, by_tiles
-from conformask.masker.guards import used_images
 from conformask.promises.axes import EachCategory
 from conformask.promises.order import CalibrationData, Curves
 from conformask.promises.promise import Promise
@@ -164,7 +163,7 @@ class Number:
         found = [Interval(*each) for each in columns]
         if measured.truths is None:
             return found
-        used = used_images(self.scorer.trained_on | self.seen, triplets, measured.ids)
+        used = triplets.used(self.scorer.trained_on | self.seen, measured.ids)
         pairs = zip(measured.truths.tolist(), used.tolist(), strict=True)
         return [
             replace(each, truth=y, within=each.low <= y <= each.high, used=is_used)

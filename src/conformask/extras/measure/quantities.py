@@ -12,8 +12,7 @@ from conformask.arrays import Array, Batch, best_device
 from conformask.background import tracked
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.rows import Role
-from conformask.images.triplets import Triplets
-from conformask.masker.guards import truth_ids
+from conformask.images.triplets import Triplets, truth_ids
 from conformask.promises.order import Curves
 from conformask.records.numbers import Values
 from conformask.records.reading import Geometry

@@ -29,12 +29,11 @@ from conformask.extras.train.score import (
 from conformask.extras.train.training import fit
 from conformask.images.scan import DatasetSummary, scan
 from conformask.images.triplets import Triplets, refuse_others
-from conformask.losses import AnyLoss, code_of
+from conformask.losses import AnyLoss
 from conformask.losses import loss as loss_from
 from conformask.losses.base import Loss
 from conformask.masks.critical import GRID_POINTS
 from conformask.records import names
-from conformask.records.reading import check_network
 from conformask.records.record import exclusive_folder, places, refuse_unclaimed
 from conformask.records.selection import is_quantile, level_of, threshold_in_loss
 from conformask.scores.benchmark import ScoreBenchmark, warn_if_useless
@@ -121,7 +120,7 @@ def fit_scorer(
     used = used.fitted_to(selection, selection.reference)
     used_head = head_for(scorer, used, options, len(train[0].y_hat))
     _check_loss(used, used_head, train)
-    check_network(train.network, selection.network, "training", allow_network_mismatch=False)
+    selection.check_made_by(train.network, "training")
     seen, held_out = scan(train), scan(selection, "reading selection images")
     if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
         raise ImageError("the selection images and the training images have different channels")
@@ -211,7 +210,7 @@ def _card(
         unet=None,
         trained_on=tuple(sorted(image_ids | {*train.provenance.trained_on})),
         network=train.network,
-        distance_code=code_of(loss),
+        distance_code=loss.code,
     )
 
 

@@ -10,8 +10,8 @@ from torch import Tensor
 from conformask.arrays import Array, window_index
 from conformask.errors import InvalidArgumentError
 from conformask.extras.view.viewed_image import ViewedImage
-from conformask.losses import exponent_by_blocks
-from conformask.masker.guards import has_theorem, image_ids
+from conformask.images.read import image_ids
+from conformask.masker.guards import has_theorem
 from conformask.masker.masker import Masker
 from conformask.masker.measure import SHARES, risk_curves
 from conformask.masker.whole import IN_MEMORY, ScoredImage, add_depth, level_of, masks_of
@@ -74,7 +74,7 @@ def loss_of(masker: Masker, image: ViewedImage) -> float:
 
 def _exponent(masker: Masker) -> float | None:
     """Return p if the loss of an image, or of its region, is summed over blocks; else None."""
-    return exponent_by_blocks(masker.loss.in_regions(False))
+    return masker.loss.in_regions(False).exponent_by_blocks
 
 
 def _measure_by_blocks(masker: Masker, image: ViewedImage) -> tuple[float, float]:

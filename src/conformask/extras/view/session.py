@@ -53,7 +53,6 @@ from conformask.images.read import (
 )
 from conformask.images.rows import parse_weight
 from conformask.images.triplets import Triplets
-from conformask.masker.guards import used_images
 from conformask.masker.masker import Masker
 from conformask.masker.remarks import Remark, SaysOfImages, no_remarks
 from conformask.masker.validation import measurement_of_unused
@@ -214,7 +213,7 @@ class Session:
         """Note whether an image with truth was used before the test, by its pixels or its group."""
         collection_image = self.collection_image(name)
         one = collection_image.triplets.select([collection_image.index])
-        if "truth" in image.sources and used_images(self.masker.seen, one, [truth_id(image)])[0]:
+        if "truth" in image.sources and one.used(self.masker.seen, [truth_id(image)])[0]:
             self._parts.setdefault(name, USED)
 
     def most_hidden(self, name: str) -> Point:

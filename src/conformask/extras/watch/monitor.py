@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float
 from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import InvalidArgumentError, expect
-from conformask.images.triplets import Triplets
+from conformask.images.triplets import Triplets, truth_ids
 from conformask.masker.admission import ROLES, SCORES, Admission, appearance
-from conformask.masker.guards import has_theorem, truth_ids, used_images
+from conformask.masker.guards import has_theorem
 from conformask.masker.masker import Masker
 from conformask.masker.validation import (
     LEVEL,
@@ -179,7 +179,7 @@ def measures_of(
         new=np.column_stack([measures["features"], measures["size"]]),
         appearance=None if old_appearance is None else (old_appearance[first], measures["appearance"]),
         losses=measures.get("loss"),
-        used=used_images(masker.seen, new, measures["truth"].tolist()),
+        used=new.used(masker.seen, measures["truth"].tolist()),
         caveat=caveat,
     )
 
