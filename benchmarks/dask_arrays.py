@@ -21,8 +21,7 @@ from distributed import Client, LocalCluster
 
 import conformask as cm
 from conformask.records.record import write_json
-from conformask.scores.scorer import Scorer
-from conformask.scores.steps import tiled
+from conformask.scores.scorer import Scorer, tiled
 
 RESULTS = Path(__file__).parent / "results" / "dask_arrays.json"
 CHUNK = 1024

@@ -31,7 +31,7 @@ from conformask.extras.make.look import packaged_photographs
 from conformask.images.read import write_image
 from conformask.records.record import write_json
 from conformask.scores.network_scorer import network_input, ready
-from conformask.scores.scoring import score_of
+from conformask.scores.scorer import score_of
 from conformask.scores.untrained import packaged_network
 
 RESULTS = Path(__file__).parent / "results" / "on_gpu.json"

@@ -22,7 +22,7 @@ import zarr
 
 import conformask as cm
 from conformask.records.record import write_json
-from conformask.scores.steps import tiled
+from conformask.scores.scorer import tiled
 from conformask.scores.untrained import packaged_network
 
 RESULTS = Path(__file__).parent / "results" / "volumes.json"

@@ -31,7 +31,7 @@ from conformask.promises.rules import ConstantLambda
 from conformask.records.card import CalibrationCard
 from conformask.scores.network_scorer import NetworkScorer, ScorerCard, head, network_input
 from conformask.scores.networks import UNet
-from conformask.scores.steps import Tiled
+from conformask.scores.scorer import Tiled
 
 OUT = Path(__file__).parent / "results" / "whole_images.json"
 CHUNK = 1024

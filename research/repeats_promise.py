@@ -37,8 +37,7 @@ from conformask.extras.noise.clean import UNKNOWN
 from conformask.masks.critical import concatenate, critical_lambdas, lambda_grid, measures
 from conformask.masks.families import family
 from conformask.promises.order import first_crossing
-from conformask.scores.scoring import score_of
-from conformask.scores.steps import for_loss
+from conformask.scores.scorer import for_loss, score_of
 
 RESULTS = Path(__file__).parent / "results" / "repeats.json"
 GAIN, READ, WEIGHT = 0.004, 0.01, 0.08

@@ -21,8 +21,7 @@ from conformask.extras.train.fit import fit_scorer
 from conformask.extras.train.training import fitting
 from conformask.losses.distances import CustomDistance
 from conformask.losses.perceptual import Ssim
-from conformask.scores.scorer import Heuristic
-from conformask.scores.scoring import score_of
+from conformask.scores.scorer import Heuristic, score_of
 from screens import drawn
 from synthetic_triplets import triplets
 

@@ -53,10 +53,10 @@ if TYPE_CHECKING:
     from conformask.records.reading import Reference as Reference
     from conformask.scores.network_scorer import load_scorer as load_scorer
     from conformask.scores.scorer import Heuristic as Heuristic
+    from conformask.scores.scorer import Tiled as Tiled
     from conformask.scores.simple import gradient as gradient
     from conformask.scores.simple import local_spread as local_spread
     from conformask.scores.simple import residual as residual
-    from conformask.scores.steps import Tiled as Tiled
     from conformask.scores.untrained import Given as Given
     from conformask.scores.untrained import packaged_scorer as packaged_scorer
 
@@ -69,7 +69,7 @@ _NAMES = {
     "extras.make.probe": "probe",
     "records.reading": "Reading NoiseModel Reference",
     "arrays": "Score",
-    "scores.scorer": "Heuristic",
+    "scores.scorer": "Heuristic Tiled",
     "scores.simple": "local_spread residual gradient",
     "losses.means": "Mean MeanShown MissRate FalseOmissionRate",
     "losses.window": "Local LocalShare MaskedWindow",
@@ -99,7 +99,6 @@ _NAMES = {
     "extras.watch.stream": "StreamMonitor",
     "extras.export.onnx": "export",
     "errors": "ConformaskError ConformaskWarning",
-    "scores.steps": "Tiled",
     "extras.view.share": "share",
 }
 _HOMES = {name: module for module, names in _NAMES.items() for name in names.split()}

@@ -28,10 +28,9 @@ from conformask.masks.critical import loss_under, measures
 from conformask.masks.families import Reciprocal
 from conformask.promises.promise import Promise
 from conformask.records.reading import Network, check_network
-from conformask.scores.scorer import Heuristic
+from conformask.scores.scorer import Heuristic, Tiled
 from conformask.scores.scoring import selection_record
 from conformask.scores.simple import local_spread
-from conformask.scores.steps import Tiled
 from leaves import asking
 from made_maskers import calibrated
 from synthetic_triplets import arrays, scale_of, signed, triplets
@@ -171,7 +170,7 @@ def interrupted(out, calibration, **more):
         return measured(item, *arguments, **named)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("conformask.masker.calibrate.measures", once)
+        patch.setattr("conformask.masker.choices.measures", once)
         with pytest.raises(StoppedError):
             calibrated(SCORER, calibration, threshold=0.03, compute=Compute(parts=out), **more)
     assert len(list(out.glob("part-*"))) == 1

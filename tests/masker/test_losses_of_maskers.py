@@ -23,9 +23,8 @@ from conformask.masker.resolve import family_for
 from conformask.masks.critical import critical_lambdas, loss_under
 from conformask.promises.order import marginal_rank, smallest
 from conformask.promises.promise import Promise
-from conformask.scores.scorer import Heuristic
+from conformask.scores.scorer import Heuristic, Smoothed, averaged, for_loss
 from conformask.scores.scoring import selection_record
-from conformask.scores.steps import Smoothed, averaged, for_loss
 from promised import simulated
 from synthetic_triplets import arrays, scale_of, signed, triplets
 

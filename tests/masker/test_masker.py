@@ -36,8 +36,8 @@ from conformask.masks.families import family as family_by_name
 from conformask.promises.promise import Promise
 from conformask.records.reading import Reading
 from conformask.records.record import read_arrays, write_arrays
-from conformask.scores.scorer import Heuristic
-from conformask.scores.scoring import score_of, selection_record
+from conformask.scores.scorer import Heuristic, score_of
+from conformask.scores.scoring import selection_record
 from made_maskers import calibrated
 from promised import simulated
 from synthetic_triplets import arrays, scale_of, signed, triplets

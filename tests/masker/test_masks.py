@@ -26,8 +26,7 @@ from conformask.masker.folder import COLUMNS, MaskFolder, MaskRow
 from conformask.masker.write import write_masks
 from conformask.records.record import read_json, write_csv, write_json
 from conformask.records.words import measurement_text
-from conformask.scores.scorer import Heuristic
-from conformask.scores.steps import Tiled
+from conformask.scores.scorer import Heuristic, Tiled
 from synthetic_triplets import arrays, scale_of, triplets
 
 SCORER = Heuristic(scale_of, channels=1)

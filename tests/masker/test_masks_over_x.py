@@ -8,8 +8,7 @@ import conformask as cm
 from conformask.errors import MismatchError
 from conformask.images.triplets import Triplets
 from conformask.records.reading import Reading
-from conformask.scores.scorer import Heuristic
-from conformask.scores.steps import Tiled
+from conformask.scores.scorer import Heuristic, Tiled
 
 pydicom = pytest.importorskip("pydicom", reason="the extra dicom is not installed")
 hd = pytest.importorskip("highdicom", reason="the extra dicom is not installed")

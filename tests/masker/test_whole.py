@@ -23,8 +23,7 @@ from conformask.images.triplets import Triplets
 from conformask.masker import whole
 from conformask.masker.write import write_masks
 from conformask.records.reading import PLAIN
-from conformask.scores.scorer import Heuristic
-from conformask.scores.steps import Tiled
+from conformask.scores.scorer import Heuristic, Tiled
 from leaves import asking
 from made_maskers import levelled
 from synthetic_triplets import arrays, scale_of, triplets

@@ -17,8 +17,7 @@ from conformask.images.triplets import Triplets
 from conformask.masker import mask_files as masks_module
 from conformask.masker.write import write_masks
 from conformask.records.reading import PLAIN, Reading
-from conformask.scores.scorer import Heuristic
-from conformask.scores.steps import Tiled
+from conformask.scores.scorer import Heuristic, Tiled
 from leaves import asking
 from synthetic_triplets import scale_of
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from conformask.errors import MismatchError
-from conformask.promises.axes import LogLinear
+from conformask.promises.axes import LogLinear, fit_loss_quantile
 from conformask.promises.order import Curves
 from conformask.promises.promise import GUARANTEES, Promise
 from conformask.promises.rules import (
@@ -22,7 +22,6 @@ from conformask.promises.rules import (
     Rule,
     WeightedLambda,
     calibrated_bound,
-    fit_loss_quantile,
     rule_from_json,
 )
 from conformask.records.record import to_jsonable

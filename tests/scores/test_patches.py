@@ -20,8 +20,8 @@ from conformask.masker import whole
 from conformask.masker.write import write_masks
 from conformask.masks.families import family
 from conformask.records.reading import Geometry
+from conformask.scores.scorer import Patches, _closed, remove_specks
 from conformask.scores.scoring import selection_record
-from conformask.scores.steps import Patches, _closed, remove_specks
 from promised import simulated
 from synthetic_triplets import arrays as arrays_of
 from synthetic_triplets import scale_of

@@ -17,10 +17,9 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.scores.network_scorer import network_input
 from conformask.scores.networks import SliceWise, UNet, channels_of
-from conformask.scores.scorer import Heuristic, Scorer, WrappedScorer, as_scorer
+from conformask.scores.scorer import Heuristic, Scorer, Tiled, WrappedScorer, as_scorer, spans
+from conformask.scores.scorer import tiled as tiled_for
 from conformask.scores.scoring import gathered, parts_folder
-from conformask.scores.steps import Tiled, spans
-from conformask.scores.steps import tiled as tiled_for
 from synthetic_triplets import triplets
 from untyped import UNTYPED
 

@@ -150,8 +150,8 @@ def calibrate(
     from conformask.records.card import CALIBRATION
     from conformask.records.record import places, refuse_unclaimed
     from conformask.scores.network_scorer import NetworkScorer, load_scorer
-    from conformask.scores.steps import patch_area
-    from conformask.scores.steps import tiled as tiled_scorer
+    from conformask.scores.scorer import patch_area
+    from conformask.scores.scorer import tiled as tiled_scorer
     from conformask.scores.untrained import Given, Untrained, for_images
 
     if scorer is not None and score_from is not None:

@@ -28,8 +28,7 @@ from conformask.records.evaluation import Change
 from conformask.records.reading import Caveat, Geometry
 from conformask.records.words import clipped_text
 from conformask.scores.level import Levelled
-from conformask.scores.scorer import Scorer
-from conformask.scores.steps import Patches, Tiled, tiled
+from conformask.scores.scorer import Patches, Scorer, Tiled, tiled
 
 BY_TILES = "not whole images scored by tiles: calibrate whole images with --tiled for a promise that does"
 """What to add of an image that no tile holds."""

@@ -1,31 +1,27 @@
 """Calibration: making a masker from a scorer and triplets that the scorer has not seen."""
 
 from dataclasses import replace
+from functools import partial
 from typing import cast
 
 import numpy as np
 from jaxtyping import Float
 
-from conformask.arrays import Array, Batch
+from conformask.arrays import Array
 from conformask.background import DEFAULT_DEVICES, Compute
-from conformask.errors import warn
 from conformask.images.scan import scan
-from conformask.images.triplets import Triplets, refuse_others
+from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
-from conformask.masker.admission import appearance
-from conformask.masker.arguments import weights_of
 from conformask.masker.choices import Choices
-from conformask.masker.components import Components, probe_shapes
-from conformask.masker.guards import check_sample_size, check_scanned, warn_if_hidden
+from conformask.masker.guards import check_measured, check_scanned, warn_if_hidden
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import AnyFamily, AnyScorer, resolve
 from conformask.masker.terms import card_of
-from conformask.masks.critical import calibration_data, lambda_grid, measures
+from conformask.masks.critical import calibration_data, lambda_grid
 from conformask.promises.order import Curves
 from conformask.promises.promise import AnyPromise
 from conformask.records.names import Level
 from conformask.scores.scoring import check_parts, gathered, parts_folder, scored
-from conformask.scores.untrained import check_scorer
 
 
 def calibrate(
@@ -91,9 +87,7 @@ def calibrate(
         In at least 9 of 10 new images, what stays visible is off by at most 5 % of the range, averaged over \
 the whole image (hidden pixels count as no error).
     """
-    check_scorer(scorer)
     check_parts(compute)
-    refuse_others(images, selection)
     choices = resolve(
         scorer, images, threshold, loss, promise, family, patches, level, selection,
         allow_network_mismatch=allow_network_mismatch,
@@ -102,15 +96,12 @@ the whole image (hidden pixels count as no error).
         seen = scan(images, "reading calibration images")
         chosen_on = None if selection is None else scan(selection, "reading selection images")
         check_scanned(choices, images, seen, chosen_on)
-        code = Components(choices.scorer, choices.loss, choices.family, choices.promise.weight)
-        probe, fingerprints = code.probe(*probe_shapes(choices.scorer, images[0])), code.fingerprints()
+        probe, fingerprints = choices.code.probe_like(images[0]), choices.code.fingerprints()
         has_own_grid = choices.grid is None
         if has_own_grid:
             choices = replace(choices, grid=own_grid(choices, images))
         curves, critical = measured(choices, images, (fingerprints, seen.contents), compute)
-    check_sample_size(choices.promise, choices.threshold, choices.loss, len(images), curves.columns)
-    for text in choices.loss.warnings(curves.loss[:, -1]):
-        warn(text)
+    check_measured(choices, curves)
     losses = calibration_data(curves, choices.threshold, choices.loss, critical, choices.start)
     rule = choices.promise.rule(losses)
     card = card_of(choices, images, seen, chosen_on, curves, rule)
@@ -143,24 +134,17 @@ def measured(
 
     `made_of` is what parts of a killed calibration must have been made of to be taken up.
     """
-    grid, bounded = cast(Array, choices.grid), choices.promise.own_bounds
-
-    def measure(item: Batch) -> dict[str, Array]:
-        columns = measures(item, choices.family, choices.loss, grid, choices.threshold, bounded=bounded)
-        columns |= {"appearance": appearance(item)}
-        if choices.promise.weight is None:
-            return columns
-        return columns | {"weight": weights_of(choices.promise.weight, item)}
-
+    grid = cast(Array, choices.grid)
     key = (
         choices.family.settings(),
         choices.loss.to_json(),
         grid.tolist(),
         choices.threshold,
-        bounded,
+        choices.promise.own_bounds,
         "appearance",  # missing in parts written by earlier versions
         made_of,
     )
+    measure = partial(choices.measures, grid=grid)
     columns = gathered(choices.scorer, calibration, measure, "calibrating", key, compute)
     critical = columns.pop("critical_lambda", None)
     curves = Curves.from_arrays(columns | {"grid": grid})

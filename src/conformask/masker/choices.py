@@ -1,29 +1,24 @@
 """Choices of a calibration that must not see its images: made on the selection images."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
+from conformask.arrays import Array, Batch
 from conformask.errors import InvalidArgumentError
-from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
+from conformask.masker.admission import appearance
+from conformask.masker.arguments import weights_of
+from conformask.masker.components import Components
 from conformask.masker.guards import warn_if_another_hides_less, warn_if_meant_otherwise
-from conformask.masks.critical import calibration_data, loss_on, start_of
+from conformask.masks.critical import calibration_data, measures, start_of
 from conformask.masks.family import Family
-from conformask.promises.axes import LogLinear
+from conformask.promises.axes import LogLinear, fit_loss_quantile
 from conformask.promises.order import between_grid_points, refined
 from conformask.promises.promise import DEFAULTS, Promise
-from conformask.promises.rules import fit_loss_quantile
-from conformask.records.names import WITHOUT_TRAINING, Level
-from conformask.records.selection import Selection, level_of, threshold_of
-from conformask.scores.benchmark import ScoreBenchmark, warn_if_useless
-from conformask.scores.level import FEWEST, Levelled, along_levels, fit_level, may_have_level
-from conformask.scores.network_scorer import NetworkScorer
+from conformask.records.selection import Selection, threshold_of
 from conformask.scores.scorer import Scorer
-from conformask.scores.scoring import scored, selection_record, spread_over_groups
-from conformask.scores.steps import for_loss
-from conformask.scores.untrained import GivenScorer
 
 
 @dataclass(frozen=True)
@@ -42,65 +37,17 @@ class Choices:
     """The lambda from which on masks open, see `start_of`."""
     image_errors: LogLinear | None
 
+    @property
+    def code(self) -> Components:
+        """The components that masks and the promise are computed with."""
+        return Components(self.scorer, self.loss, self.family, self.promise.weight)
 
-def on_selection(
-    scorer: Scorer,
-    trained: Scorer,
-    selection: Triplets,
-    loss: Loss,
-    family: Family,
-    threshold: float | str,
-    level: Level | None,
-) -> tuple[Scorer, Selection]:
-    """Return the record of given selection images, and the scorer, compared with others where that says more.
-
-    `trained` is the scorer before the steps that loss and patches add.
-    """
-    levels = may_have_level(scorer, level)
-    some = scored(scorer, spread_over_groups(selection), "grids")
-    items = [replace(item, known_loss=(loss, loss_on(item, loss))) for item in some]
-    record = selection_record(scorer, selection, loss, [family], levels=levels, items=items)
-    is_compared = scorer.name in WITHOUT_TRAINING and scorer.patches is None
-    if not (isinstance(trained, NetworkScorer | GivenScorer) and is_compared):
-        return scorer, record
-    stated, known = level_of(threshold, record.unmasked_loss), (trained.name, items)
-    benchmark = ScoreBenchmark.on(selection, loss, family, stated, known)
-    # none where there are too few images
-    comparison = None if benchmark is None else benchmark.compare(trained)
-    if comparison is not None:
-        warn_if_useless(comparison, trained.name)
-    record = replace(record, comparison=comparison)
-    return for_loss(replace(trained, selection=record), loss), record
-
-
-def levelled(
-    scorer: Scorer,
-    loss: Loss,
-    family: Family,
-    promise: Promise,
-    record: Selection | None,
-    threshold: float | str,
-    choice: Level | None,
-) -> tuple[Scorer, Selection | None]:
-    """Return the scorer with a level for each image, and the selection images along it, where that is chosen.
-
-    If None is chosen, that is where it predicts critical lambdas better than one value.
-    """
-    if not may_have_level(scorer, choice):
-        return scorer, record
-    curves = None if record is None else record.curves.get(family.name)
-    if record is not None and curves is not None:
-        model = fit_level(record, family, loss, promise, threshold_of(threshold, record))
-        if model is not None:
-            record = replace(record, curves={family.name: along_levels(curves, model, family)})
-            return Levelled(scorer, model, record), record
-    if choice == "image":
-        n = 0 if record is None else len(record.unmasked_loss)
-        raise InvalidArgumentError(
-            f"level image: of {n} selection images, the features of an image predict its critical lambda "
-            f"hardly better than one value does. It takes {FEWEST} or more (selection=); or leave level out"
-        )
-    return scorer, record
+    def measures(self, item: Batch, grid: Float[np.ndarray, "g"]) -> dict[str, Array]:
+        """Measure scored calibration images: losses along the grid, looks, and weights where they count."""
+        bounded, weigh = self.promise.own_bounds, self.promise.weight
+        columns = measures(item, self.family, self.loss, grid, self.threshold, bounded=bounded)
+        columns |= {"appearance": appearance(item)}
+        return columns if weigh is None else columns | {"weight": weights_of(weigh, item)}
 
 
 def made_on_selection(

@@ -15,8 +15,7 @@ from conformask.masks.families import FAMILIES
 from conformask.masks.family import Family
 from conformask.records.fingerprints import fingerprint_of
 from conformask.records.upgrade import named
-from conformask.scores.scorer import Scorer
-from conformask.scores.scoring import score_of
+from conformask.scores.scorer import Scorer, score_of
 
 Shape = tuple[int, ...]
 SIDE = 256
@@ -44,6 +43,10 @@ class Components:
         if self.weigh is not None:
             fingerprints["weight"] = fingerprint_of(self.weigh)
         return {name: fingerprint for name, fingerprint in fingerprints.items() if fingerprint is not None}
+
+    def probe_like(self, triplet: Triplet) -> dict[str, Array]:
+        """Compute the components' values on synthetic images like a triplet, see `probe`."""
+        return self.probe(*probe_shapes(self.scorer, triplet))
 
     def probe(self, x: Shape, y_hat: Shape) -> dict[str, Array]:
         """Compute the components' values on synthetic images (C, *space), by argument name.

@@ -26,7 +26,6 @@ from conformask.masker.validation import category_coverage, measurement_of
 from conformask.promises.intervals import bootstrap, correlation
 from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, EvaluationProvenance, ImageRecords, RiskCurve
-from conformask.records.names import WITHOUT_TRAINING
 from conformask.records.selection import ScoreComparison
 from conformask.scores.benchmark import ScoreBenchmark
 from conformask.scores.scoring import check_parts, gathered, parts_folder
@@ -169,7 +168,7 @@ def _comparison(masker: Masker, test: Triplets) -> ScoreComparison | None:
     """
     if masker.comparison is not None:
         return masker.comparison
-    is_compared = masker.scorer.name in WITHOUT_TRAINING or masker.card.patches is not None
+    is_compared = not masker.scorer.needs_training or masker.card.patches is not None
     if not is_compared or masker.card.tiles is not None:
         return None
     benchmark = ScoreBenchmark.on(test, masker.loss, masker.family, masker.card.threshold)

@@ -72,6 +72,13 @@ def check_scanned(
     closed_masks_pass(np.array(closed), choices.threshold, loss.name)
 
 
+def check_measured(choices: "Choices", curves: Curves) -> None:
+    """Check the calibration images once they are measured."""
+    check_sample_size(choices.promise, choices.threshold, choices.loss, len(curves.names), curves.columns)
+    for text in choices.loss.warnings(curves.loss[:, -1]):
+        warn(text)
+
+
 def _refuse_other_shapes(scorer: Scorer, seen: DatasetSummary) -> None:
     """Refuse other channels, or sizes, than those of the scorer."""
     if seen.channels != scorer.channels:

@@ -16,8 +16,7 @@ from conformask.masks.family import Family
 from conformask.records.record import atomic_write, exclusive_folder
 from conformask.scores.level import Levelled, LevelModel, along_levels
 from conformask.scores.network_scorer import load_scorer, save_scorer, stored_card
-from conformask.scores.scorer import Scorer, as_scorer
-from conformask.scores.steps import Tiled, for_loss, in_patches
+from conformask.scores.scorer import Scorer, Tiled, as_scorer, for_loss, in_patches
 from conformask.scores.untrained import load_given
 
 

@@ -35,9 +35,7 @@ from conformask.promises.rules import ImageBound, Rule, calibrated_bound
 from conformask.records.card import CalibrationCard
 from conformask.records.record import hash_of, hash_of_arrays
 from conformask.records.selection import ScoreComparison, positive, threshold_in_loss, threshold_of
-from conformask.scores.scorer import Scorer
-from conformask.scores.scoring import score_of_batch
-from conformask.scores.steps import Tiled
+from conformask.scores.scorer import Scorer, Tiled, score_of_batch
 
 
 @dataclass(frozen=True)

@@ -1,29 +1,31 @@
 """Resolution of arguments: every choice of a calibration, made before one of its images is looked at."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from conformask.errors import InvalidArgumentError
-from conformask.images.triplets import Triplets
+from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.base import Loss
-from conformask.masker.choices import Choices, levelled, made_on_selection, on_selection
+from conformask.masker.choices import Choices, made_on_selection
 from conformask.masker.guards import check_sample_size, refuse_noisy, refuse_unbounded
+from conformask.masks.families import Settings
 from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
-from conformask.promises.promise import AnyPromise
+from conformask.promises.promise import AnyPromise, Promise
 from conformask.promises.promise import promise as promise_from
-from conformask.records.names import GIVEN, WITHOUT_TRAINING, Level
-from conformask.records.record import Json
-from conformask.records.selection import is_quantile, threshold_in_loss
-from conformask.scores.scorer import Scorer
-from conformask.scores.steps import for_loss, in_patches, patch_area
-from conformask.scores.untrained import BY_VALUE, GREY, Given, Untrained, for_images
+from conformask.records.names import GIVEN, Level
+from conformask.records.selection import Selection, is_quantile, threshold_in_loss, threshold_of
+from conformask.scores.benchmark import on_selection
+from conformask.scores.level import FEWEST, Levelled, along_levels, fit_level, may_have_level
+from conformask.scores.scorer import Scorer, as_scorer, for_loss, in_patches, patch_area
+from conformask.scores.untrained import BY_VALUE, GREY, Given, Untrained, check_scorer, for_images
 
 AnyScorer = Scorer | Untrained | Given
 """A scorer, or what makes one for given images."""
-AnyFamily = str | Mapping[str, Json] | Family | None
+AnyFamily = Settings | Family | None
 """The name of a family, its settings, or itself; None for the one that suits score and loss."""
 
 
@@ -41,6 +43,8 @@ def resolve(
     allow_network_mismatch: bool,
 ) -> Choices:
     """Make the choices of a calibration from the arguments of `calibrate`, which has their meaning."""
+    check_scorer(scorer)
+    refuse_others(images, selection)
     is_quantile(threshold)
     promise, used = promise_from(promise), loss_for(scorer, loss, images)
     threshold = threshold_in_loss(threshold, used, images.values)
@@ -50,14 +54,14 @@ def resolve(
     used = used.fitted_to(shown, shown.reference)
     used.check_images(images.has, in_patches=patches is not None)
     used.check_values(images.values)
-    trained = for_images(scorer, images, used, selection)
-    scorer = in_patches(for_loss(trained, used), patch_area(patches, images))
-    if scorer.name not in WITHOUT_TRAINING:
+    trained, scorer = scorer_for(scorer, images, used, patches, selection)
+    if scorer.needs_training:
         images.check_made_by(scorer.about, "the scorer", allow_network_mismatch=allow_network_mismatch)
     used_family = family_for(scorer, used, family)
     record = scorer.selection
     if selection is not None:
-        scorer, record = on_selection(scorer, trained, selection, used, used_family, threshold, level)
+        levels = may_have_level(scorer, level)
+        scorer, record = on_selection(scorer, trained, selection, used, used_family, threshold, levels=levels)
     elif record is not None and not record.of.is_same(used):
         record = None
     scorer, record = levelled(scorer, used, used_family, promise, record, threshold, level)
@@ -68,7 +72,22 @@ def resolve(
     return choices
 
 
-def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Family | None) -> Family:
+def scorer_for(
+    scorer: AnyScorer, images: Triplets, used: Loss, patches: int | str | None, selection: Triplets | None
+) -> tuple[Scorer, Scorer]:
+    """Return the scorer for these images, and the same with the steps that loss and patches add."""
+    trained = for_images(scorer, images, used, selection)
+    return trained, in_patches(for_loss(trained, used), patch_area(patches, images))
+
+
+def with_selection(scorer: AnyScorer) -> tuple[Scorer, Selection]:
+    """Return a scorer without its level, and what it keeps of selection images."""
+    if isinstance(scorer, Untrained | Given) or (kept := as_scorer(scorer).selection) is None:
+        raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
+    return as_scorer(scorer), kept
+
+
+def family_for(scorer: Scorer, used: Loss, choice: AnyFamily) -> Family:
     """Return the chosen family (by name or settings), or the loss's, or where it has none the scorer's."""
     if choice == "grey":
         choice = _grey(scorer, used)
@@ -82,7 +101,7 @@ def family_for(scorer: Scorer, used: Loss, choice: str | Mapping[str, Json] | Fa
     return family_by_name(settings, used.exponent or 1.0)
 
 
-def _grey(scorer: Scorer, used: Loss) -> str | Mapping[str, Json]:
+def _grey(scorer: Scorer, used: Loss) -> Settings:
     """Return the family of grey masks for the loss, as up to conformask 0.2."""
     binary = used.family or {}
     if binary.get("name") != "binary":
@@ -96,6 +115,36 @@ def _grey(scorer: Scorer, used: Loss) -> str | Mapping[str, Json]:
         return "trusted_mean"
     stated = {key: value for key, value in binary.items() if key == "kappa"}
     return {"name": "water_filling", **stated} if stated else scorer.family
+
+
+def levelled(
+    scorer: Scorer,
+    loss: Loss,
+    family: Family,
+    promise: Promise,
+    record: Selection | None,
+    threshold: float | str,
+    choice: Level | None,
+) -> tuple[Scorer, Selection | None]:
+    """Return the scorer with a level for each image, and the selection images along it, where that is chosen.
+
+    If None is chosen, that is where it predicts critical lambdas better than one value.
+    """
+    if not may_have_level(scorer, choice):
+        return scorer, record
+    curves = None if record is None else record.curves.get(family.name)
+    if record is not None and curves is not None:
+        model = fit_level(record, family, loss, promise, threshold_of(threshold, record))
+        if model is not None:
+            record = replace(record, curves={family.name: along_levels(curves, model, family)})
+            return Levelled(scorer, model, record), record
+    if choice == "image":
+        n = 0 if record is None else len(record.unmasked_loss)
+        raise InvalidArgumentError(
+            f"level image: of {n} selection images, the features of an image predict its critical lambda "
+            f"hardly better than one value does. It takes {FEWEST} or more (selection=); or leave level out"
+        )
+    return scorer, record
 
 
 def loss_for(

@@ -10,7 +10,7 @@ from conformask.losses import AnyLoss
 from conformask.losses.base import Loss
 from conformask.masker.guards import check_sample_size, refuse_unbounded
 from conformask.masker.masker import Masker
-from conformask.masker.resolve import family_for, loss_for
+from conformask.masker.resolve import AnyScorer, family_for, loss_for, scorer_for, with_selection
 from conformask.masks.critical import size_at
 from conformask.masks.family import Family
 from conformask.promises.order import Curves
@@ -19,10 +19,7 @@ from conformask.promises.promise import promise as promise_from
 from conformask.records.record import Array
 from conformask.records.selection import level_of
 from conformask.scores.level import along_levels, fit_level, may_have_level
-from conformask.scores.scorer import Scorer, as_scorer
 from conformask.scores.scoring import selection_record
-from conformask.scores.steps import for_loss, in_patches, patch_area
-from conformask.scores.untrained import Given, Untrained, for_images
 
 LISTED_QUANTILES = (0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9)
 
@@ -40,7 +37,7 @@ class ThresholdChoice:
 
 
 def threshold_choices(
-    scorer: Scorer | Untrained | Given | Masker,
+    scorer: AnyScorer | Masker,
     *,
     promise: AnyPromise | None = None,
     family: str | Family | None = None,
@@ -84,15 +81,12 @@ def threshold_choices(
     refuse_unbounded(guarantee, used)
     if selection is not None:
         used = used.fitted_to(selection, selection.reference)
-        scorer = for_images(scorer, selection, used, selection)
-        scorer = in_patches(for_loss(scorer, used), patch_area(patches, selection))
+        _, scorer = scorer_for(scorer, selection, used, patches, selection)
         used_family = family_for(scorer, used, family)
         levels = may_have_level(scorer)
         record = selection_record(scorer, selection, used, [used_family], levels=levels)
-    elif isinstance(scorer, Untrained | Given) or (kept := as_scorer(scorer).selection) is None:
-        raise InvalidArgumentError("this scorer keeps no selection images to choose a threshold on")
     else:
-        scorer, record = as_scorer(scorer), kept
+        scorer, record = with_selection(scorer)
         used_family = family_for(scorer, used, family)
     if used_family.name not in record.curves:
         raise InvalidArgumentError(f"no selection images are kept for the family {used_family.name}")

@@ -27,8 +27,7 @@ from conformask.masker.masker import Masker
 from conformask.masks.family import Family
 from conformask.records.reading import Size, size_text
 from conformask.scores.level import Levelled, features_by_blocks, floors_of, level_features
-from conformask.scores.scorer import Scorer
-from conformask.scores.steps import Factors, Patches, Tile, Tiled, reduced, remove_specks
+from conformask.scores.scorer import Factors, Patches, Scorer, Tile, Tiled, reduced, remove_specks
 
 
 @dataclass(frozen=True)

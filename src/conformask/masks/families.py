@@ -552,7 +552,11 @@ FAMILIES: Mapping[str, type[Binary | Reciprocal | WaterFilling | Power | Trusted
 }
 
 
-def family(choice: str | Mapping[str, Json], exponent: float = 1.0) -> Family:
+Settings = str | Mapping[str, Json]
+"""The name of a family, or its name and its numbers."""
+
+
+def family(choice: Settings, exponent: float = 1.0) -> Family:
     """Return the family with this name, or with the settings that Family.settings() returned.
 
     `exponent` is the distance's (1 where it has none), for water_filling; its kappa and that of binary masks,

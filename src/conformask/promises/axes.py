@@ -334,6 +334,14 @@ def fit_log_quantile(
     return quantile_regression(features, np.log(values), quantile)
 
 
+def fit_loss_quantile(
+    features: Float[np.ndarray, "n f"], losses: Float[np.ndarray, "n"], confidence: float
+) -> LogLinear:
+    """Fit h, the confidence-quantile of the log unmasked loss given the features, on selection images."""
+    usable = losses > 0
+    return fit_log_quantile(features[usable], losses[usable], confidence)
+
+
 @dataclass(frozen=True)
 class Constant:
     """One lambda for all images of a population."""

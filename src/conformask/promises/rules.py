@@ -20,7 +20,7 @@ import scipy
 from jaxtyping import Bool, Float, Int
 
 from conformask.errors import InvalidArgumentError
-from conformask.promises.axes import LogLinear, fit_log_quantile, tail_risk, zero
+from conformask.promises.axes import LogLinear, tail_risk, zero
 from conformask.promises.order import ROUNDING, Curves
 from conformask.records.record import Json, value_as
 
@@ -201,12 +201,6 @@ class ImageBound:
         """Return the bound of each image."""
         with np.errstate(over="ignore"):
             return np.asarray(np.exp(self.h(features) + self.shift))
-
-
-def fit_loss_quantile(features: Float[np.ndarray, "n f"], losses: PerImage, confidence: float) -> LogLinear:
-    """Fit h, the confidence-quantile of the log unmasked loss given the features, on selection images."""
-    usable = losses > 0
-    return fit_log_quantile(features[usable], losses[usable], confidence)
 
 
 def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float) -> ImageBound | None:

@@ -9,7 +9,7 @@ from conformask.records.card import CalibrationCard, as_sentence, kept_text, pro
 from conformask.records.evaluation import Measurement, ReleasePower, standing
 from conformask.records.numbers import percent, plural, rounded_share, share
 from conformask.records.reading import Caveat, Network
-from conformask.records.selection import ScoreComparison
+from conformask.records.selection import ANY_SIZE, CONSTANT, ScoreComparison
 
 CLIPPED = 0.01
 """Share of clipped values, above that of the calibration images, from which a warning is given."""
@@ -245,15 +245,13 @@ def network_label(network: Network | None) -> str:
     return network.name + ("" if network.fingerprint is None else f" ({network.fingerprint[:8]})")
 
 
-ANY_SIZE = "any size"
-"""Name, among other scores, of the score itself where its masks are in parts of any size."""
 LABELS = {
     ANY_SIZE: "the same score in parts of any size",
     "packaged": "the packaged score",
     "residual": "|x - y_hat|",
     "gradient": "the gradient of y_hat",
     "spread": "the local spread of y_hat",
-    "constant": "a constant score",
+    CONSTANT: "a constant score",
 }
 
 
@@ -265,27 +263,19 @@ def comparison_text(comparison: ScoreComparison, *, best: bool = True) -> str:
     if best and comparison.oracle is not None:
         others["the best possible masks"] = comparison.oracle
     (first, hidden), *rest = others.items()
-    texts = [f"{first} would hide {times(hidden, comparison)}"]
-    texts += [f"{name} {times(share, comparison)}" for name, share in rest]
+    texts = [f"{first} would hide {comparison.times(hidden)}"]
+    texts += [f"{name} {comparison.times(share)}" for name, share in rest]
     return f"On {comparison.n} {comparison.part} images, {', '.join(texts)}."
-
-
-def times(hidden: float, comparison: ScoreComparison) -> str:
-    """Return a hidden share as a multiple of that of a score."""
-    if not comparison.hidden:
-        return "as much" if not hidden else "more"
-    ratio = f"{hidden / comparison.hidden:.2g}"
-    return "as much" if ratio == "1" else f"{ratio} times as much"
 
 
 def useless_text(comparison: ScoreComparison) -> str | None:
     """Return that the score is no better than one value everywhere; None where it is, or was not compared."""
-    constant = comparison.others.get("constant")
+    constant = comparison.others.get(CONSTANT)
     if constant is None or comparison.hidden < constant:
         return None
     return (
         f"The score is no better than one value everywhere, which on {comparison.n} {comparison.part} images "
-        f"would hide {times(constant, comparison)}. Train one, or use another."
+        f"would hide {comparison.times(constant)}. Train one, or use another."
     )
 
 

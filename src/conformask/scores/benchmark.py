@@ -8,7 +8,6 @@ import torch
 
 from conformask.arrays import Array, Batch, Images
 from conformask.background import tracked
-from conformask.errors import warn
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.masks.critical import (
@@ -26,12 +25,11 @@ from conformask.masks.family import Family
 from conformask.promises.intervals import correlation
 from conformask.promises.order import first_crossing, marginal_rank, smallest_marginal_set
 from conformask.records import names
-from conformask.records.selection import ScoreComparison
-from conformask.records.words import ANY_SIZE, times
-from conformask.scores.scorer import Heuristic, Scorer
-from conformask.scores.scoring import batches_of, score_of_batch, scored_batches, spread_over_groups
-from conformask.scores.steps import Patches, for_loss
-from conformask.scores.untrained import BY_VALUE, Untrained
+from conformask.records.selection import ANY_SIZE, CONSTANT, ScoreComparison, Selection, level_of
+from conformask.scores.network_scorer import NetworkScorer
+from conformask.scores.scorer import Heuristic, Patches, Scorer, for_loss, score_of_batch
+from conformask.scores.scoring import batches_of, scored, scored_batches, selection_record, spread_over_groups
+from conformask.scores.untrained import BY_VALUE, GivenScorer, Untrained
 
 CONFIDENCE = 0.9
 """Confidence of the promise at which scores are compared."""
@@ -39,9 +37,6 @@ POINTS = 64
 """Number of grid points with which scores are compared."""
 DRAWS, LEVEL = 1000, 0.9
 """Number of resampled sets of images, and the level of the intervals derived from them."""
-HARDLY = 0.95
-"""A score is hardly useful if its masks are at least this fraction of those of a constant score."""
-CONSTANT = "constant"
 
 
 def constant(x: Images, y_hat: Images) -> Images:
@@ -204,29 +199,32 @@ def hidden_of(
     return HiddenShares(sizes[:, 0], np.where(ranks[1:] > 0, drawn, 1.0))
 
 
-def warn_if_useless(comparison: ScoreComparison, scorer: str) -> None:
-    """Warn if a score without training hides less, or a constant score hardly more.
+def on_selection(
+    scorer: Scorer,
+    trained: Scorer,
+    selection: Triplets,
+    loss: Loss,
+    family: Family,
+    threshold: float | str,
+    *,
+    levels: bool,
+) -> tuple[Scorer, Selection]:
+    """Return the record of given selection images, and the scorer, compared with others where that says more.
 
-    Another score is recommended only where it hides clearly less: in nineteen of twenty resampled sets.
+    `trained` is the scorer before the steps that loss and patches add. If `levels`, the record is also what a
+    level for each image is fitted from.
     """
-    trains = scorer not in names.WITHOUT_TRAINING
-    longer = "train longer, on more triplets" if trains else "train a score (conformask train)"
-    if scorer == names.GIVEN:
-        longer = "are higher values trusted (--higher trusted), and are the maps those of these images?"
-    where = f"on {comparison.n} selection images the masks of"
-    untrained = {name: share for name, share in comparison.others.items() if name != CONSTANT}
-    best = min(untrained, key=lambda name: untrained[name])
-    those = f"{where} scorer {best}, which needs no training, hide {times(untrained[best], comparison)}"
-    if best in comparison.clearly_less:
-        what = "the trained score is not useful yet" if trains else f"scorer {scorer} hides more than another"
-        warn(f"{what}: {those}; {longer}, or use --scorer {best} (scorer={best!r})")
-    elif comparison.hidden >= HARDLY * comparison.others[CONSTANT]:
-        what = "the trained score is" if trains else f"scorer {scorer} is"
-        those = f"{where} a constant score hide {times(comparison.others[CONSTANT], comparison)}"
-        warn(f"{what} hardly useful: {those}; {longer}, or choose another threshold")
-    elif trains and comparison.hidden >= untrained[best]:
-        warn(
-            f"the trained score may not be useful yet: {those}; with so few images, this may be "
-            f"chance. Add selection images to find out; otherwise {longer}, or use --scorer {best} "
-            f"(scorer={best!r})"
-        )
+    some = scored(scorer, spread_over_groups(selection), "grids")
+    items = [replace(item, known_loss=(loss, loss_on(item, loss))) for item in some]
+    record = selection_record(scorer, selection, loss, [family], levels=levels, items=items)
+    is_compared = not scorer.needs_training and scorer.patches is None
+    if not (isinstance(trained, NetworkScorer | GivenScorer) and is_compared):
+        return scorer, record
+    stated, known = level_of(threshold, record.unmasked_loss), (trained.name, items)
+    benchmark = ScoreBenchmark.on(selection, loss, family, stated, known)
+    # none where there are too few images
+    comparison = None if benchmark is None else benchmark.compare(trained)
+    if comparison is not None:
+        comparison.warn_if_useless(trained.name)
+    record = replace(record, comparison=comparison)
+    return for_loss(replace(trained, selection=record), loss), record

@@ -8,12 +8,10 @@ from itertools import chain
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from conformask.arrays import NO_LAYERS, Batch, Images, Score, best_device, full_precision
+from conformask.arrays import Batch, best_device
 from conformask.background import Compute, launch, main_process, tracked
-from conformask.errors import ImageError, InvalidArgumentError, MismatchError
+from conformask.errors import InvalidArgumentError, MismatchError
 from conformask.images.rows import uniform
 from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses.base import Loss
@@ -41,10 +39,8 @@ from conformask.records.record import (
 )
 from conformask.records.selection import Selection
 from conformask.scores.level import QUARTERED, level_features_of, quarters_of
-from conformask.scores.scorer import Scorer, called
+from conformask.scores.scorer import Scorer, score_of_batch
 
-MAPS = {"cues": "maps"}
-"""What messages call a layer that is not called by its name."""
 SOME = 64
 """Number of selection images that determine the points of a grid, and on which scores are compared."""
 
@@ -65,61 +61,6 @@ def batches_of(triplets: Triplets, batch_size: int = BATCH_SIZE) -> Iterator[Bat
     device = best_device()
     for batch in triplets.batches(batch_size):
         yield batch.to(device)
-
-
-def score_of_batch(scorer: Scorer, batch: Batch) -> Score:
-    """Compute the score of a batch, see score_of."""
-    return score_of(scorer, batch.x, batch.y_hat, batch.names, batch.layers)
-
-
-def score_of(
-    scorer: Scorer,
-    x: Images,
-    y_hat: Images,
-    names: Sequence[str] = ("the images",),
-    layers: Mapping[str, Tensor] = NO_LAYERS,
-) -> Score:
-    """Compute the score in full float32 precision, and check it: an invalid score could open masks."""
-    taken = _taken(scorer, layers, y_hat, names[0])
-    with torch.no_grad(), full_precision(y_hat):
-        score = called(scorer, x, y_hat, *taken)
-    shape, expected = tuple(score.map.shape), tuple(y_hat.shape)
-    if shape not in (expected, (expected[0], 1, *expected[2:])):
-        raise ImageError(
-            f"the score of {names[0]!r} has shape {shape}, but y_hat has {expected}: return the same size, "
-            "with one channel or as many as y_hat"
-        )
-    usable = ((score.map >= 0) & score.map.isfinite()).flatten(1).all(dim=1)
-    if score.features is not None:
-        usable = usable & score.features.isfinite().all(dim=1)
-    if not bool(usable.all()):
-        first = int(usable.int().argmin())
-        raise ImageError(
-            f"the score of {names[min(first, len(names) - 1)]!r} is negative, NaN or infinite: scores must "
-            "be finite and at least 0"
-        )
-    return score
-
-
-def _taken(scorer: Scorer, layers: Mapping[str, Tensor], y_hat: Images, name: str) -> list[Tensor]:
-    """Return the layers that the scorer takes, once checked."""
-    taken = []
-    for layer in scorer.layers:
-        if layer not in layers:
-            raise MismatchError(
-                f"{name!r} comes without the {MAPS.get(layer, layer)} that its score needs: give them as in "
-                f"the calibration, {layer}= (Python) or the folder of --score-from, --cues or --objects "
-                "(command line)"
-            )
-        shape = tuple(layers[layer].shape)
-        channels = scorer.cue_channels if layer == "cues" else shape[1]
-        if shape != (expected := (len(y_hat), channels, *y_hat.shape[2:])):
-            raise MismatchError(
-                f"the {MAPS.get(layer, layer)} of {name!r} have shape {shape}, but the score is read from "
-                f"{expected}"
-            )
-        taken.append(layers[layer])
-    return taken
 
 
 def spread_over_groups(triplets: Triplets, n: int = SOME) -> Triplets:

@@ -29,8 +29,7 @@ from conformask.records.reading import Network
 from conformask.records.record import to_jsonable
 from conformask.scores.network_scorer import NetworkScorer, ScorerCard, head, network_input
 from conformask.scores.networks import AnyChannels, UNet
-from conformask.scores.scorer import Heuristic
-from conformask.scores.steps import Tiled
+from conformask.scores.scorer import Heuristic, Tiled
 from made_maskers import levelled
 from onnx_predictors import blurring, enlarging, saved
 from synthetic_triplets import scale_of, triplets

@@ -7,7 +7,7 @@ import torch
 import conformask as cm
 from conformask.errors import ImageError, MismatchError
 from conformask.extras.export.dask import masked
-from conformask.scores.steps import Tiled
+from conformask.scores.scorer import Tiled
 
 da = pytest.importorskip("dask.array", reason="the extra dask is not installed")
 distributed = pytest.importorskip("distributed", reason="the extra dask is not installed")

@@ -19,7 +19,7 @@ from conformask.images.scan import WINDOWS
 from conformask.records.reading import Network
 from conformask.scores.network_scorer import head, load_scorer, network_input
 from conformask.scores.networks import AnyChannels, SliceWise, UNet
-from conformask.scores.steps import Tiled
+from conformask.scores.scorer import Tiled
 from conformask.scores.untrained import WEIGHTS, packaged_hashes, packaged_network
 from synthetic_triplets import triplets
 

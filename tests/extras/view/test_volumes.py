@@ -30,8 +30,8 @@ from conformask.masker.calibrate import calibrate
 from conformask.masks.critical import loss_under, mask_size, unmasked_loss
 from conformask.promises.promise import Promise
 from conformask.records.reading import Geometry, Reading
+from conformask.scores.scorer import Tiled
 from conformask.scores.scoring import scored_batches
-from conformask.scores.steps import Tiled
 
 pytestmark = pytest.mark.xdist_group("viewer")
 

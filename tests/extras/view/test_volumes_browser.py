@@ -18,8 +18,8 @@ from conformask.extras.view.session import Session
 from conformask.images.pictures import as_bytes
 from conformask.images.triplets import Triplets
 from conformask.records.reading import Reading
+from conformask.scores.scorer import Tiled
 from conformask.scores.scoring import scored_batches
-from conformask.scores.steps import Tiled
 from screens import violations
 
 pytestmark = [pytest.mark.xdist_group("viewer"), pytest.mark.quick(0)]

@@ -22,7 +22,7 @@ from conformask.masker.whole import IN_MEMORY, WholeImage, needs_pixels
 from conformask.masks.family import Family, StreamingLevel, refuse_unrelated
 from conformask.records.reading import PLAIN, Reading, size_text
 from conformask.scores.level import Levelled, level_features
-from conformask.scores.steps import Tile, Tiled
+from conformask.scores.scorer import Tile, Tiled
 
 if TYPE_CHECKING:
     import dask.array

@@ -34,7 +34,7 @@ from conformask.masker.masker import Masker
 from conformask.records.reading import Caveat, Size
 from conformask.records.record import atomic_write, check_output, to_jsonable
 from conformask.records.words import formula_here, network_label, promised_here
-from conformask.scores.scoring import score_of
+from conformask.scores.scorer import score_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto

@@ -22,7 +22,7 @@ from conformask.masks.family import Family, refuse_unrelated
 from conformask.promises.order import SLACK
 from conformask.promises.rules import ImageCovariates
 from conformask.records.reading import Network, Size
-from conformask.scores.scoring import score_of
+from conformask.scores.scorer import score_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto, ValueInfoProto

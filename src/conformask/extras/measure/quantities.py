@@ -16,8 +16,7 @@ from conformask.images.triplets import Triplets, truth_ids
 from conformask.promises.order import Curves
 from conformask.records.numbers import Values
 from conformask.records.reading import Geometry
-from conformask.scores.scorer import Scorer
-from conformask.scores.scoring import score_of_batch
+from conformask.scores.scorer import Scorer, score_of_batch
 
 Function = Callable[[Array, Array | None], float]
 """A number of an image (C, *space), in the values of the files, and its labels (*space), None without."""

@@ -199,7 +199,7 @@ class Objects(Loss):
     def scorer_for(self, scorer: Any) -> "ObjectScorer":
         """Return the scorer averaged over objects."""
         from conformask.extras.objects.scorer import ObjectScorer
-        from conformask.scores.steps import Tiled
+        from conformask.scores.scorer import Tiled
 
         if isinstance(scorer, Tiled):
             raise InvalidArgumentError(

@@ -36,11 +36,11 @@ from conformask.masks.critical import GRID_POINTS
 from conformask.records import names
 from conformask.records.record import exclusive_folder, places, refuse_unclaimed
 from conformask.records.selection import is_quantile, level_of, threshold_in_loss
-from conformask.scores.benchmark import ScoreBenchmark, warn_if_useless
+from conformask.scores.benchmark import ScoreBenchmark
 from conformask.scores.network_scorer import Head, NetworkScorer, ScorerCard, ready
 from conformask.scores.networks import settings_of
+from conformask.scores.scorer import for_loss
 from conformask.scores.scoring import selection_record, unmasked_losses
-from conformask.scores.steps import for_loss
 from conformask.scores.untrained import packaged_hashes
 
 HELD_OUT = 0.1
@@ -163,7 +163,7 @@ def fit_scorer(
         if main_process():
             fitted.save(out)
     if comparison is not None and trains and main_process():
-        warn_if_useless(comparison, used_head.name)
+        comparison.warn_if_useless(used_head.name)
     return fitted
 
 
