@@ -12,8 +12,13 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from conformask.promises.order import CalibrationData, Curves, first_crossing, meets_threshold
-from conformask.promises.rules import ImageCovariates
+from conformask.promises.order import (
+    CalibrationData,
+    Curves,
+    ImageCovariates,
+    first_crossing,
+    meets_threshold,
+)
 
 THRESHOLD = 0.1
 GRID = np.array([0.0, *np.geomspace(0.02, 20, 18), math.inf])

@@ -669,7 +669,7 @@ def test_the_best_masks_are_neither_empty_nor_full_nor_failures():
 def test_the_command_that_repeats_it(typed, command, monkeypatch, found, masker):
     monkeypatch.setattr("sys.argv", typed)
     monkeypatch.delitem(sys.modules, "ipykernel", raising=False)
-    again = made_by(masker.card, "f00d")
+    again = made_by(masker.card.calibrated, "f00d")
     assert (again.command, again.images) == (command, "f00d")
     assert found.made is not None
     assert found.made.versions == again.versions

@@ -35,7 +35,6 @@ from conformask.masks.families import FAMILIES, family
 from conformask.masks.kernels import KAPPA
 from conformask.promises.order import first_crossing, meets_threshold
 from conformask.promises.promise import Promise
-from conformask.promises.rules import covariates_of
 
 GENERATOR = torch.Generator().manual_seed(0)
 COUNT = 14
@@ -254,7 +253,7 @@ def test_no_truth_is_further_than_the_bound(name, p):
     other = replace(item, y=torch.rand(Y.shape, generator=generator)).with_score(item.score)
     found = curves([other], chosen, loss(Lp(p)), grid)
     assert (found.loss <= bound + 1e-9).all()
-    assert (bound <= covariates_of(found).bound_curve + 1e-6).all(), "the mean of the mask is above both"
+    assert (bound <= found.covariates.bound_curve + 1e-6).all(), "the mean of the mask is above both"
 
 
 def test_features_are_finite_and_tell_scores_apart():

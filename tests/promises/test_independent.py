@@ -10,9 +10,9 @@ import warnings
 import numpy as np
 import pytest
 
+from conformask.promises.order import ImageCovariates
 from conformask.promises.procedures import hoeffding_bentkus, waudby_smith_ramdas
 from conformask.promises.promise import Promise
-from conformask.promises.rules import ImageCovariates
 from worlds import GRID, RANDOM, THRESHOLD, World, evidence_of
 
 SIZES = (5, 12, 25, 57, 100, 333, 1234)

@@ -8,9 +8,9 @@ import pytest
 
 from conformask.errors import InvalidArgumentError
 from conformask.promises.axes import effective_sample_size
-from conformask.promises.order import ROUNDING
+from conformask.promises.order import ROUNDING, ImageCovariates
 from conformask.promises.promise import Promise
-from conformask.promises.rules import CategoryLambda, ImageCovariates, WeightedLambda
+from conformask.promises.rules import CategoryLambda, WeightedLambda
 from promised import breaks_coverage, coverage, falls_short, goes_beyond, simulated
 from worlds import RANDOM, evidence_of
 

@@ -66,6 +66,10 @@ class NewImage:
         return cls(batch.names[0] if geometry else "", tuple(batch.y_hat.shape[1:]), geometry)
 
 
+NewImages = Triplets | NewImage
+"""New images before one of them is scored: a collection, or what is known of one image."""
+
+
 @dataclass(frozen=True)
 class Admission:
     """What is to be said of new images: nothing where they are those that a promise is about."""
@@ -122,7 +126,7 @@ def admitted(
     domain: Domain,
     promise: Promise,
     tiled: Tiled,
-    images: Triplets | NewImage,
+    images: NewImages,
     *,
     allow_network_mismatch: bool = False,
     headers: bool = True,

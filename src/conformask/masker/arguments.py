@@ -16,8 +16,7 @@ from conformask.images.rows import TripletRow
 from conformask.images.triplets import stacked
 from conformask.masker.admission import Admission
 from conformask.masks.critical import features_of
-from conformask.promises.order import SLACK
-from conformask.promises.rules import ImageCovariates
+from conformask.promises.order import SLACK, ImageCovariates
 from conformask.records.card import KINDS, CalibrationCard
 
 UNIT = (0.0, 1.0)

@@ -14,7 +14,6 @@ from conformask.masker.masker import Masker
 from conformask.masks.critical import features_of
 from conformask.promises.axes import Group, LogLinear, Simultaneous, fit_log_quantile
 from conformask.promises.order import ROUNDING, Curves, between_grid_points, smallest_marginal_set
-from conformask.promises.rules import covariates_of
 from conformask.promises.selection import benjamini_hochberg, p_values
 from conformask.records.evaluation import JudgedImage, ReleasePower
 from conformask.records.numbers import rounded_share
@@ -82,7 +81,7 @@ def candidates(masker: Masker, groups: Sequence[str], measured: Mapping[str, Arr
     threshold, where it is known.
     """
     h, unit, evidence = _risk(masker), masker.card.promise.axes.unit, masker.evidence()
-    lam = masker.rule(covariates_of(evidence.curves))[0]
+    lam = masker.rule(evidence.curves.covariates)[0]
     place = np.searchsorted(evidence.curves.grid, lam, side="right") - 1
     # rounded: last bits of a product depend on the number of rows, and ties must stay ties
     past, risks = (h(each).round(9) for each in (evidence.column("features"), measured["features"]))

@@ -17,14 +17,12 @@ from conformask.background import DEFAULT_DEVICES, Compute, main_process
 from conformask.errors import MismatchError, expect
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets
-from conformask.masker.admission import Admission
 from conformask.masker.candidates import usual_release
 from conformask.masker.guards import check_test_images, refuse_noisy
 from conformask.masker.masker import Masker
 from conformask.masker.measure import SHARES, examples_of, gain_of, measures_of
 from conformask.masker.validation import category_coverage, measurement_of
 from conformask.promises.intervals import bootstrap, correlation
-from conformask.records.card import CalibrationCard
 from conformask.records.evaluation import Evaluation, EvaluationProvenance, ImageRecords, RiskCurve
 from conformask.records.selection import ScoreComparison
 from conformask.scores.benchmark import ScoreBenchmark
@@ -94,7 +92,7 @@ def evaluate(
         opt_images = len(test)
     with parts_folder(compute):
         records, risk, facts = _measured(masker, test, opt_images, compute)
-    Admission.of_clipped(test.names, facts["clipped"], masker.card.clipped).warn()
+    masker.warn_of_clipped(test.names, facts["clipped"])
     if opt_sizes is not None:
         records = replace(records, paper_oracle_size=opt_sizes)
     groups, categories = np.array(test.groups), np.array(test.categories)
@@ -146,7 +144,7 @@ def evaluate(
         network=test.network,
         caveat=admission.caveat,
         comparison=_comparison(masker, test),
-        made=provenance_of_evaluation(card, seen.contents),
+        made=provenance_of_evaluation(card.calibrated, seen.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         reference=test.reference,
         noise_floor=_mean(facts["noise"]),
@@ -200,7 +198,7 @@ def _mean(values: Array) -> float | None:
     return float(finite.mean()) if len(finite) else None
 
 
-def provenance_of_evaluation(card: CalibrationCard, images: str) -> EvaluationProvenance:
+def provenance_of_evaluation(calibrated: str, images: str) -> EvaluationProvenance:
     """Return the provenance of an evaluation by this process, on images with this hash."""
     versions = {"Python": platform.python_version(), **{name: version(name) for name in LIBRARIES}}
     program, *arguments = sys.argv or [""]
@@ -209,4 +207,4 @@ def provenance_of_evaluation(card: CalibrationCard, images: str) -> EvaluationPr
         command = shlex.join(["conformask", *arguments])
     elif program.endswith(".py") and "ipykernel" not in sys.modules:
         command = shlex.join(["python", program, *arguments])
-    return EvaluationProvenance(card.calibrated, images, versions, command)
+    return EvaluationProvenance(calibrated, images, versions, command)

@@ -92,15 +92,15 @@ def save(masker: Masker, folder: Path) -> Masker:
     with exclusive_folder(folder):
         masker = replace(masker, card=mark_exploratory(masker.card, folder))
         save_scorer(masker.scorer, folder)
-        write_stored(folder, stored(masker))
+        write_calibration(folder, masker)
         text = card_text(masker.card, masker.scorer.name, masker.fingerprint, masker.comparison)
         with atomic_write(folder / CARD) as aside:
             aside.write_text(text, encoding="utf-8")
     return masker
 
 
-def stored(masker: Masker) -> StoredMasker:
-    """Return the parts of a masker that are saved, without its scorer."""
+def write_calibration(folder: Path, masker: Masker) -> None:
+    """Write the parts of a masker that are saved, without its scorer."""
     arrays = masker.critical_lambdas, masker.curves, masker.perceptual_hashes, masker.probe
     level = masker.scorer.model.arrays() if isinstance(masker.scorer, Levelled) else None
-    return StoredMasker(masker.card, masker.fingerprint, *arrays, level)
+    write_stored(folder, StoredMasker(masker.card, masker.fingerprint, *arrays, level))

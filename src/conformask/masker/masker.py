@@ -1,6 +1,6 @@
 """Maskers: masks with a promise for new images, saved, loaded without pickle, and recalibrated."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +12,8 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from conformask.arrays import NO_LAYERS, Array, Batch, Images, MaskArray, Masks, Triplet, Weigh
-from conformask.errors import MismatchError
-from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
-from conformask.masker.admission import Admission, NewImage, admitted, admitted_by_looks, by_tiles
+from conformask.masker.admission import Admission, NewImage, NewImages, admitted, admitted_by_looks, by_tiles
 from conformask.masker.arguments import covariates, given, in_batch, inside
 from conformask.masker.card import masker_html
 from conformask.masker.terms import recalibrated
@@ -29,11 +27,10 @@ from conformask.masks.critical import (
     size_at,
 )
 from conformask.masks.family import Family
-from conformask.promises.order import CalibrationData, Curves, coverage_range, meets_threshold
+from conformask.promises.order import CalibrationData, Curves, coverage_range, meets_threshold, stored
 from conformask.promises.promise import DEFAULTS, AnyPromise, Promise
 from conformask.promises.rules import ImageBound, Rule, calibrated_bound
 from conformask.records.card import CalibrationCard
-from conformask.records.record import hash_of, hash_of_arrays
 from conformask.records.selection import ScoreComparison, positive, threshold_in_loss, threshold_of
 from conformask.scores.scorer import Scorer, Tiled, score_of_batch
 
@@ -242,7 +239,7 @@ class Masker:
         return tuple("; ".join(filter(None, (*of_all, far.get(name)))) for name in item.names)
 
     def admit(
-        self, images: Triplets | NewImage, *, allow_network_mismatch: bool = False, headers: bool = True
+        self, images: NewImages, *, allow_network_mismatch: bool = False, headers: bool = True
     ) -> Admission:
         """Check, before one of them is scored, that new images are those that the promise is about.
 
@@ -271,6 +268,10 @@ class Masker:
         """Check scored images, of one shape, and what else is `known` of them than their batch says."""
         admission = self.admit(known or NewImage.of_batch(item))
         return admitted_by_looks(admission, self.card, self.curves, item)
+
+    def warn_of_clipped(self, names: tuple[str, ...], shares: Iterable[float]) -> None:
+        """Warn if these shares of the values of new images were clipped, more than of the calibration's."""
+        Admission.of_clipped(names, shares, self.card.clipped).warn()
 
     def masks(
         self,
@@ -380,12 +381,7 @@ class Masker:
         Raises:
             MismatchError: no curves are stored.
         """
-        if self.curves is None:
-            raise MismatchError(
-                "no curves are stored, because an earlier version of conformask kept none here: calibrate "
-                "again"
-            )
-        return self.curves
+        return stored(self.curves)
 
     def size_by_threshold(self) -> tuple[tuple[float, float], ...]:
         """Return pairs (threshold, mean mask size on the calibration images) at the same confidence.
@@ -448,8 +444,7 @@ class Masker:
     def fingerprint(self) -> str:
         """A short hash of the whole masker: score, promise and calibration, such as "3f9a-07c1-55be-d20e"."""
         arrays = {"critical_lambda": self.critical_lambdas, **(self.curves.arrays() if self.curves else {})}
-        digest = hash_of([self.card.hashed, self.scorer.fingerprint, hash_of_arrays(arrays)])
-        return "-".join(digest[place : place + 4] for place in range(0, 16, 4))
+        return self.card.fingerprint_of(self.scorer.fingerprint, arrays)
 
     def save(self, folder: str | Path) -> "Masker":
         """Write a run folder: the scorer's files, calibration.json and files it names, CARD.md. No pickle.

@@ -8,7 +8,6 @@ from conformask.background import DEFAULT_DEVICES, tracked
 from conformask.errors import CalibrationError, InvalidArgumentError, MismatchError, expect
 from conformask.images.read import hash_unless_constant, is_constant
 from conformask.images.triplets import Triplets
-from conformask.masker.admission import Admission
 from conformask.masker.candidates import (
     SHARES,
     are_dependent,
@@ -179,7 +178,7 @@ def _released(masker: Masker, images: Triplets, batch: JudgedBatch, caveat: Cave
     measurable = images.has_truth and has_theorem(masker.card.promise, masker.loss, images.reference)
     measure = partial(_measures, masker, measurable)
     measured = gathered(masker.scorer, images, measure, "release", masker.fingerprint, DEFAULT_DEVICES)
-    Admission.of_clipped(images.names, measured["clipped"], masker.card.clipped).warn()
+    masker.warn_of_clipped(images.names, measured["clipped"])
     new = candidates(masker, images.groups, measured)
     sentence, formula = release_promise(masker.card, share, caveat, each=each)
     return Release(

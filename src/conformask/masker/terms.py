@@ -22,7 +22,7 @@ from conformask.masks.critical import calibration_data, start_of
 from conformask.promises.axes import Simultaneous, Weighted
 from conformask.promises.order import Curves
 from conformask.promises.promise import Promise
-from conformask.promises.rules import CategoryLambda, Rule, covariates_of
+from conformask.promises.rules import CategoryLambda, Rule
 from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE, CalibrationCard, Domain, now
 from conformask.scores.level import Levelled
 from conformask.scores.scorer import Scorer
@@ -107,7 +107,7 @@ def _terms(
 
 def hidden_share(curves: Curves, rule: Rule) -> float:
     """Return the mean share of the calibration images, or regions, that is hidden, on the grid of curves."""
-    places = np.searchsorted(curves.grid, rule(covariates_of(curves)), side="right") - 1
+    places = np.searchsorted(curves.grid, rule(curves.covariates), side="right") - 1
     return float(curves.hidden_shares[np.arange(len(places)), places].mean())
 
 

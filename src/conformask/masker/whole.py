@@ -28,6 +28,7 @@ from conformask.masks.family import Family
 from conformask.records.reading import Size, size_text
 from conformask.scores.level import Levelled, features_by_blocks, floors_of, level_features
 from conformask.scores.scorer import Factors, Patches, Scorer, Tile, Tiled, reduced, remove_specks
+from conformask.scores.scoring import scored_batches
 
 
 @dataclass(frozen=True)
@@ -353,12 +354,12 @@ def _read(raster: Raster, places: Places) -> Array:
     return window
 
 
-def scorer_of_whole(masker: Masker, tell: Tell) -> Scorer:
-    """Return the masker's scorer with the tiles of `Masker.by_tiles`, which it reports."""
+def scored_in_memory(masker: Masker, image: Triplets, tell: Tell) -> Batch:
+    """Return the one image with its score, by the tiles of `Masker.by_tiles`, which it reports."""
 
     def around(scorer: Scorer) -> Scorer:
         if isinstance(scorer, Levelled | Patches):
             return replace(scorer, scorer=around(scorer.scorer))
         return replace(masker.by_tiles, tell=tell)
 
-    return around(masker.scorer)
+    return next(scored_batches(around(masker.scorer), image, 1))

@@ -16,7 +16,6 @@ from conformask.masks.kernels import medians
 from conformask.promises.axes import Group, Simultaneous
 from conformask.promises.order import SLACK, CalibrationData, Curves, best_start, first_crossing
 from conformask.promises.promise import DEFAULTS, Promise
-from conformask.promises.rules import covariates_of
 from conformask.records.record import Array
 
 GRID_POINTS = 128
@@ -295,7 +294,7 @@ def start_of(curves: Curves | None, threshold: float, promise: Promise, loss: Lo
 def size_at(curves: Curves, threshold: float, promise: Promise, loss: Loss) -> float:
     """Return the mean mask size if these images were the calibration set, read off their curves."""
     evidence = calibration_data(curves, threshold, loss, start=start_of(curves, threshold, promise, loss))
-    lam = promise.fit_on_selection(evidence, evidence.n).rule(evidence)(covariates_of(curves))
+    lam = promise.fit_on_selection(evidence, evidence.n).rule(evidence)(curves.covariates)
     place = np.searchsorted(curves.grid, lam, side="right") - 1
     return float(curves.hidden_shares[np.arange(evidence.n), place].mean())
 

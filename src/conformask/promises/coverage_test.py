@@ -14,7 +14,7 @@ from jaxtyping import Bool, Float
 from conformask.promises.axes import Places, members
 from conformask.promises.order import CalibrationData
 from conformask.promises.promise import Promise
-from conformask.promises.rules import Rule, covariates_of
+from conformask.promises.rules import Rule
 
 UNLIKELY = 0.025
 """Probability, on either side, below which a measurement is not ascribed to chance."""
@@ -97,7 +97,7 @@ def _draws(promise: Promise, calibration: CalibrationData, units: int, draws: in
 
 
 def _losses(promise: Promise, images: CalibrationData, rule: Rule) -> PerImage:
-    lambdas = rule(covariates_of(images.curves))
+    lambdas = rule(images.curves.covariates)
     if images.monotone and not promise.axes.statement.bounds_a_mean:
         return (images.critical_lambdas < lambdas).astype(np.float64)
     points = np.searchsorted(images.curves.grid, lambdas, side="right") - 1

@@ -4,7 +4,7 @@ Order statistics of critical lambdas, never interpolated; the first crossing of 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
@@ -21,6 +21,20 @@ STORED_AS = {"loss": "distance"}
 
 ALONG_GRID = ("loss", "size", "bound", "hidden")
 """Arrays with a column for each point of the grid."""
+
+
+@dataclass(frozen=True)
+class ImageCovariates:
+    """Facts about n images, all known without their truth; a rule names the facts it needs."""
+
+    n: int
+    weight: Float[np.ndarray, "n"] | None = None
+    """Likelihood ratio of each image."""
+    category: Sequence[str] | None = None
+    features: Float[np.ndarray, "n f"] | None = None
+    """Features of the scores."""
+    bound_curve: Float[np.ndarray, "n g"] | None = None
+    """The largest loss that any truth could give, on the grid."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +79,17 @@ class Curves:
         """What promises need of each image, as far as it is known: group, category and weight."""
         return {"group": self.group, "category": self.category, "weight": self.weight}
 
+    @property
+    def covariates(self) -> ImageCovariates:
+        """The facts about the images that rules take, where the curves have them.
+
+        If no bound is stored, the mean of the mask, 1 - size, is used, which for an lp distance is a little
+        above the image's own bound.
+        """
+        category = None if self.category is None else self.category.tolist()
+        bound = 1 - self.size if self.bound is None else self.bound
+        return ImageCovariates(len(self.names), self.weight, category, self.features, bound)
+
     def arrays(self, prefix: str = "") -> dict[str, Array]:
         """Return the curves as named arrays for an npz."""
         return {prefix + STORED_AS.get(name, name): values for name, values in self.known.items()}
@@ -106,6 +131,19 @@ class Curves:
         if missing or len(shapes) > 1:
             raise MismatchError(f"these curves are damaged: {missing or shapes}; copy the file again")
         return cls(**columns)
+
+
+def stored(curves: Curves | None) -> Curves:
+    """Return the curves of a masker, if there are any.
+
+    Raises:
+        MismatchError: none are stored.
+    """
+    if curves is None:
+        raise MismatchError(
+            "no curves are stored, because an earlier version of conformask kept none here: calibrate again"
+        )
+    return curves
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,6 @@ from conformask.promises.rules import (
     ConstantLambda,
     Rule,
     WeightedLambda,
-    covariates_of,
 )
 from conformask.records.record import hash_of_text
 
@@ -380,7 +379,7 @@ class Mondrian(_OfUnits):
         for category in np.unique(categories):
             category_data = replace(evidence.take(np.flatnonzero(categories == category)), own_bound=False)
             rule = self.inner.rule(category_data)
-            lambdas[str(category)] = float(rule(covariates_of(category_data.curves))[0])
+            lambdas[str(category)] = float(rule(category_data.curves.covariates)[0])
         return CategoryLambda(lambdas)
 
 

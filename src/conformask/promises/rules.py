@@ -10,7 +10,7 @@ over images; if images are in groups, over a random image of a new group.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar, Literal
@@ -21,7 +21,7 @@ from jaxtyping import Bool, Float, Int
 
 from conformask.errors import InvalidArgumentError
 from conformask.promises.axes import LogLinear, tail_risk, zero
-from conformask.promises.order import ROUNDING, Curves
+from conformask.promises.order import ROUNDING, Curves, ImageCovariates
 from conformask.records.record import Json, value_as
 
 DEPENDENT = 1e-9
@@ -223,31 +223,6 @@ def calibrated_bound(calibration: Curves, h: LogLinear | None, confidence: float
 
 
 Lambdas = Float[np.ndarray, "n"]
-
-
-@dataclass(frozen=True)
-class ImageCovariates:
-    """Facts about n images, all known without their truth; a rule names the facts it needs."""
-
-    n: int
-    weight: Float[np.ndarray, "n"] | None = None
-    """Likelihood ratio of each image."""
-    category: Sequence[str] | None = None
-    features: Float[np.ndarray, "n f"] | None = None
-    """Features of the scores."""
-    bound_curve: Float[np.ndarray, "n g"] | None = None
-    """The largest loss that any truth could give, on the grid."""
-
-
-def covariates_of(curves: Curves) -> ImageCovariates:
-    """Return the facts about images whose curves are stored, where the curves have them.
-
-    If no bound is stored, the mean of the mask, 1 - size, is used, which for an lp distance is a little above
-    the image's own bound.
-    """
-    category = None if curves.category is None else curves.category.tolist()
-    bound = 1 - curves.size if curves.bound is None else curves.bound
-    return ImageCovariates(len(curves.names), curves.weight, category, curves.features, bound)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from conformask.records.reading import (
     covered,
     size_text,
 )
-from conformask.records.record import Json, from_dict, vars_but
+from conformask.records.record import Array, Json, from_dict, hash_of, hash_of_arrays, vars_but
 from conformask.records.upgrade import SPELT, as_hashed, with_loss, with_promise
 
 if TYPE_CHECKING:
@@ -370,6 +370,11 @@ class CalibrationCard(Domain, Sample, Terms):
         defaults |= {"unit": None, "share": None, "within": False, "data_range": MISSING}
         names = stated.keys() - {"loss", "promise", "units", *WORDS}
         return {name: stated[name] for name in names if stated[name] != defaults.get(name, MISSING)}
+
+    def fingerprint_of(self, scorer: str, arrays: Mapping[str, Array]) -> str:
+        """Return a short hash of a masker with this card, with the scorer's fingerprint and its arrays."""
+        digest = hash_of([self.hashed, scorer, hash_of_arrays(arrays)])
+        return "-".join(digest[place : place + 4] for place in range(0, 16, 4))
 
 
 def now() -> str:

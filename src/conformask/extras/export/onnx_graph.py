@@ -19,8 +19,7 @@ from conformask.extras.make.predictors import FAR, CustomPredictor
 from conformask.masker.components import Shape
 from conformask.masker.masker import Masker
 from conformask.masks.family import Family, refuse_unrelated
-from conformask.promises.order import SLACK
-from conformask.promises.rules import ImageCovariates
+from conformask.promises.order import SLACK, ImageCovariates
 from conformask.records.reading import Network, Size
 from conformask.scores.scorer import score_of
 

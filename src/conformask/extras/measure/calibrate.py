@@ -27,7 +27,6 @@ from conformask.masker.terms import domain_of
 from conformask.promises.order import Curves
 from conformask.promises.promise import AnyPromise, Promise
 from conformask.promises.promise import promise as promise_of
-from conformask.promises.rules import covariates_of
 from conformask.scores.scorer import Scorer
 from conformask.scores.untrained import check_scorer, for_images
 
@@ -179,7 +178,7 @@ def _best_exponent(
     for exponent in EXPONENTS:
         sides = _sides(measured, promise, columns, relative=relative, symmetric=symmetric, exponent=exponent)
         widths = widths_of(measured, relative=relative, exponent=exponent)
-        limits = (side.limits(covariates_of(columns)) for side in sides)
+        limits = (side.limits(columns.covariates) for side in sides)
         means[exponent] = float(sum((widths * each).mean() for each in limits))
     best = min(means, key=lambda exponent: means[exponent])
     return best if means[best] <= PAYS * means[0.0] else 0.0

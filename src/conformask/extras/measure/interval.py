@@ -18,15 +18,14 @@ from conformask.extras.measure.quantities import Numbers, Quantity, facts_of, me
 from conformask.images.triplets import Triplets
 from conformask.masker.admission import Admission, admitted, by_tiles
 from conformask.promises.axes import EachCategory
-from conformask.promises.order import CalibrationData, Curves
+from conformask.promises.order import CalibrationData, Curves, ImageCovariates
 from conformask.promises.promise import Promise
-from conformask.promises.rules import CategoryLambda, ConstantLambda, ImageCovariates, covariates_of
+from conformask.promises.rules import CategoryLambda, ConstantLambda
 from conformask.records.card import Domain, as_sentence, beginning_of, kept_text, worst_text
 from conformask.records.evaluation import CategoryCoverage
 from conformask.records.numbers import plural, rounded_up, written
 from conformask.records.reading import Size
-from conformask.scores.scorer import Scorer, Step
-from conformask.scores.steps import Tiled
+from conformask.scores.scorer import Scorer, Step, Tiled
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ class Number:
         self.admit(triplets, allow_network_mismatch=allow_network_mismatch).warn()
         scored = self.exponent > 0
         measured = measured_of(self.scorer, triplets, self.quantity, self.label, self.unit, scored=scored)
-        facts = covariates_of(facts_of(triplets))
+        facts = facts_of(triplets).covariates
         high, low = (side.limits(facts) for side in self.sides)
         widths = widths_of(measured, relative=self.relative, exponent=self.exponent)
         lows, highs = measured.outputs - _times(widths, low), measured.outputs + _times(widths, high)

@@ -16,9 +16,8 @@ from conformask.images.triplets import BATCH_SIZE, Triplets
 from conformask.losses import AnyLoss, loss
 from conformask.masker.calibrate import calibrate
 from conformask.masker.evaluate import evaluate
-from conformask.masker.load import load, stored
+from conformask.masker.load import load, write_calibration
 from conformask.masker.measure import examples_of
-from conformask.masker.run_folder import write_stored
 from conformask.masks.critical import loss_under, mask_size, paper_oracle, unmasked_loss
 from conformask.promises.promise import Promise
 from conformask.records.record import claim, read_arrays, write_arrays, write_json
@@ -84,7 +83,7 @@ def calibrate_method(row: Row, method: str, folder: Path) -> None:
         compute=replace(row.compute, parts=folder / "parts"),
     )
     if main_process():
-        write_stored(folder, stored(masker))
+        write_calibration(folder, masker)
 
 
 def evaluate_method(row: Row, method: str, folder: Path) -> None:

@@ -26,10 +26,9 @@ from conformask.images.rows import OpenedTriplet
 from conformask.images.triplets import Triplets
 from conformask.masker.admission import Admission, NewImage
 from conformask.masker.masker import Masker
-from conformask.masker.whole import ScoredImage, WholeImage, add_depth, scorer_of_whole
+from conformask.masker.whole import ScoredImage, WholeImage, add_depth, scored_in_memory
 from conformask.masks.family import Family
 from conformask.records.reading import CLEAN, Geometry, Reference, Size
-from conformask.scores.scoring import scored_batches
 
 if TYPE_CHECKING:
     from conformask.extras.objects.loss import LabelledObjects
@@ -379,8 +378,7 @@ def open_image(masker: Masker, image: CollectionImage, report: Tell) -> ViewedIm
     x, y_hat = (triplets.raster(index, role).header.values for role in ("x", "y_hat"))
     if FLOAT32 * (x + y_hat * (2 if one.has_truth else 1)) > MOST_DECODED:
         return _open_in_files(masker, one.opened(0), report)
-    scorer = scorer_of_whole(masker, report)
-    item = next(scored_batches(scorer, one, 1))
+    item = scored_in_memory(masker, one, report)
     return _open_in_memory(masker, item, masker.admit_scored(item, image.known), one.reference)
 
 

@@ -12,7 +12,7 @@ from conformask.arrays import Array, Batch
 from conformask.background import DEFAULT_DEVICES, Compute
 from conformask.errors import InvalidArgumentError, expect
 from conformask.images.triplets import Triplets, truth_ids
-from conformask.masker.admission import ROLES, SCORES, Admission, appearance
+from conformask.masker.admission import ROLES, SCORES, appearance
 from conformask.masker.guards import has_theorem
 from conformask.masker.masker import Masker
 from conformask.masker.validation import (
@@ -24,7 +24,6 @@ from conformask.masker.validation import (
 )
 from conformask.masks.critical import batch_curves, features_of
 from conformask.promises.axes import first_of_each
-from conformask.promises.rules import covariates_of
 from conformask.records.card import worst_text
 from conformask.records.evaluation import Change, Measurement
 from conformask.records.numbers import figure, plural, share
@@ -167,8 +166,8 @@ def measures_of(
         measurable = has_theorem(masker.card.promise, masker.loss, new.reference)
         measure, key = partial(_measures, masker, measurable), masker.fingerprint
         measures = gathered(masker.scorer, new, measure, "monitoring", key, compute)
-    Admission.of_clipped(new.names, measures["clipped"], masker.card.clipped).warn()
-    points = _grid_points(masker, masker.rule(covariates_of(curves)))
+    masker.warn_of_clipped(new.names, measures["clipped"])
+    points = _grid_points(masker, masker.rule(curves.covariates))
     old_measures = np.column_stack([features, curves.size[np.arange(len(points)), points]])
     more = old_measures.shape[1] - len(SCORES) - 1
     first = one_of_each_group(curves)
