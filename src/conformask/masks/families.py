@@ -569,3 +569,10 @@ def family(choice: Settings, exponent: float = 1.0) -> Family:
     defaults = {"exponent": exponent, "kappa": KAPPA / exponent}
     of_a_power = ("exponent", "kappa") if kind is WaterFilling else ("kappa",) if kind is Binary else ()
     return kind(**{**{name: defaults[name] for name in of_a_power}, **stated})
+
+
+def families_for(choice: Settings, exponent: float | None) -> list[Family]:
+    """Return the chosen family; where the kernels serve the loss, all others too, at little cost."""
+    suited = family(choice, exponent or 1.0)
+    others = [] if exponent is None else [family(name, exponent) for name in FAMILIES]
+    return [suited, *(other for other in others if other.name != suited.name)]

@@ -78,7 +78,7 @@ def selection_record(
     selection: Triplets,
     loss: Loss,
     families: Sequence[Family],
-    points: int = GRID_POINTS,
+    points: int | None = None,
     unmasked: Array | None = None,
     *,
     levels: bool = True,
@@ -94,7 +94,7 @@ def selection_record(
         items = list(scored(scorer, spread_over_groups(selection), "grids"))
     done = {name for item in items for name in item.names}
     others = [place for place, name in enumerate(selection.names) if name not in done]
-    grids = {family.name: lambda_grid(family, loss, items, points) for family in families}
+    grids = {family.name: lambda_grid(family, loss, items, points or GRID_POINTS) for family in families}
     rest = scored(scorer, selection.select(others), "selection") if others else []
     features, parts, quarters = [], defaultdict(list), defaultdict(list)
     for item in chain(items, rest):

@@ -11,7 +11,6 @@ from conformask.extras.train import NetworkOptions
 from conformask.extras.train.fit import fit_scorer
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
-from conformask.masks.critical import GRID_POINTS
 from conformask.masks.families import family
 from conformask.scores.network_scorer import NetworkScorer, head, load_scorer
 from conformask.scores.networks import UNet, levels_for
@@ -73,5 +72,5 @@ def scorer_with_selection(row: Row, method: str, selection: Triplets) -> Network
     if record is not None and record.of.is_same(row_loss) and name in record.curves:
         return scorer
     families = [family(name, row.distance.exponent or 1.0)]
-    count = points(row.row, row.preset) or GRID_POINTS
+    count = points(row.row, row.preset)
     return replace(scorer, selection=selection_record(scorer, selection, row_loss, families, count))

@@ -1,47 +1,38 @@
 """Training of a score network on triplets, and its comparison with scores that need no training."""
 
-import contextlib
-from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
 from torch import nn
 
 from conformask.background import DEFAULT_DEVICES, Compute, main_process
-from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.train import DEFAULT_TRAINING, NetworkOptions, TrainingConfig
 from conformask.extras.train.score import (
     TripletDataset,
+    check_loss,
     crop_of,
-    cue_ranges,
-    families_of,
     head_for,
     is_packaged,
-    network_for,
     objective_of,
+    start_of,
     status,
     steps_for,
 )
 from conformask.extras.train.training import fit
-from conformask.images.scan import DatasetSummary, scan
+from conformask.images.scan import scan
 from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss
 from conformask.losses import loss as loss_from
-from conformask.losses.base import Loss
-from conformask.masks.critical import GRID_POINTS
+from conformask.masks.families import families_for
 from conformask.records import names
 from conformask.records.record import exclusive_folder, places, refuse_unclaimed
 from conformask.records.selection import is_quantile, level_of, threshold_in_loss
 from conformask.scores.benchmark import ScoreBenchmark
-from conformask.scores.network_scorer import Head, NetworkScorer, ScorerCard, ready
-from conformask.scores.networks import settings_of
+from conformask.scores.network_scorer import NetworkScorer, ready
 from conformask.scores.scorer import for_loss
 from conformask.scores.scoring import selection_record, unmasked_losses
-from conformask.scores.untrained import packaged_hashes
 
 HELD_OUT = 0.1
 """Share of the training images held out for selection where no selection images are given."""
@@ -107,7 +98,7 @@ def fit_scorer(
     options = network if isinstance(network, NetworkOptions) else NetworkOptions(module=network)
     threshold = threshold_in_loss(threshold, used, train.values)
     is_quantile(threshold)
-    seed, per_channel = training.seed, options.per_channel
+    seed = training.seed
     train, selection = train.in_training(), selection and selection.in_training()
     count = len(train)
     used.check_training()
@@ -119,46 +110,29 @@ def fit_scorer(
         part.reference.refuse_unknown_noise()
     used = used.fitted_to(selection, selection.reference)
     used_head = head_for(scorer, used, options, len(train[0].y_hat))
-    _check_loss(used, used_head, train)
+    check_loss(used, used_head, train)
     selection.check_made_by(train.network, "training")
     seen, held_out = scan(train), scan(selection, "reading selection images")
-    if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
-        raise ImageError("the selection images and the training images have different channels")
     trains = used_head.name not in names.UNTRAINED
-    surveys = [seen, held_out] if trains else [held_out]
-    ranges = cue_ranges(train) if trains and train.has_cues and selection.has_cues else ()
-    module = network_for(seen, used_head, options, seed, 2 * len(ranges))
-    card = replace(
-        _card(used_head.name, used, per_channel, seen, surveys, train),
-        unet=settings_of(module),
-        sizes=seen.sizes if trains else (),
-        cue_ranges=ranges,
-    )
-    packaged = is_packaged(module)
-    known = [packaged_hashes()] if packaged else []
-    start = NetworkScorer(
-        module, used_head, card,
-        perceptual_hashes=np.concatenate([*known, *(each.perceptual_hashes for each in surveys)]),
-    )  # fmt: skip
-    training = training.resolved(count, *steps_for(packaged, crop_of(seen.smallest)))
+    start = start_of(used_head, used, options, seed, (train, selection), (seen, held_out), trains=trains)
+    training = training.resolved(count, *steps_for(is_packaged(start.network), crop_of(seen.smallest)))
     turns = options.module is None and not options.paper_form
     with exclusive_folder(out):
         unmasked = unmasked_losses(selection, used)
-        usual = families_of(used_head, used)[0]
-        benchmark = ScoreBenchmark.on(selection, used, usual, level_of(threshold, unmasked))
-        with_cues = bool(ranges)
+        families = families_for(used.family or used_head.family, used.exponent)
+        benchmark = ScoreBenchmark.on(selection, used, families[0], level_of(threshold, unmasked))
+        with_cues = bool(start.card.cue_ranges)
         learnt = TripletDataset(train, seen.smallest, seed, cues=with_cues)
         judged = TripletDataset(selection, held_out.smallest, seed, cues=with_cues)
         fitted = (
             _trained(start, learnt, judged, out, training, compute, benchmark, turns=turns)
             if trains
-            else replace(start, network=ready(module))
+            else replace(start, network=ready(start.network))
         )
         comparison = None if benchmark is None else benchmark.compare(fitted)
         record = selection_record(
-            for_loss(fitted, used), selection, used, families_of(fitted.head, used),
-            training.grid_points or GRID_POINTS, unmasked,
-        )  # fmt: skip
+            for_loss(fitted, used), selection, used, families, training.grid_points, unmasked
+        )
         fitted = replace(fitted, selection=replace(record, comparison=comparison))
         if main_process():
             fitted.save(out)
@@ -188,44 +162,3 @@ def _trained(
         status_callback=None if benchmark is None else partial(status, benchmark, start),
     )  # fmt: skip
     return replace(start, network=ready(network))
-
-
-def _card(
-    scorer: str,
-    loss: Loss,
-    per_channel: bool,
-    seen: DatasetSummary,
-    learnt_from: Sequence[DatasetSummary],
-    train: Triplets,
-) -> ScorerCard:
-    image_ids = {trace for each in learnt_from for trace in each.image_ids}
-    return ScorerCard(
-        scorer=scorer,
-        loss=loss,
-        channels=seen.channels,
-        x_channels=seen.x_channels,
-        per_channel=per_channel,
-        sizes=(),
-        reading=train.reading,
-        unet=None,
-        trained_on=tuple(sorted(image_ids | {*train.provenance.trained_on})),
-        network=train.network,
-        distance_code=loss.code,
-    )
-
-
-def _check_loss(loss: Loss, used_head: Head, train: Triplets) -> None:
-    """Refuse losses that would only fail after hours of training: weights, image size, no gradient."""
-    zeros = torch.zeros(1, *train[0].y_hat.shape)
-    if not float(loss.on(zeros, zeros, None, 1).of(zeros[:, :1])) <= 1e-6:
-        raise InvalidArgumentError(f"distance {loss.name!r} is not 0 between two empty images")
-    if used_head.fitted_for is None or loss.error_map is not None:
-        return
-    has_gradient = False
-    with contextlib.suppress(RuntimeError):  # such as .numpy() on a tensor that requires a gradient
-        has_gradient = loss.on(zeros, zeros, None, 1).of(zeros[:, :1].clone().requires_grad_()).requires_grad
-    if not has_gradient:
-        raise InvalidArgumentError(
-            f"distance {loss.name!r} has no gradient in torch, which scorer {used_head.name!r} "
-            "needs for training: use scorer 'quantile', which is fitted for no distance"
-        )

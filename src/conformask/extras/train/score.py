@@ -1,5 +1,6 @@
 """What a score network learns from and for: crops of triplets, its layers, its objective."""
 
+import contextlib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,22 +12,27 @@ from torch import Tensor, nn
 
 from conformask.arrays import full_precision, resized, seeded
 from conformask.background import tracked
-from conformask.errors import InvalidArgumentError
+from conformask.errors import ImageError, InvalidArgumentError
 from conformask.extras.train import BATCH_SIZE, FROM_SCRATCH, NetworkOptions
 from conformask.extras.train.training import CachedReader, Objective, TensorBatch
 from conformask.images.layers import batched
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
-from conformask.masks.families import FAMILIES, family
-from conformask.masks.family import Family
-from conformask.records import names
 from conformask.records.numbers import rounded_share
 from conformask.records.reading import Size
 from conformask.scores.benchmark import ScoreBenchmark
-from conformask.scores.network_scorer import Head, NetworkScorer, head, network_input
-from conformask.scores.networks import AnyChannels, SliceWise, UNet, channels_of, halvings_for, levels_for
-from conformask.scores.untrained import NETWORKS, SAMPLE, packaged_network
+from conformask.scores.network_scorer import Head, NetworkScorer, ScorerCard, head, network_input
+from conformask.scores.networks import (
+    AnyChannels,
+    SliceWise,
+    UNet,
+    channels_of,
+    halvings_for,
+    levels_for,
+    settings_of,
+)
+from conformask.scores.untrained import NETWORKS, SAMPLE, packaged_hashes, packaged_network
 
 CROP = 2**15
 """Largest number of pixels in a crop of a volume."""
@@ -123,7 +129,7 @@ def network_for(
         return unet_for(seen, outputs, options, used_head.start, more)
 
 
-def head_for(scorer: names.Scorer | None, loss: Loss, options: NetworkOptions, channels: int) -> Head:
+def head_for(scorer: str | None, loss: Loss, options: NetworkOptions, channels: int) -> Head:
     """Return the head that is asked for; by default laplace, where it suits the loss and the network."""
     packaged = options.fits_packaged(channels)
     if scorer == "laplace" and not packaged:
@@ -179,6 +185,63 @@ def cue_ranges(train: Triplets) -> tuple[tuple[float, float], ...]:
     return tuple(zip(lows.tolist(), highs.tolist(), strict=True))
 
 
+def start_of(
+    used_head: Head,
+    loss: Loss,
+    options: NetworkOptions,
+    seed: int,
+    images: tuple[Triplets, Triplets],
+    surveys: tuple[DatasetSummary, DatasetSummary],
+    *,
+    trains: bool,
+) -> NetworkScorer:
+    """Return the scorer before it is trained, if it `trains`, on the first of these images.
+
+    The second, which select, have a survey of their own.
+    """
+    (train, selection), (seen, held_out) = images, surveys
+    if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
+        raise ImageError("the selection images and the training images have different channels")
+    learnt_from = surveys if trains else (held_out,)
+    image_ids = {trace for each in learnt_from for trace in each.image_ids}
+    ranges = cue_ranges(train) if trains and train.has_cues and selection.has_cues else ()
+    module = network_for(seen, used_head, options, seed, 2 * len(ranges))
+    card = ScorerCard(
+        scorer=used_head.name,
+        loss=loss,
+        channels=seen.channels,
+        x_channels=seen.x_channels,
+        per_channel=options.per_channel,
+        sizes=seen.sizes if trains else (),
+        reading=train.reading,
+        unet=settings_of(module),
+        trained_on=tuple(sorted(image_ids | {*train.provenance.trained_on})),
+        network=train.network,
+        distance_code=loss.code,
+        cue_ranges=ranges,
+    )
+    hashes = [packaged_hashes()] if is_packaged(module) else []
+    hashes += [each.perceptual_hashes for each in learnt_from]
+    return NetworkScorer(module, used_head, card, perceptual_hashes=np.concatenate(hashes))
+
+
+def check_loss(loss: Loss, used_head: Head, train: Triplets) -> None:
+    """Refuse losses that would only fail after hours of training: weights, image size, no gradient."""
+    zeros = torch.zeros(1, *train[0].y_hat.shape)
+    if not float(loss.on(zeros, zeros, None, 1).of(zeros[:, :1])) <= 1e-6:
+        raise InvalidArgumentError(f"distance {loss.name!r} is not 0 between two empty images")
+    if used_head.fitted_for is None or loss.error_map is not None:
+        return
+    has_gradient = False
+    with contextlib.suppress(RuntimeError):  # such as .numpy() on a tensor that requires a gradient
+        has_gradient = loss.on(zeros, zeros, None, 1).of(zeros[:, :1].clone().requires_grad_()).requires_grad
+    if not has_gradient:
+        raise InvalidArgumentError(
+            f"distance {loss.name!r} has no gradient in torch, which scorer {used_head.name!r} "
+            "needs for training: use scorer 'quantile', which is fitted for no distance"
+        )
+
+
 def objective_of(used_head: Head, ranges: Sequence[tuple[float, float]]) -> Objective:
     """Return the training objective of a score network on batches; see TripletDataset."""
 
@@ -190,13 +253,6 @@ def objective_of(used_head: Head, ranges: Sequence[tuple[float, float]]) -> Obje
             return used_head.loss(output, y, y_hat, *others)
 
     return objective
-
-
-def families_of(used_head: Head, loss: Loss) -> list[Family]:
-    """Return the family that suits; where the kernels serve the loss, all others too, at little cost."""
-    suited = family(loss.family or used_head.family, loss.exponent or 1.0)
-    others = [] if loss.exponent is None else [family(name, loss.exponent) for name in FAMILIES]
-    return [suited, *(other for other in others if other.name != suited.name)]
 
 
 def status(benchmark: ScoreBenchmark, start: NetworkScorer, network: nn.Module) -> str:
