@@ -27,7 +27,7 @@ from torch.nn.functional import interpolate
 import conformask as cm
 from conformask.arrays import Batch, best_device
 from conformask.extras.export.onnx import TOLERANCE, Case, Difference, difference
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.images.read import write_image
 from conformask.records.record import write_json
 from conformask.scores.network_scorer import network_input, ready

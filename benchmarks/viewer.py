@@ -10,7 +10,7 @@ import torch
 from playwright.sync_api import Page, sync_playwright
 from torch import Tensor
 
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.extras.view.app import listening, server, url_of
 from conformask.extras.view.session import Session
 from conformask.images.triplets import Triplets

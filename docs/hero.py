@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 import conformask as cm
-from conformask.extras.make.look import SIDE, middles, output_file, quarter, write_crops
+from conformask.extras.make.demonstration import SIDE, middles, output_file, quarter, write_crops
 from conformask.images.pictures import HATCH
 from conformask.records.record import Array
 

@@ -20,7 +20,7 @@ from skimage.restoration import denoise_tv_chambolle
 
 import conformask as cm
 from conformask.arrays import Triplet
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.extras.make.predictors import Bicubic
 from conformask.extras.make.tasks import task
 from conformask.extras.make.triplets import TrueImages, predicted

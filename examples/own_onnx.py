@@ -17,7 +17,7 @@ from scipy.ndimage import gaussian_filter
 from torch import nn
 
 import conformask as cm
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.extras.make.predictors import custom_predictor
 from conformask.extras.make.triplets import TrueImages, add_outputs
 from conformask.images.read import write_image

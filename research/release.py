@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 import conformask as cm
-from conformask.extras.make.look import write_crops
+from conformask.extras.make.demonstration import write_crops
 from conformask.images.pictures import as_bytes, in_colors, overlay
 from conformask.masker.masker import Masker
 from conformask.promises.axes import fit_log_quantile

@@ -21,7 +21,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.ndimage import shift as shifted
 from skimage import restoration
 
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.extras.noise.checks import measure_reference, verdicts
 from conformask.images.read import read_image
 from conformask.records.record import Array

@@ -23,7 +23,7 @@ from scipy import stats
 from torch import Tensor
 
 import conformask as cm
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.extras.make.predictors import CueRecipe, CustomPredictor
 from conformask.images.pictures import as_bytes, heat, overlay
 from maskbench.sampler import FACTOR, Sampler, energy_score

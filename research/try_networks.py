@@ -19,7 +19,7 @@ from PIL import Image
 from scipy import ndimage
 from skimage.io import imread
 
-from conformask.extras.make.look import middles
+from conformask.extras.make.demonstration import middles
 from conformask.records.record import Array
 
 SIDE, SLICES = 256, (30, 40, 50)

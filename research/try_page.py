@@ -12,7 +12,8 @@ from typing import Literal
 
 import numpy as np
 
-from conformask.extras.make.look import HALF, POPULATION, SELECTION, TEST, write_crops
+from conformask.extras.make.demonstration import POPULATION, write_crops
+from conformask.extras.make.look import HALF, SELECTION, TEST
 from conformask.extras.view.share import SharedCase, shared_case
 from conformask.images.rows import Provenance
 from conformask.images.triplets import Triplets

@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 import conformask as cm
 from conformask.images.read import write_image
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.extras.make.triplets import TrueImages
 from conformask.extras.make.predictors import Bicubic
 from conformask.extras.make.triplets import predicted

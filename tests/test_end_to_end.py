@@ -9,7 +9,7 @@ import torch
 
 import conformask as cm
 from conformask.cli import main
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.images.read import decode, pixel_hash, write_image
 from conformask.records.record import LOCK
 

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 import conformask as cm
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.extras.make.triplets import TrueImages
 from conformask.images.read import levels, write_image
 

@@ -137,7 +137,7 @@ ScoreFrom = Annotated[
     ),
 ]
 HigherMeans = Annotated[
-    Literal["distrusted", "trusted"],
+    names.Higher,
     Parameter(help="What higher values of these maps mean: trusted for a confidence."),
 ]
 Patches = Annotated[

@@ -230,8 +230,8 @@ def show_calibration(run: Path, masker: "Masker", *notes: str, as_json: bool) ->
 
 def replaced_text(run: Path) -> str:
     """Return what a calibration of a calibrated run replaces."""
-    from conformask.records.card import CALIBRATION, CalibrationCard
-    from conformask.records.record import read_json
+    from conformask.records.card import CalibrationCard
+    from conformask.records.record import CALIBRATION, read_json
 
     earlier = CalibrationCard.from_json(read_json(run / CALIBRATION), run / CALIBRATION)
     confidence = earlier.promise.confidence

@@ -67,7 +67,7 @@ def thresholds(
     from conformask.masker.load import load
     from conformask.masker.thresholds import threshold_choices
     from conformask.promises.promise import promise as promise_of
-    from conformask.records.card import CALIBRATION
+    from conformask.records.record import CALIBRATION
     from conformask.scores.network_scorer import load_scorer
 
     chosen, stated = family_option(family, grey=grey), promise_of(promise)
@@ -144,15 +144,12 @@ def calibrate(
         (groups whole) that is set aside for other choices where the run keeps no images for them.
     """
     from conformask.masker.calibrate import calibrate as calibrate_scorer
-    from conformask.masker.resolve import family_for, loss_for
+    from conformask.masker.resolve import family_for, loss_for, made_for
     from conformask.masker.thresholds import threshold_choices
     from conformask.promises.promise import promise as promise_of
-    from conformask.records.card import CALIBRATION
-    from conformask.records.record import places, refuse_unclaimed
+    from conformask.records.record import CALIBRATION, places, refuse_unclaimed
     from conformask.scores.network_scorer import NetworkScorer, load_scorer
-    from conformask.scores.scorer import patch_area
-    from conformask.scores.scorer import tiled as tiled_scorer
-    from conformask.scores.untrained import Given, Untrained, for_images
+    from conformask.scores.untrained import Given, Untrained
 
     if scorer is not None and score_from is not None:
         bad_usage("give --scorer or --score-from, not both")
@@ -188,14 +185,13 @@ def calibrate(
     if chosen is None and about.is_given:
         chosen = about.chosen(loss_for(start, None), triplets.values)
     loss = loss_for(start, chosen, triplets)
-    area = patch_area(patches, triplets)
+    area = triplets.patch_area(patches)
     has_curves = False
     if area is None and isinstance(start, NetworkScorer) and start.selection is not None:
         name = family_for(start, loss, chosen_family).name
         has_curves = start.selection.of.is_same(loss) and name in start.selection.curves
     calibration, set_aside = (triplets.part("calibration"), None) if has_curves else triplets.set_aside()
-    used_scorer = for_images(start, calibration, loss, set_aside)
-    used_scorer = tiled_scorer(used_scorer, triplets.dimensions) if tiled else used_scorer
+    used_scorer = made_for(start, calibration, loss, set_aside, tiled=tiled)
     if threshold is None:
         choices = threshold_choices(
             used_scorer,
@@ -262,8 +258,7 @@ def plan(
     json: AsJson = False,
 ) -> None:
     """Show how many calibration images a promise needs, and the range in which coverage will lie."""
-    from conformask.losses.masked_distance import MaskedDistance
-    from conformask.losses.means import FalseOmissionRate, Mean
+    from conformask.losses import planned_loss
     from conformask.promises.promise import plan as plan_for
     from conformask.promises.promise import promise as promise_of
     from conformask.records.selection import threshold_in_loss, threshold_of
@@ -271,12 +266,11 @@ def plan(
     if n is not None and n < 1:
         bad_usage(f"--n {n}: give at least 1 calibration image")
     promise = promise_of(promised)
-    bounded, kind = chosen(names.BOUNDED, loss, "bounded distance"), OVER[over or "image"]
-    about = Mean(loss) if bounded.is_map else MaskedDistance(loss)
-    own = promise.own_bounds and about.own_bounds and kind is Mean
-    bound = 1.0 if kind.is_share else bounded.upper_bound
-    stated = FalseOmissionRate(loss, 0.0) if kind.is_share else about
-    level = None if threshold is None else threshold_of(threshold_in_loss(threshold, stated, None), None)
+    bounded = chosen(names.BOUNDED, loss, "bounded distance")
+    about = planned_loss(loss, is_share=OVER[over or "image"].is_share)
+    own = promise.own_bounds and about.own_bounds and over in (None, "image")
+    bound = 1.0 if about.is_share else bounded.upper_bound
+    level = None if threshold is None else threshold_of(threshold_in_loss(threshold, about, None), None)
     planned = plan_for(promise, level, None if own else bound, n)
     levels = {"confidence": promise.confidence, "delta": promise.delta}
     record = {"guarantee": promise.guarantee, **levels, **asdict(planned)}
@@ -313,7 +307,7 @@ def recalibrate(
     """
     from conformask.errors import MissingFileError
     from conformask.masker.load import load
-    from conformask.records.card import CALIBRATION
+    from conformask.records.record import CALIBRATION
 
     if threshold is None and promise == MARGINAL:
         bad_usage("give --threshold, --confidence, or another term of the promise to change")

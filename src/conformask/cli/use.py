@@ -63,7 +63,7 @@ def mask(
     from conformask.masker.validation import shift_of
     from conformask.masker.write import write_masks
     from conformask.records.numbers import rounded_share
-    from conformask.records.words import clipped_text, formula_here, measurement_text, promised_here
+    from conformask.records.words import clipped_text, measurement_text
 
     masker, triplets = new.opened(run, data)
     released, others = None, new.allow_network_mismatch
@@ -106,9 +106,9 @@ def mask(
             "outliers": written.outliers,
             "clipped": sum(written.clipped.values()) / len(written.clipped) if written.clipped else None,
         },
-        promised_here(masker.sentence, written.caveat),
+        masker.card.sentence_here(written.caveat),
         f"{n} masks in {out}: {rounded_share(mean)} of their pixels are hidden",
         *filter(None, lines),
-        *formula_here(masker.formula, written.caveat),
+        *masker.card.formula_here(written.caveat),
         as_json=json,
     )

@@ -4,14 +4,16 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from conformask.background import tracked
+from conformask.errors import CalibrationError
 from conformask.images.formats import DataRange
 from conformask.images.layers import LAYERS, Findings, Measures
 from conformask.images.read import is_constant, pixel_hash
-from conformask.images.rows import PARTS
+from conformask.images.rows import PARTS, n_set_aside
 from conformask.images.scan import (
     find_copies,
     mean_difference,
@@ -19,7 +21,7 @@ from conformask.images.scan import (
     role_distances,
     swap_question,
 )
-from conformask.images.triplets import Triplets
+from conformask.images.triplets import SET_ASIDE, Triplets
 from conformask.records.reading import Geometry, Network, Reference, Size, covered, extra_text
 from conformask.records.words import clipped_text
 
@@ -251,3 +253,29 @@ def _source_warnings(names: Sequence[str]) -> Iterator[str]:
             f"such as {sources[0]}: images of one slide, stack or patient are dependent. If that is so, "
             "name the source in the column group of manifest.csv"
         )
+
+
+SINGLE = "; where images of a group are not alike, --group-from '(.+)' makes each a group of its own"
+
+
+def refuse_too_few(
+    triplets: Triplets, folders: Mapping[str, Path], needed: int, fewest: int, *, by_group: bool
+) -> None:
+    """Refuse fewer triplets, or groups, than the `fewest` of which some are tested and `needed` calibrate."""
+    units, found = "groups" if by_group else "images", len(set(triplets.groups))
+    if found >= fewest:
+        return
+    instead = ""
+    if found - n_set_aside(found, SET_ASIDE) >= needed:
+        parent = folders["y_hat"].parent
+        is_data = all(path.absolute() == (parent / role).absolute() for role, path in folders.items())
+        layout = "" if is_data else ", with these folders as x/, y_hat/ and y/ of DATA"
+        grouped = f" --unit image_of_new_group --group-from '{triplets.reading.group_from}'" * by_group
+        instead = (
+            f". Without a test, {found} are enough{layout}:\nconformask calibrate "
+            f"{parent if is_data else 'DATA'} --scorer packaged --threshold 5%{grouped} --out RUN"
+        )
+    raise CalibrationError(
+        f"{found} {units} are too few to calibrate and to test at this confidence: give at least "
+        f"{fewest}, or a lower --confidence{SINGLE if by_group else ''}{instead}"
+    )

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from io import StringIO
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Final, Literal, get_args
 
 from conformask.arrays import Array, Triplet, TripletOf
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, chosen
@@ -304,7 +304,7 @@ def _part_at(number: float, parts: tuple[str, ...], fractions: tuple[float, ...]
 MANIFEST = "manifest.csv"
 REQUIRED = ("x", "y_hat")
 SEPARATORS = (",", ";", "\t")
-ROLES = ("x", "y_hat", "y")
+ROLES: Final = ("x", "y_hat", "y")
 FACTS = ("group", "category", "weight")
 LABELS = ("groups", "categories", "names")
 SINGULAR = {

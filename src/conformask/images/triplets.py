@@ -194,6 +194,26 @@ class Triplets:
             )
         return geometry.window(length)
 
+    def patch_area(self, choice: int | str | None) -> int | None:
+        """Return the least number of pixels of a connected part: a number, or an area such as "25mm2"."""
+        if isinstance(choice, str) and not choice.strip().isdecimal():
+            geometry = self.geometry(0)
+            if geometry is None:
+                raise InvalidArgumentError(
+                    f"patches {choice!r}: the file of y_hat of {self.names[0]!r} states no spacing; give a "
+                    "number of pixels"
+                )
+            choice = geometry.pixels(choice)
+        area = None if choice is None else int(choice)
+        if area is not None and area < 2:
+            raise InvalidArgumentError(
+                f"patches of {area} pixels: every part of a mask has that many; give at least 2, or leave it "
+                "out"
+            )
+        if area is not None and area >= 2**63:  # which the kernel cannot count
+            raise InvalidArgumentError(f"patches of {area} pixels: no image has that many; give fewer")
+        return area
+
     @property
     def dimensions(self) -> int:
         """Number of spatial axes, 2 for planes or 3 for volumes, by the first image's header."""

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, cast
 from conformask.errors import InvalidArgumentError, MismatchError, chosen
 from conformask.losses.base import CHOICES, Loss, MapLoss
 from conformask.losses.masked_distance import MaskedDistance
-from conformask.losses.means import Mean
+from conformask.losses.means import FalseOmissionRate, Mean
 from conformask.records.loss import LOSSES, OwnLoss, StatedLoss, is_built_in
+from conformask.records.names import DISTANCES
 from conformask.records.record import Json
 
 if TYPE_CHECKING:
@@ -84,6 +85,13 @@ def _refuse_numbers(given: Mapping[str, Json], what: str, taken: Container[str])
     for name, value in given.items():
         if name not in taken:
             raise InvalidArgumentError(f"{what} takes no {name}, but {value} was given: leave it out")
+
+
+def planned_loss(name: str, *, is_share: bool) -> Loss:
+    """Return a loss of a distance as plans state it; for a share of pixels, one that stands for all."""
+    if is_share:
+        return FalseOmissionRate(name, 0.0)
+    return Mean(name) if DISTANCES[name].is_map else MaskedDistance(name)
 
 
 def stored_loss(stored: StatedLoss, given: AnyLoss | None = None, code: str | None = None) -> Loss:

@@ -20,7 +20,8 @@ from conformask.records.names import GIVEN, Level
 from conformask.records.selection import Selection, is_quantile, threshold_in_loss, threshold_of
 from conformask.scores.benchmark import on_selection
 from conformask.scores.level import FEWEST, Levelled, along_levels, fit_level, may_have_level
-from conformask.scores.scorer import Scorer, as_scorer, for_loss, in_patches, patch_area
+from conformask.scores.scorer import Scorer, as_scorer, for_loss, in_patches
+from conformask.scores.scorer import tiled as tiled_scorer
 from conformask.scores.untrained import BY_VALUE, GREY, Given, Untrained, check_scorer, for_images
 
 AnyScorer = Scorer | Untrained | Given
@@ -77,7 +78,15 @@ def scorer_for(
 ) -> tuple[Scorer, Scorer]:
     """Return the scorer for these images, and the same with the steps that loss and patches add."""
     trained = for_images(scorer, images, used, selection)
-    return trained, in_patches(for_loss(trained, used), patch_area(patches, images))
+    return trained, in_patches(for_loss(trained, used), images.patch_area(patches))
+
+
+def made_for(
+    scorer: AnyScorer, images: Triplets, used: Loss, selection: Triplets | None, *, tiled: bool
+) -> Scorer:
+    """Return the scorer for these images, by tiles if they are whole images."""
+    made = for_images(scorer, images, used, selection)
+    return tiled_scorer(made, images.dimensions) if tiled else made
 
 
 def with_selection(scorer: AnyScorer) -> tuple[Scorer, Selection]:

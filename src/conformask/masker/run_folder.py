@@ -7,8 +7,9 @@ from pathlib import Path
 from conformask.errors import MismatchError, MissingFileError, warn
 from conformask.masker.remarks import remarks_on_run
 from conformask.promises.order import Curves
-from conformask.records.card import CALIBRATION, CalibrationCard
+from conformask.records.card import CalibrationCard
 from conformask.records.record import (
+    CALIBRATION,
     Array,
     Json,
     not_as_written,

@@ -21,9 +21,8 @@ from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import WholeImage, whole_images
 from conformask.masks.critical import features_of
 from conformask.records.evaluation import Measurement, Release
-from conformask.records.reading import Caveat
+from conformask.records.reading import Caveat, promised_here
 from conformask.records.record import exclusive_folder
-from conformask.records.words import promised_here
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from conformask.records.reading import (
     among,
     check_network,
     covered,
+    promised_here,
     size_text,
 )
 from conformask.records.record import Array, Json, from_dict, hash_of, hash_of_arrays, vars_but
@@ -219,8 +220,6 @@ def _holds(dtype: np.dtype[Any], used: tuple[float, float]) -> bool:
     return limits.min <= low and high <= limits.max
 
 
-CALIBRATION = "calibration.json"
-"""The file of a run folder that holds its card."""
 EVERY_IMAGE = "every image"
 """Description of the images that closed masks hide, whatever they show."""
 EVERY_CALIBRATION_IMAGE = "every calibration image"
@@ -329,6 +328,14 @@ class CalibrationCard(Domain, Sample, Terms):
     def sentence(self) -> str:
         """The promise in one English sentence."""
         return sentence_of(self)
+
+    def sentence_here(self, caveat: Caveat | None) -> str:
+        """Return the promise, or a note that there is none for images that another network made."""
+        return promised_here(self.sentence, caveat)
+
+    def formula_here(self, caveat: Caveat | None) -> list[str]:
+        """Return the promise as a formula, as the last line; none for images that another network made."""
+        return [] if caveat is not None and caveat.other else [self.formula]
 
     @property
     def formula(self) -> str:

@@ -16,16 +16,10 @@ import numpy as np
 
 from conformask.errors import MismatchError, MissingFileError
 from conformask.promises.coverage_test import UNLIKELY
-from conformask.records.card import (
-    CALIBRATION,
-    CalibrationCard,
-    hidden_text,
-    kept_text,
-    promised_share,
-    worst_text,
-)
+from conformask.records.card import CalibrationCard, hidden_text, kept_text, promised_share, worst_text
 from conformask.records.reading import CLEAN, Caveat, Network, Reference
 from conformask.records.record import (
+    CALIBRATION,
     Array,
     Json,
     SealedRecord,

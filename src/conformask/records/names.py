@@ -19,6 +19,8 @@ UNTRAINED: tuple[Untrained, ...] = get_args(Untrained)
 GIVEN = "given"
 """The name of scores that are maps of a user's."""
 WITHOUT_TRAINING = (*UNTRAINED, GIVEN)
+Higher = Literal["distrusted", "trusted"]
+"""What higher values of such a map mean."""
 Task = Literal["super_resolution", "completion", "colorization"]
 Predictor = Literal["regressor", "gan"]
 VolumeMode = Literal["slices", "volume"]

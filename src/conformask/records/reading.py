@@ -266,6 +266,13 @@ class Caveat:
     """True if another network made the outputs; otherwise it is unknown."""
 
 
+def promised_here(promise: str, caveat: Caveat | None) -> str:
+    """Return the promise, or a note that there is none for images that another network made."""
+    if caveat is None or not caveat.other:
+        return promise
+    return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
+
+
 def check_network(
     promised: Network | None, shown: Network | None, what: str, *, allow_network_mismatch: bool
 ) -> Caveat | None:
@@ -504,6 +511,11 @@ class Reading:
                 f"axes {axes!r}: give letters of {AXES}, each at most once and with Y and X, such as "
                 "ZYX or CZYX"
             )
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """The folders beside y_hat/ that it names: of maps, and of labels where these are not components."""
+        return tuple(each for each in (self.cues, self.objects) if each and not each.startswith(COMPONENTS))
 
     @property
     def components_above(self) -> float | None:

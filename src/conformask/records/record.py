@@ -68,11 +68,13 @@ BEGINNING = 2048
 """Number of bytes at the beginning of a file that may hold its signature."""
 LISTS = ("files", "replaced")
 """Keys of a record under which it lists names."""
+CALIBRATION = "calibration.json"
+"""The record of a promise in a run folder."""
 BESIDE = {
     "training.json": ("metrics.csv", "checkpoints/last.ckpt", "checkpoints/best.safetensors"),
     "scorer.json": ("scorer.safetensors", "selection.npz", "looks.npz"),
     "predictor.json": ("predictor.safetensors",),
-    "calibration.json": ("CARD.md",),
+    CALIBRATION: ("CARD.md",),
 }
 """Files that lie beside each record of a name, whether it lists them or not."""
 

@@ -7,8 +7,8 @@ from conformask.promises.axes import Coverage, Group, Marginal
 from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard, as_sentence, kept_text, promised_share, worst_text
 from conformask.records.evaluation import Measurement, ReleasePower, standing
-from conformask.records.numbers import percent, plural, rounded_share, share
-from conformask.records.reading import Caveat, Network
+from conformask.records.numbers import figure, percent, plural, rounded_share, share
+from conformask.records.reading import Caveat, Network, promised_here
 from conformask.records.selection import ANY_SIZE, CONSTANT, ScoreComparison
 
 CLIPPED = 0.01
@@ -58,6 +58,14 @@ def _measurement(card: CalibrationCard, measurement: Measurement, caveat: Caveat
         "agrees": f", which agrees with the promised {percent(confidence)}",
     }
     return f"{finding}{endings[standing(confidence, measurement)]}."
+
+
+def measured_text(measurement: Measurement) -> str:
+    """Return the coverage and the mean loss of a measurement, after whether they break the promise."""
+    status = "BROKEN" if measurement.broken else "Measured"
+    low, high = map(share, measurement.coverage_interval)
+    coverage = f"coverage {share(measurement.coverage)} (95 % interval {low} to {high})"
+    return f"{status}: {coverage}{worst_text(measurement.worst)}, mean loss {figure(measurement.mean_loss)}."
 
 
 def shift_text(p_value: float, level: float, *, shifted: bool) -> str:
@@ -196,18 +204,6 @@ def all_hidden_text(hides: str) -> str:
     return (
         f"Only hiding {hides} completely keeps this promise: that it is kept says nothing about the network."
     )
-
-
-def promised_here(promise: str, caveat: Caveat | None) -> str:
-    """Return the promise, or a note that there is none for images that another network made."""
-    if caveat is None or not caveat.other:
-        return promise
-    return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
-
-
-def formula_here(formula: str, caveat: Caveat | None) -> list[str]:
-    """Return the promise as a formula, as the last line; none for images that another network made."""
-    return [] if caveat is not None and caveat.other else [formula]
 
 
 def release_promise(

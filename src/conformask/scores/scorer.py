@@ -27,7 +27,6 @@ from conformask.arrays import NO_LAYERS, Array, Batch, Images, Score, full_preci
 from conformask.background import Tell
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError
 from conformask.images.formats import Places
-from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
 from conformask.losses.window import sides_of
 from conformask.masks.kernels import compiled
@@ -313,26 +312,6 @@ class Patches(Step):
 def in_patches(scorer: Scorer, area: int | None) -> Scorer:
     """Return the scorer with masks of connected parts of at least this many pixels; itself for None."""
     return scorer if area is None or area == scorer.patches else Patches(scorer, area)
-
-
-def patch_area(choice: int | str | None, images: Triplets) -> int | None:
-    """Return the least number of pixels of a connected part: a number, or an area such as "25mm2"."""
-    if isinstance(choice, str) and not choice.strip().isdecimal():
-        geometry = images.geometry(0)
-        if geometry is None:
-            raise InvalidArgumentError(
-                f"patches {choice!r}: the file of y_hat of {images.names[0]!r} states no spacing; give a "
-                "number of pixels"
-            )
-        choice = geometry.pixels(choice)
-    area = None if choice is None else int(choice)
-    if area is not None and area < 2:
-        raise InvalidArgumentError(
-            f"patches of {area} pixels: every part of a mask has that many; give at least 2, or leave it out"
-        )
-    if area is not None and area >= 2**63:  # which the kernel cannot count
-        raise InvalidArgumentError(f"patches of {area} pixels: no image has that many; give fewer")
-    return area
 
 
 def remove_specks(scorer: Scorer, score: Array) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -11,8 +11,6 @@ from torch import Tensor, nn
 from conformask.arrays import Images, PerImage, image_means, resized
 from conformask.scores.networks import compared
 
-Higher = Literal["distrusted", "trusted"]
-"""What higher values of a map mean."""
 WINDOW = 7
 """Side of the window in pixels."""
 

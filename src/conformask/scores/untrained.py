@@ -24,7 +24,7 @@ from conformask.images.scan import WINDOWS, PerceptualHashes
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss
-from conformask.records.names import GIVEN
+from conformask.records.names import GIVEN, Higher
 from conformask.records.names import Untrained as Name
 from conformask.records.reading import extra_channels
 from conformask.records.record import (
@@ -43,7 +43,7 @@ from conformask.records.selection import Selection
 from conformask.scores.network_scorer import NetworkScorer, ScorerCard, head, read_weights, ready
 from conformask.scores.networks import AnyChannels, SliceWise, settings_of
 from conformask.scores.scorer import Scorer, as_scorer
-from conformask.scores.simple import SIMPLE, Higher, SimpleNetwork
+from conformask.scores.simple import SIMPLE, SimpleNetwork
 
 BY_VALUE: Mapping[str, Json] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
 """The family of their masks: all values on one side of a boundary are shown, whatever their range."""

@@ -10,7 +10,14 @@ from PIL import Image
 
 import conformask as cm
 from conformask.errors import OutputError
-from conformask.extras.make.look import PINNED, POPULATION, middles, output_file, quarter, write_crops
+from conformask.extras.make.demonstration import (
+    PINNED,
+    POPULATION,
+    middles,
+    output_file,
+    quarter,
+    write_crops,
+)
 
 pytestmark = pytest.mark.xdist_group("demo")
 

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from conformask.cli import main
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError
-from conformask.extras.make.look import COLOUR, packaged_photographs
+from conformask.extras.make.demonstration import COLOUR, packaged_photographs
 from conformask.extras.make.predictors import Bicubic, Biharmonic, CustomPredictor, custom_predictor
 from conformask.extras.make.tasks import TASKS, Completion, SuperResolution, luma, task
 from conformask.extras.make.triplets import Source, TrueImages, add_outputs, write_triplets

@@ -11,7 +11,7 @@ import torch
 from fastapi.testclient import TestClient
 from view_worlds import AFFINE, HU, write_volumes
 
-from conformask.extras.make.look import packaged_photographs
+from conformask.extras.make.demonstration import packaged_photographs
 from conformask.extras.make.predictors import Bicubic
 from conformask.extras.make.tasks import task
 from conformask.extras.make.triplets import TrueImages, predicted

@@ -14,7 +14,8 @@ from PIL import Image
 from playwright.sync_api import expect
 
 from conformask.extras.view.app import open_browser
-from conformask.extras.view.session import MOST_BYTES, Session
+from conformask.extras.view.session import Session
+from conformask.extras.view.uploads import MOST_BYTES
 from conformask.extras.view.viewed_image import OUTSIDE, VEIL
 from conformask.images.pictures import as_bytes, gray
 from screens import violations

@@ -20,7 +20,7 @@ from starlette.requests import Request
 from view_worlds import AFFINE, volume
 
 from conformask.errors import ImageError, InvalidArgumentError
-from conformask.extras.view import session as uploads
+from conformask.extras.view import uploads
 from conformask.extras.view.app import application
 from conformask.extras.view.session import Session
 from conformask.images.read import read_image

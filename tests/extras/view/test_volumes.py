@@ -313,8 +313,8 @@ def test_an_image_of_another_spacing_is_shown_with_a_word_on_it(volumes):
 
 def test_several_who_ask_for_an_image_wait_for_one(volumes, monkeypatch):
     session, calls = Session(volumes.masker, volumes.shown), []
-    really = opened.scored_batches
-    monkeypatch.setattr(opened, "scored_batches", lambda *given: calls.append(given) or really(*given))
+    really = opened.scored_in_memory
+    monkeypatch.setattr(opened, "scored_in_memory", lambda *given: calls.append(given) or really(*given))
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(session.viewed_image, ["v51"] * 4))
     assert len(calls) == 1

@@ -37,9 +37,8 @@ from conformask.images.pictures import as_bytes, in_colors, overlay
 from conformask.masker.card import card_text
 from conformask.masker.components import waves
 from conformask.masker.masker import Masker
-from conformask.records.reading import Caveat
+from conformask.records.reading import Caveat, promised_here
 from conformask.records.record import Array, Json
-from conformask.records.words import promised_here
 
 if TYPE_CHECKING:
     from onnx import ModelProto
@@ -104,7 +103,7 @@ def export_bioimageio(
         text = documentation(masker, inputs, outputs, caveat)
         (sources / DOCUMENTATION).write_text(text, encoding="utf-8")
         description = describe(model, inputs, outputs) | {
-            "description": promised_here(masker.sentence, caveat),
+            "description": masker.card.sentence_here(caveat),
             "authors": [{"name": name} for name in credits.authors],
             "license": credits.license,
             "cite": citations,

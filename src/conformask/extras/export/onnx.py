@@ -33,7 +33,7 @@ from conformask.masker.admission import limits_of_means
 from conformask.masker.masker import Masker
 from conformask.records.reading import Caveat, Size
 from conformask.records.record import atomic_write, check_output, to_jsonable
-from conformask.records.words import formula_here, network_label, promised_here
+from conformask.records.words import network_label
 from conformask.scores.scorer import score_of
 
 if TYPE_CHECKING:
@@ -324,14 +324,14 @@ def metadata(masker: Masker, caveat: Caveat | None) -> dict[str, str]:
     lam = constant_lambda(masker)
     entries = {
         "conformask": version("conformask"),
-        "promise": promised_here(masker.sentence, caveat),
+        "promise": masker.card.sentence_here(caveat),
         "fingerprint": masker.fingerprint,
         "calibration": json.dumps(to_jsonable(masker.card.to_json())),
         "scorer": masker.scorer.name,
         "tolerance": repr(TOLERANCE),
         "limits_of_means": json.dumps(limits_of_means(masker.card, masker.curves)),
     }
-    for formula in formula_here(masker.formula, caveat):
+    for formula in masker.card.formula_here(caveat):
         entries["formula"] = formula
     if masker.scorer.cue_channels:
         entries["cues"] = masker.card.cues_made or "given"

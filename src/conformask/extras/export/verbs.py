@@ -52,7 +52,6 @@ def export(
     """
     from conformask.extras.export.folders import EXPORTS, Credits, ExportOptions
     from conformask.masker.load import load
-    from conformask.records.words import formula_here, promised_here
 
     credits = Credits(author, license, cite)
     if format not in EXPORTS:
@@ -70,6 +69,6 @@ def export(
     promise = {"sentence": masker.sentence, "formula": masker.formula}
     record = {"out": str(done.path), **promise, **done.record, "caveat": done.caveat}
     rows = [facts(done.rows)] if done.rows else []
-    sentence = promised_here(masker.sentence, done.caveat)
-    formula = formula_here(masker.formula, done.caveat)
+    sentence = masker.card.sentence_here(done.caveat)
+    formula = masker.card.formula_here(done.caveat)
     show(record, sentence, *rows, *done.notes, *formula, as_json=json)

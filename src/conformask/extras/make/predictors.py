@@ -25,6 +25,7 @@ from conformask.extras.make.tasks import Completion, SuperResolution
 from conformask.extras.make.tasks import task as task_by_name
 from conformask.records.fingerprints import fingerprint_of, name_of
 from conformask.records.names import Show
+from conformask.records.numbers import plural
 from conformask.records.reading import Network, size_text
 from conformask.records.record import (
     BESIDE,
@@ -362,6 +363,11 @@ class CueRecipe:
     def passes(self) -> int:
         """The number of calls of the network for each image."""
         return self.count + (self.kind == "dropout" and self.show == "one")
+
+    @property
+    def calls_text(self) -> str:
+        """The calls of the network for each image, in words."""
+        return plural(self.passes, "call")
 
     def names(self, name: str) -> list[str]:
         """Return the names of what is shown of an image: its own, or NAME_1 to NAME_K."""

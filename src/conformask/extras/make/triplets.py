@@ -5,7 +5,6 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import torch
@@ -48,7 +47,15 @@ from conformask.images.read import (
     write_image,
 )
 from conformask.images.rows import FILE as PROVENANCE
-from conformask.images.rows import MANIFEST, Provenance, check_part, check_split, part_of_tile, unfinished
+from conformask.images.rows import (
+    MANIFEST,
+    ROLES,
+    Provenance,
+    check_part,
+    check_split,
+    part_of_tile,
+    unfinished,
+)
 from conformask.images.triplets import BATCH_SIZE
 from conformask.records.fingerprints import fingerprint_of
 from conformask.records.names import Show
@@ -483,9 +490,6 @@ def check_output(name: str, output: Tensor, expected: tuple[int, ...]) -> None:
         )
     if not bool(torch.isfinite(output).all()):
         raise ImageError(f"{name}: the predictor returned NaN or infinity")
-
-
-ROLES: Final = ("x", "y_hat", "y")
 
 
 def write_triplets(

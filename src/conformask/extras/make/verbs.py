@@ -33,7 +33,6 @@ from conformask.records import names
 
 if TYPE_CHECKING:
     from conformask.extras.make.look import Look
-    from conformask.records.evaluation import Evaluation
 
 MOST_DOTS = 40
 """Largest number of test images of which each is drawn as a dot."""
@@ -75,23 +74,21 @@ def look(
     """
     from conformask.extras.make.look import HALF, PACKAGED
     from conformask.extras.make.look import look as look_at
-    from conformask.records.reading import COMPONENTS
-    from conformask.scores.untrained import Given
 
     if higher != "distrusted" and score_from is None:
         bad_usage("--higher goes with --score-from, which names the maps")
+    reading = replace(read, cues=score_from, **about.source)
     found = look_at(
         {"x": x, "y_hat": y_hat, "y": y},
         out,
         are_groups=_are_groups,
-        reading=replace(read, cues=score_from, **about.source),
-        scorer=PACKAGED if score_from is None else Given(higher),
+        reading=reading,
+        higher=None if score_from is None else higher,
         loss_of=lambda triplets: about.own or about.chosen(PACKAGED.loss, triplets.values),
         threshold=HALF if threshold is None else threshold,
         confidence=confidence,
     )
-    folders = (score_from, *about.source.values())
-    more = [f", {each}/" for each in folders if each and not each.startswith(COMPONENTS)]
+    more = [f", {folder}/" for folder in reading.folders]
     of_new = f"Next, for new images in x/{''.join(more)} and y_hat/ of a folder NEW:"
     tell(found, out, of_new, f"conformask mask {out / 'run'} NEW masks", as_json=json)
     if not (no_view or json):
@@ -106,7 +103,7 @@ def tell(found: "Look", out: Path, *next_step: str, as_json: bool) -> None:
     show(
         {"out": str(out), "parts": found.parts, **evaluation.summary()},
         *(f"warning: {warning}" for warning in (*found.findings.warnings, *caveats(evaluation))),
-        f"{_dots(evaluation)}{evaluation.kept_text}",
+        f"{_dots(found)}{evaluation.kept_text}",
         evaluation.card.sentence,
         evaluation.hidden_text,
         *next_step,
@@ -115,8 +112,9 @@ def tell(found: "Look", out: Path, *next_step: str, as_json: bool) -> None:
     )
 
 
-def _dots(evaluation: "Evaluation") -> str:
+def _dots(found: "Look") -> str:
     """Return a dot for each test image, those that kept the promise first; empty if a line has no room."""
+    evaluation = found.evaluation
     is_utf_8 = "utf" in (sys.stdout.encoding or "").lower()
     if evaluation.n_test > MOST_DOTS or not is_utf_8 or evaluation.images.passed is None:
         return ""
@@ -165,19 +163,10 @@ def demo(
     out
         The folder for the images in data/, the run and report.html.
     """
-    from conformask.extras.make.look import PINNED, look, write_crops
-    from conformask.images.rows import Provenance
+    from conformask.extras.make.demonstration import demonstrate, write_crops
 
-    data = out / "data"
-    folders = write_crops(data)
-    found = look(
-        folders,
-        out,
-        are_groups=lambda count, example: False,  # the promise is about crops of these photographs
-        reading=AS_FILES_SAY,
-        provenance=Provenance.load(data),
-        pinned=PINNED,
-    )
+    folders = write_crops(out / "data")
+    found = demonstrate(folders, out, AS_FILES_SAY)
     x, y_hat, y = folders.values()
     tell(found, out, "The same for three folders of yours:", f"conformask look {x} {y_hat} {y}", as_json=json)
     if not (no_view or json):
@@ -352,7 +341,6 @@ def triplets(
     from conformask.extras.make.tasks import task as task_by_name
     from conformask.extras.make.triplets import TrueImages as Images
     from conformask.extras.make.triplets import add_outputs, population_of, predictor_named, write_triplets
-    from conformask.records.numbers import plural
 
     if cues is None and shown != "one":
         bad_usage("--show goes with --cues samples,K or dropout,K")
@@ -380,7 +368,6 @@ def triplets(
     if recipe.makes_maps:
         unit = "--unit group " if shown == "all" else ""
         following = f"calibrate {made} --score-from cues --threshold T {unit}--out RUN"
-        calls = plural(recipe.passes, "call")
-        lines.append(f"{n} maps in {made / 'cues'}, by {calls} of the network for each image")
+        lines.append(f"{n} maps in {made / 'cues'}, by {recipe.calls_text} of the network for each image")
     record |= {"cues": recipe.text}
     show(record, *lines, f"Next: conformask {following}", as_json=json)

@@ -132,7 +132,7 @@ def measure(
 def _of_run(run: Path, data: Path, new: NewImages) -> "tuple[Masker | Scorer, Triplets]":
     """Return the masker or the score of a run, and triplets that are read as its own."""
     from conformask.extras.measure.files import scorer_of
-    from conformask.records.card import CALIBRATION
+    from conformask.records.record import CALIBRATION
     from conformask.scores.network_scorer import NetworkScorer
 
     if (run / CALIBRATION).is_file():

@@ -23,9 +23,9 @@ from conformask.masker.folder import CLAIM, MASKS
 from conformask.masker.masker import Masker
 from conformask.masker.run_folder import SCORER_FILES, read_promise
 from conformask.masker.whole import ScoredImage, WholeImage
-from conformask.records.card import CALIBRATION, Domain
+from conformask.records.card import Domain
 from conformask.records.reading import PLAIN, Geometry, Size
-from conformask.records.record import Array, read_json
+from conformask.records.record import CALIBRATION, Array, read_json
 
 Index = tuple[int, ...]
 """Index of one image of a layer: its place along each axis before the spatial ones."""

@@ -28,9 +28,8 @@ from conformask.extras.napari.layers import (
 from conformask.images.formats import Header, Places, Shape
 from conformask.images.read import Raster, list_images, name_and_suffix, open_raster, read_header, times_of
 from conformask.masker.folder import CLAIM, MASKS, OBJECTS, MaskFolder
-from conformask.records.card import CALIBRATION
 from conformask.records.reading import PLAIN, Geometry, Size
-from conformask.records.record import Array, read_json
+from conformask.records.record import CALIBRATION, Array, read_json
 
 LayerData = tuple[Any, ...]
 Read = Callable[..., list[LayerData]]

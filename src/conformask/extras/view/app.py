@@ -31,8 +31,9 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from conformask.background import tracked
 from conformask.errors import ConformaskError, InvalidArgumentError, MissingFileError
 from conformask.extras.view.measured import is_measurable, losses_of, mask_level, risk_of
-from conformask.extras.view.session import FACTS, MOST_BYTES, SUFFIXES, Session, UploadReceiver, pair_of
+from conformask.extras.view.session import Session
 from conformask.extras.view.sliders import SliderSetting, bound_text, recalibrated_at, sliders
+from conformask.extras.view.uploads import FACTS, MOST_BYTES, SUFFIXES, UploadReceiver, pair_of
 from conformask.extras.view.viewed_image import (
     PICTURES,
     VEIL,

@@ -45,7 +45,6 @@ def evaluate(
     from conformask.masker.remarks import remarks_on_images
     from conformask.records.evaluation import FILE
     from conformask.records.record import check_output, refuse_unclaimed
-    from conformask.records.words import formula_here, promised_here
 
     if report is not None and report.suffix.lower() not in (".html", ".htm"):
         bad_usage(
@@ -64,9 +63,9 @@ def evaluate(
         write_report(evaluation, report, remarks=remarks_on_images(run, data)(shown))
         written += f" and {report}"
     record = {"run": str(run), "report": report and str(report), **evaluation.summary()}
-    promise = promised_here(evaluation.card.sentence, evaluation.caveat)
+    promise = evaluation.card.sentence_here(evaluation.caveat)
     lines = [promise, "", *judgement(evaluation), ""]
-    ending = ["", f"Written: {written}", *formula_here(evaluation.card.formula, evaluation.caveat)]
+    ending = ["", f"Written: {written}", *evaluation.card.formula_here(evaluation.caveat)]
     show(record, *lines, summary_table(evaluation), *ending, as_json=json)
 
 
@@ -192,13 +191,11 @@ def open_viewer(
     It opens on the gallery, or on the image of this name, and the images are sorted by their hidden share.
     `released` is what release() returned, `remarks` say something of images beside their masks.
     """
-    from conformask.errors import MissingFileError
-    from conformask.extensions import pip_install
+    from conformask.extensions import required
 
-    try:
-        from conformask.extras.view.app import listening, serve, url_of
-    except ModuleNotFoundError as error:
-        raise MissingFileError(f"the viewer needs {error.name}: {pip_install('view')}") from error
+    for library in ("fastapi", "uvicorn"):
+        required(library, "the viewer", "view")
+    from conformask.extras.view.app import listening, serve, url_of
     from conformask.extras.view.session import Session
     from conformask.masker.remarks import no_remarks
 

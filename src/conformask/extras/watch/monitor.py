@@ -24,11 +24,10 @@ from conformask.masker.validation import (
 )
 from conformask.masks.critical import batch_curves, features_of
 from conformask.promises.axes import first_of_each
-from conformask.records.card import worst_text
 from conformask.records.evaluation import Change, Measurement
-from conformask.records.numbers import figure, plural, share
+from conformask.records.numbers import plural
 from conformask.records.reading import Caveat
-from conformask.records.words import shift_text
+from conformask.records.words import measured_text, shift_text
 from conformask.scores.scoring import check_parts, gathered, parts_folder
 
 SMALLEST = {"brightness": 1.05, "contrast": 1.1, "noise": 1.25, "sharpness": 1.05}
@@ -249,12 +248,8 @@ class Monitoring:
         ]
         if self.changes is not None:
             facts.insert(1, changes_text(self.changes))
-        measured = self.measurement
-        if measured is not None:
-            low, high = (share(end) for end in measured.coverage_interval)
-            status, mean = "BROKEN" if measured.broken else "Measured", figure(measured.mean_loss)
-            coverage = f"coverage {share(measured.coverage)} (95 % interval {low} to {high})"
-            facts.insert(0, f"{status}: {coverage}{worst_text(measured.worst)}, mean loss {mean}.")
+        if self.measurement is not None:
+            facts.insert(0, measured_text(self.measurement))
         if self.caveat is not None:
             facts.insert(0, f"{self.caveat.text}.")
         return f"Monitoring({' '.join(facts)})"

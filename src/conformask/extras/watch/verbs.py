@@ -60,7 +60,7 @@ def monitor(
     from conformask.extras.watch.monitor import Monitoring, changes_text
     from conformask.extras.watch.monitor import monitor as monitor_batch
     from conformask.extras.watch.stream import StreamMonitor, StreamStatus, stream_text
-    from conformask.records.words import formula_here, measurement_text, promised_here, shift_text
+    from conformask.records.words import measurement_text, shift_text
 
     masker, images = new.opened(run, data)
     others = new.allow_network_mismatch
@@ -91,8 +91,8 @@ def monitor(
     record = {"run": str(run), **promise, "shifted": found.shifted, "failing": found.failing, **asdict(found)}
     if found.changes is not None:
         record["changes"] = [{**asdict(change), "text": change.text} for change in found.changes]
-    sentence = promised_here(masker.sentence, found.caveat)
-    formula = formula_here(masker.formula, found.caveat)
+    sentence = masker.card.sentence_here(found.caveat)
+    formula = masker.card.formula_here(found.caveat)
     show(record, sentence, "", *text, "", *formula, as_json=json)
     if strict and (found.shifted or found.failing):
         sys.exit(WRONG)
