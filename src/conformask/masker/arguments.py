@@ -140,9 +140,6 @@ def covariates(
     """Return what a rule needs of scored images, whose weights `weigh` computes, if given.
 
     `calibrated` are the smallest and the largest weight of the calibration images.
-
-    Raises:
-        InvalidArgumentError: the rule needs a weight or category, and it is not given.
     """
     weight, category = item.facts.get("weight"), item.facts.get("category")
     weights = None if weight is None else checked_weights(np.array(weight, np.float64), len(item))

@@ -34,12 +34,7 @@ if TYPE_CHECKING:
 def check_scanned(
     choices: "Choices", calibration: Triplets, seen: DatasetSummary, selection: DatasetSummary | None
 ) -> None:
-    """Check the calibration images once they are read: `seen` of them, `selection` of those for choices.
-
-    Raises:
-        CalibrationError: a promise cannot rest on these images.
-        MismatchError: scorer and images do not belong together.
-    """
+    """Check the calibration images once they are read: `seen` of them, `selection` of those for choices."""
     scorer, loss = choices.scorer, choices.loss
     loss.check_spacing(seen.geometry)
     loss.check_measures(seen.measures)
@@ -95,12 +90,7 @@ def _refuse_other_shapes(scorer: Scorer, seen: DatasetSummary) -> None:
 
 
 def check_test_images(masker: "Masker", images: Triplets, seen: DatasetSummary) -> None:
-    """Check test images once they are read: `seen` of them.
-
-    Raises:
-        CalibrationError: an earlier step has used one of them.
-        MismatchError: their spacing makes another loss of the masker's.
-    """
+    """Check test images once they are read: `seen` of them."""
     refuse_used(masker, images, seen.pixels, "test", "an evaluation")
     if images.provenance.population is None:  # tiles cut by conformask are not copies of each other
         warn_of_learnt(seen, masker.scorer, "test")

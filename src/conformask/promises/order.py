@@ -134,11 +134,7 @@ class Curves:
 
 
 def stored(curves: Curves | None) -> Curves:
-    """Return the curves of a masker, if there are any.
-
-    Raises:
-        MismatchError: none are stored.
-    """
+    """Return the curves of a masker; raise MismatchError where none are stored."""
     if curves is None:
         raise MismatchError(
             "no curves are stored, because an earlier version of conformask kept none here: calibrate again"

@@ -33,7 +33,7 @@ from conformask.masks.kernels import compiled
 from conformask.records.fingerprints import fingerprint_of, name_of
 from conformask.records.names import WITHOUT_TRAINING
 from conformask.records.reading import Network, Size, ends
-from conformask.records.record import BESIDE, claim, write_json
+from conformask.records.record import BESIDE, Json, claim, write_json
 from conformask.records.selection import Selection
 from conformask.scores.networks import SliceWise, mean_of
 
@@ -121,12 +121,16 @@ class Scorer(ABC):
 
     def save(self, folder: Path) -> None:
         """Write scorer.json to a run folder; the scorer itself must be passed again: load(..., scorer=)."""
-        claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
-        if self.selection is not None:
-            self.selection.save(folder)
-        write_json(
-            folder / "scorer.json", {"scorer": self.name, "heuristic": True, "fingerprint": self.fingerprint}
-        )
+        write_record(self, folder, {"heuristic": True})
+
+
+def write_record(scorer: Scorer, folder: Path, stated: Mapping[str, Json]) -> None:
+    """Write the record of the selection images, and scorer.json with what is `stated` of a scorer."""
+    claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
+    if scorer.selection is not None:
+        scorer.selection.save(folder)
+    record = {"scorer": scorer.name, **stated, "fingerprint": scorer.fingerprint}
+    write_json(folder / "scorer.json", record)
 
 
 def of(path: str) -> Any:

@@ -28,21 +28,18 @@ from conformask.records.names import GIVEN, Higher
 from conformask.records.names import Untrained as Name
 from conformask.records.reading import extra_channels
 from conformask.records.record import (
-    BESIDE,
     Json,
-    claim,
     from_dict,
     hash_of,
     read_arrays,
     read_json,
     refuse_unfinished,
     vars_but,
-    write_json,
 )
 from conformask.records.selection import Selection
 from conformask.scores.network_scorer import NetworkScorer, ScorerCard, head, read_weights, ready
 from conformask.scores.networks import AnyChannels, SliceWise, settings_of
-from conformask.scores.scorer import Scorer, as_scorer
+from conformask.scores.scorer import Scorer, as_scorer, write_record
 from conformask.scores.simple import SIMPLE, SimpleNetwork
 
 BY_VALUE: Mapping[str, Json] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
@@ -208,12 +205,7 @@ class GivenScorer(Scorer):
 
     def save(self, folder: Path) -> None:
         """Write scorer.json to a run folder."""
-        claim(folder / "scorer.json", {"finished": False}, BESIDE["scorer.json"])
-        if self.selection is not None:
-            self.selection.save(folder)
-        write_json(
-            folder / "scorer.json", {"scorer": self.name, **self._record, "fingerprint": self.fingerprint}
-        )
+        write_record(self, folder, self._record)
 
 
 def load_given(folder: Path) -> GivenScorer | None:
