@@ -144,7 +144,7 @@ def calibrate(
         (groups whole) that is set aside for other choices where the run keeps no images for them.
     """
     from conformask.masker.calibrate import calibrate as calibrate_scorer
-    from conformask.masker.resolve import family_for, loss_for, made_for
+    from conformask.masker.resolve import family_for, loss_for, scorer_for
     from conformask.masker.thresholds import threshold_choices
     from conformask.promises.promise import promise as promise_of
     from conformask.records.record import CALIBRATION, places, refuse_unclaimed
@@ -191,7 +191,7 @@ def calibrate(
         name = family_for(start, loss, chosen_family).name
         has_curves = start.selection.of.is_same(loss) and name in start.selection.curves
     calibration, set_aside = (triplets.part("calibration"), None) if has_curves else triplets.set_aside()
-    used_scorer = made_for(start, calibration, loss, set_aside, tiled=tiled)
+    used_scorer, _ = scorer_for(start, calibration, loss, None, set_aside, tiled=tiled)
     if threshold is None:
         choices = threshold_choices(
             used_scorer,

@@ -13,7 +13,7 @@ from conformask.images.scan import scan
 from conformask.images.triplets import Triplets
 from conformask.losses import AnyLoss
 from conformask.masker.choices import Choices
-from conformask.masker.guards import check_measured, check_scanned, warn_if_hidden
+from conformask.masker.guards import check_sample_size, check_scanned, warn_of_measured
 from conformask.masker.masker import Masker
 from conformask.masker.resolve import AnyFamily, AnyScorer, resolve
 from conformask.masker.terms import card_of
@@ -22,6 +22,9 @@ from conformask.promises.order import Curves
 from conformask.promises.promise import AnyPromise
 from conformask.records.names import Level
 from conformask.scores.scoring import check_parts, gathered, parts_folder, scored
+
+GRID_FROM = 8
+"""Number of calibration images that a grid is made from if there are no selection images."""
 
 
 def calibrate(
@@ -96,35 +99,26 @@ the whole image (hidden pixels count as no error).
         seen = scan(images, "reading calibration images")
         chosen_on = None if selection is None else scan(selection, "reading selection images")
         check_scanned(choices, images, seen, chosen_on)
-        probe, fingerprints = choices.code.probe_like(images[0]), choices.code.fingerprints()
+        first, code = images[0], choices.code
+        probe, fingerprints = code.probe(first.x.shape, first.y_hat.shape), code.fingerprints()
         has_own_grid = choices.grid is None
         if has_own_grid:
-            choices = replace(choices, grid=own_grid(choices, images))
+            # it does not determine lambda here: for a monotone loss and a promise that deploys an order
+            # statistic, any lambda below the exact one keeps the promise, such as a grid point later
+            some = images.select(range(min(len(images), GRID_FROM)))
+            items = list(scored(choices.scorer, some, "grid"))
+            choices = replace(choices, grid=lambda_grid(choices.family, choices.loss, items))
         curves, critical = measured(choices, images, (fingerprints, seen.contents), compute)
-    check_measured(choices, curves)
+    check_sample_size(choices.promise, choices.threshold, choices.loss, len(images), curves.columns)
     losses = calibration_data(curves, choices.threshold, choices.loss, critical, choices.start)
     rule = choices.promise.rule(losses)
     card = card_of(choices, images, seen, chosen_on, curves, rule)
     card = replace(card, code=fingerprints, own_grid=has_own_grid)
-    warn_if_hidden(card, choices.promise, losses)
+    warn_of_measured(card, choices, losses)
     return Masker(
         choices.scorer, choices.loss, choices.family, rule, card, losses.critical_lambdas, curves,
         choices.promise.weight, seen.perceptual_hashes, probe,
     )  # fmt: skip
-
-
-GRID_FROM = 8
-"""Number of calibration images that a grid is made from if there are no selection images."""
-
-
-def own_grid(choices: Choices, calibration: Triplets) -> Array:
-    """Make a grid from a few calibration images, where there are no selection images.
-
-    The grid does not determine lambda here. For a monotone loss and a promise that deploys an order
-    statistic, any lambda below the exact one keeps the promise, so a grid point may also be deployed later.
-    """
-    some = calibration.select(range(min(len(calibration), GRID_FROM)))
-    return lambda_grid(choices.family, choices.loss, list(scored(choices.scorer, some, "grid")))
 
 
 def measured(

@@ -44,16 +44,13 @@ class Components:
             fingerprints["weight"] = fingerprint_of(self.weigh)
         return {name: fingerprint for name, fingerprint in fingerprints.items() if fingerprint is not None}
 
-    def probe_like(self, triplet: Triplet) -> dict[str, Array]:
-        """Compute the components' values on synthetic images like a triplet, see `probe`."""
-        return self.probe(*probe_shapes(self.scorer, triplet))
-
     def probe(self, x: Shape, y_hat: Shape) -> dict[str, Array]:
-        """Compute the components' values on synthetic images (C, *space), by argument name.
+        """Compute the components' values on synthetic images (C, *space), or smaller ones, by argument name.
 
         Built-in losses and families are left out: the card names them, and they may need weights that are not
         at hand.
         """
+        x, y_hat = probe_shapes(self.scorer, x, y_hat)
         images = [waves(shape, place).to(best_device()) for place, shape in enumerate((x, y_hat, y_hat))]
         counts = [self.scorer.cue_channels if name == "cues" else 1 for name in self.scorer.layers]
         maps = torch.split(waves((sum(counts), *y_hat[1:]), len(images)).to(best_device()), counts, dim=1)
@@ -94,11 +91,10 @@ CHANGED = (
 )
 
 
-def probe_shapes(scorer: Scorer, triplet: Triplet) -> tuple[Shape, Shape]:
-    """Return the shapes (C, *space) of x and y_hat of a probe: those of the triplet, smaller for tiles."""
-    shapes = triplet.x.shape, triplet.y_hat.shape
-    part = min(1.0, SIDE / max(shapes[1][1:])) if scorer.tiles is not None else 1.0
-    x, y_hat = ((c, *(max(1, round(side * part)) for side in space)) for c, *space in shapes)
+def probe_shapes(scorer: Scorer, x: Shape, y_hat: Shape) -> tuple[Shape, Shape]:
+    """Return the shapes (C, *space) of x and y_hat of a probe: these, or smaller ones for tiles."""
+    part = min(1.0, SIDE / max(y_hat[1:])) if scorer.tiles is not None else 1.0
+    x, y_hat = ((c, *(max(1, round(side * part)) for side in space)) for c, *space in (x, y_hat))
     return x, y_hat
 
 
@@ -161,7 +157,7 @@ def refuse_batch_dependence(scorer: Scorer, loss: Loss, weigh: Weigh | None, tri
     first, *others = (triplets[index] for index in range(min(LOOKED_AT, len(triplets))))
     shapes = (first.x.shape, first.y_hat.shape)
     alike = next((other for other in others if (other.x.shape, other.y_hat.shape) == shapes), None)
-    of_x, of_y_hat = probe_shapes(scorer, first)
+    of_x, of_y_hat = probe_shapes(scorer, first.x.shape, first.y_hat.shape)
 
     def corner(triplet: Triplet) -> tuple[Images, ...]:
         arrays = [(triplet.x, of_x), (triplet.y_hat, of_y_hat), (triplet.truth(), of_y_hat)]

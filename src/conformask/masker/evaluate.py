@@ -24,8 +24,7 @@ from conformask.masker.measure import SHARES, examples_of, gain_of, measures_of
 from conformask.masker.validation import category_coverage, measurement_of
 from conformask.promises.intervals import bootstrap, correlation
 from conformask.records.evaluation import Evaluation, EvaluationProvenance, ImageRecords, RiskCurve
-from conformask.records.selection import ScoreComparison
-from conformask.scores.benchmark import ScoreBenchmark
+from conformask.scores.benchmark import compared_on_test
 from conformask.scores.scoring import check_parts, gathered, parts_folder
 
 DECILES = 10
@@ -143,7 +142,8 @@ def evaluate(
         worst=measurement.worst,
         network=test.network,
         caveat=admission.caveat,
-        comparison=_comparison(masker, test),
+        comparison=masker.comparison
+        or compared_on_test(masker.scorer, test, masker.loss, masker.family, card.threshold),
         made=provenance_of_evaluation(card.calibrated, seen.contents),
         n_groups=len(np.unique(groups)) if promise.by_group else None,
         reference=test.reference,
@@ -156,21 +156,6 @@ def evaluate(
     if out is not None and main_process():
         evaluation.save(Path(out))
     return evaluation
-
-
-def _comparison(masker: Masker, test: Triplets) -> ScoreComparison | None:
-    """Return how the score compares with others: as it did before calibration, else on the test images.
-
-    The latter only for scores that need no training, which are seldom compared before, and for masks in
-    connected parts, beside those of parts of any size.
-    """
-    if masker.comparison is not None:
-        return masker.comparison
-    is_compared = not masker.scorer.needs_training or masker.card.patches is not None
-    if not is_compared or masker.card.tiles is not None:
-        return None
-    benchmark = ScoreBenchmark.on(test, masker.loss, masker.family, masker.card.threshold)
-    return None if benchmark is None else replace(benchmark.compare(masker.scorer), part="test")
 
 
 def _recalibrate(

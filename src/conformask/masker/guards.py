@@ -67,13 +67,6 @@ def check_scanned(
     closed_masks_pass(np.array(closed), choices.threshold, loss.name)
 
 
-def check_measured(choices: "Choices", curves: Curves) -> None:
-    """Check the calibration images once they are measured."""
-    check_sample_size(choices.promise, choices.threshold, choices.loss, len(curves.names), curves.columns)
-    for text in choices.loss.warnings(curves.loss[:, -1]):
-        warn(text)
-
-
 def _refuse_other_shapes(scorer: Scorer, seen: DatasetSummary) -> None:
     """Refuse other channels, or sizes, than those of the scorer."""
     if seen.channels != scorer.channels:
@@ -200,12 +193,14 @@ def closed_masks_pass(losses: Float[np.ndarray, "n"], threshold: float, loss: st
         )
 
 
-def warn_if_hidden(card: CalibrationCard, promise: Promise, seen: CalibrationData) -> None:
-    """Warn if only closed masks keep the promise, if that was close, or if nearly all is hidden.
+def warn_of_measured(card: CalibrationCard, choices: "Choices", seen: CalibrationData) -> None:
+    """Warn of what the losses say, and if (nearly) only closed masks keep the promise, or hide nearly all.
 
     Such maskers are issued nevertheless: if promises were given only where masks open, they would rest on
     lucky calibration sets, and be kept less often than they say.
     """
+    for text in choices.loss.warnings(seen.curves.loss[:, -1]):
+        warn(text)
     fail = float((seen.critical_lambdas <= 0).mean())
     of_them = f"{fail:.0%} of the {seen.n} calibration images exceed the threshold under any open mask"
     if card.hides is not None:
@@ -215,7 +210,7 @@ def warn_if_hidden(card: CalibrationCard, promise: Promise, seen: CalibrationDat
             "lower confidence that is chosen now is exploratory: to rely on it, calibrate with it on images "
             "that no choice has seen"
         )
-    elif (chance := chance_of_hiding(promise, seen)) > NEAR:
+    elif (chance := chance_of_hiding(choices.promise, seen)) > NEAR:
         warn(
             f"{of_them}: about {chance:.0%} of such calibration sets would keep the promise only by hiding "
             "every image"

@@ -16,13 +16,13 @@ from conformask.masks.families import family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.promise import AnyPromise, Promise
 from conformask.promises.promise import promise as promise_from
-from conformask.records.names import GIVEN, Level
+from conformask.records.names import GIVEN, WITHOUT_TRAINING, Level
 from conformask.records.selection import Selection, is_quantile, threshold_in_loss, threshold_of
 from conformask.scores.benchmark import on_selection
 from conformask.scores.level import FEWEST, Levelled, along_levels, fit_level, may_have_level
 from conformask.scores.scorer import Scorer, as_scorer, for_loss, in_patches
 from conformask.scores.scorer import tiled as tiled_scorer
-from conformask.scores.untrained import BY_VALUE, GREY, Given, Untrained, check_scorer, for_images
+from conformask.scores.untrained import BY_VALUE, GREY, Given, Untrained, check_scorer
 
 AnyScorer = Scorer | Untrained | Given
 """A scorer, or what makes one for given images."""
@@ -56,7 +56,7 @@ def resolve(
     used.check_images(images.has, in_patches=patches is not None)
     used.check_values(images.values)
     trained, scorer = scorer_for(scorer, images, used, patches, selection)
-    if scorer.needs_training:
+    if scorer.name not in WITHOUT_TRAINING:
         images.check_made_by(scorer.about, "the scorer", allow_network_mismatch=allow_network_mismatch)
     used_family = family_for(scorer, used, family)
     record = scorer.selection
@@ -74,19 +74,21 @@ def resolve(
 
 
 def scorer_for(
-    scorer: AnyScorer, images: Triplets, used: Loss, patches: int | str | None, selection: Triplets | None
+    scorer: AnyScorer,
+    images: Triplets,
+    used: Loss,
+    patches: int | str | None,
+    selection: Triplets | None,
+    *,
+    tiled: bool = False,
 ) -> tuple[Scorer, Scorer]:
-    """Return the scorer for these images, and the same with the steps that loss and patches add."""
-    trained = for_images(scorer, images, used, selection)
+    """Return the scorer for these images, by tiles if `tiled`, and with the steps of loss and patches."""
+    if isinstance(scorer, Given):
+        trained: Scorer = scorer.of(images, selection, used)
+    else:
+        trained = scorer.of(images, used) if isinstance(scorer, Untrained) else as_scorer(scorer)
+    trained = tiled_scorer(trained, images.dimensions) if tiled else trained
     return trained, in_patches(for_loss(trained, used), images.patch_area(patches))
-
-
-def made_for(
-    scorer: AnyScorer, images: Triplets, used: Loss, selection: Triplets | None, *, tiled: bool
-) -> Scorer:
-    """Return the scorer for these images, by tiles if they are whole images."""
-    made = for_images(scorer, images, used, selection)
-    return tiled_scorer(made, images.dimensions) if tiled else made
 
 
 def with_selection(scorer: AnyScorer) -> tuple[Scorer, Selection]:

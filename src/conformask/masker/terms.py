@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from conformask.arrays import Array
 from conformask.errors import InvalidArgumentError
 from conformask.images.rows import Role
@@ -88,7 +86,7 @@ def _terms(
 ) -> dict[str, Any]:
     """Return what a card says of a promise that this rule keeps, made from these curves."""
     population = promise.axes.population
-    hidden = hidden_share(curves, rule)
+    hidden = curves.hidden_at(rule(curves.covariates))
     n_groups = promise.axes.unit.count(len(curves.names), curves.columns) if promise.by_group else None
     n_effective = population.effective_size(curves.columns) if isinstance(population, Weighted) else None
     return {
@@ -103,12 +101,6 @@ def _terms(
         "hidden": hidden,
         "calibrated": now(),
     }
-
-
-def hidden_share(curves: Curves, rule: Rule) -> float:
-    """Return the mean share of the calibration images, or regions, that is hidden, on the grid of curves."""
-    places = np.searchsorted(curves.grid, rule(curves.covariates), side="right") - 1
-    return float(curves.hidden_shares[np.arange(len(places)), places].mean())
 
 
 def _hidden_by(rule: Rule, hidden: float) -> str | None:

@@ -21,7 +21,7 @@ from conformask.masker.validation import measurement_of_unused
 from conformask.masker.whole import WholeImage, whole_images
 from conformask.masks.critical import features_of
 from conformask.records.evaluation import Measurement, Release
-from conformask.records.reading import Caveat, promised_here
+from conformask.records.reading import Caveat
 from conformask.records.record import exclusive_folder
 
 
@@ -145,7 +145,7 @@ def write_masks(
                 if masker.card.is_grey and not masker.loss.monotone:
                     name = masker.card.loss.name
                     promised = f"NOT PROMISED: grey masks, cut at 1; {name} may be larger for the rest"
-                files.write_segmentations(promised_here(promised, caveat))
+                files.write_segmentations(masker.card.sentence_here(caveat, promised))
     losses, used = [row.loss for row in rows if row.loss is not None], [row.used is True for row in rows]
     measurement = None
     if len(losses) == len(rows):

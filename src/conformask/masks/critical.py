@@ -294,9 +294,8 @@ def start_of(curves: Curves | None, threshold: float, promise: Promise, loss: Lo
 def size_at(curves: Curves, threshold: float, promise: Promise, loss: Loss) -> float:
     """Return the mean mask size if these images were the calibration set, read off their curves."""
     evidence = calibration_data(curves, threshold, loss, start=start_of(curves, threshold, promise, loss))
-    lam = promise.fit_on_selection(evidence, evidence.n).rule(evidence)(curves.covariates)
-    place = np.searchsorted(curves.grid, lam, side="right") - 1
-    return float(curves.hidden_shares[np.arange(evidence.n), place].mean())
+    rule = promise.fit_on_selection(evidence, evidence.n).rule(evidence)
+    return curves.hidden_at(rule(curves.covariates))
 
 
 STEPS, STEP_SIZE, FIRST_MU, DOUBLING = 1000, 0.01, 2.0, 50

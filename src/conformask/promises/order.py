@@ -69,6 +69,11 @@ class Curves:
         """Shares that masks hide, (n, G): of the regions that the loss is about, or of whole images."""
         return self.size if self.hidden is None else self.hidden
 
+    def hidden_at(self, lambdas: Array) -> float:
+        """Return the mean share that masks hide at the lambda of each image, on the grid."""
+        places = np.searchsorted(self.grid, lambdas, side="right") - 1
+        return float(self.hidden_shares[np.arange(len(places)), places].mean())
+
     @property
     def known(self) -> dict[str, Array]:
         """The arrays that there are, by the names of their fields."""

@@ -31,7 +31,6 @@ from conformask.records.reading import (
     among,
     check_network,
     covered,
-    promised_here,
     size_text,
 )
 from conformask.records.record import Array, Json, from_dict, hash_of, hash_of_arrays, vars_but
@@ -329,9 +328,11 @@ class CalibrationCard(Domain, Sample, Terms):
         """The promise in one English sentence."""
         return sentence_of(self)
 
-    def sentence_here(self, caveat: Caveat | None) -> str:
-        """Return the promise, or a note that there is none for images that another network made."""
-        return promised_here(self.sentence, caveat)
+    def sentence_here(self, caveat: Caveat | None, sentence: str | None = None) -> str:
+        """Return the promise, or another `sentence`; or that there is none if another network made images."""
+        if caveat is None or not caveat.other:
+            return self.sentence if sentence is None else sentence
+        return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
 
     def formula_here(self, caveat: Caveat | None) -> list[str]:
         """Return the promise as a formula, as the last line; none for images that another network made."""
@@ -363,11 +364,11 @@ class CalibrationCard(Domain, Sample, Terms):
         stated = {"loss": self.loss.to_json(), "promise": vars_but(self.promise, "weight", "t", "thresholds")}
         return {**super().to_json(), **stated}
 
-    @property
-    def hashed(self) -> dict[str, Json]:
-        """The fields that a masker's fingerprint hashes: those that differ from their defaults.
+    def fingerprint_of(self, scorer: str, arrays: Mapping[str, Array]) -> str:
+        """Return a short hash of a masker with this card, with the scorer's fingerprint and its arrays.
 
-        Loss and promise are flat, as in conformask 0.2, so that its maskers keep their fingerprints.
+        It hashes the fields that differ from their defaults. Loss and promise are flat, as in conformask 0.2,
+        so that its maskers keep their fingerprints.
         """
         flat = self.to_json()
         terms = flat["promise"] | {"unit": SPELT.get(str(self.promise.unit), self.promise.unit)}
@@ -376,11 +377,8 @@ class CalibrationCard(Domain, Sample, Terms):
         defaults = {field.name: field.default for field in (*fields(self), *fields(Reading))}
         defaults |= {"unit": None, "share": None, "within": False, "data_range": MISSING}
         names = stated.keys() - {"loss", "promise", "units", *WORDS}
-        return {name: stated[name] for name in names if stated[name] != defaults.get(name, MISSING)}
-
-    def fingerprint_of(self, scorer: str, arrays: Mapping[str, Array]) -> str:
-        """Return a short hash of a masker with this card, with the scorer's fingerprint and its arrays."""
-        digest = hash_of([self.hashed, scorer, hash_of_arrays(arrays)])
+        hashed = {name: stated[name] for name in names if stated[name] != defaults.get(name, MISSING)}
+        digest = hash_of([hashed, scorer, hash_of_arrays(arrays)])
         return "-".join(digest[place : place + 4] for place in range(0, 16, 4))
 
 

@@ -266,13 +266,6 @@ class Caveat:
     """True if another network made the outputs; otherwise it is unknown."""
 
 
-def promised_here(promise: str, caveat: Caveat | None) -> str:
-    """Return the promise, or a note that there is none for images that another network made."""
-    if caveat is None or not caveat.other:
-        return promise
-    return f"NOT PROMISED: {caveat.text}. Nothing is promised for them."
-
-
 def check_network(
     promised: Network | None, shown: Network | None, what: str, *, allow_network_mismatch: bool
 ) -> Caveat | None:

@@ -656,9 +656,11 @@ def read_published(path: Path, stems: Iterable[str]) -> SealedRecord:
         record = read_json(path)
         try:
             verify(path, record)
-            return SealedRecord(
-                record, {stem: read_arrays(path.parent / _named(record, stem)) for stem in stems}
-            )
+            arrays = {}
+            for stem in stems:
+                named = (name for name in record["files"] if name.startswith(f"{stem}-"))
+                arrays[stem] = read_arrays(path.parent / next(named, f"{stem}.npz"))
+            return SealedRecord(record, arrays)
         except (MismatchError, MissingFileError):
             if record == read_json(path):  # else a writer replaced the files in between
                 raise
@@ -699,10 +701,6 @@ def not_as_written(path: Path) -> str:
         f"{path} is damaged, or is not the file that was written with the others: do not rely on it. Create "
         "it again, or copy the whole folder again"
     )
-
-
-def _named(record: Mapping[str, Json], stem: str) -> str:
-    return next((name for name in record["files"] if name.startswith(f"{stem}-")), f"{stem}.npz")
 
 
 def _holds(path: Path, content: Mapping[str, Array]) -> bool:

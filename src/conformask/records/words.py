@@ -8,7 +8,7 @@ from conformask.promises.promise import Promise
 from conformask.records.card import CalibrationCard, as_sentence, kept_text, promised_share, worst_text
 from conformask.records.evaluation import Measurement, ReleasePower, standing
 from conformask.records.numbers import figure, percent, plural, rounded_share, share
-from conformask.records.reading import Caveat, Network, promised_here
+from conformask.records.reading import Caveat, Network
 from conformask.records.selection import ANY_SIZE, CONSTANT, ScoreComparison
 
 CLIPPED = 0.01
@@ -229,7 +229,7 @@ def release_promise(
     if card.loss.subtracts_noise and card.reference.is_noisy:
         more = card.loss.images_left_out
         text += f" The noise of the references adds {more} of all new {unit.plural} to those that {misses}."
-    sentence = promised_here(card.promise.named(text), caveat)
+    sentence = card.sentence_here(caveat, card.promise.named(text))
     is_other = caveat is not None and caveat.other
     return sentence, "" if is_other else card.promise.named(f"{left} <= {share:g}")
 

@@ -217,7 +217,7 @@ def on_selection(
     some = scored(scorer, spread_over_groups(selection), "grids")
     items = [replace(item, known_loss=(loss, loss_on(item, loss))) for item in some]
     record = selection_record(scorer, selection, loss, [family], levels=levels, items=items)
-    is_compared = not scorer.needs_training and scorer.patches is None
+    is_compared = scorer.name in names.WITHOUT_TRAINING and scorer.patches is None
     if not (isinstance(trained, NetworkScorer | GivenScorer) and is_compared):
         return scorer, record
     stated, known = level_of(threshold, record.unmasked_loss), (trained.name, items)
@@ -228,3 +228,18 @@ def on_selection(
         comparison.warn_if_useless(trained.name)
     record = replace(record, comparison=comparison)
     return for_loss(replace(trained, selection=record), loss), record
+
+
+def compared_on_test(
+    scorer: Scorer, test: Triplets, loss: Loss, family: Family, threshold: float
+) -> ScoreComparison | None:
+    """Compare a score that was not compared before the calibration with others, on the test images.
+
+    That is one that needs no training, or whose masks are in connected parts, beside parts of any size; and
+    not one by tiles.
+    """
+    is_compared = scorer.name in names.WITHOUT_TRAINING or scorer.patches is not None
+    if not is_compared or scorer.tiles is not None:
+        return None
+    benchmark = ScoreBenchmark.on(test, loss, family, threshold)
+    return None if benchmark is None else replace(benchmark.compare(scorer), part="test")

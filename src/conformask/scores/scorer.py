@@ -31,7 +31,6 @@ from conformask.losses.base import Loss
 from conformask.losses.window import sides_of
 from conformask.masks.kernels import compiled
 from conformask.records.fingerprints import fingerprint_of, name_of
-from conformask.records.names import WITHOUT_TRAINING
 from conformask.records.reading import Network, Size, ends
 from conformask.records.record import BESIDE, Json, claim, write_json
 from conformask.records.selection import Selection
@@ -77,11 +76,6 @@ class Scorer(ABC):
     @abstractmethod
     def name(self) -> str:
         """The scorer's name."""
-
-    @property
-    def needs_training(self) -> bool:
-        """True unless it is one of the scores that need none, by its name."""
-        return self.name not in WITHOUT_TRAINING
 
     @property
     def layers(self) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ from conformask.records.record import (
 from conformask.records.selection import Selection
 from conformask.scores.network_scorer import NetworkScorer, ScorerCard, head, read_weights, ready
 from conformask.scores.networks import AnyChannels, SliceWise, settings_of
-from conformask.scores.scorer import Scorer, as_scorer, write_record
+from conformask.scores.scorer import Scorer, write_record
 from conformask.scores.simple import SIMPLE, SimpleNetwork
 
 BY_VALUE: Mapping[str, Json] = {"name": "binary", "bounds": "largest", "kappa": 0.0}
@@ -327,12 +327,3 @@ def packaged_scorer() -> Untrained:
         'P(l1 <= 0.05) >= 0.90 for new images like the 30 calibration images (marginal)'
     """
     return Untrained("packaged")
-
-
-def for_images(
-    scorer: Scorer | Untrained | Given, triplets: Triplets, used: Loss, selection: Triplets | None = None
-) -> Scorer:
-    """Return the scorer itself, or the one that it makes for images like these and a loss."""
-    if isinstance(scorer, Given):
-        return scorer.of(triplets, selection, used)
-    return scorer.of(triplets, used) if isinstance(scorer, Untrained) else as_scorer(scorer)

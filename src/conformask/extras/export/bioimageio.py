@@ -37,7 +37,7 @@ from conformask.images.pictures import as_bytes, in_colors, overlay
 from conformask.masker.card import card_text
 from conformask.masker.components import waves
 from conformask.masker.masker import Masker
-from conformask.records.reading import Caveat, promised_here
+from conformask.records.reading import Caveat
 from conformask.records.record import Array, Json
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def documentation(
 ) -> str:
     """Return the documentation that bioimage.io shows: the card, the tensors, and how to validate it."""
     card = masker.card
-    notice = "" if caveat is None else f"**{promised_here(caveat.text, caveat)}**\n\n"
+    notice = "" if caveat is None else f"**{masker.card.sentence_here(caveat, caveat.text)}**\n\n"
     low, high = card.reading.of("y_hat").data_range or ("black", "white")
     x_low, x_high = card.reading_of("x", np.dtype(np.float32)).data_range or ("black", "white")
     rows = "\n".join(

@@ -22,13 +22,13 @@ from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.masker.guards import check_sample_size, refuse_duplicates, refuse_known
 from conformask.masker.masker import Masker
-from conformask.masker.resolve import AnyScorer
+from conformask.masker.resolve import AnyScorer, scorer_for
 from conformask.masker.terms import domain_of
 from conformask.promises.order import Curves
 from conformask.promises.promise import AnyPromise, Promise
 from conformask.promises.promise import promise as promise_of
 from conformask.scores.scorer import Scorer
-from conformask.scores.untrained import check_scorer, for_images
+from conformask.scores.untrained import check_scorer
 
 RELATIVE = ("volume", "area", "sum")
 """Numbers whose intervals are relative if nothing is said."""
@@ -124,7 +124,7 @@ def _score_for(
         scorer.admit(images, allow_network_mismatch=allow_network_mismatch).warn()
         return alone(scorer.scorer, scorer.card.tiles)
     check_scorer(scorer)
-    made = for_images(scorer, images, scorer.loss or loss("l1"), selection)
+    made, _ = scorer_for(scorer, images, scorer.loss or loss("l1"), None, selection)
     return alone(made, made.tiles)
 
 
