@@ -18,7 +18,6 @@ from skimage.io import imread
 
 import conformask as cm
 from conformask.masker.masker import Masker
-from conformask.masker.terms import hidden_share
 from conformask.masks.critical import calibration_data
 
 TABLE = Path(__file__).parent / "results" / "few_images.csv"
@@ -42,7 +41,7 @@ def row(masker: Masker, n: int) -> dict[str, object]:
         order = generator.permutation(len(curves.names))
         drawn, others = curves.take(order[:n]), curves.take(order[n:])
         evidence = calibration_data(drawn, threshold, masker.loss)
-        shares.append(hidden_share(others, masker.card.promise.rule(evidence)))
+        shares.append(others.hidden_at(masker.card.promise.rule(evidence)(others.covariates)))
     low, high = np.quantile(shares, (0.1, 0.9))
     return {"n": n, "hidden": f"{np.mean(shares):.3f}", "low": f"{low:.3f}", "high": f"{high:.3f}"}
 

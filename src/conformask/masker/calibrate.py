@@ -106,8 +106,8 @@ the whole image (hidden pixels count as no error).
             # it does not determine lambda here: for a monotone loss and a promise that deploys an order
             # statistic, any lambda below the exact one keeps the promise, such as a grid point later
             some = images.select(range(min(len(images), GRID_FROM)))
-            items = list(scored(choices.scorer, some, "grid"))
-            choices = replace(choices, grid=lambda_grid(choices.family, choices.loss, items))
+            grid = lambda_grid(choices.family, choices.loss, list(scored(choices.scorer, some, "grid")))
+            choices = replace(choices, grid=grid)
         curves, critical = measured(choices, images, (fingerprints, seen.contents), compute)
     check_sample_size(choices.promise, choices.threshold, choices.loss, len(images), curves.columns)
     losses = calibration_data(curves, choices.threshold, choices.loss, critical, choices.start)

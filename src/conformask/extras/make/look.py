@@ -19,12 +19,7 @@ from conformask.records.evaluation import FILE as EVALUATION
 from conformask.records.evaluation import Evaluation
 from conformask.records.names import Higher
 from conformask.records.reading import Reading
-from conformask.records.record import (
-    CALIBRATION,
-    places,
-    refuse_unclaimed,
-    write_csv,
-)
+from conformask.records.record import CALIBRATION, places, refuse_unclaimed, write_csv
 from conformask.records.selection import is_quantile
 from conformask.scores.untrained import Given, Untrained
 

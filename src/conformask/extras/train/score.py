@@ -195,9 +195,9 @@ def start_of(
     *,
     trains: bool,
 ) -> NetworkScorer:
-    """Return the scorer before it is trained, if it `trains`, on the first of these images.
+    """Return the scorer before it is trained, if it `trains`: on the first images; the second ones select.
 
-    The second, which select, have a survey of their own.
+    `surveys` are what one pass over each of them said.
     """
     (train, selection), (seen, held_out) = images, surveys
     if (seen.channels, seen.x_channels) != (held_out.channels, held_out.x_channels):
