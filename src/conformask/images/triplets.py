@@ -228,6 +228,12 @@ class Triplets:
         return self.header(0, role).stored_ends(self.reading.of(role))
 
     @property
+    def turned(self) -> tuple[Role, ...]:
+        """Those of x and y_hat whose files are turned, by the first triplet."""
+        roles: tuple[Role, ...] = ("x", "y_hat")
+        return tuple(role for role in roles if self.header(0, role).turned_about is not None)
+
+    @property
     def values(self) -> Values | None:
         """The values of y_hat that become 0 and 1; None where they are not known."""
         used = self.range_of("y_hat")

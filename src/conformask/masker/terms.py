@@ -5,7 +5,6 @@ from typing import Any
 
 from conformask.arrays import Array
 from conformask.errors import InvalidArgumentError
-from conformask.images.rows import Role
 from conformask.images.scan import DatasetSummary
 from conformask.images.triplets import Triplets
 from conformask.losses.base import Loss
@@ -25,8 +24,6 @@ from conformask.records.card import EVERY_CALIBRATION_IMAGE, EVERY_IMAGE, Calibr
 from conformask.scores.level import Levelled
 from conformask.scores.scorer import Scorer
 
-ROLES: tuple[Role, ...] = ("x", "y_hat")
-"""The images of which a card keeps the range."""
 WHOLE = "whole images"
 """The population of a promise about images that are scored by tiles."""
 
@@ -46,7 +43,7 @@ def domain_of(calibration: Triplets, seen: DatasetSummary, scorer: Scorer) -> Do
         range_of_y_hat=calibration.range_of("y_hat"),
         clipped=seen.clipped,
         cues_made=calibration.provenance.cues if scorer.cue_channels else None,
-        turned=tuple(role for role in ROLES if calibration.header(0, role).turned_about is not None),
+        turned=calibration.turned,
     )
 
 
@@ -91,7 +88,8 @@ def _terms(
     n_effective = population.effective_size(curves.columns) if isinstance(population, Weighted) else None
     return {
         "threshold": threshold,
-        "promise": promise.as_stated,
+        # without choices made on selection images, or a callable
+        "promise": replace(promise, weight=None, t=0.0, thresholds=()),
         "claim": promise.claim(loss.name, threshold),
         "rule": rule,
         "start": start,

@@ -272,11 +272,6 @@ class Promise(names.PromiseTerms):
         return self.procedure.rule(evidence)
 
     @property
-    def as_stated(self) -> "Promise":
-        """The promise as a run folder keeps it: without choices made on selection images, or a callable."""
-        return replace(self, weight=None, t=0.0, thresholds=())
-
-    @property
     def in_one_category(self) -> "Promise":
         """The promise for one of the categories that it is about each by itself."""
         return replace(self, per_category=False) if self.per_category else replace(self, guarantee="marginal")

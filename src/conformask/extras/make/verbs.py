@@ -28,7 +28,7 @@ from conformask.cli.options import (
 from conformask.cli.output import bad_usage, show, table
 from conformask.errors import MissingFileError
 from conformask.extras.train.verbs import BY_DEFAULT, Training
-from conformask.extras.view.verbs import Port, open_viewer
+from conformask.extras.view.serving import Port, open_viewer
 from conformask.records import names
 
 if TYPE_CHECKING:
