@@ -18,8 +18,7 @@ from tempfile import TemporaryDirectory
 from which_promise import form
 
 from conformask.cli import VERBS, build
-from conformask.extras.view.share import SharedCase, SharedImage
-from conformask.extras.view.share import page as share_page
+from conformask.extras.view.share import SharedCase, SharedImage, page as share_page
 
 ROOT = Path(__file__).parents[1]
 PAGES = {

@@ -17,8 +17,7 @@ from conformask.losses.base import Loss
 from conformask.losses.masked_distance import MaskedDistance
 from conformask.losses.means import FalseOmissionRate, Mean, MeanShown, MissRate
 from conformask.losses.window import Local, LocalShare
-from conformask.promises.axes import THRESHOLDS as N_DECLARED
-from conformask.promises.axes import EachCategory, Weighted
+from conformask.promises.axes import THRESHOLDS as N_DECLARED, EachCategory, Weighted
 from conformask.promises.procedures import Mondrian, PerGroup, Procedure, procedure_for
 from conformask.promises.promise import DEFAULTS, Promise, takes
 from conformask.promises.rules import ConstantLambda

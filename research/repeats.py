@@ -17,8 +17,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from scipy.fft import dctn, idctn
-from scipy.ndimage import gaussian_filter
-from scipy.ndimage import shift as shifted
+from scipy.ndimage import gaussian_filter, shift as shifted
 from skimage import restoration
 
 from conformask.extras.make.demonstration import packaged_photographs

@@ -15,14 +15,14 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "conformask"
 FILES = sorted(SOURCE.rglob("*.py"))
 MOST = {
-    "lines": 47115,  # where y lies around y_hat (107), numbers without masks, remarks, formats of outputs
-    "lines of the heart": 26488,
+    "lines": 47114,  # where y lies around y_hat (107), numbers without masks, remarks, formats of outputs
+    "lines of the heart": 26481,
     "entries of the first level": 15,
     "files": 193,
     "own imports of a file": 15,
     "own imports of all files": 1392,
     "getattr and hasattr": 27,
-    "lines of tests": 46688,
+    "lines of tests": 46673,
     "files of tests": 157,
 }
 ENTERED = {

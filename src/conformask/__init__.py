@@ -7,38 +7,36 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from conformask.arrays import Score as Score
     from conformask.background import Compute as Compute
-    from conformask.errors import ConformaskError as ConformaskError
-    from conformask.errors import ConformaskWarning as ConformaskWarning
+    from conformask.errors import ConformaskError as ConformaskError, ConformaskWarning as ConformaskWarning
     from conformask.extras.export.dask import masked as masked
     from conformask.extras.export.onnx import export as export
     from conformask.extras.make.probe import probe as probe
     from conformask.extras.measure.calibrate import measure as measure
-    from conformask.extras.noise.clean import CleanLocal as CleanLocal
-    from conformask.extras.noise.clean import CleanMean as CleanMean
+    from conformask.extras.noise.clean import CleanLocal as CleanLocal, CleanMean as CleanMean
     from conformask.extras.noise.counts import split_counts as split_counts
     from conformask.extras.objects.loss import Objects as Objects
-    from conformask.extras.train import NetworkOptions as NetworkOptions
-    from conformask.extras.train import TrainingConfig as TrainingConfig
+    from conformask.extras.train import NetworkOptions as NetworkOptions, TrainingConfig as TrainingConfig
     from conformask.extras.train.fit import fit_scorer as fit_scorer
-    from conformask.extras.view.display import plot as plot
-    from conformask.extras.view.display import show as show
+    from conformask.extras.view.display import plot as plot, show as show
     from conformask.extras.view.page import write_report as write_report
     from conformask.extras.view.share import share as share
     from conformask.extras.watch.monitor import monitor as monitor
     from conformask.extras.watch.online import OnlineMasker as OnlineMasker
     from conformask.extras.watch.stream import StreamMonitor as StreamMonitor
-    from conformask.images.triplets import Splits as Splits
-    from conformask.images.triplets import Triplets as Triplets
+    from conformask.images.triplets import Splits as Splits, Triplets as Triplets
     from conformask.losses.distances import CustomErrorMap as CustomErrorMap
-    from conformask.losses.masked_distance import CustomLoss as CustomLoss
-    from conformask.losses.masked_distance import MaskedDistance as MaskedDistance
-    from conformask.losses.means import FalseOmissionRate as FalseOmissionRate
-    from conformask.losses.means import Mean as Mean
-    from conformask.losses.means import MeanShown as MeanShown
-    from conformask.losses.means import MissRate as MissRate
-    from conformask.losses.window import Local as Local
-    from conformask.losses.window import LocalShare as LocalShare
-    from conformask.losses.window import MaskedWindow as MaskedWindow
+    from conformask.losses.masked_distance import CustomLoss as CustomLoss, MaskedDistance as MaskedDistance
+    from conformask.losses.means import (
+        FalseOmissionRate as FalseOmissionRate,
+        Mean as Mean,
+        MeanShown as MeanShown,
+        MissRate as MissRate,
+    )
+    from conformask.losses.window import (
+        Local as Local,
+        LocalShare as LocalShare,
+        MaskedWindow as MaskedWindow,
+    )
     from conformask.masker.calibrate import calibrate as calibrate
     from conformask.masker.evaluate import evaluate as evaluate
     from conformask.masker.load import load as load
@@ -48,17 +46,19 @@ if TYPE_CHECKING:
     from conformask.masker.write import write_masks as write_masks
     from conformask.promises.promise import Promise as Promise
     from conformask.records.evaluation import Evaluation as Evaluation
-    from conformask.records.reading import NoiseModel as NoiseModel
-    from conformask.records.reading import Reading as Reading
-    from conformask.records.reading import Reference as Reference
+    from conformask.records.reading import (
+        NoiseModel as NoiseModel,
+        Reading as Reading,
+        Reference as Reference,
+    )
     from conformask.scores.network_scorer import load_scorer as load_scorer
-    from conformask.scores.scorer import Heuristic as Heuristic
-    from conformask.scores.scorer import Tiled as Tiled
-    from conformask.scores.simple import gradient as gradient
-    from conformask.scores.simple import local_spread as local_spread
-    from conformask.scores.simple import residual as residual
-    from conformask.scores.untrained import Given as Given
-    from conformask.scores.untrained import packaged_scorer as packaged_scorer
+    from conformask.scores.scorer import Heuristic as Heuristic, Tiled as Tiled
+    from conformask.scores.simple import (
+        gradient as gradient,
+        local_spread as local_spread,
+        residual as residual,
+    )
+    from conformask.scores.untrained import Given as Given, packaged_scorer as packaged_scorer
 
     __version__: str
 

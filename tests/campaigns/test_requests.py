@@ -18,8 +18,7 @@ import pytest
 from fastapi.testclient import TestClient
 from PIL import Image
 
-from conformask.extras.view import app as connections
-from conformask.extras.view import uploads
+from conformask.extras.view import app as connections, uploads
 from conformask.extras.view.app import application, listening, server
 from conformask.extras.view.session import Session
 from conformask.masker.calibrate import calibrate

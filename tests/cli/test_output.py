@@ -11,8 +11,7 @@ import pytest
 from conformask.cli import COMMON, EXAMPLES, GROUPS, RENAMED, VERBS, build, main
 from conformask.extensions import COMMANDS, places
 from conformask.losses import loss
-from conformask.losses.distances import BUILT_IN as DISTANCES
-from conformask.losses.distances import MAPS
+from conformask.losses.distances import BUILT_IN as DISTANCES, MAPS
 from conformask.masks.families import FAMILIES
 from conformask.promises.promise import GUARANTEES, UNITS
 from conformask.records import names

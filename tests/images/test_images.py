@@ -21,8 +21,7 @@ from PIL import Image as Pillow
 
 from conformask import errors
 from conformask.errors import ConformaskError, ImageError, InvalidArgumentError, MissingFileError, OutputError
-from conformask.images import pictures as pixels
-from conformask.images import svg
+from conformask.images import pictures as pixels, svg
 from conformask.images.formats import SourceImage
 from conformask.images.layers import region_of_array
 from conformask.images.pictures import planes_of, select_slices

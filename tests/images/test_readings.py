@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from PIL import Image as Pillow
-from PIL import ImageOps
+from PIL import Image as Pillow, ImageOps
 
 import conformask as cm
 from conformask.arrays import Batch, Score
@@ -29,8 +28,7 @@ from conformask.masks.critical import (
     measures,
     paper_oracle,
 )
-from conformask.masks.families import FAMILIES
-from conformask.masks.families import family as family_by_name
+from conformask.masks.families import FAMILIES, family as family_by_name
 from conformask.records.reading import Reading
 from conformask.scores.network_scorer import mask_loss, pinball
 

@@ -8,8 +8,7 @@ from torchmetrics.functional import mean_absolute_error, mean_squared_error
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from conformask.errors import InvalidArgumentError
-from conformask.losses.distances import BUILT_IN as DISTANCES
-from conformask.losses.distances import PERCEPTUAL, CustomDistance, Lp, MapOf, distance
+from conformask.losses.distances import BUILT_IN as DISTANCES, PERCEPTUAL, CustomDistance, Lp, MapOf, distance
 from conformask.losses.perceptual import Lpips, Ssim
 from conformask.testing import DistanceContract
 

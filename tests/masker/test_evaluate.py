@@ -18,8 +18,7 @@ from conformask.images.rows import Provenance
 from conformask.images.triplets import Triplets
 from conformask.masker import validation as agreement
 from conformask.masker.calibrate import calibrate
-from conformask.masker.evaluate import evaluate, gain_of, measures_of
-from conformask.masker.evaluate import provenance_of_evaluation as made_by
+from conformask.masker.evaluate import evaluate, gain_of, measures_of, provenance_of_evaluation as made_by
 from conformask.masker.load import load
 from conformask.masker.measure import SHARES, risk_curves
 from conformask.promises import coverage_test as law

@@ -31,8 +31,7 @@ from conformask.masker.card import card_text
 from conformask.masker.load import load
 from conformask.masker.thresholds import threshold_choices
 from conformask.masks.critical import loss_under
-from conformask.masks.families import Reciprocal
-from conformask.masks.families import family as family_by_name
+from conformask.masks.families import Reciprocal, family as family_by_name
 from conformask.promises.promise import Promise
 from conformask.records.reading import Reading
 from conformask.records.record import read_arrays, write_arrays

@@ -19,8 +19,7 @@ from conformask.cli import main
 from conformask.errors import MismatchError, MissingFileError, OutputError
 from conformask.images.read import read_image, write_image
 from conformask.images.triplets import Triplets
-from conformask.masker import mask_files
-from conformask.masker import write as masks_module
+from conformask.masker import mask_files, write as masks_module
 from conformask.masker.calibrate import calibrate
 from conformask.masker.folder import COLUMNS, MaskFolder, MaskRow
 from conformask.masker.write import write_masks

@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 from skimage.morphology import area_closing
 
@@ -23,9 +22,7 @@ from conformask.records.reading import Geometry
 from conformask.scores.scorer import Patches, _closed, remove_specks
 from conformask.scores.scoring import selection_record
 from promised import simulated
-from synthetic_triplets import arrays as arrays_of
-from synthetic_triplets import scale_of
-from synthetic_triplets import triplets as independent
+from synthetic_triplets import arrays as arrays_of, scale_of, triplets as independent
 
 AREA = 5
 SCORER = cm.Heuristic(scale_of, channels=1)

@@ -17,8 +17,15 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.load import load
 from conformask.scores.network_scorer import network_input
 from conformask.scores.networks import SliceWise, UNet, channels_of
-from conformask.scores.scorer import Heuristic, Scorer, Tiled, WrappedScorer, as_scorer, spans
-from conformask.scores.scorer import tiled as tiled_for
+from conformask.scores.scorer import (
+    Heuristic,
+    Scorer,
+    Tiled,
+    WrappedScorer,
+    as_scorer,
+    spans,
+    tiled as tiled_for,
+)
 from conformask.scores.scoring import gathered, parts_folder
 from synthetic_triplets import triplets
 from untyped import UNTYPED

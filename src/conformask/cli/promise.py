@@ -259,8 +259,7 @@ def plan(
 ) -> None:
     """Show how many calibration images a promise needs, and the range in which coverage will lie."""
     from conformask.losses import planned_loss
-    from conformask.promises.promise import plan as plan_for
-    from conformask.promises.promise import promise as promise_of
+    from conformask.promises.promise import plan as plan_for, promise as promise_of
     from conformask.records.selection import threshold_in_loss, threshold_of
 
     if n is not None and n < 1:

@@ -28,6 +28,7 @@ from conformask.errors import (
 from conformask.images.formats import (
     FLOAT32,
     Blocks,
+    DataRange as DataRange,
     Format,
     Header,
     ImageHandle,
@@ -35,17 +36,16 @@ from conformask.images.formats import (
     Shape,
     SourceImage,
     Window,
+    at_time as at_time,
     blocks_of,
     channels_first,
+    channels_last as channels_last,
     check_memory,
     header_of,
     image_of_array,
     rounded_down,
     window_of,
 )
-from conformask.images.formats import DataRange as DataRange
-from conformask.images.formats import at_time as at_time
-from conformask.images.formats import channels_last as channels_last
 from conformask.images.npy_png import JPEG, NPY, NPZ, PNG
 from conformask.images.tiff import TIFF
 from conformask.records.reading import PLAIN, Reading, Size

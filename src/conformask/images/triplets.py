@@ -229,7 +229,7 @@ class Triplets:
 
     @property
     def turned(self) -> tuple[Role, ...]:
-        """Those of x and y_hat whose files are turned, by the first triplet."""
+        """The roles, x or y_hat, whose files hold turned images, as the first triplet shows."""
         roles: tuple[Role, ...] = ("x", "y_hat")
         return tuple(role for role in roles if self.header(0, role).turned_about is not None)
 

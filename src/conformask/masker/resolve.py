@@ -11,17 +11,14 @@ from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.base import Loss
 from conformask.masker.choices import Choices, made_on_selection
 from conformask.masker.guards import check_sample_size, refuse_noisy, refuse_unbounded
-from conformask.masks.families import Settings
-from conformask.masks.families import family as family_by_name
+from conformask.masks.families import Settings, family as family_by_name
 from conformask.masks.family import Family
-from conformask.promises.promise import AnyPromise, Promise
-from conformask.promises.promise import promise as promise_from
+from conformask.promises.promise import AnyPromise, Promise, promise as promise_from
 from conformask.records.names import GIVEN, WITHOUT_TRAINING, Level
 from conformask.records.selection import Selection, is_quantile, threshold_in_loss, threshold_of
 from conformask.scores.benchmark import on_selection
 from conformask.scores.level import FEWEST, Levelled, along_levels, fit_level, may_have_level
-from conformask.scores.scorer import Scorer, as_scorer, for_loss, in_patches
-from conformask.scores.scorer import tiled as tiled_scorer
+from conformask.scores.scorer import Scorer, as_scorer, for_loss, in_patches, tiled as tiled_scorer
 from conformask.scores.untrained import BY_VALUE, GREY, Given, Untrained, check_scorer
 
 AnyScorer = Scorer | Untrained | Given

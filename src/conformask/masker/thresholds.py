@@ -14,8 +14,7 @@ from conformask.masker.resolve import AnyScorer, family_for, loss_for, scorer_fo
 from conformask.masks.critical import size_at
 from conformask.masks.family import Family
 from conformask.promises.order import Curves
-from conformask.promises.promise import AnyPromise, Promise
-from conformask.promises.promise import promise as promise_from
+from conformask.promises.promise import AnyPromise, Promise, promise as promise_from
 from conformask.records.record import Array
 from conformask.records.selection import level_of
 from conformask.scores.level import along_levels, fit_level, may_have_level

@@ -19,8 +19,7 @@ from conformask.masks.critical import (
     loss_on,
     mask_size,
 )
-from conformask.masks.families import Binary
-from conformask.masks.families import family as family_by_name
+from conformask.masks.families import Binary, family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.intervals import correlation
 from conformask.promises.order import first_crossing, marginal_rank, smallest_marginal_set

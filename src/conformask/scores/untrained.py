@@ -24,8 +24,7 @@ from conformask.images.scan import WINDOWS, PerceptualHashes
 from conformask.images.triplets import Triplets
 from conformask.losses import loss
 from conformask.losses.base import Loss
-from conformask.records.names import GIVEN, Higher
-from conformask.records.names import Untrained as Name
+from conformask.records.names import GIVEN, Higher, Untrained as Name
 from conformask.records.reading import extra_channels
 from conformask.records.record import (
     Json,

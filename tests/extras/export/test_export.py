@@ -13,8 +13,7 @@ from torch import nn
 import conformask as cm
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, OutputError
 from conformask.extensions import pip_install
-from conformask.extras.export import onnx as exporting
-from conformask.extras.export import onnx_graph as graphs
+from conformask.extras.export import onnx as exporting, onnx_graph as graphs
 from conformask.extras.export.onnx import Export, check_file, export, load_predictor, metadata
 from conformask.extras.export.onnx_graph import OPSET, AfterPredictor, predictor_graph
 from conformask.extras.make.predictors import custom_predictor

@@ -23,9 +23,9 @@ from conformask.images.read import (
     open_window,
     read_header,
     read_image,
+    times_of as times_of_file,
     write_blocks,
 )
-from conformask.images.read import times_of as times_of_file
 from conformask.records.reading import PLAIN, Geometry, Reading
 
 nibabel = pytest.importorskip("nibabel", reason="needs the extra nifti")

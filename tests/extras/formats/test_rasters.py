@@ -9,8 +9,7 @@ import zarr
 
 from conformask.errors import ImageError, InvalidArgumentError
 from conformask.images.formats import SourceImage
-from conformask.images.read import BLOCK_SIDE as BLOCK
-from conformask.images.read import grid, open_raster, read_image, write_blocks
+from conformask.images.read import BLOCK_SIDE as BLOCK, grid, open_raster, read_image, write_blocks
 from conformask.images.triplets import Triplets
 from conformask.records.reading import PLAIN, Reading
 from conformask.records.record import write_json

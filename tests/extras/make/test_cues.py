@@ -15,8 +15,7 @@ from conformask.extras.make.predictors import CueRecipe, CustomPredictor, custom
 from conformask.extras.make.tasks import Completion
 from conformask.extras.make.triplets import TrueImages, add_outputs, write_triplets
 from conformask.images.check import check_triplets
-from conformask.images.read import read_image as read_mask
-from conformask.images.read import write_image
+from conformask.images.read import read_image as read_mask, write_image
 from conformask.masker.write import write_masks
 from conformask.records.reading import Reading
 from untyped import UNTYPED

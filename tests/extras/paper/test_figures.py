@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from conformask.errors import OutputError
-from conformask.extras.paper import examples
-from conformask.extras.paper import pictures as panels
+from conformask.extras.paper import examples, pictures as panels
 from conformask.extras.paper.page import render, write_page
 from conformask.extras.paper.pictures import LIGHT, as_svg, figures
 from conformask.extras.paper.settings import ROWS, RowResult

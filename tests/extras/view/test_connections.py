@@ -18,8 +18,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from conformask.errors import InvalidArgumentError
-from conformask.extras.view import app as connections
-from conformask.extras.view import uploads
+from conformask.extras.view import app as connections, uploads
 from conformask.extras.view.app import application, listening, open_browser, url_of
 from conformask.extras.view.session import Session
 from conformask.images.triplets import Triplets

@@ -19,8 +19,7 @@ from view_worlds import THRESHOLD, evaluation, example, records, smooth
 
 from conformask.errors import OutputError
 from conformask.extras import view
-from conformask.extras.view import facts, figures
-from conformask.extras.view import page as gallery
+from conformask.extras.view import facts, figures, page as gallery
 from conformask.extras.view.page import FIGURES, references, render, write_report
 from conformask.extras.view.verbs import summary_table
 from conformask.images import svg

@@ -12,8 +12,7 @@ from playwright.sync_api import expect
 
 import conformask as cm
 from conformask.errors import InvalidArgumentError, OutputError
-from conformask.extras.view.share import page as page_of
-from conformask.extras.view.share import picture_size, shared_case
+from conformask.extras.view.share import page as page_of, picture_size, shared_case
 from screens import violations
 
 pytestmark = pytest.mark.xdist_group("viewer")

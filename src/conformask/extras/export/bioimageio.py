@@ -224,8 +224,12 @@ On images with a reference that were used neither for training nor for calibrati
 
 def package(description: Mapping[str, Json], sources: Path, folder: Path) -> None:
     """Validate a description, and write it with the files that it names."""
-    from bioimageio.spec import InvalidDescr, ValidationContext, build_description
-    from bioimageio.spec import save_bioimageio_package_as_folder as save
+    from bioimageio.spec import (
+        InvalidDescr,
+        ValidationContext,
+        build_description,
+        save_bioimageio_package_as_folder as save,
+    )
 
     with ValidationContext(root=sources, file_name=DESCRIPTION):
         descr = build_description(description)

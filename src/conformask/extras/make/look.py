@@ -15,8 +15,7 @@ from conformask.masker.calibrate import calibrate
 from conformask.masker.evaluate import evaluate
 from conformask.masker.masker import Masker
 from conformask.promises.promise import Promise
-from conformask.records.evaluation import FILE as EVALUATION
-from conformask.records.evaluation import Evaluation
+from conformask.records.evaluation import FILE as EVALUATION, Evaluation
 from conformask.records.names import Higher
 from conformask.records.reading import Reading
 from conformask.records.record import CALIBRATION, places, refuse_unclaimed, write_csv

@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from conformask import extensions
 from conformask.arrays import Array, Images, Predictor, Task, best_device, full_precision, to_channels_last
 from conformask.errors import ImageError, InvalidArgumentError, MismatchError, MissingFileError, one_line
-from conformask.extras.make.tasks import Completion, SuperResolution
-from conformask.extras.make.tasks import task as task_by_name
+from conformask.extras.make.tasks import Completion, SuperResolution, task as task_by_name
 from conformask.records.fingerprints import fingerprint_of, name_of
 from conformask.records.names import Show
 from conformask.records.numbers import plural

@@ -46,8 +46,8 @@ from conformask.images.read import (
     read_image,
     write_image,
 )
-from conformask.images.rows import FILE as PROVENANCE
 from conformask.images.rows import (
+    FILE as PROVENANCE,
     MANIFEST,
     ROLES,
     Provenance,

@@ -72,8 +72,7 @@ def look(
     y
         The folder of what would have been right, in files of the same names.
     """
-    from conformask.extras.make.look import HALF, PACKAGED
-    from conformask.extras.make.look import look as look_at
+    from conformask.extras.make.look import HALF, PACKAGED, look as look_at
 
     if higher != "distrusted" and score_from is None:
         bad_usage("--higher goes with --score-from, which names the maps")
@@ -339,8 +338,13 @@ def triplets(
     """
     from conformask.extras.make.predictors import CueRecipe, custom_predictor
     from conformask.extras.make.tasks import task as task_by_name
-    from conformask.extras.make.triplets import TrueImages as Images
-    from conformask.extras.make.triplets import add_outputs, population_of, predictor_named, write_triplets
+    from conformask.extras.make.triplets import (
+        TrueImages as Images,
+        add_outputs,
+        population_of,
+        predictor_named,
+        write_triplets,
+    )
 
     if cues is None and shown != "one":
         bad_usage("--show goes with --cues samples,K or dropout,K")

@@ -25,8 +25,7 @@ from conformask.masker.masker import Masker
 from conformask.masker.resolve import AnyScorer, scorer_for
 from conformask.masker.terms import domain_of
 from conformask.promises.order import Curves
-from conformask.promises.promise import AnyPromise, Promise
-from conformask.promises.promise import promise as promise_of
+from conformask.promises.promise import AnyPromise, Promise, promise as promise_of
 from conformask.scores.scorer import Scorer
 from conformask.scores.untrained import check_scorer
 

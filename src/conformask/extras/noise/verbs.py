@@ -60,8 +60,7 @@ def split_counts(
     """
     from conformask.extras.noise.counts import Thinning, split_folder
     from conformask.extras.noise.repeats import REPEATS
-    from conformask.records.numbers import figure, plural
-    from conformask.records.numbers import share as percentage
+    from conformask.records.numbers import figure, plural, share as percentage
     from conformask.records.reading import Reading
 
     if not 0 < share < 1:

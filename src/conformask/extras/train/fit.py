@@ -23,8 +23,7 @@ from conformask.extras.train.score import (
 from conformask.extras.train.training import fit
 from conformask.images.scan import scan
 from conformask.images.triplets import Triplets, refuse_others
-from conformask.losses import AnyLoss
-from conformask.losses import loss as loss_from
+from conformask.losses import AnyLoss, loss as loss_from
 from conformask.masks.families import families_for
 from conformask.records import names
 from conformask.records.record import exclusive_folder, places, refuse_unclaimed
@@ -109,8 +108,9 @@ def fit_scorer(
     for part in (train, selection) if used.subtracts_noise else ():
         part.reference.refuse_unknown_noise()
     used = used.fitted_to(selection, selection.reference)
-    used_head = head_for(scorer, used, options, len(train[0].y_hat))
-    check_loss(used, used_head, train)
+    first = train[0].y_hat
+    used_head = head_for(scorer, used, options, len(first))
+    check_loss(used, used_head, first.shape)
     selection.check_made_by(train.network, "training")
     seen, held_out = scan(train), scan(selection, "reading selection images")
     trains = used_head.name not in names.UNTRAINED

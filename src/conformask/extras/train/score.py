@@ -225,9 +225,12 @@ def start_of(
     return NetworkScorer(module, used_head, card, perceptual_hashes=np.concatenate(hashes))
 
 
-def check_loss(loss: Loss, used_head: Head, train: Triplets) -> None:
-    """Refuse losses that would only fail after hours of training: weights, image size, no gradient."""
-    zeros = torch.zeros(1, *train[0].y_hat.shape)
+def check_loss(loss: Loss, used_head: Head, shape: tuple[int, ...]) -> None:
+    """Refuse losses that would only fail after hours of training: weights, image size, no gradient.
+
+    `shape` is that of y_hat, (C, *space).
+    """
+    zeros = torch.zeros(1, *shape)
     if not float(loss.on(zeros, zeros, None, 1).of(zeros[:, :1])) <= 1e-6:
         raise InvalidArgumentError(f"distance {loss.name!r} is not 0 between two empty images")
     if used_head.fitted_for is None or loss.error_map is not None:

@@ -293,7 +293,7 @@ class Budget(L.Callback):
         return {"elapsed": self.elapsed(), "minutes_after": self.minutes_after, **state}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Continue from a saved state, with the minutes it kept back: measured anew, they could be fewer."""
+        """Continue from a saved state, with the minutes that it kept back: a new estimate could be lower."""
         self.elapsed_before = state_dict["elapsed"]
         self.minutes_after = state_dict.get("minutes_after", self.minutes_after)  # older files lack it
         self.best = state_dict["best"]

@@ -57,8 +57,7 @@ def monitor(
     """
     from dataclasses import asdict, replace
 
-    from conformask.extras.watch.monitor import Monitoring, changes_text
-    from conformask.extras.watch.monitor import monitor as monitor_batch
+    from conformask.extras.watch.monitor import Monitoring, changes_text, monitor as monitor_batch
     from conformask.extras.watch.stream import StreamMonitor, StreamStatus, stream_text
     from conformask.records.words import measurement_text, shift_text
 
