@@ -301,7 +301,7 @@ class WindowOfImages(LossOfImages):
         """Compute the loss of each image under its mask, float64; without a gradient."""
         shown = (mask.detach().double() * self.error.double()).cpu().numpy()
         means = box_means(shown, tuple(map(min, self.sides, shown.shape[2:])))
-        return torch.from_numpy(means.reshape(len(means), -1).max(axis=1)).to(mask.device)
+        return torch.from_numpy(means.max(axis=tuple(range(1, means.ndim)))).to(mask.device)
 
     def take(self, places: Tensor) -> "WindowOfImages":
         """Return the loss on the images at these places."""
@@ -316,10 +316,11 @@ class WindowOfImages(LossOfImages):
 
 def box_means(values: Array, sides: tuple[int, ...]) -> Array:
     """Compute the mean in each window of these sides inside the image, (N, C, *space) float64."""
-    for axis, side in enumerate(sides, start=2):
-        outer, length, inner = math.prod(values.shape[:axis]), values.shape[axis], values.shape[axis + 1 :]
-        means = running_means(values.reshape(outer, length, math.prod(inner)), side)
-        values = means.reshape(*values.shape[:axis], length - side + 1, *inner)
+    for side in sides:
+        images, channels, length, *others = values.shape
+        means = running_means(values.reshape(images * channels, length, math.prod(others)), side)
+        # the axis comes last, so that the next one has many neighbours to sum at once, and all end in order
+        values = np.moveaxis(means.reshape(images, channels, length - side + 1, *others), 2, -1)
     return values
 
 
