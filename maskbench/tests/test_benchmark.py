@@ -220,6 +220,7 @@ def test_there_are_such_numbers_and_a_wrong_one_is_put_right():
     assert len(NUMBER.findall(text)) > 10
     hidden = CELLS["nuclei_noise", "conformask_all"]["hidden"]
     wrong, right = (
-        f"{each}<!--nuclei_noise/conformask_all/hidden--> %" for each in ("1.0", f"{100 * hidden:.1f}")
+        f"of {each}<!--nuclei_noise/conformask_all/hidden--> or {each}<!--nuclei_noise/conformask_all/hidden--> %"
+        for each in ("1.0", f"{100 * hidden:.1f}")
     )
     assert updated(wrong, CELLS, cli.ROOT.parent) == right

@@ -4,11 +4,11 @@ In a page, a number of a cell is followed by where it is from, in a comment that
 
     30<!--nuclei_noise/conformask_all/hidden--> %
 
-is what a method hides on a task, in percent; `mean` for the task is the mean over all tasks. Beside the
-fields of cells there are `over oracle` and `over METHOD`, what is hidden in ratio to the best masks or to
-another method. `<!--benchmarks/whole_images/throughput/ratio-->` is a value of
-benchmarks/results/whole_images.json, and records of research are named alike. A number keeps its decimals. A
-table stands between `<!--cells: NAME-->` and `<!--end-->`.
+is what a method hides on a task; `mean` for the task is the mean over all tasks. What is hidden is in percent,
+and so is any number before " %". Beside the fields of cells there are `over oracle` and `over METHOD`, what is
+hidden in ratio to the best masks or to another method. `<!--benchmarks/whole_images/throughput/ratio-->` is a
+value of benchmarks/results/whole_images.json, and records of research are named alike. A number keeps its
+decimals. A table stands between `<!--cells: NAME-->` and `<!--end-->`.
 """
 
 import json
@@ -48,8 +48,8 @@ def updated(text: str, cells: Cells, repository: Path) -> str:
 
     def number(match: re.Match[str]) -> str:
         decimals = len(match["decimals"] or ".") - 1
-        factor = 100 if match["percent"] else 1
         source, name, field = match.group(3, 4, 5)
+        factor = 100 if match["percent"] or field == "hidden" else 1
         if source in RECORDS:
             value = of_record(repository / source / "results" / f"{name}.json", field)
         else:
