@@ -219,8 +219,6 @@ def test_there_are_such_numbers_and_a_wrong_one_is_put_right():
     text = "".join(path.read_text(encoding="utf-8") for path in pages(cli.ROOT.parent))
     assert len(NUMBER.findall(text)) > 10
     hidden = CELLS["nuclei_noise", "conformask_all"]["hidden"]
-    wrong, right = (
-        f"of {each}<!--nuclei_noise/conformask_all/hidden--> or {each}<!--nuclei_noise/conformask_all/hidden--> %"
-        for each in ("1.0", f"{100 * hidden:.1f}")
-    )
+    mark = "<!--nuclei_noise/conformask_all/hidden-->"
+    wrong, right = (f"{each}{mark} or {each}{mark} %" for each in ("1.0", f"{100 * hidden:.1f}"))
     assert updated(wrong, CELLS, cli.ROOT.parent) == right

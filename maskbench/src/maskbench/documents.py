@@ -4,11 +4,12 @@ In a page, a number of a cell is followed by where it is from, in a comment that
 
     30<!--nuclei_noise/conformask_all/hidden--> %
 
-is what a method hides on a task; `mean` for the task is the mean over all tasks. What is hidden is in percent,
-and so is any number before " %". Beside the fields of cells there are `over oracle` and `over METHOD`, what is
-hidden in ratio to the best masks or to another method. `<!--benchmarks/whole_images/throughput/ratio-->` is a
-value of benchmarks/results/whole_images.json, and records of research are named alike. A number keeps its
-decimals. A table stands between `<!--cells: NAME-->` and `<!--end-->`.
+is what a method hides on a task; `mean` for the task is the mean over all tasks. What is hidden is in
+percent, and so is any number before " %". Beside the fields of cells there are `over oracle` and `over
+METHOD`, what is hidden in ratio to the best masks or to another method. `<!--
+benchmarks/whole_images/throughput/ratio-->` is a value of benchmarks/results/whole_images.json, and records
+of research are named alike. A number keeps its decimals. A table stands between `<!--cells: NAME-->` and
+`<!--end-->`.
 """
 
 import json

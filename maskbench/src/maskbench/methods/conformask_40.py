@@ -1,4 +1,4 @@
-"""conformask trained further on the forty triplets that the packaged score takes for its level, without one."""
+"""conformask trained further on the forty triplets that give the packaged score its level; without one."""
 
 from pathlib import Path
 
