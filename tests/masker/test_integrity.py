@@ -493,12 +493,17 @@ def test_outputs_say_who_made_them(inputs):
     add_outputs(inputs, one)
     assert Triplets.from_folder(inputs).network == Network("one.pt", one.fingerprint)
     assert one.fingerprint != other.fingerprint
-    assert add_outputs(inputs, other) == 3, "nothing is left to be done"
-    assert Triplets.from_folder(inputs).network == Network("one.pt", one.fingerprint)
-    (inputs / "y_hat" / "1.png").unlink()
-    with pytest.raises(MismatchError, match=r"already contains outputs of one\.pt"):
-        add_outputs(inputs, other)
+    assert add_outputs(inputs, one) == 3, "nothing is left to be done"
+    retrained = custom_predictor(str((inputs.parent / "other.pt").rename(inputs.parent / "one.pt")))
+    for complete in (True, False):
+        if not complete:
+            (inputs / "y_hat" / "1.png").unlink()
+        with pytest.raises(MismatchError, match=r"outputs of one\.pt, not of other\.pt: move them"):
+            add_outputs(inputs, other)
+        with pytest.raises(MismatchError, match=r"outputs of one\.pt, not of this other version: move them"):
+            add_outputs(inputs, retrained)
     add_outputs(inputs, one)
+    assert Triplets.from_folder(inputs).network == Network("one.pt", one.fingerprint)
     (inputs / "triplets.json").unlink()
     (inputs / "y_hat" / "1.png").unlink()
     with pytest.raises(MismatchError, match="of an unknown network"):

@@ -335,8 +335,7 @@ def test_tensors_and_arrays_follow_one_convention():
 @pytest.mark.parametrize(
     ("threshold", "over", "asked"),
     [
-        (5, None, "threshold 5: l1 .* never exceeds 1, so nothing is hidden; if .* give 0.0196"),
-        (1.0, "wrong", r"threshold 1: wrong\(l1 > 0.1\) .* never exceeds 1, so nothing is hidden$"),
+        (1.0, "wrong", r"threshold 1: wrong\(l1 > 0.1\) .* never exceeds it, so nothing is hidden$"),
         (1e-9, None, "threshold 1e-09: l1 .* less than 1e-06 only where pixels are equal"),
     ],
 )
@@ -351,6 +350,26 @@ def test_thresholds_that_cannot_be_meant_are_asked_about(threshold, over, asked)
     assert masker.card.threshold == threshold
 
 
+@pytest.mark.parametrize(
+    ("threshold", "values", "said"),
+    [
+        (5, None, "nothing would be hidden: give a share, such as 0.05 or 5%; 5 of 255 is 0.0196"),
+        (682, (0, 65535), "5%; 682 of 65535 is 0.0104"),
+        (70000, (0, 65535), "such as 0.05 or 5%"),
+    ],
+)
+def test_a_threshold_that_no_loss_reaches_is_refused_before_anything_is_scored(threshold, values, said):
+    def never(x, y_hat):
+        raise AssertionError("scored")
+
+    x, y_hat, y = (image * (1 if values is None else values[1]) for image in arrays(20, 0))
+    images = Triplets.from_arrays(x, y_hat, y, data_range=values)
+    with pytest.raises(InvalidArgumentError, match=f"threshold {threshold:g}: .*{re.escape(said)}$"):
+        made(Heuristic(never, 1), images, threshold=threshold)
+    with pytest.raises(InvalidArgumentError, match=f"threshold {threshold:g}: .*{re.escape(said)}$"):
+        made(SCORER, images).recalibrate(threshold=threshold)
+
+
 def test_thresholds_that_can_be_meant_are_not():
     with warnings.catch_warnings(action="error"):
         made(threshold=0.03)
@@ -362,7 +381,7 @@ def test_thresholds_that_can_be_meant_are_not():
 def test_the_hidden_share_is_that_of_the_calibration_images(scorer, threshold):
     """To the next point of the grid of curves."""
     masker = made(scorer, triplets(32, 0), threshold)
-    for each in (masker, masker.recalibrate(threshold=2 * threshold)):
+    for each in (masker, masker.recalibrate(threshold=min(2 * threshold, 1))):
         hidden = np.mean([1 - each(image).mean() for image in triplets(32, 0)])
         assert each.card.hidden == pytest.approx(hidden, abs=0.02)
 

@@ -458,7 +458,14 @@ def test_tolerances_in_percent():
         (lambda: ("l1", "50cm", {"units": "m"}), "the values of the images are in m: give it in m"),
         (lambda: (cm.MissRate("l1", 0.1), "0.5m", {"units": "m"}), "is a share, not an error: give 5%"),
         (lambda: ("ssim", "5%", {}), "1 − SSIM is not in the values of the images: give a number"),
-        (lambda: ("l1", "much", {}), "give a distance above 0, a percentage such as 5%, or a quantile"),
+        *(
+            (
+                lambda given=given: ("l1", given, {}),
+                f"threshold '{given}': give a distance above 0, such as 0.05 (with a point), a percentage "
+                "such as 5%, or a quantile",
+            )
+            for given in ("much", "0,05", "5/255")
+        ),
         (
             lambda: (cm.MissRate("l1", "0.5m"), "5%", {}),
             "tolerance '0.5m': the unit of the calibration images is not",

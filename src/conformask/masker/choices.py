@@ -11,13 +11,13 @@ from conformask.losses.base import Loss
 from conformask.masker.admission import appearance
 from conformask.masker.arguments import weights_of
 from conformask.masker.components import Components
-from conformask.masker.guards import warn_if_another_hides_less, warn_if_meant_otherwise
+from conformask.masker.guards import check_threshold, warn_if_another_hides_less
 from conformask.masks.critical import calibration_data, measures, start_of
 from conformask.masks.family import Family
 from conformask.promises.axes import LogLinear, fit_loss_quantile
 from conformask.promises.order import between_grid_points, refined
 from conformask.promises.promise import DEFAULTS, Promise
-from conformask.records.selection import Selection, threshold_of
+from conformask.records.selection import Selection, is_quantile, threshold_of
 from conformask.scores.scorer import Scorer
 
 
@@ -61,7 +61,8 @@ def made_on_selection(
 ) -> Choices:
     """Make every choice that must not see the calibration images on the selection images."""
     level = threshold_of(threshold, record)
-    warn_if_meant_otherwise(level, loss)
+    if is_quantile(threshold):  # others were checked before anything was scored
+        check_threshold(level, loss)
     curves = None if record is None else record.curves.get(family.name)
     if curves is None and (not loss.monotone or promise.on_grid or promise.needs_selection):
         what = f"guarantee {promise.guarantee!r}" if loss.monotone else f"loss {loss.name!r}"

@@ -258,19 +258,23 @@ def warn_if_another_hides_less(curves: Curves | None, threshold: float, promise:
         )
 
 
-def warn_if_meant_otherwise(threshold: float, loss: Loss) -> None:
-    """Warn of a threshold that no image exceeds, or that only perfect images meet."""
+def check_threshold(threshold: float, loss: Loss, span: float = 1) -> None:
+    """Refuse a threshold that no loss reaches; warn of one that none exceeds, or only perfect images meet.
+
+    `span` is the range of y_hat in the values of its files.
+    """
     name, largest = loss.name, loss.upper_bound
-    if largest is not None and threshold >= largest:
-        grey = (
-            ""
-            if loss.exponent != 1
-            else (f"; if the threshold is in 8-bit grey values, give {threshold / GREY:.3g}")
+    if largest is not None and threshold > largest:
+        span = GREY if span == 1 else span
+        instead = "" if loss.error_of(1) is None else ": give a share, such as 0.05 or 5%"
+        if loss.power is not None and not loss.is_share and threshold <= span:
+            instead += f"; {threshold:g} of {span:g} is {(threshold / span) ** loss.power:.3g}"
+        raise InvalidArgumentError(
+            f"threshold {threshold:g}: {name} of images in [0, 1] is at most {largest:g}, so nothing would "
+            f"be hidden{instead}"
         )
-        warn(
-            f"threshold {threshold:g}: {name} of images in [0, 1] never exceeds {largest:g}, so nothing is "
-            f"hidden{grey}"
-        )
+    if threshold == largest:
+        warn(f"threshold {threshold:g}: {name} of images in [0, 1] never exceeds it, so nothing is hidden")
     elif threshold < PERFECT:
         warn(
             f"threshold {threshold:g}: {name} of images in [0, 1] is less than {PERFECT:g} only where "

@@ -10,7 +10,7 @@ from conformask.images.triplets import Triplets, refuse_others
 from conformask.losses import AnyLoss, loss, stored_loss
 from conformask.losses.base import Loss
 from conformask.masker.choices import Choices, made_on_selection
-from conformask.masker.guards import check_sample_size, refuse_noisy, refuse_unbounded
+from conformask.masker.guards import check_sample_size, check_threshold, refuse_noisy, refuse_unbounded
 from conformask.masks.families import Settings, family as family_by_name
 from conformask.masks.family import Family
 from conformask.promises.promise import AnyPromise, Promise, promise as promise_from
@@ -43,9 +43,11 @@ def resolve(
     """Make the choices of a calibration from the arguments of `calibrate`, which has their meaning."""
     check_scorer(scorer)
     refuse_others(images, selection)
-    is_quantile(threshold)
+    is_measured = is_quantile(threshold)
     promise, used = promise_from(promise), loss_for(scorer, loss, images)
     threshold = threshold_in_loss(threshold, used, images.values)
+    if not is_measured:
+        check_threshold(float(threshold), used, 1 if images.values is None else images.values.span)
     refuse_unbounded(promise, used)
     refuse_noisy(promise, used, images.reference)
     shown = images if selection is None else selection

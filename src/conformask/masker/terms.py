@@ -11,9 +11,9 @@ from conformask.losses.base import Loss
 from conformask.masker.choices import Choices
 from conformask.masker.guards import (
     check_sample_size,
+    check_threshold,
     closed_masks_pass,
     refuse_unbounded,
-    warn_if_meant_otherwise,
 )
 from conformask.masks.critical import calibration_data, start_of
 from conformask.promises.axes import Simultaneous, Weighted
@@ -129,7 +129,7 @@ def recalibrated(
     """
     before = card.promise
     refuse_unbounded(promise, loss)
-    warn_if_meant_otherwise(threshold, loss)
+    check_threshold(threshold, loss, 1 if card.values is None else card.values.span)
     if card.own_grid and promise.on_grid:
         raise InvalidArgumentError(
             f"guarantee {promise.guarantee!r} needs a grid from selection images, but there were none: "

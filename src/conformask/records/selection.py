@@ -156,7 +156,7 @@ def _by_family(arrays: Mapping[str, Array], prefix: str) -> dict[str, Curves]:
 
 PLAIN = re.compile(r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?")
 """A number without a unit."""
-WITH_UNIT = re.compile(rf"({PLAIN.pattern})\s*([^\s\d.].*)")
+WITH_UNIT = re.compile(rf"({PLAIN.pattern})\s*((?:[^\W\d_]|[%‰°]).*)")
 """A number and its unit, such as 5% or 0.5 m."""
 
 
@@ -255,8 +255,8 @@ def is_quantile(choice: float | str) -> bool:
         is_valid = False
     if not is_valid:
         raise InvalidArgumentError(
-            f"threshold {choice!r}: give a distance above 0, a percentage such as 5%, or a quantile such as "
-            "q0.1"
+            f"threshold {choice!r}: give a distance above 0, such as 0.05 (with a point), a percentage such "
+            "as 5%, or a quantile such as q0.1"
         )
     if not is_quantile:
         positive(number)

@@ -196,7 +196,7 @@ def test_maps_of_another_recipe_are_not_mixed(tmp_path):
     data, shift = pairs(tmp_path, 3, 0), network(lambda x: x.roll(1, dims=-1))
     add_outputs(data, shift, cues="flips")
     (data / "cues" / "001.npy").unlink()
-    with pytest.raises(MismatchError, match="already contains maps made flips, and those by residual"):
+    with pytest.raises(MismatchError, match="already contains maps made flips, not by residual"):
         add_outputs(data, shift, cues="residual")
     triplets = cm.Triplets.from_folder(data)
     assert not triplets.has_cues

@@ -20,6 +20,8 @@ from conformask.errors import ImageError, InvalidArgumentError, OutputError
 from conformask.extras.make import verbs as verb
 from conformask.extras.make.probe import Probe
 from conformask.images.read import read_image, write_image
+from conformask.images.rows import Provenance
+from conformask.records.reading import Network
 from conformask.records.words import comparison_text
 from screens import stopped
 
@@ -94,6 +96,21 @@ def test_from_three_folders_to_a_tested_promise(conformask, folders, tmp_path, m
     assert (record["sentence"], record["formula"]) == (masker.sentence, masker.formula)
     assert record["parts"] == {"calibration": 31, "selection": 8, "test": 21}
     assert cm.load(out / "run").card.threshold == 0.05
+
+
+@pytest.mark.thorough
+def test_the_network_that_made_the_outputs_is_known(conformask, folders, tmp_path):
+    data = tmp_path / "data"
+    for role, folder in zip(ROLES, folders, strict=True):
+        shutil.copytree(folder, data / role)
+    Provenance(network=Network("net.pt", "abc")).save(data)
+    for y_hat, network in (("y_hat", Network("net.pt", "abc")), ("others", None)):
+        (data / "y_hat").rename(data / y_hat)
+        answer = conformask(
+            "look", data / "x", data / y_hat, data / "y", "--out", tmp_path / y_hat, "--no-view"
+        )
+        assert answer.status == 0, answer.err
+        assert cm.load(tmp_path / y_hat / "run").card.network == network
 
 
 OPTIONS = {

@@ -182,7 +182,7 @@ def test_what_cannot_be_promised_is_said_and_everything_masked(client, world):
 
 
 def test_an_endless_lambda_is_json(client, world):
-    told = promise(client, image=world.shown.names[0], threshold=10)
+    told = promise(client, image=world.shown.names[0], threshold=1)
     assert told["opening"]["lam"] == "inf"
     assert told["opening"]["size"] == 0
 

@@ -112,6 +112,5 @@ def demonstrate(folders: dict[str, Path], out: Path, reading: Reading) -> Look:
         out,
         are_groups=lambda count, example: False,
         reading=reading,
-        provenance=Provenance.load(folders["y_hat"].parent),
         pinned=PINNED,
     )

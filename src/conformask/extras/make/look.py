@@ -52,7 +52,6 @@ def look(
     loss_of: Callable[[Triplets], AnyLoss | None] = lambda _: None,
     threshold: float | str = HALF,
     confidence: float = 0.9,
-    provenance: Provenance = UNKNOWN,
     pinned: Mapping[str, str] = NOTHING,
 ) -> Look:
     """Check three folders, split them, calibrate the packaged score on a part and test it on another.
@@ -68,13 +67,13 @@ def look(
         loss_of: returns the loss of these triplets; None for the mean error.
         threshold: the threshold, or a quantile such as "q0.5" of the selection images' losses.
         confidence: the promised share of new images, or of images of new groups.
-        provenance: what is known of the origin of the images.
         pinned: images that are tested whatever is drawn, and what each shows, which the report says.
     """
     is_quantile(threshold)
     run, data, report = out / "run", out / "data", out / "report.html"
     refuse_unclaimed([report, run / EVALUATION, *places(run, CALIBRATION)])
     beside = folders["y_hat"].parent
+    provenance = Provenance.load(beside) if folders["y_hat"].name == "y_hat" else UNKNOWN
     maps = {} if reading.cues is None else {"cues": beside / reading.cues}
     rows = with_layers(rows_of_folders({**folders, **maps}, reading), beside, reading)
     triplets = Triplets(rows, reading, provenance)

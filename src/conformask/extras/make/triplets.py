@@ -353,7 +353,7 @@ def add_outputs(
 
     with exclusive_folder(folder):
         processes.wait()
-        if (missing or recipe.makes_maps) and processes.is_first:
+        if processes.is_first:
             _claim(folder, predictor, bool(written), recipe, bool(mapped))
         processes.wait()
         for _ in tracked(prefetch(write, outputs()), "outputs", len(names)):
@@ -390,12 +390,11 @@ def _claim(folder: Path, predictor: Predictor, started: bool, recipe: CueRecipe,
     mixed = ""
     if started and (known is None or known.is_other(network)):
         whose = "an unknown network" if known is None else known.name
-        mixed = f"{outputs} of {whose}, and those of {network.name} would be mixed with them"
+        other = "this other version" if whose == network.name else network.name
+        mixed = f"{outputs} of {whose}, not of {other}"
     elif recipe.makes_maps and mapped and other_maps:
         made = f"maps made {provenance.cues or 'by you'}"
-        mixed = (
-            f"{folder / CUES} already contains {made}, and those by {recipe.text} would be mixed with them"
-        )
+        mixed = f"{folder / CUES} already contains {made}, not by {recipe.text}"
     elif recipe.kind == "samples" and started and other_maps:
         mixed = f"{outputs} that would not be among the samples of their maps"
     if mixed:
