@@ -12,7 +12,7 @@ from conformask.extras.make.predictors import NetworkPredictor
 from conformask.extras.make.regressor import fit_predictor
 from conformask.extras.make.tasks import task as task_by_name
 from conformask.extras.make.triplets import TrueImages, population_of, write_triplets
-from conformask.extras.paper.settings import SEED, Counts, PaperPreset, TableRow
+from conformask.extras.paper import SEED, Counts, PaperPreset, TableRow
 from conformask.extras.paper.stages import Stage
 from conformask.images.read import list_images
 from conformask.images.rows import PARTS, uniform

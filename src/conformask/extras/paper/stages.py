@@ -9,7 +9,7 @@ from pathlib import Path
 
 from conformask.background import main_process
 from conformask.errors import ConformaskError
-from conformask.extras.paper.settings import CONFIDENCE, METHODS, QUANTILE, SEED, PaperPreset, TableRow
+from conformask.extras.paper import CONFIDENCE, METHODS, QUANTILE, SEED, PaperPreset, TableRow
 from conformask.losses import loss
 from conformask.records.record import Json, hash_of, read_json, write_json
 from conformask.scores.network_scorer import head
