@@ -15,10 +15,9 @@ from conformask.background import DEFAULT_DEVICES, Compute, main_process
 from conformask.errors import ConformaskError, chosen
 from conformask.extensions import required
 from conformask.extras.paper import PRESETS, SPLITS, Finished, PaperPreset, Run, TableRow, rows_of
-from conformask.extras.paper.images import collections_of
 from conformask.extras.paper.measures import calibrate_method, evaluate_method, measure_oracles
 from conformask.extras.paper.rows import Row, train_scorer
-from conformask.extras.paper.stages import Cache, RowPlan, Stage, plan_row, unique
+from conformask.extras.paper.stages import Cache, RowPlan, Stage, collections_of, plan_row, unique
 from conformask.extras.paper.table import FIGURES, FILES, PAGE, write_table
 from conformask.losses.distances import distance as distance_by_name
 from conformask.records.record import refuse_unclaimed, refuse_unclaimed_in

@@ -9,8 +9,7 @@ import numpy as np
 from conformask.arrays import Array, Distance, seeded
 from conformask.background import Compute
 from conformask.extras.paper import METHODS, SEED, Finished, PaperPreset, RowResult, TableRow
-from conformask.extras.paper.images import Collection
-from conformask.extras.paper.stages import FREE, Cache, RowPlan, points
+from conformask.extras.paper.stages import FREE, Cache, Collection, RowPlan, points
 from conformask.extras.train import NetworkOptions
 from conformask.extras.train.fit import fit_scorer
 from conformask.images.triplets import Triplets
